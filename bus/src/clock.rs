@@ -1,0 +1,116 @@
+//! Time and randomness, the only two things that make a run differ from the next: everything asks a [`Clock`], so a
+//! test can steer both.
+
+use std::{fmt, sync::Mutex, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// Where time and randomness come from.
+#[async_trait]
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The present moment.
+    fn now(&self) -> Timestamp;
+
+    /// Returns once `duration` has passed on this clock. Dropping the future is free of effects.
+    async fn sleep(&self, duration: Duration);
+
+    /// A uniformly distributed random number. Not for secrets.
+    fn random(&self) -> u64;
+
+    /// A new id that sorts by its time of creation (UUID version 7).
+    fn new_id(&self) -> Uuid {
+        let mut bytes = [0_u8; 10];
+        bytes[..8].copy_from_slice(&self.random().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.random().to_be_bytes()[..2]);
+        let millis = u64::try_from(self.now().as_millisecond()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+    }
+}
+
+/// The clock of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine for the time")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that draws random numbers")]
+    fn random(&self) -> u64 {
+        fastrand::u64(..)
+    }
+}
+
+/// A clock for tests: it stands still until [`ManualClock::advance`] moves it, and its random numbers are a fixed
+/// sequence.
+#[derive(Debug)]
+pub struct ManualClock {
+    state: Mutex<ManualState>,
+    moved: Notify,
+}
+
+#[derive(Debug)]
+struct ManualState {
+    now: Timestamp,
+    seed: u64,
+}
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self { state: Mutex::new(ManualState { now, seed: 0 }), moved: Notify::new() }
+    }
+
+    /// Moves the clock forward and wakes everyone whose time has come.
+    pub fn advance(&self, by: Duration) {
+        {
+            let mut state = lock(&self.state);
+            state.now = state.now.checked_add(by).unwrap_or(Timestamp::MAX);
+        }
+        self.moved.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        lock(&self.state).now
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let due = self.now().checked_add(duration).unwrap_or(Timestamp::MAX);
+        loop {
+            let moved = self.moved.notified();
+            if self.now() >= due {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    fn random(&self) -> u64 {
+        // SplitMix64: short, and good enough to keep ids apart.
+        let mut state = lock(&self.state);
+        state.seed = state.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// A lock whose holder panicked still holds consistent data here: every critical section is a few assignments.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,61 @@
+//! What a handler is given beside its message.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use crate::{BusError, Clock, Message, Outgoing, Queue, Shutdown, clock::lock};
+
+/// A handler's only way to send, and its view of the delivery it works on.
+#[derive(Debug)]
+pub struct Context {
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+    attempt: u32,
+    attempts: u32,
+    outgoing: Mutex<Vec<Outgoing>>,
+}
+
+impl Context {
+    pub(crate) fn new(clock: Arc<dyn Clock>, shutdown: Shutdown, attempt: u32, attempts: u32) -> Self {
+        Self { clock, shutdown, attempt, attempts, outgoing: Mutex::default() }
+    }
+
+    /// Sends a message when this step is settled.
+    pub fn send<M: Message>(&self, queue: &Queue<M>, message: &M) -> Result<(), BusError> {
+        self.send_after(queue, message, Duration::ZERO)
+    }
+
+    /// Sends a message when this step is settled; it becomes ready `after` that.
+    pub fn send_after<M: Message>(&self, queue: &Queue<M>, message: &M, after: Duration) -> Result<(), BusError> {
+        let outgoing = queue.pack(message, self.clock.as_ref())?;
+        lock(&self.outgoing).push(Outgoing { after, ..outgoing });
+        Ok(())
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// How many attempts there are at most.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Time and randomness.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Resolves when the process is about to end and the step has to be given up: child processes are to be killed
+    /// and reaped now. The message goes back to the head of its queue.
+    pub async fn cancelled(&self) {
+        self.shutdown.cancelled().await;
+    }
+
+    pub(crate) fn take_outgoing(&self) -> Vec<Outgoing> {
+        std::mem::take(&mut lock(&self.outgoing))
+    }
+}

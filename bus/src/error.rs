@@ -1,0 +1,74 @@
+//! What can go wrong on the bus, and whether trying again helps.
+
+use thiserror::Error;
+
+use crate::{Classify, Disposition};
+
+/// A failure of the bus.
+#[derive(Debug, Error)]
+pub enum BusError {
+    /// The message has gone to another worker; nothing was written.
+    #[error("lease lost: another worker has taken the message of queue {queue}")]
+    LeaseLost {
+        /// The message's queue.
+        queue: &'static str,
+    },
+    /// The queue is at its bound.
+    #[error("queue {queue} is full: {bound} messages wait, try again when some are done")]
+    Full {
+        /// The queue.
+        queue: &'static str,
+        /// Its bound.
+        bound: usize,
+    },
+    /// The message cannot be encoded: a fault of the program.
+    #[error("cannot encode a message for queue {queue}")]
+    Encode {
+        /// The queue.
+        queue: &'static str,
+        /// What the encoder says.
+        #[source]
+        source: rmp_serde::encode::Error,
+    },
+    /// Redis did not do what was asked.
+    #[error("redis failed while {doing}")]
+    Redis {
+        /// What was tried.
+        doing: &'static str,
+        /// What the client says.
+        #[source]
+        source: Box<redis::RedisError>,
+    },
+    /// No connection to Redis was to be had in time.
+    #[error("no redis connection for {doing}")]
+    Connection {
+        /// What was tried.
+        doing: &'static str,
+        /// What the pool says.
+        #[source]
+        source: Box<deadpool_redis::PoolError>,
+    },
+    /// The Redis server or its settings do not do for a bus.
+    #[error("this redis cannot carry the bus: {reason}")]
+    Unfit {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}
+
+impl BusError {
+    pub(crate) fn redis(doing: &'static str) -> impl Fn(redis::RedisError) -> Self {
+        move |source| Self::Redis { doing, source: Box::new(source) }
+    }
+}
+
+impl Classify for BusError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Encode { .. } | Self::Unfit { .. } => Disposition::Dead,
+            Self::LeaseLost { .. } | Self::Full { .. } | Self::Redis { .. } | Self::Connection { .. } => {
+                Disposition::Retry
+            }
+        }
+    }
+}

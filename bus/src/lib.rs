@@ -1,0 +1,36 @@
+//! The engine that carries builds from step to step: typed queues with leases, retries, delayed messages and dead
+//! letters, on Redis or in one process.
+//!
+//! A [`Queue`] names a queue and its [`Policy`]; a [`Handler`] does one step; a [`Consumer`] reserves messages, runs
+//! the handler, keeps the lease alive and settles. What a handler sent through its [`Context`] and the
+//! acknowledgement of its input reach the [`Bus`] as one atomic step, so a crash repeats a step and never splits one.
+//!
+//! This crate knows no application.
+
+mod clock;
+mod consumer;
+mod context;
+mod error;
+mod handler;
+mod memory;
+mod message;
+mod policy;
+mod queue;
+// mod redis;
+mod shutdown;
+mod subsystem;
+mod transport;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+// pub use consumer::Consumer;
+pub use context::Context;
+pub use error::BusError;
+pub use handler::{Classify, Disposition, Handler};
+// pub use memory::MemoryBus;
+pub use message::{DecodeError, Message};
+pub use policy::{Backoff, Policy};
+pub use queue::{Producer, Queue, QueueSpec};
+// pub use redis::{RedisBus, RedisOptions};
+pub use shutdown::Shutdown;
+pub use subsystem::{Subsystem, SubsystemError, run_subsystems};
+pub use transport::{Bus, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, Settlement};

@@ -1,0 +1,38 @@
+//! What may travel through a queue.
+
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+/// A typed, versioned message.
+///
+/// Bodies are MessagePack with named fields, so a field may be added (with `#[serde(default)]`) without a new
+/// version. A change that old bytes do not survive takes a new [`Message::VERSION`] and a [`Message::decode`] that
+/// still reads the old one.
+pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The version that is written.
+    const VERSION: u16;
+
+    /// Reads a body that was written as `version`.
+    fn decode(version: u16, body: &[u8]) -> Result<Self, DecodeError> {
+        if version != Self::VERSION {
+            return Err(DecodeError::Version { found: version, known: Self::VERSION });
+        }
+        rmp_serde::from_slice(body).map_err(DecodeError::Body)
+    }
+}
+
+/// Why a body could not be read. Such a message becomes a dead letter as it is.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// Written by a release that this one does not know.
+    #[error("unknown message version {found}, this release reads version {known}")]
+    Version {
+        /// The version that the message carries.
+        found: u16,
+        /// The version that this release writes.
+        known: u16,
+    },
+    /// The bytes are not what the type says.
+    #[error("undecodable message body")]
+    Body(#[source] rmp_serde::decode::Error),
+}

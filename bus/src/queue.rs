@@ -1,0 +1,100 @@
+//! Typed queues and the way to send into them from outside a handler.
+
+use std::{marker::PhantomData, sync::Arc, time::Duration};
+
+use crate::{Bus, BusError, Clock, Envelope, Message, Outgoing, Policy, Pushed};
+
+/// What the bus knows of a queue: its name and its rules.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueSpec {
+    /// The queue's name, unique in a deployment.
+    pub name: &'static str,
+    /// Its rules.
+    pub policy: Policy,
+    /// Whether its messages belong to lanes. Messages of one lane are taken in order, different lanes side by side.
+    pub lanes: bool,
+}
+
+/// A queue that carries messages of type `M`.
+#[derive(Debug)]
+pub struct Queue<M> {
+    spec: QueueSpec,
+    lane: Option<fn(&M) -> String>,
+    carries: PhantomData<fn(M)>,
+}
+
+impl<M> Clone for Queue<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Queue<M> {}
+
+impl<M: Message> Queue<M> {
+    /// A queue without lanes.
+    pub const fn new(name: &'static str, policy: Policy) -> Self {
+        Self { spec: QueueSpec { name, policy, lanes: false }, lane: None, carries: PhantomData }
+    }
+
+    /// A queue whose messages are put into the lane that `lane` names.
+    pub const fn with_lanes(name: &'static str, policy: Policy, lane: fn(&M) -> String) -> Self {
+        Self { spec: QueueSpec { name, policy, lanes: true }, lane: Some(lane), carries: PhantomData }
+    }
+
+    /// The queue as the bus knows it.
+    pub const fn spec(&self) -> QueueSpec {
+        self.spec
+    }
+
+    /// Packs a message for this queue.
+    pub fn pack(&self, message: &M, clock: &dyn Clock) -> Result<Outgoing, BusError> {
+        let body =
+            rmp_serde::to_vec_named(message).map_err(|source| BusError::Encode { queue: self.spec.name, source })?;
+        let envelope = Envelope {
+            id: clock.new_id(),
+            version: M::VERSION,
+            created_at: clock.now(),
+            lane: self.lane.map(|lane| lane(message)),
+            body,
+        };
+        Ok(Outgoing { queue: self.spec, envelope, after: Duration::ZERO, key: None })
+    }
+}
+
+/// Sends from outside a handler: from the web, from a poller, from a test.
+#[derive(Clone)]
+pub struct Producer {
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Producer {
+    /// A producer on `bus`.
+    pub fn new(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Self {
+        Self { bus, clock }
+    }
+
+    /// The bus that is sent to.
+    pub fn bus(&self) -> &Arc<dyn Bus> {
+        &self.bus
+    }
+
+    /// The clock that dates what is sent.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Sends one message; when this returns `Ok`, the bus has stored it.
+    pub async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) -> Result<(), BusError> {
+        self.bus.push(vec![queue.pack(message, self.clock.as_ref())?]).await.map(|_| ())
+    }
+
+    /// Sends one message unless the same `key` was sent to this queue within the queue's `key_window`. Says whether
+    /// it was stored now or had been before; both mean that it is safe.
+    pub async fn send_once<M: Message>(&self, queue: &Queue<M>, message: &M, key: &str) -> Result<Pushed, BusError> {
+        let mut outgoing = queue.pack(message, self.clock.as_ref())?;
+        outgoing.key = Some(key.to_owned());
+        self.bus.push(vec![outgoing]).await
+    }
+}

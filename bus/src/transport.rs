@@ -1,0 +1,187 @@
+//! The bus as its backends see it: bytes, leases and one atomic step to end one.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{BusError, QueueSpec};
+
+/// A message on its way, independent of its type.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Unique, and sorts by time of creation. It stays the same over retries.
+    pub id: Uuid,
+    /// The version of the body.
+    pub version: u16,
+    /// When it was first sent.
+    pub created_at: Timestamp,
+    /// The lane, for a queue that has lanes.
+    pub lane: Option<String>,
+    /// The encoded message.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+}
+
+/// A body may hold a whole patch, and a private one: it is never shown.
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .field("created_at", &self.created_at)
+            .field("lane", &self.lane)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
+}
+
+/// A message to send, and how.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Where to.
+    pub queue: QueueSpec,
+    /// What.
+    pub envelope: Envelope,
+    /// How long it is held back. Zero makes it ready at once.
+    pub after: Duration,
+    /// The idempotence key: within the queue's `key_window` it is stored once.
+    pub key: Option<String>,
+}
+
+/// What a push did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pushed {
+    /// How many messages were stored.
+    pub stored: usize,
+    /// How many had been stored before, by their key.
+    pub repeated: usize,
+}
+
+/// What to reserve.
+#[derive(Debug, Clone, Default)]
+pub struct Reserve {
+    /// The most messages to return.
+    pub max: usize,
+    /// How long to wait for the first one. Zero asks once.
+    pub wait: Duration,
+    /// Lanes that are not to be taken from: they are at their limit in this process.
+    pub skip_lanes: Vec<String>,
+}
+
+/// The right to settle one message: it holds until the lease runs out **and** somebody else takes the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub(crate) queue: &'static str,
+    pub(crate) length: Duration,
+    pub(crate) lane: Option<String>,
+    /// The backend's name of the entry.
+    pub(crate) entry: String,
+    /// Which reservation of the entry this is; an older one is stale.
+    pub(crate) delivery: u64,
+}
+
+/// A reserved message.
+#[derive(Debug, Clone)]
+pub struct Leased {
+    /// Needed to extend and to settle.
+    pub lease: Lease,
+    /// The message.
+    pub envelope: Envelope,
+    /// Which attempt this is, from 1; a reservation that ended with its worker's death counts.
+    pub attempt: u32,
+}
+
+/// How a reservation ends. Each is one atomic step together with what it sends.
+#[derive(Debug)]
+pub enum Settlement {
+    /// Handled: the message is gone and `emit` is stored.
+    Done {
+        /// What the handler sent.
+        emit: Vec<Outgoing>,
+    },
+    /// Failed for now: it comes back after `after`, the attempt counted.
+    Retry {
+        /// The wait.
+        after: Duration,
+    },
+    /// Not its time yet: it comes back after `after`, and no attempt is counted.
+    Defer {
+        /// The wait.
+        after: Duration,
+    },
+    /// Failed for good: it is kept as a dead letter and `emit` is stored.
+    Dead {
+        /// Why, with the chain of causes.
+        reason: String,
+        /// What the handler sent on its behalf.
+        emit: Vec<Outgoing>,
+    },
+    /// Given back untouched to the head of its queue; no attempt is counted.
+    Release,
+}
+
+/// How full a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Depth {
+    /// Messages that can be reserved now.
+    pub ready: usize,
+    /// Messages that a worker holds.
+    pub in_flight: usize,
+    /// Messages whose time has not come.
+    pub delayed: usize,
+    /// Dead letters.
+    pub dead: usize,
+}
+
+/// A message that could not be handled, kept until an operator decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Names the letter within its queue.
+    pub id: String,
+    /// Why it died.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it died.
+    pub died_at: Timestamp,
+}
+
+/// A queueing backend: [`crate::MemoryBus`] or [`crate::RedisBus`]. Both pass the same contract suite.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives.
+    ///
+    /// [`BusError::Full`] when a queue is at its bound.
+    async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError>;
+
+    /// Takes messages: those whose lease ran out or that were released first, then the others in order.
+    ///
+    /// Run it to its end: a future that is dropped may have taken messages along, which come back only when their
+    /// lease runs out.
+    async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError>;
+
+    /// Renews a lease for its full length. [`BusError::LeaseLost`] when the message has gone to somebody else.
+    async fn extend(&self, lease: &Lease) -> Result<(), BusError>;
+
+    /// Ends a reservation in one atomic step. [`BusError::LeaseLost`] when the message has gone to somebody else;
+    /// then nothing was written.
+    async fn settle(&self, lease: Lease, how: Settlement) -> Result<(), BusError>;
+
+    /// How full the queue is.
+    async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError>;
+
+    /// The oldest `max` messages that are ready or in flight, untouched.
+    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Envelope>, BusError>;
+
+    /// The newest `max` dead letters.
+    async fn dead(&self, queue: &QueueSpec, max: usize) -> Result<Vec<DeadLetter>, BusError>;
+
+    /// Puts a dead letter back into its queue with its attempts at zero. `false` when there is no such letter.
+    async fn requeue_dead(&self, queue: &QueueSpec, id: &str) -> Result<bool, BusError>;
+
+    /// Answers when the backend does.
+    async fn ping(&self) -> Result<(), BusError>;
+}

@@ -1,0 +1,2 @@
+//! Code review events.
+fn main() {}

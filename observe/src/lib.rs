@@ -1,0 +1,3 @@
+//! What everyone needs to be seen and to reach others: logs and the HTTP client.
+
+pub mod http;

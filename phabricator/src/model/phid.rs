@@ -1,0 +1,109 @@
+//! Phabricator's object names.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A PHID: `PHID-<four letters of the type>-<twenty letters and digits>`. Longer kinds carry a subtype before the
+/// last part (`PHID-XACT-DREV-…`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Phid(String);
+
+/// Why a text is no PHID.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PhidError {
+    /// Not of the form of a PHID.
+    #[error("is not a PHID")]
+    Malformed,
+    /// A PHID of something else.
+    #[error("is not a PHID of type {expected}")]
+    WrongType {
+        /// The type that was asked for.
+        expected: &'static str,
+    },
+}
+
+impl Phid {
+    /// The type of build targets.
+    pub const TARGET: &'static str = "HMBT";
+    /// The type of repositories.
+    pub const REPOSITORY: &'static str = "REPO";
+    /// The longest text that is looked at.
+    const MAX_LENGTH: usize = 64;
+
+    /// Reads a PHID of any type.
+    pub fn parse(text: &str) -> Result<Self, PhidError> {
+        let mut parts = text.split('-');
+        let head = parts.next() == Some("PHID");
+        let kind = parts.next().is_some_and(|kind| kind.len() == 4 && kind.bytes().all(|b| b.is_ascii_uppercase()));
+        let rest: Vec<&str> = parts.collect();
+        let tail = !rest.is_empty()
+            && rest.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
+        if head && kind && tail && text.len() <= Self::MAX_LENGTH {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(PhidError::Malformed)
+        }
+    }
+
+    /// Reads a PHID of the type `expected`, such as `HMBT`.
+    pub fn parse_as(expected: &'static str, text: &str) -> Result<Self, PhidError> {
+        let phid = Self::parse(text)?;
+        if phid.kind() == expected { Ok(phid) } else { Err(PhidError::WrongType { expected }) }
+    }
+
+    /// The type, such as `HMBT`.
+    pub fn kind(&self) -> &str {
+        self.0.get(5..9).unwrap_or_default()
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Phid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Phid {
+    type Error = PhidError;
+
+    fn try_from(text: String) -> Result<Self, PhidError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Phid> for String {
+    fn from(phid: Phid) -> Self {
+        phid.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_phids_of_the_right_type_pass() {
+        let table = [
+            ("PHID-HMBT-6om2iuajepxcv7v6poue", Ok(())),
+            ("PHID-REPO-gheyr7w2d2ab3qg236ha", Err(PhidError::WrongType { expected: "HMBT" })),
+            ("PHID-HMBT-", Err(PhidError::Malformed)),
+            ("PHID-HMBT", Err(PhidError::Malformed)),
+            ("PHID-hmbt-6om2iuajepxcv7v6poue", Err(PhidError::Malformed)),
+            ("PHID-HMBT-6om2iua\nepxcv7v6poue", Err(PhidError::Malformed)),
+            ("PHID-HMBT-../../../../etc/passwd", Err(PhidError::Malformed)),
+            ("", Err(PhidError::Malformed)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Phid::parse_as(Phid::TARGET, text).map(|_| ()), expected, "{text:?}");
+        }
+        assert!(Phid::parse("PHID-XACT-DREV-o4dbpjnmq6vsfqb").is_ok());
+    }
+}
