@@ -10,6 +10,7 @@
 mod clock;
 mod consumer;
 mod context;
+mod erased;
 mod error;
 mod handler;
 mod memory;
@@ -22,11 +23,11 @@ mod subsystem;
 mod transport;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-// pub use consumer::Consumer;
+pub use consumer::Consumer;
 pub use context::Context;
 pub use error::BusError;
 pub use handler::{Classify, Disposition, Handler};
-// pub use memory::MemoryBus;
+pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
 pub use policy::{Backoff, Policy};
 pub use queue::{Producer, Queue, QueueSpec};

@@ -1,1 +1,316 @@
-//! in-process
+//! The bus of one process: the same states and semantics as on Redis, under one lock and an injected clock. Nothing
+//! survives the process.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::{
+    Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, QueueSpec, Reserve, Settlement,
+    clock::lock,
+};
+
+/// Queues in the memory of this process.
+#[derive(Debug)]
+pub struct MemoryBus {
+    clock: Arc<dyn Clock>,
+    queues: Mutex<HashMap<&'static str, QueueState>>,
+    /// A hint that something may have become ready; whoever waits looks again.
+    changed: Notify,
+}
+
+/// Everything is ordered by a serial number that a message gets when it becomes ready and keeps while it is held, so
+/// what is released or taken over goes before newer messages.
+#[derive(Debug, Default)]
+struct QueueState {
+    serial: u64,
+    ready: BTreeMap<u64, Stored>,
+    held: BTreeMap<u64, Held>,
+    delayed: BTreeMap<(Timestamp, u64), Stored>,
+    dead: VecDeque<(DeadLetter, Envelope)>,
+    keys: HashSet<String>,
+    /// The keys in the order in which they are forgotten: the window of a queue is a constant.
+    forget: VecDeque<(Timestamp, String)>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    envelope: Envelope,
+    attempts: u32,
+}
+
+#[derive(Debug)]
+struct Held {
+    stored: Stored,
+    delivery: u64,
+    expires: Timestamp,
+}
+
+impl MemoryBus {
+    /// An empty bus.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, queues: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn take(&self, queue: &QueueSpec, request: &Reserve) -> Vec<Leased> {
+        let now = self.clock.now();
+        let mut queues = lock(&self.queues);
+        let state = queues.entry(queue.name).or_default();
+        state.wake_due(now);
+        state.take_over_expired(now);
+        let mut lanes: HashSet<String> = request.skip_lanes.iter().cloned().collect();
+        let mut chosen = Vec::new();
+        for (&serial, stored) in &state.ready {
+            if chosen.len() == request.max {
+                break;
+            }
+            if let Some(lane) = stored.envelope.lane.as_ref().filter(|_| queue.lanes)
+                && !lanes.insert(lane.clone())
+            {
+                continue;
+            }
+            chosen.push(serial);
+        }
+        chosen.into_iter().filter_map(|serial| state.hold(serial, queue, later(now, queue.policy.lease))).collect()
+    }
+
+    /// How long until a delayed message is due or a lease runs out.
+    fn next_event(&self, queue: &QueueSpec) -> Option<Duration> {
+        let now = self.clock.now();
+        let queues = lock(&self.queues);
+        let state = queues.get(queue.name)?;
+        let due = state.delayed.keys().next().map(|(due, _)| *due);
+        let expiry = state.held.values().map(|held| held.expires).min();
+        let next = due.into_iter().chain(expiry).min()?;
+        Some(Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO))
+    }
+}
+
+impl QueueState {
+    fn waiting(&self) -> usize {
+        self.ready.len() + self.held.len() + self.delayed.len()
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn store(&mut self, stored: Stored, after: Duration, now: Timestamp) {
+        let serial = self.next_serial();
+        if after.is_zero() {
+            self.ready.insert(serial, stored);
+        } else {
+            self.delayed.insert((later(now, after), serial), stored);
+        }
+    }
+
+    fn wake_due(&mut self, now: Timestamp) {
+        while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
+            let stored = entry.remove();
+            let serial = self.next_serial();
+            self.ready.insert(serial, stored);
+        }
+    }
+
+    fn take_over_expired(&mut self, now: Timestamp) {
+        let expired: Vec<u64> =
+            self.held.iter().filter(|(_, held)| held.expires <= now).map(|(serial, _)| *serial).collect();
+        for serial in expired {
+            if let Some(held) = self.held.remove(&serial) {
+                self.ready.insert(serial, held.stored);
+            }
+        }
+    }
+
+    fn hold(&mut self, serial: u64, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
+        let mut stored = self.ready.remove(&serial)?;
+        stored.attempts += 1;
+        let delivery = self.next_serial();
+        let leased = Leased {
+            lease: Lease {
+                queue: queue.name,
+                length: queue.policy.lease,
+                lane: stored.envelope.lane.clone(),
+                entry: serial.to_string(),
+                delivery,
+            },
+            envelope: stored.envelope.clone(),
+            attempt: stored.attempts,
+        };
+        self.held.insert(serial, Held { stored, delivery, expires });
+        Some(leased)
+    }
+
+    fn held(&mut self, lease: &Lease) -> Result<(u64, &mut Held), BusError> {
+        let lost = BusError::LeaseLost { queue: lease.queue };
+        let Ok(serial) = lease.entry.parse::<u64>() else { return Err(lost) };
+        match self.held.get_mut(&serial) {
+            Some(held) if held.delivery == lease.delivery => Ok((serial, held)),
+            _ => Err(lost),
+        }
+    }
+
+    /// Whether `key` is new; remembers it until `until`.
+    fn remember(&mut self, key: Option<&str>, now: Timestamp, until: Timestamp) -> bool {
+        while self.forget.front().is_some_and(|(expiry, _)| *expiry <= now) {
+            if let Some((_, key)) = self.forget.pop_front() {
+                self.keys.remove(&key);
+            }
+        }
+        let Some(key) = key else { return true };
+        let new = self.keys.insert(key.to_owned());
+        if new {
+            self.forget.push_back((until, key.to_owned()));
+        }
+        new
+    }
+}
+
+fn later(now: Timestamp, by: Duration) -> Timestamp {
+    now.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn store_all(queues: &mut HashMap<&'static str, QueueState>, messages: Vec<Outgoing>, now: Timestamp) -> Pushed {
+    let mut pushed = Pushed::default();
+    for Outgoing { queue, envelope, after, key } in messages {
+        let state = queues.entry(queue.name).or_default();
+        if state.remember(key.as_deref(), now, later(now, queue.policy.key_window)) {
+            state.store(Stored { envelope, attempts: 0 }, after, now);
+            pushed.stored += 1;
+        } else {
+            pushed.repeated += 1;
+        }
+    }
+    pushed
+}
+
+#[async_trait]
+impl Bus for MemoryBus {
+    async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {
+        let pushed = {
+            let mut queues = lock(&self.queues);
+            for Outgoing { queue, .. } in &messages {
+                let waiting = queues.entry(queue.name).or_default().waiting();
+                if let Some(bound) = queue.policy.bound.filter(|bound| waiting >= *bound) {
+                    return Err(BusError::Full { queue: queue.name, bound });
+                }
+            }
+            store_all(&mut queues, messages, self.clock.now())
+        };
+        self.changed.notify_waiters();
+        Ok(pushed)
+    }
+
+    async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {
+        let deadline = later(self.clock.now(), request.wait);
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let taken = self.take(queue, &request);
+            let left = Duration::try_from(deadline.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
+            if !taken.is_empty() || left.is_zero() {
+                return Ok(taken);
+            }
+            let pause = self.next_event(queue).map_or(left, |next| next.min(left));
+            tokio::select! {
+                () = changed => {}
+                () = self.clock.sleep(pause) => {}
+                () = request.interrupt.notified() => return Ok(self.take(queue, &request)),
+            }
+        }
+    }
+
+    async fn extend(&self, lease: &Lease) -> Result<(), BusError> {
+        let expires = later(self.clock.now(), lease.length);
+        let mut queues = lock(&self.queues);
+        let (_, held) = queues.entry(lease.queue).or_default().held(lease)?;
+        held.expires = expires;
+        Ok(())
+    }
+
+    async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError> {
+        let now = self.clock.now();
+        {
+            let mut queues = lock(&self.queues);
+            let state = queues.entry(lease.queue).or_default();
+            let (serial, _) = state.held(lease)?;
+            let Some(Held { mut stored, .. }) = state.held.remove(&serial) else {
+                return Err(BusError::LeaseLost { queue: lease.queue });
+            };
+            match how {
+                Settlement::Done { emit } => {
+                    store_all(&mut queues, emit.clone(), now);
+                }
+                Settlement::Retry { after } => state.store(stored, *after, now),
+                Settlement::Defer { after } => {
+                    stored.attempts -= 1;
+                    state.store(stored, *after, now);
+                }
+                Settlement::Dead { reason, emit } => {
+                    let id = stored.envelope.id.to_string();
+                    let letter = DeadLetter { id, reason: reason.clone(), attempts: stored.attempts, died_at: now };
+                    state.dead.push_front((letter, stored.envelope));
+                    store_all(&mut queues, emit.clone(), now);
+                }
+                Settlement::Release => {
+                    stored.attempts -= 1;
+                    state.ready.insert(serial, stored);
+                }
+            }
+        }
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError> {
+        let mut queues = lock(&self.queues);
+        let state = queues.entry(queue.name).or_default();
+        Ok(Depth {
+            ready: state.ready.len(),
+            in_flight: state.held.len(),
+            delayed: state.delayed.len(),
+            dead: state.dead.len(),
+        })
+    }
+
+    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Envelope>, BusError> {
+        let mut queues = lock(&self.queues);
+        let state = queues.entry(queue.name).or_default();
+        let held = state.held.iter().map(|(serial, held)| (*serial, &held.stored));
+        let mut all: Vec<_> = state.ready.iter().map(|(serial, stored)| (*serial, stored)).chain(held).collect();
+        all.sort_by_key(|(serial, _)| *serial);
+        Ok(all.into_iter().take(max).map(|(_, stored)| stored.envelope.clone()).collect())
+    }
+
+    async fn dead(&self, queue: &QueueSpec, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        let mut queues = lock(&self.queues);
+        let state = queues.entry(queue.name).or_default();
+        Ok(state.dead.iter().take(max).map(|(letter, _)| letter.clone()).collect())
+    }
+
+    async fn requeue_dead(&self, queue: &QueueSpec, id: &str) -> Result<bool, BusError> {
+        let found = {
+            let mut queues = lock(&self.queues);
+            let state = queues.entry(queue.name).or_default();
+            let found = state.dead.iter().position(|(letter, _)| letter.id == id);
+            if let Some((_, envelope)) = found.and_then(|index| state.dead.remove(index)) {
+                state.store(Stored { envelope, attempts: 0 }, Duration::ZERO, self.clock.now());
+            }
+            found.is_some()
+        };
+        self.changed.notify_waiters();
+        Ok(found)
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+}

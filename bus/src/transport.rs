@@ -1,10 +1,11 @@
 //! The bus as its backends see it: bytes, leases and one atomic step to end one.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{BusError, QueueSpec};
@@ -63,12 +64,21 @@ pub struct Pushed {
 /// What to reserve.
 #[derive(Debug, Clone, Default)]
 pub struct Reserve {
-    /// The most messages to return.
+    /// The most messages to return; of each lane at most one.
     pub max: usize,
     /// How long to wait for the first one. Zero asks once.
     pub wait: Duration,
+    /// Ends the wait early, with whatever there is: a reservation must not be dropped half-way.
+    pub interrupt: Arc<Notify>,
     /// Lanes that are not to be taken from: they are at their limit in this process.
     pub skip_lanes: Vec<String>,
+}
+
+impl Reserve {
+    /// Asks once for up to `max` messages.
+    pub fn now(max: usize) -> Self {
+        Self { max, ..Self::default() }
+    }
 }
 
 /// The right to settle one message: it holds until the lease runs out **and** somebody else takes the message.
@@ -168,7 +178,7 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Ends a reservation in one atomic step. [`BusError::LeaseLost`] when the message has gone to somebody else;
     /// then nothing was written.
-    async fn settle(&self, lease: Lease, how: Settlement) -> Result<(), BusError>;
+    async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError>;
 
     /// How full the queue is.
     async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError>;
