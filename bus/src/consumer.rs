@@ -217,12 +217,10 @@ impl Worker {
         let handled = {
             let handling = AssertUnwindSafe(self.handler.handle(&leased.envelope, &cx)).catch_unwind();
             tokio::pin!(handling);
-            let renewals = self.renew(&leased);
-            tokio::pin!(renewals);
             tokio::select! {
                 handled = &mut handling => Some(handled),
-                () = shutdown.cancelled() => self.wind_down(handling).await.filter(|handled| matches!(handled, Ok(Ok(())))),
-                () = &mut renewals => {
+                () = shutdown.cancelled() => self.wind_down(handling).await,
+                () = self.renew(&leased) => {
                     warn!(queue = self.queue.name, id = %leased.envelope.id, "lease lost, this attempt is given up");
                     mine.cancel();
                     let _ = self.wind_down(handling).await;
@@ -230,6 +228,8 @@ impl Worker {
                 }
             }
         };
+        // A step that failed while it was told to end did not fail by itself.
+        let handled = handled.filter(|handled| matches!(handled, Ok(Ok(()))) || !shutdown.is_cancelled());
         let failure = match handled {
             Some(Ok(Ok(()))) => {
                 let emit = cx.take_outgoing();
@@ -316,7 +316,8 @@ impl Worker {
                 Vec::new()
             }
         };
-        self.settle(leased, Settlement::Dead { reason, emit }, shutdown).await;
+        let how = Settlement::Dead { id: leased.envelope.id, reason, attempts: leased.attempt, emit };
+        self.settle(leased, how, shutdown).await;
     }
 
     /// Settles, and tries again for as long as the bus does not answer and the process lives.

@@ -254,9 +254,9 @@ impl Bus for MemoryBus {
                     stored.attempts -= 1;
                     state.store(stored, *after, now);
                 }
-                Settlement::Dead { reason, emit } => {
-                    let id = stored.envelope.id.to_string();
-                    let letter = DeadLetter { id, reason: reason.clone(), attempts: stored.attempts, died_at: now };
+                Settlement::Dead { id, reason, attempts, emit } => {
+                    let (id, reason) = (id.to_string(), reason.clone());
+                    let letter = DeadLetter { id, reason, attempts: *attempts, died_at: now };
                     state.dead.push_front((letter, stored.envelope));
                     store_all(&mut queues, emit.clone(), now);
                 }

@@ -124,8 +124,12 @@ pub enum Settlement {
     },
     /// Failed for good: it is kept as a dead letter and `emit` is stored.
     Dead {
+        /// Names the letter.
+        id: Uuid,
         /// Why, with the chain of causes.
         reason: String,
+        /// How often it was tried.
+        attempts: u32,
         /// What the handler sent on its behalf.
         emit: Vec<Outgoing>,
     },

@@ -1,0 +1,104 @@
+-- Shared by the scripts that write: it is put before each of them.
+--
+-- KEYS[1]  the prefix of all keys, with its hash tag, such as "{events}:". Every key below starts with it, so all of
+--          them are in one slot of a Redis Cluster.
+--
+-- Keys of a queue Q (after the prefix):
+--   Q:ready      stream   messages that can be taken, or are held (consumer group "workers")
+--   Q:lane:L     stream   the same for lane L of a queue with lanes
+--   Q:lanes      set      the lanes that were ever used
+--   Q:delayed    zset     packed messages by the time (ms) at which they become ready
+--   Q:hint       stream   one entry, rewritten when something changed that Q:ready does not show
+--   Q:dead       zset     ids of dead letters by the time of death (ms)
+--   Q:letters    hash     id -> why and when (written by the client)
+--   Q:bodies     hash     id -> packed message
+--   Q:key:K      string   idempotence key K was seen; expires
+--
+-- A stream entry has the fields "a" (attempts counted so far, the delivery count of the group comes on top) and "e"
+-- (the envelope). Time is Redis's own.
+
+local PREFIX = KEYS[1]
+local GROUP = 'workers'
+-- Owns what was released: nobody's lease matches it.
+local NOBODY = '-released-'
+
+local function key(queue, part)
+  return PREFIX .. queue .. ':' .. part
+end
+
+local function stream_of(queue, lane)
+  if lane == '' then return key(queue, 'ready') end
+  return key(queue, 'lane:' .. lane)
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function hint(queue)
+  redis.call('XADD', key(queue, 'hint'), 'MAXLEN', 1, '*', 'h', '')
+end
+
+local function append(queue, lane, attempts, bytes)
+  redis.call('XADD', stream_of(queue, lane), '*', 'a', attempts, 'e', bytes)
+  if lane ~= '' then
+    redis.call('SADD', key(queue, 'lanes'), lane)
+    hint(queue)
+  end
+end
+
+-- `id` keeps two equal messages apart: members of a sorted set are unique.
+local function delay(queue, lane, attempts, bytes, id, after)
+  redis.call('ZADD', key(queue, 'delayed'), now_ms() + after, cmsgpack.pack(lane, attempts, id, bytes))
+  hint(queue)
+end
+
+-- The fields of a stream entry. Something that is not ours keeps all its bytes and has no envelope.
+local function content(entry)
+  local fields = entry[2]
+  local attempts, bytes = 0, nil
+  for i = 1, #fields, 2 do
+    if fields[i] == 'a' then attempts = tonumber(fields[i + 1]) or 0 end
+    if fields[i] == 'e' then bytes = fields[i + 1] end
+  end
+  return attempts, bytes or table.concat(fields, ' ')
+end
+
+-- Stores messages described from ARGV[at] on: a count, then for each
+--   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms), bound (0 for none), id, envelope.
+-- Returns how many were stored and how many repeated, or nil and the queue that is full (then nothing was stored).
+local function store(at, bounded)
+  local count = tonumber(ARGV[at])
+  if bounded then
+    for i = 0, count - 1 do
+      local base = at + 1 + i * 8
+      local queue, lane, bound = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 5])
+      if bound > 0 then
+        local waiting = redis.call('XLEN', stream_of(queue, lane)) + redis.call('ZCARD', key(queue, 'delayed'))
+        if waiting >= bound then return nil, queue end
+      end
+    end
+  end
+  local stored, repeated = 0, 0
+  for i = 0, count - 1 do
+    local base = at + 1 + i * 8
+    local queue, lane, after, once, window = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 2]), ARGV[base + 3],
+      ARGV[base + 4]
+    local id, bytes = ARGV[base + 6], ARGV[base + 7]
+    if once ~= '' and not redis.call('SET', key(queue, 'key:' .. once), 1, 'NX', 'PX', window) then
+      repeated = repeated + 1
+    else
+      if after > 0 then delay(queue, lane, 0, bytes, id, after) else append(queue, lane, 0, bytes) end
+      stored = stored + 1
+    end
+  end
+  return stored, repeated
+end
+
+-- Whether `consumer` still holds this very delivery of the entry.
+local function holds(stream, entry, consumer, delivery)
+  local pending = redis.pcall('XPENDING', stream, GROUP, entry, entry, 1)
+  if pending.err or not pending[1] then return false end
+  return pending[1][2] == consumer and pending[1][4] == tonumber(delivery)
+end

@@ -1,0 +1,312 @@
+//! The consumer: what becomes of a message when its handler succeeds, fails, panics, dies, or is told to stop.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bus::{
+    Backoff, Bus, Classify, Consumer, Context, Disposition, Envelope, Handler, Outgoing, Policy, Queue, Shutdown,
+    Subsystem,
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    on_both,
+    world::{LANED, LEASE, Note, OUT, POLICY, World, note},
+};
+
+on_both!(
+    what_a_handler_sends_arrives_when_it_succeeds,
+    the_error_decides_between_retry_defer_and_dead,
+    a_panic_is_an_attempt_and_the_last_word_is_sent,
+    a_message_whose_workers_died_is_buried_without_being_tried_again,
+    what_cannot_be_read_is_a_dead_letter_and_the_others_flow,
+    a_long_handler_keeps_its_lease,
+    stopping_waits_for_what_is_in_flight,
+    cancelling_gives_back_what_is_in_flight_after_the_handler_wound_down,
+    a_slow_lane_does_not_hold_up_another,
+);
+
+const QUICK: Policy = Policy {
+    backoff: Backoff { first: Duration::from_millis(20), factor: 1, cap: Duration::from_millis(20) },
+    concurrency: 4,
+    ..POLICY
+};
+const WORK: Queue<Note> = Queue::new("work", QUICK);
+
+#[derive(Debug, thiserror::Error)]
+#[error("it says {text}")]
+struct Said {
+    text: String,
+}
+
+impl Classify for Said {
+    fn disposition(&self) -> Disposition {
+        match self.text.as_str() {
+            "defer" => Disposition::Defer(Duration::from_millis(20)),
+            "dead" => Disposition::Dead,
+            "after" => Disposition::RetryAfter(Duration::from_millis(30)),
+            _ => Disposition::Retry,
+        }
+    }
+}
+
+/// Does what its message says and counts how often.
+#[derive(Default, Clone)]
+struct Obedient {
+    seen: Arc<Mutex<HashMap<String, u32>>>,
+    /// What "hold…" messages wait for.
+    gate: Arc<Gate>,
+    events: Arc<Mutex<Vec<String>>>,
+}
+
+struct Gate(Semaphore);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Semaphore::new(0))
+    }
+}
+
+impl Obedient {
+    fn seen(&self, text: &str) -> u32 {
+        self.seen.lock().unwrap().get(text).copied().unwrap_or(0)
+    }
+
+    fn event(&self, text: &str) {
+        self.events.lock().unwrap().push(text.to_owned());
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.events.lock().unwrap().clone()
+    }
+
+    fn open(&self) {
+        self.gate.0.add_permits(1000);
+    }
+}
+
+#[async_trait]
+impl Handler<Note> for Obedient {
+    type Error = Said;
+
+    async fn handle(&self, message: Note, cx: &Context) -> Result<(), Said> {
+        *self.seen.lock().unwrap().entry(message.text.clone()).or_default() += 1;
+        let said = || Said { text: message.text.clone() };
+        cx.send(&OUT, &note(&format!("{} {}", message.text, cx.attempt()))).map_err(|_| said())?;
+        match message.text.as_str() {
+            "panic" => panic!("as told"),
+            "once" if cx.attempt() > 1 => Ok(()),
+            "ok" => Ok(()),
+            "wind down" => {
+                cx.cancelled().await;
+                self.event("children reaped");
+                Err(said())
+            }
+            text if text.starts_with("hold") || text.starts_with('h') => {
+                self.gate.0.acquire().await.map_err(|_| said())?.forget();
+                Ok(())
+            }
+            text if text.starts_with("quick") => Ok(()),
+            _ => Err(said()),
+        }
+    }
+
+    async fn exhausted(&self, message: Note, reason: &str, cx: &Context) -> Result<(), Said> {
+        cx.send(&OUT, &note(&format!("last word on {}: {reason}", message.text)))
+            .map_err(|_| Said { text: message.text.clone() })
+    }
+
+    async fn close(&self) {
+        self.event("closed");
+    }
+}
+
+impl World {
+    fn consumer(&self, queue: Queue<Note>, handler: &Obedient) -> Consumer {
+        Consumer::new(self.bus.clone(), self.clock.clone(), queue, handler.clone())
+    }
+
+    fn run(&self, queue: Queue<Note>, handler: &Obedient, shutdown: &Shutdown) -> tokio::task::JoinHandle<()> {
+        let consumer = Box::new(self.consumer(queue, handler));
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move { consumer.run(shutdown).await.unwrap() })
+    }
+}
+
+async fn what_a_handler_sends_arrives_when_it_succeeds(world: World) {
+    let handler = Obedient::default();
+    world.send(&WORK, "ok").await;
+    assert_eq!(world.consumer(WORK, &handler).step().await.unwrap(), 1);
+    assert_eq!(world.texts(&OUT).await, ["ok 1"]);
+    assert_eq!(world.depth(&WORK).await, (0, 0, 0, 0));
+}
+
+async fn the_error_decides_between_retry_defer_and_dead(world: World) {
+    let handler = Obedient::default();
+    for text in ["once", "retry", "after", "defer", "dead"] {
+        world.send(&WORK, text).await;
+    }
+    let consumer = world.consumer(WORK, &handler);
+    for _ in 0..6 {
+        while consumer.step().await.unwrap() > 0 {}
+        world.pass(Duration::from_millis(50)).await;
+    }
+    assert_eq!((handler.seen("once"), handler.seen("dead")), (2, 1));
+    assert_eq!((handler.seen("retry"), handler.seen("after")), (3, 3), "as many attempts as the policy gives");
+    assert!(handler.seen("defer") > 3, "a deferral costs no attempt");
+    let mut said = world.texts(&OUT).await;
+    said.sort();
+    assert_eq!(
+        said,
+        [
+            "last word on after: it says after",
+            "last word on dead: it says dead",
+            "last word on retry: it says retry",
+            "once 2",
+        ],
+        "failed attempts send nothing"
+    );
+    let letters = world.bus.dead(&WORK.spec(), 10).await.unwrap();
+    let mut kept: Vec<_> = letters.iter().map(|letter| (letter.reason.as_str(), letter.attempts)).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, [("it says after", 3), ("it says dead", 1), ("it says retry", 3)]);
+}
+
+async fn a_panic_is_an_attempt_and_the_last_word_is_sent(world: World) {
+    let handler = Obedient::default();
+    world.send(&WORK, "panic").await;
+    world.send(&WORK, "ok").await;
+    let consumer = world.consumer(WORK, &handler);
+    for _ in 0..3 {
+        consumer.step().await.unwrap();
+        world.pass(Duration::from_millis(30)).await;
+    }
+    assert_eq!(handler.seen("panic"), 3);
+    assert_eq!(world.texts(&OUT).await, ["ok 1", "last word on panic: panicked: as told"]);
+    assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
+}
+
+async fn a_message_whose_workers_died_is_buried_without_being_tried_again(world: World) {
+    let handler = Obedient::default();
+    world.send(&WORK, "ok").await;
+    for _ in 0..3 {
+        // A worker takes it and is never heard of again.
+        world.take(&WORK).await;
+        world.pass(LEASE).await;
+    }
+    world.consumer(WORK, &handler).step().await.unwrap();
+    assert_eq!(handler.seen("ok"), 0);
+    assert_eq!(world.texts(&OUT).await, ["last word on ok: its worker died 3 times while it was handled"]);
+    assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
+}
+
+async fn what_cannot_be_read_is_a_dead_letter_and_the_others_flow(world: World) {
+    let handler = Obedient::default();
+    let packed = WORK.pack(&note("ok"), world.clock.as_ref()).unwrap();
+    for (version, body) in [(1, b"\xc1garbage".to_vec()), (9, packed.envelope.body.clone())] {
+        let id = world.clock.new_id();
+        let envelope = Envelope { id, version, body, ..packed.envelope.clone() };
+        world.bus.push(vec![Outgoing { envelope, ..packed.clone() }]).await.unwrap();
+    }
+    world.send(&WORK, "ok").await;
+    world.consumer(WORK, &handler).step().await.unwrap();
+    assert_eq!(world.texts(&OUT).await, ["ok 1"]);
+    let letters = world.bus.dead(&WORK.spec(), 10).await.unwrap();
+    let reasons: String = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(letters.len(), 2);
+    assert!(reasons.contains("unknown message version 9") && reasons.contains("undecodable message body"), "{reasons}");
+}
+
+async fn a_long_handler_keeps_its_lease(world: World) {
+    let handler = Obedient::default();
+    let shutdown = Shutdown::new();
+    let running = world.run(WORK, &handler, &shutdown);
+    world.send(&WORK, "hold").await;
+    world.until("the handler to begin", || async { handler.seen("hold") == 1 }).await;
+    for _ in 0..8 {
+        world.pass(LEASE / 4).await;
+        // The renewal runs in a task of its own; let it.
+        tokio::task::yield_now().await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(world.other.reserve(&WORK.spec(), bus::Reserve::now(1)).await.unwrap().is_empty());
+    }
+    handler.open();
+    world.until("the message to be done", || async { world.depth(&WORK).await == (0, 0, 0, 0) }).await;
+    assert_eq!(world.texts(&OUT).await, ["hold 1"]);
+    shutdown.stop();
+    running.await.unwrap();
+}
+
+async fn stopping_waits_for_what_is_in_flight(world: World) {
+    let handler = Obedient::default();
+    let shutdown = Shutdown::new();
+    let running = world.run(WORK, &handler, &shutdown);
+    world.send(&WORK, "hold").await;
+    world.until("the handler to begin", || async { handler.seen("hold") == 1 }).await;
+    shutdown.stop();
+    world.send(&WORK, "ok").await;
+    handler.open();
+    running.await.unwrap();
+    assert_eq!(world.texts(&OUT).await, ["hold 1"]);
+    assert_eq!(world.depth(&WORK).await, (1, 0, 0, 0), "nothing new was taken");
+    assert_eq!(handler.events(), ["closed"]);
+}
+
+async fn cancelling_gives_back_what_is_in_flight_after_the_handler_wound_down(world: World) {
+    let handler = Obedient::default();
+    let shutdown = Shutdown::new();
+    let running = world.run(WORK, &handler, &shutdown);
+    for text in ["wind down", "hold"] {
+        world.send(&WORK, text).await;
+    }
+    world.until("both handlers to begin", || async { handler.seen("hold") + handler.seen("wind down") == 2 }).await;
+    shutdown.cancel();
+    world.until("the consumer to end", || async { running.is_finished() }).await;
+    assert_eq!(handler.events(), ["children reaped", "closed"]);
+    assert_eq!(world.depth(&WORK).await, (2, 0, 0, 0));
+    let again = world.take_all(&WORK, 2).await;
+    assert_eq!(again.iter().map(|leased| leased.attempt).collect::<Vec<_>>(), [1, 1]);
+    assert!(world.texts(&OUT).await.is_empty());
+}
+
+async fn a_slow_lane_does_not_hold_up_another(world: World) {
+    let handler = Obedient::default();
+    let shutdown = Shutdown::new();
+    let running = world.run(LANED, &handler, &shutdown);
+    for text in ["h1", "h2", "quick1", "quick2"] {
+        world.send(&LANED, text).await;
+    }
+    world.until("the quick lane to be done", || async { handler.seen("quick2") == 1 }).await;
+    assert_eq!((handler.seen("h1"), handler.seen("h2")), (1, 0), "one at a time in a lane");
+    handler.open();
+    world.until("the slow lane to be done", || async { world.depth(&LANED).await == (0, 0, 0, 0) }).await;
+    assert_eq!(handler.seen("h2"), 1);
+    shutdown.stop();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_subsystem_that_fails_stops_the_others_and_is_named() {
+    struct Faulty;
+    #[async_trait]
+    impl Subsystem for Faulty {
+        fn name(&self) -> &str {
+            "faulty"
+        }
+        async fn run(self: Box<Self>, _: Shutdown) -> Result<(), bus::SubsystemError> {
+            Err(Box::new(Said { text: "no".to_owned() }))
+        }
+    }
+    let world = World::memory().await;
+    let handler = Obedient::default();
+    let bus: Arc<dyn Bus> = world.bus.clone();
+    let consumer = Consumer::new(bus, Arc::new(bus::SystemClock), WORK, handler);
+    let ended = bus::run_subsystems(vec![Box::new(consumer), Box::new(Faulty)], Shutdown::new()).await;
+    assert_eq!(ended.unwrap_err().to_string(), "faulty stopped: it says no");
+}

@@ -1,0 +1,291 @@
+//! The contract of a backend: reserve, extend, settle.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{BusError, Outgoing, Policy, Producer, Pushed, Queue, Reserve, Settlement};
+
+use crate::{
+    on_both,
+    world::{LANED, LEASE, NOTES, Note, OUT, World, note, text},
+};
+
+on_both!(
+    what_is_sent_is_taken_once_and_gone_when_done,
+    order_is_kept_and_a_released_message_goes_first,
+    an_expired_lease_is_taken_over_and_the_stale_worker_is_not_heard,
+    an_extended_lease_is_kept,
+    the_same_worker_may_lose_its_own_lease,
+    outputs_and_acknowledgement_are_one_step,
+    a_delayed_message_comes_at_its_time,
+    retries_count_attempts_and_deferrals_do_not,
+    a_dead_letter_is_kept_and_can_be_requeued,
+    a_key_is_stored_once_within_its_window,
+    a_bound_refuses_pushes_but_not_outputs,
+    lanes_are_taken_one_by_one_and_side_by_side,
+    a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt,
+    a_waiting_reservation_wakes_for_a_release_and_for_an_expired_lease,
+);
+
+async fn settle(world: &World, leased: bus::Leased, how: Settlement) {
+    world.bus.settle(&leased.lease, &how).await.unwrap();
+}
+
+fn done() -> Settlement {
+    Settlement::Done { emit: Vec::new() }
+}
+
+fn is_lost(result: Result<(), BusError>) -> bool {
+    matches!(result, Err(BusError::LeaseLost { .. }))
+}
+
+fn packed(world: &World, queue: &Queue<Note>, text: &str, after: Duration) -> Outgoing {
+    Outgoing { after, ..queue.pack(&note(text), world.clock.as_ref()).unwrap() }
+}
+
+async fn what_is_sent_is_taken_once_and_gone_when_done(world: World) {
+    world.send(&NOTES, "a").await;
+    assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
+
+    let leased = world.take(&NOTES).await;
+    assert_eq!((text(&leased).as_str(), leased.attempt), ("a", 1));
+    assert!(world.take_all(&NOTES, 10).await.is_empty());
+    assert_eq!(world.depth(&NOTES).await, (0, 1, 0, 0));
+    assert_eq!(world.texts(&NOTES).await, ["a"]);
+
+    let lease = leased.lease.clone();
+    settle(&world, leased, done()).await;
+    assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
+    assert!(is_lost(world.bus.settle(&lease, &done()).await), "a second settlement is refused");
+}
+
+async fn order_is_kept_and_a_released_message_goes_first(world: World) {
+    for text in ["a", "b", "c"] {
+        world.send(&NOTES, text).await;
+    }
+    let taken = world.take_all(&NOTES, 2).await;
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["a", "b"]);
+    for leased in taken {
+        settle(&world, leased, Settlement::Release).await;
+    }
+    assert_eq!(world.depth(&NOTES).await, (3, 0, 0, 0));
+
+    let again = world.other.reserve(&NOTES.spec(), Reserve::now(3)).await.unwrap();
+    assert_eq!(again.iter().map(text).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(again.iter().map(|leased| leased.attempt).collect::<Vec<_>>(), [1, 1, 1], "no attempt is counted");
+}
+
+async fn an_expired_lease_is_taken_over_and_the_stale_worker_is_not_heard(world: World) {
+    world.send(&NOTES, "a").await;
+    let stale = world.take(&NOTES).await;
+    world.pass(LEASE).await;
+    let fresh = world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().pop().unwrap();
+    assert_eq!((text(&fresh).as_str(), fresh.attempt), ("a", 2));
+
+    assert!(is_lost(world.bus.extend(&stale.lease).await));
+    let emit = vec![packed(&world, &OUT, "from the stale worker", Duration::ZERO)];
+    assert!(is_lost(world.bus.settle(&stale.lease, &Settlement::Done { emit }).await));
+    assert_eq!(world.depth(&OUT).await, (0, 0, 0, 0));
+    for how in [
+        Settlement::Release,
+        Settlement::Retry { after: Duration::ZERO },
+        Settlement::Dead { id: stale.envelope.id, reason: String::new(), attempts: 1, emit: Vec::new() },
+    ] {
+        assert!(is_lost(world.bus.settle(&stale.lease, &how).await), "{how:?}");
+    }
+    world.other.settle(&fresh.lease, &done()).await.unwrap();
+    assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
+}
+
+async fn an_extended_lease_is_kept(world: World) {
+    world.send(&NOTES, "a").await;
+    let leased = world.take(&NOTES).await;
+    for _ in 0..3 {
+        world.pass(LEASE / 2).await;
+        world.bus.extend(&leased.lease).await.unwrap();
+        assert!(world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().is_empty());
+    }
+    settle(&world, leased, done()).await;
+}
+
+async fn the_same_worker_may_lose_its_own_lease(world: World) {
+    world.send(&NOTES, "a").await;
+    let stale = world.take(&NOTES).await;
+    world.pass(LEASE).await;
+    let fresh = world.take(&NOTES).await;
+    assert!(is_lost(world.bus.settle(&stale.lease, &done()).await));
+    settle(&world, fresh, Settlement::Release).await;
+    assert!(is_lost(world.bus.settle(&stale.lease, &done()).await), "a release does not revive it");
+    assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
+}
+
+async fn outputs_and_acknowledgement_are_one_step(world: World) {
+    world.send(&NOTES, "in").await;
+    let leased = world.take(&NOTES).await;
+    let emit = vec![
+        packed(&world, &OUT, "now", Duration::ZERO),
+        packed(&world, &OUT, "later", Duration::from_secs(60)),
+        packed(&world, &LANED, "lane", Duration::ZERO),
+    ];
+    settle(&world, leased, Settlement::Done { emit }).await;
+    assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
+    assert_eq!(world.depth(&OUT).await, (1, 0, 1, 0));
+    assert_eq!(world.texts(&LANED).await, ["lane"]);
+}
+
+async fn a_delayed_message_comes_at_its_time(world: World) {
+    let delay = Duration::from_millis(400);
+    world.bus.push(vec![packed(&world, &NOTES, "later", delay), packed(&world, &LANED, "lane", delay)]).await.unwrap();
+    world.send(&NOTES, "now").await;
+    let taken = world.take_all(&NOTES, 10).await;
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["now"]);
+    assert_eq!(world.depth(&NOTES).await, (0, 1, 1, 0));
+    world.pass(delay).await;
+    assert_eq!(text(&world.take(&NOTES).await), "later");
+    assert_eq!(text(&world.take(&LANED).await), "lane");
+}
+
+async fn retries_count_attempts_and_deferrals_do_not(world: World) {
+    world.send(&NOTES, "a").await;
+    let soon = Duration::from_millis(50);
+    let mut attempts = Vec::new();
+    for how in [
+        Settlement::Retry { after: soon },
+        Settlement::Defer { after: soon },
+        Settlement::Retry { after: soon },
+        Settlement::Release,
+        Settlement::Defer { after: soon },
+    ] {
+        let leased = world.take(&NOTES).await;
+        attempts.push(leased.attempt);
+        settle(&world, leased, how).await;
+        world.pass(soon).await;
+    }
+    attempts.push(world.take(&NOTES).await.attempt);
+    assert_eq!(attempts, [1, 2, 2, 3, 3, 3]);
+}
+
+async fn a_dead_letter_is_kept_and_can_be_requeued(world: World) {
+    world.send(&NOTES, "poison").await;
+    let leased = world.take(&NOTES).await;
+    let id = leased.envelope.id;
+    let emit = vec![packed(&world, &OUT, "last word", Duration::ZERO)];
+    let reason = "it did not work".to_owned();
+    settle(&world, leased, Settlement::Dead { id, reason, attempts: 1, emit }).await;
+    assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 1));
+    assert_eq!(world.texts(&OUT).await, ["last word"]);
+
+    let letters = world.bus.dead(&NOTES.spec(), 10).await.unwrap();
+    assert_eq!((letters[0].reason.as_str(), letters[0].attempts), ("it did not work", 1));
+    assert_eq!(letters[0].id, id.to_string());
+    assert!(!world.bus.requeue_dead(&NOTES.spec(), "no such letter").await.unwrap());
+    assert!(world.bus.requeue_dead(&NOTES.spec(), &letters[0].id).await.unwrap());
+    assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
+    let again = world.take(&NOTES).await;
+    assert_eq!((text(&again).as_str(), again.attempt, again.envelope.id), ("poison", 1, id));
+}
+
+async fn a_key_is_stored_once_within_its_window(world: World) {
+    const KEYED: Queue<Note> =
+        Queue::new("keyed", Policy { key_window: Duration::from_millis(400), ..Policy::DEFAULT });
+    let producer = world.producer();
+    let send = |key: &'static str| {
+        let producer: Producer = producer.clone();
+        async move { producer.send_once(&KEYED, &note("a"), key).await.unwrap() }
+    };
+    assert_eq!(send("k").await, Pushed { stored: 1, repeated: 0 });
+    assert_eq!(send("k").await, Pushed { stored: 0, repeated: 1 });
+    assert_eq!(send("other").await, Pushed { stored: 1, repeated: 0 });
+    let leased = world.take(&KEYED).await;
+    settle(&world, leased, done()).await;
+    assert_eq!(send("k").await, Pushed { stored: 0, repeated: 1 }, "also when it is done already");
+    world.pass(Duration::from_millis(400)).await;
+    assert_eq!(send("k").await, Pushed { stored: 1, repeated: 0 });
+}
+
+async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
+    const BOUNDED: Queue<Note> = Queue::new("bounded", Policy { bound: Some(2), ..Policy::DEFAULT });
+    world.send(&BOUNDED, "a").await;
+    world.send(&BOUNDED, "b").await;
+    let producer = world.producer();
+    let refused = producer.send_once(&BOUNDED, &note("c"), "c").await;
+    assert!(matches!(refused, Err(BusError::Full { queue: "bounded", bound: 2 })), "{refused:?}");
+
+    world.send(&NOTES, "in").await;
+    let leased = world.take(&NOTES).await;
+    let emit = vec![packed(&world, &BOUNDED, "output", Duration::ZERO)];
+    settle(&world, leased, Settlement::Done { emit }).await;
+    assert_eq!(world.depth(&BOUNDED).await, (3, 0, 0, 0));
+
+    for _ in 0..2 {
+        let leased = world.take(&BOUNDED).await;
+        settle(&world, leased, done()).await;
+    }
+    let accepted = producer.send_once(&BOUNDED, &note("c"), "c").await.unwrap();
+    assert_eq!(accepted.stored, 1, "a refused push does not burn its key");
+}
+
+async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {
+    for text in ["a1", "a2", "b1", "a3"] {
+        world.send(&LANED, text).await;
+    }
+    let mut taken = world.take_all(&LANED, 10).await;
+    taken.sort_by_key(text);
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["a1", "b1"], "one of each lane");
+
+    let busy = Reserve { skip_lanes: vec!["a".to_owned(), "b".to_owned()], ..Reserve::now(10) };
+    assert!(world.bus.reserve(&LANED.spec(), busy).await.unwrap().is_empty());
+    let only_a_is_busy = Reserve { skip_lanes: vec!["a".to_owned()], ..Reserve::now(10) };
+    assert!(world.bus.reserve(&LANED.spec(), only_a_is_busy).await.unwrap().is_empty());
+
+    for leased in taken {
+        settle(&world, leased, Settlement::Release).await;
+    }
+    let mut again: Vec<String> = world.take_all(&LANED, 10).await.iter().map(text).collect();
+    again.sort();
+    assert_eq!(again, ["a1", "b1"], "what was released goes first");
+    assert_eq!(world.depth(&LANED).await, (2, 2, 0, 0));
+}
+
+async fn a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt(world: World) {
+    let long = Duration::from_secs(3600);
+    for queue in [NOTES, LANED] {
+        let waiting = {
+            let bus = Arc::clone(&world.other);
+            tokio::spawn(
+                async move { bus.reserve(&queue.spec(), Reserve { wait: long, ..Reserve::now(1) }).await.unwrap() },
+            )
+        };
+        world.send(&queue, "a").await;
+        assert_eq!(waiting.await.unwrap().len(), 1);
+    }
+    let delayed = {
+        let bus = Arc::clone(&world.other);
+        tokio::spawn(async move { bus.reserve(&OUT.spec(), Reserve { wait: long, ..Reserve::now(1) }).await.unwrap() })
+    };
+    world.bus.push(vec![packed(&world, &OUT, "late", Duration::from_millis(100))]).await.unwrap();
+    world.until("the delayed message", || async { delayed.is_finished() }).await;
+    assert_eq!(delayed.await.unwrap().len(), 1);
+
+    let request = Reserve { wait: long, ..Reserve::now(1) };
+    request.interrupt.notify_one();
+    assert!(world.bus.reserve(&NOTES.spec(), request).await.unwrap().is_empty());
+}
+
+async fn a_waiting_reservation_wakes_for_a_release_and_for_an_expired_lease(world: World) {
+    world.send(&NOTES, "a").await;
+    for release in [true, false] {
+        let held = world.take(&NOTES).await;
+        let waiting = {
+            let bus = Arc::clone(&world.other);
+            let request = Reserve { wait: Duration::from_secs(3600), ..Reserve::now(1) };
+            tokio::spawn(async move { bus.reserve(&NOTES.spec(), request).await.unwrap() })
+        };
+        if release {
+            settle(&world, held, Settlement::Release).await;
+        }
+        world.until("the message to come back", || async { waiting.is_finished() }).await;
+        let again = waiting.await.unwrap();
+        assert_eq!(again.len(), 1);
+        world.other.settle(&again[0].lease, &Settlement::Release).await.unwrap();
+    }
+}

@@ -1,0 +1,107 @@
+//! What only a server of its own can do to us.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bus::{Bus, BusError, RedisBus, Reserve, Settlement, SystemClock, testing::RedisServer};
+use tempfile::TempDir;
+
+use crate::world::{NOTES, note, text};
+
+struct Server {
+    server: RedisServer,
+    bus: Arc<RedisBus>,
+    _directory: TempDir,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let server = RedisServer::start(directory.path()).await.unwrap();
+        let bus = Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap());
+        Self { server, bus, _directory: directory }
+    }
+
+    async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(self.server.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut cmd = redis::Cmd::new();
+        for part in command {
+            cmd.arg(*part);
+        }
+        cmd.query_async(&mut connection).await.unwrap()
+    }
+
+    fn packed(&self, text: &str) -> bus::Outgoing {
+        NOTES.pack(&note(text), &SystemClock).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn something_that_is_not_ours_in_a_stream_becomes_a_dead_letter_and_the_others_flow() {
+    let world = Server::start().await;
+    let _: String = world.command(&["XADD", "{test}:notes:ready", "*", "some", "field"]).await;
+    let _: String = world.command(&["XADD", "{test}:notes:ready", "*", "a", "0", "e", "no envelope"]).await;
+    world.bus.push(vec![world.packed("ok")]).await.unwrap();
+    let taken = world.bus.reserve(&NOTES.spec(), Reserve::now(10)).await.unwrap();
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["ok"]);
+    let letters = world.bus.dead(&NOTES.spec(), 10).await.unwrap();
+    assert_eq!(letters.len(), 2);
+    assert!(letters.iter().all(|letter| letter.reason.starts_with("not an envelope")), "{letters:?}");
+    let bodies: HashMap<String, Vec<u8>> = world.command(&["HGETALL", "{test}:notes:bodies"]).await;
+    let kept = |bytes: &[u8]| bodies.values().any(|body| body.ends_with(bytes));
+    assert!(kept(b"no envelope") && kept(b"some field"), "the bytes are kept: {bodies:?}");
+}
+
+#[tokio::test]
+async fn what_was_stored_survives_a_restart_of_redis_and_work_goes_on() {
+    let mut world = Server::start().await;
+    world.bus.push(vec![world.packed("held"), world.packed("ready")]).await.unwrap();
+    let held = world.bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().pop().unwrap();
+    // A power cut may lose the last second (`appendfsync everysec`); a file that is written anew is synced whole.
+    let _: String = world.command(&["CONFIG", "SET", "appendfsync", "always"]).await;
+    world.bus.ping().await.unwrap();
+    world.bus.extend(&held.lease).await.unwrap();
+    world.server.stop().unwrap();
+    let gone = world.bus.push(vec![world.packed("while it is away")]).await;
+    assert!(matches!(gone, Err(BusError::Connection { .. } | BusError::Redis { .. })), "{gone:?}");
+    world.server.restart().await.unwrap();
+
+    let next = world.bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().pop().unwrap();
+    assert_eq!(text(&next), "ready");
+    world.bus.settle(&held.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_dropped_while_it_waits_takes_nothing_and_connections_stay_bounded() {
+    let world = Server::start().await;
+    for round in 0..50 {
+        let request = Reserve { wait: Duration::from_secs(60), ..Reserve::now(1) };
+        let spec = NOTES.spec();
+        let dropped = tokio::time::timeout(Duration::from_millis(5), world.bus.reserve(&spec, request)).await;
+        assert!(dropped.is_err(), "round {round}: nothing was there");
+    }
+    world.bus.push(vec![world.packed("a")]).await.unwrap();
+    let taken = world.bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap();
+    assert_eq!(taken.len(), 1, "no dropped reservation holds it");
+    let clients: String = world.command(&["CLIENT", "LIST"]).await;
+    assert!(clients.lines().count() <= 17, "{clients}");
+}
+
+#[tokio::test]
+async fn an_evicting_server_is_refused() {
+    let world = Server::start().await;
+    assert_eq!(world.bus.check().await.unwrap(), Vec::<String>::new());
+    let _: String = world.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    let refused = world.bus.check().await;
+    assert!(matches!(&refused, Err(BusError::Unfit { reason }) if reason.contains("noeviction")), "{refused:?}");
+}
+
+#[test]
+fn options_do_not_show_the_password() {
+    let url = "redis://:hunter2@localhost:1/".to_owned();
+    let options = bus::RedisOptions { url, namespace: "x".to_owned(), connections: 1, waiters: 1 };
+    assert!(!format!("{options:?}").contains("hunter2"));
+    let bad = bus::RedisOptions { url: "nonsense://:hunter2@x".to_owned(), ..options };
+    let error = RedisBus::new(&bad, &SystemClock).err().unwrap();
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
