@@ -1,1 +1,58 @@
-//! web
+//! The public face: the endpoint that Harbormaster calls, and the routes by which a platform watches the process
+//! (Dockerflow).
+
+mod dockerflow;
+mod error;
+mod harbormaster;
+mod server;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    routing::{get, post},
+};
+use bus::{Producer, Queue};
+use phabricator::model::BuildRequest;
+use secrecy::SecretString;
+use std::time::Duration;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+
+pub use dockerflow::Version;
+pub use error::WebError;
+pub use server::WebServer;
+
+/// The largest body: Harbormaster's are empty, a form has four short fields.
+const MAX_BODY: usize = 16 * 1024;
+
+/// The longest that a request may take, its body included. Harbormaster gives up after 60 s.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct WebSettings {
+    /// Where accepted builds go.
+    pub producer: Producer,
+    /// The queue of accepted builds.
+    pub builds: Queue<BuildRequest>,
+    /// What a client of `/codereview/new` must know, if anything.
+    pub secret: Option<SecretString>,
+    /// What is running.
+    pub version: Version,
+}
+
+/// All routes.
+pub fn router(settings: WebSettings) -> Router {
+    Router::new()
+        .route("/codereview/new", post(harbormaster::accept))
+        .route("/__version__", get(dockerflow::version))
+        .route("/__heartbeat__", get(dockerflow::heartbeat))
+        .route("/__lbheartbeat__", get(dockerflow::lbheartbeat))
+        .route("/ping", get(|| async { "pong" }))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
+        .layer(CatchPanicLayer::new())
+        .with_state(Arc::new(settings))
+}

@@ -1,0 +1,162 @@
+//! `POST /codereview/new`: what Harbormaster's "make HTTP request" step calls for each published diff.
+//!
+//! Harbormaster never repeats a request: any answer but 2xx, and any fault of the connection, fails the author's build
+//! for good. So accepting depends on nothing but the bus, and 200 means that the bus has stored the build. It may send
+//! the same request twice by itself (over a kept-alive connection that was just closed), so a target is stored once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    body::Bytes,
+    extract::{RawQuery, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use phabricator::model::{BuildRequest, Phid, PhidError};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tracing::{info, warn};
+use url::form_urlencoded;
+
+use crate::WebSettings;
+
+/// The longest value of a parameter, in bytes.
+const MAX_LENGTH: usize = 64;
+
+/// How long a client may wait before it tries again when the bus is away, in seconds.
+const RETRY_AFTER: &str = "5";
+
+pub(crate) async fn accept(
+    State(settings): State<Arc<WebSettings>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let parameters = match Parameters::read(query.as_deref().unwrap_or_default(), &headers, &body) {
+        Ok(parameters) => parameters,
+        Err(fault) => return refuse(&fault),
+    };
+    if let Some(secret) = &settings.secret
+        && !knows(secret, &headers, parameters.first("token"))
+    {
+        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"code review events\"")];
+        return (StatusCode::UNAUTHORIZED, challenge, "the shared secret is missing or wrong\n").into_response();
+    }
+    let request = match parameters.build(settings.producer.clock().now()) {
+        Ok(request) => request,
+        Err(fault) => return refuse(&fault),
+    };
+    let target = request.target.as_str();
+    match settings.producer.send_once(&settings.builds, &request, target).await {
+        Ok(pushed) => {
+            let repeated = if pushed.repeated > 0 { ", as before" } else { "" };
+            info!(
+                step = "accepted",
+                build = target,
+                "accepted diff {} of D{}{repeated}",
+                request.diff_id,
+                request.revision_id
+            );
+            "Build queued".into_response()
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            let cause = error.source().map(ToString::to_string);
+            warn!(build = target, %error, cause, "a build was not stored, and refused");
+            let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
+            (StatusCode::SERVICE_UNAVAILABLE, retry, "the build cannot be stored at the moment, try again\n")
+                .into_response()
+        }
+    }
+}
+
+fn refuse(fault: &str) -> Response {
+    warn!(fault, "a request was refused");
+    (StatusCode::BAD_REQUEST, format!("{fault}\n")).into_response()
+}
+
+/// The parameters of a request by name, from its query string and its form body alike.
+struct Parameters(HashMap<String, Vec<String>>);
+
+impl Parameters {
+    fn read(query: &str, headers: &HeaderMap, body: &[u8]) -> Result<Self, String> {
+        let form = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_form = form.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded";
+        if !body.is_empty() && !is_form {
+            return Err("the body is not a form: send application/x-www-form-urlencoded, or a query".to_owned());
+        }
+        let mut values: HashMap<String, Vec<String>> = HashMap::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body)) {
+            values.entry(name.into_owned()).or_default().push(value.into_owned());
+        }
+        Ok(Self(values))
+    }
+
+    fn first(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.first().map(String::as_str)
+    }
+
+    /// The one value of a parameter.
+    fn one(&self, name: &str) -> Result<&str, String> {
+        let value = match self.0.get(name).map(Vec::as_slice) {
+            None | Some([]) => return Err(format!("parameter {name} is missing")),
+            Some([value]) => value,
+            Some(_) => return Err(format!("parameter {name} is repeated")),
+        };
+        if value.is_empty() {
+            return Err(format!("parameter {name} is empty"));
+        }
+        if value.len() > MAX_LENGTH {
+            return Err(format!("parameter {name} is longer than {MAX_LENGTH} characters"));
+        }
+        Ok(value)
+    }
+
+    fn number(&self, name: &str) -> Result<u64, String> {
+        let value = self.one(name)?;
+        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        // Redis, JSON and Phabricator all take numbers up to 2⁶³ only.
+        match value.parse::<i64>() {
+            Ok(number) if digits && number > 0 => Ok(number.unsigned_abs()),
+            Ok(0) => Err(format!("parameter {name} is zero")),
+            Ok(number) if number < 0 => Err(format!("parameter {name} is negative")),
+            _ => Err(format!("parameter {name} is not an integer")),
+        }
+    }
+
+    fn phid(&self, name: &str, kind: &'static str) -> Result<Phid, String> {
+        Phid::parse_as(kind, self.one(name)?).map_err(|error| match error {
+            PhidError::Malformed => format!("parameter {name} is not a PHID, expected PHID-{kind}-…"),
+            PhidError::WrongType { .. } => {
+                format!("parameter {name} is a PHID of another type, expected PHID-{kind}-…")
+            }
+        })
+    }
+
+    fn build(&self, accepted_at: jiff::Timestamp) -> Result<BuildRequest, String> {
+        Ok(BuildRequest {
+            diff_id: self.number("diff")?,
+            repository: self.phid("repo", Phid::REPOSITORY)?,
+            revision_id: self.number("revision")?,
+            target: self.phid("target", Phid::TARGET)?,
+            accepted_at,
+            checks: 0,
+        })
+    }
+}
+
+/// Whether the client knows the secret, as the password of its basic credentials or as the parameter `token`.
+fn knows(secret: &SecretString, headers: &HeaderMap, token: Option<&str>) -> bool {
+    let basic = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let encoded = value.to_str().ok()?.strip_prefix("Basic ")?;
+        let decoded = BASE64_STANDARD.decode(encoded.trim()).ok()?;
+        let colon = decoded.iter().position(|byte| *byte == b':')?;
+        Some(decoded[colon + 1..].to_vec())
+    });
+    let offered = basic.or_else(|| token.map(|token| token.as_bytes().to_vec())).unwrap_or_default();
+    // Digests have one length, so that not even the secret's length can be timed.
+    let known = Sha256::digest(secret.expose_secret().as_bytes());
+    known.ct_eq(&Sha256::digest(&offered)).into()
+}

@@ -1,0 +1,321 @@
+//! What Harbormaster, and whoever else finds the port, is answered.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bus::{
+    Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, MemoryBus, Message, Outgoing, Policy, Producer,
+    Pushed, Queue, QueueSpec, Reserve, Settlement, Shutdown, Subsystem, SystemClock,
+};
+use phabricator::model::BuildRequest;
+use secrecy::SecretString;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use web::{Version, WebServer, WebSettings, router};
+
+const BUILDS: Queue<BuildRequest> = Queue::new("builds", Policy { bound: Some(1000), ..Policy::DEFAULT });
+const TARGET: &str = "PHID-HMBT-6om2iuajepxcv7v6poue";
+const GOOD: &str = "diff=3&repo=PHID-REPO-gheyr7w2d2ab3qg236ha&revision=1&target=PHID-HMBT-6om2iuajepxcv7v6poue";
+
+struct World {
+    address: std::net::SocketAddr,
+    bus: Arc<dyn Bus>,
+    shutdown: Shutdown,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl World {
+    async fn start(bus: Arc<dyn Bus>, secret: Option<&str>, version: Version) -> Self {
+        let producer = Producer::new(bus.clone(), Arc::new(SystemClock));
+        let secret = secret.map(SecretString::from);
+        let routes = router(WebSettings { producer, builds: BUILDS, secret, version });
+        let server = WebServer::bind("127.0.0.1:0".parse().unwrap(), routes).await.unwrap();
+        let address = server.address();
+        let shutdown = Shutdown::new();
+        let stop = shutdown.clone();
+        let running = tokio::spawn(async move { Box::new(server).run(stop).await.unwrap() });
+        Self { address, bus, shutdown, running }
+    }
+
+    async fn open() -> Self {
+        Self::start(memory(), None, Version::load(None).unwrap()).await
+    }
+
+    /// Sends bytes as they are and returns status line and body.
+    async fn raw(&self, bytes: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let end = loop {
+            if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end;
+            }
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the answer has no head");
+        };
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
+        let length =
+            head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok()).unwrap_or(0);
+        while answer.len() < end + 4 + length {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the answer is cut short");
+        }
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        (status, String::from_utf8(answer[end + 4..].to_vec()).unwrap())
+    }
+
+    async fn post(&self, query: &str) -> (u16, String) {
+        self.raw(format!("POST /codereview/new?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").as_bytes())
+            .await
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.raw(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await
+    }
+
+    async fn stored(&self) -> Vec<BuildRequest> {
+        let found = self.bus.peek(&BUILDS.spec(), 100).await.unwrap();
+        found.iter().map(|envelope| BuildRequest::decode(envelope.version, &envelope.body).unwrap()).collect()
+    }
+}
+
+fn memory() -> Arc<dyn Bus> {
+    Arc::new(MemoryBus::new(Arc::new(SystemClock)))
+}
+
+/// The requests as a real Harbormaster sent them: without and with a credential.
+fn recorded() -> Vec<Vec<u8>> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/harbormaster-requests.txt");
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split_inclusive("\r\n\r\n").map(|request| request.as_bytes().to_vec()).collect()
+}
+
+#[tokio::test]
+async fn the_request_of_a_real_harbormaster_is_stored() {
+    let world = World::open().await;
+    let requests = recorded();
+    assert_eq!(requests.len(), 2);
+    for request in &requests {
+        assert_eq!(world.raw(request).await, (200, "Build queued".to_owned()));
+    }
+    let stored = world.stored().await;
+    let seen: Vec<_> = stored.iter().map(|b| (b.diff_id, b.revision_id, b.target.as_str())).collect();
+    assert_eq!(seen, [(3, 1, TARGET), (3, 1, "PHID-HMBT-pfo2to7xzddsxlazab6f")]);
+    assert_eq!(stored[0].repository.as_str(), "PHID-REPO-gheyr7w2d2ab3qg236ha");
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_accepted_and_stored_once() {
+    let world = World::open().await;
+    for _ in 0..3 {
+        assert_eq!(world.post(GOOD).await.0, 200);
+    }
+    assert_eq!(world.stored().await.len(), 1);
+}
+
+#[tokio::test]
+async fn parameters_may_come_as_a_form() {
+    let world = World::open().await;
+    let form = |kind: &str| {
+        format!(
+            "POST /codereview/new HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{GOOD}",
+            GOOD.len()
+        )
+    };
+    assert_eq!(world.raw(form("application/x-www-form-urlencoded; charset=utf-8").as_bytes()).await.0, 200);
+    let (status, text) = world.raw(form("application/json").as_bytes()).await;
+    assert_eq!((status, text.contains("form")), (400, true), "{text}");
+    assert_eq!(world.stored().await.len(), 1);
+}
+
+#[tokio::test]
+async fn bad_parameters_are_named() {
+    let world = World::open().await;
+    let with = |name: &str, value: &str| {
+        let pairs = GOOD.split('&').map(|pair| {
+            let (key, old) = pair.split_once('=').unwrap();
+            format!("{key}={}", if key == name { value } else { old })
+        });
+        pairs.collect::<Vec<_>>().join("&")
+    };
+    let long = "1".repeat(65);
+    let table = [
+        (GOOD.replace("diff=3&", ""), "parameter diff is missing"),
+        (with("diff", ""), "parameter diff is empty"),
+        (format!("{GOOD}&diff=3"), "parameter diff is repeated"),
+        (with("diff", "0"), "parameter diff is zero"),
+        (with("diff", "-1"), "parameter diff is negative"),
+        (with("diff", "abc"), "parameter diff is not an integer"),
+        (with("diff", "3.5"), "parameter diff is not an integer"),
+        (with("diff", "%2B3"), "parameter diff is not an integer"),
+        (with("diff", "99999999999999999999"), "parameter diff is not an integer"),
+        (with("diff", &long), "parameter diff is longer than 64 characters"),
+        (with("revision", ""), "parameter revision is empty"),
+        (with("repo", ""), "parameter repo is empty"),
+        (with("repo", TARGET), "parameter repo is a PHID of another type, expected PHID-REPO-…"),
+        (with("target", "PHID-REPO-gheyr7w2d2ab3qg236ha"), "expected PHID-HMBT-…"),
+        (with("target", "PHID-HMBT-%00%0a"), "parameter target is not a PHID"),
+        (with("target", &"%C3%A4".repeat(40)), "parameter target is longer than 64 characters"),
+        (String::new(), "parameter diff is missing"),
+        ("%ff%fe=%".to_owned(), "parameter diff is missing"),
+    ];
+    for (query, expected) in table {
+        let (status, text) = world.post(&query).await;
+        assert_eq!((status, text.contains(expected)), (400, true), "{query}: {text}");
+    }
+    assert!(world.stored().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_shared_secret_is_asked_for() {
+    let version = Version::load(None).unwrap();
+    // The credential of the recorded request: phab-user, and this password.
+    let world = World::start(memory(), Some("s3cr3t:pä ss"), version).await;
+    let requests = recorded();
+    assert_eq!(world.raw(&requests[0]).await.0, 401);
+    assert_eq!(world.raw(&requests[1]).await.0, 200);
+    assert_eq!(world.post(&format!("{GOOD}&token=s3cr3t%3Ap%C3%A4%20ss")).await.0, 200);
+    for token in ["", "s3cr3t", "s3cr3t%3Ap%C3%A4%20sss"] {
+        assert_eq!(world.post(&format!("{GOOD}&token={token}")).await.0, 401, "{token}");
+    }
+    assert_eq!(world.stored().await.len(), 2);
+}
+
+#[tokio::test]
+async fn other_routes_and_methods() {
+    let world = World::open().await;
+    let table = [
+        ("/ping", 200, "pong"),
+        ("/__lbheartbeat__", 200, "ok"),
+        ("/__heartbeat__", 200, r#""bus""#),
+        ("/__version__", 200, env!("CARGO_PKG_VERSION")),
+        ("/codereview/new", 405, ""),
+        ("/nothing", 404, ""),
+    ];
+    for (path, status, text) in table {
+        let answer = world.get(path).await;
+        assert_eq!((answer.0, answer.1.contains(text)), (status, true), "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_version_comes_from_a_file_when_one_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("version.json");
+    std::fs::write(&path, r#"{"commit": "abc"}"#).unwrap();
+    let world = World::start(memory(), None, Version::load(Some(path.clone())).unwrap()).await;
+    assert_eq!(world.get("/__version__").await, (200, r#"{"commit":"abc"}"#.to_owned()));
+    std::fs::write(&path, "nonsense").unwrap();
+    let error = Version::load(Some(path)).unwrap_err().to_string();
+    assert!(error.contains("VERSION_PATH"), "{error}");
+}
+
+#[tokio::test]
+async fn heads_bodies_and_garbage_beyond_the_limits_are_refused() {
+    let world = World::open().await;
+    let body = "x".repeat(20_000);
+    let large = format!(
+        "POST /codereview/new HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(world.raw(large.as_bytes()).await.0, 413);
+    let head = format!("GET /ping HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000));
+    assert_eq!(world.raw(head.as_bytes()).await.0, 431);
+    let fields: String = (0..100).map(|i| format!("X-{i}: y\r\n")).collect();
+    assert_eq!(world.raw(format!("GET /ping HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes()).await.0, 431);
+    assert_eq!(world.raw(b"\x16\x03\x01\x00nonsense\r\n\r\n").await.0, 400);
+    assert_eq!(world.get("/ping").await.0, 200, "it still serves");
+}
+
+#[tokio::test]
+async fn stopping_lets_a_request_finish_and_refuses_new_connections() {
+    let world = World::open().await;
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let head = format!(
+        "POST /codereview/new HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        GOOD.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // "100 Continue" says that the handler waits for the body.
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    world.shutdown.stop();
+    while TcpStream::connect(world.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(GOOD.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    world.running.await.unwrap();
+    let found = world.bus.peek(&BUILDS.spec(), 10).await.unwrap();
+    assert_eq!(found.len(), 1);
+}
+
+/// A bus that is away.
+struct Away {
+    full: bool,
+}
+
+#[async_trait::async_trait]
+impl Bus for Away {
+    async fn push(&self, _: Vec<Outgoing>) -> Result<Pushed, BusError> {
+        Err(self.error())
+    }
+    async fn reserve(&self, _: &QueueSpec, _: Reserve) -> Result<Vec<Leased>, BusError> {
+        Err(self.error())
+    }
+    async fn extend(&self, _: &Lease) -> Result<(), BusError> {
+        Err(self.error())
+    }
+    async fn settle(&self, _: &Lease, _: &Settlement) -> Result<(), BusError> {
+        Err(self.error())
+    }
+    async fn depth(&self, _: &QueueSpec) -> Result<Depth, BusError> {
+        Err(self.error())
+    }
+    async fn peek(&self, _: &QueueSpec, _: usize) -> Result<Vec<Envelope>, BusError> {
+        Err(self.error())
+    }
+    async fn dead(&self, _: &QueueSpec, _: usize) -> Result<Vec<DeadLetter>, BusError> {
+        Err(self.error())
+    }
+    async fn requeue_dead(&self, _: &QueueSpec, _: &str) -> Result<bool, BusError> {
+        Err(self.error())
+    }
+    async fn ping(&self) -> Result<(), BusError> {
+        if !self.full {
+            SystemClock.sleep(Duration::from_secs(60)).await;
+        }
+        Err(self.error())
+    }
+}
+
+impl Away {
+    fn error(&self) -> BusError {
+        if self.full {
+            return BusError::Full { queue: "builds", bound: 1 };
+        }
+        BusError::Unfit { reason: "it is away".to_owned() }
+    }
+}
+
+#[tokio::test]
+async fn what_the_bus_does_not_store_is_never_answered_with_200() {
+    for full in [true, false] {
+        let world = World::start(Arc::new(Away { full }), None, Version::load(None).unwrap()).await;
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        let request = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.to_lowercase().contains("retry-after: 5"), "{answer}");
+        let (status, text) = world.get("/__heartbeat__").await;
+        assert_eq!((status, text.contains(r#""bus":{"#)), (503, true), "{text}");
+        assert_eq!(world.get("/__lbheartbeat__").await.0, 200);
+    }
+}
