@@ -1,0 +1,172 @@
+//! Logs: text for people, or one JSON object a line in Mozilla's `mozlog` form for machines.
+
+use std::{fmt, io::IsTerminal};
+
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+use tracing::{Event, Level, Subscriber, field};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For machines.
+    Mozlog,
+}
+
+/// Why logs cannot be set up.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// `LOG_FORMAT` has another value.
+    #[error("LOG_FORMAT is {0:?}, expected text or mozlog")]
+    Format(String),
+    /// `RUST_LOG` cannot be read.
+    #[error("RUST_LOG is not a filter, expected such as info or bus=debug")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+}
+
+impl Format {
+    /// What `LOG_FORMAT` says; text when it is not set.
+    pub fn parse(value: Option<&str>) -> Result<Self, LogError> {
+        match value {
+            None | Some("" | "text") => Ok(Self::Text),
+            Some("mozlog") => Ok(Self::Mozlog),
+            Some(other) => Err(LogError::Format(other.to_owned())),
+        }
+    }
+}
+
+/// A layer that writes log lines of `filter` (in the form of `RUST_LOG`) to standard error.
+pub fn layer<S>(format: Format, filter: &str) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let filter = EnvFilter::try_new(filter)?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    Ok(match format {
+        Format::Text => {
+            let colours = std::io::stderr().is_terminal();
+            Box::new(layer.with_ansi(colours).with_filter(filter))
+        }
+        Format::Mozlog => Box::new(layer.event_format(Mozlog { pid: std::process::id() }).with_filter(filter)),
+    })
+}
+
+/// <https://wiki.mozilla.org/Firefox/Services/Logging>, version 2.0.
+struct Mozlog {
+    pid: u32,
+}
+
+impl<S, N> FormatEvent<S, N> for Mozlog
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let line = json!({
+            "Timestamp": timestamp(),
+            "Type": metadata.target(),
+            "Logger": "code-review-events",
+            "EnvVersion": "2.0",
+            "Severity": severity(*metadata.level()),
+            "Pid": self.pid,
+            "Fields": fields.0,
+        });
+        writeln!(writer, "{line}")
+    }
+}
+
+/// Nanoseconds since the epoch.
+#[expect(clippy::disallowed_methods, reason = "log lines tell the machine's time, whatever clock the work uses")]
+fn timestamp() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// Syslog's numbers.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+/// The fields of an event by name; the text is `message`.
+#[derive(Debug, Default)]
+pub struct Fields(pub Map<String, Value>);
+
+impl field::Visit for Fields {
+    fn record_debug(&mut self, field: &field::Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), Value::String(format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &field::Field, value: &str) {
+        self.0.insert(field.name().to_owned(), Value::String(value.to_owned()));
+    }
+
+    fn record_i64(&mut self, field: &field::Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &field::Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_f64(&mut self, field: &field::Field, value: f64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &field::Field, value: bool) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn mozlog_is_one_json_object_a_line_whatever_the_text() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer =
+            tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).event_format(Mozlog { pid: 7 });
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(count = 3, who = "a \"quoted\"\nname", "two\nlines");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["Severity"], 4);
+        assert_eq!(line["Pid"], 7);
+        assert_eq!(line["Fields"], json!({"count": 3, "who": "a \"quoted\"\nname", "message": "two\nlines"}));
+        assert!(line["Timestamp"].as_i64().unwrap() > 1_700_000_000_000_000_000);
+    }
+}
