@@ -37,7 +37,8 @@ impl<M: Message> Queue<M> {
         Self { spec: QueueSpec { name, policy, lanes: false }, lane: None, carries: PhantomData }
     }
 
-    /// A queue whose messages are put into the lane that `lane` names.
+    /// A queue whose messages are put into the lane that `lane` names. Lanes are few and stay (repositories, say): each
+    /// one that was ever used is looked at in turn.
     pub const fn with_lanes(name: &'static str, policy: Policy, lane: fn(&M) -> String) -> Self {
         Self { spec: QueueSpec { name, policy, lanes: true }, lane: Some(lane), carries: PhantomData }
     }

@@ -1,0 +1,60 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::role::Role;
+
+/// From a published patch to a push on Try and a link on its build.
+#[derive(Debug, Parser)]
+#[command(name = "events", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the web server, a worker, or both
+    Run(Run),
+    /// Checks a configuration file and reports every fault at once
+    CheckConfig {
+        /// The YAML file
+        file: PathBuf,
+    },
+    /// Shows a build from request to push, with a Phabricator and repositories of its own
+    Demo(Demo),
+}
+
+/// Options of `events run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// What this process does; else it is taken from DYNO, else it does everything
+    pub role: Option<Role>,
+    /// The YAML file
+    #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// The address to listen on
+    #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
+    pub bind: std::net::IpAddr,
+    /// The port to listen on
+    #[arg(long, env = "PORT", default_value_t = 9000)]
+    pub port: u16,
+    /// Seconds that work in flight is given after SIGTERM
+    #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+    pub grace: u64,
+}
+
+/// Options of `events demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Prints the outcome as one JSON line on standard output, and the story on standard error
+    #[arg(long)]
+    pub json: bool,
+    /// Goes on running after the build, for more of them
+    #[arg(long)]
+    pub keep: bool,
+}

@@ -1,0 +1,376 @@
+//! The configuration: the YAML document that operators of the original have already, with the sections `common` and
+//! `events`, where `events` overrides `common`. `docs/configuration.md` lists the keys.
+
+mod fault;
+mod reader;
+
+use std::{
+    cell::RefCell,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use saphyr::{LoadableYamlNode, MarkedYaml};
+use secrecy::SecretString;
+use thiserror::Error;
+use url::Url;
+
+pub use self::fault::{Fault, Faults};
+use self::reader::Section;
+
+/// Everything that a deployment sets.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where Phabricator is.
+    pub phabricator: PhabricatorConfig,
+    /// The repositories that are built.
+    pub repositories: Vec<RepositoryConfig>,
+    /// Authors whose diffs are not built, by username.
+    pub skipped_authors: Vec<String>,
+    /// A diff that touches one of these files is not built.
+    pub skippable_files: Vec<String>,
+    /// A diff that is older is not built any more.
+    pub build_expiry: Duration,
+    /// What Harbormaster must know to be heard.
+    pub webhook_secret: Option<SecretString>,
+    /// Where clones are kept.
+    pub clones_dir: PathBuf,
+    /// The host keys of the servers that are pushed to, in the form of ssh.
+    pub known_hosts: Option<PathBuf>,
+    /// Where the jobs of a push are shown.
+    pub treeherder_url: Url,
+    /// Comes before all keys in Redis.
+    pub redis_namespace: String,
+}
+
+/// Where Phabricator is.
+#[derive(Debug, Clone)]
+pub struct PhabricatorConfig {
+    /// Its base url.
+    pub url: Url,
+    /// The Conduit token of our user.
+    pub api_key: SecretString,
+    /// Whether anything is written to it.
+    pub publish: bool,
+}
+
+/// A repository that is built.
+#[derive(Debug, Clone)]
+pub struct RepositoryConfig {
+    /// Its short name on Phabricator.
+    pub name: String,
+    /// Where it is cloned from.
+    pub url: String,
+    /// Where heads are pushed to.
+    pub try_url: String,
+    /// The name of that place on Treeherder.
+    pub try_name: String,
+    /// How Try is told what to do.
+    pub try_mode: TryMode,
+    /// What is built on when the base of a stack is unknown.
+    pub default_revision: String,
+    /// Whether that is always built on.
+    pub use_latest_revision: bool,
+    /// Who pushes.
+    pub ssh_user: Option<String>,
+    /// With which key.
+    pub ssh_key: Option<SecretString>,
+}
+
+/// How Try is told what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TryMode {
+    /// By parameters in `try_task_config.json`.
+    Json,
+    /// By a try syntax in the message of the last commit.
+    Syntax(String),
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not right.
+    #[error("the configuration {} cannot be used:\n{faults}", path.display())]
+    Faulty {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong.
+        faults: Faults,
+    },
+}
+
+/// Keys of the original that nothing reads yet: operators may hand us their file as it is.
+const NOT_YET: &[&str] = &[
+    "APP_CHANNEL",
+    "LANDO",
+    "admins",
+    "autoland_enabled",
+    "mozilla_central_enabled",
+    "pulse_user",
+    "pulse_password",
+    "taskcluster_community",
+    "communitytc_pulse_user",
+    "communitytc_pulse_password",
+    "test_selection_enabled",
+    "test_selection_share",
+    "test_selection_notify_addresses",
+    "bugbug_phabricator_deployment",
+    "risk_analysis_users",
+    "SENTRY_DSN",
+];
+
+impl Config {
+    /// Reads the file at `path`. Warnings come with the configuration.
+    pub fn load(path: &Path) -> Result<(Self, Faults), ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let (config, faults) = Self::parse(&text);
+        match config {
+            Some(config) => Ok((config, faults)),
+            None => Err(ConfigError::Faulty { path: path.to_owned(), faults }),
+        }
+    }
+
+    /// Reads a document, and finds everything that is wrong with it. `None` exactly when there is an error.
+    pub fn parse(text: &str) -> (Option<Self>, Faults) {
+        let faults = RefCell::new(Faults::default());
+        let config = match MarkedYaml::load_from_str(text) {
+            Ok(documents) => documents.first().map_or_else(
+                || {
+                    let message = "the document is empty, expected the sections common and events".to_owned();
+                    faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line: 1, message });
+                    None
+                },
+                |document| read(document, &faults),
+            ),
+            Err(error) => {
+                let (line, message) = (error.marker().line(), format!("not YAML: {}", error.info()));
+                faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
+                None
+            }
+        };
+        let mut faults = faults.into_inner();
+        faults.sort();
+        (config.filter(|_| faults.errors.is_empty()), faults)
+    }
+}
+
+fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option<Config> {
+    let sections = Section::new("", document.span.start.line(), document, faults)?;
+    let common = sections.optional_section("common");
+    let events = sections.optional_section("events");
+    sections.warn_of_unknown();
+    let keys = match (events, common) {
+        (Some(events), common) => events.over(common),
+        (None, Some(common)) => common,
+        (None, None) => {
+            sections.reject("events", "a map with our settings");
+            return None;
+        }
+    };
+
+    let phabricator = keys.section("PHABRICATOR").and_then(|section| {
+        let config = (section.required("url"), section.required("api_key"), section.optional("publish"));
+        section.warn_of_unknown();
+        Some(PhabricatorConfig { url: config.0?, api_key: config.1?, publish: config.2.unwrap_or(false) })
+    });
+    let ssh_key: Option<SecretString> = keys.optional("ssh_key");
+    let sections = keys.sections("repositories");
+    let count = sections.len();
+    let repositories: Vec<_> = sections.iter().filter_map(|section| repository(section, ssh_key.as_ref())).collect();
+    for (at, section) in sections.iter().enumerate() {
+        let name: Option<String> = section.optional("name");
+        if name.is_some() && sections[..at].iter().any(|earlier| earlier.optional::<String>("name") == name) {
+            section.reject("name", "is the name of an earlier repository too");
+        }
+    }
+    // Everything is read before anything is given up for a fault, so that all faults are found.
+    let skipped_authors = keys.optional("user_blacklist").unwrap_or_default();
+    let skippable_files = keys.optional("skippable_files").unwrap_or_default();
+    let build_expiry = keys.optional("build_expiry").unwrap_or(Duration::from_secs(24 * 3600));
+    let webhook_secret = keys.optional("webhook_secret");
+    let clones_dir = keys.optional("clones_dir").unwrap_or_else(|| PathBuf::from("clones"));
+    let known_hosts = keys.optional("known_hosts");
+    let treeherder_url = keys.optional("treeherder_url").or_else(|| Url::parse("https://treeherder.mozilla.org").ok());
+    let redis_namespace = keys.optional("redis_namespace").unwrap_or_else(|| "events".to_owned());
+    keys.ignored(NOT_YET, "is known, but nothing reads it yet");
+    keys.warn_of_unknown();
+    Some(Config {
+        phabricator: phabricator?,
+        repositories: Some(repositories).filter(|read| read.len() == count)?,
+        skipped_authors,
+        skippable_files,
+        build_expiry,
+        webhook_secret,
+        clones_dir,
+        known_hosts,
+        treeherder_url: treeherder_url?,
+        redis_namespace,
+    })
+}
+
+fn repository(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Option<RepositoryConfig> {
+    let mode: Option<String> = section.optional("try_mode");
+    let syntax: Option<String> = section.optional("try_syntax");
+    let try_mode = match (mode.as_deref(), syntax) {
+        (None | Some("json"), _) => Some(TryMode::Json),
+        (Some("syntax"), Some(syntax)) => Some(TryMode::Syntax(syntax)),
+        (Some("syntax"), None) => {
+            section.reject("try_syntax", "a try syntax, since try_mode is syntax");
+            None
+        }
+        (Some(_), _) => {
+            section.reject("try_mode", "expected json or syntax");
+            None
+        }
+    };
+    let (name, url, try_url): (Option<String>, Option<String>, Option<String>) =
+        (section.required("name"), section.required("url"), section.required("try_url"));
+    for (key, value) in [("name", &name), ("url", &url), ("try_url", &try_url)] {
+        if value.as_ref().is_some_and(|value| value.starts_with('-') || value.contains(char::is_control)) {
+            section.reject(key, "expected a text that does not begin with - and holds no control characters");
+        }
+    }
+    if name.as_ref().is_some_and(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
+        section.reject("name", "expected a name without / and without a leading dot: a folder is named after it");
+    }
+    let config = (
+        section.optional("try_name").unwrap_or_else(|| "try".to_owned()),
+        section.optional("default_revision").unwrap_or_else(|| "tip".to_owned()),
+        section.optional("use_latest_revision").unwrap_or(false),
+        section.optional("ssh_user"),
+        section.optional("ssh_key").or_else(|| ssh_key.cloned()),
+    );
+    section.ignored(&["checkout", "batch_size"], "means nothing any more: clones have no working copy");
+    section.warn_of_unknown();
+    let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key) = config;
+    Some(RepositoryConfig {
+        name: name?,
+        url: url?,
+        try_url: try_url?,
+        try_name,
+        try_mode: try_mode?,
+        default_revision,
+        use_latest_revision,
+        ssh_user,
+        ssh_key,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+common:
+  APP_CHANNEL: testing
+  PHABRICATOR:
+    url: https://phabricator.example.com
+    api_key: api-secret
+    publish: true
+  user_blacklist: [alice]
+events:
+  ssh_key: |
+    a key
+  repositories:
+    - name: mozilla-central
+      url: https://hg.example.com/mozilla-central
+      try_url: ssh://hg.example.com/try
+      try_mode: syntax
+      try_syntax: -a -b
+      checkout: batch
+      batch_size: 10000
+  user_blacklist: [bob, carol]
+  build_expiry: 36h
+";
+
+    #[test]
+    fn a_file_of_the_original_is_read_and_events_overrides_common() {
+        let (config, faults) = Config::parse(GOOD);
+        let config = config.expect("it is right");
+        assert_eq!(config.skipped_authors, ["bob", "carol"]);
+        assert_eq!(config.build_expiry, Duration::from_secs(36 * 3600));
+        assert!(config.phabricator.publish);
+        let repository = &config.repositories[0];
+        assert_eq!(repository.try_mode, TryMode::Syntax("-a -b".to_owned()));
+        assert_eq!((repository.try_name.as_str(), repository.default_revision.as_str()), ("try", "tip"));
+        assert!(repository.ssh_key.is_some(), "the common key is the repository's");
+        let warnings: Vec<_> = faults.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [
+                "line 2: common.APP_CHANNEL: is known, but nothing reads it yet",
+                "line 17: events.repositories[0].checkout: means nothing any more: clones have no working copy",
+                "line 18: events.repositories[0].batch_size: means nothing any more: clones have no working copy",
+            ]
+        );
+        assert!(!format!("{config:?}").contains("api-secret"));
+    }
+
+    #[test]
+    fn every_fault_is_found_at_once_with_its_path_and_line() {
+        let (config, faults) = Config::parse(
+            "\
+events:
+  PHABRICATOR:
+    url: ftp://x
+    publish: perhaps
+    api_keys: hunter2
+  repositories:
+    - name: one
+      url: [x]
+      try_mode: yaml
+    - name: one
+      url: -x
+      try_url: y
+      try_mode: syntax
+    - 7
+  user_blacklist: alice
+  build_expiry: 24
+  skipable_files: [a]
+",
+        );
+        assert!(config.is_none());
+        let expected = "\
+error: line 2: events.PHABRICATOR.api_key: is missing, expected a text that is not empty
+error: line 3: events.PHABRICATOR.url: expected an http or https url, found another text
+error: line 4: events.PHABRICATOR.publish: expected true or false, found another text
+error: line 7: events.repositories[0].try_url: is missing, expected a text that is not empty
+error: line 8: events.repositories[0].url: expected a text that is not empty, found a list
+error: line 9: events.repositories[0].try_mode: expected json or syntax
+error: line 10: events.repositories[1].name: is the name of an earlier repository too
+error: line 10: events.repositories[1].try_syntax: is missing, expected a try syntax, since try_mode is syntax
+error: line 11: events.repositories[1].url: expected a text that does not begin with - and holds no control characters
+error: line 14: events.repositories[2]: expected a map, found a number
+error: line 15: events.user_blacklist: expected a list of texts, found another text
+error: line 16: events.build_expiry: expected a duration such as 24h or 90m, found a number
+warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
+warning: line 17: events.skipable_files: unknown key, did you mean skippable_files?";
+        assert_eq!(faults.to_string(), expected);
+    }
+
+    #[test]
+    fn garbage_is_refused_with_a_line() {
+        for (text, expected) in [
+            ("", "line 1: document: the document is empty, expected the sections common and events"),
+            ("a: [b\nc: d", "not YAML"),
+            ("- a", "expected a map, found a list"),
+            ("other: 1", "events: is missing, expected a map with our settings"),
+            ("events: 1", "line 1: events: expected a map, found a number"),
+        ] {
+            let (config, faults) = Config::parse(text);
+            assert!(config.is_none());
+            assert!(faults.to_string().contains(expected), "{text:?}: {faults}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What is wrong with a configuration: all of it at once.
+
+use std::fmt;
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where in the document, such as `events.repositories[0].url`.
+    pub path: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What was expected, and what is there. Never a value that may be secret.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}: {}", self.line, self.path, self.message)
+    }
+}
+
+/// The faults of a document, in the order of its lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// It cannot be used because of these.
+    pub errors: Vec<Fault>,
+    /// It can be used in spite of these.
+    pub warnings: Vec<Fault>,
+}
+
+impl Faults {
+    pub(super) fn sort(&mut self) {
+        self.errors.sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
+        self.warnings.sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.errors.iter().map(|fault| format!("error: {fault}"));
+        let lines = lines.chain(self.warnings.iter().map(|fault| format!("warning: {fault}")));
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl std::error::Error for Faults {}

@@ -1,0 +1,239 @@
+//! Reads a YAML tree key by key, keeping every fault with its path and line. A deserialiser would stop at the first.
+
+use std::{cell::RefCell, path::PathBuf, time::Duration};
+
+use saphyr::{MarkedYaml, Scalar, YamlData};
+use secrecy::SecretString;
+use url::Url;
+
+use super::fault::{Fault, Faults};
+
+/// A map of the document, and which of its keys were asked for.
+pub(super) struct Section<'a> {
+    path: String,
+    line: usize,
+    entries: Vec<Entry<'a>>,
+    faults: &'a RefCell<Faults>,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Entry<'a> {
+    key: String,
+    path: String,
+    line: usize,
+    value: &'a MarkedYaml<'a>,
+}
+
+/// A value that can be read from a node.
+pub(super) trait FromYaml: Sized {
+    /// What a correct value is, in words.
+    const EXPECTED: &'static str;
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self>;
+}
+
+impl<'a> Section<'a> {
+    /// The entries of a map; `None`, and a fault, when it is none.
+    ///
+    /// `line` is that of its key, where an author looks for what is missing.
+    pub(super) fn new(path: &str, line: usize, node: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option<Self> {
+        let YamlData::Mapping(map) = &node.data else {
+            let message = format!("expected a map, found {}", kind(node));
+            faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
+            return None;
+        };
+        let mut entries = Vec::new();
+        for (key, value) in map {
+            let line = key.span.start.line();
+            let Some(name) = key.data.as_str() else {
+                let message = format!("expected a key that is text, found {}", kind(key));
+                faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
+                continue;
+            };
+            let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            entries.push(Entry { key: name.to_owned(), path, line, value });
+        }
+        Some(Self { path: path.to_owned(), line, entries, faults, asked: RefCell::default() })
+    }
+
+    /// This section's entries, then those of `base` that it does not have.
+    pub(super) fn over(mut self, base: Option<Self>) -> Self {
+        for entry in base.into_iter().flat_map(|base| base.entries) {
+            if !self.has(&entry.key) {
+                self.entries.push(entry);
+            }
+        }
+        self
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// The entry of `key`. An explicit null counts as absent.
+    fn entry(&self, key: &'static str) -> Option<&Entry<'a>> {
+        self.asked.borrow_mut().push(key);
+        self.entries.iter().find(|entry| entry.key == key && !is_null(entry.value))
+    }
+
+    fn error(&self, path: &str, line: usize, message: String) {
+        self.faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
+    }
+
+    fn warn(&self, path: &str, line: usize, message: String) {
+        self.faults.borrow_mut().warnings.push(Fault { path: path.to_owned(), line, message });
+    }
+
+    /// The value of `key`, if it is there and right.
+    pub(super) fn optional<T: FromYaml>(&self, key: &'static str) -> Option<T> {
+        let entry = self.entry(key)?;
+        let value = T::from_yaml(entry.value);
+        if value.is_none() {
+            self.error(&entry.path, entry.line, format!("expected {}, found {}", T::EXPECTED, kind(entry.value)));
+        }
+        value
+    }
+
+    /// The value of `key`; that it is absent is a fault.
+    pub(super) fn required<T: FromYaml>(&self, key: &'static str) -> Option<T> {
+        let present = self.entry(key).is_some();
+        if !present {
+            self.missing(key, T::EXPECTED);
+        }
+        self.optional(key)
+    }
+
+    fn missing(&self, key: &str, expected: &str) {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        self.error(&path, self.line, format!("is missing, expected {expected}"));
+    }
+
+    /// The map under `key`; that it is absent is a fault.
+    pub(super) fn section(&self, key: &'static str) -> Option<Section<'a>> {
+        if self.entry(key).is_none() {
+            self.missing(key, "a map");
+        }
+        self.optional_section(key)
+    }
+
+    /// The map under `key`, if it is there.
+    pub(super) fn optional_section(&self, key: &'static str) -> Option<Section<'a>> {
+        let entry = self.entry(key)?;
+        Section::new(&entry.path, entry.line, entry.value, self.faults)
+    }
+
+    /// The maps of the list under `key`; that it is absent is a fault.
+    pub(super) fn sections(&self, key: &'static str) -> Vec<Section<'a>> {
+        let Some(entry) = self.entry(key) else {
+            self.missing(key, "a list of maps");
+            return Vec::new();
+        };
+        let YamlData::Sequence(items) = &entry.value.data else {
+            self.error(&entry.path, entry.line, format!("expected a list of maps, found {}", kind(entry.value)));
+            return Vec::new();
+        };
+        let items = items.iter().enumerate();
+        items
+            .filter_map(|(at, item)| {
+                Section::new(&format!("{}[{at}]", entry.path), item.span.start.line(), item, self.faults)
+            })
+            .collect()
+    }
+
+    /// A fault of the value of `key`, found by its reader.
+    pub(super) fn reject(&self, key: &'static str, message: &str) {
+        match self.entry(key) {
+            Some(entry) => self.error(&entry.path, entry.line, message.to_owned()),
+            None => self.missing(key, message),
+        }
+    }
+
+    /// Says of each of `keys` that is there that it means nothing any more, or not yet.
+    pub(super) fn ignored(&self, keys: &[&'static str], why: &str) {
+        for key in keys {
+            if let Some(entry) = self.entry(key) {
+                self.warn(&entry.path, entry.line, why.to_owned());
+            }
+        }
+    }
+
+    /// Warns of the keys that nobody asked for. Call it last.
+    pub(super) fn warn_of_unknown(&self) {
+        let asked = self.asked.borrow();
+        for entry in self.entries.iter().filter(|entry| !asked.contains(&entry.key.as_str())) {
+            let near = asked.iter().map(|known| (strsim::jaro_winkler(&entry.key, known), known));
+            let nearest = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8);
+            let hint = nearest.map_or(String::new(), |(_, known)| format!(", did you mean {known}?"));
+            self.warn(&entry.path, entry.line, format!("unknown key{hint}"));
+        }
+    }
+}
+
+fn is_null(node: &MarkedYaml<'_>) -> bool {
+    matches!(node.data, YamlData::Value(Scalar::Null))
+}
+
+/// What a node is, without its value: that may be a secret.
+fn kind(node: &MarkedYaml<'_>) -> &'static str {
+    match &node.data {
+        YamlData::Mapping(_) => "a map",
+        YamlData::Sequence(_) => "a list",
+        YamlData::Value(Scalar::Null) => "nothing",
+        YamlData::Value(Scalar::Boolean(_)) => "true or false",
+        YamlData::Value(Scalar::Integer(_) | Scalar::FloatingPoint(_)) => "a number",
+        YamlData::Value(Scalar::String(text)) if text.trim().is_empty() => "an empty text",
+        YamlData::Value(Scalar::String(_)) => "another text",
+        _ => "something else",
+    }
+}
+
+impl FromYaml for String {
+    const EXPECTED: &'static str = "a text that is not empty";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        node.data.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
+    }
+}
+
+impl FromYaml for SecretString {
+    const EXPECTED: &'static str = String::EXPECTED;
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        String::from_yaml(node).map(Self::from)
+    }
+}
+
+impl FromYaml for PathBuf {
+    const EXPECTED: &'static str = "a path";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        String::from_yaml(node).map(Self::from)
+    }
+}
+
+impl FromYaml for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        node.data.as_bool()
+    }
+}
+
+impl FromYaml for Url {
+    const EXPECTED: &'static str = "an http or https url";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        let url = Self::parse(node.data.as_str()?).ok()?;
+        (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+    }
+}
+
+impl FromYaml for Duration {
+    const EXPECTED: &'static str = "a duration such as 24h or 90m";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        let duration: jiff::SignedDuration = node.data.as_str()?.parse().ok()?;
+        Self::try_from(duration).ok().filter(|duration| !duration.is_zero())
+    }
+}
+
+impl FromYaml for Vec<String> {
+    const EXPECTED: &'static str = "a list of texts";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        node.data.as_sequence()?.iter().map(String::from_yaml).collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! What a process does, and on which bus.
+
+use thiserror::Error;
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Accepts builds.
+    Web,
+    /// Works on them.
+    Worker,
+    /// Both.
+    All,
+}
+
+/// Why a process cannot take its role.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum RoleError {
+    /// Web and worker apart have nothing in common but Redis.
+    #[error("{0} alone needs redis to reach the other processes: set REDIS_URL, or run `all` in one process")]
+    NeedsRedis(&'static str),
+    /// Heroku runs another kind of process.
+    #[error("DYNO is {0:?}, expected web.N or worker.N: name the role on the command line")]
+    UnknownDyno(String),
+}
+
+impl Role {
+    /// The role that was asked for, or the one of the Heroku dyno, or everything. `redis` says whether there is one.
+    pub fn choose(asked: Option<Self>, dyno: Option<&str>, redis: bool) -> Result<Self, RoleError> {
+        let dyno_role = |dyno: &str| match dyno.split('.').next() {
+            Some("web") => Ok(Self::Web),
+            Some("worker") => Ok(Self::Worker),
+            _ => Err(RoleError::UnknownDyno(dyno.to_owned())),
+        };
+        let role = match (asked, dyno) {
+            (Some(role), _) => role,
+            (None, Some(dyno)) => dyno_role(dyno)?,
+            (None, None) => Self::All,
+        };
+        match role {
+            _ if redis => Ok(role),
+            Self::Web => Err(RoleError::NeedsRedis("web")),
+            Self::Worker => Err(RoleError::NeedsRedis("worker")),
+            // What a dyno holds in memory is gone at its daily restart.
+            Self::All if dyno.is_some() => Err(RoleError::NeedsRedis("a dyno")),
+            Self::All => Ok(role),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_role_is_asked_for_or_the_dynos_and_apart_they_need_redis() {
+        let table = [
+            (None, None, false, Ok(Role::All)),
+            (None, None, true, Ok(Role::All)),
+            (Some(Role::Web), None, true, Ok(Role::Web)),
+            (Some(Role::Web), None, false, Err(RoleError::NeedsRedis("web"))),
+            (Some(Role::Worker), None, false, Err(RoleError::NeedsRedis("worker"))),
+            (None, Some("web.1"), true, Ok(Role::Web)),
+            (None, Some("worker.12"), true, Ok(Role::Worker)),
+            (None, Some("worker.1"), false, Err(RoleError::NeedsRedis("worker"))),
+            (Some(Role::All), Some("web.1"), false, Err(RoleError::NeedsRedis("a dyno"))),
+            (Some(Role::Worker), Some("web.1"), true, Ok(Role::Worker)),
+            (None, Some("run.7"), true, Err(RoleError::UnknownDyno("run.7".to_owned()))),
+        ];
+        for (asked, dyno, redis, expected) in table {
+            assert_eq!(Role::choose(asked, dyno, redis), expected, "{asked:?} {dyno:?} {redis}");
+        }
+    }
+}
