@@ -1,3 +1,17 @@
 //! Phabricator (or Phorge): its Conduit API, the workflow of a build, and the answers on a build target.
+//!
+//! [`Workflow`] takes what Harbormaster asked for, waits until the revision is public, loads its stack and hands the
+//! build on. [`Publisher`] says on the build target what became of it. Both speak to Phabricator through [`Conduit`].
 
+mod api;
+mod conduit;
 pub mod model;
+mod publisher;
+mod stack;
+pub mod testing;
+mod visibility;
+mod workflow;
+
+pub use conduit::{Conduit, ConduitError};
+pub use publisher::{PublishError, Publisher};
+pub use workflow::{Workflow, WorkflowError, WorkflowQueues, WorkflowSettings};

@@ -1,0 +1,58 @@
+//! The Conduit methods that are used here, with types.
+
+mod directory;
+mod harbormaster;
+mod review;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use crate::{Conduit, ConduitError};
+
+pub(crate) use harbormaster::{MessageType, Unit, UnitResult};
+pub(crate) use review::{DiffInfo, RevisionInfo, Status};
+
+/// The most objects that one search returns, and the most that it is asked for at once.
+pub(crate) const PAGE: usize = 100;
+
+/// One page of a `*.search` method.
+#[derive(Deserialize)]
+struct Page<T> {
+    data: Vec<T>,
+    cursor: Cursor,
+}
+
+#[derive(Deserialize)]
+struct Cursor {
+    after: Option<String>,
+}
+
+/// A call's parameters, written as a JSON object.
+fn params(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+impl Conduit {
+    /// Searches for the objects whose `key` is one of `values`, in as many calls as that takes. Unknown and invisible
+    /// objects are not in the answer.
+    async fn search<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        key: &str,
+        values: &[impl AsRef<str>],
+        attachments: Value,
+    ) -> Result<Vec<T>, ConduitError> {
+        let mut found = Vec::new();
+        // The server refuses an empty list, and `chunks` gives none.
+        for chunk in values.chunks(PAGE) {
+            let values: Vec<&str> = chunk.iter().map(AsRef::as_ref).collect();
+            let request = params(json!({ "constraints": { key: values }, "attachments": attachments }));
+            let page: Page<T> = self.call(method, request).await?;
+            found.extend(page.data);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,88 @@
+//! Who and what there is: users, projects, repositories, and ourselves.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, json};
+
+use super::{Page, params};
+use crate::{Conduit, ConduitError, model::Phid};
+
+#[derive(Deserialize)]
+struct UserInfo {
+    phid: Phid,
+    fields: UserFields,
+}
+
+#[derive(Deserialize)]
+struct UserFields {
+    username: String,
+}
+
+#[derive(Deserialize)]
+struct ProjectInfo {
+    phid: Phid,
+}
+
+#[derive(Deserialize)]
+struct RepositoryInfo {
+    phid: Phid,
+    fields: RepositoryFields,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RepositoryFields {
+    name: String,
+    short_name: Option<String>,
+}
+
+impl Conduit {
+    /// Checks that Phabricator answers and accepts the token (`conduit.ping` would ignore a bad one).
+    pub async fn check(&self) -> Result<(), ConduitError> {
+        self.call::<IgnoredAny>("user.whoami", Map::new()).await.map(|_| ())
+    }
+
+    /// The users of these names; a name that is not a key of the answer is unknown. The case of letters does not
+    /// matter to Phabricator, and the answer has the names as they were asked for.
+    pub async fn users(&self, usernames: &[String]) -> Result<BTreeMap<String, Phid>, ConduitError> {
+        let users: Vec<UserInfo> = self.search("user.search", "usernames", usernames, json!({})).await?;
+        let phid_of = |name: &str| {
+            users.iter().find(|user| user.fields.username.eq_ignore_ascii_case(name)).map(|user| user.phid.clone())
+        };
+        Ok(usernames.iter().filter_map(|name| Some((name.clone(), phid_of(name)?))).collect())
+    }
+
+    /// The repositories with these short names or, where there is no such short name, names. A name that is not a key
+    /// of the answer is unknown.
+    pub async fn repositories(&self, names: &[String]) -> Result<BTreeMap<String, Phid>, ConduitError> {
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        // There is no constraint for names, so every page is looked through.
+        loop {
+            let request = match &after {
+                None => json!({}),
+                Some(after) => json!({ "after": after }),
+            };
+            let page: Page<RepositoryInfo> = self.call("diffusion.repository.search", params(request)).await?;
+            all.extend(page.data);
+            match page.cursor.after {
+                // A cursor that stands still would never end.
+                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
+                _ => break,
+            }
+        }
+        let phid_of = |name: &str| {
+            let short = all.iter().find(|repository| repository.fields.short_name.as_deref() == Some(name));
+            let found = short.or_else(|| all.iter().find(|repository| repository.fields.name == name))?;
+            Some(found.phid.clone())
+        };
+        Ok(names.iter().filter_map(|name| Some((name.clone(), phid_of(name)?))).collect())
+    }
+
+    /// The project with this slug (a hashtag without its `#`). A project keeps the slugs of its former names.
+    pub(crate) async fn project(&self, slug: &str) -> Result<Option<Phid>, ConduitError> {
+        let found: Vec<ProjectInfo> = self.search("project.search", "slugs", &[slug], json!({})).await?;
+        Ok(found.into_iter().next().map(|project| project.phid))
+    }
+}

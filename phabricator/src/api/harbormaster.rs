@@ -1,0 +1,97 @@
+//! What is said on a build target.
+
+use serde::{Serialize, de::IgnoredAny};
+use serde_json::json;
+
+use super::params;
+use crate::{Conduit, ConduitError, model::Phid};
+
+/// What a message does to its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MessageType {
+    /// Nothing: the work goes on.
+    Work,
+    /// Ends it well.
+    Pass,
+    /// Ends it badly.
+    Fail,
+}
+
+/// A unit test result, Harbormaster's form for anything that is to be read on a build.
+///
+/// The server refuses explicit nulls, and a text over 255 bytes as `namespace` is a crash there, so these are
+/// constants.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Unit {
+    pub(crate) namespace: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) result: UnitResult,
+    pub(crate) format: &'static str,
+    /// In seconds, finite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) duration: Option<f64>,
+    pub(crate) details: String,
+}
+
+/// How a unit ended. The server does not check it, so a wrong word would be shown as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnitResult {
+    /// It failed, by the patch's fault.
+    Fail,
+    /// It was not run, and that is all right.
+    Skip,
+    /// It could not be run.
+    Broken,
+    /// It means less than it seems to.
+    Unsound,
+}
+
+impl Conduit {
+    /// Sends a message to a build target. `false` when there is no such target, or it is not visible. Messages to a
+    /// target that has ended are accepted and without effect; units are appended each time they are sent.
+    pub(crate) async fn send_message(
+        &self,
+        target: &Phid,
+        kind: MessageType,
+        units: &[Unit],
+    ) -> Result<bool, ConduitError> {
+        let mut request = params(json!({ "receiver": target, "type": kind }));
+        if !units.is_empty() {
+            request.insert("unit".to_owned(), json!(units));
+        }
+        let sent = self.call("harbormaster.sendmessage", request).await;
+        known(sent, "Unable to load object")
+    }
+
+    /// Shows a link on a build target; done when the target has one with this `key` already. `false` when there is no
+    /// such target, or it is not visible.
+    pub(crate) async fn create_link(
+        &self,
+        target: &Phid,
+        key: &str,
+        name: &str,
+        uri: &str,
+    ) -> Result<bool, ConduitError> {
+        let request = json!({
+            "buildTargetPHID": target,
+            "artifactKey": key,
+            "artifactType": "uri",
+            "artifactData": { "uri": uri, "name": name, "ui.external": true },
+        });
+        match self.call("harbormaster.createartifact", params(request)).await {
+            Err(ConduitError::Refused { info, .. }) if info.starts_with("#1062: Duplicate entry") => Ok(true),
+            created => known(created, "No such build target"),
+        }
+    }
+}
+
+/// `false` for the refusal that begins with `unknown`; the code is the same for most refusals.
+fn known(answer: Result<IgnoredAny, ConduitError>, unknown: &str) -> Result<bool, ConduitError> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(ConduitError::Refused { info, .. }) if info.starts_with(unknown) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

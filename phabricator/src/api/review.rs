@@ -1,0 +1,236 @@
+//! Revisions, diffs, and the edges between revisions.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::json;
+
+use super::{PAGE, Page, params};
+use crate::{Conduit, ConduitError, model::Phid};
+
+/// What is read of a revision.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RevisionInfo {
+    pub(crate) id: u64,
+    pub(crate) phid: Phid,
+    pub(crate) fields: RevisionFields,
+    attachments: RevisionAttachments,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RevisionFields {
+    pub(crate) title: String,
+    pub(crate) uri: String,
+    #[serde(rename = "authorPHID")]
+    pub(crate) author: Phid,
+    status: StatusField,
+    #[serde(rename = "repositoryPHID")]
+    pub(crate) repository: Option<Phid>,
+    /// The newest diff.
+    #[serde(rename = "diffPHID")]
+    pub(crate) diff: Phid,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct StatusField {
+    value: Status,
+}
+
+/// A revision's status, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Status {
+    /// It has landed.
+    Published,
+    /// Anything else, `abandoned` included.
+    #[serde(other)]
+    Open,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct RevisionAttachments {
+    projects: Projects,
+    reviewers: Reviewers,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Projects {
+    #[serde(rename = "projectPHIDs")]
+    phids: Vec<Phid>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Reviewers {
+    reviewers: Vec<Reviewer>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Reviewer {
+    #[serde(rename = "reviewerPHID")]
+    phid: Phid,
+}
+
+impl RevisionInfo {
+    /// Whether it has landed.
+    pub(crate) fn landed(&self) -> bool {
+        self.fields.status.value == Status::Published
+    }
+
+    /// The projects it is tagged with.
+    pub(crate) fn projects(&self) -> &[Phid] {
+        &self.attachments.projects.phids
+    }
+
+    /// Its reviewers, users and projects.
+    pub(crate) fn reviewers(&self) -> Vec<Phid> {
+        self.attachments.reviewers.reviewers.iter().map(|reviewer| reviewer.phid.clone()).collect()
+    }
+}
+
+/// What is read of a diff.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct DiffInfo {
+    pub(crate) id: u64,
+    pub(crate) phid: Phid,
+    pub(crate) fields: DiffFields,
+    attachments: DiffAttachments,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DiffFields {
+    #[serde(rename = "revisionPHID")]
+    pub(crate) revision: Option<Phid>,
+    #[serde(rename = "dateCreated", deserialize_with = "epoch")]
+    pub(crate) created_at: Timestamp,
+    refs: Vec<Ref>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Ref {
+    #[serde(rename = "type")]
+    kind: String,
+    identifier: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct DiffAttachments {
+    commits: Commits,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Commits {
+    commits: Vec<Commit>,
+}
+
+/// One of the commits that a diff was made from.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Commit {
+    pub(crate) author: Option<CommitAuthor>,
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct CommitAuthor {
+    /// `"Name" <mail>`, as the author's client gave it.
+    pub(crate) raw: Option<String>,
+}
+
+impl DiffInfo {
+    /// The revision that the diff was made on, as the author's client said.
+    pub(crate) fn base(&self) -> Option<&str> {
+        self.fields.refs.iter().find(|entry| entry.kind == "base")?.identifier.as_deref()
+    }
+
+    /// The first of the commits it was made from; there is none without commit information.
+    pub(crate) fn first_commit(&self) -> Option<&Commit> {
+        self.attachments.commits.commits.first()
+    }
+}
+
+fn epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+    Timestamp::from_second(i64::deserialize(from)?).map_err(D::Error::custom)
+}
+
+#[derive(Deserialize)]
+struct Edge {
+    #[serde(rename = "sourcePHID")]
+    source: Phid,
+    #[serde(rename = "destinationPHID")]
+    destination: Phid,
+}
+
+/// That one revision stands on another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parent {
+    pub(crate) child: Phid,
+    pub(crate) parent: Phid,
+}
+
+impl Conduit {
+    /// The revision with this number, if it is visible.
+    pub(crate) async fn revision(&self, id: u64) -> Result<Option<RevisionInfo>, ConduitError> {
+        let page: Page<RevisionInfo> = self
+            .call(
+                "differential.revision.search",
+                params(json!({ "constraints": { "ids": [id] }, "attachments": { "projects": true, "reviewers": true } })),
+            )
+            .await?;
+        Ok(page.data.into_iter().next())
+    }
+
+    /// Those of the revisions that are visible.
+    pub(crate) async fn revisions(&self, phids: &[Phid]) -> Result<Vec<RevisionInfo>, ConduitError> {
+        let attachments = json!({ "projects": true, "reviewers": true });
+        self.search("differential.revision.search", "phids", phids, attachments).await
+    }
+
+    /// The diff with this number, if it is visible.
+    pub(crate) async fn diff(&self, id: u64) -> Result<Option<DiffInfo>, ConduitError> {
+        let page: Page<DiffInfo> = self
+            .call(
+                "differential.diff.search",
+                params(json!({ "constraints": { "ids": [id] }, "attachments": { "commits": true } })),
+            )
+            .await?;
+        Ok(page.data.into_iter().next())
+    }
+
+    /// Those of the diffs that are visible.
+    pub(crate) async fn diffs(&self, phids: &[Phid]) -> Result<Vec<DiffInfo>, ConduitError> {
+        self.search("differential.diff.search", "phids", phids, json!({ "commits": true })).await
+    }
+
+    /// The direct parents of `children`, newest first; `None` when there are [`PAGE`] or more: this method's paging
+    /// loses edges.
+    ///
+    /// Every child must be visible, or the server refuses the whole call. The parents need not be.
+    pub(crate) async fn parents(&self, children: &[Phid]) -> Result<Option<Vec<Parent>>, ConduitError> {
+        if children.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let request = json!({ "sourcePHIDs": children, "types": ["revision.parent"], "limit": PAGE });
+        let page: Page<Edge> = self.call("edge.search", params(request)).await?;
+        if page.cursor.after.is_some() || page.data.len() >= PAGE {
+            return Ok(None);
+        }
+        let parents = page.data.into_iter().map(|edge| Parent { child: edge.source, parent: edge.destination });
+        Ok(Some(parents.collect()))
+    }
+
+    /// The patch of a diff, in git's format. `None` when the diff is unknown or invisible.
+    pub(crate) async fn raw_diff(&self, id: u64) -> Result<Option<String>, ConduitError> {
+        match self.call("differential.getrawdiff", params(json!({ "diffID": id }))).await {
+            Ok(patch) => Ok(Some(patch)),
+            Err(ConduitError::Refused { code, .. }) if code == "ERR_NOT_FOUND" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsRef<str> for Phid {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+

@@ -1,0 +1,225 @@
+//! The Conduit client: one call, its retries, and its errors.
+
+use std::{fmt, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable};
+use bus::{Classify, Disposition};
+use reqwest::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+use url::Url;
+
+/// How often one call is tried while the server does not answer, the first try included.
+const TRIES: usize = 3;
+/// The wait before the second try; it doubles after that.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The longest answer that is read, in bytes: twice the largest patch that is applied.
+const MAX_ANSWER: usize = 128 << 20;
+/// The most of a server's error text that is kept, in bytes.
+const MAX_INFO: usize = 500;
+
+/// A Phabricator, and the right to call it.
+#[derive(Clone)]
+pub struct Conduit {
+    url: Url,
+    token: SecretString,
+    http: reqwest::Client,
+}
+
+/// Why a call gave no result. None of these holds the token, a patch, or anything else of what was asked.
+#[derive(Debug, Error)]
+pub enum ConduitError {
+    /// Phabricator understood the call and refused it.
+    #[error("phabricator refused {method}: {code}: {info}")]
+    Refused {
+        /// The method that was called.
+        method: &'static str,
+        /// Phabricator's `error_code`.
+        code: String,
+        /// Phabricator's `error_info`, without the token and cut to a sane length.
+        info: String,
+    },
+    /// The token is not accepted.
+    #[error("phabricator does not accept the api token for {method} ({code}): set a valid PHABRICATOR.api_key")]
+    InvalidToken {
+        /// The method that was called.
+        method: &'static str,
+        /// Phabricator's `error_code`.
+        code: String,
+    },
+    /// It answered with something else than 200, several times if that could pass.
+    #[error("phabricator answered {method} with http status {status}")]
+    Server {
+        /// The method that was called.
+        method: &'static str,
+        /// The status.
+        status: u16,
+    },
+    /// There was no answer, several times.
+    #[error("phabricator cannot be reached for {method}, {TRIES} tries failed")]
+    Unreachable {
+        /// The method that was called.
+        method: &'static str,
+        /// The last failure, without its address.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The answer is longer than anything that could be used.
+    #[error("phabricator's answer to {method} is longer than {MAX_ANSWER} bytes")]
+    TooLarge {
+        /// The method that was called.
+        method: &'static str,
+    },
+    /// The answer is not what the method is known to give. What the decoder quotes could be private, so only the
+    /// place is kept.
+    #[error("phabricator's answer to {method} cannot be read: {problem} error at line {line}, column {column}")]
+    Undecodable {
+        /// The method that was called.
+        method: &'static str,
+        /// What kind of fault it is.
+        problem: &'static str,
+        /// Where in the answer.
+        line: usize,
+        /// Where in the line.
+        column: usize,
+    },
+}
+
+impl Classify for ConduitError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            // The call itself is wrong, and stays so.
+            Self::Refused { code, .. } if code == "ERR-CONDUIT-CALL" => Disposition::Dead,
+            Self::TooLarge { .. } => Disposition::Dead,
+            // Also refusals: a database that is away for a moment comes as ERR-CONDUIT-CORE, a parent that became
+            // private between two calls as ERR-BAD-SOURCEPHIDS, and the next try sees the new state.
+            Self::Refused { .. }
+            | Self::InvalidToken { .. }
+            | Self::Server { .. }
+            | Self::Unreachable { .. }
+            | Self::Undecodable { .. } => Disposition::Retry,
+        }
+    }
+}
+
+impl fmt::Debug for Conduit {
+    /// An address may hold a password, so only the host is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conduit").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
+}
+
+/// What every call is answered with. Errors come with status 200.
+#[derive(Deserialize)]
+struct Answer<T> {
+    result: Option<T>,
+    error_code: Option<String>,
+    error_info: Option<String>,
+}
+
+impl Conduit {
+    /// A client of the Phabricator at `url` (without `/api`).
+    pub fn new(url: Url, token: SecretString, http: reqwest::Client) -> Self {
+        Self { url, token, http }
+    }
+
+    /// Calls `method`. A 5xx or a broken connection is tried again within the call, after 0.5 and 1 s.
+    ///
+    /// A connection can break after the server has acted, so a call may happen twice.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        mut params: Map<String, Value>,
+    ) -> Result<T, ConduitError> {
+        params.insert("__conduit__".to_owned(), json!({ "token": self.token.expose_secret() }));
+        let params = Value::Object(params).to_string();
+        let backoff = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_factor(2.0).with_max_times(TRIES - 1);
+        let body = (|| self.post(method, &params)).retry(backoff).when(ConduitError::may_pass).await?;
+        let answer: Answer<T> =
+            serde_json::from_slice(&body).map_err(|error| ConduitError::undecodable(method, &error))?;
+        if let Some(code) = answer.error_code {
+            return Err(self.refusal(method, code, &answer.error_info.unwrap_or_default()));
+        }
+        match answer.result {
+            Some(result) => Ok(result),
+            // Some methods answer null.
+            None => T::deserialize(Value::Null).map_err(|error| ConduitError::undecodable(method, &error)),
+        }
+    }
+
+    async fn post(&self, method: &'static str, params: &str) -> Result<Vec<u8>, ConduitError> {
+        let unreachable = |source: reqwest::Error| ConduitError::Unreachable { method, source: source.without_url() };
+        let url = format!("{}/api/{method}", self.url.as_str().trim_end_matches('/'));
+        let form = [("params", params), ("output", "json")];
+        let mut response = self.http.post(url).form(&form).send().await.map_err(unreachable)?;
+        if response.status() != StatusCode::OK {
+            return Err(ConduitError::Server { method, status: response.status().as_u16() });
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(ConduitError::TooLarge { method });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn refusal(&self, method: &'static str, code: String, info: &str) -> ConduitError {
+        if code == "ERR-INVALID-AUTH" || code == "ERR-INVALID-SESSION" {
+            // Its text echoes the token, and says nothing that the code does not.
+            return ConduitError::InvalidToken { method, code };
+        }
+        ConduitError::Refused { method, code, info: scrub(info, self.token.expose_secret()) }
+    }
+}
+
+impl ConduitError {
+    /// Whether the same call may succeed a second later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => !source.is_builder(),
+            Self::Server { status, .. } => *status >= 500 || *status == 429,
+            _ => false,
+        }
+    }
+
+    fn undecodable(method: &'static str, error: &serde_json::Error) -> Self {
+        let problem = match error.classify() {
+            serde_json::error::Category::Io => "input",
+            serde_json::error::Category::Syntax => "syntax",
+            serde_json::error::Category::Data => "type",
+            serde_json::error::Category::Eof => "end of input",
+        };
+        Self::Undecodable { method, problem, line: error.line(), column: error.column() }
+    }
+}
+
+/// `info` on one line, cut, and without the token.
+fn scrub(info: &str, token: &str) -> String {
+    let token = token.trim();
+    let info = if token.is_empty() { info.to_owned() } else { info.replace(token, "(token)") };
+    let end = info.floor_char_boundary(MAX_INFO);
+    info[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_short_line_without_the_token() {
+        let table = [
+            ("API token \"api-abc\" is bad", "api-abc", "API token \"(token)\" is bad"),
+            ("two\nlines", "api-abc", "two lines"),
+            ("nothing to hide", "", "nothing to hide"),
+            ("api-abc", " api-abc\n", "(token)"),
+        ];
+        for (info, token, expected) in table {
+            assert_eq!(scrub(info, token), expected);
+        }
+        assert_eq!(scrub(&"ü".repeat(400), "x").len(), MAX_INFO);
+    }
+}

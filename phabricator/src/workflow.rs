@@ -1,0 +1,265 @@
+//! From what Harbormaster asked for to a build that can be applied, or to an answer that needs no build.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use bus::{BusError, Classify, Context, Disposition, Handler, Queue};
+use jiff::Timestamp;
+use thiserror::Error;
+use tracing::info;
+
+use crate::{
+    Conduit, ConduitError,
+    api::{DiffInfo, RevisionInfo},
+    model::{Blame, Build, BuildRequest, PatchFailure, Phid, Report, Revision, Update},
+    stack::{self, Refusal, StackError},
+    visibility,
+};
+
+/// What the workflow goes by.
+#[derive(Debug, Clone)]
+pub struct WorkflowSettings {
+    /// How many times a revision is looked at before it counts as private.
+    pub visibility_checks: u32,
+    /// The unit of the waits between these looks: after the n-th it is 2^n times this.
+    pub visibility_sleep: Duration,
+    /// Diffs that are older are not built.
+    pub build_expiry: Duration,
+    /// Users whose revisions are not built.
+    pub skipped_authors: BTreeSet<Phid>,
+    /// Repositories that are built.
+    pub repositories: BTreeSet<Phid>,
+}
+
+impl Default for WorkflowSettings {
+    /// Looks at once and after 20, 40, 80 and 160 s; diffs expire after a day; nobody is skipped, and no repository
+    /// is built.
+    fn default() -> Self {
+        Self {
+            visibility_checks: 5,
+            visibility_sleep: Duration::from_secs(10),
+            build_expiry: Duration::from_secs(24 * 3600),
+            skipped_authors: BTreeSet::new(),
+            repositories: BTreeSet::new(),
+        }
+    }
+}
+
+/// Where the workflow sends to.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkflowQueues {
+    /// Its own input, for a build whose revision is not public yet.
+    pub builds: Queue<BuildRequest>,
+    /// Builds to apply.
+    pub mercurial: Queue<Build>,
+    /// What to say on build targets.
+    pub results: Queue<Update>,
+}
+
+/// Handles `builds`: waits until the revision is public, loads its stack, and hands the build on.
+pub struct Workflow {
+    conduit: Conduit,
+    settings: WorkflowSettings,
+    queues: WorkflowQueues,
+}
+
+/// Why a build could not be looked at.
+#[derive(Debug, Error)]
+pub enum WorkflowError {
+    /// Phabricator gave no answer.
+    #[error(transparent)]
+    Conduit(#[from] ConduitError),
+    /// Something cannot be sent.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+impl Classify for WorkflowError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Conduit(error) => error.disposition(),
+            Self::Bus(error) => error.disposition(),
+        }
+    }
+}
+
+/// What a look at a build says.
+enum Finding {
+    /// The revision may not be spoken of, perhaps not yet.
+    Hidden,
+    /// The build ends here.
+    End(Report),
+    /// The build can be applied.
+    Ready(Box<Build>),
+}
+
+impl Workflow {
+    /// A workflow that asks `conduit`.
+    pub fn new(conduit: Conduit, settings: WorkflowSettings, queues: WorkflowQueues) -> Self {
+        Self { conduit, settings, queues }
+    }
+
+    async fn look(&self, request: &BuildRequest, cx: &Context) -> Result<Finding, ConduitError> {
+        let started = cx.clock().now();
+        let found = self.conduit.revision(request.revision_id).await?.into_iter().collect();
+        let Some(revision) = visibility::public(&self.conduit, found).await?.pop() else {
+            return Ok(Finding::Hidden);
+        };
+        info!(step = "visible", build = %request.target, "D{} is public", revision.id);
+        let Some(diff) = self.conduit.diff(request.diff_id).await? else {
+            return Ok(Finding::End(contradiction(format!("there is no diff {}", request.diff_id))));
+        };
+        if let Some(report) = self.decide(request, &revision, &diff, started).await? {
+            return Ok(Finding::End(report));
+        }
+        match stack::load(&self.conduit, &revision, &diff).await {
+            Ok(stack) => Ok(Finding::Ready(Box::new(Build {
+                request: request.clone(),
+                revision: revision_of(&revision),
+                diff: stack::diff_of(&diff),
+                stack,
+            }))),
+            Err(StackError::Refused(refusal)) => {
+                let seconds = cx.clock().now().duration_since(started).as_secs_f64();
+                Ok(Finding::End(patch_failed(&refusal, revision.id, seconds)))
+            }
+            Err(StackError::Conduit(error)) => Err(error),
+        }
+    }
+
+    /// The end of a build that needs no look at its stack.
+    async fn decide(
+        &self,
+        request: &BuildRequest,
+        revision: &RevisionInfo,
+        diff: &DiffInfo,
+        now: Timestamp,
+    ) -> Result<Option<Report>, ConduitError> {
+        let neutral = |reason: String| Ok(Some(Report::Neutral(reason)));
+        if diff.fields.revision.as_ref() != Some(&revision.phid) {
+            return Ok(Some(contradiction(format!("diff {} is not one of D{}", diff.id, revision.id))));
+        }
+        if revision.fields.repository.as_ref() != Some(&request.repository) {
+            return Ok(Some(contradiction(format!("D{} is not for {}", revision.id, request.repository))));
+        }
+        if self.settings.skipped_authors.contains(&revision.fields.author) {
+            return neutral("Revisions of this author are not built.".to_owned());
+        }
+        if !self.settings.repositories.contains(&request.repository) {
+            return neutral(format!("Unsupported repository: patches for {} are not built.", request.repository));
+        }
+        if revision.landed() {
+            return neutral(format!("D{} has landed, there is no patch left to build.", revision.id));
+        }
+        let age = Duration::try_from(now.duration_since(diff.fields.created_at)).unwrap_or(Duration::ZERO);
+        if age > self.settings.build_expiry {
+            return neutral(format!(
+                "Expired: diff {} was made {} hours ago, and diffs older than {} hours are not built. Submit it again to have it built.",
+                diff.id,
+                age.as_secs() / 3600,
+                self.settings.build_expiry.as_secs() / 3600
+            ));
+        }
+        if revision.fields.diff != diff.phid {
+            let newest = self.conduit.diffs(std::slice::from_ref(&revision.fields.diff)).await?.pop();
+            // The revision was read first, so its newest diff may by now be ours.
+            if let Some(newest) = newest.filter(|newest| newest.id > diff.id) {
+                return neutral(format!("Superseded: diff {} was replaced by the newer diff {}.", diff.id, newest.id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks again later, or gives up. Nothing but numbers may be said here.
+    fn hidden(&self, mut request: BuildRequest, cx: &Context) -> Result<(), BusError> {
+        let build = request.target.clone();
+        request.checks = request.checks.saturating_add(1);
+        if request.checks < self.settings.visibility_checks {
+            let wait = self.settings.visibility_sleep.saturating_mul(2_u32.saturating_pow(request.checks));
+            info!(
+                step = "deferred",
+                build = %build,
+                "D{} is not public, look {} of {} follows in {} s",
+                request.revision_id,
+                request.checks + 1,
+                self.settings.visibility_checks,
+                wait.as_secs()
+            );
+            return cx.send_after(&self.queues.builds, &request, wait);
+        }
+        info!(step = "withheld", build = %build, "D{} did not become public", request.revision_id);
+        cx.send(&self.queues.results, &Update { request, report: Report::Withheld })
+    }
+
+    fn end(&self, request: BuildRequest, report: Report, cx: &Context) -> Result<(), BusError> {
+        let build = &request.target;
+        match &report {
+            Report::Neutral(reason) => info!(step = "neutral", build = %build, "{reason}"),
+            Report::PatchFailed(failure) => info!(step = "failed", build = %build, "{}", failure.summary),
+            Report::InfrastructureFailed(blame) => info!(step = "failed", build = %build, "{}", blame.summary),
+            Report::Working | Report::Pushed(_) | Report::Withheld => {}
+        }
+        cx.send(&self.queues.results, &Update { request, report })
+    }
+}
+
+#[async_trait]
+impl Handler<BuildRequest> for Workflow {
+    type Error = WorkflowError;
+
+    async fn handle(&self, request: BuildRequest, cx: &Context) -> Result<(), WorkflowError> {
+        match self.look(&request, cx).await? {
+            Finding::Hidden => self.hidden(request, cx)?,
+            Finding::End(report) => self.end(request, report, cx)?,
+            Finding::Ready(build) => {
+                info!(
+                    step = "loaded",
+                    build = %request.target,
+                    "loaded a stack of {} patches on base {}",
+                    build.stack.len(),
+                    build.stack.first().and_then(|patch| patch.diff.base.as_deref()).unwrap_or("(none named)")
+                );
+                cx.send(&self.queues.mercurial, &build)?;
+                cx.send(&self.queues.results, &Update { request, report: Report::Working })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A build that could not be looked at gets its answer too. The reason may hold words about a private revision,
+    /// so it stays in the dead letter.
+    async fn exhausted(&self, request: BuildRequest, _reason: &str, cx: &Context) -> Result<(), WorkflowError> {
+        let blame = Blame {
+            summary: "The revision and its stack could not be loaded from Phabricator.".to_owned(),
+            details: String::new(),
+            seconds: cx.clock().now().duration_since(request.accepted_at).as_secs_f64(),
+        };
+        Ok(self.end(request, Report::InfrastructureFailed(blame), cx)?)
+    }
+}
+
+/// The request names things that do not belong together: its build plan passes wrong variables, or somebody else than
+/// Harbormaster sent it. The author cannot help it.
+fn contradiction(what: String) -> Report {
+    Report::InfrastructureFailed(Blame {
+        summary: format!("The build request contradicts itself: {what}."),
+        details: String::new(),
+        seconds: 0.0,
+    })
+}
+
+fn patch_failed(refusal: &Refusal, revision_id: u64, seconds: f64) -> Report {
+    let (summary, advice) = refusal.in_words(revision_id);
+    Report::PatchFailed(PatchFailure { summary, details: String::new(), advice: advice.to_owned(), seconds })
+}
+
+fn revision_of(info: &RevisionInfo) -> Revision {
+    Revision {
+        id: info.id,
+        phid: info.phid.clone(),
+        url: info.fields.uri.clone(),
+        title: info.fields.title.clone(),
+        author: info.fields.author.clone(),
+        reviewers: info.reviewers(),
+    }
+}
