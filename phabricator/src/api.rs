@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::{Conduit, ConduitError};
 
 pub(crate) use harbormaster::{MessageType, Unit, UnitResult};
-pub(crate) use review::{DiffInfo, RevisionInfo, Status};
+pub(crate) use review::{DiffInfo, RevisionInfo};
 
 /// The most objects that one search returns, and the most that it is asked for at once.
 pub(crate) const PAGE: usize = 100;

@@ -135,7 +135,8 @@ impl Conduit {
     ) -> Result<T, ConduitError> {
         params.insert("__conduit__".to_owned(), json!({ "token": self.token.expose_secret() }));
         let params = Value::Object(params).to_string();
-        let backoff = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_factor(2.0).with_max_times(TRIES - 1);
+        let backoff =
+            ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_factor(2.0).with_max_times(TRIES - 1);
         let body = (|| self.post(method, &params)).retry(backoff).when(ConduitError::may_pass).await?;
         let answer: Answer<T> =
             serde_json::from_slice(&body).map_err(|error| ConduitError::undecodable(method, &error))?;

@@ -63,7 +63,9 @@ impl Refusal {
     pub(crate) fn in_words(&self, revision_id: u64) -> (String, &'static str) {
         match self {
             Self::HiddenParent(child) => (
-                format!("The stack of D{revision_id} cannot be loaded: a parent of D{child} was deleted or is not public."),
+                format!(
+                    "The stack of D{revision_id} cannot be loaded: a parent of D{child} was deleted or is not public."
+                ),
                 "Remove that parent in Phabricator, or publish it, and submit again.",
             ),
             Self::NoPatch(id) => (
@@ -276,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_stack_is_ordered_only_when_the_order_leaves_no_choice() {
-        let table: &[(&[(u64, u64)], Result<Vec<u64>, Refusal>)] = &[
+        type Edges = &'static [(u64, u64)];
+        let table: [(Edges, Result<Vec<u64>, Refusal>); 8] = [
             (&[(2, 1)], Ok(vec![1, 2])),
             // A child may be older than its parent.
             (&[(1, 2), (2, 3)], Ok(vec![3, 2, 1])),
@@ -289,7 +292,7 @@ mod tests {
             (&[(1, 5), (5, 6), (6, 7), (7, 5)], Err(Refusal::Cycle(5))),
         ];
         for (edges, expected) in table {
-            assert_eq!(&line(edges), expected, "{edges:?}");
+            assert_eq!(line(edges), expected, "{edges:?}");
         }
     }
 

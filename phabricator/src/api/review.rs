@@ -173,7 +173,9 @@ impl Conduit {
         let page: Page<RevisionInfo> = self
             .call(
                 "differential.revision.search",
-                params(json!({ "constraints": { "ids": [id] }, "attachments": { "projects": true, "reviewers": true } })),
+                params(
+                    json!({ "constraints": { "ids": [id] }, "attachments": { "projects": true, "reviewers": true } }),
+                ),
             )
             .await?;
         Ok(page.data.into_iter().next())
@@ -234,3 +236,55 @@ impl AsRef<str> for Phid {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Recorded<T> {
+        response: Answer<T>,
+    }
+
+    #[derive(Deserialize)]
+    struct Answer<T> {
+        result: Page<T>,
+    }
+
+    fn first<T: DeserializeOwned>(recorded: &str) -> T {
+        let recorded: Recorded<T> = serde_json::from_str(recorded).unwrap();
+        recorded.response.result.data.into_iter().next().unwrap()
+    }
+
+    macro_rules! fixture {
+        ($name:literal) => {
+            include_str!(concat!("../../tests/fixtures/phorge/", $name, ".json"))
+        };
+    }
+
+    #[test]
+    fn a_recorded_revision_is_read() {
+        let revision: RevisionInfo = first(fixture!("differential.revision.search.phid-attachments"));
+        assert_eq!((revision.id, revision.landed()), (1, false));
+        assert_eq!(revision.fields.title, "Bug 1 - Simple change r?bob");
+        let reviewers: Vec<String> = revision.reviewers().into_iter().map(String::from).collect();
+        assert_eq!(reviewers, ["PHID-USER-nw3glx4prrlm7gz2tilf", "PHID-PROJ-l7duo3s2hhvestdy3xt2"]);
+        assert_eq!(revision.projects(), []);
+        let secure: RevisionInfo = first(fixture!("differential.revision.search.secure"));
+        assert_eq!(secure.projects().len(), 1);
+    }
+
+    #[test]
+    fn recorded_diffs_are_read_with_and_without_commits_and_revision() {
+        let diff: DiffInfo = first(fixture!("differential.diff.search.phid-commits"));
+        assert_eq!((diff.id, diff.base()), (3, Some("f7f4af8163abc93a4c96dac8c4f1321e99e02f67")));
+        assert_eq!(diff.fields.created_at.as_second(), 1_795_228_627);
+        let commit = diff.first_commit().unwrap();
+        let raw = commit.author.as_ref().unwrap().raw.as_deref();
+        assert_eq!(raw, Some("\"Alice Example\" <alice@example.com>"));
+        assert_eq!(commit.message.as_deref(), Some("Bug 1 - Simple change r?bob"));
+        let bare: DiffInfo = first(fixture!("differential.diff.search.no-revision"));
+        assert_eq!((bare.fields.revision.is_none(), bare.base(), bare.first_commit().is_none()), (true, None, true));
+    }
+}

@@ -44,7 +44,8 @@ pub(super) fn broken(blame: &Blame) -> Unit {
     let parts = [
         format!("This is not your patch's fault. {}", sentence(&blame.summary)),
         code_block(&blame.details),
-        "The operators of this service have been told. When it works again, restart the build to have it built.".to_owned(),
+        "The operators of this service have been told. When it works again, restart the build to have it built."
+            .to_owned(),
     ];
     unit(GENERAL, UnitResult::Broken, Some(blame.seconds), paragraphs(&parts))
 }
@@ -72,7 +73,8 @@ fn paragraphs(parts: &[String]) -> String {
 
 /// `text` on one line and of a sane length.
 fn sentence(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
     let line = words.join(" ");
     if line.len() <= MAX_SENTENCE { line } else { format!("{}…", &line[..line.floor_char_boundary(MAX_SENTENCE)]) }
 }

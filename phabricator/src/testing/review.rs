@@ -1,0 +1,160 @@
+//! The fake's revisions, diffs and edges.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    RevisionStatus,
+    search::{Known, Refusal, Search, only},
+    state::{Diff, Revision, State},
+};
+
+pub(super) fn revisions(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+    let known = Known { integers: &["ids"], strings: &["phids"], attachments: &["projects", "reviewers"] };
+    let search = Search::read("differential.revision.search", params, &known)?;
+    let found = state.revisions.iter().filter(|revision| {
+        revision.visible && search.wants("ids", revision.id) && search.wants("phids", revision.phid.as_str())
+    });
+    let shown = found.map(|revision| (revision.id, revision_json(state, revision, &search)));
+    Ok(search.page(shown.collect()))
+}
+
+fn revision_json(state: &State, revision: &Revision, search: &Search) -> Value {
+    let (value, name, closed, color) = match revision.status {
+        RevisionStatus::Draft => ("draft", "Draft", false, None),
+        RevisionStatus::NeedsReview => ("needs-review", "Needs Review", false, Some("magenta")),
+        RevisionStatus::Accepted => ("accepted", "Accepted", false, Some("green")),
+        RevisionStatus::Published => ("published", "Closed", true, Some("cyan")),
+        RevisionStatus::Abandoned => ("abandoned", "Abandoned", true, None),
+    };
+    let mut attachments = Map::new();
+    if search.attaches("projects") {
+        attachments.insert("projects".to_owned(), json!({ "projectPHIDs": revision.projects }));
+    }
+    if search.attaches("reviewers") {
+        let reviewers = revision.reviewers.iter().map(
+            |reviewer| json!({ "reviewerPHID": reviewer, "status": "added", "isBlocking": false, "actorPHID": null }),
+        );
+        attachments.insert("reviewers".to_owned(), json!({ "reviewers": reviewers.collect::<Vec<_>>() }));
+    }
+    json!({
+        "id": revision.id,
+        "type": "DREV",
+        "phid": revision.phid,
+        "fields": {
+            "title": revision.title,
+            "uri": format!("{}/D{}", state.url, revision.id),
+            "authorPHID": revision.author,
+            "status": { "value": value, "name": name, "closed": closed, "color.ansi": color },
+            "repositoryPHID": revision.repository,
+            "diffPHID": revision.newest_diff,
+            "summary": "",
+            "testPlan": "",
+            "isDraft": revision.status == RevisionStatus::Draft,
+            "holdAsDraft": false,
+            "dateCreated": revision.created_at.as_second(),
+            "dateModified": revision.created_at.as_second(),
+            "policy": { "view": "users", "edit": "users" },
+        },
+        "attachments": attachments,
+    })
+}
+
+pub(super) fn diffs(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+    let known = Known { integers: &["ids"], strings: &["phids", "revisionPHIDs"], attachments: &["commits"] };
+    let search = Search::read("differential.diff.search", params, &known)?;
+    let found = state.diffs.iter().filter(|diff| {
+        state.sees_diff(diff)
+            && search.wants("ids", diff.id)
+            && search.wants("phids", diff.phid.as_str())
+            && search.wants("revisionPHIDs", diff.revision.as_str())
+    });
+    let shown = found.map(|diff| (diff.id, diff_json(diff, &search)));
+    Ok(search.page(shown.collect()))
+}
+
+fn diff_json(diff: &Diff, search: &Search) -> Value {
+    let mut refs = vec![json!({ "type": "branch", "name": "default" })];
+    refs.extend(diff.base.as_ref().map(|base| json!({ "type": "base", "identifier": base })));
+    let mut attachments = Map::new();
+    if search.attaches("commits") {
+        let commit = diff.commit.as_ref().map(|(raw, message)| {
+            let (name, mail) = raw.split_once('<').unwrap_or((raw, ""));
+            json!({
+                "identifier": format!("{:040x}", diff.id),
+                "tree": null,
+                "parents": diff.base.iter().collect::<Vec<_>>(),
+                "author": {
+                    "name": name.trim().trim_matches('"'),
+                    "email": mail.trim_end_matches('>'),
+                    "raw": raw,
+                    "epoch": diff.created_at.as_second(),
+                },
+                "message": message,
+            })
+        });
+        attachments.insert("commits".to_owned(), json!({ "commits": commit.into_iter().collect::<Vec<_>>() }));
+    }
+    json!({
+        "id": diff.id,
+        "type": "DIFF",
+        "phid": diff.phid,
+        "fields": {
+            "revisionPHID": diff.revision,
+            "authorPHID": diff.author,
+            "repositoryPHID": diff.repository,
+            "refs": refs,
+            "dateCreated": diff.created_at.as_second(),
+            "dateModified": diff.created_at.as_second(),
+            "policy": { "view": "users" },
+        },
+        "attachments": attachments,
+    })
+}
+
+pub(super) fn raw_diff(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+    only("differential.getrawdiff", params, &["diffID"])?;
+    let id = params.get("diffID").and_then(Value::as_u64);
+    let diff = state.diffs.iter().find(|diff| Some(diff.id) == id && state.sees_diff(diff));
+    let diff = diff.ok_or_else(|| Refusal::new("ERR_NOT_FOUND", "Diff not found."))?;
+    Ok(json!(diff.patch))
+}
+
+/// Edges are named whether or not their far end is visible; a near end that is not fails the call.
+pub(super) fn edges(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+    only("edge.search", params, &["sourcePHIDs", "types", "destinationPHIDs", "before", "after", "limit"])?;
+    let list = |key: &str| -> Vec<&str> {
+        let list = params.get(key).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).collect()
+    };
+    let (sources, types) = (list("sourcePHIDs"), list("types"));
+    if sources.is_empty() {
+        let info = "Must pass an array of PHIDs for parameter \"sourcePHIDs\".";
+        return Err(Refusal::new("ERR-ARRAY-SOURCEPHIDS", info));
+    }
+    if types.is_empty() {
+        let info = "Must pass an array of edge types for parameter \"types\".";
+        return Err(Refusal::new("ERR-ARRAY-TYPES", info));
+    }
+    if types.iter().any(|kind| !["revision.parent", "revision.child"].contains(kind)) {
+        return Err(Refusal::new("ERR-BAD-TYPES", "Invalid edge type(s) included for parameter \"types\"."));
+    }
+    let visible =
+        |phid: &str| state.revisions.iter().any(|revision| revision.phid.as_str() == phid && revision.visible);
+    if !sources.iter().all(|source| visible(source)) {
+        let info = "Invalid PHID(s) included for parameter \"sourcePHIDs\".";
+        return Err(Refusal::new("ERR-BAD-SOURCEPHIDS", info));
+    }
+    let mut found = Vec::new();
+    for (child, parent) in state.parents.iter().rev() {
+        for (kind, source, destination) in [("revision.child", parent, child), ("revision.parent", child, parent)] {
+            if types.contains(&kind) && sources.contains(&source.as_str()) {
+                found.push(json!({ "sourcePHID": source, "edgeType": kind, "destinationPHID": destination }));
+            }
+        }
+    }
+    let limit = params.get("limit").and_then(Value::as_u64).unwrap_or(100);
+    let more = found.len() as u64 > limit;
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let after = more.then(|| format!("{}_0", state.clock.now().as_second()));
+    Ok(json!({ "data": found, "cursor": { "limit": limit, "after": after, "before": null } }))
+}

@@ -1,0 +1,10 @@
+//! The crate against a Phabricator: recorded exchanges, and the fake one with its state.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod client;
+mod publisher;
+mod recorded;
+mod shapes;
+mod workflow;
+mod world;

@@ -1,0 +1,369 @@
+//! From a request to a build, or to the answer that there is none.
+
+use std::time::Duration;
+
+use phabricator::{
+    model::{BuildRequest, Report},
+    testing::{Fault, NewDiff, RevisionStatus},
+};
+
+use crate::world::{World, capture_logs, start};
+
+/// The one report there is, when it says that nothing is built.
+async fn only_neutral(world: &World) -> String {
+    assert!(world.builds().await.is_empty());
+    match world.reports().await.as_slice() {
+        [Report::Neutral(reason)] => reason.clone(),
+        reports => panic!("{reports:?}"),
+    }
+}
+
+/// The summary of the one report there is, when it blames the patch.
+async fn only_failure(world: &World) -> String {
+    assert!(world.builds().await.is_empty());
+    match world.reports().await.as_slice() {
+        [Report::PatchFailed(failure)] => {
+            assert!(!failure.advice.is_empty());
+            failure.summary.clone()
+        }
+        reports => panic!("{reports:?}"),
+    }
+}
+
+/// The revisions of the one build there is, in the order of their patches.
+async fn only_stack(world: &World) -> Vec<u64> {
+    assert_eq!(world.reports().await, [Report::Working]);
+    let builds = world.builds().await;
+    assert_eq!(builds.len(), 1);
+    builds[0].stack.iter().map(|patch| patch.revision_id).collect()
+}
+
+#[tokio::test]
+async fn a_public_revision_is_built_at_once() {
+    let world = World::new().await;
+    let bob = world.fake.add_user("bob", "Bob Example");
+    let diff =
+        NewDiff::new("the patch").base("f7f4").commit("\"Alice Example\" <alice@example.com>", "Bug 1 - message");
+    let revision = world.fake.create_revision(world.revision_with("title", diff).reviewer(&bob));
+    let request = world.build(&revision).await;
+
+    assert_eq!(world.work().await, 1);
+
+    assert_eq!(world.reports().await, [Report::Working]);
+    let builds = world.builds().await;
+    let build = &builds[0];
+    assert_eq!(build.request, request);
+    assert_eq!(build.revision.url, format!("{}D1", world.fake.url()));
+    assert_eq!((build.revision.id, build.revision.phid.clone()), (1, revision.phid));
+    assert_eq!((build.revision.author.clone(), build.revision.reviewers.clone()), (world.alice.clone(), vec![bob]));
+    assert_eq!((build.diff.id, build.diff.phid.clone()), (revision.diff.id, revision.diff.phid));
+    assert_eq!((build.diff.created_at, build.diff.base.as_deref()), (start(), Some("f7f4")));
+    assert_eq!(build.stack.len(), 1);
+    let patch = &build.stack[0];
+    assert_eq!((patch.revision_id, &patch.diff), (1, &build.diff));
+    assert_eq!(patch.author.as_deref(), Some("Alice Example <alice@example.com>"));
+    assert_eq!((patch.message.as_str(), patch.content.as_slice()), ("Bug 1 - message", b"the patch".as_slice()));
+}
+
+#[tokio::test]
+async fn a_diff_without_commits_takes_the_title_and_no_author() {
+    let world = World::new().await;
+    let diff = NewDiff::new("patch").without_commit();
+    let revision = world.fake.create_revision(world.revision_with("Bug 2 - title", diff));
+    world.build(&revision).await;
+    world.work().await;
+    let patch = &world.builds().await[0].stack[0];
+    assert_eq!((patch.author.as_deref(), patch.message.as_str()), (None, "Bug 2 - title"));
+    assert_eq!(patch.diff.base, None);
+}
+
+#[tokio::test]
+async fn a_revision_that_becomes_public_is_built_then() {
+    let world = World::new().await;
+    let revision = world.create("private at first");
+    world.fake.set_visible(revision.id, false);
+    world.build(&revision).await;
+    assert_eq!(world.work().await, 1);
+    for (wait, last) in [(20, false), (40, true)] {
+        world.advance(wait - 1);
+        assert_eq!(world.work().await, 0, "before {wait} s");
+        if last {
+            world.fake.set_visible(revision.id, true);
+        }
+        world.advance(1);
+        assert_eq!(world.work().await, 1, "after {wait} s");
+    }
+    assert_eq!(only_stack(&world).await, [1]);
+}
+
+#[tokio::test]
+async fn a_revision_that_stays_private_is_withheld_after_five_looks() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    let revision = world.create("the hidden title");
+    world.fake.set_visible(revision.id, false);
+    world.build(&revision).await;
+    assert_eq!(world.work().await, 1);
+    for wait in [20, 40, 80, 160] {
+        assert!(world.reports().await.is_empty());
+        world.advance(wait - 1);
+        assert_eq!(world.work().await, 0, "before {wait} s");
+        world.advance(1);
+        assert_eq!(world.work().await, 1, "after {wait} s");
+    }
+    assert_eq!(world.reports().await, [Report::Withheld]);
+    assert!(world.builds().await.is_empty());
+    assert_eq!(world.requests().await, bus::Depth::default());
+    assert!(!logs.text().contains("hidden title"), "{}", logs.text());
+}
+
+#[tokio::test]
+async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
+    let (_guard, logs) = capture_logs();
+    let world = World::with(|settings| settings.visibility_checks = 2, true).await;
+    let other = world.fake.add_project("other");
+    let secure = world.fake.add_project("secure-revision");
+    let new = world.revision("the secure title").project(&other).project(&secure);
+    let revision = world.fake.create_revision(new);
+    world.build(&revision).await;
+    world.work().await;
+    world.advance(20);
+    world.work().await;
+    assert_eq!(world.reports().await, [Report::Withheld]);
+    assert!(!logs.text().contains("secure title"), "{}", logs.text());
+    assert!(logs.text().contains("withheld"), "{}", logs.text());
+}
+
+#[tokio::test]
+async fn a_project_of_another_slug_hides_nothing() {
+    let world = World::new().await;
+    world.fake.add_project("secure-revision");
+    let other = world.fake.add_project("secure-revision-reviewers");
+    let revision = world.fake.create_revision(world.revision("public").project(&other));
+    world.build(&revision).await;
+    world.work().await;
+    assert_eq!(only_stack(&world).await, [1]);
+}
+
+#[tokio::test]
+async fn a_diff_of_yesterday_is_not_built() {
+    for (age, built) in [(24 * 3600, true), (24 * 3600 + 1, false)] {
+        let world = World::new().await;
+        let created_at = start() - Duration::from_secs(age);
+        let diff = NewDiff::new("patch").created_at(created_at);
+        let revision = world.fake.create_revision(world.revision_with("old", diff));
+        world.build(&revision).await;
+        world.work().await;
+        if built {
+            assert_eq!(only_stack(&world).await, [1]);
+        } else {
+            let reason = only_neutral(&world).await;
+            assert!(reason.starts_with("Expired: diff 1 was made 24 hours ago"), "{reason}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_diff_that_was_replaced_is_not_built_and_the_newer_one_is() {
+    let world = World::new().await;
+    let revision = world.create("changed");
+    let newer = world.fake.update_revision(revision.id, NewDiff::new("better patch"));
+    let (old, new) = (world.request(revision.diff.id), world.request(newer.id));
+    world.accept(&old).await;
+    world.work().await;
+    assert_eq!(only_neutral(&world).await, "Superseded: diff 1 was replaced by the newer diff 2.");
+    world.accept(&new).await;
+    world.work().await;
+    assert_eq!(world.builds().await[0].stack[0].content, b"better patch");
+}
+
+#[tokio::test]
+async fn a_skipped_author_is_not_built() {
+    let world = World::new().await;
+    let alice = world.alice.clone();
+    let skipping = World::with(|settings| settings.skipped_authors = [alice].into(), true).await;
+    // Both worlds name their first user alike.
+    assert_eq!(world.alice, skipping.alice);
+    skipping.build(&skipping.create("by alice")).await;
+    skipping.work().await;
+    assert_eq!(only_neutral(&skipping).await, "Revisions of this author are not built.");
+}
+
+#[tokio::test]
+async fn an_unsupported_repository_is_not_built() {
+    let world = World::with(|settings| settings.repositories.clear(), true).await;
+    world.build(&world.create("elsewhere")).await;
+    world.work().await;
+    let reason = only_neutral(&world).await;
+    assert!(reason.starts_with("Unsupported repository: patches for PHID-REPO-"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_revision_that_has_landed_is_not_built() {
+    let world = World::new().await;
+    let revision = world.create("landed");
+    world.fake.set_status(revision.id, RevisionStatus::Published);
+    world.build(&revision).await;
+    world.work().await;
+    assert_eq!(only_neutral(&world).await, "D1 has landed, there is no patch left to build.");
+}
+
+#[tokio::test]
+async fn a_request_that_contradicts_itself_is_answered_and_blames_no_patch() {
+    let world = World::new().await;
+    let elsewhere = world.fake.add_repository("elsewhere");
+    let (first, second) = (world.create("first"), world.create("second"));
+    let good = world.request(first.diff.id);
+    let table = [
+        (BuildRequest { diff_id: 99, ..good.clone() }, "there is no diff 99"),
+        (BuildRequest { diff_id: second.diff.id, ..good.clone() }, "diff 2 is not one of D1"),
+        (BuildRequest { repository: elsewhere.clone(), ..good.clone() }, &*format!("D1 is not for {elsewhere}")),
+    ];
+    for (request, _) in &table {
+        world.accept(request).await;
+        world.work().await;
+    }
+    let reports = world.reports().await;
+    assert_eq!(reports.len(), table.len());
+    for (report, (_, expected)) in reports.iter().zip(&table) {
+        let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
+        assert_eq!(blame.summary, format!("The build request contradicts itself: {expected}."));
+    }
+}
+
+#[tokio::test]
+async fn a_diamond_is_applied_bottom_up() {
+    let world = World::new().await;
+    let p1 = world.create("p1");
+    let p2 = world.fake.create_revision(world.revision("p2").parent(&p1.phid));
+    let p3 = world.fake.create_revision(world.revision("p3").parent(&p2.phid));
+    let top = world.fake.create_revision(world.revision("top").parent(&p1.phid).parent(&p3.phid));
+    world.fake.update_revision(p2.id, NewDiff::new("newest patch of p2"));
+    world.build(&top).await;
+    world.work().await;
+    assert_eq!(only_stack(&world).await, [p1.id, p2.id, p3.id, top.id]);
+    let contents: Vec<Vec<u8>> = world.builds().await[0].stack.iter().map(|patch| patch.content.clone()).collect();
+    assert_eq!(contents, [&b"patch of p1"[..], b"newest patch of p2", b"patch of p3", b"patch of top"]);
+}
+
+#[tokio::test]
+async fn what_has_landed_is_left_out_with_all_below_and_what_was_abandoned_is_not() {
+    let world = World::new().await;
+    let bottom = world.create("bottom");
+    let landed = world.fake.create_revision(world.revision("landed").parent(&bottom.phid));
+    let abandoned = world.fake.create_revision(world.revision("abandoned").parent(&landed.phid));
+    let top = world.fake.create_revision(world.revision("top").parent(&abandoned.phid));
+    world.fake.set_status(landed.id, RevisionStatus::Published);
+    world.fake.set_status(abandoned.id, RevisionStatus::Abandoned);
+    world.build(&top).await;
+    world.work().await;
+    assert_eq!(only_stack(&world).await, [abandoned.id, top.id]);
+}
+
+#[tokio::test]
+async fn two_parents_that_do_not_meet_are_the_authors_to_sort_out() {
+    let world = World::new().await;
+    let (left, right) = (world.create("left"), world.create("right"));
+    let top = world.fake.create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
+    world.build(&top).await;
+    world.work().await;
+    let summary = only_failure(&world).await;
+    assert_eq!(summary, "The stack of D3 is not one line of patches: D1 and D2 do not stand on one another.");
+}
+
+#[tokio::test]
+async fn a_cycle_ends_in_a_failure() {
+    let world = World::new().await;
+    let bottom = world.create("bottom");
+    let middle = world.fake.create_revision(world.revision("middle").parent(&bottom.phid));
+    let top = world.fake.create_revision(world.revision("top").parent(&middle.phid));
+    world.fake.add_parent(&bottom.phid, &top.phid);
+    world.build(&top).await;
+    world.work().await;
+    let summary = only_failure(&world).await;
+    assert_eq!(summary, "The stack of D3 cannot be ordered: D1 stands on itself through its parents.");
+}
+
+#[tokio::test]
+async fn a_private_parent_fails_the_build_and_nothing_is_said_about_it() {
+    let (_guard, logs) = capture_logs();
+    for hide_by_project in [false, true] {
+        let world = World::new().await;
+        let secure = world.fake.add_project("secure-revision");
+        let parent = world.create("the private parent");
+        let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
+        if hide_by_project {
+            world.fake.set_projects(parent.id, &[secure]);
+        } else {
+            world.fake.set_visible(parent.id, false);
+        }
+        world.build(&top).await;
+        world.work().await;
+        let summary = only_failure(&world).await;
+        assert_eq!(summary, "The stack of D2 cannot be loaded: a parent of D2 was deleted or is not public.");
+        let said = format!("{:?}{}", world.reports().await, logs.text());
+        for private in ["private parent", "D1", parent.phid.as_str()] {
+            assert!(!said.contains(private), "{private:?} in {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_patches_are_built_and_a_hundred_and_one_are_not() {
+    let world = World::new().await;
+    let mut last = world.create("1");
+    for number in 2..=101 {
+        last = world.fake.create_revision(world.revision(&number.to_string()).parent(&last.phid));
+        if number == 100 {
+            world.build(&last).await;
+            world.work().await;
+            assert_eq!(only_stack(&world).await, (1..=100).collect::<Vec<_>>());
+        }
+    }
+    world.build(&last).await;
+    world.work().await;
+    let reports = world.reports().await;
+    let Some(Report::PatchFailed(failure)) = reports.last() else { panic!("{reports:?}") };
+    assert_eq!(failure.summary, "The stack of D101 has more than 100 patches that have not landed.");
+}
+
+#[tokio::test]
+async fn more_parents_than_the_server_names_are_too_many() {
+    let world = World::new().await;
+    let mut new = world.revision("top");
+    for number in 0..150 {
+        new = new.parent(&world.create(&number.to_string()).phid);
+    }
+    world.build(&world.fake.create_revision(new)).await;
+    world.work().await;
+    let summary = only_failure(&world).await;
+    assert_eq!(summary, "The stack of D151 has more than 100 patches that have not landed.");
+}
+
+#[tokio::test]
+async fn a_build_waits_for_a_phabricator_that_is_down() {
+    let world = World::new().await;
+    let request = world.build(&world.create("patient")).await;
+    world.fake.fail_next("edge.search", 3, &Fault::Status(503));
+    world.work().await;
+    assert!(world.reports().await.is_empty());
+    assert_eq!(world.requests().await.delayed, 1);
+    world.advance(70);
+    world.work().await;
+    assert_eq!(only_stack(&world).await, [request.revision_id]);
+}
+
+#[tokio::test]
+async fn a_build_that_cannot_be_looked_at_is_answered_too() {
+    let world = World::new().await;
+    world.build(&world.create("unlucky")).await;
+    world.fake.fail_next("differential.diff.search", 2, &Fault::Refuse("ERR-CONDUIT-CORE"));
+    world.work().await;
+    world.advance(70);
+    world.work().await;
+    assert_eq!(world.requests().await.dead, 1);
+    let reports = world.reports().await;
+    let [Report::InfrastructureFailed(blame)] = reports.as_slice() else { panic!("{reports:?}") };
+    assert_eq!(blame.summary, "The revision and its stack could not be loaded from Phabricator.");
+    assert_eq!((blame.details.as_str(), blame.seconds), ("", 70.0));
+}

@@ -1,0 +1,200 @@
+//! A Phabricator with a user and a repository, a bus, and the crate's handlers on it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bus::{Backoff, Bus, Clock, Consumer, Depth, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
+use jiff::Timestamp;
+use phabricator::{
+    Conduit, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
+    model::{Build, BuildRequest, Phid, Report, Update},
+    testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
+};
+
+/// Two attempts, the second after a minute (and a jitter of a few seconds).
+const POLICY: Policy = Policy {
+    attempts: 2,
+    backoff: Backoff { first: Duration::from_secs(60), factor: 1, cap: Duration::from_secs(60) },
+    ..Policy::DEFAULT
+};
+const BUILDS: Queue<BuildRequest> = Queue::new("builds", POLICY);
+const MERCURIAL: Queue<Build> = Queue::new("mercurial", POLICY);
+const RESULTS: Queue<Update> = Queue::new("results", POLICY);
+
+/// When every test begins.
+pub(crate) fn start() -> Timestamp {
+    "2026-11-21T04:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn http() -> reqwest::Client {
+    observe::http::client(Duration::from_secs(10)).unwrap()
+}
+
+pub(crate) async fn fake() -> FakePhabricator {
+    FakePhabricator::start(Arc::new(ManualClock::new(start()))).await.unwrap()
+}
+
+pub(crate) fn conduit(fake: &FakePhabricator) -> Conduit {
+    Conduit::new(fake.url().clone(), fake.token(), http())
+}
+
+pub(crate) struct World {
+    pub(crate) fake: FakePhabricator,
+    pub(crate) alice: Phid,
+    pub(crate) repository: Phid,
+    clock: Arc<ManualClock>,
+    bus: Arc<dyn Bus>,
+    workflow: Consumer,
+    publisher: Consumer,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}, true).await
+    }
+
+    pub(crate) async fn with(adjust: impl FnOnce(&mut WorkflowSettings), publish: bool) -> Self {
+        let clock = Arc::new(ManualClock::new(start()));
+        let fake = FakePhabricator::start(clock.clone()).await.unwrap();
+        let alice = fake.add_user("alice", "Alice Example");
+        let repository = fake.add_repository("mozilla-central");
+        let mut settings =
+            WorkflowSettings { repositories: BTreeSet::from([repository.clone()]), ..WorkflowSettings::default() };
+        adjust(&mut settings);
+        let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
+        let workflow = Workflow::new(conduit(&fake), settings, queues);
+        let publisher = Publisher::new(conduit(&fake), publish);
+        Self {
+            workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),
+            publisher: Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher),
+            fake,
+            alice,
+            repository,
+            clock,
+            bus,
+        }
+    }
+
+    /// A revision of Alice's, to be created.
+    pub(crate) fn revision(&self, title: &str) -> NewRevision {
+        self.revision_with(title, NewDiff::new(format!("patch of {title}")).base("f".repeat(40)))
+    }
+
+    pub(crate) fn revision_with(&self, title: &str, diff: NewDiff) -> NewRevision {
+        NewRevision::new(title, &self.alice, &self.repository, diff)
+    }
+
+    pub(crate) fn create(&self, title: &str) -> CreatedRevision {
+        self.fake.create_revision(self.revision(title))
+    }
+
+    /// The request for a build of a diff, as the web would accept it; its target waits.
+    pub(crate) fn request(&self, diff_id: u64) -> BuildRequest {
+        let build = self.fake.start_build(diff_id);
+        self.fake.answered(&build.target, 200);
+        BuildRequest {
+            target: build.target,
+            diff_id,
+            repository: build.repository,
+            revision_id: build.revision_id,
+            accepted_at: self.clock.now(),
+            checks: 0,
+        }
+    }
+
+    /// Sends a request into the workflow.
+    pub(crate) async fn accept(&self, request: &BuildRequest) {
+        self.producer().send(&BUILDS, request).await.unwrap();
+    }
+
+    /// Asks for a build of a revision's first diff.
+    pub(crate) async fn build(&self, revision: &CreatedRevision) -> BuildRequest {
+        let request = self.request(revision.diff.id);
+        self.accept(&request).await;
+        request
+    }
+
+    /// Lets the workflow handle what is ready.
+    pub(crate) async fn work(&self) -> usize {
+        self.workflow.step().await.unwrap()
+    }
+
+    /// Has an update published.
+    pub(crate) async fn publish(&self, request: &BuildRequest, report: &Report) {
+        let update = Update { request: request.clone(), report: report.clone() };
+        self.producer().send(&RESULTS, &update).await.unwrap();
+        assert_eq!(self.publisher.step().await.unwrap(), 1);
+    }
+
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// What the workflow had to say, oldest first.
+    pub(crate) async fn reports(&self) -> Vec<Report> {
+        self.peek(&RESULTS).await.into_iter().map(|update| update.report).collect()
+    }
+
+    /// The builds that wait to be applied.
+    pub(crate) async fn builds(&self) -> Vec<Build> {
+        self.peek(&MERCURIAL).await
+    }
+
+    pub(crate) async fn requests(&self) -> Depth {
+        self.bus.depth(&BUILDS.spec()).await.unwrap()
+    }
+
+    pub(crate) async fn results(&self) -> Depth {
+        self.bus.depth(&RESULTS.spec()).await.unwrap()
+    }
+
+    /// Why updates could not be published.
+    pub(crate) async fn dead_results(&self) -> Vec<String> {
+        self.bus.dead(&RESULTS.spec(), 10).await.unwrap().into_iter().map(|letter| letter.reason).collect()
+    }
+
+    pub(crate) fn target(&self, request: &BuildRequest) -> Target {
+        self.fake.target(&request.target).unwrap()
+    }
+
+    fn producer(&self) -> Producer {
+        Producer::new(self.bus.clone(), self.clock.clone())
+    }
+
+    async fn peek<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
+        let found = self.bus.peek(&queue.spec(), 100).await.unwrap();
+        found.iter().map(|envelope| M::decode(envelope.version, &envelope.body).unwrap()).collect()
+    }
+}
+
+/// What is logged on this thread from now on, as text.
+pub(crate) fn capture_logs() -> (tracing::subscriber::DefaultGuard, Logs) {
+    let logs = Logs::default();
+    let sink = logs.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || sink.clone()).finish();
+    (tracing::subscriber::set_default(subscriber), logs)
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Logs {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
