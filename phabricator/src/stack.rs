@@ -46,7 +46,7 @@ pub(crate) enum Refusal {
     Cycle(u64),
     /// These revisions do not stand on one another.
     Fork(Vec<u64>),
-    /// More than [`MAX_PATCHES`].
+    /// More than [`MAX_PATCHES`], or more edges than can be asked for at once.
     TooMany,
     /// More than [`MAX_BYTES`].
     TooLarge,
@@ -87,7 +87,9 @@ impl Refusal {
                 )
             }
             Self::TooMany => (
-                format!("The stack of D{revision_id} has more than {MAX_PATCHES} patches that have not landed."),
+                format!(
+                    "The stack of D{revision_id} has more than {MAX_PATCHES} patches that have not landed, or as many links between them."
+                ),
                 "Land the lower ones first, or submit a shorter stack.",
             ),
             Self::TooLarge => (

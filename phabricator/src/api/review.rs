@@ -203,8 +203,8 @@ impl Conduit {
         self.search("differential.diff.search", "phids", phids, json!({ "commits": true })).await
     }
 
-    /// The direct parents of `children`, newest first; `None` when there are [`PAGE`] or more: this method's paging
-    /// loses edges.
+    /// The direct parents of `children`, newest first; `None` when there are more than [`PAGE`]: this method's paging
+    /// loses edges, and a lost edge is a lost patch.
     ///
     /// Every child must be visible, or the server refuses the whole call. The parents need not be.
     pub(crate) async fn parents(&self, children: &[Phid]) -> Result<Option<Vec<Parent>>, ConduitError> {
@@ -213,7 +213,7 @@ impl Conduit {
         }
         let request = json!({ "sourcePHIDs": children, "types": ["revision.parent"], "limit": PAGE });
         let page: Page<Edge> = self.call("edge.search", params(request)).await?;
-        if page.cursor.after.is_some() || page.data.len() >= PAGE {
+        if page.cursor.after.is_some() {
             return Ok(None);
         }
         let parents = page.data.into_iter().map(|edge| Parent { child: edge.source, parent: edge.destination });
