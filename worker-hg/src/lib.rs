@@ -1,1 +1,28 @@
-//! Mercurial.
+//! The Mercurial worker: applies a build's stack of patches on a clone and pushes the head to Try.
+//!
+//! [`Mercurial`] holds one clone per repository, without a working copy. Its [`Mercurial::keeper`] prepares the clones
+//! and its [`Mercurial::handler`] does the builds, each through one warm `hg` command server. What it takes in (patches,
+//! names, messages) is hostile; what it needs to know about Mercurial's own trust in patches stands at the head of
+//! `patch.rs`.
+
+mod apply;
+mod bases;
+mod clone;
+mod error;
+mod framing;
+mod handler;
+mod outcome;
+mod patch;
+mod process;
+mod push;
+mod repository;
+mod server;
+mod settings;
+mod ssh;
+mod text;
+mod tree;
+mod try_config;
+
+pub use error::HgError;
+pub use handler::{HgHandler, Keeper, Mercurial};
+pub use settings::{Limits, RepositorySettings, Settings, TryMode};

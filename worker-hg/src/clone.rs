@@ -1,0 +1,250 @@
+//! A clone without a working copy, and the one invariant that everything rests on.
+//!
+//! # What is ours and what is the source's
+//!
+//! A build adds changesets to the clone and takes them away again when it is done. A crash can leave them there, and the
+//! newest changeset of the clone must never be one of those. Phases do not tell: a push to a publishing
+//! Try makes our changesets public, and a source that does not publish leaves its own as drafts. So the clone has a *mark*:
+//! a file that names the newest changeset after the last clone or pull. Changesets are numbered as they arrive,
+//! and nothing is pulled while a build's are there, so **whatever is numbered above the mark is ours** and can go.
+//!
+//! Each step may be the last one before a crash:
+//! * during a clone: it is made under another name and moved into place when it is whole and marked;
+//! * between a pull and the new mark: what was pulled counts as ours, is stripped, and comes again with the next pull;
+//! * during an import, a pull or a strip: Mercurial's own transaction is rolled back by `recover`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    HgError, Limits,
+    bases::write_atomically,
+    outcome,
+    process::{self, CommandOutput},
+    server::CommandServer,
+};
+
+/// The mark, within the clone.
+const MARK: &str = ".hg/source-tip";
+
+/// A clone that is ready to be built on.
+#[derive(Debug)]
+pub(crate) struct HgClone {
+    name: String,
+    url: String,
+    directory: PathBuf,
+    server: CommandServer,
+    limits: Limits,
+    /// The number of the newest changeset that is the source's.
+    mark: i64,
+}
+
+/// How to reach Mercurial and the source.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) program: PathBuf,
+    pub(crate) config: Vec<String>,
+    pub(crate) limits: Limits,
+}
+
+/// A changeset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Changeset {
+    /// Its hash, 40 hex digits.
+    pub(crate) node: String,
+    /// Its number in this clone.
+    pub(crate) number: i64,
+    /// Its first parent's hash.
+    pub(crate) parent: String,
+    /// Whether it changes any file.
+    pub(crate) changes: bool,
+}
+
+impl HgClone {
+    /// Makes the clone in `directory`, in place of what is there. Meanwhile it is in `temporary`; what an interrupted
+    /// attempt left there goes.
+    pub(crate) async fn make(source: &Source, directory: &Path, temporary: &Path) -> Result<(), HgError> {
+        let doing = format!("clone {}", source.name);
+        remove(temporary).await?;
+        let hg = || process::hg(&source.program, &source.config);
+        let target = temporary.display().to_string();
+        let arguments = ["clone", "--noupdate", "--stream", "--", source.url.as_str(), target.as_str()];
+        let output = process::run(hg(), arguments, "clone", source.limits.clone).await?;
+        if output.code != 0 {
+            return Err(outcome::remote_failure(&doing, &output));
+        }
+        let repository = format!("--repository={target}");
+        let arguments = [repository.as_str(), "log", "--rev=tip", "--template={node}"];
+        let tip = process::run(hg(), arguments, "log", source.limits.command).await?.success(&doing)?.text();
+        write_atomically(&temporary.join(MARK), tip.as_bytes()).map_err(HgError::io(format!("mark {target}")))?;
+        remove(directory).await?;
+        fs::rename(temporary, directory).map_err(HgError::io(format!("put the clone of {} in place", source.name)))
+    }
+
+    /// Opens the clone in `directory` and tidies it up. [`HgError::Damaged`] when it has to be made anew.
+    pub(crate) async fn open(source: &Source, directory: &Path) -> Result<Self, HgError> {
+        let server = CommandServer::new(source.program.clone(), source.config.clone(), directory.to_owned());
+        let mut clone = Self {
+            name: source.name.clone(),
+            url: source.url.clone(),
+            directory: directory.to_owned(),
+            server,
+            limits: source.limits.clone(),
+            mark: -1,
+        };
+        let mark =
+            fs::read_to_string(directory.join(MARK)).map_err(|error| clone.damaged(format!("no mark: {error}")))?;
+        if !is_hash(&mark) {
+            return Err(clone.damaged("its mark is no changeset".to_owned()));
+        }
+        clone.recover().await?;
+        let marked = clone.find(&mark).await?.ok_or_else(|| clone.damaged("its mark is unknown".to_owned()))?;
+        clone.mark = marked.number;
+        clone.strip().await?;
+        Ok(clone)
+    }
+
+    /// Takes away what a build left, in whatever state it left it.
+    pub(crate) async fn tidy(&mut self) -> Result<(), HgError> {
+        if !self.server.is_up() {
+            self.recover().await?;
+        }
+        self.strip().await
+    }
+
+    /// Takes over what is new at the source. There must be nothing of ours.
+    pub(crate) async fn pull(&mut self) -> Result<(), HgError> {
+        let arguments = arguments(&["pull", "--", &self.url]);
+        let output = self.server.run(&arguments, b"", self.limits.transfer).await?;
+        if output.code != 0 {
+            return Err(outcome::remote_failure(&format!("pull {}", self.name), &output));
+        }
+        let tip = self.tip().await?;
+        write_atomically(&self.directory.join(MARK), tip.node.as_bytes())
+            .map_err(HgError::io(format!("mark the clone of {}", self.name)))?;
+        self.mark = tip.number;
+        Ok(())
+    }
+
+    /// The changeset with this hash. `None` for a hash that is unknown, or stands for no changeset.
+    pub(crate) async fn find(&mut self, hash: &str) -> Result<Option<Changeset>, HgError> {
+        // Mercurial knows these two as "nothing" and "the working copy".
+        let pseudo = hash.bytes().all(|byte| byte == b'f') || (hash.bytes().all(|byte| byte == b'0') && self.mark >= 0);
+        if !is_hash(hash) || pseudo {
+            return Ok(None);
+        }
+        self.look_up(&format!("id({hash})")).await
+    }
+
+    /// The changeset that an operator's revision stands for.
+    pub(crate) async fn resolve(&mut self, revision: &str) -> Result<Changeset, HgError> {
+        // In quotes it is a name, never an expression.
+        let found = self.look_up(&format!("{revision:?}")).await?;
+        let doing = format!("find the revision {revision} in {}", self.name);
+        found.ok_or_else(|| HgError::Command { doing, words: "there is none".to_owned() })
+    }
+
+    /// The newest changeset.
+    pub(crate) async fn tip(&mut self) -> Result<Changeset, HgError> {
+        self.resolve("tip").await
+    }
+
+    /// The stored form of a changeset's manifest.
+    pub(crate) async fn manifest(&mut self, changeset: &Changeset) -> Result<Vec<u8>, HgError> {
+        let rev = format!("--rev={}", changeset.number);
+        let template = r#"--template={manifest % "{node}"}"#;
+        let node = self.run("look up a manifest", &["log", &rev, template]).await?.text();
+        Ok(self.run("read a manifest", &["debugdata", "--manifest", "--", &node]).await?.stdout)
+    }
+
+    /// Runs a command that has to succeed.
+    pub(crate) async fn run(&mut self, doing: &str, command: &[&str]) -> Result<CommandOutput, HgError> {
+        let output = self.server.run(&arguments(command), b"", self.limits.command).await?;
+        output.success(format!("{doing} in {}", self.name))
+    }
+
+    /// Runs a command whose outcome the caller judges.
+    pub(crate) async fn try_run(
+        &mut self,
+        command: &[&str],
+        stdin: &[u8],
+        deadline: Duration,
+    ) -> Result<CommandOutput, HgError> {
+        self.server.run(&arguments(command), stdin, deadline).await
+    }
+
+    /// Gives the clone up: from now on it cannot be opened, and has to be made anew.
+    pub(crate) fn condemn(&self) -> Result<(), HgError> {
+        fs::remove_file(self.directory.join(MARK)).map_err(HgError::io(format!("give up the clone of {}", self.name)))
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Ends the command server.
+    pub(crate) async fn close(&mut self) {
+        self.server.close().await;
+    }
+
+    async fn look_up(&mut self, revision: &str) -> Result<Option<Changeset>, HgError> {
+        // The last one of a set, so that one question has one answer.
+        let rev = format!("--rev=last({revision})");
+        let template = r#"--template={node} {rev} {p1node} {if(files, "changes", "none")}\n"#;
+        let output = self.run(&format!("look up {revision}"), &["log", &rev, template]).await?;
+        let text = output.text();
+        let fields: Vec<&str> = text.split(' ').collect();
+        let [node, number, parent, changes] = fields.as_slice() else { return Ok(None) };
+        let Ok(number) = number.parse() else { return Ok(None) };
+        Ok(Some(Changeset {
+            node: (*node).to_owned(),
+            number,
+            parent: (*parent).to_owned(),
+            changes: *changes == "changes",
+        }))
+    }
+
+    async fn recover(&mut self) -> Result<(), HgError> {
+        // 1 means that there was nothing to recover.
+        let output = self.server.run(&arguments(&["recover"]), b"", self.limits.command).await?;
+        if matches!(output.code, 0 | 1) { Ok(()) } else { Err(self.damaged(output.words())) }
+    }
+
+    async fn strip(&mut self) -> Result<(), HgError> {
+        // A parent of the working copy that goes would make Mercurial write a working copy.
+        self.run("forget the parent", &["debugsetparents", "--", "null"]).await?;
+        if self.tip().await?.number > self.mark {
+            let rev = format!("--rev={}:", self.mark + 1);
+            let command = ["strip", "--no-backup", "--keep", &rev];
+            self.run("strip the changesets of a build", &command).await?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, reason: String) -> HgError {
+        HgError::Damaged { repository: self.name.clone(), reason }
+    }
+}
+
+async fn remove(directory: &Path) -> Result<(), HgError> {
+    match tokio::fs::remove_dir_all(directory).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(HgError::io(format!("remove {}", directory.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a text is a changeset's whole hash. Nothing else from outside may get into a revset.
+pub(crate) fn is_hash(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn arguments(command: &[&str]) -> Vec<String> {
+    command.iter().map(|argument| (*argument).to_owned()).collect()
+}

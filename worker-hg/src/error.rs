@@ -1,0 +1,149 @@
+//! What can go wrong on our side, and whether trying again helps. What is wrong with a patch is no error but an
+//! outcome: see `apply::PatchFault`.
+
+use std::{io, time::Duration};
+
+use bus::{BusError, Classify, Disposition};
+use thiserror::Error;
+
+use crate::framing::FramingError;
+
+/// How long a build waits before it looks again for a clone that is not ready.
+const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
+
+/// A failure of the Mercurial worker. The patch is not to blame.
+#[derive(Debug, Error)]
+pub enum HgError {
+    /// The settings cannot be used.
+    #[error("the mercurial settings cannot be used: {reason}")]
+    Settings {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file system did not do what was asked.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The command server did not speak as it should, or died. The next use starts a new one.
+    #[error("the hg command server failed during `hg {command}`{words}")]
+    Protocol {
+        /// The command that was running.
+        command: String,
+        /// What it last said, with a colon before it.
+        words: String,
+        /// How it broke the protocol.
+        #[source]
+        source: FramingError,
+    },
+    /// A command took too long; it and its children were killed.
+    #[error("`hg {command}` was killed after {seconds} s without an end")]
+    Deadline {
+        /// The command.
+        command: String,
+        /// The time it had.
+        seconds: u64,
+    },
+    /// An argument that cannot be passed: a fault of the program.
+    #[error("an argument for `hg {command}` holds a NUL")]
+    Argument {
+        /// The command.
+        command: String,
+    },
+    /// A command on the clone failed.
+    #[error("cannot {doing}: {words}")]
+    Command {
+        /// What was tried.
+        doing: String,
+        /// What Mercurial says.
+        words: String,
+    },
+    /// The clone is damaged. It is being made anew.
+    #[error("the clone of {repository} is damaged and is made anew: {reason}")]
+    Damaged {
+        /// The repository's name.
+        repository: String,
+        /// What was found.
+        reason: String,
+    },
+    /// The other side could not be reached, or did not finish. It may work the next time.
+    #[error("cannot {doing}: {words}")]
+    Remote {
+        /// What was tried.
+        doing: String,
+        /// What Mercurial, ssh and the other side say.
+        words: String,
+    },
+    /// A hook of the other side refused the push.
+    #[error("{doing} was refused by a hook there: {words}")]
+    Refused {
+        /// What was tried.
+        doing: String,
+        /// What the hook says.
+        words: String,
+    },
+    /// The other side will not have it: credentials, host key, certificate or address. An operator has to act.
+    #[error("cannot {doing}, and trying again will not help; check the address, keys and permissions: {words}")]
+    Forbidden {
+        /// What was tried.
+        doing: String,
+        /// What Mercurial, ssh and the other side say.
+        words: String,
+    },
+    /// The repository is still being prepared.
+    #[error("the clone of {repository} is not ready yet")]
+    NotReady {
+        /// The repository's name.
+        repository: String,
+    },
+    /// Another process works on the clone.
+    #[error("another process uses the clone of {repository}; each process needs its own clones directory")]
+    InUse {
+        /// The repository's name.
+        repository: String,
+    },
+    /// The process ends; what was running has been killed.
+    #[error("given up, the process ends")]
+    Cancelled,
+    /// The answer could not be sent.
+    #[error("cannot send the outcome of a build")]
+    Bus(#[from] BusError),
+}
+
+impl HgError {
+    /// Whether the clone may be broken, so that it has to be opened, or made, anew.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Protocol { .. } => true,
+            // A lock is held by an `hg` that a dead worker left; it ends by itself.
+            Self::Command { words, .. } => !words.contains("waiting for lock"),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing: doing.into(), source }
+    }
+}
+
+impl Classify for HgError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Io { .. }
+            | Self::Protocol { .. }
+            | Self::Deadline { .. }
+            | Self::Command { .. }
+            | Self::Damaged { .. }
+            | Self::Remote { .. }
+            | Self::Refused { .. }
+            | Self::Cancelled => Disposition::Retry,
+            Self::NotReady { .. } | Self::InUse { .. } => Disposition::Defer(NOT_READY_PAUSE),
+            Self::Settings { .. } | Self::Argument { .. } | Self::Forbidden { .. } => Disposition::Dead,
+            Self::Bus(error) => error.disposition(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The queue's side: from a build to the report on it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use bus::{Clock, Context, Handler, Queue, Shutdown, Subsystem, SubsystemError};
+use futures::future::join_all;
+use jiff::Timestamp;
+use phabricator::model::{Applied, Blame, Build, PatchFailure, Phid, Pushed, Report};
+use tracing::info;
+
+use crate::{
+    HgError, Settings,
+    apply::{Failure, PatchFault},
+    patch::{self, Scanned},
+    repository::Repository,
+};
+
+/// The Mercurial worker: what its handler and its keeper share.
+#[derive(Debug)]
+pub struct Mercurial {
+    settings: Arc<Settings>,
+    repositories: Arc<HashMap<Phid, Repository>>,
+    applied: Queue<Applied>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Mercurial {
+    /// A worker that reports to `applied`. Does nothing yet: the [`Keeper`] prepares the clones.
+    ///
+    /// [`HgError::Settings`] when a name cannot be a directory, or is given twice.
+    pub fn new(settings: Settings, applied: Queue<Applied>, clock: Arc<dyn Clock>) -> Result<Self, HgError> {
+        settings.check()?;
+        let settings = Arc::new(settings);
+        let repositories = settings
+            .repositories
+            .iter()
+            .map(|repository| (repository.phid.clone(), Repository::new(Arc::clone(&settings), repository.clone())));
+        Ok(Self { repositories: Arc::new(repositories.collect()), settings, applied, clock })
+    }
+
+    /// Does the builds. The queue's lanes are to be repositories, with one build at a time.
+    pub fn handler(&self) -> HgHandler {
+        HgHandler {
+            settings: Arc::clone(&self.settings),
+            repositories: Arc::clone(&self.repositories),
+            applied: self.applied,
+        }
+    }
+
+    /// Prepares the clones, each on its own, and makes those anew that are found broken. Until a repository's is ready,
+    /// its builds are deferred.
+    pub fn keeper(&self) -> Keeper {
+        Keeper { repositories: Arc::clone(&self.repositories), clock: Arc::clone(&self.clock) }
+    }
+}
+
+/// Prepares the clones; see [`Mercurial::keeper`].
+#[derive(Debug)]
+pub struct Keeper {
+    repositories: Arc<HashMap<Phid, Repository>>,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Subsystem for Keeper {
+    fn name(&self) -> &str {
+        "mercurial clones"
+    }
+
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+        join_all(self.repositories.values().map(|repository| repository.keep(self.clock.as_ref(), &shutdown))).await;
+        Ok(())
+    }
+}
+
+/// Applies stacks and pushes them; see [`Mercurial::handler`].
+#[derive(Debug)]
+pub struct HgHandler {
+    settings: Arc<Settings>,
+    repositories: Arc<HashMap<Phid, Repository>>,
+    applied: Queue<Applied>,
+}
+
+#[async_trait]
+impl Handler<Build> for HgHandler {
+    type Error = HgError;
+
+    async fn handle(&self, build: Build, cx: &Context) -> Result<(), HgError> {
+        let request = build.request.clone();
+        let report = tokio::select! {
+            report = self.build(build, cx.clock().as_ref()) => report?,
+            // What was running is killed and reaped with the future that ran it.
+            () = cx.cancelled() => return Err(HgError::Cancelled),
+        };
+        match &report {
+            Report::Neutral(reason) => info!(step = "neutral", build = %request.target, "nothing to push: {reason}"),
+            Report::PatchFailed(failure) => {
+                info!(step = "failed", build = %request.target, "the patch is to blame: {}", failure.summary);
+            }
+            _ => {}
+        }
+        cx.send(&self.applied, &Applied { request, report })?;
+        Ok(())
+    }
+
+    async fn exhausted(&self, build: Build, reason: &str, cx: &Context) -> Result<(), HgError> {
+        let request = build.request;
+        let name = self.repositories.get(&request.repository).map_or("Try", |it| it.settings().try_name.as_str());
+        let summary = format!("The stack could not be applied and pushed to {name}.");
+        info!(step = "failed", build = %request.target, "we are to blame: {summary}");
+        let seconds = seconds_since(request.accepted_at, cx.clock().as_ref());
+        let blame = Blame { summary, details: reason.to_owned(), seconds };
+        cx.send(&self.applied, &Applied { request, report: Report::InfrastructureFailed(blame) })?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        join_all(self.repositories.values().map(Repository::close)).await;
+    }
+}
+
+impl HgHandler {
+    async fn build(&self, build: Build, clock: &dyn Clock) -> Result<Report, HgError> {
+        let started = clock.now();
+        let Some(repository) = self.repositories.get(&build.request.repository) else {
+            return Ok(neutral("unsupported repository: its patches are not built here"));
+        };
+        if build.stack.is_empty() {
+            return Ok(neutral("all patches of the stack have landed"));
+        }
+        if seconds_since(build.diff.created_at, clock) > self.settings.build_expiry.as_secs_f64() {
+            let hours = self.settings.build_expiry.as_secs() / 3600;
+            return Ok(neutral(format!("the diff is older than {hours} hours")));
+        }
+        let failed = |PatchFault { summary, details, advice }| {
+            let seconds = seconds_since(started, clock);
+            Ok(Report::PatchFailed(PatchFailure { summary, details, advice, seconds }))
+        };
+        let (build, scanned) = match self.scan(build).await? {
+            Ok(scanned) => scanned,
+            Err(fault) => return failed(fault),
+        };
+        if let Some(path) = scanned.iter().flat_map(Scanned::touched).find_map(|path| self.skippable(path)) {
+            return Ok(neutral(format!("the stack touches {path}, which is not built")));
+        }
+        match repository.build(&build, &scanned, clock.now()).await {
+            Ok(landed) => {
+                let name = &repository.settings().try_name;
+                let treeherder = self.settings.treeherder_url.trim_end_matches('/');
+                Ok(Report::Pushed(Pushed {
+                    treeherder_url: format!("{treeherder}/#/jobs?repo={name}&revision={}", landed.head),
+                    revision: landed.head,
+                    patches: build.stack.len(),
+                    base: landed.base,
+                    seconds: seconds_since(started, clock),
+                }))
+            }
+            Err(Failure::Patch(fault)) => failed(fault),
+            Err(Failure::Ours(error)) => Err(error),
+        }
+    }
+
+    /// Reads all patches, on a thread of its own: large ones take a while.
+    async fn scan(&self, build: Build) -> Result<Result<(Build, Vec<Scanned>), PatchFault>, HgError> {
+        let limits = self.settings.limits.clone();
+        if build.stack.len() > limits.stack {
+            let summary = format!("The stack has {} patches, {} are allowed.", build.stack.len(), limits.stack);
+            let advice = "Land the lower part of the stack first, or split it.".to_owned();
+            return Ok(Err(PatchFault { summary, details: String::new(), advice }));
+        }
+        let scan = move || {
+            let scanned = build.stack.iter().map(|patch| {
+                patch::scan(&patch.content, &limits).map_err(|refusal| PatchFault::refused(patch, &refusal))
+            });
+            let scanned = scanned.collect::<Result<Vec<_>, _>>()?;
+            Ok((build, scanned))
+        };
+        tokio::task::spawn_blocking(scan).await.map_err(|error| HgError::io("read the patches")(error.into()))
+    }
+
+    fn skippable(&self, path: &[u8]) -> Option<&str> {
+        let path = std::str::from_utf8(path).ok()?;
+        self.settings.skippable_files.get(path).map(String::as_str)
+    }
+}
+
+fn neutral(reason: impl Into<String>) -> Report {
+    Report::Neutral(reason.into())
+}
+
+fn seconds_since(start: Timestamp, clock: &dyn Clock) -> f64 {
+    clock.now().duration_since(start).as_secs_f64()
+}

@@ -1,0 +1,191 @@
+//! Child processes that cannot outlive their use.
+//!
+//! Mercurial starts children of its own (ssh, hooks of a local Try repository). So every `hg` leads a process group,
+//! and whoever ends it ends the group: SIGKILL to all, then the leader is reaped. The order matters: until it is reaped
+//! its id, and with it the group's, cannot go to somebody else.
+//!
+//! A [`Group`] is killed and reaped when it is dropped. So a future that is dropped in the middle of a command, for a
+//! deadline or because the process ends, takes its processes along.
+
+use std::{
+    ffi::OsStr,
+    io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::{
+        signal::{Signal, killpg},
+        wait::waitpid,
+    },
+    unistd::Pid,
+};
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+};
+
+use crate::{HgError, text};
+
+/// The system's certificates, where Debian and its kin keep them. Mercurial would find them by itself in most places;
+/// an explicit file also makes it verify where it would not.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The most of a failing program's words that is kept.
+const MAX_WORDS: u64 = 64 << 10;
+
+/// Settings that every `hg` gets, as `--config` in front of the command. They are ours alone: the environment is cleared and
+/// no configuration file but the clone's own is read.
+const CONFIG: [&str; 6] = [
+    "extensions.strip=",
+    "ui.interactive=false",
+    "ui.merge=internal:fail",
+    // The lock of an `hg` that was killed is known as stale; one of an `hg` that is about to end is waited for.
+    "ui.timeout=20",
+    "phases.new-commit=draft",
+    "progress.disable=true",
+];
+
+/// An `hg` with a cleared environment and `config` beside our own, in a process group of its own.
+pub(crate) fn hg(program: &Path, config: &[String]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("HOME", "/nonexistent")
+        .env("LANG", "C")
+        .env("HGRCPATH", "")
+        .env("HGPLAIN", "+strictflags")
+        .env("HGENCODING", "UTF-8")
+        .env("HGEDITOR", "false")
+        .current_dir("/")
+        .process_group(0)
+        .kill_on_drop(true);
+    for setting in CONFIG {
+        command.arg(format!("--config={setting}"));
+    }
+    if Path::new(CERTIFICATES).exists() {
+        command.arg(format!("--config=web.cacerts={CERTIFICATES}"));
+    }
+    for setting in config {
+        command.arg(format!("--config={setting}"));
+    }
+    command
+}
+
+/// A child process and the process group that it leads.
+#[derive(Debug)]
+pub(crate) struct Group {
+    child: Child,
+}
+
+/// The ends of a child's pipes that are ours.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+    pub(crate) stderr: ChildStderr,
+}
+
+impl Group {
+    pub(crate) fn spawn(mut command: Command) -> Result<(Self, Pipes), HgError> {
+        let program = command.as_std().get_program().display().to_string();
+        let doing = format!("start {program}; is Mercurial installed there");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(HgError::io(doing.as_str()))?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let group = Self { child };
+        match pipes {
+            (Some(stdin), Some(stdout), Some(stderr)) => Ok((group, Pipes { stdin, stdout, stderr })),
+            _ => Err(HgError::io(doing)(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Waits until the child ends by itself.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Kills the group and reaps its leader.
+    pub(crate) async fn end(mut self) {
+        self.kill();
+        // The drop that follows would reap it too, but would block the thread meanwhile.
+        let _ = self.child.wait().await;
+    }
+
+    fn kill(&self) -> Option<Pid> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()?).ok()?);
+        // It fails only when nothing is left to kill.
+        let _ = killpg(pid, Signal::SIGKILL);
+        Some(pid)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // A killed process is gone within milliseconds. Blocking for these here is what lets the next command, and the
+        // end of this process, be sure that nothing is left.
+        if let Some(pid) = self.kill() {
+            let _ = waitpid(pid, None);
+        }
+    }
+}
+
+/// What a command gave.
+#[derive(Debug, Default)]
+pub(crate) struct CommandOutput {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Runs one `hg` of its own to its end, for what has no clone yet to serve it.
+pub(crate) async fn run(
+    mut command: Command,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    name: &str,
+    deadline: Duration,
+) -> Result<CommandOutput, HgError> {
+    command.args(arguments);
+    let (mut group, pipes) = Group::spawn(command)?;
+    drop(pipes.stdin);
+    let mut output = CommandOutput::default();
+    let mut stdout = pipes.stdout.take(MAX_WORDS);
+    let mut stderr = pipes.stderr.take(MAX_WORDS);
+    let running = async {
+        let (out, err) = futures::join!(stdout.read_to_end(&mut output.stdout), stderr.read_to_end(&mut output.stderr));
+        out.and(err)?;
+        group.wait().await
+    };
+    match tokio::time::timeout(deadline, running).await {
+        Ok(status) => {
+            let status = status.map_err(HgError::io(format!("wait for `hg {name}`")))?;
+            output.code = status.code().unwrap_or(-1);
+            Ok(output)
+        }
+        Err(_) => {
+            group.end().await;
+            Err(HgError::Deadline { command: name.to_owned(), seconds: deadline.as_secs() })
+        }
+    }
+}
+
+impl CommandOutput {
+    /// What was printed, without the line break at its end.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+
+    /// Mercurial's complaint in one line.
+    pub(crate) fn words(&self) -> String {
+        let words = text::one_line(&self.stderr);
+        if words.is_empty() { format!("it said nothing and ended with code {}", self.code) } else { words }
+    }
+
+    /// Nothing but success will do.
+    pub(crate) fn success(self, doing: impl Into<String>) -> Result<Self, HgError> {
+        if self.code == 0 { Ok(self) } else { Err(HgError::Command { doing: doing.into(), words: self.words() }) }
+    }
+}

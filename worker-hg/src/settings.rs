@@ -1,0 +1,196 @@
+//! What an operator decides.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+use phabricator::model::Phid;
+use secrecy::SecretString;
+
+use crate::HgError;
+
+/// The settings of the Mercurial worker.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The repositories that builds may be for.
+    pub repositories: Vec<RepositorySettings>,
+    /// Where the clones are kept between starts. No two processes can use the same clone: the second one waits.
+    pub clones_dir: PathBuf,
+    /// `Name <mail>` for patches without an author, and for the last commit of each build.
+    pub default_author: String,
+    /// Where Treeherder is; the links to a build's jobs begin with it.
+    pub treeherder_url: String,
+    /// Paths in a repository; a stack that touches one of them is not pushed.
+    pub skippable_files: BTreeSet<String>,
+    /// How old a diff may be to be pushed.
+    pub build_expiry: Duration,
+    /// The host keys that ssh trusts. `None` leaves ssh its system-wide file.
+    pub known_hosts: Option<PathBuf>,
+    /// Bounds on what comes from outside, and on time.
+    pub limits: Limits,
+    /// The program. A bare name is looked for in `/usr/local/bin`, `/usr/bin` and `/bin`.
+    pub hg: PathBuf,
+}
+
+/// One repository.
+#[derive(Debug, Clone)]
+pub struct RepositorySettings {
+    /// Its name on Phabricator that cannot change.
+    pub phid: Phid,
+    /// Its name here; also the name of its directory below `clones_dir`.
+    pub name: String,
+    /// Where it is cloned from.
+    pub url: String,
+    /// Where heads are pushed to.
+    pub try_url: String,
+    /// What Treeherder calls the repository that is pushed to.
+    pub try_name: String,
+    /// What the last commit tells the decision task.
+    pub mode: TryMode,
+    /// What to build on when the stack's own base is unknown or not wanted: `tip`, a branch, a bookmark.
+    pub default_revision: String,
+    /// Build on the newest `default_revision`, whatever base the stack names.
+    pub use_latest_revision: bool,
+    /// The user for ssh.
+    pub ssh_user: Option<String>,
+    /// The private key for ssh.
+    pub ssh_key: Option<SecretString>,
+}
+
+/// What the last commit of a build tells the decision task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TryMode {
+    /// The parameters in `try_task_config.json`.
+    Json,
+    /// This try syntax in the commit message.
+    Syntax(String),
+}
+
+/// Bounds on what comes from outside, and on time.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest patch, in bytes.
+    pub patch_bytes: usize,
+    /// The most bytes that the binary files of one patch may have when they are unpacked.
+    pub binary_bytes: usize,
+    /// The most files in one patch.
+    pub files: usize,
+    /// The most patches in one stack.
+    pub stack: usize,
+    /// The time for one command that stays on this machine.
+    pub command: Duration,
+    /// The time for one pull or push.
+    pub transfer: Duration,
+    /// The time for the first clone.
+    pub clone: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            patch_bytes: 64 << 20,
+            binary_bytes: 256 << 20,
+            files: 20_000,
+            stack: 100,
+            command: Duration::from_secs(180),
+            transfer: Duration::from_secs(900),
+            clone: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+impl Settings {
+    /// Settings with the usual values for everything that has one.
+    pub fn new(repositories: Vec<RepositorySettings>, clones_dir: PathBuf) -> Self {
+        Self {
+            repositories,
+            clones_dir,
+            default_author: "code-review-events <noreply@localhost>".to_owned(),
+            treeherder_url: "https://treeherder.mozilla.org".to_owned(),
+            skippable_files: BTreeSet::new(),
+            build_expiry: Duration::from_secs(24 * 3600),
+            known_hosts: None,
+            limits: Limits::default(),
+            hg: PathBuf::from("hg"),
+        }
+    }
+
+    /// Refuses names that cannot be directories of their own, and arguments that Mercurial could not be given.
+    pub(crate) fn check(&self) -> Result<(), HgError> {
+        let refuse = |reason: String| Err(HgError::Settings { reason });
+        let mut names = HashSet::new();
+        let mut phids = HashSet::new();
+        for repository in &self.repositories {
+            let name = &repository.name;
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
+                return refuse(format!("{name:?} cannot name a repository: use letters, digits, `.`, `_` and `-`"));
+            }
+            if !names.insert(name) || !phids.insert(&repository.phid) {
+                return refuse(format!("repository {name} is configured twice"));
+            }
+            for (what, value) in [
+                ("url", &repository.url),
+                ("try_url", &repository.try_url),
+                ("default_revision", &repository.default_revision),
+            ] {
+                if value.is_empty() || value.contains(char::is_control) {
+                    return refuse(format!("{what} of repository {name} is empty or holds a control character"));
+                }
+            }
+        }
+        if self.default_author.trim().is_empty() {
+            return refuse("the default author is empty".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(name: &str, phid: &str) -> RepositorySettings {
+        RepositorySettings {
+            phid: Phid::parse(phid).expect("a PHID"),
+            name: name.to_owned(),
+            url: "https://hg.example.org/source".to_owned(),
+            try_url: "ssh://hg.example.org/try".to_owned(),
+            try_name: "try".to_owned(),
+            mode: TryMode::Json,
+            default_revision: "tip".to_owned(),
+            use_latest_revision: false,
+            ssh_user: None,
+            ssh_key: None,
+        }
+    }
+
+    #[test]
+    fn names_are_directories_of_their_own() {
+        let table: [(&[&str], bool); 8] = [
+            (&["mozilla-central", "nss"], true),
+            (&[""], false),
+            (&[".."], false),
+            (&[".bases"], false),
+            (&["a/b"], false),
+            (&["-a"], false),
+            (&["a\0"], false),
+            (&["nss", "nss"], false),
+        ];
+        for (names, good) in table {
+            let repositories =
+                names.iter().enumerate().map(|(i, name)| repository(name, &format!("PHID-REPO-{i}"))).collect();
+            let settings = Settings::new(repositories, PathBuf::from("clones"));
+            assert_eq!(settings.check().is_ok(), good, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let mut settings = repository("nss", "PHID-REPO-1");
+        settings.ssh_key = Some(SecretString::from("BEGIN PRIVATE"));
+        assert!(!format!("{settings:?}").contains("PRIVATE"));
+    }
+}
