@@ -35,7 +35,8 @@ pub enum PublishError {
     Conduit(#[from] ConduitError),
     /// There is no such target for us.
     #[error(
-        "build target {0} does not exist or is not visible, so its answer cannot be given: check the request, and what the api token may see"
+        "build target {0} does not exist or is not visible, so its answer cannot be given: \
+         check the request, and what the api token may see"
     )]
     UnknownTarget(Phid),
 }

@@ -88,7 +88,8 @@ impl Refusal {
             }
             Self::TooMany => (
                 format!(
-                    "The stack of D{revision_id} has more than {MAX_PATCHES} patches that have not landed, or as many links between them."
+                    "The stack of D{revision_id} has more than {MAX_PATCHES} patches that have not landed, \
+                     or as many links between them."
                 ),
                 "Land the lower ones first, or submit a shorter stack.",
             ),

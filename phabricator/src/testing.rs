@@ -1,5 +1,5 @@
-//! A Phabricator for tests and for the demo: it holds the state of one and serves it over real HTTP, with the answers of
-//! the real one (recorded on Phorge 07c1a513).
+//! A Phabricator for tests and for the demo: it holds the state of one and serves it over real HTTP, with the answers
+//! of the real one (recorded on Phorge 07c1a513).
 //!
 //! It knows the methods that this project calls. Unlike the real one it acts on messages at once, and shows everything
 //! to the one token it knows, but for revisions that are not [visible](FakePhabricator::set_visible).

@@ -20,3 +20,11 @@ pub(crate) async fn public(
     }
     Ok(revisions)
 }
+
+impl Conduit {
+    /// Whether our user sees the project whose revisions are private. If not, every revision that it sees counts as
+    /// public: right for a Phabricator that has no such project, and a leak where our user may only not see it.
+    pub async fn sees_secure_project(&self) -> Result<bool, ConduitError> {
+        Ok(self.project(SECURE_SLUG).await?.is_some())
+    }
+}

@@ -154,7 +154,8 @@ impl Workflow {
         let age = Duration::try_from(now.duration_since(diff.fields.created_at)).unwrap_or(Duration::ZERO);
         if age > self.settings.build_expiry {
             return neutral(format!(
-                "Expired: diff {} was made {} hours ago, and diffs older than {} hours are not built. Submit it again to have it built.",
+                "Expired: diff {} was made {} hours ago, and diffs older than {} hours are not built. \
+                 Submit it again to have it built.",
                 diff.id,
                 age.as_secs() / 3600,
                 self.settings.build_expiry.as_secs() / 3600
@@ -212,12 +213,14 @@ impl Handler<BuildRequest> for Workflow {
             Finding::Hidden => self.hidden(request, cx)?,
             Finding::End(report) => self.end(request, report, cx)?,
             Finding::Ready(build) => {
+                // Anything may stand there; a changeset has 40 characters.
+                let base = build.stack.first().and_then(|patch| patch.diff.base.as_deref()).unwrap_or("(none named)");
+                let base: String = base.chars().filter(|c| !c.is_control()).take(40).collect();
                 info!(
                     step = "loaded",
                     build = %request.target,
-                    "loaded a stack of {} patches on base {}",
-                    build.stack.len(),
-                    build.stack.first().and_then(|patch| patch.diff.base.as_deref()).unwrap_or("(none named)")
+                    "loaded a stack of {} patches, base {base}",
+                    build.stack.len()
                 );
                 cx.send(&self.queues.mercurial, &build)?;
                 cx.send(&self.queues.results, &Update { request, report: Report::Working })?;

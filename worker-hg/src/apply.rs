@@ -1,7 +1,8 @@
 //! Turning a build's stack of patches into changesets.
 //!
-//! The changesets are a pure function of the base, the stack and the target: their authors, dates and messages come from
-//! the build, and nothing from the clock. So a build that is done again gives the same hashes, here or elsewhere.
+//! The changesets are a pure function of the base, the stack and the target: their authors, dates and messages come
+//! from the build, and nothing from the clock. So a build that is done again gives the same hashes, here or
+//! elsewhere.
 
 use phabricator::model::{BaseChoice, Build, Patch};
 

@@ -2,14 +2,15 @@
 //!
 //! # Why this is written down
 //!
-//! A build's changesets are a function of its base, its stack and its target. A build can be delivered again after its
-//! push: the worker died before it could say that it was done. Then the same changesets must come out, so that the second
-//! push finds "no changes" instead of making a second head, which would run all jobs twice.
+//! A build's changesets are a function of its base, its stack and its target. A build can be delivered again after
+//! its push: the worker died before it could say that it was done. Then the same changesets must come out, so that
+//! the second push finds "no changes" instead of making a second head, which would run all jobs twice.
 //!
 //! The stack and the target are in the message. The base often is not: when the stack names a base that is not known
-//! here, the build is put on the newest changeset, which is another one a minute later. Even a base that is named
-//! is no sure thing, since it may be unknown at first and known after the next pull. So the choice is written to a file
-//! named by the build's target, and is on disk before the first changeset is made. A delivery that finds the file keeps to it.
+//! here, the build is put on the newest changeset, which is another one a minute later. Even a base that is named is
+//! no sure thing, since it may be unknown at first and known after the next pull. So the choice is written to a file
+//! named by the build's target, and is on disk before the first changeset is made. A delivery that finds the file
+//! keeps to it.
 //!
 //! The file outlives the build, since nothing here learns whether the message was settled. What is older than
 //! [`KEPT`] is removed: by then the message has been given up by everyone.

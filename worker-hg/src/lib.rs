@@ -1,9 +1,9 @@
 //! The Mercurial worker: applies a build's stack of patches on a clone and pushes the head to Try.
 //!
-//! [`Mercurial`] holds one clone per repository, without a working copy. Its [`Mercurial::keeper`] prepares the clones
-//! and its [`Mercurial::handler`] does the builds, each through one warm `hg` command server. What it takes in (patches,
-//! names, messages) is hostile; what it needs to know about Mercurial's own trust in patches stands at the head of
-//! `patch.rs`.
+//! [`Mercurial`] holds one clone per repository, without a working copy. Its [`Mercurial::keeper`] prepares the
+//! clones and its [`Mercurial::handler`] does the builds, each through one warm `hg` command server. What it takes in
+//! (patches, names, messages) is hostile; what it needs to know about Mercurial's own trust in patches stands at the
+//! head of `patch.rs`.
 
 mod apply;
 mod bases;

@@ -33,8 +33,14 @@ const PATCH: [&str; 10] = [
 ];
 
 /// Words of a store that has lost data.
-const CORRUPT: [&str; 5] =
-    ["integrity check failed", "unknown compression type", "no node!", "is corrupted", "potential partial write"];
+const CORRUPT: [&str; 6] = [
+    "integrity check failed",
+    "unknown compression type",
+    "decompress error",
+    "no node!",
+    "is corrupted",
+    "potential partial write",
+];
 
 /// Judges a push: `Ok` when the head is there, by this push or an earlier one.
 pub(crate) fn push(doing: &str, output: &CommandOutput) -> Result<(), HgError> {
@@ -58,9 +64,10 @@ pub(crate) fn remote_failure(doing: &str, output: &CommandOutput) -> HgError {
     }
 }
 
-/// `repository <name> not found`, with or without an exclamation mark.
+/// `repository <name> not found`, as Mercurial says for all but a path, and the words that it has for that.
 fn is_missing(words: &str) -> bool {
-    words.split("; ").any(|line| line.split_once("repository ").is_some_and(|(_, rest)| rest.contains(" not found")))
+    let missing = |rest: &str| rest.contains(" not found") || rest.ends_with(" does not exist");
+    words.split("; ").any(|line| line.split_once("repository ").is_some_and(|(_, rest)| missing(rest)))
 }
 
 /// Whether the patch is why an import failed.
@@ -121,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_outcome_of_a_push_decides_what_becomes_of_the_build() {
-        let table: [(i32, &str, &str, Result<(), Disposition>); 21] = [
+        let table: [(i32, &str, &str, Result<(), Disposition>); 22] = [
             (0, "pushing to ssh://x/try\nsearching for changes\nremote: added 2 changesets\n", "", Ok(())),
             (1, "pushing to ssh://x/try\nsearching for changes\nno changes found\n", "", Ok(())),
             (1, "pushing to x\n", "", Err(Disposition::Retry)),
@@ -175,6 +182,7 @@ mod tests {
             ),
             (255, "", "abort: authorization failed\n", Err(Disposition::Dead)),
             (255, "", "abort: repository /try not found\n", Err(Disposition::Dead)),
+            (255, "", "abort: repository /try does not exist\n", Err(Disposition::Dead)),
             (
                 255,
                 "",

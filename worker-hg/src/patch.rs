@@ -7,14 +7,16 @@
 //! headers for two commits. Its reader of patches is also lenient: it skips lines that it does not know, looks for
 //! headers in mails, decodes MIME, and takes the file's name from the one or the other of five lines.
 //!
-//! So the check must not merely find names in a patch, it must find the ones that Mercurial will use. This reader does so by being
-//! strict: every line has to be in its place in the grammar of a git patch as Phabricator writes it, and the names on all the
-//! lines about one file have to agree. For a patch that passes, Mercurial's reader has no choice left:
+//! So the check must not merely find names in a patch, it must find the ones that Mercurial will use. This reader
+//! does so by being strict: every line has to be in its place in the grammar of a git patch as Phabricator writes it,
+//! and the names on all the lines about one file have to agree. For a patch that passes, Mercurial's reader has no
+//! choice left:
 //!
 //! * the first line that is not blank is `diff --git`, so there is no mail or export header to be parsed, and no line
 //!   outside of hunks can be taken for one;
 //! * a hunk holds exactly as many lines as it says, each with its sign, so both readers agree where it ends;
-//! * `diff --git a/X b/Y` is split at the last ` b/`, as Mercurial splits it, and then has to agree with the other lines;
+//! * `diff --git a/X b/Y` is split at the last ` b/`, as Mercurial splits it, and then has to agree with the other
+//!   lines;
 //! * names are as plain as [`path::check`] wants them, so that trimming changes nothing; names in quotes (which
 //!   Mercurial takes literally) are refused.
 //!

@@ -1,10 +1,12 @@
 //! Child processes that cannot outlive their use.
 //!
 //! Mercurial starts children of its own (ssh, hooks of a local Try repository). So every `hg` leads a process group,
-//! and whoever ends it ends the group: SIGKILL to all, then the leader is reaped. The order matters: until it is reaped
-//! its id, and with it the group's, cannot go to somebody else.
+//! and whoever ends it ends the group: SIGTERM to all, SIGKILL to what is left after [`ROLLBACK`], then the leader is
+//! reaped. The order matters: until it is reaped its id, and with it the group's, cannot go to somebody else. SIGTERM
+//! comes first because Mercurial takes its transaction back on it; killed outright it leaves an abandoned one, and in
+//! a Try that is reached by a path that would stop every later push until somebody ran `hg recover` there.
 //!
-//! A [`Group`] is killed and reaped when it is dropped. So a future that is dropped in the middle of a command, for a
+//! A [`Group`] is ended and reaped when it is dropped. So a future that is dropped in the middle of a command, for a
 //! deadline or because the process ends, takes its processes along.
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
 use nix::{
     sys::{
         signal::{Signal, killpg},
-        wait::waitpid,
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::Pid,
 };
@@ -36,8 +38,8 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The most of a failing program's words that is kept.
 const MAX_WORDS: u64 = 64 << 10;
 
-/// Settings that every `hg` gets, as `--config` in front of the command. They are ours alone: the environment is cleared and
-/// no configuration file but the clone's own is read.
+/// Settings that every `hg` gets, as `--config` in front of the command. They are ours alone: the environment is
+/// cleared and no configuration file but the clone's own is read.
 const CONFIG: [&str; 6] = [
     "extensions.strip=",
     "ui.interactive=false",
@@ -47,6 +49,12 @@ const CONFIG: [&str; 6] = [
     "phases.new-commit=draft",
     "progress.disable=true",
 ];
+
+/// The time that Mercurial has to take back a transaction. It is a matter of milliseconds.
+const ROLLBACK: Duration = Duration::from_secs(1);
+
+/// How often a dropped group is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// An `hg` with a cleared environment and `config` beside our own, in a process group of its own.
 pub(crate) fn hg(program: &Path, config: &[String]) -> Command {
@@ -61,8 +69,7 @@ pub(crate) fn hg(program: &Path, config: &[String]) -> Command {
         .env("HGENCODING", "UTF-8")
         .env("HGEDITOR", "false")
         .current_dir("/")
-        .process_group(0)
-        .kill_on_drop(true);
+        .process_group(0);
     for setting in CONFIG {
         command.arg(format!("--config={setting}"));
     }
@@ -108,28 +115,38 @@ impl Group {
         self.child.wait().await
     }
 
-    /// Kills the group and reaps its leader.
-    pub(crate) async fn end(mut self) {
-        self.kill();
-        // The drop that follows would reap it too, but would block the thread meanwhile.
-        let _ = self.child.wait().await;
+    /// Ends the group and reaps its leader, without blocking a thread of the runtime.
+    pub(crate) async fn end(self) {
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 
-    fn kill(&self) -> Option<Pid> {
+    /// Signals the group; `None` when its leader has been reaped.
+    fn signal(&self, signal: Signal) -> Option<Pid> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()?).ok()?);
-        // It fails only when nothing is left to kill.
-        let _ = killpg(pid, Signal::SIGKILL);
+        // It fails only when nothing is left to signal.
+        let _ = killpg(pid, signal);
         Some(pid)
     }
 }
 
 impl Drop for Group {
+    /// Blocks until nothing is left, for [`ROLLBACK`] at most: that is what lets the next command, and the end of this
+    /// process, be sure of it.
+    #[expect(clippy::disallowed_methods, reason = "a drop cannot wait in any other way")]
     fn drop(&mut self) {
-        // A killed process is gone within milliseconds. Blocking for these here is what lets the next command, and the
-        // end of this process, be sure that nothing is left.
-        if let Some(pid) = self.kill() {
-            let _ = waitpid(pid, None);
+        let Some(pid) = self.signal(Signal::SIGTERM) else { return };
+        let looks = ROLLBACK.as_millis() / LOOK.as_millis();
+        for _ in 0..looks {
+            // The leader stays unreaped, so that the group's id stays ours for the last signal.
+            let state = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+            if !matches!(state, Ok(WaitStatus::StillAlive)) {
+                break;
+            }
+            std::thread::sleep(LOOK);
         }
+        // Also when the leader has ended: a hook or an ssh that does not mind SIGTERM may have outlived it.
+        self.signal(Signal::SIGKILL);
+        let _ = waitpid(pid, None);
     }
 }
 

@@ -21,12 +21,17 @@ use crate::{
 /// The waits between attempts to prepare a clone.
 const PREPARING: Backoff = Backoff { first: Duration::from_secs(2), factor: 2, cap: Duration::from_secs(300) };
 
+/// How long a build waits for a clone that is about to be ready, before it is deferred.
+const SOON: Duration = Duration::from_secs(3);
+
 /// A repository that builds may be for.
 #[derive(Debug)]
 pub(crate) struct Repository {
     all: Arc<Settings>,
     settings: RepositorySettings,
     ready: Mutex<Option<Ready>>,
+    /// Told when `ready` has been filled.
+    found: Notify,
     /// Told when `ready` has been emptied because the clone is broken.
     lost: Notify,
 }
@@ -49,7 +54,7 @@ pub(crate) struct Landed {
 
 impl Repository {
     pub(crate) fn new(all: Arc<Settings>, settings: RepositorySettings) -> Self {
-        Self { all, settings, ready: Mutex::default(), lost: Notify::new() }
+        Self { all, settings, ready: Mutex::default(), found: Notify::new(), lost: Notify::new() }
     }
 
     pub(crate) fn settings(&self) -> &RepositorySettings {
@@ -77,6 +82,7 @@ impl Repository {
             match self.prepare().await {
                 Ok(ready) => {
                     *self.ready.lock().await = Some(ready);
+                    self.found.notify_waiters();
                     let seconds = clock.now().duration_since(started).as_secs_f64();
                     return info!(repository = name, seconds, "the clone is ready");
                 }
@@ -156,7 +162,16 @@ impl Repository {
         scanned: &[Scanned],
         now: jiff::Timestamp,
     ) -> Result<Landed, Failure> {
+        let found = self.found.notified();
+        tokio::pin!(found);
+        found.as_mut().enable();
         let mut slot = self.ready.lock().await;
+        if slot.is_none() {
+            // A kept clone is opened within a second: a worker that has just started should not put its builds off.
+            drop(slot);
+            let _ = tokio::time::timeout(SOON, found).await;
+            slot = self.ready.lock().await;
+        }
         let Some(ready) = slot.as_mut() else {
             return Err(HgError::NotReady { repository: self.settings.name.clone() }.into());
         };

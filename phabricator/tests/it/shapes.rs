@@ -1,5 +1,5 @@
-//! The fake Phabricator answers in the shapes of the real one: recorded requests are sent to it, with the objects of its
-//! own world in the place of the recorded ones.
+//! The fake Phabricator answers in the shapes of the real one: recorded requests are sent to it, with the objects of
+//! its own world in the place of the recorded ones.
 
 use std::collections::{BTreeSet, HashMap};
 

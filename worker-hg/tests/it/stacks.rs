@@ -1,0 +1,260 @@
+//! From a stack to changesets.
+
+use std::time::Duration;
+
+use bus::Clock;
+use phabricator::model::{Build, Report};
+use worker_hg::TryMode;
+
+use crate::world::{World, add, add_mode, change, phid};
+
+#[tokio::test]
+async fn a_stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
+    let mut world = World::new();
+    world.start();
+    let mut second = world.patch(8, add("b", "b"));
+    second.author = None;
+    let build =
+        world.build_of(vec![world.patch(7, add("a", "a")), second, world.patch(9, change("line 5", "line five"))]);
+    let pushed = world.pushed(&build).await;
+
+    let base = world.source.node("tip");
+    assert_eq!(pushed.base.used, base);
+    assert_eq!(pushed.base.instead_of, None);
+    assert_eq!(pushed.patches, 3);
+    assert_eq!(
+        pushed.treeherder_url,
+        format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={}", pushed.revision)
+    );
+    let log = world
+        .try_repo
+        .log(&format!("{base}::{} - {base}", pushed.revision), "{author}|{date|hgdate}|{desc}|{files}\n\n");
+    let date = "1795258800 0";
+    let expected = format!(
+        "Ada <ada@example.org>|{date}|Bug 7 - Do it\n\nDifferential Diff: PHID-DIFF-7|a\n\n\
+         Bot <bot@example.org>|{date}|Bug 8 - Do it\n\nDifferential Diff: PHID-DIFF-8|b\n\n\
+         Ada <ada@example.org>|{date}|Bug 9 - Do it\n\nDifferential Diff: PHID-DIFF-9|hello.txt\n\n\
+         Bot <bot@example.org>|{date}|try_task_config for https://phabricator.example.org/D9\n\
+         Differential Diff: PHID-DIFF-9|try_task_config.json\n\n"
+    );
+    assert_eq!(log, expected);
+    let config = String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json")).unwrap();
+    let expected = r#"{
+    "parameters": {
+        "optimize_target_tasks": true,
+        "phabricator_diff": "PHID-HMBT-9",
+        "target_tasks_method": "codereview"
+    },
+    "version": 2
+}"#;
+    assert_eq!(config, expected);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn try_syntax_goes_into_the_message() {
+    let mut world = World::new();
+    world.repository().mode = TryMode::Syntax("-b do -p linux64 -u none".to_owned());
+    world.start();
+    let pushed = world.pushed(&world.simple_build(7)).await;
+    let message = world.try_repo.log(&pushed.revision, "{desc}");
+    assert_eq!(message, "try: -b do -p linux64 -u none\nPhabricator Revision: https://phabricator.example.org/D7");
+    let config = String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json")).unwrap();
+    let expected = r#"{
+    "parameters": {
+        "code-review": {
+            "phabricator-build-target": "PHID-HMBT-7"
+        }
+    },
+    "version": 2
+}"#;
+    assert_eq!(config, expected);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_config_that_is_there_already_is_replaced_whatever_it_is() {
+    let mut world = World::new();
+    world.start();
+    let fresh = world.pushed(&world.simple_build(7)).await;
+    let config = world.try_repo.cat(&fresh.revision, "try_task_config.json");
+    let same = String::from_utf8(config.clone()).unwrap().replace("HMBT-7", "HMBT-11");
+    let same: String = same.lines().map(|line| format!("+{line}\n")).collect();
+    let same = format!(
+        "diff --git a/try_task_config.json b/try_task_config.json\nnew file mode 100644\n--- /dev/null\n\
+         +++ b/try_task_config.json\n@@ -0,0 +1,8 @@\n{same}\\ No newline at end of file\n"
+    );
+    let table = [
+        (8, add("try_task_config.json", "old")),
+        (9, add_mode("try_task_config.json", "/etc/passwd", "120000")),
+        (
+            10,
+            "diff --git a/hello.txt b/try_task_config.json\nrename from hello.txt\nrename to try_task_config.json\n"
+                .to_owned(),
+        ),
+        (11, same),
+    ];
+    for (number, patch) in table {
+        let pushed = world.pushed(&world.build_of(vec![world.patch(number, patch)])).await;
+        let content = String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json")).unwrap();
+        assert_eq!(content, String::from_utf8_lossy(&config).replace("HMBT-7", &format!("HMBT-{number}")));
+        let kinds = world.try_repo.hg(&["manifest", "--verbose", "--rev", &pushed.revision]);
+        assert!(kinds.contains("644   try_task_config.json"), "{kinds}");
+        let parents = world.try_repo.log(&format!("{0}~2::{0}", pushed.revision), "x");
+        assert_eq!(parents.len(), 3, "one for the patch, one for the config");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_build_gives_the_same_hashes_elsewhere() {
+    let mut heads = Vec::new();
+    for earlier in [false, true] {
+        let mut world = World::new();
+        world.start();
+        if earlier {
+            // Another build before it must not matter, nor must the time.
+            world.pushed(&world.simple_build(30)).await;
+            world.clock.advance(Duration::from_secs(3600));
+        }
+        let build = world.build_of(vec![world.patch(7, add("a", "a")), world.patch(8, change("line 5", "5"))]);
+        heads.push(world.pushed(&build).await.revision);
+        world.stop().await;
+    }
+    assert_eq!(heads[0], heads[1]);
+}
+
+#[tokio::test]
+async fn a_patch_that_does_not_apply_names_patch_file_hunk_base_and_a_way_out() {
+    let mut world = World::new();
+    world.start();
+    let base = world.source.node("tip");
+    let short = &base[..12];
+
+    let build = world.build_of(vec![world.patch(7, add("a", "a")), world.patch(8, change("line V", "line five"))]);
+    let failure = world.patch_failed(&build).await;
+    assert_eq!(failure.summary, format!("The patch of D8 does not apply on {short}: hello.txt: hunk #1."));
+    assert_eq!(failure.details, "patching file hello.txt\nHunk #1 FAILED at 3\nabort: patch failed to apply");
+    assert!(failure.advice.contains(&format!("moz-phab patch D8 --apply-to {short}")), "{}", failure.advice);
+
+    let table = [
+        (change("line 5", "5").replace("hello.txt", "gone.txt"), "gone.txt: the file does not exist."),
+        (add("hello.txt", "x"), "hello.txt: the file exists already."),
+        (
+            "diff --git a/gone b/g\nrename from gone\nrename to g\n".to_owned(),
+            "cannot patch gone: file is not tracked.",
+        ),
+        ("diff --git a/gone b/g\ncopy from gone\ncopy to g\n".to_owned(), "source file 'gone' does not exist."),
+        (
+            "diff --git a/script.sh b/hello.txt\nrename from script.sh\nrename to hello.txt\n".to_owned(),
+            "cannot create hello.txt: destination already exists.",
+        ),
+    ];
+    for (number, (patch, expected)) in (20..).zip(table) {
+        let failure = world.patch_failed(&world.build_of(vec![world.patch(number, patch)])).await;
+        assert_eq!(failure.summary, format!("The patch of D{number} does not apply on {short}: {expected}"));
+    }
+    let landed = "diff --git a/hello.txt b/hello.txt\nold mode 100755\nnew mode 100644\n";
+    let failure = world.patch_failed(&world.build_of(vec![world.patch(30, landed)])).await;
+    assert_eq!(failure.summary, format!("The patch of D30 changes nothing on {short}."));
+
+    assert_eq!(world.try_repo.node("tip"), base, "nothing was pushed");
+    world.pushed(&world.simple_build(9)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_need_not_be_built_has_a_neutral_end() {
+    let mut world = World::new();
+    world.settings.skippable_files.insert("docs/skip.rst".to_owned());
+    world.start();
+    let build = |number| world.simple_build(number);
+    let nothing_left = Build { stack: Vec::new(), ..build(1) };
+    let mut expired = build(2);
+    expired.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
+    let mut unknown = build(3);
+    unknown.request.repository = phid("PHID-REPO-other");
+    let skipped = world.build_of(vec![world.patch(4, add("docs/skip.rst", "x")), world.patch(5, add("b", "b"))]);
+    let renamed = "diff --git a/docs/skip.rst b/c\nrename from docs/skip.rst\nrename to c\n";
+    let renamed = world.build_of(vec![world.patch(6, renamed)]);
+    let table = [
+        (nothing_left, "all patches of the stack have landed"),
+        (expired, "the diff is older than 24 hours"),
+        (unknown, "unsupported repository: its patches are not built here"),
+        (skipped, "the stack touches docs/skip.rst, which is not built"),
+        (renamed, "the stack touches docs/skip.rst, which is not built"),
+    ];
+    for (build, expected) in table {
+        assert_eq!(world.build(&build).await, Report::Neutral(expected.to_owned()));
+    }
+    assert_eq!(world.try_repo.heads(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn no_field_of_a_build_is_taken_for_an_option_or_breaks_a_commit() {
+    let mut world = World::new();
+    world.start();
+    let touched = world.path("touched");
+    let option = format!("--config=alias.log=!touch {}", touched.display());
+    let table: [(&str, Option<&str>, &str, &str, &str); 6] = [
+        ("options", Some(&option), &option, &option, &option),
+        ("a newline and a NUL in the author", Some("A\nB <a\0b>"), "x", "A B <a b>", "x"),
+        ("an empty author", Some(" \n"), "x", "Bot <bot@example.org>", "x"),
+        ("a NUL in the message", Some("A"), "a\0--rev=0\0b", "A", "a\u{fffd}--rev=0\u{fffd}b"),
+        ("characters beyond ASCII", Some("Ж <ж@example.org>"), "日本 🎉", "Ж <ж@example.org>", "日本 🎉"),
+        (
+            "an export header in the message",
+            Some("A"),
+            "# HG changeset patch\n# User Eve",
+            "A",
+            "# HG changeset patch\n# User Eve",
+        ),
+    ];
+    for (number, (case, author, message, made_by, made)) in (40..).zip(table) {
+        let mut patch = world.patch(number, add("a", "a"));
+        patch.author = author.map(str::to_owned);
+        patch.message = message.to_owned();
+        patch.diff.base = Some(option.clone());
+        let pushed = world.pushed(&world.build_of(vec![patch])).await;
+        let log = world.try_repo.log(&format!("p1({})", pushed.revision), "{author}|{desc}");
+        assert_eq!(log, format!("{made_by}|{made}\n\nDifferential Diff: PHID-DIFF-{number}"), "{case}");
+    }
+    assert!(!touched.exists());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_stack_that_is_too_large_is_refused() {
+    let mut world = World::new();
+    world.settings.limits.stack = 2;
+    world.settings.limits.patch_bytes = 2000;
+    world.start();
+    let three = (1..4).map(|number| world.patch(number, add(&format!("f{number}"), "x"))).collect();
+    let failure = world.patch_failed(&world.build_of(three)).await;
+    assert_eq!(failure.summary, "The stack has 3 patches, 2 are allowed.");
+    let failure = world.patch_failed(&world.build_of(vec![world.patch(5, add("f", &"x".repeat(3000)))])).await;
+    assert!(failure.summary.contains("2000 are allowed"), "{}", failure.summary);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_patch_of_many_lines_and_odd_bytes_arrives_whole() {
+    let mut world = World::new();
+    world.start();
+    let mut content = Vec::new();
+    for number in 0..3000_u32 {
+        content.extend(format!("line {number}: ").bytes());
+        content.extend([0, 0xff, b'\r', 0x0b, 0x85, 0x1c]);
+        content.extend(vec![b'x'; usize::try_from(number % 7).unwrap() * 1000]);
+        content.push(b'\n');
+    }
+    let mut patch = b"diff --git a/f b/f\nnew file mode 100644\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,3000 @@\n".to_vec();
+    for line in content.split_inclusive(|&byte| byte == b'\n') {
+        patch.push(b'+');
+        patch.extend(line);
+    }
+    let pushed = world.pushed(&world.build_of(vec![world.patch(7, patch)])).await;
+    assert!(world.try_repo.cat(&pushed.revision, "f") == content);
+    world.stop().await;
+}

@@ -1,0 +1,394 @@
+//! A source and a Try repository, a worker between them, and a queue with builds in front of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use bus::{
+    Backoff, Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement,
+    Shutdown, Subsystem, SystemClock,
+};
+use jiff::Timestamp;
+use phabricator::model::{Applied, Build, BuildRequest, Diff, Patch, PatchFailure, Phid, Pushed, Report, Revision};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use worker_hg::{Mercurial, RepositorySettings, Settings, TryMode};
+
+const POLICY: Policy = Policy {
+    attempts: 3,
+    backoff: Backoff { first: Duration::from_secs(6), factor: 6, cap: Duration::from_secs(1296) },
+    ..Policy::DEFAULT
+};
+pub const BUILDS: Queue<Build> =
+    Queue::with_lanes("mercurial", POLICY, |build| build.request.repository.as_str().to_owned());
+pub const APPLIED: Queue<Applied> = Queue::new("mercurial:applied", POLICY);
+
+/// How long a test waits for something before it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub home: TempDir,
+    pub source: Repo,
+    pub try_repo: Repo,
+    pub settings: Settings,
+    pub clock: Arc<ManualClock>,
+    bus: Arc<dyn Bus>,
+    running: Option<Running>,
+}
+
+struct Running {
+    consumer: Consumer,
+    keeper: JoinHandle<()>,
+    shutdown: Shutdown,
+}
+
+impl World {
+    /// A source with every file that the recorded patches change, and a Try repository that has the same.
+    pub fn new() -> Self {
+        let home = TempDir::new().unwrap();
+        let source = Repo::init(home.path().join("source"));
+        for (path, content) in base_files() {
+            source.write(path, &content);
+        }
+        source.commit("the beginning");
+        let try_repo = Repo { path: home.path().join("try") };
+        hg(home.path(), &["clone", "--quiet", "--noupdate", "source", "try"]);
+        try_repo.configure("[phases]\npublish = false\n");
+        let repository = RepositorySettings {
+            phid: phid("PHID-REPO-central"),
+            name: "central".to_owned(),
+            url: source.path.to_str().unwrap().to_owned(),
+            try_url: try_repo.path.to_str().unwrap().to_owned(),
+            try_name: "try".to_owned(),
+            mode: TryMode::Json,
+            default_revision: "tip".to_owned(),
+            use_latest_revision: false,
+            ssh_user: None,
+            ssh_key: None,
+        };
+        let mut settings = Settings::new(vec![repository], home.path().join("clones"));
+        settings.default_author = "Bot <bot@example.org>".to_owned();
+        let clock = Arc::new(ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
+        Self { home, source, try_repo, settings, clock, bus, running: None }
+    }
+
+    pub fn repository(&mut self) -> &mut RepositorySettings {
+        &mut self.settings.repositories[0]
+    }
+
+    /// The worker's clone.
+    pub fn clone(&self) -> Repo {
+        Repo { path: self.settings.clones_dir.join("central") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// Starts a worker.
+    pub fn start(&mut self) {
+        assert!(self.running.is_none());
+        let mercurial = Mercurial::new(self.settings.clone(), APPLIED, self.clock.clone()).unwrap();
+        let shutdown = Shutdown::new();
+        let keeper = Box::new(mercurial.keeper());
+        let keeper = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { keeper.run(shutdown).await.unwrap() }
+        });
+        let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, mercurial.handler());
+        self.running = Some(Running { consumer, keeper, shutdown });
+    }
+
+    /// Starts a worker and waits until its clone is there.
+    pub async fn start_ready(&mut self) {
+        self.start();
+        let mark = self.clone().path.join(".hg/source-tip");
+        until("the clone", || mark.exists()).await;
+    }
+
+    /// Ends the worker as SIGTERM does when nothing is in flight.
+    pub async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.shutdown.stop();
+        running.keeper.await.unwrap();
+        Box::new(running.consumer).run(running.shutdown).await.unwrap();
+    }
+
+    /// Starts on what is in the queue, and ends the worker as SIGTERM does after the grace period as soon as `moment`
+    /// has come.
+    pub async fn stop_in_flight(&mut self, moment: impl Fn() -> bool) {
+        let running = self.running.take().unwrap();
+        let consuming = tokio::spawn(Box::new(running.consumer).run(running.shutdown.clone()));
+        // The clone may be just about to be ready: its builds are deferred until then.
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if moment() {
+                break;
+            }
+            self.clock.advance(Duration::from_secs(1));
+            SystemClock.sleep(Duration::from_millis(10)).await;
+        }
+        assert!(moment(), "the moment to stop never came");
+        running.shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(2), consuming).await.expect("ends quickly").unwrap().unwrap();
+        running.keeper.await.unwrap();
+    }
+
+    /// Puts a build into the queue.
+    pub async fn send(&self, build: &Build) {
+        Producer::new(self.bus.clone(), self.clock.clone()).send(&BUILDS, build).await.unwrap();
+    }
+
+    /// Puts a build into the queue and handles it to its end, through deferrals and retries.
+    pub async fn build(&self, build: &Build) -> Report {
+        self.send(build).await;
+        let applied = self.next_report().await;
+        assert_eq!(applied.request, build.request);
+        applied.report
+    }
+
+    /// Handles what is in the queue until there is a report.
+    pub async fn next_report(&self) -> Applied {
+        let running = self.running.as_ref().expect("the worker runs");
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if running.consumer.step().await.unwrap() == 0 {
+                self.clock.advance(Duration::from_secs(10));
+                SystemClock.sleep(Duration::from_millis(10)).await;
+            }
+            let leased = self.bus.reserve(&APPLIED.spec(), Reserve::now(1)).await.unwrap();
+            if let Some(leased) = leased.into_iter().next() {
+                let applied = Applied::decode(leased.envelope.version, &leased.envelope.body).unwrap();
+                self.bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+                return applied;
+            }
+        }
+        panic!("no report, dead letters: {:?}", self.dead_letters().await);
+    }
+
+    pub async fn dead_letters(&self) -> Vec<String> {
+        let letters = self.bus.dead(&BUILDS.spec(), 10).await.unwrap();
+        letters.into_iter().map(|letter| letter.reason).collect()
+    }
+
+    /// A build that must be pushed.
+    pub async fn pushed(&self, build: &Build) -> Pushed {
+        match self.build(build).await {
+            Report::Pushed(pushed) => pushed,
+            other => panic!("not pushed: {other:?}, dead letters: {:?}", self.dead_letters().await),
+        }
+    }
+
+    /// A build that must fail by its patch's fault.
+    pub async fn patch_failed(&self, build: &Build) -> PatchFailure {
+        match self.build(build).await {
+            Report::PatchFailed(failure) => failure,
+            other => panic!("not the patch's fault: {other:?}, dead letters: {:?}", self.dead_letters().await),
+        }
+    }
+
+    /// A patch for revision `D<number>`, made on the source's newest changeset.
+    pub fn patch(&self, number: u64, content: impl Into<Vec<u8>>) -> Patch {
+        Patch {
+            revision_id: number,
+            diff: Diff {
+                id: number + 1000,
+                phid: phid(&format!("PHID-DIFF-{number}")),
+                created_at: "2026-11-21T11:00:00Z".parse().unwrap(),
+                base: Some(self.source.node("tip")),
+            },
+            author: Some("Ada <ada@example.org>".to_owned()),
+            message: format!("Bug {number} - Do it"),
+            content: content.into(),
+        }
+    }
+
+    /// A build of a stack, for the revision of its last patch.
+    pub fn build_of(&self, stack: Vec<Patch>) -> Build {
+        let top = stack.last().expect("a patch").clone();
+        Build {
+            request: BuildRequest {
+                target: phid(&format!("PHID-HMBT-{}", top.revision_id)),
+                diff_id: top.diff.id,
+                repository: phid("PHID-REPO-central"),
+                revision_id: top.revision_id,
+                accepted_at: Timestamp::UNIX_EPOCH,
+                checks: 0,
+            },
+            revision: Revision {
+                id: top.revision_id,
+                phid: phid(&format!("PHID-DREV-{}", top.revision_id)),
+                url: format!("https://phabricator.example.org/D{}", top.revision_id),
+                title: "Do it".to_owned(),
+                author: phid("PHID-USER-ada"),
+                reviewers: Vec::new(),
+            },
+            diff: top.diff,
+            stack,
+        }
+    }
+
+    /// A build of one patch that can be applied.
+    pub fn simple_build(&self, number: u64) -> Build {
+        self.build_of(vec![self.patch(number, add("new.txt", "hello"))])
+    }
+}
+
+/// A repository that tests make and look at.
+pub struct Repo {
+    pub path: PathBuf,
+}
+
+impl Repo {
+    pub fn init(path: PathBuf) -> Self {
+        fs::create_dir(&path).unwrap();
+        hg(&path, &["init"]);
+        Self { path }
+    }
+
+    pub fn write(&self, path: &str, content: &[u8]) {
+        let path = self.path.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Commits the working copy, on a fixed date.
+    pub fn commit(&self, message: &str) -> String {
+        hg(&self.path, &["commit", "--addremove", "--quiet", "--user=src", "--date=0 0", "--message", message]);
+        self.node("tip")
+    }
+
+    pub fn hg(&self, arguments: &[&str]) -> String {
+        hg(&self.path, arguments)
+    }
+
+    pub fn log(&self, revisions: &str, template: &str) -> String {
+        self.hg(&["log", "--rev", revisions, "--template", template])
+    }
+
+    pub fn node(&self, revision: &str) -> String {
+        self.log(revision, "{node}")
+    }
+
+    /// A file's bytes in a changeset.
+    pub fn cat(&self, revision: &str, path: &str) -> Vec<u8> {
+        run_hg(&self.path, &["cat", "--rev", revision, &format!("path:{path}")]).stdout
+    }
+
+    pub fn heads(&self) -> usize {
+        self.log("heads(all())", "x").len()
+    }
+
+    /// Adds to the repository's own configuration, as its owner may.
+    pub fn configure(&self, text: &str) {
+        let path = self.path.join(".hg/hgrc");
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        fs::write(path, format!("{old}\n{text}")).unwrap();
+    }
+}
+
+/// Runs Mercurial as the tests need it; it must succeed.
+pub fn hg(directory: &Path, arguments: &[&str]) -> String {
+    let output = run_hg(directory, arguments);
+    assert!(output.status.success(), "hg {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn run_hg(directory: &Path, arguments: &[&str]) -> Output {
+    run_hg_with(directory, arguments, b"")
+}
+
+pub fn run_hg_with(directory: &Path, arguments: &[&str], stdin: &[u8]) -> Output {
+    use std::io::Write;
+    let mut child = Command::new("hg")
+        .args(arguments)
+        .current_dir(directory)
+        .env("HGRCPATH", "")
+        .env("HGPLAIN", "1")
+        .env("HGENCODING", "UTF-8")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+pub fn phid(text: &str) -> Phid {
+    Phid::parse(text).unwrap()
+}
+
+/// A git patch that adds a file of one line.
+pub fn add(path: &str, line: &str) -> String {
+    add_mode(path, line, "100644")
+}
+
+pub fn add_mode(path: &str, line: &str, mode: &str) -> String {
+    format!(
+        "diff --git a/{path} b/{path}\nnew file mode {mode}\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+{line}\n\\ No newline at end of file\n"
+    )
+}
+
+/// A git patch that changes line 5 of `hello.txt`.
+pub fn change(from: &str, to: &str) -> String {
+    format!(
+        "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -4,3 +4,3 @@\n line 4\n-{from}\n+{to}\n line 6\n"
+    )
+}
+
+/// The files that the recorded patches change.
+fn base_files() -> Vec<(&'static str, Vec<u8>)> {
+    let numbered = |prefix: &str, count: u32| (1..=count).map(|n| format!("{prefix} {n}\n")).collect::<String>();
+    vec![
+        ("hello.txt", numbered("line", 20).into_bytes()),
+        ("unicode.txt", "héllo wörld\nсъешь ещё\n日本語 テキスト\nplain\n".into()),
+        ("latin1.txt", "café crème\nplain\nthird\n".into()),
+        ("noeol.txt", b"alpha\nbeta\ngamma".to_vec()),
+        ("with space.txt", b"a\nb\nc\n".to_vec()),
+        ("old_name.txt", numbered("rename me", 6).into_bytes()),
+        ("old_pure.txt", b"pure\n".to_vec()),
+        ("copysrc.txt", numbered("copy src", 7).into_bytes()),
+        ("crlf.txt", b"one\r\ntwo\r\nthree\r\nfour\r\n".to_vec()),
+        ("todelete.txt", b"bye\nbye\n".to_vec()),
+        ("script.sh", b"#!/bin/sh\n".to_vec()),
+        ("stack.txt", numbered("stack line", 10).into_bytes()),
+        ("data.bin", fixture("data.bin.before")),
+    ]
+}
+
+pub fn fixture(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
+}
+
+/// Waits, in real time, until something is so.
+pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..PATIENCE.as_millis() / 10 {
+        if is_so() {
+            return;
+        }
+        SystemClock.sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain for {what}");
+}
+
+/// A hook that says in the file `note` which process group it is in, and then does not end.
+pub fn hanging_hook(note: &Path) -> String {
+    // The note appears whole, by renaming.
+    let note = note.display();
+    format!("ps -o pgid= -p $$ > {note}.new && mv {note}.new {note} && sleep 1000")
+}
+
+/// The processes of the group that a hanging hook noted. Killed ones that only wait for their parent don't count.
+pub fn living_in_group(note: &Path) -> Vec<String> {
+    let group = fs::read_to_string(note).unwrap().trim().to_owned();
+    let processes = Command::new("ps").args(["-eo", "pgid=,stat=,args="]).output().unwrap().stdout;
+    let processes = String::from_utf8_lossy(&processes).into_owned();
+    let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let lives =
+        |line: &&str| matches!(fields(line).as_slice(), [pgid, stat, ..] if *pgid == group && !stat.starts_with('Z'));
+    processes.lines().filter(lives).map(str::to_owned).collect()
+}
