@@ -15,6 +15,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml};
 use secrecy::SecretString;
 use thiserror::Error;
 use url::Url;
+use worker_hg::TryMode;
 
 pub use self::fault::{Fault, Faults};
 use self::reader::Section;
@@ -39,7 +40,7 @@ pub struct Config {
     /// The host keys of the servers that are pushed to, in the form of ssh.
     pub known_hosts: Option<PathBuf>,
     /// Where the jobs of a push are shown.
-    pub treeherder_url: Url,
+    pub treeherder_url: String,
     /// Comes before all keys in Redis.
     pub redis_namespace: String,
 }
@@ -76,15 +77,6 @@ pub struct RepositoryConfig {
     pub ssh_user: Option<String>,
     /// With which key.
     pub ssh_key: Option<SecretString>,
-}
-
-/// How Try is told what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TryMode {
-    /// By parameters in `try_task_config.json`.
-    Json,
-    /// By a try syntax in the message of the last commit.
-    Syntax(String),
 }
 
 /// Why there is no configuration.
@@ -130,6 +122,22 @@ const NOT_YET: &[&str] = &[
 ];
 
 impl Config {
+    /// A configuration with the usual values for everything that has one.
+    pub fn new(phabricator: PhabricatorConfig, repositories: Vec<RepositoryConfig>) -> Self {
+        Self {
+            phabricator,
+            repositories,
+            skipped_authors: Vec::new(),
+            skippable_files: Vec::new(),
+            build_expiry: Duration::from_secs(24 * 3600),
+            webhook_secret: None,
+            clones_dir: PathBuf::from("clones"),
+            known_hosts: None,
+            treeherder_url: "https://treeherder.mozilla.org".to_owned(),
+            redis_namespace: "events".to_owned(),
+        }
+    }
+
     /// Reads the file at `path`. Warnings come with the configuration.
     pub fn load(path: &Path) -> Result<(Self, Faults), ConfigError> {
         let text =
@@ -195,27 +203,28 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         }
     }
     // Everything is read before anything is given up for a fault, so that all faults are found.
-    let skipped_authors = keys.optional("user_blacklist").unwrap_or_default();
-    let skippable_files = keys.optional("skippable_files").unwrap_or_default();
-    let build_expiry = keys.optional("build_expiry").unwrap_or(Duration::from_secs(24 * 3600));
+    let skipped_authors = keys.optional("user_blacklist");
+    let skippable_files = keys.optional("skippable_files");
+    let build_expiry = keys.optional("build_expiry");
     let webhook_secret = keys.optional("webhook_secret");
-    let clones_dir = keys.optional("clones_dir").unwrap_or_else(|| PathBuf::from("clones"));
+    let clones_dir = keys.optional("clones_dir");
     let known_hosts = keys.optional("known_hosts");
-    let treeherder_url = keys.optional("treeherder_url").or_else(|| Url::parse("https://treeherder.mozilla.org").ok());
-    let redis_namespace = keys.optional("redis_namespace").unwrap_or_else(|| "events".to_owned());
+    let treeherder_url: Option<Url> = keys.optional("treeherder_url");
+    let redis_namespace = keys.optional("redis_namespace");
     keys.ignored(NOT_YET, "is known, but nothing reads it yet");
     keys.warn_of_unknown();
+    let usual = Config::new(phabricator?, Some(repositories).filter(|read| read.len() == count)?);
     Some(Config {
-        phabricator: phabricator?,
-        repositories: Some(repositories).filter(|read| read.len() == count)?,
-        skipped_authors,
-        skippable_files,
-        build_expiry,
+        skipped_authors: skipped_authors.unwrap_or(usual.skipped_authors),
+        skippable_files: skippable_files.unwrap_or(usual.skippable_files),
+        build_expiry: build_expiry.unwrap_or(usual.build_expiry),
         webhook_secret,
-        clones_dir,
+        clones_dir: clones_dir.unwrap_or(usual.clones_dir),
         known_hosts,
-        treeherder_url: treeherder_url?,
-        redis_namespace,
+        treeherder_url: treeherder_url.map_or(usual.treeherder_url, String::from),
+        redis_namespace: redis_namespace.unwrap_or(usual.redis_namespace),
+        phabricator: usual.phabricator,
+        repositories: usual.repositories,
     })
 }
 

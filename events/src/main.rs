@@ -1,5 +1,52 @@
 //! Code review events: from a published patch to a push on Try and a link on its build.
 
-mod config;
+use std::process::ExitCode;
 
-fn main() {}
+use clap::Parser;
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+
+use events::{
+    cli::{Cli, Command},
+    config::Config,
+    demo, log_layer, run,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One TLS provider for everything. It is set once, here, so setting it cannot fail.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let outcome = match cli.command {
+        Command::Run(options) => match log_layer("info") {
+            Ok(layer) => {
+                tracing_subscriber::registry().with(layer).init();
+                run::run(options).await
+            }
+            Err(error) => Err(error),
+        },
+        Command::CheckConfig { file } => check_config(&file),
+        Command::Demo(options) => demo::demo(options).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a program that fails")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("events: {error:#}");
+}
+
+#[expect(clippy::print_stdout, reason = "what was asked for")]
+fn check_config(file: &std::path::Path) -> anyhow::Result<()> {
+    let (config, faults) = Config::load(file)?;
+    for warning in &faults.warnings {
+        println!("warning: {warning}");
+    }
+    println!("{} is right: {} repositories", file.display(), config.repositories.len());
+    Ok(())
+}

@@ -27,8 +27,7 @@ pub const APPLIED: Queue<Applied> = Queue::new("mercurial:applied", Policy::DEFA
 
 /// What is to be said on build targets. Words may overtake each other: the first that ends a target ends it, and a
 /// `work` that comes later is ignored by Harbormaster.
-pub const RESULTS: Queue<Update> =
-    Queue::new("results", Policy { backoff: OUTSIDE, attempts: 10, ..Policy::DEFAULT });
+pub const RESULTS: Queue<Update> = Queue::new("results", Policy { backoff: OUTSIDE, attempts: 10, ..Policy::DEFAULT });
 
 /// Waits for a service that is away: it may be down for an hour. 5 s, 15 s, 45 s, 2.25 min, then 10 min each.
 const OUTSIDE: Backoff = Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(600) };

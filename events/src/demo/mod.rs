@@ -1,0 +1,190 @@
+//! `events demo`: one build from Harbormaster's request to the push on Try, in one process, with the program's own
+//! parts. Only Phabricator is a stand-in; Mercurial and HTTP are real.
+
+pub mod repositories;
+mod story;
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use bus::{Clock, MemoryBus, Shutdown, Subsystem, SystemClock, run_subsystems};
+use phabricator::{
+    model::Phid,
+    testing::{BuildVariables, FakePhabricator, NewDiff, NewRevision, Target, TargetStatus, harbormaster_request},
+};
+use serde::Serialize;
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+use worker_hg::TryMode;
+
+use self::{repositories::Repositories, story::Story};
+use crate::{
+    cli::Demo,
+    config::{Config, PhabricatorConfig, RepositoryConfig},
+    log_layer, signals,
+    topology::{self, Worker},
+};
+
+/// The name of the demo's repository on Phabricator.
+pub const REPOSITORY: &str = "product";
+
+/// How long the build may take before something must be wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What became of the build; also its line for machines.
+#[derive(Serialize)]
+struct Outcome {
+    outcome: &'static str,
+    revision: String,
+    treeherder_url: String,
+    patches: usize,
+    seconds: f64,
+}
+
+/// Runs the demo, and prints its story and outcome.
+pub async fn demo(options: Demo) -> anyhow::Result<()> {
+    let out: Box<dyn io::Write + Send> = if options.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    // Told until the end of the process.
+    let story: &'static Story = Box::leak(Box::new(Story::new(|| SystemClock.now(), out)));
+    tracing_subscriber::registry().with(story).with(log_layer("warn")?).init();
+
+    let directory = tempfile::Builder::new().prefix("events-demo-").tempdir().context("cannot make a directory")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let repositories = Repositories::create(directory.path()).await?;
+    let phabricator = FakePhabricator::start(clock.clone()).await.context("cannot serve a phabricator")?;
+    let repository = phabricator.add_repository(REPOSITORY);
+    phabricator.add_project("secure-revision");
+    let config = config(&phabricator, &repositories, &directory.path().join("clones"));
+
+    let bus = Arc::new(MemoryBus::new(clock.clone()));
+    let web = topology::web(&config, bus.clone(), clock.clone(), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let address = web.address();
+    let worker = Worker { config, bus, clock: clock.clone() };
+    let shutdown = Shutdown::new();
+    signals::watch(shutdown.clone(), Duration::from_secs(5), clock.clone()).context("cannot watch for signals")?;
+    let subsystems: Vec<Box<dyn Subsystem>> = vec![Box::new(web), Box::new(worker)];
+    let running = tokio::spawn(run_subsystems(subsystems, shutdown.clone()));
+    story.line("ready", &format!("web on http://{address}, phabricator on {}", phabricator.url()));
+
+    let build = publish_stack(&phabricator, &repository, &repositories, story).await?;
+    let begun = clock.now();
+    story.line("request", &format!("harbormaster asks for diff {} of D{}", build.diff_id, build.revision_id));
+    ask(&phabricator, address, &build).await?;
+    let target = tokio::select! {
+        target = answer(&phabricator, &build.target, &clock) => target?,
+        () = shutdown.stopping() => bail!("stopped before the build was answered"),
+    };
+    let seconds = clock.now().duration_since(begun).as_secs_f64();
+    let outcome = outcome(&target, &repositories, seconds).await?;
+    tell(options.json, &outcome, &repositories, story).await?;
+
+    if options.keep {
+        let again = phabricator.start_build(build.diff_id);
+        story.line("keep", &format!("for one more build (ctrl-c ends): {}", curl(address, &again)));
+        shutdown.stopping().await;
+    }
+    shutdown.stop();
+    running.await.context("the program panicked")?.map_err(anyhow::Error::from_boxed)
+}
+
+/// The configuration of a deployment on these parts.
+fn config(phabricator: &FakePhabricator, repositories: &Repositories, clones: &Path) -> Config {
+    let repository = RepositoryConfig {
+        name: REPOSITORY.to_owned(),
+        url: repositories.source.display().to_string(),
+        try_url: repositories.try_repository.display().to_string(),
+        try_name: "try".to_owned(),
+        try_mode: TryMode::Json,
+        default_revision: "tip".to_owned(),
+        use_latest_revision: false,
+        ssh_user: None,
+        ssh_key: None,
+    };
+    let phabricator = PhabricatorConfig { url: phabricator.url().clone(), api_key: phabricator.token(), publish: true };
+    Config { clones_dir: clones.to_owned(), ..Config::new(phabricator, vec![repository]) }
+}
+
+/// Publishes the developer's stack, and starts the build of its top.
+async fn publish_stack(
+    phabricator: &FakePhabricator,
+    repository: &Phid,
+    repositories: &Repositories,
+    story: &Story,
+) -> anyhow::Result<BuildVariables> {
+    let author = phabricator.add_user("zoe", "Zoë Example");
+    let mut below: Option<Phid> = None;
+    let mut top = None;
+    for work in repositories.work().await? {
+        let raw = repositories::author().replacen("Zoë Example", "\"Zoë Example\"", 1);
+        let diff = NewDiff::new(work.patch).base(&repositories.base).commit(raw, work.title);
+        let mut revision = NewRevision::new(work.title, &author, repository, diff);
+        if let Some(parent) = &below {
+            revision = revision.parent(parent);
+        }
+        let created = phabricator.create_revision(revision);
+        story.line("submitted", &format!("D{}: {}", created.id, work.title));
+        below = Some(created.phid.clone());
+        top = Some(created);
+    }
+    let top = top.context("there is no stack")?;
+    Ok(phabricator.start_build(top.diff.id))
+}
+
+/// Harbormaster's request, and what its answer does to the target.
+async fn ask(phabricator: &FakePhabricator, web: SocketAddr, build: &BuildVariables) -> anyhow::Result<()> {
+    let (status, text) = harbormaster_request(web, build, None).await.context("the request failed")?;
+    phabricator.answered(&build.target, status);
+    ensure!(status == 200, "the request was answered with {status}: {text}");
+    Ok(())
+}
+
+/// Waits until the target has its link, or its end.
+async fn answer(phabricator: &FakePhabricator, target: &Phid, clock: &Arc<dyn Clock>) -> anyhow::Result<Target> {
+    let deadline = clock.now().checked_add(PATIENCE)?;
+    while clock.now() < deadline {
+        let target = phabricator.target(target).context("the build target is gone")?;
+        let ended = matches!(target.status, TargetStatus::Passed | TargetStatus::Failed);
+        if ended || !target.artifacts.is_empty() {
+            return Ok(target);
+        }
+        clock.sleep(Duration::from_millis(10)).await;
+    }
+    bail!("the build was not answered within {} s", PATIENCE.as_secs())
+}
+
+async fn outcome(target: &Target, repositories: &Repositories, seconds: f64) -> anyhow::Result<Outcome> {
+    let Some(link) = target.artifacts.first().and_then(|artifact| artifact.data.get("uri")?.as_str()) else {
+        bail!("the build ended without a link: {:?}, {:?}", target.status, target.units);
+    };
+    let heads = repositories.try_heads().await?;
+    let [revision] = heads.as_slice() else { bail!("Try has {} new heads, expected one", heads.len()) };
+    ensure!(link.ends_with(revision), "the link {link} does not lead to the head {revision}");
+    // The last changeset tells the decision task what to do; the others are patches.
+    let pushed = repositories.try_changesets().await?;
+    Ok(Outcome {
+        outcome: "pushed",
+        revision: revision.clone(),
+        treeherder_url: link.to_owned(),
+        patches: pushed.saturating_sub(1),
+        seconds: (seconds * 1000.0).round() / 1000.0,
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "what was asked for")]
+async fn tell(json: bool, outcome: &Outcome, repositories: &Repositories, story: &Story) -> anyhow::Result<()> {
+    let Outcome { treeherder_url, patches, seconds, .. } = outcome;
+    story.line("done", &format!("{patches} patches and the try configuration in {seconds:.2} s"));
+    if json {
+        println!("{}", serde_json::to_string(outcome)?);
+    } else {
+        println!("\nTry:\n{}\n\n{treeherder_url}", repositories.try_log().await?.trim_end());
+    }
+    Ok(())
+}
+
+/// The request as a line for a shell.
+fn curl(web: SocketAddr, build: &BuildVariables) -> String {
+    let BuildVariables { diff_id, repository, revision_id, target } = build;
+    format!(
+        "curl -X POST 'http://{web}/codereview/new?diff={diff_id}&repo={repository}&revision={revision_id}&target={target}'"
+    )
+}

@@ -1,0 +1,24 @@
+//! Code review events: the binary's parts, as a library so that tests can use them.
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+mod dispatch;
+pub mod queues;
+mod redis_check;
+pub mod role;
+pub mod run;
+mod signals;
+pub mod topology;
+
+use observe::log::Format;
+
+/// The layer that writes log lines as `LOG_FORMAT` and `RUST_LOG` say; the filter is `default` without the latter.
+pub fn log_layer<S>(default: &str) -> anyhow::Result<Box<dyn tracing_subscriber::Layer<S> + Send + Sync>>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    let format = Format::parse(std::env::var("LOG_FORMAT").ok().as_deref())?;
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| default.to_owned());
+    Ok(observe::log::layer(format, &filter)?)
+}

@@ -1,0 +1,64 @@
+//! `events run`: one process, from its start to its end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use bus::{Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems};
+use tracing::{info, warn};
+
+use crate::{
+    cli::Run,
+    config::Config,
+    redis_check::RedisCheck,
+    role::Role,
+    signals,
+    topology::{self, Worker},
+};
+
+/// Commands at once. The web server stores many builds at once, the worker far fewer.
+const CONNECTIONS: usize = 16;
+
+/// One for each queue that is waited for.
+const WAITERS: usize = 8;
+
+/// Runs until a signal, or until something fails for good.
+pub async fn run(options: Run) -> anyhow::Result<()> {
+    let (config, faults) = Config::load(&options.config)?;
+    for warning in &faults.warnings {
+        warn!("configuration: {warning}");
+    }
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let redis = variable("REDIS_TLS_URL").or_else(|| variable("REDIS_URL"));
+    let role = Role::choose(options.role, variable("DYNO").as_deref(), redis.is_some())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+
+    let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
+    let bus: Arc<dyn Bus> = match redis {
+        Some(url) => {
+            let namespace = config.redis_namespace.clone();
+            let options = RedisOptions { url, namespace, connections: CONNECTIONS, waiters: WAITERS };
+            let bus = Arc::new(RedisBus::new(&options, clock.as_ref())?);
+            subsystems.push(Box::new(RedisCheck { bus: bus.clone(), clock: clock.clone() }));
+            bus
+        }
+        None => {
+            warn!("no REDIS_URL: queues are in memory, and what waits in them ends with this process");
+            Arc::new(MemoryBus::new(clock.clone()))
+        }
+    };
+    if role != Role::Worker {
+        let address = SocketAddr::new(options.bind, options.port);
+        subsystems.push(Box::new(topology::web(&config, bus.clone(), clock.clone(), address).await?));
+    }
+    if role != Role::Web {
+        subsystems.push(Box::new(Worker { config, bus, clock: clock.clone() }));
+    }
+    let names: Vec<&str> = subsystems.iter().map(|subsystem| subsystem.name()).collect();
+    info!("starting {}", names.join(", "));
+
+    let shutdown = Shutdown::new();
+    signals::watch(shutdown.clone(), Duration::from_secs(options.grace), clock).context("cannot watch for signals")?;
+    run_subsystems(subsystems, shutdown).await.map_err(anyhow::Error::from_boxed)?;
+    info!("stopped");
+    Ok(())
+}

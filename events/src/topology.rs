@@ -1,0 +1,179 @@
+//! The only place that wires: who reads which queue, and who sends where.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bus::{Backoff, Bus, Clock, Consumer, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
+use phabricator::{Conduit, Publisher, Workflow, WorkflowQueues, WorkflowSettings, model::Phid};
+use tracing::{info, warn};
+use web::{Version, WebServer, WebSettings};
+use worker_hg::{Mercurial, RepositorySettings, Settings};
+
+use crate::{
+    config::Config,
+    dispatch::Dispatch,
+    queues::{APPLIED, BUILDS, MERCURIAL, RESULTS},
+};
+
+/// The longest that one HTTP request to a service may take. A raw diff can be large.
+const REQUEST: Duration = Duration::from_secs(60);
+
+/// The waits while Phabricator does not answer at the start.
+const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
+
+/// The web server: Harbormaster's requests go to `builds`.
+pub async fn web(
+    config: &Config,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    address: SocketAddr,
+) -> anyhow::Result<WebServer> {
+    let version = Version::load(std::env::var_os("VERSION_PATH").map(PathBuf::from))?;
+    let settings = WebSettings {
+        producer: Producer::new(bus, clock),
+        builds: BUILDS,
+        secret: config.webhook_secret.clone(),
+        version,
+    };
+    Ok(WebServer::bind(address, web::router(settings)).await?)
+}
+
+/// Everything behind the web server. It begins by asking Phabricator who the configured names are, and keeps asking
+/// while Phabricator is away: what is accepted meanwhile waits on the bus.
+pub struct Worker {
+    /// What operators decided.
+    pub config: Config,
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// Time and randomness.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What the configured names mean on Phabricator.
+struct Names {
+    repositories: BTreeMap<String, Phid>,
+    skipped_authors: BTreeMap<String, Phid>,
+    secure_project: bool,
+}
+
+impl Names {
+    /// The configured names that mean nothing.
+    fn unknown(&self, config: &Config) -> Vec<String> {
+        let repositories = config.repositories.iter().map(|repository| &repository.name);
+        let repositories = repositories.filter(|name| !self.repositories.contains_key(*name));
+        let authors = config.skipped_authors.iter().filter(|name| !self.skipped_authors.contains_key(*name));
+        repositories
+            .map(|name| format!("repository {name}"))
+            .chain(authors.map(|name| format!("user {name}")))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Subsystem for Worker {
+    fn name(&self) -> &str {
+        "worker"
+    }
+
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+        let http = observe::http::client(REQUEST)?;
+        let conduit = Conduit::new(self.config.phabricator.url.clone(), self.config.phabricator.api_key.clone(), http);
+        let Some(names) = self.resolve(&conduit, &shutdown).await? else { return Ok(()) };
+        let subsystems = self.subsystems(&conduit, names)?;
+        run_subsystems(subsystems, shutdown).await
+    }
+}
+
+impl Worker {
+    /// `None` when the process is to stop first. A name that Phabricator does not know is an error.
+    async fn resolve(&self, conduit: &Conduit, shutdown: &Shutdown) -> Result<Option<Names>, SubsystemError> {
+        let wanted: Vec<String> = self.config.repositories.iter().map(|repository| repository.name.clone()).collect();
+        for attempt in 1.. {
+            let answer = async {
+                let repositories = conduit.repositories(&wanted).await?;
+                let skipped_authors = conduit.users(&self.config.skipped_authors).await?;
+                let secure_project = conduit.sees_secure_project().await?;
+                Ok::<_, phabricator::ConduitError>(Names { repositories, skipped_authors, secure_project })
+            };
+            match answer.await {
+                Ok(names) => {
+                    let unknown = names.unknown(&self.config);
+                    if unknown.is_empty() {
+                        return Ok(Some(names));
+                    }
+                    return Err(format!("phabricator does not know: {}", unknown.join(", ")).into());
+                }
+                Err(error) => {
+                    if attempt == 1 {
+                        let error: &dyn std::error::Error = &error;
+                        warn!(error, "phabricator does not tell what the configured names are, trying on");
+                    }
+                    tokio::select! {
+                        () = self.clock.sleep(AWAY.after(attempt, self.clock.as_ref())) => {}
+                        () = shutdown.stopping() => return Ok(None),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn subsystems(&self, conduit: &Conduit, names: Names) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
+        let Self { config, bus, clock } = self;
+        let mercurial = Mercurial::new(self.mercurial(&names), APPLIED, clock.clone())?;
+        let workflow = Workflow::new(
+            conduit.clone(),
+            WorkflowSettings {
+                repositories: names.repositories.values().cloned().collect(),
+                skipped_authors: names.skipped_authors.values().cloned().collect(),
+                build_expiry: config.build_expiry,
+                ..WorkflowSettings::default()
+            },
+            WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS },
+        );
+        let publisher = Publisher::new(conduit.clone(), config.phabricator.publish);
+        if !names.secure_project {
+            warn!(
+                "our phabricator user sees no project secure-revision: every revision that it sees counts as public; \
+                 if there is such a project, let our user see it"
+            );
+        }
+        info!(
+            "working on {} repositories: {}",
+            names.repositories.len(),
+            names.repositories.keys().cloned().collect::<Vec<_>>().join(", ")
+        );
+        Ok(vec![
+            Box::new(mercurial.keeper()),
+            Box::new(Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow)),
+            Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler())),
+            Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Dispatch { results: RESULTS })),
+            Box::new(Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher)),
+        ])
+    }
+
+    fn mercurial(&self, names: &Names) -> Settings {
+        let config = &self.config;
+        let repositories = config.repositories.iter().filter_map(|repository| {
+            Some(RepositorySettings {
+                phid: names.repositories.get(&repository.name)?.clone(),
+                name: repository.name.clone(),
+                url: repository.url.clone(),
+                try_url: repository.try_url.clone(),
+                try_name: repository.try_name.clone(),
+                mode: repository.try_mode.clone(),
+                default_revision: repository.default_revision.clone(),
+                use_latest_revision: repository.use_latest_revision,
+                ssh_user: repository.ssh_user.clone(),
+                ssh_key: repository.ssh_key.clone(),
+            })
+        });
+        Settings {
+            treeherder_url: config.treeherder_url.clone(),
+            skippable_files: config.skippable_files.iter().cloned().collect(),
+            build_expiry: config.build_expiry,
+            known_hosts: config.known_hosts.clone(),
+            ..Settings::new(repositories.collect(), config.clones_dir.clone())
+        }
+    }
+}
