@@ -33,6 +33,9 @@ use crate::{
 /// How long a cancelled handler has to end its child processes before its future is dropped.
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
+/// How long a settlement is tried once the process must end.
+const LAST_TRIES: Duration = Duration::from_secs(3);
+
 /// How long one reservation waits. It bounds nothing that matters: a message or the end of the process ends it early.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -208,12 +211,15 @@ impl Subsystem for Consumer {
 impl Worker {
     async fn process(&self, leased: Leased, shutdown: &Shutdown) {
         let attempts = self.queue.policy.attempts;
-        if leased.attempt > attempts {
-            let reason = format!("its worker died {attempts} times while it was handled");
+        if leased.deaths >= self.queue.policy.deaths || leased.attempt > attempts {
+            let reason = format!(
+                "it was taken {} times in a row and never finished: its worker died, or lost its lease",
+                leased.deaths
+            );
             return self.bury(leased, reason, shutdown).await;
         }
         let mine = shutdown.child();
-        let cx = Context::new(Arc::clone(&self.clock), mine.clone(), leased.attempt, attempts);
+        let cx = Context::new(Arc::clone(&self.clock), mine.clone(), leased.attempt);
         let handled = {
             let handling = AssertUnwindSafe(self.handler.handle(&leased.envelope, &cx)).catch_unwind();
             tokio::pin!(handling);
@@ -291,6 +297,30 @@ impl Worker {
     }
 
     async fn bury(&self, leased: Leased, reason: String, shutdown: &Shutdown) {
+        let attempts = self.queue.policy.attempts;
+        let cx = Context::new(Arc::clone(&self.clock), shutdown.child(), leased.attempt);
+        let speaking = AssertUnwindSafe(self.handler.exhausted(&leased.envelope, &reason, &cx)).catch_unwind();
+        let spoken = tokio::select! {
+            spoken = speaking => Some(spoken),
+            () = async { shutdown.cancelled().await; self.clock.sleep(WIND_DOWN).await } => None,
+        };
+        let trouble = match spoken {
+            Some(Ok(Ok(()))) => None,
+            Some(Ok(Err(failure))) => Some(failure.reason),
+            Some(Err(panic)) => Some(panic_text(panic.as_ref())),
+            None => return self.settle(leased, Settlement::Release, shutdown).await,
+        };
+        let emit = if let Some(trouble) = trouble {
+            error!(queue = self.queue.name, id = %leased.envelope.id, error = trouble, "the last word on it failed");
+            if leased.attempt < attempts.saturating_mul(2) {
+                // Without its last word the sender would wait for ever: it is not buried before that is said.
+                let after = self.queue.policy.backoff.after(leased.attempt, self.clock.as_ref());
+                return self.settle(leased, Settlement::Retry { after }, shutdown).await;
+            }
+            Vec::new()
+        } else {
+            cx.take_outgoing()
+        };
         error!(
             queue = self.queue.name,
             id = %leased.envelope.id,
@@ -298,47 +328,37 @@ impl Worker {
             error = reason,
             "failed for good, kept as a dead letter"
         );
-        let attempts = self.queue.policy.attempts;
-        let cx = Context::new(Arc::clone(&self.clock), shutdown.child(), leased.attempt, attempts);
-        let last_word = AssertUnwindSafe(self.handler.exhausted(&leased.envelope, &reason, &cx)).catch_unwind().await;
-        let emit = match last_word {
-            Ok(Ok(())) => cx.take_outgoing(),
-            Ok(Err(failure)) => {
-                error!(queue = self.queue.name, error = failure.reason, "the last word on a dead letter failed");
-                Vec::new()
-            }
-            Err(panic) => {
-                error!(
-                    queue = self.queue.name,
-                    error = panic_text(panic.as_ref()),
-                    "the last word on a dead letter failed"
-                );
-                Vec::new()
-            }
-        };
         let how = Settlement::Dead { id: leased.envelope.id, reason, attempts: leased.attempt, emit };
         self.settle(leased, how, shutdown).await;
     }
 
     /// Settles, and tries again for as long as the bus does not answer and the process lives.
     async fn settle(&self, leased: Leased, how: Settlement, shutdown: &Shutdown) {
+        let id = leased.envelope.id;
+        tokio::select! {
+            () = self.settle_until_answered(&leased, &how) => {}
+            () = async { shutdown.cancelled().await; self.clock.sleep(LAST_TRIES).await } => {
+                warn!(queue = self.queue.name, %id, "not settled before the process ends, it comes back with its lease");
+            }
+        }
+    }
+
+    async fn settle_until_answered(&self, leased: &Leased, how: &Settlement) {
         for failures in 1.. {
-            let error = match self.bus.settle(&leased.lease, &how).await {
+            let error = match self.bus.settle(&leased.lease, how).await {
                 Ok(()) => return,
                 Err(error) => error,
             };
             if let BusError::LeaseLost { .. } = error {
                 // After a failed try the first one may have arrived.
-                warn!(queue = self.queue.name, id = %leased.envelope.id, failures, "lease lost, the settlement was not written");
+                let id = leased.envelope.id;
+                warn!(queue = self.queue.name, %id, failures, "lease lost, the settlement was not written");
                 return;
             }
             if failures == 1 {
                 warn!(queue = self.queue.name, error = chain(&error), "cannot settle a message, trying on");
             }
-            tokio::select! {
-                () = self.clock.sleep(OUTAGE.after(failures, self.clock.as_ref())) => {}
-                () = shutdown.cancelled(), if failures > 3 => return,
-            }
+            self.clock.sleep(OUTAGE.after(failures, self.clock.as_ref())).await;
         }
     }
 }

@@ -13,13 +13,12 @@ pub struct Context {
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
     attempt: u32,
-    attempts: u32,
     outgoing: Mutex<Vec<Outgoing>>,
 }
 
 impl Context {
-    pub(crate) fn new(clock: Arc<dyn Clock>, shutdown: Shutdown, attempt: u32, attempts: u32) -> Self {
-        Self { clock, shutdown, attempt, attempts, outgoing: Mutex::default() }
+    pub(crate) fn new(clock: Arc<dyn Clock>, shutdown: Shutdown, attempt: u32) -> Self {
+        Self { clock, shutdown, attempt, outgoing: Mutex::default() }
     }
 
     /// Sends a message when this step is settled.
@@ -37,11 +36,6 @@ impl Context {
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
-    }
-
-    /// How many attempts there are at most.
-    pub fn attempts(&self) -> u32 {
-        self.attempts
     }
 
     /// Time and randomness.

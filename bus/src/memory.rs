@@ -43,6 +43,13 @@ struct QueueState {
 struct Stored {
     envelope: Envelope,
     attempts: u32,
+    deaths: u32,
+}
+
+impl Stored {
+    fn new(envelope: Envelope) -> Self {
+        Self { envelope, attempts: 0, deaths: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -123,8 +130,9 @@ impl QueueState {
         let expired: Vec<u64> =
             self.held.iter().filter(|(_, held)| held.expires <= now).map(|(serial, _)| *serial).collect();
         for serial in expired {
-            if let Some(held) = self.held.remove(&serial) {
-                self.ready.insert(serial, held.stored);
+            if let Some(Held { mut stored, .. }) = self.held.remove(&serial) {
+                stored.deaths += 1;
+                self.ready.insert(serial, stored);
             }
         }
     }
@@ -143,6 +151,7 @@ impl QueueState {
             },
             envelope: stored.envelope.clone(),
             attempt: stored.attempts,
+            deaths: stored.deaths,
         };
         self.held.insert(serial, Held { stored, delivery, expires });
         Some(leased)
@@ -157,19 +166,22 @@ impl QueueState {
         }
     }
 
-    /// Whether `key` is new; remembers it until `until`.
-    fn remember(&mut self, key: Option<&str>, now: Timestamp, until: Timestamp) -> bool {
+    /// Whether `key` was seen within the window.
+    fn remembers(&mut self, key: Option<&str>, now: Timestamp) -> bool {
         while self.forget.front().is_some_and(|(expiry, _)| *expiry <= now) {
             if let Some((_, key)) = self.forget.pop_front() {
                 self.keys.remove(&key);
             }
         }
-        let Some(key) = key else { return true };
-        let new = self.keys.insert(key.to_owned());
-        if new {
-            self.forget.push_back((until, key.to_owned()));
+        key.is_some_and(|key| self.keys.contains(key))
+    }
+
+    /// Remembers `key` until `until`.
+    fn remember(&mut self, key: Option<String>, until: Timestamp) {
+        if let Some(key) = key {
+            self.keys.insert(key.clone());
+            self.forget.push_back((until, key));
         }
-        new
     }
 }
 
@@ -181,12 +193,13 @@ fn store_all(queues: &mut HashMap<&'static str, QueueState>, messages: Vec<Outgo
     let mut pushed = Pushed::default();
     for Outgoing { queue, envelope, after, key } in messages {
         let state = queues.entry(queue.name).or_default();
-        if state.remember(key.as_deref(), now, later(now, queue.policy.key_window)) {
-            state.store(Stored { envelope, attempts: 0 }, after, now);
-            pushed.stored += 1;
-        } else {
+        if state.remembers(key.as_deref(), now) {
             pushed.repeated += 1;
+            continue;
         }
+        state.remember(key, later(now, queue.policy.key_window));
+        state.store(Stored::new(envelope), after, now);
+        pushed.stored += 1;
     }
     pushed
 }
@@ -196,13 +209,18 @@ impl Bus for MemoryBus {
     async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {
         let pushed = {
             let mut queues = lock(&self.queues);
-            for Outgoing { queue, .. } in &messages {
-                let waiting = queues.entry(queue.name).or_default().waiting();
+            let now = self.clock.now();
+            for Outgoing { queue, key, .. } in &messages {
+                let state = queues.entry(queue.name).or_default();
+                if state.remembers(key.as_deref(), now) {
+                    continue;
+                }
+                let waiting = state.waiting();
                 if let Some(bound) = queue.policy.bound.filter(|bound| waiting >= *bound) {
                     return Err(BusError::Full { queue: queue.name, bound });
                 }
             }
-            store_all(&mut queues, messages, self.clock.now())
+            store_all(&mut queues, messages, now)
         };
         self.changed.notify_waiters();
         Ok(pushed)
@@ -249,9 +267,13 @@ impl Bus for MemoryBus {
                 Settlement::Done { emit } => {
                     store_all(&mut queues, emit.clone(), now);
                 }
-                Settlement::Retry { after } => state.store(stored, *after, now),
+                Settlement::Retry { after } => {
+                    stored.deaths = 0;
+                    state.store(stored, *after, now);
+                }
                 Settlement::Defer { after } => {
                     stored.attempts -= 1;
+                    stored.deaths = 0;
                     state.store(stored, *after, now);
                 }
                 Settlement::Dead { id, reason, attempts, emit } => {
@@ -302,7 +324,7 @@ impl Bus for MemoryBus {
             let state = queues.entry(queue.name).or_default();
             let found = state.dead.iter().position(|(letter, _)| letter.id == id);
             if let Some((_, envelope)) = found.and_then(|index| state.dead.remove(index)) {
-                state.store(Stored { envelope, attempts: 0 }, Duration::ZERO, self.clock.now());
+                state.store(Stored::new(envelope), Duration::ZERO, self.clock.now());
             }
             found.is_some()
         };

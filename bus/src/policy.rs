@@ -9,9 +9,12 @@ use crate::Clock;
 pub struct Policy {
     /// How long a reserved message stays with its worker without a sign of life. The worker renews it at a third.
     pub lease: Duration,
-    /// How often a message is tried before it becomes a dead letter. Attempts count at reservation, so a message
-    /// that kills its process is counted too.
+    /// How often a message is tried before it becomes a dead letter. Attempts count at reservation, so one that its
+    /// worker did not live to settle is counted too.
     pub attempts: u32,
+    /// How often in a row a message may be taken and not settled (its worker died of it, or lost its lease) before it
+    /// becomes a dead letter, however many attempts are left.
+    pub deaths: u32,
     /// The waits between attempts.
     pub backoff: Backoff,
     /// How many messages one process handles at once.
@@ -30,6 +33,7 @@ impl Policy {
     pub const DEFAULT: Self = Self {
         lease: Duration::from_secs(10),
         attempts: 5,
+        deaths: 5,
         backoff: Backoff { first: Duration::from_secs(2), factor: 3, cap: Duration::from_secs(600) },
         concurrency: 8,
         lane_concurrency: 1,

@@ -102,6 +102,8 @@ pub struct Leased {
     pub envelope: Envelope,
     /// Which attempt this is, from 1; a reservation that ended with its worker's death counts.
     pub attempt: u32,
+    /// How often in a row it was taken before and not settled.
+    pub deaths: u32,
 }
 
 /// How a reservation ends. Each is one atomic step together with what it sends.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bus::{Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems};
+use secrecy::SecretString;
 use tracing::{info, warn};
 
 use crate::{
@@ -28,7 +29,8 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         warn!("configuration: {warning}");
     }
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let redis = variable("REDIS_TLS_URL").or_else(|| variable("REDIS_URL"));
+    let redis: Option<SecretString> =
+        variable("REDIS_TLS_URL").or_else(|| variable("REDIS_URL")).map(SecretString::from);
     let role = Role::choose(options.role, variable("DYNO").as_deref(), redis.is_some())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 

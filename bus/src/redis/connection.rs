@@ -8,26 +8,21 @@ use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
 use redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::BusError;
 
 /// Where Redis is.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct RedisOptions {
     /// `redis://` or `rediss://` (TLS, certificates verified) or `redis+unix://`. May hold a password.
-    pub url: String,
+    pub url: SecretString,
     /// Comes before every key, as its hash tag: deployments on one server need different ones.
     pub namespace: String,
     /// How many commands may run at once.
     pub connections: usize,
     /// How many queues may be waited for at once.
     pub waiters: usize,
-}
-
-impl std::fmt::Debug for RedisOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisOptions").field("namespace", &self.namespace).finish_non_exhaustive()
-    }
 }
 
 const CONNECT: Duration = Duration::from_secs(2);
@@ -42,7 +37,7 @@ impl Connections {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, BusError> {
         let unfit =
             |error: &dyn std::fmt::Display| BusError::Unfit { reason: format!("its url is not usable: {error}") };
-        let info = options.url.as_str().into_connection_info().map_err(|error| unfit(&error.category()))?;
+        let info = options.url.expose_secret().into_connection_info().map_err(|error| unfit(&error.category()))?;
         // Small requests and answers in turn: Nagle's algorithm would only hold them back.
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         let info = info.set_tcp_settings(tcp);

@@ -19,6 +19,7 @@ pub use self::connection::RedisOptions;
 use self::{connection::Connections, scripts::Scripts};
 use crate::{
     Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, QueueSpec, Reserve, Settlement,
+    handler::chain,
 };
 
 /// The longest wait between two looks for leases that ran out.
@@ -86,11 +87,12 @@ impl RedisBus {
         let (lane, entry, delivery, attempts, bytes) = taken;
         let lane = Some(lane).filter(|lane| !lane.is_empty());
         let lease = Lease { queue: queue.name, length: queue.policy.lease, lane, entry, delivery };
-        let attempt = attempts.saturating_add(u32::try_from(delivery).unwrap_or(u32::MAX));
+        let deliveries = u32::try_from(delivery).unwrap_or(u32::MAX);
+        let attempt = attempts.saturating_add(deliveries);
         match rmp_serde::from_slice::<Envelope>(&bytes) {
-            Ok(envelope) => Ok(Some(Leased { lease, envelope, attempt })),
+            Ok(envelope) => Ok(Some(Leased { lease, envelope, attempt, deaths: deliveries.saturating_sub(1) })),
             Err(error) => {
-                let id = format!("entry-{}", lease.entry);
+                let id = format!("entry-{}{}", lease.lane.as_deref().unwrap_or_default(), lease.entry);
                 tracing::error!(queue = queue.name, id, %error, "not a message of ours, kept as a dead letter");
                 let letter = Letter { id, reason: format!("not an envelope: {error}"), attempts: attempt };
                 self.settle_as(&lease, "dead", Duration::ZERO, Some(letter), &[]).await?;
@@ -189,7 +191,15 @@ impl Bus for RedisBus {
             let found = !taken.is_empty();
             let mut leased = Vec::with_capacity(taken.len());
             for taken in taken {
-                leased.extend(self.lease(queue, taken).await?);
+                match self.lease(queue, taken).await {
+                    Ok(lease) => leased.extend(lease),
+                    // The others were taken in the same step and are good; this one comes back with its lease.
+                    Err(error) => tracing::warn!(
+                        queue = queue.name,
+                        error = chain(&error),
+                        "cannot bury what is no message, trying again later"
+                    ),
+                }
             }
             if found || left.is_zero() || interrupted {
                 return Ok(leased);

@@ -23,6 +23,8 @@ on_both!(
     the_error_decides_between_retry_defer_and_dead,
     a_panic_is_an_attempt_and_the_last_word_is_sent,
     a_message_whose_workers_died_is_buried_without_being_tried_again,
+    deaths_are_fewer_than_attempts_where_there_are_many,
+    a_last_word_that_fails_is_tried_again_before_the_burial,
     what_cannot_be_read_is_a_dead_letter_and_the_others_flow,
     a_long_handler_keeps_its_lease,
     stopping_waits_for_what_is_in_flight,
@@ -101,6 +103,7 @@ impl Handler<Note> for Obedient {
             "panic" => panic!("as told"),
             "once" if cx.attempt() > 1 => Ok(()),
             "ok" => Ok(()),
+            "speechless" => return Err(Said { text: "dead".to_owned() }),
             "wind down" => {
                 cx.cancelled().await;
                 self.event("children reaped");
@@ -116,6 +119,9 @@ impl Handler<Note> for Obedient {
     }
 
     async fn exhausted(&self, message: Note, reason: &str, cx: &Context) -> Result<(), Said> {
+        if message.text == "speechless" && self.seen("speechless") < 3 {
+            return Err(Said { text: "nothing".to_owned() });
+        }
         cx.send(&OUT, &note(&format!("last word on {}: {reason}", message.text)))
             .map_err(|_| Said { text: message.text.clone() })
     }
@@ -200,8 +206,63 @@ async fn a_message_whose_workers_died_is_buried_without_being_tried_again(world:
     }
     world.consumer(WORK, &handler).step().await.unwrap();
     assert_eq!(handler.seen("ok"), 0);
-    assert_eq!(world.texts(&OUT).await, ["last word on ok: its worker died 3 times while it was handled"]);
+    assert_eq!(
+        world.texts(&OUT).await,
+        ["last word on ok: it was taken 3 times in a row and never finished: its worker died, or lost its lease"]
+    );
     assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
+}
+
+async fn deaths_are_fewer_than_attempts_where_there_are_many(world: World) {
+    const PATIENT: Queue<Note> = Queue::new("patient", Policy { attempts: 1000, deaths: 2, ..QUICK });
+    let handler = Obedient::default();
+    world.send(&PATIENT, "retry").await;
+    let consumer = world.consumer(PATIENT, &handler);
+    for _ in 0..4 {
+        assert_eq!(consumer.step().await.unwrap(), 1);
+        world.pass(Duration::from_millis(30)).await;
+    }
+    for _ in 0..2 {
+        world.take(&PATIENT).await;
+        world.pass(LEASE).await;
+    }
+    consumer.step().await.unwrap();
+    assert_eq!(handler.seen("retry"), 4);
+    assert_eq!(world.depth(&PATIENT).await, (0, 0, 0, 1));
+    let letter = world.bus.dead(&PATIENT.spec(), 1).await.unwrap().remove(0);
+    assert!(letter.reason.starts_with("it was taken 2 times in a row"), "{letter:?}");
+}
+
+async fn a_last_word_that_fails_is_tried_again_before_the_burial(world: World) {
+    let handler = Obedient::default();
+    world.send(&WORK, "speechless").await;
+    let consumer = world.consumer(WORK, &handler);
+    for _ in 0..3 {
+        assert!(world.texts(&OUT).await.is_empty());
+        assert_eq!(world.depth(&WORK).await.3, 0);
+        assert_eq!(consumer.step().await.unwrap(), 1);
+        world.pass(Duration::from_millis(30)).await;
+    }
+    assert_eq!(world.texts(&OUT).await, ["last word on speechless: it says dead"]);
+    assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
+}
+
+/// Only a clock that is moved by hand can pass a lease before its renewal.
+#[tokio::test]
+async fn a_handler_whose_lease_is_lost_is_cancelled_and_not_heard() {
+    let world = World::memory().await;
+    let handler = Obedient::default();
+    let shutdown = Shutdown::new();
+    let running = world.run(WORK, &handler, &shutdown);
+    world.send(&WORK, "wind down").await;
+    world.until("the handler to begin", || async { handler.seen("wind down") == 1 }).await;
+    world.pass(LEASE).await;
+    let taken = world.take(&WORK).await;
+    world.until("the handler to be cancelled", || async { !handler.events().is_empty() }).await;
+    assert_eq!(handler.events(), ["children reaped"]);
+    world.bus.settle(&taken.lease, &bus::Settlement::Release).await.unwrap();
+    shutdown.cancel();
+    world.until("the consumer to end", || async { running.is_finished() }).await;
 }
 
 async fn what_cannot_be_read_is_a_dead_letter_and_the_others_flow(world: World) {

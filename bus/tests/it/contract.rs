@@ -222,6 +222,8 @@ async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
     }
     let accepted = producer.send_once(&BOUNDED, &note("c"), "c").await.unwrap();
     assert_eq!(accepted.stored, 1, "a refused push does not burn its key");
+    let again = producer.send_once(&BOUNDED, &note("c"), "c").await.unwrap();
+    assert_eq!(again.repeated, 1, "what is stored already is safe, however full the queue is");
 }
 
 async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bus::{Bus, BusError, RedisBus, Reserve, Settlement, SystemClock, testing::RedisServer};
+use bus::{Bus, BusError, Clock, RedisBus, Reserve, Settlement, SystemClock, testing::RedisServer};
 use tempfile::TempDir;
 
 use crate::world::{NOTES, note, text};
@@ -72,6 +72,39 @@ async fn what_was_stored_survives_a_restart_of_redis_and_work_goes_on() {
 }
 
 #[tokio::test]
+async fn a_redis_that_forgot_its_scripts_or_everything_is_worked_with() {
+    let world = Server::start().await;
+    world.bus.push(vec![world.packed("a")]).await.unwrap();
+    let _: String = world.command(&["SCRIPT", "FLUSH"]).await;
+    let taken = world.bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().pop().unwrap();
+    let _: String = world.command(&["FLUSHALL"]).await;
+    let lost = world.bus.settle(&taken.lease, &Settlement::Done { emit: vec![world.packed("b")] }).await;
+    assert!(matches!(lost, Err(BusError::LeaseLost { .. })), "{lost:?}");
+    assert!(world.bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().is_empty());
+    world.bus.push(vec![world.packed("c")]).await.unwrap();
+    assert_eq!(text(&world.bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap()[0]), "c");
+}
+
+#[tokio::test]
+async fn many_due_messages_and_large_ones_are_moved_in_chunks() {
+    let world = Server::start().await;
+    let soon = Duration::from_millis(1);
+    let small = (0..250).map(|n| bus::Outgoing { after: soon, ..world.packed(&format!("{n}")) });
+    let large = (0..3).map(|_| bus::Outgoing { after: soon, ..world.packed(&"x".repeat(3 << 20)) });
+    world.bus.push(small.chain(large).collect()).await.unwrap();
+    SystemClock.sleep(Duration::from_millis(20)).await;
+    let mut taken = Vec::new();
+    let mut chunks = Vec::new();
+    while taken.len() < 253 {
+        let some = world.bus.reserve(&NOTES.spec(), Reserve::now(1000)).await.unwrap();
+        assert!(!some.is_empty());
+        chunks.push(some.len());
+        taken.extend(some);
+    }
+    assert!(chunks.len() >= 4 && chunks.iter().all(|chunk| *chunk <= 100), "{chunks:?}");
+}
+
+#[tokio::test]
 async fn a_reservation_that_is_dropped_while_it_waits_takes_nothing_and_connections_stay_bounded() {
     let world = Server::start().await;
     for round in 0..50 {
@@ -98,10 +131,10 @@ async fn an_evicting_server_is_refused() {
 
 #[test]
 fn options_do_not_show_the_password() {
-    let url = "redis://:hunter2@localhost:1/".to_owned();
+    let url = "redis://:hunter2@localhost:1/".into();
     let options = bus::RedisOptions { url, namespace: "x".to_owned(), connections: 1, waiters: 1 };
     assert!(!format!("{options:?}").contains("hunter2"));
-    let bad = bus::RedisOptions { url: "nonsense://:hunter2@x".to_owned(), ..options };
+    let bad = bus::RedisOptions { url: "nonsense://:hunter2@x".into(), ..options };
     let error = RedisBus::new(&bad, &SystemClock).err().unwrap();
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
 }

@@ -10,7 +10,7 @@
 --   Q:delayed    zset     packed messages by the time (ms) at which they become ready
 --   Q:hint       stream   one entry, rewritten when something changed that Q:ready does not show
 --   Q:dead       zset     ids of dead letters by the time of death (ms)
---   Q:letters    hash     id -> why and when (written by the client)
+--   Q:letters    hash     id -> why, and after how many attempts (written by the client)
 --   Q:bodies     hash     id -> packed message
 --   Q:key:K      string   idempotence key K was seen; expires
 --
@@ -73,8 +73,9 @@ local function store(at, bounded)
   if bounded then
     for i = 0, count - 1 do
       local base = at + 1 + i * 8
-      local queue, lane, bound = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 5])
-      if bound > 0 then
+      local queue, lane, once, bound = ARGV[base], ARGV[base + 1], ARGV[base + 3], tonumber(ARGV[base + 5])
+      local repeated = once ~= '' and redis.call('EXISTS', key(queue, 'key:' .. once)) == 1
+      if bound > 0 and not repeated then
         local waiting = redis.call('XLEN', stream_of(queue, lane)) + redis.call('ZCARD', key(queue, 'delayed'))
         if waiting >= bound then return nil, queue end
       end

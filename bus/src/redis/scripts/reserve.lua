@@ -7,12 +7,19 @@
 local queue, consumer, max, lease, lanes = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
 local delayed = key(queue, 'delayed')
 
--- In chunks: a long list of due messages must not stop the server, nor overflow the stack.
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', now_ms(), 'LIMIT', 0, 100)) do
-  redis.call('ZREM', delayed, member)
-  local lane, attempts, _, bytes = cmsgpack.unpack(member)
-  append(queue, lane, attempts, bytes)
-end
+-- In small chunks, by number and by bytes: many due messages, or large ones, must not stop the server. What is left is
+-- moved by the next reservation, which comes at once.
+local moved, budget = 0, 4 * 1024 * 1024
+repeat
+  local member = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+  if member then
+    redis.call('ZREM', delayed, member)
+    local lane, attempts, _, bytes = cmsgpack.unpack(member)
+    append(queue, lane, attempts, bytes)
+    moved = moved + 1
+    budget = budget - #bytes
+  end
+until not member or moved == 100 or budget <= 0
 
 local taken = {}
 
@@ -33,7 +40,8 @@ local function take(lane, count)
     end
     cursor = claimed[1]
     for _, entry in ipairs(claimed[2]) do
-      add(entry, redis.call('XPENDING', stream, GROUP, entry[1], entry[1], 1)[1][4])
+      -- Redis 6.2 gives nil for an entry that somebody deleted.
+      if entry then add(entry, redis.call('XPENDING', stream, GROUP, entry[1], entry[1], 1)[1][4]) end
     end
   until cursor == '0-0' or count <= 0
   if count > 0 then

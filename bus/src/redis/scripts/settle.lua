@@ -1,7 +1,7 @@
 -- Ends a reservation in one step with what it sends.
 -- ARGV[1] queue   ARGV[2] lane   ARGV[3] entry   ARGV[4] consumer   ARGV[5] delivery
 -- ARGV[6] 'done' | 'retry' | 'defer' | 'dead' | 'release'
--- ARGV[7] retry, defer: the wait (ms)   ARGV[8] dead: the letter's id   ARGV[9] dead: why and when
+-- ARGV[7] retry, defer: the wait (ms)   ARGV[8] dead: the letter's id   ARGV[9] dead: why, and after how many attempts
 -- ARGV[10…] messages, see store()
 -- Returns 1, or 0 when the lease is lost; then nothing was written.
 
