@@ -21,8 +21,9 @@ use crate::{
 
 /// The most patches that are applied for one build.
 const MAX_PATCHES: usize = 100;
-/// The most bytes that the patches of one build have together: a build travels as one message.
-const MAX_BYTES: usize = 128 << 20;
+/// The most bytes that the patches of one build have together: a build travels as one message, and moving a message of
+/// this size keeps Redis busy for about a second.
+const MAX_BYTES: usize = 64 << 20;
 
 /// Why there is no stack.
 #[derive(Debug, Error)]

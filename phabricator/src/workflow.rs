@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bus::{BusError, Classify, Context, Disposition, Handler, Queue};
 use jiff::Timestamp;
 use thiserror::Error;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
     Conduit, ConduitError,
@@ -119,6 +119,8 @@ impl Workflow {
                 diff: stack::diff_of(&diff),
                 stack,
             }))),
+            // The revisions of a stack become public one after another.
+            Err(StackError::Refused(Refusal::HiddenParent(_))) if !self.is_last_look(request) => Ok(Finding::Hidden),
             Err(StackError::Refused(refusal)) => {
                 let seconds = cx.clock().now().duration_since(started).as_secs_f64();
                 Ok(Finding::End(patch_failed(&refusal, revision.id, seconds)))
@@ -171,16 +173,21 @@ impl Workflow {
         Ok(None)
     }
 
+    fn is_last_look(&self, request: &BuildRequest) -> bool {
+        request.checks.saturating_add(1) >= self.settings.visibility_checks
+    }
+
     /// Looks again later, or gives up. Nothing but numbers may be said here.
     fn hidden(&self, mut request: BuildRequest, cx: &Context) -> Result<(), BusError> {
         let build = request.target.clone();
+        let last = self.is_last_look(&request);
         request.checks = request.checks.saturating_add(1);
-        if request.checks < self.settings.visibility_checks {
+        if !last {
             let wait = self.settings.visibility_sleep.saturating_mul(2_u32.saturating_pow(request.checks));
             info!(
                 step = "deferred",
                 build = %build,
-                "D{} is not public, look {} of {} follows in {} s",
+                "D{} or what it stands on is not public, look {} of {} follows in {} s",
                 request.revision_id,
                 request.checks + 1,
                 self.settings.visibility_checks,
@@ -197,7 +204,7 @@ impl Workflow {
         match &report {
             Report::Neutral(reason) => info!(step = "neutral", build = %build, "{reason}"),
             Report::PatchFailed(failure) => info!(step = "failed", build = %build, "{}", failure.summary),
-            Report::InfrastructureFailed(blame) => info!(step = "failed", build = %build, "{}", blame.summary),
+            Report::InfrastructureFailed(blame) => error!(step = "failed", build = %build, "{}", blame.summary),
             Report::Working | Report::Pushed(_) | Report::Withheld => {}
         }
         cx.send(&self.queues.results, &Update { request, report })

@@ -285,7 +285,22 @@ async fn a_cycle_ends_in_a_failure() {
 }
 
 #[tokio::test]
-async fn a_private_parent_fails_the_build_and_nothing_is_said_about_it() {
+async fn a_parent_that_becomes_public_after_its_child_is_waited_for() {
+    let world = World::new().await;
+    let parent = world.create("published a moment later");
+    let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
+    world.fake.set_visible(parent.id, false);
+    world.build(&top).await;
+    world.work().await;
+    assert!(world.reports().await.is_empty());
+    world.fake.set_visible(parent.id, true);
+    world.advance(20);
+    world.work().await;
+    assert_eq!(only_stack(&world).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_parent_that_stays_private_fails_the_build_and_nothing_is_said_about_it() {
     let (_guard, logs) = capture_logs();
     for hide_by_project in [false, true] {
         let world = World::new().await;
@@ -299,6 +314,11 @@ async fn a_private_parent_fails_the_build_and_nothing_is_said_about_it() {
         }
         world.build(&top).await;
         world.work().await;
+        for wait in [20, 40, 80, 160] {
+            assert!(world.reports().await.is_empty());
+            world.advance(wait);
+            world.work().await;
+        }
         let summary = only_failure(&world).await;
         assert_eq!(summary, "The stack of D2 cannot be loaded: a parent of D2 was deleted or is not public.");
         let said = format!("{:?}{}", world.reports().await, logs.text());
