@@ -30,8 +30,7 @@ use crate::{
 /// The mark, within the clone.
 const MARK: &str = ".hg/source-tip";
 
-/// A clone that is ready to be built on.
-#[derive(Debug)]
+/// A clone that is ready to be built on. The address of its source may hold a password: it is not shown.
 pub(crate) struct HgClone {
     name: String,
     url: String,
@@ -42,8 +41,8 @@ pub(crate) struct HgClone {
     mark: i64,
 }
 
-/// How to reach Mercurial and the source.
-#[derive(Debug, Clone)]
+/// How to reach Mercurial and the source. Its address may hold a password: it is not shown.
+#[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) url: String,

@@ -7,7 +7,7 @@ use bus::{Clock, Context, Handler, Queue, Shutdown, Subsystem, SubsystemError};
 use futures::future::join_all;
 use jiff::Timestamp;
 use phabricator::model::{Applied, Blame, Build, PatchFailure, Phid, Pushed, Report};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
     HgError, Settings,
@@ -17,7 +17,6 @@ use crate::{
 };
 
 /// The Mercurial worker: what its handler and its keeper share.
-#[derive(Debug)]
 pub struct Mercurial {
     settings: Arc<Settings>,
     repositories: Arc<HashMap<Phid, Repository>>,
@@ -56,7 +55,6 @@ impl Mercurial {
 }
 
 /// Prepares the clones; see [`Mercurial::keeper`].
-#[derive(Debug)]
 pub struct Keeper {
     repositories: Arc<HashMap<Phid, Repository>>,
     clock: Arc<dyn Clock>,
@@ -75,7 +73,6 @@ impl Subsystem for Keeper {
 }
 
 /// Applies stacks and pushes them; see [`Mercurial::handler`].
-#[derive(Debug)]
 pub struct HgHandler {
     settings: Arc<Settings>,
     repositories: Arc<HashMap<Phid, Repository>>,
@@ -97,6 +94,9 @@ impl Handler<Build> for HgHandler {
             Report::Neutral(reason) => info!(step = "neutral", build = %request.target, "nothing to push: {reason}"),
             Report::PatchFailed(failure) => {
                 info!(step = "failed", build = %request.target, "the patch is to blame: {}", failure.summary);
+            }
+            Report::InfrastructureFailed(blame) => {
+                error!(step = "failed", build = %request.target, "we are to blame: {}", blame.summary);
             }
             _ => {}
         }
@@ -131,6 +131,12 @@ impl HgHandler {
         }
         if seconds_since(build.diff.created_at, clock) > self.settings.build_expiry.as_secs_f64() {
             let hours = self.settings.build_expiry.as_secs() / 3600;
+            if !repository.is_ready().await {
+                let summary = format!("The clone of {} was not ready in {hours} hours.", repository.settings().name);
+                let seconds = seconds_since(build.request.accepted_at, clock);
+                let details = String::new();
+                return Ok(Report::InfrastructureFailed(Blame { summary, details, seconds }));
+            }
             return Ok(neutral(format!("the diff is older than {hours} hours")));
         }
         let failed = |PatchFault { summary, details, advice }| {

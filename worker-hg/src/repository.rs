@@ -21,23 +21,18 @@ use crate::{
 /// The waits between attempts to prepare a clone.
 const PREPARING: Backoff = Backoff { first: Duration::from_secs(2), factor: 2, cap: Duration::from_secs(300) };
 
-/// How long a build waits for a clone that is about to be ready, before it is deferred.
-const SOON: Duration = Duration::from_secs(3);
-
 /// A repository that builds may be for.
-#[derive(Debug)]
 pub(crate) struct Repository {
     all: Arc<Settings>,
     settings: RepositorySettings,
     ready: Mutex<Option<Ready>>,
-    /// Told when `ready` has been filled.
+    /// Told when `ready` has been filled, or will not be any more.
     found: Notify,
     /// Told when `ready` has been emptied because the clone is broken.
     lost: Notify,
 }
 
 /// A clone that can be built on, and what has to last as long as it.
-#[derive(Debug)]
 struct Ready {
     clone: HgClone,
     _key: Option<KeyFile>,
@@ -57,6 +52,18 @@ impl Repository {
         Self { all, settings, ready: Mutex::default(), found: Notify::new(), lost: Notify::new() }
     }
 
+    /// Waits for a clone to build on, for a while; says whether there is one.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let found = self.found.notified();
+        tokio::pin!(found);
+        found.as_mut().enable();
+        if self.ready.lock().await.is_some() {
+            return true;
+        }
+        let _ = tokio::time::timeout(self.all.limits.ready, found).await;
+        self.ready.lock().await.is_some()
+    }
+
     pub(crate) fn settings(&self) -> &RepositorySettings {
         &self.settings
     }
@@ -73,6 +80,7 @@ impl Repository {
                 }
             } => {}
         }
+        self.found.notify_waiters();
     }
 
     async fn prepare_until_ready(&self, clock: &dyn Clock) {
@@ -162,16 +170,8 @@ impl Repository {
         scanned: &[Scanned],
         now: jiff::Timestamp,
     ) -> Result<Landed, Failure> {
-        let found = self.found.notified();
-        tokio::pin!(found);
-        found.as_mut().enable();
+        self.is_ready().await;
         let mut slot = self.ready.lock().await;
-        if slot.is_none() {
-            // A kept clone is opened within a second: a worker that has just started should not put its builds off.
-            drop(slot);
-            let _ = tokio::time::timeout(SOON, found).await;
-            slot = self.ready.lock().await;
-        }
         let Some(ready) = slot.as_mut() else {
             return Err(HgError::NotReady { repository: self.settings.name.clone() }.into());
         };

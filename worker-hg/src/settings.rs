@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    fmt,
     path::PathBuf,
     time::Duration,
 };
@@ -35,7 +36,7 @@ pub struct Settings {
 }
 
 /// One repository.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RepositorySettings {
     /// Its name on Phabricator that cannot change.
     pub phid: Phid,
@@ -57,6 +58,13 @@ pub struct RepositorySettings {
     pub ssh_user: Option<String>,
     /// The private key for ssh.
     pub ssh_key: Option<SecretString>,
+}
+
+/// Addresses may hold passwords.
+impl fmt::Debug for RepositorySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepositorySettings").field("phid", &self.phid).field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What the last commit of a build tells the decision task.
@@ -85,6 +93,10 @@ pub struct Limits {
     pub transfer: Duration,
     /// The time for the first clone.
     pub clone: Duration,
+    /// The time that a build waits in its place for the clone, before it is deferred. Only builds for the same
+    /// repository stand behind it, and a kept clone is opened within a second; a deferred build is written anew each
+    /// time, and can be large.
+    pub ready: Duration,
 }
 
 impl Default for Limits {
@@ -97,6 +109,7 @@ impl Default for Limits {
             command: Duration::from_secs(180),
             transfer: Duration::from_secs(900),
             clone: Duration::from_secs(6 * 3600),
+            ready: Duration::from_secs(60),
         }
     }
 }

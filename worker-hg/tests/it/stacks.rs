@@ -164,10 +164,23 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_base_and_a_way_out() 
 }
 
 #[tokio::test]
+async fn a_clone_that_was_never_ready_is_our_fault_and_not_the_diffs_age() {
+    let mut world = World::new();
+    world.repository().url = world.path("not-there").to_str().unwrap().to_owned();
+    world.start();
+    let mut expired = world.simple_build(2);
+    expired.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
+    let report = world.build(&expired).await;
+    let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
+    assert_eq!(blame.summary, "The clone of central was not ready in 24 hours.");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn what_need_not_be_built_has_a_neutral_end() {
     let mut world = World::new();
     world.settings.skippable_files.insert("docs/skip.rst".to_owned());
-    world.start();
+    world.start_ready().await;
     let build = |number| world.simple_build(number);
     let nothing_left = Build { stack: Vec::new(), ..build(1) };
     let mut expired = build(2);

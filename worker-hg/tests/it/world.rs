@@ -71,6 +71,7 @@ impl World {
             ssh_key: None,
         };
         let mut settings = Settings::new(vec![repository], home.path().join("clones"));
+        settings.limits.ready = Duration::from_millis(100);
         settings.default_author = "Bot <bot@example.org>".to_owned();
         let clock = Arc::new(ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
