@@ -4,7 +4,7 @@
 //! for good. So accepting depends on nothing but the bus, and 200 means that the bus has stored the build. It may send
 //! the same request twice by itself (over a kept-alive connection that was just closed), so a target is stored once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use bus::{Backoff, BusError, Pushed};
 use phabricator::model::{BuildRequest, Phid, PhidError};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -22,8 +23,14 @@ use url::form_urlencoded;
 
 use crate::WebSettings;
 
-/// The longest value of a parameter, in bytes.
+/// The longest value of a parameter, in characters.
 const MAX_LENGTH: usize = 64;
+
+/// How long a build is tried to be stored while the bus does not answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The waits between these tries.
+const AWAY: Backoff = Backoff { first: Duration::from_millis(50), factor: 2, cap: Duration::from_millis(500) };
 
 /// How long a client may wait before it tries again when the bus is away, in seconds.
 const RETRY_AFTER: &str = "5";
@@ -41,6 +48,7 @@ pub(crate) async fn accept(
     if let Some(secret) = &settings.secret
         && !knows(secret, &headers, parameters.first("token"))
     {
+        warn!("a request without the shared secret was refused");
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"code review events\"")];
         return (StatusCode::UNAUTHORIZED, challenge, "the shared secret is missing or wrong\n").into_response();
     }
@@ -49,7 +57,7 @@ pub(crate) async fn accept(
         Err(fault) => return refuse(&fault),
     };
     let target = request.target.as_str();
-    match settings.producer.send_once(&settings.builds, &request, target).await {
+    match store(&settings, &request).await {
         Ok(pushed) => {
             let repeated = if pushed.repeated > 0 { ", as before" } else { "" };
             info!(
@@ -70,6 +78,26 @@ pub(crate) async fn accept(
                 .into_response()
         }
     }
+}
+
+/// Stores the build, for as long as Harbormaster can be kept waiting: it will not come again, and a Redis that restarts
+/// is back within seconds. A try whose answer was lost may have arrived, so that the next finds the build stored.
+async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed, BusError> {
+    let clock = settings.producer.clock();
+    let begun = clock.now();
+    for attempt in 1.. {
+        match settings.producer.send_once(&settings.builds, request, request.target.as_str()).await {
+            Err(error @ (BusError::Redis { .. } | BusError::Connection { .. })) => {
+                let pause = AWAY.after(attempt, clock.as_ref());
+                if clock.now().duration_since(begun).unsigned_abs() + pause > PATIENCE {
+                    return Err(error);
+                }
+                clock.sleep(pause).await;
+            }
+            stored => return stored,
+        }
+    }
+    Ok(Pushed::default())
 }
 
 fn refuse(fault: &str) -> Response {
@@ -108,7 +136,7 @@ impl Parameters {
         if value.is_empty() {
             return Err(format!("parameter {name} is empty"));
         }
-        if value.len() > MAX_LENGTH {
+        if value.chars().count() > MAX_LENGTH {
             return Err(format!("parameter {name} is longer than {MAX_LENGTH} characters"));
         }
         Ok(value)
@@ -150,13 +178,13 @@ impl Parameters {
 /// Whether the client knows the secret, as the password of its basic credentials or as the parameter `token`.
 fn knows(secret: &SecretString, headers: &HeaderMap, token: Option<&str>) -> bool {
     let basic = headers.get(header::AUTHORIZATION).and_then(|value| {
-        let encoded = value.to_str().ok()?.strip_prefix("Basic ")?;
-        let decoded = BASE64_STANDARD.decode(encoded.trim()).ok()?;
+        let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+        let decoded = BASE64_STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
         let colon = decoded.iter().position(|byte| *byte == b':')?;
         Some(decoded[colon + 1..].to_vec())
     });
-    let offered = basic.or_else(|| token.map(|token| token.as_bytes().to_vec())).unwrap_or_default();
     // Digests have one length, so that not even the secret's length can be timed.
     let known = Sha256::digest(secret.expose_secret().as_bytes());
-    known.ct_eq(&Sha256::digest(&offered)).into()
+    let right = |offered: &[u8]| bool::from(known.ct_eq(&Sha256::digest(offered)));
+    basic.is_some_and(|password| right(&password)) || token.is_some_and(|token| right(token.as_bytes()))
 }

@@ -156,7 +156,8 @@ async fn bad_parameters_are_named() {
         (with("repo", TARGET), "parameter repo is a PHID of another type, expected PHID-REPO-…"),
         (with("target", "PHID-REPO-gheyr7w2d2ab3qg236ha"), "expected PHID-HMBT-…"),
         (with("target", "PHID-HMBT-%00%0a"), "parameter target is not a PHID"),
-        (with("target", &"%C3%A4".repeat(40)), "parameter target is longer than 64 characters"),
+        (with("target", &"%C3%A4".repeat(65)), "parameter target is longer than 64 characters"),
+        (with("target", &"%C3%A4".repeat(64)), "parameter target is not a PHID"),
         (String::new(), "parameter diff is missing"),
         ("%ff%fe=%".to_owned(), "parameter diff is missing"),
     ];
@@ -176,6 +177,9 @@ async fn a_shared_secret_is_asked_for() {
     assert_eq!(world.raw(&requests[0]).await.0, 401);
     assert_eq!(world.raw(&requests[1]).await.0, 200);
     assert_eq!(world.post(&format!("{GOOD}&token=s3cr3t%3Ap%C3%A4%20ss")).await.0, 200);
+    let wrong = "Authorization: basic eDp5\r\n";
+    let both = format!("POST /codereview/new?{GOOD}&token=s3cr3t%3Ap%C3%A4%20ss HTTP/1.1\r\nHost: x\r\n{wrong}\r\n");
+    assert_eq!(world.raw(both.as_bytes()).await.0, 200, "one right one will do");
     for token in ["", "s3cr3t", "s3cr3t%3Ap%C3%A4%20sss"] {
         assert_eq!(world.post(&format!("{GOOD}&token={token}")).await.0, 401, "{token}");
     }
