@@ -90,12 +90,18 @@ impl Worker {
         let wanted: Vec<String> = self.config.repositories.iter().map(|repository| repository.name.clone()).collect();
         for attempt in 1.. {
             let answer = async {
+                // A token that is not accepted is to be named as that.
+                conduit.check().await?;
                 let repositories = conduit.repositories(&wanted).await?;
                 let skipped_authors = conduit.users(&self.config.skipped_authors).await?;
                 let secure_project = conduit.sees_secure_project().await?;
                 Ok::<_, phabricator::ConduitError>(Names { repositories, skipped_authors, secure_project })
             };
-            match answer.await {
+            let answer = tokio::select! {
+                answer = answer => answer,
+                () = shutdown.stopping() => return Ok(None),
+            };
+            match answer {
                 Ok(names) => {
                     let unknown = names.unknown(&self.config);
                     if unknown.is_empty() {

@@ -50,6 +50,11 @@ impl<'a> Section<'a> {
                 faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
                 continue;
             };
+            if name == "<<" {
+                let message = "merge keys are not supported, write the keys out".to_owned();
+                faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
+                continue;
+            }
             let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             entries.push(Entry { key: name.to_owned(), path, line, value });
         }
@@ -132,6 +137,9 @@ impl<'a> Section<'a> {
             self.error(&entry.path, entry.line, format!("expected a list of maps, found {}", kind(entry.value)));
             return Vec::new();
         };
+        if items.is_empty() {
+            self.error(&entry.path, entry.line, "expected at least one, found an empty list".to_owned());
+        }
         let items = items.iter().enumerate();
         items
             .filter_map(|(at, item)| {

@@ -62,7 +62,7 @@ pub async fn demo(options: Demo) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     signals::watch(shutdown.clone(), Duration::from_secs(5), clock.clone()).context("cannot watch for signals")?;
     let subsystems: Vec<Box<dyn Subsystem>> = vec![Box::new(web), Box::new(worker)];
-    let running = tokio::spawn(run_subsystems(subsystems, shutdown.clone()));
+    let mut running = tokio::spawn(run_subsystems(subsystems, shutdown.clone()));
     story.line("ready", &format!("web on http://{address}, phabricator on {}", phabricator.url()));
 
     let build = publish_stack(&phabricator, &repository, &repositories, story).await?;
@@ -71,7 +71,10 @@ pub async fn demo(options: Demo) -> anyhow::Result<()> {
     ask(&phabricator, address, &build).await?;
     let target = tokio::select! {
         target = answer(&phabricator, &build.target, &clock) => target?,
-        () = shutdown.stopping() => bail!("stopped before the build was answered"),
+        ended = &mut running => {
+            ended.context("the program panicked")?.map_err(anyhow::Error::from_boxed)?;
+            bail!("stopped before the build was answered")
+        }
     };
     let seconds = clock.now().duration_since(begun).as_secs_f64();
     let outcome = outcome(&target, &repositories, seconds).await?;
