@@ -27,7 +27,7 @@ use crate::{
     Backoff, Bus, BusError, Clock, Context, Disposition, Handler, Leased, Message, Queue, QueueSpec, Reserve,
     Settlement, Shutdown, Subsystem, SubsystemError,
     erased::{self, AnyHandler, Failure},
-    handler::chain,
+    handler::error_chain,
 };
 
 /// How long a cancelled handler has to end its child processes before its future is dropped.
@@ -102,7 +102,11 @@ impl Consumer {
                 Err(error) => {
                     failures += 1;
                     if failures == 1 {
-                        warn!(queue = self.queue.name, error = chain(&error), "cannot reserve messages, trying on");
+                        warn!(
+                            queue = self.queue.name,
+                            error = error_chain(&error),
+                            "cannot reserve messages, trying on"
+                        );
                     }
                     tokio::select! {
                         () = self.worker.clock.sleep(OUTAGE.after(failures, self.worker.clock.as_ref())) => {}
@@ -259,7 +263,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(BusError::LeaseLost { .. }) => return,
                 Err(error) => {
-                    warn!(queue = self.queue.name, error = chain(&error), "cannot renew a lease, trying on");
+                    warn!(queue = self.queue.name, error = error_chain(&error), "cannot renew a lease, trying on");
                 }
             }
         }
@@ -356,7 +360,7 @@ impl Worker {
                 return;
             }
             if failures == 1 {
-                warn!(queue = self.queue.name, error = chain(&error), "cannot settle a message, trying on");
+                warn!(queue = self.queue.name, error = error_chain(&error), "cannot settle a message, trying on");
             }
             self.clock.sleep(OUTAGE.after(failures, self.clock.as_ref())).await;
         }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     Context, Disposition, Handler, Message,
-    handler::{Classify, chain},
+    handler::{Classify, error_chain},
     transport::Envelope,
 };
 
@@ -18,7 +18,7 @@ pub(crate) struct Failure {
 
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { disposition: error.disposition(), reason: chain(&error) }
+        Self { disposition: error.disposition(), reason: error_chain(&error) }
     }
 }
 
@@ -39,7 +39,7 @@ struct Typed<M, H> {
 impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
     async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<(), Failure> {
         let message = M::decode(envelope.version, &envelope.body)
-            .map_err(|error| Failure { disposition: Disposition::Dead, reason: chain(&error) })?;
+            .map_err(|error| Failure { disposition: Disposition::Dead, reason: error_chain(&error) })?;
         Ok(self.handler.handle(message, cx).await?)
     }
 

@@ -27,7 +27,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use consumer::Consumer;
 pub use context::Context;
 pub use error::BusError;
-pub use handler::{Classify, Disposition, Handler};
+pub use handler::{Classify, Disposition, Handler, error_chain};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
 pub use policy::{Backoff, Policy};

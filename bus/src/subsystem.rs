@@ -37,7 +37,7 @@ pub async fn run_subsystems(subsystems: Vec<Box<dyn Subsystem>>, shutdown: Shutd
         };
         shutdown.stop();
         if outcome.is_ok() {
-            outcome = Err(format!("{name} stopped: {}", crate::handler::chain(failure.as_ref())).into());
+            outcome = Err(format!("{name} stopped: {}", crate::handler::error_chain(failure.as_ref())).into());
         }
     }
     outcome

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bus::{Backoff, BusError, Pushed};
+use bus::{Backoff, BusError, Pushed, error_chain};
 use phabricator::model::{BuildRequest, Phid, PhidError};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -70,9 +70,7 @@ pub(crate) async fn accept(
             "Build queued".into_response()
         }
         Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            let cause = error.source().map(ToString::to_string);
-            warn!(build = target, %error, cause, "a build was not stored, and refused");
+            warn!(build = target, error = error_chain(&error), "a build was not stored, and refused");
             let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
             (StatusCode::SERVICE_UNAVAILABLE, retry, "the build cannot be stored at the moment, try again\n")
                 .into_response()

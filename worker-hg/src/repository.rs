@@ -2,7 +2,7 @@
 
 use std::{fs::File, sync::Arc, time::Duration};
 
-use bus::{Backoff, Clock, Shutdown};
+use bus::{Backoff, Clock, Shutdown, error_chain};
 use phabricator::model::{BaseChoice, Build};
 use tokio::sync::{Mutex, Notify};
 use tracing::{info, warn};
@@ -99,7 +99,7 @@ impl Repository {
                     let seconds = pause.as_secs();
                     warn!(
                         repository = name,
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "cannot prepare the clone, next try in {seconds} s"
                     );
                     clock.sleep(pause).await;
@@ -124,7 +124,11 @@ impl Repository {
         let kept = if directory.exists() {
             match HgClone::open(&source, &directory).await {
                 Err(error) if error.is_damage() => {
-                    warn!(repository = name, error = chain(&error), "the kept clone is of no use, making a new one");
+                    warn!(
+                        repository = name,
+                        error = error_chain(&error),
+                        "the kept clone is of no use, making a new one"
+                    );
                     None
                 }
                 opened => Some(opened?),
@@ -136,7 +140,7 @@ impl Repository {
             Some(mut clone) => {
                 // Builds whose base is here can do without; the others will pull for themselves.
                 if let Err(error) = clone.pull().await {
-                    warn!(repository = name, error = chain(&error), "cannot pull, going on with what is here");
+                    warn!(repository = name, error = error_chain(&error), "cannot pull, going on with what is here");
                 }
                 clone
             }
@@ -192,7 +196,7 @@ impl Repository {
             self.lost.notify_one();
         } else if let Err(error) = ready.clone.tidy().await {
             // The build has its result; the next one tidies first, and fails if that cannot be done.
-            warn!(repository = self.settings.name, error = chain(&error), "cannot tidy up after a build");
+            warn!(repository = self.settings.name, error = error_chain(&error), "cannot tidy up after a build");
         }
         result
     }
@@ -228,18 +232,6 @@ impl Repository {
     }
 
     fn damaged(&self, error: &HgError) -> HgError {
-        HgError::Damaged { repository: self.settings.name.clone(), reason: chain(error) }
+        HgError::Damaged { repository: self.settings.name.clone(), reason: error_chain(error) }
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &HgError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -19,7 +19,7 @@ pub use self::connection::RedisOptions;
 use self::{connection::Connections, scripts::Scripts};
 use crate::{
     Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, QueueSpec, Reserve, Settlement,
-    handler::chain,
+    handler::error_chain,
 };
 
 /// The longest wait between two looks for leases that ran out.
@@ -196,7 +196,7 @@ impl Bus for RedisBus {
                     // The others were taken in the same step and are good; this one comes back with its lease.
                     Err(error) => tracing::warn!(
                         queue = queue.name,
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "cannot bury what is no message, trying again later"
                     ),
                 }
