@@ -23,6 +23,7 @@ pub enum Command {
     /// Checks a configuration file and reports every fault at once
     CheckConfig {
         /// The YAML file
+        #[arg(env = "EVENTS_CONFIG")]
         file: PathBuf,
     },
     /// Shows a build from request to push, with a Phabricator and repositories of its own

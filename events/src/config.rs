@@ -153,6 +153,12 @@ impl Config {
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
         let faults = RefCell::new(Faults::default());
         let config = match MarkedYaml::load_from_str(text) {
+            Ok(documents) if documents.len() > 1 => {
+                let line = documents[1].span.start.line();
+                let message = "there is a second document, expected one".to_owned();
+                faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
+                None
+            }
             Ok(documents) => documents.first().map_or_else(
                 || {
                     let message = "the document is empty, expected the sections common and events".to_owned();
@@ -210,7 +216,13 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let clones_dir = keys.optional("clones_dir");
     let known_hosts = keys.optional("known_hosts");
     let treeherder_url: Option<Url> = keys.optional("treeherder_url");
-    let redis_namespace = keys.optional("redis_namespace");
+    let redis_namespace: Option<String> = keys.optional("redis_namespace");
+    if redis_namespace.as_ref().is_some_and(|namespace| namespace.contains(['{', '}'])) {
+        keys.reject("redis_namespace", "expected a text without braces: it becomes a hash tag");
+    }
+    if webhook_secret.is_none() {
+        keys.advise("webhook_secret", "is not set: whoever reaches the port can start builds");
+    }
     keys.ignored(NOT_YET, "is known, but nothing reads it yet");
     keys.warn_of_unknown();
     let usual = Config::new(phabricator?, Some(repositories).filter(|read| read.len() == count)?);
@@ -319,6 +331,7 @@ events:
             warnings,
             [
                 "line 2: common.APP_CHANNEL: is known, but nothing reads it yet",
+                "line 8: events.webhook_secret: is not set: whoever reaches the port can start builds",
                 "line 17: events.repositories[0].checkout: means nothing any more: clones have no working copy",
                 "line 18: events.repositories[0].batch_size: means nothing any more: clones have no working copy",
             ]
@@ -362,6 +375,7 @@ error: line 11: events.repositories[1].url: expected a text that does not begin 
 error: line 14: events.repositories[2]: expected a map, found a number
 error: line 15: events.user_blacklist: expected a list of texts, found another text
 error: line 16: events.build_expiry: expected a duration such as 24h or 90m, found a number
+warning: line 1: events.webhook_secret: is not set: whoever reaches the port can start builds
 warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
 warning: line 17: events.skipable_files: unknown key, did you mean skippable_files?";
         assert_eq!(faults.to_string(), expected);
@@ -372,7 +386,8 @@ warning: line 17: events.skipable_files: unknown key, did you mean skippable_fil
         for (text, expected) in [
             ("", "line 1: document: the document is empty, expected the sections common and events"),
             ("a: [b\nc: d", "not YAML"),
-            ("- a", "expected a map, found a list"),
+            ("- a", "line 1: document: expected a map, found a list"),
+            ("a: 1\n---\nb: 2", "document: there is a second document"),
             ("events: {<<: {}}", "merge keys are not supported"),
             ("events: {repositories: []}", "line 1: events.repositories: expected at least one, found an empty list"),
             ("other: 1", "events: is missing, expected a map with our settings"),

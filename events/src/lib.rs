@@ -11,6 +11,9 @@ pub mod run;
 mod signals;
 pub mod topology;
 
+use std::io::Write;
+
+use anyhow::Context;
 use observe::log::Format;
 
 /// The layer that writes log lines as `LOG_FORMAT` and `RUST_LOG` say; the filter is `default` without the latter.
@@ -21,4 +24,12 @@ where
     let format = Format::parse(std::env::var("LOG_FORMAT").ok().as_deref())?;
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| default.to_owned());
     Ok(observe::log::layer(format, &filter)?)
+}
+
+/// Prints a line of what was asked for. A reader that has seen enough (`| head`) is no failure.
+pub fn print(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write the output"),
+        _ => Ok(()),
+    }
 }

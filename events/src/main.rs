@@ -41,12 +41,11 @@ fn complain(error: &anyhow::Error) {
     eprintln!("events: {error:#}");
 }
 
-#[expect(clippy::print_stdout, reason = "what was asked for")]
 fn check_config(file: &std::path::Path) -> anyhow::Result<()> {
     let (config, faults) = Config::load(file)?;
     for warning in &faults.warnings {
-        println!("warning: {warning}");
+        events::print(&format!("warning: {warning}"))?;
     }
-    println!("{} is right: {} repositories", file.display(), config.repositories.len());
-    Ok(())
+    let names: Vec<&str> = config.repositories.iter().map(|repository| repository.name.as_str()).collect();
+    events::print(&format!("{} is right: it has the repositories {}", file.display(), names.join(", ")))
 }

@@ -39,6 +39,7 @@ impl<'a> Section<'a> {
     pub(super) fn new(path: &str, line: usize, node: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option<Self> {
         let YamlData::Mapping(map) = &node.data else {
             let message = format!("expected a map, found {}", kind(node));
+            let path = if path.is_empty() { "document" } else { path };
             faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
             return None;
         };
@@ -156,6 +157,12 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Warns of a key that should be there.
+    pub(super) fn advise(&self, key: &str, message: &str) {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        self.warn(&path, self.line, message.to_owned());
+    }
+
     /// Says of each of `keys` that is there that it means nothing any more, or not yet.
     pub(super) fn ignored(&self, keys: &[&'static str], why: &str) {
         for key in keys {
@@ -219,7 +226,12 @@ impl FromYaml for PathBuf {
 impl FromYaml for bool {
     const EXPECTED: &'static str = "true or false";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        node.data.as_bool()
+        // YAML 1.1, which files of the original are in, has these words too.
+        match node.data.as_str() {
+            Some("yes" | "Yes" | "YES" | "on" | "On" | "ON") => Some(true),
+            Some("no" | "No" | "NO" | "off" | "Off" | "OFF") => Some(false),
+            _ => node.data.as_bool(),
+        }
     }
 }
 

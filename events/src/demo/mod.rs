@@ -20,7 +20,7 @@ use self::{repositories::Repositories, story::Story};
 use crate::{
     cli::Demo,
     config::{Config, PhabricatorConfig, RepositoryConfig},
-    log_layer, signals,
+    log_layer, print, signals,
     topology::{self, Worker},
 };
 
@@ -66,23 +66,29 @@ pub async fn demo(options: Demo) -> anyhow::Result<()> {
     story.line("ready", &format!("web on http://{address}, phabricator on {}", phabricator.url()));
 
     let build = publish_stack(&phabricator, &repository, &repositories, story).await?;
-    let begun = clock.now();
-    story.line("request", &format!("harbormaster asks for diff {} of D{}", build.diff_id, build.revision_id));
-    ask(&phabricator, address, &build).await?;
-    let target = tokio::select! {
-        target = answer(&phabricator, &build.target, &clock) => target?,
-        ended = &mut running => {
-            ended.context("the program panicked")?.map_err(anyhow::Error::from_boxed)?;
-            bail!("stopped before the build was answered")
-        }
+    let built = async {
+        let begun = clock.now();
+        story.line("request", &format!("harbormaster asks for diff {} of D{}", build.diff_id, build.revision_id));
+        ask(&phabricator, address, &build).await?;
+        let target = tokio::select! {
+            target = answer(&phabricator, &build.target, &clock) => target?,
+            ended = &mut running => {
+                ended.context("the program panicked")?.map_err(anyhow::Error::from_boxed)?;
+                bail!("the program ended before the build was answered")
+            }
+        };
+        let seconds = clock.now().duration_since(begun).as_secs_f64();
+        outcome(&target, &repositories, seconds).await
     };
-    let seconds = clock.now().duration_since(begun).as_secs_f64();
-    let outcome = outcome(&target, &repositories, seconds).await?;
+    let outcome = match built.await {
+        Err(_) if shutdown.is_stopping() => bail!("interrupted before the build was answered"),
+        outcome => outcome?,
+    };
     tell(options.json, &outcome, &repositories, story).await?;
 
     if options.keep {
         let again = phabricator.start_build(build.diff_id);
-        story.line("keep", &format!("for one more build (ctrl-c ends): {}", curl(address, &again)));
+        story.line("keep", &format!("for one more build, once (ctrl-c ends): {}", curl(address, &again)));
         shutdown.stopping().await;
     }
     shutdown.stop();
@@ -172,14 +178,13 @@ async fn outcome(target: &Target, repositories: &Repositories, seconds: f64) -> 
     })
 }
 
-#[expect(clippy::print_stdout, reason = "what was asked for")]
 async fn tell(json: bool, outcome: &Outcome, repositories: &Repositories, story: &Story) -> anyhow::Result<()> {
     let Outcome { treeherder_url, patches, seconds, .. } = outcome;
     story.line("done", &format!("{patches} patches and the try configuration in {seconds:.2} s"));
     if json {
-        println!("{}", serde_json::to_string(outcome)?);
+        print(&serde_json::to_string(outcome)?)?;
     } else {
-        println!("\nTry:\n{}\n\n{treeherder_url}", repositories.try_log().await?.trim_end());
+        print(&format!("\nTry:\n{}\n\n{treeherder_url}", repositories.try_log().await?.trim_end()))?;
     }
     Ok(())
 }

@@ -34,7 +34,8 @@ fn the_example_configuration_is_right() {
     let output = events(&["check-config", EXAMPLE], &[]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(
-        said(&output).contains("is right: 1 repositories") && !said(&output).contains("warning"),
+        said(&output).contains("is right: it has the repositories mozilla-central")
+            && !said(&output).contains("warning"),
         "{}",
         said(&output)
     );
