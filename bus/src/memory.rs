@@ -22,7 +22,7 @@ pub struct MemoryBus {
     clock: Arc<dyn Clock>,
     queues: Mutex<HashMap<&'static str, QueueState>>,
     /// A hint that something may have become ready; whoever waits looks again.
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 /// Everything is ordered by a serial number that a message gets when it becomes ready and keeps while it is held, so
@@ -62,7 +62,7 @@ struct Held {
 impl MemoryBus {
     /// An empty bus.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, queues: Mutex::default(), changed: Notify::new() }
+        Self { clock, queues: Mutex::default(), changed: Arc::default() }
     }
 
     fn take(&self, queue: &QueueSpec, request: &Reserve) -> Vec<Leased> {
@@ -222,7 +222,10 @@ impl Bus for MemoryBus {
             }
             store_all(&mut queues, messages, now)
         };
-        self.changed.notify_waiters();
+        // In a task of its own: whoever pushed goes on first, so that what it has to say of the push (the web's
+        // "accepted") does not come after what a consumer says of the message.
+        let changed = Arc::clone(&self.changed);
+        tokio::spawn(async move { changed.notify_waiters() });
         Ok(pushed)
     }
 

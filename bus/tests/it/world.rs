@@ -23,7 +23,7 @@ pub fn note(text: &str) -> Note {
 }
 
 /// Long enough for a loaded machine, short enough to wait for.
-pub const LEASE: Duration = Duration::from_millis(600);
+pub const LEASE: Duration = Duration::from_millis(1000);
 
 pub const POLICY: Policy = Policy { lease: LEASE, attempts: 3, ..Policy::DEFAULT };
 pub const NOTES: Queue<Note> = Queue::new("notes", POLICY);
