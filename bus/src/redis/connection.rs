@@ -26,7 +26,8 @@ pub struct RedisOptions {
 }
 
 const CONNECT: Duration = Duration::from_secs(2);
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long a server may take to answer a command.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 pub(super) struct Connections {
     commands: Pool,

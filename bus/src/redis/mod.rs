@@ -127,8 +127,8 @@ impl RedisBus {
     /// Returns when `queue` may have something to take, or after `wait` at most. Takes nothing.
     async fn wait(&self, queue: &QueueSpec, wait: Duration, seen: (String, String)) -> Result<(), BusError> {
         let mut connection = self.connections.blocking().await?;
-        let _: redis::Value = redis::cmd("XREAD")
-            .arg("COUNT")
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT")
             .arg(1)
             .arg("BLOCK")
             .arg(scripts::millis(wait).max(1))
@@ -136,11 +136,13 @@ impl RedisBus {
             .arg(self.key(queue, "ready"))
             .arg(self.key(queue, "hint"))
             .arg(seen.0)
-            .arg(seen.1)
-            .query_async(connection.get())
-            .await
-            .map_err(BusError::redis("waiting for messages"))?;
-        connection.give_back();
+            .arg(seen.1);
+        // A server that vanished without a word would be waited for without end. The next script finds out.
+        let answer = read.query_async::<redis::Value>(connection.get());
+        if let Ok(answer) = tokio::time::timeout(wait + connection::ANSWER, answer).await {
+            answer.map_err(BusError::redis("waiting for messages"))?;
+            connection.give_back();
+        }
         Ok(())
     }
 }

@@ -121,6 +121,23 @@ async fn a_reservation_that_is_dropped_while_it_waits_takes_nothing_and_connecti
 }
 
 #[tokio::test]
+async fn a_server_that_falls_silent_is_not_waited_for_without_end() {
+    let world = Server::start().await;
+    let info: String = world.command(&["INFO", "server"]).await;
+    let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().trim().to_owned();
+    let bus = world.bus.clone();
+    let spec = NOTES.spec();
+    let request = Reserve { wait: Duration::from_secs(3600), ..Reserve::now(1) };
+    let waiting = tokio::spawn(async move { bus.reserve(&spec, request).await });
+    while !world.command::<String>(&["CLIENT", "LIST"]).await.contains("cmd=xread") {}
+    assert!(std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    assert!(std::process::Command::new("kill").args(["-CONT", &pid]).status().unwrap().success());
+    let ended = ended.expect("the reservation ends").unwrap();
+    assert!(ended.is_err(), "{ended:?}");
+}
+
+#[tokio::test]
 async fn an_evicting_server_is_refused() {
     let world = Server::start().await;
     assert_eq!(world.bus.check().await.unwrap(), Vec::<String>::new());
