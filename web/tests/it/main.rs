@@ -260,8 +260,10 @@ async fn stopping_lets_a_request_finish_and_refuses_new_connections() {
 }
 
 /// A bus that is away.
+#[derive(Default)]
 struct Away {
     full: bool,
+    quarantine: bus::Quarantine,
 }
 
 #[async_trait::async_trait]
@@ -275,8 +277,11 @@ impl Bus for Away {
     async fn extend(&self, _: &Lease) -> Result<(), BusError> {
         Err(self.error())
     }
-    async fn settle(&self, _: &Lease, _: &Settlement) -> Result<(), BusError> {
+    async fn settle_all(&self, _: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
         Err(self.error())
+    }
+    fn quarantine(&self) -> &bus::Quarantine {
+        &self.quarantine
     }
     async fn depth(&self, _: &QueueSpec) -> Result<Depth, BusError> {
         Err(self.error())
@@ -310,7 +315,7 @@ impl Away {
 #[tokio::test]
 async fn what_the_bus_does_not_store_is_never_answered_with_200() {
     for full in [true, false] {
-        let world = World::start(Arc::new(Away { full }), None, Version::load(None).unwrap()).await;
+        let world = World::start(Arc::new(Away { full, ..Away::default() }), None, Version::load(None).unwrap()).await;
         let mut stream = TcpStream::connect(world.address).await.unwrap();
         let request = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
