@@ -150,18 +150,19 @@ impl Account {
             let grave = buried.get(&parcel.number).copied();
             // An unexpected burial has been told of.
             let end = grave.or(parcel.trouble.map(|trouble| trouble.step()));
-            for (step, seen) in Step::ALL.into_iter().zip(steps) {
-                if end.is_none_or(|end| step < end) && seen.effects == 0 {
-                    let when = if seen.begun > 0 { "began and" } else { "was not begun and" };
-                    offend(Kind::Lost, format!("{when} took no effect in {step}"));
-                    break;
-                }
-                if parcel.trouble.is_some_and(|trouble| step >= trouble.step()) && seen.effects > 0 {
-                    offend(Kind::DeadLetter, format!("is poison and took effect in {step}"));
-                }
+            let due = Step::ALL.into_iter().zip(steps).filter(|(step, _)| end.is_none_or(|end| *step < end));
+            let missing = due.into_iter().find(|(_, seen)| seen.effects == 0);
+            if let Some((step, seen)) = missing {
+                let when = if seen.begun > 0 { "began and" } else { "was not begun and" };
+                offend(Kind::Lost, format!("{when} took no effect in {step}"));
             }
-            if let Some(trouble) = parcel.trouble.filter(|_| grave.is_none()) {
-                offend(Kind::Lost, format!("is no dead letter, though {trouble:?}"));
+            if let Some(trouble) = parcel.trouble {
+                if missing.is_none() && grave.is_none() {
+                    offend(Kind::Lost, format!("is no dead letter, though {trouble:?}"));
+                }
+                if steps[trouble.step() as usize..].iter().any(|seen| seen.effects > 0) {
+                    offend(Kind::DeadLetter, format!("took effect, though {trouble:?}"));
+                }
             }
         }
         (offences, dead)

@@ -50,14 +50,13 @@ pub async fn run(options: Campaign) -> anyhow::Result<Report> {
     let world = World::start(directory.path(), &program, options.kill_redis).await?;
     let mut driver = Driver::new(plan, world);
     let outcome = tokio::select! {
-        outcome = driver.campaign(seed, options.kill_redis) => outcome,
-        _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
-        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
+        outcome = driver.campaign(seed, options.kill_redis) => Some(outcome),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
     };
     driver.end().await;
-    // What was interrupted on purpose needs no inquest.
-    let failed = outcome.as_ref().map_or_else(|error| error.to_string() != "interrupted", |report| !report.passed());
-    if failed {
+    let Some(outcome) = outcome else { bail!("interrupted, nothing was checked") };
+    if !outcome.as_ref().is_ok_and(Report::passed) {
         directory.disable_cleanup(true);
         tell(&format!("logs and data are kept in {}", directory.path().display()));
     }
@@ -72,7 +71,7 @@ struct Driver {
     /// How many faults have happened.
     faults: usize,
     last_fault: Timestamp,
-    /// When the log last had something new.
+    /// When a worker last did something.
     last_news: Timestamp,
     begun: Timestamp,
 }
@@ -156,14 +155,11 @@ impl Driver {
                 shown = now;
                 self.show(now);
             }
-            let all_done = producing.is_finished() && self.faults == self.plan.faults.len() && self.world.is_whole();
-            if all_done && self.is_empty().await {
+            let all_done = producing.is_finished() && self.faults == self.plan.faults.len();
+            if all_done && self.world.is_whole() && self.is_empty().await {
                 return Ok(None);
             }
-            if all_done && drained_by.is_none() {
-                drained_by = Some(now.checked_add(DRAIN)?);
-            }
-            if drained_by.is_some_and(|at| now >= at) {
+            if all_done && now >= *drained_by.get_or_insert(now.checked_add(DRAIN)?) {
                 return Ok(Some(format!("the queues are not empty {} s after the last fault", DRAIN.as_secs())));
             }
             if now >= self.last_news.checked_add(STANDSTILL)? {
@@ -189,13 +185,12 @@ impl Driver {
         for (at, entry) in &news {
             if entry.event == Event::Ready {
                 self.world.workers.ready(entry.worker);
+            } else {
+                self.last_news = *at;
             }
             self.account.book(*at, entry, &self.world.workers.deaths);
         }
-        if !news.is_empty() {
-            self.last_news = SystemClock.now();
-            self.progress.finished.store(self.account.finished, Ordering::Relaxed);
-        }
+        self.progress.finished.store(self.account.finished, Ordering::Relaxed);
         Ok(news.len() == CHUNK)
     }
 

@@ -64,11 +64,11 @@ pub struct Report {
     pub messages: usize,
     /// Workers killed, terminated or stopped.
     pub kills: u32,
-    /// Parcels that neither came through nor are dead letters.
+    /// Parcels that did not come through, and poison that is no dead letter.
     pub lost: usize,
-    /// Effects beyond the first of a parcel in a step.
+    /// Steps of a parcel whose effect was made more than once.
     pub duplicate_effects: usize,
-    /// Parcels that the bus stored twice for a step.
+    /// Steps of a parcel for which the bus stored it more than once.
     pub duplicate_messages: usize,
     /// Dead letters.
     pub dead: usize,
