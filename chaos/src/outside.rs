@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub const CHUNK: usize = 5000;
 
 /// An effect has a key. The first one is made and logged, another one is refused and logged as a repeat.
-/// KEYS[1] the effect   KEYS[2] the log   ARGV[1], ARGV[2] the log's lines for either case
+/// `KEYS[1]` the effect   `KEYS[2]` the log   `ARGV[1]`, `ARGV[2]` the lines for either case
 static PERFORM: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local made = redis.call('SET', KEYS[1], 1, 'NX')
