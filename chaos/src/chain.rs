@@ -110,7 +110,8 @@ impl Trouble {
     /// Whether `reason` is what its dead letter should say.
     pub fn explains(self, reason: &str) -> bool {
         match self {
-            Self::Panic(_) => reason.starts_with("panicked: poison"),
+            // The worker of its last attempt may have been killed.
+            Self::Panic(_) => reason.starts_with("panicked: poison") || reason.contains("attempts are used up"),
             Self::Abort(_) => reason.contains("worker died"),
             Self::Undecodable => reason.starts_with("undecodable message body"),
             Self::Version => reason.starts_with("unknown message version"),
@@ -149,5 +150,5 @@ impl Message for LastWord {
 
 /// Options for a bus of the campaign at `url`.
 pub fn options(url: &str) -> RedisOptions {
-    RedisOptions { url: url.into(), namespace: "chaos".to_owned(), connections: 8, waiters: 4 }
+    RedisOptions { url: url.into(), namespace: "chaos".to_owned(), ca: None, waiters: 4 }
 }

@@ -12,10 +12,6 @@ pub const LINKS: usize = WORKERS + 1;
 /// The time between two kills. A worker lives for about four of them.
 const GAP: Duration = Duration::from_millis(1500);
 
-/// How long a handler works before it aborts (ms): longer than most others, so that few of those that run beside it are
-/// taken along.
-const ABORT_AFTER: u16 = 200;
-
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -79,9 +75,6 @@ fn poison(rng: &mut fastrand::Rng, parcels: &mut [Parcel]) {
             let found = (0..within).map(|by| (start + by) % within).find(|at| parcels[*at].trouble.is_none());
             if let Some(at) = found {
                 parcels[at].trouble = Some(trouble);
-                if let Trouble::Abort(step) = trouble {
-                    parcels[at].work[step as usize] = ABORT_AFTER;
-                }
             }
         }
     }

@@ -1,11 +1,6 @@
 //! How fast the bus is on this machine, beside a bare Redis client that does the same in the same run: `./dev bench bus`.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::expect_used,
-    reason = "a program that prints figures, or stops"
-)]
+#![expect(clippy::print_stdout, clippy::expect_used, reason = "a program that prints figures, or stops")]
 
 mod bare;
 mod ours;
