@@ -25,6 +25,7 @@ pub struct Envelope {
     /// The version of the body.
     pub version: u16,
     /// When it was first sent.
+    #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
     pub created_at: Timestamp,
     /// The lane, for a queue that has lanes.
     pub lane: Option<String>,

@@ -21,11 +21,15 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, aio::MultiplexedConnection};
 use tokio::sync::Notify;
 
 pub use self::connection::RedisOptions;
-use self::{connection::Connections, entries::Taken, scripts::Scripts};
+use self::{
+    connection::Connections,
+    entries::Taken,
+    scripts::{Entry, Scripts},
+};
 use crate::{
     Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve,
     SUSPECT, Settlement, clock::lock, handler::error_chain,
@@ -61,6 +65,10 @@ struct Look {
     hint: Option<String>,
 }
 
+fn is_no_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
 fn due(pause: i64) -> Duration {
     u64::try_from(pause).map_or(LOOK, Duration::from_millis).min(LOOK)
 }
@@ -93,11 +101,23 @@ impl RedisBus {
         &self,
         doing: &'static str,
         script: &Script,
-        args: impl FnOnce(&mut redis::ScriptInvocation<'_>),
+        args: impl FnOnce(&mut Cmd),
     ) -> Result<T, BusError> {
-        let mut invocation = script.key(&self.prefix);
-        args(&mut invocation);
-        self.connections.run(doing, async |connection| invocation.invoke_async(connection).await).await
+        let mut call = scripts::call(script, &self.prefix);
+        args(&mut call);
+        self.eval(doing, script, &call).await
+    }
+
+    /// Runs a call of a script; a server that does not know it (it is new, or forgot) is taught first.
+    async fn eval<T: FromRedisValue>(&self, doing: &'static str, script: &Script, call: &Cmd) -> Result<T, BusError> {
+        let ask = async |connection: &mut MultiplexedConnection| match call.query_async(connection).await {
+            Err(error) if is_no_script(&error) => {
+                script.load_async(connection).await?;
+                call.query_async(connection).await
+            }
+            answer => answer,
+        };
+        self.connections.run(doing, ask).await
     }
 
     fn key(&self, queue: &QueueSpec, part: &str) -> String {
@@ -139,24 +159,22 @@ impl RedisBus {
     /// Keeps what is no envelope as a dead letter under a name of its own.
     async fn bury(&self, lease: &Lease, reason: &str, attempts: u32) -> Result<(), BusError> {
         let lane = lease.lane.as_deref().unwrap_or_default();
-        let entry = scripts::entry(lease.entry);
+        let entry = || Entry(lease.entry);
         let letter = scripts::letter(lease.queue, reason, attempts)?;
-        let _: Vec<bool> = self
-            .run("settling a message", &self.scripts.settle, |invocation| {
-                invocation.arg(&self.consumer).arg(lease.queue).arg(lane).arg(&entry).arg(&entry).arg(1);
-                let id = format!("entry-{lane}{entry}");
-                invocation.arg(&entry).arg(lease.delivery).arg("dead").arg(id).arg(letter).arg(0);
-            })
-            .await?;
-        Ok(())
+        let id = format!("entry-{lane}{}-{}", lease.entry.0, lease.entry.1);
+        self.run("settling a message", &self.scripts.settle, |call| {
+            call.arg(&self.consumer).arg(lease.queue).arg(lane).arg(entry()).arg(entry()).arg(1);
+            call.arg("dead").arg(lease.delivery).arg(1).arg(entry()).arg(id).arg(letter).arg(0);
+        })
+        .await
     }
 
     /// Takes what can be taken now from a queue without lanes.
     async fn look(&self, queue: &QueueSpec, max: usize) -> Result<Look, BusError> {
         let doing = "reserving messages";
         let script = &self.scripts.look;
-        let mut look = redis::cmd("EVALSHA");
-        look.arg(script.get_hash()).arg(1).arg(&self.prefix).arg(queue.name).arg(&self.consumer).arg(max);
+        let mut look = scripts::call(script, &self.prefix);
+        look.arg(queue.name).arg(&self.consumer).arg(max);
         look.arg(scripts::millis(queue.policy.lease)).arg(SUSPECT);
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors().add_command(look);
@@ -167,7 +185,7 @@ impl RedisBus {
         let looked = answers.next().unwrap_or(Ok(redis::Value::Nil));
         let fresh = answers.next().unwrap_or(Ok(redis::Value::Nil)).and_then(entries::read);
         let looked = match looked {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            Err(error) if is_no_script(&error) => {
                 let loading = self.connections.run(doing, async |connection| script.load_async(connection).await);
                 let _: String = loading.await?;
                 if !fresh.as_ref().is_ok_and(|fresh| !fresh.is_empty()) {
@@ -233,9 +251,8 @@ impl RedisBus {
     /// Takes what can be taken now from a queue with lanes.
     async fn look_in_lanes(&self, queue: &QueueSpec, request: &Reserve) -> Result<Look, BusError> {
         let (taken, pause, hint): (Vec<Taken>, i64, String) = self
-            .run("reserving messages", &self.scripts.reserve, |invocation| {
-                invocation
-                    .arg(queue.name)
+            .run("reserving messages", &self.scripts.reserve, |call| {
+                call.arg(queue.name)
                     .arg(&self.consumer)
                     .arg(request.max)
                     .arg(scripts::millis(queue.policy.lease))
@@ -288,8 +305,7 @@ impl Bus for RedisBus {
             let _: redis::Value = self.connections.command(doing, &add).await?;
             return Ok(Pushed { stored: 1, repeated: 0 });
         }
-        let answer: redis::Value =
-            self.run(doing, &self.scripts.push, |invocation| scripts::append(invocation, &encoded)).await?;
+        let answer: redis::Value = self.run(doing, &self.scripts.push, |call| scripts::append(call, &encoded)).await?;
         let unreadable = |error: redis::ParsingError| BusError::redis("reading the answer to a push")(error.into());
         if let redis::Value::Array(_) = answer {
             let (stored, repeated) = redis::from_redis_value(answer).map_err(unreadable)?;
@@ -345,41 +361,32 @@ impl Bus for RedisBus {
     async fn extend(&self, lease: &Lease) -> Result<(), BusError> {
         let renewed = !lease.is_spent()
             && self
-                .run("renewing a lease", &self.scripts.extend, |invocation| {
-                    scripts::lease(invocation, lease, &self.consumer);
+                .run("renewing a lease", &self.scripts.extend, |call| {
+                    scripts::lease(call, lease, &self.consumer);
                 })
                 .await?;
         if renewed { Ok(()) } else { Err(BusError::LeaseLost { queue: lease.queue }) }
     }
 
     async fn settle_all(&self, ended: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
-        let mut written = vec![false; ended.len()];
-        let unspent: Vec<usize> = (0..ended.len()).filter(|index| !ended[*index].0.is_spent()).collect();
+        let mut written: Vec<bool> = ended.iter().map(|(lease, _)| !lease.is_spent()).collect();
+        let unspent: Vec<usize> = (0..ended.len()).filter(|place| written[*place]).collect();
         for batch in unspent.chunks(BATCH) {
-            let mut invocation = self.scripts.settle.key(&self.prefix);
-            invocation.arg(&self.consumer);
-            let lane = |index: &usize| (ended[*index].0.queue, ended[*index].0.lane.as_deref());
-            for group in batch.chunk_by(|one, next| lane(one) == lane(next)) {
-                let entries = group.iter().map(|index| ended[*index].0.entry);
-                let (lowest, highest) = (entries.clone().min(), entries.max());
-                let (queue, lane) = lane(&group[0]);
-                invocation.arg(queue).arg(lane.unwrap_or_default());
-                invocation.arg(scripts::entry(lowest.unwrap_or_default()));
-                invocation.arg(scripts::entry(highest.unwrap_or_default())).arg(group.len());
-                for index in group {
-                    let (lease, how) = ended[*index];
-                    scripts::settlement(&mut invocation, lease, how)?;
-                }
+            let of_batch: Vec<_> = batch.iter().map(|place| ended[*place]).collect();
+            let mut call = scripts::call(&self.scripts.settle, &self.prefix);
+            call.arg(&self.consumer);
+            for group in of_batch.chunk_by(|(one, _), (next, _)| one.queue == next.queue && one.lane == next.lane) {
+                let entries = || group.iter().map(|(lease, _)| lease.entry);
+                call.arg(group[0].0.queue).arg(group[0].0.lane.as_deref().unwrap_or_default());
+                call.arg(Entry(entries().min().unwrap_or_default()));
+                call.arg(Entry(entries().max().unwrap_or_default()));
+                scripts::settlements(&mut call, group)?;
             }
-            let doing = "settling messages";
-            let answers: Vec<bool> =
-                self.connections.run(doing, async |connection| invocation.invoke_async(connection).await).await?;
-            for (index, answer) in batch.iter().zip(answers) {
-                written[*index] = answer;
-                if answer {
-                    ended[*index].0.spend();
-                }
+            let lost: Vec<usize> = self.eval("settling messages", &self.scripts.settle, &call).await?;
+            for place in lost.into_iter().filter_map(|place| batch.get(place)) {
+                written[*place] = false;
             }
+            batch.iter().filter(|place| written[**place]).for_each(|place| ended[*place].0.spend());
         }
         self.hasten(ended.iter().filter_map(|(_, how)| match how {
             Settlement::Retry { after } | Settlement::Defer { after } => Some(*after),
@@ -397,8 +404,8 @@ impl Bus for RedisBus {
 
     async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError> {
         let (ready, in_flight, delayed, dead) = self
-            .run("asking for a queue's depth", &self.scripts.depth, |invocation| {
-                invocation.arg(queue.name);
+            .run("asking for a queue's depth", &self.scripts.depth, |call| {
+                call.arg(queue.name);
             })
             .await?;
         Ok(Depth { ready, in_flight, delayed, dead })
@@ -406,8 +413,8 @@ impl Bus for RedisBus {
 
     async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Envelope>, BusError> {
         let found: Vec<Vec<u8>> = self
-            .run("looking into a queue", &self.scripts.peek, |invocation| {
-                invocation.arg(queue.name).arg(max);
+            .run("looking into a queue", &self.scripts.peek, |call| {
+                call.arg(queue.name).arg(max);
             })
             .await?;
         Ok(found.iter().filter_map(|bytes| rmp_serde::from_slice(bytes).ok()).collect())
@@ -437,8 +444,8 @@ impl Bus for RedisBus {
     }
 
     async fn requeue_dead(&self, queue: &QueueSpec, id: &str) -> Result<bool, BusError> {
-        self.run("requeueing a dead letter", &self.scripts.requeue, |invocation| {
-            invocation.arg(queue.name).arg(id);
+        self.run("requeueing a dead letter", &self.scripts.requeue, |call| {
+            call.arg(queue.name).arg(id);
         })
         .await
     }

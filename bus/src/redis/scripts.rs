@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Script, ScriptInvocation};
+use redis::{Cmd, RedisWrite, Script, ToRedisArgs, ToSingleRedisArg};
 
 use crate::{BusError, Lease, Outgoing, Settlement, queue::encode};
 
@@ -39,6 +39,13 @@ impl Scripts {
     }
 }
 
+/// Starts a call of a script: its arguments are to follow.
+pub(super) fn call(script: &Script, prefix: &str) -> Cmd {
+    let mut call = redis::cmd("EVALSHA");
+    call.arg(script.get_hash()).arg(1).arg(prefix);
+    call
+}
+
 /// Whole milliseconds; a part of one is rounded up, so that a short wait is not none.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
@@ -56,12 +63,11 @@ pub(super) fn messages(messages: &[Outgoing]) -> Result<Vec<Encoded<'_>>, BusErr
 }
 
 /// Appends what `store()` in `common.lua` reads.
-pub(super) fn append(invocation: &mut ScriptInvocation<'_>, messages: &[Encoded<'_>]) {
-    invocation.arg(messages.len());
+pub(super) fn append(call: &mut Cmd, messages: &[Encoded<'_>]) {
+    call.arg(messages.len());
     for Encoded { outgoing, bytes } in messages {
         let policy = outgoing.queue.policy;
-        invocation
-            .arg(outgoing.queue.name)
+        call.arg(outgoing.queue.name)
             .arg(outgoing.envelope.lane.as_deref().unwrap_or_default())
             .arg(millis(outgoing.after))
             .arg(outgoing.key.as_deref().unwrap_or_default())
@@ -73,16 +79,22 @@ pub(super) fn append(invocation: &mut ScriptInvocation<'_>, messages: &[Encoded<
 }
 
 /// An entry's name in its stream.
-pub(super) fn entry((millis, number): (u64, u64)) -> String {
-    format!("{millis}-{number}")
+pub(super) struct Entry(pub(super) (u64, u64));
+
+impl ToRedisArgs for Entry {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let (millis, number) = self.0;
+        out.write_arg_fmt(format_args!("{millis}-{number}"));
+    }
 }
 
+impl ToSingleRedisArg for Entry {}
+
 /// Appends what names a lease: queue, lane, entry, consumer, delivery.
-pub(super) fn lease(invocation: &mut ScriptInvocation<'_>, lease: &Lease, consumer: &str) {
-    invocation
-        .arg(lease.queue)
+pub(super) fn lease(call: &mut Cmd, lease: &Lease, consumer: &str) {
+    call.arg(lease.queue)
         .arg(lease.lane.as_deref().unwrap_or_default())
-        .arg(entry(lease.entry))
+        .arg(Entry(lease.entry))
         .arg(consumer)
         .arg(lease.delivery);
 }
@@ -92,30 +104,42 @@ pub(super) fn letter(queue: &'static str, reason: &str, attempts: u32) -> Result
     encode(queue, &(reason, attempts))
 }
 
-/// Appends one settlement, as `settle.lua` reads it.
-pub(super) fn settlement(
-    invocation: &mut ScriptInvocation<'_>,
-    lease: &Lease,
-    how: &Settlement,
-) -> Result<(), BusError> {
-    invocation.arg(entry(lease.entry)).arg(lease.delivery);
-    match how {
-        Settlement::Done { emit } if emit.is_empty() => {
-            invocation.arg("done");
+/// Appends settlements of one stream, as `settle.lua` reads them. Those that are done and have nothing to send, which most
+/// are, share what they have in common.
+pub(super) fn settlements(call: &mut Cmd, group: &[(&Lease, &Settlement)]) -> Result<(), BusError> {
+    let plain = |(lease, how): &(&Lease, &Settlement)| match how {
+        Settlement::Done { emit } if emit.is_empty() => Some(lease.delivery),
+        _ => None,
+    };
+    let runs = group.chunk_by(|one, next| plain(one).is_some() && plain(one) == plain(next));
+    call.arg(runs.clone().count());
+    for run in runs {
+        let Some((lease, how)) = run.first() else { continue };
+        if plain(&(lease, how)).is_some() {
+            call.arg("done").arg(lease.delivery).arg(run.len());
+            for (lease, _) in run {
+                call.arg(Entry(lease.entry));
+            }
+            continue;
         }
-        Settlement::Done { emit } => append(invocation.arg("emit"), &messages(emit)?),
-        Settlement::Retry { after } => {
-            invocation.arg("retry").arg(millis(*after));
-        }
-        Settlement::Defer { after } => {
-            invocation.arg("defer").arg(millis(*after));
-        }
-        Settlement::Dead { id, reason, attempts, emit } => {
-            invocation.arg("dead").arg(id.to_string()).arg(letter(lease.queue, reason, *attempts)?);
-            append(invocation, &messages(emit)?);
-        }
-        Settlement::Release => {
-            invocation.arg("release");
+        let name = match how {
+            Settlement::Done { .. } => "emit",
+            Settlement::Retry { .. } => "retry",
+            Settlement::Defer { .. } => "defer",
+            Settlement::Dead { .. } => "dead",
+            Settlement::Release => "release",
+        };
+        call.arg(name).arg(lease.delivery).arg(1).arg(Entry(lease.entry));
+        match how {
+            Settlement::Done { emit } => append(call, &messages(emit)?),
+            Settlement::Retry { after } | Settlement::Defer { after } => {
+                call.arg(millis(*after));
+            }
+            Settlement::Dead { id, reason, attempts, emit } => {
+                call.arg(id.to_string()).arg(letter(lease.queue, reason, *attempts)?);
+                append(call, &messages(emit)?);
+            }
+            Settlement::Release => {}
         }
     }
     Ok(())

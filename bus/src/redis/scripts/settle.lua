@@ -1,25 +1,26 @@
 -- Ends reservations, each in one step with what it sends.
 -- ARGV[1] consumer, then groups, one for each stream:
---   queue, lane, lowest entry, highest entry, number of settlements, then for each
---     entry, delivery, how, and by how
+--   queue, lane, lowest entry, highest entry, number of runs, then for each run
+--     how, delivery, number of entries, the entries, and by how
 --       done, release   nothing
 --       emit            messages, see store()
 --       retry, defer    the wait (ms)
 --       dead            the letter's id, why and after how many attempts, messages
--- Returns for each settlement 1, or 0 when the lease is lost; then nothing was written for it.
+--     Only "done" has runs of more than one entry.
+-- Returns the places (from 0, over all groups) of those whose lease is lost; nothing was written for them.
 
 local consumer = ARGV[1]
 local at = 2
-local results = {}
 
 local function next_arg()
   at = at + 1
   return ARGV[at - 1]
 end
 
+-- Writes what one settlement says, if it is `held`; returns whether the entry is to go.
 local function settle(queue, lane, stream, entry, delivery, how, held)
-  if how == 'done' or how == 'emit' then
-    if how == 'emit' then at = store(at, held, false) end
+  if how == 'emit' then
+    at = store(at, held, false)
     return held
   end
   if how == 'release' then
@@ -52,6 +53,7 @@ local function settle(queue, lane, stream, entry, delivery, how, held)
   return held
 end
 
+local place, lost = 0, {}
 while at <= #ARGV do
   local queue, lane, lowest, highest = next_arg(), next_arg(), next_arg(), next_arg()
   local stream = stream_of(queue, lane)
@@ -63,14 +65,19 @@ while at <= #ARGV do
   end
   local gone, finished = {}, 0
   for _ = 1, tonumber(next_arg()) do
-    local entry, delivery, how = next_arg(), tonumber(next_arg()), next_arg()
-    local held = holds[entry] == delivery
-    if held then holds[entry] = nil end
-    if settle(queue, lane, stream, entry, delivery, how, held) then
-      gone[#gone + 1] = entry
-      if how ~= 'retry' and how ~= 'defer' then finished = finished + 1 end
+    local how, delivery = next_arg(), tonumber(next_arg())
+    for _ = 1, tonumber(next_arg()) do
+      local entry = next_arg()
+      local held = holds[entry] == delivery
+      if held then holds[entry] = nil else lost[#lost + 1] = place end
+      place = place + 1
+      local goes = held
+      if how ~= 'done' then goes = settle(queue, lane, stream, entry, delivery, how, held) end
+      if goes then
+        gone[#gone + 1] = entry
+        if how ~= 'retry' and how ~= 'defer' then finished = finished + 1 end
+      end
     end
-    results[#results + 1] = held and 1 or 0
   end
   if #gone > 0 then
     redis.call('XACK', stream, GROUP, unpack(gone))
@@ -82,4 +89,4 @@ while at <= #ARGV do
     redis.call('PEXPIRE', counter, 180000)
   end
 end
-return results
+return lost
