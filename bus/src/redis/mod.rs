@@ -7,18 +7,18 @@
 
 mod check;
 mod connection;
+mod operate;
 mod scripts;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use redis::FromRedisValue;
 
 pub use self::connection::RedisOptions;
 use self::{connection::Connections, scripts::Scripts};
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, QueueSpec, Reserve, Settlement,
+    Bus, BusError, Clock, Envelope, Lease, Leased, Outgoing, Pushed, QueueSpec, Reserve, Settlement,
     handler::error_chain,
 };
 
@@ -236,53 +236,6 @@ impl Bus for RedisBus {
                 self.settle_as(lease, "dead", Duration::ZERO, Some(letter), emit).await
             }
         }
-    }
-
-    async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError> {
-        let (ready, in_flight, delayed, dead) = self
-            .run("asking for a queue's depth", &self.scripts.depth, |invocation| {
-                invocation.arg(queue.name);
-            })
-            .await?;
-        Ok(Depth { ready, in_flight, delayed, dead })
-    }
-
-    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Envelope>, BusError> {
-        let found: Vec<Vec<u8>> = self
-            .run("looking into a queue", &self.scripts.peek, |invocation| {
-                invocation.arg(queue.name).arg(max);
-            })
-            .await?;
-        Ok(found.iter().filter_map(|bytes| rmp_serde::from_slice(bytes).ok()).collect())
-    }
-
-    async fn dead(&self, queue: &QueueSpec, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        let doing = "listing dead letters";
-        let last = i64::try_from(max).unwrap_or(i64::MAX) - 1;
-        let newest: Vec<(String, i64)> = self
-            .command(
-                doing,
-                redis::cmd("ZRANGE").arg(self.key(queue, "dead")).arg(0).arg(last).arg("REV").arg("WITHSCORES"),
-            )
-            .await?;
-        let mut letters = Vec::with_capacity(newest.len());
-        for (id, died_at) in newest {
-            let record: Option<Vec<u8>> =
-                self.command(doing, redis::cmd("HGET").arg(self.key(queue, "letters")).arg(&id)).await?;
-            // Requeued in between.
-            let Some(record) = record else { continue };
-            let (reason, attempts) = rmp_serde::from_slice(&record).unwrap_or_else(|_| ("unreadable".to_owned(), 0));
-            let died_at = Timestamp::from_millisecond(died_at).unwrap_or(Timestamp::UNIX_EPOCH);
-            letters.push(DeadLetter { id, reason, attempts, died_at });
-        }
-        Ok(letters)
-    }
-
-    async fn requeue_dead(&self, queue: &QueueSpec, id: &str) -> Result<bool, BusError> {
-        self.run("requeueing a dead letter", &self.scripts.requeue, |invocation| {
-            invocation.arg(queue.name).arg(id);
-        })
-        .await
     }
 
     async fn ping(&self) -> Result<(), BusError> {

@@ -12,9 +12,6 @@ pub(super) struct Scripts {
     pub(super) reserve: Script,
     pub(super) settle: Script,
     pub(super) extend: Script,
-    pub(super) depth: Script,
-    pub(super) peek: Script,
-    pub(super) requeue: Script,
 }
 
 macro_rules! script {
@@ -30,9 +27,6 @@ impl Scripts {
             reserve: script!("reserve"),
             settle: script!("settle"),
             extend: script!("extend"),
-            depth: script!("depth"),
-            peek: script!("peek"),
-            requeue: script!("requeue"),
         }
     }
 }

@@ -13,6 +13,8 @@
 --   Q:letters    hash     id -> why, and after how many attempts (written by the client)
 --   Q:bodies     hash     id -> packed message
 --   Q:key:K      string   idempotence key K was seen; expires
+--   Q:paused     string   there while nothing may be taken
+--   Q:done:M     string   how many messages were handled in minute M since the epoch; expires
 --
 -- A stream entry has the fields "a" (attempts counted so far, the delivery count of the group comes on top) and "e"
 -- (the envelope). Time is Redis's own.

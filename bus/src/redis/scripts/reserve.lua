@@ -1,4 +1,5 @@
--- Takes messages: first those whose lease ran out or that were released, then new ones, in order.
+-- Takes messages: first those whose lease ran out or that were released, then new ones, in order. None of a paused
+-- queue.
 -- ARGV[1] queue   ARGV[2] consumer   ARGV[3] most messages   ARGV[4] lease (ms)   ARGV[5] '1' for a queue with lanes
 -- ARGV[6…] lanes that are not to be taken from
 -- Returns {taken, pause, last id of Q:ready, last id of Q:hint}; `taken` holds {lane, entry, delivery, attempts,
@@ -52,7 +53,8 @@ local function take(lane, count)
   end
 end
 
-if lanes then
+local paused = redis.call('EXISTS', key(queue, 'paused')) == 1
+if lanes and not paused then
   local skip = {}
   for i = 6, #ARGV do skip[ARGV[i]] = true end
   local all = redis.call('SMEMBERS', key(queue, 'lanes'))
@@ -62,7 +64,7 @@ if lanes then
     local lane = all[(first + i) % #all + 1]
     if #taken < max and not skip[lane] then take(lane, 1) end
   end
-else
+elseif not paused then
   take('', max)
 end
 

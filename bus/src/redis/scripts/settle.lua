@@ -18,7 +18,11 @@ if how == 'release' then
   return 1
 end
 
-if how ~= 'done' then
+if how == 'done' then
+  local finished = key(queue, 'done:' .. math.floor(now_ms() / 60000))
+  -- Read for two minutes at most.
+  if redis.call('INCR', finished) == 1 then redis.call('EXPIRE', finished, 180) end
+else
   local attempts, bytes = content(redis.call('XRANGE', stream, entry, entry)[1])
   if how == 'retry' then
     delay(queue, lane, attempts + delivery, bytes, entry, tonumber(ARGV[7]))

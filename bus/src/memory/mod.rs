@@ -1,6 +1,8 @@
 //! The bus of one process: the same states and semantics as on Redis, under one lock and an injected clock. Nothing
 //! survives the process.
 
+mod operate;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex},
@@ -11,8 +13,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use self::operate::Finished;
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, QueueSpec, Reserve, Settlement,
+    Bus, BusError, Clock, DeadLetter, Envelope, Lease, Leased, Outgoing, Pushed, QueueSpec, Reserve, Settlement,
     clock::lock,
 };
 
@@ -34,6 +37,8 @@ struct QueueState {
     held: BTreeMap<u64, Held>,
     delayed: BTreeMap<(Timestamp, u64), Stored>,
     dead: VecDeque<(DeadLetter, Envelope)>,
+    paused: bool,
+    finished: Finished,
     keys: HashSet<String>,
     /// The keys in the order in which they are forgotten: the window of a queue is a constant.
     forget: VecDeque<(Timestamp, String)>,
@@ -44,11 +49,13 @@ struct Stored {
     envelope: Envelope,
     attempts: u32,
     deaths: u32,
+    /// When it became ready; means nothing before that.
+    since: Timestamp,
 }
 
 impl Stored {
     fn new(envelope: Envelope) -> Self {
-        Self { envelope, attempts: 0, deaths: 0 }
+        Self { envelope, attempts: 0, deaths: 0, since: Timestamp::UNIX_EPOCH }
     }
 }
 
@@ -71,6 +78,9 @@ impl MemoryBus {
         let state = queues.entry(queue.name).or_default();
         state.wake_due(now);
         state.take_over_expired(now);
+        if state.paused {
+            return Vec::new();
+        }
         let mut lanes: HashSet<String> = request.skip_lanes.iter().cloned().collect();
         let mut chosen = Vec::new();
         for (&serial, stored) in &state.ready {
@@ -109,9 +119,10 @@ impl QueueState {
         self.serial
     }
 
-    fn store(&mut self, stored: Stored, after: Duration, now: Timestamp) {
+    fn store(&mut self, mut stored: Stored, after: Duration, now: Timestamp) {
         let serial = self.next_serial();
         if after.is_zero() {
+            stored.since = now;
             self.ready.insert(serial, stored);
         } else {
             self.delayed.insert((later(now, after), serial), stored);
@@ -120,7 +131,8 @@ impl QueueState {
 
     fn wake_due(&mut self, now: Timestamp) {
         while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
-            let stored = entry.remove();
+            let mut stored = entry.remove();
+            stored.since = now;
             let serial = self.next_serial();
             self.ready.insert(serial, stored);
         }
@@ -268,6 +280,7 @@ impl Bus for MemoryBus {
             };
             match how {
                 Settlement::Done { emit } => {
+                    state.finished.count(now);
                     store_all(&mut queues, emit.clone(), now);
                 }
                 Settlement::Retry { after } => {
@@ -293,46 +306,6 @@ impl Bus for MemoryBus {
         }
         self.changed.notify_waiters();
         Ok(())
-    }
-
-    async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError> {
-        let mut queues = lock(&self.queues);
-        let state = queues.entry(queue.name).or_default();
-        Ok(Depth {
-            ready: state.ready.len(),
-            in_flight: state.held.len(),
-            delayed: state.delayed.len(),
-            dead: state.dead.len(),
-        })
-    }
-
-    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Envelope>, BusError> {
-        let mut queues = lock(&self.queues);
-        let state = queues.entry(queue.name).or_default();
-        let held = state.held.iter().map(|(serial, held)| (*serial, &held.stored));
-        let mut all: Vec<_> = state.ready.iter().map(|(serial, stored)| (*serial, stored)).chain(held).collect();
-        all.sort_by_key(|(serial, _)| *serial);
-        Ok(all.into_iter().take(max).map(|(_, stored)| stored.envelope.clone()).collect())
-    }
-
-    async fn dead(&self, queue: &QueueSpec, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        let mut queues = lock(&self.queues);
-        let state = queues.entry(queue.name).or_default();
-        Ok(state.dead.iter().take(max).map(|(letter, _)| letter.clone()).collect())
-    }
-
-    async fn requeue_dead(&self, queue: &QueueSpec, id: &str) -> Result<bool, BusError> {
-        let found = {
-            let mut queues = lock(&self.queues);
-            let state = queues.entry(queue.name).or_default();
-            let found = state.dead.iter().position(|(letter, _)| letter.id == id);
-            if let Some((_, envelope)) = found.and_then(|index| state.dead.remove(index)) {
-                state.store(Stored::new(envelope), Duration::ZERO, self.clock.now());
-            }
-            found.is_some()
-        };
-        self.changed.notify_waiters();
-        Ok(found)
     }
 
     async fn ping(&self) -> Result<(), BusError> {
