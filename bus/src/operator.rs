@@ -154,7 +154,7 @@ impl Operator {
     /// Throws away messages that no worker holds. Returns how many.
     pub async fn drop_waiting(&self, queue: &str, messages: Messages) -> Result<usize, OperatorError> {
         let (queue, which) = (self.find(queue)?, messages.which()?);
-        done(queue, which, self.bus.drop_waiting(queue, which).await?, " that no worker holds")
+        done(queue, which, self.bus.drop_waiting(queue, which).await?, " that is ready or delayed")
     }
 
     /// How many messages [`Operator::drop_waiting`] would throw away now.
@@ -168,7 +168,7 @@ impl Operator {
             Which::One(id) => {
                 let found = self.bus.message(queue, id).await?;
                 let free = found.filter(|found| !matches!(found.state, MessageState::InFlight { .. }));
-                done(queue, Which::One(id), usize::from(free.is_some()), " that no worker holds")
+                done(queue, Which::One(id), usize::from(free.is_some()), " that is ready or delayed")
             }
         }
     }

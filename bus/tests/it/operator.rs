@@ -99,7 +99,7 @@ async fn a_message_that_is_not_there_is_named(world: World) {
     let one = Messages { id: Some(held), all: false };
     let (requeued, dropped) = (operator.requeue("notes", one).await, operator.drop_waiting("notes", one).await);
     assert_eq!(requeued.unwrap_err().to_string(), format!("queue notes has no message {held} that is delayed"));
-    let expected = format!("queue notes has no message {held} that no worker holds");
+    let expected = format!("queue notes has no message {held} that is ready or delayed");
     assert_eq!(dropped.unwrap_err().to_string(), expected);
     assert_eq!(operator.count_waiting("notes", one).await.unwrap_err().to_string(), expected);
     let shown = serde_json::to_value(operator.message("notes", held).await.unwrap()).unwrap();
