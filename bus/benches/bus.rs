@@ -83,7 +83,7 @@ fn main() {
         println!("{:<28} {send:>12.0} {handle:>12.0}", "in this process");
         let directory = tempfile::tempdir().expect("a directory for redis");
         let server = RedisServer::start(directory.path()).await.expect("redis-server starts");
-        let options = bus::RedisOptions { connections: 32, ..server.options() };
+        let options = bus::RedisOptions { waiters: 32, ..server.options() };
         let redis = RedisBus::new(&options, &SystemClock).expect("a bus on it");
         let (send, handle) = measure(Arc::new(redis)).await;
         println!("{:<28} {send:>12.0} {handle:>12.0}", "redis, AOF everysec");

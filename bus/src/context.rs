@@ -5,20 +5,23 @@ use std::{
     time::Duration,
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{BusError, Clock, Message, Outgoing, Queue, Shutdown, clock::lock};
 
 /// A handler's only way to send, and its view of the delivery it works on.
 #[derive(Debug)]
 pub struct Context {
     clock: Arc<dyn Clock>,
-    shutdown: Shutdown,
+    shutdown: Arc<Shutdown>,
+    lost: CancellationToken,
     attempt: u32,
     outgoing: Mutex<Vec<Outgoing>>,
 }
 
 impl Context {
-    pub(crate) fn new(clock: Arc<dyn Clock>, shutdown: Shutdown, attempt: u32) -> Self {
-        Self { clock, shutdown, attempt, outgoing: Mutex::default() }
+    pub(crate) fn new(clock: Arc<dyn Clock>, shutdown: Arc<Shutdown>, attempt: u32) -> Self {
+        Self { clock, shutdown, lost: CancellationToken::new(), attempt, outgoing: Mutex::default() }
     }
 
     /// Sends a message when this step is settled.
@@ -43,10 +46,18 @@ impl Context {
         &self.clock
     }
 
-    /// Resolves when the process is about to end and the step has to be given up: child processes are to be killed
-    /// and reaped now. The message goes back to the head of its queue.
+    /// Resolves when the step has to be given up, since the process is about to end or another worker has the message:
+    /// child processes are to be killed and reaped now.
     pub async fn cancelled(&self) {
-        self.shutdown.cancelled().await;
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = self.lost.cancelled() => {}
+        }
+    }
+
+    /// Another worker has the message.
+    pub(crate) fn lose(&self) {
+        self.lost.cancel();
     }
 
     pub(crate) fn take_outgoing(&self) -> Vec<Outgoing> {

@@ -46,7 +46,7 @@ pub enum BusError {
         doing: &'static str,
         /// What the pool says.
         #[source]
-        source: Box<deadpool_redis::PoolError>,
+        source: Box<deadpool::managed::PoolError<redis::RedisError>>,
     },
     /// The Redis server or its settings do not do for a bus.
     #[error("this redis cannot carry the bus: {reason}")]

@@ -18,6 +18,7 @@ mod message;
 mod operate;
 mod operator;
 mod policy;
+mod quarantine;
 mod queue;
 mod readable;
 mod redis;
@@ -25,6 +26,7 @@ mod shutdown;
 mod subsystem;
 pub mod testing;
 mod transport;
+mod worker;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consumer::Consumer;
@@ -39,9 +41,10 @@ pub use operator::{
     QueueReport,
 };
 pub use policy::{Backoff, Policy};
+pub use quarantine::Quarantine;
 pub use queue::{Producer, Queue, QueueSpec};
 pub use readable::Body;
 pub use redis::{RedisBus, RedisOptions};
 pub use shutdown::Shutdown;
 pub use subsystem::{Subsystem, SubsystemError, run_subsystems};
-pub use transport::{Bus, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, Settlement};
+pub use transport::{Bus, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, SUSPECT, Settlement};

@@ -48,9 +48,4 @@ impl Shutdown {
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.is_cancelled()
     }
-
-    /// A shutdown that is cancelled with this one, or by itself: for work that can lose its right to go on.
-    pub(crate) fn child(&self) -> Self {
-        Self { stopping: self.stopping.child_token(), cancelled: self.cancelled.child_token() }
-    }
 }

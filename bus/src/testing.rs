@@ -46,7 +46,7 @@ impl RedisServer {
 
     /// Options for a bus on it.
     pub fn options(&self) -> RedisOptions {
-        RedisOptions { url: self.url().into(), namespace: "test".to_owned(), connections: 8, waiters: 8 }
+        RedisOptions { url: self.url().into(), namespace: "test".to_owned(), ca: None, waiters: 8 }
     }
 
     async fn answers(&self) -> io::Result<()> {

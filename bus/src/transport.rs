@@ -1,6 +1,10 @@
 //! The bus as its backends see it: bytes, leases and one atomic step to end one.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{BusError, Operate, QueueSpec};
+use crate::{BusError, Operate, Quarantine, QueueSpec};
 
 /// A message on its way, independent of its type.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +56,13 @@ pub struct Outgoing {
     pub key: Option<String>,
 }
 
+impl Outgoing {
+    /// Whether it can be stored without a look at anything else.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.after.is_zero() && self.key.is_none() && self.envelope.lane.is_none() && self.queue.policy.bound.is_none()
+    }
+}
+
 /// What a push did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pushed {
@@ -81,16 +92,22 @@ impl Reserve {
     }
 }
 
+/// How often in a row a message may be taken and not settled before it is suspected of killing its workers. From then
+/// on it is reserved alone, so that no other message shares its fate.
+pub const SUSPECT: u32 = 2;
+
 /// The right to settle one message: it holds until the lease runs out **and** somebody else takes the message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Lease {
     pub(crate) queue: &'static str,
     pub(crate) length: Duration,
     pub(crate) lane: Option<String>,
-    /// The backend's name of the entry.
-    pub(crate) entry: String,
+    /// The backend's name of the entry; smaller ones became ready earlier.
+    pub(crate) entry: (u64, u64),
     /// Which reservation of the entry this is; an older one is stale.
     pub(crate) delivery: u64,
+    /// Set once it has been settled: Redis counts a released delivery back, so the next one may bear its number.
+    pub(crate) spent: Arc<AtomicBool>,
 }
 
 /// A reserved message.
@@ -99,7 +116,7 @@ pub struct Leased {
     /// Needed to extend and to settle.
     pub lease: Lease,
     /// The message.
-    pub envelope: Envelope,
+    pub envelope: Arc<Envelope>,
     /// Which attempt this is, from 1; a reservation that ended with its worker's death counts.
     pub attempt: u32,
     /// How often in a row it was taken before and not settled.
@@ -147,7 +164,8 @@ pub trait Bus: Operate {
     /// [`BusError::Full`] when a queue is at its bound.
     async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError>;
 
-    /// Takes messages: those whose lease ran out or that were released first, then the others in order.
+    /// Takes messages: those whose lease ran out or that were released first, then the others in order. One whose
+    /// `deaths` have reached [`SUSPECT`] comes alone.
     ///
     /// Run it to its end: a future that is dropped may have taken messages along, which come back only when their
     /// lease runs out.
@@ -156,9 +174,23 @@ pub trait Bus: Operate {
     /// Renews a lease for its full length. [`BusError::LeaseLost`] when the message has gone to somebody else.
     async fn extend(&self, lease: &Lease) -> Result<(), BusError>;
 
-    /// Ends a reservation in one atomic step. [`BusError::LeaseLost`] when the message has gone to somebody else;
-    /// then nothing was written.
-    async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError>;
+    /// Ends reservations: each is one atomic step of its own, in this order, in as few exchanges with the backend as it
+    /// can. Says of each whether it was written; what was not had gone to somebody else.
+    ///
+    /// An error says nothing about what was written before it; the same call can be made again.
+    async fn settle_all(&self, ended: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError>;
+
+    /// Ends one reservation. [`BusError::LeaseLost`] when the message has gone to somebody else; then nothing was
+    /// written.
+    async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError> {
+        match self.settle_all(&[(lease, how)]).await?[..] {
+            [true] => Ok(()),
+            _ => Err(BusError::LeaseLost { queue: lease.queue }),
+        }
+    }
+
+    /// What keeps a suspected message apart from everything else that this process holds.
+    fn quarantine(&self) -> &Quarantine;
 
     /// Answers when the backend does.
     async fn ping(&self) -> Result<(), BusError>;

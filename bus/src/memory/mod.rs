@@ -5,7 +5,10 @@ mod operate;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,8 +18,8 @@ use tokio::sync::Notify;
 
 use self::operate::Finished;
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Envelope, Lease, Leased, Outgoing, Pushed, QueueSpec, Reserve, Settlement,
-    clock::lock,
+    Bus, BusError, Clock, DeadLetter, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve,
+    SUSPECT, Settlement, clock::lock,
 };
 
 /// Queues in the memory of this process.
@@ -26,6 +29,9 @@ pub struct MemoryBus {
     queues: Mutex<HashMap<&'static str, QueueState>>,
     /// A hint that something may have become ready; whoever waits looks again.
     changed: Arc<Notify>,
+    /// How many wait for it.
+    waiting: AtomicUsize,
+    quarantine: Quarantine,
 }
 
 /// Everything is ordered by a serial number that a message gets when it becomes ready and keeps while it is held, so
@@ -33,10 +39,11 @@ pub struct MemoryBus {
 #[derive(Debug, Default)]
 struct QueueState {
     serial: u64,
-    ready: BTreeMap<u64, Stored>,
+    /// In the order of their serial numbers.
+    ready: VecDeque<(u64, Stored)>,
     held: BTreeMap<u64, Held>,
     delayed: BTreeMap<(Timestamp, u64), Stored>,
-    dead: VecDeque<(DeadLetter, Envelope)>,
+    dead: VecDeque<(DeadLetter, Arc<Envelope>)>,
     paused: bool,
     finished: Finished,
     keys: HashSet<String>,
@@ -46,7 +53,7 @@ struct QueueState {
 
 #[derive(Debug)]
 struct Stored {
-    envelope: Envelope,
+    envelope: Arc<Envelope>,
     attempts: u32,
     deaths: u32,
     /// When it became ready; means nothing before that.
@@ -54,7 +61,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn new(envelope: Envelope) -> Self {
+    fn new(envelope: Arc<Envelope>) -> Self {
         Self { envelope, attempts: 0, deaths: 0, since: Timestamp::UNIX_EPOCH }
     }
 }
@@ -69,7 +76,13 @@ struct Held {
 impl MemoryBus {
     /// An empty bus.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, queues: Mutex::default(), changed: Arc::default() }
+        Self {
+            clock,
+            queues: Mutex::default(),
+            changed: Arc::default(),
+            waiting: AtomicUsize::new(0),
+            quarantine: Quarantine::default(),
+        }
     }
 
     fn take(&self, queue: &QueueSpec, request: &Reserve) -> Vec<Leased> {
@@ -81,20 +94,28 @@ impl MemoryBus {
         if state.paused {
             return Vec::new();
         }
+        let expires = later(now, queue.policy.lease);
         let mut lanes: HashSet<String> = request.skip_lanes.iter().cloned().collect();
-        let mut chosen = Vec::new();
-        for (&serial, stored) in &state.ready {
-            if chosen.len() == request.max {
-                break;
-            }
-            if let Some(lane) = stored.envelope.lane.as_ref().filter(|_| queue.lanes)
-                && !lanes.insert(lane.clone())
-            {
+        let mut taken = Vec::new();
+        let mut at = 0;
+        while let Some((_, stored)) = state.ready.get(at).filter(|_| taken.len() < request.max) {
+            let lane = stored.envelope.lane.as_ref().filter(|_| queue.lanes);
+            let suspect = stored.deaths >= SUSPECT;
+            if lane.is_some_and(|lane| lanes.contains(lane)) {
+                at += 1;
                 continue;
             }
-            chosen.push(serial);
+            // A suspect goes alone, and before what came after it.
+            if suspect && !taken.is_empty() {
+                break;
+            }
+            lanes.extend(lane.cloned());
+            taken.extend(state.hold(at, queue, expires));
+            if suspect {
+                break;
+            }
         }
-        chosen.into_iter().filter_map(|serial| state.hold(serial, queue, later(now, queue.policy.lease))).collect()
+        taken
     }
 
     /// How long until a delayed message is due or a lease runs out.
@@ -123,7 +144,7 @@ impl QueueState {
         let serial = self.next_serial();
         if after.is_zero() {
             stored.since = now;
-            self.ready.insert(serial, stored);
+            self.ready.push_back((serial, stored));
         } else {
             self.delayed.insert((later(now, after), serial), stored);
         }
@@ -134,8 +155,14 @@ impl QueueState {
             let mut stored = entry.remove();
             stored.since = now;
             let serial = self.next_serial();
-            self.ready.insert(serial, stored);
+            self.ready.push_back((serial, stored));
         }
+    }
+
+    /// Puts a message back to its place.
+    fn put_back(&mut self, serial: u64, stored: Stored) {
+        let place = self.ready.partition_point(|(other, _)| *other < serial);
+        self.ready.insert(place, (serial, stored));
     }
 
     fn take_over_expired(&mut self, now: Timestamp) {
@@ -144,13 +171,13 @@ impl QueueState {
         for serial in expired {
             if let Some(Held { mut stored, .. }) = self.held.remove(&serial) {
                 stored.deaths += 1;
-                self.ready.insert(serial, stored);
+                self.put_back(serial, stored);
             }
         }
     }
 
-    fn hold(&mut self, serial: u64, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
-        let mut stored = self.ready.remove(&serial)?;
+    fn hold(&mut self, place: usize, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
+        let (serial, mut stored) = self.ready.remove(place)?;
         stored.attempts += 1;
         let delivery = self.next_serial();
         let leased = Leased {
@@ -158,8 +185,9 @@ impl QueueState {
                 queue: queue.name,
                 length: queue.policy.lease,
                 lane: stored.envelope.lane.clone(),
-                entry: serial.to_string(),
+                entry: (0, serial),
                 delivery,
+                spent: Arc::default(),
             },
             envelope: stored.envelope.clone(),
             attempt: stored.attempts,
@@ -170,12 +198,9 @@ impl QueueState {
     }
 
     fn held(&mut self, lease: &Lease) -> Result<(u64, &mut Held), BusError> {
-        let lost = BusError::LeaseLost { queue: lease.queue };
-        let Ok(serial) = lease.entry.parse::<u64>() else { return Err(lost) };
-        match self.held.get_mut(&serial) {
-            Some(held) if held.delivery == lease.delivery => Ok((serial, held)),
-            _ => Err(lost),
-        }
+        let serial = lease.entry.1;
+        let held = self.held.get_mut(&serial).filter(|held| held.delivery == lease.delivery);
+        held.map(|held| (serial, held)).ok_or(BusError::LeaseLost { queue: lease.queue })
     }
 
     /// Whether `key` was seen within the window.
@@ -210,10 +235,60 @@ fn store_all(queues: &mut HashMap<&'static str, QueueState>, messages: Vec<Outgo
             continue;
         }
         state.remember(key, later(now, queue.policy.key_window));
-        state.store(Stored::new(envelope), after, now);
+        state.store(Stored::new(Arc::new(envelope)), after, now);
         pushed.stored += 1;
     }
     pushed
+}
+
+/// Whether the lease still held; else nothing is done.
+fn settle(queues: &mut HashMap<&'static str, QueueState>, lease: &Lease, how: &Settlement, now: Timestamp) -> bool {
+    let state = queues.entry(lease.queue).or_default();
+    let Ok((serial, _)) = state.held(lease) else { return false };
+    let Some(Held { mut stored, .. }) = state.held.remove(&serial) else { return false };
+    match how {
+        Settlement::Done { emit } => {
+            state.finished.count(now);
+            store_all(queues, emit.clone(), now);
+        }
+        Settlement::Retry { after } => {
+            stored.deaths = 0;
+            state.store(stored, *after, now);
+        }
+        Settlement::Defer { after } => {
+            stored.attempts -= 1;
+            stored.deaths = 0;
+            state.store(stored, *after, now);
+        }
+        Settlement::Dead { id, reason, attempts, emit } => {
+            state.finished.count(now);
+            let (id, reason) = (id.to_string(), reason.clone());
+            let letter = DeadLetter { id, reason, attempts: *attempts, died_at: now };
+            state.dead.push_front((letter, stored.envelope));
+            store_all(queues, emit.clone(), now);
+        }
+        Settlement::Release => {
+            stored.attempts -= 1;
+            state.put_back(serial, stored);
+        }
+    }
+    true
+}
+
+/// Counts one who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
@@ -234,15 +309,22 @@ impl Bus for MemoryBus {
             }
             store_all(&mut queues, messages, now)
         };
-        // In a task of its own: whoever pushed goes on first, so that what it has to say of the push (the web's
-        // "accepted") does not come after what a consumer says of the message.
-        let changed = Arc::clone(&self.changed);
-        tokio::spawn(async move { changed.notify_waiters() });
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            // In a task of its own: whoever pushed goes on first, so that what it has to say of the push (the web's
+            // "accepted") does not come after what a consumer says of the message.
+            let changed = Arc::clone(&self.changed);
+            tokio::spawn(async move { changed.notify_waiters() });
+        }
         Ok(pushed)
     }
 
     async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {
+        let taken = self.take(queue, &request);
+        if !taken.is_empty() || request.wait.is_zero() {
+            return Ok(taken);
+        }
         let deadline = later(self.clock.now(), request.wait);
+        let _waiting = Waiting::new(&self.waiting);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -269,43 +351,18 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
-    async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError> {
-        let now = self.clock.now();
-        {
+    async fn settle_all(&self, ended: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
+        let written = {
+            let now = self.clock.now();
             let mut queues = lock(&self.queues);
-            let state = queues.entry(lease.queue).or_default();
-            let (serial, _) = state.held(lease)?;
-            let Some(Held { mut stored, .. }) = state.held.remove(&serial) else {
-                return Err(BusError::LeaseLost { queue: lease.queue });
-            };
-            match how {
-                Settlement::Done { emit } => {
-                    state.finished.count(now);
-                    store_all(&mut queues, emit.clone(), now);
-                }
-                Settlement::Retry { after } => {
-                    stored.deaths = 0;
-                    state.store(stored, *after, now);
-                }
-                Settlement::Defer { after } => {
-                    stored.attempts -= 1;
-                    stored.deaths = 0;
-                    state.store(stored, *after, now);
-                }
-                Settlement::Dead { id, reason, attempts, emit } => {
-                    let (id, reason) = (id.to_string(), reason.clone());
-                    let letter = DeadLetter { id, reason, attempts: *attempts, died_at: now };
-                    state.dead.push_front((letter, stored.envelope));
-                    store_all(&mut queues, emit.clone(), now);
-                }
-                Settlement::Release => {
-                    stored.attempts -= 1;
-                    state.ready.insert(serial, stored);
-                }
-            }
-        }
+            ended.iter().map(|(lease, how)| settle(&mut queues, lease, how, now)).collect()
+        };
         self.changed.notify_waiters();
-        Ok(())
+        Ok(written)
+    }
+
+    fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     async fn ping(&self) -> Result<(), BusError> {

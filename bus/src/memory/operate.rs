@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -46,7 +47,7 @@ impl Finished {
 
 impl Stored {
     fn waiting(&self, state: MessageState) -> Waiting {
-        Waiting { state, attempts: self.attempts, envelope: self.envelope.clone() }
+        Waiting { state, attempts: self.attempts, envelope: Envelope::clone(&self.envelope) }
     }
 }
 
@@ -68,12 +69,12 @@ impl QueueState {
     }
 
     /// Takes dead letters out, in the order of `ids`.
-    fn take_dead(&mut self, ids: &[String]) -> Vec<Envelope> {
+    fn take_dead(&mut self, ids: &[String]) -> Vec<Arc<Envelope>> {
         let places: HashMap<&str, usize> = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
         let mut taken = BTreeMap::new();
         self.dead.retain(|(letter, envelope)| match places.get(letter.id.as_str()) {
             Some(place) => {
-                taken.insert(*place, envelope.clone());
+                taken.insert(*place, Arc::clone(envelope));
                 false
             }
             None => true,
@@ -107,7 +108,7 @@ impl Operate for MemoryBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
         Ok(self.look(queue, |state, now| {
             let held = state.held.values().map(|held| held.stored.since);
-            let oldest = state.ready.values().map(|stored| stored.since).chain(held).min();
+            let oldest = state.ready.iter().map(|(_, stored)| stored.since).chain(held).min();
             QueueStatus {
                 depth: Depth {
                     ready: state.ready.len(),
@@ -151,7 +152,7 @@ impl Operate for MemoryBus {
     async fn drop_waiting(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError> {
         Ok(self.change(queue, |state, _| {
             let before = state.waiting();
-            state.ready.retain(|_, stored| !is_meant(which, stored));
+            state.ready.retain(|(_, stored)| !is_meant(which, stored));
             state.delayed.retain(|_, stored| !is_meant(which, stored));
             before - state.waiting()
         }))
@@ -172,7 +173,7 @@ impl Operate for MemoryBus {
     async fn dead_letter(&self, queue: &QueueSpec, id: &str) -> Result<Option<(DeadLetter, Remains)>, BusError> {
         Ok(self.look(queue, |state, _| {
             let found = state.dead.iter().find(|(letter, _)| letter.id == id);
-            found.map(|(letter, envelope)| (letter.clone(), Remains::Message(envelope.clone())))
+            found.map(|(letter, envelope)| (letter.clone(), Remains::Message(Envelope::clone(envelope))))
         }))
     }
 

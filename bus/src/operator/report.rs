@@ -18,7 +18,7 @@ pub struct QueueReport {
     pub paused: bool,
     /// How long ago the oldest message that is ready or in flight became ready, in seconds.
     pub oldest_seconds: Option<f64>,
-    /// Messages handled per minute, over the last whole minute and the one that runs.
+    /// Messages that ended, well or as dead letters, per minute: over the last whole minute and the one that runs.
     pub finished_per_minute: f64,
 }
 

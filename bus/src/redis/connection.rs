@@ -1,100 +1,191 @@
 //! Connections to Redis, in a number that is fixed at the start.
 //!
-//! Two pools, since a blocking read and a command want opposite things: a command is to fail when the server does not
-//! answer, a blocking read is to wait as long as it asked for, and one that is dropped half-way leaves a connection
-//! that must not be used again (the server still has its command).
+//! One connection carries all commands of the process: what is asked at the same time shares a write and a read. Waiting
+//! blocks a connection on the server's side, so each wait has one of its own, from a small pool. A wait is ended by
+//! `CLIENT UNBLOCK`, never by dropping it: a server that is about to answer a dropped wait gives a message to nobody.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
-use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
-use redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo};
-use secrecy::{ExposeSecret, SecretString};
+use deadpool::{
+    Runtime,
+    managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult, Timeouts},
+};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use secrecy::SecretString;
+use tokio::sync::{Mutex, Notify};
 
+use super::endpoint::{Endpoint, is_broken};
 use crate::BusError;
 
 /// Where Redis is.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
-    /// `redis://` or `rediss://` (TLS, certificates verified) or `redis+unix://`. May hold a password.
+    /// `redis://`, `rediss://` (TLS, certificates verified), `redis+unix://`, `redis+sentinel://node,node/master` or
+    /// `redis+cluster://node,node`. May hold a password.
     pub url: SecretString,
     /// Comes before every key, as its hash tag: deployments on one server need different ones.
     pub namespace: String,
-    /// How many commands may run at once.
-    pub connections: usize,
+    /// For TLS: the certificates (PEM) to trust instead of the machine's.
+    pub ca: Option<Vec<u8>>,
     /// How many queues may be waited for at once.
     pub waiters: usize,
 }
 
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long a server may take to answer a command.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
+/// How long a server may take to answer a command, or to be found and connected to.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How soon a wait that was not there yet is asked to end again.
+const UNBLOCK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The connections of one process.
 pub(super) struct Connections {
-    commands: Pool,
-    waits: Pool,
+    endpoint: Arc<Endpoint>,
+    /// The connection for commands, with its number.
+    current: RwLock<Option<(u64, MultiplexedConnection)>>,
+    /// Held while it is made; counts how many were.
+    made: Mutex<u64>,
+    waits: Pool<Waits>,
 }
 
 impl Connections {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, BusError> {
-        let unfit =
-            |error: &dyn std::fmt::Display| BusError::Unfit { reason: format!("its url is not usable: {error}") };
-        let info = options.url.expose_secret().into_connection_info().map_err(|error| unfit(&error.category()))?;
-        // Small requests and answers in turn: Nagle's algorithm would only hold them back.
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let info = info.set_tcp_settings(tcp);
-        let pool = |info: ConnectionInfo, answer: Option<Duration>, size: usize| {
-            let config =
-                AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(answer);
-            let manager = Manager::new_with_config(info, config).map_err(|error| unfit(&error.category()))?;
-            let timeouts = Timeouts { wait: Some(ANSWER), create: Some(CONNECT), recycle: Some(CONNECT) };
-            Pool::builder(manager)
-                .max_size(size)
-                .timeouts(timeouts)
-                .runtime(Runtime::Tokio1)
-                .build()
-                .map_err(|error| unfit(&error))
+        let endpoint = Arc::new(Endpoint::new(options)?);
+        let waits = Pool::builder(Waits(Arc::clone(&endpoint)))
+            .max_size(options.waiters)
+            .timeouts(Timeouts { wait: Some(ANSWER), create: Some(ANSWER), recycle: None })
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| BusError::Unfit { reason: error.to_string() })?;
+        Ok(Self { endpoint, current: RwLock::default(), made: Mutex::default(), waits })
+    }
+
+    /// Runs one command.
+    pub(super) async fn command<T: FromRedisValue>(&self, doing: &'static str, command: &Cmd) -> Result<T, BusError> {
+        self.run(doing, async |connection| command.query_async(connection).await).await
+    }
+
+    /// Runs a pipeline; each command has its own result.
+    pub(super) async fn pipeline(
+        &self,
+        doing: &'static str,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<RedisResult<Value>>, BusError> {
+        self.run(doing, async |connection| pipeline.query_async(connection).await).await
+    }
+
+    /// Runs something on the connection for commands; one that proves broken is thrown away.
+    pub(super) async fn run<T>(
+        &self,
+        doing: &'static str,
+        ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> Result<T, BusError> {
+        let (number, mut connection) = self.connection().await.map_err(BusError::redis(doing))?;
+        let answer = ask(&mut connection).await;
+        if answer.as_ref().is_err_and(is_broken) {
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            if current.as_ref().is_some_and(|(current, _)| *current == number) {
+                *current = None;
+            }
+        }
+        answer.map_err(BusError::redis(doing))
+    }
+
+    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+        let current = || self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(connection) = current() {
+            return Ok(connection);
+        }
+        let connect = async {
+            let mut made = self.made.lock().await;
+            if let Some(connection) = current() {
+                return Ok(connection);
+            }
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT))
+                .set_response_timeout(Some(ANSWER));
+            let connection = self.endpoint.connect(&config).await?;
+            *made += 1;
+            let made = (*made, connection);
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
+            Ok(made)
         };
-        Ok(Self {
-            commands: pool(info.clone(), Some(ANSWER), options.connections)?,
-            waits: pool(info, None, options.waiters)?,
-        })
+        tokio::time::timeout(ANSWER, connect).await.unwrap_or_else(|_| Err(silent()))
     }
 
-    pub(super) async fn command(&self, doing: &'static str) -> Result<Connection, BusError> {
-        let got = self.commands.get().await;
-        got.map_err(|source| BusError::Connection { doing, source: Box::new(source) })
-    }
-
-    pub(super) async fn blocking(&self) -> Result<Blocking, BusError> {
+    /// Runs a command that blocks on the server for `block` at most. `interrupt` ends it early.
+    pub(super) async fn wait(&self, command: &Cmd, block: Duration, interrupt: &Notify) -> Result<Value, BusError> {
         let doing = "waiting for messages";
         let got = self.waits.get().await;
-        let connection = got.map_err(|source| BusError::Connection { doing, source: Box::new(source) })?;
-        Ok(Blocking { connection: Some(connection) })
+        let wait = got.map_err(|source| BusError::Connection { doing, source: Box::new(source) })?;
+        let mut wait = Blocking(Some(wait));
+        let Some(Wait { connection, id }) = wait.0.as_deref_mut() else { return Ok(Value::Nil) };
+        let answer = {
+            // A server that vanished without a word would be waited for without end.
+            let answer = tokio::time::timeout(block + ANSWER, command.query_async(connection));
+            tokio::pin!(answer);
+            tokio::select! {
+                answer = &mut answer => answer,
+                () = interrupt.notified() => loop {
+                    let mut unblock = redis::cmd("CLIENT");
+                    unblock.arg("UNBLOCK").arg(*id);
+                    let ended: Result<bool, BusError> = self.command("ending a wait", &unblock).await;
+                    let again = if matches!(ended, Ok(false)) { UNBLOCK_AGAIN } else { block + ANSWER };
+                    // It may not have begun yet when it was asked to end.
+                    if let Ok(answer) = tokio::time::timeout(again, &mut answer).await {
+                        break answer;
+                    }
+                },
+            }
+        };
+        let answer = answer.unwrap_or_else(|_| Err(silent()));
+        if !answer.as_ref().is_err_and(is_broken) {
+            drop(wait.0.take());
+        }
+        answer.map_err(BusError::redis(doing))
     }
 }
 
-/// A connection that a blocking read runs on. Unless it is given back after the answer, it is thrown away: the server
-/// may still hold the read.
-pub(super) struct Blocking {
-    connection: Option<Connection>,
-}
-
-impl Blocking {
-    pub(super) fn get(&mut self) -> &mut impl redis::aio::ConnectionLike {
-        // Only `give_back` and `drop` take it, and both end this value.
-        #[expect(clippy::expect_used, reason = "no outside cause can empty it")]
-        self.connection.as_mut().expect("a blocking connection is there until it is given back")
-    }
-
-    pub(super) fn give_back(mut self) {
-        drop(self.connection.take());
-    }
-}
+/// A connection that waits. Unless it is taken out after the answer, it is thrown away: the server may still have the
+/// wait, and closing the connection ends that.
+struct Blocking(Option<Object<Waits>>);
 
 impl Drop for Blocking {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            drop(Connection::take(connection));
-        }
+        self.0.take().map(Object::take);
+    }
+}
+
+fn silent() -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "redis does not answer").into()
+}
+
+/// Makes the connections that wait.
+struct Waits(Arc<Endpoint>);
+
+struct Wait {
+    connection: MultiplexedConnection,
+    /// The server's number for it.
+    id: i64,
+}
+
+impl Manager for Waits {
+    type Type = Wait;
+    type Error = RedisError;
+
+    async fn create(&self) -> Result<Wait, RedisError> {
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        let mut connection = self.0.connect(&config).await?;
+        let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
+        Ok(Wait { connection, id })
+    }
+
+    async fn recycle(&self, _: &mut Wait, _: &Metrics) -> RecycleResult<RedisError> {
+        // A broken one was taken out when it broke; else the next wait finds out.
+        Ok::<(), RecycleError<RedisError>>(())
     }
 }

@@ -153,7 +153,7 @@ async fn an_evicting_server_is_refused() {
 #[test]
 fn options_do_not_show_the_password() {
     let url = "redis://:hunter2@localhost:1/".into();
-    let options = bus::RedisOptions { url, namespace: "x".to_owned(), connections: 1, waiters: 1 };
+    let options = bus::RedisOptions { url, namespace: "x".to_owned(), ca: None, waiters: 1 };
     assert!(!format!("{options:?}").contains("hunter2"));
     let bad = bus::RedisOptions { url: "nonsense://:hunter2@x".into(), ..options };
     let error = RedisBus::new(&bad, &SystemClock).err().unwrap();

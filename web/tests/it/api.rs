@@ -220,7 +220,7 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
 #[tokio::test]
 async fn a_bus_that_is_away_is_said() {
     let api_token = Some(SecretString::from(TOKEN));
-    let world = World::serve(WebSettings { api_token, ..settings(Arc::new(Away { full: true })) }).await;
+    let world = World::serve(WebSettings { api_token, ..settings(Arc::new(Away::new(true))) }).await;
     for (method, path, body) in
         [("GET", "queues", ""), ("GET", "dead", ""), ("POST", "queues/builds/drop", r#"{"all": true}"#)]
     {

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bus::{
-    Bus, BusError, Clock, DeadLetter, Lease, Leased, Operate, Outgoing, Pushed, QueueSpec, QueueStatus, Remains,
-    Reserve, Settlement, SystemClock, Waiting, Which,
+    Bus, BusError, Clock, DeadLetter, Lease, Leased, Operate, Outgoing, Pushed, Quarantine, QueueSpec, QueueStatus,
+    Remains, Reserve, Settlement, SystemClock, Waiting, Which,
 };
 use uuid::Uuid;
 
 /// A bus that is away, or full.
 pub struct Away {
-    pub full: bool,
+    full: bool,
+    quarantine: Quarantine,
 }
 
 #[async_trait::async_trait]
@@ -58,8 +59,11 @@ impl Bus for Away {
     async fn extend(&self, _: &Lease) -> Result<(), BusError> {
         Err(self.error())
     }
-    async fn settle(&self, _: &Lease, _: &Settlement) -> Result<(), BusError> {
+    async fn settle_all(&self, _: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
         Err(self.error())
+    }
+    fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
     async fn ping(&self) -> Result<(), BusError> {
         if !self.full {
@@ -70,6 +74,10 @@ impl Bus for Away {
 }
 
 impl Away {
+    pub fn new(full: bool) -> Self {
+        Self { full, quarantine: Quarantine::default() }
+    }
+
     fn error(&self) -> BusError {
         if self.full {
             return BusError::Full { queue: "builds", bound: 1 };

@@ -283,7 +283,7 @@ async fn stopping_lets_a_request_finish_and_refuses_new_connections() {
 #[tokio::test]
 async fn what_the_bus_does_not_store_is_never_answered_with_200() {
     for full in [true, false] {
-        let world = World::start(Arc::new(Away { full }), None, Version::load(None).unwrap()).await;
+        let world = World::start(Arc::new(Away::new(full)), None, Version::load(None).unwrap()).await;
         let mut stream = TcpStream::connect(world.address).await.unwrap();
         let request = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();

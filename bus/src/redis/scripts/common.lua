@@ -8,13 +8,13 @@
 --   Q:lane:L     stream   the same for lane L of a queue with lanes
 --   Q:lanes      set      the lanes that were ever used
 --   Q:delayed    zset     packed messages by the time (ms) at which they become ready
---   Q:hint       stream   one entry, rewritten when something changed that Q:ready does not show
+--   Q:hint       stream   one entry, rewritten when something came into a lane: whoever waits for a lane reads it
+--   Q:paused     string   while it exists, nothing is taken
+--   Q:done:M     string   how many messages ended in minute M since 1970; expires
 --   Q:dead       zset     ids of dead letters by the time of death (ms)
 --   Q:letters    hash     id -> why, and after how many attempts (written by the client)
 --   Q:bodies     hash     id -> packed message
 --   Q:key:K      string   idempotence key K was seen; expires
---   Q:paused     string   there while nothing may be taken
---   Q:done:M     string   how many messages were handled in minute M since the epoch; expires
 --
 -- A stream entry has the fields "a" (attempts counted so far, the delivery count of the group comes on top) and "e"
 -- (the envelope). Time is Redis's own.
@@ -53,7 +53,6 @@ end
 -- `id` keeps two equal messages apart: members of a sorted set are unique.
 local function delay(queue, lane, attempts, bytes, id, after)
   redis.call('ZADD', key(queue, 'delayed'), now_ms() + after, cmsgpack.pack(lane, attempts, id, bytes))
-  hint(queue)
 end
 
 -- The fields of a stream entry. Something that is not ours keeps all its bytes and has no envelope.
@@ -67,36 +66,40 @@ local function content(entry)
   return attempts, bytes or table.concat(fields, ' ')
 end
 
--- Stores messages described from ARGV[at] on: a count, then for each
+-- How many messages wait in a queue: ready, in flight or delayed.
+local function waiting(queue)
+  local count = redis.call('XLEN', key(queue, 'ready')) + redis.call('ZCARD', key(queue, 'delayed'))
+  for _, lane in ipairs(redis.call('SMEMBERS', key(queue, 'lanes'))) do
+    count = count + redis.call('XLEN', key(queue, 'lane:' .. lane))
+  end
+  return count
+end
+
+-- Stores the messages described from ARGV[at] on, if they are `wanted`: a count, then for each
 --   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms), bound (0 for none), id, envelope.
--- Returns how many were stored and how many repeated, or nil and the queue that is full (then nothing was stored).
-local function store(at, bounded)
+-- `bounded`: nothing is stored when a queue is full.
+-- Returns where the description ends, and: how many were stored and how many repeated, or nil and the full queue.
+local function store(at, wanted, bounded)
   local count = tonumber(ARGV[at])
-  if bounded then
-    for i = 0, count - 1 do
-      local base = at + 1 + i * 8
-      local queue, lane, once, bound = ARGV[base], ARGV[base + 1], ARGV[base + 3], tonumber(ARGV[base + 5])
-      local repeated = once ~= '' and redis.call('EXISTS', key(queue, 'key:' .. once)) == 1
-      if bound > 0 and not repeated then
-        local waiting = redis.call('XLEN', stream_of(queue, lane)) + redis.call('ZCARD', key(queue, 'delayed'))
-        if waiting >= bound then return nil, queue end
-      end
-    end
+  local ends = at + 1 + count * 8
+  if not wanted then return ends end
+  for base = at + 1, bounded and ends - 1 or at, 8 do
+    local queue, once, bound = ARGV[base], ARGV[base + 3], tonumber(ARGV[base + 5])
+    local repeated = once ~= '' and redis.call('EXISTS', key(queue, 'key:' .. once)) == 1
+    if bound > 0 and not repeated and waiting(queue) >= bound then return ends, nil, queue end
   end
   local stored, repeated = 0, 0
-  for i = 0, count - 1 do
-    local base = at + 1 + i * 8
-    local queue, lane, after, once, window = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 2]), ARGV[base + 3],
-      ARGV[base + 4]
-    local id, bytes = ARGV[base + 6], ARGV[base + 7]
-    if once ~= '' and not redis.call('SET', key(queue, 'key:' .. once), 1, 'NX', 'PX', window) then
+  for base = at + 1, ends - 1, 8 do
+    local queue, lane, after, once = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 2]), ARGV[base + 3]
+    if once ~= '' and not redis.call('SET', key(queue, 'key:' .. once), 1, 'NX', 'PX', ARGV[base + 4]) then
       repeated = repeated + 1
     else
+      local id, bytes = ARGV[base + 6], ARGV[base + 7]
       if after > 0 then delay(queue, lane, 0, bytes, id, after) else append(queue, lane, 0, bytes) end
       stored = stored + 1
     end
   end
-  return stored, repeated
+  return ends, stored, repeated
 end
 
 -- Whether `consumer` still holds this very delivery of the entry.

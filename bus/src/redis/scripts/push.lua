@@ -2,6 +2,6 @@
 -- ARGV[1…]  messages, see store().
 -- Returns {stored, repeated}, or the name of the queue that is full.
 
-local stored, repeated = store(1, true)
-if not stored then return repeated end
-return { stored, repeated }
+local _, stored, other = store(1, true, true)
+if not stored then return other end
+return { stored, other }

@@ -1,0 +1,231 @@
+//! From a url to the server that has the keys: one server, the master that Sentinel names, or the node of a Cluster
+//! that serves our slot.
+//!
+//! All keys of a deployment share a hash tag, so on a Cluster too there is one server to talk to. It is asked for anew
+//! with every new connection; a connection whose server is no longer the right one is thrown away (see
+//! [`is_broken`]).
+
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind,
+    TlsCertificates, TlsMode, Value,
+    aio::MultiplexedConnection,
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
+};
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
+
+use super::RedisOptions;
+use crate::BusError;
+
+/// Where the keys are.
+pub(super) enum Endpoint {
+    Single(Client),
+    /// It remembers which Sentinel answered last.
+    Sentinel(Box<Mutex<SentinelClient>>),
+    Cluster(Cluster),
+}
+
+/// A Cluster, by the nodes to ask.
+pub(super) struct Cluster {
+    seeds: Vec<ConnectionInfo>,
+    ca: Option<Vec<u8>>,
+    /// Any of our keys: all are in one slot.
+    key: String,
+}
+
+impl Endpoint {
+    /// Reads `redis://`, `rediss://` and `redis+unix://`, and with several comma-separated nodes
+    /// `redis+sentinel://[user:password@]node,node/master-name` and `redis+cluster://[user:password@]node,node`, each also
+    /// with TLS as `rediss+…`.
+    ///
+    /// [`BusError::Unfit`] when it is none of these. The message never holds the url: that may hold a password.
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, BusError> {
+        let unfit = |reason: &str| BusError::Unfit { reason: format!("its url is not usable: {reason}") };
+        let url = options.url.expose_secret();
+        let parse = |url: &str| {
+            let info = url.into_connection_info().map_err(|error| unfit(error.category()))?;
+            // Small requests and answers in turn: Nagle's algorithm would only hold them back.
+            let tcp = info.tcp_settings().clone().set_nodelay(true);
+            Ok(info.set_tcp_settings(tcp))
+        };
+        let Some((scheme, kind, rest)) = several(url) else {
+            let client = client(parse(url)?, options.ca.as_deref()).map_err(|error| unfit(error.category()))?;
+            return Ok(Self::Single(client));
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
+            None => (String::new(), authority),
+        };
+        let nodes = hosts.split(',').filter(|host| !host.is_empty());
+        let nodes: Vec<ConnectionInfo> =
+            nodes.map(|host| parse(&format!("{scheme}://{credentials}{host}"))).collect::<Result<_, _>>()?;
+        if nodes.is_empty() {
+            return Err(unfit("it names no node"));
+        }
+        match kind {
+            "cluster" => Ok(Self::Cluster(Cluster {
+                seeds: nodes,
+                ca: options.ca.clone(),
+                key: format!("{{{}}}", options.namespace),
+            })),
+            "sentinel" if path.is_empty() => Err(unfit("it names no master, as in redis+sentinel://node,node/master")),
+            "sentinel" => {
+                let client = sentinel(&nodes, path, scheme == "rediss", options.ca.clone());
+                Ok(Self::Sentinel(Box::new(Mutex::new(client.map_err(|error| unfit(error.category()))?))))
+            }
+            _ => Err(unfit("known are redis, redis+unix, redis+sentinel and redis+cluster, with TLS rediss…")),
+        }
+    }
+
+    /// A connection to the server that has the keys now.
+    pub(super) async fn connect(&self, config: &redis::AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
+        let client = match self {
+            Self::Single(client) => client,
+            Self::Sentinel(sentinel) => &sentinel.lock().await.async_get_client().await?,
+            Self::Cluster(cluster) => &cluster.master(config).await?,
+        };
+        client.get_multiplexed_async_connection_with_config(config).await
+    }
+}
+
+/// Scheme, kind and the rest of a url with several nodes.
+fn several(url: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (scheme, kind) = scheme.split_once('+')?;
+    (kind != "unix").then_some((scheme, kind, rest))
+}
+
+fn client(info: ConnectionInfo, ca: Option<&[u8]>) -> RedisResult<Client> {
+    match info.addr() {
+        ConnectionAddr::TcpTls { .. } => {
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: ca.map(<[u8]>::to_vec) })
+        }
+        _ => Client::open(info),
+    }
+}
+
+fn sentinel(nodes: &[ConnectionInfo], master: &str, tls: bool, ca: Option<Vec<u8>>) -> RedisResult<SentinelClient> {
+    let (name, database) = master.split_once('/').unwrap_or((master, ""));
+    let addresses = nodes.iter().map(|node| node.addr().clone());
+    let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?;
+    if let Some(node) = nodes.first() {
+        builder = builder.set_client_to_redis_tcp_settings(node.tcp_settings().clone());
+        if let Some(password) = node.redis_settings().password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if let Some(user) = node.redis_settings().username() {
+            builder = builder.set_client_to_redis_username(user);
+        }
+    }
+    if let Ok(database) = database.parse() {
+        builder = builder.set_client_to_redis_db(database);
+    }
+    if tls {
+        let certificates = || TlsCertificates { client_tls: None, root_cert: ca.clone() };
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certificates())
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_certificates(certificates());
+    }
+    builder.build()
+}
+
+impl Cluster {
+    /// The node that serves our slot, as the first seed that answers knows it.
+    async fn master(&self, config: &redis::AsyncConnectionConfig) -> RedisResult<Client> {
+        let mut failure = RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node serves our slot"));
+        for seed in &self.seeds {
+            match self.ask(seed, config).await {
+                Ok(Some(addr)) => return client(seed.clone().set_addr(addr), self.ca.as_deref()),
+                Ok(None) => {}
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn ask(
+        &self,
+        seed: &ConnectionInfo,
+        config: &redis::AsyncConnectionConfig,
+    ) -> RedisResult<Option<ConnectionAddr>> {
+        let client = client(seed.clone(), self.ca.as_deref())?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(config).await?;
+        let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(&self.key).query_async(&mut connection).await?;
+        // Ranges of slots, each with its nodes, the master first: (first, last, (host, port, id, …), …).
+        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+        for range in ranges {
+            let [first, last, Value::Array(master), ..] = &range[..] else { continue };
+            let (first, last): (u16, u16) = (redis::from_redis_value_ref(first)?, redis::from_redis_value_ref(last)?);
+            let [host, port, ..] = &master[..] else { continue };
+            if (first..=last).contains(&slot) {
+                // A node that does not know its own name means the one that we asked.
+                let host: Option<String> = redis::from_redis_value_ref(host)?;
+                let host = host.filter(|host| !host.is_empty());
+                return Ok(Some(moved(seed.addr(), host, redis::from_redis_value_ref(port)?)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The same way of connecting, to another host and port.
+fn moved(addr: &ConnectionAddr, to: Option<String>, port: u16) -> ConnectionAddr {
+    match addr.clone() {
+        ConnectionAddr::Tcp(host, _) => ConnectionAddr::Tcp(to.unwrap_or(host), port),
+        ConnectionAddr::TcpTls { host, insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host: to.unwrap_or(host), port, insecure, tls_params }
+        }
+        other => other,
+    }
+}
+
+/// Whether a connection is of no use after this error: it broke, did not answer in time, or leads to a server that is
+/// no longer the one that has the keys.
+pub(super) fn is_broken(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || matches!(error.kind(), ErrorKind::Server(Moved | Ask | ReadOnly | MasterDown | ClusterDown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(url: &str) -> Result<Endpoint, String> {
+        let options = RedisOptions { url: url.into(), namespace: "x".to_owned(), ca: None, waiters: 1 };
+        Endpoint::new(&options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_form_of_url_is_read_and_a_wrong_one_is_refused_without_its_password() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        for (url, expected) in [
+            ("redis://localhost/1", "single"),
+            ("rediss://:secret@localhost:6380", "single"),
+            ("redis+unix:///run/redis.sock", "single"),
+            ("unix:///run/redis.sock", "single"),
+            ("redis+sentinel://user:secret@a:26379,b:26379/main/2", "sentinel"),
+            ("rediss+sentinel://a/main", "sentinel"),
+            ("redis+cluster://:secret@a:7000,b:7001,[::1]:7002", "cluster of 3"),
+            ("rediss+cluster://a:7000", "cluster of 1"),
+            ("redis+sentinel://:secret@a:26379", "names no master"),
+            ("redis+cluster://:secret@", "names no node"),
+            ("redis+magic://:secret@a", "known are"),
+            ("secret", "not usable"),
+            ("http://:secret@a", "not usable"),
+        ] {
+            let found = match endpoint(url) {
+                Ok(Endpoint::Single(_)) => "single".to_owned(),
+                Ok(Endpoint::Sentinel(_)) => "sentinel".to_owned(),
+                Ok(Endpoint::Cluster(cluster)) => format!("cluster of {}", cluster.seeds.len()),
+                Err(error) => error,
+            };
+            assert!(found.contains(expected), "{url}: {found}");
+            assert!(!found.contains("secret"), "{url}: {found}");
+        }
+    }
+}

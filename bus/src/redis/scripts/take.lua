@@ -1,0 +1,59 @@
+-- What both ways to reserve begin with.
+
+-- Moves due messages in small chunks, by number and by bytes: many of them, or large ones, must not stop the server. What
+-- is left is moved by the next reservation, which comes at once.
+local function move_due(queue)
+  local delayed = key(queue, 'delayed')
+  local moved, budget = 0, 4 * 1024 * 1024
+  repeat
+    local member = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+    if member then
+      redis.call('ZREM', delayed, member)
+      local lane, attempts, _, bytes = cmsgpack.unpack(member)
+      append(queue, lane, attempts, bytes)
+      moved = moved + 1
+      budget = budget - #bytes
+    end
+  until not member or moved == 100 or budget <= 0
+end
+
+-- The time in ms until a delayed message is due, or -1 when there is none.
+local function until_due(queue)
+  local first = redis.call('ZRANGE', key(queue, 'delayed'), 0, 0, 'WITHSCORES')
+  if not first[2] then return -1 end
+  return math.max(0, tonumber(first[2]) - now_ms())
+end
+
+-- Takes what was released, or whose lease ran out, in the order of the stream: at most `count`, and a suspect (a message
+-- that was taken `suspect` times in a row and not settled) alone. Appends {lane, entry, delivery, attempts, envelope} to
+-- `taken`; returns whether a suspect was met. Makes the group when there is none.
+local function take_over(stream, lane, consumer, count, lease, suspect, taken)
+  local from = '-'
+  while count > 0 do
+    local page = count
+    local pending = redis.pcall('XPENDING', stream, GROUP, 'IDLE', lease, from, '+', page)
+    if pending.err then
+      if not string.find(pending.err, 'NOGROUP', 1, true) then return error(pending.err) end
+      redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+      return false
+    end
+    for _, held in ipairs(pending) do
+      local entry, delivered = held[1], held[4]
+      local suspected = delivered >= suspect
+      if suspected and #taken > 0 then return true end
+      local claimed = redis.call('XCLAIM', stream, GROUP, consumer, 0, entry)[1]
+      if claimed then
+        local attempts, bytes = content(claimed)
+        taken[#taken + 1] = { lane, entry, delivered + 1, attempts, bytes }
+        count = count - 1
+        if suspected then return true end
+      else
+        -- The entry is gone from the stream. Redis 6.2 keeps it pending all the same.
+        redis.call('XACK', stream, GROUP, entry)
+      end
+    end
+    if #pending < page then return false end
+    from = '(' .. pending[#pending][1]
+  end
+  return false
+end
