@@ -22,10 +22,15 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// A new id that sorts by its time of creation (UUID version 7).
     fn new_id(&self) -> Uuid {
+        self.id_at(self.now())
+    }
+
+    /// A new id of something that is created at `now`.
+    fn id_at(&self, now: Timestamp) -> Uuid {
         let mut bytes = [0_u8; 10];
         bytes[..8].copy_from_slice(&self.random().to_be_bytes());
         bytes[8..].copy_from_slice(&self.random().to_be_bytes()[..2]);
-        let millis = u64::try_from(self.now().as_millisecond()).unwrap_or(0);
+        let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
     }
 }

@@ -12,11 +12,12 @@ use futures::{
     future::{Fuse, FusedFuture},
 };
 use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::ReusableBoxFuture;
 use tracing::{error, info, warn};
 
 use crate::{
-    Bus, BusError, Clock, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT, Settlement, Shutdown, Subsystem,
-    SubsystemError, erased,
+    Bus, BusError, Clock, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT, Settlement,
+    Shutdown, Subsystem, SubsystemError, erased,
     handler::error_chain,
     quarantine::{Alone, Presence},
     worker::{Ended, OUTAGE, Worker},
@@ -119,12 +120,7 @@ impl Consumer {
     }
 
     /// Reserves messages, after a wait that grows with the failures before it.
-    async fn reserve(
-        &self,
-        request: Reserve,
-        failures: u32,
-        shutdown: &Shutdown,
-    ) -> Result<Vec<Leased>, BusError> {
+    async fn reserve(&self, request: Reserve, failures: u32, shutdown: &Shutdown) -> Result<Vec<Leased>, BusError> {
         if failures > 0 {
             let clock = self.worker.clock.as_ref();
             tokio::select! {
@@ -160,6 +156,8 @@ struct Run<'c> {
     shutdown: Arc<Shutdown>,
     /// Messages that handlers work on.
     tasks: JoinSet<Ended>,
+    /// The memory of a step that has ended.
+    spare: Option<ReusableBoxFuture<'static, Ended>>,
     /// Messages that are still to be settled.
     ended: Vec<Ended>,
     /// How many messages of a lane are not settled yet.
@@ -172,7 +170,7 @@ struct Run<'c> {
 impl<'c> Run<'c> {
     fn new(worker: &'c Arc<Worker>, shutdown: Arc<Shutdown>) -> Self {
         let (tasks, ended, lanes) = (JoinSet::new(), Vec::new(), HashMap::new());
-        Self { worker, shutdown, tasks, ended, lanes, presence: None, alone: None }
+        Self { worker, shutdown, tasks, spare: None, ended, lanes, presence: None, alone: None }
     }
 
     fn quarantine(&self) -> &'c Quarantine {
@@ -223,10 +221,20 @@ impl<'c> Run<'c> {
             // Nobody has touched it: the process ends, or another suspect comes first.
             return self.ended.push(Ended { leased, how: Some(Settlement::Release) });
         }
-        let mut work = Box::pin(Arc::clone(self.worker).process(leased, suspect, self.shutdown.clone()));
-        // Many steps end without waiting for anything; those need no task of their own.
+        let work = Arc::clone(self.worker).process(leased, suspect, self.shutdown.clone());
+        let mut work = match self.spare.take() {
+            Some(mut spare) => {
+                spare.set(work);
+                spare
+            }
+            None => ReusableBoxFuture::new(work),
+        };
+        // Many steps end without waiting for anything; those need neither a task nor memory of their own.
         match (&mut work).now_or_never() {
-            Some(ended) => self.ended.push(ended),
+            Some(ended) => {
+                self.ended.push(ended);
+                self.spare = Some(work);
+            }
             None => drop(self.tasks.spawn(work)),
         }
     }

@@ -1,11 +1,14 @@
 //! What a handler is given beside its message.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use crate::{BusError, Clock, Message, Outgoing, Queue, Shutdown, clock::lock};
 
@@ -14,14 +17,16 @@ use crate::{BusError, Clock, Message, Outgoing, Queue, Shutdown, clock::lock};
 pub struct Context {
     clock: Arc<dyn Clock>,
     shutdown: Arc<Shutdown>,
-    lost: CancellationToken,
+    lost: AtomicBool,
+    told: Notify,
     attempt: u32,
     outgoing: Mutex<Vec<Outgoing>>,
 }
 
 impl Context {
     pub(crate) fn new(clock: Arc<dyn Clock>, shutdown: Arc<Shutdown>, attempt: u32) -> Self {
-        Self { clock, shutdown, lost: CancellationToken::new(), attempt, outgoing: Mutex::default() }
+        let (lost, told, outgoing) = (AtomicBool::new(false), Notify::new(), Mutex::default());
+        Self { clock, shutdown, lost, told, attempt, outgoing }
     }
 
     /// Sends a message when this step is settled.
@@ -49,15 +54,19 @@ impl Context {
     /// Resolves when the step has to be given up, since the process is about to end or another worker has the message:
     /// child processes are to be killed and reaped now.
     pub async fn cancelled(&self) {
-        tokio::select! {
-            () = self.shutdown.cancelled() => {}
-            () = self.lost.cancelled() => {}
+        let told = self.told.notified();
+        if !self.lost.load(Ordering::SeqCst) {
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = told => {}
+            }
         }
     }
 
     /// Another worker has the message.
     pub(crate) fn lose(&self) {
-        self.lost.cancel();
+        self.lost.store(true, Ordering::SeqCst);
+        self.told.notify_waiters();
     }
 
     pub(crate) fn take_outgoing(&self) -> Vec<Outgoing> {

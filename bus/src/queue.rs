@@ -1,6 +1,6 @@
 //! Typed queues and the way to send into them from outside a handler.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{cell::RefCell, marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{Bus, BusError, Clock, Envelope, Message, Outgoing, Policy, Pushed};
 
@@ -50,17 +50,36 @@ impl<M: Message> Queue<M> {
 
     /// Packs a message for this queue.
     pub fn pack(&self, message: &M, clock: &dyn Clock) -> Result<Outgoing, BusError> {
-        let body =
-            rmp_serde::to_vec_named(message).map_err(|source| BusError::Encode { queue: self.spec.name, source })?;
+        let body = encode(self.spec.name, message)?;
+        let now = clock.now();
         let envelope = Envelope {
-            id: clock.new_id(),
+            id: clock.id_at(now),
             version: M::VERSION,
-            created_at: clock.now(),
+            created_at: now,
             lane: self.lane.map(|lane| lane(message)),
             body,
         };
         Ok(Outgoing { queue: self.spec, envelope, after: Duration::ZERO, key: None })
     }
+}
+
+thread_local! {
+    /// Where values are encoded, so that their own memory is taken once and in the right size.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The scratch memory that a thread keeps after a large message, in bytes.
+const KEPT: usize = 64 * 1024;
+
+/// MessagePack with named fields.
+pub(crate) fn encode<T: serde::Serialize>(queue: &'static str, value: &T) -> Result<Vec<u8>, BusError> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        let written = rmp_serde::encode::write_named(scratch, value);
+        let encoded = scratch.clone();
+        scratch.shrink_to(KEPT);
+        written.map(|()| encoded).map_err(|source| BusError::Encode { queue, source })
+    })
 }
 
 /// Sends from outside a handler: from the web, from a poller, from a test.

@@ -7,6 +7,11 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::{Clock, RedisOptions, SystemClock};
 
 /// A `redis-server` of its own, as a child process on a socket in `directory`. Ends with this value.
@@ -37,6 +42,20 @@ impl RedisServer {
     pub fn stop(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(|_| ())
+    }
+
+    /// Asks the server to end (SIGTERM), as an operator does, and waits until it has: it writes and syncs its file
+    /// before. [`RedisServer::restart`] starts it again.
+    pub async fn stop_gently(&mut self) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        for _ in 0..1000 {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            SystemClock.sleep(Duration::from_millis(10)).await;
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "redis-server did not end within 10 s of SIGTERM"))
     }
 
     /// Its address.

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -106,8 +109,20 @@ pub struct Lease {
     pub(crate) entry: (u64, u64),
     /// Which reservation of the entry this is; an older one is stale.
     pub(crate) delivery: u64,
-    /// Set once it has been settled: Redis counts a released delivery back, so the next one may bear its number.
-    pub(crate) spent: Arc<AtomicBool>,
+    /// On Redis, set once it has been settled: a released delivery is counted back, so the next one may bear its number.
+    pub(crate) spent: Option<Arc<AtomicBool>>,
+}
+
+impl Lease {
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent.as_ref().is_some_and(|spent| spent.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn spend(&self) {
+        if let Some(spent) = &self.spent {
+            spent.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A reserved message.

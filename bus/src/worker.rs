@@ -70,10 +70,17 @@ impl Worker {
                 self.bus.quarantine().until_empty().await;
             }
             if leased.deaths >= policy.deaths || leased.attempt > policy.attempts {
-                let reason = format!(
-                    "it was taken {} times in a row and never finished: its worker died, or lost its lease",
-                    leased.deaths
-                );
+                let reason = if leased.deaths > 1 {
+                    format!(
+                        "it was taken {} times in a row and never finished: its worker died, or lost its lease",
+                        leased.deaths
+                    )
+                } else {
+                    format!(
+                        "its {} attempts are used up, and the last one never finished: its worker died, or lost its lease",
+                        policy.attempts
+                    )
+                };
                 return self.bury(leased, reason, &cx).await;
             }
             let handling = AssertUnwindSafe(self.handler.handle(&leased.envelope, &cx));
@@ -200,15 +207,17 @@ impl Worker {
     }
 
     async fn settle_until_answered(&self, batch: &[Ended]) {
-        let ended: Vec<_> =
-            batch.iter().filter_map(|ended| Some((&ended.leased.lease, ended.how.as_ref()?))).collect();
+        let ended: Vec<_> = batch.iter().filter_map(|ended| Some((&ended.leased.lease, ended.how.as_ref()?))).collect();
         for failures in 1.. {
             let error = match self.bus.settle_all(&ended).await {
                 Ok(written) => {
                     let lost = written.iter().filter(|written| !**written).count();
                     if lost > 0 {
                         // After a failed try the first one may have arrived.
-                        warn!(queue = self.queue.name, lost, failures, "leases lost, these settlements were not written");
+                        warn!(
+                            queue = self.queue.name,
+                            lost, failures, "leases lost, these settlements were not written"
+                        );
                     }
                     return;
                 }

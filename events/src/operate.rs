@@ -25,7 +25,7 @@ fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
              REDIS_URL to the redis of the deployment"
         );
     };
-    let options = RedisOptions { url, namespace: config.redis_namespace, connections: 1, waiters: 1 };
+    let options = RedisOptions { url, namespace: config.redis_namespace, ca: None, waiters: 1 };
     let bus = RedisBus::new(&options, &SystemClock)?;
     Ok(Operator::new(Arc::new(bus), &crate::queues::all()))
 }

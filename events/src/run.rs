@@ -16,9 +16,6 @@ use crate::{
     topology::{self, Worker},
 };
 
-/// Commands at once. The web server stores many builds at once, the worker far fewer.
-const CONNECTIONS: usize = 16;
-
 /// One for each queue that is waited for.
 const WAITERS: usize = 8;
 
@@ -36,7 +33,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let bus: Arc<dyn Bus> = match redis {
         Some(url) => {
             let namespace = config.redis_namespace.clone();
-            let options = RedisOptions { url, namespace, connections: CONNECTIONS, waiters: WAITERS };
+            let options = RedisOptions { url, namespace, ca: None, waiters: WAITERS };
             let bus = Arc::new(RedisBus::new(&options, clock.as_ref())?);
             subsystems.push(Box::new(RedisCheck { bus: bus.clone(), clock: clock.clone() }));
             bus

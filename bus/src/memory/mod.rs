@@ -96,7 +96,7 @@ impl MemoryBus {
         }
         let expires = later(now, queue.policy.lease);
         let mut lanes: HashSet<String> = request.skip_lanes.iter().cloned().collect();
-        let mut taken = Vec::new();
+        let mut taken = Vec::with_capacity(request.max.min(state.ready.len()));
         let mut at = 0;
         while let Some((_, stored)) = state.ready.get(at).filter(|_| taken.len() < request.max) {
             let lane = stored.envelope.lane.as_ref().filter(|_| queue.lanes);
@@ -187,7 +187,7 @@ impl QueueState {
                 lane: stored.envelope.lane.clone(),
                 entry: (0, serial),
                 delivery,
-                spent: Arc::default(),
+                spent: None,
             },
             envelope: stored.envelope.clone(),
             attempt: stored.attempts,
@@ -205,6 +205,9 @@ impl QueueState {
 
     /// Whether `key` was seen within the window.
     fn remembers(&mut self, key: Option<&str>, now: Timestamp) -> bool {
+        if key.is_none() {
+            return false;
+        }
         while self.forget.front().is_some_and(|(expiry, _)| *expiry <= now) {
             if let Some((_, key)) = self.forget.pop_front() {
                 self.keys.remove(&key);
@@ -214,11 +217,9 @@ impl QueueState {
     }
 
     /// Remembers `key` until `until`.
-    fn remember(&mut self, key: Option<String>, until: Timestamp) {
-        if let Some(key) = key {
-            self.keys.insert(key.clone());
-            self.forget.push_back((until, key));
-        }
+    fn remember(&mut self, key: String, until: Timestamp) {
+        self.keys.insert(key.clone());
+        self.forget.push_back((until, key));
     }
 }
 
@@ -234,22 +235,33 @@ fn store_all(queues: &mut HashMap<&'static str, QueueState>, messages: Vec<Outgo
             pushed.repeated += 1;
             continue;
         }
-        state.remember(key, later(now, queue.policy.key_window));
+        if let Some(key) = key {
+            state.remember(key, later(now, queue.policy.key_window));
+        }
         state.store(Stored::new(Arc::new(envelope)), after, now);
         pushed.stored += 1;
     }
     pushed
 }
 
-/// Whether the lease still held; else nothing is done.
-fn settle(queues: &mut HashMap<&'static str, QueueState>, lease: &Lease, how: &Settlement, now: Timestamp) -> bool {
+/// Whether the lease still held; else nothing is done. A message that is done is put into `done`.
+fn settle(
+    queues: &mut HashMap<&'static str, QueueState>,
+    lease: &Lease,
+    how: &Settlement,
+    now: Timestamp,
+    done: &mut Vec<Stored>,
+) -> bool {
     let state = queues.entry(lease.queue).or_default();
     let Ok((serial, _)) = state.held(lease) else { return false };
     let Some(Held { mut stored, .. }) = state.held.remove(&serial) else { return false };
     match how {
         Settlement::Done { emit } => {
             state.finished.count(now);
-            store_all(queues, emit.clone(), now);
+            done.push(stored);
+            if !emit.is_empty() {
+                store_all(queues, emit.clone(), now);
+            }
         }
         Settlement::Retry { after } => {
             stored.deaths = 0;
@@ -295,9 +307,10 @@ impl Drop for Waiting<'_> {
 impl Bus for MemoryBus {
     async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {
         let pushed = {
+            let plain = messages.iter().all(|message| message.key.is_none() && message.after.is_zero());
+            let now = if plain { Timestamp::UNIX_EPOCH } else { self.clock.now() };
             let mut queues = lock(&self.queues);
-            let now = self.clock.now();
-            for Outgoing { queue, key, .. } in &messages {
+            for Outgoing { queue, key, .. } in messages.iter().filter(|message| message.queue.policy.bound.is_some()) {
                 let state = queues.entry(queue.name).or_default();
                 if state.remembers(key.as_deref(), now) {
                     continue;
@@ -352,11 +365,14 @@ impl Bus for MemoryBus {
     }
 
     async fn settle_all(&self, ended: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
-        let written = {
-            let now = self.clock.now();
+        let now = self.clock.now();
+        let mut written = Vec::with_capacity(ended.len());
+        // What is done is freed when the others can go on.
+        let mut done = Vec::with_capacity(ended.len());
+        {
             let mut queues = lock(&self.queues);
-            ended.iter().map(|(lease, how)| settle(&mut queues, lease, how, now)).collect()
-        };
+            written.extend(ended.iter().map(|(lease, how)| settle(&mut queues, lease, how, now, &mut done)));
+        }
         self.changed.notify_waiters();
         Ok(written)
     }

@@ -13,7 +13,9 @@ use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult, Timeouts},
 };
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, Notify};
 
@@ -105,9 +107,8 @@ impl Connections {
             if let Some(connection) = current() {
                 return Ok(connection);
             }
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECT))
-                .set_response_timeout(Some(ANSWER));
+            let config =
+                AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
             let connection = self.endpoint.connect(&config).await?;
             *made += 1;
             let made = (*made, connection);

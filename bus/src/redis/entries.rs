@@ -37,7 +37,8 @@ pub(super) fn read(answer: Value) -> RedisResult<Vec<Taken>> {
 fn fresh(entry: Value) -> Option<Taken> {
     let Value::Array(entry) = entry else { return None };
     let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(entry).ok()? else { return None };
-    let mut fields: Vec<Vec<u8>> = fields.into_iter().map(FromRedisValue::from_redis_value).collect::<Result<_, _>>().ok()?;
+    let mut fields: Vec<Vec<u8>> =
+        fields.into_iter().map(FromRedisValue::from_redis_value).collect::<Result<_, _>>().ok()?;
     let (attempts, bytes) = match &mut fields[..] {
         [a, attempts, e, bytes] if a == b"a" && e == b"e" => {
             (std::str::from_utf8(attempts).ok()?.parse().unwrap_or(0), std::mem::take(bytes))

@@ -16,7 +16,7 @@ mod scripts;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -25,16 +25,10 @@ use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind};
 use tokio::sync::Notify;
 
 pub use self::connection::RedisOptions;
-use self::{
-    connection::Connections,
-    entries::Taken,
-    scripts::Scripts,
-};
+use self::{connection::Connections, entries::Taken, scripts::Scripts};
 use crate::{
-    Bus, BusError, Clock, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve,
-    SUSPECT, Settlement,
-    clock::lock,
-    handler::error_chain,
+    Bus, BusError, Clock, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve, SUSPECT,
+    Settlement, clock::lock, handler::error_chain,
 };
 
 /// The longest wait between two looks at what nothing announces.
@@ -114,7 +108,14 @@ impl RedisBus {
     async fn leases(&self, queue: &QueueSpec, taken: Vec<Taken>) -> Vec<Leased> {
         let mut leased = Vec::with_capacity(taken.len());
         for Taken { lane, entry, delivery, attempts, bytes } in taken {
-            let lease = Lease { queue: queue.name, length: queue.policy.lease, lane, entry, delivery, spent: Arc::default() };
+            let lease = Lease {
+                queue: queue.name,
+                length: queue.policy.lease,
+                lane,
+                entry,
+                delivery,
+                spent: Some(Arc::default()),
+            };
             let deliveries = u32::try_from(delivery).unwrap_or(u32::MAX);
             let attempt = attempts.saturating_add(deliveries);
             match rmp_serde::from_slice::<Envelope>(&bytes) {
@@ -273,10 +274,6 @@ impl RedisBus {
     }
 }
 
-fn encode<T: serde::Serialize>(queue: &'static str, value: &T) -> Result<Vec<u8>, BusError> {
-    rmp_serde::to_vec_named(value).map_err(|source| BusError::Encode { queue, source })
-}
-
 #[async_trait]
 impl Bus for RedisBus {
     async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {
@@ -346,7 +343,7 @@ impl Bus for RedisBus {
     }
 
     async fn extend(&self, lease: &Lease) -> Result<(), BusError> {
-        let renewed = !lease.spent.load(Ordering::Relaxed)
+        let renewed = !lease.is_spent()
             && self
                 .run("renewing a lease", &self.scripts.extend, |invocation| {
                     scripts::lease(invocation, lease, &self.consumer);
@@ -357,8 +354,7 @@ impl Bus for RedisBus {
 
     async fn settle_all(&self, ended: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
         let mut written = vec![false; ended.len()];
-        let unspent: Vec<usize> =
-            (0..ended.len()).filter(|index| !ended[*index].0.spent.load(Ordering::Relaxed)).collect();
+        let unspent: Vec<usize> = (0..ended.len()).filter(|index| !ended[*index].0.is_spent()).collect();
         for batch in unspent.chunks(BATCH) {
             let mut invocation = self.scripts.settle.key(&self.prefix);
             invocation.arg(&self.consumer);
@@ -380,7 +376,9 @@ impl Bus for RedisBus {
                 self.connections.run(doing, async |connection| invocation.invoke_async(connection).await).await?;
             for (index, answer) in batch.iter().zip(answers) {
                 written[*index] = answer;
-                ended[*index].0.spent.fetch_or(answer, Ordering::Relaxed);
+                if answer {
+                    ended[*index].0.spend();
+                }
             }
         }
         self.hasten(ended.iter().filter_map(|(_, how)| match how {

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use redis::{Script, ScriptInvocation};
 
-use super::encode;
-use crate::{BusError, Lease, Outgoing, Settlement};
+use crate::{BusError, Lease, Outgoing, Settlement, queue::encode};
 
 /// The one consumer group of each stream; `common.lua` has it as well.
 pub(super) const GROUP: &str = "workers";

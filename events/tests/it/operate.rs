@@ -71,7 +71,7 @@ impl World {
 
     fn bus(&self) -> RedisBus {
         let url = self.redis.as_ref().unwrap().url().into();
-        let options = RedisOptions { url, namespace: "events".to_owned(), connections: 1, waiters: 1 };
+        let options = RedisOptions { url, namespace: "events".to_owned(), ca: None, waiters: 1 };
         RedisBus::new(&options, &SystemClock).unwrap()
     }
 

@@ -1,0 +1,150 @@
+//! Everything that a campaign decides, from one seed: what the parcels are, and which faults come when.
+
+use std::time::Duration;
+
+use crate::chain::{LEASE, Parcel, Step, Trouble};
+
+/// How many workers there are.
+pub const WORKERS: usize = 4;
+/// The producer's link comes after those of the workers.
+pub const LINKS: usize = WORKERS + 1;
+
+/// The time between two kills. A worker lives for about four of them.
+const GAP: Duration = Duration::from_millis(1500);
+
+/// How long a handler works before it aborts (ms): longer than most others, so that few of those that run beside it are
+/// taken along.
+const ABORT_AFTER: u16 = 200;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL to a worker.
+    Kill(usize),
+    /// SIGTERM to a worker.
+    Terminate(usize),
+    /// SIGSTOP to a worker, and SIGCONT after this time, which is longer than a lease.
+    Stop(usize, Duration),
+    /// Redis ends, and is started again after this time.
+    Redis(Duration),
+    /// A link's connections are closed.
+    Cut(usize),
+    /// A link loses answers for this time.
+    Mute(usize, Duration),
+    /// A link delays each chunk, for this time.
+    Slow(usize, Duration, Duration),
+    /// A link holds everything for this time.
+    Hole(usize, Duration),
+}
+
+/// A campaign.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is pushed, in this order. A parcel's number is its index.
+    pub parcels: Vec<Parcel>,
+    /// What goes wrong, each with the share of the parcels (0 to 1) that is pushed before.
+    pub faults: Vec<(f64, Fault)>,
+    /// The time over which the parcels are pushed, at least.
+    pub duration: Duration,
+}
+
+impl Plan {
+    /// The plan that belongs to `seed`.
+    pub fn new(seed: u64, messages: u32, kills: u32) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut parcels: Vec<Parcel> = (0..messages).map(|number| parcel(&mut rng, number)).collect();
+        poison(&mut rng, &mut parcels);
+        Self { parcels, faults: faults(&mut rng, kills), duration: GAP * kills }
+    }
+}
+
+fn parcel(rng: &mut fastrand::Rng, number: u32) -> Parcel {
+    let mut work = [0; 3].map(|_: u16| rng.u16(5..60));
+    if rng.u8(..) == 0 {
+        // Longer than the time after which a lease is renewed, a third of it.
+        work[rng.usize(..3)] = rng.u16(700..1000);
+    }
+    Parcel { number, tag: 0, work, trouble: None }
+}
+
+/// Few, and in the first third: an abort takes its worker along five times, and each time waits for the lease.
+fn poison(rng: &mut fastrand::Rng, parcels: &mut [Parcel]) {
+    let sets = 1 + parcels.len() / 50_000;
+    for _ in 0..sets {
+        let steps = Step::ALL.iter().flat_map(|step| [Trouble::Panic(*step), Trouble::Abort(*step)]);
+        for trouble in steps.chain([Trouble::Undecodable, Trouble::Version]) {
+            let within = parcels.len() / 3;
+            let start = rng.usize(..within);
+            // The next one that is still sound; there are more of them than kinds of trouble.
+            let found = (0..within).map(|by| (start + by) % within).find(|at| parcels[*at].trouble.is_none());
+            if let Some(at) = found {
+                parcels[at].trouble = Some(trouble);
+                if let Trouble::Abort(step) = trouble {
+                    parcels[at].work[step as usize] = ABORT_AFTER;
+                }
+            }
+        }
+    }
+}
+
+fn faults(rng: &mut fastrand::Rng, kills: u32) -> Vec<(f64, Fault)> {
+    let millis = |rng: &mut fastrand::Rng, from, to| Duration::from_millis(rng.u64(from..to));
+    let mut faults = Vec::new();
+    for n in 0..kills {
+        let at = (f64::from(n) + rng.f64()) / f64::from(kills);
+        let worker = rng.usize(..WORKERS);
+        faults.push((
+            at,
+            match rng.u8(..10) {
+                0..5 => Fault::Kill(worker),
+                5..8 => Fault::Terminate(worker),
+                _ => Fault::Stop(worker, LEASE + millis(rng, 500, 1500)),
+            },
+        ));
+        let link = rng.usize(..LINKS);
+        let fault = match rng.u8(..4) {
+            0 => Fault::Cut(link),
+            1 => Fault::Mute(link, millis(rng, 50, 300)),
+            2 => Fault::Slow(link, millis(rng, 5, 50), millis(rng, 500, 1500)),
+            _ => Fault::Hole(link, millis(rng, 200, 3000)),
+        };
+        faults.push((rng.f64(), fault));
+    }
+    for _ in 0..kills.div_ceil(15) {
+        faults.push((rng.f64(), Fault::Redis(millis(rng, 0, 1000))));
+    }
+    faults.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(plan: &Plan) -> Vec<Trouble> {
+        plan.parcels.iter().filter_map(|parcel| parcel.trouble).collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_campaign_and_another_one_another() {
+        let [a, b, c] = [1, 1, 2].map(|seed| Plan::new(seed, 1000, 20));
+        assert_eq!((&a.parcels, &a.faults), (&b.parcels, &b.faults));
+        assert_ne!(a.parcels, c.parcels);
+        assert_ne!(a.faults, c.faults);
+    }
+
+    #[test]
+    fn every_campaign_has_all_kinds_of_poison_and_as_many_kills_as_asked_for() {
+        for seed in 0..50 {
+            let plan = Plan::new(seed, 24, 20);
+            let mut kinds = kinds(&plan);
+            kinds.sort_by_key(|kind| format!("{kind:?}"));
+            kinds.dedup();
+            assert_eq!(kinds.len(), 8, "{kinds:?}");
+            let kill =
+                |fault: &&(f64, Fault)| matches!(fault.1, Fault::Kill(_) | Fault::Terminate(_) | Fault::Stop(..));
+            assert_eq!(plan.faults.iter().filter(kill).count(), 20);
+            assert!(plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Redis(_))));
+        }
+    }
+}

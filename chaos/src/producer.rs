@@ -1,0 +1,93 @@
+//! Feeds the chain, and tries until Redis has confirmed each parcel.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bus::{Bus, BusError, Clock, Outgoing, RedisBus, SystemClock};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    chain::{Parcel, Step, Trouble, key},
+    plan::Plan,
+};
+
+const TICK: Duration = Duration::from_millis(20);
+const BATCH: usize = 20;
+/// How many parcels may be on their way: the workers set the pace when they cannot keep up.
+const ON_THE_WAY: usize = 2000;
+
+/// How far the campaign is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Parcels that Redis confirmed.
+    pub pushed: AtomicUsize,
+    /// Parcels that came to the end of the chain.
+    pub finished: AtomicUsize,
+}
+
+/// What the producer knows at its end.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Which parcel each envelope holds; a parcel that was packed again has several.
+    pub envelopes: HashMap<Uuid, u32>,
+    /// Pushes that failed, and were tried again.
+    pub failed: u64,
+    /// Parcels that had been stored by a push that seemed to fail.
+    pub repeated: usize,
+}
+
+/// Pushes all parcels of `plan`.
+pub async fn produce(bus: RedisBus, plan: Arc<Plan>, progress: Arc<Progress>) -> Result<Sent, BusError> {
+    let begun = SystemClock.now();
+    let mut sent = Sent::default();
+    let mut next = 0;
+    while next < plan.parcels.len() {
+        let may = due(&plan, begun).min(progress.finished.load(Ordering::Relaxed) + ON_THE_WAY);
+        if may <= next {
+            SystemClock.sleep(TICK).await;
+            continue;
+        }
+        let batch = &plan.parcels[next..may.min(next + BATCH)];
+        let messages = batch.iter().map(pack).collect::<Result<Vec<_>, _>>()?;
+        sent.envelopes.extend(messages.iter().zip(batch).map(|(out, parcel)| (out.envelope.id, parcel.number)));
+        match bus.push(messages).await {
+            Ok(pushed) => {
+                sent.repeated += pushed.repeated;
+                next += batch.len();
+                progress.pushed.store(next, Ordering::Relaxed);
+            }
+            Err(_) => {
+                sent.failed += 1;
+                SystemClock.sleep(TICK).await;
+            }
+        }
+    }
+    Ok(sent)
+}
+
+/// How many parcels are to be pushed by now.
+fn due(plan: &Plan, begun: Timestamp) -> usize {
+    let elapsed = SystemClock.now().duration_since(begun).as_secs_f64();
+    let share = elapsed / plan.duration.as_secs_f64().max(f64::MIN_POSITIVE);
+    ((plan.parcels.len() as f64 * share) as usize).min(plan.parcels.len())
+}
+
+/// Each try is packed anew, with an id and a tag of its own, so that a parcel that was stored twice can be told.
+fn pack(parcel: &Parcel) -> Result<Outgoing, BusError> {
+    let tagged = Parcel { tag: SystemClock.random(), ..parcel.clone() };
+    let mut outgoing = Step::First.queue().pack(&tagged, &SystemClock)?;
+    outgoing.key = Some(key(parcel.number));
+    match parcel.trouble {
+        Some(Trouble::Undecodable) => outgoing.envelope.body = b"\xc1 is no parcel".to_vec(),
+        Some(Trouble::Version) => outgoing.envelope.version = 99,
+        _ => {}
+    }
+    Ok(outgoing)
+}

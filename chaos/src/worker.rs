@@ -1,0 +1,104 @@
+//! A worker process: handlers for the three steps, and the signals of any worker of ours.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use bus::{
+    Bus, BusError, Classify, Clock, Consumer, Context, Disposition, Handler, RedisBus, Shutdown, Subsystem,
+    SystemClock, run_subsystems,
+};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    chain::{self, LAST_WORDS, LastWord, Parcel, Step, Trouble},
+    cli::WorkerOptions,
+    outside::{Event, Outside, Work},
+};
+
+/// Shorter than the longest step, so that SIGTERM also meets work that has to be given back.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Works until a signal.
+pub async fn work(options: WorkerOptions) -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(std::io::stderr).init();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let bus: Arc<dyn Bus> = Arc::new(RedisBus::new(&chain::options(&options.bus), clock.as_ref())?);
+    let outside = Outside::connect(&options.outside).await?;
+    let shutdown = Shutdown::new();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
+    outside.log(options.serial, Event::Ready).await.context("cannot report")?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.stop();
+        SystemClock.sleep(GRACE).await;
+        stop.cancel();
+    });
+    let consumers = Step::ALL.map(|step| {
+        let handler = StepHandler { step, worker: options.serial, outside: outside.clone() };
+        Box::new(Consumer::new(bus.clone(), clock.clone(), step.queue(), handler)) as Box<dyn Subsystem>
+    });
+    run_subsystems(consumers.into(), shutdown).await.map_err(anyhow::Error::from_boxed)
+}
+
+struct StepHandler {
+    step: Step,
+    worker: u32,
+    outside: Outside,
+}
+
+#[derive(Debug, Error)]
+enum StepError {
+    #[error("the world outside does not answer")]
+    Outside(#[from] redis::RedisError),
+    #[error("cannot send the parcel on")]
+    Send(#[from] BusError),
+    #[error("told to give up")]
+    Cancelled,
+}
+
+impl Classify for StepError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Outside(_) | Self::Cancelled => Disposition::Retry,
+            Self::Send(error) => error.disposition(),
+        }
+    }
+}
+
+#[async_trait]
+impl Handler<Parcel> for StepHandler {
+    type Error = StepError;
+
+    #[expect(clippy::panic, reason = "a handler that panics is one of the faults")]
+    async fn handle(&self, parcel: Parcel, cx: &Context) -> Result<(), StepError> {
+        let work = Work { number: parcel.number, step: self.step, tag: parcel.tag };
+        self.outside.log(self.worker, Event::Begun(work)).await?;
+        if parcel.trouble == Some(Trouble::Panic(self.step)) {
+            panic!("poison {}", chain::key(parcel.number));
+        }
+        tokio::select! {
+            () = cx.clock().sleep(Duration::from_millis(parcel.work[self.step as usize].into())) => {}
+            () = cx.cancelled() => return Err(StepError::Cancelled),
+        }
+        if parcel.trouble == Some(Trouble::Abort(self.step)) {
+            std::process::abort();
+        }
+        self.outside.perform(self.worker, work).await?;
+        if let Some(next) = self.step.next() {
+            cx.send(&next.queue(), &Parcel { tag: cx.clock().random(), ..parcel })?;
+        }
+        Ok(())
+    }
+
+    async fn exhausted(&self, parcel: Parcel, reason: &str, cx: &Context) -> Result<(), StepError> {
+        let word = LastWord { number: parcel.number, step: self.step, reason: reason.to_owned() };
+        Ok(cx.send(&LAST_WORDS, &word)?)
+    }
+}

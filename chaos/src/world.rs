@@ -1,0 +1,176 @@
+//! Everything that runs during a campaign: two Redis servers, the links, the workers.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use bus::{Clock, RedisBus, SystemClock, testing::RedisServer};
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+
+use crate::{
+    chain,
+    outside::Outside,
+    plan::{Fault, LINKS, WORKERS},
+    proxy::{Link, Weather},
+    report::Faults,
+    workers::{Launch, Workers},
+};
+
+/// The parts of a campaign.
+pub struct World {
+    /// The worker processes.
+    pub workers: Workers,
+    /// What handlers do outside the bus.
+    pub outside: Outside,
+    /// The driver's own way to the bus, past all links.
+    pub bus: Arc<RedisBus>,
+    /// The times in which Redis was away.
+    pub downtimes: Vec<(Timestamp, Timestamp)>,
+    /// What was done so far.
+    pub done: Faults,
+    links: Vec<Link>,
+    /// When each link's weather clears.
+    clears: Vec<Option<Timestamp>>,
+    redis: Redis,
+    kill_redis: bool,
+    _outside_server: RedisServer,
+}
+
+type Restarted = anyhow::Result<(RedisServer, (Timestamp, Timestamp))>;
+
+enum Redis {
+    Up(RedisServer),
+    Restarting(JoinHandle<Restarted>),
+    /// It was not to be started again.
+    Gone,
+}
+
+impl World {
+    /// Starts everything in `directory`, with `program` as the worker.
+    pub async fn start(directory: &Path, program: &Path, kill_redis: bool) -> anyhow::Result<Self> {
+        let at = |name: &str| -> anyhow::Result<_> {
+            let path = directory.join(name);
+            fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+            Ok(path)
+        };
+        let (redis, outside) = (at("redis")?, at("outside")?);
+        let server = RedisServer::start(&redis).await.context("cannot start a redis")?;
+        let outside_server = RedisServer::start(outside).await.context("cannot start a redis")?;
+        let mut links = Vec::new();
+        for _ in 0..LINKS {
+            links.push(Link::open(redis.join("redis.sock")).await.context("cannot open a link")?);
+        }
+        let launch = Launch {
+            program: program.to_owned(),
+            directory: directory.to_owned(),
+            outside: outside_server.url(),
+            buses: links.iter().take(WORKERS).map(Link::url).collect(),
+        };
+        Ok(Self {
+            workers: Workers::start(launch)?,
+            outside: Outside::connect(&outside_server.url()).await?,
+            bus: Arc::new(RedisBus::new(&chain::options(&server.url()), &SystemClock)?),
+            downtimes: Vec::new(),
+            done: Faults::default(),
+            clears: vec![None; links.len()],
+            links,
+            redis: Redis::Up(server),
+            kill_redis,
+            _outside_server: outside_server,
+        })
+    }
+
+    /// A bus for the producer, through its link.
+    pub fn producer_bus(&self) -> anyhow::Result<RedisBus> {
+        Ok(RedisBus::new(&chain::options(&self.links[WORKERS].url()), &SystemClock)?)
+    }
+
+    /// Whether nothing is broken at the moment.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.redis, Redis::Up(_)) && self.clears.iter().all(Option::is_none) && self.workers.all_up()
+    }
+
+    /// Lets `fault` happen. `false` when that is not possible now: nobody is left to be killed, say.
+    pub fn harm(&mut self, fault: Fault) -> anyhow::Result<bool> {
+        let (happened, count) = match fault {
+            Fault::Kill(worker) => (self.workers.kill(worker)?, &mut self.done.sigkill),
+            Fault::Terminate(worker) => (self.workers.terminate(worker)?, &mut self.done.sigterm),
+            Fault::Stop(worker, during) => (self.workers.stop(worker, during)?, &mut self.done.sigstop),
+            Fault::Redis(away) => (self.restart_redis(away), &mut self.done.redis_restarts),
+            Fault::Cut(link) => {
+                self.links[link].cut();
+                (true, &mut self.done.cut)
+            }
+            Fault::Mute(link, during) => (self.cloud(link, Weather::Mute, during)?, &mut self.done.muted),
+            Fault::Slow(link, by, during) => (self.cloud(link, Weather::Slow(by), during)?, &mut self.done.slowed),
+            Fault::Hole(link, during) => (self.cloud(link, Weather::Hole, during)?, &mut self.done.black_holed),
+        };
+        *count += u32::from(happened);
+        Ok(happened)
+    }
+
+    fn cloud(&mut self, link: usize, weather: Weather, during: Duration) -> anyhow::Result<bool> {
+        self.links[link].set(weather);
+        self.clears[link] = Some(SystemClock.now().checked_add(during)?);
+        Ok(true)
+    }
+
+    fn restart_redis(&mut self, away: Duration) -> bool {
+        match std::mem::replace(&mut self.redis, Redis::Gone) {
+            Redis::Up(server) => {
+                self.redis = Redis::Restarting(tokio::spawn(restart(server, away, self.kill_redis)));
+                true
+            }
+            other => {
+                self.redis = other;
+                false
+            }
+        }
+    }
+
+    /// Ends what has lasted long enough, and starts again what died.
+    pub async fn tend(&mut self) -> anyhow::Result<()> {
+        let now = SystemClock.now();
+        for (link, clears) in self.links.iter().zip(&mut self.clears) {
+            if clears.is_some_and(|at| now >= at) {
+                link.set(Weather::Clear);
+                *clears = None;
+            }
+        }
+        if matches!(&self.redis, Redis::Restarting(restarting) if restarting.is_finished()) {
+            self.redis_is_back().await?;
+        }
+        self.workers.tend()
+    }
+
+    async fn redis_is_back(&mut self) -> anyhow::Result<()> {
+        match std::mem::replace(&mut self.redis, Redis::Gone) {
+            Redis::Restarting(restarting) => {
+                let (server, downtime) = restarting.await.context("restarting redis panicked")??;
+                self.downtimes.push(downtime);
+                self.redis = Redis::Up(server);
+            }
+            other => self.redis = other,
+        }
+        Ok(())
+    }
+
+    /// Ends all processes, at once and in any state.
+    pub async fn end(mut self) {
+        self.workers.kill_all().await;
+        // A server that is being started would outlive the task that starts it.
+        let _ = self.redis_is_back().await;
+    }
+}
+
+async fn restart(mut server: RedisServer, away: Duration, by_force: bool) -> Restarted {
+    let from = SystemClock.now();
+    if by_force {
+        server.stop().context("cannot kill redis")?;
+    } else {
+        server.stop_gently().await.context("redis did not end")?;
+    }
+    SystemClock.sleep(away).await;
+    server.restart().await.context("redis did not come back")?;
+    Ok((server, (from, SystemClock.now())))
+}

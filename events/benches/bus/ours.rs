@@ -1,0 +1,192 @@
+//! The bus, through its public face.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bus::{
+    Bus, BusError, Clock, Consumer, Context, Handler, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve,
+    Settlement, Shutdown, Subsystem, SystemClock, testing::RedisServer,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc};
+
+/// The size of a message's content, in bytes.
+pub const SIZE: usize = 1024;
+/// How many messages each measure takes.
+pub const MESSAGES: u32 = 60_000;
+/// How many senders are at work at once.
+pub const SENDERS: u32 = 128;
+/// How many messages are read and settled together.
+pub const BATCH: usize = 256;
+/// How many messages may be on their way where sending and handling go on at once.
+const WINDOW: u32 = 10_000;
+/// How many messages are sent one at a time.
+pub const SINGLE: usize = 2_000;
+
+#[derive(Serialize, Deserialize)]
+struct Parcel {
+    #[serde(with = "serde_bytes")]
+    content: Vec<u8>,
+}
+
+impl Message for Parcel {
+    const VERSION: u16 = 1;
+}
+
+fn parcel() -> Parcel {
+    Parcel { content: vec![7; SIZE] }
+}
+
+const PARCELS: Queue<Parcel> = Queue::new("parcels", Policy { concurrency: BATCH, ..Policy::DEFAULT });
+
+/// As many bytes as an envelope with a parcel has on Redis.
+pub fn envelope_size() -> usize {
+    let outgoing = PARCELS.pack(&parcel(), &SystemClock).expect("a parcel is packed");
+    rmp_serde::to_vec_named(&outgoing.envelope).expect("an envelope is encoded").len()
+}
+
+fn on(server: &RedisServer) -> Arc<dyn Bus> {
+    Arc::new(RedisBus::new(&server.options(), &SystemClock).expect("a bus on redis"))
+}
+
+/// Sends from many tasks, one message each at a time; they wait while [`WINDOW`] messages are not handled.
+fn send_all(bus: &Arc<dyn Bus>, messages: u32, handled: Option<&Arc<Count>>) -> tokio::task::JoinHandle<()> {
+    let producer = Producer::new(bus.clone(), Arc::new(SystemClock));
+    let handled = handled.cloned();
+    tokio::spawn(async move {
+        let senders = (0..SENDERS).map(|_| {
+            let (producer, handled) = (producer.clone(), handled.clone());
+            tokio::spawn(async move {
+                for sent in 0..messages / SENDERS {
+                    while handled.as_ref().is_some_and(|count| count.lags(sent * SENDERS)) {
+                        tokio::task::yield_now().await;
+                    }
+                    producer.send(&PARCELS, &parcel()).await.expect("the bus stores it");
+                }
+            })
+        });
+        futures::future::try_join_all(senders).await.expect("the senders end");
+    })
+}
+
+pub fn rate(messages: u32, from: jiff::Timestamp) -> f64 {
+    f64::from(messages) / SystemClock.now().duration_since(from).as_secs_f64()
+}
+
+/// Sends a second.
+pub async fn enqueue(server: &RedisServer) -> f64 {
+    let bus = on(server);
+    bus.ping().await.expect("redis answers");
+    let begin = SystemClock.now();
+    send_all(&bus, MESSAGES, None).await.expect("the senders end");
+    rate(MESSAGES / SENDERS * SENDERS, begin)
+}
+
+/// Messages read and settled a second, the next batch being read while the last one is settled.
+pub async fn consume(server: &RedisServer) -> f64 {
+    let bus = on(server);
+    send_all(&bus, MESSAGES, None).await.expect("the senders end");
+    let queue = PARCELS.spec();
+    let done = Settlement::Done { emit: Vec::new() };
+    let begin = SystemClock.now();
+    let (mut ended, mut last) = (0, Vec::<bus::Leased>::new());
+    loop {
+        let settlements: Vec<_> = last.iter().map(|leased| (&leased.lease, &done)).collect();
+        let (settled, next) = tokio::join!(bus.settle_all(&settlements), bus.reserve(&queue, Reserve::now(BATCH)));
+        ended += settled.expect("redis settles").len();
+        last = next.expect("redis delivers");
+        if last.is_empty() {
+            return rate(u32::try_from(ended).expect("a number of messages"), begin);
+        }
+    }
+}
+
+struct Count {
+    handled: AtomicU32,
+    wanted: u32,
+    all: Notify,
+}
+
+impl Count {
+    fn lags(&self, sent: u32) -> bool {
+        sent > self.handled.load(Ordering::Relaxed) + WINDOW
+    }
+}
+
+#[async_trait]
+impl Handler<Parcel> for Arc<Count> {
+    type Error = BusError;
+
+    async fn handle(&self, parcel: Parcel, _: &Context) -> Result<(), BusError> {
+        assert!(parcel.content.len() == SIZE, "a parcel arrives whole");
+        if self.handled.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted {
+            self.all.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Messages a second that are sent, handled by a consumer and settled, all at once.
+async fn through_consumer(bus: Arc<dyn Bus>, messages: u32) -> f64 {
+    let messages = messages / SENDERS * SENDERS;
+    let count = Arc::new(Count { handled: AtomicU32::new(0), wanted: messages, all: Notify::new() });
+    let consumer = Consumer::new(bus.clone(), Arc::new(SystemClock), PARCELS, count.clone());
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
+    let begin = SystemClock.now();
+    send_all(&bus, messages, Some(&count)).await.expect("the senders end");
+    count.all.notified().await;
+    shutdown.stop();
+    running.await.expect("the consumer ends").expect("without an error");
+    let left = bus.depth(&PARCELS.spec()).await.expect("the bus answers");
+    assert!(left.ready + left.in_flight == 0, "everything is settled");
+    rate(messages, begin)
+}
+
+pub async fn through(server: &RedisServer) -> f64 {
+    through_consumer(on(server), MESSAGES).await
+}
+
+pub async fn memory_through() -> f64 {
+    through_consumer(Arc::new(MemoryBus::new(Arc::new(SystemClock))), MESSAGES * 10).await
+}
+
+struct Arrival(mpsc::UnboundedSender<jiff::Timestamp>);
+
+#[async_trait]
+impl Handler<Parcel> for Arrival {
+    type Error = BusError;
+
+    async fn handle(&self, _: Parcel, _: &Context) -> Result<(), BusError> {
+        let _ = self.0.send(SystemClock.now());
+        Ok(())
+    }
+}
+
+/// Median of the time from the call to `send` until the handler begins, in µs.
+pub async fn latency(server: &RedisServer) -> f64 {
+    let bus = on(server);
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let consumer = Consumer::new(bus.clone(), Arc::new(SystemClock), PARCELS, Arrival(arrived));
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
+    let producer = Producer::new(bus, Arc::new(SystemClock));
+    let mut taken = Vec::with_capacity(SINGLE);
+    for _ in 0..SINGLE {
+        // The consumer has settled the last one and waits again.
+        SystemClock.sleep(Duration::from_millis(2)).await;
+        let begin = SystemClock.now();
+        producer.send(&PARCELS, &parcel()).await.expect("the bus stores it");
+        let arrived = arrivals.recv().await.expect("it arrives");
+        taken.push(arrived.duration_since(begin).as_secs_f64() * 1e6);
+    }
+    shutdown.stop();
+    running.await.expect("the consumer ends").expect("without an error");
+    crate::report::median(taken)
+}
