@@ -143,7 +143,8 @@ impl QueueState {
     fn store(&mut self, mut stored: Stored, after: Duration, now: Timestamp) {
         let serial = self.next_serial();
         if after.is_zero() {
-            stored.since = now;
+            // A plain push does not ask for the time: its messages are as old as their envelopes.
+            stored.since = now.max(stored.envelope.created_at);
             self.ready.push_back((serial, stored));
         } else {
             self.delayed.insert((later(now, after), serial), stored);
