@@ -15,9 +15,12 @@ mod error;
 mod handler;
 mod memory;
 mod message;
+mod operate;
+mod operator;
 mod policy;
 mod quarantine;
 mod queue;
+mod readable;
 mod redis;
 mod shutdown;
 mod subsystem;
@@ -32,10 +35,16 @@ pub use error::BusError;
 pub use handler::{Classify, Disposition, Handler, error_chain};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
+pub use operate::{DeadLetter, Depth, MessageState, Operate, QueueStatus, Remains, Waiting, Which};
+pub use operator::{
+    ChosenLetters, Contents, LetterContents, LetterReport, Letters, MessageReport, Messages, Operator, OperatorError,
+    QueueReport,
+};
 pub use policy::{Backoff, Policy};
 pub use quarantine::Quarantine;
 pub use queue::{Producer, Queue, QueueSpec};
+pub use readable::Body;
 pub use redis::{RedisBus, RedisOptions};
 pub use shutdown::Shutdown;
 pub use subsystem::{Subsystem, SubsystemError, run_subsystems};
-pub use transport::{Bus, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, SUSPECT, Settlement};
+pub use transport::{Bus, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, SUSPECT, Settlement};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{BusError, Quarantine, QueueSpec};
+use crate::{BusError, Operate, Quarantine, QueueSpec};
 
 /// A message on its way, independent of its type.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,35 +172,9 @@ pub enum Settlement {
     Release,
 }
 
-/// How full a queue is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Depth {
-    /// Messages that can be reserved now.
-    pub ready: usize,
-    /// Messages that a worker holds.
-    pub in_flight: usize,
-    /// Messages whose time has not come.
-    pub delayed: usize,
-    /// Dead letters.
-    pub dead: usize,
-}
-
-/// A message that could not be handled, kept until an operator decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// Names the letter within its queue.
-    pub id: String,
-    /// Why it died.
-    pub reason: String,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// When it died.
-    pub died_at: Timestamp,
-}
-
 /// A queueing backend: [`crate::MemoryBus`] or [`crate::RedisBus`]. Both pass the same contract suite.
 #[async_trait]
-pub trait Bus: Send + Sync + 'static {
+pub trait Bus: Operate {
     /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives.
     ///
     /// [`BusError::Full`] when a queue is at its bound.
@@ -233,18 +207,6 @@ pub trait Bus: Send + Sync + 'static {
 
     /// What keeps a suspected message apart from everything else that this process holds.
     fn quarantine(&self) -> &Quarantine;
-
-    /// How full the queue is.
-    async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError>;
-
-    /// The oldest `max` messages that are ready or in flight, untouched.
-    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Envelope>, BusError>;
-
-    /// The newest `max` dead letters.
-    async fn dead(&self, queue: &QueueSpec, max: usize) -> Result<Vec<DeadLetter>, BusError>;
-
-    /// Puts a dead letter back into its queue with its attempts at zero. `false` when there is no such letter.
-    async fn requeue_dead(&self, queue: &QueueSpec, id: &str) -> Result<bool, BusError>;
 
     /// Answers when the backend does.
     async fn ping(&self) -> Result<(), BusError>;

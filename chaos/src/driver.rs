@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use bus::{Bus, Clock, Reserve, Settlement, SystemClock};
+use bus::{Bus, Clock, Operate, Reserve, Settlement, SystemClock};
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -211,7 +211,7 @@ impl Driver {
         for step in Step::ALL {
             let spec = step.queue().spec();
             let count = bus.depth(&spec).await?.dead;
-            let letters = bus.dead(&spec, count).await?;
+            let letters = bus.dead(&spec, "", count).await?;
             if letters.len() != count {
                 bail!("{step} has {count} dead letters and shows {}", letters.len());
             }

@@ -1,9 +1,12 @@
 //! The command line.
 
+mod operate;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::operate::{Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues};
 use crate::role::Role;
 
 /// From a published patch to a push on Try and a link on its build.
@@ -26,6 +29,10 @@ pub enum Command {
         #[arg(env = "EVENTS_CONFIG")]
         file: PathBuf,
     },
+    /// Shows the queues, and what waits in them; requeues, drops, pauses, resumes and drains
+    Queues(Queues),
+    /// Shows the messages that failed for good; requeues and drops them
+    Dead(Dead),
     /// Shows a build from request to push, with a Phabricator and repositories of its own
     Demo(Demo),
 }

@@ -35,6 +35,8 @@ pub struct Config {
     pub build_expiry: Duration,
     /// What Harbormaster must know to be heard.
     pub webhook_secret: Option<SecretString>,
+    /// What a client of the API must know. Without it there is no API.
+    pub api_token: Option<SecretString>,
     /// Where clones are kept.
     pub clones_dir: PathBuf,
     /// The host keys of the servers that are pushed to, in the form of ssh.
@@ -131,6 +133,7 @@ impl Config {
             skippable_files: Vec::new(),
             build_expiry: Duration::from_secs(24 * 3600),
             webhook_secret: None,
+            api_token: None,
             clones_dir: PathBuf::from("clones"),
             known_hosts: None,
             treeherder_url: "https://treeherder.mozilla.org".to_owned(),
@@ -213,6 +216,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let skippable_files = keys.optional("skippable_files");
     let build_expiry = keys.optional("build_expiry");
     let webhook_secret = keys.optional("webhook_secret");
+    let api_token = keys.optional("api_token");
     let clones_dir = keys.optional("clones_dir");
     let known_hosts = keys.optional("known_hosts");
     let treeherder_url: Option<Url> = keys.optional("treeherder_url");
@@ -231,6 +235,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         skippable_files: skippable_files.unwrap_or(usual.skippable_files),
         build_expiry: build_expiry.unwrap_or(usual.build_expiry),
         webhook_secret,
+        api_token,
         clones_dir: clones_dir.unwrap_or(usual.clones_dir),
         known_hosts,
         treeherder_url: treeherder_url.map_or(usual.treeherder_url, String::from),

@@ -4,6 +4,8 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 mod dispatch;
+mod environment;
+pub mod operate;
 pub mod queues;
 mod redis_check;
 pub mod role;

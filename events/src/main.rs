@@ -8,7 +8,7 @@ use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 use events::{
     cli::{Cli, Command},
     config::Config,
-    demo, log_layer, run,
+    demo, log_layer, operate, run,
 };
 
 #[tokio::main]
@@ -25,6 +25,8 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::CheckConfig { file } => check_config(&file),
+        Command::Queues(options) => operate::queues(options).await,
+        Command::Dead(options) => operate::dead(options).await,
         Command::Demo(options) => demo::demo(options).await,
     };
     match outcome {

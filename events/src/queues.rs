@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Backoff, Policy, Queue};
+use bus::{Backoff, Policy, Queue, QueueSpec};
 use phabricator::model::{Applied, Build, BuildRequest, Update};
 
 /// What Harbormaster asked for, until the revision is public. Phabricator may be away for four hours. A bound keeps a flood from filling Redis: beyond it the
@@ -34,3 +34,8 @@ pub const RESULTS: Queue<Update> =
 
 /// Waits for a service that is away: 5 s, 15 s, 45 s, 2.25 min, 6.75 min, then 10 min each.
 const OUTSIDE: Backoff = Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(600) };
+
+/// All of them, in the order in which a build passes them.
+pub fn all() -> Vec<QueueSpec> {
+    vec![BUILDS.spec(), MERCURIAL.spec(), APPLIED.spec(), RESULTS.spec()]
+}

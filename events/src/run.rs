@@ -4,12 +4,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bus::{Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems};
-use secrecy::SecretString;
 use tracing::{info, warn};
 
 use crate::{
     cli::Run,
     config::Config,
+    environment,
     redis_check::RedisCheck,
     role::Role,
     signals,
@@ -25,10 +25,8 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     for warning in &faults.warnings {
         warn!("configuration: {warning}");
     }
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let redis: Option<SecretString> =
-        variable("REDIS_TLS_URL").or_else(|| variable("REDIS_URL")).map(SecretString::from);
-    let role = Role::choose(options.role, variable("DYNO").as_deref(), redis.is_some())?;
+    let redis = environment::redis_url();
+    let role = Role::choose(options.role, environment::variable("DYNO").as_deref(), redis.is_some())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
     let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();

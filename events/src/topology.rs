@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Backoff, Bus, Clock, Consumer, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
+use bus::{Backoff, Bus, Clock, Consumer, Operator, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
 use phabricator::{Conduit, Publisher, Workflow, WorkflowQueues, WorkflowSettings, model::Phid};
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
@@ -12,7 +12,7 @@ use worker_hg::{Mercurial, RepositorySettings, Settings};
 use crate::{
     config::Config,
     dispatch::Dispatch,
-    queues::{APPLIED, BUILDS, MERCURIAL, RESULTS},
+    queues::{self, APPLIED, BUILDS, MERCURIAL, RESULTS},
 };
 
 /// The longest that one HTTP request to a service may take. A raw diff can be large.
@@ -21,7 +21,7 @@ const REQUEST: Duration = Duration::from_secs(60);
 /// The waits while Phabricator does not answer at the start.
 const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
 
-/// The web server: Harbormaster's requests go to `builds`.
+/// The web server: Harbormaster's requests go to `builds`, and operators reach every queue.
 pub async fn web(
     config: &Config,
     bus: Arc<dyn Bus>,
@@ -30,6 +30,8 @@ pub async fn web(
 ) -> anyhow::Result<WebServer> {
     let version = Version::load(std::env::var_os("VERSION_PATH").map(PathBuf::from))?;
     let settings = WebSettings {
+        operator: Operator::new(bus.clone(), &queues::all()),
+        api_token: config.api_token.clone(),
         producer: Producer::new(bus, clock),
         builds: BUILDS,
         secret: config.webhook_secret.clone(),

@@ -15,13 +15,11 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bus::{Backoff, BusError, Pushed, error_chain};
 use phabricator::model::{BuildRequest, Phid, PhidError};
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use secrecy::SecretString;
 use tracing::{info, warn};
 use url::form_urlencoded;
 
-use crate::WebSettings;
+use crate::{WebSettings, secret};
 
 /// The longest value of a parameter, in characters.
 const MAX_LENGTH: usize = 64;
@@ -181,8 +179,6 @@ fn knows(secret: &SecretString, headers: &HeaderMap, token: Option<&str>) -> boo
         let colon = decoded.iter().position(|byte| *byte == b':')?;
         Some(decoded[colon + 1..].to_vec())
     });
-    // Digests have one length, so that not even the secret's length can be timed.
-    let known = Sha256::digest(secret.expose_secret().as_bytes());
-    let right = |offered: &[u8]| bool::from(known.ct_eq(&Sha256::digest(offered)));
+    let right = |offered: &[u8]| secret::is(secret, offered);
     basic.is_some_and(|password| right(&password)) || token.is_some_and(|token| right(token.as_bytes()))
 }

@@ -1,9 +1,11 @@
-//! The public face: the endpoint that Harbormaster calls, and the routes by which a platform watches the process
-//! (Dockerflow).
+//! The public face: the endpoint that Harbormaster calls, the routes by which a platform watches the process
+//! (Dockerflow), and the API of operators.
 
+mod api;
 mod dockerflow;
 mod error;
 mod harbormaster;
+mod secret;
 mod server;
 
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use bus::{Producer, Queue};
+use bus::{Operator, Producer, Queue};
 use phabricator::model::BuildRequest;
 use secrecy::SecretString;
 use std::time::Duration;
@@ -41,18 +43,24 @@ pub struct WebSettings {
     pub secret: Option<SecretString>,
     /// What is running.
     pub version: Version,
+    /// The queues that the API serves.
+    pub operator: Operator,
+    /// What a client of the API must know. Without it there is no API.
+    pub api_token: Option<SecretString>,
 }
 
 /// All routes.
 pub fn router(settings: WebSettings) -> Router {
+    let api = settings.api_token.clone().map(|token| api::router(settings.operator.clone(), token));
     Router::new()
         .route("/codereview/new", post(harbormaster::accept))
         .route("/__version__", get(dockerflow::version))
         .route("/__heartbeat__", get(dockerflow::heartbeat))
         .route("/__lbheartbeat__", get(dockerflow::lbheartbeat))
         .route("/ping", get(|| async { "pong" }))
+        .with_state(Arc::new(settings))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .merge(api.unwrap_or_default())
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
         .layer(CatchPanicLayer::new())
-        .with_state(Arc::new(settings))
 }

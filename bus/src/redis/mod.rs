@@ -11,6 +11,7 @@ mod check;
 mod connection;
 mod endpoint;
 mod entries;
+mod operate;
 mod scripts;
 
 use std::{
@@ -20,7 +21,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, aio::MultiplexedConnection};
 use tokio::sync::Notify;
 
@@ -31,8 +31,8 @@ use self::{
     scripts::{Entry, Scripts},
 };
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve,
-    SUSPECT, Settlement, clock::lock, handler::error_chain,
+    Bus, BusError, Clock, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve, SUSPECT,
+    Settlement, clock::lock, handler::error_chain,
 };
 
 /// The longest wait between two looks at what nothing announces.
@@ -400,54 +400,6 @@ impl Bus for RedisBus {
 
     fn quarantine(&self) -> &Quarantine {
         &self.quarantine
-    }
-
-    async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError> {
-        let (ready, in_flight, delayed, dead) = self
-            .run("asking for a queue's depth", &self.scripts.depth, |call| {
-                call.arg(queue.name);
-            })
-            .await?;
-        Ok(Depth { ready, in_flight, delayed, dead })
-    }
-
-    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Envelope>, BusError> {
-        let found: Vec<Vec<u8>> = self
-            .run("looking into a queue", &self.scripts.peek, |call| {
-                call.arg(queue.name).arg(max);
-            })
-            .await?;
-        Ok(found.iter().filter_map(|bytes| rmp_serde::from_slice(bytes).ok()).collect())
-    }
-
-    async fn dead(&self, queue: &QueueSpec, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        let doing = "listing dead letters";
-        let last = i64::try_from(max).unwrap_or(i64::MAX) - 1;
-        let newest: Vec<(String, i64)> = self
-            .connections
-            .command(
-                doing,
-                redis::cmd("ZRANGE").arg(self.key(queue, "dead")).arg(0).arg(last).arg("REV").arg("WITHSCORES"),
-            )
-            .await?;
-        let mut letters = Vec::with_capacity(newest.len());
-        for (id, died_at) in newest {
-            let record: Option<Vec<u8>> =
-                self.connections.command(doing, redis::cmd("HGET").arg(self.key(queue, "letters")).arg(&id)).await?;
-            // Requeued in between.
-            let Some(record) = record else { continue };
-            let (reason, attempts) = rmp_serde::from_slice(&record).unwrap_or_else(|_| ("unreadable".to_owned(), 0));
-            let died_at = Timestamp::from_millisecond(died_at).unwrap_or(Timestamp::UNIX_EPOCH);
-            letters.push(DeadLetter { id, reason, attempts, died_at });
-        }
-        Ok(letters)
-    }
-
-    async fn requeue_dead(&self, queue: &QueueSpec, id: &str) -> Result<bool, BusError> {
-        self.run("requeueing a dead letter", &self.scripts.requeue, |call| {
-            call.arg(queue.name).arg(id);
-        })
-        .await
     }
 
     async fn ping(&self) -> Result<(), BusError> {

@@ -15,9 +15,6 @@ pub(super) struct Scripts {
     pub(super) reserve: Script,
     pub(super) settle: Script,
     pub(super) extend: Script,
-    pub(super) depth: Script,
-    pub(super) peek: Script,
-    pub(super) requeue: Script,
 }
 
 macro_rules! script {
@@ -32,9 +29,6 @@ impl Scripts {
             reserve: script!("common", "take", "reserve"),
             settle: script!("common", "settle"),
             extend: script!("common", "extend"),
-            depth: script!("common", "depth"),
-            peek: script!("common", "peek"),
-            requeue: script!("common", "requeue"),
         }
     }
 }

@@ -176,7 +176,7 @@ async fn the_error_decides_between_retry_defer_and_dead(world: World) {
         ],
         "failed attempts send nothing"
     );
-    let letters = world.bus.dead(&WORK.spec(), 10).await.unwrap();
+    let letters = world.bus.dead(&WORK.spec(), "", 10).await.unwrap();
     let mut kept: Vec<_> = letters.iter().map(|letter| (letter.reason.as_str(), letter.attempts)).collect();
     kept.sort_unstable();
     assert_eq!(kept, [("it says after", 3), ("it says dead", 1), ("it says retry", 3)]);
@@ -229,7 +229,7 @@ async fn deaths_are_fewer_than_attempts_where_there_are_many(world: World) {
     consumer.step().await.unwrap();
     assert_eq!(handler.seen("retry"), 4);
     assert_eq!(world.depth(&PATIENT).await, (0, 0, 0, 1));
-    let letter = world.bus.dead(&PATIENT.spec(), 1).await.unwrap().remove(0);
+    let letter = world.bus.dead(&PATIENT.spec(), "", 1).await.unwrap().remove(0);
     assert!(letter.reason.starts_with("it was taken 2 times in a row"), "{letter:?}");
 }
 
@@ -276,7 +276,7 @@ async fn what_cannot_be_read_is_a_dead_letter_and_the_others_flow(world: World) 
     world.send(&WORK, "ok").await;
     world.consumer(WORK, &handler).step().await.unwrap();
     assert_eq!(world.texts(&OUT).await, ["ok 1"]);
-    let letters = world.bus.dead(&WORK.spec(), 10).await.unwrap();
+    let letters = world.bus.dead(&WORK.spec(), "", 10).await.unwrap();
     let reasons: String = letters.iter().map(|letter| letter.reason.as_str()).collect();
     assert_eq!(letters.len(), 2);
     assert!(reasons.contains("unknown message version 9") && reasons.contains("undecodable message body"), "{reasons}");

@@ -174,11 +174,11 @@ async fn a_dead_letter_is_kept_and_can_be_requeued(world: World) {
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 1));
     assert_eq!(world.texts(&OUT).await, ["last word"]);
 
-    let letters = world.bus.dead(&NOTES.spec(), 10).await.unwrap();
+    let letters = world.bus.dead(&NOTES.spec(), "", 10).await.unwrap();
     assert_eq!((letters[0].reason.as_str(), letters[0].attempts), ("it did not work", 1));
     assert_eq!(letters[0].id, id.to_string());
-    assert!(!world.bus.requeue_dead(&NOTES.spec(), "no such letter").await.unwrap());
-    assert!(world.bus.requeue_dead(&NOTES.spec(), &letters[0].id).await.unwrap());
+    assert_eq!(world.bus.requeue_dead(&NOTES.spec(), &["no such letter".to_owned()]).await.unwrap(), 0);
+    assert_eq!(world.bus.requeue_dead(&NOTES.spec(), &[letters[0].id.clone()]).await.unwrap(), 1);
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
     let again = world.take(&NOTES).await;
     assert_eq!((text(&again).as_str(), again.attempt, again.envelope.id), ("poison", 1, id));

@@ -4,5 +4,7 @@
 
 mod consumer;
 mod contract;
+mod operate;
+mod operator;
 mod redis_only;
 mod world;

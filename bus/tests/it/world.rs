@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Clock, Depth, Leased, ManualClock, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve,
+    Bus, Clock, Depth, Envelope, Leased, ManualClock, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve,
     SystemClock, testing::RedisServer,
 };
 use serde::{Deserialize, Serialize};
@@ -94,7 +94,7 @@ impl World {
 
     pub async fn texts(&self, queue: &Queue<Note>) -> Vec<String> {
         let found = self.bus.peek(&queue.spec(), 100).await.unwrap();
-        found.iter().map(|envelope| Note::decode(envelope.version, &envelope.body).unwrap().text).collect()
+        found.iter().map(|waiting| note_of(&waiting.envelope)).collect()
     }
 
     /// Ready, in flight, delayed, dead.
@@ -117,7 +117,11 @@ impl World {
 }
 
 pub fn text(leased: &Leased) -> String {
-    Note::decode(leased.envelope.version, &leased.envelope.body).unwrap().text
+    note_of(&leased.envelope)
+}
+
+pub fn note_of(envelope: &Envelope) -> String {
+    Note::decode(envelope.version, &envelope.body).unwrap().text
 }
 
 /// Makes a test for each backend of `async fn name(world: World)`.

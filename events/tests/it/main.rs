@@ -5,4 +5,5 @@
 mod builds;
 mod command_line;
 mod interrupted;
+mod operate;
 mod world;

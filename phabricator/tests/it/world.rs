@@ -154,7 +154,7 @@ impl World {
 
     /// Why updates could not be published.
     pub(crate) async fn dead_results(&self) -> Vec<String> {
-        self.bus.dead(&RESULTS.spec(), 10).await.unwrap().into_iter().map(|letter| letter.reason).collect()
+        self.bus.dead(&RESULTS.spec(), "", 10).await.unwrap().into_iter().map(|letter| letter.reason).collect()
     }
 
     pub(crate) fn target(&self, request: &BuildRequest) -> Target {
@@ -167,7 +167,7 @@ impl World {
 
     async fn peek<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
         let found = self.bus.peek(&queue.spec(), 100).await.unwrap();
-        found.iter().map(|envelope| M::decode(envelope.version, &envelope.body).unwrap()).collect()
+        found.iter().map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap()).collect()
     }
 }
 

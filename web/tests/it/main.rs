@@ -1,13 +1,13 @@
 //! What Harbormaster, and whoever else finds the port, is answered.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod api;
+mod away;
 
-use bus::{
-    Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, MemoryBus, Message, Outgoing, Policy, Producer,
-    Pushed, Queue, QueueSpec, Reserve, Settlement, Shutdown, Subsystem, SystemClock,
-};
+use std::{path::PathBuf, sync::Arc};
+
+use bus::{Bus, MemoryBus, Message, Operator, Policy, Producer, Queue, Shutdown, Subsystem, SystemClock};
 use phabricator::model::BuildRequest;
 use secrecy::SecretString;
 use tokio::{
@@ -15,6 +15,8 @@ use tokio::{
     net::TcpStream,
 };
 use web::{Version, WebServer, WebSettings, router};
+
+use crate::away::Away;
 
 const BUILDS: Queue<BuildRequest> = Queue::new("builds", Policy { bound: Some(1000), ..Policy::DEFAULT });
 const TARGET: &str = "PHID-HMBT-6om2iuajepxcv7v6poue";
@@ -29,9 +31,13 @@ struct World {
 
 impl World {
     async fn start(bus: Arc<dyn Bus>, secret: Option<&str>, version: Version) -> Self {
-        let producer = Producer::new(bus.clone(), Arc::new(SystemClock));
         let secret = secret.map(SecretString::from);
-        let routes = router(WebSettings { producer, builds: BUILDS, secret, version });
+        Self::serve(WebSettings { secret, version, ..settings(bus) }).await
+    }
+
+    async fn serve(settings: WebSettings) -> Self {
+        let bus = settings.producer.bus().clone();
+        let routes = router(settings);
         let server = WebServer::bind("127.0.0.1:0".parse().unwrap(), routes).await.unwrap();
         let address = server.address();
         let shutdown = Shutdown::new();
@@ -76,7 +82,22 @@ impl World {
 
     async fn stored(&self) -> Vec<BuildRequest> {
         let found = self.bus.peek(&BUILDS.spec(), 100).await.unwrap();
-        found.iter().map(|envelope| BuildRequest::decode(envelope.version, &envelope.body).unwrap()).collect()
+        found
+            .iter()
+            .map(|waiting| &waiting.envelope)
+            .map(|envelope| BuildRequest::decode(envelope.version, &envelope.body).unwrap())
+            .collect()
+    }
+}
+
+fn settings(bus: Arc<dyn Bus>) -> WebSettings {
+    WebSettings {
+        producer: Producer::new(bus.clone(), Arc::new(SystemClock)),
+        builds: BUILDS,
+        secret: None,
+        version: Version::load(None).unwrap(),
+        operator: Operator::new(bus, &[BUILDS.spec(), api::LANED.spec()]),
+        api_token: None,
     }
 }
 
@@ -259,63 +280,10 @@ async fn stopping_lets_a_request_finish_and_refuses_new_connections() {
     assert_eq!(found.len(), 1);
 }
 
-/// A bus that is away.
-#[derive(Default)]
-struct Away {
-    full: bool,
-    quarantine: bus::Quarantine,
-}
-
-#[async_trait::async_trait]
-impl Bus for Away {
-    async fn push(&self, _: Vec<Outgoing>) -> Result<Pushed, BusError> {
-        Err(self.error())
-    }
-    async fn reserve(&self, _: &QueueSpec, _: Reserve) -> Result<Vec<Leased>, BusError> {
-        Err(self.error())
-    }
-    async fn extend(&self, _: &Lease) -> Result<(), BusError> {
-        Err(self.error())
-    }
-    async fn settle_all(&self, _: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
-        Err(self.error())
-    }
-    fn quarantine(&self) -> &bus::Quarantine {
-        &self.quarantine
-    }
-    async fn depth(&self, _: &QueueSpec) -> Result<Depth, BusError> {
-        Err(self.error())
-    }
-    async fn peek(&self, _: &QueueSpec, _: usize) -> Result<Vec<Envelope>, BusError> {
-        Err(self.error())
-    }
-    async fn dead(&self, _: &QueueSpec, _: usize) -> Result<Vec<DeadLetter>, BusError> {
-        Err(self.error())
-    }
-    async fn requeue_dead(&self, _: &QueueSpec, _: &str) -> Result<bool, BusError> {
-        Err(self.error())
-    }
-    async fn ping(&self) -> Result<(), BusError> {
-        if !self.full {
-            SystemClock.sleep(Duration::from_secs(60)).await;
-        }
-        Err(self.error())
-    }
-}
-
-impl Away {
-    fn error(&self) -> BusError {
-        if self.full {
-            return BusError::Full { queue: "builds", bound: 1 };
-        }
-        BusError::Unfit { reason: "it is away".to_owned() }
-    }
-}
-
 #[tokio::test]
 async fn what_the_bus_does_not_store_is_never_answered_with_200() {
     for full in [true, false] {
-        let world = World::start(Arc::new(Away { full, ..Away::default() }), None, Version::load(None).unwrap()).await;
+        let world = World::start(Arc::new(Away::new(full)), None, Version::load(None).unwrap()).await;
         let mut stream = TcpStream::connect(world.address).await.unwrap();
         let request = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -171,7 +171,7 @@ impl World {
     }
 
     pub async fn dead_letters(&self) -> Vec<String> {
-        let letters = self.bus.dead(&BUILDS.spec(), 10).await.unwrap();
+        let letters = self.bus.dead(&BUILDS.spec(), "", 10).await.unwrap();
         letters.into_iter().map(|letter| letter.reason).collect()
     }
 

@@ -1,6 +1,8 @@
 //! The bus of one process: the same states and semantics as on Redis, under one lock and an injected clock. Nothing
 //! survives the process.
 
+mod operate;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{
@@ -14,8 +16,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use self::operate::Finished;
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Depth, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve,
+    Bus, BusError, Clock, DeadLetter, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve,
     SUSPECT, Settlement, clock::lock,
 };
 
@@ -41,6 +44,8 @@ struct QueueState {
     held: BTreeMap<u64, Held>,
     delayed: BTreeMap<(Timestamp, u64), Stored>,
     dead: VecDeque<(DeadLetter, Arc<Envelope>)>,
+    paused: bool,
+    finished: Finished,
     keys: HashSet<String>,
     /// The keys in the order in which they are forgotten: the window of a queue is a constant.
     forget: VecDeque<(Timestamp, String)>,
@@ -51,11 +56,13 @@ struct Stored {
     envelope: Arc<Envelope>,
     attempts: u32,
     deaths: u32,
+    /// When it became ready; means nothing before that.
+    since: Timestamp,
 }
 
 impl Stored {
     fn new(envelope: Arc<Envelope>) -> Self {
-        Self { envelope, attempts: 0, deaths: 0 }
+        Self { envelope, attempts: 0, deaths: 0, since: Timestamp::UNIX_EPOCH }
     }
 }
 
@@ -84,6 +91,9 @@ impl MemoryBus {
         let state = queues.entry(queue.name).or_default();
         state.wake_due(now);
         state.take_over_expired(now);
+        if state.paused {
+            return Vec::new();
+        }
         let expires = later(now, queue.policy.lease);
         let mut lanes: HashSet<String> = request.skip_lanes.iter().cloned().collect();
         let mut taken = Vec::with_capacity(request.max.min(state.ready.len()));
@@ -130,9 +140,11 @@ impl QueueState {
         self.serial
     }
 
-    fn store(&mut self, stored: Stored, after: Duration, now: Timestamp) {
+    fn store(&mut self, mut stored: Stored, after: Duration, now: Timestamp) {
         let serial = self.next_serial();
         if after.is_zero() {
+            // A plain push does not ask for the time: its messages are as old as their envelopes.
+            stored.since = now.max(stored.envelope.created_at);
             self.ready.push_back((serial, stored));
         } else {
             self.delayed.insert((later(now, after), serial), stored);
@@ -141,7 +153,8 @@ impl QueueState {
 
     fn wake_due(&mut self, now: Timestamp) {
         while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
-            let stored = entry.remove();
+            let mut stored = entry.remove();
+            stored.since = now;
             let serial = self.next_serial();
             self.ready.push_back((serial, stored));
         }
@@ -245,6 +258,7 @@ fn settle(
     let Some(Held { mut stored, .. }) = state.held.remove(&serial) else { return false };
     match how {
         Settlement::Done { emit } => {
+            state.finished.count(now);
             done.push(stored);
             if !emit.is_empty() {
                 store_all(queues, emit.clone(), now);
@@ -260,6 +274,7 @@ fn settle(
             state.store(stored, *after, now);
         }
         Settlement::Dead { id, reason, attempts, emit } => {
+            state.finished.count(now);
             let (id, reason) = (id.to_string(), reason.clone());
             let letter = DeadLetter { id, reason, attempts: *attempts, died_at: now };
             state.dead.push_front((letter, stored.envelope));
@@ -365,46 +380,6 @@ impl Bus for MemoryBus {
 
     fn quarantine(&self) -> &Quarantine {
         &self.quarantine
-    }
-
-    async fn depth(&self, queue: &QueueSpec) -> Result<Depth, BusError> {
-        let mut queues = lock(&self.queues);
-        let state = queues.entry(queue.name).or_default();
-        Ok(Depth {
-            ready: state.ready.len(),
-            in_flight: state.held.len(),
-            delayed: state.delayed.len(),
-            dead: state.dead.len(),
-        })
-    }
-
-    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Envelope>, BusError> {
-        let mut queues = lock(&self.queues);
-        let state = queues.entry(queue.name).or_default();
-        let held = state.held.iter().map(|(serial, held)| (*serial, &held.stored));
-        let mut all: Vec<_> = state.ready.iter().map(|(serial, stored)| (*serial, stored)).chain(held).collect();
-        all.sort_by_key(|(serial, _)| *serial);
-        Ok(all.into_iter().take(max).map(|(_, stored)| Envelope::clone(&stored.envelope)).collect())
-    }
-
-    async fn dead(&self, queue: &QueueSpec, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        let mut queues = lock(&self.queues);
-        let state = queues.entry(queue.name).or_default();
-        Ok(state.dead.iter().take(max).map(|(letter, _)| letter.clone()).collect())
-    }
-
-    async fn requeue_dead(&self, queue: &QueueSpec, id: &str) -> Result<bool, BusError> {
-        let found = {
-            let mut queues = lock(&self.queues);
-            let state = queues.entry(queue.name).or_default();
-            let found = state.dead.iter().position(|(letter, _)| letter.id == id);
-            if let Some((_, envelope)) = found.and_then(|index| state.dead.remove(index)) {
-                state.store(Stored::new(envelope), Duration::ZERO, self.clock.now());
-            }
-            found.is_some()
-        };
-        self.changed.notify_waiters();
-        Ok(found)
     }
 
     async fn ping(&self) -> Result<(), BusError> {

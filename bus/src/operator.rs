@@ -1,0 +1,286 @@
+//! What an operator does with the queues of a deployment, by name: the one place behind the command line and the API.
+
+mod report;
+
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
+
+use serde::Deserialize;
+use thiserror::Error;
+use uuid::Uuid;
+
+pub use self::report::{Contents, LetterContents, LetterReport, MessageReport, QueueReport};
+use crate::{Bus, BusError, MessageState, QueueSpec, Remains, Which};
+
+/// How like a queue's name a word must be to be taken for a slip of the pen.
+const ALIKE: f64 = 0.7;
+
+/// The queues of a deployment, and the bus they are on.
+#[derive(Clone)]
+pub struct Operator {
+    bus: Arc<dyn Bus>,
+    queues: Arc<[QueueSpec]>,
+}
+
+/// Why an operator's wish was not done.
+#[derive(Debug, Error)]
+pub enum OperatorError {
+    /// No queue has that name.
+    #[error(
+        "there is no queue {name:?}{}; the queues are {}",
+        near.map(|near| format!(", did you mean {near}?")).unwrap_or_default(),
+        known.join(", ")
+    )]
+    UnknownQueue {
+        /// The name.
+        name: String,
+        /// The one that is most like it.
+        near: Option<&'static str>,
+        /// All of them.
+        known: Vec<&'static str>,
+    },
+    /// The message is not there, or not in a state in which this can be done to it.
+    #[error("queue {queue} has no message {id}{that}")]
+    NoMessage {
+        /// The queue.
+        queue: &'static str,
+        /// The message.
+        id: Uuid,
+        /// What it would have to be.
+        that: &'static str,
+    },
+    /// No queue that was looked at has these dead letters. Nothing was done.
+    #[error("there is no dead letter {}", ids.join(", nor "))]
+    NoLetters {
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// It was not said, or said twice, what is meant.
+    #[error("which {0}")]
+    Unclear(&'static str),
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// The messages of a queue that an operator means.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Messages {
+    /// One.
+    pub id: Option<Uuid>,
+    /// All.
+    pub all: bool,
+}
+
+impl Messages {
+    fn which(self) -> Result<Which, OperatorError> {
+        match (self.id, self.all) {
+            (Some(id), false) => Ok(Which::One(id)),
+            (None, true) => Ok(Which::All),
+            _ => Err(OperatorError::Unclear("messages? name either an id or all")),
+        }
+    }
+}
+
+/// The dead letters that an operator means.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Letters {
+    /// Of this queue only.
+    pub queue: Option<String>,
+    /// These.
+    pub ids: Vec<String>,
+    /// Those whose reason contains this.
+    pub reason: Option<String>,
+    /// All.
+    pub all: bool,
+}
+
+/// The dead letters that were found for [`Letters`], the oldest of each queue first.
+#[derive(Debug)]
+pub struct ChosenLetters(Vec<(QueueSpec, Vec<String>)>);
+
+impl ChosenLetters {
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|(_, ids)| ids.len()).sum()
+    }
+}
+
+impl Operator {
+    /// An operator of `queues` on `bus`.
+    pub fn new(bus: Arc<dyn Bus>, queues: &[QueueSpec]) -> Self {
+        Self { bus, queues: queues.into() }
+    }
+
+    /// How each queue is doing, in the order of the pipeline.
+    pub async fn queues(&self) -> Result<Vec<QueueReport>, OperatorError> {
+        let mut reports = Vec::with_capacity(self.queues.len());
+        for queue in self.queues.iter() {
+            reports.push(self.report(queue).await?);
+        }
+        Ok(reports)
+    }
+
+    /// How one queue is doing.
+    pub async fn queue(&self, name: &str) -> Result<QueueReport, OperatorError> {
+        self.report(self.find(name)?).await
+    }
+
+    /// The first `limit` messages of a queue, without their bodies.
+    pub async fn messages(&self, queue: &str, limit: usize) -> Result<Vec<MessageReport>, OperatorError> {
+        let queue = self.find(queue)?;
+        let found = self.bus.peek(queue, limit).await?;
+        Ok(found
+            .iter()
+            .map(|waiting| MessageReport::new(queue, waiting, Contents::without_body(&waiting.envelope)))
+            .collect())
+    }
+
+    /// One message of a queue, with its body.
+    pub async fn message(&self, queue: &str, id: Uuid) -> Result<MessageReport, OperatorError> {
+        let queue = self.find(queue)?;
+        let found = self.bus.message(queue, id).await?;
+        let waiting = found.ok_or(OperatorError::NoMessage { queue: queue.name, id, that: "" })?;
+        Ok(MessageReport::new(queue, &waiting, Contents::whole(&waiting.envelope)))
+    }
+
+    /// Makes delayed messages ready now. Returns how many.
+    pub async fn requeue(&self, queue: &str, messages: Messages) -> Result<usize, OperatorError> {
+        let (queue, which) = (self.find(queue)?, messages.which()?);
+        done(queue, which, self.bus.requeue(queue, which).await?, " that is delayed")
+    }
+
+    /// Throws away messages that no worker holds. Returns how many.
+    pub async fn drop_waiting(&self, queue: &str, messages: Messages) -> Result<usize, OperatorError> {
+        let (queue, which) = (self.find(queue)?, messages.which()?);
+        done(queue, which, self.bus.drop_waiting(queue, which).await?, " that is ready or delayed")
+    }
+
+    /// How many messages [`Operator::drop_waiting`] would throw away now.
+    pub async fn count_waiting(&self, queue: &str, messages: Messages) -> Result<usize, OperatorError> {
+        let queue = self.find(queue)?;
+        match messages.which()? {
+            Which::All => {
+                let depth = self.bus.depth(queue).await?;
+                Ok(depth.ready + depth.delayed)
+            }
+            Which::One(id) => {
+                let found = self.bus.message(queue, id).await?;
+                let free = found.filter(|found| !matches!(found.state, MessageState::InFlight { .. }));
+                done(queue, Which::One(id), usize::from(free.is_some()), " that is ready or delayed")
+            }
+        }
+    }
+
+    /// Stops or resumes a queue, and reports how it is doing.
+    pub async fn set_paused(&self, queue: &str, paused: bool) -> Result<QueueReport, OperatorError> {
+        let queue = self.find(queue)?;
+        self.bus.set_paused(queue, paused).await?;
+        self.report(queue).await
+    }
+
+    /// The newest `limit` dead letters of one queue or all, whose reason contains `reason`.
+    pub async fn dead(
+        &self,
+        queue: Option<&str>,
+        reason: &str,
+        limit: usize,
+    ) -> Result<Vec<LetterReport>, OperatorError> {
+        let mut reports = Vec::new();
+        for queue in self.scope(queue)? {
+            let letters = self.bus.dead(queue, reason, limit).await?;
+            reports.extend(letters.into_iter().map(|letter| LetterReport { queue: queue.name, letter }));
+        }
+        reports.sort_by_key(|report| Reverse(report.letter.died_at));
+        reports.truncate(limit);
+        Ok(reports)
+    }
+
+    /// A dead letter, of one queue or whichever has it, with what it holds.
+    pub async fn dead_letter(&self, queue: Option<&str>, id: &str) -> Result<LetterContents, OperatorError> {
+        for queue in self.scope(queue)? {
+            if let Some((letter, remains)) = self.bus.dead_letter(queue, id).await? {
+                let contents = match remains {
+                    Remains::Message(envelope) => Contents::whole(&envelope),
+                    Remains::Unreadable(bytes) => Contents::unreadable(&bytes),
+                };
+                return Ok(LetterContents { report: LetterReport { queue: queue.name, letter }, contents });
+            }
+        }
+        Err(OperatorError::NoLetters { ids: vec![id.to_owned()] })
+    }
+
+    /// Finds the dead letters that are meant: all of them, or none when one that is named is not there.
+    pub async fn choose(&self, letters: &Letters) -> Result<ChosenLetters, OperatorError> {
+        let Letters { queue, ids, reason, all } = letters;
+        if ids.is_empty() == (reason.is_none() && !all) {
+            return Err(OperatorError::Unclear("dead letters? name either their ids, or a reason, or all"));
+        }
+        let wanted: HashSet<&str> = ids.iter().map(String::as_str).collect();
+        let mut missing = wanted.clone();
+        let mut chosen = Vec::new();
+        for queue in self.scope(queue.as_deref())? {
+            let found = self.bus.dead(queue, reason.as_deref().unwrap_or_default(), usize::MAX).await?;
+            let found = found.into_iter().rev().map(|letter| letter.id);
+            let found: Vec<String> = found.filter(|id| wanted.is_empty() || wanted.contains(id.as_str())).collect();
+            for id in &found {
+                missing.remove(id.as_str());
+            }
+            chosen.push((*queue, found));
+        }
+        if missing.is_empty() {
+            return Ok(ChosenLetters(chosen));
+        }
+        let mut ids: Vec<_> = missing.into_iter().map(str::to_owned).collect();
+        ids.sort();
+        Err(OperatorError::NoLetters { ids })
+    }
+
+    /// Puts dead letters back into their queues. Returns how many were still there.
+    pub async fn requeue_dead(&self, chosen: &ChosenLetters) -> Result<usize, OperatorError> {
+        let mut count = 0;
+        for (queue, ids) in &chosen.0 {
+            count += self.bus.requeue_dead(queue, ids).await?;
+        }
+        Ok(count)
+    }
+
+    /// Throws dead letters away. Returns how many were still there.
+    pub async fn drop_dead(&self, chosen: &ChosenLetters) -> Result<usize, OperatorError> {
+        let mut count = 0;
+        for (queue, ids) in &chosen.0 {
+            count += self.bus.drop_dead(queue, ids).await?;
+        }
+        Ok(count)
+    }
+
+    async fn report(&self, queue: &QueueSpec) -> Result<QueueReport, OperatorError> {
+        Ok(QueueReport::new(queue, self.bus.status(queue).await?))
+    }
+
+    /// The queues that are meant: the one that is named, or all.
+    fn scope(&self, name: Option<&str>) -> Result<&[QueueSpec], OperatorError> {
+        match name {
+            Some(name) => Ok(std::slice::from_ref(self.find(name)?)),
+            None => Ok(&self.queues),
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<&QueueSpec, OperatorError> {
+        self.queues.iter().find(|queue| queue.name == name).ok_or_else(|| {
+            let known: Vec<_> = self.queues.iter().map(|queue| queue.name).collect();
+            let near = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
+            let near = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > ALIKE);
+            OperatorError::UnknownQueue { name: name.to_owned(), near: near.map(|(_, known)| known), known }
+        })
+    }
+}
+
+/// That nothing was done to a message that was named is an error.
+fn done(queue: &QueueSpec, which: Which, count: usize, that: &'static str) -> Result<usize, OperatorError> {
+    match which {
+        Which::One(id) if count == 0 => Err(OperatorError::NoMessage { queue: queue.name, id, that }),
+        _ => Ok(count),
+    }
+}

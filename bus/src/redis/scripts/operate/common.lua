@@ -1,0 +1,30 @@
+-- Shared by the scripts of operators; it comes after the other common.lua.
+
+-- The server does nothing else while a script runs: this many messages, and about this many bytes, are touched in one
+-- step at most. The caller goes on from where it ended.
+local MOST, BUDGET = 200, 4 * 1024 * 1024
+
+-- The lanes of a queue's streams; '' is the stream of a queue without lanes.
+local function lanes_of(queue)
+  local lanes = redis.call('SMEMBERS', key(queue, 'lanes'))
+  lanes[#lanes + 1] = ''
+  return lanes
+end
+
+-- Whether a worker holds an entry, and how often it was taken.
+local function held_by_worker(stream, entry)
+  local pending = redis.pcall('XPENDING', stream, GROUP, entry, entry, 1)
+  if pending.err or not pending[1] then return false, 0 end
+  return pending[1][2] ~= NOBODY, pending[1][4]
+end
+
+-- Whether an envelope has the id (16 bytes; '' for any). An envelope begins with its id.
+local function has_id(envelope, id)
+  return id == '' or string.find(string.sub(envelope, 1, 64), id, 1, true) ~= nil
+end
+
+-- The milliseconds and the number of a stream entry.
+local function parts(entry)
+  local ms, number = string.match(entry, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(number)
+end

@@ -1,0 +1,59 @@
+-- Walks over the messages that are ready or held, in the order in which they became ready, and reads them or throws
+-- away those that no worker holds.
+-- ARGV[1] queue   ARGV[2] 'read' | 'drop'   ARGV[3] id of the only message that is meant (16 bytes), or ''
+-- ARGV[4] most messages that are wanted   ARGV[5] entry and ARGV[6] lane to go on after, or ''
+-- Returns {entry, lane, count, found}: where it ended (the entry is '' when there is nothing more), how many messages
+-- were read or thrown away, and for 'read' {'held' or 'ready', ready since (ms), attempts, envelope} each.
+
+local queue, how, id, wanted, after, after_lane = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+
+-- The next entry of each lane.
+local heads = {}
+
+local function read_head(lane, from)
+  heads[lane] = redis.call('XRANGE', stream_of(queue, lane), from, '+', 'COUNT', 1)[1]
+end
+
+for _, lane in ipairs(lanes_of(queue)) do
+  -- Entries of different lanes may have the same number.
+  if after == '' then
+    read_head(lane, '-')
+  else
+    read_head(lane, lane <= after_lane and '(' .. after or after)
+  end
+end
+
+local function oldest_lane()
+  local oldest, ms, number
+  for lane, entry in pairs(heads) do
+    local its_ms, its_number = parts(entry[1])
+    local older = not oldest or its_ms < ms
+      or its_ms == ms and (its_number < number or its_number == number and lane < oldest)
+    if older then oldest, ms, number = lane, its_ms, its_number end
+  end
+  return oldest, ms
+end
+
+local count, found, visited, bytes = 0, {}, 0, 0
+while count < wanted and visited < MOST and bytes < BUDGET do
+  local lane, since = oldest_lane()
+  if not lane then return { '', '', count, found } end
+  local stream, entry = stream_of(queue, lane), heads[lane]
+  after, after_lane = entry[1], lane
+  local attempts, envelope = content(entry)
+  visited = visited + 1
+  bytes = bytes + #envelope
+  if has_id(envelope, id) then
+    local held, taken = held_by_worker(stream, entry[1])
+    if how == 'read' then
+      found[#found + 1] = { held and 'held' or 'ready', since, attempts + taken, envelope }
+      count = count + 1
+    elseif not held then
+      redis.call('XACK', stream, GROUP, entry[1])
+      redis.call('XDEL', stream, entry[1])
+      count = count + 1
+    end
+  end
+  read_head(lane, '(' .. entry[1])
+end
+return { after, after_lane, count, found }

@@ -1,0 +1,71 @@
+//! `events queues` and `events dead`: what operators do with a deployment that runs.
+
+mod dead;
+mod queues;
+mod table;
+mod terminal;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use bus::{Operator, RedisBus, RedisOptions, SystemClock};
+use serde::Serialize;
+
+pub use self::{dead::dead, queues::queues};
+use crate::{cli::Deployment, config::Config, environment};
+
+/// The operator of the deployment that the options and the environment name.
+fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
+    let file = deployment.config.as_deref();
+    let file = file.context("which deployment? name its configuration with --config FILE or in EVENTS_CONFIG")?;
+    let (config, _) = Config::load(file)?;
+    let Some(url) = environment::redis_url() else {
+        bail!(
+            "no REDIS_URL: queues in memory belong to the process that runs them; ask its API (/api/v1/queues), or set \
+             REDIS_URL to the redis of the deployment"
+        );
+    };
+    let options = RedisOptions { url, namespace: config.redis_namespace, ca: None, waiters: 1 };
+    let bus = RedisBus::new(&options, &SystemClock)?;
+    Ok(Operator::new(Arc::new(bus), &crate::queues::all()))
+}
+
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    crate::print(&escaped(&serde_json::to_string(value)?))
+}
+
+/// An object over several lines.
+fn print_pretty(value: &impl Serialize) -> anyhow::Result<()> {
+    crate::print(&escaped(&serde_json::to_string_pretty(value)?))
+}
+
+/// JSON without what a terminal would obey: the upper control characters need no escape in JSON.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => escaped.push(c),
+            c if c.is_control() => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// "1 message", "2 messages".
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_cannot_speak_to_the_terminal() {
+        let text = "a\n\u{1b}[2J\u{9b}2J\u{7f}";
+        let json = escaped(&serde_json::to_string_pretty(&[text]).unwrap());
+        assert_eq!(json, "[\n  \"a\\n\\u001b[2J\\u009b2J\\u007f\"\n]");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
+    }
+}

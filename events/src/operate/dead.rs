@@ -1,0 +1,78 @@
+//! `events dead`
+
+use bus::{Clock, LetterContents, LetterReport, Letters, Operator, SystemClock};
+use serde_json::json;
+
+use super::{
+    counted, operator, print_json, print_pretty,
+    table::{Table, span},
+    terminal::confirm_drop,
+};
+use crate::cli::{Dead, DeadAction, DeadChoice};
+
+/// Runs `events dead`.
+pub async fn dead(options: Dead) -> anyhow::Result<()> {
+    let operator = operator(&options.deployment)?;
+    let json = options.deployment.output.json;
+    match options.action {
+        DeadAction::List { queue, reason, limit } => list(&operator, queue.as_deref(), &reason, limit, json).await,
+        DeadAction::Show { id, queue } => {
+            let letter: LetterContents = operator.dead_letter(queue.as_deref(), &id).await?;
+            if json { print_json(&letter) } else { print_pretty(&letter) }
+        }
+        DeadAction::Requeue { which } => {
+            let chosen = operator.choose(&which.into()).await?;
+            let requeued = operator.requeue_dead(&chosen).await?;
+            if json {
+                return print_json(&json!({"requeued": requeued}));
+            }
+            crate::print(&format!("requeued {}", counted(requeued, "dead letter")))
+        }
+        DeadAction::Drop { which, yes } => {
+            let chosen = operator.choose(&which.into()).await?;
+            if chosen.count() > 0 {
+                confirm_drop(&counted(chosen.count(), "dead letter"), yes)?;
+            }
+            let dropped = operator.drop_dead(&chosen).await?;
+            if json {
+                return print_json(&json!({"dropped": dropped}));
+            }
+            crate::print(&format!("dropped {}", counted(dropped, "dead letter")))
+        }
+    }
+}
+
+impl From<DeadChoice> for Letters {
+    fn from(DeadChoice { ids, queue, reason, all }: DeadChoice) -> Self {
+        Self { queue, ids, reason, all }
+    }
+}
+
+async fn list(operator: &Operator, queue: Option<&str>, reason: &str, limit: usize, json: bool) -> anyhow::Result<()> {
+    // One more than is shown tells whether there are more.
+    let mut letters = operator.dead(queue, reason, limit.saturating_add(1)).await?;
+    let more = letters.len() > limit;
+    letters.truncate(limit);
+    if json {
+        return letters.iter().try_for_each(print_json);
+    }
+    if letters.is_empty() {
+        let such = if queue.is_none() && reason.is_empty() { "" } else { " such" };
+        return crate::print(&format!("there are no{such} dead letters"));
+    }
+    let now = SystemClock.now();
+    let mut table = Table::new(&["ID", "QUEUE", "DIED ", "ATTEMPTS ", "REASON"]);
+    for LetterReport { queue, letter } in letters {
+        table.row(vec![
+            letter.id,
+            queue.to_owned(),
+            format!("{} ago", span(now.duration_since(letter.died_at).unsigned_abs())),
+            letter.attempts.to_string(),
+            letter.reason,
+        ]);
+    }
+    if more {
+        table.row(vec!["… there are more: --limit".to_owned()]);
+    }
+    table.lines().iter().try_for_each(|line| crate::print(line))
+}

@@ -1,0 +1,162 @@
+//! `events queues`
+
+use std::time::Duration;
+
+use anyhow::bail;
+use bus::{Clock, MessageReport, MessageState, Messages, Operator, QueueReport, SystemClock};
+use serde_json::json;
+
+use super::{
+    counted, operator, print_json, print_pretty,
+    table::{Table, span},
+    terminal::{Progress, confirm_drop},
+};
+use crate::cli::{Drain, MessageChoice, QueueAction, Queues};
+
+/// How often a queue that is drained is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs `events queues`.
+pub async fn queues(options: Queues) -> anyhow::Result<()> {
+    let operator = operator(&options.deployment)?;
+    let json = options.deployment.output.json;
+    match options.action {
+        None => show(&operator.queues().await?, json),
+        Some(QueueAction::Peek { queue, id: Some(id), .. }) => {
+            let message = operator.message(&queue, id).await?;
+            if json { print_json(&message) } else { print_pretty(&message) }
+        }
+        Some(QueueAction::Peek { queue, id: None, limit }) => peek(&operator, &queue, limit, json).await,
+        Some(QueueAction::Requeue { queue, which }) => {
+            let requeued = operator.requeue(&queue, which.into()).await?;
+            if json {
+                return print_json(&json!({"queue": queue, "requeued": requeued}));
+            }
+            crate::print(&format!("made {} of {queue} ready", counted(requeued, "delayed message")))
+        }
+        Some(QueueAction::Drop { queue, which, yes }) => {
+            let meant = Messages::from(which);
+            let count = operator.count_waiting(&queue, meant).await?;
+            let mut dropped = 0;
+            if count > 0 {
+                confirm_drop(&format!("{} of {queue}", counted(count, "message")), yes)?;
+                dropped = operator.drop_waiting(&queue, meant).await?;
+            }
+            if json {
+                return print_json(&json!({"queue": queue, "dropped": dropped}));
+            }
+            crate::print(&format!("dropped {} of {queue}", counted(dropped, "message")))
+        }
+        Some(QueueAction::Pause { queue }) => pause(&operator, &queue, true, json).await,
+        Some(QueueAction::Resume { queue }) => pause(&operator, &queue, false, json).await,
+        Some(QueueAction::Drain(options)) => drain(&operator, &options, json).await,
+    }
+}
+
+impl From<MessageChoice> for Messages {
+    fn from(MessageChoice { id, all }: MessageChoice) -> Self {
+        Self { id, all }
+    }
+}
+
+fn show(reports: &[QueueReport], json: bool) -> anyhow::Result<()> {
+    if json {
+        return reports.iter().try_for_each(print_json);
+    }
+    let mut table = Table::new(&["QUEUE", "READY ", "IN FLIGHT ", "DELAYED ", "DEAD ", "OLDEST ", "PER MIN ", "STATE"]);
+    for report in reports {
+        let depth = report.depth;
+        let oldest = report.oldest_seconds.map(|age| span(Duration::from_secs_f64(age)));
+        table.row(vec![
+            report.queue.to_owned(),
+            depth.ready.to_string(),
+            depth.in_flight.to_string(),
+            depth.delayed.to_string(),
+            depth.dead.to_string(),
+            oldest.unwrap_or_else(|| "-".to_owned()),
+            format!("{:.1}", report.finished_per_minute),
+            if report.paused { "paused".to_owned() } else { String::new() },
+        ]);
+    }
+    table.lines().iter().try_for_each(|line| crate::print(line))
+}
+
+async fn peek(operator: &Operator, queue: &str, limit: usize, json: bool) -> anyhow::Result<()> {
+    // One more than is shown tells whether there are more.
+    let mut messages = operator.messages(queue, limit.saturating_add(1)).await?;
+    let more = messages.len() > limit;
+    messages.truncate(limit);
+    if json {
+        return messages.iter().try_for_each(print_json);
+    }
+    if messages.is_empty() {
+        return crate::print(&format!("nothing waits in {queue}"));
+    }
+    let mut table = Table::new(&["ID", "STATE", "SINCE ", "ATTEMPTS ", "BYTES ", "VERSION ", "LANE"]);
+    for message in &messages {
+        table.row(row(message));
+    }
+    if more {
+        table.row(vec!["… there are more: --limit".to_owned()]);
+    }
+    table.lines().iter().try_for_each(|line| crate::print(line))
+}
+
+fn row(message: &MessageReport) -> Vec<String> {
+    let now = SystemClock.now();
+    let (state, when) = match message.state {
+        MessageState::Ready { since } => ("ready", span(now.duration_since(since).unsigned_abs())),
+        MessageState::InFlight { since } => ("in flight", span(now.duration_since(since).unsigned_abs())),
+        MessageState::Delayed { due } if due <= now => ("delayed", "due".to_owned()),
+        MessageState::Delayed { due } => ("delayed", format!("in {}", span(due.duration_since(now).unsigned_abs()))),
+    };
+    vec![
+        message.id.to_string(),
+        state.to_owned(),
+        when,
+        message.attempts.to_string(),
+        message.contents.body_bytes.to_string(),
+        message.contents.version.map(|version| version.to_string()).unwrap_or_default(),
+        message.contents.lane.clone().unwrap_or_default(),
+    ]
+}
+
+async fn pause(operator: &Operator, queue: &str, paused: bool, json: bool) -> anyhow::Result<()> {
+    let report = operator.set_paused(queue, paused).await?;
+    if json {
+        return print_json(&report);
+    }
+    let state = if paused { "is paused" } else { "goes on" };
+    crate::print(&format!("{queue} {state}: {}", left(&report)))
+}
+
+/// What is still to be handled.
+fn left(report: &QueueReport) -> String {
+    let depth = report.depth;
+    format!("{} ready, {} in flight, {} delayed", depth.ready, depth.in_flight, depth.delayed)
+}
+
+async fn drain(operator: &Operator, options: &Drain, json: bool) -> anyhow::Result<()> {
+    let queue = &options.queue;
+    let begun = SystemClock.now();
+    let mut progress = Progress::new();
+    let report = loop {
+        let report = operator.queue(queue).await?;
+        let state = if report.paused { " is paused" } else { "" };
+        progress.say(&format!("{queue}{state}: {}", left(&report)));
+        let waited = SystemClock.now().duration_since(begun).unsigned_abs();
+        if report.depth.unfinished() == 0 || options.timeout.is_some_and(|most| waited.as_secs() >= most) {
+            break report;
+        }
+        SystemClock.sleep(LOOK).await;
+    };
+    drop(progress);
+    if json {
+        print_json(&report)?;
+    }
+    if report.depth.unfinished() > 0 {
+        let paused = if report.paused { " (it is paused)" } else { "" };
+        bail!("{queue} is not drained after {} s: {}{paused}", options.timeout.unwrap_or_default(), left(&report));
+    }
+    if json { Ok(()) } else { crate::print(&format!("{queue} is drained")) }
+}

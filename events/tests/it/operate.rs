@@ -1,0 +1,323 @@
+//! What an operator does with a deployment that runs, on the command line and over the API.
+
+use std::{process::Stdio, time::Duration};
+
+use bus::{Bus, Message, Operate, Outgoing, Queue, RedisBus, RedisOptions, Reserve, Settlement, SystemClock};
+use events::queues::{BUILDS, RESULTS};
+use phabricator::model::{BuildRequest, Phid, Report, Update};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+};
+
+use crate::world::{World, until};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How a command ended, and what it said.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    /// The lines of a command that did what it was asked for.
+    fn lines(&self) -> Vec<&str> {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
+        self.out.lines().collect()
+    }
+
+    fn json(&self) -> Vec<Value> {
+        self.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What a command that failed complained of.
+    fn fault(&self) -> &str {
+        assert_eq!((self.code, self.out.as_str()), (Some(1), ""), "{self:?}");
+        self.err.strip_prefix("events: ").unwrap().trim_end()
+    }
+}
+
+impl World {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("EVENTS_CONFIG", self.path("config.yml"))
+            .env("REDIS_URL", self.redis.as_ref().unwrap().url())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn events(&self, arguments: &[&str]) -> Said {
+        let output = self.command(arguments).output().await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// The counts of a queue: ready, in flight, delayed, dead.
+    async fn counts(&self, queue: &str) -> [u64; 4] {
+        let rows = self.events(&["queues", "--json"]).await.json();
+        let row = rows.iter().find(|row| row["queue"] == queue).unwrap();
+        ["ready", "in_flight", "delayed", "dead"].map(|count| row[count].as_u64().unwrap())
+    }
+
+    fn bus(&self) -> RedisBus {
+        let url = self.redis.as_ref().unwrap().url().into();
+        let options = RedisOptions { url, namespace: "events".to_owned(), ca: None, waiters: 1 };
+        RedisBus::new(&options, &SystemClock).unwrap()
+    }
+
+    async fn push<M: Message>(&self, queue: &Queue<M>, message: &M, after: Duration) -> String {
+        let packed = queue.pack(message, &SystemClock).unwrap();
+        let id = packed.envelope.id.to_string();
+        self.bus().push(vec![Outgoing { after, ..packed }]).await.unwrap();
+        id
+    }
+
+    /// A dead letter of a queue that is otherwise empty.
+    async fn bury<M: Message>(&self, queue: &Queue<M>, message: &M, reason: &str) -> String {
+        let id = self.push(queue, message, Duration::ZERO).await;
+        let bus = self.bus();
+        let leased = bus.reserve(&queue.spec(), Reserve::now(1)).await.unwrap().remove(0);
+        let letter = leased.envelope.id;
+        let how = Settlement::Dead { id: letter, reason: reason.to_owned(), attempts: 3, emit: Vec::new() };
+        bus.settle(&leased.lease, &how).await.unwrap();
+        id
+    }
+}
+
+fn request(diff_id: u64) -> BuildRequest {
+    BuildRequest {
+        target: Phid::parse_as(Phid::TARGET, &format!("PHID-HMBT-{diff_id:020}")).unwrap(),
+        diff_id,
+        repository: Phid::parse_as(Phid::REPOSITORY, "PHID-REPO-gheyr7w2d2ab3qg236ha").unwrap(),
+        revision_id: 1,
+        accepted_at: "2026-11-21T12:00:00Z".parse().unwrap(),
+        checks: 0,
+    }
+}
+
+#[tokio::test]
+async fn accepted_builds_are_seen_in_their_queue() {
+    let world = World::with_redis().await;
+    let mut web = world.start("web");
+    let build = world.submit_stack().await;
+    assert_eq!(world.request(web.address().await, &build).await, 200);
+    web.stop().await;
+
+    let said = world.events(&["queues"]).await;
+    let lines = said.lines();
+    let cells: Vec<Vec<&str>> =
+        lines.iter().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
+    let names: Vec<_> = cells.iter().map(|row| row[0]).collect();
+    assert_eq!(names, ["QUEUE", "builds", "mercurial", "mercurial:applied", "results"]);
+    assert_eq!(cells[0][1..3], ["READY", "IN FLIGHT"]);
+    assert_eq!(cells[1][1].trim(), "1");
+    assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
+
+    let peeked = world.events(&["queues", "peek", "builds", "--json"]).await.json();
+    assert_eq!((peeked.len(), &peeked[0]["state"], &peeked[0]["attempts"]), (1, &json!("ready"), &json!(0)));
+    let id = peeked[0]["id"].as_str().unwrap();
+    assert!(world.events(&["queues", "peek", "builds"]).await.out.contains(id));
+    let one = world.events(&["queues", "peek", "builds", "--id", id, "--json"]).await.json().remove(0);
+    assert_eq!(one["body"]["target"], json!(build.target.as_str()));
+}
+
+#[tokio::test]
+async fn a_paused_queue_holds_a_build_until_it_is_resumed() {
+    let world = World::with_redis().await;
+    assert_eq!(
+        world.events(&["queues", "pause", "builds"]).await.lines(),
+        ["builds is paused: 0 ready, 0 in flight, 0 delayed"]
+    );
+    let (web, worker) = (world.start("web"), world.start("worker"));
+    let build = world.submit_stack().await;
+    assert_eq!(world.request(web.address().await, &build).await, 200, "builds are accepted");
+    worker.until_logged("working on").await;
+    assert!(world.events(&["queues"]).await.out.lines().nth(1).unwrap().ends_with("paused"));
+    assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
+
+    let resumed = world.events(&["queues", "resume", "builds", "--json"]).await.json().remove(0);
+    assert_eq!((&resumed["queue"], &resumed["paused"]), (&json!("builds"), &json!(false)));
+    let link = world.until_pushed(&build, &worker).await;
+    for queue in ["builds", "mercurial", "mercurial:applied", "results"] {
+        assert_eq!(world.events(&["queues", "drain", queue]).await.lines(), [format!("{queue} is drained")]);
+    }
+    world.assert_pushed_once(&build, &link).await;
+    let rows = world.events(&["queues", "--json"]).await.json();
+    assert!(rows.iter().all(|row| row["finished_per_minute"].as_f64().unwrap() > 0.0), "{rows:?}");
+}
+
+#[tokio::test]
+async fn delayed_builds_are_made_ready_and_waiting_ones_dropped() {
+    let world = World::with_redis().await;
+    let first = world.push(&BUILDS, &request(1), HOUR).await;
+    for diff in 2..=4 {
+        world.push(&BUILDS, &request(diff), HOUR).await;
+    }
+    let one = world.events(&["queues", "requeue", "builds", "--id", &first]).await;
+    assert_eq!(one.lines(), ["made 1 delayed message of builds ready"]);
+    let again = world.events(&["queues", "requeue", "builds", "--id", &first]).await;
+    assert_eq!(again.fault(), format!("queue builds has no message {first} that is delayed"));
+    let all = world.events(&["queues", "requeue", "builds", "--all", "--json"]).await;
+    assert_eq!(all.json(), [json!({"queue": "builds", "requeued": 3})]);
+    assert_eq!(world.counts("builds").await, [4, 0, 0, 0]);
+
+    let limited = world.events(&["queues", "peek", "builds", "--limit", "3"]).await;
+    assert_eq!(limited.lines().len(), 5);
+    assert!(limited.lines()[4].contains("there are more"), "{limited:?}");
+
+    let refused = world.events(&["queues", "drop", "builds", "--all"]).await;
+    assert_eq!(refused.fault(), "4 messages of builds would be dropped for good: say --yes if that is meant");
+    assert_eq!(world.counts("builds").await, [4, 0, 0, 0]);
+    let one = world.events(&["queues", "drop", "builds", "--id", &first, "--yes"]).await;
+    assert_eq!(one.lines(), ["dropped 1 message of builds"]);
+    let all = world.events(&["queues", "drop", "builds", "--all", "--yes", "--json"]).await;
+    assert_eq!(all.json(), [json!({"queue": "builds", "dropped": 3})]);
+    assert_eq!(world.counts("builds").await, [0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn draining_waits_for_the_last_message_or_says_what_is_left() {
+    let world = World::with_redis().await;
+    world.push(&BUILDS, &request(1), Duration::ZERO).await;
+    world.push(&BUILDS, &request(2), HOUR).await;
+    let late = world.events(&["queues", "drain", "builds", "--timeout", "0"]).await;
+    assert_eq!(late.fault(), "builds is not drained after 0 s: 1 ready, 0 in flight, 1 delayed");
+
+    let mut draining = world.command(&["queues", "drain", "builds", "--json"]);
+    let draining = draining.stdout(Stdio::piped()).spawn().unwrap();
+    world.events(&["queues", "drop", "builds", "--all", "--yes"]).await.lines();
+    let output = draining.wait_with_output().await.unwrap();
+    assert!(output.status.success());
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["queue"], &line["ready"], &line["delayed"]), (&json!("builds"), &json!(0), &json!(0)));
+}
+
+#[tokio::test]
+async fn dead_letters_are_found_read_requeued_and_dropped() {
+    let world = World::with_redis().await;
+    assert_eq!(world.events(&["dead", "list"]).await.lines(), ["there are no dead letters"]);
+    let build = world.bury(&BUILDS, &request(1), "phabricator is away: 503\n\x1b[2J<html>").await;
+    let update = Update { request: request(2), report: Report::Withheld };
+    let answer = world.bury(&RESULTS, &update, "phabricator refuses it").await;
+
+    let listed = world.events(&["dead", "list"]).await;
+    let lines = listed.lines();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[1].starts_with(&answer) && lines[2].starts_with(&build), "the newest first: {lines:?}");
+    assert!(lines[2].ends_with("phabricator is away: 503  [2J<html>"), "nothing that a terminal obeys: {lines:?}");
+    let ids = async |arguments: &[&str]| -> Vec<String> {
+        let rows = world.events(&[&["dead", "list", "--json"], arguments].concat()).await.json();
+        rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&["--limit", "1"]).await, [answer.as_str()]);
+    assert_eq!(ids(&["--reason", "is away"]).await, [build.as_str()]);
+    assert_eq!(ids(&["--queue", "results"]).await, [answer.as_str()]);
+
+    let shown = world.events(&["dead", "show", &answer]).await;
+    let shown: Value = serde_json::from_str(&shown.lines().join("\n")).unwrap();
+    assert_eq!((&shown["queue"], &shown["attempts"], &shown["version"]), (&json!("results"), &json!(3), &json!(1)));
+    assert_eq!((&shown["body"]["request"]["diff_id"], &shown["body"]["report"]), (&json!(2), &json!("Withheld")));
+
+    let unknown = world.events(&["dead", "requeue", &build, "no-such-letter"]).await;
+    assert_eq!(unknown.fault(), "there is no dead letter no-such-letter");
+    assert_eq!(world.events(&["dead", "requeue", &build]).await.lines(), ["requeued 1 dead letter"]);
+    assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
+    let refused = world.events(&["dead", "drop", "--reason", "refuses"]).await;
+    assert_eq!(refused.fault(), "1 dead letter would be dropped for good: say --yes if that is meant");
+    let dropped = world.events(&["dead", "drop", "--reason", "refuses", "--yes", "--json"]).await;
+    assert_eq!(dropped.json(), [json!({"dropped": 1})]);
+    assert_eq!(
+        world.events(&["dead", "drop", "--all", "--queue", "results"]).await.lines(),
+        ["dropped 0 dead letters"]
+    );
+}
+
+#[tokio::test]
+async fn a_letter_that_is_no_message_is_shown_in_base64() {
+    let world = World::with_redis().await;
+    let redis = world.redis.as_ref().unwrap().url();
+    let added = std::process::Command::new("redis-cli")
+        .args(["-s", redis.trim_start_matches("redis+unix://")])
+        .args(["XADD", "{events}:builds:ready", "*", "a", "0", "e", "no envelope"])
+        .status()
+        .unwrap();
+    assert!(added.success());
+    let bus = world.bus();
+    assert!(bus.reserve(&BUILDS.spec(), Reserve::now(1)).await.unwrap().is_empty());
+    let letter = bus.dead(&BUILDS.spec(), "", 1).await.unwrap().remove(0);
+    let shown = world.events(&["dead", "show", &letter.id, "--queue", "builds", "--json"]).await.json().remove(0);
+    assert_eq!((&shown["body_base64"], shown.get("body")), (&json!("bm8gZW52ZWxvcGU="), None), "{shown}");
+    assert!(shown["reason"].as_str().unwrap().starts_with("not an envelope"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_wrong_name_or_place_is_said_with_what_to_do() {
+    let world = World::with_redis().await;
+    let known = "the queues are builds, mercurial, mercurial:applied, results";
+    for (arguments, expected) in [
+        (vec!["queues", "peek", "build"], format!("there is no queue \"build\", did you mean builds?; {known}")),
+        (vec!["queues", "drop", "xyz", "--all", "--yes"], format!("there is no queue \"xyz\"; {known}")),
+        (
+            vec!["dead", "list", "--queue", "result"],
+            format!("there is no queue \"result\", did you mean results?; {known}"),
+        ),
+    ] {
+        assert_eq!(world.events(&arguments).await.fault(), expected);
+    }
+    for (variable, expected) in [
+        ("REDIS_URL", "queues in memory belong to the process that runs them"),
+        ("EVENTS_CONFIG", "name its configuration"),
+    ] {
+        let output = world.command(&["queues"]).env_remove(variable).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(expected), "{said}");
+    }
+    for unclear in [
+        vec!["dead", "drop", "--yes"],
+        vec!["queues", "drop", "builds", "--yes"],
+        vec!["dead", "requeue", "x", "--all"],
+    ] {
+        assert_eq!(world.events(&unclear).await.code, Some(2), "{unclear:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_api_of_a_running_web_server_serves_who_knows_the_token() {
+    let world = World::with_redis().await;
+    let config = std::fs::read_to_string(world.path("config.yml")).unwrap();
+    std::fs::write(world.path("config.yml"), format!("{config}  api_token: t0ken\n")).unwrap();
+    let mut web = world.start("web");
+    let address = web.address().await;
+    let delayed = world.push(&BUILDS, &request(1), HOUR).await;
+    let call = async |token: &str, line: &str, body: &str| -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    assert!(call("wrong", "GET /api/v1/queues", "").await.starts_with("HTTP/1.1 401"));
+    let queues = call("t0ken", "GET /api/v1/queues", "").await;
+    assert!(queues.starts_with("HTTP/1.1 200") && queues.contains("\"mercurial:applied\""), "{queues}");
+    let requeued = call("t0ken", "POST /api/v1/queues/builds/requeue", &json!({"id": delayed}).to_string()).await;
+    assert!(requeued.ends_with("{\"requeued\":1}"), "{requeued}");
+    assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
+    until("the refusal to be logged", &web, || web.log().contains("without its token was refused")).await;
+    assert!(!web.log().contains("t0ken"), "{}", web.log());
+    web.stop().await;
+}

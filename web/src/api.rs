@@ -1,0 +1,231 @@
+//! `/api/v1`: what operators do on the command line, for programs. Every answer is JSON; a failure is `{"error": …}`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{
+        DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
+    },
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bus::{Letters, Messages, Operator, OperatorError, error_chain};
+use secrecy::SecretString;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::secret;
+
+/// The largest body: the ids of some thousand dead letters.
+const MAX_BODY: usize = 256 * 1024;
+
+/// How many messages or letters are listed at once, unless the client says otherwise, and at most.
+const LIMIT: usize = 100;
+const MAX_LIMIT: usize = 10_000;
+
+/// The routes for whoever knows `token`.
+pub(crate) fn router(operator: Operator, token: SecretString) -> Router {
+    let routes = Router::new()
+        .route("/queues", get(queues))
+        .route("/queues/{queue}/messages", get(messages))
+        .route("/queues/{queue}/messages/{id}", get(message))
+        .route("/queues/{queue}/requeue", post(requeue))
+        .route("/queues/{queue}/drop", post(drop_waiting))
+        .route("/queues/{queue}/pause", post(pause))
+        .route("/queues/{queue}/resume", post(resume))
+        .route("/dead", get(dead))
+        .route("/dead/requeue", post(requeue_dead))
+        .route("/dead/drop", post(drop_dead))
+        .route("/dead/{queue}/{id}", get(dead_letter))
+        .fallback(|| async { Fault(StatusCode::NOT_FOUND, "there is no such route".to_owned()) })
+        .method_not_allowed_fallback(|| async {
+            Fault(StatusCode::METHOD_NOT_ALLOWED, "this route has another method".to_owned())
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(Arc::new(token), authorize))
+        .with_state(operator);
+    Router::new().nest("/api/v1", routes)
+}
+
+async fn authorize(State(token): State<Arc<SecretString>>, request: Request, next: Next) -> Response {
+    let offered = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(|value| {
+        let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+    });
+    if offered.is_some_and(|offered| secret::is(&token, offered)) {
+        return next.run(request).await;
+    }
+    warn!(path = request.uri().path(), "a request to the API without its token was refused");
+    let fault = Fault(StatusCode::UNAUTHORIZED, "the token is missing or wrong: send it as a Bearer token".to_owned());
+    ([(header::WWW_AUTHENTICATE, "Bearer")], fault).into_response()
+}
+
+/// An answer that is a failure.
+struct Fault(StatusCode, String);
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let Self(status, error) = self;
+        (status, Json(json!({"error": error}))).into_response()
+    }
+}
+
+impl From<OperatorError> for Fault {
+    fn from(error: OperatorError) -> Self {
+        let status = match &error {
+            OperatorError::UnknownQueue { .. } | OperatorError::NoMessage { .. } | OperatorError::NoLetters { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            OperatorError::Unclear(_) => StatusCode::BAD_REQUEST,
+            OperatorError::Bus(_) => {
+                warn!(error = error_chain(&error), "the bus failed a request to the API");
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        };
+        Self(status, error_chain(&error))
+    }
+}
+
+/// A JSON body; an empty one is an empty object.
+struct Body<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|rejection: BytesRejection| Fault(rejection.status(), rejection.body_text()))?;
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let read = serde_json::from_slice(text).map(Self);
+        read.map_err(|error| Fault(StatusCode::BAD_REQUEST, format!("the body is not what is expected: {error}")))
+    }
+}
+
+/// The parameters of a query.
+struct Parameters<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        let read = Query::<T>::from_request_parts(parts, state).await;
+        let read = read.map(|Query(parameters)| Self(parameters));
+        read.map_err(|rejection: QueryRejection| Fault(rejection.status(), rejection.body_text()))
+    }
+}
+
+/// What the path names.
+struct Named<T>(T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        let read = Path::<T>::from_request_parts(parts, state).await;
+        let read = read.map(|Path(names)| Self(names));
+        read.map_err(|rejection: PathRejection| Fault(rejection.status(), rejection.body_text()))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listing {
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeadListing {
+    queue: Option<String>,
+    #[serde(default)]
+    reason: String,
+    limit: Option<usize>,
+}
+
+/// A body without fields.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+fn limit(asked: Option<usize>) -> Result<usize, Fault> {
+    match asked.unwrap_or(LIMIT) {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        _ => Err(Fault(StatusCode::BAD_REQUEST, format!("limit is from 1 to {MAX_LIMIT}"))),
+    }
+}
+
+type Answer = Result<Json<Value>, Fault>;
+
+async fn queues(State(operator): State<Operator>, Parameters(Nothing {}): Parameters<Nothing>) -> Answer {
+    Ok(Json(json!({"queues": operator.queues().await?})))
+}
+
+async fn messages(
+    State(operator): State<Operator>,
+    Named(queue): Named<String>,
+    Parameters(listing): Parameters<Listing>,
+) -> Answer {
+    Ok(Json(json!({"messages": operator.messages(&queue, limit(listing.limit)?).await?})))
+}
+
+async fn message(State(operator): State<Operator>, Named((queue, id)): Named<(String, Uuid)>) -> Answer {
+    Ok(Json(json!(operator.message(&queue, id).await?)))
+}
+
+async fn requeue(
+    State(operator): State<Operator>,
+    Named(queue): Named<String>,
+    Body(messages): Body<Messages>,
+) -> Answer {
+    Ok(Json(json!({"requeued": operator.requeue(&queue, messages).await?})))
+}
+
+async fn drop_waiting(
+    State(operator): State<Operator>,
+    Named(queue): Named<String>,
+    Body(messages): Body<Messages>,
+) -> Answer {
+    Ok(Json(json!({"dropped": operator.drop_waiting(&queue, messages).await?})))
+}
+
+async fn pause(
+    State(operator): State<Operator>,
+    Named(queue): Named<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Answer {
+    Ok(Json(json!(operator.set_paused(&queue, true).await?)))
+}
+
+async fn resume(
+    State(operator): State<Operator>,
+    Named(queue): Named<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Answer {
+    Ok(Json(json!(operator.set_paused(&queue, false).await?)))
+}
+
+async fn dead(State(operator): State<Operator>, Parameters(listing): Parameters<DeadListing>) -> Answer {
+    let limit = limit(listing.limit)?;
+    Ok(Json(json!({"letters": operator.dead(listing.queue.as_deref(), &listing.reason, limit).await?})))
+}
+
+async fn dead_letter(State(operator): State<Operator>, Named((queue, id)): Named<(String, String)>) -> Answer {
+    Ok(Json(json!(operator.dead_letter(Some(&queue), &id).await?)))
+}
+
+async fn requeue_dead(State(operator): State<Operator>, Body(letters): Body<Letters>) -> Answer {
+    let chosen = operator.choose(&letters).await?;
+    Ok(Json(json!({"requeued": operator.requeue_dead(&chosen).await?})))
+}
+
+async fn drop_dead(State(operator): State<Operator>, Body(letters): Body<Letters>) -> Answer {
+    let chosen = operator.choose(&letters).await?;
+    Ok(Json(json!({"dropped": operator.drop_dead(&chosen).await?})))
+}

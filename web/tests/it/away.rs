@@ -1,0 +1,87 @@
+//! A bus that does not work.
+
+use std::time::Duration;
+
+use bus::{
+    Bus, BusError, Clock, DeadLetter, Lease, Leased, Operate, Outgoing, Pushed, Quarantine, QueueSpec, QueueStatus,
+    Remains, Reserve, Settlement, SystemClock, Waiting, Which,
+};
+use uuid::Uuid;
+
+/// A bus that is away, or full.
+pub struct Away {
+    full: bool,
+    quarantine: Quarantine,
+}
+
+#[async_trait::async_trait]
+impl Operate for Away {
+    async fn status(&self, _: &QueueSpec) -> Result<QueueStatus, BusError> {
+        Err(self.error())
+    }
+    async fn peek(&self, _: &QueueSpec, _: usize) -> Result<Vec<Waiting>, BusError> {
+        Err(self.error())
+    }
+    async fn message(&self, _: &QueueSpec, _: Uuid) -> Result<Option<Waiting>, BusError> {
+        Err(self.error())
+    }
+    async fn requeue(&self, _: &QueueSpec, _: Which) -> Result<usize, BusError> {
+        Err(self.error())
+    }
+    async fn drop_waiting(&self, _: &QueueSpec, _: Which) -> Result<usize, BusError> {
+        Err(self.error())
+    }
+    async fn set_paused(&self, _: &QueueSpec, _: bool) -> Result<(), BusError> {
+        Err(self.error())
+    }
+    async fn dead(&self, _: &QueueSpec, _: &str, _: usize) -> Result<Vec<DeadLetter>, BusError> {
+        Err(self.error())
+    }
+    async fn dead_letter(&self, _: &QueueSpec, _: &str) -> Result<Option<(DeadLetter, Remains)>, BusError> {
+        Err(self.error())
+    }
+    async fn requeue_dead(&self, _: &QueueSpec, _: &[String]) -> Result<usize, BusError> {
+        Err(self.error())
+    }
+    async fn drop_dead(&self, _: &QueueSpec, _: &[String]) -> Result<usize, BusError> {
+        Err(self.error())
+    }
+}
+
+#[async_trait::async_trait]
+impl Bus for Away {
+    async fn push(&self, _: Vec<Outgoing>) -> Result<Pushed, BusError> {
+        Err(self.error())
+    }
+    async fn reserve(&self, _: &QueueSpec, _: Reserve) -> Result<Vec<Leased>, BusError> {
+        Err(self.error())
+    }
+    async fn extend(&self, _: &Lease) -> Result<(), BusError> {
+        Err(self.error())
+    }
+    async fn settle_all(&self, _: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
+        Err(self.error())
+    }
+    fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+    async fn ping(&self) -> Result<(), BusError> {
+        if !self.full {
+            SystemClock.sleep(Duration::from_secs(60)).await;
+        }
+        Err(self.error())
+    }
+}
+
+impl Away {
+    pub fn new(full: bool) -> Self {
+        Self { full, quarantine: Quarantine::default() }
+    }
+
+    fn error(&self) -> BusError {
+        if self.full {
+            return BusError::Full { queue: "builds", bound: 1 };
+        }
+        BusError::Unfit { reason: "it is away".to_owned() }
+    }
+}
