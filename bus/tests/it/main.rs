@@ -6,5 +6,6 @@ mod consumer;
 mod contract;
 mod operate;
 mod operator;
+mod quarantine;
 mod redis_only;
 mod world;

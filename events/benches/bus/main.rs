@@ -75,7 +75,9 @@ async fn bench(report: Report) {
     }
     redis.flush().await;
     if report.wants("idle_rss_mb") {
-        report.line("idle_rss_mb", processes::idle_rss_mb(&server).await, "MB", None);
+        let (rss, cpu) = processes::idle(&server).await;
+        report.line("idle_rss_mb", rss, "MB", None);
+        report.line("idle_cpu_percent", cpu, "% of a core", None);
     }
 }
 

@@ -2,12 +2,19 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
-use bus::{Clock, SystemClock, testing::RedisServer};
+use bus::{Bus, Clock, Outgoing, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
+use events::{demo::repositories::Repositories, queues::BUILDS};
+use phabricator::{
+    model::{BuildRequest, Phid},
+    testing::FakePhabricator,
+};
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
 
 /// A child process that ends with this value.
 pub struct Process(pub Child);
@@ -34,13 +41,35 @@ pub async fn listens(port: u16) -> SocketAddr {
     address
 }
 
-/// `events run ROLE` on this Redis. There is no Phabricator: a worker asks for it in vain, as one that idles.
-pub fn run(role: &str, server: &RedisServer, directory: &Path, port: u16) -> Process {
-    let config = directory.join("config.yml");
+/// What the program works with.
+pub struct Surroundings {
+    directory: TempDir,
+    phabricator: FakePhabricator,
+    repositories: Repositories,
+}
+
+impl Surroundings {
+    pub async fn make() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let repositories = Repositories::create(directory.path()).await.expect("repositories");
+        let phabricator = FakePhabricator::start(Arc::new(SystemClock)).await.expect("a Phabricator");
+        phabricator.add_repository("product");
+        phabricator.add_project("secure-revision");
+        Self { directory, phabricator, repositories }
+    }
+}
+
+/// `events run ROLE` on this Redis.
+pub fn run(role: &str, server: &RedisServer, around: &Surroundings, port: u16) -> Process {
+    let config = around.directory.path().join("config.yml");
     let text = format!(
-        "events:\n  PHABRICATOR: {{url: \"http://127.0.0.1:9/\", api_key: \"cli-bench\", publish: true}}\n  clones_dir: {}\n  \
-         repositories:\n    - {{name: product, url: /nonexistent, try_url: /nonexistent}}\n",
-        directory.join("clones").display()
+        "events:\n  PHABRICATOR: {{url: \"{}\", api_key: \"{}\", publish: true}}\n  clones_dir: {}\n  \
+         repositories:\n    - {{name: product, url: {}, try_url: {}}}\n",
+        around.phabricator.url(),
+        around.phabricator.token().expose_secret(),
+        around.directory.path().join("clones").display(),
+        around.repositories.source.display(),
+        around.repositories.try_repository.display(),
     );
     std::fs::write(&config, text).expect("a configuration is written");
     let child = Command::new(env!("CARGO_BIN_EXE_events"))
@@ -62,13 +91,51 @@ pub fn rss_mb(process: &Process) -> f64 {
     kb / 1024.0
 }
 
-/// The larger of web and worker, once both have settled.
-pub async fn idle_rss_mb(server: &RedisServer) -> f64 {
-    let directory = tempfile::tempdir().expect("a directory");
+/// Time on a processor that a process has used so far, in seconds.
+fn cpu_s(process: &Process) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.0.id())).expect("the process lives");
+    // After the name, which may hold spaces: the fields from the third on; user and system time are the 14th and 15th.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |field: usize| fields[field - 3].parse::<f64>().expect("a number");
+    (ticks(14) + ticks(15)) / 100.0
+}
+
+/// How many messages are deferred while web and worker have nothing to do.
+const DEFERRED: usize = 10_000;
+/// For how long they are watched.
+const WATCHED: Duration = Duration::from_secs(20);
+
+/// Web and worker with [`DEFERRED`] messages that wait and none that is ready: the resident memory of the larger, in MB,
+/// and the processor time of both together, in percent of one core.
+pub async fn idle(server: &RedisServer) -> (f64, f64) {
+    let bus = RedisBus::new(&RedisOptions { namespace: "events".to_owned(), ..server.options() }, &SystemClock);
+    let bus = bus.expect("a bus on redis");
+    let request = BuildRequest {
+        diff_id: 1,
+        repository: Phid::parse_as(Phid::REPOSITORY, "PHID-REPO-aaaaaaaaaaaaaaaaaaaa").expect("a PHID"),
+        revision_id: 1,
+        target: Phid::parse_as(Phid::TARGET, "PHID-HMBT-aaaaaaaaaaaaaaaaaaaa").expect("a PHID"),
+        accepted_at: SystemClock.now(),
+        checks: 0,
+    };
+    for _ in 0..DEFERRED {
+        let packed = BUILDS.pack(&request, &SystemClock).expect("a build is packed");
+        let later = Outgoing { after: Duration::from_secs(3600), ..packed };
+        bus.push(vec![later]).await.expect("the bus stores it");
+    }
+    let around = Surroundings::make().await;
     let port = free_port();
-    let web = run("web", server, directory.path(), port);
-    let worker = run("worker", server, directory.path(), port);
+    let web = run("web", server, &around, port);
+    let worker = run("worker", server, &around, port);
     listens(port).await;
-    SystemClock.sleep(Duration::from_secs(3)).await;
-    rss_mb(&web).max(rss_mb(&worker))
+    // The worker makes its clone.
+    while !around.directory.path().join("clones/product").exists() {
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+    SystemClock.sleep(Duration::from_secs(5)).await;
+    let (begin, before) = (SystemClock.now(), cpu_s(&web) + cpu_s(&worker));
+    SystemClock.sleep(WATCHED).await;
+    let used = cpu_s(&web) + cpu_s(&worker) - before;
+    let seconds = SystemClock.now().duration_since(begin).as_secs_f64();
+    (rss_mb(&web).max(rss_mb(&worker)), used / seconds * 100.0)
 }

@@ -17,7 +17,7 @@ use crate::{
     ROUNDS,
     bare::Bare,
     ours::envelope_size,
-    processes::{Process, free_port, listens, rss_mb, run},
+    processes::{Process, Surroundings, free_port, listens, rss_mb, run},
     report::{Report, median},
 };
 
@@ -25,9 +25,9 @@ use crate::{
 const REQUESTS: usize = 50_000;
 
 pub async fn measure(report: &Report, server: &RedisServer, redis: &mut Bare, connections: usize) {
-    let directory = tempfile::tempdir().expect("a directory");
+    let around = Surroundings::make().await;
     let (port, bare_port) = (free_port(), free_port());
-    let web = run("web", server, directory.path(), port);
+    let web = run("web", server, &around, port);
     let bare = Command::new(std::env::current_exe().expect("this program"))
         .args(["bare-web", &format!("{bare_port} {}", server.url())])
         .stdin(Stdio::null())
