@@ -7,4 +7,5 @@ mod contract;
 mod operate;
 mod operator;
 mod redis_only;
+mod servers;
 mod world;

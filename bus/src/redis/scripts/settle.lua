@@ -53,6 +53,8 @@ local function settle(queue, lane, stream, entry, delivery, how, held)
   return held
 end
 
+-- What is sent and kept here was accepted already, and the way to more memory is that messages end.
+even_when_full()
 local place, lost = 0, {}
 while at <= #ARGV do
   local queue, lane, lowest, highest = next_arg(), next_arg(), next_arg(), next_arg()
