@@ -68,13 +68,6 @@ impl RedisSentinels {
         found.map(|(server, _)| server).ok_or_else(|| io::Error::other("the master is none of the servers"))
     }
 
-    /// The other server.
-    pub async fn replica(&mut self) -> io::Result<&mut RedisServer> {
-        let at = self.address().await?;
-        let found = self.servers.iter_mut().find(|(_, port)| *port != at);
-        found.map(|(server, _)| server).ok_or_else(|| io::Error::other("there is no other server"))
-    }
-
     /// The first Sentinel.
     pub fn sentinel(&self) -> &RedisServer {
         &self.sentinels[0].0

@@ -1,7 +1,9 @@
-//! Servers of other kinds than one on a socket: with TLS, watched by Sentinels, in a Cluster, full, or no good.
+//! Servers of other kinds than one on a socket: with TLS, watched by Sentinels, in a Cluster, replaced, full, or no good.
 
 mod cluster;
 mod memory;
+mod moved;
+mod relay;
 mod sentinel;
 mod tls;
 mod unfit;
@@ -10,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{
     Backoff, Bus, BusError, Classify, Clock, Disposition, Leased, Outgoing, Queue, RedisBus, RedisOptions, Reserve,
-    Settlement, SystemClock, error_chain,
+    Settlement, SystemClock, error_chain, testing::RedisServer,
 };
 
 use crate::world::{Note, note};
@@ -53,4 +55,14 @@ async fn persist<T, F: Future<Output = Result<T, BusError>>>(what: &str, attempt
 async fn take(bus: &RedisBus, queue: &Queue<Note>) -> Leased {
     let request = Reserve { wait: Duration::from_secs(60), ..Reserve::now(1) };
     bus.reserve(&queue.spec(), request).await.unwrap().pop().expect("a message")
+}
+
+/// Waits until somebody waits for messages on `server`.
+async fn wait_begins(server: &RedisServer) {
+    loop {
+        let clients: String = server.command(&["CLIENT", "LIST"]).await.unwrap();
+        if clients.lines().any(|client| client.contains("cmd=xread") && client.contains("flags=b")) {
+            return;
+        }
+    }
 }

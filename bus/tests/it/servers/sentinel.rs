@@ -5,7 +5,7 @@ use std::time::Duration;
 use bus::{Bus, Reserve, Settlement, testing::RedisSentinels};
 use tempfile::TempDir;
 
-use super::{connect, packed, passing, persist, take};
+use super::{connect, packed, passing, persist, take, unfit::refusal, wait_begins};
 use crate::world::{NOTES, OUT, text};
 
 /// Waits until the replica has what the master has: what it does not have, a fail-over loses.
@@ -15,6 +15,7 @@ async fn is_copied(sentinels: &mut RedisSentinels) {
 }
 
 #[tokio::test]
+#[ignore = "slow: ./dev test --all"]
 async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
     let directory = TempDir::new().unwrap();
     let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
@@ -27,8 +28,7 @@ async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
         let request = Reserve { wait: Duration::from_secs(3600), ..Reserve::now(1) };
         async move { bus.reserve(&OUT.spec(), request).await }
     });
-    let server = sentinels.master().await.unwrap();
-    while !server.command::<String>(&["CLIENT", "LIST"]).await.unwrap().contains("cmd=xread") {}
+    wait_begins(sentinels.master().await.unwrap()).await;
     // The replica knows of a command that was sent after all that counts.
     bus.extend(&held.lease).await.unwrap();
     is_copied(&mut sentinels).await;
@@ -49,6 +49,7 @@ async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
 }
 
 #[tokio::test]
+#[ignore = "slow: ./dev test --all"]
 async fn a_master_that_becomes_a_replica_is_left() {
     let directory = TempDir::new().unwrap();
     let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
@@ -60,4 +61,19 @@ async fn a_master_that_becomes_a_replica_is_left() {
         persist("a reservation", || async { bus.reserve(&NOTES.spec(), Reserve::now(1)).await }).await.pop().unwrap();
     persist("a settlement", || async { bus.settle(&a.lease, &Settlement::Done { emit: Vec::new() }).await }).await;
     assert_eq!(text(&take(&bus, &NOTES).await), "b");
+}
+
+#[tokio::test]
+#[ignore = "slow: ./dev test --all"]
+async fn sentinels_and_what_they_watch_are_not_taken_for_each_other() {
+    let directory = TempDir::new().unwrap();
+    let sentinels = RedisSentinels::start(directory.path()).await.unwrap();
+    let mut options = sentinels.options();
+    assert_eq!(connect(&options).check().await.unwrap(), Vec::<String>::new());
+    let refused = refusal(&sentinels.sentinel().options()).await;
+    assert!(refused.contains("redis+sentinel://"), "{refused}");
+    let master = sentinels.address().await.unwrap();
+    options.url = format!("redis+sentinel://127.0.0.1:{master}/main").into();
+    let refused = refusal(&options).await;
+    assert!(refused.contains("it is no sentinel"), "{refused}");
 }

@@ -1,21 +1,18 @@
 //! TLS: who the server is must be proved, and nothing goes out before.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::path::Path;
 
 use bus::{
     Bus, RedisOptions, Settlement,
     testing::{Authority, RedisServer},
 };
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
 
-use super::{connect, packed, passing, take};
+use super::{
+    connect, packed, passing,
+    relay::{Relay, listen},
+    take,
+};
 use crate::world::{NOTES, OUT, text};
 
 const PASSWORD: &str = "hunter2";
@@ -39,35 +36,8 @@ async fn start(directory: &Path, authority: &Authority, name: &str) -> (RedisSer
     (server, port)
 }
 
-/// Hands connections through to a port, and keeps what the client says.
-async fn listen_in(port: u16) -> (u16, Arc<Mutex<Vec<u8>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let at = listener.local_addr().unwrap().port();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let keep = heard.clone();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
-                (client.into_split(), server.into_split());
-            tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-            let keep = keep.clone();
-            tokio::spawn(async move {
-                let mut bytes = vec![0; 4096];
-                while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
-                    keep.lock().unwrap().extend(&bytes[..count]);
-                    if to_server.write_all(&bytes[..count]).await.is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    (at, heard)
-}
-
-fn assert_nothing_in_clear(heard: &Mutex<Vec<u8>>) {
-    let heard = heard.lock().unwrap();
+fn assert_nothing_in_clear(relay: &Relay) {
+    let heard = relay.heard.lock().unwrap();
     assert_eq!(heard.first(), Some(&0x16), "it begins with a handshake of TLS");
     for word in [PASSWORD, "AUTH", "HELLO", "CLIENT", "PING"] {
         assert!(!heard.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes())), "{word}");
@@ -79,8 +49,8 @@ async fn the_bus_works_over_tls_with_a_private_authority() {
     let directory = TempDir::new().unwrap();
     let ours = authority(directory.path(), "ours");
     let (_server, port) = start(directory.path(), &ours, "localhost").await;
-    let (port, heard) = listen_in(port).await;
-    let bus = connect(&options(port, Some(&ours)));
+    let relay = Relay::to(port).await;
+    let bus = connect(&options(relay.port, Some(&ours)));
     assert_eq!(bus.check().await.unwrap(), Vec::<String>::new());
 
     let waiting = tokio::spawn({
@@ -92,7 +62,7 @@ async fn the_bus_works_over_tls_with_a_private_authority() {
     assert_eq!(text(&taken), "a");
     bus.settle(&taken.lease, &Settlement::Done { emit: vec![packed(&OUT, "b")] }).await.unwrap();
     assert_eq!(text(&take(&bus, &OUT).await), "b");
-    assert_nothing_in_clear(&heard);
+    assert_nothing_in_clear(&relay);
 }
 
 #[tokio::test]
@@ -107,12 +77,12 @@ async fn a_certificate_that_proves_nothing_is_refused_before_anything_is_said() 
         (right, Some(&other), "UnknownIssuer"),
         (wrong, Some(&ours), "not valid for name"),
     ] {
-        let (port, heard) = listen_in(port).await;
-        let bus = connect(&options(port, ca));
+        let relay = Relay::to(port).await;
+        let bus = connect(&options(relay.port, ca));
         let error = passing(bus.push(vec![packed(&NOTES, "a")]).await);
         assert!(error.contains("certificate") && error.contains(reason), "{error}");
         assert!(!error.contains(PASSWORD), "{error}");
-        assert_nothing_in_clear(&heard);
+        assert_nothing_in_clear(&relay);
     }
 }
 
@@ -121,13 +91,11 @@ async fn tls_and_plain_do_not_understand_each_other_and_say_so() {
     let directory = TempDir::new().unwrap();
     let ours = authority(directory.path(), "ours");
     let (server, tls) = start(directory.path(), &ours, "localhost").await;
-    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let () = server.command(&["CONFIG", "SET", "port", &plain.to_string()]).await.unwrap();
+    let plain = listen(&server).await;
 
-    let (plain, heard) = listen_in(plain).await;
-    let error = passing(connect(&options(plain, Some(&ours))).ping().await);
-    assert_nothing_in_clear(&heard);
-    assert!(!error.is_empty(), "{error}");
+    let relay = Relay::to(plain).await;
+    passing(connect(&options(relay.port, Some(&ours))).ping().await);
+    assert_nothing_in_clear(&relay);
 
     let url = format!("redis://localhost:{tls}").into();
     passing(connect(&RedisOptions { url, ..options(tls, None) }).ping().await);

@@ -2,14 +2,15 @@
 
 use bus::{
     BusError, RedisOptions,
-    testing::{RedisCluster, RedisSentinels, RedisServer},
+    testing::{RedisCluster, RedisServer},
 };
 use tempfile::TempDir;
 
-use super::connect;
+use super::{connect, relay::listen};
 
-async fn refusal(options: RedisOptions) -> String {
-    match connect(&options).check().await {
+/// Why a server is refused at the start.
+pub async fn refusal(options: &RedisOptions) -> String {
+    match connect(options).check().await {
         Err(BusError::Unfit { reason }) => reason,
         other => panic!("{other:?}"),
     }
@@ -30,30 +31,24 @@ async fn a_server_that_keeps_nothing_is_warned_of() {
 #[tokio::test]
 async fn a_node_of_a_cluster_and_a_lone_server_are_not_taken_for_each_other() {
     let directory = TempDir::new().unwrap();
-    let cluster = RedisCluster::start(directory.path()).await.unwrap();
-    let port = cluster.ports()[0];
-    let mut options = cluster.options(&[port]);
+    let cluster = RedisCluster::start(&directory.path().join("cluster")).await.unwrap();
+    let mut options = cluster.options(&cluster.ports()[..1]);
     assert_eq!(connect(&options).check().await.unwrap(), Vec::<String>::new());
-    options.url = format!("redis://127.0.0.1:{port}").into();
-    assert!(refusal(options.clone()).await.contains("redis+cluster://"));
+    options.url = format!("redis://127.0.0.1:{}", cluster.ports()[0]).into();
+    let refused = refusal(&options).await;
+    assert!(refused.contains("redis+cluster://"), "{refused}");
 
-    let sentinels = RedisSentinels::start(&directory.path().join("sentinels")).await.unwrap();
-    assert_eq!(connect(&sentinels.options()).check().await.unwrap(), Vec::<String>::new());
-    let master = sentinels.address().await.unwrap();
-    options.url = format!("redis+cluster://127.0.0.1:{master}").into();
-    assert!(refusal(options.clone()).await.contains("no node of a cluster"));
-    options.url = format!("redis+sentinel://127.0.0.1:{master}/main").into();
-    assert!(refusal(options.clone()).await.contains("no sentinel"));
+    let lone = RedisServer::start(directory.path()).await.unwrap();
+    options.url = format!("redis+cluster://127.0.0.1:{}", listen(&lone).await).into();
+    let refused = refusal(&options).await;
+    assert!(refused.contains("no node of a cluster"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_replica_and_a_sentinel_are_refused_with_what_to_name_instead() {
+async fn a_replica_is_refused_with_its_master() {
     let directory = TempDir::new().unwrap();
-    let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
-    let master = sentinels.address().await.unwrap();
-    let replica = sentinels.replica().await.unwrap().options();
-    let refused = refusal(replica).await;
-    assert!(refused.contains(&format!("name its master 127.0.0.1:{master}")), "{refused}");
-    let refused = refusal(sentinels.sentinel().options()).await;
-    assert!(refused.contains("redis+sentinel://"), "{refused}");
+    let server = RedisServer::start(directory.path()).await.unwrap();
+    let () = server.command(&["REPLICAOF", "redis.example.com", "6379"]).await.unwrap();
+    let refused = refusal(&server.options()).await;
+    assert!(refused.contains("name its master redis.example.com:6379"), "{refused}");
 }
