@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{Classify, Disposition};
+use crate::{Classify, Disposition, redis::says};
 
 /// A failure of the bus.
 #[derive(Debug, Error)]
@@ -39,6 +39,15 @@ pub enum BusError {
         #[source]
         source: Box<redis::RedisError>,
     },
+    /// Redis has no memory left. Nothing was written.
+    #[error("redis has reached its maxmemory while {doing}: give it more, or have workers take what waits")]
+    Memory {
+        /// What was tried.
+        doing: &'static str,
+        /// What the client says.
+        #[source]
+        source: Box<redis::RedisError>,
+    },
     /// No connection to Redis was to be had in time.
     #[error("no redis connection for {doing}")]
     Connection {
@@ -58,7 +67,10 @@ pub enum BusError {
 
 impl BusError {
     pub(crate) fn redis(doing: &'static str) -> impl Fn(redis::RedisError) -> Self {
-        move |source| Self::Redis { doing, source: Box::new(source) }
+        move |source| match Box::new(source) {
+            source if says(&source, "OOM") => Self::Memory { doing, source },
+            source => Self::Redis { doing, source },
+        }
     }
 }
 
@@ -66,9 +78,11 @@ impl Classify for BusError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Encode { .. } | Self::Unfit { .. } => Disposition::Dead,
-            Self::LeaseLost { .. } | Self::Full { .. } | Self::Redis { .. } | Self::Connection { .. } => {
-                Disposition::Retry
-            }
+            Self::LeaseLost { .. }
+            | Self::Full { .. }
+            | Self::Redis { .. }
+            | Self::Memory { .. }
+            | Self::Connection { .. } => Disposition::Retry,
         }
     }
 }

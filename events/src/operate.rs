@@ -8,7 +8,7 @@ mod terminal;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use bus::{Operator, RedisBus, RedisOptions, SystemClock};
+use bus::{Operator, RedisBus, SystemClock};
 use serde::Serialize;
 
 pub use self::{dead::dead, queues::queues};
@@ -19,13 +19,12 @@ fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
     let file = deployment.config.as_deref();
     let file = file.context("which deployment? name its configuration with --config FILE or in EVENTS_CONFIG")?;
     let (config, _) = Config::load(file)?;
-    let Some(url) = environment::redis_url() else {
+    let Some(options) = environment::redis(config.redis_namespace, 1)? else {
         bail!(
             "no REDIS_URL: queues in memory belong to the process that runs them; ask its API (/api/v1/queues), or set \
              REDIS_URL to the redis of the deployment"
         );
     };
-    let options = RedisOptions { url, namespace: config.redis_namespace, ca: None, waiters: 1 };
     let bus = RedisBus::new(&options, &SystemClock)?;
     Ok(Operator::new(Arc::new(bus), &crate::queues::all()))
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use bus::{Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems};
+use bus::{Bus, Clock, MemoryBus, RedisBus, Shutdown, Subsystem, SystemClock, run_subsystems};
 use tracing::{info, warn};
 
 use crate::{
@@ -25,16 +25,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     for warning in &faults.warnings {
         warn!("configuration: {warning}");
     }
-    let redis = environment::redis_url();
+    let redis = environment::redis(config.redis_namespace.clone(), WAITERS)?;
     let role = Role::choose(options.role, environment::variable("DYNO").as_deref(), redis.is_some())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
     let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
     let bus: Arc<dyn Bus> = match redis {
-        Some(url) => {
-            let namespace = config.redis_namespace.clone();
-            let options = RedisOptions { url, namespace, ca: None, waiters: WAITERS };
-            let bus = Arc::new(RedisBus::new(&options, clock.as_ref())?);
+        Some(redis) => {
+            let bus = Arc::new(RedisBus::new(&redis, clock.as_ref())?);
             subsystems.push(Box::new(RedisCheck { bus: bus.clone(), clock: clock.clone() }));
             bus
         }

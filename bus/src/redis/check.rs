@@ -1,19 +1,63 @@
 //! What a Redis server must be to carry a bus.
 
+use redis::ErrorKind;
+
+use super::connection::Connections;
 use crate::BusError;
 
 const OLDEST: (u32, u32) = (6, 2);
 
-/// Reads the answer to `INFO`; returns warnings.
-pub(super) fn check(info: &str) -> Result<Vec<String>, BusError> {
+/// Asks the server, and returns warnings.
+pub(super) async fn check(connections: &Connections) -> Result<Vec<String>, BusError> {
+    let doing = "checking the server";
+    let info: String = connections.command(doing, &redis::cmd("INFO")).await.map_err(wrong_kind)?;
+    // Who may not ask for it is not told of it.
+    let save = connections.command(doing, redis::cmd("CONFIG").arg("GET").arg("save")).await;
+    let save: Option<(String, String)> = save.ok();
+    judge(&info, save.as_ref().map(|(_, save)| save.as_str()), connections.is_single())
+}
+
+/// A url for a Cluster or for Sentinels that leads to another kind of server is a fault that does not pass.
+fn wrong_kind(error: BusError) -> BusError {
+    let BusError::Redis { source, .. } = &error else { return error };
+    let unfit = |reason: &str| BusError::Unfit { reason: reason.to_owned() };
+    match source.detail() {
+        Some(detail) if detail.contains("cluster support disabled") => {
+            unfit("it is no node of a cluster: name it as redis://host:port")
+        }
+        _ if source.kind() == ErrorKind::InvalidClientConfig => {
+            unfit("it is no sentinel: name the sentinels, or name redis itself as redis://host:port")
+        }
+        _ => error,
+    }
+}
+
+/// Reads the answer to `INFO`; `save` is when snapshots are written. `single` says that the url names this very server:
+/// where Sentinel or a Cluster names it, the next connection may lead to another one.
+fn judge(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, BusError> {
     let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let unfit = |reason: String| Err(BusError::Unfit { reason });
+    if field("redis_mode") == Some("sentinel") {
+        return unfit("it is a sentinel: name it as redis+sentinel://host:port/master".to_owned());
+    }
+    // Valkey says here which Redis it is like.
     if let Some(version) = field("redis_version") {
         let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if found < OLDEST {
-            return unfit(format!("it is version {version}, needed is 6.2 or newer"));
+            return unfit(format!("it is version {version}, needed is redis 6.2 or newer, or valkey"));
         }
+    }
+    if single && field("cluster_enabled") == Some("1") {
+        return unfit("it is a node of a cluster: name it as redis+cluster://host:port".to_owned());
+    }
+    if single && field("role") == Some("slave") {
+        let master = field("master_host").zip(field("master_port"));
+        let master = master.map(|(host, port)| format!(" {host}:{port}")).unwrap_or_default();
+        return unfit(format!(
+            "it is a replica, which cannot be written to: name its master{master}, or its sentinels as \
+             redis+sentinel://host:port/master"
+        ));
     }
     if let Some(policy) = field("maxmemory_policy")
         && policy != "noeviction"
@@ -22,32 +66,55 @@ pub(super) fn check(info: &str) -> Result<Vec<String>, BusError> {
             "maxmemory-policy is {policy}: a full server would throw messages away; set it to noeviction"
         ));
     }
-    let mut warnings = Vec::new();
-    if field("aof_enabled") == Some("0") {
-        warnings.push(
-            "redis keeps no append-only file: a restart of redis loses messages; set appendonly to yes".to_owned(),
-        );
+    if field("aof_enabled") != Some("0") {
+        return Ok(Vec::new());
     }
-    Ok(warnings)
+    let lost = match save {
+        Some("") => "redis keeps nothing on disk: a restart loses all messages",
+        _ => "redis keeps no append-only file: a restart may lose what came after the last snapshot, if there is one",
+    };
+    Ok(vec![format!("{lost}; set appendonly to yes")])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const GOOD: &str = "redis_version:7.0.15\r\nredis_mode:standalone\r\naof_enabled:1\r\nrole:master\r\n\
+                        maxmemory_policy:noeviction\r\ncluster_enabled:0\r\n";
+
+    /// A good server but for one field.
+    fn but(field: &str) -> String {
+        let (name, _) = field.split_once(':').unwrap();
+        let others = GOOD.lines().filter(|line| !line.starts_with(&format!("{name}:")));
+        others.chain([field]).map(|line| format!("{line}\r\n")).collect()
+    }
+
     #[test]
-    fn an_old_or_evicting_server_is_refused_and_one_without_persistence_is_warned_of() {
+    fn a_server_that_would_lose_messages_is_refused_and_a_forgetful_one_is_warned_of() {
+        let valkey = "server_name:valkey\r\nvalkey_version:8.1.1\r\nredis_version:7.2.4";
+        let replica = "master_host:10.0.0.1\r\nmaster_port:6379\r\nrole:slave";
         let table = [
-            ("redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n", Ok(0)),
-            ("redis_version:6.2.0\r\nmaxmemory_policy:noeviction\r\naof_enabled:0\r\n", Ok(1)),
-            ("redis_version:6.0.16\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n", Err("6.0.16")),
-            ("redis_version:7.2.4\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n", Err("allkeys-lru")),
+            (GOOD.to_owned(), None, true, Ok("")),
+            (but("redis_version:6.2.0"), None, true, Ok("")),
+            (GOOD.replace("redis_version:7.0.15", valkey), None, true, Ok("")),
+            (but("aof_enabled:0"), None, true, Ok("no append-only file")),
+            (but("aof_enabled:0"), Some("3600 1"), true, Ok("no append-only file")),
+            (but("aof_enabled:0"), Some(""), true, Ok("nothing on disk")),
+            (but("redis_version:6.0.16"), None, true, Err("6.0.16")),
+            (but("maxmemory_policy:allkeys-lru"), None, true, Err("allkeys-lru")),
+            (but("redis_mode:sentinel"), None, true, Err("redis+sentinel://")),
+            (but("cluster_enabled:1"), None, true, Err("redis+cluster://")),
+            (but("cluster_enabled:1"), None, false, Ok("")),
+            (GOOD.replace("role:master", replica), None, true, Err("name its master 10.0.0.1:6379")),
+            (GOOD.replace("role:master", replica), None, false, Ok("")),
         ];
-        for (info, expected) in table {
-            match (check(info), expected) {
-                (Ok(warnings), Ok(count)) => assert_eq!(warnings.len(), count, "{info}"),
-                (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
-                (got, expected) => panic!("{info}: {got:?}, expected {expected:?}"),
+        for (info, save, single, expected) in table {
+            let judged = judge(&info, save, single).map(|warnings| warnings.join("\n")).map_err(|e| e.to_string());
+            match (&judged, expected) {
+                (Ok(found), Ok("")) => assert_eq!(found, "", "{info}"),
+                (Ok(found), Ok(word)) | (Err(found), Err(word)) => assert!(found.contains(word), "{info}: {found}"),
+                _ => panic!("{info}: {judged:?}, expected {expected:?}"),
             }
         }
     }

@@ -5,7 +5,10 @@
 //! `CLIENT UNBLOCK`, never by dropping it: a server that is about to answer a dropped wait gives a message to nobody.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,23 +50,32 @@ const UNBLOCK_AGAIN: Duration = Duration::from_millis(10);
 /// The connections of one process.
 pub(super) struct Connections {
     endpoint: Arc<Endpoint>,
-    /// The connection for commands, with its number.
+    /// The connection for commands, with the era in which it was made.
     current: RwLock<Option<(u64, MultiplexedConnection)>>,
-    /// Held while it is made; counts how many were.
-    made: Mutex<u64>,
+    /// Held while it is made.
+    making: Mutex<()>,
+    /// Each connection that proves broken begins another one. Those of earlier eras are not used again: what broke one
+    /// (the server died, or is no longer the master) most likely broke all.
+    era: Arc<AtomicU64>,
     waits: Pool<Waits>,
 }
 
 impl Connections {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, BusError> {
         let endpoint = Arc::new(Endpoint::new(options)?);
-        let waits = Pool::builder(Waits(Arc::clone(&endpoint)))
+        let era = Arc::default();
+        let waits = Pool::builder(Waits { endpoint: Arc::clone(&endpoint), era: Arc::clone(&era) })
             .max_size(options.waiters)
             .timeouts(Timeouts { wait: Some(ANSWER), create: Some(ANSWER), recycle: None })
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| BusError::Unfit { reason: error.to_string() })?;
-        Ok(Self { endpoint, current: RwLock::default(), made: Mutex::default(), waits })
+        Ok(Self { endpoint, current: RwLock::default(), making: Mutex::default(), era, waits })
+    }
+
+    /// Whether the url names the server itself, so that no other can take its place.
+    pub(super) fn is_single(&self) -> bool {
+        self.endpoint.is_single()
     }
 
     /// Runs one command.
@@ -71,13 +83,20 @@ impl Connections {
         self.run(doing, async |connection| command.query_async(connection).await).await
     }
 
-    /// Runs a pipeline; each command has its own result.
+    /// Runs a pipeline that ignores errors: each command has its own result.
     pub(super) async fn pipeline(
         &self,
         doing: &'static str,
         pipeline: &Pipeline,
     ) -> Result<Vec<RedisResult<Value>>, BusError> {
-        self.run(doing, async |connection| pipeline.query_async(connection).await).await
+        let (era, mut connection) = self.connection().await.map_err(BusError::redis(doing))?;
+        let answers: RedisResult<Vec<RedisResult<Value>>> = pipeline.query_async(&mut connection).await;
+        let failures =
+            answers.iter().flatten().filter_map(|answer| answer.as_ref().err()).chain(answers.as_ref().err());
+        if { failures }.any(is_broken) {
+            self.broke(era);
+        }
+        answers.map_err(BusError::redis(doing))
     }
 
     /// Runs something on the connection for commands; one that proves broken is thrown away.
@@ -86,15 +105,20 @@ impl Connections {
         doing: &'static str,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, BusError> {
-        let (number, mut connection) = self.connection().await.map_err(BusError::redis(doing))?;
+        let (era, mut connection) = self.connection().await.map_err(BusError::redis(doing))?;
         let answer = ask(&mut connection).await;
         if answer.as_ref().is_err_and(is_broken) {
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-            if current.as_ref().is_some_and(|(current, _)| *current == number) {
-                *current = None;
-            }
+            self.broke(era);
         }
         answer.map_err(BusError::redis(doing))
+    }
+
+    /// Ends the era of a connection that proved broken, unless it has ended already.
+    fn broke(&self, era: u64) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if self.era.compare_exchange(era, era + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            *current = None;
+        }
     }
 
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
@@ -103,16 +127,19 @@ impl Connections {
             return Ok(connection);
         }
         let connect = async {
-            let mut made = self.made.lock().await;
+            let _making = self.making.lock().await;
             if let Some(connection) = current() {
                 return Ok(connection);
             }
             let config =
                 AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
-            let connection = self.endpoint.connect(&config).await?;
-            *made += 1;
-            let made = (*made, connection);
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
+            let era = self.era.load(Ordering::SeqCst);
+            let made = (era, self.endpoint.connect(&config).await?);
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            // It may have ended meanwhile.
+            if self.era.load(Ordering::SeqCst) == era {
+                *current = Some(made.clone());
+            }
             Ok(made)
         };
         tokio::time::timeout(ANSWER, connect).await.unwrap_or_else(|_| Err(silent()))
@@ -124,7 +151,7 @@ impl Connections {
         let got = self.waits.get().await;
         let wait = got.map_err(|source| BusError::Connection { doing, source: Box::new(source) })?;
         let mut wait = Blocking(Some(wait));
-        let Some(Wait { connection, id }) = wait.0.as_deref_mut() else { return Ok(Value::Nil) };
+        let Some(Wait { connection, id, era }) = wait.0.as_deref_mut() else { return Ok(Value::Nil) };
         let answer = {
             // A server that vanished without a word would be waited for without end.
             let answer = tokio::time::timeout(block + ANSWER, command.query_async(connection));
@@ -132,10 +159,10 @@ impl Connections {
             tokio::select! {
                 answer = &mut answer => answer,
                 () = interrupt.notified() => loop {
-                    let mut unblock = redis::cmd("CLIENT");
-                    unblock.arg("UNBLOCK").arg(*id);
-                    let ended: Result<bool, BusError> = self.command("ending a wait", &unblock).await;
-                    let again = if matches!(ended, Ok(false)) { UNBLOCK_AGAIN } else { block + ANSWER };
+                    let again = match self.unblock(*id, *era).await {
+                        Ok(false) => UNBLOCK_AGAIN,
+                        _ => block + ANSWER,
+                    };
                     // It may not have begun yet when it was asked to end.
                     if let Ok(answer) = tokio::time::timeout(again, &mut answer).await {
                         break answer;
@@ -144,10 +171,22 @@ impl Connections {
             }
         };
         let answer = answer.unwrap_or_else(|_| Err(silent()));
-        if !answer.as_ref().is_err_and(is_broken) {
+        if answer.as_ref().is_err_and(is_broken) {
+            self.broke(*era);
+        } else {
             drop(wait.0.take());
         }
         answer.map_err(BusError::redis(doing))
+    }
+
+    /// Ends the wait with this number; false when there is none yet. After another era began there is nobody to ask: the
+    /// number may be another's on another server. The wait ends by itself.
+    async fn unblock(&self, id: i64, era: u64) -> RedisResult<bool> {
+        let (now, mut connection) = self.connection().await?;
+        if now != era {
+            return Ok(true);
+        }
+        redis::cmd("CLIENT").arg("UNBLOCK").arg(id).query_async(&mut connection).await
     }
 }
 
@@ -166,12 +205,16 @@ fn silent() -> RedisError {
 }
 
 /// Makes the connections that wait.
-struct Waits(Arc<Endpoint>);
+struct Waits {
+    endpoint: Arc<Endpoint>,
+    era: Arc<AtomicU64>,
+}
 
 struct Wait {
     connection: MultiplexedConnection,
     /// The server's number for it.
     id: i64,
+    era: u64,
 }
 
 impl Manager for Waits {
@@ -180,13 +223,18 @@ impl Manager for Waits {
 
     async fn create(&self) -> Result<Wait, RedisError> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
-        let mut connection = self.0.connect(&config).await?;
+        let era = self.era.load(Ordering::SeqCst);
+        let mut connection = self.endpoint.connect(&config).await?;
         let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
-        Ok(Wait { connection, id })
+        Ok(Wait { connection, id, era })
     }
 
-    async fn recycle(&self, _: &mut Wait, _: &Metrics) -> RecycleResult<RedisError> {
-        // A broken one was taken out when it broke; else the next wait finds out.
-        Ok::<(), RecycleError<RedisError>>(())
+    async fn recycle(&self, wait: &mut Wait, _: &Metrics) -> RecycleResult<RedisError> {
+        // One that broke was taken out then; what else is wrong, the next wait finds out.
+        if wait.era == self.era.load(Ordering::SeqCst) {
+            Ok(())
+        } else {
+            Err(RecycleError::message("it may lead to a server that is gone"))
+        }
     }
 }

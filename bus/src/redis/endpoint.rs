@@ -5,9 +5,10 @@
 //! with every new connection; a connection whose server is no longer the right one is thrown away (see
 //! [`is_broken`]).
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind,
-    TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
+    RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
     aio::MultiplexedConnection,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
@@ -44,6 +45,9 @@ impl Endpoint {
         let url = options.url.expose_secret();
         let parse = |url: &str| {
             let info = url.into_connection_info().map_err(|error| unfit(error.category()))?;
+            if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+                return Err(unfit("certificates are always verified, so it cannot end in #insecure"));
+            }
             // Small requests and answers in turn: Nagle's algorithm would only hold them back.
             let tcp = info.tcp_settings().clone().set_nodelay(true);
             Ok(info.set_tcp_settings(tcp))
@@ -64,6 +68,7 @@ impl Endpoint {
             return Err(unfit("it names no node"));
         }
         match kind {
+            "cluster" if !path.is_empty() => Err(unfit("a cluster has one database, so nothing follows its nodes")),
             "cluster" => Ok(Self::Cluster(Cluster {
                 seeds: nodes,
                 ca: options.ca.clone(),
@@ -79,13 +84,20 @@ impl Endpoint {
     }
 
     /// A connection to the server that has the keys now.
-    pub(super) async fn connect(&self, config: &redis::AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
-        let client = match self {
-            Self::Single(client) => client,
-            Self::Sentinel(sentinel) => &sentinel.lock().await.async_get_client().await?,
-            Self::Cluster(cluster) => &cluster.master(config).await?,
-        };
-        client.get_multiplexed_async_connection_with_config(config).await
+    pub(super) async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
+        match self {
+            Self::Single(client) => client.get_multiplexed_async_connection_with_config(config).await,
+            Self::Sentinel(sentinel) => {
+                let client = sentinel.lock().await.async_get_client().await?;
+                client.get_multiplexed_async_connection_with_config(config).await
+            }
+            Self::Cluster(cluster) => cluster.connect(config).await,
+        }
+    }
+
+    /// Whether the url names the server itself, so that no other can take its place.
+    pub(super) fn is_single(&self) -> bool {
+        matches!(self, Self::Single(_))
     }
 }
 
@@ -118,8 +130,9 @@ fn sentinel(nodes: &[ConnectionInfo], master: &str, tls: bool, ca: Option<Vec<u8
             builder = builder.set_client_to_redis_username(user);
         }
     }
-    if let Ok(database) = database.parse() {
-        builder = builder.set_client_to_redis_db(database);
+    if !database.is_empty() {
+        let unknown = |_| RedisError::from((ErrorKind::InvalidClientConfig, "the database is no number"));
+        builder = builder.set_client_to_redis_db(database.parse().map_err(unknown)?);
     }
     if tls {
         let certificates = || TlsCertificates { client_tls: None, root_cert: ca.clone() };
@@ -133,26 +146,29 @@ fn sentinel(nodes: &[ConnectionInfo], master: &str, tls: bool, ca: Option<Vec<u8
 }
 
 impl Cluster {
-    /// The node that serves our slot, as the first seed that answers knows it.
-    async fn master(&self, config: &redis::AsyncConnectionConfig) -> RedisResult<Client> {
+    /// A connection to the node that serves our slot. All seeds are asked side by side, so that those that are away hold
+    /// nothing up; one may not know yet that a master is gone, so the next one is heard when its answer leads nowhere.
+    async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
         let mut failure = RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node serves our slot"));
-        for seed in &self.seeds {
-            match self.ask(seed, config).await {
-                Ok(Some(addr)) => return client(seed.clone().set_addr(addr), self.ca.as_deref()),
-                Ok(None) => {}
+        let mut answers: FuturesUnordered<_> = self.seeds.iter().map(|seed| self.ask(seed, config)).collect();
+        while let Some(answer) = answers.next().await {
+            let connected = match answer {
+                Ok(Some(master)) => master.get_multiplexed_async_connection_with_config(config).await,
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            match connected {
+                Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
             }
         }
         Err(failure)
     }
 
-    async fn ask(
-        &self,
-        seed: &ConnectionInfo,
-        config: &redis::AsyncConnectionConfig,
-    ) -> RedisResult<Option<ConnectionAddr>> {
-        let client = client(seed.clone(), self.ca.as_deref())?;
-        let mut connection = client.get_multiplexed_async_connection_with_config(config).await?;
+    /// The master of our slot, as a seed knows it.
+    async fn ask(&self, seed: &ConnectionInfo, config: &AsyncConnectionConfig) -> RedisResult<Option<Client>> {
+        let asked = client(seed.clone(), self.ca.as_deref())?;
+        let mut connection = asked.get_multiplexed_async_connection_with_config(config).await?;
         let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(&self.key).query_async(&mut connection).await?;
         // Ranges of slots, each with its nodes, the master first: (first, last, (host, port, id, …), …).
         let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
@@ -163,8 +179,9 @@ impl Cluster {
             if (first..=last).contains(&slot) {
                 // A node that does not know its own name means the one that we asked.
                 let host: Option<String> = redis::from_redis_value_ref(host)?;
-                let host = host.filter(|host| !host.is_empty());
-                return Ok(Some(moved(seed.addr(), host, redis::from_redis_value_ref(port)?)));
+                let host = host.filter(|host| !host.is_empty() && host != "?");
+                let addr = moved(seed.addr(), host, redis::from_redis_value_ref(port)?);
+                return client(seed.clone().set_addr(addr), self.ca.as_deref()).map(Some);
             }
         }
         Ok(None)
@@ -184,11 +201,24 @@ fn moved(addr: &ConnectionAddr, to: Option<String>, port: u16) -> ConnectionAddr
 
 /// Whether a connection is of no use after this error: it broke, did not answer in time, or leads to a server that is
 /// no longer the one that has the keys.
+///
+/// `ASK` is not followed: while a slot moves to another node its keys are on both, and our scripts need all of them. The
+/// old node answers so for what is no longer there, until the new one has everything.
 pub(super) fn is_broken(error: &RedisError) -> bool {
     use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ReadOnly};
     error.is_io_error()
         || error.is_connection_dropped()
         || matches!(error.kind(), ErrorKind::Server(Moved | Ask | ReadOnly | MasterDown | ClusterDown))
+        // A wait on a master that became a replica.
+        || says(error, "UNBLOCKED")
+        || says(error, "READONLY")
+}
+
+/// Whether the server answered with this code. Redis 6.2 puts what a script met into a message of its own: "ERR Error
+/// running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica."
+pub(crate) fn says(error: &RedisError, code: &str) -> bool {
+    let wrapped = || error.detail().is_some_and(|detail| detail.contains(&format!(": -{code} ")));
+    error.code().is_some_and(|found| found == code || found == "ERR" && wrapped())
 }
 
 #[cfg(test)]
@@ -214,6 +244,10 @@ mod tests {
             ("rediss+cluster://a:7000", "cluster of 1"),
             ("redis+sentinel://:secret@a:26379", "names no master"),
             ("redis+cluster://:secret@", "names no node"),
+            ("rediss://:secret@a/#insecure", "always verified"),
+            ("rediss+cluster://:secret@a/#insecure", "nothing follows"),
+            ("redis+cluster://:secret@a/1", "nothing follows"),
+            ("redis+sentinel://:secret@a/main/x", "not usable"),
             ("redis+magic://:secret@a", "known are"),
             ("secret", "not usable"),
             ("http://:secret@a", "not usable"),

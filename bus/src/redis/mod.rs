@@ -25,6 +25,7 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind,
 use tokio::sync::Notify;
 
 pub use self::connection::RedisOptions;
+pub(crate) use self::endpoint::says;
 use self::{
     connection::Connections,
     entries::Taken,
@@ -91,10 +92,10 @@ impl RedisBus {
 
     /// Looks whether the server does for a bus, and returns warnings for what is risky but works.
     ///
-    /// [`BusError::Unfit`] when it does not do: too old, or it evicts keys when its memory is full.
+    /// [`BusError::Unfit`] when it does not do: too old, no master, or it evicts keys when its memory is full; also when
+    /// the url is for another kind of server.
     pub async fn check(&self) -> Result<Vec<String>, BusError> {
-        let info: String = self.connections.command("checking the server", &redis::cmd("INFO")).await?;
-        check::check(&info)
+        check::check(&self.connections).await
     }
 
     async fn run<T: FromRedisValue>(

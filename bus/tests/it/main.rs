@@ -8,4 +8,5 @@ mod operate;
 mod operator;
 mod quarantine;
 mod redis_only;
+mod servers;
 mod world;

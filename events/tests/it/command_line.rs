@@ -72,6 +72,34 @@ fn a_url_that_is_none_of_redis_is_refused_without_showing_it() {
 }
 
 #[test]
+fn a_file_of_trusted_certificates_that_is_none_is_refused_by_every_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let armoured = |bytes: &str| format!("-----BEGIN CERTIFICATE-----\n{bytes}\n-----END CERTIFICATE-----\n");
+    for (file, reason) in [
+        (directory.path().join("none").display().to_string(), "cannot be read: No such file"),
+        (directory.path().display().to_string(), "cannot be read: Is a directory"),
+        (file("empty", ""), "holds no certificate"),
+        (file("text", "trust me"), "holds no certificate"),
+        (file("torn", "-----BEGIN CERTIFICATE-----\nAAAA"), "is no PEM file"),
+        (file("garbage", &armoured("AAAA")), "holds a certificate that cannot be used"),
+    ] {
+        for command in [vec!["run", "web", "--config", EXAMPLE], vec!["queues", "--config", EXAMPLE]] {
+            for url in ["REDIS_URL", "REDIS_TLS_URL"] {
+                let output = events(&command, &[(url, "rediss://localhost:1"), ("REDIS_CA_FILE", &file)]);
+                assert_eq!(output.status.code(), Some(1), "{command:?}");
+                let said = said(&output);
+                assert!(said.contains(&format!("REDIS_CA_FILE is {file}, which {reason}")), "{command:?}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_demo_pushes_three_patches_and_says_so_in_one_line() {
     let output = events(&["demo", "--json"], &[]);
     assert!(output.status.success(), "{}", said(&output));

@@ -6,4 +6,5 @@ mod builds;
 mod command_line;
 mod interrupted;
 mod operate;
+mod private_authority;
 mod world;

@@ -77,7 +77,8 @@ impl World {
     pub fn start(&self, role: &str) -> Process {
         let config = self.path("config.yml");
         let redis = self.redis.as_ref().map(RedisServer::url);
-        Process::start(&["run", role, "--config", config.to_str().unwrap(), "--grace", "1"], redis.as_deref())
+        let environment: Vec<_> = redis.iter().map(|url| ("REDIS_URL", url.as_str())).collect();
+        Process::start(&["run", role, "--config", config.to_str().unwrap(), "--grace", "1"], &environment)
     }
 
     /// Publishes a patch on top of `parent`.
@@ -178,7 +179,7 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(arguments: &[&str], redis: Option<&str>) -> Self {
+    pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
         command
             .args(arguments)
@@ -189,10 +190,8 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            .envs(environment.iter().copied())
             .kill_on_drop(true);
-        if let Some(url) = redis {
-            command.env("REDIS_URL", url);
-        }
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

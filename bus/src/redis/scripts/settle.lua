@@ -64,6 +64,8 @@ local function held_by_us(stream, lowest, highest)
   return holds
 end
 
+-- What is sent and kept here was accepted already, and the way to more memory is that messages end.
+even_when_full()
 local trusted = redis.call('EXISTS', taken_from(consumer)) == 0
 local place, lost = 0, {}
 while at <= #ARGV do

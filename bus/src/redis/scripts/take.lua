@@ -34,6 +34,7 @@ local function take_over(stream, lane, consumer, count, lease, suspect, taken)
     local pending = redis.pcall('XPENDING', stream, GROUP, 'IDLE', lease, from, '+', page)
     if pending.err then
       if not string.find(pending.err, 'NOGROUP', 1, true) then return error(pending.err) end
+      even_when_full()
       redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
       return false
     end

@@ -1,0 +1,79 @@
+//! A master that Sentinels replace.
+
+use std::time::Duration;
+
+use bus::{Bus, Reserve, Settlement, testing::RedisSentinels};
+use tempfile::TempDir;
+
+use super::{connect, packed, passing, persist, take, unfit::refusal, wait_begins};
+use crate::world::{NOTES, OUT, text};
+
+/// Waits until the replica has what the master has: what it does not have, a fail-over loses.
+async fn is_copied(sentinels: &mut RedisSentinels) {
+    let copies: i64 = sentinels.master().await.unwrap().command(&["WAIT", "1", "10000"]).await.unwrap();
+    assert_eq!(copies, 1);
+}
+
+#[tokio::test]
+#[ignore = "slow: ./dev test --all"]
+async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
+    let directory = TempDir::new().unwrap();
+    let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
+    let bus = connect(&sentinels.options());
+    bus.push(vec![packed(&NOTES, "held"), packed(&NOTES, "ready")]).await.unwrap();
+    let held = take(&bus, &NOTES).await;
+    // Somebody waits when it happens.
+    let waiting = tokio::spawn({
+        let bus = bus.clone();
+        let request = Reserve { wait: Duration::from_secs(3600), ..Reserve::now(1) };
+        async move { bus.reserve(&OUT.spec(), request).await }
+    });
+    wait_begins(sentinels.master().await.unwrap()).await;
+    // The replica knows of a command that was sent after all that counts.
+    bus.extend(&held.lease).await.unwrap();
+    is_copied(&mut sentinels).await;
+
+    let before = sentinels.address().await.unwrap();
+    sentinels.master().await.unwrap().stop().unwrap();
+    passing(waiting.await.unwrap());
+    passing(bus.push(vec![packed(&NOTES, "while none is there")]).await);
+    sentinels.changed(before).await.unwrap();
+
+    persist("a settlement", || async {
+        bus.settle(&held.lease, &Settlement::Done { emit: vec![packed(&OUT, "of held")] }).await
+    })
+    .await;
+    assert_eq!(text(&take(&bus, &NOTES).await), "ready");
+    assert_eq!(text(&take(&bus, &OUT).await), "of held");
+    assert!(bus.reserve(&NOTES.spec(), Reserve::now(10)).await.unwrap().is_empty(), "nothing was done twice");
+}
+
+#[tokio::test]
+#[ignore = "slow: ./dev test --all"]
+async fn a_master_that_becomes_a_replica_is_left() {
+    let directory = TempDir::new().unwrap();
+    let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
+    let bus = connect(&sentinels.options());
+    bus.push(vec![packed(&NOTES, "a"), packed(&NOTES, "b")]).await.unwrap();
+    is_copied(&mut sentinels).await;
+    sentinels.fail_over().await.unwrap();
+    let a =
+        persist("a reservation", || async { bus.reserve(&NOTES.spec(), Reserve::now(1)).await }).await.pop().unwrap();
+    persist("a settlement", || async { bus.settle(&a.lease, &Settlement::Done { emit: Vec::new() }).await }).await;
+    assert_eq!(text(&take(&bus, &NOTES).await), "b");
+}
+
+#[tokio::test]
+#[ignore = "slow: ./dev test --all"]
+async fn sentinels_and_what_they_watch_are_not_taken_for_each_other() {
+    let directory = TempDir::new().unwrap();
+    let sentinels = RedisSentinels::start(directory.path()).await.unwrap();
+    let mut options = sentinels.options();
+    assert_eq!(connect(&options).check().await.unwrap(), Vec::<String>::new());
+    let refused = refusal(&sentinels.sentinel().options()).await;
+    assert!(refused.contains("redis+sentinel://"), "{refused}");
+    let master = sentinels.address().await.unwrap();
+    options.url = format!("redis+sentinel://127.0.0.1:{master}/main").into();
+    let refused = refusal(&options).await;
+    assert!(refused.contains("it is no sentinel"), "{refused}");
+}
