@@ -13,6 +13,7 @@ on_both!(
     what_is_sent_is_taken_once_and_gone_when_done,
     order_is_kept_and_a_released_message_goes_first,
     an_expired_lease_is_taken_over_and_the_stale_worker_is_not_heard,
+    an_expired_lease_holds_until_somebody_takes_the_message,
     an_extended_lease_is_kept,
     the_same_worker_may_lose_its_own_lease,
     outputs_and_acknowledgement_are_one_step,
@@ -94,6 +95,22 @@ async fn an_expired_lease_is_taken_over_and_the_stale_worker_is_not_heard(world:
     }
     world.other.settle(&fresh.lease, &done()).await.unwrap();
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
+}
+
+async fn an_expired_lease_holds_until_somebody_takes_the_message(world: World) {
+    for text in ["a", "b", "c"] {
+        world.send(&NOTES, text).await;
+    }
+    let held = world.take_all(&NOTES, 3).await;
+    world.pass(LEASE).await;
+    let taken = world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap();
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["a"]);
+    world.bus.set_paused(&NOTES.spec(), true).await.unwrap();
+    assert!(world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().is_empty());
+    assert_eq!(world.depth(&NOTES).await, (0, 3, 0, 0));
+    assert!(is_lost(world.bus.extend(&held[0].lease).await));
+    world.bus.extend(&held[1].lease).await.unwrap();
+    world.bus.settle(&held[2].lease, &done()).await.unwrap();
 }
 
 async fn an_extended_lease_is_kept(world: World) {
