@@ -292,7 +292,7 @@ async fn dead_letters_are_listed_newest_first_and_found_by_reason(world: World) 
     assert_eq!((text(&again).as_str(), again.attempt), ("a", 1));
     assert_eq!(world.depth(&NOTES).await, (0, 1, 0, 1));
     ids.push(world.bury(&NOTES, "d", "is away").await);
-    assert_eq!(world.bus.requeue_dead(&spec, &[ids[3].clone(), ids[2].clone()]).await.unwrap(), 2);
+    assert_eq!(world.bus.requeue_dead(&spec, &[ids[3].clone(), ids[2].clone(), ids[3].clone()]).await.unwrap(), 2);
     let taken = world.take_all(&NOTES, 10).await;
     assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["d", "c"], "in the order in which they were named");
 }
