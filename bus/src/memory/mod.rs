@@ -324,13 +324,17 @@ impl Bus for MemoryBus {
             let plain = messages.iter().all(|message| message.key.is_none() && message.after.is_zero());
             let now = if plain { Timestamp::UNIX_EPOCH } else { self.clock.now() };
             let mut queues = lock(&self.queues);
-            for Outgoing { queue, key, .. } in messages.iter().filter(|message| message.queue.policy.bound.is_some()) {
+            let (mut counts, mut seen) = (HashMap::new(), HashSet::new());
+            for Outgoing { queue, key, .. } in &messages {
+                let Some(bound) = queue.policy.bound else { continue };
                 let state = queues.entry(queue.name).or_default();
-                if state.remembers(key.as_deref(), now) {
+                let key = key.as_deref();
+                if state.remembers(key, now) || key.is_some_and(|key| !seen.insert((queue.name, key))) {
                     continue;
                 }
-                let waiting = state.waiting();
-                if let Some(bound) = queue.policy.bound.filter(|bound| waiting >= *bound) {
+                let waiting = counts.entry(queue.name).or_insert_with(|| state.waiting());
+                *waiting += 1;
+                if *waiting > bound {
                     return Err(BusError::Full { queue: queue.name, bound });
                 }
             }

@@ -222,7 +222,13 @@ async fn a_key_is_stored_once_within_its_window(world: World) {
 async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
     const BOUNDED: Queue<Note> = Queue::new("bounded", Policy { bound: Some(2), ..Policy::DEFAULT });
     world.send(&BOUNDED, "a").await;
-    world.send(&BOUNDED, "b").await;
+    let two = vec![packed(&world, &BOUNDED, "b", Duration::ZERO), packed(&world, &BOUNDED, "c", Duration::ZERO)];
+    let refused = world.bus.push(two).await;
+    assert!(matches!(refused, Err(BusError::Full { .. })), "all or none: {refused:?}");
+    assert_eq!(world.depth(&BOUNDED).await, (1, 0, 0, 0));
+    let once = || Outgoing { key: Some("b".to_owned()), ..packed(&world, &BOUNDED, "b", Duration::ZERO) };
+    let stored = world.bus.push(vec![once(), once()]).await.unwrap();
+    assert_eq!(stored, Pushed { stored: 1, repeated: 1 }, "what repeats itself is counted once");
     let producer = world.producer();
     let refused = producer.send_once(&BOUNDED, &note("c"), "c").await;
     assert!(matches!(refused, Err(BusError::Full { queue: "bounded", bound: 2 })), "{refused:?}");
