@@ -23,6 +23,7 @@ on_both!(
     a_key_is_stored_once_within_its_window,
     a_bound_refuses_pushes_but_not_outputs,
     lanes_are_taken_one_by_one_and_side_by_side,
+    a_lane_without_a_name_is_a_lane,
     a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt,
     a_waiting_reservation_wakes_for_a_release_and_for_an_expired_lease,
 );
@@ -269,6 +270,21 @@ async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {
     again.sort();
     assert_eq!(again, ["a1", "b1"], "what was released goes first");
     assert_eq!(world.depth(&LANED).await, (2, 2, 0, 0));
+}
+
+async fn a_lane_without_a_name_is_a_lane(world: World) {
+    const NAMED_BY_TEXT: Queue<Note> = Queue::with_lanes("named-by-text", Policy::DEFAULT, |note| note.text.clone());
+    for text in ["", "", "a"] {
+        world.send(&NAMED_BY_TEXT, text).await;
+    }
+    let mut taken = world.take_all(&NAMED_BY_TEXT, 10).await;
+    taken.sort_by_key(text);
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["", "a"], "one of each lane");
+    let nameless = Reserve { skip_lanes: vec![String::new()], ..Reserve::now(10) };
+    assert!(world.bus.reserve(&NAMED_BY_TEXT.spec(), nameless).await.unwrap().is_empty());
+    settle(&world, taken.remove(0), done()).await;
+    assert_eq!(text(&world.take(&NAMED_BY_TEXT).await), "");
+    assert_eq!(world.depth(&NAMED_BY_TEXT).await, (0, 2, 0, 0));
 }
 
 async fn a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt(world: World) {

@@ -66,12 +66,17 @@ local function content(entry)
   return attempts, bytes or table.concat(fields, ' ')
 end
 
+-- The lanes of a queue's streams; '' is that of a queue without lanes, and a lane of its own where there are others.
+local function lanes_of(queue)
+  local lanes = redis.call('SMEMBERS', key(queue, 'lanes'))
+  lanes[#lanes + 1] = ''
+  return lanes
+end
+
 -- How many messages wait in a queue: ready, in flight or delayed.
 local function waiting(queue)
-  local count = redis.call('XLEN', key(queue, 'ready')) + redis.call('ZCARD', key(queue, 'delayed'))
-  for _, lane in ipairs(redis.call('SMEMBERS', key(queue, 'lanes'))) do
-    count = count + redis.call('XLEN', key(queue, 'lane:' .. lane))
-  end
+  local count = redis.call('ZCARD', key(queue, 'delayed'))
+  for _, lane in ipairs(lanes_of(queue)) do count = count + redis.call('XLEN', stream_of(queue, lane)) end
   return count
 end
 
