@@ -19,6 +19,7 @@ on_both!(
     outputs_and_acknowledgement_are_one_step,
     a_delayed_message_comes_at_its_time,
     retries_count_attempts_and_deferrals_do_not,
+    what_comes_back_without_a_wait_is_ready_behind_what_was,
     a_dead_letter_is_kept_and_can_be_requeued,
     a_key_is_stored_once_within_its_window,
     a_bound_refuses_pushes_but_not_outputs,
@@ -180,6 +181,24 @@ async fn retries_count_attempts_and_deferrals_do_not(world: World) {
     }
     attempts.push(world.take(&NOTES).await.attempt);
     assert_eq!(attempts, [1, 2, 2, 3, 3, 3]);
+}
+
+async fn what_comes_back_without_a_wait_is_ready_behind_what_was(world: World) {
+    for how in [Settlement::Retry { after: Duration::ZERO }, Settlement::Defer { after: Duration::ZERO }] {
+        for queue in [NOTES, LANED] {
+            world.send(&queue, "a1").await;
+            world.send(&queue, "a2").await;
+            let leased = world.take(&queue).await;
+            world.bus.settle(&leased.lease, &how).await.unwrap();
+            assert_eq!(world.depth(&queue).await, (2, 0, 0, 0));
+            world.send(&queue, "a3").await;
+            for expected in ["a2", "a1", "a3"] {
+                let leased = world.take(&queue).await;
+                assert_eq!(text(&leased), expected);
+                settle(&world, leased, done()).await;
+            }
+        }
+    }
 }
 
 async fn a_dead_letter_is_kept_and_can_be_requeued(world: World) {

@@ -48,7 +48,8 @@ local function settle(queue, lane, stream, entry, delivery, how, held)
   else
     local counted = how == 'retry' and delivery or delivery - 1
     local after = tonumber(next_arg())
-    if bytes then delay(queue, lane, attempts + counted, bytes, entry, after) end
+    if bytes and after > 0 then delay(queue, lane, attempts + counted, bytes, entry, after) end
+    if bytes and after == 0 then append(queue, lane, attempts + counted, bytes) end
   end
   return held
 end
