@@ -194,12 +194,12 @@ impl RedisBus {
                 Err(error)
             }
             Err(error) => Err(error),
-            Ok(answer) => redis::from_redis_value::<(Vec<Taken>, i64, bool)>(answer).map_err(Into::into),
+            Ok(answer) => redis::from_redis_value::<(Vec<Taken>, i64, usize, bool)>(answer).map_err(Into::into),
         };
-        let (old, pause, closed) = match (looked, &fresh) {
+        let (old, pause, room, closed) = match (looked, &fresh) {
             (Ok(looked), _) => looked,
             // What was read is ours, so it must not be forgotten.
-            (Err(_), Ok(fresh)) if !fresh.is_empty() => (Vec::new(), 0, false),
+            (Err(_), Ok(fresh)) if !fresh.is_empty() => (Vec::new(), 0, max, false),
             (Err(error), _) => return Err(BusError::redis(doing)(error)),
         };
         let fresh = match fresh {
@@ -210,11 +210,6 @@ impl RedisBus {
             Err(error) => return Err(BusError::redis(doing)(error)),
         };
         self.remember_paused(queue, closed);
-        let room = match old.last() {
-            _ if closed => 0,
-            Some(last) if last.delivery > u64::from(SUSPECT) => 0,
-            _ => max - old.len(),
-        };
         let mut fresh = self.leases(queue, fresh).await;
         // The script could not say beforehand how many new ones are wanted.
         let surplus = fresh.split_off(room.min(fresh.len()));

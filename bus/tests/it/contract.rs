@@ -14,6 +14,7 @@ on_both!(
     order_is_kept_and_a_released_message_goes_first,
     an_expired_lease_is_taken_over_and_the_stale_worker_is_not_heard,
     an_expired_lease_holds_until_somebody_takes_the_message,
+    a_suspect_goes_alone_and_before_what_came_after_it,
     an_extended_lease_is_kept,
     the_same_worker_may_lose_its_own_lease,
     outputs_and_acknowledgement_are_one_step,
@@ -113,6 +114,23 @@ async fn an_expired_lease_holds_until_somebody_takes_the_message(world: World) {
     assert!(is_lost(world.bus.extend(&held[0].lease).await));
     world.bus.extend(&held[1].lease).await.unwrap();
     world.bus.settle(&held[2].lease, &done()).await.unwrap();
+}
+
+async fn a_suspect_goes_alone_and_before_what_came_after_it(world: World) {
+    for text in ["a", "suspect", "new"] {
+        world.send(&NOTES, text).await;
+    }
+    let first = world.take(&NOTES).await;
+    world.take(&NOTES).await;
+    settle(&world, first, Settlement::Release).await;
+    world.pass(LEASE).await;
+    let again = world.take_all(&NOTES, 2).await;
+    assert_eq!(again.iter().map(|leased| leased.deaths).collect::<Vec<_>>(), [0, 1]);
+    world.pass(LEASE).await;
+    for expected in [&["a"][..], &["suspect"], &["new"]] {
+        let taken = world.take_all(&NOTES, 10).await;
+        assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), expected);
+    }
 }
 
 async fn an_extended_lease_is_kept(world: World) {
