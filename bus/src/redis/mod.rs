@@ -178,7 +178,8 @@ impl RedisBus {
         look.arg(scripts::millis(queue.policy.lease)).arg(SUSPECT);
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors().add_command(look);
-        if !lock(&self.paused).contains(queue.name) {
+        let was_closed = lock(&self.paused).contains(queue.name);
+        if !was_closed {
             pipeline.add_command(self.read(queue, max, None));
         }
         let mut answers = self.connections.pipeline(doing, &pipeline).await?.into_iter();
@@ -203,6 +204,14 @@ impl RedisBus {
             (Err(error), _) => return Err(BusError::redis(doing)(error)),
         };
         let fresh = match fresh {
+            // It was resumed: nothing new was asked for.
+            Ok(_) if was_closed && room > 0 => {
+                match self.connections.command(doing, &self.read(queue, room, None)).await {
+                    Ok(answer) => entries::read(answer).map_err(BusError::redis(doing))?,
+                    Err(_) if !old.is_empty() => Vec::new(),
+                    Err(error) => return Err(error),
+                }
+            }
             Ok(fresh) => fresh,
             // The group is made by the script; it was not there to do so.
             Err(_) if !old.is_empty() => Vec::new(),
