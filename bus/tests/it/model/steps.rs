@@ -114,7 +114,7 @@ fn how() -> impl Strategy<Value = How> {
         2 => sends(1..3).prop_map(How::Done),
         2 => hours().prop_map(|hours| How::Retry { hours }),
         1 => hours().prop_map(|hours| How::Defer { hours }),
-        2 => sends(0..2).prop_map(How::Dead),
+        3 => sends(0..2).prop_map(How::Dead),
         3 => Just(How::Release),
     ]
 }
@@ -122,7 +122,7 @@ fn how() -> impl Strategy<Value = How> {
 fn step() -> impl Strategy<Value = Step> {
     let reserve = (0..2_usize, queue(), 1..5_usize, vec(0..LANES.len(), 0..2));
     let one = || option::of(0..8_usize);
-    let letters = || vec(0..4_usize, 1..4);
+    let letters = || vec(0..3_usize, 1..5);
     prop_oneof![
         5 => sends(1..2).prop_map(Step::Push),
         2 => sends(2..5).prop_map(Step::Push),
@@ -135,7 +135,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (queue(), prop::bool::weighted(0.4)).prop_map(|(queue, paused)| Step::Pause { queue, paused }),
         1 => (queue(), one()).prop_map(|(queue, one)| Step::Requeue { queue, one }),
         1 => (queue(), one()).prop_map(|(queue, one)| Step::DropWaiting { queue, one }),
-        2 => (queue(), letters()).prop_map(|(queue, letters)| Step::RequeueDead { queue, letters }),
+        3 => (queue(), letters()).prop_map(|(queue, letters)| Step::RequeueDead { queue, letters }),
         1 => (queue(), letters()).prop_map(|(queue, letters)| Step::DropDead { queue, letters }),
         2 => (queue(), 1..6_usize).prop_map(|(queue, max)| Step::Look { queue, max }),
     ]
