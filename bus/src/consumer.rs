@@ -19,6 +19,7 @@ use crate::{
     Bus, BusError, Clock, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT, Settlement,
     Shutdown, Subsystem, SubsystemError, erased,
     handler::error_chain,
+    meters::Meters,
     quarantine::{Alone, Presence},
     worker::{Ended, OUTAGE, Worker},
 };
@@ -42,7 +43,8 @@ impl Consumer {
     ) -> Self {
         let handler = erased::erase(handler);
         let queue = queue.spec();
-        Self { queue, worker: Arc::new(Worker { bus, clock, queue, handler }) }
+        let meters = Meters::new(queue.name);
+        Self { queue, worker: Arc::new(Worker { bus, clock, queue, handler, meters }) }
     }
 
     /// Handles what is ready now, and returns how many messages that was. For tests and one-off commands.

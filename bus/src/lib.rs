@@ -15,6 +15,7 @@ mod error;
 mod handler;
 mod memory;
 mod message;
+mod meters;
 mod operate;
 mod operator;
 mod policy;

@@ -110,19 +110,33 @@ pub struct Lease {
     pub(crate) entry: (u64, u64),
     /// Which reservation of the entry this is; an older one is stale.
     pub(crate) delivery: u64,
-    /// On Redis, set once it has been settled: a released delivery is counted back, so the next one may bear its number.
-    pub(crate) spent: Option<Arc<AtomicBool>>,
+    /// On Redis, what this process knows of it without asking.
+    pub(crate) known: Option<Arc<Known>>,
+}
+
+/// What a process did with a lease itself.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// A settlement was sent, and may have arrived.
+    asked: AtomicBool,
+    /// It was settled. Redis counts a released delivery back, so the next one may bear the same number.
+    spent: AtomicBool,
 }
 
 impl Lease {
     pub(crate) fn is_spent(&self) -> bool {
-        self.spent.as_ref().is_some_and(|spent| spent.load(Ordering::Relaxed))
+        self.known.as_ref().is_some_and(|known| known.spent.load(Ordering::Relaxed))
     }
 
     pub(crate) fn spend(&self) {
-        if let Some(spent) = &self.spent {
-            spent.store(true, Ordering::Relaxed);
+        if let Some(known) = &self.known {
+            known.spent.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Notes that a settlement is sent, and says whether it is the first.
+    pub(crate) fn ask(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| !known.asked.swap(true, Ordering::Relaxed))
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
     Backoff, Bus, BusError, Clock, Context, Disposition, Leased, QueueSpec, Settlement, Shutdown,
     erased::{AnyHandler, Failure},
     handler::error_chain,
+    meters::Meters,
 };
 
 /// How long a cancelled handler has to end its child processes before its future is dropped.
@@ -47,6 +48,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) queue: QueueSpec,
     pub(crate) handler: Box<dyn AnyHandler>,
+    pub(crate) meters: Meters,
 }
 
 /// A message whose handler has ended, and what is to become of it. `None` when its lease is lost: it is another's.
@@ -58,7 +60,10 @@ pub(crate) struct Ended {
 impl Worker {
     /// Handles one message. A suspect waits until it is alone in this process.
     pub(crate) async fn process(self: Arc<Self>, leased: Leased, alone: bool, shutdown: Arc<Shutdown>) -> Ended {
+        let begun = self.clock.now();
         let how = self.decide(&leased, alone, &shutdown).await;
+        self.meters.handling.record(self.clock.now().duration_since(begun).as_secs_f64());
+        self.meters.count(how.as_ref());
         Ended { leased, how }
     }
 

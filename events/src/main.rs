@@ -20,6 +20,7 @@ async fn main() -> ExitCode {
         Command::Run(options) => match log_layer("info") {
             Ok(layer) => {
                 tracing_subscriber::registry().with(layer).init();
+                observe::metrics::install();
                 run::run(options).await
             }
             Err(error) => Err(error),

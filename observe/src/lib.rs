@@ -1,4 +1,5 @@
-//! What everyone needs to be seen and to reach others: logs and the HTTP client.
+//! What everyone needs to be seen and to reach others: logs, metrics and the HTTP client.
 
 pub mod http;
 pub mod log;
+pub mod metrics;

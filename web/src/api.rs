@@ -33,6 +33,7 @@ const MAX_LIMIT: usize = 10_000;
 /// The routes for whoever knows `token`.
 pub(crate) fn router(operator: Operator, token: SecretString) -> Router {
     let routes = Router::new()
+        .route("/metrics", get(metrics))
         .route("/queues", get(queues))
         .route("/queues/{queue}/messages", get(messages))
         .route("/queues/{queue}/messages/{id}", get(message))
@@ -132,6 +133,21 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
         let read = read.map(|Path(names)| Self(names));
         read.map_err(|rejection: PathRejection| Fault(rejection.status(), rejection.body_text()))
     }
+}
+
+/// In Prometheus's text format: what this process counted, and how full the queues are, of all processes.
+async fn metrics(State(operator): State<Operator>) -> Result<String, Fault> {
+    let mut text = observe::metrics::render();
+    text.push_str("# TYPE bus_queue_messages gauge\n");
+    for report in operator.queues().await? {
+        let depth = report.depth;
+        for (state, count) in
+            [("ready", depth.ready), ("in_flight", depth.in_flight), ("delayed", depth.delayed), ("dead", depth.dead)]
+        {
+            text.push_str(&format!("bus_queue_messages{{queue=\"{}\",state=\"{state}\"}} {count}\n", report.queue));
+        }
+    }
+    Ok(text)
 }
 
 #[derive(Deserialize)]

@@ -201,7 +201,7 @@ impl QueueState {
                 lane: stored.envelope.lane.clone(),
                 entry: (0, serial),
                 delivery,
-                spent: None,
+                known: None,
             },
             envelope: stored.envelope.clone(),
             attempt: stored.attempts,

@@ -134,7 +134,7 @@ impl RedisBus {
                 lane,
                 entry,
                 delivery,
-                spent: Some(Arc::default()),
+                known: Some(Arc::default()),
             };
             let deliveries = u32::try_from(delivery).unwrap_or(u32::MAX);
             let attempt = attempts.saturating_add(deliveries);

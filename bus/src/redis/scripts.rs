@@ -102,20 +102,24 @@ pub(super) fn letter(queue: &'static str, reason: &str, attempts: u32) -> Result
 /// are, share what they have in common.
 pub(super) fn settlements(call: &mut Cmd, group: &[(&Lease, &Settlement)]) -> Result<(), BusError> {
     let plain = |(lease, how): &(&Lease, &Settlement)| match how {
-        Settlement::Done { emit } if emit.is_empty() => Some(lease.delivery),
+        Settlement::Done { emit } if emit.is_empty() => {
+            Some((if lease.ask() { "sure" } else { "done" }, lease.delivery))
+        }
         _ => None,
     };
-    let runs = group.chunk_by(|one, next| plain(one).is_some() && plain(one) == plain(next));
+    let group: Vec<_> = group.iter().map(|one| (one, plain(one))).collect();
+    let runs = group.chunk_by(|(_, one), (_, next)| one.is_some() && one == next);
     call.arg(runs.clone().count());
     for run in runs {
-        let Some((lease, how)) = run.first() else { continue };
-        if plain(&(lease, how)).is_some() {
-            call.arg("done").arg(lease.delivery).arg(run.len());
-            for (lease, _) in run {
+        let Some(((lease, how), plain)) = run.first() else { continue };
+        if let Some((name, delivery)) = plain {
+            call.arg(*name).arg(*delivery).arg(run.len());
+            for ((lease, _), _) in run {
                 call.arg(Entry(lease.entry));
             }
             continue;
         }
+        lease.ask();
         let name = match how {
             Settlement::Done { .. } => "emit",
             Settlement::Retry { .. } => "retry",

@@ -25,6 +25,7 @@ fn main() {
 }
 
 async fn bench(report: Report) {
+    observe::metrics::install();
     let directory = tempfile::tempdir().expect("a directory for redis");
     let server = RedisServer::start(directory.path()).await.expect("redis-server starts");
     let mut redis = bare::Bare::connect(&server).await;

@@ -228,3 +228,15 @@ async fn a_bus_that_is_away_is_said() {
         assert_eq!((status, answer["error"].is_string()), (503, true), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn metrics_say_what_was_counted_and_how_full_the_queues_are() {
+    let world = World::with_api().await;
+    world.bury("a", "it broke").await;
+    world.send("a", Duration::ZERO).await;
+    let request = format!("GET /api/v1/metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    let (status, text) = world.raw(request.as_bytes()).await;
+    assert_eq!(status, 200);
+    assert!(text.contains("bus_queue_messages{queue=\"jobs:laned\",state=\"ready\"} 1\n"), "{text}");
+    assert!(text.contains("bus_queue_messages{queue=\"jobs:laned\",state=\"dead\"} 1\n"), "{text}");
+}

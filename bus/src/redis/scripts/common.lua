@@ -16,6 +16,9 @@
 --   Q:bodies     hash     id -> packed message
 --   Q:key:K      string   idempotence key K was seen; expires
 --
+-- Beside the queues:
+--   -taken-from-:C   string   consumer C lost a lease; expires long after C is gone
+
 -- A stream entry has the fields "a" (attempts counted so far, the delivery count of the group comes on top) and "e"
 -- (the envelope). Time is Redis's own.
 
@@ -111,6 +114,11 @@ local function store(at, wanted, bounded)
     end
   end
   return ends, stored, repeated
+end
+
+-- Exists when something that `consumer` held was given to somebody else, or to itself anew.
+local function taken_from(consumer)
+  return PREFIX .. '-taken-from-:' .. consumer
 end
 
 -- Whether `consumer` still holds this very delivery of the entry.

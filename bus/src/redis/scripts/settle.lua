@@ -2,11 +2,12 @@
 -- ARGV[1] consumer, then groups, one for each stream:
 --   queue, lane, lowest entry, highest entry, number of runs, then for each run
 --     how, delivery, number of entries, the entries, and by how
---       done, release   nothing
+--       sure, done, release   nothing
 --       emit            messages, see store()
 --       retry, defer    the wait (ms)
 --       dead            the letter's id, why and after how many attempts, messages
---     Only "done" has runs of more than one entry.
+--     Only "sure" and "done" have runs of more than one entry. "sure" is "done" for the first time: if nothing was ever
+--     taken from this consumer, it still holds what it was given, and need not be asked for each.
 -- Returns the places (from 0, over all groups) of those whose lease is lost; nothing was written for them.
 
 local consumer = ARGV[1]
@@ -54,26 +55,39 @@ local function settle(queue, lane, stream, entry, delivery, how, held)
   return held
 end
 
-local place, lost = 0, {}
-while at <= #ARGV do
-  local queue, lane, lowest, highest = next_arg(), next_arg(), next_arg(), next_arg()
-  local stream = stream_of(queue, lane)
-  -- What this consumer holds there: entry -> delivery.
+-- The entries that this consumer holds, with their deliveries.
+local function held_by_us(stream, lowest, highest)
   local holds = {}
   local pending = redis.pcall('XPENDING', stream, GROUP, lowest, highest, 1000000, consumer)
   if not pending.err then
     for _, one in ipairs(pending) do holds[one[1]] = one[4] end
   end
+  return holds
+end
+
+local trusted = redis.call('EXISTS', taken_from(consumer)) == 0
+local place, lost = 0, {}
+while at <= #ARGV do
+  local queue, lane, lowest, highest = next_arg(), next_arg(), next_arg(), next_arg()
+  local stream = stream_of(queue, lane)
+  local holds
   local gone, finished = {}, 0
   for _ = 1, tonumber(next_arg()) do
     local how, delivery = next_arg(), tonumber(next_arg())
-    for _ = 1, tonumber(next_arg()) do
+    local count = tonumber(next_arg())
+    if how == 'sure' and trusted then
+      for _ = 1, count do gone[#gone + 1] = next_arg() end
+      finished, place, count = finished + count, place + count, 0
+    elseif not holds then
+      holds = held_by_us(stream, lowest, highest)
+    end
+    for _ = 1, count do
       local entry = next_arg()
       local held = holds[entry] == delivery
       if held then holds[entry] = nil else lost[#lost + 1] = place end
       place = place + 1
       local goes = held
-      if how ~= 'done' then goes = settle(queue, lane, stream, entry, delivery, how, held) end
+      if how ~= 'done' and how ~= 'sure' then goes = settle(queue, lane, stream, entry, delivery, how, held) end
       if goes then
         gone[#gone + 1] = entry
         if how ~= 'retry' and how ~= 'defer' then finished = finished + 1 end
