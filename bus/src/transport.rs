@@ -191,7 +191,7 @@ pub enum Settlement {
 pub trait Bus: Operate {
     /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives.
     ///
-    /// [`BusError::Full`] when a queue is at its bound.
+    /// [`BusError::Full`] when a queue would hold more than its bound.
     async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError>;
 
     /// Takes messages: those whose lease ran out or that were released first, then the others in order. One whose

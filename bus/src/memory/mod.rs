@@ -85,24 +85,30 @@ impl MemoryBus {
         }
     }
 
-    fn take(&self, queue: &QueueSpec, request: &Reserve) -> Vec<Leased> {
-        let now = self.clock.now();
+    fn take(&self, queue: &QueueSpec, request: &Reserve, now: Timestamp) -> Vec<Leased> {
         let mut queues = lock(&self.queues);
         let state = queues.entry(queue.name).or_default();
         state.wake_due(now);
-        state.take_over_expired(now);
         if state.paused {
             return Vec::new();
         }
         let expires = later(now, queue.policy.lease);
         let mut lanes: HashSet<String> = request.skip_lanes.iter().cloned().collect();
         let mut taken = Vec::with_capacity(request.max.min(state.ready.len()));
+        let mut expired = state.expired(now).into_iter().peekable();
         let mut at = 0;
-        while let Some((_, stored)) = state.ready.get(at).filter(|_| taken.len() < request.max) {
+        while taken.len() < request.max {
+            let ready = state.ready.get(at);
+            let lapsed = expired.next_if(|serial| ready.is_none_or(|(ready, _)| serial < ready));
+            let next = match lapsed {
+                Some(serial) => state.held.get(&serial).map(|held| &held.stored),
+                None => ready.map(|(_, stored)| stored),
+            };
+            let Some(stored) = next else { break };
             let lane = stored.envelope.lane.as_ref().filter(|_| queue.lanes);
-            let suspect = stored.deaths >= SUSPECT;
+            let suspect = stored.deaths + u32::from(lapsed.is_some()) >= SUSPECT;
             if lane.is_some_and(|lane| lanes.contains(lane)) {
-                at += 1;
+                at += usize::from(lapsed.is_none());
                 continue;
             }
             // A suspect goes alone, and before what came after it.
@@ -110,7 +116,10 @@ impl MemoryBus {
                 break;
             }
             lanes.extend(lane.cloned());
-            taken.extend(state.hold(at, queue, expires));
+            taken.extend(match lapsed {
+                Some(serial) => state.take_over(serial, queue, expires),
+                None => state.take(at, queue, expires),
+            });
             if suspect {
                 break;
             }
@@ -118,13 +127,13 @@ impl MemoryBus {
         taken
     }
 
-    /// How long until a delayed message is due or a lease runs out.
-    fn next_event(&self, queue: &QueueSpec) -> Option<Duration> {
+    /// How long until a delayed message is due, or a lease runs out that had not at the `last` look.
+    fn next_event(&self, queue: &QueueSpec, last: Timestamp) -> Option<Duration> {
         let now = self.clock.now();
         let queues = lock(&self.queues);
         let state = queues.get(queue.name)?;
         let due = state.delayed.keys().next().map(|(due, _)| *due);
-        let expiry = state.held.values().map(|held| held.expires).min();
+        let expiry = state.held.values().map(|held| held.expires).filter(|expires| *expires > last).min();
         let next = due.into_iter().chain(expiry).min()?;
         Some(Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO))
     }
@@ -166,19 +175,23 @@ impl QueueState {
         self.ready.insert(place, (serial, stored));
     }
 
-    fn take_over_expired(&mut self, now: Timestamp) {
-        let expired: Vec<u64> =
-            self.held.iter().filter(|(_, held)| held.expires <= now).map(|(serial, _)| *serial).collect();
-        for serial in expired {
-            if let Some(Held { mut stored, .. }) = self.held.remove(&serial) {
-                stored.deaths += 1;
-                self.put_back(serial, stored);
-            }
-        }
+    /// Whose lease ran out. It still holds, until somebody takes the message.
+    fn expired(&self, now: Timestamp) -> Vec<u64> {
+        self.held.iter().filter(|(_, held)| held.expires <= now).map(|(serial, _)| *serial).collect()
     }
 
-    fn hold(&mut self, place: usize, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
-        let (serial, mut stored) = self.ready.remove(place)?;
+    fn take_over(&mut self, serial: u64, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
+        let Held { mut stored, .. } = self.held.remove(&serial)?;
+        stored.deaths += 1;
+        Some(self.hold(serial, stored, queue, expires))
+    }
+
+    fn take(&mut self, place: usize, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
+        let (serial, stored) = self.ready.remove(place)?;
+        Some(self.hold(serial, stored, queue, expires))
+    }
+
+    fn hold(&mut self, serial: u64, mut stored: Stored, queue: &QueueSpec, expires: Timestamp) -> Leased {
         stored.attempts += 1;
         let delivery = self.next_serial();
         let leased = Leased {
@@ -195,7 +208,7 @@ impl QueueState {
             deaths: stored.deaths,
         };
         self.held.insert(serial, Held { stored, delivery, expires });
-        Some(leased)
+        leased
     }
 
     fn held(&mut self, lease: &Lease) -> Result<(u64, &mut Held), BusError> {
@@ -311,13 +324,17 @@ impl Bus for MemoryBus {
             let plain = messages.iter().all(|message| message.key.is_none() && message.after.is_zero());
             let now = if plain { Timestamp::UNIX_EPOCH } else { self.clock.now() };
             let mut queues = lock(&self.queues);
-            for Outgoing { queue, key, .. } in messages.iter().filter(|message| message.queue.policy.bound.is_some()) {
+            let (mut counts, mut seen) = (HashMap::new(), HashSet::new());
+            for Outgoing { queue, key, .. } in &messages {
+                let Some(bound) = queue.policy.bound else { continue };
                 let state = queues.entry(queue.name).or_default();
-                if state.remembers(key.as_deref(), now) {
+                let key = key.as_deref();
+                if state.remembers(key, now) || key.is_some_and(|key| !seen.insert((queue.name, key))) {
                     continue;
                 }
-                let waiting = state.waiting();
-                if let Some(bound) = queue.policy.bound.filter(|bound| waiting >= *bound) {
+                let waiting = counts.entry(queue.name).or_insert_with(|| state.waiting());
+                *waiting += 1;
+                if *waiting > bound {
                     return Err(BusError::Full { queue: queue.name, bound });
                 }
             }
@@ -333,7 +350,7 @@ impl Bus for MemoryBus {
     }
 
     async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {
-        let taken = self.take(queue, &request);
+        let taken = self.take(queue, &request, self.clock.now());
         if !taken.is_empty() || request.wait.is_zero() {
             return Ok(taken);
         }
@@ -343,16 +360,17 @@ impl Bus for MemoryBus {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let taken = self.take(queue, &request);
+            let now = self.clock.now();
+            let taken = self.take(queue, &request, now);
             let left = Duration::try_from(deadline.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
             if !taken.is_empty() || left.is_zero() {
                 return Ok(taken);
             }
-            let pause = self.next_event(queue).map_or(left, |next| next.min(left));
+            let pause = self.next_event(queue, now).map_or(left, |next| next.min(left));
             tokio::select! {
                 () = changed => {}
                 () = self.clock.sleep(pause) => {}
-                () = request.interrupt.notified() => return Ok(self.take(queue, &request)),
+                () = request.interrupt.notified() => return Ok(self.take(queue, &request, self.clock.now())),
             }
         }
     }

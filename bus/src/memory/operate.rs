@@ -68,9 +68,9 @@ impl QueueState {
         present.into_iter().map(|(_, state, stored)| (state, stored)).chain(delayed)
     }
 
-    /// Takes dead letters out, in the order of `ids`.
+    /// Takes dead letters out, in the order of `ids`; one that is named twice is taken at its first place.
     fn take_dead(&mut self, ids: &[String]) -> Vec<Arc<Envelope>> {
-        let places: HashMap<&str, usize> = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
+        let places: HashMap<&str, usize> = ids.iter().enumerate().rev().map(|(at, id)| (id.as_str(), at)).collect();
         let mut taken = BTreeMap::new();
         self.dead.retain(|(letter, envelope)| match places.get(letter.id.as_str()) {
             Some(place) => {

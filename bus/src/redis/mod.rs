@@ -179,7 +179,8 @@ impl RedisBus {
         look.arg(scripts::millis(queue.policy.lease)).arg(SUSPECT);
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors().add_command(look);
-        if !lock(&self.paused).contains(queue.name) {
+        let was_closed = lock(&self.paused).contains(queue.name);
+        if !was_closed {
             pipeline.add_command(self.read(queue, max, None));
         }
         let mut answers = self.connections.pipeline(doing, &pipeline).await?.into_iter();
@@ -195,15 +196,23 @@ impl RedisBus {
                 Err(error)
             }
             Err(error) => Err(error),
-            Ok(answer) => redis::from_redis_value::<(Vec<Taken>, i64, bool)>(answer).map_err(Into::into),
+            Ok(answer) => redis::from_redis_value::<(Vec<Taken>, i64, usize, bool)>(answer).map_err(Into::into),
         };
-        let (old, pause, closed) = match (looked, &fresh) {
+        let (old, pause, room, closed) = match (looked, &fresh) {
             (Ok(looked), _) => looked,
             // What was read is ours, so it must not be forgotten.
-            (Err(_), Ok(fresh)) if !fresh.is_empty() => (Vec::new(), 0, false),
+            (Err(_), Ok(fresh)) if !fresh.is_empty() => (Vec::new(), 0, max, false),
             (Err(error), _) => return Err(BusError::redis(doing)(error)),
         };
         let fresh = match fresh {
+            // It was resumed: nothing new was asked for.
+            Ok(_) if was_closed && room > 0 => {
+                match self.connections.command(doing, &self.read(queue, room, None)).await {
+                    Ok(answer) => entries::read(answer).map_err(BusError::redis(doing))?,
+                    Err(_) if !old.is_empty() => Vec::new(),
+                    Err(error) => return Err(error),
+                }
+            }
             Ok(fresh) => fresh,
             // The group is made by the script; it was not there to do so.
             Err(_) if !old.is_empty() => Vec::new(),
@@ -211,11 +220,6 @@ impl RedisBus {
             Err(error) => return Err(BusError::redis(doing)(error)),
         };
         self.remember_paused(queue, closed);
-        let room = match old.last() {
-            _ if closed => 0,
-            Some(last) if last.delivery > u64::from(SUSPECT) => 0,
-            _ => max - old.len(),
-        };
         let mut fresh = self.leases(queue, fresh).await;
         // The script could not say beforehand how many new ones are wanted.
         let surplus = fresh.split_off(room.min(fresh.len()));

@@ -13,15 +13,20 @@ on_both!(
     what_is_sent_is_taken_once_and_gone_when_done,
     order_is_kept_and_a_released_message_goes_first,
     an_expired_lease_is_taken_over_and_the_stale_worker_is_not_heard,
+    an_expired_lease_holds_until_somebody_takes_the_message,
+    a_suspect_goes_alone_and_before_what_came_after_it,
     an_extended_lease_is_kept,
     the_same_worker_may_lose_its_own_lease,
+    a_lease_that_is_settled_twice_in_one_batch_is_settled_once,
     outputs_and_acknowledgement_are_one_step,
     a_delayed_message_comes_at_its_time,
     retries_count_attempts_and_deferrals_do_not,
+    what_comes_back_without_a_wait_is_ready_behind_what_was,
     a_dead_letter_is_kept_and_can_be_requeued,
     a_key_is_stored_once_within_its_window,
     a_bound_refuses_pushes_but_not_outputs,
     lanes_are_taken_one_by_one_and_side_by_side,
+    a_lane_without_a_name_is_a_lane,
     a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt,
     a_waiting_reservation_wakes_for_a_release_and_for_an_expired_lease,
 );
@@ -96,6 +101,39 @@ async fn an_expired_lease_is_taken_over_and_the_stale_worker_is_not_heard(world:
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
 }
 
+async fn an_expired_lease_holds_until_somebody_takes_the_message(world: World) {
+    for text in ["a", "b", "c"] {
+        world.send(&NOTES, text).await;
+    }
+    let held = world.take_all(&NOTES, 3).await;
+    world.pass(LEASE).await;
+    let taken = world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap();
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["a"]);
+    world.bus.set_paused(&NOTES.spec(), true).await.unwrap();
+    assert!(world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().is_empty());
+    assert_eq!(world.depth(&NOTES).await, (0, 3, 0, 0));
+    assert!(is_lost(world.bus.extend(&held[0].lease).await));
+    world.bus.extend(&held[1].lease).await.unwrap();
+    world.bus.settle(&held[2].lease, &done()).await.unwrap();
+}
+
+async fn a_suspect_goes_alone_and_before_what_came_after_it(world: World) {
+    for text in ["a", "suspect", "new"] {
+        world.send(&NOTES, text).await;
+    }
+    let first = world.take(&NOTES).await;
+    world.take(&NOTES).await;
+    settle(&world, first, Settlement::Release).await;
+    world.pass(LEASE).await;
+    let again = world.take_all(&NOTES, 2).await;
+    assert_eq!(again.iter().map(|leased| leased.deaths).collect::<Vec<_>>(), [0, 1]);
+    world.pass(LEASE).await;
+    for expected in [&["a"][..], &["suspect"], &["new"]] {
+        let taken = world.take_all(&NOTES, 10).await;
+        assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), expected);
+    }
+}
+
 async fn an_extended_lease_is_kept(world: World) {
     world.send(&NOTES, "a").await;
     let leased = world.take(&NOTES).await;
@@ -116,6 +154,17 @@ async fn the_same_worker_may_lose_its_own_lease(world: World) {
     settle(&world, fresh, Settlement::Release).await;
     assert!(is_lost(world.bus.settle(&stale.lease, &done()).await), "a release does not revive it");
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
+}
+
+async fn a_lease_that_is_settled_twice_in_one_batch_is_settled_once(world: World) {
+    world.send(&NOTES, "a").await;
+    world.send(&NOTES, "b").await;
+    let taken = world.take_all(&NOTES, 2).await;
+    let [a, b] = [&taken[0].lease, &taken[1].lease];
+    let retry = Settlement::Retry { after: Duration::ZERO };
+    let written = world.bus.settle_all(&[(a, &done()), (a, &retry), (b, &done()), (b, &retry)]).await.unwrap();
+    assert_eq!(written, [true, false, true, false]);
+    assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
 }
 
 async fn outputs_and_acknowledgement_are_one_step(world: World) {
@@ -164,6 +213,24 @@ async fn retries_count_attempts_and_deferrals_do_not(world: World) {
     assert_eq!(attempts, [1, 2, 2, 3, 3, 3]);
 }
 
+async fn what_comes_back_without_a_wait_is_ready_behind_what_was(world: World) {
+    for how in [Settlement::Retry { after: Duration::ZERO }, Settlement::Defer { after: Duration::ZERO }] {
+        for queue in [NOTES, LANED] {
+            world.send(&queue, "a1").await;
+            world.send(&queue, "a2").await;
+            let leased = world.take(&queue).await;
+            world.bus.settle(&leased.lease, &how).await.unwrap();
+            assert_eq!(world.depth(&queue).await, (2, 0, 0, 0));
+            world.send(&queue, "a3").await;
+            for expected in ["a2", "a1", "a3"] {
+                let leased = world.take(&queue).await;
+                assert_eq!(text(&leased), expected);
+                settle(&world, leased, done()).await;
+            }
+        }
+    }
+}
+
 async fn a_dead_letter_is_kept_and_can_be_requeued(world: World) {
     world.send(&NOTES, "poison").await;
     let leased = world.take(&NOTES).await;
@@ -205,7 +272,13 @@ async fn a_key_is_stored_once_within_its_window(world: World) {
 async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
     const BOUNDED: Queue<Note> = Queue::new("bounded", Policy { bound: Some(2), ..Policy::DEFAULT });
     world.send(&BOUNDED, "a").await;
-    world.send(&BOUNDED, "b").await;
+    let two = vec![packed(&world, &BOUNDED, "b", Duration::ZERO), packed(&world, &BOUNDED, "c", Duration::ZERO)];
+    let refused = world.bus.push(two).await;
+    assert!(matches!(refused, Err(BusError::Full { .. })), "all or none: {refused:?}");
+    assert_eq!(world.depth(&BOUNDED).await, (1, 0, 0, 0));
+    let once = || Outgoing { key: Some("b".to_owned()), ..packed(&world, &BOUNDED, "b", Duration::ZERO) };
+    let stored = world.bus.push(vec![once(), once()]).await.unwrap();
+    assert_eq!(stored, Pushed { stored: 1, repeated: 1 }, "what repeats itself is counted once");
     let producer = world.producer();
     let refused = producer.send_once(&BOUNDED, &note("c"), "c").await;
     assert!(matches!(refused, Err(BusError::Full { queue: "bounded", bound: 2 })), "{refused:?}");
@@ -246,6 +319,21 @@ async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {
     again.sort();
     assert_eq!(again, ["a1", "b1"], "what was released goes first");
     assert_eq!(world.depth(&LANED).await, (2, 2, 0, 0));
+}
+
+async fn a_lane_without_a_name_is_a_lane(world: World) {
+    const NAMED_BY_TEXT: Queue<Note> = Queue::with_lanes("named-by-text", Policy::DEFAULT, |note| note.text.clone());
+    for text in ["", "", "a"] {
+        world.send(&NAMED_BY_TEXT, text).await;
+    }
+    let mut taken = world.take_all(&NAMED_BY_TEXT, 10).await;
+    taken.sort_by_key(text);
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["", "a"], "one of each lane");
+    let nameless = Reserve { skip_lanes: vec![String::new()], ..Reserve::now(10) };
+    assert!(world.bus.reserve(&NAMED_BY_TEXT.spec(), nameless).await.unwrap().is_empty());
+    settle(&world, taken.remove(0), done()).await;
+    assert_eq!(text(&world.take(&NAMED_BY_TEXT).await), "");
+    assert_eq!(world.depth(&NAMED_BY_TEXT).await, (0, 2, 0, 0));
 }
 
 async fn a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt(world: World) {

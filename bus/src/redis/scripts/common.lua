@@ -75,27 +75,38 @@ local function content(entry)
   return attempts, bytes or table.concat(fields, ' ')
 end
 
+-- The lanes of a queue's streams; '' is that of a queue without lanes, and a lane of its own where there are others.
+local function lanes_of(queue)
+  local lanes = redis.call('SMEMBERS', key(queue, 'lanes'))
+  lanes[#lanes + 1] = ''
+  return lanes
+end
+
 -- How many messages wait in a queue: ready, in flight or delayed.
 local function waiting(queue)
-  local count = redis.call('XLEN', key(queue, 'ready')) + redis.call('ZCARD', key(queue, 'delayed'))
-  for _, lane in ipairs(redis.call('SMEMBERS', key(queue, 'lanes'))) do
-    count = count + redis.call('XLEN', key(queue, 'lane:' .. lane))
-  end
+  local count = redis.call('ZCARD', key(queue, 'delayed'))
+  for _, lane in ipairs(lanes_of(queue)) do count = count + redis.call('XLEN', stream_of(queue, lane)) end
   return count
 end
 
 -- Stores the messages described from ARGV[at] on, if they are `wanted`: a count, then for each
 --   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms), bound (0 for none), id, envelope.
--- `bounded`: nothing is stored when a queue is full.
+-- `bounded`: nothing is stored when a queue would hold more than its bound.
 -- Returns where the description ends, and: how many were stored and how many repeated, or nil and the full queue.
 local function store(at, wanted, bounded)
   local count = tonumber(ARGV[at])
   local ends = at + 1 + count * 8
   if not wanted then return ends end
+  local counts, seen = {}, {}
   for base = at + 1, bounded and ends - 1 or at, 8 do
     local queue, once, bound = ARGV[base], ARGV[base + 3], tonumber(ARGV[base + 5])
-    local repeated = once ~= '' and redis.call('EXISTS', key(queue, 'key:' .. once)) == 1
-    if bound > 0 and not repeated and waiting(queue) >= bound then return ends, nil, queue end
+    local once_key = key(queue, 'key:' .. once)
+    local repeated = once ~= '' and (seen[once_key] or redis.call('EXISTS', once_key) == 1)
+    if bound > 0 and not repeated then
+      seen[once_key] = true
+      counts[queue] = (counts[queue] or waiting(queue)) + 1
+      if counts[queue] > bound then return ends, nil, queue end
+    end
   end
   local stored, repeated = 0, 0
   for base = at + 1, ends - 1, 8 do

@@ -2,12 +2,13 @@
 -- with a plain XREADGROUP in the same exchange.
 -- ARGV[1] queue   ARGV[2] consumer   ARGV[3] most messages   ARGV[4] lease (ms)
 -- ARGV[5] how many deliveries make a suspect
--- Returns {taken, pause, closed}: `taken` holds {lane, entry, delivery, attempts, envelope} each, `pause` is the time in
--- ms until a delayed message is due (-1 for none), `closed` is 1 when no new messages may be taken.
+-- Returns {taken, pause, room, closed}: `taken` holds {lane, entry, delivery, attempts, envelope} each, `pause` is the
+-- time in ms until a delayed message is due (-1 for none), `room` is how many new messages may come along (none when a
+-- suspect was met: it goes alone, and before them), `closed` is 1 when the queue is paused.
 
-local queue = ARGV[1]
+local queue, max = ARGV[1], tonumber(ARGV[3])
 move_due(queue)
-if redis.call('EXISTS', key(queue, 'paused')) == 1 then return { {}, -1, 1 } end
+if redis.call('EXISTS', key(queue, 'paused')) == 1 then return { {}, -1, 0, 1 } end
 local taken = {}
-take_over(stream_of(queue, ''), '', ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), taken)
-return { taken, until_due(queue), 0 }
+local met = take_over(stream_of(queue, ''), '', ARGV[2], max, ARGV[4], tonumber(ARGV[5]), taken)
+return { taken, until_due(queue), met and 0 or max - #taken, 0 }

@@ -10,9 +10,9 @@ move_due(queue)
 local taken, met = {}, false
 local skip = {}
 for i = 6, #ARGV do skip[ARGV[i]] = true end
-local all = redis.call('SMEMBERS', key(queue, 'lanes'))
+local all = lanes_of(queue)
 -- Another lane goes first each time, so that none is passed over for ever.
-local first = now_ms() % math.max(#all, 1)
+local first = now_ms() % #all
 local paused = redis.call('EXISTS', key(queue, 'paused')) == 1
 for i = 1, paused and 0 or #all do
   local lane = all[(first + i) % #all + 1]

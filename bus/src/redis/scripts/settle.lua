@@ -49,7 +49,8 @@ local function settle(queue, lane, stream, entry, delivery, how, held)
   else
     local counted = how == 'retry' and delivery or delivery - 1
     local after = tonumber(next_arg())
-    if bytes then delay(queue, lane, attempts + counted, bytes, entry, after) end
+    if bytes and after > 0 then delay(queue, lane, attempts + counted, bytes, entry, after) end
+    if bytes and after == 0 then append(queue, lane, attempts + counted, bytes) end
   end
   return held
 end
@@ -77,10 +78,15 @@ while at <= #ARGV do
     local how, delivery = next_arg(), tonumber(next_arg())
     local count = tonumber(next_arg())
     if how == 'sure' and trusted then
-      for _ = 1, count do gone[#gone + 1] = next_arg() end
+      for _ = 1, count do
+        local entry = next_arg()
+        gone[#gone + 1] = entry
+        if holds then holds[entry] = nil end
+      end
       finished, place, count = finished + count, place + count, 0
     elseif not holds then
       holds = held_by_us(stream, lowest, highest)
+      for _, entry in ipairs(gone) do holds[entry] = nil end
     end
     for _ = 1, count do
       local entry = next_arg()

@@ -4,13 +4,6 @@
 -- step at most. The caller goes on from where it ended.
 local MOST, BUDGET = 200, 4 * 1024 * 1024
 
--- The lanes of a queue's streams; '' is the stream of a queue without lanes.
-local function lanes_of(queue)
-  local lanes = redis.call('SMEMBERS', key(queue, 'lanes'))
-  lanes[#lanes + 1] = ''
-  return lanes
-end
-
 -- Whether a worker holds an entry, and how often it was taken.
 local function held_by_worker(stream, entry)
   local pending = redis.pcall('XPENDING', stream, GROUP, entry, entry, 1)

@@ -1,0 +1,313 @@
+//! Random sequences of everything that may happen to a bus, each compared step by step with a model of a few lines. Both
+//! backends must answer as the model does; what the contract leaves open (which lane goes first) the model does too.
+
+mod expected;
+mod steps;
+mod subject;
+
+use std::time::Duration;
+
+use bus::{BusError, Envelope, Leased, MessageState, Outgoing, Reserve, Settlement, Which};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use uuid::Uuid;
+
+use self::{
+    expected::{Checked, Model, State, Taken, after, reason},
+    steps::{How, KEYS, LANES, QUEUES, Send, Step, steps},
+    subject::{Backend, Subject},
+};
+
+#[test]
+fn in_memory_the_bus_does_what_the_model_does() {
+    run_sequences(7000, async || Backend::Memory);
+}
+
+#[test]
+fn on_redis_the_bus_does_what_the_model_does() {
+    run_sequences(3000, Backend::redis);
+}
+
+fn run_sequences(count: u32, backend: impl AsyncFnOnce() -> Backend) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let backend = runtime.block_on(backend());
+    let config = Config { cases: count, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&steps(), |steps| runtime.block_on(run_one(&backend, steps)));
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+async fn run_one(backend: &Backend, steps: Vec<Step>) -> Checked {
+    let mut run = Run { subject: backend.subject(), model: Model::default(), sent: 0, leases: Vec::new() };
+    for step in steps {
+        run.step(step).await?;
+    }
+    for queue in 0..QUEUES.len() {
+        run.look(queue, usize::MAX).await?;
+        run.letters(queue).await?;
+    }
+    run.drain().await
+}
+
+/// A reservation that succeeded once.
+struct Given {
+    worker: usize,
+    leased: Leased,
+    forgotten: bool,
+}
+
+struct Run {
+    subject: Subject,
+    model: Model,
+    /// How many messages were made; each has its number as its id.
+    sent: u128,
+    leases: Vec<Given>,
+}
+
+impl Run {
+    async fn step(&mut self, step: Step) -> Checked {
+        match step {
+            Step::Push(sends) => self.push(sends).await,
+            Step::Reserve { worker, queue, max, skip } => {
+                let skip: Vec<&str> = skip.into_iter().map(|lane| LANES[lane]).collect();
+                self.reserve(worker, queue, max, &skip).await.map(|_| ())
+            }
+            Step::Extend { lease } => self.extend(lease).await,
+            Step::Settle(ended) => self.settle(ended).await,
+            Step::Pass { hours } => {
+                self.pass(hours).await;
+                Ok(())
+            }
+            Step::Crash { worker } => {
+                self.subject.crash(worker);
+                let its = self.leases.iter_mut().filter(|given| given.worker == worker);
+                its.for_each(|given| given.forgotten = true);
+                Ok(())
+            }
+            Step::Pause { queue, paused } => {
+                self.model.paused[queue] = paused;
+                self.subject.workers[0].set_paused(&QUEUES[queue], paused).await.unwrap();
+                Ok(())
+            }
+            Step::Requeue { queue, one } => {
+                let one = one.map(|back| self.sent.saturating_sub(back as u128));
+                let count = self.subject.workers[0].requeue(&QUEUES[queue], which(one)).await.unwrap();
+                prop_assert_eq!(count, self.model.requeue(queue, one));
+                Ok(())
+            }
+            Step::DropWaiting { queue, one } => {
+                let one = one.map(|back| self.sent.saturating_sub(back as u128));
+                let count = self.subject.workers[0].drop_waiting(&QUEUES[queue], which(one)).await.unwrap();
+                prop_assert_eq!(count, self.model.drop_waiting(queue, one));
+                Ok(())
+            }
+            Step::RequeueDead { queue, letters } => self.end_dead(queue, &letters, true).await,
+            Step::DropDead { queue, letters } => self.end_dead(queue, &letters, false).await,
+            Step::Look { queue, max } => self.look(queue, max).await,
+        }
+    }
+
+    fn number(&mut self) -> u128 {
+        self.sent += 1;
+        self.sent
+    }
+
+    fn numbered(&mut self, sends: &[Send]) -> Vec<(u128, Send)> {
+        sends.iter().map(|send| (self.number(), send.clone())).collect()
+    }
+
+    async fn pass(&mut self, hours: u64) {
+        self.model.pass(hours * 3600);
+        self.subject.pass(Duration::from_secs(hours * 3600)).await;
+    }
+
+    async fn push(&mut self, sends: Vec<Send>) -> Checked {
+        let sends = self.numbered(&sends);
+        let answer = match self.subject.workers[0].push(outgoing(&sends)).await {
+            Ok(pushed) => Ok(pushed),
+            Err(BusError::Full { queue, .. }) => Err(queue),
+            Err(error) => panic!("{error}"),
+        };
+        prop_assert_eq!(answer, self.model.push(&sends).map_err(|queue| QUEUES[queue].name));
+        Ok(())
+    }
+
+    /// The places of the leases that were got.
+    async fn reserve(&mut self, worker: usize, queue: usize, max: usize, skip: &[&str]) -> Checked<Vec<usize>> {
+        let skip_lanes = skip.iter().map(|lane| (*lane).to_owned()).collect();
+        let request = Reserve { skip_lanes, ..Reserve::now(max) };
+        let got = self.subject.workers[worker].reserve(&QUEUES[queue], request).await.unwrap();
+        let taken = |leased: &Leased| Taken {
+            id: leased.envelope.id.as_u128(),
+            attempt: leased.attempt,
+            deaths: leased.deaths,
+        };
+        let taken: Vec<Taken> = got.iter().map(taken).collect();
+        let first = self.leases.len();
+        self.model.reserve(queue, max, skip, &taken, first)?;
+        self.leases.extend(got.into_iter().map(|leased| Given { worker, leased, forgotten: false }));
+        Ok((first..self.leases.len()).collect())
+    }
+
+    /// The lease that is meant, unless there is none.
+    fn lease(&self, back: usize) -> Option<usize> {
+        let known: Vec<usize> = (0..self.leases.len()).rev().filter(|at| !self.leases[*at].forgotten).collect();
+        known.get(back % known.len().max(1)).copied()
+    }
+
+    async fn extend(&mut self, back: usize) -> Checked {
+        let Some(at) = self.lease(back) else { return Ok(()) };
+        let given = &self.leases[at];
+        let extended = match self.subject.workers[given.worker].extend(&given.leased.lease).await {
+            Ok(()) => true,
+            Err(BusError::LeaseLost { .. }) => false,
+            Err(error) => panic!("{error}"),
+        };
+        prop_assert_eq!(extended, self.model.extend(at), "extended reservation {}", at);
+        Ok(())
+    }
+
+    async fn settle(&mut self, ended: Vec<(usize, How)>) -> Checked {
+        let mut ended: Vec<(usize, How)> =
+            ended.into_iter().filter_map(|(back, how)| Some((self.lease(back)?, how))).collect();
+        let Some(worker) = ended.first().map(|(at, _)| self.leases[*at].worker) else { return Ok(()) };
+        ended.retain(|(at, _)| self.leases[*at].worker == worker);
+        self.settle_these(worker, ended).await
+    }
+
+    async fn settle_these(&mut self, worker: usize, ended: Vec<(usize, How)>) -> Checked {
+        let (mut settlements, mut expected) = (Vec::new(), Vec::new());
+        for (at, how) in &ended {
+            let number = self.number();
+            let emit = match how {
+                How::Done(emit) | How::Dead(emit) => self.numbered(emit),
+                _ => Vec::new(),
+            };
+            expected.push(self.model.settle(*at, how, number, &emit));
+            let Leased { envelope, attempt, .. } = &self.leases[*at].leased;
+            settlements.push(match how {
+                How::Done(_) => Settlement::Done { emit: outgoing(&emit) },
+                How::Retry { hours } => Settlement::Retry { after: Duration::from_secs(after(*hours, number)) },
+                How::Defer { hours } => Settlement::Defer { after: Duration::from_secs(after(*hours, number)) },
+                How::Dead(_) => {
+                    let (id, attempts, reason) = (envelope.id, *attempt, reason(*at));
+                    Settlement::Dead { id, reason, attempts, emit: outgoing(&emit) }
+                }
+                How::Release => Settlement::Release,
+            });
+        }
+        let leases = ended.iter().map(|(at, _)| &self.leases[*at].leased.lease);
+        let ended: Vec<_> = leases.zip(&settlements).collect();
+        let written = self.subject.workers[worker].settle_all(&ended).await.unwrap();
+        prop_assert_eq!(written, expected, "which settlements were written");
+        Ok(())
+    }
+
+    async fn end_dead(&mut self, queue: usize, letters: &[usize], requeue: bool) -> Checked {
+        let dead = self.model.dead(queue);
+        let ids: Vec<u128> = letters.iter().map(|at| dead.get(*at).map_or(0, |(id, ..)| *id)).collect();
+        let names: Vec<String> = ids.iter().map(|id| Uuid::from_u128(*id).to_string()).collect();
+        let bus = &self.subject.workers[0];
+        let count = if requeue {
+            bus.requeue_dead(&QUEUES[queue], &names).await.unwrap()
+        } else {
+            bus.drop_dead(&QUEUES[queue], &names).await.unwrap()
+        };
+        prop_assert_eq!(count, self.model.end_dead(queue, &ids, requeue));
+        Ok(())
+    }
+
+    /// Compares what an operator sees of a queue.
+    async fn look(&self, queue: usize, max: usize) -> Checked {
+        let status = self.subject.workers[1].status(&QUEUES[queue]).await.unwrap();
+        prop_assert_eq!((status.depth, status.paused), (self.model.depth(queue), self.model.paused[queue]));
+
+        // Messages of different lanes may have become ready at the same moment.
+        let max = if QUEUES[queue].lanes { usize::MAX } else { max };
+        let found = self.subject.workers[1].peek(&QUEUES[queue], max).await.unwrap();
+        let mut found: Vec<_> = found
+            .iter()
+            .map(|waiting| {
+                let place = match waiting.state {
+                    MessageState::Ready { .. } => "ready",
+                    MessageState::InFlight { .. } => "held",
+                    MessageState::Delayed { .. } => "delayed",
+                };
+                let Envelope { id, lane, .. } = &waiting.envelope;
+                (place == "delayed", lane.as_deref(), id.as_u128(), place, waiting.attempts)
+            })
+            .collect();
+        let mut expected: Vec<_> = self
+            .model
+            .peek(queue)
+            .into_iter()
+            .take(max)
+            .map(|message| {
+                let place = match message.state {
+                    State::Ready => "ready",
+                    State::Held { .. } => "held",
+                    _ => "delayed",
+                };
+                (place == "delayed", message.lane, message.id, place, message.attempts)
+            })
+            .collect();
+        for shown in [&mut found, &mut expected] {
+            shown.sort_by_key(|(delayed, lane, ..)| (*delayed, lane.filter(|_| !delayed)));
+        }
+        prop_assert_eq!(found, expected, "what a peek into {} shows", QUEUES[queue].name);
+        Ok(())
+    }
+
+    /// Compares the dead letters. Those that died within one millisecond have no order.
+    async fn letters(&self, queue: usize) -> Checked {
+        let found = self.subject.workers[1].dead(&QUEUES[queue], "", usize::MAX).await.unwrap();
+        let expected = self.model.dead(queue);
+        prop_assert_eq!(found.len(), expected.len());
+        prop_assert!(found.is_sorted_by(|one, next| one.died_at >= next.died_at), "the newest first: {found:?}");
+        let mut in_order = Vec::new();
+        for (id, reason, attempts) in expected {
+            let id = Uuid::from_u128(id).to_string();
+            let letter = found.iter().find(|letter| letter.id == id);
+            prop_assert_eq!(letter.map(|letter| (&letter.reason[..], letter.attempts)), Some((reason, attempts)));
+            in_order.extend(letter);
+        }
+        prop_assert!(in_order.is_sorted_by(|one, next| one.died_at >= next.died_at), "in this order: {in_order:?}");
+        Ok(())
+    }
+
+    /// Handles all that is left, once whatever held it is long gone: nothing of what was stored is lost.
+    async fn drain(&mut self) -> Checked {
+        self.pass(100).await;
+        for queue in 0..QUEUES.len() {
+            self.step(Step::Pause { queue, paused: false }).await?;
+            loop {
+                let got = self.reserve(0, queue, 10, &[]).await?;
+                if got.is_empty() {
+                    break;
+                }
+                self.settle_these(0, got.into_iter().map(|at| (at, How::Done(Vec::new()))).collect()).await?;
+            }
+            self.look(queue, usize::MAX).await?;
+        }
+        let has_ended = |state: &State| matches!(state, State::Dead { .. } | State::Done | State::Dropped);
+        prop_assert!(self.model.messages.iter().all(|message| has_ended(&message.state)), "{:?}", self.model.messages);
+        Ok(())
+    }
+}
+
+fn which(one: Option<u128>) -> Which {
+    one.map_or(Which::All, |id| Which::One(Uuid::from_u128(id)))
+}
+
+fn outgoing(sends: &[(u128, Send)]) -> Vec<Outgoing> {
+    let outgoing = |(number, send): &(u128, Send)| {
+        let queue = QUEUES[send.queue];
+        let lane = queue.lanes.then(|| LANES[send.lane].to_owned());
+        let created_at = "2026-11-21T12:00:00Z".parse().unwrap();
+        let envelope = Envelope { id: Uuid::from_u128(*number), version: 1, created_at, lane, body: Vec::new() };
+        let after = Duration::from_secs(after(send.hours, *number));
+        Outgoing { queue, envelope, after, key: send.key.map(|key| KEYS[key].to_owned()) }
+    };
+    sends.iter().map(outgoing).collect()
+}
