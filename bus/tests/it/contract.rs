@@ -17,6 +17,7 @@ on_both!(
     a_suspect_goes_alone_and_before_what_came_after_it,
     an_extended_lease_is_kept,
     the_same_worker_may_lose_its_own_lease,
+    a_lease_that_is_settled_twice_in_one_batch_is_settled_once,
     outputs_and_acknowledgement_are_one_step,
     a_delayed_message_comes_at_its_time,
     retries_count_attempts_and_deferrals_do_not,
@@ -153,6 +154,20 @@ async fn the_same_worker_may_lose_its_own_lease(world: World) {
     settle(&world, fresh, Settlement::Release).await;
     assert!(is_lost(world.bus.settle(&stale.lease, &done()).await), "a release does not revive it");
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
+}
+
+async fn a_lease_that_is_settled_twice_in_one_batch_is_settled_once(world: World) {
+    world.send(&NOTES, "a").await;
+    world.send(&NOTES, "b").await;
+    world.send(&NOTES, "c").await;
+    let taken = world.take_all(&NOTES, 3).await;
+    let [a, b, c] = [&taken[0].lease, &taken[1].lease, &taken[2].lease];
+    let retry = Settlement::Retry { after: Duration::ZERO };
+    let written = world.bus.settle_all(&[(a, &done()), (a, &retry), (b, &done()), (b, &retry)]).await.unwrap();
+    assert_eq!(written, [true, false, true, false]);
+    let emit = Settlement::Done { emit: vec![packed(&world, &OUT, "c", Duration::ZERO)] };
+    assert_eq!(world.bus.settle_all(&[(c, &emit), (c, &done())]).await.unwrap(), [true, false]);
+    assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
 }
 
 async fn outputs_and_acknowledgement_are_one_step(world: World) {

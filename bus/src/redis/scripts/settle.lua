@@ -76,10 +76,15 @@ while at <= #ARGV do
     local how, delivery = next_arg(), tonumber(next_arg())
     local count = tonumber(next_arg())
     if how == 'sure' and trusted then
-      for _ = 1, count do gone[#gone + 1] = next_arg() end
+      for _ = 1, count do
+        local entry = next_arg()
+        gone[#gone + 1] = entry
+        if holds then holds[entry] = nil end
+      end
       finished, place, count = finished + count, place + count, 0
     elseif not holds then
       holds = held_by_us(stream, lowest, highest)
+      for _, entry in ipairs(gone) do holds[entry] = nil end
     end
     for _ = 1, count do
       local entry = next_arg()
