@@ -324,6 +324,9 @@ impl Bus for RedisBus {
     }
 
     async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {
+        if request.max == 0 {
+            return Ok(Vec::new());
+        }
         let mut left = request.wait;
         loop {
             let soon = self.soon.notified();

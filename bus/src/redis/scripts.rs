@@ -101,11 +101,12 @@ pub(super) fn letter(queue: &'static str, reason: &str, attempts: u32) -> Result
 /// Appends settlements of one stream, as `settle.lua` reads them. Those that are done and have nothing to send, which most
 /// are, share what they have in common.
 pub(super) fn settlements(call: &mut Cmd, group: &[(&Lease, &Settlement)]) -> Result<(), BusError> {
-    let plain = |(lease, how): &(&Lease, &Settlement)| match how {
-        Settlement::Done { emit } if emit.is_empty() => {
-            Some((if lease.ask() { "sure" } else { "done" }, lease.delivery))
+    let plain = |(lease, how): &(&Lease, &Settlement)| {
+        let first = lease.ask();
+        match how {
+            Settlement::Done { emit } if emit.is_empty() => Some((if first { "sure" } else { "done" }, lease.delivery)),
+            _ => None,
         }
-        _ => None,
     };
     let group: Vec<_> = group.iter().map(|one| (one, plain(one))).collect();
     let runs = group.chunk_by(|(_, one), (_, next)| one.is_some() && one == next);
@@ -119,7 +120,6 @@ pub(super) fn settlements(call: &mut Cmd, group: &[(&Lease, &Settlement)]) -> Re
             }
             continue;
         }
-        lease.ask();
         let name = match how {
             Settlement::Done { .. } => "emit",
             Settlement::Retry { .. } => "retry",

@@ -159,11 +159,14 @@ async fn the_same_worker_may_lose_its_own_lease(world: World) {
 async fn a_lease_that_is_settled_twice_in_one_batch_is_settled_once(world: World) {
     world.send(&NOTES, "a").await;
     world.send(&NOTES, "b").await;
-    let taken = world.take_all(&NOTES, 2).await;
-    let [a, b] = [&taken[0].lease, &taken[1].lease];
+    world.send(&NOTES, "c").await;
+    let taken = world.take_all(&NOTES, 3).await;
+    let [a, b, c] = [&taken[0].lease, &taken[1].lease, &taken[2].lease];
     let retry = Settlement::Retry { after: Duration::ZERO };
     let written = world.bus.settle_all(&[(a, &done()), (a, &retry), (b, &done()), (b, &retry)]).await.unwrap();
     assert_eq!(written, [true, false, true, false]);
+    let emit = Settlement::Done { emit: vec![packed(&world, &OUT, "c", Duration::ZERO)] };
+    assert_eq!(world.bus.settle_all(&[(c, &emit), (c, &done())]).await.unwrap(), [true, false]);
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
 }
 

@@ -81,12 +81,11 @@ async fn a_suspect_is_handled_alone_in_its_process(world: World) {
     let notes = run(NOTES);
     let attempts = || async { world.bus.peek(&NOTES.spec(), 1).await.unwrap()[0].attempts };
     world.until("the suspect to be taken", || async { attempts().await == 3 }).await;
-    // Both consumers wait for the one that works; neither takes anything new.
-    world.send(&OTHERS, "second").await;
-    world.send(&NOTES, "third").await;
     nothing_begins(&world, &mut begins).await;
     handler.end.notify_one();
     assert_eq!(begins.recv().await.unwrap(), "suspect");
+    world.send(&OTHERS, "second").await;
+    world.send(&NOTES, "third").await;
     nothing_begins(&world, &mut begins).await;
     handler.end.notify_one();
     let mut next = [begins.recv().await.unwrap(), begins.recv().await.unwrap()];

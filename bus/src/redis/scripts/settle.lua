@@ -26,8 +26,8 @@ local function settle(queue, lane, stream, entry, delivery, how, held)
   end
   if how == 'release' then
     if held then
-      -- Idle for a day, so it is taken over at once; the count is set back, so the next delivery has this one's number.
-      redis.call('XCLAIM', stream, GROUP, NOBODY, 0, entry, 'IDLE', 86400000, 'RETRYCOUNT', delivery - 1, 'JUSTID')
+      -- Idle for ten years, so it is taken over at once; the count is set back, so the next delivery has this one's number.
+      redis.call('XCLAIM', stream, GROUP, NOBODY, 0, entry, 'IDLE', 315360000000, 'RETRYCOUNT', delivery - 1, 'JUSTID')
       if lane ~= '' then hint(queue) end
     end
     return false
