@@ -4,7 +4,7 @@
 mod operate;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use self::operate::Finished;
@@ -22,11 +23,14 @@ use crate::{
     SUSPECT, Settlement, clock::lock,
 };
 
+/// Their names come from the program, so nobody can choose them to collide.
+type Queues = FxHashMap<&'static str, QueueState>;
+
 /// Queues in the memory of this process.
 #[derive(Debug)]
 pub struct MemoryBus {
     clock: Arc<dyn Clock>,
-    queues: Mutex<HashMap<&'static str, QueueState>>,
+    queues: Mutex<Queues>,
     /// A hint that something may have become ready; whoever waits looks again.
     changed: Arc<Notify>,
     /// How many wait for it.
@@ -241,7 +245,7 @@ fn later(now: Timestamp, by: Duration) -> Timestamp {
     now.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-fn store_all(queues: &mut HashMap<&'static str, QueueState>, messages: Vec<Outgoing>, now: Timestamp) -> Pushed {
+fn store_all(queues: &mut Queues, messages: Vec<Outgoing>, now: Timestamp) -> Pushed {
     let mut pushed = Pushed::default();
     for Outgoing { queue, envelope, after, key } in messages {
         let state = queues.entry(queue.name).or_default();
@@ -259,13 +263,7 @@ fn store_all(queues: &mut HashMap<&'static str, QueueState>, messages: Vec<Outgo
 }
 
 /// Whether the lease still held; else nothing is done. A message that is done is put into `done`.
-fn settle(
-    queues: &mut HashMap<&'static str, QueueState>,
-    lease: &Lease,
-    how: &Settlement,
-    now: Timestamp,
-    done: &mut Vec<Stored>,
-) -> bool {
+fn settle(queues: &mut Queues, lease: &Lease, how: &Settlement, now: Timestamp, done: &mut Vec<Stored>) -> bool {
     let state = queues.entry(lease.queue).or_default();
     let Ok((serial, _)) = state.held(lease) else { return false };
     let Some(Held { mut stored, .. }) = state.held.remove(&serial) else { return false };
@@ -301,6 +299,25 @@ fn settle(
     true
 }
 
+/// Whether there is room for all of `messages`; those that are repeated need none.
+fn check_bounds(queues: &mut Queues, messages: &[Outgoing], now: Timestamp) -> Result<(), BusError> {
+    let (mut counts, mut seen) = (FxHashMap::default(), HashSet::new());
+    for Outgoing { queue, key, .. } in messages {
+        let Some(bound) = queue.policy.bound else { continue };
+        let state = queues.entry(queue.name).or_default();
+        let key = key.as_deref();
+        if state.remembers(key, now) || key.is_some_and(|key| !seen.insert((queue.name, key))) {
+            continue;
+        }
+        let waiting = counts.entry(queue.name).or_insert_with(|| state.waiting());
+        *waiting += 1;
+        if *waiting > bound {
+            return Err(BusError::Full { queue: queue.name, bound });
+        }
+    }
+    Ok(())
+}
+
 /// Counts one who waits.
 struct Waiting<'a>(&'a AtomicUsize);
 
@@ -324,19 +341,8 @@ impl Bus for MemoryBus {
             let plain = messages.iter().all(|message| message.key.is_none() && message.after.is_zero());
             let now = if plain { Timestamp::UNIX_EPOCH } else { self.clock.now() };
             let mut queues = lock(&self.queues);
-            let (mut counts, mut seen) = (HashMap::new(), HashSet::new());
-            for Outgoing { queue, key, .. } in &messages {
-                let Some(bound) = queue.policy.bound else { continue };
-                let state = queues.entry(queue.name).or_default();
-                let key = key.as_deref();
-                if state.remembers(key, now) || key.is_some_and(|key| !seen.insert((queue.name, key))) {
-                    continue;
-                }
-                let waiting = counts.entry(queue.name).or_insert_with(|| state.waiting());
-                *waiting += 1;
-                if *waiting > bound {
-                    return Err(BusError::Full { queue: queue.name, bound });
-                }
+            if messages.iter().any(|message| message.queue.policy.bound.is_some()) {
+                check_bounds(&mut queues, &messages, now)?;
             }
             store_all(&mut queues, messages, now)
         };

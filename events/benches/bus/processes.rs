@@ -93,11 +93,14 @@ pub fn rss_mb(process: &Process) -> f64 {
 
 /// Time on a processor that a process has used so far, in seconds.
 fn cpu_s(process: &Process) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.0.id())).expect("the process lives");
-    // After the name, which may hold spaces: the fields from the third on; user and system time are the 14th and 15th.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |field: usize| fields[field - 3].parse::<f64>().expect("a number");
-    (ticks(14) + ticks(15)) / 100.0
+    // Of each thread, in ns: the clock ticks of `stat` are too coarse for a process that idles.
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.0.id())).expect("the process lives");
+    let used = threads.map(|thread| {
+        let path = thread.expect("a thread").path().join("schedstat");
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        stat.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0)
+    });
+    used.sum::<f64>() / 1e9
 }
 
 /// How many messages are deferred while web and worker have nothing to do.

@@ -39,7 +39,13 @@ impl Report {
 }
 
 fn round(value: f64) -> f64 {
-    if value < 1000.0 { (value * 10.0).round() / 10.0 } else { value.round() }
+    if value < 1.0 {
+        (value * 100.0).round() / 100.0
+    } else if value < 1000.0 {
+        (value * 10.0).round() / 10.0
+    } else {
+        value.round()
+    }
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {
