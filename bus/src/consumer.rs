@@ -14,6 +14,7 @@ use futures::{
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::{
     Bus, BusError, Clock, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT, Settlement,
@@ -21,7 +22,7 @@ use crate::{
     handler::error_chain,
     meters::Meters,
     quarantine::{Alone, Presence},
-    worker::{Ended, OUTAGE, Worker},
+    worker::{Ended, LAST_TRIES, OUTAGE, Worker},
 };
 
 /// How long one reservation waits. It bounds nothing that matters: a message or the end of the process ends it early.
@@ -63,7 +64,13 @@ impl Consumer {
         tokio::pin!(reserving, settling);
         let mut interrupt = Arc::new(Notify::new());
         let mut failures = 0;
-        let (mut stop_seen, mut wanted_seen) = (false, false);
+        let mut stop_seen = false;
+        let overtime = async {
+            shutdown.cancelled().await;
+            self.worker.clock.sleep(LAST_TRIES).await;
+        }
+        .fuse();
+        tokio::pin!(overtime);
         loop {
             if settling.is_terminated() && !run.ended.is_empty() {
                 settling.set(self.settle(std::mem::take(&mut run.ended), &shutdown).fuse());
@@ -75,14 +82,13 @@ impl Consumer {
                     return;
                 }
             } else if reserving.is_terminated() && run.may_reserve() {
-                (interrupt, wanted_seen) = (Arc::new(Notify::new()), false);
+                interrupt = Arc::new(Notify::new());
                 reserving.set(self.reserve(run.request(interrupt.clone()), failures, &shutdown).fuse());
             }
-            let present = run.presence.is_some();
+            let wanted = run.quarantine().is_wanted();
             tokio::select! {
-                biased;
                 settled = &mut settling => {
-                    run.leave_lanes(settled);
+                    run.settled(settled);
                     if self.queue.lanes {
                         interrupt.notify_one();
                     }
@@ -94,6 +100,8 @@ impl Consumer {
                             failures = 0;
                         }
                         leased.into_iter().for_each(|leased| run.begin(leased));
+                        // What is ready at once for ever must not keep the thread from others.
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => {
                         failures += 1;
@@ -104,7 +112,7 @@ impl Consumer {
                     }
                 },
                 Some(ended) = run.tasks.join_next() => match ended {
-                    Ok(ended) => run.ended.push(ended),
+                    Ok(ended) => run.end(ended),
                     // A handler's panic is caught where it runs, so this is a fault of the loop. The message comes
                     // back when its lease runs out; its lane stays closed in this process.
                     Err(error) => error!(%error, "a worker task ended by itself"),
@@ -113,10 +121,9 @@ impl Consumer {
                     stop_seen = true;
                     interrupt.notify_one();
                 }
-                () = self.worker.bus.quarantine().until_wanted(present), if !(present && wanted_seen) => {
-                    wanted_seen = true;
-                    interrupt.notify_one();
-                }
+                () = self.worker.bus.quarantine().until_wanted(!wanted) => interrupt.notify_one(),
+                // A bus that does not answer must not keep the process: what it may give now comes back with its lease.
+                () = &mut overtime => reserving.set(Fuse::terminated()),
             }
         }
     }
@@ -165,14 +172,16 @@ struct Run<'c> {
     /// How many messages of a lane are not settled yet.
     lanes: HashMap<String, usize>,
     presence: Option<Presence<'c>>,
-    /// Held while a suspect of ours is handled.
-    alone: Option<Alone<'c>>,
+    /// Held until a suspect of ours is settled, with its id.
+    alone: Option<(Alone<'c>, Uuid)>,
+    /// Whether that suspect is among the tasks.
+    suspect_works: bool,
 }
 
 impl<'c> Run<'c> {
     fn new(worker: &'c Arc<Worker>, shutdown: Arc<Shutdown>) -> Self {
         let (tasks, ended, lanes) = (JoinSet::new(), Vec::new(), HashMap::new());
-        Self { worker, shutdown, tasks, spare: None, ended, lanes, presence: None, alone: None }
+        Self { worker, shutdown, tasks, spare: None, ended, lanes, presence: None, alone: None, suspect_works: false }
     }
 
     fn quarantine(&self) -> &'c Quarantine {
@@ -181,11 +190,8 @@ impl<'c> Run<'c> {
 
     /// Leaves when a suspect wants to be alone and nothing else is in our hands; comes back when it is done.
     fn keep_apart(&mut self, resting: bool) {
-        let resting = resting && self.ended.is_empty();
-        if resting && self.tasks.is_empty() {
-            self.alone = None;
-        }
-        if resting && self.tasks.len() == usize::from(self.alone.is_some()) && self.quarantine().is_wanted() {
+        let others = self.tasks.len() - usize::from(self.suspect_works);
+        if resting && self.ended.is_empty() && others == 0 && self.quarantine().is_wanted() {
             self.presence = None;
         } else if self.presence.is_none() && self.alone.is_none() {
             self.presence = self.quarantine().enter();
@@ -216,13 +222,13 @@ impl<'c> Run<'c> {
             *self.lanes.entry(lane.clone()).or_default() += 1;
         }
         let suspect = leased.deaths >= SUSPECT;
-        if suspect && self.alone.is_none() {
-            self.alone = self.quarantine().begin();
-        }
-        if self.shutdown.is_stopping() || (suspect && self.alone.is_none()) {
+        let id = leased.envelope.id;
+        let alone = if suspect { self.quarantine().begin() } else { None };
+        if self.shutdown.is_stopping() || (suspect && alone.is_none()) {
             // Nobody has touched it: the process ends, or another suspect comes first.
             return self.ended.push(Ended { leased, how: Some(Settlement::Release) });
         }
+        self.alone = alone.map(|alone| (alone, id)).or(self.alone.take());
         let work = Arc::clone(self.worker).process(leased, suspect, self.shutdown.clone());
         let mut work = match self.spare.take() {
             Some(mut spare) => {
@@ -237,12 +243,29 @@ impl<'c> Run<'c> {
                 self.ended.push(ended);
                 self.spare = Some(work);
             }
-            None => drop(self.tasks.spawn(work)),
+            None => {
+                self.suspect_works |= suspect;
+                self.tasks.spawn(work);
+            }
         }
     }
 
-    fn leave_lanes(&mut self, settled: Vec<Ended>) {
+    fn is_suspect(&self, ended: &Ended) -> bool {
+        self.alone.as_ref().is_some_and(|(_, id)| *id == ended.leased.envelope.id)
+    }
+
+    fn end(&mut self, ended: Ended) {
+        if self.is_suspect(&ended) {
+            self.suspect_works = false;
+        }
+        self.ended.push(ended);
+    }
+
+    fn settled(&mut self, settled: Vec<Ended>) {
         for ended in settled {
+            if self.is_suspect(&ended) {
+                self.alone = None;
+            }
             let Some(lane) = &ended.leased.envelope.lane else { continue };
             if let Some(unsettled) = self.lanes.get_mut(lane) {
                 *unsettled -= 1;

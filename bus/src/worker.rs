@@ -32,7 +32,7 @@ use crate::{
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
 /// How long settlements are tried once the process must end.
-const LAST_TRIES: Duration = Duration::from_secs(3);
+pub(crate) const LAST_TRIES: Duration = Duration::from_secs(3);
 
 /// How often more than the policy allows a message may die before it is buried without its last word: it is the last
 /// word, then, that kills.
@@ -60,10 +60,7 @@ pub(crate) struct Ended {
 impl Worker {
     /// Handles one message. A suspect waits until it is alone in this process.
     pub(crate) async fn process(self: Arc<Self>, leased: Leased, alone: bool, shutdown: Arc<Shutdown>) -> Ended {
-        let begun = self.clock.now();
         let how = self.decide(&leased, alone, &shutdown).await;
-        self.meters.handling.record(self.clock.now().duration_since(begun).as_secs_f64());
-        self.meters.count(how.as_ref());
         Ended { leased, how }
     }
 
@@ -73,9 +70,14 @@ impl Worker {
         let handling = async {
             if alone {
                 self.bus.quarantine().until_empty().await;
+                if shutdown.is_cancelled() {
+                    return Settlement::Release;
+                }
             }
             if leased.deaths >= policy.deaths || leased.attempt > policy.attempts {
-                let reason = if leased.deaths > 1 {
+                let reason = if leased.deaths == 0 {
+                    format!("its {} attempts are used up, and its last word could not be said before", policy.attempts)
+                } else if leased.deaths > 1 {
                     format!(
                         "it was taken {} times in a row and never finished: its worker died, or lost its lease",
                         leased.deaths
@@ -89,7 +91,10 @@ impl Worker {
                 return self.bury(leased, reason, &cx).await;
             }
             let handling = AssertUnwindSafe(self.handler.handle(&leased.envelope, &cx));
-            let failure = match handling.catch_unwind().await {
+            let begun = self.clock.now();
+            let handled = handling.catch_unwind().await;
+            self.meters.handling.record(self.clock.now().duration_since(begun).as_secs_f64());
+            let failure = match handled {
                 Ok(Ok(())) => return Settlement::Done { emit: cx.take_outgoing() },
                 // A step that failed while it was told to end did not fail by itself.
                 Ok(Err(_)) | Err(_) if shutdown.is_cancelled() => return Settlement::Release,
@@ -200,7 +205,7 @@ impl Worker {
     /// Writes how these messages ended, and tries again for as long as the bus does not answer and the process lives.
     pub(crate) async fn settle(&self, batch: &[Ended], shutdown: &Shutdown) {
         tokio::select! {
-            () = self.settle_until_answered(batch) => {}
+            () = self.settle_until_answered(batch, shutdown) => {}
             () = async { shutdown.cancelled().await; self.clock.sleep(LAST_TRIES).await } => {
                 warn!(
                     queue = self.queue.name,
@@ -211,11 +216,16 @@ impl Worker {
         }
     }
 
-    async fn settle_until_answered(&self, batch: &[Ended]) {
-        let ended: Vec<_> = batch.iter().filter_map(|ended| Some((&ended.leased.lease, ended.how.as_ref()?))).collect();
+    async fn settle_until_answered(&self, batch: &[Ended], shutdown: &Shutdown) {
+        batch.iter().filter(|ended| ended.how.is_none()).for_each(|_| self.meters.count(None));
+        let mut ended: Vec<_> =
+            batch.iter().filter_map(|ended| Some((&ended.leased.lease, ended.how.as_ref()?))).collect();
         for failures in 1.. {
             let error = match self.bus.settle_all(&ended).await {
                 Ok(written) => {
+                    for ((_, how), written) in ended.iter().zip(&written) {
+                        self.meters.count(written.then_some(*how));
+                    }
                     let lost = written.iter().filter(|written| !**written).count();
                     if lost > 0 {
                         // After a failed try the first one may have arrived.
@@ -230,6 +240,11 @@ impl Worker {
             };
             if failures == 1 {
                 warn!(queue = self.queue.name, error = error_chain(&error), "cannot settle messages, trying on");
+            }
+            if !shutdown.is_stopping() {
+                // It may have arrived, and the message be ours again, under the same number: a second release would take
+                // it from under its handler. It comes back with its lease at the latest.
+                ended.retain(|(_, how)| !matches!(how, Settlement::Release));
             }
             self.clock.sleep(OUTAGE.after(failures, self.clock.as_ref())).await;
         }

@@ -48,6 +48,13 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     if role != Role::Web {
         subsystems.push(Box::new(Worker { config, bus, clock: clock.clone() }));
     }
+    let upkeep = Arc::clone(&clock);
+    tokio::spawn(async move {
+        loop {
+            upkeep.sleep(observe::metrics::UPKEEP).await;
+            observe::metrics::upkeep();
+        }
+    });
     let names: Vec<&str> = subsystems.iter().map(|subsystem| subsystem.name()).collect();
     info!("starting {}", names.join(", "));
 

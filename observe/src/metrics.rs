@@ -1,6 +1,6 @@
 //! Metrics: counters, gauges and durations that any crate records through the `metrics` facade, as Prometheus reads them.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -23,6 +23,16 @@ pub fn install() {
         let _ = metrics::set_global_recorder(recorder);
         handle
     });
+}
+
+/// How often [`upkeep`] is to be called.
+pub const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Sorts what was recorded since the last call into its buckets: until then each duration takes memory of its own.
+pub fn upkeep() {
+    if let Some(handle) = HANDLE.get() {
+        handle.run_upkeep();
+    }
 }
 
 /// Everything that was recorded, in Prometheus's text format; empty before [`install`].

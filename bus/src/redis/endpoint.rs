@@ -7,8 +7,8 @@
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
-    RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
     aio::MultiplexedConnection,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
@@ -50,7 +50,9 @@ impl Endpoint {
             }
             // Small requests and answers in turn: Nagle's algorithm would only hold them back.
             let tcp = info.tcp_settings().clone().set_nodelay(true);
-            Ok(info.set_tcp_settings(tcp))
+            // The answers are read as the older protocol has them, whatever the url asks for.
+            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+            Ok(info.set_tcp_settings(tcp).set_redis_settings(settings))
         };
         let Some((scheme, kind, rest)) = several(url) else {
             let client = client(parse(url)?, options.ca.as_deref()).map_err(|error| unfit(error.category()))?;

@@ -40,8 +40,8 @@ pub struct RedisBus {
     prefix: String,
     /// This process, as the owner of what it holds.
     consumer: String,
-    /// Queues whose last look found them paused.
-    paused: Mutex<HashSet<&'static str>>,
+    /// Queues whose last look found them paused, or something to take over: new messages may be unwanted.
+    apart: Mutex<HashSet<&'static str>>,
     /// Something of ours becomes ready before the next look would find it: waits are to look again.
     soon: Notify,
     quarantine: Quarantine,
@@ -61,7 +61,7 @@ impl RedisBus {
             scripts: Scripts::new(),
             prefix: format!("{{{}}}:", options.namespace),
             consumer: clock.new_id().to_string(),
-            paused: Mutex::default(),
+            apart: Mutex::default(),
             soon: Notify::new(),
             quarantine: Quarantine::default(),
         })

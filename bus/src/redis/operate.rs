@@ -37,6 +37,9 @@ static TAKE_LETTERS: LazyLock<Script> = script!("take_letters");
 /// `MOST` in `operate/common.lua`.
 const CHUNK: usize = 200;
 
+/// The most bytes of messages that are read to be shown: a queue may hold more than fits into memory.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
+
 /// Where a script ended: the place, and what tells apart what is in the same place. The place is empty at the end.
 type Cursor = (String, String);
 
@@ -61,9 +64,9 @@ impl Walk<'_> {
             Which::All => &[],
             Which::One(id) => id.as_bytes(),
         };
-        let (mut total, mut waiting) = (0, Vec::new());
+        let (mut total, mut waiting, mut bytes) = (0, Vec::new(), 0);
         let (mut place, mut beside) = Cursor::default();
-        while total < self.max {
+        while total < self.max && bytes < MOST_BYTES {
             let wanted = self.max - total;
             let (next_place, next_beside, count, found): (String, String, usize, Vec<Found>) = bus
                 .run(self.doing, script, |invocation| {
@@ -71,6 +74,7 @@ impl Walk<'_> {
                 })
                 .await?;
             total += count;
+            bytes += found.iter().map(|found| found.3.len()).sum::<usize>();
             // What is no envelope of ours becomes a dead letter when it is reserved.
             waiting.extend(found.into_iter().filter_map(waiting_message));
             if next_place.is_empty() {

@@ -131,8 +131,8 @@ impl RedisBus {
         look.arg(scripts::millis(queue.policy.lease)).arg(SUSPECT);
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors().add_command(look);
-        let was_closed = lock(&self.paused).contains(queue.name);
-        if !was_closed {
+        let apart = lock(&self.apart).contains(queue.name);
+        if !apart {
             pipeline.add_command(self.read(queue, max, None));
         }
         let mut answers = self.connections.pipeline(doing, &pipeline).await?.into_iter();
@@ -141,8 +141,9 @@ impl RedisBus {
         let looked = match looked {
             Err(error) if is_no_script(&error) => {
                 let loading = self.connections.run(doing, async |connection| script.load_async(connection).await);
-                let _: String = loading.await?;
+                let loaded: Result<String, BusError> = loading.await;
                 if !fresh.as_ref().is_ok_and(|fresh| !fresh.is_empty()) {
+                    loaded?;
                     return Box::pin(self.look(queue, max)).await;
                 }
                 Err(error)
@@ -157,21 +158,19 @@ impl RedisBus {
             (Err(error), _) => return Err(BusError::redis(doing)(error)),
         };
         let fresh = match fresh {
-            // It was resumed: nothing new was asked for.
-            Ok(_) if was_closed && room > 0 => {
-                match self.connections.command(doing, &self.read(queue, room, None)).await {
-                    Ok(answer) => entries::read(answer).map_err(BusError::redis(doing))?,
-                    Err(_) if !old.is_empty() => Vec::new(),
-                    Err(error) => return Err(error),
-                }
-            }
+            // Nothing new was asked for yet.
+            Ok(_) if apart && room > 0 => match self.connections.command(doing, &self.read(queue, room, None)).await {
+                Ok(answer) => entries::read(answer).map_err(BusError::redis(doing))?,
+                Err(_) if !old.is_empty() => Vec::new(),
+                Err(error) => return Err(error),
+            },
             Ok(fresh) => fresh,
             // The group is made by the script; it was not there to do so.
             Err(_) if !old.is_empty() => Vec::new(),
             Err(error) if error.code() == Some("NOGROUP") => Vec::new(),
             Err(error) => return Err(BusError::redis(doing)(error)),
         };
-        self.remember_paused(queue, closed);
+        self.remember(queue, closed || !old.is_empty());
         let mut fresh = self.leases(queue, fresh).await;
         // The script could not say beforehand how many new ones are wanted.
         let surplus = fresh.split_off(room.min(fresh.len()));
@@ -188,12 +187,13 @@ impl RedisBus {
         Ok(Look { leased, due: due(pause), hint: closed.then(|| "$".to_owned()) })
     }
 
-    fn remember_paused(&self, queue: &QueueSpec, closed: bool) {
-        let mut paused = lock(&self.paused);
-        if closed {
-            paused.insert(queue.name);
+    /// Whether the next look is to be made apart from the reading of new messages, which it may find unwanted.
+    fn remember(&self, queue: &QueueSpec, apart: bool) {
+        let mut queues = lock(&self.apart);
+        if apart {
+            queues.insert(queue.name);
         } else {
-            paused.remove(queue.name);
+            queues.remove(queue.name);
         }
     }
 

@@ -9,7 +9,9 @@ local function move_due(queue)
     local member = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
     if member then
       redis.call('ZREM', delayed, member)
-      local lane, attempts, _, bytes = cmsgpack.unpack(member)
+      local ours, lane, attempts, _, bytes = pcall(cmsgpack.unpack, member)
+      -- Something that is not ours is kept whole, and buried when it is taken.
+      if not ours or not bytes then lane, attempts, bytes = '', 0, member end
       append(queue, lane, attempts, bytes)
       moved = moved + 1
       budget = budget - #bytes

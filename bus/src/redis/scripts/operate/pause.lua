@@ -3,6 +3,7 @@
 -- Returns nothing of interest.
 
 local queue = ARGV[1]
+even_when_full()
 if ARGV[2] == '1' then
   redis.call('SET', key(queue, 'paused'), 1)
 else
