@@ -100,3 +100,44 @@ async fn a_suspect_is_handled_alone_in_its_process(world: World) {
         running.await.unwrap().unwrap();
     }
 }
+
+/// Only a clock that is moved by hand can pass a lease before its renewal.
+#[tokio::test]
+async fn a_quarantine_that_comes_to_nothing_lets_the_others_go_on_beside_their_work() {
+    let world = World::memory().await;
+    world.send(&NOTES, "suspect").await;
+    die_twice(&world, &NOTES).await;
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let handler = Told { begun, end: Arc::default() };
+    let shutdown = Shutdown::new();
+    let run = |queue| {
+        let consumer = Consumer::new(world.bus.clone(), world.clock.clone(), queue, handler.clone());
+        tokio::spawn(Box::new(consumer).run(shutdown.clone()))
+    };
+    world.send(&OTHERS, "long").await;
+    let others = run(OTHERS);
+    assert_eq!(begins.recv().await.unwrap(), "long");
+    let notes = run(NOTES);
+    let attempts = || async { world.bus.peek(&NOTES.spec(), 1).await.unwrap()[0].attempts };
+    world.until("the suspect to be taken", || async { attempts().await == 3 }).await;
+    nothing_begins(&world, &mut begins).await;
+
+    // Another process takes it before this one renews its lease, and settles it; the long work keeps its own.
+    let long = world.bus.peek(&OTHERS.spec(), 1).await.unwrap()[0].attempts;
+    world.pass(LEASE).await;
+    let stolen = world.take(&NOTES).await;
+    world.bus.settle(&stolen.lease, &bus::Settlement::Done { emit: Vec::new() }).await.unwrap();
+    world.send(&OTHERS, "next").await;
+    let next = async {
+        loop {
+            world.hasten(LEASE / 10);
+            tokio::select! {
+                begun = begins.recv() => return begun.unwrap(),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    };
+    assert_eq!((next.await.as_str(), long), ("next", 1), "beside the long work");
+    shutdown.cancel();
+    world.until("both to end", || async { others.is_finished() && notes.is_finished() }).await;
+}
