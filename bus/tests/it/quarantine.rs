@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{BusError, Consumer, Context, Handler, Queue, Reserve, Shutdown, Subsystem};
-use tokio::sync::{Notify, mpsc};
+use bus::{BusError, Consumer, Context, Handler, Queue, Reserve, Settlement, Shutdown, Subsystem, SubsystemError};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 
 use crate::{
     on_both,
@@ -53,49 +56,75 @@ impl Handler<Note> for Told {
     }
 }
 
-/// Gives whatever could begin the time to do so: less than a lease, so that none is lost.
-async fn nothing_begins(world: &World, begins: &mut mpsc::UnboundedReceiver<String>) {
-    for _ in 0..20 {
-        world.pass(LEASE / 40).await;
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
-        assert!(begins.try_recv().is_err(), "something began beside it");
+/// Two consumers of one process, whose handlers end when they are told to.
+struct Stage {
+    handler: Told,
+    begins: mpsc::UnboundedReceiver<String>,
+    shutdown: Shutdown,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let (begun, begins) = mpsc::unbounded_channel();
+        Self { handler: Told { begun, end: Arc::default() }, begins, shutdown: Shutdown::new() }
     }
+
+    fn run(&self, world: &World, queue: Queue<Note>) -> JoinHandle<Result<(), SubsystemError>> {
+        let consumer = Consumer::new(world.bus.clone(), world.clock.clone(), queue, self.handler.clone());
+        tokio::spawn(Box::new(consumer).run(self.shutdown.clone()))
+    }
+
+    async fn next(&mut self) -> String {
+        self.begins.recv().await.unwrap()
+    }
+
+    fn end_one(&self) {
+        self.handler.end.notify_one();
+    }
+
+    /// Gives whatever could begin the time to do so: less than a lease, so that none is lost.
+    async fn nothing_begins(&mut self, world: &World) {
+        for _ in 0..20 {
+            world.pass(LEASE / 40).await;
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            assert!(self.begins.try_recv().is_err(), "something began beside it");
+        }
+    }
+}
+
+/// The third time that the suspect is taken.
+async fn suspect_is_taken(world: &World) {
+    let attempts = || async { world.bus.peek(&NOTES.spec(), 1).await.unwrap()[0].attempts };
+    world.until("the suspect to be taken", || async { attempts().await == 3 }).await;
 }
 
 async fn a_suspect_is_handled_alone_in_its_process(world: World) {
     world.send(&NOTES, "suspect").await;
     die_twice(&world, &NOTES).await;
-    let (begun, mut begins) = mpsc::unbounded_channel();
-    let handler = Told { begun, end: Arc::default() };
-    let shutdown = Shutdown::new();
-    let run = |queue| {
-        let consumer = Consumer::new(world.bus.clone(), world.clock.clone(), queue, handler.clone());
-        tokio::spawn(Box::new(consumer).run(shutdown.clone()))
-    };
+    let mut stage = Stage::new();
     world.send(&OTHERS, "first").await;
-    let others = run(OTHERS);
-    assert_eq!(begins.recv().await.unwrap(), "first");
+    let others = stage.run(&world, OTHERS);
+    assert_eq!(stage.next().await, "first");
 
-    let notes = run(NOTES);
-    let attempts = || async { world.bus.peek(&NOTES.spec(), 1).await.unwrap()[0].attempts };
-    world.until("the suspect to be taken", || async { attempts().await == 3 }).await;
-    nothing_begins(&world, &mut begins).await;
-    handler.end.notify_one();
-    assert_eq!(begins.recv().await.unwrap(), "suspect");
+    let notes = stage.run(&world, NOTES);
+    suspect_is_taken(&world).await;
+    stage.nothing_begins(&world).await;
+    stage.end_one();
+    assert_eq!(stage.next().await, "suspect");
     world.send(&OTHERS, "second").await;
     world.send(&NOTES, "third").await;
-    nothing_begins(&world, &mut begins).await;
-    handler.end.notify_one();
-    let mut next = [begins.recv().await.unwrap(), begins.recv().await.unwrap()];
+    stage.nothing_begins(&world).await;
+    stage.end_one();
+    let mut next = [stage.next().await, stage.next().await];
     next.sort();
     assert_eq!(next, ["second", "third"], "all go on");
-    handler.end.notify_one();
-    handler.end.notify_one();
+    stage.end_one();
+    stage.end_one();
     let drained = || async { world.depth(&OTHERS).await == (0, 0, 0, 0) && world.depth(&NOTES).await == (0, 0, 0, 0) };
     world.until("everything to be done", drained).await;
-    shutdown.stop();
+    stage.shutdown.stop();
     for running in [others, notes] {
         running.await.unwrap().unwrap();
     }
@@ -107,37 +136,27 @@ async fn a_quarantine_that_comes_to_nothing_lets_the_others_go_on_beside_their_w
     let world = World::memory().await;
     world.send(&NOTES, "suspect").await;
     die_twice(&world, &NOTES).await;
-    let (begun, mut begins) = mpsc::unbounded_channel();
-    let handler = Told { begun, end: Arc::default() };
-    let shutdown = Shutdown::new();
-    let run = |queue| {
-        let consumer = Consumer::new(world.bus.clone(), world.clock.clone(), queue, handler.clone());
-        tokio::spawn(Box::new(consumer).run(shutdown.clone()))
-    };
+    let mut stage = Stage::new();
     world.send(&OTHERS, "long").await;
-    let others = run(OTHERS);
-    assert_eq!(begins.recv().await.unwrap(), "long");
-    let notes = run(NOTES);
-    let attempts = || async { world.bus.peek(&NOTES.spec(), 1).await.unwrap()[0].attempts };
-    world.until("the suspect to be taken", || async { attempts().await == 3 }).await;
-    nothing_begins(&world, &mut begins).await;
+    let others = stage.run(&world, OTHERS);
+    assert_eq!(stage.next().await, "long");
+    let notes = stage.run(&world, NOTES);
+    suspect_is_taken(&world).await;
+    stage.nothing_begins(&world).await;
 
     // Another process takes it before this one renews its lease, and settles it; the long work keeps its own.
-    let long = world.bus.peek(&OTHERS.spec(), 1).await.unwrap()[0].attempts;
     world.pass(LEASE).await;
     let stolen = world.take(&NOTES).await;
-    world.bus.settle(&stolen.lease, &bus::Settlement::Done { emit: Vec::new() }).await.unwrap();
+    world.bus.settle(&stolen.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
     world.send(&OTHERS, "next").await;
-    let next = async {
-        loop {
-            world.hasten(LEASE / 10);
-            tokio::select! {
-                begun = begins.recv() => return begun.unwrap(),
-                () = tokio::task::yield_now() => {}
-            }
+    let next = loop {
+        world.hasten(LEASE / 10);
+        tokio::select! {
+            begun = stage.next() => break begun,
+            () = tokio::task::yield_now() => {}
         }
     };
-    assert_eq!((next.await.as_str(), long), ("next", 1), "beside the long work");
-    shutdown.cancel();
+    assert_eq!(next, "next", "beside the long work");
+    stage.shutdown.cancel();
     world.until("both to end", || async { others.is_finished() && notes.is_finished() }).await;
 }
