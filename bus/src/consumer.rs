@@ -190,8 +190,13 @@ impl<'c> Run<'c> {
 
     /// Leaves when a suspect wants to be alone and nothing else is in our hands; comes back when it is done.
     fn keep_apart(&mut self, resting: bool) {
-        let others = self.tasks.len() - usize::from(self.suspect_works);
-        if resting && self.ended.is_empty() && others == 0 && self.quarantine().is_wanted() {
+        let resting = resting && self.ended.is_empty();
+        if resting && self.tasks.is_empty() {
+            // Also when the suspect's task ended by itself and so was never settled.
+            (self.alone, self.suspect_works) = (None, false);
+        }
+        let others = self.tasks.len().saturating_sub(usize::from(self.suspect_works));
+        if resting && others == 0 && self.quarantine().is_wanted() {
             self.presence = None;
         } else if self.presence.is_none() && self.alone.is_none() {
             self.presence = self.quarantine().enter();

@@ -118,7 +118,7 @@ pub struct Lease {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// A settlement was sent, and may have arrived.
-    asked: AtomicBool,
+    settling: AtomicBool,
     /// It was settled. Redis counts a released delivery back, so the next one may bear the same number.
     spent: AtomicBool,
 }
@@ -135,8 +135,8 @@ impl Lease {
     }
 
     /// Notes that a settlement is sent, and says whether it is the first.
-    pub(crate) fn ask(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| !known.asked.swap(true, Ordering::Relaxed))
+    pub(crate) fn note_settlement(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| !known.settling.swap(true, Ordering::Relaxed))
     }
 }
 

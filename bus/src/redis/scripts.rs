@@ -102,7 +102,7 @@ pub(super) fn letter(queue: &'static str, reason: &str, attempts: u32) -> Result
 /// are, share what they have in common.
 pub(super) fn settlements(call: &mut Cmd, group: &[(&Lease, &Settlement)]) -> Result<(), BusError> {
     let plain = |(lease, how): &(&Lease, &Settlement)| {
-        let first = lease.ask();
+        let first = lease.note_settlement();
         match how {
             Settlement::Done { emit } if emit.is_empty() => Some((if first { "sure" } else { "done" }, lease.delivery)),
             _ => None,

@@ -10,6 +10,7 @@ mod webhook;
 
 use bus::testing::RedisServer;
 
+use bare::Bare;
 use report::Report;
 
 /// How often each measure is taken, ours and the limit in turn; the medians are reported.
@@ -28,38 +29,17 @@ async fn bench(report: Report) {
     observe::metrics::install();
     let directory = tempfile::tempdir().expect("a directory for redis");
     let server = RedisServer::start(directory.path()).await.expect("redis-server starts");
-    let mut redis = bare::Bare::connect(&server).await;
+    let mut redis = Bare::connect(&server).await;
 
     redis.append_only(true).await;
-    pairs(&report, "enqueue", "messages/s", async || {
-        redis.flush().await;
-        let ours = ours::enqueue(&server).await;
-        redis.flush().await;
-        (ours, redis.enqueue().await)
-    })
-    .await;
-    pairs(&report, "consume", "messages/s", async || {
-        redis.flush().await;
-        let ours = ours::consume(&server).await;
-        redis.flush().await;
-        (ours, redis.consume().await)
-    })
-    .await;
+    let on = &server;
+    let (enqueue, consume) = (async || ours::enqueue(on).await, async || ours::consume(on).await);
+    pairs(&report, &mut redis, ("enqueue", "messages/s"), enqueue, Bare::enqueue).await;
+    pairs(&report, &mut redis, ("consume", "messages/s"), consume, Bare::consume).await;
     redis.append_only(false).await;
-    pairs(&report, "through", "messages/s", async || {
-        redis.flush().await;
-        let ours = ours::through(&server).await;
-        redis.flush().await;
-        (ours, redis.through().await)
-    })
-    .await;
-    pairs(&report, "latency_p50_us", "µs", async || {
-        redis.flush().await;
-        let ours = ours::latency(&server).await;
-        redis.flush().await;
-        (ours, redis.latency().await)
-    })
-    .await;
+    let (through, latency) = (async || ours::through(on).await, async || ours::latency(on).await);
+    pairs(&report, &mut redis, ("through", "messages/s"), through, Bare::through).await;
+    pairs(&report, &mut redis, ("latency_p50_us", "µs"), latency, Bare::latency).await;
     let mut rates = Vec::new();
     if report.wants("memory_through") {
         for _ in 0..ROUNDS {
@@ -81,16 +61,23 @@ async fn bench(report: Report) {
     }
 }
 
-/// Takes a measure and its limit in turn and reports the medians.
-async fn pairs(report: &Report, measure: &str, unit: &str, mut take: impl AsyncFnMut() -> (f64, f64)) {
+/// Takes a measure and its limit in turn, each on an empty server, and reports the medians.
+async fn pairs(
+    report: &Report,
+    redis: &mut Bare,
+    (measure, unit): (&str, &str),
+    ours: impl AsyncFn() -> f64,
+    limit: impl AsyncFn(&mut Bare) -> f64,
+) {
     if !report.wants(measure) {
         return;
     }
-    let (mut ours, mut limits) = (Vec::new(), Vec::new());
+    let (mut values, mut limits) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let (our, limit) = take().await;
-        ours.push(our);
-        limits.push(limit);
+        redis.flush().await;
+        values.push(ours().await);
+        redis.flush().await;
+        limits.push(limit(redis).await);
     }
-    report.line(measure, report::median(ours), unit, Some(report::median(limits)));
+    report.line(measure, report::median(values), unit, Some(report::median(limits)));
 }
