@@ -4,14 +4,14 @@
 //! from the build, and nothing from the clock. So a build that is done again gives the same hashes, here or
 //! elsewhere.
 
-use phabricator::model::{BaseChoice, Build, Patch};
+use phabricator::model::Build;
 
 use crate::{
-    HgError, RepositorySettings, TryMode,
-    bases::Bases,
-    clone::{Changeset, HgClone, is_hash},
+    HgError, TryMode,
+    clone::{Changeset, HgClone},
+    fault::PatchFault,
     outcome,
-    patch::{Kind, Refusal, Scanned},
+    patch::{Kind, Scanned},
     process::CommandOutput,
     text,
     tree::Tree,
@@ -30,98 +30,6 @@ pub(crate) enum Failure {
 impl From<HgError> for Failure {
     fn from(error: HgError) -> Self {
         Self::Ours(error)
-    }
-}
-
-/// What is wrong with a patch, in words for its author.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PatchFault {
-    pub(crate) summary: String,
-    pub(crate) details: String,
-    pub(crate) advice: String,
-}
-
-impl PatchFault {
-    /// The patch was refused before anything was made of it.
-    pub(crate) fn refused(patch: &Patch, refusal: &Refusal) -> Self {
-        Self {
-            summary: format!("The patch of D{} is refused: {refusal}.", patch.revision_id),
-            details: String::new(),
-            advice: "Change the patch and submit it again.".to_owned(),
-        }
-    }
-
-    fn does_not_apply(build: &Build, patch: &Patch, base: &Changeset, output: &CommandOutput) -> Self {
-        let base = short(base);
-        let mut places = outcome::places(output);
-        let more = places.len().saturating_sub(5);
-        places.truncate(5);
-        if more > 0 {
-            places.push(format!("and {more} more"));
-        }
-        Self {
-            summary: format!("The patch of D{} does not apply on {base}: {}.", patch.revision_id, places.join("; ")),
-            details: text::block(&output.stderr),
-            advice: format!(
-                "Rebase the stack on {base} or a newer changeset and submit it again, for example with \
-                 `moz-phab patch D{} --apply-to {base}`, then resolve the conflicts, then `moz-phab submit`.",
-                build.request.revision_id
-            ),
-        }
-    }
-
-    fn changes_nothing(patch: &Patch, base: &Changeset) -> Self {
-        let base = short(base);
-        Self {
-            summary: format!("The patch of D{} changes nothing on {base}.", patch.revision_id),
-            details: String::new(),
-            advice: "Perhaps it has landed already. If not, rebase it and submit it again.".to_owned(),
-        }
-    }
-}
-
-/// Chooses the base of a build, and writes the choice down before anything is built on it.
-pub(crate) async fn choose_base(
-    clone: &mut HgClone,
-    build: &Build,
-    settings: &RepositorySettings,
-    bases: &Bases,
-    now: jiff::Timestamp,
-) -> Result<(BaseChoice, Changeset), HgError> {
-    let target = &build.request.target;
-    if let Some(choice) = bases.find(target)
-        && let Some(changeset) = find_or_pull(clone, &choice.used).await?
-    {
-        return Ok((choice, changeset));
-    }
-    let named = build.stack.first().and_then(|patch| patch.diff.base.as_deref());
-    let (wanted, changeset) = match named.filter(|hash| is_hash(hash) && !settings.use_latest_revision) {
-        Some(hash) => (true, find_or_pull(clone, hash).await?),
-        None => {
-            clone.pull().await?;
-            (false, None)
-        }
-    };
-    let found = wanted && changeset.is_some();
-    let changeset = match changeset {
-        Some(changeset) => changeset,
-        None => clone.resolve(&settings.default_revision).await?,
-    };
-    let differs = named.filter(|name| !found && *name != changeset.node);
-    // Anything may stand there, and it is going to be shown.
-    let instead_of = differs.map(|name| text::cut(&text::path(name.as_bytes()), 60));
-    let choice = BaseChoice { used: changeset.node.clone(), instead_of };
-    bases.store(target, &choice, now)?;
-    Ok((choice, changeset))
-}
-
-async fn find_or_pull(clone: &mut HgClone, hash: &str) -> Result<Option<Changeset>, HgError> {
-    match clone.find(hash).await? {
-        None => {
-            clone.pull().await?;
-            clone.find(hash).await
-        }
-        found => Ok(found),
     }
 }
 
@@ -174,17 +82,7 @@ async fn check_tree(clone: &mut HgClone, build: &Build, scanned: &[Scanned], bas
     let mut tree = Tree::new(clone.manifest(base).await?);
     for (patch, scanned) in build.stack.iter().zip(scanned) {
         if let Err(conflict) = tree.apply(scanned) {
-            let reason = format!("it and {} cannot both be files", text::path(&conflict.other));
-            let fault = PatchFault {
-                summary: format!(
-                    "The patch of D{} is refused: {}: {reason}.",
-                    patch.revision_id,
-                    text::path(&conflict.path)
-                ),
-                details: String::new(),
-                advice: "Change the patch and submit it again.".to_owned(),
-            };
-            return Err(Failure::Patch(fault));
+            return Err(Failure::Patch(PatchFault::conflicts(patch, &conflict)));
         }
     }
     Ok(())
@@ -221,7 +119,7 @@ impl Commit<'_> {
         if made.number == newest + 1 && made.parent == parent.node {
             Ok(Ok(made))
         } else {
-            let words = format!("one changeset on {} was expected, the newest is {}", short(parent), short(&made));
+            let words = format!("one changeset on {} was expected, the newest is {}", parent.short(), made.short());
             Err(HgError::Command { doing: "import a patch".to_owned(), words })
         }
     }
@@ -242,8 +140,4 @@ async fn has_file(clone: &mut HgClone, changeset: &Changeset, path: &str) -> Res
 
 fn import_failed(revision_id: u64, output: &CommandOutput) -> HgError {
     HgError::Command { doing: format!("import the patches of D{revision_id}"), words: output.words() }
-}
-
-fn short(changeset: &Changeset) -> &str {
-    changeset.node.get(..12).unwrap_or(&changeset.node)
 }

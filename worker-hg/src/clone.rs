@@ -64,6 +64,13 @@ pub(crate) struct Changeset {
     pub(crate) changes: bool,
 }
 
+impl Changeset {
+    /// The first digits of its hash, as people read it.
+    pub(crate) fn short(&self) -> &str {
+        self.node.get(..12).unwrap_or(&self.node)
+    }
+}
+
 impl HgClone {
     /// Makes the clone in `directory`, in place of what is there. Meanwhile it is in `temporary`; what an interrupted
     /// attempt left there goes.

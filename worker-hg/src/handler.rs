@@ -11,7 +11,8 @@ use tracing::{error, info};
 
 use crate::{
     HgError, Settings,
-    apply::{Failure, PatchFault},
+    apply::Failure,
+    fault::PatchFault,
     patch::{self, Scanned},
     repository::Repository,
 };
@@ -171,9 +172,7 @@ impl HgHandler {
     async fn scan(&self, build: Build) -> Result<Result<(Build, Vec<Scanned>), PatchFault>, HgError> {
         let limits = self.settings.limits.clone();
         if build.stack.len() > limits.stack {
-            let summary = format!("The stack has {} patches, {} are allowed.", build.stack.len(), limits.stack);
-            let advice = "Land the lower part of the stack first, or split it.".to_owned();
-            return Ok(Err(PatchFault { summary, details: String::new(), advice }));
+            return Ok(Err(PatchFault::too_long(&build, limits.stack)));
         }
         let scan = move || {
             let scanned = build.stack.iter().map(|patch| {

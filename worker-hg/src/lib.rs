@@ -6,9 +6,11 @@
 //! head of `patch.rs`.
 
 mod apply;
+mod base;
 mod bases;
 mod clone;
 mod error;
+mod fault;
 mod framing;
 mod handler;
 mod outcome;

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::{
     HgError, RepositorySettings, Settings,
     apply::{self, Failure},
+    base,
     bases::Bases,
     clone::{HgClone, Source},
     outcome,
@@ -209,7 +210,7 @@ impl Repository {
         now: jiff::Timestamp,
     ) -> Result<Landed, Failure> {
         let bases = Bases::new(&self.all.clones_dir);
-        let (base, changeset) = apply::choose_base(clone, build, &self.settings, &bases, now).await?;
+        let (base, changeset) = base::choose(clone, build, &self.settings, &bases, now).await?;
         let (mode, author) = (&self.settings.mode, &self.all.default_author);
         let head = apply::apply(clone, build, scanned, &changeset, mode, author).await?.node;
         info!(
