@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn read(patch: &[u8], budget: usize) -> Result<(), String> {
-        let mut lines = Lines { rest: patch, number: 0 };
+        let mut lines = Lines::new(patch);
         let mut budget = budget;
         scan(&mut lines, false, &mut budget).map_err(|refusal| refusal.reason)
     }

@@ -189,6 +189,26 @@ fn a_refusal_names_the_line() {
 }
 
 #[test]
+fn the_head_of_each_hunk_is_found() {
+    let patch = format!(
+        "{}\r\n{}diff --git a/h b/h\nold mode 100644\nnew mode 100755\n",
+        MODIFY.replace("/f", "/e"),
+        MODIFY.replace(
+            "-b\n+c\n",
+            "-@@ -9 +9 @@\n+@@ -8 +8 @@\n\\ No newline at end of file\n@@ -9 +9 @@ fn x()\r\n-d\n+e\n"
+        )
+    );
+    let scanned = scan(patch.as_bytes(), &limits()).expect("fine");
+    let head = |file: usize, number| {
+        hunk_head(patch.as_bytes(), &scanned.files[file], number).map(|head| (text::path(head.text), head.line))
+    };
+    let first = |line| Some(("@@ -1,2 +1,2 @@".to_owned(), line));
+    assert_eq!([head(0, 0), head(0, 1), head(0, 2)], [None, first(4), None]);
+    assert_eq!([head(1, 1), head(1, 2), head(1, 3)], [first(12), Some(("@@ -9 +9 @@ fn x()".to_owned(), 17)), None]);
+    assert_eq!(head(2, 1), None);
+}
+
+#[test]
 fn both_names_of_a_rename_are_touched_and_only_the_new_one_of_a_copy() {
     let patch = "diff --git a/f b/g\nrename from f\nrename to g\ndiff --git a/h b/i\ncopy from h\ncopy to i\n";
     let scanned = scan(patch.as_bytes(), &limits()).expect("fine");
