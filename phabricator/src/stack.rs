@@ -76,7 +76,7 @@ impl Refusal {
                 format!(
                     "The stack of D{revision_id} cannot be loaded: a parent of D{child} was deleted or is not public."
                 ),
-                "Remove that parent in Phabricator, or publish it, and submit again.",
+                "Remove that parent in Phabricator, or make it public, and submit again.",
             ),
             Self::NoPatch(id) => (
                 format!("The stack of D{revision_id} cannot be loaded: the patch of D{id} cannot be read."),
@@ -90,11 +90,11 @@ impl Refusal {
                 let names: Vec<String> = parents.iter().map(|id| format!("D{id}")).collect();
                 (
                     format!(
-                        "The stack of D{revision_id} cannot be ordered: the parents of D{child}, {}, have no revision \
-                         in common that they stand on.",
+                        "The stack of D{revision_id} cannot be ordered: D{child} has the parents {}, which do not stand \
+                         on a common revision.",
                         names.join(" and ")
                     ),
-                    "Edit the related revisions in Phabricator so that each stands on the one below it.",
+                    "Make one of them a parent of the other (\"Edit Related Revisions\" in Phabricator), or land one first.",
                 )
             }
             Self::TooMany => (
@@ -335,9 +335,9 @@ mod tests {
 
     #[test]
     fn a_stack_is_put_on_one_line_when_its_parents_meet() {
-        type Edges = &'static [(u64, u64)];
+        type Case = (&'static str, &'static [(u64, u64)], Result<Vec<u64>, Refusal>);
         let fork = |child, parents: &[u64]| Err(Refusal::Fork { child, parents: parents.to_vec() });
-        let table: [(&str, Edges, Result<Vec<u64>, Refusal>); 16] = [
+        let table: [Case; 16] = [
             ("a line", &[(2, 1)], Ok(vec![1, 2])),
             ("a child older than its parent", &[(1, 2), (2, 3)], Ok(vec![3, 2, 1])),
             ("a short and a long way", &[(9, 1), (9, 3), (3, 2), (2, 1)], Ok(vec![1, 2, 3, 9])),

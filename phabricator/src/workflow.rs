@@ -168,7 +168,10 @@ impl Workflow {
             let newest = self.conduit.diffs(std::slice::from_ref(&revision.fields.diff)).await?.pop();
             // The revision was read first, so its newest diff may by now be ours.
             if let Some(newest) = newest.filter(|newest| newest.id > diff.id) {
-                return neutral(format!("Superseded: diff {} was replaced by the newer diff {}.", diff.id, newest.id));
+                return neutral(format!(
+                    "Superseded: diff {} was replaced by the newer diff {}, and only the newest is built.",
+                    diff.id, newest.id
+                ));
             }
         }
         Ok(None)

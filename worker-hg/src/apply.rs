@@ -8,9 +8,10 @@ use phabricator::model::Build;
 
 use crate::{
     HgError, TryMode,
+    base::Base,
     clone::{Changeset, HgClone},
     fault::PatchFault,
-    outcome,
+    misfit, outcome,
     patch::{Kind, Scanned},
     process::CommandOutput,
     text,
@@ -38,14 +39,14 @@ pub(crate) async fn apply(
     clone: &mut HgClone,
     build: &Build,
     scanned: &[Scanned],
-    base: &Changeset,
+    base: &Base,
     mode: &TryMode,
     default_author: &str,
 ) -> Result<Changeset, Failure> {
-    check_tree(clone, build, scanned, base).await?;
+    check_tree(clone, build, scanned, &base.changeset).await?;
     let mut newest = clone.tip().await?.number;
-    let mut parent = base.clone();
-    for patch in &build.stack {
+    let mut parent = base.changeset.clone();
+    for (patch, scanned) in build.stack.iter().zip(scanned) {
         let author = patch.author.as_deref().and_then(text::author);
         let commit = Commit {
             patch: &patch.content,
@@ -55,9 +56,10 @@ pub(crate) async fn apply(
         };
         parent = match commit.import(clone, &parent, newest).await? {
             Ok(made) if made.changes => made,
-            Ok(_) => return Err(Failure::Patch(PatchFault::changes_nothing(patch, base))),
+            Ok(_) => return Err(Failure::Patch(PatchFault::changes_nothing(build, patch, &base.choice))),
             Err(output) if outcome::is_patch_fault(&output) => {
-                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, base, &output)));
+                let misfits = misfit::find(patch, scanned, &output);
+                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, &misfits)));
             }
             Err(output) => return Err(import_failed(patch.revision_id, &output).into()),
         };
@@ -82,7 +84,7 @@ async fn check_tree(clone: &mut HgClone, build: &Build, scanned: &[Scanned], bas
     let mut tree = Tree::new(clone.manifest(base).await?);
     for (patch, scanned) in build.stack.iter().zip(scanned) {
         if let Err(conflict) = tree.apply(scanned) {
-            return Err(Failure::Patch(PatchFault::conflicts(patch, &conflict)));
+            return Err(Failure::Patch(PatchFault::conflicts(build, patch, &conflict)));
         }
     }
     Ok(())

@@ -8,11 +8,13 @@
 mod apply;
 mod base;
 mod bases;
+mod blame;
 mod clone;
 mod error;
 mod fault;
 mod framing;
 mod handler;
+mod misfit;
 mod outcome;
 mod patch;
 mod process;

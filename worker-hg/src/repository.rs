@@ -210,19 +210,19 @@ impl Repository {
         now: jiff::Timestamp,
     ) -> Result<Landed, Failure> {
         let bases = Bases::new(&self.all.clones_dir);
-        let (base, changeset) = base::choose(clone, build, &self.settings, &bases, now).await?;
+        let base = base::choose(clone, build, &self.settings, &bases, now).await?;
         let (mode, author) = (&self.settings.mode, &self.all.default_author);
-        let head = apply::apply(clone, build, scanned, &changeset, mode, author).await?.node;
+        let head = apply::apply(clone, build, scanned, &base, mode, author).await?.node;
         info!(
             step = "applied",
             build = %build.request.target,
             "applied a stack of {} patches on {:.12} as {head:.12}",
             build.stack.len(),
-            base.used
+            base.choice.used
         );
         push::push(clone, &head, &self.settings.try_url, &self.settings.try_name).await?;
         info!(step = "pushed", build = %build.request.target, "pushed {head} to {}", self.settings.try_name);
-        Ok(Landed { head, base })
+        Ok(Landed { head, base: base.choice })
     }
 
     /// Ends the command server and lets go of the clone and the key.

@@ -19,15 +19,19 @@ const MAX_NAMED: usize = 10;
 pub(super) fn applied(pushed: &Pushed) -> Unit {
     let Pushed { base, landed, .. } = pushed;
     let as_named = matches!(base.reason, BaseReason::Named | BaseReason::Unrecorded) && base.instead_of.is_none();
-    let count = if pushed.patches == 1 { "1 patch was".to_owned() } else { format!("{} patches were", pushed.patches) };
     let which = if pushed.revisions.is_empty() { String::new() } else { format!(" ({})", names(&pushed.revisions)) };
+    let applied = if pushed.patches == 1 {
+        format!("1 patch{which} was")
+    } else {
+        format!("{} patches{which} were", pushed.patches)
+    };
     let left_out = match landed.as_slice() {
         [] => String::new(),
         [one] => format!("D{one} has landed and was left out."),
         all => format!("{} have landed and were left out.", names(all)),
     };
     let parts = [
-        format!("{count} applied on changeset {}{which}. {}", inline_code(&base.used), why(base)),
+        format!("{applied} applied on changeset {}. {}", inline_code(&base.used), why(base)),
         left_out,
         if as_named { String::new() } else { "Results may differ from what you see on your machine.".to_owned() },
     ];
@@ -58,9 +62,7 @@ pub(super) fn broken(blame: &Blame) -> Unit {
     let parts = [
         sentence(&format!("This is not your patch's fault. {} {}", blame.summary, tried(blame))),
         code_block(&blame.details),
-        "The operators of this service have been told. Your patch need not be changed: restart the build later, or \
-         when they say that it works again."
-            .to_owned(),
+        "The operators of this service have been told. Your patch need not change: restart the build later.".to_owned(),
     ];
     unit(GENERAL, UnitResult::Broken, Some(blame.seconds), paragraphs(&parts))
 }
@@ -88,13 +90,13 @@ fn why(base: &BaseChoice) -> String {
         (BaseReason::Named, _) => "The stack names it as its base.".to_owned(),
         (BaseReason::Unknown, Some(named)) => format!(
             "The stack names {named} as its base, but the repository has no such changeset (it may be a git commit, \
-             or not be pushed yet), so the newest one is used instead."
+             or not be pushed yet), so the newest one was used instead."
         ),
         (BaseReason::NotAHash, Some(named)) => format!(
-            "The stack names {named} as its base, which is not the full hash of a changeset, so the newest one is \
+            "The stack names {named} as its base, which is not the full hash of a changeset, so the newest one was \
              used instead."
         ),
-        (BaseReason::Unnamed, _) => "The stack does not name its base, so the newest changeset is used.".to_owned(),
+        (BaseReason::Unnamed, _) => "The stack does not name its base, so the newest changeset was used.".to_owned(),
         (BaseReason::Latest, Some(named)) => format!(
             "Patches for this repository are always applied on its newest changeset; the stack names {named} as its \
              base."

@@ -8,4 +8,5 @@ mod hostile;
 mod pushes;
 mod real_patches;
 mod stacks;
+mod texts;
 mod world;

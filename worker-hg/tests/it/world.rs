@@ -229,6 +229,7 @@ impl World {
             },
             diff: top.diff,
             stack,
+            landed: Vec::new(),
         }
     }
 
