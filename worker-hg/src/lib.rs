@@ -21,6 +21,7 @@ mod repository;
 mod server;
 mod settings;
 mod ssh;
+pub mod testing;
 mod text;
 mod tree;
 mod try_config;

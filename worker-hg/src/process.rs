@@ -120,9 +120,14 @@ impl Group {
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 
+    /// The child, which leads the group; `None` when it has been reaped.
+    pub(crate) fn leader(&self) -> Option<Pid> {
+        Some(Pid::from_raw(i32::try_from(self.child.id()?).ok()?))
+    }
+
     /// Signals the group; `None` when its leader has been reaped.
     fn signal(&self, signal: Signal) -> Option<Pid> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()?).ok()?);
+        let pid = self.leader()?;
         // It fails only when nothing is left to signal.
         let _ = killpg(pid, signal);
         Some(pid)
