@@ -26,6 +26,7 @@ mod server;
 mod session;
 mod settings;
 mod ssh;
+pub mod testing;
 mod text;
 mod tree;
 mod tree_status;

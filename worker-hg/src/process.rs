@@ -122,14 +122,19 @@ impl Group {
 
     /// How much memory the child takes, in bytes.
     pub(crate) fn memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.leader()?)).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     }
 
+    /// The child, which leads the group; `None` when it has been reaped.
+    pub(crate) fn leader(&self) -> Option<Pid> {
+        Some(Pid::from_raw(i32::try_from(self.child.id()?).ok()?))
+    }
+
     /// Signals the group; `None` when its leader has been reaped.
     fn signal(&self, signal: Signal) -> Option<Pid> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()?).ok()?);
+        let pid = self.leader()?;
         // It fails only when nothing is left to signal.
         let _ = killpg(pid, signal);
         Some(pid)
