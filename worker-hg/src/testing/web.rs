@@ -47,7 +47,8 @@ impl HgWeb {
     pub async fn restart(&mut self) -> io::Result<()> {
         self.stop().await;
         let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
-        let mut command = hg(Path::new("hg"), &["web.push_ssl=false", "web.allow-push=*"].map(str::to_owned));
+        let mut command = hg(Path::new("hg"));
+        command.args(["--config=web.push_ssl=false", "--config=web.allow-push=*"]);
         command
             .arg(option("repository", &self.repository))
             .args(["serve", "--address=127.0.0.1", &format!("--port={}", self.port)])
