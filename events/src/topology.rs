@@ -128,10 +128,8 @@ impl Worker {
 
     fn subsystems(&self, conduit: &Conduit, names: Names) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
         let Self { config, bus, clock } = self;
-        let settings = self.mercurial(&names);
-        // The queue's lanes are called by the repository.
-        let lanes = settings.repositories.iter().map(|one| (one.phid.to_string(), one.lanes)).collect();
-        let mercurial = Mercurial::new(settings, APPLIED, clock.clone())?;
+        let mercurial = Mercurial::new(self.mercurial(&names), APPLIED, clock.clone())?;
+        let lanes = mercurial.lanes();
         let workflow = Workflow::new(
             conduit.clone(),
             WorkflowSettings {

@@ -41,7 +41,12 @@ impl Mercurial {
         Ok(Self { repositories: Arc::new(repositories.collect()), settings, applied, clock })
     }
 
-    /// Does the builds. The queue's lanes are to be repositories, each with as many builds at once as it has lanes.
+    /// How many builds of each repository are made side by side, for a queue whose lanes are called by its PHID.
+    pub fn lanes(&self) -> HashMap<String, usize> {
+        self.settings.repositories.iter().map(|one| (one.phid.to_string(), one.lanes)).collect()
+    }
+
+    /// Does the builds. The queue's lanes are to be repositories; see [`Mercurial::lanes`].
     pub fn handler(&self) -> HgHandler {
         HgHandler {
             settings: Arc::clone(&self.settings),

@@ -28,15 +28,17 @@ pub struct Ours<'w> {
 }
 
 impl<'w> Ours<'w> {
-    /// Starts the worker, and waits until its clone is ready.
+    /// Starts the worker, and waits until its clones are ready.
     pub async fn start(settings: Settings, watch: &'w mut Watch) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        let mercurial = Mercurial::new(settings, APPLIED, clock.clone()).expect("settings that are right");
+        let mercurial = Mercurial::new(settings.clone(), APPLIED, clock.clone()).expect("settings that are right");
         let (sender, reports) = mpsc::unbounded_channel();
         let subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(mercurial.keeper()),
-            Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler())),
+            Box::new(
+                Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler()).with_lanes(mercurial.lanes()),
+            ),
             Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Reports(sender))),
         ];
         let shutdown = Shutdown::new();
@@ -45,7 +47,11 @@ impl<'w> Ours<'w> {
             let shutdown = shutdown.clone();
             async move { run_subsystems(subsystems, shutdown).await.expect("the worker runs") }
         });
-        while watch.recv().await.expect("the worker tells").message != "the clone is ready" {}
+        let mut clones = settings.repositories.iter().map(|repository| repository.lanes).sum::<usize>();
+        while clones > 0 {
+            let told = watch.recv().await.expect("the worker tells");
+            clones -= usize::from(told.step.as_deref() == Some("ready"));
+        }
         Self { producer: Producer::new(bus, clock), reports, watch, shutdown, running }
     }
 

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use events::demo::repositories::hg;
 use phabricator::model::Phid;
-use worker_hg::{RepositorySettings, Settings, TryMode, testing::Sshd};
+use worker_hg::{RepositorySettings, Settings, testing::Sshd};
 
 use crate::{
     content::{Content, Shape},
@@ -70,16 +70,9 @@ impl Stage {
     /// The settings of a worker that pushes to this Try.
     pub fn settings(&self, target: &Try) -> Settings {
         let repository = RepositorySettings {
-            phid: repository(),
-            name: "bench".to_owned(),
-            url: self.source_url(),
-            try_url: target.url.clone(),
-            try_name: "try".to_owned(),
-            mode: TryMode::Json,
-            default_revision: "tip".to_owned(),
-            use_latest_revision: false,
             ssh_user: Some(self.sshd.user().to_owned()),
             ssh_key: Some(self.sshd.private_key().expect("a key").into()),
+            ..RepositorySettings::new(repository(), "bench", &self.source_url(), &target.url)
         };
         let mut settings = Settings::new(vec![repository], self.clones());
         settings.known_hosts = Some(self.sshd.known_hosts());

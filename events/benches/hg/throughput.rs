@@ -19,7 +19,7 @@ const BUILDS: usize = 20;
 /// How many patches each has.
 const STACK: usize = 3;
 /// How many builds of a repository are done side by side. The original does one after another.
-const LANES: [usize; 1] = [1];
+const LANES: [usize; 2] = [1, 2];
 
 pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy: &Path) {
     for lanes in LANES {
@@ -35,7 +35,9 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy
         let base_rate = per_minute(since(begin));
         drop(base);
 
-        let mut ours = Ours::start(stage.settings(&mine), watch).await;
+        let mut settings = stage.settings(&mine);
+        settings.repositories.iter_mut().for_each(|repository| repository.lanes = lanes);
+        let mut ours = Ours::start(settings, watch).await;
         ours.build(&warm_up).await;
         let rate = per_minute(ours.builds(&stacks).await);
         ours.stop().await;

@@ -15,7 +15,6 @@ use tracing_subscriber::{
 pub struct Seen {
     pub at: Timestamp,
     pub step: Option<String>,
-    pub message: String,
 }
 
 /// What the worker tells, as it comes.
@@ -29,7 +28,7 @@ impl<S: Subscriber> Layer<S> for Watcher {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let text = |name: &str| fields.0.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-        let _ = self.0.send(Seen { at, step: text("step"), message: text("message").unwrap_or_default() });
+        let _ = self.0.send(Seen { at, step: text("step") });
     }
 }
 
