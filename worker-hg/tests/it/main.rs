@@ -5,8 +5,11 @@
 mod bases;
 mod crashes;
 mod hostile;
+mod lanes;
 mod outcomes;
 mod pushes;
 mod real_patches;
 mod stacks;
+mod tree_service;
+mod trees;
 mod world;

@@ -91,7 +91,8 @@ impl World {
             let shutdown = shutdown.clone();
             async move { keeper.run(shutdown).await.unwrap() }
         });
-        let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, mercurial.handler());
+        let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, mercurial.handler())
+            .with_lanes(mercurial.lanes());
         self.running = Some(Running { consumer, keeper, shutdown });
     }
 
@@ -100,6 +101,19 @@ impl World {
         self.start();
         let mark = self.clone().path.join(".hg/source-tip");
         until("the clone", || mark.exists()).await;
+    }
+
+    /// Works on what is in the queue in the background, until the shutdown that is returned.
+    pub fn work(&mut self) -> (Shutdown, JoinHandle<()>) {
+        let Running { consumer, keeper, shutdown } = self.running.take().unwrap();
+        let working = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                Box::new(consumer).run(shutdown).await.unwrap();
+                keeper.await.unwrap();
+            }
+        });
+        (shutdown, working)
     }
 
     /// Ends the worker as SIGTERM does when nothing is in flight.
@@ -150,14 +164,34 @@ impl World {
                 self.clock.advance(Duration::from_secs(10));
                 SystemClock.sleep(Duration::from_millis(10)).await;
             }
-            let leased = self.bus.reserve(&APPLIED.spec(), Reserve::now(1)).await.unwrap();
-            if let Some(leased) = leased.into_iter().next() {
-                let applied = Applied::decode(leased.envelope.version, &leased.envelope.body).unwrap();
-                self.bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+            if let Some(applied) = self.report().await {
                 return applied;
             }
         }
         panic!("no report, dead letters: {:?}", self.dead_letters().await);
+    }
+
+    /// A report that is there.
+    pub async fn report(&self) -> Option<Applied> {
+        let leased = self.bus.reserve(&APPLIED.spec(), Reserve::now(1)).await.unwrap().pop()?;
+        let applied = Applied::decode(leased.envelope.version, &leased.envelope.body).unwrap();
+        self.bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+        Some(applied)
+    }
+
+    /// Handles what is in the queue, as often as it comes back within `time`.
+    pub async fn pass(&self, time: Duration) {
+        let running = self.running.as_ref().expect("the worker runs");
+        let end = self.clock.now() + time;
+        while self.clock.now() < end {
+            while running.consumer.step().await.unwrap() > 0 {}
+            self.clock.advance(Duration::from_secs(10));
+        }
+    }
+
+    /// How many builds wait to be looked at again.
+    pub async fn waiting(&self) -> usize {
+        self.bus.depth(&BUILDS.spec()).await.unwrap().delayed
     }
 
     /// Waits until nothing of a build is left in a clone, which is after its answer.
