@@ -77,7 +77,10 @@ fn turned_away(words: &str, peer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bus::error_chain;
-    use phabricator::{answer, model::Report};
+    use phabricator::{
+        answer,
+        model::{Phid, Report},
+    };
 
     use super::*;
     use crate::{HgError, framing::FramingError};
@@ -120,18 +123,8 @@ mod tests {
 
     #[test]
     fn each_error_is_told_apart_by_its_text() {
-        let repository = RepositorySettings {
-            phid: phabricator::model::Phid::parse("PHID-REPO-central").expect("a PHID"),
-            name: "central".to_owned(),
-            url: String::new(),
-            try_url: String::new(),
-            try_name: "try".to_owned(),
-            mode: crate::TryMode::Json,
-            default_revision: "tip".to_owned(),
-            use_latest_revision: false,
-            ssh_user: None,
-            ssh_key: None,
-        };
+        let phid = Phid::parse("PHID-REPO-central").expect("a PHID");
+        let repository = RepositorySettings::new(phid, "central", "source", "try");
         let died = "it was taken 5 times in a row and never finished: its worker died, or lost its lease".to_owned();
         let reasons = errors().into_iter().map(|error| error_chain(&error)).chain([died, "panicked: oh".to_owned()]);
         let mut texts = String::new();

@@ -14,7 +14,10 @@ use phabricator::{
     model::{Build, Patch, Report},
 };
 
-use crate::world::{World, add, add_mode, change, hanging_hook, phid};
+use crate::{
+    tree_service::TreeService,
+    world::{World, add, add_mode, change, hanging_hook, phid},
+};
 
 /// The answers of reports under their names.
 #[derive(Default)]
@@ -193,6 +196,15 @@ async fn builds_that_need_no_push() {
     for (case, build) in cases {
         golden.add(case, &world.build(&build).await, world.home.path());
     }
+    world.stop().await;
+
+    let service = TreeService::start().await;
+    service.say("try", "closed", "Bug 123 - `{F1}` @alice");
+    world.settings.tree_status = Some(service.url());
+    world.start_ready().await;
+    let mut parked = world.simple_build(5);
+    parked.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
+    golden.add("expired in front of a closed tree", &world.build(&parked).await, world.home.path());
     world.stop().await;
     let text = golden.0;
     insta::assert_snapshot!(text);
