@@ -179,7 +179,9 @@ async fn patches_that_are_refused() {
 async fn builds_that_need_no_push() {
     let mut world = World::new();
     world.settings.skippable_files.insert("docs/skip.rst".to_owned());
-    world.start_ready().await;
+    world.start();
+    // Without a clone an expired diff would be our fault.
+    world.pushed(&world.simple_build(90)).await;
     let mut golden = Golden::default();
     let nothing_left = Build { stack: Vec::new(), ..world.simple_build(1) };
     let mut expired = world.simple_build(2);
@@ -201,7 +203,8 @@ async fn builds_that_need_no_push() {
     let service = TreeService::start().await;
     service.say("try", "closed", "Bug 123 - `{F1}` @alice");
     world.settings.tree_status = Some(service.url());
-    world.start_ready().await;
+    world.settings.limits.ready = Duration::from_secs(60);
+    world.start();
     let mut parked = world.simple_build(5);
     parked.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
     golden.add("expired in front of a closed tree", &world.build(&parked).await, world.home.path());
