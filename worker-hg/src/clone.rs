@@ -140,6 +140,8 @@ impl HgClone {
     /// Takes over what is new at the source. There must be nothing of ours.
     pub(crate) async fn pull(&mut self) -> Result<(), HgError> {
         let ssh = ssh_config(&self.source.ssh);
+        // Until the new mark, what comes counts as ours.
+        self.dirty = true;
         let output = self.server.run(&[&ssh, "pull", "--", &self.source.url], self.source.limits.transfer).await?;
         if output.code != 0 {
             return Err(outcome::remote_failure(&format!("pull {}", self.source.name), &output));
@@ -148,6 +150,7 @@ impl HgClone {
         write_atomically(&self.directory.join(MARK), tip.node.as_bytes())
             .map_err(HgError::io(format!("mark the clone of {}", self.source.name)))?;
         self.mark = tip.number;
+        self.dirty = false;
         Ok(())
     }
 

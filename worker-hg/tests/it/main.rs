@@ -9,6 +9,7 @@ mod lanes;
 mod outcomes;
 mod pushes;
 mod real_patches;
+mod sessions;
 mod stacks;
 mod tree_service;
 mod trees;
