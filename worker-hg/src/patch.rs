@@ -193,7 +193,9 @@ fn stray(line: &[u8]) -> String {
 
 impl Refusal {
     fn about(self, path: &[u8]) -> Self {
-        Self { path: self.path.or_else(|| Some(path.to_vec())), ..self }
+        // What is taken for a name can be as long as the patch.
+        let start = &path[..path.len().min(path::MAX_PATH)];
+        Self { path: self.path.or_else(|| Some(start.to_vec())), ..self }
     }
 }
 

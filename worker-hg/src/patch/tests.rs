@@ -1,3 +1,6 @@
+mod corpus;
+mod differential;
+
 use proptest::prelude::*;
 
 use super::*;
