@@ -132,7 +132,23 @@ pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> 
             return Err(lines.refuse(format!("the patch changes more than {} files", limits.files)));
         }
     }
-    if files.is_empty() { Err(lines.refuse("the patch changes nothing")) } else { Ok(Scanned { files }) }
+    if files.is_empty() {
+        return Err(lines.refuse("the patch changes nothing"));
+    }
+    match moved_and_changed(&files) {
+        Some(file) => Err(lines.refuse("the patch moves it away and changes it").about(&file.path)),
+        None => Ok(Scanned { files }),
+    }
+}
+
+/// A file that is the source of a rename, so that it goes, and is changed on its own, so that it stays.
+fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
+    let sources = files.iter().filter_map(|file| match &file.kind {
+        Kind::Rename(source) => Some(source.as_slice()),
+        _ => None,
+    });
+    let gone: HashSet<&[u8]> = sources.collect();
+    files.iter().find(|file| file.kind == Kind::Modify && gone.contains(file.path.as_slice()))
 }
 
 fn scan_file<'a>(first: &'a [u8], lines: &mut Lines<'a>, binary_bytes: &mut usize) -> Result<FileChange, Refusal> {

@@ -154,6 +154,11 @@ fn what_has_no_place_is_refused() {
             "f: this line has no place in a git patch: frobnicate",
         ),
         ("a file twice", format!("{MODIFY}{MODIFY}"), "f: the patch changes it twice"),
+        (
+            "a file that goes and stays",
+            format!("{MODIFY}diff --git a/f b/g\nrename from f\nrename to g\n"),
+            "f: the patch moves it away and changes it",
+        ),
         ("no hunk", "diff --git a/f b/f\n--- a/f\n+++ b/f\n".into(), "f: a hunk"),
         ("a hunk alone", "diff --git a/f b/f\n@@ -1 +1 @@\n-b\n+c\n".into(), "no place"),
         ("a hunk without an end", MODIFY.replace("+c\n", ""), "ends within a hunk"),

@@ -5,6 +5,7 @@
 mod bases;
 mod crashes;
 mod hostile;
+mod hostile_hg;
 mod pushes;
 mod real_patches;
 mod stacks;

@@ -1,7 +1,7 @@
 //! Whether Mercurial sees in a patch what the scanner sees.
 //!
 //! Patches of a corpus are spoilt, and those that the scanner lets through are imported by a real Mercurial. It may
-//! refuse them; if it does not, it has to make one changeset, and that has to do what the scanner said.
+//! refuse them, in words that put the blame on the patch; if it does not, it has to make one changeset, and that has to do what the scanner said.
 
 use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
@@ -11,8 +11,9 @@ use tokio::runtime::Runtime;
 
 use super::corpus;
 use crate::{
-    Limits,
+    Limits, outcome,
     patch::{Kind, Scanned, scan},
+    process::CommandOutput,
     server::CommandServer,
     tree::Tree,
 };
@@ -54,42 +55,39 @@ impl Lab {
             newest: -1,
             seen: Seen::default(),
         };
-        let (code, words) = lab.import(&corpus::base());
-        assert_eq!(code, 0, "{words}");
+        let output = lab.import(&corpus::base());
+        assert_eq!(output.code, 0, "{}", output.words());
         lab.newest = 0;
         lab.base = lab.hg(&["log", "--rev=tip", "--template={node}"]);
         let manifest = lab.hg(&["log", "--rev=tip", "--template={manifest % \"{node}\"}"]);
-        lab.manifest = lab.run(&["debugdata", "--manifest", "--", &manifest], b"").1;
+        lab.manifest = lab.run(&["debugdata", "--manifest", "--", &manifest], b"").stdout;
         let base = lab.base.clone();
         lab.hg(&["debugsetparents", "--", &base]);
         lab
     }
 
-    fn run(&mut self, arguments: &[&str], stdin: &[u8]) -> (i32, Vec<u8>, String) {
+    fn run(&mut self, arguments: &[&str], stdin: &[u8]) -> CommandOutput {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let running = self.server.run(&arguments, stdin, Duration::from_secs(60));
-        let output = self.runtime.block_on(running).expect("an answer");
-        (output.code, output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+        self.runtime.block_on(running).expect("an answer")
     }
 
     fn hg(&mut self, arguments: &[&str]) -> String {
-        let (code, stdout, words) = self.run(arguments, b"");
-        assert_eq!(code, 0, "{arguments:?}: {words}");
-        String::from_utf8_lossy(&stdout).into_owned()
+        let output = self.run(arguments, b"");
+        assert_eq!(output.code, 0, "{arguments:?}: {}", output.words());
+        shown(&output.stdout)
     }
 
-    fn import(&mut self, patch: &[u8]) -> (i32, String) {
+    fn import(&mut self, patch: &[u8]) -> CommandOutput {
         let message = format!("--message=patch {}", self.newest + 1);
-        let (code, _, words) =
-            self.run(&["import", "--bypass", "--user=Ada", "--date=0 0", &message, "--", "-"], patch);
-        (code, words)
+        self.run(&["import", "--bypass", "--user=Ada", "--date=0 0", &message, "--", "-"], patch)
     }
 
-    /// The lines that a template makes of the newest changeset; `None` where a name is not UTF-8 or not one line.
+    /// The lines that a template makes of the newest changeset.
     fn newest(&mut self, template: &str) -> BTreeSet<Vec<u8>> {
         let template = format!("--template={template}");
-        let (_, stdout, _) = self.run(&["log", "--rev=tip", &template], b"");
-        stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+        let output = self.run(&["log", "--rev=tip", &template], b"");
+        output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
     }
 
     /// Says in what Mercurial and the scanner differ.
@@ -103,12 +101,15 @@ impl Lab {
             self.seen.refused += 1;
             return Ok(());
         }
-        let (code, words) = self.import(patch);
+        let output = self.import(patch);
         let place = self.hg(&["log", "--rev=tip", "--template={rev} {p1node} {p2rev}"]);
-        if code != 0 {
+        if output.code != 0 {
             self.seen.failed += 1;
+            if !outcome::is_patch_fault(&output) {
+                return Err(format!("we would take the blame for {}", output.words()));
+            }
             let none = place.starts_with(&format!("{} ", self.newest));
-            return if none { Ok(()) } else { Err(format!("failed and made {place}: {words}")) };
+            return if none { Ok(()) } else { Err(format!("failed and made {place}: {}", output.words())) };
         }
         self.seen.committed += 1;
         let expected = format!("{} {} -1", self.newest + 1, self.base);
@@ -127,7 +128,7 @@ impl Lab {
             return Err(format!("{} was not announced", shown(file)));
         }
         let manifest = self.newest("{manifest % '{node}'}").pop_first().expect("a manifest");
-        let manifest = self.run(&["debugdata", "--manifest", "--", &shown(&manifest)], b"").1;
+        let manifest = self.run(&["debugdata", "--manifest", "--", &shown(&manifest)], b"").stdout;
         // Some announced changes are none: a file may be made what it is.
         if let Some(file) =
             touched.difference(&files).find(|file| entry(&manifest, file) != entry(&self.manifest, file))
