@@ -6,6 +6,7 @@ mod bases;
 mod crashes;
 mod hostile;
 mod hostile_hg;
+mod outcomes;
 mod pushes;
 mod real_patches;
 mod stacks;

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use phabricator::model::{Applied, Build, BuildRequest, Diff, Patch, PatchFailure, Phid, Pushed, Report, Revision};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use worker_hg::{Mercurial, RepositorySettings, Settings, TryMode};
+use worker_hg::{Mercurial, RepositorySettings, Settings};
 
 const POLICY: Policy = Policy {
     attempts: 3,
@@ -58,18 +58,8 @@ impl World {
         let try_repo = Repo { path: home.path().join("try") };
         hg(home.path(), &["clone", "--quiet", "--noupdate", "source", "try"]);
         try_repo.configure("[phases]\npublish = false\n");
-        let repository = RepositorySettings {
-            phid: phid("PHID-REPO-central"),
-            name: "central".to_owned(),
-            url: source.path.to_str().unwrap().to_owned(),
-            try_url: try_repo.path.to_str().unwrap().to_owned(),
-            try_name: "try".to_owned(),
-            mode: TryMode::Json,
-            default_revision: "tip".to_owned(),
-            use_latest_revision: false,
-            ssh_user: None,
-            ssh_key: None,
-        };
+        let (url, try_url) = (source.path.to_str().unwrap(), try_repo.path.to_str().unwrap());
+        let repository = RepositorySettings::new(phid("PHID-REPO-central"), "central", url, try_url);
         let mut settings = Settings::new(vec![repository], home.path().join("clones"));
         settings.limits.ready = Duration::from_millis(100);
         settings.default_author = "Bot <bot@example.org>".to_owned();
@@ -168,6 +158,11 @@ impl World {
             }
         }
         panic!("no report, dead letters: {:?}", self.dead_letters().await);
+    }
+
+    /// Waits until nothing of a build is left in a clone, which is after its answer.
+    pub async fn until_tidy(&self, clone: &Repo, tip: &str) {
+        until("nothing to be left in the clone", || clone.node("tip") == tip).await;
     }
 
     pub async fn dead_letters(&self) -> Vec<String> {

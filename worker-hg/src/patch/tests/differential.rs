@@ -11,11 +11,13 @@ use tokio::runtime::Runtime;
 
 use super::corpus;
 use crate::{
-    Limits, outcome,
+    Limits,
+    framing::Sink,
+    outcome,
     patch::{Kind, Scanned, scan},
     process::CommandOutput,
     server::CommandServer,
-    tree::Tree,
+    tree::ManifestReader,
 };
 
 /// As many as fit into a few seconds. `PROPTEST_CASES` asks for more.
@@ -23,7 +25,7 @@ const CASES: u32 = 600;
 
 /// A repository, and a Mercurial that imports patches into it one after another, each on the first changeset.
 struct Lab {
-    _home: TempDir,
+    home: TempDir,
     runtime: Runtime,
     server: CommandServer,
     base: String,
@@ -48,8 +50,8 @@ impl Lab {
         assert!(made.success());
         let mut lab = Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
-            server: CommandServer::new("hg".into(), Vec::new(), repository),
-            _home: home,
+            server: CommandServer::new("hg".into(), repository),
+            home,
             base: String::new(),
             manifest: Vec::new(),
             newest: -1,
@@ -60,33 +62,33 @@ impl Lab {
         lab.newest = 0;
         lab.base = lab.hg(&["log", "--rev=tip", "--template={node}"]);
         let manifest = lab.hg(&["log", "--rev=tip", "--template={manifest % \"{node}\"}"]);
-        lab.manifest = lab.run(&["debugdata", "--manifest", "--", &manifest], b"").stdout;
+        lab.manifest = lab.run(&["debugdata", "--manifest", "--", &manifest]).stdout;
         let base = lab.base.clone();
         lab.hg(&["debugsetparents", "--", &base]);
         lab
     }
 
-    fn run(&mut self, arguments: &[&str], stdin: &[u8]) -> CommandOutput {
-        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let running = self.server.run(&arguments, stdin, Duration::from_secs(60));
-        self.runtime.block_on(running).expect("an answer")
+    fn run(&mut self, arguments: &[&str]) -> CommandOutput {
+        self.runtime.block_on(self.server.run(arguments, Duration::from_secs(60))).expect("an answer")
     }
 
     fn hg(&mut self, arguments: &[&str]) -> String {
-        let output = self.run(arguments, b"");
+        let output = self.run(arguments);
         assert_eq!(output.code, 0, "{arguments:?}: {}", output.words());
         shown(&output.stdout)
     }
 
     fn import(&mut self, patch: &[u8]) -> CommandOutput {
         let message = format!("--message=patch {}", self.newest + 1);
-        self.run(&["import", "--bypass", "--user=Ada", "--date=0 0", &message, "--", "-"], patch)
+        let path = self.home.path().join("patch");
+        std::fs::write(&path, patch).expect("written");
+        self.run(&["import", "--bypass", "--user=Ada", "--date=0 0", &message, "--", &path.display().to_string()])
     }
 
     /// The lines that a template makes of the newest changeset.
     fn newest(&mut self, template: &str) -> BTreeSet<Vec<u8>> {
         let template = format!("--template={template}");
-        let output = self.run(&["log", "--rev=tip", &template], b"");
+        let output = self.run(&["log", "--rev=tip", &template]);
         output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
     }
 
@@ -97,7 +99,11 @@ impl Lab {
             self.seen.refused += 1;
             return Ok(());
         };
-        if Tree::new(self.manifest.clone()).apply(&scanned).is_err() {
+        let stack = [scanned];
+        let mut reader = ManifestReader::new(&stack);
+        reader.take(&self.manifest);
+        let [scanned] = stack;
+        if reader.tree().apply(&scanned).is_err() {
             self.seen.refused += 1;
             return Ok(());
         }
@@ -128,7 +134,7 @@ impl Lab {
             return Err(format!("{} was not announced", shown(file)));
         }
         let manifest = self.newest("{manifest % '{node}'}").pop_first().expect("a manifest");
-        let manifest = self.run(&["debugdata", "--manifest", "--", &shown(&manifest)], b"").stdout;
+        let manifest = self.run(&["debugdata", "--manifest", "--", &shown(&manifest)]).stdout;
         // Some announced changes are none: a file may be made what it is.
         if let Some(file) =
             touched.difference(&files).find(|file| entry(&manifest, file) != entry(&self.manifest, file))

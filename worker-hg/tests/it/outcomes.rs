@@ -1,0 +1,44 @@
+//! Every way a push can end, provoked with real servers: what becomes of the build, and what its author reads.
+
+use worker_hg::testing::{HgWeb, Sshd};
+
+use crate::world::World;
+
+#[tokio::test]
+async fn a_build_is_pushed_over_ssh() {
+    let (mut world, _sshd) = over_ssh().await;
+    world.start();
+    let pushed = world.pushed(&world.simple_build(7)).await;
+    assert_eq!(world.try_repo.node("tip"), pushed.revision);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_is_pushed_over_http() {
+    let (mut world, _web) = over_http().await;
+    world.start();
+    let pushed = world.pushed(&world.simple_build(7)).await;
+    assert_eq!(world.try_repo.node("tip"), pushed.revision);
+    world.stop().await;
+}
+
+/// A world whose Try is behind ssh.
+async fn over_ssh() -> (World, Sshd) {
+    let mut world = World::new();
+    let sshd = Sshd::start(world.path("ssh")).await.unwrap();
+    world.settings.known_hosts = Some(sshd.known_hosts());
+    let url = sshd.url(&world.try_repo.path);
+    let repository = world.repository();
+    repository.try_url = url;
+    repository.ssh_user = Some(sshd.user().to_owned());
+    repository.ssh_key = Some(sshd.private_key().unwrap().into());
+    (world, sshd)
+}
+
+/// A world whose Try is behind a web server.
+async fn over_http() -> (World, HgWeb) {
+    let mut world = World::new();
+    let web = HgWeb::start(&world.try_repo.path, world.path("web.log")).await.unwrap();
+    world.repository().try_url = web.url();
+    (world, web)
+}
