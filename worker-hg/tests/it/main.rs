@@ -5,6 +5,7 @@
 mod bases;
 mod crashes;
 mod hostile;
+mod hostile_environment;
 mod hostile_hg;
 mod outcomes;
 mod pushes;
