@@ -115,6 +115,12 @@ impl Scanned {
             [Some(file.path.as_slice()), source].into_iter().flatten()
         })
     }
+
+    /// The files that go if they hold what the patch says, and that Mercurial keeps if they hold more.
+    pub(crate) fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
+        let removed = self.files.iter().filter(|file| file.kind == Kind::Delete && file.hunks.is_some());
+        removed.map(|file| file.path.as_slice())
+    }
 }
 
 /// Reads a patch, or says why it is refused.

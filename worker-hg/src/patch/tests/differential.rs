@@ -142,6 +142,10 @@ impl Lab {
             return Err(format!("{} changed unannounced", shown(file)));
         }
         let there: BTreeSet<&[u8]> = entries(&manifest).map(|(path, _)| path).collect();
+        if scanned.removed_by_hunks().any(|path| there.contains(path)) {
+            // Which is found after the import, and refused then.
+            return Ok(());
+        }
         for path in &there {
             check_path(path)?;
             let mut above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| &path[..end]);
