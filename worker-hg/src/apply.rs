@@ -48,7 +48,7 @@ pub(crate) async fn apply(
     }
     let mut newest = clone.mark();
     let mut parent = base.clone();
-    for patch in &build.stack {
+    for (patch, scanned) in build.stack.iter().zip(scanned) {
         let author = patch.author.as_deref().and_then(text::author);
         let commit = Commit {
             patch: &patch.content,
@@ -65,6 +65,13 @@ pub(crate) async fn apply(
             Err(output) => return Err(import_failed(patch.revision_id, &output).into()),
         };
         newest += 1;
+        // The tree was checked as if they had gone.
+        if scanned.removed_by_hunks().next().is_some() {
+            let removed = clone.removed(&parent).await?;
+            if let Some(kept) = scanned.removed_by_hunks().find(|path| !removed.iter().any(|other| other == path)) {
+                return Err(Failure::Patch(PatchFault::keeps(patch, base, kept)));
+            }
+        }
     }
     let content = try_config::content(mode, build)?;
     let commit = Commit {

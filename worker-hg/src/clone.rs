@@ -188,6 +188,13 @@ impl HgClone {
         output.success(format!("read a manifest in {}", self.source.name)).map(|_| reader)
     }
 
+    /// The files that a changeset takes away.
+    pub(crate) async fn removed(&mut self, changeset: &Changeset) -> Result<Vec<Vec<u8>>, HgError> {
+        let rev = format!("--rev={}", changeset.number);
+        let output = self.run("look at a changeset", &["log", &rev, r#"--template={file_dels % "{file}\0"}"#]).await?;
+        Ok(output.stdout.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+    }
+
     /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges.
     pub(crate) async fn import(
         &mut self,

@@ -64,6 +64,19 @@ impl PatchFault {
         }
     }
 
+    /// The patch would take a file away, if it held nothing else.
+    pub(crate) fn keeps(patch: &Patch, base: &Changeset, path: &[u8]) -> Self {
+        let (base, path) = (base.short(), text::path(path));
+        Self {
+            summary: format!(
+                "The patch of D{} does not apply on {base}: {path}: the patch deletes it, but it has more lines.",
+                patch.revision_id
+            ),
+            details: String::new(),
+            advice: format!("Rebase the stack on {base} or a newer changeset and submit it again."),
+        }
+    }
+
     /// The patch leaves every file as it is.
     pub(crate) fn changes_nothing(patch: &Patch, base: &Changeset) -> Self {
         let base = base.short();

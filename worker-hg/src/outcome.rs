@@ -73,7 +73,13 @@ fn is_missing(words: &str) -> bool {
 /// Whether the patch is why an import failed.
 pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    stderr.lines().any(|line| PATCH.iter().any(|pattern| line.starts_with(pattern)))
+    stderr.lines().any(|line| PATCH.iter().any(|pattern| line.starts_with(pattern)) || without_file(line).is_some())
+}
+
+/// The file that is not there and that a patch gives another mode.
+fn without_file(line: &str) -> Option<&str> {
+    let (file, _) = line.strip_prefix("abort: ")?.strip_suffix(": not found in manifest")?.rsplit_once('@')?;
+    Some(file)
 }
 
 /// Whether these words are of a clone that has lost data.
@@ -95,6 +101,8 @@ pub(crate) fn places(output: &CommandOutput) -> Vec<String> {
             line.strip_prefix("unable to find '").and_then(|rest| rest.strip_suffix("' for patching"))
         {
             places.push(text::path(format!("{rest}: the file does not exist").as_bytes()));
+        } else if let Some(name) = without_file(line) {
+            places.push(text::path(format!("{name}: the file does not exist").as_bytes()));
         } else if let Some(name) = line.strip_prefix("file ").and_then(|rest| rest.strip_suffix(" already exists")) {
             places.push(text::path(format!("{name}: the file exists already").as_bytes()));
         } else if let Some(reason) = line.strip_prefix("abort: ").filter(|reason| *reason != "patch failed to apply") {

@@ -23,13 +23,20 @@
 //! Whether a path lies below a file or a symbolic link can only be told with the repository at hand: see `tree.rs`.
 
 mod binary;
+mod header;
+mod hunk;
+mod lines;
 mod path;
 
 use std::{collections::HashSet, fmt};
 
 pub(crate) use binary::encode;
+#[cfg_attr(not(test), expect(unused_imports, reason = "for the texts about hunks that do not apply"))]
+pub(crate) use hunk::hunk_head;
 
 use crate::{Limits, text};
+use header::Header;
+use lines::Lines;
 
 /// A patch that can be given to Mercurial.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +52,17 @@ pub(crate) struct FileChange {
     pub(crate) path: Vec<u8>,
     /// What is done to it.
     pub(crate) kind: Kind,
+    /// Where its hunks begin, when it has any: see [`hunk_head`].
+    pub(crate) hunks: Option<Place>,
+}
+
+/// The beginning of a line of a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The bytes before it.
+    offset: usize,
+    /// The lines before it.
+    line: usize,
 }
 
 /// What is done to a file.
@@ -97,11 +115,17 @@ impl Scanned {
             [Some(file.path.as_slice()), source].into_iter().flatten()
         })
     }
+
+    /// The files that go if they hold what the patch says, and that Mercurial keeps if they hold more.
+    pub(crate) fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
+        let removed = self.files.iter().filter(|file| file.kind == Kind::Delete && file.hunks.is_some());
+        removed.map(|file| file.path.as_slice())
+    }
 }
 
 /// Reads a patch, or says why it is refused.
 pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
-    let mut lines = Lines { rest: content, number: 0 };
+    let mut lines = Lines::new(content);
     if content.len() > limits.patch_bytes {
         return Err(lines.refuse(format!("the patch has {} bytes, {} are allowed", content.len(), limits.patch_bytes)));
     }
@@ -121,22 +145,27 @@ pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> 
             return Err(lines.refuse(format!("the patch changes more than {} files", limits.files)));
         }
     }
-    if files.is_empty() { Err(lines.refuse("the patch changes nothing")) } else { Ok(Scanned { files }) }
+    if files.is_empty() {
+        return Err(lines.refuse("the patch changes nothing"));
+    }
+    match moved_and_changed(&files) {
+        Some(file) => Err(lines.refuse("the patch moves it away and changes it").about(&file.path)),
+        None => Ok(Scanned { files }),
+    }
 }
 
-/// What the lines between `diff --git` and the content say.
-#[derive(Default)]
-struct Header<'a> {
-    added: bool,
-    deleted: bool,
-    old_mode: bool,
-    new_mode: bool,
-    renamed: [Option<&'a [u8]>; 2],
-    copied: [Option<&'a [u8]>; 2],
+/// A file that is the source of a rename, so that it goes, and is changed on its own, so that it stays.
+fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
+    let sources = files.iter().filter_map(|file| match &file.kind {
+        Kind::Rename(source) => Some(source.as_slice()),
+        _ => None,
+    });
+    let gone: HashSet<&[u8]> = sources.collect();
+    files.iter().find(|file| file.kind == Kind::Modify && gone.contains(file.path.as_slice()))
 }
 
 fn scan_file<'a>(first: &'a [u8], lines: &mut Lines<'a>, binary_bytes: &mut usize) -> Result<FileChange, Refusal> {
-    let Some((old, new)) = names(first) else {
+    let Some((old, new)) = header::names(first) else {
         return Err(lines.refuse(stray(first)));
     };
     for name in [old, new] {
@@ -156,176 +185,20 @@ fn scan_named<'a>(
         header.read(lines)?;
     }
     let kind = header.kind(old, new).ok_or_else(|| lines.refuse("its header contradicts itself"))?;
-    let has_content = match lines.peek() {
-        Some(line) if line.starts_with(b"--- ") => {
-            scan_text(old, new, &kind, lines)?;
-            true
+    let mut hunks = None;
+    match lines.peek() {
+        Some(line) if line.starts_with(b"--- ") => hunks = Some(hunk::scan_text(old, new, &kind, lines)?),
+        Some(b"GIT binary patch") => binary::scan(lines, kind == Kind::Delete, binary_bytes)?,
+        _ if kind == Kind::Modify && !header.changes_mode() => {
+            return Err(lines.refuse("the patch names the file but does not change it"));
         }
-        Some(b"GIT binary patch") => {
-            binary::scan(lines, kind == Kind::Delete, binary_bytes)?;
-            true
-        }
-        _ => false,
-    };
-    if kind == Kind::Modify && !has_content && !header.new_mode {
-        return Err(lines.refuse("the patch names the file but does not change it"));
+        _ => {}
     }
-    Ok(FileChange { path: new.to_vec(), kind })
+    Ok(FileChange { path: new.to_vec(), kind, hunks })
 }
 
 fn is_content(line: &[u8]) -> bool {
     line.starts_with(b"--- ") || line.starts_with(b"diff ") || line == b"GIT binary patch"
-}
-
-impl<'a> Header<'a> {
-    fn read(&mut self, lines: &mut Lines<'a>) -> Result<(), Refusal> {
-        let Some(line) = lines.next() else { return Ok(()) };
-        let mut mode = None;
-        let fresh = if let Some(rest) = line.strip_prefix(b"new file mode ") {
-            mode = Some(rest);
-            once(&mut self.added)
-        } else if let Some(rest) = line.strip_prefix(b"deleted file mode ") {
-            mode = Some(rest);
-            once(&mut self.deleted)
-        } else if let Some(rest) = line.strip_prefix(b"old mode ") {
-            mode = Some(rest);
-            once(&mut self.old_mode)
-        } else if let Some(rest) = line.strip_prefix(b"new mode ") {
-            mode = Some(rest);
-            once(&mut self.new_mode)
-        } else if let Some(name) = line.strip_prefix(b"rename from ") {
-            self.renamed[0].replace(name).is_none()
-        } else if let Some(name) = line.strip_prefix(b"rename to ") {
-            self.renamed[1].replace(name).is_none()
-        } else if let Some(name) = line.strip_prefix(b"copy from ") {
-            self.copied[0].replace(name).is_none()
-        } else if let Some(name) = line.strip_prefix(b"copy to ") {
-            self.copied[1].replace(name).is_none()
-        } else if let Some(rest) = line.strip_prefix(b"index ") {
-            mode = rest.split(|&byte| byte == b' ').nth(1);
-            true
-        } else if line.starts_with(b"similarity index ") || line.starts_with(b"dissimilarity index ") {
-            true
-        } else {
-            return Err(lines.refuse(stray(line)));
-        };
-        if !fresh {
-            return Err(lines.refuse("its header says the same thing twice"));
-        }
-        match mode {
-            Some(b"160000") => Err(lines.refuse("it is a git submodule, which Mercurial cannot hold")),
-            Some(mode) if !is_mode(mode) => Err(lines.refuse("its mode is neither a file's nor a symbolic link's")),
-            _ => Ok(()),
-        }
-    }
-
-    /// What is done to the file, when the header says exactly one thing.
-    fn kind(&self, old: &[u8], new: &[u8]) -> Option<Kind> {
-        let same = old == new;
-        let source = || Some(old.to_vec());
-        let moved = |names: [Option<&[u8]>; 2]| names == [Some(old), Some(new)] && !same;
-        let one = [self.added, self.deleted, self.renamed != [None; 2], self.copied != [None; 2]];
-        if self.old_mode != self.new_mode {
-            return None;
-        }
-        match one {
-            [true, false, false, false] => (same && !self.new_mode).then_some(Kind::Add),
-            [false, true, false, false] => (same && !self.new_mode).then_some(Kind::Delete),
-            [false, false, true, false] => source().filter(|_| moved(self.renamed)).map(Kind::Rename),
-            [false, false, false, true] => source().filter(|_| moved(self.copied)).map(Kind::Copy),
-            [false, false, false, false] => same.then_some(Kind::Modify),
-            _ => None,
-        }
-    }
-}
-
-fn once(flag: &mut bool) -> bool {
-    !std::mem::replace(flag, true)
-}
-
-fn is_mode(mode: &[u8]) -> bool {
-    let permissions = mode.strip_prefix(b"100").filter(|rest| rest.len() == 3);
-    mode == b"120000" || permissions.is_some_and(|rest| rest.iter().all(|byte| (b'0'..=b'7').contains(byte)))
-}
-
-/// The two names on a `diff --git` line, split where Mercurial splits it.
-fn names(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let rest = line.strip_prefix(b"diff --git a/")?;
-    let middle = rest.windows(3).rposition(|window| window == b" b/")?;
-    Some((&rest[..middle], &rest[middle + 3..]))
-}
-
-fn scan_text(old: &[u8], new: &[u8], kind: &Kind, lines: &mut Lines<'_>) -> Result<(), Refusal> {
-    let from = lines.next().and_then(|line| line.strip_prefix(b"--- ")).map(name_of);
-    let to = lines.next().and_then(|line| line.strip_prefix(b"+++ ")).map(name_of);
-    let nothing = Some(b"/dev/null".as_slice());
-    let is = |name: Option<&[u8]>, prefix: &[u8], expected: &[u8]| {
-        name.and_then(|name| name.strip_prefix(prefix)).is_some_and(|name| name == expected)
-    };
-    let from_fits = is(from, b"a/", old) || (*kind == Kind::Add && from == nothing);
-    let to_fits = is(to, b"b/", new) || (*kind == Kind::Delete && to == nothing);
-    if !from_fits || !to_fits {
-        return Err(lines.refuse("the names in its `---` and `+++` lines differ from those in its `diff --git` line"));
-    }
-    let mut hunks = 0;
-    while lines.peek().is_some_and(|line| line.starts_with(b"@")) {
-        scan_hunk(lines)?;
-        hunks += 1;
-    }
-    if hunks == 0 { Err(lines.refuse("a hunk (`@@ … @@`) is missing")) } else { Ok(()) }
-}
-
-/// The name on a `---` or `+++` line: up to the tab, or without one up to the first space. A name with spaces is
-/// written with a tab behind it.
-fn name_of(rest: &[u8]) -> &[u8] {
-    let end = rest.iter().position(|&byte| byte == b'\t').or_else(|| rest.iter().position(|&byte| byte == b' '));
-    &rest[..end.unwrap_or(rest.len())]
-}
-
-fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), Refusal> {
-    let lengths = lines.next().and_then(hunk_lengths);
-    let Some((mut old, mut new)) = lengths else {
-        return Err(lines.refuse("the head of a hunk is not `@@ -<line>,<count> +<line>,<count> @@`"));
-    };
-    let mut signed = false;
-    while old > 0 || new > 0 {
-        let Some(line) = lines.next_raw() else {
-            return Err(lines.refuse("the patch ends within a hunk"));
-        };
-        let (from_old, from_new) = match line {
-            b"" | b"\r" | [b' ', ..] => (1, 1),
-            [b'-', ..] => (1, 0),
-            [b'+', ..] => (0, 1),
-            b"\\ No newline at end of file" if signed => (0, 0),
-            _ => return Err(lines.refuse("a line of a hunk begins with none of ` `, `+`, `-`")),
-        };
-        if from_old > old || from_new > new {
-            return Err(lines.refuse("a hunk has other lines than its head says"));
-        }
-        signed = true;
-        old -= from_old;
-        new -= from_new;
-    }
-    if lines.peek().is_some_and(|line| line.starts_with(b"\\ ")) {
-        lines.next();
-    }
-    Ok(())
-}
-
-/// The numbers of old and new lines that the head of a hunk promises.
-fn hunk_lengths(line: &[u8]) -> Option<(u32, u32)> {
-    let rest = line.strip_prefix(b"@@ -")?;
-    let (old, rest) = hunk_range(rest)?;
-    let (new, rest) = hunk_range(rest.strip_prefix(b" +")?)?;
-    rest.starts_with(b" @@").then_some((old, new))
-}
-
-fn hunk_range(text: &[u8]) -> Option<(u32, &[u8])> {
-    let (_, rest) = number(text)?;
-    match rest.strip_prefix(b",") {
-        Some(rest) => number(rest),
-        None => Some((1, rest)),
-    }
 }
 
 fn number(text: &[u8]) -> Option<(u32, &[u8])> {
@@ -347,53 +220,12 @@ fn stray(line: &[u8]) -> String {
     }
 }
 
-/// The lines of a patch. They end at `\n` only.
-struct Lines<'a> {
-    rest: &'a [u8],
-    number: usize,
-}
-
-impl<'a> Lines<'a> {
-    /// The next line as it stands, without its `\n`.
-    fn next_raw(&mut self) -> Option<&'a [u8]> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let end = self.rest.iter().position(|&byte| byte == b'\n');
-        let (line, rest) = match end {
-            Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
-            None => (self.rest, [].as_slice()),
-        };
-        self.rest = rest;
-        self.number += 1;
-        Some(line)
-    }
-
-    /// The next line without the carriage returns at its end, as Mercurial reads all lines but those of hunks.
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.next_raw().map(without_cr)
-    }
-
-    fn peek(&self) -> Option<&'a [u8]> {
-        Lines { rest: self.rest, number: 0 }.next()
-    }
-
-    fn refuse(&self, reason: impl Into<String>) -> Refusal {
-        Refusal { path: None, line: self.number, reason: reason.into() }
-    }
-}
-
 impl Refusal {
     fn about(self, path: &[u8]) -> Self {
-        Self { path: self.path.or_else(|| Some(path.to_vec())), ..self }
+        // What is taken for a name can be as long as the patch.
+        let start = &path[..path.len().min(path::MAX_PATH)];
+        Self { path: self.path.or_else(|| Some(start.to_vec())), ..self }
     }
-}
-
-fn without_cr(mut line: &[u8]) -> &[u8] {
-    while let Some(shorter) = line.strip_suffix(b"\r") {
-        line = shorter;
-    }
-    line
 }
 
 #[cfg(test)]

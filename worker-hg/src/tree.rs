@@ -213,7 +213,11 @@ mod tests {
     }
 
     fn patch(changes: &[(&str, Kind)]) -> Scanned {
-        let file = |(path, kind): &(&str, Kind)| FileChange { path: path.as_bytes().to_vec(), kind: kind.clone() };
+        let file = |(path, kind): &(&str, Kind)| FileChange {
+            path: path.as_bytes().to_vec(),
+            kind: kind.clone(),
+            hunks: None,
+        };
         Scanned { files: changes.iter().map(file).collect() }
     }
 

@@ -1,3 +1,6 @@
+mod corpus;
+mod differential;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -151,6 +154,26 @@ fn what_has_no_place_is_refused() {
             "f: this line has no place in a git patch: frobnicate",
         ),
         ("a file twice", format!("{MODIFY}{MODIFY}"), "f: the patch changes it twice"),
+        (
+            "a file that goes and stays",
+            format!("{MODIFY}diff --git a/f b/g\nrename from f\nrename to g\n"),
+            "f: the patch moves it away and changes it",
+        ),
+        (
+            "a file that goes from its second line on",
+            "diff --git a/f b/f\ndeleted file mode 120000\n--- a/f\n+++ /dev/null\n@@ -2 +0,0 @@\n-b\n".into(),
+            "f: the file goes, but not from its first line",
+        ),
+        (
+            "a file that goes twice",
+            "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-b\n@@ -1 +0,0 @@\n-b\n".into(),
+            "f: the file goes, but not from its first line",
+        ),
+        (
+            "a file that goes and is left with a line",
+            "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +1 @@\n-b\n+c\n".into(),
+            "f: the file goes, but not from its first line",
+        ),
         ("no hunk", "diff --git a/f b/f\n--- a/f\n+++ b/f\n".into(), "f: a hunk"),
         ("a hunk alone", "diff --git a/f b/f\n@@ -1 +1 @@\n-b\n+c\n".into(), "no place"),
         ("a hunk without an end", MODIFY.replace("+c\n", ""), "ends within a hunk"),
@@ -186,6 +209,26 @@ fn a_refusal_names_the_line() {
     let patch = format!("{MODIFY}\ndiff --git a/.hg/hgrc b/.hg/hgrc\nnew file mode 100644\n");
     let refusal = scan(patch.as_bytes(), &limits()).expect_err("hostile");
     assert_eq!((refusal.path.as_deref(), refusal.line), (Some(b".hg/hgrc".as_slice()), 9));
+}
+
+#[test]
+fn the_head_of_each_hunk_is_found() {
+    let patch = format!(
+        "{}\r\n{}diff --git a/h b/h\nold mode 100644\nnew mode 100755\n",
+        MODIFY.replace("/f", "/e"),
+        MODIFY.replace(
+            "-b\n+c\n",
+            "-@@ -9 +9 @@\n+@@ -8 +8 @@\n\\ No newline at end of file\n@@ -9 +9 @@ fn x()\r\n-d\n+e\n"
+        )
+    );
+    let scanned = scan(patch.as_bytes(), &limits()).expect("fine");
+    let head = |file: usize, number| {
+        hunk_head(patch.as_bytes(), &scanned.files[file], number).map(|head| (text::path(head.text), head.line))
+    };
+    let first = |line| Some(("@@ -1,2 +1,2 @@".to_owned(), line));
+    assert_eq!([head(0, 0), head(0, 1), head(0, 2)], [None, first(4), None]);
+    assert_eq!([head(1, 1), head(1, 2), head(1, 3)], [first(12), Some(("@@ -9 +9 @@ fn x()".to_owned(), 17)), None]);
+    assert_eq!(head(2, 1), None);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod bases;
 mod crashes;
 mod hostile;
+mod hostile_environment;
+mod hostile_hg;
 mod lanes;
 mod outcomes;
 mod pushes;

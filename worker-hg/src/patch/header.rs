@@ -1,0 +1,98 @@
+//! What the lines between `diff --git` and the content say about a file.
+
+use super::{Kind, Lines, Refusal, stray};
+
+/// What the lines between `diff --git` and the content say.
+#[derive(Default)]
+pub(super) struct Header<'a> {
+    added: bool,
+    deleted: bool,
+    old_mode: bool,
+    new_mode: bool,
+    renamed: [Option<&'a [u8]>; 2],
+    copied: [Option<&'a [u8]>; 2],
+}
+
+impl<'a> Header<'a> {
+    /// Whether the file gets another mode.
+    pub(super) fn changes_mode(&self) -> bool {
+        self.new_mode
+    }
+
+    /// Reads one line.
+    pub(super) fn read(&mut self, lines: &mut Lines<'a>) -> Result<(), Refusal> {
+        let Some(line) = lines.next() else { return Ok(()) };
+        let mut mode = None;
+        let fresh = if let Some(rest) = line.strip_prefix(b"new file mode ") {
+            mode = Some(rest);
+            once(&mut self.added)
+        } else if let Some(rest) = line.strip_prefix(b"deleted file mode ") {
+            mode = Some(rest);
+            once(&mut self.deleted)
+        } else if let Some(rest) = line.strip_prefix(b"old mode ") {
+            mode = Some(rest);
+            once(&mut self.old_mode)
+        } else if let Some(rest) = line.strip_prefix(b"new mode ") {
+            mode = Some(rest);
+            once(&mut self.new_mode)
+        } else if let Some(name) = line.strip_prefix(b"rename from ") {
+            self.renamed[0].replace(name).is_none()
+        } else if let Some(name) = line.strip_prefix(b"rename to ") {
+            self.renamed[1].replace(name).is_none()
+        } else if let Some(name) = line.strip_prefix(b"copy from ") {
+            self.copied[0].replace(name).is_none()
+        } else if let Some(name) = line.strip_prefix(b"copy to ") {
+            self.copied[1].replace(name).is_none()
+        } else if let Some(rest) = line.strip_prefix(b"index ") {
+            mode = rest.split(|&byte| byte == b' ').nth(1);
+            true
+        } else if line.starts_with(b"similarity index ") || line.starts_with(b"dissimilarity index ") {
+            true
+        } else {
+            return Err(lines.refuse(stray(line)));
+        };
+        if !fresh {
+            return Err(lines.refuse("its header says the same thing twice"));
+        }
+        match mode {
+            Some(b"160000") => Err(lines.refuse("it is a git submodule, which Mercurial cannot hold")),
+            Some(mode) if !is_mode(mode) => Err(lines.refuse("its mode is neither a file's nor a symbolic link's")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is done to the file, when the header says exactly one thing.
+    pub(super) fn kind(&self, old: &[u8], new: &[u8]) -> Option<Kind> {
+        let same = old == new;
+        let source = || Some(old.to_vec());
+        let moved = |names: [Option<&[u8]>; 2]| names == [Some(old), Some(new)] && !same;
+        let one = [self.added, self.deleted, self.renamed != [None; 2], self.copied != [None; 2]];
+        if self.old_mode != self.new_mode {
+            return None;
+        }
+        match one {
+            [true, false, false, false] => (same && !self.new_mode).then_some(Kind::Add),
+            [false, true, false, false] => (same && !self.new_mode).then_some(Kind::Delete),
+            [false, false, true, false] => source().filter(|_| moved(self.renamed)).map(Kind::Rename),
+            [false, false, false, true] => source().filter(|_| moved(self.copied)).map(Kind::Copy),
+            [false, false, false, false] => same.then_some(Kind::Modify),
+            _ => None,
+        }
+    }
+}
+
+fn once(flag: &mut bool) -> bool {
+    !std::mem::replace(flag, true)
+}
+
+fn is_mode(mode: &[u8]) -> bool {
+    let permissions = mode.strip_prefix(b"100").filter(|rest| rest.len() == 3);
+    mode == b"120000" || permissions.is_some_and(|rest| rest.iter().all(|byte| (b'0'..=b'7').contains(byte)))
+}
+
+/// The two names on a `diff --git` line, split where Mercurial splits it.
+pub(super) fn names(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = line.strip_prefix(b"diff --git a/")?;
+    let middle = rest.windows(3).rposition(|window| window == b" b/")?;
+    Some((&rest[..middle], &rest[middle + 3..]))
+}

@@ -1,0 +1,63 @@
+//! The lines of a patch.
+
+use super::{Place, Refusal};
+
+/// The lines of a patch. They end at `\n` only.
+pub(super) struct Lines<'a> {
+    content: &'a [u8],
+    /// Where the next line is. Its `line` is the number of the line before.
+    at: Place,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(content: &'a [u8]) -> Self {
+        Self::from(content, Place { offset: 0, line: 0 })
+    }
+
+    /// The lines from a place on that [`Self::place`] gave for the same content.
+    pub(super) fn from(content: &'a [u8], at: Place) -> Self {
+        Self { content, at }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.at
+    }
+
+    /// The next line as it stands, without its `\n`.
+    pub(super) fn next_raw(&mut self) -> Option<&'a [u8]> {
+        let rest = self.content.get(self.at.offset..).filter(|rest| !rest.is_empty())?;
+        let line = first_line(rest);
+        self.at.offset += line.len() + 1;
+        self.at.line += 1;
+        Some(line)
+    }
+
+    /// The next line without the carriage returns at its end, as Mercurial reads all lines but those of hunks.
+    pub(super) fn next(&mut self) -> Option<&'a [u8]> {
+        self.next_raw().map(without_cr)
+    }
+
+    pub(super) fn peek(&self) -> Option<&'a [u8]> {
+        Lines { ..*self }.next()
+    }
+
+    /// Whether the next line begins so. Unlike [`Self::peek`], does not look for its end.
+    pub(super) fn next_starts_with(&self, prefix: &[u8]) -> bool {
+        self.content.get(self.at.offset..).is_some_and(|rest| rest.starts_with(prefix))
+    }
+
+    pub(super) fn refuse(&self, reason: impl Into<String>) -> Refusal {
+        Refusal { path: None, line: self.at.line, reason: reason.into() }
+    }
+}
+
+fn first_line(rest: &[u8]) -> &[u8] {
+    rest.split(|&byte| byte == b'\n').next().unwrap_or_default()
+}
+
+fn without_cr(mut line: &[u8]) -> &[u8] {
+    while let Some(shorter) = line.strip_suffix(b"\r") {
+        line = shorter;
+    }
+    line
+}
