@@ -7,6 +7,7 @@
 //!
 //! This crate knows no application.
 
+mod blob;
 mod clock;
 mod consumer;
 mod context;
@@ -29,6 +30,7 @@ pub mod testing;
 mod transport;
 mod worker;
 
+pub use blob::Blob;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use consumer::Consumer;
 pub use context::Context;

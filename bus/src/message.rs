@@ -3,6 +3,8 @@
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+use crate::blob::{self, Blob};
+
 /// A typed, versioned message.
 ///
 /// Bodies are MessagePack with named fields, so a field may be added (with `#[serde(default)]`) without a new
@@ -13,11 +15,11 @@ pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
     const VERSION: u16;
 
     /// Reads a body that was written as `version`.
-    fn decode(version: u16, body: &[u8]) -> Result<Self, DecodeError> {
+    fn decode(version: u16, body: &Blob) -> Result<Self, DecodeError> {
         if version != Self::VERSION {
             return Err(DecodeError::Version { found: version, known: Self::VERSION });
         }
-        rmp_serde::from_slice(body).map_err(DecodeError::Body)
+        blob::decode(body).map_err(DecodeError::Body)
     }
 }
 

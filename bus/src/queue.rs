@@ -57,7 +57,7 @@ impl<M: Message> Queue<M> {
             version: M::VERSION,
             created_at: now,
             lane: self.lane.map(|lane| lane(message)),
-            body,
+            body: body.into(),
         };
         Ok(Outgoing { queue: self.spec, envelope, after: Duration::ZERO, key: None })
     }
@@ -68,7 +68,7 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The scratch memory that a thread keeps after a large message, in bytes.
+/// The most scratch memory that a thread keeps, in bytes.
 const KEPT: usize = 64 * 1024;
 
 /// MessagePack with named fields.
@@ -76,8 +76,8 @@ pub(crate) fn encode<T: serde::Serialize>(queue: &'static str, value: &T) -> Res
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
         let written = rmp_serde::encode::write_named(scratch, value);
-        let encoded = scratch.clone();
-        scratch.shrink_to(KEPT);
+        // A large one is not copied.
+        let encoded = if scratch.len() > KEPT { std::mem::take(scratch) } else { scratch.clone() };
         written.map(|()| encoded).map_err(|source| BusError::Encode { queue, source })
     })
 }

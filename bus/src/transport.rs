@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{BusError, Operate, Quarantine, QueueSpec};
+use crate::{Blob, BusError, Operate, Quarantine, QueueSpec};
 
 /// A message on its way, independent of its type.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +30,7 @@ pub struct Envelope {
     /// The lane, for a queue that has lanes.
     pub lane: Option<String>,
     /// The encoded message.
-    #[serde(with = "serde_bytes")]
-    pub body: Vec<u8>,
+    pub body: Blob,
 }
 
 /// A body may hold a whole patch, and a private one: it is never shown.
@@ -42,7 +41,7 @@ impl fmt::Debug for Envelope {
             .field("version", &self.version)
             .field("created_at", &self.created_at)
             .field("lane", &self.lane)
-            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("body", &self.body)
             .finish()
     }
 }

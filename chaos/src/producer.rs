@@ -85,7 +85,7 @@ fn pack(parcel: &Parcel) -> Result<Outgoing, BusError> {
     let mut outgoing = Step::First.queue().pack(&tagged, &SystemClock)?;
     outgoing.key = Some(key(parcel.number));
     match parcel.trouble {
-        Some(Trouble::Undecodable) => outgoing.envelope.body = b"\xc1 is no parcel".to_vec(),
+        Some(Trouble::Undecodable) => outgoing.envelope.body = b"\xc1 is no parcel".to_vec().into(),
         Some(Trouble::Version) => outgoing.envelope.version = 99,
         _ => {}
     }

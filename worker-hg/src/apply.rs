@@ -67,6 +67,18 @@ pub(crate) async fn apply(
             Err(output) => return Err(import_failed(patch.revision_id, &output).into()),
         };
         newest += 1;
+        // The tree was checked as if they had gone.
+        if scanned.removed_by_hunks().next().is_some() {
+            let removed = clone.removed(&parent).await?;
+            if let Some(kept) = scanned.removed_by_hunks().find(|path| !removed.iter().any(|other| other == path)) {
+                return Err(Failure::Patch(PatchFault::does_not_apply(
+                    build,
+                    patch,
+                    &base.choice,
+                    &misfit::kept(kept),
+                )));
+            }
+        }
     }
     let content = try_config::content(mode, build)?;
     let commit = Commit {

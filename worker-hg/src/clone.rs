@@ -140,6 +140,8 @@ impl HgClone {
     /// Takes over what is new at the source. There must be nothing of ours.
     pub(crate) async fn pull(&mut self) -> Result<(), HgError> {
         let ssh = ssh_config(&self.source.ssh);
+        // Until the new mark, what comes counts as ours.
+        self.dirty = true;
         let output = self.server.run(&[&ssh, "pull", "--", &self.source.url], self.source.limits.transfer).await?;
         if output.code != 0 {
             return Err(outcome::remote_failure(&format!("pull {}", self.source.name), &output));
@@ -148,6 +150,7 @@ impl HgClone {
         write_atomically(&self.directory.join(MARK), tip.node.as_bytes())
             .map_err(HgError::io(format!("mark the clone of {}", self.source.name)))?;
         self.mark = tip.number;
+        self.dirty = false;
         Ok(())
     }
 
@@ -183,6 +186,13 @@ impl HgClone {
         let arguments = ["debugdata", "--manifest", "--", changeset.manifest.as_str()];
         let output = self.server.run_into(&arguments, &mut reader, self.source.limits.command).await?;
         output.success(format!("read a manifest in {}", self.source.name)).map(|_| reader)
+    }
+
+    /// The files that a changeset takes away.
+    pub(crate) async fn removed(&mut self, changeset: &Changeset) -> Result<Vec<Vec<u8>>, HgError> {
+        let rev = format!("--rev={}", changeset.number);
+        let output = self.run("look at a changeset", &["log", &rev, r#"--template={file_dels % "{file}\0"}"#]).await?;
+        Ok(output.stdout.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
     }
 
     /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges.

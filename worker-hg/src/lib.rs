@@ -15,6 +15,8 @@ mod error;
 mod fault;
 mod framing;
 mod handler;
+#[cfg(test)]
+mod hostile;
 mod lane;
 mod locks;
 mod misfit;

@@ -3,6 +3,7 @@
 use phabricator::model::Patch;
 
 use crate::{
+    outcome,
     patch::{self, Scanned},
     process::CommandOutput,
     text,
@@ -26,6 +27,8 @@ pub(crate) fn find(patch: &Patch, scanned: &Scanned, output: &CommandOutput) -> 
             line.strip_prefix("unable to find '").and_then(|rest| rest.strip_suffix("' for patching"))
         {
             places.push(format!("{}: the file does not exist", shown(name)));
+        } else if let Some(name) = outcome::without_file(line) {
+            places.push(format!("{}: the file does not exist", shown(name)));
         } else if let Some(name) = line.strip_prefix("file ").and_then(|rest| rest.strip_suffix(" already exists")) {
             places.push(format!("{}: the file exists already", shown(name)));
         }
@@ -42,6 +45,11 @@ pub(crate) fn find(patch: &Patch, scanned: &Scanned, output: &CommandOutput) -> 
     let words: Vec<&str> = words.lines().filter(|line| !line.starts_with("(use ")).collect();
     places.push(format!("Mercurial says:\n{}", text::block(words.join("\n").as_bytes())));
     places.join("\n")
+}
+
+/// What is wrong with a patch that deletes the file with this path, of which it knows a part only.
+pub(crate) fn kept(path: &[u8]) -> String {
+    format!("{}: the patch deletes it, but it has more lines", text::path(path))
 }
 
 /// A hunk that does not fit: its file, its line there and its head.
@@ -75,7 +83,7 @@ mod tests {
             diff: Diff { id: 8, phid: phid("PHID-DIFF-8"), created_at: jiff::Timestamp::UNIX_EPOCH, base: None },
             author: None,
             message: "message".to_owned(),
-            content: PATCH.into(),
+            content: PATCH.as_bytes().to_vec().into(),
         };
         let scanned = patch::scan(&patch.content, &Limits::default()).expect("a good patch");
         let output = CommandOutput { code: 255, stdout: Vec::new(), stderr: stderr.into() };

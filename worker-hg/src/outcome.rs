@@ -73,7 +73,13 @@ fn is_missing(words: &str) -> bool {
 /// Whether the patch is why an import failed.
 pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    stderr.lines().any(|line| PATCH.iter().any(|pattern| line.starts_with(pattern)))
+    stderr.lines().any(|line| PATCH.iter().any(|pattern| line.starts_with(pattern)) || without_file(line).is_some())
+}
+
+/// The file that is not there and that a patch gives another mode.
+pub(crate) fn without_file(line: &str) -> Option<&str> {
+    let (file, _) = line.strip_prefix("abort: ")?.strip_suffix(": not found in manifest")?.rsplit_once('@')?;
+    Some(file)
 }
 
 /// Whether these words are of a clone that has lost data.

@@ -117,6 +117,12 @@ impl Scanned {
             [Some(file.path.as_slice()), source].into_iter().flatten()
         })
     }
+
+    /// The files that go if they hold what the patch says, and that Mercurial keeps if they hold more.
+    pub(crate) fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
+        let removed = self.files.iter().filter(|file| file.kind == Kind::Delete && file.hunks.is_some());
+        removed.map(|file| file.path.as_slice())
+    }
 }
 
 /// Reads a patch, or says why it is refused.
@@ -141,7 +147,23 @@ pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> 
             return Err(lines.refuse(format!("the patch changes more than {} files", limits.files)));
         }
     }
-    if files.is_empty() { Err(lines.refuse("the patch changes nothing")) } else { Ok(Scanned { files }) }
+    if files.is_empty() {
+        return Err(lines.refuse("the patch changes nothing"));
+    }
+    match moved_and_changed(&files) {
+        Some(file) => Err(lines.refuse("the patch moves it away and changes it").about(&file.path)),
+        None => Ok(Scanned { files }),
+    }
+}
+
+/// A file that is the source of a rename, so that it goes, and is changed on its own, so that it stays.
+fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
+    let sources = files.iter().filter_map(|file| match &file.kind {
+        Kind::Rename(source) => Some(source.as_slice()),
+        _ => None,
+    });
+    let gone: HashSet<&[u8]> = sources.collect();
+    files.iter().find(|file| file.kind == Kind::Modify && gone.contains(file.path.as_slice()))
 }
 
 fn scan_file<'a>(first: &'a [u8], lines: &mut Lines<'a>, binary_bytes: &mut usize) -> Result<FileChange, Refusal> {
@@ -202,7 +224,9 @@ fn stray(line: &[u8]) -> String {
 
 impl Refusal {
     fn about(self, path: &[u8]) -> Self {
-        Self { path: self.path.or_else(|| Some(path.to_vec())), ..self }
+        // What is taken for a name can be as long as the patch.
+        let start = &path[..path.len().min(path::MAX_PATH)];
+        Self { path: self.path.or_else(|| Some(start.to_vec())), ..self }
     }
 }
 

@@ -16,9 +16,14 @@ pub(crate) fn block(bytes: &[u8]) -> String {
     cut(lines.join("\n").trim_matches('\n'), MAX_SHOWN)
 }
 
+/// The most characters of a file's name that are shown.
+const MAX_PATH: usize = 300;
+
 /// A file's name as it can be shown: what cannot be seen is written out.
 pub(crate) fn path(bytes: &[u8]) -> String {
-    cut(&shown(&String::from_utf8_lossy(bytes)), 300)
+    // What is taken for a name can be a patch of 64 MB in one line. No character has more than four bytes.
+    let start = &bytes[..bytes.len().min(4 * (MAX_PATH + 1))];
+    cut(&shown(&String::from_utf8_lossy(start)), MAX_PATH)
 }
 
 /// Whether a character takes no room or changes the ones around it. File systems ignore many of these.
@@ -97,5 +102,6 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         assert_eq!(cut("äöü", 3), "äöü");
         assert_eq!(cut("äöü", 2), "äö…");
+        assert_eq!(path("🎉".repeat(400).as_bytes()), format!("{}…", "🎉".repeat(300)));
     }
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::RedisBus;
 use crate::{
-    BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus, Remains, Waiting, Which,
-    operate::per_minute,
+    Blob, BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus, Remains, Waiting,
+    Which, blob, operate::per_minute,
 };
 
 macro_rules! script {
@@ -87,7 +87,7 @@ impl Walk<'_> {
 }
 
 fn waiting_message((place, at, attempts, bytes): Found) -> Option<Waiting> {
-    let envelope = rmp_serde::from_slice(&bytes).ok()?;
+    let envelope = blob::decode(&bytes.into()).ok()?;
     let state = match place.as_str() {
         "held" => MessageState::InFlight { since: timestamp(at) },
         "ready" => MessageState::Ready { since: timestamp(at) },
@@ -224,8 +224,9 @@ impl Operate for RedisBus {
             })
             .await?;
         Ok(found.map(|(died_at, record, bytes)| {
-            let remains = rmp_serde::from_slice::<Envelope>(&bytes).map(Remains::Message);
-            (dead_letter(id.to_owned(), died_at, &record), remains.unwrap_or(Remains::Unreadable(bytes)))
+            let bytes = Blob::from(bytes);
+            let remains = blob::decode::<Envelope>(&bytes).map(Remains::Message);
+            (dead_letter(id.to_owned(), died_at, &record), remains.unwrap_or(Remains::Unreadable(bytes.to_vec())))
         }))
     }
 

@@ -13,7 +13,8 @@ use super::{
     scripts::{self, Entry},
 };
 use crate::{
-    Bus, BusError, Envelope, Lease, Leased, QueueSpec, Reserve, SUSPECT, Settlement, clock::lock, handler::error_chain,
+    Bus, BusError, Envelope, Lease, Leased, QueueSpec, Reserve, SUSPECT, Settlement, blob, clock::lock,
+    handler::error_chain,
 };
 
 /// The longest wait between two looks at what nothing announces.
@@ -91,7 +92,7 @@ impl RedisBus {
             };
             let deliveries = u32::try_from(delivery).unwrap_or(u32::MAX);
             let attempt = attempts.saturating_add(deliveries);
-            match rmp_serde::from_slice::<Envelope>(&bytes) {
+            match blob::decode::<Envelope>(&bytes.into()) {
                 Ok(envelope) => {
                     let envelope = Arc::new(envelope);
                     leased.push(Leased { lease, envelope, attempt, deaths: deliveries.saturating_sub(1) });

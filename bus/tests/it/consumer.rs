@@ -269,7 +269,7 @@ async fn a_handler_whose_lease_is_lost_is_cancelled_and_not_heard() {
 async fn what_cannot_be_read_is_a_dead_letter_and_the_others_flow(world: World) {
     let handler = Obedient::default();
     let packed = WORK.pack(&note("ok"), world.clock.as_ref()).unwrap();
-    for (version, body) in [(1, b"\xc1garbage".to_vec()), (9, packed.envelope.body.clone())] {
+    for (version, body) in [(1, b"\xc1garbage".to_vec().into()), (9, packed.envelope.body.clone())] {
         let id = world.clock.new_id();
         let envelope = Envelope { id, version, body, ..packed.envelope.clone() };
         world.bus.push(vec![Outgoing { envelope, ..packed.clone() }]).await.unwrap();

@@ -7,7 +7,7 @@ mod subject;
 
 use std::time::Duration;
 
-use bus::{BusError, Envelope, Leased, MessageState, Outgoing, Reserve, Settlement, Which};
+use bus::{Blob, BusError, Envelope, Leased, MessageState, Outgoing, Reserve, Settlement, Which};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -305,7 +305,7 @@ fn outgoing(sends: &[(u128, Send)]) -> Vec<Outgoing> {
         let queue = QUEUES[send.queue];
         let lane = queue.lanes.then(|| LANES[send.lane].to_owned());
         let created_at = "2026-11-21T12:00:00Z".parse().unwrap();
-        let envelope = Envelope { id: Uuid::from_u128(*number), version: 1, created_at, lane, body: Vec::new() };
+        let envelope = Envelope { id: Uuid::from_u128(*number), version: 1, created_at, lane, body: Blob::default() };
         let after = Duration::from_secs(after(send.hours, *number));
         Outgoing { queue, envelope, after, key: send.key.map(|key| KEYS[key].to_owned()) }
     };

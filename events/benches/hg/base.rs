@@ -30,7 +30,8 @@ impl Base {
     pub fn clone(stage: &Stage) -> PathBuf {
         let copy = stage.path("copy");
         let status = hg()
-            .args(["clone", "--quiet", &format!("--config=ui.ssh={}", ssh(stage)), &stage.source_url()])
+            .args(["clone", "--quiet", "--config=fsmonitor.warn_when_unused=false"])
+            .args([&format!("--config=ui.ssh={}", ssh(stage)), &stage.source_url()])
             .arg(&copy)
             .status();
         assert!(status.expect("hg starts").success(), "the source is cloned");

@@ -28,7 +28,7 @@ impl Cache {
         Self { directory, _lock: lock }
     }
 
-    /// An empty directory for what a run makes. It stays until the next one.
+    /// An empty directory for what a run makes. What an interrupted one left goes.
     pub fn run(&self) -> PathBuf {
         let run = self.directory.join("run");
         remove(&run);

@@ -60,7 +60,13 @@ impl Stack {
                 base: Some(self.base.clone()),
             };
             let message = format!("Bug {revision_id} - Do it");
-            Patch { revision_id, diff, author: Some(AUTHOR.to_owned()), message, content: content.clone().into_bytes() }
+            Patch {
+                revision_id,
+                diff,
+                author: Some(AUTHOR.to_owned()),
+                message,
+                content: content.clone().into_bytes().into(),
+            }
         });
         let stack: Vec<Patch> = patches.collect();
         let Patch { revision_id, diff, .. } = stack.last().expect("a stack has patches").clone();

@@ -85,6 +85,13 @@ impl Stage {
     }
 }
 
+/// Frees what a run takes, which is gigabytes.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.run);
+    }
+}
+
 /// A Try repository.
 pub struct Try {
     pub url: String,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bus::Message;
+use bus::{Blob, Message};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -93,8 +93,7 @@ pub struct Patch {
     /// The message of its first commit, or the revision's title. Never empty.
     pub message: String,
     /// The patch in git's format, as Phabricator gave it. Hostile.
-    #[serde(with = "serde_bytes")]
-    pub content: Vec<u8>,
+    pub content: Blob,
 }
 
 /// A patch can be large, and private: its content is not shown.
@@ -105,7 +104,7 @@ impl fmt::Debug for Patch {
             .field("diff", &self.diff)
             .field("author", &self.author)
             .field("message", &self.message)
-            .field("content", &format_args!("{} bytes", self.content.len()))
+            .field("content", &self.content)
             .finish()
     }
 }

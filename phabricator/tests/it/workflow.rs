@@ -62,7 +62,7 @@ async fn a_public_revision_is_built_at_once() {
     let patch = &build.stack[0];
     assert_eq!((patch.revision_id, &patch.diff), (1, &build.diff));
     assert_eq!(patch.author.as_deref(), Some("Alice Example <alice@example.com>"));
-    assert_eq!((patch.message.as_str(), patch.content.as_slice()), ("Bug 1 - message", b"the patch".as_slice()));
+    assert_eq!((patch.message.as_str(), &*patch.content), ("Bug 1 - message", b"the patch".as_slice()));
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn a_diff_that_was_replaced_is_not_built_and_the_newer_one_is() {
     );
     world.accept(&new).await;
     world.work().await;
-    assert_eq!(world.builds().await[0].stack[0].content, b"better patch");
+    assert_eq!(&*world.builds().await[0].stack[0].content, b"better patch");
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn a_longer_way_to_a_parent_leaves_no_choice() {
     world.build(&top).await;
     world.work().await;
     assert_eq!(only_stack(&world).await, [p1.id, p2.id, p3.id, top.id]);
-    let contents: Vec<Vec<u8>> = world.builds().await[0].stack.iter().map(|patch| patch.content.clone()).collect();
+    let contents: Vec<Vec<u8>> = world.builds().await[0].stack.iter().map(|patch| patch.content.to_vec()).collect();
     assert_eq!(contents, [&b"patch of p1"[..], b"newest patch of p2", b"patch of p3", b"patch of top"]);
 }
 

@@ -11,6 +11,10 @@ use super::{Lines, Refusal, number};
 
 const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
+/// What each byte stands for as a digit; [`NO_DIGIT`] when it is none.
+const DIGITS: [u8; 256] = digits();
+const NO_DIGIT: u8 = 85;
+
 /// The most bytes on one line.
 const LINE: usize = 52;
 
@@ -103,13 +107,26 @@ fn decode_line(line: &[u8]) -> Option<Vec<u8>> {
     for group in digits.chunks(5) {
         let mut value: u32 = 0;
         for digit in group {
-            let digit = ALPHABET.iter().position(|candidate| candidate == digit)?;
-            value = value.checked_mul(85)?.checked_add(u32::try_from(digit).ok()?)?;
+            let digit = DIGITS[usize::from(*digit)];
+            if digit == NO_DIGIT {
+                return None;
+            }
+            value = value.checked_mul(85)?.checked_add(digit.into())?;
         }
         bytes.extend(value.to_be_bytes());
     }
     bytes.truncate(length);
     Some(bytes)
+}
+
+const fn digits() -> [u8; 256] {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < NO_DIGIT {
+        digits[ALPHABET[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    digits
 }
 
 /// A binary patch's data that make a file be `content`, whatever it was.

@@ -20,7 +20,7 @@ pub(crate) fn hunk_head<'a>(content: &'a [u8], file: &FileChange, number: usize)
     for _ in 1..number {
         scan_hunk(&mut lines).ok()?;
     }
-    let text = lines.next().filter(|line| number > 0 && hunk_lengths(line).is_some())?;
+    let text = lines.next().filter(|line| number > 0 && hunk_ranges(line).is_some())?;
     Some(HunkHead { text, line: lines.place().line })
 }
 
@@ -38,6 +38,15 @@ pub(super) fn scan_text(old: &[u8], new: &[u8], kind: &Kind, lines: &mut Lines<'
         return Err(lines.refuse("the names in its `---` and `+++` lines differ from those in its `diff --git` line"));
     }
     let hunks = lines.place();
+    if *kind == Kind::Delete && lines.next_starts_with(b"@") {
+        // Mercurial keeps a file whose lines it finds elsewhere than it is told, and what is left when the first of
+        // several hunks has taken it away.
+        let whole = lines.peek().and_then(hunk_ranges).is_some_and(|(old, new)| old.start <= 1 && new.count == 0);
+        scan_hunk(lines)?;
+        if !whole || lines.next_starts_with(b"@") {
+            return Err(lines.refuse("the file goes, but not from its first line to its last in one hunk"));
+        }
+    }
     while lines.next_starts_with(b"@") {
         scan_hunk(lines)?;
     }
@@ -52,8 +61,8 @@ fn name_of(rest: &[u8]) -> &[u8] {
 }
 
 fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), Refusal> {
-    let lengths = lines.next().and_then(hunk_lengths);
-    let Some((mut old, mut new)) = lengths else {
+    let ranges = lines.next().and_then(hunk_ranges);
+    let Some((Range { count: mut old, .. }, Range { count: mut new, .. })) = ranges else {
         return Err(lines.refuse("the head of a hunk is not `@@ -<line>,<count> +<line>,<count> @@`"));
     };
     let mut signed = false;
@@ -81,18 +90,25 @@ fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The numbers of old and new lines that the head of a hunk promises.
-fn hunk_lengths(line: &[u8]) -> Option<(u32, u32)> {
+/// The lines of one side of a hunk.
+struct Range {
+    start: u32,
+    count: u32,
+}
+
+/// The old and new lines that the head of a hunk promises.
+fn hunk_ranges(line: &[u8]) -> Option<(Range, Range)> {
     let rest = line.strip_prefix(b"@@ -")?;
     let (old, rest) = hunk_range(rest)?;
     let (new, rest) = hunk_range(rest.strip_prefix(b" +")?)?;
     rest.starts_with(b" @@").then_some((old, new))
 }
 
-fn hunk_range(text: &[u8]) -> Option<(u32, &[u8])> {
-    let (_, rest) = number(text)?;
-    match rest.strip_prefix(b",") {
-        Some(rest) => number(rest),
-        None => Some((1, rest)),
-    }
+fn hunk_range(text: &[u8]) -> Option<(Range, &[u8])> {
+    let (start, rest) = number(text)?;
+    let (count, rest) = match rest.strip_prefix(b",") {
+        Some(rest) => number(rest)?,
+        None => (1, rest),
+    };
+    Some((Range { start, count }, rest))
 }

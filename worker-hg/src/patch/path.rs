@@ -3,8 +3,14 @@
 
 use crate::text;
 
+/// The longest path, in bytes: the longest that Linux opens.
+pub(super) const MAX_PATH: usize = 4095;
+
 /// Says why a path may not be committed.
 pub(super) fn check(path: &[u8]) -> Result<(), String> {
+    if path.len() > MAX_PATH {
+        return Err(format!("the path has more than {MAX_PATH} bytes"));
+    }
     if path.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
         return Err("the name holds a control character".to_owned());
     }
@@ -125,6 +131,11 @@ mod tests {
         for path in bad {
             assert!(check(path.as_bytes()).is_err(), "{path:?}");
         }
+        assert_eq!(
+            check("a/".repeat(2047).as_bytes()).err().as_deref(),
+            Some("the path has an empty, `.` or `..` component")
+        );
+        assert_eq!(check("a/".repeat(2048).as_bytes()).err().as_deref(), Some("the path has more than 4095 bytes"));
         assert_eq!(check(b"caf\xe9.txt"), Ok(()), "names need not be UTF-8");
         assert!(check(b"\xe9/.hg/x").is_err());
     }

@@ -1,3 +1,6 @@
+mod corpus;
+mod differential;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -151,6 +154,26 @@ fn what_has_no_place_is_refused() {
             "f: this line has no place in a git patch: frobnicate",
         ),
         ("a file twice", format!("{MODIFY}{MODIFY}"), "f: the patch changes it twice"),
+        (
+            "a file that goes and stays",
+            format!("{MODIFY}diff --git a/f b/g\nrename from f\nrename to g\n"),
+            "f: the patch moves it away and changes it",
+        ),
+        (
+            "a file that goes from its second line on",
+            "diff --git a/f b/f\ndeleted file mode 120000\n--- a/f\n+++ /dev/null\n@@ -2 +0,0 @@\n-b\n".into(),
+            "f: the file goes, but not from its first line",
+        ),
+        (
+            "a file that goes twice",
+            "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-b\n@@ -1 +0,0 @@\n-b\n".into(),
+            "f: the file goes, but not from its first line",
+        ),
+        (
+            "a file that goes and is left with a line",
+            "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +1 @@\n-b\n+c\n".into(),
+            "f: the file goes, but not from its first line",
+        ),
         ("no hunk", "diff --git a/f b/f\n--- a/f\n+++ b/f\n".into(), "f: a hunk"),
         ("a hunk alone", "diff --git a/f b/f\n@@ -1 +1 @@\n-b\n+c\n".into(), "no place"),
         ("a hunk without an end", MODIFY.replace("+c\n", ""), "ends within a hunk"),

@@ -87,6 +87,26 @@ async fn hostile_patches_are_refused_by_name_though_mercurial_would_commit_them(
             "baselink/x: it and baselink cannot both be files",
         ),
         (
+            "below a link that a rename takes away and a change keeps",
+            vec![format!(
+                "diff --git a/baselink b/moved\nrename from baselink\nrename to moved\n\
+                 diff --git a/baselink b/baselink\nold mode 120000\nnew mode 120000\n{}",
+                one_line("baselink/x")
+            )],
+            Commits,
+            "baselink: the patch moves it away and changes it",
+        ),
+        (
+            "below a link that does not go",
+            vec![format!(
+                "diff --git a/baselink b/baselink\ndeleted file mode 120000\n--- a/baselink\n+++ /dev/null\n\
+                 @@ -2 +0,0 @@\n-/tmp\n\\ No newline at end of file\n{}",
+                one_line("baselink/x")
+            )],
+            Commits,
+            "baselink: the file goes, but not from its first line",
+        ),
+        (
             "below a file of the base",
             vec![one_line("hello.txt/x")],
             Commits,

@@ -5,10 +5,13 @@
 mod bases;
 mod crashes;
 mod hostile;
+mod hostile_environment;
+mod hostile_hg;
 mod lanes;
 mod outcomes;
 mod pushes;
 mod real_patches;
+mod sessions;
 mod stacks;
 mod texts;
 mod tree_service;

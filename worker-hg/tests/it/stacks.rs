@@ -152,6 +152,12 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
             "Mercurial says:\nabort: source file 'gone' does not exist",
         ),
         (
+            "diff --git a/hello.txt b/hello.txt\ndeleted file mode 100644\n--- a/hello.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-line 3\n"
+                .to_owned(),
+            "hello.txt: the patch deletes it, but it has more lines",
+        ),
+        ("diff --git a/gone b/gone\nold mode 100644\nnew mode 100755\n".to_owned(), "gone: the file does not exist\n"),
+        (
             "diff --git a/script.sh b/hello.txt\nrename from script.sh\nrename to hello.txt\n".to_owned(),
             "Mercurial says:\nabort: cannot create hello.txt: destination already exists",
         ),

@@ -94,6 +94,13 @@ async fn patches_that_do_not_apply() {
             "a rename to a file that is there",
             one("diff --git a/script.sh b/hello.txt\nrename from script.sh\nrename to hello.txt\n"),
         ),
+        (
+            "a deletion of a file that has more lines",
+            one(
+                "diff --git a/hello.txt b/hello.txt\ndeleted file mode 100644\n--- a/hello.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-line 3\n",
+            ),
+        ),
+        ("the mode of a file that is not there", one("diff --git a/gone b/gone\nold mode 100644\nnew mode 100755\n")),
         ("names that want to be markup", one(&hostile)),
         ("the top of a stack", vec![world.patch(7, add("a", "a")), world.patch(9, misfit())]),
         (

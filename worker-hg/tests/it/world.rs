@@ -232,7 +232,7 @@ impl World {
             },
             author: Some("Ada <ada@example.org>".to_owned()),
             message: format!("Bug {number} - Do it"),
-            content: content.into(),
+            content: content.into().into(),
         }
     }
 

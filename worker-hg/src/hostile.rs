@@ -1,0 +1,117 @@
+//! What a hostile patch or field could do to us by way of Mercurial, and the tests that fail without the guard.
+//!
+//! | what was seen to work | guard | test |
+//! | --- | --- | --- |
+//! | `--config=alias.x=!cmd` as an argument of its own | `HGPLAIN=+strictflags` | [`an_option_in_an_options_place_is_a_value`] |
+//! | the same behind a NUL in a field | the server refuses NUL; messages and names lose it | [`an_argument_with_a_nul_is_never_sent`], `it::stacks::no_field_of_a_build…` |
+//! | a revset, or `ffff…`, as a base | only 40 hex digits, in `id(…)` | `it::bases::the_default_revision_is_used…`, [`only_a_whole_hash_is_a_revision`] |
+//! | `.hg/hgrc`, `../x`, `/x`, `.hgsub`, … as a name | `patch::path` | `patch::path::tests::…`, `it::hostile::hostile_patches…` |
+//! | submodules, empty commits, lost binary files, two exports, mails | `patch` | `patch::tests::what_has_no_place_is_refused`, `it::hostile::…` |
+//! | a file below a file or a symbolic link | `tree` | `tree::tests::no_file_lies_below_another`, `it::hostile::…` |
+//! | a file that is moved away and stays | `patch::scan` | `patch::tests::what_has_no_place…`, `it::hostile::…` |
+//! | anything else that Mercurial reads otherwise than we do | all of `patch` | `patch::tests::differential::…` |
+//! | two commits from one patch | the number of the newest changeset after an import | `it::hostile_hg::…` ("a result that is not true") |
+//! | an empty message that opens an editor | messages end with a line of ours; `HGEDITOR=false` | [`no_editor_is_opened`] |
+//! | a newline in an author | `text::author` | `text::tests::authors_are_one_line`, `it::stacks::no_field_of_a_build…` |
+//! | authors, messages and patches beyond ASCII | `HGENCODING=UTF-8`; patches are bytes | `it::stacks::no_field…`, `it::stacks::a_patch_of_many_lines_and_odd_bytes…` |
+//! | our environment, `~/.hgrc`, another `hg` in `PATH` | a cleared environment | `it::hostile_environment::…` |
+//! | a forged server | `web.cacerts`; ssh's options and `known_hosts` | `it::hostile_environment::…`, `ssh::tests::…` |
+//! | a key that others can read, or that stays | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
+//! | patches, stacks and paths without end | `Limits`, `patch::path` | [`the_limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::a_stack_that_is_too_large…` |
+//! | a Mercurial that was made to misbehave | `framing`, deadlines, process groups | `framing::tests::…`, `it::hostile_hg::…` |
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use tempfile::TempDir;
+
+use crate::{HgError, Limits, clone::is_hash, process::CommandOutput, server::CommandServer};
+
+/// Long enough for any command here; what hangs has failed.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Lab {
+    home: TempDir,
+    server: CommandServer,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let home = TempDir::new().expect("a directory");
+        let repository = home.path().join("repository");
+        let made = Command::new("hg").arg("init").arg(&repository).env("HGRCPATH", "").status().expect("Mercurial");
+        assert!(made.success());
+        Self { server: CommandServer::new("hg".into(), repository), home }
+    }
+
+    async fn run(&mut self, arguments: &[&str]) -> Result<CommandOutput, HgError> {
+        self.server.run(arguments, DEADLINE).await
+    }
+
+    /// A file, and an option that makes `command` an alias that makes this file.
+    fn alias(&self, command: &str) -> (PathBuf, String) {
+        let touched = self.home.path().join("touched");
+        let option = format!("--config=alias.{command}=!touch {}", touched.display());
+        (touched, option)
+    }
+}
+
+#[tokio::test]
+async fn an_option_in_an_options_place_is_a_value() {
+    let mut lab = Lab::new();
+    let (touched, option) = lab.alias("log");
+    lab.run(&["log", "--template", &option]).await.expect("an answer");
+    lab.run(&["log", "--", &option]).await.expect("an answer");
+    lab.run(&["log"]).await.expect("an answer");
+    assert!(!touched.exists());
+}
+
+#[tokio::test]
+async fn an_argument_with_a_nul_is_never_sent() {
+    let mut lab = Lab::new();
+    let (touched, option) = lab.alias("log");
+    let message = format!("--template=x\0{option}");
+    let refused = lab.run(&["log", &message]).await;
+    assert!(matches!(refused, Err(HgError::Argument { .. })), "{refused:?}");
+    assert!(!lab.server.is_up(), "nothing was even started");
+    lab.run(&["log"]).await.expect("an answer");
+    assert!(!touched.exists());
+}
+
+#[tokio::test]
+async fn no_editor_is_opened() {
+    let mut lab = Lab::new();
+    let patch = lab.home.path().join("patch");
+    fs::write(&patch, "diff --git a/f b/f\nnew file mode 100644\n").expect("written");
+    let import = ["import", "--bypass", "--message=", "--user=Ada", "--", &patch.display().to_string()];
+    let output = lab.run(&import).await.expect("an answer");
+    assert_eq!((output.code, output.words().as_str()), (255, "abort: edit failed: false exited with status 1"));
+}
+
+#[test]
+fn only_a_whole_hash_is_a_revision() {
+    let hash = "0123456789abcdef0123456789abcdef01234567";
+    assert!(is_hash(hash));
+    let upper = hash.to_uppercase();
+    let longer = format!("{hash}0");
+    let line = format!("{hash}\n");
+    for text in [
+        "",
+        "tip",
+        "0",
+        "all()",
+        &hash[..12],
+        &hash[1..],
+        &upper,
+        &longer,
+        &line,
+        "０123456789abcdef0123456789abcdef01234",
+    ] {
+        assert!(!is_hash(text), "{text:?}");
+    }
+}
+
+#[test]
+fn the_limits_are_those_of_the_contract() {
+    let limits = Limits::default();
+    assert_eq!((limits.patch_bytes, limits.stack, limits.files), (64 << 20, 100, 20_000));
+}

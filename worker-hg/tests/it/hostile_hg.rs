@@ -1,0 +1,91 @@
+//! A Mercurial that has gone mad: whatever its command server says in the middle of an import, the worker neither hangs
+//! nor dies nor grows, and goes on with the next one.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+
+use phabricator::model::Report;
+
+use crate::world::{World, fixture};
+
+/// A world whose Mercurial does what is written in the file that comes with it.
+fn mad_world() -> (World, PathBuf) {
+    let mut world = World::new();
+    let program = world.path("mad-hg");
+    fs::write(&program, fixture("hostile-hg.py")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    world.settings.hg = program;
+    let behaviour = world.path("behaviour");
+    (world, behaviour)
+}
+
+/// Does a build for each behaviour, which fails, and is done by the attempt after it.
+async fn outlives(command: Duration, behaviours: &[&str]) {
+    let (mut world, note) = mad_world();
+    world.settings.limits.command = command;
+    for (number, behaviour) in (1..).zip(behaviours) {
+        fs::write(&note, behaviour).unwrap();
+        world.start_ready().await;
+        let report = world.build(&world.simple_build(number)).await;
+        let Report::Pushed(pushed) = report else { panic!("{behaviour}: {report:?}") };
+        let files = world.try_repo.log(&format!("{}~1", pushed.revision), "{files}");
+        assert_eq!(files, "new.txt", "{behaviour}: the patch arrived");
+        assert!(!note.exists(), "{behaviour}: was not seen");
+        // A Mercurial that works is kept; the next one is to be mad again.
+        world.stop().await;
+    }
+    assert!(peak_megabytes() < 100, "the worker took {} MB", peak_megabytes());
+}
+
+/// The most memory that this process ever had. Each test has a process of its own.
+fn peak_megabytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_is_ended_and_the_build_is_tried_again() {
+    let behaviours = [
+        "garbage",
+        "half a frame",
+        "a huge frame of output",
+        "a huge frame of errors",
+        "an unknown channel",
+        "a long result",
+        "a result that is not true",
+        "output without end",
+        "death",
+        "a closed output",
+        "noise",
+    ];
+    outlives(Duration::from_secs(60), &behaviours).await;
+}
+
+#[tokio::test]
+async fn what_never_ends_is_ended_at_the_deadline_and_the_build_is_tried_again() {
+    let behaviours = [
+        "half a frame, then silence",
+        "a huge frame to be ignored",
+        "errors without end",
+        "empty frames without end",
+        "silence",
+        "silence that minds no signal",
+        "questions without end",
+        "questions for nothing",
+        "a question for everything",
+    ];
+    outlives(Duration::from_secs(2), &behaviours).await;
+}
+
+#[tokio::test]
+async fn a_build_that_always_meets_madness_ends_as_our_fault_and_the_next_one_works() {
+    let (mut world, note) = mad_world();
+    fs::write(&note, "garbage always").unwrap();
+    world.start();
+    let report = world.build(&world.simple_build(1)).await;
+    let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
+    assert!(blame.details.contains("the hg command server failed during `hg import`"), "{}", blame.details);
+    fs::remove_file(&note).unwrap();
+    world.pushed(&world.simple_build(2)).await;
+    world.stop().await;
+}
