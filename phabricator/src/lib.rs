@@ -13,5 +13,5 @@ mod visibility;
 mod workflow;
 
 pub use conduit::{Conduit, ConduitError};
-pub use publisher::{PublishError, Publisher};
+pub use publisher::{Answer, PublishError, Publisher, answer};
 pub use workflow::{Workflow, WorkflowError, WorkflowQueues, WorkflowSettings};

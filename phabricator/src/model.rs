@@ -6,4 +6,4 @@ mod report;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use phid::{Phid, PhidError};
-pub use report::{Applied, BaseChoice, Blame, PatchFailure, Pushed, Report, Update};
+pub use report::{Applied, BaseChoice, BaseReason, Blame, PatchFailure, Pushed, Report, Update};

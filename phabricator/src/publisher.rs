@@ -1,6 +1,10 @@
 //! Says on a build target what became of its build.
 
+mod answer;
+mod remarkup;
 mod text;
+
+pub use answer::{Answer, answer};
 
 use async_trait::async_trait;
 use bus::{Classify, Context, Disposition, Handler};
@@ -101,8 +105,8 @@ fn words(report: &Report) -> Vec<Say<'_>> {
     match report {
         Report::Working => vec![Say::Message(MessageType::Work, None)],
         Report::Pushed(pushed) => {
-            let unsound = text::unsound(pushed).map(|unit| Say::Message(MessageType::Work, Some(unit)));
-            [Say::Link(&pushed.treeherder_url)].into_iter().chain(unsound).collect()
+            let applied = Say::Message(MessageType::Work, Some(text::applied(pushed)));
+            vec![Say::Link(&pushed.treeherder_url), applied]
         }
         Report::PatchFailed(failure) => vec![Say::Message(MessageType::Fail, Some(text::patch_failed(failure)))],
         Report::InfrastructureFailed(blame) => vec![Say::Message(MessageType::Fail, Some(text::broken(blame)))],

@@ -4,9 +4,18 @@
 //! below it. An abandoned parent has not landed: nothing says that its change is in the base, and the author built on
 //! it, so it is applied like any other.
 //!
-//! The patches are put on one line, so the order must leave no choice: each must stand on the one before. A parent that
-//! is also reached by a longer way (D on P1 and P3, P3 on P2, P2 on P1) leaves none; two parents that do not stand on
-//! one another do, and are refused.
+//! # One line
+//!
+//! The patches are put on one line, each after all that it stands on; where that leaves a choice, the smallest
+//! revision number comes first, so that the same stack always gives the same line. Ways that part and meet again are
+//! fine: D9 on D2 and D3, both on D1, becomes D1, D2, D3, D9. The changes of D2 and of D3 were both made on D1, and
+//! whether they get along is for Mercurial to find out.
+//!
+//! Parents that do not meet are refused: they were made on different things, of which only one can be the base. They
+//! meet when they stand on the same *root*. A revision whose parents have all landed stands on the base, which is one
+//! root however many landed revisions there are. A revision without any parents is a root of its own: what it was
+//! made on is only in its author's clone. A landed parent beside one that has not landed says nothing more: the base
+//! has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,8 +54,8 @@ pub(crate) enum Refusal {
     NoPatch(u64),
     /// This revision stands on itself.
     Cycle(u64),
-    /// These revisions do not stand on one another.
-    Fork(Vec<u64>),
+    /// This revision's parents, which these are, do not meet.
+    Fork { child: u64, parents: Vec<u64> },
     /// More than [`MAX_PATCHES`], or more edges than can be asked for at once.
     TooMany,
     /// More than [`MAX_BYTES`].
@@ -67,7 +76,7 @@ impl Refusal {
                 format!(
                     "The stack of D{revision_id} cannot be loaded: a parent of D{child} was deleted or is not public."
                 ),
-                "Remove that parent in Phabricator, or publish it, and submit again.",
+                "Remove that parent in Phabricator, or make it public, and submit again.",
             ),
             Self::NoPatch(id) => (
                 format!("The stack of D{revision_id} cannot be loaded: the patch of D{id} cannot be read."),
@@ -77,14 +86,15 @@ impl Refusal {
                 format!("The stack of D{revision_id} cannot be ordered: D{id} stands on itself through its parents."),
                 "Edit the related revisions in Phabricator so that the parents form one line.",
             ),
-            Self::Fork(ids) => {
-                let names: Vec<String> = ids.iter().map(|id| format!("D{id}")).collect();
+            Self::Fork { child, parents } => {
+                let names: Vec<String> = parents.iter().map(|id| format!("D{id}")).collect();
                 (
                     format!(
-                        "The stack of D{revision_id} is not one line of patches: {} do not stand on one another.",
+                        "The stack of D{revision_id} cannot be ordered: D{child} has the parents {}, which do not stand \
+                         on a common revision.",
                         names.join(" and ")
                     ),
-                    "Edit the related revisions in Phabricator so that the parents form one line.",
+                    "Make one of them a parent of the other (\"Edit Related Revisions\" in Phabricator), or land one first.",
                 )
             }
             Self::TooMany => (
@@ -102,10 +112,19 @@ impl Refusal {
     }
 }
 
-/// The patches to apply for `diff` of `top`, ancestors first; `diff`'s own is the last. `top` has not landed and is
-/// public.
-pub(crate) async fn load(conduit: &Conduit, top: &RevisionInfo, diff: &DiffInfo) -> Result<Vec<Patch>, StackError> {
-    let mut line = Graph::load(conduit, top).await?.line()?;
+/// What to apply for a diff.
+pub(crate) struct Stack {
+    /// The patches, ancestors first; the diff's own is the last.
+    pub(crate) patches: Vec<Patch>,
+    /// The revisions that they stand on and that have landed, in ascending order.
+    pub(crate) landed: Vec<u64>,
+}
+
+/// Loads what to apply for `diff` of `top`, which has not landed and is public.
+pub(crate) async fn load(conduit: &Conduit, top: &RevisionInfo, diff: &DiffInfo) -> Result<Stack, StackError> {
+    let graph = Graph::load(conduit, top).await?;
+    let landed = graph.named.iter().copied().collect();
+    let mut line = graph.line()?;
     // The graph's newest diff of the top may be newer than the one that is built.
     line.pop();
     let phids: Vec<Phid> = line.iter().map(|revision| revision.fields.diff.clone()).collect();
@@ -127,7 +146,7 @@ pub(crate) async fn load(conduit: &Conduit, top: &RevisionInfo, diff: &DiffInfo)
         }
         patches.push(patch(revision, diff, content));
     }
-    Ok(patches)
+    Ok(Stack { patches, landed })
 }
 
 fn patch(revision: &RevisionInfo, diff: &DiffInfo, content: String) -> Patch {
@@ -161,73 +180,104 @@ fn author(raw: &str) -> Option<String> {
 }
 
 /// A revision and all it stands on that has not landed.
+#[derive(Default)]
 struct Graph {
     revisions: BTreeMap<Phid, RevisionInfo>,
     /// For each of them, those of its direct parents that have not landed.
     parents: BTreeMap<Phid, BTreeSet<Phid>>,
+    /// Direct parents of them that have landed.
+    landed: BTreeSet<Phid>,
+    /// Those of them that have such a parent.
+    on_landed: BTreeSet<Phid>,
+    /// The numbers of the landed parents that may be spoken of.
+    named: BTreeSet<u64>,
+}
+
+/// What a revision stands on in the end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Root {
+    /// The base, which has all that has landed.
+    Base,
+    /// The revision of this number, which has no parents.
+    Revision(u64),
 }
 
 impl Graph {
     /// Follows the parents level by level, two calls each.
     async fn load(conduit: &Conduit, top: &RevisionInfo) -> Result<Self, StackError> {
-        let mut revisions = BTreeMap::from([(top.phid.clone(), top.clone())]);
-        let mut parents: BTreeMap<Phid, BTreeSet<Phid>> = BTreeMap::new();
-        let mut landed: BTreeSet<Phid> = BTreeSet::new();
+        let mut graph = Self { revisions: BTreeMap::from([(top.phid.clone(), top.clone())]), ..Self::default() };
         let mut level = vec![top.phid.clone()];
         while !level.is_empty() {
             let edges = conduit.parents(&level).await?.ok_or(Refusal::TooMany)?;
             let unseen: BTreeSet<Phid> = edges
                 .iter()
                 .map(|edge| &edge.parent)
-                .filter(|parent| !revisions.contains_key(parent) && !landed.contains(parent))
+                .filter(|parent| !graph.revisions.contains_key(parent) && !graph.landed.contains(parent))
                 .cloned()
                 .collect();
             let unseen: Vec<Phid> = unseen.into_iter().collect();
             let (done, open): (Vec<_>, Vec<_>) =
                 conduit.revisions(&unseen).await?.into_iter().partition(RevisionInfo::landed);
-            landed.extend(done.into_iter().map(|revision| revision.phid));
+            graph.landed.extend(done.iter().map(|revision| revision.phid.clone()));
+            graph.named.extend(visibility::public(conduit, done).await?.iter().map(|revision| revision.id));
             let open = visibility::public(conduit, open).await?;
             level = open.iter().map(|revision| revision.phid.clone()).collect();
-            revisions.extend(open.into_iter().map(|revision| (revision.phid.clone(), revision)));
+            graph.revisions.extend(open.into_iter().map(|revision| (revision.phid.clone(), revision)));
             for edge in edges {
-                if landed.contains(&edge.parent) {
-                    continue;
-                }
-                if !revisions.contains_key(&edge.parent) {
-                    let child = revisions.get(&edge.child).map_or(top.id, |child| child.id);
+                if graph.landed.contains(&edge.parent) {
+                    graph.on_landed.insert(edge.child);
+                } else if graph.revisions.contains_key(&edge.parent) {
+                    graph.parents.entry(edge.child).or_default().insert(edge.parent);
+                } else {
+                    let child = graph.revisions.get(&edge.child).map_or(top.id, |child| child.id);
                     return Err(Refusal::HiddenParent(child).into());
                 }
-                parents.entry(edge.child).or_default().insert(edge.parent);
             }
-            if revisions.len() > MAX_PATCHES {
+            if graph.revisions.len() > MAX_PATCHES {
                 return Err(Refusal::TooMany.into());
             }
         }
-        Ok(Self { revisions, parents })
+        Ok(graph)
     }
 
-    /// The revisions in the only order in which each comes after all that it stands on.
+    /// The revisions, each after all that it stands on.
     fn line(mut self) -> Result<Vec<RevisionInfo>, Refusal> {
-        let mut line = Vec::new();
+        let mut line: Vec<RevisionInfo> = Vec::new();
+        let mut roots: BTreeMap<Phid, Root> = BTreeMap::new();
         while !self.revisions.is_empty() {
-            let mut ready = self.revisions.values().filter(|revision| self.is_ready(&revision.phid));
-            let Some(next) = ready.next() else {
+            let ready = self.revisions.values().filter(|revision| self.parents_of(&revision.phid).next().is_none());
+            let Some(next) = ready.min_by_key(|revision| revision.id).map(|revision| revision.phid.clone()) else {
                 return Err(Refusal::Cycle(self.on_a_cycle()));
             };
-            let mut ids: Vec<u64> = ready.map(|revision| revision.id).chain([next.id]).collect();
-            if ids.len() > 1 {
-                ids.sort_unstable();
-                return Err(Refusal::Fork(ids));
-            }
-            let next = next.phid.clone();
-            line.extend(self.revisions.remove(&next));
+            let Some(next) = self.revisions.remove(&next) else { break };
+            let root = self.root(&next, &roots).ok_or_else(|| {
+                let stands_on =
+                    |id: &&RevisionInfo| self.parents.get(&next.phid).is_some_and(|it| it.contains(&id.phid));
+                let mut parents: Vec<u64> = line.iter().filter(stands_on).map(|parent| parent.id).collect();
+                parents.sort_unstable();
+                Refusal::Fork { child: next.id, parents }
+            })?;
+            roots.insert(next.phid.clone(), root);
+            line.push(next);
         }
         Ok(line)
     }
 
-    /// Whether all it stands on was taken out already.
-    fn is_ready(&self, phid: &Phid) -> bool {
-        self.parents.get(phid).is_none_or(|parents| parents.iter().all(|parent| !self.revisions.contains_key(parent)))
+    /// What a revision stands on in the end, when its parents meet. Theirs are known.
+    fn root(&self, revision: &RevisionInfo, known: &BTreeMap<Phid, Root>) -> Option<Root> {
+        let parents = self.parents.get(&revision.phid).into_iter().flatten();
+        let roots: BTreeSet<Root> = parents.filter_map(|parent| known.get(parent)).copied().collect();
+        match (roots.first(), roots.len()) {
+            (Some(root), 1) => Some(*root),
+            (Some(_), _) => None,
+            (None, _) if self.on_landed.contains(&revision.phid) => Some(Root::Base),
+            (None, _) => Some(Root::Revision(revision.id)),
+        }
+    }
+
+    /// Those of a revision's parents that are not on the line yet.
+    fn parents_of(&self, phid: &Phid) -> impl Iterator<Item = &RevisionInfo> {
+        self.parents.get(phid).into_iter().flatten().filter_map(|parent| self.revisions.get(parent))
     }
 
     /// The lowest number on a cycle, when nothing is ready: going down from anywhere ends up on one.
@@ -239,8 +289,7 @@ impl Graph {
                 return path[start..].iter().map(|revision| revision.id).min().unwrap_or(revision.id);
             }
             path.push(revision);
-            let mut parents = self.parents.get(&revision.phid).into_iter().flatten();
-            at = parents.find_map(|parent| self.revisions.get(parent));
+            at = self.parents_of(&revision.phid).next();
         }
         0
     }
@@ -269,34 +318,49 @@ mod tests {
         .unwrap()
     }
 
-    /// The order for `edges` of child and parent.
+    /// The order for `edges` of child and parent; 0 is a parent that has landed.
     fn line(edges: &[(u64, u64)]) -> Result<Vec<u64>, Refusal> {
-        let mut graph = Graph { revisions: BTreeMap::new(), parents: BTreeMap::new() };
+        let mut graph = Graph::default();
         for (child, parent) in edges {
             graph.revisions.insert(phid(*child), revision(*child));
-            graph.revisions.insert(phid(*parent), revision(*parent));
-            graph.parents.entry(phid(*child)).or_default().insert(phid(*parent));
+            if *parent == 0 {
+                graph.on_landed.insert(phid(*child));
+            } else {
+                graph.revisions.insert(phid(*parent), revision(*parent));
+                graph.parents.entry(phid(*child)).or_default().insert(phid(*parent));
+            }
         }
         graph.line().map(|line| line.iter().map(|revision| revision.id).collect())
     }
 
     #[test]
-    fn a_stack_is_ordered_only_when_the_order_leaves_no_choice() {
-        type Edges = &'static [(u64, u64)];
-        let table: [(Edges, Result<Vec<u64>, Refusal>); 8] = [
-            (&[(2, 1)], Ok(vec![1, 2])),
-            // A child may be older than its parent.
-            (&[(1, 2), (2, 3)], Ok(vec![3, 2, 1])),
-            (&[(9, 1), (9, 3), (3, 2), (2, 1)], Ok(vec![1, 2, 3, 9])),
-            (&[(9, 1), (9, 2)], Err(Refusal::Fork(vec![1, 2]))),
-            // Two ways that part and meet again.
-            (&[(9, 2), (9, 3), (2, 1), (3, 1)], Err(Refusal::Fork(vec![2, 3]))),
-            (&[(1, 1)], Err(Refusal::Cycle(1))),
-            (&[(3, 2), (2, 1), (1, 2)], Err(Refusal::Cycle(1))),
-            (&[(1, 5), (5, 6), (6, 7), (7, 5)], Err(Refusal::Cycle(5))),
+    fn a_stack_is_put_on_one_line_when_its_parents_meet() {
+        type Case = (&'static str, &'static [(u64, u64)], Result<Vec<u64>, Refusal>);
+        let fork = |child, parents: &[u64]| Err(Refusal::Fork { child, parents: parents.to_vec() });
+        let table: [Case; 16] = [
+            ("a line", &[(2, 1)], Ok(vec![1, 2])),
+            ("a child older than its parent", &[(1, 2), (2, 3)], Ok(vec![3, 2, 1])),
+            ("a short and a long way", &[(9, 1), (9, 3), (3, 2), (2, 1)], Ok(vec![1, 2, 3, 9])),
+            ("a diamond", &[(9, 2), (9, 3), (2, 1), (3, 1)], Ok(vec![1, 2, 3, 9])),
+            ("the smaller number first", &[(9, 3), (9, 2), (9, 4), (2, 8), (3, 8), (4, 8)], Ok(vec![8, 2, 3, 4, 9])),
+            ("but after its parent", &[(9, 2), (9, 5), (2, 7), (7, 1), (5, 1)], Ok(vec![1, 5, 7, 2, 9])),
+            (
+                "a diamond on a diamond",
+                &[(9, 7), (9, 8), (7, 6), (8, 6), (6, 2), (6, 3), (2, 1), (3, 1)],
+                Ok(vec![1, 2, 3, 6, 7, 8, 9]),
+            ),
+            ("two on what has landed", &[(9, 2), (9, 3), (2, 0), (3, 0)], Ok(vec![2, 3, 9])),
+            ("a landed parent beside another", &[(9, 0), (9, 2)], Ok(vec![2, 9])),
+            ("two without a parent", &[(9, 1), (9, 2)], fork(9, &[1, 2])),
+            ("one of two has landed below", &[(9, 2), (9, 3), (3, 0)], fork(9, &[2, 3])),
+            ("not even at the bottom", &[(9, 3), (9, 4), (3, 1), (4, 2)], fork(9, &[3, 4])),
+            ("further down", &[(9, 8), (8, 1), (8, 2)], fork(8, &[1, 2])),
+            ("itself", &[(1, 1)], Err(Refusal::Cycle(1))),
+            ("below a cycle", &[(3, 2), (2, 1), (1, 2)], Err(Refusal::Cycle(1))),
+            ("a cycle of three", &[(1, 5), (5, 6), (6, 7), (7, 5)], Err(Refusal::Cycle(5))),
         ];
-        for (edges, expected) in table {
-            assert_eq!(line(edges), expected, "{edges:?}");
+        for (case, edges, expected) in table {
+            assert_eq!(line(edges), expected, "{case}");
         }
     }
 

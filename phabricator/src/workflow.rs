@@ -117,7 +117,8 @@ impl Workflow {
                 request: request.clone(),
                 revision: revision_of(&revision),
                 diff: stack::diff_of(&diff),
-                stack,
+                stack: stack.patches,
+                landed: stack.landed,
             }))),
             // The revisions of a stack become public one after another.
             Err(StackError::Refused(Refusal::HiddenParent(_))) if !self.is_last_look(request) => Ok(Finding::Hidden),
@@ -167,7 +168,10 @@ impl Workflow {
             let newest = self.conduit.diffs(std::slice::from_ref(&revision.fields.diff)).await?.pop();
             // The revision was read first, so its newest diff may by now be ours.
             if let Some(newest) = newest.filter(|newest| newest.id > diff.id) {
-                return neutral(format!("Superseded: diff {} was replaced by the newer diff {}.", diff.id, newest.id));
+                return neutral(format!(
+                    "Superseded: diff {} was replaced by the newer diff {}, and only the newest is built.",
+                    diff.id, newest.id
+                ));
             }
         }
         Ok(None)
@@ -242,6 +246,7 @@ impl Handler<BuildRequest> for Workflow {
         let blame = Blame {
             summary: "The revision and its stack could not be loaded from Phabricator.".to_owned(),
             details: String::new(),
+            attempts: cx.attempt(),
             seconds: cx.clock().now().duration_since(request.accepted_at).as_secs_f64(),
         };
         Ok(self.end(request, Report::InfrastructureFailed(blame), cx)?)
@@ -254,13 +259,15 @@ fn contradiction(what: String) -> Report {
     Report::InfrastructureFailed(Blame {
         summary: format!("The build request contradicts itself: {what}."),
         details: String::new(),
+        attempts: 0,
         seconds: 0.0,
     })
 }
 
 fn patch_failed(refusal: &Refusal, revision_id: u64, seconds: f64) -> Report {
     let (summary, advice) = refusal.in_words(revision_id);
-    Report::PatchFailed(PatchFailure { summary, details: String::new(), advice: advice.to_owned(), seconds })
+    let (details, commands, advice) = (String::new(), String::new(), advice.to_owned());
+    Report::PatchFailed(PatchFailure { summary, details, advice, commands, base: None, seconds })
 }
 
 fn revision_of(info: &RevisionInfo) -> Revision {

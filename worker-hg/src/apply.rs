@@ -8,9 +8,10 @@ use phabricator::model::Build;
 
 use crate::{
     HgError, TryMode,
+    base::Base,
     clone::{Changeset, HgClone},
     fault::PatchFault,
-    outcome,
+    misfit, outcome,
     patch::Scanned,
     process::CommandOutput,
     text,
@@ -38,16 +39,16 @@ pub(crate) async fn apply(
     clone: &mut HgClone,
     build: &Build,
     scanned: &[Scanned],
-    base: &Changeset,
+    base: &Base,
     mode: &TryMode,
     default_author: &str,
 ) -> Result<Changeset, Failure> {
-    let mut tree = clone.read_manifest(base, ManifestReader::new(scanned)).await?.tree();
+    let mut tree = clone.read_manifest(&base.changeset, ManifestReader::new(scanned)).await?.tree();
     for (patch, scanned) in build.stack.iter().zip(scanned) {
-        tree.apply(scanned).map_err(|conflict| Failure::Patch(PatchFault::conflicts(patch, &conflict)))?;
+        tree.apply(scanned).map_err(|conflict| Failure::Patch(PatchFault::conflicts(build, patch, &conflict)))?;
     }
     let mut newest = clone.mark();
-    let mut parent = base.clone();
+    let mut parent = base.changeset.clone();
     for (patch, scanned) in build.stack.iter().zip(scanned) {
         let author = patch.author.as_deref().and_then(text::author);
         let commit = Commit {
@@ -58,9 +59,10 @@ pub(crate) async fn apply(
         };
         parent = match commit.import(clone, &parent, newest).await? {
             Ok(made) if made.changes => made,
-            Ok(_) => return Err(Failure::Patch(PatchFault::changes_nothing(patch, base))),
+            Ok(_) => return Err(Failure::Patch(PatchFault::changes_nothing(build, patch, &base.choice))),
             Err(output) if outcome::is_patch_fault(&output) => {
-                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, base, &output)));
+                let misfits = misfit::find(patch, scanned, &output);
+                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, &misfits)));
             }
             Err(output) => return Err(import_failed(patch.revision_id, &output).into()),
         };
@@ -69,7 +71,8 @@ pub(crate) async fn apply(
         if scanned.removed_by_hunks().next().is_some() {
             let removed = clone.removed(&parent).await?;
             if let Some(kept) = scanned.removed_by_hunks().find(|path| !removed.iter().any(|other| other == path)) {
-                return Err(Failure::Patch(PatchFault::keeps(patch, base, kept)));
+                let misfits = format!("{}: the patch deletes the file, but the file has more lines", text::path(kept));
+                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, &misfits)));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a stack is put on.
 
-use phabricator::model::{BaseChoice, Build};
+use phabricator::model::{BaseChoice, BaseReason, Build};
 
 use crate::{
     HgError, RepositorySettings,
@@ -9,6 +9,13 @@ use crate::{
     text,
 };
 
+/// A base that was chosen.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) choice: BaseChoice,
+    pub(crate) changeset: Changeset,
+}
+
 /// Chooses the base of a build, and writes the choice down before anything is built on it.
 pub(crate) async fn choose(
     clone: &mut HgClone,
@@ -16,32 +23,41 @@ pub(crate) async fn choose(
     settings: &RepositorySettings,
     bases: &Bases,
     now: jiff::Timestamp,
-) -> Result<(BaseChoice, Changeset), HgError> {
+) -> Result<Base, HgError> {
     let target = &build.request.target;
     if let Some(choice) = bases.find(target)
         && let Some(changeset) = find_or_pull(clone, &choice.used).await?
     {
-        return Ok((choice, changeset));
+        return Ok(Base { choice, changeset });
     }
-    let named = build.stack.first().and_then(|patch| patch.diff.base.as_deref());
-    let (wanted, changeset) = match named.filter(|hash| is_hash(hash) && !settings.use_latest_revision) {
-        Some(hash) => (true, find_or_pull(clone, hash).await?),
-        None => {
+    let named = build.stack.first().and_then(|patch| patch.diff.base.as_deref()).filter(|name| !name.trim().is_empty());
+    let (found, otherwise) = match named {
+        Some(hash) if is_hash(hash) && !settings.use_latest_revision => {
+            (find_or_pull(clone, hash).await?, BaseReason::Unknown)
+        }
+        _ => {
             clone.pull().await?;
-            (false, None)
+            let reason = match named {
+                _ if settings.use_latest_revision => BaseReason::Latest,
+                Some(_) => BaseReason::NotAHash,
+                None => BaseReason::Unnamed,
+            };
+            (None, reason)
         }
     };
-    let found = wanted && changeset.is_some();
-    let changeset = match changeset {
+    let changeset = match found {
         Some(changeset) => changeset,
         None => clone.resolve(&settings.default_revision).await?,
     };
-    let differs = named.filter(|name| !found && *name != changeset.node);
-    // Anything may stand there, and it is going to be shown.
-    let instead_of = differs.map(|name| text::cut(&text::path(name.as_bytes()), 60));
-    let choice = BaseChoice { used: changeset.node.clone(), instead_of };
+    let choice = if named == Some(&changeset.node) {
+        BaseChoice { used: changeset.node.clone(), instead_of: None, reason: BaseReason::Named }
+    } else {
+        // Anything may stand there, and it is going to be shown.
+        let instead_of = named.map(|name| text::cut(&text::path(name.as_bytes()), 60));
+        BaseChoice { used: changeset.node.clone(), instead_of, reason: otherwise }
+    };
     bases.store(target, &choice, now)?;
-    Ok((choice, changeset))
+    Ok(Base { choice, changeset })
 }
 
 async fn find_or_pull(clone: &mut HgClone, hash: &str) -> Result<Option<Changeset>, HgError> {

@@ -88,6 +88,8 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use phabricator::model::BaseReason;
+
     use super::*;
 
     #[test]
@@ -95,7 +97,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let bases = Bases::new(home.path());
         let [one, two] = ["PHID-HMBT-1", "PHID-HMBT-2"].map(|text| Phid::parse(text).expect("a PHID"));
-        let choice = BaseChoice { used: "a".repeat(40), instead_of: Some("b".repeat(40)) };
+        let choice = BaseChoice { used: "a".repeat(40), instead_of: Some("b".repeat(40)), reason: BaseReason::Unknown };
         assert_eq!(bases.find(&one), None);
         let written = fs::metadata(home.path()).and_then(|data| data.modified()).expect("a time");
         let now = Timestamp::try_from(written).expect("a time");
@@ -116,5 +118,15 @@ mod tests {
         fs::create_dir(home.path().join(".bases")).expect("made");
         fs::write(home.path().join(".bases/PHID-HMBT-1.json"), b"{\"used\":").expect("written");
         assert_eq!(bases.find(&target), None);
+    }
+
+    #[test]
+    fn a_choice_that_was_made_before_reasons_were_written_down_still_counts() {
+        let home = tempfile::tempdir().expect("a directory");
+        let target = Phid::parse("PHID-HMBT-1").expect("a PHID");
+        fs::create_dir(home.path().join(".bases")).expect("made");
+        fs::write(home.path().join(".bases/PHID-HMBT-1.json"), br#"{"used":"a","instead_of":null}"#).expect("written");
+        let expected = BaseChoice { used: "a".to_owned(), instead_of: None, reason: BaseReason::Unrecorded };
+        assert_eq!(Bases::new(home.path()).find(&target), Some(expected));
     }
 }

@@ -6,15 +6,17 @@ use async_trait::async_trait;
 use bus::{Clock, Context, Handler, Queue, Shutdown, Subsystem, SubsystemError};
 use futures::future::join_all;
 use jiff::Timestamp;
-use phabricator::model::{Applied, Blame, Build, PatchFailure, Phid, Pushed, Report};
+use phabricator::model::{Applied, Build, Phid, Pushed, Report};
 use tracing::{error, info};
 
 use crate::{
     HgError, Settings,
     apply::Failure,
+    blame,
     fault::PatchFault,
     patch::{self, Scanned},
     repository::Repository,
+    text,
     tree_status::TreeStatus,
 };
 
@@ -114,11 +116,10 @@ impl Handler<Build> for HgHandler {
 
     async fn exhausted(&self, build: Build, reason: &str, cx: &Context) -> Result<(), HgError> {
         let request = build.request;
-        let name = self.repositories.get(&request.repository).map_or("Try", |it| it.settings().try_name.as_str());
-        let summary = format!("The stack could not be applied and pushed to {name}.");
-        info!(step = "failed", build = %request.target, "we are to blame: {summary}");
         let seconds = seconds_since(request.accepted_at, cx.clock().as_ref());
-        let blame = Blame { summary, details: reason.to_owned(), seconds };
+        let repository = self.repositories.get(&request.repository).map(Repository::settings);
+        let blame = blame::given_up(reason, repository, cx.attempt(), seconds);
+        info!(step = "failed", build = %request.target, "we are to blame: {}", blame.summary);
         cx.send(&self.applied, &Applied { request, report: Report::InfrastructureFailed(blame) })?;
         Ok(())
     }
@@ -132,34 +133,34 @@ impl HgHandler {
     async fn build(&self, build: Build, clock: &dyn Clock) -> Result<Report, HgError> {
         let started = clock.now();
         let Some(repository) = self.repositories.get(&build.request.repository) else {
-            return Ok(neutral("unsupported repository: its patches are not built here"));
+            return Ok(neutral("Unsupported repository: its patches are not built."));
         };
         if build.stack.is_empty() {
-            return Ok(neutral("all patches of the stack have landed"));
+            return Ok(neutral("All patches of the stack have landed, there is nothing left to build."));
         }
         if seconds_since(build.diff.created_at, clock) > self.settings.build_expiry.as_secs_f64() {
             let hours = self.settings.build_expiry.as_secs() / 3600;
             if !repository.is_ready().await {
-                let summary = format!("The clone of {} was not ready in {hours} hours.", repository.settings().name);
                 let seconds = seconds_since(build.request.accepted_at, clock);
-                let details = String::new();
-                return Ok(Report::InfrastructureFailed(Blame { summary, details, seconds }));
+                return Ok(Report::InfrastructureFailed(blame::never_ready(repository.settings(), hours, seconds)));
             }
             let closed = repository.tree_is_closed().await.map_or_else(String::new, |reason| {
-                format!(", and {} is still closed ({reason})", repository.settings().try_name)
+                // Whoever closes a tree writes what they like.
+                let reason = text::path(reason.as_bytes()).replace('`', "'");
+                format!(" The build waited for {}, which is closed: `{reason}`.", repository.settings().try_name)
             });
-            return Ok(neutral(format!("the diff is older than {hours} hours{closed}")));
+            return Ok(neutral(format!(
+                "Expired: the diff is older than {hours} hours, and such diffs are not built. Submit it again to have \
+                 it built.{closed}"
+            )));
         }
-        let failed = |PatchFault { summary, details, advice }| {
-            let seconds = seconds_since(started, clock);
-            Ok(Report::PatchFailed(PatchFailure { summary, details, advice, seconds }))
-        };
+        let failed = |fault: PatchFault| Ok(fault.report(seconds_since(started, clock)));
         let (build, scanned) = match self.scan(build).await? {
             Ok(scanned) => scanned,
             Err(fault) => return failed(fault),
         };
         if let Some(path) = scanned.iter().flat_map(Scanned::touched).find_map(|path| self.skippable(path)) {
-            return Ok(neutral(format!("the stack touches {path}, which is not built")));
+            return Ok(neutral(format!("The stack changes `{path}`, and stacks that change this file are not built.")));
         }
         match repository.build(&build, &scanned, clock.now()).await {
             Ok(landed) => {
@@ -169,6 +170,8 @@ impl HgHandler {
                     treeherder_url: format!("{treeherder}/#/jobs?repo={name}&revision={}", landed.head),
                     revision: landed.head,
                     patches: build.stack.len(),
+                    revisions: build.stack.iter().map(|patch| patch.revision_id).collect(),
+                    landed: build.landed,
                     base: landed.base,
                     seconds: seconds_since(started, clock),
                 }))
@@ -186,7 +189,7 @@ impl HgHandler {
         }
         let scan = move || {
             let scanned = build.stack.iter().map(|patch| {
-                patch::scan(&patch.content, &limits).map_err(|refusal| PatchFault::refused(patch, &refusal))
+                patch::scan(&patch.content, &limits).map_err(|refusal| PatchFault::refused(&build, patch, &refusal))
             });
             let scanned = scanned.collect::<Result<Vec<_>, _>>()?;
             Ok((build, scanned))

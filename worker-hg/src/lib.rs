@@ -8,6 +8,7 @@
 mod apply;
 mod base;
 mod bases;
+mod blame;
 mod clone;
 mod disk;
 mod error;
@@ -18,6 +19,7 @@ mod handler;
 mod hostile;
 mod lane;
 mod locks;
+mod misfit;
 mod outcome;
 mod patch;
 mod pool;

@@ -77,7 +77,7 @@ pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
 }
 
 /// The file that is not there and that a patch gives another mode.
-fn without_file(line: &str) -> Option<&str> {
+pub(crate) fn without_file(line: &str) -> Option<&str> {
     let (file, _) = line.strip_prefix("abort: ")?.strip_suffix(": not found in manifest")?.rsplit_once('@')?;
     Some(file)
 }
@@ -85,31 +85,6 @@ fn without_file(line: &str) -> Option<&str> {
 /// Whether these words are of a clone that has lost data.
 pub(crate) fn is_corruption(words: &str) -> bool {
     CORRUPT.iter().any(|pattern| words.contains(pattern))
-}
-
-/// Where a patch did not apply: `file: hunk #1`, …
-pub(crate) fn places(output: &CommandOutput) -> Vec<String> {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let mut file = "";
-    let mut places = Vec::new();
-    for line in stderr.lines() {
-        if let Some(name) = line.strip_prefix("patching file ") {
-            file = name;
-        } else if let Some(hunk) = line.strip_prefix("Hunk #").and_then(|rest| rest.split_once(" FAILED at ")) {
-            places.push(text::path(format!("{file}: hunk #{}", hunk.0).as_bytes()));
-        } else if let Some(rest) =
-            line.strip_prefix("unable to find '").and_then(|rest| rest.strip_suffix("' for patching"))
-        {
-            places.push(text::path(format!("{rest}: the file does not exist").as_bytes()));
-        } else if let Some(name) = without_file(line) {
-            places.push(text::path(format!("{name}: the file does not exist").as_bytes()));
-        } else if let Some(name) = line.strip_prefix("file ").and_then(|rest| rest.strip_suffix(" already exists")) {
-            places.push(text::path(format!("{name}: the file exists already").as_bytes()));
-        } else if let Some(reason) = line.strip_prefix("abort: ").filter(|reason| *reason != "patch failed to apply") {
-            places.push(text::path(reason.as_bytes()));
-        }
-    }
-    places
 }
 
 /// What the other side, ssh and Mercurial say, the other side first. Depending on the way, the `remote:` lines come on
@@ -226,23 +201,6 @@ mod tests {
             error,
             "push to try was refused by a hook there: remote: CLOSED TREE; remote: prechangegroup.tree hook failed; \
              abort: push failed on remote"
-        );
-    }
-
-    #[test]
-    fn places_are_named_by_file_and_hunk() {
-        let stderr = "patching file a b\nHunk #1 FAILED at 3\nHunk #12 FAILED at 80\n\
-                      unable to find 'c' for patching\n(use '--prefix' to apply patch relative to the current directory)\n\
-                      file d already exists\nabort: patch failed to apply\n";
-        let failed = output(255, "applying patch from stdin\n", stderr);
-        assert!(is_patch_fault(&failed));
-        assert_eq!(
-            places(&failed),
-            ["a b: hunk #1", "a b: hunk #12", "c: the file does not exist", "d: the file exists already"]
-        );
-        assert_eq!(
-            places(&output(255, "", "abort: cannot patch q: file is not tracked\n")),
-            ["cannot patch q: file is not tracked"]
         );
     }
 

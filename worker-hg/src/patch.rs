@@ -31,7 +31,6 @@ mod path;
 use std::{collections::HashSet, fmt};
 
 pub(crate) use binary::encode;
-#[cfg_attr(not(test), expect(unused_imports, reason = "for the texts about hunks that do not apply"))]
 pub(crate) use hunk::hunk_head;
 
 use crate::{Limits, text};
@@ -89,7 +88,7 @@ impl Kind {
 pub(crate) struct Refusal {
     /// The file that it is about, when it is about one.
     pub(crate) path: Option<Vec<u8>>,
-    /// The line of the patch, from 1.
+    /// The line of the patch, from 1; 0 when it is about none.
     pub(crate) line: usize,
     /// What is wrong.
     pub(crate) reason: String,
@@ -100,7 +99,10 @@ impl fmt::Display for Refusal {
         if let Some(path) = &self.path {
             write!(f, "{}: ", text::path(path))?;
         }
-        write!(f, "{} (line {} of the patch)", self.reason, self.line)
+        match self.line {
+            0 => f.write_str(&self.reason),
+            line => write!(f, "{} (line {line} of the patch)", self.reason),
+        }
     }
 }
 

@@ -122,17 +122,17 @@ impl Repository {
             None
         });
         let applying = async {
-            let (base, changeset) = base::choose(clone, build, &self.settings, bases, now).await?;
+            let base = base::choose(clone, build, &self.settings, bases, now).await?;
             let (mode, author) = (&self.settings.mode, &self.all.default_author);
-            let head = apply::apply(clone, build, scanned, &changeset, mode, author).await?.node;
+            let head = apply::apply(clone, build, scanned, &base, mode, author).await?.node;
             let (target, patches) = (&build.request.target, build.stack.len());
             info!(
                 step = "applied",
                 build = %target,
                 "applied a stack of {patches} patches on {:.12} as {head:.12}",
-                base.used
+                base.choice.used
             );
-            Ok::<_, Failure>((base, head))
+            Ok::<_, Failure>((base.choice, head))
         };
         let (applied, verdict) = futures::join!(applying, self.look_at_tree());
         // A patch that does not apply is told even while the tree is closed.

@@ -86,7 +86,7 @@ impl Stack {
             author: phid("USER", 1),
             reviewers: Vec::new(),
         };
-        Build { request, revision, diff, stack }
+        Build { request, revision, diff, stack, landed: Vec::new() }
     }
 }
 

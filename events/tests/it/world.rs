@@ -111,9 +111,13 @@ impl World {
         self.phabricator.target(&build.target).unwrap()
     }
 
-    /// Waits until the build has its link.
+    /// Waits until the build has its link, and was told what was applied.
     pub async fn until_pushed(&self, build: &BuildVariables, process: &Process) -> String {
-        until("the link on the build", process, || !self.target(build).artifacts.is_empty()).await;
+        let told = || {
+            let target = self.target(build);
+            !target.artifacts.is_empty() && !target.units.is_empty()
+        };
+        until("the link on the build", process, told).await;
         self.target(build).artifacts[0].data["uri"].as_str().unwrap().to_owned()
     }
 
@@ -124,7 +128,11 @@ impl World {
         assert_eq!(link, format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={}", heads[0]));
         let target = self.target(build);
         assert_eq!(target.artifacts.len(), 1);
-        assert!(target.units.is_empty(), "{:?}", target.units);
+        // A process that dies between saying it and noting that says it again.
+        assert!(!target.units.is_empty());
+        for unit in &target.units {
+            assert_eq!((&unit["name"], &unit["result"]), (&"mercurial".into(), &"pass".into()), "{unit:?}");
+        }
         assert!(target.messages.iter().all(|message| message == "work"), "{:?}", target.messages);
     }
 

@@ -18,6 +18,16 @@ pub(crate) enum MessageType {
     Fail,
 }
 
+impl MessageType {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+        }
+    }
+}
+
 /// A unit test result, Harbormaster's form for anything that is to be read on a build.
 ///
 /// The server refuses explicit nulls, and a text over 255 bytes as `namespace` is a crash there, so these are
@@ -38,6 +48,8 @@ pub(crate) struct Unit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum UnitResult {
+    /// All is well.
+    Pass,
     /// It failed, by the patch's fault.
     Fail,
     /// It was not run, and that is all right.
@@ -46,6 +58,18 @@ pub(crate) enum UnitResult {
     Broken,
     /// It means less than it seems to.
     Unsound,
+}
+
+impl UnitResult {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Skip => "skip",
+            Self::Broken => "broken",
+            Self::Unsound => "unsound",
+        }
+    }
 }
 
 impl Conduit {

@@ -42,6 +42,9 @@ pub struct Build {
     /// The patches to apply, ancestors first; the last one is the diff's. Patches that have landed are left out, so
     /// it is empty when the revision itself has landed.
     pub stack: Vec<Patch>,
+    /// The numbers of the revisions that patches of the stack stand on and that were left out because they have landed.
+    #[serde(default)]
+    pub landed: Vec<u64>,
 }
 
 impl Message for Build {

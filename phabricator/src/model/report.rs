@@ -57,6 +57,12 @@ pub struct Pushed {
     pub treeherder_url: String,
     /// How many patches were applied.
     pub patches: usize,
+    /// The revisions of these patches, in the order in which they were applied; empty when an older worker wrote this.
+    #[serde(default)]
+    pub revisions: Vec<u64>,
+    /// Revisions that the stack stands on and that were left out because they have landed.
+    #[serde(default)]
+    pub landed: Vec<u64>,
     /// What they were applied on.
     pub base: BaseChoice,
     /// Seconds from taking the build to the end of the push.
@@ -64,23 +70,52 @@ pub struct Pushed {
 }
 
 /// The changeset that a stack was applied on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseChoice {
     /// The changeset, 40 hex digits.
     pub used: String,
-    /// The base that the stack names, when it is another one: it is unknown here, or not wanted.
+    /// The base that the stack names, when it is another one. Hostile.
     pub instead_of: Option<String>,
+    /// Why it was used.
+    #[serde(default)]
+    pub reason: BaseReason,
+}
+
+/// Why a changeset was chosen as a base.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BaseReason {
+    /// The choice was written down before reasons were.
+    #[default]
+    Unrecorded,
+    /// It is the base that the stack names.
+    Named,
+    /// The stack names a changeset that the repository does not have, even after a pull: a git commit, or one that was
+    /// never pushed. The newest one was used.
+    Unknown,
+    /// The stack names something that is no changeset's whole hash. The newest one was used.
+    NotAHash,
+    /// The stack names no base. The newest one was used.
+    Unnamed,
+    /// The repository is configured to build on its newest changeset, whatever a stack names.
+    Latest,
 }
 
 /// Why a patch cannot be built, in words for its author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PatchFailure {
-    /// One sentence: which patch, and what is wrong.
+    /// A sentence: which patch, and that it cannot be built. It is remarkup: our words only, nothing from outside.
     pub summary: String,
-    /// The tool's own words (file, hunk), shown as code. May be empty.
+    /// What is wrong in detail (file, hunk, the tool's own words), shown as code. May be empty.
     pub details: String,
-    /// What the author can do. May be empty.
+    /// What the author can do. Remarkup, our words only. May be empty.
     pub advice: String,
+    /// What the author can type to that end, shown as code. May be empty.
+    #[serde(default)]
+    pub commands: String,
+    /// What the patch was tried on, if it was.
+    #[serde(default)]
+    pub base: Option<BaseChoice>,
     /// Seconds that were spent on it.
     pub seconds: f64,
 }
@@ -88,10 +123,13 @@ pub struct PatchFailure {
 /// What failed on our side, in words for an author who can do nothing about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Blame {
-    /// One sentence: what failed.
+    /// One sentence: what failed. It is remarkup: our words only, nothing from outside.
     pub summary: String,
-    /// The tool's own words. May be empty.
+    /// The tool's own words, shown as code. May be empty.
     pub details: String,
+    /// How often it was tried; 0 when that says nothing.
+    #[serde(default)]
+    pub attempts: u32,
     /// Seconds that were spent on it.
     pub seconds: f64,
 }

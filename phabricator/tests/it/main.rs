@@ -6,5 +6,6 @@ mod client;
 mod publisher;
 mod recorded;
 mod shapes;
+mod texts;
 mod workflow;
 mod world;

@@ -1,7 +1,7 @@
 //! What is read on a build target in the end.
 
 use phabricator::{
-    model::{BaseChoice, Blame, PatchFailure, Pushed, Report},
+    model::{BaseChoice, BaseReason, Blame, PatchFailure, Pushed, Report},
     testing::{Artifact, Fault, TargetStatus},
 };
 use serde_json::json;
@@ -13,7 +13,13 @@ fn pushed(instead_of: Option<&str>) -> Report {
         revision: "a".repeat(40),
         treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         patches: 3,
-        base: BaseChoice { used: "b".repeat(40), instead_of: instead_of.map(str::to_owned) },
+        revisions: vec![7, 8, 9],
+        landed: Vec::new(),
+        base: BaseChoice {
+            used: "b".repeat(40),
+            instead_of: instead_of.map(str::to_owned),
+            reason: if instead_of.is_some() { BaseReason::NotAHash } else { BaseReason::Named },
+        },
         seconds: 12.5,
     })
 }
@@ -23,13 +29,15 @@ fn patch_failed() -> Report {
         summary: "The patch of D1 does not apply.".to_owned(),
         details: "Hunk #1 FAILED".to_owned(),
         advice: "Rebase it.".to_owned(),
+        commands: "hg rebase".to_owned(),
+        base: None,
         seconds: 1.5,
     })
 }
 
 fn broken() -> Report {
     let (summary, details) = ("Try is away.".to_owned(), String::new());
-    Report::InfrastructureFailed(Blame { summary, details, seconds: 2.0 })
+    Report::InfrastructureFailed(Blame { summary, details, attempts: 3, seconds: 2.0 })
 }
 
 /// What a report leaves on its target.
@@ -47,7 +55,7 @@ async fn each_report_is_said_in_its_way() {
     let left = |status, messages, unit, link| Left { status, messages, unit, link };
     let table = [
         (Report::Working, left(Waiting, &["work"], None, false)),
-        (pushed(None), left(Waiting, &[], None, true)),
+        (pushed(None), left(Waiting, &["work"], Some(("mercurial", "pass")), true)),
         (pushed(Some("dead")), left(Waiting, &["work"], Some(("mercurial", "unsound")), true)),
         (patch_failed(), left(Failed, &["fail"], Some(("mercurial", "fail")), false)),
         (broken(), left(Failed, &["fail"], Some(("general", "broken")), false)),
@@ -87,7 +95,8 @@ async fn the_units_have_the_words_and_the_seconds_and_no_empty_keys() {
         "result": "fail",
         "format": "remarkup",
         "duration": 1.5,
-        "details": "The patch of D1 does not apply.\n\n  lang=text\n  Hunk #1 FAILED\n\nRebase it.",
+        "details":
+            "The patch of D1 does not apply.\n\n  lang=text\n  Hunk #1 FAILED\n\nRebase it.\n\n  lang=text\n  hg rebase",
     });
     assert_eq!(json!(world.target(&request).units), json!([unit]));
     let request = world.request(world.create("revision").diff.id);

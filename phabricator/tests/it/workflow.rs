@@ -171,7 +171,10 @@ async fn a_diff_that_was_replaced_is_not_built_and_the_newer_one_is() {
     let (old, new) = (world.request(revision.diff.id), world.request(newer.id));
     world.accept(&old).await;
     world.work().await;
-    assert_eq!(only_neutral(&world).await, "Superseded: diff 1 was replaced by the newer diff 2.");
+    assert_eq!(
+        only_neutral(&world).await,
+        "Superseded: diff 1 was replaced by the newer diff 2, and only the newest is built."
+    );
     world.accept(&new).await;
     world.work().await;
     assert_eq!(&*world.builds().await[0].stack[0].content, b"better patch");
@@ -232,7 +235,7 @@ async fn a_request_that_contradicts_itself_is_answered_and_blames_no_patch() {
 }
 
 #[tokio::test]
-async fn a_diamond_is_applied_bottom_up() {
+async fn a_longer_way_to_a_parent_leaves_no_choice() {
     let world = World::new().await;
     let p1 = world.create("p1");
     let p2 = world.fake.create_revision(world.revision("p2").parent(&p1.phid));
@@ -247,6 +250,42 @@ async fn a_diamond_is_applied_bottom_up() {
 }
 
 #[tokio::test]
+async fn a_diamond_is_applied_bottom_up_the_smaller_number_first() {
+    let world = World::new().await;
+    let bottom = world.create("bottom");
+    let right = world.fake.create_revision(world.revision("right").parent(&bottom.phid));
+    let left = world.fake.create_revision(world.revision("left").parent(&bottom.phid));
+    // In whatever order Phabricator names the parents.
+    for parents in [[&left, &right], [&right, &left]] {
+        let new = parents.iter().fold(world.revision("top"), |new, parent| new.parent(&parent.phid));
+        let top = world.fake.create_revision(new);
+        world.build(&top).await;
+        world.work().await;
+        let builds = world.builds().await;
+        let stack: Vec<u64> = builds.last().unwrap().stack.iter().map(|patch| patch.revision_id).collect();
+        assert_eq!(stack, [bottom.id, right.id, left.id, top.id]);
+    }
+}
+
+#[tokio::test]
+async fn parents_on_different_landed_revisions_meet_on_the_base() {
+    let world = World::new().await;
+    let (one, other) = (world.create("landed"), world.create("landed elsewhere"));
+    let secure = world.fake.add_project("secure-revision");
+    let private = world.fake.create_revision(world.revision("landed in private").project(&secure));
+    let left = world.fake.create_revision(world.revision("left").parent(&one.phid));
+    let right = world.fake.create_revision(world.revision("right").parent(&other.phid).parent(&private.phid));
+    let top = world.fake.create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
+    for landed in [&one, &other, &private] {
+        world.fake.set_status(landed.id, RevisionStatus::Published);
+    }
+    world.build(&top).await;
+    world.work().await;
+    assert_eq!(only_stack(&world).await, [left.id, right.id, top.id]);
+    assert_eq!(world.builds().await[0].landed, [one.id, other.id], "and the private one is not named");
+}
+
+#[tokio::test]
 async fn what_has_landed_is_left_out_with_all_below_and_what_was_abandoned_is_not() {
     let world = World::new().await;
     let bottom = world.create("bottom");
@@ -258,6 +297,7 @@ async fn what_has_landed_is_left_out_with_all_below_and_what_was_abandoned_is_no
     world.build(&top).await;
     world.work().await;
     assert_eq!(only_stack(&world).await, [abandoned.id, top.id]);
+    assert_eq!(world.builds().await[0].landed, [landed.id]);
 }
 
 #[tokio::test]
@@ -268,7 +308,10 @@ async fn two_parents_that_do_not_meet_are_the_authors_to_sort_out() {
     world.build(&top).await;
     world.work().await;
     let summary = only_failure(&world).await;
-    assert_eq!(summary, "The stack of D3 is not one line of patches: D1 and D2 do not stand on one another.");
+    assert_eq!(
+        summary,
+        "The stack of D3 cannot be ordered: D3 has the parents D1 and D2, which do not stand on a common revision."
+    );
 }
 
 #[tokio::test]

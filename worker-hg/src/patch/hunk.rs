@@ -15,7 +15,6 @@ pub(crate) struct HunkHead<'a> {
 /// has no such hunk.
 ///
 /// Only a file's own hunks are read again: a place for each of them would take more room than the patch.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the texts about hunks that do not apply"))]
 pub(crate) fn hunk_head<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<HunkHead<'a>> {
     let mut lines = Lines::from(content, file.hunks?);
     for _ in 1..number {

@@ -1,13 +1,27 @@
-//! What a stack is put on.
+//! What a stack is put on, and what its author is told of that.
 
-use phabricator::model::Build;
+use phabricator::{
+    answer,
+    model::{BaseChoice, BaseReason, Build, Pushed, Report},
+};
 
-use crate::world::{World, add};
+use crate::world::{World, add, change};
 
 fn based_on(world: &World, number: u64, base: Option<&str>) -> Build {
     let mut patch = world.patch(number, add("new.txt", "x"));
     patch.diff.base = base.map(str::to_owned);
     world.build_of(vec![patch])
+}
+
+fn named(used: &str) -> BaseChoice {
+    BaseChoice { used: used.to_owned(), instead_of: None, reason: BaseReason::Named }
+}
+
+/// The unit that the author of a pushed build finds, with its result in front.
+fn unit(pushed: &Pushed) -> String {
+    let answers = answer(&Report::Pushed(pushed.clone()));
+    let unit = answers.iter().find(|answer| answer.act == "work").expect("a unit");
+    format!("{} {}", unit.heading.as_deref().unwrap_or_default(), unit.text)
 }
 
 #[tokio::test]
@@ -18,48 +32,65 @@ async fn the_named_base_is_used_when_it_is_known_or_can_be_pulled() {
     let second = world.source.commit("second");
     world.start_ready().await;
     let pushed = world.pushed(&based_on(&world, 1, Some(&first))).await;
-    assert_eq!((pushed.base.used, pushed.base.instead_of), (first.clone(), None));
+    assert_eq!(pushed.base, named(&first));
+    assert_eq!(
+        unit(&pushed),
+        format!("mercurial: pass 1 patch (D1) was applied on changeset `{first}`. The stack names it as its base.")
+    );
     world.source.write("later", b"y");
     let third = world.source.commit("third");
     let pushed = world.pushed(&based_on(&world, 2, Some(&third))).await;
-    assert_eq!((pushed.base.used, pushed.base.instead_of), (third.clone(), None));
+    assert_eq!(pushed.base, named(&third), "it was pulled");
     assert_eq!(world.try_repo.log(&format!("{}~2", pushed.revision), "{node}"), third);
 
     // The lowest patch decides, and what the others were made on does not matter.
     let mut stack = vec![world.patch(3, add("a", "a")), world.patch(4, add("b", "b"))];
     stack[0].diff.base = Some(second.clone());
     stack[1].diff.base = Some(first);
-    assert_eq!(world.pushed(&world.build_of(stack)).await.base.used, second);
+    let mut build = world.build_of(stack);
+    build.landed = vec![1, 2];
+    let pushed = world.pushed(&build).await;
+    assert_eq!((&pushed.base, &pushed.revisions), (&named(&second), &vec![3, 4]));
+    let said = unit(&pushed);
+    assert!(said.starts_with("mercurial: pass 2 patches (D3 and D4) were applied on"), "{said}");
+    assert!(said.ends_with("D1 and D2 have landed and were left out."), "{said}");
     world.stop().await;
 }
 
 #[tokio::test]
 async fn the_default_revision_is_used_when_the_base_is_unknown_or_garbage() {
+    use BaseReason::{NotAHash, Unknown, Unnamed};
     let mut world = World::new();
     world.start_ready().await;
     let touched = world.path("touched");
-    let unknown = "1234567890".repeat(4);
-    let alias = format!("--config=alias.log=!touch {}", touched.display());
+    let git = "1234567890".repeat(4);
+    let alias = format!("--config=alias.log=!touch {} {}", touched.display(), "x".repeat(60));
+    let cut = format!("{}…", alias.chars().take(60).collect::<String>());
+    let (null, all_ones) = ("0".repeat(40), "f".repeat(40));
     let table = [
-        (None, None),
-        (Some(unknown.as_str()), Some(unknown.as_str())),
-        (Some("refs/heads/main"), Some("refs/heads/main")),
-        (Some("all()"), Some("all()")),
-        (Some("tip"), Some("tip")),
-        (Some(""), Some("")),
-        (Some("0000000000000000000000000000000000000000"), Some("0000000000000000000000000000000000000000")),
-        (Some("ffffffffffffffffffffffffffffffffffffffff"), Some("ffffffffffffffffffffffffffffffffffffffff")),
-        (Some("a\nb\0c"), Some(r"a\u{a}b\u{0}c")),
-        (Some(alias.as_str()), None),
+        (None, None, Unnamed, "The stack does not name its base"),
+        (Some(""), None, Unnamed, "The stack does not name its base"),
+        (Some(" \n"), None, Unnamed, "The stack does not name its base"),
+        (Some(&*git), Some(&*git), Unknown, "the repository has no such changeset"),
+        (Some(&*null), Some(&*null), Unknown, "the repository has no such changeset"),
+        (Some(&*all_ones), Some(&*all_ones), Unknown, "the repository has no such changeset"),
+        (Some("refs/heads/main"), Some("refs/heads/main"), NotAHash, "`refs/heads/main` as its base, which is not"),
+        (Some("all()"), Some("all()"), NotAHash, "`all()` as its base, which is not the full hash"),
+        (Some("tip"), Some("tip"), NotAHash, "`tip` as its base, which is not the full hash"),
+        (Some("a\nb\0c"), Some(r"a\u{a}b\u{0}c"), NotAHash, r"`a\u{a}b\u{0}c` as its base"),
+        (Some(&*alias), Some(&*cut), NotAHash, "`--config=alias.log=!touch"),
     ];
-    for (number, (base, instead_of)) in (1_u8..).zip(table) {
+    for (number, (base, instead_of, reason, text)) in (1_u8..).zip(table) {
         world.source.write("later", &[number]);
         let newest = world.source.commit("newest");
-        let choice = world.pushed(&based_on(&world, number.into(), base)).await.base;
-        assert_eq!(choice.used, newest, "{base:?}");
-        if base != Some(alias.as_str()) {
-            assert_eq!(choice.instead_of.as_deref(), instead_of, "{base:?}");
-        }
+        let pushed = world.pushed(&based_on(&world, number.into(), base)).await;
+        let instead_of = instead_of.map(str::to_owned);
+        assert_eq!(pushed.base, BaseChoice { used: newest.clone(), instead_of, reason }, "{base:?}");
+        let said = unit(&pushed);
+        assert!(
+            said.starts_with(&format!("mercurial: unsound 1 patch (D{number}) was applied on changeset `{newest}`"))
+        );
+        assert!(said.contains(text), "{said}");
     }
     assert!(!touched.exists());
     world.stop().await;
@@ -80,10 +111,43 @@ async fn the_latest_revision_is_used_when_it_is_configured() {
     world.source.hg(&["update", "--quiet", "default"]);
     world.source.write("elsewhere", b"x");
     world.source.commit("not on the branch");
+    let latest =
+        |instead_of: Option<String>| BaseChoice { used: newest.clone(), instead_of, reason: BaseReason::Latest };
+
     let pushed = world.pushed(&based_on(&world, 1, Some(&first))).await;
-    assert_eq!((pushed.base.used, pushed.base.instead_of), (newest.clone(), Some(first)));
-    let pushed = world.pushed(&based_on(&world, 2, Some(&newest))).await;
-    assert_eq!((pushed.base.used, pushed.base.instead_of), (newest, None));
+    assert_eq!(pushed.base, latest(Some(first.clone())));
+    let said = unit(&pushed);
+    assert!(
+        said.starts_with("mercurial: unsound") && said.contains("always applied on its newest changeset"),
+        "{said}"
+    );
+    assert!(said.contains(&newest) && said.contains(&first), "{said}");
+
+    let pushed = world.pushed(&based_on(&world, 2, None)).await;
+    assert_eq!(pushed.base, latest(None));
+
+    let pushed = world.pushed(&based_on(&world, 3, Some(&newest))).await;
+    assert_eq!(pushed.base, named(&newest), "the newest one is what the stack names");
+    assert!(unit(&pushed).starts_with("mercurial: pass"));
+    world.stop().await;
+}
+
+/// D2 and D3 stand on D1, D4 on both; D2 and D3 change the same file in different places.
+#[tokio::test]
+async fn a_diamond_becomes_one_line_of_changesets() {
+    let mut world = World::new();
+    world.start();
+    let last = "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -19,2 +19,2 @@\n line 19\n-line 20\n+line XX\n";
+    let stack = vec![
+        world.patch(1, add("bottom", "x")),
+        world.patch(2, change("line 5", "line V")),
+        world.patch(3, last),
+        world.patch(4, add("top", "x")),
+    ];
+    let pushed = world.pushed(&world.build_of(stack)).await;
+    assert_eq!(pushed.revisions, [1, 2, 3, 4]);
+    let content = String::from_utf8(world.try_repo.cat(&pushed.revision, "hello.txt")).unwrap();
+    assert!(content.contains("line V\n") && content.contains("line XX\n"), "{content}");
     world.stop().await;
 }
 

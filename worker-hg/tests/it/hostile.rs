@@ -156,11 +156,11 @@ async fn hostile_patches_are_refused_by_name_though_mercurial_would_commit_them(
         let last = stack.last().unwrap().revision_id;
         let failure = world.patch_failed(&world.build_of(stack)).await;
         assert!(
-            failure.summary.starts_with(&format!("The patch of D{last} is refused: ")),
+            failure.summary.starts_with(&format!("The patch of D{last} is refused.")),
             "{case}: {}",
             failure.summary
         );
-        assert!(failure.summary.contains(expected), "{case}: {}", failure.summary);
+        assert!(failure.details.contains(expected), "{case}: {}", failure.details);
     }
     assert_eq!(world.try_repo.node("tip"), base, "nothing was pushed");
     world.until_tidy(&world.clone(), &base).await;

@@ -13,6 +13,7 @@ mod pushes;
 mod real_patches;
 mod sessions;
 mod stacks;
+mod texts;
 mod tree_service;
 mod trees;
 mod world;

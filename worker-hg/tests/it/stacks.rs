@@ -1,12 +1,12 @@
 //! From a stack to changesets.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use bus::Clock;
 use phabricator::model::{Build, Report};
 use worker_hg::TryMode;
 
-use crate::world::{World, add, add_mode, change, phid};
+use crate::world::{Repo, World, add, add_mode, change, phid};
 
 #[tokio::test]
 async fn a_stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
@@ -125,26 +125,32 @@ async fn the_same_build_gives_the_same_hashes_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_patch_that_does_not_apply_names_patch_file_hunk_base_and_a_way_out() {
+async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
     let mut world = World::new();
     world.start();
     let base = world.source.node("tip");
-    let short = &base[..12];
 
     let build = world.build_of(vec![world.patch(7, add("a", "a")), world.patch(8, change("line V", "line five"))]);
     let failure = world.patch_failed(&build).await;
-    assert_eq!(failure.summary, format!("The patch of D8 does not apply on {short}: hello.txt: hunk #1."));
-    assert_eq!(failure.details, "patching file hello.txt\nHunk #1 FAILED at 3\nabort: patch failed to apply");
-    assert!(failure.advice.contains(&format!("moz-phab patch D8 --apply-to {short}")), "{}", failure.advice);
+    assert_eq!(failure.summary, "The patch of D8 does not apply.");
+    assert_eq!(
+        failure.details,
+        "hello.txt, line 4: hunk #1 does not fit\n  @@ -4,3 +4,3 @@\n\n\
+         Mercurial says:\npatching file hello.txt\nHunk #1 FAILED at 3\nabort: patch failed to apply"
+    );
+    assert_eq!(failure.base.map(|base| base.used), Some(base.clone()));
 
     let table = [
-        (change("line 5", "5").replace("hello.txt", "gone.txt"), "gone.txt: the file does not exist."),
-        (add("hello.txt", "x"), "hello.txt: the file exists already."),
+        (change("line 5", "5").replace("hello.txt", "gone.txt"), "gone.txt: the file does not exist\n"),
+        (add("hello.txt", "x"), "hello.txt: the file exists already\n"),
         (
             "diff --git a/gone b/g\nrename from gone\nrename to g\n".to_owned(),
-            "cannot patch gone: file is not tracked.",
+            "Mercurial says:\nabort: cannot patch gone: file is not tracked",
         ),
-        ("diff --git a/gone b/g\ncopy from gone\ncopy to g\n".to_owned(), "source file 'gone' does not exist."),
+        (
+            "diff --git a/gone b/g\ncopy from gone\ncopy to g\n".to_owned(),
+            "Mercurial says:\nabort: source file 'gone' does not exist",
+        ),
         (
             "diff --git a/hello.txt b/hello.txt\ndeleted file mode 100644\n--- a/hello.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-line 3\n"
                 .to_owned(),
@@ -153,19 +159,56 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_base_and_a_way_out() 
         ("diff --git a/gone b/gone\nold mode 100644\nnew mode 100755\n".to_owned(), "gone: the file does not exist."),
         (
             "diff --git a/script.sh b/hello.txt\nrename from script.sh\nrename to hello.txt\n".to_owned(),
-            "cannot create hello.txt: destination already exists.",
+            "Mercurial says:\nabort: cannot create hello.txt: destination already exists",
         ),
     ];
     for (number, (patch, expected)) in (20..).zip(table) {
         let failure = world.patch_failed(&world.build_of(vec![world.patch(number, patch)])).await;
-        assert_eq!(failure.summary, format!("The patch of D{number} does not apply on {short}: {expected}"));
+        assert!(failure.details.starts_with(expected), "{}", failure.details);
     }
     let landed = "diff --git a/hello.txt b/hello.txt\nold mode 100755\nnew mode 100644\n";
     let failure = world.patch_failed(&world.build_of(vec![world.patch(30, landed)])).await;
-    assert_eq!(failure.summary, format!("The patch of D30 changes nothing on {short}."));
+    assert!(failure.summary.starts_with("The patch of D30 changes nothing:"), "{}", failure.summary);
 
     assert_eq!(world.try_repo.node("tip"), base, "nothing was pushed");
     world.pushed(&world.simple_build(9)).await;
+    world.stop().await;
+}
+
+/// An author has D7, D8 and an unrelated D70 in a clone, and what the answer says puts D7 and D8 on the base.
+#[tokio::test]
+async fn the_commands_that_an_author_is_given_rebase_the_stack() {
+    let mut world = World::new();
+    world.source.hg(&["clone", "--quiet", ".", "../author"]);
+    let author = Repo { path: world.path("author") };
+    let message =
+        |id| format!("Bug {id}\n\nDifferential Revision: https://phabricator.example.org/D{id}\n\nD7 follows");
+    for (file, id) in [("unrelated", 70), ("seven", 7), ("eight", 8)] {
+        author.write(file, b"x");
+        author.commit(&message(id));
+    }
+    world.source.write("hello.txt", b"all different\n");
+    let newest = world.source.commit("later");
+    world.start();
+    let mut stack = vec![world.patch(7, change("line 5", "five")), world.patch(8, add("eight", "x"))];
+    stack[0].diff.base = Some("0123456789".repeat(4));
+    let failure = world.patch_failed(&world.build_of(stack)).await;
+    assert_eq!(failure.summary, "D8 cannot be built. It stands on D7, and the patch of D7 does not apply.");
+    let (with_commits, without) = failure.commands.split_once("\n\n").unwrap();
+    assert!(without.contains(&format!("\nmoz-phab patch D8 --apply-to {newest}\nmoz-phab submit")), "{without}");
+    let (rebase, submit) = with_commits.rsplit_once('\n').unwrap();
+    assert_eq!(submit, "moz-phab submit");
+    author.configure("[extensions]\nrebase =\n");
+    let done = Command::new("sh")
+        .args(["-e", "-c", rebase])
+        .current_dir(&author.path)
+        .env("HGRCPATH", "")
+        .env("HGPLAIN", "1")
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{rebase}: {}", String::from_utf8_lossy(&done.stderr));
+    let above = author.log(&format!("descendants({newest}) and not {newest}"), "{files} ");
+    assert_eq!(above, "seven eight ", "and the unrelated one stays where it was");
     world.stop().await;
 }
 
@@ -178,7 +221,7 @@ async fn a_clone_that_was_never_ready_is_our_fault_and_not_the_diffs_age() {
     expired.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
     let report = world.build(&expired).await;
     let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
-    assert_eq!(blame.summary, "The clone of central was not ready in 24 hours.");
+    assert_eq!(blame.summary, "Our clone of central was not ready within 24 hours.");
     world.stop().await;
 }
 
@@ -186,7 +229,9 @@ async fn a_clone_that_was_never_ready_is_our_fault_and_not_the_diffs_age() {
 async fn what_need_not_be_built_has_a_neutral_end() {
     let mut world = World::new();
     world.settings.skippable_files.insert("docs/skip.rst".to_owned());
-    world.start_ready().await;
+    world.start();
+    // Without a clone an expired diff would be our fault.
+    world.pushed(&world.simple_build(90)).await;
     let build = |number| world.simple_build(number);
     let nothing_left = Build { stack: Vec::new(), ..build(1) };
     let mut expired = build(2);
@@ -197,11 +242,14 @@ async fn what_need_not_be_built_has_a_neutral_end() {
     let renamed = "diff --git a/docs/skip.rst b/c\nrename from docs/skip.rst\nrename to c\n";
     let renamed = world.build_of(vec![world.patch(6, renamed)]);
     let table = [
-        (nothing_left, "all patches of the stack have landed"),
-        (expired, "the diff is older than 24 hours"),
-        (unknown, "unsupported repository: its patches are not built here"),
-        (skipped, "the stack touches docs/skip.rst, which is not built"),
-        (renamed, "the stack touches docs/skip.rst, which is not built"),
+        (nothing_left, "All patches of the stack have landed, there is nothing left to build."),
+        (
+            expired,
+            "Expired: the diff is older than 24 hours, and such diffs are not built. Submit it again to have it built.",
+        ),
+        (unknown, "Unsupported repository: its patches are not built."),
+        (skipped, "The stack changes `docs/skip.rst`, and stacks that change this file are not built."),
+        (renamed, "The stack changes `docs/skip.rst`, and stacks that change this file are not built."),
     ];
     for (build, expected) in table {
         assert_eq!(world.build(&build).await, Report::Neutral(expected.to_owned()));
@@ -251,9 +299,9 @@ async fn a_stack_that_is_too_large_is_refused() {
     world.start();
     let three = (1..4).map(|number| world.patch(number, add(&format!("f{number}"), "x"))).collect();
     let failure = world.patch_failed(&world.build_of(three)).await;
-    assert_eq!(failure.summary, "The stack has 3 patches, 2 are allowed.");
+    assert_eq!(failure.summary, "The stack of D3 has 3 patches that have not landed, and only 2 are allowed.");
     let failure = world.patch_failed(&world.build_of(vec![world.patch(5, add("f", &"x".repeat(3000)))])).await;
-    assert!(failure.summary.contains("2000 are allowed"), "{}", failure.summary);
+    assert!(failure.details.contains("2000 are allowed"), "{}", failure.details);
     world.stop().await;
 }
 

@@ -258,6 +258,7 @@ impl World {
             },
             diff: top.diff,
             stack,
+            landed: Vec::new(),
         }
     }
 

@@ -1,0 +1,193 @@
+//! Every text that this crate can put on a build target, as its author reads it. The golden files are in `snapshots`.
+
+use std::time::Duration;
+
+use phabricator::{
+    answer,
+    model::{BaseChoice, BaseReason, BuildRequest, Pushed, Report},
+    testing::{Fault, NewDiff, RevisionStatus},
+};
+
+use crate::world::{World, start};
+
+/// The answers of `cases` under their names.
+fn golden(cases: &[(&str, Report)]) -> String {
+    let text = |(case, report): &(&str, Report)| {
+        let answers: Vec<String> = answer(report).iter().map(ToString::to_string).collect();
+        format!("======== {case}\n\n{}\n", answers.join("\n\n"))
+    };
+    cases.iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// The end of the build that is asked for in a world of its own.
+async fn end(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> Report {
+    let world = World::new().await;
+    let request = prepare(&world).await;
+    world.accept(&request).await;
+    // The looks at a private revision, or the second attempt.
+    for wait in [0, 70, 70, 80, 160] {
+        world.advance(wait);
+        world.work().await;
+    }
+    let reports = world.reports().await;
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    reports[0].clone()
+}
+
+fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> Report {
+    Report::Pushed(Pushed {
+        revision: "a".repeat(40),
+        treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
+        patches: revisions.len(),
+        revisions,
+        landed,
+        base,
+        seconds: 12.5,
+    })
+}
+
+#[test]
+fn what_was_applied_and_on_what() {
+    let base = |reason, instead_of: Option<&str>| BaseChoice {
+        used: "b".repeat(40),
+        instead_of: instead_of.map(str::to_owned),
+        reason,
+    };
+    let git = "1234567890".repeat(4);
+    let named = || base(BaseReason::Named, None);
+    let (old, old_other) = (base(BaseReason::Unrecorded, None), base(BaseReason::Unrecorded, Some(&git)));
+    let from_an_old_worker = |base| {
+        Report::Pushed(Pushed {
+            revision: "a".repeat(40),
+            treeherder_url: "https://treeherder.example/".to_owned(),
+            patches: 3,
+            revisions: Vec::new(),
+            landed: Vec::new(),
+            base,
+            seconds: 1.0,
+        })
+    };
+    let texts = golden(&[
+        ("the work has begun", Report::Working),
+        ("the base that the stack names", pushed(named(), vec![7], vec![])),
+        ("a stack", pushed(named(), vec![7, 8, 9], vec![])),
+        ("a long stack", pushed(named(), (1..=100).collect(), vec![])),
+        ("on a landed revision", pushed(named(), vec![7], vec![5])),
+        ("on landed revisions", pushed(named(), vec![7], vec![4, 5])),
+        ("an unknown base", pushed(base(BaseReason::Unknown, Some(&git)), vec![7], vec![5])),
+        ("a base that is no hash", pushed(base(BaseReason::NotAHash, Some("refs/heads/main")), vec![7, 8], vec![])),
+        ("a hostile base", pushed(base(BaseReason::NotAHash, Some("`{F1}` @alice\n= head")), vec![7], vec![])),
+        ("no base", pushed(base(BaseReason::Unnamed, None), vec![7], vec![])),
+        ("always the latest", pushed(base(BaseReason::Latest, Some(&git)), vec![7], vec![])),
+        ("always the latest, no base", pushed(base(BaseReason::Latest, None), vec![7], vec![])),
+        ("from a worker that gives no reason", from_an_old_worker(old)),
+        ("from a worker that gives no reason, another base", from_an_old_worker(old_other)),
+    ]);
+    insta::assert_snapshot!(texts);
+}
+
+#[tokio::test]
+async fn builds_that_end_before_their_stack_is_loaded() {
+    let expired = end(async |world| {
+        let diff = NewDiff::new("patch").created_at(start() - Duration::from_secs(30 * 3600));
+        world.request(world.fake.create_revision(world.revision_with("old", diff)).diff.id)
+    });
+    let superseded = end(async |world| {
+        let revision = world.create("changed");
+        world.fake.update_revision(revision.id, NewDiff::new("better"));
+        world.request(revision.diff.id)
+    });
+    let landed = end(async |world| {
+        let revision = world.create("landed");
+        world.fake.set_status(revision.id, RevisionStatus::Published);
+        world.request(revision.diff.id)
+    });
+    let elsewhere = end(async |world| {
+        let other = world.fake.add_repository("elsewhere");
+        let new = phabricator::testing::NewRevision::new("x", &world.alice, &other, NewDiff::new("patch"));
+        world.request(world.fake.create_revision(new).diff.id)
+    });
+    let private = end(async |world| {
+        let revision = world.create("hidden");
+        world.fake.set_visible(revision.id, false);
+        world.request(revision.diff.id)
+    });
+    let contradiction = end(async |world| {
+        let (first, second) = (world.create("first"), world.create("second"));
+        BuildRequest { diff_id: second.diff.id, ..world.request(first.diff.id) }
+    });
+    let no_diff = end(async |world| BuildRequest { diff_id: 99, ..world.request(world.create("first").diff.id) });
+    let unreadable = end(async |world| {
+        world.fake.fail_next("differential.diff.search", 2, &Fault::Refuse("ERR-CONDUIT-CORE"));
+        world.request(world.create("unlucky").diff.id)
+    });
+    let author = {
+        let probe = World::new().await;
+        let world = World::with(|settings| settings.skipped_authors = [probe.alice.clone()].into(), true).await;
+        world.build(&world.create("skipped")).await;
+        world.work().await;
+        world.reports().await.remove(0)
+    };
+    let texts = golden(&[
+        ("expired", expired.await),
+        ("superseded", superseded.await),
+        ("landed", landed.await),
+        ("a repository that is not built", elsewhere.await),
+        ("an author who is skipped", author),
+        ("private", private.await),
+        ("a request for another revision's diff", contradiction.await),
+        ("a request for no diff", no_diff.await),
+        ("phabricator is down", unreadable.await),
+    ]);
+    insta::assert_snapshot!(texts);
+}
+
+#[tokio::test]
+async fn stacks_that_are_refused() {
+    let hidden = end(async |world| {
+        let parent = world.create("private");
+        let child = world.fake.create_revision(world.revision("child").parent(&parent.phid));
+        let top = world.fake.create_revision(world.revision("top").parent(&child.phid));
+        world.fake.set_visible(parent.id, false);
+        world.request(top.diff.id)
+    });
+    let cycle = end(async |world| {
+        let bottom = world.create("bottom");
+        let top = world.fake.create_revision(world.revision("top").parent(&bottom.phid));
+        world.fake.add_parent(&bottom.phid, &top.phid);
+        world.request(top.diff.id)
+    });
+    let fork = end(async |world| {
+        let (left, right) = (world.create("left"), world.create("right"));
+        let top = world.fake.create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
+        world.request(top.diff.id)
+    });
+    let too_many = end(async |world| {
+        let mut last = world.create("1");
+        for number in 2..=101 {
+            last = world.fake.create_revision(world.revision(&number.to_string()).parent(&last.phid));
+        }
+        world.request(last.diff.id)
+    });
+    let no_patch = end(async |world| {
+        let bottom = world.create("bottom");
+        let top = world.fake.create_revision(world.revision("top").parent(&bottom.phid));
+        world.fake.fail_next("differential.getrawdiff", 1, &Fault::Refuse("ERR_NOT_FOUND"));
+        world.request(top.diff.id)
+    });
+    let too_large = end(async |world| {
+        let half = || NewDiff::new("x".repeat(33 << 20));
+        let bottom = world.fake.create_revision(world.revision_with("bottom", half()));
+        let top = world.fake.create_revision(world.revision_with("top", half()).parent(&bottom.phid));
+        world.request(top.diff.id)
+    });
+    let texts = golden(&[
+        ("a parent that is not public", hidden.await),
+        ("a cycle", cycle.await),
+        ("parents that do not meet", fork.await),
+        ("more than a hundred patches", too_many.await),
+        ("a patch that is not there", no_patch.await),
+        ("patches that are too large", too_large.await),
+    ]);
+    insta::assert_snapshot!(texts);
+}
