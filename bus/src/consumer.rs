@@ -32,6 +32,7 @@ const WAIT: Duration = Duration::from_secs(5);
 pub struct Consumer {
     queue: QueueSpec,
     worker: Arc<Worker>,
+    lanes: HashMap<String, usize>,
 }
 
 impl Consumer {
@@ -45,7 +46,13 @@ impl Consumer {
         let handler = erased::erase(handler);
         let queue = queue.spec();
         let meters = Meters::new(queue.name);
-        Self { queue, worker: Arc::new(Worker { bus, clock, queue, handler, meters }) }
+        Self { queue, worker: Arc::new(Worker { bus, clock, queue, handler, meters }), lanes: HashMap::new() }
+    }
+
+    /// Handles up to this many messages of these lanes at once; of all others as many as the queue's policy says.
+    #[must_use]
+    pub fn with_lanes(self, lanes: HashMap<String, usize>) -> Self {
+        Self { lanes, ..self }
     }
 
     /// Handles what is ready now, and returns how many messages that was. For tests and one-off commands.
@@ -59,7 +66,7 @@ impl Consumer {
     }
 
     async fn consume(&self, shutdown: Arc<Shutdown>) {
-        let mut run = Run::new(&self.worker, shutdown.clone());
+        let mut run = Run::new(self, shutdown.clone());
         let (reserving, settling) = (Fuse::terminated(), Fuse::terminated());
         tokio::pin!(reserving, settling);
         let mut interrupt = Arc::new(Notify::new());
@@ -162,6 +169,7 @@ impl Subsystem for Consumer {
 /// What a consumer has in its hands.
 struct Run<'c> {
     worker: &'c Arc<Worker>,
+    lane_limits: &'c HashMap<String, usize>,
     shutdown: Arc<Shutdown>,
     /// Messages that handlers work on.
     tasks: JoinSet<Ended>,
@@ -179,9 +187,19 @@ struct Run<'c> {
 }
 
 impl<'c> Run<'c> {
-    fn new(worker: &'c Arc<Worker>, shutdown: Arc<Shutdown>) -> Self {
-        let (tasks, ended, lanes) = (JoinSet::new(), Vec::new(), HashMap::new());
-        Self { worker, shutdown, tasks, spare: None, ended, lanes, presence: None, alone: None, suspect_works: false }
+    fn new(consumer: &'c Consumer, shutdown: Arc<Shutdown>) -> Self {
+        Self {
+            worker: &consumer.worker,
+            lane_limits: &consumer.lanes,
+            shutdown,
+            tasks: JoinSet::new(),
+            spare: None,
+            ended: Vec::new(),
+            lanes: HashMap::new(),
+            presence: None,
+            alone: None,
+            suspect_works: false,
+        }
     }
 
     fn quarantine(&self) -> &'c Quarantine {
@@ -213,7 +231,8 @@ impl<'c> Run<'c> {
 
     fn request(&self, interrupt: Arc<Notify>) -> Reserve {
         let policy = self.worker.queue.policy;
-        let full = self.lanes.iter().filter(|(_, unsettled)| **unsettled >= policy.lane_concurrency);
+        let limit = |lane: &str| self.lane_limits.get(lane).copied().unwrap_or(policy.lane_concurrency);
+        let full = self.lanes.iter().filter(|(lane, unsettled)| **unsettled >= limit(lane));
         Reserve {
             max: policy.concurrency - self.tasks.len(),
             wait: WAIT,

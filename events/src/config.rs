@@ -18,7 +18,7 @@ use url::Url;
 use worker_hg::TryMode;
 
 pub use self::fault::{Fault, Faults};
-use self::reader::Section;
+use self::reader::{FromYaml, Section};
 
 /// Everything that a deployment sets. Not to be shown: addresses may hold passwords.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct Config {
     pub api_token: Option<SecretString>,
     /// Where clones are kept.
     pub clones_dir: PathBuf,
+    /// The service that says which trees are closed.
+    pub treestatus_url: Option<Url>,
     /// The host keys of the servers that are pushed to, in the form of ssh.
     pub known_hosts: Option<PathBuf>,
     /// Where the jobs of a push are shown.
@@ -79,6 +81,8 @@ pub struct RepositoryConfig {
     pub ssh_user: Option<String>,
     /// With which key.
     pub ssh_key: Option<SecretString>,
+    /// How many builds are made side by side, each on a clone of its own.
+    pub lanes: usize,
 }
 
 /// Why there is no configuration.
@@ -135,6 +139,7 @@ impl Config {
             webhook_secret: None,
             api_token: None,
             clones_dir: PathBuf::from("clones"),
+            treestatus_url: None,
             known_hosts: None,
             treeherder_url: "https://treeherder.mozilla.org".to_owned(),
             redis_namespace: "events".to_owned(),
@@ -218,6 +223,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let webhook_secret = keys.optional("webhook_secret");
     let api_token = keys.optional("api_token");
     let clones_dir = keys.optional("clones_dir");
+    let treestatus_url = keys.optional("treestatus_url");
     let known_hosts = keys.optional("known_hosts");
     let treeherder_url: Option<Url> = keys.optional("treeherder_url");
     let redis_namespace: Option<String> = keys.optional("redis_namespace");
@@ -237,12 +243,24 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         webhook_secret,
         api_token,
         clones_dir: clones_dir.unwrap_or(usual.clones_dir),
+        treestatus_url,
         known_hosts,
         treeherder_url: treeherder_url.map_or(usual.treeherder_url, String::from),
         redis_namespace: redis_namespace.unwrap_or(usual.redis_namespace),
         phabricator: usual.phabricator,
         repositories: usual.repositories,
     })
+}
+
+/// A number of lanes. A connection of ssh carries ten sessions at once, and a machine rarely has more cores to spare.
+struct Lanes(usize);
+
+impl FromYaml for Lanes {
+    const EXPECTED: &'static str = "a whole number from 1 to 10";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        let lanes = usize::try_from(node.data.as_integer()?).ok()?;
+        (1..=10).contains(&lanes).then_some(Self(lanes))
+    }
 }
 
 fn repository(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Option<RepositoryConfig> {
@@ -276,10 +294,11 @@ fn repository(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Option<R
         section.optional("use_latest_revision").unwrap_or(false),
         section.optional("ssh_user"),
         section.optional("ssh_key").or_else(|| ssh_key.cloned()),
+        section.optional::<Lanes>("lanes").map_or(1, |lanes| lanes.0),
     );
     section.ignored(&["checkout", "batch_size"], "means nothing any more: clones have no working copy");
     section.warn_of_unknown();
-    let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key) = config;
+    let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key, lanes) = config;
     Some(RepositoryConfig {
         name: name?,
         url: url?,
@@ -290,6 +309,7 @@ fn repository(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Option<R
         use_latest_revision,
         ssh_user,
         ssh_key,
+        lanes,
     })
 }
 
@@ -358,6 +378,7 @@ events:
       try_mode: yaml
     - name: one
       url: -x
+      lanes: 0
       try_url: y
       try_mode: syntax
     - 7
@@ -377,12 +398,13 @@ error: line 9: events.repositories[0].try_mode: expected json or syntax
 error: line 10: events.repositories[1].name: is the name of an earlier repository too
 error: line 10: events.repositories[1].try_syntax: is missing, expected a try syntax, since try_mode is syntax
 error: line 11: events.repositories[1].url: expected a text that does not begin with - and holds no control characters
-error: line 14: events.repositories[2]: expected a map, found a number
-error: line 15: events.user_blacklist: expected a list of texts, found another text
-error: line 16: events.build_expiry: expected a duration such as 24h or 90m, found a number
+error: line 12: events.repositories[1].lanes: expected a whole number from 1 to 10, found a number
+error: line 15: events.repositories[2]: expected a map, found a number
+error: line 16: events.user_blacklist: expected a list of texts, found another text
+error: line 17: events.build_expiry: expected a duration such as 24h or 90m, found a number
 warning: line 1: events.webhook_secret: is not set: whoever reaches the port can start builds
 warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
-warning: line 17: events.skipable_files: unknown key, did you mean skippable_files?";
+warning: line 18: events.skipable_files: unknown key, did you mean skippable_files?";
         assert_eq!(faults.to_string(), expected);
     }
 

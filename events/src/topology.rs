@@ -129,6 +129,7 @@ impl Worker {
     fn subsystems(&self, conduit: &Conduit, names: Names) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
         let Self { config, bus, clock } = self;
         let mercurial = Mercurial::new(self.mercurial(&names), APPLIED, clock.clone())?;
+        let lanes = mercurial.lanes();
         let workflow = Workflow::new(
             conduit.clone(),
             WorkflowSettings {
@@ -154,7 +155,7 @@ impl Worker {
         Ok(vec![
             Box::new(mercurial.keeper()),
             Box::new(Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow)),
-            Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler())),
+            Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler()).with_lanes(lanes)),
             Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Dispatch { results: RESULTS })),
             Box::new(Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher)),
         ])
@@ -163,17 +164,16 @@ impl Worker {
     fn mercurial(&self, names: &Names) -> Settings {
         let config = &self.config;
         let repositories = config.repositories.iter().filter_map(|repository| {
+            let phid = names.repositories.get(&repository.name)?.clone();
             Some(RepositorySettings {
-                phid: names.repositories.get(&repository.name)?.clone(),
-                name: repository.name.clone(),
-                url: repository.url.clone(),
-                try_url: repository.try_url.clone(),
                 try_name: repository.try_name.clone(),
                 mode: repository.try_mode.clone(),
                 default_revision: repository.default_revision.clone(),
                 use_latest_revision: repository.use_latest_revision,
                 ssh_user: repository.ssh_user.clone(),
                 ssh_key: repository.ssh_key.clone(),
+                lanes: repository.lanes,
+                ..RepositorySettings::new(phid, &repository.name, &repository.url, &repository.try_url)
             })
         });
         Settings {
@@ -181,6 +181,7 @@ impl Worker {
             skippable_files: config.skippable_files.iter().cloned().collect(),
             build_expiry: config.build_expiry,
             known_hosts: config.known_hosts.clone(),
+            tree_status: config.treestatus_url.clone(),
             ..Settings::new(repositories.collect(), config.clones_dir.clone())
         }
     }

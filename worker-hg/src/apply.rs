@@ -11,10 +11,10 @@ use crate::{
     clone::{Changeset, HgClone},
     fault::PatchFault,
     outcome,
-    patch::{Kind, Scanned},
+    patch::Scanned,
     process::CommandOutput,
     text,
-    tree::Tree,
+    tree::ManifestReader,
     try_config,
 };
 
@@ -42,8 +42,11 @@ pub(crate) async fn apply(
     mode: &TryMode,
     default_author: &str,
 ) -> Result<Changeset, Failure> {
-    check_tree(clone, build, scanned, base).await?;
-    let mut newest = clone.tip().await?.number;
+    let mut tree = clone.read_manifest(base, ManifestReader::new(scanned)).await?.tree();
+    for (patch, scanned) in build.stack.iter().zip(scanned) {
+        tree.apply(scanned).map_err(|conflict| Failure::Patch(PatchFault::conflicts(patch, &conflict)))?;
+    }
+    let mut newest = clone.mark();
     let mut parent = base.clone();
     for patch in &build.stack {
         let author = patch.author.as_deref().and_then(text::author);
@@ -65,27 +68,13 @@ pub(crate) async fn apply(
     }
     let content = try_config::content(mode, build)?;
     let commit = Commit {
-        patch: &try_config::patch(&content, has_file(clone, &parent, try_config::PATH).await?)?,
+        patch: &try_config::patch(&content, tree.has_try_config())?,
         author: default_author,
         date: build.diff.created_at,
         message: &try_config::message(mode, build),
     };
     let made = commit.import(clone, &parent, newest).await?;
     made.map_err(|output| import_failed(build.request.revision_id, &output).into())
-}
-
-async fn check_tree(clone: &mut HgClone, build: &Build, scanned: &[Scanned], base: &Changeset) -> Result<(), Failure> {
-    let adds = |scanned: &Scanned| scanned.files.iter().any(|file| !matches!(file.kind, Kind::Modify | Kind::Delete));
-    if !scanned.iter().any(adds) {
-        return Ok(());
-    }
-    let mut tree = Tree::new(clone.manifest(base).await?);
-    for (patch, scanned) in build.stack.iter().zip(scanned) {
-        if let Err(conflict) = tree.apply(scanned) {
-            return Err(Failure::Patch(PatchFault::conflicts(patch, &conflict)));
-        }
-    }
-    Ok(())
 }
 
 /// A changeset to be made.
@@ -105,13 +94,10 @@ impl Commit<'_> {
         parent: &Changeset,
         newest: i64,
     ) -> Result<Result<Changeset, CommandOutput>, HgError> {
-        clone.run("set the parent", &["debugsetparents", "--", &parent.node]).await?;
         let user = format!("--user={}", self.author);
         let date = format!("--date={} 0", self.date.as_second());
         let message = format!("--message={}", text::message(self.message));
-        let deadline = clone.limits().command;
-        let command = ["import", "--bypass", &user, &date, &message, "--", "-"];
-        let output = clone.try_run(&command, self.patch, deadline).await?;
+        let output = clone.import(parent, self.patch, &[&user, &date, &message]).await?;
         if output.code != 0 {
             return Ok(Err(output));
         }
@@ -122,19 +108,6 @@ impl Commit<'_> {
             let words = format!("one changeset on {} was expected, the newest is {}", parent.short(), made.short());
             Err(HgError::Command { doing: "import a patch".to_owned(), words })
         }
-    }
-}
-
-/// Whether `changeset` has a file at this path of ours.
-async fn has_file(clone: &mut HgClone, changeset: &Changeset, path: &str) -> Result<bool, HgError> {
-    let rev = format!("--rev={}", changeset.number);
-    let pattern = format!("path:{path}");
-    let deadline = clone.limits().command;
-    let output = clone.try_run(&["files", &rev, "--", &pattern], b"", deadline).await?;
-    match output.code {
-        0 => Ok(true),
-        1 => Ok(false),
-        _ => Err(HgError::Command { doing: format!("look for {path}"), words: output.words() }),
     }
 }
 

@@ -16,29 +16,31 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use crate::{
     HgError, Limits,
     bases::write_atomically,
-    outcome,
+    locks, outcome,
     process::{self, CommandOutput},
     server::CommandServer,
+    tree::ManifestReader,
 };
 
 /// The mark, within the clone.
-const MARK: &str = ".hg/source-tip";
+pub(crate) const MARK: &str = ".hg/source-tip";
+/// A patch on its way into the clone.
+const PATCH: &str = ".hg/incoming.patch";
 
 /// A clone that is ready to be built on. The address of its source may hold a password: it is not shown.
 pub(crate) struct HgClone {
-    name: String,
-    url: String,
+    source: Source,
     directory: PathBuf,
     server: CommandServer,
-    limits: Limits,
     /// The number of the newest changeset that is the source's.
     mark: i64,
+    /// Whether there may be something of ours.
+    dirty: bool,
 }
 
 /// How to reach Mercurial and the source. Its address may hold a password: it is not shown.
@@ -47,7 +49,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) program: PathBuf,
-    pub(crate) config: Vec<String>,
+    /// The value of `ui.ssh`.
+    pub(crate) ssh: String,
     pub(crate) limits: Limits,
 }
 
@@ -60,6 +63,8 @@ pub(crate) struct Changeset {
     pub(crate) number: i64,
     /// Its first parent's hash.
     pub(crate) parent: String,
+    /// Its manifest's hash.
+    pub(crate) manifest: String,
     /// Whether it changes any file.
     pub(crate) changes: bool,
 }
@@ -77,9 +82,10 @@ impl HgClone {
     pub(crate) async fn make(source: &Source, directory: &Path, temporary: &Path) -> Result<(), HgError> {
         let doing = format!("clone {}", source.name);
         remove(temporary).await?;
-        let hg = || process::hg(&source.program, &source.config);
+        let hg = || process::hg(&source.program);
         let target = temporary.display().to_string();
-        let arguments = ["clone", "--noupdate", "--stream", "--", source.url.as_str(), target.as_str()];
+        let (ssh, url) = (ssh_config(&source.ssh), source.url.as_str());
+        let arguments = [ssh.as_str(), "clone", "--noupdate", "--stream", "--", url, target.as_str()];
         let output = process::run(hg(), arguments, "clone", source.limits.clone).await?;
         if output.code != 0 {
             return Err(outcome::remote_failure(&doing, &output));
@@ -94,20 +100,20 @@ impl HgClone {
 
     /// Opens the clone in `directory` and tidies it up. [`HgError::Damaged`] when it has to be made anew.
     pub(crate) async fn open(source: &Source, directory: &Path) -> Result<Self, HgError> {
-        let server = CommandServer::new(source.program.clone(), source.config.clone(), directory.to_owned());
         let mut clone = Self {
-            name: source.name.clone(),
-            url: source.url.clone(),
+            source: source.clone(),
             directory: directory.to_owned(),
-            server,
-            limits: source.limits.clone(),
+            server: CommandServer::new(source.program.clone(), directory.to_owned()),
             mark: -1,
+            dirty: true,
         };
         let mark =
             fs::read_to_string(directory.join(MARK)).map_err(|error| clone.damaged(format!("no mark: {error}")))?;
         if !is_hash(&mark) {
             return Err(clone.damaged("its mark is no changeset".to_owned()));
         }
+        locks::break_stale(directory)
+            .map_err(HgError::io(format!("look at the locks in the clone of {}", source.name)))?;
         clone.recover().await?;
         let marked = clone.find(&mark).await?.ok_or_else(|| clone.damaged("its mark is unknown".to_owned()))?;
         clone.mark = marked.number;
@@ -115,25 +121,36 @@ impl HgClone {
         Ok(clone)
     }
 
-    /// Takes away what a build left, in whatever state it left it.
+    /// Takes away what a build left, in whatever state it left it. A server that has grown large is replaced.
     pub(crate) async fn tidy(&mut self) -> Result<(), HgError> {
-        if !self.server.is_up() {
-            self.recover().await?;
+        if self.dirty || !self.server.is_up() {
+            if !self.server.is_up() {
+                self.recover().await?;
+            }
+            self.strip().await?;
         }
-        self.strip().await
+        if self.server.memory() > self.source.limits.server_memory {
+            self.server.close().await;
+            // The next build finds a warm one.
+            self.tip().await?;
+        }
+        Ok(())
     }
 
     /// Takes over what is new at the source. There must be nothing of ours.
     pub(crate) async fn pull(&mut self) -> Result<(), HgError> {
-        let arguments = arguments(&["pull", "--", &self.url]);
-        let output = self.server.run(&arguments, b"", self.limits.transfer).await?;
+        let ssh = ssh_config(&self.source.ssh);
+        // Until the new mark, what comes counts as ours.
+        self.dirty = true;
+        let output = self.server.run(&[&ssh, "pull", "--", &self.source.url], self.source.limits.transfer).await?;
         if output.code != 0 {
-            return Err(outcome::remote_failure(&format!("pull {}", self.name), &output));
+            return Err(outcome::remote_failure(&format!("pull {}", self.source.name), &output));
         }
         let tip = self.tip().await?;
         write_atomically(&self.directory.join(MARK), tip.node.as_bytes())
-            .map_err(HgError::io(format!("mark the clone of {}", self.name)))?;
+            .map_err(HgError::io(format!("mark the clone of {}", self.source.name)))?;
         self.mark = tip.number;
+        self.dirty = false;
         Ok(())
     }
 
@@ -151,7 +168,7 @@ impl HgClone {
     pub(crate) async fn resolve(&mut self, revision: &str) -> Result<Changeset, HgError> {
         // In quotes it is a name, never an expression.
         let found = self.look_up(&format!("{revision:?}")).await?;
-        let doing = format!("find the revision {revision} in {}", self.name);
+        let doing = format!("find the revision {revision} in {}", self.source.name);
         found.ok_or_else(|| HgError::Command { doing, words: "there is none".to_owned() })
     }
 
@@ -160,37 +177,61 @@ impl HgClone {
         self.resolve("tip").await
     }
 
-    /// The stored form of a changeset's manifest.
-    pub(crate) async fn manifest(&mut self, changeset: &Changeset) -> Result<Vec<u8>, HgError> {
-        let rev = format!("--rev={}", changeset.number);
-        let template = r#"--template={manifest % "{node}"}"#;
-        let node = self.run("look up a manifest", &["log", &rev, template]).await?.text();
-        Ok(self.run("read a manifest", &["debugdata", "--manifest", "--", &node]).await?.stdout)
+    /// Reads the manifest of a changeset.
+    pub(crate) async fn read_manifest(
+        &mut self,
+        changeset: &Changeset,
+        mut reader: ManifestReader,
+    ) -> Result<ManifestReader, HgError> {
+        let arguments = ["debugdata", "--manifest", "--", changeset.manifest.as_str()];
+        let output = self.server.run_into(&arguments, &mut reader, self.source.limits.command).await?;
+        output.success(format!("read a manifest in {}", self.source.name)).map(|_| reader)
+    }
+
+    /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges.
+    pub(crate) async fn import(
+        &mut self,
+        parent: &Changeset,
+        patch: &[u8],
+        options: &[&str],
+    ) -> Result<CommandOutput, HgError> {
+        // Before the first thing that can be left behind.
+        self.dirty = true;
+        let path = self.directory.join(PATCH);
+        tokio::fs::write(&path, patch).await.map_err(HgError::io(format!("write {}", path.display())))?;
+        self.run("set the parent", &["debugsetparents", "--", &parent.node]).await?;
+        let path = path.display().to_string();
+        let mut arguments = vec!["import", "--bypass"];
+        arguments.extend(options);
+        arguments.extend(["--", &path]);
+        self.server.run(&arguments, self.source.limits.command).await
     }
 
     /// Runs a command that has to succeed.
     pub(crate) async fn run(&mut self, doing: &str, command: &[&str]) -> Result<CommandOutput, HgError> {
-        let output = self.server.run(&arguments(command), b"", self.limits.command).await?;
-        output.success(format!("{doing} in {}", self.name))
+        let output = self.server.run(command, self.source.limits.command).await?;
+        output.success(format!("{doing} in {}", self.source.name))
     }
 
-    /// Runs a command whose outcome the caller judges.
-    pub(crate) async fn try_run(
-        &mut self,
-        command: &[&str],
-        stdin: &[u8],
-        deadline: Duration,
-    ) -> Result<CommandOutput, HgError> {
-        self.server.run(&arguments(command), stdin, deadline).await
+    /// Pushes `head` and what it stands on, by way of `ssh`; what Mercurial says, the caller judges.
+    pub(crate) async fn push(&mut self, head: &str, url: &str, ssh: &str) -> Result<CommandOutput, HgError> {
+        let (ssh, rev) = (ssh_config(ssh), format!("--rev={head}"));
+        self.server.run(&[&ssh, "push", "--force", &rev, "--", url], self.source.limits.transfer).await
     }
 
     /// Gives the clone up: from now on it cannot be opened, and has to be made anew.
     pub(crate) fn condemn(&self) -> Result<(), HgError> {
-        fs::remove_file(self.directory.join(MARK)).map_err(HgError::io(format!("give up the clone of {}", self.name)))
+        fs::remove_file(self.directory.join(MARK))
+            .map_err(HgError::io(format!("give up the clone of {}", self.source.name)))
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
+    /// The number of the newest changeset, when nothing is there of ours.
+    pub(crate) fn mark(&self) -> i64 {
+        self.mark
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Ends the command server.
@@ -201,23 +242,24 @@ impl HgClone {
     async fn look_up(&mut self, revision: &str) -> Result<Option<Changeset>, HgError> {
         // The last one of a set, so that one question has one answer.
         let rev = format!("--rev=last({revision})");
-        let template = r#"--template={node} {rev} {p1node} {if(files, "changes", "none")}\n"#;
+        let template = r#"--template={node} {rev} {p1node} {manifest % "{node}"} {if(files, "changes", "none")}\n"#;
         let output = self.run(&format!("look up {revision}"), &["log", &rev, template]).await?;
         let text = output.text();
         let fields: Vec<&str> = text.split(' ').collect();
-        let [node, number, parent, changes] = fields.as_slice() else { return Ok(None) };
+        let [node, number, parent, manifest, changes] = fields.as_slice() else { return Ok(None) };
         let Ok(number) = number.parse() else { return Ok(None) };
         Ok(Some(Changeset {
             node: (*node).to_owned(),
             number,
             parent: (*parent).to_owned(),
+            manifest: (*manifest).to_owned(),
             changes: *changes == "changes",
         }))
     }
 
     async fn recover(&mut self) -> Result<(), HgError> {
         // 1 means that there was nothing to recover.
-        let output = self.server.run(&arguments(&["recover"]), b"", self.limits.command).await?;
+        let output = self.server.run(&["recover"], self.source.limits.command).await?;
         if matches!(output.code, 0 | 1) { Ok(()) } else { Err(self.damaged(output.words())) }
     }
 
@@ -229,11 +271,12 @@ impl HgClone {
             let command = ["strip", "--no-backup", "--keep", &rev];
             self.run("strip the changesets of a build", &command).await?;
         }
+        self.dirty = false;
         Ok(())
     }
 
     fn damaged(&self, reason: String) -> HgError {
-        HgError::Damaged { repository: self.name.clone(), reason }
+        HgError::Damaged { repository: self.source.name.clone(), reason }
     }
 }
 
@@ -251,6 +294,7 @@ pub(crate) fn is_hash(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn arguments(command: &[&str]) -> Vec<String> {
-    command.iter().map(|argument| (*argument).to_owned()).collect()
+/// How Mercurial is to call ssh, for one command. It is said to each, since what one was told holds for later ones.
+fn ssh_config(ssh: &str) -> String {
+    format!("--config=ui.ssh={ssh}")
 }

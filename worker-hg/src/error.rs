@@ -4,12 +4,20 @@
 use std::{io, time::Duration};
 
 use bus::{BusError, Classify, Disposition};
+use observe::http::HttpError;
 use thiserror::Error;
 
 use crate::framing::FramingError;
 
 /// How long a build waits before it looks again for a clone that is not ready.
 const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a build waits before it looks again at a tree that is closed.
+pub(crate) const CLOSED_PAUSE: Duration = Duration::from_secs(20);
+
+/// What a command on a sound clone can fail of.
+const HARMLESS: [&str; 4] =
+    ["waiting for lock", "No space left on device", "Cannot allocate memory", "Read-only file system"];
 
 /// A failure of the Mercurial worker. The patch is not to blame.
 #[derive(Debug, Error)]
@@ -94,6 +102,14 @@ pub enum HgError {
         /// What Mercurial, ssh and the other side say.
         words: String,
     },
+    /// The tree that is pushed to is closed; it is looked at again.
+    #[error("{tree} is closed: {reason}")]
+    TreeClosed {
+        /// The tree's name.
+        tree: String,
+        /// Why, as those say who closed it.
+        reason: String,
+    },
     /// The repository is still being prepared.
     #[error("the clone of {repository} is not ready yet")]
     NotReady {
@@ -109,6 +125,9 @@ pub enum HgError {
     /// The process ends; what was running has been killed.
     #[error("given up, the process ends")]
     Cancelled,
+    /// There is no HTTP client.
+    #[error("cannot ask for the status of trees")]
+    Http(#[from] HttpError),
     /// The answer could not be sent.
     #[error("cannot send the outcome of a build")]
     Bus(#[from] BusError),
@@ -119,8 +138,8 @@ impl HgError {
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Protocol { .. } => true,
-            // A lock is held by an `hg` that a dead worker left; it ends by itself.
-            Self::Command { words, .. } => !words.contains("waiting for lock"),
+            // A lock is held by an `hg` that a dead worker left; it ends by itself. A full disk damages nothing.
+            Self::Command { words, .. } => !HARMLESS.iter().any(|pattern| words.contains(pattern)),
             _ => false,
         }
     }
@@ -142,7 +161,8 @@ impl Classify for HgError {
             | Self::Refused { .. }
             | Self::Cancelled => Disposition::Retry,
             Self::NotReady { .. } | Self::InUse { .. } => Disposition::Defer(NOT_READY_PAUSE),
-            Self::Settings { .. } | Self::Argument { .. } | Self::Forbidden { .. } => Disposition::Dead,
+            Self::TreeClosed { .. } => Disposition::Defer(CLOSED_PAUSE),
+            Self::Settings { .. } | Self::Http(_) | Self::Argument { .. } | Self::Forbidden { .. } => Disposition::Dead,
             Self::Bus(error) => error.disposition(),
         }
     }

@@ -1,19 +1,40 @@
 //! The frames of Mercurial's command server (`hg serve --cmdserver pipe`).
 //!
 //! From the server: one byte that names the channel, and a big-endian `u32`. On the channels `o`, `e`, `d` and `r` it
-//! is the length of the data that follow; on `I` and `L` it is the most bytes that the server wants to be sent now.
-//! To the server: `runcommand\n` and then a length and that many bytes, the arguments joined by NUL; an answer to `I`
-//! or `L` has the same form, and an empty one means the end of the input.
+//! is the length of the data that follow; on `I` and `L` it is the most bytes of input that the server wants. To the
+//! server: `runcommand\n` and then a length and that many bytes, the arguments joined by NUL. An answer to `I` or `L`
+//! has the same form; ours is always empty, the end of the input: what commands read stands in files.
 //!
 //! A channel that we do not know is required when its letter is upper-case, and may be ignored when it is lower-case.
 
 use std::io;
 
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The most bytes that one command may print. A manifest of a million files is below this.
-const MAX_OUTPUT: usize = 512 << 20;
+/// The most bytes of what one command prints that are kept.
+const MAX_OUTPUT: usize = 16 << 20;
+
+/// The end of the input.
+pub(crate) const NO_INPUT: [u8; 4] = [0; 4];
+
+/// Takes what a command prints, piece by piece as it arrives.
+pub(crate) trait Sink {
+    /// How many bytes it can still take.
+    fn room(&self) -> usize;
+    /// Takes the next bytes.
+    fn take(&mut self, piece: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn room(&self) -> usize {
+        MAX_OUTPUT.saturating_sub(self.len())
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        self.extend_from_slice(piece);
+    }
+}
 
 /// How the other side broke the protocol.
 #[derive(Debug, Error)]
@@ -41,55 +62,75 @@ pub enum FramingError {
 /// What the server says next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// Output; its data have been appended to the buffer for `stdout`.
+    /// Output; its data have gone into the sink for `stdout`.
     Output,
-    /// Errors; their data have been appended to the buffer for `stderr`.
+    /// Errors; their data have gone into the sink for `stderr`.
     Error,
     /// Something that may be ignored.
     Ignored,
     /// The command ended with this exit code.
     Result(i32),
-    /// The server wants at most this many bytes of input.
-    Input(usize),
-    /// The server wants at most this many bytes of input, and at most one line.
-    Line(usize),
+    /// The server wants input.
+    Input,
 }
 
-/// Reads one frame. Data are appended as they arrive, so a length alone allocates nothing.
+/// Reads one frame. Data are handed on as they arrive, so a length alone allocates nothing.
 ///
 /// Not cancel-safe: after a dropped read the stream is out of step.
 pub(crate) async fn read_frame(
-    from: &mut (impl AsyncRead + Unpin),
-    stdout: &mut Vec<u8>,
-    stderr: &mut Vec<u8>,
+    from: &mut (impl AsyncBufRead + Unpin),
+    stdout: &mut impl Sink,
+    stderr: &mut impl Sink,
 ) -> Result<Frame, FramingError> {
     let channel = end(from.read_u8().await)?;
     let length = end(from.read_u32().await)?;
     match channel {
-        b'I' => Ok(Frame::Input(size(length))),
-        b'L' => Ok(Frame::Line(size(length))),
+        b'I' | b'L' => Ok(Frame::Input),
         b'r' if length == 4 => Ok(Frame::Result(end(from.read_i32().await)?)),
         b'r' => Err(FramingError::Result(length)),
         b'o' => read_data(from, length, stdout).await.map(|()| Frame::Output),
         b'e' => read_data(from, length, stderr).await.map(|()| Frame::Error),
-        b'a'..=b'z' => {
-            let skipped = tokio::io::copy(&mut from.take(length.into()), &mut tokio::io::sink()).await?;
-            if skipped == u64::from(length) { Ok(Frame::Ignored) } else { Err(FramingError::Ended) }
-        }
+        b'a'..=b'z' => read_data(from, length, &mut Nowhere).await.map(|()| Frame::Ignored),
         other => Err(FramingError::Channel(other)),
     }
 }
 
-async fn read_data(from: &mut (impl AsyncRead + Unpin), length: u32, into: &mut Vec<u8>) -> Result<(), FramingError> {
-    if into.len().saturating_add(size(length)) > MAX_OUTPUT {
+/// Takes everything and keeps nothing.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn take(&mut self, _: &[u8]) {}
+}
+
+async fn read_data(
+    from: &mut (impl AsyncBufRead + Unpin),
+    length: u32,
+    into: &mut impl Sink,
+) -> Result<(), FramingError> {
+    let mut due = usize::try_from(length).unwrap_or(usize::MAX);
+    if due > into.room() {
         return Err(FramingError::TooMuch);
     }
-    let read = from.take(length.into()).read_to_end(into).await?;
-    if read == size(length) { Ok(()) } else { Err(FramingError::Ended) }
+    while due > 0 {
+        let there = from.fill_buf().await?;
+        let piece = &there[..there.len().min(due)];
+        if piece.is_empty() {
+            return Err(FramingError::Ended);
+        }
+        into.take(piece);
+        let taken = piece.len();
+        from.consume(taken);
+        due -= taken;
+    }
+    Ok(())
 }
 
 /// Sends a command. The caller has made sure that no argument holds a NUL.
-pub(crate) async fn write_command(to: &mut (impl AsyncWrite + Unpin), arguments: &[String]) -> io::Result<()> {
+pub(crate) async fn write_command(to: &mut (impl AsyncWrite + Unpin), arguments: &[&str]) -> io::Result<()> {
     let mut bytes = b"runcommand\n".to_vec();
     let joined = arguments.join("\0");
     bytes.extend(length_of(joined.as_bytes())?.to_be_bytes());
@@ -97,38 +138,11 @@ pub(crate) async fn write_command(to: &mut (impl AsyncWrite + Unpin), arguments:
     to.write_all(&bytes).await
 }
 
-/// Answers [`Frame::Input`] and [`Frame::Line`]: sends what is due of `input` and moves it on.
-pub(crate) async fn write_input(to: &mut (impl AsyncWrite + Unpin), input: &mut &[u8], due: usize) -> io::Result<()> {
-    let (chunk, rest) = input.split_at(due);
-    // The length and the data in one write: two would wake the server twice for each line of a patch.
-    let mut bytes = Vec::with_capacity(4 + chunk.len());
-    bytes.extend(length_of(chunk)?.to_be_bytes());
-    bytes.extend(chunk);
-    *input = rest;
-    to.write_all(&bytes).await
-}
-
-/// How much of `input` answers `frame`.
-pub(crate) fn due(frame: &Frame, input: &[u8]) -> usize {
-    match *frame {
-        Frame::Input(max) => input.len().min(max),
-        Frame::Line(max) => {
-            let window = &input[..input.len().min(max)];
-            window.iter().position(|&byte| byte == b'\n').map_or(window.len(), |newline| newline + 1)
-        }
-        _ => 0,
-    }
-}
-
 fn end<T>(read: io::Result<T>) -> Result<T, FramingError> {
     read.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => FramingError::Ended,
         _ => FramingError::Pipe(error),
     })
-}
-
-fn size(length: u32) -> usize {
-    usize::try_from(length).unwrap_or(usize::MAX)
 }
 
 fn length_of(bytes: &[u8]) -> io::Result<u32> {
@@ -147,7 +161,8 @@ mod tests {
 
     /// Reads all frames of `bytes`, which arrive in pieces of `piece` bytes.
     async fn read_all(bytes: &[u8], piece: usize) -> (Vec<Frame>, Vec<u8>, Vec<u8>, FramingError) {
-        let (mut near, mut far) = tokio::io::duplex(piece.max(1));
+        let (mut near, far) = tokio::io::duplex(piece.max(1));
+        let mut far = tokio::io::BufReader::with_capacity(7, far);
         let writing = async move { near.write_all(bytes).await };
         let reading = async move {
             // A reader that gives up closes its end, which ends the writer.
@@ -181,10 +196,9 @@ mod tests {
             bytes.extend([b"I", &want.to_be_bytes()[..], b"L", &want.to_be_bytes()[..]].concat());
             bytes.extend([b"r", &4_u32.to_be_bytes()[..], &code.to_be_bytes()[..]].concat());
             let (frames, stdout, stderr, end) = run(read_all(&bytes, piece));
-            let want = size(want);
             prop_assert_eq!(frames, vec![
                 Frame::Output, Frame::Ignored, Frame::Error, Frame::Output,
-                Frame::Input(want), Frame::Line(want), Frame::Result(code),
+                Frame::Input, Frame::Input, Frame::Result(code),
             ]);
             prop_assert_eq!(stdout, [output, errors.clone()].concat());
             prop_assert_eq!(stderr, errors);
@@ -215,28 +229,7 @@ mod tests {
     #[test]
     fn a_command_is_its_arguments_joined_by_nul() {
         let mut bytes = Vec::new();
-        run(write_command(&mut bytes, &["log".to_owned(), "--rev=tip".to_owned()])).expect("written");
+        run(write_command(&mut bytes, &["log", "--rev=tip"])).expect("written");
         assert_eq!(bytes, b"runcommand\n\0\0\0\x0dlog\0--rev=tip");
-    }
-
-    #[test]
-    fn input_goes_out_as_it_is_asked_for() {
-        let table: [(&str, Frame, &str); 6] = [
-            ("one\ntwo\n", Frame::Line(100), "one\n"),
-            ("one\ntwo\n", Frame::Line(2), "on"),
-            ("one", Frame::Line(100), "one"),
-            ("one\ntwo\n", Frame::Input(6), "one\ntw"),
-            ("one", Frame::Input(100), "one"),
-            ("", Frame::Input(100), ""),
-        ];
-        for (input, frame, expected) in table {
-            let mut rest = input.as_bytes();
-            let mut bytes = Vec::new();
-            let due = due(&frame, rest);
-            run(write_input(&mut bytes, &mut rest, due)).expect("written");
-            let length = u32::try_from(expected.len()).expect("short").to_be_bytes();
-            assert_eq!(bytes, [&length[..], expected.as_bytes()].concat(), "{input:?}, {frame:?}");
-            assert_eq!(rest, &input.as_bytes()[expected.len()..]);
-        }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     fault::PatchFault,
     patch::{self, Scanned},
     repository::Repository,
+    tree_status::TreeStatus,
 };
 
 /// The Mercurial worker: what its handler and its keeper share.
@@ -32,14 +33,20 @@ impl Mercurial {
     pub fn new(settings: Settings, applied: Queue<Applied>, clock: Arc<dyn Clock>) -> Result<Self, HgError> {
         settings.check()?;
         let settings = Arc::new(settings);
-        let repositories = settings
-            .repositories
-            .iter()
-            .map(|repository| (repository.phid.clone(), Repository::new(Arc::clone(&settings), repository.clone())));
+        let trees = Arc::new(TreeStatus::new(settings.tree_status.clone(), Arc::clone(&clock))?);
+        let repositories = settings.repositories.iter().map(|repository| {
+            let one = Repository::new(Arc::clone(&settings), repository.clone(), Arc::clone(&trees));
+            (repository.phid.clone(), one)
+        });
         Ok(Self { repositories: Arc::new(repositories.collect()), settings, applied, clock })
     }
 
-    /// Does the builds. The queue's lanes are to be repositories, with one build at a time.
+    /// How many builds of each repository are made side by side, for a queue whose lanes are called by its PHID.
+    pub fn lanes(&self) -> HashMap<String, usize> {
+        self.settings.repositories.iter().map(|one| (one.phid.to_string(), one.lanes)).collect()
+    }
+
+    /// Does the builds. The queue's lanes are to be repositories; see [`Mercurial::lanes`].
     pub fn handler(&self) -> HgHandler {
         HgHandler {
             settings: Arc::clone(&self.settings),
@@ -138,7 +145,10 @@ impl HgHandler {
                 let details = String::new();
                 return Ok(Report::InfrastructureFailed(Blame { summary, details, seconds }));
             }
-            return Ok(neutral(format!("the diff is older than {hours} hours")));
+            let closed = repository.tree_is_closed().await.map_or_else(String::new, |reason| {
+                format!(", and {} is still closed ({reason})", repository.settings().try_name)
+            });
+            return Ok(neutral(format!("the diff is older than {hours} hours{closed}")));
         }
         let failed = |PatchFault { summary, details, advice }| {
             let seconds = seconds_since(started, clock);

@@ -59,6 +59,13 @@ pub(crate) enum Kind {
     Rename(Vec<u8>),
 }
 
+impl Kind {
+    /// Whether there is a file afterwards that was not there.
+    pub(crate) fn adds(&self) -> bool {
+        !matches!(self, Self::Modify | Self::Delete)
+    }
+}
+
 /// Why a patch is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {

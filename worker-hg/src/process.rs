@@ -56,29 +56,29 @@ const ROLLBACK: Duration = Duration::from_secs(1);
 /// How often a dropped group is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// An `hg` with a cleared environment and `config` beside our own, in a process group of its own.
-pub(crate) fn hg(program: &Path, config: &[String]) -> Command {
-    let mut command = Command::new(program);
-    command
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .env("HOME", "/nonexistent")
-        .env("LANG", "C")
-        .env("HGRCPATH", "")
-        .env("HGPLAIN", "+strictflags")
-        .env("HGENCODING", "UTF-8")
-        .env("HGEDITOR", "false")
-        .current_dir("/")
-        .process_group(0);
+/// An `hg` with a cleared environment and our configuration, in a process group of its own.
+pub(crate) fn hg(program: &Path) -> Command {
+    let mut command = bare(program);
+    command.env("HGRCPATH", "").env("HGPLAIN", "+strictflags").env("HGENCODING", "UTF-8").env("HGEDITOR", "false");
     for setting in CONFIG {
         command.arg(format!("--config={setting}"));
     }
     if Path::new(CERTIFICATES).exists() {
         command.arg(format!("--config=web.cacerts={CERTIFICATES}"));
     }
-    for setting in config {
-        command.arg(format!("--config={setting}"));
-    }
+    command
+}
+
+/// A program with next to nothing in its environment, in a process group of its own.
+pub(crate) fn bare(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("HOME", "/nonexistent")
+        .env("LANG", "C")
+        .current_dir("/")
+        .process_group(0);
     command
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct Pipes {
 impl Group {
     pub(crate) fn spawn(mut command: Command) -> Result<(Self, Pipes), HgError> {
         let program = command.as_std().get_program().display().to_string();
-        let doing = format!("start {program}; is Mercurial installed there");
+        let doing = format!("start {program}, is it installed");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(HgError::io(doing.as_str()))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -118,6 +118,13 @@ impl Group {
     /// Ends the group and reaps its leader, without blocking a thread of the runtime.
     pub(crate) async fn end(self) {
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+
+    /// How much memory the child takes, in bytes.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.leader()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     }
 
     /// The child, which leads the group; `None` when it has been reaped.

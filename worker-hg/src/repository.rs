@@ -1,10 +1,11 @@
-//! One repository: its clone, while it is ready, and the builds on it.
+//! One repository: its lanes, and the builds on them.
 
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bus::{Backoff, Clock, Shutdown, error_chain};
+use bus::{Clock, Shutdown, error_chain};
+use futures::future::join_all;
 use phabricator::model::{BaseChoice, Build};
-use tokio::sync::{Mutex, Notify};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
@@ -12,33 +13,28 @@ use crate::{
     apply::{self, Failure},
     base,
     bases::Bases,
-    clone::{HgClone, Source},
+    lane::{Lane, Ready},
     outcome,
     patch::Scanned,
-    push,
-    ssh::{self, KeyFile},
+    pool::{Pool, Taken},
+    push::Try,
+    session::Session,
+    tree_status::{TreeStatus, Verdict},
 };
 
-/// The waits between attempts to prepare a clone.
-const PREPARING: Backoff = Backoff { first: Duration::from_secs(2), factor: 2, cap: Duration::from_secs(300) };
+/// How long a lane that is being tidied up is waited for at the end of the process.
+const LAST: Duration = Duration::from_secs(2);
 
 /// A repository that builds may be for.
 pub(crate) struct Repository {
     all: Arc<Settings>,
     settings: RepositorySettings,
-    ready: Mutex<Option<Ready>>,
-    /// Told when `ready` has been filled, or will not be any more.
-    found: Notify,
-    /// Told when `ready` has been emptied because the clone is broken.
-    lost: Notify,
-}
-
-/// A clone that can be built on, and what has to last as long as it.
-struct Ready {
-    clone: HgClone,
-    _key: Option<KeyFile>,
-    /// Keeps other processes off the clone; the system lets go of it with the file, so a crash frees it.
-    _lock: File,
+    tree_status: Arc<TreeStatus>,
+    lanes: Vec<Lane>,
+    pool: Arc<Pool<Ready>>,
+    /// What is done on a lane after its build was answered.
+    afterwards: TaskTracker,
+    closing: CancellationToken,
 }
 
 /// A head that is on Try.
@@ -49,190 +45,178 @@ pub(crate) struct Landed {
 }
 
 impl Repository {
-    pub(crate) fn new(all: Arc<Settings>, settings: RepositorySettings) -> Self {
-        Self { all, settings, ready: Mutex::default(), found: Notify::new(), lost: Notify::new() }
+    pub(crate) fn new(all: Arc<Settings>, settings: RepositorySettings, tree_status: Arc<TreeStatus>) -> Self {
+        let lanes = (0..settings.lanes).map(|number| Lane::new(&settings, number)).collect();
+        let (afterwards, closing) = (TaskTracker::new(), CancellationToken::new());
+        Self { all, settings, tree_status, lanes, pool: Pool::new(), afterwards, closing }
     }
 
     /// Waits for a clone to build on, for a while; says whether there is one.
     pub(crate) async fn is_ready(&self) -> bool {
-        let found = self.found.notified();
-        tokio::pin!(found);
-        found.as_mut().enable();
-        if self.ready.lock().await.is_some() {
-            return true;
-        }
-        let _ = tokio::time::timeout(self.all.limits.ready, found).await;
-        self.ready.lock().await.is_some()
+        self.pool.has_any(self.all.limits.ready).await
     }
 
     pub(crate) fn settings(&self) -> &RepositorySettings {
         &self.settings
     }
 
-    /// Prepares the clone, again and again until it works, and anew whenever it was found broken. Ends with `shutdown`;
-    /// dropping what runs then kills and reaps it.
+    /// Prepares the clones, each on its own. Ends with `shutdown`; dropping what runs then kills and reaps it.
     pub(crate) async fn keep(&self, clock: &dyn Clock, shutdown: &Shutdown) {
+        let keeping = self.lanes.iter().map(|lane| lane.keep(&self.all, &self.settings, &self.pool, clock));
         tokio::select! {
             () = shutdown.stopping() => {}
-            () = async {
-                loop {
-                    self.prepare_until_ready(clock).await;
-                    self.lost.notified().await;
-                }
-            } => {}
-        }
-        self.found.notify_waiters();
-    }
-
-    async fn prepare_until_ready(&self, clock: &dyn Clock) {
-        let name = self.settings.name.as_str();
-        let started = clock.now();
-        for attempt in 1.. {
-            match self.prepare().await {
-                Ok(ready) => {
-                    *self.ready.lock().await = Some(ready);
-                    self.found.notify_waiters();
-                    let seconds = clock.now().duration_since(started).as_secs_f64();
-                    return info!(repository = name, seconds, "the clone is ready");
-                }
-                Err(error) => {
-                    let pause = PREPARING.after(attempt, clock);
-                    let seconds = pause.as_secs();
-                    warn!(
-                        repository = name,
-                        error = error_chain(&error),
-                        "cannot prepare the clone, next try in {seconds} s"
-                    );
-                    clock.sleep(pause).await;
-                }
-            }
-        }
-    }
-
-    async fn prepare(&self) -> Result<Ready, HgError> {
-        let name = &self.settings.name;
-        let lock = self.lock()?;
-        let key = KeyFile::write(&self.all, &self.settings)?;
-        let source = Source {
-            name: name.clone(),
-            url: self.settings.url.clone(),
-            program: self.all.hg.clone(),
-            config: vec![format!("ui.ssh={}", ssh::command(&self.all, &self.settings, key.as_ref()))],
-            limits: self.all.limits.clone(),
-        };
-        let directory = self.all.clones_dir.join(name);
-        let temporary = self.all.clones_dir.join(format!(".{name}.cloning"));
-        let kept = if directory.exists() {
-            match HgClone::open(&source, &directory).await {
-                Err(error) if error.is_damage() => {
-                    warn!(
-                        repository = name,
-                        error = error_chain(&error),
-                        "the kept clone is of no use, making a new one"
-                    );
-                    None
-                }
-                opened => Some(opened?),
-            }
-        } else {
-            None
-        };
-        let clone = match kept {
-            Some(mut clone) => {
-                // Builds whose base is here can do without; the others will pull for themselves.
-                if let Err(error) = clone.pull().await {
-                    warn!(repository = name, error = error_chain(&error), "cannot pull, going on with what is here");
-                }
-                clone
-            }
-            None => {
-                info!(repository = name, "cloning, which can take long the first time");
-                HgClone::make(&source, &directory, &temporary).await?;
-                HgClone::open(&source, &directory).await?
-            }
-        };
-        Ok(Ready { clone, _key: key, _lock: lock })
-    }
-
-    fn lock(&self) -> Result<File, HgError> {
-        let name = &self.settings.name;
-        let path = self.all.clones_dir.join(format!(".{name}.lock"));
-        let file = std::fs::create_dir_all(&self.all.clones_dir)
-            .and_then(|()| File::create(&path))
-            .map_err(HgError::io(format!("create {}", path.display())))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => Err(HgError::InUse { repository: name.clone() }),
-            Err(std::fs::TryLockError::Error(error)) => Err(HgError::io(format!("lock {}", path.display()))(error)),
+            _ = join_all(keeping) => {}
         }
     }
 
     /// Applies a build's stack and pushes the head. Dropping this in the middle kills and reaps what runs; what it left
     /// in the clone is taken away before the next build.
+    ///
+    /// What it leaves when it ends is taken away after that: the author need not wait for it.
     pub(crate) async fn build(
         &self,
         build: &Build,
         scanned: &[Scanned],
         now: jiff::Timestamp,
     ) -> Result<Landed, Failure> {
-        self.is_ready().await;
-        let mut slot = self.ready.lock().await;
-        let Some(ready) = slot.as_mut() else {
+        let bases = Bases::new(&self.all.clones_dir);
+        // A build that was here before is known to apply; while the tree is closed nothing else is to be found out.
+        let verdict = if bases.find(&build.request.target).is_some() { Some(self.look_at_tree().await) } else { None };
+        if let Some(Verdict::Closed(reason)) = verdict {
+            return Err(self.parked(reason).into());
+        }
+        let Some(mut lane) = self.pool.take(self.all.limits.ready).await else {
             return Err(HgError::NotReady { repository: self.settings.name.clone() }.into());
         };
-        let mut result = match ready.clone.tidy().await {
-            Ok(()) => self.build_on(&mut ready.clone, build, scanned, now).await,
-            Err(error) if error.is_damage() => Err(Failure::Ours(self.damaged(&error))),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(Failure::Ours(HgError::Command { words, .. })) = &result
-            && outcome::is_corruption(words)
+        let mut session = None;
+        let mut result = self.build_on(&mut lane, &mut session, build, scanned, &bases, now).await;
+        if let Err(Failure::Ours(error)) = &result
+            && let Some(reason) = damage(error)
         {
-            let error = HgError::Damaged { repository: self.settings.name.clone(), reason: words.clone() };
-            ready.clone.condemn()?;
-            result = Err(error.into());
+            lane.clone.condemn()?;
+            result = Err(HgError::Damaged { repository: self.settings.name.clone(), reason }.into());
         }
         if let Err(Failure::Ours(HgError::Damaged { .. })) = &result {
-            *slot = None;
-            self.lost.notify_one();
-        } else if let Err(error) = ready.clone.tidy().await {
-            // The build has its result; the next one tidies first, and fails if that cannot be done.
-            warn!(repository = self.settings.name, error = error_chain(&error), "cannot tidy up after a build");
+            if let Some(lost) = lane.discard() {
+                self.lanes.get(lost.lane).inspect(|lane| lane.lost.notify_one());
+            }
+        } else {
+            self.tidy_afterwards(lane, session);
         }
         result
     }
 
     async fn build_on(
         &self,
-        clone: &mut HgClone,
+        Ready { clone, ssh, .. }: &mut Ready,
+        session: &mut Option<Session>,
         build: &Build,
         scanned: &[Scanned],
+        bases: &Bases,
         now: jiff::Timestamp,
     ) -> Result<Landed, Failure> {
-        let bases = Bases::new(&self.all.clones_dir);
-        let (base, changeset) = base::choose(clone, build, &self.settings, &bases, now).await?;
-        let (mode, author) = (&self.settings.mode, &self.all.default_author);
-        let head = apply::apply(clone, build, scanned, &changeset, mode, author).await?.node;
-        info!(
-            step = "applied",
-            build = %build.request.target,
-            "applied a stack of {} patches on {:.12} as {head:.12}",
-            build.stack.len(),
-            base.used
-        );
-        push::push(clone, &head, &self.settings.try_url, &self.settings.try_name).await?;
-        info!(step = "pushed", build = %build.request.target, "pushed {head} to {}", self.settings.try_name);
+        clone.tidy().await.map_err(|error| self.judged(error))?;
+        let target = Try { url: &self.settings.try_url, name: &self.settings.try_name, ssh };
+        *session = Session::open(ssh, target.url).unwrap_or_else(|error| {
+            warn!(repository = self.settings.name, error = error_chain(&error), "cannot open a session in advance");
+            None
+        });
+        let applying = async {
+            let (base, changeset) = base::choose(clone, build, &self.settings, bases, now).await?;
+            let (mode, author) = (&self.settings.mode, &self.all.default_author);
+            let head = apply::apply(clone, build, scanned, &changeset, mode, author).await?.node;
+            let (target, patches) = (&build.request.target, build.stack.len());
+            info!(
+                step = "applied",
+                build = %target,
+                "applied a stack of {patches} patches on {:.12} as {head:.12}",
+                base.used
+            );
+            Ok::<_, Failure>((base, head))
+        };
+        let (applied, verdict) = futures::join!(applying, self.look_at_tree());
+        // A patch that does not apply is told even while the tree is closed.
+        let (base, head) = applied?;
+        if let Verdict::Closed(reason) = verdict {
+            info!(step = "parked", build = %build.request.target, "{} is closed: {reason}", target.name);
+            return Err(self.parked(reason).into());
+        }
+        match target.push(clone, &head, session).await {
+            Err(HgError::Refused { doing, words }) => match self.tree_status.look_again(target.name).await {
+                Verdict::Closed(reason) => return Err(self.parked(reason).into()),
+                Verdict::Open => return Err(HgError::Refused { doing, words }.into()),
+            },
+            pushed => pushed?,
+        }
+        info!(step = "pushed", build = %build.request.target, "pushed {head} to {}", target.name);
         Ok(Landed { head, base })
     }
 
-    /// Ends the command server and lets go of the clone and the key.
-    pub(crate) async fn close(&self) {
-        if let Some(mut ready) = self.ready.lock().await.take() {
-            ready.clone.close().await;
+    async fn look_at_tree(&self) -> Verdict {
+        self.tree_status.look(&self.settings.try_name).await
+    }
+
+    /// A clone that cannot even be tidied up has to be made anew.
+    fn judged(&self, error: HgError) -> HgError {
+        if error.is_damage() {
+            HgError::Damaged { repository: self.settings.name.clone(), reason: error_chain(&error) }
+        } else {
+            error
         }
     }
 
-    fn damaged(&self, error: &HgError) -> HgError {
-        HgError::Damaged { repository: self.settings.name.clone(), reason: error_chain(error) }
+    fn parked(&self, reason: String) -> HgError {
+        HgError::TreeClosed { tree: self.settings.try_name.clone(), reason }
+    }
+
+    /// Why the tree is closed, if it is.
+    pub(crate) async fn tree_is_closed(&self) -> Option<String> {
+        match self.look_at_tree().await {
+            Verdict::Closed(reason) => Some(reason),
+            Verdict::Open => None,
+        }
+    }
+
+    fn tidy_afterwards(&self, mut lane: Taken<Ready>, session: Option<Session>) {
+        let (name, closing) = (self.settings.name.clone(), self.closing.clone());
+        let tidying = async move {
+            let closing = async {
+                if let Some(session) = session {
+                    session.close().await;
+                }
+            };
+            let ((), tidied) = futures::join!(closing, lane.clone.tidy());
+            // The build has its result; the next one tidies first, and fails if that cannot be done.
+            if let Err(error) = tidied {
+                warn!(repository = name, error = error_chain(&error), "cannot tidy up after a build");
+            }
+        };
+        self.afterwards.spawn(async move {
+            tokio::select! {
+                () = tidying => {}
+                () = closing.cancelled() => {}
+            }
+        });
+    }
+
+    /// Ends the command servers and lets go of the clones and keys.
+    pub(crate) async fn close(&self) {
+        self.closing.cancel();
+        self.afterwards.close();
+        let _ = tokio::time::timeout(LAST, self.afterwards.wait()).await;
+        let closing = self.pool.empty().into_iter().map(|mut lane| async move {
+            lane.clone.close().await;
+            lane.ssh.hang_up().await;
+        });
+        join_all(closing).await;
+    }
+}
+
+/// What an error says about the clone, if it says that the clone has lost data.
+fn damage(error: &HgError) -> Option<String> {
+    match error {
+        HgError::Damaged { reason, .. } => Some(reason.clone()),
+        HgError::Command { words, .. } if outcome::is_corruption(words) => Some(words.clone()),
+        _ => None,
     }
 }

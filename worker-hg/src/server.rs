@@ -7,14 +7,14 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
     process::{ChildStderr, ChildStdin, ChildStdout},
     task::JoinHandle,
 };
 
 use crate::{
     HgError,
-    framing::{self, Frame, FramingError},
+    framing::{self, Frame, FramingError, Sink},
     process::{self, CommandOutput, Group},
     text,
 };
@@ -23,6 +23,9 @@ use crate::{
 const GREETING: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// As much as a pipe holds, in bytes.
+const PIPE: usize = 64 << 10;
+
 /// How much of what a server says outside the protocol is kept for the error, as when Python cannot start.
 const MAX_LAST_WORDS: usize = 4096;
 
@@ -30,7 +33,6 @@ const MAX_LAST_WORDS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct CommandServer {
     program: PathBuf,
-    config: Vec<String>,
     clone: PathBuf,
     running: Option<Running>,
 }
@@ -44,9 +46,9 @@ struct Running {
 }
 
 impl CommandServer {
-    /// A server for the repository in `clone`, with `config` beside the settings that every `hg` gets.
-    pub(crate) fn new(program: PathBuf, config: Vec<String>, clone: PathBuf) -> Self {
-        Self { program, config, clone, running: None }
+    /// A server for the repository in `clone`.
+    pub(crate) fn new(program: PathBuf, clone: PathBuf) -> Self {
+        Self { program, clone, running: None }
     }
 
     /// Whether a server is up. It is not at first, nor after a command was interrupted.
@@ -54,15 +56,22 @@ impl CommandServer {
         self.running.is_some()
     }
 
-    /// Runs a command; `stdin` is handed out as the command asks for it. Each option is one argument,
-    /// `--option=value`, and `--` stands in front of what is no option.
-    pub(crate) async fn run(
+    /// Runs a command. Each option is one argument, `--option=value`, and `--` stands in front of what is no option.
+    pub(crate) async fn run(&mut self, arguments: &[&str], deadline: Duration) -> Result<CommandOutput, HgError> {
+        let mut stdout = Vec::new();
+        let output = self.run_into(arguments, &mut stdout, deadline).await?;
+        Ok(CommandOutput { stdout, ..output })
+    }
+
+    /// Runs a command whose output goes into `sink`, and not into what is returned.
+    pub(crate) async fn run_into(
         &mut self,
-        arguments: &[String],
-        stdin: &[u8],
+        arguments: &[&str],
+        sink: &mut impl Sink,
         deadline: Duration,
     ) -> Result<CommandOutput, HgError> {
-        let name = || arguments.first().cloned().unwrap_or_default();
+        let name =
+            || arguments.iter().find(|word| !word.starts_with('-')).map_or_else(String::new, |&word| word.into());
         if arguments.iter().any(|argument| argument.contains('\0')) {
             return Err(HgError::Argument { command: name() });
         }
@@ -70,7 +79,7 @@ impl CommandServer {
             Some(running) => running,
             None => self.start().await?,
         };
-        match tokio::time::timeout(deadline, running.exchange(arguments, stdin)).await {
+        match tokio::time::timeout(deadline, running.exchange(arguments, sink)).await {
             Ok(Ok(output)) => {
                 self.running = Some(running);
                 Ok(output)
@@ -81,6 +90,11 @@ impl CommandServer {
                 Err(HgError::Deadline { command: name(), seconds: deadline.as_secs() })
             }
         }
+    }
+
+    /// How much memory the server takes, in bytes; zero when there is none.
+    pub(crate) fn memory(&self) -> u64 {
+        self.running.as_ref().and_then(|running| running.group.memory()).unwrap_or_default()
     }
 
     /// Ends the server kindly, if there is one.
@@ -94,7 +108,7 @@ impl CommandServer {
     }
 
     async fn start(&self) -> Result<Running, HgError> {
-        let mut command = process::hg(&self.program, &self.config);
+        let mut command = process::hg(&self.program);
         let mut repository = OsString::from("--repository=");
         repository.push(&self.clone);
         command.arg(repository).args(["serve", "--cmdserver=pipe"]);
@@ -102,7 +116,7 @@ impl CommandServer {
         let mut running = Running {
             group,
             stdin: pipes.stdin,
-            stdout: BufReader::new(pipes.stdout),
+            stdout: BufReader::with_capacity(PIPE, pipes.stdout),
             last_words: tokio::spawn(last_words(pipes.stderr)),
         };
         match tokio::time::timeout(GREETING, running.greeted()).await {
@@ -126,17 +140,13 @@ impl Running {
         if frame == Frame::Output && runs { Ok(()) } else { Err(FramingError::Greeting) }
     }
 
-    async fn exchange(&mut self, arguments: &[String], mut stdin: &[u8]) -> Result<CommandOutput, FramingError> {
+    async fn exchange(&mut self, arguments: &[&str], sink: &mut impl Sink) -> Result<CommandOutput, FramingError> {
         framing::write_command(&mut self.stdin, arguments).await?;
         let mut output = CommandOutput::default();
         loop {
-            let frame = framing::read_frame(&mut self.stdout, &mut output.stdout, &mut output.stderr).await?;
-            match frame {
+            match framing::read_frame(&mut self.stdout, sink, &mut output.stderr).await? {
                 Frame::Output | Frame::Error | Frame::Ignored => {}
-                Frame::Input(_) | Frame::Line(_) => {
-                    let due = framing::due(&frame, stdin);
-                    framing::write_input(&mut self.stdin, &mut stdin, due).await?;
-                }
+                Frame::Input => self.stdin.write_all(&framing::NO_INPUT).await?,
                 Frame::Result(code) => {
                     output.code = code;
                     return Ok(output);

@@ -9,6 +9,7 @@ use std::{
 
 use phabricator::model::Phid;
 use secrecy::SecretString;
+use url::Url;
 
 use crate::HgError;
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub build_expiry: Duration,
     /// The host keys that ssh trusts. `None` leaves ssh its system-wide file.
     pub known_hosts: Option<PathBuf>,
+    /// The service that says which trees are closed. Without one, all count as open.
+    pub tree_status: Option<Url>,
     /// Bounds on what comes from outside, and on time.
     pub limits: Limits,
     /// The program. A bare name is looked for in `/usr/local/bin`, `/usr/bin` and `/bin`.
@@ -58,6 +61,27 @@ pub struct RepositorySettings {
     pub ssh_user: Option<String>,
     /// The private key for ssh.
     pub ssh_key: Option<SecretString>,
+    /// How many builds are made side by side, each on a clone of its own. At least one.
+    pub lanes: usize,
+}
+
+impl RepositorySettings {
+    /// Settings with the usual values for everything that has one.
+    pub fn new(phid: Phid, name: &str, url: &str, try_url: &str) -> Self {
+        Self {
+            phid,
+            name: name.to_owned(),
+            url: url.to_owned(),
+            try_url: try_url.to_owned(),
+            try_name: "try".to_owned(),
+            mode: TryMode::Json,
+            default_revision: "tip".to_owned(),
+            use_latest_revision: false,
+            ssh_user: None,
+            ssh_key: None,
+            lanes: 1,
+        }
+    }
 }
 
 /// Addresses may hold passwords.
@@ -97,6 +121,8 @@ pub struct Limits {
     /// repository stand behind it, and a kept clone is opened within a second; a deferred build is written anew each
     /// time, and can be large.
     pub ready: Duration,
+    /// A command server that takes more memory than this after a build, in bytes, is replaced.
+    pub server_memory: u64,
 }
 
 impl Default for Limits {
@@ -110,6 +136,7 @@ impl Default for Limits {
             transfer: Duration::from_secs(900),
             clone: Duration::from_secs(6 * 3600),
             ready: Duration::from_secs(60),
+            server_memory: 1 << 30,
         }
     }
 }
@@ -125,6 +152,7 @@ impl Settings {
             skippable_files: BTreeSet::new(),
             build_expiry: Duration::from_secs(24 * 3600),
             known_hosts: None,
+            tree_status: None,
             limits: Limits::default(),
             hg: PathBuf::from("hg"),
         }
@@ -140,6 +168,9 @@ impl Settings {
             let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             if name.is_empty() || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
                 return refuse(format!("{name:?} cannot name a repository: use letters, digits, `.`, `_` and `-`"));
+            }
+            if repository.lanes == 0 {
+                return refuse(format!("repository {name} has no lane: it needs one at least"));
             }
             if !names.insert(name) || !phids.insert(&repository.phid) {
                 return refuse(format!("repository {name} is configured twice"));
@@ -166,27 +197,18 @@ mod tests {
     use super::*;
 
     fn repository(name: &str, phid: &str) -> RepositorySettings {
-        RepositorySettings {
-            phid: Phid::parse(phid).expect("a PHID"),
-            name: name.to_owned(),
-            url: "https://hg.example.org/source".to_owned(),
-            try_url: "ssh://hg.example.org/try".to_owned(),
-            try_name: "try".to_owned(),
-            mode: TryMode::Json,
-            default_revision: "tip".to_owned(),
-            use_latest_revision: false,
-            ssh_user: None,
-            ssh_key: None,
-        }
+        let phid = Phid::parse(phid).expect("a PHID");
+        RepositorySettings::new(phid, name, "https://hg.example.org/source", "ssh://hg.example.org/try")
     }
 
     #[test]
     fn names_are_directories_of_their_own() {
-        let table: [(&[&str], bool); 8] = [
+        let table: [(&[&str], bool); 9] = [
             (&["mozilla-central", "nss"], true),
             (&[""], false),
             (&[".."], false),
             (&[".bases"], false),
+            (&["nss@2"], false),
             (&["a/b"], false),
             (&["-a"], false),
             (&["a\0"], false),

@@ -1,80 +1,138 @@
-//! How Mercurial calls ssh.
+//! How a clone reaches its servers by ssh: with one key, to known hosts only, over a connection that is kept.
+//!
+//! Setting up a connection costs about as much as a push. So the first use of a server leaves a master behind
+//! (`ControlMaster`), and the next ones are sessions on its connection. The master leaves our process group; it is told
+//! to go when the clone is closed or a push failed, and goes by itself when nobody has used it for [`IDLE`].
 
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use secrecy::ExposeSecret;
 
-use crate::{HgError, RepositorySettings, Settings};
+use crate::{HgError, RepositorySettings, Settings, process};
 
-/// A private key on disk, where ssh wants it. It is removed with this value.
+/// How long a connection is kept without use.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// The time that a master has to go.
+const GOING: Duration = Duration::from_secs(2);
+
+/// The longest path of a socket, less what ssh adds to the directory: a hash, a suffix while it is made, two slashes.
+const MAX_DIRECTORY: usize = 107 - 40 - 17 - 2;
+
+/// The ssh of one clone. Its key and sockets are in a directory of its own, which goes with it.
 #[derive(Debug)]
-pub(crate) struct KeyFile {
-    path: PathBuf,
+pub(crate) struct Ssh {
+    directory: PathBuf,
+    arguments: Vec<String>,
 }
 
-impl KeyFile {
-    /// Writes the repository's key, if it has one. A file that a crash left behind is replaced.
-    pub(crate) fn write(settings: &Settings, repository: &RepositorySettings) -> Result<Option<Self>, HgError> {
-        let Some(key) = &repository.ssh_key else { return Ok(None) };
-        let directory = settings.clones_dir.join(".keys");
-        let path = directory.join(&repository.name);
+impl Ssh {
+    /// Prepares it for the clone called `lane`. What a crash left behind is replaced.
+    pub(crate) fn new(settings: &Settings, repository: &RepositorySettings, lane: &str) -> Result<Self, HgError> {
+        let directory = settings.clones_dir.join(".ssh").join(lane);
         let doing = format!("write the ssh key of {} below {}", repository.name, settings.clones_dir.display());
-        write_private(&directory, &path, key.expose_secret()).map_err(HgError::io(doing))?;
-        Ok(Some(Self { path }))
+        let key = repository.ssh_key.as_ref().map(ExposeSecret::expose_secret);
+        let key = prepare(&directory, key).map_err(HgError::io(doing))?;
+
+        let mut arguments: Vec<String> = ["-F", "none"].map(str::to_owned).into();
+        let mut option = |name: &str, value: &str| arguments.push(format!("-o{name}={value}"));
+        option("BatchMode", "yes");
+        option("IdentitiesOnly", "yes");
+        option("StrictHostKeyChecking", "yes");
+        option("ConnectTimeout", "30");
+        option("ServerAliveInterval", "15");
+        if let Some(path) = &settings.known_hosts {
+            option("UserKnownHostsFile", &file(path));
+        }
+        if directory.as_os_str().len() <= MAX_DIRECTORY {
+            option("ControlMaster", "auto");
+            option("ControlPersist", &IDLE.as_secs().to_string());
+            option("ControlPath", &file(&directory.join("%C")).replace("%%C", "%C"));
+        } else {
+            let directory = directory.display();
+            tracing::warn!("connections of ssh are not kept: the path {directory} is too long for their sockets");
+        }
+        if let Some(key) = key {
+            option("IdentityFile", &file(&key));
+        }
+        if let Some(user) = &repository.ssh_user {
+            arguments.extend(["-l".to_owned(), user.clone()]);
+        }
+        Ok(Self { directory, arguments })
     }
 
-    fn path(&self) -> &Path {
-        &self.path
+    /// The value of `ui.ssh`: a shell will read it.
+    pub(crate) fn command(&self) -> String {
+        let quoted: Vec<String> = self.arguments.iter().map(|argument| quoted(argument)).collect();
+        format!("ssh {}", quoted.join(" "))
     }
-}
 
-impl Drop for KeyFile {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove an ssh key file, remove it by hand");
+    /// The arguments of ssh.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// A directory that nobody else can look into.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Ends the connections that are kept. What they carry now fails.
+    pub(crate) async fn hang_up(&self) {
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+                continue;
+            }
+            let ssh = process::bare(Path::new("ssh"));
+            let socket = entry.path();
+            let arguments =
+                ["-F", "none", "-S", &socket.display().to_string(), "-O", "exit", "master"].map(str::to_owned);
+            // One that does not hear is of no use to anybody, and goes when its server is silent.
+            let _ = process::run(ssh, arguments, "ssh -O exit", GOING).await;
+            let _ = fs::remove_file(socket);
         }
     }
 }
 
-fn write_private(directory: &Path, path: &Path, key: &str) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    match fs::remove_file(path) {
+impl Drop for Ssh {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            let path = self.directory.display();
+            tracing::warn!(%path, %error, "cannot remove a directory with an ssh key, remove it by hand");
+        }
+    }
+}
+
+/// Makes an empty directory, with the key in it.
+fn prepare(directory: &Path, key: Option<&str>) -> io::Result<Option<PathBuf>> {
+    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let Some(key) = key else { return Ok(None) };
+    let path = directory.join("key");
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(key.trim_end().as_bytes())?;
     // ssh refuses a key whose last line does not end.
-    file.write_all(b"\n")
+    file.write_all(b"\n")?;
+    Ok(Some(path))
 }
 
-/// The value of `ui.ssh`: it asks nothing, offers one key, and talks to known hosts only. A shell will read it.
-pub(crate) fn command(settings: &Settings, repository: &RepositorySettings, key: Option<&KeyFile>) -> String {
-    let mut command = "ssh -F none -oBatchMode=yes -oIdentitiesOnly=yes -oStrictHostKeyChecking=yes \
-                       -oConnectTimeout=30 -oServerAliveInterval=15"
-        .to_owned();
-    let mut add = |option: &str, value: &str| {
-        command.push_str(option);
-        command.push_str(&quoted(value));
-    };
-    if let Some(path) = &settings.known_hosts {
-        add(" -oUserKnownHostsFile=", &path.display().to_string());
-    }
-    if let Some(user) = &repository.ssh_user {
-        add(" -l ", user);
-    }
-    if let Some(key) = key {
-        add(" -i ", &key.path().display().to_string());
-    }
-    command
+/// A file's name as a value in ssh's configuration, where `%`, quotes and spaces have a meaning.
+fn file(path: &Path) -> String {
+    let path = path.display().to_string();
+    format!("\"{}\"", path.replace('%', "%%").replace('\\', r"\\").replace('"', r#"\""#))
 }
 
-fn quoted(word: &str) -> String {
+/// A word for a shell.
+pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
@@ -86,41 +144,45 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use crate::TryMode;
 
     #[test]
     fn the_key_is_private_and_goes_away_and_the_command_survives_a_shell() {
         let home = tempfile::tempdir().expect("a directory");
-        let repository = RepositorySettings {
-            phid: Phid::parse("PHID-REPO-1").expect("a PHID"),
-            name: "nss".to_owned(),
-            url: "https://hg.example.org/nss".to_owned(),
-            try_url: "ssh://hg.example.org/try".to_owned(),
-            try_name: "try".to_owned(),
-            mode: TryMode::Json,
-            default_revision: "tip".to_owned(),
-            use_latest_revision: false,
-            ssh_user: Some("$(touch x)' o".to_owned()),
-            ssh_key: Some(SecretString::from("KEY\nLINE")),
-        };
-        let mut settings = Settings::new(vec![repository.clone()], home.path().join("clones"));
+        let mut repository = RepositorySettings::new(
+            Phid::parse("PHID-REPO-1").expect("a PHID"),
+            "nss",
+            "https://hg.example.org/nss",
+            "ssh://hg.example.org/try",
+        );
+        repository.ssh_user = Some("a user".to_owned());
+        repository.ssh_key = Some(SecretString::from("KEY\nLINE"));
+        let mut settings = Settings::new(vec![repository.clone()], home.path().join("a 50% \"clone\""));
         settings.known_hosts = Some(PathBuf::from("/etc/known hosts"));
-        std::mem::forget(KeyFile::write(&settings, &repository).expect("written"));
-        let key = KeyFile::write(&settings, &repository).expect("written again").expect("a key");
-        let path = settings.clones_dir.join(".keys/nss");
+        std::mem::forget(Ssh::new(&settings, &repository, "nss").expect("prepared"));
+        let ssh = Ssh::new(&settings, &repository, "nss").expect("prepared again");
+        let path = settings.clones_dir.join(".ssh/nss/key");
         assert_eq!(fs::read_to_string(&path).expect("a file"), "KEY\nLINE\n");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&settings.clones_dir.join(".keys"))), (0o600, 0o700));
+        assert_eq!((mode(&path), mode(&settings.clones_dir.join(".ssh/nss"))), (0o600, 0o700));
 
-        let command = command(&settings, &repository, Some(&key));
-        let echo = command.replacen("ssh", "printf '%s\\n'", 1);
-        let words = std::process::Command::new("sh").arg("-c").arg(echo).output().expect("sh").stdout;
-        let words = String::from_utf8(words).expect("text");
-        let words: Vec<&str> = words.lines().collect();
-        let expected =
-            ["-oUserKnownHostsFile=/etc/known hosts", "-l", "$(touch x)' o", "-i", path.to_str().expect("text")];
-        assert_eq!(words[words.len() - 5..], expected);
-        drop(key);
+        // What ssh itself understands.
+        let shell = format!("{} -G host", ssh.command());
+        let understood = std::process::Command::new("sh").arg("-c").arg(shell).output().expect("sh").stdout;
+        let understood = String::from_utf8(understood).expect("text");
+        let key = path.display().to_string().replace('%', "%%");
+        for line in [
+            "batchmode yes".to_owned(),
+            "identitiesonly yes".to_owned(),
+            "stricthostkeychecking true".to_owned(),
+            "userknownhostsfile \"/etc/known hosts\"".to_owned(),
+            "user a user".to_owned(),
+            format!("identityfile {key}"),
+        ] {
+            let lines = || understood.lines().map(|line| line.replace('"', "").to_lowercase());
+            let line = line.replace('"', "").to_lowercase();
+            assert!(lines().any(|there| there == line), "{line} in {understood}");
+        }
+        drop(ssh);
         assert!(!path.exists());
     }
 }

@@ -2,22 +2,122 @@
 //!
 //! Mercurial commits `link/x` beside a symbolic link `link`, and whoever checks that out writes through the link. To
 //! tell, the base's manifest is read as Mercurial stores it: lines of `<path> NUL <40 hex digits><flags>`, sorted by
-//! the bytes of the paths. (`hg files` and its kin walk the whole tree for each directory, which takes four times as
-//! long on 100,000 files, and would be asked for each patch.)
+//! the bytes of the paths. It has tens of megabytes where there are many files, so it goes past as it arrives, and only
+//! the paths that can matter to the stack are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    framing::Sink,
     patch::{Kind, Scanned},
     try_config,
 };
 
-/// The tree that a stack is applied on, as far as its paths go.
+/// The tree that a stack is applied on, as far as its paths matter to the stack.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    manifest: Vec<u8>,
+    base: BTreeSet<Vec<u8>>,
     /// What the stack has made of paths: whether they are there.
     changes: BTreeMap<Vec<u8>, bool>,
+}
+
+/// Reads a manifest into a [`Tree`].
+#[derive(Debug)]
+pub(crate) struct ManifestReader {
+    /// Paths to look out for, sorted, and the first that the manifest has not passed.
+    paths: Vec<Vec<u8>>,
+    at: usize,
+    /// Directories to look out for, sorted, with how many of their files were found; and the first that the manifest
+    /// has not reached.
+    directories: Vec<(Vec<u8>, usize)>,
+    next: usize,
+    /// The directories that the current line is in, the innermost last.
+    inside: Vec<usize>,
+    /// How many files of a directory are kept. The stack cannot take away more than all but one of these.
+    enough: usize,
+    /// A line that has not arrived whole.
+    line: Vec<u8>,
+    found: BTreeSet<Vec<u8>>,
+}
+
+impl ManifestReader {
+    /// A reader that keeps what matters to `stack`.
+    pub(crate) fn new(stack: &[Scanned]) -> Self {
+        let files = || stack.iter().flat_map(|patch| &patch.files);
+        let added: BTreeSet<&[u8]> = files().filter(|file| file.kind.adds()).map(|file| file.path.as_slice()).collect();
+        let above = added.iter().flat_map(|path| ancestors(path));
+        let config = try_config::PATH.as_bytes();
+        let paths: BTreeSet<&[u8]> = added.iter().copied().chain(above).chain([config]).collect();
+        let goes = |kind: &Kind| matches!(kind, Kind::Delete | Kind::Rename(_));
+        Self {
+            paths: paths.into_iter().map(<[u8]>::to_vec).collect(),
+            at: 0,
+            directories: added
+                .iter()
+                .map(|path| ([path, b"/".as_slice()].concat(), 0))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            next: 0,
+            inside: Vec::new(),
+            enough: files().filter(|file| goes(&file.kind)).count() + 1,
+            line: Vec::new(),
+            found: BTreeSet::new(),
+        }
+    }
+
+    /// What was read.
+    pub(crate) fn tree(self) -> Tree {
+        Tree { base: self.found, changes: BTreeMap::new() }
+    }
+
+    fn pass(&mut self, path: &[u8]) {
+        while self.paths.get(self.at).is_some_and(|wanted| wanted.as_slice() < path) {
+            self.at += 1;
+        }
+        while self.directories.get(self.next).is_some_and(|(directory, _)| directory.as_slice() <= path) {
+            self.inside.push(self.next);
+            self.next += 1;
+        }
+        while self.inside.last().is_some_and(|&innermost| !path.starts_with(&self.directories[innermost].0)) {
+            self.inside.pop();
+        }
+        let mut matters = self.paths.get(self.at).is_some_and(|wanted| wanted == path);
+        if let Some(&innermost) = self.inside.last() {
+            let (_, count) = &mut self.directories[innermost];
+            matters |= *count < self.enough;
+            *count += 1;
+        }
+        if matters {
+            self.found.insert(path.to_vec());
+        }
+    }
+}
+
+impl Sink for ManifestReader {
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn take(&mut self, mut piece: &[u8]) {
+        while let Some(end) = piece.iter().position(|&byte| byte == b'\n') {
+            let (line, rest) = (&piece[..end], &piece[end + 1..]);
+            if self.line.is_empty() {
+                self.pass(path_of(line));
+            } else {
+                let mut whole = std::mem::take(&mut self.line);
+                whole.extend_from_slice(line);
+                self.pass(path_of(&whole));
+            }
+            piece = rest;
+        }
+        self.line.extend_from_slice(piece);
+    }
+}
+
+/// The directories that a path is in, as paths.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(slash, _)| &path[..slash])
 }
 
 /// A file that would lie below another one.
@@ -30,11 +130,6 @@ pub(crate) struct Conflict {
 }
 
 impl Tree {
-    /// The tree of a manifest, in its stored form.
-    pub(crate) fn new(manifest: Vec<u8>) -> Self {
-        Self { manifest, changes: BTreeMap::new() }
-    }
-
     /// Applies a patch's changes of paths, and looks at what it adds.
     pub(crate) fn apply(&mut self, patch: &Scanned) -> Result<(), Conflict> {
         let mut added = Vec::new();
@@ -66,50 +161,34 @@ impl Tree {
 
     /// A file where `path` needs a directory.
     fn above(&self, path: &[u8]) -> Option<Vec<u8>> {
-        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(position, _)| position);
-        slashes.map(|end| &path[..end]).find(|directory| self.is_file(directory)).map(<[u8]>::to_vec)
+        ancestors(path).find(|directory| self.is_file(directory)).map(<[u8]>::to_vec)
     }
 
     /// A file in a directory where `path` is a file.
     fn below(&self, path: &[u8]) -> Option<Vec<u8>> {
         let directory = [path, b"/"].concat();
         let inside = |other: &[u8]| other.starts_with(&directory);
-        let start = directory.clone();
-        let changed = self.changes.range(start..).take_while(|(other, _)| inside(other)).find(|(_, there)| **there);
+        let changed =
+            self.changes.range(directory.clone()..).take_while(|(other, _)| inside(other)).find(|(_, there)| **there);
         let kept = || {
-            let mut paths = self.paths_from(&directory).take_while(|other| inside(other));
-            paths.find(|other| !self.changes.contains_key(*other)).map(<[u8]>::to_vec)
+            let mut paths = self.base.range(directory.clone()..).take_while(|other| inside(other));
+            paths.find(|other| !self.changes.contains_key(*other)).cloned()
         };
         changed.map(|(other, _)| other.clone()).or_else(kept)
     }
 
-    fn is_file(&self, path: &[u8]) -> bool {
-        if path == try_config::PATH.as_bytes() {
-            // The build's last commit puts it there.
-            return true;
-        }
-        match self.changes.get(path) {
-            Some(there) => *there,
-            None => self.paths_from(path).next() == Some(path),
-        }
+    /// Whether the file that tells Try what to do is there already.
+    pub(crate) fn has_try_config(&self) -> bool {
+        self.is_there(try_config::PATH.as_bytes())
     }
 
-    /// The manifest's paths from `start` on.
-    fn paths_from<'a>(&'a self, start: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-        let (mut low, mut high) = (0, self.manifest.len());
-        // Between two lines, `low` is behind all that are smaller and `high` before all that are not.
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let line =
-                self.manifest[..middle].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1).max(low);
-            let rest = &self.manifest[line..];
-            if path_of(rest) < start {
-                low = line + rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |end| end + 1);
-            } else {
-                high = line;
-            }
-        }
-        self.manifest[low..].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(path_of)
+    fn is_file(&self, path: &[u8]) -> bool {
+        // The build's last commit puts that one there.
+        path == try_config::PATH.as_bytes() || self.is_there(path)
+    }
+
+    fn is_there(&self, path: &[u8]) -> bool {
+        self.changes.get(path).copied().unwrap_or_else(|| self.base.contains(path))
     }
 }
 
@@ -122,11 +201,15 @@ mod tests {
     use super::*;
     use crate::patch::FileChange;
 
-    fn tree(paths: &[&str]) -> Tree {
+    /// The tree of a manifest that arrives in pieces of `piece` bytes, as far as it matters to `stack`.
+    fn tree(paths: &[&str], stack: &[Scanned], piece: usize) -> Tree {
         let mut paths = paths.to_vec();
         paths.sort_unstable();
         let lines = paths.iter().map(|path| format!("{path}\0{}\n", "0".repeat(40)));
-        Tree::new(lines.collect::<String>().into_bytes())
+        let manifest = lines.collect::<String>();
+        let mut reader = ManifestReader::new(stack);
+        manifest.as_bytes().chunks(piece).for_each(|piece| reader.take(piece));
+        reader.tree()
     }
 
     fn patch(changes: &[(&str, Kind)]) -> Scanned {
@@ -187,26 +270,28 @@ mod tests {
             ),
         ];
         for (case, patches, expected) in table {
-            let mut tree = tree(&base);
-            let found = patches.iter().try_for_each(|changes| tree.apply(&patch(changes)));
+            let stack: Vec<Scanned> = patches.iter().map(|changes| patch(changes)).collect();
             let expected = expected.map_or(Ok(()), |(path, other)| {
                 Err(Conflict { path: path.as_bytes().to_vec(), other: other.as_bytes().to_vec() })
             });
-            assert_eq!(found, expected, "{case}");
+            for piece in [1, 50, 10_000] {
+                let mut tree = tree(&base, &stack, piece);
+                let found = stack.iter().try_for_each(|patch| tree.apply(patch));
+                assert_eq!(found, expected, "{case}");
+            }
         }
     }
 
     #[test]
-    fn every_path_of_a_manifest_is_found() {
-        let paths: Vec<String> = (0..200).map(|number| format!("dir{}/file{number}", number % 7)).collect();
+    fn of_a_large_manifest_only_what_matters_is_kept() {
+        let paths: Vec<String> = (0..2000).map(|number| format!("dir{}/file{number}", number % 7)).collect();
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-        let tree = tree(&paths);
-        for path in &paths {
-            assert!(tree.is_file(path.as_bytes()), "{path}");
-            let shorter = &path[..path.len() - 1];
-            assert_eq!(tree.is_file(shorter.as_bytes()), paths.contains(&shorter), "{shorter}");
-        }
-        assert!(!tree.is_file(b"dir0") && !tree.is_file(b"") && !tree.is_file(b"zzz"));
-        assert_eq!(Tree::new(Vec::new()).paths_from(b"").next(), None);
+        let gone = Kind::Delete;
+        let stack =
+            [patch(&[("dir3/file3", gone), ("dir3", Kind::Add), ("dir4/file4/x", Kind::Add), ("new", Kind::Add)])];
+        let tree = tree(&paths, &stack, 100);
+        let found: Vec<_> = tree.base.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        assert_eq!(found, ["dir3/file10", "dir3/file1004", "dir4/file4"]);
+        assert!(!tree.has_try_config());
     }
 }

@@ -30,6 +30,7 @@ on_both!(
     stopping_waits_for_what_is_in_flight,
     cancelling_gives_back_what_is_in_flight_after_the_handler_wound_down,
     a_slow_lane_does_not_hold_up_another,
+    a_lane_with_a_limit_of_its_own_is_worked_on_that_often_at_once,
 );
 
 const QUICK: Policy = Policy {
@@ -350,6 +351,23 @@ async fn a_slow_lane_does_not_hold_up_another(world: World) {
     assert_eq!(handler.seen("h2"), 1);
     shutdown.stop();
     running.await.unwrap();
+}
+
+async fn a_lane_with_a_limit_of_its_own_is_worked_on_that_often_at_once(world: World) {
+    let handler = Obedient::default();
+    let shutdown = Shutdown::new();
+    for text in ["h1", "h2", "h3", "slow1", "slow2"] {
+        world.send(&LANED, text).await;
+    }
+    let consumer = world.consumer(LANED, &handler).with_lanes(HashMap::from([("h".to_owned(), 2)]));
+    let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
+    world.until("two of the wide lane", || async { handler.seen("h1") + handler.seen("h2") == 2 }).await;
+    world.until("one of the other lane", || async { handler.seen("slow1") > 0 }).await;
+    assert_eq!(handler.seen("h3"), 0, "two at a time in that lane");
+    handler.open();
+    world.until("the wide lane to be done", || async { handler.seen("h3") == 1 }).await;
+    shutdown.stop();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -107,6 +107,7 @@ fn config(phabricator: &FakePhabricator, repositories: &Repositories, clones: &P
         use_latest_revision: false,
         ssh_user: None,
         ssh_key: None,
+        lanes: 1,
     };
     let phabricator = PhabricatorConfig { url: phabricator.url().clone(), api_key: phabricator.token(), publish: true };
     Config { clones_dir: clones.to_owned(), ..Config::new(phabricator, vec![repository]) }

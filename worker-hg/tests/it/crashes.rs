@@ -24,7 +24,7 @@ async fn what_a_dead_worker_left_in_the_clone_is_gone_at_the_next_start() {
     let mut build = world.simple_build(7);
     build.stack[0].diff.base = None;
     assert_eq!(world.pushed(&build).await.base.used, base);
-    assert_eq!(clone.node("tip"), base);
+    world.until_tidy(&clone, &base).await;
     world.stop().await;
 }
 

@@ -143,7 +143,7 @@ async fn hostile_patches_are_refused_by_name_though_mercurial_would_commit_them(
         assert!(failure.summary.contains(expected), "{case}: {}", failure.summary);
     }
     assert_eq!(world.try_repo.node("tip"), base, "nothing was pushed");
-    assert_eq!(world.clone().node("tip"), base, "nothing is left");
+    world.until_tidy(&world.clone(), &base).await;
     world.stop().await;
 }
 

@@ -5,8 +5,12 @@
 mod bases;
 mod crashes;
 mod hostile;
+mod lanes;
 mod outcomes;
 mod pushes;
 mod real_patches;
+mod sessions;
 mod stacks;
+mod tree_service;
+mod trees;
 mod world;

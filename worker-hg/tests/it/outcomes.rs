@@ -30,7 +30,7 @@ async fn a_build_is_pushed_over_http() {
 }
 
 /// A world whose Try is behind ssh.
-async fn over_ssh() -> (World, Sshd) {
+pub async fn over_ssh() -> (World, Sshd) {
     let mut world = World::new();
     let sshd = Sshd::start(world.path("ssh")).await.unwrap();
     world.settings.known_hosts = Some(sshd.known_hosts());

@@ -31,7 +31,7 @@ async fn a_publishing_try_does_not_make_our_changesets_the_sources() {
         build.stack[0].diff.base = None;
         assert_eq!(world.pushed(&build).await.base.used, base);
     }
-    assert_eq!(world.clone().node("tip"), base);
+    world.until_tidy(&world.clone(), &base).await;
     world.stop().await;
 }
 
@@ -82,7 +82,7 @@ async fn a_push_that_landed_though_its_end_was_never_heard_is_a_success() {
     let pushed = world.pushed(&world.simple_build(7)).await;
     assert_eq!(world.try_repo.node("tip"), pushed.revision);
     assert_eq!(world.try_repo.heads(), 1);
-    assert_eq!(world.clone().node("tip"), world.source.node("tip"));
+    world.until_tidy(&world.clone(), &world.source.node("tip")).await;
     world.stop().await;
 }
 
@@ -136,6 +136,6 @@ async fn each_repository_is_ready_on_its_own() {
     assert_eq!(applied.request, waiting.request);
     assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
     let away = Repo { path: world.settings.clones_dir.join("away") };
-    assert_eq!(away.node("tip"), world.source.node("tip"));
+    world.until_tidy(&away, &world.source.node("tip")).await;
     world.stop().await;
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use phabricator::model::{Applied, Build, BuildRequest, Diff, Patch, PatchFailure, Phid, Pushed, Report, Revision};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use worker_hg::{Mercurial, RepositorySettings, Settings, TryMode};
+use worker_hg::{Mercurial, RepositorySettings, Settings};
 
 const POLICY: Policy = Policy {
     attempts: 3,
@@ -58,18 +58,8 @@ impl World {
         let try_repo = Repo { path: home.path().join("try") };
         hg(home.path(), &["clone", "--quiet", "--noupdate", "source", "try"]);
         try_repo.configure("[phases]\npublish = false\n");
-        let repository = RepositorySettings {
-            phid: phid("PHID-REPO-central"),
-            name: "central".to_owned(),
-            url: source.path.to_str().unwrap().to_owned(),
-            try_url: try_repo.path.to_str().unwrap().to_owned(),
-            try_name: "try".to_owned(),
-            mode: TryMode::Json,
-            default_revision: "tip".to_owned(),
-            use_latest_revision: false,
-            ssh_user: None,
-            ssh_key: None,
-        };
+        let (url, try_url) = (source.path.to_str().unwrap(), try_repo.path.to_str().unwrap());
+        let repository = RepositorySettings::new(phid("PHID-REPO-central"), "central", url, try_url);
         let mut settings = Settings::new(vec![repository], home.path().join("clones"));
         settings.limits.ready = Duration::from_millis(100);
         settings.default_author = "Bot <bot@example.org>".to_owned();
@@ -101,7 +91,8 @@ impl World {
             let shutdown = shutdown.clone();
             async move { keeper.run(shutdown).await.unwrap() }
         });
-        let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, mercurial.handler());
+        let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, mercurial.handler())
+            .with_lanes(mercurial.lanes());
         self.running = Some(Running { consumer, keeper, shutdown });
     }
 
@@ -110,6 +101,19 @@ impl World {
         self.start();
         let mark = self.clone().path.join(".hg/source-tip");
         until("the clone", || mark.exists()).await;
+    }
+
+    /// Works on what is in the queue in the background, until the shutdown that is returned.
+    pub fn work(&mut self) -> (Shutdown, JoinHandle<()>) {
+        let Running { consumer, keeper, shutdown } = self.running.take().unwrap();
+        let working = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                Box::new(consumer).run(shutdown).await.unwrap();
+                keeper.await.unwrap();
+            }
+        });
+        (shutdown, working)
     }
 
     /// Ends the worker as SIGTERM does when nothing is in flight.
@@ -160,14 +164,39 @@ impl World {
                 self.clock.advance(Duration::from_secs(10));
                 SystemClock.sleep(Duration::from_millis(10)).await;
             }
-            let leased = self.bus.reserve(&APPLIED.spec(), Reserve::now(1)).await.unwrap();
-            if let Some(leased) = leased.into_iter().next() {
-                let applied = Applied::decode(leased.envelope.version, &leased.envelope.body).unwrap();
-                self.bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+            if let Some(applied) = self.report().await {
                 return applied;
             }
         }
         panic!("no report, dead letters: {:?}", self.dead_letters().await);
+    }
+
+    /// A report that is there.
+    pub async fn report(&self) -> Option<Applied> {
+        let leased = self.bus.reserve(&APPLIED.spec(), Reserve::now(1)).await.unwrap().pop()?;
+        let applied = Applied::decode(leased.envelope.version, &leased.envelope.body).unwrap();
+        self.bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+        Some(applied)
+    }
+
+    /// Handles what is in the queue, as often as it comes back within `time`.
+    pub async fn pass(&self, time: Duration) {
+        let running = self.running.as_ref().expect("the worker runs");
+        let end = self.clock.now() + time;
+        while self.clock.now() < end {
+            while running.consumer.step().await.unwrap() > 0 {}
+            self.clock.advance(Duration::from_secs(10));
+        }
+    }
+
+    /// How many builds wait to be looked at again.
+    pub async fn waiting(&self) -> usize {
+        self.bus.depth(&BUILDS.spec()).await.unwrap().delayed
+    }
+
+    /// Waits until nothing of a build is left in a clone, which is after its answer.
+    pub async fn until_tidy(&self, clone: &Repo, tip: &str) {
+        until("nothing to be left in the clone", || clone.node("tip") == tip).await;
     }
 
     pub async fn dead_letters(&self) -> Vec<String> {

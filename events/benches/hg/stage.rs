@@ -1,0 +1,119 @@
+//! What both sides work with: a source and Try repositories behind an ssh server.
+
+use std::{fs, path::PathBuf};
+
+use events::demo::repositories::hg;
+use phabricator::model::Phid;
+use worker_hg::{RepositorySettings, Settings, testing::Sshd};
+
+use crate::{
+    content::{Content, Shape},
+    repository::Cache,
+    stack::Stack,
+};
+
+pub struct Stage {
+    pub shape: &'static Shape,
+    pub content: Content,
+    pub sshd: Sshd,
+    /// The newest changeset of the source.
+    pub tip: String,
+    source: PathBuf,
+    run: PathBuf,
+    /// How many stacks were made.
+    stacks: u64,
+    /// How many Try repositories were made.
+    tries: usize,
+}
+
+impl Stage {
+    pub async fn set_up(cache: &Cache, shape: &'static Shape) -> Self {
+        let source = cache.repository(shape).await;
+        let run = cache.run();
+        let sshd = Sshd::start(run.join("sshd")).await.expect("sshd starts");
+        let tip = hg(&source, &["log", "--rev=tip", "--template={node}"]).await.expect("the source has changesets");
+        Self { shape, content: Content::new(), sshd, tip, source, run, stacks: 0, tries: 0 }
+    }
+
+    /// A path for something that this run makes.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.run.join(name)
+    }
+
+    pub fn source_url(&self) -> String {
+        self.sshd.url(&self.source)
+    }
+
+    /// An empty Try. Heads gather there and slow each push down, so each measure gets its own.
+    pub async fn fresh_try(&mut self) -> Try {
+        self.tries += 1;
+        let path = self.path(&format!("try-{}", self.tries));
+        let (source, target) = (self.source.display().to_string(), path.display().to_string());
+        // With hard links: the first push pays for them, and is not timed.
+        hg(&self.run, &["clone", "--noupdate", "--quiet", &source, &target]).await.expect("a Try is cloned");
+        fs::write(path.join(".hg/hgrc"), "[phases]\npublish = False\n").expect("a Try is configured");
+        Try { url: self.sshd.url(&path), path }
+    }
+
+    /// A stack that nobody has seen.
+    pub fn stack(&mut self, length: usize) -> Stack {
+        self.stacks += 1;
+        Stack::new(self, self.stacks, length)
+    }
+
+    /// A stack of one patch of at least `bytes`.
+    pub fn huge_stack(&mut self, bytes: usize) -> Stack {
+        self.stacks += 1;
+        Stack::huge(self, self.stacks, bytes)
+    }
+
+    /// The settings of a worker that pushes to this Try.
+    pub fn settings(&self, target: &Try) -> Settings {
+        let repository = RepositorySettings {
+            ssh_user: Some(self.sshd.user().to_owned()),
+            ssh_key: Some(self.sshd.private_key().expect("a key").into()),
+            ..RepositorySettings::new(repository(), "bench", &self.source_url(), &target.url)
+        };
+        let mut settings = Settings::new(vec![repository], self.clones());
+        settings.known_hosts = Some(self.sshd.known_hosts());
+        settings
+    }
+
+    /// Where the worker keeps its clone.
+    pub fn clones(&self) -> PathBuf {
+        self.path("clones")
+    }
+}
+
+/// Frees what a run takes, which is gigabytes.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.run);
+    }
+}
+
+/// A Try repository.
+pub struct Try {
+    pub url: String,
+    path: PathBuf,
+}
+
+impl Try {
+    /// How many heads were pushed to it.
+    pub async fn heads(&self) -> usize {
+        let heads = ["log", "--rev=head() and not public()", "--template=x"];
+        hg(&self.path, &heads).await.expect("a Try tells its heads").len()
+    }
+}
+
+/// Frees what a Try takes.
+impl Drop for Try {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// The name of the repository on Phabricator.
+pub fn repository() -> Phid {
+    Phid::parse_as(Phid::REPOSITORY, "PHID-REPO-aaaaaaaaaaaaaaaaaaaa").expect("a PHID")
+}

@@ -1,0 +1,43 @@
+//! The time until the first build can begin.
+
+use std::path::PathBuf;
+
+use bus::{Clock, SystemClock};
+use serde_json::json;
+use worker_hg::Settings;
+
+use crate::{
+    base::Base,
+    ours::Ours,
+    report::{Report, Row, median, round, since},
+    stage::Stage,
+    watch::Watch,
+};
+
+/// Starts without a clone and with a kept one. Returns the original's clone.
+pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, rounds: usize) -> PathBuf {
+    let repository = stage.shape.name;
+    let target = stage.fresh_try().await;
+    let begin = SystemClock.now();
+    let copy = Base::clone(stage);
+    let base = since(begin);
+    let ours = start(stage.settings(&target), watch).await;
+    report.line(
+        &json!({ "repository": repository, "first_start_s": round(ours), "base_first_start_s": round(base) }),
+        &Row { repository, measure: "first_start", base: Some(base), ours, unit: "s", ratio: Some(base / ours) },
+    );
+    let mut kept = Vec::new();
+    for _ in 0..rounds {
+        kept.push(start(stage.settings(&target), watch).await);
+    }
+    report.figure(repository, "start_to_ready_s", median(kept), "s");
+    copy
+}
+
+async fn start(settings: Settings, watch: &mut Watch) -> f64 {
+    let begin = SystemClock.now();
+    let ours = Ours::start(settings, watch).await;
+    let seconds = since(begin);
+    ours.stop().await;
+    seconds
+}

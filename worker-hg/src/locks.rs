@@ -1,0 +1,35 @@
+//! Locks that nobody holds any more.
+//!
+//! Mercurial breaks the lock of a process that has died, when it died on this machine. A lock that was left in another
+//! container, whose host name nobody has any more, would stop the clone for ever; so would one whose process number has
+//! gone to somebody else. But no process of ours works on a clone that another one has (see `Lane`), so of all locks in
+//! it only those can be true that are held by an `hg` of a worker that was killed and that is about to finish its
+//! command. Such an `hg` runs on this machine and names the clone on its command line.
+
+use std::{fs, io, path::Path};
+
+/// Where Mercurial locks a repository. A lock is a symbolic link to `host:process`.
+const LOCKS: [&str; 2] = [".hg/wlock", ".hg/store/lock"];
+
+/// Removes the locks in the clone in `directory` that no living `hg` holds.
+pub(crate) fn break_stale(directory: &Path) -> io::Result<()> {
+    for lock in LOCKS {
+        let path = directory.join(lock);
+        let Ok(holder) = fs::read_link(&path) else { continue };
+        let holder = holder.to_string_lossy();
+        let process = holder.rsplit_once(':').and_then(|(_, number)| number.parse().ok());
+        if !process.is_some_and(|process| works_on(process, directory)) {
+            tracing::warn!(path = %path.display(), %holder, "removing a lock whose process is gone");
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process of this machine names `directory` in its arguments.
+fn works_on(process: u32, directory: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(arguments) = fs::read(format!("/proc/{process}/cmdline")) else { return false };
+    let option = [b"--repository=", directory.as_os_str().as_bytes()].concat();
+    arguments.split(|&byte| byte == 0).any(|argument| argument == option)
+}

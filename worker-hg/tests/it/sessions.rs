@@ -1,0 +1,95 @@
+//! The session with Try that is opened before the push, and the connections that are kept.
+
+use std::{fs, process::Command, time::Duration};
+
+use phabricator::model::Report;
+use worker_hg::testing::Sshd;
+
+use crate::{
+    outcomes::over_ssh,
+    world::{World, until},
+};
+
+/// A hook of Try that says that a push has arrived, and holds it until there is a file `go`.
+fn hold(world: &World) {
+    let home = world.home.path().display();
+    let hook = format!(
+        "[hooks]\npretxnchangegroup.hold = touch {home}/arrived; until test -e {home}/go; do sleep 0.05; done\n"
+    );
+    world.try_repo.configure(&hook);
+}
+
+/// The command lines of programs called `ssh` that use this world's key.
+fn ssh_of(world: &World) -> Vec<String> {
+    let processes = Command::new("ps").args(["-eo", "stat=,args="]).output().unwrap().stdout;
+    let processes = String::from_utf8_lossy(&processes).into_owned();
+    let key = world.settings.clones_dir.display().to_string();
+    let lives = |line: &&str| !line.starts_with('Z') && line.contains(" ssh") && line.contains(&key);
+    processes.lines().filter(lives).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn hg_pushes_in_the_session_that_was_opened_for_it() {
+    let (mut world, _sshd): (World, Sshd) = over_ssh().await;
+    hold(&world);
+    world.settings.limits.ready = Duration::from_secs(60);
+    world.start();
+    world.send(&world.simple_build(7)).await;
+    let arrived = world.path("arrived");
+    let (shutdown, working) = world.work();
+    until("the push to arrive", || arrived.exists()).await;
+    let sessions = ssh_of(&world).into_iter().filter(|line| line.contains("serve --stdio")).count();
+    // The master that keeps the connection still bears the command line of the session that began it.
+    let masters = ssh_of(&world).into_iter().filter(|line| line.contains("[mux]")).count();
+    assert_eq!((sessions, masters), (1, 1), "{:?}", ssh_of(&world));
+    fs::write(world.path("go"), "").unwrap();
+    let mut report = None;
+    while report.is_none() {
+        report = world.report().await;
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(report.unwrap().report, Report::Pushed(_)));
+    shutdown.stop();
+    working.await.unwrap();
+    until("no connection to be left", || ssh_of(&world).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_must_end_within_a_push_over_ssh_leaves_no_process_and_the_next_one_finishes() {
+    let (mut world, _sshd) = over_ssh().await;
+    hold(&world);
+    world.start();
+    world.send(&world.simple_build(7)).await;
+    let arrived = world.path("arrived");
+    world.stop_in_flight(|| arrived.exists()).await;
+    until("no ssh to be left", || ssh_of(&world).is_empty()).await;
+    fs::write(world.path("go"), "").unwrap();
+    world.start();
+    let report = world.next_report().await.report;
+    assert!(matches!(report, Report::Pushed(_)), "{report:?}");
+    assert_eq!(world.try_repo.heads(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_that_is_not_pushed_gives_its_session_back() {
+    let (mut world, _sshd) = over_ssh().await;
+    world.start();
+    let patch = crate::world::change("line V", "x");
+    world.patch_failed(&world.build_of(vec![world.patch(7, patch)])).await;
+    until("no session to be left", || !ssh_of(&world).iter().any(|line| line.contains("serve --stdio"))).await;
+    world.pushed(&world.simple_build(8)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_has_died_is_replaced() {
+    let (mut world, mut sshd) = over_ssh().await;
+    world.start();
+    world.pushed(&world.simple_build(7)).await;
+    sshd.stop().await.unwrap();
+    sshd.restart().await.unwrap();
+    world.pushed(&world.simple_build(8)).await;
+    assert_eq!(world.try_repo.heads(), 2);
+    world.stop().await;
+}
