@@ -71,12 +71,8 @@ pub(crate) async fn apply(
         if scanned.removed_by_hunks().next().is_some() {
             let removed = clone.removed(&parent).await?;
             if let Some(kept) = scanned.removed_by_hunks().find(|path| !removed.iter().any(|other| other == path)) {
-                return Err(Failure::Patch(PatchFault::does_not_apply(
-                    build,
-                    patch,
-                    &base.choice,
-                    &misfit::kept(kept),
-                )));
+                let misfits = format!("{}: the patch deletes the file, but the file has more lines", text::path(kept));
+                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, &misfits)));
             }
         }
     }

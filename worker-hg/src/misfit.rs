@@ -47,11 +47,6 @@ pub(crate) fn find(patch: &Patch, scanned: &Scanned, output: &CommandOutput) -> 
     places.join("\n")
 }
 
-/// What is wrong with a patch that deletes the file with this path, of which it knows a part only.
-pub(crate) fn kept(path: &[u8]) -> String {
-    format!("{}: the patch deletes it, but it has more lines", text::path(path))
-}
-
 /// A hunk that does not fit: its file, its line there and its head.
 fn hunk(patch: &Patch, scanned: &Scanned, file: &str, number: &str) -> String {
     let change = scanned.files.iter().find(|change| change.path == file.as_bytes());

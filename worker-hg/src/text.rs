@@ -3,10 +3,15 @@
 /// The most characters of a tool's words, or of a name, that are shown.
 const MAX_SHOWN: usize = 4000;
 
-/// A tool's output in one line, for errors and logs.
+/// What stands for something that is not shown.
+const HIDDEN: &str = "***";
+
+/// A tool's output in one line, for errors and logs: without the passwords of addresses, and without saying where the
+/// key of ssh is.
 pub(crate) fn one_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(shown).collect();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<String> = lines.map(|line| without_key_paths(&without_passwords(&shown(line)))).collect();
     cut(&lines.join("; "), MAX_SHOWN)
 }
 
@@ -60,6 +65,44 @@ pub(crate) fn cut(text: &str, max: usize) -> String {
     }
 }
 
+/// Mercurial hides the passwords of addresses that it understands, and repeats the others as they are.
+fn without_passwords(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, address)) = rest.split_once("://") {
+        safe.extend([before, "://"]);
+        let authority = address.split(is_end).next().unwrap_or_default();
+        rest = address;
+        if let Some((login, _)) = authority.rsplit_once('@')
+            && let Some((user, _)) = login.split_once(':')
+        {
+            safe.extend([user, ":", HIDDEN]);
+            rest = &address[login.len()..];
+        }
+    }
+    safe + rest
+}
+
+fn is_end(c: char) -> bool {
+    c == '/' || is_border(c)
+}
+
+fn is_border(c: char) -> bool {
+    c.is_whitespace() || c == '"' || c == '\''
+}
+
+/// ssh names the file of a key that it cannot use. Where host keys are is for the operator to read.
+fn without_key_paths(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len());
+    for word in line.split_inclusive(is_border) {
+        let path = word.trim_end_matches(is_border);
+        let is_key = path.contains("/.ssh/") && !path.contains("known_hosts");
+        safe.push_str(if is_key { HIDDEN } else { path });
+        safe.push_str(&word[path.len()..]);
+    }
+    safe
+}
+
 fn shown(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     for c in line.chars() {
@@ -96,6 +139,32 @@ mod tests {
         assert_eq!(path("日本/\u{1b}[31m".as_bytes()), r"日本/\u{1b}[31m");
         assert_eq!(one_line(b"abort: a\r\n\n(b)\n"), "abort: a; (b)");
         assert_eq!(block(b"patching file f\nHunk #1 FAILED at 0\n"), "patching file f\nHunk #1 FAILED at 0");
+    }
+
+    #[test]
+    fn passwords_and_the_place_of_keys_are_not_shown() {
+        let table = [
+            (
+                "abort: repository htps://bob:secret@h:1//try not found",
+                "abort: repository htps://bob:***@h:1//try not found",
+            ),
+            ("No such file: 'x://bob:se:cr@t@h'", "No such file: 'x://bob:***@h'"),
+            ("https://a:b@h/ and https://c:d@h", "https://a:***@h/ and https://c:***@h"),
+            ("ssh://hg@h/a:b@c is no login", "ssh://hg@h/a:b@c is no login"),
+            ("https://h:8080/x@y", "https://h:8080/x@y"),
+            (
+                "remote: Load key \"/srv/clones/.ssh/nss/key\": error in libcrypto",
+                "remote: Load key \"***\": error in libcrypto",
+            ),
+            (
+                "remote: Warning: Identity file /srv/.ssh/nss/key not accessible: No such file or directory.",
+                "remote: Warning: Identity file *** not accessible: No such file or directory.",
+            ),
+            ("Add correct host key in /home/x/.ssh/known_hosts", "Add correct host key in /home/x/.ssh/known_hosts"),
+        ];
+        for (said, expected) in table {
+            assert_eq!(one_line(said.as_bytes()), expected);
+        }
     }
 
     #[test]

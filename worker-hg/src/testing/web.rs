@@ -1,27 +1,33 @@
 //! A Mercurial web server.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
+use tokio::process::Command;
+
 use super::processes::{Server, TRIES, free_port};
-use crate::process::hg;
 
 /// An `hg serve` of its own for one repository, on a port of loopback. Everybody may push, unless `web.deny_push` of the
 /// repository says otherwise.
 #[derive(Debug)]
 pub struct HgWeb {
-    repository: PathBuf,
-    log: PathBuf,
+    name: String,
+    directory: PathBuf,
     port: u16,
     running: Option<Server>,
 }
 
 impl HgWeb {
-    /// Starts the server for `repository`, and waits until it accepts connections. It writes into `log`.
-    pub async fn start(repository: impl Into<PathBuf>, log: impl Into<PathBuf>) -> io::Result<Self> {
-        let mut web = Self { repository: repository.into(), log: log.into(), port: 0, running: None };
+    /// Starts the server for `repository`, and waits until it accepts connections. Its configuration and its log are in
+    /// `directory`.
+    pub async fn start(repository: &Path, directory: impl Into<PathBuf>) -> io::Result<Self> {
+        let directory = directory.into();
+        fs::create_dir_all(&directory)?;
+        let name = repository.file_name().unwrap_or_default().display().to_string();
+        fs::write(directory.join("web.conf"), format!("[paths]\n{name} = {}\n", repository.display()))?;
+        let mut web = Self { name, directory, port: 0, running: None };
         let mut tries = 0;
         loop {
             web.port = free_port()?;
@@ -33,26 +39,23 @@ impl HgWeb {
         }
     }
 
-    /// Its address.
+    /// The address of the repository. No other path below its root has one.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.port)
+        format!("http://127.0.0.1:{}/{}", self.port, self.name)
     }
 
-    /// Its port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Starts it again, on the same port, with what the repository's configuration says now.
+    /// Starts it again, on the same port, after something killed it.
     pub async fn restart(&mut self) -> io::Result<()> {
         self.stop().await;
-        let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
-        let mut command = hg(Path::new("hg"));
-        command.args(["--config=web.push_ssl=false", "--config=web.allow-push=*"]);
+        let option = |name: &str, file: &str| format!("--{name}={}", self.directory.join(file).display());
+        let mut command = Command::new("hg");
         command
-            .arg(option("repository", &self.repository))
+            // What the user has configured for Mercurial is not for the tests.
+            .env("HGRCPATH", "")
+            .process_group(0)
+            .args(["--config=web.push_ssl=false", "--config=web.allow-push=*"])
             .args(["serve", "--address=127.0.0.1", &format!("--port={}", self.port)])
-            .args([option("accesslog", Path::new("/dev/null")), option("errorlog", &self.log)]);
+            .args([option("web-conf", "web.conf"), option("accesslog", "access.log"), option("errorlog", "error.log")]);
         self.running = Some(Server::start(command, self.port).await?);
         Ok(())
     }

@@ -1,5 +1,12 @@
 //! Every way a push can end, provoked with real servers: what becomes of the build, and what its author reads.
 
+mod broken;
+mod forbidden;
+mod listener;
+mod locked;
+mod refused;
+mod unreachable;
+
 use worker_hg::testing::{HgWeb, Sshd};
 
 use crate::world::World;
@@ -38,7 +45,35 @@ pub async fn over_ssh() -> (World, Sshd) {
 /// A world whose Try is behind a web server.
 async fn over_http() -> (World, HgWeb) {
     let mut world = World::new();
-    let web = HgWeb::start(&world.try_repo.path, world.path("web.log")).await.unwrap();
+    let web = HgWeb::start(&world.try_repo.path, world.path("web")).await.unwrap();
     world.repository().try_url = web.url();
     (world, web)
+}
+
+impl World {
+    /// The build lands, as one head and with one answer, whatever came of it before.
+    async fn lands(&self, number: u64) {
+        let pushed = self.pushed(&self.simple_build(number)).await;
+        self.has_landed(&pushed.revision);
+    }
+
+    /// Try has this head, and no other.
+    fn has_landed(&self, revision: &str) {
+        assert_eq!(self.try_repo.node("tip"), revision);
+        assert_eq!(self.try_repo.heads(), 1);
+        let count = self.try_repo.log("all()", "x").len();
+        assert_eq!(count, 3, "the beginning, the patch, the config");
+    }
+
+    /// Try has what it had at the beginning.
+    fn nothing_has_landed(&self) {
+        assert_eq!(self.try_repo.node("tip"), self.source.node("tip"));
+    }
+
+    /// Stops the worker, and starts it with other settings.
+    async fn restart_with(&mut self, change: impl FnOnce(&mut Self)) {
+        self.stop().await;
+        change(self);
+        self.start();
+    }
 }

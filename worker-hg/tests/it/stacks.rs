@@ -154,7 +154,7 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
         (
             "diff --git a/hello.txt b/hello.txt\ndeleted file mode 100644\n--- a/hello.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-line 3\n"
                 .to_owned(),
-            "hello.txt: the patch deletes it, but it has more lines",
+            "hello.txt: the patch deletes the file, but the file has more lines",
         ),
         ("diff --git a/gone b/gone\nold mode 100644\nnew mode 100755\n".to_owned(), "gone: the file does not exist\n"),
         (

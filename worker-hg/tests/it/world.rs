@@ -212,6 +212,23 @@ impl World {
         }
     }
 
+    /// A build that must fail by our fault: how often it was tried, and what its author reads, with the places and
+    /// ports of this run left out.
+    pub async fn failed(&self, build: &Build) -> String {
+        let Report::InfrastructureFailed(blame) = self.build(build).await else { panic!("it did not fail") };
+        assert_eq!(blame.summary, "The stack could not be applied and pushed to try.");
+        let letters = self.bus.dead(&BUILDS.spec(), "", 10).await.unwrap();
+        let letter = letters.iter().max_by_key(|letter| letter.died_at).expect("a dead letter");
+        let home = self.home.path().to_str().unwrap();
+        let address = &self.settings.repositories[0].try_url;
+        let port: String = address.rsplit(':').next().unwrap().chars().take_while(char::is_ascii_digit).collect();
+        let mut details = blame.details.replace(home, "HOME");
+        if !port.is_empty() {
+            details = details.replace(&port, "PORT");
+        }
+        format!("{}: {details}", letter.attempts)
+    }
+
     /// A build that must fail by its patch's fault.
     pub async fn patch_failed(&self, build: &Build) -> PatchFailure {
         match self.build(build).await {
