@@ -5,6 +5,7 @@
 mod bases;
 mod crashes;
 mod hostile;
+mod inventory;
 mod lanes;
 mod outcomes;
 mod pushes;
