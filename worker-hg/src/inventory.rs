@@ -125,9 +125,12 @@ impl Inventory {
         self.measured(|report| report.repository == repository)
     }
 
-    /// What nobody needs.
+    /// What nobody needs; it can be removed in this order.
     pub fn removable(&self) -> Result<Vec<CloneReport>, HgError> {
-        self.measured(CloneReport::is_removable)
+        let mut reports = self.measured(CloneReport::is_removable)?;
+        // The removal of a clone takes along what an earlier one has left.
+        reports.sort_by_key(|report| !report.directory.ends_with(".removing"));
+        Ok(reports)
     }
 
     /// Clones of what is not configured, in use or not.
@@ -203,7 +206,9 @@ impl Inventory {
                 }
             }
         }
-        reports.sort_by_cached_key(|it| (it.repository.clone(), it.lane, it.directory.starts_with('.')));
+        reports.sort_by_cached_key(|it| {
+            (it.repository.clone(), it.lane, it.directory.starts_with('.'), it.directory.clone())
+        });
         Ok(reports)
     }
 

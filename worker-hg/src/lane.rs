@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::{
     HgError, RepositorySettings, Settings, Size,
     clone::{HgClone, Source},
-    disk,
+    disk, locks,
     place::{self, lane_name},
     pool::{Pool, Taken},
     room,
@@ -163,9 +163,17 @@ impl Lane {
         let [temporary, removing] =
             ["cloning", "removing"].map(|what| place::beside(&all.clones_dir, &self.name, what));
         let left = [temporary.clone(), removing];
-        disk::blocking(move || left.iter().try_for_each(|left| disk::remove(left)))
+        let clearing = move || {
+            let orphans = locks::end_orphans(&left[0])?;
+            left.iter().try_for_each(|left| disk::remove(left)).map(|()| orphans)
+        };
+        let orphans = disk::blocking(clearing)
             .await
             .map_err(HgError::io(format!("remove what is left of a clone beside {}", directory.display())))?;
+        if orphans {
+            // The next attempt finds them gone, and removes what they wrote to their end.
+            return Err(HgError::NotReady { repository: self.name.clone() });
+        }
         if directory.exists() {
             match HgClone::open(&source, &directory).await {
                 Ok(clone) => return Ok((Ready { clone, ssh, lane: self.number, _lock: lock }, false)),

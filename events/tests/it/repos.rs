@@ -110,7 +110,8 @@ async fn clones_are_pulled_and_made_anew_with_a_worker_and_without() {
 async fn a_reclone_outlives_the_command_and_the_worker() {
     let world = World::with_redis().await;
     world.repos(&["pull", "product"]).await.lines();
-    let gate = world.gate(&world.repositories.source, "preoutgoing");
+    // The hook runs when the new clone is all but done.
+    let gate = world.gate(&world.repositories.source, "outgoing");
     let mut worker = world.start("worker");
     worker.until_logged("is ready").await;
     let asking = world.command(&["repos", "reclone", "product"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
@@ -124,10 +125,11 @@ async fn a_reclone_outlives_the_command_and_the_worker() {
 
     worker.signal(Signal::SIGKILL);
     worker.ended().await;
-    gate.open();
     let old = world.path("clones/product/old");
     fs::write(&old, "").unwrap();
     let mut next = world.start("worker");
+    next.until_logged("killing a clone that a dead worker left").await;
+    gate.open();
     next.until_logged("the reclone of product is done").await;
     until("the old clone to go", &next, || !old.exists()).await;
     next.stop().await;

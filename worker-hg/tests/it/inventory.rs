@@ -123,11 +123,7 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
         ("old", CloneState::NotConfigured),
         (".old.removing", CloneState::Interrupted),
     ];
-    let mut listed = world.states();
-    listed.sort();
-    let mut sorted = named(&expected);
-    sorted.sort();
-    assert_eq!(listed, sorted);
+    assert_eq!(world.states(), named(&expected));
 
     let inventory = world.inventory();
     let removable = inventory.removable().unwrap();
