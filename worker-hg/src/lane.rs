@@ -32,6 +32,9 @@ const PROGRESS: Duration = Duration::from_secs(15);
 /// How long the first lane may be busy before another lane gives up copying it, for now.
 const SIBLING: Duration = Duration::from_secs(600);
 
+/// How often it is looked whether processes that were killed are gone.
+const ORPHANS: Duration = Duration::from_millis(100);
+
 /// Held by the lane that is being copied.
 static COPYING: Mutex<()> = Mutex::const_new(());
 
@@ -163,17 +166,12 @@ impl Lane {
         let [temporary, removing] =
             ["cloning", "removing"].map(|what| place::beside(&all.clones_dir, &self.name, what));
         let left = [temporary.clone(), removing];
-        let clearing = move || {
-            let orphans = locks::end_orphans(&left[0])?;
-            left.iter().try_for_each(|left| disk::remove(left)).map(|()| orphans)
-        };
-        let orphans = disk::blocking(clearing)
-            .await
-            .map_err(HgError::io(format!("remove what is left of a clone beside {}", directory.display())))?;
-        if orphans {
-            // The next attempt finds them gone, and removes what they wrote to their end.
-            return Err(HgError::NotReady { repository: self.name.clone() });
+        let clearing = || HgError::io(format!("remove what is left of a clone beside {}", directory.display()));
+        // Until they are gone: to the last they write among what the next one writes.
+        while locks::end_orphans(&temporary).map_err(clearing())? {
+            clock.sleep(ORPHANS).await;
         }
+        disk::blocking(move || left.iter().try_for_each(|left| disk::remove(left))).await.map_err(clearing())?;
         if directory.exists() {
             match HgClone::open(&source, &directory).await {
                 Ok(clone) => return Ok((Ready { clone, ssh, lane: self.number, _lock: lock }, false)),
