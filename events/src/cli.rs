@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::operate::{Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues};
+pub use self::operate::{
+    Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,
+};
 use crate::role::Role;
 
 /// From a published patch to a push on Try and a link on its build.
@@ -33,6 +35,8 @@ pub enum Command {
     Queues(Queues),
     /// Shows the messages that failed for good; requeues and drops them
     Dead(Dead),
+    /// Shows the clones on this machine; pulls, makes anew and removes
+    Repos(Repos),
     /// Shows a build from request to push, with a Phabricator and repositories of its own
     Demo(Demo),
 }

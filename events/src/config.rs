@@ -15,7 +15,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml};
 use secrecy::SecretString;
 use thiserror::Error;
 use url::Url;
-use worker_hg::TryMode;
+use worker_hg::{Size, TryMode};
 
 pub use self::fault::{Fault, Faults};
 use self::reader::{FromYaml, Section};
@@ -39,6 +39,8 @@ pub struct Config {
     pub api_token: Option<SecretString>,
     /// Where clones are kept.
     pub clones_dir: PathBuf,
+    /// How much they may take on the disk.
+    pub clones_budget: Option<Size>,
     /// The service that says which trees are closed.
     pub treestatus_url: Option<Url>,
     /// The host keys of the servers that are pushed to, in the form of ssh.
@@ -139,6 +141,7 @@ impl Config {
             webhook_secret: None,
             api_token: None,
             clones_dir: PathBuf::from("clones"),
+            clones_budget: None,
             treestatus_url: None,
             known_hosts: None,
             treeherder_url: "https://treeherder.mozilla.org".to_owned(),
@@ -223,6 +226,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let webhook_secret = keys.optional("webhook_secret");
     let api_token = keys.optional("api_token");
     let clones_dir = keys.optional("clones_dir");
+    let clones_budget = keys.optional("clones_budget");
     let treestatus_url = keys.optional("treestatus_url");
     let known_hosts = keys.optional("known_hosts");
     let treeherder_url: Option<Url> = keys.optional("treeherder_url");
@@ -243,6 +247,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         webhook_secret,
         api_token,
         clones_dir: clones_dir.unwrap_or(usual.clones_dir),
+        clones_budget,
         treestatus_url,
         known_hosts,
         treeherder_url: treeherder_url.map_or(usual.treeherder_url, String::from),
@@ -406,6 +411,23 @@ warning: line 1: events.webhook_secret: is not set: whoever reaches the port can
 warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
 warning: line 18: events.skipable_files: unknown key, did you mean skippable_files?";
         assert_eq!(faults.to_string(), expected);
+    }
+
+    #[test]
+    fn a_budget_is_a_size_with_its_unit() {
+        let parse = |budget: &str| Config::parse(&format!("{GOOD}  clones_budget: {budget}\n"));
+        let (config, _) = parse("200 GB");
+        assert_eq!(config.expect("it is right").clones_budget, Some(Size(200_000_000_000)));
+        for (budget, found) in
+            [("200", "a number"), ("much", "another text"), ("0GB", "another text"), ("[1GB]", "a list")]
+        {
+            let (config, faults) = parse(budget);
+            assert!(config.is_none());
+            let expected = format!(
+                "error: line 21: events.clones_budget: expected a size with its unit, such as 200GB or 500 MiB, found {found}"
+            );
+            assert!(faults.to_string().contains(&expected), "{faults}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
         Command::CheckConfig { file } => check_config(&file),
         Command::Queues(options) => operate::queues(options).await,
         Command::Dead(options) => operate::dead(options).await,
+        Command::Repos(options) => operate::repos(options).await,
         Command::Demo(options) => demo::demo(options).await,
     };
     match outcome {

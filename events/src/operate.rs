@@ -1,9 +1,11 @@
-//! `events queues` and `events dead`: what operators do with a deployment that runs.
+//! `events queues`, `events dead` and `events repos`: what operators do with a deployment that runs.
 
 mod dead;
 mod queues;
+mod repos;
 mod table;
 mod terminal;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -11,14 +13,19 @@ use anyhow::{Context as _, bail};
 use bus::{Operator, RedisBus, SystemClock};
 use serde::Serialize;
 
-pub use self::{dead::dead, queues::queues};
+pub use self::{dead::dead, queues::queues, repos::repos};
 use crate::{cli::Deployment, config::Config, environment};
+
+/// The configuration of the deployment that the options name.
+fn config(deployment: &Deployment) -> anyhow::Result<Config> {
+    let file = deployment.config.as_deref();
+    let file = file.context("which deployment? name its configuration with --config FILE or in EVENTS_CONFIG")?;
+    Ok(Config::load(file)?.0)
+}
 
 /// The operator of the deployment that the options and the environment name.
 fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
-    let file = deployment.config.as_deref();
-    let file = file.context("which deployment? name its configuration with --config FILE or in EVENTS_CONFIG")?;
-    let (config, _) = Config::load(file)?;
+    let config = config(deployment)?;
     let Some(options) = environment::redis(config.redis_namespace, 1)? else {
         bail!(
             "no REDIS_URL: queues in memory belong to the process that runs them; ask its API (/api/v1/queues), or set \

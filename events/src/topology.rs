@@ -7,7 +7,7 @@ use bus::{Backoff, Bus, Clock, Consumer, Operator, Producer, Shutdown, Subsystem
 use phabricator::{Conduit, Publisher, Workflow, WorkflowQueues, WorkflowSettings, model::Phid};
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
-use worker_hg::{Mercurial, RepositorySettings, Settings};
+use worker_hg::{Mercurial, RepositorySettings, Settings, Size};
 
 use crate::{
     config::Config,
@@ -128,7 +128,7 @@ impl Worker {
 
     fn subsystems(&self, conduit: &Conduit, names: Names) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
         let Self { config, bus, clock } = self;
-        let mercurial = Mercurial::new(self.mercurial(&names), APPLIED, clock.clone())?;
+        let mercurial = Mercurial::new(mercurial(config, &names.repositories), APPLIED, clock.clone())?;
         let lanes = mercurial.lanes();
         let workflow = Workflow::new(
             conduit.clone(),
@@ -160,29 +160,30 @@ impl Worker {
             Box::new(Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher)),
         ])
     }
+}
 
-    fn mercurial(&self, names: &Names) -> Settings {
-        let config = &self.config;
-        let repositories = config.repositories.iter().filter_map(|repository| {
-            let phid = names.repositories.get(&repository.name)?.clone();
-            Some(RepositorySettings {
-                try_name: repository.try_name.clone(),
-                mode: repository.try_mode.clone(),
-                default_revision: repository.default_revision.clone(),
-                use_latest_revision: repository.use_latest_revision,
-                ssh_user: repository.ssh_user.clone(),
-                ssh_key: repository.ssh_key.clone(),
-                lanes: repository.lanes,
-                ..RepositorySettings::new(phid, &repository.name, &repository.url, &repository.try_url)
-            })
-        });
-        Settings {
-            treeherder_url: config.treeherder_url.clone(),
-            skippable_files: config.skippable_files.iter().cloned().collect(),
-            build_expiry: config.build_expiry,
-            known_hosts: config.known_hosts.clone(),
-            tree_status: config.treestatus_url.clone(),
-            ..Settings::new(repositories.collect(), config.clones_dir.clone())
-        }
+/// The settings of the Mercurial worker, for the repositories with these names on Phabricator.
+pub(crate) fn mercurial(config: &Config, names: &BTreeMap<String, Phid>) -> Settings {
+    let repositories = config.repositories.iter().filter_map(|repository| {
+        let phid = names.get(&repository.name)?.clone();
+        Some(RepositorySettings {
+            try_name: repository.try_name.clone(),
+            mode: repository.try_mode.clone(),
+            default_revision: repository.default_revision.clone(),
+            use_latest_revision: repository.use_latest_revision,
+            ssh_user: repository.ssh_user.clone(),
+            ssh_key: repository.ssh_key.clone(),
+            lanes: repository.lanes,
+            ..RepositorySettings::new(phid, &repository.name, &repository.url, &repository.try_url)
+        })
+    });
+    Settings {
+        treeherder_url: config.treeherder_url.clone(),
+        skippable_files: config.skippable_files.iter().cloned().collect(),
+        build_expiry: config.build_expiry,
+        known_hosts: config.known_hosts.clone(),
+        tree_status: config.treestatus_url.clone(),
+        disk_budget: config.clones_budget.map(|Size(bytes)| bytes),
+        ..Settings::new(repositories.collect(), config.clones_dir.clone())
     }
 }

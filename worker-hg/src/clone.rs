@@ -77,9 +77,9 @@ impl Changeset {
 }
 
 impl HgClone {
-    /// Makes the clone in `directory`, in place of what is there. Meanwhile it is in `temporary`; what an interrupted
-    /// attempt left there goes.
-    pub(crate) async fn make(source: &Source, directory: &Path, temporary: &Path) -> Result<(), HgError> {
+    /// Makes a clone in `temporary`; what an interrupted attempt left there goes. When this returns it is whole and
+    /// marked, and can be moved into its place.
+    pub(crate) async fn make(source: &Source, temporary: &Path) -> Result<(), HgError> {
         let doing = format!("clone {}", source.name);
         remove(temporary).await?;
         let hg = || process::hg(&source.program);
@@ -93,9 +93,7 @@ impl HgClone {
         let repository = format!("--repository={target}");
         let arguments = [repository.as_str(), "log", "--rev=tip", "--template={node}"];
         let tip = process::run(hg(), arguments, "log", source.limits.command).await?.success(&doing)?.text();
-        write_atomically(&temporary.join(MARK), tip.as_bytes()).map_err(HgError::io(format!("mark {target}")))?;
-        remove(directory).await?;
-        fs::rename(temporary, directory).map_err(HgError::io(format!("put the clone of {} in place", source.name)))
+        write_atomically(&temporary.join(MARK), tip.as_bytes()).map_err(HgError::io(format!("mark {target}")))
     }
 
     /// Opens the clone in `directory` and tidies it up. [`HgError::Damaged`] when it has to be made anew.

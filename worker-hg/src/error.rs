@@ -1,7 +1,7 @@
 //! What can go wrong on our side, and whether trying again helps. What is wrong with a patch is no error but an
 //! outcome: see `apply::PatchFault`.
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use bus::{BusError, Classify, Disposition};
 use observe::http::HttpError;
@@ -122,6 +122,25 @@ pub enum HgError {
         /// The repository's name.
         repository: String,
     },
+    /// Something else is asked for already.
+    #[error("a {task} is asked for already and not done yet; to take that back, remove {}", request.display())]
+    Busy {
+        /// What is asked for.
+        task: &'static str,
+        /// The file that asks for it.
+        request: PathBuf,
+    },
+    /// There is no room for a clone.
+    #[error(
+        "there is no room for the clone {clone}: {reason}; make room (see `events repos prune`), raise the budget, or \
+         configure fewer lanes"
+    )]
+    NoRoom {
+        /// The lane's name.
+        clone: String,
+        /// What is lacking.
+        reason: String,
+    },
     /// The process ends; what was running has been killed.
     #[error("given up, the process ends")]
     Cancelled,
@@ -160,7 +179,9 @@ impl Classify for HgError {
             | Self::Remote { .. }
             | Self::Refused { .. }
             | Self::Cancelled => Disposition::Retry,
-            Self::NotReady { .. } | Self::InUse { .. } => Disposition::Defer(NOT_READY_PAUSE),
+            Self::NotReady { .. } | Self::InUse { .. } | Self::Busy { .. } | Self::NoRoom { .. } => {
+                Disposition::Defer(NOT_READY_PAUSE)
+            }
             Self::TreeClosed { .. } => Disposition::Defer(CLOSED_PAUSE),
             Self::Settings { .. } | Self::Http(_) | Self::Argument { .. } | Self::Forbidden { .. } => Disposition::Dead,
             Self::Bus(error) => error.disposition(),

@@ -3,18 +3,20 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use bus::{Clock, Context, Handler, Queue, Shutdown, Subsystem, SubsystemError};
+use bus::{Clock, Context, Handler, Queue, Shutdown, Subsystem, SubsystemError, error_chain};
 use futures::future::join_all;
 use jiff::Timestamp;
 use phabricator::model::{Applied, Build, Phid, Pushed, Report};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
-    HgError, Settings,
+    HgError, Outcome, Settings, Size, Task,
     apply::Failure,
     blame,
     fault::PatchFault,
+    inventory::{CloneReport, Inventory},
     patch::{self, Scanned},
+    place,
     repository::Repository,
     text,
     tree_status::TreeStatus,
@@ -60,12 +62,17 @@ impl Mercurial {
     /// Prepares the clones, each on its own, and makes those anew that are found broken. Until a repository's is ready,
     /// its builds are deferred.
     pub fn keeper(&self) -> Keeper {
-        Keeper { repositories: Arc::clone(&self.repositories), clock: Arc::clone(&self.clock) }
+        Keeper {
+            settings: Arc::clone(&self.settings),
+            repositories: Arc::clone(&self.repositories),
+            clock: Arc::clone(&self.clock),
+        }
     }
 }
 
 /// Prepares the clones; see [`Mercurial::keeper`].
 pub struct Keeper {
+    settings: Arc<Settings>,
     repositories: Arc<HashMap<Phid, Repository>>,
     clock: Arc<dyn Clock>,
 }
@@ -77,8 +84,56 @@ impl Subsystem for Keeper {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
-        join_all(self.repositories.values().map(|repository| repository.keep(self.clock.as_ref(), &shutdown))).await;
+        let keeping = join_all(self.repositories.values().map(|one| one.keep(self.clock.as_ref(), &shutdown)));
+        futures::join!(keeping, tell_of_unconfigured(&self.settings));
         Ok(())
+    }
+}
+
+/// Without a budget nothing is removed by itself. Says what could be.
+async fn tell_of_unconfigured(settings: &Settings) {
+    if settings.disk_budget.is_some() {
+        return;
+    }
+    let inventory = Inventory::new(settings);
+    match tokio::task::spawn_blocking(move || inventory.not_configured()).await {
+        Ok(Ok(clones)) if !clones.is_empty() => {
+            let names: Vec<String> = clones.iter().map(CloneReport::name).collect();
+            let size = Size(clones.iter().map(|clone| clone.bytes).sum());
+            warn!(
+                "{} take {size} and are not configured any more: `events repos prune` removes them",
+                names.join(", ")
+            );
+        }
+        Ok(Err(error)) => warn!(error = error_chain(&error), "cannot look for clones that are not configured"),
+        _ => {}
+    }
+}
+
+/// Has a task done on all clones of the repository called `name`, by this process. Makes those that are not there.
+///
+/// [`HgError::InUse`] when another process has one of them: it is to be asked, see [`crate::Requests`]. Dropping this in
+/// the middle kills and reaps what runs.
+pub async fn maintain(settings: Settings, name: &str, task: Task, clock: Arc<dyn Clock>) -> Result<Outcome, HgError> {
+    settings.check()?;
+    let unknown = || HgError::Settings { reason: format!("there is no repository {name}") };
+    let repository = settings.repositories.iter().find(|one| one.name == name).cloned().ok_or_else(unknown)?;
+    for lane in (0..repository.lanes).map(|number| place::lane_name(name, number)) {
+        if place::is_locked(&settings.clones_dir, &lane)? {
+            return Err(HgError::InUse { repository: lane });
+        }
+    }
+    // Nothing is pushed, so nobody asks for it.
+    let trees = Arc::new(TreeStatus::new(None, Arc::clone(&clock))?);
+    let repository = Repository::new(Arc::new(settings), repository, trees);
+    let (done, result) = tokio::select! {
+        ended = repository.maintain(task, clock.as_ref()) => ended,
+        () = repository.keep_lanes(clock.as_ref()) => return Err(HgError::Cancelled),
+    };
+    repository.close().await;
+    match result {
+        Err(error @ HgError::InUse { .. }) => Err(error),
+        result => Ok(Outcome { done, error: result.err().map(|error| error_chain(&error)) }),
     }
 }
 

@@ -6,7 +6,12 @@
 //! it only those can be true that are held by an `hg` of a worker that was killed and that is about to finish its
 //! command. Such an `hg` runs on this machine and names the clone on its command line.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::ffi::OsStrExt, path::Path};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 
 /// Where Mercurial locks a repository. A lock is a symbolic link to `host:process`.
 const LOCKS: [&str; 2] = [".hg/wlock", ".hg/store/lock"];
@@ -26,10 +31,29 @@ pub(crate) fn break_stale(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a process of this machine names `directory` in its arguments.
+/// Whether a process of this machine names `directory` as its repository.
 fn works_on(process: u32, directory: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt;
+    has_argument(process, &[b"--repository=", directory.as_os_str().as_bytes()].concat())
+}
+
+/// Kills every `hg clone` into `directory`, and says whether there was one. A worker that was killed leaves it, and it
+/// would go on writing among what the next one writes there. Only for who has the lane's lock: nobody else makes that
+/// clone.
+pub(crate) fn end_orphans(directory: &Path) -> io::Result<bool> {
+    let mut found = false;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if has_argument(process, directory.as_os_str().as_bytes()) && has_argument(process, b"clone") {
+            tracing::warn!(process, "killing a clone that a dead worker left");
+            // Each `hg` leads a group. One that has just ended needs no signal.
+            let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+            found = true;
+        }
+    }
+    Ok(found)
+}
+
+fn has_argument(process: u32, wanted: &[u8]) -> bool {
     let Ok(arguments) = fs::read(format!("/proc/{process}/cmdline")) else { return false };
-    let option = [b"--repository=", directory.as_os_str().as_bytes()].concat();
-    arguments.split(|&byte| byte == 0).any(|argument| argument == option)
+    arguments.split(|&byte| byte == 0).any(|argument| argument == wanted)
 }

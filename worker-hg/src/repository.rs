@@ -13,17 +13,23 @@ use crate::{
     apply::{self, Failure},
     base,
     bases::Bases,
-    lane::{Lane, Ready},
+    lane::{Lane, Ready, Site},
     outcome,
     patch::Scanned,
     pool::{Pool, Taken},
     push::Try,
+    request::{Outcome, Requests, Task, Upkept},
     session::Session,
     tree_status::{TreeStatus, Verdict},
+    upkeep::Order,
 };
 
 /// How long a lane that is being tidied up is waited for at the end of the process.
 const LAST: Duration = Duration::from_secs(2);
+
+/// How often requests of operators are looked for, and how often when that failed.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// A repository that builds may be for.
 pub(crate) struct Repository {
@@ -60,12 +66,62 @@ impl Repository {
         &self.settings
     }
 
-    /// Prepares the clones, each on its own. Ends with `shutdown`; dropping what runs then kills and reaps it.
+    /// Prepares the clones, each on its own, and does what operators ask for. Ends with `shutdown`; dropping what runs
+    /// then kills and reaps it.
     pub(crate) async fn keep(&self, clock: &dyn Clock, shutdown: &Shutdown) {
-        let keeping = self.lanes.iter().map(|lane| lane.keep(&self.all, &self.settings, &self.pool, clock));
         tokio::select! {
             () = shutdown.stopping() => {}
-            _ = join_all(keeping) => {}
+            () = self.keep_lanes(clock) => {}
+            () = self.answer_requests(clock) => {}
+        }
+    }
+
+    /// Prepares the clones, each on its own, for ever.
+    pub(crate) async fn keep_lanes(&self, clock: &dyn Clock) {
+        let site = Site { all: &self.all, repository: &self.settings, pool: &self.pool, clock };
+        join_all(self.lanes.iter().map(|lane| lane.keep(site))).await;
+    }
+
+    /// Has a task done on one lane after another, by what runs in [`Self::keep_lanes`]. Ends with the first failure.
+    pub(crate) async fn maintain(&self, task: Task, clock: &dyn Clock) -> (Vec<Upkept>, Result<(), HgError>) {
+        let mut done = Vec::new();
+        for lane in &self.lanes {
+            let (order, answer) = Order::new(task, clock);
+            // Neither fails while the lane is kept.
+            let _ = lane.orders.send(order).await;
+            match answer.await.unwrap_or(Err(HgError::Cancelled)) {
+                Ok(upkept) => done.push(upkept),
+                Err(error) => return (done, Err(error)),
+            }
+        }
+        (done, Ok(()))
+    }
+
+    async fn answer_requests(&self, clock: &dyn Clock) {
+        let name = &self.settings.name;
+        let requests = Requests::new(&self.all.clones_dir, name);
+        loop {
+            let mut pause = LOOK;
+            let answered = match requests.find() {
+                Ok(None) => Ok(()),
+                Ok(Some(request)) => {
+                    let task = request.task.name();
+                    info!(repository = name, "an operator asks for a {task} of {name}");
+                    let (done, result) = self.maintain(request.task, clock).await;
+                    let error = result.err().map(|error| error_chain(&error));
+                    match &error {
+                        None => info!(repository = name, "the {task} of {name} is done"),
+                        Some(error) => warn!(repository = name, error, "the {task} of {name} failed"),
+                    }
+                    requests.answer(&request, Outcome { done, error })
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = answered {
+                warn!(repository = name, error = error_chain(&error), "cannot serve requests");
+                pause = LOOK_AFTER_FAILURE;
+            }
+            clock.sleep(pause).await;
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Settings {
     pub known_hosts: Option<PathBuf>,
     /// The service that says which trees are closed. Without one, all count as open.
     pub tree_status: Option<Url>,
+    /// How much the clones may take on the disk, in bytes. `None` leaves it to the disk.
+    pub disk_budget: Option<u64>,
     /// Bounds on what comes from outside, and on time.
     pub limits: Limits,
     /// The program. A bare name is looked for in `/usr/local/bin`, `/usr/bin` and `/bin`.
@@ -153,6 +155,7 @@ impl Settings {
             build_expiry: Duration::from_secs(24 * 3600),
             known_hosts: None,
             tree_status: None,
+            disk_budget: None,
             limits: Limits::default(),
             hg: PathBuf::from("hg"),
         }
@@ -165,8 +168,7 @@ impl Settings {
         let mut phids = HashSet::new();
         for repository in &self.repositories {
             let name = &repository.name;
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            if name.is_empty() || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
+            if !is_name(name) {
                 return refuse(format!("{name:?} cannot name a repository: use letters, digits, `.`, `_` and `-`"));
             }
             if repository.lanes == 0 {
@@ -190,6 +192,12 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Whether a repository can be called so: its directory is.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 #[cfg(test)]

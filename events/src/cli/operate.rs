@@ -1,4 +1,4 @@
-//! Options of `events queues` and `events dead`.
+//! Options of `events queues`, `events dead` and `events repos`.
 
 use std::path::PathBuf;
 
@@ -154,7 +154,42 @@ pub struct DeadChoice {
     pub all: bool,
 }
 
-/// Whose queues, and how they are shown.
+/// Options of `events repos`.
+#[derive(Debug, Args)]
+pub struct Repos {
+    /// Whose clones.
+    #[command(flatten)]
+    pub deployment: Deployment,
+    /// What to do; without it, all clones are shown.
+    #[command(subcommand)]
+    pub action: Option<RepoAction>,
+}
+
+/// What to do with clones.
+#[derive(Debug, Subcommand)]
+pub enum RepoAction {
+    /// Removes clones that are not configured any more, damaged ones that were set aside, and half ones
+    Prune {
+        /// Shows what would be removed, and removes nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Brings the clones of a repository up to date, and makes those that are missing
+    Pull {
+        /// The repository
+        name: String,
+    },
+    /// Makes the clones of a repository anew; the old ones serve until then
+    Reclone {
+        /// The repository
+        name: String,
+    },
+}
+
+/// Which deployment, and how it is shown.
 #[derive(Debug, Args)]
 pub struct Deployment {
     /// The YAML file of the deployment

@@ -5,6 +5,7 @@ use std::{cell::RefCell, path::PathBuf, time::Duration};
 use saphyr::{MarkedYaml, Scalar, YamlData};
 use secrecy::SecretString;
 use url::Url;
+use worker_hg::Size;
 
 use super::fault::{Fault, Faults};
 
@@ -248,6 +249,13 @@ impl FromYaml for Duration {
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
         let duration: jiff::SignedDuration = node.data.as_str()?.parse().ok()?;
         Self::try_from(duration).ok().filter(|duration| !duration.is_zero())
+    }
+}
+
+impl FromYaml for Size {
+    const EXPECTED: &'static str = "a size with its unit, such as 200GB or 500 MiB";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        node.data.as_str()?.parse().ok().filter(|Self(bytes)| *bytes > 0)
     }
 }
 

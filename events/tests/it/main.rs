@@ -7,4 +7,5 @@ mod command_line;
 mod interrupted;
 mod operate;
 mod private_authority;
+mod repos;
 mod world;

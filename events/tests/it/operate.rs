@@ -18,32 +18,32 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// How a command ended, and what it said.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Said {
     /// The lines of a command that did what it was asked for.
-    fn lines(&self) -> Vec<&str> {
+    pub fn lines(&self) -> Vec<&str> {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
         self.out.lines().collect()
     }
 
-    fn json(&self) -> Vec<Value> {
+    pub fn json(&self) -> Vec<Value> {
         self.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// What a command that failed complained of.
-    fn fault(&self) -> &str {
+    pub fn fault(&self) -> &str {
         assert_eq!((self.code, self.out.as_str()), (Some(1), ""), "{self:?}");
         self.err.strip_prefix("events: ").unwrap().trim_end()
     }
 }
 
 impl World {
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
         command
             .args(arguments)
@@ -56,7 +56,7 @@ impl World {
         command
     }
 
-    async fn events(&self, arguments: &[&str]) -> Said {
+    pub async fn events(&self, arguments: &[&str]) -> Said {
         let output = self.command(arguments).output().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }

@@ -7,6 +7,7 @@ mod crashes;
 mod hostile;
 mod hostile_environment;
 mod hostile_hg;
+mod inventory;
 mod lanes;
 mod outcomes;
 mod pushes;

@@ -1,0 +1,111 @@
+//! `events repos pull` and `events repos reclone`: by this process, or by the worker that has the clones.
+
+use std::{io::IsTerminal, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use bus::{Clock, SystemClock};
+use futures::StreamExt;
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+use worker_hg::{CloneReport, CloneState, HgError, Inventory, Outcome, Progress, Requests, Settings, Size, Task};
+
+use super::{print_json, terminal};
+
+/// How often the progress is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Has `task` done on the clones of the repository called `name`.
+pub(super) async fn upkeep(settings: Settings, name: &str, task: Task, json: bool) -> anyhow::Result<()> {
+    let known: Vec<&str> = settings.repositories.iter().map(|repository| repository.name.as_str()).collect();
+    if !known.contains(&name) {
+        bail!("there is no repository {name:?}; the configuration has {}", known.join(", "));
+    }
+    if !std::io::stderr().is_terminal() {
+        tracing_subscriber::registry().with(crate::log_layer("info")?).init();
+    }
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
+    let clock = Arc::new(SystemClock);
+    let progress = follow(&settings, name, task);
+    let here = tokio::select! {
+        outcome = worker_hg::maintain(settings.clone(), name, task, clock) => outcome,
+        never = progress => match never? {},
+        _ = signals.next() => bail!("interrupted; the clones of {name} that were there are still there"),
+    };
+    let outcome = match here {
+        Err(HgError::InUse { .. }) => by_the_worker(&settings, name, task, &mut signals).await?,
+        here => here?,
+    };
+    show(name, task, &outcome, json)
+}
+
+/// Asks the worker, and waits until it has answered.
+async fn by_the_worker(settings: &Settings, name: &str, task: Task, signals: &mut Signals) -> anyhow::Result<Outcome> {
+    let requests = Requests::new(&settings.clones_dir, name);
+    let id = requests.ask(task, &SystemClock.new_id().to_string())?;
+    let waiting = async {
+        loop {
+            match requests.progress(&id)? {
+                Progress::Asked => SystemClock.sleep(LOOK / 4).await,
+                Progress::Done(outcome) => return Ok(outcome),
+                Progress::Gone => bail!("the worker has ended the {} of {name}: its log says how", task.name()),
+            }
+        }
+    };
+    tokio::select! {
+        outcome = waiting => outcome,
+        never = follow(settings, name, task) => match never? {},
+        _ = signals.next() => bail!(
+            "not waiting any longer; the request stays, and the worker, or the next one, does the {} of {name}",
+            task.name()
+        ),
+    }
+}
+
+/// Tells on a terminal how far it is, for ever.
+async fn follow(settings: &Settings, name: &str, task: Task) -> anyhow::Result<std::convert::Infallible> {
+    let mut line = terminal::Progress::new();
+    let inventory = Inventory::new(settings);
+    loop {
+        SystemClock.sleep(LOOK).await;
+        if !std::io::stderr().is_terminal() {
+            continue;
+        }
+        let (looking, wanted) = (inventory.clone(), name.to_owned());
+        let reports = tokio::task::spawn_blocking(move || looking.of(&wanted)).await??;
+        line.say(&format!("{} of {name}: {}", task.name(), state(&reports)));
+    }
+}
+
+fn state(reports: &[CloneReport]) -> String {
+    let cloning = reports.iter().filter(|report| report.state == CloneState::Cloning);
+    let cloning: Vec<_> =
+        cloning.map(|report| format!("{} has {} so far", report.name(), Size(report.bytes))).collect();
+    if !cloning.is_empty() {
+        cloning.join(", ")
+    } else if reports.iter().any(|report| report.in_use) {
+        "under way".to_owned()
+    } else {
+        "no worker has the clones; the next one does it".to_owned()
+    }
+}
+
+fn show(name: &str, task: Task, outcome: &Outcome, json: bool) -> anyhow::Result<()> {
+    if json {
+        print_json(&json!({"repository": name, "task": task.name(), "done": outcome.done, "error": outcome.error}))?;
+    } else {
+        for one in &outcome.done {
+            let what = match one.new_changesets {
+                None => "made anew".to_owned(),
+                Some(0) => "nothing new".to_owned(),
+                Some(new) => super::counted(usize::try_from(new)?, "new changeset"),
+            };
+            crate::print(&format!("{}: {what}, at {}", one.clone, one.tip))?;
+        }
+    }
+    match &outcome.error {
+        None => Ok(()),
+        Some(error) => bail!("the {} of {name} failed: {}", task.name(), error.replace(char::is_control, " ")),
+    }
+}
