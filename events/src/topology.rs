@@ -1,6 +1,13 @@
 //! The only place that wires: who reads which queue, and who sends where.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::{PathBuf, absolute},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bus::{Backoff, Bus, Clock, Consumer, Operator, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
@@ -128,7 +135,7 @@ impl Worker {
 
     fn subsystems(&self, conduit: &Conduit, names: Names) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
         let Self { config, bus, clock } = self;
-        let mercurial = Mercurial::new(mercurial(config, &names.repositories), APPLIED, clock.clone())?;
+        let mercurial = Mercurial::new(mercurial(config, &names.repositories)?, APPLIED, clock.clone())?;
         let lanes = mercurial.lanes();
         let workflow = Workflow::new(
             conduit.clone(),
@@ -162,8 +169,9 @@ impl Worker {
     }
 }
 
-/// The settings of the Mercurial worker, for the repositories with these names on Phabricator.
-pub(crate) fn mercurial(config: &Config, names: &BTreeMap<String, Phid>) -> Settings {
+/// The settings of the Mercurial worker, for the repositories with these names on Phabricator. Fails when a path is
+/// relative and the process is nowhere.
+pub(crate) fn mercurial(config: &Config, names: &BTreeMap<String, Phid>) -> io::Result<Settings> {
     let repositories = config.repositories.iter().filter_map(|repository| {
         let phid = names.get(&repository.name)?.clone();
         Some(RepositorySettings {
@@ -177,13 +185,15 @@ pub(crate) fn mercurial(config: &Config, names: &BTreeMap<String, Phid>) -> Sett
             ..RepositorySettings::new(phid, &repository.name, &repository.url, &repository.try_url)
         })
     });
-    Settings {
+    // Programs that are told of these run elsewhere.
+    let known_hosts = config.known_hosts.as_deref().map(absolute).transpose()?;
+    Ok(Settings {
         treeherder_url: config.treeherder_url.clone(),
         skippable_files: config.skippable_files.iter().cloned().collect(),
         build_expiry: config.build_expiry,
-        known_hosts: config.known_hosts.clone(),
+        known_hosts,
         tree_status: config.treestatus_url.clone(),
         disk_budget: config.clones_budget.map(|Size(bytes)| bytes),
-        ..Settings::new(repositories.collect(), config.clones_dir.clone())
-    }
+        ..Settings::new(repositories.collect(), absolute(&config.clones_dir)?)
+    })
 }

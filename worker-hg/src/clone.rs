@@ -18,6 +18,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::io::AsyncWriteExt;
+
 use crate::{
     HgError, Limits,
     bases::write_atomically,
@@ -49,8 +51,9 @@ pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) program: PathBuf,
-    /// The value of `ui.ssh`.
+    /// The value of `ui.ssh` for a command server, and for an `hg` of its own.
     pub(crate) ssh: String,
+    pub(crate) passing_ssh: String,
     pub(crate) limits: Limits,
 }
 
@@ -84,7 +87,7 @@ impl HgClone {
         remove(temporary).await?;
         let hg = || process::hg(&source.program);
         let target = temporary.display().to_string();
-        let (ssh, url) = (ssh_config(&source.ssh), source.url.as_str());
+        let (ssh, url) = (ssh_config(&source.passing_ssh), source.url.as_str());
         let arguments = [ssh.as_str(), "clone", "--noupdate", "--stream", "--", url, target.as_str()];
         let output = process::run(hg(), arguments, "clone", source.limits.clone).await?;
         if output.code != 0 {
@@ -203,7 +206,13 @@ impl HgClone {
         // Before the first thing that can be left behind.
         self.dirty = true;
         let path = self.directory.join(PATCH);
-        tokio::fs::write(&path, patch).await.map_err(HgError::io(format!("write {}", path.display())))?;
+        // In pieces: `fs::write` would copy all of it first.
+        let writing = async {
+            let mut file = tokio::fs::File::create(&path).await?;
+            file.write_all(patch).await?;
+            file.flush().await
+        };
+        writing.await.map_err(HgError::io(format!("write {}", path.display())))?;
         self.run("set the parent", &["debugsetparents", "--", &parent.node]).await?;
         let path = path.display().to_string();
         let mut arguments = vec!["import", "--bypass"];

@@ -64,6 +64,7 @@ impl Site<'_> {
             url: self.repository.url.clone(),
             program: self.all.hg.clone(),
             ssh: ssh.command(),
+            passing_ssh: ssh.passing(),
             limits: self.all.limits.clone(),
         }
     }

@@ -109,6 +109,8 @@ impl CommandServer {
 
     async fn start(&self) -> Result<Running, HgError> {
         let mut command = process::hg(&self.program);
+        // Where its ssh is to be.
+        command.current_dir(self.clone.parent().unwrap_or(&self.clone));
         let mut repository = OsString::from("--repository=");
         repository.push(&self.clone);
         command.arg(repository).args(["serve", "--cmdserver=pipe"]);

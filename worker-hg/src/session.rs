@@ -60,7 +60,7 @@ impl Session {
         let Some(address) = Address::parse(url) else { return Ok(None) };
         let pipes = Pipes::make(ssh.directory()).map_err(HgError::io("make the pipes of an ssh session"))?;
         let mut command = process::bare(Path::new("ssh"));
-        command.args(ssh.arguments());
+        command.current_dir(ssh.home()).args(ssh.arguments());
         if let Some(port) = address.port {
             command.args(["-p", &port.to_string()]);
         }

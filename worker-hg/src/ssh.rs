@@ -22,20 +22,28 @@ const IDLE: Duration = Duration::from_secs(120);
 /// The time that a master has to go.
 const GOING: Duration = Duration::from_secs(2);
 
-/// The longest path of a socket, less what ssh adds to the directory: a hash, a suffix while it is made, two slashes.
-const MAX_DIRECTORY: usize = 107 - 40 - 17 - 2;
+/// The longest name of a directory with sockets, as ssh is told it: the path of a socket may have 107 bytes, of which ssh
+/// takes 40 for a hash, 17 for a suffix while it is made, and a slash.
+const MAX_DIRECTORY: usize = 107 - 40 - 17 - 1;
 
 /// The ssh of one clone. Its key and sockets are in a directory of its own, which goes with it.
 #[derive(Debug)]
 pub(crate) struct Ssh {
+    /// Where programs that call it are to be: the sockets are told to ssh by a path from there, which is short enough
+    /// wherever it is.
+    home: PathBuf,
     directory: PathBuf,
     arguments: Vec<String>,
+    /// More arguments, to keep the connection.
+    keeping: Vec<String>,
 }
 
 impl Ssh {
     /// Prepares it for the clone called `lane`. What a crash left behind is replaced.
     pub(crate) fn new(settings: &Settings, repository: &RepositorySettings, lane: &str) -> Result<Self, HgError> {
-        let directory = settings.clones_dir.join(".ssh").join(lane);
+        let home = settings.clones_dir.clone();
+        let sockets = Path::new(".ssh").join(lane);
+        let directory = home.join(&sockets);
         let doing = format!("write the ssh key of {} below {}", repository.name, settings.clones_dir.display());
         let key = repository.ssh_key.as_ref().map(ExposeSecret::expose_secret);
         let key = prepare(&directory, key).map_err(HgError::io(doing))?;
@@ -50,32 +58,44 @@ impl Ssh {
         if let Some(path) = &settings.known_hosts {
             option("UserKnownHostsFile", &file(path));
         }
-        if directory.as_os_str().len() <= MAX_DIRECTORY {
-            option("ControlMaster", "auto");
-            option("ControlPersist", &IDLE.as_secs().to_string());
-            option("ControlPath", &file(&directory.join("%C")).replace("%%C", "%C"));
-        } else {
-            let directory = directory.display();
-            tracing::warn!("connections of ssh are not kept: the path {directory} is too long for their sockets");
-        }
         if let Some(key) = key {
             option("IdentityFile", &file(&key));
         }
         if let Some(user) = &repository.ssh_user {
             arguments.extend(["-l".to_owned(), user.clone()]);
         }
-        Ok(Self { directory, arguments })
+        let mut keeping = Vec::new();
+        if sockets.as_os_str().len() <= MAX_DIRECTORY {
+            keeping.extend(["-oControlMaster=auto".to_owned(), format!("-oControlPersist={}", IDLE.as_secs())]);
+            keeping.push(format!("-oControlPath={}", file(&sockets.join("%C")).replace("%%C", "%C")));
+        } else {
+            tracing::warn!(
+                "connections of ssh are not kept: the name {lane} is too long for the path of their sockets"
+            );
+        }
+        Ok(Self { home, directory, arguments, keeping })
     }
 
-    /// The value of `ui.ssh`: a shell will read it.
+    /// The value of `ui.ssh` for an `hg` in [`Self::home`]: a shell will read it.
     pub(crate) fn command(&self) -> String {
+        let quoted: Vec<String> = self.arguments().map(quoted).collect();
+        format!("ssh {}", quoted.join(" "))
+    }
+
+    /// The same for an `hg` anywhere. The connection is not kept.
+    pub(crate) fn passing(&self) -> String {
         let quoted: Vec<String> = self.arguments.iter().map(|argument| quoted(argument)).collect();
         format!("ssh {}", quoted.join(" "))
     }
 
-    /// The arguments of ssh.
-    pub(crate) fn arguments(&self) -> &[String] {
-        &self.arguments
+    /// The arguments of an ssh in [`Self::home`].
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = &str> {
+        self.arguments.iter().chain(&self.keeping).map(String::as_str)
+    }
+
+    /// Where those have to be that use it.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
     }
 
     /// A directory that nobody else can look into.
@@ -89,13 +109,15 @@ impl Ssh {
             if !entry.file_type().is_ok_and(|kind| kind.is_socket()) {
                 continue;
             }
-            let ssh = process::bare(Path::new("ssh"));
+            let mut ssh = process::bare(Path::new("ssh"));
+            ssh.current_dir(&self.home);
             let socket = entry.path();
+            let socket = socket.strip_prefix(&self.home).unwrap_or(&socket);
             let arguments =
                 ["-F", "none", "-S", &socket.display().to_string(), "-O", "exit", "master"].map(str::to_owned);
             // One that does not hear is of no use to anybody, and goes when its server is silent.
             let _ = process::run(ssh, arguments, "ssh -O exit", GOING).await;
-            let _ = fs::remove_file(socket);
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

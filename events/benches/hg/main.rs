@@ -23,7 +23,7 @@ mod start;
 mod throughput;
 mod watch;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use content::{LARGE, SMALL, Shape};
 use report::Report;
@@ -43,9 +43,24 @@ struct Options {
     /// How often each build is timed, the original and ours in turn; the medians are reported.
     #[arg(long)]
     rounds: Option<usize>,
+    /// What to measure. Else everything.
+    measures: Vec<Measure>,
     /// What cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Measure {
+    /// The time until the first build can begin.
+    Start,
+    /// The time of one build, for stacks of several lengths.
+    Stacks,
+    /// Builds a minute.
+    Builds,
+    /// The worker's memory.
+    Memory,
 }
 
 fn main() {
@@ -55,18 +70,35 @@ fn main() {
         let cache = Cache::lock();
         let report = Report::new(options.json);
         let mut watch = watch::install();
-        measure(&cache, &SMALL, &report, &mut watch, options.rounds.unwrap_or(9)).await;
+        let wants = |what| options.measures.is_empty() || options.measures.contains(&what);
+        measure(&cache, &SMALL, &report, &mut watch, options.rounds.unwrap_or(9), wants).await;
         if options.large {
-            measure(&cache, &LARGE, &report, &mut watch, options.rounds.unwrap_or(5)).await;
+            measure(&cache, &LARGE, &report, &mut watch, options.rounds.unwrap_or(5), wants).await;
         }
     });
 }
 
-/// Takes all measures on one repository.
-async fn measure(cache: &Cache, shape: &'static Shape, report: &Report, watch: &mut Watch, rounds: usize) {
+/// Takes the measures that are wanted on one repository.
+async fn measure(
+    cache: &Cache,
+    shape: &'static Shape,
+    report: &Report,
+    watch: &mut Watch,
+    rounds: usize,
+    wants: impl Fn(Measure) -> bool,
+) {
     let mut stage = Stage::set_up(cache, shape).await;
-    let copy = start::measure(&mut stage, report, watch, rounds).await;
-    stacks::measure(&mut stage, report, watch, &copy, rounds).await;
-    throughput::measure(&mut stage, report, watch, &copy).await;
-    memory::measure(&mut stage, report).await;
+    let copy = start::clone(&stage);
+    if wants(Measure::Start) {
+        start::measure(&mut stage, report, watch, rounds, &copy).await;
+    }
+    if wants(Measure::Stacks) {
+        stacks::measure(&mut stage, report, watch, &copy.path, rounds).await;
+    }
+    if wants(Measure::Builds) {
+        throughput::measure(&mut stage, report, watch, &copy.path).await;
+    }
+    if wants(Measure::Memory) {
+        memory::measure(&mut stage, report).await;
+    }
 }

@@ -14,13 +14,23 @@ use crate::{
     watch::Watch,
 };
 
-/// Starts without a clone and with a kept one. Returns the original's clone.
-pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, rounds: usize) -> PathBuf {
+/// The original's clone, and the seconds that it took.
+pub struct Copy {
+    pub path: PathBuf,
+    seconds: f64,
+}
+
+pub fn clone(stage: &Stage) -> Copy {
+    let begin = SystemClock.now();
+    let path = Base::clone(stage);
+    Copy { path, seconds: since(begin) }
+}
+
+/// Starts without a clone and with a kept one.
+pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, rounds: usize, copy: &Copy) {
     let repository = stage.shape.name;
     let target = stage.fresh_try().await;
-    let begin = SystemClock.now();
-    let copy = Base::clone(stage);
-    let base = since(begin);
+    let base = copy.seconds;
     let ours = start(stage.settings(&target), watch).await;
     report.line(
         &json!({ "repository": repository, "first_start_s": round(ours), "base_first_start_s": round(base) }),
@@ -31,7 +41,6 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, roun
         kept.push(start(stage.settings(&target), watch).await);
     }
     report.figure(repository, "start_to_ready_s", median(kept), "s");
-    copy
 }
 
 async fn start(settings: Settings, watch: &mut Watch) -> f64 {

@@ -39,10 +39,8 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         let phid = Phid::parse_as(Phid::REPOSITORY, &format!("PHID-REPO-{at:020}"))?;
         anyhow::Ok((repository.name.clone(), phid))
     });
-    let mut settings = topology::mercurial(config, &names.collect::<Result<BTreeMap<_, _>, _>>()?);
-    let directory = &mut settings.clones_dir;
-    *directory = std::path::absolute(&*directory).context("cannot find the directory with the clones")?;
-    Ok(settings)
+    let names = names.collect::<Result<BTreeMap<_, _>, _>>()?;
+    topology::mercurial(config, &names).context("cannot find the directory with the clones")
 }
 
 fn show(inventory: &Inventory, json: bool) -> anyhow::Result<()> {
