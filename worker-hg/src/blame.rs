@@ -69,6 +69,10 @@ fn turned_away(words: &str, peer: &str) -> String {
         format!("The certificate of {peer} is not one that we accept.")
     } else if says(&["not found", "does not exist", "no mercurial repository", "http error 404"]) {
         format!("The address that we have for {peer} leads to no repository.")
+    } else if says(&["readonly", "read-only"]) {
+        format!("{peer} takes no pushes from us.")
+    } else if says(&["command not found"]) {
+        format!("There is no Mercurial on the server of {peer}.")
     } else {
         format!("Our credentials were not accepted by {peer}.")
     }

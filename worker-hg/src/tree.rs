@@ -21,6 +21,9 @@ pub(crate) struct Tree {
     changes: BTreeMap<Vec<u8>, bool>,
 }
 
+/// The longest line that is read, in bytes.
+const MAX_LINE: usize = 1 << 20;
+
 /// Reads a manifest into a [`Tree`].
 #[derive(Debug)]
 pub(crate) struct ManifestReader {
@@ -100,7 +103,7 @@ impl Sink for ManifestReader {
     }
 
     fn take(&mut self, mut piece: &[u8]) {
-        while let Some(end) = piece.iter().position(|&byte| byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', piece) {
             let (line, rest) = (&piece[..end], &piece[end + 1..]);
             if self.line.is_empty() {
                 self.pass(path_of(line));
@@ -111,7 +114,10 @@ impl Sink for ManifestReader {
             }
             piece = rest;
         }
-        self.line.extend_from_slice(piece);
+        // No path is that long, and what is no manifest must not fill the memory.
+        if self.line.len() < MAX_LINE {
+            self.line.extend_from_slice(piece);
+        }
     }
 }
 
@@ -193,7 +199,7 @@ impl Tree {
 }
 
 fn path_of(line: &[u8]) -> &[u8] {
-    line.split(|&byte| byte == 0).next().unwrap_or_default()
+    memchr::memchr(0, line).map_or(line, |end| &line[..end])
 }
 
 #[cfg(test)]

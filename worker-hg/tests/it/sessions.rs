@@ -1,6 +1,6 @@
 //! The session with Try that is opened before the push, and the connections that are kept.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use phabricator::model::Report;
 use worker_hg::testing::Sshd;
@@ -19,13 +19,14 @@ fn hold(world: &World) {
     world.try_repo.configure(&hook);
 }
 
-/// The command lines of programs called `ssh` that use this world's key.
+/// The command lines of the programs called `ssh` that run where this world's clones are.
 fn ssh_of(world: &World) -> Vec<String> {
-    let processes = Command::new("ps").args(["-eo", "stat=,args="]).output().unwrap().stdout;
-    let processes = String::from_utf8_lossy(&processes).into_owned();
-    let key = world.settings.clones_dir.display().to_string();
-    let lives = |line: &&str| !line.starts_with('Z') && line.contains(" ssh") && line.contains(&key);
-    processes.lines().filter(lives).map(str::to_owned).collect()
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let is_here =
+        |process: &PathBuf| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == world.settings.clones_dir);
+    let is_ssh = |process: &PathBuf| fs::read_to_string(process.join("comm")).is_ok_and(|name| name == "ssh\n");
+    let line = |process: PathBuf| fs::read_to_string(process.join("cmdline")).ok().map(|line| line.replace('\0', " "));
+    processes.filter(is_here).filter(is_ssh).filter_map(line).collect()
 }
 
 #[tokio::test]
@@ -39,7 +40,6 @@ async fn hg_pushes_in_the_session_that_was_opened_for_it() {
     let (shutdown, working) = world.work();
     until("the push to arrive", || arrived.exists()).await;
     let sessions = ssh_of(&world).into_iter().filter(|line| line.contains("serve --stdio")).count();
-    // The master that keeps the connection still bears the command line of the session that began it.
     let masters = ssh_of(&world).into_iter().filter(|line| line.contains("[mux]")).count();
     assert_eq!((sessions, masters), (1, 1), "{:?}", ssh_of(&world));
     fs::write(world.path("go"), "").unwrap();
