@@ -250,7 +250,7 @@ impl<'c> Run<'c> {
         let alone = if suspect { self.quarantine().begin() } else { None };
         if self.shutdown.is_stopping() || (suspect && alone.is_none()) {
             // Nobody has touched it: the process ends, or another suspect comes first.
-            return self.ended.push(Ended { leased, how: Some(Settlement::Release) });
+            return self.ended.push(Ended { leased, how: Some(Settlement::Release), facts: Vec::new() });
         }
         self.alone = alone.map(|alone| (alone, id)).or(self.alone.take());
         let work = Arc::clone(self.worker).process(leased, suspect, self.shutdown.clone());

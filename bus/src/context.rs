@@ -10,23 +10,25 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{BusError, Clock, Message, Outgoing, Queue, Shutdown, clock::lock};
+use crate::{Bus, BusError, Clock, Fact, Ledger, Message, Outgoing, Queue, Record, Shutdown, clock::lock};
 
-/// A handler's only way to send, and its view of the delivery it works on.
-#[derive(Debug)]
+/// A handler's only way to send and to record, and its view of the delivery it works on.
 pub struct Context {
     clock: Arc<dyn Clock>,
     shutdown: Arc<Shutdown>,
     lost: AtomicBool,
     told: Notify,
     attempt: u32,
+    bus: Arc<dyn Bus>,
     outgoing: Mutex<Vec<Outgoing>>,
+    facts: Mutex<Vec<Fact>>,
 }
 
 impl Context {
-    pub(crate) fn new(clock: Arc<dyn Clock>, shutdown: Arc<Shutdown>, attempt: u32) -> Self {
-        let (lost, told, outgoing) = (AtomicBool::new(false), Notify::new(), Mutex::default());
-        Self { clock, shutdown, lost, told, attempt, outgoing }
+    pub(crate) fn new(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, shutdown: Arc<Shutdown>, attempt: u32) -> Self {
+        let (lost, told) = (AtomicBool::new(false), Notify::new());
+        let (outgoing, facts) = (Mutex::default(), Mutex::default());
+        Self { clock, shutdown, lost, told, attempt, bus, outgoing, facts }
     }
 
     /// Sends a message when this step is settled.
@@ -39,6 +41,23 @@ impl Context {
         let outgoing = queue.pack(message, self.clock.as_ref())?;
         lock(&self.outgoing).push(Outgoing { after, ..outgoing });
         Ok(())
+    }
+
+    /// Records something when this step is settled, however it ends: unlike what it sends, this is not void when the step
+    /// fails.
+    pub fn record(&self, fact: Fact) {
+        lock(&self.facts).push(fact);
+    }
+
+    /// Records something now, before this step goes on: an intention that the next delivery must know of, should this one
+    /// never end.
+    pub async fn record_now(&self, facts: Vec<Fact>) -> Result<(), BusError> {
+        self.bus.push_with(Vec::new(), facts).await.map(|_| ())
+    }
+
+    /// What is recorded of `id`, without what this step is still to record.
+    pub async fn recorded(&self, ledger: &Ledger, id: &str) -> Result<Record, BusError> {
+        Ok(self.bus.records(ledger, &[id.to_owned()]).await?.pop().unwrap_or_default())
     }
 
     /// Which attempt this is, from 1.
@@ -67,6 +86,10 @@ impl Context {
     pub(crate) fn lose(&self) {
         self.lost.store(true, Ordering::SeqCst);
         self.told.notify_waiters();
+    }
+
+    pub(crate) fn take_facts(&self) -> Vec<Fact> {
+        std::mem::take(&mut lock(&self.facts))
     }
 
     pub(crate) fn take_outgoing(&self) -> Vec<Outgoing> {

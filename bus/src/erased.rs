@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use async_trait::async_trait;
 
 use crate::{
-    Context, Disposition, Handler, Message,
+    Context, Disposition, Handler, Message, Postponed,
     handler::{Classify, error_chain},
     transport::Envelope,
 };
@@ -27,6 +27,7 @@ impl<E: Classify> From<E> for Failure {
 pub(crate) trait AnyHandler: Send + Sync {
     async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<(), Failure>;
     async fn exhausted(&self, envelope: &Envelope, reason: &str, cx: &Context) -> Result<(), Failure>;
+    async fn postponed(&self, envelope: &Envelope, postponed: &Postponed<'_>, cx: &Context) -> Result<(), Failure>;
     async fn close(&self);
 }
 
@@ -47,6 +48,14 @@ impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
         match M::decode(envelope.version, &envelope.body) {
             Ok(message) => Ok(self.handler.exhausted(message, reason, cx).await?),
             // What cannot be read has nobody to speak for it; the dead letter keeps the bytes.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn postponed(&self, envelope: &Envelope, postponed: &Postponed<'_>, cx: &Context) -> Result<(), Failure> {
+        match M::decode(envelope.version, &envelope.body) {
+            Ok(message) => Ok(self.handler.postponed(message, postponed, cx).await?),
+            // It was read a moment ago, or its handler would not have asked for a delay.
             Err(_) => Ok(()),
         }
     }

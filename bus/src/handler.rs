@@ -26,9 +26,25 @@ pub trait Handler<M: Message>: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Called when the message is about to come back: the chance to record that, in the same step.
+    async fn postponed(&self, _message: M, _postponed: &Postponed<'_>, _cx: &Context) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Called once when the consumer has settled its last message: end what outlives a message, such as child
     /// processes.
     async fn close(&self) {}
+}
+
+/// Why and until when a message comes back.
+#[derive(Debug, Clone, Copy)]
+pub struct Postponed<'a> {
+    /// Why, with the chain of causes.
+    pub reason: &'a str,
+    /// How long it is held back.
+    pub after: Duration,
+    /// Whether that counts as a failed attempt; else its time had not come.
+    pub counted: bool,
 }
 
 /// An error that knows whether trying again helps.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, marker::PhantomData, sync::Arc, time::Duration};
 
-use crate::{Bus, BusError, Clock, Envelope, Message, Outgoing, Policy, Pushed};
+use crate::{Bus, BusError, Clock, Envelope, Fact, Message, Outgoing, Policy, Pushed};
 
 /// What the bus knows of a queue: its name and its rules.
 #[derive(Debug, Clone, Copy)]
@@ -110,11 +110,17 @@ impl Producer {
         self.bus.push(vec![queue.pack(message, self.clock.as_ref())?]).await.map(|_| ())
     }
 
-    /// Sends one message unless the same `key` was sent to this queue within the queue's `key_window`. Says whether
-    /// it was stored now or had been before; both mean that it is safe.
-    pub async fn send_once<M: Message>(&self, queue: &Queue<M>, message: &M, key: &str) -> Result<Pushed, BusError> {
+    /// Sends one message, and records `facts` with it, unless the same `key` was sent to this queue within the queue's
+    /// `key_window`. Says whether it was stored now or had been before; both mean that it is safe.
+    pub async fn send_once<M: Message>(
+        &self,
+        queue: &Queue<M>,
+        message: &M,
+        key: &str,
+        facts: Vec<Fact>,
+    ) -> Result<Pushed, BusError> {
         let mut outgoing = queue.pack(message, self.clock.as_ref())?;
         outgoing.key = Some(key.to_owned());
-        self.bus.push(vec![outgoing]).await
+        self.bus.push_with(vec![outgoing], facts).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{Blob, BusError, Operate, Quarantine, QueueSpec};
+use crate::{Blob, BusError, Fact, Ledger, Operate, Quarantine, QueueSpec, Record};
 
 /// A message on its way, independent of its type.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,13 +186,37 @@ pub enum Settlement {
     Release,
 }
 
+/// How one reservation ends, and what is recorded with that. Nothing is recorded with a release.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// Which reservation.
+    pub lease: &'a Lease,
+    /// How it ends.
+    pub how: &'a Settlement,
+    /// What is recorded.
+    pub facts: &'a [Fact],
+}
+
+impl<'a> Ending<'a> {
+    /// An end with nothing to record.
+    pub fn new(lease: &'a Lease, how: &'a Settlement) -> Self {
+        Self { lease, how, facts: &[] }
+    }
+}
+
 /// A queueing backend: [`crate::MemoryBus`] or [`crate::RedisBus`]. Both pass the same contract suite.
 #[async_trait]
 pub trait Bus: Operate {
-    /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives.
+    /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives. In the same step
+    /// it records `facts`, unless there are messages and all of them were stored before.
     ///
     /// [`BusError::Full`] when a queue would hold more than its bound.
-    async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError>;
+    async fn push_with(&self, messages: Vec<Outgoing>, facts: Vec<Fact>) -> Result<Pushed, BusError>;
+
+    /// [`Bus::push_with`], without facts.
+    async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {
+        self.push_with(messages, Vec::new()).await
+    }
 
     /// Takes messages: those whose lease ran out or that were released first, then the others in order. One whose
     /// `deaths` have reached [`SUSPECT`] comes alone.
@@ -207,16 +232,27 @@ pub trait Bus: Operate {
     /// can. Says of each whether it was written; what was not had gone to somebody else.
     ///
     /// An error says nothing about what was written before it; the same call can be made again.
-    async fn settle_all(&self, ended: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError>;
+    async fn settle_all(&self, ended: &[Ending<'_>]) -> Result<Vec<bool>, BusError>;
 
-    /// Ends one reservation. [`BusError::LeaseLost`] when the message has gone to somebody else; then nothing was
+    /// Ends one reservation, with nothing to record. [`BusError::LeaseLost`] when the message has gone to somebody else; then nothing was
     /// written.
     async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError> {
-        match self.settle_all(&[(lease, how)]).await?[..] {
+        match self.settle_all(&[Ending::new(lease, how)]).await?[..] {
             [true] => Ok(()),
             _ => Err(BusError::LeaseLost { queue: lease.queue }),
         }
     }
+
+    /// The records with these names, in this order. One that nothing is known of is empty.
+    async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError>;
+
+    /// The records with this tag and when they got it, the newest first: those at the places of `part`.
+    async fn tagged(
+        &self,
+        ledger: &Ledger,
+        tag: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<(String, Timestamp)>, BusError>;
 
     /// What keeps a suspected message apart from everything else that this process holds.
     fn quarantine(&self) -> &Quarantine;

@@ -22,7 +22,8 @@ use futures::FutureExt;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    Backoff, Bus, BusError, Clock, Context, Disposition, Leased, QueueSpec, Settlement, Shutdown,
+    Backoff, Bus, BusError, Clock, Context, Disposition, Ending, Fact, Leased, Postponed, QueueSpec, Settlement,
+    Shutdown,
     erased::{AnyHandler, Failure},
     handler::error_chain,
     meters::Meters,
@@ -55,18 +56,20 @@ pub(crate) struct Worker {
 pub(crate) struct Ended {
     pub(crate) leased: Leased,
     pub(crate) how: Option<Settlement>,
+    /// What is recorded with that.
+    pub(crate) facts: Vec<Fact>,
 }
 
 impl Worker {
     /// Handles one message. A suspect waits until it is alone in this process.
     pub(crate) async fn process(self: Arc<Self>, leased: Leased, alone: bool, shutdown: Arc<Shutdown>) -> Ended {
-        let how = self.decide(&leased, alone, &shutdown).await;
-        Ended { leased, how }
+        let cx = Context::new(Arc::clone(&self.bus), Arc::clone(&self.clock), Arc::clone(&shutdown), leased.attempt);
+        let how = self.decide(&leased, alone, &cx, &shutdown).await;
+        Ended { leased, how, facts: cx.take_facts() }
     }
 
-    async fn decide(&self, leased: &Leased, alone: bool, shutdown: &Arc<Shutdown>) -> Option<Settlement> {
+    async fn decide(&self, leased: &Leased, alone: bool, cx: &Context, shutdown: &Arc<Shutdown>) -> Option<Settlement> {
         let policy = self.queue.policy;
-        let cx = Context::new(Arc::clone(&self.clock), Arc::clone(shutdown), leased.attempt);
         let handling = async {
             if alone {
                 self.bus.quarantine().until_empty().await;
@@ -88,9 +91,9 @@ impl Worker {
                         policy.attempts
                     )
                 };
-                return self.bury(leased, reason, &cx).await;
+                return self.bury(leased, reason, cx).await;
             }
-            let handling = AssertUnwindSafe(self.handler.handle(&leased.envelope, &cx));
+            let handling = AssertUnwindSafe(self.handler.handle(&leased.envelope, cx));
             let begun = self.clock.now();
             let handled = handling.catch_unwind().await;
             self.meters.handling.record(self.clock.now().duration_since(begun).as_secs_f64());
@@ -101,7 +104,7 @@ impl Worker {
                 Ok(Err(failure)) => failure,
                 Err(panic) => Failure { disposition: Disposition::Retry, reason: panic_text(panic.as_ref()) },
             };
-            self.fail(leased, failure, &cx).await
+            self.fail(leased, failure, cx).await
         };
         tokio::pin!(handling);
         let id = leased.envelope.id;
@@ -151,6 +154,7 @@ impl Worker {
         let after = match failure.disposition {
             Disposition::Defer(after) => {
                 debug!(queue = self.queue.name, id = %leased.envelope.id, reason = failure.reason, "deferred");
+                self.postpone(leased, &Postponed { reason: &failure.reason, after, counted: false }, cx).await;
                 return Settlement::Defer { after };
             }
             Disposition::Dead => return self.bury(leased, failure.reason, cx).await,
@@ -166,7 +170,19 @@ impl Worker {
             policy.attempts,
             after.as_secs_f64()
         );
+        self.postpone(leased, &Postponed { reason: &failure.reason, after, counted: true }, cx).await;
         Settlement::Retry { after }
+    }
+
+    /// Lets the handler record that the message comes back. What goes wrong with that changes nothing of it.
+    async fn postpone(&self, leased: &Leased, postponed: &Postponed<'_>, cx: &Context) {
+        let recording = AssertUnwindSafe(self.handler.postponed(&leased.envelope, postponed, cx)).catch_unwind();
+        let trouble = match recording.await {
+            Ok(Ok(())) => return,
+            Ok(Err(failure)) => failure.reason,
+            Err(panic) => panic_text(panic.as_ref()),
+        };
+        warn!(queue = self.queue.name, id = %leased.envelope.id, error = trouble, "cannot record that it comes back");
     }
 
     async fn bury(&self, leased: &Leased, reason: String, cx: &Context) -> Settlement {
@@ -218,13 +234,15 @@ impl Worker {
 
     async fn settle_until_answered(&self, batch: &[Ended], shutdown: &Shutdown) {
         batch.iter().filter(|ended| ended.how.is_none()).for_each(|_| self.meters.count(None));
-        let mut ended: Vec<_> =
-            batch.iter().filter_map(|ended| Some((&ended.leased.lease, ended.how.as_ref()?))).collect();
+        let ended = batch.iter().filter_map(|ended| {
+            Some(Ending { lease: &ended.leased.lease, how: ended.how.as_ref()?, facts: &ended.facts })
+        });
+        let mut ended: Vec<_> = ended.collect();
         for failures in 1.. {
             let error = match self.bus.settle_all(&ended).await {
                 Ok(written) => {
-                    for ((_, how), written) in ended.iter().zip(&written) {
-                        self.meters.count(written.then_some(*how));
+                    for (ending, written) in ended.iter().zip(&written) {
+                        self.meters.count(written.then_some(ending.how));
                     }
                     let lost = written.iter().filter(|written| !**written).count();
                     if lost > 0 {
@@ -244,7 +262,7 @@ impl Worker {
             if !shutdown.is_stopping() {
                 // It may have arrived, and the message be ours again, under the same number: a second release would take
                 // it from under its handler. It comes back with its lease at the latest.
-                ended.retain(|(_, how)| !matches!(how, Settlement::Release));
+                ended.retain(|ending| !matches!(ending.how, Settlement::Release));
             }
             self.clock.sleep(OUTAGE.after(failures, self.clock.as_ref())).await;
         }

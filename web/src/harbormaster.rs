@@ -82,7 +82,7 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed,
     let clock = settings.producer.clock();
     let begun = clock.now();
     for attempt in 1.. {
-        match settings.producer.send_once(&settings.builds, request, request.target.as_str()).await {
+        match settings.producer.send_once(&settings.builds, request, request.target.as_str(), Vec::new()).await {
             Err(error @ (BusError::Redis { .. } | BusError::Memory { .. } | BusError::Connection { .. })) => {
                 let pause = AWAY.after(attempt, clock.as_ref());
                 if clock.now().duration_since(begun).unsigned_abs() + pause > PATIENCE {

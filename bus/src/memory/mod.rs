@@ -1,10 +1,12 @@
 //! The bus of one process: the same states and semantics as on Redis, under one lock and an injected clock. Nothing
 //! survives the process.
 
+mod ledger;
 mod operate;
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -17,10 +19,10 @@ use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use self::operate::Finished;
+use self::{ledger::Ledgers, operate::Finished};
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Envelope, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve,
-    SUSPECT, Settlement, clock::lock,
+    Bus, BusError, Clock, DeadLetter, Ending, Envelope, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine,
+    QueueSpec, Record, Reserve, SUSPECT, Settlement, clock::lock,
 };
 
 /// Their names come from the program, so nobody can choose them to collide.
@@ -31,6 +33,8 @@ type Queues = FxHashMap<&'static str, QueueState>;
 pub struct MemoryBus {
     clock: Arc<dyn Clock>,
     queues: Mutex<Queues>,
+    /// Locked after the queues, if both are.
+    ledgers: Mutex<Ledgers>,
     /// A hint that something may have become ready; whoever waits looks again.
     changed: Arc<Notify>,
     /// How many wait for it.
@@ -83,6 +87,7 @@ impl MemoryBus {
         Self {
             clock,
             queues: Mutex::default(),
+            ledgers: Mutex::default(),
             changed: Arc::default(),
             waiting: AtomicUsize::new(0),
             quarantine: Quarantine::default(),
@@ -336,15 +341,19 @@ impl Drop for Waiting<'_> {
 
 #[async_trait]
 impl Bus for MemoryBus {
-    async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {
+    async fn push_with(&self, messages: Vec<Outgoing>, facts: Vec<Fact>) -> Result<Pushed, BusError> {
         let pushed = {
             let plain = messages.iter().all(|message| message.key.is_none() && message.after.is_zero());
-            let now = if plain { Timestamp::UNIX_EPOCH } else { self.clock.now() };
+            let now = if plain && facts.is_empty() { Timestamp::UNIX_EPOCH } else { self.clock.now() };
             let mut queues = lock(&self.queues);
             if messages.iter().any(|message| message.queue.policy.bound.is_some()) {
                 check_bounds(&mut queues, &messages, now)?;
             }
-            store_all(&mut queues, messages, now)
+            let pushed = store_all(&mut queues, messages, now);
+            if !facts.is_empty() && (pushed.stored > 0 || pushed.repeated == 0) {
+                lock(&self.ledgers).write(&facts, now);
+            }
+            pushed
         };
         if self.waiting.load(Ordering::SeqCst) > 0 {
             // In a task of its own: whoever pushed goes on first, so that what it has to say of the push (the web's
@@ -389,17 +398,36 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
-    async fn settle_all(&self, ended: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
+    async fn settle_all(&self, ended: &[Ending<'_>]) -> Result<Vec<bool>, BusError> {
         let now = self.clock.now();
         let mut written = Vec::with_capacity(ended.len());
         // What is done is freed when the others can go on.
         let mut done = Vec::with_capacity(ended.len());
         {
             let mut queues = lock(&self.queues);
-            written.extend(ended.iter().map(|(lease, how)| settle(&mut queues, lease, how, now, &mut done)));
+            for Ending { lease, how, facts } in ended {
+                let held = settle(&mut queues, lease, how, now, &mut done);
+                if held && !facts.is_empty() && !matches!(how, Settlement::Release) {
+                    lock(&self.ledgers).write(facts, now);
+                }
+                written.push(held);
+            }
         }
         self.changed.notify_waiters();
         Ok(written)
+    }
+
+    async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {
+        Ok(lock(&self.ledgers).read(ledger, ids, self.clock.now()))
+    }
+
+    async fn tagged(
+        &self,
+        ledger: &Ledger,
+        tag: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<(String, Timestamp)>, BusError> {
+        Ok(lock(&self.ledgers).tagged(ledger, tag, part, self.clock.now()))
     }
 
     fn quarantine(&self) -> &Quarantine {

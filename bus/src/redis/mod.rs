@@ -11,13 +11,15 @@ mod check;
 mod connection;
 mod endpoint;
 mod entries;
+mod ledger;
 mod operate;
 mod reserve;
 mod scripts;
 
-use std::{collections::HashSet, sync::Mutex, time::Duration};
+use std::{collections::HashSet, ops::Range, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, aio::MultiplexedConnection};
 use tokio::sync::Notify;
 
@@ -27,7 +29,10 @@ use self::{
     connection::Connections,
     scripts::{Entry, Scripts},
 };
-use crate::{Bus, BusError, Clock, Lease, Leased, Outgoing, Pushed, Quarantine, QueueSpec, Reserve, Settlement};
+use crate::{
+    Bus, BusError, Clock, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine, QueueSpec, Record,
+    Reserve, Settlement,
+};
 
 /// The most settlements in one script run, so that none holds up the server.
 const BATCH: usize = 256;
@@ -112,11 +117,12 @@ impl RedisBus {
 
 #[async_trait]
 impl Bus for RedisBus {
-    async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {
+    async fn push_with(&self, messages: Vec<Outgoing>, facts: Vec<Fact>) -> Result<Pushed, BusError> {
         let doing = "storing messages";
         let encoded = scripts::messages(&messages)?;
         if let ([message], [encoded]) = (&messages[..], &encoded[..])
             && message.is_plain()
+            && facts.is_empty()
         {
             // What needs no decision needs no script.
             let mut add = redis::cmd("XADD");
@@ -124,7 +130,11 @@ impl Bus for RedisBus {
             let _: redis::Value = self.connections.command(doing, &add).await?;
             return Ok(Pushed { stored: 1, repeated: 0 });
         }
-        let answer: redis::Value = self.run(doing, &self.scripts.push, |call| scripts::append(call, &encoded)).await?;
+        let write = |call: &mut Cmd| {
+            scripts::append(call, &encoded);
+            scripts::append_facts(call, &facts);
+        };
+        let answer: redis::Value = self.run(doing, &self.scripts.push, write).await?;
         let unreadable = |error: redis::ParsingError| BusError::redis("reading the answer to a push")(error.into());
         if let redis::Value::Array(_) = answer {
             let (stored, repeated) = redis::from_redis_value(answer).map_err(unreadable)?;
@@ -151,16 +161,17 @@ impl Bus for RedisBus {
         if renewed { Ok(()) } else { Err(BusError::LeaseLost { queue: lease.queue }) }
     }
 
-    async fn settle_all(&self, ended: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
-        let mut written: Vec<bool> = ended.iter().map(|(lease, _)| !lease.is_spent()).collect();
+    async fn settle_all(&self, ended: &[Ending<'_>]) -> Result<Vec<bool>, BusError> {
+        let mut written: Vec<bool> = ended.iter().map(|ending| !ending.lease.is_spent()).collect();
         let unspent: Vec<usize> = (0..ended.len()).filter(|place| written[*place]).collect();
         for batch in unspent.chunks(BATCH) {
             let of_batch: Vec<_> = batch.iter().map(|place| ended[*place]).collect();
             let mut call = scripts::call(&self.scripts.settle, &self.prefix);
             call.arg(&self.consumer);
-            for group in of_batch.chunk_by(|(one, _), (next, _)| one.queue == next.queue && one.lane == next.lane) {
-                let entries = || group.iter().map(|(lease, _)| lease.entry);
-                call.arg(group[0].0.queue).arg(group[0].0.lane.as_deref().unwrap_or_default());
+            let stream = |ending: &Ending<'_>| (ending.lease.queue, ending.lease.lane.clone());
+            for group in of_batch.chunk_by(|one, next| stream(one) == stream(next)) {
+                let entries = || group.iter().map(|ending| ending.lease.entry);
+                call.arg(group[0].lease.queue).arg(group[0].lease.lane.as_deref().unwrap_or_default());
                 call.arg(Entry(entries().min().unwrap_or_default()));
                 call.arg(Entry(entries().max().unwrap_or_default()));
                 scripts::settlements(&mut call, group)?;
@@ -169,9 +180,9 @@ impl Bus for RedisBus {
             for place in lost.into_iter().filter_map(|place| batch.get(place)) {
                 written[*place] = false;
             }
-            batch.iter().filter(|place| written[**place]).for_each(|place| ended[*place].0.spend());
+            batch.iter().filter(|place| written[**place]).for_each(|place| ended[*place].lease.spend());
         }
-        self.hasten(ended.iter().filter_map(|(_, how)| match how {
+        self.hasten(ended.iter().filter_map(|ending| match ending.how {
             Settlement::Retry { after } | Settlement::Defer { after } => Some(*after),
             Settlement::Release => Some(Duration::ZERO),
             Settlement::Done { emit } | Settlement::Dead { emit, .. } => {
@@ -179,6 +190,19 @@ impl Bus for RedisBus {
             }
         }));
         Ok(written)
+    }
+
+    async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {
+        self.read_records(ledger, ids).await
+    }
+
+    async fn tagged(
+        &self,
+        ledger: &Ledger,
+        tag: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<(String, Timestamp)>, BusError> {
+        self.read_tag(ledger, tag, part).await
     }
 
     fn quarantine(&self) -> &Quarantine {

@@ -13,7 +13,7 @@ use super::{
     scripts::{self, Entry},
 };
 use crate::{
-    Bus, BusError, Envelope, Lease, Leased, QueueSpec, Reserve, SUSPECT, Settlement, blob, clock::lock,
+    Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, SUSPECT, Settlement, blob, clock::lock,
     handler::error_chain,
 };
 
@@ -176,7 +176,9 @@ impl RedisBus {
         // The script could not say beforehand how many new ones are wanted.
         let surplus = fresh.split_off(room.min(fresh.len()));
         if !surplus.is_empty() {
-            let back: Vec<_> = surplus.iter().map(|leased| (&leased.lease, &Settlement::Release)).collect();
+            let release = Settlement::Release;
+            let back = surplus.iter().map(|leased| Ending::new(&leased.lease, &release));
+            let back: Vec<_> = back.collect();
             if let Err(error) = self.settle_all(&back).await {
                 // They come back with their leases.
                 warn!(queue = queue.name, error = error_chain(&error), "cannot give back what was read too much");

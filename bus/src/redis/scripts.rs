@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisWrite, Script, ToRedisArgs, ToSingleRedisArg};
 
-use crate::{BusError, Lease, Outgoing, Settlement, queue::encode};
+use crate::{BusError, Ending, Fact, Lease, Outgoing, Settlement, ledger::Change, queue::encode};
 
 /// The one consumer group of each stream; `common.lua` has it as well.
 pub(super) const GROUP: &str = "workers";
@@ -24,10 +24,10 @@ macro_rules! script {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            push: script!("common", "push"),
+            push: script!("common", "facts", "push"),
             look: script!("common", "take", "look"),
             reserve: script!("common", "take", "reserve"),
-            settle: script!("common", "settle"),
+            settle: script!("common", "facts", "settle"),
             extend: script!("common", "extend"),
         }
     }
@@ -72,6 +72,22 @@ pub(super) fn append(call: &mut Cmd, messages: &[Encoded<'_>]) {
     }
 }
 
+/// Appends what `record()` in `facts.lua` reads.
+pub(super) fn append_facts(call: &mut Cmd, facts: &[Fact]) {
+    call.arg(facts.len());
+    for Fact { ledger, record, change } in facts {
+        let (how, name, value): (_, &str, &[u8]) = match change {
+            Change::Add(entry) => ("add", "", entry),
+            Change::Set { slot, value, once: false } => ("set", slot, value),
+            Change::Set { slot, value, once: true } => ("once", slot, value),
+            Change::Tag(tag) => ("tag", tag, &[]),
+            Change::Untag(tag) => ("untag", tag, &[]),
+            Change::Erase => ("erase", "", &[]),
+        };
+        call.arg(ledger.name).arg(record).arg(how).arg(name).arg(millis(ledger.retention)).arg(value);
+    }
+}
+
 /// An entry's name in its stream.
 pub(super) struct Entry(pub(super) (u64, u64));
 
@@ -100,11 +116,13 @@ pub(super) fn letter(queue: &'static str, reason: &str, attempts: u32) -> Result
 
 /// Appends settlements of one stream, as `settle.lua` reads them. Those that are done and have nothing to send, which most
 /// are, share what they have in common.
-pub(super) fn settlements(call: &mut Cmd, group: &[(&Lease, &Settlement)]) -> Result<(), BusError> {
-    let plain = |(lease, how): &(&Lease, &Settlement)| {
+pub(super) fn settlements(call: &mut Cmd, group: &[Ending<'_>]) -> Result<(), BusError> {
+    let plain = |Ending { lease, how, facts }: &Ending<'_>| {
         let first = lease.note_settlement();
         match how {
-            Settlement::Done { emit } if emit.is_empty() => Some((if first { "sure" } else { "done" }, lease.delivery)),
+            Settlement::Done { emit } if emit.is_empty() && facts.is_empty() => {
+                Some((if first { "sure" } else { "done" }, lease.delivery))
+            }
             _ => None,
         }
     };
@@ -112,10 +130,10 @@ pub(super) fn settlements(call: &mut Cmd, group: &[(&Lease, &Settlement)]) -> Re
     let runs = group.chunk_by(|(_, one), (_, next)| one.is_some() && one == next);
     call.arg(runs.clone().count());
     for run in runs {
-        let Some(((lease, how), plain)) = run.first() else { continue };
+        let Some((Ending { lease, how, facts }, plain)) = run.first() else { continue };
         if let Some((name, delivery)) = plain {
             call.arg(*name).arg(*delivery).arg(run.len());
-            for ((lease, _), _) in run {
+            for (Ending { lease, .. }, _) in run {
                 call.arg(Entry(lease.entry));
             }
             continue;
@@ -137,8 +155,9 @@ pub(super) fn settlements(call: &mut Cmd, group: &[(&Lease, &Settlement)]) -> Re
                 call.arg(id.to_string()).arg(letter(lease.queue, reason, *attempts)?);
                 append(call, &messages(emit)?);
             }
-            Settlement::Release => {}
+            Settlement::Release => continue,
         }
+        append_facts(call, facts);
     }
     Ok(())
 }

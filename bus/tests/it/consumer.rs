@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Bus, Classify, Consumer, Context, Disposition, Envelope, Handler, Outgoing, Policy, Queue, Shutdown,
-    Subsystem,
+    Backoff, Bus, Classify, Consumer, Context, Disposition, Envelope, Handler, Ledger, Outgoing, Policy, Postponed,
+    Queue, Shutdown, Subsystem,
 };
 use tokio::sync::Semaphore;
 
@@ -31,6 +31,7 @@ on_both!(
     cancelling_gives_back_what_is_in_flight_after_the_handler_wound_down,
     a_slow_lane_does_not_hold_up_another,
     a_lane_with_a_limit_of_its_own_is_worked_on_that_often_at_once,
+    what_a_handler_records_is_kept_however_its_step_ends,
 );
 
 const QUICK: Policy = Policy {
@@ -388,4 +389,53 @@ async fn a_subsystem_that_fails_stops_the_others_and_is_named() {
     let consumer = Consumer::new(bus, Arc::new(bus::SystemClock), WORK, handler);
     let ended = bus::run_subsystems(vec![Box::new(consumer), Box::new(Faulty)], Shutdown::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "faulty stopped: it says no");
+}
+
+const STORIES: Ledger = Ledger { name: "stories", retention: Duration::from_secs(3600) };
+
+/// Records what it does before it obeys, and what comes of it.
+struct Diligent(Obedient);
+
+#[async_trait]
+impl Handler<Note> for Diligent {
+    type Error = Said;
+
+    async fn handle(&self, message: Note, cx: &Context) -> Result<(), Said> {
+        let text = message.text.clone();
+        cx.record_now(vec![STORIES.add(&text, &"begun").unwrap()]).await.unwrap();
+        let begun = cx.recorded(&STORIES, &text).await.unwrap();
+        assert!(!begun.is_empty(), "what is recorded now is there at once");
+        cx.record(STORIES.add(&text, &"handled").unwrap());
+        self.0.handle(message, cx).await
+    }
+
+    async fn exhausted(&self, message: Note, reason: &str, cx: &Context) -> Result<(), Said> {
+        cx.record(STORIES.add(&message.text, &format!("given up: {reason}")).unwrap());
+        Ok(())
+    }
+
+    async fn postponed(&self, message: Note, postponed: &Postponed<'_>, cx: &Context) -> Result<(), Said> {
+        let Postponed { reason, after, counted } = postponed;
+        let how = if *counted { "failed" } else { "not yet" };
+        cx.record(STORIES.add(&message.text, &format!("{how}, {} ms: {reason}", after.as_millis())).unwrap());
+        assert_ne!(message.text, "after", "a panic here changes nothing");
+        Ok(())
+    }
+}
+
+async fn what_a_handler_records_is_kept_however_its_step_ends(world: World) {
+    let consumer = Consumer::new(world.bus.clone(), world.clock.clone(), WORK, Diligent(Obedient::default()));
+    for text in ["ok", "defer", "dead", "after"] {
+        world.send(&WORK, text).await;
+        consumer.step().await.unwrap();
+        world.bus.drop_waiting(&WORK.spec(), bus::Which::All).await.unwrap();
+    }
+    let story = async |id: &str| {
+        let record = world.other.records(&STORIES, &[id.to_owned()]).await.unwrap().pop().unwrap();
+        record.entries::<String>().unwrap()
+    };
+    assert_eq!(story("ok").await, ["begun", "handled"]);
+    assert_eq!(story("defer").await, ["begun", "handled", "not yet, 20 ms: it says defer"]);
+    assert_eq!(story("dead").await, ["begun", "handled", "given up: it says dead"]);
+    assert_eq!(story("after").await, ["begun", "handled", "failed, 30 ms: it says after"]);
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{BusError, Outgoing, Policy, Producer, Pushed, Queue, Reserve, Settlement};
+use bus::{BusError, Ending, Lease, Outgoing, Policy, Producer, Pushed, Queue, Reserve, Settlement};
 
 use crate::{
     on_both,
@@ -37,6 +37,10 @@ async fn settle(world: &World, leased: bus::Leased, how: Settlement) {
 
 fn done() -> Settlement {
     Settlement::Done { emit: Vec::new() }
+}
+
+fn ending<'a>((lease, how): (&'a Lease, &'a Settlement)) -> Ending<'a> {
+    Ending::new(lease, how)
 }
 
 fn is_lost(result: Result<(), BusError>) -> bool {
@@ -163,10 +167,11 @@ async fn a_lease_that_is_settled_twice_in_one_batch_is_settled_once(world: World
     let taken = world.take_all(&NOTES, 3).await;
     let [a, b, c] = [&taken[0].lease, &taken[1].lease, &taken[2].lease];
     let retry = Settlement::Retry { after: Duration::ZERO };
-    let written = world.bus.settle_all(&[(a, &done()), (a, &retry), (b, &done()), (b, &retry)]).await.unwrap();
+    let written =
+        world.bus.settle_all(&[(a, &done()), (a, &retry), (b, &done()), (b, &retry)].map(ending)).await.unwrap();
     assert_eq!(written, [true, false, true, false]);
     let emit = Settlement::Done { emit: vec![packed(&world, &OUT, "c", Duration::ZERO)] };
-    assert_eq!(world.bus.settle_all(&[(c, &emit), (c, &done())]).await.unwrap(), [true, false]);
+    assert_eq!(world.bus.settle_all(&[(c, &emit), (c, &done())].map(ending)).await.unwrap(), [true, false]);
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
 }
 
@@ -260,7 +265,7 @@ async fn a_key_is_stored_once_within_its_window(world: World) {
     let producer = world.producer();
     let send = |key: &'static str| {
         let producer: Producer = producer.clone();
-        async move { producer.send_once(&KEYED, &note("a"), key).await.unwrap() }
+        async move { producer.send_once(&KEYED, &note("a"), key, Vec::new()).await.unwrap() }
     };
     assert_eq!(send("k").await, Pushed { stored: 1, repeated: 0 });
     assert_eq!(send("k").await, Pushed { stored: 0, repeated: 1 });
@@ -283,7 +288,7 @@ async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
     let stored = world.bus.push(vec![once(), once()]).await.unwrap();
     assert_eq!(stored, Pushed { stored: 1, repeated: 1 }, "what repeats itself is counted once");
     let producer = world.producer();
-    let refused = producer.send_once(&BOUNDED, &note("c"), "c").await;
+    let refused = producer.send_once(&BOUNDED, &note("c"), "c", Vec::new()).await;
     assert!(matches!(refused, Err(BusError::Full { queue: "bounded", bound: 2 })), "{refused:?}");
 
     world.send(&NOTES, "in").await;
@@ -296,9 +301,9 @@ async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
         let leased = world.take(&BOUNDED).await;
         settle(&world, leased, done()).await;
     }
-    let accepted = producer.send_once(&BOUNDED, &note("c"), "c").await.unwrap();
+    let accepted = producer.send_once(&BOUNDED, &note("c"), "c", Vec::new()).await.unwrap();
     assert_eq!(accepted.stored, 1, "a refused push does not burn its key");
-    let again = producer.send_once(&BOUNDED, &note("c"), "c").await.unwrap();
+    let again = producer.send_once(&BOUNDED, &note("c"), "c", Vec::new()).await.unwrap();
     assert_eq!(again.repeated, 1, "what is stored already is safe, however full the queue is");
 }
 

@@ -4,6 +4,7 @@
 
 mod consumer;
 mod contract;
+mod ledger;
 mod model;
 mod operate;
 mod operator;

@@ -7,7 +7,7 @@ mod subject;
 
 use std::time::Duration;
 
-use bus::{Blob, BusError, Envelope, Leased, MessageState, Outgoing, Reserve, Settlement, Which};
+use bus::{Blob, BusError, Ending, Envelope, Leased, MessageState, Outgoing, Reserve, Settlement, Which};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -198,7 +198,7 @@ impl Run {
             });
         }
         let leases = ended.iter().map(|(at, _)| &self.leases[*at].leased.lease);
-        let ended: Vec<_> = leases.zip(&settlements).collect();
+        let ended: Vec<_> = leases.zip(&settlements).map(|(lease, how)| Ending::new(lease, how)).collect();
         let written = self.subject.workers[worker].settle_all(&ended).await.unwrap();
         prop_assert_eq!(written, expected, "which settlements were written");
         Ok(())

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Bus, BusError, Clock, Consumer, Context, Handler, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve,
-    Settlement, Shutdown, Subsystem, SystemClock, testing::RedisServer,
+    Bus, BusError, Clock, Consumer, Context, Ending, Handler, MemoryBus, Message, Policy, Producer, Queue, RedisBus,
+    Reserve, Settlement, Shutdown, Subsystem, SystemClock, testing::RedisServer,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
@@ -97,7 +97,7 @@ pub async fn consume(server: &RedisServer) -> f64 {
     let begin = SystemClock.now();
     let (mut ended, mut last) = (0, Vec::<bus::Leased>::new());
     loop {
-        let settlements: Vec<_> = last.iter().map(|leased| (&leased.lease, &done)).collect();
+        let settlements: Vec<_> = last.iter().map(|leased| Ending::new(&leased.lease, &done)).collect();
         let (settled, next) = tokio::join!(bus.settle_all(&settlements), bus.reserve(&queue, Reserve::now(BATCH)));
         ended += settled.expect("redis settles").len();
         last = next.expect("redis delivers");

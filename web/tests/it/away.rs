@@ -1,11 +1,12 @@
 //! A bus that does not work.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use bus::{
-    Bus, BusError, Clock, DeadLetter, Lease, Leased, Operate, Outgoing, Pushed, Quarantine, QueueSpec, QueueStatus,
-    Remains, Reserve, Settlement, SystemClock, Waiting, Which,
+    Bus, BusError, Clock, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate, Outgoing, Pushed, Quarantine,
+    QueueSpec, QueueStatus, Record, Remains, Reserve, SystemClock, Waiting, Which,
 };
+use jiff::Timestamp;
 use uuid::Uuid;
 
 /// A bus that is away, or full.
@@ -50,7 +51,7 @@ impl Operate for Away {
 
 #[async_trait::async_trait]
 impl Bus for Away {
-    async fn push(&self, _: Vec<Outgoing>) -> Result<Pushed, BusError> {
+    async fn push_with(&self, _: Vec<Outgoing>, _: Vec<Fact>) -> Result<Pushed, BusError> {
         Err(self.error())
     }
     async fn reserve(&self, _: &QueueSpec, _: Reserve) -> Result<Vec<Leased>, BusError> {
@@ -59,7 +60,13 @@ impl Bus for Away {
     async fn extend(&self, _: &Lease) -> Result<(), BusError> {
         Err(self.error())
     }
-    async fn settle_all(&self, _: &[(&Lease, &Settlement)]) -> Result<Vec<bool>, BusError> {
+    async fn settle_all(&self, _: &[Ending<'_>]) -> Result<Vec<bool>, BusError> {
+        Err(self.error())
+    }
+    async fn records(&self, _: &Ledger, _: &[String]) -> Result<Vec<Record>, BusError> {
+        Err(self.error())
+    }
+    async fn tagged(&self, _: &Ledger, _: &str, _: Range<usize>) -> Result<Vec<(String, Timestamp)>, BusError> {
         Err(self.error())
     }
     fn quarantine(&self) -> &Quarantine {

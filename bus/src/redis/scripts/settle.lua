@@ -6,6 +6,7 @@
 --       emit            messages, see store()
 --       retry, defer    the wait (ms)
 --       dead            the letter's id, why and after how many attempts, messages
+--     and for the last four changes of records, see record().
 --     Only "sure" and "done" have runs of more than one entry. "sure" is "done" for the first time: if nothing was ever
 --     taken from this consumer, it still holds what it was given, and need not be asked for each.
 -- Returns the places (from 0, over all groups) of those whose lease is lost; nothing was written for them.
@@ -94,7 +95,10 @@ while at <= #ARGV do
       if held then holds[entry] = nil else lost[#lost + 1] = place end
       place = place + 1
       local goes = held
-      if how ~= 'done' and how ~= 'sure' then goes = settle(queue, lane, stream, entry, delivery, how, held) end
+      if how ~= 'done' and how ~= 'sure' then
+        goes = settle(queue, lane, stream, entry, delivery, how, held)
+        if how ~= 'release' then at = record(at, held) end
+      end
       if goes then
         gone[#gone + 1] = entry
         if how ~= 'retry' and how ~= 'defer' then finished = finished + 1 end

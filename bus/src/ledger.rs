@@ -1,0 +1,102 @@
+//! Records: what is known of one thing (a build, say) beside the messages about it, for whoever asks later.
+//!
+//! A message is gone when it is handled. What became of it is written into a record, in the same atomic step in which the
+//! message is stored or settled: a crash can neither lose a step from the record nor tell of one that did not happen.
+//!
+//! A record has *entries*, which are added one after another and stay, and *slots*, which are named and hold one value.
+//! A slot that is [set once](Ledger::set_once) keeps its first value, whoever else tries: several workers that have to
+//! come to the same decision write theirs and read what stands there. Records are found again by their *tags*.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Blob, BusError, DecodeError, blob, queue::encode};
+
+/// Where records of one kind are kept, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ledger {
+    /// The name, unique in a deployment.
+    pub name: &'static str,
+    /// A record is forgotten this long after its last change.
+    pub retention: Duration,
+}
+
+/// A change of a record, to be written together with what is sent or settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    pub(crate) ledger: Ledger,
+    pub(crate) record: String,
+    pub(crate) change: Change,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Add(Blob),
+    Set { slot: &'static str, value: Blob, once: bool },
+    Tag(String),
+    Untag(String),
+    Erase,
+}
+
+impl Ledger {
+    fn fact(&self, record: &str, change: Change) -> Fact {
+        Fact { ledger: *self, record: record.to_owned(), change }
+    }
+
+    /// Adds an entry behind those that are there.
+    pub fn add<T: Serialize>(&self, record: &str, entry: &T) -> Result<Fact, BusError> {
+        Ok(self.fact(record, Change::Add(encode(self.name, entry)?.into())))
+    }
+
+    /// Puts a value into a slot.
+    pub fn set<T: Serialize>(&self, record: &str, slot: &'static str, value: &T) -> Result<Fact, BusError> {
+        let value = encode(self.name, value)?.into();
+        Ok(self.fact(record, Change::Set { slot, value, once: false }))
+    }
+
+    /// Puts a value into a slot, unless there is one.
+    pub fn set_once<T: Serialize>(&self, record: &str, slot: &'static str, value: &T) -> Result<Fact, BusError> {
+        let value = encode(self.name, value)?.into();
+        Ok(self.fact(record, Change::Set { slot, value, once: true }))
+    }
+
+    /// Lets the record be found by `tag`. Tagging it again changes nothing.
+    pub fn tag(&self, record: &str, tag: impl Into<String>) -> Fact {
+        self.fact(record, Change::Tag(tag.into()))
+    }
+
+    /// Takes a tag away.
+    pub fn untag(&self, record: &str, tag: impl Into<String>) -> Fact {
+        self.fact(record, Change::Untag(tag.into()))
+    }
+
+    /// Removes all entries and slots. The tags stay.
+    pub fn erase(&self, record: &str) -> Fact {
+        self.fact(record, Change::Erase)
+    }
+}
+
+/// What is known of one thing. Empty when there is no such record, or none any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    pub(crate) entries: Vec<Blob>,
+    pub(crate) slots: HashMap<String, Blob>,
+}
+
+impl Record {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.slots.is_empty()
+    }
+
+    /// The entries in the order in which they were added.
+    pub fn entries<T: DeserializeOwned>(&self) -> Result<Vec<T>, DecodeError> {
+        self.entries.iter().map(|entry| blob::decode(entry).map_err(DecodeError::Body)).collect()
+    }
+
+    /// What stands in a slot.
+    pub fn slot<T: DeserializeOwned>(&self, slot: &str) -> Result<Option<T>, DecodeError> {
+        self.slots.get(slot).map(|value| blob::decode(value).map_err(DecodeError::Body)).transpose()
+    }
+}

@@ -1,0 +1,107 @@
+//! Records in memory.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
+
+use jiff::Timestamp;
+
+use super::later;
+use crate::{Fact, Ledger, Record, ledger::Change};
+
+/// All ledgers of a bus.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers {
+    records: HashMap<(&'static str, String), Kept>,
+    tags: HashMap<(&'static str, String), Tagged>,
+    /// The records by the time at which they may be forgotten; one that was changed since is in here again.
+    forget: BTreeMap<(Timestamp, u64), (&'static str, String)>,
+    serial: u64,
+}
+
+/// The records with a tag: since when, and in which order they got it.
+type Tagged = HashMap<String, (Timestamp, u64)>;
+
+#[derive(Debug)]
+struct Kept {
+    record: Record,
+    until: Timestamp,
+}
+
+impl Ledgers {
+    pub(super) fn write(&mut self, facts: &[Fact], now: Timestamp) {
+        for Fact { ledger, record: id, change } in facts {
+            self.serial += 1;
+            match change {
+                Change::Tag(tag) => {
+                    let records = self.tags.entry((ledger.name, tag.clone())).or_default();
+                    records.entry(id.clone()).or_insert((now, self.serial));
+                }
+                Change::Untag(tag) => {
+                    if let Some(records) = self.tags.get_mut(&(ledger.name, tag.clone())) {
+                        records.remove(id);
+                    }
+                }
+                Change::Erase => {
+                    self.records.remove(&(ledger.name, id.clone()));
+                }
+                Change::Add(_) | Change::Set { .. } => self.change(ledger, id, change, now),
+            }
+        }
+        self.forget(now);
+    }
+
+    fn change(&mut self, ledger: &Ledger, id: &str, change: &Change, now: Timestamp) {
+        let name = (ledger.name, id.to_owned());
+        let until = later(now, ledger.retention);
+        let kept = self.records.entry(name.clone()).or_insert_with(|| Kept { record: Record::default(), until });
+        kept.until = until;
+        self.forget.insert((until, self.serial), name);
+        match change {
+            Change::Add(entry) => kept.record.entries.push(entry.clone()),
+            Change::Set { slot, value, once: false } => {
+                kept.record.slots.insert((*slot).to_owned(), value.clone());
+            }
+            Change::Set { slot, value, once: true } => {
+                kept.record.slots.entry((*slot).to_owned()).or_insert_with(|| value.clone());
+            }
+            Change::Tag(_) | Change::Untag(_) | Change::Erase => {}
+        }
+    }
+
+    /// Forgets what nobody has changed for long enough, and its tags.
+    fn forget(&mut self, now: Timestamp) {
+        while let Some(oldest) = self.forget.first_entry().filter(|oldest| oldest.key().0 <= now) {
+            let name = oldest.remove();
+            if self.records.get(&name).is_some_and(|kept| kept.until <= now) {
+                self.records.remove(&name);
+                for (_, records) in self.tags.iter_mut().filter(|((ledger, _), _)| *ledger == name.0) {
+                    records.remove(&name.1);
+                }
+                self.tags.retain(|_, records| !records.is_empty());
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, ledger: &Ledger, ids: &[String], now: Timestamp) -> Vec<Record> {
+        self.forget(now);
+        let read = |id: &String| self.records.get(&(ledger.name, id.clone())).map(|kept| kept.record.clone());
+        ids.iter().map(|id| read(id).unwrap_or_default()).collect()
+    }
+
+    pub(super) fn tagged(
+        &mut self,
+        ledger: &Ledger,
+        tag: &str,
+        part: Range<usize>,
+        now: Timestamp,
+    ) -> Vec<(String, Timestamp)> {
+        self.forget(now);
+        let records = self.tags.get(&(ledger.name, tag.to_owned())).into_iter().flatten();
+        let mut found: Vec<_> = records.map(|(id, (since, serial))| (*serial, id.clone(), *since)).collect();
+        found.sort_by_key(|(serial, ..)| std::cmp::Reverse(*serial));
+        let found = found.into_iter().map(|(_, id, since)| (id, since));
+        found.skip(part.start).take(part.len()).collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! Reading records.
+
+use std::{collections::HashMap, ops::Range};
+
+use jiff::Timestamp;
+
+use super::RedisBus;
+use crate::{BusError, Ledger, Record};
+
+/// How many records are read in one exchange.
+const CHUNK: usize = 100;
+
+impl RedisBus {
+    fn ledger_key(&self, ledger: &Ledger, part: &str, name: &str) -> String {
+        format!("{}-ledger-:{}:{part}:{name}", self.prefix, ledger.name)
+    }
+
+    pub(super) async fn read_records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {
+        let mut records = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CHUNK) {
+            let mut pipe = redis::pipe();
+            for id in chunk {
+                pipe.cmd("HGETALL").arg(self.ledger_key(ledger, "record", id));
+            }
+            let ask = async |connection: &mut _| pipe.query_async(connection).await;
+            let found: Vec<HashMap<String, Vec<u8>>> = self.connections.run("reading records", ask).await?;
+            records.extend(found.into_iter().map(record));
+        }
+        Ok(records)
+    }
+
+    pub(super) async fn read_tag(
+        &self,
+        ledger: &Ledger,
+        tag: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<(String, Timestamp)>, BusError> {
+        let mut range = redis::cmd("ZREVRANGE");
+        range.arg(self.ledger_key(ledger, "tag", tag)).arg(part.start);
+        // The command's range includes its end.
+        let Some(last) = part.end.checked_sub(1).filter(|last| *last >= part.start) else { return Ok(Vec::new()) };
+        range.arg(last).arg("WITHSCORES");
+        let found: Vec<(String, i64)> = self.connections.command("reading which records there are", &range).await?;
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
+        Ok(found.into_iter().map(|(id, millis)| (id, at(millis))).collect())
+    }
+}
+
+fn record(fields: HashMap<String, Vec<u8>>) -> Record {
+    let mut entries = Vec::new();
+    let mut slots = HashMap::new();
+    for (field, value) in fields {
+        if let Some(slot) = field.strip_prefix('=') {
+            slots.insert(slot.to_owned(), value.into());
+        } else if let Some(number) = field.strip_prefix('#').and_then(|number| number.parse::<u64>().ok()) {
+            entries.push((number, value.into()));
+        }
+    }
+    entries.sort_by_key(|(number, _)| *number);
+    Record { entries: entries.into_iter().map(|(_, entry)| entry).collect(), slots }
+}

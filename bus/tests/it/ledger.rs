@@ -1,0 +1,201 @@
+//! Records: written in one step with messages and settlements, read by anybody, forgotten in the end.
+
+use std::time::Duration;
+
+use bus::{BusError, Ending, Fact, Leased, Ledger, Record, Settlement};
+
+use crate::{
+    on_both,
+    world::{LEASE, NOTES, OUT, World, note},
+};
+
+on_both!(
+    a_message_and_what_is_recorded_with_it_are_one_step,
+    a_repeated_message_records_nothing,
+    every_way_to_settle_records_but_a_release,
+    a_stale_worker_records_nothing,
+    settlements_of_one_batch_record_each_its_own,
+    a_slot_that_is_set_once_keeps_its_first_value,
+    an_erased_record_is_empty_and_still_found_by_its_tags,
+    tags_list_records_the_newest_first,
+    a_record_is_forgotten_after_its_last_change,
+);
+
+const BUILDS: Ledger = Ledger { name: "builds", retention: Duration::from_secs(3600) };
+
+fn said(record: &str, text: &str) -> Fact {
+    BUILDS.add(record, &text).unwrap()
+}
+
+async fn read(world: &World, ledger: &Ledger, id: &str) -> Record {
+    world.other.records(ledger, &[id.to_owned()]).await.unwrap().pop().unwrap()
+}
+
+async fn story(world: &World, id: &str) -> Vec<String> {
+    read(world, &BUILDS, id).await.entries().unwrap()
+}
+
+async fn tagged(world: &World, ledger: &Ledger, tag: &str) -> Vec<String> {
+    let found = world.other.tagged(ledger, tag, 0..10).await.unwrap();
+    found.into_iter().map(|(id, _)| id).collect()
+}
+
+async fn end(world: &World, leased: &Leased, how: &Settlement, facts: &[Fact]) -> bool {
+    world.bus.settle_all(&[Ending { lease: &leased.lease, how, facts }]).await.unwrap()[0]
+}
+
+async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
+    let facts = vec![said("a", "accepted"), BUILDS.tag("a", "open"), BUILDS.set("a", "waits", &7_u64).unwrap()];
+    let message = NOTES.pack(&note("a"), world.clock.as_ref()).unwrap();
+    world.bus.push_with(vec![message], facts).await.unwrap();
+
+    assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
+    let record = read(&world, &BUILDS, "a").await;
+    assert_eq!(record.entries::<String>().unwrap(), ["accepted"]);
+    assert_eq!(record.slot::<u64>("waits").unwrap(), Some(7));
+    assert_eq!(record.slot::<u64>("other").unwrap(), None);
+    assert_eq!(tagged(&world, &BUILDS, "open").await, ["a"]);
+    assert!(read(&world, &BUILDS, "b").await.is_empty());
+
+    // Facts alone are a step too.
+    world.bus.push_with(Vec::new(), vec![said("a", "seen")]).await.unwrap();
+    assert_eq!(story(&world, "a").await, ["accepted", "seen"]);
+    assert!(record.slot::<String>("waits").is_err(), "a value of another type is no value");
+}
+
+async fn a_repeated_message_records_nothing(world: World) {
+    for repeated in [0, 1] {
+        let facts = vec![said("a", "accepted")];
+        let pushed = world.producer().send_once(&NOTES, &note("a"), "key", facts).await.unwrap();
+        assert_eq!(pushed.repeated, repeated);
+    }
+    assert_eq!(story(&world, "a").await, ["accepted"]);
+}
+
+async fn every_way_to_settle_records_but_a_release(world: World) {
+    let out = || OUT.pack(&note("out"), world.clock.as_ref()).unwrap();
+    let soon = Duration::from_millis(1);
+    let id = out().envelope.id;
+    let table = [
+        ("done", Settlement::Done { emit: Vec::new() }),
+        ("emits", Settlement::Done { emit: vec![out(), out()] }),
+        ("retry", Settlement::Retry { after: soon }),
+        ("retry at once", Settlement::Retry { after: Duration::ZERO }),
+        ("defer", Settlement::Defer { after: soon }),
+        ("dead", Settlement::Dead { id, reason: "no".to_owned(), attempts: 1, emit: vec![out()] }),
+    ];
+    for (record, how) in &table {
+        world.send(&NOTES, record).await;
+        let leased = world.take_all(&NOTES, 10).await.pop().unwrap();
+        assert!(end(&world, &leased, how, &[said(record, "ended"), BUILDS.tag(record, "all")]).await);
+        assert_eq!(story(&world, record).await, ["ended"], "{record}");
+    }
+    assert_eq!(tagged(&world, &BUILDS, "all").await.len(), table.len());
+    assert_eq!(world.depth(&OUT).await.0, 3);
+
+    world.send(&NOTES, "released").await;
+    let leased = world.take_all(&NOTES, 10).await.pop().unwrap();
+    assert!(end(&world, &leased, &Settlement::Release, &[said("released", "ended")]).await);
+    assert!(story(&world, "released").await.is_empty());
+}
+
+async fn a_stale_worker_records_nothing(world: World) {
+    world.send(&NOTES, "a").await;
+    let stale = world.take(&NOTES).await;
+    world.pass(LEASE).await;
+    let fresh = world.other.reserve(&NOTES.spec(), bus::Reserve::now(1)).await.unwrap().pop().unwrap();
+    let emit = vec![OUT.pack(&note("late"), world.clock.as_ref()).unwrap()];
+    for how in [Settlement::Done { emit }, Settlement::Retry { after: Duration::ZERO }] {
+        assert!(!end(&world, &stale, &how, &[said("a", "by the stale one"), BUILDS.erase("a")]).await);
+    }
+    let how = Settlement::Done { emit: Vec::new() };
+    let facts = [said("a", "by the fresh one")];
+    let written = world.other.settle_all(&[Ending { lease: &fresh.lease, how: &how, facts: &facts }]).await.unwrap();
+    assert_eq!(written, [true]);
+    assert_eq!(story(&world, "a").await, ["by the fresh one"]);
+}
+
+async fn settlements_of_one_batch_record_each_its_own(world: World) {
+    for text in ["a", "b", "c", "d"] {
+        world.send(&NOTES, text).await;
+    }
+    let taken = world.take_all(&NOTES, 4).await;
+    let done = Settlement::Done { emit: Vec::new() };
+    let facts: Vec<Vec<Fact>> = vec![vec![], vec![said("b", "1"), said("b", "2")], vec![], vec![said("d", "1")]];
+    let endings: Vec<_> =
+        taken.iter().zip(&facts).map(|(leased, facts)| Ending { lease: &leased.lease, how: &done, facts }).collect();
+    assert_eq!(world.bus.settle_all(&endings).await.unwrap(), [true; 4]);
+    assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
+    assert_eq!((story(&world, "b").await, story(&world, "d").await), (vec!["1".into(), "2".into()], vec!["1".into()]));
+    assert_eq!(world.bus.settle_all(&endings).await.unwrap(), [false; 4], "settled once, recorded once");
+    assert_eq!(story(&world, "b").await, ["1", "2"]);
+}
+
+async fn a_slot_that_is_set_once_keeps_its_first_value(world: World) {
+    let value = |value: &str| BUILDS.set_once("a", "base", &value).unwrap();
+    world.bus.push_with(Vec::new(), vec![value("first")]).await.unwrap();
+    world.other.push_with(Vec::new(), vec![value("second")]).await.unwrap();
+    let base = || async { read(&world, &BUILDS, "a").await.slot::<String>("base").unwrap() };
+    assert_eq!(base().await.as_deref(), Some("first"));
+    world.bus.push_with(Vec::new(), vec![BUILDS.set("a", "base", &"third").unwrap()]).await.unwrap();
+    assert_eq!(base().await.as_deref(), Some("third"));
+}
+
+async fn an_erased_record_is_empty_and_still_found_by_its_tags(world: World) {
+    let facts = vec![said("a", "a name"), BUILDS.set("a", "title", &"x").unwrap(), BUILDS.tag("a", "D1")];
+    world.bus.push_with(Vec::new(), facts).await.unwrap();
+    world.bus.push_with(Vec::new(), vec![BUILDS.erase("a"), said("a", "a number")]).await.unwrap();
+    let record = read(&world, &BUILDS, "a").await;
+    assert_eq!(record.entries::<String>().unwrap(), ["a number"]);
+    assert_eq!(record.slot::<String>("title").unwrap(), None);
+    assert_eq!(tagged(&world, &BUILDS, "D1").await, ["a"]);
+}
+
+async fn tags_list_records_the_newest_first(world: World) {
+    for id in ["a", "b", "c"] {
+        world.bus.push_with(Vec::new(), vec![said(id, "x"), BUILDS.tag(id, "all")]).await.unwrap();
+        world.pass(Duration::from_millis(5)).await;
+    }
+    world.bus.push_with(Vec::new(), vec![BUILDS.tag("a", "all"), BUILDS.untag("c", "none")]).await.unwrap();
+    assert_eq!(tagged(&world, &BUILDS, "all").await, ["c", "b", "a"]);
+    for (part, expected) in [(0..1, vec!["c"]), (1..3, vec!["b", "a"]), (3..9, vec![]), (1..1, vec![])] {
+        let found = world.bus.tagged(&BUILDS, "all", part).await.unwrap();
+        assert_eq!(found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), expected);
+    }
+    let at = world.bus.tagged(&BUILDS, "all", 0..3).await.unwrap();
+    assert!(at[0].1 > at[2].1, "with the time");
+    world.bus.push_with(Vec::new(), vec![BUILDS.untag("b", "all")]).await.unwrap();
+    assert_eq!(tagged(&world, &BUILDS, "all").await, ["c", "a"]);
+}
+
+async fn a_record_is_forgotten_after_its_last_change(world: World) {
+    let short = Ledger { retention: Duration::from_millis(400), ..BUILDS };
+    let write = async |id: &str| {
+        let facts = vec![short.add(id, &"x").unwrap(), short.tag(id, "all")];
+        world.bus.push_with(Vec::new(), facts).await.unwrap();
+    };
+    write("a").await;
+    write("kept").await;
+    for _ in 0..3 {
+        world.pass(Duration::from_millis(150)).await;
+        world.bus.push_with(Vec::new(), vec![short.add("kept", &"y").unwrap()]).await.unwrap();
+    }
+    assert!(read(&world, &short, "a").await.is_empty());
+    assert_eq!(read(&world, &short, "kept").await.entries::<String>().unwrap().len(), 4);
+    write("b").await;
+    assert!(!tagged(&world, &short, "all").await.contains(&"a".to_owned()));
+    world.pass(Duration::from_millis(500)).await;
+    assert!(read(&world, &short, "kept").await.is_empty());
+}
+
+/// What cannot be encoded is a fault of the program, and says where.
+#[test]
+fn an_entry_that_cannot_be_encoded_is_an_error() {
+    struct Broken;
+    impl serde::Serialize for Broken {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("broken"))
+        }
+    }
+    assert!(matches!(BUILDS.add("a", &Broken), Err(BusError::Encode { queue: "builds", .. })));
+}
