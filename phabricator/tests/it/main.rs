@@ -6,6 +6,7 @@ mod client;
 mod publisher;
 mod recorded;
 mod shapes;
+mod stage;
 mod texts;
 mod workflow;
 mod world;
