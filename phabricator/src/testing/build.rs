@@ -181,9 +181,8 @@ impl State {
     pub(super) fn resume(&mut self, build: &Phid) {
         let Some(known) = self.build_mut(build).filter(|build| build.stopped == Some(Stop::Paused)) else { return };
         known.stopped = None;
-        let waiting =
-            self.targets.iter().find(|target| target.build == *build && target.status == TargetStatus::Waiting);
-        if let Some(target) = waiting.map(|target| target.phid.clone()) {
+        let target = self.build(build).and_then(|build| self.newest_target(build)).map(|target| target.phid.clone());
+        if let Some(target) = target {
             self.act_on_messages(&target);
         }
     }

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod client;
+mod faults;
+mod harbormaster;
 mod publisher;
 mod recorded;
 mod shapes;
