@@ -59,8 +59,6 @@ impl HeldAnswer {
 pub(super) struct Traffic {
     calls: Vec<Call>,
     plans: Vec<Plan>,
-    /// New connections are refused; those that are open are cut.
-    down: bool,
 }
 
 struct Plan {
@@ -99,7 +97,7 @@ pub(super) enum Trouble {
 impl Traffic {
     /// Writes down a call. Returns what is to happen to it.
     pub(super) fn arrived(&mut self, call: Call) -> Option<Trouble> {
-        let trouble = if self.down { Some(Trouble::Fault(Fault::Cut)) } else { self.next(&call.method) };
+        let trouble = self.next(&call.method);
         self.calls.push(call);
         trouble
     }
@@ -147,9 +145,9 @@ impl FakePhabricator {
         lock(&self.inner.traffic).plans.clear();
     }
 
-    /// Goes down, keeping all that it knows: connections are refused from now on, and calls on open ones are cut.
+    /// Goes down, keeping all that it knows: connections are refused from now on, and those that are open end with the
+    /// call that they are in.
     pub async fn go_down(&self) -> io::Result<()> {
-        lock(&self.inner.traffic).down = true;
         let Some(server) = lock(&self.serving).server.take() else { return Ok(()) };
         server.abort();
         // It always ends as aborted; then its socket is closed.
@@ -163,7 +161,6 @@ impl FakePhabricator {
         let mut serving = lock(&self.serving);
         if let Some(reserved) = serving.reserved.take() {
             serving.server = Some(serve(reserved.listen(BACKLOG)?, &self.inner));
-            lock(&self.inner.traffic).down = false;
         }
         Ok(())
     }

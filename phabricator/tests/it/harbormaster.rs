@@ -143,6 +143,18 @@ async fn a_build_is_paused_resumed_and_restarted_by_message() {
 }
 
 #[tokio::test]
+async fn a_build_that_was_restarted_resumes_with_its_new_target() {
+    let build = Build::waiting().await;
+    let phid = build.target(&build.target).build;
+    let again = build.world.fake.restart_build(&build.target).target;
+    build.world.fake.answered(&again, 200);
+    build.tell(&phid, "pause").await;
+    build.tell(&again, "pass").await;
+    build.tell(&phid, "resume").await;
+    assert_eq!((build.target(&again).status, build.status()), (TargetStatus::Passed, TargetStatus::Waiting));
+}
+
+#[tokio::test]
 async fn one_bad_unit_refuses_all_of_a_message() {
     let build = Build::waiting().await;
     let units = json!([{ "name": "good", "result": "pass" }, { "name": "bad" }]);

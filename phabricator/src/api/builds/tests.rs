@@ -214,13 +214,14 @@ async fn many_builds_take_a_call_for_each_hundred_of_them() {
 async fn a_build_that_was_restarted_often_hides_no_other() {
     let world = World::new().await;
     let revision = world.revision();
+    let older = world.build(&revision);
     let mut target = world.build(&revision);
+    // The target of the older build is on the second page.
     for _ in 0..150 {
         target = world.fake.restart_build(&target).target;
     }
     world.fake.answered(&target, 200);
-    let other = world.build(&revision);
-    assert_eq!(world.waiting().await, [other, target]);
+    assert_eq!(world.waiting().await, [target, older]);
 }
 
 #[tokio::test]
