@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, json};
 
-use super::{Page, params};
 use crate::{Conduit, ConduitError, model::Phid};
 
 #[derive(Deserialize)]
@@ -56,22 +55,8 @@ impl Conduit {
     /// The repositories with these short names or, where there is no such short name, names. A name that is not a key
     /// of the answer is unknown.
     pub async fn repositories(&self, names: &[String]) -> Result<BTreeMap<String, Phid>, ConduitError> {
-        let mut all = Vec::new();
-        let mut after: Option<String> = None;
         // There is no constraint for names, so every page is looked through.
-        loop {
-            let request = match &after {
-                None => json!({}),
-                Some(after) => json!({ "after": after }),
-            };
-            let page: Page<RepositoryInfo> = self.call("diffusion.repository.search", params(request)).await?;
-            all.extend(page.data);
-            match page.cursor.after {
-                // A cursor that stands still would never end.
-                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
-                _ => break,
-            }
-        }
+        let all: Vec<RepositoryInfo> = self.pages("diffusion.repository.search", Map::new(), |_| true).await?;
         let phid_of = |name: &str| {
             let short = all.iter().find(|repository| repository.fields.short_name.as_deref() == Some(name));
             let found = short.or_else(|| all.iter().find(|repository| repository.fields.name == name))?;

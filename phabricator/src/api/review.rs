@@ -148,7 +148,7 @@ impl DiffInfo {
     }
 }
 
-fn epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+pub(super) fn epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
     Timestamp::from_second(i64::deserialize(from)?).map_err(D::Error::custom)
 }
 

@@ -1,42 +1,74 @@
-//! Harbormaster's part of a build: the target, and the request to the web.
+//! Builds: how they start, how their targets come to an end, and how people abort and restart them.
 
-use std::{io, net::SocketAddr};
+use jiff::Timestamp;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+use super::{
+    BuildVariables, FakePhabricator, Target, TargetStatus,
+    state::{Build, State, Stop},
 };
-
-use super::{FakePhabricator, Target, TargetStatus, state::State};
 use crate::model::Phid;
 
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 << 10;
-
-/// What a build plan puts into its request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuildVariables {
-    /// `${{buildable.diff}}`
-    pub diff_id: u64,
-    /// `${{repository.phid}}`
-    pub repository: Phid,
-    /// `${{buildable.revision}}`
-    pub revision_id: u64,
-    /// `${{target.phid}}`
-    pub target: Phid,
-}
+/// The build plan that is there from the start.
+const PLAN: &str = "PHID-HMCP-00000000000000000000";
 
 impl FakePhabricator {
+    /// The build plan of [`FakePhabricator::start_build`].
+    #[expect(clippy::expect_used, reason = "its form is fixed")]
+    pub fn build_plan(&self) -> Phid {
+        Phid::parse(PLAN).expect("a PHID")
+    }
+
+    /// Adds a build plan.
+    pub fn add_build_plan(&self) -> Phid {
+        self.state().new_phid("HMCP")
+    }
+
     /// Starts a build of a diff: its target is `Building` until [`FakePhabricator::answered`].
     ///
     /// # Panics
-    /// When there is no such diff.
-    #[expect(clippy::panic, reason = "whoever names a diff that was never created has a fault in the test")]
+    /// When there is no such diff, or it belongs to no revision.
     pub fn start_build(&self, diff_id: u64) -> BuildVariables {
+        self.start_build_of_plan(&self.build_plan(), diff_id)
+    }
+
+    /// [`FakePhabricator::start_build`] for another build plan.
+    ///
+    /// # Panics
+    /// When there is no such diff, or it belongs to no revision.
+    #[expect(clippy::panic, reason = "whoever names a diff that was never created has a fault in the test")]
+    pub fn start_build_of_plan(&self, plan: &Phid, diff_id: u64) -> BuildVariables {
+        match self.state().start_build(plan, diff_id) {
+            Some(variables) => variables,
+            None => panic!("there is no diff {diff_id} of a revision"),
+        }
+    }
+
+    /// Restarts the build of a target, as somebody with a mouse: there is a new target, for which Harbormaster sends a
+    /// new request. The old one takes no more notice of messages, and goes on waiting if it waited.
+    ///
+    /// # Panics
+    /// When there is no such target.
+    #[expect(clippy::panic, reason = "whoever names a target that was never created has a fault in the test")]
+    pub fn restart_build(&self, target: &Phid) -> BuildVariables {
         let mut state = self.state();
-        let Some(variables) = state.start_target(diff_id) else { panic!("there is no diff {diff_id}") };
-        variables
+        let variables = state.target(target).map(|target| target.build.clone()).and_then(|build| state.restart(&build));
+        match variables {
+            Some(variables) => variables,
+            None => panic!("there is no target {target}"),
+        }
+    }
+
+    /// Aborts the build of a target. The target takes no more notice of messages, and goes on waiting if it waited.
+    ///
+    /// # Panics
+    /// When there is no such target.
+    #[expect(clippy::panic, reason = "whoever names a target that was never created has a fault in the test")]
+    pub fn abort_build(&self, target: &Phid) {
+        let mut state = self.state();
+        match state.target(target).map(|target| target.build.clone()) {
+            Some(build) => state.stop(&build, Stop::Aborted),
+            None => panic!("there is no target {target}"),
+        }
     }
 
     /// Tells the target what its request was answered: 2xx lets it wait for a message (those that came before
@@ -44,23 +76,131 @@ impl FakePhabricator {
     pub fn answered(&self, target: &Phid, status: u16) {
         let mut state = self.state();
         let now = state.clock.now();
-        if let Some(target) = state.targets.iter_mut().find(|known| known.phid == *target) {
-            if (200..300).contains(&status) {
-                target.status = TargetStatus::Waiting;
-                target.act(now);
-            } else {
-                target.status = TargetStatus::Failed;
-                target.completed_at = Some(now);
-            }
+        let Some(known) = state.target_mut(target) else { return };
+        if known.status != TargetStatus::Building {
+            return;
         }
+        if (200..300).contains(&status) {
+            known.status = TargetStatus::Waiting;
+            state.act_on_messages(target);
+        } else {
+            known.end(TargetStatus::Failed, now);
+        }
+    }
+
+    /// Lets messages wait from now on, as the real one does for some seconds: they are accepted, and have no effect
+    /// before [`FakePhabricator::act_on_messages`]. Units are there at once.
+    pub fn hold_messages(&self) {
+        self.state().messages_held = true;
+    }
+
+    /// Acts on the messages that wait, and on later ones at once.
+    pub fn act_on_messages(&self) {
+        let mut state = self.state();
+        state.messages_held = false;
+        let targets: Vec<Phid> = state.targets.iter().map(|target| target.phid.clone()).collect();
+        for target in targets {
+            state.act_on_messages(&target);
+        }
+    }
+
+    /// A build target as it is now.
+    pub fn target(&self, phid: &Phid) -> Option<Target> {
+        self.state().target(phid).cloned()
     }
 }
 
 impl State {
-    fn start_target(&mut self, diff_id: u64) -> Option<BuildVariables> {
+    fn target(&self, phid: &Phid) -> Option<&Target> {
+        self.targets.iter().find(|target| target.phid == *phid)
+    }
+
+    fn target_mut(&mut self, phid: &Phid) -> Option<&mut Target> {
+        self.targets.iter_mut().find(|target| target.phid == *phid)
+    }
+
+    pub(super) fn build(&self, phid: &Phid) -> Option<&Build> {
+        self.builds.iter().find(|build| build.phid == *phid)
+    }
+
+    fn build_mut(&mut self, phid: &Phid) -> Option<&mut Build> {
+        self.builds.iter_mut().find(|build| build.phid == *phid)
+    }
+
+    /// The target of a build's newest run.
+    pub(super) fn newest_target(&self, build: &Build) -> Option<&Target> {
+        self.targets.iter().find(|target| target.build == build.phid && target.generation == build.generation)
+    }
+
+    /// Whether a build has come to an end.
+    pub(super) fn is_complete(&self, build: &Build) -> bool {
+        let ended = |target: &Target| !matches!(target.status, TargetStatus::Building | TargetStatus::Waiting);
+        build.stopped == Some(Stop::Aborted) || self.newest_target(build).is_some_and(ended)
+    }
+
+    fn start_build(&mut self, plan: &Phid, diff_id: u64) -> Option<BuildVariables> {
+        let now = self.clock.now();
+        let (phid, buildable) = (self.new_phid("HMBD"), self.new_phid("HMBB"));
+        let build = Build {
+            id: self.builds.len() as u64 + 1,
+            phid: phid.clone(),
+            buildable,
+            plan: plan.clone(),
+            diff_id,
+            generation: 1,
+            stopped: None,
+            created_at: now,
+            modified_at: now,
+        };
+        self.builds.push(build);
+        self.start_target(&phid, 1, diff_id)
+    }
+
+    pub(super) fn restart(&mut self, build: &Phid) -> Option<BuildVariables> {
+        self.drop_request(build);
+        let now = self.clock.now();
+        let known = self.build_mut(build)?;
+        known.generation += 1;
+        known.stopped = None;
+        known.modified_at = now;
+        let (generation, diff_id) = (known.generation, known.diff_id);
+        self.start_target(build, generation, diff_id)
+    }
+
+    pub(super) fn stop(&mut self, build: &Phid, why: Stop) {
+        if why == Stop::Aborted {
+            self.drop_request(build);
+        }
+        let now = self.clock.now();
+        if let Some(build) = self.build_mut(build) {
+            build.stopped = Some(why);
+            build.modified_at = now;
+        }
+    }
+
+    pub(super) fn resume(&mut self, build: &Phid) {
+        let Some(known) = self.build_mut(build).filter(|build| build.stopped == Some(Stop::Paused)) else { return };
+        known.stopped = None;
+        let target = self.build(build).and_then(|build| self.newest_target(build)).map(|target| target.phid.clone());
+        if let Some(target) = target {
+            self.act_on_messages(&target);
+        }
+    }
+
+    /// The request of a build that is on its way is given up.
+    fn drop_request(&mut self, build: &Phid) {
+        let now = self.clock.now();
+        for target in self.targets.iter_mut().filter(|target| target.build == *build) {
+            if target.status == TargetStatus::Building {
+                target.end(TargetStatus::Aborted, now);
+            }
+        }
+    }
+
+    fn start_target(&mut self, build: &Phid, generation: u64, diff_id: u64) -> Option<BuildVariables> {
         let phid = self.new_phid(Phid::TARGET);
         let diff = self.diffs.iter().find(|diff| diff.id == diff_id)?;
-        let revision = self.revision(&diff.revision)?;
+        let revision = self.revision(diff.revision.as_ref()?)?;
         let variables = BuildVariables {
             diff_id,
             repository: revision.repository.clone(),
@@ -70,6 +210,8 @@ impl State {
         self.targets.push(Target {
             id: self.targets.len() as u64 + 1,
             phid,
+            build: build.clone(),
+            generation,
             diff_id,
             status: TargetStatus::Building,
             messages: Vec::new(),
@@ -80,96 +222,34 @@ impl State {
         });
         Some(variables)
     }
-}
 
-/// The bytes that Harbormaster's "make HTTP request" step sends: everything in the query, an empty form as the body,
-/// and credentials without being asked.
-fn request_bytes(web: SocketAddr, build: &BuildVariables, credentials: Option<(&str, &str)>) -> String {
-    let BuildVariables { diff_id, repository, revision_id, target } = build;
-    let authorization = credentials.map_or_else(String::new, |(user, password)| {
-        format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(format!("{user}:{password}")))
-    });
-    format!(
-        "POST /codereview/new?diff={diff_id}&repo={repository}&revision={revision_id}&target={target} HTTP/1.1\r\n\
-         Host: {web}\r\n\
-         User-Agent: Arcanist/1.0 cURL/7.88.1\r\n\
-         Accept: */*\r\n\
-         {authorization}\
-         Accept-Encoding: gzip\r\n\
-         Content-Length: 0\r\n\
-         Content-Type: application/x-www-form-urlencoded\r\n\
-         \r\n"
-    )
-}
-
-/// Sends Harbormaster's request to `web`, byte for byte, with HTTP basic `credentials` when given. Returns status and
-/// body; the body must have a `Content-Length`.
-pub async fn harbormaster_request(
-    web: SocketAddr,
-    build: &BuildVariables,
-    credentials: Option<(&str, &str)>,
-) -> io::Result<(u16, String)> {
-    let invalid = |problem: &str| io::Error::new(io::ErrorKind::InvalidData, problem.to_owned());
-    let mut stream = TcpStream::connect(web).await?;
-    stream.write_all(request_bytes(web, build, credentials).as_bytes()).await?;
-    let mut answer = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&answer);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let head = head.to_ascii_lowercase();
-            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-            let status = status.ok_or_else(|| invalid("the answer has no status"))?;
-            let length: usize = length.ok_or_else(|| invalid("the answer has no content-length"))?;
-            if body.len() >= length {
-                return Ok((status, body.to_owned()));
+    /// The first message that ends a target does. None does while its request is on the way, nor when its build was
+    /// stopped or restarted.
+    pub(super) fn act_on_messages(&mut self, phid: &Phid) {
+        let now = self.clock.now();
+        let Some(target) = self.target(phid).filter(|target| target.status == TargetStatus::Waiting) else { return };
+        let current = |build: &Build| build.generation == target.generation && build.stopped.is_none();
+        if self.messages_held || !self.build(&target.build).is_some_and(current) {
+            return;
+        }
+        let end = target.messages.iter().find_map(|kind| match kind.as_str() {
+            "pass" => Some(TargetStatus::Passed),
+            "fail" => Some(TargetStatus::Failed),
+            _ => None,
+        });
+        let build = target.build.clone();
+        if let (Some(end), Some(target)) = (end, self.target_mut(phid)) {
+            target.end(end, now);
+            if let Some(build) = self.build_mut(&build) {
+                build.modified_at = now;
             }
         }
-        if answer.len() > MAX_ANSWER {
-            return Err(invalid("the answer is too long"));
-        }
-        if stream.read_buf(&mut answer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use axum::{Router, extract::RawQuery, http::StatusCode, routing::post};
-
-    use super::*;
-
-    #[test]
-    fn the_request_is_the_recorded_one() {
-        let recorded = include_str!("../../tests/fixtures/phorge/raw_request.txt");
-        let build = |target: &str| BuildVariables {
-            diff_id: 3,
-            repository: Phid::parse("PHID-REPO-gheyr7w2d2ab3qg236ha").unwrap(),
-            revision_id: 1,
-            target: Phid::parse(target).unwrap(),
-        };
-        let web = "127.0.0.1:9998".parse().unwrap();
-        let plain = request_bytes(web, &build("PHID-HMBT-6om2iuajepxcv7v6poue"), None);
-        let credentials = Some(("phab-user", "s3cr3t:pä ss"));
-        let with_credentials = request_bytes(web, &build("PHID-HMBT-pfo2to7xzddsxlazab6f"), credentials);
-        assert_eq!(plain + &with_credentials, recorded);
-    }
-
-    #[tokio::test]
-    async fn the_answer_is_read_to_its_end_on_a_connection_that_stays_open() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let web = listener.local_addr().unwrap();
-        let echo = async |RawQuery(query): RawQuery| (StatusCode::ACCEPTED, format!("got {}", query.unwrap()));
-        let routes = Router::new().route("/codereview/new", post(echo));
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        let build = BuildVariables {
-            diff_id: 7,
-            repository: Phid::parse("PHID-REPO-a").unwrap(),
-            revision_id: 8,
-            target: Phid::parse("PHID-HMBT-b").unwrap(),
-        };
-        let answer = harbormaster_request(web, &build, None).await.unwrap();
-        assert_eq!(answer, (202, "got diff=7&repo=PHID-REPO-a&revision=8&target=PHID-HMBT-b".to_owned()));
+impl Target {
+    fn end(&mut self, status: TargetStatus, now: Timestamp) {
+        self.status = status;
+        self.completed_at = Some(now);
     }
 }

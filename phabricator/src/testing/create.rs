@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    FakePhabricator, RevisionStatus, Target,
-    state::{Diff, Project, Repository, Revision, State, User},
+    FakePhabricator, RevisionStatus,
+    state::{Diff, Edge, Project, Repository, Revision, State, User},
 };
 use crate::model::Phid;
 
@@ -167,7 +167,8 @@ impl FakePhabricator {
             newest_diff: diff_phid.clone(),
             created_at,
         });
-        state.parents.extend(new.parents.into_iter().map(|parent| (phid.clone(), parent)));
+        let edge = |parent| Edge { child: phid.clone(), parent, created_at };
+        state.edges.extend(new.parents.into_iter().map(edge));
         let diff = state.attach(diff_phid, id, new.diff);
         CreatedRevision { id, phid, diff }
     }
@@ -177,6 +178,13 @@ impl FakePhabricator {
         let mut state = self.state();
         let phid = state.new_phid("DIFF");
         state.attach(phid, id, diff)
+    }
+
+    /// Adds a diff that belongs to no revision; one that was pasted into the web page has no repository either.
+    pub fn add_diff(&self, author: &Phid, repository: Option<&Phid>, diff: NewDiff) -> CreatedDiff {
+        let mut state = self.state();
+        let phid = state.new_phid("DIFF");
+        state.keep_diff(phid, None, author.clone(), repository.cloned(), diff)
     }
 
     /// Moves a revision on in its review.
@@ -197,30 +205,40 @@ impl FakePhabricator {
     /// Makes a revision stand on one more parent. The real one refuses cycles; this one makes them, since they were
     /// seen to exist.
     pub fn add_parent(&self, child: &Phid, parent: &Phid) {
-        self.state().parents.push((child.clone(), parent.clone()));
-    }
-
-    /// A build target as it is now.
-    pub fn target(&self, phid: &Phid) -> Option<Target> {
-        self.state().targets.iter().find(|target| target.phid == *phid).cloned()
+        let mut state = self.state();
+        let created_at = state.clock.now();
+        state.edges.push(Edge { child: child.clone(), parent: parent.clone(), created_at });
     }
 }
 
 impl State {
     fn attach(&mut self, phid: Phid, revision_id: u64, new: NewDiff) -> CreatedDiff {
-        let id = self.diffs.len() as u64 + 1;
-        let now = self.clock.now();
         let revision = self.revision_mut(revision_id);
         revision.newest_diff = phid.clone();
-        let (revision, author, repository, title) =
-            (revision.phid.clone(), revision.author.clone(), revision.repository.clone(), revision.title.clone());
+        let (author, repository) = (revision.author.clone(), Some(revision.repository.clone()));
+        let revision = (revision.phid.clone(), revision.title.clone());
+        self.keep_diff(phid, Some(revision), author, repository, new)
+    }
+
+    /// `revision` is its PHID and its title.
+    fn keep_diff(
+        &mut self,
+        phid: Phid,
+        revision: Option<(Phid, String)>,
+        author: Phid,
+        repository: Option<Phid>,
+        new: NewDiff,
+    ) -> CreatedDiff {
+        let id = self.diffs.len() as u64 + 1;
+        let now = self.clock.now();
+        let (revision, title) = revision.unzip();
         let commit = match new.commit {
             Commit::Missing => None,
             Commit::Given(author, message) => Some((author, message)),
             Commit::Usual => {
                 let user = self.users.iter().find(|user| user.phid == author);
                 let raw = user.map(|user| format!("\"{}\" <{}@example.com>", user.real_name, user.username));
-                Some((raw.unwrap_or_default(), title))
+                Some((raw.unwrap_or_default(), title.unwrap_or_default()))
             }
         };
         self.diffs.push(Diff {

@@ -3,13 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    search::{Known, Refusal, Search, only},
+    search::{Known, Refusal, Search},
     state::State,
 };
 
-pub(super) fn whoami(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    only("user.whoami", params, &[])?;
-    Ok(json!({
+pub(super) fn whoami(state: &State) -> Value {
+    json!({
         "phid": "PHID-USER-00000000000000000000",
         "userName": "bot",
         "realName": "Bot",
@@ -17,12 +16,17 @@ pub(super) fn whoami(state: &State, params: &Map<String, Value>) -> Result<Value
         "uri": format!("{}/p/bot/", state.url),
         "roles": ["verified", "approved", "activated"],
         "primaryEmail": "bot@example.com",
-    }))
+    })
 }
 
 pub(super) fn users(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    let known = Known { integers: &["ids"], strings: &["phids", "usernames"], attachments: &["availability"] };
-    let search = Search::read("user.search", params, &known)?;
+    const KNOWN: Known = Known {
+        query: "PhabricatorPeopleQuery",
+        integers: &["ids"],
+        strings: &["phids", "usernames"],
+        attachments: &[],
+    };
+    let search = Search::read(params, &KNOWN)?;
     // Usernames are compared without regard to case.
     let names: Option<Vec<String>> =
         search.strings("usernames").map(|names| names.iter().map(|name| name.to_lowercase()).collect());
@@ -42,13 +46,13 @@ pub(super) fn users(state: &State, params: &Map<String, Value>) -> Result<Value,
         });
         (user.id, json!({ "id": user.id, "type": "USER", "phid": user.phid, "fields": fields, "attachments": {} }))
     });
-    Ok(search.page(shown.collect()))
+    search.page(shown.collect(), state.users.len())
 }
 
 pub(super) fn projects(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    let known =
-        Known { integers: &["ids"], strings: &["phids", "slugs"], attachments: &["members", "watchers", "ancestors"] };
-    let search = Search::read("project.search", params, &known)?;
+    const KNOWN: Known =
+        Known { query: "PhabricatorProjectQuery", integers: &["ids"], strings: &["phids", "slugs"], attachments: &[] };
+    let search = Search::read(params, &KNOWN)?;
     // A slug may be given as a hashtag.
     let slugs = search.strings("slugs");
     let named = |slug: &str, asked: &str| asked.strip_prefix('#').unwrap_or(asked) == slug;
@@ -78,7 +82,7 @@ pub(super) fn projects(state: &State, params: &Map<String, Value>) -> Result<Val
             json!({ "id": project.id, "type": "PROJ", "phid": project.phid, "fields": fields, "attachments": {} });
         (project.id, object)
     });
-    let mut page = search.page(shown.collect());
+    let mut page = search.page(shown.collect(), state.projects.len())?;
     if let Some(slugs) = slugs {
         let phid_of = |asked: &str| state.projects.iter().find(|project| named(&project.slug, asked));
         let map: Map<String, Value> = slugs
@@ -94,9 +98,13 @@ pub(super) fn projects(state: &State, params: &Map<String, Value>) -> Result<Val
 }
 
 pub(super) fn repositories(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    let known =
-        Known { integers: &["ids"], strings: &["phids", "shortNames"], attachments: &["uris", "metrics", "projects"] };
-    let search = Search::read("diffusion.repository.search", params, &known)?;
+    const KNOWN: Known = Known {
+        query: "PhabricatorRepositoryQuery",
+        integers: &["ids"],
+        strings: &["phids", "shortNames"],
+        attachments: &[],
+    };
+    let search = Search::read(params, &KNOWN)?;
     let found = state.repositories.iter().filter(|repository| {
         search.wants("ids", repository.id)
             && search.wants("phids", repository.phid.as_str())
@@ -128,5 +136,5 @@ pub(super) fn repositories(state: &State, params: &Map<String, Value>) -> Result
         });
         (repository.id, object)
     });
-    Ok(search.page(shown.collect()))
+    search.page(shown.collect(), state.repositories.len())
 }

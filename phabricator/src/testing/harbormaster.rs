@@ -1,21 +1,106 @@
-//! The fake's build targets.
+//! What the fake's Harbormaster shows: buildables, builds, targets and artifacts.
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    Artifact, Target, TargetStatus,
-    search::{Known, Refusal, Search, only},
-    state::State,
+    TargetStatus,
+    search::{Known, Refusal, Search},
+    state::{Build, State, Stop},
 };
 
+pub(super) fn buildables(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+    const KNOWN: Known = Known {
+        query: "HarbormasterBuildableQuery",
+        integers: &["ids"],
+        strings: &["phids", "objectPHIDs", "containerPHIDs"],
+        attachments: &[],
+    };
+    let search = Search::read(params, &KNOWN)?;
+    let shown = state.builds.iter().filter_map(|build| {
+        let diff = state.visible_diff(build.diff_id)?;
+        let wanted = search.wants("ids", build.id)
+            && search.wants("phids", build.buildable.as_str())
+            && search.wants("objectPHIDs", diff.phid.as_str())
+            && search.wants("containerPHIDs", diff.revision.as_ref().map(|revision| revision.as_str()));
+        // There is a buildable for each build here, as when somebody starts it by hand.
+        let status = match build_status(state, build).0 {
+            "passed" => "passed",
+            "failed" | "aborted" => "failed",
+            _ => "building",
+        };
+        let fields = json!({
+            "objectPHID": diff.phid,
+            "containerPHID": diff.revision,
+            "buildableStatus": { "value": status },
+            "isManual": true,
+            "uri": format!("{}/B{}", state.url, build.id),
+            "dateCreated": build.created_at.as_second(),
+            "dateModified": build.modified_at.as_second(),
+            "policy": { "view": "users", "edit": "users" },
+        });
+        let object =
+            json!({ "id": build.id, "type": "HMBB", "phid": build.buildable, "fields": fields, "attachments": {} });
+        wanted.then_some((build.id, object))
+    });
+    search.page(shown.collect(), state.builds.len())
+}
+
+pub(super) fn builds(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+    const KNOWN: Known = Known {
+        query: "HarbormasterBuildQuery",
+        integers: &["ids"],
+        strings: &["phids", "plans", "buildables"],
+        attachments: &[],
+    };
+    let search = Search::read(params, &KNOWN)?;
+    let found = state.builds.iter().filter(|build| {
+        state.visible_diff(build.diff_id).is_some()
+            && search.wants("ids", build.id)
+            && search.wants("phids", build.phid.as_str())
+            && search.wants("plans", build.plan.as_str())
+            && search.wants("buildables", build.buildable.as_str())
+    });
+    let shown = found.map(|build| {
+        let (value, name, color) = build_status(state, build);
+        let fields = json!({
+            "buildablePHID": build.buildable,
+            "buildPlanPHID": build.plan,
+            "buildStatus": { "value": value, "name": name, "color.ansi": color },
+            "initiatorPHID": "PHID-APPS-PhabricatorHarbormasterApplication",
+            "name": "code review",
+            "dateCreated": build.created_at.as_second(),
+            "dateModified": build.modified_at.as_second(),
+            "policy": { "view": "users", "edit": "users" },
+        });
+        (build.id, json!({ "id": build.id, "type": "HMBD", "phid": build.phid, "fields": fields, "attachments": {} }))
+    });
+    search.page(shown.collect(), state.builds.len())
+}
+
+/// Value, name and colour.
+fn build_status(state: &State, build: &Build) -> (&'static str, &'static str, &'static str) {
+    match (build.stopped, state.newest_target(build).map(|target| target.status)) {
+        (Some(Stop::Aborted), _) | (_, Some(TargetStatus::Aborted)) => ("aborted", "Aborted", "red"),
+        (Some(Stop::Paused), _) => ("paused", "Paused", "yellow"),
+        (None, Some(TargetStatus::Passed)) => ("passed", "Passed", "green"),
+        (None, Some(TargetStatus::Failed)) => ("failed", "Failed", "red"),
+        (None, Some(TargetStatus::Building | TargetStatus::Waiting) | None) => ("building", "Building", "yellow"),
+    }
+}
+
 pub(super) fn targets(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    let known = Known { integers: &["ids"], strings: &["phids", "buildPHIDs"], attachments: &[] };
-    let search = Search::read("harbormaster.target.search", params, &known)?;
+    const KNOWN: Known = Known {
+        query: "HarbormasterBuildTargetQuery",
+        integers: &["ids"],
+        strings: &["phids", "buildPHIDs"],
+        attachments: &[],
+    };
+    let search = Search::read(params, &KNOWN)?;
     let found = state.targets.iter().filter(|target| {
-        state.sees_target(target)
+        state.visible_diff(target.diff_id).is_some()
             && search.wants("ids", target.id)
             && search.wants("phids", target.phid.as_str())
-            && search.wants("buildPHIDs", build_phid(target))
+            && search.wants("buildPHIDs", target.build.as_str())
     });
     let shown = found.map(|target| {
         let (value, name) = match target.status {
@@ -23,17 +108,18 @@ pub(super) fn targets(state: &State, params: &Map<String, Value>) -> Result<Valu
             TargetStatus::Waiting => ("target/waiting", "Waiting for Message"),
             TargetStatus::Passed => ("target/passed", "Passed"),
             TargetStatus::Failed => ("target/failed", "Failed"),
+            TargetStatus::Aborted => ("target/aborted", "Aborted"),
         };
         let started = target.started_at.as_second();
         let completed = target.completed_at.map(|at| at.as_second());
         let fields = json!({
             "name": "Notify code review",
-            "buildPHID": build_phid(target),
+            "buildPHID": target.build,
             "buildStepPHID": "PHID-HMCS-00000000000000000000",
             "status": { "value": value, "name": name },
             "epochStarted": started,
             "epochCompleted": completed,
-            "buildGeneration": 1,
+            "buildGeneration": target.generation,
             "dateCreated": started,
             "dateModified": completed.unwrap_or(started),
             "policy": { "view": "users" },
@@ -43,118 +129,36 @@ pub(super) fn targets(state: &State, params: &Map<String, Value>) -> Result<Valu
             json!({ "id": target.id, "type": "HMBT", "phid": target.phid, "fields": fields, "attachments": {} }),
         )
     });
-    Ok(search.page(shown.collect()))
+    search.page(shown.collect(), state.targets.len())
 }
 
-/// Each build has one target here.
-fn build_phid(target: &Target) -> String {
-    format!("PHID-HMBD-{:020}", target.id)
-}
-
-pub(super) fn send_message(state: &mut State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    only("harbormaster.sendmessage", params, &["receiver", "type", "unit", "lint"])?;
-    let text = |key: &str| params.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let receiver = text("receiver").ok_or_else(|| {
-        Refusal::core(
-            "Call omits required \"receiver\" parameter. Specify the PHID of the object you want to send a message to.",
-        )
-    })?;
-    let kind = text("type").ok_or_else(|| {
-        Refusal::core("Call omits required \"type\" parameter. Specify the type of message you want to send.")
-    })?;
-    let units = match params.get("unit") {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(units)) => units.iter().map(check_unit).collect::<Result<_, _>>()?,
-        Some(_) => return Err(Refusal::core("foreach() argument must be of type array|object, string given")),
+/// Artifacts are listed without what they say, as the real one does.
+pub(super) fn artifacts(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+    const KNOWN: Known = Known {
+        query: "HarbormasterBuildArtifactQuery",
+        integers: &["ids"],
+        strings: &["phids", "buildTargetPHIDs"],
+        attachments: &[],
     };
-    let now = state.clock.now();
-    let unknown = format!("Unable to load object \"{receiver}\" to receive message.");
-    let target = visible_target(state, receiver).ok_or_else(|| Refusal::core(unknown))?;
-    target.units.extend(units);
-    target.messages.push(kind.to_owned());
-    target.act(now);
-    Ok(Value::Null)
-}
-
-/// The keys of a unit that are used here and the types of their values; the real one has more keys.
-const UNIT_KEYS: [(&str, &str); 8] = [
-    ("name", "string"),
-    ("result", "string"),
-    ("namespace", "optional string"),
-    ("engine", "optional string"),
-    ("path", "optional string"),
-    ("details", "optional string"),
-    ("format", "optional string"),
-    ("duration", "optional float|int"),
-];
-
-fn check_unit(unit: &Value) -> Result<Map<String, Value>, Refusal> {
-    let unit = unit.as_object().ok_or_else(|| Refusal::core("Argument #2 ($dict) must be of type array"))?;
-    for (key, expected) in UNIT_KEYS {
-        let Some(value) = unit.get(key) else {
-            if expected.starts_with("optional") {
-                continue;
-            }
-            return Err(Refusal::call(format!("Missing required parameters: {key}")));
-        };
-        let fits = if expected.ends_with("string") { value.is_string() } else { value.is_number() };
-        if !fits {
-            return Err(Refusal::core(format!(
-                "Parameter '{key}' has invalid type. Expected type '{expected}', got type '{}'.",
-                php_type(value)
-            )));
-        }
-    }
-    Ok(unit.clone())
-}
-
-fn php_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float",
-        Value::Number(_) => "int",
-        Value::String(_) => "string",
-        Value::Array(_) => "list<wild>",
-        Value::Object(_) => "map<string, wild>",
-    }
-}
-
-pub(super) fn create_artifact(state: &mut State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    let known = ["buildTargetPHID", "artifactKey", "artifactType", "artifactData"];
-    only("harbormaster.createartifact", params, &known)?;
-    let text = |key: &str| params.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (phid, key, kind) = (text("buildTargetPHID"), text("artifactKey"), text("artifactType"));
-    let new_phid = state.new_phid("HMBA");
-    let target =
-        visible_target(state, phid).ok_or_else(|| Refusal::core(format!("No such build target \"{phid}\"!")))?;
-    if kind != "uri" {
-        let info = format!("There is no implementation available for artifacts of type \"{kind}\".");
-        return Err(Refusal::core(info));
-    }
-    let data = params.get("artifactData").cloned().unwrap_or_default();
-    let Some(uri) = data.get("uri").and_then(Value::as_str) else {
-        return Err(Refusal::call("Missing required parameters: uri"));
-    };
-    if !["http://", "https://", "mailto:"].iter().any(|allowed| uri.starts_with(allowed)) {
-        let allowed = "Configure protocols in `uri.allowed-protocols`. Allowed protocols are: http, https, mailto.";
-        return Err(Refusal::core(format!("URI \"{uri}\" does not have an allowable protocol. {allowed}")));
-    }
-    if let Some(external) = data.get("ui.external").filter(|external| !external.is_boolean()) {
-        let info = "Parameter 'ui.external' has invalid type. Expected type 'optional bool', got type";
-        return Err(Refusal::core(format!("{info} '{}'.", php_type(external))));
-    }
-    if target.artifacts.iter().any(|artifact| artifact.key == key) {
-        return Err(Refusal::core("#1062: Duplicate entry 'uri-p6Unn3hDYt05' for key 'key_artifact'"));
-    }
-    target.artifacts.push(Artifact { key: key.to_owned(), data });
-    Ok(json!({ "data": [{ "phid": new_phid }] }))
-}
-
-fn visible_target<'a>(state: &'a mut State, phid: &str) -> Option<&'a mut Target> {
-    let index = state.targets.iter().position(|target| target.phid.as_str() == phid)?;
-    if !state.sees_target(&state.targets[index]) {
-        return None;
-    }
-    state.targets.get_mut(index)
+    let search = Search::read(params, &KNOWN)?;
+    let shown = (1..).zip(&state.artifacts).filter_map(|(id, artifact)| {
+        let target = state.targets.iter().find(|target| target.phid == artifact.target)?;
+        state.visible_diff(target.diff_id)?;
+        let wanted = search.wants("ids", id)
+            && search.wants("phids", artifact.phid.as_str())
+            && search.wants("buildTargetPHIDs", artifact.target.as_str());
+        let created = artifact.created_at.as_second();
+        let fields = json!({
+            "buildTargetPHID": artifact.target,
+            "artifactType": "uri",
+            "artifactKey": artifact.key,
+            "isReleased": target.completed_at.is_some(),
+            "dateCreated": created,
+            "dateModified": created,
+            "policy": { "view": "users" },
+        });
+        let object = json!({ "id": id, "type": "HMBA", "phid": artifact.phid, "fields": fields, "attachments": {} });
+        wanted.then_some((id, object))
+    });
+    search.page(shown.collect(), state.artifacts.len())
 }

@@ -2,16 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-/// An error of a method: code and text.
+/// How a method fails.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) code: String,
-    pub(super) info: String,
+pub(super) enum Refusal {
+    /// An error with a code and a text. Its status is 200, but for some faults of the database.
+    Conduit { status: u16, code: String, info: String },
+    /// PHP gives up: status 500, and a page for people.
+    Crash,
 }
 
 impl Refusal {
     pub(super) fn new(code: &str, info: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), info: info.into() }
+        Self::Conduit { status: 200, code: code.to_owned(), info: info.into() }
     }
 
     pub(super) fn core(info: impl Into<String>) -> Self {
@@ -23,70 +25,92 @@ impl Refusal {
     }
 }
 
-/// Refuses parameters that `method` does not have.
-pub(super) fn only(method: &str, params: &Map<String, Value>, known: &[&str]) -> Result<(), Refusal> {
-    match params.keys().find(|key| !known.contains(&key.as_str())) {
-        None => Ok(()),
-        Some(key) => Err(Refusal::call(format!("API Method \"{method}\" does not define these parameters: '{key}'."))),
+/// What the real one says of an id that is no number.
+pub(super) fn not_numeric() -> Refusal {
+    Refusal::core("Expected a numeric scalar or null for %Ld conversion. Query: id IN (%Ld)")
+}
+
+/// A number, or a text of digits: PHP takes both.
+pub(super) fn numeric(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// A map, or a list with its places as keys, since PHP makes no difference.
+pub(super) fn php_map(value: &Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(map) => Some(map.clone()),
+        Value::Array(list) => {
+            Some(list.iter().enumerate().map(|(index, value)| (index.to_string(), value.clone())).collect())
+        }
+        _ => None,
     }
 }
 
-/// The constraints that a method has, by the type of what they list.
+/// What a search knows.
 pub(super) struct Known {
+    /// The real one's name for it.
+    pub(super) query: &'static str,
+    /// The constraints, by the type of what they list.
     pub(super) integers: &'static [&'static str],
     pub(super) strings: &'static [&'static str],
     pub(super) attachments: &'static [&'static str],
 }
 
 /// A search as it was asked for.
-#[derive(Debug)]
 pub(super) struct Search {
+    query: &'static str,
+    /// A query that people saved: all of them are of everything here.
+    query_key: Value,
     constraints: Map<String, Value>,
     attachments: Map<String, Value>,
-    limit: usize,
-    after: Option<u64>,
-    order: Option<String>,
+    /// How it was given, for the answer, and what that means.
+    limit: (Value, usize),
+    order: (Value, Order),
+    after: Option<i64>,
+    before: Option<i64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Newest,
+    Oldest,
 }
 
 impl Search {
-    pub(super) fn read(method: &str, params: &Map<String, Value>, known: &Known) -> Result<Self, Refusal> {
-        only(method, params, &["queryKey", "constraints", "attachments", "order", "before", "after", "limit"])?;
-        let map = |key: &str| params.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
-        let (constraints, attachments) = (map("constraints"), map("attachments"));
+    pub(super) fn read(params: &Map<String, Value>, known: &Known) -> Result<Self, Refusal> {
+        let given = |key: &str| params.get(key).unwrap_or(&Value::Null);
+        let map = |key: &str| if given(key).is_null() { Some(Map::new()) } else { php_map(given(key)) };
+        let constraints = map("constraints").ok_or_else(|| {
+            let info = "Parameter \"constraints\" must be a map of constraints.";
+            Refusal::new("ERR-INVALID-CONSTRAINTS-FORMAT", info)
+        })?;
         for (key, value) in &constraints {
             if known.integers.contains(&key.as_str()) {
                 check_list(key, value, "integer", Value::is_u64)?;
             } else if known.strings.contains(&key.as_str()) {
                 check_list(key, value, "string", Value::is_string)?;
             } else {
-                return Err(Refusal::new(
-                    "ERR-INVALID-CONSTRAINT",
-                    "Parameter \"constraints\" includes an invalid key.",
-                ));
+                let info = "Parameter \"constraints\" includes an invalid key.";
+                return Err(Refusal::new("ERR-INVALID-CONSTRAINT", info));
             }
         }
+        let attachments = map("attachments").unwrap_or_default();
         if attachments.keys().any(|key| !known.attachments.contains(&key.as_str())) {
             return Err(Refusal::new("ERR-INVALID-ATTACHMENT", "Parameter \"attachments\" includes an invalid key."));
         }
-        let limit = params.get("limit").and_then(Value::as_i64).unwrap_or(100);
-        let bound = |kind: &str, bound: i64| {
-            Refusal::new(
-                "ERR-INVALID-PAGE-SIZE",
-                format!("{kind} page size for Conduit API method calls is {bound}, but this call specified {limit}."),
-            )
+        let place = |key: &str| match given(key) {
+            Value::Null => Ok(None),
+            value => numeric(value).map(Some).ok_or_else(not_numeric),
         };
-        if limit < 1 {
-            return Err(bound("Minimum", 1));
-        }
-        if limit > 100 {
-            return Err(bound("Maximum", 100));
-        }
         Ok(Self {
+            query: known.query,
+            query_key: given("queryKey").clone(),
             constraints,
             attachments,
-            limit: usize::try_from(limit).unwrap_or(100),
-            after: params.get("after").and_then(Value::as_str).and_then(|after| after.parse().ok()),
-            order: params.get("order").and_then(Value::as_str).map(str::to_owned),
+            limit: read_limit(given("limit"))?,
+            order: read_order(given("order"), known.query)?,
+            after: place("after")?,
+            before: place("before")?,
         })
     }
 
@@ -102,31 +126,83 @@ impl Search {
         Some(list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
+    /// Whether an attachment is asked for; the real one attaches it whatever the value.
     pub(super) fn attaches(&self, key: &str) -> bool {
-        self.attachments.get(key).is_some_and(|value| value == true)
+        self.attachments.contains_key(key)
     }
 
-    /// The page that is asked for, of objects in the order of their ids.
-    pub(super) fn page(&self, objects: Vec<(u64, Value)>) -> Value {
-        let oldest_first = self.order.as_deref() == Some("oldest");
-        let mut objects = objects;
+    /// The page that is asked for, of objects that are numbered from 1 to `last`.
+    pub(super) fn page(&self, mut objects: Vec<(u64, Value)>, last: usize) -> Result<Value, Refusal> {
+        for cursor in [self.after, self.before].into_iter().flatten() {
+            if !usize::try_from(cursor).is_ok_and(|id| (1..=last).contains(&id)) {
+                let query = self.query;
+                let info = format!("Cursor \"{cursor}\" does not identify a valid object in query \"{query}\".");
+                return Err(Refusal::core(info));
+            }
+        }
+        let oldest_first = self.order.1 == Order::Oldest;
+        let limit = self.limit.1;
+        // Whether the object `id` comes after the one of the cursor.
+        let is_after = |id: u64, cursor: i64| {
+            let cursor = cursor.unsigned_abs();
+            if oldest_first { id > cursor } else { id < cursor }
+        };
         objects.sort_by_key(|(id, _)| *id);
         if !oldest_first {
             objects.reverse();
         }
         if let Some(after) = self.after {
-            objects.retain(|(id, _)| if oldest_first { *id > after } else { *id < after });
+            objects.retain(|(id, _)| is_after(*id, after));
         }
-        let more = objects.len() > self.limit;
-        objects.truncate(self.limit);
-        let after = objects.last().filter(|_| more).map(|(id, _)| id.to_string());
-        json!({
+        let mut more = objects.len() > limit;
+        if let Some(before) = self.before {
+            objects.retain(|(id, _)| *id != before.unsigned_abs() && !is_after(*id, before));
+            // Those nearest to the cursor, which itself comes after them.
+            objects.drain(..objects.len().saturating_sub(limit));
+            more = true;
+        }
+        objects.truncate(limit);
+        let id = |object: Option<&(u64, Value)>| object.map(|(id, _)| id.to_string());
+        let after = id(objects.last()).filter(|_| more);
+        let before = id(objects.first()).filter(|_| self.after.is_some());
+        Ok(json!({
             "data": objects.into_iter().map(|(_, object)| object).collect::<Vec<_>>(),
             "maps": {},
-            "query": { "queryKey": null },
-            "cursor": { "limit": self.limit, "after": after, "before": null, "order": self.order },
-        })
+            "query": { "queryKey": self.query_key },
+            "cursor": { "limit": self.limit.0, "after": after, "before": before, "order": self.order.0 },
+        }))
     }
+}
+
+fn read_limit(given: &Value) -> Result<(Value, usize), Refusal> {
+    if given.is_null() {
+        return Ok((json!(100), 100));
+    }
+    let limit = numeric(given).unwrap_or(0);
+    let bound = |kind: &str, bound: i64| {
+        let info =
+            format!("{kind} page size for Conduit API method calls is {bound}, but this call specified {limit}.");
+        Err(Refusal::new("ERR-INVALID-PAGE-SIZE", info))
+    };
+    match usize::try_from(limit) {
+        Ok(size @ 1..=100) => Ok((given.clone(), size)),
+        Ok(101..) => bound("Maximum", 100),
+        Ok(0) | Err(_) => bound("Minimum", 1),
+    }
+}
+
+/// A name, or a list of columns, of which the real one takes `-id` for "up".
+fn read_order(given: &Value, query: &str) -> Result<(Value, Order), Refusal> {
+    let order = match given {
+        Value::String(name) if name == "oldest" => Order::Oldest,
+        Value::String(name) if name != "newest" && name != "created" => {
+            let info = format!("Query \"{query}\" does not support a builtin order \"{name}\".");
+            return Err(Refusal::core(format!("{info} Supported orders are: newest, created, oldest.")));
+        }
+        Value::Array(columns) if columns.first().is_some_and(|column| column == "-id") => Order::Oldest,
+        _ => Order::Newest,
+    };
+    Ok((given.clone(), order))
 }
 
 fn check_list(key: &str, value: &Value, kind: &str, fits: fn(&Value) -> bool) -> Result<(), Refusal> {

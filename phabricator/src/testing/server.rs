@@ -1,47 +1,56 @@
 //! The fake Phabricator's HTTP side.
 
 use std::{
-    collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
-    Form, Json, Router,
-    body::{Body, Bytes},
+    Json, Router,
+    body::Bytes,
     extract::{Path, State as Shared},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use bus::Clock;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 use url::Url;
 
-use super::{directory, harbormaster, review, search::Refusal, state::State};
+use super::{
+    conduit::{Request, TOKEN, perform},
+    faults::{Fault, Traffic, Trouble, cut, page},
+    search::Refusal,
+    state::State,
+};
 
-/// The token that is accepted, in the form of a real one.
-const TOKEN: &str = "api-faketokenfaketokenfaketoken1";
+/// How many connections may wait to be accepted.
+pub(super) const BACKLOG: u32 = 1024;
 
 /// A running Phabricator; it ends when this is dropped.
 pub struct FakePhabricator {
+    pub(super) address: SocketAddr,
     url: Url,
-    inner: Arc<Inner>,
-    server: JoinHandle<io::Result<()>>,
+    pub(super) inner: Arc<Inner>,
+    pub(super) serving: Mutex<Serving>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     state: Mutex<State>,
-    traffic: Mutex<Traffic>,
+    pub(super) traffic: Mutex<Traffic>,
 }
 
+/// Either it serves, or it keeps its address for later: a socket that is bound and does not listen refuses.
 #[derive(Default)]
-struct Traffic {
-    calls: Vec<Call>,
-    faults: HashMap<String, VecDeque<Fault>>,
+pub(super) struct Serving {
+    pub(super) server: Option<JoinHandle<io::Result<()>>>,
+    pub(super) reserved: Option<TcpSocket>,
 }
 
 /// A call that was received.
@@ -53,17 +62,6 @@ pub struct Call {
     pub params: Map<String, Value>,
 }
 
-/// A way to fail a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Answered with this HTTP status and a page for people.
-    Status(u16),
-    /// The connection ends in the middle of the answer.
-    Cut,
-    /// Refused with this `error_code`.
-    Refuse(&'static str),
-}
-
 impl FakePhabricator {
     /// Serves an empty Phabricator on a free port of this machine.
     pub async fn start(clock: Arc<dyn Clock>) -> io::Result<Self> {
@@ -72,13 +70,13 @@ impl FakePhabricator {
 
     /// Serves an empty Phabricator at `address`.
     pub async fn start_at(address: SocketAddr, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let listener = bound(address)?.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        let url = format!("http://{address}");
         let state = Mutex::new(State::new(clock, url.clone()));
         let inner = Arc::new(Inner { state, traffic: Mutex::default() });
-        let routes = Router::new().route("/api/{method}", post(answer)).with_state(Arc::clone(&inner));
-        let server = tokio::spawn(async move { axum::serve(listener, routes).await });
-        Ok(Self { url: Url::parse(&url).map_err(io::Error::other)?, inner, server })
+        let serving = Mutex::new(Serving { server: Some(serve(listener, &inner)), reserved: None });
+        Ok(Self { address, url: Url::parse(&url).map_err(io::Error::other)?, inner, serving })
     }
 
     /// Its address, without `/api`.
@@ -91,17 +89,6 @@ impl FakePhabricator {
         SecretString::from(TOKEN)
     }
 
-    /// Fails the next `times` calls of `method`.
-    pub fn fail_next(&self, method: &str, times: usize, fault: &Fault) {
-        let mut traffic = lock(&self.inner.traffic);
-        traffic.faults.entry(method.to_owned()).or_default().extend(vec![fault.clone(); times]);
-    }
-
-    /// The calls that were received until now, those that were failed included.
-    pub fn calls(&self) -> Vec<Call> {
-        lock(&self.inner.traffic).calls.clone()
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.inner.state)
     }
@@ -109,91 +96,76 @@ impl FakePhabricator {
 
 impl Drop for FakePhabricator {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(server) = &lock(&self.serving).server {
+            server.abort();
+        }
     }
 }
 
 /// State is whole between any two statements, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A socket at `address` that does not listen yet.
+pub(super) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of the time before do not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+pub(super) fn serve(listener: TcpListener, inner: &Arc<Inner>) -> JoinHandle<io::Result<()>> {
+    let routes = Router::new().route("/api/{method}", post(answer)).with_state(Arc::clone(inner));
+    tokio::spawn(async move { axum::serve(listener, routes).await })
 }
 
 async fn answer(
     Shared(inner): Shared<Arc<Inner>>,
     Path(method): Path<String>,
-    Form(form): Form<HashMap<String, String>>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
-    let params = form.get("params").map(String::as_str).unwrap_or_default();
-    let parsed: Option<Map<String, Value>> = match params {
-        "" => Some(Map::new()),
-        text => serde_json::from_str(text).ok(),
-    };
-    let Some(mut params) = parsed else {
-        let info = format!("Invalid parameter information was passed to method '{method}'.");
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+        let info = "Use form-encoded data to submit parameters to Conduit endpoints. Sending a JSON-encoded body and \
+                    setting 'Content-Type': 'application/json' is not currently supported.";
         return refused(&Refusal::core(info));
-    };
-    let token = params.remove("__conduit__").and_then(|conduit| conduit.get("token")?.as_str().map(str::to_owned));
-    let fault = {
-        let mut traffic = lock(&inner.traffic);
-        traffic.calls.push(Call { method: method.clone(), params: params.clone() });
-        traffic.faults.get_mut(&method).and_then(VecDeque::pop_front)
-    };
-    match fault {
-        None => {}
-        Some(Fault::Status(status)) => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            return (status, "<!DOCTYPE html><title>Unhandled Exception</title>").into_response();
-        }
-        Some(Fault::Cut) => {
-            let cut = async { Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset)) };
-            return Body::from_stream(futures::stream::once(cut)).into_response();
-        }
-        Some(Fault::Refuse(code)) => return refused(&Refusal::new(code, "as the test wants it")),
     }
-    // This method alone does not look at the token.
-    if method != "conduit.ping"
-        && let Err(refusal) = check_token(token.as_deref())
-    {
-        return refused(&refusal);
+    let request = match Request::read(method, &body) {
+        Ok(request) => request,
+        Err(refusal) => return refused(&refusal),
+    };
+    let trouble = lock(&inner.traffic).arrived(request.call.clone());
+    match &trouble {
+        Some(Trouble::Fault(Fault::Status(status))) => return page(*status),
+        Some(Trouble::Fault(Fault::Cut)) => return cut(),
+        Some(Trouble::Fault(Fault::Refuse(code))) => return refused(&Refusal::new(code, "as the test wants it")),
+        _ => {}
     }
-    match call(&mut lock(&inner.state), &method, &params) {
+    let (answer, clock) = {
+        let mut state = lock(&inner.state);
+        (perform(&mut state, &request), Arc::clone(&state.clock))
+    };
+    match trouble {
+        Some(Trouble::Fault(Fault::StatusAfter(status))) => return page(status),
+        Some(Trouble::Fault(Fault::CutAfter)) => return cut(),
+        Some(Trouble::Fault(Fault::Delay(duration))) => clock.sleep(duration).await,
+        Some(Trouble::Hold(hold)) => hold.wait().await,
+        _ => {}
+    }
+    match answer {
         Ok(result) => Json(json!({ "result": result, "error_code": null, "error_info": null })).into_response(),
         Err(refusal) => refused(&refusal),
     }
 }
 
-fn check_token(token: Option<&str>) -> Result<(), Refusal> {
-    let invalid = |problem: &str| {
-        let token = token.unwrap_or_default();
-        Err(Refusal::new("ERR-INVALID-AUTH", format!("API token \"{token}\" {problem}")))
-    };
-    match token {
-        None => Err(Refusal::new("ERR-INVALID-SESSION", "Session key is not present.")),
-        Some(TOKEN) => Ok(()),
-        Some(token) if token.len() != 32 => invalid("has the wrong length. API tokens should be 32 characters long."),
-        Some(_) => invalid("is not valid."),
-    }
-}
-
-/// Errors have status 200.
 fn refused(refusal: &Refusal) -> Response {
-    Json(json!({ "result": null, "error_code": refusal.code, "error_info": refusal.info })).into_response()
-}
-
-fn call(state: &mut State, method: &str, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    match method {
-        "conduit.ping" => Ok(json!("fake")),
-        "user.whoami" => directory::whoami(state, params),
-        "user.search" => directory::users(state, params),
-        "project.search" => directory::projects(state, params),
-        "diffusion.repository.search" => directory::repositories(state, params),
-        "differential.revision.search" => review::revisions(state, params),
-        "differential.diff.search" => review::diffs(state, params),
-        "differential.getrawdiff" => review::raw_diff(state, params),
-        "edge.search" => review::edges(state, params),
-        "harbormaster.target.search" => harbormaster::targets(state, params),
-        "harbormaster.sendmessage" => harbormaster::send_message(state, params),
-        "harbormaster.createartifact" => harbormaster::create_artifact(state, params),
-        _ => Err(Refusal::call(format!("Conduit API method \"{method}\" does not exist."))),
+    match refusal {
+        Refusal::Crash => page(500),
+        Refusal::Conduit { status, code, info } => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, Json(json!({ "result": null, "error_code": code, "error_info": info }))).into_response()
+        }
     }
 }

@@ -17,9 +17,13 @@ pub(super) struct State {
     pub(super) repositories: Vec<Repository>,
     pub(super) revisions: Vec<Revision>,
     pub(super) diffs: Vec<Diff>,
-    /// Child and parent, oldest first.
-    pub(super) parents: Vec<(Phid, Phid)>,
+    /// Oldest first.
+    pub(super) edges: Vec<Edge>,
+    pub(super) builds: Vec<Build>,
     pub(super) targets: Vec<Target>,
+    pub(super) artifacts: Vec<ListedArtifact>,
+    /// Messages are kept, and nothing is done about them yet.
+    pub(super) messages_held: bool,
     serial: u64,
 }
 
@@ -66,6 +70,10 @@ pub enum RevisionStatus {
     Draft,
     /// Waits for its reviewers.
     NeedsReview,
+    /// A reviewer wants something changed.
+    NeedsRevision,
+    /// Its author takes it back for now, or its first build failed.
+    ChangesPlanned,
     /// Accepted.
     Accepted,
     /// Landed.
@@ -74,17 +82,45 @@ pub enum RevisionStatus {
     Abandoned,
 }
 
+/// That one revision stands on another.
+pub(super) struct Edge {
+    pub(super) child: Phid,
+    pub(super) parent: Phid,
+    pub(super) created_at: Timestamp,
+}
+
 pub(super) struct Diff {
     pub(super) id: u64,
     pub(super) phid: Phid,
-    pub(super) revision: Phid,
+    pub(super) revision: Option<Phid>,
     pub(super) author: Phid,
-    pub(super) repository: Phid,
+    pub(super) repository: Option<Phid>,
     pub(super) base: Option<String>,
     /// `"Name" <mail>` and message.
     pub(super) commit: Option<(String, String)>,
     pub(super) patch: String,
     pub(super) created_at: Timestamp,
+}
+
+/// One run of a build plan on one diff, and the buildable that it belongs to.
+pub(super) struct Build {
+    pub(super) id: u64,
+    pub(super) phid: Phid,
+    pub(super) buildable: Phid,
+    pub(super) plan: Phid,
+    pub(super) diff_id: u64,
+    /// Goes up with each restart.
+    pub(super) generation: u64,
+    pub(super) stopped: Option<Stop>,
+    pub(super) created_at: Timestamp,
+    pub(super) modified_at: Timestamp,
+}
+
+/// Why a build that has not ended does not go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    Paused,
+    Aborted,
 }
 
 /// A build target: what one build of one diff waits on.
@@ -94,6 +130,10 @@ pub struct Target {
     pub id: u64,
     /// Its PHID.
     pub phid: Phid,
+    /// The build that it is part of.
+    pub build: Phid,
+    /// Which run of its build it belongs to; the first is 1.
+    pub generation: u64,
     /// The number of the diff that is built.
     pub diff_id: u64,
     /// How far it is.
@@ -119,6 +159,9 @@ pub enum TargetStatus {
     Passed,
     /// Ended badly.
     Failed,
+    /// Its build was aborted or restarted while its request was on the way. One that waits then goes on waiting, and
+    /// nothing ends it any more.
+    Aborted,
 }
 
 /// Something that is shown on a build target.
@@ -128,6 +171,14 @@ pub struct Artifact {
     pub key: String,
     /// What it says.
     pub data: Value,
+}
+
+/// What a search shows of an artifact; what it says is not in there.
+pub(super) struct ListedArtifact {
+    pub(super) phid: Phid,
+    pub(super) target: Phid,
+    pub(super) key: String,
+    pub(super) created_at: Timestamp,
 }
 
 impl State {
@@ -140,8 +191,11 @@ impl State {
             repositories: Vec::new(),
             revisions: Vec::new(),
             diffs: Vec::new(),
-            parents: Vec::new(),
+            edges: Vec::new(),
+            builds: Vec::new(),
             targets: Vec::new(),
+            artifacts: Vec::new(),
+            messages_held: false,
             serial: 0,
         }
     }
@@ -159,29 +213,12 @@ impl State {
 
     /// A diff is seen by whoever sees its revision.
     pub(super) fn sees_diff(&self, diff: &Diff) -> bool {
-        self.revision(&diff.revision).is_some_and(|revision| revision.visible)
+        let Some(revision) = &diff.revision else { return true };
+        self.revision(revision).is_some_and(|revision| revision.visible)
     }
 
-    /// A target is seen by whoever sees its diff.
-    pub(super) fn sees_target(&self, target: &Target) -> bool {
-        self.diffs.iter().any(|diff| diff.id == target.diff_id && self.sees_diff(diff))
-    }
-}
-
-impl Target {
-    /// The first message that ends it does; while its request is on the way, nothing ends it yet.
-    pub(super) fn act(&mut self, now: Timestamp) {
-        if self.status != TargetStatus::Waiting {
-            return;
-        }
-        let end = self.messages.iter().find_map(|kind| match kind.as_str() {
-            "pass" => Some(TargetStatus::Passed),
-            "fail" => Some(TargetStatus::Failed),
-            _ => None,
-        });
-        if let Some(end) = end {
-            self.status = end;
-            self.completed_at = Some(now);
-        }
+    /// The diff that a build is of, when it is seen: a build and its targets are seen by whoever sees it.
+    pub(super) fn visible_diff(&self, id: u64) -> Option<&Diff> {
+        self.diffs.iter().find(|diff| diff.id == id && self.sees_diff(diff))
     }
 }

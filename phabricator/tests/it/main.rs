@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod client;
+mod faults;
+mod harbormaster;
 mod publisher;
 mod recorded;
 mod shapes;
+mod stage;
 mod texts;
 mod workflow;
 mod world;

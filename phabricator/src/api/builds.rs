@@ -1,0 +1,223 @@
+//! Builds as Harbormaster knows them: what became of a target, and which targets wait for an answer.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::json;
+
+use super::{params, review::epoch};
+use crate::{Conduit, ConduitError, model::Phid};
+
+/// What is read of a build target.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Wire<TargetFields>")]
+pub(crate) struct TargetInfo {
+    pub(crate) phid: Phid,
+    /// The build that it is part of.
+    pub(crate) build: Phid,
+    /// Which run of its build it belongs to. A restart begins the next one, with new targets; those of earlier runs
+    /// keep their status for ever and ignore messages.
+    pub(crate) generation: u64,
+    pub(crate) status: TargetStatus,
+    /// `None` while it is pending.
+    pub(crate) started_at: Option<Timestamp>,
+}
+
+/// How far a build target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum TargetStatus {
+    /// Not begun.
+    #[serde(rename = "target/pending")]
+    Pending,
+    /// Its request is on the way.
+    #[serde(rename = "target/building")]
+    Building,
+    /// It waits for a message.
+    #[serde(rename = "target/waiting")]
+    Waiting,
+    /// Ended well.
+    #[serde(rename = "target/passed")]
+    Passed,
+    /// Ended badly.
+    #[serde(rename = "target/failed")]
+    Failed,
+    /// Given up before it could end.
+    #[serde(rename = "target/aborted")]
+    Aborted,
+    /// A word that is not known here.
+    #[serde(other)]
+    Other,
+}
+
+/// A build target that waits for an answer, and what it is a build of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WaitingBuild {
+    pub(crate) target: Phid,
+    pub(crate) started_at: Timestamp,
+    pub(crate) diff_id: u64,
+    pub(crate) revision_id: u64,
+    pub(crate) repository: Phid,
+}
+
+/// What a build is of.
+#[derive(Clone)]
+struct Subject {
+    diff_id: u64,
+    revision_id: u64,
+    repository: Phid,
+}
+
+/// An object of a search.
+#[derive(Deserialize)]
+struct Wire<F> {
+    phid: Phid,
+    fields: F,
+}
+
+#[derive(Deserialize)]
+struct TargetFields {
+    #[serde(rename = "buildPHID")]
+    build: Phid,
+    #[serde(rename = "buildGeneration")]
+    generation: u64,
+    status: TargetStatusField,
+    #[serde(rename = "epochStarted", deserialize_with = "maybe_epoch")]
+    started_at: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct TargetStatusField {
+    value: TargetStatus,
+}
+
+impl From<Wire<TargetFields>> for TargetInfo {
+    fn from(Wire { phid, fields }: Wire<TargetFields>) -> Self {
+        let TargetFields { build, generation, status, started_at } = fields;
+        Self { phid, build, generation, status: status.value, started_at }
+    }
+}
+
+#[derive(Deserialize)]
+struct BuildFields {
+    #[serde(rename = "buildablePHID")]
+    buildable: Phid,
+    #[serde(rename = "buildStatus")]
+    status: BuildStatusField,
+    #[serde(rename = "dateCreated", deserialize_with = "epoch")]
+    created_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct BuildStatusField {
+    value: BuildStatus,
+}
+
+/// A build's status, as far as it matters here.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum BuildStatus {
+    Passed,
+    Failed,
+    Aborted,
+    Error,
+    Deadlocked,
+    /// `building`, `pending`, `paused` and the like: it has not ended.
+    #[serde(other)]
+    Open,
+}
+
+#[derive(Deserialize)]
+struct BuildableFields {
+    /// A diff or a commit.
+    #[serde(rename = "objectPHID")]
+    object: Phid,
+}
+
+fn maybe_epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let seconds = Option::<i64>::deserialize(from)?;
+    seconds.map(|seconds| Timestamp::from_second(seconds).map_err(D::Error::custom)).transpose()
+}
+
+impl Conduit {
+    /// Those of the build targets that are visible.
+    pub(crate) async fn targets(&self, phids: &[Phid]) -> Result<Vec<TargetInfo>, ConduitError> {
+        self.search("harbormaster.target.search", "phids", phids, json!({})).await
+    }
+
+    /// The targets that wait for an answer, of builds of `plan` that were created at `since` or later, newest build
+    /// first. Builds of a diff that belongs to no visible revision, or of a revision without a repository, are left
+    /// out: nothing could be said of them.
+    ///
+    /// A restart does not make a build newer, so one that is older than `since` is not found again by restarting it.
+    pub(crate) async fn waiting_builds(
+        &self,
+        plan: &Phid,
+        since: Timestamp,
+    ) -> Result<Vec<WaitingBuild>, ConduitError> {
+        let recent = |build: &Wire<BuildFields>| build.fields.created_at >= since;
+        let request = params(json!({ "constraints": { "plans": [plan] } }));
+        let goes_on = |page: &[Wire<BuildFields>]| page.iter().all(recent);
+        let mut builds = self.pages("harbormaster.build.search", request, goes_on).await?;
+        builds.retain(|build| recent(build) && build.fields.status.value == BuildStatus::Open);
+
+        let phids: Vec<&Phid> = builds.iter().map(|build| &build.phid).collect();
+        let targets = self.search("harbormaster.target.search", "buildPHIDs", &phids, json!({})).await?;
+        let waiting = waiting_by_build(targets);
+        builds.retain(|build| waiting.contains_key(&build.phid));
+        let subjects = self.subjects(&builds).await?;
+
+        let found = builds.iter().flat_map(|build| {
+            let subject = subjects.get(&build.fields.buildable);
+            let targets = waiting.get(&build.phid).into_iter().flatten();
+            targets.filter_map(move |target| {
+                let Subject { diff_id, revision_id, repository } = subject?.clone();
+                let started_at = target.started_at.unwrap_or(build.fields.created_at);
+                Some(WaitingBuild { target: target.phid.clone(), started_at, diff_id, revision_id, repository })
+            })
+        });
+        Ok(found.collect())
+    }
+
+    /// What each buildable is about, by its PHID; one is missing when not all of it is visible.
+    async fn subjects(&self, builds: &[Wire<BuildFields>]) -> Result<HashMap<Phid, Subject>, ConduitError> {
+        let buildables = unique(builds.iter().map(|build| &build.fields.buildable));
+        let mut buildables: Vec<Wire<BuildableFields>> =
+            self.search("harbormaster.buildable.search", "phids", &buildables, json!({})).await?;
+        // A commit can be built as well.
+        buildables.retain(|buildable| buildable.fields.object.kind() == "DIFF");
+        let diffs = self.diffs(&unique(buildables.iter().map(|buildable| &buildable.fields.object))).await?;
+        let revisions = self.revisions(&unique(diffs.iter().filter_map(|diff| diff.fields.revision.as_ref()))).await?;
+        let subject = |buildable: &Wire<BuildableFields>| {
+            let diff = diffs.iter().find(|diff| diff.phid == buildable.fields.object)?;
+            let revision = revisions.iter().find(|revision| Some(&revision.phid) == diff.fields.revision.as_ref())?;
+            let repository = revision.fields.repository.clone()?;
+            Some(Subject { diff_id: diff.id, revision_id: revision.id, repository })
+        };
+        Ok(buildables.iter().filter_map(|buildable| Some((buildable.phid.clone(), subject(buildable)?))).collect())
+    }
+}
+
+/// The targets that wait in the newest run of each build.
+fn waiting_by_build(targets: Vec<TargetInfo>) -> HashMap<Phid, Vec<TargetInfo>> {
+    let mut newest: HashMap<Phid, u64> = HashMap::new();
+    for target in &targets {
+        let generation = newest.entry(target.build.clone()).or_default();
+        *generation = target.generation.max(*generation);
+    }
+    let mut waiting: HashMap<Phid, Vec<TargetInfo>> = HashMap::new();
+    for target in targets {
+        if target.status == TargetStatus::Waiting && newest.get(&target.build) == Some(&target.generation) {
+            waiting.entry(target.build.clone()).or_default().push(target);
+        }
+    }
+    waiting
+}
+
+/// Each once: several builds may be of one diff, and diffs of one revision.
+fn unique<'a>(phids: impl Iterator<Item = &'a Phid>) -> Vec<Phid> {
+    phids.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! What the fake's Harbormaster does with builds, as the real one was seen to do.
+
+use phabricator::{
+    model::Phid,
+    testing::{Target, TargetStatus},
+};
+use serde_json::{Map, Value, json};
+
+use crate::world::{World, conduit};
+
+/// A build, its target, and a Conduit to tell it things.
+struct Build {
+    world: World,
+    target: Phid,
+}
+
+impl Build {
+    /// Its request is on the way.
+    async fn started() -> Self {
+        let world = World::new().await;
+        let revision = world.create("x");
+        let target = world.fake.start_build(revision.diff.id).target;
+        Self { world, target }
+    }
+
+    /// It waits.
+    async fn waiting() -> Self {
+        let build = Self::started().await;
+        build.world.fake.answered(&build.target, 200);
+        build
+    }
+
+    async fn tell(&self, receiver: &Phid, kind: &str) {
+        self.call("harbormaster.sendmessage", json!({ "receiver": receiver, "type": kind })).await;
+    }
+
+    async fn call(&self, method: &'static str, params: Value) -> Value {
+        let params: Map<String, Value> = serde_json::from_value(params).unwrap();
+        conduit(&self.world.fake).call(method, params).await.unwrap()
+    }
+
+    fn target(&self, target: &Phid) -> Target {
+        self.world.fake.target(target).unwrap()
+    }
+
+    fn status(&self) -> TargetStatus {
+        self.target(&self.target).status
+    }
+
+    async fn build_status(&self) -> Value {
+        let build = self.target(&self.target).build;
+        let found = self.call("harbormaster.build.search", json!({ "constraints": { "phids": [build] } })).await;
+        found["data"][0]["fields"]["buildStatus"]["value"].clone()
+    }
+}
+
+#[tokio::test]
+async fn a_restart_makes_a_new_target_and_the_old_one_waits_for_ever() {
+    let build = Build::waiting().await;
+    let again = build.world.fake.restart_build(&build.target).target;
+    let (old, new) = (build.target(&build.target), build.target(&again));
+    assert_eq!((old.generation, new.generation), (1, 2));
+    assert_eq!(old.build, new.build);
+    assert_eq!((old.status, new.status), (TargetStatus::Waiting, TargetStatus::Building));
+
+    build.tell(&build.target, "pass").await;
+    assert_eq!(build.status(), TargetStatus::Waiting);
+    assert_eq!(build.build_status().await, "building");
+    build.world.fake.answered(&again, 200);
+    build.tell(&again, "fail").await;
+    assert_eq!(build.target(&again).status, TargetStatus::Failed);
+    assert_eq!(build.build_status().await, "failed");
+    assert_eq!(build.status(), TargetStatus::Waiting);
+}
+
+#[tokio::test]
+async fn a_target_whose_build_was_aborted_takes_no_notice() {
+    let build = Build::waiting().await;
+    build.world.fake.abort_build(&build.target);
+    build.tell(&build.target, "pass").await;
+    assert_eq!(build.status(), TargetStatus::Waiting);
+    assert_eq!(build.build_status().await, "aborted");
+}
+
+#[tokio::test]
+async fn a_request_on_its_way_is_dropped_with_its_build() {
+    for restart in [false, true] {
+        let build = Build::started().await;
+        match restart {
+            false => build.world.fake.abort_build(&build.target),
+            true => drop(build.world.fake.restart_build(&build.target)),
+        }
+        assert_eq!(build.status(), TargetStatus::Aborted);
+        build.world.fake.answered(&build.target, 200);
+        assert_eq!(build.status(), TargetStatus::Aborted);
+    }
+}
+
+#[tokio::test]
+async fn messages_that_are_held_act_later_and_the_first_counts() {
+    let build = Build::waiting().await;
+    build.world.fake.hold_messages();
+    let unit = json!([{ "name": "general", "result": "fail" }]);
+    build.call("harbormaster.sendmessage", json!({ "receiver": build.target, "type": "fail", "unit": unit })).await;
+    build.tell(&build.target, "pass").await;
+    assert_eq!((build.status(), build.target(&build.target).units.len()), (TargetStatus::Waiting, 1));
+    build.world.fake.act_on_messages();
+    assert_eq!(build.status(), TargetStatus::Failed);
+
+    let next = build.world.fake.restart_build(&build.target).target;
+    build.world.fake.answered(&next, 200);
+    build.tell(&next, "pass").await;
+    assert_eq!(build.target(&next).status, TargetStatus::Passed);
+}
+
+#[tokio::test]
+async fn messages_that_are_held_do_not_act_when_the_request_is_answered() {
+    let build = Build::started().await;
+    build.world.fake.hold_messages();
+    build.tell(&build.target, "pass").await;
+    build.world.fake.answered(&build.target, 200);
+    assert_eq!(build.status(), TargetStatus::Waiting);
+    build.world.fake.act_on_messages();
+    assert_eq!(build.status(), TargetStatus::Passed);
+}
+
+#[tokio::test]
+async fn a_build_is_paused_resumed_and_restarted_by_message() {
+    let build = Build::waiting().await;
+    let phid = build.target(&build.target).build;
+    build.tell(&phid, "pause").await;
+    assert_eq!(build.build_status().await, "paused");
+    build.tell(&build.target, "pass").await;
+    assert_eq!(build.status(), TargetStatus::Waiting);
+    build.tell(&phid, "resume").await;
+    assert_eq!(build.status(), TargetStatus::Passed);
+    assert_eq!(build.build_status().await, "passed");
+
+    build.tell(&phid, "restart").await;
+    let found = build.call("harbormaster.target.search", json!({ "constraints": { "buildPHIDs": [phid] } })).await;
+    assert_eq!(found["data"].as_array().unwrap().len(), 2);
+    assert_eq!(found["data"][0]["fields"]["status"]["value"], "target/building");
+}
+
+#[tokio::test]
+async fn a_build_that_was_restarted_resumes_with_its_new_target() {
+    let build = Build::waiting().await;
+    let phid = build.target(&build.target).build;
+    let again = build.world.fake.restart_build(&build.target).target;
+    build.world.fake.answered(&again, 200);
+    build.tell(&phid, "pause").await;
+    build.tell(&again, "pass").await;
+    build.tell(&phid, "resume").await;
+    assert_eq!((build.target(&again).status, build.status()), (TargetStatus::Passed, TargetStatus::Waiting));
+}
+
+#[tokio::test]
+async fn one_bad_unit_refuses_all_of_a_message() {
+    let build = Build::waiting().await;
+    let units = json!([{ "name": "good", "result": "pass" }, { "name": "bad" }]);
+    let params = json!({ "receiver": build.target, "type": "fail", "unit": units });
+    let params: Map<String, Value> = serde_json::from_value(params).unwrap();
+    conduit(&build.world.fake).call::<Value>("harbormaster.sendmessage", params).await.unwrap_err();
+    assert_eq!((build.status(), build.target(&build.target).units.len()), (TargetStatus::Waiting, 0));
+}
