@@ -29,6 +29,8 @@ pub struct Config {
     pub repositories: Vec<RepositoryConfig>,
     /// Authors whose diffs are not built, by username.
     pub skipped_authors: Vec<String>,
+    /// The projects whose revisions are private, by slug.
+    pub secure_projects: Vec<String>,
     /// A diff that touches one of these files is not built.
     pub skippable_files: Vec<String>,
     /// A diff that is older is not built any more.
@@ -136,6 +138,7 @@ impl Config {
             phabricator,
             repositories,
             skipped_authors: Vec::new(),
+            secure_projects: vec!["secure-revision".to_owned()],
             skippable_files: Vec::new(),
             build_expiry: Duration::from_secs(24 * 3600),
             webhook_secret: None,
@@ -221,6 +224,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     }
     // Everything is read before anything is given up for a fault, so that all faults are found.
     let skipped_authors = keys.optional("user_blacklist");
+    let secure_projects = keys.optional("secure_projects");
     let skippable_files = keys.optional("skippable_files");
     let build_expiry = keys.optional("build_expiry");
     let webhook_secret = keys.optional("webhook_secret");
@@ -242,6 +246,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let usual = Config::new(phabricator?, Some(repositories).filter(|read| read.len() == count)?);
     Some(Config {
         skipped_authors: skipped_authors.unwrap_or(usual.skipped_authors),
+        secure_projects: secure_projects.unwrap_or(usual.secure_projects),
         skippable_files: skippable_files.unwrap_or(usual.skippable_files),
         build_expiry: build_expiry.unwrap_or(usual.build_expiry),
         webhook_secret,
@@ -411,6 +416,18 @@ warning: line 1: events.webhook_secret: is not set: whoever reaches the port can
 warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
 warning: line 18: events.skipable_files: unknown key, did you mean skippable_files?";
         assert_eq!(faults.to_string(), expected);
+    }
+
+    #[test]
+    fn there_is_a_secure_project_unless_an_empty_list_says_that_there_is_none() {
+        let secure = |text: &str| {
+            let (config, faults) = Config::parse(&format!("{GOOD}{text}"));
+            config.unwrap_or_else(|| panic!("{faults}")).secure_projects
+        };
+        assert_eq!(secure(""), ["secure-revision"]);
+        assert_eq!(secure("  secure_projects:\n"), ["secure-revision"]);
+        assert_eq!(secure("  secure_projects: []\n"), Vec::<String>::new());
+        assert_eq!(secure("  secure_projects: [hidden, bmo-core-security]\n"), ["hidden", "bmo-core-security"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod api;
 mod conduit;
+mod directory;
 pub mod model;
 mod publisher;
 mod stack;
@@ -13,5 +14,6 @@ mod visibility;
 mod workflow;
 
 pub use conduit::{Conduit, ConduitError};
+pub use directory::{Directory, DirectoryKeeper, DirectoryNames};
 pub use publisher::{Answer, PublishError, Publisher, answer};
 pub use workflow::{Workflow, WorkflowError, WorkflowQueues, WorkflowSettings};
