@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bus::{Backoff, Bus, Clock, Consumer, Operator, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
 use phabricator::{
-    Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings, model::Phid,
+    Conduit, Directory, DirectoryNames, Lando, Publisher, Workflow, WorkflowQueues, WorkflowSettings, model::Phid,
 };
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
@@ -21,11 +21,14 @@ use worker_hg::{Mercurial, RepositorySettings, Settings, Size};
 use crate::{
     config::Config,
     dispatch::Dispatch,
-    queues::{self, APPLIED, BUILDS, MERCURIAL, RESULTS},
+    queues::{self, APPLIED, BUILDS, LANDO, MERCURIAL, RESULTS},
 };
 
 /// The longest that one HTTP request to a service may take. A raw diff can be large.
 const REQUEST: Duration = Duration::from_secs(60);
+
+/// The longest that one HTTP request to Lando may take.
+const LANDO_REQUEST: Duration = Duration::from_secs(20);
 
 /// The waits while Phabricator does not answer at the start.
 const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
@@ -161,14 +164,20 @@ impl Worker {
             names.repositories.len(),
             names.repositories.keys().cloned().collect::<Vec<_>>().join(", ")
         );
-        Ok(vec![
+        let mut subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
             Box::new(Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow)),
             Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler()).with_lanes(lanes)),
             Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Dispatch { results: RESULTS })),
             Box::new(Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher)),
-        ])
+        ];
+        if let Some(lando) = config.lando.as_ref().filter(|lando| lando.publish) {
+            let http = observe::http::client(LANDO_REQUEST)?;
+            let lando = Lando::new(lando.url.clone(), config.phabricator.api_key.clone(), http);
+            subsystems.push(Box::new(Consumer::new(bus.clone(), clock.clone(), LANDO, lando)));
+        }
+        Ok(subsystems)
     }
 }
 

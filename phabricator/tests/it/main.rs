@@ -4,6 +4,7 @@
 
 mod client;
 mod directory;
+mod lando;
 mod publisher;
 mod recorded;
 mod shapes;
