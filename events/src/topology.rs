@@ -49,7 +49,7 @@ pub async fn web(
         secret: config.webhook_secret.clone(),
         version,
     };
-    Ok(WebServer::bind(address, web::router(settings)).await?)
+    Ok(WebServer::bind(address, settings).await?)
 }
 
 /// Everything behind the web server. It begins by asking Phabricator who the configured names are, and keeps asking
