@@ -320,7 +320,7 @@ async fn the_api_of_a_running_web_server_serves_who_knows_the_token() {
     let requeued = call("t0ken", "POST /api/v1/queues/builds/requeue", &json!({"id": delayed}).to_string()).await;
     assert!(requeued.ends_with("{\"requeued\":1}"), "{requeued}");
     assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
-    until("the refusal to be logged", &web, || web.log().contains("without its token was refused")).await;
+    until("the refusal to be logged", &web, || web.log().contains("a request without the secret was refused")).await;
     assert!(!web.log().contains("t0ken"), "{}", web.log());
     web.stop().await;
 }
