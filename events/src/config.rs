@@ -25,10 +25,14 @@ use self::reader::{FromYaml, Section};
 pub struct Config {
     /// Where Phabricator is.
     pub phabricator: PhabricatorConfig,
+    /// Where Lando is.
+    pub lando: Option<LandoConfig>,
     /// The repositories that are built.
     pub repositories: Vec<RepositoryConfig>,
     /// Authors whose diffs are not built, by username.
     pub skipped_authors: Vec<String>,
+    /// The projects whose revisions are private, by slug.
+    pub secure_projects: Vec<String>,
     /// A diff that touches one of these files is not built.
     pub skippable_files: Vec<String>,
     /// A diff that is older is not built any more.
@@ -60,6 +64,17 @@ pub struct PhabricatorConfig {
     pub api_key: SecretString,
     /// Whether anything is written to it.
     pub publish: bool,
+}
+
+/// Where Lando is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LandoConfig {
+    /// The base url of its API.
+    pub url: Url,
+    /// Whether warnings are shown there.
+    pub publish: bool,
+    /// Whether that a build failed by our fault is one.
+    pub publish_failure: bool,
 }
 
 /// A repository that is built.
@@ -112,7 +127,6 @@ pub enum ConfigError {
 /// Keys of the original that nothing reads yet: operators may hand us their file as it is.
 const NOT_YET: &[&str] = &[
     "APP_CHANNEL",
-    "LANDO",
     "admins",
     "autoland_enabled",
     "mozilla_central_enabled",
@@ -134,8 +148,10 @@ impl Config {
     pub fn new(phabricator: PhabricatorConfig, repositories: Vec<RepositoryConfig>) -> Self {
         Self {
             phabricator,
+            lando: None,
             repositories,
             skipped_authors: Vec::new(),
+            secure_projects: vec!["secure-revision".to_owned()],
             skippable_files: Vec::new(),
             build_expiry: Duration::from_secs(24 * 3600),
             webhook_secret: None,
@@ -209,6 +225,12 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         section.warn_of_unknown();
         Some(PhabricatorConfig { url: config.0?, api_key: config.1?, publish: config.2.unwrap_or(false) })
     });
+    let lando = keys.optional_section("LANDO").and_then(|section| {
+        let config = (section.required("url"), section.optional("publish"), section.optional("publish_failure"));
+        section.warn_of_unknown();
+        let (publish, publish_failure) = (config.1.unwrap_or(false), config.2.unwrap_or(false));
+        Some(LandoConfig { url: config.0?, publish, publish_failure })
+    });
     let ssh_key: Option<SecretString> = keys.optional("ssh_key");
     let sections = keys.sections("repositories");
     let count = sections.len();
@@ -221,6 +243,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     }
     // Everything is read before anything is given up for a fault, so that all faults are found.
     let skipped_authors = keys.optional("user_blacklist");
+    let secure_projects = keys.optional("secure_projects");
     let skippable_files = keys.optional("skippable_files");
     let build_expiry = keys.optional("build_expiry");
     let webhook_secret = keys.optional("webhook_secret");
@@ -242,6 +265,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let usual = Config::new(phabricator?, Some(repositories).filter(|read| read.len() == count)?);
     Some(Config {
         skipped_authors: skipped_authors.unwrap_or(usual.skipped_authors),
+        secure_projects: secure_projects.unwrap_or(usual.secure_projects),
         skippable_files: skippable_files.unwrap_or(usual.skippable_files),
         build_expiry: build_expiry.unwrap_or(usual.build_expiry),
         webhook_secret,
@@ -253,6 +277,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         treeherder_url: treeherder_url.map_or(usual.treeherder_url, String::from),
         redis_namespace: redis_namespace.unwrap_or(usual.redis_namespace),
         phabricator: usual.phabricator,
+        lando,
         repositories: usual.repositories,
     })
 }
@@ -411,6 +436,44 @@ warning: line 1: events.webhook_secret: is not set: whoever reaches the port can
 warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
 warning: line 18: events.skipable_files: unknown key, did you mean skippable_files?";
         assert_eq!(faults.to_string(), expected);
+    }
+
+    #[test]
+    fn there_is_a_secure_project_unless_an_empty_list_says_that_there_is_none() {
+        let secure = |text: &str| {
+            let (config, faults) = Config::parse(&format!("{GOOD}{text}"));
+            config.unwrap_or_else(|| panic!("{faults}")).secure_projects
+        };
+        assert_eq!(secure(""), ["secure-revision"]);
+        assert_eq!(secure("  secure_projects:\n"), ["secure-revision"]);
+        assert_eq!(secure("  secure_projects: []\n"), Vec::<String>::new());
+        assert_eq!(secure("  secure_projects: [hidden, bmo-core-security]\n"), ["hidden", "bmo-core-security"]);
+    }
+
+    #[test]
+    fn lando_is_told_nothing_unless_that_is_wanted() {
+        let parse = |text: &str| Config::parse(&format!("{GOOD}{text}"));
+        let lando = |text: &str| {
+            let (config, faults) = parse(text);
+            config.unwrap_or_else(|| panic!("{faults}")).lando
+        };
+        assert_eq!(lando(""), None);
+        let url = Url::parse("https://lando.example.com/api").expect("a url");
+        let quiet = LandoConfig { url, publish: false, publish_failure: false };
+        assert_eq!(lando("  LANDO: {url: https://lando.example.com/api}\n"), Some(quiet.clone()));
+        let loud = LandoConfig { publish: true, publish_failure: true, ..quiet };
+        let text = "  LANDO: {url: https://lando.example.com/api, publish: true, publish_failure: true}\n";
+        assert_eq!(lando(text), Some(loud));
+        for (text, expected) in [
+            ("LANDO: {publish: true}", "events.LANDO.url: is missing, expected an http or https url"),
+            ("LANDO: {url: lando.example.com}", "events.LANDO.url: expected an http or https url, found another text"),
+            ("LANDO: {url: https://x, publish: 1}", "events.LANDO.publish: expected true or false, found a number"),
+            ("LANDO: https://x", "events.LANDO: expected a map, found another text"),
+        ] {
+            let (config, faults) = parse(&format!("  {text}\n"));
+            assert!(config.is_none());
+            assert!(faults.to_string().contains(expected), "{faults}");
+        }
     }
 
     #[test]

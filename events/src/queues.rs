@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bus::{Backoff, Policy, Queue, QueueSpec};
-use phabricator::model::{Applied, Build, BuildRequest, Update};
+use phabricator::{
+    LandoWarning,
+    model::{Applied, Build, BuildRequest, Update},
+};
 
 /// What Harbormaster asked for, until the revision is public. Phabricator may be away for four hours. A bound keeps a flood from filling Redis: beyond it the
 /// web answers 503.
@@ -32,10 +35,13 @@ pub const APPLIED: Queue<Applied> = Queue::new("mercurial:applied", Policy::DEFA
 pub const RESULTS: Queue<Update> =
     Queue::new("results", Policy { backoff: OUTSIDE, attempts: 1000, ..Policy::DEFAULT });
 
+/// Warnings to show on Lando. One that comes late is worth little: after 3.5 minutes it is a dead letter.
+pub const LANDO: Queue<LandoWarning> = Queue::new("lando", Policy { backoff: OUTSIDE, attempts: 5, ..Policy::DEFAULT });
+
 /// Waits for a service that is away: 5 s, 15 s, 45 s, 2.25 min, 6.75 min, then 10 min each.
 const OUTSIDE: Backoff = Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(600) };
 
 /// All of them, in the order in which a build passes them.
 pub fn all() -> Vec<QueueSpec> {
-    vec![BUILDS.spec(), MERCURIAL.spec(), APPLIED.spec(), RESULTS.spec()]
+    vec![BUILDS.spec(), MERCURIAL.spec(), APPLIED.spec(), RESULTS.spec(), LANDO.spec()]
 }

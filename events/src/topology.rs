@@ -11,7 +11,9 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{Backoff, Bus, Clock, Consumer, Operator, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
-use phabricator::{Conduit, Publisher, Workflow, WorkflowQueues, WorkflowSettings, model::Phid};
+use phabricator::{
+    Conduit, Directory, DirectoryNames, Lando, Publisher, Workflow, WorkflowQueues, WorkflowSettings, model::Phid,
+};
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
 use worker_hg::{Mercurial, RepositorySettings, Settings, Size};
@@ -19,11 +21,14 @@ use worker_hg::{Mercurial, RepositorySettings, Settings, Size};
 use crate::{
     config::Config,
     dispatch::Dispatch,
-    queues::{self, APPLIED, BUILDS, MERCURIAL, RESULTS},
+    queues::{self, APPLIED, BUILDS, LANDO, MERCURIAL, RESULTS},
 };
 
 /// The longest that one HTTP request to a service may take. A raw diff can be large.
 const REQUEST: Duration = Duration::from_secs(60);
+
+/// The longest that one HTTP request to Lando may take.
+const LANDO_REQUEST: Duration = Duration::from_secs(20);
 
 /// The waits while Phabricator does not answer at the start.
 const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
@@ -44,7 +49,7 @@ pub async fn web(
         secret: config.webhook_secret.clone(),
         version,
     };
-    Ok(WebServer::bind(address, web::router(settings)).await?)
+    Ok(WebServer::bind(address, settings).await?)
 }
 
 /// Everything behind the web server. It begins by asking Phabricator who the configured names are, and keeps asking
@@ -61,8 +66,7 @@ pub struct Worker {
 /// What the configured names mean on Phabricator.
 struct Names {
     repositories: BTreeMap<String, Phid>,
-    skipped_authors: BTreeMap<String, Phid>,
-    secure_project: bool,
+    directory: Directory,
 }
 
 impl Names {
@@ -70,11 +74,7 @@ impl Names {
     fn unknown(&self, config: &Config) -> Vec<String> {
         let repositories = config.repositories.iter().map(|repository| &repository.name);
         let repositories = repositories.filter(|name| !self.repositories.contains_key(*name));
-        let authors = config.skipped_authors.iter().filter(|name| !self.skipped_authors.contains_key(*name));
-        repositories
-            .map(|name| format!("repository {name}"))
-            .chain(authors.map(|name| format!("user {name}")))
-            .collect()
+        repositories.map(|name| format!("repository {name}")).chain(self.directory.unknown()).collect()
     }
 }
 
@@ -96,15 +96,19 @@ impl Subsystem for Worker {
 impl Worker {
     /// `None` when the process is to stop first. A name that Phabricator does not know is an error.
     async fn resolve(&self, conduit: &Conduit, shutdown: &Shutdown) -> Result<Option<Names>, SubsystemError> {
-        let wanted: Vec<String> = self.config.repositories.iter().map(|repository| repository.name.clone()).collect();
+        let config = &self.config;
+        let wanted: Vec<String> = config.repositories.iter().map(|repository| repository.name.clone()).collect();
         for attempt in 1.. {
             let answer = async {
                 // A token that is not accepted is to be named as that.
                 conduit.check().await?;
                 let repositories = conduit.repositories(&wanted).await?;
-                let skipped_authors = conduit.users(&self.config.skipped_authors).await?;
-                let secure_project = conduit.sees_secure_project().await?;
-                Ok::<_, phabricator::ConduitError>(Names { repositories, skipped_authors, secure_project })
+                let names = DirectoryNames {
+                    skipped_authors: config.skipped_authors.clone(),
+                    secure_projects: config.secure_projects.clone(),
+                };
+                let directory = Directory::load(conduit, names).await?;
+                Ok::<_, phabricator::ConduitError>(Names { repositories, directory })
             };
             let answer = tokio::select! {
                 answer = answer => answer,
@@ -112,11 +116,15 @@ impl Worker {
             };
             match answer {
                 Ok(names) => {
-                    let unknown = names.unknown(&self.config);
+                    let unknown = names.unknown(config);
                     if unknown.is_empty() {
                         return Ok(Some(names));
                     }
-                    return Err(format!("phabricator does not know: {}", unknown.join(", ")).into());
+                    let unknown = unknown.join(", ");
+                    return Err(format!(
+                        "phabricator does not know: {unknown}; correct the configuration, or let our user see them"
+                    )
+                    .into());
                 }
                 Err(error) => {
                     if attempt == 1 {
@@ -139,33 +147,37 @@ impl Worker {
         let lanes = mercurial.lanes();
         let workflow = Workflow::new(
             conduit.clone(),
+            names.directory.clone(),
             WorkflowSettings {
                 repositories: names.repositories.values().cloned().collect(),
-                skipped_authors: names.skipped_authors.values().cloned().collect(),
                 build_expiry: config.build_expiry,
                 ..WorkflowSettings::default()
             },
             WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS },
         );
         let publisher = Publisher::new(conduit.clone(), config.phabricator.publish);
-        if !names.secure_project {
-            warn!(
-                "our phabricator user sees no project secure-revision: every revision that it sees counts as public; \
-                 if there is such a project, let our user see it"
-            );
+        if config.secure_projects.is_empty() {
+            warn!("secure_projects is empty: every revision that our phabricator user sees counts as public");
         }
         info!(
             "working on {} repositories: {}",
             names.repositories.len(),
             names.repositories.keys().cloned().collect::<Vec<_>>().join(", ")
         );
-        Ok(vec![
+        let mut subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(mercurial.keeper()),
+            Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
             Box::new(Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow)),
             Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler()).with_lanes(lanes)),
             Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Dispatch { results: RESULTS })),
             Box::new(Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher)),
-        ])
+        ];
+        if let Some(lando) = config.lando.as_ref().filter(|lando| lando.publish) {
+            let http = observe::http::client(LANDO_REQUEST)?;
+            let lando = Lando::new(lando.url.clone(), config.phabricator.api_key.clone(), http);
+            subsystems.push(Box::new(Consumer::new(bus.clone(), clock.clone(), LANDO, lando)));
+        }
+        Ok(subsystems)
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod api;
 mod conduit;
+mod directory;
+mod lando;
 pub mod model;
 mod publisher;
 mod stack;
@@ -13,5 +15,7 @@ mod visibility;
 mod workflow;
 
 pub use conduit::{Conduit, ConduitError};
+pub use directory::{Directory, DirectoryKeeper, DirectoryNames};
+pub use lando::{Lando, LandoError, LandoWarning, warning_for};
 pub use publisher::{Answer, PublishError, Publisher, answer};
 pub use workflow::{Workflow, WorkflowError, WorkflowQueues, WorkflowSettings};

@@ -120,9 +120,15 @@ pub(crate) struct Stack {
     pub(crate) landed: Vec<u64>,
 }
 
-/// Loads what to apply for `diff` of `top`, which has not landed and is public.
-pub(crate) async fn load(conduit: &Conduit, top: &RevisionInfo, diff: &DiffInfo) -> Result<Stack, StackError> {
-    let graph = Graph::load(conduit, top).await?;
+/// Loads what to apply for `diff` of `top`, which has not landed and is public. Revisions in the projects `secure` are
+/// not.
+pub(crate) async fn load(
+    conduit: &Conduit,
+    secure: &BTreeSet<Phid>,
+    top: &RevisionInfo,
+    diff: &DiffInfo,
+) -> Result<Stack, StackError> {
+    let graph = Graph::load(conduit, secure, top).await?;
     let landed = graph.named.iter().copied().collect();
     let mut line = graph.line()?;
     // The graph's newest diff of the top may be newer than the one that is built.
@@ -204,7 +210,7 @@ enum Root {
 
 impl Graph {
     /// Follows the parents level by level, two calls each.
-    async fn load(conduit: &Conduit, top: &RevisionInfo) -> Result<Self, StackError> {
+    async fn load(conduit: &Conduit, secure: &BTreeSet<Phid>, top: &RevisionInfo) -> Result<Self, StackError> {
         let mut graph = Self { revisions: BTreeMap::from([(top.phid.clone(), top.clone())]), ..Self::default() };
         let mut level = vec![top.phid.clone()];
         while !level.is_empty() {
@@ -219,8 +225,8 @@ impl Graph {
             let (done, open): (Vec<_>, Vec<_>) =
                 conduit.revisions(&unseen).await?.into_iter().partition(RevisionInfo::landed);
             graph.landed.extend(done.iter().map(|revision| revision.phid.clone()));
-            graph.named.extend(visibility::public(conduit, done).await?.iter().map(|revision| revision.id));
-            let open = visibility::public(conduit, open).await?;
+            graph.named.extend(visibility::public(done, secure).iter().map(|revision| revision.id));
+            let open = visibility::public(open, secure);
             level = open.iter().map(|revision| revision.phid.clone()).collect();
             graph.revisions.extend(open.into_iter().map(|revision| (revision.phid.clone(), revision)));
             for edge in edges {

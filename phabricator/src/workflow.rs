@@ -9,7 +9,7 @@ use thiserror::Error;
 use tracing::{error, info};
 
 use crate::{
-    Conduit, ConduitError,
+    Conduit, ConduitError, Directory,
     api::{DiffInfo, RevisionInfo},
     model::{Blame, Build, BuildRequest, PatchFailure, Phid, Report, Revision, Update},
     stack::{self, Refusal, StackError},
@@ -25,21 +25,17 @@ pub struct WorkflowSettings {
     pub visibility_sleep: Duration,
     /// Diffs that are older are not built.
     pub build_expiry: Duration,
-    /// Users whose revisions are not built.
-    pub skipped_authors: BTreeSet<Phid>,
     /// Repositories that are built.
     pub repositories: BTreeSet<Phid>,
 }
 
 impl Default for WorkflowSettings {
-    /// Looks at once and after 20, 40, 80 and 160 s; diffs expire after a day; nobody is skipped, and no repository
-    /// is built.
+    /// Looks at once and after 20, 40, 80 and 160 s; diffs expire after a day; no repository is built.
     fn default() -> Self {
         Self {
             visibility_checks: 5,
             visibility_sleep: Duration::from_secs(10),
             build_expiry: Duration::from_secs(24 * 3600),
-            skipped_authors: BTreeSet::new(),
             repositories: BTreeSet::new(),
         }
     }
@@ -59,6 +55,7 @@ pub struct WorkflowQueues {
 /// Handles `builds`: waits until the revision is public, loads its stack, and hands the build on.
 pub struct Workflow {
     conduit: Conduit,
+    directory: Directory,
     settings: WorkflowSettings,
     queues: WorkflowQueues,
 }
@@ -94,15 +91,16 @@ enum Finding {
 }
 
 impl Workflow {
-    /// A workflow that asks `conduit`.
-    pub fn new(conduit: Conduit, settings: WorkflowSettings, queues: WorkflowQueues) -> Self {
-        Self { conduit, settings, queues }
+    /// A workflow that asks `conduit`; `directory` says who is skipped and what is private.
+    pub fn new(conduit: Conduit, directory: Directory, settings: WorkflowSettings, queues: WorkflowQueues) -> Self {
+        Self { conduit, directory, settings, queues }
     }
 
     async fn look(&self, request: &BuildRequest, cx: &Context) -> Result<Finding, ConduitError> {
         let started = cx.clock().now();
+        let secure = self.directory.secure_projects();
         let found = self.conduit.revision(request.revision_id).await?.into_iter().collect();
-        let Some(revision) = visibility::public(&self.conduit, found).await?.pop() else {
+        let Some(revision) = visibility::public(found, &secure).pop() else {
             return Ok(Finding::Hidden);
         };
         info!(step = "visible", build = %request.target, "D{} is public", revision.id);
@@ -112,7 +110,7 @@ impl Workflow {
         if let Some(report) = self.decide(request, &revision, &diff, started).await? {
             return Ok(Finding::End(report));
         }
-        match stack::load(&self.conduit, &revision, &diff).await {
+        match stack::load(&self.conduit, &secure, &revision, &diff).await {
             Ok(stack) => Ok(Finding::Ready(Box::new(Build {
                 request: request.clone(),
                 revision: revision_of(&revision),
@@ -145,7 +143,7 @@ impl Workflow {
         if revision.fields.repository.as_ref() != Some(&request.repository) {
             return Ok(Some(contradiction(format!("D{} is not for {}", revision.id, request.repository))));
         }
-        if self.settings.skipped_authors.contains(&revision.fields.author) {
+        if self.directory.skips(&revision.fields.author) {
             return neutral("Revisions of this author are not built.".to_owned());
         }
         if !self.settings.repositories.contains(&request.repository) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Bytes,
     extract::{
         DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State,
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::secret;
+use crate::{client::Client, guesses::Guesses, secret};
 
 /// The largest body: the ids of some thousand dead letters.
 const MAX_BODY: usize = 256 * 1024;
@@ -31,7 +31,7 @@ const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
 
 /// The routes for whoever knows `token`.
-pub(crate) fn router(operator: Operator, token: SecretString) -> Router {
+pub(crate) fn router(operator: Operator, token: SecretString, guesses: Arc<Guesses>) -> Router {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/queues", get(queues))
@@ -50,20 +50,29 @@ pub(crate) fn router(operator: Operator, token: SecretString) -> Router {
             Fault(StatusCode::METHOD_NOT_ALLOWED, "this route has another method".to_owned())
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::new(token), authorize))
+        .layer(middleware::from_fn_with_state(Arc::new((token, guesses)), authorize))
         .with_state(operator);
     Router::new().nest("/api/v1", routes)
 }
 
-async fn authorize(State(token): State<Arc<SecretString>>, request: Request, next: Next) -> Response {
+async fn authorize(
+    State(door): State<Arc<(SecretString, Arc<Guesses>)>>,
+    Extension(client): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (token, guesses) = door.as_ref();
     let offered = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(|value| {
         let (scheme, token) = value.split_at_checked("Bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
     });
-    if offered.is_some_and(|offered| secret::is(&token, offered)) {
+    if offered.is_some_and(|offered| secret::is(token, offered)) {
         return next.run(request).await;
     }
-    warn!(path = request.uri().path(), "a request to the API without its token was refused");
+    if let Some(wait) = guesses.count(client, request.uri().path()) {
+        let fault = Fault(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens, wait".to_owned());
+        return ([(header::RETRY_AFTER, wait.to_string())], fault).into_response();
+    }
     let fault = Fault(StatusCode::UNAUTHORIZED, "the token is missing or wrong: send it as a Bearer token".to_owned());
     ([(header::WWW_AUTHENTICATE, "Bearer")], fault).into_response()
 }

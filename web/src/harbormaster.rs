@@ -7,6 +7,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{RawQuery, State},
     http::{HeaderMap, StatusCode, header},
@@ -19,7 +20,7 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 use url::form_urlencoded;
 
-use crate::{WebSettings, secret};
+use crate::{WebSettings, client::Client, guesses::Guesses, secret};
 
 /// The longest value of a parameter, in characters.
 const MAX_LENGTH: usize = 64;
@@ -34,7 +35,8 @@ const AWAY: Backoff = Backoff { first: Duration::from_millis(50), factor: 2, cap
 const RETRY_AFTER: &str = "5";
 
 pub(crate) async fn accept(
-    State(settings): State<Arc<WebSettings>>,
+    State((settings, guesses)): State<(Arc<WebSettings>, Arc<Guesses>)>,
+    Extension(client): Extension<Client>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
@@ -44,11 +46,15 @@ pub(crate) async fn accept(
         Err(fault) => return refuse(&fault),
     };
     if let Some(secret) = &settings.secret
-        && !knows(secret, &headers, parameters.first("token"))
+        && !knows(secret, &headers, &parameters)
     {
-        warn!("a request without the shared secret was refused");
+        if let Some(wait) = guesses.count(client, "/codereview/new") {
+            let retry = [(header::RETRY_AFTER, wait.to_string())];
+            return (StatusCode::TOO_MANY_REQUESTS, retry, "too many wrong secrets, wait\n").into_response();
+        }
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"code review events\"")];
-        return (StatusCode::UNAUTHORIZED, challenge, "the shared secret is missing or wrong\n").into_response();
+        let refusal = (StatusCode::UNAUTHORIZED, challenge, "the shared secret is missing, repeated or wrong\n");
+        return refusal.into_response();
     }
     let request = match parameters.build(settings.producer.clock().now()) {
         Ok(request) => request,
@@ -118,10 +124,6 @@ impl Parameters {
         Ok(Self(values))
     }
 
-    fn first(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.first().map(String::as_str)
-    }
-
     /// The one value of a parameter.
     fn one(&self, name: &str) -> Result<&str, String> {
         let value = match self.0.get(name).map(Vec::as_slice) {
@@ -171,14 +173,18 @@ impl Parameters {
     }
 }
 
-/// Whether the client knows the secret, as the password of its basic credentials or as the parameter `token`.
-fn knows(secret: &SecretString, headers: &HeaderMap, token: Option<&str>) -> bool {
-    let basic = headers.get(header::AUTHORIZATION).and_then(|value| {
+/// Whether the client knows the secret, as the password of its basic credentials or as the parameter `token`. One that
+/// is repeated counts as none: a request is not to hold a thousand guesses.
+fn knows(secret: &SecretString, headers: &HeaderMap, parameters: &Parameters) -> bool {
+    let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
+    let one = credentials.next().filter(|_| credentials.next().is_none());
+    let basic = one.and_then(|value| {
         let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
         let decoded = BASE64_STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
         let colon = decoded.iter().position(|byte| *byte == b':')?;
         Some(decoded[colon + 1..].to_vec())
     });
     let right = |offered: &[u8]| secret::is(secret, offered);
+    let token = parameters.0.get("token").filter(|tokens| tokens.len() == 1).and_then(|tokens| tokens.first());
     basic.is_some_and(|password| right(&password)) || token.is_some_and(|token| right(token.as_bytes()))
 }

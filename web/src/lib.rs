@@ -2,9 +2,12 @@
 //! (Dockerflow), and the API of operators.
 
 mod api;
+mod client;
 mod dockerflow;
 mod error;
+mod guesses;
 mod harbormaster;
+mod places;
 mod secret;
 mod server;
 
@@ -21,6 +24,8 @@ use phabricator::model::BuildRequest;
 use secrecy::SecretString;
 use std::time::Duration;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+
+use crate::guesses::Guesses;
 
 pub use dockerflow::Version;
 pub use error::WebError;
@@ -50,15 +55,20 @@ pub struct WebSettings {
 }
 
 /// All routes.
-pub fn router(settings: WebSettings) -> Router {
-    let api = settings.api_token.clone().map(|token| api::router(settings.operator.clone(), token));
+fn router(settings: WebSettings) -> Router {
+    let guesses = Arc::new(Guesses::new(settings.producer.clock().clone()));
+    let token = settings.api_token.clone();
+    let api = token.map(|token| api::router(settings.operator.clone(), token, guesses.clone()));
+    let settings = Arc::new(settings);
+    let harbormaster =
+        Router::new().route("/codereview/new", post(harbormaster::accept)).with_state((settings.clone(), guesses));
     Router::new()
-        .route("/codereview/new", post(harbormaster::accept))
         .route("/__version__", get(dockerflow::version))
         .route("/__heartbeat__", get(dockerflow::heartbeat))
         .route("/__lbheartbeat__", get(dockerflow::lbheartbeat))
         .route("/ping", get(|| async { "pong" }))
-        .with_state(Arc::new(settings))
+        .with_state(settings)
+        .merge(harbormaster)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .merge(api.unwrap_or_default())
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))

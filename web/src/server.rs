@@ -1,27 +1,54 @@
 //! Serving, with the limits that `axum::serve` has no settings for.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use axum::Router;
+use axum::{Router, response::Response};
 use bus::{Clock, Shutdown, Subsystem, SubsystemError, SystemClock};
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, info, warn};
 
-use crate::WebError;
+use crate::{
+    WebError, WebSettings,
+    client::Client,
+    places::{Place, Places},
+    router,
+};
 
-/// How long a client may take to send the head of a request; a client that is slower is cut off.
+/// How long a client may take to send the head of a request, the time before it included; a client that is slower is
+/// cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take nothing of an answer that does not fit into the buffers of the system.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest head of a request, in bytes, and the most header fields.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
+
+/// The most connections that wait for one client. Harbormaster has about one for each of its daemons, ten or so.
+const MAX_WAITING: usize = 256;
+/// The most connections. A process may usually have 1024 files open.
+const MAX_CONNECTIONS: usize = 768;
 
 /// A bound listener with the routes it serves.
 pub struct WebServer {
@@ -32,16 +59,33 @@ pub struct WebServer {
 
 impl WebServer {
     /// Listens on `address`; port 0 takes a free one.
-    pub async fn bind(address: SocketAddr, router: Router) -> Result<Self, WebError> {
+    pub async fn bind(address: SocketAddr, settings: WebSettings) -> Result<Self, WebError> {
         let listen = |source| WebError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, router })
+        Ok(Self { listener, address, router: router(settings) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A connection and its place, as soon as there are both.
+    async fn accept(&self, places: &Places) -> (TcpStream, Client, Place) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, address)) => {
+                    let client = Client::from(address.ip());
+                    return (stream, client, places.take(client).await);
+                }
+                Err(error) => {
+                    // Out of file descriptors, say: it passes when connections end, and until then it must not spin.
+                    warn!(%error, "cannot accept a connection");
+                    SystemClock.sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
     }
 }
 
@@ -59,32 +103,15 @@ impl Subsystem for WebServer {
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_FIELDS);
+        let places = Places::new(MAX_WAITING, MAX_CONNECTIONS);
         let graceful = GracefulShutdown::new();
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let (stream, client, place) = tokio::select! {
+                accepted = self.accept(&places) => accepted,
                 () = shutdown.stopping() => break,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of file descriptors, say: it passes when connections end, and until then it must not spin.
-                    warn!(%error, "cannot accept a connection");
-                    SystemClock.sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!(%error, "cannot set TCP_NODELAY");
-            }
-            let service = TowerToHyperService::new(self.router.clone());
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    debug!(%error, "a connection ended early");
-                }
-            });
+            let router = self.router.clone();
+            tokio::spawn(serve(builder.clone(), graceful.watcher(), router, stream, client, Arc::new(place)));
         }
         drop(self.listener);
         tokio::select! {
@@ -92,5 +119,79 @@ impl Subsystem for WebServer {
             () = shutdown.cancelled() => warn!("connections were still open when the grace period ended"),
         }
         Ok(())
+    }
+}
+
+/// Serves one connection until it ends or its place is given to another.
+async fn serve(
+    builder: http1::Builder,
+    watcher: Watcher,
+    router: Router,
+    stream: TcpStream,
+    client: Client,
+    place: Arc<Place>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT));
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(|request| answer(&routes, request, client, &place));
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));
+    tokio::select! {
+        // An answer that is ready is written before anything is closed.
+        biased;
+        ended = connection => if let Err(error) = ended {
+            debug!(%error, "a connection ended early");
+        },
+        () = place.lost() => debug!("a connection that waited for its client was closed for another"),
+    }
+}
+
+async fn answer(
+    routes: &TowerToHyperService<Router>,
+    request: Request<Incoming>,
+    client: Client,
+    place: &Arc<Place>,
+) -> Result<Response, Infallible> {
+    let mut request = request.map(|incoming| axum::body::Body::new(Arriving { incoming, place: place.clone() }));
+    request.extensions_mut().insert(client);
+    if request.body().is_end_stream() && !place.answers() {
+        // The connection is about to be closed, and nothing must happen that nobody is told of.
+        std::future::pending::<()>().await;
+    }
+    let response = hyper::service::Service::call(routes, request).await;
+    place.answered();
+    response
+}
+
+/// A body that says when the last of it has come.
+struct Arriving {
+    incoming: Incoming,
+    place: Arc<Place>,
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if (frame.is_none() || self.incoming.is_end_stream()) && !self.place.answers() {
+            return Poll::Pending;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
     }
 }

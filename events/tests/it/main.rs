@@ -5,6 +5,7 @@
 mod builds;
 mod command_line;
 mod interrupted;
+mod names;
 mod operate;
 mod private_authority;
 mod repos;

@@ -118,7 +118,7 @@ async fn accepted_builds_are_seen_in_their_queue() {
     let cells: Vec<Vec<&str>> =
         lines.iter().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
     let names: Vec<_> = cells.iter().map(|row| row[0]).collect();
-    assert_eq!(names, ["QUEUE", "builds", "mercurial", "mercurial:applied", "results"]);
+    assert_eq!(names, ["QUEUE", "builds", "mercurial", "mercurial:applied", "results", "lando"]);
     assert_eq!(cells[0][1..3], ["READY", "IN FLIGHT"]);
     assert_eq!(cells[1][1].trim(), "1");
     assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
@@ -148,12 +148,15 @@ async fn a_paused_queue_holds_a_build_until_it_is_resumed() {
     let resumed = world.events(&["queues", "resume", "builds", "--json"]).await.json().remove(0);
     assert_eq!((&resumed["queue"], &resumed["paused"]), (&json!("builds"), &json!(false)));
     let link = world.until_pushed(&build, &worker).await;
-    for queue in ["builds", "mercurial", "mercurial:applied", "results"] {
+    for queue in ["builds", "mercurial", "mercurial:applied", "results", "lando"] {
         assert_eq!(world.events(&["queues", "drain", queue]).await.lines(), [format!("{queue} is drained")]);
     }
     world.assert_pushed_once(&build, &link).await;
     let rows = world.events(&["queues", "--json"]).await.json();
-    assert!(rows.iter().all(|row| row["finished_per_minute"].as_f64().unwrap() > 0.0), "{rows:?}");
+    // All but the last: Lando is not configured.
+    let (lando, used) = rows.split_last().unwrap();
+    assert_eq!(lando["queue"], "lando");
+    assert!(used.iter().all(|row| row["finished_per_minute"].as_f64().unwrap() > 0.0), "{rows:?}");
 }
 
 #[tokio::test]
@@ -263,7 +266,7 @@ async fn a_letter_that_is_no_message_is_shown_in_base64() {
 #[tokio::test]
 async fn a_wrong_name_or_place_is_said_with_what_to_do() {
     let world = World::with_redis().await;
-    let known = "the queues are builds, mercurial, mercurial:applied, results";
+    let known = "the queues are builds, mercurial, mercurial:applied, results, lando";
     for (arguments, expected) in [
         (vec!["queues", "peek", "build"], format!("there is no queue \"build\", did you mean builds?; {known}")),
         (vec!["queues", "drop", "xyz", "--all", "--yes"], format!("there is no queue \"xyz\"; {known}")),
@@ -317,7 +320,7 @@ async fn the_api_of_a_running_web_server_serves_who_knows_the_token() {
     let requeued = call("t0ken", "POST /api/v1/queues/builds/requeue", &json!({"id": delayed}).to_string()).await;
     assert!(requeued.ends_with("{\"requeued\":1}"), "{requeued}");
     assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
-    until("the refusal to be logged", &web, || web.log().contains("without its token was refused")).await;
+    until("the refusal to be logged", &web, || web.log().contains("a request without the secret was refused")).await;
     assert!(!web.log().contains("t0ken"), "{}", web.log());
     web.stop().await;
 }

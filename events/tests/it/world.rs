@@ -69,6 +69,13 @@ impl World {
         world
     }
 
+    /// Adds lines to the section `events` of the configuration.
+    pub fn configure(&self, lines: &str) {
+        let path = self.path("config.yml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, config + lines).unwrap();
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

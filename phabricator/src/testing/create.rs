@@ -131,6 +131,19 @@ impl FakePhabricator {
         phid
     }
 
+    /// Gives a user another name.
+    pub fn rename_user(&self, phid: &Phid, username: &str) {
+        let mut state = self.state();
+        for user in state.users.iter_mut().filter(|user| user.phid == *phid) {
+            user.username = username.to_owned();
+        }
+    }
+
+    /// Takes a project away, or hides it, which looks the same.
+    pub fn remove_project(&self, phid: &Phid) {
+        self.state().projects.retain(|project| project.phid != *phid);
+    }
+
     /// Adds a project.
     pub fn add_project(&self, slug: &str) -> Phid {
         let mut state = self.state();

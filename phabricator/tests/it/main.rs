@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod client;
+mod directory;
 mod faults;
 mod harbormaster;
+mod lando;
 mod publisher;
 mod recorded;
 mod shapes;

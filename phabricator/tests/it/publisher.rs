@@ -190,6 +190,6 @@ async fn nothing_is_said_when_publishing_is_off() {
     for report in [Report::Working, pushed(None), patch_failed(), Report::Withheld] {
         world.publish(&request, &report).await;
     }
-    assert!(world.fake.calls().is_empty());
+    assert!(world.fake.calls().iter().all(|call| !call.method.starts_with("harbormaster.")));
     assert!(logs.text().contains("this would have been said: failed, the patch"), "{}", logs.text());
 }

@@ -122,8 +122,7 @@ async fn builds_that_end_before_their_stack_is_loaded() {
         world.request(world.create("unlucky").diff.id)
     });
     let author = {
-        let probe = World::new().await;
-        let world = World::with(|settings| settings.skipped_authors = [probe.alice.clone()].into(), true).await;
+        let world = World::skipping("alice").await;
         world.build(&world.create("skipped")).await;
         world.work().await;
         world.reports().await.remove(0)

@@ -122,8 +122,7 @@ async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
     let (_guard, logs) = capture_logs();
     let world = World::with(|settings| settings.visibility_checks = 2, true).await;
     let other = world.fake.add_project("other");
-    let secure = world.fake.add_project("secure-revision");
-    let new = world.revision("the secure title").project(&other).project(&secure);
+    let new = world.revision("the secure title").project(&other).project(&world.secure);
     let revision = world.fake.create_revision(new);
     world.build(&revision).await;
     world.work().await;
@@ -137,7 +136,6 @@ async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
 #[tokio::test]
 async fn a_project_of_another_slug_hides_nothing() {
     let world = World::new().await;
-    world.fake.add_project("secure-revision");
     let other = world.fake.add_project("secure-revision-reviewers");
     let revision = world.fake.create_revision(world.revision("public").project(&other));
     world.build(&revision).await;
@@ -182,14 +180,10 @@ async fn a_diff_that_was_replaced_is_not_built_and_the_newer_one_is() {
 
 #[tokio::test]
 async fn a_skipped_author_is_not_built() {
-    let world = World::new().await;
-    let alice = world.alice.clone();
-    let skipping = World::with(|settings| settings.skipped_authors = [alice].into(), true).await;
-    // Both worlds name their first user alike.
-    assert_eq!(world.alice, skipping.alice);
-    skipping.build(&skipping.create("by alice")).await;
-    skipping.work().await;
-    assert_eq!(only_neutral(&skipping).await, "Revisions of this author are not built.");
+    let world = World::skipping("alice").await;
+    world.build(&world.create("by alice")).await;
+    world.work().await;
+    assert_eq!(only_neutral(&world).await, "Revisions of this author are not built.");
 }
 
 #[tokio::test]
@@ -271,8 +265,7 @@ async fn a_diamond_is_applied_bottom_up_the_smaller_number_first() {
 async fn parents_on_different_landed_revisions_meet_on_the_base() {
     let world = World::new().await;
     let (one, other) = (world.create("landed"), world.create("landed elsewhere"));
-    let secure = world.fake.add_project("secure-revision");
-    let private = world.fake.create_revision(world.revision("landed in private").project(&secure));
+    let private = world.fake.create_revision(world.revision("landed in private").project(&world.secure));
     let left = world.fake.create_revision(world.revision("left").parent(&one.phid));
     let right = world.fake.create_revision(world.revision("right").parent(&other.phid).parent(&private.phid));
     let top = world.fake.create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
@@ -347,11 +340,10 @@ async fn a_parent_that_stays_private_fails_the_build_and_nothing_is_said_about_i
     let (_guard, logs) = capture_logs();
     for hide_by_project in [false, true] {
         let world = World::new().await;
-        let secure = world.fake.add_project("secure-revision");
         let parent = world.create("the private parent");
         let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
         if hide_by_project {
-            world.fake.set_projects(parent.id, &[secure]);
+            world.fake.set_projects(parent.id, std::slice::from_ref(&world.secure));
         } else {
             world.fake.set_visible(parent.id, false);
         }

@@ -9,7 +9,7 @@ use std::{
 use bus::{Backoff, Bus, Clock, Consumer, Depth, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
-    Conduit, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
+    Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
     model::{Build, BuildRequest, Phid, Report, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
@@ -45,7 +45,10 @@ pub(crate) struct World {
     pub(crate) fake: FakePhabricator,
     pub(crate) alice: Phid,
     pub(crate) repository: Phid,
-    clock: Arc<ManualClock>,
+    /// The project whose revisions are private.
+    pub(crate) secure: Phid,
+    pub(crate) directory: Directory,
+    pub(crate) clock: Arc<ManualClock>,
     bus: Arc<dyn Bus>,
     workflow: Consumer,
     publisher: Consumer,
@@ -56,17 +59,29 @@ impl World {
         Self::with(|_| {}, true).await
     }
 
+    /// One where this user's revisions are not built.
+    pub(crate) async fn skipping(username: &str) -> Self {
+        Self::make(vec![username.to_owned()], |_| {}, true).await
+    }
+
     pub(crate) async fn with(adjust: impl FnOnce(&mut WorkflowSettings), publish: bool) -> Self {
+        Self::make(Vec::new(), adjust, publish).await
+    }
+
+    async fn make(skipped_authors: Vec<String>, adjust: impl FnOnce(&mut WorkflowSettings), publish: bool) -> Self {
         let clock = Arc::new(ManualClock::new(start()));
         let fake = FakePhabricator::start(clock.clone()).await.unwrap();
         let alice = fake.add_user("alice", "Alice Example");
         let repository = fake.add_repository("mozilla-central");
+        let secure = fake.add_project("secure-revision");
+        let names = DirectoryNames { skipped_authors, secure_projects: vec!["secure-revision".to_owned()] };
+        let directory = Directory::load(&conduit(&fake), names).await.unwrap();
         let mut settings =
             WorkflowSettings { repositories: BTreeSet::from([repository.clone()]), ..WorkflowSettings::default() };
         adjust(&mut settings);
         let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        let workflow = Workflow::new(conduit(&fake), settings, queues);
+        let workflow = Workflow::new(conduit(&fake), directory.clone(), settings, queues);
         let publisher = Publisher::new(conduit(&fake), publish);
         Self {
             workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),
@@ -74,6 +89,8 @@ impl World {
             fake,
             alice,
             repository,
+            secure,
+            directory,
             clock,
             bus,
         }

@@ -1,0 +1,127 @@
+//! The shared secret of `/codereview/new`.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bus::{ManualClock, MemoryBus, Producer};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use web::{Version, WebSettings};
+
+use crate::{GOOD, World, memory, recorded, settings};
+
+/// The password of the credential in the recorded request, whose user is phab-user.
+const SECRET: &str = "s3cr3t:pä ss";
+const TOKEN: &str = "token=s3cr3t%3Ap%C3%A4%20ss";
+
+async fn world() -> World {
+    World::start(memory(), Some(SECRET), Version::load(None).unwrap()).await
+}
+
+fn basic(credential: &str) -> String {
+    format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(credential))
+}
+
+/// A request with these parameters in the query, these in a form, and these header lines.
+fn request(query: &str, form: &str, headers: &str) -> Vec<u8> {
+    format!(
+        "POST /codereview/new?{query} HTTP/1.1\r\nHost: x\r\n{headers}\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    )
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn the_recorded_credential_is_let_in_and_a_request_without_one_is_not() {
+    let world = world().await;
+    let requests = recorded();
+    assert_eq!(world.raw(&requests[0]).await.0, 401);
+    assert_eq!(world.raw(&requests[1]).await.0, 200);
+    assert_eq!(world.stored().await.len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_knows_the_secret_is_let_in_however_it_is_sent() {
+    let world = world().await;
+    let right = basic(&format!("anybody:{SECRET}"));
+    let other_case = right.replace("Authorization: Basic", "authorization: bAsIc");
+    for (query, form, headers) in [
+        (GOOD.to_owned(), "", &*right),
+        (GOOD.to_owned(), "", &*basic(&format!(":{SECRET}"))),
+        (GOOD.to_owned(), "", &*other_case),
+        (format!("{GOOD}&{TOKEN}"), "", ""),
+        (GOOD.to_owned(), TOKEN, ""),
+        (TOKEN.to_owned(), GOOD, ""),
+        // One right one of each will do.
+        (format!("{GOOD}&{TOKEN}"), "", &*basic("x:y")),
+        (format!("{GOOD}&token=y"), "", &*right),
+    ] {
+        let (status, text) = world.raw(&request(&query, form, headers)).await;
+        assert_eq!(status, 200, "{query} {form} {headers}: {text}");
+    }
+    assert_eq!(world.stored().await.len(), 1, "all of them are one target");
+}
+
+#[tokio::test]
+async fn whoever_does_not_know_the_secret_is_refused() {
+    let (right, wrong) = (basic(&format!("phab-user:{SECRET}")), basic("phab-user:wrong"));
+    let without_padding = right.replace('=', "");
+    let table = [
+        ("", "", String::new()),
+        ("&token=", "", String::new()),
+        ("&token=s3cr3t", "", String::new()),
+        ("&token=s3cr3t%3Ap%C3%A4%20sss", "", String::new()),
+        // Latin-1, and the letter made of two characters.
+        ("&token=s3cr3t%3Ap%E4%20ss", "", String::new()),
+        ("&token=s3cr3t%3Apa%CC%88%20ss", "", String::new()),
+        ("&Token=s3cr3t%3Ap%C3%A4%20ss", "", String::new()),
+        ("", "", basic("phab-user:")),
+        ("", "", basic(":")),
+        ("", "", basic("")),
+        // The user is not the password.
+        ("", "", basic(&format!("{SECRET}:"))),
+        ("", "", basic(SECRET)),
+        ("", "", right.replace("Basic", "Bearer")),
+        ("", "", right.replace("Basic ", "Basic")),
+        ("", "", "Authorization: Basic ????\r\n".to_owned()),
+        ("", "", "Authorization: Basic \u{e4}\r\n".to_owned()),
+        ("", "", without_padding),
+        // What is repeated counts as none.
+        ("", "", format!("{right}{right}")),
+        ("", "", format!("{wrong}{right}")),
+        ("&token=s3cr3t%3Ap%C3%A4%20ss", TOKEN, String::new()),
+        ("&token=x&token=s3cr3t%3Ap%C3%A4%20ss", "", String::new()),
+    ];
+    for (token, form, headers) in table {
+        // A world for each: many wrong ones are answered otherwise.
+        let world = world().await;
+        let (status, text) = world.raw(&request(&format!("{GOOD}{token}"), form, &headers)).await;
+        assert_eq!(status, 401, "{token} {form} {headers}");
+        assert!(!text.contains("s3cr3t"), "{text}");
+        assert!(world.stored().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn after_ten_wrong_secrets_a_client_is_told_to_wait_and_the_right_one_is_let_in_all_the_same() {
+    let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+    let bus = Arc::new(MemoryBus::new(clock.clone()));
+    let producer = Producer::new(bus.clone(), clock.clone());
+    let secrets = (Some(SecretString::from(SECRET)), Some(SecretString::from("the token of the API")));
+    let world = World::serve(WebSettings { producer, secret: secrets.0, api_token: secrets.1, ..settings(bus) }).await;
+    for _ in 0..9 {
+        assert_eq!(world.post(&format!("{GOOD}&token=guess")).await.0, 401);
+    }
+    assert_eq!(world.get("/api/v1/queues").await.0, 401, "guesses of the API's token are counted too");
+
+    clock.advance(Duration::from_secs(20));
+    let (head, _) = world.answer(&request(&format!("{GOOD}&token=guess"), "", "")).await;
+    assert!(head.starts_with("http/1.1 429") && head.contains("retry-after: 40\r\n"), "{head}");
+    assert_eq!(world.get("/api/v1/queues").await.0, 429);
+    assert_eq!(world.post(&format!("{GOOD}&{TOKEN}")).await.0, 200, "whose address may be the proxy's");
+    assert_eq!(world.get("/ping").await.0, 200);
+
+    clock.advance(Duration::from_secs(40));
+    assert_eq!(world.post(&format!("{GOOD}&token=guess")).await.0, 401);
+}
