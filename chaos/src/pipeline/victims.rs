@@ -33,12 +33,6 @@ pub fn servers_of(directory: &Path) -> Vec<Pid> {
     pids(processes(directory).filter(|process| process.name == "hg" && process.command.contains(&served)))
 }
 
-/// All that have to do with the directory. Ourselves we are not among them: we run elsewhere.
-pub fn all(directory: &Path) -> Vec<Pid> {
-    let theirs = directory.display().to_string();
-    pids(processes(directory).filter(|process| process.within || process.command.contains(&theirs)))
-}
-
 /// SIGKILL. It fails only for one that is gone.
 pub fn strike(pid: Pid) -> bool {
     kill(pid, Signal::SIGKILL).is_ok()
@@ -85,12 +79,11 @@ mod tests {
         assert_eq!(of_worker(ours.path(), "sleep"), [pid]);
         assert_eq!(of_worker(ours.path(), "hg"), []);
         assert_eq!(servers_of(ours.path()), []);
-        assert_eq!(all(ours.path()), [pid]);
         assert!(strike(pid));
         for child in &mut children {
             let _ = child.kill();
             child.wait().unwrap();
         }
-        assert_eq!(all(ours.path()), []);
+        assert_eq!(of_worker(ours.path(), "sleep"), []);
     }
 }

@@ -14,7 +14,7 @@ use phabricator::model::{Applied, Build, BuildRequest, Phid, Update};
 
 use super::{
     books::{Letter, Try},
-    plan::Fault,
+    plan::{Fault, WORKERS},
     processes::{Launch, Processes, Role},
     report::Faults,
     stage::{Stage, clones},
@@ -154,8 +154,10 @@ impl World {
         drop(self.redis);
         self.stage.end().await;
         // What the killed ones left: connections of ssh wait for two minutes.
-        for pid in victims::all(&self.directory) {
-            victims::strike(pid);
+        for clones in (0..WORKERS).map(|number| clones(&self.directory, number)) {
+            for pid in ["hg", "ssh"].into_iter().flat_map(|name| victims::of_worker(&clones, name)) {
+                victims::strike(pid);
+            }
         }
     }
 }
