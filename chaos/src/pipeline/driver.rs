@@ -273,8 +273,12 @@ impl Driver {
             return Ok(());
         }
         let at_work = match fault {
-            Fault::Web | Fault::StopWeb | Fault::Redis(_) => true,
-            _ => self.world.depths().await.is_some_and(|depths| depths.show_work()),
+            Fault::StopWeb | Fault::Redis(_) => true,
+            // Between a request and its answer.
+            Fault::Web => self.asked.iter().any(|asked| asked.heard.is_none()),
+            // Every other time between an answer and the note that it was given.
+            Fault::Worker(_) if self.world.done.worker % 2 == 1 => self.depths().await.show_answers(),
+            _ => self.depths().await.show_work(),
         };
         let no_chance = now >= due.checked_add(CHANCE)?;
         if !at_work && !no_chance {
@@ -293,6 +297,11 @@ impl Driver {
             self.last_fault = SystemClock.now();
         }
         Ok(())
+    }
+
+    /// How full the queues are; nothing while Redis is away.
+    async fn depths(&self) -> Depths {
+        self.world.depths().await.unwrap_or_default()
     }
 
     fn said(&self, asked: &Asked) -> Said {

@@ -86,11 +86,11 @@ pub enum Fault {
     Web,
     /// SIGKILL to a worker. Its children are left to themselves.
     Worker(usize),
-    /// SIGKILL to an `hg` of a worker.
+    /// SIGKILL to each `hg` of a worker.
     Hg(usize),
-    /// SIGKILL to an `ssh` of a worker.
+    /// SIGKILL to each `ssh` of a worker.
     Ssh(usize),
-    /// SIGKILL to the `hg` behind ssh that takes a push to the Try of a repository.
+    /// SIGKILL to each `hg` behind ssh that takes a push to the Try of a repository.
     Try(usize),
     /// SIGTERM to the web server.
     StopWeb,

@@ -44,11 +44,11 @@ pub struct Faults {
     pub web: u32,
     /// Workers killed.
     pub worker: u32,
-    /// An `hg` of a worker killed.
+    /// Times that the `hg`s of a worker were killed.
     pub hg: u32,
-    /// An `ssh` of a worker killed.
+    /// Times that the `ssh`s of a worker were killed.
     pub ssh: u32,
-    /// An `hg` on the side of Try killed.
+    /// Times that the `hg`s on the side of Try were killed.
     pub try_hg: u32,
     /// Web servers and workers told to end.
     pub sigterm: u32,

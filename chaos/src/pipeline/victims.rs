@@ -33,9 +33,10 @@ pub fn servers_of(directory: &Path) -> Vec<Pid> {
     pids(processes(directory).filter(|process| process.name == "hg" && process.command.contains(&served)))
 }
 
-/// SIGKILL. It fails only for one that is gone.
-pub fn strike(pid: Pid) -> bool {
-    kill(pid, Signal::SIGKILL).is_ok()
+/// SIGKILL to all of them; `false` when that reached nobody.
+pub fn strike(victims: &[Pid]) -> bool {
+    // It fails only for one that is gone.
+    victims.iter().filter(|&&pid| kill(pid, Signal::SIGKILL).is_ok()).count() > 0
 }
 
 fn pids(found: impl Iterator<Item = Process>) -> Vec<Pid> {
@@ -79,7 +80,8 @@ mod tests {
         assert_eq!(of_worker(ours.path(), "sleep"), [pid]);
         assert_eq!(of_worker(ours.path(), "hg"), []);
         assert_eq!(servers_of(ours.path()), []);
-        assert!(strike(pid));
+        assert!(strike(&[pid]));
+        assert!(!strike(&[]));
         for child in &mut children {
             let _ = child.kill();
             child.wait().unwrap();

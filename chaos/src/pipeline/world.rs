@@ -9,7 +9,6 @@ use std::{
 use anyhow::Context;
 use bus::{Depth, Message, Operate, RedisBus, RedisOptions, Remains, SystemClock, Which};
 use events::queues::{APPLIED, BUILDS, MERCURIAL, RESULTS};
-use nix::unistd::Pid;
 use phabricator::model::{Applied, Build, BuildRequest, Phid, Update};
 
 use super::{
@@ -74,13 +73,11 @@ impl World {
             Fault::Worker(number) => self.processes.kill(Role::Worker(number))?,
             Fault::StopWeb => self.processes.terminate(Role::Web)?,
             Fault::StopWorker(number) => self.processes.terminate(Role::Worker(number))?,
-            Fault::Hg(worker) => strike_one(victims::of_worker(&clones(&self.directory, worker), "hg"), self.done.hg),
-            Fault::Ssh(worker) => {
-                strike_one(victims::of_worker(&clones(&self.directory, worker), "ssh"), self.done.ssh)
-            }
+            Fault::Hg(worker) => victims::strike(&victims::of_worker(&clones(&self.directory, worker), "hg")),
+            Fault::Ssh(worker) => victims::strike(&victims::of_worker(&clones(&self.directory, worker), "ssh")),
             Fault::Try(number) => {
                 let repository = &self.stage.repositories[number];
-                let struck = strike_one(victims::servers_of(repository.try_repository()), self.done.try_hg);
+                let struck = victims::strike(&victims::servers_of(repository.try_repository()));
                 if struck {
                     repository.recover_try().await?;
                 }
@@ -155,8 +152,8 @@ impl World {
         self.stage.end().await;
         // What the killed ones left: connections of ssh wait for two minutes.
         for clones in (0..WORKERS).map(|number| clones(&self.directory, number)) {
-            for pid in ["hg", "ssh"].into_iter().flat_map(|name| victims::of_worker(&clones, name)) {
-                victims::strike(pid);
+            for name in ["hg", "ssh"] {
+                victims::strike(&victims::of_worker(&clones, name));
             }
         }
     }
@@ -182,17 +179,14 @@ impl Depths {
         self.mercurial.in_flight > 0
     }
 
+    /// Whether a worker has an answer in its hands.
+    pub fn show_answers(&self) -> bool {
+        self.results.in_flight > 0
+    }
+
     /// Whether builds wait for another attempt and none is under way.
     pub fn only_wait(&self) -> bool {
         self.mercurial.delayed > 0 && self.mercurial.ready + self.mercurial.in_flight == 0
-    }
-}
-
-/// Kills one of the processes, by turns.
-fn strike_one(found: Vec<Pid>, turn: u32) -> bool {
-    match found.len() {
-        0 => false,
-        count => victims::strike(found[turn as usize % count]),
     }
 }
 
