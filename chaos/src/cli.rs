@@ -2,22 +2,26 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::pipeline::Pipeline;
+
 /// A fault campaign: real workers on a real Redis pass messages through three queues, while a seeded driver kills,
 /// stops and cuts off what it can. At the end every message must be accounted for.
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What the driver starts.
+    /// Another campaign, or what the driver starts.
     #[command(subcommand)]
-    pub role: Option<Role>,
-    /// What the driver does.
+    pub command: Option<Command>,
+    /// What the driver of the campaign on the bus does.
     #[command(flatten)]
     pub campaign: Campaign,
 }
 
-/// What the driver starts.
+/// Another campaign, or what the driver starts.
 #[derive(Debug, Subcommand)]
-pub enum Role {
+pub enum Command {
+    /// The same for the whole program: its processes build stacks and push them, while they, their hg and ssh are killed
+    Pipeline(Pipeline),
     /// A worker of a campaign
     #[command(hide = true)]
     Worker(WorkerOptions),

@@ -108,7 +108,7 @@ impl Driver {
         offences.extend(found);
         let count = |kind| offences.iter().filter(|offence| offence.kind == kind).count();
         let faults = self.world.done.clone();
-        let longest = self.account.redelivery.longest(&self.world.downtimes);
+        let longest = self.account.redelivery.longest(&self.world.redis.downtimes);
         Ok(Report {
             messages: self.plan.parcels.len(),
             kills: faults.sigkill + faults.sigterm + faults.sigstop,
@@ -250,11 +250,12 @@ impl Driver {
     }
 }
 
-fn thousandths(seconds: f64) -> f64 {
+/// To three digits.
+pub fn thousandths(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
 
 /// A line on the way. Nobody may be listening.
-fn tell(line: &str) {
+pub fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "chaos: {line}");
 }

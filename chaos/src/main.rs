@@ -5,10 +5,12 @@ mod chain;
 mod cli;
 mod driver;
 mod outside;
+mod pipeline;
 mod plan;
 mod producer;
 mod proxy;
 mod redelivery;
+mod redis;
 mod report;
 mod worker;
 mod workers;
@@ -21,13 +23,15 @@ use std::{
 
 use clap::Parser;
 
-use cli::{Campaign, Cli, Role};
+use cli::{Campaign, Cli, Command};
+use pipeline::Pipeline;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.role {
-        Some(Role::Worker(options)) => worker::work(options).await.map(|()| true),
+    let outcome = match cli.command {
+        Some(Command::Worker(options)) => worker::work(options).await.map(|()| true),
+        Some(Command::Pipeline(options)) => pipeline(options).await,
         None => campaign(cli.campaign).await,
     };
     match outcome {
@@ -44,10 +48,20 @@ async fn main() -> ExitCode {
 async fn campaign(options: Campaign) -> anyhow::Result<bool> {
     let json = options.json;
     let report = driver::run(options).await?;
-    let text = if json { serde_json::to_string(&report)? } else { report.table() };
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
-    }
+    print(&if json { serde_json::to_string(&report)? } else { report.table() })?;
     Ok(report.passed())
+}
+
+async fn pipeline(options: Pipeline) -> anyhow::Result<bool> {
+    let report = pipeline::run(&options).await?;
+    print(&if options.json { serde_json::to_string(&report)? } else { report.table() })?;
+    Ok(report.passed())
+}
+
+/// The outcome. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }

@@ -5,13 +5,13 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use bus::{Clock, RedisBus, SystemClock, testing::RedisServer};
 use jiff::Timestamp;
-use tokio::task::JoinHandle;
 
 use crate::{
     chain,
     outside::Outside,
     plan::{Fault, LINKS, WORKERS},
     proxy::{Link, Weather},
+    redis::Redis,
     report::Faults,
     workers::{Launch, Workers},
 };
@@ -24,25 +24,15 @@ pub struct World {
     pub outside: Outside,
     /// The driver's own way to the bus, past all links.
     pub bus: Arc<RedisBus>,
-    /// The times in which Redis was away.
-    pub downtimes: Vec<(Timestamp, Timestamp)>,
+    /// The Redis that the bus is on.
+    pub redis: Redis,
     /// What was done so far.
     pub done: Faults,
     links: Vec<Link>,
     /// When each link's weather clears.
     clears: Vec<Option<Timestamp>>,
-    redis: Redis,
     kill_redis: bool,
     _outside_server: RedisServer,
-}
-
-type Restarted = anyhow::Result<(RedisServer, (Timestamp, Timestamp))>;
-
-enum Redis {
-    Up(RedisServer),
-    Restarting(JoinHandle<Restarted>),
-    /// It was not to be started again.
-    Gone,
 }
 
 impl World {
@@ -54,7 +44,7 @@ impl World {
             Ok(path)
         };
         let (redis, outside) = (at("redis")?, at("outside")?);
-        let server = RedisServer::start(&redis).await.context("cannot start a redis")?;
+        let server = Redis::start(&redis).await?;
         let outside_server = RedisServer::start(outside).await.context("cannot start a redis")?;
         let mut links = Vec::new();
         for _ in 0..LINKS {
@@ -69,12 +59,11 @@ impl World {
         Ok(Self {
             workers: Workers::start(launch)?,
             outside: Outside::connect(&outside_server.url()).await?,
-            bus: Arc::new(RedisBus::new(&chain::options(&server.url()), &SystemClock)?),
-            downtimes: Vec::new(),
+            bus: Arc::new(RedisBus::new(&chain::options(server.url()), &SystemClock)?),
+            redis: server,
             done: Faults::default(),
             clears: vec![None; links.len()],
             links,
-            redis: Redis::Up(server),
             kill_redis,
             _outside_server: outside_server,
         })
@@ -87,7 +76,7 @@ impl World {
 
     /// Whether nothing is broken at the moment.
     pub fn is_whole(&self) -> bool {
-        matches!(self.redis, Redis::Up(_)) && self.clears.iter().all(Option::is_none) && self.workers.all_up()
+        self.redis.is_up() && self.clears.iter().all(Option::is_none) && self.workers.all_up()
     }
 
     /// Lets `fault` happen. `false` when that is not possible now: nobody is left to be killed, say.
@@ -96,7 +85,7 @@ impl World {
             Fault::Kill(worker) => (self.workers.kill(worker)?, &mut self.done.sigkill),
             Fault::Terminate(worker) => (self.workers.terminate(worker)?, &mut self.done.sigterm),
             Fault::Stop(worker, during) => (self.workers.stop(worker, during)?, &mut self.done.sigstop),
-            Fault::Redis(away) => (self.restart_redis(away), &mut self.done.redis_restarts),
+            Fault::Redis(away) => (self.redis.restart(away, self.kill_redis), &mut self.done.redis_restarts),
             Fault::Cut(link) => {
                 self.links[link].cut();
                 (true, &mut self.done.cut)
@@ -115,19 +104,6 @@ impl World {
         Ok(true)
     }
 
-    fn restart_redis(&mut self, away: Duration) -> bool {
-        match std::mem::replace(&mut self.redis, Redis::Gone) {
-            Redis::Up(server) => {
-                self.redis = Redis::Restarting(tokio::spawn(restart(server, away, self.kill_redis)));
-                true
-            }
-            other => {
-                self.redis = other;
-                false
-            }
-        }
-    }
-
     /// Ends what has lasted long enough, and starts again what died.
     pub async fn tend(&mut self) -> anyhow::Result<()> {
         let now = SystemClock.now();
@@ -137,40 +113,13 @@ impl World {
                 *clears = None;
             }
         }
-        if matches!(&self.redis, Redis::Restarting(restarting) if restarting.is_finished()) {
-            self.redis_is_back().await?;
-        }
+        self.redis.tend().await?;
         self.workers.tend()
-    }
-
-    async fn redis_is_back(&mut self) -> anyhow::Result<()> {
-        match std::mem::replace(&mut self.redis, Redis::Gone) {
-            Redis::Restarting(restarting) => {
-                let (server, downtime) = restarting.await.context("restarting redis panicked")??;
-                self.downtimes.push(downtime);
-                self.redis = Redis::Up(server);
-            }
-            other => self.redis = other,
-        }
-        Ok(())
     }
 
     /// Ends all processes, at once and in any state.
     pub async fn end(mut self) {
         self.workers.kill_all().await;
-        // A server that is being started would outlive the task that starts it.
-        let _ = self.redis_is_back().await;
+        let _ = self.redis.settle().await;
     }
-}
-
-async fn restart(mut server: RedisServer, away: Duration, by_force: bool) -> Restarted {
-    let from = SystemClock.now();
-    if by_force {
-        server.stop().context("cannot kill redis")?;
-    } else {
-        server.stop_gently().await.context("redis did not end")?;
-    }
-    SystemClock.sleep(away).await;
-    server.restart().await.context("redis did not come back")?;
-    Ok((server, (from, SystemClock.now())))
 }
