@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use phabricator::model::Phid;
 use saphyr::{LoadableYamlNode, MarkedYaml};
 use secrecy::SecretString;
 use thiserror::Error;
@@ -37,6 +38,10 @@ pub struct Config {
     pub skippable_files: Vec<String>,
     /// A diff that is older is not built any more.
     pub build_expiry: Duration,
+    /// The build plan that calls us, by its PHID: the audit looks for builds of it whose request never came.
+    pub build_plan: Option<Phid>,
+    /// How long what is known of a build is kept after its last change.
+    pub build_retention: Duration,
     /// What Harbormaster must know to be heard.
     pub webhook_secret: Option<SecretString>,
     /// What a client of the API must know. Without it there is no API.
@@ -154,6 +159,8 @@ impl Config {
             secure_projects: vec!["secure-revision".to_owned()],
             skippable_files: Vec::new(),
             build_expiry: Duration::from_secs(24 * 3600),
+            build_plan: None,
+            build_retention: Duration::from_secs(30 * 24 * 3600),
             webhook_secret: None,
             api_token: None,
             clones_dir: PathBuf::from("clones"),
@@ -246,6 +253,8 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let secure_projects = keys.optional("secure_projects");
     let skippable_files = keys.optional("skippable_files");
     let build_expiry = keys.optional("build_expiry");
+    let build_plan = keys.optional::<PlanPhid>("build_plan_phid");
+    let build_retention = keys.optional("build_retention");
     let webhook_secret = keys.optional("webhook_secret");
     let api_token = keys.optional("api_token");
     let clones_dir = keys.optional("clones_dir");
@@ -268,6 +277,8 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         secure_projects: secure_projects.unwrap_or(usual.secure_projects),
         skippable_files: skippable_files.unwrap_or(usual.skippable_files),
         build_expiry: build_expiry.unwrap_or(usual.build_expiry),
+        build_plan: build_plan.map(|PlanPhid(phid)| phid),
+        build_retention: build_retention.unwrap_or(usual.build_retention),
         webhook_secret,
         api_token,
         clones_dir: clones_dir.unwrap_or(usual.clones_dir),
@@ -280,6 +291,16 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         lando,
         repositories: usual.repositories,
     })
+}
+
+/// The PHID of a build plan.
+struct PlanPhid(Phid);
+
+impl FromYaml for PlanPhid {
+    const EXPECTED: &'static str = "the PHID of a build plan, PHID-HMCP-…";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        Phid::parse_as("HMCP", node.data.as_str()?).ok().map(Self)
+    }
 }
 
 /// A number of lanes. A connection of ssh carries ten sessions at once, and a machine rarely has more cores to spare.

@@ -16,6 +16,14 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// This process, as it is named in the records of builds: its dyno, or its machine and number.
+pub fn process() -> String {
+    variable("DYNO").unwrap_or_else(|| {
+        let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        format!("{}:{}", machine.unwrap_or_else(|| "unknown".to_owned()), std::process::id())
+    })
+}
+
 /// Where Redis is and whom it must prove to be, if there is one.
 pub fn redis(namespace: String, waiters: usize) -> anyhow::Result<Option<RedisOptions>> {
     let Some(url) = variable("REDIS_TLS_URL").or_else(|| variable("REDIS_URL")) else { return Ok(None) };

@@ -12,15 +12,18 @@ use std::{
 use async_trait::async_trait;
 use bus::{Backoff, Bus, Clock, Consumer, Operator, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
 use phabricator::{
-    Conduit, Directory, DirectoryNames, Lando, Publisher, Workflow, WorkflowQueues, WorkflowSettings, model::Phid,
+    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook, Publisher, Workflow,
+    WorkflowQueues, WorkflowSettings,
+    model::{Journal, Phid},
 };
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
-use worker_hg::{Mercurial, RepositorySettings, Settings, Size};
+use worker_hg::{Mercurial, MercurialQueues, RepositorySettings, Settings, Size};
 
 use crate::{
     config::Config,
     dispatch::Dispatch,
+    environment,
     queues::{self, APPLIED, BUILDS, LANDO, MERCURIAL, RESULTS},
 };
 
@@ -45,6 +48,7 @@ pub async fn web(
         operator: Operator::new(bus.clone(), &queues::all()),
         api_token: config.api_token.clone(),
         producer: Producer::new(bus, clock),
+        journal: journal(config),
         builds: BUILDS,
         secret: config.webhook_secret.clone(),
         version,
@@ -143,7 +147,11 @@ impl Worker {
 
     fn subsystems(&self, conduit: &Conduit, names: Names) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
         let Self { config, bus, clock } = self;
-        let mercurial = Mercurial::new(mercurial(config, &names.repositories)?, APPLIED, clock.clone())?;
+        let journal = journal(config);
+        let queues = MercurialQueues { builds: MERCURIAL, applied: APPLIED };
+        let recheck = Arc::new(LastLook::new(conduit.clone(), names.directory.clone()));
+        let settings = mercurial(config, &names.repositories)?;
+        let mercurial = Mercurial::new(settings, queues, journal.clone(), recheck, clock.clone())?;
         let lanes = mercurial.lanes();
         let workflow = Workflow::new(
             conduit.clone(),
@@ -154,8 +162,12 @@ impl Worker {
                 ..WorkflowSettings::default()
             },
             WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS },
+            journal.clone(),
         );
-        let publisher = Publisher::new(conduit.clone(), config.phabricator.publish);
+        let lando = config.lando.as_ref().filter(|lando| lando.publish);
+        let warnings = lando.map(|lando| LandoWarnings { queue: LANDO, failures: lando.publish_failure });
+        let publisher =
+            Publisher::new(conduit.clone(), config.phabricator.publish, RESULTS, journal).with_lando(warnings);
         if config.secure_projects.is_empty() {
             warn!("secure_projects is empty: every revision that our phabricator user sees counts as public");
         }
@@ -171,14 +183,28 @@ impl Worker {
             Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler()).with_lanes(lanes)),
             Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Dispatch { results: RESULTS })),
             Box::new(Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher)),
+            Box::new(auditor(config, conduit, bus, clock)),
         ];
-        if let Some(lando) = config.lando.as_ref().filter(|lando| lando.publish) {
+        if let Some(lando) = lando {
             let http = observe::http::client(LANDO_REQUEST)?;
             let lando = Lando::new(lando.url.clone(), config.phabricator.api_key.clone(), http);
             subsystems.push(Box::new(Consumer::new(bus.clone(), clock.clone(), LANDO, lando)));
         }
         Ok(subsystems)
     }
+}
+
+/// Where builds are recorded, as this process writes it.
+pub(crate) fn journal(config: &Config) -> Journal {
+    Journal::new(config.build_retention, &environment::process())
+}
+
+/// The auditor of a deployment.
+pub(crate) fn auditor(config: &Config, conduit: &Conduit, bus: &Arc<dyn Bus>, clock: &Arc<dyn Clock>) -> Auditor {
+    let queues = AuditQueues { builds: BUILDS, results: RESULTS, all: queues::all() };
+    let producer = Producer::new(bus.clone(), clock.clone());
+    let plan = config.build_plan.clone();
+    Auditor::new(conduit.clone(), journal(config), queues, producer, plan, config.build_expiry)
 }
 
 /// The settings of the Mercurial worker, for the repositories with these names on Phabricator. Fails when a path is

@@ -1,6 +1,5 @@
 //! The Conduit methods that are used here, with types.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the audit that asks for builds is not there yet"))]
 mod builds;
 mod directory;
 mod harbormaster;
@@ -11,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{Conduit, ConduitError};
 
+pub(crate) use builds::TargetStatus;
 pub(crate) use harbormaster::{MessageType, Unit, UnitResult};
 pub(crate) use review::{DiffInfo, RevisionInfo};
 

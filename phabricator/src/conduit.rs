@@ -1,6 +1,13 @@
 //! The Conduit client: one call, its retries, and its errors.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use backon::{ExponentialBuilder, Retryable};
 use bus::{Classify, Disposition};
@@ -9,12 +16,15 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
+use tracing::{error, info};
 use url::Url;
 
 /// How often one call is tried while the server does not answer, the first try included.
 const TRIES: usize = 3;
 /// The wait before the second try; it doubles after that.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// How long what needs a call is parked while the token is not accepted.
+const TOKEN_PAUSE: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes: twice the largest patch that is applied.
 const MAX_ANSWER: usize = 128 << 20;
 /// The most of a server's error text that is kept, in bytes.
@@ -26,6 +36,8 @@ pub struct Conduit {
     url: Url,
     token: SecretString,
     http: reqwest::Client,
+    /// Whether the token was refused when it was last used.
+    revoked: Arc<AtomicBool>,
 }
 
 /// Why a call gave no result. None of these holds the token, a patch, or anything else of what was asked.
@@ -38,7 +50,8 @@ pub enum ConduitError {
         method: &'static str,
         /// Phabricator's `error_code`.
         code: String,
-        /// Phabricator's `error_info`, without the token and cut to a sane length.
+        /// Phabricator's `error_info`, without the token and cut to a sane length. Left out where it may be about a
+        /// private revision.
         info: String,
     },
     /// The token is not accepted.
@@ -93,13 +106,13 @@ impl Classify for ConduitError {
             // The call itself is wrong, and stays so.
             Self::Refused { code, .. } if code == "ERR-CONDUIT-CALL" => Disposition::Dead,
             Self::TooLarge { .. } => Disposition::Dead,
+            // Nobody but an operator can help, and however long that takes, no build is to blame for it.
+            Self::InvalidToken { .. } => Disposition::Defer(TOKEN_PAUSE),
             // Also refusals: a database that is away for a moment comes as ERR-CONDUIT-CORE, a parent that became
             // private between two calls as ERR-BAD-SOURCEPHIDS, and the next try sees the new state.
-            Self::Refused { .. }
-            | Self::InvalidToken { .. }
-            | Self::Server { .. }
-            | Self::Unreachable { .. }
-            | Self::Undecodable { .. } => Disposition::Retry,
+            Self::Refused { .. } | Self::Server { .. } | Self::Unreachable { .. } | Self::Undecodable { .. } => {
+                Disposition::Retry
+            }
         }
     }
 }
@@ -122,7 +135,7 @@ struct Answer<T> {
 impl Conduit {
     /// A client of the Phabricator at `url` (without `/api`).
     pub fn new(url: Url, token: SecretString, http: reqwest::Client) -> Self {
-        Self { url, token, http }
+        Self { url, token, http, revoked: Arc::default() }
     }
 
     /// Calls `method`. A 5xx or a broken connection is tried again within the call, after 0.5 and 1 s.
@@ -131,17 +144,38 @@ impl Conduit {
     pub async fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
-        mut params: Map<String, Value>,
+        params: Map<String, Value>,
     ) -> Result<T, ConduitError> {
-        params.insert("__conduit__".to_owned(), json!({ "token": self.token.expose_secret() }));
-        let params = Value::Object(params).to_string();
+        let params = self.signed(params);
         let backoff =
             ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_factor(2.0).with_max_times(TRIES - 1);
         let body = (|| self.post(method, &params)).retry(backoff).when(ConduitError::may_pass).await?;
+        self.read(method, &body)
+    }
+
+    /// Calls `method` once: for what must not happen twice. See [`ConduitError::had_no_effect`].
+    pub(crate) async fn call_once<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Map<String, Value>,
+    ) -> Result<T, ConduitError> {
+        let body = self.post(method, &self.signed(params)).await?;
+        self.read(method, &body)
+    }
+
+    fn signed(&self, mut params: Map<String, Value>) -> String {
+        params.insert("__conduit__".to_owned(), json!({ "token": self.token.expose_secret() }));
+        Value::Object(params).to_string()
+    }
+
+    fn read<T: DeserializeOwned>(&self, method: &'static str, body: &[u8]) -> Result<T, ConduitError> {
         let answer: Answer<T> =
-            serde_json::from_slice(&body).map_err(|error| ConduitError::undecodable(method, &error))?;
+            serde_json::from_slice(body).map_err(|error| ConduitError::undecodable(method, &error))?;
         if let Some(code) = answer.error_code {
             return Err(self.refusal(method, code, &answer.error_info.unwrap_or_default()));
+        }
+        if self.revoked.swap(false, Ordering::Relaxed) {
+            info!("phabricator accepts the api token again");
         }
         match answer.result {
             Some(result) => Ok(result),
@@ -170,8 +204,18 @@ impl Conduit {
 
     fn refusal(&self, method: &'static str, code: String, info: &str) -> ConduitError {
         if code == "ERR-INVALID-AUTH" || code == "ERR-INVALID-SESSION" {
+            if !self.revoked.swap(true, Ordering::Relaxed) {
+                error!(
+                    code,
+                    "phabricator does not accept the api token: builds are parked until PHABRICATOR.api_key is valid again"
+                );
+            }
             // Its text echoes the token, and says nothing that the code does not.
             return ConduitError::InvalidToken { method, code };
+        }
+        if method.starts_with("differential.") || method.starts_with("edge.") {
+            let info = "its words are not shown, they may be about a private revision".to_owned();
+            return ConduitError::Refused { method, code, info };
         }
         ConduitError::Refused { method, code, info: scrub(info, self.token.expose_secret()) }
     }
@@ -184,6 +228,16 @@ impl ConduitError {
             Self::Unreachable { source, .. } => !source.is_builder(),
             Self::Server { status, .. } => *status >= 500 || *status == 429,
             _ => false,
+        }
+    }
+
+    /// Whether the server surely did nothing. Else it may have acted before it failed, or before its answer was lost.
+    pub(crate) fn had_no_effect(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::InvalidToken { .. } => true,
+            Self::Server { status, .. } => matches!(status, 400..500 | 503),
+            Self::Unreachable { source, .. } => source.is_connect() || source.is_builder(),
+            Self::TooLarge { .. } | Self::Undecodable { .. } => false,
         }
     }
 

@@ -4,18 +4,22 @@
 //! build on. [`Publisher`] says on the build target what became of it. Both speak to Phabricator through [`Conduit`].
 
 mod api;
+mod audit;
 mod conduit;
 mod directory;
 mod lando;
 pub mod model;
 mod publisher;
+mod recheck;
 mod stack;
 pub mod testing;
 mod visibility;
 mod workflow;
 
+pub use audit::{AuditError, AuditFinding, AuditQueues, Auditor};
 pub use conduit::{Conduit, ConduitError};
 pub use directory::{Directory, DirectoryKeeper, DirectoryNames};
 pub use lando::{Lando, LandoError, LandoWarning, warning_for};
-pub use publisher::{Answer, PublishError, Publisher, answer};
+pub use publisher::{Answer, LandoWarnings, PublishError, Publisher, answer};
+pub use recheck::LastLook;
 pub use workflow::{Workflow, WorkflowError, WorkflowQueues, WorkflowSettings};

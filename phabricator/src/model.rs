@@ -1,9 +1,17 @@
 //! What travels between the steps of a build. Every other subsystem knows Phabricator only by these types.
 
 mod build;
+mod journal;
 mod phid;
+mod recheck;
+mod record;
 mod report;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
+pub use journal::{ALL, Journal, OPEN, diff_tag, revision_tag};
 pub use phid::{Phid, PhidError};
-pub use report::{Applied, BaseChoice, BaseReason, Blame, PatchFailure, Pushed, Report, Update};
+pub use recheck::{Recheck, Unsure};
+pub use record::{BuildRecord, BuildState, End, Event, Now, Outcome, Source, Step, What};
+pub use report::{
+    Applied, BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report, Update,
+};

@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::{
     Conduit, ConduitError,
     api::{DiffInfo, RevisionInfo},
-    model::{Diff, Patch, Phid},
+    model::{Diff, Patch, PatchFailure, Phid, Report},
     visibility,
 };
 
@@ -69,8 +69,15 @@ impl From<Refusal> for StackError {
 }
 
 impl Refusal {
+    /// What the author of `revision_id` is told, after so many seconds.
+    pub(crate) fn report(&self, revision_id: u64, seconds: f64) -> Report {
+        let (summary, advice) = self.in_words(revision_id);
+        let (details, commands, advice) = (String::new(), String::new(), advice.to_owned());
+        Report::PatchFailed(PatchFailure { summary, details, advice, commands, base: None, seconds })
+    }
+
     /// A sentence for the author of `revision_id`, and what to do about it.
-    pub(crate) fn in_words(&self, revision_id: u64) -> (String, &'static str) {
+    fn in_words(&self, revision_id: u64) -> (String, &'static str) {
         match self {
             Self::HiddenParent(child) => (
                 format!(

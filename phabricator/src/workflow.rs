@@ -3,15 +3,16 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, Classify, Context, Disposition, Handler, Queue};
+use bus::{BusError, Classify, Context, Disposition, Handler, Postponed, Queue};
 use jiff::Timestamp;
 use thiserror::Error;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::{
     Conduit, ConduitError, Directory,
     api::{DiffInfo, RevisionInfo},
-    model::{Blame, Build, BuildRequest, PatchFailure, Phid, Report, Revision, Update},
+    model::{Blame, Build, BuildRequest, Journal, NeutralReason, Phid, Report, Revision, Update, What},
+    recheck,
     stack::{self, Refusal, StackError},
     visibility,
 };
@@ -58,6 +59,7 @@ pub struct Workflow {
     directory: Directory,
     settings: WorkflowSettings,
     queues: WorkflowQueues,
+    journal: Journal,
 }
 
 /// Why a build could not be looked at.
@@ -91,9 +93,16 @@ enum Finding {
 }
 
 impl Workflow {
-    /// A workflow that asks `conduit`; `directory` says who is skipped and what is private.
-    pub fn new(conduit: Conduit, directory: Directory, settings: WorkflowSettings, queues: WorkflowQueues) -> Self {
-        Self { conduit, directory, settings, queues }
+    /// A workflow that asks `conduit`, and writes down what becomes of builds; `directory` says who is skipped and what is
+    /// private.
+    pub fn new(
+        conduit: Conduit,
+        directory: Directory,
+        settings: WorkflowSettings,
+        queues: WorkflowQueues,
+        journal: Journal,
+    ) -> Self {
+        Self { conduit, directory, settings, queues, journal }
     }
 
     async fn look(&self, request: &BuildRequest, cx: &Context) -> Result<Finding, ConduitError> {
@@ -122,7 +131,7 @@ impl Workflow {
             Err(StackError::Refused(Refusal::HiddenParent(_))) if !self.is_last_look(request) => Ok(Finding::Hidden),
             Err(StackError::Refused(refusal)) => {
                 let seconds = cx.clock().now().duration_since(started).as_secs_f64();
-                Ok(Finding::End(patch_failed(&refusal, revision.id, seconds)))
+                Ok(Finding::End(refusal.report(revision.id, seconds)))
             }
             Err(StackError::Conduit(error)) => Err(error),
         }
@@ -136,7 +145,7 @@ impl Workflow {
         diff: &DiffInfo,
         now: Timestamp,
     ) -> Result<Option<Report>, ConduitError> {
-        let neutral = |reason: String| Ok(Some(Report::Neutral(reason)));
+        let neutral = |reason, text: String| Ok(Some(Report::neutral(reason, text)));
         if diff.fields.revision.as_ref() != Some(&revision.phid) {
             return Ok(Some(contradiction(format!("diff {} is not one of D{}", diff.id, revision.id))));
         }
@@ -144,33 +153,25 @@ impl Workflow {
             return Ok(Some(contradiction(format!("D{} is not for {}", revision.id, request.repository))));
         }
         if self.directory.skips(&revision.fields.author) {
-            return neutral("Revisions of this author are not built.".to_owned());
+            return neutral(NeutralReason::Author, "Revisions of this author are not built.".to_owned());
         }
         if !self.settings.repositories.contains(&request.repository) {
-            return neutral(format!("Unsupported repository: patches for {} are not built.", request.repository));
+            let text = format!("Unsupported repository: patches for {} are not built.", request.repository);
+            return neutral(NeutralReason::Repository, text);
         }
-        if revision.landed() {
-            return neutral(format!("D{} has landed, there is no patch left to build.", revision.id));
+        if let Some(end) = recheck::overtaken(&self.conduit, revision, &diff.phid, diff.id).await? {
+            return Ok(Some(end));
         }
         let age = Duration::try_from(now.duration_since(diff.fields.created_at)).unwrap_or(Duration::ZERO);
         if age > self.settings.build_expiry {
-            return neutral(format!(
+            let text = format!(
                 "Expired: diff {} was made {} hours ago, and diffs older than {} hours are not built. \
                  Submit it again to have it built.",
                 diff.id,
                 age.as_secs() / 3600,
                 self.settings.build_expiry.as_secs() / 3600
-            ));
-        }
-        if revision.fields.diff != diff.phid {
-            let newest = self.conduit.diffs(std::slice::from_ref(&revision.fields.diff)).await?.pop();
-            // The revision was read first, so its newest diff may by now be ours.
-            if let Some(newest) = newest.filter(|newest| newest.id > diff.id) {
-                return neutral(format!(
-                    "Superseded: diff {} was replaced by the newer diff {}, and only the newest is built.",
-                    diff.id, newest.id
-                ));
-            }
+            );
+            return neutral(NeutralReason::Expired, text);
         }
         Ok(None)
     }
@@ -182,6 +183,8 @@ impl Workflow {
     /// Looks again later, or gives up. Nothing but numbers may be said here.
     fn hidden(&self, mut request: BuildRequest, cx: &Context) -> Result<(), BusError> {
         let build = request.target.clone();
+        let looks = self.settings.visibility_checks;
+        self.journal.note(cx, &build, What::Hidden { look: request.checks.saturating_add(1), looks })?;
         let last = self.is_last_look(&request);
         request.checks = request.checks.saturating_add(1);
         if !last {
@@ -195,20 +198,24 @@ impl Workflow {
                 self.settings.visibility_checks,
                 wait.as_secs()
             );
+            let queue = self.queues.builds.spec().name;
+            self.journal.delayed(cx, &build, queue, wait, "the revision is not public yet")?;
             return cx.send_after(&self.queues.builds, &request, wait);
         }
         info!(step = "withheld", build = %build, "D{} did not become public", request.revision_id);
-        cx.send(&self.queues.results, &Update { request, report: Report::Withheld })
+        self.end(request, Report::Withheld, cx)
     }
 
     fn end(&self, request: BuildRequest, report: Report, cx: &Context) -> Result<(), BusError> {
         let build = &request.target;
         match &report {
-            Report::Neutral(reason) => info!(step = "neutral", build = %build, "{reason}"),
+            Report::Neutral(neutral) => info!(step = "neutral", build = %build, "{}", neutral.text),
             Report::PatchFailed(failure) => info!(step = "failed", build = %build, "{}", failure.summary),
             Report::InfrastructureFailed(blame) => error!(step = "failed", build = %build, "{}", blame.summary),
             Report::Working | Report::Pushed(_) | Report::Withheld => {}
         }
+        let results = self.queues.results.spec().name;
+        self.journal.ends(&request, &report, results, cx.clock().now())?.into_iter().for_each(|fact| cx.record(fact));
         cx.send(&self.queues.results, &Update { request, report })
     }
 }
@@ -218,6 +225,12 @@ impl Handler<BuildRequest> for Workflow {
     type Error = WorkflowError;
 
     async fn handle(&self, request: BuildRequest, cx: &Context) -> Result<(), WorkflowError> {
+        let (target, builds) = (&request.target, self.queues.builds.spec().name);
+        if self.journal.read(cx, target).await?.end.is_some() {
+            debug!(build = %target, "its end is decided already");
+            return Ok(());
+        }
+        self.journal.begins(cx, target, builds).await?;
         match self.look(&request, cx).await? {
             Finding::Hidden => self.hidden(request, cx)?,
             Finding::End(report) => self.end(request, report, cx)?,
@@ -231,6 +244,13 @@ impl Handler<BuildRequest> for Workflow {
                     "loaded a stack of {} patches, base {base}",
                     build.stack.len()
                 );
+                let loaded = What::Loaded {
+                    revisions: build.stack.iter().map(|patch| patch.revision_id).collect(),
+                    landed: build.landed.clone(),
+                    base: Some(base).filter(|_| build.stack.iter().any(|patch| patch.diff.base.is_some())),
+                };
+                self.journal.note(cx, target, loaded)?;
+                self.journal.sent(cx, target, self.queues.mercurial.spec().name)?;
                 cx.send(&self.queues.mercurial, &build)?;
                 cx.send(&self.queues.results, &Update { request, report: Report::Working })?;
             }
@@ -241,6 +261,9 @@ impl Handler<BuildRequest> for Workflow {
     /// A build that could not be looked at gets its answer too. The reason may hold words about a private revision,
     /// so it stays in the dead letter.
     async fn exhausted(&self, request: BuildRequest, _reason: &str, cx: &Context) -> Result<(), WorkflowError> {
+        if self.journal.read(cx, &request.target).await?.end.is_some() {
+            return Ok(());
+        }
         let blame = Blame {
             summary: "The revision and its stack could not be loaded from Phabricator.".to_owned(),
             details: String::new(),
@@ -248,6 +271,16 @@ impl Handler<BuildRequest> for Workflow {
             seconds: cx.clock().now().duration_since(request.accepted_at).as_secs_f64(),
         };
         Ok(self.end(request, Report::InfrastructureFailed(blame), cx)?)
+    }
+
+    async fn postponed(
+        &self,
+        request: BuildRequest,
+        postponed: &Postponed<'_>,
+        cx: &Context,
+    ) -> Result<(), WorkflowError> {
+        let builds = self.queues.builds.spec().name;
+        Ok(self.journal.postponed(cx, &request.target, builds, postponed, postponed.reason).await?)
     }
 }
 
@@ -260,12 +293,6 @@ fn contradiction(what: String) -> Report {
         attempts: 0,
         seconds: 0.0,
     })
-}
-
-fn patch_failed(refusal: &Refusal, revision_id: u64, seconds: f64) -> Report {
-    let (summary, advice) = refusal.in_words(revision_id);
-    let (details, commands, advice) = (String::new(), String::new(), advice.to_owned());
-    Report::PatchFailed(PatchFailure { summary, details, advice, commands, base: None, seconds })
 }
 
 fn revision_of(info: &RevisionInfo) -> Revision {

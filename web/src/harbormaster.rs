@@ -15,7 +15,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bus::{Backoff, BusError, Pushed, error_chain};
-use phabricator::model::{BuildRequest, Phid, PhidError};
+use phabricator::model::{BuildRequest, Phid, PhidError, Source};
 use secrecy::SecretString;
 use tracing::{info, warn};
 use url::form_urlencoded;
@@ -88,7 +88,8 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed,
     let clock = settings.producer.clock();
     let begun = clock.now();
     for attempt in 1.. {
-        match settings.producer.send_once(&settings.builds, request, request.target.as_str(), Vec::new()).await {
+        let facts = settings.journal.accepted(request, Source::Harbormaster, settings.builds.spec().name)?;
+        match settings.producer.send_once(&settings.builds, request, request.target.as_str(), facts).await {
             Err(error @ (BusError::Redis { .. } | BusError::Memory { .. } | BusError::Connection { .. })) => {
                 let pause = AWAY.after(attempt, clock.as_ref());
                 if clock.now().duration_since(begun).unsigned_abs() + pause > PATIENCE {

@@ -20,7 +20,7 @@ use axum::{
     routing::{get, post},
 };
 use bus::{Operator, Producer, Queue};
-use phabricator::model::BuildRequest;
+use phabricator::model::{BuildRequest, Journal};
 use secrecy::SecretString;
 use std::time::Duration;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
@@ -42,6 +42,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub struct WebSettings {
     /// Where accepted builds go.
     pub producer: Producer,
+    /// Where accepted builds are recorded.
+    pub journal: Journal,
     /// The queue of accepted builds.
     pub builds: Queue<BuildRequest>,
     /// What a client of `/codereview/new` must know, if anything.

@@ -10,6 +10,7 @@ use crate::{
     HgError, TryMode,
     base::Base,
     clone::{Changeset, HgClone},
+    desk::Unwanted,
     fault::PatchFault,
     misfit, outcome,
     patch::Scanned,
@@ -26,6 +27,8 @@ pub(crate) enum Failure {
     Patch(PatchFault),
     /// We are to blame.
     Ours(HgError),
+    /// It is not wanted any more.
+    Unwanted(Unwanted),
 }
 
 impl From<HgError> for Failure {

@@ -1,11 +1,22 @@
 //! What a stack is put on.
+//!
+//! # Why the choice is written down
+//!
+//! A build's changesets are a function of its base, its stack and its target. A build can be delivered again after its
+//! push: the worker died before it could say that it was done. Then the same changesets must come out, here or on another
+//! machine, so that the second push finds "no changes" instead of making a second head, which would run all jobs twice.
+//!
+//! The stack and the target are in the message. The base often is not: when the stack names one that is not known here,
+//! the build is put on the newest changeset, which is another one a minute later. Even a base that is named is no sure
+//! thing, since it may be unknown at first and known after the next pull. So the choice is written into the build's record
+//! before the first changeset is made, and a delivery that finds one there keeps to it; of two at once the first holds.
 
 use phabricator::model::{BaseChoice, BaseReason, Build};
 
 use crate::{
     HgError, RepositorySettings,
-    bases::Bases,
     clone::{Changeset, HgClone, is_hash},
+    desk::Desk,
     text,
 };
 
@@ -21,14 +32,12 @@ pub(crate) async fn choose(
     clone: &mut HgClone,
     build: &Build,
     settings: &RepositorySettings,
-    bases: &Bases,
-    now: jiff::Timestamp,
+    desk: Desk<'_>,
 ) -> Result<Base, HgError> {
-    let target = &build.request.target;
-    if let Some(choice) = bases.find(target)
+    if let Some(choice) = &desk.record.base
         && let Some(changeset) = find_or_pull(clone, &choice.used).await?
     {
-        return Ok(Base { choice, changeset });
+        return Ok(Base { choice: choice.clone(), changeset });
     }
     let named = build.stack.first().and_then(|patch| patch.diff.base.as_deref()).filter(|name| !name.trim().is_empty());
     let (found, otherwise) = match named {
@@ -56,8 +65,13 @@ pub(crate) async fn choose(
         let instead_of = named.map(|name| text::cut(&text::path(name.as_bytes()), 60));
         BaseChoice { used: changeset.node.clone(), instead_of, reason: otherwise }
     };
-    bases.store(target, &choice, now)?;
-    Ok(Base { choice, changeset })
+    let stands = desk.choose(build, choice).await?;
+    if stands.used != changeset.node
+        && let Some(changeset) = find_or_pull(clone, &stands.used).await?
+    {
+        return Ok(Base { choice: stands, changeset });
+    }
+    Ok(Base { choice: stands, changeset })
 }
 
 async fn find_or_pull(clone: &mut HgClone, hash: &str) -> Result<Option<Changeset>, HgError> {

@@ -22,7 +22,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     HgError, Limits,
-    bases::write_atomically,
+    disk::write_atomically,
     locks, outcome,
     process::{self, CommandOutput},
     server::CommandServer,

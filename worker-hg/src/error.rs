@@ -5,6 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use bus::{BusError, Classify, Disposition};
 use observe::http::HttpError;
+use phabricator::model::Unsure;
 use thiserror::Error;
 
 use crate::framing::FramingError;
@@ -147,6 +148,9 @@ pub enum HgError {
     /// There is no HTTP client.
     #[error("cannot ask for the status of trees")]
     Http(#[from] HttpError),
+    /// Nobody can tell whether the build is still wanted. It is not pushed meanwhile.
+    #[error(transparent)]
+    Unsure(#[from] Unsure),
     /// The answer could not be sent.
     #[error("cannot send the outcome of a build")]
     Bus(#[from] BusError),
@@ -182,7 +186,7 @@ impl Classify for HgError {
             Self::NotReady { .. } | Self::InUse { .. } | Self::Busy { .. } | Self::NoRoom { .. } => {
                 Disposition::Defer(NOT_READY_PAUSE)
             }
-            Self::TreeClosed { .. } => Disposition::Defer(CLOSED_PAUSE),
+            Self::TreeClosed { .. } | Self::Unsure(_) => Disposition::Defer(CLOSED_PAUSE),
             Self::Settings { .. } | Self::Http(_) | Self::Argument { .. } | Self::Forbidden { .. } => Disposition::Dead,
             Self::Bus(error) => error.disposition(),
         }

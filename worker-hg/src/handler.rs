@@ -3,16 +3,17 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use bus::{Clock, Context, Handler, Queue, Shutdown, Subsystem, SubsystemError, error_chain};
+use bus::{Clock, Context, Handler, Postponed, Queue, Shutdown, Subsystem, SubsystemError, error_chain};
 use futures::future::join_all;
 use jiff::Timestamp;
-use phabricator::model::{Applied, Build, Phid, Pushed, Report};
-use tracing::{error, info, warn};
+use phabricator::model::{Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     HgError, Outcome, Settings, Size, Task,
     apply::Failure,
     blame,
+    desk::{Desk, Unwanted},
     fault::PatchFault,
     inventory::{CloneReport, Inventory},
     patch::{self, Scanned},
@@ -26,15 +27,33 @@ use crate::{
 pub struct Mercurial {
     settings: Arc<Settings>,
     repositories: Arc<HashMap<Phid, Repository>>,
-    applied: Queue<Applied>,
+    queues: MercurialQueues,
+    journal: Journal,
+    recheck: Arc<dyn Recheck>,
     clock: Arc<dyn Clock>,
 }
 
+/// The worker's queues.
+#[derive(Debug, Clone, Copy)]
+pub struct MercurialQueues {
+    /// The builds, in lanes; see [`Mercurial::lanes`].
+    pub builds: Queue<Build>,
+    /// What became of them.
+    pub applied: Queue<Applied>,
+}
+
 impl Mercurial {
-    /// A worker that reports to `applied`. Does nothing yet: the [`Keeper`] prepares the clones.
+    /// A worker that writes down what becomes of builds, and looks again whether they are wanted before it pushes. Does
+    /// nothing yet: the [`Keeper`] prepares the clones.
     ///
     /// [`HgError::Settings`] when a name cannot be a directory, or is given twice.
-    pub fn new(settings: Settings, applied: Queue<Applied>, clock: Arc<dyn Clock>) -> Result<Self, HgError> {
+    pub fn new(
+        settings: Settings,
+        queues: MercurialQueues,
+        journal: Journal,
+        recheck: Arc<dyn Recheck>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HgError> {
         settings.check()?;
         let settings = Arc::new(settings);
         let trees = Arc::new(TreeStatus::new(settings.tree_status.clone(), Arc::clone(&clock))?);
@@ -42,7 +61,7 @@ impl Mercurial {
             let one = Repository::new(Arc::clone(&settings), repository.clone(), Arc::clone(&trees));
             (repository.phid.clone(), one)
         });
-        Ok(Self { repositories: Arc::new(repositories.collect()), settings, applied, clock })
+        Ok(Self { repositories: Arc::new(repositories.collect()), settings, queues, journal, recheck, clock })
     }
 
     /// How many builds of each repository are made side by side, for a queue whose lanes are called by its PHID.
@@ -55,7 +74,9 @@ impl Mercurial {
         HgHandler {
             settings: Arc::clone(&self.settings),
             repositories: Arc::clone(&self.repositories),
-            applied: self.applied,
+            queues: self.queues,
+            journal: self.journal.clone(),
+            recheck: Arc::clone(&self.recheck),
         }
     }
 
@@ -141,7 +162,9 @@ pub async fn maintain(settings: Settings, name: &str, task: Task, clock: Arc<dyn
 pub struct HgHandler {
     settings: Arc<Settings>,
     repositories: Arc<HashMap<Phid, Repository>>,
-    applied: Queue<Applied>,
+    queues: MercurialQueues,
+    journal: Journal,
+    recheck: Arc<dyn Recheck>,
 }
 
 #[async_trait]
@@ -150,13 +173,28 @@ impl Handler<Build> for HgHandler {
 
     async fn handle(&self, build: Build, cx: &Context) -> Result<(), HgError> {
         let request = build.request.clone();
-        let report = tokio::select! {
-            report = self.build(build, cx.clock().as_ref()) => report?,
+        let record = self.journal.read(cx, &request.target).await?;
+        if record.end.is_some() {
+            debug!(build = %request.target, "its end is decided already");
+            return Ok(());
+        }
+        self.journal.begins(cx, &request.target, self.queues.builds.spec().name).await?;
+        let built = tokio::select! {
+            built = self.build(build, &record, cx) => built?,
             // What was running is killed and reaped with the future that ran it.
             () = cx.cancelled() => return Err(HgError::Cancelled),
         };
+        let Some(report) = built else {
+            info!(build = %request.target, "not pushed: its end was decided meanwhile");
+            return Ok(());
+        };
         match &report {
-            Report::Neutral(reason) => info!(step = "neutral", build = %request.target, "nothing to push: {reason}"),
+            Report::Neutral(neutral) => {
+                info!(step = "neutral", build = %request.target, "nothing to push: {}", neutral.text);
+            }
+            Report::Withheld => {
+                info!(step = "withheld", build = %request.target, "the revision is not public any more")
+            }
             Report::PatchFailed(failure) => {
                 info!(step = "failed", build = %request.target, "the patch is to blame: {}", failure.summary);
             }
@@ -165,18 +203,24 @@ impl Handler<Build> for HgHandler {
             }
             _ => {}
         }
-        cx.send(&self.applied, &Applied { request, report })?;
-        Ok(())
+        self.end(Applied { request, report }, cx)
     }
 
     async fn exhausted(&self, build: Build, reason: &str, cx: &Context) -> Result<(), HgError> {
         let request = build.request;
+        if self.journal.read(cx, &request.target).await?.end.is_some() {
+            return Ok(());
+        }
         let seconds = seconds_since(request.accepted_at, cx.clock().as_ref());
         let repository = self.repositories.get(&request.repository).map(Repository::settings);
         let blame = blame::given_up(reason, repository, cx.attempt(), seconds);
         info!(step = "failed", build = %request.target, "we are to blame: {}", blame.summary);
-        cx.send(&self.applied, &Applied { request, report: Report::InfrastructureFailed(blame) })?;
-        Ok(())
+        self.end(Applied { request, report: Report::InfrastructureFailed(blame) }, cx)
+    }
+
+    async fn postponed(&self, build: Build, postponed: &Postponed<'_>, cx: &Context) -> Result<(), HgError> {
+        let (target, queue) = (&build.request.target, self.queues.builds.spec().name);
+        Ok(self.journal.postponed(cx, target, queue, postponed, postponed.reason).await?)
     }
 
     async fn close(&self) {
@@ -185,43 +229,58 @@ impl Handler<Build> for HgHandler {
 }
 
 impl HgHandler {
-    async fn build(&self, build: Build, clock: &dyn Clock) -> Result<Report, HgError> {
+    fn end(&self, applied: Applied, cx: &Context) -> Result<(), HgError> {
+        let (queue, now) = (self.queues.applied.spec().name, cx.clock().now());
+        let facts = self.journal.ends(&applied.request, &applied.report, queue, now)?;
+        facts.into_iter().for_each(|fact| cx.record(fact));
+        Ok(cx.send(&self.queues.applied, &applied)?)
+    }
+
+    /// `None` when somebody else has decided how the build ends.
+    async fn build(&self, build: Build, record: &BuildRecord, cx: &Context) -> Result<Option<Report>, HgError> {
+        let clock = cx.clock().as_ref();
         let started = clock.now();
+        let neutral = |reason, text: &str| Ok(Some(Report::neutral(reason, text)));
         let Some(repository) = self.repositories.get(&build.request.repository) else {
-            return Ok(neutral("Unsupported repository: its patches are not built."));
+            return neutral(NeutralReason::Repository, "Unsupported repository: its patches are not built.");
         };
         if build.stack.is_empty() {
-            return Ok(neutral("All patches of the stack have landed, there is nothing left to build."));
+            let text = "All patches of the stack have landed, there is nothing left to build.";
+            return neutral(NeutralReason::Landed, text);
         }
         if seconds_since(build.diff.created_at, clock) > self.settings.build_expiry.as_secs_f64() {
             let hours = self.settings.build_expiry.as_secs() / 3600;
             if !repository.is_ready().await {
                 let seconds = seconds_since(build.request.accepted_at, clock);
-                return Ok(Report::InfrastructureFailed(blame::never_ready(repository.settings(), hours, seconds)));
+                let blame = blame::never_ready(repository.settings(), hours, seconds);
+                return Ok(Some(Report::InfrastructureFailed(blame)));
             }
             let closed = repository.tree_is_closed().await.map_or_else(String::new, |reason| {
                 // Whoever closes a tree writes what they like.
                 let reason = text::path(reason.as_bytes()).replace('`', "'");
                 format!(" The build waited for {}, which is closed: `{reason}`.", repository.settings().try_name)
             });
-            return Ok(neutral(format!(
+            let text = format!(
                 "Expired: the diff is older than {hours} hours, and such diffs are not built. Submit it again to have \
                  it built.{closed}"
-            )));
+            );
+            return neutral(NeutralReason::Expired, &text);
         }
-        let failed = |fault: PatchFault| Ok(fault.report(seconds_since(started, clock)));
+        let failed = |fault: PatchFault| Ok(Some(fault.report(seconds_since(started, clock))));
         let (build, scanned) = match self.scan(build).await? {
             Ok(scanned) => scanned,
             Err(fault) => return failed(fault),
         };
         if let Some(path) = scanned.iter().flat_map(Scanned::touched).find_map(|path| self.skippable(path)) {
-            return Ok(neutral(format!("The stack changes `{path}`, and stacks that change this file are not built.")));
+            let text = format!("The stack changes `{path}`, and stacks that change this file are not built.");
+            return neutral(NeutralReason::File, &text);
         }
-        match repository.build(&build, &scanned, clock.now()).await {
+        let desk = Desk { cx, journal: &self.journal, recheck: self.recheck.as_ref(), record };
+        match repository.build(&build, &scanned, desk).await {
             Ok(landed) => {
                 let name = &repository.settings().try_name;
                 let treeherder = self.settings.treeherder_url.trim_end_matches('/');
-                Ok(Report::Pushed(Pushed {
+                Ok(Some(Report::Pushed(Pushed {
                     treeherder_url: format!("{treeherder}/#/jobs?repo={name}&revision={}", landed.head),
                     revision: landed.head,
                     patches: build.stack.len(),
@@ -229,9 +288,11 @@ impl HgHandler {
                     landed: build.landed,
                     base: landed.base,
                     seconds: seconds_since(started, clock),
-                }))
+                })))
             }
             Err(Failure::Patch(fault)) => failed(fault),
+            Err(Failure::Unwanted(Unwanted::Over(report))) => Ok(Some(report)),
+            Err(Failure::Unwanted(Unwanted::Decided)) => Ok(None),
             Err(Failure::Ours(error)) => Err(error),
         }
     }
@@ -256,10 +317,6 @@ impl HgHandler {
         let path = std::str::from_utf8(path).ok()?;
         self.settings.skippable_files.get(path).map(String::as_str)
     }
-}
-
-fn neutral(reason: impl Into<String>) -> Report {
-    Report::Neutral(reason.into())
 }
 
 fn seconds_since(start: Timestamp, clock: &dyn Clock) -> f64 {

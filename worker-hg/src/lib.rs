@@ -7,9 +7,9 @@
 
 mod apply;
 mod base;
-mod bases;
 mod blame;
 mod clone;
+mod desk;
 mod disk;
 mod error;
 mod fault;
@@ -43,7 +43,7 @@ mod try_config;
 mod upkeep;
 
 pub use error::HgError;
-pub use handler::{HgHandler, Keeper, Mercurial, maintain};
+pub use handler::{HgHandler, Keeper, Mercurial, MercurialQueues, maintain};
 pub use inventory::{CloneReport, CloneState, Inventory};
 pub use request::{Outcome, Progress, Requests, Task, Upkept};
 pub use settings::{Limits, RepositorySettings, Settings, TryMode};

@@ -8,7 +8,7 @@
 //! | `.<lane>.aside` | a damaged clone |
 //! | `.<lane>.removing` | what is being removed |
 //! | `.<repository>.request`, `.<repository>.done` | see `request.rs` |
-//! | `.bases`, `.ssh` | see `bases.rs` and `ssh.rs` |
+//! | `.ssh` | see `ssh.rs` |
 
 use std::{
     fs::{self, File, TryLockError},
@@ -125,7 +125,7 @@ mod tests {
             (".a.b-c_d.aside", Some((Kind::Aside, "a.b-c_d", "a.b-c_d", 0))),
             (".nss.removing", Some((Kind::Removing, "nss", "nss", 0))),
             (".nss.lock", None),
-            (".bases", None),
+            (".ssh", None),
             (".ssh", None),
             ("..", None),
             (".", None),

@@ -12,7 +12,7 @@ use crate::{
     HgError, RepositorySettings, Settings,
     apply::{self, Failure},
     base,
-    bases::Bases,
+    desk::Desk,
     lane::{Lane, Ready, Site},
     outcome,
     patch::Scanned,
@@ -129,23 +129,19 @@ impl Repository {
     /// in the clone is taken away before the next build.
     ///
     /// What it leaves when it ends is taken away after that: the author need not wait for it.
-    pub(crate) async fn build(
-        &self,
-        build: &Build,
-        scanned: &[Scanned],
-        now: jiff::Timestamp,
-    ) -> Result<Landed, Failure> {
-        let bases = Bases::new(&self.all.clones_dir);
+    pub(crate) async fn build(&self, build: &Build, scanned: &[Scanned], desk: Desk<'_>) -> Result<Landed, Failure> {
         // A build that was here before is known to apply; while the tree is closed nothing else is to be found out.
-        let verdict = if bases.find(&build.request.target).is_some() { Some(self.look_at_tree().await) } else { None };
-        if let Some(Verdict::Closed(reason)) = verdict {
-            return Err(self.parked(reason).into());
+        if desk.record.base.is_some()
+            && let Verdict::Closed(reason) = self.look_at_tree().await
+        {
+            return Err(still_wanted(desk, build).await?.unwrap_or_else(|| self.parked(reason).into()));
         }
         let Some(mut lane) = self.pool.take(self.all.limits.ready).await else {
-            return Err(HgError::NotReady { repository: self.settings.name.clone() }.into());
+            let not_ready = HgError::NotReady { repository: self.settings.name.clone() };
+            return Err(still_wanted(desk, build).await?.unwrap_or(not_ready.into()));
         };
         let mut session = None;
-        let mut result = self.build_on(&mut lane, &mut session, build, scanned, &bases, now).await;
+        let mut result = self.build_on(&mut lane, &mut session, build, scanned, desk).await;
         if let Err(Failure::Ours(error)) = &result
             && let Some(reason) = damage(error)
         {
@@ -168,8 +164,7 @@ impl Repository {
         session: &mut Option<Session>,
         build: &Build,
         scanned: &[Scanned],
-        bases: &Bases,
-        now: jiff::Timestamp,
+        desk: Desk<'_>,
     ) -> Result<Landed, Failure> {
         clone.tidy().await.map_err(|error| self.judged(error))?;
         let target = Try { url: &self.settings.try_url, name: &self.settings.try_name, ssh };
@@ -178,7 +173,7 @@ impl Repository {
             None
         });
         let applying = async {
-            let base = base::choose(clone, build, &self.settings, bases, now).await?;
+            let base = base::choose(clone, build, &self.settings, desk).await?;
             let (mode, author) = (&self.settings.mode, &self.all.default_author);
             let head = apply::apply(clone, build, scanned, &base, mode, author).await?.node;
             let (target, patches) = (&build.request.target, build.stack.len());
@@ -190,18 +185,30 @@ impl Repository {
             );
             Ok::<_, Failure>((base.choice, head))
         };
-        let (applied, verdict) = futures::join!(applying, self.look_at_tree());
+        let (applied, verdict, looked) = futures::join!(applying, self.look_at_tree(), desk.look_again(build));
+        // What is wrong on our side comes first, since the clone may be damaged; then what may not be spoken of.
+        let applied = match applied {
+            Err(Failure::Ours(error)) => return Err(error.into()),
+            applied => applied,
+        };
+        if let Some(unwanted) = looked? {
+            return Err(Failure::Unwanted(unwanted));
+        }
         // A patch that does not apply is told even while the tree is closed.
         let (base, head) = applied?;
         if let Verdict::Closed(reason) = verdict {
             info!(step = "parked", build = %build.request.target, "{} is closed: {reason}", target.name);
             return Err(self.parked(reason).into());
         }
+        desk.pushes(build).await?;
         match target.push(clone, &head, session).await {
-            Err(HgError::Refused { doing, words }) => match self.tree_status.look_again(target.name).await {
-                Verdict::Closed(reason) => return Err(self.parked(reason).into()),
-                Verdict::Open => return Err(HgError::Refused { doing, words }.into()),
-            },
+            Err(HgError::Refused { doing, words }) => {
+                desk.pushed_nothing(build)?;
+                match self.tree_status.look_again(target.name).await {
+                    Verdict::Closed(reason) => return Err(self.parked(reason).into()),
+                    Verdict::Open => return Err(HgError::Refused { doing, words }.into()),
+                }
+            }
             pushed => pushed?,
         }
         info!(step = "pushed", build = %build.request.target, "pushed {head} to {}", target.name);
@@ -266,6 +273,11 @@ impl Repository {
         });
         join_all(closing).await;
     }
+}
+
+/// The end of a build that has to wait and is not wanted any more: its author need not wait as well.
+async fn still_wanted(desk: Desk<'_>, build: &Build) -> Result<Option<Failure>, Failure> {
+    Ok(desk.look_again(build).await?.map(Failure::Unwanted))
 }
 
 /// What an error says about the clone, if it says that the clone has lost data.

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HgError, bases::write_atomically, place};
+use crate::{HgError, disk::write_atomically, place};
 
 /// More than any file of ours has, in bytes.
 const LONGEST: u64 = 64 << 10;

@@ -215,7 +215,7 @@ mod tests {
             (&["mozilla-central", "nss"], true),
             (&[""], false),
             (&[".."], false),
-            (&[".bases"], false),
+            (&[".ssh"], false),
             (&["nss@2"], false),
             (&["a/b"], false),
             (&["-a"], false),

@@ -1,6 +1,6 @@
 //! The worker itself, on a bus in memory.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{
@@ -8,9 +8,9 @@ use bus::{
     run_subsystems,
 };
 use events::queues::{APPLIED, MERCURIAL};
-use phabricator::model::{Applied, Report};
+use phabricator::model::{Applied, Build, Journal, Recheck, Report, Unsure};
 use tokio::{sync::mpsc, task::JoinHandle};
-use worker_hg::{Mercurial, Settings};
+use worker_hg::{Mercurial, MercurialQueues, Settings};
 
 use crate::{
     report::{Times, since},
@@ -27,12 +27,25 @@ pub struct Ours<'w> {
     running: JoinHandle<()>,
 }
 
+/// All builds are wanted: there is no Phabricator to ask.
+struct Wanted;
+
+#[async_trait]
+impl Recheck for Wanted {
+    async fn recheck(&self, _: &Build) -> Result<Option<Report>, Unsure> {
+        Ok(None)
+    }
+}
+
 impl<'w> Ours<'w> {
     /// Starts the worker, and waits until its clones are ready.
     pub async fn start(settings: Settings, watch: &'w mut Watch) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        let mercurial = Mercurial::new(settings.clone(), APPLIED, clock.clone()).expect("settings that are right");
+        let queues = MercurialQueues { builds: MERCURIAL, applied: APPLIED };
+        let journal = Journal::new(Duration::from_secs(3600), "bench");
+        let mercurial = Mercurial::new(settings.clone(), queues, journal, Arc::new(Wanted), clock.clone())
+            .expect("settings that are right");
         let (sender, reports) = mpsc::unbounded_channel();
         let subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(mercurial.keeper()),

@@ -50,6 +50,25 @@ pub(crate) enum TargetStatus {
     Other,
 }
 
+impl TargetStatus {
+    /// Whether nothing more can be said on it.
+    pub(crate) fn has_ended(self) -> bool {
+        matches!(self, Self::Passed | Self::Failed | Self::Aborted)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Building => "building",
+            Self::Waiting => "waiting",
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+            Self::Other => "in a state that is not known here",
+        }
+    }
+}
+
 /// A build target that waits for an answer, and what it is a build of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WaitingBuild {
@@ -140,9 +159,20 @@ fn maybe_epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, 
 }
 
 impl Conduit {
-    /// Those of the build targets that are visible.
+    /// Those of the build targets that are visible. One whose build was aborted counts as aborted: Harbormaster lets it
+    /// wait for ever, and takes no notice of what is said on it.
     pub(crate) async fn targets(&self, phids: &[Phid]) -> Result<Vec<TargetInfo>, ConduitError> {
-        self.search("harbormaster.target.search", "phids", phids, json!({})).await
+        let mut targets: Vec<TargetInfo> = self.search("harbormaster.target.search", "phids", phids, json!({})).await?;
+        let open = unique(targets.iter().filter(|target| !target.status.has_ended()).map(|target| &target.build));
+        let mut builds: Vec<Wire<BuildFields>> =
+            self.search("harbormaster.build.search", "phids", &open, json!({})).await?;
+        builds.retain(|build| build.fields.status.value == BuildStatus::Aborted);
+        for target in &mut targets {
+            if builds.iter().any(|build| build.phid == target.build) && !target.status.has_ended() {
+                target.status = TargetStatus::Aborted;
+            }
+        }
+        Ok(targets)
     }
 
     /// The targets that wait for an answer, of builds of `plan` that were created at `since` or later, newest build

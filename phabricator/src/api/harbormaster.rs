@@ -74,7 +74,9 @@ impl UnitResult {
 
 impl Conduit {
     /// Sends a message to a build target. `false` when there is no such target, or it is not visible. Messages to a
-    /// target that has ended are accepted and without effect; units are appended each time they are sent.
+    /// target that has ended are accepted and without effect.
+    ///
+    /// Units are appended each time they are sent, in one step with the message: with units it is called once only.
     pub(crate) async fn send_message(
         &self,
         target: &Phid,
@@ -82,10 +84,13 @@ impl Conduit {
         units: &[Unit],
     ) -> Result<bool, ConduitError> {
         let mut request = params(json!({ "receiver": target, "type": kind }));
-        if !units.is_empty() {
+        let method = "harbormaster.sendmessage";
+        let sent = if units.is_empty() {
+            self.call(method, request).await
+        } else {
             request.insert("unit".to_owned(), json!(units));
-        }
-        let sent = self.call("harbormaster.sendmessage", request).await;
+            self.call_once(method, request).await
+        };
         known(sent, "Unable to load object")
     }
 

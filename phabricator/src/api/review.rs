@@ -170,15 +170,14 @@ pub(crate) struct Parent {
 impl Conduit {
     /// The revision with this number, if it is visible.
     pub(crate) async fn revision(&self, id: u64) -> Result<Option<RevisionInfo>, ConduitError> {
-        let page: Page<RevisionInfo> = self
-            .call(
-                "differential.revision.search",
-                params(
-                    json!({ "constraints": { "ids": [id] }, "attachments": { "projects": true, "reviewers": true } }),
-                ),
-            )
-            .await?;
-        Ok(page.data.into_iter().next())
+        Ok(self.revisions_by_id(&[id]).await?.pop())
+    }
+
+    /// Those of the revisions with these numbers that are visible. They are not more than [`PAGE`].
+    pub(crate) async fn revisions_by_id(&self, ids: &[u64]) -> Result<Vec<RevisionInfo>, ConduitError> {
+        let request = json!({ "constraints": { "ids": ids }, "attachments": { "projects": true, "reviewers": true } });
+        let page: Page<RevisionInfo> = self.call("differential.revision.search", params(request)).await?;
+        Ok(page.data)
     }
 
     /// Those of the revisions that are visible.

@@ -31,7 +31,7 @@ impl Message for Update {
     const VERSION: u16 = 1;
 }
 
-/// What is said on a build target. All but [`Report::Working`] are ends.
+/// What is said on a build target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Report {
     /// The stack is loaded and the work goes on.
@@ -42,10 +42,72 @@ pub enum Report {
     PatchFailed(PatchFailure),
     /// We failed; the patch is not to blame.
     InfrastructureFailed(Blame),
-    /// There is nothing to do, and that is all right. Holds the reason, a sentence.
-    Neutral(String),
+    /// There is nothing to do, and that is all right.
+    Neutral(Neutral),
     /// The revision may not be spoken of.
     Withheld,
+}
+
+/// Why there is nothing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "NeutralForm")]
+pub struct Neutral {
+    /// Why, for operators.
+    pub reason: NeutralReason,
+    /// Why, for the author: a sentence. It is remarkup.
+    pub text: String,
+}
+
+/// Why there is nothing to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NeutralReason {
+    /// It was written down before reasons were told apart.
+    #[default]
+    Unrecorded,
+    /// The diff is too old.
+    Expired,
+    /// There is a newer diff of the revision.
+    Superseded,
+    /// Revisions of the author are not built.
+    Author,
+    /// Stacks that change one of its files are not built.
+    File,
+    /// Patches for the repository are not built.
+    Repository,
+    /// All patches have landed.
+    Landed,
+    /// An operator ended it.
+    Cancelled,
+}
+
+/// How an older release wrote it, or this one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NeutralForm {
+    Text(String),
+    Whole { reason: NeutralReason, text: String },
+}
+
+impl From<NeutralForm> for Neutral {
+    fn from(form: NeutralForm) -> Self {
+        match form {
+            NeutralForm::Text(text) => Self { reason: NeutralReason::Unrecorded, text },
+            NeutralForm::Whole { reason, text } => Self { reason, text },
+        }
+    }
+}
+
+impl Report {
+    /// There is nothing to do, for this reason.
+    pub fn neutral(reason: NeutralReason, text: impl Into<String>) -> Self {
+        Self::Neutral(Neutral { reason, text: text.into() })
+    }
+
+    /// Whether it ends a build.
+    pub fn is_end(&self) -> bool {
+        *self != Self::Working
+    }
 }
 
 /// A head on Try.

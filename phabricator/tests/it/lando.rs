@@ -16,7 +16,7 @@ use axum::{
 use bus::{Backoff, Bus, Consumer, Depth, ManualClock, MemoryBus, Policy, Producer, Queue};
 use phabricator::{
     Lando, LandoWarning,
-    model::{Blame, PatchFailure, Report},
+    model::{Blame, NeutralReason, PatchFailure, Report},
     warning_for,
 };
 use secrecy::SecretString;
@@ -204,7 +204,7 @@ fn reports_and_their_warnings() {
             [Some("Static analysis and linting did not run due to failure in applying the patch."); 2],
         ),
         (Report::InfrastructureFailed(blame), [None, Some(generic)]),
-        (Report::Neutral("reason".to_owned()), [None; 2]),
+        (Report::neutral(NeutralReason::Expired, "reason"), [None; 2]),
         (Report::Withheld, [None; 2]),
     ] {
         assert_eq!([false, true].map(|failures| warning_for(&report, failures)), expected, "{report:?}");

@@ -1,8 +1,8 @@
 //! What is read on a build target in the end.
 
 use phabricator::{
-    model::{BaseChoice, BaseReason, Blame, PatchFailure, Pushed, Report},
-    testing::{Artifact, Fault, TargetStatus},
+    model::{BaseChoice, BaseReason, Blame, NeutralReason, PatchFailure, Pushed, Report, What},
+    testing::{Artifact, EVERY_METHOD, Fault, TargetStatus},
 };
 use serde_json::json;
 
@@ -59,7 +59,10 @@ async fn each_report_is_said_in_its_way() {
         (pushed(Some("dead")), left(Waiting, &["work"], Some(("mercurial", "unsound")), true)),
         (patch_failed(), left(Failed, &["fail"], Some(("mercurial", "fail")), false)),
         (broken(), left(Failed, &["fail"], Some(("general", "broken")), false)),
-        (Report::Neutral("Expired.".to_owned()), left(Passed, &["pass"], Some(("general", "skip")), false)),
+        (
+            Report::neutral(NeutralReason::Expired, "Expired."),
+            left(Passed, &["pass"], Some(("general", "skip")), false),
+        ),
         (Report::Withheld, left(Passed, &["pass"], Some(("general", "skip")), false)),
     ];
     let world = World::new().await;
@@ -126,7 +129,7 @@ async fn the_first_end_of_a_target_holds() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world.publish(&request, &patch_failed()).await;
-    world.publish(&request, &Report::Neutral("late".to_owned())).await;
+    world.publish(&request, &Report::neutral(NeutralReason::Expired, "late")).await;
     world.publish(&request, &pushed(None)).await;
     assert_eq!(world.target(&request).status, TargetStatus::Failed);
     assert_eq!(world.results().await, bus::Depth::default());
@@ -161,15 +164,16 @@ async fn a_private_target_is_left_alone_quietly() {
 #[tokio::test]
 async fn an_answer_for_an_unknown_target_is_kept_for_the_operator() {
     let world = World::new().await;
-    let revision = world.create("revision");
-    let request = world.request(revision.diff.id);
-    world.fake.set_visible(revision.id, false);
-    for report in [patch_failed(), pushed(None)] {
+    for report in [Report::Working, patch_failed(), pushed(None)] {
+        let revision = world.create("revision");
+        let request = world.request(revision.diff.id);
+        world.fake.set_visible(revision.id, false);
         world.publish(&request, &report).await;
+        let reasons = world.dead_results().await;
+        assert!(reasons[0].contains(request.target.as_str()), "{reasons:?}");
+        assert_eq!(world.record(&request).await.told.is_some(), report.is_end(), "nobody can say it");
     }
-    let reasons = world.dead_results().await;
-    assert_eq!(reasons.len(), 2);
-    assert!(reasons.iter().all(|reason| reason.contains(request.target.as_str())), "{reasons:?}");
+    assert_eq!(world.dead_results().await.len(), 3);
 }
 
 #[tokio::test]
@@ -186,10 +190,136 @@ async fn an_answer_waits_for_a_phabricator_that_is_down() {
 async fn nothing_is_said_when_publishing_is_off() {
     let (_guard, logs) = capture_logs();
     let world = World::with(|_| {}, false).await;
-    let request = world.request(world.create("revision").diff.id);
     for report in [Report::Working, pushed(None), patch_failed(), Report::Withheld] {
+        let request = world.request(world.create("revision").diff.id);
         world.publish(&request, &report).await;
     }
     assert!(world.fake.calls().iter().all(|call| !call.method.starts_with("harbormaster.")));
     assert!(logs.text().contains("this would have been said: failed, the patch"), "{}", logs.text());
+}
+
+/// Calls of a method.
+fn count(world: &World, method: &str) -> usize {
+    world.fake.calls().iter().filter(|call| call.method == method).count()
+}
+
+#[tokio::test]
+async fn a_unit_whose_answer_was_lost_is_not_shown_twice() {
+    for report in [patch_failed(), broken(), pushed(None), pushed(Some("dead")), Report::Withheld] {
+        let world = World::new().await;
+        let request = world.request(world.create("revision").diff.id);
+        world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
+        world.publish(&request, &report).await;
+        assert!(world.record(&request).await.told.is_none());
+        world.advance(120);
+        assert_eq!(world.tell().await, 1);
+        let target = world.target(&request);
+        assert_eq!((target.units.len(), target.messages.len()), (1, 1), "{report:?}");
+        assert_eq!(target.artifacts.len(), usize::from(matches!(report, Report::Pushed(_))));
+        assert!(world.record(&request).await.told.is_some());
+        assert_eq!(world.results().await, bus::Depth::default());
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_harbormaster_has_not_acted_on_yet_is_waited_for() {
+    let world = World::new().await;
+    let request = world.request(world.create("revision").diff.id);
+    world.fake.hold_messages();
+    world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
+    world.publish(&request, &patch_failed()).await;
+    world.advance(70);
+    for _ in 0..5 {
+        assert_eq!(world.tell().await, 1);
+        assert_eq!(world.results().await.delayed, 1);
+        world.advance(5);
+    }
+    world.fake.act_on_messages();
+    assert_eq!(world.tell().await, 1);
+    assert_eq!((world.target(&request).status, world.target(&request).units.len()), (TargetStatus::Failed, 1));
+    assert_eq!(world.results().await, bus::Depth::default());
+}
+
+#[tokio::test]
+async fn an_end_that_never_arrived_is_said_in_the_end() {
+    let world = World::new().await;
+    let request = world.request(world.create("revision").diff.id);
+    world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Cut);
+    world.publish(&request, &patch_failed()).await;
+    assert!(world.target(&request).units.is_empty());
+    for _ in 0..30 {
+        world.advance(60);
+        world.tell().await;
+    }
+    assert_eq!((world.target(&request).status, world.target(&request).units.len()), (TargetStatus::Failed, 1));
+    assert_eq!(world.results().await, bus::Depth::default());
+}
+
+/// It was surely not acted on, so there is nothing to wait for.
+#[tokio::test]
+async fn an_end_that_was_refused_is_said_at_the_next_try() {
+    for fault in [Fault::Status(503), Fault::Refuse("ERR-CONDUIT-CORE")] {
+        let world = World::new().await;
+        let request = world.request(world.create("revision").diff.id);
+        world.fake.fail_next("harbormaster.sendmessage", 1, &fault);
+        world.publish(&request, &pushed(None)).await;
+        assert_eq!(world.record(&request).await.telling, None);
+        world.advance(70);
+        world.tell().await;
+        assert_eq!(world.target(&request).units.len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_said_on_a_target_that_was_ended_by_somebody_else() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    for report in [patch_failed(), pushed(None)] {
+        let request = world.request(world.create("revision").diff.id);
+        world.fake.abort_build(&request.target);
+        world.publish(&request, &report).await;
+        let record = world.record(&request).await;
+        assert!(matches!(&record.events.last().unwrap().what, What::NotTold { reason } if reason.contains("aborted")));
+    }
+    assert_eq!(count(&world, "harbormaster.sendmessage") + count(&world, "harbormaster.createartifact"), 0);
+    assert_eq!((world.results().await, world.dead_results().await.len()), (bus::Depth::default(), 0));
+    assert!(logs.text().contains("not said, the target is aborted already"), "{}", logs.text());
+}
+
+#[tokio::test]
+async fn the_end_that_was_decided_first_is_the_one_that_is_said() {
+    let world = World::new().await;
+    let request = world.request(world.create("revision").diff.id);
+    world.decide(&request, &patch_failed()).await;
+    world.publish(&request, &pushed(None)).await;
+    world.publish(&request, &Report::Working).await;
+    assert!(world.target(&request).messages.is_empty() && world.target(&request).artifacts.is_empty());
+    world.publish(&request, &patch_failed()).await;
+    world.publish(&request, &patch_failed()).await;
+    assert_eq!((world.target(&request).status, world.target(&request).units.len()), (TargetStatus::Failed, 1));
+}
+
+/// However long it takes: the operators are told, and no build is to blame.
+#[tokio::test]
+async fn while_the_token_is_not_accepted_answers_and_builds_are_parked() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    let request = world.request(world.create("revision").diff.id);
+    world.fake.fail_until_mended(EVERY_METHOD, &Fault::Refuse("ERR-INVALID-AUTH"));
+    world.publish(&request, &patch_failed()).await;
+    world.build(&world.create("another")).await;
+    world.work().await;
+    for _ in 0..100 {
+        world.advance(1800);
+        assert_eq!((world.work().await, world.tell().await), (1, 1));
+    }
+    assert_eq!((world.requests().await.unfinished(), world.results().await.unfinished()), (1, 1));
+    assert_eq!(logs.text().matches("does not accept the api token: builds are parked").count(), 1, "{}", logs.text());
+    world.fake.mend();
+    world.advance(60);
+    world.tell().await;
+    world.work().await;
+    assert_eq!(world.target(&request).status, TargetStatus::Failed);
+    assert_eq!(world.reports().await.len(), 1, "the build is looked at again, and has expired by now");
+    assert!(logs.text().contains("accepts the api token again"), "{}", logs.text());
 }

@@ -13,7 +13,7 @@ use crate::world::{World, capture_logs, start};
 async fn only_neutral(world: &World) -> String {
     assert!(world.builds().await.is_empty());
     match world.reports().await.as_slice() {
-        [Report::Neutral(reason)] => reason.clone(),
+        [Report::Neutral(neutral)] => neutral.text.clone(),
         reports => panic!("{reports:?}"),
     }
 }
@@ -210,11 +210,11 @@ async fn a_request_that_contradicts_itself_is_answered_and_blames_no_patch() {
     let world = World::new().await;
     let elsewhere = world.fake.add_repository("elsewhere");
     let (first, second) = (world.create("first"), world.create("second"));
-    let good = world.request(first.diff.id);
+    let good = || world.request(first.diff.id);
     let table = [
-        (BuildRequest { diff_id: 99, ..good.clone() }, "there is no diff 99"),
-        (BuildRequest { diff_id: second.diff.id, ..good.clone() }, "diff 2 is not one of D1"),
-        (BuildRequest { repository: elsewhere.clone(), ..good.clone() }, &*format!("D1 is not for {elsewhere}")),
+        (BuildRequest { diff_id: 99, ..good() }, "there is no diff 99"),
+        (BuildRequest { diff_id: second.diff.id, ..good() }, "diff 2 is not one of D1"),
+        (BuildRequest { repository: elsewhere.clone(), ..good() }, &*format!("D1 is not for {elsewhere}")),
     ];
     for (request, _) in &table {
         world.accept(request).await;

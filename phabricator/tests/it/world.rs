@@ -9,8 +9,8 @@ use std::{
 use bus::{Backoff, Bus, Clock, Consumer, Depth, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
-    Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
-    model::{Build, BuildRequest, Phid, Report, Update},
+    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
+    model::{Build, BuildRecord, BuildRequest, Journal, Phid, Report, Source, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
 
@@ -39,6 +39,10 @@ pub(crate) async fn fake() -> FakePhabricator {
 
 pub(crate) fn conduit(fake: &FakePhabricator) -> Conduit {
     Conduit::new(fake.url().clone(), fake.token(), http())
+}
+
+pub(crate) fn journal() -> Journal {
+    Journal::new(Duration::from_secs(30 * 24 * 3600), "a worker")
 }
 
 pub(crate) struct World {
@@ -81,8 +85,9 @@ impl World {
         adjust(&mut settings);
         let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        let workflow = Workflow::new(conduit(&fake), directory.clone(), settings, queues);
-        let publisher = Publisher::new(conduit(&fake), publish);
+        let conduit = conduit(&fake);
+        let workflow = Workflow::new(conduit.clone(), directory.clone(), settings, queues, journal());
+        let publisher = Publisher::new(conduit, publish, RESULTS, journal());
         Self {
             workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),
             publisher: Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher),
@@ -125,7 +130,8 @@ impl World {
 
     /// Sends a request into the workflow.
     pub(crate) async fn accept(&self, request: &BuildRequest) {
-        self.producer().send(&BUILDS, request).await.unwrap();
+        let facts = journal().accepted(request, Source::Harbormaster, "builds").unwrap();
+        self.producer().send_once(&BUILDS, request, request.target.as_str(), facts).await.unwrap();
     }
 
     /// Asks for a build of a revision's first diff.
@@ -138,6 +144,29 @@ impl World {
     /// Lets the workflow handle what is ready.
     pub(crate) async fn work(&self) -> usize {
         self.workflow.step().await.unwrap()
+    }
+
+    /// Lets the publisher handle what is ready.
+    pub(crate) async fn tell(&self) -> usize {
+        self.publisher.step().await.unwrap()
+    }
+
+    /// An auditor, which looks for lost requests of `plan`.
+    pub(crate) fn auditor(&self, plan: Option<&Phid>) -> Auditor {
+        let queues = AuditQueues {
+            builds: BUILDS,
+            results: RESULTS,
+            all: vec![BUILDS.spec(), MERCURIAL.spec(), RESULTS.spec()],
+        };
+        let day = Duration::from_secs(24 * 3600);
+        Auditor::new(conduit(&self.fake), journal(), queues, self.producer(), plan.cloned(), day)
+    }
+
+    /// Throws away all messages, as an operator may, or a Redis that lost its last second.
+    pub(crate) async fn lose_all_messages(&self) {
+        for queue in [BUILDS.spec(), MERCURIAL.spec(), RESULTS.spec()] {
+            self.bus.drop_waiting(&queue, bus::Which::All).await.unwrap();
+        }
     }
 
     /// Has an update published.
@@ -172,6 +201,18 @@ impl World {
     /// Why updates could not be published.
     pub(crate) async fn dead_results(&self) -> Vec<String> {
         self.bus.dead(&RESULTS.spec(), "", 10).await.unwrap().into_iter().map(|letter| letter.reason).collect()
+    }
+
+    /// Decides how a build ends, and says nothing of it.
+    pub(crate) async fn decide(&self, request: &BuildRequest, end: &Report) {
+        let facts = journal().ends(request, end, "results", self.clock.now()).unwrap();
+        self.bus.push_with(Vec::new(), facts).await.unwrap();
+    }
+
+    /// What is recorded of a build.
+    pub(crate) async fn record(&self, request: &BuildRequest) -> BuildRecord {
+        let found = journal().find(self.bus.as_ref(), std::slice::from_ref(&request.target)).await.unwrap();
+        found.into_iter().next().unwrap()
     }
 
     pub(crate) fn target(&self, request: &BuildRequest) -> Target {

@@ -8,10 +8,10 @@ mod flood;
 mod limits;
 mod secret;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bus::{Bus, MemoryBus, Message, Operator, Policy, Producer, Queue, Shutdown, Subsystem, SystemClock};
-use phabricator::model::BuildRequest;
+use phabricator::model::{BuildRequest, Journal};
 use secrecy::SecretString;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -104,6 +104,7 @@ async fn read(stream: &mut TcpStream) -> (String, String) {
 fn settings(bus: Arc<dyn Bus>) -> WebSettings {
     WebSettings {
         producer: Producer::new(bus.clone(), Arc::new(SystemClock)),
+        journal: Journal::new(Duration::from_secs(3600), "web"),
         builds: BUILDS,
         secret: None,
         version: Version::load(None).unwrap(),

@@ -152,7 +152,7 @@ async fn a_diamond_becomes_one_line_of_changesets() {
 }
 
 #[tokio::test]
-async fn a_build_that_comes_again_keeps_its_base_even_after_a_restart() {
+async fn a_build_that_comes_again_keeps_its_base_even_on_another_machine() {
     let mut world = World::new();
     world.start_ready().await;
     let build = based_on(&world, 1, None);
@@ -160,7 +160,9 @@ async fn a_build_that_comes_again_keeps_its_base_even_after_a_restart() {
     world.source.write("later", b"x");
     world.source.commit("the source moves on");
     world.stop().await;
-    world.start();
+    world.die_before_the_end_is_recorded(&build).await;
+    world.settings.clones_dir = world.path("clones of another machine");
+    world.start_ready().await;
     let again = world.pushed(&build).await;
     assert_eq!((again.revision, again.base), (first.revision, first.base));
     assert_eq!(world.try_repo.heads(), 1);

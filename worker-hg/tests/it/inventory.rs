@@ -104,7 +104,7 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
     world.plant("old");
     world.plant("mine");
     fs::remove_file(clones.join("mine/.hg/source-tip")).unwrap();
-    for ours in [".central.cloning", ".central.aside", ".old.removing", ".bases", ".ssh"] {
+    for ours in [".central.cloning", ".central.aside", ".old.removing", ".ssh"] {
         fs::create_dir(clones.join(ours)).unwrap();
     }
     for other in ["notes", "with\nnewline", "-x", "old@1"] {
@@ -133,7 +133,7 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
         assert!(!inventory.remove(report).unwrap(), "it is gone: {report:?}");
     }
     assert_eq!(world.states(), named(&[("central", CloneState::Ready), ("central@2", CloneState::Damaged)]));
-    for other in ["notes", "with\nnewline", "-x", "old@1", "file", "root", "link", ".link.aside", "mine", ".bases"] {
+    for other in ["notes", "with\nnewline", "-x", "old@1", "file", "root", "link", ".link.aside", "mine", ".ssh"] {
         assert!(fs::symlink_metadata(clones.join(other)).is_ok(), "{other}");
     }
 }

@@ -17,4 +17,5 @@ mod stacks;
 mod texts;
 mod tree_service;
 mod trees;
+mod wanted;
 mod world;

@@ -53,7 +53,9 @@ async fn over_http() -> (World, HgWeb) {
 impl World {
     /// The build lands, as one head and with one answer, whatever came of it before.
     async fn lands(&self, number: u64) {
-        let pushed = self.pushed(&self.simple_build(number)).await;
+        let build = self.simple_build(number);
+        self.die_before_the_end_is_recorded(&build).await;
+        let pushed = self.pushed(&build).await;
         self.has_landed(&pushed.revision);
     }
 

@@ -14,6 +14,7 @@ async fn a_build_that_comes_twice_makes_one_head() {
     world.start();
     let build = world.simple_build(7);
     let first = world.pushed(&build).await;
+    world.die_before_the_end_is_recorded(&build).await;
     let second = world.pushed(&build).await;
     assert_eq!(first.revision, second.revision);
     assert_eq!(world.try_repo.heads(), 1);

@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use bus::Clock;
-use phabricator::model::{Build, Report};
+use phabricator::model::{Build, NeutralReason, Report};
 use worker_hg::TryMode;
 
 use crate::world::{Repo, World, add, add_mode, change, phid};
@@ -242,17 +242,26 @@ async fn what_need_not_be_built_has_a_neutral_end() {
     let renamed = "diff --git a/docs/skip.rst b/c\nrename from docs/skip.rst\nrename to c\n";
     let renamed = world.build_of(vec![world.patch(6, renamed)]);
     let table = [
-        (nothing_left, "All patches of the stack have landed, there is nothing left to build."),
+        (nothing_left, NeutralReason::Landed, "All patches of the stack have landed, there is nothing left to build."),
         (
             expired,
+            NeutralReason::Expired,
             "Expired: the diff is older than 24 hours, and such diffs are not built. Submit it again to have it built.",
         ),
-        (unknown, "Unsupported repository: its patches are not built."),
-        (skipped, "The stack changes `docs/skip.rst`, and stacks that change this file are not built."),
-        (renamed, "The stack changes `docs/skip.rst`, and stacks that change this file are not built."),
+        (unknown, NeutralReason::Repository, "Unsupported repository: its patches are not built."),
+        (
+            skipped,
+            NeutralReason::File,
+            "The stack changes `docs/skip.rst`, and stacks that change this file are not built.",
+        ),
+        (
+            renamed,
+            NeutralReason::File,
+            "The stack changes `docs/skip.rst`, and stacks that change this file are not built.",
+        ),
     ];
-    for (build, expected) in table {
-        assert_eq!(world.build(&build).await, Report::Neutral(expected.to_owned()));
+    for (build, reason, expected) in table {
+        assert_eq!(world.build(&build).await, Report::neutral(reason, expected));
     }
     assert_eq!(world.try_repo.heads(), 1);
     world.stop().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bus::Clock;
-use phabricator::model::{Build, Report};
+use phabricator::model::{Build, NeutralReason, Report};
 
 use crate::{
     tree_service::TreeService,
@@ -98,7 +98,7 @@ async fn a_build_that_expires_in_front_of_a_closed_tree_says_so() {
     let report = world.report().await.expect("its time is over").report;
     let expected = "Expired: the diff is older than 24 hours, and such diffs are not built. Submit it again to have it built. \
          The build waited for try, which is closed: `Bug 123 - infra`.";
-    assert_eq!(report, Report::Neutral(expected.to_owned()));
+    assert_eq!(report, Report::neutral(NeutralReason::Expired, expected));
     world.stop().await;
 }
 

@@ -4,19 +4,23 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bus::{
     Backoff, Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement,
     Shutdown, Subsystem, SystemClock,
 };
 use jiff::Timestamp;
-use phabricator::model::{Applied, Build, BuildRequest, Diff, Patch, PatchFailure, Phid, Pushed, Report, Revision};
+use phabricator::model::{
+    Applied, Build, BuildRecord, BuildRequest, Diff, Journal, Patch, PatchFailure, Phid, Pushed, Recheck, Report,
+    Revision, Unsure,
+};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use worker_hg::{Mercurial, RepositorySettings, Settings};
+use worker_hg::{Mercurial, MercurialQueues, RepositorySettings, Settings};
 
 const POLICY: Policy = Policy {
     attempts: 3,
@@ -36,8 +40,42 @@ pub struct World {
     pub try_repo: Repo,
     pub settings: Settings,
     pub clock: Arc<ManualClock>,
+    pub phabricator: Arc<Answers>,
     bus: Arc<dyn Bus>,
     running: Option<Running>,
+}
+
+/// What Phabricator says of builds that are about to be pushed; by default that they are wanted.
+#[derive(Default)]
+pub struct Answers(pub Mutex<Answer>);
+
+#[derive(Default, Clone)]
+pub enum Answer {
+    #[default]
+    Wanted,
+    Over(Report),
+    Away,
+}
+
+impl Answers {
+    pub fn say(&self, answer: Answer) {
+        *self.0.lock().unwrap() = answer;
+    }
+}
+
+#[async_trait]
+impl Recheck for Answers {
+    async fn recheck(&self, _: &Build) -> Result<Option<Report>, Unsure> {
+        match self.0.lock().unwrap().clone() {
+            Answer::Wanted => Ok(None),
+            Answer::Over(report) => Ok(Some(report)),
+            Answer::Away => Err(Unsure("phabricator is away".into())),
+        }
+    }
+}
+
+fn journal() -> Journal {
+    Journal::new(Duration::from_secs(3600), "a worker")
 }
 
 struct Running {
@@ -65,7 +103,7 @@ impl World {
         settings.default_author = "Bot <bot@example.org>".to_owned();
         let clock = Arc::new(ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        Self { home, source, try_repo, settings, clock, bus, running: None }
+        Self { home, source, try_repo, settings, clock, phabricator: Arc::default(), bus, running: None }
     }
 
     pub fn repository(&mut self) -> &mut RepositorySettings {
@@ -81,10 +119,36 @@ impl World {
         self.home.path().join(name)
     }
 
+    fn mercurial(&self) -> Mercurial {
+        let queues = MercurialQueues { builds: BUILDS, applied: APPLIED };
+        let recheck = Arc::clone(&self.phabricator);
+        Mercurial::new(self.settings.clone(), queues, journal(), recheck, self.clock.clone()).unwrap()
+    }
+
+    /// What is recorded of a build.
+    pub async fn record(&self, build: &Build) -> BuildRecord {
+        journal().find(self.bus.as_ref(), std::slice::from_ref(&build.request.target)).await.unwrap().pop().unwrap()
+    }
+
+    /// Decides how a build ends, as somebody else than the worker.
+    pub async fn decide(&self, build: &Build, end: &Report) {
+        let facts = journal().ends(&build.request, end, "results", self.clock.now()).unwrap();
+        self.bus.push_with(Vec::new(), facts).await.unwrap();
+    }
+
+    /// Leaves the record of a build as it is when its worker dies after the push and before it has said so.
+    pub async fn die_before_the_end_is_recorded(&self, build: &Build) {
+        let base = self.record(build).await.base;
+        let (ledger, id) = (journal().ledger(), build.request.target.as_str());
+        let mut facts = vec![ledger.erase(id), ledger.set(id, "pushing", &true).unwrap()];
+        facts.extend(base.map(|base| ledger.set(id, "base", &base).unwrap()));
+        self.bus.push_with(Vec::new(), facts).await.unwrap();
+    }
+
     /// Starts a worker.
     pub fn start(&mut self) {
         assert!(self.running.is_none());
-        let mercurial = Mercurial::new(self.settings.clone(), APPLIED, self.clock.clone()).unwrap();
+        let mercurial = self.mercurial();
         let shutdown = Shutdown::new();
         let keeper = Box::new(mercurial.keeper());
         let keeper = tokio::spawn({
@@ -217,6 +281,8 @@ impl World {
     pub async fn failed(&self, build: &Build) -> String {
         // Of several letters the newest is the one.
         self.clock.advance(Duration::from_secs(1));
+        // It may have failed before, in another way.
+        self.die_before_the_end_is_recorded(build).await;
         let Report::InfrastructureFailed(blame) = self.build(build).await else { panic!("it did not fail") };
         assert!(!blame.summary.contains("went wrong"), "its author learns nothing: {blame:?}");
         let letters = self.bus.dead(&BUILDS.spec(), "", 10).await.unwrap();

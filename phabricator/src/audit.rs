@@ -1,0 +1,326 @@
+//! Finds builds that nobody works on any more, and builds that never reached us.
+//!
+//! Nothing here should ever find anything: a build's message and its record are written in one step. What it finds comes
+//! from outside of that: a message that an operator dropped, a dead letter without a last word, a Redis that came back
+//! without its last second, a request that was answered by a release that had no Redis.
+//!
+//! # When a build is overdue
+//!
+//! Its record says in which queue its message is, and since when it can be taken. A queue may be long, or paused, so that
+//! alone says little. But a queue also knows its oldest message: when that is younger than the build's, the build's is not
+//! there. Times are compared with a margin, since the queue's are those of Redis.
+//!
+//! Several processes may audit at once: what is sent has a key, so that it is sent once.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bus::{
+    BusError, Fact, Message, Producer, Queue, QueueSpec, QueueStatus, Shutdown, Subsystem, SubsystemError, error_chain,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::{
+    Conduit, ConduitError,
+    api::TargetStatus,
+    model::{Blame, BuildRecord, BuildRequest, Journal, Now, OPEN, Outcome, Phid, Report, Source, Step, Update, What},
+};
+
+/// How often it is looked, and when first.
+const EVERY: Duration = Duration::from_secs(600);
+const FIRST: Duration = Duration::from_secs(60);
+
+/// How long after its time a build's message is left alone.
+const GRACE: Duration = Duration::from_secs(600);
+/// How far the clocks of processes and Redis may be apart.
+const MARGIN: Duration = Duration::from_secs(60);
+/// How long a request may be on its way.
+const UNDER_WAY: Duration = Duration::from_secs(300);
+/// How often a build is sent through the pipeline again before it is given up.
+const REDRIVES: u32 = 2;
+/// How many records are looked at in one go.
+const PAGE: usize = 500;
+
+/// Where the auditor sends to, and where builds may be.
+#[derive(Debug, Clone)]
+pub struct AuditQueues {
+    /// Builds that are to be done again.
+    pub builds: Queue<BuildRequest>,
+    /// Answers that are to be said again.
+    pub results: Queue<Update>,
+    /// All that a build passes.
+    pub all: Vec<QueueSpec>,
+}
+
+/// Compares what is recorded of builds with the queues and with Harbormaster.
+pub struct Auditor {
+    conduit: Conduit,
+    journal: Journal,
+    queues: AuditQueues,
+    producer: Producer,
+    /// The build plan that calls us, and how old a diff may be.
+    plan: Option<Phid>,
+    build_expiry: Duration,
+}
+
+/// Something that was not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditFinding {
+    /// The build.
+    pub target: Phid,
+    /// Its revision.
+    pub revision_id: u64,
+    /// Its diff.
+    pub diff_id: u64,
+    /// What was found.
+    pub found: String,
+    /// What was done, or would be.
+    pub action: String,
+}
+
+/// Why an audit came to no end.
+#[derive(Debug, Error)]
+pub enum AuditError {
+    /// Harbormaster cannot be asked.
+    #[error(transparent)]
+    Conduit(#[from] ConduitError),
+    /// The records or queues cannot be read or written.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// What is to be done about a build.
+enum Action {
+    /// Nobody waits for an answer.
+    Close(What),
+    /// Its answer is sent again.
+    SayAgain(Report),
+    /// It is done again.
+    DoAgain,
+    /// It ends with this.
+    End(Report),
+}
+
+impl Auditor {
+    /// An auditor of the builds on the producer's bus. With a `plan`, it also looks for builds of that plan that wait in
+    /// Harbormaster and are not known here, of the last `build_expiry`.
+    pub fn new(
+        conduit: Conduit,
+        journal: Journal,
+        queues: AuditQueues,
+        producer: Producer,
+        plan: Option<Phid>,
+        build_expiry: Duration,
+    ) -> Self {
+        Self { conduit, journal, queues, producer, plan, build_expiry }
+    }
+
+    /// Looks at everything once, and mends what is wrong unless it is a `dry_run`.
+    pub async fn audit(&self, dry_run: bool) -> Result<Vec<AuditFinding>, AuditError> {
+        let mut findings = self.overdue(dry_run).await?;
+        if let Some(plan) = &self.plan {
+            findings.extend(self.unknown(plan, dry_run).await?);
+        }
+        Ok(findings)
+    }
+
+    async fn overdue(&self, dry_run: bool) -> Result<Vec<AuditFinding>, AuditError> {
+        let bus = self.producer.bus().as_ref();
+        let mut statuses = HashMap::new();
+        for queue in &self.queues.all {
+            statuses.insert(queue.name, bus.status(queue).await?);
+        }
+        let now = self.producer.clock().now();
+        let mut overdue = Vec::new();
+        for page in 0.. {
+            let targets = self.journal.tagged(bus, OPEN, page * PAGE..(page + 1) * PAGE).await?;
+            let records = self.journal.find(bus, &targets).await?;
+            let late = records.into_iter().filter_map(|record| Some((record.request.clone()?, record)));
+            overdue.extend(late.filter(|(_, record)| is_overdue(record, &statuses, now)));
+            if targets.len() < PAGE {
+                break;
+            }
+        }
+        let targets: Vec<Phid> = overdue.iter().map(|(request, _)| request.target.clone()).collect();
+        let known: HashMap<Phid, TargetStatus> =
+            self.conduit.targets(&targets).await?.into_iter().map(|found| (found.phid, found.status)).collect();
+        let mut findings = Vec::new();
+        for (request, record) in overdue {
+            let status = known.get(&request.target).copied();
+            findings.push(self.mend(request, &record, status, now, dry_run).await?);
+        }
+        Ok(findings)
+    }
+
+    async fn mend(
+        &self,
+        request: BuildRequest,
+        record: &BuildRecord,
+        status: Option<TargetStatus>,
+        now: Timestamp,
+        dry_run: bool,
+    ) -> Result<AuditFinding, AuditError> {
+        let place = record.now.as_ref().map_or("any queue", |now| now.queue.as_str());
+        let harbormaster = status.map_or("does not show it", TargetStatus::name);
+        let found = format!("has no end, and its message is not in {place}; harbormaster: {harbormaster}");
+        let decided = record.end.as_ref().map(|end| &end.outcome);
+        let action = match (status, decided) {
+            (Some(status), _) if status.has_ended() => {
+                let reason = format!("the target was {} already", status.name());
+                Action::Close(What::NotTold { reason })
+            }
+            (Some(_), Some(Outcome::Answered(report))) => Action::SayAgain(report.clone()),
+            (Some(_), None) if record.redriven < REDRIVES => Action::DoAgain,
+            (Some(_), None) => Action::End(given_up(&request, now)),
+            // What is not shown is private now, as far as we can tell.
+            (None, None) => Action::End(Report::Withheld),
+            _ => Action::Close(What::NotTold { reason: "harbormaster does not show the target".to_owned() }),
+        };
+        let words = match &action {
+            Action::Close(_) => "closed",
+            Action::SayAgain(_) => "its answer is sent again",
+            Action::DoAgain => "it is built again",
+            Action::End(Report::Withheld) => "withheld: its target cannot be seen",
+            Action::End(_) => "given up, and answered as our failure",
+        };
+        let (target, revision_id, diff_id) = (request.target.clone(), request.revision_id, request.diff_id);
+        if !dry_run {
+            self.act(request, action, record.redriven + 1, now).await?;
+            warn!(build = %target, "the build of diff {diff_id} of D{revision_id} {found}: {words}");
+        }
+        Ok(AuditFinding { target, revision_id, diff_id, found, action: words.to_owned() })
+    }
+
+    async fn act(&self, request: BuildRequest, action: Action, times: u32, now: Timestamp) -> Result<(), BusError> {
+        let (journal, target) = (&self.journal, request.target.clone());
+        let (builds, results) = (self.queues.builds, self.queues.results);
+        let redriven = |queue: &str| journal.redriven(&target, queue, "the audit found it in no queue", times, now);
+        match action {
+            Action::Close(what) => {
+                let facts = journal.closed(&target, what, true, now)?;
+                self.producer.bus().push_with(Vec::new(), facts).await.map(|_| ())
+            }
+            Action::SayAgain(report) => {
+                let facts = redriven(results.spec().name)?;
+                self.send(&results, &Update { request, report }, &target, times, facts).await
+            }
+            Action::DoAgain => {
+                let facts = redriven(builds.spec().name)?;
+                self.send(&builds, &BuildRequest { checks: 0, ..request }, &target, times, facts).await
+            }
+            Action::End(report) => {
+                let facts = journal.ends(&request, &report, results.spec().name, now)?;
+                self.send(&results, &Update { request, report }, &target, times, facts).await
+            }
+        }
+    }
+
+    async fn send<M: Message>(
+        &self,
+        queue: &Queue<M>,
+        message: &M,
+        target: &Phid,
+        times: u32,
+        facts: Vec<Fact>,
+    ) -> Result<(), BusError> {
+        self.producer.send_once(queue, message, &format!("audit:{times}:{target}"), facts).await.map(|_| ())
+    }
+
+    /// Builds that wait in Harbormaster for an answer from us, and that we know nothing of.
+    async fn unknown(&self, plan: &Phid, dry_run: bool) -> Result<Vec<AuditFinding>, AuditError> {
+        let now = self.producer.clock().now();
+        let since = now.checked_sub(self.build_expiry).unwrap_or(Timestamp::MIN);
+        let mut waiting = self.conduit.waiting_builds(plan, since).await?;
+        waiting.retain(|build| now.duration_since(build.started_at).unsigned_abs() > UNDER_WAY);
+        let targets: Vec<Phid> = waiting.iter().map(|build| build.target.clone()).collect();
+        let records = self.journal.find(self.producer.bus().as_ref(), &targets).await?;
+        let mut findings = Vec::new();
+        for (build, _) in waiting.into_iter().zip(records).filter(|(_, record)| record.request.is_none()) {
+            let request = BuildRequest {
+                target: build.target,
+                diff_id: build.diff_id,
+                repository: build.repository,
+                revision_id: build.revision_id,
+                accepted_at: now,
+                checks: 0,
+            };
+            let finding = AuditFinding {
+                target: request.target.clone(),
+                revision_id: request.revision_id,
+                diff_id: request.diff_id,
+                found: "waits in harbormaster, and its request never came".to_owned(),
+                action: "it is taken in".to_owned(),
+            };
+            if !dry_run {
+                let builds = self.queues.builds;
+                let facts = self.journal.accepted(&request, Source::Audit, builds.spec().name)?;
+                let pushed = self.producer.send_once(&builds, &request, request.target.as_str(), facts).await?;
+                if pushed.stored == 0 {
+                    continue;
+                }
+                let (diff, revision) = (finding.diff_id, finding.revision_id);
+                warn!(step = "accepted", build = %finding.target, "the request for diff {diff} of D{revision} never came, it is taken in");
+            }
+            findings.push(finding);
+        }
+        Ok(findings)
+    }
+}
+
+fn is_overdue(record: &BuildRecord, statuses: &HashMap<&'static str, QueueStatus>, now: Timestamp) -> bool {
+    let Some(Now { queue, since, step }) = &record.now else { return true };
+    let ready_at = match step {
+        Step::Ready | Step::Working { .. } => *since,
+        Step::Delayed { until, .. } => *until,
+    };
+    let waited = Duration::try_from(now.duration_since(ready_at)).unwrap_or(Duration::ZERO);
+    if waited <= GRACE {
+        return false;
+    }
+    let oldest = statuses.get(queue.as_str()).and_then(|status| status.oldest);
+    oldest.is_none_or(|oldest| oldest + MARGIN < waited)
+}
+
+fn given_up(request: &BuildRequest, now: Timestamp) -> Report {
+    Report::InfrastructureFailed(Blame {
+        summary: "The build got lost on its way, more than once.".to_owned(),
+        details: String::new(),
+        attempts: REDRIVES + 1,
+        seconds: now.duration_since(request.accepted_at).as_secs_f64(),
+    })
+}
+
+/// Audits every ten minutes.
+#[async_trait]
+impl Subsystem for Auditor {
+    fn name(&self) -> &str {
+        "audit"
+    }
+
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+        let clock = Arc::clone(self.producer.clock());
+        let mut pause = FIRST;
+        loop {
+            tokio::select! {
+                () = clock.sleep(pause) => {}
+                () = shutdown.stopping() => return Ok(()),
+            }
+            pause = EVERY;
+            // Each thing that it does is one step, so it may end between any two.
+            let audited = tokio::select! {
+                audited = self.audit(false) => audited,
+                () = shutdown.cancelled() => return Ok(()),
+            };
+            match audited {
+                Ok(findings) if findings.is_empty() => {}
+                Ok(findings) => info!(findings = findings.len(), "the audit is done"),
+                Err(error) => {
+                    warn!(error = error_chain(&error), "the audit could not be done, the next is in ten minutes")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Keeps the records of builds.
+//!
+//! # Who decides how a build ends
+//!
+//! A build's end is decided once, by whoever writes it into the record first: the workflow, the Mercurial worker, an
+//! operator who cancels, or the auditor. Each writes it in the same step as the message to `results` that says it. A later
+//! one changes nothing, and the publisher says an end only if it is the one in the record. So two deliveries of one build,
+//! or a cancellation beside a push, come to one answer, whatever order they arrive in.
+//!
+//! A private revision is the exception that overrules: what was written down before it was known to be private must go,
+//! so its end erases the record first.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{Bus, BusError, Context, DecodeError, Fact, Ledger, Postponed};
+use jiff::Timestamp;
+
+use super::{
+    BaseChoice, BuildRequest, BuildState, Phid, Report,
+    record::{BuildRecord, End, Event, Now, Outcome, Source, Step, What, slot},
+};
+
+/// All builds have this tag.
+pub const ALL: &str = "all";
+/// Builds whose end was not said yet have this tag.
+pub const OPEN: &str = "open";
+
+/// Writes and reads the records of builds, on the bus.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    ledger: Ledger,
+    process: Arc<str>,
+}
+
+impl Journal {
+    /// The records of builds, each kept for `retention` after its last change, as `process` writes them.
+    pub fn new(retention: Duration, process: &str) -> Self {
+        Self { ledger: Ledger { name: "builds", retention }, process: process.into() }
+    }
+
+    /// Where the records are.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+
+    fn event(&self, target: &Phid, at: Timestamp, what: What) -> Result<Fact, BusError> {
+        self.ledger.add(target.as_str(), &Event { at, process: self.process.to_string(), what })
+    }
+
+    fn ready(&self, target: &Phid, at: Timestamp, queue: &str) -> Result<Fact, BusError> {
+        self.ledger.set(target.as_str(), slot::NOW, &Now { queue: queue.to_owned(), since: at, step: Step::Ready })
+    }
+
+    /// A build that was asked for: to be stored with its message in `queue`.
+    pub fn accepted(&self, request: &BuildRequest, source: Source, queue: &str) -> Result<Vec<Fact>, BusError> {
+        let (target, at) = (&request.target, request.accepted_at);
+        let id = target.as_str();
+        Ok(vec![
+            self.ledger.set(id, slot::REQUEST, request)?,
+            self.event(target, at, What::Accepted { source })?,
+            self.ready(target, at, queue)?,
+            self.ledger.tag(id, ALL),
+            self.ledger.tag(id, OPEN),
+            self.ledger.tag(id, revision_tag(request.revision_id)),
+            self.ledger.tag(id, diff_tag(request.diff_id)),
+        ])
+    }
+
+    /// Records `what` with the step that runs.
+    pub fn note(&self, cx: &Context, target: &Phid, what: What) -> Result<(), BusError> {
+        cx.record(self.event(target, cx.clock().now(), what)?);
+        Ok(())
+    }
+
+    /// The step sends the build's message to `queue`.
+    pub fn sent(&self, cx: &Context, target: &Phid, queue: &str) -> Result<(), BusError> {
+        cx.record(self.ready(target, cx.clock().now(), queue)?);
+        Ok(())
+    }
+
+    /// The step sends the build's message to `queue`, to be looked at after a while.
+    pub fn delayed(
+        &self,
+        cx: &Context,
+        target: &Phid,
+        queue: &str,
+        after: Duration,
+        reason: &str,
+    ) -> Result<(), BusError> {
+        let now = cx.clock().now();
+        let until = now.checked_add(after).unwrap_or(Timestamp::MAX);
+        let step = Step::Delayed { until, reason: reason.to_owned() };
+        cx.record(self.ledger.set(target.as_str(), slot::NOW, &Now { queue: queue.to_owned(), since: now, step })?);
+        Ok(())
+    }
+
+    /// A worker begins with the build.
+    pub async fn begins(&self, cx: &Context, target: &Phid, queue: &str) -> Result<(), BusError> {
+        let step = Step::Working { attempt: cx.attempt(), process: self.process.to_string() };
+        let now = Now { queue: queue.to_owned(), since: cx.clock().now(), step };
+        cx.record_now(vec![self.ledger.set(target.as_str(), slot::NOW, &now)?]).await
+    }
+
+    /// The build's message comes back to `queue`. The same trouble again is not told again.
+    pub async fn postponed(
+        &self,
+        cx: &Context,
+        target: &Phid,
+        queue: &str,
+        postponed: &Postponed<'_>,
+        reason: &str,
+    ) -> Result<(), BusError> {
+        let (queue_name, text) = (queue.to_owned(), reason.to_owned());
+        let known = self.read(cx, target).await?.events;
+        let same = match known.last().map(|event| &event.what) {
+            Some(What::Failed { queue: at, reason: before, .. } | What::Parked { queue: at, reason: before }) => {
+                at == queue && before == reason
+            }
+            _ => false,
+        };
+        if !same {
+            let what = if postponed.counted {
+                What::Failed { queue: queue_name, attempt: cx.attempt(), reason: text }
+            } else {
+                What::Parked { queue: queue_name, reason: text }
+            };
+            self.note(cx, target, what)?;
+        }
+        self.delayed(cx, target, queue, postponed.after, reason)
+    }
+
+    /// Decides what the build is based on, unless that was decided before: returns what stands. It is written before the
+    /// first changeset is made on it, so that a build that is delivered again gives the same changesets, on any machine.
+    pub async fn based(&self, cx: &Context, target: &Phid, choice: &BaseChoice) -> Result<BaseChoice, BusError> {
+        let facts = vec![
+            self.ledger.set_once(target.as_str(), slot::BASE, choice)?,
+            self.event(target, cx.clock().now(), What::Based(choice.clone()))?,
+        ];
+        cx.record_now(facts).await?;
+        Ok(self.read(cx, target).await?.base.unwrap_or_else(|| choice.clone()))
+    }
+
+    /// The build's head is about to be pushed. From here on it is known that it may be on Try.
+    pub async fn pushes(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
+        cx.record_now(vec![self.ledger.set(target.as_str(), slot::PUSHING, &true)?]).await
+    }
+
+    /// The push was refused: nothing is on Try.
+    pub fn pushed_nothing(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
+        cx.record(self.ledger.set(target.as_str(), slot::PUSHING, &false)?);
+        Ok(())
+    }
+
+    /// Decides how the build ends, unless that was decided before; to be written with the step that sends `report` to
+    /// `queue`. What is known of a private revision is erased but for its numbers.
+    pub fn ends(
+        &self,
+        request: &BuildRequest,
+        report: &Report,
+        queue: &str,
+        at: Timestamp,
+    ) -> Result<Vec<Fact>, BusError> {
+        let (target, id) = (&request.target, request.target.as_str());
+        let mut facts = Vec::new();
+        if *report == Report::Withheld {
+            facts.push(self.ledger.erase(id));
+            facts.push(self.ledger.set(id, slot::REQUEST, request)?);
+            facts.push(self.event(target, request.accepted_at, What::Accepted { source: Source::Harbormaster })?);
+        }
+        let end = End { at, outcome: Outcome::Answered(report.clone()) };
+        facts.push(self.ledger.set_once(id, slot::END, &end)?);
+        facts.push(self.event(target, at, What::Ended(BuildState::from(report)))?);
+        facts.push(self.ready(target, at, queue)?);
+        Ok(facts)
+    }
+
+    /// An answer is about to be sent that must not be sent twice.
+    pub async fn tells(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
+        cx.record_now(vec![self.ledger.set(target.as_str(), slot::TELLING, &Some(cx.clock().now()))?]).await
+    }
+
+    /// The answer was not sent after all.
+    pub fn does_not_tell(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
+        cx.record(self.ledger.set(target.as_str(), slot::TELLING, &None::<Timestamp>)?);
+        Ok(())
+    }
+
+    /// The build has its end: it was said, or need not be. `elsewhere` when its target was ended by somebody else.
+    pub fn closed(&self, target: &Phid, what: What, elsewhere: bool, at: Timestamp) -> Result<Vec<Fact>, BusError> {
+        let id = target.as_str();
+        let mut facts =
+            vec![self.event(target, at, what)?, self.ledger.set(id, slot::TOLD, &at)?, self.ledger.untag(id, OPEN)];
+        if elsewhere {
+            facts.push(self.ledger.set_once(id, slot::END, &End { at, outcome: Outcome::EndedElsewhere })?);
+        }
+        Ok(facts)
+    }
+
+    /// The build is sent to `queue` once more, for this reason; `redriven` times in all by the auditor.
+    pub fn redriven(
+        &self,
+        target: &Phid,
+        queue: &str,
+        reason: &str,
+        redriven: u32,
+        at: Timestamp,
+    ) -> Result<Vec<Fact>, BusError> {
+        Ok(vec![
+            self.event(target, at, What::Redriven { reason: reason.to_owned() })?,
+            self.ledger.set(target.as_str(), slot::REDRIVEN, &redriven)?,
+            self.ready(target, at, queue)?,
+            self.ledger.tag(target.as_str(), OPEN),
+        ])
+    }
+
+    /// What is known of a build, within a step.
+    pub async fn read(&self, cx: &Context, target: &Phid) -> Result<BuildRecord, BusError> {
+        Ok(readable(target, BuildRecord::read(&cx.recorded(&self.ledger, target.as_str()).await?)))
+    }
+
+    /// What is known of builds.
+    pub async fn find(&self, bus: &dyn Bus, targets: &[Phid]) -> Result<Vec<BuildRecord>, BusError> {
+        let ids: Vec<String> = targets.iter().map(Phid::to_string).collect();
+        let records = bus.records(&self.ledger, &ids).await?;
+        Ok(targets.iter().zip(&records).map(|(target, record)| readable(target, BuildRecord::read(record))).collect())
+    }
+
+    /// The builds with a tag, the newest first: those at the places of `part`.
+    pub async fn tagged(&self, bus: &dyn Bus, tag: &str, part: std::ops::Range<usize>) -> Result<Vec<Phid>, BusError> {
+        let found = bus.tagged(&self.ledger, tag, part).await?;
+        Ok(found.into_iter().filter_map(|(id, _)| Phid::parse(&id).ok()).collect())
+    }
+}
+
+/// A record of another release may not be readable. The build goes on without it, as one of which nothing is known.
+fn readable(target: &Phid, read: Result<BuildRecord, DecodeError>) -> BuildRecord {
+    read.unwrap_or_else(|error| {
+        let error = bus::error_chain(&error);
+        tracing::warn!(build = %target, error, "the record of a build cannot be read, going on without it");
+        BuildRecord::default()
+    })
+}
+
+/// The tag of the builds of a revision.
+pub fn revision_tag(revision: u64) -> String {
+    format!("D{revision}")
+}
+
+/// The tag of the builds of a diff.
+pub fn diff_tag(diff: u64) -> String {
+    format!("diff:{diff}")
+}

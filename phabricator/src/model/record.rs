@@ -1,0 +1,271 @@
+//! What is known of a build, for whoever asks later: an operator, the auditor, or a worker that takes it up again.
+
+use bus::{DecodeError, Record};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{BaseChoice, BuildRequest, NeutralReason, Report};
+
+/// One thing that happened to a build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// The process in which it happened.
+    pub process: String,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen to a build. Nothing here but numbers is written before a revision is known to be public.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// It was asked for, and stored.
+    Accepted {
+        /// By whom.
+        source: Source,
+    },
+    /// Its revision, or one that it stands on, is not public.
+    Hidden {
+        /// Which look this was, from 1.
+        look: u32,
+        /// How many there are before it counts as private.
+        looks: u32,
+    },
+    /// Its revision is public, and its stack was loaded.
+    Loaded {
+        /// The revisions to apply, ancestors first.
+        revisions: Vec<u64>,
+        /// Revisions that the stack stands on and that have landed.
+        landed: Vec<u64>,
+        /// The base that the stack names. Hostile.
+        base: Option<String>,
+    },
+    /// A step failed, and is tried again.
+    Failed {
+        /// The queue of the step.
+        queue: String,
+        /// Which attempt this was, from 1.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A step cannot be done yet.
+    Parked {
+        /// The queue of the step.
+        queue: String,
+        /// Why.
+        reason: String,
+    },
+    /// The changeset to build on was chosen.
+    Based(BaseChoice),
+    /// How it ends was decided.
+    Ended(BuildState),
+    /// Something was said on its target.
+    Told {
+        /// What, in short.
+        what: String,
+    },
+    /// Something was not said on its target.
+    NotTold {
+        /// Why not.
+        reason: String,
+    },
+    /// It was sent through the pipeline again.
+    Redriven {
+        /// Who did so, and why.
+        reason: String,
+    },
+}
+
+/// Who asked for a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Harbormaster, by its HTTP request.
+    Harbormaster,
+    /// The auditor found it waiting in Harbormaster: its request was lost.
+    Audit,
+}
+
+/// Where a build is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Now {
+    /// The queue that its message is in.
+    pub queue: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What goes on there.
+    pub step: Step,
+}
+
+/// What goes on with a build's message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// It is ready to be taken.
+    Ready,
+    /// It comes back later.
+    Delayed {
+        /// When.
+        until: Timestamp,
+        /// What it waits for.
+        reason: String,
+    },
+    /// A worker has it.
+    Working {
+        /// Which attempt this is, from 1.
+        attempt: u32,
+        /// The worker's process.
+        process: String,
+    },
+}
+
+/// How a build ends. The first that is written is the one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// When that was decided.
+    pub at: Timestamp,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// How a build ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// By our answer.
+    Answered(Report),
+    /// Its target had ended, or was gone, before we had an answer.
+    EndedElsewhere,
+}
+
+/// The state of a build, as operators ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuildState {
+    /// Its revision is not known to be public.
+    Queued,
+    /// It is public and loaded, and being built.
+    Public,
+    /// Its head is on Try.
+    Pushed,
+    /// The patch cannot be built.
+    PatchFailed,
+    /// We failed.
+    InfrastructureFailed,
+    /// Its diff is too old.
+    Expired,
+    /// There is a newer diff.
+    Superseded,
+    /// Its author or a file that it changes is not built.
+    Skipped,
+    /// Its repository is not built.
+    Unsupported,
+    /// All of it has landed.
+    Landed,
+    /// An operator ended it.
+    Cancelled,
+    /// There was nothing to do for a reason that older releases did not tell apart.
+    Neutral,
+    /// Its revision is private.
+    Secured,
+    /// Its target was ended by somebody else.
+    EndedElsewhere,
+}
+
+impl From<&Outcome> for BuildState {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Answered(report) => Self::from(report),
+            Outcome::EndedElsewhere => Self::EndedElsewhere,
+        }
+    }
+}
+
+impl From<&Report> for BuildState {
+    fn from(report: &Report) -> Self {
+        match report {
+            Report::Working => Self::Public,
+            Report::Pushed(_) => Self::Pushed,
+            Report::PatchFailed(_) => Self::PatchFailed,
+            Report::InfrastructureFailed(_) => Self::InfrastructureFailed,
+            Report::Withheld => Self::Secured,
+            Report::Neutral(neutral) => match neutral.reason {
+                NeutralReason::Expired => Self::Expired,
+                NeutralReason::Superseded => Self::Superseded,
+                NeutralReason::Author | NeutralReason::File => Self::Skipped,
+                NeutralReason::Repository => Self::Unsupported,
+                NeutralReason::Landed => Self::Landed,
+                NeutralReason::Cancelled => Self::Cancelled,
+                NeutralReason::Unrecorded => Self::Neutral,
+            },
+        }
+    }
+}
+
+/// What is known of a build.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct BuildRecord {
+    /// What was asked for. `None` when nothing is known of it, or nothing any more.
+    pub request: Option<BuildRequest>,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// Where it is.
+    pub now: Option<Now>,
+    /// The changeset that it is built on.
+    pub base: Option<BaseChoice>,
+    /// Whether its push has begun. Its head may be on Try.
+    pub pushing: bool,
+    /// How it ends.
+    pub end: Option<End>,
+    /// When an answer that must not be given twice was about to be sent. It may have arrived.
+    pub telling: Option<Timestamp>,
+    /// When its end had been said, or was found not to be said.
+    pub told: Option<Timestamp>,
+    /// How often the auditor sent it through the pipeline again.
+    pub redriven: u32,
+}
+
+impl BuildRecord {
+    pub(super) fn read(record: &Record) -> Result<Self, DecodeError> {
+        Ok(Self {
+            request: record.slot(slot::REQUEST)?,
+            events: record.entries()?,
+            now: record.slot(slot::NOW)?,
+            base: record.slot(slot::BASE)?,
+            pushing: record.slot(slot::PUSHING)?.unwrap_or_default(),
+            end: record.slot(slot::END)?,
+            telling: record.slot::<Option<Timestamp>>(slot::TELLING)?.flatten(),
+            told: record.slot(slot::TOLD)?,
+            redriven: record.slot(slot::REDRIVEN)?.unwrap_or_default(),
+        })
+    }
+
+    /// Its state.
+    pub fn state(&self) -> BuildState {
+        match &self.end {
+            Some(end) => BuildState::from(&end.outcome),
+            None if self.events.iter().any(|event| matches!(event.what, What::Loaded { .. })) => BuildState::Public,
+            None => BuildState::Queued,
+        }
+    }
+
+    /// Whether `report` is the end that was decided for it.
+    pub fn ends_with(&self, report: &Report) -> bool {
+        self.end.as_ref().is_some_and(|end| matches!(&end.outcome, Outcome::Answered(answer) if answer == report))
+    }
+}
+
+/// The slots of a build's record.
+pub(super) mod slot {
+    pub(in crate::model) const REQUEST: &str = "request";
+    pub(in crate::model) const NOW: &str = "now";
+    pub(in crate::model) const BASE: &str = "base";
+    pub(in crate::model) const PUSHING: &str = "pushing";
+    pub(in crate::model) const END: &str = "end";
+    pub(in crate::model) const TELLING: &str = "telling";
+    pub(in crate::model) const TOLD: &str = "told";
+    pub(in crate::model) const REDRIVEN: &str = "redriven";
+}

@@ -1,0 +1,154 @@
+//! Builds that nobody works on any more, and builds whose request was lost.
+
+use phabricator::{
+    AuditFinding,
+    model::{BuildRequest, BuildState, NeutralReason, Phid, Report, Source, What},
+    testing::{EVERY_METHOD, Fault, TargetStatus},
+};
+
+use crate::world::World;
+
+const HOUR: u64 = 3600;
+
+async fn audit(world: &World, plan: Option<&Phid>) -> Vec<AuditFinding> {
+    world.auditor(plan).audit(false).await.unwrap()
+}
+
+fn actions(findings: &[AuditFinding]) -> Vec<&str> {
+    findings.iter().map(|finding| finding.action.as_str()).collect()
+}
+
+async fn accepted(world: &World) -> BuildRequest {
+    world.build(&world.create("revision")).await
+}
+
+#[tokio::test]
+async fn a_build_whose_message_is_gone_is_built_again_and_given_up_after_the_third_loss() {
+    let world = World::new().await;
+    let request = accepted(&world).await;
+    world.lose_all_messages().await;
+    assert!(audit(&world, None).await.is_empty(), "it has time");
+    world.advance(HOUR);
+    assert_eq!(actions(&audit(&world, None).await), ["it is built again"]);
+    assert!(audit(&world, None).await.is_empty(), "it is on its way again");
+    assert_eq!(world.work().await, 1);
+    assert_eq!(world.builds().await.len(), 1, "its stack is loaded");
+
+    world.lose_all_messages().await;
+    world.advance(HOUR);
+    assert_eq!(actions(&audit(&world, None).await), ["it is built again"]);
+    world.lose_all_messages().await;
+    world.advance(HOUR);
+    assert_eq!(actions(&audit(&world, None).await), ["given up, and answered as our failure"]);
+    world.tell().await;
+    let target = world.target(&request);
+    assert_eq!((target.status, target.units.len()), (TargetStatus::Failed, 1));
+    assert_eq!(world.record(&request).await.state(), BuildState::InfrastructureFailed);
+    world.advance(HOUR);
+    assert!(audit(&world, None).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_build_that_waits_behind_others_or_for_its_time_is_left_alone() {
+    let world = World::new().await;
+    // One waits in a long queue, one for its revision to become public.
+    let hidden = world.create("hidden");
+    world.fake.set_visible(hidden.id, false);
+    world.build(&hidden).await;
+    assert_eq!(world.work().await, 1);
+    accepted(&world).await;
+    world.advance(10);
+    assert!(audit(&world, None).await.is_empty());
+    world.advance(5 * HOUR);
+    let found = audit(&world, None).await;
+    assert_eq!(actions(&found), Vec::<&str>::new(), "both are still there: {found:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_decided_and_never_said_is_said() {
+    let world = World::new().await;
+    let revision = world.create("revision");
+    world.fake.set_status(revision.id, phabricator::testing::RevisionStatus::Published);
+    let request = world.build(&revision).await;
+    world.work().await;
+    world.lose_all_messages().await;
+    world.advance(HOUR);
+    assert_eq!(actions(&audit(&world, None).await), ["its answer is sent again"]);
+    world.tell().await;
+    assert_eq!(world.target(&request).status, TargetStatus::Passed);
+    let record = world.record(&request).await;
+    assert_eq!(record.state(), BuildState::Landed);
+    assert!(record.told.is_some());
+}
+
+#[tokio::test]
+async fn a_build_that_harbormaster_has_ended_or_does_not_show_is_closed_without_a_word() {
+    let world = World::new().await;
+    let aborted = accepted(&world).await;
+    let private = world.create("private later");
+    let hidden = world.build(&private).await;
+    world.lose_all_messages().await;
+    world.fake.abort_build(&aborted.target);
+    world.fake.set_visible(private.id, false);
+    world.advance(HOUR);
+    let mut actions: Vec<String> = audit(&world, None).await.into_iter().map(|finding| finding.action).collect();
+    actions.sort();
+    assert_eq!(actions, ["closed", "withheld: its target cannot be seen"]);
+    assert_eq!(world.record(&aborted).await.state(), BuildState::EndedElsewhere);
+    assert_eq!(world.record(&hidden).await.state(), BuildState::Secured);
+    world.tell().await;
+    assert!(world.target(&hidden).messages.is_empty());
+    assert!(world.target(&aborted).units.is_empty());
+    world.advance(HOUR);
+    assert!(audit(&world, None).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_build_that_waits_in_harbormaster_and_never_came_is_taken_in_once() {
+    let world = World::new().await;
+    let known = accepted(&world).await;
+    let revision = world.create("its request was lost");
+    let lost = world.request(revision.diff.id);
+    let plan = world.fake.build_plan();
+    assert!(audit(&world, Some(&plan)).await.is_empty(), "the request may be on its way");
+    world.advance(HOUR);
+    assert!(world.auditor(None).audit(true).await.unwrap().is_empty(), "without a plan it is not looked for");
+    let found = world.auditor(Some(&plan)).audit(true).await.unwrap();
+    assert_eq!(actions(&found), ["it is taken in"]);
+    assert!(world.record(&lost).await.request.is_none(), "a dry run only looks");
+
+    let found = audit(&world, Some(&plan)).await;
+    assert_eq!((found.len(), &found[0].target, found[0].revision_id), (1, &lost.target, revision.id));
+    assert!(audit(&world, Some(&plan)).await.is_empty());
+    let record = world.record(&lost).await;
+    assert!(matches!(record.events[0].what, What::Accepted { source: Source::Audit }), "{record:?}");
+    while world.work().await > 0 {}
+    let built: Vec<Phid> = world.builds().await.into_iter().map(|build| build.request.target).collect();
+    assert_eq!(built, [known.target, lost.target]);
+}
+
+#[tokio::test]
+async fn nothing_is_done_while_harbormaster_cannot_be_asked() {
+    let world = World::new().await;
+    let request = accepted(&world).await;
+    world.lose_all_messages().await;
+    world.advance(HOUR);
+    world.fake.fail_until_mended(EVERY_METHOD, &Fault::Refuse("ERR-CONDUIT-CORE"));
+    assert!(world.auditor(None).audit(false).await.is_err());
+    assert_eq!((world.requests().await.unfinished(), world.results().await.unfinished()), (0, 0));
+    world.fake.mend();
+    assert_eq!(audit(&world, None).await[0].target, request.target);
+}
+
+/// An operator cancels while the build is lost: there is one end, and it is the operator's.
+#[tokio::test]
+async fn what_somebody_else_decided_is_what_is_said() {
+    let world = World::new().await;
+    let request = accepted(&world).await;
+    world.decide(&request, &Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator.")).await;
+    world.lose_all_messages().await;
+    world.advance(HOUR);
+    assert_eq!(actions(&audit(&world, None).await), ["its answer is sent again"]);
+    world.tell().await;
+    assert_eq!(world.target(&request).units[0]["details"], "Cancelled by an operator.");
+}

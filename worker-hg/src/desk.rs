@@ -1,0 +1,54 @@
+//! What a build has on the bus beside its message: its record, and the question whether it is still wanted.
+
+use bus::Context;
+use phabricator::model::{BaseChoice, Build, BuildRecord, Journal, Recheck, Report};
+
+use crate::HgError;
+
+/// The paperwork of one delivery of a build.
+#[derive(Clone, Copy)]
+pub(crate) struct Desk<'a> {
+    pub(crate) cx: &'a Context,
+    pub(crate) journal: &'a Journal,
+    pub(crate) recheck: &'a dyn Recheck,
+    /// What earlier deliveries did.
+    pub(crate) record: &'a BuildRecord,
+}
+
+/// Why a build is not to be pushed any more.
+#[derive(Debug)]
+pub(crate) enum Unwanted {
+    /// It ends with this.
+    Over(Report),
+    /// Somebody has decided how it ends, and sees to its answer.
+    Decided,
+}
+
+impl Desk<'_> {
+    /// Whether the build is not to be pushed any more.
+    pub(crate) async fn look_again(&self, build: &Build) -> Result<Option<Unwanted>, HgError> {
+        let (wanted, record) =
+            futures::join!(self.recheck.recheck(build), self.journal.read(self.cx, &build.request.target));
+        if record?.end.is_some() {
+            return Ok(Some(Unwanted::Decided));
+        }
+        // Once its head may be on Try, a build is finished: else a head would be there that nobody was told of.
+        let over = wanted?.filter(|report| !self.record.pushing || *report == Report::Withheld);
+        Ok(over.map(Unwanted::Over))
+    }
+
+    /// The head is about to be pushed.
+    pub(crate) async fn pushes(&self, build: &Build) -> Result<(), HgError> {
+        Ok(self.journal.pushes(self.cx, &build.request.target).await?)
+    }
+
+    /// It was refused.
+    pub(crate) fn pushed_nothing(&self, build: &Build) -> Result<(), HgError> {
+        Ok(self.journal.pushed_nothing(self.cx, &build.request.target)?)
+    }
+
+    /// Writes down the base, unless another delivery did so: returns the one that stands.
+    pub(crate) async fn choose(&self, build: &Build, choice: BaseChoice) -> Result<BaseChoice, HgError> {
+        Ok(self.journal.based(self.cx, &build.request.target, &choice).await?)
+    }
+}

@@ -1,0 +1,108 @@
+//! The last look before a push: whether the build is still wanted.
+
+use std::time::Duration;
+
+use phabricator::model::{BuildState, NeutralReason, Report, What};
+
+use crate::world::{Answer, World, add};
+
+fn superseded() -> Report {
+    Report::neutral(NeutralReason::Superseded, "Superseded: diff 1 was replaced by the newer diff 2.")
+}
+
+#[tokio::test]
+async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
+    let mut world = World::new();
+    world.start_ready().await;
+    world.pushed(&world.simple_build(9)).await;
+    let heads = world.try_repo.heads();
+    for (number, end) in [(1, superseded()), (2, Report::Withheld)] {
+        world.phabricator.say(Answer::Over(end.clone()));
+        let build = world.simple_build(number);
+        assert_eq!(world.build(&build).await, end);
+        let record = world.record(&build).await;
+        assert!(record.ends_with(&end));
+        assert_eq!(record.base.is_some(), end != Report::Withheld, "of a private revision numbers are left");
+    }
+    // Also when it does not apply: the author of a private patch is told nothing of it.
+    let wrong = world.build_of(vec![world.patch(
+        3,
+        "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -1,1 +1,1 @@\n-never there\n+x\n",
+    )]);
+    assert_eq!(world.build(&wrong).await, Report::Withheld);
+    assert_eq!(world.try_repo.heads(), heads);
+
+    world.phabricator.say(Answer::Wanted);
+    world.pushed(&world.simple_build(4)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let heads = world.try_repo.heads();
+    world.phabricator.say(Answer::Away);
+    let build = world.simple_build(1);
+    world.send(&build).await;
+    world.pass(Duration::from_secs(3600)).await;
+    assert_eq!((world.waiting().await, world.try_repo.heads()), (1, heads));
+    let parked = |event: &phabricator::model::Event| matches!(event.what, What::Parked { .. });
+    let record = world.record(&build).await;
+    assert_eq!(record.events.iter().filter(|event| parked(event)).count(), 1, "the same trouble is told once");
+
+    world.phabricator.say(Answer::Wanted);
+    let applied = world.next_report().await;
+    assert!(matches!(applied.report, Report::Pushed(_)), "{:?}", applied.report);
+    assert_eq!(world.record(&build).await.state(), BuildState::Pushed);
+    world.stop().await;
+}
+
+/// Else there would be a head on Try that nobody was told of.
+#[tokio::test]
+async fn a_build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let build = world.simple_build(1);
+    let first = world.pushed(&build).await;
+    world.die_before_the_end_is_recorded(&build).await;
+    world.phabricator.say(Answer::Over(superseded()));
+    let again = world.pushed(&build).await;
+    assert_eq!(again.revision, first.revision);
+
+    // What has become private is not spoken of, whatever is on Try.
+    world.die_before_the_end_is_recorded(&build).await;
+    world.phabricator.say(Answer::Over(Report::Withheld));
+    assert_eq!(world.build(&build).await, Report::Withheld);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_build() {
+    let mut world = World::new();
+    world.try_repo.configure("[hooks]\npretxnchangegroup.no = false\n");
+    world.start_ready().await;
+    let build = world.simple_build(1);
+    world.send(&build).await;
+    world.pass(Duration::from_secs(5)).await;
+    let record = world.record(&build).await;
+    assert!(!record.pushing);
+    assert!(record.events.iter().any(|event| matches!(event.what, What::Failed { attempt: 1, .. })), "{record:?}");
+    world.phabricator.say(Answer::Over(superseded()));
+    assert_eq!(world.next_report().await.report, superseded());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let heads = world.try_repo.heads();
+    let build = world.build_of(vec![world.patch(1, add("new.txt", "x"))]);
+    world.decide(&build, &Report::neutral(NeutralReason::Cancelled, "Cancelled.")).await;
+    world.send(&build).await;
+    world.pass(Duration::from_secs(60)).await;
+    assert!(world.report().await.is_none());
+    assert_eq!((world.waiting().await, world.try_repo.heads()), (0, heads));
+    world.stop().await;
+}
