@@ -1,11 +1,13 @@
 //! The command line.
 
+mod builds;
 mod operate;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::builds::{Audit, Builds, OneBuild, Which};
 pub use self::operate::{
     Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,
 };
@@ -31,6 +33,16 @@ pub enum Command {
         #[arg(env = "EVENTS_CONFIG")]
         file: PathBuf,
     },
+    /// Tells the whole story of a build: what happened, what it waits for, what comes next, what was said
+    Why(OneBuild),
+    /// Lists builds, the newest first
+    Builds(Builds),
+    /// Sends a build that has no end through the pipeline again, or its answer if that was not said
+    Retry(OneBuild),
+    /// Ends a build with a neutral answer, unless its push has begun
+    Cancel(OneBuild),
+    /// Finds builds that nobody works on, and those whose request was lost; has them done
+    Audit(Audit),
     /// Shows the queues, and what waits in them; requeues, drops, pauses, resumes and drains
     Queues(Queues),
     /// Shows the messages that failed for good; requeues and drops them

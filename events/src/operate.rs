@@ -1,11 +1,14 @@
-//! `events queues`, `events dead` and `events repos`: what operators do with a deployment that runs.
+//! What operators do with a deployment that runs.
 
+mod audit;
+mod builds;
 mod dead;
 mod queues;
 mod repos;
 mod table;
 mod terminal;
 mod upkeep;
+mod why;
 
 use std::sync::Arc;
 
@@ -13,7 +16,14 @@ use anyhow::{Context as _, bail};
 use bus::{Operator, RedisBus, SystemClock};
 use serde::Serialize;
 
-pub use self::{dead::dead, queues::queues, repos::repos};
+pub use self::{
+    audit::audit,
+    builds::{builds, cancel, retry},
+    dead::dead,
+    queues::queues,
+    repos::repos,
+    why::why,
+};
 use crate::{cli::Deployment, config::Config, environment};
 
 /// The configuration of the deployment that the options name.

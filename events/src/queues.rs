@@ -8,10 +8,10 @@ use phabricator::{
     model::{Applied, Build, BuildRequest, Update},
 };
 
-/// What Harbormaster asked for, until the revision is public. Phabricator may be away for four hours. A bound keeps a flood from filling Redis: beyond it the
-/// web answers 503.
+/// What Harbormaster asked for, until the revision is public. Phabricator may be away for five hours. A bound keeps a
+/// flood from filling Redis: beyond it the web answers 503.
 pub const BUILDS: Queue<BuildRequest> =
-    Queue::new("builds", Policy { bound: Some(100_000), backoff: OUTSIDE, attempts: 30, ..Policy::DEFAULT });
+    Queue::new("builds", Policy { bound: Some(100_000), backoff: OUTSIDE, attempts: 300, ..Policy::DEFAULT });
 
 /// Public builds with their stacks, to be applied and pushed: one after another for each repository. The waits are
 /// 6 s, 36 s, 3.6 min and 21.6 min.
@@ -30,16 +30,18 @@ pub const MERCURIAL: Queue<Build> = Queue::with_lanes(
 /// How applying and pushing ended, to be handed to everyone whom it concerns.
 pub const APPLIED: Queue<Applied> = Queue::new("mercurial:applied", Policy::DEFAULT);
 
-/// What is to be said on build targets. An answer that cannot be given is tried for a week: nobody else would give it. Words may overtake each other: the first that ends a target ends it, and a
-/// `work` that comes later is ignored by Harbormaster.
+/// What is to be said on build targets. An answer that cannot be given is tried for a week: nobody else would give it.
+/// Words may overtake each other: the first that ends a target ends it, and a `work` that comes later is ignored by
+/// Harbormaster.
 pub const RESULTS: Queue<Update> =
-    Queue::new("results", Policy { backoff: OUTSIDE, attempts: 1000, ..Policy::DEFAULT });
+    Queue::new("results", Policy { backoff: OUTSIDE, attempts: 10_000, ..Policy::DEFAULT });
 
-/// Warnings to show on Lando. One that comes late is worth little: after 3.5 minutes it is a dead letter.
+/// Warnings to show on Lando. One that comes late is worth little: after two minutes it is a dead letter.
 pub const LANDO: Queue<LandoWarning> = Queue::new("lando", Policy { backoff: OUTSIDE, attempts: 5, ..Policy::DEFAULT });
 
-/// Waits for a service that is away: 5 s, 15 s, 45 s, 2.25 min, 6.75 min, then 10 min each.
-const OUTSIDE: Backoff = Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(600) };
+/// Waits for a service that is away: 5 s, 15 s, 45 s, then a minute each, so that everybody has their answer a minute
+/// after it is back.
+const OUTSIDE: Backoff = Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(60) };
 
 /// All of them, in the order in which a build passes them.
 pub fn all() -> Vec<QueueSpec> {

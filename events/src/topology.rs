@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The longest that one HTTP request to a service may take. A raw diff can be large.
-const REQUEST: Duration = Duration::from_secs(60);
+pub(crate) const REQUEST: Duration = Duration::from_secs(60);
 
 /// The longest that one HTTP request to Lando may take.
 const LANDO_REQUEST: Duration = Duration::from_secs(20);

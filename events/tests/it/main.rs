@@ -9,4 +9,5 @@ mod names;
 mod operate;
 mod private_authority;
 mod repos;
+mod why;
 mod world;

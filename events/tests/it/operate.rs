@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use bus::{Bus, Message, Operate, Outgoing, Queue, RedisBus, RedisOptions, Reserve, Settlement, SystemClock};
+use bus::{Bus, Message, Operate, Outgoing, Queue, Reserve, Settlement, SystemClock};
 use events::queues::{BUILDS, RESULTS};
 use phabricator::model::{BuildRequest, Phid, Report, Update};
 use serde_json::{Value, json};
@@ -67,12 +67,6 @@ impl World {
         let rows = self.events(&["queues", "--json"]).await.json();
         let row = rows.iter().find(|row| row["queue"] == queue).unwrap();
         ["ready", "in_flight", "delayed", "dead"].map(|count| row[count].as_u64().unwrap())
-    }
-
-    fn bus(&self) -> RedisBus {
-        let url = self.redis.as_ref().unwrap().url().into();
-        let options = RedisOptions { url, namespace: "events".to_owned(), ca: None, waiters: 1 };
-        RedisBus::new(&options, &SystemClock).unwrap()
     }
 
     async fn push<M: Message>(&self, queue: &Queue<M>, message: &M, after: Duration) -> String {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock, testing::RedisServer};
+use bus::{Clock, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
 use events::demo::repositories::{Repositories, hg};
 use nix::{
     sys::signal::{Signal, kill},
@@ -74,6 +74,13 @@ impl World {
         let path = self.path("config.yml");
         let config = std::fs::read_to_string(&path).unwrap();
         std::fs::write(path, config + lines).unwrap();
+    }
+
+    /// The deployment's queues and records, past its processes.
+    pub fn bus(&self) -> RedisBus {
+        let url = self.redis.as_ref().unwrap().url().into();
+        let options = RedisOptions { url, namespace: "events".to_owned(), ca: None, waiters: 1 };
+        RedisBus::new(&options, &SystemClock).unwrap()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -175,6 +175,46 @@ pub enum BuildState {
     EndedElsewhere,
 }
 
+impl BuildState {
+    /// All of them, in the order in which a build may come to them.
+    pub const ALL: [Self; 14] = [
+        Self::Queued,
+        Self::Public,
+        Self::Pushed,
+        Self::PatchFailed,
+        Self::InfrastructureFailed,
+        Self::Expired,
+        Self::Superseded,
+        Self::Skipped,
+        Self::Unsupported,
+        Self::Landed,
+        Self::Cancelled,
+        Self::Neutral,
+        Self::Secured,
+        Self::EndedElsewhere,
+    ];
+
+    /// Its name, as operators type it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Public => "public",
+            Self::Pushed => "pushed",
+            Self::PatchFailed => "patch-failed",
+            Self::InfrastructureFailed => "infrastructure-failed",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+            Self::Skipped => "skipped",
+            Self::Unsupported => "unsupported",
+            Self::Landed => "landed",
+            Self::Cancelled => "cancelled",
+            Self::Neutral => "neutral",
+            Self::Secured => "secured",
+            Self::EndedElsewhere => "ended-elsewhere",
+        }
+    }
+}
+
 impl From<&Outcome> for BuildState {
     fn from(outcome: &Outcome) -> Self {
         match outcome {

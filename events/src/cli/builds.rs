@@ -1,0 +1,139 @@
+//! Options of `events why`, `builds`, `retry`, `cancel` and `audit`.
+
+use std::str::FromStr;
+
+use clap::Args;
+use phabricator::model::{BuildState, Phid, diff_tag, revision_tag};
+use thiserror::Error;
+
+use super::Deployment;
+
+/// Options of `events why`, `retry` and `cancel`.
+#[derive(Debug, Args)]
+pub struct OneBuild {
+    /// The build: its target (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
+    #[arg(value_name = "BUILD")]
+    pub which: Which,
+    /// Whose builds.
+    #[command(flatten)]
+    pub deployment: Deployment,
+}
+
+/// Options of `events builds`.
+#[derive(Debug, Args)]
+pub struct Builds {
+    /// Those in this state only
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    pub state: Option<BuildState>,
+    /// Those of this revision only, such as D123
+    #[arg(long, value_name = "D123", value_parser = revision)]
+    pub revision: Option<u64>,
+    /// How many builds are listed, the newest first
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub limit: usize,
+    /// Whose builds.
+    #[command(flatten)]
+    pub deployment: Deployment,
+}
+
+/// Options of `events audit`.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Shows what would be done, and does nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Whose builds.
+    #[command(flatten)]
+    pub deployment: Deployment,
+}
+
+/// Which builds are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one of this target.
+    Target(Phid),
+    /// Those of this revision.
+    Revision(u64),
+    /// Those of this diff.
+    Diff(u64),
+}
+
+/// Why a text names no build.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("expected a build target (PHID-HMBT-…), a revision (D123) or the number of a diff")]
+pub struct NoBuild;
+
+impl FromStr for Which {
+    type Err = NoBuild;
+
+    fn from_str(text: &str) -> Result<Self, NoBuild> {
+        if let Ok(target) = Phid::parse_as(Phid::TARGET, text) {
+            return Ok(Self::Target(target));
+        }
+        match text.strip_prefix(['D', 'd']) {
+            Some(number) => number.parse().map(Self::Revision),
+            None => text.parse().map(Self::Diff),
+        }
+        .map_err(|_| NoBuild)
+    }
+}
+
+impl Which {
+    /// The tag of the records that are meant; `None` when one record is.
+    pub fn tag(&self) -> Option<String> {
+        match self {
+            Self::Target(_) => None,
+            Self::Revision(id) => Some(revision_tag(*id)),
+            Self::Diff(id) => Some(diff_tag(*id)),
+        }
+    }
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Target(target) => write!(f, "{target}"),
+            Self::Revision(id) => write!(f, "D{id}"),
+            Self::Diff(id) => write!(f, "diff {id}"),
+        }
+    }
+}
+
+fn state(text: &str) -> Result<BuildState, String> {
+    let known = || BuildState::ALL.map(BuildState::name).join(", ");
+    BuildState::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| format!("expected one of {}", known()))
+}
+
+fn revision(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(Which::Revision(id)) => Ok(id),
+        _ => Err("expected a revision, such as D123".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_named_by_its_target_its_revision_or_its_diff() {
+        let target = "PHID-HMBT-6om2iuajepxcv7v6poue";
+        let table = [
+            (target, Ok(Which::Target(Phid::parse(target).unwrap()))),
+            ("D123", Ok(Which::Revision(123))),
+            ("d7", Ok(Which::Revision(7))),
+            ("99", Ok(Which::Diff(99))),
+            ("PHID-DREV-6om2iuajepxcv7v6poue", Err(NoBuild)),
+            ("D", Err(NoBuild)),
+            ("-1", Err(NoBuild)),
+            ("", Err(NoBuild)),
+            ("D12x", Err(NoBuild)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(text.parse::<Which>(), expected, "{text:?}");
+        }
+        assert_eq!(state("pushed"), Ok(BuildState::Pushed));
+        assert!(state("push").unwrap_err().contains("queued, public, pushed, patch-failed"));
+        assert!(revision("99").is_err());
+    }
+}

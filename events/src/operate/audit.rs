@@ -1,0 +1,46 @@
+//! `events audit`
+
+use std::sync::Arc;
+
+use bus::{Clock, SystemClock};
+use phabricator::Conduit;
+
+use super::{builds::Archive, counted, print_json, table::Table};
+use crate::{cli::Audit, topology};
+
+/// Runs `events audit`.
+pub async fn audit(options: Audit) -> anyhow::Result<()> {
+    let archive = Archive::open(&options.deployment)?;
+    let phabricator = &archive.config.phabricator;
+    let http = observe::http::client(topology::REQUEST)?;
+    let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let auditor = topology::auditor(&archive.config, &conduit, &archive.bus, &clock);
+    let findings = auditor.audit(options.dry_run).await?;
+    if options.deployment.output.json {
+        return findings.iter().try_for_each(print_json);
+    }
+    if findings.is_empty() {
+        let unseen = match archive.config.build_plan {
+            Some(_) => "",
+            None => "; without build_plan_phid, requests that were lost are not looked for",
+        };
+        return crate::print(&format!("every accepted build has its end, or is on its way to it{unseen}"));
+    }
+    let headings: &[&str] = match options.dry_run {
+        true => &["BUILD", "REVISION ", "DIFF ", "FOUND", "TO DO"],
+        false => &["BUILD", "REVISION ", "DIFF ", "FOUND", "DONE"],
+    };
+    let mut table = Table::new(headings);
+    for finding in &findings {
+        table.row(vec![
+            finding.target.to_string(),
+            format!("D{}", finding.revision_id),
+            finding.diff_id.to_string(),
+            finding.found.clone(),
+            finding.action.clone(),
+        ]);
+    }
+    table.lines().iter().try_for_each(|line| crate::print(line))?;
+    crate::print(&format!("{} found", counted(findings.len(), "build")))
+}

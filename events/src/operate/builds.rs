@@ -1,0 +1,207 @@
+//! `events builds`, `events retry` and `events cancel`.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use bus::{Bus, Clock, Message, Queue, RedisBus, SystemClock};
+use phabricator::model::{
+    ALL, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Outcome, Phid, Report, Step, Update,
+    revision_tag,
+};
+use serde_json::json;
+
+use super::{
+    config, print_json,
+    table::{Table, span},
+};
+use crate::{
+    cli::{Builds, Deployment, OneBuild, Which},
+    config::Config,
+    environment,
+    queues::{BUILDS, RESULTS},
+    topology,
+};
+
+/// How many records are read in one go.
+const PAGE: usize = 200;
+
+/// The records of a deployment.
+pub(super) struct Archive {
+    pub(super) config: Config,
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) journal: Journal,
+}
+
+impl Archive {
+    pub(super) fn open(deployment: &Deployment) -> anyhow::Result<Self> {
+        let config = config(deployment)?;
+        let Some(options) = environment::redis(config.redis_namespace.clone(), 1)? else {
+            bail!(
+                "no REDIS_URL: what is known of builds in memory ends with the process that has it; set REDIS_URL to the \
+                 redis of the deployment"
+            );
+        };
+        let journal = topology::journal(&config);
+        Ok(Self { bus: Arc::new(RedisBus::new(&options, &SystemClock)?), config, journal })
+    }
+
+    /// The builds that are meant, the newest first. There is at least one.
+    pub(super) async fn find(&self, which: &Which) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
+        let targets = match which.tag() {
+            Some(tag) => self.journal.tagged(self.bus.as_ref(), &tag, 0..PAGE).await?,
+            None => match which {
+                Which::Target(target) => vec![target.clone()],
+                Which::Revision(_) | Which::Diff(_) => Vec::new(),
+            },
+        };
+        let found = self.read(&targets).await?;
+        if found.is_empty() {
+            let days = self.config.build_retention.as_secs() / 86_400;
+            bail!(
+                "no build of {which} is known: either none was accepted, or the last thing that happened to it is more than \
+                 {days} days ago"
+            );
+        }
+        Ok(found)
+    }
+
+    async fn read(&self, targets: &[Phid]) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
+        let records = self.journal.find(self.bus.as_ref(), targets).await?;
+        Ok(records.into_iter().filter_map(|record| Some((record.request.clone()?, record))).collect())
+    }
+
+    async fn newest(&self, which: &Which) -> anyhow::Result<(BuildRequest, BuildRecord)> {
+        self.find(which).await?.into_iter().next().context("no build is known")
+    }
+
+    async fn send<M: Message>(&self, queue: &Queue<M>, message: &M, facts: Vec<bus::Fact>) -> anyhow::Result<()> {
+        let packed = queue.pack(message, &SystemClock)?;
+        self.bus.push_with(vec![packed], facts).await?;
+        Ok(())
+    }
+}
+
+/// Runs `events builds`.
+pub async fn builds(options: Builds) -> anyhow::Result<()> {
+    let archive = Archive::open(&options.deployment)?;
+    let tag = options.revision.map_or_else(|| ALL.to_owned(), revision_tag);
+    let mut found = Vec::new();
+    // One more than is shown tells whether there are more.
+    let wanted = options.limit.saturating_add(1);
+    for page in 0.. {
+        let targets = archive.journal.tagged(archive.bus.as_ref(), &tag, page * PAGE..(page + 1) * PAGE).await?;
+        let last = targets.len() < PAGE;
+        let mut of_page = archive.read(&targets).await?;
+        of_page.retain(|(_, record)| options.state.is_none_or(|state| record.state() == state));
+        found.extend(of_page);
+        if last || found.len() >= wanted {
+            break;
+        }
+    }
+    let more = found.len() > options.limit;
+    found.truncate(options.limit);
+    if options.deployment.output.json {
+        return found.iter().try_for_each(|(request, record)| print_json(&summary(request, record)));
+    }
+    if found.is_empty() {
+        return crate::print("there are no such builds");
+    }
+    let mut table = Table::new(&["BUILD", "REVISION ", "DIFF ", "STATE", "ACCEPTED ", "WAITS FOR"]);
+    let now = SystemClock.now();
+    for (request, record) in &found {
+        table.row(vec![
+            request.target.to_string(),
+            format!("D{}", request.revision_id),
+            request.diff_id.to_string(),
+            record.state().name().to_owned(),
+            format!("{} ago", span(now.duration_since(request.accepted_at).unsigned_abs())),
+            waits_for(record),
+        ]);
+    }
+    if more {
+        table.row(vec!["… there are more: --limit".to_owned()]);
+    }
+    table.lines().iter().try_for_each(|line| crate::print(line))
+}
+
+/// What an open build waits for, in few words.
+pub(super) fn waits_for(record: &BuildRecord) -> String {
+    let Some(now) = record.now.as_ref().filter(|_| record.told.is_none()) else { return String::new() };
+    match &now.step {
+        Step::Ready => format!("its turn in {}", now.queue),
+        Step::Working { process, .. } => format!("{process}, which works on it in {}", now.queue),
+        Step::Delayed { reason, .. } => format!("{}: {reason}", now.queue),
+    }
+}
+
+/// A build in one JSON object.
+pub(super) fn summary(request: &BuildRequest, record: &BuildRecord) -> serde_json::Value {
+    json!({
+        "target": request.target,
+        "revision": request.revision_id,
+        "diff": request.diff_id,
+        "repository": request.repository,
+        "state": record.state(),
+        "accepted_at": request.accepted_at,
+        "ended_at": record.end.as_ref().map(|end| end.at),
+        "told_at": record.told,
+        "now": record.now.as_ref().filter(|_| record.told.is_none()),
+    })
+}
+
+/// Runs `events retry`.
+pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
+    let archive = Archive::open(&options.deployment)?;
+    let (request, record) = archive.newest(&options.which).await?;
+    let target = request.target.clone();
+    if record.told.is_some() {
+        bail!(
+            "{target} has its end ({}), and its target takes no other: restart the build in Harbormaster, which makes a new \
+             one",
+            record.state().name()
+        );
+    }
+    let facts = |queue: &str| {
+        archive.journal.redriven(&target, queue, "an operator retries it", record.redriven, SystemClock.now())
+    };
+    let action = if let Some(Outcome::Answered(report)) = record.end.as_ref().map(|end| end.outcome.clone()) {
+        let facts = facts(RESULTS.spec().name)?;
+        archive.send(&RESULTS, &Update { request, report }, facts).await?;
+        "its answer is sent again"
+    } else {
+        let facts = facts(BUILDS.spec().name)?;
+        archive.send(&BUILDS, &BuildRequest { checks: 0, ..request }, facts).await?;
+        "it is built again, from the beginning"
+    };
+    done(&options, &target, action)
+}
+
+/// Runs `events cancel`.
+pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
+    let archive = Archive::open(&options.deployment)?;
+    let (request, record) = archive.newest(&options.which).await?;
+    let target = request.target.clone();
+    if let Some(end) = &record.end {
+        bail!("{target} has its end already: {}", BuildState::from(&end.outcome).name());
+    }
+    if record.pushing {
+        bail!("the push of {target} has begun, and its head may be on Try: it is finished");
+    }
+    let report = Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator.");
+    let facts = archive.journal.ends(&request, &report, RESULTS.spec().name, SystemClock.now())?;
+    let update = Update { request, report };
+    archive.send(&RESULTS, &update, facts).await?;
+    // Whoever decided first has decided.
+    let (_, now) = archive.newest(&Which::Target(target.clone())).await?;
+    if !now.ends_with(&update.report) {
+        bail!("{target} came to its end at this moment: {}", now.state().name());
+    }
+    done(&options, &target, "it is cancelled")
+}
+
+fn done(options: &OneBuild, target: &Phid, action: &str) -> anyhow::Result<()> {
+    if options.deployment.output.json {
+        return print_json(&json!({"target": target, "action": action}));
+    }
+    crate::print(&format!("{target}: {action}"))
+}

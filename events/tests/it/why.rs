@@ -1,0 +1,140 @@
+//! What operators learn of a build, and do with one: `why`, `builds`, `retry`, `cancel`, `audit`.
+
+use std::process::Output;
+
+use bus::Operate;
+use events::queues::MERCURIAL;
+use phabricator::testing::TargetStatus;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::world::{World, until};
+
+impl World {
+    async fn operator(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
+        command.args(arguments).arg("--config").arg(self.path("config.yml")).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(self.redis.as_ref().map(|redis| ("REDIS_URL", redis.url())));
+        command.output().await.unwrap()
+    }
+
+    /// What a command that succeeds prints.
+    async fn told(&self, arguments: &[&str]) -> String {
+        let output = self.operator(arguments).await;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {complaint}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    async fn complaint(&self, arguments: &[&str]) -> String {
+        let output = self.operator(arguments).await;
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    async fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.told(&[arguments, &["--json"]].concat()).await).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_story_of_a_pushed_build_is_told_from_its_request_to_its_answer() {
+    let world = World::with_redis().await;
+    let (mut web, mut worker) = (world.start("web"), world.start("worker"));
+    let build = world.submit_stack().await;
+    assert_eq!(world.request(web.address().await, &build).await, 200);
+    let link = world.until_pushed(&build, &worker).await;
+    world.assert_pushed_once(&build, &link).await;
+    worker.until_logged("pushed, with the link to its jobs").await;
+    until_closed(&world, build.target.as_str()).await;
+
+    let story = world.told(&["why", build.target.as_str()]).await;
+    let order = [
+        "diff 3 of D3",
+        "pushed, accepted",
+        "accepted from Harbormaster",
+        "public; loaded D1, D2, D3",
+        "put on ",
+        "its end: pushed",
+        "said on its target: pushed, with the link to its jobs",
+        "end:  pushed, decided",
+        "[link] CI (Treeherder) Jobs",
+        &link,
+        "[work] mercurial: pass",
+    ];
+    let mut from = 0;
+    for text in order {
+        let found = story[from..].find(text);
+        from += found.unwrap_or_else(|| panic!("{text:?} is not there, or not in its place:\n{story}"));
+    }
+    for which in ["D3", "3"] {
+        assert_eq!(world.json(&["why", which]).await["target"], build.target.as_str(), "{which}");
+    }
+    let json = world.json(&["why", "D3"]).await;
+    assert_eq!((&json["state"], &json["now"], &json["next"]), (&"pushed".into(), &Value::Null, &Value::Null));
+    assert_eq!(json["base"]["used"], world.repositories.base);
+    assert!(world.complaint(&["why", "D99"]).await.contains("no build of D99 is known"));
+    assert!(world.complaint(&["why", "x"]).await.contains("expected a build target"));
+    assert!(world.complaint(&["retry", "D3"]).await.contains("restart the build in Harbormaster"));
+    assert!(world.complaint(&["cancel", "D3"]).await.contains("has its end already: pushed"));
+    assert!(world.told(&["audit"]).await.contains("every accepted build has its end"));
+    worker.stop().await;
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retried() {
+    let world = World::with_redis().await;
+    let (mut web, mut worker) = (world.start("web"), world.start("worker"));
+    let bus = world.bus();
+    bus.set_paused(&MERCURIAL.spec(), true).await.unwrap();
+    let first = world.submit_stack().await;
+    let second = world.phabricator.start_build(1);
+    for build in [&first, &second] {
+        assert_eq!(world.request(web.address().await, build).await, 200);
+    }
+    worker.until_logged("loaded a stack of 1 patches").await;
+    worker.until_logged("loaded a stack of 3 patches").await;
+    until("both to be recorded", &worker, || {
+        [&first, &second].iter().all(|build| !world.target(build).messages.is_empty())
+    })
+    .await;
+
+    let story = world.told(&["why", "D3"]).await;
+    assert!(story.contains("now:  in mercurial, to be taken"), "{story}");
+    assert!(story.contains("2 ready and 0 in flight, and is paused"), "{story}");
+    assert!(story.contains("next: its stack is applied on a clone and pushed to Try"), "{story}");
+    let list = world.told(&["builds", "--state", "public"]).await;
+    assert!(list.contains(first.target.as_str()) && list.contains(second.target.as_str()), "{list}");
+    let list = world.told(&["builds", "--revision", "D1"]).await;
+    assert!(!list.contains(first.target.as_str()) && list.contains("its turn in mercurial"), "{list}");
+    assert_eq!(world.told(&["builds", "--state", "pushed"]).await, "there are no such builds\n");
+    assert!(world.complaint(&["builds", "--state", "x"]).await.contains("expected one of queued, public"));
+
+    assert!(world.told(&["cancel", first.target.as_str()]).await.contains("it is cancelled"));
+    until("the neutral answer", &worker, || world.target(&first).status == TargetStatus::Passed).await;
+    assert_eq!(world.target(&first).units[0]["details"], "Cancelled by an operator.");
+
+    // The message of the other one is gone; who retries it has it built from the beginning.
+    bus.drop_waiting(&MERCURIAL.spec(), bus::Which::All).await.unwrap();
+    bus.set_paused(&MERCURIAL.spec(), false).await.unwrap();
+    assert!(world.told(&["retry", "D1"]).await.contains("it is built again, from the beginning"));
+    let link = world.until_pushed(&second, &worker).await;
+    world.assert_pushed_once(&second, &link).await;
+    until_closed(&world, second.target.as_str()).await;
+    assert_eq!(world.json(&["builds", "--state", "pushed"]).await["target"], second.target.as_str());
+    assert!(world.told(&["why", "D1"]).await.contains("sent again: an operator retries it"));
+    worker.stop().await;
+    web.stop().await;
+}
+
+/// The settlement comes after the answer was seen.
+async fn until_closed(world: &World, target: &str) {
+    for _ in 0..200 {
+        if !world.json(&["why", target]).await["told_at"].is_null() {
+            return;
+        }
+    }
+    panic!("{target} was not closed");
+}
