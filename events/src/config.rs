@@ -3,6 +3,7 @@
 
 mod fault;
 mod reader;
+mod repository;
 
 use std::{
     cell::RefCell,
@@ -13,13 +14,16 @@ use std::{
 
 use phabricator::model::Phid;
 use saphyr::{LoadableYamlNode, MarkedYaml};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use url::Url;
-use worker_hg::{Size, TryMode};
+use worker_hg::Size;
 
-pub use self::fault::{Fault, Faults};
 use self::reader::{FromYaml, Section};
+pub use self::{
+    fault::{Fault, Faults},
+    repository::RepositoryConfig,
+};
 
 /// Everything that a deployment sets. Not to be shown: addresses may hold passwords.
 #[derive(Clone)]
@@ -82,31 +86,6 @@ pub struct LandoConfig {
     pub publish_failure: bool,
 }
 
-/// A repository that is built.
-#[derive(Clone)]
-pub struct RepositoryConfig {
-    /// Its short name on Phabricator.
-    pub name: String,
-    /// Where it is cloned from.
-    pub url: String,
-    /// Where heads are pushed to.
-    pub try_url: String,
-    /// The name of that place on Treeherder.
-    pub try_name: String,
-    /// How Try is told what to do.
-    pub try_mode: TryMode,
-    /// What is built on when the base of a stack is unknown.
-    pub default_revision: String,
-    /// Whether that is always built on.
-    pub use_latest_revision: bool,
-    /// Who pushes.
-    pub ssh_user: Option<String>,
-    /// With which key.
-    pub ssh_key: Option<SecretString>,
-    /// How many builds are made side by side, each on a clone of its own.
-    pub lanes: usize,
-}
-
 /// Why there is no configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -147,6 +126,9 @@ const NOT_YET: &[&str] = &[
     "risk_analysis_users",
     "SENTRY_DSN",
 ];
+
+/// A secret with fewer characters can be guessed.
+const SHORT: usize = 16;
 
 impl Config {
     /// A configuration with the usual values for everything that has one.
@@ -241,7 +223,8 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let ssh_key: Option<SecretString> = keys.optional("ssh_key");
     let sections = keys.sections("repositories");
     let count = sections.len();
-    let repositories: Vec<_> = sections.iter().filter_map(|section| repository(section, ssh_key.as_ref())).collect();
+    let repositories: Vec<_> =
+        sections.iter().filter_map(|section| repository::read(section, ssh_key.as_ref())).collect();
     for (at, section) in sections.iter().enumerate() {
         let name: Option<String> = section.optional("name");
         if name.is_some() && sections[..at].iter().any(|earlier| earlier.optional::<String>("name") == name) {
@@ -266,8 +249,10 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     if redis_namespace.as_ref().is_some_and(|namespace| namespace.contains(['{', '}'])) {
         keys.reject("redis_namespace", "expected a text without braces: it becomes a hash tag");
     }
-    if webhook_secret.is_none() {
-        keys.advise("webhook_secret", "is not set: whoever reaches the port can start builds");
+    match webhook_secret.as_ref().map(|secret: &SecretString| secret.expose_secret().chars().count()) {
+        None => keys.advise("webhook_secret", "is not set: whoever reaches the port can start builds"),
+        Some(..SHORT) => keys.advise("webhook_secret", "is shorter than 16 characters: it can be guessed"),
+        Some(_) => {}
     }
     keys.ignored(NOT_YET, "is known, but nothing reads it yet");
     keys.warn_of_unknown();
@@ -303,69 +288,10 @@ impl FromYaml for PlanPhid {
     }
 }
 
-/// A number of lanes. A connection of ssh carries ten sessions at once, and a machine rarely has more cores to spare.
-struct Lanes(usize);
-
-impl FromYaml for Lanes {
-    const EXPECTED: &'static str = "a whole number from 1 to 10";
-    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let lanes = usize::try_from(node.data.as_integer()?).ok()?;
-        (1..=10).contains(&lanes).then_some(Self(lanes))
-    }
-}
-
-fn repository(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Option<RepositoryConfig> {
-    let mode: Option<String> = section.optional("try_mode");
-    let syntax: Option<String> = section.optional("try_syntax");
-    let try_mode = match (mode.as_deref(), syntax) {
-        (None | Some("json"), _) => Some(TryMode::Json),
-        (Some("syntax"), Some(syntax)) => Some(TryMode::Syntax(syntax)),
-        (Some("syntax"), None) => {
-            section.reject("try_syntax", "a try syntax, since try_mode is syntax");
-            None
-        }
-        (Some(_), _) => {
-            section.reject("try_mode", "expected json or syntax");
-            None
-        }
-    };
-    let (name, url, try_url): (Option<String>, Option<String>, Option<String>) =
-        (section.required("name"), section.required("url"), section.required("try_url"));
-    for (key, value) in [("name", &name), ("url", &url), ("try_url", &try_url)] {
-        if value.as_ref().is_some_and(|value| value.starts_with('-') || value.contains(char::is_control)) {
-            section.reject(key, "expected a text that does not begin with - and holds no control characters");
-        }
-    }
-    if name.as_ref().is_some_and(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
-        section.reject("name", "expected a name without / and without a leading dot: a folder is named after it");
-    }
-    let config = (
-        section.optional("try_name").unwrap_or_else(|| "try".to_owned()),
-        section.optional("default_revision").unwrap_or_else(|| "tip".to_owned()),
-        section.optional("use_latest_revision").unwrap_or(false),
-        section.optional("ssh_user"),
-        section.optional("ssh_key").or_else(|| ssh_key.cloned()),
-        section.optional::<Lanes>("lanes").map_or(1, |lanes| lanes.0),
-    );
-    section.ignored(&["checkout", "batch_size"], "means nothing any more: clones have no working copy");
-    section.warn_of_unknown();
-    let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key, lanes) = config;
-    Some(RepositoryConfig {
-        name: name?,
-        url: url?,
-        try_url: try_url?,
-        try_name,
-        try_mode: try_mode?,
-        default_revision,
-        use_latest_revision,
-        ssh_user,
-        ssh_key,
-        lanes,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use worker_hg::TryMode;
+
     use super::*;
 
     const GOOD: &str = "\
@@ -494,6 +420,27 @@ warning: line 18: events.skipable_files: unknown key, did you mean skippable_fil
             let (config, faults) = parse(&format!("  {text}\n"));
             assert!(config.is_none());
             assert!(faults.to_string().contains(expected), "{faults}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_can_be_guessed_is_warned_of_and_not_shown() {
+        for (secret, warned) in [("hunter2", true), ("0123456789abcde", true), ("0123456789abcdef", false)] {
+            let (_, faults) = Config::parse(&format!("{GOOD}  webhook_secret: {secret}\n"));
+            assert_eq!(faults.to_string().contains("is shorter than 16 characters"), warned, "{faults}");
+            assert!(!faults.to_string().contains(secret));
+        }
+    }
+
+    #[test]
+    fn a_build_plan_is_a_phid_of_its_kind() {
+        let parse = |plan: &str| Config::parse(&format!("{GOOD}  build_plan_phid: {plan}\n"));
+        let (config, _) = parse("PHID-HMCP-n3nisprxbb7ehv2lzdcb");
+        assert!(config.expect("it is right").build_plan.is_some());
+        for plan in ["PHID-HMBT-n3nisprxbb7ehv2lzdcb", "7", "plan"] {
+            let (config, faults) = parse(plan);
+            assert!(config.is_none());
+            assert!(faults.to_string().contains("expected the PHID of a build plan, PHID-HMCP-…"), "{faults}");
         }
     }
 
