@@ -134,15 +134,22 @@ impl Auditor {
             statuses.insert(queue.name, bus.status(queue).await?);
         }
         let now = self.producer.clock().now();
-        let mut overdue = Vec::new();
+        let (mut overdue, mut closed) = (Vec::new(), Vec::new());
         for page in 0.. {
             let targets = self.journal.tagged(bus, OPEN, page * PAGE..(page + 1) * PAGE).await?;
             let records = self.journal.find(bus, &targets).await?;
+            // A request that is repeated after days opens a build again that has its end.
+            closed.extend(
+                targets.iter().zip(&records).filter(|(_, record)| record.told.is_some()).map(|(one, _)| one.clone()),
+            );
             let late = records.into_iter().filter_map(|record| Some((record.request.clone()?, record)));
             overdue.extend(late.filter(|(_, record)| is_overdue(record, &statuses, now)));
             if targets.len() < PAGE {
                 break;
             }
+        }
+        if !dry_run && !closed.is_empty() {
+            bus.push_with(Vec::new(), closed.iter().map(|target| self.journal.not_open(target)).collect()).await?;
         }
         let targets: Vec<Phid> = overdue.iter().map(|(request, _)| request.target.clone()).collect();
         let known: HashMap<Phid, TargetStatus> =
@@ -271,6 +278,9 @@ impl Auditor {
 }
 
 fn is_overdue(record: &BuildRecord, statuses: &HashMap<&'static str, QueueStatus>, now: Timestamp) -> bool {
+    if record.told.is_some() {
+        return false;
+    }
     let Some(Now { queue, since, step }) = &record.now else { return true };
     let ready_at = match step {
         Step::Ready | Step::Working { .. } => *since,

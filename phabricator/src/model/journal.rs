@@ -196,6 +196,11 @@ impl Journal {
         Ok(facts)
     }
 
+    /// The build needs no more looks: its end was said, and it was taken for open again.
+    pub fn not_open(&self, target: &Phid) -> Fact {
+        self.ledger.untag(target.as_str(), OPEN)
+    }
+
     /// The build is sent to `queue` once more, for this reason; `redriven` times in all by the auditor.
     pub fn redriven(
         &self,

@@ -152,3 +152,20 @@ async fn what_somebody_else_decided_is_what_is_said() {
     world.tell().await;
     assert_eq!(world.target(&request).units[0]["details"], "Cancelled by an operator.");
 }
+
+#[tokio::test]
+async fn a_request_that_is_repeated_after_days_does_not_open_its_build_again() {
+    let world = World::new().await;
+    let revision = world.create("revision");
+    world.fake.set_status(revision.id, phabricator::testing::RevisionStatus::Published);
+    let request = world.build(&revision).await;
+    world.work().await;
+    world.tell().await;
+    world.advance(48 * HOUR);
+    world.accept(&request).await;
+    assert_eq!(world.work().await, 1);
+    world.advance(HOUR);
+    assert!(audit(&world, None).await.is_empty());
+    assert_eq!(world.target(&request).units.len(), 1);
+    assert!(world.open().await.is_empty());
+}

@@ -10,7 +10,7 @@ use bus::{Backoff, Bus, Clock, Consumer, Depth, ManualClock, MemoryBus, Message,
 use jiff::Timestamp;
 use phabricator::{
     AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
-    model::{Build, BuildRecord, BuildRequest, Journal, Phid, Report, Source, Update},
+    model::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
 
@@ -207,6 +207,11 @@ impl World {
     pub(crate) async fn decide(&self, request: &BuildRequest, end: &Report) {
         let facts = journal().ends(request, end, "results", self.clock.now()).unwrap();
         self.bus.push_with(Vec::new(), facts).await.unwrap();
+    }
+
+    /// Builds that count as having no end.
+    pub(crate) async fn open(&self) -> Vec<Phid> {
+        journal().tagged(self.bus.as_ref(), OPEN, 0..10).await.unwrap()
     }
 
     /// What is recorded of a build.
