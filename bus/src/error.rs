@@ -1,8 +1,13 @@
 //! What can go wrong on the bus, and whether trying again helps.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::{Classify, Disposition, redis::says};
+
+/// How long a step is put off that met a backend which did not answer.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// A failure of the bus.
 #[derive(Debug, Error)]
@@ -78,11 +83,9 @@ impl Classify for BusError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Encode { .. } | Self::Unfit { .. } => Disposition::Dead,
-            Self::LeaseLost { .. }
-            | Self::Full { .. }
-            | Self::Redis { .. }
-            | Self::Memory { .. }
-            | Self::Connection { .. } => Disposition::Retry,
+            Self::LeaseLost { .. } | Self::Full { .. } => Disposition::Retry,
+            // A handler that met it failed through no fault of its message's: that costs no attempt.
+            Self::Redis { .. } | Self::Memory { .. } | Self::Connection { .. } => Disposition::Defer(AWAY),
         }
     }
 }
