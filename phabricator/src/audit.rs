@@ -172,6 +172,8 @@ impl Auditor {
                 let reason = format!("the target was {} already", status.name());
                 Action::Close(What::NotTold { reason })
             }
+            // It was accepted again, or sent again in the very moment in which it was said.
+            _ if record.told.is_some() => Action::Close(What::NotTold { reason: "it was said before".to_owned() }),
             (Some(_), Some(Outcome::Answered(report))) => Action::SayAgain(report.clone()),
             (Some(_), None) if record.redriven < REDRIVES => Action::DoAgain,
             (Some(_), None) => Action::End(given_up(&request, now)),

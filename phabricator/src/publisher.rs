@@ -218,7 +218,8 @@ impl Handler<Update> for Publisher {
 
     async fn exhausted(&self, update: Update, reason: &str, cx: &Context) -> Result<(), PublishError> {
         if update.report.is_end() {
-            self.close(&update, not_told(reason), cx)?;
+            let facts = self.journal.not_told(&update.request.target, reason, cx.clock().now())?;
+            facts.into_iter().for_each(|fact| cx.record(fact));
         }
         Ok(())
     }

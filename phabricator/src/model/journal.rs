@@ -196,6 +196,13 @@ impl Journal {
         Ok(facts)
     }
 
+    /// The build's answer could not be given, and nobody tries any more. It may still be said, should an operator send the
+    /// dead letter again.
+    pub fn not_told(&self, target: &Phid, reason: &str, at: Timestamp) -> Result<Vec<Fact>, BusError> {
+        let what = What::NotTold { reason: reason.to_owned() };
+        Ok(vec![self.event(target, at, what)?, self.ledger.untag(target.as_str(), OPEN)])
+    }
+
     /// The build is sent to `queue` once more, for this reason; `redriven` times in all by the auditor.
     pub fn redriven(
         &self,

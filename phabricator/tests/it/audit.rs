@@ -2,7 +2,7 @@
 
 use phabricator::{
     AuditFinding,
-    model::{BuildRequest, BuildState, NeutralReason, Phid, Report, Source, What},
+    model::{BaseChoice, BaseReason, BuildRequest, BuildState, NeutralReason, Phid, Pushed, Report, Source, What},
     testing::{EVERY_METHOD, Fault, TargetStatus},
 };
 
@@ -151,4 +151,53 @@ async fn what_somebody_else_decided_is_what_is_said() {
     assert_eq!(actions(&audit(&world, None).await), ["its answer is sent again"]);
     world.tell().await;
     assert_eq!(world.target(&request).units[0]["details"], "Cancelled by an operator.");
+}
+
+/// The same request may come again when its key is forgotten. Its target waits for the jobs on Try, which others report.
+#[tokio::test]
+async fn a_build_that_was_answered_and_is_asked_for_again_is_closed_and_not_sent_round_for_ever() {
+    let world = World::new().await;
+    let request = accepted(&world).await;
+    world.lose_all_messages().await;
+    let pushed = Report::Pushed(Pushed {
+        revision: "a".repeat(40),
+        treeherder_url: "https://treeherder.example/".to_owned(),
+        patches: 1,
+        revisions: vec![request.revision_id],
+        landed: Vec::new(),
+        base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named },
+        seconds: 1.0,
+    });
+    world.decide(&request, &pushed).await;
+    world.publish(&request, &pushed).await;
+    world.advance(25 * HOUR);
+    world.accept(&request).await;
+    assert_eq!(world.work().await, 1);
+    world.advance(HOUR);
+    assert_eq!(actions(&audit(&world, None).await), ["closed"]);
+    world.advance(HOUR);
+    assert!(audit(&world, None).await.is_empty());
+    assert_eq!((world.target(&request).units.len(), world.results().await), (1, bus::Depth::default()));
+}
+
+/// A delayed message is put among the ready ones by who looks for it, so after an outage it is younger than its time.
+#[tokio::test]
+async fn a_delayed_build_that_comes_back_late_after_an_outage_of_all_workers_is_left_alone() {
+    let world = World::new().await;
+    let hidden = world.create("hidden");
+    world.fake.set_visible(hidden.id, false);
+    world.build(&hidden).await;
+    assert_eq!(world.work().await, 1);
+    world.advance(HOUR);
+    // The workers are back, and have much to do before this one.
+    world.pause_requests(true).await;
+    assert_eq!(world.work().await, 0);
+    let auditor = world.auditor(None);
+    for _ in 0..6 {
+        world.advance(600);
+        let found = auditor.audit(false).await.unwrap();
+        assert!(found.is_empty(), "its message is there: {found:?}");
+    }
+    world.lose_all_messages().await;
+    assert_eq!(actions(&auditor.audit(false).await.unwrap()), ["it is built again"]);
 }
