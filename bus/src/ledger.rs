@@ -33,7 +33,8 @@ pub struct Fact {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Add(Blob),
-    Set { slot: &'static str, value: Blob, once: bool },
+    Set { slot: &'static str, value: Blob },
+    Swap { slot: &'static str, from: Option<Blob>, to: Option<Blob> },
     Tag(String),
     Untag(String),
     Erase,
@@ -51,14 +52,25 @@ impl Ledger {
 
     /// Puts a value into a slot.
     pub fn set<T: Serialize>(&self, record: &str, slot: &'static str, value: &T) -> Result<Fact, BusError> {
-        let value = encode(self.name, value)?.into();
-        Ok(self.fact(record, Change::Set { slot, value, once: false }))
+        Ok(self.fact(record, Change::Set { slot, value: encode(self.name, value)?.into() }))
     }
 
     /// Puts a value into a slot, unless there is one.
     pub fn set_once<T: Serialize>(&self, record: &str, slot: &'static str, value: &T) -> Result<Fact, BusError> {
-        let value = encode(self.name, value)?.into();
-        Ok(self.fact(record, Change::Set { slot, value, once: true }))
+        self.swap(record, slot, None, Some(value))
+    }
+
+    /// Has a slot hold `to` if it holds `from`, and changes nothing otherwise; `None` is an empty slot. Of several who
+    /// try at once one succeeds: it finds its value there.
+    pub fn swap<T: Serialize>(
+        &self,
+        record: &str,
+        slot: &'static str,
+        from: Option<&T>,
+        to: Option<&T>,
+    ) -> Result<Fact, BusError> {
+        let bytes = |value: Option<&T>| value.map(|value| encode(self.name, value).map(Blob::from)).transpose();
+        Ok(self.fact(record, Change::Swap { slot, from: bytes(from)?, to: bytes(to)? }))
     }
 
     /// Lets the record be found by `tag`. Tagging it again changes nothing.

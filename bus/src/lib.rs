@@ -40,7 +40,7 @@ pub use handler::{Classify, Disposition, Handler, Postponed, error_chain};
 pub use ledger::{Fact, Ledger, Record};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
-pub use operate::{DeadLetter, Depth, MessageState, Operate, QueueStatus, Remains, Waiting, Which};
+pub use operate::{DeadLetter, Depth, LATE, MessageState, Operate, QueueStatus, Remains, Waiting, Which};
 pub use operator::{
     ChosenLetters, Contents, LetterContents, LetterReport, Letters, MessageReport, Messages, Operator, OperatorError,
     QueueReport,

@@ -32,6 +32,9 @@ impl Depth {
     }
 }
 
+/// A delayed message that becomes ready this long after it was due is late.
+pub const LATE: Duration = Duration::from_secs(30);
+
 /// How a queue is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct QueueStatus {
@@ -41,6 +44,8 @@ pub struct QueueStatus {
     pub paused: bool,
     /// How long ago the oldest message that is ready or in flight became ready.
     pub oldest: Option<Duration>,
+    /// How long ago a delayed message last became ready [`LATE`] or more after it was due: nobody had asked for messages.
+    pub last_late: Option<Duration>,
     /// Messages that ended, well or as dead letters, per minute: over the last whole minute and the one that runs.
     pub finished_per_minute: f64,
 }

@@ -10,6 +10,10 @@
 //! alone says little. But a queue also knows its oldest message: when that is younger than the build's, the build's is not
 //! there. Times are compared with a margin, since the queue's are those of Redis.
 //!
+//! A delayed message becomes ready when somebody asks for messages. After an outage of all workers that is long after its
+//! time, and it looks younger than it is. A queue knows when that last happened: of what was due before, it says nothing
+//! until its oldest message came after that.
+//!
 //! Several processes may audit at once: what is sent has a key, so that it is sent once.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -179,6 +183,8 @@ impl Auditor {
                 let reason = format!("the target was {} already", status.name());
                 Action::Close(What::NotTold { reason })
             }
+            // It was accepted again, or sent again in the very moment in which it was said.
+            _ if record.told.is_some() => Action::Close(What::NotTold { reason: "it was said before".to_owned() }),
             (Some(_), Some(Outcome::Answered(report))) => Action::SayAgain(report.clone()),
             (Some(_), None) if record.redriven < REDRIVES => Action::DoAgain,
             (Some(_), None) => Action::End(given_up(&request, now)),
@@ -290,8 +296,9 @@ fn is_overdue(record: &BuildRecord, statuses: &HashMap<&'static str, QueueStatus
     if waited <= GRACE {
         return false;
     }
-    let oldest = statuses.get(queue.as_str()).and_then(|status| status.oldest);
-    oldest.is_none_or(|oldest| oldest + MARGIN < waited)
+    let Some(status) = statuses.get(queue.as_str()) else { return true };
+    let ready_for = status.last_late.map_or(waited, |late| late.min(waited));
+    status.oldest.is_none_or(|oldest| oldest + MARGIN < ready_for)
 }
 
 fn given_up(request: &BuildRequest, now: Timestamp) -> Report {

@@ -11,7 +11,7 @@ pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use journal::{ALL, Journal, OPEN, diff_tag, revision_tag};
 pub use phid::{Phid, PhidError};
 pub use recheck::{Recheck, Unsure};
-pub use record::{BuildRecord, BuildState, End, Event, Now, Outcome, Source, Step, What};
+pub use record::{BuildRecord, BuildState, End, Event, Now, Outcome, Source, Step, Telling, What};
 pub use report::{
     Applied, BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report, Update,
 };

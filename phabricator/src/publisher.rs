@@ -5,10 +5,12 @@
 //! A link is made once, since its key is unique on its target, and the first message that ends a target is the one that
 //! counts. Units have neither: the server appends them each time. A unit and the message that it comes with are stored by
 //! the server in one step, and no call lists units. So before a unit is sent, the record of the build says that it is
-//! about to be; a delivery that finds that and no more cannot know whether the one before it got through:
+//! about to be, and which delivery does it: of two that run beside each other only one can write that down. A delivery
+//! that finds it and no more cannot know whether the other one got through, or is still at it. So it looks again until
+//! [`UNSETTLED`] is over, and then:
 //!
-//! * If the message ends the target, the target tells. The server acts some seconds after it took the message, so a target
-//!   that still waits is looked at again until [`UNSETTLED`] is over; then it is said again.
+//! * If the message ends the target, the target has told, since the server acts some seconds after it took a message. If
+//!   the target still waits, it is said again.
 //! * If it does not, as for a push, nothing tells, and the unit is left: the link is the answer, and a unit that is shown
 //!   twice would be worse than one that may be missing.
 //!
@@ -31,7 +33,7 @@ use crate::{
     Conduit, ConduitError,
     api::{MessageType, Unit},
     lando::{self, LandoWarning},
-    model::{BuildRecord, Journal, Phid, Report, Update, What},
+    model::{BuildRecord, Journal, Phid, Report, Telling, Update, What},
 };
 
 /// The key of the link to the jobs on Try.
@@ -39,7 +41,7 @@ const LINK_KEY: &str = "treeherder";
 /// Its name, as it is shown.
 const LINK_NAME: &str = "CI (Treeherder) Jobs";
 
-/// How long the server may take to act on a message that it has taken.
+/// How long the server may take to act on a message, from when it was about to be sent.
 const UNSETTLED: Duration = Duration::from_secs(120);
 /// How long to wait between two looks at that.
 const LOOK: Duration = Duration::from_secs(5);
@@ -74,8 +76,8 @@ pub enum PublishError {
          check the request, and what the api token may see"
     )]
     UnknownTarget(Phid),
-    /// An earlier delivery may have said it, and the server may not have acted on it yet.
-    #[error("an answer was about to be sent when its worker ended: waiting for harbormaster to act on it, if it came")]
+    /// Another delivery may have said it, and the server may not have acted on it yet.
+    #[error("another delivery was about to send this answer: waiting for harbormaster to act on it, if it came")]
     Unsettled,
     /// The build's record cannot be read or written.
     #[error(transparent)]
@@ -141,15 +143,15 @@ impl Publisher {
         for say in words(&update.report) {
             let known = match &say {
                 Say::Link(url) => self.conduit.create_link(target, LINK_KEY, LINK_NAME, url).await?,
-                Say::Message(kind, unit) => match record.telling {
+                Say::Message(kind, unit) => match &record.telling {
+                    Some(before) if cx.clock().now().duration_since(before.at).unsigned_abs() < UNSETTLED => {
+                        return Err(PublishError::Unsettled);
+                    }
                     Some(_) if *kind == MessageType::Work => {
                         warn!(build = %target, "what was applied may have been said before, it is not said again");
                         return Ok(What::Told { what: format!("{what}; what was applied may be missing") });
                     }
-                    Some(since) if cx.clock().now().duration_since(since).unsigned_abs() < UNSETTLED => {
-                        return Err(PublishError::Unsettled);
-                    }
-                    _ => self.send(target, *kind, unit.as_slice(), cx).await?,
+                    before => self.send(target, *kind, unit.as_slice(), before.as_ref(), cx).await?,
                 },
             };
             if !known {
@@ -160,11 +162,18 @@ impl Publisher {
         Ok(told)
     }
 
-    async fn send(&self, target: &Phid, kind: MessageType, units: &[Unit], cx: &Context) -> Result<bool, PublishError> {
-        self.journal.tells(cx, target).await?;
+    async fn send(
+        &self,
+        target: &Phid,
+        kind: MessageType,
+        units: &[Unit],
+        before: Option<&Telling>,
+        cx: &Context,
+    ) -> Result<bool, PublishError> {
+        let mine = self.journal.tells(cx, target, before).await?.ok_or(PublishError::Unsettled)?;
         let sent = self.conduit.send_message(target, kind, units).await;
         if sent.as_ref().is_err_and(ConduitError::had_no_effect) {
-            self.journal.does_not_tell(cx, target)?;
+            self.journal.does_not_tell(cx, target, &mine)?;
         }
         Ok(sent?)
     }
@@ -218,7 +227,8 @@ impl Handler<Update> for Publisher {
 
     async fn exhausted(&self, update: Update, reason: &str, cx: &Context) -> Result<(), PublishError> {
         if update.report.is_end() {
-            self.close(&update, not_told(reason), cx)?;
+            let facts = self.journal.not_told(&update.request.target, reason, cx.clock().now())?;
+            facts.into_iter().for_each(|fact| cx.record(fact));
         }
         Ok(())
     }

@@ -29,11 +29,13 @@ impl Desk<'_> {
     pub(crate) async fn look_again(&self, build: &Build) -> Result<Option<Unwanted>, HgError> {
         let (wanted, record) =
             futures::join!(self.recheck.recheck(build), self.journal.read(self.cx, &build.request.target));
-        if record?.end.is_some() {
+        let record = record?;
+        if record.end.is_some() {
             return Ok(Some(Unwanted::Decided));
         }
-        // Once its head may be on Try, a build is finished: else a head would be there that nobody was told of.
-        let over = wanted?.filter(|report| !self.record.pushing || *report == Report::Withheld);
+        // Once its head may be on Try, a build is finished: else a head would be there that nobody was told of. Another
+        // delivery may have begun to push since this one did.
+        let over = wanted?.filter(|report| !record.pushing || *report == Report::Withheld);
         Ok(over.map(Unwanted::Over))
     }
 

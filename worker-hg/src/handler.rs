@@ -255,16 +255,19 @@ impl HgHandler {
                 let blame = blame::never_ready(repository.settings(), hours, seconds);
                 return Ok(Some(Report::InfrastructureFailed(blame)));
             }
-            let closed = repository.tree_is_closed().await.map_or_else(String::new, |reason| {
-                // Whoever closes a tree writes what they like.
-                let reason = text::path(reason.as_bytes()).replace('`', "'");
-                format!(" The build waited for {}, which is closed: `{reason}`.", repository.settings().try_name)
-            });
-            let text = format!(
-                "Expired: the diff is older than {hours} hours, and such diffs are not built. Submit it again to have \
-                 it built.{closed}"
-            );
-            return neutral(NeutralReason::Expired, &text);
+            // Its head may be on Try: it is finished, else nobody would be told of that.
+            if !record.pushing {
+                let closed = repository.tree_is_closed().await.map_or_else(String::new, |reason| {
+                    // Whoever closes a tree writes what they like.
+                    let reason = text::path(reason.as_bytes()).replace('`', "'");
+                    format!(" The build waited for {}, which is closed: `{reason}`.", repository.settings().try_name)
+                });
+                let text = format!(
+                    "Expired: the diff is older than {hours} hours, and such diffs are not built. Submit it again to have \
+                     it built.{closed}"
+                );
+                return neutral(NeutralReason::Expired, &text);
+            }
         }
         let failed = |fault: PatchFault| Ok(Some(fault.report(seconds_since(started, clock))));
         let (build, scanned) = match self.scan(build).await? {

@@ -46,7 +46,7 @@ impl Ledgers {
                 Change::Erase => {
                     self.records.remove(&(ledger.name, id.clone()));
                 }
-                Change::Add(_) | Change::Set { .. } => self.change(ledger, id, change, now),
+                Change::Add(_) | Change::Set { .. } | Change::Swap { .. } => self.change(ledger, id, change, now),
             }
         }
         self.forget(now);
@@ -60,12 +60,14 @@ impl Ledgers {
         self.forget.insert((until, self.serial), name);
         match change {
             Change::Add(entry) => kept.record.entries.push(entry.clone()),
-            Change::Set { slot, value, once: false } => {
+            Change::Set { slot, value } => {
                 kept.record.slots.insert((*slot).to_owned(), value.clone());
             }
-            Change::Set { slot, value, once: true } => {
-                kept.record.slots.entry((*slot).to_owned()).or_insert_with(|| value.clone());
-            }
+            Change::Swap { slot, from, to } if kept.record.slots.get(*slot) == from.as_ref() => match to {
+                Some(to) => _ = kept.record.slots.insert((*slot).to_owned(), to.clone()),
+                None => _ = kept.record.slots.remove(*slot),
+            },
+            Change::Swap { .. } => {}
             Change::Tag(_) | Change::Untag(_) | Change::Erase => {}
         }
     }

@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 
 use self::{ledger::Ledgers, operate::Finished};
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Ending, Envelope, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine,
-    QueueSpec, Record, Reserve, SUSPECT, Settlement, clock::lock,
+    Bus, BusError, Clock, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased, Ledger, Outgoing, Pushed,
+    Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement, clock::lock,
 };
 
 /// Their names come from the program, so nobody can choose them to collide.
@@ -54,6 +54,8 @@ struct QueueState {
     dead: VecDeque<(DeadLetter, Arc<Envelope>)>,
     paused: bool,
     finished: Finished,
+    /// When a delayed message was last made ready late.
+    last_late: Option<Timestamp>,
     keys: HashSet<String>,
     /// The keys in the order in which they are forgotten: the window of a queue is a constant.
     forget: VecDeque<(Timestamp, String)>,
@@ -171,6 +173,9 @@ impl QueueState {
 
     fn wake_due(&mut self, now: Timestamp) {
         while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
+            if later(entry.key().0, LATE) <= now {
+                self.last_late = Some(now);
+            }
             let mut stored = entry.remove();
             stored.since = now;
             let serial = self.next_serial();

@@ -109,6 +109,7 @@ impl Operate for MemoryBus {
         Ok(self.look(queue, |state, now| {
             let held = state.held.values().map(|held| held.stored.since);
             let oldest = state.ready.iter().map(|(_, stored)| stored.since).chain(held).min();
+            let ago = |since: Timestamp| Duration::try_from(now.duration_since(since)).unwrap_or_default();
             QueueStatus {
                 depth: Depth {
                     ready: state.ready.len(),
@@ -117,7 +118,8 @@ impl Operate for MemoryBus {
                     dead: state.dead.len(),
                 },
                 paused: state.paused,
-                oldest: oldest.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default()),
+                oldest: oldest.map(ago),
+                last_late: state.last_late.map(ago),
                 finished_per_minute: state.finished.per_minute(now),
             }
         }))

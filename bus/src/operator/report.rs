@@ -24,7 +24,7 @@ pub struct QueueReport {
 
 impl QueueReport {
     pub(super) fn new(queue: &QueueSpec, status: QueueStatus) -> Self {
-        let QueueStatus { depth, paused, oldest, finished_per_minute } = status;
+        let QueueStatus { depth, paused, oldest, last_late: _, finished_per_minute } = status;
         Self {
             queue: queue.name,
             depth,

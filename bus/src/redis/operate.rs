@@ -134,9 +134,9 @@ impl RedisBus {
 #[async_trait]
 impl Operate for RedisBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
-        let (depth, (paused, age), (last, current, seconds)): (
+        let (depth, (paused, oldest, last_late), (last, current, seconds)): (
             (usize, usize, usize, usize),
-            (bool, i64),
+            (bool, i64, i64),
             (u64, u64, u64),
         ) = self
             .run("asking how a queue is doing", &STATUS, |invocation| {
@@ -144,10 +144,12 @@ impl Operate for RedisBus {
             })
             .await?;
         let (ready, in_flight, delayed, dead) = depth;
+        let ago = |age: i64| u64::try_from(age).ok().map(Duration::from_millis);
         Ok(QueueStatus {
             depth: Depth { ready, in_flight, delayed, dead },
             paused,
-            oldest: u64::try_from(age).ok().map(Duration::from_millis),
+            oldest: ago(oldest),
+            last_late: ago(last_late),
             finished_per_minute: per_minute(last, current, seconds),
         })
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisWrite, Script, ToRedisArgs, ToSingleRedisArg};
 
-use crate::{BusError, Ending, Fact, Lease, Outgoing, Settlement, ledger::Change, queue::encode};
+use crate::{Blob, BusError, Ending, Fact, Lease, Outgoing, Settlement, ledger::Change, queue::encode};
 
 /// The one consumer group of each stream; `common.lua` has it as well.
 pub(super) const GROUP: &str = "workers";
@@ -76,16 +76,21 @@ pub(super) fn append(call: &mut Cmd, messages: &[Encoded<'_>]) {
 pub(super) fn append_facts(call: &mut Cmd, facts: &[Fact]) {
     call.arg(facts.len());
     for Fact { ledger, record, change } in facts {
-        let (how, name, value): (_, &str, &[u8]) = match change {
-            Change::Add(entry) => ("add", "", entry),
-            Change::Set { slot, value, once: false } => ("set", slot, value),
-            Change::Set { slot, value, once: true } => ("once", slot, value),
-            Change::Tag(tag) => ("tag", tag, &[]),
-            Change::Untag(tag) => ("untag", tag, &[]),
-            Change::Erase => ("erase", "", &[]),
+        let (how, name, value, held): (_, &str, &[u8], &[u8]) = match change {
+            Change::Add(entry) => ("add", "", entry, &[]),
+            Change::Set { slot, value } => ("set", slot, value, &[]),
+            Change::Swap { slot, from, to } => ("swap", slot, bytes(to), bytes(from)),
+            Change::Tag(tag) => ("tag", tag, &[], &[]),
+            Change::Untag(tag) => ("untag", tag, &[], &[]),
+            Change::Erase => ("erase", "", &[], &[]),
         };
-        call.arg(ledger.name).arg(record).arg(how).arg(name).arg(millis(ledger.retention)).arg(value);
+        call.arg(ledger.name).arg(record).arg(how).arg(name).arg(millis(ledger.retention)).arg(value).arg(held);
     }
+}
+
+/// No value is empty, so that says that there is none.
+fn bytes(value: &Option<Blob>) -> &[u8] {
+    value.as_deref().unwrap_or_default()
 }
 
 /// An entry's name in its stream.

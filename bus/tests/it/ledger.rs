@@ -16,6 +16,7 @@ on_both!(
     a_stale_worker_records_nothing,
     settlements_of_one_batch_record_each_its_own,
     a_slot_that_is_set_once_keeps_its_first_value,
+    of_two_who_swap_the_same_value_one_succeeds,
     an_erased_record_is_empty_and_still_found_by_its_tags,
     tags_list_records_the_newest_first,
     a_record_is_forgotten_after_its_last_change,
@@ -139,6 +140,23 @@ async fn a_slot_that_is_set_once_keeps_its_first_value(world: World) {
     assert_eq!(base().await.as_deref(), Some("first"));
     world.bus.push_with(Vec::new(), vec![BUILDS.set("a", "base", &"third").unwrap()]).await.unwrap();
     assert_eq!(base().await.as_deref(), Some("third"));
+}
+
+async fn of_two_who_swap_the_same_value_one_succeeds(world: World) {
+    let swap = |from: Option<&str>, to: Option<&str>| vec![BUILDS.swap("a", "by", from.as_ref(), to.as_ref()).unwrap()];
+    let by = || async { read(&world, &BUILDS, "a").await.slot::<String>("by").unwrap() };
+    for (from, to, held) in [
+        (None, Some("first"), Some("first")),
+        (None, Some("second"), Some("first")),
+        (Some("second"), None, Some("first")),
+        (Some("first"), Some("third"), Some("third")),
+        (Some("third"), None, None),
+        (Some("third"), Some("fourth"), None),
+        (None, Some("fifth"), Some("fifth")),
+    ] {
+        world.bus.push_with(Vec::new(), swap(from, to)).await.unwrap();
+        assert_eq!(by().await.as_deref(), held, "{from:?} for {to:?}");
+    }
 }
 
 async fn an_erased_record_is_empty_and_still_found_by_its_tags(world: World) {

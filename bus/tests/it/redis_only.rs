@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, BusError, Clock, Operate, RedisBus, Remains, Reserve, Settlement, SystemClock, testing::RedisServer};
+use bus::{
+    Bus, BusError, Clock, Ledger, Operate, RedisBus, Remains, Reserve, Settlement, SystemClock, testing::RedisServer,
+};
 use tempfile::TempDir;
 
 use crate::world::{NOTES, note, text};
@@ -139,6 +141,21 @@ async fn a_server_that_falls_silent_is_not_waited_for_without_end() {
     assert!(std::process::Command::new("kill").args(["-CONT", &pid]).status().unwrap().success());
     let ended = ended.expect("the reservation ends").unwrap();
     assert!(ended.is_err(), "{ended:?}");
+}
+
+/// Else no step could begin, and nothing that fills the memory would ever end.
+#[tokio::test]
+async fn a_full_redis_refuses_messages_and_takes_what_is_recorded_of_those_it_has() {
+    let world = Server::start().await;
+    let ledger = Ledger { name: "builds", retention: Duration::from_secs(60) };
+    let begins = || vec![ledger.add("a", &"begins").unwrap()];
+    world.bus.push_with(vec![world.packed("a")], begins()).await.unwrap();
+    let _: String = world.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let refused = world.bus.push_with(vec![world.packed("b")], begins()).await;
+    assert!(matches!(refused, Err(BusError::Memory { .. })), "{refused:?}");
+    world.bus.push_with(Vec::new(), begins()).await.unwrap();
+    let record = world.bus.records(&ledger, &["a".to_owned()]).await.unwrap().pop().unwrap();
+    assert_eq!(record.entries::<String>().unwrap().len(), 2);
 }
 
 #[tokio::test]

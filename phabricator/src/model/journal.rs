@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::{
     BaseChoice, BuildRequest, BuildState, Phid, Report,
-    record::{BuildRecord, End, Event, Now, Outcome, Source, Step, What, slot},
+    record::{BuildRecord, End, Event, Now, Outcome, Source, Step, Telling, What, slot},
 };
 
 /// All builds have this tag.
@@ -174,14 +174,22 @@ impl Journal {
         Ok(facts)
     }
 
-    /// An answer is about to be sent that must not be sent twice.
-    pub async fn tells(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
-        cx.record_now(vec![self.ledger.set(target.as_str(), slot::TELLING, &Some(cx.clock().now()))?]).await
+    /// An answer is about to be sent that must not be sent twice, by this delivery alone: `None` when another one was
+    /// faster than `before`, which the record held.
+    pub async fn tells(
+        &self,
+        cx: &Context,
+        target: &Phid,
+        before: Option<&Telling>,
+    ) -> Result<Option<Telling>, BusError> {
+        let mine = Telling { at: cx.clock().now(), by: cx.clock().new_id() };
+        cx.record_now(vec![self.ledger.swap(target.as_str(), slot::TELLING, before, Some(&mine))?]).await?;
+        Ok(self.read(cx, target).await?.telling.filter(|telling| *telling == mine))
     }
 
     /// The answer was not sent after all.
-    pub fn does_not_tell(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
-        cx.record(self.ledger.set(target.as_str(), slot::TELLING, &None::<Timestamp>)?);
+    pub fn does_not_tell(&self, cx: &Context, target: &Phid, mine: &Telling) -> Result<(), BusError> {
+        cx.record(self.ledger.swap(target.as_str(), slot::TELLING, Some(mine), None)?);
         Ok(())
     }
 
@@ -199,6 +207,13 @@ impl Journal {
     /// The build needs no more looks: its end was said, and it was taken for open again.
     pub fn not_open(&self, target: &Phid) -> Fact {
         self.ledger.untag(target.as_str(), OPEN)
+    }
+
+    /// The build's answer could not be given, and nobody tries any more. It may still be said, should an operator send the
+    /// dead letter again.
+    pub fn not_told(&self, target: &Phid, reason: &str, at: Timestamp) -> Result<Vec<Fact>, BusError> {
+        let what = What::NotTold { reason: reason.to_owned() };
+        Ok(vec![self.event(target, at, what)?, self.ledger.untag(target.as_str(), OPEN)])
     }
 
     /// The build is sent to `queue` once more, for this reason; `redriven` times in all by the auditor.

@@ -3,6 +3,7 @@
 use bus::{DecodeError, Record};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{BaseChoice, BuildRequest, NeutralReason, Report};
 
@@ -245,6 +246,15 @@ impl From<&Report> for BuildState {
     }
 }
 
+/// An answer that must not be given twice is about to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telling {
+    /// Since when.
+    pub at: Timestamp,
+    /// By which delivery of the message.
+    pub by: Uuid,
+}
+
 /// What is known of a build.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BuildRecord {
@@ -260,8 +270,8 @@ pub struct BuildRecord {
     pub pushing: bool,
     /// How it ends.
     pub end: Option<End>,
-    /// When an answer that must not be given twice was about to be sent. It may have arrived.
-    pub telling: Option<Timestamp>,
+    /// Who was about to send an answer that must not be given twice. It may have arrived.
+    pub telling: Option<Telling>,
     /// When its end had been said, or was found not to be said.
     pub told: Option<Timestamp>,
     /// How often the auditor sent it through the pipeline again.
@@ -277,7 +287,7 @@ impl BuildRecord {
             base: record.slot(slot::BASE)?,
             pushing: record.slot(slot::PUSHING)?.unwrap_or_default(),
             end: record.slot(slot::END)?,
-            telling: record.slot::<Option<Timestamp>>(slot::TELLING)?.flatten(),
+            telling: record.slot(slot::TELLING)?,
             told: record.slot(slot::TOLD)?,
             redriven: record.slot(slot::REDRIVEN)?.unwrap_or_default(),
         })

@@ -169,3 +169,26 @@ async fn a_request_that_is_repeated_after_days_does_not_open_its_build_again() {
     assert_eq!(world.target(&request).units.len(), 1);
     assert!(world.open().await.is_empty());
 }
+
+/// A delayed message is put among the ready ones by who looks for it, so after an outage it is younger than its time.
+#[tokio::test]
+async fn a_delayed_build_that_comes_back_late_after_an_outage_of_all_workers_is_left_alone() {
+    let world = World::new().await;
+    let hidden = world.create("hidden");
+    world.fake.set_visible(hidden.id, false);
+    world.build(&hidden).await;
+    assert_eq!(world.work().await, 1);
+    world.advance(HOUR);
+    // The workers are back, and have much to do before this one.
+    world.pause_requests(true).await;
+    assert_eq!(world.work().await, 0);
+    let auditor = world.auditor(None);
+    for _ in 0..6 {
+        world.advance(600);
+        let found = auditor.audit(false).await.unwrap();
+        assert!(found.is_empty(), "its message is there: {found:?}");
+    }
+    world.lose_all_messages().await;
+    world.fake.set_visible(hidden.id, true);
+    assert_eq!(actions(&auditor.audit(false).await.unwrap()), ["it is built again"]);
+}

@@ -171,9 +171,25 @@ async fn an_answer_for_an_unknown_target_is_kept_for_the_operator() {
         world.publish(&request, &report).await;
         let reasons = world.dead_results().await;
         assert!(reasons[0].contains(request.target.as_str()), "{reasons:?}");
-        assert_eq!(world.record(&request).await.told.is_some(), report.is_end(), "nobody can say it");
+        assert!(world.record(&request).await.told.is_none());
     }
     assert_eq!(world.dead_results().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_dead_answer_that_an_operator_sends_again_is_said() {
+    let world = World::new().await;
+    let revision = world.create("revision");
+    let request = world.build(&revision).await;
+    world.decide(&request, &patch_failed()).await;
+    world.fake.set_visible(revision.id, false);
+    world.publish(&request, &patch_failed()).await;
+    assert!(world.open().await.is_empty(), "nobody works on it until the operator does");
+    world.fake.set_visible(revision.id, true);
+    assert_eq!(world.requeue_dead_results().await, 1);
+    world.tell().await;
+    assert_eq!((world.target(&request).status, world.target(&request).units.len()), (TargetStatus::Failed, 1));
+    assert!(world.record(&request).await.told.is_some());
 }
 
 #[tokio::test]
@@ -322,4 +338,20 @@ async fn while_the_token_is_not_accepted_answers_and_builds_are_parked() {
     assert_eq!(world.target(&request).status, TargetStatus::Failed);
     assert_eq!(world.reports().await.len(), 1, "the build is looked at again, and has expired by now");
     assert!(logs.text().contains("accepts the api token again"), "{}", logs.text());
+}
+
+#[tokio::test]
+async fn of_two_deliveries_at_once_one_speaks() {
+    for report in [pushed(None), patch_failed()] {
+        let world = World::new().await;
+        let request = world.build(&world.create("revision")).await;
+        world.decide(&request, &report).await;
+        world.send_update(&request, &report).await;
+        world.send_update(&request, &report).await;
+        assert_eq!(world.tell().await, 2);
+        assert_eq!(world.target(&request).units.len(), 1);
+        world.advance(60);
+        world.tell().await;
+        assert_eq!((world.target(&request).units.len(), world.results().await), (1, bus::Depth::default()));
+    }
 }

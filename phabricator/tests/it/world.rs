@@ -169,6 +169,11 @@ impl World {
         }
     }
 
+    pub(crate) async fn send_update(&self, request: &BuildRequest, report: &Report) {
+        let update = Update { request: request.clone(), report: report.clone() };
+        self.producer().send(&RESULTS, &update).await.unwrap();
+    }
+
     /// Has an update published.
     pub(crate) async fn publish(&self, request: &BuildRequest, report: &Report) {
         let update = Update { request: request.clone(), report: report.clone() };
@@ -203,15 +208,27 @@ impl World {
         self.bus.dead(&RESULTS.spec(), "", 10).await.unwrap().into_iter().map(|letter| letter.reason).collect()
     }
 
+    /// Sends the updates that could not be published again, as an operator does.
+    pub(crate) async fn requeue_dead_results(&self) -> usize {
+        let letters = self.bus.dead(&RESULTS.spec(), "", 10).await.unwrap();
+        let ids: Vec<String> = letters.into_iter().map(|letter| letter.id).collect();
+        self.bus.requeue_dead(&RESULTS.spec(), &ids).await.unwrap()
+    }
+
+    /// Stops or resumes the workflow.
+    pub(crate) async fn pause_requests(&self, paused: bool) {
+        self.bus.set_paused(&BUILDS.spec(), paused).await.unwrap();
+    }
+
+    /// The builds that the auditor looks at.
+    pub(crate) async fn open(&self) -> Vec<Phid> {
+        journal().tagged(self.bus.as_ref(), OPEN, 0..100).await.unwrap()
+    }
+
     /// Decides how a build ends, and says nothing of it.
     pub(crate) async fn decide(&self, request: &BuildRequest, end: &Report) {
         let facts = journal().ends(request, end, "results", self.clock.now()).unwrap();
         self.bus.push_with(Vec::new(), facts).await.unwrap();
-    }
-
-    /// Builds that count as having no end.
-    pub(crate) async fn open(&self) -> Vec<Phid> {
-        journal().tagged(self.bus.as_ref(), OPEN, 0..10).await.unwrap()
     }
 
     /// What is recorded of a build.

@@ -77,6 +77,19 @@ async fn a_build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
     world.stop().await;
 }
 
+/// Else there would be a head on Try, and an answer that says that nothing was built.
+#[tokio::test]
+async fn a_build_whose_push_has_begun_is_finished_although_its_diff_has_expired() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let build = world.simple_build(1);
+    let first = world.pushed(&build).await;
+    world.die_before_the_end_is_recorded(&build).await;
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    assert_eq!(world.pushed(&build).await.revision, first.revision);
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_build() {
     let mut world = World::new();

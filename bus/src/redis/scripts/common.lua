@@ -11,6 +11,7 @@
 --   Q:hint       stream   one entry, rewritten when something came into a lane: whoever waits for a lane reads it
 --   Q:paused     string   while it exists, nothing is taken
 --   Q:done:M     string   how many messages ended in minute M since 1970; expires
+--   Q:late       string   the time (ms) at which a delayed message was last made ready late; expires
 --   Q:dead       zset     ids of dead letters by the time of death (ms)
 --   Q:letters    hash     id -> why, and after how many attempts (written by the client)
 --   Q:bodies     hash     id -> packed message

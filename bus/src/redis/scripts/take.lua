@@ -5,9 +5,12 @@
 local function move_due(queue)
   local delayed = key(queue, 'delayed')
   local moved, budget = 0, 4 * 1024 * 1024
+  local now, late = now_ms(), false
   repeat
-    local member = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_ms(), 'LIMIT', 0, 1)[1]
+    local found = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
+    local member = found[1]
     if member then
+      late = late or now - tonumber(found[2]) >= 30000
       redis.call('ZREM', delayed, member)
       local ours, lane, attempts, _, bytes = pcall(cmsgpack.unpack, member)
       -- Something that is not ours is kept whole, and buried when it is taken.
@@ -17,6 +20,7 @@ local function move_due(queue)
       budget = budget - #bytes
     end
   until not member or moved == 100 or budget <= 0
+  if late then redis.call('SET', key(queue, 'late'), now, 'PX', 2592000000) end
 end
 
 -- The time in ms until a delayed message is due, or -1 when there is none.

@@ -1,6 +1,7 @@
 -- How a queue is doing.
 -- ARGV[1] queue
--- Returns {{ready, in flight, delayed, dead}, {1 when it is paused, age (ms) of the oldest ready or held message or -1},
+-- Returns {{ready, in flight, delayed, dead}, {1 when it is paused, how long (ms) ago the oldest ready or held message
+-- became ready or -1, how long ago a delayed message was last made ready late or -1},
 -- {finished in the last whole minute, finished in this minute, seconds of this minute}}.
 
 local queue = ARGV[1]
@@ -20,6 +21,11 @@ for _, lane in ipairs(lanes_of(queue)) do
   if first then oldest = math.min(oldest or math.huge, (parts(first[1]))) end
 end
 
+local late = tonumber(redis.call('GET', key(queue, 'late')) or nil)
+local function ago(ms)
+  return ms and math.max(0, now - ms) or -1
+end
+
 local function finished(minute)
   return tonumber(redis.call('GET', key(queue, 'done:' .. minute)) or 0)
 end
@@ -27,6 +33,6 @@ end
 local minute = math.floor(now / 60000)
 return {
   { total - held, held, redis.call('ZCARD', key(queue, 'delayed')), redis.call('ZCARD', key(queue, 'dead')) },
-  { redis.call('EXISTS', key(queue, 'paused')), oldest and math.max(0, now - oldest) or -1 },
+  { redis.call('EXISTS', key(queue, 'paused')), ago(oldest), ago(late) },
   { finished(minute - 1), finished(minute), math.floor(now / 1000) % 60 },
 }
