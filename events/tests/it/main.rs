@@ -4,9 +4,13 @@
 
 mod builds;
 mod command_line;
+mod ends;
 mod interrupted;
 mod names;
 mod operate;
+mod outages;
 mod private_authority;
+mod private_revisions;
 mod repos;
+mod stage;
 mod world;

@@ -69,7 +69,7 @@ impl World {
         ["ready", "in_flight", "delayed", "dead"].map(|count| row[count].as_u64().unwrap())
     }
 
-    fn bus(&self) -> RedisBus {
+    pub fn bus(&self) -> RedisBus {
         let url = self.redis.as_ref().unwrap().url().into();
         let options = RedisOptions { url, namespace: "events".to_owned(), ca: None, waiters: 1 };
         RedisBus::new(&options, &SystemClock).unwrap()
