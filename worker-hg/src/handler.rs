@@ -3,7 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use bus::{Clock, Context, Handler, Postponed, Queue, Shutdown, Subsystem, SubsystemError, error_chain};
+use bus::{
+    Classify, Clock, Context, Disposition, Handler, Postponed, Queue, Shutdown, Subsystem, SubsystemError, error_chain,
+};
 use futures::future::join_all;
 use jiff::Timestamp;
 use phabricator::model::{Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report};
@@ -167,6 +169,14 @@ pub struct HgHandler {
     recheck: Arc<dyn Recheck>,
 }
 
+/// What is to be done with a build.
+enum Course<'a> {
+    /// It ends with this.
+    End(Report),
+    /// It is applied and pushed.
+    Push(&'a Repository, Vec<Scanned>),
+}
+
 #[async_trait]
 impl Handler<Build> for HgHandler {
     type Error = HgError;
@@ -240,45 +250,19 @@ impl HgHandler {
     async fn build(&self, build: Build, record: &BuildRecord, cx: &Context) -> Result<Option<Report>, HgError> {
         let clock = cx.clock().as_ref();
         let started = clock.now();
-        let neutral = |reason, text: &str| Ok(Some(Report::neutral(reason, text)));
-        let Some(repository) = self.repositories.get(&build.request.repository) else {
-            return neutral(NeutralReason::Repository, "Unsupported repository: its patches are not built.");
-        };
-        if build.stack.is_empty() {
-            let text = "All patches of the stack have landed, there is nothing left to build.";
-            return neutral(NeutralReason::Landed, text);
-        }
-        if seconds_since(build.diff.created_at, clock) > self.settings.build_expiry.as_secs_f64() {
-            let hours = self.settings.build_expiry.as_secs() / 3600;
-            if !repository.is_ready().await {
-                let seconds = seconds_since(build.request.accepted_at, clock);
-                let blame = blame::never_ready(repository.settings(), hours, seconds);
-                return Ok(Some(Report::InfrastructureFailed(blame)));
-            }
-            // Its head may be on Try: it is finished, else nobody would be told of that.
-            if !record.pushing {
-                let closed = repository.tree_is_closed().await.map_or_else(String::new, |reason| {
-                    // Whoever closes a tree writes what they like.
-                    let reason = text::path(reason.as_bytes()).replace('`', "'");
-                    format!(" The build waited for {}, which is closed: `{reason}`.", repository.settings().try_name)
-                });
-                let text = format!(
-                    "Expired: the diff is older than {hours} hours, and such diffs are not built. Submit it again to have \
-                     it built.{closed}"
-                );
-                return neutral(NeutralReason::Expired, &text);
-            }
-        }
-        let failed = |fault: PatchFault| Ok(Some(fault.report(seconds_since(started, clock))));
-        let (build, scanned) = match self.scan(build).await? {
-            Ok(scanned) => scanned,
-            Err(fault) => return failed(fault),
-        };
-        if let Some(path) = scanned.iter().flat_map(Scanned::touched).find_map(|path| self.skippable(path)) {
-            let text = format!("The stack changes `{path}`, and stacks that change this file are not built.");
-            return neutral(NeutralReason::File, &text);
-        }
         let desk = Desk { cx, journal: &self.journal, recheck: self.recheck.as_ref(), record };
+        let (build, course) = self.course(build, record, clock).await?;
+        let (repository, scanned) = match course {
+            Course::Push(repository, scanned) => (repository, scanned),
+            Course::End(report) => {
+                // It may be private by now, and then even the name of a file is too much.
+                return Ok(match desk.look_again(&build).await? {
+                    Some(Unwanted::Decided) => None,
+                    Some(Unwanted::Over(over)) if overrules(&over, &report) => Some(over),
+                    _ => Some(report),
+                });
+            }
+        };
         match repository.build(&build, &scanned, desk).await {
             Ok(landed) => {
                 let name = &repository.settings().try_name;
@@ -293,25 +277,104 @@ impl HgHandler {
                     seconds: seconds_since(started, clock),
                 })))
             }
-            Err(Failure::Patch(fault)) => failed(fault),
+            Err(Failure::Patch(fault)) => Ok(Some(fault.report(seconds_since(started, clock)))),
             Err(Failure::Unwanted(Unwanted::Over(report))) => Ok(Some(report)),
             Err(Failure::Unwanted(Unwanted::Decided)) => Ok(None),
-            Err(Failure::Ours(error)) => Err(error),
+            Err(Failure::Ours(error)) => {
+                // A failure is written down in Mercurial's words, and a dead letter keeps the patch. Of a build that has to
+                // wait that was asked already.
+                let counted = !matches!(error.disposition(), Disposition::Defer(_));
+                if counted && let Ok(Some(Report::Withheld)) = self.recheck.recheck(&build).await {
+                    return Ok(Some(Report::Withheld));
+                }
+                Err(error)
+            }
         }
     }
 
+    /// What is to be done with a build, as far as that can be told without Phabricator and without a clone.
+    async fn course(
+        &self,
+        build: Build,
+        record: &BuildRecord,
+        clock: &dyn Clock,
+    ) -> Result<(Build, Course<'_>), HgError> {
+        let started = clock.now();
+        let neutral = |reason, text: &str| Course::End(Report::neutral(reason, text));
+        let Some(repository) = self.repositories.get(&build.request.repository) else {
+            return Ok((
+                build,
+                neutral(NeutralReason::Repository, "Unsupported repository: its patches are not built."),
+            ));
+        };
+        if build.stack.is_empty() {
+            let text = "All patches of the stack have landed, there is nothing left to build.";
+            return Ok((build, neutral(NeutralReason::Landed, text)));
+        }
+        if let Some(report) = self.expired(&build, repository, record, clock).await {
+            return Ok((build, Course::End(report)));
+        }
+        let (build, scanned) = self.scan(build).await?;
+        let scanned = match scanned {
+            Err(fault) => return Ok((build, Course::End(fault.report(seconds_since(started, clock))))),
+            Ok(scanned) => scanned,
+        };
+        let skippable = scanned.iter().flat_map(Scanned::touched).find_map(|path| self.skippable(path));
+        let course = match skippable {
+            Some(path) => {
+                let text = format!("The stack changes `{path}`, and stacks that change this file are not built.");
+                neutral(NeutralReason::File, &text)
+            }
+            None => Course::Push(repository, scanned),
+        };
+        Ok((build, course))
+    }
+
+    /// How a build ends whose diff is too old by now.
+    async fn expired(
+        &self,
+        build: &Build,
+        repository: &Repository,
+        record: &BuildRecord,
+        clock: &dyn Clock,
+    ) -> Option<Report> {
+        if seconds_since(build.diff.created_at, clock) <= self.settings.build_expiry.as_secs_f64() {
+            return None;
+        }
+        let hours = self.settings.build_expiry.as_secs() / 3600;
+        if !repository.is_ready().await {
+            let seconds = seconds_since(build.request.accepted_at, clock);
+            return Some(Report::InfrastructureFailed(blame::never_ready(repository.settings(), hours, seconds)));
+        }
+        // Its head may be on Try: it is finished, else nobody would be told of that.
+        if record.pushing {
+            return None;
+        }
+        let closed = repository.tree_is_closed().await.map_or_else(String::new, |reason| {
+            // Whoever closes a tree writes what they like.
+            let reason = text::path(reason.as_bytes()).replace('`', "'");
+            format!(" The build waited for {}, which is closed: `{reason}`.", repository.settings().try_name)
+        });
+        let text = format!(
+            "Expired: the diff is older than {hours} hours, and such diffs are not built. Submit it again to have it \
+             built.{closed}"
+        );
+        Some(Report::neutral(NeutralReason::Expired, &text))
+    }
+
     /// Reads all patches, on a thread of its own: large ones take a while.
-    async fn scan(&self, build: Build) -> Result<Result<(Build, Vec<Scanned>), PatchFault>, HgError> {
+    async fn scan(&self, build: Build) -> Result<(Build, Result<Vec<Scanned>, PatchFault>), HgError> {
         let limits = self.settings.limits.clone();
         if build.stack.len() > limits.stack {
-            return Ok(Err(PatchFault::too_long(&build, limits.stack)));
+            let fault = PatchFault::too_long(&build, limits.stack);
+            return Ok((build, Err(fault)));
         }
         let scan = move || {
             let scanned = build.stack.iter().map(|patch| {
                 patch::scan(&patch.content, &limits).map_err(|refusal| PatchFault::refused(&build, patch, &refusal))
             });
-            let scanned = scanned.collect::<Result<Vec<_>, _>>()?;
-            Ok((build, scanned))
+            let scanned = scanned.collect::<Result<Vec<_>, _>>();
+            (build, scanned)
         };
         tokio::task::spawn_blocking(scan).await.map_err(|error| HgError::io("read the patches")(error.into()))
     }
@@ -320,6 +383,11 @@ impl HgHandler {
         let path = std::str::from_utf8(path).ok()?;
         self.settings.skippable_files.get(path).map(String::as_str)
     }
+}
+
+/// Whether what the last look says comes before an end that needs no push.
+fn overrules(over: &Report, end: &Report) -> bool {
+    *over == Report::Withheld || matches!(end, Report::PatchFailed(_))
 }
 
 fn seconds_since(start: Timestamp, clock: &dyn Clock) -> f64 {

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Clock, Ledger, Operate, RedisBus, Remains, Reserve, Settlement, SystemClock, testing::RedisServer,
+    Bus, BusError, Clock, Ending, Ledger, Operate, RedisBus, Remains, Reserve, Settlement, SystemClock,
+    testing::RedisServer,
 };
 use tempfile::TempDir;
 
@@ -165,6 +166,37 @@ async fn an_evicting_server_is_refused() {
     let _: String = world.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     let refused = world.bus.check().await;
     assert!(matches!(&refused, Err(BusError::Unfit { reason }) if reason.contains("noeviction")), "{refused:?}");
+}
+
+/// Whatever order records are written in, and whether with a message, with its settlement or alone.
+#[tokio::test]
+async fn every_key_of_a_record_expires() {
+    const RETENTION: Duration = Duration::from_secs(600);
+    const BUILDS: Ledger = Ledger { name: "builds", retention: RETENTION };
+    let world = Server::start().await;
+    let entry = |record: &str| BUILDS.add(record, &"x").unwrap();
+    let once = |record: &str| BUILDS.set_once(record, "end", &1).unwrap();
+    let accepted = vec![entry("a"), BUILDS.set("a", "now", &1).unwrap(), BUILDS.tag("a", "open")];
+    world.bus.push_with(vec![world.packed("a")], accepted).await.unwrap();
+    world.bus.push_with(Vec::new(), vec![once("b"), BUILDS.tag("b", "open"), BUILDS.tag("b", "all")]).await.unwrap();
+    let taken = world.bus.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().pop().unwrap();
+    let done = Settlement::Done { emit: Vec::new() };
+    let ended = [BUILDS.erase("a"), entry("a"), once("a"), BUILDS.untag("a", "open"), BUILDS.tag("a", "all")];
+    let ending = Ending { lease: &taken.lease, how: &done, facts: &ended };
+    assert_eq!(world.bus.settle_all(&[ending]).await.unwrap(), [true]);
+    let gone = vec![entry("c"), BUILDS.tag("c", "alone"), BUILDS.untag("c", "alone"), BUILDS.erase("c")];
+    world.bus.push_with(Vec::new(), gone).await.unwrap();
+
+    let mut keys: Vec<String> = world.command(&["KEYS", "{test}:-ledger-:*"]).await;
+    keys.sort();
+    assert_eq!(
+        keys,
+        ["record:a", "record:b", "tag:all", "tag:open"].map(|key| format!("{{test}}:-ledger-:builds:{key}"))
+    );
+    for key in keys {
+        let left: i64 = world.command(&["PTTL", &key]).await;
+        assert!((1..=600_000).contains(&left), "{key}: {left}");
+    }
 }
 
 #[test]

@@ -4,10 +4,14 @@
 
 mod builds;
 mod command_line;
+mod ends;
 mod interrupted;
 mod names;
 mod operate;
+mod outages;
 mod private_authority;
+mod private_revisions;
 mod repos;
+mod stage;
 mod why;
 mod world;

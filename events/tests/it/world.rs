@@ -33,8 +33,10 @@ pub struct World {
     pub repositories: Repositories,
     pub redis: Option<RedisServer>,
     pub directory: TempDir,
-    repository: Phid,
-    author: Phid,
+    pub repository: Phid,
+    /// The project whose revisions are private.
+    pub secure: Phid,
+    pub author: Phid,
 }
 
 impl World {
@@ -53,9 +55,9 @@ impl World {
         let repositories = Repositories::create(directory.path()).await.unwrap();
         let phabricator = FakePhabricator::start(Arc::new(SystemClock)).await.unwrap();
         let repository = phabricator.add_repository("product");
-        phabricator.add_project("secure-revision");
+        let secure = phabricator.add_project("secure-revision");
         let author = phabricator.add_user("zoe", "Zoë Example");
-        let world = Self { phabricator, repositories, redis: None, directory, repository, author };
+        let world = Self { phabricator, repositories, redis: None, directory, repository, secure, author };
         let config = format!(
             "events:\n  PHABRICATOR: {{url: \"{}\", api_key: \"{}\", publish: true}}\n  clones_dir: {}\n  \
              repositories:\n    - {{name: product, url: {}, try_url: {}}}\n",
@@ -83,15 +85,25 @@ impl World {
         RedisBus::new(&options, &SystemClock).unwrap()
     }
 
+    pub fn redis(&self) -> &RedisServer {
+        self.redis.as_ref().unwrap()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Starts a process of the program.
     pub fn start(&self, role: &str) -> Process {
+        self.start_with(role, &[])
+    }
+
+    /// Starts a process of the program with more in its environment.
+    pub fn start_with(&self, role: &str, environment: &[(&str, &str)]) -> Process {
         let config = self.path("config.yml");
         let redis = self.redis.as_ref().map(RedisServer::url);
-        let environment: Vec<_> = redis.iter().map(|url| ("REDIS_URL", url.as_str())).collect();
+        let redis = redis.iter().map(|url| ("REDIS_URL", url.as_str()));
+        let environment: Vec<_> = redis.chain(environment.iter().copied()).collect();
         Process::start(&["run", role, "--config", config.to_str().unwrap(), "--grace", "1"], &environment)
     }
 

@@ -8,6 +8,7 @@ mod directory;
 mod faults;
 mod harbormaster;
 mod lando;
+mod last_look;
 mod publisher;
 mod recorded;
 mod shapes;

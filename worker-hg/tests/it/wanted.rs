@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use phabricator::model::{BuildState, NeutralReason, Report, What};
+use phabricator::model::{Build, BuildState, NeutralReason, Report, What};
 
-use crate::world::{Answer, World, add};
+use crate::world::{Answer, World, add, phid};
 
 fn superseded() -> Report {
     Report::neutral(NeutralReason::Superseded, "Superseded: diff 1 was replaced by the newer diff 2.")
@@ -117,5 +117,64 @@ async fn a_build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported(
     world.pass(Duration::from_secs(60)).await;
     assert!(world.report().await.is_none());
     assert_eq!((world.waiting().await, world.try_repo.heads()), (0, heads));
+    world.stop().await;
+}
+
+/// Builds that end without a push, the first for what is wrong with its patch.
+fn builds_without_a_push(world: &World, number: u64) -> [Build; 5] {
+    let refused = world.build_of(vec![world.patch(number, add(".hg/hgrc", "x"))]);
+    let mut expired = world.simple_build(number + 1);
+    expired.diff.created_at = "2026-11-19T11:00:00Z".parse().unwrap();
+    let mut unsupported = world.simple_build(number + 2);
+    unsupported.request.repository = phid("PHID-REPO-other");
+    let mut landed = world.simple_build(number + 3);
+    landed.stack.clear();
+    [refused, world.simple_build(number + 4), expired, unsupported, landed]
+}
+
+/// What a private patch is refused for is about its files.
+#[tokio::test]
+async fn a_private_build_is_withheld_also_when_it_would_have_ended_without_a_push() {
+    let mut world = World::new();
+    world.settings.skippable_files = ["new.txt".to_owned()].into();
+    world.start_ready().await;
+    world.phabricator.say(Answer::Over(Report::Withheld));
+    for build in builds_without_a_push(&world, 1) {
+        assert_eq!(world.build(&build).await, Report::Withheld);
+        let record = format!("{:?}", world.record(&build).await);
+        assert!(!record.contains("new.txt") && !record.contains("hgrc"), "{record}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_other_ends() {
+    let mut world = World::new();
+    world.settings.skippable_files = ["new.txt".to_owned()].into();
+    world.start_ready().await;
+    world.phabricator.say(Answer::Over(superseded()));
+    let mut ends = Vec::new();
+    for build in builds_without_a_push(&world, 1) {
+        ends.push(BuildState::from(&world.build(&build).await));
+    }
+    use BuildState::{Expired, Landed, Skipped, Superseded, Unsupported};
+    assert_eq!(ends, [Superseded, Skipped, Expired, Unsupported, Landed]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_letter() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let mut build = world.simple_build(1);
+    build.stack[0].diff.base = Some("d".repeat(40));
+    std::fs::rename(&world.source.path, world.path("gone")).unwrap();
+    world.send(&build).await;
+    world.pass(Duration::from_secs(5)).await;
+    assert!(format!("{:?}", world.record(&build).await).contains("cannot pull"));
+    world.phabricator.say(Answer::Over(Report::Withheld));
+    assert_eq!(world.next_report().await.report, Report::Withheld);
+    assert!(!format!("{:?}", world.record(&build).await).contains("cannot pull"));
+    assert_eq!((world.waiting().await, world.dead_letters().await.len()), (0, 0));
     world.stop().await;
 }

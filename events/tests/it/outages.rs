@@ -1,0 +1,220 @@
+//! Phabricator is away, or does not let us in: nothing is answered wrongly, and when it is back every build goes on.
+//!
+//! The queues are those of the program, with their attempts and waits; time is moved by hand.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use bus::{Bus, Clock, Consumer, ManualClock, MemoryBus, Operate, Producer, QueueSpec};
+use events::queues::{BUILDS, MERCURIAL, RESULTS};
+use phabricator::{
+    Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
+    model::{
+        BaseChoice, BaseReason, Blame, BuildRequest, BuildState, Journal, NeutralReason, Phid, Pushed, Report, Source,
+        Update,
+    },
+    testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision, TargetStatus},
+};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3600;
+/// The longest wait between two tries, with its jitter.
+const LONGEST_WAIT: u64 = 11 * MINUTE;
+
+struct Office {
+    fake: FakePhabricator,
+    alice: Phid,
+    repository: Phid,
+    clock: Arc<ManualClock>,
+    bus: Arc<MemoryBus>,
+    workflow: Consumer,
+    publisher: Consumer,
+}
+
+fn journal() -> Journal {
+    Journal::new(Duration::from_secs(30 * 24 * HOUR), "a worker")
+}
+
+impl Office {
+    async fn new() -> Self {
+        let clock = Arc::new(ManualClock::new("2026-11-21T04:00:00Z".parse().unwrap()));
+        let fake = FakePhabricator::start(clock.clone()).await.unwrap();
+        fake.add_project("secure-revision");
+        let (alice, repository) = (fake.add_user("alice", "Alice Example"), fake.add_repository("product"));
+        let http = observe::http::client(Duration::from_secs(10)).unwrap();
+        let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
+        let names = DirectoryNames { skipped_authors: Vec::new(), secure_projects: vec!["secure-revision".to_owned()] };
+        let directory = Directory::load(&conduit, names).await.unwrap();
+        let repositories = BTreeSet::from([repository.clone()]);
+        let settings = WorkflowSettings { repositories, ..WorkflowSettings::default() };
+        let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
+        let bus = Arc::new(MemoryBus::new(clock.clone()));
+        let workflow = Workflow::new(conduit.clone(), directory, settings, queues, journal());
+        let publisher = Publisher::new(conduit, true, RESULTS, journal());
+        Self {
+            workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),
+            publisher: Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher),
+            fake,
+            alice,
+            repository,
+            clock,
+            bus,
+        }
+    }
+
+    fn producer(&self) -> Producer {
+        Producer::new(self.bus.clone(), self.clock.clone())
+    }
+
+    /// A build that was accepted, and whose message is nowhere yet.
+    fn request(&self) -> BuildRequest {
+        let new = NewRevision::new("x", &self.alice, &self.repository, NewDiff::new("patch"));
+        let revision = self.fake.create_revision(new);
+        let build = self.fake.start_build(revision.diff.id);
+        self.fake.answered(&build.target, 200);
+        BuildRequest {
+            target: build.target,
+            diff_id: build.diff_id,
+            repository: build.repository,
+            revision_id: build.revision_id,
+            accepted_at: self.clock.now(),
+            checks: 0,
+        }
+    }
+
+    async fn accept(&self) -> BuildRequest {
+        let request = self.request();
+        let facts = journal().accepted(&request, Source::Harbormaster, BUILDS.spec().name).unwrap();
+        self.producer().send_once(&BUILDS, &request, request.target.as_str(), facts).await.unwrap();
+        request
+    }
+
+    /// A build that ended with `report`, which is to be said.
+    async fn end(&self, report: Report) -> BuildRequest {
+        let request = self.request();
+        let facts = journal().ends(&request, &report, RESULTS.spec().name, self.clock.now()).unwrap();
+        let update = Update { request: request.clone(), report };
+        let message = RESULTS.pack(&update, self.clock.as_ref()).unwrap();
+        self.bus.push_with(vec![message], facts).await.unwrap();
+        request
+    }
+
+    /// Lets time pass, in a hundred steps or so.
+    async fn pass(&self, seconds: u64) {
+        let step = (seconds / 100).max(5);
+        for _ in 0..seconds.div_ceil(step) {
+            while self.workflow.step().await.unwrap() + self.publisher.step().await.unwrap() > 0 {}
+            self.clock.advance(Duration::from_secs(step));
+        }
+    }
+
+    async fn depth(&self, queue: &QueueSpec) -> (usize, usize) {
+        let depth = self.bus.depth(queue).await.unwrap();
+        (depth.unfinished(), depth.dead)
+    }
+
+    async fn state(&self, request: &BuildRequest) -> BuildState {
+        let found = journal().find(self.bus.as_ref(), std::slice::from_ref(&request.target)).await.unwrap();
+        found[0].state()
+    }
+
+    /// What its target was told: status, messages, units, links.
+    fn said(&self, request: &BuildRequest) -> (TargetStatus, usize, usize, usize) {
+        let target = self.fake.target(&request.target).unwrap();
+        (target.status, target.messages.len(), target.units.len(), target.artifacts.len())
+    }
+}
+
+fn broken() -> Report {
+    let (summary, details) = ("Try is away.".to_owned(), String::new());
+    Report::InfrastructureFailed(Blame { summary, details, attempts: 3, seconds: 2.0 })
+}
+
+fn pushed() -> Report {
+    Report::Pushed(Pushed {
+        revision: "a".repeat(40),
+        treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
+        patches: 1,
+        revisions: vec![1],
+        landed: Vec::new(),
+        base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named },
+        seconds: 1.0,
+    })
+}
+
+/// An outage.
+enum Trouble {
+    Down,
+    Fails(Fault),
+}
+
+/// Builds of all kinds meet an outage of so many seconds; says how the build that was accepted has ended or goes on.
+async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
+    let office = Office::new().await;
+    let accepted = office.accept().await;
+    let ended = [office.end(pushed()).await, office.end(broken()).await, office.end(skipped()).await];
+    match &trouble {
+        Trouble::Down => office.fake.go_down().await.unwrap(),
+        Trouble::Fails(fault) => office.fake.fail_until_mended(EVERY_METHOD, fault),
+    }
+    // The waits within a call are short, and real: while nothing can succeed they are skipped.
+    tokio::time::pause();
+    office.pass(seconds).await;
+    tokio::time::resume();
+    let nothing = (TargetStatus::Waiting, 0, 0, 0);
+    for request in ended.iter().chain([&accepted]) {
+        assert_eq!(office.said(request), nothing);
+    }
+    assert_eq!(office.state(&accepted).await, BuildState::Queued);
+    assert_eq!(office.depth(&BUILDS.spec()).await, (1, 0));
+    assert_eq!(office.depth(&RESULTS.spec()).await, (3, 0));
+
+    office.fake.come_up().unwrap();
+    office.fake.mend();
+    office.pass(LONGEST_WAIT).await;
+    assert_eq!(office.said(&ended[0]), (TargetStatus::Waiting, 1, 1, 1));
+    assert_eq!(office.said(&ended[1]), (TargetStatus::Failed, 1, 1, 0));
+    assert_eq!(office.said(&ended[2]), (TargetStatus::Passed, 1, 1, 0));
+    assert_eq!(office.depth(&BUILDS.spec()).await, (0, 0));
+    assert_eq!(office.depth(&RESULTS.spec()).await, (0, 0));
+    let state = office.state(&accepted).await;
+    let goes_on = state == BuildState::Public;
+    assert_eq!(office.depth(&MERCURIAL.spec()).await, (usize::from(goes_on), 0));
+    let said = if goes_on { (TargetStatus::Waiting, 1, 0, 0) } else { (TargetStatus::Passed, 1, 1, 0) };
+    assert_eq!(office.said(&accepted), said);
+    state
+}
+
+fn skipped() -> Report {
+    Report::neutral(NeutralReason::Author, "Revisions of this author are not built.")
+}
+
+#[tokio::test]
+async fn phabricator_is_down_for_a_minute() {
+    assert_eq!(outage(Trouble::Down, MINUTE).await, BuildState::Public);
+}
+
+#[tokio::test]
+async fn phabricator_is_down_for_an_hour() {
+    assert_eq!(outage(Trouble::Down, HOUR).await, BuildState::Public);
+}
+
+#[tokio::test]
+async fn phabricator_answers_500_for_an_hour() {
+    for status in [500, 503] {
+        assert_eq!(outage(Trouble::Fails(Fault::Status(status)), HOUR).await, BuildState::Public);
+    }
+}
+
+#[tokio::test]
+async fn phabricator_cuts_every_answer_for_an_hour() {
+    assert_eq!(outage(Trouble::Fails(Fault::Cut), HOUR).await, BuildState::Public);
+}
+
+/// A build whose diff is a day old by then is neutral, which is nobody's fault.
+#[tokio::test]
+async fn the_token_is_revoked_for_most_of_a_day_and_for_longer() {
+    for (hours, state) in [(23, BuildState::Public), (25, BuildState::Expired)] {
+        let revoked = Trouble::Fails(Fault::Refuse("ERR-INVALID-AUTH"));
+        assert_eq!(outage(revoked, hours * HOUR).await, state, "{hours} hours");
+    }
+}

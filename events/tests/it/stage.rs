@@ -1,0 +1,207 @@
+//! A deployment that runs, as tests of the ends of builds need it: they look at Redis beside the processes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bus::{Clock, Operate, RedisBus, SystemClock, Which};
+use events::queues::{self, BUILDS, MERCURIAL};
+use phabricator::{
+    model::{BuildRecord, BuildState, Event, Journal, What},
+    testing::{BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request},
+};
+
+use crate::world::{Process, World};
+
+/// How long anything may take before the test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+pub struct Stage {
+    pub world: World,
+    pub web: Process,
+    pub worker: Process,
+    bus: RedisBus,
+    address: SocketAddr,
+    secret: Option<&'static str>,
+}
+
+impl Stage {
+    /// A web and a worker on `world`, with all that these lines of the configuration and of the environment say.
+    /// Harbormaster knows `secret`.
+    pub async fn new(world: World, environment: &[(&str, &str)], secret: Option<&'static str>) -> Self {
+        let (web, worker) = (world.start_with("web", environment), world.start_with("worker", environment));
+        let address = web.address().await;
+        Self { bus: world.bus(), world, web, worker, address, secret }
+    }
+
+    /// A revision to be created, whose patch adds this file.
+    pub fn revision(&self, file: &str) -> NewRevision {
+        NewRevision::new(file, &self.world.author, &self.world.repository, self.diff(file))
+    }
+
+    /// A diff that adds a file.
+    pub fn diff(&self, file: &str) -> NewDiff {
+        NewDiff::new(adds(file)).base(&self.world.repositories.base)
+    }
+
+    pub fn create(&self, new: NewRevision) -> CreatedRevision {
+        self.world.phabricator.create_revision(new)
+    }
+
+    /// Starts the build of a revision's first diff.
+    pub async fn build(&self, revision: &CreatedRevision) -> BuildVariables {
+        self.build_diff(revision.diff.id).await
+    }
+
+    pub async fn build_diff(&self, diff: u64) -> BuildVariables {
+        let build = self.world.phabricator.start_build(diff);
+        let credentials = self.secret.map(|secret| ("harbormaster", secret));
+        let (status, _) = harbormaster_request(self.address, &build, credentials).await.unwrap();
+        self.world.phabricator.answered(&build.target, status);
+        assert_eq!(status, 200);
+        build
+    }
+
+    pub async fn record(&self, build: &BuildVariables) -> BuildRecord {
+        let journal = Journal::new(Duration::from_secs(3600), "a test");
+        journal.find(&self.bus, std::slice::from_ref(&build.target)).await.unwrap().remove(0)
+    }
+
+    /// Stops or resumes the taking of builds by Mercurial.
+    pub async fn pause_mercurial(&self, paused: bool) {
+        self.bus.set_paused(&MERCURIAL.spec(), paused).await.unwrap();
+    }
+
+    /// Waits until this many builds are loaded and wait for Mercurial.
+    pub async fn until_waiting_for_mercurial(&self, count: usize) {
+        self.until("the builds to wait for Mercurial", async || {
+            self.bus.depth(&MERCURIAL.spec()).await.unwrap().ready == count
+        })
+        .await;
+    }
+
+    /// Waits until a revision was looked at and was not public, so many times.
+    pub async fn until_hidden(&self, build: &BuildVariables, looks: usize) {
+        self.until("the revision to be looked at", async || {
+            self.look_again_now().await;
+            let hidden = |event: &&Event| matches!(&event.what, What::Hidden { .. });
+            self.record(build).await.events.iter().filter(hidden).count() >= looks
+        })
+        .await;
+    }
+
+    /// Waits until a step of a build has failed, and been put off.
+    pub async fn until_failed_once(&self, build: &BuildVariables) {
+        self.until("a step to fail", async || {
+            let record = self.record(build).await;
+            record.events.iter().any(|event| matches!(event.what, What::Failed { .. }))
+                && self.bus.depth(&MERCURIAL.spec()).await.unwrap().delayed == 1
+        })
+        .await;
+    }
+
+    /// Has what was put off done now, not in some minutes.
+    async fn look_again_now(&self) {
+        for queue in [BUILDS.spec(), MERCURIAL.spec()] {
+            self.bus.requeue(&queue, Which::All).await.unwrap();
+        }
+    }
+
+    /// Waits until all builds have their end and no message is left that could say more.
+    pub async fn until_all_is_said(&self, builds: impl IntoIterator<Item = &BuildVariables>) {
+        for build in builds {
+            self.until("the end of a build", async || {
+                self.look_again_now().await;
+                self.record(build).await.told.is_some()
+            })
+            .await;
+        }
+        for queue in queues::all() {
+            self.until("the queues to be empty", async || self.bus.depth(&queue).await.unwrap().unfinished() == 0)
+                .await;
+            assert_eq!(self.bus.depth(&queue).await.unwrap().dead, 0, "{}", queue.name);
+        }
+    }
+
+    /// Exactly these ends were said, and what is on Try is what was pushed.
+    pub async fn assert_ends(&self, expected: &[(BuildVariables, Ending)]) {
+        let mut links = Vec::new();
+        for (build, ending) in expected {
+            let (target, record) = (self.world.target(build), self.record(build).await);
+            let about = format!("{ending:?}: {target:?} {record:?}");
+            assert_eq!(record.state(), ending.state, "{about}");
+            let ends: Vec<_> = target.messages.iter().filter(|message| *message != "work").collect();
+            let Some((name, result, text)) = &ending.unit else {
+                assert!(ends.is_empty() && target.units.is_empty() && target.artifacts.is_empty(), "{about}");
+                continue;
+            };
+            assert_eq!(target.units.len(), 1, "{about}");
+            let unit = |key: &str| target.units[0][key].as_str().unwrap();
+            assert_eq!((unit("name"), unit("result")), (*name, *result), "{about}");
+            assert!(unit("details").contains(text.as_str()), "{about}");
+            let (message, status) = match *result {
+                "fail" | "broken" => (Some("fail"), TargetStatus::Failed),
+                "skip" => (Some("pass"), TargetStatus::Passed),
+                _ => (None, TargetStatus::Waiting),
+            };
+            assert_eq!(ends, Vec::from_iter(&message), "{about}");
+            assert_eq!(target.status, status, "{about}");
+            links.extend(target.artifacts.iter().map(|link| link.data["uri"].as_str().unwrap().to_owned()));
+        }
+        let link = |head| format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}");
+        let mut pushed: Vec<String> = self.world.repositories.try_heads().await.unwrap().iter().map(link).collect();
+        pushed.sort();
+        links.sort();
+        assert_eq!(links, pushed, "a link for each head on Try");
+        assert_eq!(pushed.len(), expected.iter().filter(|(_, ending)| ending.state == BuildState::Pushed).count());
+    }
+
+    /// Ends the processes.
+    pub async fn stop(&mut self) {
+        self.web.stop().await;
+        self.worker.stop().await;
+    }
+
+    async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
+        let begun = SystemClock.now();
+        while !condition().await {
+            let waited = SystemClock.now().duration_since(begun);
+            assert!(waited.unsigned_abs() < PATIENCE, "waited in vain for {what}:\n{}", self.worker.log());
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// How a build is to have ended.
+#[derive(Debug)]
+pub struct Ending {
+    state: BuildState,
+    /// Name, result, and a part of the text.
+    unit: Option<(&'static str, &'static str, String)>,
+}
+
+pub fn pushed() -> Ending {
+    Ending { state: BuildState::Pushed, unit: Some(("mercurial", "pass", "applied on changeset".to_owned())) }
+}
+
+pub fn patch_failed(text: impl Into<String>) -> Ending {
+    Ending { state: BuildState::PatchFailed, unit: Some(("mercurial", "fail", text.into())) }
+}
+
+pub fn neutral(state: BuildState, text: impl Into<String>) -> Ending {
+    Ending { state, unit: Some(("general", "skip", text.into())) }
+}
+
+pub fn withheld() -> Ending {
+    neutral(BuildState::Secured, "This is a private revision, it is not built.")
+}
+
+/// The target is as private as the revision.
+pub fn not_said() -> Ending {
+    Ending { state: BuildState::Secured, unit: None }
+}
+
+/// A patch that adds a file.
+pub fn adds(file: &str) -> String {
+    format!(
+        "diff --git a/{file} b/{file}\nnew file mode 100644\n--- /dev/null\n+++ b/{file}\n@@ -0,0 +1,1 @@\n+{file}\n"
+    )
+}

@@ -1,0 +1,95 @@
+//! The last look before a push.
+
+use phabricator::{
+    LastLook,
+    model::{Build, BuildState, Recheck, Report},
+    testing::{EVERY_METHOD, Fault, NewDiff, RevisionStatus},
+};
+
+use crate::world::{World, conduit};
+
+/// A build of a stack of two that is loaded: D2 on D1.
+async fn loaded() -> (World, Build) {
+    let world = World::new().await;
+    let parent = world.create("parent");
+    let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
+    world.build(&top).await;
+    world.work().await;
+    let build = world.builds().await.remove(0);
+    (world, build)
+}
+
+/// How the build ends that `change` came between.
+async fn end_after(change: impl FnOnce(&World)) -> Option<Report> {
+    let (world, build) = loaded().await;
+    change(&world);
+    LastLook::new(conduit(&world.fake), world.directory.clone()).recheck(&build).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_build_that_nothing_has_happened_to_is_wanted() {
+    assert_eq!(end_after(|_| {}).await, None);
+    let below = end_after(|world| {
+        world.fake.update_revision(1, NewDiff::new("a newer patch of the parent"));
+        world.fake.set_status(1, RevisionStatus::Published);
+    });
+    assert_eq!(below.await, None, "what is below was public when the stack was loaded, and is");
+}
+
+#[tokio::test]
+async fn a_newer_diff_or_landing_ends_it() {
+    let end = end_after(|world| _ = world.fake.update_revision(2, NewDiff::new("newer"))).await.unwrap();
+    assert_eq!(BuildState::from(&end), BuildState::Superseded);
+    assert!(format!("{end:?}").contains("diff 2 was replaced by the newer diff 3"), "{end:?}");
+    let end = end_after(|world| world.fake.set_status(2, RevisionStatus::Published)).await.unwrap();
+    assert_eq!(BuildState::from(&end), BuildState::Landed);
+}
+
+#[tokio::test]
+async fn what_is_not_public_any_more_is_withheld_and_a_parent_is_not_named() {
+    for (id, by_project) in [(1, false), (1, true), (2, false), (2, true)] {
+        let end = end_after(|world| {
+            if by_project {
+                world.fake.set_projects(id, std::slice::from_ref(&world.secure));
+            } else {
+                world.fake.set_visible(id, false);
+            }
+        });
+        let end = end.await.unwrap();
+        if id == 2 {
+            assert_eq!(end, Report::Withheld);
+        } else {
+            let Report::PatchFailed(failure) = end else { panic!("{end:?}") };
+            let said = "The stack of D2 cannot be loaded: a parent of D2 was deleted or is not public.";
+            assert_eq!(failure.summary, said);
+        }
+    }
+}
+
+/// While nobody can tell, that is no end.
+#[tokio::test]
+async fn nothing_is_certain_while_phabricator_is_away_or_does_not_let_us_in() {
+    let (world, build) = loaded().await;
+    let look = LastLook::new(conduit(&world.fake), world.directory.clone());
+    for fault in [
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::Cut,
+        Fault::Refuse("ERR-INVALID-AUTH"),
+        Fault::Refuse("ERR-CONDUIT-CORE"),
+    ] {
+        world.fake.fail_until_mended(EVERY_METHOD, &fault);
+        // The waits within a call are short, and real: while nothing can succeed they are skipped.
+        tokio::time::pause();
+        assert!(look.recheck(&build).await.is_err(), "{fault:?}");
+        tokio::time::resume();
+        world.fake.mend();
+        assert_eq!(look.recheck(&build).await.unwrap(), None, "after {fault:?}");
+    }
+    world.fake.go_down().await.unwrap();
+    tokio::time::pause();
+    assert!(look.recheck(&build).await.is_err());
+    tokio::time::resume();
+    world.fake.come_up().unwrap();
+    assert_eq!(look.recheck(&build).await.unwrap(), None);
+}
