@@ -97,10 +97,8 @@ async fn a_push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_bu
     world.start_ready().await;
     let build = world.simple_build(1);
     world.send(&build).await;
-    world.pass(Duration::from_secs(5)).await;
-    let record = world.record(&build).await;
-    assert!(!record.pushing);
-    assert!(record.events.iter().any(|event| matches!(event.what, What::Failed { attempt: 1, .. })), "{record:?}");
+    let record = world.failed_once(&build).await;
+    assert!(!record.pushing, "{record:?}");
     world.phabricator.say(Answer::Over(superseded()));
     assert_eq!(world.next_report().await.report, superseded());
     world.stop().await;
@@ -165,16 +163,15 @@ async fn a_newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_oth
 #[tokio::test]
 async fn a_build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_letter() {
     let mut world = World::new();
+    world.try_repo.configure("[hooks]\npretxnchangegroup.no = hg log -r $HG_NODE -T 'no {files}\\n'; false\n");
     world.start_ready().await;
-    let mut build = world.simple_build(1);
-    build.stack[0].diff.base = Some("d".repeat(40));
-    std::fs::rename(&world.source.path, world.path("gone")).unwrap();
+    let build = world.simple_build(1);
     world.send(&build).await;
-    world.pass(Duration::from_secs(5)).await;
-    assert!(format!("{:?}", world.record(&build).await).contains("cannot pull"));
+    let record = format!("{:?}", world.failed_once(&build).await);
+    assert!(record.contains("new.txt"), "{record}");
     world.phabricator.say(Answer::Over(Report::Withheld));
     assert_eq!(world.next_report().await.report, Report::Withheld);
-    assert!(!format!("{:?}", world.record(&build).await).contains("cannot pull"));
+    assert!(!format!("{:?}", world.record(&build).await).contains("new.txt"));
     assert_eq!((world.waiting().await, world.dead_letters().await.len()), (0, 0));
     world.stop().await;
 }

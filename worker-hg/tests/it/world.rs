@@ -16,7 +16,7 @@ use bus::{
 use jiff::Timestamp;
 use phabricator::model::{
     Applied, Build, BuildRecord, BuildRequest, Diff, Journal, Patch, PatchFailure, Phid, Pushed, Recheck, Report,
-    Revision, Unsure,
+    Revision, Unsure, What,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -75,7 +75,7 @@ impl Recheck for Answers {
 }
 
 fn journal() -> Journal {
-    Journal::new(Duration::from_secs(3600), "a worker")
+    Journal::new(Duration::from_secs(30 * 24 * 3600), "a worker")
 }
 
 struct Running {
@@ -251,6 +251,22 @@ impl World {
             while running.consumer.step().await.unwrap() > 0 {}
             self.clock.advance(Duration::from_secs(10));
         }
+    }
+
+    /// What is recorded of a build once its first attempt has failed.
+    pub async fn failed_once(&self, build: &Build) -> BuildRecord {
+        let running = self.running.as_ref().expect("the worker runs");
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            while running.consumer.step().await.unwrap() > 0 {}
+            let record = self.record(build).await;
+            if record.events.iter().any(|event| matches!(event.what, What::Failed { attempt: 1, .. })) {
+                return record;
+            }
+            // The clone may take a moment.
+            SystemClock.sleep(Duration::from_millis(10)).await;
+            self.clock.advance(Duration::from_secs(1));
+        }
+        panic!("waited in vain for a failure: {:?}", self.record(build).await);
     }
 
     /// How many builds wait to be looked at again.
