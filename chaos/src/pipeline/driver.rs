@@ -35,9 +35,9 @@ const APART: Duration = Duration::from_millis(500);
 /// How often, after the last fault, builds that wait for another attempt are tried at once: nothing is to be learnt
 /// from the longer waits, which take up to 22 minutes.
 const HURRY: Duration = Duration::from_secs(10);
-/// How long nothing at all may happen: longer than the longest wait that is left, the 160 s before the last look at a
-/// private revision.
-const STANDSTILL: Duration = Duration::from_secs(200);
+/// How long nothing at all may be seen to happen: longer than a private revision is looked at, with waits of 10 to 160 s,
+/// which changes nothing in how full the queues are.
+const STANDSTILL: Duration = Duration::from_secs(400);
 /// How long the processes may take to be up at the start.
 const START: Duration = Duration::from_secs(60);
 /// How often it is told how things stand, to people and to a log.
