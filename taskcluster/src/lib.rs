@@ -1,0 +1,13 @@
+//! Taskcluster: its REST API, and what this project does with it.
+//!
+//! [`Taskcluster`] calls the hooks, queue, index, notify and secrets services of one deployment. [`model`] holds what
+//! they and the queue's Pulse messages speak of: tasks, their runs and their states.
+
+mod client;
+pub mod model;
+pub mod testing;
+
+pub use client::{
+    Artifact, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask, Mailed, Taskcluster,
+    TaskclusterError,
+};
