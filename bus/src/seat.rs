@@ -2,7 +2,7 @@
 //!
 //! # Who holds it
 //!
-//! The holder writes a number into a record at each [`BEAT`], always one more. Whoever has seen the same number for
+//! The holder writes a number into a record at each [beat](Seat::BEAT), always one more. Whoever has seen the same number for
 //! [`PATIENCE`], by its own clock, puts itself in the holder's place: clocks of different machines are never compared. Both
 //! write by [`Ledger::swap`], so of several who try at once one succeeds, and a holder that was replaced notices at its
 //! next beat.
