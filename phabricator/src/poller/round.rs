@@ -159,3 +159,59 @@ impl Rounds {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bus::{Bus, ManualClock, MemoryBus, Policy};
+    use futures::join;
+
+    use super::*;
+    use crate::{
+        DirectoryNames,
+        testing::{FakePhabricator, NewDiff as Patch, NewRevision},
+    };
+
+    const FOUND: Queue<NewDiff> = Queue::new("diffs", Policy::DEFAULT);
+
+    #[tokio::test]
+    async fn of_two_rounds_at_once_neither_repeats_what_the_other_sent_or_moves_the_cursor_back() {
+        for method in ["differential.diff.search", "differential.revision.search"] {
+            let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+            let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
+            let fake = FakePhabricator::start(clock.clone()).await.unwrap();
+            let (alice, repository) = (fake.add_user("alice", "Alice"), fake.add_repository("central"));
+            let create = || fake.create_revision(NewRevision::new("one", &alice, &repository, Patch::new("patch")));
+            let http = observe::http::client(Duration::from_secs(10)).unwrap();
+            let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
+            let names = DirectoryNames { skipped_authors: Vec::new(), secure_projects: Vec::new() };
+            let directory = Directory::load(&conduit, names).await.unwrap();
+            let rounds = || Rounds {
+                conduit: conduit.clone(),
+                directory: directory.clone(),
+                repositories: BTreeSet::from([repository.clone()]),
+                queue: FOUND,
+                producer: Producer::new(bus.clone(), clock.clone()),
+            };
+            let (slow, quick) = (rounds(), rounds());
+            slow.round().await.unwrap();
+
+            create();
+            let mut held = fake.hold_next(method);
+            let overtake = async {
+                held.acted().await;
+                create();
+                quick.round().await.unwrap();
+                held.release();
+            };
+            let (late, ()) = join!(slow.round(), overtake);
+            late.unwrap();
+
+            let waiting = bus.peek(&FOUND.spec(), 10).await.unwrap();
+            assert_eq!(waiting.len(), 2, "{method}");
+            let place = Place::read(bus.as_ref()).await.unwrap();
+            assert_eq!(place, Some(Place { start: 0, cursor: 2, reconciled: 0 }), "{method}");
+        }
+    }
+}
