@@ -95,7 +95,9 @@ impl Drain<'_> {
             if unwanted.is_news(&()) {
                 let Routing { exchange, key, .. } = &message.routing;
                 warn!(
-                    queue = self.queue.name, exchange, key,
+                    queue = self.queue.name,
+                    exchange,
+                    key,
                     "a message came that no route asks for and is dropped: if the queue was bound to more than what is \
                      configured now, delete it in PulseGuardian when it is empty"
                 );
@@ -127,7 +129,8 @@ impl Drain<'_> {
                     if outage.is_news(&error) {
                         let error = error_chain(&error);
                         warn!(
-                            queue = self.queue.name, error,
+                            queue = self.queue.name,
+                            error,
                             "the bus does not store messages from pulse: nothing more is taken, and it is tried until it does"
                         );
                     }

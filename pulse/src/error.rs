@@ -42,7 +42,9 @@ pub enum PulseError {
         within: Duration,
     },
     /// User and password do not fit.
-    #[error("rabbitmq at {address} does not let user {user} in: set the user and password that PulseGuardian has ({reply})")]
+    #[error(
+        "rabbitmq at {address} does not let user {user} in: set the user and password that PulseGuardian has ({reply})"
+    )]
     Login {
         /// The server.
         address: Address,

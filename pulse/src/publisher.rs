@@ -45,9 +45,9 @@ impl Publisher {
         let open = self.open().await?;
         let exchange = &message.routing.exchange;
         let publishing = timeout(CONFIRM, self.publish_on(&open, message));
-        let published = publishing.await.unwrap_or_else(|_| {
-            Err(silent(&self.settings, &format!("publish to {exchange}"), CONFIRM))
-        });
+        let published = publishing
+            .await
+            .unwrap_or_else(|_| Err(silent(&self.settings, &format!("publish to {exchange}"), CONFIRM)));
         if published.is_err() {
             let mut current = self.current.lock().await;
             // Others may still be at it; they finish on it.

@@ -110,7 +110,11 @@ impl PulseQueue {
         Ok(unbound)
     }
 
-    async fn bind_route(&self, connection: &Connection, Route { exchange, topics, .. }: &Route) -> Result<(), PulseError> {
+    async fn bind_route(
+        &self,
+        connection: &Connection,
+        Route { exchange, topics, .. }: &Route,
+    ) -> Result<(), PulseError> {
         // Of its own: a refusal closes it.
         let channel = connection.channel().await?;
         connection.find_exchange(&channel, exchange).await?;

@@ -111,8 +111,9 @@ mod tests {
     #[test]
     fn a_hostile_key_takes_no_long_time() {
         let topic: Topic = ["#.a"; 60].join(".").parse().unwrap();
-        assert!(!topic.matches(&["a"; 127].join(".").replace("a.a.a", "a.b.a")), "too few of them");
-        assert!(topic.matches(&["a"; 127].join(".")));
+        let key = ["a"; 127].join(".");
+        assert!(topic.matches(&key));
+        assert!(!topic.matches(&format!("{key}.b")), "trying every way would take years");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use nix::{
 use tokio::sync::Mutex;
 
 use super::definitions::{ADMIN, PASSWORD, Tls, USER, configuration, definitions};
-use crate::{Address, PulseError, PulseMessage, PulseSettings, Publisher, connection::Connection};
+use crate::{Address, Publisher, PulseError, PulseMessage, PulseSettings, connection::Connection};
 
 /// Where Debian has the script that starts a server as whoever calls it. The one on the PATH is for root alone.
 const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -137,8 +137,7 @@ impl RabbitServer {
 
     /// Makes a topic exchange that is not the user's.
     pub async fn declare_exchange(&self, name: &str) -> Result<(), PulseError> {
-        let (options, none) =
-            (ExchangeDeclareOptions { durable: true, ..Default::default() }, FieldTable::default());
+        let (options, none) = (ExchangeDeclareOptions { durable: true, ..Default::default() }, FieldTable::default());
         self.administer(async |connection| {
             let channel = connection.channel().await?;
             let declared = channel.exchange_declare(name.into(), ExchangeKind::Topic, options, none.clone()).await;
@@ -178,7 +177,10 @@ impl RabbitServer {
     }
 
     /// Does something on the administrator's connection, which is made anew when the server was restarted.
-    async fn administer<T>(&self, what: impl AsyncFnOnce(&Connection) -> Result<T, PulseError>) -> Result<T, PulseError> {
+    async fn administer<T>(
+        &self,
+        what: impl AsyncFnOnce(&Connection) -> Result<T, PulseError>,
+    ) -> Result<T, PulseError> {
         let mut administrator = self.administrator.lock().await;
         administrator.take_if(|connection| !connection.is_open());
         let connection = match &mut *administrator {
