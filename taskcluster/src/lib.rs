@@ -1,13 +1,19 @@
 //! Taskcluster: its REST API, and what this project does with it.
 //!
 //! [`Taskcluster`] calls the hooks, queue, index, notify and secrets services of one deployment. [`model`] holds what
-//! they and the queue's Pulse messages speak of: tasks, their runs and their states.
+//! they and the queue's Pulse messages speak of: tasks, their runs and their states; and what travels between handlers.
+//!
+//! [`HookRunner`] triggers hooks; what turns messages into triggers stands beside it.
 
 mod client;
+mod hooks;
 pub mod model;
 pub mod testing;
 
 pub use client::{
     Artifact, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask, Mailed, Taskcluster,
     TaskclusterError,
+};
+pub use hooks::{
+    CoverageBuilds, DiffAnalysis, HookError, HookRunner, LandedGroups, Landing, PublishedCommits, RiskAnalysis,
 };
