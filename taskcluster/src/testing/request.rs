@@ -97,6 +97,8 @@ pub(super) enum Reply {
     Empty,
     /// 303 with a body.
     See(String, Value),
+    /// 303 without one for programs.
+    Redirect(String),
 }
 
 impl IntoResponse for Reply {
@@ -106,6 +108,10 @@ impl IntoResponse for Reply {
             Self::Other(status, body) => (code(status), axum::Json(body)).into_response(),
             Self::Text(text) => text.into_response(),
             Self::Empty => StatusCode::NO_CONTENT.into_response(),
+            Self::Redirect(place) => {
+                let text = format!("See Other. Redirecting to {place}");
+                (StatusCode::SEE_OTHER, [(header::LOCATION, place)], text).into_response()
+            }
             Self::See(place, body) => {
                 (StatusCode::SEE_OTHER, [(header::LOCATION, place)], axum::Json(body)).into_response()
             }

@@ -36,7 +36,7 @@ impl State {
     pub(super) fn find_artifact(&self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
         let (_, id) = self.indexed(caller, request)?;
         let place = format!("{}api/queue/v1/task/{id}/artifacts/{}", self.root, request.param("name"));
-        Ok(Reply::See(place, Value::Null))
+        Ok(Reply::Redirect(place))
     }
 
     pub(super) fn secret(&self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
