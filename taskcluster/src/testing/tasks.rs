@@ -14,23 +14,26 @@ use super::{
 };
 use crate::model::TaskState;
 
-/// The fields of a task, and what the queue takes for one that is left out.
-const DEFAULTS: [(&str, fn() -> Value); 12] = [
-    ("schedulerId", || json!("-")),
-    ("projectId", || json!("none")),
-    ("dependencies", || json!([])),
-    ("requires", || json!("all-completed")),
-    ("routes", || json!([])),
-    ("priority", || json!("lowest")),
-    ("retries", || json!(5)),
-    ("scopes", || json!([])),
-    ("tags", || json!({})),
-    ("extra", || json!({})),
-    ("provisionerId", || json!("proj-relman")),
-    ("workerType", || json!("ci")),
-];
-/// The fields of a task that have no such default.
+/// The fields of a task that have no default of their own.
 const OTHERS: [&str; 7] = ["taskQueueId", "taskGroupId", "created", "deadline", "expires", "payload", "metadata"];
+
+/// The fields of a task that may be left out, and what the queue takes instead; the last two are this fake's.
+fn defaults() -> Value {
+    json!({
+        "schedulerId": "-",
+        "projectId": "none",
+        "dependencies": [],
+        "requires": "all-completed",
+        "routes": [],
+        "priority": "lowest",
+        "retries": 5,
+        "scopes": [],
+        "tags": {},
+        "extra": {},
+        "provisionerId": "proj-relman",
+        "workerType": "ci",
+    })
+}
 
 pub(super) struct Task {
     pub(super) definition: Map<String, Value>,
@@ -256,8 +259,8 @@ fn whole(id: &str, mut fields: Map<String, Value>) -> Map<String, Value> {
         fields.insert("provisionerId".to_owned(), provisioner);
         fields.insert("workerType".to_owned(), kind);
     }
-    for (name, default) in DEFAULTS {
-        fields.entry(name).or_insert_with(default);
+    for (name, default) in defaults().as_object().into_iter().flatten() {
+        fields.entry(name).or_insert_with(|| default.clone());
     }
     let part = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
     let queue = format!("{}/{}", part("provisionerId"), part("workerType"));
@@ -277,7 +280,8 @@ fn whole(id: &str, mut fields: Map<String, Value>) -> Map<String, Value> {
 
 /// Whether it has the shape of a definition.
 fn check(fields: &Map<String, Value>) -> Result<(), Refusal> {
-    let known = |name: &str| DEFAULTS.iter().any(|(known, _)| *known == name) || OTHERS.contains(&name);
+    let defaults = defaults();
+    let known = |name: &str| defaults.get(name).is_some() || OTHERS.contains(&name);
     if let Some(name) = fields.keys().find(|name| !known(name)) {
         return Err(Refusal::schema(&format!("data must NOT have additional properties: {name}")));
     }

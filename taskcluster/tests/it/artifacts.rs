@@ -25,7 +25,10 @@ async fn a_content_is_read_without_showing_the_store_our_credentials() {
     for kind in [FakeArtifact::S3, FakeArtifact::Gzip] {
         let (stage, id) = task_with(kind(b"0.07".to_vec())).await;
         for name in ["public/a b.json", "public/link"] {
-            assert_eq!(stage.client().artifact_content(&id, name, LIMIT).await.unwrap(), "0.07");
+            let (client, id) = (stage.client(), id.clone());
+            // In a task of its own, as handlers read it.
+            let reading = tokio::spawn(async move { client.artifact_content(&id, name, LIMIT).await });
+            assert_eq!(reading.await.unwrap().unwrap(), "0.07");
         }
         assert_eq!(stage.fake.calls().iter().filter(|call| *call == "store").count(), 2);
     }

@@ -1,5 +1,7 @@
 //! Every call, against the fake with its state.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use taskcluster::{
     Email, EmailTemplate, Mailed, TaskclusterError,
@@ -75,8 +77,9 @@ async fn a_task_is_made_again_with_other_dates_and_nothing_else_changed() {
     let client = stage.client();
     let old =
         stage.fake.add_task(json!({ "routes": ["a.b"], "requires": "all-resolved", "extra": { "x": [1.5, null] } }));
-    stage.clock.advance(std::time::Duration::from_secs(7200));
-    let again = client.task(&old).await.unwrap().created_at(bus::Clock::now(stage.clock.as_ref()));
+    stage.clock.advance(Duration::from_secs(7200));
+    let now = bus::Clock::now(stage.clock.as_ref()) + Duration::from_nanos(999);
+    let again = client.task(&old).await.unwrap().created_at(now);
     let new = "fN1SbArXTPSVFNUvaOlinQ";
     client.create_task(new, &again).await.unwrap();
 
