@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{
     Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve,
+    Settlement,
 };
 use pulse::{PulseMessage, Routing};
 use serde::Deserialize;
@@ -84,9 +85,12 @@ impl World {
         self.bus.depth(&queue.spec()).await.unwrap()
     }
 
-    /// Takes all that is ready in a queue.
+    /// Takes all that is ready in a queue out of it.
     pub(crate) async fn take<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
         let taken = self.bus.reserve(&queue.spec(), Reserve::now(100)).await.unwrap();
+        for leased in &taken {
+            self.bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+        }
         taken.iter().map(|leased| M::decode(leased.envelope.version, &leased.envelope.body).unwrap()).collect()
     }
 
