@@ -4,10 +4,14 @@
 //! they and the queue's Pulse messages speak of: tasks, their runs and their states.
 
 mod client;
+mod mail;
 pub mod model;
+mod monitoring;
 pub mod testing;
 
 pub use client::{
     Artifact, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask, Mailed, Taskcluster,
     TaskclusterError,
 };
+pub use mail::Mailer;
+pub use monitoring::{EndedTask, Monitor, MonitorError, Report, ReportScope, Reporter, TaskEnd};
