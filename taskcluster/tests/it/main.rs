@@ -5,6 +5,7 @@
 mod artifacts;
 mod calls;
 mod messages;
+mod monitoring;
 mod recorded;
 mod retries;
 mod signatures;
