@@ -2,15 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Backoff, Bus, Clock, Consumer, Depth, Ledger, MemoryBus, Operate, Policy, Producer, Queue, Shutdown, Subsystem};
-use serde_json::json;
+use async_trait::async_trait;
+use bus::{
+    Backoff, Clock, Consumer, Depth, Ledger, ManualClock, MemoryBus, Operate, Policy, Producer, Queue, Shutdown,
+    Subsystem,
+};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 use taskcluster::{
-    Email, Mailer, Monitor, Report, ReportScope, Reporter,
+    Email, Mailer, Monitor, Report, ReportScope, Reporter, Taskcluster,
     model::{HookName, TaskState, Watched},
-    testing::{EVERY_CALL, Fault},
+    testing::{EVERY_CALL, FakeTaskcluster, Fault},
 };
 
-use crate::stage::Stage;
+use crate::stage::{NOW, http};
 
 const POLICY: Policy = Policy {
     attempts: 3,
@@ -22,8 +27,26 @@ const MAILS: Queue<Email> = Queue::new("mails", POLICY);
 const TASKS: Ledger = Ledger { name: "tasks", retention: Duration::from_secs(30 * 24 * 3600) };
 const PERIOD: Duration = Duration::from_secs(7 * 3600);
 
+/// A clock that is moved by hand, and on which the waits within a call are over at once.
+#[derive(Debug)]
+struct Hurried(Arc<ManualClock>);
+
+#[async_trait]
+impl Clock for Hurried {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    async fn sleep(&self, _: Duration) {}
+
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
+}
+
 struct World {
-    stage: Stage,
+    fake: FakeTaskcluster,
+    clock: Arc<ManualClock>,
     bus: Arc<MemoryBus>,
     monitor: Consumer,
     mailer: Consumer,
@@ -31,35 +54,37 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let stage = Stage::set().await;
-        let clock = stage.clock.clone();
+        let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+        let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
+        let hurried = Arc::new(Hurried(clock.clone()));
+        let client = Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), hurried);
         let bus = Arc::new(MemoryBus::new(clock.clone()));
-        let monitor = Monitor::new(stage.client(), MONITORING, TASKS);
+        let monitor = Monitor::new(client.clone(), MONITORING, TASKS);
         let monitor = Consumer::new(bus.clone(), clock.clone(), MONITORING, monitor);
-        let mailer = Consumer::new(bus.clone(), clock, MAILS, Mailer::new(stage.client()));
-        Self { stage, bus, monitor, mailer }
+        let mailer = Consumer::new(bus.clone(), clock.clone(), MAILS, Mailer::new(client));
+        Self { fake, clock, bus, monitor, mailer }
     }
 
     fn producer(&self) -> Producer {
-        Producer::new(self.bus.clone(), self.stage.clock.clone())
+        Producer::new(self.bus.clone(), self.clock.clone())
     }
 
     fn reporter(&self) -> Reporter {
-        let scope = ReportScope { name: "Firefox".to_owned(), root: self.stage.fake.root().clone() };
+        let scope = ReportScope { name: "Firefox".to_owned(), root: self.fake.root().clone() };
         let addresses = vec!["ann@example.com".to_owned(), "bob@example.com".to_owned()];
         Reporter::new(scope, TASKS, MAILS, addresses, self.producer(), PERIOD)
     }
 
     /// A task that the hook `id` made just now, and that is to be watched.
     async fn watch(&self, id: &str) -> String {
-        let task_id = self.stage.fake.add_task(json!({ "metadata": { "name": id }, "retries": 2 }));
+        let task_id = self.fake.add_task(json!({ "metadata": { "name": id }, "retries": 2 }));
         self.watch_task(id, &task_id).await;
         task_id
     }
 
     async fn watch_task(&self, id: &str, task_id: &str) {
         let hook = HookName::new("project-releng", id);
-        let triggered_at = self.stage.clock.now();
+        let triggered_at = self.clock.now();
         let watched = Watched { task_id: task_id.to_owned(), hook, triggered_at, retried: 0 };
         self.producer().send(&MONITORING, &watched).await.unwrap();
     }
@@ -76,7 +101,7 @@ impl World {
     }
 
     async fn pass(&self, seconds: u64) -> usize {
-        self.stage.clock.advance(Duration::from_secs(seconds));
+        self.clock.advance(Duration::from_secs(seconds));
         self.look().await
     }
 
@@ -103,7 +128,7 @@ async fn a_task_is_looked_at_until_it_ends_and_less_often_with_time() {
         looks += world.pass(60).await;
     }
     assert!((15..40).contains(&looks), "{looks} looks in eight hours");
-    world.stage.fake.move_on(&task, TaskState::Completed);
+    world.fake.move_on(&task, TaskState::Completed);
     world.pass(1800).await;
     assert_eq!((world.watched().await, world.report().await.tasks()), (Depth::default(), 1));
 }
@@ -113,18 +138,16 @@ async fn a_task_that_its_worker_lost_is_made_again_until_its_retries_are_used_up
     let world = World::new().await;
     let first = world.watch("bot").await;
     for retries in [1, 0] {
-        let before = world.stage.fake.task_ids();
-        world.stage.fake.move_on(before.last().unwrap(), TaskState::Exception);
+        let before = world.fake.task_ids();
+        world.fake.move_on(before.last().unwrap(), TaskState::Exception);
         world.pass(1800).await;
-        let made = world.stage.fake.task_ids();
+        let made = world.fake.task_ids();
         assert_eq!(made.len(), before.len() + 1);
-        let [old, new] = [before.last(), made.last()].map(|id| world.stage.fake.task(id.unwrap()).unwrap());
+        let [old, new] = [before.last(), made.last()].map(|id| world.fake.task(id.unwrap()).unwrap());
         assert_eq!(new["retries"], retries);
         assert_eq!(new["payload"], old["payload"]);
         assert_eq!(new["taskGroupId"], first.as_str());
-        let time = |task: &serde_json::Map<String, serde_json::Value>, key: &str| -> jiff::Timestamp {
-            task[key].as_str().unwrap().parse().unwrap()
-        };
+        let time = |task: &Map<String, Value>, key: &str| -> Timestamp { task[key].as_str().unwrap().parse().unwrap() };
         for key in ["deadline", "expires"] {
             assert_eq!(
                 time(&new, key).duration_since(time(&new, "created")),
@@ -134,10 +157,10 @@ async fn a_task_that_its_worker_lost_is_made_again_until_its_retries_are_used_up
         }
         assert!(time(&new, "created") > time(&old, "created"));
     }
-    let last = world.stage.fake.task_ids().pop().unwrap();
-    world.stage.fake.move_on(&last, TaskState::Exception);
+    let last = world.fake.task_ids().pop().unwrap();
+    world.fake.move_on(&last, TaskState::Exception);
     world.pass(1800).await;
-    assert_eq!((world.stage.fake.task_ids().len(), world.watched().await), (3, Depth::default()));
+    assert_eq!((world.fake.task_ids().len(), world.watched().await), (3, Depth::default()));
     let text = world.report().await.text;
     assert!(text.contains("* exception: 100.0 % (3 of 3)") && text.matches(", tried again as").count() == 2, "{text}");
 }
@@ -146,13 +169,13 @@ async fn a_task_that_its_worker_lost_is_made_again_until_its_retries_are_used_up
 async fn a_worker_that_dies_while_it_makes_a_task_again_makes_no_second_one() {
     let world = World::new().await;
     let task = world.watch("bot").await;
-    world.stage.fake.move_on(&task, TaskState::Exception);
+    world.fake.move_on(&task, TaskState::Exception);
     // The answer is lost each time, until the attempt is given up.
-    world.stage.fake.fail_next("queue.createTask", 4, &Fault::CutAfter);
+    world.fake.fail_next("queue.createTask", 4, &Fault::CutAfter);
     world.look().await;
     assert_eq!(world.watched().await.delayed, 1, "it is tried again");
     world.pass(60).await;
-    assert_eq!(world.stage.fake.task_ids().len(), 2);
+    assert_eq!(world.fake.task_ids().len(), 2);
     assert_eq!((world.watched().await.unfinished(), world.watched().await.dead), (1, 0), "its successor is watched");
 }
 
@@ -160,9 +183,9 @@ async fn a_worker_that_dies_while_it_makes_a_task_again_makes_no_second_one() {
 async fn a_task_that_somebody_cancelled_is_not_made_again() {
     let world = World::new().await;
     let task = world.watch("bot").await;
-    world.stage.fake.cancel(&task);
+    world.fake.cancel(&task);
     world.look().await;
-    assert_eq!((world.stage.fake.task_ids().len(), world.watched().await), (1, Depth::default()));
+    assert_eq!((world.fake.task_ids().len(), world.watched().await), (1, Depth::default()));
     assert!(world.report().await.text.contains("exception: 100.0 %"));
 }
 
@@ -170,7 +193,7 @@ async fn a_task_that_somebody_cancelled_is_not_made_again() {
 async fn a_task_that_taskcluster_has_forgotten_is_not_asked_for_for_ever() {
     let world = World::new().await;
     let task = world.watch("bot").await;
-    world.stage.fake.forget(&task);
+    world.fake.forget(&task);
     world.look().await;
     assert_eq!(world.watched().await, Depth::default());
     assert!(world.report().await.text.contains("not known any more: 100.0 %"));
@@ -181,13 +204,13 @@ async fn an_outage_of_hours_costs_no_attempt() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     for fault in [Fault::Status(503), Fault::Status(401), Fault::Cut] {
-        world.stage.fake.fail_until_mended(EVERY_CALL, &fault);
+        world.fake.fail_until_mended(EVERY_CALL, &fault);
         for _ in 0..60 {
             world.pass(120).await;
         }
-        world.stage.fake.mend();
+        world.fake.mend();
     }
-    world.stage.fake.move_on(&task, TaskState::Completed);
+    world.fake.move_on(&task, TaskState::Completed);
     world.pass(1800).await;
     assert_eq!((world.watched().await, world.report().await.tasks()), (Depth::default(), 1));
 }
@@ -196,46 +219,46 @@ async fn an_outage_of_hours_costs_no_attempt() {
 async fn a_report_reaches_each_admin_once_and_each_end_is_in_one() {
     let world = World::new().await;
     let (good, bad) = (world.watch("bot").await, world.watch("bot").await);
-    world.stage.fake.move_on(&good, TaskState::Completed);
-    world.stage.fake.move_on(&bad, TaskState::Failed);
+    world.fake.move_on(&good, TaskState::Completed);
+    world.fake.move_on(&bad, TaskState::Failed);
     world.look().await;
     assert_eq!(world.reporter().send().await.unwrap().tasks(), 2);
     world.mail().await;
-    let mails = world.stage.fake.mails();
+    let mails = world.fake.mails();
     let to: Vec<_> = mails.iter().map(|mail| mail.address.as_str()).collect();
     assert_eq!(to, ["ann@example.com", "bob@example.com"]);
-    let link = format!("[{bad}]({}tasks/{bad})", world.stage.fake.root());
+    let link = format!("[{bad}]({}tasks/{bad})", world.fake.root());
     for mail in &mails {
         assert!(mail.content.contains(&link) && !mail.content.contains(&format!("[{good}]")), "{}", mail.content);
         assert_eq!(mail.template, "fullscreen");
     }
     assert_eq!(world.reporter().send().await.unwrap().tasks(), 0);
     world.mail().await;
-    assert_eq!(world.stage.fake.mails().len(), 2, "there is nothing new to say");
+    assert_eq!(world.fake.mails().len(), 2, "there is nothing new to say");
 }
 
 #[tokio::test]
 async fn of_two_reporters_at_once_one_is_heard() {
     let world = World::new().await;
     let bad = world.watch("bot").await;
-    world.stage.fake.move_on(&bad, TaskState::Failed);
+    world.fake.move_on(&bad, TaskState::Failed);
     world.look().await;
     let (first, second) = (world.reporter(), world.reporter());
     let (first, second) = futures::join!(first.send(), second.send());
     assert!(first.is_ok() && second.is_ok());
     world.mail().await;
-    assert_eq!(world.stage.fake.mails().len(), 2);
+    assert_eq!(world.fake.mails().len(), 2);
 }
 
 #[tokio::test]
 async fn nobody_hears_of_hooks_whose_tasks_all_completed() {
     let world = World::new().await;
     let task = world.watch("bot").await;
-    world.stage.fake.move_on(&task, TaskState::Completed);
+    world.fake.move_on(&task, TaskState::Completed);
     world.look().await;
     world.reporter().send().await.unwrap();
     world.mail().await;
-    assert!(world.stage.fake.mails().is_empty());
+    assert!(world.fake.mails().is_empty());
     assert_eq!(world.report().await.tasks(), 0, "it is reported, in silence");
 }
 
@@ -244,7 +267,7 @@ async fn nobody_hears_of_hooks_whose_tasks_all_completed() {
 async fn a_report_is_mailed_every_period_by_one_of_two_instances() {
     let world = World::new().await;
     let bad = world.watch("bot").await;
-    world.stage.fake.move_on(&bad, TaskState::Failed);
+    world.fake.move_on(&bad, TaskState::Failed);
     world.look().await;
     let shutdowns = [Shutdown::new(), Shutdown::new()];
     let run = |shutdown: &Shutdown| {
@@ -252,16 +275,18 @@ async fn a_report_is_mailed_every_period_by_one_of_two_instances() {
         tokio::spawn(async move { reporter.run(shutdown).await.unwrap() })
     };
     let running = [run(&shutdowns[0]), run(&shutdowns[1])];
-    // Every wait of theirs is over at once, and moves the clock.
+    let begun = world.clock.now();
     while world.bus.depth(&MAILS.spec()).await.unwrap().ready < 2 {
+        world.clock.advance(Duration::from_secs(1));
         tokio::task::yield_now().await;
+        assert!(world.clock.now().duration_since(begun).unsigned_abs() < 2 * PERIOD, "nobody reports");
     }
     shutdowns.iter().for_each(Shutdown::stop);
     for process in running {
         process.await.unwrap();
     }
     world.mail().await;
-    let mails = world.stage.fake.mails();
+    let mails = world.fake.mails();
     assert_eq!(mails.len(), 2);
     assert!(mails[0].content.contains(&bad));
 }
@@ -269,12 +294,12 @@ async fn a_report_is_mailed_every_period_by_one_of_two_instances() {
 #[tokio::test]
 async fn an_address_that_wants_no_mail_does_not_keep_the_others_from_theirs() {
     let world = World::new().await;
-    world.stage.fake.denylist("ann@example.com");
+    world.fake.denylist("ann@example.com");
     let bad = world.watch("bot").await;
-    world.stage.fake.move_on(&bad, TaskState::Failed);
+    world.fake.move_on(&bad, TaskState::Failed);
     world.look().await;
     world.reporter().send().await.unwrap();
     world.mail().await;
     let depth = world.bus.depth(&MAILS.spec()).await.unwrap();
-    assert_eq!((world.stage.fake.mails().len(), depth), (1, Depth::default()));
+    assert_eq!((world.fake.mails().len(), depth), (1, Depth::default()));
 }
