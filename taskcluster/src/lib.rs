@@ -7,7 +7,9 @@
 
 mod client;
 mod hooks;
+mod mail;
 pub mod model;
+mod monitoring;
 pub mod testing;
 
 pub use client::{
@@ -17,3 +19,5 @@ pub use client::{
 pub use hooks::{
     CoverageBuilds, DiffAnalysis, HookError, HookRunner, LandedGroups, Landing, PublishedCommits, RiskAnalysis,
 };
+pub use mail::Mailer;
+pub use monitoring::{EndedTask, Monitor, MonitorError, Report, ReportScope, Reporter, TaskEnd};

@@ -6,6 +6,7 @@ mod artifacts;
 mod calls;
 mod hooks;
 mod messages;
+mod monitoring;
 mod recorded;
 mod retries;
 mod signatures;
