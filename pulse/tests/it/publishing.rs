@@ -6,7 +6,7 @@ use bus::{Classify, Disposition, SystemClock, error_chain};
 use pulse::{Publisher, PulseError, PulseMessage, Routing};
 
 use crate::world::{
-    EXCHANGE, OTHERS, World, connect, listen, memory, message, queue_name, route, take, until, until_stored,
+    EXCHANGE, OTHERS, World, connect, listen, memory, message, queue_name, route, take, until, until_said, until_stored,
 };
 
 const OWN: &str = "exchange/pulseuser/builds";
@@ -15,8 +15,7 @@ const OWN: &str = "exchange/pulseuser/builds";
 async fn a_message_is_published_when_rabbitmq_has_confirmed_it() {
     let (mut world, bus) = (World::start().await, memory());
     let routes = vec![route(OWN, &["cc.#"], OTHERS)];
-    let listening = listen(world.rabbit.settings(), "published", routes.clone(), &bus);
-    world.until_depth("published", 0).await;
+    let listening = listen(world.rabbit.settings(), "published", routes.clone(), &bus).ready().await;
     listening.stop().await;
     let publisher = Publisher::new(world.rabbit.settings(), Arc::new(SystemClock));
     let routing = Routing { exchange: OWN.to_owned(), key: "a.b".to_owned(), other_routes: vec!["cc.x".to_owned()] };
@@ -78,9 +77,6 @@ async fn an_exchange_of_another_kind_is_named() {
     let fleeting = queue_name("fleeting");
     channel.queue_declare(fleeting.as_str().into(), Default::default(), none).await.unwrap();
     let listening = listen(world.rabbit.settings(), "fleeting", vec![route(EXCHANGE, &["#"], OTHERS)], &memory());
-    until("it to be said", async || {
-        crate::world::logged_times(&["WARN", "exists with other properties", &fleeting]) == 1
-    })
-    .await;
+    until_said("fleeting", &["WARN", "exists with other properties"], 1).await;
     listening.stop().await;
 }

@@ -9,8 +9,7 @@ use crate::world::{EXCHANGE, TASKS, World, bodies, logged, memory, message, take
 #[tokio::test]
 async fn it_shows_what_fits_and_takes_nothing_from_anybody() {
     let (mut world, bus) = (World::start().await, memory());
-    let listening = world.listen("beside", &bus);
-    world.until_depth("beside", 0).await;
+    let listening = world.listen("beside", &bus).ready().await;
     let topics: Vec<Topic> = vec!["#.shown".parse().unwrap(), "*".parse().unwrap()];
     let settings = world.rabbit.settings();
     let mut shown = Box::pin(tail(&settings, EXCHANGE, &topics, &SystemClock).await.unwrap());
