@@ -108,9 +108,8 @@ async fn a_queue_that_was_deleted_is_made_anew_with_a_loud_word() {
     assert_eq!((said("deleted", &new), said("deleted", &deleted)), (2, 2), "{}", logged());
 }
 
-#[tokio::test]
-async fn an_outage_is_said_once_and_can_be_stopped() {
-    let (mut world, bus) = (World::start().await, memory());
+async fn an_outage_is_said_once_and_can_be_stopped(world: &mut World) {
+    let bus = memory();
     world.rabbit.kill().unwrap();
     let listening = world.listen("outage", &bus);
     until_said("outage", &["WARN", "cannot connect to rabbitmq at amqp://localhost"], 1).await;
@@ -124,9 +123,16 @@ async fn an_outage_is_said_once_and_can_be_stopped() {
     listening.stop().await;
 }
 
+/// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn what_the_operator_got_wrong_is_named() {
-    let (world, bus) = (World::start().await, memory());
+async fn what_the_operator_got_wrong_and_what_is_down_is_said_once() {
+    let mut world = World::start().await;
+    what_the_operator_got_wrong_is_named(&world).await;
+    an_outage_is_said_once_and_can_be_stopped(&mut world).await;
+}
+
+async fn what_the_operator_got_wrong_is_named(world: &World) {
+    let bus = memory();
     let mut password = world.rabbit.settings();
     password.password = "not the password".into();
     let mut vhost = world.rabbit.settings();

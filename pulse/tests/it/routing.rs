@@ -16,9 +16,19 @@ use crate::world::{
     route, said, take, take_bodies, until_said, until_stored,
 };
 
+/// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn topics_match_here_as_they_do_in_rabbitmq() {
+async fn messages_go_where_they_are_asked_for() {
     let world = World::start().await;
+    topics_match_here_as_they_do_in_rabbitmq(&world).await;
+    two_routes_on_one_exchange_each_get_what_they_ask_for(&world).await;
+    a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes(&world).await;
+    what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(&world).await;
+    a_binding_from_before_is_said_once_and_its_messages_are_dropped(&world).await;
+    an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to(&world).await;
+}
+
+async fn topics_match_here_as_they_do_in_rabbitmq(world: &World) {
     let words = ["a", "b", "", "*", "#"];
     let mut patterns: Vec<String> =
         ["", "#", "*", "a", "a.b", "*.#.b", "a.*.#", "#.#", ".", "a.", ".#", "#.*.a"].map(str::to_owned).into();
@@ -55,9 +65,8 @@ async fn topics_match_here_as_they_do_in_rabbitmq() {
     }
 }
 
-#[tokio::test]
-async fn two_routes_on_one_exchange_each_get_what_they_ask_for() {
-    let (world, bus) = (World::start().await, memory());
+async fn two_routes_on_one_exchange_each_get_what_they_ask_for(world: &World) {
+    let bus = memory();
     let routes =
         vec![route(EXCHANGE, &["primary.#", "#.both"], TASKS), route(EXCHANGE, &["route.#", "#.both"], OTHERS)];
     let listening = listen(world.rabbit.settings(), "two", routes, &bus).ready().await;
@@ -72,9 +81,8 @@ async fn two_routes_on_one_exchange_each_get_what_they_ask_for() {
     assert_eq!(bodies(take(&bus, OTHERS).await), [&b"for others"[..], b"for both"]);
 }
 
-#[tokio::test]
-async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes() {
-    let (world, bus) = (World::start().await, memory());
+async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes(world: &World) {
+    let bus = memory();
     let completed = recorded(include_str!("../fixtures/queue-task-completed-1.json"));
     let resolved = recorded(include_str!("../fixtures/queue-task-group-resolved-1.json"));
     assert_eq!(completed.routing.exchange, EXCHANGE);
@@ -98,9 +106,8 @@ async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes() {
     }
 }
 
-#[tokio::test]
-async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up() {
-    let (world, bus) = (World::start().await, memory());
+async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(world: &World) {
+    let bus = memory();
     let listening = world.listen("unreadable", &bus).ready().await;
     let bodies: [&[u8]; 4] = [b"\xff\x00", b"", b"{\"a\":", b"{}"];
     for body in bodies {
@@ -120,9 +127,8 @@ async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(
     world.until_depth("unreadable", 0).await;
 }
 
-#[tokio::test]
-async fn a_binding_from_before_is_said_once_and_its_messages_are_dropped() {
-    let (world, bus) = (World::start().await, memory());
+async fn a_binding_from_before_is_said_once_and_its_messages_are_dropped(world: &World) {
+    let bus = memory();
     let before = world.listen("narrowed", &bus).ready().await;
     before.stop().await;
     let routes = vec![route(EXCHANGE, &["wanted.#"], TASKS)];
@@ -139,9 +145,8 @@ async fn a_binding_from_before_is_said_once_and_its_messages_are_dropped() {
     assert_eq!(counted("narrowed")["pulse_messages_totaloutcome=unwanted"], 2.0);
 }
 
-#[tokio::test]
-async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to() {
-    let (world, bus) = (World::start().await, memory());
+async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to(world: &World) {
+    let bus = memory();
     let missing = "exchange/hgpushes/v9";
     let routes = vec![
         route(missing, &["#"], OTHERS),
