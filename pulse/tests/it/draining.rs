@@ -92,6 +92,8 @@ async fn a_full_bus_takes_what_has_room_and_the_rest_when_there_is_room_again(wo
     world.until_depth("full", 0).await;
     assert_eq!(depth(&bus, bounded).await, 0);
     assert_eq!(taken.len(), 20);
+    assert_eq!(said("full", &["WARN", "is full"]), 1, "{}", logged());
+    assert_eq!(said("full", &["INFO", "stores messages from pulse again"]), 1, "{}", logged());
 }
 
 async fn what_comes_by_two_pulse_queues_is_stored_once(world: &World) {
