@@ -1,11 +1,12 @@
 //! Hooks are triggered once, whatever happens to Taskcluster or to those who trigger them.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use bus::{BusError, Clock};
+use bus::{BusError, Clock, RedisBus, SystemClock, testing::RedisServer};
 use secrecy::SecretString;
 use serde_json::json;
 use taskcluster::{Credentials, model::Watched, testing::Fault};
+use tempfile::TempDir;
 use tokio::task::yield_now;
 
 use super::world::{DAY, HOOKS, LATER, MONITORING, POLICY, World, bot, trigger};
@@ -205,4 +206,25 @@ async fn a_payload_that_the_hook_does_not_take_is_a_dead_letter() {
     assert!(reasons[0].contains("/bot: taskcluster refused hooks.triggerHook as wrong: InputError"), "{reasons:?}");
     assert!(reasons[0].contains("ANALYSIS_ID must be integer"), "{reasons:?}");
     assert_eq!(world.triggered(), 0);
+}
+
+#[tokio::test]
+async fn a_bus_that_cannot_record_just_then_learns_with_the_settlement_what_was_triggered() {
+    let directory = TempDir::new().unwrap();
+    let server = RedisServer::start(directory.path()).await.unwrap();
+    let world = World::on(|_| Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap())).await;
+    world.send(&HOOKS, &trigger("a")).await;
+    let runner = world.runner();
+    let mut working = pin!(runner.step());
+    until_acted(&world, working.as_mut()).await;
+    // It refuses what comes by itself, and takes what settles a message.
+    let () = server.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await.unwrap();
+    working.await.unwrap();
+    assert_eq!(world.depth(&MONITORING).await.ready, 1);
+
+    let () = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    world.clock.advance(LATER);
+    world.send(&HOOKS, &trigger("a")).await;
+    assert_eq!(runner.step().await.unwrap(), 1);
+    assert_eq!(world.triggered(), 1);
 }

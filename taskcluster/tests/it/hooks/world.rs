@@ -32,7 +32,7 @@ pub(crate) const LATER: Duration = Duration::from_secs(200);
 pub(crate) struct World {
     pub(crate) stage: Stage,
     pub(crate) bus: Arc<dyn Bus>,
-    /// The clock of the bus. The client of Taskcluster has its own, on which waits are over at once.
+    /// The clock of those who work on the bus. The client of Taskcluster has its own, on which waits are over at once.
     pub(crate) clock: Arc<ManualClock>,
 }
 
@@ -47,12 +47,15 @@ pub(crate) fn trigger(what: &str) -> Trigger {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::on(|clock| Arc::new(MemoryBus::new(clock))).await
+    }
+
+    pub(crate) async fn on(bus: impl FnOnce(Arc<ManualClock>) -> Arc<dyn Bus>) -> Self {
         let stage = Stage::set().await;
         let bot = bot();
         stage.fake.add_hook(&bot.group, &bot.id, Some(json!({ "metadata": metadata("bot") })));
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        Self { stage, bus, clock }
+        Self { stage, bus: bus(clock.clone()), clock }
     }
 
     /// A process that handles `hooks`.
