@@ -60,6 +60,7 @@ pub struct Workflow {
     settings: WorkflowSettings,
     queues: WorkflowQueues,
     journal: Journal,
+    bugbug: Option<Queue<Build>>,
 }
 
 /// Why a build could not be looked at.
@@ -102,7 +103,13 @@ impl Workflow {
         queues: WorkflowQueues,
         journal: Journal,
     ) -> Self {
-        Self { conduit, directory, settings, queues, journal }
+        Self { conduit, directory, settings, queues, journal, bugbug: None }
+    }
+
+    /// Sends what can be built to `bugbug`, too.
+    #[must_use]
+    pub fn with_bugbug(self, bugbug: Option<Queue<Build>>) -> Self {
+        Self { bugbug, ..self }
     }
 
     async fn look(&self, request: &BuildRequest, cx: &Context) -> Result<Finding, ConduitError> {
@@ -252,6 +259,9 @@ impl Handler<BuildRequest> for Workflow {
                 self.journal.note(cx, target, loaded)?;
                 self.journal.sent(cx, target, self.queues.mercurial.spec().name)?;
                 cx.send(&self.queues.mercurial, &build)?;
+                if let Some(bugbug) = &self.bugbug {
+                    cx.send(bugbug, &build)?;
+                }
                 cx.send(&self.queues.results, &Update { request, report: Report::Working })?;
             }
         }

@@ -11,7 +11,7 @@ use crate::world::{World, capture_logs, start};
 
 /// The one report there is, when it says that nothing is built.
 async fn only_neutral(world: &World) -> String {
-    assert!(world.builds().await.is_empty());
+    assert!(world.builds().await.is_empty() && world.sent_to_bugbug().await.is_empty());
     match world.reports().await.as_slice() {
         [Report::Neutral(neutral)] => neutral.text.clone(),
         reports => panic!("{reports:?}"),
@@ -51,6 +51,7 @@ async fn a_public_revision_is_built_at_once() {
 
     assert_eq!(world.reports().await, [Report::Working]);
     let builds = world.builds().await;
+    assert_eq!(world.sent_to_bugbug().await, builds);
     let build = &builds[0];
     assert_eq!(build.request, request);
     assert_eq!(build.revision.url, format!("{}D1", world.fake.url()));

@@ -22,6 +22,7 @@ const POLICY: Policy = Policy {
 };
 const BUILDS: Queue<BuildRequest> = Queue::new("builds", POLICY);
 const MERCURIAL: Queue<Build> = Queue::new("mercurial", POLICY);
+const BUGBUG: Queue<Build> = Queue::new("bugbug", POLICY);
 const RESULTS: Queue<Update> = Queue::new("results", POLICY);
 
 /// When every test begins.
@@ -86,7 +87,8 @@ impl World {
         let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let conduit = conduit(&fake);
-        let workflow = Workflow::new(conduit.clone(), directory.clone(), settings, queues, journal());
+        let workflow =
+            Workflow::new(conduit.clone(), directory.clone(), settings, queues, journal()).with_bugbug(Some(BUGBUG));
         let publisher = Publisher::new(conduit, publish, RESULTS, journal());
         Self {
             workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),
@@ -193,6 +195,11 @@ impl World {
     /// The builds that wait to be applied.
     pub(crate) async fn builds(&self) -> Vec<Build> {
         self.peek(&MERCURIAL).await
+    }
+
+    /// The builds that wait to be looked at by bugbug.
+    pub(crate) async fn sent_to_bugbug(&self) -> Vec<Build> {
+        self.peek(&BUGBUG).await
     }
 
     pub(crate) async fn requests(&self) -> Depth {
