@@ -1,9 +1,12 @@
 //! Taskcluster: its REST API, and what this project does with it.
 //!
 //! [`Taskcluster`] calls the hooks, queue, index, notify and secrets services of one deployment. [`model`] holds what
-//! they and the queue's Pulse messages speak of: tasks, their runs and their states.
+//! they and the queue's Pulse messages speak of: tasks, their runs and their states; and what travels between handlers.
+//!
+//! [`HookRunner`] triggers hooks; what turns messages into triggers stands beside it.
 
 mod client;
+mod hooks;
 mod mail;
 pub mod model;
 mod monitoring;
@@ -12,6 +15,9 @@ pub mod testing;
 pub use client::{
     Artifact, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask, Mailed, Taskcluster,
     TaskclusterError,
+};
+pub use hooks::{
+    CoverageBuilds, DiffAnalysis, HookError, HookRunner, LandedGroups, Landing, PublishedCommits, RiskAnalysis,
 };
 pub use mail::Mailer;
 pub use monitoring::{EndedTask, Monitor, MonitorError, Report, ReportScope, Reporter, TaskEnd};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bus::Message;
+use bus::{BusError, Context, Message, Queue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,6 +45,11 @@ impl Trigger {
     pub fn new(hook: HookName, payload: Value, what: &str) -> Self {
         let key = format!("{hook} {what}");
         Self { hook, payload, key }
+    }
+
+    /// Sends it to `queue` with the step that runs, unless it was sent there already.
+    pub fn send(&self, queue: &Queue<Self>, cx: &Context) -> Result<(), BusError> {
+        cx.send_once(queue, self, &self.key)
     }
 }
 

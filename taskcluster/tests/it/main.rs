@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod calls;
+mod hooks;
 mod messages;
 mod monitoring;
 mod recorded;
