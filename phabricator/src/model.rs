@@ -6,6 +6,7 @@ mod phid;
 mod recheck;
 mod record;
 mod report;
+mod test_result;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use journal::{ALL, Journal, OPEN, diff_tag, revision_tag};
@@ -15,3 +16,4 @@ pub use record::{BuildRecord, BuildState, End, Event, Now, Outcome, Source, Step
 pub use report::{
     Applied, BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report, Update,
 };
+pub use test_result::{TestOutcome, TestResult};
