@@ -1,6 +1,7 @@
 //! What travels between the steps of a build. Every other subsystem knows Phabricator only by these types.
 
 mod build;
+mod diff;
 mod journal;
 mod phid;
 mod recheck;
@@ -9,6 +10,7 @@ mod report;
 mod test_result;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
+pub use diff::NewDiff;
 pub use journal::{ALL, Journal, OPEN, diff_tag, revision_tag};
 pub use phid::{Phid, PhidError};
 pub use recheck::{Recheck, Unsure};

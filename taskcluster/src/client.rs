@@ -1,9 +1,9 @@
-//! The REST client: one call, its signature, its retries, and its errors.
+//! The REST client: what a call is, its retries, and its errors.
 //!
 //! Each service has its file with the calls that this project makes.
 
-mod answer;
 mod artifact;
+mod call;
 mod credentials;
 mod error;
 mod hawk;
@@ -15,13 +15,23 @@ mod secrets;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use bus::Clock;
-use reqwest::Method;
-use serde_json::Value;
+use bus::{Backoff, Clock};
+use bytes::Bytes;
+use reqwest::{
+    Response,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use tracing::{error, info};
 use url::Url;
+
+use call::{Answer, Call};
 
 pub use artifact::Artifact;
 pub use credentials::Credentials;
@@ -30,7 +40,23 @@ pub use index::IndexedTask;
 pub use notify::{Email, EmailTemplate, Mailed};
 pub use queue::{GroupPage, GroupTask};
 
+pub(crate) use self::hawk::use_aws_lc;
+
+/// How often one call is tried while there is hope, the first try included.
+const TRIES: u32 = 4;
+/// The waits between the tries.
+const WAITS: Backoff = Backoff { first: Duration::from_millis(500), factor: 2, cap: Duration::from_secs(8) };
+/// The longest `Retry-After` that a call waits for. For a longer one the call fails, and its message is deferred.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The longest answer that is read, in bytes: a page of a group holds 1,000 definitions of some 10 kB.
+const MAX_ANSWER: usize = 64 << 20;
+/// The content type of every body, as it is sent and as it is signed.
+const JSON: &str = "application/json";
+
 /// One Taskcluster deployment, and perhaps the right to call it.
+///
+/// A call is tried again where its answer is 429 or 5xx, or is lost. So what it asks for may be done twice: that
+/// matters to [`Taskcluster::trigger_hook`] only.
 #[derive(Clone)]
 pub struct Taskcluster {
     root: Url,
@@ -41,19 +67,8 @@ pub struct Taskcluster {
     refused: Arc<AtomicBool>,
 }
 
-/// A call before it is signed.
-struct Call<'a> {
-    /// Service and method as Taskcluster's manual names them, such as `queue.task`: for errors.
-    name: &'static str,
-    method: Method,
-    service: &'static str,
-    /// The path within version 1 of the service, a segment each, not encoded.
-    path: &'a [&'a str],
-    query: &'a [(&'a str, &'a str)],
-    body: Option<&'a Value>,
-}
-
 impl fmt::Debug for Taskcluster {
+    /// An address may hold a password, so only the host is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Taskcluster").field("host", &self.root.host_str()).finish_non_exhaustive()
     }
@@ -70,29 +85,101 @@ impl Taskcluster {
         Self { root, credentials, http, clock, refused: Arc::default() }
     }
 
-    /// The deployment's address.
+    /// The deployment's address, or its proxy's.
     pub fn root(&self) -> &Url {
         &self.root
     }
 
-    /// Checks that the deployment answers and accepts the credentials. What they may do is not asked.
+    /// Checks that the deployment answers and accepts the credentials (`auth.currentScopes`). What they allow is not
+    /// looked at.
     pub async fn ping(&self) -> Result<(), TaskclusterError> {
-        let call = Call {
-            name: "auth.currentScopes",
-            method: Method::GET,
-            service: "auth",
-            path: &["scopes", "current"],
-            query: &[],
-            body: None,
-        };
-        match self.call(&call).await {
-            // Who may not even ask for his scopes is known to the service nevertheless.
+        match self.call(&Call::get("auth.currentScopes", &["scopes", "current"])).await {
+            // Whoever is refused this is known nevertheless.
             Ok(_) | Err(TaskclusterError::Scopes { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    async fn call(&self, _call: &Call<'_>) -> Result<answer::Answer, TaskclusterError> {
-        unimplemented!()
+    async fn call(&self, call: &Call<'_>) -> Result<Answer, TaskclusterError> {
+        let url = call.url(&self.root)?;
+        let body = call.body.map(|body| Bytes::from(body.to_string()));
+        let result = self.retried(|| self.call_once(call, &url, body.clone())).await;
+        match &result {
+            Err(TaskclusterError::Credentials { .. }) if !self.refused.swap(true, Ordering::Relaxed) => error!(
+                host = self.root.host_str(),
+                "taskcluster does not accept the credentials: what needs it is parked until they are valid again"
+            ),
+            Ok(_) if self.refused.swap(false, Ordering::Relaxed) => {
+                info!(host = self.root.host_str(), "taskcluster accepts the credentials again");
+            }
+            _ => {}
+        }
+        result
     }
+
+    /// Tries until there is an answer, or no hope for one within the time that a call may take.
+    async fn retried<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, TaskclusterError>
+    where
+        F: Future<Output = Result<T, TaskclusterError>>,
+    {
+        for number in 1..TRIES {
+            let wait = match attempt().await {
+                Err(TaskclusterError::Busy { retry_after: Some(wait), .. }) if wait <= LONGEST_WAIT => wait,
+                Err(error) if error.may_pass() => Duration::ZERO,
+                settled => return settled,
+            };
+            self.clock.sleep(wait.max(WAITS.after(number, self.clock.as_ref()))).await;
+        }
+        attempt().await
+    }
+
+    async fn call_once(&self, call: &Call<'_>, url: &Url, body: Option<Bytes>) -> Result<Answer, TaskclusterError> {
+        let mut request = self.http.request(call.method.clone(), url.clone());
+        if let Some(credentials) = &self.credentials {
+            // A signature is good for one request only, so each try gets its own.
+            request = request.header(AUTHORIZATION, self.signature(credentials, call, url, body.as_deref())?);
+        }
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, JSON).body(body);
+        }
+        let response = request.send().await.map_err(|source| TaskclusterError::unreachable(call.name, source))?;
+        let mut answer = Answer { name: call.name, status: response.status(), body: Bytes::new() };
+        let retry_after = call::retry_after(&response);
+        answer.body = read(call.name, response, MAX_ANSWER).await?;
+        if answer.status.is_success() || answer.status.is_redirection() {
+            return Ok(answer);
+        }
+        let secret = self.credentials.as_ref().map(|credentials| &credentials.access_token);
+        Err(answer.refusal(retry_after, secret))
+    }
+
+    fn signature(
+        &self,
+        credentials: &Credentials,
+        call: &Call<'_>,
+        url: &Url,
+        body: Option<&[u8]>,
+    ) -> Result<HeaderValue, TaskclusterError> {
+        let nonce = self.clock.new_id().simple().to_string();
+        let header = hawk::authorization(credentials, call.method.as_str(), url, body, self.clock.now(), &nonce)
+            .map_err(|problem| TaskclusterError::Unsigned { call: call.name, problem: problem.to_string() })?;
+        let mut value = HeaderValue::from_str(&header).map_err(|_| TaskclusterError::Unsigned {
+            call: call.name,
+            problem: "the client id holds characters that no header can".to_owned(),
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// The body of an answer, up to `limit` bytes.
+async fn read(name: &'static str, mut response: Response, limit: usize) -> Result<Bytes, TaskclusterError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|source| TaskclusterError::unreachable(name, source))? {
+        if body.len() + chunk.len() > limit {
+            return Err(TaskclusterError::TooLarge { call: name, limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.into())
 }

@@ -34,7 +34,7 @@ impl Authority {
     }
 
     /// Makes a certificate for a server that is called `name`, in `directory`; returns its file and the key's.
-    pub(super) fn certify(&self, directory: &Path, name: &str) -> io::Result<(PathBuf, PathBuf)> {
+    pub fn certify(&self, directory: &Path, name: &str) -> io::Result<(PathBuf, PathBuf)> {
         fs::create_dir_all(directory)?;
         let (certificate, key) = (directory.join("server.pem"), directory.join("server-key.pem"));
         let alternative = match name.parse::<std::net::IpAddr>() {

@@ -1,14 +1,34 @@
 //! Artifacts: where they are, and what is in them.
+//!
+//! The queue does not hand out contents: it answers 303 with the address of a store, which for a private artifact is
+//! signed. That address was chosen by a task's worker, in the case of a reference even freely, so it is no reason to go
+//! just anywhere, and the store gets none of our credentials.
 
-use std::fmt;
+use std::{fmt, io::Read};
 
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_ENCODING, LOCATION},
+};
+use serde::Deserialize;
 use url::Url;
 
-use super::{Taskcluster, TaskclusterError};
+use super::{
+    Taskcluster, TaskclusterError,
+    call::{Call, retry_after},
+    read,
+};
+
+/// What reading a content is called in errors.
+const CONTENT: &str = "an artifact's content";
+/// How many redirects lead from a store to a content at most.
+const MAX_REDIRECTS: usize = 3;
 
 /// Where an artifact's content is.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Artifact {
     /// What kind of store it is in, such as `s3`, `object` or `reference`. Links are resolved by the queue.
     pub storage_type: String,
@@ -25,22 +45,101 @@ impl fmt::Debug for Artifact {
     }
 }
 
+/// What a store answers.
+enum Stored {
+    Content(Bytes),
+    Moved(Url),
+}
+
 impl Taskcluster {
     /// Where an artifact of a task's latest run is (`queue.getLatestArtifact`).
     ///
     /// [`TaskclusterError::ErrorArtifact`] where the task put an error in its place.
-    pub async fn artifact(&self, _task_id: &str, _name: &str) -> Result<Artifact, TaskclusterError> {
-        unimplemented!()
+    pub async fn artifact(&self, task_id: &str, name: &str) -> Result<Artifact, TaskclusterError> {
+        self.call(&Call::get("queue.getLatestArtifact", &["task", task_id, "artifacts", name])).await?.json()
     }
 
     /// The content of an artifact of a task's latest run, up to `limit` bytes. The credentials stay with the queue: the
     /// store is asked without. A gzip encoding is undone, and `limit` holds for what comes out of it.
-    pub async fn artifact_content(
-        &self,
-        _task_id: &str,
-        _name: &str,
-        _limit: usize,
-    ) -> Result<Bytes, TaskclusterError> {
-        unimplemented!()
+    ///
+    /// Fetched is from `https` addresses and from the deployment itself; else it is
+    /// [`TaskclusterError::Elsewhere`].
+    pub async fn artifact_content(&self, task_id: &str, name: &str, limit: usize) -> Result<Bytes, TaskclusterError> {
+        let mut url = self.artifact(task_id, name).await?.url;
+        for _ in 0..=MAX_REDIRECTS {
+            if url.scheme() != "https" && url.origin() != self.root.origin() {
+                let address = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
+                return Err(TaskclusterError::Elsewhere { call: CONTENT, address });
+            }
+            match self.retried(|| self.stored(&url, limit)).await? {
+                Stored::Content(content) => return Ok(content),
+                Stored::Moved(target) => url = target,
+            }
+        }
+        Err(TaskclusterError::Undecodable { call: CONTENT, problem: "too many redirects".to_owned() })
+    }
+
+    async fn stored(&self, url: &Url, limit: usize) -> Result<Stored, TaskclusterError> {
+        let unreachable = |source| TaskclusterError::unreachable(CONTENT, source);
+        let response = self.http.get(url.clone()).send().await.map_err(unreachable)?;
+        let status = response.status();
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        if status.is_redirection() {
+            let target = header(LOCATION).and_then(|target| url.join(target).ok());
+            return target.map(Stored::Moved).ok_or(TaskclusterError::Undecodable {
+                call: CONTENT,
+                problem: "a redirect that leads nowhere".to_owned(),
+            });
+        }
+        match status {
+            _ if status.is_success() => {}
+            StatusCode::TOO_MANY_REQUESTS => {
+                return Err(TaskclusterError::Busy { call: CONTENT, retry_after: retry_after(&response) });
+            }
+            _ if status.is_server_error() => {
+                return Err(TaskclusterError::Server { call: CONTENT, status: status.as_u16() });
+            }
+            _ => return Err(TaskclusterError::Status { call: CONTENT, status: status.as_u16() }),
+        }
+        let gzip = header(CONTENT_ENCODING).is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"));
+        let content = read(CONTENT, response, limit).await?;
+        Ok(Stored::Content(if gzip { unpacked(&content, limit)? } else { content }))
+    }
+}
+
+/// The content of a gzip stream. Stores keep what workers packed, and hand it out so whether it was asked for or not.
+fn unpacked(packed: &[u8], limit: usize) -> Result<Bytes, TaskclusterError> {
+    let mut content = Vec::new();
+    let longest = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    MultiGzDecoder::new(packed).take(longest).read_to_end(&mut content).map_err(|_| TaskclusterError::Undecodable {
+        call: CONTENT,
+        problem: "it is called gzip and is none".to_owned(),
+    })?;
+    if content.len() > limit {
+        return Err(TaskclusterError::TooLarge { call: CONTENT, limit });
+    }
+    Ok(content.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifact_shows_no_signature() {
+        let url = Url::parse("https://store.example.com/a?X-Amz-Signature=s3cret").unwrap();
+        let artifact = Artifact { storage_type: "s3".to_owned(), url };
+        assert!(!format!("{artifact:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_small_gzip_that_swells_is_not_unpacked_beyond_the_limit() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut packed, &vec![0; 10 << 20]).unwrap();
+        let packed = packed.finish().unwrap();
+        assert!(packed.len() < 100_000);
+        assert!(matches!(unpacked(&packed, 1 << 20), Err(TaskclusterError::TooLarge { .. })));
+        assert_eq!(unpacked(&packed, 10 << 20).unwrap().len(), 10 << 20);
+        assert!(matches!(unpacked(b"text", 100), Err(TaskclusterError::Undecodable { .. })));
     }
 }

@@ -9,6 +9,10 @@ use thiserror::Error;
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(60);
 /// How long what needs a call is parked while Taskcluster does not answer.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
+/// The bounds of the pause that Taskcluster asks for.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// See [`SHORTEST_PAUSE`].
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// Why a call gave no result. None of these holds a credential, a secret, or the signed part of an address.
 #[derive(Debug, Error)]
@@ -68,8 +72,8 @@ pub enum TaskclusterError {
         /// The worker's words.
         message: String,
     },
-    /// It answered with a status that no call is known to give.
-    #[error("taskcluster answered {call} with http status {status}")]
+    /// There was an answer with a status that means nothing here, or without Taskcluster's words.
+    #[error("{call} was answered with http status {status}, and not in the words of taskcluster")]
     Status {
         /// Service and method.
         call: &'static str,
@@ -85,12 +89,12 @@ pub enum TaskclusterError {
         status: u16,
     },
     /// It has too much to do (429), and said so several times, or wants a longer wait than a call may last.
-    #[error("taskcluster has too much to do for {call}: to be tried again in {wait:?}")]
+    #[error("taskcluster has too much to do for {call}")]
     Busy {
         /// Service and method.
         call: &'static str,
-        /// How long to wait, as it asked for, within reason.
-        wait: Duration,
+        /// How long it wants to be left alone, where it says so.
+        retry_after: Option<Duration>,
     },
     /// There was no whole answer, several times.
     #[error("taskcluster cannot be reached for {call}")]
@@ -125,9 +129,17 @@ pub enum TaskclusterError {
         /// Scheme and host.
         address: String,
     },
-    /// The call cannot be made: a fault of the settings.
+    /// The call cannot be made: what it names cannot be a name, or cannot be written.
     #[error("cannot make the call {call}: {problem}")]
     Unsendable {
+        /// Service and method.
+        call: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The call cannot be signed: a fault of the credentials.
+    #[error("cannot sign the call {call}: {problem}")]
+    Unsigned {
         /// Service and method.
         call: &'static str,
         /// What is wrong.
@@ -145,19 +157,37 @@ impl Classify for TaskclusterError {
             | Self::DenylistedAddress
             | Self::ErrorArtifact { .. }
             | Self::TooLarge { .. }
-            | Self::Elsewhere { .. } => Disposition::Dead,
+            | Self::Elsewhere { .. }
+            | Self::Unsendable { .. } => Disposition::Dead,
             // No message is to blame for the credentials, however long it takes an operator to mend them.
-            Self::Credentials { .. } | Self::Scopes { .. } | Self::Unsendable { .. } => {
+            Self::Credentials { .. } | Self::Scopes { .. } | Self::Unsigned { .. } => {
                 Disposition::Defer(CREDENTIALS_PAUSE)
             }
             Self::Server { .. } | Self::Unreachable { .. } => Disposition::Defer(OUTAGE_PAUSE),
-            Self::Busy { wait, .. } => Disposition::Defer(*wait),
+            Self::Busy { retry_after, .. } => {
+                Disposition::Defer(retry_after.unwrap_or(OUTAGE_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+            }
+            // Whatever stands between here and Taskcluster may say such things for a while.
             Self::Status { .. } | Self::Undecodable { .. } => Disposition::Retry,
         }
     }
 }
 
 impl TaskclusterError {
+    /// Whether the same call may succeed a second later.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => !source.is_builder(),
+            Self::Server { .. } | Self::Busy { retry_after: None, .. } => true,
+            _ => false,
+        }
+    }
+
+    /// An address may hold a signature, so it is left out.
+    pub(super) fn unreachable(call: &'static str, source: reqwest::Error) -> Self {
+        Self::Unreachable { call, source: source.without_url() }
+    }
+
     /// What the decoder quotes could be a secret, so only the place is kept.
     pub(super) fn undecodable(call: &'static str, error: &serde_json::Error) -> Self {
         let kind = match error.classify() {

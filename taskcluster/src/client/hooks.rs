@@ -4,8 +4,9 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Call, Taskcluster, TaskclusterError};
+use super::{Taskcluster, TaskclusterError, call::Call};
 
+/// An empty object where the hook's template made no task.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Triggered {
@@ -23,14 +24,8 @@ impl Taskcluster {
         hook: &str,
         payload: &Value,
     ) -> Result<Option<String>, TaskclusterError> {
-        let call = Call {
-            name: "hooks.triggerHook",
-            method: Method::POST,
-            service: "hooks",
-            path: &["hooks", group, hook, "trigger"],
-            query: &[],
-            body: Some(payload),
-        };
-        Ok(self.call(&call).await?.json::<Triggered>()?.task_id)
+        let path = ["hooks", group, hook, "trigger"];
+        let answer = self.call(&Call::with_body("hooks.triggerHook", Method::POST, &path, payload)).await?;
+        Ok(answer.json::<Triggered>()?.task_id)
     }
 }

@@ -1,11 +1,12 @@
 //! The notify service.
 
-use serde::Serialize;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 
-use super::{Taskcluster, TaskclusterError};
+use super::{Taskcluster, TaskclusterError, call::Call};
 
 /// A mail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email {
     /// Whom it is for.
     pub address: String,
@@ -18,8 +19,7 @@ pub struct Email {
 }
 
 /// What a mail looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmailTemplate {
     /// A narrow column with Taskcluster's frame.
     Simple,
@@ -38,7 +38,14 @@ pub enum Mailed {
 
 impl Taskcluster {
     /// Sends a mail (`notify.email`). [`TaskclusterError::DenylistedAddress`] where the address wants none.
-    pub async fn email(&self, _email: &Email) -> Result<Mailed, TaskclusterError> {
-        unimplemented!()
+    pub async fn email(&self, email: &Email) -> Result<Mailed, TaskclusterError> {
+        let Email { address, subject, content, template } = email;
+        let template = match template {
+            EmailTemplate::Simple => "simple",
+            EmailTemplate::Fullscreen => "fullscreen",
+        };
+        let body = json!({ "address": address, "subject": subject, "content": content, "template": template });
+        let answer = self.call(&Call::with_body("notify.email", Method::POST, &["email"], &body)).await?;
+        Ok(if answer.status == StatusCode::NO_CONTENT { Mailed::Discarded } else { Mailed::Sent })
     }
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde::Deserialize;
 
-use super::{Call, Taskcluster, TaskclusterError};
+use super::{Taskcluster, TaskclusterError, call::Call};
 use crate::model::{TaskDefinition, TaskStatus};
 
 /// How many tasks are asked for at once: as many as the queue gives.
@@ -36,40 +36,24 @@ struct Status {
 impl Taskcluster {
     /// The definition of a task (`queue.task`).
     pub async fn task(&self, task_id: &str) -> Result<TaskDefinition, TaskclusterError> {
-        let path = ["task", task_id];
-        self.call(&Call {
-            name: "queue.task",
-            method: Method::GET,
-            service: "queue",
-            path: &path,
-            query: &[],
-            body: None,
-        })
-        .await?
-        .json()
+        self.call(&Call::get("queue.task", &["task", task_id])).await?.json()
     }
 
     /// How far a task is (`queue.status`).
     pub async fn status(&self, task_id: &str) -> Result<TaskStatus, TaskclusterError> {
-        let path = ["task", task_id, "status"];
-        let answer = self
-            .call(&Call {
-                name: "queue.status",
-                method: Method::GET,
-                service: "queue",
-                path: &path,
-                query: &[],
-                body: None,
-            })
-            .await?;
+        let answer = self.call(&Call::get("queue.status", &["task", task_id, "status"])).await?;
         Ok(answer.json::<Status>()?.status)
     }
 
     /// Creates a task under an id that the caller chose (`queue.createTask`): 22 letters of url-safe base64 (a slug id).
     /// Doing so again with the same definition changes nothing and succeeds; with another definition it is a
     /// [`TaskclusterError::Conflict`].
-    pub async fn create_task(&self, _task_id: &str, _task: &TaskDefinition) -> Result<TaskStatus, TaskclusterError> {
-        unimplemented!()
+    pub async fn create_task(&self, task_id: &str, task: &TaskDefinition) -> Result<TaskStatus, TaskclusterError> {
+        let name = "queue.createTask";
+        let task = serde_json::to_value(task)
+            .map_err(|problem| TaskclusterError::Unsendable { call: name, problem: problem.to_string() })?;
+        let answer = self.call(&Call::with_body(name, Method::PUT, &["task", task_id], &task)).await?;
+        Ok(answer.json::<Status>()?.status)
     }
 
     /// A page of a task group (`queue.listTaskGroup`): the first, or the one that `token` leads to.
@@ -77,14 +61,6 @@ impl Taskcluster {
         let mut query = vec![("limit", PAGE)];
         query.extend(token.map(|token| ("continuationToken", token)));
         let path = ["task-group", group, "list"];
-        let call = Call {
-            name: "queue.listTaskGroup",
-            method: Method::GET,
-            service: "queue",
-            path: &path,
-            query: &query,
-            body: None,
-        };
-        self.call(&call).await?.json()
+        self.call(&Call { query, ..Call::get("queue.listTaskGroup", &path) }).await?.json()
     }
 }

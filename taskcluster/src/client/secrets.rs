@@ -1,10 +1,9 @@
 //! The secrets service.
 
-use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Call, Taskcluster, TaskclusterError};
+use super::{Taskcluster, TaskclusterError, call::Call};
 
 #[derive(Deserialize)]
 struct Stored {
@@ -15,14 +14,7 @@ impl Taskcluster {
     /// What is kept under `name` (`secrets.get`), such as `project/relman/code-review/events`: an object, secret
     /// throughout.
     pub async fn secret(&self, name: &str) -> Result<Value, TaskclusterError> {
-        let call = Call {
-            name: "secrets.get",
-            method: Method::GET,
-            service: "secrets",
-            path: &["secret", name],
-            query: &[],
-            body: None,
-        };
-        Ok(self.call(&call).await?.json::<Stored>()?.secret)
+        let answer = self.call(&Call::get("secrets.get", &["secret", name])).await?;
+        Ok(answer.json::<Stored>()?.secret)
     }
 }

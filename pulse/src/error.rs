@@ -1,0 +1,162 @@
+//! What can go wrong with Pulse, and whether trying again helps.
+
+use std::time::Duration;
+
+use bus::{Classify, Disposition};
+use lapin::ErrorKind;
+use thiserror::Error;
+
+use crate::{Address, PulseSettings};
+
+/// How long a step is put off that met a server which could not be reached.
+const AWAY: Duration = Duration::from_secs(5);
+/// How long a step is put off that waits for somebody to change a setting.
+const SETTING: Duration = Duration::from_secs(60);
+
+/// A failure of Pulse. None of these holds the password.
+#[derive(Debug, Error)]
+pub enum PulseError {
+    /// A setting that no server could do anything with.
+    #[error("pulse cannot be used: {reason}")]
+    Unusable {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// No connection was to be had.
+    #[error("cannot connect to rabbitmq at {address}")]
+    Unreachable {
+        /// The server.
+        address: Address,
+        /// What the client says.
+        #[source]
+        source: Box<lapin::Error>,
+    },
+    /// The server did not answer in time.
+    #[error("rabbitmq at {address} did not answer within {} s while trying to {doing}", within.as_secs())]
+    Silent {
+        /// The server.
+        address: Address,
+        /// What was tried.
+        doing: String,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// User and password do not fit.
+    #[error(
+        "rabbitmq at {address} does not let user {user} in: set the user and password that PulseGuardian has ({reply})"
+    )]
+    Login {
+        /// The server.
+        address: Address,
+        /// The user.
+        user: String,
+        /// What the server says.
+        reply: String,
+    },
+    /// The virtual host is not for this user.
+    #[error("user {user} cannot use the virtual host {vhost} of {address}: on pulse it is / ({reply})")]
+    Vhost {
+        /// The server.
+        address: Address,
+        /// The user.
+        user: String,
+        /// The virtual host.
+        vhost: String,
+        /// What the server says.
+        reply: String,
+    },
+    /// Something with this name does not exist.
+    #[error("cannot {doing}: correct the name in the configuration, or have its owner create it ({reply})")]
+    Missing {
+        /// What was tried.
+        doing: String,
+        /// What the server says.
+        reply: String,
+    },
+    /// The user may not do this.
+    #[error(
+        "user {user} may not {doing}: a pulse user reads every exchange/…, and has only queue/{user}/… and \
+         exchange/{user}/… for itself, so correct the name or the user ({reply})"
+    )]
+    Forbidden {
+        /// What was tried.
+        doing: String,
+        /// The user.
+        user: String,
+        /// What the server says.
+        reply: String,
+    },
+    /// It exists already, and is of another kind.
+    #[error(
+        "cannot {doing}: it exists with other properties, so delete it in PulseGuardian or choose another name ({reply})"
+    )]
+    Mismatch {
+        /// What was tried.
+        doing: String,
+        /// What the server says.
+        reply: String,
+    },
+    /// The server did not take a message.
+    #[error("rabbitmq refused to store a message for {exchange}, try again")]
+    NotStored {
+        /// The exchange.
+        exchange: String,
+    },
+    /// The connection broke.
+    #[error("the connection to rabbitmq broke while trying to {doing}")]
+    Lost {
+        /// What was tried.
+        doing: String,
+        /// What the client says.
+        #[source]
+        source: Box<lapin::Error>,
+    },
+}
+
+impl PulseError {
+    /// Why there is no connection.
+    pub(crate) fn connecting(settings: &PulseSettings, source: lapin::Error) -> Self {
+        let (address, user) = (settings.address.clone(), settings.user.clone());
+        match refusal(&source) {
+            Some((403, reply)) => Self::Login { address, user, reply },
+            // 530 (not allowed) is also what one virtual host too many connections are told.
+            Some((530, reply)) => Self::Vhost { address, user, vhost: settings.vhost.clone(), reply },
+            _ => Self::Unreachable { address, source: Box::new(source) },
+        }
+    }
+
+    /// Why something could not be done on a connection.
+    pub(crate) fn doing(settings: &PulseSettings, doing: impl Into<String>) -> impl FnOnce(lapin::Error) -> Self {
+        let (doing, user) = (doing.into(), settings.user.clone());
+        move |source| match refusal(&source) {
+            Some((403, reply)) => Self::Forbidden { doing, user, reply },
+            Some((404, reply)) => Self::Missing { doing, reply },
+            Some((406, reply)) => Self::Mismatch { doing, reply },
+            _ => Self::Lost { doing, source: Box::new(source) },
+        }
+    }
+
+    /// Whether it is about one name, so that everything else can go on.
+    pub(crate) fn is_about_a_name(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Forbidden { .. } | Self::Mismatch { .. })
+    }
+}
+
+/// The code and the text with which the server closed a channel or a connection.
+fn refusal(error: &lapin::Error) -> Option<(u16, String)> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => Some((error.get_id(), error.get_message().to_string())),
+        _ => None,
+    }
+}
+
+impl Classify for PulseError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Unusable { .. } | Self::Forbidden { .. } | Self::Mismatch { .. } => Disposition::Dead,
+            Self::Missing { .. } | Self::NotStored { .. } => Disposition::Retry,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Lost { .. } => Disposition::Defer(AWAY),
+            Self::Login { .. } | Self::Vhost { .. } => Disposition::Defer(SETTING),
+        }
+    }
+}

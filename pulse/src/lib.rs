@@ -1,0 +1,31 @@
+//! Pulse, Mozilla's message bus: a RabbitMQ whose users may read every exchange and own only their queues.
+//!
+//! A [`Listener`] moves what its [`Route`]s ask for from one durable Pulse queue to queues of the bus, as
+//! [`PulseMessage`]s. It never waits for those who handle them, since a Pulse queue that grows over 8,000 messages is
+//! deleted. A [`Publisher`] sends, [`tail`] shows what an exchange carries.
+//!
+//! This crate knows neither Taskcluster nor Phabricator.
+
+mod connection;
+mod drain;
+mod error;
+mod listener;
+mod message;
+mod meters;
+mod outage;
+mod publisher;
+mod queue;
+mod route;
+mod settings;
+mod tail;
+pub mod testing;
+mod topic;
+
+pub use error::PulseError;
+pub use listener::Listener;
+pub use message::{PulseMessage, Routing, UnreadableBody};
+pub use publisher::Publisher;
+pub use route::Route;
+pub use settings::{Address, PulseSettings};
+pub use tail::tail;
+pub use topic::Topic;

@@ -1,0 +1,148 @@
+//! Where Pulse is, and as whom it is used.
+
+use std::{fmt, str::FromStr};
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::PulseError;
+
+/// The longest name or routing key that AMQP carries, in bytes.
+const MAX_NAME: usize = 255;
+
+/// How Pulse is reached.
+#[derive(Debug, Clone)]
+pub struct PulseSettings {
+    /// The server.
+    pub address: Address,
+    /// The virtual host, `/` on Pulse.
+    pub vhost: String,
+    /// The user. Its queues are `queue/<user>/…`, its exchanges `exchange/<user>/…`.
+    pub user: String,
+    /// The password that PulseGuardian shows for it.
+    pub password: SecretString,
+    /// For TLS: the certificates (PEM) to trust instead of the machine's.
+    pub ca: Option<Vec<u8>>,
+}
+
+impl PulseSettings {
+    /// The full name of a queue of this user.
+    pub(crate) fn queue(&self, name: &str) -> String {
+        format!("queue/{}/{name}", self.user)
+    }
+
+    /// Whether an exchange belongs to this user. Others may only be looked at.
+    pub(crate) fn owns(&self, exchange: &str) -> bool {
+        let name = exchange.strip_prefix("exchange/").and_then(|rest| rest.strip_prefix(self.user.as_str()));
+        name.is_some_and(|name| name.starts_with('/'))
+    }
+}
+
+/// The address of a RabbitMQ server: `amqps://host` (TLS, port 5671) or `amqp://host` (port 5672), or another port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Whether TLS is spoken. The server's certificate is always verified.
+    pub tls: bool,
+    /// The host's name or number.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl FromStr for Address {
+    type Err = PulseError;
+
+    /// [`PulseError::Unusable`] when it is no such url. A url with a password in it is refused, and not repeated.
+    fn from_str(text: &str) -> Result<Self, PulseError> {
+        let unusable = |reason: &str| PulseError::Unusable { reason: format!("its address is not usable: {reason}") };
+        let url = Url::parse(text).map_err(|error| unusable(&error.to_string()))?;
+        let tls = match url.scheme() {
+            "amqps" => true,
+            "amqp" => false,
+            _ => return Err(unusable("it begins with amqps:// or amqp://")),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(unusable("user and password have settings of their own"));
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err(unusable("nothing follows host and port, the virtual host has a setting of its own"));
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| unusable("it names no host"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { tls, host, port: url.port().unwrap_or(if tls { 5671 } else { 5672 }) })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "amqps" } else { "amqp" };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// [`PulseError::Unusable`] when AMQP cannot carry `name`; `what` says whose it is.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), PulseError> {
+    let length = name.len();
+    if length <= MAX_NAME {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(40).collect();
+    Err(PulseError::Unusable { reason: format!("{what} {shown:?}… has {length} bytes, and amqp carries {MAX_NAME}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_how_and_where() {
+        for (text, expected) in [
+            ("amqps://pulse.mozilla.org", "amqps://pulse.mozilla.org:5671"),
+            ("amqps://pulse.mozilla.org:5672/", "amqps://pulse.mozilla.org:5672"),
+            ("amqp://localhost", "amqp://localhost:5672"),
+            ("amqp://[::1]:17", "amqp://[::1]:17"),
+            ("amqp://127.0.0.1:1234", "amqp://127.0.0.1:1234"),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), expected);
+        }
+        let v6: Address = "amqps://[::1]".parse().unwrap();
+        assert_eq!((v6.host.as_str(), v6.port, v6.tls), ("::1", 5671, true));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_its_password() {
+        for (text, expected) in [
+            ("pulse.mozilla.org", "relative URL"),
+            ("https://pulse.mozilla.org", "begins with"),
+            ("amqps://user:hunter2@pulse.mozilla.org", "settings of their own"),
+            ("amqps://:hunter2@pulse.mozilla.org", "settings of their own"),
+            ("amqps://pulse.mozilla.org/vhost", "nothing follows"),
+            ("amqps://pulse.mozilla.org?heartbeat=1", "nothing follows"),
+            ("amqps://", "no host"),
+            ("amqps://pulse.mozilla.org:99999", "port"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_exchanges_of_the_user_are_its_own() {
+        let settings = PulseSettings {
+            address: "amqp://localhost".parse().unwrap(),
+            vhost: "/".to_owned(),
+            user: "me".to_owned(),
+            password: "secret".into(),
+            ca: None,
+        };
+        assert!(settings.owns("exchange/me/builds"));
+        for foreign in ["exchange/mercurial/pushes", "exchange/me", "exchange/meme/x", "queue/me/x", "amq.topic", ""] {
+            assert!(!settings.owns(foreign), "{foreign}");
+        }
+        assert!(!format!("{settings:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,283 @@
+//! One server.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use bus::{Clock, SystemClock, testing::Authority};
+use lapin::{
+    ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::FieldTable,
+};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::sync::Mutex;
+
+use super::definitions::{ADMIN, PASSWORD, Tls, USER, configuration, definitions};
+use crate::{Address, Publisher, PulseError, PulseMessage, PulseSettings, connection::Connection};
+
+/// Where Debian has the script that starts a server as whoever calls it. The one on the PATH is for root alone.
+const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// How often a server is started anew because another process took one of its ports.
+const TRIES: usize = 3;
+/// How long a server may take to start: an idle machine needs about four seconds.
+const START: Duration = Duration::from_secs(90);
+
+/// A `rabbitmq-server` of its own with one Pulse user, as a child process. Ends with this value.
+///
+/// The user has exactly the permissions that PulseGuardian gives. What the rest of Mozilla does on Pulse (own exchanges,
+/// publish, delete queues) an administrator does through the methods of this value.
+pub struct RabbitServer {
+    directory: PathBuf,
+    ca: Option<Vec<u8>>,
+    ports: Ports,
+    /// Erlang's directory of names, one for this server alone.
+    names: Option<Child>,
+    server: Option<Child>,
+    publisher: Publisher,
+    administrator: Mutex<Option<Connection>>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    amqp: u16,
+    names: u16,
+    /// Of Erlang's own protocol.
+    distribution: u16,
+}
+
+impl RabbitServer {
+    /// Starts a server that keeps its files in `directory`, and waits until it answers.
+    pub async fn start(directory: impl Into<PathBuf>) -> io::Result<Self> {
+        Self::start_on_free_ports(directory.into(), None).await
+    }
+
+    /// Starts a server that speaks TLS, and nothing else. Its certificate is for localhost, from `authority`.
+    pub async fn start_with_tls(directory: impl Into<PathBuf>, authority: &Authority) -> io::Result<Self> {
+        Self::start_on_free_ports(directory.into(), Some(authority)).await
+    }
+
+    /// Another process may take a port first: then it is another one.
+    async fn start_on_free_ports(directory: PathBuf, authority: Option<&Authority>) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::start_on(directory.clone(), authority, Ports::free()?).await {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe && tries < TRIES => {}
+                started => return started,
+            }
+        }
+    }
+
+    async fn start_on(directory: PathBuf, authority: Option<&Authority>, ports: Ports) -> io::Result<Self> {
+        let files = authority.map(|authority| authority.certify(&directory, "localhost")).transpose()?;
+        let tls = authority.zip(files.as_ref()).map(|(authority, (certificate, key))| Tls {
+            ca: authority.file(),
+            certificate,
+            key,
+        });
+        let users = directory.join("definitions.json");
+        fs::write(&users, definitions().to_string())?;
+        fs::write(directory.join("rabbitmq.conf"), configuration(&users, ports.amqp, tls.as_ref()))?;
+        fs::write(directory.join("enabled_plugins"), "[].\n")?;
+        let ca = authority.map(Authority::certificate).transpose()?;
+        let publisher = Publisher::new(settings(ADMIN, ports, ca.clone()), Arc::new(SystemClock));
+        let mut server =
+            Self { directory, ca, ports, names: None, server: None, publisher, administrator: Mutex::default() };
+        server.spawn().await?;
+        Ok(server)
+    }
+
+    /// Starts what [`RabbitServer::kill`] or [`RabbitServer::stop_gently`] ended, on the same files and port.
+    pub async fn restart(&mut self) -> io::Result<()> {
+        self.kill()?;
+        self.spawn().await
+    }
+
+    /// Kills the server, as a power cut would.
+    pub fn kill(&mut self) -> io::Result<()> {
+        for child in [&mut self.server, &mut self.names] {
+            if let Some(mut child) = child.take() {
+                signal(&child, Signal::SIGKILL)?;
+                child.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the server to end (SIGTERM), as an operator does, and waits until it has.
+    pub async fn stop_gently(&mut self) -> io::Result<()> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        signal(server, Signal::SIGTERM)?;
+        for _ in 0..3000 {
+            if server.try_wait()?.is_some() {
+                return self.kill();
+            }
+            SystemClock.sleep(Duration::from_millis(10)).await;
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "rabbitmq-server did not end within 30 s of SIGTERM"))
+    }
+
+    /// How the Pulse user reaches it.
+    pub fn settings(&self) -> PulseSettings {
+        settings(USER, self.ports, self.ca.clone())
+    }
+
+    /// Makes a topic exchange that is not the user's.
+    pub async fn declare_exchange(&self, name: &str) -> Result<(), PulseError> {
+        let (options, none) = (ExchangeDeclareOptions { durable: true, ..Default::default() }, FieldTable::default());
+        self.administer(async |connection| {
+            let channel = connection.channel().await?;
+            let declared = channel.exchange_declare(name.into(), ExchangeKind::Topic, options, none.clone()).await;
+            declared.map_err(PulseError::doing(connection.settings(), "declare an exchange"))
+        })
+        .await
+    }
+
+    /// Publishes as somebody else, and waits until the server has stored it.
+    pub async fn publish(&self, message: &PulseMessage) -> Result<(), PulseError> {
+        self.publisher.publish(message).await
+    }
+
+    /// How many messages wait in a queue and are with nobody; none when there is no such queue.
+    pub async fn depth(&self, queue: &str) -> Result<Option<u32>, PulseError> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        self.administer(async |connection| {
+            let channel = connection.channel().await?;
+            let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+            match found.map_err(PulseError::doing(connection.settings(), "look at a queue")) {
+                Ok(queue) => Ok(Some(queue.message_count())),
+                Err(PulseError::Missing { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Deletes a queue with all that is in it, as PulseGuardian does with one that has grown too long.
+    pub async fn delete_queue(&self, queue: &str) -> Result<(), PulseError> {
+        self.administer(async |connection| {
+            let channel = connection.channel().await?;
+            let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
+            deleted.map(|_| ()).map_err(PulseError::doing(connection.settings(), "delete a queue"))
+        })
+        .await
+    }
+
+    /// Does something on the administrator's connection, which is made anew when the server was restarted.
+    async fn administer<T>(
+        &self,
+        what: impl AsyncFnOnce(&Connection) -> Result<T, PulseError>,
+    ) -> Result<T, PulseError> {
+        let mut administrator = self.administrator.lock().await;
+        administrator.take_if(|connection| !connection.is_open());
+        let connection = match &mut *administrator {
+            Some(connection) => connection,
+            none => {
+                let settings = settings(ADMIN, self.ports, self.ca.clone());
+                none.insert(Connection::open(&settings, "administrator").await?)
+            }
+        };
+        what(connection).await
+    }
+
+    async fn spawn(&mut self) -> io::Result<()> {
+        let mut names = Command::new("epmd");
+        names.args(["-address", "127.0.0.1", "-port", &self.ports.names.to_string()]);
+        self.names = Some(spawn(&mut names, &self.directory)?);
+        self.server = Some(spawn(&mut self.command(), &self.directory)?);
+        let pause = Duration::from_millis(50);
+        for _ in 0..START.as_millis() / pause.as_millis() {
+            if Connection::open(&self.settings(), "start").await.is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.server.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                let said = fs::read_to_string(self.directory.join(OUTPUT)).unwrap_or_default();
+                let reason = format!("rabbitmq-server ended at its start: {status}\n{said}");
+                return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason));
+            }
+            SystemClock.sleep(pause).await;
+        }
+        let reason = format!("rabbitmq-server did not answer within {} s", START.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+    }
+
+    fn command(&self) -> Command {
+        let Ports { names, distribution, .. } = self.ports;
+        let mut command = Command::new(if Path::new(SCRIPT).exists() { SCRIPT } else { "rabbitmq-server" });
+        command
+            .env("HOME", &self.directory)
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_EPMD_PORT", names.to_string())
+            .env("RABBITMQ_NODENAME", format!("pulse-{names}@localhost"))
+            .env("RABBITMQ_DIST_PORT", distribution.to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_CONFIG_FILE", self.directory.join("rabbitmq.conf"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.directory.join("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", self.directory.join("data"))
+            .env("RABBITMQ_LOG_BASE", &self.directory)
+            // One scheduler that sleeps when it has nothing to do: many servers share the machine.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+            );
+        command
+    }
+}
+
+impl Drop for RabbitServer {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+impl Ports {
+    /// Ports that nobody listens on at the moment.
+    fn free() -> io::Result<Self> {
+        // Held together, so that they differ.
+        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
+        let [amqp, names, distribution] = held.map(|listener| listener?.local_addr().map(|address| address.port()));
+        Ok(Self { amqp: amqp?, names: names?, distribution: distribution? })
+    }
+}
+
+/// What a server writes goes here, in its directory.
+const OUTPUT: &str = "output";
+
+/// Starts a process with a group of its own, which ends as a whole.
+fn spawn(command: &mut Command, directory: &Path) -> io::Result<Child> {
+    let output = File::options().create(true).append(true).open(directory.join(OUTPUT))?;
+    command.current_dir(directory).process_group(0).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let spawned = command.spawn();
+    spawned.map_err(|error| {
+        let name = command.get_program().display();
+        io::Error::new(error.kind(), format!("cannot start {name} (is rabbitmq-server installed?): {error}"))
+    })
+}
+
+fn signal(child: &Child, signal: Signal) -> io::Result<()> {
+    let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    Ok(killpg(group, signal)?)
+}
+
+fn settings(user: &str, ports: Ports, ca: Option<Vec<u8>>) -> PulseSettings {
+    PulseSettings {
+        address: Address { tls: ca.is_some(), host: "localhost".to_owned(), port: ports.amqp },
+        vhost: "/".to_owned(),
+        user: user.to_owned(),
+        password: PASSWORD.into(),
+        ca,
+    }
+}

@@ -1,0 +1,12 @@
+//! The crate against a real RabbitMQ with PulseGuardian's rules, draining into a bus in memory and on a real Redis.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod draining;
+mod outages;
+mod permissions;
+mod publishing;
+mod routing;
+mod tailing;
+mod tls;
+mod world;

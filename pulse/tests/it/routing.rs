@@ -1,0 +1,169 @@
+//! Which messages come, and where they go.
+
+use std::collections::BTreeSet;
+
+use lapin::{
+    options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use pulse::{PulseMessage, Topic};
+use serde_json::Value;
+
+use crate::world::{
+    EXCHANGE, OTHERS, TASKS, World, connect, counted, depth, listen, logged, logged_times, memory, message, queue_name,
+    recorded, route, take, take_bodies, until, until_stored,
+};
+
+#[tokio::test]
+async fn topics_match_here_as_they_do_in_rabbitmq() {
+    let world = World::start().await;
+    let words = ["a", "b", "", "*", "#"];
+    let mut patterns: Vec<String> =
+        ["", "#", "*", "a", "a.b", "*.#.b", "a.*.#", "#.#", ".", "a.", ".#", "#.*.a"].map(str::to_owned).into();
+    patterns.extend(words.iter().flat_map(|one| words.map(|other| format!("{one}.b.{other}"))));
+    let keys =
+        ["", "a", "b", "a.b", "b.a", "a.b.a", "b.b.b", ".b.", ".", "a.", ".a", "..", "a..b", "#", "*.b", "x.y.z"];
+    let connection = connect(&world.rabbit.settings()).await;
+    let channel = connection.create_channel().await.unwrap();
+    let queue = |number: usize| queue_name(&format!("pattern-{number}"));
+    for (number, pattern) in patterns.iter().enumerate() {
+        let (name, none) = (queue(number), FieldTable::default());
+        let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(name.as_str().into(), own, none.clone()).await.unwrap();
+        let bind = channel.queue_bind(
+            name.into(),
+            EXCHANGE.into(),
+            pattern.as_str().into(),
+            QueueBindOptions::default(),
+            none,
+        );
+        bind.await.unwrap();
+    }
+    for key in keys {
+        world.rabbit.publish(&message(EXCHANGE, key, "{}")).await.unwrap();
+    }
+    for (number, pattern) in patterns.iter().enumerate() {
+        let mut came = BTreeSet::new();
+        while let Some(got) = channel.basic_get(queue(number).into(), BasicGetOptions::default()).await.unwrap() {
+            came.insert(got.routing_key.to_string());
+        }
+        let topic: Topic = pattern.parse().unwrap();
+        let expected = keys.into_iter().filter(|key| topic.matches(key)).map(str::to_owned).collect();
+        assert_eq!(came, expected, "{pattern:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_routes_on_one_exchange_each_get_what_they_ask_for() {
+    let (world, bus) = (World::start().await, memory());
+    let routes =
+        vec![route(EXCHANGE, &["primary.#", "#.both"], TASKS), route(EXCHANGE, &["route.#", "#.both"], OTHERS)];
+    let listening = listen(world.rabbit.settings(), "two", routes, &bus);
+    world.until_depth("two", 0).await;
+    for (key, body) in [("primary.a", "for tasks"), ("route.a", "for others"), ("x.both", "for both")] {
+        world.rabbit.publish(&message(EXCHANGE, key, body)).await.unwrap();
+    }
+    until_stored(&bus, TASKS, 2).await;
+    until_stored(&bus, OTHERS, 2).await;
+    listening.stop().await;
+    let bodies = |messages: Vec<PulseMessage>| messages.into_iter().map(|one| one.body.to_vec()).collect::<Vec<_>>();
+    assert_eq!(bodies(take(&bus, TASKS).await), [&b"for tasks"[..], b"for both"]);
+    assert_eq!(bodies(take(&bus, OTHERS).await), [&b"for others"[..], b"for both"]);
+}
+
+#[tokio::test]
+async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes() {
+    let (world, bus) = (World::start().await, memory());
+    let completed = recorded(include_str!("../fixtures/queue-task-completed-1.json"));
+    let resolved = recorded(include_str!("../fixtures/queue-task-group-resolved-1.json"));
+    assert_eq!(completed.routing.exchange, EXCHANGE);
+    world.rabbit.declare_exchange(&resolved.routing.exchange).await.unwrap();
+    let routes = vec![
+        route(EXCHANGE, &["route.project.relman.codereview.v1.*"], TASKS),
+        route(&resolved.routing.exchange, &["#.relman-level-1.#"], TASKS),
+    ];
+    let listening = listen(world.rabbit.settings(), "recorded", routes, &bus);
+    world.until_depth("recorded", 0).await;
+    for message in [&completed, &resolved] {
+        world.rabbit.publish(message).await.unwrap();
+    }
+    until_stored(&bus, TASKS, 2).await;
+    listening.stop().await;
+    let came = take(&bus, TASKS).await;
+    assert_eq!(came.len(), 2);
+    for expected in [completed, resolved] {
+        let found = came.iter().find(|message| message.routing.exchange == expected.routing.exchange).unwrap();
+        assert_eq!(*found, expected);
+        assert_eq!(found.json::<Value>().unwrap()["version"], 1);
+    }
+}
+
+#[tokio::test]
+async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up() {
+    let (world, bus) = (World::start().await, memory());
+    let listening = world.listen("unreadable", &bus);
+    world.until_depth("unreadable", 0).await;
+    let bodies: [&[u8]; 4] = [b"\xff\x00", b"", b"{\"a\":", b"{}"];
+    for body in bodies {
+        let message = PulseMessage { body: body.to_vec().into(), ..message(EXCHANGE, "some.key", "") };
+        world.rabbit.publish(&message).await.unwrap();
+    }
+    until_stored(&bus, TASKS, 4).await;
+    listening.stop().await;
+    let came = take(&bus, TASKS).await;
+    assert_eq!(came.iter().map(|message| &*message.body).collect::<Vec<_>>(), bodies);
+    let errors: Vec<_> = came.iter().filter_map(|message| message.json::<Value>().err()).collect();
+    assert_eq!(errors.len(), 3);
+    for error in errors {
+        let text = error.to_string();
+        assert!(text.contains(EXCHANGE) && text.contains("some.key"), "{text}");
+    }
+    world.until_depth("unreadable", 0).await;
+}
+
+#[tokio::test]
+async fn a_binding_from_before_is_said_once_and_its_messages_are_dropped() {
+    let (world, bus) = (World::start().await, memory());
+    let before = world.listen("narrowed", &bus);
+    world.until_depth("narrowed", 0).await;
+    before.stop().await;
+    let routes = vec![route(EXCHANGE, &["wanted.#"], TASKS)];
+    let listening = listen(world.rabbit.settings(), "narrowed", routes, &bus);
+    for (key, body) in [("old.a", "1"), ("old.b", "2"), ("wanted.a", "3")] {
+        world.rabbit.publish(&message(EXCHANGE, key, body)).await.unwrap();
+    }
+    until_stored(&bus, TASKS, 1).await;
+    listening.stop().await;
+    world.until_depth("narrowed", 0).await;
+    assert_eq!(take_bodies(&bus).await, ["3"]);
+    assert_eq!(logged_times(&["WARN", "no route asks for", "old.a"]), 1, "{}", logged());
+    assert_eq!(logged_times(&["no route asks for"]), 1);
+    assert_eq!(counted(&queue_name("narrowed"))["pulse_messages_totaloutcome=unwanted"], 2.0);
+}
+
+#[tokio::test]
+async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to() {
+    let (world, bus) = (World::start().await, memory());
+    let missing = "exchange/hgpushes/v9";
+    let routes = vec![
+        route(missing, &["#"], OTHERS),
+        route("amq.topic", &["#"], OTHERS),
+        route("exchange/pulseuser/own", &["#"], OTHERS),
+        route(EXCHANGE, &["#"], TASKS),
+    ];
+    let listening = listen(world.rabbit.settings(), "missing", routes, &bus);
+    world.until_depth("missing", 0).await;
+    world.rabbit.publish(&message(EXCHANGE, "a", "{}")).await.unwrap();
+    until_stored(&bus, TASKS, 1).await;
+    // One of the user's own was made.
+    world.rabbit.publish(&message("exchange/pulseuser/own", "a", "{}")).await.unwrap();
+    until_stored(&bus, OTHERS, 1).await;
+    assert_eq!(logged_times(&["ERROR", "NOT_FOUND", missing, "correct the name in the configuration"]), 1);
+    let forbidden = ["ERROR", "amq.topic", "user pulseuser may not", "correct the name or the user"];
+    assert_eq!(logged_times(&forbidden), 1, "{}", logged());
+    // It is made while the connection lasts: messages come when it is looked for again.
+    world.rabbit.declare_exchange(missing).await.unwrap();
+    listening.stop().await;
+    assert_eq!(depth(&bus, OTHERS).await, 1);
+    until("nothing else to be said", async || logged_times(&["ERROR"]) == 2).await;
+}

@@ -1,0 +1,184 @@
+//! A call as it goes out, and as it comes back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, Response, StatusCode, header::RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use url::Url;
+
+use super::TaskclusterError;
+
+/// What is encoded in a segment of a path, and in a query: all but what never needs it.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// The most of a server's words that is kept, in bytes.
+const MAX_WORDS: usize = 500;
+
+/// A call before it is signed.
+pub(super) struct Call<'a> {
+    /// Service and method as Taskcluster's manual names them, such as `queue.task`.
+    pub(super) name: &'static str,
+    pub(super) method: Method,
+    /// The path within version 1 of the service: its segments, not encoded.
+    path: &'a [&'a str],
+    pub(super) query: Vec<(&'a str, &'a str)>,
+    pub(super) body: Option<&'a Value>,
+}
+
+/// An answer, with whatever status.
+pub(super) struct Answer {
+    pub(super) name: &'static str,
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+/// What every service says when it refuses.
+#[derive(Deserialize)]
+struct Refusal {
+    code: String,
+    message: String,
+}
+
+/// What the queue says of an artifact that stands for an error.
+#[derive(Deserialize)]
+struct NoContent {
+    reason: String,
+    message: String,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn get(name: &'static str, path: &'a [&'a str]) -> Self {
+        Self { name, method: Method::GET, path, query: Vec::new(), body: None }
+    }
+
+    pub(super) fn with_body(name: &'static str, method: Method, path: &'a [&'a str], body: &'a Value) -> Self {
+        Self { name, method, path, query: Vec::new(), body: Some(body) }
+    }
+
+    /// Where it goes. A name that would lead elsewhere is refused: `.` and `..` climb even when they are encoded.
+    pub(super) fn url(&self, root: &Url) -> Result<Url, TaskclusterError> {
+        let unusable = |problem: String| TaskclusterError::Unsendable { call: self.name, problem };
+        let (service, _) = self.name.split_once('.').unwrap_or((self.name, ""));
+        let mut address = format!("{}/api/{service}/v1", root.as_str().trim_end_matches('/'));
+        for segment in self.path {
+            if matches!(*segment, "" | "." | "..") {
+                return Err(unusable(format!("`{segment}` cannot be a name")));
+            }
+            address.push('/');
+            address.extend(utf8_percent_encode(segment, ENCODED));
+        }
+        for (index, (key, value)) in self.query.iter().enumerate() {
+            address.push(if index == 0 { '?' } else { '&' });
+            address.extend(utf8_percent_encode(key, ENCODED));
+            address.push('=');
+            address.extend(utf8_percent_encode(value, ENCODED));
+        }
+        Url::parse(&address).map_err(|problem| unusable(format!("the root url is unusable: {problem}")))
+    }
+}
+
+impl Answer {
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, TaskclusterError> {
+        serde_json::from_slice(&self.body).map_err(|error| TaskclusterError::undecodable(self.name, &error))
+    }
+
+    /// What an answer means that is no success. `secret` does not appear in it.
+    ///
+    /// Only Taskcluster's own words count as its verdict: a page of something between here and there, even if it is
+    /// called 404, says nothing about tasks and hooks.
+    pub(super) fn refusal(&self, retry_after: Option<Duration>, secret: Option<&SecretString>) -> TaskclusterError {
+        let (call, status) = (self.name, self.status.as_u16());
+        let words = |words: &str| scrub(words, secret);
+        match status {
+            429 => return TaskclusterError::Busy { call, retry_after },
+            500.. => return TaskclusterError::Server { call, status },
+            424 => {
+                if let Ok(NoContent { reason, message }) = self.json() {
+                    return TaskclusterError::ErrorArtifact { reason: words(&reason), message: words(&message) };
+                }
+            }
+            _ => {}
+        }
+        let Ok(Refusal { code, message }) = self.json() else {
+            return TaskclusterError::Status { call, status };
+        };
+        let message = words(&message);
+        match status {
+            400 if code == "DenylistedAddress" => TaskclusterError::DenylistedAddress,
+            401 => TaskclusterError::Credentials { call, message },
+            403 => TaskclusterError::Scopes { call, message },
+            404 => TaskclusterError::NotFound { call, message },
+            409 => TaskclusterError::Conflict { call, message },
+            _ => TaskclusterError::Input { call, code: words(&code), message },
+        }
+    }
+}
+
+/// How long the server wants to be left alone, where it says so in seconds.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// A server's words on one short line, without the secret, and without the list of facts that it puts below.
+fn scrub(words: &str, secret: Option<&SecretString>) -> String {
+    let words = words.split("\n\n---\n").next().unwrap_or_default().trim();
+    let words = match secret.map(|secret| secret.expose_secret().trim()) {
+        Some(secret) if !secret.is_empty() => words.replace(secret, "(access token)"),
+        _ => words.to_owned(),
+    };
+    let end = words.floor_char_boundary(MAX_WORDS);
+    words[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_encoded_and_none_leads_elsewhere() {
+        let address = |path: &[&str]| {
+            let call = Call { query: vec![("continuationToken", "a/b=&?")], ..Call::get("hooks.x", path) };
+            call.url(&Url::parse("https://tc.example.com/").unwrap()).map(String::from)
+        };
+        let expected = "https://tc.example.com/api/hooks/v1/hooks/project%2Frelman/a%20%3Fb%C3%BC?continuationToken=a%2Fb%3D%26%3F";
+        assert_eq!(address(&["hooks", "project/relman", "a ?bü"]).unwrap(), expected);
+        for name in ["", ".", ".."] {
+            assert!(matches!(address(&["hooks", name]), Err(TaskclusterError::Unsendable { .. })), "{name}");
+        }
+        // What is no dot segment any more once it is encoded stays a name.
+        assert!(address(&["%2e%2e"]).unwrap().contains("/%252e%252e?"));
+    }
+
+    #[test]
+    fn words_are_one_short_line_without_the_token() {
+        let token = SecretString::from(" t0ken\n");
+        let table = [
+            ("No such hook\n\n---\n\n* method:     triggerHook\n* errorCode:  ResourceNotFound", "No such hook"),
+            ("\nSchema\nfailed", "Schema failed"),
+            ("is t0ken wrong?", "is (access token) wrong?"),
+        ];
+        for (words, expected) in table {
+            assert_eq!(scrub(words, Some(&token)), expected);
+        }
+        assert_eq!(scrub(&"ü".repeat(400), Some(&SecretString::from(""))).len(), MAX_WORDS);
+    }
+
+    #[test]
+    fn a_status_counts_only_with_taskclusters_words() {
+        let refusal = |status, body: &'static str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Answer { name: "queue.task", status, body: Bytes::from(body) }.refusal(None, None)
+        };
+        let known = r#"{"code": "ResourceNotFound", "message": "no such task"}"#;
+        assert!(matches!(refusal(404, known), TaskclusterError::NotFound { .. }));
+        for status in [400, 401, 403, 404, 409, 424] {
+            assert!(matches!(refusal(status, "<html>not here</html>"), TaskclusterError::Status { .. }), "{status}");
+        }
+        assert!(matches!(refusal(410, known), TaskclusterError::Input { .. }));
+        assert!(matches!(refusal(503, known), TaskclusterError::Server { .. }));
+    }
+}
