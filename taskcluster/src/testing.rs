@@ -1,6 +1,22 @@
-//! A Taskcluster for tests: it holds the services' state and serves it over HTTP, with the signature of every request
-//! verified. Checked against recorded answers of the real services.
+//! A Taskcluster for tests: it holds the services' state and serves it over HTTP. Every signature is verified. Its
+//! answers are checked against recorded ones of the real services.
 
-mod setup;
+mod artifacts;
+mod auth;
+mod certificate;
+mod faults;
+mod hooks;
+mod notify;
+mod payload;
+mod request;
+mod rest;
+mod server;
+mod state;
+mod tasks;
 
-pub use setup::{Client, FakeArtifact, FakeTaskcluster, Fault, Mail, Trigger};
+pub use artifacts::FakeArtifact;
+pub use auth::Client;
+pub use faults::{EVERY_CALL, Fault};
+pub use hooks::Trigger;
+pub use notify::Mail;
+pub use server::FakeTaskcluster;

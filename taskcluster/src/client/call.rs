@@ -23,7 +23,7 @@ pub(super) struct Call<'a> {
     pub(super) name: &'static str,
     pub(super) method: Method,
     /// The path within version 1 of the service: its segments, not encoded.
-    path: &'a [&'a str],
+    pub(super) path: &'a [&'a str],
     pub(super) query: Vec<(&'a str, &'a str)>,
     pub(super) body: Option<&'a Value>,
 }

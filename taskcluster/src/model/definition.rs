@@ -48,11 +48,11 @@ pub struct TaskMetadata {
 }
 
 impl TaskDefinition {
-    /// The same task, created at `now`, with its deadline and expiry as long after that as they were before.
+    /// The same task, created at `now` (to the millisecond, as the queue keeps it), with its deadline and expiry as long
+    /// after that as they were before.
     pub fn created_at(&self, now: Timestamp) -> Self {
-        let moved = |moment: Timestamp| {
-            now.checked_add(self.created.until(moment).unwrap_or_default()).unwrap_or(Timestamp::MAX)
-        };
+        let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
+        let moved = |moment: Timestamp| now.saturating_add(moment.duration_since(self.created)).unwrap_or(moment);
         Self { created: now, deadline: moved(self.deadline), expires: self.expires.map(moved), ..self.clone() }
     }
 

@@ -1,0 +1,110 @@
+//! Taskcluster in trouble: what is tried again, how long is waited, and what is said in the end.
+
+use std::time::Duration;
+
+use bus::{Classify, Disposition};
+use serde_json::json;
+use taskcluster::{
+    TaskclusterError,
+    model::TaskDefinition,
+    testing::{EVERY_CALL, Fault},
+};
+
+use crate::stage::Stage;
+
+const TRIES: usize = 4;
+
+#[tokio::test]
+async fn what_passes_is_tried_again_with_growing_waits() {
+    let stage = Stage::set().await;
+    let id = stage.fake.add_task(json!({}));
+    let faults = [
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::Cut,
+        Fault::CutAfter,
+        Fault::TooManyRequests { retry_after: None },
+    ];
+    for fault in faults {
+        stage.fake.fail_next("queue.task", TRIES - 1, &fault);
+        stage.client().task(&id).await.unwrap();
+        let waits = stage.clock.waits();
+        assert_eq!(waits.len(), TRIES - 1, "{fault:?}");
+        for (wait, expected) in waits.iter().zip([0.5, 1.0, 2.0]) {
+            assert!((expected * 0.9..=expected * 1.1).contains(&wait.as_secs_f64()), "{fault:?}: {waits:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_taskcluster_asks_for_is_kept() {
+    let stage = Stage::set().await;
+    let id = stage.fake.add_task(json!({}));
+    let seven = Duration::from_secs(7);
+    stage.fake.fail_next("queue.task", 1, &Fault::TooManyRequests { retry_after: Some(seven) });
+    stage.client().task(&id).await.unwrap();
+    assert_eq!(stage.clock.waits(), [seven]);
+}
+
+#[tokio::test]
+async fn a_wait_longer_than_a_call_defers_the_message() {
+    let stage = Stage::set().await;
+    let table = [(60, 60), (0, 1), (86_400, 600)];
+    for (asked, kept) in table {
+        let fault = Fault::TooManyRequests { retry_after: Some(Duration::from_secs(asked)) };
+        stage.fake.fail_until_mended("queue.task", &fault);
+        let error = stage.client().task("x").await.unwrap_err();
+        assert_eq!(error.disposition(), Disposition::Defer(Duration::from_secs(kept)), "{error}");
+        stage.fake.mend();
+    }
+    // Only the wait of nothing was worth another try.
+    assert_eq!(stage.fake.calls().len(), 2 + TRIES);
+}
+
+#[tokio::test]
+async fn an_outage_costs_no_message_an_attempt() {
+    let stage = Stage::set().await;
+    let (client, id) = (stage.client(), stage.fake.add_task(json!({})));
+    stage.fake.go_down().await.unwrap();
+    let error = client.task(&id).await.unwrap_err();
+    assert!(matches!(error, TaskclusterError::Unreachable { .. }), "{error}");
+    assert!(matches!(error.disposition(), Disposition::Defer(_)));
+    assert_eq!(stage.clock.waits().len(), TRIES - 1);
+    stage.fake.come_up().unwrap();
+    client.task(&id).await.unwrap();
+
+    stage.fake.fail_until_mended(EVERY_CALL, &Fault::Status(502));
+    let error = client.task(&id).await.unwrap_err();
+    assert!(matches!(error, TaskclusterError::Server { status: 502, .. }), "{error}");
+    assert!(matches!(error.disposition(), Disposition::Defer(_)));
+}
+
+#[tokio::test]
+async fn a_task_whose_answer_was_lost_is_not_created_twice() {
+    let stage = Stage::set().await;
+    let id = stage.fake.add_task(json!({}));
+    let task: TaskDefinition = stage.client().task(&id).await.unwrap();
+    stage.fake.fail_next("queue.createTask", 1, &Fault::CutAfter);
+    stage.client().create_task("fN1SbArXTPSVFNUvaOlinQ", &task).await.unwrap();
+    assert_eq!(stage.fake.task_ids(), [id.as_str(), "fN1SbArXTPSVFNUvaOlinQ"]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_argued_with() {
+    let stage = Stage::set().await;
+    let error = stage.client().task("nope").await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Dead);
+    assert_eq!(stage.fake.calls(), ["queue.task"]);
+}
+
+#[tokio::test]
+async fn a_page_of_something_in_between_says_nothing_about_a_task() {
+    let stage = Stage::set().await;
+    let id = stage.fake.add_task(json!({}));
+    for status in [401, 403, 404, 409] {
+        stage.fake.fail_next("queue.task", 1, &Fault::Status(status));
+        let error = stage.client().task(&id).await.unwrap_err();
+        assert!(matches!(error, TaskclusterError::Status { .. }), "{error}");
+        assert_ne!(error.disposition(), Disposition::Dead);
+    }
+}
