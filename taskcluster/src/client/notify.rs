@@ -1,12 +1,13 @@
 //! The notify service.
 
 use reqwest::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Taskcluster, TaskclusterError, call::Call};
 
 /// A mail.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Email {
     /// Whom it is for.
     pub address: String,
@@ -19,7 +20,8 @@ pub struct Email {
 }
 
 /// What a mail looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EmailTemplate {
     /// A narrow column with Taskcluster's frame.
     Simple,

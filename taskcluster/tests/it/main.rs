@@ -7,5 +7,6 @@ mod calls;
 mod messages;
 mod recorded;
 mod retries;
+mod selection;
 mod signatures;
 mod stage;
