@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Classify, Disposition, redis::says};
+use crate::{Classify, DecodeError, Disposition, redis::says};
 
 /// How long a step is put off that met a backend which did not answer.
 const AWAY: Duration = Duration::from_secs(2);
@@ -62,6 +62,15 @@ pub enum BusError {
         #[source]
         source: Box<deadpool::managed::PoolError<redis::RedisError>>,
     },
+    /// A record is not as this release writes it.
+    #[error("cannot read the record {record}: was it written by another release?")]
+    Record {
+        /// The record.
+        record: String,
+        /// What does not fit.
+        #[source]
+        source: DecodeError,
+    },
     /// The Redis server or its settings do not do for a bus.
     #[error("this redis cannot carry the bus: {reason}")]
     Unfit {
@@ -83,7 +92,7 @@ impl Classify for BusError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::Encode { .. } | Self::Unfit { .. } => Disposition::Dead,
-            Self::LeaseLost { .. } | Self::Full { .. } => Disposition::Retry,
+            Self::LeaseLost { .. } | Self::Full { .. } | Self::Record { .. } => Disposition::Retry,
             // A handler that met it failed through no fault of its message's: that costs no attempt.
             Self::Redis { .. } | Self::Memory { .. } | Self::Connection { .. } => Disposition::Defer(AWAY),
         }

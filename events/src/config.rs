@@ -4,6 +4,7 @@
 mod fault;
 mod reader;
 mod repository;
+mod triggers;
 
 use std::{
     cell::RefCell,
@@ -23,6 +24,7 @@ use self::reader::{FromYaml, Section};
 pub use self::{
     fault::{Fault, Faults},
     repository::RepositoryConfig,
+    triggers::{HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},
 };
 
 /// Everything that a deployment sets. Not to be shown: addresses may hold passwords.
@@ -62,6 +64,8 @@ pub struct Config {
     pub treeherder_url: String,
     /// Comes before all keys in Redis.
     pub redis_namespace: String,
+    /// What is triggered on Taskcluster, and by what.
+    pub triggers: TriggersConfig,
 }
 
 /// Where Phabricator is.
@@ -109,23 +113,7 @@ pub enum ConfigError {
 }
 
 /// Keys of the original that nothing reads yet: operators may hand us their file as it is.
-const NOT_YET: &[&str] = &[
-    "APP_CHANNEL",
-    "admins",
-    "autoland_enabled",
-    "mozilla_central_enabled",
-    "pulse_user",
-    "pulse_password",
-    "taskcluster_community",
-    "communitytc_pulse_user",
-    "communitytc_pulse_password",
-    "test_selection_enabled",
-    "test_selection_share",
-    "test_selection_notify_addresses",
-    "bugbug_phabricator_deployment",
-    "risk_analysis_users",
-    "SENTRY_DSN",
-];
+const NOT_YET: &[&str] = &["SENTRY_DSN"];
 
 /// A secret with fewer characters can be guessed.
 const SHORT: usize = 16;
@@ -151,6 +139,7 @@ impl Config {
             known_hosts: None,
             treeherder_url: "https://treeherder.mozilla.org".to_owned(),
             redis_namespace: "events".to_owned(),
+            triggers: TriggersConfig::default(),
         }
     }
 
@@ -249,6 +238,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     if redis_namespace.as_ref().is_some_and(|namespace| namespace.contains(['{', '}'])) {
         keys.reject("redis_namespace", "expected a text without braces: it becomes a hash tag");
     }
+    let triggers = triggers::read(&keys);
     match webhook_secret.as_ref().map(|secret: &SecretString| secret.expose_secret().chars().count()) {
         None => keys.advise("webhook_secret", "is not set: whoever reaches the port can start builds"),
         Some(..SHORT) => keys.advise("webhook_secret", "is shorter than 16 characters: it can be guessed"),
@@ -274,6 +264,7 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         redis_namespace: redis_namespace.unwrap_or(usual.redis_namespace),
         phabricator: usual.phabricator,
         lando,
+        triggers,
         repositories: usual.repositories,
     })
 }
@@ -297,6 +288,7 @@ mod tests {
     const GOOD: &str = "\
 common:
   APP_CHANNEL: testing
+  SENTRY_DSN: https://sentry.example.com/1
   PHABRICATOR:
     url: https://phabricator.example.com
     api_key: api-secret
@@ -332,10 +324,10 @@ events:
         assert_eq!(
             warnings,
             [
-                "line 2: common.APP_CHANNEL: is known, but nothing reads it yet",
-                "line 8: events.webhook_secret: is not set: whoever reaches the port can start builds",
-                "line 17: events.repositories[0].checkout: means nothing any more: clones have no working copy",
-                "line 18: events.repositories[0].batch_size: means nothing any more: clones have no working copy",
+                "line 3: common.SENTRY_DSN: is known, but nothing reads it yet",
+                "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
+                "line 18: events.repositories[0].checkout: means nothing any more: clones have no working copy",
+                "line 19: events.repositories[0].batch_size: means nothing any more: clones have no working copy",
             ]
         );
     }
@@ -455,7 +447,7 @@ warning: line 18: events.skipable_files: unknown key, did you mean skippable_fil
             let (config, faults) = parse(budget);
             assert!(config.is_none());
             let expected = format!(
-                "error: line 21: events.clones_budget: expected a size with its unit, such as 200GB or 500 MiB, found {found}"
+                "error: line 22: events.clones_budget: expected a size with its unit, such as 200GB or 500 MiB, found {found}"
             );
             assert!(faults.to_string().contains(&expected), "{faults}");
         }

@@ -3,6 +3,7 @@
 mod builds;
 mod directory;
 mod harbormaster;
+mod listing;
 mod review;
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -12,6 +13,7 @@ use crate::{Conduit, ConduitError};
 
 pub(crate) use builds::TargetStatus;
 pub(crate) use harbormaster::{MessageType, Unit, UnitResult};
+pub(crate) use listing::{Listed, ListedFields, Object};
 pub(crate) use review::{DiffInfo, RevisionInfo};
 
 /// The most objects that one search returns, and the most that it is asked for at once.

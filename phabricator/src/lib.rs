@@ -1,7 +1,8 @@
 //! Phabricator (or Phorge): its Conduit API, the workflow of a build, and the answers on a build target.
 //!
 //! [`Workflow`] takes what Harbormaster asked for, waits until the revision is public, loads its stack and hands the
-//! build on. [`Publisher`] says on the build target what became of it. Both speak to Phabricator through [`Conduit`].
+//! build on. [`Publisher`] says on the build target what became of it. [`DiffPoller`] tells of diffs that nobody told us of.
+//! All of them speak to Phabricator through [`Conduit`].
 
 mod api;
 mod audit;
@@ -9,6 +10,7 @@ mod conduit;
 mod directory;
 mod lando;
 pub mod model;
+mod poller;
 mod publisher;
 mod recheck;
 mod stack;
@@ -20,6 +22,7 @@ pub use audit::{AuditError, AuditFinding, AuditQueues, Auditor};
 pub use conduit::{Conduit, ConduitError};
 pub use directory::{Directory, DirectoryKeeper, DirectoryNames};
 pub use lando::{Lando, LandoError, LandoWarning, warning_for};
+pub use poller::DiffPoller;
 pub use publisher::{Answer, LandoWarnings, PublishError, Publisher, answer};
 pub use recheck::LastLook;
 pub use workflow::{Workflow, WorkflowError, WorkflowQueues, WorkflowSettings};

@@ -1,6 +1,7 @@
 //! What travels between the steps of a build. Every other subsystem knows Phabricator only by these types.
 
 mod build;
+mod diff;
 mod journal;
 mod phid;
 mod recheck;
@@ -8,6 +9,7 @@ mod record;
 mod report;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
+pub use diff::NewDiff;
 pub use journal::{ALL, Journal, OPEN, diff_tag, revision_tag};
 pub use phid::{Phid, PhidError};
 pub use recheck::{Recheck, Unsure};

@@ -10,5 +10,6 @@ mod operate;
 mod operator;
 mod quarantine;
 mod redis_only;
+mod seat;
 mod servers;
 mod world;

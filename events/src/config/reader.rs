@@ -131,10 +131,15 @@ impl<'a> Section<'a> {
 
     /// The maps of the list under `key`; that it is absent is a fault.
     pub(super) fn sections(&self, key: &'static str) -> Vec<Section<'a>> {
-        let Some(entry) = self.entry(key) else {
+        if self.entry(key).is_none() {
             self.missing(key, "a list of maps");
-            return Vec::new();
-        };
+        }
+        self.optional_sections(key)
+    }
+
+    /// The maps of the list under `key`, if it is there.
+    pub(super) fn optional_sections(&self, key: &'static str) -> Vec<Section<'a>> {
+        let Some(entry) = self.entry(key) else { return Vec::new() };
         let YamlData::Sequence(items) = &entry.value.data else {
             self.error(&entry.path, entry.line, format!("expected a list of maps, found {}", kind(entry.value)));
             return Vec::new();

@@ -29,6 +29,8 @@ pub(crate) struct RevisionFields {
     /// The newest diff.
     #[serde(rename = "diffPHID")]
     pub(crate) diff: Phid,
+    #[serde(rename = "dateModified", deserialize_with = "epoch")]
+    pub(crate) modified_at: Timestamp,
 }
 
 #[derive(Debug, Clone, Deserialize)]

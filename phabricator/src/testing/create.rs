@@ -15,6 +15,7 @@ pub struct NewDiff {
     base: Option<String>,
     commit: Commit,
     created_at: Option<Timestamp>,
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ enum Commit {
 impl NewDiff {
     /// A diff with this patch, made now from one commit of the revision's author, on an unnamed base.
     pub fn new(patch: impl Into<String>) -> Self {
-        Self { patch: patch.into(), base: None, commit: Commit::Usual, created_at: None }
+        Self { patch: patch.into(), base: None, commit: Commit::Usual, created_at: None, kind: "DIFF" }
     }
 
     /// Made on this changeset.
@@ -46,6 +47,12 @@ impl NewDiff {
     /// Made without commit information, as by pasting a patch into the web page.
     pub fn without_commit(mut self) -> Self {
         self.commit = Commit::Missing;
+        self
+    }
+
+    /// Shown by searches as an object of another type than `DIFF`.
+    pub fn shown_as(mut self, kind: &'static str) -> Self {
+        self.kind = kind;
         self
     }
 
@@ -179,6 +186,7 @@ impl FakePhabricator {
             visible: true,
             newest_diff: diff_phid.clone(),
             created_at,
+            modified_at: created_at,
         });
         let edge = |parent| Edge { child: phid.clone(), parent, created_at };
         state.edges.extend(new.parents.into_iter().map(edge));
@@ -200,19 +208,30 @@ impl FakePhabricator {
         state.keep_diff(phid, None, author.clone(), repository.cloned(), diff)
     }
 
+    /// Makes a diff that belonged to no revision the newest of this one.
+    pub fn attach_diff(&self, id: u64, diff: &CreatedDiff) {
+        let mut state = self.state();
+        let revision = state.change(id);
+        revision.newest_diff = diff.phid.clone();
+        let phid = revision.phid.clone();
+        for known in state.diffs.iter_mut().filter(|known| known.id == diff.id) {
+            known.revision = Some(phid.clone());
+        }
+    }
+
     /// Moves a revision on in its review.
     pub fn set_status(&self, id: u64, status: RevisionStatus) {
-        self.state().revision_mut(id).status = status;
+        self.state().change(id).status = status;
     }
 
     /// Shows a revision and all that belongs to it to the token, or hides it.
     pub fn set_visible(&self, id: u64, visible: bool) {
-        self.state().revision_mut(id).visible = visible;
+        self.state().change(id).visible = visible;
     }
 
     /// Tags a revision with these projects and no others.
     pub fn set_projects(&self, id: u64, projects: &[Phid]) {
-        self.state().revision_mut(id).projects = projects.to_vec();
+        self.state().change(id).projects = projects.to_vec();
     }
 
     /// Makes a revision stand on one more parent. The real one refuses cycles; this one makes them, since they were
@@ -226,7 +245,7 @@ impl FakePhabricator {
 
 impl State {
     fn attach(&mut self, phid: Phid, revision_id: u64, new: NewDiff) -> CreatedDiff {
-        let revision = self.revision_mut(revision_id);
+        let revision = self.change(revision_id);
         revision.newest_diff = phid.clone();
         let (author, repository) = (revision.author.clone(), Some(revision.repository.clone()));
         let revision = (revision.phid.clone(), revision.title.clone());
@@ -257,6 +276,7 @@ impl State {
         self.diffs.push(Diff {
             id,
             phid: phid.clone(),
+            kind: new.kind,
             revision,
             author,
             repository,
@@ -268,11 +288,14 @@ impl State {
         CreatedDiff { id, phid }
     }
 
+    /// A revision that changes now.
     #[expect(clippy::panic, reason = "whoever names a revision that was never created has a fault in the test")]
-    fn revision_mut(&mut self, id: u64) -> &mut Revision {
-        match self.revisions.iter_mut().find(|revision| revision.id == id) {
-            Some(revision) => revision,
-            None => panic!("there is no D{id}"),
-        }
+    fn change(&mut self, id: u64) -> &mut Revision {
+        let now = self.clock.now();
+        let Some(revision) = self.revisions.iter_mut().find(|revision| revision.id == id) else {
+            panic!("there is no D{id}")
+        };
+        revision.modified_at = now;
+        revision
     }
 }

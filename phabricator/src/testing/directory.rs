@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    search::{Known, Refusal, Search},
+    search::{Known, Refusal, Search, numbered},
     state::State,
 };
 
@@ -46,7 +46,7 @@ pub(super) fn users(state: &State, params: &Map<String, Value>) -> Result<Value,
         });
         (user.id, json!({ "id": user.id, "type": "USER", "phid": user.phid, "fields": fields, "attachments": {} }))
     });
-    search.page(shown.collect(), state.users.len())
+    search.page(shown.collect(), numbered(state.users.len()))
 }
 
 pub(super) fn projects(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
@@ -82,7 +82,7 @@ pub(super) fn projects(state: &State, params: &Map<String, Value>) -> Result<Val
             json!({ "id": project.id, "type": "PROJ", "phid": project.phid, "fields": fields, "attachments": {} });
         (project.id, object)
     });
-    let mut page = search.page(shown.collect(), state.projects.len())?;
+    let mut page = search.page(shown.collect(), numbered(state.projects.len()))?;
     if let Some(slugs) = slugs {
         let phid_of = |asked: &str| state.projects.iter().find(|project| named(&project.slug, asked));
         let map: Map<String, Value> = slugs
@@ -136,5 +136,5 @@ pub(super) fn repositories(state: &State, params: &Map<String, Value>) -> Result
         });
         (repository.id, object)
     });
-    search.page(shown.collect(), state.repositories.len())
+    search.page(shown.collect(), numbered(state.repositories.len()))
 }

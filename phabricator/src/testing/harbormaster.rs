@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     TargetStatus,
-    search::{Known, Refusal, Search},
+    search::{Known, Refusal, Search, numbered},
     state::{Build, State, Stop},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn buildables(state: &State, params: &Map<String, Value>) -> Result<V
             json!({ "id": build.id, "type": "HMBB", "phid": build.buildable, "fields": fields, "attachments": {} });
         wanted.then_some((build.id, object))
     });
-    search.page(shown.collect(), state.builds.len())
+    search.page(shown.collect(), numbered(state.builds.len()))
 }
 
 pub(super) fn builds(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
@@ -74,7 +74,7 @@ pub(super) fn builds(state: &State, params: &Map<String, Value>) -> Result<Value
         });
         (build.id, json!({ "id": build.id, "type": "HMBD", "phid": build.phid, "fields": fields, "attachments": {} }))
     });
-    search.page(shown.collect(), state.builds.len())
+    search.page(shown.collect(), numbered(state.builds.len()))
 }
 
 /// Value, name and colour.
@@ -129,7 +129,7 @@ pub(super) fn targets(state: &State, params: &Map<String, Value>) -> Result<Valu
             json!({ "id": target.id, "type": "HMBT", "phid": target.phid, "fields": fields, "attachments": {} }),
         )
     });
-    search.page(shown.collect(), state.targets.len())
+    search.page(shown.collect(), numbered(state.targets.len()))
 }
 
 /// Artifacts are listed without what they say, as the real one does.
@@ -160,5 +160,5 @@ pub(super) fn artifacts(state: &State, params: &Map<String, Value>) -> Result<Va
         let object = json!({ "id": id, "type": "HMBA", "phid": artifact.phid, "fields": fields, "attachments": {} });
         wanted.then_some((id, object))
     });
-    search.page(shown.collect(), state.artifacts.len())
+    search.page(shown.collect(), numbered(state.artifacts.len()))
 }

@@ -20,7 +20,8 @@ pub(super) fn revisions(state: &State, params: &Map<String, Value>) -> Result<Va
         revision.visible && search.wants("ids", revision.id) && search.wants("phids", revision.phid.as_str())
     });
     let shown = found.map(|revision| (revision.id, revision_json(state, revision, &search)));
-    search.page(shown.collect(), state.revisions.len())
+    let is_shown = |id| state.revisions.iter().any(|revision| revision.id == id && revision.visible);
+    search.page(shown.collect(), is_shown)
 }
 
 fn revision_json(state: &State, revision: &Revision, search: &Search) -> Value {
@@ -66,7 +67,7 @@ fn revision_json(state: &State, revision: &Revision, search: &Search) -> Value {
             "isDraft": matches!(revision.status, RevisionStatus::Draft | RevisionStatus::ChangesPlanned),
             "holdAsDraft": false,
             "dateCreated": revision.created_at.as_second(),
-            "dateModified": revision.created_at.as_second(),
+            "dateModified": revision.modified_at.as_second(),
             "policy": { "view": "users", "edit": "users" },
         },
         "attachments": attachments,
@@ -88,7 +89,7 @@ pub(super) fn diffs(state: &State, params: &Map<String, Value>) -> Result<Value,
             && search.wants("revisionPHIDs", diff.revision.as_ref().map(|revision| revision.as_str()))
     });
     let shown = found.map(|diff| (diff.id, diff_json(diff, &search)));
-    search.page(shown.collect(), state.diffs.len())
+    search.page(shown.collect(), |id| state.visible_diff(id).is_some())
 }
 
 fn diff_json(diff: &Diff, search: &Search) -> Value {
@@ -117,7 +118,7 @@ fn diff_json(diff: &Diff, search: &Search) -> Value {
     }
     json!({
         "id": diff.id,
-        "type": "DIFF",
+        "type": diff.kind,
         "phid": diff.phid,
         "fields": {
             "revisionPHID": diff.revision,

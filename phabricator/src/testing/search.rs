@@ -35,6 +35,11 @@ pub(super) fn numeric(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
+/// Whether an object is one of `count`, which are numbered from 1 and shown to everybody.
+pub(super) fn numbered(count: usize) -> impl Fn(u64) -> bool {
+    move |id| (1..=count as u64).contains(&id)
+}
+
 /// A map, or a list with its places as keys, since PHP makes no difference.
 pub(super) fn php_map(value: &Value) -> Option<Map<String, Value>> {
     match value {
@@ -74,6 +79,8 @@ pub(super) struct Search {
 enum Order {
     Newest,
     Oldest,
+    /// Of revisions: what changed last comes first.
+    Updated,
 }
 
 impl Search {
@@ -131,10 +138,15 @@ impl Search {
         self.attachments.contains_key(key)
     }
 
-    /// The page that is asked for, of objects that are numbered from 1 to `last`.
-    pub(super) fn page(&self, mut objects: Vec<(u64, Value)>, last: usize) -> Result<Value, Refusal> {
+    /// The page that is asked for, of the objects with their numbers. A cursor must be the number of an object that
+    /// `is_shown`, whether or not it is asked for.
+    pub(super) fn page(
+        &self,
+        mut objects: Vec<(u64, Value)>,
+        is_shown: impl Fn(u64) -> bool,
+    ) -> Result<Value, Refusal> {
         for cursor in [self.after, self.before].into_iter().flatten() {
-            if !usize::try_from(cursor).is_ok_and(|id| (1..=last).contains(&id)) {
+            if !u64::try_from(cursor).is_ok_and(&is_shown) {
                 let query = self.query;
                 let info = format!("Cursor \"{cursor}\" does not identify a valid object in query \"{query}\".");
                 return Err(Refusal::core(info));
@@ -142,21 +154,27 @@ impl Search {
         }
         let oldest_first = self.order.1 == Order::Oldest;
         let limit = self.limit.1;
-        // Whether the object `id` comes after the one of the cursor.
-        let is_after = |id: u64, cursor: i64| {
-            let cursor = cursor.unsigned_abs();
-            if oldest_first { id > cursor } else { id < cursor }
+        let changed = |object: &Value| match self.order.1 {
+            Order::Updated => object["fields"]["dateModified"].as_i64(),
+            Order::Newest | Order::Oldest => None,
         };
-        objects.sort_by_key(|(id, _)| *id);
+        let place_of = |cursor: i64| {
+            let id = cursor.unsigned_abs();
+            (objects.iter().find(|(known, _)| *known == id).and_then(|(_, object)| changed(object)), id)
+        };
+        let (after, before) = (self.after.map(place_of), self.before.map(place_of));
+        let place = |(id, object): &(u64, Value)| (changed(object), *id);
+        let is_after = |place, cursor| if oldest_first { place > cursor } else { place < cursor };
+        objects.sort_by_key(place);
         if !oldest_first {
             objects.reverse();
         }
-        if let Some(after) = self.after {
-            objects.retain(|(id, _)| is_after(*id, after));
+        if let Some(after) = after {
+            objects.retain(|object| is_after(place(object), after));
         }
         let mut more = objects.len() > limit;
-        if let Some(before) = self.before {
-            objects.retain(|(id, _)| *id != before.unsigned_abs() && !is_after(*id, before));
+        if let Some(before) = before {
+            objects.retain(|object| place(object) != before && !is_after(place(object), before));
             // Those nearest to the cursor, which itself comes after them.
             objects.drain(..objects.len().saturating_sub(limit));
             more = true;
@@ -195,6 +213,7 @@ fn read_limit(given: &Value) -> Result<(Value, usize), Refusal> {
 fn read_order(given: &Value, query: &str) -> Result<(Value, Order), Refusal> {
     let order = match given {
         Value::String(name) if name == "oldest" => Order::Oldest,
+        Value::String(name) if name == "updated" && query == "DifferentialRevisionQuery" => Order::Updated,
         Value::String(name) if name != "newest" && name != "created" => {
             let info = format!("Query \"{query}\" does not support a builtin order \"{name}\".");
             return Err(Refusal::core(format!("{info} Supported orders are: newest, created, oldest.")));

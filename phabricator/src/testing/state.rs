@@ -61,6 +61,7 @@ pub(super) struct Revision {
     pub(super) visible: bool,
     pub(super) newest_diff: Phid,
     pub(super) created_at: Timestamp,
+    pub(super) modified_at: Timestamp,
 }
 
 /// Where a revision is in its review.
@@ -92,6 +93,8 @@ pub(super) struct Edge {
 pub(super) struct Diff {
     pub(super) id: u64,
     pub(super) phid: Phid,
+    /// The type that searches show; the real one shows nothing but `DIFF`.
+    pub(super) kind: &'static str,
     pub(super) revision: Option<Phid>,
     pub(super) author: Phid,
     pub(super) repository: Option<Phid>,

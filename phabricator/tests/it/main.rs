@@ -9,6 +9,7 @@ mod faults;
 mod harbormaster;
 mod lando;
 mod last_look;
+mod poller;
 mod publisher;
 mod recorded;
 mod shapes;

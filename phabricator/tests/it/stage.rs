@@ -17,6 +17,9 @@ const STACK2: i64 = 1_795_228_632;
 const STACK3: i64 = 1_795_228_635;
 const LATER: i64 = 1_795_229_359;
 
+/// The recorded page of revisions, the last changed first.
+const BY_UPDATE: &str = "differential.revision.search.order-updated-page1";
+
 pub(crate) struct Stage {
     pub(crate) fake: FakePhabricator,
     conduit: Conduit,
@@ -33,8 +36,9 @@ impl Stage {
     pub(crate) async fn of(name: &str, http: &reqwest::Client) -> Self {
         let mut stage = Self::new(http).await;
         stage.add_first_revisions();
-        // Pages of diffs were recorded before there were more.
-        if !name.starts_with("differential.diff.search") {
+        // Pages were recorded before there was more.
+        let pages = name.starts_with("differential.diff.search") || name == BY_UPDATE;
+        if !pages {
             stage.add_later_revisions(name);
             stage.add_builds().await;
         }
@@ -177,6 +181,8 @@ impl Stage {
         const WAITING: &str = "PHID-HMBT-ckft465ecsjqq7ortwj3";
         const FAILING: &str = "PHID-HMBT-cevsbga6ulko4b373b7d";
         match name {
+            // It was accepted later.
+            BY_UPDATE => self.fake.set_status(self.revisions[12].id, RevisionStatus::NeedsReview),
             "harbormaster.artifact.search.target" => {
                 for key in ["treeherder", "k2f", "k3"] {
                     self.link(WAITING, key).await;

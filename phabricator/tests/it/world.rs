@@ -241,12 +241,13 @@ impl World {
         self.fake.target(&request.target).unwrap()
     }
 
-    fn producer(&self) -> Producer {
+    pub(crate) fn producer(&self) -> Producer {
         Producer::new(self.bus.clone(), self.clock.clone())
     }
 
-    async fn peek<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
-        let found = self.bus.peek(&queue.spec(), 100).await.unwrap();
+    /// What waits in a queue, oldest first.
+    pub(crate) async fn peek<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
+        let found = self.bus.peek(&queue.spec(), 1000).await.unwrap();
         found.iter().map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap()).collect()
     }
 }

@@ -1,0 +1,439 @@
+//! Diffs that are found by looking for them.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bus::{Clock, Policy, Queue, Seat, Shutdown, Subsystem, SubsystemError, SystemClock};
+use futures::{future::BoxFuture, poll};
+use phabricator::{
+    DiffPoller,
+    model::{NewDiff as Found, Phid},
+    testing::{Call, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus},
+};
+
+use crate::world::{World, capture_logs, conduit};
+
+const FOUND: Queue<Found> = Queue::new("diffs", Policy::DEFAULT);
+
+/// A process that looks for new diffs. It runs while the test waits for something, and dies when it is dropped.
+struct Process<'w> {
+    world: &'w World,
+    running: BoxFuture<'static, Result<(), SubsystemError>>,
+}
+
+impl<'w> Process<'w> {
+    fn start(world: &'w World) -> Self {
+        Self::looking_at(world, &[&world.repository])
+    }
+
+    fn looking_at(world: &'w World, repositories: &[&Phid]) -> Self {
+        Self::stopped_by(world, repositories, Shutdown::new())
+    }
+
+    fn stopped_by(world: &'w World, repositories: &[&Phid], shutdown: Shutdown) -> Self {
+        let repositories: BTreeSet<Phid> = repositories.iter().map(|phid| (*phid).clone()).collect();
+        let (conduit, directory) = (conduit(&world.fake), world.directory.clone());
+        let poller = DiffPoller::new(conduit, directory, repositories, FOUND, world.producer(), DiffPoller::INTERVAL);
+        Self { world, running: Box::new(poller).run(shutdown) }
+    }
+
+    /// Starts one, for the first time, and waits until it has begun.
+    async fn begin(world: &'w World) -> Self {
+        let mut process = Self::start(world);
+        process.look().await;
+        process
+    }
+
+    /// Lets it go on as far as it can without waiting.
+    async fn go_on(&mut self) {
+        assert!(poll!(&mut self.running).is_pending());
+    }
+
+    /// Lets time pass, a beat at a time, until `condition`.
+    async fn until(&mut self, condition: impl Fn(&World) -> bool) {
+        while !condition(self.world) {
+            self.go_on().await;
+            SystemClock.sleep(Duration::from_millis(1)).await;
+            self.world.clock.advance(Seat::BEAT);
+        }
+    }
+
+    /// Waits until it has looked at all there is now: a look that began before may have missed some of it.
+    async fn look(&mut self) {
+        let before = looks(self.world);
+        // The third begins when the second has ended.
+        self.until(|world| looks(world) >= before + 3).await;
+    }
+
+    /// Waits until that many diffs were found, of all processes.
+    async fn found(&mut self, count: usize) -> Vec<u64> {
+        while found(self.world).await.len() < count {
+            self.go_on().await;
+            SystemClock.sleep(Duration::from_millis(1)).await;
+            self.world.clock.advance(Seat::BEAT);
+        }
+        found(self.world).await
+    }
+}
+
+/// How often somebody came to the last part of a look.
+fn looks(world: &World) -> usize {
+    let is_last = |call: &Call| {
+        call.params.get("order").is_some_and(|order| order == "updated")
+            && call.params["limit"] == 100
+            && !call.params.contains_key("after")
+    };
+    world.fake.calls().iter().filter(|call| is_last(call)).count()
+}
+
+/// The numbers of the diffs that were sent, in this order.
+async fn found(world: &World) -> Vec<u64> {
+    world.peek(&FOUND).await.iter().map(|diff| diff.id).collect()
+}
+
+fn patch() -> NewDiff {
+    NewDiff::new("patch")
+}
+
+#[tokio::test]
+async fn what_was_there_at_the_very_first_start_is_not_sent() {
+    let world = World::new().await;
+    let old = world.create("old");
+    let mut process = Process::begin(&world).await;
+    world.fake.set_status(old.id, RevisionStatus::Accepted);
+    let new = world.create("new");
+    process.look().await;
+    assert_eq!(found(&world).await, [new.diff.id]);
+}
+
+#[tokio::test]
+async fn a_phabricator_without_any_diff_is_followed_from_its_first_one_on() {
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    let first = world.create("first");
+    process.look().await;
+    assert_eq!(found(&world).await, [first.diff.id]);
+}
+
+#[tokio::test]
+async fn each_new_diff_is_sent_once_with_its_names() {
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    let revision = world.create("one");
+    process.look().await;
+    let second = world.fake.update_revision(revision.id, patch());
+    let third = world.fake.update_revision(revision.id, patch());
+    process.look().await;
+    let of = |id, phid: &Phid| Found {
+        id,
+        phid: phid.clone(),
+        revision: revision.phid.clone(),
+        repository: world.repository.clone(),
+    };
+    let expected = [of(revision.diff.id, &revision.diff.phid), of(second.id, &second.phid), of(third.id, &third.phid)];
+    assert_eq!(world.peek(&FOUND).await, expected);
+}
+
+#[tokio::test]
+async fn what_was_sent_months_ago_is_not_sent_again_when_somebody_comments_on_it() {
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    let revision = world.create("one");
+    process.look().await;
+    world.clock.advance(Duration::from_secs(100 * 24 * 3600));
+    world.fake.set_status(revision.id, RevisionStatus::Accepted);
+    process.look().await;
+    assert_eq!(found(&world).await, [revision.diff.id]);
+}
+
+#[tokio::test]
+async fn many_new_diffs_come_in_pages() {
+    let world = World::new().await;
+    let old = world.create("old");
+    let mut process = Process::begin(&world).await;
+    for number in 0..250 {
+        world.create(&format!("new {number}"));
+    }
+    process.look().await;
+    let expected: Vec<u64> = (1..=250).map(|number| old.diff.id + number).collect();
+    assert_eq!(found(&world).await, expected);
+    let calls = world.fake.calls();
+    let pages = calls.iter().filter(|call| call.params.get("order").is_some_and(|order| order == "oldest"));
+    let mut after: Vec<&str> = pages.map(|call| call.params["after"].as_str().unwrap()).collect();
+    after.dedup();
+    assert_eq!(after, ["1", "101", "201", "251"]);
+}
+
+#[tokio::test]
+async fn a_process_that_dies_at_a_call_loses_and_repeats_nothing() {
+    let world = World::new().await;
+    drop(Process::begin(&world).await);
+    let mut expected = Vec::new();
+    for call in 0..12 {
+        expected.extend([world.create("one"), world.create("two")].map(|revision| revision.diff.id));
+        let hidden = world.create("private");
+        world.fake.set_visible(hidden.id, false);
+        // It dies in the last of these calls, which Phabricator has answered.
+        let mut process = Process::start(&world);
+        for _ in 0..=call {
+            let before = world.fake.calls().len();
+            process.until(|world| world.fake.calls().len() > before).await;
+        }
+        drop(process);
+        world.fake.set_visible(hidden.id, true);
+        expected.push(hidden.diff.id);
+    }
+    Process::start(&world).look().await;
+    let mut sent = found(&world).await;
+    sent.sort_unstable();
+    assert_eq!(sent, expected);
+}
+
+#[tokio::test]
+async fn a_process_that_dies_anywhere_loses_and_repeats_nothing() {
+    let world = World::new().await;
+    drop(Process::begin(&world).await);
+    let mut expected = Vec::new();
+    for steps in 0..60 {
+        expected.push(world.create("one").diff.id);
+        let mut process = Process::start(&world);
+        for _ in 0..steps {
+            process.go_on().await;
+            tokio::task::yield_now().await;
+            world.clock.advance(Seat::BEAT);
+        }
+    }
+    Process::start(&world).look().await;
+    let mut sent = found(&world).await;
+    sent.sort_unstable();
+    assert_eq!(sent, expected);
+}
+
+#[tokio::test]
+async fn of_two_processes_one_looks_and_the_other_follows_within_thirty_seconds_of_its_death() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    let mut first = Process::begin(&world).await;
+    let mut second = Process::start(&world);
+    let began = looks(&world);
+    while looks(&world) < began + 3 {
+        first.go_on().await;
+        second.go_on().await;
+        SystemClock.sleep(Duration::from_millis(1)).await;
+        world.clock.advance(Seat::BEAT);
+    }
+    let starts = || logs.text().matches("this process looks for new diffs").count();
+    assert_eq!(starts(), 1);
+
+    drop(first);
+    let died = world.clock.now();
+    let revision = world.create("after its death");
+    while starts() == 1 {
+        second.go_on().await;
+        world.clock.advance(Seat::BEAT);
+    }
+    assert!(world.clock.now().duration_since(died).as_secs() <= 30, "nobody follows");
+    assert_eq!(second.found(1).await, [revision.diff.id]);
+}
+
+#[tokio::test]
+async fn a_process_that_was_stopped_for_long_gives_way_to_the_one_that_replaced_it() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    let mut stopped = Process::begin(&world).await;
+    let mut fresh = Process::start(&world);
+    let revision = world.create("meanwhile");
+    assert_eq!(fresh.found(1).await, [revision.diff.id]);
+    while !logs.text().contains("does not look for new diffs any more") {
+        stopped.go_on().await;
+    }
+    fresh.look().await;
+    assert_eq!(found(&world).await, [revision.diff.id]);
+}
+
+#[tokio::test]
+async fn a_process_that_is_told_to_stop_is_followed_at_once() {
+    let world = World::new().await;
+    let shutdown = Shutdown::new();
+    let mut first = Process::stopped_by(&world, &[&world.repository], shutdown.clone());
+    first.look().await;
+    shutdown.stop();
+    first.running.await.unwrap();
+    let calls = world.fake.calls().len();
+    let mut second = Process::start(&world);
+    while world.fake.calls().len() == calls {
+        second.go_on().await;
+        SystemClock.sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_nobody_showed_us_is_taken_when_it_becomes_public() {
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    let private = world.create("private");
+    world.fake.set_visible(private.id, false);
+    let public = world.create("public");
+    process.look().await;
+    assert_eq!(found(&world).await, [public.diff.id]);
+
+    world.clock.advance(Duration::from_secs(30 * 24 * 3600));
+    world.fake.set_visible(private.id, true);
+    process.look().await;
+    assert_eq!(found(&world).await, [public.diff.id, private.diff.id]);
+}
+
+#[tokio::test]
+async fn a_revision_of_a_secure_project_is_taken_when_it_leaves_it() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    let private = world.fake.create_revision(world.revision("the secret title").project(&world.secure));
+    process.look().await;
+    world.fake.set_status(private.id, RevisionStatus::Accepted);
+    process.look().await;
+    assert!(found(&world).await.is_empty());
+    assert!(!logs.text().contains(private.diff.phid.as_str()) && !logs.text().contains("secret"), "{}", logs.text());
+
+    world.fake.set_projects(private.id, &[]);
+    process.look().await;
+    assert_eq!(found(&world).await, [private.diff.id]);
+}
+
+#[tokio::test]
+async fn of_the_diffs_that_a_revision_got_while_it_was_private_the_last_is_taken() {
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    let hidden = world.create("hidden");
+    world.fake.set_visible(hidden.id, false);
+    let tagged = world.fake.create_revision(world.revision("tagged").project(&world.secure));
+    process.look().await;
+    let newest = [hidden.id, tagged.id].map(|id| world.fake.update_revision(id, patch()).id);
+    process.look().await;
+    assert!(found(&world).await.is_empty());
+    world.fake.set_visible(hidden.id, true);
+    world.fake.set_projects(tagged.id, &[]);
+    process.look().await;
+    assert_eq!(found(&world).await, newest);
+}
+
+#[tokio::test]
+async fn a_diff_without_a_revision_waits_for_one_that_is_public() {
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    let (revision, private) = (world.create("public"), world.create("private"));
+    world.fake.set_projects(private.id, std::slice::from_ref(&world.secure));
+    let loose = [(); 3].map(|()| world.fake.add_diff(&world.alice, Some(&world.repository), patch()));
+    process.look().await;
+    assert_eq!(found(&world).await, [revision.diff.id]);
+
+    world.fake.attach_diff(revision.id, &loose[0]);
+    world.fake.attach_diff(private.id, &loose[1]);
+    process.look().await;
+    assert_eq!(found(&world).await, [revision.diff.id, loose[0].id]);
+}
+
+#[tokio::test]
+async fn a_secure_revision_of_before_the_first_start_is_not_taken() {
+    let world = World::new().await;
+    let private = world.fake.create_revision(world.revision("old").project(&world.secure));
+    let mut process = Process::begin(&world).await;
+    world.fake.set_projects(private.id, &[]);
+    process.look().await;
+    assert!(found(&world).await.is_empty());
+}
+
+#[tokio::test]
+async fn diffs_of_other_repositories_are_not_sent_even_when_those_are_enabled_later() {
+    let world = World::new().await;
+    let other = world.fake.add_repository("comm-central");
+    let mut process = Process::begin(&world).await;
+    let elsewhere = world.fake.create_revision(NewRevision::new("elsewhere", &world.alice, &other, patch()));
+    let here = world.create("here");
+    process.look().await;
+    assert_eq!(found(&world).await, [here.diff.id]);
+    drop(process);
+
+    let mut process = Process::looking_at(&world, &[&world.repository, &other]);
+    world.fake.set_status(elsewhere.id, RevisionStatus::Accepted);
+    process.look().await;
+    let newer = world.fake.update_revision(elsewhere.id, patch());
+    process.look().await;
+    assert_eq!(found(&world).await, [here.diff.id, newer.id]);
+}
+
+#[tokio::test]
+async fn what_is_no_diff_is_passed_by() {
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    world.fake.create_revision(world.revision_with("odd", patch().shown_as("CHGS")));
+    let diff = world.create("a diff");
+    let odd = world.fake.create_revision(world.revision_with("odd and last", patch().shown_as("CHGS")));
+    process.look().await;
+    assert_eq!(found(&world).await, [diff.diff.id]);
+    let next = world.create("after it");
+    assert!(next.diff.id > odd.diff.id);
+    process.look().await;
+    assert_eq!(found(&world).await, [diff.diff.id, next.diff.id]);
+}
+
+#[tokio::test]
+async fn the_search_goes_on_when_the_diff_that_it_came_to_is_hidden() {
+    let world = World::new().await;
+    let mut process = Process::begin(&world).await;
+    let last = world.create("soon private");
+    process.look().await;
+    world.fake.set_visible(last.id, false);
+    process.look().await;
+    for number in 0..120 {
+        world.create(&format!("new {number}"));
+    }
+    process.look().await;
+    let expected: Vec<u64> = (0..=120).map(|number| last.diff.id + number).collect();
+    assert_eq!(found(&world).await, expected);
+}
+
+#[tokio::test]
+async fn an_outage_is_logged_once_and_skips_nothing() {
+    let faults = [Fault::Status(503), Fault::Cut, Fault::Refuse("ERR-INVALID-AUTH"), Fault::Refuse("ERR-CONDUIT-CORE")];
+    for fault in faults {
+        let (_guard, logs) = capture_logs();
+        let world = World::new().await;
+        let mut process = Process::begin(&world).await;
+        world.fake.fail_until_mended(EVERY_METHOD, &fault);
+        let mut expected = Vec::new();
+        for _ in 0..3 {
+            expected.push(world.create("during the outage").diff.id);
+            let before = world.fake.calls().len();
+            // More than the tries of one call.
+            process.until(|world| world.fake.calls().len() > before + 4).await;
+        }
+        world.fake.mend();
+        process.look().await;
+        assert_eq!(found(&world).await, expected);
+        let text = logs.text();
+        let counts =
+            ["cannot look for new diffs", "can look for new diffs again"].map(|line| text.matches(line).count());
+        assert_eq!(counts, [1, 1], "{fault:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_in_the_middle_of_a_look_skips_nothing() {
+    for method in ["differential.diff.search", "differential.revision.search"] {
+        let world = World::new().await;
+        let mut process = Process::begin(&world).await;
+        let private = world.create("private");
+        world.fake.set_visible(private.id, false);
+        process.look().await;
+        world.fake.fail_until_mended(method, &Fault::Refuse("ERR-CONDUIT-CORE"));
+        let public = world.create("public");
+        world.fake.set_visible(private.id, true);
+        let before = world.fake.calls().len();
+        process.until(|world| world.fake.calls().len() > before + 4).await;
+        world.fake.mend();
+        process.look().await;
+        let mut sent = found(&world).await;
+        sent.sort_unstable();
+        assert_eq!(sent, [private.diff.id, public.diff.id], "{method}");
+    }
+}
