@@ -63,6 +63,8 @@ where
 }
 
 fn read(filter: &str) -> Result<EnvFilter, LogError> {
+    // Without any directive, errors are shown; ours would be one.
+    let filter = if filter.trim().is_empty() { "error" } else { filter };
     // Of two directives for the same name, the last one counts.
     Ok(EnvFilter::try_new(format!("{QUIET},{filter}"))?)
 }

@@ -23,6 +23,6 @@ pub use conduit::{Conduit, ConduitError};
 pub use directory::{Directory, DirectoryKeeper, DirectoryNames};
 pub use lando::{Lando, LandoError, LandoWarning, warning_for};
 pub use poller::DiffPoller;
-pub use publisher::{Answer, LandoWarnings, PublishError, Publisher, answer};
+pub use publisher::{Answer, LandoWarnings, PublishError, Publisher, TestResultPublisher, answer};
 pub use recheck::LastLook;
 pub use workflow::{Workflow, WorkflowError, WorkflowQueues, WorkflowSettings};

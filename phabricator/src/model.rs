@@ -7,6 +7,7 @@ mod phid;
 mod recheck;
 mod record;
 mod report;
+mod test_result;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use diff::NewDiff;
@@ -17,3 +18,4 @@ pub use record::{BuildRecord, BuildState, End, Event, Now, Outcome, Source, Step
 pub use report::{
     Applied, BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report, Update,
 };
+pub use test_result::{TestOutcome, TestResult};

@@ -18,9 +18,11 @@
 
 mod answer;
 mod remarkup;
+mod test_result;
 mod text;
 
 pub use answer::{Answer, answer};
+pub use test_result::TestResultPublisher;
 
 use std::time::Duration;
 

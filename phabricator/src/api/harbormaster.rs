@@ -1,5 +1,7 @@
 //! What is said on a build target.
 
+use std::borrow::Cow;
+
 use serde::{Serialize, de::IgnoredAny};
 use serde_json::json;
 
@@ -30,12 +32,13 @@ impl MessageType {
 
 /// A unit test result, Harbormaster's form for anything that is to be read on a build.
 ///
-/// The server refuses explicit nulls, and a text over 255 bytes as `namespace` is a crash there, so these are
-/// constants.
+/// The server refuses explicit nulls, and a text over 255 characters as `namespace` is a crash there, so that is a
+/// constant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Unit {
     pub(crate) namespace: &'static str,
-    pub(crate) name: &'static str,
+    /// A test's label, or one of ours.
+    pub(crate) name: Cow<'static, str>,
     pub(crate) result: UnitResult,
     pub(crate) format: &'static str,
     /// In seconds, finite.

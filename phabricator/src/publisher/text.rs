@@ -1,5 +1,7 @@
 //! The words that authors read, as units of a build target.
 
+use std::borrow::Cow;
+
 use super::remarkup::{code_block, inline_code, paragraphs, sentence};
 use crate::{
     api::{Unit, UnitResult},
@@ -37,7 +39,7 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
     ];
     let result = if as_named { UnitResult::Pass } else { UnitResult::Unsound };
     let parts: Vec<String> = parts.iter().map(|part| sentence(part)).collect();
-    unit(MERCURIAL, result, None, paragraphs(&parts))
+    unit(MERCURIAL.into(), result, None, paragraphs(&parts))
 }
 
 /// The patch cannot be built.
@@ -54,7 +56,7 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
         sentence(&failure.advice),
         code_block(&failure.commands),
     ];
-    unit(MERCURIAL, UnitResult::Fail, Some(failure.seconds), paragraphs(&parts))
+    unit(MERCURIAL.into(), UnitResult::Fail, Some(failure.seconds), paragraphs(&parts))
 }
 
 /// We failed.
@@ -64,20 +66,20 @@ pub(super) fn broken(blame: &Blame) -> Unit {
         code_block(&blame.details),
         "The operators of this service have been told. Your patch need not change: restart the build later.".to_owned(),
     ];
-    unit(GENERAL, UnitResult::Broken, Some(blame.seconds), paragraphs(&parts))
+    unit(GENERAL.into(), UnitResult::Broken, Some(blame.seconds), paragraphs(&parts))
 }
 
 /// There is nothing to do.
 pub(super) fn neutral(reason: &str) -> Unit {
-    unit(GENERAL, UnitResult::Skip, None, sentence(reason))
+    unit(GENERAL.into(), UnitResult::Skip, None, sentence(reason))
 }
 
 /// The revision is private.
 pub(super) fn withheld() -> Unit {
-    unit(GENERAL, UnitResult::Skip, None, "This is a private revision, it is not built.".to_owned())
+    unit(GENERAL.into(), UnitResult::Skip, None, "This is a private revision, it is not built.".to_owned())
 }
 
-fn unit(name: &'static str, result: UnitResult, seconds: Option<f64>, details: String) -> Unit {
+pub(super) fn unit(name: Cow<'static, str>, result: UnitResult, seconds: Option<f64>, details: String) -> Unit {
     // JSON writes a number that is not finite as null, and the server refuses that.
     let duration = seconds.filter(|seconds| seconds.is_finite());
     Unit { namespace: NAMESPACE, name, result, format: "remarkup", duration, details }
@@ -148,7 +150,7 @@ mod tests {
     fn a_failure_without_a_sane_time_has_none() {
         let blame = Blame { summary: "It broke.".to_owned(), details: String::new(), attempts: 0, seconds: f64::NAN };
         let unit = broken(&blame);
-        assert_eq!((unit.name, unit.result, unit.duration), ("general", UnitResult::Broken, None));
+        assert_eq!((unit.name.as_ref(), unit.result, unit.duration), ("general", UnitResult::Broken, None));
         assert_eq!(broken(&Blame { seconds: 1.5, ..blame }).duration, Some(1.5));
     }
 

@@ -14,6 +14,7 @@ mod publisher;
 mod recorded;
 mod shapes;
 mod stage;
+mod test_results;
 mod texts;
 mod workflow;
 mod world;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Backoff, Bus, Clock, Consumer, Depth, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
+use bus::{Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
     AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
@@ -246,6 +246,15 @@ impl World {
 
     pub(crate) fn target(&self, request: &BuildRequest) -> Target {
         self.fake.target(&request.target).unwrap()
+    }
+
+    /// A consumer of another queue, on the same bus.
+    pub(crate) fn consumer<M: Message>(&self, queue: Queue<M>, handler: impl Handler<M>) -> Consumer {
+        Consumer::new(self.bus.clone(), self.clock.clone(), queue, handler)
+    }
+
+    pub(crate) async fn depth<M: Message>(&self, queue: &Queue<M>) -> Depth {
+        self.bus.depth(&queue.spec()).await.unwrap()
     }
 
     pub(crate) fn producer(&self) -> Producer {

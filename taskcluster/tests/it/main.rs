@@ -9,5 +9,6 @@ mod messages;
 mod monitoring;
 mod recorded;
 mod retries;
+mod selection;
 mod signatures;
 mod stage;

@@ -1,0 +1,37 @@
+//! What became of a test that ran for a build.
+
+use bus::Message;
+use serde::{Deserialize, Serialize};
+
+use super::Phid;
+
+/// A test that ran on Try for a build, to be told on its target; travels in `results:tests`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestResult {
+    /// The target of the build that was pushed.
+    pub target: Phid,
+    /// The test's name, such as `test-linux1804-64-qr/opt-xpcshell-1`. Hostile: pushes name their tests.
+    pub label: String,
+    /// How it ended.
+    pub outcome: TestOutcome,
+    /// Where its author can see more. Our own words.
+    pub link: Option<String>,
+    /// The task that ran it. With the run it names the result.
+    pub task_id: String,
+    /// Which run of the task it was, from 0.
+    pub run: u32,
+}
+
+impl Message for TestResult {
+    const VERSION: u16 = 1;
+}
+
+/// How a test ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestOutcome {
+    /// Well.
+    Pass,
+    /// Badly, or not by itself.
+    Fail,
+}

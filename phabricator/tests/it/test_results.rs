@@ -1,0 +1,187 @@
+//! What is read on a build target of the tests that ran for it.
+
+use bus::{Consumer, Depth, Policy, Queue};
+use phabricator::{
+    TestResultPublisher,
+    model::{BaseChoice, BaseReason, BuildRequest, NeutralReason, Pushed, Report, TestOutcome, TestResult},
+    testing::{Fault, TargetStatus},
+};
+use serde_json::json;
+
+use crate::world::{World, capture_logs, conduit, journal};
+
+const TESTS: Queue<TestResult> = Queue::new("results:tests", Policy::DEFAULT);
+const LINK: &str = "https://treeherder.example/#/jobs?repo=try&revision=aaaa&selectedTaskRun=B-_1-0";
+
+struct Stage {
+    world: World,
+    publisher: Consumer,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        Self::publishing(true).await
+    }
+
+    async fn publishing(publish: bool) -> Self {
+        let world = World::new().await;
+        let publisher = world.consumer(TESTS, TestResultPublisher::new(conduit(&world.fake), publish, journal()));
+        Self { world, publisher }
+    }
+
+    /// A build that ended so.
+    async fn build(&self, end: &Report) -> BuildRequest {
+        let request = self.world.build(&self.world.create("revision")).await;
+        self.world.decide(&request, end).await;
+        request
+    }
+
+    async fn send(&self, result: &TestResult) {
+        self.world.producer().send(&TESTS, result).await.unwrap();
+    }
+
+    /// Has a result told.
+    async fn tell(&self, result: &TestResult) {
+        self.send(result).await;
+        assert_eq!(self.publisher.step().await.unwrap(), 1);
+    }
+
+    async fn depth(&self) -> Depth {
+        self.world.depth(&TESTS).await
+    }
+
+    /// Name, result and details of the units on a target.
+    fn units(&self, request: &BuildRequest) -> Vec<[String; 3]> {
+        let units = self.world.target(request).units;
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        units.iter().map(|unit| ["name", "result", "details"].map(|key| text(&unit[key]))).collect()
+    }
+}
+
+fn pushed() -> Report {
+    Report::Pushed(Pushed {
+        revision: "a".repeat(40),
+        treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
+        patches: 1,
+        revisions: vec![1],
+        landed: Vec::new(),
+        base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named },
+        seconds: 1.0,
+    })
+}
+
+fn result(request: &BuildRequest, task: &str, run: u32, outcome: TestOutcome) -> TestResult {
+    TestResult {
+        target: request.target.clone(),
+        label: "test-linux/opt-mochitest-1".to_owned(),
+        outcome,
+        link: (outcome == TestOutcome::Fail).then(|| LINK.to_owned()),
+        task_id: task.to_owned(),
+        run,
+    }
+}
+
+#[tokio::test]
+async fn a_test_is_a_unit_on_a_target_that_goes_on_waiting() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    stage.tell(&result(&request, "A", 0, TestOutcome::Pass)).await;
+    stage.tell(&result(&request, "B", 0, TestOutcome::Fail)).await;
+    let target = stage.world.target(&request);
+    assert_eq!((target.status, target.messages), (TargetStatus::Waiting, vec!["work".to_owned(); 2]));
+    let failed = json!({
+        "namespace": "code-review",
+        "name": "test-linux/opt-mochitest-1",
+        "result": "fail",
+        "format": "remarkup",
+        "details": LINK,
+    });
+    assert_eq!(json!(target.units[1]), failed);
+    assert_eq!(stage.units(&request)[0], ["test-linux/opt-mochitest-1", "pass", ""]);
+    assert_eq!(stage.depth().await, Depth::default());
+}
+
+#[tokio::test]
+async fn a_result_is_shown_once_and_another_run_is_another_result() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    for _ in 0..2 {
+        stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    }
+    assert_eq!(stage.units(&request).len(), 1);
+    stage.tell(&result(&request, "A", 1, TestOutcome::Pass)).await;
+    assert_eq!(stage.units(&request).len(), 2);
+}
+
+#[tokio::test]
+async fn of_two_deliveries_at_once_one_speaks() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    for _ in 0..2 {
+        stage.send(&result(&request, "A", 0, TestOutcome::Pass)).await;
+    }
+    assert_eq!(stage.publisher.step().await.unwrap(), 2);
+    assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
+}
+
+#[tokio::test]
+async fn of_a_build_that_was_not_pushed_nothing_is_said() {
+    let (_guard, logs) = capture_logs();
+    let stage = Stage::new().await;
+    let skipped = Report::neutral(NeutralReason::Expired, "late");
+    for (end, reason) in [(Report::Withheld, "its revision is private"), (skipped, "its build was not pushed")] {
+        let request = stage.build(&end).await;
+        stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+        assert!(stage.units(&request).is_empty());
+        assert!(logs.text().contains(&format!("the result of a test is not said: {reason}")), "{}", logs.text());
+    }
+    let unknown = stage.world.request(stage.world.create("revision").diff.id);
+    stage.tell(&result(&unknown, "A", 0, TestOutcome::Fail)).await;
+    assert!(stage.units(&unknown).is_empty() && logs.text().contains("nothing is known of its build"));
+    assert!(!logs.text().contains("mochitest"), "{}", logs.text());
+    assert_eq!(stage.depth().await, Depth::default());
+}
+
+/// A push can be public, and its revision become private while the tests run.
+#[tokio::test]
+async fn on_a_target_that_is_not_visible_any_more_nothing_is_said() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    stage.world.fake.set_visible(request.revision_id, false);
+    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    assert_eq!(stage.depth().await, Depth::default());
+    assert!(stage.units(&request).is_empty());
+}
+
+#[tokio::test]
+async fn a_result_whose_answer_was_lost_is_not_shown_twice() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    stage.world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
+    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    assert_eq!(stage.depth().await.delayed, 1);
+    stage.world.advance(3600);
+    assert_eq!(stage.publisher.step().await.unwrap(), 1);
+    assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
+}
+
+#[tokio::test]
+async fn a_result_that_was_refused_is_said_at_the_next_try() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    stage.world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Status(503));
+    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    assert!(stage.units(&request).is_empty());
+    stage.world.advance(3600);
+    assert_eq!(stage.publisher.step().await.unwrap(), 1);
+    assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
+}
+
+#[tokio::test]
+async fn nothing_is_said_when_publishing_is_off() {
+    let stage = Stage::publishing(false).await;
+    let request = stage.build(&pushed()).await;
+    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    assert!(stage.units(&request).is_empty());
+    assert!(stage.world.fake.calls().iter().all(|call| call.method != "harbormaster.sendmessage"));
+}

@@ -1,0 +1,73 @@
+//! Why a step of test selection failed.
+
+use std::time::Duration;
+
+use bus::{BusError, Classify, DecodeError, Disposition};
+use pulse::UnreadableBody;
+use thiserror::Error;
+
+use super::action::ActionError;
+use crate::TaskclusterError;
+
+/// How long a selection waits for the decision task of its push: until there is one, or the push is forgotten.
+const UNDECIDED: Duration = Duration::from_secs(120);
+
+/// Why a step of test selection failed.
+#[derive(Debug, Error)]
+pub enum SelectionError {
+    /// Taskcluster gave no answer, or not the one that is needed.
+    #[error(transparent)]
+    Taskcluster(#[from] TaskclusterError),
+    /// The message is not what its exchange carries.
+    #[error(transparent)]
+    Message(#[from] UnreadableBody),
+    /// What is remembered cannot be read or written.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// What is remembered was written by a release that this one does not understand.
+    #[error("what is remembered of a push to try cannot be read")]
+    Memory(#[from] DecodeError),
+    /// The task that selected tests does not say for which diff.
+    #[error("the test selection task {task} has no phabricator-diff-id in its extra: check the hook's template")]
+    Diff {
+        /// The task.
+        task: String,
+    },
+    /// An artifact of the task that selected tests makes no sense.
+    #[error("the artifact {artifact} of the test selection task {task} is {problem}")]
+    Artifact {
+        /// The task.
+        task: String,
+        /// The artifact.
+        artifact: &'static str,
+        /// What it is instead.
+        problem: &'static str,
+    },
+    /// The push has no decision task that ended well, or none yet.
+    #[error("the push {revision} to try has no finished decision task yet: selected tests are added when it has")]
+    Undecided {
+        /// The head of the push.
+        revision: String,
+    },
+    /// The decision task does not offer what is needed, or not in a way that can be trusted.
+    #[error("the action to add tests of the decision task {decision} cannot be used")]
+    Action {
+        /// The decision task.
+        decision: String,
+        /// Why.
+        #[source]
+        source: ActionError,
+    },
+}
+
+impl Classify for SelectionError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Taskcluster(error) => error.disposition(),
+            Self::Message(error) => error.disposition(),
+            Self::Bus(error) => error.disposition(),
+            Self::Undecided { .. } => Disposition::Defer(UNDECIDED),
+            Self::Memory(_) | Self::Diff { .. } | Self::Artifact { .. } | Self::Action { .. } => Disposition::Dead,
+        }
+    }
+}
