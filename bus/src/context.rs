@@ -43,6 +43,14 @@ impl Context {
         Ok(())
     }
 
+    /// Sends a message when this step is settled, unless the same `key` was sent to this queue within the queue's
+    /// `key_window`, from wherever.
+    pub fn send_once<M: Message>(&self, queue: &Queue<M>, message: &M, key: &str) -> Result<(), BusError> {
+        let outgoing = queue.pack(message, self.clock.as_ref())?;
+        lock(&self.outgoing).push(Outgoing { key: Some(key.to_owned()), ..outgoing });
+        Ok(())
+    }
+
     /// Records something when this step is settled, however it ends: unlike what it sends, this is not void when the step
     /// fails.
     pub fn record(&self, fact: Fact) {

@@ -42,12 +42,16 @@ impl Format {
     }
 }
 
+/// What stays quiet unless `RUST_LOG` names it: the AMQP client logs as an error what its caller gets as one, and each
+/// answer that something does not exist.
+const QUIET: &str = "lapin=off";
+
 /// A layer that writes log lines of `filter` (in the form of `RUST_LOG`) to standard error.
 pub fn layer<S>(format: Format, filter: &str) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = read(filter)?;
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     Ok(match format {
         Format::Text => {
@@ -56,6 +60,13 @@ where
         }
         Format::Mozlog => Box::new(layer.event_format(Mozlog { pid: std::process::id() }).with_filter(filter)),
     })
+}
+
+fn read(filter: &str) -> Result<EnvFilter, LogError> {
+    // Without any directive, errors are shown; ours would be one.
+    let filter = if filter.trim().is_empty() { "error" } else { filter };
+    // Of two directives for the same name, the last one counts.
+    Ok(EnvFilter::try_new(format!("{QUIET},{filter}"))?)
 }
 
 /// <https://wiki.mozilla.org/Firefox/Services/Logging>, version 2.0.
@@ -149,6 +160,21 @@ mod tests {
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn the_amqp_client_is_heard_only_when_it_is_asked_for() {
+        for (filter, expected) in [("info", 1), ("lapin=error", 1), ("info,lapin=error", 2), ("", 1)] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+            let layer = layer.with_filter(read(filter).unwrap());
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                tracing::error!("of ours");
+                tracing::error!(target: "lapin::channel", "of the client");
+            });
+            assert_eq!(lines.0.lock().unwrap().split(|byte| *byte == b'\n').count() - 1, expected, "{filter}");
         }
     }
 

@@ -324,7 +324,7 @@ mod tests {
             "phid": phid(id),
             "fields": {
                 "title": "", "uri": "", "authorPHID": "PHID-USER-a", "status": { "value": "accepted" },
-                "repositoryPHID": null, "diffPHID": "PHID-DIFF-a",
+                "repositoryPHID": null, "diffPHID": "PHID-DIFF-a", "dateModified": 0,
             },
             "attachments": { "projects": { "projectPHIDs": [] }, "reviewers": { "reviewers": [] } },
         }))

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use bus::{BusError, Outgoing, Producer, Shutdown, error_chain};
+use bus::{BusError, Producer, Pushed, Shutdown, error_chain};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
@@ -50,7 +50,7 @@ struct Arrived {
     tag: u64,
     /// When it was published, if it says so.
     published: Option<Timestamp>,
-    outgoing: Vec<Outgoing>,
+    message: PulseMessage,
 }
 
 impl Drain<'_> {
@@ -88,12 +88,10 @@ impl Drain<'_> {
     fn arrived(&self, delivery: Delivery, unwanted: &mut Outage<()>) -> Arrived {
         let (tag, published) = (delivery.delivery_tag, published(&delivery));
         let message = PulseMessage::from(delivery);
-        // What cannot be encoded could not be stored by anybody: texts and bytes always can.
-        let outgoing = pack(&self.queue.routes, &message, self.producer.clock().as_ref()).unwrap_or_default();
-        if outgoing.is_empty() {
+        let Routing { exchange, key, .. } = &message.routing;
+        if !self.queue.routes.iter().any(|route| route.wants(&message.routing)) {
             self.meters.unwanted.increment(1);
             if unwanted.is_news(&()) {
-                let Routing { exchange, key, .. } = &message.routing;
                 warn!(
                     queue = self.queue.name,
                     exchange,
@@ -103,7 +101,15 @@ impl Drain<'_> {
                 );
             }
         }
-        Arrived { tag, published, outgoing }
+        Arrived { tag, published, message }
+    }
+
+    async fn push(&self, part: &[Arrived]) -> Result<Pushed, BusError> {
+        let mut outgoing = Vec::with_capacity(part.len());
+        for Arrived { message, .. } in part {
+            outgoing.extend(pack(&self.queue.routes, message, self.producer.clock().as_ref())?);
+        }
+        self.producer.bus().push(outgoing).await
     }
 
     /// Stores and acknowledges all of `batch`, however long it takes. False when it is told to stop before that.
@@ -113,12 +119,8 @@ impl Drain<'_> {
         let (mut rest, mut most) = (batch, batch.len());
         while !rest.is_empty() {
             let (part, later) = rest.split_at(most.min(rest.len()));
-            let outgoing = part.iter().flat_map(|arrived| arrived.outgoing.iter().cloned()).collect();
-            match self.producer.bus().push(outgoing).await {
+            match self.push(part).await {
                 Ok(pushed) => {
-                    if outage.ends() {
-                        info!(queue = self.queue.name, "the bus stores messages from pulse again");
-                    }
                     self.meters.count(pushed);
                     self.acknowledge(part).await?;
                     rest = later;
@@ -140,6 +142,10 @@ impl Drain<'_> {
                     }
                 }
             }
+        }
+        // Not before: a full bus takes one message now and then.
+        if outage.ends() {
+            info!(queue = self.queue.name, "the bus stores messages from pulse again");
         }
         Ok(true)
     }

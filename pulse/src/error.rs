@@ -119,7 +119,7 @@ impl PulseError {
         let (address, user) = (settings.address.clone(), settings.user.clone());
         match refusal(&source) {
             Some((403, reply)) => Self::Login { address, user, reply },
-            // 530 (not allowed) is also what one virtual host too many connections are told.
+            // The reply says whether it does not exist, is closed to the user, or has too many connections.
             Some((530, reply)) => Self::Vhost { address, user, vhost: settings.vhost.clone(), reply },
             _ => Self::Unreachable { address, source: Box::new(source) },
         }

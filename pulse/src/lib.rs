@@ -2,7 +2,7 @@
 //!
 //! A [`Listener`] moves what its [`Route`]s ask for from one durable Pulse queue to queues of the bus, as
 //! [`PulseMessage`]s. It never waits for those who handle them, since a Pulse queue that grows over 8,000 messages is
-//! deleted. A [`Publisher`] sends, [`tail`] shows what an exchange carries.
+//! deleted. A [`Publisher`] sends, [`tail()`] shows what an exchange carries.
 //!
 //! This crate knows neither Taskcluster nor Phabricator.
 

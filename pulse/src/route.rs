@@ -17,7 +17,8 @@ pub struct Route {
 }
 
 impl Route {
-    fn wants(&self, routing: &Routing) -> bool {
+    /// Whether a message that came this way is to go there.
+    pub(crate) fn wants(&self, routing: &Routing) -> bool {
         // RabbitMQ routes by the CC header as it does by the routing key.
         let fits = |key| self.topics.iter().any(|topic| topic.matches(key));
         self.exchange == routing.exchange && routing.keys().any(fits)

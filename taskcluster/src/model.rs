@@ -8,6 +8,6 @@ mod message;
 mod status;
 
 pub use definition::{TaskDefinition, TaskMetadata};
-pub use hook::{HookName, Trigger};
+pub use hook::{HookName, Trigger, Watched};
 pub use message::{GroupResolvedMessage, MessageTask, TaskMessage};
 pub use status::{Run, TaskState, TaskStatus};

@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Bus, Classify, Consumer, Context, Disposition, Envelope, Handler, Ledger, Outgoing, Policy, Postponed,
-    Queue, Shutdown, Subsystem,
+    Backoff, Bus, BusError, Classify, Consumer, Context, Disposition, Envelope, Handler, Ledger, Outgoing, Policy,
+    Postponed, Queue, Shutdown, Subsystem,
 };
 use tokio::sync::Semaphore;
 
@@ -20,6 +20,7 @@ use crate::{
 
 on_both!(
     what_a_handler_sends_arrives_when_it_succeeds,
+    what_a_handler_sends_once_arrives_once_within_the_window,
     the_error_decides_between_retry_defer_and_dead,
     a_panic_is_an_attempt_and_the_last_word_is_sent,
     a_message_whose_workers_died_is_buried_without_being_tried_again,
@@ -151,6 +152,37 @@ async fn what_a_handler_sends_arrives_when_it_succeeds(world: World) {
     assert_eq!(world.consumer(WORK, &handler).step().await.unwrap(), 1);
     assert_eq!(world.texts(&OUT).await, ["ok 1"]);
     assert_eq!(world.depth(&WORK).await, (0, 0, 0, 0));
+}
+
+/// Sends its message on, once for each text.
+struct Once;
+
+const KEYED: Queue<Note> = Queue::new("keyed", Policy { key_window: Duration::from_millis(400), ..POLICY });
+
+#[async_trait]
+impl Handler<Note> for Once {
+    type Error = BusError;
+
+    async fn handle(&self, message: Note, cx: &Context) -> Result<(), BusError> {
+        cx.send_once(&KEYED, &message, &message.text)
+    }
+}
+
+async fn what_a_handler_sends_once_arrives_once_within_the_window(world: World) {
+    let consumer = || Consumer::new(world.bus.clone(), world.clock.clone(), WORK, Once);
+    let (one, other) = (consumer(), consumer());
+    for text in ["a", "a", "b"] {
+        world.send(&WORK, text).await;
+    }
+    assert_eq!(one.step().await.unwrap(), 3);
+    world.send(&WORK, "a").await;
+    assert_eq!(other.step().await.unwrap(), 1);
+    assert_eq!(world.texts(&KEYED).await, ["a", "b"]);
+    assert_eq!(world.depth(&WORK).await, (0, 0, 0, 0), "what was sent before is handled all the same");
+    world.pass(Duration::from_millis(400)).await;
+    world.send(&WORK, "a").await;
+    assert_eq!(one.step().await.unwrap(), 1);
+    assert_eq!(world.texts(&KEYED).await, ["a", "b", "a"]);
 }
 
 async fn the_error_decides_between_retry_defer_and_dead(world: World) {

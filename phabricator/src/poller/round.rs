@@ -212,6 +212,10 @@ mod tests {
             assert_eq!(waiting.len(), 2, "{method}");
             let place = Place::read(bus.as_ref()).await.unwrap();
             assert_eq!(place, Some(Place { start: 0, cursor: 2, reconciled: 0 }), "{method}");
+            // One of the late round, which stops when it finds the cursor moved, and two of the other, the last one empty.
+            let followed =
+                fake.calls().into_iter().filter(|call| call.params.get("order").is_some_and(|o| o == "oldest"));
+            assert_eq!(followed.count(), 3, "{method}");
         }
     }
 }

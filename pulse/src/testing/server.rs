@@ -18,6 +18,7 @@ use lapin::{
     types::FieldTable,
 };
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
@@ -269,7 +270,11 @@ fn spawn(command: &mut Command, directory: &Path) -> io::Result<Child> {
 
 fn signal(child: &Child, signal: Signal) -> io::Result<()> {
     let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-    Ok(killpg(group, signal)?)
+    match killpg(group, signal) {
+        // All of it has ended.
+        Err(Errno::ESRCH) => Ok(()),
+        sent => Ok(sent?),
+    }
 }
 
 fn settings(user: &str, ports: Ports, ca: Option<Vec<u8>>) -> PulseSettings {

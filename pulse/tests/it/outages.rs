@@ -1,11 +1,10 @@
 //! RabbitMQ, the bus or the queue goes away, and comes back.
 
-use bus::{Clock, SystemClock};
-use std::time::Duration;
+use tokio::net::TcpListener;
 
 use crate::world::{
-    EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, logged_times, memory, message, queue_name, redis,
-    route, take_bodies, until, until_stored,
+    EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, memory, message, queue_name, redis, route, said,
+    take_bodies, until, until_said, until_stored,
 };
 
 /// Publishes as one who does not give up: what was not confirmed is published again.
@@ -19,30 +18,29 @@ async fn publish_through(world: &World, from: usize, to: usize) {
 #[tokio::test]
 async fn rabbitmq_is_killed_and_restarted_in_the_middle_of_a_flow() {
     let (mut world, (bus, _server, _directory)) = (World::start().await, redis().await);
-    let listening = world.listen("flow", &bus);
-    world.until_depth("flow", 0).await;
+    let listening = world.listen("flow", &bus).ready().await;
     publish_through(&world, 0, 200).await;
     // It dies with messages that are on their way.
     world.publish("burst", 400).await;
     world.rabbit.restart().await.unwrap();
+    listening.until_ready(2).await;
     publish_through(&world, 200, 300).await;
     world.rabbit.stop_gently().await.unwrap();
-    until("it to be missed", async || logged_times(&["WARN", "cannot be listened to"]) >= 2).await;
     world.rabbit.restart().await.unwrap();
+    listening.until_ready(3).await;
     publish_through(&world, 300, 400).await;
     until_stored(&bus, TASKS, 800).await;
     world.until_depth("flow", 0).await;
     listening.stop().await;
     // Nothing is lost, and nothing is stored twice.
     assert_eq!(take_bodies(&bus).await, [bodies("burst", 400), bodies("flow", 400)].concat());
-    assert_eq!(counted(&queue_name("flow"))["pulse_reconnects_total"], 2.0);
+    assert_eq!(counted("flow")["pulse_reconnects_total"], 2.0);
 }
 
 #[tokio::test]
 async fn a_lost_acknowledgement_stores_nothing_twice() {
     let (mut world, (bus, redis, _directory)) = (World::start().await, redis().await);
-    let listening = world.listen("lost", &bus);
-    world.until_depth("lost", 0).await;
+    let listening = world.listen("lost", &bus).ready().await;
     world.publish("before", 1).await;
     until_stored(&bus, TASKS, 1).await;
     // Redis holds its answer back until RabbitMQ is another one: what it stores then cannot be acknowledged.
@@ -53,7 +51,7 @@ async fn a_lost_acknowledgement_stores_nothing_twice() {
     redis.command::<String>(&["CLIENT", "UNPAUSE"]).await.unwrap();
     until_stored(&bus, TASKS, 51).await;
     world.rabbit.restart().await.unwrap();
-    let repeated = async || counted(&queue_name("lost"))["pulse_messages_totaloutcome=repeated"] >= 50.0;
+    let repeated = async || counted("lost")["pulse_messages_totaloutcome=repeated"] >= 50.0;
     until("all to come again", repeated).await;
     world.until_depth("lost", 0).await;
     listening.stop().await;
@@ -64,76 +62,89 @@ async fn a_lost_acknowledgement_stores_nothing_twice() {
 #[tokio::test]
 async fn nothing_is_acknowledged_while_the_bus_is_away() {
     let (world, (bus, mut redis, _directory)) = (World::start().await, redis().await);
-    let listening = world.listen("away", &bus);
-    world.until_depth("away", 0).await;
+    let listening = world.listen("away", &bus).ready().await;
     redis.stop().unwrap();
     // RabbitMQ keeps what is beyond the prefetch.
     world.publish("away", 700).await;
     world.until_depth("away", 200).await;
-    until("it to be said", async || logged_times(&["WARN", "the bus does not store"]) == 1).await;
+    until_said("away", &["WARN", "the bus does not store"], 1).await;
     listening.stop().await;
     // Whoever stops gives everything back.
     world.until_depth("away", 700).await;
     let listening = world.listen("away", &bus);
-    until("it to be said", async || logged_times(&["WARN", "the bus does not store"]) == 2).await;
+    until_said("away", &["WARN", "the bus does not store"], 2).await;
     redis.restart().await.unwrap();
     until_stored(&bus, TASKS, 700).await;
     world.until_depth("away", 0).await;
     listening.stop().await;
     assert_eq!(take_bodies(&bus).await, bodies("away", 700));
-    assert_eq!(logged_times(&["the bus does not store"]), 2, "once for each outage: {}", logged());
-    assert_eq!(logged_times(&["INFO", "stores messages from pulse again"]), 1);
+    assert_eq!(said("away", &["the bus does not store"]), 2, "once for each outage: {}", logged());
+    assert_eq!(said("away", &["INFO", "stores messages from pulse again"]), 1);
 }
 
 #[tokio::test]
 async fn a_queue_that_was_deleted_is_made_anew_with_a_loud_word() {
     let (mut world, bus) = (World::start().await, memory());
-    let listening = world.listen("deleted", &bus);
-    world.until_depth("deleted", 0).await;
+    let (new, deleted) = (["WARN", "does not exist and is declared"], ["ERROR", "queue was deleted", "8000"]);
+    let listening = world.listen("deleted", &bus).ready().await;
+    assert_eq!(said("deleted", &new), 1, "{}", logged());
+    // While it is listened to.
     world.rabbit.delete_queue(&queue_name("deleted")).await.unwrap();
-    let said = |times| async move || logged_times(&["ERROR", "queue was deleted", "8000"]) == times;
-    until("it to be said", said(1)).await;
-    world.until_depth("deleted", 0).await;
+    listening.until_ready(2).await;
+    assert_eq!(said("deleted", &deleted), 1, "{}", logged());
     world.publish("after", 1).await;
     until_stored(&bus, TASKS, 1).await;
-    // It is more likely to grow while nobody can listen.
+    // While it cannot be, which is when it grows.
     world.rabbit.kill().unwrap();
-    until("it to be missed", async || logged_times(&["WARN", "cannot be listened to"]) == 1).await;
+    world.forget();
     world.rabbit.restart().await.unwrap();
-    until("it to be listened to", async || logged_times(&["INFO", "listening to pulse"]) == 3).await;
+    world.rabbit.declare_exchange(EXCHANGE).await.unwrap();
+    listening.until_ready(3).await;
+    assert_eq!(said("deleted", &deleted), 2, "{}", logged());
     listening.stop().await;
+    // While nobody listens it may as well be new.
     world.rabbit.delete_queue(&queue_name("deleted")).await.unwrap();
-    let listening = world.listen("deleted", &bus);
-    until("it to be said", async || logged_times(&["WARN", "does not exist and is declared"]) == 2).await;
-    listening.stop().await;
-    assert!(said(1)().await, "{}", logged());
+    world.listen("deleted", &bus).ready().await.stop().await;
+    assert_eq!((said("deleted", &new), said("deleted", &deleted)), (2, 2), "{}", logged());
 }
 
-#[tokio::test]
-async fn an_outage_is_said_once_and_can_be_stopped() {
-    let (mut world, bus) = (World::start().await, memory());
+async fn an_outage_is_said_once_and_can_be_stopped(world: &mut World) {
+    let bus = memory();
     world.rabbit.kill().unwrap();
     let listening = world.listen("outage", &bus);
-    until("it to be said", async || logged_times(&["WARN", "cannot connect to rabbitmq at amqp://localhost"]) == 1)
-        .await;
+    until_said("outage", &["WARN", "cannot connect to rabbitmq at amqp://localhost"], 1).await;
     // Several tries later.
-    SystemClock.sleep(Duration::from_secs(4)).await;
-    assert_eq!(logged_times(&["WARN"]), 1, "{}", logged());
+    let tries = TcpListener::bind(("127.0.0.1", world.rabbit.settings().address.port)).await.unwrap();
+    for _ in 0..4 {
+        tries.accept().await.unwrap();
+    }
+    drop(tries);
+    assert_eq!(said("outage", &["WARN"]), 1, "{}", logged());
     listening.stop().await;
-    world.rabbit.restart().await.unwrap();
-    let mut wrong = world.rabbit.settings();
-    wrong.password = "not the password".into();
-    let refused = listen(wrong, "outage", vec![route(EXCHANGE, &["#"], TASKS)], &bus);
-    until("it to be said", async || logged_times(&["does not let user pulseuser in: set the user"]) == 1).await;
-    refused.stop().await;
-    let mut wrong = world.rabbit.settings();
-    wrong.vhost = "nowhere".to_owned();
-    let refused = listen(wrong, "outage", vec![route(EXCHANGE, &["#"], TASKS)], &bus);
-    until("it to be said", async || logged_times(&["cannot use the virtual host nowhere"]) == 1).await;
-    refused.stop().await;
-    let foreign = listen(world.rabbit.settings(), &"x".repeat(230), vec![route(EXCHANGE, &["#"], TASKS)], &bus);
-    until("it to be listened to", async || logged_times(&["INFO", "listening to pulse"]) == 1).await;
-    foreign.stop().await;
+}
+
+/// They share a server, which takes seconds to start.
+#[tokio::test]
+async fn what_the_operator_got_wrong_and_what_is_down_is_said_once() {
+    let mut world = World::start().await;
+    what_the_operator_got_wrong_is_named(&world).await;
+    an_outage_is_said_once_and_can_be_stopped(&mut world).await;
+}
+
+async fn what_the_operator_got_wrong_is_named(world: &World) {
+    let bus = memory();
+    let mut password = world.rabbit.settings();
+    password.password = "not the password".into();
+    let mut vhost = world.rabbit.settings();
+    vhost.vhost = "nowhere".to_owned();
+    for (settings, expected) in [
+        (password, "does not let user pulseuser in: set the user and password"),
+        (vhost, "user pulseuser cannot use the virtual host nowhere"),
+    ] {
+        let refused = listen(settings, "wrong", vec![route(EXCHANGE, &["#"], TASKS)], &bus);
+        until_said("wrong", &["WARN", expected], 1).await;
+        refused.stop().await;
+    }
     assert!(!logged().contains("not the password"));
     assert_eq!(depth(&bus, TASKS).await, 0);
 }

@@ -6,17 +6,16 @@ use bus::{Classify, Disposition, SystemClock, error_chain};
 use pulse::{Publisher, PulseError, PulseMessage, Routing};
 
 use crate::world::{
-    EXCHANGE, OTHERS, World, connect, listen, memory, message, queue_name, route, take, until, until_stored,
+    EXCHANGE, OTHERS, World, connect, listen, memory, message, queue_name, route, take, until, until_said, until_stored,
 };
 
 const OWN: &str = "exchange/pulseuser/builds";
+const FANOUT: &str = "exchange/pulseuser/fanout";
 
-#[tokio::test]
-async fn a_message_is_published_when_rabbitmq_has_confirmed_it() {
-    let (mut world, bus) = (World::start().await, memory());
+async fn a_message_is_published_when_rabbitmq_has_confirmed_it(world: &mut World) {
+    let bus = memory();
     let routes = vec![route(OWN, &["cc.#"], OTHERS)];
-    let listening = listen(world.rabbit.settings(), "published", routes.clone(), &bus);
-    world.until_depth("published", 0).await;
+    let listening = listen(world.rabbit.settings(), "published", routes.clone(), &bus).ready().await;
     listening.stop().await;
     let publisher = Publisher::new(world.rabbit.settings(), Arc::new(SystemClock));
     let routing = Routing { exchange: OWN.to_owned(), key: "a.b".to_owned(), other_routes: vec!["cc.x".to_owned()] };
@@ -36,9 +35,7 @@ async fn a_message_is_published_when_rabbitmq_has_confirmed_it() {
     assert_eq!(came, [sent, again]);
 }
 
-#[tokio::test]
-async fn a_refusal_says_what_to_do_and_touches_no_other_exchange() {
-    let mut world = World::start().await;
+async fn a_refusal_says_what_to_do_and_touches_no_other_exchange(world: &mut World) {
     let publisher = Publisher::new(world.rabbit.settings(), Arc::new(SystemClock));
     let own = message(OWN, "a", "{}");
     let (foreign, missing) = (message(EXCHANGE, "a", "{}"), message("exchange/nope", "a", "{}"));
@@ -62,25 +59,29 @@ async fn a_refusal_says_what_to_do_and_touches_no_other_exchange() {
     publisher.publish(&own).await.unwrap();
 }
 
+/// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn an_exchange_of_another_kind_is_named() {
-    let world = World::start().await;
+async fn what_is_published_is_stored_or_there_is_an_error() {
+    let mut world = World::start().await;
+    an_exchange_of_another_kind_is_named(&world).await;
+    a_refusal_says_what_to_do_and_touches_no_other_exchange(&mut world).await;
+    a_message_is_published_when_rabbitmq_has_confirmed_it(&mut world).await;
+}
+
+async fn an_exchange_of_another_kind_is_named(world: &World) {
     let connection = connect(&world.rabbit.settings()).await;
     let channel = connection.create_channel().await.unwrap();
     let (kind, none) = (lapin::ExchangeKind::Fanout, lapin::types::FieldTable::default());
-    channel.exchange_declare(OWN.into(), kind, Default::default(), none.clone()).await.unwrap();
+    channel.exchange_declare(FANOUT.into(), kind, Default::default(), none.clone()).await.unwrap();
     let publisher = Publisher::new(world.rabbit.settings(), Arc::new(SystemClock));
-    let error = publisher.publish(&message(OWN, "a", "{}")).await.unwrap_err();
+    let error = publisher.publish(&message(FANOUT, "a", "{}")).await.unwrap_err();
     assert!(matches!(error, PulseError::Mismatch { .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains(OWN) && text.contains("exists with other properties"), "{text}");
+    assert!(text.contains(FANOUT) && text.contains("exists with other properties"), "{text}");
     // So is a queue.
     let fleeting = queue_name("fleeting");
     channel.queue_declare(fleeting.as_str().into(), Default::default(), none).await.unwrap();
     let listening = listen(world.rabbit.settings(), "fleeting", vec![route(EXCHANGE, &["#"], OTHERS)], &memory());
-    until("it to be said", async || {
-        crate::world::logged_times(&["WARN", "exists with other properties", &fleeting]) == 1
-    })
-    .await;
+    until_said("fleeting", &["WARN", "exists with other properties"], 1).await;
     listening.stop().await;
 }

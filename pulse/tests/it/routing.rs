@@ -1,7 +1,9 @@
 //! Which messages come, and where they go.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use bus::ManualClock;
+use jiff::Timestamp;
 use lapin::{
     options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
@@ -10,13 +12,23 @@ use pulse::{PulseMessage, Topic};
 use serde_json::Value;
 
 use crate::world::{
-    EXCHANGE, OTHERS, TASKS, World, connect, counted, depth, listen, logged, logged_times, memory, message, queue_name,
-    recorded, route, take, take_bodies, until, until_stored,
+    EXCHANGE, OTHERS, TASKS, World, connect, counted, listen, listen_by, logged, memory, message, queue_name, recorded,
+    route, said, take, take_bodies, until_said, until_stored,
 };
 
+/// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn topics_match_here_as_they_do_in_rabbitmq() {
+async fn messages_go_where_they_are_asked_for() {
     let world = World::start().await;
+    topics_match_here_as_they_do_in_rabbitmq(&world).await;
+    two_routes_on_one_exchange_each_get_what_they_ask_for(&world).await;
+    a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes(&world).await;
+    what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(&world).await;
+    a_binding_from_before_is_said_once_and_its_messages_are_dropped(&world).await;
+    an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to(&world).await;
+}
+
+async fn topics_match_here_as_they_do_in_rabbitmq(world: &World) {
     let words = ["a", "b", "", "*", "#"];
     let mut patterns: Vec<String> =
         ["", "#", "*", "a", "a.b", "*.#.b", "a.*.#", "#.#", ".", "a.", ".#", "#.*.a"].map(str::to_owned).into();
@@ -53,13 +65,11 @@ async fn topics_match_here_as_they_do_in_rabbitmq() {
     }
 }
 
-#[tokio::test]
-async fn two_routes_on_one_exchange_each_get_what_they_ask_for() {
-    let (world, bus) = (World::start().await, memory());
+async fn two_routes_on_one_exchange_each_get_what_they_ask_for(world: &World) {
+    let bus = memory();
     let routes =
         vec![route(EXCHANGE, &["primary.#", "#.both"], TASKS), route(EXCHANGE, &["route.#", "#.both"], OTHERS)];
-    let listening = listen(world.rabbit.settings(), "two", routes, &bus);
-    world.until_depth("two", 0).await;
+    let listening = listen(world.rabbit.settings(), "two", routes, &bus).ready().await;
     for (key, body) in [("primary.a", "for tasks"), ("route.a", "for others"), ("x.both", "for both")] {
         world.rabbit.publish(&message(EXCHANGE, key, body)).await.unwrap();
     }
@@ -71,9 +81,8 @@ async fn two_routes_on_one_exchange_each_get_what_they_ask_for() {
     assert_eq!(bodies(take(&bus, OTHERS).await), [&b"for others"[..], b"for both"]);
 }
 
-#[tokio::test]
-async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes() {
-    let (world, bus) = (World::start().await, memory());
+async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes(world: &World) {
+    let bus = memory();
     let completed = recorded(include_str!("../fixtures/queue-task-completed-1.json"));
     let resolved = recorded(include_str!("../fixtures/queue-task-group-resolved-1.json"));
     assert_eq!(completed.routing.exchange, EXCHANGE);
@@ -82,8 +91,7 @@ async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes() {
         route(EXCHANGE, &["route.project.relman.codereview.v1.*"], TASKS),
         route(&resolved.routing.exchange, &["#.relman-level-1.#"], TASKS),
     ];
-    let listening = listen(world.rabbit.settings(), "recorded", routes, &bus);
-    world.until_depth("recorded", 0).await;
+    let listening = listen(world.rabbit.settings(), "recorded", routes, &bus).ready().await;
     for message in [&completed, &resolved] {
         world.rabbit.publish(message).await.unwrap();
     }
@@ -98,11 +106,9 @@ async fn a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes() {
     }
 }
 
-#[tokio::test]
-async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up() {
-    let (world, bus) = (World::start().await, memory());
-    let listening = world.listen("unreadable", &bus);
-    world.until_depth("unreadable", 0).await;
+async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(world: &World) {
+    let bus = memory();
+    let listening = world.listen("unreadable", &bus).ready().await;
     let bodies: [&[u8]; 4] = [b"\xff\x00", b"", b"{\"a\":", b"{}"];
     for body in bodies {
         let message = PulseMessage { body: body.to_vec().into(), ..message(EXCHANGE, "some.key", "") };
@@ -121,14 +127,12 @@ async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(
     world.until_depth("unreadable", 0).await;
 }
 
-#[tokio::test]
-async fn a_binding_from_before_is_said_once_and_its_messages_are_dropped() {
-    let (world, bus) = (World::start().await, memory());
-    let before = world.listen("narrowed", &bus);
-    world.until_depth("narrowed", 0).await;
+async fn a_binding_from_before_is_said_once_and_its_messages_are_dropped(world: &World) {
+    let bus = memory();
+    let before = world.listen("narrowed", &bus).ready().await;
     before.stop().await;
     let routes = vec![route(EXCHANGE, &["wanted.#"], TASKS)];
-    let listening = listen(world.rabbit.settings(), "narrowed", routes, &bus);
+    let listening = listen(world.rabbit.settings(), "narrowed", routes, &bus).ready().await;
     for (key, body) in [("old.a", "1"), ("old.b", "2"), ("wanted.a", "3")] {
         world.rabbit.publish(&message(EXCHANGE, key, body)).await.unwrap();
     }
@@ -136,14 +140,13 @@ async fn a_binding_from_before_is_said_once_and_its_messages_are_dropped() {
     listening.stop().await;
     world.until_depth("narrowed", 0).await;
     assert_eq!(take_bodies(&bus).await, ["3"]);
-    assert_eq!(logged_times(&["WARN", "no route asks for", "old.a"]), 1, "{}", logged());
-    assert_eq!(logged_times(&["no route asks for"]), 1);
-    assert_eq!(counted(&queue_name("narrowed"))["pulse_messages_totaloutcome=unwanted"], 2.0);
+    assert_eq!(said("narrowed", &["WARN", "no route asks for", "old.a"]), 1, "{}", logged());
+    assert_eq!(said("narrowed", &["no route asks for"]), 1);
+    assert_eq!(counted("narrowed")["pulse_messages_totaloutcome=unwanted"], 2.0);
 }
 
-#[tokio::test]
-async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to() {
-    let (world, bus) = (World::start().await, memory());
+async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to(world: &World) {
+    let bus = memory();
     let missing = "exchange/hgpushes/v9";
     let routes = vec![
         route(missing, &["#"], OTHERS),
@@ -151,19 +154,22 @@ async fn an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to
         route("exchange/pulseuser/own", &["#"], OTHERS),
         route(EXCHANGE, &["#"], TASKS),
     ];
-    let listening = listen(world.rabbit.settings(), "missing", routes, &bus);
-    world.until_depth("missing", 0).await;
+    let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+    let listening = listen_by(clock.clone(), world.rabbit.settings(), "missing", routes, &bus).ready().await;
     world.rabbit.publish(&message(EXCHANGE, "a", "{}")).await.unwrap();
     until_stored(&bus, TASKS, 1).await;
     // One of the user's own was made.
     world.rabbit.publish(&message("exchange/pulseuser/own", "a", "{}")).await.unwrap();
     until_stored(&bus, OTHERS, 1).await;
-    assert_eq!(logged_times(&["ERROR", "NOT_FOUND", missing, "correct the name in the configuration"]), 1);
+    assert_eq!(said("missing", &["ERROR", "NOT_FOUND", missing, "correct the name in the configuration"]), 1);
     let forbidden = ["ERROR", "amq.topic", "user pulseuser may not", "correct the name or the user"];
-    assert_eq!(logged_times(&forbidden), 1, "{}", logged());
-    // It is made while the connection lasts: messages come when it is looked for again.
+    assert_eq!(said("missing", &forbidden), 1, "{}", logged());
+    // It is found when it is looked for again, and nothing else is said until then.
     world.rabbit.declare_exchange(missing).await.unwrap();
+    clock.advance(Duration::from_secs(30));
+    until_said("missing", &["INFO", "is bound to it now", missing], 1).await;
+    world.rabbit.publish(&message(missing, "a", "{}")).await.unwrap();
+    until_stored(&bus, OTHERS, 2).await;
+    assert_eq!(said("missing", &["ERROR"]), 2, "{}", logged());
     listening.stop().await;
-    assert_eq!(depth(&bus, OTHERS).await, 1);
-    until("nothing else to be said", async || logged_times(&["ERROR"]) == 2).await;
 }

@@ -6,11 +6,9 @@ use pulse::{Topic, tail};
 
 use crate::world::{EXCHANGE, TASKS, World, bodies, logged, memory, message, take_bodies, until, until_stored};
 
-#[tokio::test]
-async fn it_shows_what_fits_and_takes_nothing_from_anybody() {
-    let (mut world, bus) = (World::start().await, memory());
-    let listening = world.listen("beside", &bus);
-    world.until_depth("beside", 0).await;
+async fn it_shows_what_fits_and_takes_nothing_from_anybody(world: &mut World) {
+    let bus = memory();
+    let listening = world.listen("beside", &bus).ready().await;
     let topics: Vec<Topic> = vec!["#.shown".parse().unwrap(), "*".parse().unwrap()];
     let settings = world.rabbit.settings();
     let mut shown = Box::pin(tail(&settings, EXCHANGE, &topics, &SystemClock).await.unwrap());
@@ -34,9 +32,7 @@ async fn it_shows_what_fits_and_takes_nothing_from_anybody() {
     assert_eq!(take_bodies(&bus).await, bodies("all", 4), "{}", logged());
 }
 
-#[tokio::test]
-async fn its_queue_ends_with_it() {
-    let world = World::start().await;
+async fn its_queue_ends_with_it(world: &World) {
     let fixed = bus::ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
     let queue = {
         use bus::Clock;
@@ -51,9 +47,16 @@ async fn its_queue_ends_with_it() {
     until("the queue to end", async || matches!(world.rabbit.depth(&queue).await, Ok(None))).await;
 }
 
+/// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn an_exchange_that_does_not_exist_is_named() {
-    let world = World::start().await;
+async fn people_see_what_an_exchange_carries() {
+    let mut world = World::start().await;
+    an_exchange_that_does_not_exist_is_named(&world).await;
+    its_queue_ends_with_it(&world).await;
+    it_shows_what_fits_and_takes_nothing_from_anybody(&mut world).await;
+}
+
+async fn an_exchange_that_does_not_exist_is_named(world: &World) {
     let Err(error) = tail(&world.rabbit.settings(), "exchange/nope", &[], &SystemClock).await else {
         panic!("there is nothing to look at")
     };

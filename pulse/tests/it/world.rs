@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::Write,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
@@ -24,7 +25,7 @@ pub const EXCHANGE: &str = "exchange/taskcluster-queue/v1/task-completed";
 /// A RabbitMQ with [`EXCHANGE`].
 pub struct World {
     pub rabbit: RabbitServer,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl World {
@@ -32,7 +33,7 @@ impl World {
         let directory = TempDir::new().unwrap();
         let rabbit = RabbitServer::start(directory.path()).await.unwrap();
         rabbit.declare_exchange(EXCHANGE).await.unwrap();
-        Self { rabbit, _directory: directory }
+        Self { rabbit, directory }
     }
 
     /// Listens to [`EXCHANGE`] with a queue of this name, for everything.
@@ -47,6 +48,11 @@ impl World {
             self.rabbit.publish(&message).await.unwrap();
         };
         stream::iter(0..count).map(publish).buffer_unordered(100).collect::<Vec<()>>().await;
+    }
+
+    /// Has the server lose everything that it keeps.
+    pub fn forget(&self) {
+        fs::remove_dir_all(self.directory.path().join("data")).unwrap();
     }
 
     /// Waits until a queue of the user holds so many messages that are with nobody.
@@ -92,20 +98,48 @@ pub async fn redis() -> (Arc<dyn Bus>, RedisServer, TempDir) {
 
 /// A listener that runs.
 pub struct Listening {
+    name: String,
+    /// How often listeners to this queue had begun before.
+    before: usize,
     shutdown: Shutdown,
     running: JoinHandle<()>,
 }
 
 pub fn listen(settings: PulseSettings, name: &str, routes: Vec<Route>, bus: &Arc<dyn Bus>) -> Listening {
+    listen_by(Arc::new(SystemClock), settings, name, routes, bus)
+}
+
+pub fn listen_by(
+    clock: Arc<dyn Clock>,
+    settings: PulseSettings,
+    name: &str,
+    routes: Vec<Route>,
+    bus: &Arc<dyn Bus>,
+) -> Listening {
     logs();
-    let producer = Producer::new(Arc::clone(bus), Arc::new(SystemClock));
+    let producer = Producer::new(Arc::clone(bus), clock);
     let listener = Box::new(Listener::new(settings, name, routes, producer).unwrap());
-    let shutdown = Shutdown::new();
+    let (name, before, shutdown) = (name.to_owned(), begun(name), Shutdown::new());
     let running = listener.run(shutdown.clone());
-    Listening { shutdown, running: tokio::spawn(async { running.await.unwrap() }) }
+    Listening { name, before, shutdown, running: tokio::spawn(async { running.await.unwrap() }) }
+}
+
+fn begun(name: &str) -> usize {
+    said(name, &["INFO", "listening to pulse"])
 }
 
 impl Listening {
+    /// Waits until it listens; from then on it misses nothing.
+    pub async fn ready(self) -> Self {
+        self.until_ready(1).await;
+        self
+    }
+
+    /// Waits until it listens for the so many-th time.
+    pub async fn until_ready(&self, times: usize) {
+        until("the listener to listen", async || begun(&self.name) >= self.before + times).await;
+    }
+
     pub async fn stop(self) {
         self.shutdown.stop();
         self.running.await.unwrap();
@@ -184,15 +218,20 @@ pub fn logged() -> String {
     String::from_utf8(logs().0.lock().unwrap().clone()).unwrap()
 }
 
-/// How many lines of this crate hold all of `parts`.
-pub fn logged_times(parts: &[&str]) -> usize {
-    let lines = logged();
-    lines.lines().filter(|line| line.contains(" pulse::") && parts.iter().all(|part| line.contains(part))).count()
+/// How many lines about this queue hold all of `parts`.
+pub fn said(name: &str, parts: &[&str]) -> usize {
+    let (lines, queue) = (logged(), format!("queue=\"{}\"", queue_name(name)));
+    lines.lines().filter(|line| line.contains(&queue) && parts.iter().all(|part| line.contains(part))).count()
+}
+
+/// Waits until one more line about this queue holds all of `parts` than before: `times` in all.
+pub async fn until_said(name: &str, parts: &[&str], times: usize) {
+    until(&format!("{parts:?} to be said of {name}"), async || said(name, parts) == times).await;
 }
 
 /// The meters of one Pulse queue, by name and labels.
-pub fn counted(queue: &str) -> BTreeMap<String, f64> {
-    let label = format!("queue=\"{queue}\"");
+pub fn counted(name: &str) -> BTreeMap<String, f64> {
+    let label = format!("queue=\"{}\"", queue_name(name));
     let text = observe::metrics::render();
     let lines = text.lines().filter(|line| line.contains(&label)).filter_map(|line| line.rsplit_once(' '));
     let plain = |name: &str| name.replace(&label, "").replace(['{', '}', ',', '"'], "");

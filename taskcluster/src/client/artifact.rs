@@ -25,6 +25,8 @@ use super::{
 const CONTENT: &str = "an artifact's content";
 /// How many redirects lead from a store to a content at most.
 const MAX_REDIRECTS: usize = 3;
+/// The most of a host's name that is shown, in characters: a worker chose it.
+const MAX_HOST: usize = 100;
 
 /// Where an artifact's content is.
 #[derive(Clone, Deserialize)]
@@ -68,7 +70,8 @@ impl Taskcluster {
         let mut url = self.artifact(task_id, name).await?.url;
         for _ in 0..=MAX_REDIRECTS {
             if url.scheme() != "https" && url.origin() != self.root.origin() {
-                let address = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
+                let host: String = url.host_str().unwrap_or_default().chars().take(MAX_HOST).collect();
+                let address = format!("{}://{host}", url.scheme());
                 return Err(TaskclusterError::Elsewhere { call: CONTENT, address });
             }
             match self.retried(|| self.stored(&url, limit)).await? {

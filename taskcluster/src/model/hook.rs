@@ -1,8 +1,9 @@
-//! Hooks: what is to be triggered.
+//! Hooks: what is to be triggered, and what came of it.
 
 use std::fmt;
 
-use bus::Message;
+use bus::{BusError, Context, Message, Queue};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,8 +46,31 @@ impl Trigger {
         let key = format!("{hook} {what}");
         Self { hook, payload, key }
     }
+
+    /// Sends it to `queue` with the step that runs, unless it was sent there already.
+    pub fn send(&self, queue: &Queue<Self>, cx: &Context) -> Result<(), BusError> {
+        cx.send_once(queue, self, &self.key)
+    }
 }
 
 impl Message for Trigger {
+    const VERSION: u16 = 1;
+}
+
+/// A task that a hook made, to be watched until it ends; travels in `monitoring` or `monitoring:community`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The task.
+    pub task_id: String,
+    /// The hook that made it.
+    pub hook: HookName,
+    /// When.
+    pub triggered_at: Timestamp,
+    /// How many tasks were made in its place before it, each after an exception.
+    #[serde(default)]
+    pub retried: u32,
+}
+
+impl Message for Watched {
     const VERSION: u16 = 1;
 }

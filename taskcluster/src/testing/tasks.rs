@@ -73,6 +73,19 @@ impl FakeTaskcluster {
         let Some(task) = world.tasks.get_mut(task_id) else { panic!("there is no task {task_id}") };
         task.move_on(state, now);
     }
+
+    /// Cancels a task that is not resolved, as somebody does who does not want it any more.
+    pub fn cancel(&self, task_id: &str) {
+        self.move_on(task_id, TaskState::Exception);
+        if let Some(run) = self.state().tasks.get_mut(task_id).and_then(|task| task.runs.last_mut()) {
+            run.insert("reasonResolved".to_owned(), json!("canceled"));
+        }
+    }
+
+    /// Forgets a task, as the queue does some time after it expires.
+    pub fn forget(&self, task_id: &str) {
+        self.state().tasks.remove(task_id);
+    }
 }
 
 impl Task {

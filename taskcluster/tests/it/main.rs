@@ -4,7 +4,9 @@
 
 mod artifacts;
 mod calls;
+mod hooks;
 mod messages;
+mod monitoring;
 mod recorded;
 mod retries;
 mod selection;

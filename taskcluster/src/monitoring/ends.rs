@@ -1,0 +1,69 @@
+//! What is recorded of tasks that have ended, until it is reported.
+
+use bus::{Bus, BusError, Fact, Ledger};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::HookName;
+
+const SLOT: &str = "end";
+const TAG: &str = "to-report";
+/// How many records are read in one go.
+const PAGE: usize = 500;
+
+/// How a watched task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskEnd {
+    /// Well.
+    Completed,
+    /// Badly.
+    Failed,
+    /// Not by itself.
+    Exception,
+    /// Taskcluster does not know it any more, so nobody can tell.
+    Forgotten,
+}
+
+/// A watched task that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedTask {
+    /// The task.
+    pub task_id: String,
+    /// The hook that made it.
+    pub hook: HookName,
+    /// How it ended.
+    pub end: TaskEnd,
+    /// When that was seen.
+    pub at: Timestamp,
+    /// The task that was made in its place.
+    pub retried_as: Option<String>,
+}
+
+/// The fact that a task has ended.
+pub(super) fn ended(ledger: &Ledger, task: &EndedTask) -> Result<[Fact; 2], BusError> {
+    Ok([ledger.set_once(&task.task_id, SLOT, task)?, ledger.tag(&task.task_id, TAG)])
+}
+
+/// The fact that a task was reported.
+pub(super) fn reported(ledger: &Ledger, task: &EndedTask) -> Fact {
+    ledger.untag(&task.task_id, TAG)
+}
+
+/// All that were not reported, in the order in which they ended.
+pub(super) async fn unreported(bus: &dyn Bus, ledger: &Ledger) -> Result<Vec<EndedTask>, BusError> {
+    let mut tasks = Vec::new();
+    for page in 0.. {
+        let found = bus.tagged(ledger, TAG, page * PAGE..(page + 1) * PAGE).await?;
+        let ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
+        for (id, record) in ids.iter().zip(bus.records(ledger, &ids).await?) {
+            let read = record.slot::<EndedTask>(SLOT);
+            tasks.extend(read.map_err(|source| BusError::Record { record: id.clone(), source })?);
+        }
+        if ids.len() < PAGE {
+            break;
+        }
+    }
+    tasks.sort_by(|a, b| (a.at, &a.task_id).cmp(&(b.at, &b.task_id)));
+    Ok(tasks)
+}

@@ -1,0 +1,172 @@
+//! Looks at a task that a hook made until it has ended.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bus::{BusError, Classify, Context, Disposition, Handler, Ledger, Queue};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::ends::{self, EndedTask, TaskEnd};
+use crate::{
+    Taskcluster, TaskclusterError,
+    model::{TaskState, TaskStatus, Watched},
+};
+
+/// The first look comes this long after a task was made, and the last ones this far apart.
+const SOON: Duration = Duration::from_secs(60);
+const SELDOM: Duration = Duration::from_secs(30 * 60);
+/// How often a task may be run, where its definition does not say: the queue's own number.
+const RETRIES: u32 = 5;
+
+/// Handles `monitoring` or `monitoring:community`.
+pub struct Monitor {
+    taskcluster: Taskcluster,
+    queue: Queue<Watched>,
+    ledger: Ledger,
+}
+
+/// Why a watched task has not ended, as far as we know.
+#[derive(Debug, Error)]
+pub enum MonitorError {
+    /// It has not.
+    #[error("task {task_id} has not ended, it is looked at again")]
+    NotEnded {
+        /// The task.
+        task_id: String,
+        /// When it is looked at again.
+        again: Duration,
+    },
+    /// Taskcluster does not say.
+    #[error(transparent)]
+    Taskcluster(#[from] TaskclusterError),
+    /// Its end cannot be recorded.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+impl Classify for MonitorError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::NotEnded { again, .. } => Disposition::Defer(*again),
+            Self::Taskcluster(error) => error.disposition(),
+            Self::Bus(error) => error.disposition(),
+        }
+    }
+}
+
+impl Monitor {
+    /// A monitor of the tasks in `queue`, which are of this deployment. Their ends are recorded in `ledger`.
+    pub fn new(taskcluster: Taskcluster, queue: Queue<Watched>, ledger: Ledger) -> Self {
+        Self { taskcluster, queue, ledger }
+    }
+
+    /// Makes another task from the definition of one that ended as an exception, unless it was tried often enough.
+    async fn retry(&self, watched: &Watched, cx: &Context) -> Result<Option<String>, MonitorError> {
+        let task_id = &watched.task_id;
+        let definition = self.taskcluster.task(task_id).await?;
+        let Some(retries) = definition.retries.unwrap_or(RETRIES).checked_sub(1) else {
+            warn!(task = task_id, hook = %watched.hook, "the task ended as an exception and has no retries left");
+            return Ok(None);
+        };
+        let now = cx.clock().now();
+        let mut again = definition.created_at(now);
+        again.retries = Some(retries);
+        let new = successor(task_id);
+        match self.taskcluster.create_task(&new, &again).await {
+            // An earlier delivery made it, with another time.
+            Ok(_) | Err(TaskclusterError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        info!(task = task_id, hook = %watched.hook, "the task ended as an exception, {new} was made in its place");
+        let (hook, retried) = (watched.hook.clone(), watched.retried + 1);
+        cx.send_after(&self.queue, &Watched { task_id: new.clone(), hook, triggered_at: now, retried }, SOON)?;
+        Ok(Some(new))
+    }
+}
+
+#[async_trait]
+impl Handler<Watched> for Monitor {
+    type Error = MonitorError;
+
+    async fn handle(&self, watched: Watched, cx: &Context) -> Result<(), MonitorError> {
+        let now = cx.clock().now();
+        let status = match self.taskcluster.status(&watched.task_id).await {
+            Ok(status) => Some(status),
+            Err(TaskclusterError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let end = match status.as_ref().map(|status| status.state) {
+            None => TaskEnd::Forgotten,
+            Some(TaskState::Completed) => TaskEnd::Completed,
+            Some(TaskState::Failed) => TaskEnd::Failed,
+            Some(TaskState::Exception) => TaskEnd::Exception,
+            Some(TaskState::Unscheduled | TaskState::Pending | TaskState::Running | TaskState::Unknown) => {
+                let again = next_look(watched.triggered_at, now);
+                return Err(MonitorError::NotEnded { task_id: watched.task_id, again });
+            }
+        };
+        let lost = end == TaskEnd::Exception && !status.as_ref().is_some_and(was_cancelled);
+        let retried_as = if lost { self.retry(&watched, cx).await? } else { None };
+        let Watched { task_id, hook, .. } = watched;
+        info!(task = task_id, %hook, "the task has ended: {end:?}");
+        ends::ended(&self.ledger, &EndedTask { task_id, hook, end, at: now, retried_as })?
+            .into_iter()
+            .for_each(|fact| cx.record(fact));
+        Ok(())
+    }
+}
+
+/// A quarter of the task's age, within bounds: who waits long already waits a little longer.
+fn next_look(since: Timestamp, now: Timestamp) -> Duration {
+    (now.duration_since(since).unsigned_abs() / 4).clamp(SOON, SELDOM)
+}
+
+/// Whether somebody wanted it to end.
+fn was_cancelled(status: &TaskStatus) -> bool {
+    status.runs.last().is_some_and(|run| run.reason_resolved.as_deref() == Some("canceled"))
+}
+
+/// The id of the task that takes the place of `task_id`: a slug id, that is a random uuid in 22 letters, which begins with
+/// a letter. The letters here are those of a hash.
+fn successor(task_id: &str) -> String {
+    let hash = Sha256::digest(task_id.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    bytes[0] &= 0x7f;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_looks_come_less_often_the_older_a_task_is() {
+        let since: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        for (age, expected) in [(0, 60), (60, 60), (400, 100), (3600, 900), (7200, 1800), (1_000_000, 1800)] {
+            let again = next_look(since, since + Duration::from_secs(age));
+            assert_eq!(again.as_secs(), expected, "after {age} s");
+        }
+    }
+
+    #[test]
+    fn a_successor_has_the_form_of_a_slug_id_and_follows_from_the_first() {
+        let first = "fN1SbArXTPSVFNUvaOlinQ";
+        let id = successor(first);
+        assert_eq!(id, successor(first));
+        assert_ne!(id, successor(&id));
+        // The pattern of the queue's schemas.
+        assert_eq!(id.len(), 22);
+        let letters: Vec<char> = id.chars().collect();
+        assert!(letters[0].is_ascii_alphabetic());
+        assert!("Q" == &id[8..9] || "RST".contains(letters[8]), "{id}");
+        assert!(letters[10].is_ascii_alphanumeric() || "-_".contains(letters[10]));
+        assert!("AQgw".contains(letters[21]), "{id}");
+    }
+}
