@@ -7,8 +7,9 @@
 //!
 //! # What may come twice
 //!
-//! What is sent and what is remembered is one step, and remembering comes first in each step that reads it: a message that
-//! is repeated after its step finds that it is done. A result that comes twice is told once by whoever tells it.
+//! What is sent and what is remembered is one step, so a message that is repeated later finds that it is done. Two that are
+//! handled at the same moment may both send: a trigger has a key, and its hook is triggered once for it; a mail is dropped
+//! by the service that sent the same one before; and a result is told once by whoever tells it.
 //!
 //! # What is trusted
 //!

@@ -165,6 +165,18 @@ async fn a_result_whose_answer_was_lost_is_not_shown_twice() {
     assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
 }
 
+/// Nobody can tell this from the case above.
+#[tokio::test]
+async fn a_result_that_was_lost_on_its_way_stays_away() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    stage.world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Cut);
+    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    stage.world.advance(3600);
+    assert_eq!(stage.publisher.step().await.unwrap(), 1);
+    assert_eq!((stage.units(&request).len(), stage.depth().await), (0, Depth::default()));
+}
+
 #[tokio::test]
 async fn a_result_that_was_refused_is_said_at_the_next_try() {
     let stage = Stage::new().await;

@@ -287,8 +287,32 @@ async fn a_push_outlives_the_worker_that_had_it() {
     let build = world.build(HEAD).await;
     world.send(&PUSHES, &build).await;
     world.die_with(&PUSHES).await;
+    assert_eq!((world.take_pushes().await, world.waiting(&COMMUNITY_HOOKS).await.len()), (1, 1));
     world.push(&build).await;
     assert_eq!(world.waiting(&COMMUNITY_HOOKS).await.len(), 1);
+}
+
+/// What is asked for twice at once bears one key: whoever triggers hooks does it once.
+#[tokio::test]
+async fn two_deliveries_at_once_ask_for_one_thing() {
+    let world = World::new().await;
+    let build = world.build(HEAD).await;
+    world.send(&PUSHES, &build).await;
+    world.send(&PUSHES, &build).await;
+    assert_eq!(world.take_pushes().await, 2);
+    world.decide(HEAD, Some(ACTIONS));
+    let task = world.select(build.request.diff_id, &Selection::default());
+    world.announce(&task).await;
+    world.announce(&task).await;
+    assert_eq!(world.take_selections().await, 2);
+    for queue in [COMMUNITY_HOOKS, HOOKS] {
+        let triggers = world.waiting(&queue).await;
+        assert!(triggers.windows(2).all(|two| two[0].key == two[1].key) && !triggers.is_empty(), "{triggers:?}");
+    }
+    while world.unfinished(&MAILS).await > 0 {
+        world.send_mails().await;
+    }
+    assert_eq!(world.firefox.mails().len(), 2);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, Clock, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve};
+use bus::{Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve};
 use phabricator::{
     Conduit, TestResultPublisher,
     model::{Applied, BaseChoice, BaseReason, BuildRequest, Journal, Phid, Pushed, Report, Source, TestResult},
@@ -43,7 +43,7 @@ impl Default for Selection<'_> {
 }
 
 pub(crate) struct World {
-    pub(crate) clock: Arc<Stopwatch>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) community: FakeTaskcluster,
     pub(crate) firefox: FakeTaskcluster,
@@ -64,13 +64,15 @@ impl World {
 
     /// One where tests are selected for this share of pushes.
     pub(crate) async fn with_share(share: f64) -> Self {
-        let clock = Stopwatch::at(NOW);
-        let community = FakeTaskcluster::start(clock.clone()).await.unwrap();
-        let firefox = FakeTaskcluster::start(clock.clone()).await.unwrap();
+        let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+        // The client's waits between its own tries are not ours to end.
+        let hasty = Stopwatch::at(NOW);
+        let community = FakeTaskcluster::start(hasty.clone()).await.unwrap();
+        let firefox = FakeTaskcluster::start(hasty.clone()).await.unwrap();
         let phabricator = FakePhabricator::start(clock.clone()).await.unwrap();
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let client = |fake: &FakeTaskcluster| {
-            Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), clock.clone())
+            Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), hasty.clone())
         };
         let start = SelectionStart::new(share, "prod".to_owned(), client(&firefox), COMMUNITY_HOOKS);
         let end = SelectionEnd::new(
@@ -135,7 +137,11 @@ impl World {
     /// Hands a push to test selection.
     pub(crate) async fn push(&self, applied: &Applied) {
         self.send(&PUSHES, applied).await;
-        assert_eq!(self.start.step().await.unwrap(), 1);
+        assert_eq!(self.take_pushes().await, 1);
+    }
+
+    pub(crate) async fn take_pushes(&self) -> usize {
+        self.start.step().await.unwrap()
     }
 
     /// What bugbug does with a trigger: a task of the community's, which ends well. Returns the task.
