@@ -2,6 +2,8 @@
 
 mod builds;
 mod operate;
+mod source;
+mod triggers;
 
 use std::path::PathBuf;
 
@@ -11,6 +13,8 @@ pub use self::builds::{Audit, Builds, OneBuild, Which};
 pub use self::operate::{
     Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,
 };
+pub use self::source::Source;
+pub use self::triggers::{Pulse, PulseAction, Report, Tail};
 use crate::role::Role;
 
 /// From a published patch to a push on Try and a link on its build.
@@ -27,12 +31,8 @@ pub struct Cli {
 pub enum Command {
     /// Runs the web server, a worker, or both
     Run(Run),
-    /// Checks a configuration file and reports every fault at once
-    CheckConfig {
-        /// The YAML file
-        #[arg(env = "EVENTS_CONFIG")]
-        file: PathBuf,
-    },
+    /// Checks a configuration and reports every fault at once
+    CheckConfig(CheckConfig),
     /// Tells the whole story of a build: what happened, what it waits for, what comes next, what was said
     Why(OneBuild),
     /// Lists builds, the newest first
@@ -49,6 +49,10 @@ pub enum Command {
     Dead(Dead),
     /// Shows the clones on this machine; pulls, makes anew and removes
     Repos(Repos),
+    /// Shows what the next report on Taskcluster's tasks will say, or sends it now
+    Report(Report),
+    /// Shows what Pulse carries
+    Pulse(Pulse),
     /// Shows a build from request to push, with a Phabricator and repositories of its own
     Demo(Demo),
 }
@@ -58,9 +62,9 @@ pub enum Command {
 pub struct Run {
     /// What this process does; else it is taken from DYNO, else it does everything
     pub role: Option<Role>,
-    /// The YAML file
-    #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE")]
-    pub config: PathBuf,
+    /// The configuration.
+    #[command(flatten)]
+    pub source: Source,
     /// The address to listen on
     #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
     pub bind: std::net::IpAddr,
@@ -70,6 +74,20 @@ pub struct Run {
     /// Seconds that work in flight is given after SIGTERM
     #[arg(long, default_value_t = 20, value_name = "SECONDS")]
     pub grace: u64,
+}
+
+/// Options of `events check-config`.
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// The YAML file
+    #[arg(env = "EVENTS_CONFIG", required_unless_present = "taskcluster_secret")]
+    pub file: Option<PathBuf>,
+    /// Takes the document from this secret of Taskcluster instead
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    pub taskcluster_secret: Option<String>,
+    /// Asks each service whether it answers, and Phabricator what each name means
+    #[arg(long)]
+    pub online: bool,
 }
 
 /// Options of `events demo`.

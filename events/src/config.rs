@@ -24,7 +24,7 @@ use self::reader::{FromYaml, Section};
 pub use self::{
     fault::{Fault, Faults},
     repository::RepositoryConfig,
-    triggers::{HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},
+    triggers::{FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},
 };
 
 /// Everything that a deployment sets. Not to be shown: addresses may hold passwords.

@@ -11,6 +11,7 @@ mod redis_check;
 pub mod role;
 pub mod run;
 mod signals;
+mod source;
 pub mod topology;
 
 use std::io::Write;

@@ -7,7 +7,6 @@ use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use events::{
     cli::{Cli, Command},
-    config::Config,
     demo, log_layer, operate, run,
 };
 
@@ -25,7 +24,7 @@ async fn main() -> ExitCode {
             }
             Err(error) => Err(error),
         },
-        Command::CheckConfig { file } => check_config(&file),
+        Command::CheckConfig(options) => operate::check_config(options).await,
         Command::Why(options) => operate::why(options).await,
         Command::Builds(options) => operate::builds(options).await,
         Command::Retry(options) => operate::retry(options).await,
@@ -34,6 +33,8 @@ async fn main() -> ExitCode {
         Command::Queues(options) => operate::queues(options).await,
         Command::Dead(options) => operate::dead(options).await,
         Command::Repos(options) => operate::repos(options).await,
+        Command::Report(options) => operate::report(options).await,
+        Command::Pulse(options) => operate::pulse(options).await,
         Command::Demo(options) => demo::demo(options).await,
     };
     match outcome {
@@ -48,13 +49,4 @@ async fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "the last word of a program that fails")]
 fn complain(error: &anyhow::Error) {
     eprintln!("events: {error:#}");
-}
-
-fn check_config(file: &std::path::Path) -> anyhow::Result<()> {
-    let (config, faults) = Config::load(file)?;
-    for warning in &faults.warnings {
-        events::print(&format!("warning: {warning}"))?;
-    }
-    let names: Vec<&str> = config.repositories.iter().map(|repository| repository.name.as_str()).collect();
-    events::print(&format!("{} is right: it has the repositories {}", file.display(), names.join(", ")))
 }

@@ -2,8 +2,11 @@
 
 mod audit;
 mod builds;
+mod check;
 mod dead;
+mod pulse;
 mod queues;
+mod report;
 mod repos;
 mod table;
 mod terminal;
@@ -12,30 +15,35 @@ mod why;
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use bus::{Operator, RedisBus, SystemClock};
 use serde::Serialize;
 
 pub use self::{
     audit::audit,
     builds::{builds, cancel, retry},
+    check::check_config,
     dead::dead,
+    pulse::pulse,
     queues::queues,
+    report::report,
     repos::repos,
     why::why,
 };
-use crate::{cli::Deployment, config::Config, environment};
+use crate::{cli::Deployment, config::Config, environment, source};
 
 /// The configuration of the deployment that the options name.
-fn config(deployment: &Deployment) -> anyhow::Result<Config> {
-    let file = deployment.config.as_deref();
-    let file = file.context("which deployment? name its configuration with --config FILE or in EVENTS_CONFIG")?;
-    Ok(Config::load(file)?.0)
+async fn config(deployment: &Deployment) -> anyhow::Result<Config> {
+    let (file, secret) = (deployment.config.as_deref(), deployment.taskcluster_secret.as_deref());
+    if file.is_none() && secret.is_none() {
+        bail!("which deployment? name its configuration with --config FILE or in EVENTS_CONFIG");
+    }
+    Ok(source::read(file, secret).await?.0)
 }
 
 /// The operator of the deployment that the options and the environment name.
-fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
-    let config = config(deployment)?;
+async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
+    let config = config(deployment).await?;
     let Some(options) = environment::redis(config.redis_namespace, 1)? else {
         bail!(
             "no REDIS_URL: queues in memory belong to the process that runs them; ask its API (/api/v1/queues), or set \

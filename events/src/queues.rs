@@ -5,7 +5,12 @@ use std::time::Duration;
 use bus::{Backoff, Policy, Queue, QueueSpec};
 use phabricator::{
     LandoWarning,
-    model::{Applied, Build, BuildRequest, Update},
+    model::{Applied, Build, BuildRequest, NewDiff, TestResult, Update},
+};
+use pulse::PulseMessage;
+use taskcluster::{
+    Email,
+    model::{Trigger, Watched},
 };
 
 /// What Harbormaster asked for, until the revision is public. Phabricator may be away for five hours. A bound keeps a
@@ -39,11 +44,73 @@ pub const RESULTS: Queue<Update> =
 /// Warnings to show on Lando. One that comes late is worth little: after two minutes it is a dead letter.
 pub const LANDO: Queue<LandoWarning> = Queue::new("lando", Policy { backoff: OUTSIDE, attempts: 5, ..Policy::DEFAULT });
 
+/// Public builds, without their patches, whose risk may be analysed.
+pub const BUGBUG: Queue<Build> = Queue::new("bugbug", ELSEWHERE);
+
+/// Pushes to Try, whose tests may be selected.
+pub const BUGBUG_TRY_PUSH: Queue<Applied> = Queue::new("bugbug:try_push", ELSEWHERE);
+
+/// How selected tests ended, to be said on build targets.
+pub const TEST_RESULTS: Queue<TestResult> =
+    Queue::new("results:tests", Policy { backoff: OUTSIDE, attempts: 10_000, ..Policy::DEFAULT });
+
+/// Diffs that were just published, for the hooks that analyse them.
+pub const DIFFS: Queue<NewDiff> = Queue::new("diffs", ELSEWHERE);
+
+/// Messages from Pulse, each kind for those who want it. A Pulse queue that grows is deleted, so these take everything.
+pub const PULSE_COVERAGE: Queue<PulseMessage> = Queue::new("pulse:code-coverage", ELSEWHERE);
+/// Commits on MozReview.
+pub const PULSE_MOZREVIEW: Queue<PulseMessage> = Queue::new("pulse:mozreview", ELSEWHERE);
+/// Task groups of what landed.
+pub const PULSE_LANDED: Queue<PulseMessage> = Queue::new("pulse:landed", ELSEWHERE);
+/// Selections of tests that have ended.
+pub const PULSE_SELECTED: Queue<PulseMessage> = Queue::new("pulse:bugbug_test_select", ELSEWHERE);
+/// Tasks on Try that have ended: many, and nearly none of them ours.
+pub const PULSE_TESTS: Queue<PulseMessage> = Queue::new("pulse:tests", Policy { concurrency: 64, ..ELSEWHERE });
+
+/// Hooks to trigger.
+pub const HOOKS: Queue<Trigger> = Queue::new("hooks", ELSEWHERE);
+/// Hooks to trigger on the community's Taskcluster.
+pub const HOOKS_COMMUNITY: Queue<Trigger> = Queue::new("hooks:community", ELSEWHERE);
+
+/// Tasks that hooks made, until they end.
+pub const MONITORING: Queue<Watched> = Queue::new("monitoring", ELSEWHERE);
+/// The same on the community's Taskcluster.
+pub const MONITORING_COMMUNITY: Queue<Watched> = Queue::new("monitoring:community", ELSEWHERE);
+
+/// Mails, one for each address.
+pub const MAILS: Queue<Email> = Queue::new("mails", ELSEWHERE);
+
+/// What is asked of Taskcluster. It may be away for five hours.
+const ELSEWHERE: Policy = Policy { backoff: OUTSIDE, attempts: 300, ..Policy::DEFAULT };
+
 /// Waits for a service that is away: 5 s, 15 s, 45 s, then a minute each, so that everybody has their answer a minute
 /// after it is back.
 const OUTSIDE: Backoff = Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(60) };
 
-/// All of them, in the order in which a build passes them.
-pub fn all() -> Vec<QueueSpec> {
+/// Those that a build passes, in that order.
+pub fn of_builds() -> Vec<QueueSpec> {
     vec![BUILDS.spec(), MERCURIAL.spec(), APPLIED.spec(), RESULTS.spec(), LANDO.spec()]
+}
+
+/// All of them.
+pub fn all() -> Vec<QueueSpec> {
+    let mut all = of_builds();
+    all.extend([
+        DIFFS.spec(),
+        PULSE_COVERAGE.spec(),
+        PULSE_MOZREVIEW.spec(),
+        PULSE_LANDED.spec(),
+        BUGBUG.spec(),
+        BUGBUG_TRY_PUSH.spec(),
+        PULSE_SELECTED.spec(),
+        PULSE_TESTS.spec(),
+        TEST_RESULTS.spec(),
+        HOOKS.spec(),
+        HOOKS_COMMUNITY.spec(),
+        MONITORING.spec(),
+        MONITORING_COMMUNITY.spec(),
+        MAILS.spec(),
+    ]);
+    all
 }

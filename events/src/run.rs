@@ -8,20 +8,19 @@ use tracing::{info, warn};
 
 use crate::{
     cli::Run,
-    config::Config,
     environment,
     redis_check::RedisCheck,
     role::Role,
-    signals,
+    signals, source,
     topology::{self, Worker},
 };
 
-/// One for each queue that is waited for.
-const WAITERS: usize = 8;
+/// One for each queue that may be waited for.
+const WAITERS: usize = 24;
 
 /// Runs until a signal, or until something fails for good.
 pub async fn run(options: Run) -> anyhow::Result<()> {
-    let (config, faults) = Config::load(&options.config)?;
+    let (config, faults) = source::load(&options.source).await?;
     for warning in &faults.warnings {
         warn!("configuration: {warning}");
     }

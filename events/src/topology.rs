@@ -1,5 +1,8 @@
 //! The only place that wires: who reads which queue, and who sends where.
 
+mod services;
+mod triggers;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -24,8 +27,11 @@ use crate::{
     config::Config,
     dispatch::Dispatch,
     environment,
-    queues::{self, APPLIED, BUILDS, LANDO, MERCURIAL, RESULTS},
+    queues::{self, APPLIED, BUGBUG, BUGBUG_TRY_PUSH, BUILDS, LANDO, MERCURIAL, RESULTS},
 };
+
+pub(crate) use services::{firefox, pulse};
+pub(crate) use triggers::Deployment;
 
 /// The longest that one HTTP request to a service may take. A raw diff can be large.
 pub(crate) const REQUEST: Duration = Duration::from_secs(60);
@@ -71,6 +77,7 @@ pub struct Worker {
 struct Names {
     repositories: BTreeMap<String, Phid>,
     directory: Directory,
+    triggers: triggers::Names,
 }
 
 impl Names {
@@ -78,7 +85,11 @@ impl Names {
     fn unknown(&self, config: &Config) -> Vec<String> {
         let repositories = config.repositories.iter().map(|repository| &repository.name);
         let repositories = repositories.filter(|name| !self.repositories.contains_key(*name));
-        repositories.map(|name| format!("repository {name}")).chain(self.directory.unknown()).collect()
+        repositories
+            .map(|name| format!("repository {name}"))
+            .chain(self.directory.unknown())
+            .chain(self.triggers.unknown(&config.triggers))
+            .collect()
     }
 }
 
@@ -92,30 +103,52 @@ impl Subsystem for Worker {
         let http = observe::http::client(REQUEST)?;
         let conduit = Conduit::new(self.config.phabricator.url.clone(), self.config.phabricator.api_key.clone(), http);
         let Some(names) = self.resolve(&conduit, &shutdown).await? else { return Ok(()) };
-        let subsystems = self.subsystems(&conduit, names)?;
+        let triggers = triggers::Triggers {
+            config: &self.config,
+            conduit: &conduit,
+            directory: &names.directory,
+            names: &names.triggers,
+            bus: &self.bus,
+            clock: &self.clock,
+        };
+        let triggers = triggers.subsystems().await?;
+        let mut subsystems = self.subsystems(&conduit, names)?;
+        subsystems.extend(triggers);
         run_subsystems(subsystems, shutdown).await
     }
+}
+
+impl Names {
+    /// Asks Phabricator. A token that is not accepted is named as that.
+    async fn load(conduit: &Conduit, config: &Config) -> Result<Self, phabricator::ConduitError> {
+        conduit.check().await?;
+        let wanted: Vec<String> = config.repositories.iter().map(|repository| repository.name.clone()).collect();
+        let repositories = conduit.repositories(&wanted).await?;
+        let names = DirectoryNames {
+            skipped_authors: config.skipped_authors.clone(),
+            secure_projects: config.secure_projects.clone(),
+        };
+        let directory = Directory::load(conduit, names).await?;
+        let triggers = triggers::Names::load(conduit, &config.triggers).await?;
+        Ok(Self { repositories, directory, triggers })
+    }
+}
+
+/// The configured names that mean nothing on Phabricator.
+pub(crate) async fn unknown_names(
+    config: &Config,
+    conduit: &Conduit,
+) -> Result<Vec<String>, phabricator::ConduitError> {
+    Ok(Names::load(conduit, config).await?.unknown(config))
 }
 
 impl Worker {
     /// `None` when the process is to stop first. A name that Phabricator does not know is an error.
     async fn resolve(&self, conduit: &Conduit, shutdown: &Shutdown) -> Result<Option<Names>, SubsystemError> {
         let config = &self.config;
-        let wanted: Vec<String> = config.repositories.iter().map(|repository| repository.name.clone()).collect();
         for attempt in 1.. {
-            let answer = async {
-                // A token that is not accepted is to be named as that.
-                conduit.check().await?;
-                let repositories = conduit.repositories(&wanted).await?;
-                let names = DirectoryNames {
-                    skipped_authors: config.skipped_authors.clone(),
-                    secure_projects: config.secure_projects.clone(),
-                };
-                let directory = Directory::load(conduit, names).await?;
-                Ok::<_, phabricator::ConduitError>(Names { repositories, directory })
-            };
             let answer = tokio::select! {
-                answer = answer => answer,
+                answer = Names::load(conduit, config) => answer,
                 () = shutdown.stopping() => return Ok(None),
             };
             match answer {
@@ -163,7 +196,8 @@ impl Worker {
             },
             WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS },
             journal.clone(),
-        );
+        )
+        .with_bugbug(Some(BUGBUG).filter(|_| !config.triggers.risk_analysis_users.is_empty()));
         let lando = config.lando.as_ref().filter(|lando| lando.publish);
         let warnings = lando.map(|lando| LandoWarnings { queue: LANDO, failures: lando.publish_failure });
         let publisher =
@@ -176,12 +210,13 @@ impl Worker {
             names.repositories.len(),
             names.repositories.keys().cloned().collect::<Vec<_>>().join(", ")
         );
+        let pushes = Some(BUGBUG_TRY_PUSH).filter(|_| config.triggers.test_selection.is_some());
         let mut subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
             Box::new(Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow)),
             Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler()).with_lanes(lanes)),
-            Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Dispatch { results: RESULTS })),
+            Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Dispatch { results: RESULTS, pushes })),
             Box::new(Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher)),
             Box::new(auditor(config, conduit, bus, clock)),
         ];
@@ -201,7 +236,7 @@ pub(crate) fn journal(config: &Config) -> Journal {
 
 /// The auditor of a deployment.
 pub(crate) fn auditor(config: &Config, conduit: &Conduit, bus: &Arc<dyn Bus>, clock: &Arc<dyn Clock>) -> Auditor {
-    let queues = AuditQueues { builds: BUILDS, results: RESULTS, all: queues::all() };
+    let queues = AuditQueues { builds: BUILDS, results: RESULTS, all: queues::of_builds() };
     let producer = Producer::new(bus.clone(), clock.clone());
     let plan = config.build_plan.clone();
     Auditor::new(conduit.clone(), journal(config), queues, producer, plan, config.build_expiry)

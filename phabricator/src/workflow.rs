@@ -106,7 +106,7 @@ impl Workflow {
         Self { conduit, directory, settings, queues, journal, bugbug: None }
     }
 
-    /// Sends what can be built to `bugbug`, too.
+    /// Sends what can be built to `bugbug`, too, without its patches.
     #[must_use]
     pub fn with_bugbug(self, bugbug: Option<Queue<Build>>) -> Self {
         Self { bugbug, ..self }
@@ -260,7 +260,7 @@ impl Handler<BuildRequest> for Workflow {
                 self.journal.sent(cx, target, self.queues.mercurial.spec().name)?;
                 cx.send(&self.queues.mercurial, &build)?;
                 if let Some(bugbug) = &self.bugbug {
-                    cx.send(bugbug, &build)?;
+                    cx.send(bugbug, &Build { stack: Vec::new(), ..*build })?;
                 }
                 cx.send(&self.queues.results, &Update { request, report: Report::Working })?;
             }

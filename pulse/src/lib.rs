@@ -27,5 +27,5 @@ pub use message::{PulseMessage, Routing, UnreadableBody};
 pub use publisher::Publisher;
 pub use route::Route;
 pub use settings::{Address, PulseSettings};
-pub use tail::tail;
+pub use tail::{check, tail};
 pub use topic::Topic;

@@ -31,7 +31,7 @@ pub struct Routing {
 
 impl Routing {
     /// Every key under which it was routed.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.key).chain(&self.other_routes).map(String::as_str)
     }
 }

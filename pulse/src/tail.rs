@@ -52,6 +52,12 @@ pub async fn tail(
     }))
 }
 
+/// Whether the server can be reached and lets the user in.
+pub async fn check(settings: &PulseSettings) -> Result<(), PulseError> {
+    let connection = Connection::open(settings, "a check").await?;
+    connection.channel().await.map(|_| ())
+}
+
 async fn next(consumer: &mut Consumer) -> Option<lapin::Result<PulseMessage>> {
     let delivery = consumer.next().await?;
     let taken = async {

@@ -125,7 +125,8 @@ pub struct TestSelectionConfig {
 
 const PULSE: &str = "amqps://pulse.mozilla.org:5671/";
 const COMMUNITY_PULSE: &str = "amqps://pulse.mozilla.org:5671/communitytc";
-const FIREFOX: &str = "https://firefox-ci-tc.services.mozilla.com";
+/// The Taskcluster that works for Firefox.
+pub const FIREFOX: &str = "https://firefox-ci-tc.services.mozilla.com";
 const COMMUNITY: &str = "https://community-tc.services.mozilla.com";
 /// The group whose hooks the services are.
 const HOOK_GROUP: &str = "project-releng";

@@ -10,7 +10,7 @@ use crate::{cli::Audit, topology};
 
 /// Runs `events audit`.
 pub async fn audit(options: Audit) -> anyhow::Result<()> {
-    let archive = Archive::open(&options.deployment)?;
+    let archive = Archive::open(&options.deployment).await?;
     let phabricator = &archive.config.phabricator;
     let http = observe::http::client(topology::REQUEST)?;
     let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);

@@ -33,8 +33,8 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    pub(super) fn open(deployment: &Deployment) -> anyhow::Result<Self> {
-        let config = config(deployment)?;
+    pub(super) async fn open(deployment: &Deployment) -> anyhow::Result<Self> {
+        let config = config(deployment).await?;
         let Some(options) = environment::redis(config.redis_namespace.clone(), 1)? else {
             bail!(
                 "no REDIS_URL: what is known of builds in memory ends with the process that has it; set REDIS_URL to the \
@@ -83,7 +83,7 @@ impl Archive {
 
 /// Runs `events builds`.
 pub async fn builds(options: Builds) -> anyhow::Result<()> {
-    let archive = Archive::open(&options.deployment)?;
+    let archive = Archive::open(&options.deployment).await?;
     let tag = options.revision.map_or_else(|| ALL.to_owned(), revision_tag);
     let mut found = Vec::new();
     // One more than is shown tells whether there are more.
@@ -151,7 +151,7 @@ pub(super) fn summary(request: &BuildRequest, record: &BuildRecord) -> serde_jso
 
 /// Runs `events retry`.
 pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
-    let archive = Archive::open(&options.deployment)?;
+    let archive = Archive::open(&options.deployment).await?;
     let (request, record) = archive.newest(&options.which).await?;
     let target = request.target.clone();
     if record.told.is_some() {
@@ -178,7 +178,7 @@ pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
 
 /// Runs `events cancel`.
 pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
-    let archive = Archive::open(&options.deployment)?;
+    let archive = Archive::open(&options.deployment).await?;
     let (request, record) = archive.newest(&options.which).await?;
     let target = request.target.clone();
     if let Some(end) = &record.end {

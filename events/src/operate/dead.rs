@@ -12,7 +12,7 @@ use crate::cli::{Dead, DeadAction, DeadChoice};
 
 /// Runs `events dead`.
 pub async fn dead(options: Dead) -> anyhow::Result<()> {
-    let operator = operator(&options.deployment)?;
+    let operator = operator(&options.deployment).await?;
     let json = options.deployment.output.json;
     match options.action {
         DeadAction::List { queue, reason, limit } => list(&operator, queue.as_deref(), &reason, limit, json).await,

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs `events queues`.
 pub async fn queues(options: Queues) -> anyhow::Result<()> {
-    let operator = operator(&options.deployment)?;
+    let operator = operator(&options.deployment).await?;
     let json = options.deployment.output.json;
     match options.action {
         None => show(&operator.queues().await?, json),

@@ -22,7 +22,7 @@ use crate::{
 
 /// Runs `events repos`.
 pub async fn repos(options: Repos) -> anyhow::Result<()> {
-    let settings = settings(&config(&options.deployment)?)?;
+    let settings = settings(&config(&options.deployment).await?)?;
     let json = options.deployment.output.json;
     match options.action {
         None => show(&Inventory::new(&settings), json),

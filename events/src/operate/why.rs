@@ -17,7 +17,7 @@ use crate::{cli::OneBuild, queues};
 
 /// Runs `events why`.
 pub async fn why(options: OneBuild) -> anyhow::Result<()> {
-    let archive = Archive::open(&options.deployment)?;
+    let archive = Archive::open(&options.deployment).await?;
     let found = archive.find(&options.which).await?;
     let Some(((request, record), older)) = found.split_first() else { return Ok(()) };
     let queue = record.now.as_ref().filter(|_| record.told.is_none()).map(|now| now.queue.clone());

@@ -1,0 +1,52 @@
+//! `events pulse`
+
+use std::pin::pin;
+
+use anyhow::Context as _;
+use bus::SystemClock;
+use futures::StreamExt;
+use pulse::{PulseMessage, Topic};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::print_json;
+use crate::{
+    cli::{Pulse, PulseAction, Tail},
+    topology,
+};
+
+/// A message, as it is printed.
+#[derive(Serialize)]
+struct Printed<'a> {
+    exchange: &'a str,
+    key: &'a str,
+    other_routes: &'a [String],
+    body: Value,
+}
+
+/// Runs `events pulse`.
+pub async fn pulse(options: Pulse) -> anyhow::Result<()> {
+    let config = super::config(&options.deployment).await?.triggers;
+    let PulseAction::Tail(Tail { exchange, topics, community, limit }) = options.action;
+    let (user, key) = match community {
+        false => (config.pulse, "pulse_user"),
+        true => (config.community_pulse, "communitytc_pulse_user"),
+    };
+    let user = user.with_context(|| format!("the configuration names no user: set {key} and its password"))?;
+    let settings = topology::pulse(&user)?;
+    let topics = topics.iter().map(|topic| topic.parse()).collect::<Result<Vec<Topic>, _>>()?;
+    let messages = pulse::tail(&settings, &exchange, &topics, &SystemClock).await?;
+    let mut messages = pin!(messages.take(limit.unwrap_or(usize::MAX)));
+    while let Some(message) = messages.next().await {
+        show(&message?)?;
+    }
+    Ok(())
+}
+
+fn show(message: &PulseMessage) -> anyhow::Result<()> {
+    let PulseMessage { routing, body } = message;
+    // What is no JSON is shown as the text that it may be.
+    let body = serde_json::from_slice(body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()));
+    let (exchange, key, other_routes) = (&routing.exchange, &routing.key, &routing.other_routes);
+    print_json(&Printed { exchange, key, other_routes, body })
+}

@@ -1,0 +1,55 @@
+//! `events report`
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use bus::{Bus, Clock, Producer, SystemClock};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{builds::Archive, counted, print_json};
+use crate::{cli::Report, topology};
+
+/// A report, as it is printed.
+#[derive(Serialize)]
+struct Printed<'a> {
+    deployment: &'a str,
+    tasks: usize,
+    period: Option<(Timestamp, Timestamp)>,
+    text: &'a str,
+    sent: bool,
+}
+
+/// Runs `events report`.
+pub async fn report(options: Report) -> anyhow::Result<()> {
+    let archive = Archive::open(&options.deployment).await?;
+    let config = &archive.config.triggers;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (firefox, community) = topology::Deployment::all(config, &clock)?;
+    let deployments: Vec<_> = firefox.into_iter().chain(community).collect();
+    if deployments.is_empty() {
+        bail!("no Taskcluster is configured: set taskcluster or taskcluster_community, or TASKCLUSTER_CLIENT_ID");
+    }
+    if options.send && config.admins.is_empty() {
+        bail!("admins is empty, so there is nobody to send a report to");
+    }
+    for deployment in deployments {
+        let bus: Arc<dyn Bus> = archive.bus.clone();
+        let reporter = deployment.reporter(config, Producer::new(bus, Arc::clone(&clock)));
+        let report = if options.send { reporter.send().await? } else { reporter.preview().await? };
+        let (name, tasks, sent) = (deployment.name, report.tasks(), options.send && !report.text.is_empty());
+        if options.deployment.output.json {
+            print_json(&Printed { deployment: name, tasks, period: report.period(), text: &report.text, sent })?;
+            continue;
+        }
+        let all_well = if report.text.is_empty() { ", nothing but good, so it is not mailed" } else { "" };
+        crate::print(&format!("{name}: {} since the last report{all_well}", counted(tasks, "task")))?;
+        if !report.text.is_empty() {
+            crate::print(&format!("\n{}", report.text.trim_end()))?;
+        }
+        if sent {
+            crate::print(&format!("on its way to {}", config.admins.join(", ")))?;
+        }
+    }
+    Ok(())
+}

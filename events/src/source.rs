@@ -1,0 +1,41 @@
+//! Reads the configuration from where it is.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use bus::{Clock, SystemClock};
+
+use crate::{
+    cli::Source,
+    config::{Config, Faults},
+    topology,
+};
+
+/// The configuration with its warnings.
+pub async fn load(source: &Source) -> anyhow::Result<(Config, Faults)> {
+    read(source.config.as_deref(), source.taskcluster_secret.as_deref()).await
+}
+
+/// The configuration in a file, or in a secret of Taskcluster.
+pub async fn read(file: Option<&Path>, secret: Option<&str>) -> anyhow::Result<(Config, Faults)> {
+    match (file, secret) {
+        (Some(file), _) => Ok(Config::load(file)?),
+        (None, Some(name)) => from_secret(name).await,
+        (None, None) => anyhow::bail!("name a configuration with --config FILE or --taskcluster-secret NAME"),
+    }
+}
+
+async fn from_secret(name: &str) -> anyhow::Result<(Config, Faults)> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clients = topology::firefox(None, &clock)?;
+    let (client, _) = clients.with_context(|| {
+        format!("the secret {name} needs TASKCLUSTER_PROXY_URL, or TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN")
+    })?;
+    let document = client.secret(name).await.with_context(|| format!("cannot read the secret {name}"))?;
+    // JSON is YAML.
+    let (config, faults) = Config::parse(&serde_json::to_string_pretty(&document)?);
+    match config {
+        Some(config) => Ok((config, faults)),
+        None => anyhow::bail!("the secret {name} cannot be used as a configuration:\n{faults}"),
+    }
+}

@@ -1,0 +1,77 @@
+//! Clients of the services that the configuration and the environment name.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bus::Clock;
+use pulse::PulseSettings;
+use taskcluster::{Credentials, Taskcluster};
+use url::Url;
+
+use super::REQUEST;
+use crate::{
+    config::{FIREFOX, PulseConfig, TaskclusterConfig},
+    environment::variable,
+};
+
+/// A client, and one of the same deployment under its public address, for what is open to all.
+type Clients = (Taskcluster, Taskcluster);
+
+/// The Taskcluster of Firefox: through a proxy where there is one, with the configured credentials, or with those of the
+/// environment.
+pub(crate) fn firefox(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<Clients>> {
+    let http = observe::http::client(REQUEST)?;
+    let root = variable("TASKCLUSTER_ROOT_URL");
+    let root = match (config, &root) {
+        (Some(config), _) => config.root_url.clone(),
+        (None, Some(root)) => url("TASKCLUSTER_ROOT_URL", root)?,
+        (None, None) => url("the usual address", FIREFOX)?,
+    };
+    let public = Taskcluster::new(root.clone(), None, http.clone(), Arc::clone(clock));
+    if let Some(proxy) = variable("TASKCLUSTER_PROXY_URL") {
+        let proxy = url("TASKCLUSTER_PROXY_URL", &proxy)?;
+        return Ok(Some((Taskcluster::new(proxy, None, http, Arc::clone(clock)), public)));
+    }
+    if let Some(config) = config {
+        return configured(config, clock).map(Some);
+    }
+    let (client_id, token) = (variable("TASKCLUSTER_CLIENT_ID"), variable("TASKCLUSTER_ACCESS_TOKEN"));
+    let credentials = match (client_id, token) {
+        (Some(client_id), Some(token)) => Credentials {
+            client_id,
+            access_token: token.into(),
+            certificate: variable("TASKCLUSTER_CERTIFICATE").map(Into::into),
+        },
+        (None, None) => return Ok(None),
+        _ => anyhow::bail!(
+            "TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN belong together, and one of them is not set"
+        ),
+    };
+    Ok(Some((Taskcluster::new(root, Some(credentials), http, Arc::clone(clock)), public)))
+}
+
+/// A Taskcluster with the credentials of the configuration.
+pub(crate) fn configured(config: &TaskclusterConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<Clients> {
+    let http = observe::http::client(REQUEST)?;
+    let TaskclusterConfig { root_url, client_id, access_token } = config.clone();
+    let public = Taskcluster::new(root_url.clone(), None, http.clone(), Arc::clone(clock));
+    let credentials = Credentials { client_id, access_token, certificate: None };
+    Ok((Taskcluster::new(root_url, Some(credentials), http, Arc::clone(clock)), public))
+}
+
+/// Our user on Pulse. The path of the address is the virtual host.
+pub(crate) fn pulse(config: &PulseConfig) -> anyhow::Result<PulseSettings> {
+    let mut address = config.url.clone();
+    let vhost = match address.path().trim_start_matches('/') {
+        "" => "/".to_owned(),
+        name => percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned(),
+    };
+    address.set_path("");
+    let address = address.as_str().parse()?;
+    Ok(PulseSettings { address, vhost, user: config.user.clone(), password: config.password.clone(), ca: None })
+}
+
+fn url(name: &str, text: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.with_context(|| format!("{name} is no http or https url"))
+}

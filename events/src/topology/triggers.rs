@@ -1,0 +1,340 @@
+//! What is triggered on Taskcluster, as it is configured: who listens, polls, triggers, watches and reports.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bus::{Bus, Clock, Consumer, Ledger, Producer, Queue, Subsystem, SubsystemError};
+use phabricator::{
+    Conduit, ConduitError, DiffPoller, Directory, TestResultPublisher,
+    model::{NewDiff, Phid},
+};
+use pulse::{Listener, PulseMessage, PulseSettings, Route, Topic};
+use taskcluster::{
+    CoverageBuilds, DiffAnalysis, HookRunner, LandedGroups, Landing, Mailer, Monitor, PublishedCommits, ReportScope,
+    Reporter, RiskAnalysis, SelectionEnd, SelectionQueues, SelectionStart, Taskcluster, TaskclusterError, TestEnd,
+    model::{HookName, Trigger, Watched},
+};
+use tracing::{info, warn};
+
+use super::{journal, services};
+use crate::{
+    config::{Config, HookConfig, HookSource, TestSelectionConfig, TriggersConfig},
+    dispatch::{Each, Wanted},
+    queues::{
+        BUGBUG, BUGBUG_TRY_PUSH, DIFFS, HOOKS, HOOKS_COMMUNITY, MAILS, MONITORING, MONITORING_COMMUNITY,
+        PULSE_COVERAGE, PULSE_LANDED, PULSE_MOZREVIEW, PULSE_SELECTED, PULSE_TESTS, TEST_RESULTS,
+    },
+};
+
+const GROUPS: &str = "exchange/taskcluster-queue/v1/task-group-resolved";
+const COMPLETED: &str = "exchange/taskcluster-queue/v1/task-completed";
+/// The ends of tasks.
+const ENDS: [&str; 3] =
+    [COMPLETED, "exchange/taskcluster-queue/v1/task-failed", "exchange/taskcluster-queue/v1/task-exception"];
+const MOZREVIEW: &str = "exchange/mozreview/";
+/// Groups of the repositories of products, and those of Try.
+const LEVEL_3: &str = "#.gecko-level-3.#";
+const LEVEL_1: &str = "#.gecko-level-1.#";
+const SELECTED: &str = "route.project.bugbug.test_select";
+
+/// How long what became of tasks is kept. A report is made more often.
+const RETENTION: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
+
+/// What the configured names mean on Phabricator.
+#[derive(Default)]
+pub(super) struct Names {
+    repositories: BTreeMap<String, Phid>,
+    users: BTreeMap<String, Phid>,
+}
+
+impl Names {
+    pub(super) async fn load(conduit: &Conduit, config: &TriggersConfig) -> Result<Self, ConduitError> {
+        let repositories: Vec<String> = config.hooks.iter().flat_map(repositories).cloned().collect();
+        let repositories = conduit.repositories(&repositories).await?;
+        let users = conduit.users(&config.risk_analysis_users).await?;
+        Ok(Self { repositories, users })
+    }
+
+    /// The configured names that mean nothing.
+    pub(super) fn unknown(&self, config: &TriggersConfig) -> Vec<String> {
+        let of_hooks = config.hooks.iter().flat_map(|hook| repositories(hook).iter().map(move |name| (hook, name)));
+        let unknown = of_hooks.filter(|(_, name)| !self.repositories.contains_key(*name));
+        let users = config.risk_analysis_users.iter().filter(|name| !self.users.contains_key(*name));
+        unknown
+            .map(|(hook, name)| format!("repository {name} of the hook {}/{}", hook.group, hook.id))
+            .chain(users.map(|name| format!("user {name} of risk_analysis_users")))
+            .collect()
+    }
+
+    fn of(&self, names: &[String]) -> BTreeSet<Phid> {
+        names.iter().filter_map(|name| self.repositories.get(name)).cloned().collect()
+    }
+}
+
+fn repositories(hook: &HookConfig) -> &[String] {
+    match &hook.source {
+        HookSource::Phabricator { repositories, .. } => repositories,
+        HookSource::Mozreview { .. } | HookSource::CodeCoverage { .. } => &[],
+    }
+}
+
+/// What the parts have in common.
+pub(super) struct Triggers<'a> {
+    pub(super) config: &'a Config,
+    pub(super) conduit: &'a Conduit,
+    pub(super) directory: &'a Directory,
+    pub(super) names: &'a Names,
+    pub(super) bus: &'a Arc<dyn Bus>,
+    pub(super) clock: &'a Arc<dyn Clock>,
+}
+
+/// A Taskcluster, and the queues and records of its tasks.
+#[derive(Clone)]
+pub(crate) struct Deployment {
+    /// What people call it.
+    pub(crate) name: &'static str,
+    pub(crate) client: Taskcluster,
+    /// The same under its public address, and for what is open to all.
+    pub(crate) public: Taskcluster,
+    hooks: Queue<Trigger>,
+    monitoring: Queue<Watched>,
+    pub(crate) tasks: Ledger,
+}
+
+impl Deployment {
+    /// The deployments that the configuration and the environment name: that of Firefox, and the community's.
+    pub(crate) fn all(config: &TriggersConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<(Option<Self>, Option<Self>)> {
+        let firefox = services::firefox(config.taskcluster.as_ref(), clock)?.map(|(client, public)| Self {
+            name: "Firefox",
+            client,
+            public,
+            hooks: HOOKS,
+            monitoring: MONITORING,
+            tasks: Ledger { name: "tasks", retention: RETENTION },
+        });
+        let community = config.community.as_ref();
+        let community = community.map(|community| services::configured(community, clock)).transpose()?;
+        let community = community.map(|(client, public)| Self {
+            name: "the community",
+            client,
+            public,
+            hooks: HOOKS_COMMUNITY,
+            monitoring: MONITORING_COMMUNITY,
+            tasks: Ledger { name: "tasks:community", retention: RETENTION },
+        });
+        Ok((firefox, community))
+    }
+
+    /// Credentials that are refused stop the start; a Taskcluster that is away does not.
+    async fn check(&self, for_what: &str) -> Result<(), SubsystemError> {
+        match self.client.ping().await {
+            Ok(()) => Ok(()),
+            Err(error @ TaskclusterError::Credentials { .. }) => {
+                Err(format!("{for_what} cannot work on the Taskcluster of {}: {error}", self.name).into())
+            }
+            Err(error) => {
+                warn!(error = bus::error_chain(&error), "the Taskcluster of {} cannot be asked yet", self.name);
+                Ok(())
+            }
+        }
+    }
+
+    /// What reports on its tasks.
+    pub(crate) fn reporter(&self, config: &TriggersConfig, producer: Producer) -> Reporter {
+        let scope = ReportScope { name: self.name.to_owned(), root: self.public.root().clone() };
+        Reporter::new(scope, self.tasks, MAILS, config.admins.clone(), producer, config.monitoring_period)
+    }
+}
+
+impl Triggers<'_> {
+    /// Everything that is configured, each with a line that says so.
+    pub(super) async fn subsystems(&self) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
+        let config = &self.config.triggers;
+        let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
+        let Some(what) = first_need(config) else { return Ok(subsystems) };
+        let (firefox, community) = Deployment::all(config, self.clock)?;
+        let Some(firefox) = firefox else {
+            return Err(format!(
+                "{what} needs Taskcluster: set taskcluster with client_id and access_token, or TASKCLUSTER_CLIENT_ID and \
+                 TASKCLUSTER_ACCESS_TOKEN, or TASKCLUSTER_PROXY_URL"
+            )
+            .into());
+        };
+        for deployment in std::iter::once(&firefox).chain(&community) {
+            deployment.check(&what).await?;
+            self.deployment(deployment, &mut subsystems);
+        }
+        subsystems.push(self.consumer(MAILS, Mailer::new(firefox.client.clone())));
+        let mut routes = self.hooks(&firefox, &mut subsystems)?;
+        routes.extend(self.landed(&firefox, &mut subsystems)?);
+        if let (Some(deployment), Some(_)) = (&config.bugbug_deployment, &community)
+            && !config.risk_analysis_users.is_empty()
+        {
+            info!("risk analysis: for what {} people write or review", self.names.users.len());
+            let users = self.names.users.values().cloned().collect();
+            subsystems.push(self.consumer(BUGBUG, RiskAnalysis::new(deployment.clone(), users, HOOKS_COMMUNITY)));
+        }
+        if let (Some(selection), Some(deployment), Some(community)) =
+            (&config.test_selection, &config.bugbug_deployment, &community)
+        {
+            routes.extend(self.selection(selection, deployment, &firefox, community, &mut subsystems)?);
+        }
+        if let Some(pulse) = &config.pulse
+            && !routes.is_empty()
+        {
+            subsystems.push(self.listener(services::pulse(pulse)?, routes)?);
+        }
+        Ok(subsystems)
+    }
+
+    fn producer(&self) -> Producer {
+        Producer::new(Arc::clone(self.bus), Arc::clone(self.clock))
+    }
+
+    fn consumer<M: bus::Message, H: bus::Handler<M>>(&self, queue: Queue<M>, handler: H) -> Box<dyn Subsystem> {
+        Box::new(Consumer::new(Arc::clone(self.bus), Arc::clone(self.clock), queue, handler))
+    }
+
+    fn listener(&self, settings: PulseSettings, routes: Vec<Route>) -> Result<Box<dyn Subsystem>, SubsystemError> {
+        let exchanges: BTreeSet<&str> = routes.iter().map(|route| route.exchange.as_str()).collect();
+        let exchanges = Vec::from_iter(exchanges).join(", ");
+        info!("pulse: listening as {} on {} to {exchanges}", settings.user, settings.address);
+        // Deployments may share a user.
+        let name = format!("events-{}", self.config.triggers.channel);
+        Ok(Box::new(Listener::new(settings, &name, routes, self.producer())?))
+    }
+
+    /// Triggers hooks of a deployment, watches their tasks, and reports.
+    fn deployment(&self, deployment: &Deployment, subsystems: &mut Vec<Box<dyn Subsystem>>) {
+        let Deployment { name, client, hooks, monitoring, tasks, .. } = deployment;
+        let config = &self.config.triggers;
+        info!("taskcluster: triggering and watching on that of {name}, {}", client.root());
+        subsystems.push(self.consumer(*hooks, HookRunner::new(client.clone(), hooks, *monitoring)));
+        subsystems.push(self.consumer(*monitoring, Monitor::new(client.clone(), *monitoring, *tasks)));
+        if config.admins.is_empty() {
+            warn!("admins is empty: nobody is sent a report on tasks");
+        } else {
+            subsystems.push(Box::new(deployment.reporter(config, self.producer())));
+        }
+    }
+
+    /// The hooks of the configuration. Returns what they want from Pulse.
+    fn hooks(
+        &self,
+        firefox: &Deployment,
+        subsystems: &mut Vec<Box<dyn Subsystem>>,
+    ) -> Result<Vec<Route>, SubsystemError> {
+        let (mut routes, mut coverage, mut commits, mut diffs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut watched, mut every) = (BTreeSet::new(), None);
+        for HookConfig { group, id, source } in &self.config.triggers.hooks {
+            let hook = HookName::new(group, id);
+            match source {
+                HookSource::CodeCoverage { topic } => {
+                    info!("code coverage: triggering {hook} for {topic}");
+                    let topic: Topic = topic.parse()?;
+                    routes.push(route(GROUPS, &[topic.clone()], PULSE_COVERAGE));
+                    let wanted: Wanted<PulseMessage> =
+                        Box::new(move |message| message.routing.keys().any(|key| topic.matches(key)));
+                    coverage.push((wanted, CoverageBuilds::new(firefox.client.clone(), hook, HOOKS)));
+                }
+                HookSource::Mozreview { repository_url } => {
+                    info!("mozreview: triggering {hook} for commits of {repository_url}");
+                    routes.push(route(MOZREVIEW, &["mozreview.commits.published".parse()?], PULSE_MOZREVIEW));
+                    let all: Wanted<PulseMessage> = Box::new(|_| true);
+                    commits.push((all, PublishedCommits::new(repository_url.clone(), hook, HOOKS)));
+                }
+                HookSource::Phabricator { repositories, interval } => {
+                    info!("phabricator: triggering {hook} for new diffs of {}", repositories.join(", "));
+                    let of_hook = self.names.of(repositories);
+                    watched.extend(of_hook.clone());
+                    every = Some(every.map_or(*interval, |every| interval.min(&every).to_owned()));
+                    let wanted: Wanted<NewDiff> = Box::new(move |diff| of_hook.contains(&diff.repository));
+                    diffs.push((wanted, DiffAnalysis::new(hook, HOOKS)));
+                }
+            }
+        }
+        if !coverage.is_empty() {
+            subsystems.push(self.consumer(PULSE_COVERAGE, Each(coverage)));
+        }
+        if !commits.is_empty() {
+            subsystems.push(self.consumer(PULSE_MOZREVIEW, Each(commits)));
+        }
+        if let Some(every) = every {
+            subsystems.push(self.consumer(DIFFS, Each(diffs)));
+            let (conduit, directory) = (self.conduit.clone(), self.directory.clone());
+            subsystems.push(Box::new(DiffPoller::new(conduit, directory, watched, DIFFS, self.producer(), every)));
+        }
+        Ok(routes)
+    }
+
+    /// Code review of what landed.
+    fn landed(
+        &self,
+        firefox: &Deployment,
+        subsystems: &mut Vec<Box<dyn Subsystem>>,
+    ) -> Result<Vec<Route>, SubsystemError> {
+        let config = &self.config.triggers;
+        let landings = [(config.autoland, Landing::Autoland), (config.mozilla_central, Landing::MozillaCentral)];
+        let reviews: Vec<_> = landings
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, landing)| {
+                info!("code review: triggering code-review-{} for {landing:?}", config.channel);
+                let all: Wanted<PulseMessage> = Box::new(|_| true);
+                (all, LandedGroups::new(firefox.client.clone(), landing, &config.channel, HOOKS))
+            })
+            .collect();
+        if reviews.is_empty() {
+            return Ok(Vec::new());
+        }
+        subsystems.push(self.consumer(PULSE_LANDED, Each(reviews)));
+        Ok(vec![route(GROUPS, &[LEVEL_3.parse()?], PULSE_LANDED)])
+    }
+
+    /// Test selection. It listens to the community's Pulse by itself.
+    fn selection(
+        &self,
+        selection: &TestSelectionConfig,
+        deployment: &str,
+        firefox: &Deployment,
+        community: &Deployment,
+        subsystems: &mut Vec<Box<dyn Subsystem>>,
+    ) -> Result<Vec<Route>, SubsystemError> {
+        info!("test selection: for {:.0} % of pushes", 100.0 * selection.share);
+        let start =
+            SelectionStart::new(selection.share, deployment.to_owned(), firefox.public.clone(), HOOKS_COMMUNITY);
+        let queues = SelectionQueues { hooks: HOOKS, mails: MAILS };
+        let (of_community, of_firefox) = (community.client.clone(), firefox.client.clone());
+        let end = SelectionEnd::new(deployment.to_owned(), of_community, of_firefox, queues, selection.notify.clone());
+        let publish = self.config.phabricator.publish;
+        let publisher = TestResultPublisher::new(self.conduit.clone(), publish, journal(self.config));
+        subsystems.push(self.consumer(BUGBUG_TRY_PUSH, start));
+        subsystems.push(self.consumer(PULSE_SELECTED, end));
+        subsystems.push(self.consumer(PULSE_TESTS, TestEnd::new(firefox.client.clone(), TEST_RESULTS)));
+        subsystems.push(self.consumer(TEST_RESULTS, publisher));
+        if let Some(pulse) = &self.config.triggers.community_pulse {
+            let routes = vec![route(COMPLETED, &[SELECTED.parse()?], PULSE_SELECTED)];
+            subsystems.push(self.listener(services::pulse(pulse)?, routes)?);
+        }
+        let topic: Topic = LEVEL_1.parse()?;
+        Ok(ENDS.map(|exchange| route(exchange, &[topic.clone()], PULSE_TESTS)).into())
+    }
+}
+
+/// Something that is configured and needs Taskcluster.
+fn first_need(config: &TriggersConfig) -> Option<String> {
+    let hook = config.hooks.first().map(|hook| format!("the hook {}/{}", hook.group, hook.id));
+    let others = [
+        (config.autoland, "autoland_enabled"),
+        (config.mozilla_central, "mozilla_central_enabled"),
+        (config.test_selection.is_some(), "test_selection_enabled"),
+        (!config.risk_analysis_users.is_empty(), "risk_analysis_users"),
+    ];
+    hook.or_else(|| others.iter().find(|(on, _)| *on).map(|(_, key)| (*key).to_owned()))
+}
+
+fn route(exchange: &str, topics: &[Topic], queue: Queue<PulseMessage>) -> Route {
+    Route { exchange: exchange.to_owned(), topics: topics.to_vec(), queue }
+}
