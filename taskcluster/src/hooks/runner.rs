@@ -34,7 +34,7 @@ use crate::{
 
 /// How long it is remembered what was triggered.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a call may take at the longest, with all its tries.
+/// How long a call may take at the longest: four tries of 30 s, and the waits between them.
 const UNSETTLED: Duration = Duration::from_secs(180);
 /// The slot of a record.
 const RUN: &str = "run";

@@ -156,6 +156,15 @@ async fn a_build_for_coverage_without_a_changeset_is_a_dead_letter_that_names_it
 }
 
 #[tokio::test]
+async fn a_group_that_taskcluster_does_not_know_is_a_dead_letter_that_names_it() {
+    let world = World::new().await;
+    world.handle(PULSE, world.coverage(), &recorded(RESOLVED, |_| {})).await;
+    let reasons = world.dead(&PULSE).await;
+    let expected = format!("cannot look into task group {RECORDED_GROUP}: taskcluster knows nothing");
+    assert!(reasons[0].starts_with(&expected), "{reasons:?}");
+}
+
+#[tokio::test]
 async fn pages_without_end_are_given_up() {
     let world = World::new().await;
     let group = world.decision(&json!({}));
