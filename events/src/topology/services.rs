@@ -1,6 +1,6 @@
 //! Clients of the services that the configuration and the environment name.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bus::Clock;
@@ -8,11 +8,14 @@ use pulse::PulseSettings;
 use taskcluster::{Credentials, Taskcluster};
 use url::Url;
 
-use super::REQUEST;
 use crate::{
     config::{FIREFOX, PulseConfig, TaskclusterConfig},
     environment::variable,
 };
+
+/// The longest that one HTTP request to Taskcluster may take. Whoever finds that another delivery was about to trigger a
+/// hook waits for longer than all tries of one call take.
+const REQUEST: Duration = Duration::from_secs(30);
 
 /// A client, and one of the same deployment under its public address, for what is open to all.
 type Clients = (Taskcluster, Taskcluster);

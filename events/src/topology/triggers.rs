@@ -234,7 +234,7 @@ impl Triggers<'_> {
                 HookSource::CodeCoverage { topic } => {
                     info!("code coverage: triggering {hook} for {topic}");
                     let topic: Topic = topic.parse()?;
-                    routes.push(route(GROUPS, &[topic.clone()], PULSE_COVERAGE));
+                    routes.push(route(GROUPS, std::slice::from_ref(&topic), PULSE_COVERAGE));
                     let wanted: Wanted<PulseMessage> =
                         Box::new(move |message| message.routing.keys().any(|key| topic.matches(key)));
                     coverage.push((wanted, CoverageBuilds::new(firefox.client.clone(), hook, HOOKS)));
@@ -319,7 +319,7 @@ impl Triggers<'_> {
             subsystems.push(self.listener(services::pulse(pulse)?, routes)?);
         }
         let topic: Topic = LEVEL_1.parse()?;
-        Ok(ENDS.map(|exchange| route(exchange, &[topic.clone()], PULSE_TESTS)).into())
+        Ok(ENDS.map(|exchange| route(exchange, std::slice::from_ref(&topic), PULSE_TESTS)).into())
     }
 }
 
