@@ -14,9 +14,10 @@ mod queue;
 mod secrets;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -50,6 +51,8 @@ const WAITS: Backoff = Backoff { first: Duration::from_millis(500), factor: 2, c
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes: a page of a group holds 1,000 definitions of some 10 kB.
 const MAX_ANSWER: usize = 64 << 20;
+/// How many refusals for missing scopes are logged: one for each hook, say.
+const MAX_MISSING: usize = 100;
 /// The content type of every body, as it is sent and as it is signed.
 const JSON: &str = "application/json";
 
@@ -65,6 +68,8 @@ pub struct Taskcluster {
     clock: Arc<dyn Clock>,
     /// Whether the credentials were refused when they were last used.
     refused: Arc<AtomicBool>,
+    /// What was said of missing scopes.
+    missing: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl fmt::Debug for Taskcluster {
@@ -82,7 +87,7 @@ impl Taskcluster {
     ///
     /// `http` must not follow redirects: they are followed here, where they are safe.
     pub fn new(root: Url, credentials: Option<Credentials>, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
-        Self { root, credentials, http, clock, refused: Arc::default() }
+        Self { root, credentials, http, clock, refused: Arc::default(), missing: Arc::default() }
     }
 
     /// The deployment's address, or its proxy's.
@@ -93,7 +98,9 @@ impl Taskcluster {
     /// Checks that the deployment answers and accepts the credentials (`auth.currentScopes`). What they allow is not
     /// looked at.
     pub async fn ping(&self) -> Result<(), TaskclusterError> {
-        match self.call(&Call::get("auth.currentScopes", &["scopes", "current"])).await {
+        let call = Call::get("auth.currentScopes", &["scopes", "current"]);
+        let url = call.url(&self.root)?;
+        match self.retried(|| self.call_once(&call, &url, None)).await {
             // Whoever is refused this is known nevertheless.
             Ok(_) | Err(TaskclusterError::Scopes { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -109,12 +116,24 @@ impl Taskcluster {
                 host = self.root.host_str(),
                 "taskcluster does not accept the credentials: what needs it is parked until they are valid again"
             ),
+            Err(TaskclusterError::Scopes { call, message }) if self.is_news(message) => error!(
+                host = self.root.host_str(),
+                call,
+                message,
+                "taskcluster's client lacks scopes: what needs them is parked until it has them"
+            ),
             Ok(_) if self.refused.swap(false, Ordering::Relaxed) => {
                 info!(host = self.root.host_str(), "taskcluster accepts the credentials again");
             }
             _ => {}
         }
         result
+    }
+
+    /// Whether this was not said of missing scopes yet.
+    fn is_news(&self, message: &str) -> bool {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.len() < MAX_MISSING && missing.insert(message.to_owned())
     }
 
     /// Tries until there is an answer, or no hope for one within the time that a call may take.

@@ -7,6 +7,9 @@
 //! note leaves the result alone: it was said, or is being said, or its delivery died on the way, and a test that is shown
 //! twice would be worse than one that may be missing. A call that the server surely did not act on takes the note back.
 //!
+//! Of many failures that is not sure, and in an outage of hours each result would be left alone after its first. So the
+//! server is asked for the target before, which may be asked again: only one that answers is told anything.
+//!
 //! The notes are not in the build's record: a push may have thousands of tests, and the record is read for each of them.
 
 use std::{borrow::Cow, time::Duration};
@@ -83,6 +86,10 @@ impl Handler<TestResult> for TestResultPublisher {
             info!(build = %target, task = task_id, run, "publishing is switched off, the result of a test is not said");
             return Ok(());
         }
+        if self.conduit.targets(std::slice::from_ref(target)).await?.is_empty() {
+            warn_of_hidden(&result);
+            return Ok(());
+        }
         let Some(mine) = self.claim(&result, cx).await? else {
             debug!(build = %target, task = task_id, run, "the result of a test was said before, or is being said");
             return Ok(());
@@ -94,10 +101,14 @@ impl Handler<TestResult> for TestResultPublisher {
         if sent? {
             info!(build = %target, task = task_id, run, "said on the build target how a test ended");
         } else {
-            warn!(build = %target, task = task_id, run, "the result of a test is not said: its build target is not visible");
+            warn_of_hidden(&result);
         }
         Ok(())
     }
+}
+
+fn warn_of_hidden(TestResult { target, task_id, run, .. }: &TestResult) {
+    warn!(build = %target, task = task_id, run, "the result of a test is not said: its build target is not visible");
 }
 
 fn unit(result: &TestResult) -> Unit {

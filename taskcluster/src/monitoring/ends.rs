@@ -1,6 +1,6 @@
 //! What is recorded of tasks that have ended, until it is reported.
 
-use bus::{Bus, BusError, Fact, Ledger};
+use bus::{Bus, BusError, Context, Fact, Ledger};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,11 @@ pub struct EndedTask {
 /// The fact that a task has ended.
 pub(super) fn ended(ledger: &Ledger, task: &EndedTask) -> Result<[Fact; 2], BusError> {
     Ok([ledger.set_once(&task.task_id, SLOT, task)?, ledger.tag(&task.task_id, TAG)])
+}
+
+/// Whether the end of a task is recorded. A reported one stays so, for as long as the ledger keeps it.
+pub(super) async fn is_known(cx: &Context, ledger: &Ledger, task_id: &str) -> Result<bool, BusError> {
+    Ok(!cx.recorded(ledger, task_id).await?.is_empty())
 }
 
 /// The fact that a task was reported.

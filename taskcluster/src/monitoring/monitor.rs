@@ -8,12 +8,12 @@ use bus::{BusError, Classify, Context, Disposition, Handler, Ledger, Queue};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::ends::{self, EndedTask, TaskEnd};
 use crate::{
     Taskcluster, TaskclusterError,
-    model::{TaskState, TaskStatus, Watched},
+    model::{HookName, TaskState, TaskStatus, Watched},
 };
 
 /// The first look comes this long after a task was made, and the last ones this far apart.
@@ -40,9 +40,17 @@ pub enum MonitorError {
         /// When it is looked at again.
         again: Duration,
     },
-    /// Taskcluster does not say.
-    #[error(transparent)]
-    Taskcluster(#[from] TaskclusterError),
+    /// Taskcluster does not say, or does not make it again.
+    #[error("cannot watch task {task_id} of hook {hook}")]
+    Taskcluster {
+        /// The task.
+        task_id: String,
+        /// The hook that made it.
+        hook: HookName,
+        /// What Taskcluster says.
+        #[source]
+        source: TaskclusterError,
+    },
     /// Its end cannot be recorded.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -52,7 +60,7 @@ impl Classify for MonitorError {
     fn disposition(&self) -> Disposition {
         match self {
             Self::NotEnded { again, .. } => Disposition::Defer(*again),
-            Self::Taskcluster(error) => error.disposition(),
+            Self::Taskcluster { source, .. } => source.disposition(),
             Self::Bus(error) => error.disposition(),
         }
     }
@@ -67,7 +75,7 @@ impl Monitor {
     /// Makes another task from the definition of one that ended as an exception, unless it was tried often enough.
     async fn retry(&self, watched: &Watched, cx: &Context) -> Result<Option<String>, MonitorError> {
         let task_id = &watched.task_id;
-        let definition = self.taskcluster.task(task_id).await?;
+        let definition = self.taskcluster.task(task_id).await.map_err(watching(watched))?;
         let Some(retries) = definition.retries.unwrap_or(RETRIES).checked_sub(1) else {
             warn!(task = task_id, hook = %watched.hook, "the task ended as an exception and has no retries left");
             return Ok(None);
@@ -79,7 +87,7 @@ impl Monitor {
         match self.taskcluster.create_task(&new, &again).await {
             // An earlier delivery made it, with another time.
             Ok(_) | Err(TaskclusterError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(source) => return Err(watching(watched)(source)),
         }
         info!(task = task_id, hook = %watched.hook, "the task ended as an exception, {new} was made in its place");
         let (hook, retried) = (watched.hook.clone(), watched.retried + 1);
@@ -93,11 +101,16 @@ impl Handler<Watched> for Monitor {
     type Error = MonitorError;
 
     async fn handle(&self, watched: Watched, cx: &Context) -> Result<(), MonitorError> {
+        // A hook that is asked for the same again hands the same task over again, days later perhaps.
+        if ends::is_known(cx, &self.ledger, &watched.task_id).await? {
+            debug!(task = watched.task_id, hook = %watched.hook, "its end is known");
+            return Ok(());
+        }
         let now = cx.clock().now();
         let status = match self.taskcluster.status(&watched.task_id).await {
             Ok(status) => Some(status),
             Err(TaskclusterError::NotFound { .. }) => None,
-            Err(error) => return Err(error.into()),
+            Err(source) => return Err(watching(&watched)(source)),
         };
         let end = match status.as_ref().map(|status| status.state) {
             None => TaskEnd::Forgotten,
@@ -118,6 +131,11 @@ impl Handler<Watched> for Monitor {
             .for_each(|fact| cx.record(fact));
         Ok(())
     }
+}
+
+fn watching(watched: &Watched) -> impl FnOnce(TaskclusterError) -> MonitorError {
+    let (task_id, hook) = (watched.task_id.clone(), watched.hook.clone());
+    move |source| MonitorError::Taskcluster { task_id, hook, source }
 }
 
 /// A quarter of the task's age, within bounds: who waits long already waits a little longer.

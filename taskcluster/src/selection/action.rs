@@ -20,6 +20,8 @@ const NAME: &str = "add-new-jobs";
 const LIMIT: Duration = Duration::from_secs(30);
 /// The most memory that a compiled pattern of a schema takes, in bytes.
 const MAX_PATTERN: usize = 64 * 1024;
+/// The longest name of a hook, or of its group, in bytes: the hooks service takes no longer one.
+const MAX_HOOK_NAME: usize = 1000;
 /// How much of somebody else's words is told, in characters.
 const MAX_QUOTE: usize = 300;
 
@@ -42,6 +44,12 @@ pub enum ActionError {
     /// It does not offer this.
     #[error("it has no action {NAME} of the kind hook")]
     Missing,
+    /// Its hook has a name that no hook has.
+    #[error("its hook is not named as hooks are: {name}")]
+    Name {
+        /// The name.
+        name: String,
+    },
     /// The hook may be triggered by others, not by it.
     #[error("it has no scope {scope}: nobody says that its pusher may trigger this hook")]
     Scope {
@@ -143,6 +151,12 @@ fn prepare(actions: &[u8], decision: &Decision, labels: &[String]) -> Result<Tri
     let action = actions.into_iter().find(|action| action["name"] == NAME && action["kind"] == "hook");
     let action: Action =
         serde_json::from_value(action.ok_or(ActionError::Missing)?).map_err(ActionError::Unreadable)?;
+    for name in [&action.hook_group_id, &action.hook_id] {
+        // Scopes end with `*` mostly, so they say little of a name; and it stands in keys, logs and a url.
+        if name.len() > MAX_HOOK_NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ActionError::Name { name: quote(name) });
+        }
+    }
     let scope = format!("in-tree:hook-action:{}/{}", action.hook_group_id, action.hook_id);
     if !decision.scopes.iter().any(|has| satisfies(has, &scope)) {
         return Err(ActionError::Scope { scope: quote(&scope) });
@@ -265,6 +279,14 @@ mod tests {
             (
                 changed(json!({ "hookId": 7 })),
                 "its public/actions.json is not as the specification of actions has it: inv",
+            ),
+            (
+                changed(json!({ "hookId": "in-tree-action-1-a\nERROR all is lost" })),
+                "its hook is not named as hooks are: in-tree-action-1-a ERROR",
+            ),
+            (
+                changed(json!({ "hookId": format!("in-tree-action-1-{}", "a".repeat(2000)) })),
+                "its hook is not named as hooks are: in-tree-action-1-aaa",
             ),
             (changed(json!({ "schema": { "type": "triangle" } })), "its schema is wrong: "),
             (

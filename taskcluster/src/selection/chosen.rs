@@ -22,6 +22,7 @@ const ROUTE: &str = "route.project.bugbug.test_select";
 
 const FAILURE_RISK: &str = "public/failure_risk";
 const SELECTED_TASKS: &str = "public/selected_tasks";
+const ACTIONS: &str = "public/actions.json";
 /// The longest artifacts that are read, in bytes: a number, some hundred labels, and what a push has to offer.
 const MAX_RISK: usize = 64;
 const MAX_LABELS: usize = 256 * 1024;
@@ -63,13 +64,15 @@ impl SelectionEnd {
 
     /// Whether bugbug thinks that the patch may break anything.
     async fn is_risky(&self, task: &str) -> Result<bool, SelectionError> {
-        let content = self.community.artifact_content(task, FAILURE_RISK, MAX_RISK).await?;
+        let content = self.community.artifact_content(task, FAILURE_RISK, MAX_RISK).await;
+        let content = content.map_err(SelectionError::reading_artifact(task, FAILURE_RISK))?;
         let risk = std::str::from_utf8(&content).ok().and_then(|text| text.trim().parse::<f64>().ok());
         risk.map(|risk| risk != 0.0).ok_or_else(|| artifact(task, FAILURE_RISK, "no number"))
     }
 
     async fn labels(&self, task: &str) -> Result<Vec<String>, SelectionError> {
-        let content = self.community.artifact_content(task, SELECTED_TASKS, MAX_LABELS).await?;
+        let content = self.community.artifact_content(task, SELECTED_TASKS, MAX_LABELS).await;
+        let content = content.map_err(SelectionError::reading_artifact(task, SELECTED_TASKS))?;
         let text = std::str::from_utf8(&content).map_err(|_| artifact(task, SELECTED_TASKS, "no text"))?;
         Ok(text.lines().map(str::trim).filter(|label| !label.is_empty()).map(str::to_owned).collect())
     }
@@ -83,10 +86,14 @@ impl SelectionEnd {
             Err(TaskclusterError::NotFound { .. }) => {
                 return Err(SelectionError::Undecided { revision: push.head.clone() });
             }
-            Err(error) => return Err(error.into()),
+            Err(source) => {
+                return Err(SelectionError::reading(format!("where the decision task of {} is", push.head))(source));
+            }
         };
-        let definition = self.firefox.task(&id).await?;
-        let actions = self.firefox.artifact_content(&id, "public/actions.json", MAX_ACTIONS).await?;
+        let definition = self.firefox.task(&id).await;
+        let definition = definition.map_err(SelectionError::reading(format!("the decision task {id}")))?;
+        let actions = self.firefox.artifact_content(&id, ACTIONS, MAX_ACTIONS).await;
+        let actions = actions.map_err(SelectionError::reading_artifact(&id, ACTIONS))?;
         let group = definition.task_group_id.clone().unwrap_or_else(|| id.clone());
         Ok((Decision { id, group, scopes: scopes(&definition) }, actions))
     }
@@ -116,7 +123,8 @@ impl Handler<PulseMessage> for SelectionEnd {
             return Ok(());
         }
         let id = message.json::<TaskMessage>()?.status.task_id;
-        let task = self.community.task(&id).await?;
+        let task = self.community.task(&id).await;
+        let task = task.map_err(SelectionError::reading(format!("the test selection task {id}")))?;
         if task.extra.get("phabricator-deployment").and_then(Value::as_str) != Some(self.deployment.as_str()) {
             debug!(task = id, "tests were selected for another phabricator");
             return Ok(());

@@ -16,8 +16,14 @@ const UNDECIDED: Duration = Duration::from_secs(120);
 #[derive(Debug, Error)]
 pub enum SelectionError {
     /// Taskcluster gave no answer, or not the one that is needed.
-    #[error(transparent)]
-    Taskcluster(#[from] TaskclusterError),
+    #[error("cannot read {what}")]
+    Taskcluster {
+        /// What was to be read, with its task or its push.
+        what: String,
+        /// What Taskcluster says.
+        #[source]
+        source: TaskclusterError,
+    },
     /// The message is not what its exchange carries.
     #[error(transparent)]
     Message(#[from] UnreadableBody),
@@ -60,10 +66,23 @@ pub enum SelectionError {
     },
 }
 
+impl SelectionError {
+    /// Why `what` could not be read.
+    pub(super) fn reading(what: impl Into<String>) -> impl FnOnce(TaskclusterError) -> Self {
+        let what = what.into();
+        move |source| Self::Taskcluster { what, source }
+    }
+
+    /// Why an artifact of `task` could not be read.
+    pub(super) fn reading_artifact(task: &str, artifact: &str) -> impl FnOnce(TaskclusterError) -> Self + use<> {
+        Self::reading(format!("the artifact {artifact} of task {task}"))
+    }
+}
+
 impl Classify for SelectionError {
     fn disposition(&self) -> Disposition {
         match self {
-            Self::Taskcluster(error) => error.disposition(),
+            Self::Taskcluster { source, .. } => source.disposition(),
             Self::Message(error) => error.disposition(),
             Self::Bus(error) => error.disposition(),
             Self::Undecided { .. } => Disposition::Defer(UNDECIDED),

@@ -38,7 +38,8 @@ impl TestEnd {
         if let (Some(TEST), Some(label)) = (message.tag("kind"), message.tag("label")) {
             return Ok(Some(label.to_owned()));
         }
-        let task = self.firefox.task(&message.status.task_id).await?;
+        let id = &message.status.task_id;
+        let task = self.firefox.task(id).await.map_err(SelectionError::reading(format!("task {id} on try")))?;
         let tag = |name| task.tags.get(name).and_then(|value| value.as_str());
         let label = tag("label").unwrap_or(&task.metadata.name);
         Ok((tag("kind") == Some(TEST)).then(|| label.to_owned()))

@@ -59,7 +59,8 @@ impl Handler<Applied> for SelectionStart {
             return Ok(());
         }
         let namespace = format!("gecko.v2.try.revision.{}.firefox.decision", pushed.revision);
-        let jobs = self.firefox.indexed_artifact_url(&namespace, "public/runnable-jobs.json")?;
+        let jobs = self.firefox.indexed_artifact_url(&namespace, "public/runnable-jobs.json");
+        let jobs = jobs.map_err(SelectionError::reading(format!("the runnable jobs of {}", pushed.revision)))?;
         let what = format!("diff {diff_id} at {}", pushed.revision);
         let payload = json!({
             "PHABRICATOR_DEPLOYMENT": self.deployment,

@@ -57,6 +57,20 @@ async fn a_reference_says_where_the_content_is_and_is_followed_only_where_that_i
     assert!(!error.to_string().contains("s3cret"));
 }
 
+/// A proxy signs all that passes through it, also what a worker made up.
+#[tokio::test]
+async fn a_reference_into_our_proxy_opens_nothing() {
+    let (stage, id) = task_with(FakeArtifact::S3(Vec::new())).await;
+    stage.fake.add_secret("ours", json!({ "api_token": "s3cret" }));
+    let proxy = stage.fake.start_proxy().await.unwrap();
+    let secret = proxy.join("api/secrets/v1/secret/ours").unwrap();
+    stage.fake.add_artifact(&id, "public/actions.json", FakeArtifact::Reference(secret.to_string()));
+    let client = taskcluster::Taskcluster::new(proxy, None, crate::stage::http(), stage.clock.clone());
+    let error = client.artifact_content(&id, "public/actions.json", LIMIT).await.unwrap_err();
+    assert!(matches!(error, TaskclusterError::Elsewhere { .. }), "{error}");
+    assert!(!stage.fake.calls().iter().any(|call| call == "secrets.get"));
+}
+
 #[tokio::test]
 async fn redirects_lead_to_a_content_and_never_elsewhere() {
     // An answer of the queue is a redirect as well as that of any store.

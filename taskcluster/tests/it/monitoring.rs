@@ -247,6 +247,38 @@ async fn a_report_reaches_each_admin_once_and_each_end_is_in_one() {
     assert_eq!(world.fake.mails().len(), 2, "there is nothing new to say");
 }
 
+/// A hook that is asked for the same days later is not triggered again, and hands its task over again.
+#[tokio::test]
+async fn a_task_that_was_reported_and_comes_again_is_in_no_second_report() {
+    let world = World::new().await;
+    let (failed, lost) = (world.watch("bot").await, world.watch("bot").await);
+    world.fake.move_on(&failed, TaskState::Failed);
+    world.fake.move_on(&lost, TaskState::Exception);
+    world.look().await;
+    assert_eq!(world.reporter().send().await.unwrap().tasks(), 2);
+    let before = (world.watched().await, world.fake.calls().len());
+    for task in [&failed, &lost] {
+        world.watch_task("bot", task).await;
+    }
+    assert_eq!(world.look().await, 2);
+    assert_eq!((world.watched().await, world.fake.calls().len()), before, "nothing is asked, nothing more is watched");
+    assert_eq!(world.report().await.tasks(), 0);
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_made_again_is_kept_for_the_operator_by_its_name() {
+    let world = World::new().await;
+    let task = world.watch("bot").await;
+    world.fake.move_on(&task, TaskState::Exception);
+    world.fake.fail_until_mended("queue.task", &Fault::Status(404));
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(60));
+        world.monitor.step().await.unwrap();
+    }
+    let dead = world.bus.dead(&MONITORING.spec(), "", 10).await.unwrap();
+    assert!(dead[0].reason.starts_with(&format!("cannot watch task {task} of hook project-releng/bot: ")), "{dead:?}");
+}
+
 #[tokio::test]
 async fn of_two_reporters_at_once_one_is_heard() {
     let world = World::new().await;

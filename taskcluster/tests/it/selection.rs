@@ -212,14 +212,22 @@ async fn what_is_wrong_with_a_selection_is_kept_for_the_operator() {
     };
     let usual = || Some(ACTIONS.to_owned());
     let table = [
-        (Selection { risk: None, ..Selection::default() }, usual(), "queue.getLatestArtifact"),
-        (Selection { labels: None, ..Selection::default() }, usual(), "queue.getLatestArtifact"),
+        (
+            Selection { risk: None, ..Selection::default() },
+            usual(),
+            "cannot read the artifact public/failure_risk of task SELECTION: ",
+        ),
+        (
+            Selection { labels: None, ..Selection::default() },
+            usual(),
+            "cannot read the artifact public/selected_tasks of task SELECTION: ",
+        ),
         (
             Selection { risk: Some("high"), ..Selection::default() },
             usual(),
             "public/failure_risk of the test selection task",
         ),
-        (Selection::default(), None, "queue.getLatestArtifact"),
+        (Selection::default(), None, "cannot read the artifact public/actions.json of task DECISION: "),
         (Selection::default(), with(|action| action["name"] = json!("other")), "it has no action add-new-jobs"),
         (
             Selection::default(),
@@ -242,9 +250,12 @@ async fn what_is_wrong_with_a_selection_is_kept_for_the_operator() {
         let build = world.build(HEAD).await;
         world.push(&build).await;
         let decision = world.decide(HEAD, actions.as_deref());
-        world.selected(build.request.diff_id, &selection).await;
+        let task = world.select(build.request.diff_id, &selection);
+        world.announce(&task).await;
+        assert_eq!(world.take_selections().await, 1);
         let dead = world.dead(&SELECTIONS).await;
-        assert!(dead.len() == 1 && dead[0].contains(expected), "{expected}: {dead:?}");
+        let expected = expected.replace("SELECTION", &task).replace("DECISION", &decision);
+        assert!(dead.len() == 1 && dead[0].contains(&expected), "{expected}: {dead:?}");
         assert!(world.waiting(&HOOKS).await.is_empty() && world.waiting(&MAILS).await.is_empty());
         world.end_task(&ended("Aq", &decision, "completed", a_test("a"))).await;
         assert!(world.units(&build).is_empty(), "nothing was added, so nothing is told");
