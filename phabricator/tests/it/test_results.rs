@@ -190,23 +190,19 @@ async fn a_result_that_was_refused_is_said_at_the_next_try() {
 }
 
 #[tokio::test]
-async fn results_outlive_an_outage_of_hours() {
-    for fault in [Fault::Status(500), Fault::Status(502), Fault::Cut] {
-        let stage = Stage::new().await;
-        let request = stage.build(&pushed()).await;
-        for method in ["harbormaster.target.search", "harbormaster.sendmessage"] {
-            stage.world.fake.fail_until_mended(method, &fault);
-        }
-        stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
-        for _ in 0..5 {
-            stage.world.advance(3600);
-            assert_eq!(stage.publisher.step().await.unwrap(), 1);
-        }
-        stage.world.fake.mend();
-        stage.world.advance(3600);
-        stage.publisher.step().await.unwrap();
-        assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()), "{fault:?}");
+async fn a_result_outlives_an_outage_in_which_nobody_knows_what_was_acted_on() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    for method in ["harbormaster.target.search", "harbormaster.sendmessage"] {
+        stage.world.fake.fail_until_mended(method, &Fault::Status(502));
     }
+    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    stage.world.advance(3600);
+    assert_eq!(stage.publisher.step().await.unwrap(), 1);
+    stage.world.fake.mend();
+    stage.world.advance(3600);
+    assert_eq!(stage.publisher.step().await.unwrap(), 1);
+    assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
 }
 
 #[tokio::test]

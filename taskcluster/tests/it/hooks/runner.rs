@@ -231,8 +231,36 @@ impl io::Write for Log {
 
 impl Log {
     fn says(&self, text: &str) -> bool {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(text)
+        self.count(text) > 0
     }
+
+    /// How many lines hold `text`.
+    fn count(&self, text: &str) -> usize {
+        self.text().lines().filter(|line| line.contains(text)).count()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_missing_scope_parks_what_needs_it_and_is_said_once() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let world = World::new().await;
+    world.send(&HOOKS, &trigger("a")).await;
+    let runner = world.runner_with(world.stage.fake.temporary_credentials(&["queue:get-artifact:*"]));
+    for _ in 0..3 {
+        assert_eq!(runner.step().await.unwrap(), 1);
+        world.clock.advance(LATER);
+    }
+    let scope = format!("hooks:trigger-hook:{}", bot());
+    assert_eq!((log.count("client lacks scopes"), log.count(&scope)), (1, 1), "{}", log.text());
+    world.runner().step().await.unwrap();
+    assert_eq!((world.triggered(), world.dead(&HOOKS).await), (1, Vec::new()));
 }
 
 #[tokio::test]
