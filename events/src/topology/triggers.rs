@@ -184,7 +184,7 @@ impl Triggers<'_> {
         if let Some(pulse) = &config.pulse
             && !routes.is_empty()
         {
-            subsystems.push(self.listener(services::pulse(pulse)?, routes)?);
+            subsystems.push(self.listener(services::pulse(pulse)?, "events", routes)?);
         }
         Ok(subsystems)
     }
@@ -197,12 +197,17 @@ impl Triggers<'_> {
         Box::new(Consumer::new(Arc::clone(self.bus), Arc::clone(self.clock), queue, handler))
     }
 
-    fn listener(&self, settings: PulseSettings, routes: Vec<Route>) -> Result<Box<dyn Subsystem>, SubsystemError> {
+    fn listener(
+        &self,
+        settings: PulseSettings,
+        of_whom: &str,
+        routes: Vec<Route>,
+    ) -> Result<Box<dyn Subsystem>, SubsystemError> {
         let exchanges: BTreeSet<&str> = routes.iter().map(|route| route.exchange.as_str()).collect();
         let exchanges = Vec::from_iter(exchanges).join(", ");
         info!("pulse: listening as {} on {} to {exchanges}", settings.user, settings.address);
         // Deployments may share a user.
-        let name = format!("events-{}", self.config.triggers.channel);
+        let name = format!("{of_whom}-{}", self.config.triggers.channel);
         Ok(Box::new(Listener::new(settings, &name, routes, self.producer())?))
     }
 
@@ -316,7 +321,7 @@ impl Triggers<'_> {
         subsystems.push(self.consumer(TEST_RESULTS, publisher));
         if let Some(pulse) = &self.config.triggers.community_pulse {
             let routes = vec![route(COMPLETED, &[SELECTED.parse()?], PULSE_SELECTED)];
-            subsystems.push(self.listener(services::pulse(pulse)?, routes)?);
+            subsystems.push(self.listener(services::pulse(pulse)?, "events-community", routes)?);
         }
         let topic: Topic = LEVEL_1.parse()?;
         Ok(ENDS.map(|exchange| route(exchange, std::slice::from_ref(&topic), PULSE_TESTS)).into())
