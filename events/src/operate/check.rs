@@ -21,7 +21,10 @@ pub async fn check_config(options: CheckConfig) -> anyhow::Result<()> {
         crate::print(&format!("warning: {warning}"))?;
     }
     let names: Vec<&str> = config.repositories.iter().map(|repository| repository.name.as_str()).collect();
-    let place = file.map_or_else(|| "the secret".to_owned(), |file| file.display().to_string());
+    let place = match (&taskcluster_secret, &file) {
+        (None, Some(file)) => file.display().to_string(),
+        (secret, _) => format!("the secret {}", secret.as_deref().unwrap_or_default()),
+    };
     crate::print(&format!("{place} is right: it has the repositories {}", names.join(", ")))?;
     if online { services(&config).await } else { Ok(()) }
 }
