@@ -83,7 +83,7 @@ pub struct CheckConfig {
     #[arg(env = "EVENTS_CONFIG", required_unless_present = "taskcluster_secret")]
     pub file: Option<PathBuf>,
     /// Takes the document from this secret of Taskcluster instead
-    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    #[arg(long, value_name = "NAME")]
     pub taskcluster_secret: Option<String>,
     /// Asks each service whether it answers, and Phabricator what each name means
     #[arg(long)]

@@ -81,7 +81,7 @@ pub const MONITORING_COMMUNITY: Queue<Watched> = Queue::new("monitoring:communit
 /// Mails, one for each address.
 pub const MAILS: Queue<Email> = Queue::new("mails", ELSEWHERE);
 
-/// What is asked of Taskcluster. It may be away for five hours.
+/// What is asked of Taskcluster. While it is away, or refuses our credentials, that costs no attempt.
 const ELSEWHERE: Policy = Policy { backoff: OUTSIDE, attempts: 300, ..Policy::DEFAULT };
 
 /// Waits for a service that is away: 5 s, 15 s, 45 s, then a minute each, so that everybody has their answer a minute

@@ -16,11 +16,11 @@ pub async fn load(source: &Source) -> anyhow::Result<(Config, Faults)> {
     read(source.config.as_deref(), source.taskcluster_secret.as_deref()).await
 }
 
-/// The configuration in a file, or in a secret of Taskcluster.
+/// The configuration in a secret of Taskcluster, or in a file: that may only be the usual one, of the environment.
 pub async fn read(file: Option<&Path>, secret: Option<&str>) -> anyhow::Result<(Config, Faults)> {
-    match (file, secret) {
-        (Some(file), _) => Ok(Config::load(file)?),
-        (None, Some(name)) => from_secret(name).await,
+    match (secret, file) {
+        (Some(name), _) => from_secret(name).await,
+        (None, Some(file)) => Ok(Config::load(file)?),
         (None, None) => anyhow::bail!("name a configuration with --config FILE or --taskcluster-secret NAME"),
     }
 }

@@ -111,7 +111,10 @@ impl Subsystem for Worker {
             bus: &self.bus,
             clock: &self.clock,
         };
-        let triggers = triggers.subsystems().await?;
+        let triggers = tokio::select! {
+            triggers = triggers.subsystems() => triggers?,
+            () = shutdown.stopping() => return Ok(()),
+        };
         let mut subsystems = self.subsystems(&conduit, names)?;
         subsystems.extend(triggers);
         run_subsystems(subsystems, shutdown).await

@@ -23,6 +23,9 @@ use crate::{
 /// How often the queue's depth is read, and what could not be bound is tried again.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// A queue of this length is warned of, as Pulse does.
+const LONG: u32 = 2_000;
+
 /// Moves messages from one durable Pulse queue to the bus. Several processes may listen to the same queue.
 ///
 /// It runs until it is told to stop, whatever RabbitMQ and the bus do meanwhile: an outage is logged once, and tried
@@ -98,9 +101,14 @@ impl Listener {
         mut unbound: Vec<&Route>,
         known: &mut Known,
     ) -> Result<Ended, PulseError> {
+        let mut long = false;
         loop {
             let Some(depth) = self.queue.depth(connection).await? else { return Ok(Ended::Deleted) };
             self.meters.depth.set(depth);
+            if depth >= LONG && !long {
+                warn!(queue = self.queue.name, depth, "the pulse queue grows: pulse deletes it at 8,000 messages");
+            }
+            long = depth >= LONG;
             self.producer.clock().sleep(LOOK).await;
             unbound = self.queue.bind(connection, unbound, known).await?;
         }

@@ -6,13 +6,13 @@ use clap::Args;
 
 /// Where the configuration is.
 #[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 pub struct Source {
     /// The YAML file
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Takes the document from this secret of Taskcluster, with the credentials of the environment or through
+    /// Takes the document from this secret of Taskcluster instead, with the credentials of the environment or through
     /// TASKCLUSTER_PROXY_URL
-    #[arg(long, env = "EVENTS_TASKCLUSTER_SECRET", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub taskcluster_secret: Option<String>,
 }

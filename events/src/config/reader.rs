@@ -131,10 +131,15 @@ impl<'a> Section<'a> {
 
     /// The maps of the list under `key`; that it is absent is a fault.
     pub(super) fn sections(&self, key: &'static str) -> Vec<Section<'a>> {
-        if self.entry(key).is_none() {
-            self.missing(key, "a list of maps");
+        let sections = self.optional_sections(key);
+        match self.entry(key) {
+            None => self.missing(key, "a list of maps"),
+            Some(entry) if entry.value.data.as_sequence().is_some_and(|items| items.is_empty()) => {
+                self.error(&entry.path, entry.line, "expected at least one, found an empty list".to_owned());
+            }
+            Some(_) => {}
         }
-        self.optional_sections(key)
+        sections
     }
 
     /// The maps of the list under `key`, if it is there.
@@ -144,9 +149,6 @@ impl<'a> Section<'a> {
             self.error(&entry.path, entry.line, format!("expected a list of maps, found {}", kind(entry.value)));
             return Vec::new();
         };
-        if items.is_empty() {
-            self.error(&entry.path, entry.line, "expected at least one, found an empty list".to_owned());
-        }
         let items = items.iter().enumerate();
         items
             .filter_map(|(at, item)| {

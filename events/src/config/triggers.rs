@@ -135,10 +135,11 @@ const HOOK_GROUP: &str = "project-releng";
 struct Broker(Url);
 
 impl FromYaml for Broker {
-    const EXPECTED: &'static str = "an amqps or amqp url";
+    const EXPECTED: &'static str = "an amqps or amqp url without a user, with the virtual host as its path";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
         let url = Url::parse(node.data.as_str()?).ok()?;
-        (matches!(url.scheme(), "amqps" | "amqp") && url.has_host()).then_some(Self(url))
+        let plain = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
+        (matches!(url.scheme(), "amqps" | "amqp") && url.has_host() && plain).then_some(Self(url))
     }
 }
 
@@ -151,6 +152,16 @@ impl FromYaml for Share {
         #[expect(clippy::cast_precision_loss, reason = "only 0 and 1 are right")]
         let share = node.data.as_floating_point().or_else(|| node.data.as_integer().map(|whole| whole as f64))?;
         (0.0..=1.0).contains(&share).then_some(Self(share))
+    }
+}
+
+/// The time between two reports. What a report needs is kept for a month.
+struct Period(Duration);
+
+impl FromYaml for Period {
+    const EXPECTED: &'static str = "a duration of a week at most, such as 7h";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        Duration::from_yaml(node).filter(|period| *period <= Duration::from_secs(7 * 24 * 3600)).map(Self)
     }
 }
 
@@ -188,7 +199,9 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
         test_selection: test_selection(keys),
         bugbug_deployment: keys.optional("bugbug_phabricator_deployment"),
         risk_analysis_users: keys.optional("risk_analysis_users").unwrap_or_default(),
-        monitoring_period: keys.optional("monitoring_period").unwrap_or(usual.monitoring_period),
+        monitoring_period: keys
+            .optional::<Period>("monitoring_period")
+            .map_or(usual.monitoring_period, |Period(period)| period),
     };
     let listens = config.hooks.iter().any(|hook| !matches!(hook.source, HookSource::Phabricator { .. }));
     let needs_pulse = [
@@ -338,7 +351,9 @@ mod tests {
             ("HOOKS: [{type: code-coverage}]", "HOOKS[0].hookId: is missing"),
             ("HOOKS: [{type: static-analysis-phabricator, hookId: y}]", "HOOKS[0].repositories: is missing"),
             ("taskcluster: {client_id: x}", "taskcluster.access_token: is missing"),
-            ("pulse_url: https://pulse.example", "pulse_url: expected an amqps or amqp url, found another text"),
+            ("pulse_url: https://pulse.example", "pulse_url: expected an amqps or amqp url without a user, with the"),
+            ("pulse_url: amqps://us:hunter2@pulse.example", "pulse_url: expected an amqps or amqp url without a user"),
+            ("monitoring_period: 1440h", "monitoring_period: expected a duration of a week at most"),
         ] {
             let (config, faults) = parse(&format!("  {more}\n"));
             assert!(config.is_none(), "{more}");

@@ -21,7 +21,10 @@ pub async fn check_config(options: CheckConfig) -> anyhow::Result<()> {
         crate::print(&format!("warning: {warning}"))?;
     }
     let names: Vec<&str> = config.repositories.iter().map(|repository| repository.name.as_str()).collect();
-    let place = file.map_or_else(|| "the secret".to_owned(), |file| file.display().to_string());
+    let place = match (&taskcluster_secret, &file) {
+        (None, Some(file)) => file.display().to_string(),
+        (secret, _) => format!("the secret {}", secret.as_deref().unwrap_or_default()),
+    };
     crate::print(&format!("{place} is right: it has the repositories {}", names.join(", ")))?;
     if online { services(&config).await } else { Ok(()) }
 }
@@ -29,12 +32,12 @@ pub async fn check_config(options: CheckConfig) -> anyhow::Result<()> {
 /// Asks each service, and says of each what it says.
 async fn services(config: &Config) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut failed = 0;
+    let mut failed = false;
     let mut say = |service: &dyn Display, answer: anyhow::Result<String>| {
         let line = match answer {
             Ok(answer) => format!("ok      {service}: {answer}"),
             Err(error) => {
-                failed += 1;
+                failed = true;
                 let error: &(dyn std::error::Error + Send + Sync) = error.as_ref();
                 format!("FAILED  {service}: {}", error_chain(error))
             }
@@ -66,8 +69,8 @@ async fn services(config: &Config) -> anyhow::Result<()> {
         };
         say(&format!("pulse {}", user.url), answer.await)?;
     }
-    if failed > 0 {
-        bail!("{} do not answer as they should", super::counted(failed, "service"));
+    if failed {
+        bail!("not every service answers as it should");
     }
     Ok(())
 }

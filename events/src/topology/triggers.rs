@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use bus::{Bus, Clock, Consumer, Ledger, Producer, Queue, Subsystem, SubsystemError};
+use bus::{Bus, Clock, Consumer, Ledger, Producer, Queue, Subsystem, SubsystemError, error_chain};
 use phabricator::{
     Conduit, ConduitError, DiffPoller, Directory, TestResultPublisher,
     model::{NewDiff, Phid},
@@ -16,6 +17,7 @@ use taskcluster::{
     Reporter, RiskAnalysis, SelectionEnd, SelectionQueues, SelectionStart, Taskcluster, TaskclusterError, TestEnd,
     model::{HookName, Trigger, Watched},
 };
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{journal, services};
@@ -40,7 +42,10 @@ const LEVEL_1: &str = "#.gecko-level-1.#";
 const SELECTED: &str = "route.project.bugbug.test_select";
 
 /// How long what became of tasks is kept. A report is made more often.
-const RETENTION: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long the start waits for the word of a Taskcluster.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// What the configured names mean on Phabricator.
 #[derive(Default)]
@@ -129,13 +134,17 @@ impl Deployment {
 
     /// Credentials that are refused stop the start; a Taskcluster that is away does not.
     async fn check(&self, for_what: &str) -> Result<(), SubsystemError> {
-        match self.client.ping().await {
-            Ok(()) => Ok(()),
-            Err(error @ TaskclusterError::Credentials { .. }) => {
+        match timeout(CHECK, self.client.ping()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error @ (TaskclusterError::Credentials { .. } | TaskclusterError::Unsigned { .. }))) => {
                 Err(format!("{for_what} cannot work on the Taskcluster of {}: {error}", self.name).into())
             }
-            Err(error) => {
-                warn!(error = bus::error_chain(&error), "the Taskcluster of {} cannot be asked yet", self.name);
+            Ok(Err(error)) => {
+                warn!(error = error_chain(&error), "the Taskcluster of {} cannot be asked yet", self.name);
+                Ok(())
+            }
+            Err(_) => {
+                warn!("the Taskcluster of {} does not answer yet", self.name);
                 Ok(())
             }
         }
@@ -162,9 +171,14 @@ impl Triggers<'_> {
             )
             .into());
         };
-        for deployment in std::iter::once(&firefox).chain(&community) {
-            deployment.check(&what).await?;
-            self.deployment(deployment, &mut subsystems);
+        firefox.check(&what).await?;
+        self.deployment(&firefox, &mut subsystems);
+        if let Some(community) = &community {
+            if let Some(what) = need_of_community(config) {
+                community.check(what).await?;
+            }
+            // Also while nothing is triggered there any more: tasks of before may not have ended.
+            self.deployment(community, &mut subsystems);
         }
         subsystems.push(self.consumer(MAILS, Mailer::new(firefox.client.clone())));
         let mut routes = self.hooks(&firefox, &mut subsystems)?;
@@ -184,7 +198,7 @@ impl Triggers<'_> {
         if let Some(pulse) = &config.pulse
             && !routes.is_empty()
         {
-            subsystems.push(self.listener(services::pulse(pulse)?, routes)?);
+            subsystems.push(self.listener(services::pulse(pulse)?, "events", routes)?);
         }
         Ok(subsystems)
     }
@@ -197,12 +211,17 @@ impl Triggers<'_> {
         Box::new(Consumer::new(Arc::clone(self.bus), Arc::clone(self.clock), queue, handler))
     }
 
-    fn listener(&self, settings: PulseSettings, routes: Vec<Route>) -> Result<Box<dyn Subsystem>, SubsystemError> {
+    fn listener(
+        &self,
+        settings: PulseSettings,
+        of_whom: &str,
+        routes: Vec<Route>,
+    ) -> Result<Box<dyn Subsystem>, SubsystemError> {
         let exchanges: BTreeSet<&str> = routes.iter().map(|route| route.exchange.as_str()).collect();
         let exchanges = Vec::from_iter(exchanges).join(", ");
         info!("pulse: listening as {} on {} to {exchanges}", settings.user, settings.address);
         // Deployments may share a user.
-        let name = format!("events-{}", self.config.triggers.channel);
+        let name = format!("{of_whom}-{}", self.config.triggers.channel);
         Ok(Box::new(Listener::new(settings, &name, routes, self.producer())?))
     }
 
@@ -316,7 +335,7 @@ impl Triggers<'_> {
         subsystems.push(self.consumer(TEST_RESULTS, publisher));
         if let Some(pulse) = &self.config.triggers.community_pulse {
             let routes = vec![route(COMPLETED, &[SELECTED.parse()?], PULSE_SELECTED)];
-            subsystems.push(self.listener(services::pulse(pulse)?, routes)?);
+            subsystems.push(self.listener(services::pulse(pulse)?, "events-community", routes)?);
         }
         let topic: Topic = LEVEL_1.parse()?;
         Ok(ENDS.map(|exchange| route(exchange, std::slice::from_ref(&topic), PULSE_TESTS)).into())
@@ -326,13 +345,15 @@ impl Triggers<'_> {
 /// Something that is configured and needs Taskcluster.
 fn first_need(config: &TriggersConfig) -> Option<String> {
     let hook = config.hooks.first().map(|hook| format!("the hook {}/{}", hook.group, hook.id));
-    let others = [
-        (config.autoland, "autoland_enabled"),
-        (config.mozilla_central, "mozilla_central_enabled"),
-        (config.test_selection.is_some(), "test_selection_enabled"),
-        (!config.risk_analysis_users.is_empty(), "risk_analysis_users"),
-    ];
-    hook.or_else(|| others.iter().find(|(on, _)| *on).map(|(_, key)| (*key).to_owned()))
+    let landings = [(config.autoland, "autoland_enabled"), (config.mozilla_central, "mozilla_central_enabled")];
+    let landing = landings.iter().find(|(on, _)| *on).map(|(_, key)| *key);
+    hook.or_else(|| landing.or_else(|| need_of_community(config)).map(str::to_owned))
+}
+
+/// Something that needs that of the community, too.
+fn need_of_community(config: &TriggersConfig) -> Option<&'static str> {
+    let selection = config.test_selection.as_ref().map(|_| "test_selection_enabled");
+    selection.or_else(|| (!config.risk_analysis_users.is_empty()).then_some("risk_analysis_users"))
 }
 
 fn route(exchange: &str, topics: &[Topic], queue: Queue<PulseMessage>) -> Route {

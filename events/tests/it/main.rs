@@ -13,5 +13,6 @@ mod private_authority;
 mod private_revisions;
 mod repos;
 mod stage;
+mod triggers;
 mod why;
 mod world;
