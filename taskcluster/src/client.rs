@@ -118,9 +118,7 @@ impl Taskcluster {
             ),
             Err(TaskclusterError::Scopes { call, message }) if self.is_news(message) => error!(
                 host = self.root.host_str(),
-                call,
-                message,
-                "taskcluster's client lacks scopes: what needs them is parked until it has them"
+                call, message, "taskcluster's client lacks scopes: what needs them is parked until it has them"
             ),
             Ok(_) if self.refused.swap(false, Ordering::Relaxed) => {
                 info!(host = self.root.host_str(), "taskcluster accepts the credentials again");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bus::{BusError, Classify, Context, Disposition, Handler, Ledger, Queue};
+use bus::{BusError, Classify, Context, Disposition, Handler, Ledger, Queue, error_chain};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -72,7 +72,8 @@ impl Monitor {
         Self { taskcluster, queue, ledger }
     }
 
-    /// Makes another task from the definition of one that ended as an exception, unless it was tried often enough.
+    /// Makes another task from the definition of one that ended as an exception, unless it was tried often enough or is not
+    /// ours to make.
     async fn retry(&self, watched: &Watched, cx: &Context) -> Result<Option<String>, MonitorError> {
         let task_id = &watched.task_id;
         let definition = self.taskcluster.task(task_id).await.map_err(watching(watched))?;
@@ -87,6 +88,13 @@ impl Monitor {
         match self.taskcluster.create_task(&new, &again).await {
             // An earlier delivery made it, with another time.
             Ok(_) | Err(TaskclusterError::Conflict { .. }) => {}
+            // Most of all for actions of a push, which may do what we may not. To wait for an operator would keep its end
+            // from the report until the task is forgotten.
+            Err(error @ TaskclusterError::Scopes { .. }) => {
+                let error = error_chain(&error);
+                warn!(task = task_id, hook = %watched.hook, error, "the task ended as an exception and is not made again");
+                return Ok(None);
+            }
             Err(source) => return Err(watching(watched)(source)),
         }
         info!(task = task_id, hook = %watched.hook, "the task ended as an exception, {new} was made in its place");

@@ -266,6 +266,21 @@ async fn a_task_that_was_reported_and_comes_again_is_in_no_second_report() {
 }
 
 #[tokio::test]
+async fn a_task_that_we_may_not_make_is_reported_without_a_successor() {
+    let world = World::new().await;
+    let task = world.watch("bot").await;
+    world.fake.move_on(&task, TaskState::Exception);
+    let scopes = world.fake.temporary_credentials(&["queue:status:*", "queue:get-task:*"]);
+    let hurried = Arc::new(Hurried(world.clock.clone()));
+    let client = Taskcluster::new(world.fake.root().clone(), Some(scopes), http(), hurried);
+    let monitor = Monitor::new(client, MONITORING, TASKS);
+    Consumer::new(world.bus.clone(), world.clock.clone(), MONITORING, monitor).step().await.unwrap();
+    assert_eq!((world.fake.task_ids().len(), world.watched().await), (1, Depth::default()));
+    let text = world.report().await.text;
+    assert!(text.contains("exception: 100.0 %") && !text.contains("tried again"), "{text}");
+}
+
+#[tokio::test]
 async fn a_task_that_cannot_be_made_again_is_kept_for_the_operator_by_its_name() {
     let world = World::new().await;
     let task = world.watch("bot").await;
