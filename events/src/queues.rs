@@ -58,15 +58,17 @@ pub const TEST_RESULTS: Queue<TestResult> =
 pub const DIFFS: Queue<NewDiff> = Queue::new("diffs", ELSEWHERE);
 
 /// Messages from Pulse, each kind for those who want it. A Pulse queue that grows is deleted, so these take everything.
-pub const PULSE_COVERAGE: Queue<PulseMessage> = Queue::new("pulse:code-coverage", ELSEWHERE);
+/// Groups can have thousands of tasks, and all are read.
+pub const PULSE_COVERAGE: Queue<PulseMessage> =
+    Queue::new("pulse:code-coverage", Policy { concurrency: 2, ..FROM_PULSE });
 /// Commits on MozReview.
-pub const PULSE_MOZREVIEW: Queue<PulseMessage> = Queue::new("pulse:mozreview", ELSEWHERE);
+pub const PULSE_MOZREVIEW: Queue<PulseMessage> = Queue::new("pulse:mozreview", FROM_PULSE);
 /// Task groups of what landed.
-pub const PULSE_LANDED: Queue<PulseMessage> = Queue::new("pulse:landed", ELSEWHERE);
+pub const PULSE_LANDED: Queue<PulseMessage> = Queue::new("pulse:landed", FROM_PULSE);
 /// Selections of tests that have ended.
-pub const PULSE_SELECTED: Queue<PulseMessage> = Queue::new("pulse:bugbug_test_select", ELSEWHERE);
+pub const PULSE_SELECTED: Queue<PulseMessage> = Queue::new("pulse:bugbug_test_select", FROM_PULSE);
 /// Tasks on Try that have ended: many, and nearly none of them ours.
-pub const PULSE_TESTS: Queue<PulseMessage> = Queue::new("pulse:tests", Policy { concurrency: 64, ..ELSEWHERE });
+pub const PULSE_TESTS: Queue<PulseMessage> = Queue::new("pulse:tests", Policy { concurrency: 64, ..FROM_PULSE });
 
 /// Hooks to trigger.
 pub const HOOKS: Queue<Trigger> = Queue::new("hooks", ELSEWHERE);
@@ -83,6 +85,9 @@ pub const MAILS: Queue<Email> = Queue::new("mails", ELSEWHERE);
 
 /// What is asked of Taskcluster. While it is away, or refuses our credentials, that costs no attempt.
 const ELSEWHERE: Policy = Policy { backoff: OUTSIDE, attempts: 300, ..Policy::DEFAULT };
+
+/// A message is delivered again soon, if at all; what is truly said again later is heard.
+const FROM_PULSE: Policy = Policy { key_window: Duration::from_secs(3600), ..ELSEWHERE };
 
 /// Waits for a service that is away: 5 s, 15 s, 45 s, then a minute each, so that everybody has their answer a minute
 /// after it is back.

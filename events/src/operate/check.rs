@@ -45,19 +45,19 @@ async fn services(config: &Config) -> anyhow::Result<()> {
         crate::print(&line)
     };
     say(&"redis", redis(config, &clock).await)?;
-    say(&format!("phabricator {}", config.phabricator.url), phabricator(config).await)?;
+    say(&format!("phabricator {}", place(&config.phabricator.url)), phabricator(config).await)?;
     if let Some(url) = &config.treestatus_url {
-        say(&format!("tree status {url}"), http(url).await)?;
+        say(&format!("tree status {}", place(url)), http(url).await)?;
     }
     if let Some(lando) = &config.lando {
-        say(&format!("lando {}", lando.url), http(&lando.url).await)?;
+        say(&format!("lando {}", place(&lando.url)), http(&lando.url).await)?;
     }
     let triggers = &config.triggers;
     match Deployment::all(triggers, &clock) {
         Ok((firefox, community)) => {
             for Deployment { name, client, .. } in firefox.into_iter().chain(community) {
                 let answer = client.ping().await.map(|()| "it answers, and accepts the credentials".to_owned());
-                say(&format!("the Taskcluster of {name} {}", client.root()), answer.map_err(Into::into))?;
+                say(&format!("the Taskcluster of {name} {}", place(client.root())), answer.map_err(Into::into))?;
             }
         }
         Err(error) => say(&"taskcluster", Err(error))?,
@@ -67,12 +67,17 @@ async fn services(config: &Config) -> anyhow::Result<()> {
             pulse::check(&topology::pulse(user)?).await?;
             Ok(format!("it lets {} in", user.user))
         };
-        say(&format!("pulse {}", user.url), answer.await)?;
+        say(&format!("pulse {}", place(&user.url)), answer.await)?;
     }
     if failed {
         bail!("not every service answers as it should");
     }
     Ok(())
+}
+
+/// An address without what may be a secret in it.
+fn place(url: &url::Url) -> &str {
+    &url[url::Position::BeforeHost..url::Position::BeforePath]
 }
 
 async fn redis(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<String> {

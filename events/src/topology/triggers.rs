@@ -229,7 +229,10 @@ impl Triggers<'_> {
     fn deployment(&self, deployment: &Deployment, subsystems: &mut Vec<Box<dyn Subsystem>>) {
         let Deployment { name, client, hooks, monitoring, tasks, .. } = deployment;
         let config = &self.config.triggers;
-        info!("taskcluster: triggering and watching on that of {name}, {}", client.root());
+        info!(
+            "taskcluster: triggering and watching on that of {name}, {}",
+            client.root().host_str().unwrap_or_default()
+        );
         subsystems.push(self.consumer(*hooks, HookRunner::new(client.clone(), hooks, *monitoring)));
         subsystems.push(self.consumer(*monitoring, Monitor::new(client.clone(), *monitoring, *tasks)));
         if config.admins.is_empty() {

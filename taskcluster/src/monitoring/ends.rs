@@ -69,6 +69,8 @@ pub(super) async fn unreported(bus: &dyn Bus, ledger: &Ledger) -> Result<Vec<End
             break;
         }
     }
+    // One that comes between two pages moves the others on, so some are read twice.
     tasks.sort_by(|a, b| (a.at, &a.task_id).cmp(&(b.at, &b.task_id)));
+    tasks.dedup_by(|a, b| a.task_id == b.task_id);
     Ok(tasks)
 }
