@@ -23,13 +23,13 @@ use std::{
     time::Duration,
 };
 
-use bus::{Backoff, Clock};
+use bus::{Backoff, Clock, error_chain};
 use bytes::Bytes;
 use reqwest::{
     Response,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use url::Url;
 
 use call::{Answer, Call};
@@ -68,6 +68,8 @@ pub struct Taskcluster {
     clock: Arc<dyn Clock>,
     /// Whether the credentials were refused when they were last used.
     refused: Arc<AtomicBool>,
+    /// Whether it did not answer when it was last asked.
+    away: Arc<AtomicBool>,
     /// What was said of missing scopes.
     missing: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -87,7 +89,7 @@ impl Taskcluster {
     ///
     /// `http` must not follow redirects: they are followed here, where they are safe.
     pub fn new(root: Url, credentials: Option<Credentials>, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
-        Self { root, credentials, http, clock, refused: Arc::default(), missing: Arc::default() }
+        Self { root, credentials, http, clock, refused: Arc::default(), away: Arc::default(), missing: Arc::default() }
     }
 
     /// The deployment's address, or its proxy's.
@@ -120,10 +122,20 @@ impl Taskcluster {
                 host = self.root.host_str(),
                 call, message, "taskcluster's client lacks scopes: what needs them is parked until it has them"
             ),
-            Ok(_) if self.refused.swap(false, Ordering::Relaxed) => {
-                info!(host = self.root.host_str(), "taskcluster accepts the credentials again");
+            Err(error) if error.may_pass() && !self.away.swap(true, Ordering::Relaxed) => warn!(
+                host = self.root.host_str(),
+                error = error_chain(error),
+                "taskcluster does not answer: what needs it waits until it does"
+            ),
+            Ok(_) => {
+                if self.refused.swap(false, Ordering::Relaxed) {
+                    info!(host = self.root.host_str(), "taskcluster accepts the credentials again");
+                }
+                if self.away.swap(false, Ordering::Relaxed) {
+                    info!(host = self.root.host_str(), "taskcluster answers again");
+                }
             }
-            _ => {}
+            Err(_) => {}
         }
         result
     }

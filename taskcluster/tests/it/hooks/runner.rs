@@ -150,6 +150,7 @@ async fn an_outage_costs_no_attempt() {
 
 #[tokio::test]
 async fn a_call_that_failed_is_over_and_need_not_be_waited_for() {
+    let (log, _guard) = Log::capture();
     let world = World::new().await;
     let runner = world.runner();
     world.send(&HOOKS, &trigger("a")).await;
@@ -161,6 +162,8 @@ async fn a_call_that_failed_is_over_and_need_not_be_waited_for() {
     world.stage.fake.come_up().unwrap();
     assert_eq!(runner.step().await.unwrap(), 1);
     assert_eq!((world.triggered(), world.take(&MONITORING).await.len()), (1, 1));
+    let said = ["taskcluster does not answer", "taskcluster answers again"].map(|text| log.count(text));
+    assert_eq!(said, [1, 1], "{}", log.text());
 }
 
 #[tokio::test]
@@ -230,6 +233,14 @@ impl io::Write for Log {
 }
 
 impl Log {
+    /// What this thread logs from now on.
+    fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
     fn says(&self, text: &str) -> bool {
         self.count(text) > 0
     }
@@ -246,10 +257,7 @@ impl Log {
 
 #[tokio::test]
 async fn a_missing_scope_parks_what_needs_it_and_is_said_once() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::capture();
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
     let runner = world.runner_with(world.stage.fake.temporary_credentials(&["queue:get-artifact:*"]));
