@@ -56,7 +56,7 @@ struct Arrived {
 impl Drain<'_> {
     /// Takes and stores until it is told to stop, or something happens to the queue or the connection.
     pub(crate) async fn run(&self, mut consumer: Consumer) -> Result<Ended, PulseError> {
-        let mut unwanted = Outage::none();
+        let (mut unwanted, mut outage) = (Outage::none(), Outage::none());
         loop {
             let first = tokio::select! {
                 biased;
@@ -75,7 +75,7 @@ impl Drain<'_> {
                 let room = batch.len() < PREFETCH.into() && bytes < MAX_BYTES;
                 next = if room { consumer.next().now_or_never() } else { None };
             }
-            if !self.store(&batch).await? {
+            if !self.store(&batch, &mut outage).await? {
                 return Ok(Ended::Stopped);
             }
         }
@@ -113,9 +113,9 @@ impl Drain<'_> {
     }
 
     /// Stores and acknowledges all of `batch`, however long it takes. False when it is told to stop before that.
-    async fn store(&self, batch: &[Arrived]) -> Result<bool, PulseError> {
+    async fn store(&self, batch: &[Arrived], outage: &mut Outage<BusError>) -> Result<bool, PulseError> {
         let clock = self.producer.clock();
-        let mut outage = Outage::none();
+        let mut at_once = true;
         let (mut rest, mut most) = (batch, batch.len());
         while !rest.is_empty() {
             let (part, later) = rest.split_at(most.min(rest.len()));
@@ -123,11 +123,13 @@ impl Drain<'_> {
                 Ok(pushed) => {
                     self.meters.count(pushed);
                     self.acknowledge(part).await?;
+                    outage.eases();
                     rest = later;
                 }
                 // There may be room for fewer.
                 Err(BusError::Full { .. }) if part.len() > 1 => most = part.len() / 2,
                 Err(error) => {
+                    at_once = false;
                     if outage.is_news(&error) {
                         let error = error_chain(&error);
                         warn!(
@@ -144,7 +146,7 @@ impl Drain<'_> {
             }
         }
         // Not before: a full bus takes one message now and then.
-        if outage.ends() {
+        if at_once && outage.ends() {
             info!(queue = self.queue.name, "the bus stores messages from pulse again");
         }
         Ok(true)

@@ -32,9 +32,14 @@ impl<E> Outage<E> {
         BACKOFF.after(self.failures, clock)
     }
 
+    /// Something went well, though that may not be the end: the waits begin anew.
+    pub(crate) fn eases(&mut self) {
+        self.failures = 0;
+    }
+
     /// Ends it. Says whether there was one.
     pub(crate) fn ends(&mut self) -> bool {
-        std::mem::replace(self, Self::none()).failures > 0
+        std::mem::replace(self, Self::none()).said.is_some()
     }
 }
 
@@ -56,6 +61,8 @@ mod tests {
         assert!(!outage.ends());
         let news = [Failure::One, Failure::One, Failure::Other, Failure::Other].map(|next| outage.is_news(&next));
         assert_eq!(news, [true, false, true, false]);
+        outage.eases();
+        assert!(!outage.is_news(&Failure::Other), "it is the same one");
         assert!(outage.ends() && !outage.ends());
         assert!(outage.is_news(&Failure::Other), "another outage");
     }
@@ -72,5 +79,8 @@ mod tests {
             .collect();
         assert!(waits[0] == 0 && waits[..6].is_sorted(), "{waits:?}");
         assert!(waits[7..].iter().all(|wait| (27..=33).contains(wait)), "{waits:?}");
+        outage.eases();
+        outage.is_news(&Failure::Other);
+        assert_eq!(outage.wait(&clock).as_secs(), 0);
     }
 }
