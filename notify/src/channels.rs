@@ -1,0 +1,90 @@
+//! Every channel there is: one file, and one line of [`CHANNELS`].
+
+mod webhook;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bus::Clock;
+use pulse::PulseSettings;
+use secrecy::SecretString;
+use taskcluster::Taskcluster;
+use tracing::info;
+
+use crate::{Channel, Key, Settings, SettingsError, Templates, text::one_line};
+
+/// The channels by their names.
+pub static CHANNELS: &[Registration] = &[webhook::REGISTRATION];
+
+/// How a channel is known and opened.
+pub struct Registration {
+    /// Its name, as in `PN_SERVICES` and in `plugins`.
+    pub name: &'static str,
+    /// What can be set for it.
+    pub keys: &'static [Key],
+    /// Its templates: each the name and the text of a file in `templates/`, which a deployment can replace.
+    pub templates: &'static [(&'static str, &'static str)],
+    /// Opens it, which touches no network.
+    pub open: fn(&Settings, &Parts<'_>) -> Opened,
+}
+
+/// A channel, or what has to be set for it.
+pub type Opened = Result<Box<dyn Channel>, SettingsError>;
+
+/// What channels are made of, beside their settings.
+pub struct Parts<'a> {
+    /// The texts.
+    pub templates: &'a Arc<Templates>,
+    /// The deployment whose tasks are spoken of.
+    pub taskcluster: &'a Taskcluster,
+    /// Our user on Pulse.
+    pub pulse: Option<&'a PulseSettings>,
+    /// A client that follows no redirects.
+    pub http: &'a reqwest::Client,
+    /// Time and randomness.
+    pub clock: &'a Arc<dyn Clock>,
+}
+
+/// The open channels.
+pub struct Channels(BTreeMap<&'static str, Box<dyn Channel>>);
+
+impl Channels {
+    /// Opens the channels `names`. `file` holds their sections of the configuration file; `environment` gives the values of
+    /// environment variables, which win over the file. What loses is logged.
+    pub fn open(
+        names: &[String],
+        file: &BTreeMap<String, BTreeMap<String, SecretString>>,
+        environment: &dyn Fn(&str) -> Option<String>,
+        parts: &Parts<'_>,
+    ) -> Result<Self, SettingsError> {
+        let (mut channels, nothing) = (Vec::new(), BTreeMap::new());
+        for name in names {
+            let registration = CHANNELS.iter().find(|known| known.name == name).ok_or_else(|| {
+                let known = CHANNELS.iter().map(|known| known.name).collect::<Vec<_>>().join(", ");
+                SettingsError::NoChannel { name: one_line(name, 60), known }
+            })?;
+            let section = file.get(name).unwrap_or(&nothing);
+            let settings = Settings::layered(registration.name, registration.keys, section, environment)?;
+            for key in settings.overridden() {
+                let (channel, key, variable) = (registration.name, key.name, key.variable);
+                info!(channel, key, variable, "the environment sets this too, and wins over the file");
+            }
+            channels.push((registration.open)(&settings, parts)?);
+        }
+        Ok(Self::new(channels))
+    }
+
+    /// These channels.
+    pub fn new(channels: Vec<Box<dyn Channel>>) -> Self {
+        Self(channels.into_iter().map(|channel| (channel.name(), channel)).collect())
+    }
+
+    /// The channel of that name, if it is open.
+    pub fn get(&self, name: &str) -> Option<&dyn Channel> {
+        self.0.get(name).map(AsRef::as_ref)
+    }
+
+    /// Every channel that is open.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Channel> {
+        self.0.values().map(AsRef::as_ref)
+    }
+}

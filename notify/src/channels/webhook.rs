@@ -1,0 +1,153 @@
+//! `webhook`: a JSON object in a signed POST, for machines of whoever wants to know.
+//!
+//! # How a receiver knows that it is us
+//!
+//! `X-Events-Timestamp` is when the request was signed, in seconds since 1970. `X-Events-Signature` is `sha256=` and the
+//! hexadecimal HMAC-SHA256, under the shared secret, of that timestamp as it stands in its header, a full stop, and the
+//! bytes of the body. A receiver computes the same, compares in constant time, and refuses what is older than some
+//! minutes. A request that is repeated bears the same `X-Events-Delivery`.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_lc_rs::hmac;
+use bus::Clock;
+use reqwest::{Response, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use url::Url;
+
+use super::{Opened, Parts, Registration};
+use crate::{Channel, ChannelError, Key, Notification, Settings, text::one_line};
+
+const NAME: &str = "webhook";
+
+pub(super) const REGISTRATION: Registration =
+    Registration { name: NAME, keys: &[Key::new("url"), Key::new("secret")], templates: &[], open };
+
+fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
+    let url: Url = settings.value("url", "an address that begins with http or https")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(settings.unfit("url", "an address that begins with http or https"));
+    }
+    let secret = settings.secret("secret")?;
+    Ok(Box::new(Webhook { url, secret, http: parts.http.clone(), clock: Arc::clone(parts.clock) }))
+}
+
+struct Webhook {
+    /// It may hold a secret in any part of it but the host.
+    url: Url,
+    secret: SecretString,
+    http: reqwest::Client,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Channel for Webhook {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn recipients(&self, _: &Notification) -> Vec<String> {
+        vec![self.host().to_owned()]
+    }
+
+    fn is_read_by_people(&self) -> bool {
+        false
+    }
+
+    async fn send(&self, notification: &Notification, _: &str) -> Result<(), ChannelError> {
+        let body = body(notification).to_string();
+        let timestamp = self.clock.now().as_second().to_string();
+        let signature = signature(self.secret.expose_secret().as_bytes(), &timestamp, body.as_bytes());
+        let request = self
+            .http
+            .post(self.url.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("X-Events-Delivery", delivery(notification))
+            .header("X-Events-Timestamp", timestamp)
+            .header("X-Events-Signature", format!("sha256={signature}"))
+            .body(body);
+        let answer = request.send().await.map_err(|error| ChannelError::Unreachable {
+            channel: NAME,
+            problem: format!("post to {}: {}", self.host(), bus::error_chain(&error.without_url())),
+        })?;
+        self.judge(&answer)
+    }
+}
+
+impl Webhook {
+    fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
+    fn judge(&self, answer: &Response) -> Result<(), ChannelError> {
+        let status = answer.status();
+        let problem = format!("{} answered the post with http status {}", self.host(), status.as_u16());
+        match status {
+            _ if status.is_success() => Ok(()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ChannelError::Credentials {
+                channel: NAME,
+                problem: format!("{problem}: set notify.webhook.secret to what it expects"),
+            }),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let seconds =
+                    answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                Err(ChannelError::Busy { channel: NAME, retry_after: seconds.map(Duration::from_secs), problem })
+            }
+            StatusCode::REQUEST_TIMEOUT => Err(ChannelError::Failed { channel: NAME, problem }),
+            _ if status.is_server_error() => Err(ChannelError::Failed { channel: NAME, problem }),
+            _ => Err(ChannelError::Refused {
+                channel: NAME,
+                problem: format!("{problem}: set notify.webhook.url to an address that takes posts"),
+            }),
+        }
+    }
+}
+
+fn body(notification: &Notification) -> serde_json::Value {
+    json!({
+        "version": 1,
+        "status": notification.status,
+        "identity": notification.identity,
+        "task": {
+            "id": notification.task.id,
+            "name": notification.task.name,
+            "group": notification.task.group_id,
+            "run": notification.task.run_id,
+        },
+        "artifact": notification.artifact,
+        "subject": notification.subject,
+        "message": notification.message,
+        "link": notification.links.task,
+        "logs": notification.links.logs,
+    })
+}
+
+/// The notification's key, as far as a header can hold it.
+fn delivery(notification: &Notification) -> String {
+    let key = one_line(&notification.key(), 400);
+    key.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).collect()
+}
+
+fn signature(secret: &[u8], timestamp: &str, body: &[u8]) -> String {
+    let mut signing = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    signing.update(timestamp.as_bytes());
+    signing.update(b".");
+    signing.update(body);
+    signing.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Computed with `printf '1700000000.{}' | openssl dgst -sha256 -hmac secret`.
+    #[test]
+    fn a_signature_is_what_others_compute() {
+        assert_eq!(
+            signature(b"secret", "1700000000", b"{}"),
+            "b8569b78799ff9e3cbff0fc2d63a33a2b57f3282abd07c37ae5e8e7d79a5f163"
+        );
+    }
+}

@@ -1,0 +1,238 @@
+//! From a message of Pulse to one notification for each (channel, identity) that the task asks for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use bus::{BusError, Classify, Context, Disposition, Handler, Queue};
+use jiff::Timestamp;
+use pulse::{PulseMessage, UnreadableBody};
+use serde_json::Value;
+use taskcluster::{Taskcluster, TaskclusterError, model::TaskDefinition};
+use thiserror::Error;
+use tracing::{debug, warn};
+use url::Url;
+
+use crate::{
+    Channels, Identities, Links, LogLink, Notification, NotifiedTask, TemplateError, Templates,
+    event::Event,
+    section::Fields,
+    templates::{MESSAGE, SUBJECT},
+    text::one_line,
+};
+
+/// The longest name of a task that is kept, in bytes.
+const MAX_NAME: usize = 300;
+/// The most build properties that are kept, and the longest of their texts, in bytes.
+const MAX_PROPS: (usize, usize) = (50, 200);
+/// Where a worker writes its log while the task runs and after.
+const LOG: &str = "public/logs/live_backing.log";
+
+/// Why a message of Pulse gave no notifications.
+#[derive(Debug, Error)]
+pub enum DispatchError {
+    /// It came from an exchange that tells of no status.
+    #[error("the exchange {exchange} tells of no status of a task: route no such messages to the notifier")]
+    Exchange {
+        /// The exchange.
+        exchange: String,
+    },
+    /// What should be the id of a task is none.
+    #[error("a message of {exchange} speaks of the task {id}, which can be none")]
+    NoId {
+        /// The exchange.
+        exchange: String,
+        /// What stands for the id.
+        id: String,
+    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableBody),
+    /// Taskcluster does not tell what the task asks for.
+    #[error("cannot learn whom task {task} notifies")]
+    Task {
+        /// The task.
+        task: String,
+        /// What Taskcluster says.
+        #[source]
+        source: TaskclusterError,
+    },
+    /// A text could not be written.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+impl Classify for DispatchError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Exchange { .. } | Self::NoId { .. } | Self::Template(_) => Disposition::Dead,
+            Self::Unreadable(error) => error.disposition(),
+            Self::Task { source, .. } => source.disposition(),
+            Self::Bus(error) => error.disposition(),
+        }
+    }
+}
+
+/// Handles messages of Pulse about tasks.
+///
+/// The definition is fetched for each message: a task says itself whether anybody is to know.
+pub struct Dispatcher {
+    taskcluster: Taskcluster,
+    root: Url,
+    channels: Arc<Channels>,
+    identities: Identities,
+    templates: Arc<Templates>,
+    notifications: Queue<Notification>,
+}
+
+impl Dispatcher {
+    /// Asks `taskcluster` for the tasks, sends to `notifications` for those of `channels` that a task asks for. Links lead
+    /// to the deployment at `root`, as people reach it.
+    pub fn new(
+        taskcluster: Taskcluster,
+        root: Url,
+        channels: Arc<Channels>,
+        identities: Identities,
+        templates: Arc<Templates>,
+        notifications: Queue<Notification>,
+    ) -> Self {
+        Self { taskcluster, root, channels, identities, templates, notifications }
+    }
+
+    /// What a message of Pulse leads to: one notification for each channel and identity. Nothing is sent.
+    pub async fn plan(&self, message: &PulseMessage, now: Timestamp) -> Result<Vec<Notification>, DispatchError> {
+        let event = Event::read(message)?;
+        let definition = match self.taskcluster.task(&event.task_id).await {
+            Ok(definition) => definition,
+            Err(TaskclusterError::NotFound { .. }) => {
+                debug!(task = event.task_id, "ignored, the task is not known any more");
+                return Ok(Vec::new());
+            }
+            Err(source) => return Err(DispatchError::Task { task: event.task_id, source }),
+        };
+        let section = match Fields::of_task(&definition.extra, event.status) {
+            Ok(Some(section)) => section,
+            Ok(None) => return Ok(Vec::new()),
+            Err(malformed) => {
+                warn!(task = event.task_id, problem = %malformed, "nobody is notified, the task asks for it wrongly");
+                return Ok(Vec::new());
+            }
+        };
+        let mut notifications = Vec::new();
+        for (identity, fields) in self.identified(&section, &event) {
+            for channel in fields.plugins() {
+                if self.channels.get(channel).is_none() {
+                    let channel = one_line(channel, 60);
+                    debug!(task = event.task_id, channel, "ignored, the task asks for a channel that is not open here");
+                    continue;
+                }
+                notifications.push(self.notification(channel, identity, &fields, &event, &definition, message, now)?);
+            }
+        }
+        Ok(notifications)
+    }
+
+    /// The section itself, and what comes of it for each identity that it names.
+    fn identified<'a>(&self, section: &'a Fields, event: &Event) -> Vec<(Option<&'a str>, Fields)> {
+        let mut identified = vec![(None, section.clone())];
+        for id in section.ids() {
+            match self.identities.get(id) {
+                Some(fields) => identified.push((Some(id), fields.over(section))),
+                None => warn!(
+                    task = event.task_id,
+                    id = one_line(id, 60),
+                    "the task asks to notify somebody who is not among the identities: left out"
+                ),
+            }
+        }
+        identified
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything that a notification is made of meets here")]
+    fn notification(
+        &self,
+        channel: &str,
+        identity: Option<&str>,
+        fields: &Fields,
+        event: &Event,
+        definition: &TaskDefinition,
+        message: &PulseMessage,
+        now: Timestamp,
+    ) -> Result<Notification, DispatchError> {
+        let mut notification = Notification {
+            channel: channel.to_owned(),
+            identity: identity.map(str::to_owned),
+            recipient: None,
+            status: event.status,
+            task: NotifiedTask {
+                id: event.task_id.clone(),
+                name: one_line(&definition.metadata.name, MAX_NAME),
+                group_id: event.group_id.clone(),
+                run_id: event.run_id,
+                runs: event.runs.clone(),
+                build_props: build_props(definition),
+            },
+            artifact: event.artifact.clone(),
+            subject: String::new(),
+            message: String::new(),
+            links: self.links(event),
+            to: fields.recipients(),
+            pulse: message.clone(),
+            created_at: now,
+            digest: Vec::new(),
+        };
+        let subject =
+            fields.subject().map_or_else(|| self.templates.text(SUBJECT, &notification), |text| Ok(text.into()))?;
+        let text =
+            fields.message().map_or_else(|| self.templates.text(MESSAGE, &notification), |text| Ok(text.into()))?;
+        (notification.subject, notification.message) = (subject, text);
+        Ok(notification.bound())
+    }
+
+    fn links(&self, event: &Event) -> Links {
+        let log = |run_id: &u32| {
+            let run = run_id.to_string();
+            let path = ["api", "queue", "v1", "task", &event.task_id, "runs", &run, "artifacts"];
+            LogLink { run_id: *run_id, url: below(&self.root, path.into_iter().chain(LOG.split('/'))) }
+        };
+        Links { task: below(&self.root, ["tasks", &event.task_id]), logs: event.started.iter().map(log).collect() }
+    }
+}
+
+/// The address of `path` below `root`.
+fn below<'a>(root: &Url, path: impl IntoIterator<Item = &'a str>) -> Url {
+    let mut url = root.clone();
+    // Only an address that can hold no path has no segments, and none of those is reached over HTTP.
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+fn build_props(definition: &TaskDefinition) -> BTreeMap<String, String> {
+    let props = definition.extra.get("build_props").and_then(Value::as_object);
+    let text = |(name, value): (&String, &Value)| {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => return None,
+        };
+        Some((one_line(name, MAX_PROPS.1), one_line(&value, MAX_PROPS.1)))
+    };
+    props.into_iter().flatten().filter_map(text).take(MAX_PROPS.0).collect()
+}
+
+#[async_trait]
+impl Handler<PulseMessage> for Dispatcher {
+    type Error = DispatchError;
+
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), DispatchError> {
+        for notification in self.plan(&message, cx.clock().now()).await? {
+            let key = format!("{} for {}", notification.key(), notification.identity.as_deref().unwrap_or_default());
+            cx.send_once(&self.notifications, &notification, &key)?;
+        }
+        Ok(())
+    }
+}

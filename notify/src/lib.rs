@@ -1,0 +1,35 @@
+//! The notifier: what happens to tasks reaches people, as the tasks themselves ask for it.
+//!
+//! A [`Dispatcher`] makes one [`Notification`] for each (channel, identity) that a task names, from what Pulse says of the
+//! task. A [`Sender`] sends them over [`Channels`]: each to each recipient once a day at most, too much at once as one
+//! [`Digest`], and nothing to whom it cannot reach. [`CHANNELS`] lists every [`Channel`] there is.
+
+mod channel;
+mod channels;
+mod dispatch;
+mod event;
+mod flux;
+mod identities;
+mod memory;
+mod notification;
+mod preview;
+mod section;
+mod send;
+mod settings;
+mod storm;
+mod templates;
+pub mod text;
+
+pub use channel::{Channel, ChannelError};
+pub use channels::{CHANNELS, Channels, Opened, Parts, Registration};
+pub use dispatch::{DispatchError, Dispatcher};
+pub use event::replayed;
+pub use flux::{Flux, FluxSettings, FluxWriter};
+pub use identities::{Identities, IdentitiesError};
+pub use memory::{Muted, muted};
+pub use notification::{DigestLine, Links, LogLink, Notification, NotifiedTask, Recipients, Status};
+pub use preview::preview;
+pub use send::{SendError, Sender};
+pub use settings::{Key, Settings, SettingsError};
+pub use storm::Digest;
+pub use templates::{TemplateError, Templates};

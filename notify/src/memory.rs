@@ -1,0 +1,113 @@
+//! What is remembered of recipients: what they were sent, how much of late, and who cannot be reached.
+
+use std::time::Duration;
+
+use bus::{Bus, BusError, Context, DecodeError, Fact, Ledger};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// How long the same is not sent again, and a recipient is left alone.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Who was sent what.
+const SENT: Ledger = Ledger { name: "notify-sent", retention: DAY };
+/// Who is left alone.
+const MUTED: Ledger = Ledger { name: "notify-muted", retention: DAY };
+/// The tag of all who are left alone.
+const ALL_MUTED: &str = "muted";
+/// The most of them that are listed.
+const MAX_LISTED: usize = 1000;
+
+const CLAIM: &str = "claim";
+const AT: &str = "at";
+const WHO: &str = "who";
+
+/// A recipient that is left alone, since nothing reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Muted {
+    /// The channel on which it cannot be reached.
+    pub channel: String,
+    /// Who.
+    pub recipient: String,
+    /// Since when: it ends a day later.
+    pub since: Timestamp,
+    /// What the peer said.
+    pub problem: String,
+}
+
+/// Everyone who is left alone at `now`, the newest first.
+pub async fn muted(bus: &dyn Bus, now: Timestamp) -> Result<Vec<Muted>, BusError> {
+    let ids: Vec<_> = bus.tagged(&MUTED, ALL_MUTED, 0..MAX_LISTED).await?.into_iter().map(|(id, _)| id).collect();
+    let mut muted = Vec::new();
+    for (record, id) in bus.records(&MUTED, &ids).await?.into_iter().zip(&ids) {
+        let who: Option<Muted> = record.slot(WHO).map_err(unreadable(id))?;
+        muted.extend(who.filter(|who| who.lasts(now)));
+    }
+    Ok(muted)
+}
+
+impl Muted {
+    /// What records it.
+    pub(crate) fn facts(&self) -> Result<Vec<Fact>, BusError> {
+        let id = name(&[&self.channel, &self.recipient]);
+        Ok(vec![MUTED.set(&id, WHO, self)?, MUTED.tag(&id, ALL_MUTED)])
+    }
+
+    /// Whether nothing reaches this recipient now.
+    pub(crate) async fn found(cx: &Context, channel: &str, recipient: &str) -> Result<Option<Self>, BusError> {
+        let id = name(&[channel, recipient]);
+        let who: Option<Self> = cx.recorded(&MUTED, &id).await?.slot(WHO).map_err(unreadable(&id))?;
+        Ok(who.filter(|who| who.lasts(cx.clock().now())))
+    }
+
+    fn lasts(&self, now: Timestamp) -> bool {
+        now.duration_since(self.since).unsigned_abs() < DAY
+    }
+}
+
+/// The one sending of a notification to a recipient.
+///
+/// Several messages may ask for the same, since several identities may have one address. The first that claims it sends
+/// it, however often it takes; the others leave it to that one.
+pub(crate) struct Sending {
+    id: String,
+}
+
+impl Sending {
+    /// What `key` names, to `recipient`.
+    pub(crate) fn of(key: &str, recipient: &str) -> Self {
+        Self { id: name(&[key, recipient]) }
+    }
+
+    /// Whether it is `claimant`'s to send. Not when it was sent within a day.
+    pub(crate) async fn claim(&self, cx: &Context, claimant: &str) -> Result<bool, BusError> {
+        let mut record = cx.recorded(&SENT, &self.id).await?;
+        if record.is_empty() {
+            cx.record_now(vec![SENT.set_once(&self.id, CLAIM, &claimant)?]).await?;
+            record = cx.recorded(&SENT, &self.id).await?;
+        }
+        let sent: Option<Timestamp> = record.slot(AT).map_err(unreadable(&self.id))?;
+        let claim: Option<String> = record.slot(CLAIM).map_err(unreadable(&self.id))?;
+        Ok(sent.is_none() && claim.as_deref() == Some(claimant))
+    }
+
+    /// That it is sent.
+    pub(crate) fn done(&self, now: Timestamp) -> Result<Fact, BusError> {
+        SENT.set(&self.id, AT, &now)
+    }
+}
+
+/// The name of a record: short, whatever strangers put into its parts, and no address can be read from it.
+pub(crate) fn name(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn unreadable(id: &str) -> impl Fn(DecodeError) -> BusError {
+    move |source| BusError::Record { record: id.to_owned(), source }
+}

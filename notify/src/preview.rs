@@ -1,0 +1,38 @@
+//! What would be sent, as text for a terminal.
+
+use std::fmt::Write;
+
+use crate::{Channels, Notification, text::plain};
+
+/// Describes notifications that [`crate::Dispatcher::plan`] gave: for each its channel, for whom it is, and its texts.
+/// Whether a recipient is muted, or was sent the same before, is not looked at.
+pub fn preview(channels: &Channels, notifications: &[Notification]) -> String {
+    if notifications.is_empty() {
+        return "nothing would be sent: the task asks for nothing on an open channel\n".to_owned();
+    }
+    let mut text = String::new();
+    for notification in notifications {
+        // Writing to a string cannot fail.
+        let _ = describe(channels, notification, &mut text);
+    }
+    plain(&text)
+}
+
+fn describe(channels: &Channels, notification: &Notification, text: &mut String) -> std::fmt::Result {
+    let identity = notification.identity.as_ref().map(|identity| format!(" for {identity}")).unwrap_or_default();
+    writeln!(text, "{}{identity}: task {} is {}", notification.channel, notification.task.id, notification.status)?;
+    let recipients = channels.get(&notification.channel).map(|channel| channel.recipients(notification));
+    match recipients.as_deref() {
+        None | Some([]) => writeln!(text, "  to: nobody whom this channel could tell")?,
+        Some(recipients) => writeln!(text, "  to: {}", recipients.join(", "))?,
+    }
+    writeln!(text, "  subject: {}", notification.subject)?;
+    for line in notification.message.lines() {
+        writeln!(text, "  | {line}")?;
+    }
+    for log in &notification.links.logs {
+        writeln!(text, "  log of run {}: {}", log.run_id, log.url)?;
+    }
+    text.push('\n');
+    Ok(())
+}

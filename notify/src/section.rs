@@ -1,0 +1,170 @@
+//! What a task's definition asks for: `extra.notification`, or `extra.notifications` by its later name.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::{Recipients, Status};
+
+/// Under which names of `extra` sections are looked for. The first that has one for the status is taken.
+const NAMES: [&str; 2] = ["notification", "notifications"];
+/// The most channels, and the most identities, that a section may name.
+const MAX_NAMES: usize = 50;
+
+/// A section, or what the identities file lays over one: what is not there is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Fields {
+    plugins: Option<Vec<String>>,
+    subject: Option<String>,
+    message: Option<String>,
+    emails: Option<Vec<String>>,
+    nicks: Option<Vec<String>>,
+    channels: Option<Vec<String>>,
+    ids: Option<Vec<String>>,
+}
+
+/// A section that is not what a section should be.
+#[derive(Debug, Error)]
+#[error("extra.{path} is no section of a notification: {problem}")]
+pub(crate) struct Malformed {
+    path: String,
+    problem: String,
+}
+
+impl Fields {
+    /// The section of `status` in a definition's `extra`, where there is one.
+    pub(crate) fn of_task(extra: &Map<String, Value>, status: Status) -> Result<Option<Self>, Malformed> {
+        for name in NAMES {
+            let Some(notification) = extra.get(name).filter(|value| !value.is_null()) else { continue };
+            let Value::Object(sections) = notification else {
+                return Err(Malformed { path: name.to_owned(), problem: "it is not an object".to_owned() });
+            };
+            if let Some(section) = sections.get(status.name()).filter(|value| !value.is_null()) {
+                let path = format!("{name}.{status}");
+                return Self::read(section).map(Some).map_err(|problem| Malformed { path, problem });
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads one, and says in words what is wrong with it. Fields that mean nothing here are left alone.
+    pub(crate) fn read(value: &Value) -> Result<Self, String> {
+        let fields = Self::deserialize(value).map_err(|error| crate::text::one_line(&error.to_string(), 200))?;
+        for (name, names) in [("plugins", &fields.plugins), ("ids", &fields.ids)] {
+            if names.as_ref().is_some_and(|names| names.len() > MAX_NAMES) {
+                return Err(format!("{name} holds more than {MAX_NAMES} names"));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// These over `section`: what is set here is taken from here.
+    pub(crate) fn over(&self, section: &Self) -> Self {
+        let (over, under) = (self.clone(), section.clone());
+        Self {
+            plugins: over.plugins.or(under.plugins),
+            subject: over.subject.or(under.subject),
+            message: over.message.or(under.message),
+            emails: over.emails.or(under.emails),
+            nicks: over.nicks.or(under.nicks),
+            channels: over.channels.or(under.channels),
+            ids: None,
+        }
+    }
+
+    /// The channels, each once, in the order in which they are named.
+    pub(crate) fn plugins(&self) -> Vec<&str> {
+        once(&self.plugins)
+    }
+
+    /// The identities, each once.
+    pub(crate) fn ids(&self) -> Vec<&str> {
+        once(&self.ids)
+    }
+
+    /// The subject; one without a letter counts as none.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.subject.as_deref().filter(|text| !text.trim().is_empty())
+    }
+
+    /// The message; one without a letter counts as none.
+    pub(crate) fn message(&self) -> Option<&str> {
+        self.message.as_deref().filter(|text| !text.trim().is_empty())
+    }
+
+    /// Whom it asks to tell.
+    pub(crate) fn recipients(&self) -> Recipients {
+        let all = |names: &Option<Vec<String>>| once(names).into_iter().map(str::to_owned).collect();
+        Recipients { emails: all(&self.emails), nicks: all(&self.nicks), channels: all(&self.channels) }
+    }
+}
+
+fn once(names: &Option<Vec<String>>) -> Vec<&str> {
+    let mut found = Vec::new();
+    for name in names.iter().flatten().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn section(extra: &Value) -> Result<Option<Fields>, Malformed> {
+        Fields::of_task(extra.as_object().expect("an object"), Status::TaskFailed)
+    }
+
+    #[test]
+    fn both_names_of_the_section_are_known() {
+        for name in NAMES {
+            let extra = json!({ name: { "task-failed": { "plugins": ["irc", "irc", " smtp "], "subject": "s" } } });
+            let fields = section(&extra).unwrap().unwrap();
+            assert_eq!((fields.plugins(), fields.subject()), (vec!["irc", "smtp"], Some("s")));
+        }
+        let both =
+            json!({ "notification": { "task-defined": {} }, "notifications": { "task-failed": { "plugins": ["a"] } } });
+        assert_eq!(section(&both).unwrap().unwrap().plugins(), ["a"]);
+    }
+
+    #[test]
+    fn a_task_that_asks_for_nothing_is_no_error() {
+        for extra in [
+            json!({}),
+            json!({ "notification": null }),
+            json!({ "notification": {} }),
+            json!({ "notification": { "task-completed": { "plugins": ["irc"] } } }),
+            json!({ "notification": { "task-failed": null } }),
+        ] {
+            assert_eq!(section(&extra).unwrap(), None, "{extra}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_section_is_named() {
+        for (extra, expected) in [
+            (json!({ "notification": [] }), "extra.notification is no section of a notification: it is not an object"),
+            (json!({ "notification": { "task-failed": 3 } }), "extra.notification.task-failed is no section"),
+            (json!({ "notifications": { "task-failed": { "plugins": "irc" } } }), "extra.notifications.task-failed is"),
+            (json!({ "notification": { "task-failed": { "emails": [1] } } }), "invalid type: integer"),
+            (json!({ "notification": { "task-failed": { "ids": vec!["x"; 51] } } }), "ids holds more than 50 names"),
+        ] {
+            let text = section(&extra).unwrap_err().to_string();
+            assert!(text.contains(expected), "{extra}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_identity_is_laid_over_the_section() {
+        let read = |value| Fields::read(&value).unwrap();
+        let under = read(json!({ "plugins": ["smtp"], "emails": ["a@x"], "message": "m", "ids": ["ann"] }));
+        let laid = read(json!({ "emails": ["b@x"], "nicks": ["ann"] })).over(&under);
+        assert_eq!((laid.plugins(), laid.message(), laid.ids()), (vec!["smtp"], Some("m"), vec![]));
+        let Recipients { emails, nicks, channels } = laid.recipients();
+        assert_eq!((emails, nicks, channels), (vec!["b@x".to_owned()], vec!["ann".to_owned()], vec![]));
+    }
+}

@@ -1,0 +1,256 @@
+//! Sends what was dispatched: each notification to each of its recipients once.
+//!
+//! # What a crash repeats
+//!
+//! A notification with several recipients is first split into one for each, in one step; from there on each is sent, tried
+//! again and given up on its own. That one was sent is recorded in the step that ends its message. So it is sent again
+//! only when a process ends between the peer's answer and that step, or is told to end and does not see the answer within
+//! its last two seconds; [`Notification::key`] is the same then.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bus::{BusError, Classify, Context, Disposition, Handler, Queue};
+use jiff::Timestamp;
+use thiserror::Error;
+use tracing::{debug, info, warn};
+
+use crate::{
+    Channel, ChannelError, Channels, Notification, TemplateError, Templates,
+    flux::{Flux, Outcome},
+    memory::{DAY, Muted, Sending},
+    storm::{self, Digest},
+    templates::{DIGEST, DIGEST_SUBJECT},
+};
+
+/// The most lines that a digest lists. What is beyond is counted.
+const MAX_LINES: usize = 500;
+
+/// Why a notification was not sent, or not yet.
+#[derive(Debug, Error)]
+pub enum SendError {
+    /// Its channel is not open in this process.
+    #[error("the channel {channel} is not open: enable it, or remove the letter")]
+    Closed {
+        /// The channel.
+        channel: String,
+    },
+    /// The channel could not send it.
+    #[error("cannot tell {recipient} of {status} of task {task}")]
+    Channel {
+        /// Whom.
+        recipient: String,
+        /// What.
+        status: crate::Status,
+        /// Of which task.
+        task: String,
+        /// Why not.
+        #[source]
+        source: ChannelError,
+    },
+    /// The same, for longer than it is of interest.
+    #[error("cannot tell {recipient} of {status} of task {task}, and it is a day old")]
+    Stale {
+        /// Whom.
+        recipient: String,
+        /// What.
+        status: crate::Status,
+        /// Of which task.
+        task: String,
+        /// Why not.
+        #[source]
+        source: ChannelError,
+    },
+    /// A digest's time has not come.
+    #[error("the digest is gathered until its minute is over")]
+    Gathering(Duration),
+    /// A digest's text cannot be written.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+impl Classify for SendError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Closed { .. } | Self::Stale { .. } | Self::Template(_) => Disposition::Dead,
+            Self::Channel { source, .. } => source.disposition(),
+            Self::Gathering(after) => Disposition::Defer(*after),
+            Self::Bus(error) => error.disposition(),
+        }
+    }
+}
+
+impl SendError {
+    fn of(source: ChannelError, notification: &Notification, recipient: &str, now: Timestamp) -> Self {
+        let (recipient, status, task) = (recipient.to_owned(), notification.status, notification.task.id.clone());
+        let old = now.duration_since(notification.created_at).unsigned_abs() > DAY;
+        if old && matches!(source.disposition(), Disposition::Defer(_)) {
+            return Self::Stale { recipient, status, task, source };
+        }
+        Self::Channel { recipient, status, task, source }
+    }
+}
+
+/// Handles notifications, and the digests of what it held back.
+#[derive(Clone)]
+pub struct Sender {
+    channels: Arc<Channels>,
+    templates: Arc<Templates>,
+    notifications: Queue<Notification>,
+    digests: Queue<Digest>,
+    limit: u32,
+    flux: Option<Flux>,
+}
+
+impl Sender {
+    /// Sends over `channels`. More than `limit` within a minute to one recipient become a digest, by way of `digests`;
+    /// `notifications` is the queue that it handles.
+    pub fn new(
+        channels: Arc<Channels>,
+        templates: Arc<Templates>,
+        notifications: Queue<Notification>,
+        digests: Queue<Digest>,
+        limit: u32,
+    ) -> Self {
+        Self { channels, templates, notifications, digests, limit, flux: None }
+    }
+
+    /// The same, with each channel's time written to InfluxDB.
+    pub fn timed_by(self, flux: Flux) -> Self {
+        Self { flux: Some(flux), ..self }
+    }
+
+    fn channel(&self, name: &str) -> Result<&dyn Channel, SendError> {
+        self.channels.get(name).ok_or_else(|| SendError::Closed { channel: name.to_owned() })
+    }
+
+    /// Sends to one recipient, measures it, and records a recipient that cannot be reached.
+    async fn send(
+        &self,
+        channel: &dyn Channel,
+        notification: &Notification,
+        recipient: &str,
+        cx: &Context,
+    ) -> Result<(), SendError> {
+        let begun = cx.clock().now();
+        let sent = channel.send(notification, recipient).await;
+        let now = cx.clock().now();
+        if let Some(flux) = &self.flux {
+            let outcome = if sent.is_ok() { Outcome::Sent } else { Outcome::Failed };
+            flux.record(channel.name(), outcome, begun, now);
+        }
+        let Err(error) = sent else { return Ok(()) };
+        if let ChannelError::HardBounce { problem, .. } = &error {
+            // By the name under which it is sent to: a peer may say it in other letters.
+            warn!(
+                channel = channel.name(),
+                recipient, problem, "cannot be reached, nothing more is sent there for a day"
+            );
+            let muted = Muted {
+                channel: channel.name().to_owned(),
+                recipient: recipient.to_owned(),
+                since: now,
+                problem: problem.clone(),
+            };
+            muted.facts()?.into_iter().for_each(|fact| cx.record(fact));
+        }
+        Err(SendError::of(error, notification, recipient, now))
+    }
+
+    async fn send_to(&self, notification: &Notification, recipient: &str, cx: &Context) -> Result<(), SendError> {
+        let channel = self.channel(&notification.channel)?;
+        let (task, status) = (&notification.task.id, notification.status);
+        if Muted::found(cx, channel.name(), recipient).await?.is_some() {
+            info!(channel = channel.name(), recipient, task, %status, "not sent, the recipient could not be reached of late");
+            return Ok(());
+        }
+        let sending = Sending::of(&notification.key(), recipient);
+        let claimant = notification.identity.as_deref().unwrap_or_default();
+        if !sending.claim(cx, claimant).await? {
+            debug!(channel = channel.name(), recipient, task, %status, "not sent, it was already");
+            return Ok(());
+        }
+        if channel.is_read_by_people() && !storm::admit(cx, channel.name(), recipient, self.limit).await? {
+            let now = cx.clock().now();
+            let digest = Digest::begun_by(notification, recipient, now);
+            cx.send_once(&self.digests, &digest, &digest.key())?;
+            cx.record(digest.holds(notification)?);
+            cx.record(sending.done(now)?);
+            debug!(channel = channel.name(), recipient, task, %status, "held for a digest");
+            return Ok(());
+        }
+        self.send(channel, notification, recipient, cx).await?;
+        cx.record(sending.done(cx.clock().now())?);
+        info!(channel = channel.name(), recipient, task, %status, "sent");
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Handler<Notification> for Sender {
+    type Error = SendError;
+
+    async fn handle(&self, notification: Notification, cx: &Context) -> Result<(), SendError> {
+        if let Some(recipient) = &notification.recipient {
+            return self.send_to(&notification, recipient, cx).await;
+        }
+        let recipients = self.channel(&notification.channel)?.recipients(&notification);
+        match recipients.as_slice() {
+            [] => {
+                let (channel, task) = (&notification.channel, &notification.task.id);
+                warn!(channel, task, "not sent, the task names nobody whom this channel could tell");
+                Ok(())
+            }
+            [recipient] => self.send_to(&notification, recipient, cx).await,
+            _ => {
+                for recipient in recipients {
+                    let one = Notification { recipient: Some(recipient), ..notification.clone() };
+                    cx.send(&self.notifications, &one)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn close(&self) {
+        for channel in self.channels.iter() {
+            channel.close().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Handler<Digest> for Sender {
+    type Error = SendError;
+
+    async fn handle(&self, digest: Digest, cx: &Context) -> Result<(), SendError> {
+        let now = cx.clock().now();
+        let wait = digest.due_in(now);
+        if !wait.is_zero() {
+            return Err(SendError::Gathering(wait));
+        }
+        let (mut lines, told) = digest.untold(cx).await?;
+        let recipient = &digest.recipient;
+        if !lines.is_empty() && Muted::found(cx, &digest.first.channel, recipient).await?.is_none() {
+            let count = lines.len();
+            lines.truncate(MAX_LINES);
+            let mut notification = Notification { digest: lines, ..digest.first.clone() };
+            let subject = self.templates.text(DIGEST_SUBJECT, &notification)?;
+            let mut message = self.templates.text(DIGEST, &notification)?;
+            if count > MAX_LINES {
+                message.push_str(&format!("\nand {} more\n", count - MAX_LINES));
+            }
+            (notification.subject, notification.message) = (subject, message);
+            self.send(self.channel(&digest.first.channel)?, &notification, recipient, cx).await?;
+            info!(channel = digest.first.channel, recipient, count, "sent as one digest");
+        }
+        cx.record(told);
+        match digest.over_in(now) {
+            Duration::ZERO => Ok(()),
+            rest => Err(SendError::Gathering(rest)),
+        }
+    }
+}

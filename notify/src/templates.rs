@@ -1,0 +1,237 @@
+//! The texts: templates in the language of Jinja, of which a deployment can put its own in the place of ours.
+//!
+//! A template is given by a file's name. One that ends in `.html` is escaped: a task named `<script>` is shown as that.
+//! What a template may do is bounded, and a name that it misspells is an error at start, not an empty place in a mail.
+
+mod example;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, value::Serde};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    ChannelError, DigestLine, LogLink, Notification, NotifiedTask, Status,
+    channels::CHANNELS,
+    text::{one_line, plain},
+};
+
+/// How many instructions a template may take: ours take some hundreds.
+const FUEL: u64 = 200_000;
+/// The longest template, in bytes.
+const MAX_TEMPLATE: usize = 256 * 1024;
+/// The longest that comes of a template, in bytes.
+const MAX_TEXT: usize = 512 * 1024;
+
+/// What every notification is written with.
+const COMMON: &[(&str, &str)] = &[
+    (SUBJECT, include_str!("../templates/subject.txt")),
+    (MESSAGE, include_str!("../templates/message.txt")),
+    (DIGEST_SUBJECT, include_str!("../templates/digest-subject.txt")),
+    (DIGEST, include_str!("../templates/digest.txt")),
+];
+/// The subject where a section gives none.
+pub(crate) const SUBJECT: &str = "subject.txt";
+/// The message where a section gives none.
+pub(crate) const MESSAGE: &str = "message.txt";
+/// The subject of a digest.
+pub(crate) const DIGEST_SUBJECT: &str = "digest-subject.txt";
+/// The message of a digest.
+pub(crate) const DIGEST: &str = "digest.txt";
+
+/// Why the templates cannot be used.
+#[derive(Debug, Error)]
+pub enum TemplateError {
+    /// A file cannot be read.
+    #[error("cannot read the template {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It is too long.
+    #[error("the template {} is longer than {MAX_TEMPLATE} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no template of that name to be replaced.
+    #[error("the template {} replaces none: there are {known}", path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// The names that there are.
+        known: String,
+    },
+    /// It is not a template, or fails.
+    #[error("the template {name} cannot be used: {problem}")]
+    Faulty {
+        /// Its name.
+        name: String,
+        /// What is wrong, and in which line.
+        problem: String,
+    },
+}
+
+/// What a template is given.
+#[derive(Serialize)]
+struct Told<'a> {
+    status: Status,
+    channel: &'a str,
+    identity: Option<&'a str>,
+    subject: &'a str,
+    message: &'a str,
+    artifact: Option<&'a str>,
+    task: &'a NotifiedTask,
+    link: &'a str,
+    logs: &'a [LogLink],
+    digest: &'a [DigestLine],
+}
+
+/// The templates of a process.
+#[derive(Debug, Clone)]
+pub struct Templates {
+    environment: Environment<'static>,
+}
+
+impl Templates {
+    /// Our templates.
+    pub fn ours() -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.set_auto_escape_callback(|name| match name.rsplit('.').next() {
+            Some("html") => AutoEscape::Html,
+            _ => AutoEscape::None,
+        });
+        environment.add_filter("one_line", |text: String| one_line(&text, MAX_LINE));
+        let mut templates = Self { environment };
+        for (name, source) in COMMON.iter().chain(CHANNELS.iter().flat_map(|channel| channel.templates)) {
+            templates.put(name, source)?;
+        }
+        Ok(templates)
+    }
+
+    /// The same, where the files of `folder` replace those of their names. A file that replaces none is an error.
+    pub fn replaced_by(mut self, folder: &Path) -> Result<Self, TemplateError> {
+        let unread = |source| TemplateError::Read { path: folder.to_owned(), source };
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(folder).map_err(unread)? {
+            let entry = entry.map_err(unread)?;
+            files.insert(entry.file_name().to_string_lossy().into_owned(), entry.path());
+        }
+        for (name, path) in files.iter().filter(|(name, _)| !name.starts_with('.')) {
+            self.replace(name, path)?;
+        }
+        Ok(self)
+    }
+
+    /// The same, where the file at `path` is in the place of the template `name`.
+    pub fn with_file(templates: &Arc<Self>, name: &str, path: &Path) -> Result<Arc<Self>, TemplateError> {
+        let mut replaced = Self::clone(templates);
+        replaced.replace(name, path)?;
+        Ok(Arc::new(replaced))
+    }
+
+    /// What the template `name` makes of a notification, for `channel` to send. Plain texts hold no control characters
+    /// but line feeds and tabs; a line of a header is to be passed through [`crate::text::one_line`] all the same.
+    pub fn render(
+        &self,
+        channel: &'static str,
+        name: &str,
+        notification: &Notification,
+    ) -> Result<String, ChannelError> {
+        self.text(name, notification).map_err(|error| ChannelError::Refused { channel, problem: error.to_string() })
+    }
+
+    /// The same, for whoever is no channel.
+    pub(crate) fn text(&self, name: &str, notification: &Notification) -> Result<String, TemplateError> {
+        let told = Told {
+            status: notification.status,
+            channel: &notification.channel,
+            identity: notification.identity.as_deref(),
+            subject: &notification.subject,
+            message: &notification.message,
+            artifact: notification.artifact.as_deref(),
+            task: &notification.task,
+            link: notification.links.task.as_str(),
+            logs: &notification.links.logs,
+            digest: &notification.digest,
+        };
+        let rendered = self.environment.get_template(name).and_then(|template| template.render(Serde(told)));
+        let text = rendered.map_err(|error| faulty(name, &error))?;
+        if text.len() > MAX_TEXT {
+            let problem = format!("it makes more than {MAX_TEXT} bytes");
+            return Err(TemplateError::Faulty { name: name.to_owned(), problem });
+        }
+        Ok(plain(&text))
+    }
+
+    fn replace(&mut self, name: &str, path: &Path) -> Result<(), TemplateError> {
+        if self.environment.get_template(name).is_err() {
+            let mut known: Vec<_> = self.environment.templates().map(|(name, _)| name.to_owned()).collect();
+            known.sort_unstable();
+            return Err(TemplateError::Unknown { path: path.to_owned(), known: known.join(", ") });
+        }
+        let source =
+            std::fs::read_to_string(path).map_err(|source| TemplateError::Read { path: path.to_owned(), source })?;
+        if source.len() > MAX_TEMPLATE {
+            return Err(TemplateError::TooLong { path: path.to_owned() });
+        }
+        self.put(name, &source)?;
+        // What it misspells is told at start, not with the first task that fails.
+        for example in example::notifications().into_iter().flatten() {
+            self.text(name, &example)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, name: &str, source: &str) -> Result<(), TemplateError> {
+        let added = self.environment.add_template_owned(name.to_owned(), source.to_owned());
+        added.map_err(|error| faulty(name, &error))
+    }
+}
+
+/// The longest line that the filter `one_line` makes, in bytes.
+const MAX_LINE: usize = 500;
+
+fn faulty(name: &str, error: &minijinja::Error) -> TemplateError {
+    let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+    let problem = format!("{}{line}", one_line(&bus::error_chain(error), 300));
+    TemplateError::Faulty { name: name.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_is_escaped_and_plain_text_is_not() {
+        let mut templates = Templates::ours().unwrap();
+        let [mut one, ..] = example::notifications().unwrap();
+        one.task.name = "<script>\"&'\u{1b}".to_owned();
+        for (name, expected) in [("mail.html", "&lt;script&gt;&quot;&amp;&#x27;"), ("mail.txt", "<script>\"&'")] {
+            templates.put(name, "{{ task.name }}").unwrap();
+            assert_eq!(templates.text(name, &one).unwrap(), expected);
+        }
+    }
+
+    /// A channel's own templates are in this as soon as it is registered.
+    #[test]
+    fn every_template_bears_every_notification() {
+        let templates = Templates::ours().unwrap();
+        for (name, _) in templates.environment.templates() {
+            for one in example::notifications().unwrap() {
+                templates.text(name, &one).unwrap();
+            }
+        }
+    }
+}

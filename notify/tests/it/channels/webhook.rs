@@ -1,0 +1,113 @@
+//! The webhook against a small HTTP server.
+
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::hmac;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use bus::{Classify, Disposition};
+use notify::{ChannelError, Recipients};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::{notification, open};
+
+const SECRET: &str = "0123456789abcdef";
+
+/// A receiver that keeps what it gets, and answers as it is told.
+#[derive(Default)]
+struct Receiver {
+    got: Mutex<Vec<(HeaderMap, Bytes)>>,
+    answers: Mutex<Vec<(u16, Option<&'static str>)>>,
+}
+
+async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Bytes) -> Response {
+    receiver.got.lock().unwrap().push((headers, body));
+    match receiver.answers.lock().unwrap().pop() {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some((status, None)) => StatusCode::from_u16(status).unwrap().into_response(),
+        Some((status, Some(wait))) => (StatusCode::from_u16(status).unwrap(), [("retry-after", wait)]).into_response(),
+    }
+}
+
+async fn sending(receiver: Arc<Receiver>) -> Result<(), ChannelError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let routes = Router::new().fallback(receive).with_state(receiver);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    send(&url).await
+}
+
+async fn send(url: &str) -> Result<(), ChannelError> {
+    let channels = open("webhook", &[("url", url), ("secret", SECRET)]).await.unwrap();
+    let one = notification("webhook", Recipients::default());
+    let channel = channels.get("webhook").unwrap();
+    assert_eq!(channel.recipients(&one), ["127.0.0.1"], "the address may be a secret, the host is not");
+    channel.send(&one, "127.0.0.1").await
+}
+
+#[tokio::test]
+async fn a_receiver_can_tell_that_it_is_us() {
+    let receiver = Arc::new(Receiver::default());
+    sending(receiver.clone()).await.unwrap();
+    let got = receiver.got.lock().unwrap();
+    let (headers, body) = &got[0];
+    let header = |name: &str| headers[name].to_str().unwrap();
+    let signed = [header("x-events-timestamp").as_bytes(), b".", body].concat();
+    let tag: String = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), &signed)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(header("x-events-signature"), format!("sha256={tag}"));
+    assert_eq!(header("x-events-timestamp"), "1795229285");
+    let body: Value = serde_json::from_slice(body).unwrap();
+    assert_eq!((&body["status"], &body["subject"]), (&json!("task-failed"), &json!("build-linux64/opt failed")));
+    assert_eq!(body["task"]["name"], "build-linux64/opt");
+    assert_eq!(header("x-events-delivery"), "bGmvC3EFTSWLcp5Kb5E12A/1/task-failed/webhook");
+}
+
+#[tokio::test]
+async fn answers_are_taken_by_what_they_mean() {
+    use std::time::Duration;
+    for (status, wait, expected, words) in [
+        (500, None, Disposition::Retry, "webhook failed: 127.0.0.1 answered the post with http status 500"),
+        (429, Some("7"), Disposition::Defer(Duration::from_secs(7)), "webhook has too much to do"),
+        (429, Some("99999"), Disposition::Defer(Duration::from_secs(600)), "webhook has too much to do"),
+        (403, None, Disposition::Defer(Duration::from_secs(60)), "set notify.webhook.secret"),
+        (404, None, Disposition::Dead, "set notify.webhook.url"),
+        (302, None, Disposition::Dead, "http status 302"),
+    ] {
+        let receiver = Arc::new(Receiver::default());
+        receiver.answers.lock().unwrap().push((status, wait));
+        let error = sending(receiver).await.unwrap_err();
+        assert_eq!(error.disposition(), expected, "{status}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = send(&format!("http://{address}/hunter2")).await.unwrap_err();
+    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error:?}");
+    assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_set_is_named() {
+    for (file, expected) in [
+        (&[][..], "webhook cannot be used: set notify.webhook.url"),
+        (&[("url", "ftp://x")][..], "notify.webhook.url is not an address that begins with http or https"),
+        (&[("url", "http://x")][..], "set notify.webhook.secret"),
+        (&[("uri", "http://x")][..], "webhook knows no notify.webhook.uri: it knows url, secret"),
+    ] {
+        let error = open("webhook", file).await.err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}

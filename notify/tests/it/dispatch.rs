@@ -1,0 +1,155 @@
+//! What Pulse says becomes notifications.
+
+use notify::{Notification, Status};
+use serde_json::{Value, json};
+
+use crate::world::{NOTIFICATIONS, TASKS, World, capture_logs, message};
+
+/// The channel, the identity and the addresses of each.
+fn short(notifications: &[Notification]) -> Vec<(String, String, String)> {
+    let one =
+        |one: &Notification| (one.channel.clone(), one.identity.clone().unwrap_or_default(), one.to.emails.join(" "));
+    notifications.iter().map(one).collect()
+}
+
+fn strings(expected: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
+    expected.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect()
+}
+
+async fn dispatched(world: &World, extra: Value, status: Status) -> Vec<Notification> {
+    let task = world.task(extra);
+    world.send(&TASKS, &message(&task, status, |_| {})).await;
+    world.dispatch().await;
+    world.peek(&NOTIFICATIONS).await
+}
+
+#[tokio::test]
+async fn every_status_has_its_section_under_either_name() {
+    for status in Status::ALL {
+        for name in ["notification", "notifications"] {
+            let world = World::new().await;
+            let section = json!({ "plugins": ["post"], "emails": ["ann@example.com"], "subject": status.name() });
+            let found = dispatched(&world, json!({ name: { status.name(): section } }), status).await;
+            let [one] = &found[..] else { panic!("{status}: {} notifications", found.len()) };
+            assert_eq!((one.status, one.subject.as_str()), (status, status.name()));
+            assert_eq!(one.artifact.is_some(), status == Status::ArtifactCreated);
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_channel_and_each_identity_has_a_message_of_its_own() {
+    let world = World::with_identities(
+        "ann: {emails: [ann@example.com]}\nrobots: {plugins: [robot], subject: beep}\nbob: {emails: [bob@example.com]}\n",
+    )
+    .await;
+    let section = json!({ "plugins": ["post", "robot", "pigeon"], "emails": ["all@example.com"], "message": "m",
+                          "ids": ["ann", "robots", "nobody"] });
+    let found = dispatched(&world, json!({ "notification": { "task-failed": section } }), Status::TaskFailed).await;
+    assert_eq!(
+        short(&found),
+        strings(&[
+            ("post", "", "all@example.com"),
+            ("robot", "", "all@example.com"),
+            ("post", "ann", "ann@example.com"),
+            ("robot", "ann", "ann@example.com"),
+            ("robot", "robots", "all@example.com"),
+        ])
+    );
+    assert_eq!(found[4].subject, "beep");
+    assert!(found.iter().all(|one| one.message == "m"));
+}
+
+#[tokio::test]
+async fn a_section_without_texts_has_ours() {
+    let world = World::new().await;
+    let extra = json!({ "notification": { "task-completed": { "plugins": ["robot"], "subject": " " } } });
+    let found = dispatched(&world, extra, Status::TaskCompleted).await;
+    let (one, task) = (&found[0], &found[0].task.id);
+    assert_eq!(one.subject, "build-linux64/opt: task-completed");
+    let expected =
+        format!("Task build-linux64/opt ({task}), run 0: task-completed\nhttps://taskcluster.example/tasks/{task}");
+    assert_eq!(one.message, expected);
+    let log =
+        format!("https://taskcluster.example/api/queue/v1/task/{task}/runs/0/artifacts/public/logs/live_backing.log");
+    assert_eq!(one.links.logs[0].url.as_str(), log);
+}
+
+#[tokio::test]
+async fn a_task_that_asks_for_nothing_or_is_forgotten_is_no_error() {
+    let world = World::new().await;
+    for extra in [json!({}), json!({ "notification": { "task-failed": { "plugins": ["post"] } } })] {
+        assert!(dispatched(&world, extra, Status::TaskCompleted).await.is_empty());
+    }
+    world.send(&TASKS, &message("AAAAAAAAAAAAAAAAAAAAAA", Status::TaskFailed, |_| {})).await;
+    world.dispatch().await;
+    assert_eq!(world.depth(&TASKS).await, bus::Depth::default());
+}
+
+#[tokio::test]
+async fn a_malformed_section_is_logged_once_with_its_task_and_settled() {
+    let world = World::new().await;
+    let (_guard, logs) = capture_logs();
+    let task = world.task(json!({ "notification": { "task-failed": { "plugins": "post" } } }));
+    world.happens(&task, Status::TaskFailed).await;
+    assert_eq!(world.depth(&TASKS).await, bus::Depth::default());
+    assert_eq!(world.depth(&NOTIFICATIONS).await, bus::Depth::default());
+    let logs = logs.text();
+    let about: Vec<_> = logs.lines().filter(|line| line.contains(&task)).collect();
+    let [line] = about[..] else { panic!("{logs}") };
+    assert!(line.contains("extra.notification.task-failed is no section of a notification"), "{line}");
+}
+
+#[tokio::test]
+async fn what_would_be_more_than_a_text_is_taken_out() {
+    let world = World::new().await;
+    let section = json!({ "plugins": ["post"], "subject": "s\r\nBcc: all@example.com", "message": "a\u{1b}[31m\nb",
+                          "emails": ["ann@example.com\nRCPT TO:<bob@example.com>", "\u{0}", "ann@example.com"] });
+    let found = dispatched(&world, json!({ "notification": { "task-failed": section } }), Status::TaskFailed).await;
+    let one = &found[0];
+    assert_eq!((one.subject.as_str(), one.message.as_str()), ("s Bcc: all@example.com", "a[31m\nb"));
+    assert_eq!(one.to.emails, ["ann@example.com"]);
+}
+
+#[tokio::test]
+async fn a_message_that_pulse_brings_twice_is_dispatched_once() {
+    let world = World::new().await;
+    let task = world.task(json!({ "notification": { "task-failed": { "plugins": ["robot"] } } }));
+    for _ in 0..2 {
+        world.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await;
+    }
+    world.dispatch().await;
+    assert_eq!(world.depth(&NOTIFICATIONS).await.ready, 1);
+}
+
+#[tokio::test]
+async fn what_no_task_can_be_is_a_dead_letter() {
+    let world = World::new().await;
+    let task = world.task(json!({}));
+    let mut elsewhere = message(&task, Status::TaskFailed, |_| {});
+    elsewhere.routing.exchange = "exchange/taskcluster-queue/v1/task-group-resolved".to_owned();
+    let hostile = message("../../secrets/v1/x", Status::TaskFailed, |_| {});
+    let unreadable = message(&task, Status::ArtifactCreated, |body| body["artifact"] = Value::Null);
+    for message in [elsewhere, hostile, unreadable] {
+        world.send(&TASKS, &message).await;
+    }
+    world.dispatch().await;
+    let dead = world.dead(&TASKS).await.join("\n");
+    for expected in [
+        "the exchange exchange/taskcluster-queue/v1/task-group-resolved tells of no status of a task",
+        "a message of exchange/taskcluster-queue/v1/task-failed speaks of the task ../../secrets/v1/x",
+        "the message of exchange/taskcluster-queue/v1/artifact-created with routing key",
+    ] {
+        assert!(dead.contains(expected), "{dead}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_cut() {
+    let world = World::new().await;
+    let emails: Vec<_> = (0..200).map(|number| format!("{number}@example.com")).collect();
+    let section = json!({ "plugins": ["post"], "emails": emails, "subject": "s".repeat(5000), "message": "m".repeat(100_000),
+                          "ids": [] });
+    let found = dispatched(&world, json!({ "notification": { "task-failed": section } }), Status::TaskFailed).await;
+    assert_eq!((found[0].to.emails.len(), found[0].subject.len(), found[0].message.len()), (50, 500, 20_000));
+}

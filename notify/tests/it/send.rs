@@ -1,0 +1,168 @@
+//! Each notification reaches each of its recipients once.
+
+use std::time::Duration;
+
+use bus::{Depth, Operate};
+use notify::{ChannelError, Status, muted};
+use serde_json::{Value, json};
+
+use crate::world::{NOTIFICATIONS, TASKS, World, message};
+
+const ANN: &str = "ann@example.com";
+const BOB: &str = "bob@example.com";
+
+fn section(emails: &[&str]) -> Value {
+    json!({ "notification": { "task-failed": { "plugins": ["post", "robot"], "emails": emails, "subject": "s" } } })
+}
+
+fn sent(to: &[&str]) -> Vec<(String, String)> {
+    to.iter().map(|to| ((*to).to_owned(), "s".to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_failed_task_is_told_to_everyone_once() {
+    let world = World::new().await;
+    let task = world.task(section(&[ANN, BOB]));
+    world.happens(&task, Status::TaskFailed).await;
+    assert_eq!((world.post.sent(), world.robot.sent()), (sent(&[ANN, BOB]), sent(&["tray"])));
+    assert_eq!(world.depth(&NOTIFICATIONS).await, Depth::default());
+}
+
+#[tokio::test]
+async fn a_channel_that_fails_is_tried_again_and_the_others_are_not() {
+    let world = World::new().await;
+    let task = world.task(section(&[ANN, BOB]));
+    let full = || ChannelError::Failed { channel: "post", problem: "452 mailbox full".to_owned() };
+    world.post.fail_next(full());
+    world.happens(&task, Status::TaskFailed).await;
+    assert_eq!((world.post.sent(), world.robot.sent()), (sent(&[BOB]), sent(&["tray"])));
+    for _ in 0..3 {
+        world.post.fail_next(full());
+        world.pass(200).await;
+    }
+    assert_eq!(world.depth(&NOTIFICATIONS).await, Depth { delayed: 1, ..Depth::default() });
+    world.post.fail_next(full());
+    world.pass(200).await;
+    let expected = format!("cannot tell {ANN} of task-failed of task {task}: post failed: 452 mailbox full");
+    assert_eq!(world.dead(&NOTIFICATIONS).await, [expected], "five tries");
+    assert_eq!((world.post.sent(), world.robot.sent()), (sent(&[BOB]), sent(&["tray"])));
+}
+
+#[tokio::test]
+async fn an_outage_costs_no_attempt_until_the_news_is_a_day_old() {
+    let world = World::new().await;
+    let task = world.task(section(&[ANN]));
+    let away = || ChannelError::Unreachable { channel: "post", problem: "connection refused".to_owned() };
+    world.post.fail_next(away());
+    world.happens(&task, Status::TaskFailed).await;
+    for _ in 0..23 {
+        world.post.fail_next(away());
+        world.pass(3600).await;
+    }
+    assert_eq!(world.depth(&NOTIFICATIONS).await, Depth { delayed: 1, ..Depth::default() });
+    world.post.fail_next(away());
+    world.pass(3601).await;
+    let dead = world.dead(&NOTIFICATIONS).await;
+    assert!(dead[0].contains("and it is a day old: post cannot be reached: connection refused"), "{dead:?}");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_a_dead_letter_at_once() {
+    let world = World::new().await;
+    let task = world.task(section(&[ANN]));
+    world.post.fail_next(ChannelError::Refused { channel: "post", problem: "too large".to_owned() });
+    world.happens(&task, Status::TaskFailed).await;
+    let expected = format!("cannot tell {ANN} of task-failed of task {task}: post refused it: too large");
+    assert_eq!(world.dead(&NOTIFICATIONS).await, [expected]);
+}
+
+#[tokio::test]
+async fn the_same_is_sent_once_a_day() {
+    let world = World::with_identities("ann: {emails: [ann@example.com]}").await;
+    let mut extra = section(&[ANN]);
+    extra["notification"]["task-failed"]["ids"] = json!(["ann"]);
+    let task = world.task(extra);
+    world.happens(&task, Status::TaskFailed).await;
+    assert_eq!(world.post.sent(), sent(&[ANN]), "for herself and as an identity");
+    // Later than a key of the queue is known.
+    world.pass(24 * 3600 - 1).await;
+    world.says(&message(&task, Status::TaskFailed, |body| body["runId"] = json!(1))).await;
+    assert_eq!(world.post.sent().len(), 2, "another run is other news");
+    world.pass(24 * 3600).await;
+    world.happens(&task, Status::TaskFailed).await;
+    assert_eq!(world.post.sent().len(), 3);
+}
+
+#[tokio::test]
+async fn two_artifacts_of_a_run_are_two_notifications() {
+    let world = World::new().await;
+    let task = world.task(json!({ "notification": { "artifact-created": { "plugins": ["robot"] } } }));
+    for name in ["public/a", "public/b", "public/a"] {
+        let change = |body: &mut Value| body["artifact"]["name"] = name.into();
+        world.says(&message(&task, Status::ArtifactCreated, change)).await;
+    }
+    assert_eq!(world.robot.sent().len(), 2);
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_is_left_alone_for_a_day_and_listed() {
+    let world = World::new().await;
+    let problem = "550 no such user".to_owned();
+    world.post.fail_next(ChannelError::HardBounce { channel: "post", recipient: ANN.to_owned(), problem });
+    world.happens(&world.task(section(&[ANN, BOB])), Status::TaskFailed).await;
+    assert_eq!(world.post.sent(), sent(&[BOB]));
+    let dead = world.dead(&NOTIFICATIONS).await;
+    assert!(dead[0].contains("nothing more is sent there for a day: 550 no such user"), "{dead:?}");
+    let listed = muted(world.bus.as_ref(), bus::Clock::now(world.clock.as_ref())).await.unwrap();
+    assert_eq!((listed.len(), listed[0].recipient.as_str(), listed[0].channel.as_str()), (1, ANN, "post"));
+
+    world.pass(3600).await;
+    world.happens(&world.task(section(&[ANN, BOB])), Status::TaskFailed).await;
+    assert_eq!(world.post.sent(), sent(&[BOB, BOB]));
+
+    world.pass(24 * 3600).await;
+    world.happens(&world.task(section(&[ANN])), Status::TaskFailed).await;
+    assert_eq!(world.post.sent(), sent(&[BOB, BOB, ANN]));
+    assert_eq!(muted(world.bus.as_ref(), bus::Clock::now(world.clock.as_ref())).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_channel_that_is_to_wait_does_not_hold_up_the_others() {
+    let world = World::new().await;
+    for number in 0..20 {
+        world.post.fail_next(ChannelError::Busy {
+            channel: "post",
+            retry_after: Some(Duration::from_secs(120)),
+            problem: "slow down".to_owned(),
+        });
+        let somebody = format!("{number}@example.com");
+        world.happens(&world.task(section(&[&somebody])), Status::TaskFailed).await;
+    }
+    assert_eq!((world.post.sent().len(), world.robot.sent().len()), (0, 20));
+    let waiting = world.bus.depth(&NOTIFICATIONS.spec()).await.unwrap();
+    assert_eq!(waiting, Depth { delayed: 20, ..Depth::default() });
+}
+
+#[tokio::test]
+async fn a_channel_that_is_stuck_does_not_hold_up_the_others() {
+    let world = World::new().await;
+    world.post.get_stuck();
+    for number in 0..20 {
+        let task = world.task(section(&[&format!("{number}@example.com")]));
+        world.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await;
+    }
+    world.dispatch().await;
+    let process = world.process();
+    while world.robot.sent().len() < 20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.post.sent(), []);
+    process.abort();
+}
+
+#[tokio::test]
+async fn a_task_that_names_nobody_is_settled() {
+    let world = World::new().await;
+    world.happens(&world.task(section(&[])), Status::TaskFailed).await;
+    assert_eq!((world.post.sent(), world.depth(&NOTIFICATIONS).await), (Vec::new(), Depth::default()));
+}

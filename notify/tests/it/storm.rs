@@ -1,0 +1,66 @@
+//! Too much at once for one recipient becomes a digest.
+
+use bus::Depth;
+use notify::{ChannelError, Status};
+use serde_json::{Value, json};
+
+use crate::world::{DIGESTS, LIMIT, NOTIFICATIONS, World};
+
+fn section(subject: &str) -> Value {
+    json!({ "notification": { "task-failed": {
+        "plugins": ["post", "robot"], "emails": ["ann@example.com"], "subject": subject } } })
+}
+
+/// Tasks fail, one after another within one minute.
+async fn storm(world: &World, tasks: std::ops::Range<usize>) {
+    for number in tasks {
+        world.happens(&world.task(section(&format!("task {number}"))), Status::TaskFailed).await;
+    }
+}
+
+#[tokio::test]
+async fn what_exceeds_the_limit_is_listed_in_one_digest() {
+    let world = World::new().await;
+    storm(&world, 0..10).await;
+    let subjects = |world: &World| world.post.sent().into_iter().map(|(_, subject)| subject).collect::<Vec<_>>();
+    assert_eq!(subjects(&world), ["task 0", "task 1", "task 2"]);
+    assert_eq!(world.robot.sent().len(), 10, "machines are told everything");
+    world.pass(60).await;
+    assert_eq!(subjects(&world), ["task 0", "task 1", "task 2", "7 more notifications"]);
+    let digest = world.post.last();
+    let listed: Vec<_> = digest.digest.iter().map(|line| line.subject.as_str()).collect();
+    assert_eq!(listed, ["task 3", "task 4", "task 5", "task 6", "task 7", "task 8", "task 9"]);
+    assert!(digest.message.contains(&format!("task-failed: task 9\n{}", digest.digest[6].link)), "{}", digest.message);
+
+    storm(&world, 10..11).await;
+    assert_eq!(subjects(&world).last().unwrap(), "task 10", "the next minute is a new one");
+    world.pass(3600).await;
+    assert_eq!((world.post.sent().len(), world.depth(&DIGESTS).await), (LIMIT as usize + 2, Depth::default()));
+}
+
+#[tokio::test]
+async fn a_digest_that_fails_is_tried_again_and_lists_each_once() {
+    let world = World::new().await;
+    storm(&world, 0..5).await;
+    world.post.fail_next(ChannelError::Failed { channel: "post", problem: "452 mailbox full".to_owned() });
+    world.pass(60).await;
+    assert_eq!(world.post.sent().len(), 3);
+    world.pass(60).await;
+    world.pass(600).await;
+    let sent = world.post.sent();
+    assert_eq!((sent.len(), sent[3].1.as_str()), (4, "2 more notifications"));
+    assert_eq!(world.depth(&NOTIFICATIONS).await, Depth::default());
+}
+
+#[tokio::test]
+async fn two_minutes_of_storm_are_two_digests() {
+    let world = World::new().await;
+    storm(&world, 0..5).await;
+    world.pass(60).await;
+    storm(&world, 5..10).await;
+    world.pass(60).await;
+    let subjects: Vec<_> = world.post.sent().into_iter().map(|(_, subject)| subject).collect();
+    let expected = ["task 0", "task 1", "task 2", "2 more notifications", "task 5", "task 6", "task 7"];
+    assert_eq!(subjects[..7], expected);
+    assert_eq!(subjects[7..], ["2 more notifications"]);
+}
