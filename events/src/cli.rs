@@ -1,6 +1,7 @@
 //! The command line.
 
 mod builds;
+mod notify;
 mod operate;
 mod source;
 mod triggers;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::builds::{Audit, Builds, OneBuild, Which};
+pub use self::notify::{Notify, NotifyAction};
 pub use self::operate::{
     Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,
 };
@@ -53,6 +55,8 @@ pub enum Command {
     Report(Report),
     /// Shows what Pulse carries
     Pulse(Pulse),
+    /// Tells people what happens to tasks, as the tasks ask for it
+    Notify(Notify),
     /// Shows a build from request to push, with a Phabricator and repositories of its own
     Demo(Demo),
 }

@@ -2,6 +2,7 @@
 //! `events`, where `events` overrides `common`. `docs/configuration.md` lists the keys.
 
 mod fault;
+mod notify;
 mod reader;
 mod repository;
 mod triggers;
@@ -23,6 +24,7 @@ use worker_hg::Size;
 use self::reader::{FromYaml, Section};
 pub use self::{
     fault::{Fault, Faults},
+    notify::{NotifierConfig, NotifyConfig, Values, Variables},
     repository::RepositoryConfig,
     triggers::{FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},
 };
@@ -66,6 +68,8 @@ pub struct Config {
     pub redis_namespace: String,
     /// What is triggered on Taskcluster, and by what.
     pub triggers: TriggersConfig,
+    /// Who is told of tasks, and how.
+    pub notify: NotifyConfig,
 }
 
 /// Where Phabricator is.
@@ -115,6 +119,9 @@ pub enum ConfigError {
 /// Keys of the original that nothing reads yet: operators may hand us their file as it is.
 const NOT_YET: &[&str] = &["SENTRY_DSN"];
 
+/// What comes before all keys in Redis, where nothing else is set.
+const REDIS_NAMESPACE: &str = "events";
+
 /// A secret with fewer characters can be guessed.
 const SHORT: usize = 16;
 
@@ -138,66 +145,78 @@ impl Config {
             treestatus_url: None,
             known_hosts: None,
             treeherder_url: "https://treeherder.mozilla.org".to_owned(),
-            redis_namespace: "events".to_owned(),
+            redis_namespace: REDIS_NAMESPACE.to_owned(),
             triggers: TriggersConfig::default(),
+            notify: NotifyConfig::default(),
         }
     }
 
     /// Reads the file at `path`. Warnings come with the configuration.
     pub fn load(path: &Path) -> Result<(Self, Faults), ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let (config, faults) = Self::parse(&text);
-        match config {
-            Some(config) => Ok((config, faults)),
-            None => Err(ConfigError::Faulty { path: path.to_owned(), faults }),
-        }
+        load(path, Self::parse)
     }
 
     /// Reads a document, and finds everything that is wrong with it. `None` exactly when there is an error.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
-        let faults = RefCell::new(Faults::default());
-        let config = match MarkedYaml::load_from_str(text) {
-            Ok(documents) if documents.len() > 1 => {
-                let line = documents[1].span.start.line();
-                let message = "there is a second document, expected one".to_owned();
-                faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
-                None
-            }
-            Ok(documents) => documents.first().map_or_else(
-                || {
-                    let message = "the document is empty, expected the sections common and events".to_owned();
-                    faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line: 1, message });
-                    None
-                },
-                |document| read(document, &faults),
-            ),
-            Err(error) => {
-                let (line, message) = (error.marker().line(), format!("not YAML: {}", error.info()));
-                faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
-                None
-            }
-        };
-        let mut faults = faults.into_inner();
-        faults.sort();
-        (config.filter(|_| faults.errors.is_empty()), faults)
+        parse(text, read)
     }
 }
 
-fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option<Config> {
+/// Reads the file at `path` with `parse`.
+fn load<T>(path: &Path, parse: fn(&str) -> (Option<T>, Faults)) -> Result<(T, Faults), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let (config, faults) = parse(&text);
+    match config {
+        Some(config) => Ok((config, faults)),
+        None => Err(ConfigError::Faulty { path: path.to_owned(), faults }),
+    }
+}
+
+/// Has `read` read the keys of a document: those of its section `events`, and what `common` has beside them.
+fn parse<T>(text: &str, read: fn(&Section<'_>) -> Option<T>) -> (Option<T>, Faults) {
+    let faults = RefCell::new(Faults::default());
+    let config = match MarkedYaml::load_from_str(text) {
+        Ok(documents) if documents.len() > 1 => {
+            let line = documents[1].span.start.line();
+            let message = "there is a second document, expected one".to_owned();
+            faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
+            None
+        }
+        Ok(documents) => documents.first().map_or_else(
+            || {
+                let message = "the document is empty, expected the sections common and events".to_owned();
+                faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line: 1, message });
+                None
+            },
+            |document| read(&keys(document, &faults)?),
+        ),
+        Err(error) => {
+            let (line, message) = (error.marker().line(), format!("not YAML: {}", error.info()));
+            faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
+            None
+        }
+    };
+    let mut faults = faults.into_inner();
+    faults.sort();
+    (config.filter(|_| faults.errors.is_empty()), faults)
+}
+
+fn keys<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option<Section<'a>> {
     let sections = Section::new("", document.span.start.line(), document, faults)?;
     let common = sections.optional_section("common");
     let events = sections.optional_section("events");
     sections.warn_of_unknown();
-    let keys = match (events, common) {
-        (Some(events), common) => events.over(common),
-        (None, Some(common)) => common,
+    match (events, common) {
+        (Some(events), common) => Some(events.over(common)),
+        (None, Some(common)) => Some(common),
         (None, None) => {
             sections.reject("events", "a map with our settings");
-            return None;
+            None
         }
-    };
+    }
+}
 
+fn read(keys: &Section<'_>) -> Option<Config> {
     let phabricator = keys.section("PHABRICATOR").and_then(|section| {
         let config = (section.required("url"), section.required("api_key"), section.optional("publish"));
         section.warn_of_unknown();
@@ -234,11 +253,9 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let treestatus_url = keys.optional("treestatus_url");
     let known_hosts = keys.optional("known_hosts");
     let treeherder_url: Option<Url> = keys.optional("treeherder_url");
-    let redis_namespace: Option<String> = keys.optional("redis_namespace");
-    if redis_namespace.as_ref().is_some_and(|namespace| namespace.contains(['{', '}'])) {
-        keys.reject("redis_namespace", "expected a text without braces: it becomes a hash tag");
-    }
-    let triggers = triggers::read(&keys);
+    let redis_namespace = redis_namespace(keys);
+    let triggers = triggers::read(keys);
+    let notify = notify::read(keys);
     match webhook_secret.as_ref().map(|secret: &SecretString| secret.expose_secret().chars().count()) {
         None => keys.advise("webhook_secret", "is not set: whoever reaches the port can start builds"),
         Some(..SHORT) => keys.advise("webhook_secret", "is shorter than 16 characters: it can be guessed"),
@@ -265,8 +282,17 @@ fn read<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
         phabricator: usual.phabricator,
         lando,
         triggers,
+        notify,
         repositories: usual.repositories,
     })
+}
+
+fn redis_namespace(keys: &Section<'_>) -> Option<String> {
+    let namespace: Option<String> = keys.optional("redis_namespace");
+    if namespace.as_ref().is_some_and(|namespace| namespace.contains(['{', '}'])) {
+        keys.reject("redis_namespace", "expected a text without braces: it becomes a hash tag");
+    }
+    namespace
 }
 
 /// The PHID of a build plan.

@@ -16,14 +16,15 @@ async fn main() -> ExitCode {
     // One TLS provider for everything. It is set once, here, so setting it cannot fail.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = match cli.command {
-        Command::Run(options) => match log_layer("info") {
-            Ok(layer) => {
-                tracing_subscriber::registry().with(layer).init();
-                observe::metrics::install();
-                run::run(options).await
-            }
+        Command::Run(options) => match log() {
+            Ok(()) => run::run(options).await,
             Err(error) => Err(error),
         },
+        Command::Notify(options) if options.runs() => match log() {
+            Ok(()) => run::notify(options).await,
+            Err(error) => Err(error),
+        },
+        Command::Notify(options) => operate::notify(options).await,
         Command::CheckConfig(options) => operate::check_config(options).await,
         Command::Why(options) => operate::why(options).await,
         Command::Builds(options) => operate::builds(options).await,
@@ -44,6 +45,13 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a process that goes on has: log lines, and counts of what it does.
+fn log() -> anyhow::Result<()> {
+    tracing_subscriber::registry().with(log_layer("info")?).init();
+    observe::metrics::install();
+    Ok(())
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a program that fails")]

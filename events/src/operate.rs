@@ -4,6 +4,7 @@ mod audit;
 mod builds;
 mod check;
 mod dead;
+mod notify;
 mod pulse;
 mod queues;
 mod report;
@@ -24,6 +25,7 @@ pub use self::{
     builds::{builds, cancel, retry},
     check::check_config,
     dead::dead,
+    notify::notify,
     pulse::pulse,
     queues::queues,
     report::report,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bus::{Backoff, Policy, Queue, QueueSpec};
+use notify::{Digest, Notification};
 use phabricator::{
     LandoWarning,
     model::{Applied, Build, BuildRequest, NewDiff, TestResult, Update},
@@ -83,6 +84,24 @@ pub const MONITORING_COMMUNITY: Queue<Watched> = Queue::new("monitoring:communit
 /// Mails, one for each address.
 pub const MAILS: Queue<Email> = Queue::new("mails", ELSEWHERE);
 
+/// What happened to tasks, for whoever asked to be told.
+pub const PULSE_NOTIFY: Queue<PulseMessage> = Queue::new("pulse:notify", Policy { concurrency: 32, ..FROM_PULSE });
+/// Notifications, for each channel and identity, then for each recipient. A lane for each channel: one that is stuck holds
+/// up no other.
+pub const NOTIFY: Queue<Notification> =
+    Queue::with_lanes("notify", NOTIFYING, |notification| notification.channel.clone());
+/// What was too much for one recipient within a minute.
+pub const NOTIFY_DIGESTS: Queue<Digest> = Queue::new("notify:digests", NOTIFYING);
+
+/// The waits are 5 s, 30 s, 3 min and 18 min. While a peer is away, that costs no attempt.
+const NOTIFYING: Policy = Policy {
+    attempts: 5,
+    concurrency: 64,
+    lane_concurrency: 4,
+    backoff: Backoff { first: Duration::from_secs(5), factor: 6, cap: Duration::from_secs(1800) },
+    ..Policy::DEFAULT
+};
+
 /// What is asked of Taskcluster. While it is away, or refuses our credentials, that costs no attempt.
 const ELSEWHERE: Policy = Policy { backoff: OUTSIDE, attempts: 300, ..Policy::DEFAULT };
 
@@ -116,6 +135,9 @@ pub fn all() -> Vec<QueueSpec> {
         MONITORING.spec(),
         MONITORING_COMMUNITY.spec(),
         MAILS.spec(),
+        PULSE_NOTIFY.spec(),
+        NOTIFY.spec(),
+        NOTIFY_DIGESTS.spec(),
     ]);
     all
 }

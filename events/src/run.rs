@@ -1,22 +1,19 @@
-//! `events run`: one process, from its start to its end.
+//! `events run` and `events notify`: one process, from its start to its end.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use bus::{Bus, Clock, MemoryBus, RedisBus, Shutdown, Subsystem, SystemClock, run_subsystems};
+use bus::{Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems};
 use tracing::{info, warn};
 
 use crate::{
-    cli::Run,
-    environment,
+    cli::{Notify, Run},
+    environment, queues,
     redis_check::RedisCheck,
     role::Role,
     signals, source,
-    topology::{self, Worker},
+    topology::{self, Notifier, Worker},
 };
-
-/// One for each queue that may be waited for.
-const WAITERS: usize = 24;
 
 /// Runs until a signal, or until something fails for good.
 pub async fn run(options: Run) -> anyhow::Result<()> {
@@ -24,29 +21,62 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     for warning in &faults.warnings {
         warn!("configuration: {warning}");
     }
-    let redis = environment::redis(config.redis_namespace.clone(), WAITERS)?;
+    let redis = environment::redis(config.redis_namespace.clone(), waiters())?;
     let role = Role::choose(options.role, environment::variable("DYNO").as_deref(), redis.is_some())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
     let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
-    let bus: Arc<dyn Bus> = match redis {
-        Some(redis) => {
-            let bus = Arc::new(RedisBus::new(&redis, clock.as_ref())?);
-            subsystems.push(Box::new(RedisCheck { bus: bus.clone(), clock: clock.clone() }));
-            bus
-        }
-        None => {
-            warn!("no REDIS_URL: queues are in memory, and what waits in them ends with this process");
-            Arc::new(MemoryBus::new(clock.clone()))
-        }
-    };
+    let bus = bus(redis, &clock, &mut subsystems)?;
     if role != Role::Worker {
         let address = SocketAddr::new(options.bind, options.port);
         subsystems.push(Box::new(topology::web(&config, bus.clone(), clock.clone(), address).await?));
     }
     if role != Role::Web {
+        // It needs no Phabricator, and so does not wait for it.
+        if let Some(notifier) = Notifier::open((&config).into(), &environment::variable, &clock)? {
+            subsystems.extend(notifier.subsystems(&bus, &clock)?);
+        }
         subsystems.push(Box::new(Worker { config, bus, clock: clock.clone() }));
     }
+    until_a_signal(subsystems, options.grace, clock).await
+}
+
+/// Runs the notifier alone.
+pub async fn notify(options: Notify) -> anyhow::Result<()> {
+    let (config, faults) = source::notifier(&options.deployment).await?;
+    for warning in &faults.warnings {
+        warn!("configuration: {warning}");
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let redis = environment::redis(config.redis_namespace.clone(), waiters())?;
+    let notifier = Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
+    let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
+    let bus = bus(redis, &clock, &mut subsystems)?;
+    subsystems.extend(notifier.subsystems(&bus, &clock)?);
+    until_a_signal(subsystems, options.grace, clock).await
+}
+
+/// How many wait for something in Redis at once: one for each queue, and one who asks whether it is there.
+fn waiters() -> usize {
+    queues::all().len() + 1
+}
+
+/// The bus that the environment names, or one in memory.
+fn bus(
+    redis: Option<RedisOptions>,
+    clock: &Arc<dyn Clock>,
+    subsystems: &mut Vec<Box<dyn Subsystem>>,
+) -> anyhow::Result<Arc<dyn Bus>> {
+    let Some(redis) = redis else {
+        warn!("no REDIS_URL: queues are in memory, and what waits in them ends with this process");
+        return Ok(Arc::new(MemoryBus::new(clock.clone())));
+    };
+    let bus = Arc::new(RedisBus::new(&redis, clock.as_ref())?);
+    subsystems.push(Box::new(RedisCheck { bus: bus.clone(), clock: clock.clone() }));
+    Ok(bus)
+}
+
+async fn until_a_signal(subsystems: Vec<Box<dyn Subsystem>>, grace: u64, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     let upkeep = Arc::clone(&clock);
     tokio::spawn(async move {
         loop {
@@ -58,7 +88,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     info!("starting {}", names.join(", "));
 
     let shutdown = Shutdown::new();
-    signals::watch(shutdown.clone(), Duration::from_secs(options.grace), clock).context("cannot watch for signals")?;
+    signals::watch(shutdown.clone(), Duration::from_secs(grace), clock).context("cannot watch for signals")?;
     run_subsystems(subsystems, shutdown).await.map_err(anyhow::Error::from_boxed)?;
     info!("stopped");
     Ok(())

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use bus::{Clock, SystemClock};
 
 use crate::{
-    cli::Source,
-    config::{Config, Faults},
+    cli::{Deployment, Source},
+    config::{Config, Faults, NotifierConfig},
     topology,
 };
 
@@ -19,13 +19,22 @@ pub async fn load(source: &Source) -> anyhow::Result<(Config, Faults)> {
 /// The configuration in a secret of Taskcluster, or in a file: that may only be the usual one, of the environment.
 pub async fn read(file: Option<&Path>, secret: Option<&str>) -> anyhow::Result<(Config, Faults)> {
     match (secret, file) {
-        (Some(name), _) => from_secret(name).await,
+        (Some(name), _) => from_secret(name, Config::parse).await,
         (None, Some(file)) => Ok(Config::load(file)?),
         (None, None) => anyhow::bail!("name a configuration with --config FILE or --taskcluster-secret NAME"),
     }
 }
 
-async fn from_secret(name: &str) -> anyhow::Result<(Config, Faults)> {
+/// What the same says to the notifier. It may say nothing: then the environment does.
+pub async fn notifier(deployment: &Deployment) -> anyhow::Result<(NotifierConfig, Faults)> {
+    match (&deployment.taskcluster_secret, &deployment.config) {
+        (Some(name), _) => from_secret(name, NotifierConfig::parse).await,
+        (None, Some(file)) => Ok(NotifierConfig::load(file)?),
+        (None, None) => Ok((NotifierConfig::without_document(), Faults::default())),
+    }
+}
+
+async fn from_secret<T>(name: &str, parse: fn(&str) -> (Option<T>, Faults)) -> anyhow::Result<(T, Faults)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let clients = topology::firefox(None, &clock)?;
     let (client, _) = clients.with_context(|| {
@@ -33,7 +42,7 @@ async fn from_secret(name: &str) -> anyhow::Result<(Config, Faults)> {
     })?;
     let document = client.secret(name).await.with_context(|| format!("cannot read the secret {name}"))?;
     // JSON is YAML.
-    let (config, faults) = Config::parse(&serde_json::to_string_pretty(&document)?);
+    let (config, faults) = parse(&serde_json::to_string_pretty(&document)?);
     match config {
         Some(config) => Ok((config, faults)),
         None => anyhow::bail!("the secret {name} cannot be used as a configuration:\n{faults}"),

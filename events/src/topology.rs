@@ -1,5 +1,6 @@
 //! The only place that wires: who reads which queue, and who sends where.
 
+mod notify;
 mod services;
 mod triggers;
 
@@ -30,6 +31,7 @@ use crate::{
     queues::{self, APPLIED, BUGBUG, BUGBUG_TRY_PUSH, BUILDS, LANDO, MERCURIAL, RESULTS},
 };
 
+pub(crate) use notify::Notifier;
 pub(crate) use services::{firefox, pulse};
 pub(crate) use triggers::Deployment;
 

@@ -123,7 +123,9 @@ pub struct TestSelectionConfig {
     pub notify: Vec<String>,
 }
 
-const PULSE: &str = "amqps://pulse.mozilla.org:5671/";
+pub(super) const PULSE: &str = "amqps://pulse.mozilla.org:5671/";
+/// The keys of our user on it.
+pub(super) const PULSE_KEYS: [&str; 3] = ["pulse_url", "pulse_user", "pulse_password"];
 const COMMUNITY_PULSE: &str = "amqps://pulse.mozilla.org:5671/communitytc";
 /// The Taskcluster that works for Firefox.
 pub const FIREFOX: &str = "https://firefox-ci-tc.services.mozilla.com";
@@ -185,7 +187,7 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
     let config = TriggersConfig {
         channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
         admins: keys.optional("admins").unwrap_or_default(),
-        pulse: pulse(keys, ["pulse_url", "pulse_user", "pulse_password"], PULSE),
+        pulse: pulse(keys, PULSE_KEYS, PULSE),
         community_pulse: pulse(
             keys,
             ["communitytc_pulse_url", "communitytc_pulse_user", "communitytc_pulse_password"],
@@ -240,14 +242,16 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
     config
 }
 
-fn pulse(keys: &Section<'_>, [url, user, password]: [&'static str; 3], usual: &str) -> Option<PulseConfig> {
+/// Our user on a Pulse, if there is one.
+pub(super) fn pulse(keys: &Section<'_>, [url, user, password]: [&'static str; 3], usual: &str) -> Option<PulseConfig> {
     let url = keys.optional::<Broker>(url).map_or_else(|| Url::parse(usual).ok(), |Broker(url)| Some(url));
     let user: Option<String> = keys.optional(user);
     let password = if user.is_some() { keys.required(password) } else { keys.optional(password) };
     Some(PulseConfig { url: url?, user: user?, password: password? })
 }
 
-fn taskcluster(keys: &Section<'_>, key: &'static str, usual: &str) -> Option<TaskclusterConfig> {
+/// A Taskcluster, if it is configured.
+pub(super) fn taskcluster(keys: &Section<'_>, key: &'static str, usual: &str) -> Option<TaskclusterConfig> {
     let section = keys.optional_section(key)?;
     let root_url = section.optional("root_url").or_else(|| Url::parse(usual).ok());
     let (client_id, access_token) = (section.required("client_id"), section.required("access_token"));

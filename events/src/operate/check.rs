@@ -10,7 +10,7 @@ use crate::{
     cli::CheckConfig,
     config::Config,
     environment, source,
-    topology::{self, Deployment},
+    topology::{self, Deployment, Notifier},
 };
 
 /// Runs `events check-config`.
@@ -26,12 +26,16 @@ pub async fn check_config(options: CheckConfig) -> anyhow::Result<()> {
         (secret, _) => format!("the secret {}", secret.as_deref().unwrap_or_default()),
     };
     crate::print(&format!("{place} is right: it has the repositories {}", names.join(", ")))?;
-    if online { services(&config).await } else { Ok(()) }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    if let Some(notifier) = Notifier::open((&config).into(), &environment::variable, &clock)? {
+        let channels: Vec<_> = notifier.channels.iter().map(|channel| channel.name()).collect();
+        crate::print(&format!("the notifier is right: it has the channels {}", channels.join(", ")))?;
+    }
+    if online { services(&config, &clock).await } else { Ok(()) }
 }
 
 /// Asks each service, and says of each what it says.
-async fn services(config: &Config) -> anyhow::Result<()> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+async fn services(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
     let mut failed = false;
     let mut say = |service: &dyn Display, answer: anyhow::Result<String>| {
         let line = match answer {
@@ -44,7 +48,7 @@ async fn services(config: &Config) -> anyhow::Result<()> {
         };
         crate::print(&line)
     };
-    say(&"redis", redis(config, &clock).await)?;
+    say(&"redis", redis(config, clock).await)?;
     say(&format!("phabricator {}", place(&config.phabricator.url)), phabricator(config).await)?;
     if let Some(url) = &config.treestatus_url {
         say(&format!("tree status {}", place(url)), http(url).await)?;
@@ -53,7 +57,7 @@ async fn services(config: &Config) -> anyhow::Result<()> {
         say(&format!("lando {}", place(&lando.url)), http(&lando.url).await)?;
     }
     let triggers = &config.triggers;
-    match Deployment::all(triggers, &clock) {
+    match Deployment::all(triggers, clock) {
         Ok((firefox, community)) => {
             for Deployment { name, client, .. } in firefox.into_iter().chain(community) {
                 let answer = client.ping().await.map(|()| "it answers, and accepts the credentials".to_owned());

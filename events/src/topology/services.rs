@@ -24,12 +24,7 @@ type Clients = (Taskcluster, Taskcluster);
 /// environment.
 pub(crate) fn firefox(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<Clients>> {
     let http = observe::http::client(REQUEST)?;
-    let root = variable("TASKCLUSTER_ROOT_URL");
-    let root = match (config, &root) {
-        (Some(config), _) => config.root_url.clone(),
-        (None, Some(root)) => url("TASKCLUSTER_ROOT_URL", root)?,
-        (None, None) => url("the usual address", FIREFOX)?,
-    };
+    let root = firefox_root(config)?;
     let public = Taskcluster::new(root.clone(), None, http.clone(), Arc::clone(clock));
     if let Some(proxy) = variable("TASKCLUSTER_PROXY_URL") {
         let proxy = url("TASKCLUSTER_PROXY_URL", &proxy)?;
@@ -51,6 +46,24 @@ pub(crate) fn firefox(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>
         ),
     };
     Ok(Some((Taskcluster::new(root, Some(credentials), http, Arc::clone(clock)), public)))
+}
+
+/// The Taskcluster of Firefox for who only reads what is open to all: like [`firefox`], and without credentials where
+/// there are none.
+pub(crate) fn firefox_to_read(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>) -> anyhow::Result<Clients> {
+    if let Some(clients) = firefox(config, clock)? {
+        return Ok(clients);
+    }
+    let public = Taskcluster::new(firefox_root(config)?, None, observe::http::client(REQUEST)?, Arc::clone(clock));
+    Ok((public.clone(), public))
+}
+
+fn firefox_root(config: Option<&TaskclusterConfig>) -> anyhow::Result<Url> {
+    match (config, variable("TASKCLUSTER_ROOT_URL")) {
+        (Some(config), _) => Ok(config.root_url.clone()),
+        (None, Some(root)) => url("TASKCLUSTER_ROOT_URL", &root),
+        (None, None) => url("the usual address", FIREFOX),
+    }
 }
 
 /// A Taskcluster with the credentials of the configuration.

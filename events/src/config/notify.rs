@@ -1,0 +1,400 @@
+//! The keys of the notifier. What the environment sets, as the notifier's predecessor was set up by it, wins over the
+//! document; it alone is enough.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context as _, bail};
+use notify::{CHANNELS, Key, Status};
+use pulse::Topic;
+use saphyr::{MarkedYaml, Scalar, YamlData};
+use secrecy::SecretString;
+use tracing::info;
+use url::Url;
+
+use super::{
+    Config, ConfigError, Faults, PulseConfig, TaskclusterConfig,
+    reader::{FromYaml, Section},
+    triggers::{self, PULSE, PULSE_KEYS},
+};
+
+/// What is set for a channel, or for InfluxDB, by the names of the keys.
+pub type Values = BTreeMap<String, SecretString>;
+
+/// Who is told of tasks, and how.
+#[derive(Clone)]
+pub struct NotifyConfig {
+    /// The channels that are open. None: there is no notifier.
+    pub services: Vec<String>,
+    /// What is told of.
+    pub statuses: Vec<Status>,
+    /// The routing keys of the messages that are heard; none: all.
+    pub topics: Vec<Topic>,
+    /// The queue on Pulse, without `queue/<user>/`.
+    pub queue: Option<String>,
+    /// The identities file.
+    pub identities: Option<PathBuf>,
+    /// A folder of templates that replace ours.
+    pub templates: Option<PathBuf>,
+    /// How many notifications a minute reach one recipient one by one; the others of the minute become a digest.
+    pub storm_limit: u32,
+    /// What is set for each channel.
+    pub channels: BTreeMap<String, Values>,
+    /// What is set for InfluxDB.
+    pub influxdb: Values,
+}
+
+impl Default for NotifyConfig {
+    fn default() -> Self {
+        Self {
+            services: Vec::new(),
+            statuses: Status::ALL.to_vec(),
+            topics: Vec::new(),
+            queue: None,
+            identities: None,
+            templates: None,
+            storm_limit: 20,
+            channels: BTreeMap::new(),
+            influxdb: BTreeMap::new(),
+        }
+    }
+}
+
+/// What the notifier needs of a configuration, and works without.
+#[derive(Clone)]
+pub struct NotifierConfig {
+    /// Who is told of tasks, and how.
+    pub notify: NotifyConfig,
+    /// Our user on Pulse.
+    pub pulse: Option<PulseConfig>,
+    /// Taskcluster, when the configuration says something of it.
+    pub taskcluster: Option<TaskclusterConfig>,
+    /// What this deployment calls itself.
+    pub channel: String,
+    /// Comes before all keys in Redis.
+    pub redis_namespace: String,
+}
+
+impl From<&Config> for NotifierConfig {
+    fn from(config: &Config) -> Self {
+        Self {
+            notify: config.notify.clone(),
+            pulse: config.triggers.pulse.clone(),
+            taskcluster: config.triggers.taskcluster.clone(),
+            channel: config.triggers.channel.clone(),
+            redis_namespace: config.redis_namespace.clone(),
+        }
+    }
+}
+
+/// The values of the environment's variables. None is empty.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl NotifierConfig {
+    /// What is there without a document.
+    pub fn without_document() -> Self {
+        let usual = triggers::TriggersConfig::default();
+        let (notify, redis_namespace) = (NotifyConfig::default(), super::REDIS_NAMESPACE.to_owned());
+        Self { notify, pulse: None, taskcluster: None, channel: usual.channel, redis_namespace }
+    }
+
+    /// Reads these keys of the file at `path`, which may hold no other.
+    pub fn load(path: &Path) -> Result<(Self, Faults), ConfigError> {
+        super::load(path, Self::parse)
+    }
+
+    /// The same for a document. Keys that are not the notifier's are not looked at.
+    pub fn parse(text: &str) -> (Option<Self>, Faults) {
+        super::parse(text, |keys| {
+            let usual = Self::without_document();
+            Some(Self {
+                notify: read(keys),
+                pulse: triggers::pulse(keys, PULSE_KEYS, PULSE),
+                taskcluster: triggers::taskcluster(keys, "taskcluster", triggers::FIREFOX),
+                channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
+                redis_namespace: super::redis_namespace(keys).unwrap_or(usual.redis_namespace),
+            })
+        })
+    }
+
+    /// The same with what the environment says, which wins; what loses is logged. The variables of channels are not among
+    /// these, each channel knows its own.
+    pub fn with_environment(self, environment: Variables<'_>) -> anyhow::Result<Self> {
+        let mut notify = self.notify;
+        let documented = |there: bool, key, variable| {
+            if there {
+                info!(key, variable, "the environment sets this too, and wins over the file");
+            }
+        };
+        if let Some(services) = environment("PN_SERVICES") {
+            documented(!notify.services.is_empty(), "notify.services", "PN_SERVICES");
+            notify.services = parts(&services).map(str::to_owned).collect();
+        }
+        if let Some(topics) = environment("ROUTING_KEYS") {
+            documented(!notify.topics.is_empty(), "notify.routing_keys", "ROUTING_KEYS");
+            let topics = parts(&topics).map(Topic::from_str).collect::<Result<_, _>>();
+            notify.topics = topics.context("ROUTING_KEYS is no list of routing keys with colons between them")?;
+        }
+        if let Some(queue) = environment("PULSE_QUEUE") {
+            documented(notify.queue.is_some(), "notify.queue", "PULSE_QUEUE");
+            notify.queue = Some(queue);
+        }
+        let pulse = match overlaid(self.pulse.as_ref(), environment)? {
+            Some((pulse, variable)) => {
+                documented(self.pulse.is_some(), "pulse_url, pulse_user or pulse_password", variable);
+                Some(pulse)
+            }
+            None => self.pulse,
+        };
+        Ok(Self { notify, pulse, ..self })
+    }
+}
+
+/// Our user on Pulse, where the environment sets something of it, and a variable that does.
+fn overlaid(
+    pulse: Option<&PulseConfig>,
+    environment: Variables<'_>,
+) -> anyhow::Result<Option<(PulseConfig, &'static str)>> {
+    let [host, port, tls, user, password] = ["PULSE_HOST", "PULSE_PORT", "PULSE_SSL", "PULSE_LOGIN", "PULSE_PASSWORD"]
+        .map(|variable| environment(variable).map(|value| (variable, value)));
+    let set = [&host, &port, &tls, &user, &password].into_iter().flatten().next().map(|(variable, _)| *variable);
+    let Some(variable) = set else { return Ok(None) };
+    let tls = match tls.as_ref().map(|(_, flag)| flag.to_ascii_lowercase()).as_deref() {
+        None => pulse.is_none_or(|pulse| pulse.url.scheme() == "amqps"),
+        Some("1" | "true" | "yes" | "on") => true,
+        Some("0" | "false" | "no" | "off") => false,
+        Some(_) => bail!("PULSE_SSL is neither 1 nor 0"),
+    };
+    let usual = || Url::parse(PULSE).context("the usual address of Pulse");
+    let documented = pulse.map_or_else(usual, |pulse| Ok(pulse.url.clone()))?;
+    let host = host.map_or_else(|| documented.host_str().unwrap_or_default().to_owned(), |(_, host)| host);
+    let port = match port {
+        Some((_, port)) => {
+            port.parse().ok().filter(|port| *port > 0).context("PULSE_PORT is no port from 1 to 65535")?
+        }
+        // The port of the document is that of its host, and of TLS where it speaks it.
+        None if variable == "PULSE_HOST" || (documented.scheme() == "amqps") != tls => {
+            if tls {
+                5671
+            } else {
+                5672
+            }
+        }
+        None => documented.port().unwrap_or(if tls { 5671 } else { 5672 }),
+    };
+    let vhost = documented.path();
+    let url = Url::parse(&format!("{}://{host}:{port}{vhost}", if tls { "amqps" } else { "amqp" }))
+        .ok()
+        .filter(|url| url.username().is_empty() && url.password().is_none() && url.path() == vhost)
+        .context("PULSE_HOST is no name of a host")?;
+    let user = user.map(|(_, user)| user).or_else(|| Some(pulse?.user.clone()));
+    let password = password.map(|(_, word)| SecretString::from(word)).or_else(|| Some(pulse?.password.clone()));
+    let user = user.with_context(|| format!("{variable} is set: set our user on Pulse too, in PULSE_LOGIN"))?;
+    let password =
+        password.with_context(|| format!("{variable} is set: set our password on Pulse too, in PULSE_PASSWORD"))?;
+    Ok(Some((PulseConfig { url, user, password }, variable)))
+}
+
+/// What stands between colons.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(':').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// The keys of InfluxDB.
+const INFLUXDB: &[Key] =
+    &[Key::new("record"), Key::new("url"), Key::new("database"), Key::new("user"), Key::new("password")];
+
+/// Reads them. Everything is read before anything is given up for a fault, so that all faults are found.
+pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
+    let usual = NotifyConfig::default();
+    let Some(section) = keys.optional_section("notify") else { return usual };
+    let channels = CHANNELS.iter().filter_map(|channel| {
+        let values = values(&section.optional_section(channel.name)?, channel.keys);
+        Some((channel.name.to_owned(), values))
+    });
+    let config = NotifyConfig {
+        channels: channels.collect(),
+        influxdb: section.optional_section("influxdb").map_or_else(Values::new, |section| values(&section, INFLUXDB)),
+        services: section.optional::<Names>("services").map_or(usual.services, |Names(names)| names),
+        statuses: section.optional("statuses").unwrap_or(usual.statuses),
+        topics: section.optional("routing_keys").unwrap_or(usual.topics),
+        queue: section.optional("queue"),
+        identities: section.optional("identities"),
+        templates: section.optional("templates"),
+        storm_limit: section.optional::<Limit>("storm_limit").map_or(usual.storm_limit, |Limit(limit)| limit),
+    };
+    section.warn_of_unknown();
+    config
+}
+
+fn values(section: &Section<'_>, keys: &[Key]) -> Values {
+    let value = |key: &Key| Some((key.name.to_owned(), section.optional::<Value>(key.name)?.0));
+    let values = keys.iter().filter_map(value).collect();
+    section.warn_of_unknown();
+    values
+}
+
+/// What is set for a channel. It may be a secret.
+struct Value(SecretString);
+
+impl FromYaml for Value {
+    const EXPECTED: &'static str = "a text, a whole number, true or false";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        let text = match &node.data {
+            YamlData::Value(Scalar::Boolean(flag)) => flag.to_string(),
+            YamlData::Value(Scalar::Integer(number)) => number.to_string(),
+            _ => String::from_yaml(node)?,
+        };
+        Some(Self(text.into()))
+    }
+}
+
+/// Names of channels.
+struct Names(Vec<String>);
+
+impl FromYaml for Names {
+    const EXPECTED: &'static str = "a list of channels, or a text with colons between them";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        Vec::from_yaml(node).or_else(|| Some(parts(node.data.as_str()?).map(str::to_owned).collect())).map(Self)
+    }
+}
+
+/// How many are sent before the rest is gathered.
+struct Limit(u32);
+
+impl FromYaml for Limit {
+    const EXPECTED: &'static str = "a whole number from 1 to 10000";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        let limit = u32::try_from(node.data.as_integer()?).ok()?;
+        (1..=10_000).contains(&limit).then_some(Self(limit))
+    }
+}
+
+impl FromYaml for Vec<Status> {
+    const EXPECTED: &'static str = "a list of statuses such as task-failed and artifact-created";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        let statuses =
+            Vec::<String>::from_yaml(node)?.iter().map(|name| Status::named(name)).collect::<Option<Self>>()?;
+        Some(statuses).filter(|statuses| !statuses.is_empty())
+    }
+}
+
+impl FromYaml for Vec<Topic> {
+    const EXPECTED: &'static str = "a list of routing keys, in which * is one word and # any number of them";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        Vec::<String>::from_yaml(node)?.iter().map(|topic| topic.parse().ok()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn parse(text: &str) -> (Option<NotifierConfig>, String) {
+        let (config, faults) = NotifierConfig::parse(text);
+        (config, faults.to_string())
+    }
+
+    fn variables(set: &'static [(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+        |name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn a_document_may_hold_the_notifier_alone() {
+        let (config, faults) = parse(
+            "events:
+  PHABRICATOR: 7
+  pulse_user: us
+  pulse_password: hunter2
+  notify:
+    services: [webhook]
+    statuses: [task-failed, artifact-created]
+    routing_keys: ['route.index.#']
+    storm_limit: 3
+    webhook: {url: https://hooks.example, secret: 0123456789}
+",
+        );
+        assert_eq!(faults, "");
+        let NotifierConfig { notify, pulse, .. } = config.expect("it is right");
+        assert_eq!((notify.services, notify.storm_limit), (vec!["webhook".to_owned()], 3));
+        assert_eq!(notify.statuses, [Status::TaskFailed, Status::ArtifactCreated]);
+        assert_eq!(notify.topics.iter().map(ToString::to_string).collect::<Vec<_>>(), ["route.index.#"]);
+        assert_eq!(notify.channels["webhook"]["secret"].expose_secret(), "123456789", "a number is a number in YAML");
+        assert_eq!(pulse.expect("a user").user, "us");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (more, expected) in [
+            ("services: {}", "events.notify.services: expected a list of channels, or a text with colons"),
+            ("statuses: [failed]", "events.notify.statuses: expected a list of statuses such as task-failed"),
+            ("statuses: []", "events.notify.statuses: expected a list of statuses"),
+            ("routing_keys: a", "events.notify.routing_keys: expected a list of routing keys"),
+            ("storm_limit: 0", "events.notify.storm_limit: expected a whole number from 1 to 10000"),
+            ("webhook: {url: [x]}", "events.notify.webhook.url: expected a text, a whole number, true or false"),
+        ] {
+            let (config, faults) = parse(&format!("events: {{notify: {{{more}}}}}"));
+            assert!(config.is_none(), "{more}");
+            assert!(faults.contains(expected), "{more}: {faults}");
+        }
+        let (_, warnings) = parse("events: {notify: {service: [x], webhook: {uri: x}}}");
+        assert!(warnings.contains("events.notify.service: unknown key, did you mean services?"), "{warnings}");
+        assert!(warnings.contains("events.notify.webhook.uri: unknown key, did you mean url?"), "{warnings}");
+    }
+
+    #[test]
+    fn the_environment_alone_is_enough() {
+        let set = variables(&[
+            ("PN_SERVICES", "smtp:irc"),
+            ("PULSE_HOST", "pulse.example"),
+            ("PULSE_LOGIN", "us"),
+            ("PULSE_PASSWORD", "hunter2"),
+            ("PULSE_SSL", "0"),
+            ("PULSE_QUEUE", "mine"),
+            ("ROUTING_KEYS", "primary.#:route.index.#"),
+        ]);
+        let NotifierConfig { notify, pulse, .. } = NotifierConfig::without_document().with_environment(&set).unwrap();
+        let pulse = pulse.expect("a user");
+        assert_eq!((pulse.url.as_str(), pulse.user.as_str()), ("amqp://pulse.example:5672/", "us"));
+        assert_eq!((notify.services, notify.topics.len()), (vec!["smtp".to_owned(), "irc".to_owned()], 2));
+        assert_eq!(notify.queue.as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_document() {
+        let text =
+            "events: {notify: {services: [webhook]}, pulse_user: us, pulse_password: x, pulse_url: 'amqp://a:99/v'}";
+        let config = || parse(text).0.expect("it is right");
+        let both = config().with_environment(&variables(&[("PULSE_LOGIN", "them"), ("PN_SERVICES", "irc")])).unwrap();
+        let pulse = both.pulse.expect("a user");
+        assert_eq!((pulse.url.as_str(), pulse.user.as_str()), ("amqp://a:99/v", "them"));
+        assert_eq!(pulse.password.expose_secret(), "x");
+        assert_eq!(both.notify.services, ["irc"]);
+        let other = config().with_environment(&variables(&[("PULSE_HOST", "b"), ("PULSE_SSL", "true")])).unwrap();
+        assert_eq!(other.pulse.expect("a user").url.as_str(), "amqps://b:5671/v");
+        let untouched = config().with_environment(&variables(&[])).unwrap();
+        assert_eq!(untouched.pulse.expect("a user").url.as_str(), "amqp://a:99/v");
+    }
+
+    #[test]
+    fn a_faulty_variable_is_named() {
+        for (set, expected) in [
+            (&[("PULSE_HOST", "pulse.example")][..], "set our user on Pulse too, in PULSE_LOGIN"),
+            (&[("PULSE_LOGIN", "us")], "set our password on Pulse too, in PULSE_PASSWORD"),
+            (&[("PULSE_PORT", "x"), ("PULSE_LOGIN", "us")], "PULSE_PORT is no port from 1 to 65535"),
+            (&[("PULSE_SSL", "maybe")], "PULSE_SSL is neither 1 nor 0"),
+            (&[("PULSE_HOST", "us:hunter2@pulse")], "PULSE_HOST is no name of a host"),
+            (&[("PULSE_HOST", "a/b")], "PULSE_HOST is no name of a host"),
+        ] {
+            let error = NotifierConfig::without_document().with_environment(&variables(set)).err();
+            let error = format!("{:#}", error.expect("it is refused"));
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

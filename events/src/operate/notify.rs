@@ -1,0 +1,145 @@
+//! `events notify`, where it does not go on: a look at what would be sent, one task again, who is muted.
+
+use std::{pin::pin, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use bus::{Clock, RedisBus, SystemClock, error_chain};
+use futures::{StreamExt, stream::select_all};
+use jiff::Timestamp;
+use notify::{Notification, Status};
+use pulse::PulseMessage;
+use serde_json::json;
+
+use super::{
+    print_json,
+    table::{Table, span},
+};
+use crate::{
+    cli::{Notify, NotifyAction, Output},
+    environment, source,
+    topology::Notifier,
+};
+
+/// Runs `events notify` with `muted`, `--dry-run` or `--task`.
+pub async fn notify(options: Notify) -> anyhow::Result<()> {
+    if options.action == Some(NotifyAction::Muted) {
+        if options.dry_run || options.task.is_some() {
+            bail!("muted lists who is muted, and takes neither --dry-run nor --task");
+        }
+        return muted(&options).await;
+    }
+    let (config, _) = source::notifier(&options.deployment).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let notifier = Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
+    let output = options.deployment.output;
+    match options.task.zip(options.status) {
+        Some((task, status)) => replay(&notifier, &task, status, options.artifact, options.dry_run, output).await,
+        None => watch(&notifier, output).await,
+    }
+}
+
+/// Prints what would be sent for each message, for as long as messages come.
+async fn watch(notifier: &Notifier, output: Output) -> anyhow::Result<()> {
+    let pulse = notifier.pulse.as_ref();
+    let pulse = pulse.context("a look at Pulse needs our user: set pulse_user or PULSE_LOGIN, or name a --task")?;
+    let dispatcher = notifier.dispatcher();
+    let mut exchanges = Vec::new();
+    for route in notifier.routes()? {
+        exchanges.push(Box::pin(pulse::tail(pulse, &route.exchange, &route.topics, &SystemClock).await?));
+    }
+    let mut messages = pin!(select_all(exchanges));
+    while let Some(message) = messages.next().await {
+        let message = message?;
+        match dispatcher.plan(&message, SystemClock.now()).await {
+            Ok(planned) if planned.is_empty() => {}
+            Ok(planned) => show(notifier, &planned, output)?,
+            // The others are worth a look all the same.
+            Err(error) => complain(&notify::text::one_line(&error_chain(&error), 1000)),
+        }
+    }
+    Ok(())
+}
+
+/// Does as if this happened to a task now. Nothing of it is kept: it is sent again however often it is asked for, and
+/// does not keep the truth from being sent.
+async fn replay(
+    notifier: &Notifier,
+    task: &str,
+    status: Status,
+    artifact: Option<String>,
+    dry_run: bool,
+    output: Output,
+) -> anyhow::Result<()> {
+    let message: PulseMessage = notify::replayed(&notifier.taskcluster, task, status, artifact.as_deref()).await?;
+    let planned = notifier.dispatcher().plan(&message, SystemClock.now()).await?;
+    if dry_run || planned.is_empty() {
+        return show(notifier, &planned, output);
+    }
+    let mut failed = 0;
+    for notification in planned {
+        let Some(channel) = notifier.channels.get(&notification.channel) else { continue };
+        for recipient in channel.recipients(&notification) {
+            let one = Notification { recipient: Some(recipient.clone()), ..notification.clone() };
+            let sent = channel.send(&one, &recipient).await;
+            failed += usize::from(sent.is_err());
+            let error = sent.err().map(|error| error_chain(&error));
+            if output.json {
+                print_json(&json!({
+                    "channel": one.channel, "identity": one.identity, "recipient": recipient, "sent": error.is_none(),
+                    "error": error,
+                }))?;
+            } else {
+                let outcome = error.map_or_else(|| "sent".to_owned(), |error| format!("FAILED: {error}"));
+                crate::print(&notify::text::one_line(&format!("{} to {recipient}: {outcome}", one.channel), 1000))?;
+            }
+        }
+    }
+    for channel in notifier.channels.iter() {
+        channel.close().await;
+    }
+    if failed > 0 {
+        bail!("{} could not be sent", super::counted(failed, "notification"));
+    }
+    Ok(())
+}
+
+fn show(notifier: &Notifier, planned: &[Notification], output: Output) -> anyhow::Result<()> {
+    if !output.json {
+        return crate::print(notify::preview(&notifier.channels, planned).trim_end());
+    }
+    planned.iter().try_for_each(|one| {
+        let recipients = notifier.channels.get(&one.channel).map(|channel| channel.recipients(one));
+        print_json(&json!({
+            "channel": one.channel, "identity": one.identity, "recipients": recipients, "status": one.status,
+            "task": one.task.id, "subject": one.subject, "message": one.message, "link": one.links.task,
+        }))
+    })
+}
+
+/// Lists who is left alone.
+async fn muted(options: &Notify) -> anyhow::Result<()> {
+    let (config, _) = source::notifier(&options.deployment).await?;
+    let Some(redis) = environment::redis(config.redis_namespace, 1)? else {
+        bail!("no REDIS_URL: who is muted is known to the process that runs, or to the redis of the deployment");
+    };
+    let bus = RedisBus::new(&redis, &SystemClock)?;
+    let now: Timestamp = SystemClock.now();
+    let muted = notify::muted(&bus, now).await?;
+    if options.deployment.output.json {
+        return muted.iter().try_for_each(print_json);
+    }
+    if muted.is_empty() {
+        return crate::print("nobody is muted");
+    }
+    let mut table = Table::new(&["CHANNEL", "RECIPIENT", "SINCE ", "WHY"]);
+    for one in muted {
+        let since = format!("{} ago", span(now.duration_since(one.since).unsigned_abs()));
+        table.row(vec![one.channel, one.recipient, since, one.problem]);
+    }
+    table.lines().iter().try_for_each(|line| crate::print(line))
+}
+
+#[expect(clippy::print_stderr, reason = "what goes wrong is not what was asked for")]
+fn complain(problem: &str) {
+    eprintln!("events: {problem}");
+}
