@@ -7,6 +7,7 @@ mod command_line;
 mod ends;
 mod interrupted;
 mod names;
+mod notify;
 mod operate;
 mod outages;
 mod private_authority;
