@@ -16,6 +16,7 @@ use std::{
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter, value::Serde};
 use serde::Serialize;
 use thiserror::Error;
+use url::Url;
 
 use crate::{
     ChannelError, DigestLine, LogLink, Notification, NotifiedTask, Status,
@@ -123,9 +124,7 @@ impl Templates {
             _ => escape_formatter(out, state, value),
         });
         environment.add_filter("linked", |label: String, address: String| {
-            let (label, address) =
-                (mrkdwn(&one_line(&label, MAX_LINE)), address.replace('|', "%7C").replace('&', "&amp;"));
-            Value::from_safe_string(format!("<{address}|{label}>"))
+            Value::from_safe_string(linked(&one_line(&label, MAX_LINE), &address))
         });
         environment.add_filter("one_line", |text: String| one_line(&text, MAX_LINE));
         let mut templates = Self { environment };
@@ -218,6 +217,18 @@ impl Templates {
 /// The longest line that the filter `one_line` makes, in bytes.
 const MAX_LINE: usize = 500;
 
+/// A link in Slack's markup. What is no address is none: `<!channel>` calls everybody.
+fn linked(label: &str, address: &str) -> String {
+    let label = mrkdwn(label);
+    match Url::parse(address) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => {
+            let url = url.as_str().replace('|', "%7C").replace('&', "&amp;").replace('<', "%3C").replace('>', "%3E");
+            format!("<{url}|{label}>")
+        }
+        _ => label,
+    }
+}
+
 fn faulty(name: &str, error: &minijinja::Error) -> TemplateError {
     let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
     let problem = format!("{}{line}", one_line(&bus::error_chain(error), 300));
@@ -249,9 +260,16 @@ mod tests {
         let [mut one, ..] = example::notifications().unwrap();
         one.task.name = "<x>|y\nz".to_owned();
         one.links.task = "https://a.example/_b_?c=1&d=|<".parse().unwrap();
-        templates.put("chat.mrkdwn", "{{ task.name | linked(link) }}").unwrap();
-        let expected = "<https://a.example/_b_?c=1&amp;d=%7C%3C|&lt;x&gt;|y z>";
-        assert_eq!(templates.text("chat.mrkdwn", &one).unwrap(), expected);
+        one.artifact = Some("!channel".to_owned());
+        for (link, expected) in [
+            ("link", "<https://a.example/_b_?c=1&amp;d=%7C%3C|&lt;x&gt;|y z>"),
+            ("artifact", "&lt;x&gt;|y z"),
+            ("'javascript:alert()'", "&lt;x&gt;|y z"),
+            ("'https://a.example/#<!here>|'", "<https://a.example/#%3C!here%3E%7C|&lt;x&gt;|y z>"),
+        ] {
+            templates.put("chat.mrkdwn", &format!("{{{{ task.name | linked({link}) }}}}")).unwrap();
+            assert_eq!(templates.text("chat.mrkdwn", &one).unwrap(), expected);
+        }
     }
 
     /// A channel's own templates are in this as soon as it is registered.

@@ -188,10 +188,10 @@ mod tests {
     #[test]
     fn a_long_text_is_cut_between_lines() {
         let line = "x".repeat(1000);
-        let short = vec![line.as_str(); 3].join("\n");
+        let short = [line.as_str(); 3].join("\n");
         let two = blocks(&short);
         assert_eq!((two.len(), two.join("\n")), (2, short));
-        let long = blocks(&vec![line.as_str(); 100].join("\n"));
+        let long = blocks(&[line.as_str(); 100].join("\n"));
         assert_eq!((long.len(), long.iter().all(|block| block.len() <= 3000)), (MAX_BLOCKS, true));
         assert!(long[MAX_BLOCKS - 1].ends_with("\n…"));
         assert_eq!(blocks("\n \n"), Vec::<String>::new());

@@ -112,17 +112,17 @@ impl Homeserver {
 
 impl Home {
     /// Who asks, or what the answer is if that is nobody, or is not to be answered.
-    fn enter(&mut self, headers: &HeaderMap) -> Result<(String, String), Response> {
+    fn enter(&mut self, headers: &HeaderMap) -> Result<(String, String), Box<Response>> {
         if let Some((status, body)) = self.faults.pop() {
-            return Err((StatusCode::from_u16(status).unwrap(), Json(body)).into_response());
+            return Err(Box::new((StatusCode::from_u16(status).unwrap(), Json(body)).into_response()));
         }
         let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(token) = value.and_then(|value| value.strip_prefix("Bearer ")) else {
-            return Err(denied(401, "M_MISSING_TOKEN", "Missing access token"));
+            return Err(Box::new(denied(401, "M_MISSING_TOKEN", "Missing access token")));
         };
         match self.tokens.get(token) {
             Some(user) => Ok((token.to_owned(), user.clone())),
-            None => Err(denied(401, "M_UNKNOWN_TOKEN", "Invalid access token passed.")),
+            None => Err(Box::new(denied(401, "M_UNKNOWN_TOKEN", "Invalid access token passed."))),
         }
     }
 }
@@ -134,7 +134,7 @@ fn denied(status: u16, errcode: &str, error: &str) -> Response {
 async fn resolve(State(home): State<Arc<Mutex<Home>>>, Path(alias): Path<String>, headers: HeaderMap) -> Response {
     let mut home = home.lock().unwrap();
     if let Err(answer) = home.enter(&headers) {
-        return answer;
+        return *answer;
     }
     home.asked += 1;
     match home.aliases.get(&alias) {
@@ -147,7 +147,7 @@ async fn join(State(home): State<Arc<Mutex<Home>>>, Path(name): Path<String>, he
     let mut home = home.lock().unwrap();
     let user = match home.enter(&headers) {
         Ok((_, user)) => user,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let id = home.aliases.get(&name).cloned().unwrap_or(name);
     match home.rooms.get_mut(&id) {
@@ -169,7 +169,7 @@ async fn send(
     let mut home = home.lock().unwrap();
     let (token, user) = match home.enter(&headers) {
         Ok(known) => known,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     if content.to_string().len() > 60_000 {
         return denied(413, "M_TOO_LARGE", "event too large");
