@@ -1,5 +1,7 @@
 //! Each channel against its peer.
 
+mod matrix;
+mod slack;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};

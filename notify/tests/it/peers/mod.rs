@@ -1,0 +1,21 @@
+//! What the channels talk to.
+
+pub(crate) mod influx;
+pub(crate) mod matrix;
+pub(crate) mod slack;
+
+use axum::Router;
+use tokio::net::TcpListener;
+
+/// Serves `routes` on a free port until the test ends, and gives the address.
+pub(crate) async fn serve(routes: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
+}
+
+/// The address of a port on which nobody listens.
+pub(crate) async fn closed() -> String {
+    format!("http://{}", TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap())
+}
