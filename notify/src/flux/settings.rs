@@ -8,14 +8,6 @@ use url::Url;
 use crate::{Key, Settings, SettingsError};
 
 const SECTION: &str = "influxdb";
-/// `FLUX_RECORD` is the switch of old.
-const KEYS: &[Key] = &[
-    Key::new("record").or_variable("FLUX_RECORD"),
-    Key::new("url").or_variable("INFLUXDB_URL"),
-    Key::new("database").or_variable("INFLUXDB_DATABASE"),
-    Key::new("user").or_variable("INFLUXDB_USER"),
-    Key::new("password").or_variable("INFLUXDB_PASSWORD"),
-];
 const DEFAULT_URL: &str = "http://127.0.0.1:8086";
 const DEFAULT_DATABASE: &str = "notify";
 const ADDRESS: &str = "an address that begins with http or https, without user and password";
@@ -42,13 +34,22 @@ impl fmt::Debug for FluxSettings {
 }
 
 impl FluxSettings {
+    /// What can be set. `FLUX_RECORD` is the switch of old.
+    pub const KEYS: &[Key] = &[
+        Key::new("record").or_variable("FLUX_RECORD"),
+        Key::new("url").or_variable("INFLUXDB_URL"),
+        Key::new("database").or_variable("INFLUXDB_DATABASE"),
+        Key::new("user").or_variable("INFLUXDB_USER"),
+        Key::new("password").or_variable("INFLUXDB_PASSWORD"),
+    ];
+
     /// What the section of the `file` says, and over that the `environment`; none where nothing is to be recorded. What
     /// loses is logged.
     pub fn open(
         file: &BTreeMap<String, SecretString>,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, SettingsError> {
-        let settings = Settings::layered(SECTION, KEYS, file, environment)?;
+        let settings = Settings::layered(SECTION, Self::KEYS, file, environment)?;
         let record = settings.optional_text("record").unwrap_or_default();
         match record.to_ascii_lowercase().as_str() {
             "" | "0" | "false" | "off" => return Ok(None),
