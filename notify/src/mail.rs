@@ -107,10 +107,7 @@ impl MailWriter {
             .in_reply_to(thread.clone())
             .references(thread)
             // Nobody's out-of-office note is to answer this (RFC 3834).
-            .raw_header(HeaderValue::new(
-                HeaderName::new_from_ascii_str("Auto-Submitted"),
-                "auto-generated".to_owned(),
-            ))
+            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()))
             .multipart(body);
         let message = message.map_err(|error| ChannelError::Refused {
             channel: self.channel,

@@ -1,5 +1,6 @@
 //! Each channel against its peer.
 
+mod smtp;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -1,0 +1,3 @@
+//! What the channels talk to.
+
+pub(crate) mod smtp;
