@@ -22,7 +22,10 @@ use lettre::{
     },
 };
 
-use crate::{ChannelError, Key, Notification, Settings, SettingsError, Templates, memory::name, text::one_line};
+use crate::{
+    ChannelError, Key, Notification, Settings, SettingsError, Templates, memory::name, notification::MAX_RECIPIENT,
+    text::one_line,
+};
 
 /// The templates of a mail, for the [`crate::Registration`] of a channel that sends some.
 pub(crate) const TEMPLATES: &[(&str, &str)] =
@@ -37,8 +40,6 @@ pub(crate) const THREADING_DOMAIN: Key = Key::new("threading_domain").or_variabl
 
 /// The longest subject, in bytes.
 const MAX_SUBJECT: usize = 400;
-/// The longest domain, in bytes: a header's line has to hold it with an id.
-const MAX_DOMAIN: usize = 253;
 
 /// A mail that is ready to be handed over, from one to one.
 pub(crate) struct Mail {
@@ -85,7 +86,7 @@ impl MailWriter {
     pub(crate) fn write(&self, notification: &Notification, recipient: &str) -> Result<Mail, ChannelError> {
         let to = address(recipient).ok_or_else(|| ChannelError::HardBounce {
             channel: self.channel,
-            recipient: one_line(recipient, MAX_DOMAIN),
+            recipient: one_line(recipient, MAX_RECIPIENT),
             problem: "it is no mail address: write another one into the task's section".to_owned(),
         })?;
         let part = |kind, template| {
