@@ -3,6 +3,7 @@
 pub(crate) mod http;
 mod matrix;
 mod slack;
+mod smtp;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -15,7 +16,8 @@ use taskcluster::Taskcluster;
 use crate::{Channel, Key, Settings, SettingsError, Templates, text::one_line};
 
 /// The channels by their names.
-pub static CHANNELS: &[Registration] = &[matrix::REGISTRATION, slack::REGISTRATION, webhook::REGISTRATION];
+pub static CHANNELS: &[Registration] =
+    &[matrix::REGISTRATION, slack::REGISTRATION, smtp::REGISTRATION, webhook::REGISTRATION];
 
 /// How a channel is known and opened.
 pub struct Registration {

@@ -10,6 +10,7 @@ mod dispatch;
 mod event;
 mod flux;
 mod identities;
+mod mail;
 mod memory;
 mod notification;
 mod preview;

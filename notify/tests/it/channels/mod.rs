@@ -2,6 +2,7 @@
 
 mod matrix;
 mod slack;
+mod smtp;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -3,6 +3,7 @@
 pub(crate) mod influx;
 pub(crate) mod matrix;
 pub(crate) mod slack;
+pub(crate) mod smtp;
 
 use axum::Router;
 use tokio::net::TcpListener;
