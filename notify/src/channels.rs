@@ -1,5 +1,6 @@
 //! Every channel there is: one file, and one line of [`CHANNELS`].
 
+mod irc;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,7 +14,7 @@ use tracing::info;
 use crate::{Channel, Key, Settings, SettingsError, Templates, text::one_line};
 
 /// The channels by their names.
-pub static CHANNELS: &[Registration] = &[webhook::REGISTRATION];
+pub static CHANNELS: &[Registration] = &[irc::REGISTRATION, webhook::REGISTRATION];
 
 /// How a channel is known and opened.
 pub struct Registration {

@@ -5,6 +5,7 @@
 mod channels;
 mod dispatch;
 mod flux;
+mod peers;
 mod replay;
 mod send;
 mod storm;
