@@ -1,6 +1,7 @@
 //! Every channel there is: one file, and one line of [`CHANNELS`].
 
 mod irc;
+mod repulse;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -14,7 +15,7 @@ use tracing::info;
 use crate::{Channel, Key, Settings, SettingsError, Templates, text::one_line};
 
 /// The channels by their names.
-pub static CHANNELS: &[Registration] = &[irc::REGISTRATION, webhook::REGISTRATION];
+pub static CHANNELS: &[Registration] = &[irc::REGISTRATION, repulse::REGISTRATION, webhook::REGISTRATION];
 
 /// How a channel is known and opened.
 pub struct Registration {

@@ -3,6 +3,7 @@
 mod irc;
 mod irc_sender;
 mod irc_server;
+mod repulse;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
