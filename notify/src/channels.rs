@@ -1,7 +1,9 @@
 //! Every channel there is: one file, and one line of [`CHANNELS`].
 
 pub(crate) mod http;
+mod irc;
 mod matrix;
+mod repulse;
 mod slack;
 mod smtp;
 mod webhook;
@@ -16,8 +18,14 @@ use taskcluster::Taskcluster;
 use crate::{Channel, Key, Settings, SettingsError, Templates, text::one_line};
 
 /// The channels by their names.
-pub static CHANNELS: &[Registration] =
-    &[matrix::REGISTRATION, slack::REGISTRATION, smtp::REGISTRATION, webhook::REGISTRATION];
+pub static CHANNELS: &[Registration] = &[
+    irc::REGISTRATION,
+    matrix::REGISTRATION,
+    repulse::REGISTRATION,
+    slack::REGISTRATION,
+    smtp::REGISTRATION,
+    webhook::REGISTRATION,
+];
 
 /// How a channel is known and opened.
 pub struct Registration {

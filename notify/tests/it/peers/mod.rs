@@ -1,7 +1,11 @@
 //! What the channels talk to.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails, and says why")]
+
 pub(crate) mod influx;
+pub(crate) mod irc_client;
 pub(crate) mod matrix;
+pub(crate) mod ngircd;
 pub(crate) mod slack;
 pub(crate) mod smtp;
 
