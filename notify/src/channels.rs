@@ -1,6 +1,9 @@
 //! Every channel there is: one file, and one line of [`CHANNELS`].
 
+mod log_collect;
+mod ses;
 mod smtp;
+mod sns;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -14,7 +17,8 @@ use tracing::info;
 use crate::{Channel, Key, Settings, SettingsError, Templates, text::one_line};
 
 /// The channels by their names.
-pub static CHANNELS: &[Registration] = &[smtp::REGISTRATION, webhook::REGISTRATION];
+pub static CHANNELS: &[Registration] =
+    &[log_collect::REGISTRATION, ses::REGISTRATION, smtp::REGISTRATION, sns::REGISTRATION, webhook::REGISTRATION];
 
 /// How a channel is known and opened.
 pub struct Registration {

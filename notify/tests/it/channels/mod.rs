@@ -1,6 +1,9 @@
 //! Each channel against its peer.
 
+mod log_collect;
+mod ses;
 mod smtp;
+mod sns;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};

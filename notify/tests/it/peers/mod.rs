@@ -1,3 +1,5 @@
 //! What the channels talk to.
 
+pub(crate) mod logs;
+pub(crate) mod moto;
 pub(crate) mod smtp;
