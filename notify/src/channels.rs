@@ -2,10 +2,13 @@
 
 pub(crate) mod http;
 mod irc;
+mod log_collect;
 mod matrix;
 mod repulse;
+mod ses;
 mod slack;
 mod smtp;
+mod sns;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -20,10 +23,13 @@ use crate::{Channel, Key, Settings, SettingsError, Templates, text::one_line};
 /// The channels by their names.
 pub static CHANNELS: &[Registration] = &[
     irc::REGISTRATION,
+    log_collect::REGISTRATION,
     matrix::REGISTRATION,
     repulse::REGISTRATION,
+    ses::REGISTRATION,
     slack::REGISTRATION,
     smtp::REGISTRATION,
+    sns::REGISTRATION,
     webhook::REGISTRATION,
 ];
 

@@ -3,10 +3,13 @@
 mod irc;
 mod irc_sender;
 mod irc_server;
+mod log_collect;
 mod matrix;
 mod repulse;
+mod ses;
 mod slack;
 mod smtp;
+mod sns;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -4,7 +4,9 @@
 
 pub(crate) mod influx;
 pub(crate) mod irc_client;
+pub(crate) mod logs;
 pub(crate) mod matrix;
+pub(crate) mod moto;
 pub(crate) mod ngircd;
 pub(crate) mod slack;
 pub(crate) mod smtp;
