@@ -76,7 +76,7 @@ async fn a_digest_that_was_refused_can_be_released_for_a_week() {
         assert_eq!(world.depth(&DIGESTS).await, Depth { dead: 1, ..Depth::default() });
         world.pass(days * DAY).await;
         let letters = world.bus.dead(&DIGESTS.spec(), "", 10).await.unwrap();
-        world.bus.requeue_dead(&DIGESTS.spec(), &[letters[0].id.clone()]).await.unwrap();
+        world.bus.requeue_dead(&DIGESTS.spec(), std::slice::from_ref(&letters[0].id)).await.unwrap();
         world.work().await;
         let (sent, dead) = (world.post.sent(), world.dead(&DIGESTS).await);
         match expected {
