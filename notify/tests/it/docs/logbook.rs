@@ -49,13 +49,14 @@ impl Channel for Logbook {
         let line = one_line(&format!("{created_at} {}: {subject}", notification.key()), MAX_LINE);
         let problem = |error: &io::Error| format!("tried to write to {recipient}: {error}");
         // It is one short write that nobody can drop half-way, and no other process gets a line between.
-        let mut file = File::options().append(true).create(true).open(&self.file).map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => ChannelError::Credentials {
-                channel: NAME,
-                problem: format!("{}: let our user write there, or set notify.logbook.file", problem(&error)),
-            },
-            _ => ChannelError::Unreachable { channel: NAME, problem: problem(&error) },
-        })?;
+        let mut file =
+            File::options().append(true).create(true).open(&self.file).map_err(|error| match error.kind() {
+                ErrorKind::PermissionDenied => ChannelError::Credentials {
+                    channel: NAME,
+                    problem: format!("{}: let our user write there, or set notify.logbook.file", problem(&error)),
+                },
+                _ => ChannelError::Unreachable { channel: NAME, problem: problem(&error) },
+            })?;
         let written = file.write_all(format!("{line}\n").as_bytes());
         written.map_err(|error| ChannelError::Failed { channel: NAME, problem: problem(&error) })
     }
