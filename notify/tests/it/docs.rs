@@ -2,7 +2,7 @@
 
 mod logbook;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use bus::{Clock, ManualClock};
 use notify::{
@@ -54,9 +54,32 @@ fn the_page_names_every_status_and_template() {
 #[test]
 fn the_channel_of_the_page_is_the_one_that_is_compiled_here() {
     let page = page("notify-channels.md");
-    let (_, rest) = page.split_once("```rust\n").unwrap();
-    let (code, _) = rest.split_once("```\n").unwrap();
-    assert!(code == include_str!("docs/logbook.rs"), "docs/notify-channels.md and tests/it/docs/logbook.rs differ");
+    let here = include_str!("docs/logbook.rs");
+    assert!(code(&page, "rust") == here, "docs/notify-channels.md and tests/it/docs/logbook.rs differ");
+}
+
+/// The first block of code in this language.
+fn code<'a>(page: &'a str, language: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```\n").unwrap().0
+}
+
+/// With the signature that openssl computes, see `src/channels/webhook.rs`.
+#[test]
+fn the_receiver_of_the_page_knows_our_posts() {
+    let signature = "sha256=b8569b78799ff9e3cbff0fc2d63a33a2b57f3282abd07c37ae5e8e7d79a5f163";
+    let trial = format!(
+        r#"
+headers = {{"X-Events-Timestamp": "1700000000", "X-Events-Signature": "{signature}"}}
+for now in 1700000100, 1700000400:
+    time.time = lambda: now
+    print(is_ours(headers, b"{{}}", b"secret"), is_ours(headers, b"[]", b"secret"), is_ours({{}}, b"{{}}", b"secret"))
+"#
+    );
+    let script = code(&page("notify.md"), "python").to_owned() + &trial;
+    let output = Command::new("/usr/bin/python3").args(["-c", &script]).output().unwrap();
+    let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said, "True False False\nFalse False False\n", "{complaint}");
 }
 
 async fn open(environment: &[(&str, &str)]) -> Opened {
