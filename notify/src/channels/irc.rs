@@ -2,7 +2,8 @@
 //!
 //! The text is the template `irc.txt`, on one line; its colour tells the status: green for completed, red for failed,
 //! purple for an exception, blue for an artifact. What is longer than IRC's 512 bytes is cut. `channels` of a section are
-//! joined when they are first told something, and the default channel is told when a section names nobody.
+//! joined when they are first told something, rooms of Matrix among them are left alone, and the default channel is told when
+//! a section names nobody.
 //!
 //! # One connection
 //!
@@ -74,7 +75,7 @@ use self::{
     target::{Target, is_channel, is_nick, same},
     wire::Address,
 };
-use super::{Opened, Parts, Registration, is_this_machine};
+use super::{Opened, Parts, Registration, is_this_machine, matrix::is_room};
 use crate::{Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates, text::one_line};
 
 const NAME: &str = "irc";
@@ -207,8 +208,10 @@ impl Channel for Irc {
 
     fn recipients(&self, notification: &Notification) -> Vec<String> {
         let (channels, nicks) = (&notification.to.channels, &notification.to.nicks);
-        let named =
-            channels.iter().map(|name| target::channel(name)).chain(nicks.iter().map(|name| target::nick(name)));
+        // Of a section that is for Matrix too. None of those rooms can be a channel: of IRC's names none holds a colon, and
+        // the kind `!` is not spoken here.
+        let channels = channels.iter().filter(|name| !is_room(name)).map(|name| target::channel(name));
+        let named = channels.chain(nicks.iter().map(|name| target::nick(name)));
         let mut recipients: Vec<String> = Vec::new();
         for name in named {
             if !recipients.iter().any(|known| same(known, &name)) {

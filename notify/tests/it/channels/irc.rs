@@ -105,6 +105,8 @@ async fn recipients_are_channels_and_nicks_or_the_default() {
     assert_eq!(recipients(&[], &[]), ["#ci"]);
     assert_eq!(recipients(&["builds", "#Builds", "&x"], &["ann", "Ann"]), ["#builds", "&x", "ann"]);
     assert_eq!(recipients(&[], &["#ci"]), ["nick #ci"]);
+    assert_eq!(recipients(&["#builds", "#builds:example.org", "!x:example.org"], &[]), ["#builds"]);
+    assert_eq!(recipients(&["!x:example.org"], &[]), ["#ci"]);
 }
 
 #[tokio::test]
