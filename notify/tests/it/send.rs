@@ -112,6 +112,19 @@ async fn the_same_is_sent_once_a_day() {
 }
 
 #[tokio::test]
+async fn who_asked_first_sends_it_however_often_it_takes() {
+    let world = World::with_identities("ann: {emails: [ann@example.com]}").await;
+    let mut extra = section(&[ANN]);
+    extra["notification"]["task-failed"]["ids"] = json!(["ann"]);
+    world.post.fail_next(ChannelError::Failed { channel: "post", problem: "452 mailbox full".to_owned() });
+    world.happens(&world.task(extra), Status::TaskFailed).await;
+    assert_eq!(world.post.sent(), [], "the identity of the same address leaves it to the section");
+    assert_eq!(world.depth(&NOTIFICATIONS).await, Depth { delayed: 1, ..Depth::default() });
+    world.pass(60).await;
+    assert_eq!(world.post.sent(), sent(&[ANN]));
+}
+
+#[tokio::test]
 async fn what_comes_again_by_whatever_way_is_not_sent_again_within_a_day() {
     let world = World::new().await;
     let task = world.task(section(&[ANN]));
