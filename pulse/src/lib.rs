@@ -2,7 +2,8 @@
 //!
 //! A [`Listener`] moves what its [`Route`]s ask for from one durable Pulse queue to queues of the bus, as
 //! [`PulseMessage`]s. It never waits for those who handle them, since a Pulse queue that grows over 8,000 messages is
-//! deleted. A [`Publisher`] sends, [`tail()`] shows what an exchange carries.
+//! deleted. A [`Publisher`] sends, [`tail()`] shows what an exchange carries. The [`monitor`] tells of builds and tests that
+//! have finished, without a bus.
 //!
 //! This crate knows neither Taskcluster nor Phabricator.
 
@@ -12,11 +13,13 @@ mod error;
 mod listener;
 mod message;
 mod meters;
+pub mod monitor;
 mod outage;
 mod publisher;
 mod queue;
 mod route;
 mod settings;
+mod subscription;
 mod tail;
 pub mod testing;
 mod topic;

@@ -214,6 +214,11 @@ pub struct Process {
 
 impl Process {
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_printing(arguments, environment, Stdio::null())
+    }
+
+    /// The same for a process whose standard output is of interest.
+    pub fn start_printing(arguments: &[&str], environment: &[(&str, &str)], output: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
         command
             .args(arguments)
@@ -222,7 +227,7 @@ impl Process {
             .env("PORT", "0")
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(Stdio::piped())
             .envs(environment.iter().copied())
             .kill_on_drop(true);
