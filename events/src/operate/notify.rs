@@ -31,7 +31,8 @@ pub async fn notify(options: Notify) -> anyhow::Result<()> {
         }
         return muted(&options).await;
     }
-    let (config, _) = source::notifier(&options.deployment).await?;
+    let (config, faults) = source::notifier(&options.deployment).await?;
+    faults.warnings.iter().for_each(|warning| complain(&format!("configuration: {warning}")));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let notifier = Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
     let output = options.deployment.output;
