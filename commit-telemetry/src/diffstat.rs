@@ -76,8 +76,10 @@ enum Place {
     Gap,
     /// At the beginning of the diff.
     Start,
-    /// In the diff, outside of hunks.
-    Between,
+    /// In the header of a file, or in a binary one.
+    File,
+    /// After a hunk that is whole.
+    AfterHunk,
     /// In a hunk with so many lines of the old and of the new file to come.
     Hunk { old: u64, new: u64 },
 }
@@ -119,7 +121,7 @@ impl DiffstatParser {
     pub fn finish(self) -> Result<Diffstat, DiffFault> {
         match self.place {
             // hgweb ends every line, the last one too.
-            Place::Start | Place::Between if self.line.is_empty() => Ok(self.stat),
+            Place::Start | Place::File | Place::AfterHunk if self.line.is_empty() => Ok(self.stat),
             _ => Err(DiffFault::CutShort),
         }
     }
@@ -148,21 +150,22 @@ impl DiffstatParser {
             Place::Description(left) if left > 1 => Place::Description(left - 1),
             Place::Description(_) => Place::Gap,
             Place::Gap if line.is_empty() => Place::Start,
-            Place::Start if line.is_empty() => Place::Start,
-            Place::Start if !is_file(line) => return Err(DiffFault::Description),
             Place::Gap => return Err(DiffFault::Description),
-            Place::Start | Place::Between => {
-                if is_file(line) {
-                    self.stat.changed_files += 1;
-                    Place::Between
-                } else if line.starts_with(b"@@ ") {
-                    self.hunks += 1;
-                    let (old, new) = ranges(line).ok_or(DiffFault::HunkHeader { hunk: self.hunks })?;
-                    inside(old, new)
-                } else {
-                    Place::Between
-                }
+            Place::Start if line.is_empty() => Place::Start,
+            Place::Start | Place::File | Place::AfterHunk if is_file(line) => {
+                self.stat.changed_files += 1;
+                Place::File
             }
+            Place::File | Place::AfterHunk if line.starts_with(b"@@ ") => {
+                self.hunks += 1;
+                let (old, new) = ranges(line).ok_or(DiffFault::HunkHeader { hunk: self.hunks })?;
+                inside(old, new)
+            }
+            Place::Start => return Err(DiffFault::Description),
+            Place::File => Place::File,
+            // No newline at the end of the file, and the end of all.
+            Place::AfterHunk if line.is_empty() || line.starts_with(b"\\") => Place::AfterHunk,
+            Place::AfterHunk => return Err(DiffFault::HunkLength { hunk: self.hunks }),
             Place::Hunk { old, new } => {
                 let (removed, added) = match line.first() {
                     Some(b'-') => (1, 0),
@@ -189,7 +192,7 @@ impl DiffstatParser {
 
 /// Where the next line stands when so many lines of a hunk are to come.
 fn inside(old: u64, new: u64) -> Place {
-    if (old, new) == (0, 0) { Place::Between } else { Place::Hunk { old, new } }
+    if (old, new) == (0, 0) { Place::AfterHunk } else { Place::Hunk { old, new } }
 }
 
 /// Whether the changes of a file begin here: as Git writes it, or as Mercurial does where hgweb is not set to.
@@ -317,6 +320,7 @@ mod tests {
         assert_eq!(count("@@ -0,0 +1,1 @@\n+x\n"), Err(DiffFault::Description));
         let length = Err(DiffFault::HunkLength { hunk: 1 });
         assert_eq!(count("diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n-b\n"), length);
+        assert_eq!(count("diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n+b\n+c\n"), length);
         assert_eq!(count("diff --git a/x b/x\n@@ -2,2 +1,1 @@\n-a\ndiff --git a/y b/y\n"), length);
     }
 

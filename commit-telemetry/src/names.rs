@@ -94,8 +94,8 @@ impl Repository {
         &self.0
     }
 
-    /// The address of one of hgweb's commands, such as `json-rev`, on a revision. No revision leads elsewhere: `.` and `..`,
-    /// which climb even when they are encoded, follow the command and are refused by [`Url::join`]'s like.
+    /// The address of one of hgweb's commands, such as `json-rev`, on a revision. `None` for what would lead elsewhere: `.` and
+    /// `..` climb even when they are encoded.
     pub(crate) fn command(&self, command: &str, revision: &str) -> Option<Url> {
         if matches!(revision, "" | "." | "..") {
             return None;

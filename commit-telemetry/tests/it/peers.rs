@@ -18,7 +18,7 @@ use bus::{Clock, SystemClock};
 use commit_telemetry::{Bugzilla, Edge, EdgeSettings, Hgweb, Repository, Telemetry};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Barrier, task::JoinHandle};
 use url::Url;
 
 /// Where the recorded servers were.
@@ -88,8 +88,11 @@ struct World {
     seen: Vec<Seen>,
     /// By a part of the address: what is answered instead, once each.
     faults: HashMap<String, VecDeque<Fault>>,
-    /// Whether answers wait for one another until so many requests are there.
-    gate: Option<Arc<tokio::sync::Barrier>>,
+    /// By a part of the address: requests wait for one another until so many are there.
+    gate: Option<(&'static str, Arc<Barrier>)>,
+    /// How many requests are at the gate, and the most that ever were.
+    at_once: usize,
+    most_at_once: usize,
 }
 
 pub(crate) struct Peers {
@@ -201,9 +204,14 @@ impl Peers {
         }
     }
 
-    /// Answers nobody before `requests` are waiting.
-    pub(crate) fn gate(&self, requests: usize) {
-        self.world().gate = Some(Arc::new(tokio::sync::Barrier::new(requests)));
+    /// Answers none of the requests whose address holds `part` before so many of them are waiting.
+    pub(crate) fn gate(&self, part: &'static str, requests: usize) {
+        self.world().gate = Some((part, Arc::new(Barrier::new(requests))));
+    }
+
+    /// The most requests that were at the gate at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.world().most_at_once
     }
 
     /// The requests whose address holds `part`.
@@ -228,10 +236,16 @@ async fn answer(
     let gate = {
         let mut world = world.lock().unwrap();
         world.seen.push(Seen { method: method.clone(), path: path.clone(), content_type, body });
-        world.gate.clone()
+        let gate = world.gate.as_ref().filter(|(part, _)| path.contains(part)).map(|(_, gate)| Arc::clone(gate));
+        if gate.is_some() {
+            world.at_once += 1;
+            world.most_at_once = world.most_at_once.max(world.at_once);
+        }
+        gate
     };
     if let Some(gate) = gate {
         gate.wait().await;
+        world.lock().unwrap().at_once -= 1;
     }
     let mut world = world.lock().unwrap();
     let fault = world.faults.iter_mut().find(|(part, _)| path.contains(*part)).and_then(|(_, queue)| queue.pop_front());

@@ -159,7 +159,6 @@ async fn only_the_known_server_is_asked_and_only_below_the_repository() {
         ("/payload/data/pushlog_pushes/0/push_json_url", format!("{own}/mozilla-central/../rest/bug/1/history")),
     ] {
         let mut message = good.clone();
-        message[pointer.split('/').nth(1).unwrap()] = good["payload"].clone();
         *message.pointer_mut(pointer).unwrap() = json!(address);
         stage.give(message).await;
         let reason = stage.reason().await;
@@ -232,18 +231,20 @@ async fn a_changeset_that_is_never_there_is_told_in_the_dead_letter() {
 }
 
 #[tokio::test]
-async fn the_changesets_of_a_push_are_worked_on_side_by_side() {
+async fn the_changesets_of_a_push_are_worked_on_side_by_side_within_a_bound() {
     let stage = Stage::start().await;
-    let node = |number: usize| format!("{number:040x}");
-    let nodes: Vec<_> = (0..30).map(node).collect();
+    let nodes: Vec<_> = (0..32).map(|number| format!("{number:040x}")).collect();
     stage.peers.fail("/json-pushes", Fault::body(json!({"pushes": {"1": {"changesets": nodes}}}).to_string()));
     for node in &nodes {
         let changeset = json!({"node": node, "desc": "", "user": "", "parents": [], "pushdate": [1, 0]});
         stage.peers.fail(&format!("/json-rev/{node}"), Fault::body(changeset.to_string()));
     }
+    // Nobody is answered before eight have asked.
+    stage.peers.gate("/json-rev/", 8);
     stage.give(stage.message("changegroup-reviewed")).await;
     assert_eq!(stage.depth().await, Depth::default());
-    assert_eq!(stage.peers.seen("/submit/").len(), 30);
+    assert_eq!(stage.peers.seen("/submit/").len(), 32);
+    assert_eq!(stage.peers.most_at_once(), 8);
 }
 
 #[tokio::test]
