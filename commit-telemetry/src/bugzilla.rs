@@ -111,7 +111,7 @@ impl Bugzilla {
             Said::This(attachments) => attachments,
             Said::Nothing(system) => return Ok(system),
         };
-        // A bug can be asked for under an older number.
+        // It answers with the one bug that was asked for.
         let valid = || attachments.bugs.values().flatten().filter(|attachment| attachment.is_obsolete == 0);
         if valid().any(|attachment| attachment.content_type == PHABRICATOR) {
             return Ok(ReviewSystem::Phabricator);

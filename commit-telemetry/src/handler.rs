@@ -108,17 +108,19 @@ impl Handler<PulseMessage> for PushHandler {
         let mut results = stream::iter(nodes)
             .map(|node| async move { self.changeset(of, &node).await.map_err(|error| (node, error)) })
             .buffer_unordered(AT_ONCE);
-        let mut failed = 0;
+        let (mut failed, mut away) = (0, 0);
         let mut worst: Option<(Node, TelemetryError)> = None;
         while let Some(result) = results.next().await {
             let Err((node, error)) = result else { continue };
             failed += 1;
-            let hope = hope(&error);
-            if worst.as_ref().is_none_or(|(_, known)| hope > self::hope(known)) {
+            let hope = Hope::of(&error);
+            if worst.as_ref().is_none_or(|(_, known)| hope > Hope::of(known)) {
                 worst = Some((node, error));
             }
-            // A server is away: the others would find that out one by one.
-            if hope == Hope::Later {
+            // A server is away, and the others would find that out one by one. But one that fails at a single changeset
+            // does not keep the others from their pings.
+            away += usize::from(hope == Hope::Later);
+            if away == AT_ONCE {
                 break;
             }
         }
@@ -149,10 +151,12 @@ enum Hope {
     Later,
 }
 
-fn hope(error: &TelemetryError) -> Hope {
-    match error.disposition() {
-        Disposition::Dead => Hope::None,
-        Disposition::Retry | Disposition::RetryAfter(_) => Hope::Again,
-        Disposition::Defer(_) => Hope::Later,
+impl Hope {
+    fn of(error: &TelemetryError) -> Self {
+        match error.disposition() {
+            Disposition::Dead => Self::None,
+            Disposition::Retry | Disposition::RetryAfter(_) => Self::Again,
+            Disposition::Defer(_) => Self::Later,
+        }
     }
 }

@@ -90,9 +90,6 @@ struct World {
     faults: HashMap<String, VecDeque<Fault>>,
     /// By a part of the address: requests wait for one another until so many are there.
     gate: Option<(&'static str, Arc<Barrier>)>,
-    /// How many requests are at the gate, and the most that ever were.
-    at_once: usize,
-    most_at_once: usize,
 }
 
 pub(crate) struct Peers {
@@ -209,11 +206,6 @@ impl Peers {
         self.world().gate = Some((part, Arc::new(Barrier::new(requests))));
     }
 
-    /// The most requests that were at the gate at once.
-    pub(crate) fn most_at_once(&self) -> usize {
-        self.world().most_at_once
-    }
-
     /// The requests whose address holds `part`.
     pub(crate) fn seen(&self, part: &str) -> Vec<Seen> {
         self.world().seen.iter().filter(|seen| seen.path.contains(part)).cloned().collect()
@@ -236,16 +228,10 @@ async fn answer(
     let gate = {
         let mut world = world.lock().unwrap();
         world.seen.push(Seen { method: method.clone(), path: path.clone(), content_type, body });
-        let gate = world.gate.as_ref().filter(|(part, _)| path.contains(part)).map(|(_, gate)| Arc::clone(gate));
-        if gate.is_some() {
-            world.at_once += 1;
-            world.most_at_once = world.most_at_once.max(world.at_once);
-        }
-        gate
+        world.gate.as_ref().filter(|(part, _)| path.contains(part)).map(|(_, gate)| Arc::clone(gate))
     };
     if let Some(gate) = gate {
         gate.wait().await;
-        world.lock().unwrap().at_once -= 1;
     }
     let mut world = world.lock().unwrap();
     let fault = world.faults.iter_mut().find(|(part, _)| path.contains(*part)).and_then(|(_, queue)| queue.pop_front());
