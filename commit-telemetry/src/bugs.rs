@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_megabyte_of_digits_is_no_number_and_takes_no_time() {
         for text in ["1".repeat(1 << 20), " ".repeat(1 << 20), "bug ".repeat(1 << 18), "#".repeat(1 << 20)] {
-            assert_eq!(bug_numbers(&text), []);
+            assert!(bug_numbers(&text).is_empty());
         }
         assert_eq!(bug_numbers(&format!("bug {}7", "0".repeat(1000))), [7]);
     }
