@@ -100,7 +100,7 @@ mod tests {
             ];
             match branches.into_iter().flatten().find_map(tail) {
                 Some((number, end)) => {
-                    let number = number.parse().unwrap();
+                    let number = number.parse().unwrap_or(TOO_LARGE);
                     if number < TOO_LARGE && !found.contains(&number) {
                         found.push(number);
                     }
