@@ -150,10 +150,7 @@ async fn only_the_known_server_is_asked_and_only_below_the_repository() {
     for (pointer, address) in [
         ("/payload/data/repo_url", "http://169.254.169.254/latest"),
         ("/payload/data/repo_url", "http://127.0.0.1:1/mozilla-central"),
-        (
-            "/payload/data/pushlog_pushes/0/push_json_url",
-            "http://169.254.169.254/mozilla-central/json-pushes".to_owned(),
-        ),
+        ("/payload/data/pushlog_pushes/0/push_json_url", "http://169.254.169.254/mozilla-central/json-pushes"),
         ("/payload/data/pushlog_pushes/0/push_json_url", "OWN/rest/bug/1/attachment"),
         ("/payload/data/pushlog_pushes/0/push_json_url", "OWN/mozilla-central/../rest/bug/1/history"),
     ] {
