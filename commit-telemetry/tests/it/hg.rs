@@ -16,8 +16,9 @@ use tokio::{
     time::timeout,
 };
 
-/// How long Mercurial may take to say where it listens, and (in seconds, as text) to be done with all commands of a test.
+/// How long Mercurial may take to say where it listens.
 const START: Duration = Duration::from_secs(60);
+/// How long it may take for all commands of a test, in seconds.
 const COMMANDS: &str = "110";
 
 /// A repository, and the Mercurial that runs the commands of the test in it: a command server, since to start Mercurial
@@ -133,8 +134,7 @@ impl Hg {
         let output = ChildStdout::from_std(server.stdout.take().unwrap()).unwrap();
         self.served = Some(server);
         let mut lines = BufReader::new(output).lines();
-        let said = timeout(START, lines.next_line()).await.expect("hg serve says in time where it listens");
-        let url = said.unwrap().expect("hg serve says where it listens");
+        let url = timeout(START, lines.next_line()).await.unwrap().unwrap().unwrap();
         url.trim().parse().unwrap()
     }
 }
