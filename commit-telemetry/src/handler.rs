@@ -1,0 +1,162 @@
+//! Pushes, as Pulse tells of them.
+//!
+//! A push is one message, and its changesets are worked on side by side. The message is done when each of them has its
+//! ping accepted. So whatever dies in between, a push is worked on again as a whole; pings that were sent are sent once more
+//! under the same id, and the ingestion drops them.
+
+use async_trait::async_trait;
+use bus::{Classify, Context, Disposition, Handler};
+use futures::{StreamExt, stream};
+use pulse::PulseMessage;
+use serde::Deserialize;
+use serde_json::Value;
+use tracing::{debug, info, warn};
+use url::Url;
+
+use crate::{Node, Repository, Telemetry, TelemetryError, call::located};
+
+/// The messages that tell of pushes.
+const CHANGEGROUP: &str = "changegroup.1";
+/// How many changesets of a push are worked on at once.
+const AT_ONCE: usize = 8;
+
+/// Handles messages of `exchange/hgpushes/v2`: sends the ping of each changeset that was pushed.
+pub struct PushHandler {
+    telemetry: Telemetry,
+    server: Url,
+}
+
+impl PushHandler {
+    /// Sends pings by `telemetry` for pushes to the repositories of `server` (only scheme, host and port of it count). A
+    /// message that names another server is refused: whoever publishes must not choose whom this program asks.
+    pub fn new(telemetry: Telemetry, server: Url) -> Self {
+        Self { telemetry, server }
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    payload: Payload,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    r#type: String,
+    /// What it is depends on the type.
+    #[serde(default)]
+    data: Value,
+}
+
+#[derive(Deserialize)]
+struct Changegroup {
+    repo_url: Repository,
+    pushlog_pushes: Vec<Push>,
+}
+
+/// A push, as its message tells.
+#[derive(Deserialize)]
+struct Push {
+    pushid: u64,
+    push_json_url: Url,
+}
+
+impl PushHandler {
+    /// The push that a message tells of. `None`, if it tells of something else.
+    fn push_in(&self, message: &PulseMessage) -> Result<Option<(Repository, Push)>, TelemetryError> {
+        let useless = |problem| TelemetryError::Useless {
+            exchange: message.routing.exchange.clone(),
+            key: message.routing.key.clone(),
+            problem,
+        };
+        let mut json = serde_json::Deserializer::from_slice(&message.body);
+        let Body { payload } = located(&mut json).map_err(useless)?;
+        json.end().map_err(|error| useless(error.to_string()))?;
+        if payload.r#type != CHANGEGROUP {
+            debug!(r#type = payload.r#type, "ignored, a message of Mercurial that tells of no push");
+            return Ok(None);
+        }
+        let Changegroup { repo_url: repository, mut pushlog_pushes } =
+            located(payload.data).map_err(|problem| useless(format!("payload.data.{problem}")))?;
+        if repository.url().origin() != self.server.origin() {
+            let below = self.server.origin().ascii_serialization();
+            return Err(TelemetryError::Elsewhere { url: repository.to_string(), below });
+        }
+        match pushlog_pushes.len() {
+            0 => debug!(%repository, "ignored, a message without a push"),
+            1 => return Ok(pushlog_pushes.pop().map(|push| (repository, push))),
+            pushes => warn!(%repository, pushes, "ignored, a message with more than one push: no such thing is known"),
+        }
+        Ok(None)
+    }
+
+    async fn changeset(&self, repository: &Repository, node: &Node) -> Result<(), TelemetryError> {
+        let ping = self.telemetry.ping_for(repository, node.as_str()).await?;
+        self.telemetry.send(&ping).await?;
+        debug!(%repository, %node, system = ?ping.review_system_used, "the ping is sent");
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Handler<PulseMessage> for PushHandler {
+    type Error = TelemetryError;
+
+    async fn handle(&self, message: PulseMessage, _cx: &Context) -> Result<(), TelemetryError> {
+        let Some((repository, push)) = self.push_in(&message)? else { return Ok(()) };
+        let nodes = self.telemetry.hgweb().push(&repository, push.pushid, &push.push_json_url).await?;
+        let (changesets, of) = (nodes.len(), &repository);
+        let mut results = stream::iter(nodes)
+            .map(|node| async move { self.changeset(of, &node).await.map_err(|error| (node, error)) })
+            .buffer_unordered(AT_ONCE);
+        let (mut failed, mut away) = (0, 0);
+        let mut worst: Option<(Node, TelemetryError)> = None;
+        while let Some(result) = results.next().await {
+            let Err((node, error)) = result else { continue };
+            failed += 1;
+            let hope = Hope::of(&error);
+            if worst.as_ref().is_none_or(|(_, known)| hope > Hope::of(known)) {
+                worst = Some((node, error));
+            }
+            // A server is away, and the others would find that out one by one. But one that fails at a single changeset
+            // does not keep the others from their pings.
+            away += usize::from(hope == Hope::Later);
+            if away == AT_ONCE {
+                break;
+            }
+        }
+        let push = push.pushid;
+        match worst {
+            None => {
+                info!(%repository, push, changesets, "the pings of a push are sent");
+                Ok(())
+            }
+            Some((node, source)) => Err(TelemetryError::Push {
+                push,
+                repository: repository.to_string(),
+                changesets,
+                failed,
+                node,
+                source: Box::new(source),
+            }),
+        }
+    }
+}
+
+/// What may become of a changeset that failed. The push does what the one does of which most can be hoped, so that no
+/// changeset that could get its ping goes without.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Hope {
+    None,
+    Again,
+    Later,
+}
+
+impl Hope {
+    fn of(error: &TelemetryError) -> Self {
+        match error.disposition() {
+            Disposition::Dead => Self::None,
+            Disposition::Retry | Disposition::RetryAfter(_) => Self::Again,
+            Disposition::Defer(_) => Self::Later,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! From a changeset to its ping.
+
+use crate::{Bugzilla, Changeset, Edge, Evidence, Hgweb, Node, Ping, Repository, ReviewSystem, TelemetryError};
+
+/// The three servers that are needed, and what is done with them. Clones share what Bugzilla answered.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    hgweb: Hgweb,
+    bugzilla: Bugzilla,
+    edge: Edge,
+}
+
+impl Telemetry {
+    /// Asks and sends by these clients.
+    pub fn new(hgweb: Hgweb, bugzilla: Bugzilla, edge: Edge) -> Self {
+        Self { hgweb, bugzilla, edge }
+    }
+
+    /// The servers of the repositories.
+    pub fn hgweb(&self) -> &Hgweb {
+        &self.hgweb
+    }
+
+    /// Where pings are sent.
+    pub fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// The ping of the changeset that the repository knows by this name: its id, or the beginning of it.
+    pub async fn ping_for(&self, repository: &Repository, revision: &str) -> Result<Ping, TelemetryError> {
+        let changeset = self.hgweb.changeset(repository, revision).await?;
+        let undecodable = |problem: &str| TelemetryError::Undecodable {
+            call: format!("changeset {revision} of {repository}"),
+            problem: problem.to_owned(),
+        };
+        if Node::try_from(revision.to_owned()).is_ok_and(|asked| asked != changeset.node) {
+            return Err(undecodable("node: is another than was asked for"));
+        }
+        let pushdate =
+            || undecodable("pushdate: is not there: the repository has no pushlog, or not of this changeset");
+        let (seconds, offset) = changeset.pushdate.ok_or_else(pushdate)?;
+        let review_system_used = self.review_system(&changeset).await?;
+        let diffstat = match review_system_used.has_diffstat() {
+            true => Some(self.hgweb.diffstat(repository, &changeset).await?),
+            false => None,
+        };
+        Ok(Ping {
+            changeset_id: changeset.node,
+            diffstat,
+            landing_system: changeset.landingsystem,
+            review_system_used,
+            repository: repository.clone(),
+            // Whole seconds; what does not fit is no date, and the schema says so.
+            push_date: (seconds + offset) as i64,
+        })
+    }
+
+    async fn review_system(&self, changeset: &Changeset) -> Result<ReviewSystem, TelemetryError> {
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        let (description, author) = (text(&changeset.description), text(&changeset.author));
+        match Evidence::of(&description, &author, changeset.parents.len()) {
+            Evidence::Clear(system) => Ok(system),
+            Evidence::Bug(bug) => self.bugzilla.review_system(bug).await,
+        }
+    }
+
+    /// Sends a ping. It is accepted when this returns `Ok`; to send it again does no harm.
+    pub async fn send(&self, ping: &Ping) -> Result<(), TelemetryError> {
+        self.edge.send(ping).await
+    }
+}
