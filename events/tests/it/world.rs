@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
 };
 
 /// How long anything may take before the test gives up on it.
@@ -210,6 +211,7 @@ impl Gate {
 pub struct Process {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Process {
@@ -235,12 +237,12 @@ impl Process {
         let log = Arc::new(Mutex::new(Vec::new()));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = log.clone();
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 kept.lock().unwrap().push(line);
             }
         });
-        Self { child, log }
+        Self { child, log, reader }
     }
 
     pub fn log(&self) -> String {
@@ -264,11 +266,17 @@ impl Process {
         kill(Pid::from_raw(self.child.id().unwrap().cast_signed()), signal).unwrap();
     }
 
+    /// Waits for its end. All that it said is in the log then.
     pub async fn ended(&mut self) -> ExitStatus {
-        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+        let status = match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap(),
             Err(_) => panic!("the process did not end:\n{}", self.log()),
+        };
+        if !self.reader.is_finished() {
+            // A child of its own that outlives it may hold the pipe.
+            let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.reader).await;
         }
+        status
     }
 
     /// SIGTERM, and a good end.
