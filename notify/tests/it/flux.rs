@@ -47,7 +47,7 @@ impl Timed {
     }
 
     /// Sends until `said` is logged, and not longer.
-    async fn send_until(&self, logs: &crate::world::Logs, said: &str) {
+    async fn send_until(&self, logs: &observe::testing::Logs, said: &str) {
         while !logs.text().contains(said) {
             self.send().await;
             tokio::task::yield_now().await;
