@@ -1,5 +1,14 @@
 //! Every channel there is: one file, and one line of [`CHANNELS`].
 
+pub(crate) mod http;
+mod irc;
+mod log_collect;
+mod matrix;
+mod repulse;
+mod ses;
+mod slack;
+mod smtp;
+mod sns;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -8,12 +17,21 @@ use bus::Clock;
 use pulse::PulseSettings;
 use secrecy::SecretString;
 use taskcluster::Taskcluster;
-use tracing::info;
 
 use crate::{Channel, Key, Settings, SettingsError, Templates, text::one_line};
 
 /// The channels by their names.
-pub static CHANNELS: &[Registration] = &[webhook::REGISTRATION];
+pub static CHANNELS: &[Registration] = &[
+    irc::REGISTRATION,
+    log_collect::REGISTRATION,
+    matrix::REGISTRATION,
+    repulse::REGISTRATION,
+    ses::REGISTRATION,
+    slack::REGISTRATION,
+    smtp::REGISTRATION,
+    sns::REGISTRATION,
+    webhook::REGISTRATION,
+];
 
 /// How a channel is known and opened.
 pub struct Registration {
@@ -64,10 +82,7 @@ impl Channels {
             })?;
             let section = file.get(name).unwrap_or(&nothing);
             let settings = Settings::layered(registration.name, registration.keys, section, environment)?;
-            for key in settings.overridden() {
-                let (channel, key, variable) = (registration.name, key.name, key.variable);
-                info!(channel, key, variable, "the environment sets this too, and wins over the file");
-            }
+            settings.tell_overridden();
             channels.push((registration.open)(&settings, parts)?);
         }
         Ok(Self::new(channels))

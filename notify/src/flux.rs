@@ -2,16 +2,24 @@
 //!
 //! It must never disturb what it measures: whoever sends puts a line into a bounded queue and goes on, and a line that
 //! finds it full is dropped, as is what InfluxDB does not take. That is logged once, until it takes lines again.
+//!
+//! When the process ends, what waits is still written: after the last [`Flux`] is gone, and with it everyone who could
+//! measure, or when there is no more time. Then InfluxDB has [`LAST`] for it.
+
+mod settings;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{Clock, Shutdown, Subsystem, SubsystemError, error_chain};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::StatusCode;
+use secrecy::ExposeSecret;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{info, warn};
-use url::Url;
+
+pub use self::settings::FluxSettings;
+use crate::channels::http::Answer;
 
 /// How many lines wait at most: some minutes of a busy process.
 const WAITING: usize = 10_000;
@@ -19,17 +27,8 @@ const WAITING: usize = 10_000;
 const BATCH: usize = 1000;
 /// How long lines are gathered before they are written.
 const PERIOD: Duration = Duration::from_secs(5);
-
-/// Where InfluxDB is.
-#[derive(Debug, Clone)]
-pub struct FluxSettings {
-    /// Its base address.
-    pub url: Url,
-    /// The database that is written to; it has to exist.
-    pub database: String,
-    /// The user and the password, where it wants them.
-    pub login: Option<(String, SecretString)>,
-}
+/// How long the last lines may take once the process is told to end at once.
+const LAST: Duration = Duration::from_secs(1);
 
 /// How a sending ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub struct FluxWriter {
 }
 
 impl Flux {
-    /// Where to put lines, and the part of the process that writes them.
+    /// Where to put lines, and the part of the process that writes them. That part ends with the last clone of the first.
     pub fn new(settings: FluxSettings, http: reqwest::Client, clock: Arc<dyn Clock>) -> (Self, FluxWriter) {
         let (sender, lines) = mpsc::channel(WAITING);
         (Self { lines: sender }, FluxWriter { lines, settings, http, clock })
@@ -82,43 +81,58 @@ impl Subsystem for FluxWriter {
     }
 
     async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+        tokio::select! {
+            () = self.write_all(&shutdown) => {}
+            () = too_late(&shutdown) => {
+                let host = self.settings.url.host_str();
+                warn!(host, "influxdb did not take the channels' last times before the process ended: dropped");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resolves when the last lines had their time, which passes on whatever clock.
+async fn too_late(shutdown: &Shutdown) {
+    shutdown.cancelled().await;
+    let _ = tokio::time::timeout(LAST, std::future::pending::<()>()).await;
+}
+
+impl FluxWriter {
+    /// Writes until no line can come any more, or none is left and there is no more time.
+    async fn write_all(&mut self, shutdown: &Shutdown) {
         let mut taken = true;
         let mut batch = Vec::new();
         loop {
-            tokio::select! {
+            let received = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(()),
-                received = self.lines.recv_many(&mut batch, BATCH) => {
-                    if received == 0 {
-                        return Ok(());
-                    }
-                }
-            }
-            let written = tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                written = self.write(batch.concat()) => written,
+                received = self.lines.recv_many(&mut batch, BATCH) => received,
+                () = shutdown.cancelled() => 0,
             };
-            match &written {
-                Ok(()) if !taken => info!("influxdb takes the channels' times again"),
-                Err(problem) if taken => {
-                    warn!(
-                        host = self.settings.url.host_str(),
-                        problem, "influxdb does not take the channels' times: dropped"
-                    );
-                }
-                _ => {}
+            if received == 0 {
+                return;
             }
+            let written = self.write(batch.concat()).await;
+            self.tell(&written, taken);
             taken = written.is_ok();
             batch.clear();
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.stopping() => {}
                 () = self.clock.sleep(PERIOD) => {}
             }
         }
     }
-}
 
-impl FluxWriter {
+    /// Logs what became of a batch, where the one before it was `taken` and this one was not, or the other way around.
+    fn tell(&self, written: &Result<(), String>, taken: bool) {
+        let host = self.settings.url.host_str();
+        match written {
+            Ok(()) if !taken => info!(host, "influxdb takes the channels' times again"),
+            Err(problem) if taken => warn!(host, problem, "influxdb does not take the channels' times: dropped"),
+            _ => {}
+        }
+    }
+
     /// Writes these, or says why not.
     async fn write(&self, lines: String) -> Result<(), String> {
         let mut url = self.settings.url.clone();
@@ -130,11 +144,20 @@ impl FluxWriter {
         if let Some((user, password)) = &self.settings.login {
             request = request.basic_auth(user, Some(password.expose_secret()));
         }
-        let answer = request.send().await.map_err(|error| error_chain(&error.without_url()))?;
-        match answer.status() {
-            status if status.is_success() => Ok(()),
-            status => Err(format!("it answered with http status {}", status.as_u16())),
+        let response = request.send().await.map_err(|error| error_chain(&error.without_url()))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
         }
+        let advice = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                "; set notify.influxdb.user and notify.influxdb.password to those of a user who may write"
+            }
+            StatusCode::NOT_FOUND => "; make the database, or set notify.influxdb.database to one that exists",
+            _ => "",
+        };
+        let said = Answer::read(response).await.quoted();
+        Err(format!("it answered with http status {}: {said}{advice}", status.as_u16()))
     }
 }
 

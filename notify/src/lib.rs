@@ -4,12 +4,14 @@
 //! task. A [`Sender`] sends them over [`Channels`]: each to each recipient once a day at most, too much at once as one
 //! [`Digest`], and nothing to whom it cannot reach. [`CHANNELS`] lists every [`Channel`] there is.
 
+mod aws;
 mod channel;
 mod channels;
 mod dispatch;
 mod event;
 mod flux;
 mod identities;
+mod mail;
 mod memory;
 mod notification;
 mod preview;

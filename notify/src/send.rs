@@ -232,13 +232,13 @@ impl Handler<Digest> for Sender {
         if !wait.is_zero() {
             return Err(SendError::Gathering(wait));
         }
-        let (mut lines, told) = digest.untold(cx).await?;
+        let (lines, told) = digest.untold(cx).await?;
         let recipient = &digest.recipient;
         if !lines.is_empty() && Muted::found(cx, &digest.first.channel, recipient).await?.is_none() {
             let count = lines.len();
-            lines.truncate(MAX_LINES);
             let mut notification = Notification { digest: lines, ..digest.first.clone() };
             let subject = self.templates.text(DIGEST_SUBJECT, &notification)?;
+            notification.digest.truncate(MAX_LINES);
             let mut message = self.templates.text(DIGEST, &notification)?;
             if count > MAX_LINES {
                 message.push_str(&format!("\nand {} more\n", count - MAX_LINES));

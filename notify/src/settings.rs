@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
+use tracing::info;
 
 /// Something that can be set for a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +124,14 @@ impl Settings {
     /// What is set in the file and is not heard, since the environment sets it too.
     pub fn overridden(&self) -> &[Key] {
         &self.overridden
+    }
+
+    /// Logs what is set in the file and is not heard.
+    pub(crate) fn tell_overridden(&self) {
+        for key in &self.overridden {
+            let (channel, key, variable) = (self.channel, key.name, key.variable);
+            info!(channel, key, variable, "the environment sets this too, and wins over the file");
+        }
     }
 
     /// A secret that must be set.

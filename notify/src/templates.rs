@@ -1,6 +1,7 @@
 //! The texts: templates in the language of Jinja, of which a deployment can put its own in the place of ours.
 //!
-//! A template is given by a file's name. One that ends in `.html` is escaped: a task named `<script>` is shown as that.
+//! A template is given by a file's name. One that ends in `.html` is escaped: a task named `<script>` is shown as that. So is
+//! one that ends in `.mrkdwn`, for Slack; the filter `linked` makes its links: `{{ "the task" | linked(link) }}`.
 //! What a template may do is bounded, and a name that it misspells is an error at start, not an empty place in a mail.
 
 mod example;
@@ -12,14 +13,15 @@ use std::{
     sync::Arc,
 };
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, value::Serde};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter, value::Serde};
 use serde::Serialize;
 use thiserror::Error;
+use url::Url;
 
 use crate::{
     ChannelError, DigestLine, LogLink, Notification, NotifiedTask, Status,
     channels::CHANNELS,
-    text::{one_line, plain},
+    text::{mrkdwn, one_line, plain},
 };
 
 /// How many instructions a template may take: ours take some hundreds.
@@ -44,6 +46,9 @@ pub(crate) const MESSAGE: &str = "message.txt";
 pub(crate) const DIGEST_SUBJECT: &str = "digest-subject.txt";
 /// The message of a digest.
 pub(crate) const DIGEST: &str = "digest.txt";
+
+/// How the names of templates end that are written in Slack's markup.
+const MRKDWN: &str = "mrkdwn";
 
 /// Why the templates cannot be used.
 #[derive(Debug, Error)]
@@ -110,7 +115,16 @@ impl Templates {
         environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|name| match name.rsplit('.').next() {
             Some("html") => AutoEscape::Html,
+            Some(MRKDWN) => AutoEscape::Custom(MRKDWN.into()),
             _ => AutoEscape::None,
+        });
+        environment.set_formatter(|out, state, value| match state.auto_escape() {
+            AutoEscape::Custom(_) if !value.is_safe() => Ok(out.write_str(&mrkdwn(&value.to_string()))?),
+            AutoEscape::Custom(_) => Ok(write!(out, "{value}")?),
+            _ => escape_formatter(out, state, value),
+        });
+        environment.add_filter("linked", |label: String, address: String| {
+            Value::from_safe_string(linked(&one_line(&label, MAX_LINE), &address))
         });
         environment.add_filter("one_line", |text: String| one_line(&text, MAX_LINE));
         let mut templates = Self { environment };
@@ -203,6 +217,18 @@ impl Templates {
 /// The longest line that the filter `one_line` makes, in bytes.
 const MAX_LINE: usize = 500;
 
+/// A link in Slack's markup. What is no address is none: `<!channel>` calls everybody.
+fn linked(label: &str, address: &str) -> String {
+    let label = mrkdwn(label);
+    match Url::parse(address) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => {
+            let url = url.as_str().replace('|', "%7C").replace('&', "&amp;").replace('<', "%3C").replace('>', "%3E");
+            format!("<{url}|{label}>")
+        }
+        _ => label,
+    }
+}
+
 fn faulty(name: &str, error: &minijinja::Error) -> TemplateError {
     let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
     let problem = format!("{}{line}", one_line(&bus::error_chain(error), 300));
@@ -214,13 +240,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn html_is_escaped_and_plain_text_is_not() {
+    fn html_and_mrkdwn_are_escaped_and_plain_text_is_not() {
         let mut templates = Templates::ours().unwrap();
         let [mut one, ..] = example::notifications().unwrap();
         one.task.name = "<script>\"&'\u{1b}".to_owned();
-        for (name, expected) in [("mail.html", "&lt;script&gt;&quot;&amp;&#x27;"), ("mail.txt", "<script>\"&'")] {
+        for (name, expected) in [
+            ("mail.html", "&lt;script&gt;&quot;&amp;&#x27;"),
+            ("chat.mrkdwn", "&lt;script&gt;\"&amp;'"),
+            ("mail.txt", "<script>\"&'"),
+        ] {
             templates.put(name, "{{ task.name }}").unwrap();
             assert_eq!(templates.text(name, &one).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_link_leads_where_the_template_says() {
+        let mut templates = Templates::ours().unwrap();
+        let [mut one, ..] = example::notifications().unwrap();
+        one.task.name = "<x>|y\nz".to_owned();
+        one.links.task = "https://a.example/_b_?c=1&d=|<".parse().unwrap();
+        one.artifact = Some("!channel".to_owned());
+        for (link, expected) in [
+            ("link", "<https://a.example/_b_?c=1&amp;d=%7C%3C|&lt;x&gt;|y z>"),
+            ("artifact", "&lt;x&gt;|y z"),
+            ("'javascript:alert()'", "&lt;x&gt;|y z"),
+            ("'https://a.example/#<!here>|'", "<https://a.example/#%3C!here%3E%7C|&lt;x&gt;|y z>"),
+        ] {
+            templates.put("chat.mrkdwn", &format!("{{{{ task.name | linked({link}) }}}}")).unwrap();
+            assert_eq!(templates.text("chat.mrkdwn", &one).unwrap(), expected);
         }
     }
 

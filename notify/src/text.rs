@@ -37,6 +37,30 @@ pub fn plain(text: &str) -> String {
     text.replace("\r\n", "\n").chars().filter(kept).filter(|character| !is_invisible(*character)).collect()
 }
 
+/// For mrkdwn, the markup of Slack: no link, no mention and no format comes of it.
+///
+/// Slack wants three characters written as entities (<https://docs.slack.dev/messaging/formatting-message-text>), and has
+/// nothing of that kind for the marks of formats. Look-alikes stand for those. A `_` within a word marks nothing, and stays.
+pub fn mrkdwn(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    let mut in_word = false;
+    while let Some(character) = characters.next() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '*' => escaped.push('∗'),
+            '~' => escaped.push('∼'),
+            '`' => escaped.push('ˋ'),
+            '_' if !(in_word && characters.peek().is_some_and(|next| next.is_alphanumeric())) => escaped.push('＿'),
+            other => escaped.push(other),
+        }
+        in_word = character.is_alphanumeric();
+    }
+    escaped
+}
+
 fn is_line_end(character: char) -> bool {
     matches!(character, '\u{2028}' | '\u{2029}' | '\u{85}')
 }
@@ -75,5 +99,17 @@ mod tests {
     #[test]
     fn a_text_keeps_its_lines() {
         assert_eq!(plain("one\r\ntwo\tthree\u{1b}[31m\u{202e}"), "one\ntwo\tthree[31m");
+    }
+
+    #[test]
+    fn slack_finds_nothing_to_do_in_it() {
+        for (text, expected) in [
+            ("<!channel> <https://evil.example|log>", "&lt;!channel&gt; &lt;https://evil.example|log&gt;"),
+            ("&lt;!here&gt;", "&amp;lt;!here&amp;gt;"),
+            ("*done* ~not~ `rm` ```x```", "∗done∗ ∼not∼ ˋrmˋ ˋˋˋxˋˋˋ"),
+            ("_green_ test_linux_opt __init__", "＿green＿ test_linux_opt ＿＿init＿＿"),
+        ] {
+            assert_eq!(mrkdwn(text), expected);
+        }
     }
 }

@@ -34,7 +34,7 @@ use url::Url;
 
 use call::{Answer, Call};
 
-pub use artifact::Artifact;
+pub use artifact::{Artifact, ArtifactStream};
 pub use credentials::Credentials;
 pub use error::TaskclusterError;
 pub use index::IndexedTask;

@@ -16,8 +16,8 @@ mod selection;
 pub mod testing;
 
 pub use client::{
-    Artifact, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask, Mailed, Taskcluster,
-    TaskclusterError,
+    Artifact, ArtifactStream, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask, Mailed,
+    Taskcluster, TaskclusterError,
 };
 pub use hooks::{
     CoverageBuilds, DiffAnalysis, HookError, HookRunner, LandedGroups, Landing, PublishedCommits, RiskAnalysis,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use notify::{CHANNELS, Key, Status};
+use notify::{CHANNELS, FluxSettings, Key, Status};
 use pulse::Topic;
 use saphyr::{MarkedYaml, Scalar, YamlData};
 use secrecy::SecretString;
@@ -203,10 +203,6 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(':').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// The keys of InfluxDB.
-const INFLUXDB: &[Key] =
-    &[Key::new("record"), Key::new("url"), Key::new("database"), Key::new("user"), Key::new("password")];
-
 /// Reads them. Everything is read before anything is given up for a fault, so that all faults are found.
 pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
     let usual = NotifyConfig::default();
@@ -217,7 +213,9 @@ pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
     });
     let config = NotifyConfig {
         channels: channels.collect(),
-        influxdb: section.optional_section("influxdb").map_or_else(Values::new, |section| values(&section, INFLUXDB)),
+        influxdb: section
+            .optional_section("influxdb")
+            .map_or_else(Values::new, |section| values(&section, FluxSettings::KEYS)),
         services: section.optional::<Names>("services").map_or(usual.services, |Names(names)| names),
         statuses: section.optional("statuses").unwrap_or(usual.statuses),
         topics: section.optional("routing_keys").unwrap_or(usual.topics),

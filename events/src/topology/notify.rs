@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bus::{Bus, Clock, Consumer, Handler, Message, Producer, Queue, Subsystem};
-use notify::{CHANNELS, Channels, Dispatcher, Identities, Parts, Sender, Templates};
+use notify::{CHANNELS, Channels, Dispatcher, Flux, FluxSettings, Identities, Parts, Sender, Templates};
 use pulse::{Listener, PulseSettings, Route, Topic};
 use taskcluster::Taskcluster;
 use tracing::info;
@@ -27,6 +27,7 @@ pub(crate) struct Notifier {
     pub(crate) channels: Arc<Channels>,
     templates: Arc<Templates>,
     identities: Identities,
+    flux: Option<FluxSettings>,
 }
 
 impl Notifier {
@@ -57,7 +58,8 @@ impl Notifier {
         };
         let channels = Arc::new(Channels::open(&notify.services, &notify.channels, environment, &parts)?);
         let identities = notify.identities.as_deref().map_or_else(|| Ok(Identities::default()), Identities::load)?;
-        Ok(Some(Self { pulse, taskcluster, public, channels, templates, identities, config }))
+        let flux = FluxSettings::open(&notify.influxdb, environment)?;
+        Ok(Some(Self { pulse, taskcluster, public, channels, templates, identities, flux, config }))
     }
 
     /// That no channel is enabled.
@@ -110,13 +112,21 @@ impl Notifier {
             Producer::new(Arc::clone(bus), Arc::clone(clock)),
         )?;
         let (channels, templates) = (Arc::clone(&self.channels), Arc::clone(&self.templates));
-        let sender = Sender::new(channels, templates, NOTIFY, NOTIFY_DIGESTS, self.config.notify.storm_limit);
-        Ok(vec![
-            Box::new(listener),
+        let mut sender = Sender::new(channels, templates, NOTIFY, NOTIFY_DIGESTS, self.config.notify.storm_limit);
+        let mut subsystems: Vec<Box<dyn Subsystem>> = vec![Box::new(listener)];
+        if let Some(settings) = &self.flux {
+            info!("notify: {settings:?} is told how long each channel takes");
+            let http = observe::http::client(REQUEST)?;
+            let (flux, writer) = Flux::new(settings.clone(), http, Arc::clone(clock));
+            sender = sender.timed_by(flux);
+            subsystems.push(Box::new(writer));
+        }
+        subsystems.extend([
             consumer(bus, clock, PULSE_NOTIFY, self.dispatcher()),
             consumer(bus, clock, NOTIFY_DIGESTS, sender.clone()),
             consumer(bus, clock, NOTIFY, sender),
-        ])
+        ]);
+        Ok(subsystems)
     }
 
     /// The name of our queue below `queue/<user>/`. It may be set in full.

@@ -7,17 +7,20 @@
 //! bytes of the body. A receiver computes the same, compares in constant time, and refuses what is older than some
 //! minutes. A request that is repeated bears the same `X-Events-Delivery`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use bus::Clock;
-use reqwest::{Response, StatusCode, header};
+use reqwest::{StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
 
-use super::{Opened, Parts, Registration};
+use super::{
+    Opened, Parts, Registration,
+    http::{self, Answer},
+};
 use crate::{Channel, ChannelError, Key, Notification, Settings, text::one_line};
 
 const NAME: &str = "webhook";
@@ -68,10 +71,7 @@ impl Channel for Webhook {
             .header("X-Events-Timestamp", timestamp)
             .header("X-Events-Signature", format!("sha256={signature}"))
             .body(body);
-        let answer = request.send().await.map_err(|error| ChannelError::Unreachable {
-            channel: NAME,
-            problem: format!("post to {}: {}", self.host(), bus::error_chain(&error.without_url())),
-        })?;
+        let answer = http::ask(NAME, &format!("post to {}", self.host()), request).await?;
         self.judge(&answer)
     }
 }
@@ -81,27 +81,22 @@ impl Webhook {
         self.url.host_str().unwrap_or_default()
     }
 
-    fn judge(&self, answer: &Response) -> Result<(), ChannelError> {
-        let status = answer.status();
+    fn judge(&self, answer: &Answer) -> Result<(), ChannelError> {
+        let status = answer.status;
         let problem = format!("{} answered the post with http status {}", self.host(), status.as_u16());
-        match status {
-            _ if status.is_success() => Ok(()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ChannelError::Credentials {
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(answer.passing(NAME, &problem).unwrap_or_else(|| match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ChannelError::Credentials {
                 channel: NAME,
                 problem: format!("{problem}: set notify.webhook.secret to what it expects"),
-            }),
-            StatusCode::TOO_MANY_REQUESTS => {
-                let seconds =
-                    answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-                Err(ChannelError::Busy { channel: NAME, retry_after: seconds.map(Duration::from_secs), problem })
-            }
-            StatusCode::REQUEST_TIMEOUT => Err(ChannelError::Failed { channel: NAME, problem }),
-            _ if status.is_server_error() => Err(ChannelError::Failed { channel: NAME, problem }),
-            _ => Err(ChannelError::Refused {
+            },
+            _ => ChannelError::Refused {
                 channel: NAME,
                 problem: format!("{problem}: set notify.webhook.url to an address that takes posts"),
-            }),
-        }
+            },
+        }))
     }
 }
 

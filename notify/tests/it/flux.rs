@@ -1,66 +1,170 @@
-//! The channels' times reach InfluxDB, and nothing waits for that.
+//! The channels' times reach a real InfluxDB, and nothing waits for that.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use axum::{Router, body::Bytes, extract::State, http::Uri};
-use bus::{Shutdown, Subsystem, SystemClock};
-use notify::{Flux, FluxSettings, Sender, Status, Templates};
+use bus::{Consumer, Shutdown, Subsystem, SubsystemError};
+use notify::{ChannelError, Flux, FluxSettings, Notification, Sender, Status, Templates};
 use serde_json::json;
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::task::JoinHandle;
 
-use crate::world::{DIGESTS, LIMIT, NOTIFICATIONS, TASKS, World, http, message};
+use crate::{
+    peers::{
+        closed,
+        influx::{Influx, PASSWORD},
+    },
+    world::{DIGESTS, Hurried, LIMIT, NOTIFICATIONS, TASKS, World, capture_logs, http, message},
+};
 
-#[derive(Default)]
-struct Influx {
-    got: Mutex<Vec<(String, String)>>,
-    told: Notify,
+/// A world whose sendings are timed.
+struct Timed {
+    world: World,
+    sender: Consumer,
 }
 
-async fn write(State(influx): State<Arc<Influx>>, uri: Uri, body: Bytes) {
-    influx.got.lock().unwrap().push((uri.to_string(), String::from_utf8(body.to_vec()).unwrap()));
-    influx.told.notify_one();
+impl Timed {
+    /// The part of the process that writes runs until `shutdown`.
+    async fn new(settings: FluxSettings, shutdown: &Shutdown) -> (Self, JoinHandle<Result<(), SubsystemError>>) {
+        let world = World::new().await;
+        let (flux, writer) = Flux::new(settings, http(), Arc::new(Hurried(world.clock.clone())));
+        let running = tokio::spawn(Box::new(writer).run(shutdown.clone()));
+        (Self::over(world, flux), running)
+    }
+
+    fn over(world: World, flux: Flux) -> Self {
+        let templates = Arc::new(Templates::ours().unwrap());
+        let sender = Sender::new(world.channels.clone(), templates, NOTIFICATIONS, DIGESTS, LIMIT).timed_by(flux);
+        let sender = Consumer::new(world.bus.clone(), world.clock.clone(), NOTIFICATIONS, sender);
+        Self { world, sender }
+    }
+
+    /// Sends a notification, a second after the last one.
+    async fn send(&self) {
+        self.world.clock.advance(std::time::Duration::from_secs(1));
+        let task = self.world.task(json!({ "notification": { "task-failed": { "plugins": ["robot"] } } }));
+        self.world.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await;
+        self.world.dispatch().await;
+        assert_eq!(self.sender.step().await.unwrap(), 1);
+    }
+
+    /// Sends until `said` is logged, and not longer.
+    async fn send_until(&self, logs: &crate::world::Logs, said: &str) {
+        while !logs.text().contains(said) {
+            self.send().await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn waiting(&self) -> Vec<Notification> {
+        self.world.peek(&NOTIFICATIONS).await
+    }
 }
 
-/// Has `world` send one notification, timed.
-async fn send_one(world: &World, flux: Flux) {
-    let templates = Arc::new(Templates::ours().unwrap());
-    let sender = Sender::new(world.channels.clone(), templates, NOTIFICATIONS, DIGESTS, LIMIT).timed_by(flux);
-    let sender = bus::Consumer::new(world.bus.clone(), world.clock.clone(), NOTIFICATIONS, sender);
-    let task = world.task(json!({ "notification": { "task-failed": { "plugins": ["robot"] } } }));
-    world.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await;
-    world.dispatch().await;
-    assert_eq!(sender.step().await.unwrap(), 1);
-}
-
-fn settings(url: String) -> FluxSettings {
-    FluxSettings { url: url.parse().unwrap(), database: "events".to_owned(), login: None }
+fn point(outcome: &str) -> (String, String, f64) {
+    ("robot".to_owned(), outcome.to_owned(), 0.0)
 }
 
 #[tokio::test]
-async fn each_sending_is_a_line() {
-    let influx = Arc::new(Influx::default());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let routes = Router::new().fallback(write).with_state(influx.clone());
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    let world = World::new().await;
-    let (flux, writer) = Flux::new(settings(url), http(), Arc::new(SystemClock));
+async fn each_sending_is_a_point() {
+    let influx = Influx::start().await;
+    let (timed, _running) = Timed::new(influx.settings(None), &Shutdown::new()).await;
+    timed.send().await;
+    let problem = "no".to_owned();
+    timed.world.robot.fail_next(ChannelError::Refused { channel: "robot", problem });
+    timed.send().await;
+    assert_eq!(influx.holds(2).await, [point("sent"), point("failed")]);
+}
+
+#[tokio::test]
+async fn sending_goes_on_while_influxdb_is_away() {
+    let (_guard, logs) = capture_logs();
+    let mut influx = Influx::start().await;
+    let (timed, _running) = Timed::new(influx.settings(None), &Shutdown::new()).await;
+    timed.send().await;
+    influx.holds(1).await;
+
+    influx.kill();
+    let away = "influxdb does not take the channels' times: dropped";
+    timed.send_until(&logs, away).await;
+    for _ in 0..20 {
+        timed.send().await;
+    }
+    let sent = timed.world.robot.sent().len();
+    assert!(sent > 20 && timed.waiting().await.is_empty(), "{sent}");
+
+    influx.restart().await;
+    timed.send_until(&logs, "influxdb takes the channels' times again").await;
+    influx.holds(2).await;
+    assert_eq!(logs.text().matches(away).count(), 1, "{}", logs.text());
+}
+
+#[tokio::test]
+async fn what_waits_is_written_when_the_process_ends() {
+    let influx = Influx::start().await;
     let shutdown = Shutdown::new();
-    let running = tokio::spawn(Box::new(writer).run(shutdown.clone()));
-    send_one(&world, flux).await;
-    influx.told.notified().await;
-    let got = influx.got.lock().unwrap().clone();
-    assert_eq!(got[0].0, "/write?db=events&precision=ns");
-    assert_eq!(got[0].1, "notify,channel=robot,outcome=sent duration_ms=0.000 1795229285000000000\n");
+    let (timed, running) = Timed::new(influx.settings(None), &shutdown).await;
+    shutdown.stop();
+    timed.send().await;
+    drop(timed);
+    running.await.unwrap().unwrap();
+    assert_eq!(influx.points().await.len(), 1, "nobody measures any more");
+
+    let shutdown = Shutdown::new();
+    let world = World::new().await;
+    let (flux, writer) = Flux::new(influx.settings(None), http(), world.clock.clone());
+    let timed = Timed::over(world, flux);
+    for _ in 0..3 {
+        timed.send().await;
+    }
+    shutdown.cancel();
+    Box::new(writer).run(shutdown).await.unwrap();
+    assert_eq!(influx.points().await.len(), 3, "the first one is written once more, on a clock that began anew");
+}
+
+#[tokio::test]
+async fn an_influxdb_that_does_not_answer_does_not_keep_the_process() {
+    let (_guard, logs) = capture_logs();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+    let shutdown = Shutdown::new();
+    let settings = FluxSettings { url, database: "notify".to_owned(), login: None };
+    let (timed, running) = Timed::new(settings, &shutdown).await;
+    timed.send().await;
+    let (_connection, _) = silent.accept().await.unwrap();
     shutdown.cancel();
     running.await.unwrap().unwrap();
+    assert!(logs.text().contains("did not take the channels' last times before the process ended"), "{}", logs.text());
+}
+
+#[tokio::test]
+async fn what_it_wants_changed_is_said() {
+    let influx = Influx::start_with_login().await;
+    let other = FluxSettings { database: "others".to_owned(), ..influx.settings(Some(PASSWORD)) };
+    for (settings, words) in [
+        (influx.settings(None), "set notify.influxdb.user and notify.influxdb.password"),
+        (
+            influx.settings(Some("wrong")),
+            "http status 401: {\\\"error\\\":\\\"authorization failed\\\"}; set notify.influxdb.user",
+        ),
+        (other, "make the database, or set notify.influxdb.database"),
+    ] {
+        let (_guard, logs) = capture_logs();
+        let (timed, _running) = Timed::new(settings, &Shutdown::new()).await;
+        timed.send_until(&logs, "influxdb does not take").await;
+        assert!(logs.text().contains(words) && !logs.text().contains("wrong"), "{}", logs.text());
+    }
+    let (timed, _running) = Timed::new(influx.settings(Some(PASSWORD)), &Shutdown::new()).await;
+    timed.send().await;
+    assert_eq!(influx.holds(1).await, [point("sent")]);
 }
 
 #[tokio::test]
 async fn without_anybody_who_writes_nothing_waits() {
+    let url = closed().await.parse().unwrap();
     let world = World::new().await;
-    let (flux, writer) = Flux::new(settings("http://127.0.0.1:9/".to_owned()), http(), Arc::new(SystemClock));
+    let settings = FluxSettings { url, database: "notify".to_owned(), login: None };
+    let (flux, writer) = Flux::new(settings, http(), world.clock.clone());
     drop(writer);
-    send_one(&world, flux).await;
-    assert_eq!(world.robot.sent().len(), 1);
+    let timed = Timed::over(world, flux);
+    timed.send().await;
+    assert_eq!(timed.world.robot.sent().len(), 1);
 }

@@ -5,6 +5,8 @@
 mod channels;
 mod dispatch;
 mod flux;
+mod mail;
+mod peers;
 mod replay;
 mod send;
 mod storm;

@@ -138,14 +138,24 @@ impl World {
     }
 
     pub(crate) async fn with_identities(identities: &str) -> Self {
-        let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-        let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
-        let bus = Arc::new(MemoryBus::new(clock.clone()));
         let (post, robot) = (Arc::new(Paper::default()), Arc::new(Paper::default()));
         let writer = |name, people, paper: &Arc<Paper>| -> Box<dyn Channel> {
             Box::new(Writer { name, people, paper: paper.clone() })
         };
-        let channels = Arc::new(Channels::new(vec![writer("post", true, &post), writer("robot", false, &robot)]));
+        let channels = Channels::new(vec![writer("post", true, &post), writer("robot", false, &robot)]);
+        Self::begin(identities, channels, post, robot).await
+    }
+
+    /// Sends over `channels`, and writes nothing on paper.
+    pub(crate) async fn over(channels: Channels) -> Self {
+        Self::begin("", channels, Arc::default(), Arc::default()).await
+    }
+
+    async fn begin(identities: &str, channels: Channels, post: Arc<Paper>, robot: Arc<Paper>) -> Self {
+        let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+        let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
+        let bus = Arc::new(MemoryBus::new(clock.clone()));
+        let channels = Arc::new(channels);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), identities).unwrap();
         let identities = Identities::load(file.path()).unwrap();

@@ -4,15 +4,16 @@
 //! signed. That address was chosen by a task's worker, in the case of a reference even freely, so it is no reason to go
 //! just anywhere, and the store gets none of our credentials.
 
-use std::{fmt, io::Read};
+use std::{fmt, io::Read, time::Duration};
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use reqwest::{
-    StatusCode,
-    header::{CONTENT_ENCODING, LOCATION},
+    RequestBuilder, Response, StatusCode,
+    header::{CONTENT_ENCODING, HeaderName, LOCATION},
 };
 use serde::Deserialize;
+use tokio::time::timeout;
 use url::Url;
 
 use super::{
@@ -27,6 +28,10 @@ const CONTENT: &str = "an artifact's content";
 const MAX_REDIRECTS: usize = 3;
 /// The most of a host's name that is shown, in characters: a worker chose it.
 const MAX_HOST: usize = 100;
+/// How long a stream may bring nothing.
+const STALL: Duration = Duration::from_secs(60);
+/// How long a stream may take.
+const LONGEST_STREAM: Duration = Duration::from_secs(3600);
 
 /// Where an artifact's content is.
 #[derive(Clone, Deserialize)]
@@ -48,9 +53,32 @@ impl fmt::Debug for Artifact {
 }
 
 /// What a store answers.
-enum Stored {
-    Content(Bytes),
+enum Stored<T> {
+    Content(T),
     Moved(Url),
+}
+
+/// The content of an artifact as it comes, for what is too long to be held.
+///
+/// It ends by itself: in an error where no byte came for a minute, or when it took an hour.
+pub struct ArtifactStream {
+    response: Response,
+}
+
+impl ArtifactStream {
+    /// The `Content-Encoding` that the store gives, in lower case; none where the bytes are the content itself.
+    pub fn encoding(&self) -> Option<String> {
+        let encoding = header(&self.response, CONTENT_ENCODING)?.trim().to_ascii_lowercase();
+        Some(encoding).filter(|encoding| !matches!(encoding.as_str(), "" | "identity"))
+    }
+
+    /// The next bytes, still encoded; none at the end. After an error nothing more comes.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, TaskclusterError> {
+        match timeout(STALL, self.response.chunk()).await {
+            Err(_) => Err(TaskclusterError::Stalled { call: CONTENT }),
+            Ok(chunk) => chunk.map_err(|source| TaskclusterError::unreachable(CONTENT, source)),
+        }
+    }
 }
 
 impl Taskcluster {
@@ -70,46 +98,90 @@ impl Taskcluster {
     pub async fn artifact_content(&self, task_id: &str, name: &str, limit: usize) -> Result<Bytes, TaskclusterError> {
         let mut url = self.artifact(task_id, name).await?.url;
         for _ in 0..=MAX_REDIRECTS {
-            let ours = self.credentials.is_some() && url.origin() == self.root.origin();
-            if url.scheme() != "https" && !ours {
-                let host: String = url.host_str().unwrap_or_default().chars().take(MAX_HOST).collect();
-                let address = format!("{}://{host}", url.scheme());
-                return Err(TaskclusterError::Elsewhere { call: CONTENT, address });
-            }
-            match self.retried(|| self.stored(&url, limit)).await? {
+            self.check_origin(&url)?;
+            match self.retried(|| self.content(&url, limit)).await? {
                 Stored::Content(content) => return Ok(content),
                 Stored::Moved(target) => url = target,
             }
         }
-        Err(TaskclusterError::Undecodable { call: CONTENT, problem: "too many redirects".to_owned() })
+        Err(too_many_redirects())
     }
 
-    async fn stored(&self, url: &Url, limit: usize) -> Result<Stored, TaskclusterError> {
-        let unreachable = |source| TaskclusterError::unreachable(CONTENT, source);
-        let response = self.http.get(url.clone()).send().await.map_err(unreachable)?;
-        let status = response.status();
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        if status.is_redirection() {
-            let target = header(LOCATION).and_then(|target| url.join(target).ok());
-            return target.map(Stored::Moved).ok_or(TaskclusterError::Undecodable {
-                call: CONTENT,
-                problem: "a redirect that leads nowhere".to_owned(),
-            });
-        }
-        match status {
-            _ if status.is_success() => {}
-            StatusCode::TOO_MANY_REQUESTS => {
-                return Err(TaskclusterError::Busy { call: CONTENT, retry_after: retry_after(&response) });
+    /// The content of an artifact of one run (`queue.getArtifact`), as the store gives it, encoded or not. Fetched is from
+    /// where [`Taskcluster::artifact_content`] does it.
+    pub async fn artifact_stream(
+        &self,
+        task_id: &str,
+        run_id: u32,
+        name: &str,
+    ) -> Result<ArtifactStream, TaskclusterError> {
+        let run_id = run_id.to_string();
+        let path = ["task", task_id, "runs", &run_id, "artifacts", name];
+        let mut url = self.call(&Call::get("queue.getArtifact", &path)).await?.json::<Artifact>()?.url;
+        for _ in 0..=MAX_REDIRECTS {
+            self.check_origin(&url)?;
+            match self.retried(|| self.opened(&url)).await? {
+                Stored::Content(response) => return Ok(ArtifactStream { response }),
+                Stored::Moved(target) => url = target,
             }
-            _ if status.is_server_error() => {
-                return Err(TaskclusterError::Server { call: CONTENT, status: status.as_u16() });
-            }
-            _ => return Err(TaskclusterError::Status { call: CONTENT, status: status.as_u16() }),
         }
-        let gzip = header(CONTENT_ENCODING).is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"));
+        Err(too_many_redirects())
+    }
+
+    /// Whether an address may be fetched from, whoever chose it.
+    fn check_origin(&self, url: &Url) -> Result<(), TaskclusterError> {
+        let ours = self.credentials.is_some() && url.origin() == self.root.origin();
+        if url.scheme() == "https" || ours {
+            return Ok(());
+        }
+        let host: String = url.host_str().unwrap_or_default().chars().take(MAX_HOST).collect();
+        Err(TaskclusterError::Elsewhere { call: CONTENT, address: format!("{}://{host}", url.scheme()) })
+    }
+
+    async fn content(&self, url: &Url, limit: usize) -> Result<Stored<Bytes>, TaskclusterError> {
+        let response = match stored(url, self.http.get(url.clone())).await? {
+            Stored::Moved(target) => return Ok(Stored::Moved(target)),
+            Stored::Content(response) => response,
+        };
+        let gzip = header(&response, CONTENT_ENCODING).is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"));
         let content = read(CONTENT, response, limit).await?;
         Ok(Stored::Content(if gzip { unpacked(&content, limit)? } else { content }))
     }
+
+    /// An answer whose content may take longer than answers do.
+    async fn opened(&self, url: &Url) -> Result<Stored<Response>, TaskclusterError> {
+        let asking = stored(url, self.http.get(url.clone()).timeout(LONGEST_STREAM));
+        timeout(STALL, asking).await.unwrap_or(Err(TaskclusterError::Stalled { call: CONTENT }))
+    }
+}
+
+/// What the store at `url` answers a request for it.
+async fn stored(url: &Url, request: RequestBuilder) -> Result<Stored<Response>, TaskclusterError> {
+    let response = request.send().await.map_err(|source| TaskclusterError::unreachable(CONTENT, source))?;
+    let status = response.status();
+    match status {
+        _ if status.is_success() => Ok(Stored::Content(response)),
+        _ if status.is_redirection() => {
+            let target = header(&response, LOCATION).and_then(|target| url.join(target).ok());
+            target.map(Stored::Moved).ok_or(TaskclusterError::Undecodable {
+                call: CONTENT,
+                problem: "a redirect that leads nowhere".to_owned(),
+            })
+        }
+        StatusCode::TOO_MANY_REQUESTS => {
+            Err(TaskclusterError::Busy { call: CONTENT, retry_after: retry_after(&response) })
+        }
+        _ if status.is_server_error() => Err(TaskclusterError::Server { call: CONTENT, status: status.as_u16() }),
+        _ => Err(TaskclusterError::Status { call: CONTENT, status: status.as_u16() }),
+    }
+}
+
+fn header(response: &Response, name: HeaderName) -> Option<&str> {
+    response.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+fn too_many_redirects() -> TaskclusterError {
+    TaskclusterError::Undecodable { call: CONTENT, problem: "too many redirects".to_owned() }
 }
 
 /// The content of a gzip stream. Stores keep what workers packed, and hand it out so whether it was asked for or not.

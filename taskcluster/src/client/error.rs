@@ -105,6 +105,12 @@ pub enum TaskclusterError {
         #[source]
         source: reqwest::Error,
     },
+    /// The answer does not come, or does not go on.
+    #[error("nothing came of {call} for a minute")]
+    Stalled {
+        /// Service and method.
+        call: &'static str,
+    },
     /// The answer is longer than anything that could be used.
     #[error("the answer to {call} is longer than {limit} bytes")]
     TooLarge {
@@ -163,7 +169,7 @@ impl Classify for TaskclusterError {
             Self::Credentials { .. } | Self::Scopes { .. } | Self::Unsigned { .. } => {
                 Disposition::Defer(CREDENTIALS_PAUSE)
             }
-            Self::Server { .. } | Self::Unreachable { .. } => Disposition::Defer(OUTAGE_PAUSE),
+            Self::Server { .. } | Self::Unreachable { .. } | Self::Stalled { .. } => Disposition::Defer(OUTAGE_PAUSE),
             Self::Busy { retry_after, .. } => {
                 Disposition::Defer(retry_after.unwrap_or(OUTAGE_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
             }

@@ -15,6 +15,7 @@ use super::{
     auth::Caller,
     request::{Refusal, Reply, Request},
     state::State,
+    tasks::Task,
 };
 
 /// What opens the store, in the query.
@@ -53,10 +54,24 @@ impl FakeTaskcluster {
 
 impl State {
     pub(super) fn latest_artifact(&self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
+        caller.needs_all(&[format!("queue:get-artifact:{}", request.param("name"))])?;
+        let task = self.tasks.get(request.param("taskId")).ok_or_else(|| absent("Task"))?;
+        self.place(task, request)
+    }
+
+    pub(super) fn artifact(&self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
+        caller.needs_all(&[format!("queue:get-artifact:{}", request.param("name"))])?;
+        let task = self.tasks.get(request.param("taskId")).ok_or_else(|| absent("Task"))?;
+        // Only the latest run has artifacts here.
+        if task.latest_run() != request.param("runId").parse().ok() {
+            return Err(absent("Artifact"));
+        }
+        self.place(task, request)
+    }
+
+    /// Where an artifact is.
+    fn place(&self, task: &Task, request: &Request) -> Result<Reply, Refusal> {
         let (id, mut name) = (request.param("taskId"), request.param("name"));
-        caller.needs_all(&[format!("queue:get-artifact:{name}")])?;
-        let absent = |what: &str| Refusal::not_found(format!("{what} not found"));
-        let task = self.tasks.get(id).ok_or_else(|| absent("Task"))?;
         let see = |kind: &str, url: &str| Ok(Reply::See(url.to_owned(), json!({ "storageType": kind, "url": url })));
         loop {
             match task.artifacts.get(name).ok_or_else(|| absent("Artifact"))? {
@@ -96,6 +111,10 @@ impl State {
             _ => (StatusCode::NOT_FOUND, "NoSuchKey").into_response(),
         }
     }
+}
+
+fn absent(what: &str) -> Refusal {
+    Refusal::not_found(format!("{what} not found"))
 }
 
 fn packed(content: &[u8]) -> std::io::Result<Vec<u8>> {

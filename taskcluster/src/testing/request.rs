@@ -30,7 +30,7 @@ pub(super) struct Request {
 }
 
 /// What a path stands for, segment by segment: `:name` is any segment, `*name` is all that follows.
-const ROUTES: [(&str, &str, &str); 12] = [
+const ROUTES: [(&str, &str, &str); 13] = [
     ("queue.ping", "GET", "queue/v1/ping"),
     ("auth.currentScopes", "GET", "auth/v1/scopes/current"),
     ("hooks.triggerHook", "POST", "hooks/v1/hooks/:hookGroupId/:hookId/trigger"),
@@ -39,6 +39,7 @@ const ROUTES: [(&str, &str, &str); 12] = [
     ("queue.status", "GET", "queue/v1/task/:taskId/status"),
     ("queue.listTaskGroup", "GET", "queue/v1/task-group/:taskGroupId/list"),
     ("queue.getLatestArtifact", "GET", "queue/v1/task/:taskId/artifacts/*name"),
+    ("queue.getArtifact", "GET", "queue/v1/task/:taskId/runs/:runId/artifacts/*name"),
     ("index.findTask", "GET", "index/v1/task/:indexPath"),
     ("index.findArtifactFromTask", "GET", "index/v1/task/:indexPath/artifacts/*name"),
     ("notify.email", "POST", "notify/v1/email"),

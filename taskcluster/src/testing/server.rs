@@ -157,6 +157,7 @@ fn perform(request: &Request, state: &mut State) -> Result<Reply, Refusal> {
         "queue.createTask" => state.create_task(&caller, request),
         "queue.listTaskGroup" => state.list_task_group(&caller, request),
         "queue.getLatestArtifact" => state.latest_artifact(&caller, request),
+        "queue.getArtifact" => state.artifact(&caller, request),
         "index.findTask" => state.find_task(&caller, request),
         "index.findArtifactFromTask" => state.find_artifact(&caller, request),
         "notify.email" => state.email(&caller, request),

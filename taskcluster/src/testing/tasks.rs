@@ -98,6 +98,11 @@ impl Task {
         task
     }
 
+    /// The number of its latest run.
+    pub(super) fn latest_run(&self) -> Option<usize> {
+        self.runs.len().checked_sub(1)
+    }
+
     fn move_on(&mut self, state: TaskState, now: Timestamp) {
         let now_text = json!(text(now));
         if !matches!(self.state, TaskState::Pending | TaskState::Running) {

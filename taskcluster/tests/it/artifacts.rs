@@ -118,3 +118,37 @@ async fn a_store_in_trouble_is_asked_again_and_its_signed_address_is_kept_to_our
         assert!(matches!(error.disposition(), Disposition::Defer(_)));
     }
 }
+
+#[tokio::test]
+async fn a_long_content_comes_in_pieces_as_the_store_has_it() {
+    for (kind, encoding) in [(FakeArtifact::S3 as fn(_) -> _, None), (FakeArtifact::Gzip, Some("gzip"))] {
+        let (stage, id) = task_with(kind(vec![b'a'; 500_000])).await;
+        let mut stream = stage.client().artifact_stream(&id, 0, "public/link").await.unwrap();
+        assert_eq!(stream.encoding().as_deref(), encoding);
+        let mut content = Vec::new();
+        while let Some(chunk) = stream.chunk().await.unwrap() {
+            content.extend_from_slice(&chunk);
+        }
+        match encoding {
+            None => assert_eq!(content, vec![b'a'; 500_000]),
+            Some(_) => assert_eq!(content[..2], [0x1f, 0x8b], "left as it is"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_opened_where_that_is_safe_and_tried_again_until_it_is_open() {
+    let (stage, id) = task_with(FakeArtifact::S3(b"log".to_vec())).await;
+    stage.fake.add_artifact(&id, "public/out", FakeArtifact::Reference("http://127.0.0.1:9/".to_owned()));
+    let error = stage.client().artifact_stream(&id, 0, "public/out").await.err().unwrap();
+    assert!(matches!(error, TaskclusterError::Elsewhere { .. }), "{error}");
+    for (run, name) in [(1, "public/link"), (0, "public/nope")] {
+        let error = stage.client().artifact_stream(&id, run, name).await.err().unwrap();
+        assert!(matches!(error, TaskclusterError::NotFound { .. }), "{error}");
+    }
+    stage.fake.fail_next("store", 1, &Fault::Status(503));
+    stage.fake.fail_next("store", 1, &Fault::Cut);
+    let mut stream = stage.client().artifact_stream(&id, 0, "public/link").await.unwrap();
+    assert_eq!(stream.chunk().await.unwrap().unwrap(), "log");
+    assert_eq!(stream.chunk().await.unwrap(), None);
+}

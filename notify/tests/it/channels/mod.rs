@@ -1,5 +1,15 @@
 //! Each channel against its peer.
 
+mod irc;
+mod irc_sender;
+mod irc_server;
+mod log_collect;
+mod matrix;
+mod repulse;
+mod ses;
+mod slack;
+mod smtp;
+mod sns;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -26,15 +36,26 @@ pub(crate) async fn open_with(
     environment: &dyn Fn(&str) -> Option<String>,
     pulse: Option<&PulseSettings>,
 ) -> Result<Channels, SettingsError> {
-    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-    let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
+    open_at(Arc::new(ManualClock::new(NOW.parse().unwrap())), name, file, environment, pulse).await
+}
+
+/// The same, by another clock.
+pub(crate) async fn open_at(
+    clock: Arc<dyn Clock>,
+    name: &str,
+    file: &[(&str, &str)],
+    environment: &dyn Fn(&str) -> Option<String>,
+    pulse: Option<&PulseSettings>,
+) -> Result<Channels, SettingsError> {
+    let still = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let fake = FakeTaskcluster::start(still.clone()).await.unwrap();
     let section = file.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
     let parts = Parts {
         templates: &Arc::new(Templates::ours().unwrap()),
-        taskcluster: &client(&fake, &clock),
+        taskcluster: &client(&fake, &still),
         pulse,
         http: &http(),
-        clock: &(clock as Arc<dyn Clock>),
+        clock: &clock,
     };
     Channels::open(&[name.to_owned()], &BTreeMap::from([(name.to_owned(), section)]), environment, &parts)
 }

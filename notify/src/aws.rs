@@ -1,0 +1,239 @@
+//! Amazon Web Services: one signed call, and what its refusals mean.
+//!
+//! The official SDKs are not used: seven calls of three services do not need 460,000 lines of generated code, nor an
+//! HTTP client, timers and retries beside those of this project. `aws-sigv4`, which the SDKs sign with, does it over the
+//! client that everything here uses.
+
+mod refusal;
+
+use std::{sync::Arc, time::SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::{
+    http_request::{
+        PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+        UriPathNormalizationMode, sign,
+    },
+    sign::v4,
+};
+use bus::Clock;
+use bytes::Bytes;
+use reqwest::{
+    Method, Response, StatusCode,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Duration, timeout};
+use url::Url;
+
+use self::refusal::Refusal;
+use crate::{ChannelError, Key, Parts, Settings, SettingsError};
+
+/// Who calls.
+pub(crate) const ACCESS_KEY_ID: Key = Key::new("access_key_id").or_variable("AWS_ACCESS_KEY_ID");
+/// What proves it.
+pub(crate) const SECRET_ACCESS_KEY: Key = Key::new("secret_access_key").or_variable("AWS_SECRET_ACCESS_KEY");
+/// What belongs to credentials that end by themselves.
+pub(crate) const SESSION_TOKEN: Key = Key::new("session_token").or_variable("AWS_SESSION_TOKEN");
+/// Where the service is called.
+pub(crate) const REGION: Key = Key::new("region").or_variable("AWS_REGION");
+/// Its address, where it is not Amazon's: of a compatible store, say.
+pub(crate) const ENDPOINT: Key = Key::new("endpoint").or_variable("AWS_ENDPOINT_URL");
+
+/// The region where none is set: that of Taskcluster's own stores.
+pub(crate) const DEFAULT_REGION: &str = "us-west-2";
+/// The longest name of a region, in bytes.
+const MAX_REGION: usize = 40;
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 256 * 1024;
+/// How long a call may take, with a part of a log in it.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+
+/// A service of Amazon's.
+pub(crate) struct Service {
+    /// The channel that calls it.
+    pub(crate) channel: &'static str,
+    /// Its name within a signature.
+    pub(crate) name: &'static str,
+    /// What its host's name begins with.
+    pub(crate) host: &'static str,
+    /// The key that names what is used of it, such as `notify.sns.arn`.
+    pub(crate) resource: &'static str,
+    /// The key that names its region.
+    pub(crate) region: &'static str,
+    /// Whether it stores what it is given. Then names are signed as they are, and bodies by a header as well.
+    pub(crate) is_store: bool,
+}
+
+/// The right to call one service in one region.
+pub(crate) struct Aws {
+    service: &'static Service,
+    region: String,
+    endpoint: Url,
+    credentials: Credentials,
+    http: reqwest::Client,
+    clock: Arc<dyn Clock>,
+}
+
+/// A call before it is signed.
+pub(crate) struct Call<'a> {
+    /// What is tried, for errors, such as `publish to the topic`.
+    pub(crate) what: &'static str,
+    pub(crate) method: Method,
+    /// The path below the endpoint, of characters that need no encoding.
+    pub(crate) path: &'a str,
+    /// The query, in the same way.
+    pub(crate) query: &'a str,
+    /// Names in lower case, and values.
+    pub(crate) headers: &'a [(&'static str, &'static str)],
+    pub(crate) body: Bytes,
+}
+
+/// What a successful call was answered with.
+pub(crate) struct Answer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Aws {
+    /// What `settings` give the right to. `region` is that of a resource that tells its own.
+    pub(crate) fn open(
+        service: &'static Service,
+        region: Option<String>,
+        settings: &Settings,
+        parts: &Parts<'_>,
+    ) -> Result<Self, SettingsError> {
+        let region = match region {
+            Some(region) => region,
+            None => settings.optional_text(REGION.name).unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+        };
+        if !is_region(&region) {
+            return Err(settings.unfit(REGION.name, "the name of a region such as us-west-2"));
+        }
+        let endpoint = match settings.optional_text(ENDPOINT.name) {
+            Some(endpoint) => endpoint,
+            None => format!("https://{}.{region}.amazonaws.com", service.host),
+        };
+        let unfit = || settings.unfit(ENDPOINT.name, "an address that begins with http or https");
+        let endpoint = Url::parse(&endpoint).map_err(|_| unfit())?;
+        let plain = endpoint.username().is_empty() && endpoint.password().is_none() && endpoint.query().is_none();
+        if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none() || !plain {
+            return Err(unfit());
+        }
+        let (id, secret) = (settings.secret(ACCESS_KEY_ID.name)?, settings.secret(SECRET_ACCESS_KEY.name)?);
+        let token = settings.optional_secret(SESSION_TOKEN.name);
+        let exposed = |secret: &SecretString| secret.expose_secret().trim().to_owned();
+        let credentials = Credentials::from_keys(exposed(&id), exposed(&secret), token.as_ref().map(exposed));
+        Ok(Self { service, region, endpoint, credentials, http: parts.http.clone(), clock: Arc::clone(parts.clock) })
+    }
+
+    /// The channel that calls.
+    pub(crate) fn channel(&self) -> &'static str {
+        self.service.channel
+    }
+
+    /// Signs a call and makes it, once. It ends by itself within a minute.
+    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, ChannelError> {
+        let what = call.what;
+        let answered = timeout(LONGEST_CALL, self.answer(call)).await;
+        let (status, headers, body) = answered.unwrap_or_else(|_| Err(self.unreachable(what, "no answer in time")))?;
+        // A store may begin to answer before it knows how it will end.
+        let is_refusal = !status.is_success() || (self.service.is_store && refusal::is_error(&body));
+        if is_refusal {
+            let refusal = Refusal::read(status, &headers, &body);
+            return Err(refusal.judge(what, self.host(), self.service, &self.secrets()));
+        }
+        Ok(Answer { headers, body })
+    }
+
+    async fn answer(&self, call: Call<'_>) -> Result<(StatusCode, HeaderMap, String), ChannelError> {
+        let unreachable = |error: reqwest::Error| self.unreachable(call.what, &bus::error_chain(&error.without_url()));
+        let mut url = self.endpoint.clone();
+        url.set_path(&format!("{}{}", self.endpoint.path().trim_end_matches('/'), call.path));
+        url.set_query(Some(call.query).filter(|query| !query.is_empty()));
+        let stated =
+            call.headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut headers: HeaderMap = stated.collect();
+        headers.extend(self.signature(&call, &url, &headers)?);
+        // The client's own limit is one for short calls.
+        let request = self.http.request(call.method, url).headers(headers).timeout(LONGEST_CALL).body(call.body);
+        let mut response = request.send().await.map_err(unreachable)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read(&mut response).await.map_err(unreachable)?;
+        Ok((status, headers, body))
+    }
+
+    /// The headers that sign a call.
+    fn signature(&self, call: &Call<'_>, url: &Url, headers: &HeaderMap) -> Result<HeaderMap, ChannelError> {
+        let unsigned = |problem: &dyn std::fmt::Display| ChannelError::Credentials {
+            channel: self.channel(),
+            problem: format!("cannot sign to {}: {problem}: {}", call.what, refusal::set_credentials(self.service)),
+        };
+        let mut settings = SigningSettings::default();
+        if self.service.is_store {
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        }
+        let identity = self.credentials.clone().into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name(self.service.name)
+            .time(SystemTime::from(self.clock.now()))
+            .settings(settings)
+            .build()
+            .map_err(|error| unsigned(&error))?;
+        let texts = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let body = SignableBody::Bytes(&call.body);
+        let request = SignableRequest::new(call.method.as_str(), url.as_str(), texts, body)
+            .map_err(|error| unsigned(&bus::error_chain(&error)))?;
+        let signed = sign(request, &params.into()).map_err(|error| unsigned(&bus::error_chain(&error)))?;
+        let (signed, _) = signed.into_parts().0.into_parts();
+        signed
+            .into_iter()
+            .map(|header| {
+                let mut value = HeaderValue::from_str(header.value())
+                    .map_err(|_| unsigned(&"they hold characters that no header can"))?;
+                value.set_sensitive(true);
+                Ok((HeaderName::from_static(header.name()), value))
+            })
+            .collect()
+    }
+
+    fn unreachable(&self, what: &str, problem: &str) -> ChannelError {
+        ChannelError::Unreachable {
+            channel: self.channel(),
+            problem: format!("tried at {} to {what}: {problem}", self.host()),
+        }
+    }
+
+    fn host(&self) -> &str {
+        self.endpoint.host_str().unwrap_or_default()
+    }
+
+    /// What an error must not hold.
+    fn secrets(&self) -> Vec<&str> {
+        let keys = [self.credentials.access_key_id(), self.credentials.secret_access_key()];
+        keys.into_iter().chain(self.credentials.session_token()).collect()
+    }
+}
+
+/// Whether it can be a region: it becomes a part of a host's name.
+pub(crate) fn is_region(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=MAX_REGION).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// The body of an answer; what is beyond the longest that means something is left.
+async fn read(response: &mut Response) -> Result<String, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = MAX_ANSWER - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == MAX_ANSWER {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}

@@ -1,0 +1,85 @@
+//! What the channels that speak HTTP have in common: a request, its answer read within bounds, and what some answers mean
+//! whoever gives them.
+
+use std::time::Duration;
+
+use reqwest::{RequestBuilder, Response, StatusCode, header};
+use url::{Host, Url};
+
+use crate::{ChannelError, Settings, SettingsError, text::one_line};
+
+/// How long one request may take: a channel makes four at most in the minute that it has for a sending.
+const TIMEOUT: Duration = Duration::from_secs(14);
+/// The most of an answer that is read, in bytes.
+const MAX_ANSWER: usize = 16 * 1024;
+/// The most of an answer that an error quotes, in bytes.
+const MAX_QUOTED: usize = 200;
+/// What an address has to be to which a secret is sent.
+const HTTPS: &str = "an address that begins with https";
+
+/// An answer, as far as it could be read.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    retry_after: Option<Duration>,
+}
+
+/// The address set as `key`. Only on this machine it may be one without TLS.
+pub(super) fn address(settings: &Settings, key: &'static str) -> Result<Url, SettingsError> {
+    let url: Url = settings.value(key, HTTPS)?;
+    let is_here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_here => Ok(url),
+        _ => Err(settings.unfit(key, HTTPS)),
+    }
+}
+
+/// Sends a request. `what` says in an error what was tried, and where; the address itself may be a secret.
+pub(super) async fn ask(channel: &'static str, what: &str, request: RequestBuilder) -> Result<Answer, ChannelError> {
+    match request.timeout(TIMEOUT).send().await {
+        Ok(response) => Ok(Answer::read(response).await),
+        Err(error) => {
+            let problem = format!("{what}: {}", bus::error_chain(&error.without_url()));
+            Err(ChannelError::Unreachable { channel, problem })
+        }
+    }
+}
+
+impl Answer {
+    /// Reads a bounded part of the body. One that breaks off is as long as it came: the status was all there.
+    pub(crate) async fn read(mut response: Response) -> Self {
+        let retry_after = response.headers().get(header::RETRY_AFTER);
+        let seconds = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+        let (status, mut body) = (response.status(), Vec::new());
+        while body.len() < MAX_ANSWER
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - body.len())]);
+        }
+        Self { status, body, retry_after: seconds.map(Duration::from_secs) }
+    }
+
+    /// What it says, for an error to quote.
+    pub(crate) fn quoted(&self) -> String {
+        one_line(&String::from_utf8_lossy(&self.body), MAX_QUOTED)
+    }
+
+    /// The error of an answer after which the same request may succeed: too much was asked, or the server is at fault.
+    pub(super) fn passing(&self, channel: &'static str, problem: &str) -> Option<ChannelError> {
+        let problem = problem.to_owned();
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                Some(ChannelError::Busy { channel, retry_after: self.retry_after, problem })
+            }
+            StatusCode::REQUEST_TIMEOUT => Some(ChannelError::Failed { channel, problem }),
+            status if status.is_server_error() => Some(ChannelError::Failed { channel, problem }),
+            _ => None,
+        }
+    }
+}

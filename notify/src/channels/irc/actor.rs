@@ -1,0 +1,142 @@
+//! The one who has the connection: it makes it, keeps it, and says the lines of all others on it.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::Clock;
+use tokio::{
+    select,
+    sync::{mpsc, oneshot},
+};
+use tracing::{debug, warn};
+
+use super::{
+    Config, NAME,
+    fault::Fault,
+    presence::Presence,
+    session::{Said, Session},
+    target::Target,
+};
+
+/// How long is waited before the first new connection. Each that follows waits twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these waits.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often the server is asked whether it is still there, when nothing is to be said.
+const CHECK: Duration = Duration::from_secs(60);
+
+/// A line that somebody waits for.
+pub(super) struct Job {
+    pub(super) target: Target,
+    pub(super) line: String,
+    /// Closed as soon as nobody waits any more: then the line is not sent.
+    pub(super) reply: oneshot::Sender<Result<(), Fault>>,
+}
+
+impl Job {
+    fn answer(self, answer: Result<(), Fault>) {
+        // Whoever waited may have gone.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Keeps a connection from the first job on, until nobody can send jobs any more.
+pub(super) async fn run(config: Config, clock: Arc<dyn Clock>, mut jobs: mpsc::Receiver<Job>) {
+    let mut presence = Presence::new(&config.channel);
+    let Some(first) = jobs.recv().await else { return };
+    let mut waiting = Some(first);
+    let mut pause = FIRST_PAUSE;
+    let mut is_outage = false;
+    loop {
+        let (fault, has_served) = match Session::open(&config, Arc::clone(&clock), &mut presence).await {
+            Err(fault) => (fault, false),
+            Ok(mut session) => match serve(&mut session, &mut jobs, waiting.take(), &clock).await {
+                Err(fault) => (fault, session.has_served),
+                Ok(()) => return session.close().await,
+            },
+        };
+        if has_served {
+            (pause, is_outage) = (FIRST_PAUSE, false);
+        }
+        let Fault { kind, problem } = &fault;
+        if is_outage {
+            debug!(channel = NAME, ?kind, problem, "still no connection");
+        } else {
+            warn!(channel = NAME, ?kind, problem, "no connection, trying again and again");
+        }
+        is_outage = true;
+        if let Some(job) = waiting.take() {
+            job.answer(Err(fault.clone()));
+        }
+        if !wait(&mut jobs, &fault, jittered(pause, &*clock), &clock).await {
+            return;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Says what is to be said, `first` and then one after the other. `Ok` once nobody is left who could want more.
+async fn serve(
+    session: &mut Session<'_>,
+    jobs: &mut mpsc::Receiver<Job>,
+    first: Option<Job>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), Fault> {
+    let mut next = first;
+    loop {
+        if let Some(job) = next.take() {
+            say(session, job).await?;
+        }
+        let mut check = clock.sleep(CHECK);
+        next = loop {
+            select! {
+                biased;
+                heard = session.line() => session.heed(&heard?).await?,
+                job = jobs.recv() => match job {
+                    None => return Ok(()),
+                    job => break job,
+                },
+                () = &mut check => {
+                    session.check().await?;
+                    break None;
+                }
+            }
+        };
+    }
+}
+
+/// Says one line. When the connection breaks meanwhile, whoever waits for it is told why.
+async fn say(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
+    let Job { target, line, mut reply } = job;
+    let answer = match session.say(&target, &line, reply.closed()).await {
+        Ok(Said::Unwanted) => return Ok(()),
+        Ok(Said::Taken) => Ok(()),
+        Ok(Said::Refused(fault)) => Err(fault),
+        Err(fault) => {
+            let _ = reply.send(Err(fault.clone()));
+            return Err(fault);
+        }
+    };
+    let _ = reply.send(answer);
+    Ok(())
+}
+
+/// Waits before the next try, and tells everyone who comes meanwhile why it has to be waited. False once nobody is left.
+async fn wait(jobs: &mut mpsc::Receiver<Job>, fault: &Fault, pause: Duration, clock: &Arc<dyn Clock>) -> bool {
+    let mut over = clock.sleep(pause);
+    loop {
+        select! {
+            biased;
+            () = &mut over => return true,
+            job = jobs.recv() => match job {
+                Some(job) => job.answer(Err(fault.clone())),
+                None => return false,
+            }
+        }
+    }
+}
+
+/// Up to a quarter longer, so that those whom one outage stopped do not come back at once.
+fn jittered(pause: Duration, clock: &dyn Clock) -> Duration {
+    let quarter = u64::try_from(pause.as_millis() / 4).unwrap_or_default().max(1);
+    pause + Duration::from_millis(clock.random() % quarter)
+}

@@ -1,0 +1,76 @@
+//! How fast lines may be sent: a few at once, then one after the other.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// How many lines may be sent at once.
+const BURST: u32 = 4;
+/// How long a line counts after that. Servers have counted two seconds for a line since RFC 1459 (section 8.10).
+const PACE: Duration = Duration::from_secs(2);
+
+/// A bucket of tokens, told by when it will be full again.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    full: Timestamp,
+}
+
+impl Bucket {
+    pub(super) fn full() -> Self {
+        Self { full: Timestamp::MIN }
+    }
+
+    /// How long it is until a line may be sent.
+    pub(super) fn wait(&self, now: Timestamp) -> Duration {
+        self.lacking(now).saturating_sub(PACE * (BURST - 1))
+    }
+
+    /// A line is sent now.
+    pub(super) fn take(&mut self, now: Timestamp) {
+        let lacking = (self.lacking(now) + PACE).min(PACE * BURST);
+        self.full = now.checked_add(lacking).unwrap_or(now);
+    }
+
+    /// How long it takes until it is full. A clock that was put back makes that no longer than an empty one needs.
+    fn lacking(&self, now: Timestamp) -> Duration {
+        if self.full <= now { Duration::ZERO } else { self.full.duration_since(now).unsigned_abs().min(PACE * BURST) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn four_lines_at_once_then_one_each_two_seconds() {
+        let mut bucket = Bucket::full();
+        let mut sent = Vec::new();
+        let mut now = 0;
+        while sent.len() < 8 {
+            if bucket.wait(at(now)).is_zero() {
+                bucket.take(at(now));
+                sent.push(now);
+            } else {
+                now += 1;
+            }
+        }
+        assert_eq!(sent, [0, 0, 0, 0, 2, 4, 6, 8]);
+        assert_eq!(bucket.wait(at(9)), Duration::from_secs(1));
+        for _ in 0..4 {
+            assert!(bucket.wait(at(60)).is_zero(), "it fills again");
+            bucket.take(at(60));
+        }
+        assert!(!bucket.wait(at(60)).is_zero());
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_does_not_stop_it() {
+        let mut bucket = Bucket::full();
+        bucket.take(at(86_400));
+        assert_eq!(bucket.wait(at(0)), Duration::from_secs(2));
+    }
+}

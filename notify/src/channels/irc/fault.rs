@@ -1,0 +1,156 @@
+//! What can go wrong on IRC, by the numbers that servers answer with (RFC 2812, section 5; <https://modern.ircdocs.horse>).
+
+use super::{NAME, line::Line};
+use crate::{ChannelError, text::one_line};
+
+/// What a fault is to those who wait for a notification to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Refused,
+    HardBounce,
+    Failed,
+    Busy,
+    Unreachable,
+    Credentials,
+}
+
+/// Why a line was not sent, or why there is no connection: then it is told to everyone who waits for it.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    pub(super) kind: Kind,
+    pub(super) problem: String,
+}
+
+impl Fault {
+    pub(super) fn new(kind: Kind, problem: impl Into<String>) -> Self {
+        Self { kind, problem: problem.into() }
+    }
+
+    /// As the error of a notification to `recipient`.
+    pub(super) fn for_recipient(self, recipient: &str) -> ChannelError {
+        let (channel, problem) = (NAME, self.problem);
+        match self.kind {
+            Kind::Refused => ChannelError::Refused { channel, problem },
+            Kind::HardBounce => ChannelError::HardBounce { channel, recipient: one_line(recipient, 100), problem },
+            Kind::Failed => ChannelError::Failed { channel, problem },
+            Kind::Busy => ChannelError::Busy { channel, retry_after: None, problem },
+            Kind::Unreachable => ChannelError::Unreachable { channel, problem },
+            Kind::Credentials => ChannelError::Credentials { channel, problem },
+        }
+    }
+
+    /// What the answer `line` means for `target`, whom we try to write to, or which we try to join. None when it is about
+    /// something else.
+    ///
+    /// One who is not there is not muted for a day: people come back. Nor is it tried again: they seldom do so within the
+    /// minutes of five tries, and each of these would take the place of a line for somebody who is there.
+    pub(super) fn of_answer(line: &Line, target: &str) -> Option<Self> {
+        let (kind, advice) = match line.command.as_str() {
+            "401" | "402" | "406" => (
+                Kind::Refused,
+                "nobody has that nick now, and nothing waits until somebody has: release the letter to try it again",
+            ),
+            "403" | "476" | "479" => (Kind::HardBounce, "there can be no such channel: correct its name in the task"),
+            "404" => (Kind::HardBounce, "it does not let us speak: have its operators give us voice, or lift the ban"),
+            "405" => (Kind::Failed, "the server allows no more channels"),
+            "407" | "412" | "417" => (Kind::Refused, "the server will never take this line"),
+            "437" => (Kind::Failed, "it cannot be used for a while"),
+            "441" | "442" => (Kind::Failed, "we were no longer in it, and join it again"),
+            "470" => (Kind::HardBounce, "it sends us to another channel: name that one in the task"),
+            "471" => (Kind::Failed, "it is full"),
+            "473" => (Kind::HardBounce, "it takes invited people only: have its operators let us in (mode +I)"),
+            "474" => (Kind::HardBounce, "it has banned us: have its operators lift the ban"),
+            "475" => (Kind::HardBounce, "it wants a key, and we have none: have its operators let us in without one"),
+            "477" | "486" => {
+                (Kind::HardBounce, "it wants an account: set notify.irc.auth to sasl, and a registered nick")
+            }
+            "489" | "520" => (Kind::HardBounce, "it wants TLS: set notify.irc.tls to on"),
+            "531" | "716" => (Kind::HardBounce, "they take no messages from us: they have to allow it"),
+            "263" | "439" | "707" => (Kind::Busy, "the server wants us to be slower"),
+            _ => return None,
+        };
+        let about = line.param(1);
+        // Numbers about no name say the command, or nothing, in its place.
+        let ours = line.params.len() < 3 || matches!(about, "PRIVMSG" | "JOIN") || super::target::same(about, target);
+        ours.then(|| {
+            let (code, words) = (&line.command, line.words());
+            Self::new(kind, format!("{} answered {code} ({words}) for {target}: {advice}", server(line)))
+        })
+    }
+
+    /// What the answer `line` means to one who wants to be let in. None when it is no refusal. `ERROR` is one too, see
+    /// [`Fault::of_error`].
+    pub(super) fn of_login(line: &Line) -> Option<Self> {
+        let advice = match line.command.as_str() {
+            "463" | "465" => "it lets us in no more: ask those who run it, and look at notify.irc.host",
+            "464" => "set notify.irc.password (or IRC_PASS in the environment)",
+            "902" | "904" | "905" | "906" | "908" => {
+                "set notify.irc.nick to the account's name and notify.irc.password to its password"
+            }
+            "432" => "set notify.irc.nick (or IRC_NICK in the environment) to a nick that it allows",
+            _ => return None,
+        };
+        let problem = format!("{} answered {} ({}): {advice}", server(line), line.command, line.words());
+        Some(Self::new(Kind::Credentials, problem))
+    }
+
+    /// What it means that the server takes leave with `ERROR`. Servers have no number for that, so it is told by words.
+    pub(super) fn of_error(line: &Line) -> Self {
+        let words = line.words();
+        let lower = words.to_ascii_lowercase();
+        let holds = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+        let (kind, advice) = if holds(&["password", "unauthorized", "not authorized", "lined", "banned"]) {
+            (Kind::Credentials, ": set notify.irc.password, or ask those who run it")
+        } else if holds(&["throttl", "too fast", "too many", "flood"]) {
+            (Kind::Busy, "")
+        } else {
+            (Kind::Unreachable, "")
+        };
+        Self::new(kind, format!("the server closed the connection ({words}){advice}"))
+    }
+}
+
+fn server(line: &Line) -> String {
+    if line.from.is_empty() { "the server".to_owned() } else { one_line(&line.from, 80) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        Line::read(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_about_whom_it_names() {
+        for (text, target, expected) in [
+            (":s 401 me ann :No such nick", "Ann", Some(Kind::Refused)),
+            (":s 401 me bob :No such nick", "ann", None),
+            (":s 474 me #ci :Cannot join (+b)", "#ci", Some(Kind::HardBounce)),
+            (":s 471 me #ci :Cannot join (+l)", "#ci", Some(Kind::Failed)),
+            (":s 412 me :No text to send", "#ci", Some(Kind::Refused)),
+            (":s 263 me PRIVMSG :Please wait", "#ci", Some(Kind::Busy)),
+            (":s 301 me ann :I am away", "ann", None),
+            (":s 433 me ann :Nick in use", "ann", None),
+        ] {
+            assert_eq!(Fault::of_answer(&line(text), target).map(|fault| fault.kind), expected, "{text}");
+        }
+        let fault = Fault::of_answer(&line(":irc.example.net 473 me #ci :Invite only"), "#ci").unwrap();
+        let expected = "irc.example.net answered 473 (Invite only) for #ci: it takes invited people only";
+        assert!(fault.problem.starts_with(expected), "{}", fault.problem);
+    }
+
+    #[test]
+    fn a_leave_is_taken_by_its_words() {
+        for (text, expected) in [
+            ("ERROR :Access denied: Bad password?", Kind::Credentials),
+            ("ERROR :Closing Link: 192.0.2.1 (K-Lined)", Kind::Credentials),
+            ("ERROR :Your host is trying to (re)connect too fast -- throttled.", Kind::Busy),
+            ("ERROR :Closing Link: me (Excess Flood)", Kind::Busy),
+            ("ERROR :Server going down", Kind::Unreachable),
+        ] {
+            assert_eq!(Fault::of_error(&line(text)).kind, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Lines of IRC: read from the server, and written for people.
+
+use crate::{Notification, Status, text::one_line};
+
+/// The longest line, in bytes, with its end (RFC 2812, section 2.3).
+const MAX_LINE: usize = 512;
+/// The most that a server puts before our line when it hands it on: `:`, nick (32), `!`, user (20), `@`, host (63), space.
+const MAX_PREFIX: usize = 119;
+
+/// A line of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    /// The nick or the server that it comes from; empty when that is not said.
+    pub(super) from: String,
+    /// A word in capitals, or three digits.
+    pub(super) command: String,
+    pub(super) params: Vec<String>,
+}
+
+impl Line {
+    /// Reads one without its end. None when it holds no command. What is not UTF-8 is replaced: only texts can hold that.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut rest = text.trim_start_matches(' ');
+        if rest.starts_with('@') {
+            rest = rest.split_once(' ')?.1.trim_start_matches(' ');
+        }
+        let mut from = "";
+        if let Some(prefixed) = rest.strip_prefix(':') {
+            let (prefix, after) = prefixed.split_once(' ')?;
+            from = prefix.split('!').next().unwrap_or_default();
+            rest = after.trim_start_matches(' ');
+        }
+        let mut words = Vec::new();
+        while !rest.is_empty() {
+            if let Some(last) = rest.strip_prefix(':').filter(|_| !words.is_empty()) {
+                words.push(last);
+                break;
+            }
+            let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
+            words.push(word);
+            rest = after.trim_start_matches(' ');
+        }
+        let mut words = words.into_iter().map(str::to_owned);
+        let command = words.next()?.to_ascii_uppercase();
+        Some(Self { from: from.to_owned(), command, params: words.collect() })
+    }
+
+    /// A parameter; empty when there are not so many.
+    pub(super) fn param(&self, number: usize) -> &str {
+        self.params.get(number).map_or("", String::as_str)
+    }
+
+    /// The last parameter: what a server says in words.
+    pub(super) fn words(&self) -> String {
+        one_line(self.params.last().map_or("", String::as_str), 200)
+    }
+}
+
+/// The line that tells `target`, with its end; none when `text` holds no letter. The text is cut so that the line, as the
+/// server hands it on, is not longer than IRC's lines are.
+pub(super) fn privmsg(target: &str, colour: Option<u8>, text: &str) -> Option<String> {
+    let (begin, end) = match colour {
+        // Two digits, so that a digit of the text is no part of it. Bold, twice, keeps a comma from adding a background.
+        Some(colour) if text.trim_start().starts_with(',') => (format!("\u{3}{colour:02}\u{2}\u{2}"), "\u{f}"),
+        Some(colour) => (format!("\u{3}{colour:02}"), "\u{f}"),
+        None => (String::new(), ""),
+    };
+    let head = format!("PRIVMSG {target} :{begin}");
+    let room = MAX_LINE.saturating_sub(MAX_PREFIX + head.len() + end.len() + "\r\n".len());
+    let text = one_line(text, room);
+    if text.is_empty() { None } else { Some(format!("{head}{text}{end}\r\n")) }
+}
+
+/// mIRC's number of the colour in which a notification is told. A digest has one when all in it have the same.
+pub(super) fn colour(notification: &Notification) -> Option<u8> {
+    let mut held = notification.digest.iter().map(|line| of_status(line.status));
+    match held.next() {
+        None => of_status(notification.status),
+        Some(first) => first.filter(|_| held.all(|other| other == first)),
+    }
+}
+
+fn of_status(status: Status) -> Option<u8> {
+    match status {
+        Status::TaskCompleted => Some(GREEN),
+        Status::TaskFailed => Some(RED),
+        Status::TaskException => Some(PURPLE),
+        Status::ArtifactCreated => Some(BLUE),
+        Status::TaskDefined | Status::TaskPending | Status::TaskRunning => None,
+    }
+}
+
+const BLUE: u8 = 2;
+const GREEN: u8 = 3;
+const RED: u8 = 4;
+const PURPLE: u8 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_in_all_its_forms() {
+        let line = |from: &str, command: &str, params: &[&str]| {
+            let params = params.iter().map(|param| (*param).to_owned()).collect();
+            Some(Line { from: from.to_owned(), command: command.to_owned(), params })
+        };
+        for (text, expected) in [
+            ("PING :irc.example.net", line("", "PING", &["irc.example.net"])),
+            (":ann!~a@host PRIVMSG #ci :a :b  c", line("ann", "PRIVMSG", &["#ci", "a :b  c"])),
+            (":irc.example.net 433 * bob :Nick in use", line("irc.example.net", "433", &["*", "bob", "Nick in use"])),
+            ("@time=12:00;a=b :x  join   #ci", line("x", "JOIN", &["#ci"])),
+            ("ERROR :", line("", "ERROR", &[""])),
+            (":only", None),
+            ("@tags", None),
+            ("", None),
+            ("   ", None),
+        ] {
+            assert_eq!(Line::read(text.as_bytes()), expected, "{text:?}");
+        }
+        assert_eq!(Line::read(b"PRIVMSG a :\xff").unwrap().params[1], "\u{fffd}");
+    }
+
+    #[test]
+    fn a_text_is_one_line_in_its_colour_and_fits() {
+        assert_eq!(
+            privmsg("#ci", Some(RED), "a\r\nQUIT :b\u{3}12").unwrap(),
+            "PRIVMSG #ci :\u{3}04a QUIT :b12\u{f}\r\n"
+        );
+        assert_eq!(privmsg("ann", None, "5 tasks").unwrap(), "PRIVMSG ann :5 tasks\r\n");
+        assert_eq!(privmsg("ann", Some(GREEN), ",05x").unwrap(), "PRIVMSG ann :\u{3}03\u{2}\u{2},05x\u{f}\r\n");
+        assert_eq!(privmsg("ann", Some(GREEN), "\u{1}\r\n"), None);
+        for letter in ["a", "ä", "✓", "🦊"] {
+            let line = privmsg("#ci", Some(RED), &letter.repeat(600)).unwrap();
+            assert!(line.ends_with("…\u{f}\r\n"));
+            assert!((MAX_LINE - 7..=MAX_LINE).contains(&(MAX_PREFIX + line.len())), "{}", line.len());
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! One registered connection: what the server says is heeded, channels are joined, lines are said.
+
+use std::{
+    future::pending,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use bus::Clock;
+use tokio::select;
+use tracing::{debug, info, warn};
+
+use super::{
+    Config, NAME,
+    fault::{Fault, Kind},
+    line::Line,
+    login::login,
+    presence::Presence,
+    target::{Target, same},
+    wire::Wire,
+};
+
+/// How long the server may take to let us in: some ask our host who we are, and wait for that.
+const LOGIN: Duration = Duration::from_secs(25);
+/// How long it may take to answer a PING. It answers in order, so what was sent before counts too, and a server that slows
+/// us down takes its time.
+const ANSWER: Duration = Duration::from_secs(20);
+/// What became of a line while the connection held.
+pub(super) enum Said {
+    /// The server has it.
+    Taken,
+    /// Whoever wanted it went away before it was sent.
+    Unwanted,
+    /// The server does not take it.
+    Refused(Fault),
+}
+
+/// A connection that the server knows by a nick. Every `Err` of its methods means that it is of no more use.
+pub(super) struct Session<'a> {
+    config: &'a Config,
+    clock: Arc<dyn Clock>,
+    presence: &'a mut Presence,
+    wire: Wire,
+    /// As the server calls us.
+    nick: String,
+    /// The channels that the server says we are in.
+    joined: Vec<String>,
+    pings: u64,
+    /// Whether it did more than let us in.
+    pub(super) has_served: bool,
+}
+
+impl<'a> Session<'a> {
+    /// Connects, and joins the channels that we were in before, and the default one.
+    pub(super) async fn open(
+        config: &'a Config,
+        clock: Arc<dyn Clock>,
+        presence: &'a mut Presence,
+    ) -> Result<Self, Fault> {
+        let mut wire = Wire::open(&config.address).await?;
+        let nick = within(&clock, LOGIN, "let us in", login(&mut wire, config)).await?;
+        let server = wire.server().to_owned();
+        let joined = Vec::new();
+        let mut session = Self { config, clock, presence, wire, nick, joined, pings: 0, has_served: false };
+        session.rejoin().await?;
+        let (nick, channels) = (&session.nick, session.joined.join(" "));
+        info!(channel = NAME, server, nick, channels, "connected");
+        if !same(nick, &config.nick) {
+            warn!(
+                channel = NAME,
+                server,
+                nick,
+                wanted = config.nick,
+                "the nick is taken, using another until it is free"
+            );
+        }
+        Ok(session)
+    }
+
+    /// The next line of the server, which is to be heeded. When this future is dropped, nothing is lost.
+    pub(super) async fn line(&mut self) -> Result<Line, Fault> {
+        self.wire.line().await
+    }
+
+    /// Looks whether the server is still there, and whether our nick is free.
+    pub(super) async fn check(&mut self) -> Result<(), Fault> {
+        if !same(&self.nick, &self.config.nick) {
+            self.take_nick_back().await?;
+        }
+        self.finish("", |_| {}).await?;
+        self.has_served = true;
+        Ok(())
+    }
+
+    /// Says `line`, which is for `target`, unless `unwanted` is over before it is sent.
+    pub(super) async fn say(
+        &mut self,
+        target: &Target,
+        line: &str,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<Said, Fault> {
+        let mut unwanted = pin!(unwanted);
+        let channel = match target {
+            Target::Channel(channel) => Some(channel.as_str()),
+            Target::Nick(_) => None,
+        };
+        if let Some(channel) = channel.filter(|channel| !self.is_in(channel)) {
+            if !self.turn(&mut unwanted).await? {
+                return Ok(Said::Unwanted);
+            }
+            if let Some(fault) = self.join(channel).await? {
+                return Ok(Said::Refused(fault));
+            }
+        }
+        if !self.turn(&mut unwanted).await? {
+            return Ok(Said::Unwanted);
+        }
+        let was_in = channel.is_some_and(|channel| self.is_in(channel));
+        let answer = self.ask(line, target.name()).await?;
+        self.has_served = true;
+        let Some(fault) = answer else {
+            channel.into_iter().for_each(|channel| self.presence.told(channel));
+            return Ok(Said::Taken);
+        };
+        if was_in && channel.is_some_and(|channel| !self.is_in(channel)) {
+            let problem = format!("we were put out of {target} just then: the next try joins it again");
+            return Ok(Said::Refused(Fault::new(Kind::Failed, problem)));
+        }
+        Ok(Said::Refused(fault))
+    }
+
+    /// Takes leave.
+    pub(super) async fn close(self) {
+        self.wire.close().await;
+    }
+
+    /// Waits until a line may be sent, and takes its place; false when `unwanted` is over.
+    async fn turn(&mut self, unwanted: &mut Pin<&mut impl Future<Output = ()>>) -> Result<bool, Fault> {
+        let clock = Arc::clone(&self.clock);
+        let mut pause = clock.sleep(self.presence.bucket.wait(clock.now()));
+        loop {
+            select! {
+                // In this order: the last look before a line is sent is whether it is still wanted.
+                biased;
+                () = &mut *unwanted => return Ok(false),
+                () = &mut pause => break,
+                heard = self.line() => self.heed(&heard?).await?,
+            }
+        }
+        self.presence.bucket.take(clock.now());
+        Ok(true)
+    }
+
+    /// Sends `lines`, which are about `target`, and waits until the server has worked on them: how it refuses them.
+    async fn ask(&mut self, lines: &str, target: &str) -> Result<Option<Fault>, Fault> {
+        let mut fault = None;
+        self.finish(lines, |line| fault = fault.take().or_else(|| Fault::of_answer(line, target))).await?;
+        Ok(fault)
+    }
+
+    /// The same, where each line is shown that comes until then.
+    async fn finish(&mut self, lines: &str, mut shown: impl FnMut(&Line) + Send) -> Result<(), Fault> {
+        self.pings += 1;
+        let token = format!("n{}", self.pings);
+        let clock = Arc::clone(&self.clock);
+        let finishing = async {
+            self.wire.write(&format!("{lines}PING {token}\r\n")).await?;
+            loop {
+                let line = self.wire.line().await?;
+                if line.command == "PONG" && line.params.last() == Some(&token) {
+                    return Ok(());
+                }
+                shown(&line);
+                self.heed(&line).await?;
+            }
+        };
+        within(&clock, ANSWER, "answer", finishing).await
+    }
+
+    /// Joins every channel that we were in, and says which of them do not let us in.
+    async fn rejoin(&mut self) -> Result<(), Fault> {
+        for list in self.presence.lists() {
+            self.turn(&mut pin!(pending())).await?;
+            let mut refused = Vec::new();
+            let each = |line: &Line| {
+                refused.extend(list.split(',').find_map(|channel| Some((channel, Fault::of_answer(line, channel)?))));
+            };
+            self.finish(&format!("JOIN {list}\r\n"), each).await?;
+            for (refusing, Fault { problem, .. }) in refused {
+                warn!(channel = NAME, refusing, problem, "not joined");
+                self.presence.forget(refusing);
+            }
+        }
+        Ok(())
+    }
+
+    async fn join(&mut self, channel: &str) -> Result<Option<Fault>, Fault> {
+        let leaving = self.presence.make_room().map(|left| format!("PART {left}\r\n")).unwrap_or_default();
+        let fault = self.ask(&format!("{leaving}JOIN {channel}\r\n"), channel).await?;
+        if fault.is_none() {
+            self.presence.told(channel);
+        }
+        Ok(fault)
+    }
+
+    fn is_in(&self, channel: &str) -> bool {
+        self.joined.iter().any(|joined| same(joined, channel))
+    }
+
+    fn left(&mut self, channel: &str) {
+        self.joined.retain(|joined| !same(joined, channel));
+        self.presence.forget(channel);
+    }
+
+    /// Does what a line wants that nobody waits for.
+    pub(super) async fn heed(&mut self, line: &Line) -> Result<(), Fault> {
+        let (is_us, first) = (same(&line.from, &self.nick), line.param(0));
+        match line.command.as_str() {
+            "PING" => self.wire.write(&format!("PONG :{first}\r\n")).await?,
+            "ERROR" => return Err(Fault::of_error(line)),
+            "NICK" if is_us => first.clone_into(&mut self.nick),
+            "NICK" | "QUIT" if !is_us && same(&line.from, &self.config.nick) => self.take_nick_back().await?,
+            "JOIN" if is_us && !self.is_in(first) => self.joined.push(first.to_owned()),
+            "PART" if is_us => self.left(first),
+            "405" => self.presence.is_full(),
+            "442" => self.left(line.param(1)),
+            "KICK" if same(line.param(1), &self.nick) => {
+                warn!(channel = NAME, kicked_from = first, words = line.words(), "joining it again when there is news");
+                self.left(first);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn take_nick_back(&mut self) -> Result<(), Fault> {
+        debug!(channel = NAME, wanted = self.config.nick, "trying to take the nick back");
+        self.wire.write(&format!("NICK {}\r\n", self.config.nick)).await
+    }
+}
+
+/// What `doing` gives, unless the server takes longer than `at_most`.
+async fn within<T>(
+    clock: &Arc<dyn Clock>,
+    at_most: Duration,
+    what: &str,
+    doing: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    select! {
+        biased;
+        done = doing => done,
+        () = clock.sleep(at_most) => {
+            let problem = format!("the server did not {what} within {} s", at_most.as_secs());
+            Err(Fault::new(Kind::Unreachable, problem))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Names of channels and nicks. They come from strangers, and stand in lines in which a space or a comma begins the next
+//! word: so only what IRC's grammar allows is let through (RFC 2812, section 2.3.1).
+
+use std::fmt;
+
+/// The longest name of a channel, in bytes. RFC 2812 allows 50, some servers more.
+const MAX_CHANNEL: usize = 64;
+/// The longest nick, in bytes. RFC 2812 allows 9, today's servers some 30.
+const MAX_NICK: usize = 32;
+/// What stands before a nick that would be taken for a channel. With its space it is neither.
+const NICK: &str = "nick ";
+
+/// Whom a line is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// All in a channel.
+    Channel(String),
+    /// One person.
+    Nick(String),
+}
+
+impl Target {
+    /// What a recipient's name stands for, or what is wrong with it.
+    pub(super) fn parse(name: &str) -> Result<Self, &'static str> {
+        if is_channel(name) {
+            return Ok(Self::Channel(name.to_owned()));
+        }
+        if !is_nick(name) {
+            return Err("it is neither the name of a channel nor a nick");
+        }
+        // Services take commands from whoever writes to them, and would take them from a task.
+        if name.to_ascii_lowercase().ends_with("serv") {
+            return Err("it is the nick of a service, which would take the text for a command");
+        }
+        Ok(Self::Nick(name.to_owned()))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Channel(name) | Self::Nick(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A channel's name as a recipient: a section may leave its `#` out.
+pub(super) fn channel(name: &str) -> String {
+    if begins_channel(name) { name.to_owned() } else { format!("#{name}") }
+}
+
+/// A nick as a recipient. One that begins as channels do gets no line, and is named in the dead letter.
+pub(super) fn nick(name: &str) -> String {
+    if begins_channel(name) { format!("{NICK}{name}") } else { name.to_owned() }
+}
+
+/// The same name for the server. Some take `[]\` for `{}|` too; those are asked to join once more, which they ignore.
+pub(super) fn same(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+fn begins_channel(name: &str) -> bool {
+    name.starts_with(['#', '&'])
+}
+
+/// Whether it is the name of a channel. The kinds `+` and `!` are left out: before a `#`, other servers read `+` as "only
+/// those who may speak in".
+pub(super) fn is_channel(name: &str) -> bool {
+    let bad = |character: char| matches!(character, ' ' | ',' | ':') || character.is_control();
+    begins_channel(name) && (2..=MAX_CHANNEL).contains(&name.len()) && !name.contains(bad)
+}
+
+pub(super) fn is_nick(name: &str) -> bool {
+    let special = |byte: u8| matches!(byte, b'[' | b']' | b'\\' | b'`' | b'_' | b'^' | b'{' | b'|' | b'}');
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || special(byte));
+    let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || special(byte) || byte == b'-');
+    first && rest && name.len() <= MAX_NICK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_channel_or_a_nick_or_nothing() {
+        for name in ["#ci", "&local", "##rust", "#a.b-c_d", "#straße", "#0"] {
+            assert_eq!(Target::parse(name), Ok(Target::Channel(name.to_owned())));
+        }
+        for name in ["ann", "[ann]", "a-1", "_x|away", "observer"] {
+            assert_eq!(Target::parse(name), Ok(Target::Nick(name.to_owned())));
+        }
+        for name in [
+            "",
+            "#",
+            "x PRIVMSG #other :hi",
+            "a,b",
+            "#a,#b",
+            "#a key",
+            "#a:b",
+            "#a\u{7}",
+            "1ann",
+            "-x",
+            "ann!user@host",
+            "ann@host",
+            "$*.example.com",
+            "+#ci",
+            "@#ci",
+            "änn",
+            ":ann",
+            "*",
+            "a\r\nQUIT",
+            "NickServ",
+            "chanserv",
+        ] {
+            assert!(Target::parse(name).is_err(), "{name:?}");
+        }
+        for long in [format!("#{}", "a".repeat(64)), "a".repeat(33)] {
+            assert!(Target::parse(&long).is_err());
+        }
+    }
+
+    #[test]
+    fn what_stands_among_the_nicks_is_no_channel() {
+        assert_eq!((channel("ci"), channel("#ci"), channel("&ci")), ("#ci".into(), "#ci".into(), "&ci".into()));
+        assert_eq!(nick("ann"), "ann");
+        assert!(Target::parse(&nick("#ci")).is_err());
+    }
+}

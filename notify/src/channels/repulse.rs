@@ -1,0 +1,81 @@
+//! `repulse`: the message of Pulse that began a notification, published again on an exchange of our own.
+//!
+//! The exchange is a durable topic exchange. Routing key, further keys (`CC`) and body are those of the message as it came,
+//! so whoever listens to it selects and reads as on the exchange where it was first. It is published when RabbitMQ has
+//! confirmed that every queue that wants it has stored it; that no queue wants it is no error. One that was confirmed just
+//! before the process died is published again.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pulse::{Publisher, PulseError, PulseMessage, Routing};
+
+use super::{Opened, Parts, Registration};
+use crate::{Channel, ChannelError, Key, Notification, Settings, SettingsError};
+
+const NAME: &str = "repulse";
+/// The exchange where none is set, after that part of its name which says whose it is.
+const DEFAULT: &str = "notify";
+
+pub(super) const REGISTRATION: Registration =
+    Registration { name: NAME, keys: &[Key::new("exchange")], templates: &[], open };
+
+fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
+    let pulse = parts.pulse.ok_or_else(|| SettingsError::Needs {
+        channel: NAME,
+        problem: "it publishes as our user on pulse, so set that one (pulse, or PULSE_LOGIN and PULSE_PASSWORD in the \
+                  environment)"
+            .to_owned(),
+    })?;
+    let ours = format!("exchange/{}/", pulse.user);
+    let exchange = settings.optional_text("exchange").unwrap_or_else(|| format!("{ours}{DEFAULT}"));
+    let name = exchange.strip_prefix(&ours).filter(|name| !name.is_empty());
+    if name.is_none() || exchange.len() > MAX_EXCHANGE || exchange.chars().any(char::is_control) {
+        return Err(settings.unfit("exchange", "an exchange of our own: exchange/<our user on pulse>/<name>"));
+    }
+    Ok(Box::new(Repulse { exchange, publisher: Publisher::new(pulse.clone(), Arc::clone(parts.clock)) }))
+}
+
+/// The longest name of an exchange in AMQP, in bytes.
+const MAX_EXCHANGE: usize = 255;
+
+struct Repulse {
+    exchange: String,
+    publisher: Publisher,
+}
+
+#[async_trait]
+impl Channel for Repulse {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn recipients(&self, _: &Notification) -> Vec<String> {
+        vec![self.exchange.clone()]
+    }
+
+    fn is_read_by_people(&self) -> bool {
+        false
+    }
+
+    async fn send(&self, notification: &Notification, _: &str) -> Result<(), ChannelError> {
+        let PulseMessage { routing: Routing { key, other_routes, .. }, body } = notification.pulse.clone();
+        let routing = Routing { exchange: self.exchange.clone(), key, other_routes };
+        self.publisher.publish(&PulseMessage { routing, body }).await.map_err(|error| judged(&error))
+    }
+}
+
+fn judged(error: &PulseError) -> ChannelError {
+    let (channel, problem) = (NAME, bus::error_chain(error));
+    match error {
+        PulseError::Unreachable { .. } | PulseError::Silent { .. } | PulseError::Lost { .. } => {
+            ChannelError::Unreachable { channel, problem }
+        }
+        PulseError::Login { .. } | PulseError::Vhost { .. } | PulseError::Forbidden { .. } => {
+            ChannelError::Credentials { channel, problem }
+        }
+        PulseError::NotStored { .. } | PulseError::Missing { .. } => ChannelError::Failed { channel, problem },
+        // An exchange of another kind stays so until somebody deletes it, a key that is too long stays so for ever.
+        PulseError::Mismatch { .. } | PulseError::Unusable { .. } => ChannelError::Refused { channel, problem },
+    }
+}

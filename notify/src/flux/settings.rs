@@ -1,0 +1,137 @@
+//! Whether and where the channels' times are written: the section `influxdb`, and the environment over that.
+
+use std::{collections::BTreeMap, fmt};
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::{Key, Settings, SettingsError};
+
+const SECTION: &str = "influxdb";
+const DEFAULT_URL: &str = "http://127.0.0.1:8086";
+const DEFAULT_DATABASE: &str = "notify";
+const ADDRESS: &str = "an address that begins with http or https, without user and password";
+
+/// Where InfluxDB is.
+#[derive(Clone)]
+pub struct FluxSettings {
+    /// Its base address.
+    pub url: Url,
+    /// The database that is written to; it has to exist.
+    pub database: String,
+    /// The user and the password, where it wants them.
+    pub login: Option<(String, SecretString)>,
+}
+
+impl fmt::Debug for FluxSettings {
+    /// An address may hold a password, so only the host is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FluxSettings")
+            .field("host", &self.url.host_str())
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FluxSettings {
+    /// What can be set. `FLUX_RECORD` is the switch of old.
+    pub const KEYS: &[Key] = &[
+        Key::new("record").or_variable("FLUX_RECORD"),
+        Key::new("url").or_variable("INFLUXDB_URL"),
+        Key::new("database").or_variable("INFLUXDB_DATABASE"),
+        Key::new("user").or_variable("INFLUXDB_USER"),
+        Key::new("password").or_variable("INFLUXDB_PASSWORD"),
+    ];
+
+    /// What the section of the `file` says, and over that the `environment`; none where nothing is to be recorded. What
+    /// loses is logged.
+    pub fn open(
+        file: &BTreeMap<String, SecretString>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, SettingsError> {
+        let settings = Settings::layered(SECTION, Self::KEYS, file, environment)?;
+        let record = settings.optional_text("record").unwrap_or_default();
+        match record.to_ascii_lowercase().as_str() {
+            "" | "0" | "false" | "off" => return Ok(None),
+            "1" | "true" | "on" => {}
+            _ => return Err(settings.unfit("record", "1 (true, on) or 0 (false, off)")),
+        }
+        settings.tell_overridden();
+        let url = settings.optional_text("url").unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let url = Url::parse(&url).map_err(|_| settings.unfit("url", ADDRESS))?;
+        let is_plain = url.username().is_empty() && url.password().is_none();
+        if !matches!(url.scheme(), "http" | "https") || !is_plain {
+            return Err(settings.unfit("url", ADDRESS));
+        }
+        let database = settings.optional_text("database").unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
+        let login = match (settings.optional_text("user"), settings.optional_secret("password")) {
+            (None, None) => None,
+            _ => Some((settings.text("user")?, settings.secret("password")?)),
+        };
+        Ok(Some(Self { url, database, login }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn open(file: &[(&str, &str)], environment: &[(&str, &str)]) -> Result<Option<FluxSettings>, SettingsError> {
+        let file = file.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
+        let variable =
+            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        FluxSettings::open(&file, &variable)
+    }
+
+    #[test]
+    fn the_switch_alone_is_enough() {
+        for on in ["1", "true", "True", "on"] {
+            let settings = open(&[], &[("FLUX_RECORD", on)]).unwrap().unwrap();
+            assert_eq!((settings.url.as_str(), settings.database.as_str()), ("http://127.0.0.1:8086/", "notify"));
+            assert!(settings.login.is_none());
+        }
+        for off in ["0", "false", "off", ""] {
+            assert!(open(&[("record", off)], &[]).unwrap().is_none(), "{off}");
+        }
+        assert!(open(&[("url", "http://influx:8086")], &[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_environment_is_laid_over_the_file() {
+        let file = [("record", "0"), ("url", "http://a:1"), ("user", "ann"), ("password", "old")];
+        let environment = [
+            ("FLUX_RECORD", "1"),
+            ("INFLUXDB_URL", "https://b:2"),
+            ("INFLUXDB_PASSWORD", "hunter2"),
+            ("INFLUXDB_DATABASE", "d"),
+        ];
+        let settings = open(&file, &environment).unwrap().unwrap();
+        assert_eq!((settings.url.as_str(), settings.database.as_str()), ("https://b:2/", "d"));
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let (user, password) = settings.login.unwrap();
+        assert_eq!((user.as_str(), password.expose_secret()), ("ann", "hunter2"));
+    }
+
+    #[test]
+    fn what_does_not_do_is_named() {
+        for (file, expected) in [
+            (
+                &[("record", "yes")][..],
+                "notify.influxdb.record (or FLUX_RECORD in the environment) is not 1 (true, on)",
+            ),
+            (
+                &[("record", "1"), ("url", "influx:8086")],
+                "notify.influxdb.url (or INFLUXDB_URL in the environment) is not",
+            ),
+            (&[("record", "1"), ("url", "http://u:p@influx")], "without user and password"),
+            (&[("record", "1"), ("user", "ann")], "set notify.influxdb.password (or INFLUXDB_PASSWORD"),
+            (&[("record", "1"), ("password", "x")], "set notify.influxdb.user (or INFLUXDB_USER"),
+            (&[("host", "x")], "influxdb knows no notify.influxdb.host"),
+        ] {
+            let error = open(file, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

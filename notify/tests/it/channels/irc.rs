@@ -1,0 +1,337 @@
+//! IRC against a real `ngircd`, with somebody else there who reads.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use bus::{Clock, ManualClock, SystemClock, testing::Authority};
+use notify::{Channel, ChannelError, Channels, DigestLine, Notification, Recipients, Status, Templates};
+use tempfile::TempDir;
+
+use super::{notification, open, open_at};
+use crate::{
+    peers::{irc_client::Reader, ngircd::Ngircd},
+    world::NOW,
+};
+
+const LINK: &str = "https://taskcluster.example/tasks/bGmvC3EFTSWLcp5Kb5E12A";
+
+pub(super) async fn channel(port: u16, more: &[(&str, &str)]) -> Channels {
+    channel_by(Arc::new(SystemClock), port, more).await
+}
+
+async fn channel_by(clock: Arc<dyn Clock>, port: u16, more: &[(&str, &str)]) -> Channels {
+    let port = port.to_string();
+    let mut file = vec![("host", "localhost"), ("port", &port), ("nick", "notifier"), ("channel", "#ci")];
+    if !more.iter().any(|(key, _)| *key == "ca_file") {
+        file.push(("tls", "off"));
+    }
+    file.extend(more);
+    open_at(clock, "irc", &file, &|_| None, None).await.unwrap()
+}
+
+pub(super) fn irc(channels: &Channels) -> &dyn Channel {
+    channels.get("irc").unwrap()
+}
+
+pub(super) fn to(channels: &[&str], nicks: &[&str]) -> Notification {
+    let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    notification("irc", Recipients { emails: Vec::new(), nicks: all(nicks), channels: all(channels) })
+}
+
+fn with_subject(subject: &str) -> Notification {
+    Notification { subject: subject.to_owned(), ..to(&[], &[]) }
+}
+
+pub(super) async fn send(channels: &Channels, one: &Notification, recipient: &str) -> Result<(), ChannelError> {
+    irc(channels).send(one, recipient).await
+}
+
+/// Sends until it is taken: a server that was away is found again after a pause.
+pub(super) async fn send_at_last(channels: &Channels, one: &Notification, recipient: &str) {
+    while let Err(error) = send(channels, one, recipient).await {
+        assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
+        SystemClock.sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_status_has_its_colour() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let channels = channel_by(clock.clone(), server.port, &[]).await;
+    for (status, begin, end) in [
+        (Status::TaskCompleted, "\u{3}03", "\u{f}"),
+        (Status::TaskFailed, "\u{3}04", "\u{f}"),
+        (Status::TaskException, "\u{3}06", "\u{f}"),
+        (Status::ArtifactCreated, "\u{3}02", "\u{f}"),
+        (Status::TaskDefined, "", ""),
+        (Status::TaskPending, "", ""),
+        (Status::TaskRunning, "", ""),
+    ] {
+        clock.advance(Duration::from_secs(10));
+        send(&channels, &Notification { status, ..to(&[], &[]) }, "#ci").await.unwrap();
+        let text = format!("{begin}build-linux64/opt failed - {LINK} - The build failed. See its log.{end}");
+        assert_eq!(ann.told().await, ("#ci".to_owned(), text), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn channels_and_nicks_are_told_and_channels_are_joined_once() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#builds"]).await;
+    let channels = channel(server.port, &[]).await;
+    for recipient in ["#builds", "#Builds", "Ann"] {
+        send(&channels, &to(&[], &[]), recipient).await.unwrap();
+    }
+    let joined = ann.until(&[":notifier!", " JOIN "]).await;
+    assert!(joined.ends_with("#ci"), "the default channel first: {joined}");
+    let joined = ann.until(&[":notifier!", " JOIN "]).await;
+    assert!(joined.ends_with("#builds"), "{joined}");
+    // Nothing but the lines comes from then on.
+    for expected in [" PRIVMSG #builds :", " PRIVMSG #Builds :", " PRIVMSG ann :"] {
+        let line = ann.until(&[":notifier!"]).await;
+        assert!(line.to_lowercase().contains(&expected.to_lowercase()), "{line}");
+    }
+    irc(&channels).close().await;
+    ann.until(&[":notifier!", " QUIT "]).await;
+    let error = send(&channels, &to(&[], &[]), "#ci").await.unwrap_err();
+    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn recipients_are_channels_and_nicks_or_the_default() {
+    let channels = open("irc", &[("host", "h"), ("nick", "n"), ("channel", "ci"), ("tls", "off")]).await.unwrap();
+    let recipients = |channels_: &[&str], nicks: &[&str]| irc(&channels).recipients(&to(channels_, nicks));
+    assert_eq!(recipients(&[], &[]), ["#ci"]);
+    assert_eq!(recipients(&["builds", "#Builds", "&x"], &["ann", "Ann"]), ["#builds", "&x", "ann"]);
+    assert_eq!(recipients(&[], &["#ci"]), ["nick #ci"]);
+}
+
+#[tokio::test]
+async fn hostile_names_get_no_line_and_are_named() {
+    let channels = open("irc", &[("host", "h"), ("nick", "n"), ("channel", "ci"), ("tls", "off")]).await.unwrap();
+    for (named, words) in [
+        (to(&[], &["x PRIVMSG #other :hi"]), "x PRIVMSG #other :hi gets no line: it is neither"),
+        (to(&[], &["a,b"]), "a,b gets no line"),
+        (to(&[], &["#chan"]), "nick #chan gets no line"),
+        (to(&["#a,#b"], &[]), "#a,#b gets no line"),
+        (to(&["a key"], &[]), "#a key gets no line"),
+        (to(&[], &["NickServ"]), "it is the nick of a service"),
+    ] {
+        let recipient = irc(&channels).recipients(&named).pop().unwrap();
+        let error = send(&channels, &named, &recipient).await.unwrap_err();
+        assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_texts_stay_one_line_and_are_cut_between_characters() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let channels = channel(server.port, &[]).await;
+    send(&channels, &with_subject("a\r\nQUIT :bye\u{1}\u{3}12,4\u{0}\u{f}\u{202e}"), "#ci").await.unwrap();
+    let text = format!("\u{3}04a QUIT :bye12,4 - {LINK} - The build failed. See its log.\u{f}");
+    assert_eq!(ann.told().await, ("#ci".to_owned(), text));
+    send(&channels, &with_subject(&"✓".repeat(600)), "#ci").await.unwrap();
+    let line = ann.until(&[" PRIVMSG "]).await;
+    assert!(line.ends_with("✓…\u{f}") && line.len() <= 510, "{} bytes", line.len());
+}
+
+#[test]
+fn the_text_of_each_kind() {
+    let failed = to(&[], &[]);
+    let fallback = Notification {
+        subject: "build-linux64/opt: task-failed".to_owned(),
+        message: format!("Task build-linux64/opt (bGmvC3EFTSWLcp5Kb5E12A), run 1: task-failed\n{LINK}"),
+        ..failed.clone()
+    };
+    let artifact = Notification {
+        status: Status::ArtifactCreated,
+        artifact: Some("public/build/target.tar.bz2".to_owned()),
+        subject: "build-linux64/opt: artifact-created".to_owned(),
+        ..fallback.clone()
+    };
+    let line = |subject: &str| DigestLine {
+        status: Status::TaskFailed,
+        subject: subject.to_owned(),
+        link: LINK.parse().unwrap(),
+    };
+    let digest = Notification {
+        subject: "2 more notifications".to_owned(),
+        digest: vec![line("a failed"), line("b failed")],
+        ..fallback.clone()
+    };
+    let templates = Templates::ours().unwrap();
+    let texts = [failed, fallback, artifact, digest].map(|one| templates.render("irc", "irc.txt", &one).unwrap());
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[tokio::test]
+async fn a_digest_is_one_line() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let channels = channel(server.port, &[]).await;
+    let line = |status, subject: &str| DigestLine { status, subject: subject.to_owned(), link: LINK.parse().unwrap() };
+    let mut digest = with_subject("2 more notifications");
+    for (second, begin, end) in [(Status::TaskFailed, "\u{3}04", "\u{f}"), (Status::TaskCompleted, "", "")] {
+        digest.digest = vec![line(Status::TaskFailed, "a failed"), line(second, "b ended")];
+        send(&channels, &digest, "#ci").await.unwrap();
+        assert_eq!(ann.told().await.1, format!("{begin}2 more notifications: a failed; b ended{end}"));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_is_found_again_and_its_channels_are_joined() {
+    let mut server = Ngircd::start().await;
+    let channels = channel(server.port, &[]).await;
+    send(&channels, &to(&[], &[]), "#builds").await.unwrap();
+    server.kill();
+    let error = send(&channels, &to(&[], &[]), "#builds").await.unwrap_err();
+    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
+    server.start_again().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#builds"]).await;
+    // Without anything to say.
+    let mut joined = vec![ann.until(&[":notifier!", " JOIN "]).await, ann.until(&[":notifier!", " JOIN "]).await];
+    joined.sort();
+    assert!(joined[0].ends_with("#builds") && joined[1].ends_with("#ci"), "{joined:?}");
+    send_at_last(&channels, &with_subject("again"), "#builds").await;
+    let (to, text) = ann.told().await;
+    assert!(to == "#builds" && text.contains("again"), "{to} {text}");
+}
+
+#[tokio::test]
+async fn a_nick_that_is_taken_is_taken_back() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let mut thief = Reader::come(server.port, "", "notifier", &["#ci"]).await;
+    let channels = channel(server.port, &[]).await;
+    send(&channels, &with_subject("one"), "#ci").await.unwrap();
+    ann.until(&[":notifier_!", " PRIVMSG #ci :", "one"]).await;
+    thief.say("NICK somebody").await;
+    ann.until(&[":notifier_!", " NICK :notifier"]).await;
+    send(&channels, &with_subject("two"), "#ci").await.unwrap();
+    ann.until(&[":notifier!", " PRIVMSG #ci :", "two"]).await;
+}
+
+#[tokio::test]
+async fn one_who_is_kicked_comes_again_with_news() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#builds"]).await;
+    let channels = channel(server.port, &[]).await;
+    send(&channels, &with_subject("one"), "#builds").await.unwrap();
+    ann.until(&["one"]).await;
+    ann.say("KICK #builds notifier :enough").await;
+    ann.until(&[" KICK "]).await;
+    // By its answer to this, the server has told us too.
+    send(&channels, &with_subject("between"), "ann").await.unwrap();
+    send(&channels, &with_subject("two"), "#builds").await.unwrap();
+    ann.until(&[":notifier!", " JOIN "]).await;
+    ann.until(&[" PRIVMSG #builds :", "two"]).await;
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_taken_by_what_it_means() {
+    let server = Ngircd::start().await;
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let channels = channel_by(clock.clone(), server.port, &[]).await;
+    for (recipient, words) in [
+        ("#banned", "irc.example.net answered 474"),
+        ("#invited", "irc.example.net answered 473"),
+        ("#key", "irc.example.net answered 475"),
+        ("#silent", "irc.example.net answered 404"),
+    ] {
+        clock.advance(Duration::from_secs(10));
+        let error = send(&channels, &to(&[], &[]), recipient).await.unwrap_err();
+        assert!(matches!(&error, ChannelError::HardBounce { recipient: who, .. } if who == recipient), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    clock.advance(Duration::from_secs(10));
+    let error = send(&channels, &to(&[], &[]), "nobody").await.unwrap_err();
+    assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("answered 401") && error.to_string().contains("release the letter"), "{error}");
+    // The connection is of use all the while.
+    clock.advance(Duration::from_secs(10));
+    send(&channels, &to(&[], &[]), "#ci").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_channel_is_left_when_the_server_allows_no_more() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#a", "#b"]).await;
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let channels = channel_by(clock.clone(), server.port, &[]).await;
+    for recipient in ["#a", "#b", "#c"] {
+        clock.advance(Duration::from_secs(10));
+        send(&channels, &to(&[], &[]), recipient).await.unwrap();
+    }
+    clock.advance(Duration::from_secs(10));
+    let error = send(&channels, &to(&[], &[]), "#d").await.unwrap_err();
+    assert!(matches!(error, ChannelError::Failed { .. }), "{error}");
+    clock.advance(Duration::from_secs(10));
+    send(&channels, &to(&[], &[]), "#d").await.unwrap();
+    let left = ann.until(&[":notifier!", " PART "]).await;
+    assert!(left.contains("#a"), "it was told the longest ago: {left}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_a_matter_of_credentials_and_is_not_shown() {
+    let server = Ngircd::start_with_password("opensesame").await;
+    let mut ann = Reader::come(server.port, "opensesame", "ann", &["#ci"]).await;
+    for wrong in [&[][..], &[("password", "hunter2")]] {
+        let channels = channel(server.port, wrong).await;
+        let error = send(&channels, &to(&[], &[]), "#ci").await.unwrap_err();
+        assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("notify.irc.password") && !text.contains("hunter2"), "{text}");
+    }
+    let channels = channel(server.port, &[("password", "opensesame")]).await;
+    send(&channels, &to(&[], &[]), "#ci").await.unwrap();
+    ann.told().await;
+}
+
+#[tokio::test]
+async fn a_burst_arrives_as_a_whole_in_order_and_is_no_flood() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let channels = Arc::new(channel_by(clock.clone(), server.port, &[]).await);
+    let sending = {
+        let (channels, long) = (channels.clone(), "x".repeat(300));
+        tokio::spawn(async move {
+            let all = (0..12).map(|number| with_subject(&format!("{number:02} {long}"))).collect::<Vec<_>>();
+            let mut sends: Vec<_> = all.iter().map(|one| Box::pin(send(&channels, one, "#ci"))).collect();
+            for sent in &mut sends {
+                // All of them are begun before the first is done.
+                assert!(poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx).is_pending())).await);
+            }
+            for sent in sends {
+                sent.await.unwrap();
+            }
+        })
+    };
+    for number in 0..12 {
+        // Joining took the place of a line.
+        if number >= 3 {
+            clock.advance(Duration::from_secs(2));
+        }
+        let (_, text) = ann.told().await;
+        assert!(text.starts_with(&format!("\u{3}04{number:02} x")), "{text}");
+    }
+    sending.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_with_a_certificate_from_the_right_authority() {
+    let directories = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let [ours, other] = [0, 1].map(|number| Authority::new(directories[number].path()).unwrap());
+    let server = Ngircd::start_with_tls(&ours).await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let channels = channel(server.tls_port, &[("ca_file", ours.file().to_str().unwrap())]).await;
+    send(&channels, &to(&[], &[]), "#ci").await.unwrap();
+    ann.told().await;
+    let channels = channel(server.tls_port, &[("ca_file", other.file().to_str().unwrap())]).await;
+    let error = send(&channels, &to(&[], &[]), "#ci").await.unwrap_err();
+    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+}

@@ -1,0 +1,80 @@
+//! IRC at the end of the whole path: from what Pulse says to the line that somebody reads.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{Bus, Clock, Consumer, Depth, MemoryBus, Operate, Producer, Shutdown, Subsystem, SystemClock};
+use notify::{Channels, Dispatcher, Identities, Sender, Status, Templates};
+use serde_json::json;
+use taskcluster::{Taskcluster, testing::FakeTaskcluster};
+
+use super::irc;
+use crate::{
+    peers::{irc_client::Reader, ngircd::Ngircd},
+    world::{DIGESTS, NOTIFICATIONS, ROOT, TASKS, http, message, metadata},
+};
+
+const COUNT: usize = 10;
+
+/// A process that dispatches and sends, until it is told to end.
+fn process(
+    bus: &Arc<MemoryBus>,
+    client: Taskcluster,
+    channels: Channels,
+    shutdown: &Shutdown,
+) -> tokio::task::JoinHandle<()> {
+    let (channels, templates) = (Arc::new(channels), Arc::new(Templates::ours().unwrap()));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let root = ROOT.parse().unwrap();
+    let dispatcher =
+        Dispatcher::new(client, root, channels.clone(), Identities::default(), templates.clone(), NOTIFICATIONS);
+    let sender = Sender::new(channels, templates, NOTIFICATIONS, DIGESTS, 100);
+    let dispatcher = Consumer::new(bus.clone(), clock.clone(), TASKS, dispatcher);
+    let sender = Consumer::new(bus.clone(), clock, NOTIFICATIONS, sender);
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        let running = (Box::new(dispatcher).run(shutdown.clone()), Box::new(sender).run(shutdown));
+        let (one, other) = tokio::join!(running.0, running.1);
+        one.unwrap();
+        other.unwrap();
+    })
+}
+
+#[tokio::test]
+async fn a_process_that_ends_in_a_burst_loses_no_line_and_repeats_none() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
+    let client = || Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), clock.clone());
+    let bus = Arc::new(MemoryBus::new(clock.clone()));
+    let producer = Producer::new(bus.clone() as Arc<dyn Bus>, clock.clone());
+    for number in 0..COUNT {
+        let section = json!({ "plugins": ["irc"], "subject": format!("news {number}"), "message": "." });
+        let extra = json!({ "notification": { "task-failed": section } });
+        let task = fake.add_task(json!({ "metadata": metadata("build"), "extra": extra }));
+        producer.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await.unwrap();
+    }
+    let (shutdown, channels) = (Shutdown::new(), irc::channel(server.port, &[]).await);
+    let running = process(&bus, client(), channels, &shutdown);
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        told.push(ann.told().await.1);
+    }
+    shutdown.stop();
+    running.await.unwrap();
+    told.extend(ann.told_until(&[":notifier!", " QUIT "]).await);
+    assert!(told.len() < COUNT, "it ended before it was done");
+
+    let (shutdown, channels) = (Shutdown::new(), irc::channel(server.port, &[]).await);
+    let running = process(&bus, client(), channels, &shutdown);
+    while bus.depth(&NOTIFICATIONS.spec()).await.unwrap() != Depth::default() {
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+    shutdown.stop();
+    running.await.unwrap();
+    told.extend(ann.told_until(&[":notifier!", " QUIT "]).await);
+    told.sort();
+    let expected: Vec<_> = (0..COUNT).map(|number| format!("\u{3}04news {number} - ")).collect();
+    assert_eq!(told.len(), COUNT, "{told:#?}");
+    assert!(told.iter().zip(&expected).all(|(text, begin)| text.starts_with(begin)), "{told:#?}");
+}

@@ -1,0 +1,245 @@
+//! IRC against a server that a test plays itself: for SASL, which `ngircd` does not have, and to see each line of ours.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bus::{Classify, Clock, Disposition, ManualClock, SystemClock};
+use notify::{ChannelError, Channels, Recipients};
+use tokio::net::TcpListener;
+
+use super::{
+    irc::{irc, send, to},
+    open_at, open_with,
+};
+use crate::{
+    peers::irc_client::{Lines, accept, listener},
+    world::NOW,
+};
+
+async fn channel(clock: Arc<dyn Clock>, port: &str, more: &[(&str, &str)]) -> Arc<Channels> {
+    let mut file =
+        vec![("host", "127.0.0.1"), ("port", port), ("nick", "notifier"), ("channel", "#ci"), ("tls", "off")];
+    file.extend(more);
+    Arc::new(open_at(clock, "irc", &file, &|_| None, None).await.unwrap())
+}
+
+fn sending(channels: &Arc<Channels>) -> tokio::task::JoinHandle<Result<(), ChannelError>> {
+    let channels = channels.clone();
+    tokio::spawn(async move { send(&channels, &to(&[], &[]), "ann").await })
+}
+
+/// Lets a client in that has said its last word of that, and answers it until it is in its channel.
+async fn let_in(client: &mut Lines) {
+    client.say(":s 001 notifier :Welcome").await;
+    assert_eq!(client.line().await.unwrap(), "JOIN #ci");
+    client.say(":notifier!n@host JOIN #ci").await;
+    pong(client).await;
+}
+
+async fn pong(client: &mut Lines) {
+    let ping = client.line().await.unwrap();
+    client.say(&format!(":s PONG s :{}", ping.strip_prefix("PING ").unwrap())).await;
+}
+
+async fn come(listener: &TcpListener) -> Lines {
+    let mut client = accept(listener).await;
+    assert_eq!(client.line().await.unwrap(), "NICK notifier");
+    assert_eq!(client.line().await.unwrap(), "USER notifier 0 * :notifier");
+    let_in(&mut client).await;
+    client
+}
+
+#[tokio::test]
+async fn sasl_proves_the_account_before_anything_else() {
+    let (listener, port) = listener().await;
+    let sasl = [("auth", "sasl"), ("password", "opensesame"), ("name", "Release Notifier")];
+    let channels = channel(Arc::new(SystemClock), &port, &sasl).await;
+    let sent = sending(&channels);
+    let mut client = accept(&listener).await;
+    for expected in ["CAP REQ :sasl", "NICK notifier", "USER releaseno 0 * :Release Notifier"] {
+        assert_eq!(client.line().await.unwrap(), expected);
+    }
+    client.say(":s CAP * ACK :sasl").await;
+    assert_eq!(client.line().await.unwrap(), "AUTHENTICATE PLAIN");
+    client.say("AUTHENTICATE +").await;
+    let plain = BASE64_STANDARD.encode("notifier\0notifier\0opensesame");
+    assert_eq!(client.line().await.unwrap(), format!("AUTHENTICATE {plain}"));
+    client.say(":s 903 * :SASL authentication successful").await;
+    assert_eq!(client.line().await.unwrap(), "CAP END");
+    let_in(&mut client).await;
+    client.until(&["PRIVMSG ann :"]).await;
+    pong(&mut client).await;
+    sent.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn without_sasl_nothing_is_sent() {
+    for (answer, words) in [
+        (":s CAP * NAK :sasl", "does not offer sasl: set notify.irc.auth to password"),
+        (":s 421 * CAP :Unknown command", "does not offer sasl"),
+        (":s 001 notifier :Welcome", "does not offer sasl"),
+        (":s 904 * :SASL authentication failed", "answered 904 (SASL authentication failed): set notify.irc.nick"),
+        (":s 465 * :You are banned", "answered 465 (You are banned)"),
+    ] {
+        let (listener, port) = listener().await;
+        let sasl = [("auth", "sasl"), ("password", "hunter2")];
+        let channels = channel(Arc::new(SystemClock), &port, &sasl).await;
+        let sent = sending(&channels);
+        let mut client = accept(&listener).await;
+        client.until(&["USER "]).await;
+        client.say(answer).await;
+        let error = sent.await.unwrap().unwrap_err();
+        assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_throttles_is_left_alone_for_a_while() {
+    let (listener, port) = listener().await;
+    let channels = channel(Arc::new(SystemClock), &port, &[]).await;
+    let sent = sending(&channels);
+    accept(&listener).await.say("ERROR :Trying to reconnect too fast").await;
+    let error = sent.await.unwrap().unwrap_err();
+    assert!(matches!(error, ChannelError::Busy { .. }), "{error}");
+    assert!(matches!(error.disposition(), Disposition::Defer(_)));
+}
+
+#[tokio::test]
+async fn a_line_waits_for_its_turn_and_is_not_sent_when_nobody_waits_for_it() {
+    let (listener, port) = listener().await;
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let channels = channel(clock.clone(), &port, &[]).await;
+    let mut sent = sending(&channels);
+    let mut client = come(&listener).await;
+    for _ in 0..3 {
+        client.until(&["PRIVMSG ann :"]).await;
+        pong(&mut client).await;
+        sent.await.unwrap().unwrap();
+        sent = sending(&channels);
+    }
+    // Begun, and waiting for its turn as the clock stands still: it answers the server, and says nothing.
+    let one = to(&[], &[]);
+    let mut begun = Box::pin(send(&channels, &one, "bob"));
+    assert!(poll_fn(|cx| Poll::Ready(begun.as_mut().poll(cx).is_pending())).await);
+    client.say("PING :are you there").await;
+    assert_eq!(client.line().await.unwrap(), "PONG :are you there");
+    drop(begun);
+    clock.advance(Duration::from_secs(2));
+    let next = client.line().await.unwrap();
+    assert!(next.starts_with("PRIVMSG ann :"), "nobody waits for the line to bob: {next}");
+    pong(&mut client).await;
+    sent.await.unwrap().unwrap();
+    clock.advance(Duration::from_secs(10));
+    let last = sending(&channels);
+    let next = client.line().await.unwrap();
+    assert!(next.starts_with("PRIVMSG ann :"), "nobody waited for the line to bob: {next}");
+    pong(&mut client).await;
+    last.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_without_a_word_is_noticed() {
+    let (listener, port) = listener().await;
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let channels = channel(clock.clone(), &port, &[]).await;
+    let sent = sending(&channels);
+    let mut client = come(&listener).await;
+    client.until(&["PRIVMSG ann :"]).await;
+    pong(&mut client).await;
+    sent.await.unwrap().unwrap();
+    let pinged = passing(&clock, 61, client.line()).await.unwrap();
+    assert!(pinged.starts_with("PING "), "{pinged}");
+    assert_eq!(passing(&clock, 21, client.line()).await, None, "it closes the connection");
+    // And makes another.
+    passing(&clock, 2, come(&listener)).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_the_answer_is_no_sending() {
+    let (listener, port) = listener().await;
+    let channels = channel(Arc::new(SystemClock), &port, &[]).await;
+    let sent = sending(&channels);
+    let mut client = come(&listener).await;
+    client.until(&["PRIVMSG ann :"]).await;
+    drop(client);
+    let error = sent.await.unwrap().unwrap_err();
+    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_who_is_put_out_while_a_line_is_on_its_way_tries_again() {
+    let (listener, port) = listener().await;
+    let channels = channel(Arc::new(SystemClock), &port, &[]).await;
+    let telling = |channels: &Arc<Channels>| {
+        let channels = channels.clone();
+        tokio::spawn(async move { send(&channels, &to(&[], &[]), "#ci").await })
+    };
+    let sent = telling(&channels);
+    let mut client = come(&listener).await;
+    client.until(&["PRIVMSG #ci :"]).await;
+    client.say(":ann!a@host KICK #ci notifier :enough\r\n:s 404 notifier #ci :Cannot send to channel").await;
+    pong(&mut client).await;
+    let error = sent.await.unwrap().unwrap_err();
+    assert!(matches!(error, ChannelError::Failed { .. }), "{error}");
+    let sent = telling(&channels);
+    assert_eq!(client.line().await.unwrap(), "JOIN #ci");
+    client.say(":notifier!n@host JOIN #ci").await;
+    pong(&mut client).await;
+    client.until(&["PRIVMSG #ci :"]).await;
+    pong(&mut client).await;
+    sent.await.unwrap().unwrap();
+}
+
+/// Waits for something that time brings.
+async fn passing<T>(clock: &ManualClock, seconds: u64, awaited: impl Future<Output = T>) -> T {
+    let mut awaited = std::pin::pin!(awaited);
+    loop {
+        tokio::select! {
+            biased;
+            came = &mut awaited => return came,
+            () = SystemClock.sleep(Duration::from_millis(50)) => clock.advance(Duration::from_secs(seconds)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_wrong_is_named() {
+    let good = [("host", "irc.example.net"), ("nick", "notifier"), ("channel", "#ci")];
+    for (key, value, expected) in [
+        ("nick", "two words", "notify.irc.nick (or IRC_NICK in the environment) is not a nick"),
+        ("channel", "#a,#b", "notify.irc.channel (or IRC_CHAN in the environment) is not the name of one channel"),
+        ("port", "0x", "notify.irc.port (or IRC_PORT in the environment) is not a port"),
+        ("tls", "maybe", "notify.irc.tls is not on or off"),
+        ("ca_file", "/nonexistent", "notify.irc.ca_file is not a readable file"),
+        ("auth", "sasl", "set notify.irc.password (or IRC_PASS in the environment)"),
+        ("password", "a\r\nQUIT", "notify.irc.password (or IRC_PASS in the environment) is not on one line"),
+    ] {
+        let file: Vec<_> = good.into_iter().filter(|(name, _)| *name != key).chain([(key, value)]).collect();
+        let error = open_with("irc", &file, &|_| None, None).await.err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let clear = [("auth", "sasl"), ("password", "x"), ("tls", "off")];
+    let file: Vec<_> = good.into_iter().chain(clear).collect();
+    let error = open_with("irc", &file, &|_| None, None).await.err().unwrap().to_string();
+    assert!(error.contains("notify.irc.tls is not on, which sasl needs"), "{error}");
+}
+
+#[tokio::test]
+async fn the_environment_alone_configures_it() {
+    let environment = |name: &str| {
+        let value = match name {
+            "IRC_HOST" => "irc.example.net",
+            "IRC_NICK" | "IRC_NAME" => "notifier",
+            "IRC_PORT" => "6697",
+            "IRC_CHAN" => "#ci",
+            "IRC_PASS" => "opensesame",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let channels = open_with("irc", &[], &environment, None).await.unwrap();
+    let nobody = super::notification("irc", Recipients::default());
+    assert_eq!(irc(&channels).recipients(&nobody), ["#ci"]);
+}

@@ -1,0 +1,276 @@
+//! The logs that come to lie in a bucket.
+
+mod memory;
+
+use std::{collections::BTreeMap, io::Read, sync::Arc, time::Duration};
+
+use bus::{Classify, Clock, Disposition, ManualClock, SystemClock};
+use flate2::read::GzDecoder;
+use notify::{ChannelError, Channels, Notification, Parts, Recipients, Templates};
+use reqwest::{Response, StatusCode};
+use secrecy::SecretString;
+use taskcluster::{Credentials, Taskcluster};
+use tokio::sync::Notify;
+
+use super::{notification, open};
+use crate::{
+    peers::{
+        logs::{Log, Logs, piece},
+        moto::Moto,
+    },
+    world::{Hurried, NOW, http},
+};
+
+/// Somebody whom nobody looks at.
+const ANYBODY: (&str, &str) = ("AKIATEST", "hunter2");
+const BUCKET: &str = "ci-logs";
+const PLACE: &str = "mozilla-beta/firefox-51.0b1/build2/build-linux64_opt-linux64-bGmvC3EFTSWLcp5Kb5E12A-1";
+/// So many pieces of a log are stored in two parts, and exactly fill three where they are not packed.
+const TWO_PARTS: usize = 240;
+
+/// A store with a bucket.
+async fn store() -> Moto {
+    let moto = Moto::start().await;
+    make_bucket(&moto).await;
+    moto
+}
+
+async fn make_bucket(moto: &Moto) {
+    let made = moto.signed(http().put(moto.address(&format!("/{BUCKET}"))).body(CONFIGURATION), "s3").await;
+    assert_eq!(made.status(), StatusCode::OK);
+}
+
+const CONFIGURATION: &str = "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                             <LocationConstraint>us-west-2</LocationConstraint></CreateBucketConfiguration>";
+
+/// The channel, with the logs of `root` and the bucket at `endpoint`.
+fn collector(root: &url::Url, endpoint: &str, bucket: &str, (id, secret): (&str, &str)) -> Channels {
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let credentials = Credentials { client_id: "tests".to_owned(), access_token: "s3cret".into(), certificate: None };
+    let parts = Parts {
+        templates: &Arc::new(Templates::ours().unwrap()),
+        taskcluster: &Taskcluster::new(root.clone(), Some(credentials), http(), Arc::new(Hurried(clock.clone()))),
+        pulse: None,
+        http: &http(),
+        clock: &(clock as Arc<dyn Clock>),
+    };
+    let file = [("bucket", bucket), ("endpoint", endpoint), ("access_key_id", id), ("secret_access_key", secret)];
+    let file = file.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
+    Channels::open(&["log_collect".to_owned()], &BTreeMap::from([("log_collect".to_owned(), file)]), &|_| None, &parts)
+        .unwrap()
+}
+
+fn failed() -> Notification {
+    notification("log_collect", Recipients::default())
+}
+
+async fn collect(logs: &Logs, moto: &Moto) -> Result<(), ChannelError> {
+    collect_as(ANYBODY, logs, moto).await
+}
+
+async fn collect_as(keys: (&str, &str), logs: &Logs, moto: &Moto) -> Result<(), ChannelError> {
+    let channels = collector(&logs.root, &moto.endpoint(), BUCKET, keys);
+    channels.get("log_collect").unwrap().send(&failed(), "run 1").await
+}
+
+async fn get(moto: &Moto, path: &str) -> Response {
+    moto.signed(http().get(moto.address(&format!("/{BUCKET}{path}"))), "s3").await
+}
+
+/// How many uploads have begun and are not over.
+async fn uploads(moto: &Moto) -> usize {
+    get(moto, "?uploads").await.text().await.unwrap().matches("<Upload>").count()
+}
+
+async fn stored(moto: &Moto) -> Vec<String> {
+    let list = get(moto, "?list-type=2").await.text().await.unwrap();
+    list.split("<Key>").skip(1).map(|rest| rest.split_once('<').unwrap().0.to_owned()).collect()
+}
+
+fn text(pieces: usize) -> Vec<u8> {
+    (0..pieces).flat_map(piece).collect()
+}
+
+#[tokio::test]
+async fn each_run_leaves_its_log() {
+    let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
+    let channels = collector(&logs.root, "http://127.0.0.1:9", BUCKET, ANYBODY);
+    let channel = channels.get("log_collect").unwrap();
+    assert_eq!(channel.recipients(&failed()), ["run 0", "run 1"]);
+    assert!(!channel.is_read_by_people());
+    let error = channel.send(&failed(), "run x").await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Dead);
+}
+
+#[tokio::test]
+async fn logs_are_stored_packed_in_one_part_or_in_several() {
+    let moto = store().await;
+    for (log, parts) in [
+        (Log::Text(0), None),
+        (Log::Text(3), None),
+        (Log::Packed(3), None),
+        (Log::Text(TWO_PARTS), Some("-2")),
+        (Log::Packed(TWO_PARTS), Some("-3")),
+    ] {
+        collect(&Logs::serve(log.clone(), Log::Unknown).await, &moto).await.unwrap();
+        let found = get(&moto, &format!("/{PLACE}")).await;
+        let header = |name: &str| found.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(
+            (header("content-encoding"), header("content-type")),
+            ("gzip".into(), "text/plain; charset=utf-8".into())
+        );
+        // The tag of what came in parts ends in how many there were.
+        let tag = header("etag");
+        assert_eq!(tag.trim_matches('"').find('-').map(|at| &tag.trim_matches('"')[at..]), parts);
+        let bytes = found.bytes().await.unwrap();
+        match log {
+            Log::Packed(pieces) => assert!(bytes == text(pieces), "what comes packed is stored as it comes"),
+            Log::Text(pieces) => {
+                let mut unpacked = Vec::new();
+                GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).unwrap();
+                assert!(unpacked == text(pieces) && (pieces == 0 || bytes.len() < unpacked.len()));
+            }
+            _ => unreachable!(),
+        }
+    }
+    assert_eq!((stored(&moto).await, uploads(&moto).await), (vec![PLACE.to_owned()], 0));
+}
+
+#[tokio::test]
+async fn a_log_that_breaks_off_leaves_nothing_in_the_store() {
+    let moto = store().await;
+    for pieces in [1, TWO_PARTS] {
+        let error = collect(&Logs::serve(Log::Broken(pieces), Log::Unknown).await, &moto).await.unwrap_err();
+        assert!(matches!(error, ChannelError::Failed { .. }), "{error}");
+        assert!(error.to_string().contains("log_collect failed: the log broke off: "), "{error}");
+        assert_eq!((stored(&moto).await, uploads(&moto).await), (Vec::new(), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_sending_that_is_dropped_leaves_nothing_in_the_store() {
+    let moto = store().await;
+    let reached = Arc::new(Notify::new());
+    let logs = Logs::serve(Log::Silent(TWO_PARTS, reached.clone()), Log::Unknown).await;
+    let channels = collector(&logs.root, &moto.endpoint(), BUCKET, ANYBODY);
+    let (channel, one) = (channels.get("log_collect").unwrap(), failed());
+    tokio::select! {
+        sent = channel.send(&one, "run 1") => panic!("the log has no end: {sent:?}"),
+        () = async {
+            reached.notified().await;
+            while uploads(&moto).await == 0 {
+                SystemClock.sleep(Duration::from_millis(20)).await;
+            }
+        } => {}
+    }
+    channel.close().await;
+    assert_eq!(uploads(&moto).await, 0);
+    assert_eq!(stored(&moto).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_there_is_looked_for_elsewhere_and_then_left() {
+    let moto = store().await;
+    for gone in [Log::Unknown, Log::Status(404), Log::Status(410)] {
+        collect(&Logs::serve(gone.clone(), gone).await, &moto).await.unwrap();
+        assert_eq!(stored(&moto).await, [""; 0]);
+    }
+    collect(&Logs::serve(Log::Unknown, Log::Text(1)).await, &moto).await.unwrap();
+    assert_eq!(stored(&moto).await, [PLACE]);
+}
+
+#[tokio::test]
+async fn a_log_is_fetched_where_that_is_safe() {
+    let endpoint = "http://127.0.0.1:9";
+    for (log, expected, words) in [
+        (
+            Log::At("http://127.0.0.1:9/latest/meta-data"),
+            Disposition::Dead,
+            "http://127.0.0.1, which is not fetched from",
+        ),
+        (Log::At("file:///etc/passwd"), Disposition::Dead, "not fetched from"),
+        (Log::Encoded("br"), Disposition::Dead, "the log is encoded as br, and not with gzip"),
+        (Log::Status(403), Disposition::Retry, "http status 403"),
+        (
+            Log::Status(503),
+            Disposition::Defer(Duration::from_secs(30)),
+            "log_collect cannot be reached: tried to fetch a log",
+        ),
+    ] {
+        let logs = Logs::serve(log, Log::Text(1)).await;
+        let channels = collector(&logs.root, endpoint, BUCKET, ANYBODY);
+        let error = channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap_err();
+        assert_eq!(error.disposition(), expected, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let logs = Logs::serve(Log::At("http://127.0.0.1:9/"), Log::Text(1)).await;
+    let channels = collector(&logs.root, endpoint, BUCKET, ANYBODY);
+    channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap_err();
+    assert_eq!(logs.served(), 0);
+}
+
+#[tokio::test]
+async fn a_hostile_name_leads_nowhere_else() {
+    let moto = store().await;
+    let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
+    let channels = collector(&logs.root, &moto.endpoint(), BUCKET, ANYBODY);
+    let mut one = failed();
+    one.task.name = "../../x?uploads#\r\n%2e%2e/\u{202e}".to_owned();
+    for name in ["branch", "product", "version", "build_number", "platform"] {
+        one.task.build_props.insert(name.to_owned(), "../..".to_owned());
+    }
+    channels.get("log_collect").unwrap().send(&one, "run 0").await.unwrap();
+    let expected = "_._../_._..-_._../build_._../_._.._x_uploads____2e_2e__-_._..-bGmvC3EFTSWLcp5Kb5E12A-0";
+    assert_eq!(stored(&moto).await, [expected]);
+}
+
+#[tokio::test]
+async fn what_a_store_answers_is_taken_by_what_it_means() {
+    let mut moto = store().await;
+    let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
+    let channels = collector(&logs.root, &moto.endpoint(), "no-such-bucket", ANYBODY);
+    let error = channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap_err();
+    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("NoSuchBucket"), "{error}");
+    assert!(error.to_string().contains("set notify.log_collect.bucket to one that there is"), "{error}");
+
+    let (id, secret) = moto.user("s3:*").await;
+    moto.demand_credentials().await;
+    // Each of the calls is signed in its own way.
+    for pieces in [1, TWO_PARTS] {
+        let logs = Logs::serve(Log::Packed(pieces), Log::Unknown).await;
+        collect_as((&id, &secret), &logs, &moto).await.unwrap();
+    }
+    for (keys, code) in [(ANYBODY, "InvalidAccessKeyId"), ((id.as_str(), "hunter2"), "SignatureDoesNotMatch")] {
+        let error = collect_as(keys, &logs, &moto).await.unwrap_err();
+        assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("http status 403, {code}")), "{error}");
+        assert!(error.to_string().contains("set notify.log_collect.access_key_id"), "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+
+    moto.kill();
+    let error = collect(&logs, &moto).await.unwrap_err();
+    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
+    assert!(matches!(error.disposition(), Disposition::Defer(_)), "an outage costs no attempt");
+    moto.restart().await;
+    make_bucket(&moto).await;
+    collect(&logs, &moto).await.unwrap();
+    assert_eq!(stored(&moto).await, [PLACE]);
+}
+
+#[tokio::test]
+async fn what_is_not_set_is_named() {
+    for (file, expected) in [
+        (&[][..], "log_collect cannot be used: set notify.log_collect.bucket (or S3_BUCKET in the environment)"),
+        (
+            &[("bucket", "a/../b")][..],
+            "notify.log_collect.bucket (or S3_BUCKET in the environment) is not the name of a bucket",
+        ),
+        (&[("bucket", "logs")][..], "set notify.log_collect.access_key_id (or AWS_ACCESS_KEY_ID in the environment)"),
+        (&[("bucket", "logs"), ("region", "evil.example/")][..], "is not the name of a region such as us-west-2"),
+    ] {
+        let error = open("log_collect", file).await.err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -1,0 +1,259 @@
+//! The channel to Matrix against a homeserver.
+
+use std::time::Duration;
+
+use bus::{Classify, Disposition};
+use notify::{ChannelError, Channels, DigestLine, Notification, Recipients, Status};
+use serde_json::{Value, json};
+
+use super::{notification, open};
+use crate::peers::{
+    closed,
+    matrix::{Door, Homeserver, TOKEN},
+};
+
+const ROOM: &str = "!a/b%20c:example.org";
+const ALIAS: &str = "#rel/eng?#ü:example.org";
+
+fn to(channels: &[&str]) -> Notification {
+    let channels = channels.iter().map(|name| (*name).to_owned()).collect();
+    notification("matrix", Recipients { channels, ..Recipients::default() })
+}
+
+async fn opened(url: &str) -> Channels {
+    open("matrix", &[("homeserver", url), ("access_token", TOKEN), ("room", ROOM)]).await.unwrap()
+}
+
+async fn send(channels: &Channels, one: &Notification, recipient: &str) -> Result<(), ChannelError> {
+    channels.get("matrix").unwrap().send(one, recipient).await
+}
+
+/// A homeserver with our room, and the channel to it.
+async fn world() -> (Homeserver, Channels) {
+    let home = Homeserver::start().await;
+    home.room(ROOM, Door::Member);
+    let channels = opened(&home.url).await;
+    (home, channels)
+}
+
+async fn content(one: &Notification) -> Value {
+    let (home, channels) = world().await;
+    send(&channels, one, ROOM).await.unwrap();
+    home.events(ROOM).pop().unwrap()
+}
+
+fn digest(lines: usize, subject: &str) -> Notification {
+    let line = DigestLine { status: Status::TaskFailed, subject: subject.to_owned(), link: to(&[]).links.task };
+    let message = vec![format!("{subject}\n{}", line.link); lines].join("\n");
+    Notification { digest: vec![line; lines], subject: format!("{lines} more notifications"), message, ..to(&[]) }
+}
+
+#[tokio::test]
+async fn what_people_read() {
+    let artifact = Notification {
+        status: Status::ArtifactCreated,
+        artifact: Some("public/build/target.tar.bz2".to_owned()),
+        ..to(&[])
+    };
+    for (name, one) in [("failed", to(&[])), ("artifact", artifact), ("digest", digest(2, "test failed"))] {
+        insta::assert_snapshot!(format!("matrix {name}"), serde_json::to_string_pretty(&content(&one).await).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_a_stranger_wrote_is_text() {
+    let hostile = "<script>alert(1)</script> <!channel> &lt;b&gt; \"'\u{1b}[31m\u{202e} @room";
+    let bad = Notification { subject: hostile.to_owned(), message: format!("{hostile}\r\n<br>{hostile}"), ..to(&[]) };
+    for one in [bad, digest(2, hostile)] {
+        let content = content(&one).await;
+        let (text, html) = (content["body"].as_str().unwrap(), content["formatted_body"].as_str().unwrap());
+        assert!(!html.contains("<script") && !html.contains("<!") && html.contains("&amp;lt;b&amp;gt;"), "{html}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}', '\r']), "{text}");
+        assert_eq!((&content["msgtype"], &content["m.mentions"]), (&json!("m.notice"), &json!({})));
+    }
+}
+
+#[tokio::test]
+async fn what_is_long_fits_into_an_event() {
+    let lines = Notification { message: "\"\\\n".repeat(6600), ..to(&[]) };
+    let empty = Notification { message: "\n".repeat(20_000), ..to(&[]) };
+    for one in [digest(500, &"\"<&>\"".repeat(50)), lines, empty] {
+        let content = content(&one).await;
+        assert!(content["body"].as_str().unwrap().ends_with('…'));
+        assert_eq!((content.get("format"), content.get("formatted_body")), (None, None), "it cannot be cut");
+    }
+    let counted = content(&digest(101, "failed")).await;
+    assert!(counted["formatted_body"].as_str().unwrap().contains("<li>and 1 more</li>"), "{counted}");
+}
+
+#[tokio::test]
+async fn a_sending_that_is_repeated_shows_nothing_new() {
+    let (home, channels) = world().await;
+    home.mumble(true);
+    let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Retry, "{error}");
+    home.mumble(false);
+    let anew = opened(&home.url).await;
+    for channels in [&channels, &anew] {
+        send(channels, &to(&[]), ROOM).await.unwrap();
+    }
+    assert_eq!(home.events(ROOM).len(), 1);
+
+    let others =
+        [Notification { status: Status::TaskCompleted, ..to(&[]) }, digest(1, "a"), digest(1, "b"), digest(2, "a")];
+    for other in others {
+        for _ in 0..2 {
+            send(&channels, &other, ROOM).await.unwrap();
+        }
+    }
+    assert_eq!(home.events(ROOM).len(), 5, "what is not the same is shown");
+}
+
+#[tokio::test]
+async fn the_same_is_shown_in_each_room() {
+    let (home, channels) = world().await;
+    home.room("!other:example.org", Door::Member);
+    for room in [ROOM, "!other:example.org"] {
+        send(&channels, &to(&[]), room).await.unwrap();
+    }
+    assert_eq!((home.events(ROOM).len(), home.events("!other:example.org").len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_section_names_rooms_and_the_rest_is_for_irc() {
+    let (home, channels) = world().await;
+    let channel = channels.get("matrix").unwrap();
+    assert_eq!(channel.recipients(&to(&["#build", ALIAS, "!x:example.org", "build"])), [ALIAS, "!x:example.org"]);
+    assert_eq!(channel.recipients(&to(&["#build"])), [ROOM], "none of these is a room");
+    assert_eq!(channel.recipients(&to(&[])), [ROOM]);
+    let roomless = open("matrix", &[("homeserver", &home.url), ("access_token", TOKEN)]).await.unwrap();
+    assert_eq!(roomless.get("matrix").unwrap().recipients(&to(&[])), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_alias_is_resolved_once() {
+    let (home, channels) = world().await;
+    home.alias(ALIAS, ROOM);
+    send(&channels, &to(&[]), ALIAS).await.unwrap();
+    send(&channels, &digest(1, "a"), ALIAS).await.unwrap();
+    send(&channels, &to(&[]), ROOM).await.unwrap();
+    assert_eq!((home.events(ROOM).len(), home.asked()), (2, 1), "by its alias or its id, it is the same room");
+}
+
+#[tokio::test]
+async fn an_alias_that_gets_another_room_leads_there() {
+    let (home, channels) = world().await;
+    home.alias(ALIAS, ROOM);
+    send(&channels, &to(&[]), ALIAS).await.unwrap();
+    home.room(ROOM, Door::Closed);
+    home.room("!new:example.org", Door::Open);
+    home.alias(ALIAS, "!new:example.org");
+    for lines in 1..3 {
+        send(&channels, &digest(lines, "a"), ALIAS).await.unwrap();
+    }
+    assert_eq!((home.events("!new:example.org").len(), home.asked()), (2, 1), "joining it says which room it is");
+
+    home.room("!new:example.org", Door::Closed);
+    send(&channels, &to(&[]), ALIAS).await.unwrap_err();
+    home.room("!newest:example.org", Door::Member);
+    home.alias(ALIAS, "!newest:example.org");
+    send(&channels, &to(&[]), ALIAS).await.unwrap();
+    assert_eq!((home.events("!newest:example.org").len(), home.asked()), (1, 2), "what took nothing is asked for anew");
+}
+
+#[tokio::test]
+async fn a_room_that_lets_us_in_is_joined() {
+    let (home, channels) = world().await;
+    home.room("!open:example.org", Door::Open);
+    home.alias(ALIAS, "!open:example.org");
+    send(&channels, &to(&[]), ALIAS).await.unwrap();
+    assert_eq!(home.events("!open:example.org").len(), 1);
+}
+
+#[tokio::test]
+async fn a_room_that_cannot_be_reached_is_left_alone() {
+    let (home, channels) = world().await;
+    home.room("!closed:example.org", Door::Closed);
+    home.room("!quiet:example.org", Door::Quiet);
+    for (room, words) in [
+        (
+            "!closed:example.org",
+            "with http status 403: M_FORBIDDEN: You are not invited to this room.: invite our account",
+        ),
+        (
+            "!quiet:example.org",
+            "M_FORBIDDEN: You don't have permission to post that to the room.: let our account write",
+        ),
+        ("!none:example.org", "404: M_UNKNOWN: Can't join remote room"),
+        ("#none:example.org", "404: M_NOT_FOUND: Room alias #none:example.org not found.: give a room this alias"),
+    ] {
+        let error = send(&channels, &to(&[]), room).await.unwrap_err();
+        let ChannelError::HardBounce { recipient, problem, .. } = error else { panic!("{error:?}") };
+        assert_eq!(recipient, room);
+        assert!(problem.contains(words), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_taken_by_what_they_mean() {
+    let wait = |milliseconds| Disposition::Defer(Duration::from_millis(milliseconds));
+    let error = |code| json!({ "errcode": code, "error": "so it is" });
+    for (status, body, expected, words) in [
+        (
+            429,
+            json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "Too Many Requests", "retry_after_ms": 2500 }),
+            wait(2500),
+            "matrix has too much to do: 127.0.0.1 answered a message with http status 429: M_LIMIT_EXCEEDED",
+        ),
+        (429, error("M_LIMIT_EXCEEDED"), wait(30_000), "matrix has too much to do"),
+        (401, error("M_UNKNOWN_TOKEN"), wait(60_000), "M_UNKNOWN_TOKEN: so it is: set notify.matrix.access_token"),
+        (403, error("M_USER_DEACTIVATED"), wait(60_000), "matrix does not accept our credentials"),
+        (413, error("M_TOO_LARGE"), Disposition::Dead, "matrix refused it: 127.0.0.1 answered a message"),
+        (400, error("M_BAD_JSON\n\u{1b}"), Disposition::Dead, "M_BAD_JSON: so it is"),
+        (404, json!("a page"), Disposition::Dead, "set notify.matrix.homeserver to the address of one"),
+        (302, json!({}), Disposition::Dead, "http status 302"),
+        (502, json!({}), Disposition::Retry, "matrix failed: 127.0.0.1 answered a message with http status 502"),
+        (200, json!({}), Disposition::Retry, "answered with success and no event_id"),
+    ] {
+        let (home, channels) = world().await;
+        home.fail_next(status, body);
+        let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
+        assert_eq!(error.disposition(), expected, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(words) && !text.contains(['\n', '\u{1b}']), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_is_told_and_not_shown() {
+    let (home, channels) = world().await;
+    home.revoke();
+    let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
+    assert!(matches!(error, ChannelError::Credentials { .. }), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_closed_port_is_an_outage() {
+    let error = send(&opened(&closed().await).await, &to(&[]), ROOM).await.unwrap_err();
+    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("a message to 127.0.0.1: "), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_set_or_does_not_do_is_named() {
+    let (url, token) = (("homeserver", "https://matrix.example.org"), ("access_token", "hunter2"));
+    for (file, expected) in [
+        (&[token][..], "matrix cannot be used: set notify.matrix.homeserver"),
+        (&[url], "matrix cannot be used: set notify.matrix.access_token"),
+        (
+            &[("homeserver", "http://matrix.example.org"), token],
+            "notify.matrix.homeserver is not an address that begins",
+        ),
+        (&[url, ("access_token", "hunter2\n")], "notify.matrix.access_token is not a token without spaces"),
+        (&[url, token, ("room", "releng")], "notify.matrix.room is not the id (!…:server) or an alias (#…:server)"),
+    ] {
+        let error = open("matrix", file).await.err().unwrap().to_string();
+        assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+    }
+}

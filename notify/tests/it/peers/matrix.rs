@@ -1,0 +1,193 @@
+//! A homeserver: tokens, rooms with their members, aliases, and the transactions that it has seen.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use serde_json::{Value, json};
+
+use super::serve;
+
+pub(crate) const TOKEN: &str = "syt_hunter2";
+/// Whose token that is.
+const USER: &str = "@events:example.org";
+
+/// Who may do what in a room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// We are in.
+    Member,
+    /// Whoever wants to may join.
+    Open,
+    /// Only the invited may join.
+    Closed,
+    /// Whoever wants to may join, and only some may write.
+    Quiet,
+}
+
+struct Room {
+    door: Door,
+    members: HashSet<String>,
+    events: Vec<Value>,
+}
+
+#[derive(Default)]
+pub(crate) struct Home {
+    tokens: HashMap<String, String>,
+    rooms: HashMap<String, Room>,
+    aliases: HashMap<String, String>,
+    /// The events that transactions made, by token, room and name.
+    transactions: HashMap<[String; 3], String>,
+    /// How often an alias was asked for.
+    asked: usize,
+    /// What is answered to the next requests instead.
+    faults: Vec<(u16, Value)>,
+    /// Whether the next messages are taken without an answer that can be read.
+    mumbles: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Homeserver {
+    pub(crate) url: String,
+    home: Arc<Mutex<Home>>,
+}
+
+impl Homeserver {
+    pub(crate) async fn start() -> Self {
+        let home = Arc::new(Mutex::new(Home::default()));
+        home.lock().unwrap().tokens.insert(TOKEN.to_owned(), USER.to_owned());
+        let api = Router::new()
+            .route("/directory/room/{alias}", get(resolve))
+            .route("/join/{room}", post(join))
+            .route("/rooms/{room}/send/m.room.message/{transaction}", put(send))
+            .with_state(home.clone());
+        let url = serve(Router::new().nest("/_matrix/client/v3", api)).await;
+        Self { url, home }
+    }
+
+    fn home(&self) -> MutexGuard<'_, Home> {
+        self.home.lock().unwrap()
+    }
+
+    pub(crate) fn room(&self, id: &str, door: Door) {
+        let members = if door == Door::Member { HashSet::from([USER.to_owned()]) } else { HashSet::new() };
+        self.home().rooms.insert(id.to_owned(), Room { door, members, events: Vec::new() });
+    }
+
+    pub(crate) fn alias(&self, alias: &str, room: &str) {
+        self.home().aliases.insert(alias.to_owned(), room.to_owned());
+    }
+
+    pub(crate) fn revoke(&self) {
+        self.home().tokens.clear();
+    }
+
+    pub(crate) fn fail_next(&self, status: u16, body: Value) {
+        self.home().faults.push((status, body));
+    }
+
+    /// From now on messages are taken, and nobody learns it.
+    pub(crate) fn mumble(&self, mumbles: bool) {
+        self.home().mumbles = mumbles;
+    }
+
+    /// How often an alias was asked for.
+    pub(crate) fn asked(&self) -> usize {
+        self.home().asked
+    }
+
+    /// What people can read in a room.
+    pub(crate) fn events(&self, room: &str) -> Vec<Value> {
+        self.home().rooms[room].events.clone()
+    }
+}
+
+impl Home {
+    /// Who asks, or what the answer is if that is nobody, or is not to be answered.
+    fn enter(&mut self, headers: &HeaderMap) -> Result<(String, String), Box<Response>> {
+        if let Some((status, body)) = self.faults.pop() {
+            return Err(Box::new((StatusCode::from_u16(status).unwrap(), Json(body)).into_response()));
+        }
+        let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(token) = value.and_then(|value| value.strip_prefix("Bearer ")) else {
+            return Err(Box::new(denied(401, "M_MISSING_TOKEN", "Missing access token")));
+        };
+        match self.tokens.get(token) {
+            Some(user) => Ok((token.to_owned(), user.clone())),
+            None => Err(Box::new(denied(401, "M_UNKNOWN_TOKEN", "Invalid access token passed."))),
+        }
+    }
+}
+
+fn denied(status: u16, errcode: &str, error: &str) -> Response {
+    (StatusCode::from_u16(status).unwrap(), Json(json!({ "errcode": errcode, "error": error }))).into_response()
+}
+
+async fn resolve(State(home): State<Arc<Mutex<Home>>>, Path(alias): Path<String>, headers: HeaderMap) -> Response {
+    let mut home = home.lock().unwrap();
+    if let Err(answer) = home.enter(&headers) {
+        return *answer;
+    }
+    home.asked += 1;
+    match home.aliases.get(&alias) {
+        Some(room) => Json(json!({ "room_id": room, "servers": ["example.org"] })).into_response(),
+        None => denied(404, "M_NOT_FOUND", &format!("Room alias {alias} not found.")),
+    }
+}
+
+async fn join(State(home): State<Arc<Mutex<Home>>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    let mut home = home.lock().unwrap();
+    let user = match home.enter(&headers) {
+        Ok((_, user)) => user,
+        Err(answer) => return *answer,
+    };
+    let id = home.aliases.get(&name).cloned().unwrap_or(name);
+    match home.rooms.get_mut(&id) {
+        None => denied(404, "M_UNKNOWN", "Can't join remote room because no servers that are in the room are known."),
+        Some(room) if room.door == Door::Closed => denied(403, "M_FORBIDDEN", "You are not invited to this room."),
+        Some(room) => {
+            room.members.insert(user);
+            Json(json!({ "room_id": id })).into_response()
+        }
+    }
+}
+
+async fn send(
+    State(home): State<Arc<Mutex<Home>>>,
+    Path((id, transaction)): Path<(String, String)>,
+    headers: HeaderMap,
+    Json(content): Json<Value>,
+) -> Response {
+    let mut home = home.lock().unwrap();
+    let (token, user) = match home.enter(&headers) {
+        Ok(known) => known,
+        Err(answer) => return *answer,
+    };
+    if content.to_string().len() > 60_000 {
+        return denied(413, "M_TOO_LARGE", "event too large");
+    }
+    let transaction = [token, id.clone(), transaction];
+    if !home.transactions.contains_key(&transaction) {
+        let Some(room) = home.rooms.get_mut(&id).filter(|room| room.members.contains(&user)) else {
+            return denied(403, "M_FORBIDDEN", &format!("User {user} not in room {id}"));
+        };
+        if room.door == Door::Quiet {
+            return denied(403, "M_FORBIDDEN", "You don't have permission to post that to the room.");
+        }
+        room.events.push(content);
+        let event = format!("${}", home.transactions.len());
+        home.transactions.insert(transaction.clone(), event);
+    }
+    if home.mumbles {
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    Json(json!({ "event_id": home.transactions[&transaction] })).into_response()
+}

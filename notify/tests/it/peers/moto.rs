@@ -1,0 +1,125 @@
+//! Amazon's services as moto plays them: a process of its own, which ends with this value.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use bus::{Clock, SystemClock};
+use reqwest::{Response, header::AUTHORIZATION};
+use serde_json::{Value, json};
+
+use crate::world::http;
+
+pub(crate) const REGION: &str = "us-west-2";
+/// How often it is looked whether it has started: an idle machine needs a second.
+const LOOKS: usize = 600;
+
+pub(crate) struct Moto {
+    port: u16,
+    server: Child,
+}
+
+impl Moto {
+    pub(crate) async fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_at(port).await
+    }
+
+    async fn start_at(port: u16) -> Self {
+        let server = Command::new(program("moto_server"))
+            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut moto = Self { port, server };
+        for _ in 0..LOOKS {
+            assert_eq!(moto.server.try_wait().unwrap(), None, "moto has ended");
+            if http().get(moto.address("/moto-api/")).send().await.is_ok() {
+                return moto;
+            }
+            SystemClock.sleep(Duration::from_millis(100)).await;
+        }
+        panic!("moto does not start");
+    }
+
+    /// Ends it, as a power cut would. It forgets everything.
+    pub(crate) fn kill(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+
+    /// Starts it anew, at the same address.
+    pub(crate) async fn restart(&mut self) {
+        *self = Self::start_at(self.port).await;
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.endpoint())
+    }
+
+    /// From now on it looks at who calls, and what they may do.
+    pub(crate) async fn demand_credentials(&self) {
+        let answer = http().post(self.address("/moto-api/reset-auth")).body("0").send().await.unwrap();
+        assert!(answer.status().is_success());
+    }
+
+    /// A user who may do `action` and nothing else: the id of its access key, and the secret.
+    pub(crate) async fn user(&self, action: &str) -> (String, String) {
+        let statement = json!({ "Effect": "Allow", "Action": action, "Resource": "*" });
+        let policy = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+        let user = ("UserName", "ci");
+        self.form("iam", &[("Action", "CreateUser"), user]).await;
+        let grant = [("Action", "PutUserPolicy"), user, ("PolicyName", "may"), ("PolicyDocument", policy.as_str())];
+        self.form("iam", &grant).await;
+        let key = self.form("iam", &[("Action", "CreateAccessKey"), user]).await;
+        (within(&key, "AccessKeyId"), within(&key, "SecretAccessKey"))
+    }
+
+    /// Calls a service that is spoken to by forms.
+    pub(crate) async fn form(&self, service: &str, form: &[(&str, &str)]) -> String {
+        self.signed(http().post(self.endpoint()).form(form), service).await.text().await.unwrap()
+    }
+
+    /// A call of somebody whom nobody looks at.
+    pub(crate) async fn signed(&self, request: reqwest::RequestBuilder, service: &str) -> Response {
+        let scope = format!("Credential=AKIATEST/20261121/{REGION}/{service}/aws4_request");
+        let signature = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0");
+        let answer = request.header(AUTHORIZATION, signature).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        answer
+    }
+
+    /// Everything of one kind that a service holds, as moto sees it.
+    pub(crate) async fn held(&self, service: &str, kind: &str) -> Vec<Value> {
+        let data: Value = http().get(self.address("/moto-api/data.json")).send().await.unwrap().json().await.unwrap();
+        data[service][kind].as_array().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A program that `./dev test` has installed beside what is built.
+fn program(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("bin").join(name);
+    assert!(path.exists(), "{} is missing: run ./dev test once, which installs it", path.display());
+    path
+}
+
+/// The text of the first `element` of an answer.
+pub(crate) fn within(answer: &str, element: &str) -> String {
+    let (_, rest) = answer.split_once(&format!("<{element}>")).unwrap_or_else(|| panic!("{answer}"));
+    rest.split_once("</").unwrap().0.to_owned()
+}
