@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_megabyte_of_digits_is_no_number_and_takes_no_time() {
         for text in ["1".repeat(1 << 20), " ".repeat(1 << 20), "bug ".repeat(1 << 18), "#".repeat(1 << 20)] {
-            assert_eq!(bug_numbers(&text), []);
+            assert!(bug_numbers(&text).is_empty());
         }
         assert_eq!(bug_numbers(&format!("bug {}7", "0".repeat(1000))), [7]);
     }
@@ -100,7 +100,7 @@ mod tests {
             ];
             match branches.into_iter().flatten().find_map(tail) {
                 Some((number, end)) => {
-                    let number = number.parse().unwrap();
+                    let number = number.parse().unwrap_or(TOO_LARGE);
                     if number < TOO_LARGE && !found.contains(&number) {
                         found.push(number);
                     }

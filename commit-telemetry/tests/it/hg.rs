@@ -81,6 +81,8 @@ impl Hg {
     pub(crate) async fn serve(&mut self, encoding: &str) -> Repository {
         let mut command = self.command(encoding);
         command.args(["serve", "--address=127.0.0.1", "--port=0", "--print-url"]);
+        // It would log to where it said its address, which nobody reads any more.
+        command.args(["--accesslog=/dev/null", "--errorlog=/dev/null"]);
         let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let output = ChildStdout::from_std(server.stdout.take().unwrap()).unwrap();
         self.served = Some(server);

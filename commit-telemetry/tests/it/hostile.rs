@@ -40,7 +40,8 @@ async fn a_changeset_of_another_shape_names_the_field() {
         assert!(error.to_string().contains(problem), "{error}");
         assert_eq!(error.disposition(), Disposition::Retry);
     }
-    for (body, problem) in [("", "EOF"), ("[]", "invalid type"), ("{}", "missing field `node`"), ("<html>", "expected")]
+    for (body, problem) in
+        [("", "EOF"), ("[]", "invalid length"), ("{}", "missing field `node`"), ("<html>", "expected")]
     {
         let error = changeset(&peers, body).await.unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");
