@@ -4,6 +4,7 @@ mod builds;
 mod notify;
 mod operate;
 mod source;
+mod telemetry;
 mod triggers;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use self::operate::{
     Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,
 };
 pub use self::source::Source;
+pub use self::telemetry::{BackfillPushlog, DumpTelemetry, ProcessQueueMessages, Telemetry, TelemetryAction};
 pub use self::triggers::{Pulse, PulseAction, Report, Tail};
 use crate::role::Role;
 
@@ -31,7 +33,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs the web server, a worker, or both
+    /// Runs the web server, a worker, or both; or commit telemetry
     Run(Run),
     /// Checks a configuration and reports every fault at once
     CheckConfig(CheckConfig),
@@ -57,6 +59,8 @@ pub enum Command {
     Pulse(Pulse),
     /// Tells people what happens to tasks, as the tasks ask for it
     Notify(Notify),
+    /// Tells telemetry.mozilla.org how each pushed changeset was reviewed
+    Telemetry(Telemetry),
     /// Shows a build from request to push, with a Phabricator and repositories of its own
     Demo(Demo),
 }

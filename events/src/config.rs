@@ -5,6 +5,7 @@ mod fault;
 mod notify;
 mod reader;
 mod repository;
+mod telemetry;
 mod triggers;
 
 use std::{
@@ -26,6 +27,7 @@ pub use self::{
     fault::{Fault, Faults},
     notify::{NotifierConfig, NotifyConfig, Values, Variables},
     repository::RepositoryConfig,
+    telemetry::{HgPushesConfig, TelemetryConfig, TelemetryFaults},
     triggers::{FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},
 };
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Listener`] moves what its [`Route`]s ask for from one durable Pulse queue to queues of the bus, as
 //! [`PulseMessage`]s. It never waits for those who handle them, since a Pulse queue that grows over 8,000 messages is
-//! deleted. A [`Publisher`] sends, [`tail()`] shows what an exchange carries.
+//! deleted. A [`Subscription`] is for who works without a bus. A [`Publisher`] sends, [`tail()`] shows what an exchange
+//! carries.
 //!
 //! This crate knows neither Taskcluster nor Phabricator.
 
@@ -17,6 +18,7 @@ mod publisher;
 mod queue;
 mod route;
 mod settings;
+mod subscription;
 mod tail;
 pub mod testing;
 mod topic;
@@ -27,5 +29,6 @@ pub use message::{PulseMessage, Routing, UnreadableBody};
 pub use publisher::Publisher;
 pub use route::Route;
 pub use settings::{Address, PulseSettings};
+pub use subscription::{Subscription, Taken};
 pub use tail::{check, tail};
 pub use topic::Topic;

@@ -7,6 +7,7 @@ mod outages;
 mod permissions;
 mod publishing;
 mod routing;
+mod subscribing;
 mod tailing;
 mod tls;
 mod world;
