@@ -306,10 +306,10 @@ mod tests {
         let whole = format!("{HEADER_TEXT}Bug 5\n\ndiff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\n+b\n\n");
         let diff = whole.find("diff").unwrap();
         for cut in 0..diff - 1 {
-            assert_eq!(parse("Bug 5", whole[..cut].as_bytes()), Err(DiffFault::CutShort), "cut at {cut}");
+            assert_eq!(parse("Bug 5", &whole.as_bytes()[..cut]), Err(DiffFault::CutShort), "cut at {cut}");
         }
         let hunk = whole.find("+a").unwrap();
-        assert_eq!(parse("Bug 5", whole[..hunk + 3].as_bytes()), Err(DiffFault::CutShort));
+        assert_eq!(parse("Bug 5", &whole.as_bytes()[..hunk + 3]), Err(DiffFault::CutShort));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! A real Mercurial: a repository, and an hgweb that serves it.
 
 use std::{
-    path::PathBuf,
+    cell::RefCell,
+    io::{Read, Write},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use commit_telemetry::{Diffstat, Repository};
@@ -10,10 +13,19 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::ChildStdout,
+    time::timeout,
 };
 
+/// How long Mercurial may take to say where it listens.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take for all commands of a test, in seconds.
+const COMMANDS: &str = "110";
+
+/// A repository, and the Mercurial that runs the commands of the test in it: a command server, since to start Mercurial
+/// takes far longer than what most commands do.
 pub(crate) struct Hg {
     directory: TempDir,
+    commands: RefCell<Child>,
     served: Option<Child>,
 }
 
@@ -23,14 +35,43 @@ impl Drop for Hg {
             server.kill().unwrap();
             server.wait().unwrap();
         }
+        // The command server ends when nobody can send it commands any more.
+        let commands = self.commands.get_mut();
+        drop(commands.stdin.take());
+        commands.wait().unwrap();
     }
+}
+
+/// A call of Mercurial, as `program` starts it, that does not depend on what the user has configured.
+fn mercurial(program: &[&str], encoding: &str, directory: &Path) -> Command {
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]).env("HGRCPATH", "").env("HGENCODING", encoding).current_dir(directory);
+    command.args(["--config=diff.git=1", "--config=ui.username=A <a@example.com>", "--config=ui.interactive=0"]);
+    command
 }
 
 impl Hg {
     pub(crate) fn new() -> Self {
-        let hg = Self { directory: TempDir::new().unwrap(), served: None };
-        hg.run(&["init"]);
+        let directory = TempDir::new().unwrap();
+        let mut command = mercurial(&["timeout", COMMANDS, "hg"], "UTF-8", directory.path());
+        command.args(["serve", "--cmdserver=pipe"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let hg = Self { commands: RefCell::new(command.spawn().unwrap()), directory, served: None };
+        let (_, hello) = hg.message();
+        assert!(String::from_utf8_lossy(&hello).contains("runcommand"), "{}", hello.escape_ascii());
+        hg.run(&["init", "."]);
         hg
+    }
+
+    /// The next message of the command server: its channel, and what it says.
+    fn message(&self) -> (u8, Vec<u8>) {
+        let mut commands = self.commands.borrow_mut();
+        let output = commands.stdout.as_mut().unwrap();
+        let mut head = [0; 5];
+        output.read_exact(&mut head).unwrap();
+        let [channel, length @ ..] = head;
+        let mut text = vec![0; u32::from_be_bytes(length).try_into().unwrap()];
+        output.read_exact(&mut text).unwrap();
+        (channel, text)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -43,19 +84,25 @@ impl Hg {
         std::fs::write(path, content).unwrap();
     }
 
-    fn command(&self, encoding: &str) -> Command {
-        let mut command = Command::new("hg");
-        // What the user has configured for Mercurial is not for the tests.
-        command.env("HGRCPATH", "").env("HGENCODING", encoding).current_dir(self.directory.path());
-        command.args(["--config=diff.git=1", "--config=ui.username=A <a@example.com>", "--config=ui.interactive=0"]);
-        command
-    }
-
-    /// Runs Mercurial, which has to succeed, and returns what it prints.
+    /// Runs a command, which has to succeed, and returns what it prints.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
-        let output = self.command("UTF-8").args(arguments).stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let request = arguments.join("\0");
+        let mut call = b"runcommand\n".to_vec();
+        call.extend(u32::try_from(request.len()).unwrap().to_be_bytes());
+        call.extend(request.as_bytes());
+        self.commands.borrow_mut().stdin.as_mut().unwrap().write_all(&call).unwrap();
+        let (mut printed, mut errors) = (Vec::new(), Vec::new());
+        loop {
+            match self.message() {
+                (b'o', text) => printed.extend(text),
+                (b'e', text) => errors.extend(text),
+                (b'r', code) => {
+                    assert_eq!(code, [0; 4], "{arguments:?}: {}", String::from_utf8_lossy(&errors));
+                    return String::from_utf8_lossy(&printed).into_owned();
+                }
+                (channel, _) => panic!("{arguments:?}: nothing to say on channel {channel}"),
+            }
+        }
     }
 
     /// Commits everything, with a description of any bytes, and returns the id.
@@ -79,15 +126,15 @@ impl Hg {
 
     /// Serves the repository in this encoding, until this value ends.
     pub(crate) async fn serve(&mut self, encoding: &str) -> Repository {
-        let mut command = self.command(encoding);
+        let mut command = mercurial(&["hg"], encoding, self.directory.path());
         command.args(["serve", "--address=127.0.0.1", "--port=0", "--print-url"]);
         // It would log to where it said its address, which nobody reads any more.
         command.args(["--accesslog=/dev/null", "--errorlog=/dev/null"]);
-        let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut server = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let output = ChildStdout::from_std(server.stdout.take().unwrap()).unwrap();
         self.served = Some(server);
         let mut lines = BufReader::new(output).lines();
-        let url = lines.next_line().await.unwrap().expect("hg serve says where it listens");
+        let url = timeout(START, lines.next_line()).await.unwrap().unwrap().unwrap();
         url.trim().parse().unwrap()
     }
 }

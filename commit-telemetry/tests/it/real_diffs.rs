@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use commit_telemetry::Diffstat;
+
 use crate::{hg::Hg, peers::Peers};
 
 /// Fetches all these changesets from a real hgweb, and compares what is counted with what `hg diff --stat` says.
@@ -72,6 +74,19 @@ async fn changes_of_every_kind_are_counted_as_mercurial_counts_them() {
     hg.run(&["branch", "--quiet", "other"]);
     nodes.push(("nothing but a branch", hg.commit("nothing but a branch")));
     compare(&mut hg, "UTF-8", &nodes).await;
+}
+
+#[tokio::test]
+async fn what_follows_a_lone_carriage_return_counts_once_though_mercurials_stat_counts_it_again() {
+    let mut hg = Hg::new();
+    hg.write("file", "a\r+b\r-c\r\nd\n");
+    let node = hg.commit("Bug 5");
+    assert_eq!(hg.stat(&node), Diffstat { changed_files: 1, additions: 3, deletions: 1 });
+    let peers = Peers::start().await;
+    let repository = hg.serve("UTF-8").await;
+    let changeset = peers.hgweb().changeset(&repository, &node).await.unwrap();
+    let counted = peers.hgweb().diffstat(&repository, &changeset).await.unwrap();
+    assert_eq!(counted, Diffstat { changed_files: 1, additions: 2, deletions: 0 });
 }
 
 #[tokio::test]
