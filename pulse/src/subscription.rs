@@ -4,7 +4,7 @@
 //! whoever took it says that it is done with, and gives it to the next one if that is never said.
 
 use futures::StreamExt;
-use lapin::{Consumer, acker::Acker, options::BasicAckOptions};
+use lapin::{Acker, Consumer, options::BasicAckOptions};
 
 use crate::{
     PulseError, PulseMessage, PulseSettings, Route,

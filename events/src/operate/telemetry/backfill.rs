@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use bus::{Clock, Shutdown, SystemClock};
-use commit_telemetry::{Backfill, Ended, NotDone, Place, Span, TelemetryError};
+use commit_telemetry::{Backfill, Ended, NotDone, Place, Span};
 use futures::StreamExt;
 use jiff::Timestamp;
 
@@ -61,7 +61,8 @@ pub(super) async fn backfill(options: &BackfillPushlog, console: &Console) -> an
         let host = config.edge.base.host_str().unwrap_or_default();
         confirm_sending(&format!("{what} to {host}"), options.yes)?;
     }
-    signals::watch(shutdown.clone(), Duration::from_secs(GRACE), clock).context("cannot watch for signals")?;
+    signals::watch(shutdown.clone(), Duration::from_secs(GRACE), Arc::clone(&clock))
+        .context("cannot watch for signals")?;
 
     let span = Span { from: stopped.place, end, at_once: AT_ONCE };
     let outcome = Run { backfill: &backfill, shutdown: &shutdown, file: file.as_ref(), kept: Timestamp::MIN }
