@@ -5,7 +5,7 @@ mod peer;
 
 use std::{collections::BTreeSet, path::PathBuf, process::Stdio, time::Duration};
 
-use bus::{Bus, Clock, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
+use bus::{Clock, Operate, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
 use events::queues::PULSE_HGPUSHES;
 use nix::sys::signal::Signal;
 use pulse::{PulseMessage, Routing, testing::RabbitServer};

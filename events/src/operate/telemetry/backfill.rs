@@ -24,7 +24,7 @@ use crate::{
 
 /// How many changesets are worked on at once: each asks one server after another.
 const AT_ONCE: usize = 32;
-/// So many changesets without a ping have a common reason, which somebody has to look at first.
+/// So many changesets in a row without a ping have a common reason, which somebody has to look at. They are done again then.
 const MOST_FAILED: usize = 100;
 /// How often it is kept how far it is.
 const KEEP: Duration = Duration::from_secs(1);
@@ -65,9 +65,15 @@ pub(super) async fn backfill(options: &BackfillPushlog, console: &Console) -> an
         .context("cannot watch for signals")?;
 
     let span = Span { from: stopped.place, end, at_once: AT_ONCE };
-    let outcome = Run { backfill: &backfill, shutdown: &shutdown, file: file.as_ref(), kept: Timestamp::MIN }
-        .until_the_end(span, &mut stopped, console.progress(pushes)?)
-        .await;
+    let run = Run {
+        backfill: &backfill,
+        shutdown: &shutdown,
+        file: file.as_ref(),
+        kept: Timestamp::MIN,
+        before_the_row: stopped.clone(),
+        row: 0,
+    };
+    let outcome = run.until_the_end(span, &mut stopped, console.progress(pushes)?).await;
     let Some(file) = &file else { return outcome.and_then(|_| ending(&stopped.failed, console)) };
     if matches!(outcome, Ok(Outcome::Complete)) {
         file.forget()?;
@@ -94,6 +100,10 @@ struct Run<'a> {
     shutdown: &'a Shutdown,
     file: Option<&'a StateFile>,
     kept: Timestamp,
+    /// How many have failed since the last one that did not.
+    row: usize,
+    /// How far it was before them.
+    before_the_row: Stopped,
 }
 
 impl Run<'_> {
@@ -119,9 +129,10 @@ impl Run<'_> {
                     if ended.last {
                         progress.push();
                     }
-                    if stopped.failed.len() >= MOST_FAILED && failure.is_none() {
-                        failure = Some(anyhow::anyhow!("{MOST_FAILED} changesets are without a ping"));
-                        self.shutdown.stop();
+                    if self.row >= MOST_FAILED {
+                        *stopped = self.before_the_row;
+                        let last = ended.failure.map(anyhow::Error::from).unwrap_or_else(|| anyhow::anyhow!("unknown"));
+                        return Err(last.context(format!("{MOST_FAILED} changesets in a row failed, the last one with")));
                     }
                 }
                 Some(Err(error)) => failure = failure.or(Some(error.into())),
@@ -137,6 +148,12 @@ impl Run<'_> {
     fn ended(&mut self, ended: &Ended, stopped: &mut Stopped) -> anyhow::Result<()> {
         stopped.place = ended.place;
         stopped.failed.extend(Failure::of(ended));
+        if ended.failure.is_none() {
+            self.row = 0;
+            self.before_the_row.clone_from(stopped);
+        } else {
+            self.row += 1;
+        }
         let now = SystemClock.now();
         if let Some(file) = self.file
             && now.duration_since(self.kept).unsigned_abs() >= KEEP
@@ -156,6 +173,8 @@ fn reason(not_done: NotDone) -> anyhow::Error {
 }
 
 fn list(failed: &[Failure], console: &Console) {
+    let mut failed: Vec<_> = failed.iter().collect();
+    failed.sort_by_key(|failure| failure.push);
     for Failure { push, node, reason } in failed {
         console.say(&format!("push {push}: changeset {node} has no ping: {reason}"));
     }

@@ -18,7 +18,7 @@ use crate::operate::{escaped, table::span};
 const LINES: Duration = Duration::from_secs(10);
 /// How often the bar tells how late it is.
 const TICK: Duration = Duration::from_millis(500);
-const BAR: &str = "{wide_bar} {pos}/{len} pushes, {rate}, {eta} left";
+const BAR: &str = "{wide_bar} {line}";
 
 /// Where log lines, pings and the bar go, without disturbing one another.
 #[derive(Clone)]
@@ -54,11 +54,11 @@ impl Console {
     pub(super) fn progress(&self, pushes: u64) -> anyhow::Result<Progress<'_>> {
         let bar = io::stderr().is_terminal().then(|| self.bars.add(ProgressBar::new(pushes)));
         if let Some(bar) = &bar {
-            let rate = |state: &ProgressState, words: &mut dyn std::fmt::Write| {
-                // A bar without a rate is no failure.
-                let _ = write!(words, "{:.1}/s", state.per_sec());
+            let told = |state: &ProgressState, words: &mut dyn std::fmt::Write| {
+                // A bar without words is no failure.
+                let _ = words.write_str(&line(state.pos(), state.len().unwrap_or_default(), state.elapsed()));
             };
-            bar.set_style(ProgressStyle::with_template(BAR)?.with_key("rate", rate));
+            bar.set_style(ProgressStyle::with_template(BAR)?.with_key("line", told));
             bar.enable_steady_tick(TICK);
         }
         let now = SystemClock.now();
@@ -93,13 +93,11 @@ impl Progress<'_> {
 
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
-        match &self.bar {
-            Some(bar) => bar.abandon(),
-            None => {
-                let took = SystemClock.now().duration_since(self.begun).unsigned_abs();
-                self.console.say(&line(self.done, self.pushes, took));
-            }
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
+        let took = SystemClock.now().duration_since(self.begun).unsigned_abs();
+        self.console.say(&line(self.done, self.pushes, took));
     }
 }
 

@@ -116,7 +116,7 @@ impl World {
         match parts.as_slice() {
             ["mozilla-central", "json-pushes"] => (200, self.pushlog(query).to_string()),
             ["mozilla-central", "json-rev", node] => self.changeset(node),
-            ["mozilla-central", "raw-rev", _] => (200, "\ndiff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,1 +1,1 @@\n-x\n+y\n".to_owned()),
+            ["mozilla-central", "raw-rev", node] => (200, diff(node)),
             ["rest", "bug", bug, "attachment"] => {
                 let attachment = json!({"content_type": "text/x-phabricator-request", "is_patch": 0, "is_obsolete": 0});
                 let reviewed = if *bug == REVIEWED.to_string() { vec![attachment] } else { Vec::new() };
@@ -161,6 +161,15 @@ impl World {
         });
         (200, changeset.to_string())
     }
+}
+
+/// A changeset as `raw-rev` writes it.
+fn diff(node: &str) -> String {
+    let parent = "0".repeat(40);
+    format!(
+        "\n# HG changeset patch\n# User Ann <ann@example.com>\n# Date 1571000300 14400\n# Node ID {node}\n# Parent {parent}\n\
+         Bug {REVIEWED} - x r=a\n\ndiff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,1 +1,1 @@\n-x\n+y\n\n"
+    )
 }
 
 async fn answer(State(peer): State<Peer>, method: Method, uri: Uri, _: Bytes) -> Response<Body> {
