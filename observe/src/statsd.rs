@@ -4,12 +4,12 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::net::{UdpSocket, lookup_host};
+use tokio::net::lookup_host;
 
 /// A StatsD server, and what comes before each name. Clones share a socket.
 #[derive(Debug, Clone)]
@@ -27,8 +27,9 @@ impl StatsD {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let socket = UdpSocket::bind(own).await?;
-        socket.connect(address).await?;
+        let socket = UdpSocket::bind(own)?;
+        socket.connect(address)?;
+        socket.set_nonblocking(true)?;
         Ok(Self { socket: Arc::new(socket), prefix })
     }
 
@@ -44,13 +45,17 @@ impl StatsD {
 
     fn say(&self, words: &str) {
         // What cannot be sent at once is not sent.
-        let _ = self.socket.try_send(words.as_bytes());
+        let _ = self.socket.send(words.as_bytes());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use tokio::net::UdpSocket;
+
+    use super::StatsD;
 
     #[tokio::test]
     async fn counts_and_times_are_datagrams_that_nobody_has_to_take() {

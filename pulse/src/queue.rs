@@ -130,11 +130,7 @@ impl PulseQueue {
     }
 
     /// Begins to take messages. RabbitMQ sends so many `ahead` of their acknowledgements.
-    pub(crate) async fn consume(
-        &self,
-        connection: &Connection,
-        ahead: u16,
-    ) -> Result<(Channel, Consumer), PulseError> {
+    pub(crate) async fn consume(&self, connection: &Connection, ahead: u16) -> Result<(Channel, Consumer), PulseError> {
         let doing = format!("take messages from {}", self.name);
         let channel = connection.channel().await?;
         let limited = channel.basic_qos(ahead, BasicQosOptions::default()).await;

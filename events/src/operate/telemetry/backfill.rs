@@ -132,7 +132,9 @@ impl Run<'_> {
                     if self.row >= MOST_FAILED {
                         *stopped = self.before_the_row;
                         let last = ended.failure.map(anyhow::Error::from).unwrap_or_else(|| anyhow::anyhow!("unknown"));
-                        return Err(last.context(format!("{MOST_FAILED} changesets in a row failed, the last one with")));
+                        return Err(
+                            last.context(format!("{MOST_FAILED} changesets in a row failed, the last one with"))
+                        );
                     }
                 }
                 Some(Err(error)) => failure = failure.or(Some(error.into())),
@@ -185,6 +187,8 @@ fn ending(failed: &[Failure], console: &Console) -> anyhow::Result<()> {
     list(failed, console);
     match failed.len() {
         0 => Ok(()),
-        count => bail!("{} without a ping; a push N is done again with START N-1 and END N", counted(count, "changeset")),
+        count => {
+            bail!("{} without a ping; a push N is done again with START N-1 and END N", counted(count, "changeset"))
+        }
     }
 }

@@ -1,10 +1,6 @@
 //! `events telemetry backfill-pushlog`.
 
-use std::{
-    collections::BTreeSet,
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -124,11 +120,8 @@ async fn nothing_is_sent_before_somebody_agreed() {
 async fn a_terminal_is_asked_and_has_a_bar() {
     let stage = Stage::new(30).await;
     // `script` gives its child a terminal.
-    let line = format!(
-        "'{}' telemetry backfill-pushlog {} 0 30",
-        env!("CARGO_BIN_EXE_events"),
-        stage.peer.repository()
-    );
+    let line =
+        format!("'{}' telemetry backfill-pushlog {} 0 30", env!("CARGO_BIN_EXE_events"), stage.peer.repository());
     for (answer, expected) in [("n\n", "nothing was sent"), ("y\n", "30/30 pushes, ")] {
         assert_eq!(stage.peer.accepted(), BTreeSet::new());
         let mut command = Command::new("script");

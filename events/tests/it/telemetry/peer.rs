@@ -197,7 +197,9 @@ async fn answer(State(peer): State<Peer>, method: Method, uri: Uri, _: Bytes) ->
     let mut world = peer.world();
     world.under_way -= usize::from(counted);
     let (status, body) = match fails {
-        Some(fault) => ([500, 503, 502, 429][fault % 4], "it is too much".to_owned()),
+        // Everybody leaves the server alone then, for a second.
+        Some(fault) if fault.is_multiple_of(25) => (429, "not so fast".to_owned()),
+        Some(fault) => ([500, 502, 503][fault % 3], "it is too much".to_owned()),
         None => world.answer(&path, uri.query().unwrap_or_default()),
     };
     let mut response = Response::builder().status(status);
