@@ -170,11 +170,10 @@ impl DiffstatParser {
                 let (removed, added) = match line.first() {
                     Some(b'-') => (1, 0),
                     Some(b'+') => (0, 1),
-                    // An empty line of both files, without the space that some programs strip.
-                    Some(b' ') | None => (1, 1),
+                    Some(b' ') => (1, 1),
                     // No newline at the end of the file.
                     Some(b'\\') => (0, 0),
-                    Some(_) => return Err(DiffFault::HunkLength { hunk: self.hunks }),
+                    _ => return Err(DiffFault::HunkLength { hunk: self.hunks }),
                 };
                 let too_long = DiffFault::HunkLength { hunk: self.hunks };
                 let (Some(old), Some(new)) = (old.checked_sub(removed), new.checked_sub(added)) else {
@@ -273,6 +272,10 @@ mod tests {
     #[test]
     fn a_carriage_return_ends_no_line() {
         assert_eq!(count("diff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\r+b\r-c\r\n+d\r\n"), stat(1, 2, 0));
+        // Mercurial takes them out of descriptions, other programs that write changesets do not.
+        let description = "Bug 5\r\rmore\r\n\rend";
+        let text = format!("{HEADER_TEXT}{description}\n\ndiff --git a/x b/x\n@@ -0,0 +1,1 @@\n+a\n\n");
+        assert_eq!(parse(description, text.as_bytes()), stat(1, 1, 0));
     }
 
     #[test]
@@ -310,6 +313,8 @@ mod tests {
         }
         let hunk = whole.find("+a").unwrap();
         assert_eq!(parse("Bug 5", &whole.as_bytes()[..hunk + 3]), Err(DiffFault::CutShort));
+        let header = whole.trim_end().to_owned() + "\ndiff --git a/y b/y";
+        assert_eq!(parse("Bug 5", header.as_bytes()), Err(DiffFault::CutShort), "within the header of the next file");
     }
 
     #[test]
