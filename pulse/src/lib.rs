@@ -2,7 +2,7 @@
 //!
 //! A [`Listener`] moves what its [`Route`]s ask for from one durable Pulse queue to queues of the bus, as
 //! [`PulseMessage`]s. It never waits for those who handle them, since a Pulse queue that grows over 8,000 messages is
-//! deleted. A [`Subscription`] is for who works without a bus. A [`Publisher`] sends, [`tail()`] shows what an exchange
+//! deleted. A [`Inbox`] is for who works without a bus. A [`Publisher`] sends, [`tail()`] shows what an exchange
 //! carries.
 //!
 //! This crate knows neither Taskcluster nor Phabricator.
@@ -10,6 +10,7 @@
 mod connection;
 mod drain;
 mod error;
+mod inbox;
 mod listener;
 mod message;
 mod meters;
@@ -18,17 +19,17 @@ mod publisher;
 mod queue;
 mod route;
 mod settings;
-mod subscription;
 mod tail;
 pub mod testing;
 mod topic;
 
 pub use error::PulseError;
+pub use inbox::{Inbox, Taken};
 pub use listener::Listener;
 pub use message::{PulseMessage, Routing, UnreadableBody};
 pub use publisher::Publisher;
 pub use route::Route;
 pub use settings::{Address, PulseSettings};
-pub use subscription::{Subscription, Taken};
+
 pub use tail::{check, tail};
 pub use topic::Topic;

@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod draining;
+mod inbox;
 mod outages;
 mod permissions;
 mod publishing;
 mod routing;
-mod subscribing;
 mod tailing;
 mod tls;
 mod world;

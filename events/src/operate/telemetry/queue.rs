@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use bus::{Backoff, Classify, Clock, Disposition, Shutdown, SystemClock, error_chain};
 use commit_telemetry::{NotDone, Patience, PushHandler, TelemetryError};
 use futures::{StreamExt, stream, stream::FuturesUnordered};
-use pulse::{PulseError, PulseMessage, Subscription, Taken};
+use pulse::{Inbox, PulseError, PulseMessage, Taken};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -56,20 +56,20 @@ pub(super) async fn process(options: &ProcessQueueMessages, console: &Console) -
     outcome
 }
 
-async fn subscribe(pushes: &HgPushesConfig, ahead: u16) -> Result<Subscription, PulseError> {
-    Subscription::open(pushes.pulse.clone(), &pushes.queue, wiring::hgpushes(pushes), ahead).await
+async fn subscribe(pushes: &HgPushesConfig, ahead: u16) -> Result<Inbox, PulseError> {
+    Inbox::open(pushes.pulse.clone(), &pushes.queue, wiring::hgpushes(pushes), ahead).await
 }
 
 /// Shows the pings of all that waits. The messages are given back before they are worked on, so nobody misses them for long.
 async fn look(handler: &PushHandler, pushes: &HgPushesConfig, silence: Duration) -> anyhow::Result<()> {
-    let mut subscription = subscribe(pushes, 0).await?;
+    let mut inbox = subscribe(pushes, 0).await?;
     let mut messages: Vec<PulseMessage> = Vec::new();
     while messages.len() < MOST_SHOWN
-        && let Ok(taken) = timeout(silence, subscription.next()).await
+        && let Ok(taken) = timeout(silence, inbox.next()).await
     {
         messages.push(taken?.message);
     }
-    subscription.close().await;
+    inbox.close().await;
     info!("looking at {}, which stay in the queue", counted(messages.len(), "message"));
     let outcomes = stream::iter(&messages).map(|message| handler.process(message)).buffer_unordered(AT_ONCE);
     let failed: Vec<TelemetryError> = outcomes.filter_map(|outcome| std::future::ready(outcome.err())).collect().await;
@@ -94,7 +94,7 @@ struct Work<'a> {
 impl Work<'_> {
     async fn run(&self) -> anyhow::Result<()> {
         // What is wrong with the settings shows here.
-        let mut subscription = subscribe(self.pushes, AHEAD).await?;
+        let mut inbox = subscribe(self.pushes, AHEAD).await?;
         info!("reading messages from {}", self.pushes.queue);
         let (mut done, mut failed) = (0, 0);
         let mut under_way = FuturesUnordered::new();
@@ -122,10 +122,10 @@ impl Work<'_> {
                     }
                 },
                 () = self.shutdown.stopping(), if !stopping => {}
-                taken = subscription.next(), if room => match taken {
+                taken = inbox.next(), if room => match taken {
                     Ok(taken) => under_way.push(self.work(taken)),
                     Err(error) => match self.again(error).await? {
-                        Some(opened) => subscription = opened,
+                        Some(opened) => inbox = opened,
                         None => continue,
                     },
                 },
@@ -133,7 +133,7 @@ impl Work<'_> {
             }
         }
         drop(under_way);
-        subscription.close().await;
+        inbox.close().await;
         info!("{} done", counted(done, "message"));
         match failed {
             0 => Ok(()),
@@ -158,7 +158,7 @@ impl Work<'_> {
 
     /// Connects again, however long that takes. What was under way goes on; its messages come again. `None` when it is to
     /// stop.
-    async fn again(&self, lost: PulseError) -> anyhow::Result<Option<Subscription>> {
+    async fn again(&self, lost: PulseError) -> anyhow::Result<Option<Inbox>> {
         warn!(error = error_chain(&lost), "pulse cannot be read, it is tried until it can");
         for attempt in 1.. {
             tokio::select! {

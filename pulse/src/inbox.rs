@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Takes messages from one durable queue. What was not acknowledged goes back to the queue when this ends.
-pub struct Subscription {
+pub struct Inbox {
     connection: Connection,
     consumer: Consumer,
     doing: String,
@@ -26,7 +26,7 @@ pub struct Taken {
     acker: Acker,
 }
 
-impl Subscription {
+impl Inbox {
     /// Takes from `queue/<user>/<name>`, which is made when it is missing, and is bound for `route`. RabbitMQ sends so many
     /// messages `ahead` of their acknowledgements; 0: all that there are.
     pub async fn open(settings: PulseSettings, name: &str, route: Route, ahead: u16) -> Result<Self, PulseError> {

@@ -1,11 +1,11 @@
 //! Messages that somebody is done with only later.
 
-use pulse::{PulseError, Subscription};
+use pulse::{Inbox, PulseError};
 
 use crate::world::{EXCHANGE, TASKS, World, message, route};
 
-async fn open(world: &World, ahead: u16) -> Subscription {
-    Subscription::open(world.rabbit.settings(), "taken", route(EXCHANGE, &["#.wanted"], TASKS), ahead).await.unwrap()
+async fn open(world: &World, ahead: u16) -> Inbox {
+    Inbox::open(world.rabbit.settings(), "taken", route(EXCHANGE, &["#.wanted"], TASKS), ahead).await.unwrap()
 }
 
 async fn publish(world: &World, count: usize) {
