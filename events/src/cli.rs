@@ -1,6 +1,7 @@
 //! The command line.
 
 mod builds;
+mod monitor;
 mod notify;
 mod operate;
 mod source;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::builds::{Audit, Builds, OneBuild, Which};
+pub use self::monitor::{Format, Monitor, Origin};
 pub use self::notify::{Notify, NotifyAction};
 pub use self::operate::{
     Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,
@@ -59,6 +61,8 @@ pub enum Command {
     Pulse(Pulse),
     /// Tells people what happens to tasks, as the tasks ask for it
     Notify(Notify),
+    /// Tells when builds and tests of interest have finished, and shows the newest builds
+    Monitor(Monitor),
     /// Tells telemetry.mozilla.org how each pushed changeset was reviewed
     Telemetry(Telemetry),
     /// Shows a build from request to push, with a Phabricator and repositories of its own

@@ -3,6 +3,7 @@
 
 mod fault;
 mod notify;
+pub mod pulse;
 mod reader;
 mod repository;
 mod telemetry;
@@ -25,7 +26,8 @@ use worker_hg::Size;
 use self::reader::{FromYaml, Section};
 pub use self::{
     fault::{Fault, Faults},
-    notify::{NotifierConfig, NotifyConfig, Values, Variables},
+    notify::{NotifierConfig, NotifyConfig, Values},
+    pulse::Variables,
     repository::RepositoryConfig,
     telemetry::{HgPushesConfig, TelemetryConfig, TelemetryFaults},
     triggers::{FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},

@@ -5,6 +5,7 @@ pub mod config;
 pub mod demo;
 mod dispatch;
 mod environment;
+pub mod monitor;
 pub mod operate;
 pub mod queues;
 mod redis_check;

@@ -7,7 +7,7 @@ use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use events::{
     cli::{Cli, Command},
-    demo, log_layer, operate, run,
+    demo, log_layer, monitor, operate, run,
 };
 
 #[tokio::main]
@@ -25,6 +25,10 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Notify(options) => operate::notify(options).await,
+        Command::Monitor(options) => match log() {
+            Ok(()) => monitor::monitor(options).await,
+            Err(error) => Err(error),
+        },
         Command::CheckConfig(options) => operate::check_config(options).await,
         Command::Why(options) => operate::why(options).await,
         Command::Builds(options) => operate::builds(options).await,

@@ -68,7 +68,7 @@ fn print_pretty(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// JSON without what a terminal would obey: the upper control characters need no escape in JSON.
-fn escaped(json: &str) -> String {
+pub(crate) fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         match c {

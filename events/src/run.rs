@@ -95,7 +95,12 @@ fn bus(
     Ok(bus)
 }
 
-async fn until_a_signal(subsystems: Vec<Box<dyn Subsystem>>, grace: u64, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
+/// Runs these parts until a signal, or until one of them ends; `grace` seconds are for what is in flight then.
+pub(crate) async fn until_a_signal(
+    subsystems: Vec<Box<dyn Subsystem>>,
+    grace: u64,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<()> {
     let upkeep = Arc::clone(&clock);
     tokio::spawn(async move {
         loop {

@@ -7,8 +7,8 @@ use bus::{Clock, SystemClock};
 
 use crate::{
     cli::{Deployment, Source},
-    config::{Config, Faults, NotifierConfig},
-    topology,
+    config::{self, Config, Faults, NotifierConfig, PulseConfig},
+    environment, topology,
 };
 
 /// The configuration with its warnings.
@@ -40,6 +40,19 @@ pub async fn redis_namespace(source: &Source) -> anyhow::Result<String> {
         return Ok(NotifierConfig::without_document().redis_namespace);
     }
     Ok(load(source).await?.0.redis_namespace)
+}
+
+/// Our user on Pulse, by the same and the environment.
+pub async fn pulse_user(file: Option<&Path>, secret: Option<&str>) -> anyhow::Result<PulseConfig> {
+    let documented = match (secret, file) {
+        (Some(name), _) => from_secret(name, config::pulse::parse).await?.0,
+        (None, Some(file)) => config::pulse::load(file)?.0,
+        (None, None) => None,
+    };
+    let user = config::pulse::with_environment(documented, &environment::variable)?;
+    user.context(
+        "no user on Pulse: set PULSE_LOGIN and PULSE_PASSWORD, or pulse_user and pulse_password in --config FILE",
+    )
 }
 
 async fn from_secret<T>(name: &str, parse: fn(&str) -> (Option<T>, Faults)) -> anyhow::Result<(T, Faults)> {

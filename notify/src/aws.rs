@@ -136,7 +136,7 @@ impl Aws {
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, ChannelError> {
         let what = call.what;
         let answered = timeout(LONGEST_CALL, self.answer(call)).await;
-        let (status, headers, body) = answered.unwrap_or_else(|_| Err(self.unreachable(what, "no answer in time")))?;
+        let (status, headers, body) = answered.unwrap_or_else(|_| Err(self.unanswered(what, "no answer in time")))?;
         // A store may begin to answer before it knows how it will end.
         let is_refusal = !status.is_success() || (self.service.is_store && refusal::is_error(&body));
         if is_refusal {
@@ -147,7 +147,11 @@ impl Aws {
     }
 
     async fn answer(&self, call: Call<'_>) -> Result<(StatusCode, HeaderMap, String), ChannelError> {
-        let unreachable = |error: reqwest::Error| self.unreachable(call.what, &bus::error_chain(&error.without_url()));
+        let unanswered = |error: reqwest::Error| {
+            let is_unsent = error.is_connect();
+            let problem = bus::error_chain(&error.without_url());
+            if is_unsent { self.unreachable(call.what, &problem) } else { self.unanswered(call.what, &problem) }
+        };
         let mut url = self.endpoint.clone();
         url.set_path(&format!("{}{}", self.endpoint.path().trim_end_matches('/'), call.path));
         url.set_query(Some(call.query).filter(|query| !query.is_empty()));
@@ -157,9 +161,9 @@ impl Aws {
         headers.extend(self.signature(&call, &url, &headers)?);
         // The client's own limit is one for short calls.
         let request = self.http.request(call.method, url).headers(headers).timeout(LONGEST_CALL).body(call.body);
-        let mut response = request.send().await.map_err(unreachable)?;
+        let mut response = request.send().await.map_err(unanswered)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = read(&mut response).await.map_err(unreachable)?;
+        let body = read(&mut response).await.map_err(unanswered)?;
         Ok((status, headers, body))
     }
 
@@ -206,6 +210,15 @@ impl Aws {
             channel: self.channel(),
             problem: format!("tried at {} to {what}: {problem}", self.host()),
         }
+    }
+
+    /// That nobody knows whether it was done. A store may be asked for the same again: it has it once all the same.
+    fn unanswered(&self, what: &str, problem: &str) -> ChannelError {
+        if self.service.is_store {
+            return self.unreachable(what, problem);
+        }
+        let problem = format!("tried at {} to {what}: {problem}: it may have been done all the same", self.host());
+        ChannelError::Failed { channel: self.channel(), problem }
     }
 
     fn host(&self) -> &str {

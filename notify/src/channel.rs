@@ -42,7 +42,11 @@ pub trait Channel: Send + Sync + 'static {
     ///
     /// It may be called again for what was sent already, when the process died at once after that:
     /// [`Notification::key`] is the same then, for peers that can tell by it. It ends by itself after a minute at the
-    /// latest where it does not carry a stream; when the future is dropped, nothing of it may go on.
+    /// latest where it does not carry a stream; when the future is dropped, nothing of it may go on. One that does not end
+    /// is dropped after two hours.
+    ///
+    /// Where nobody can tell whether the peer has taken it, that is [`ChannelError::Failed`]: a peer that takes everything
+    /// and never says so must not be sent the same for a whole day.
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError>;
 
     /// Called once when the last notification is sent: take leave of the peer.
@@ -71,7 +75,8 @@ pub enum ChannelError {
         /// What the peer says.
         problem: String,
     },
-    /// It failed, which may pass: a full mailbox, an answer that makes no sense. Costs an attempt.
+    /// It failed, which may pass: a full mailbox, an answer that makes no sense, none to what was sent as a whole. Costs an
+    /// attempt.
     #[error("{channel} failed: {problem}")]
     Failed {
         /// The channel.
@@ -89,7 +94,7 @@ pub enum ChannelError {
         /// What the peer says.
         problem: String,
     },
-    /// The peer cannot be reached, or the connection broke.
+    /// The peer cannot be reached, or the connection broke before it can have taken anything.
     #[error("{channel} cannot be reached: {problem}")]
     Unreachable {
         /// The channel.

@@ -21,6 +21,7 @@ mod settings;
 mod storm;
 mod templates;
 pub mod text;
+mod trouble;
 
 pub use channel::{Channel, ChannelError};
 pub use channels::{CHANNELS, Channels, Opened, Parts, Registration};

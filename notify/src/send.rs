@@ -21,8 +21,12 @@ use crate::{
     memory::{DAY, Muted, Sending},
     storm::{self, Digest},
     templates::{DIGEST, DIGEST_SUBJECT},
+    trouble::Troubles,
 };
 
+/// How long a sending may take. Channels end theirs long before that, a stream after an hour; one that does not must not
+/// keep its place from the others of its channel for ever.
+const LONGEST: Duration = Duration::from_secs(2 * 3600);
 /// The most lines that a digest lists. What is beyond is counted.
 const MAX_LINES: usize = 500;
 
@@ -61,6 +65,12 @@ pub enum SendError {
         #[source]
         source: ChannelError,
     },
+    /// What a digest should list is no longer known.
+    #[error("what the digest for {recipient} was to list is forgotten: it is kept for a week, drop the letter")]
+    Forgotten {
+        /// Whom it was for.
+        recipient: String,
+    },
     /// A digest's time has not come.
     #[error("the digest is gathered until its minute is over")]
     Gathering(Duration),
@@ -75,7 +85,7 @@ pub enum SendError {
 impl Classify for SendError {
     fn disposition(&self) -> Disposition {
         match self {
-            Self::Closed { .. } | Self::Stale { .. } | Self::Template(_) => Disposition::Dead,
+            Self::Closed { .. } | Self::Stale { .. } | Self::Forgotten { .. } | Self::Template(_) => Disposition::Dead,
             Self::Channel { source, .. } => source.disposition(),
             Self::Gathering(after) => Disposition::Defer(*after),
             Self::Bus(error) => error.disposition(),
@@ -103,6 +113,7 @@ pub struct Sender {
     digests: Queue<Digest>,
     limit: u32,
     flux: Option<Flux>,
+    troubles: Troubles,
 }
 
 impl Sender {
@@ -115,7 +126,7 @@ impl Sender {
         digests: Queue<Digest>,
         limit: u32,
     ) -> Self {
-        Self { channels, templates, notifications, digests, limit, flux: None }
+        Self { channels, templates, notifications, digests, limit, flux: None, troubles: Troubles::default() }
     }
 
     /// The same, with each channel's time written to InfluxDB.
@@ -136,12 +147,20 @@ impl Sender {
         cx: &Context,
     ) -> Result<(), SendError> {
         let begun = cx.clock().now();
-        let sent = channel.send(notification, recipient).await;
+        let sent = tokio::select! {
+            biased;
+            sent = channel.send(notification, recipient) => sent,
+            () = cx.clock().sleep(LONGEST) => Err(ChannelError::Failed {
+                channel: channel.name(),
+                problem: "the sending did not end within two hours, and was given up".to_owned(),
+            }),
+        };
         let now = cx.clock().now();
         if let Some(flux) = &self.flux {
             let outcome = if sent.is_ok() { Outcome::Sent } else { Outcome::Failed };
             flux.record(channel.name(), outcome, begun, now);
         }
+        self.troubles.tell(channel.name(), &sent);
         let Err(error) = sent else { return Ok(()) };
         if let ChannelError::HardBounce { problem, .. } = &error {
             // By the name under which it is sent to: a peer may say it in other letters.
@@ -232,8 +251,9 @@ impl Handler<Digest> for Sender {
         if !wait.is_zero() {
             return Err(SendError::Gathering(wait));
         }
-        let (lines, told) = digest.untold(cx).await?;
         let recipient = &digest.recipient;
+        let untold = digest.untold(cx).await?;
+        let (lines, told) = untold.ok_or_else(|| SendError::Forgotten { recipient: recipient.clone() })?;
         if !lines.is_empty() && Muted::found(cx, &digest.first.channel, recipient).await?.is_none() {
             let count = lines.len();
             let mut notification = Notification { digest: lines, ..digest.first.clone() };

@@ -95,8 +95,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of `channel`: what stands in its section of the `file`, and over that the `environment`. An empty
-    /// variable sets nothing.
+    /// The settings of `channel`: what stands in its section of the `file`, and over that the `environment`. An empty text
+    /// sets nothing, in either: nothing is signed with an empty secret.
     pub fn layered(
         channel: &'static str,
         keys: &'static [Key],
@@ -109,7 +109,7 @@ impl Settings {
         }
         let (mut values, mut overridden) = (BTreeMap::new(), Vec::new());
         for key in keys {
-            let in_file = file.get(key.name);
+            let in_file = file.get(key.name).filter(|value| !value.expose_secret().is_empty());
             let variable = key.variable.and_then(environment).filter(|value| !value.is_empty());
             if in_file.is_some() && variable.is_some() {
                 overridden.push(*key);
@@ -202,6 +202,9 @@ mod tests {
         assert_eq!((both.text("host").unwrap().as_str(), both.value::<u16>("port", "a port").unwrap()), ("b", 25));
         assert_eq!(both.overridden(), [KEYS[0]]);
         assert_eq!(settings(&[], &[("SMTP_HOST", "b")]).overridden(), []);
+        let empty = settings(&[("host", "")], &[("SMTP_HOST", "b")]);
+        assert_eq!((empty.text("host").unwrap().as_str(), empty.overridden()), ("b", &[][..]));
+        assert!(settings(&[("host", "")], &[]).text("host").is_err(), "an empty text sets nothing");
     }
 
     #[test]

@@ -26,8 +26,9 @@ use crate::{
 
 /// How much each recipient was sent of late.
 const WINDOWS: Ledger = Ledger { name: "notify-windows", retention: Duration::from_secs(600) };
-/// What was held back.
-const HELD: Ledger = Ledger { name: "notify-held", retention: Duration::from_secs(24 * 3600) };
+/// What was held back. A digest that became a dead letter names it only, so it is kept for as long as somebody may take to
+/// look at that letter and release it.
+const HELD: Ledger = Ledger { name: "notify-held", retention: Duration::from_secs(7 * 24 * 3600) };
 
 const WINDOW: &str = "window";
 const TOLD: &str = "told";
@@ -122,15 +123,18 @@ impl Digest {
         self.minute.saturating_add(1).saturating_mul(MINUTE).saturating_add(GRACE)
     }
 
-    /// What is held and was not told yet, and what is to be recorded once it is.
-    pub(crate) async fn untold(&self, cx: &Context) -> Result<(Vec<DigestLine>, Fact), BusError> {
+    /// What is held and was not told yet, and what is to be recorded once it is. `None` when that is forgotten.
+    pub(crate) async fn untold(&self, cx: &Context) -> Result<Option<(Vec<DigestLine>, Fact)>, BusError> {
         let id = self.key();
         let record = cx.recorded(&HELD, &id).await?;
+        if record.is_empty() {
+            return Ok(None);
+        }
         let mut lines: Vec<DigestLine> = record.entries().map_err(unreadable(&id))?;
         let told: usize = record.slot(TOLD).map_err(unreadable(&id))?.unwrap_or(0);
         let fact = HELD.set(&id, TOLD, &lines.len())?;
         lines.drain(..told.min(lines.len()));
-        Ok((lines, fact))
+        Ok(Some((lines, fact)))
     }
 }
 

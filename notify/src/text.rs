@@ -67,7 +67,7 @@ fn is_line_end(character: char) -> bool {
 
 /// Marks of direction: what follows them is not read as it is written.
 fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -81,6 +81,7 @@ mod tests {
             ("a\u{2028}b\u{85}c\u{b}d\u{c}e", "a b c d e"),
             ("\u{2}bold\u{3}04red\u{f}\u{0}\u{7}", "bold04red"),
             ("\u{202e}txt.exe", "txt.exe"),
+            ("\u{61c}a\u{2066}b\u{feff}c", "abc"),
             ("  many   spaces\t\n ", "many spaces"),
             ("plain ünïcode ✓", "plain ünïcode ✓"),
         ] {

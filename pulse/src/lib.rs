@@ -2,8 +2,8 @@
 //!
 //! A [`Listener`] moves what its [`Route`]s ask for from one durable Pulse queue to queues of the bus, as
 //! [`PulseMessage`]s. It never waits for those who handle them, since a Pulse queue that grows over 8,000 messages is
-//! deleted. A [`Inbox`] is for who works without a bus. A [`Publisher`] sends, [`tail()`] shows what an exchange
-//! carries.
+//! deleted. An [`Inbox`] is for who works without a bus. A [`Publisher`] sends, [`tail()`] shows what an exchange carries.
+//! The [`monitor`] tells of builds and tests that have finished, without a bus.
 //!
 //! This crate knows neither Taskcluster nor Phabricator.
 
@@ -14,11 +14,13 @@ mod inbox;
 mod listener;
 mod message;
 mod meters;
+pub mod monitor;
 mod outage;
 mod publisher;
 mod queue;
 mod route;
 mod settings;
+mod subscription;
 mod tail;
 pub mod testing;
 mod topic;
@@ -30,6 +32,5 @@ pub use message::{PulseMessage, Routing, UnreadableBody};
 pub use publisher::Publisher;
 pub use route::Route;
 pub use settings::{Address, PulseSettings};
-
 pub use tail::{check, tail};
 pub use topic::Topic;

@@ -2,15 +2,12 @@
 
 use bus::Clock;
 use futures::{Stream, StreamExt};
-use lapin::{
-    Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
+use lapin::{Consumer, options::BasicAckOptions};
 
 use crate::{
     PulseError, PulseMessage, PulseSettings, Topic,
-    connection::{Connection, short},
+    connection::Connection,
+    subscription::{Lifetime, Subscription},
 };
 
 /// How many messages RabbitMQ sends ahead of whoever looks at them.
@@ -26,29 +23,15 @@ pub async fn tail(
     topics: &[Topic],
     clock: &dyn Clock,
 ) -> Result<impl Stream<Item = Result<PulseMessage, PulseError>> + use<>, PulseError> {
-    let name = settings.queue(&format!("tail-{:016x}", clock.random()));
+    let queue = settings.queue(&format!("tail-{:016x}", clock.random()));
     let doing = format!("look at the messages of {exchange}");
-    let failed = || PulseError::doing(settings, &*doing);
-    let connection = Connection::open(settings, &name).await?;
-    let channel = connection.channel().await?;
-    connection.find_exchange(&channel, exchange).await?;
-    let (queue, source) = (short("the queue", &name)?, short("the exchange", exchange)?);
-    let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.clone(), own, FieldTable::default()).await.map_err(failed())?;
-    for topic in topics {
-        let key = short("the topic", topic.as_str())?;
-        let options = QueueBindOptions::default();
-        let bound = channel.queue_bind(queue.clone(), source.clone(), key, options, FieldTable::default()).await;
-        bound.map_err(failed())?;
-    }
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(failed())?;
-    let (any, options) = (short("the tag", "")?, BasicConsumeOptions::default());
-    let consumer = channel.basic_consume(queue, any, options, FieldTable::default()).await.map_err(failed())?;
-    let state = (connection, consumer, doing);
-    Ok(futures::stream::unfold(state, |(connection, mut consumer, doing)| async move {
-        let next = next(&mut consumer).await?;
-        let next = next.map_err(PulseError::doing(connection.settings(), &*doing));
-        Some((next, (connection, consumer, doing)))
+    let queue = (queue.as_str(), Lifetime::Connection);
+    let subscription = Subscription::open(settings, queue, (exchange, topics), PREFETCH, &doing).await?;
+    let state = (subscription, doing);
+    Ok(futures::stream::unfold(state, |(mut subscription, doing)| async move {
+        let next = next(&mut subscription.consumer).await?;
+        let next = next.map_err(PulseError::doing(subscription.connection.settings(), &*doing));
+        Some((next, (subscription, doing)))
     }))
 }
 

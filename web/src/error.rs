@@ -8,7 +8,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum WebError {
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: choose another port with PORT")]
+    #[error("cannot listen on {address}: choose another port or address")]
     Listen {
         /// The address.
         address: SocketAddr,

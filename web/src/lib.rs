@@ -1,5 +1,5 @@
 //! The public face: the endpoint that Harbormaster calls, the routes by which a platform watches the process
-//! (Dockerflow), and the API of operators.
+//! (Dockerflow), and the API of operators. The server itself serves other routes as well.
 
 mod api;
 mod client;
@@ -56,7 +56,7 @@ pub struct WebSettings {
     pub api_token: Option<SecretString>,
 }
 
-/// All routes.
+/// All routes of the public face.
 fn router(settings: WebSettings) -> Router {
     let guesses = Arc::new(Guesses::new(settings.producer.clock().clone()));
     let token = settings.api_token.clone();
@@ -73,6 +73,9 @@ fn router(settings: WebSettings) -> Router {
         .merge(harbormaster)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .merge(api.unwrap_or_default())
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
-        .layer(CatchPanicLayer::new())
+}
+
+/// The routes with what keeps one request from harming the others.
+fn limited(routes: Router) -> Router {
+    routes.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT)).layer(CatchPanicLayer::new())
 }

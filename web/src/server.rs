@@ -30,6 +30,7 @@ use tracing::{debug, info, warn};
 use crate::{
     WebError, WebSettings,
     client::Client,
+    limited,
     places::{Place, Places},
     router,
 };
@@ -60,10 +61,15 @@ pub struct WebServer {
 impl WebServer {
     /// Listens on `address`; port 0 takes a free one.
     pub async fn bind(address: SocketAddr, settings: WebSettings) -> Result<Self, WebError> {
+        Self::with_routes(address, router(settings)).await
+    }
+
+    /// The same for other routes, with the same limits.
+    pub async fn with_routes(address: SocketAddr, routes: Router) -> Result<Self, WebError> {
         let listen = |source| WebError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, router: router(settings) })
+        Ok(Self { listener, address, router: limited(routes) })
     }
 
     /// Where it listens.

@@ -13,10 +13,9 @@ use pulse::Topic;
 use saphyr::{MarkedYaml, Scalar, YamlData};
 use secrecy::SecretString;
 use tracing::info;
-use url::Url;
 
 use super::{
-    Config, ConfigError, Faults, PulseConfig, TaskclusterConfig,
+    Config, ConfigError, Faults, PulseConfig, TaskclusterConfig, Variables, pulse as pulse_user,
     reader::{FromYaml, Section},
     triggers::{self, PULSE, PULSE_KEYS},
 };
@@ -90,9 +89,6 @@ impl From<&Config> for NotifierConfig {
     }
 }
 
-/// The values of the environment's variables. None is empty.
-pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 impl NotifierConfig {
     /// What is there without a document.
     pub fn without_document() -> Self {
@@ -142,66 +138,8 @@ impl NotifierConfig {
             documented(notify.queue.is_some(), "notify.queue", "PULSE_QUEUE");
             notify.queue = Some(queue);
         }
-        let pulse = match overlaid(self.pulse.as_ref(), environment)? {
-            Some((pulse, variable)) => {
-                documented(self.pulse.is_some(), "pulse_url, pulse_user or pulse_password", variable);
-                Some(pulse)
-            }
-            None => self.pulse,
-        };
+        let pulse = pulse_user::with_environment(self.pulse, environment)?;
         Ok(Self { notify, pulse, ..self })
-    }
-}
-
-/// Our user on Pulse, where the environment sets something of it, and a variable that does.
-fn overlaid(
-    pulse: Option<&PulseConfig>,
-    environment: Variables<'_>,
-) -> anyhow::Result<Option<(PulseConfig, &'static str)>> {
-    let [host, port, tls, user, password] = ["PULSE_HOST", "PULSE_PORT", "PULSE_SSL", "PULSE_LOGIN", "PULSE_PASSWORD"]
-        .map(|variable| environment(variable).map(|value| (variable, value)));
-    let set = [&host, &port, &tls, &user, &password].into_iter().flatten().next().map(|(variable, _)| *variable);
-    let Some(variable) = set else { return Ok(None) };
-    let tls = match &tls {
-        None => pulse.is_none_or(|pulse| pulse.url.scheme() == "amqps"),
-        Some((_, text)) => flag(text).context("PULSE_SSL is neither 1 nor 0")?,
-    };
-    let usual = || Url::parse(PULSE).context("the usual address of Pulse");
-    let documented = pulse.map_or_else(usual, |pulse| Ok(pulse.url.clone()))?;
-    let host = host.map_or_else(|| documented.host_str().unwrap_or_default().to_owned(), |(_, host)| host);
-    let port = match port {
-        Some((_, port)) => {
-            port.parse().ok().filter(|port| *port > 0).context("PULSE_PORT is no port from 1 to 65535")?
-        }
-        // The port of the document is that of its host, and of TLS where it speaks it.
-        None if variable == "PULSE_HOST" || (documented.scheme() == "amqps") != tls => {
-            if tls {
-                5671
-            } else {
-                5672
-            }
-        }
-        None => documented.port().unwrap_or(if tls { 5671 } else { 5672 }),
-    };
-    let vhost = documented.path();
-    let url = Url::parse(&format!("{}://{host}:{port}{vhost}", if tls { "amqps" } else { "amqp" }))
-        .ok()
-        .filter(|url| url.username().is_empty() && url.password().is_none() && url.path() == vhost)
-        .context("PULSE_HOST is no name of a host")?;
-    let user = user.map(|(_, user)| user).or_else(|| Some(pulse?.user.clone()));
-    let password = password.map(|(_, word)| SecretString::from(word)).or_else(|| Some(pulse?.password.clone()));
-    let user = user.with_context(|| format!("{variable} is set: set our user on Pulse too, in PULSE_LOGIN"))?;
-    let password =
-        password.with_context(|| format!("{variable} is set: set our password on Pulse too, in PULSE_PASSWORD"))?;
-    Ok(Some((PulseConfig { url, user, password }, variable)))
-}
-
-/// What a variable that is on or off says.
-pub(super) fn flag(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
-        _ => None,
     }
 }
 
@@ -384,22 +322,5 @@ mod tests {
         assert_eq!(other.pulse.expect("a user").url.as_str(), "amqps://b:5671/v");
         let untouched = config().with_environment(&variables(&[])).unwrap();
         assert_eq!(untouched.pulse.expect("a user").url.as_str(), "amqp://a:99/v");
-    }
-
-    #[test]
-    fn a_faulty_variable_is_named() {
-        for (set, expected) in [
-            (&[("PULSE_HOST", "pulse.example")][..], "set our user on Pulse too, in PULSE_LOGIN"),
-            (&[("PULSE_LOGIN", "us")], "set our password on Pulse too, in PULSE_PASSWORD"),
-            (&[("PULSE_PORT", "x"), ("PULSE_LOGIN", "us")], "PULSE_PORT is no port from 1 to 65535"),
-            (&[("PULSE_SSL", "maybe")], "PULSE_SSL is neither 1 nor 0"),
-            (&[("PULSE_HOST", "us:hunter2@pulse")], "PULSE_HOST is no name of a host"),
-            (&[("PULSE_HOST", "a/b")], "PULSE_HOST is no name of a host"),
-        ] {
-            let error = NotifierConfig::without_document().with_environment(&variables(set)).err();
-            let error = format!("{:#}", error.expect("it is refused"));
-            assert!(error.contains(expected), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
-        }
     }
 }

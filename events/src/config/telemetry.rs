@@ -7,7 +7,7 @@ use pulse::{Address, PulseSettings, Topic};
 use thiserror::Error;
 use url::Url;
 
-use super::{Variables, notify::flag};
+use super::pulse::{Variables, flag};
 
 /// Which servers are asked, and where pings go.
 #[derive(Debug, Clone)]

@@ -25,9 +25,10 @@ pub async fn check_config(options: CheckConfig) -> anyhow::Result<()> {
         (None, Some(file)) => file.display().to_string(),
         (secret, _) => format!("the secret {}", secret.as_deref().unwrap_or_default()),
     };
-    crate::print(&format!("{place} is right: it has the repositories {}", names.join(", ")))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    if let Some(notifier) = Notifier::open((&config).into(), &environment::variable, &clock)? {
+    let notifier = Notifier::open((&config).into(), &environment::variable, &clock)?;
+    crate::print(&format!("{place} is right: it has the repositories {}", names.join(", ")))?;
+    if let Some(notifier) = notifier {
         let channels: Vec<_> = notifier.channels.iter().map(|channel| channel.name()).collect();
         crate::print(&format!("the notifier is right: it has the channels {}", channels.join(", ")))?;
     }

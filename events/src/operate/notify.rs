@@ -20,6 +20,9 @@ use crate::{
     topology::Notifier,
 };
 
+/// Why nothing is sent where nobody is named.
+const NOBODY: &str = "the task names nobody whom this channel could tell";
+
 /// Runs `events notify` with `muted`, `--dry-run` or `--task`.
 pub async fn notify(options: Notify) -> anyhow::Result<()> {
     if options.action == Some(NotifyAction::Muted) {
@@ -28,7 +31,8 @@ pub async fn notify(options: Notify) -> anyhow::Result<()> {
         }
         return muted(&options).await;
     }
-    let (config, _) = source::notifier(&options.deployment).await?;
+    let (config, faults) = source::notifier(&options.deployment).await?;
+    faults.warnings.iter().for_each(|warning| complain(&format!("configuration: {warning}")));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let notifier = Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
     let output = options.deployment.output;
@@ -78,7 +82,17 @@ async fn replay(
     let mut failed = 0;
     for notification in planned {
         let Some(channel) = notifier.channels.get(&notification.channel) else { continue };
-        for recipient in channel.recipients(&notification) {
+        let recipients = channel.recipients(&notification);
+        if recipients.is_empty() {
+            let (channel, identity) = (&notification.channel, &notification.identity);
+            match output.json {
+                true => print_json(&json!({
+                    "channel": channel, "identity": identity, "recipient": null, "sent": false, "error": NOBODY,
+                }))?,
+                false => crate::print(&format!("{channel}: {NOBODY}"))?,
+            }
+        }
+        for recipient in recipients {
             let one = Notification { recipient: Some(recipient.clone()), ..notification.clone() };
             let sent = channel.send(&one, &recipient).await;
             failed += usize::from(sent.is_err());

@@ -6,6 +6,7 @@ mod builds;
 mod command_line;
 mod ends;
 mod interrupted;
+mod monitor;
 mod names;
 mod notify;
 mod operate;

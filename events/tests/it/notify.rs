@@ -14,7 +14,7 @@ use bus::{Clock, Operate, RedisBus, RedisOptions, SystemClock, testing::RedisSer
 use events::queues::{NOTIFY, PULSE_NOTIFY};
 use nix::sys::signal::Signal;
 use notify::Status;
-use pulse::{PulseMessage, Routing, testing::RabbitServer};
+use pulse::{PulseMessage, PulseSettings, Routing, testing::RabbitServer};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use taskcluster::{model::TaskState, testing::FakeTaskcluster};
@@ -283,4 +283,45 @@ async fn what_the_environment_says_wins_and_that_is_said_at_the_start() {
     let mut notifier = Process::start(&["notify"], &[]);
     assert!(!notifier.ended().await.success());
     assert!(notifier.log().contains("no channel is enabled: set PN_SERVICES"), "{}", notifier.log());
+}
+
+/// As the notifier's predecessor was set up: without a document.
+#[tokio::test]
+async fn the_environment_alone_is_enough_and_whom_nothing_reaches_is_listed() {
+    let world = World::new().await;
+    let PulseSettings { address, user, password, .. } = world.rabbit.settings();
+    let (port, own) = (address.port.to_string(), world.environment());
+    let set = [
+        ("PN_SERVICES", "smtp:irc"),
+        ("PULSE_HOST", address.host.as_str()),
+        ("PULSE_PORT", &port),
+        ("PULSE_SSL", "0"),
+        ("PULSE_LOGIN", &user),
+        ("PULSE_PASSWORD", password.expose_secret()),
+        ("SMTP_EMAIL", "robot@example.com"),
+        ("SMTP_PASSWD", "hunter2"),
+        ("SMTP_HOST", "localhost"),
+        ("SMTP_PORT", "9"),
+        ("IRC_HOST", "localhost"),
+        ("IRC_PORT", "9"),
+        ("IRC_NAME", "notifier"),
+        ("IRC_NICK", "notifier"),
+        ("IRC_CHAN", "#ci"),
+    ];
+    let environment: Vec<_> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(set).collect();
+    let mut notifier = Process::start(&["notify", "--grace", "1"], &environment);
+    notifier.until_logged("listening to pulse").await;
+    // An address that can be none is known to be none without a relay.
+    world.fails(&world.task(&json!({ "plugins": ["smtp"], "emails": ["nobody"] }))).await;
+    notifier.until_logged("failed for good").await;
+    while world.bus().depth(&NOTIFY.spec()).await.unwrap().dead == 0 {
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+    let (well, out, err) = world.notify(&["muted"]).await;
+    assert!(
+        well && out.contains("smtp") && out.contains("nobody") && out.contains("it is no mail address"),
+        "{out}{err}"
+    );
+    assert!(!notifier.log().contains("hunter2"));
+    notifier.stop().await;
 }

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
 };
 
 /// How long anything may take before the test gives up on it.
@@ -210,10 +211,16 @@ impl Gate {
 pub struct Process {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Process {
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_printing(arguments, environment, Stdio::null())
+    }
+
+    /// The same for a process whose standard output is of interest.
+    pub fn start_printing(arguments: &[&str], environment: &[(&str, &str)], output: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
         command
             .args(arguments)
@@ -222,7 +229,7 @@ impl Process {
             .env("PORT", "0")
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(Stdio::piped())
             .envs(environment.iter().copied())
             .kill_on_drop(true);
@@ -230,12 +237,12 @@ impl Process {
         let log = Arc::new(Mutex::new(Vec::new()));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = log.clone();
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 kept.lock().unwrap().push(line);
             }
         });
-        Self { child, log }
+        Self { child, log, reader }
     }
 
     pub fn log(&self) -> String {
@@ -259,11 +266,17 @@ impl Process {
         kill(Pid::from_raw(self.child.id().unwrap().cast_signed()), signal).unwrap();
     }
 
+    /// Waits for its end. All that it said is in the log then.
     pub async fn ended(&mut self) -> ExitStatus {
-        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+        let status = match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap(),
             Err(_) => panic!("the process did not end:\n{}", self.log()),
+        };
+        if !self.reader.is_finished() {
+            // A child of its own that outlives it may hold the pipe.
+            let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.reader).await;
         }
+        status
     }
 
     /// SIGTERM, and a good end.

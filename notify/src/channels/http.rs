@@ -45,8 +45,12 @@ pub(super) async fn ask(channel: &'static str, what: &str, request: RequestBuild
     match request.timeout(TIMEOUT).send().await {
         Ok(response) => Ok(Answer::read(response).await),
         Err(error) => {
+            let is_unsent = error.is_connect();
             let problem = format!("{what}: {}", bus::error_chain(&error.without_url()));
-            Err(ChannelError::Unreachable { channel, problem })
+            if is_unsent {
+                return Err(ChannelError::Unreachable { channel, problem });
+            }
+            Err(ChannelError::Failed { channel, problem: format!("{problem}: it may have arrived all the same") })
         }
     }
 }

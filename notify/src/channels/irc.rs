@@ -2,7 +2,8 @@
 //!
 //! The text is the template `irc.txt`, on one line; its colour tells the status: green for completed, red for failed,
 //! purple for an exception, blue for an artifact. What is longer than IRC's 512 bytes is cut. `channels` of a section are
-//! joined when they are first told something, and the default channel is told when a section names nobody.
+//! joined when they are first told something, rooms of Matrix among them are left alone, and the default channel is told when
+//! a section names nobody.
 //!
 //! # One connection
 //!
@@ -23,7 +24,8 @@
 //! # The races
 //!
 //! * *Sent, and nobody knows.* The connection breaks between a line and its PONG. It may have been read by people or not:
-//!   we say that it was not, so the bus sends it again, and at worst it is read twice. The same when the process dies.
+//!   we say that this try failed, so the bus sends it again, and at worst it is read once for each of the attempts that a
+//!   notification has. When the process dies, it is read twice at worst.
 //! * *Given up, and sent all the same.* A future of [`Channel::send`] that is dropped closes the way back of its job. The
 //!   actor looks at that last, in the same poll in which it begins to write the line: a job that nobody waits for by then
 //!   is thrown away, be it in the queue or waiting for a token. Only a future that is dropped while the bytes go to the
@@ -51,7 +53,6 @@ mod target;
 mod wire;
 
 use std::{
-    net::IpAddr,
     path::Path,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -74,7 +75,7 @@ use self::{
     target::{Target, is_channel, is_nick, same},
     wire::Address,
 };
-use super::{Opened, Parts, Registration};
+use super::{Opened, Parts, Registration, is_this_machine, matrix::is_room};
 use crate::{Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates, text::one_line};
 
 const NAME: &str = "irc";
@@ -160,14 +161,10 @@ fn login(settings: &Settings, is_tls: bool, host: &str) -> Result<Login, Setting
     }
     match auth.as_deref() {
         None | Some("password") => Ok(Login::Password(password)),
-        Some("sasl") if is_tls || is_loopback(host) => Ok(Login::Sasl(password)),
+        Some("sasl") if is_tls || is_this_machine(host) => Ok(Login::Sasl(password)),
         Some("sasl") => Err(settings.unfit("tls", "on, which sasl needs for all hosts but this one")),
         Some(_) => Err(settings.unfit("auth", "password or sasl")),
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The user's name, made of the real one: servers take no more than some letters.
@@ -211,8 +208,10 @@ impl Channel for Irc {
 
     fn recipients(&self, notification: &Notification) -> Vec<String> {
         let (channels, nicks) = (&notification.to.channels, &notification.to.nicks);
-        let named =
-            channels.iter().map(|name| target::channel(name)).chain(nicks.iter().map(|name| target::nick(name)));
+        // Of a section that is for Matrix too. None of those rooms can be a channel: of IRC's names none holds a colon, and
+        // the kind `!` is not spoken here.
+        let channels = channels.iter().filter(|name| !is_room(name)).map(|name| target::channel(name));
+        let named = channels.chain(nicks.iter().map(|name| target::nick(name)));
         let mut recipients: Vec<String> = Vec::new();
         for name in named {
             if !recipients.iter().any(|known| same(known, &name)) {

@@ -30,7 +30,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use self::room::{is_alias, is_room};
+use self::room::is_alias;
+pub(super) use self::room::is_room;
 use super::{Opened, Parts, Registration, http};
 use crate::{
     Channel, ChannelError, Key, Notification, Settings, Templates,

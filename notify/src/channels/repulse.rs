@@ -68,13 +68,15 @@ impl Channel for Repulse {
 fn judged(error: &PulseError) -> ChannelError {
     let (channel, problem) = (NAME, bus::error_chain(error));
     match error {
-        PulseError::Unreachable { .. } | PulseError::Silent { .. } | PulseError::Lost { .. } => {
-            ChannelError::Unreachable { channel, problem }
-        }
+        PulseError::Unreachable { .. } => ChannelError::Unreachable { channel, problem },
         PulseError::Login { .. } | PulseError::Vhost { .. } | PulseError::Forbidden { .. } => {
             ChannelError::Credentials { channel, problem }
         }
-        PulseError::NotStored { .. } | PulseError::Missing { .. } => ChannelError::Failed { channel, problem },
+        // Where nothing was heard it may have been taken, so it is not said all day.
+        PulseError::Silent { .. }
+        | PulseError::Lost { .. }
+        | PulseError::NotStored { .. }
+        | PulseError::Missing { .. } => ChannelError::Failed { channel, problem },
         // An exchange of another kind stays so until somebody deletes it, a key that is too long stays so for ever.
         PulseError::Mismatch { .. } | PulseError::Unusable { .. } => ChannelError::Refused { channel, problem },
     }

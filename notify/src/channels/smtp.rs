@@ -13,7 +13,14 @@
 
 mod answers;
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use deadpool::{
@@ -29,7 +36,7 @@ use lettre::transport::smtp::{
 use secrecy::{ExposeSecret, SecretString};
 
 use self::answers::{Fault, Stage};
-use super::{Opened, Parts, Registration};
+use super::{Opened, Parts, Registration, is_this_machine};
 use crate::{
     Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates,
     mail::{self, Mail, MailWriter},
@@ -105,13 +112,13 @@ impl Channel for Smtp {
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
         let mail = self.writer.write(notification, recipient)?;
-        match tokio::time::timeout(PATIENCE, self.hand_over(mail)).await {
-            Ok(handed_over) => handed_over.map_err(|fault| answers::judge(&fault, &self.place, recipient)),
-            Err(_) => Err(ChannelError::Unreachable {
-                channel: NAME,
-                problem: format!("{} did not take the mail within {} seconds", self.place, PATIENCE.as_secs()),
-            }),
-        }
+        let is_given = AtomicBool::new(false);
+        let handed_over = tokio::time::timeout(PATIENCE, self.hand_over(mail, &is_given)).await;
+        let handed_over = handed_over.unwrap_or_else(|_| {
+            let stage = if is_given.load(Ordering::Relaxed) { Stage::Content } else { Stage::Recipient };
+            Err(Fault::new(stage, format!("it did not take the mail within {} seconds", PATIENCE.as_secs())))
+        });
+        handed_over.map_err(|fault| answers::judge(&fault, &self.place, recipient))
     }
 
     async fn close(&self) {
@@ -124,13 +131,13 @@ impl Channel for Smtp {
 }
 
 impl Smtp {
-    async fn hand_over(&self, mail: Mail) -> Result<(), Fault> {
+    async fn hand_over(&self, mail: Mail, is_given: &AtomicBool) -> Result<(), Fault> {
         let mut session = self.relay.get().await.map_err(|error| match error {
             PoolError::Backend(fault) => fault,
             other => Fault::new(Stage::Connect, other),
         })?;
         session.settled = false;
-        let handed_over = session.hand_over(mail).await;
+        let handed_over = session.hand_over(mail, is_given).await;
         // What was refused in so many words leaves nothing unsaid.
         session.settled = handed_over.as_ref().err().is_none_or(Fault::is_answer);
         handed_over
@@ -145,12 +152,14 @@ struct Session {
 }
 
 impl Session {
-    async fn hand_over(&mut self, mail: Mail) -> Result<(), Fault> {
+    /// Hands a mail over. `is_given` says whether the relay may have all of it.
+    async fn hand_over(&mut self, mail: Mail, is_given: &AtomicBool) -> Result<(), Fault> {
         let connection = &mut self.connection;
         let (from, to) = (MailFrom::new(Some(mail.from), Vec::new()), Rcpt::new(mail.to, Vec::new()));
         connection.command(from).await.map_err(|error| Fault::new(Stage::Sender, error))?;
         connection.command(to).await.map_err(|error| Fault::new(Stage::Recipient, error))?;
         connection.command(Data).await.map_err(|error| Fault::new(Stage::Content, error))?;
+        is_given.store(true, Ordering::Relaxed);
         connection.message(&mail.bytes).await.map_err(|error| Fault::new(Stage::Content, error))?;
         Ok(())
     }
@@ -217,10 +226,6 @@ fn trust(settings: &Settings, host: &str) -> Result<TlsParameters, SettingsError
         parameters = parameters.certificate_store(CertificateStore::None).add_root_certificate(authority);
     }
     parameters.build().map_err(|error| needs(format!("no certificate can be trusted: {}", bus::error_chain(&error))))
-}
-
-fn is_this_machine(host: &str) -> bool {
-    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 impl Manager for Relay {

@@ -4,6 +4,7 @@
 
 mod channels;
 mod dispatch;
+mod docs;
 mod flux;
 mod mail;
 mod peers;
@@ -12,3 +13,6 @@ mod send;
 mod storm;
 mod templates;
 mod world;
+
+// What a channel within the crate takes from its root, for the one that `docs` shows.
+use notify::{Channel, ChannelError, Key, Notification, Settings, text};

@@ -6,7 +6,7 @@ use bus::{Depth, Operate};
 use notify::{ChannelError, Status, muted};
 use serde_json::{Value, json};
 
-use crate::world::{NOTIFICATIONS, TASKS, World, message};
+use crate::world::{NOTIFICATIONS, TASKS, World, capture_logs, message};
 
 const ANN: &str = "ann@example.com";
 const BOB: &str = "bob@example.com";
@@ -67,6 +67,24 @@ async fn an_outage_costs_no_attempt_until_the_news_is_a_day_old() {
 }
 
 #[tokio::test]
+async fn what_keeps_a_channel_from_sending_is_said_once_and_so_is_its_end() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    for number in 0..3 {
+        let problem = "535 no: set notify.post.password".to_owned();
+        world.post.fail_next(ChannelError::Credentials { channel: "post", problem });
+        world.happens(&world.task(section(&[&format!("{number}@example.com")])), Status::TaskFailed).await;
+    }
+    let said = |words: &str| logs.text().lines().filter(|line| line.contains(words)).count();
+    assert_eq!((said("535 no: set notify.post.password"), said("ERROR")), (1, 1), "{}", logs.text());
+    world.post.fail_next(ChannelError::Unreachable { channel: "post", problem: "connection refused".to_owned() });
+    world.pass(60).await;
+    assert_eq!((said("connection refused"), said("sends again")), (1, 1), "another trouble is news: {}", logs.text());
+    world.pass(60).await;
+    assert_eq!((world.post.sent().len(), said("sends again")), (3, 1));
+}
+
+#[tokio::test]
 async fn what_is_refused_is_a_dead_letter_at_once() {
     let world = World::new().await;
     let task = world.task(section(&[ANN]));
@@ -91,6 +109,41 @@ async fn the_same_is_sent_once_a_day() {
     world.pass(24 * 3600).await;
     world.happens(&task, Status::TaskFailed).await;
     assert_eq!(world.post.sent().len(), 3);
+}
+
+#[tokio::test]
+async fn who_asked_first_sends_it_however_often_it_takes() {
+    let world = World::with_identities("ann: {emails: [ann@example.com]}").await;
+    let mut extra = section(&[ANN]);
+    extra["notification"]["task-failed"]["ids"] = json!(["ann"]);
+    world.post.fail_next(ChannelError::Failed { channel: "post", problem: "452 mailbox full".to_owned() });
+    world.happens(&world.task(extra), Status::TaskFailed).await;
+    assert_eq!(world.post.sent(), [], "the identity of the same address leaves it to the section");
+    assert_eq!(world.depth(&NOTIFICATIONS).await, Depth { delayed: 1, ..Depth::default() });
+    world.pass(60).await;
+    assert_eq!(world.post.sent(), sent(&[ANN]));
+}
+
+#[tokio::test]
+async fn what_comes_again_by_whatever_way_is_not_sent_again_within_a_day() {
+    let world = World::new().await;
+    let task = world.task(section(&[ANN]));
+    world.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await;
+    world.dispatch().await;
+    let waiting = world.peek(&NOTIFICATIONS).await;
+    world.work().await;
+    for _ in 0..2 {
+        world.pass(12 * 3600 - 1).await;
+        world.happens(&task, Status::TaskFailed).await;
+        for one in &waiting {
+            world.send(&NOTIFICATIONS, one).await;
+        }
+        world.work().await;
+        assert_eq!((world.post.sent(), world.robot.sent()), (sent(&[ANN]), sent(&["tray"])));
+    }
+    world.pass(2).await;
+    world.happens(&task, Status::TaskFailed).await;
+    assert_eq!((world.post.sent().len(), world.robot.sent().len()), (2, 2), "the next day it is news again");
 }
 
 #[tokio::test]
@@ -158,6 +211,27 @@ async fn a_channel_that_is_stuck_does_not_hold_up_the_others() {
     }
     assert_eq!(world.post.sent(), []);
     process.abort();
+}
+
+#[tokio::test]
+async fn a_sending_that_never_ends_gives_its_place_back() {
+    let world = World::new().await;
+    world.post.get_stuck();
+    world.send(&TASKS, &message(&world.task(section(&[ANN])), Status::TaskFailed, |_| {})).await;
+    world.dispatch().await;
+    let mut working = Box::pin(world.work());
+    for _ in 0..10_000 {
+        tokio::select! {
+            biased;
+            () = &mut working => {
+                assert_eq!(world.depth(&NOTIFICATIONS).await, Depth { delayed: 1, ..Depth::default() });
+                return;
+            }
+            // In steps that are shorter than a lease.
+            () = tokio::task::yield_now() => world.clock.advance(Duration::from_secs(3)),
+        }
+    }
+    panic!("it is still sending");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Too much at once for one recipient becomes a digest.
 
-use bus::Depth;
+use bus::{Depth, Operate};
 use notify::{ChannelError, Status};
 use serde_json::{Value, json};
 
@@ -63,4 +63,25 @@ async fn two_minutes_of_storm_are_two_digests() {
     let expected = ["task 0", "task 1", "task 2", "2 more notifications", "task 5", "task 6", "task 7"];
     assert_eq!(subjects[..7], expected);
     assert_eq!(subjects[7..], ["2 more notifications"]);
+}
+
+#[tokio::test]
+async fn a_digest_that_was_refused_can_be_released_for_a_week() {
+    const DAY: u64 = 24 * 3600;
+    for (days, expected) in [(2, Ok("2 more notifications")), (8, Err("to list is forgotten"))] {
+        let world = World::new().await;
+        storm(&world, 0..5).await;
+        world.post.fail_next(ChannelError::Refused { channel: "post", problem: "too large".to_owned() });
+        world.pass(60).await;
+        assert_eq!(world.depth(&DIGESTS).await, Depth { dead: 1, ..Depth::default() });
+        world.pass(days * DAY).await;
+        let letters = world.bus.dead(&DIGESTS.spec(), "", 10).await.unwrap();
+        world.bus.requeue_dead(&DIGESTS.spec(), std::slice::from_ref(&letters[0].id)).await.unwrap();
+        world.work().await;
+        let (sent, dead) = (world.post.sent(), world.dead(&DIGESTS).await);
+        match expected {
+            Ok(subject) => assert_eq!((sent.len(), sent[3].1.as_str(), dead.len()), (4, subject, 0)),
+            Err(reason) => assert!(sent.len() == 3 && dead[0].contains(reason), "{dead:?}"),
+        }
+    }
 }

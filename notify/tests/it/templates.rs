@@ -48,6 +48,7 @@ async fn a_deployment_puts_its_own_in_the_place_of_ours() {
 fn a_template_that_would_fail_is_told_at_start() {
     for (name, text, expected) in [
         ("subject.txt", "{{ task.nmae }}", "the template subject.txt cannot be used: undefined value"),
+        ("subject.txt", "{% if status == 'task-failed' %}{{ tsak }}{% endif %}", "undefined value"),
         ("subject.txt", "{% if", "the template subject.txt cannot be used: syntax error"),
         ("subject.txt", "a\n{{ digest.length.x }}", "in line 2"),
         ("subject.txt", "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}", "fuel"),

@@ -25,6 +25,8 @@ use taskcluster::{Taskcluster, testing::FakeTaskcluster};
 use tokio::task::JoinHandle;
 use url::Url;
 
+pub(crate) use observe::testing::capture_logs;
+
 pub(crate) const NOW: &str = "2026-11-21T02:48:05.000Z";
 pub(crate) const ROOT: &str = "https://taskcluster.example/";
 
@@ -274,32 +276,4 @@ pub(crate) fn message(task: &str, status: Status, change: impl FnOnce(&mut Value
     change(&mut body);
     let routing = Routing { exchange, key, other_routes: Vec::new() };
     PulseMessage { routing, body: body.to_string().into_bytes().into() }
-}
-
-/// What is logged on this thread from now on, as text.
-pub(crate) fn capture_logs() -> (tracing::subscriber::DefaultGuard, Logs) {
-    let logs = Logs::default();
-    let sink = logs.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || sink.clone()).finish();
-    (tracing::subscriber::set_default(subscriber), logs)
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Logs(Arc<Mutex<Vec<u8>>>);
-
-impl Logs {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl std::io::Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

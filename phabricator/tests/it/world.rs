@@ -1,10 +1,6 @@
 //! A Phabricator with a user and a repository, a bus, and the crate's handlers on it.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bus::{Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
@@ -13,6 +9,8 @@ use phabricator::{
     model::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
+
+pub(crate) use observe::testing::{Logs, capture_logs};
 
 /// Two attempts, the second after a minute (and a jitter of a few seconds).
 const POLICY: Policy = Policy {
@@ -265,33 +263,5 @@ impl World {
     pub(crate) async fn peek<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
         let found = self.bus.peek(&queue.spec(), 1000).await.unwrap();
         found.iter().map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap()).collect()
-    }
-}
-
-/// What is logged on this thread from now on, as text.
-pub(crate) fn capture_logs() -> (tracing::subscriber::DefaultGuard, Logs) {
-    let logs = Logs::default();
-    let sink = logs.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || sink.clone()).finish();
-    (tracing::subscriber::set_default(subscriber), logs)
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Logs(Arc<Mutex<Vec<u8>>>);
-
-impl Logs {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl std::io::Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 
 mod draining;
 mod inbox;
+mod monitoring;
 mod outages;
 mod permissions;
 mod publishing;

@@ -214,6 +214,11 @@ fn logs() -> &'static Lines {
     })
 }
 
+/// Keeps what this process logs and counts from now on.
+pub fn keep_logs() {
+    logs();
+}
+
 pub fn logged() -> String {
     String::from_utf8(logs().0.lock().unwrap().clone()).unwrap()
 }

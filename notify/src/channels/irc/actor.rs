@@ -111,6 +111,10 @@ async fn say(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
         Ok(Said::Unwanted) => return Ok(()),
         Ok(Said::Taken) => Ok(()),
         Ok(Said::Refused(fault)) => Err(fault),
+        Ok(Said::Unheard(fault)) => {
+            let _ = reply.send(Err(fault.clone().of_unheard()));
+            return Err(fault);
+        }
         Err(fault) => {
             let _ = reply.send(Err(fault.clone()));
             return Err(fault);

@@ -26,6 +26,12 @@ impl Fault {
         Self { kind, problem: problem.into() }
     }
 
+    /// The same for whoever's line was written before the connection broke: people may have read it, so it costs an
+    /// attempt. On a server that never says what became of a line, it would be read all day.
+    pub(super) fn of_unheard(self) -> Self {
+        Self::new(Kind::Failed, format!("{}: the line may have been read all the same", self.problem))
+    }
+
     /// As the error of a notification to `recipient`.
     pub(super) fn for_recipient(self, recipient: &str) -> ChannelError {
         let (channel, problem) = (NAME, self.problem);

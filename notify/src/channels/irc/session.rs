@@ -34,9 +34,12 @@ pub(super) enum Said {
     Unwanted,
     /// The server does not take it.
     Refused(Fault),
+    /// The connection broke before anybody knew, and is of no more use.
+    Unheard(Fault),
 }
 
-/// A connection that the server knows by a nick. Every `Err` of its methods means that it is of no more use.
+/// A connection that the server knows by a nick. Every `Err` of its methods means that it is of no more use, as does
+/// [`Said::Unheard`].
 pub(super) struct Session<'a> {
     config: &'a Config,
     clock: Arc<dyn Clock>,
@@ -117,7 +120,10 @@ impl<'a> Session<'a> {
             return Ok(Said::Unwanted);
         }
         let was_in = channel.is_some_and(|channel| self.is_in(channel));
-        let answer = self.ask(line, target.name()).await?;
+        let answer = match self.ask(line, target.name()).await {
+            Ok(answer) => answer,
+            Err(fault) => return Ok(Said::Unheard(fault)),
+        };
         self.has_served = true;
         let Some(fault) = answer else {
             channel.into_iter().for_each(|channel| self.presence.told(channel));

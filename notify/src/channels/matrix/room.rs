@@ -7,7 +7,7 @@ const MAX_NAME: usize = 255;
 
 /// Whether it is the id of a room (`!opaque:server`; `!opaque` in rooms of version 12 and later) or an alias
 /// (`#name:server`).
-pub(super) fn is_room(name: &str) -> bool {
+pub(in crate::channels) fn is_room(name: &str) -> bool {
     if name.len() > MAX_NAME {
         return false;
     }

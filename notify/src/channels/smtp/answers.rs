@@ -103,8 +103,8 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
             channel: NAME,
             problem: advised("set notify.smtp.email to an address that may be sent from"),
         },
-        // A full mailbox, whatever number it is told with.
-        (Stage::Recipient, _, Some((2, 2))) | (Stage::Recipient, 552, _) => {
+        // A full mailbox, whatever number it is told with, and if it is seen only when the mail is there.
+        (Stage::Recipient | Stage::Content, _, Some((2, 2))) | (Stage::Recipient, 552, _) => {
             ChannelError::Failed { channel: NAME, problem }
         }
         (Stage::Recipient | Stage::Content, _, Some((1, 1..=6 | 10))) => bounced(),
@@ -139,7 +139,12 @@ fn unanswered(fault: &Fault, place: &str) -> ChannelError {
         Stage::Connect | Stage::Starttls => unreachable(format!(
             "connect to {place}: {text}: check notify.smtp.host, notify.smtp.port and notify.smtp.tls"
         )),
-        _ => unreachable(format!("{place} broke off: {text}")),
+        // It may have taken the mail. One that always does and never says so must not be given it for a whole day.
+        Stage::Content => ChannelError::Failed {
+            channel: NAME,
+            problem: format!("{place} broke off when it was given the mail, which it may have taken: {text}"),
+        },
+        Stage::Sender | Stage::Recipient | Stage::Login => unreachable(format!("{place} broke off: {text}")),
     }
 }
 
@@ -178,6 +183,7 @@ mod tests {
             (Recipient, 550, "5.2.2 full", "Failed"),
             (Recipient, 450, "4.7.1 greylisted", "Failed"),
             (Recipient, 421, "closing", "Busy"),
+            (Content, 552, "5.2.2 full", "Failed"),
             (Content, 552, "5.3.4 too big", "Refused"),
             (Content, 554, "5.7.1 spam", "Refused"),
             (Content, 550, "spam", "Refused"),

@@ -291,6 +291,23 @@ async fn a_server_that_was_away_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_relay_that_takes_mails_and_never_says_so_is_not_given_them_all_day() {
+    let server = SmtpServer::start("starttls").await;
+    server.answers("DATA", "hang up");
+    let world = World::over(at(&server, &[]).await.unwrap()).await;
+    world.send(&NOTIFICATIONS, &to(&[ANN])).await;
+    world.work().await;
+    for _ in 0..10 {
+        world.pass(600).await;
+    }
+    let dead = world.dead(&NOTIFICATIONS).await;
+    assert!(dead[0].contains("broke off when it was given the mail, which it may have taken"), "{dead:?}");
+    let mails = server.mails(5).await;
+    assert_eq!(mails.len(), 5, "as often as a notification is tried");
+    assert!(mails.iter().all(|mail| mail.header("message-id") == mails[0].header("message-id")));
+}
+
+#[tokio::test]
 async fn a_mail_that_is_broken_off_gets_into_no_other() {
     let server = SmtpServer::start("starttls").await;
     let channels = std::sync::Arc::new(at(&server, &[]).await.unwrap());

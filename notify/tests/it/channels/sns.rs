@@ -3,6 +3,7 @@
 use bus::{Classify, Disposition};
 use notify::{ChannelError, DigestLine, Notification, Recipients, Status};
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 use super::{notification, open, open_with};
 use crate::peers::moto::{Moto, REGION, within};
@@ -107,6 +108,28 @@ async fn what_a_topic_answers_is_taken_by_what_it_means() {
     topic.create().await;
     topic.send(&one).await.unwrap();
     assert_eq!(topic.got().await.0, "build-linux64/opt failed");
+}
+
+#[tokio::test]
+async fn what_was_published_without_an_answer_costs_an_attempt() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let file = [
+        ("arn", "arn:aws:sns:us-west-2:123456789012:ci"),
+        ("access_key_id", "AKIATEST"),
+        ("secret_access_key", "hunter2"),
+        ("endpoint", &endpoint),
+    ];
+    let channels = open("sns", &file).await.unwrap();
+    let one = notification("sns", Recipients::default());
+    let silent = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.readable().await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(channels.get("sns").unwrap().send(&one, "topic"), silent);
+    let error = sent.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Retry, "it is not to be published all day: {error}");
+    assert!(error.to_string().ends_with("it may have been done all the same"), "{error}");
 }
 
 #[tokio::test]

@@ -100,11 +100,27 @@ async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
 }
 
 #[tokio::test]
+async fn what_a_receiver_got_and_did_not_answer_costs_an_attempt() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hunter2", listener.local_addr().unwrap());
+    let silent = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.readable().await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(send(&url), silent);
+    let error = sent.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Retry, "it is not to get the same all day: {error}");
+    assert!(error.to_string().ends_with("it may have arrived all the same"), "{error}");
+    assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
 async fn what_is_not_set_is_named() {
     for (file, expected) in [
         (&[][..], "webhook cannot be used: set notify.webhook.url"),
         (&[("url", "ftp://x")][..], "notify.webhook.url is not an address that begins with http or https"),
         (&[("url", "http://x")][..], "set notify.webhook.secret"),
+        (&[("url", "http://x"), ("secret", "")][..], "set notify.webhook.secret"),
         (&[("uri", "http://x")][..], "webhook knows no notify.webhook.uri: it knows url, secret"),
     ] {
         let error = open("webhook", file).await.err().unwrap().to_string();

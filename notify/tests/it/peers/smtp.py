@@ -3,7 +3,7 @@
 usage: smtp.py FOLDER PORT plain|starttls|tls
 
 FOLDER holds server.pem and server-key.pem, and may hold answers.json: from an address, MAIL or DATA to the answer that it
-gets. The login is robot@example.com with the password "open sesame"; nobody who has not logged in is listened to. It ends
+gets; "never" is none, and "hang up" takes the mail and breaks off. The login is robot@example.com with the password "open sesame"; nobody who has not logged in is listened to. It ends
 when its standard input does.
 """
 
@@ -55,7 +55,7 @@ class Handler:
 
     async def handle_DATA(self, server, session, envelope):
         said = answer("DATA")
-        if said:
+        if said and said != "hang up":
             return said
         mail = email.message_from_bytes(envelope.original_content, policy=email.policy.default)
         say(mail={
@@ -66,6 +66,9 @@ class Handler:
             "longest": max(len(line) for line in envelope.original_content.splitlines()),
             "ascii": envelope.original_content.isascii(),
         })
+        if said == "hang up":
+            server.transport.abort()
+            await asyncio.Event().wait()
         return "250 OK"
 
 

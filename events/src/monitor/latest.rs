@@ -1,0 +1,148 @@
+//! The newest build for each tree, platform and build type.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use pulse::monitor::BuildFinished;
+
+/// How many builds are kept. Mozilla has about 30 trees, each with about 20 kinds of builds.
+const MAX: usize = 1_000;
+
+/// The newest builds, since the process began. When there are too many kinds, the one goes that was not built for the
+/// longest time.
+#[derive(Default)]
+pub(super) struct Latest(Mutex<Kinds>);
+
+#[derive(Default)]
+struct Kinds {
+    kept: BTreeMap<Kind, Kept>,
+    /// How many builds were heard of.
+    heard: u64,
+}
+
+/// Tree, platform and build type.
+type Kind = (String, String, String);
+
+struct Kept {
+    build: BuildFinished,
+    /// Which one it was of all that were heard of.
+    number: u64,
+}
+
+/// Builds by tree, platform and build type.
+pub(super) type Nested = BTreeMap<String, BTreeMap<String, BTreeMap<String, BuildFinished>>>;
+
+impl Latest {
+    /// Keeps a build if it is the newest of its kind.
+    pub(super) fn note(&self, build: &BuildFinished) {
+        let mut kinds = self.kinds();
+        kinds.heard += 1;
+        let number = kinds.heard;
+        let kind = (build.tree.clone(), build.platform.clone(), build.buildtype.clone());
+        match kinds.kept.get_mut(&kind) {
+            Some(kept) => {
+                if replaces(build, &kept.build) {
+                    *kept = Kept { build: build.clone(), number };
+                }
+            }
+            None => {
+                if kinds.kept.len() >= MAX
+                    && let Some(oldest) = kinds.kept.iter().min_by_key(|(_, kept)| kept.number)
+                {
+                    let oldest = oldest.0.clone();
+                    kinds.kept.remove(&oldest);
+                }
+                kinds.kept.insert(kind, Kept { build: build.clone(), number });
+            }
+        }
+    }
+
+    /// All that are kept.
+    pub(super) fn nested(&self) -> Nested {
+        let mut nested = Nested::new();
+        for ((tree, platform, build_type), kept) in &self.kinds().kept {
+            let platforms = nested.entry(tree.clone()).or_default();
+            platforms.entry(platform.clone()).or_default().insert(build_type.clone(), kept.build.clone());
+        }
+        nested
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, Kinds> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a build takes the place of another of its kind. One with nothing to download, since it failed or is a repack
+/// of another language, does not displace one that has something. Of two dates the later one wins: messages may overtake
+/// each other.
+fn replaces(new: &BuildFinished, old: &BuildFinished) -> bool {
+    match (&new.buildurl, &old.buildurl) {
+        (None, Some(_)) => false,
+        (Some(_), None) => true,
+        _ => new.builddate.zip(old.builddate).is_none_or(|(new, old)| new >= old),
+    }
+}
+
+/// A timestamp of an event, `YYYYMMDDHHMMSS`, as people read it.
+pub(super) fn moment(timestamp: &str) -> String {
+    let part = |from: usize, to: usize| timestamp.get(from..to);
+    let parts = (part(0, 4), part(4, 6), part(6, 8), part(8, 10), part(10, 12), part(12, 14));
+    let (Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)) = parts else {
+        return timestamp.to_owned();
+    };
+    format!("{year}-{month}-{day} {hour}:{minute}:{second}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn build(tree: &str, url: Option<&str>, date: Option<i64>) -> BuildFinished {
+        let build = json!({
+            "tree": tree, "branch": tree, "platform": "linux64", "buildtype": "opt", "tags": [], "key": "k",
+            "timestamp": "20261121025554", "buildurl": url, "builddate": date,
+        });
+        serde_json::from_value(build).unwrap()
+    }
+
+    #[test]
+    fn the_newest_that_can_be_downloaded_is_kept() {
+        let latest = Latest::default();
+        for (url, date, expected) in [
+            (None, Some(5), None),
+            (Some("a"), Some(1), Some("a")),
+            (Some("b"), Some(3), Some("b")),
+            (Some("late"), Some(2), Some("b")),
+            (None, Some(9), Some("b")),
+            (Some("c"), Some(3), Some("c")),
+            (Some("d"), None, Some("d")),
+        ] {
+            latest.note(&build("try", url, date));
+            let nested = latest.nested();
+            assert_eq!(nested["try"]["linux64"]["opt"].buildurl.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_bounded_number_of_kinds_is_kept() {
+        let latest = Latest::default();
+        for number in 0..MAX {
+            latest.note(&build(&format!("tree {number}"), None, None));
+        }
+        latest.note(&build("tree 0", Some("a"), None));
+        latest.note(&build("one more", None, None));
+        let nested = latest.nested();
+        assert_eq!(nested.len(), MAX);
+        assert!(nested.contains_key("tree 0") && nested.contains_key("one more") && !nested.contains_key("tree 1"));
+    }
+
+    #[test]
+    fn a_moment_is_readable() {
+        assert_eq!(moment("20261121025554"), "2026-11-21 02:55:54");
+        assert_eq!(moment("é"), "é");
+    }
+}

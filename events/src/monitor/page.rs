@@ -1,0 +1,217 @@
+//! The newest builds over HTTP: JSON for programs, and a page for people. Both are open to whoever reaches the port.
+//!
+//! Everything in a build comes from outside. The template escapes it, only addresses of the web become links, and the
+//! page may load and run nothing at all: its style is in it, allowed by its hash.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Context as _;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bus::{Clock, SystemClock, error_chain};
+use jiff::Timestamp;
+use minijinja::{Environment, value::Serde};
+use pulse::monitor::BuildFinished;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tracing::error;
+use url::Url;
+
+use super::latest::{Latest, moment};
+
+const TEMPLATE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+
+/// `/` is what the client prefers, `/builds.json` and `/builds.html` are one of them. `/metrics` is what this process counts.
+pub(super) fn routes(latest: Arc<Latest>) -> anyhow::Result<Router> {
+    let mut templates = Environment::new();
+    // By its name it is HTML, so that what is put into it is escaped.
+    templates.add_template("page.html", TEMPLATE).context("the template of the page is faulty")?;
+    let page = Arc::new(Page { latest, templates, since: SystemClock.now() });
+    let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let policy = HeaderValue::try_from(policy).context("the policy of the page is no header")?;
+    Ok(Router::new()
+        .route("/", get(preferred))
+        .route("/builds.json", get(json))
+        .route("/builds.html", get(html))
+        .route("/metrics", get(async || observe::metrics::render()))
+        .layer(middleware::from_fn_with_state(policy, harmless))
+        .with_state(page))
+}
+
+struct Page {
+    latest: Arc<Latest>,
+    templates: Environment<'static>,
+    /// When this process began to listen.
+    since: Timestamp,
+}
+
+/// What the template shows.
+#[derive(Serialize)]
+struct Shown {
+    style: &'static str,
+    trees: Vec<Tree>,
+    since: String,
+    now: String,
+}
+
+/// A tree with its builds.
+#[derive(Serialize)]
+struct Tree {
+    name: String,
+    builds: Vec<Row>,
+}
+
+/// A build as the page shows it.
+#[derive(Serialize)]
+struct Row {
+    platform: String,
+    build_type: String,
+    product: Option<String>,
+    tags: String,
+    buildid: Option<String>,
+    finished: String,
+    build: Option<String>,
+    tests: Option<String>,
+}
+
+async fn preferred(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
+    let accepted: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let mut response =
+        if prefers_html(&accepted.join(",")) { html(State(page)).await } else { json(State(page)).await };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+async fn json(State(page): State<Arc<Page>>) -> Response {
+    Json(page.latest.nested()).into_response()
+}
+
+async fn html(State(page): State<Arc<Page>>) -> Response {
+    let trees = page.latest.nested().into_iter().map(|(name, platforms)| {
+        let builds = platforms.into_values().flat_map(BTreeMap::into_values).map(Row::from).collect();
+        Tree { name, builds }
+    });
+    let (since, now) = (shown(page.since), shown(SystemClock.now()));
+    let values = Serde(Shown { style: STYLE, trees: trees.collect(), since, now });
+    match page.templates.get_template("page.html").and_then(|template| template.render(values)) {
+        Ok(text) => Html(text).into_response(),
+        Err(error) => {
+            error!(error = error_chain(&error), "cannot make the page of the newest builds");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn harmless(State(policy): State<HeaderValue>, request: axum::extract::Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+impl From<BuildFinished> for Row {
+    fn from(build: BuildFinished) -> Self {
+        Self {
+            finished: moment(&build.timestamp),
+            build: build.buildurl.filter(|url| is_web(url)),
+            tests: build.testsurl.filter(|url| is_web(url)),
+            platform: build.platform,
+            build_type: build.buildtype,
+            product: build.product,
+            tags: build.tags.join(", "),
+            buildid: build.buildid,
+        }
+    }
+}
+
+/// Whether a link to it does nothing but lead there.
+fn is_web(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+fn shown(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Whether an `Accept` header asks for HTML rather than for JSON. Who wants anything gets JSON.
+fn prefers_html(accept: &str) -> bool {
+    quality(accept, ("text", "html")) > quality(accept, ("application", "json"))
+}
+
+/// How much a media type is wanted, in thousandths: by the most specific of the ranges that it is in.
+fn quality(accept: &str, (kind, subtype): (&str, &str)) -> u32 {
+    let mut best = (0, 0);
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let (name, other) = parts.next().and_then(|range| range.split_once('/')).unwrap_or_default();
+        let specific = match (name, other) {
+            ("*", "*") => 1,
+            (name, "*") if name.eq_ignore_ascii_case(kind) => 2,
+            (name, other) if name.eq_ignore_ascii_case(kind) && other.eq_ignore_ascii_case(subtype) => 3,
+            _ => continue,
+        };
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let weight = weight.map_or(1.0, |weight| weight.parse::<f32>().unwrap_or(0.0)).clamp(0.0, 1.0);
+        if specific > best.0 {
+            best = (specific, (weight * 1000.0) as u32);
+        }
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_get_the_page_and_programs_json() {
+        for (accept, expected) in [
+            ("", false),
+            ("*/*", false),
+            ("application/json", false),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", true),
+            ("text/html", true),
+            ("text/*, application/json;q=0.5", true),
+            ("text/html;q=0.4, application/json;q=0.5", false),
+            ("TEXT/HTML;level=1;Q=0.9, */*;q=0.1", true),
+            ("text/html;q=0", false),
+            ("text/html;q=nonsense", false),
+        ] {
+            assert_eq!(prefers_html(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_of_the_web_become_links() {
+        for (url, expected) in [
+            ("https://archive.mozilla.org/pub/x.zip", true),
+            ("http://ftp.mozilla.org/x", true),
+            ("javascript:alert(1)", false),
+            ("JavaScript:alert(1)", false),
+            ("data:text/html,x", false),
+            ("//evil.example/x", false),
+            ("x", false),
+        ] {
+            assert_eq!(is_web(url), expected, "{url}");
+        }
+    }
+}

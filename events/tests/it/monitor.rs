@@ -1,0 +1,295 @@
+//! `events monitor` as its users run it, on a real RabbitMQ.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use pulse::{PulseMessage, Routing, testing::RabbitServer};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::world::{Process, until};
+
+const BUILDS: &str = "exchange/build/normalized";
+const JOBS: &str = "exchange/taskcluster-treeherder/v1/jobs";
+const HOSTILE: &str = "<script>alert(1)</script>";
+
+struct World {
+    rabbit: RabbitServer,
+    directory: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let rabbit = RabbitServer::start(directory.path().join("rabbit")).await.unwrap();
+        for exchange in [BUILDS, JOBS] {
+            rabbit.declare_exchange(exchange).await.unwrap();
+        }
+        Self { rabbit, directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Starts `events monitor` by the environment alone, with its output in the file `name`, and waits until it listens.
+    async fn monitor(&self, name: &str, arguments: &[&str]) -> Process {
+        let process = self.start(name, arguments);
+        process.until_logged("the build monitor listens").await;
+        process
+    }
+
+    fn start(&self, name: &str, arguments: &[&str]) -> Process {
+        let settings = self.rabbit.settings();
+        let port = settings.address.port.to_string();
+        let environment = [
+            ("PULSE_HOST", "localhost"),
+            ("PULSE_PORT", &port),
+            ("PULSE_SSL", "0"),
+            ("PULSE_LOGIN", &settings.user),
+            ("PULSE_PASSWORD", settings.password.expose_secret()),
+        ];
+        let output = File::create(self.path(name)).unwrap();
+        Process::start_printing(&[&["monitor"], arguments].concat(), &environment, output.into())
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    async fn until_printed(&self, name: &str, expected: &str, process: &Process) {
+        until(&format!("{name} to hold {expected}"), process, || self.read(name).contains(expected)).await;
+    }
+
+    async fn publish(&self, exchange: &str, key: &str, body: &Value) {
+        let routing = Routing { exchange: exchange.to_owned(), key: key.to_owned(), other_routes: Vec::new() };
+        self.rabbit.publish(&PulseMessage { routing, body: body.to_string().into_bytes().into() }).await.unwrap();
+    }
+
+    async fn publish_build(&self, tree: &str, platform: &str, more: Value) {
+        let mut payload = json!({ "timestamp": "2026-11-21T02:52:31Z", "product": "firefox", "tags": ["nightly"] });
+        payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.publish(BUILDS, &format!("build.{tree}.{platform}.opt.nightly.b"), &json!({ "payload": payload })).await;
+    }
+
+    async fn publish_test(&self, kind: &str, test: &str) {
+        let payload = json!({ "timestamp": "2026-11-21T02:55:54Z", "logurl": "http://logs.example/log.txt.gz" });
+        let key = format!("{kind}.mozilla-central.win32.xp.debug.{test}.firefox.b");
+        self.publish(BUILDS, &key, &json!({ "payload": payload })).await;
+    }
+}
+
+/// They share a server, which takes seconds to start.
+#[tokio::test]
+async fn it_tells_of_what_is_of_interest() {
+    let world = World::new().await;
+    events_are_lines_for_people(&world).await;
+    events_are_lines_for_programs_and_go_to_a_command(&world).await;
+    jobs_of_treeherder_are_told_of(&world).await;
+    the_newest_builds_are_served(&world).await;
+    nobody_who_reads_ends_it(&world).await;
+    what_cannot_work_ends_it_with_a_reason(&world).await;
+}
+
+async fn events_are_lines_for_people(world: &World) {
+    let mut process = world.monitor("text", &["--platform", "win32", "--platform", "a\u{1b}[2J"]).await;
+    world.publish_build("mozilla-central", "linux64", json!({})).await;
+    world.publish_build("try", "win32", json!({})).await;
+    world.publish_build("mozilla-central", "win32", json!({ "buildurl": "http://builds.example/firefox.zip" })).await;
+    world.publish_build("mozilla-central", "a\u{1b}[2J", json!({ "buildurl": "http://a\nb" })).await;
+    world.publish_test("unittest", "xpcshell").await;
+    world.publish_test("talos", "tp5o").await;
+    world.until_printed("text", "xpcshell", &process).await;
+    world.until_printed("text", "a[2J", &process).await;
+    process.stop().await;
+    let mut lines: Vec<_> = world.read("text").lines().map(str::to_owned).collect();
+    lines.sort();
+    let expected = [
+        "2026-11-21 02:52:31 build mozilla-central a[2J opt: http://a b",
+        "2026-11-21 02:52:31 build mozilla-central win32 opt: http://builds.example/firefox.zip",
+        "2026-11-21 02:55:54 test mozilla-central xp debug xpcshell: http://logs.example/log.txt.gz",
+    ];
+    assert_eq!(lines, expected);
+    assert!(!process.log().contains(world.rabbit.settings().password.expose_secret()));
+}
+
+async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
+    let (events, failures) = (world.path("events"), world.path("exec"));
+    let script = format!(
+        "read -r event; echo \"$event\" >> {}; echo told; case \"$event\" in *fails*) exit 3;; esac; env | grep PULSE_PASS; true",
+        events.display()
+    );
+    let arguments =
+        ["--tree", "*", "--talos", "--format", "json", "--exec", &script, "--label", "kept", "--tag", "nightly,x"];
+    let mut process = world.monitor(failures.file_name().unwrap().to_str().unwrap(), &arguments).await;
+    world.publish_test("talos", "$(exit)").await;
+    world.publish_test("unittest", "fails").await;
+    world.publish_build("mozilla-central", "win32", json!({ "tags": ["nightly"] })).await;
+    world.publish_build("mozilla-central", "win32", json!({ "tags": ["x", "nightly"], "key": "wanted" })).await;
+    until("the command to run", &process, || world.read("events").lines().count() == 3).await;
+    process.until_logged("the command failed: exit status: 3").await;
+    until("all of it", &process, || world.read("exec").lines().count() == 6).await;
+    process.stop().await;
+    let printed = world.read("exec");
+    let (told, lines): (Vec<_>, Vec<_>) = printed.lines().partition(|line| *line == "told");
+    assert_eq!(told.len(), 3, "what the command prints is seen, and the password is not in its environment: {printed}");
+    let sorted = |lines: &[&str]| {
+        let mut events: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        events.sort_by_key(|event| event["key"].to_string());
+        events
+    };
+    let printed = sorted(&lines);
+    assert_eq!(printed, sorted(&world.read("events").lines().collect::<Vec<_>>()));
+    let expected = json!({
+        "event": "test", "tree": "mozilla-central", "branch": "mozilla-central", "os": "xp", "platform": "win32",
+        "buildtype": "debug", "builddate": null, "test": "$(exit)", "timestamp": "20261121025554",
+        "logurl": "http://logs.example/log.txt.gz", "mobile": false, "talos": true, "product": "firefox",
+        "key": "talos.mozilla-central.win32.xp.debug.$(exit).firefox.b",
+    });
+    assert_eq!(printed[0], expected);
+    assert_eq!(printed[2]["key"], "wanted");
+    assert_eq!(world.rabbit.depth("queue/pulseuser/kept").await.unwrap(), Some(0), "a label keeps the queue");
+}
+
+async fn jobs_of_treeherder_are_told_of(world: &World) {
+    let mut process =
+        world.monitor("jobs", &["--source", "treeherder", "--tree", "autoland", "--mobile", "true"]).await;
+    let job = |platform: &str, state: &str| {
+        json!({
+            "taskId": "a", "origin": { "project": "autoland", "revision": "0".repeat(40) }, "buildSystem": "taskcluster",
+            "display": { "jobSymbol": "B", "groupSymbol": "?", "jobName": format!("build-{platform}/opt") },
+            "state": state, "result": "success", "jobKind": "build", "labels": ["opt"], "version": 1,
+            "timeCompleted": "2026-11-21T03:00:00.000Z",
+            "buildMachine": { "platform": platform, "os": "-", "architecture": "-" },
+        })
+    };
+    for (platform, state) in [("linux64", "completed"), ("android-5-0", "running"), ("android-5-0", "completed")] {
+        world.publish(JOBS, "primary.autoland._", &job(platform, state)).await;
+    }
+    world.until_printed("jobs", "android", &process).await;
+    process.stop().await;
+    assert_eq!(world.read("jobs"), "2026-11-21 03:00:00 build autoland android-5-0 opt: nothing to download\n");
+}
+
+async fn the_newest_builds_are_served(world: &World) {
+    let mut process = world.monitor("served", &["--tree", "*", "--serve", "0"]).await;
+    let url = format!("http://{}", process.address().await);
+    let http = observe::http::client(Duration::from_secs(20)).unwrap();
+    let get = async |path: &str, accept: &str| {
+        let response = http.get(format!("{url}{path}")).header("accept", accept).send().await.unwrap();
+        let headers = response.headers().clone();
+        let header =
+            move |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        (header, response.text().await.unwrap())
+    };
+    let (_, page) = get("/", "text/html").await;
+    assert!(page.contains("No build has finished since then."), "{page}");
+
+    for (number, date) in [(1, 100), (3, 300), (2, 200)] {
+        let url = format!("http://builds.example/{number}.zip");
+        world.publish_build("mozilla-central", "win32", json!({ "buildurl": url, "builddate": date })).await;
+    }
+    let hostile = json!({
+        "buildurl": "javascript:alert(1)", "testsurl": "https://x.example/\"onmouseover=\"alert(1)", "buildid": HOSTILE,
+        "product": HOSTILE, "tags": [HOSTILE], "key": HOSTILE,
+    });
+    world.publish_build(HOSTILE, "\"'><img src=x>", hostile).await;
+    until("all builds", &process, || world.read("served").lines().count() == 4).await;
+
+    let (header, json) = get("/", "*/*").await;
+    assert_eq!((header("content-type").as_str(), header("vary").as_str()), ("application/json", "accept"));
+    let builds: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(builds["mozilla-central"]["win32"]["opt"]["buildurl"], "http://builds.example/3.zip");
+    assert_eq!(builds[HOSTILE]["\"'><img src=x>"]["opt"]["buildurl"], "javascript:alert(1)");
+    assert_eq!(get("/builds.json", "text/html").await.1, json);
+
+    let (header, page) = get("/", "text/html,application/xhtml+xml,*/*;q=0.8").await;
+    assert_eq!(header("content-type"), "text/html; charset=utf-8");
+    assert!(page.contains("<a href=\"http:&#x2f;&#x2f;builds.example&#x2f;3.zip\""), "{page}");
+    for harmful in ["<script", "<img", "javascript:", "\"onmouseover"] {
+        assert!(!page.contains(harmful), "{harmful}: {page}");
+    }
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;&#x2f;script&gt;"), "{page}");
+    for (name, expected) in [
+        ("content-security-policy", "default-src 'none'; style-src 'sha256-"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-cache"),
+    ] {
+        assert!(header(name).starts_with(expected), "{name}: {}", header(name));
+    }
+    assert!(get("/builds.html", "*/*").await.1.contains("<caption>mozilla-central</caption>"));
+    let (_, metrics) = get("/metrics", "*/*").await;
+    assert!(metrics.contains("pulse_monitor_accepted_total{label=\"random\"} 4"), "{metrics}");
+    process.stop().await;
+}
+
+async fn nobody_who_reads_ends_it(world: &World) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let settings = world.rabbit.settings();
+    let config = world.path("config.yml");
+    let (address, user, password) = (&settings.address, &settings.user, settings.password.expose_secret());
+    let text = format!("events: {{pulse_url: \"{address}\", pulse_user: {user}, pulse_password: \"{password}\"}}\n");
+    fs::write(&config, text).unwrap();
+    let mut process =
+        Process::start_printing(&["monitor", "--config", config.to_str().unwrap()], &[], Stdio::from(writer));
+    process.until_logged("the build monitor listens").await;
+    world.publish_test("unittest", "reftest").await;
+    assert!(process.ended().await.success(), "{}", process.log());
+}
+
+async fn what_cannot_work_ends_it_with_a_reason(world: &World) {
+    for (arguments, environment, expected) in [
+        (&[][..], &[][..], "no user on Pulse: set PULSE_LOGIN and PULSE_PASSWORD"),
+        (&[], &[("PULSE_LOGIN", "us")], "set our password on Pulse too, in PULSE_PASSWORD"),
+        (&["--bind", "::1"], &[], "--serve <PORT>"),
+        (&["--mobile", "perhaps"], &[], "invalid value 'perhaps' for '--mobile <true|false>'"),
+    ] {
+        let mut process = Process::start(&[&["monitor"], arguments].concat(), environment);
+        assert!(!process.ended().await.success());
+        process.until_logged(expected).await;
+    }
+    let port = world.rabbit.settings().address.port.to_string();
+    let environment = [
+        ("PULSE_HOST", "localhost"),
+        ("PULSE_PORT", &port),
+        ("PULSE_SSL", "0"),
+        ("PULSE_LOGIN", "pulseuser"),
+        ("PULSE_PASSWORD", "hunter2"),
+    ];
+    let mut process = Process::start(&["monitor"], &environment);
+    assert!(!process.ended().await.success());
+    process.until_logged("does not let user pulseuser in").await;
+    assert!(!process.log().contains("hunter2"), "{}", process.log());
+    let mut process = world.start("long", &["--label", &"x".repeat(300)]);
+    assert!(!process.ended().await.success());
+    process.until_logged("amqp carries 255").await;
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_ended_with_it() {
+    let world = World::new().await;
+    let command = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", world.path("pid").display());
+    let mut process = world.monitor("hangs", &["--exec", &command]).await;
+    world.publish_test("unittest", "reftest").await;
+    until("the command to run", &process, || world.path("pid").exists()).await;
+    // The second signal is an order.
+    process.signal(Signal::SIGTERM);
+    process.until_logged("asked to stop").await;
+    process.signal(Signal::SIGTERM);
+    assert!(process.ended().await.success(), "{}", process.log());
+    let child = world.read("pid");
+    let alive = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        !(stat.is_empty() || stat.contains(") Z "))
+    };
+    until("the command's processes to end", &process, || !alive()).await;
+}

@@ -1,0 +1,128 @@
+//! Handlers fail, hang or are slow, and RabbitMQ goes away.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use pulse::{
+    PulseError,
+    monitor::{BuildFinished, BuildMonitor, TestFinished},
+};
+use tokio::sync::Notify;
+
+use super::{Told, counted, listening, publish_all, publish_build, rabbit, said, until_listening};
+use crate::world::{logged, until};
+
+#[tokio::test]
+async fn handlers_that_fail_panic_or_hang_stop_nothing() {
+    let (rabbit, _directory) = rabbit().await;
+    let told = Told::default();
+    let tests = told.clone();
+    let monitor = BuildMonitor::builder()
+        .label("faulty")
+        .trees([""; 0])
+        .concurrency(2)
+        .time_limit(Duration::from_millis(50))
+        .on_build(async |build: BuildFinished| match &*build.tree {
+            "panics" => panic!("a handler of a test"),
+            "hangs" => std::future::pending().await,
+            tree => Err(format!("it does not like {tree}")),
+        })
+        .on_test(move |test: TestFinished| {
+            tests.note(test);
+            async { Ok::<(), PulseError>(()) }
+        })
+        .start(rabbit.settings())
+        .unwrap();
+    until_listening("faulty", 1).await;
+    for (number, tree) in ["panics", "hangs", "fails"].iter().cycle().take(12).enumerate() {
+        publish_build(&rabbit, tree, number).await;
+    }
+    publish_all(&rabbit).await;
+    until("all tests", async || told.count() == 4).await;
+    monitor.stop();
+    monitor.join().await;
+    assert_eq!(counted("faulty")["pulse_monitor_handlers_failed_total"], 20.0);
+    for (key, problem) in [
+        ("panics 0", "it panicked: a handler of a test"),
+        ("hangs 1", "it took too long, and was given up"),
+        ("fails 2", "it does not like fails"),
+    ] {
+        assert_eq!(said(&["ERROR", &format!("key=\"{key}\""), problem]), 1, "{}", logged());
+    }
+}
+
+#[tokio::test]
+async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
+    let (rabbit, _directory) = rabbit().await;
+    let (told, gate) = (Told::default(), Arc::new(Notify::new()));
+    let (builds, open) = (told.clone(), Arc::clone(&gate));
+    let monitor = BuildMonitor::builder()
+        .label("slow")
+        .trees(["slow"])
+        .concurrency(1)
+        .on_build(move |build: BuildFinished| {
+            let (builds, open) = (builds.clone(), Arc::clone(&open));
+            async move {
+                if build.key == "slow 0" {
+                    open.notified().await;
+                }
+                builds.note(build);
+                Ok::<(), PulseError>(())
+            }
+        })
+        .start(rabbit.settings())
+        .unwrap();
+    until_listening("slow", 1).await;
+    publish_build(&rabbit, "slow", 0).await;
+    until("the first to be taken", async || counted("slow").get("pulse_monitor_accepted_total") == Some(&1.0)).await;
+    // It is with its handler before the others come, or is the first to go.
+    let all = 1_200;
+    futures::stream::iter(1..all)
+        .map(|number| publish_build(&rabbit, "slow", number))
+        .buffered(50)
+        .collect::<()>()
+        .await;
+    until("all to be taken", async || counted("slow")["pulse_monitor_accepted_total"] == all as f64).await;
+    assert_eq!(rabbit.depth("queue/pulseuser/slow").await.unwrap(), Some(0), "the queue is not held up");
+    let dropped = counted("slow")["pulse_monitor_dropped_total"];
+    assert!((199.0..=200.0).contains(&dropped), "{dropped}");
+    assert_eq!(said(&["WARN", "key=\"slow ", "the oldest of what waits for them is dropped"]), 1);
+    gate.notify_one();
+    monitor.stop();
+    monitor.join().await;
+    assert_eq!(told.count(), all - dropped as usize);
+    let keys = told.all("key");
+    assert!((200..all).all(|number| keys.contains(&format!("slow {number}"))), "the newest are told of");
+}
+
+#[tokio::test]
+async fn rabbitmq_is_killed_and_restarted() {
+    let (mut rabbit, _directory) = rabbit().await;
+    let (told, passing) = (Told::default(), Told::default());
+    let monitor = told.monitor().trees(["again"]).label("again").start(rabbit.settings()).unwrap();
+    let before = listening("monitor-");
+    let other = passing.monitor().trees(["again"]).start(rabbit.settings()).unwrap();
+    until_listening("again", 1).await;
+    until_listening("monitor-", before + 1).await;
+    publish_build(&rabbit, "again", 1).await;
+    until("the first", async || told.count() == 1 && passing.count() == 1).await;
+    rabbit.restart().await.unwrap();
+    until_listening("again", 2).await;
+    until_listening("monitor-", before + 2).await;
+    publish_build(&rabbit, "again", 2).await;
+    for told in [&told, &passing] {
+        until("the second", async || {
+            let mut keys = told.all("key");
+            // The server may have died before it heard that the first was taken.
+            keys.dedup();
+            keys == ["again 1", "again 2"]
+        })
+        .await;
+    }
+    assert_eq!(counted("again")["pulse_monitor_reconnects_total"], 1.0);
+    rabbit.kill().unwrap();
+    for monitor in [monitor, other] {
+        monitor.stop();
+        monitor.join().await;
+    }
+}
