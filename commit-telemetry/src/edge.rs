@@ -80,7 +80,7 @@ impl Edge {
 
     /// Sends a ping, after a look at whether it fits the schema. To send it again does no harm: its id is the changeset's.
     pub async fn send(&self, ping: &Ping) -> Result<(), TelemetryError> {
-        let body = self.checked(ping)?.to_string();
+        let body = self.check(ping)?.to_string();
         let address = self.address_of(ping);
         let call = format!("the ping of changeset {} to the telemetry edge", ping.changeset_id);
         let send = || async {
@@ -101,7 +101,7 @@ impl Edge {
     }
 
     /// The ping as JSON that fits the schema.
-    fn checked(&self, ping: &Ping) -> Result<Value, TelemetryError> {
+    pub(crate) fn check(&self, ping: &Ping) -> Result<Value, TelemetryError> {
         let unfit = |place: String, problem: String| {
             let node = ping.changeset_id.to_string();
             TelemetryError::Unfit { node, schema: SCHEMA_NAME, place, problem: short(&problem) }

@@ -147,6 +147,15 @@ pub enum TelemetryError {
         #[source]
         source: Box<TelemetryError>,
     },
+    /// A ping that was only to be shown.
+    #[error("cannot show the ping of changeset {node}")]
+    Unshown {
+        /// The changeset.
+        node: Node,
+        /// What the output says.
+        #[source]
+        source: std::io::Error,
+    },
     /// The program cannot be set up.
     #[error("{problem}")]
     Setup {
@@ -177,6 +186,7 @@ impl Classify for TelemetryError {
             | Self::Unfit { .. }
             | Self::Refused { .. }
             | Self::Useless { .. }
+            | Self::Unshown { .. }
             | Self::Setup { .. } => Disposition::Dead,
             Self::Bugzilla(error) => error.disposition(),
             Self::Push { source, .. } => source.disposition(),
@@ -186,6 +196,16 @@ impl Classify for TelemetryError {
 }
 
 impl TelemetryError {
+    /// How long a server wants to be left alone, if it said so.
+    pub(crate) fn asked_pause(&self) -> Option<Duration> {
+        match self {
+            Self::Server { retry_after, .. } => *retry_after,
+            Self::Bugzilla(error) => error.asked_pause(),
+            Self::Push { source, .. } => source.asked_pause(),
+            _ => None,
+        }
+    }
+
     /// Whether the same call may succeed a second later.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

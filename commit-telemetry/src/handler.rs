@@ -7,6 +7,7 @@
 use async_trait::async_trait;
 use bus::{Classify, Context, Disposition, Handler};
 use futures::{StreamExt, stream};
+use observe::statsd::StatsD;
 use pulse::PulseMessage;
 use serde::Deserialize;
 use serde_json::Value;
@@ -24,13 +25,19 @@ const AT_ONCE: usize = 8;
 pub struct PushHandler {
     telemetry: Telemetry,
     server: Url,
+    statsd: Option<StatsD>,
 }
 
 impl PushHandler {
     /// Sends pings by `telemetry` for pushes to the repositories of `server` (only scheme, host and port of it count). A
     /// message that names another server is refused: whoever publishes must not choose whom this program asks.
     pub fn new(telemetry: Telemetry, server: Url) -> Self {
-        Self { telemetry, server }
+        Self { telemetry, server, statsd: None }
+    }
+
+    /// Counts the changesets that are begun (`job.items`), and times the messages that the bus brings (`job.time`).
+    pub fn counted_by(self, statsd: StatsD) -> Self {
+        Self { statsd: Some(statsd), ..self }
     }
 }
 
@@ -90,19 +97,18 @@ impl PushHandler {
     }
 
     async fn changeset(&self, repository: &Repository, node: &Node) -> Result<(), TelemetryError> {
+        if let Some(statsd) = &self.statsd {
+            statsd.count("job.items");
+        }
         let ping = self.telemetry.ping_for(repository, node.as_str()).await?;
         self.telemetry.send(&ping).await?;
         debug!(%repository, %node, system = ?ping.review_system_used, "the ping is sent");
         Ok(())
     }
-}
 
-#[async_trait]
-impl Handler<PulseMessage> for PushHandler {
-    type Error = TelemetryError;
-
-    async fn handle(&self, message: PulseMessage, _cx: &Context) -> Result<(), TelemetryError> {
-        let Some((repository, push)) = self.push_in(&message)? else { return Ok(()) };
+    /// Does what is to be done for a message: when this returns `Ok`, the ping of each changeset that it tells of is accepted.
+    pub async fn process(&self, message: &PulseMessage) -> Result<(), TelemetryError> {
+        let Some((repository, push)) = self.push_in(message)? else { return Ok(()) };
         let nodes = self.telemetry.hgweb().push(&repository, push.pushid, &push.push_json_url).await?;
         let (changesets, of) = (nodes.len(), &repository);
         let mut results = stream::iter(nodes)
@@ -139,6 +145,20 @@ impl Handler<PulseMessage> for PushHandler {
                 source: Box::new(source),
             }),
         }
+    }
+}
+
+#[async_trait]
+impl Handler<PulseMessage> for PushHandler {
+    type Error = TelemetryError;
+
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), TelemetryError> {
+        let begun = cx.clock().now();
+        let outcome = self.process(&message).await;
+        if let Some(statsd) = &self.statsd {
+            statsd.time("job.time", cx.clock().now().duration_since(begun).unsigned_abs());
+        }
+        outcome
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Changeset {
 /// An answer of `json-pushes?version=2`.
 #[derive(Debug, Deserialize)]
 struct Pushes {
+    #[serde(default)]
+    lastpushid: Option<u64>,
     pushes: BTreeMap<u64, Push>,
 }
 
@@ -71,6 +73,15 @@ struct Pushes {
 #[derive(Debug, Deserialize)]
 struct Push {
     changesets: Vec<Node>,
+}
+
+/// A part of a pushlog.
+#[derive(Debug)]
+pub struct Pushlog {
+    /// The number of the repository's newest push.
+    pub newest: u64,
+    /// The changesets of each push, by its number.
+    pub pushes: BTreeMap<u64, Vec<Node>>,
 }
 
 impl Hgweb {
@@ -130,18 +141,34 @@ impl Hgweb {
             return Err(TelemetryError::Elsewhere { url: url.to_string(), below: repository.to_string() });
         }
         let call = format!("push {push} at {url}");
+        let mut pushes = self.pushes(&call, url).await?.pushes;
+        let absent =
+            || TelemetryError::Undecodable { call: call.clone(), problem: format!("pushes.{push}: is not there") };
+        Ok(pushes.remove(&push).ok_or_else(absent)?.changesets)
+    }
+
+    /// The pushes with numbers from `after`, exclusively, to `end`, inclusively. Some may be missing.
+    pub async fn pushlog(&self, repository: &Repository, after: u64, end: u64) -> Result<Pushlog, TelemetryError> {
+        let url = repository.pushlog(after, end);
+        let call = url.to_string();
+        let Pushes { lastpushid, pushes } = self.pushes(&call, &url).await?;
+        let wrong = |problem: &str| TelemetryError::Undecodable { call: call.clone(), problem: problem.to_owned() };
+        let newest = lastpushid.ok_or_else(|| wrong("lastpushid: is not there"))?;
+        if pushes.keys().any(|&push| push <= after || end < push) {
+            return Err(wrong("pushes: holds one that was not asked for"));
+        }
+        Ok(Pushlog { newest, pushes: pushes.into_iter().map(|(number, push)| (number, push.changesets)).collect() })
+    }
+
+    async fn pushes(&self, call: &str, url: &Url) -> Result<Pushes, TelemetryError> {
         let get = || async {
-            let answer = Answer::of(&call, self.caller.http.get(url.clone())).await?;
+            let answer = Answer::of(call, self.caller.http.get(url.clone())).await?;
             if answer.status() != StatusCode::OK {
                 return Err(answer.unexpected());
             }
             answer.body(MAX_PUSHES).await
         };
-        let body = self.caller.retried(get).await?;
-        let mut pushes = read_json::<Pushes>(&call, &body)?.pushes;
-        let absent =
-            || TelemetryError::Undecodable { call: call.clone(), problem: format!("pushes.{push}: is not there") };
-        Ok(pushes.remove(&push).ok_or_else(absent)?.changesets)
+        read_json(call, &self.caller.retried(get).await?)
     }
 
     /// `None` is 404.

@@ -106,6 +106,14 @@ impl Repository {
         Some(url)
     }
 
+    /// The address of the pushes with numbers from `after`, exclusively, to `end`, inclusively.
+    pub(crate) fn pushlog(&self, after: u64, end: u64) -> Url {
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}/json-pushes", self.0.path().trim_end_matches('/')));
+        url.set_query(Some(&format!("version=2&startID={after}&endID={end}")));
+        url
+    }
+
     /// Whether this is the address of something below the repository, on the same server.
     pub(crate) fn holds(&self, url: &Url) -> bool {
         let below = url.path().strip_prefix(self.0.path().trim_end_matches('/'));

@@ -1,19 +1,40 @@
 //! From a changeset to its ping.
 
+use std::{fmt, io, sync::Arc};
+
 use crate::{Bugzilla, Changeset, Edge, Evidence, Hgweb, Node, Ping, Repository, ReviewSystem, TelemetryError};
 
+/// Shows a ping to somebody.
+pub type Show = Arc<dyn Fn(&Ping) -> io::Result<()> + Send + Sync>;
+
 /// The three servers that are needed, and what is done with them. Clones share what Bugzilla answered.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Telemetry {
     hgweb: Hgweb,
     bugzilla: Bugzilla,
     edge: Edge,
+    /// Who is shown the pings, if they are not sent.
+    show: Option<Show>,
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hgweb, bugzilla, edge, show } = self;
+        let mut parts = f.debug_struct("Telemetry");
+        parts.field("hgweb", hgweb).field("bugzilla", bugzilla).field("edge", edge).field("sends", &show.is_none());
+        parts.finish_non_exhaustive()
+    }
 }
 
 impl Telemetry {
     /// Asks and sends by these clients.
     pub fn new(hgweb: Hgweb, bugzilla: Bugzilla, edge: Edge) -> Self {
-        Self { hgweb, bugzilla, edge }
+        Self { hgweb, bugzilla, edge, show: None }
+    }
+
+    /// Shows the pings that it would send, and sends none.
+    pub fn only_shown(self, show: Show) -> Self {
+        Self { show: Some(show), ..self }
     }
 
     /// The servers of the repositories.
@@ -66,6 +87,8 @@ impl Telemetry {
 
     /// Sends a ping. It is accepted when this returns `Ok`; to send it again does no harm.
     pub async fn send(&self, ping: &Ping) -> Result<(), TelemetryError> {
-        self.edge.send(ping).await
+        let Some(show) = &self.show else { return self.edge.send(ping).await };
+        self.edge.check(ping)?;
+        show(ping).map_err(|source| TelemetryError::Unshown { node: ping.changeset_id.clone(), source })
     }
 }

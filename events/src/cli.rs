@@ -5,6 +5,7 @@ mod monitor;
 mod notify;
 mod operate;
 mod source;
+mod telemetry;
 mod triggers;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use self::operate::{
     Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,
 };
 pub use self::source::Source;
+pub use self::telemetry::{BackfillPushlog, DumpTelemetry, ProcessQueueMessages, Telemetry, TelemetryAction};
 pub use self::triggers::{Pulse, PulseAction, Report, Tail};
 use crate::role::Role;
 
@@ -33,7 +35,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs the web server, a worker, or both
+    /// Runs the web server, a worker, or both; or commit telemetry
     Run(Run),
     /// Checks a configuration and reports every fault at once
     CheckConfig(CheckConfig),
@@ -61,6 +63,8 @@ pub enum Command {
     Notify(Notify),
     /// Tells when builds and tests of interest have finished, and shows the newest builds
     Monitor(Monitor),
+    /// Tells telemetry.mozilla.org how each pushed changeset was reviewed
+    Telemetry(Telemetry),
     /// Shows a build from request to push, with a Phabricator and repositories of its own
     Demo(Demo),
 }

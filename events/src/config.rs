@@ -6,6 +6,7 @@ mod notify;
 pub mod pulse;
 mod reader;
 mod repository;
+mod telemetry;
 mod triggers;
 
 use std::{
@@ -28,6 +29,7 @@ pub use self::{
     notify::{NotifierConfig, NotifyConfig, Values},
     pulse::Variables,
     repository::RepositoryConfig,
+    telemetry::{HgPushesConfig, TelemetryConfig, TelemetryFaults},
     triggers::{FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},
 };
 

@@ -25,9 +25,18 @@ pub fn log_layer<S>(default: &str) -> anyhow::Result<Box<dyn tracing_subscriber:
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
+    log_layer_to(default, std::io::stderr)
+}
+
+/// The same, for who shares standard error with the log.
+fn log_layer_to<S, W>(default: &str, writer: W) -> anyhow::Result<Box<dyn tracing_subscriber::Layer<S> + Send + Sync>>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
     let format = Format::parse(std::env::var("LOG_FORMAT").ok().as_deref())?;
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| default.to_owned());
-    Ok(observe::log::layer(format, &filter)?)
+    Ok(observe::log::layer(format, &filter, writer)?)
 }
 
 /// Prints a line of what was asked for. A reader that has seen enough (`| head`) is no failure.

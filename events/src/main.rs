@@ -40,6 +40,7 @@ async fn main() -> ExitCode {
         Command::Repos(options) => operate::repos(options).await,
         Command::Report(options) => operate::report(options).await,
         Command::Pulse(options) => operate::pulse(options).await,
+        Command::Telemetry(options) => operate::telemetry(options).await,
         Command::Demo(options) => demo::demo(options).await,
     };
     match outcome {

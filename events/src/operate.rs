@@ -10,6 +10,7 @@ mod queues;
 mod report;
 mod repos;
 mod table;
+mod telemetry;
 mod terminal;
 mod upkeep;
 mod why;
@@ -30,6 +31,7 @@ pub use self::{
     queues::queues,
     report::report,
     repos::repos,
+    telemetry::telemetry,
     why::why,
 };
 use crate::{cli::Deployment, config::Config, environment, source};

@@ -93,6 +93,17 @@ pub const NOTIFY: Queue<Notification> =
 /// What was too much for one recipient within a minute.
 pub const NOTIFY_DIGESTS: Queue<Digest> = Queue::new("notify:digests", NOTIFYING);
 
+/// Pushes to Mercurial's repositories, whose changesets get pings. What fails for reasons of its own is tried for an hour.
+pub const PULSE_HGPUSHES: Queue<PulseMessage> = Queue::new(
+    "pulse:hgpushes",
+    Policy {
+        attempts: 10,
+        concurrency: 4,
+        backoff: Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(900) },
+        ..FROM_PULSE
+    },
+);
+
 /// The waits are 5 s, 30 s, 3 min and 18 min. While a peer is away, that costs no attempt.
 const NOTIFYING: Policy = Policy {
     attempts: 5,
@@ -138,6 +149,7 @@ pub fn all() -> Vec<QueueSpec> {
         PULSE_NOTIFY.spec(),
         NOTIFY.spec(),
         NOTIFY_DIGESTS.spec(),
+        PULSE_HGPUSHES.spec(),
     ]);
     all
 }

@@ -11,6 +11,8 @@ pub enum Role {
     Worker,
     /// Both.
     All,
+    /// Sends pings of what is pushed to Mercurial's repositories. Needs no configuration.
+    Telemetry,
 }
 
 /// Why a process cannot take its role.
@@ -20,30 +22,35 @@ pub enum RoleError {
     #[error("{0} alone needs redis to reach the other processes: set REDIS_URL, or run `all` in one process")]
     NeedsRedis(&'static str),
     /// Heroku runs another kind of process.
-    #[error("DYNO is {0:?}, expected web.N or worker.N: name the role on the command line")]
+    #[error("DYNO is {0:?}, expected web.N, worker.N or telemetry.N: name the role on the command line")]
     UnknownDyno(String),
 }
 
 impl Role {
-    /// The role that was asked for, or the one of the Heroku dyno, or everything. `redis` says whether there is one.
-    pub fn choose(asked: Option<Self>, dyno: Option<&str>, redis: bool) -> Result<Self, RoleError> {
+    /// The role that was asked for, or the one of the Heroku dyno, or everything.
+    pub fn named(asked: Option<Self>, dyno: Option<&str>) -> Result<Self, RoleError> {
         let dyno_role = |dyno: &str| match dyno.split('.').next() {
             Some("web") => Ok(Self::Web),
             Some("worker") => Ok(Self::Worker),
+            Some("telemetry") => Ok(Self::Telemetry),
             _ => Err(RoleError::UnknownDyno(dyno.to_owned())),
         };
-        let role = match (asked, dyno) {
-            (Some(role), _) => role,
-            (None, Some(dyno)) => dyno_role(dyno)?,
-            (None, None) => Self::All,
-        };
-        match role {
-            _ if redis => Ok(role),
+        match (asked, dyno) {
+            (Some(role), _) => Ok(role),
+            (None, Some(dyno)) => dyno_role(dyno),
+            (None, None) => Ok(Self::All),
+        }
+    }
+
+    /// Whether the role can be taken, with or without a Redis.
+    pub fn check(self, dyno: Option<&str>, redis: bool) -> Result<(), RoleError> {
+        match self {
+            _ if redis => Ok(()),
             Self::Web => Err(RoleError::NeedsRedis("web")),
             Self::Worker => Err(RoleError::NeedsRedis("worker")),
             // What a dyno holds in memory is gone at its daily restart.
-            Self::All if dyno.is_some() => Err(RoleError::NeedsRedis("a dyno")),
-            Self::All => Ok(role),
+            Self::All | Self::Telemetry if dyno.is_some() => Err(RoleError::NeedsRedis("a dyno")),
+            Self::All | Self::Telemetry => Ok(()),
         }
     }
 }
@@ -65,10 +72,14 @@ mod tests {
             (None, Some("worker.1"), false, Err(RoleError::NeedsRedis("worker"))),
             (Some(Role::All), Some("web.1"), false, Err(RoleError::NeedsRedis("a dyno"))),
             (Some(Role::Worker), Some("web.1"), true, Ok(Role::Worker)),
+            (Some(Role::Telemetry), None, false, Ok(Role::Telemetry)),
+            (None, Some("telemetry.1"), true, Ok(Role::Telemetry)),
+            (None, Some("telemetry.1"), false, Err(RoleError::NeedsRedis("a dyno"))),
             (None, Some("run.7"), true, Err(RoleError::UnknownDyno("run.7".to_owned()))),
         ];
         for (asked, dyno, redis, expected) in table {
-            assert_eq!(Role::choose(asked, dyno, redis), expected, "{asked:?} {dyno:?} {redis}");
+            let role = Role::named(asked, dyno).and_then(|role| role.check(dyno, redis).map(|()| role));
+            assert_eq!(role, expected, "{asked:?} {dyno:?} {redis}");
         }
     }
 }

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     cli::{Notify, Run},
+    config::TelemetryConfig,
     environment, queues,
     redis_check::RedisCheck,
     role::Role,
@@ -17,12 +18,17 @@ use crate::{
 
 /// Runs until a signal, or until something fails for good.
 pub async fn run(options: Run) -> anyhow::Result<()> {
+    let dyno = environment::variable("DYNO");
+    let role = Role::named(options.role, dyno.as_deref())?;
+    if role == Role::Telemetry {
+        return telemetry(options, dyno.as_deref()).await;
+    }
     let (config, faults) = source::load(&options.source).await?;
     for warning in &faults.warnings {
         warn!("configuration: {warning}");
     }
     let redis = environment::redis(config.redis_namespace.clone(), waiters())?;
-    let role = Role::choose(options.role, environment::variable("DYNO").as_deref(), redis.is_some())?;
+    role.check(dyno.as_deref(), redis.is_some())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
     let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
@@ -53,6 +59,19 @@ pub async fn notify(options: Notify) -> anyhow::Result<()> {
     let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
     let bus = bus(redis, &clock, &mut subsystems)?;
     subsystems.extend(notifier.subsystems(&bus, &clock)?);
+    until_a_signal(subsystems, options.grace, clock).await
+}
+
+/// Runs commit telemetry alone. A configuration is only asked for what comes before all keys in Redis.
+async fn telemetry(options: Run, dyno: Option<&str>) -> anyhow::Result<()> {
+    let settings = TelemetryConfig::read_with_pulse(&environment::with_dotenv()?)?;
+    let namespace = source::redis_namespace(&options.source).await?;
+    let redis = environment::redis(namespace, waiters())?;
+    Role::Telemetry.check(dyno, redis.is_some())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
+    let bus = bus(redis, &clock, &mut subsystems)?;
+    subsystems.extend(topology::telemetry::subsystems(settings, &bus, &clock).await?);
     until_a_signal(subsystems, options.grace, clock).await
 }
 

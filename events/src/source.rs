@@ -34,6 +34,14 @@ pub async fn notifier(deployment: &Deployment) -> anyhow::Result<(NotifierConfig
     }
 }
 
+/// What comes before all keys in Redis, for who needs nothing else of a configuration.
+pub async fn redis_namespace(source: &Source) -> anyhow::Result<String> {
+    if source.config.is_none() && source.taskcluster_secret.is_none() {
+        return Ok(NotifierConfig::without_document().redis_namespace);
+    }
+    Ok(load(source).await?.0.redis_namespace)
+}
+
 /// Our user on Pulse, by the same and the environment.
 pub async fn pulse_user(file: Option<&Path>, secret: Option<&str>) -> anyhow::Result<PulseConfig> {
     let documented = match (secret, file) {

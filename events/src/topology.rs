@@ -2,6 +2,7 @@
 
 mod notify;
 mod services;
+pub(crate) mod telemetry;
 mod triggers;
 
 use std::{

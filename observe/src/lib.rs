@@ -1,6 +1,7 @@
-//! What everyone needs to be seen and to reach others: logs, metrics and the HTTP client.
+//! What everyone needs to be seen and to reach others: logs, metrics, StatsD and the HTTP client.
 
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod statsd;
 pub mod testing;

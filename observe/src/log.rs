@@ -7,7 +7,7 @@ use thiserror::Error;
 use tracing::{Event, Level, Subscriber, field};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer},
     registry::LookupSpan,
 };
 
@@ -46,13 +46,14 @@ impl Format {
 /// answer that something does not exist.
 const QUIET: &str = "lapin=off";
 
-/// A layer that writes log lines of `filter` (in the form of `RUST_LOG`) to standard error.
-pub fn layer<S>(format: Format, filter: &str) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
+/// A layer that writes log lines of `filter` (in the form of `RUST_LOG`) to `writer`, which is standard error in the end.
+pub fn layer<S, W>(format: Format, filter: &str, writer: W) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = read(filter)?;
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     Ok(match format {
         Format::Text => {
             let colours = std::io::stderr().is_terminal();

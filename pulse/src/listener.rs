@@ -4,16 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bus::{Producer, Shutdown, Subsystem, SubsystemError, error_chain};
-use lapin::{
-    Channel, Consumer,
-    options::{BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
-};
 use tracing::{info, warn};
 
 use crate::{
     PulseError, PulseSettings, Route,
-    connection::{Connection, short},
+    connection::Connection,
     drain::{Drain, Ended, PREFETCH},
     meters::Meters,
     outage::Outage,
@@ -62,7 +57,7 @@ impl Listener {
             let connection = Connection::open(&self.queue.settings, &self.queue.name).await?;
             self.queue.declare(&connection, known).await?;
             let unbound = self.queue.bind(&connection, &self.queue.routes, known).await?;
-            let (channel, consumer) = self.consume(&connection).await?;
+            let (channel, consumer) = self.queue.consume(&connection, PREFETCH).await?;
             Ok((connection, unbound, channel, consumer))
         };
         let (connection, unbound, channel, consumer) = tokio::select! {
@@ -81,17 +76,6 @@ impl Listener {
         };
         connection.close().await;
         ended
-    }
-
-    async fn consume(&self, connection: &Connection) -> Result<(Channel, Consumer), PulseError> {
-        let (settings, name) = (&self.queue.settings, &self.queue.name);
-        let doing = format!("take messages from {name}");
-        let channel = connection.channel().await?;
-        let limited = channel.basic_qos(PREFETCH, BasicQosOptions::default()).await;
-        limited.map_err(PulseError::doing(settings, &*doing))?;
-        let (queue, any) = (short("the queue", name)?, short("the tag", "")?);
-        let consumer = channel.basic_consume(queue, any, BasicConsumeOptions::default(), FieldTable::default()).await;
-        Ok((channel, consumer.map_err(PulseError::doing(settings, doing))?))
     }
 
     /// Looks at the queue now and then, also while nothing can be stored, which is when it grows.

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use bus::error_chain;
 use lapin::{
-    options::{QueueBindOptions, QueueDeclareOptions},
+    Channel, Consumer,
+    options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use tracing::{error, info, warn};
@@ -110,7 +111,7 @@ impl PulseQueue {
         Ok(unbound)
     }
 
-    async fn bind_route(
+    pub(crate) async fn bind_route(
         &self,
         connection: &Connection,
         Route { exchange, topics, .. }: &Route,
@@ -126,5 +127,16 @@ impl PulseQueue {
             bound.map_err(PulseError::doing(&self.settings, format!("bind {} to {exchange}", self.name)))?;
         }
         Ok(())
+    }
+
+    /// Begins to take messages. RabbitMQ sends so many `ahead` of their acknowledgements.
+    pub(crate) async fn consume(&self, connection: &Connection, ahead: u16) -> Result<(Channel, Consumer), PulseError> {
+        let doing = format!("take messages from {}", self.name);
+        let channel = connection.channel().await?;
+        let limited = channel.basic_qos(ahead, BasicQosOptions::default()).await;
+        limited.map_err(PulseError::doing(&self.settings, &*doing))?;
+        let (queue, any) = (short("the queue", &self.name)?, short("the tag", "")?);
+        let consumer = channel.basic_consume(queue, any, BasicConsumeOptions::default(), FieldTable::default()).await;
+        Ok((channel, consumer.map_err(PulseError::doing(&self.settings, doing))?))
     }
 }

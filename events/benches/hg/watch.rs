@@ -35,7 +35,7 @@ impl<S: Subscriber> Layer<S> for Watcher {
 /// Watches this process. Warnings are printed.
 pub fn install() -> Watch {
     let (sender, watch) = mpsc::unbounded_channel();
-    let warnings = observe::log::layer(Format::Text, "warn").expect("a filter");
+    let warnings = observe::log::layer(Format::Text, "warn", std::io::stderr).expect("a filter");
     tracing_subscriber::registry().with(warnings).with(Watcher(sender)).init();
     watch
 }

@@ -6,7 +6,6 @@ use clap::Args;
 
 /// Where the configuration is.
 #[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = true)]
 pub struct Source {
     /// The YAML file
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE")]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use secrecy::SecretString;
 use tracing::info;
 use url::Url;
@@ -48,11 +48,9 @@ fn overlaid(
         .map(|variable| environment(variable).map(|value| (variable, value)));
     let set = [&host, &port, &tls, &user, &password].into_iter().flatten().next().map(|(variable, _)| *variable);
     let Some(variable) = set else { return Ok(None) };
-    let tls = match tls.as_ref().map(|(_, flag)| flag.to_ascii_lowercase()).as_deref() {
+    let tls = match &tls {
         None => pulse.is_none_or(|pulse| pulse.url.scheme() == "amqps"),
-        Some("1" | "true" | "yes" | "on") => true,
-        Some("0" | "false" | "no" | "off") => false,
-        Some(_) => bail!("PULSE_SSL is neither 1 nor 0"),
+        Some((_, text)) => flag(text).context("PULSE_SSL is neither 1 nor 0")?,
     };
     let usual = || Url::parse(PULSE).context("the usual address of Pulse");
     let documented = pulse.map_or_else(usual, |pulse| Ok(pulse.url.clone()))?;
@@ -82,6 +80,15 @@ fn overlaid(
     let password =
         password.with_context(|| format!("{variable} is set: set our password on Pulse too, in PULSE_PASSWORD"))?;
     Ok(Some((PulseConfig { url, user, password }, variable)))
+}
+
+/// What a variable that is on or off says.
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

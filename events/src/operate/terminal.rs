@@ -6,23 +6,29 @@ use anyhow::{Context as _, bail};
 
 /// Asks whether `what` is to be thrown away. Where nobody can be asked, `yes` has to be said beforehand.
 pub(super) fn confirm_drop(what: &str, yes: bool) -> anyhow::Result<()> {
-    confirm(("drop", "dropped"), what, yes)
+    confirm(&format!("drop {what} for good"), &format!("{what} would be dropped for good"), "dropped", yes)
 }
 
 /// As [`confirm_drop`], for directories.
 pub(super) fn confirm_removal(what: &str, yes: bool) -> anyhow::Result<()> {
-    confirm(("remove", "removed"), what, yes)
+    confirm(&format!("remove {what} for good"), &format!("{what} would be removed for good"), "removed", yes)
 }
 
-fn confirm((verb, participle): (&str, &str), what: &str, yes: bool) -> anyhow::Result<()> {
+/// As [`confirm_drop`], before something is sent.
+pub(super) fn confirm_sending(what: &str, yes: bool) -> anyhow::Result<()> {
+    confirm(&format!("send {what}"), &format!("{what} would be sent"), "sent", yes)
+}
+
+/// `question` is asked; `consequence` is told where nobody can be asked.
+fn confirm(question: &str, consequence: &str, participle: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        bail!("{what} would be {participle} for good: say --yes if that is meant");
+        bail!("{consequence}: say --yes if that is meant");
     }
     let mut stderr = io::stderr().lock();
-    write!(stderr, "{verb} {what} for good? [y/N] ").and_then(|()| stderr.flush()).context("cannot ask")?;
+    write!(stderr, "{question}? [y/N] ").and_then(|()| stderr.flush()).context("cannot ask")?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {

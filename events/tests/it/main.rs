@@ -15,6 +15,7 @@ mod private_authority;
 mod private_revisions;
 mod repos;
 mod stage;
+mod telemetry;
 mod triggers;
 mod why;
 mod world;

@@ -1,0 +1,97 @@
+//! How fast a backfill is beside one request after another: `./dev bench telemetry`. The servers take 50 ms for an answer.
+
+#![expect(clippy::print_stdout, clippy::expect_used, reason = "a program that prints figures, or stops")]
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Path,
+    routing::{get, put},
+};
+use bus::{Clock, Shutdown, SystemClock};
+use commit_telemetry::{Backfill, Bugzilla, Edge, EdgeSettings, Hgweb, Place, Repository, Span, Telemetry};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use url::Url;
+
+const LATENCY: Duration = Duration::from_millis(50);
+/// Pushes of one changeset each that are worked off one after another, and side by side.
+const ALONE: u64 = 100;
+const TOGETHER: u64 = 4_000;
+/// What the command uses.
+const AT_ONCE: usize = 32;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let root = servers().await;
+        let alone = rate(&root, ALONE, 1).await;
+        println!("one request after another: {alone:.1} pushes/s ({ALONE} pushes)");
+        let together = rate(&root, TOGETHER, AT_ONCE).await;
+        println!("{AT_ONCE} changesets at once: {together:.1} pushes/s ({TOGETHER} pushes)");
+        println!("{:.1} times as fast", together / alone);
+    });
+}
+
+/// An hgweb with a pushlog, and an ingestion edge.
+async fn servers() -> Url {
+    let changeset = |Path(node): Path<String>| async move {
+        SystemClock.sleep(LATENCY).await;
+        json!({
+            "node": node, "desc": "No bug - x r=me", "user": "Ann <ann@example.com>", "parents": ["0".repeat(40)],
+            "pushdate": [1_795_228_689, 0], "landingsystem": null,
+        })
+        .to_string()
+    };
+    let routes = Router::new()
+        .route("/repository/json-pushes", get(pushlog))
+        .route("/repository/json-rev/{node}", get(changeset))
+        .route("/submit/{*ping}", put(|| SystemClock.sleep(LATENCY)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    Url::parse(&format!("http://{address}")).expect("an address")
+}
+
+async fn pushlog(uri: axum::http::Uri) -> String {
+    SystemClock.sleep(LATENCY).await;
+    let query = uri.query().unwrap_or_default();
+    let number = |name: &str| {
+        let value = query.split('&').find_map(|part| part.strip_prefix(name)).expect("a range");
+        value.parse::<u64>().expect("a number")
+    };
+    let (start, end) = (number("startID="), number("endID="));
+    let push = |push: u64| (push.to_string(), json!({"changesets": [format!("{push:040x}")]}));
+    let pushes: serde_json::Map<String, Value> = (start + 1..=end).map(push).collect();
+    json!({"lastpushid": TOGETHER, "pushes": pushes}).to_string()
+}
+
+/// How many pushes a second.
+async fn rate(root: &Url, pushes: u64, at_once: usize) -> f64 {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let http = observe::http::client(Duration::from_secs(10)).expect("a client");
+    let below = |path| root.join(path).expect("an address");
+    let edge = EdgeSettings {
+        base: below("submit"),
+        namespace: "eng-workflow".to_owned(),
+        doctype: "hgpush".to_owned(),
+        version: "1".to_owned(),
+    };
+    let telemetry = Telemetry::new(
+        Hgweb::new(http.clone(), clock.clone()),
+        Bugzilla::new(below("rest"), http.clone(), clock.clone()),
+        Edge::new(&edge, http, clock.clone()).expect("an edge"),
+    );
+    let repository: Repository = below("repository").as_str().parse().expect("a repository");
+    let shutdown = Shutdown::new();
+    let backfill = Backfill::new(&telemetry, &repository, clock.as_ref(), &shutdown);
+    let begun = clock.now();
+    let span = Span { from: Place { push: 0, changesets: 0 }, end: pushes, at_once };
+    let mut all = pin!(backfill.run(span));
+    while let Some(ended) = all.next().await {
+        assert!(ended.expect("the pushlog").failure.is_none(), "every ping is accepted");
+    }
+    pushes as f64 / clock.now().duration_since(begun).as_secs_f64()
+}

@@ -1,0 +1,240 @@
+//! The settings of commit telemetry, which the environment has: its predecessor was set up like that.
+
+use std::fmt;
+
+use commit_telemetry::{EdgeSettings, Repository};
+use pulse::{Address, PulseSettings, Topic};
+use thiserror::Error;
+use url::Url;
+
+use super::pulse::{Variables, flag};
+
+/// Which servers are asked, and where pings go.
+#[derive(Debug, Clone)]
+pub struct TelemetryConfig {
+    /// The repository where nothing else is said. Only pushes to repositories of its server are worked on.
+    pub target: Repository,
+    /// Bugzilla's REST API.
+    pub bugzilla: Url,
+    /// Where pings go.
+    pub edge: EdgeSettings,
+    /// Host and port of a StatsD server.
+    pub statsd: Option<(String, u16)>,
+}
+
+/// Where pushes are heard of.
+#[derive(Debug, Clone)]
+pub struct HgPushesConfig {
+    /// Our user on Pulse.
+    pub pulse: PulseSettings,
+    /// The name of our queue below `queue/<user>/`.
+    pub queue: String,
+    /// The exchange of Mercurial's messages.
+    pub exchange: String,
+    /// Of which repositories.
+    pub topic: Topic,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("the settings (in the environment, or in .env) are not right:\n{}", .0.join("\n"))]
+pub struct TelemetryFaults(Vec<String>);
+
+impl TelemetryConfig {
+    /// What is needed to make pings.
+    pub fn read(variables: Variables<'_>) -> Result<Self, TelemetryFaults> {
+        let mut reader = Reader::new(variables);
+        let config = reader.telemetry();
+        reader.all(config)
+    }
+
+    /// The same, and what is needed to hear of pushes.
+    pub fn read_with_pulse(variables: Variables<'_>) -> Result<(Self, HgPushesConfig), TelemetryFaults> {
+        let mut reader = Reader::new(variables);
+        let (config, pushes) = (reader.telemetry(), reader.pushes());
+        reader.all(config.zip(pushes))
+    }
+}
+
+/// Reads variables and keeps what is wrong. The values may be secret, so faults tell the names alone.
+struct Reader<'a> {
+    variables: Variables<'a>,
+    faults: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(variables: Variables<'a>) -> Self {
+        Self { variables, faults: Vec::new() }
+    }
+
+    fn all<T>(self, value: Option<T>) -> Result<T, TelemetryFaults> {
+        value.filter(|_| self.faults.is_empty()).ok_or(TelemetryFaults(self.faults))
+    }
+
+    fn fault(&mut self, name: &str, problem: impl fmt::Display) {
+        self.faults.push(format!("{name}: {problem}"));
+    }
+
+    /// The value of a variable, or `usual`. `None` is a fault.
+    fn value<T>(&mut self, name: &str, usual: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let value = parse((self.variables)(name).as_deref().unwrap_or(usual));
+        if value.is_none() {
+            self.fault(name, format_args!("expected {expected}"));
+        }
+        value
+    }
+
+    fn required(&mut self, name: &str, what: &str) -> Option<String> {
+        let value = (self.variables)(name);
+        if value.is_none() {
+            self.fault(name, format_args!("is not set, expected {what}"));
+        }
+        value
+    }
+
+    fn name(&mut self, name: &str, usual: &str) -> Option<String> {
+        let expected = "a name without a slash";
+        self.value(name, usual, expected, |text| {
+            (!text.contains('/') && !matches!(text, "." | "..")).then(|| text.to_owned())
+        })
+    }
+
+    fn url(&mut self, name: &str, usual: &str) -> Option<Url> {
+        self.value(name, usual, "an http or https url", |text| {
+            Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        })
+    }
+
+    fn port(&mut self, name: &str, usual: u16) -> Option<u16> {
+        let parse = |text: &str| text.parse().ok().filter(|&port| port > 0);
+        self.value(name, &usual.to_string(), "a port from 1 to 65535", parse)
+    }
+
+    /// Everything is read before anything is given up.
+    fn telemetry(&mut self) -> Option<TelemetryConfig> {
+        let target = self.value(
+            "TARGET_REPO",
+            "https://hg.mozilla.org/mozilla-central/",
+            "the url of a repository, without a password",
+            |text| text.parse().ok(),
+        );
+        let bugzilla = self.url("BMO_API_URL", "https://bugzilla.mozilla.org/rest");
+        let base = self.url("TMO_BASE_URL", "https://incoming.telemetry.mozilla.org/submit");
+        let namespace = self.name("TMO_PING_NAMESPACE", "eng-workflow");
+        let doctype = self.name("TMO_PING_DOCTYPE", "hgpush");
+        let version = self.name("TMO_PING_DOCVERSION", "1");
+        let port = self.port("STATSD_PORT", 8125);
+        let statsd = (self.variables)("STATSD_HOST");
+        Some(TelemetryConfig {
+            target: target?,
+            bugzilla: bugzilla?,
+            edge: EdgeSettings { base: base?, namespace: namespace?, doctype: doctype?, version: version? },
+            statsd: statsd.zip(port),
+        })
+    }
+
+    fn pushes(&mut self) -> Option<HgPushesConfig> {
+        let user = self.required("PULSE_USERNAME", "our user on Pulse");
+        let password = self.required("PULSE_PASSWORD", "its password");
+        let queue = self.required("PULSE_QUEUE_NAME", "a name for our queue, such as commit-telemetry");
+        let key = "the repositories, such as integration/autoland, or # for all";
+        let topic = self.required("PULSE_QUEUE_ROUTING_KEY", key);
+        let topic = topic.and_then(|_| self.value("PULSE_QUEUE_ROUTING_KEY", "", key, |text| text.parse().ok()));
+        let exchange = self.value("PULSE_EXCHANGE", "exchange/hgpushes/v2", "the name of an exchange", |text| {
+            text.starts_with("exchange/").then(|| text.to_owned())
+        });
+        let tls = self.value("PULSE_SSL", "1", "1 or 0", flag);
+        let host = self.value("PULSE_HOST", "pulse.mozilla.org", "the name of a host", |text| {
+            url::Host::parse(text).ok().map(|_| text.trim_matches(['[', ']']).to_owned())
+        });
+        let port = self.port("PULSE_PORT", if tls == Some(false) { 5672 } else { 5671 });
+        let address = Address { tls: tls?, host: host?, port: port? };
+        let (vhost, password) = ("/".to_owned(), password?.into());
+        Some(HgPushesConfig {
+            pulse: PulseSettings { address, vhost, user: user?, password, ca: None },
+            queue: queue?,
+            exchange: exchange?,
+            topic: topic?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn variables(set: &'static [(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+        move |name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    const PULSE: &[(&str, &str)] = &[
+        ("PULSE_USERNAME", "us"),
+        ("PULSE_PASSWORD", "hunter2"),
+        ("PULSE_QUEUE_NAME", "telemetry"),
+        ("PULSE_QUEUE_ROUTING_KEY", "integration/autoland"),
+    ];
+
+    #[test]
+    fn what_is_not_set_is_mozillas() {
+        let (config, pushes) = TelemetryConfig::read_with_pulse(&variables(PULSE)).unwrap();
+        assert_eq!(config.target.to_string(), "https://hg.mozilla.org/mozilla-central/");
+        assert_eq!(config.bugzilla.as_str(), "https://bugzilla.mozilla.org/rest");
+        assert_eq!(config.edge.base.as_str(), "https://incoming.telemetry.mozilla.org/submit");
+        let EdgeSettings { namespace, doctype, version, .. } = &config.edge;
+        assert_eq!([namespace, doctype, version], ["eng-workflow", "hgpush", "1"]);
+        assert_eq!(config.statsd, None);
+        assert_eq!(pushes.pulse.address.to_string(), "amqps://pulse.mozilla.org:5671");
+        assert_eq!((pushes.pulse.user.as_str(), pushes.pulse.password.expose_secret()), ("us", "hunter2"));
+        assert_eq!((pushes.exchange.as_str(), pushes.topic.as_str()), ("exchange/hgpushes/v2", "integration/autoland"));
+        assert!(!format!("{pushes:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_makes_pings_needs_no_user_on_pulse() {
+        let set = [("STATSD_HOST", "statsd.example"), ("STATSD_PORT", "9125"), ("TARGET_REPO", "http://hg.example/a")];
+        let config = TelemetryConfig::read(&|name| {
+            set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+        .unwrap();
+        assert_eq!(config.statsd, Some(("statsd.example".to_owned(), 9125)));
+        assert_eq!(config.target.to_string(), "http://hg.example/a");
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_by_its_variable_and_without_its_value() {
+        const WRONG: &[(&str, &str)] = &[
+            ("PULSE_PASSWORD", "hunter2"),
+            ("PULSE_PORT", "hunter2"),
+            ("PULSE_SSL", "hunter2"),
+            ("PULSE_HOST", "us:hunter2@pulse"),
+            ("PULSE_EXCHANGE", "hunter2"),
+            ("TARGET_REPO", "https://us:hunter2@hg.mozilla.org/try"),
+            ("BMO_API_URL", "hunter2"),
+            ("TMO_BASE_URL", "ftp://hunter2"),
+            ("TMO_PING_DOCTYPE", "a/hunter2"),
+            ("STATSD_PORT", "0"),
+        ];
+        let faults = TelemetryConfig::read_with_pulse(&variables(WRONG)).unwrap_err();
+        let named: Vec<_> = faults.0.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+        assert_eq!(
+            named,
+            [
+                "TARGET_REPO",
+                "BMO_API_URL",
+                "TMO_BASE_URL",
+                "TMO_PING_DOCTYPE",
+                "STATSD_PORT",
+                "PULSE_USERNAME",
+                "PULSE_QUEUE_NAME",
+                "PULSE_QUEUE_ROUTING_KEY",
+                "PULSE_EXCHANGE",
+                "PULSE_SSL",
+                "PULSE_HOST",
+                "PULSE_PORT"
+            ]
+        );
+        assert!(!faults.to_string().contains("hunter2"), "{faults}");
+    }
+}
