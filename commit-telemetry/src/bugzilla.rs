@@ -146,7 +146,12 @@ impl Bugzilla {
             Ok((status, answer.body(MAX_ANSWER).await?))
         };
         let (status, body) = self.caller.retried(get).await?;
-        if status == StatusCode::UNAUTHORIZED || is_refusal(&body) {
+        let refusal = serde_json::from_slice::<Refusal>(&body).ok();
+        if refusal.as_ref().is_some_and(|refusal| refusal.code == Some(NO_SUCH_METHOD)) {
+            // The address of the API is wrong, which says nothing of the bug.
+            return Err(TelemetryError::Status { call, status: status.as_u16() });
+        }
+        if status == StatusCode::UNAUTHORIZED || refusal.is_some() {
             return Ok(Said::Nothing(ReviewSystem::NoBug));
         }
         if !status.is_success() {
@@ -156,12 +161,14 @@ impl Bugzilla {
     }
 }
 
-/// Whether an answer is a refusal in Bugzilla's words. It is one by its `error`, whatever that is.
-fn is_refusal(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Refusal {
-        #[serde(rename = "error")]
-        _error: Value,
-    }
-    serde_json::from_slice::<Refusal>(body).is_ok()
+/// A refusal in Bugzilla's words. It is one by its `error`, whatever that is.
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(rename = "error")]
+    _error: Value,
+    #[serde(default)]
+    code: Option<i64>,
 }
+
+/// What Bugzilla says of an address that it does not know.
+const NO_SUCH_METHOD: i64 = 32614;

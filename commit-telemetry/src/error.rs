@@ -141,6 +141,8 @@ pub enum TelemetryError {
         changesets: usize,
         /// How many of them failed so far.
         failed: usize,
+        /// Whether its servers answered for other changesets meanwhile.
+        others_are_well: bool,
         /// The changeset whose failure this is.
         node: Node,
         /// Its failure.
@@ -189,7 +191,11 @@ impl Classify for TelemetryError {
             | Self::Unshown { .. }
             | Self::Setup { .. } => Disposition::Dead,
             Self::Bugzilla(error) => error.disposition(),
-            Self::Push { source, .. } => source.disposition(),
+            // A changeset that its server fails at for ever must not hold its push for ever.
+            Self::Push { source, others_are_well, .. } => match source.disposition() {
+                Disposition::Defer(_) if *others_are_well => Disposition::Retry,
+                disposition => disposition,
+            },
             Self::Bus(error) => error.disposition(),
         }
     }

@@ -114,10 +114,13 @@ impl PushHandler {
         let mut results = stream::iter(nodes)
             .map(|node| async move { self.changeset(of, &node).await.map_err(|error| (node, error)) })
             .buffer_unordered(AT_ONCE);
-        let (mut failed, mut away) = (0, 0);
+        let (mut well, mut failed, mut away) = (0, 0, 0);
         let mut worst: Option<(Node, TelemetryError)> = None;
         while let Some(result) = results.next().await {
-            let Err((node, error)) = result else { continue };
+            let Err((node, error)) = result else {
+                well += 1;
+                continue;
+            };
             failed += 1;
             let hope = Hope::of(&error);
             if worst.as_ref().is_none_or(|(_, known)| hope > Hope::of(known)) {
@@ -141,6 +144,7 @@ impl PushHandler {
                 repository: repository.to_string(),
                 changesets,
                 failed,
+                others_are_well: well > 0 && away < AT_ONCE,
                 node,
                 source: Box::new(source),
             }),

@@ -3,7 +3,7 @@
 //! A bus parks what cannot be done now. Commands have none, so they wait themselves. What they wait for is of two kinds: a
 //! server that is away, which is nobody's fault, and a single changeset or push that its server fails at, which may never
 //! end. One failure does not tell which. So a failure of a server counts as one of what was tried if anything has gone well
-//! since it was begun, and as an outage otherwise.
+//! since it last failed, or was begun, and as an outage otherwise: one that begins while much is under way costs each a try.
 //!
 //! A server that says for how long it wants to be left alone is left alone by everyone.
 
@@ -67,6 +67,7 @@ impl<'a> Patience<'a> {
     {
         let (mut tries, mut failures) = (0, 0);
         let begun = self.well.load(Ordering::Relaxed);
+        let mut seen = begun;
         loop {
             self.silence().await?;
             let error = match attempt().await {
@@ -79,18 +80,21 @@ impl<'a> Patience<'a> {
                 }
                 Err(error) => error,
             };
+            let well = self.well.load(Ordering::Relaxed);
             let outage = match error.disposition() {
                 Disposition::Dead => return Err(NotDone::Failed(error)),
                 Disposition::Retry | Disposition::RetryAfter(_) => false,
-                Disposition::Defer(_) => self.well.load(Ordering::Relaxed) == begun,
+                Disposition::Defer(_) => well == seen,
             };
+            seen = well;
             failures += 1;
             tries += u32::from(!outage);
             if tries == TRIES {
                 return Err(NotDone::Failed(error));
             }
             if failures - tries == OUTAGE_TRIES {
-                return Err(NotDone::Away(error));
+                // What remains at the end, when all else is done, may be what never works.
+                return Err(if well == begun { NotDone::Away(error) } else { NotDone::Failed(error) });
             }
             if let Some(pause) = error.asked_pause() {
                 self.leave_alone(pause.min(LONGEST_PAUSE));
@@ -188,6 +192,25 @@ mod tests {
         };
         assert!(matches!(settled(&clock, patience.until_done(attempt)).await, Err(NotDone::Failed(_))));
         assert_eq!(tries.take(), 1, "there is no hope for it");
+    }
+
+    #[tokio::test]
+    async fn an_outage_that_begins_while_much_is_under_way_is_waited_for() {
+        let (clock, shutdown) = (ManualClock::new(Timestamp::UNIX_EPOCH), Shutdown::new());
+        let patience = Patience::new(&clock, &shutdown);
+        let tries = Cell::new(0);
+        let attempt = || async {
+            tries.set(tries.get() + 1);
+            match tries.get() {
+                // Another one goes well before it is away.
+                1 => patience.well.fetch_add(1, Ordering::Relaxed),
+                10 => return Ok(()),
+                _ => 0,
+            };
+            Err(failing(None))
+        };
+        settled(&clock, patience.until_done(attempt)).await.unwrap();
+        assert_eq!(tries.get(), 10);
     }
 
     #[tokio::test]

@@ -75,6 +75,16 @@ async fn rule_6_refusals_of_bugzilla_mean_no_bug_and_others_say_nothing() {
 }
 
 #[tokio::test]
+async fn an_address_that_bugzilla_does_not_know_is_a_fault_of_ours_and_tells_no_system() {
+    let peers = Peers::start().await;
+    let body = r#"{"code":32614,"error":true,"message":"The requested method '/whoami' was not found."}"#;
+    peers.fail("/bug/1400001/", Fault { status: 404, ..Fault::body(body) });
+    let error = peers.bugzilla().review_system(1_400_001).await.unwrap_err();
+    assert!(error.to_string().contains("404"), "{error}");
+    assert_eq!(error.disposition(), Disposition::Retry);
+}
+
+#[tokio::test]
 async fn an_outage_is_waited_for_and_tells_no_system() {
     let peers = Peers::start().await;
     let bugzilla = peers.bugzilla();

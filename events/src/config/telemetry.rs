@@ -100,8 +100,9 @@ impl<'a> Reader<'a> {
     }
 
     fn url(&mut self, name: &str, usual: &str) -> Option<Url> {
-        self.value(name, usual, "an http or https url", |text| {
-            Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        self.value(name, usual, "an http or https url without user and password", |text| {
+            let plain = |url: &Url| url.username().is_empty() && url.password().is_none() && url.has_host();
+            Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && plain(url))
         })
     }
 

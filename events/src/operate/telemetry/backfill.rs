@@ -79,8 +79,10 @@ pub(super) async fn backfill(options: &BackfillPushlog, console: &Console) -> an
         file.forget()?;
         return ending(&stopped.failed, console);
     }
-    file.save(&stopped)?;
     list(&stopped.failed, console);
+    if let Err(error) = file.save(&stopped) {
+        console.say(&format!("where to go on is not kept: {error:#}"));
+    }
     let (push, command, path) = (stopped.place.push, command(options)?, file.path().display());
     let on = format!("everything up to push {push} is done, which is kept in {path}. Go on with\n  {command}");
     match outcome {
@@ -149,6 +151,8 @@ impl Run<'_> {
 
     fn ended(&mut self, ended: &Ended, stopped: &mut Stopped) -> anyhow::Result<()> {
         stopped.place = ended.place;
+        // What is done again is listed by its last outcome.
+        stopped.failed.retain(|failure| failure.node != ended.node.as_str());
         stopped.failed.extend(Failure::of(ended));
         if ended.failure.is_none() {
             self.row = 0;

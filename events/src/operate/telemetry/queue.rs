@@ -30,6 +30,8 @@ const AHEAD: u16 = 200;
 const MOST_FAILED: usize = 100;
 /// The most messages that are only looked at. Pulse keeps no longer queue.
 const MOST_SHOWN: usize = 10_000;
+/// How often a connection is tried for without `--follow`: for five minutes.
+const PATIENT: u32 = 10;
 /// The waits while RabbitMQ does not answer.
 const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
 
@@ -98,12 +100,15 @@ impl Work<'_> {
         info!("reading messages from {}", self.pushes.queue);
         let (mut done, mut failed) = (0, 0);
         let mut under_way = FuturesUnordered::new();
+        // One at most: the connection that is made anew, while what is under way goes on.
+        let mut opening = FuturesUnordered::new();
         loop {
             let stopping = self.shutdown.is_stopping() || failed >= MOST_FAILED;
             if stopping && under_way.is_empty() {
                 break;
             }
             let room = !stopping && under_way.len() < AT_ONCE;
+            let room = room && opening.is_empty();
             let idle = !self.options.follow && under_way.is_empty();
             tokio::select! {
                 biased;
@@ -124,10 +129,10 @@ impl Work<'_> {
                 () = self.shutdown.stopping(), if !stopping => {}
                 taken = inbox.next(), if room => match taken {
                     Ok(taken) => under_way.push(self.work(taken)),
-                    Err(error) => match self.again(error).await? {
-                        Some(opened) => inbox = opened,
-                        None => continue,
-                    },
+                    Err(error) => opening.push(self.again(error)),
+                },
+                Some(opened) = opening.next() => if let Some(opened) = opened? {
+                    inbox = opened;
                 },
                 () = SystemClock.sleep(self.options.timeout), if idle && room => break,
             }
@@ -156,8 +161,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Connects again, however long that takes. What was under way goes on; its messages come again. `None` when it is to
-    /// stop.
+    /// Connects again: for some minutes, and for as long as it takes when it is to follow. The messages that were under way
+    /// come again. `None` when it is to stop.
     async fn again(&self, lost: PulseError) -> anyhow::Result<Option<Inbox>> {
         warn!(error = error_chain(&lost), "pulse cannot be read, it is tried until it can");
         for attempt in 1.. {
@@ -168,6 +173,7 @@ impl Work<'_> {
             match subscribe(self.pushes, AHEAD).await {
                 Ok(opened) => return Ok(Some(opened)),
                 Err(error) if error.disposition() == Disposition::Dead => return Err(error.into()),
+                Err(error) if attempt == PATIENT && !self.options.follow => return Err(error.into()),
                 Err(_) => {}
             }
         }
