@@ -285,15 +285,21 @@ fn trees(json: &str) -> usize {
 }
 
 async fn commands_that_hang_hold_up_nothing_else(world: &World) {
-    let (open, ran) = (world.path("open"), world.path("ran"));
-    let command = format!("while [ ! -e {} ]; do sleep 0.1; done; cat >> {}", open.display(), ran.display());
+    let (started, open, ran) = (world.path("started"), world.path("open"), world.path("ran"));
+    let command = format!(
+        "echo >> {}; while [ ! -e {} ]; do sleep 0.1; done; cat >> {}",
+        started.display(),
+        open.display(),
+        ran.display()
+    );
     let mut process = world.monitor("held", &["--tree", "*", "--serve", "0", "--exec", &command]).await;
     for number in 0..40 {
         world.publish_build(&format!("tree{number}"), "win32", json!({})).await;
     }
     until("all lines", &process, || world.read("held").lines().count() == 40).await;
+    until("some commands", &process, || world.read("started").lines().count() >= 16).await;
     assert_eq!(trees(&served(&process, "/builds.json").await), 40);
-    assert!(!ran.exists());
+    assert_eq!(world.read("started").lines().count(), 16, "no more run at once");
     fs::write(open, "").unwrap();
     until("all commands", &process, || world.read("ran").lines().count() == 40).await;
     process.stop().await;
