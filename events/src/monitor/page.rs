@@ -237,8 +237,8 @@ mod tests {
             });
             latest.note(&serde_json::from_value(build).unwrap());
         };
-        let bodies: [(fn(&Page) -> anyhow::Result<Bytes>, i64); 2] = [(Page::json, 20_001), (Page::html, 30_001)];
-        for (body, date) in bodies {
+        let bodies: [fn(&Page) -> anyhow::Result<Bytes>; 2] = [Page::json, Page::html];
+        for (body, date) in bodies.into_iter().zip([20_001, 30_001]) {
             let body = || body(&page).unwrap();
             let holds = |date: i64| String::from_utf8(body().to_vec()).unwrap().contains(&date.to_string());
             let before = body();
