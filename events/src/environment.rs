@@ -13,6 +13,21 @@ use secrecy::{ExposeSecret, SecretString};
 /// The file of the certificates to trust in a Redis with TLS.
 const REDIS_CA_FILE: &str = "REDIS_CA_FILE";
 
+/// The variables from which the program takes secrets, or will.
+pub const SECRETS: &[&str] = &[
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "INFLUXDB_PASSWORD",
+    "IRC_PASS",
+    "PULSE_PASSWORD",
+    "REDIS_TLS_URL",
+    "REDIS_URL",
+    "SENTRY_DSN",
+    "SMTP_PASSWD",
+    "TASKCLUSTER_ACCESS_TOKEN",
+    "TASKCLUSTER_CERTIFICATE",
+];
+
 /// A variable that is set to something.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

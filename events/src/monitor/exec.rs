@@ -13,13 +13,18 @@ use nix::{
 use pulse::monitor::Event;
 use tokio::{io::AsyncWriteExt, process::Command};
 
+use crate::environment::SECRETS;
+
 /// Runs `command` to its end. When this is dropped before, the command is killed with all that it started.
 pub(super) async fn run(command: &str, event: &Event) -> anyhow::Result<()> {
     // A line, as `read` wants it.
     let line = serde_json::to_string(event).context("cannot write the event")? + "\n";
     let mut shell = Command::new("sh");
-    // It has no use for our password.
-    shell.args(["-c", command]).env_remove("PULSE_PASSWORD").stdin(Stdio::piped()).process_group(0);
+    shell.args(["-c", command]).stdin(Stdio::piped()).process_group(0);
+    // It has no use for them.
+    for secret in SECRETS {
+        shell.env_remove(secret);
+    }
     let mut shell = shell.spawn().context("cannot start sh for the command")?;
     let group = Group(shell.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     let feeding = shell.stdin.take().map(async |mut input| {

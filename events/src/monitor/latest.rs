@@ -20,6 +20,8 @@ struct Kinds {
     kept: BTreeMap<Kind, Kept>,
     /// How many builds were heard of.
     heard: u64,
+    /// How often what is kept has changed.
+    version: u64,
 }
 
 /// Tree, platform and build type.
@@ -45,6 +47,7 @@ impl Latest {
             Some(kept) => {
                 if replaces(build, &kept.build) {
                     *kept = Kept { build: build.clone(), number };
+                    kinds.version += 1;
                 }
             }
             None => {
@@ -55,8 +58,14 @@ impl Latest {
                     kinds.kept.remove(&oldest);
                 }
                 kinds.kept.insert(kind, Kept { build: build.clone(), number });
+                kinds.version += 1;
             }
         }
+    }
+
+    /// Another number after each change.
+    pub(super) fn version(&self) -> u64 {
+        self.kinds().version
     }
 
     /// All that are kept.

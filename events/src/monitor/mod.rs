@@ -1,26 +1,26 @@
 //! `events monitor`: builds and tests of interest on standard output, handed to a command, and on a page.
 
+mod commands;
 mod exec;
 mod latest;
 mod line;
+mod outlet;
+mod output;
 mod page;
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use async_trait::async_trait;
 use bus::{Shutdown, Subsystem, SubsystemError, SystemClock};
+use futures::future::OptionFuture;
 use pulse::{
     PulseSettings,
     monitor::{BuildMonitor, BuildMonitorBuilder, Event, Source},
 };
+use tokio::time::timeout;
 use web::WebServer;
 
-use self::latest::Latest;
+use self::{latest::Latest, outlet::Outlet};
 use crate::{
     cli::{Format, Monitor, Origin},
     run, source, topology,
@@ -28,6 +28,9 @@ use crate::{
 
 /// Seconds that commands and open pages are given after SIGTERM.
 const GRACE: u64 = 20;
+
+/// How long the end waits for who reads the output: a pipe may be full, and its reader asleep.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs until a signal, or until nobody reads what is printed.
 pub async fn monitor(options: Monitor) -> anyhow::Result<()> {
@@ -89,32 +92,49 @@ impl Subsystem for Watch {
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
         let Self { builder, settings, latest, format, exec } = *self;
-        let teller = Arc::new(Teller { latest, format, exec, shutdown: shutdown.clone() });
+        let (lines, printed) = output::start(io::stdout(), shutdown.clone())?;
+        let (commands, running) = exec
+            .as_deref()
+            .map(|command| {
+                let (outlet, events) = commands::outlet();
+                (outlet, commands::run(command, events))
+            })
+            .unzip();
+        let teller = Arc::new(Teller { latest, format, lines, commands });
         let (builds, tests) = (Arc::clone(&teller), teller);
         let monitor = builder
-            .on_build(move |build| Arc::clone(&builds).tell(Event::Build(build)))
-            .on_test(move |test| Arc::clone(&tests).tell(Event::Test(test)))
+            .on_build(move |build| ready(builds.tell(Event::Build(build))))
+            .on_test(move |test| ready(tests.tell(Event::Test(test))))
             .start(settings)?;
-        shutdown.stopping().await;
-        monitor.stop();
+        let telling = async {
+            shutdown.stopping().await;
+            monitor.stop();
+            // With its handlers the teller is gone, and so the ends of what it hands things to are reached.
+            monitor.join().await;
+        };
+        let all = async {
+            tokio::join!(telling, OptionFuture::from(running));
+            // Its error says that the thread has ended.
+            let _ = timeout(LAST_LINES, printed).await;
+        };
         tokio::select! {
-            () = monitor.join() => {}
+            () = all => {}
             () = shutdown.cancelled() => {}
         }
         Ok(())
     }
 }
 
-/// Tells of events.
+/// Tells of events, and waits for nobody.
 struct Teller {
     latest: Option<Arc<Latest>>,
     format: Format,
-    exec: Option<String>,
-    shutdown: Shutdown,
+    lines: Outlet<String>,
+    commands: Option<Outlet<Event>>,
 }
 
 impl Teller {
-    async fn tell(self: Arc<Self>, event: Event) -> anyhow::Result<()> {
+    fn tell(&self, event: Event) -> serde_json::Result<()> {
         if let (Some(latest), Event::Build(build)) = (&self.latest, &event) {
             latest.note(build);
         }
@@ -122,17 +142,11 @@ impl Teller {
             Format::Text => line::text(&event),
             Format::Json => line::json(&event)?,
         };
-        match writeln!(io::stdout().lock(), "{line}") {
-            // Whoever reads has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.shutdown.stop();
-                return Ok(());
-            }
-            written => written.context("cannot print an event")?,
+        self.lines.offer(line, event.key());
+        if let Some(commands) = &self.commands {
+            let key = event.key().to_owned();
+            commands.offer(event, &key);
         }
-        match &self.exec {
-            Some(command) => exec::run(command, &event).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 }

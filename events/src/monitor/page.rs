@@ -3,15 +3,19 @@
 //! Everything in a build comes from outside. The template escapes it, only addresses of the web become links, and the
 //! page may load and run nothing at all: its style is in it, allowed by its hash.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::Context as _;
 use axum::{
-    Json, Router,
+    Router,
+    body::Bytes,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -31,10 +35,7 @@ const STYLE: &str = include_str!("page.css");
 
 /// `/` is what the client prefers, `/builds.json` and `/builds.html` are one of them. `/metrics` is what this process counts.
 pub(super) fn routes(latest: Arc<Latest>) -> anyhow::Result<Router> {
-    let mut templates = Environment::new();
-    // By its name it is HTML, so that what is put into it is escaped.
-    templates.add_template("page.html", TEMPLATE).context("the template of the page is faulty")?;
-    let page = Arc::new(Page { latest, templates, since: SystemClock.now() });
+    let page = Arc::new(Page::new(latest)?);
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -54,6 +55,54 @@ struct Page {
     templates: Environment<'static>,
     /// When this process began to listen.
     since: Timestamp,
+    json: Cached,
+    html: Cached,
+}
+
+/// A body, kept until there is something new to say: many may ask, and to make one takes all builds.
+#[derive(Default)]
+struct Cached(Mutex<Option<(u64, Bytes)>>);
+
+impl Cached {
+    fn get(&self, latest: &Latest, make: impl FnOnce() -> anyhow::Result<Bytes>) -> anyhow::Result<Bytes> {
+        // Who comes while it is made waits for it rather than make another.
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the builds are read: what comes in between is in the body, which is then made once more.
+        let version = latest.version();
+        if let Some((made, body)) = &*cached
+            && *made == version
+        {
+            return Ok(body.clone());
+        }
+        let body = make()?;
+        *cached = Some((version, body.clone()));
+        Ok(body)
+    }
+}
+
+impl Page {
+    fn new(latest: Arc<Latest>) -> anyhow::Result<Self> {
+        let mut templates = Environment::new();
+        // By its name it is HTML, so that what is put into it is escaped.
+        templates.add_template("page.html", TEMPLATE).context("the template of the page is faulty")?;
+        Ok(Self { latest, templates, since: SystemClock.now(), json: Cached::default(), html: Cached::default() })
+    }
+
+    fn json(&self) -> anyhow::Result<Bytes> {
+        self.json.get(&self.latest, || Ok(serde_json::to_vec(&self.latest.nested())?.into()))
+    }
+
+    fn html(&self) -> anyhow::Result<Bytes> {
+        self.html.get(&self.latest, || {
+            let trees = self.latest.nested().into_iter().map(|(name, platforms)| {
+                let builds = platforms.into_values().flat_map(BTreeMap::into_values).map(Row::from).collect();
+                Tree { name, builds }
+            });
+            let since = self.since.strftime("%Y-%m-%d %H:%M:%S").to_string();
+            let values = Serde(Shown { style: STYLE, trees: trees.collect(), since });
+            Ok(self.templates.get_template("page.html")?.render(values)?.into())
+        })
+    }
 }
 
 /// What the template shows.
@@ -62,7 +111,6 @@ struct Shown {
     style: &'static str,
     trees: Vec<Tree>,
     since: String,
-    now: String,
 }
 
 /// A tree with its builds.
@@ -94,20 +142,18 @@ async fn preferred(State(page): State<Arc<Page>>, headers: HeaderMap) -> Respons
 }
 
 async fn json(State(page): State<Arc<Page>>) -> Response {
-    Json(page.latest.nested()).into_response()
+    respond("application/json", page.json())
 }
 
 async fn html(State(page): State<Arc<Page>>) -> Response {
-    let trees = page.latest.nested().into_iter().map(|(name, platforms)| {
-        let builds = platforms.into_values().flat_map(BTreeMap::into_values).map(Row::from).collect();
-        Tree { name, builds }
-    });
-    let (since, now) = (shown(page.since), shown(SystemClock.now()));
-    let values = Serde(Shown { style: STYLE, trees: trees.collect(), since, now });
-    match page.templates.get_template("page.html").and_then(|template| template.render(values)) {
-        Ok(text) => Html(text).into_response(),
+    respond("text/html; charset=utf-8", page.html())
+}
+
+fn respond(kind: &'static str, body: anyhow::Result<Bytes>) -> Response {
+    match body {
+        Ok(body) => ([(header::CONTENT_TYPE, kind)], body).into_response(),
         Err(error) => {
-            error!(error = error_chain(&error), "cannot make the page of the newest builds");
+            error!(error = error_chain(error.as_ref()), "cannot show the newest builds");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -148,10 +194,6 @@ fn is_web(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
 }
 
-fn shown(moment: Timestamp) -> String {
-    moment.strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
 /// Whether an `Accept` header asks for HTML rather than for JSON. Who wants anything gets JSON.
 fn prefers_html(accept: &str) -> bool {
     quality(accept, ("text", "html")) > quality(accept, ("application", "json"))
@@ -180,7 +222,37 @@ fn quality(accept: &str, (kind, subtype): (&str, &str)) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_made_once_for_each_change() {
+        let latest = Arc::new(Latest::default());
+        let page = Page::new(Arc::clone(&latest)).unwrap();
+        let build = |date: i64| {
+            let build = json!({
+                "tree": "try", "branch": "try", "platform": "linux64", "buildtype": "opt", "tags": [], "key": "k",
+                "timestamp": "20261121025554", "buildurl": format!("http://builds.example/{date}"), "builddate": date,
+            });
+            latest.note(&serde_json::from_value(build).unwrap());
+        };
+        let bodies: [fn(&Page) -> anyhow::Result<Bytes>; 2] = [Page::json, Page::html];
+        for (body, date) in bodies.into_iter().zip([20_001, 30_001]) {
+            let body = || body(&page).unwrap();
+            let holds = |date: i64| String::from_utf8(body().to_vec()).unwrap().contains(&date.to_string());
+            let before = body();
+            assert_eq!(before.as_ptr(), body().as_ptr());
+            build(date);
+            assert!(!before.is_empty() && holds(date));
+            let after = body();
+            // It is older, so nothing changes.
+            build(1);
+            assert_eq!(after.as_ptr(), body().as_ptr());
+            build(date + 1);
+            assert!(holds(date + 1) && !holds(date));
+        }
+    }
 
     #[test]
     fn browsers_get_the_page_and_programs_json() {

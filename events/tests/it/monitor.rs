@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use bus::{Clock, SystemClock};
+use futures::{StreamExt, stream};
 use nix::sys::signal::Signal;
 use pulse::{PulseMessage, Routing, testing::RabbitServer};
 use secrecy::ExposeSecret;
@@ -17,6 +19,20 @@ use crate::world::{Process, until};
 
 const BUILDS: &str = "exchange/build/normalized";
 const JOBS: &str = "exchange/taskcluster-treeherder/v1/jobs";
+/// What the program can be given and a command must not see.
+const SECRETS: [&str; 11] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "INFLUXDB_PASSWORD",
+    "IRC_PASS",
+    "PULSE_PASSWORD",
+    "REDIS_TLS_URL",
+    "REDIS_URL",
+    "SENTRY_DSN",
+    "SMTP_PASSWD",
+    "TASKCLUSTER_ACCESS_TOKEN",
+    "TASKCLUSTER_CERTIFICATE",
+];
 const HOSTILE: &str = "<script>alert(1)</script>";
 
 struct World {
@@ -46,6 +62,10 @@ impl World {
     }
 
     fn start(&self, name: &str, arguments: &[&str]) -> Process {
+        self.start_printing(File::create(self.path(name)).unwrap().into(), arguments)
+    }
+
+    fn start_printing(&self, output: Stdio, arguments: &[&str]) -> Process {
         let settings = self.rabbit.settings();
         let port = settings.address.port.to_string();
         let environment = [
@@ -55,8 +75,8 @@ impl World {
             ("PULSE_LOGIN", &settings.user),
             ("PULSE_PASSWORD", settings.password.expose_secret()),
         ];
-        let output = File::create(self.path(name)).unwrap();
-        Process::start_printing(&[&["monitor"], arguments].concat(), &environment, output.into())
+        let environment: Vec<_> = SECRETS.iter().map(|name| (*name, "hunter2")).chain(environment).collect();
+        Process::start_printing(&[&["monitor"], arguments].concat(), &environment, output)
     }
 
     fn read(&self, name: &str) -> String {
@@ -93,6 +113,8 @@ async fn it_tells_of_what_is_of_interest() {
     events_are_lines_for_programs_and_go_to_a_command(&world).await;
     jobs_of_treeherder_are_told_of(&world).await;
     the_newest_builds_are_served(&world).await;
+    commands_that_hang_hold_up_nothing_else(&world).await;
+    a_full_pipe_holds_up_nothing_else(&world).await;
     nobody_who_reads_ends_it(&world).await;
     what_cannot_work_ends_it_with_a_reason(&world).await;
 }
@@ -122,8 +144,10 @@ async fn events_are_lines_for_people(world: &World) {
 async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
     let (events, failures) = (world.path("events"), world.path("exec"));
     let script = format!(
-        "read -r event; echo \"$event\" >> {}; echo told; case \"$event\" in *fails*) exit 3;; esac; env | grep PULSE_PASS; true",
-        events.display()
+        "read -r event; echo \"$event\" >> {}; echo told; env > {}; \
+         case \"$event\" in *fails*) exit 3;; esac",
+        events.display(),
+        world.path("environment").display(),
     );
     let arguments =
         ["--tree", "*", "--talos", "--format", "json", "--exec", &script, "--label", "kept", "--tag", "nightly,x"];
@@ -138,7 +162,12 @@ async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
     process.stop().await;
     let printed = world.read("exec");
     let (told, lines): (Vec<_>, Vec<_>) = printed.lines().partition(|line| *line == "told");
-    assert_eq!(told.len(), 3, "what the command prints is seen, and the password is not in its environment: {printed}");
+    assert_eq!(told.len(), 3, "what the command prints is seen: {printed}");
+    let environment = world.read("environment");
+    assert!(environment.contains("PULSE_LOGIN="), "{environment}");
+    for secret in SECRETS {
+        assert!(!environment.lines().any(|line| line.starts_with(&format!("{secret}="))), "{secret}: {environment}");
+    }
     let sorted = |lines: &[&str]| {
         let mut events: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         events.sort_by_key(|event| event["key"].to_string());
@@ -229,6 +258,74 @@ async fn the_newest_builds_are_served(world: &World) {
     let (_, metrics) = get("/metrics", "*/*").await;
     assert!(metrics.contains("pulse_monitor_accepted_total{label=\"random\"} 4"), "{metrics}");
     process.stop().await;
+}
+
+/// What a process that serves says of itself.
+async fn served(process: &Process, path: &str) -> String {
+    let url = format!("http://{}{path}", process.address().await);
+    let http = observe::http::client(Duration::from_secs(20)).unwrap();
+    http.get(url).send().await.unwrap().text().await.unwrap()
+}
+
+async fn until_served(process: &Process, path: &str, expected: impl Fn(&str) -> bool) {
+    let begun = SystemClock.now();
+    loop {
+        let text = served(process, path).await;
+        if expected(&text) {
+            return;
+        }
+        let waited = SystemClock.now().duration_since(begun);
+        assert!(waited.unsigned_abs() < Duration::from_secs(40), "{text}\n{}", process.log());
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn trees(json: &str) -> usize {
+    serde_json::from_str::<Value>(json).unwrap().as_object().unwrap().len()
+}
+
+async fn commands_that_hang_hold_up_nothing_else(world: &World) {
+    let (started, open, ran) = (world.path("started"), world.path("open"), world.path("ran"));
+    let command = format!(
+        "echo >> {}; while [ ! -e {} ]; do sleep 0.1; done; cat >> {}",
+        started.display(),
+        open.display(),
+        ran.display()
+    );
+    let mut process = world.monitor("held", &["--tree", "*", "--serve", "0", "--exec", &command]).await;
+    for number in 0..40 {
+        world.publish_build(&format!("tree{number}"), "win32", json!({})).await;
+    }
+    until("all lines", &process, || world.read("held").lines().count() == 40).await;
+    until("some commands", &process, || world.read("started").lines().count() >= 16).await;
+    assert_eq!(trees(&served(&process, "/builds.json").await), 40);
+    assert_eq!(world.read("started").lines().count(), 16, "no more run at once");
+    fs::write(open, "").unwrap();
+    until("all commands", &process, || world.read("ran").lines().count() == 40).await;
+    process.stop().await;
+}
+
+async fn a_full_pipe_holds_up_nothing_else(world: &World) {
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let mut process = world.start_printing(writer.into(), &["--tree", "*", "--format", "json", "--serve", "0"]);
+    process.until_logged("the build monitor listens").await;
+    // More than a pipe holds, and then more than waits for it.
+    let (builds, url) = (1_300, format!("http://builds.example/{}", "x".repeat(500)));
+    let publish = |number: usize| {
+        let more = json!({ "buildurl": url });
+        async move { world.publish_build(&format!("tree{}", number % 30), "win32", more).await }
+    };
+    stream::iter(0..builds).map(publish).buffer_unordered(50).collect::<()>().await;
+    let accepted = format!("pulse_monitor_accepted_total{{label=\"random\"}} {builds}\n");
+    until_served(&process, "/metrics", |text| text.contains(&accepted)).await;
+    until_served(&process, "/builds.json", |text| trees(text) == 30).await;
+    until_served(&process, "/metrics", |text| {
+        let dropped = text.lines().find_map(|line| line.strip_prefix("monitor_lines_dropped_total "));
+        dropped.is_some_and(|dropped| dropped.parse::<u32>().unwrap() > 50)
+    })
+    .await;
+    process.stop().await;
+    assert_eq!(process.log().matches("what is one too many is dropped").count(), 1, "{}", process.log());
 }
 
 async fn nobody_who_reads_ends_it(world: &World) {

@@ -157,7 +157,8 @@ impl BuildMonitorBuilder {
         self
     }
 
-    /// Has this called for each message of the source, whatever the filters say, as it came. It may hold anything.
+    /// Has this called for each message of the source, whatever the filters say, as it came. It may hold anything, in
+    /// 256 kB at most: a larger one is counted as unreadable, and not kept.
     pub fn on_pulse<F, R, E>(mut self, handler: F) -> Self
     where
         F: Fn(PulseMessage) -> R + Send + Sync + 'static,

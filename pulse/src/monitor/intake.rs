@@ -17,7 +17,7 @@ use super::{
     filters::Filters,
     meters::Meters,
     seldom::Seldom,
-    source::{Source, Wanted},
+    source::{MAX_BODY, Source, Wanted},
 };
 use crate::{
     PulseError, PulseMessage, PulseSettings, Topic,
@@ -133,7 +133,6 @@ impl Intake {
     }
 
     fn receive(&self, delivery: Delivery, said: &mut Said) {
-        self.meters.messages.increment(1);
         let message = PulseMessage::from(delivery);
         let now = SystemClock.now();
         let event = match self.source.read(&message, now) {
@@ -151,7 +150,9 @@ impl Intake {
             size <= MAX_EVENT
         });
         let event = event.map(Item::Event);
-        for item in self.wanted.messages.then_some(Item::Message(message)).into_iter().chain(event) {
+        // A larger one was refused above: what waits in memory is bounded.
+        let whole = self.wanted.messages && message.body.len() <= MAX_BODY;
+        for item in whole.then_some(Item::Message(message)).into_iter().chain(event) {
             self.meters.accepted.increment(1);
             let Some(dropped) = self.buffer.put(item) else { continue };
             self.meters.dropped.increment(1);
@@ -163,6 +164,8 @@ impl Intake {
                 );
             }
         }
+        // Last: whoever sees it counted here finds what came of it in the other counters.
+        self.meters.messages.increment(1);
     }
 
     fn wants(&self, event: &Event) -> bool {

@@ -42,9 +42,10 @@
 //! (`pulse_monitor_dropped_total`), and logged once a minute at most.
 //!
 //! A handler that returns an error, panics or takes [too long](BuildMonitorBuilder::time_limit) is logged with the message's
-//! key and counted (`pulse_monitor_handlers_failed_total`), and nothing else comes of it. A message that cannot be read is
-//! counted (`pulse_monitor_unreadable_total`), and logged with its routing key once a minute at most. An outage of RabbitMQ
-//! is logged once, and waited for.
+//! key and counted (`pulse_monitor_handlers_failed_total`), and nothing else comes of it. A message that cannot be read, or
+//! has more than 256 kB, is counted (`pulse_monitor_unreadable_total`), and logged with its routing key once a minute at
+//! most. An outage of RabbitMQ is logged once, and waited for. A handler that has often something to say can say it as
+//! [seldom](Seldom).
 //!
 //! # Where fields come from
 //!
@@ -86,4 +87,5 @@ mod treeherder;
 pub use builder::{BuildMonitor, BuildMonitorBuilder};
 pub use event::{BuildFinished, Event, TestFinished};
 pub use handlers::HandlerError;
+pub use seldom::Seldom;
 pub use source::Source;

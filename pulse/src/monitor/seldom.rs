@@ -7,16 +7,16 @@ use jiff::Timestamp;
 /// How long nothing more is said.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Things of one kind that happen: the first one is to be said, and one a minute at most after it.
+/// Things of one kind that happen, such as failures in a handler: the first one is to be said, and one a minute at most after it.
 #[derive(Debug, Default)]
-pub(super) struct Seldom {
+pub struct Seldom {
     said: Option<Timestamp>,
     unsaid: u64,
 }
 
 impl Seldom {
     /// Notes that it happened. When that is to be said: how often it happened since the last time, this time included.
-    pub(super) fn happens(&mut self, now: Timestamp) -> Option<u64> {
+    pub fn happens(&mut self, now: Timestamp) -> Option<u64> {
         self.unsaid = self.unsaid.saturating_add(1);
         // A clock that is set back does not keep it quiet.
         let quiet = |said: Timestamp| (said..said + QUIET).contains(&now);

@@ -7,7 +7,7 @@ use super::{buildbot, event::Event, filters::Filters, treeherder};
 use crate::{PulseError, PulseMessage, Topic};
 
 /// The largest body that is read, in bytes. Recorded ones have 3 kB at most.
-const MAX_BODY: usize = 256 * 1024;
+pub(super) const MAX_BODY: usize = 256 * 1024;
 
 /// Which messages are read, and where they are published.
 #[derive(Debug, Clone, PartialEq, Eq)]
