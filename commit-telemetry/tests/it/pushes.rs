@@ -204,10 +204,6 @@ async fn a_changeset_that_gets_no_ping_does_not_keep_the_others_from_theirs() {
     assert!(reason.contains("30b686e0c48bde03742fb29c17ff80e54b3712a4"), "{reason}");
     assert!(reason.ends_with("it is too large"), "{reason}");
     assert_eq!(stage.peers.seen("/submit/eng-workflow/hgpush/1/5621210e").len(), 1);
-    // Nor is the push kept for ever.
-    stage.again().await;
-    assert_eq!(stage.depth().await, Depth { dead: 1, ..Depth::default() });
-    assert!(stage.reason().await.contains("30b686e0"));
 }
 
 #[tokio::test]
@@ -217,6 +213,11 @@ async fn a_changeset_that_a_server_fails_at_does_not_keep_the_others_from_theirs
     stage.give(stage.message("changegroup-reviewed")).await;
     assert_eq!(stage.depth().await, Depth { delayed: 1, ..Depth::default() });
     assert_eq!(stage.peers.seen("/submit/eng-workflow/hgpush/1/5621210e").len(), 1);
+    stage.peers.outage("/json-rev/30b686e0", 500);
+    // Nor is the push kept for ever.
+    stage.again().await;
+    assert_eq!(stage.depth().await, Depth { dead: 1, ..Depth::default() });
+    assert!(stage.reason().await.contains("30b686e0"));
 }
 
 #[tokio::test]
