@@ -1,7 +1,7 @@
 //! What happens to tasks reaches people: the program on a real RabbitMQ and a real Redis.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -174,7 +174,7 @@ async fn each_task_is_told_of_once_although_the_notifier_is_killed_while_it_tell
     let world = World::new().await;
     let section = json!({ "plugins": ["webhook"], "subject": "it failed" });
     let tasks: Vec<_> = (0..20).map(|_| world.task(&section)).collect();
-    let notifier = world.start(&[]);
+    let mut notifier = world.start(&[]);
     notifier.until_logged("listening to pulse").await;
     for task in &tasks[..10] {
         world.fails(task).await;
@@ -189,7 +189,7 @@ async fn each_task_is_told_of_once_although_the_notifier_is_killed_while_it_tell
     }
     until("others to be told of", &notifier, || world.receiver.deliveries().len() > 10).await;
     notifier.signal(Signal::SIGKILL);
-    let unheard: BTreeSet<_> = world.receiver.deliveries().split_off(10).into_iter().collect();
+    notifier.ended().await;
     world.receiver.silent.store(false, Ordering::SeqCst);
     let mut notifier = world.start(&[]);
     notifier.until_logged("listening to pulse").await;
@@ -198,12 +198,15 @@ async fn each_task_is_told_of_once_although_the_notifier_is_killed_while_it_tell
     }
     world.at_rest(&notifier).await;
 
-    let mut deliveries = world.receiver.deliveries();
-    let mut expected: Vec<_> = tasks.iter().map(|task| format!("{task}/0/task-failed/webhook")).collect();
-    expected.extend(unheard);
-    deliveries.sort();
-    expected.sort();
-    assert_eq!(deliveries, expected, "what was heard of is not said again, the rest is:\n{}", notifier.log());
+    let mut deliveries: BTreeMap<String, usize> = BTreeMap::new();
+    world.receiver.deliveries().into_iter().for_each(|delivery| *deliveries.entry(delivery).or_default() += 1);
+    let times = |task: &String| deliveries.get(&format!("{task}/0/task-failed/webhook")).copied().unwrap_or(0);
+    assert!(tasks[..10].iter().all(|task| times(task) == 1), "what was heard of is not said again: {deliveries:?}");
+    assert!(tasks[10..].iter().all(|task| (1..=2).contains(&times(task))), "the rest is: {deliveries:?}");
+    // Those that were on their way when it died: as many as one channel sends at once.
+    let repeated = tasks.iter().filter(|task| times(task) == 2).count();
+    assert!((1..=4).contains(&repeated), "{deliveries:?}");
+    assert_eq!(deliveries.len(), tasks.len(), "{deliveries:?}");
     assert!(world.receiver.got.lock().unwrap().iter().all(|(_, body)| body["subject"] == "it failed"));
     notifier.stop().await;
 }
