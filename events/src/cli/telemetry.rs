@@ -54,7 +54,7 @@ pub struct DumpTelemetry {
 /// Options of `events telemetry backfill-pushlog`.
 #[derive(Debug, Args)]
 pub struct BackfillPushlog {
-    /// The repository, such as https://hg.mozilla.org/mozilla-central
+    /// The address of the repository, such as that of mozilla-central on hg.mozilla.org
     #[arg(value_name = "REPO_URL")]
     pub repository: Repository,
     /// The push after which to begin
