@@ -1,4 +1,4 @@
-//! `events run` and `events notify`: one process, from its start to its end.
+//! `events run` and `events notify`, and whatever else goes on: one process, from its start to its end.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -107,8 +107,7 @@ impl Work<'_> {
             if stopping && under_way.is_empty() {
                 break;
             }
-            let room = !stopping && under_way.len() < AT_ONCE;
-            let room = room && opening.is_empty();
+            let room = !stopping && under_way.len() < AT_ONCE && opening.is_empty();
             let idle = !self.options.follow && under_way.is_empty();
             tokio::select! {
                 biased;

@@ -1,0 +1,190 @@
+//! A configuration as a whole.
+
+use worker_hg::TryMode;
+
+use super::*;
+
+const GOOD: &str = "\
+common:
+  APP_CHANNEL: testing
+  SENTRY_DSN: https://sentry.example.com/1
+  PHABRICATOR:
+    url: https://phabricator.example.com
+    api_key: api-secret
+    publish: true
+  user_blacklist: [alice]
+events:
+  ssh_key: |
+    a key
+  repositories:
+    - name: mozilla-central
+      url: https://hg.example.com/mozilla-central
+      try_url: ssh://hg.example.com/try
+      try_mode: syntax
+      try_syntax: -a -b
+      checkout: batch
+      batch_size: 10000
+  user_blacklist: [bob, carol]
+  build_expiry: 36h
+";
+
+#[test]
+fn a_file_of_the_original_is_read_and_events_overrides_common() {
+    let (config, faults) = Config::parse(GOOD);
+    let config = config.expect("it is right");
+    assert_eq!(config.skipped_authors, ["bob", "carol"]);
+    assert_eq!(config.build_expiry, Duration::from_secs(36 * 3600));
+    assert!(config.phabricator.publish);
+    let repository = &config.repositories[0];
+    assert_eq!(repository.try_mode, TryMode::Syntax("-a -b".to_owned()));
+    assert_eq!((repository.try_name.as_str(), repository.default_revision.as_str()), ("try", "tip"));
+    assert!(repository.ssh_key.is_some(), "the common key is the repository's");
+    let warnings: Vec<_> = faults.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "line 3: common.SENTRY_DSN: is known, but nothing reads it yet",
+            "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
+            "line 18: events.repositories[0].checkout: means nothing any more: clones have no working copy",
+            "line 19: events.repositories[0].batch_size: means nothing any more: clones have no working copy",
+        ]
+    );
+}
+
+#[test]
+fn every_fault_is_found_at_once_with_its_path_and_line() {
+    let (config, faults) = Config::parse(
+        "\
+events:
+  PHABRICATOR:
+    url: ftp://x
+    publish: perhaps
+    api_keys: hunter2
+  repositories:
+    - name: one
+      url: [x]
+      try_mode: yaml
+    - name: one
+      url: -x
+      lanes: 0
+      try_url: y
+      try_mode: syntax
+    - 7
+  user_blacklist: alice
+  build_expiry: 24
+  skipable_files: [a]
+",
+    );
+    assert!(config.is_none());
+    let expected = "\
+error: line 2: events.PHABRICATOR.api_key: is missing, expected a text that is not empty
+error: line 3: events.PHABRICATOR.url: expected an http or https url, found another text
+error: line 4: events.PHABRICATOR.publish: expected true or false, found another text
+error: line 7: events.repositories[0].try_url: is missing, expected a text that is not empty
+error: line 8: events.repositories[0].url: expected a text that is not empty, found a list
+error: line 9: events.repositories[0].try_mode: expected json or syntax
+error: line 10: events.repositories[1].name: is the name of an earlier repository too
+error: line 10: events.repositories[1].try_syntax: is missing, expected a try syntax, since try_mode is syntax
+error: line 11: events.repositories[1].url: expected a text that does not begin with - and holds no control characters
+error: line 12: events.repositories[1].lanes: expected a whole number from 1 to 10, found a number
+error: line 15: events.repositories[2]: expected a map, found a number
+error: line 16: events.user_blacklist: expected a list of texts, found another text
+error: line 17: events.build_expiry: expected a duration such as 24h or 90m, found a number
+warning: line 1: events.webhook_secret: is not set: whoever reaches the port can start builds
+warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
+warning: line 18: events.skipable_files: unknown key, did you mean skippable_files?";
+    assert_eq!(faults.to_string(), expected);
+}
+
+#[test]
+fn there_is_a_secure_project_unless_an_empty_list_says_that_there_is_none() {
+    let secure = |text: &str| {
+        let (config, faults) = Config::parse(&format!("{GOOD}{text}"));
+        config.unwrap_or_else(|| panic!("{faults}")).secure_projects
+    };
+    assert_eq!(secure(""), ["secure-revision"]);
+    assert_eq!(secure("  secure_projects:\n"), ["secure-revision"]);
+    assert_eq!(secure("  secure_projects: []\n"), Vec::<String>::new());
+    assert_eq!(secure("  secure_projects: [hidden, bmo-core-security]\n"), ["hidden", "bmo-core-security"]);
+}
+
+#[test]
+fn lando_is_told_nothing_unless_that_is_wanted() {
+    let parse = |text: &str| Config::parse(&format!("{GOOD}{text}"));
+    let lando = |text: &str| {
+        let (config, faults) = parse(text);
+        config.unwrap_or_else(|| panic!("{faults}")).lando
+    };
+    assert_eq!(lando(""), None);
+    let url = Url::parse("https://lando.example.com/api").expect("a url");
+    let quiet = LandoConfig { url, publish: false, publish_failure: false };
+    assert_eq!(lando("  LANDO: {url: https://lando.example.com/api}\n"), Some(quiet.clone()));
+    let loud = LandoConfig { publish: true, publish_failure: true, ..quiet };
+    let text = "  LANDO: {url: https://lando.example.com/api, publish: true, publish_failure: true}\n";
+    assert_eq!(lando(text), Some(loud));
+    for (text, expected) in [
+        ("LANDO: {publish: true}", "events.LANDO.url: is missing, expected an http or https url"),
+        ("LANDO: {url: lando.example.com}", "events.LANDO.url: expected an http or https url, found another text"),
+        ("LANDO: {url: https://x, publish: 1}", "events.LANDO.publish: expected true or false, found a number"),
+        ("LANDO: https://x", "events.LANDO: expected a map, found another text"),
+    ] {
+        let (config, faults) = parse(&format!("  {text}\n"));
+        assert!(config.is_none());
+        assert!(faults.to_string().contains(expected), "{faults}");
+    }
+}
+
+#[test]
+fn a_secret_that_can_be_guessed_is_warned_of_and_not_shown() {
+    for (secret, warned) in [("hunter2", true), ("0123456789abcde", true), ("0123456789abcdef", false)] {
+        let (_, faults) = Config::parse(&format!("{GOOD}  webhook_secret: {secret}\n"));
+        assert_eq!(faults.to_string().contains("is shorter than 16 characters"), warned, "{faults}");
+        assert!(!faults.to_string().contains(secret));
+    }
+}
+
+#[test]
+fn a_build_plan_is_a_phid_of_its_kind() {
+    let parse = |plan: &str| Config::parse(&format!("{GOOD}  build_plan_phid: {plan}\n"));
+    let (config, _) = parse("PHID-HMCP-n3nisprxbb7ehv2lzdcb");
+    assert!(config.expect("it is right").build_plan.is_some());
+    for plan in ["PHID-HMBT-n3nisprxbb7ehv2lzdcb", "7", "plan"] {
+        let (config, faults) = parse(plan);
+        assert!(config.is_none());
+        assert!(faults.to_string().contains("expected the PHID of a build plan, PHID-HMCP-…"), "{faults}");
+    }
+}
+
+#[test]
+fn a_budget_is_a_size_with_its_unit() {
+    let parse = |budget: &str| Config::parse(&format!("{GOOD}  clones_budget: {budget}\n"));
+    let (config, _) = parse("200 GB");
+    assert_eq!(config.expect("it is right").clones_budget, Some(Size(200_000_000_000)));
+    for (budget, found) in [("200", "a number"), ("much", "another text"), ("0GB", "another text"), ("[1GB]", "a list")]
+    {
+        let (config, faults) = parse(budget);
+        assert!(config.is_none());
+        let expected = format!(
+            "error: line 22: events.clones_budget: expected a size with its unit, such as 200GB or 500 MiB, found {found}"
+        );
+        assert!(faults.to_string().contains(&expected), "{faults}");
+    }
+}
+
+#[test]
+fn garbage_is_refused_with_a_line() {
+    for (text, expected) in [
+        ("", "line 1: document: the document is empty, expected the sections common and events"),
+        ("a: [b\nc: d", "not YAML"),
+        ("- a", "line 1: document: expected a map, found a list"),
+        ("a: 1\n---\nb: 2", "document: there is a second document"),
+        ("events: {<<: {}}", "merge keys are not supported"),
+        ("events: {repositories: []}", "line 1: events.repositories: expected at least one, found an empty list"),
+        ("other: 1", "events: is missing, expected a map with our settings"),
+        ("events: 1", "line 1: events: expected a map, found a number"),
+    ] {
+        let (config, faults) = Config::parse(text);
+        assert!(config.is_none());
+        assert!(faults.to_string().contains(expected), "{text:?}: {faults}");
+    }
+}
