@@ -22,6 +22,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     HgError, Limits,
+    address::SOURCE,
     disk::write_atomically,
     locks, outcome,
     process::{self, CommandOutput},
@@ -34,7 +35,7 @@ pub(crate) const MARK: &str = ".hg/source-tip";
 /// A patch on its way into the clone.
 const PATCH: &str = ".hg/incoming.patch";
 
-/// A clone that is ready to be built on. The address of its source may hold a password: it is not shown.
+/// A clone that is ready to be built on.
 pub(crate) struct HgClone {
     source: Source,
     directory: PathBuf,
@@ -45,12 +46,13 @@ pub(crate) struct HgClone {
     dirty: bool,
 }
 
-/// How to reach Mercurial and the source. Its address may hold a password: it is not shown.
+/// How to reach Mercurial and the source.
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) name: String,
-    pub(crate) url: String,
     pub(crate) program: PathBuf,
+    /// The configuration file that says where the source is; see [`crate::address::configuration`].
+    pub(crate) hgrc: PathBuf,
     /// The value of `ui.ssh` for a command server, and for an `hg` of its own.
     pub(crate) ssh: String,
     pub(crate) passing_ssh: String,
@@ -85,10 +87,10 @@ impl HgClone {
     pub(crate) async fn make(source: &Source, temporary: &Path) -> Result<(), HgError> {
         let doing = format!("clone {}", source.name);
         remove(temporary).await?;
-        let hg = || process::hg(&source.program);
+        let hg = || process::hg(&source.program, Some(&source.hgrc));
         let target = temporary.display().to_string();
-        let (ssh, url) = (ssh_config(&source.passing_ssh), source.url.as_str());
-        let arguments = [ssh.as_str(), "clone", "--noupdate", "--stream", "--", url, target.as_str()];
+        let ssh = ssh_config(&source.passing_ssh);
+        let arguments = [ssh.as_str(), "clone", "--noupdate", "--stream", "--", SOURCE, target.as_str()];
         let output = process::run(hg(), arguments, "clone", source.limits.clone).await?;
         if output.code != 0 {
             return Err(outcome::remote_failure(&doing, &output));
@@ -104,7 +106,7 @@ impl HgClone {
         let mut clone = Self {
             source: source.clone(),
             directory: directory.to_owned(),
-            server: CommandServer::new(source.program.clone(), directory.to_owned()),
+            server: CommandServer::new(source.program.clone(), Some(source.hgrc.clone()), directory.to_owned()),
             mark: -1,
             dirty: true,
         };
@@ -143,7 +145,7 @@ impl HgClone {
         let ssh = ssh_config(&self.source.ssh);
         // Until the new mark, what comes counts as ours.
         self.dirty = true;
-        let output = self.server.run(&[&ssh, "pull", "--", &self.source.url], self.source.limits.transfer).await?;
+        let output = self.server.run(&[&ssh, "pull", "--", SOURCE], self.source.limits.transfer).await?;
         if output.code != 0 {
             return Err(outcome::remote_failure(&format!("pull {}", self.source.name), &output));
         }

@@ -16,6 +16,9 @@ const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
 /// How long a build waits before it looks again at a tree that is closed.
 pub(crate) const CLOSED_PAUSE: Duration = Duration::from_secs(20);
 
+/// How long a build waits while an operator has to act, before it is tried again.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(60);
+
 /// What a command on a sound clone can fail of.
 const HARMLESS: [&str; 4] =
     ["waiting for lock", "No space left on device", "Cannot allocate memory", "Read-only file system"];
@@ -23,6 +26,29 @@ const HARMLESS: [&str; 4] =
 /// A failure of the Mercurial worker. The patch is not to blame.
 #[derive(Debug, Error)]
 pub enum HgError {
+    /// The source does not have the configured `default_revision`, at least not now.
+    #[error(
+        "{repository} has no revision {revision} at its source: correct `default_revision`, or create it there again"
+    )]
+    NoDefaultRevision {
+        /// The repository's name.
+        repository: String,
+        /// The configured name.
+        revision: String,
+    },
+    /// The repository that is pushed to has nothing in common with the source.
+    #[error(
+        "{try_name} is another repository than {repository}: it does not have the first changeset {changeset}; correct \
+         `try_url`"
+    )]
+    Unrelated {
+        /// The repository's name.
+        repository: String,
+        /// The name of the one that is pushed to.
+        try_name: String,
+        /// The changeset.
+        changeset: String,
+    },
     /// The settings cannot be used.
     #[error("the mercurial settings cannot be used: {reason}")]
     Settings {
@@ -187,7 +213,12 @@ impl Classify for HgError {
                 Disposition::Defer(NOT_READY_PAUSE)
             }
             Self::TreeClosed { .. } | Self::Unsure(_) => Disposition::Defer(CLOSED_PAUSE),
-            Self::Settings { .. } | Self::Http(_) | Self::Argument { .. } | Self::Forbidden { .. } => Disposition::Dead,
+            Self::NoDefaultRevision { .. } => Disposition::Defer(OUTAGE_PAUSE),
+            Self::Settings { .. }
+            | Self::Http(_)
+            | Self::Argument { .. }
+            | Self::Forbidden { .. }
+            | Self::Unrelated { .. } => Disposition::Dead,
             Self::Bus(error) => error.disposition(),
         }
     }

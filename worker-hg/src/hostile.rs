@@ -40,7 +40,7 @@ impl Lab {
         let repository = home.path().join("repository");
         let made = Command::new("hg").arg("init").arg(&repository).env("HGRCPATH", "").status().expect("Mercurial");
         assert!(made.success());
-        Self { server: CommandServer::new("hg".into(), repository), home }
+        Self { server: CommandServer::new("hg".into(), None, repository), home }
     }
 
     async fn run(&mut self, arguments: &[&str]) -> Result<CommandOutput, HgError> {

@@ -61,8 +61,8 @@ impl Site<'_> {
     pub(crate) fn source(&self, ssh: &Ssh) -> Source {
         Source {
             name: self.repository.name.clone(),
-            url: self.repository.url.clone(),
             program: self.all.hg.clone(),
+            hgrc: ssh.hgrc(),
             ssh: ssh.command(),
             passing_ssh: ssh.passing(),
             limits: self.all.limits.clone(),

@@ -5,6 +5,7 @@
 //! (patches, names, messages) is hostile; what it needs to know about Mercurial's own trust in patches stands at the
 //! head of `patch.rs`.
 
+mod address;
 mod apply;
 mod base;
 mod blame;
@@ -25,6 +26,7 @@ mod outcome;
 mod patch;
 mod place;
 mod pool;
+mod probe;
 mod process;
 mod push;
 mod repository;
@@ -45,6 +47,7 @@ mod upkeep;
 pub use error::HgError;
 pub use handler::{HgHandler, Keeper, Mercurial, MercurialQueues, maintain};
 pub use inventory::{CloneReport, CloneState, Inventory};
+pub use probe::{Probe, probe};
 pub use request::{Outcome, Progress, Requests, Task, Upkept};
 pub use settings::{Limits, RepositorySettings, Settings, TryMode};
 pub use size::Size;

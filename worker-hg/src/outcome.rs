@@ -2,7 +2,7 @@
 
 mod remote;
 
-pub(crate) use self::remote::{push, remote_failure};
+pub(crate) use self::remote::{identified, push, remote_failure};
 
 use crate::process::CommandOutput;
 

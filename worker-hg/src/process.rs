@@ -39,7 +39,7 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const MAX_WORDS: u64 = 64 << 10;
 
 /// Settings that every `hg` gets, as `--config` in front of the command. They are ours alone: the environment is
-/// cleared and no configuration file but the clone's own is read.
+/// cleared and no configuration file but the clone's own and [`crate::address::configuration`] is read.
 const CONFIG: [&str; 6] = [
     "extensions.strip=",
     "ui.interactive=false",
@@ -56,10 +56,15 @@ const ROLLBACK: Duration = Duration::from_secs(1);
 /// How often a dropped group is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// An `hg` with a cleared environment and our configuration, in a process group of its own.
-pub(crate) fn hg(program: &Path) -> Command {
+/// An `hg` with a cleared environment and our configuration, in a process group of its own. The file `hgrc` is the only
+/// one that it reads beside the clone's own.
+pub(crate) fn hg(program: &Path, hgrc: Option<&Path>) -> Command {
     let mut command = bare(program);
-    command.env("HGRCPATH", "").env("HGPLAIN", "+strictflags").env("HGENCODING", "UTF-8").env("HGEDITOR", "false");
+    command
+        .env("HGRCPATH", hgrc.unwrap_or(Path::new("")))
+        .env("HGPLAIN", "+strictflags")
+        .env("HGENCODING", "UTF-8")
+        .env("HGEDITOR", "false");
     for setting in CONFIG {
         command.arg(format!("--config={setting}"));
     }

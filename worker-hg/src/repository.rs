@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    HgError, RepositorySettings, Settings,
+    HgError, RepositorySettings, Settings, address,
     apply::{self, Failure},
     base,
     desk::Desk,
@@ -167,7 +167,8 @@ impl Repository {
         desk: Desk<'_>,
     ) -> Result<Landed, Failure> {
         clone.tidy().await.map_err(|error| self.judged(error))?;
-        let target = Try { url: &self.settings.try_url, name: &self.settings.try_name, ssh };
+        let url = address::plain(&self.settings.try_url);
+        let target = Try { url: &url, name: &self.settings.try_name, ssh };
         *session = Session::open(ssh, target.url).unwrap_or_else(|error| {
             warn!(repository = self.settings.name, error = error_chain(&error), "cannot open a session in advance");
             None

@@ -33,6 +33,7 @@ const MAX_LAST_WORDS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct CommandServer {
     program: PathBuf,
+    hgrc: Option<PathBuf>,
     clone: PathBuf,
     running: Option<Running>,
 }
@@ -46,9 +47,9 @@ struct Running {
 }
 
 impl CommandServer {
-    /// A server for the repository in `clone`.
-    pub(crate) fn new(program: PathBuf, clone: PathBuf) -> Self {
-        Self { program, clone, running: None }
+    /// A server for the repository in `clone`, with the configuration file `hgrc`.
+    pub(crate) fn new(program: PathBuf, hgrc: Option<PathBuf>, clone: PathBuf) -> Self {
+        Self { program, hgrc, clone, running: None }
     }
 
     /// Whether a server is up. It is not at first, nor after a command was interrupted.
@@ -108,7 +109,7 @@ impl CommandServer {
     }
 
     async fn start(&self) -> Result<Running, HgError> {
-        let mut command = process::hg(&self.program);
+        let mut command = process::hg(&self.program, self.hgrc.as_deref());
         // Where its ssh is to be.
         command.current_dir(self.clone.parent().unwrap_or(&self.clone));
         let mut repository = OsString::from("--repository=");

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fmt,
+    os::unix::ffi::OsStrExt,
     path::PathBuf,
     time::Duration,
 };
@@ -164,6 +165,11 @@ impl Settings {
     /// Refuses names that cannot be directories of their own, and arguments that Mercurial could not be given.
     pub(crate) fn check(&self) -> Result<(), HgError> {
         let refuse = |reason: String| Err(HgError::Settings { reason });
+        if self.clones_dir.as_os_str().as_bytes().contains(&b':') {
+            return refuse(
+                "the path of the clones directory holds a colon, which Mercurial takes for a list".to_owned(),
+            );
+        }
         let mut names = HashSet::new();
         let mut phids = HashSet::new();
         for repository in &self.repositories {

@@ -14,7 +14,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 
-use crate::{HgError, RepositorySettings, Settings, process};
+use crate::{HgError, RepositorySettings, Settings, address, process};
 
 /// How long a connection is kept without use.
 const IDLE: Duration = Duration::from_secs(120);
@@ -25,6 +25,10 @@ const GOING: Duration = Duration::from_secs(2);
 /// The longest name of a directory with sockets, as ssh is told it: the path of a socket may have 107 bytes, of which ssh
 /// takes 40 for a hash, 17 for a suffix while it is made, and a slash.
 const MAX_DIRECTORY: usize = 107 - 40 - 17 - 1;
+
+/// The names of the private key and of Mercurial's configuration file.
+const KEY: &str = "key";
+const HGRC: &str = "hgrc";
 
 /// The ssh of one clone. Its key and sockets are in a directory of its own, which goes with it.
 #[derive(Debug)]
@@ -46,7 +50,10 @@ impl Ssh {
         let directory = home.join(&sockets);
         let doing = format!("write the ssh key of {} below {}", repository.name, settings.clones_dir.display());
         let key = repository.ssh_key.as_ref().map(ExposeSecret::expose_secret);
-        let key = prepare(&directory, key).map_err(HgError::io(doing))?;
+        let configuration = address::configuration(repository)?;
+        let key = prepare(&directory, key)
+            .and_then(|key| write_private(&directory.join(HGRC), configuration.expose_secret()).map(|()| key))
+            .map_err(HgError::io(doing))?;
 
         let mut arguments: Vec<String> = ["-F", "none"].map(str::to_owned).into();
         let mut option = |name: &str, value: &str| arguments.push(format!("-o{name}={value}"));
@@ -98,6 +105,16 @@ impl Ssh {
         &self.home
     }
 
+    /// The configuration file for Mercurial; see [`address::configuration`].
+    pub(crate) fn hgrc(&self) -> PathBuf {
+        self.directory.join(HGRC)
+    }
+
+    /// The file with the private key, if there is one.
+    pub(crate) fn key(&self) -> Option<PathBuf> {
+        Some(self.directory.join(KEY)).filter(|path| path.exists())
+    }
+
     /// A directory that nobody else can look into.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
@@ -139,12 +156,16 @@ fn prepare(directory: &Path, key: Option<&str>) -> io::Result<Option<PathBuf>> {
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let Some(key) = key else { return Ok(None) };
-    let path = directory.join("key");
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(key.trim_end().as_bytes())?;
+    let path = directory.join(KEY);
     // ssh refuses a key whose last line does not end.
-    file.write_all(b"\n")?;
+    write_private(&path, &format!("{}\n", key.trim_end()))?;
     Ok(Some(path))
+}
+
+/// Makes a file that nobody else can read.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// A file's name as a value in ssh's configuration, where `%`, quotes and spaces have a meaning.

@@ -5,7 +5,7 @@
 //! Mercurial's. So words that end a build at once count only where no hook has spoken: on our own `hg`'s last line, on
 //! a connection that came to nothing, and before the other side has taken a changeset.
 
-use crate::{HgError, process::CommandOutput, text};
+use crate::{HgError, clone::is_hash, process::CommandOutput, text};
 
 /// What our `hg` says when the other side did not greet. Until then no hook runs there.
 const NO_GREETING: &str = "no suitable response from remote hg";
@@ -58,6 +58,18 @@ const ROUTINE: [&str; 10] = [
 pub(crate) fn push(doing: &str, output: &CommandOutput) -> Result<(), HgError> {
     let there = output.code == 1 && lines(&output.stdout).iter().any(|line| line == "no changes found");
     if output.code == 0 || there { Ok(()) } else { Err(remote_failure(doing, output)) }
+}
+
+/// Judges `hg identify`: the changeset that a name stands for in another repository. `None` when nothing is called so
+/// there.
+pub(crate) fn identified(doing: &str, output: &CommandOutput) -> Result<Option<String>, HgError> {
+    let node = output.text();
+    if output.code == 0 && is_hash(&node) {
+        return Ok(Some(node));
+    }
+    // Mercurial's own last line, whoever knows no such revision.
+    let unknown = |line: &String| line.starts_with("abort: unknown revision ");
+    if lines(&output.stderr).iter().any(unknown) { Ok(None) } else { Err(remote_failure(doing, output)) }
 }
 
 /// Judges a command that failed and that talked to another repository.

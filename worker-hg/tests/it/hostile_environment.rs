@@ -64,11 +64,12 @@ async fn nothing_of_our_environment_reaches_mercurial() {
     let mut environment: Vec<&str> = seen.lines().filter_map(|line| line.strip_prefix("env ")).collect();
     environment.sort_unstable();
     environment.dedup();
+    let ours = format!("HGRCPATH={}/.ssh/central/hgrc", world.settings.clones_dir.display());
     let expected = [
         "HGEDITOR=false",
         "HGENCODING=UTF-8",
         "HGPLAIN=+strictflags",
-        "HGRCPATH=",
+        ours.as_str(),
         "HOME=/nonexistent",
         "LANG=C",
         "PATH=/usr/local/bin:/usr/bin:/bin",

@@ -10,6 +10,7 @@ mod hostile_hg;
 mod inventory;
 mod lanes;
 mod outcomes;
+mod probes;
 mod pushes;
 mod real_patches;
 mod sessions;

@@ -68,7 +68,7 @@ impl World {
     }
 
     /// Try has what it had at the beginning.
-    fn nothing_has_landed(&self) {
+    pub fn nothing_has_landed(&self) {
         assert_eq!(self.try_repo.node("tip"), self.source.node("tip"));
     }
 

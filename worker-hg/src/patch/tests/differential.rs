@@ -50,7 +50,7 @@ impl Lab {
         assert!(made.success());
         let mut lab = Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
-            server: CommandServer::new("hg".into(), repository),
+            server: CommandServer::new("hg".into(), None, repository),
             home,
             base: String::new(),
             manifest: Vec::new(),
