@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::builds::{Audit, Builds, OneBuild, Which};
-pub use self::monitor::{Format, Monitor, Origin};
+pub use self::monitor::{Format, Mobile, Monitor, Origin};
 pub use self::notify::{Notify, NotifyAction};
 pub use self::operate::{
     Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,

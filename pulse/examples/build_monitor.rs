@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         password: env::var("PULSE_PASSWORD")?.into(),
         ca: None,
     };
-    let monitor = BuildMonitor::builder()
+    let mut monitor = BuildMonitor::builder()
         .source(Source::treeherder())
         .platforms(["linux64", "windows2012-64"])
         .build_types(["opt"])
@@ -56,6 +56,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ctrl_c().await?;
     // What was heard is still told.
     monitor.stop();
-    monitor.join().await;
+    monitor.join().await?;
     Ok(())
 }

@@ -136,6 +136,16 @@ impl PulseError {
         }
     }
 
+    /// Whether it lasts until somebody changes a setting, or makes what is missing.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Unusable { .. } | Self::Login { .. } => true,
+            // RabbitMQ refuses with the same code who comes too early or once too often.
+            Self::Vhost { reply, .. } => !["limit", "is down"].iter().any(|passing| reply.contains(passing)),
+            _ => self.is_about_a_name(),
+        }
+    }
+
     /// Whether it is about one name, so that everything else can go on.
     pub(crate) fn is_about_a_name(&self) -> bool {
         matches!(self, Self::Missing { .. } | Self::Forbidden { .. } | Self::Mismatch { .. })

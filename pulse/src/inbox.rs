@@ -23,6 +23,8 @@ pub struct Inbox {
 pub struct Taken {
     /// The message.
     pub message: PulseMessage,
+    /// Whether it was taken before, and not acknowledged.
+    pub redelivered: bool,
     acker: Acker,
 }
 
@@ -46,8 +48,8 @@ impl Inbox {
         let gone = || PulseError::Missing { doing: self.doing.clone(), reply: "the queue was deleted".to_owned() };
         let delivery = self.consumer.next().await.ok_or_else(gone)?;
         let delivery = delivery.map_err(PulseError::doing(settings, &*self.doing))?;
-        let acker = delivery.acker.clone();
-        Ok(Taken { message: delivery.into(), acker })
+        let (acker, redelivered) = (delivery.acker.clone(), delivery.redelivered);
+        Ok(Taken { message: delivery.into(), redelivered, acker })
     }
 
     /// Gives back what was not acknowledged, and says goodbye.

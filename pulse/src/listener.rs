@@ -11,7 +11,7 @@ use crate::{
     connection::Connection,
     drain::{Drain, Ended, PREFETCH},
     meters::Meters,
-    outage::Outage,
+    outage::{LASTED, Sessions},
     queue::{Known, PulseQueue},
 };
 
@@ -25,6 +25,9 @@ const LONG: u32 = 2_000;
 ///
 /// It runs until it is told to stop, whatever RabbitMQ and the bus do meanwhile: an outage is logged once, and tried
 /// until it ends. A route whose exchange cannot be used is logged and tried again; the others go on.
+///
+/// At the start it ends with an error when the first answer says that a setting is wrong: user, password or virtual host,
+/// the queue's name, or the exchanges of all routes.
 pub struct Listener {
     queue: PulseQueue,
     producer: Producer,
@@ -51,12 +54,17 @@ impl Listener {
         &self,
         shutdown: &Shutdown,
         known: &mut Known,
-        outage: &mut Outage<PulseError>,
+        sessions: &mut Sessions,
     ) -> Result<Ended, PulseError> {
         let begin = async {
             let connection = Connection::open(&self.queue.settings, &self.queue.name).await?;
             self.queue.declare(&connection, known).await?;
-            let unbound = self.queue.bind(&connection, &self.queue.routes, known).await?;
+            let mut refused = self.queue.bind(&connection, &self.queue.routes, known).await?;
+            let all = refused.len() == self.queue.routes.len();
+            if let Some(last) = refused.pop_if(|last| all && sessions.is_fault_at_start(&last.error)) {
+                return Err(last.error);
+            }
+            let unbound = self.queue.report(refused, known);
             let (channel, consumer) = self.queue.consume(&connection, PREFETCH).await?;
             Ok((connection, unbound, channel, consumer))
         };
@@ -64,15 +72,25 @@ impl Listener {
             () = shutdown.stopping() => return Ok(Ended::Stopped),
             begun = begin => begun?,
         };
-        if outage.ends() {
-            self.meters.reconnects.increment(1);
+        let clock = self.producer.clock();
+        let begin = sessions.begins(clock.now());
+        self.meters.reconnects.increment(u64::from(begin.again));
+        if begin.is_news {
+            info!(queue = self.queue.name, "listening to pulse");
         }
-        info!(queue = self.queue.name, "listening to pulse");
+        let lasts = async {
+            clock.sleep(LASTED).await;
+            if sessions.has_lasted() {
+                info!(queue = self.queue.name, "listening to pulse");
+            }
+            std::future::pending().await
+        };
         let drain =
             Drain { queue: &self.queue, producer: &self.producer, meters: &self.meters, shutdown, channel: &channel };
         let ended = tokio::select! {
             ended = drain.run(consumer) => ended,
             ended = self.watch(&connection, unbound, known) => ended,
+            ended = lasts => ended,
         };
         connection.close().await;
         ended
@@ -94,7 +112,8 @@ impl Listener {
             }
             long = depth >= LONG;
             self.producer.clock().sleep(LOOK).await;
-            unbound = self.queue.bind(connection, unbound, known).await?;
+            let refused = self.queue.bind(connection, unbound, known).await?;
+            unbound = self.queue.report(refused, known);
         }
     }
 }
@@ -107,21 +126,25 @@ impl Subsystem for Listener {
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
         let clock = self.producer.clock();
-        let (mut known, mut outage) = (Known::default(), Outage::none());
+        let (mut known, mut sessions) = (Known::default(), Sessions::none());
         loop {
-            match self.session(&shutdown, &mut known, &mut outage).await {
+            let ended = self.session(&shutdown, &mut known, &mut sessions).await;
+            sessions.ends(clock.now());
+            let wait = match ended {
                 Ok(Ended::Stopped) => return Ok(()),
-                // It is missed and made again without a pause: what is published meanwhile is lost.
-                Ok(Ended::Deleted) => continue,
+                // It is missed, and made again as soon as may be: what is published meanwhile is lost.
+                Ok(Ended::Deleted) => sessions.wait_after_end(clock.as_ref()),
+                Err(error) if sessions.is_fault_at_start(&error) => return Err(error.into()),
                 Err(error) => {
-                    if outage.is_news(&error) {
+                    if sessions.is_news(&error) {
                         let error = error_chain(&error);
                         warn!(queue = self.queue.name, error, "pulse cannot be listened to, it is tried until it can");
                     }
+                    sessions.wait(clock.as_ref())
                 }
-            }
+            };
             tokio::select! {
-                () = clock.sleep(outage.wait(clock.as_ref())) => {}
+                () = clock.sleep(wait) => {}
                 () = shutdown.stopping() => return Ok(()),
             }
         }

@@ -33,6 +33,12 @@ pub(crate) struct Known {
     unusable: HashSet<String>,
 }
 
+/// A route that cannot be bound.
+pub(crate) struct Refused<'a> {
+    pub(crate) route: &'a Route,
+    pub(crate) error: PulseError,
+}
+
 impl PulseQueue {
     /// The queue `queue/<user>/<name>`. [`PulseError::Unusable`] when AMQP cannot carry a name.
     pub(crate) fn new(settings: PulseSettings, name: &str, routes: Vec<Route>) -> Result<Self, PulseError> {
@@ -82,15 +88,14 @@ impl PulseQueue {
         }
     }
 
-    /// Binds the queue for `routes`. Those that cannot be bound are returned, and the first time logged: a name that is
-    /// wrong is no reason to listen to nothing.
+    /// Binds the queue for `routes`. Returns those that cannot be bound, and why.
     pub(crate) async fn bind<'a>(
         &self,
         connection: &Connection,
         routes: impl IntoIterator<Item = &'a Route>,
         known: &mut Known,
-    ) -> Result<Vec<&'a Route>, PulseError> {
-        let mut unbound = Vec::new();
+    ) -> Result<Vec<Refused<'a>>, PulseError> {
+        let mut refused = Vec::new();
         for route in routes {
             match self.bind_route(connection, route).await {
                 Ok(()) => {
@@ -98,17 +103,24 @@ impl PulseQueue {
                         info!(queue = self.name, exchange = route.exchange, "the pulse queue is bound to it now");
                     }
                 }
-                Err(error) if error.is_about_a_name() => {
-                    if known.unusable.insert(route.exchange.clone()) {
-                        let error = error_chain(&error);
-                        error!(queue = self.name, error, "messages of {} do not come, the others do", route.exchange);
-                    }
-                    unbound.push(route);
-                }
+                Err(error) if error.is_about_a_name() => refused.push(Refused { route, error }),
                 Err(error) => return Err(error),
             }
         }
-        Ok(unbound)
+        Ok(refused)
+    }
+
+    /// Logs which routes cannot be bound, each exchange once: a name that is wrong is no reason to listen to nothing.
+    pub(crate) fn report<'a>(&self, refused: Vec<Refused<'a>>, known: &mut Known) -> Vec<&'a Route> {
+        let mut unbound = Vec::new();
+        for Refused { route, error } in refused {
+            if known.unusable.insert(route.exchange.clone()) {
+                let error = error_chain(&error);
+                error!(queue = self.name, error, "messages of {} do not come, the others do", route.exchange);
+            }
+            unbound.push(route);
+        }
+        unbound
     }
 
     pub(crate) async fn bind_route(

@@ -32,9 +32,9 @@ pub struct Monitor {
     /// is enough
     #[arg(long = "tag", value_name = "TAG[,TAG]…")]
     pub tags: Vec<String>,
-    /// Only what is for phones and tablets, or all but that
-    #[arg(long, value_name = "true|false")]
-    pub mobile: Option<bool>,
+    /// Whether events are for phones and tablets
+    #[arg(long, value_enum, default_value_t = Mobile::False)]
+    pub mobile: Mobile,
     /// Tells of performance tests as well
     #[arg(long)]
     pub talos: bool,
@@ -60,6 +60,17 @@ pub struct Monitor {
     /// The address to serve on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", requires = "serve")]
     pub bind: IpAddr,
+}
+
+/// Whether events are for phones and tablets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mobile {
+    /// None of them
+    False,
+    /// Only these
+    True,
+    /// All events
+    Any,
 }
 
 /// Whose messages are read.

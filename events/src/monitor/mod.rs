@@ -22,7 +22,7 @@ use web::WebServer;
 
 use self::{latest::Latest, outlet::Outlet};
 use crate::{
-    cli::{Format, Monitor, Origin},
+    cli::{Format, Mobile, Monitor, Origin},
     run, source, topology,
 };
 
@@ -36,7 +36,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 pub async fn monitor(options: Monitor) -> anyhow::Result<()> {
     let user = source::pulse_user(options.config.as_deref(), options.taskcluster_secret.as_deref()).await?;
     let settings = topology::pulse(&user)?;
-    // Later, an outage is waited for; at the start, somebody looks.
+    // Later, an outage is waited for; at the start, somebody looks. The monitor itself finds what else is wrong.
     pulse::check(&settings).await?;
     let latest = options.serve.map(|_| Arc::new(Latest::default()));
     let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
@@ -62,7 +62,11 @@ fn builder(options: &Monitor) -> BuildMonitorBuilder {
         .tests(&options.tests)
         .products(&options.products)
         .any_build_tags(options.tags.iter().map(|tags| tags.split(',')))
-        .mobile(options.mobile)
+        .mobile(match options.mobile {
+            Mobile::False => Some(false),
+            Mobile::True => Some(true),
+            Mobile::Any => None,
+        })
         .talos(options.talos);
     if options.trees.iter().any(|tree| tree == "*") {
         builder = builder.trees([""; 0]);
@@ -102,26 +106,29 @@ impl Subsystem for Watch {
             .unzip();
         let teller = Arc::new(Teller { latest, format, lines, commands });
         let (builds, tests) = (Arc::clone(&teller), teller);
-        let monitor = builder
+        let mut monitor = builder
             .on_build(move |build| ready(builds.tell(Event::Build(build))))
             .on_test(move |test| ready(tests.tell(Event::Test(test))))
             .start(settings)?;
         let telling = async {
-            shutdown.stopping().await;
-            monitor.stop();
             // With its handlers the teller is gone, and so the ends of what it hands things to are reached.
-            monitor.join().await;
+            tokio::select! {
+                () = shutdown.stopping() => {}
+                ended = monitor.join() => return ended,
+            }
+            monitor.stop();
+            monitor.join().await
         };
         let all = async {
-            tokio::join!(telling, OptionFuture::from(running));
+            let (told, _) = tokio::join!(telling, OptionFuture::from(running));
             // Its error says that the thread has ended.
             let _ = timeout(LAST_LINES, printed).await;
+            told
         };
         tokio::select! {
-            () = all => {}
-            () = shutdown.cancelled() => {}
+            told = all => Ok(told?),
+            () = shutdown.cancelled() => Ok(()),
         }
-        Ok(())
     }
 }
 

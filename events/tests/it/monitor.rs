@@ -187,8 +187,11 @@ async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
 }
 
 async fn jobs_of_treeherder_are_told_of(world: &World) {
-    let mut process =
-        world.monitor("jobs", &["--source", "treeherder", "--tree", "autoland", "--mobile", "true"]).await;
+    let monitor = async |name, more: &[&str]| {
+        world.monitor(name, &[&["--source", "treeherder", "--tree", "autoland"], more].concat()).await
+    };
+    let mut process = monitor("jobs", &["--mobile", "true"]).await;
+    let (mut usual, mut any) = (monitor("usual", &[]).await, monitor("any", &["--mobile", "any"]).await);
     let job = |platform: &str, state: &str| {
         json!({
             "taskId": "a", "origin": { "project": "autoland", "revision": "0".repeat(40) }, "buildSystem": "taskcluster",
@@ -198,11 +201,18 @@ async fn jobs_of_treeherder_are_told_of(world: &World) {
             "buildMachine": { "platform": platform, "os": "-", "architecture": "-" },
         })
     };
-    for (platform, state) in [("linux64", "completed"), ("android-5-0", "running"), ("android-5-0", "completed")] {
+    let jobs =
+        [("linux64", "completed"), ("android-5-0", "running"), ("android-5-0", "completed"), ("win64", "completed")];
+    for (platform, state) in jobs {
         world.publish(JOBS, "primary.autoland._", &job(platform, state)).await;
     }
     world.until_printed("jobs", "android", &process).await;
     process.stop().await;
+    for (name, expected, process) in [("usual", 2, &mut usual), ("any", 3, &mut any)] {
+        world.until_printed(name, "win64", process).await;
+        process.stop().await;
+        assert_eq!(world.read(name).lines().count(), expected, "{}", world.read(name));
+    }
     assert_eq!(world.read("jobs"), "2026-11-21 03:00:00 build autoland android-5-0 opt: nothing to download\n");
 }
 
@@ -348,7 +358,7 @@ async fn what_cannot_work_ends_it_with_a_reason(world: &World) {
         (&[][..], &[][..], "no user on Pulse: set PULSE_LOGIN and PULSE_PASSWORD"),
         (&[], &[("PULSE_LOGIN", "us")], "set our password on Pulse too, in PULSE_PASSWORD"),
         (&["--bind", "::1"], &[], "--serve <PORT>"),
-        (&["--mobile", "perhaps"], &[], "invalid value 'perhaps' for '--mobile <true|false>'"),
+        (&["--mobile", "perhaps"], &[], "[possible values: false, true, any]"),
     ] {
         let mut process = Process::start(&[&["monitor"], arguments].concat(), environment);
         assert!(!process.ended().await.success());
@@ -366,6 +376,9 @@ async fn what_cannot_work_ends_it_with_a_reason(world: &World) {
     assert!(!process.ended().await.success());
     process.until_logged("does not let user pulseuser in").await;
     assert!(!process.log().contains("hunter2"), "{}", process.log());
+    let mut process = world.start("missing", &["--exchange", "exchange/build/none"]);
+    assert!(!process.ended().await.success());
+    process.until_logged("cannot find the exchange exchange/build/none: correct the name").await;
     let mut process = world.start("long", &["--label", &"x".repeat(300)]);
     assert!(!process.ended().await.success());
     process.until_logged("amqp carries 255").await;

@@ -109,8 +109,8 @@ impl BuildMonitorBuilder {
         self
     }
 
-    /// True: only what is for phones and tablets, whose platform begins with `android`. False: all but that. `None`, the
-    /// default: both.
+    /// True: only what is for phones and tablets, whose platform begins with `android`. False, the default: all but that.
+    /// `None`: both.
     pub fn mobile(mut self, mobile: impl Into<Option<bool>>) -> Self {
         self.filters.mobile = mobile.into();
         self
@@ -169,8 +169,9 @@ impl BuildMonitorBuilder {
         self
     }
 
-    /// Starts to listen, as the user of `settings`, and returns at once: what RabbitMQ does is logged, and tried until it
-    /// goes well. Has to be called in a tokio runtime.
+    /// Starts to listen, as the user of `settings`, and returns at once: an outage of RabbitMQ is logged, and tried until it
+    /// ends. When the first answer says that a setting is wrong, such as the exchange or the password, the monitor ends, and
+    /// [`join`](BuildMonitor::join) returns the error. Has to be called in a tokio runtime.
     ///
     /// [`PulseError::Unusable`] when there is no handler, or when AMQP cannot carry a name.
     pub fn start(self, settings: PulseSettings) -> Result<BuildMonitor, PulseError> {
@@ -184,28 +185,37 @@ impl BuildMonitorBuilder {
         let shutdown = intake.shutdown.clone();
         let (buffer, meters) = (Arc::clone(&intake.buffer), Arc::clone(&intake.meters));
         let running = tokio::spawn(async move {
-            tokio::join!(intake.run(), handlers.run(buffer, bounds, meters));
+            let (taken, ()) = tokio::join!(intake.run(), handlers.run(buffer, bounds, meters));
+            taken
         });
-        Ok(BuildMonitor { shutdown, running })
+        Ok(BuildMonitor { shutdown, running: Some(running) })
     }
 
-    /// Starts to listen, for events one by one instead of handlers. It listens until the stream is dropped; the stream
-    /// itself does not end.
+    /// Starts to listen, for events one by one instead of handlers. It listens until the stream is dropped. The stream ends
+    /// only after an error: the first answer of RabbitMQ says that a setting is wrong.
     ///
     /// [`PulseError::Unusable`] when there is a handler, or when AMQP cannot carry a name.
-    pub fn stream(self, settings: PulseSettings) -> Result<impl Stream<Item = Event> + Send + 'static, PulseError> {
+    pub fn stream(
+        self,
+        settings: PulseSettings,
+    ) -> Result<impl Stream<Item = Result<Event, PulseError>> + Send + 'static, PulseError> {
         let Wanted { builds, tests, messages } = self.handlers.wanted();
         if builds || tests || messages {
             let reason = "the build monitor has handlers, which a stream would never call: start it".to_owned();
             return Err(PulseError::Unusable { reason });
         }
         let intake = self.intake(settings, Wanted { builds: true, tests: true, messages: false })?;
-        let state = (Arc::clone(&intake.buffer), StopsWhenDropped(intake.shutdown.clone()));
-        tokio::spawn(intake.run());
-        Ok(stream::unfold(state, |state| async move {
+        let (buffer, stops) = (Arc::clone(&intake.buffer), StopsWhenDropped(intake.shutdown.clone()));
+        let running = Some(tokio::spawn(intake.run()));
+        Ok(stream::unfold((buffer, stops, running), |(buffer, stops, mut running)| async move {
             loop {
-                if let Item::Event(event) = state.0.take().await? {
-                    return Some((event, state));
+                match buffer.take().await {
+                    Some(Item::Event(event)) => return Some((Ok(event), (buffer, stops, running))),
+                    Some(Item::Message(_)) => {}
+                    None => {
+                        let fault = ended(&mut running).await.err()?;
+                        return Some((Err(fault), (buffer, stops, running)));
+                    }
                 }
             }
         }))
@@ -237,6 +247,17 @@ where
     Arc::new(move |told| handler(told).map(|done| done.map_err(Into::into)).boxed())
 }
 
+type Running = JoinHandle<Result<(), PulseError>>;
+
+/// Waits for the end, and returns its error the first time.
+async fn ended(running: &mut Option<Running>) -> Result<(), PulseError> {
+    let Some(task) = running else { return Ok(()) };
+    // The task itself cannot panic, and nobody aborts it.
+    let ended = task.await.unwrap_or(Ok(()));
+    *running = None;
+    ended
+}
+
 struct StopsWhenDropped(Shutdown);
 
 impl Drop for StopsWhenDropped {
@@ -249,7 +270,8 @@ impl Drop for StopsWhenDropped {
 #[derive(Debug)]
 pub struct BuildMonitor {
     shutdown: Shutdown,
-    running: JoinHandle<()>,
+    /// None once it has ended.
+    running: Option<Running>,
 }
 
 impl BuildMonitor {
@@ -263,9 +285,9 @@ impl BuildMonitor {
         self.shutdown.stop();
     }
 
-    /// Waits until it was stopped, and all handlers have ended.
-    pub async fn join(self) {
-        // The task itself cannot panic, and nobody aborts it.
-        let _ = self.running.await;
+    /// Waits until it was stopped, and all handlers have ended. An error is one that ended it at the start: a setting is
+    /// wrong. It is returned once.
+    pub async fn join(&mut self) -> Result<(), PulseError> {
+        ended(&mut self.running).await
     }
 }

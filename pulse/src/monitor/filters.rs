@@ -28,7 +28,7 @@ impl Default for Filters {
             tests: Vec::new(),
             products: Vec::new(),
             build_tags: Vec::new(),
-            mobile: None,
+            mobile: Some(false),
             talos: false,
         }
     }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn all() -> Filters {
-        Filters { trees: Vec::new(), ..Filters::default() }
+        Filters { trees: Vec::new(), mobile: None, ..Filters::default() }
     }
 
     #[test]
@@ -139,7 +139,8 @@ mod tests {
             (Filters { build_tags: vec![texts(&["l10n"])], ..all() }, json!({ "tags": [] }), [true, true, false, true]),
             (Filters { mobile: Some(true), ..all() }, android.clone(), [false, false, true, true]),
             (Filters { mobile: Some(false), ..all() }, android.clone(), [true, true, false, false]),
-            (Filters { mobile: None, ..all() }, android, [true, true, true, true]),
+            (Filters { mobile: None, ..all() }, android.clone(), [true, true, true, true]),
+            (Filters::default(), android, [true, true, false, false]),
             (Filters { talos: true, ..all() }, talos.clone(), [true, true, true, true]),
             (Filters { talos: false, ..all() }, talos, [true, true, true, false]),
         ] {

@@ -4,7 +4,7 @@
 //! acknowledged at once, and nothing here waits for a handler. What this costs: what is in the buffer when the process
 //! dies is lost.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bus::{Clock, Shutdown, SystemClock, error_chain};
 use futures::{FutureExt, StreamExt};
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     PulseError, PulseMessage, PulseSettings, Topic,
-    outage::Outage,
+    outage::{LASTED, Sessions},
     subscription::{Lifetime, Subscription},
 };
 
@@ -70,26 +70,40 @@ struct Said {
 }
 
 impl Intake {
-    /// Takes messages until it is told to stop.
-    pub(super) async fn run(self) {
-        let (mut outage, mut said) = (Outage::none(), Said::default());
+    /// Takes messages until it is told to stop. An error is one that shows at the start, and that only another setting ends.
+    pub(super) async fn run(self) -> Result<(), PulseError> {
+        let taken = self.take().await;
+        self.buffer.close();
+        taken
+    }
+
+    async fn take(&self) -> Result<(), PulseError> {
+        let (mut sessions, mut said) = (Sessions::none(), Said::default());
         while !self.shutdown.is_stopping() {
-            // A queue that was deleted is made anew without a pause.
-            let Err(error) = self.session(&mut outage, &mut said).await else { continue };
-            if outage.is_news(&error) {
-                let (exchange, error) = (self.source.exchange(), error_chain(&error));
-                warn!(exchange, error, "the build monitor cannot listen to pulse, it is tried until it can");
-            }
+            let ended = self.session(&mut sessions, &mut said).await;
+            sessions.ends(SystemClock.now());
+            let wait = match ended {
+                // A queue that was deleted is made again as soon as may be.
+                Ok(()) => sessions.wait_after_end(&SystemClock),
+                Err(error) if sessions.is_fault_at_start(&error) => return Err(error),
+                Err(error) => {
+                    if sessions.is_news(&error) {
+                        let (exchange, error) = (self.source.exchange(), error_chain(&error));
+                        warn!(exchange, error, "the build monitor cannot listen to pulse, it is tried until it can");
+                    }
+                    sessions.wait(&SystemClock)
+                }
+            };
             tokio::select! {
-                () = SystemClock.sleep(outage.wait(&SystemClock)) => {}
+                () = SystemClock.sleep(wait) => {}
                 () = self.shutdown.stopping() => {}
             }
         }
-        self.buffer.close();
+        Ok(())
     }
 
     /// One connection, until it is lost, the queue is deleted, or it is told to stop.
-    async fn session(&self, outage: &mut Outage<PulseError>, said: &mut Said) -> Result<(), PulseError> {
+    async fn session(&self, sessions: &mut Sessions, said: &mut Said) -> Result<(), PulseError> {
         let random = || format!("monitor-{:016x}", SystemClock.random());
         // A random name is drawn for each connection: RabbitMQ may not know yet that the last one is gone.
         let queue = self.settings.queue(&self.label.clone().unwrap_or_else(random));
@@ -102,15 +116,25 @@ impl Intake {
             () = self.shutdown.stopping() => return Ok(()),
             opened = Subscription::open(&self.settings, named, bound, PREFETCH, &doing) => opened?,
         };
-        if outage.ends() {
-            self.meters.reconnects.increment(1);
+        let begin = sessions.begins(SystemClock.now());
+        self.meters.reconnects.increment(u64::from(begin.again));
+        if begin.is_news {
+            info!(queue, exchange, "the build monitor listens");
         }
-        info!(queue, exchange, "the build monitor listens");
+        let mut lasts = pin!(SystemClock.sleep(LASTED));
+        let mut lasted = false;
         loop {
             let first = tokio::select! {
                 biased;
                 () = self.shutdown.stopping() => break,
                 first = consumer.next() => first,
+                () = &mut lasts, if !lasted => {
+                    lasted = true;
+                    if sessions.has_lasted() {
+                        info!(queue, exchange, "the build monitor listens");
+                    }
+                    continue;
+                }
             };
             if first.is_none() {
                 warn!(queue, "the queue of the build monitor was deleted with what was in it: it is declared anew");

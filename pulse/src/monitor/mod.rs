@@ -14,7 +14,7 @@
 //!         password: std::env::var("PULSE_PASSWORD")?.into(),
 //!         ca: None,
 //!     };
-//!     let monitor = BuildMonitor::builder()
+//!     let mut monitor = BuildMonitor::builder()
 //!         .trees(["mozilla-central"])
 //!         .platforms(["linux64"])
 //!         .products(["firefox"])
@@ -23,7 +23,7 @@
 //!             Ok::<(), std::io::Error>(())
 //!         })
 //!         .start(settings)?;
-//!     monitor.join().await;
+//!     monitor.join().await?;
 //!     Ok(())
 //! }
 //! ```
@@ -44,7 +44,8 @@
 //! A handler that returns an error, panics or takes [too long](BuildMonitorBuilder::time_limit) is logged with the message's
 //! key and counted (`pulse_monitor_handlers_failed_total`), and nothing else comes of it. A message that cannot be read, or
 //! has more than 256 kB, is counted (`pulse_monitor_unreadable_total`), and logged with its routing key once a minute at
-//! most. An outage of RabbitMQ is logged once, and waited for. A handler that has often something to say can say it as
+//! most. An outage of RabbitMQ is logged once, and waited for; a setting that is wrong, such as the exchange or the password,
+//! ends the monitor at the start, with an error from [`BuildMonitor::join`]. A handler that has often something to say can say it as
 //! [seldom](Seldom).
 //!
 //! # Where fields come from

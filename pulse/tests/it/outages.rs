@@ -125,26 +125,29 @@ async fn an_outage_is_said_once_and_can_be_stopped(world: &mut World) {
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn what_the_operator_got_wrong_and_what_is_down_is_said_once() {
+async fn a_wrong_setting_ends_the_start_and_an_outage_is_logged_once() {
     let mut world = World::start().await;
-    what_the_operator_got_wrong_is_named(&world).await;
+    what_the_operator_got_wrong_ends_the_start(&world).await;
     an_outage_is_said_once_and_can_be_stopped(&mut world).await;
 }
 
-async fn what_the_operator_got_wrong_is_named(world: &World) {
+async fn what_the_operator_got_wrong_ends_the_start(world: &World) {
     let bus = memory();
     let mut password = world.rabbit.settings();
     password.password = "not the password".into();
     let mut vhost = world.rabbit.settings();
     vhost.vhost = "nowhere".to_owned();
-    for (settings, expected) in [
-        (password, "does not let user pulseuser in: set the user and password"),
-        (vhost, "user pulseuser cannot use the virtual host nowhere"),
+    for (settings, exchange, expected) in [
+        (password, EXCHANGE, "does not let user pulseuser in: set the user and password"),
+        (vhost, EXCHANGE, "user pulseuser cannot use the virtual host nowhere"),
+        (world.rabbit.settings(), "exchange/none/v1", "cannot find the exchange exchange/none/v1: correct the name"),
+        (world.rabbit.settings(), "amq.topic", "user pulseuser may not"),
     ] {
-        let refused = listen(settings, "wrong", vec![route(EXCHANGE, &["#"], TASKS)], &bus);
-        until_said("wrong", &["WARN", expected], 1).await;
-        refused.stop().await;
+        let refused = listen(settings, "wrong", vec![route(exchange, &["#"], TASKS)], &bus);
+        let fault = refused.fault().await;
+        assert!(fault.contains(expected), "{fault}");
     }
+    assert_eq!(said("wrong", &["ERROR"]) + said("wrong", &["cannot be listened to"]), 0, "{}", logged());
     assert!(!logged().contains("not the password"));
     assert_eq!(depth(&bus, TASKS).await, 0);
 }

@@ -6,7 +6,7 @@ use bus::{Classify, Disposition, SystemClock, error_chain};
 use pulse::{Publisher, PulseError, PulseMessage, Routing};
 
 use crate::world::{
-    EXCHANGE, OTHERS, World, connect, listen, memory, message, queue_name, route, take, until, until_said, until_stored,
+    EXCHANGE, OTHERS, World, connect, listen, memory, message, queue_name, route, take, until, until_stored,
 };
 
 const OWN: &str = "exchange/pulseuser/builds";
@@ -82,6 +82,6 @@ async fn an_exchange_of_another_kind_is_named(world: &World) {
     let fleeting = queue_name("fleeting");
     channel.queue_declare(fleeting.as_str().into(), Default::default(), none).await.unwrap();
     let listening = listen(world.rabbit.settings(), "fleeting", vec![route(EXCHANGE, &["#"], OTHERS)], &memory());
-    until_said("fleeting", &["WARN", "exists with other properties"], 1).await;
-    listening.stop().await;
+    let fault = listening.fault().await;
+    assert!(fault.contains("queue/pulseuser/fleeting") && fault.contains("exists with other properties"), "{fault}");
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bus::{
     Bus, Clock, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve, Settlement, Shutdown, Subsystem,
-    SystemClock, testing::RedisServer,
+    SubsystemError, SystemClock, testing::RedisServer,
 };
 use futures::{StreamExt, stream};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Routing, testing::RabbitServer};
@@ -99,10 +99,10 @@ pub async fn redis() -> (Arc<dyn Bus>, RedisServer, TempDir) {
 /// A listener that runs.
 pub struct Listening {
     name: String,
-    /// How often listeners to this queue had begun before.
-    before: usize,
+    /// How often listeners to this queue had begun before, and had begun again.
+    before: (usize, usize),
     shutdown: Shutdown,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), SubsystemError>>,
 }
 
 pub fn listen(settings: PulseSettings, name: &str, routes: Vec<Route>, bus: &Arc<dyn Bus>) -> Listening {
@@ -121,11 +121,12 @@ pub fn listen_by(
     let listener = Box::new(Listener::new(settings, name, routes, producer).unwrap());
     let (name, before, shutdown) = (name.to_owned(), begun(name), Shutdown::new());
     let running = listener.run(shutdown.clone());
-    Listening { name, before, shutdown, running: tokio::spawn(async { running.await.unwrap() }) }
+    Listening { name, before, shutdown, running: tokio::spawn(running) }
 }
 
-fn begun(name: &str) -> usize {
-    said(name, &["INFO", "listening to pulse"])
+fn begun(name: &str) -> (usize, usize) {
+    let again = counted(name).get("pulse_reconnects_total").copied().unwrap_or_default();
+    (said(name, &["INFO", "listening to pulse"]), again as usize)
 }
 
 impl Listening {
@@ -137,12 +138,20 @@ impl Listening {
 
     /// Waits until it listens for the so many-th time.
     pub async fn until_ready(&self, times: usize) {
-        until("the listener to listen", async || begun(&self.name) >= self.before + times).await;
+        // When it begins again soon, only the counter says so.
+        let (begins, again) = self.before;
+        let listens = |now: (usize, usize)| now.0 > begins && now.1 >= again + times - 1;
+        until("the listener to listen", async || listens(begun(&self.name))).await;
     }
 
     pub async fn stop(self) {
         self.shutdown.stop();
-        self.running.await.unwrap();
+        self.running.await.unwrap().unwrap();
+    }
+
+    /// The error with which it ends by itself.
+    pub async fn fault(self) -> String {
+        self.running.await.unwrap().unwrap_err().to_string()
     }
 }
 

@@ -70,9 +70,9 @@ async fn the_recorded_messages_are_told_as_the_predecessor_told_them() {
     publish_all(&rabbit).await;
     until("all to be told of", async || everything.count() == 13).await;
     until("the tests to be told of", async || told.count() == 3).await;
-    for monitor in [monitor, all] {
+    for mut monitor in [monitor, all] {
         monitor.stop();
-        monitor.join().await;
+        monitor.join().await.unwrap();
     }
     assert_eq!(sorted(told.0.lock().unwrap().clone()), expected_tests());
     assert_eq!(everything.all("buildtype").iter().filter(|kind| *kind == "debug").count(), 3);
@@ -97,7 +97,7 @@ async fn a_monitor_tells_what_it_was_asked_for() {
 }
 
 async fn filters_work_on_a_real_server(rabbit: &RabbitServer) {
-    let none = || BuildMonitor::builder().trees([""; 0]).talos(true);
+    let none = || BuildMonitor::builder().trees([""; 0]).mobile(None).talos(true);
     // How many messages the queue asks for, and how many of these are told of.
     let cases: Vec<(&str, BuildMonitorBuilder, usize, usize)> = vec![
         ("tree", BuildMonitor::builder().talos(true), 7, 7),
@@ -145,7 +145,7 @@ async fn filters_work_on_a_real_server(rabbit: &RabbitServer) {
 async fn jobs_of_treeherder_are_the_same_events(rabbit: &RabbitServer) {
     let told = Told::default();
     let builder = told.monitor().source(Source::treeherder()).trees(["autoland"]).label("jobs");
-    let monitor = builder.build_types(["debug"]).products(["firefox"]).start(rabbit.settings()).unwrap();
+    let mut monitor = builder.build_types(["debug"]).products(["firefox"]).start(rabbit.settings()).unwrap();
     until_listening("jobs", 1).await;
     let samples = fs::read("tests/fixtures/treeherder/pulse-jobs-samples.json").unwrap();
     let samples: Vec<Value> = serde_json::from_slice(&samples).unwrap();
@@ -157,7 +157,7 @@ async fn jobs_of_treeherder_are_the_same_events(rabbit: &RabbitServer) {
     }
     until("the jobs to be told of", async || told.count() == samples.len()).await;
     monitor.stop();
-    monitor.join().await;
+    monitor.join().await.unwrap();
     assert_eq!(told.all("tree"), vec!["autoland"; samples.len()]);
     assert_eq!(told.all("test")[0], "jsreftest-2");
 }
@@ -172,7 +172,7 @@ async fn a_stream_has_both_and_its_queue_ends_with_it(rabbit: &RabbitServer) {
     publish_all(rabbit).await;
     let (mut builds, mut tests) = (0, 0);
     for _ in 0..6 {
-        match stream.next().await.unwrap() {
+        match stream.next().await.unwrap().unwrap() {
             Event::Build(build) => {
                 assert_eq!(build.tree, "mozilla-central");
                 builds += 1;
@@ -195,7 +195,7 @@ async fn every_message_is_for_who_wants_all(rabbit: &RabbitServer) {
         messages.note(message.routing.key);
         async { Ok::<(), PulseError>(()) }
     });
-    let monitor = builder.start(rabbit.settings()).unwrap();
+    let mut monitor = builder.start(rabbit.settings()).unwrap();
     until_listening("raw", 1).await;
     for (key, body) in [("build.x", "{}"), ("unittest.a.b.c.d.e.f.g", "no json"), ("talos.\u{1b}[2J", "")] {
         rabbit.publish(&message(BUILDS, key, body)).await.unwrap();
@@ -207,7 +207,7 @@ async fn every_message_is_for_who_wants_all(rabbit: &RabbitServer) {
     publish_all(rabbit).await;
     until("all messages to be read", async || counted("raw").get("pulse_monitor_messages_total") == Some(&18.0)).await;
     monitor.stop();
-    monitor.join().await;
+    monitor.join().await.unwrap();
     let keys = raw.0.lock().unwrap().clone();
     assert_eq!(keys.len(), 17, "all but the one that is too large to wait in memory");
     assert!(!keys.contains(&"build.a.b.c.large".into()) && keys.contains(&"build.x".into()), "{keys:?}");
@@ -222,12 +222,12 @@ async fn every_message_is_for_who_wants_all(rabbit: &RabbitServer) {
 async fn a_durable_queue_gathers_while_nobody_listens(rabbit: &RabbitServer) {
     let told = Told::default();
     let builder = || told.monitor().trees(["kept"]).label("kept");
-    let monitor = builder().start(rabbit.settings()).unwrap();
+    let mut monitor = builder().start(rabbit.settings()).unwrap();
     until_listening("kept", 1).await;
     monitor.stop();
-    monitor.join().await;
+    monitor.join().await.unwrap();
     publish_build(rabbit, "kept", 1).await;
-    let monitor = builder().start(rabbit.settings()).unwrap();
+    let mut monitor = builder().start(rabbit.settings()).unwrap();
     until("what came meanwhile", async || told.all("key") == ["kept 1"]).await;
     // Somebody deletes it.
     rabbit.delete_queue("queue/pulseuser/kept").await.unwrap();
@@ -236,7 +236,7 @@ async fn a_durable_queue_gathers_while_nobody_listens(rabbit: &RabbitServer) {
     until("what comes after that", async || told.all("key") == ["kept 1", "kept 2"]).await;
     assert_eq!(said(&["WARN", "queue=\"queue/pulseuser/kept\"", "was deleted"]), 1);
     monitor.stop();
-    monitor.join().await;
+    monitor.join().await.unwrap();
 }
 
 fn a_monitor_that_could_do_nothing_is_refused(rabbit: &RabbitServer) {

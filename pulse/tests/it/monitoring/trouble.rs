@@ -1,11 +1,11 @@
 //! Handlers fail, hang or are slow, and RabbitMQ goes away.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use pulse::{
     PulseError,
-    monitor::{BuildFinished, BuildMonitor, TestFinished},
+    monitor::{BuildFinished, BuildMonitor, Source, TestFinished},
 };
 use tokio::sync::Notify;
 
@@ -17,7 +17,7 @@ async fn handlers_that_fail_panic_or_hang_stop_nothing() {
     let (rabbit, _directory) = rabbit().await;
     let told = Told::default();
     let tests = told.clone();
-    let monitor = BuildMonitor::builder()
+    let mut monitor = BuildMonitor::builder()
         .label("faulty")
         .trees([""; 0])
         .concurrency(2)
@@ -40,7 +40,7 @@ async fn handlers_that_fail_panic_or_hang_stop_nothing() {
     publish_all(&rabbit).await;
     until("all tests", async || told.count() == 4).await;
     monitor.stop();
-    monitor.join().await;
+    monitor.join().await.unwrap();
     assert_eq!(counted("faulty")["pulse_monitor_handlers_failed_total"], 20.0);
     for (key, problem) in [
         ("panics 0", "it panicked: a handler of a test"),
@@ -56,7 +56,7 @@ async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
     let (rabbit, _directory) = rabbit().await;
     let (told, gate) = (Told::default(), Arc::new(Notify::new()));
     let (builds, open) = (told.clone(), Arc::clone(&gate));
-    let monitor = BuildMonitor::builder()
+    let mut monitor = BuildMonitor::builder()
         .label("slow")
         .trees(["slow"])
         .concurrency(1)
@@ -89,7 +89,7 @@ async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
     assert_eq!(said(&["WARN", "key=\"slow ", "the oldest of what waits for them is dropped"]), 1);
     gate.notify_one();
     monitor.stop();
-    monitor.join().await;
+    monitor.join().await.unwrap();
     assert_eq!(told.count(), all - dropped as usize);
     let keys = told.all("key");
     assert!((200..all).all(|number| keys.contains(&format!("slow {number}"))), "the newest are told of");
@@ -121,8 +121,58 @@ async fn rabbitmq_is_killed_and_restarted() {
     }
     assert_eq!(counted("again")["pulse_monitor_reconnects_total"], 1.0);
     rabbit.kill().unwrap();
-    for monitor in [monitor, other] {
+    for mut monitor in [monitor, other] {
         monitor.stop();
-        monitor.join().await;
+        monitor.join().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_fault_at_the_start_ends_a_monitor_with_an_error_that_names_it() {
+    let (rabbit, _directory) = rabbit().await;
+    let missing = "exchange/build/none";
+    let mut password = rabbit.settings();
+    password.password = "not the password".into();
+    let mut vhost = rabbit.settings();
+    vhost.vhost = "nowhere".to_owned();
+    for (settings, source, expected) in [
+        (
+            rabbit.settings(),
+            Source::buildbot().on(missing),
+            format!("cannot find the exchange {missing}: correct the name"),
+        ),
+        (rabbit.settings(), Source::buildbot().on("amq.topic"), "user pulseuser may not".to_owned()),
+        (password, Source::buildbot(), "does not let user pulseuser in".to_owned()),
+        (vhost, Source::buildbot(), "cannot use the virtual host nowhere".to_owned()),
+    ] {
+        let mut monitor = Told::default().monitor().source(source.clone()).start(settings.clone()).unwrap();
+        let fault = monitor.join().await.unwrap_err();
+        assert!(fault.to_string().contains(&expected), "{fault}");
+        monitor.join().await.unwrap();
+        let mut stream = Box::pin(BuildMonitor::builder().source(source).stream(settings).unwrap());
+        let fault = stream.next().await.unwrap().unwrap_err();
+        assert!(fault.to_string().contains(&expected), "{fault}");
+        assert!(stream.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_that_goes_away_later_is_waited_for_and_logged_once() {
+    let (mut rabbit, directory) = rabbit().await;
+    let told = Told::default();
+    let mut monitor = told.monitor().trees(["later"]).label("later").start(rabbit.settings()).unwrap();
+    until_listening("later", 1).await;
+    // The server loses everything.
+    rabbit.kill().unwrap();
+    fs::remove_dir_all(directory.path().join("data")).unwrap();
+    rabbit.restart().await.unwrap();
+    let gone = ["WARN", "cannot listen to pulse", "cannot find the exchange exchange/build/normalized"];
+    until("the missing exchange to be logged", async || said(&gone) == 1).await;
+    rabbit.declare_exchange(super::BUILDS).await.unwrap();
+    until_listening("later", 2).await;
+    publish_build(&rabbit, "later", 1).await;
+    until("an event", async || told.count() == 1).await;
+    assert_eq!(said(&gone), 1, "{}", logged());
+    monitor.stop();
+    monitor.join().await.unwrap();
 }
