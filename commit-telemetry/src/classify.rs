@@ -1,7 +1,8 @@
 //! Which review system the author of a changeset used: the rules that need nothing but the changeset.
 //!
 //! All of them look at the summary, the first line of the description; what stands below it says nothing. They are those
-//! of Mozilla's commit telemetry before this one, so that figures of then and now can be compared.
+//! of Mozilla's commit telemetry before this one. [`Rules::Classic`] applies exactly those, so that figures of then and now
+//! can be compared; [`Rules::Current`] also knows how Git and its users write back-outs.
 
 use std::sync::LazyLock;
 
@@ -41,6 +42,16 @@ pub enum ReviewSystem {
     Unknown,
 }
 
+/// Which back-outs the rules recognize.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rules {
+    /// `Revert "Bug 5 - …"` and the other forms that are in use since the repositories moved to Git, too.
+    #[default]
+    Current,
+    /// Only the forms that the original recognized: its figures can be compared with these.
+    Classic,
+}
+
 /// What a changeset says of its review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
@@ -55,7 +66,13 @@ const WPT_SYNC: &str = "moz-wptsync-bot <wptsync@mozilla.com>";
 /// By which a changeset says that a program made it.
 const IGNORE: &str = "# ignore-this-changeset";
 
-static BACKOUT: LazyLock<Option<Regex>> = pattern!("(?i)^back(ed|ing|) out ");
+static CLASSIC_BACKOUT: LazyLock<Option<Regex>> = pattern!("(?i)^back(ed|ing|) out ");
+/// `Backed out …`, `Backout …`; and `Revert` with what is reverted: a quoted summary, a bug, a revision, or changesets. A
+/// summary that begins with `Revert` and goes on in prose (`Revert to the old layout`) may be any change.
+static BACKOUT: LazyLock<Option<Regex>> = pattern!(concat!(
+    r"(?i)^(back(ed|ing|s)?[\s-]?out\b",
+    r#"|revert(ed|ing|s)?\s+(["'“”‘’«]|bugs?\b|D[0-9]+\b|([0-9]+\s+)?(changesets?|commits?|revisions?)\b|[0-9a-f]{7,40}\b))"#,
+));
 static NO_BUG: LazyLock<Option<Regex>> = pattern!("(?i)no bug");
 static APPROVAL: LazyLock<Option<Regex>> = pattern!("(?i)a=");
 /// What is a part of a word to the original.
@@ -64,9 +81,13 @@ static WORD: LazyLock<Option<Regex>> = pattern!(r"^[\p{L}\p{N}_]");
 impl Evidence {
     /// Applies the rules, the first that fits, to a changeset's description, its author (`Name <address>`), and the number of
     /// its parents.
-    pub fn of(description: &str, author: &str, parents: usize) -> Self {
+    pub fn of(rules: Rules, description: &str, author: &str, parents: usize) -> Self {
         let summary = summary(description);
-        if matches(&BACKOUT, summary) {
+        let backout = match rules {
+            Rules::Current => &BACKOUT,
+            Rules::Classic => &CLASSIC_BACKOUT,
+        };
+        if matches(backout, summary) {
             Self::Clear(ReviewSystem::ReviewUnneeded)
         } else if summary.contains(IGNORE) || parents > 1 {
             Self::Clear(ReviewSystem::NotApplicable)
@@ -132,20 +153,66 @@ mod tests {
     const DEV: &str = "Dev <d@example.com>";
 
     fn of(description: &str) -> Evidence {
-        Evidence::of(description, DEV, 1)
+        Evidence::of(Rules::Current, description, DEV, 1)
+    }
+
+    fn classic(description: &str) -> Evidence {
+        Evidence::of(Rules::Classic, description, DEV, 1)
     }
 
     #[test]
     fn rule_1_a_backout_needs_no_review() {
+        let unneeded = Evidence::Clear(ReviewSystem::ReviewUnneeded);
         for summary in ["Backed out changeset abc (bug 5)", "backing out bug 5", "BACK OUT bug 5", "back out  bug 5"] {
+            assert_eq!((of(summary), classic(summary)), (unneeded, unneeded), "{summary}");
+        }
+        for summary in ["Bug 5 - back out x", "backed  out bug 5", " Backed out bug 5", "Backouts of bug 5"] {
+            assert_eq!((of(summary), classic(summary)), (Evidence::Bug(5), Evidence::Bug(5)), "{summary}");
+        }
+        for rules in [Rules::Current, Rules::Classic] {
+            assert_eq!(Evidence::of(rules, "Backed out bug 5", DEV, 2), unneeded);
+        }
+    }
+
+    #[test]
+    fn rule_1_a_backout_with_git_needs_no_review_unless_the_rules_are_classic() {
+        for summary in [
+            "Revert \"Bug 5 - x r=a\" for causing build bustages",
+            "Revert \"x\" (Bug 5)",
+            "Revert \"Revert \"Bug 5 - x\"\"",
+            "revert 'x' (bug 5)",
+            "Revert “Bug 5 - x”",
+            "Revert Bug 5 - x",
+            "Reverting bug 5",
+            "Reverts bug 5 for lint failures",
+            "Revert D123456 (bug 5)",
+            "Revert changeset 0123456789ab (bug 5)",
+            "Revert 2 commits (bug 5)",
+            "Revert abcdef0 (bug 5)",
+            "backout bug 5",
+            "Back-out bug 5",
+            "Backs out bug 5",
+            "Backed out\tbug 5",
+            "Backed out: bug 5",
+        ] {
             assert_eq!(of(summary), Evidence::Clear(ReviewSystem::ReviewUnneeded), "{summary}");
+            assert_eq!(classic(summary), Evidence::Bug(5), "{summary}");
         }
-        for summary in
-            ["Bug 5 - back out x", "backout bug 5", "backed  out bug 5", " Backed out bug 5", "backed out\tbug 5"]
-        {
-            assert_eq!(of(summary), Evidence::Bug(5), "{summary}");
+    }
+
+    #[test]
+    fn rule_1_a_change_that_only_begins_with_revert_is_reviewed_like_any_other() {
+        for summary in [
+            "Revert to the old layout, bug 5",
+            "Revert the change of bug 5",
+            "Reverted order of bug 5",
+            "Revertible \"x\", bug 5",
+            "Bug 5 - Revert \"x\"",
+            "Revert deed, bug 5",
+            "Revert D-Bus changes, bug 5",
+        ] {
+            assert_eq!((of(summary), classic(summary)), (Evidence::Bug(5), Evidence::Bug(5)), "{summary}");
         }
-        assert_eq!(Evidence::of("Backed out bug 5", DEV, 2), Evidence::Clear(ReviewSystem::ReviewUnneeded));
     }
 
     #[test]
@@ -159,7 +226,7 @@ mod tests {
     fn rule_2_a_merge_is_not_reviewed() {
         for parents in [2, 3] {
             for description in ["", "Merge autoland to central. a=merge", "No bug - merge", "Bug 5"] {
-                let evidence = Evidence::of(description, DEV, parents);
+                let evidence = Evidence::of(Rules::Current, description, DEV, parents);
                 assert_eq!(evidence, Evidence::Clear(ReviewSystem::NotApplicable), "{description}");
             }
         }
@@ -194,8 +261,8 @@ mod tests {
         for summary in ["Bug 5 [wpt PR 1] x", "Bug 5 [wpt PR 1] testonly"] {
             assert_eq!(of(summary), Evidence::Bug(5), "{summary}");
         }
-        assert_eq!(Evidence::of("Bug 5", WPT_SYNC, 1), Evidence::Clear(ReviewSystem::ReviewUnneeded));
-        assert_eq!(Evidence::of("Bug 5", "moz-wptsync-bot <wptsync@example.com>", 1), Evidence::Bug(5));
+        assert_eq!(Evidence::of(Rules::Current, "Bug 5", WPT_SYNC, 1), Evidence::Clear(ReviewSystem::ReviewUnneeded));
+        assert_eq!(Evidence::of(Rules::Current, "Bug 5", "moz-wptsync-bot <wptsync@example.com>", 1), Evidence::Bug(5));
     }
 
     #[test]
@@ -209,7 +276,7 @@ mod tests {
     fn a_description_that_is_empty_or_begins_with_a_line_end_has_an_empty_summary() {
         for description in ["", "\n", "\nBug 5 - x", "\r\nNo bug", "\u{2028}Backed out x"] {
             assert_eq!(of(description), Evidence::Clear(ReviewSystem::Unknown), "{description:?}");
-            assert_eq!(Evidence::of(description, DEV, 3), Evidence::Clear(ReviewSystem::NotApplicable));
+            assert_eq!(Evidence::of(Rules::Current, description, DEV, 3), Evidence::Clear(ReviewSystem::NotApplicable));
         }
         for end in ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\u{85}", "\u{2028}", "\u{2029}"] {
             assert_eq!(summary(&format!("a{end}b")), "a", "{end:?}");

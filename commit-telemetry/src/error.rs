@@ -201,7 +201,30 @@ impl Classify for TelemetryError {
     }
 }
 
+/// The ping is larger than the ingestion takes.
+const TOO_LARGE: u16 = 413;
+
 impl TelemetryError {
+    /// Whether it is about the message, the changeset or the ping alone, so that neither time nor another setting helps.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Useless { .. } | Self::Unfit { .. } | Self::TooLarge { .. } => true,
+            Self::Refused { status, .. } => *status == TOO_LARGE,
+            Self::Bugzilla(error) => error.is_final(),
+            Self::Push { source, .. } => source.is_final(),
+            _ => false,
+        }
+    }
+
+    /// Whether the repository does not have the changeset: not yet, or not any more.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::NoSuchChangeset { .. } => true,
+            Self::Push { source, .. } => source.is_missing(),
+            _ => false,
+        }
+    }
+
     /// How long a server wants to be left alone, if it said so.
     pub(crate) fn asked_pause(&self) -> Option<Duration> {
         match self {

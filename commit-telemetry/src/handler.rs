@@ -67,14 +67,15 @@ struct Push {
     push_json_url: Url,
 }
 
+fn useless(message: &PulseMessage, problem: String) -> TelemetryError {
+    let PulseMessage { routing, .. } = message;
+    TelemetryError::Useless { exchange: routing.exchange.clone(), key: routing.key.clone(), problem }
+}
+
 impl PushHandler {
     /// The push that a message tells of. `None`, if it tells of something else.
     fn push_in(&self, message: &PulseMessage) -> Result<Option<(Repository, Push)>, TelemetryError> {
-        let useless = |problem| TelemetryError::Useless {
-            exchange: message.routing.exchange.clone(),
-            key: message.routing.key.clone(),
-            problem,
-        };
+        let useless = |problem| useless(message, problem);
         let mut json = serde_json::Deserializer::from_slice(&message.body);
         let Body { payload } = located(&mut json).map_err(useless)?;
         json.end().map_err(|error| useless(error.to_string()))?;
@@ -102,13 +103,18 @@ impl PushHandler {
         }
         let ping = self.telemetry.ping_for(repository, node.as_str()).await?;
         self.telemetry.send(&ping).await?;
-        debug!(%repository, %node, system = ?ping.review_system_used, "the ping is sent");
+        let sent = self.telemetry.sends();
+        debug!(%repository, %node, system = ?ping.review_system_used, sent, "the ping is made");
         Ok(())
     }
 
     /// Does what is to be done for a message: when this returns `Ok`, the ping of each changeset that it tells of is accepted.
     pub async fn process(&self, message: &PulseMessage) -> Result<(), TelemetryError> {
         let Some((repository, push)) = self.push_in(message)? else { return Ok(()) };
+        if !repository.holds(&push.push_json_url) {
+            let problem = format!("payload.data.pushlog_pushes[0].push_json_url: is not below {repository}");
+            return Err(useless(message, problem));
+        }
         let nodes = self.telemetry.hgweb().push(&repository, push.pushid, &push.push_json_url).await?;
         let (changesets, of) = (nodes.len(), &repository);
         let mut results = stream::iter(nodes)
@@ -136,7 +142,10 @@ impl PushHandler {
         let push = push.pushid;
         match worst {
             None => {
-                info!(%repository, push, changesets, "the pings of a push are sent");
+                match self.telemetry.sends() {
+                    true => info!(%repository, push, changesets, "sent the pings of a push"),
+                    false => info!(%repository, push, changesets, "showed the pings of a push, sent none"),
+                }
                 Ok(())
             }
             Some((node, source)) => Err(TelemetryError::Push {
@@ -166,11 +175,16 @@ impl Handler<PulseMessage> for PushHandler {
     }
 }
 
-/// What may become of a changeset that failed. The push does what the one does of which most can be hoped, so that no
-/// changeset that could get its ping goes without.
+/// What can still be hoped for a changeset that failed. The push takes the failure with the most hope, so that no changeset
+/// that could get its ping goes without.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Hope {
-    None,
+    /// Nothing helps.
+    Never,
+    /// Another setting may help.
+    Settings,
+    /// Its repository may learn of it.
+    Known,
     Again,
     Later,
 }
@@ -178,7 +192,9 @@ enum Hope {
 impl Hope {
     fn of(error: &TelemetryError) -> Self {
         match error.disposition() {
-            Disposition::Dead => Self::None,
+            Disposition::Dead if error.is_final() => Self::Never,
+            Disposition::Dead => Self::Settings,
+            Disposition::Retry | Disposition::RetryAfter(_) if error.is_missing() => Self::Known,
             Disposition::Retry | Disposition::RetryAfter(_) => Self::Again,
             Disposition::Defer(_) => Self::Later,
         }

@@ -28,7 +28,7 @@ mod telemetry;
 pub use backfill::{Backfill, Ended, Place, Span};
 pub use bugs::bug_numbers;
 pub use bugzilla::Bugzilla;
-pub use classify::{Evidence, ReviewSystem};
+pub use classify::{Evidence, ReviewSystem, Rules};
 pub use diffstat::{DiffFault, Diffstat, DiffstatParser};
 pub use edge::{Edge, EdgeSettings};
 pub use error::TelemetryError;

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, sync::Arc};
 
-use crate::{Bugzilla, Changeset, Edge, Evidence, Hgweb, Node, Ping, Repository, ReviewSystem, TelemetryError};
+use crate::{Bugzilla, Changeset, Edge, Evidence, Hgweb, Node, Ping, Repository, ReviewSystem, Rules, TelemetryError};
 
 /// Shows a ping to somebody.
 pub type Show = Arc<dyn Fn(&Ping) -> io::Result<()> + Send + Sync>;
@@ -13,15 +13,17 @@ pub struct Telemetry {
     hgweb: Hgweb,
     bugzilla: Bugzilla,
     edge: Edge,
+    rules: Rules,
     /// Who is shown the pings, if they are not sent.
     show: Option<Show>,
 }
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hgweb, bugzilla, edge, show } = self;
+        let Self { hgweb, bugzilla, edge, rules, show: _ } = self;
         let mut parts = f.debug_struct("Telemetry");
-        parts.field("hgweb", hgweb).field("bugzilla", bugzilla).field("edge", edge).field("sends", &show.is_none());
+        parts.field("hgweb", hgweb).field("bugzilla", bugzilla).field("edge", edge);
+        parts.field("rules", rules).field("sends", &self.sends());
         parts.finish_non_exhaustive()
     }
 }
@@ -29,12 +31,22 @@ impl fmt::Debug for Telemetry {
 impl Telemetry {
     /// Asks and sends by these clients.
     pub fn new(hgweb: Hgweb, bugzilla: Bugzilla, edge: Edge) -> Self {
-        Self { hgweb, bugzilla, edge, show: None }
+        Self { hgweb, bugzilla, edge, rules: Rules::default(), show: None }
+    }
+
+    /// Classifies by these rules.
+    pub fn classified_by(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     /// Shows the pings that it would send, and sends none.
     pub fn only_shown(self, show: Show) -> Self {
         Self { show: Some(show), ..self }
+    }
+
+    /// Whether pings are sent, and not only shown.
+    pub fn sends(&self) -> bool {
+        self.show.is_none()
     }
 
     /// The servers of the repositories.
@@ -79,7 +91,7 @@ impl Telemetry {
     async fn review_system(&self, changeset: &Changeset) -> Result<ReviewSystem, TelemetryError> {
         let text = |bytes| String::from_utf8_lossy(bytes);
         let (description, author) = (text(&changeset.description), text(&changeset.author));
-        match Evidence::of(&description, &author, changeset.parents.len()) {
+        match Evidence::of(self.rules, &description, &author, changeset.parents.len()) {
             Evidence::Clear(system) => Ok(system),
             Evidence::Bug(bug) => self.bugzilla.review_system(bug).await,
         }

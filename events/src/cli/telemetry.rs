@@ -1,6 +1,6 @@
 //! Options of `events telemetry`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use commit_telemetry::Repository;
@@ -14,6 +14,10 @@ pub struct Telemetry {
     /// Tells of every step
     #[arg(long, global = true)]
     pub debug: bool,
+    /// Classify back-outs by the predecessor's rules alone, so that figures compare with its: `Revert "…"` is none of them
+    /// (TELEMETRY_CLASSIC=1 does the same)
+    #[arg(long, global = true)]
+    pub classic: bool,
 }
 
 /// What to do with pings.
@@ -39,6 +43,10 @@ pub struct ProcessQueueMessages {
     /// Stays, and waits for what comes
     #[arg(long)]
     pub follow: bool,
+    /// The file that keeps messages which can never be worked off; else TELEMETRY_DEAD_LETTERS, else
+    /// ~/.local/state/code-review-events/telemetry/dead-letters.jsonl
+    #[arg(long, value_name = "FILE", conflicts_with = "no_send")]
+    pub dead_letters: Option<PathBuf>,
 }
 
 /// Options of `events telemetry dump-telemetry`.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use commit_telemetry::{EdgeSettings, Repository};
+use commit_telemetry::{EdgeSettings, Repository, Rules};
 use pulse::{Address, PulseSettings, Topic};
 use thiserror::Error;
 use url::Url;
@@ -18,6 +18,8 @@ pub struct TelemetryConfig {
     pub bugzilla: Url,
     /// Where pings go.
     pub edge: EdgeSettings,
+    /// How changesets are classified.
+    pub rules: Rules,
     /// Host and port of a StatsD server.
     pub statsd: Option<(String, u16)>,
 }
@@ -124,12 +126,14 @@ impl<'a> Reader<'a> {
         let namespace = self.name("TMO_PING_NAMESPACE", "eng-workflow");
         let doctype = self.name("TMO_PING_DOCTYPE", "hgpush");
         let version = self.name("TMO_PING_DOCVERSION", "1");
+        let classic = self.value("TELEMETRY_CLASSIC", "0", "1 or 0", flag);
         let port = self.port("STATSD_PORT", 8125);
         let statsd = (self.variables)("STATSD_HOST");
         Some(TelemetryConfig {
             target: target?,
             bugzilla: bugzilla?,
             edge: EdgeSettings { base: base?, namespace: namespace?, doctype: doctype?, version: version? },
+            rules: if classic? { Rules::Classic } else { Rules::Current },
             statsd: statsd.zip(port),
         })
     }
@@ -185,7 +189,7 @@ mod tests {
         assert_eq!(config.edge.base.as_str(), "https://incoming.telemetry.mozilla.org/submit");
         let EdgeSettings { namespace, doctype, version, .. } = &config.edge;
         assert_eq!([namespace, doctype, version], ["eng-workflow", "hgpush", "1"]);
-        assert_eq!(config.statsd, None);
+        assert_eq!((config.statsd, config.rules), (None, Rules::Current));
         assert_eq!(pushes.pulse.address.to_string(), "amqps://pulse.mozilla.org:5671");
         assert_eq!((pushes.pulse.user.as_str(), pushes.pulse.password.expose_secret()), ("us", "hunter2"));
         assert_eq!((pushes.exchange.as_str(), pushes.topic.as_str()), ("exchange/hgpushes/v2", "integration/autoland"));
@@ -215,6 +219,7 @@ mod tests {
             ("BMO_API_URL", "hunter2"),
             ("TMO_BASE_URL", "ftp://hunter2"),
             ("TMO_PING_DOCTYPE", "a/hunter2"),
+            ("TELEMETRY_CLASSIC", "hunter2"),
             ("STATSD_PORT", "0"),
         ];
         let faults = TelemetryConfig::read_with_pulse(&variables(WRONG)).unwrap_err();
@@ -226,6 +231,7 @@ mod tests {
                 "BMO_API_URL",
                 "TMO_BASE_URL",
                 "TMO_PING_DOCTYPE",
+                "TELEMETRY_CLASSIC",
                 "STATSD_PORT",
                 "PULSE_USERNAME",
                 "PULSE_QUEUE_NAME",

@@ -20,11 +20,12 @@ const PREFIX: &str = "commit_telemetry";
 /// The servers that are asked, and the one that gets the pings.
 pub(crate) fn telemetry(config: &TelemetryConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<Telemetry> {
     let http = observe::http::client(REQUEST)?;
-    Ok(Telemetry::new(
+    let telemetry = Telemetry::new(
         Hgweb::new(http.clone(), Arc::clone(clock)),
         Bugzilla::new(config.bugzilla.clone(), http.clone(), Arc::clone(clock)),
         Edge::new(&config.edge, http, Arc::clone(clock))?,
-    ))
+    );
+    Ok(telemetry.classified_by(config.rules))
 }
 
 /// The server that counts, if there is one.

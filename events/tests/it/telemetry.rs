@@ -3,7 +3,12 @@
 mod backfill;
 mod peer;
 
-use std::{collections::BTreeSet, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use bus::{Clock, Operate, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
 use events::queues::PULSE_HGPUSHES;
@@ -165,6 +170,9 @@ async fn no_send_prints_every_ping_and_leaves_every_message() {
         let reviewed = shown.iter().find(|ping| ping["changesetID"] == json!(nodes(7)[0])).unwrap();
         assert_eq!(reviewed["reviewSystemUsed"], "phabricator");
         assert_eq!(reviewed["diffstat"], json!({"changedFiles": 1, "additions": 1, "deletions": 1}));
+        assert!(said.err.contains("showed the pings of a push, sent none"), "{}", said.err);
+        assert!(said.err.contains("looked at 3 messages, sent nothing"), "{}", said.err);
+        assert!(!said.err.contains("sent the pings"), "{}", said.err);
         deployment.until_depth(3).await;
     }
     assert_eq!(deployment.peer.accepted(), BTreeSet::new());
@@ -172,17 +180,81 @@ async fn no_send_prints_every_ping_and_leaves_every_message() {
     assert!(said.code == Some(2) && said.err.contains("cannot be used with"), "{}", said.err);
 }
 
+/// The dead letters in a file.
+fn dead_letters(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[tokio::test]
-async fn a_push_that_fails_for_good_stays_and_the_others_go_on() {
+async fn an_unreadable_message_is_kept_in_a_file_and_the_next_run_succeeds() {
     let deployment = Deployment::with_queue().await;
+    let elsewhere = json!({
+        "pushid": 1, "time": 1, "user": "ann@example.com", "push_json_url": "http://127.0.0.1:1/json-pushes",
+        "push_full_json_url": "http://127.0.0.1:1/json-pushes",
+    });
+    let data = json!({"repo_url": deployment.peer.repository(), "heads": [], "pushlog_pushes": [elsewhere]});
     deployment.publish(&json!({"payload": {"type": "changegroup.1", "data": {}}})).await;
+    deployment.publish(&json!({"payload": {"type": "changegroup.1", "data": data}})).await;
     deployment.push(1..=5).await;
+    let looked = deployment.process(&["--no-send"]).await;
+    assert_eq!(looked.code, Some(1), "{}", looked.err);
+    deployment.until_depth(7).await;
+    let usual = deployment.directory.path().join(".local/state/code-review-events/telemetry/dead-letters.jsonl");
+    assert!(!usual.exists(), "a dry run keeps nothing");
+
     let said = deployment.process(&[]).await;
     assert_eq!(said.code, Some(1), "{}", said.err);
-    assert!(said.err.contains("a message stays in the queue: the message of exchange/hgpushes/v2"), "{}", said.err);
-    assert!(said.err.ends_with("events: 1 message could not be worked off, and stay in the queue\n"), "{}", said.err);
+    let expected =
+        format!("events: 2 messages could never be worked off: kept in {}, and taken off the queue\n", usual.display());
+    assert!(said.err.ends_with(&expected), "{}", said.err);
     assert_eq!(deployment.peer.accepted(), pings(1..=5));
+    deployment.until_depth(0).await;
+    let kept = dead_letters(&usual);
+    let reasons: Vec<_> = kept.iter().map(|letter| letter["reason"].as_str().unwrap()).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("payload.data.missing field `repo_url`")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("push_json_url: is not below")), "{reasons:?}");
+    for letter in &kept {
+        assert_eq!((&letter["exchange"], &letter["key"]), (&json!(EXCHANGE), &json!("mozilla-central")));
+        let body: Value = serde_json::from_str(letter["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["payload"]["type"], "changegroup.1");
+    }
+
+    let said = deployment.process(&[]).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let other = deployment.directory.path().join("other");
+    deployment.publish(&json!(5)).await;
+    let said = deployment.process(&["--dead-letters", other.to_str().unwrap()]).await;
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!((dead_letters(&other).len(), dead_letters(&usual).len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_message_stays_in_the_queue_while_no_file_can_keep_it() {
+    let deployment = Deployment::with_queue().await;
+    deployment.publish(&json!(5)).await;
+    let folder = deployment.directory.path().to_str().unwrap();
+    let said = deployment.process(&["--dead-letters", folder]).await;
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains(&format!("cannot write to {folder}")), "{}", said.err);
+    let left = "events: 1 message could not be worked off, and left in the queue for a later run\n";
+    assert!(said.err.ends_with(left), "{}", said.err);
     deployment.until_depth(1).await;
+}
+
+#[tokio::test]
+#[ignore = "slow: ./dev test --all"]
+async fn a_push_whose_changeset_is_stripped_is_kept_in_the_file_when_it_comes_again() {
+    let deployment = Deployment::with_queue().await;
+    deployment.peer.world().missing.insert(nodes(3)[0].clone());
+    deployment.push([3, 4]).await;
+    for (left, ending) in [(1, "left in the queue for a later run"), (0, "and taken off the queue")] {
+        let said = deployment.process(&[]).await;
+        assert!(said.code == Some(1) && said.err.ends_with(&format!("{ending}\n")), "{}", said.err);
+        deployment.until_depth(left).await;
+    }
+    assert_eq!(deployment.process(&[]).await.code, Some(0));
+    assert_eq!(deployment.peer.accepted(), pings([4]));
 }
 
 #[tokio::test]
@@ -255,6 +327,18 @@ async fn one_ping_is_dumped_and_an_unknown_changeset_is_told_of() {
         });
         assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap(), expected);
     }
+    let backout = &nodes(8)[0];
+    for (arguments, expected) in [
+        (&["dump-telemetry", backout][..], "review_unneeded"),
+        (&["dump-telemetry", backout, "--classic"], "phabricator"),
+    ] {
+        let said = telemetry(arguments, &environment, &directory).await;
+        let ping: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(ping["reviewSystemUsed"], expected, "{}", said.err);
+    }
+    let classic = environment.iter().cloned().chain([("TELEMETRY_CLASSIC".to_owned(), "1".to_owned())]);
+    let said = telemetry(&["dump-telemetry", backout], &classic.collect::<Vec<_>>(), &directory).await;
+    assert!(said.out.contains("\"phabricator\""), "{}", said.out);
     let unknown = telemetry(&["dump-telemetry", "feedface"], &environment, &directory).await;
     let expected = format!("events: no such changeset: feedface is not in {}\n", peer.repository());
     assert_eq!((unknown.code, unknown.out.as_str(), unknown.err), (Some(1), "", expected));
@@ -312,8 +396,10 @@ async fn statsd_is_told_of_each_changeset_and_of_the_time() {
     let mut environment = deployment.environment();
     environment.push(("STATSD_HOST".to_owned(), "127.0.0.1".to_owned()));
     environment.push(("STATSD_PORT".to_owned(), server.local_addr().unwrap().port().to_string()));
-    let said = telemetry(&["process-queue-messages"], &environment, &deployment.directory).await;
-    assert_eq!(said.code, Some(0), "{}", said.err);
+    for dry in [&["process-queue-messages", "--no-send"][..], &["process-queue-messages"]] {
+        let said = telemetry(dry, &environment, &deployment.directory).await;
+        assert_eq!(said.code, Some(0), "{}", said.err);
+    }
     let mut words = Vec::new();
     let mut read = [0; 1000];
     while words.len() < 5 {
@@ -323,4 +409,6 @@ async fn statsd_is_told_of_each_changeset_and_of_the_time() {
     assert_eq!(words[..4], ["commit_telemetry.job.items:1|c"; 4], "one for each changeset");
     let time = words[4].strip_prefix("commit_telemetry.job.time:").and_then(|rest| rest.strip_suffix("|ms")).unwrap();
     assert!(time.parse::<f64>().unwrap() > 0.0, "{time}");
+    // Both commands have ended, and what they sent is here.
+    assert!(server.try_recv(&mut read).is_err(), "a dry run is not counted");
 }

@@ -9,15 +9,13 @@ use futures::StreamExt;
 use jiff::Timestamp;
 
 use super::{
-    Console, GRACE,
+    Console, GRACE, Settings,
     console::Progress,
     stopped::{Failure, StateFile, Stopped, command},
     wiring,
 };
 use crate::{
     cli::BackfillPushlog,
-    config::TelemetryConfig,
-    environment,
     operate::{counted, terminal::confirm_sending},
     signals,
 };
@@ -30,15 +28,18 @@ const MOST_FAILED: usize = 100;
 const KEEP: Duration = Duration::from_secs(1);
 
 /// Runs `events telemetry backfill-pushlog`.
-pub(super) async fn backfill(options: &BackfillPushlog, console: &Console) -> anyhow::Result<()> {
+pub(super) async fn backfill(
+    options: &BackfillPushlog,
+    settings: &Settings<'_>,
+    console: &Console,
+) -> anyhow::Result<()> {
     let (start, end, repository) = (options.start, options.end, &options.repository);
     ensure!(start < end, "nothing comes after push {start} up to push {end}: START is the push before the first one");
-    let variables = environment::with_dotenv()?;
-    let config = TelemetryConfig::read(&variables)?;
+    let config = settings.read()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let telemetry = wiring::telemetry(&config, &clock)?;
     let telemetry = if options.no_send { telemetry.only_shown(console.show()) } else { telemetry };
-    let file = (!options.no_send).then(|| StateFile::of(options, &variables)).transpose()?;
+    let file = (!options.no_send).then(|| StateFile::of(options, settings.variables)).transpose()?;
     let earlier = if options.resume { file.as_ref().map(StateFile::load).transpose()?.flatten() } else { None };
     if options.resume && earlier.is_none() {
         console.say(&format!("no earlier run of this is known that did not end: it begins after push {start}"));
@@ -74,11 +75,14 @@ pub(super) async fn backfill(options: &BackfillPushlog, console: &Console) -> an
         row: 0,
     };
     let outcome = run.until_the_end(span, &mut stopped, console.progress(pushes)?).await;
-    let Some(file) = &file else { return outcome.and_then(|_| ending(&stopped.failed, console)) };
     if matches!(outcome, Ok(Outcome::Complete)) {
-        file.forget()?;
+        file.as_ref().map_or(Ok(()), StateFile::forget)?;
         return ending(&stopped.failed, console);
     }
+    let Some(file) = &file else {
+        list(&stopped.failed, console);
+        return outcome.and_then(|_| bail!("stopped after push {}; nothing was sent", stopped.place.push));
+    };
     list(&stopped.failed, console);
     if let Err(error) = file.save(&stopped) {
         console.say(&format!("where to go on is not kept: {error:#}"));

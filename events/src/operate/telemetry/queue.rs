@@ -1,26 +1,21 @@
 //! `events telemetry process-queue-messages`.
 //!
 //! There is no bus between Pulse and the work here. A message is acknowledged when the ping of each changeset was
-//! accepted, so whatever dies before leaves it in the queue. One that fails for good stays there too, and is told of.
+//! accepted, so whatever dies before leaves it in the queue. One that can never be worked off is acknowledged when a
+//! [file](DeadLetters) has it. Any other that fails stays in the queue for a later run.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use bus::{Backoff, Classify, Clock, Disposition, Shutdown, SystemClock, error_chain};
+use bus::{Backoff, Clock, Shutdown, SystemClock, error_chain};
 use commit_telemetry::{NotDone, Patience, PushHandler, TelemetryError};
 use futures::{StreamExt, stream, stream::FuturesUnordered};
 use pulse::{Inbox, PulseError, PulseMessage, Taken};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::{Console, GRACE, wiring};
-use crate::{
-    cli::ProcessQueueMessages,
-    config::{HgPushesConfig, TelemetryConfig},
-    environment,
-    operate::counted,
-    signals,
-};
+use super::{Console, GRACE, Settings, dead_letters::DeadLetters, wiring};
+use crate::{cli::ProcessQueueMessages, config::HgPushesConfig, operate::counted, signals};
 
 /// How many pushes are worked on at once.
 const AT_ONCE: usize = 4;
@@ -36,22 +31,36 @@ const PATIENT: u32 = 10;
 const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
 
 /// Runs `events telemetry process-queue-messages`.
-pub(super) async fn process(options: &ProcessQueueMessages, console: &Console) -> anyhow::Result<()> {
-    let (config, pushes) = TelemetryConfig::read_with_pulse(&environment::with_dotenv()?)?;
+pub(super) async fn process(
+    options: &ProcessQueueMessages,
+    settings: &Settings<'_>,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let (config, pushes) = settings.read_with_pulse()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (begun, statsd) = (clock.now(), wiring::statsd(&config).await);
     let telemetry = wiring::telemetry(&config, &clock)?;
-    let telemetry = if options.no_send { telemetry.only_shown(console.show()) } else { telemetry };
+    if options.no_send {
+        // Neither is it counted: figures are of what was sent.
+        let handler = wiring::push_handler(&config, telemetry.only_shown(console.show()), None);
+        return look(&handler, &pushes, options.timeout).await;
+    }
+    let dead_letters = DeadLetters::of(options.dead_letters.as_deref(), settings.variables);
+    let begun = clock.now();
+    let statsd = wiring::statsd(&config).await;
     let handler = wiring::push_handler(&config, telemetry, statsd.as_ref());
-    let outcome = if options.no_send {
-        look(&handler, &pushes, options.timeout).await
-    } else {
-        let shutdown = Shutdown::new();
-        let patience = Patience::new(clock.as_ref(), &shutdown);
-        let (grace, waiting) = (Duration::from_secs(GRACE), Arc::clone(&clock));
-        signals::watch(shutdown.clone(), grace, waiting).context("cannot watch for signals")?;
-        Work { handler: &handler, pushes: &pushes, patience: &patience, shutdown: &shutdown, options }.run().await
+    let shutdown = Shutdown::new();
+    let patience = Patience::new(clock.as_ref(), &shutdown);
+    signals::watch(shutdown.clone(), Duration::from_secs(GRACE), Arc::clone(&clock))
+        .context("cannot watch for signals")?;
+    let work = Work {
+        handler: &handler,
+        pushes: &pushes,
+        patience: &patience,
+        shutdown: &shutdown,
+        dead_letters: &dead_letters,
+        options,
     };
+    let outcome = work.run().await;
     if let Some(statsd) = statsd {
         statsd.time("job.time", clock.now().duration_since(begun).unsigned_abs());
     }
@@ -76,10 +85,15 @@ async fn look(handler: &PushHandler, pushes: &HgPushesConfig, silence: Duration)
     let outcomes = stream::iter(&messages).map(|message| handler.process(message)).buffer_unordered(AT_ONCE);
     let failed: Vec<TelemetryError> = outcomes.filter_map(|outcome| std::future::ready(outcome.err())).collect().await;
     for failure in &failed {
-        error!("{}", error_chain(failure));
+        let consequence =
+            if failure.is_final() { "a run that sends would keep the message aside" } else { "the message would stay" };
+        error!(error = error_chain(failure), "cannot work off a message: {consequence}");
     }
     match failed.len() {
-        0 => Ok(()),
+        0 => {
+            info!("looked at {}, sent nothing", counted(messages.len(), "message"));
+            Ok(())
+        }
         count => bail!("{} cannot be worked off", counted(count, "message")),
     }
 }
@@ -90,7 +104,15 @@ struct Work<'a> {
     pushes: &'a HgPushesConfig,
     patience: &'a Patience<'a>,
     shutdown: &'a Shutdown,
+    dead_letters: &'a DeadLetters,
     options: &'a ProcessQueueMessages,
+}
+
+/// How a message left the queue.
+enum Settled {
+    Done,
+    /// The file of dead letters has it.
+    Kept,
 }
 
 impl Work<'_> {
@@ -98,12 +120,13 @@ impl Work<'_> {
         // What is wrong with the settings shows here.
         let mut inbox = subscribe(self.pushes, AHEAD).await?;
         info!("reading messages from {}", self.pushes.queue);
-        let (mut done, mut failed) = (0, 0);
+        let (mut done, mut kept, mut failed) = (0, 0, 0);
+        let mut kept_in_a_row = 0;
         let mut under_way = FuturesUnordered::new();
         // One at most: the connection that is made anew, while what is under way goes on.
         let mut opening = FuturesUnordered::new();
         loop {
-            let stopping = self.shutdown.is_stopping() || failed >= MOST_FAILED;
+            let stopping = self.shutdown.is_stopping() || failed + kept_in_a_row >= MOST_FAILED;
             if stopping && under_way.is_empty() {
                 break;
             }
@@ -113,7 +136,8 @@ impl Work<'_> {
                 biased;
                 () = self.shutdown.cancelled() => break,
                 Some(outcome) = under_way.next() => match outcome {
-                    Ok(()) => done += 1,
+                    Ok(Settled::Done) => (done, kept_in_a_row) = (done + 1, 0),
+                    Ok(Settled::Kept) => (kept, kept_in_a_row) = (kept + 1, kept_in_a_row + 1),
                     Err(NotDone::Stopped) => {}
                     Err(NotDone::Away(failure)) => {
                         self.shutdown.stop();
@@ -139,25 +163,52 @@ impl Work<'_> {
         drop(under_way);
         inbox.close().await;
         info!("{} done", counted(done, "message"));
-        match failed {
-            0 => Ok(()),
-            count => bail!("{} could not be worked off, and stay in the queue", counted(count, "message")),
+        let kept = (kept > 0).then(|| {
+            let file = self.dead_letters.name();
+            format!("{} could never be worked off: kept in {file}, and taken off the queue", counted(kept, "message"))
+        });
+        let stay = (failed > 0).then(|| {
+            format!("{} could not be worked off, and left in the queue for a later run", counted(failed, "message"))
+        });
+        match [kept, stay].into_iter().flatten().collect::<Vec<_>>() {
+            failures if failures.is_empty() => Ok(()),
+            failures => bail!("{}", failures.join("; ")),
         }
     }
 
-    async fn work(&self, taken: Taken) -> Result<(), NotDone> {
-        loop {
+    async fn work(&self, taken: Taken) -> Result<Settled, NotDone> {
+        let settled = loop {
             match self.patience.until_done(|| self.handler.process(&taken.message)).await {
                 Err(NotDone::Away(_)) if self.options.follow => {}
+                Err(NotDone::Failed(error)) if never(&taken, &error) => break self.keep(&taken, error)?,
                 Err(not_done) => return Err(not_done),
-                Ok(()) => break,
+                Ok(()) => break Settled::Done,
             }
-        }
+        };
         if !taken.acknowledge().await {
             // Then its pings are sent again too, and dropped as the repetitions that they are.
             warn!("the connection was lost before a message could be acknowledged: it comes again");
         }
-        Ok(())
+        Ok(settled)
+    }
+
+    fn keep(&self, taken: &Taken, failure: TelemetryError) -> Result<Settled, NotDone> {
+        let reason = error_chain(&failure);
+        let file = self.dead_letters.name();
+        match self.dead_letters.keep(&taken.message, &reason) {
+            Ok(()) => {
+                error!(
+                    file,
+                    error = reason,
+                    "a message can never be worked off: kept it in a file, took it off the queue"
+                );
+                Ok(Settled::Kept)
+            }
+            Err(problem) => {
+                error!(error = error_chain(problem.as_ref()), "cannot keep a message aside");
+                Err(NotDone::Failed(failure))
+            }
+        }
     }
 
     /// Connects again: for some minutes, and for as long as it takes when it is to follow. The messages that were under way
@@ -171,11 +222,16 @@ impl Work<'_> {
             }
             match subscribe(self.pushes, AHEAD).await {
                 Ok(opened) => return Ok(Some(opened)),
-                Err(error) if error.disposition() == Disposition::Dead => return Err(error.into()),
                 Err(error) if attempt == PATIENT && !self.options.follow => return Err(error.into()),
                 Err(_) => {}
             }
         }
         Ok(None)
     }
+}
+
+/// Whether no later run could work it off either. A changeset that its repository still does not have when its message comes
+/// again was stripped from it.
+fn never(taken: &Taken, error: &TelemetryError) -> bool {
+    error.is_final() || (taken.redelivered && error.is_missing())
 }

@@ -12,6 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use super::state;
 use crate::{cli::BackfillPushlog, config::Variables};
 
 /// What is encoded in the name of a file.
@@ -50,12 +51,8 @@ pub(super) struct StateFile {
 impl StateFile {
     /// Below `XDG_STATE_HOME`, else below `~/.local/state`.
     pub(super) fn of(run: &BackfillPushlog, variables: Variables<'_>) -> anyhow::Result<Self> {
-        let home = || variables("HOME").map(|home| Path::new(&home).join(".local/state"));
-        // The specification has it that a relative path means nothing.
-        let state = variables("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
-        let state = state.context("where it stops is kept in a file: set HOME or XDG_STATE_HOME")?;
         let name = utf8_percent_encode(run.repository.url().as_str(), ENCODED);
-        let path = state.join(format!("code-review-events/backfill/{name}-{}-{}.json", run.start, run.end));
+        let path = state::file(&format!("backfill/{name}-{}-{}.json", run.start, run.end), variables)?;
         Ok(Self { path })
     }
 

@@ -164,3 +164,17 @@ async fn a_changeset_that_fails_for_good_is_listed_at_the_end_and_the_others_go_
     assert!(said.err.contains("events: 1 changeset without a ping"), "{}", said.err);
     assert_eq!(pings(101..=300).difference(&stage.peer.accepted()).count(), 1);
 }
+
+#[tokio::test]
+async fn a_dry_run_that_is_stopped_says_so_and_keeps_nothing() {
+    let stage = Stage::new(2_000).await;
+    stage.peer.world().latency = Duration::from_millis(100);
+    let mut command = stage.start(&["0", "2000", "--no-send"]);
+    until("requests", &command, || stage.peer.world().most > 0).await;
+    command.signal(Signal::SIGINT);
+    assert_eq!(command.ended().await.code(), Some(1), "{}", command.log());
+    assert!(command.log().contains("events: stopped after push "), "{}", command.log());
+    assert!(command.log().contains("; nothing was sent"), "{}", command.log());
+    assert!(!stage.directory.path().join(".local").exists(), "nothing is kept of it");
+    assert_eq!(stage.peer.accepted(), BTreeSet::new());
+}

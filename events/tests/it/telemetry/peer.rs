@@ -150,8 +150,11 @@ impl World {
         let Some(node) = known.into_iter().find(|node| node.starts_with(asked) && !self.missing.contains(node)) else {
             return (404, json!({"error": format!("unknown revision '{asked}'")}).to_string());
         };
-        let description =
-            if push % 100 == 7 { format!("Bug {REVIEWED} - x r=a") } else { "No bug - x r=me".to_owned() };
+        let description = match push % 100 {
+            7 => format!("Bug {REVIEWED} - x r=a"),
+            8 => format!("Revert \"Bug {REVIEWED} - x r=a\" for failures"),
+            _ => "No bug - x r=me".to_owned(),
+        };
         let changeset = json!({
             "node": node, "date": [1_571_000_300.0, 14400], "desc": description, "backedoutby": "",
             "branch": "default", "bookmarks": [], "tags": [], "user": "Ann <ann@example.com>",

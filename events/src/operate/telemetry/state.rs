@@ -1,0 +1,16 @@
+//! Where commands keep what they have to remember.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::config::Variables;
+
+/// A file of this program below `XDG_STATE_HOME`, else below `~/.local/state`.
+pub(super) fn file(name: &str, variables: Variables<'_>) -> anyhow::Result<PathBuf> {
+    let home = || variables("HOME").map(|home| Path::new(&home).join(".local/state"));
+    // The specification has it that a relative path means nothing.
+    let state = variables("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
+    let state = state.context("there is no folder for files of this program: set HOME or XDG_STATE_HOME")?;
+    Ok(state.join("code-review-events").join(name))
+}
