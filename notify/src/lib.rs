@@ -33,6 +33,6 @@ pub use memory::{Muted, muted};
 pub use notification::{DigestLine, Links, LogLink, Notification, NotifiedTask, Recipients, Status};
 pub use preview::preview;
 pub use send::{SendError, Sender};
-pub use settings::{Key, Settings, SettingsError};
+pub use settings::{Key, Settings, SettingsError, flag};
 pub use storm::Digest;
 pub use templates::{TemplateError, Templates};

@@ -58,6 +58,7 @@ pub(crate) struct MailWriter {
     domain: String,
     templates: Arc<Templates>,
     clock: Arc<dyn Clock>,
+    has_html: bool,
 }
 
 impl MailWriter {
@@ -74,7 +75,12 @@ impl MailWriter {
         if address(&format!("a@{domain}")).is_none() {
             return Err(settings.unfit(THREADING_DOMAIN.name, "the name of a domain"));
         }
-        Ok(Self { channel, from, domain, templates, clock })
+        Ok(Self { channel, from, domain, templates, clock, has_html: true })
+    }
+
+    /// The same for mails without HTML.
+    pub(crate) fn without_html(self) -> Self {
+        Self { has_html: false, ..self }
     }
 
     /// Who sends the mails.
@@ -93,11 +99,7 @@ impl MailWriter {
             let text = self.templates.render(self.channel, template, notification)?;
             Ok::<_, ChannelError>(SinglePart::builder().header(kind).body(text))
         };
-        let border = format!("{:016x}{:016x}", self.clock.random(), self.clock.random());
-        let body = MultiPart::alternative()
-            .boundary(border)
-            .singlepart(part(ContentType::TEXT_PLAIN, TEXT)?)
-            .singlepart(part(ContentType::TEXT_HTML, HTML)?);
+        let text = part(ContentType::TEXT_PLAIN, TEXT)?;
         let thread = format!("<{}@{}>", name_of_thread(&notification.task.group_id), self.domain);
         let message = Message::builder()
             .from(Mailbox::new(None, self.from.clone()))
@@ -108,8 +110,17 @@ impl MailWriter {
             .in_reply_to(thread.clone())
             .references(thread)
             // Nobody's out-of-office note is to answer this (RFC 3834).
-            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()))
-            .multipart(body);
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".to_owned(),
+            ));
+        let message = if self.has_html {
+            let border = format!("{:016x}{:016x}", self.clock.random(), self.clock.random());
+            let html = part(ContentType::TEXT_HTML, HTML)?;
+            message.multipart(MultiPart::alternative().boundary(border).singlepart(text).singlepart(html))
+        } else {
+            message.singlepart(text)
+        };
         let message = message.map_err(|error| ChannelError::Refused {
             channel: self.channel,
             problem: format!("cannot write the mail: {error}"),

@@ -85,6 +85,15 @@ fn or_variable(variable: &Option<&'static str>) -> String {
     variable.map(|variable| format!(" (or {variable} in the environment)")).unwrap_or_default()
 }
 
+/// Whether a text says on or off, in any of the words that environments have for it.
+pub fn flag(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// What is set for one channel. Any of it may be a secret, so none of it is shown.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -205,6 +214,27 @@ mod tests {
         let empty = settings(&[("host", "")], &[("SMTP_HOST", "b")]);
         assert_eq!((empty.text("host").unwrap().as_str(), empty.overridden()), ("b", &[][..]));
         assert!(settings(&[("host", "")], &[]).text("host").is_err(), "an empty text sets nothing");
+    }
+
+    #[test]
+    fn flag_is_on_or_off_in_any_case_and_nothing_else() {
+        for (text, expected) in [
+            ("1", Some(true)),
+            ("True", Some(true)),
+            ("TRUE", Some(true)),
+            ("yes", Some(true)),
+            ("On", Some(true)),
+            ("0", Some(false)),
+            ("False", Some(false)),
+            ("no", Some(false)),
+            ("off", Some(false)),
+            (" true ", Some(true)),
+            ("", None),
+            ("2", None),
+            ("perhaps", None),
+        ] {
+            assert_eq!(flag(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::answers::{Fault, Stage};
 use super::{Opened, Parts, Registration, is_this_machine};
 use crate::{
-    Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates,
+    Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates, flag,
     mail::{self, Mail, MailWriter},
     text::one_line,
 };
@@ -71,12 +71,18 @@ pub(super) const REGISTRATION: Registration = Registration {
 };
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
-    let templates = match settings.optional_text("template") {
+    // It began as a switch: with our HTML, or plain text alone.
+    let template = settings.optional_text("template");
+    let switch = template.as_deref().and_then(flag);
+    let templates = match template.filter(|_| switch.is_none()) {
         Some(file) => Templates::with_file(parts.templates, mail::HTML, Path::new(&file))
             .map_err(|error| needs(bus::error_chain(&error)))?,
         None => Arc::clone(parts.templates),
     };
-    let writer = MailWriter::open(NAME, settings, templates, Arc::clone(parts.clock))?;
+    let mut writer = MailWriter::open(NAME, settings, templates, Arc::clone(parts.clock))?;
+    if switch == Some(false) {
+        writer = writer.without_html();
+    }
     let relay = Relay::open(settings, &writer)?;
     let place = relay.place();
     let relay = Pool::builder(relay)

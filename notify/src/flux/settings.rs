@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{Key, Settings, SettingsError};
+use crate::{Key, Settings, SettingsError, flag};
 
 const SECTION: &str = "influxdb";
 const DEFAULT_URL: &str = "http://127.0.0.1:8086";
@@ -50,11 +50,11 @@ impl FluxSettings {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, SettingsError> {
         let settings = Settings::layered(SECTION, Self::KEYS, file, environment)?;
-        let record = settings.optional_text("record").unwrap_or_default();
-        match record.to_ascii_lowercase().as_str() {
-            "" | "0" | "false" | "off" => return Ok(None),
-            "1" | "true" | "on" => {}
-            _ => return Err(settings.unfit("record", "1 (true, on) or 0 (false, off)")),
+        let Some(record) = settings.optional_text("record") else { return Ok(None) };
+        match flag(&record) {
+            Some(false) => return Ok(None),
+            Some(true) => {}
+            None => return Err(settings.unfit("record", "1 (true, on) or 0 (false, off)")),
         }
         settings.tell_overridden();
         let url = settings.optional_text("url").unwrap_or_else(|| DEFAULT_URL.to_owned());
@@ -87,12 +87,12 @@ mod tests {
 
     #[test]
     fn the_switch_alone_is_enough() {
-        for on in ["1", "true", "True", "on"] {
+        for on in ["1", "true", "True", "on", "yes"] {
             let settings = open(&[], &[("FLUX_RECORD", on)]).unwrap().unwrap();
             assert_eq!((settings.url.as_str(), settings.database.as_str()), ("http://127.0.0.1:8086/", "notify"));
             assert!(settings.login.is_none());
         }
-        for off in ["0", "false", "off", ""] {
+        for off in ["0", "false", "False", "off", "no", ""] {
             assert!(open(&[("record", off)], &[]).unwrap().is_none(), "{off}");
         }
         assert!(open(&[("url", "http://influx:8086")], &[]).unwrap().is_none());
@@ -118,7 +118,7 @@ mod tests {
     fn what_does_not_do_is_named() {
         for (file, expected) in [
             (
-                &[("record", "yes")][..],
+                &[("record", "perhaps")][..],
                 "notify.influxdb.record (or FLUX_RECORD in the environment) is not 1 (true, on)",
             ),
             (

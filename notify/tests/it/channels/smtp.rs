@@ -372,6 +372,23 @@ async fn a_deployments_own_html_takes_the_place_of_ours() {
 }
 
 #[tokio::test]
+async fn switch_for_the_template_chooses_html_or_plain_text() {
+    for (value, kinds) in [
+        ("True", &["text/plain", "text/html"][..]),
+        ("1", &["text/plain", "text/html"]),
+        ("False", &["text/plain"]),
+        ("0", &["text/plain"]),
+    ] {
+        let server = SmtpServer::start("starttls").await;
+        sent(&at(&server, &[("template", value)]).await.unwrap()).await.unwrap();
+        let mails = server.mails(1).await;
+        let found: Vec<&str> = mails[0].parts.iter().map(|(kind, _)| kind.as_str()).collect();
+        assert_eq!(found, kinds, "{value}");
+        assert!(mails[0].parts[0].1.contains("build-linux64"), "{:?}", mails[0].parts);
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_said_at_start() {
     let basis = [("email", LOGIN.0), ("host", "mail.example.com")];
     for (changed, expected) in [

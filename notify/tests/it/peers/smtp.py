@@ -62,7 +62,7 @@ class Handler:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "headers": [[name.lower(), str(value)] for name, value in mail.items()],
-            "parts": [[part.get_content_type(), part.get_content().replace("\r\n", "\n")] for part in mail.iter_parts()],
+            "parts": [[part.get_content_type(), part.get_content().replace("\r\n", "\n")] for part in (mail.iter_parts() if mail.is_multipart() else [mail])],
             "longest": max(len(line) for line in envelope.original_content.splitlines()),
             "ascii": envelope.original_content.isascii(),
         })
