@@ -1,9 +1,8 @@
-//! What everyone needs to be seen and to reach others: logs, metrics, StatsD, the HTTP client and the
-//! sanitizer of foreign text.
+//! What everyone needs to be seen and to reach others: logs, metrics, StatsD, Sentry and the HTTP client.
 
 pub mod http;
 pub mod log;
 pub mod metrics;
-pub mod sanitize;
+pub mod sentry;
 pub mod statsd;
 pub mod testing;
