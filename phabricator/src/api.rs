@@ -4,6 +4,7 @@ mod builds;
 mod directory;
 mod harbormaster;
 mod listing;
+mod plans;
 mod review;
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -14,6 +15,7 @@ use crate::{Conduit, ConduitError};
 pub(crate) use builds::TargetStatus;
 pub(crate) use harbormaster::{MessageType, Unit, UnitResult};
 pub(crate) use listing::{Listed, ListedFields, Object};
+pub use plans::{BuildPlan, NewestBuilds};
 pub(crate) use review::{DiffInfo, RevisionInfo};
 
 /// The most objects that one search returns, and the most that it is asked for at once.

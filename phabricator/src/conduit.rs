@@ -231,6 +231,11 @@ impl ConduitError {
         }
     }
 
+    /// Whether the server has no such method: it is another version.
+    pub fn is_unknown_method(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "ERR-CONDUIT-CALL")
+    }
+
     /// Whether the server surely did nothing. Else it may have acted before it failed, or before its answer was lost.
     pub(crate) fn had_no_effect(&self) -> bool {
         match self {

@@ -18,6 +18,7 @@ pub mod testing;
 mod visibility;
 mod workflow;
 
+pub use api::{BuildPlan, NewestBuilds};
 pub use audit::{AuditError, AuditFinding, AuditQueues, Auditor};
 pub use conduit::{Conduit, ConduitError};
 pub use directory::{Directory, DirectoryKeeper, DirectoryNames};

@@ -13,6 +13,7 @@ mod directory;
 mod faults;
 mod harbormaster;
 mod message;
+mod plans;
 mod request;
 mod review;
 mod search;
@@ -21,6 +22,7 @@ mod state;
 
 pub use create::{CreatedDiff, CreatedRevision, NewDiff, NewRevision};
 pub use faults::{EVERY_METHOD, Fault, HeldAnswer};
+pub use plans::Plan;
 pub use request::{BuildVariables, harbormaster_request};
 pub use server::{Call, FakePhabricator};
 pub use state::{Artifact, RevisionStatus, Target, TargetStatus};

@@ -42,6 +42,16 @@ impl Conduit {
         self.call::<IgnoredAny>("user.whoami", Map::new()).await.map(|_| ())
     }
 
+    /// The name of the user that the token is of.
+    pub async fn whoami(&self) -> Result<String, ConduitError> {
+        #[derive(Deserialize)]
+        struct Ourselves {
+            #[serde(rename = "userName")]
+            name: String,
+        }
+        Ok(self.call::<Ourselves>("user.whoami", Map::new()).await?.name)
+    }
+
     /// The users of these names; a name that is not a key of the answer is unknown. The case of letters does not
     /// matter to Phabricator, and the answer has the names as they were asked for.
     pub async fn users(&self, usernames: &[String]) -> Result<BTreeMap<String, Phid>, ConduitError> {

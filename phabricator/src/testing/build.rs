@@ -4,12 +4,13 @@ use jiff::Timestamp;
 
 use super::{
     BuildVariables, FakePhabricator, Target, TargetStatus,
+    plans::Plan,
     state::{Build, State, Stop},
 };
 use crate::model::Phid;
 
 /// The build plan that is there from the start.
-const PLAN: &str = "PHID-HMCP-00000000000000000000";
+pub(super) const PLAN: &str = "PHID-HMCP-00000000000000000000";
 
 impl FakePhabricator {
     /// The build plan of [`FakePhabricator::start_build`].
@@ -20,7 +21,10 @@ impl FakePhabricator {
 
     /// Adds a build plan.
     pub fn add_build_plan(&self) -> Phid {
-        self.state().new_phid("HMCP")
+        let mut state = self.state();
+        let phid = state.new_phid("HMCP");
+        state.plans.push(Plan::new(phid.clone()));
+        phid
     }
 
     /// Starts a build of a diff: its target is `Building` until [`FakePhabricator::answered`].

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use super::{
-    Call, directory, harbormaster, message, review,
+    Call, directory, harbormaster, message, plans, review,
     search::{Refusal, php_map},
     state::State,
 };
@@ -61,6 +61,8 @@ pub(super) fn perform(state: &mut State, request: &Request) -> Result<Value, Ref
         "differential.getrawdiff" => review::raw_diff(state, params),
         "edge.search" => review::edges(state, params),
         "harbormaster.buildable.search" => harbormaster::buildables(state, params),
+        "harbormaster.buildplan.search" => plans::plans(state, params),
+        "harbormaster.step.search" => plans::steps(state, params),
         "harbormaster.build.search" => harbormaster::builds(state, params),
         "harbormaster.target.search" => harbormaster::targets(state, params),
         "harbormaster.artifact.search" => harbormaster::artifacts(state, params),
@@ -85,6 +87,8 @@ fn parameters(method: &str) -> Option<&'static [&'static str]> {
         | "differential.diff.search"
         | "harbormaster.buildable.search"
         | "harbormaster.build.search"
+        | "harbormaster.buildplan.search"
+        | "harbormaster.step.search"
         | "harbormaster.target.search"
         | "harbormaster.artifact.search" => SEARCH,
         _ => return None,

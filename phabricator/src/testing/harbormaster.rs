@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    TargetStatus,
+    TargetStatus, plans,
     search::{Known, Refusal, Search, numbered},
     state::{Build, State, Stop},
 };
@@ -66,7 +66,7 @@ pub(super) fn builds(state: &State, params: &Map<String, Value>) -> Result<Value
             "buildablePHID": build.buildable,
             "buildPlanPHID": build.plan,
             "buildStatus": { "value": value, "name": name, "color.ansi": color },
-            "initiatorPHID": "PHID-APPS-PhabricatorHarbormasterApplication",
+            "initiatorPHID": plans::initiator(state, &build.plan),
             "name": "code review",
             "dateCreated": build.created_at.as_second(),
             "dateModified": build.modified_at.as_second(),

@@ -6,6 +6,7 @@ use bus::Clock;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::{build::PLAN, plans::Plan};
 use crate::model::Phid;
 
 pub(super) struct State {
@@ -19,6 +20,7 @@ pub(super) struct State {
     pub(super) diffs: Vec<Diff>,
     /// Oldest first.
     pub(super) edges: Vec<Edge>,
+    pub(super) plans: Vec<Plan>,
     pub(super) builds: Vec<Build>,
     pub(super) targets: Vec<Target>,
     pub(super) artifacts: Vec<ListedArtifact>,
@@ -184,6 +186,11 @@ pub(super) struct ListedArtifact {
     pub(super) created_at: Timestamp,
 }
 
+#[expect(clippy::expect_used, reason = "its form is fixed")]
+fn first_plan() -> Vec<Plan> {
+    vec![Plan::new(Phid::parse(PLAN).expect("a PHID"))]
+}
+
 impl State {
     pub(super) fn new(clock: Arc<dyn Clock>, url: String) -> Self {
         Self {
@@ -195,6 +202,7 @@ impl State {
             revisions: Vec::new(),
             diffs: Vec::new(),
             edges: Vec::new(),
+            plans: first_plan(),
             builds: Vec::new(),
             targets: Vec::new(),
             artifacts: Vec::new(),
