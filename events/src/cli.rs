@@ -91,12 +91,15 @@ pub struct Run {
 /// Options of `events check-config`.
 #[derive(Debug, Args)]
 pub struct CheckConfig {
-    /// The YAML file
-    #[arg(env = "EVENTS_CONFIG", required_unless_present = "taskcluster_secret")]
+    /// The YAML file; the roles notify and telemetry need none where the environment says everything
+    #[arg(env = "EVENTS_CONFIG")]
     pub file: Option<PathBuf>,
     /// Takes the document from this secret of Taskcluster instead
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME")]
     pub taskcluster_secret: Option<String>,
+    /// Checks what this role needs of it; else what web and worker need together
+    #[arg(long, value_name = "ROLE", default_value = "all")]
+    pub role: Role,
     /// Asks each service whether it answers, and Phabricator what each name means
     #[arg(long)]
     pub online: bool,

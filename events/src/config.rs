@@ -1,26 +1,33 @@
 //! The configuration: the YAML document that operators of the original have already, with the sections `common` and
 //! `events`, where `events` overrides `common`. `docs/configuration.md` lists the keys.
 
+mod bounds;
 mod fault;
+mod mercurial;
 mod notify;
 pub mod pulse;
 mod reader;
+mod records;
 mod repository;
+mod secrets;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod triggers;
+mod web;
 
 use std::{
     cell::RefCell,
-    io,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use phabricator::model::Phid;
 use saphyr::{LoadableYamlNode, MarkedYaml};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use url::Url;
 use worker_hg::Size;
@@ -28,11 +35,14 @@ use worker_hg::Size;
 use self::reader::{FromYaml, Section};
 pub use self::{
     fault::{Fault, Faults},
+    mercurial::MercurialConfig,
     notify::{NotifierConfig, NotifyConfig, Values},
     pulse::Variables,
+    records::{RecordsConfig, ReportsConfig},
     repository::RepositoryConfig,
     telemetry::{HgPushesConfig, TelemetryConfig, TelemetryFaults},
     triggers::{FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},
+    web::WebConfig,
 };
 
 /// Everything that a deployment sets. Not to be shown: addresses may hold passwords.
@@ -76,6 +86,8 @@ pub struct Config {
     pub triggers: TriggersConfig,
     /// Who is told of tasks, and how.
     pub notify: NotifyConfig,
+    /// Where errors are reported.
+    pub sentry_dsn: Option<SecretString>,
 }
 
 /// Where Phabricator is.
@@ -122,14 +134,8 @@ pub enum ConfigError {
     },
 }
 
-/// Keys of the original that nothing reads yet: operators may hand us their file as it is.
-const NOT_YET: &[&str] = &["SENTRY_DSN"];
-
 /// What comes before all keys in Redis, where nothing else is set.
 const REDIS_NAMESPACE: &str = "events";
-
-/// A secret with fewer characters can be guessed.
-const SHORT: usize = 16;
 
 impl Config {
     /// A configuration with the usual values for everything that has one.
@@ -143,7 +149,7 @@ impl Config {
             skippable_files: Vec::new(),
             build_expiry: Duration::from_secs(24 * 3600),
             build_plan: None,
-            build_retention: Duration::from_secs(30 * 24 * 3600),
+            build_retention: records::RETENTION,
             webhook_secret: None,
             api_token: None,
             clones_dir: PathBuf::from("clones"),
@@ -154,24 +160,49 @@ impl Config {
             redis_namespace: REDIS_NAMESPACE.to_owned(),
             triggers: TriggersConfig::default(),
             notify: NotifyConfig::default(),
+            sentry_dsn: None,
         }
-    }
-
-    /// Reads the file at `path`. Warnings come with the configuration.
-    pub fn load(path: &Path) -> Result<(Self, Faults), ConfigError> {
-        load(path, Self::parse)
     }
 
     /// Reads a document, and finds everything that is wrong with it. `None` exactly when there is an error.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
-        parse(text, read)
+        parse(text, |keys| {
+            let web = web::read(keys);
+            let config = read(keys);
+            keys.warn_of_unknown();
+            config.map(|config| Self { webhook_secret: web.webhook_secret, api_token: web.api_token, ..config })
+        })
+    }
+
+    /// The same for a worker: the secrets of the web server are neither required nor kept.
+    pub fn parse_worker(text: &str) -> (Option<Self>, Faults) {
+        parse(text, |keys| {
+            keys.leave_to_others(web::read);
+            let config = read(keys);
+            keys.warn_of_unknown();
+            config
+        })
     }
 }
 
-/// Reads the file at `path` with `parse`.
-fn load<T>(path: &Path, parse: fn(&str) -> (Option<T>, Faults)) -> Result<(T, Faults), ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    let (config, faults) = parse(&text);
+/// What reads a document: the configuration, `None` exactly when there is an error, and what is wrong.
+pub type Parse<T> = fn(&str) -> (Option<T>, Faults);
+
+/// Reads the file at `path` with `parse`. A file with secrets that others may read is warned of.
+pub fn load<T>(path: &Path, parse: Parse<T>) -> Result<(T, Faults), ConfigError> {
+    let read = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(read)?;
+    let mode = file.metadata().map_err(read)?.permissions().mode();
+    // What is beyond the bound is not read; `parse` refuses what is there of it.
+    let mut bytes = Vec::new();
+    file.by_ref().take(bounds::BYTES as u64 + 1).read_to_end(&mut bytes).map_err(read)?;
+    let text = String::from_utf8(bytes).map_err(|_| read(io::Error::new(io::ErrorKind::InvalidData, "not UTF-8")))?;
+    // The text may hold secrets of other roles, and is overwritten when this ends.
+    let text = SecretString::from(text);
+    let (config, mut faults) = parse(text.expose_secret());
+    if faults.secrets && mode & 0o077 != 0 {
+        faults.warn_of_mode(mode);
+    }
     match config {
         Some(config) => Ok((config, faults)),
         None => Err(ConfigError::Faulty { path: path.to_owned(), faults }),
@@ -179,28 +210,24 @@ fn load<T>(path: &Path, parse: fn(&str) -> (Option<T>, Faults)) -> Result<(T, Fa
 }
 
 /// Has `read` read the keys of a document: those of its section `events`, and what `common` has beside them.
-fn parse<T>(text: &str, read: fn(&Section<'_>) -> Option<T>) -> (Option<T>, Faults) {
+fn parse<T>(text: &str, read: impl Fn(&Section<'_>) -> Option<T>) -> (Option<T>, Faults) {
     let faults = RefCell::new(Faults::default());
-    let config = match MarkedYaml::load_from_str(text) {
-        Ok(documents) if documents.len() > 1 => {
-            let line = documents[1].span.start.line();
-            let message = "there is a second document, expected one".to_owned();
-            faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
-            None
-        }
-        Ok(documents) => documents.first().map_or_else(
-            || {
-                let message = "the document is empty, expected the sections common and events".to_owned();
-                faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line: 1, message });
-                None
+    let refuse = |line, message: String| {
+        faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
+        None
+    };
+    let config = match bounds::check(text) {
+        Err(bounds::Exceeded { line, message }) => refuse(line, message),
+        Ok(()) => match MarkedYaml::load_from_str(text) {
+            Ok(documents) if documents.len() > 1 => {
+                refuse(documents[1].span.start.line(), "there is a second document, expected one".to_owned())
+            }
+            Ok(documents) => match documents.first() {
+                None => refuse(1, "the document is empty, expected the sections common and events".to_owned()),
+                Some(document) => keys(document, &faults).and_then(|keys| read(&keys)),
             },
-            |document| read(&keys(document, &faults)?),
-        ),
-        Err(error) => {
-            let (line, message) = (error.marker().line(), format!("not YAML: {}", error.info()));
-            faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
-            None
-        }
+            Err(error) => refuse(error.marker().line(), format!("not YAML: {}", error.info())),
+        },
     };
     let mut faults = faults.into_inner();
     faults.sort();
@@ -222,74 +249,51 @@ fn keys<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     }
 }
 
+/// Reads all keys but those of the web server.
 fn read(keys: &Section<'_>) -> Option<Config> {
     let phabricator = keys.section("PHABRICATOR").and_then(|section| {
         let config = (section.required("url"), section.required("api_key"), section.optional("publish"));
+        secrets::advise_plain_http(&section, "url", config.0.as_ref(), "the api key");
         section.warn_of_unknown();
         Some(PhabricatorConfig { url: config.0?, api_key: config.1?, publish: config.2.unwrap_or(false) })
     });
     let lando = keys.optional_section("LANDO").and_then(|section| {
         let config = (section.required("url"), section.optional("publish"), section.optional("publish_failure"));
+        secrets::advise_plain_http(&section, "url", config.0.as_ref(), "the api key of Phabricator");
         section.warn_of_unknown();
         let (publish, publish_failure) = (config.1.unwrap_or(false), config.2.unwrap_or(false));
         Some(LandoConfig { url: config.0?, publish, publish_failure })
     });
-    let ssh_key: Option<SecretString> = keys.optional("ssh_key");
-    let sections = keys.sections("repositories");
-    let count = sections.len();
-    let repositories: Vec<_> =
-        sections.iter().filter_map(|section| repository::read(section, ssh_key.as_ref())).collect();
-    for (at, section) in sections.iter().enumerate() {
-        let name: Option<String> = section.optional("name");
-        if name.is_some() && sections[..at].iter().any(|earlier| earlier.optional::<String>("name") == name) {
-            section.reject("name", "is the name of an earlier repository too");
-        }
-    }
+    let mercurial = mercurial::read(keys);
     // Everything is read before anything is given up for a fault, so that all faults are found.
     let skipped_authors = keys.optional("user_blacklist");
     let secure_projects = keys.optional("secure_projects");
-    let skippable_files = keys.optional("skippable_files");
-    let build_expiry = keys.optional("build_expiry");
     let build_plan = keys.optional::<PlanPhid>("build_plan_phid");
-    let build_retention = keys.optional("build_retention");
-    let webhook_secret = keys.optional("webhook_secret");
-    let api_token = keys.optional("api_token");
-    let clones_dir = keys.optional("clones_dir");
-    let clones_budget = keys.optional("clones_budget");
-    let treestatus_url = keys.optional("treestatus_url");
-    let known_hosts = keys.optional("known_hosts");
-    let treeherder_url: Option<Url> = keys.optional("treeherder_url");
+    let build_retention = records::retention(keys);
     let redis_namespace = redis_namespace(keys);
     let triggers = triggers::read(keys);
     let notify = notify::read(keys);
-    match webhook_secret.as_ref().map(|secret: &SecretString| secret.expose_secret().chars().count()) {
-        None => keys.advise("webhook_secret", "is not set: whoever reaches the port can start builds"),
-        Some(..SHORT) => keys.advise("webhook_secret", "is shorter than 16 characters: it can be guessed"),
-        Some(_) => {}
-    }
-    keys.ignored(NOT_YET, "is known, but nothing reads it yet");
-    keys.warn_of_unknown();
-    let usual = Config::new(phabricator?, Some(repositories).filter(|read| read.len() == count)?);
+    let sentry_dsn = secrets::sentry_dsn(keys);
+    let mercurial = mercurial?;
+    let usual = Config::new(phabricator?, mercurial.repositories);
     Some(Config {
         skipped_authors: skipped_authors.unwrap_or(usual.skipped_authors),
         secure_projects: secure_projects.unwrap_or(usual.secure_projects),
-        skippable_files: skippable_files.unwrap_or(usual.skippable_files),
-        build_expiry: build_expiry.unwrap_or(usual.build_expiry),
+        skippable_files: mercurial.skippable_files,
+        build_expiry: mercurial.build_expiry,
         build_plan: build_plan.map(|PlanPhid(phid)| phid),
-        build_retention: build_retention.unwrap_or(usual.build_retention),
-        webhook_secret,
-        api_token,
-        clones_dir: clones_dir.unwrap_or(usual.clones_dir),
-        clones_budget,
-        treestatus_url,
-        known_hosts,
-        treeherder_url: treeherder_url.map_or(usual.treeherder_url, String::from),
+        build_retention,
+        clones_dir: mercurial.clones_dir,
+        clones_budget: mercurial.clones_budget,
+        treestatus_url: mercurial.treestatus_url,
+        known_hosts: mercurial.known_hosts,
+        treeherder_url: mercurial.treeherder_url,
         redis_namespace: redis_namespace.unwrap_or(usual.redis_namespace),
-        phabricator: usual.phabricator,
         lando,
         triggers,
         notify,
-        repositories: usual.repositories,
+        sentry_dsn,
+        ..usual
     })
 }
 

@@ -43,6 +43,7 @@ async fn main() -> ExitCode {
         Command::Telemetry(options) => operate::telemetry(options).await,
         Command::Demo(options) => demo::demo(options).await,
     };
+    observe::sentry::close();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,7 +55,7 @@ async fn main() -> ExitCode {
 
 /// What a process that goes on has: log lines, and counts of what it does.
 fn log() -> anyhow::Result<()> {
-    tracing_subscriber::registry().with(log_layer("info")?).init();
+    tracing_subscriber::registry().with(log_layer("info")?).with(observe::sentry::layer()).init();
     observe::metrics::install();
     Ok(())
 }

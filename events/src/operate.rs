@@ -34,21 +34,12 @@ pub use self::{
     telemetry::telemetry,
     why::why,
 };
-use crate::{cli::Deployment, config::Config, environment, source};
-
-/// The configuration of the deployment that the options name.
-async fn config(deployment: &Deployment) -> anyhow::Result<Config> {
-    let (file, secret) = (deployment.config.as_deref(), deployment.taskcluster_secret.as_deref());
-    if file.is_none() && secret.is_none() {
-        bail!("which deployment? name its configuration with --config FILE or in EVENTS_CONFIG");
-    }
-    Ok(source::read(file, secret).await?.0)
-}
+use crate::{cli::Deployment, environment, source};
 
 /// The operator of the deployment that the options and the environment name.
 async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
-    let config = config(deployment).await?;
-    let Some(options) = environment::redis(config.redis_namespace, 1)? else {
+    let records = source::records(deployment.into()).await?;
+    let Some(options) = environment::redis(records.redis_namespace, 1)? else {
         bail!(
             "no REDIS_URL: queues in memory belong to the process that runs them; ask its API (/api/v1/queues), or set \
              REDIS_URL to the redis of the deployment"

@@ -13,6 +13,8 @@ pub enum Role {
     All,
     /// Sends pings of what is pushed to Mercurial's repositories. Needs no configuration.
     Telemetry,
+    /// Tells people what happens to tasks, as `events notify` does. Its configuration may be the environment.
+    Notify,
 }
 
 /// Why a process cannot take its role.
@@ -22,7 +24,7 @@ pub enum RoleError {
     #[error("{0} alone needs redis to reach the other processes: set REDIS_URL, or run `all` in one process")]
     NeedsRedis(&'static str),
     /// Heroku runs another kind of process.
-    #[error("DYNO is {0:?}, expected web.N, worker.N or telemetry.N: name the role on the command line")]
+    #[error("DYNO is {0:?}, expected web.N, worker.N, notify.N or telemetry.N: name the role on the command line")]
     UnknownDyno(String),
 }
 
@@ -33,6 +35,7 @@ impl Role {
             Some("web") => Ok(Self::Web),
             Some("worker") => Ok(Self::Worker),
             Some("telemetry") => Ok(Self::Telemetry),
+            Some("notify") => Ok(Self::Notify),
             _ => Err(RoleError::UnknownDyno(dyno.to_owned())),
         };
         match (asked, dyno) {
@@ -49,8 +52,8 @@ impl Role {
             Self::Web => Err(RoleError::NeedsRedis("web")),
             Self::Worker => Err(RoleError::NeedsRedis("worker")),
             // What a dyno holds in memory is gone at its daily restart.
-            Self::All | Self::Telemetry if dyno.is_some() => Err(RoleError::NeedsRedis("a dyno")),
-            Self::All | Self::Telemetry => Ok(()),
+            Self::All | Self::Telemetry | Self::Notify if dyno.is_some() => Err(RoleError::NeedsRedis("a dyno")),
+            Self::All | Self::Telemetry | Self::Notify => Ok(()),
         }
     }
 }
@@ -75,6 +78,10 @@ mod tests {
             (Some(Role::Telemetry), None, false, Ok(Role::Telemetry)),
             (None, Some("telemetry.1"), true, Ok(Role::Telemetry)),
             (None, Some("telemetry.1"), false, Err(RoleError::NeedsRedis("a dyno"))),
+            (None, Some("notify.1"), true, Ok(Role::Notify)),
+            (None, Some("notify.1"), false, Err(RoleError::NeedsRedis("a dyno"))),
+            (Some(Role::Notify), Some("run.7"), false, Err(RoleError::NeedsRedis("a dyno"))),
+            (Some(Role::Notify), None, false, Ok(Role::Notify)),
             (None, Some("run.7"), true, Err(RoleError::UnknownDyno("run.7".to_owned()))),
         ];
         for (asked, dyno, redis, expected) in table {

@@ -4,75 +4,139 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bus::{Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems};
+use secrecy::{ExposeSecret as _, SecretString};
 use tracing::{info, warn};
 
 use crate::{
     cli::{Notify, Run},
-    config::TelemetryConfig,
+    config::{Config, Faults, TelemetryConfig, WebConfig},
     environment, queues,
     redis_check::RedisCheck,
     role::Role,
-    signals, source,
+    signals,
+    source::{self, Place},
     topology::{self, Notifier, Worker},
 };
 
 /// Runs until a signal, or until something fails for good.
 pub async fn run(options: Run) -> anyhow::Result<()> {
     let dyno = environment::variable("DYNO");
-    let role = Role::named(options.role, dyno.as_deref())?;
-    if role == Role::Telemetry {
-        return telemetry(options, dyno.as_deref()).await;
-    }
-    let (config, faults) = source::load(&options.source).await?;
-    for warning in &faults.warnings {
-        warn!("configuration: {warning}");
-    }
-    let redis = environment::redis(config.redis_namespace.clone(), waiters())?;
-    role.check(dyno.as_deref(), redis.is_some())?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-
-    let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
-    let bus = bus(redis, &clock, &mut subsystems)?;
-    if role != Role::Worker {
-        let address = SocketAddr::new(options.bind, options.port);
-        subsystems.push(Box::new(topology::web(&config, bus.clone(), clock.clone(), address).await?));
-    }
-    if role != Role::Web {
-        // It needs no Phabricator, and so does not wait for it.
-        if let Some(notifier) = Notifier::open((&config).into(), &environment::variable, &clock)? {
-            subsystems.extend(notifier.subsystems(&bus, &clock)?);
+    let dyno = dyno.as_deref();
+    match Role::named(options.role, dyno)? {
+        Role::Telemetry => telemetry(options, dyno).await,
+        Role::Notify => notifier((&options.source).into(), options.grace, dyno).await,
+        Role::Web => {
+            let config = warned(source::web(&options.source).await?);
+            let mut process =
+                Process::new(Role::Web, dyno, config.redis_namespace.clone(), config.sentry_dsn.as_ref())?;
+            process.web(&config, &options).await?;
+            process.run(options.grace).await
         }
-        subsystems.push(Box::new(Worker { config, bus, clock: clock.clone() }));
+        Role::Worker => {
+            let config = warned(source::worker(&options.source).await?);
+            let mut process =
+                Process::new(Role::Worker, dyno, config.redis_namespace.clone(), config.sentry_dsn.as_ref())?;
+            process.worker(config)?;
+            process.run(options.grace).await
+        }
+        Role::All => {
+            let config = warned(source::all(&options.source).await?);
+            let mut process =
+                Process::new(Role::All, dyno, config.redis_namespace.clone(), config.sentry_dsn.as_ref())?;
+            process.web(&(&config).into(), &options).await?;
+            process.worker(config)?;
+            process.run(options.grace).await
+        }
     }
-    until_a_signal(subsystems, options.grace, clock).await
 }
 
 /// Runs the notifier alone.
 pub async fn notify(options: Notify) -> anyhow::Result<()> {
-    let (config, faults) = source::notifier(&options.deployment).await?;
-    for warning in &faults.warnings {
-        warn!("configuration: {warning}");
-    }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let redis = environment::redis(config.redis_namespace.clone(), waiters())?;
-    let notifier = Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
-    let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
-    let bus = bus(redis, &clock, &mut subsystems)?;
-    subsystems.extend(notifier.subsystems(&bus, &clock)?);
-    until_a_signal(subsystems, options.grace, clock).await
+    let dyno = environment::variable("DYNO");
+    notifier((&options.deployment).into(), options.grace, dyno.as_deref()).await
+}
+
+async fn notifier(place: Place<'_>, grace: u64, dyno: Option<&str>) -> anyhow::Result<()> {
+    let config = warned(source::notifier(place).await?);
+    let mut process = Process::new(Role::Notify, dyno, config.redis_namespace.clone(), config.sentry_dsn.as_ref())?;
+    let notifier = Notifier::open(config, &environment::variable, &process.clock)?.ok_or_else(Notifier::nothing)?;
+    process.subsystems.extend(notifier.subsystems(&process.bus, &process.clock)?);
+    process.run(grace).await
 }
 
 /// Runs commit telemetry alone. A configuration is only asked for what comes before all keys in Redis.
 async fn telemetry(options: Run, dyno: Option<&str>) -> anyhow::Result<()> {
     let settings = TelemetryConfig::read_with_pulse(&environment::with_dotenv()?)?;
-    let namespace = source::redis_namespace(&options.source).await?;
-    let redis = environment::redis(namespace, waiters())?;
-    Role::Telemetry.check(dyno, redis.is_some())?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
-    let bus = bus(redis, &clock, &mut subsystems)?;
-    subsystems.extend(topology::telemetry::subsystems(settings, &bus, &clock).await?);
-    until_a_signal(subsystems, options.grace, clock).await
+    let records = source::records((&options.source).into()).await?;
+    let mut process = Process::new(Role::Telemetry, dyno, records.redis_namespace, records.sentry_dsn.as_ref())?;
+    process.subsystems.extend(topology::telemetry::subsystems(settings, &process.bus, &process.clock).await?);
+    process.run(options.grace).await
+}
+
+/// The configuration, after its warnings were logged.
+fn warned<T>((config, faults): (T, Faults)) -> T {
+    for warning in &faults.warnings {
+        warn!("configuration: {warning}");
+    }
+    config
+}
+
+/// Reports errors to Sentry from now on, where its DSN is set. The environment wins.
+fn report_errors(documented: Option<&SecretString>) {
+    let dsn = environment::variable("SENTRY_DSN").map(SecretString::from);
+    let Some(dsn) = dsn.as_ref().or(documented) else { return };
+    match observe::sentry::start(dsn.expose_secret()) {
+        Ok(()) => info!("errors are reported to sentry"),
+        Err(error) => warn!("errors are not reported to sentry: {error}"),
+    }
+}
+
+/// A process while its parts are put together.
+struct Process {
+    subsystems: Vec<Box<dyn Subsystem>>,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Process {
+    /// Begins with the bus of `role`, and with reports of errors.
+    fn new(
+        role: Role,
+        dyno: Option<&str>,
+        namespace: String,
+        sentry_dsn: Option<&SecretString>,
+    ) -> anyhow::Result<Self> {
+        report_errors(sentry_dsn);
+        let redis = environment::redis(namespace, waiters())?;
+        role.check(dyno, redis.is_some())?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
+        let bus = bus(redis, &clock, &mut subsystems)?;
+        Ok(Self { subsystems, bus, clock })
+    }
+
+    /// Adds the web server.
+    async fn web(&mut self, config: &WebConfig, options: &Run) -> anyhow::Result<()> {
+        let address = SocketAddr::new(options.bind, options.port);
+        let server = topology::web(config, Arc::clone(&self.bus), Arc::clone(&self.clock), address).await?;
+        self.subsystems.push(Box::new(server));
+        Ok(())
+    }
+
+    /// Adds the worker, and the notifier where channels are enabled: that needs no Phabricator, and so does not wait
+    /// for it.
+    fn worker(&mut self, config: Config) -> anyhow::Result<()> {
+        if let Some(notifier) = Notifier::open((&config).into(), &environment::variable, &self.clock)? {
+            self.subsystems.extend(notifier.subsystems(&self.bus, &self.clock)?);
+        }
+        let (bus, clock) = (Arc::clone(&self.bus), Arc::clone(&self.clock));
+        self.subsystems.push(Box::new(Worker { config, bus, clock }));
+        Ok(())
+    }
+
+    async fn run(self, grace: u64) -> anyhow::Result<()> {
+        until_a_signal(self.subsystems, grace, self.clock).await
+    }
 }
 
 /// How many wait for something in Redis at once: one for each queue, and one who asks whether it is there.

@@ -1,61 +1,105 @@
 //! Reads the configuration from where it is.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use bus::{Clock, SystemClock};
 
 use crate::{
     cli::{Deployment, Source},
-    config::{self, Config, Faults, NotifierConfig, PulseConfig},
+    config::{self, Config, Faults, NotifierConfig, Parse, PulseConfig, RecordsConfig, WebConfig},
     environment, topology,
 };
 
-/// The configuration with its warnings.
-pub async fn load(source: &Source) -> anyhow::Result<(Config, Faults)> {
-    read(source.config.as_deref(), source.taskcluster_secret.as_deref()).await
+/// Where a document is: in a secret of Taskcluster, or else in a file. That may only be the usual one, of the environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    file: Option<&'a Path>,
+    secret: Option<&'a str>,
 }
 
-/// The configuration in a secret of Taskcluster, or in a file: that may only be the usual one, of the environment.
-pub async fn read(file: Option<&Path>, secret: Option<&str>) -> anyhow::Result<(Config, Faults)> {
-    match (secret, file) {
-        (Some(name), _) => from_secret(name, Config::parse).await,
-        (None, Some(file)) => Ok(Config::load(file)?),
-        (None, None) => anyhow::bail!("name a configuration with --config FILE or --taskcluster-secret NAME"),
+impl<'a> Place<'a> {
+    /// The place that options name. A variable that is set to nothing names none.
+    pub fn new(file: Option<&'a Path>, secret: Option<&'a str>) -> Self {
+        let file = file.filter(|file| !file.as_os_str().is_empty());
+        Self { file, secret: secret.filter(|secret| !secret.is_empty()) }
     }
 }
 
-/// What the same says to the notifier. It may say nothing: then the environment does.
-pub async fn notifier(deployment: &Deployment) -> anyhow::Result<(NotifierConfig, Faults)> {
-    match (&deployment.taskcluster_secret, &deployment.config) {
-        (Some(name), _) => from_secret(name, NotifierConfig::parse).await,
-        (None, Some(file)) => Ok(NotifierConfig::load(file)?),
-        (None, None) => Ok((NotifierConfig::without_document(), Faults::default())),
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.secret, self.file) {
+            (Some(secret), _) => write!(f, "the secret {secret}"),
+            (None, Some(file)) => write!(f, "{}", file.display()),
+            (None, None) => f.write_str("the environment"),
+        }
     }
 }
 
-/// What comes before all keys in Redis, for who needs nothing else of a configuration.
-pub async fn redis_namespace(source: &Source) -> anyhow::Result<String> {
-    if source.config.is_none() && source.taskcluster_secret.is_none() {
-        return Ok(NotifierConfig::without_document().redis_namespace);
+impl<'a> From<&'a Source> for Place<'a> {
+    fn from(source: &'a Source) -> Self {
+        Self::new(source.config.as_deref(), source.taskcluster_secret.as_deref())
     }
-    Ok(load(source).await?.0.redis_namespace)
 }
 
-/// Our user on Pulse, by the same and the environment.
-pub async fn pulse_user(file: Option<&Path>, secret: Option<&str>) -> anyhow::Result<PulseConfig> {
-    let documented = match (secret, file) {
-        (Some(name), _) => from_secret(name, config::pulse::parse).await?.0,
-        (None, Some(file)) => config::pulse::load(file)?.0,
-        (None, None) => None,
-    };
+impl<'a> From<&'a Deployment> for Place<'a> {
+    fn from(deployment: &'a Deployment) -> Self {
+        Self::new(deployment.config.as_deref(), deployment.taskcluster_secret.as_deref())
+    }
+}
+
+/// What `parse` reads of the document, with its warnings. `None` where none is named.
+pub async fn maybe<T>(place: Place<'_>, parse: Parse<T>) -> anyhow::Result<Option<(T, Faults)>> {
+    match (place.secret, place.file) {
+        (Some(name), _) => Ok(Some(from_secret(name, parse).await?)),
+        (None, Some(file)) => Ok(Some(config::load(file, parse)?)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The same where a document has to be named.
+pub async fn read<T>(place: Place<'_>, parse: Parse<T>) -> anyhow::Result<(T, Faults)> {
+    let read = maybe(place, parse).await?;
+    read.context("name its configuration: a file with --config FILE or EVENTS_CONFIG, or a secret with --taskcluster-secret NAME")
+}
+
+/// The keys of the web server.
+pub async fn web(source: &Source) -> anyhow::Result<(WebConfig, Faults)> {
+    read(source.into(), WebConfig::parse).await
+}
+
+/// The keys of a worker.
+pub async fn worker(source: &Source) -> anyhow::Result<(Config, Faults)> {
+    read(source.into(), Config::parse_worker).await
+}
+
+/// The keys of both.
+pub async fn all(source: &Source) -> anyhow::Result<(Config, Faults)> {
+    read(source.into(), Config::parse).await
+}
+
+/// The keys of the notifier. The document may say nothing: then the environment does.
+pub async fn notifier(place: Place<'_>) -> anyhow::Result<(NotifierConfig, Faults)> {
+    let read = maybe(place, NotifierConfig::parse).await?;
+    Ok(read.unwrap_or_else(|| (NotifierConfig::without_document(), Faults::default())))
+}
+
+/// Where the records are, for who needs nothing else. Without a document they are where they usually are.
+pub async fn records(place: Place<'_>) -> anyhow::Result<RecordsConfig> {
+    let read = maybe(place, RecordsConfig::parse).await?;
+    Ok(read.map(|(records, _)| records).unwrap_or_default())
+}
+
+/// Our user on Pulse, by the document and the environment.
+pub async fn pulse_user(place: Place<'_>) -> anyhow::Result<PulseConfig> {
+    let documented = maybe(place, config::pulse::parse).await?.and_then(|(user, _)| user);
     let user = config::pulse::with_environment(documented, &environment::variable)?;
     user.context(
         "no user on Pulse: set PULSE_LOGIN and PULSE_PASSWORD, or pulse_user and pulse_password in --config FILE",
     )
 }
 
-async fn from_secret<T>(name: &str, parse: fn(&str) -> (Option<T>, Faults)) -> anyhow::Result<(T, Faults)> {
+async fn from_secret<T>(name: &str, parse: Parse<T>) -> anyhow::Result<(T, Faults)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let clients = topology::firefox(None, &clock)?;
     let (client, _) = clients.with_context(|| {

@@ -26,7 +26,7 @@ use web::{Version, WebServer, WebSettings};
 use worker_hg::{Mercurial, MercurialQueues, RepositorySettings, Settings, Size};
 
 use crate::{
-    config::Config,
+    config::{Config, MercurialConfig, WebConfig},
     dispatch::Dispatch,
     environment,
     queues::{self, APPLIED, BUGBUG, BUGBUG_TRY_PUSH, BUILDS, LANDO, MERCURIAL, RESULTS},
@@ -47,7 +47,7 @@ const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: D
 
 /// The web server: Harbormaster's requests go to `builds`, and operators reach every queue.
 pub async fn web(
-    config: &Config,
+    config: &WebConfig,
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     address: SocketAddr,
@@ -57,7 +57,7 @@ pub async fn web(
         operator: Operator::new(bus.clone(), &queues::all()),
         api_token: config.api_token.clone(),
         producer: Producer::new(bus, clock),
-        journal: journal(config),
+        journal: journal(config.build_retention),
         builds: BUILDS,
         secret: config.webhook_secret.clone(),
         version,
@@ -186,10 +186,10 @@ impl Worker {
 
     fn subsystems(&self, conduit: &Conduit, names: Names) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
         let Self { config, bus, clock } = self;
-        let journal = journal(config);
+        let journal = journal(config.build_retention);
         let queues = MercurialQueues { builds: MERCURIAL, applied: APPLIED };
         let recheck = Arc::new(LastLook::new(conduit.clone(), names.directory.clone()));
-        let settings = mercurial(config, &names.repositories)?;
+        let settings = mercurial(&config.into(), &names.repositories)?;
         let mercurial = Mercurial::new(settings, queues, journal.clone(), recheck, clock.clone())?;
         let lanes = mercurial.lanes();
         let workflow = Workflow::new(
@@ -235,9 +235,9 @@ impl Worker {
     }
 }
 
-/// Where builds are recorded, as this process writes it.
-pub(crate) fn journal(config: &Config) -> Journal {
-    Journal::new(config.build_retention, &environment::process())
+/// Where builds are recorded for this long, as this process writes it.
+pub(crate) fn journal(retention: Duration) -> Journal {
+    Journal::new(retention, &environment::process())
 }
 
 /// The auditor of a deployment.
@@ -245,12 +245,12 @@ pub(crate) fn auditor(config: &Config, conduit: &Conduit, bus: &Arc<dyn Bus>, cl
     let queues = AuditQueues { builds: BUILDS, results: RESULTS, all: queues::of_builds() };
     let producer = Producer::new(bus.clone(), clock.clone());
     let plan = config.build_plan.clone();
-    Auditor::new(conduit.clone(), journal(config), queues, producer, plan, config.build_expiry)
+    Auditor::new(conduit.clone(), journal(config.build_retention), queues, producer, plan, config.build_expiry)
 }
 
 /// The settings of the Mercurial worker, for the repositories with these names on Phabricator. Fails when a path is
 /// relative and the process is nowhere.
-pub(crate) fn mercurial(config: &Config, names: &BTreeMap<String, Phid>) -> io::Result<Settings> {
+pub(crate) fn mercurial(config: &MercurialConfig, names: &BTreeMap<String, Phid>) -> io::Result<Settings> {
     let repositories = config.repositories.iter().filter_map(|repository| {
         let phid = names.get(&repository.name)?.clone();
         Some(RepositorySettings {

@@ -11,7 +11,7 @@ pub struct Monitor {
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Takes the document from this secret of Taskcluster instead
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME")]
     pub taskcluster_secret: Option<String>,
     /// A tree of interest, mozilla-central if none is named, '*' for all; may be given several times, as most of these
     #[arg(long = "tree", value_name = "TREE")]

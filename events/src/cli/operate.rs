@@ -196,7 +196,7 @@ pub struct Deployment {
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Takes its configuration from this secret of Taskcluster instead
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME", global = true)]
     pub taskcluster_secret: Option<String>,
     /// How it is shown.
     #[command(flatten)]

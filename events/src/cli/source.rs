@@ -12,6 +12,6 @@ pub struct Source {
     pub config: Option<PathBuf>,
     /// Takes the document from this secret of Taskcluster instead, with the credentials of the environment or through
     /// TASKCLUSTER_PROXY_URL
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME")]
     pub taskcluster_secret: Option<String>,
 }

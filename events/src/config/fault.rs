@@ -26,12 +26,26 @@ pub struct Faults {
     pub errors: Vec<Fault>,
     /// It can be used in spite of these.
     pub warnings: Vec<Fault>,
+    /// Whether secrets were read.
+    pub(super) secrets: bool,
 }
 
 impl Faults {
+    /// Sorts them. What two roles find of one key is found once.
     pub(super) fn sort(&mut self) {
         self.errors.sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
         self.warnings.sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
+        self.errors.dedup();
+        self.warnings.dedup();
+    }
+
+    /// Warns of a file with secrets whose permissions are `mode`.
+    pub(super) fn warn_of_mode(&mut self, mode: u32) {
+        let message = format!(
+            "the file holds secrets, and its mode {:04o} lets other users read or change it: use chmod 600",
+            mode & 0o7777
+        );
+        self.warnings.insert(0, Fault { path: "document".to_owned(), line: 1, message });
     }
 }
 

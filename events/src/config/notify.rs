@@ -1,11 +1,7 @@
 //! The keys of the notifier. What the environment sets, as the notifier's predecessor was set up by it, wins over the
 //! document; it alone is enough.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
 use anyhow::Context as _;
 use notify::{CHANNELS, FluxSettings, Key, Status};
@@ -15,8 +11,9 @@ use secrecy::SecretString;
 use tracing::info;
 
 use super::{
-    Config, ConfigError, Faults, PulseConfig, TaskclusterConfig, Variables, pulse as pulse_user,
+    Config, Faults, PulseConfig, TaskclusterConfig, Variables, pulse as pulse_user,
     reader::{FromYaml, Section},
+    secrets,
     triggers::{self, PULSE, PULSE_KEYS},
 };
 
@@ -75,6 +72,8 @@ pub struct NotifierConfig {
     pub channel: String,
     /// Comes before all keys in Redis.
     pub redis_namespace: String,
+    /// Where errors are reported.
+    pub sentry_dsn: Option<SecretString>,
 }
 
 impl From<&Config> for NotifierConfig {
@@ -85,6 +84,7 @@ impl From<&Config> for NotifierConfig {
             taskcluster: config.triggers.taskcluster.clone(),
             channel: config.triggers.channel.clone(),
             redis_namespace: config.redis_namespace.clone(),
+            sentry_dsn: config.sentry_dsn.clone(),
         }
     }
 }
@@ -94,15 +94,10 @@ impl NotifierConfig {
     pub fn without_document() -> Self {
         let usual = triggers::TriggersConfig::default();
         let (notify, redis_namespace) = (NotifyConfig::default(), super::REDIS_NAMESPACE.to_owned());
-        Self { notify, pulse: None, taskcluster: None, channel: usual.channel, redis_namespace }
+        Self { notify, pulse: None, taskcluster: None, channel: usual.channel, redis_namespace, sentry_dsn: None }
     }
 
-    /// Reads these keys of the file at `path`, which may hold no other.
-    pub fn load(path: &Path) -> Result<(Self, Faults), ConfigError> {
-        super::load(path, Self::parse)
-    }
-
-    /// The same for a document. Keys that are not the notifier's are not looked at.
+    /// Reads these keys of a document, which may hold no other. Keys that are not the notifier's are not looked at.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
         super::parse(text, |keys| {
             let usual = Self::without_document();
@@ -112,6 +107,7 @@ impl NotifierConfig {
                 taskcluster: triggers::taskcluster(keys, "taskcluster", triggers::FIREFOX),
                 channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
                 redis_namespace: super::redis_namespace(keys).unwrap_or(usual.redis_namespace),
+                sentry_dsn: secrets::sentry_dsn(keys),
             })
         })
     }
@@ -169,6 +165,9 @@ pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
         templates: section.optional("templates"),
         storm_limit: section.optional::<Limit>("storm_limit").map_or(usual.storm_limit, |Limit(limit)| limit),
     };
+    if let Some(webhook) = section.optional_section("webhook") {
+        secrets::advise_weak(&webhook, "secret");
+    }
     section.warn_of_unknown();
     config
 }
@@ -185,6 +184,7 @@ struct Value(SecretString);
 
 impl FromYaml for Value {
     const EXPECTED: &'static str = "a text, a whole number, true or false";
+    const SECRET: bool = true;
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
         let text = match &node.data {
             YamlData::Value(Scalar::Boolean(flag)) => flag.to_string(),

@@ -1,29 +1,28 @@
 //! Our user on Pulse, for what runs by the environment alone: its variables, as they set up the notifier's predecessor, win
 //! over the document.
 
-use std::path::Path;
-
 use anyhow::Context as _;
+use notify::flag;
 use secrecy::SecretString;
 use tracing::info;
 use url::Url;
 
 use super::{
-    ConfigError, Faults, PulseConfig,
-    triggers::{self, PULSE, PULSE_KEYS},
+    Faults, PulseConfig,
+    triggers::{self, COMMUNITY_PULSE, COMMUNITY_PULSE_KEYS, PULSE, PULSE_KEYS},
 };
 
 /// The values of the environment's variables. None is empty.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Our user on Pulse in the file at `path`, if it names one. Other keys are not looked at.
-pub fn load(path: &Path) -> Result<(Option<PulseConfig>, Faults), ConfigError> {
-    super::load(path, parse)
-}
-
-/// The same for a document.
+/// Our user on Pulse in a document, if it names one. Other keys are not looked at.
 pub fn parse(text: &str) -> (Option<Option<PulseConfig>>, Faults) {
     super::parse(text, |keys| Some(triggers::pulse(keys, PULSE_KEYS, PULSE)))
+}
+
+/// The same for the community's Pulse.
+pub fn parse_community(text: &str) -> (Option<Option<PulseConfig>>, Faults) {
+    super::parse(text, |keys| Some(triggers::pulse(keys, COMMUNITY_PULSE_KEYS, COMMUNITY_PULSE)))
 }
 
 /// The same user with what the environment says, which wins; that the document loses is logged.
@@ -80,15 +79,6 @@ fn overlaid(
     let password =
         password.with_context(|| format!("{variable} is set: set our password on Pulse too, in PULSE_PASSWORD"))?;
     Ok(Some((PulseConfig { url, user, password }, variable)))
-}
-
-/// What a variable that is on or off says.
-pub(super) fn flag(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

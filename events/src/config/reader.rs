@@ -30,6 +30,8 @@ pub(super) struct Entry<'a> {
 pub(super) trait FromYaml: Sized {
     /// What a correct value is, in words.
     const EXPECTED: &'static str;
+    /// Whether the value is a secret.
+    const SECRET: bool = false;
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self>;
 }
 
@@ -98,7 +100,13 @@ impl<'a> Section<'a> {
         if value.is_none() {
             self.error(&entry.path, entry.line, format!("expected {}, found {}", T::EXPECTED, kind(entry.value)));
         }
+        self.faults.borrow_mut().secrets |= T::SECRET;
         value
+    }
+
+    /// The text of `key`, which is a secret, if it is one.
+    pub(super) fn secret_text(&self, key: &'static str) -> Option<SecretString> {
+        Some(self.entry(key)?.value.data.as_str()?.to_owned().into())
     }
 
     /// The value of `key`; that it is absent is a fault.
@@ -165,10 +173,30 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Warns of a key that should be there.
-    pub(super) fn advise(&self, key: &str, message: &str) {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        self.warn(&path, self.line, message.to_owned());
+    /// Warns of the value of `key`, or of its absence.
+    pub(super) fn advise(&self, key: &'static str, message: &str) {
+        match self.entry(key) {
+            Some(entry) => self.warn(&entry.path, entry.line, message.to_owned()),
+            None => {
+                let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+                self.warn(&path, self.line, message.to_owned());
+            }
+        }
+    }
+
+    /// Marks the keys that `read` asks for as known, and takes no notice of what it finds: they are of other roles.
+    pub(super) fn leave_to_others<T>(&self, read: impl FnOnce(&Section<'_>) -> T) {
+        let faults = RefCell::<Faults>::default();
+        let others = Section {
+            path: self.path.clone(),
+            line: self.line,
+            entries: self.entries.clone(),
+            faults: &faults,
+            asked: RefCell::default(),
+        };
+        read(&others);
+        self.asked.borrow_mut().extend(others.asked.into_inner());
+        self.faults.borrow_mut().secrets |= faults.into_inner().secrets;
     }
 
     /// Says of each of `keys` that is there that it means nothing any more, or not yet.
@@ -219,6 +247,7 @@ impl FromYaml for String {
 
 impl FromYaml for SecretString {
     const EXPECTED: &'static str = String::EXPECTED;
+    const SECRET: bool = true;
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
         String::from_yaml(node).map(Self::from)
     }

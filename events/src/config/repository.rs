@@ -2,9 +2,13 @@
 
 use saphyr::MarkedYaml;
 use secrecy::SecretString;
+use url::Url;
 use worker_hg::TryMode;
 
-use super::reader::{FromYaml, Section};
+use super::{
+    reader::{FromYaml, Section},
+    secrets,
+};
 
 /// A repository that is built.
 #[derive(Clone)]
@@ -63,6 +67,10 @@ pub(super) fn read(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Opt
         if value.as_ref().is_some_and(|value| value.starts_with('-') || value.contains(char::is_control)) {
             section.reject(key, "expected a text that does not begin with - and holds no control characters");
         }
+    }
+    for (key, value) in [("url", &url), ("try_url", &try_url)] {
+        let url = value.as_ref().and_then(|value| Url::parse(value).ok()).filter(|url| url.password().is_some());
+        secrets::advise_plain_http(section, key, url.as_ref(), "its password");
     }
     if name.as_ref().is_some_and(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
         section.reject("name", "expected a name without / and without a leading dot: a folder is named after it");

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use commit_telemetry::{EdgeSettings, Repository, Rules};
+use notify::flag;
 use pulse::{Address, PulseSettings, Topic};
 use thiserror::Error;
 use url::Url;
 
-use super::pulse::{Variables, flag};
+use super::pulse::Variables;
 
 /// Which servers are asked, and where pings go.
 #[derive(Debug, Clone)]

@@ -43,7 +43,7 @@ fn a_file_of_the_original_is_read_and_events_overrides_common() {
     assert_eq!(
         warnings,
         [
-            "line 3: common.SENTRY_DSN: is known, but nothing reads it yet",
+            "line 3: common.SENTRY_DSN: is no DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
             "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
             "line 18: events.repositories[0].checkout: means nothing any more: clones have no working copy",
             "line 19: events.repositories[0].batch_size: means nothing any more: clones have no working copy",
@@ -187,4 +187,122 @@ fn garbage_is_refused_with_a_line() {
         assert!(config.is_none());
         assert!(faults.to_string().contains(expected), "{text:?}: {faults}");
     }
+}
+
+#[test]
+fn the_web_server_requires_and_keeps_its_own_keys_alone() {
+    let small = "events:\n  webhook_secret: 0123456789abcdef\n  redis_namespace: review\n";
+    let (config, faults) = WebConfig::parse(small);
+    let config = config.unwrap_or_else(|| panic!("{faults}"));
+    assert_eq!((faults.to_string().as_str(), config.redis_namespace.as_str()), ("", "review"));
+    assert!(config.webhook_secret.is_some() && config.api_token.is_none());
+
+    let (config, faults) = WebConfig::parse(&format!("{GOOD}  api_tokn: x\n  build_plan_phid: 7\n"));
+    assert!(config.is_some(), "what is wrong for another role is no fault of this one: {faults}");
+    let warnings: Vec<_> = faults.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "line 3: common.SENTRY_DSN: is no DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
+            "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
+            "line 22: events.api_tokn: unknown key, did you mean api_token?",
+        ]
+    );
+}
+
+#[test]
+fn a_worker_neither_requires_nor_keeps_the_secrets_of_the_web_server() {
+    let (config, faults) = Config::parse_worker(&format!("{GOOD}  api_token: 0123456789abcdef\n"));
+    let config = config.unwrap_or_else(|| panic!("{faults}"));
+    assert!(config.api_token.is_none() && config.webhook_secret.is_none());
+    assert!(!faults.to_string().contains("webhook_secret") && !faults.to_string().contains("api_token"), "{faults}");
+    assert!(config.phabricator.publish);
+}
+
+#[test]
+fn commands_of_operators_need_only_the_keys_that_they_use() {
+    let (records, faults) = RecordsConfig::parse("events: {redis_namespace: x, build_retention: 2h, PHABRICATOR: 7}");
+    let records = records.unwrap_or_else(|| panic!("{faults}"));
+    assert_eq!((records.build_retention, records.redis_namespace.as_str()), (Duration::from_secs(7200), "x"));
+    assert_eq!(faults.to_string(), "");
+    let (reports, faults) = ReportsConfig::parse("events: {admins: [ann@example.com]}");
+    assert_eq!((reports.expect("it is right").triggers.admins.len(), faults.to_string().as_str()), (1, ""));
+    let (clones, faults) = MercurialConfig::parse("events: {repositories: [{name: a, url: b, try_url: c}]}");
+    assert_eq!((clones.expect("it is right").repositories.len(), faults.to_string().as_str()), (1, ""));
+}
+
+#[test]
+fn a_document_that_is_too_deep_or_too_long_is_refused_with_its_line() {
+    let mut nested = "events:\n  a: ".to_owned();
+    nested.push_str(&"{a: ".repeat(20_000));
+    let mut lines = "events:\n".to_owned();
+    for level in 1..20_000 {
+        lines.push_str(&" ".repeat(level.min(60)));
+        lines.push_str("- ");
+        if level > 60 {
+            lines.push_str(&"- ".repeat(20_000));
+            break;
+        }
+    }
+    let long = format!("events:\n{}", "  # a comment\n".repeat(100_000));
+    for (text, expected) in [
+        (nested.as_str(), "line 2: document: maps and lists are nested more than 32 levels deep"),
+        (lines.as_str(), "document: maps and lists are nested more than 32 levels deep"),
+        (long.as_str(), "document: the document is longer than 1048576 bytes"),
+    ] {
+        let (config, faults) = Config::parse(text);
+        assert!(config.is_none());
+        assert!(faults.to_string().contains(expected), "{faults}");
+    }
+}
+
+#[test]
+fn secrets_without_tls_and_secrets_that_can_be_guessed_are_warned_of() {
+    let warnings = |text: &str| {
+        let (config, faults) = Config::parse(text);
+        assert!(config.is_some(), "{faults}");
+        faults.to_string()
+    };
+    let plain = warnings(&format!(
+        "{}  LANDO: {{url: 'http://lando.example.com'}}\n  api_token: t0ken\n  webhook_secret: changeme-changeme-changeme\n  \
+         pulse_url: amqp://pulse.example.com\n  pulse_user: us\n  pulse_password: x\n  \
+         notify: {{webhook: {{url: 'https://hooks.example', secret: short}}}}\n  \
+         taskcluster: {{root_url: 'http://taskcluster.example.com', client_id: c, access_token: t}}\n",
+        GOOD.replace("https://phabricator", "http://phabricator")
+            .replace("https://hg.example", "http://us:pw@hg.example"),
+    ));
+    for expected in [
+        "line 5: common.PHABRICATOR.url: speaks without TLS, so anybody on the way can read the api key: use TLS",
+        "line 14: events.repositories[0].url: speaks without TLS, so anybody on the way can read its password",
+        "line 22: events.LANDO.url: speaks without TLS, so anybody on the way can read the api key of Phabricator",
+        "line 23: events.api_token: is shorter than 16 characters: it can be guessed",
+        "line 24: events.webhook_secret: is a placeholder: it can be guessed",
+        "line 25: events.pulse_url: speaks without TLS, so anybody on the way can read the password",
+        "line 28: events.notify.webhook.secret: is shorter than 16 characters: it can be guessed",
+        "line 29: events.taskcluster.root_url: speaks without TLS, so anybody on the way can read what we sign and send",
+    ] {
+        assert!(plain.contains(expected), "{expected} in\n{plain}");
+    }
+    assert!(!plain.contains("t0ken") && !plain.contains("us:pw"), "{plain}");
+    let loopback = GOOD.replace("https://phabricator.example.com", "http://127.0.0.1:8080");
+    assert!(!warnings(&loopback).contains("without TLS"));
+}
+
+#[test]
+fn a_file_with_secrets_that_others_may_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("config.yml");
+    let warnings = |text: &str, mode: u32| {
+        std::fs::write(&path, text).expect("it is written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        let (_, faults) = load(&path, WebConfig::parse).unwrap_or_else(|error| panic!("{error}"));
+        faults.to_string()
+    };
+    let secret = "events: {webhook_secret: 0123456789abcdef}";
+    for mode in [0o644, 0o640, 0o602] {
+        assert!(warnings(secret, mode).contains(&format!("the file holds secrets, and its mode {mode:04o}")));
+    }
+    assert_eq!(warnings(secret, 0o600), "");
+    assert!(!warnings("events: {redis_namespace: x}", 0o644).contains("its mode"));
 }

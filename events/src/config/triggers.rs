@@ -6,7 +6,10 @@ use saphyr::MarkedYaml;
 use secrecy::SecretString;
 use url::Url;
 
-use super::reader::{FromYaml, Section};
+use super::{
+    reader::{FromYaml, Section},
+    secrets,
+};
 
 /// Everything beside the builds. Not to be shown: addresses may hold passwords.
 #[derive(Clone)]
@@ -126,7 +129,9 @@ pub struct TestSelectionConfig {
 pub(super) const PULSE: &str = "amqps://pulse.mozilla.org:5671/";
 /// The keys of our user on it.
 pub(super) const PULSE_KEYS: [&str; 3] = ["pulse_url", "pulse_user", "pulse_password"];
-const COMMUNITY_PULSE: &str = "amqps://pulse.mozilla.org:5671/communitytc";
+pub(super) const COMMUNITY_PULSE: &str = "amqps://pulse.mozilla.org:5671/communitytc";
+pub(super) const COMMUNITY_PULSE_KEYS: [&str; 3] =
+    ["communitytc_pulse_url", "communitytc_pulse_user", "communitytc_pulse_password"];
 /// The Taskcluster that works for Firefox.
 pub const FIREFOX: &str = "https://firefox-ci-tc.services.mozilla.com";
 const COMMUNITY: &str = "https://community-tc.services.mozilla.com";
@@ -188,11 +193,7 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
         channel: keys.optional("APP_CHANNEL").unwrap_or(usual.channel),
         admins: keys.optional("admins").unwrap_or_default(),
         pulse: pulse(keys, PULSE_KEYS, PULSE),
-        community_pulse: pulse(
-            keys,
-            ["communitytc_pulse_url", "communitytc_pulse_user", "communitytc_pulse_password"],
-            COMMUNITY_PULSE,
-        ),
+        community_pulse: pulse(keys, COMMUNITY_PULSE_KEYS, COMMUNITY_PULSE),
         taskcluster: taskcluster(keys, "taskcluster", FIREFOX),
         community: taskcluster(keys, "taskcluster_community", COMMUNITY),
         hooks: keys.optional_sections("HOOKS").iter().filter_map(hook).collect(),
@@ -244,7 +245,9 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
 
 /// Our user on a Pulse, if there is one.
 pub(super) fn pulse(keys: &Section<'_>, [url, user, password]: [&'static str; 3], usual: &str) -> Option<PulseConfig> {
-    let url = keys.optional::<Broker>(url).map_or_else(|| Url::parse(usual).ok(), |Broker(url)| Some(url));
+    let (key, url) = (url, keys.optional::<Broker>(url));
+    let url = url.map_or_else(|| Url::parse(usual).ok(), |Broker(url)| Some(url));
+    secrets::advise_plain_http(keys, key, url.as_ref(), "the password");
     let user: Option<String> = keys.optional(user);
     let password = if user.is_some() { keys.required(password) } else { keys.optional(password) };
     Some(PulseConfig { url: url?, user: user?, password: password? })
@@ -254,6 +257,7 @@ pub(super) fn pulse(keys: &Section<'_>, [url, user, password]: [&'static str; 3]
 pub(super) fn taskcluster(keys: &Section<'_>, key: &'static str, usual: &str) -> Option<TaskclusterConfig> {
     let section = keys.optional_section(key)?;
     let root_url = section.optional("root_url").or_else(|| Url::parse(usual).ok());
+    secrets::advise_plain_http(&section, "root_url", root_url.as_ref(), "what we sign and send");
     let (client_id, access_token) = (section.required("client_id"), section.required("access_token"));
     section.warn_of_unknown();
     Some(TaskclusterConfig { root_url: root_url?, client_id: client_id?, access_token: access_token? })

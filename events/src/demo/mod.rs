@@ -56,7 +56,8 @@ pub async fn demo(options: Demo) -> anyhow::Result<()> {
     let config = config(&phabricator, &repositories, &directory.path().join("clones"));
 
     let bus = Arc::new(MemoryBus::new(clock.clone()));
-    let web = topology::web(&config, bus.clone(), clock.clone(), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let web =
+        topology::web(&(&config).into(), bus.clone(), clock.clone(), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let address = web.address();
     let worker = Worker { config, bus, clock: clock.clone() };
     let shutdown = Shutdown::new();

@@ -23,7 +23,9 @@ use web::WebServer;
 use self::{latest::Latest, outlet::Outlet};
 use crate::{
     cli::{Format, Mobile, Monitor, Origin},
-    run, source, topology,
+    run,
+    source::{self, Place},
+    topology,
 };
 
 /// Seconds that commands and open pages are given after SIGTERM.
@@ -34,7 +36,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs until a signal, or until nobody reads what is printed.
 pub async fn monitor(options: Monitor) -> anyhow::Result<()> {
-    let user = source::pulse_user(options.config.as_deref(), options.taskcluster_secret.as_deref()).await?;
+    let place = Place::new(options.config.as_deref(), options.taskcluster_secret.as_deref());
+    let user = source::pulse_user(place).await?;
     let settings = topology::pulse(&user)?;
     // Later, an outage is waited for; at the start, somebody looks. The monitor itself finds what else is wrong.
     pulse::check(&settings).await?;

@@ -6,22 +6,23 @@ use bus::{Clock, SystemClock};
 use phabricator::Conduit;
 
 use super::{builds::Archive, counted, print_json, table::Table};
-use crate::{cli::Audit, topology};
+use crate::{cli::Audit, config::Config, source, topology};
 
 /// Runs `events audit`.
 pub async fn audit(options: Audit) -> anyhow::Result<()> {
-    let archive = Archive::open(&options.deployment).await?;
-    let phabricator = &archive.config.phabricator;
+    let (config, _) = source::read((&options.deployment).into(), Config::parse_worker).await?;
+    let archive = Archive::at((&config).into())?;
+    let phabricator = &config.phabricator;
     let http = observe::http::client(topology::REQUEST)?;
     let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let auditor = topology::auditor(&archive.config, &conduit, &archive.bus, &clock);
+    let auditor = topology::auditor(&config, &conduit, &archive.bus, &clock);
     let findings = auditor.audit(options.dry_run).await?;
     if options.deployment.output.json {
         return findings.iter().try_for_each(print_json);
     }
     if findings.is_empty() {
-        let unseen = match archive.config.build_plan {
+        let unseen = match config.build_plan {
             Some(_) => "",
             None => "; without build_plan_phid, requests that were lost are not looked for",
         };

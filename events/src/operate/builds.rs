@@ -11,15 +11,15 @@ use phabricator::model::{
 use serde_json::json;
 
 use super::{
-    config, print_json,
+    print_json,
     table::{Table, span},
 };
 use crate::{
     cli::{Builds, Deployment, OneBuild, Which},
-    config::Config,
+    config::RecordsConfig,
     environment,
     queues::{BUILDS, RESULTS},
-    topology,
+    source, topology,
 };
 
 /// How many records are read in one go.
@@ -27,22 +27,27 @@ const PAGE: usize = 200;
 
 /// The records of a deployment.
 pub(super) struct Archive {
-    pub(super) config: Config,
+    records: RecordsConfig,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) journal: Journal,
 }
 
 impl Archive {
+    /// The records of the deployment that the options name.
     pub(super) async fn open(deployment: &Deployment) -> anyhow::Result<Self> {
-        let config = config(deployment).await?;
-        let Some(options) = environment::redis(config.redis_namespace.clone(), 1)? else {
+        Self::at(source::records(deployment.into()).await?)
+    }
+
+    /// The same, for who has a configuration already.
+    pub(super) fn at(records: RecordsConfig) -> anyhow::Result<Self> {
+        let Some(options) = environment::redis(records.redis_namespace.clone(), 1)? else {
             bail!(
                 "no REDIS_URL: what is known of builds in memory ends with the process that has it; set REDIS_URL to the \
                  redis of the deployment"
             );
         };
-        let journal = topology::journal(&config);
-        Ok(Self { bus: Arc::new(RedisBus::new(&options, &SystemClock)?), config, journal })
+        let journal = topology::journal(records.build_retention);
+        Ok(Self { bus: Arc::new(RedisBus::new(&options, &SystemClock)?), records, journal })
     }
 
     /// The builds that are meant, the newest first. There is at least one.
@@ -56,7 +61,7 @@ impl Archive {
         };
         let found = self.read(&targets).await?;
         if found.is_empty() {
-            let days = self.config.build_retention.as_secs() / 86_400;
+            let days = self.records.build_retention.as_secs() / 86_400;
             bail!(
                 "no build of {which} is known: either none was accepted, or the last thing that happened to it is more than \
                  {days} days ago"

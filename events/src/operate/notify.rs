@@ -31,7 +31,7 @@ pub async fn notify(options: Notify) -> anyhow::Result<()> {
         }
         return muted(&options).await;
     }
-    let (config, faults) = source::notifier(&options.deployment).await?;
+    let (config, faults) = source::notifier((&options.deployment).into()).await?;
     faults.warnings.iter().for_each(|warning| complain(&format!("configuration: {warning}")));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let notifier = Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
@@ -132,7 +132,7 @@ fn show(notifier: &Notifier, planned: &[Notification], output: Output) -> anyhow
 
 /// Lists who is left alone.
 async fn muted(options: &Notify) -> anyhow::Result<()> {
-    let (config, _) = source::notifier(&options.deployment).await?;
+    let (config, _) = source::notifier((&options.deployment).into()).await?;
     let Some(redis) = environment::redis(config.redis_namespace, 1)? else {
         bail!("no REDIS_URL: who is muted is known to the process that runs, or to the redis of the deployment");
     };

@@ -12,6 +12,8 @@ use serde_json::Value;
 use super::print_json;
 use crate::{
     cli::{Pulse, PulseAction, Tail},
+    config,
+    source::{self, Place},
     topology,
 };
 
@@ -26,13 +28,14 @@ struct Printed<'a> {
 
 /// Runs `events pulse`.
 pub async fn pulse(options: Pulse) -> anyhow::Result<()> {
-    let config = super::config(&options.deployment).await?.triggers;
+    let place = Place::from(&options.deployment);
     let PulseAction::Tail(Tail { exchange, topics, community, limit }) = options.action;
-    let (user, key) = match community {
-        false => (config.pulse, "pulse_user"),
-        true => (config.community_pulse, "communitytc_pulse_user"),
+    let user = if community {
+        let user = source::maybe(place, config::pulse::parse_community).await?.and_then(|(user, _)| user);
+        user.context("the configuration names no user: set communitytc_pulse_user and its password")?
+    } else {
+        source::pulse_user(place).await?
     };
-    let user = user.with_context(|| format!("the configuration names no user: set {key} and its password"))?;
     let settings = topology::pulse(&user)?;
     let topics = topics.iter().map(|topic| topic.parse()).collect::<Result<Vec<Topic>, _>>()?;
     let messages = pulse::tail(&settings, &exchange, &topics, &SystemClock).await?;

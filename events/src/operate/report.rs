@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{builds::Archive, counted, print_json};
-use crate::{cli::Report, topology};
+use crate::{cli::Report, config::ReportsConfig, source, topology};
 
 /// A report, as it is printed.
 #[derive(Serialize)]
@@ -22,10 +22,11 @@ struct Printed<'a> {
 
 /// Runs `events report`.
 pub async fn report(options: Report) -> anyhow::Result<()> {
-    let archive = Archive::open(&options.deployment).await?;
-    let config = &archive.config.triggers;
+    let config = source::maybe((&options.deployment).into(), ReportsConfig::parse).await?;
+    let ReportsConfig { triggers: config, records } = config.map(|(config, _)| config).unwrap_or_default();
+    let archive = Archive::at(records)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (firefox, community) = topology::Deployment::all(config, &clock)?;
+    let (firefox, community) = topology::Deployment::all(&config, &clock)?;
     let deployments: Vec<_> = firefox.into_iter().chain(community).collect();
     if deployments.is_empty() {
         bail!("no Taskcluster is configured: set taskcluster or taskcluster_community, or TASKCLUSTER_CLIENT_ID");
@@ -35,7 +36,7 @@ pub async fn report(options: Report) -> anyhow::Result<()> {
     }
     for deployment in deployments {
         let bus: Arc<dyn Bus> = archive.bus.clone();
-        let reporter = deployment.reporter(config, Producer::new(bus, Arc::clone(&clock)));
+        let reporter = deployment.reporter(&config, Producer::new(bus, Arc::clone(&clock)));
         let report = if options.send { reporter.send().await? } else { reporter.preview().await? };
         let (name, tasks, sent) = (deployment.name, report.tasks(), options.send && !report.text.is_empty());
         if options.deployment.output.json {

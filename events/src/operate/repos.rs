@@ -9,20 +9,21 @@ use serde_json::json;
 use worker_hg::{CloneReport, Inventory, Settings, Size, Task};
 
 use super::{
-    config, counted, print_json,
+    counted, print_json,
     table::{Table, span},
     terminal::confirm_removal,
     upkeep::upkeep,
 };
 use crate::{
     cli::{RepoAction, Repos},
-    config::Config,
-    topology,
+    config::MercurialConfig,
+    source, topology,
 };
 
 /// Runs `events repos`.
 pub async fn repos(options: Repos) -> anyhow::Result<()> {
-    let settings = settings(&config(&options.deployment).await?)?;
+    let (config, _) = source::read((&options.deployment).into(), MercurialConfig::parse).await?;
+    let settings = settings(&config)?;
     let json = options.deployment.output.json;
     match options.action {
         None => show(&Inventory::new(&settings), json),
@@ -34,7 +35,7 @@ pub async fn repos(options: Repos) -> anyhow::Result<()> {
 
 /// The worker's settings. Phabricator need not be there for that: what it calls the repositories says nothing of their
 /// clones, so any name of its kind does.
-fn settings(config: &Config) -> anyhow::Result<Settings> {
+pub(super) fn settings(config: &MercurialConfig) -> anyhow::Result<Settings> {
     let names = config.repositories.iter().enumerate().map(|(at, repository)| {
         let phid = Phid::parse_as(Phid::REPOSITORY, &format!("PHID-REPO-{at:020}"))?;
         anyhow::Ok((repository.name.clone(), phid))

@@ -331,7 +331,7 @@ impl Triggers<'_> {
         let (of_community, of_firefox) = (community.client.clone(), firefox.client.clone());
         let end = SelectionEnd::new(deployment.to_owned(), of_community, of_firefox, queues, selection.notify.clone());
         let publish = self.config.phabricator.publish;
-        let publisher = TestResultPublisher::new(self.conduit.clone(), publish, journal(self.config));
+        let publisher = TestResultPublisher::new(self.conduit.clone(), publish, journal(self.config.build_retention));
         subsystems.push(self.consumer(BUGBUG_TRY_PUSH, start));
         subsystems.push(self.consumer(PULSE_SELECTED, end));
         subsystems.push(self.consumer(PULSE_TESTS, TestEnd::new(firefox.client.clone(), TEST_RESULTS)));

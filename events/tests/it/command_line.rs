@@ -1,6 +1,9 @@
 //! What the program says to whoever starts it wrongly.
 
-use std::process::{Command, Output};
+use std::{
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output},
+};
 
 fn events(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
@@ -30,15 +33,102 @@ fn web_or_worker_alone_need_redis() {
 }
 
 #[test]
-fn the_example_configuration_is_right() {
-    let output = events(&["check-config", EXAMPLE], &[]);
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(
-        said(&output).contains("is right: it has the repositories mozilla-central")
-            && !said(&output).contains("warning"),
-        "{}",
-        said(&output)
+fn the_example_configurations_are_right_but_for_their_placeholders() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::copy(format!("{}/../config/{name}", env!("CARGO_MANIFEST_DIR")), &path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let (all, web) = (copy("example.yml"), copy("web.example.yml"));
+    for (arguments, right) in [
+        (vec!["check-config", &all], "is right: it has the repositories mozilla-central"),
+        (vec!["check-config", "--role", "web", &web], "is right for web"),
+    ] {
+        let output = events(&arguments, &[]);
+        let said = said(&output);
+        assert!(output.status.success() && said.contains(right), "{said}");
+        let warnings: Vec<&str> = said.lines().filter(|line| line.starts_with("warning")).collect();
+        assert!(warnings.iter().all(|warning| warning.contains("is a placeholder")) && warnings.len() < 3, "{said}");
+    }
+}
+
+/// What a role needs of a configuration, and whether it complains of something that another role needs.
+#[test]
+fn each_role_starts_with_a_configuration_that_has_its_own_keys_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let web = file("web.yml", "events: {webhook_secret: 0123456789abcdef}\n");
+    let notify = file(
+        "notify.yml",
+        "events: {pulse_user: us, pulse_password: x, notify: {services: [webhook], webhook: {url: 'https://hooks.example'}}}\n",
     );
+    // Without Redis a role that has what it needs says that this is missing, and ends.
+    for (arguments, environment) in [
+        (vec!["run", "web", "--config", &web], vec![]),
+        (vec!["run", "--config", &web], vec![("DYNO", "web.1")]),
+        (vec!["notify", "--config", &notify], vec![("DYNO", "notify.1")]),
+        (vec!["run", "--config", &notify], vec![("DYNO", "notify.1")]),
+        (vec!["run", "notify"], vec![("DYNO", "notify.1"), ("PN_SERVICES", "webhook")]),
+        (vec!["run", "worker", "--config", EXAMPLE], vec![]),
+    ] {
+        let output = events(&arguments, &environment);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(said(&output).contains("set REDIS_URL"), "{arguments:?}: {}", said(&output));
+    }
+    let output = events(&["run", "worker", "--config", &web], &[]);
+    assert!(said(&output).contains("events.PHABRICATOR: is missing"), "{}", said(&output));
+}
+
+/// Redis is away: a command that asks for nothing else gets as far as that.
+#[test]
+fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yml");
+    std::fs::write(&path, "events: {pulse_user: us, pulse_password: x, redis_namespace: tasks}\n").unwrap();
+    let path = path.to_str().unwrap();
+    let redis = ("REDIS_URL", "redis://127.0.0.1:1");
+    for command in [
+        &["queues"][..],
+        &["dead", "list"],
+        &["builds"],
+        &["why", "D1"],
+        &["retry", "D1"],
+        &["cancel", "D1"],
+        &["notify", "muted"],
+    ] {
+        for arguments in [[command, &["--config", path]].concat(), command.to_vec()] {
+            let output = events(&arguments, &[redis]);
+            let said = said(&output);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+            assert!(said.contains("redis") && !said.contains("PHABRICATOR"), "{arguments:?}: {said}");
+        }
+    }
+    let clones = directory.path().join("clones");
+    std::fs::create_dir(&clones).unwrap();
+    let repos = directory.path().join("repos.yml");
+    let text = format!(
+        "events: {{clones_dir: {}, repositories: [{{name: a, url: 'https://b', try_url: 'ssh://c'}}]}}\n",
+        clones.display()
+    );
+    std::fs::write(&repos, text).unwrap();
+    let output = events(&["repos", "--config", repos.to_str().unwrap()], &[]);
+    assert!(output.status.success() && said(&output).contains("missing"), "{}", said(&output));
+}
+
+#[test]
+fn the_environment_may_name_the_secret_that_is_the_configuration() {
+    let credentials = [("TASKCLUSTER_SECRET", "project/review/testing")];
+    let needed = "the secret project/review/testing needs TASKCLUSTER_PROXY_URL, or TASKCLUSTER_CLIENT_ID";
+    for arguments in [&["run", "web"][..], &["check-config"], &["queues"], &["notify"], &["monitor"], &["repos"]] {
+        let output = events(arguments, &credentials);
+        assert!(said(&output).contains(needed), "{arguments:?}: {}", said(&output));
+    }
 }
 
 #[test]

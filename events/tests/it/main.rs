@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod builds;
+mod check_config;
 mod command_line;
 mod ends;
 mod interrupted;
@@ -11,9 +12,11 @@ mod names;
 mod notify;
 mod operate;
 mod outages;
+mod predecessors;
 mod private_authority;
 mod private_revisions;
 mod repos;
+mod sentry;
 mod stage;
 mod telemetry;
 mod triggers;

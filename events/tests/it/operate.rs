@@ -275,11 +275,11 @@ async fn a_wrong_name_or_place_is_said_with_what_to_do() {
     ] {
         assert_eq!(world.events(&arguments).await.fault(), expected);
     }
-    for (variable, expected) in [
-        ("REDIS_URL", "queues in memory belong to the process that runs them"),
-        ("EVENTS_CONFIG", "name its configuration"),
+    for (command, variable, expected) in [
+        ("queues", "REDIS_URL", "queues in memory belong to the process that runs them"),
+        ("audit", "EVENTS_CONFIG", "name its configuration"),
     ] {
-        let output = world.command(&["queues"]).env_remove(variable).output().await.unwrap();
+        let output = world.command(&[command]).env_remove(variable).output().await.unwrap();
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(expected), "{said}");

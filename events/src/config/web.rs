@@ -1,0 +1,63 @@
+//! The keys of the web server.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::{Config, Faults, REDIS_NAMESPACE, reader::Section, secrets};
+
+/// What the web server needs of a configuration. It has no secret of the worker's.
+#[derive(Clone)]
+pub struct WebConfig {
+    /// What Harbormaster must know to be heard.
+    pub webhook_secret: Option<SecretString>,
+    /// What a client of the API must know. Without it there is no API.
+    pub api_token: Option<SecretString>,
+    /// How long what is known of a build is kept after its last change.
+    pub build_retention: Duration,
+    /// Comes before all keys in Redis.
+    pub redis_namespace: String,
+    /// Where errors are reported.
+    pub sentry_dsn: Option<SecretString>,
+}
+
+impl WebConfig {
+    /// Reads these keys of a document. Those of other roles may be there, and are not kept.
+    pub fn parse(text: &str) -> (Option<Self>, Faults) {
+        super::parse(text, |keys| {
+            let config = read(keys);
+            keys.leave_to_others(super::read);
+            keys.warn_of_unknown();
+            Some(config)
+        })
+    }
+}
+
+impl From<&Config> for WebConfig {
+    fn from(config: &Config) -> Self {
+        Self {
+            webhook_secret: config.webhook_secret.clone(),
+            api_token: config.api_token.clone(),
+            build_retention: config.build_retention,
+            redis_namespace: config.redis_namespace.clone(),
+            sentry_dsn: config.sentry_dsn.clone(),
+        }
+    }
+}
+
+/// Reads the web server's keys.
+pub(super) fn read(keys: &Section<'_>) -> WebConfig {
+    let webhook_secret = keys.optional("webhook_secret");
+    if webhook_secret.is_none() {
+        keys.advise("webhook_secret", "is not set: whoever reaches the port can start builds");
+    }
+    secrets::advise_weak(keys, "webhook_secret");
+    secrets::advise_weak(keys, "api_token");
+    WebConfig {
+        webhook_secret,
+        api_token: keys.optional("api_token"),
+        build_retention: super::records::retention(keys),
+        redis_namespace: super::redis_namespace(keys).unwrap_or_else(|| REDIS_NAMESPACE.to_owned()),
+        sentry_dsn: secrets::sentry_dsn(keys),
+    }
+}

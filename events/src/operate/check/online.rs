@@ -1,0 +1,184 @@
+//! Looks at everything that a role needs from others, the one after the other, and goes on after what fails.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::bail;
+use bus::{Bus, Clock, RedisBus, error_chain};
+use phabricator::Conduit;
+
+use super::{harbormaster, lines::Lines};
+use crate::{
+    config::{Config, HgPushesConfig, PulseConfig, TelemetryConfig},
+    environment,
+    operate::repos,
+    topology::{self, Deployment, Notifier},
+};
+
+/// The longest that one request may take: somebody waits for it.
+const REQUEST: Duration = Duration::from_secs(15);
+
+/// What the web server needs.
+pub(super) async fn web(namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
+    let mut lines = Lines::default();
+    lines.say(&"redis", redis(namespace, clock).await)?;
+    lines.end()
+}
+
+/// What the notifier needs.
+pub(super) async fn notifier(namespace: &str, notifier: &Notifier, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
+    let mut lines = Lines::default();
+    lines.say(&"redis", redis(namespace, clock).await)?;
+    let client = &notifier.taskcluster;
+    lines.say(&format!("taskcluster {}", place(client.root())), http(client.root()).await)?;
+    match &notifier.pulse {
+        Some(settings) => lines.say(&format!("pulse {}", settings.address), pulse_settings(settings).await)?,
+        None => lines
+            .failed(&"pulse", "no user is set: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD")?,
+    }
+    channels(notifier, &lines)?;
+    lines.end()
+}
+
+/// What telemetry needs.
+pub(super) async fn telemetry(
+    namespace: &str,
+    (config, pushes): &(TelemetryConfig, HgPushesConfig),
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<()> {
+    let mut lines = Lines::default();
+    lines.say(&"redis", redis(namespace, clock).await)?;
+    lines.say(&format!("pulse {}", pushes.pulse.address), pulse_settings(&pushes.pulse).await)?;
+    for (name, url) in
+        [("repository", config.target.url()), ("bugzilla", &config.bugzilla), ("pings", &config.edge.base)]
+    {
+        lines.say(&format!("{name} {}", place(url)), http(url).await)?;
+    }
+    lines.end()
+}
+
+/// What builds need, and what they trigger.
+pub(super) async fn worker(config: &Config, notifier: Option<&Notifier>, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
+    let mut lines = Lines::default();
+    lines.say(&"redis", redis(&config.redis_namespace, clock).await)?;
+    phabricator(config, &mut lines).await?;
+    repositories(config, &mut lines).await?;
+    if let Some(url) = &config.treestatus_url {
+        lines.say(&format!("tree status {}", place(url)), http(url).await)?;
+    }
+    if let Some(lando) = &config.lando {
+        lines.say(&format!("lando {}", place(&lando.url)), http(&lando.url).await)?;
+    }
+    let triggers = &config.triggers;
+    match Deployment::all(triggers, clock) {
+        Ok((firefox, community)) => {
+            for Deployment { name, client, .. } in firefox.into_iter().chain(community) {
+                let answer = client.ping().await.map(|()| "it answers, and accepts the credentials".to_owned());
+                lines
+                    .say(&format!("the Taskcluster of {name} {}", place(client.root())), answer.map_err(Into::into))?;
+            }
+        }
+        Err(error) => lines.say(&"taskcluster", Err(error))?,
+    }
+    for user in triggers.pulse.iter().chain(&triggers.community_pulse) {
+        lines.say(&format!("pulse {}", place(&user.url)), pulse(user).await)?;
+    }
+    if let Some(notifier) = notifier {
+        channels(notifier, &lines)?;
+    }
+    lines.end()
+}
+
+/// An address without what may be a secret in it.
+fn place(url: &url::Url) -> &str {
+    &url[url::Position::BeforeHost..url::Position::BeforePath]
+}
+
+async fn redis(namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<String> {
+    match environment::redis(namespace.to_owned(), 1)? {
+        None => Ok("no REDIS_URL, queues would be in memory".to_owned()),
+        Some(options) => {
+            let bus = RedisBus::new(&options, clock.as_ref())?;
+            bus.ping().await?;
+            let warnings = bus.check().await?;
+            let warnings: String = warnings.iter().map(|warning| format!("; {warning}")).collect();
+            Ok(format!("it answers, and its settings keep messages{warnings}"))
+        }
+    }
+}
+
+async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
+    let phabricator = &config.phabricator;
+    let http = observe::http::client(REQUEST)?;
+    let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
+    let subject = format!("phabricator {}", place(&phabricator.url));
+    match conduit.whoami().await {
+        Ok(user) => lines.ok(&subject, &format!("user.whoami accepts the token, our user is {user}"))?,
+        Err(error) => {
+            lines.say(&subject, Err(error.into()))?;
+            return lines.warning(
+                &"names, publish, build plan and rights",
+                "were not looked at, since Phabricator does not answer us",
+            );
+        }
+    }
+    let names = match topology::unknown_names(config, &conduit).await {
+        Ok(unknown) if unknown.is_empty() => Ok("it knows every configured name, and our user sees them".to_owned()),
+        Ok(unknown) => Err(anyhow::anyhow!(
+            "it does not know: {}; correct the configuration, or let our user see them",
+            unknown.join(", ")
+        )),
+        Err(error) => Err(error.into()),
+    };
+    lines.say(&"names on phabricator", names)?;
+    if config.secure_projects.is_empty() {
+        lines.warning(&"secure_projects", "is empty: no project makes a revision private")?;
+    }
+    harbormaster::check(config, &conduit, lines).await
+}
+
+/// Each repository: its source, its Try, its key, its known hosts, and the directory of the clones.
+async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
+    let settings = repos::settings(&config.into())?;
+    for repository in &settings.repositories {
+        for worker_hg::Probe { what, how, result, warning } in worker_hg::probe(&settings, repository).await {
+            match result {
+                Ok(found) => lines.ok(&what, &format!("{found} ({how})"))?,
+                Err(error) => lines.failed(&what, &format!("{} ({how})", error_chain(&error)))?,
+            }
+            if let Some(warning) = warning {
+                lines.warning(&what, &warning)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn pulse(user: &PulseConfig) -> anyhow::Result<String> {
+    pulse_settings(&topology::pulse(user)?).await
+}
+
+async fn pulse_settings(settings: &pulse::PulseSettings) -> anyhow::Result<String> {
+    pulse::check(settings).await?;
+    Ok(format!("it lets {} in", settings.user))
+}
+
+/// Nobody is written to for a check.
+fn channels(notifier: &Notifier, lines: &Lines) -> anyhow::Result<()> {
+    for channel in notifier.channels.iter() {
+        lines.by_hand(
+            &format!("channel {}", channel.name()),
+            "its settings are complete; nothing was sent: `events notify --task ID --status STATUS` sends what a task asks for",
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether anybody answers, whatever it is.
+async fn http(url: &url::Url) -> anyhow::Result<String> {
+    let response = observe::http::client(REQUEST)?.get(url.clone()).send().await;
+    let status = response.map_err(reqwest::Error::without_url)?.status();
+    if status.is_server_error() {
+        bail!("it answers with http status {status}");
+    }
+    Ok(format!("it answers, with http status {}", status.as_u16()))
+}
