@@ -1,38 +1,82 @@
-//! For tests: what is logged, as text.
+//! For tests: captures what a test logs, as text.
+//!
+//! `tracing` remembers for each call site whether anybody is interested in it, for the whole process. A subscriber that
+//! one thread sets for itself comes and goes, and with tests side by side a call site can be found uninteresting just
+//! before a test wants to read it. So there is one subscriber for the process, which is interested in everything at
+//! `INFO` and above, and writes to the capture of the thread that logs; without a capture it writes nothing.
 
 use std::{
-    io::Write,
-    sync::{Arc, Mutex, PoisonError},
+    cell::RefCell,
+    io::{self, Write},
+    marker::PhantomData,
+    sync::{Arc, Mutex, Once, PoisonError},
 };
 
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::subscriber::set_global_default;
 
-/// What was logged.
+thread_local! {
+    /// The captures of this thread; the newest receives what is logged.
+    static CAPTURES: RefCell<Vec<Logs>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Captured log lines.
 #[derive(Debug, Clone, Default)]
 pub struct Logs(Arc<Mutex<Vec<u8>>>);
 
-/// What is logged on this thread from now on, until the guard is dropped.
-pub fn capture_logs() -> (DefaultGuard, Logs) {
+/// Ends a capture when it is dropped. Stays on its thread.
+#[derive(Debug)]
+#[must_use = "the capture ends with its guard"]
+pub struct CaptureGuard(PhantomData<*const ()>);
+
+/// Captures the log lines of this thread, until the guard is dropped.
+///
+/// # Panics
+///
+/// When the process has another global subscriber already.
+pub fn capture_logs() -> (CaptureGuard, Logs) {
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(|| CurrentCapture).finish();
+        #[expect(clippy::expect_used, reason = "a test that cannot read logs must fail")]
+        set_global_default(subscriber).expect("no other subscriber in a process that captures logs");
+    });
     let logs = Logs::default();
-    let sink = logs.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || sink.clone()).finish();
-    (set_default(subscriber), logs)
+    CAPTURES.with_borrow_mut(|captures| captures.push(logs.clone()));
+    (CaptureGuard(PhantomData), logs)
+}
+
+impl Drop for CaptureGuard {
+    fn drop(&mut self) {
+        CAPTURES.with_borrow_mut(|captures| captures.pop());
+    }
 }
 
 impl Logs {
-    /// All of it.
+    /// All lines so far.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
+
+    /// The number of lines that contain `text`.
+    pub fn count(&self, text: &str) -> usize {
+        self.text().lines().filter(|line| line.contains(text)).count()
+    }
 }
 
-impl Write for Logs {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+/// Writes to the newest capture of the current thread.
+struct CurrentCapture;
+
+impl Write for CurrentCapture {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        CAPTURES.with_borrow(|captures| {
+            if let Some(Logs(buffer)) = captures.last() {
+                buffer.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

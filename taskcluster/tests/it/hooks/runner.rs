@@ -1,15 +1,9 @@
 //! Hooks are triggered once, whatever happens to Taskcluster or to those who trigger them.
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::pin,
-    sync::{Arc, Mutex},
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bus::{BusError, Clock, RedisBus, SystemClock, testing::RedisServer};
+use observe::testing::capture_logs;
 use secrecy::SecretString;
 use serde_json::json;
 use taskcluster::{Credentials, model::Watched, testing::Fault};
@@ -150,7 +144,7 @@ async fn an_outage_costs_no_attempt() {
 
 #[tokio::test]
 async fn a_call_that_failed_is_over_and_need_not_be_waited_for() {
-    let (log, _guard) = Log::capture();
+    let (_guard, log) = capture_logs();
     let world = World::new().await;
     let runner = world.runner();
     world.send(&HOOKS, &trigger("a")).await;
@@ -218,46 +212,9 @@ async fn a_payload_that_the_hook_does_not_take_is_a_dead_letter() {
     assert_eq!(world.triggered(), 0);
 }
 
-/// What is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// What this thread logs from now on.
-    fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn says(&self, text: &str) -> bool {
-        self.count(text) > 0
-    }
-
-    /// How many lines hold `text`.
-    fn count(&self, text: &str) -> usize {
-        self.text().lines().filter(|line| line.contains(text)).count()
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
 #[tokio::test]
 async fn a_missing_scope_parks_what_needs_it_and_is_said_once() {
-    let (log, _guard) = Log::capture();
+    let (_guard, log) = capture_logs();
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
     let runner = world.runner_with(world.stage.fake.temporary_credentials(&["queue:get-artifact:*"]));
@@ -273,10 +230,8 @@ async fn a_missing_scope_parks_what_needs_it_and_is_said_once() {
 
 #[tokio::test]
 async fn a_bus_that_was_away_just_then_learns_with_the_settlement_what_was_triggered() {
-    let (log, directory) = (Log::default(), TempDir::new().unwrap());
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let directory = TempDir::new().unwrap();
+    let (_guard, log) = capture_logs();
     let mut server = RedisServer::start(directory.path()).await.unwrap();
     let world = World::on(|_| Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap())).await;
     world.send(&HOOKS, &trigger("a")).await;
@@ -286,7 +241,7 @@ async fn a_bus_that_was_away_just_then_learns_with_the_settlement_what_was_trigg
     server.stop().unwrap();
     poll_fn(|cx| {
         assert!(working.as_mut().poll(cx).is_pending(), "settled without a bus");
-        if log.says("cannot record what was triggered") { Poll::Ready(()) } else { Poll::Pending }
+        if log.count("cannot record what was triggered") > 0 { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     server.restart().await.unwrap();
