@@ -71,6 +71,11 @@ impl Mercurial {
         self.settings.repositories.iter().map(|one| (one.phid.to_string(), one.lanes)).collect()
     }
 
+    /// Reports whether every repository has a clone to build on; waits for each as long as a build would.
+    pub async fn is_ready(&self) -> bool {
+        join_all(self.repositories.values().map(Repository::is_ready)).await.into_iter().all(|ready| ready)
+    }
+
     /// Does the builds. The queue's lanes are to be repositories; see [`Mercurial::lanes`].
     pub fn handler(&self) -> HgHandler {
         HgHandler {

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -79,6 +80,7 @@ fn journal() -> Journal {
 }
 
 struct Running {
+    mercurial: Mercurial,
     consumer: Consumer,
     keeper: JoinHandle<()>,
     shutdown: Shutdown,
@@ -88,14 +90,11 @@ impl World {
     /// A source with every file that the recorded patches change, and a Try repository that has the same.
     pub fn new() -> Self {
         let home = TempDir::new().unwrap();
-        let source = Repo::init(home.path().join("source"));
-        for (path, content) in base_files() {
-            source.write(path, &content);
-        }
-        source.commit("the beginning");
-        let try_repo = Repo { path: home.path().join("try") };
-        hg(home.path(), &["clone", "--quiet", "--noupdate", "source", "try"]);
-        try_repo.configure("[phases]\npublish = false\n");
+        let [source, try_repo] = ["source", "try"].map(|name| Repo { path: home.path().join(name) });
+        copy_directory(&template().join("source"), &source.path);
+        copy_directory(&template().join("try"), &try_repo.path);
+        let paths = format!("[paths]\ndefault = {}\n[phases]\npublish = false\n", source.path.display());
+        fs::write(try_repo.path.join(".hg/hgrc"), paths).unwrap();
         let (url, try_url) = (source.path.to_str().unwrap(), try_repo.path.to_str().unwrap());
         let repository = RepositorySettings::new(phid("PHID-REPO-central"), "central", url, try_url);
         let mut settings = Settings::new(vec![repository], home.path().join("clones"));
@@ -157,19 +156,20 @@ impl World {
         });
         let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, mercurial.handler())
             .with_lanes(mercurial.lanes());
-        self.running = Some(Running { consumer, keeper, shutdown });
+        self.running = Some(Running { mercurial, consumer, keeper, shutdown });
     }
 
-    /// Starts a worker and waits until its clone is there.
+    /// Starts a worker and waits until its clone can be built on.
     pub async fn start_ready(&mut self) {
         self.start();
-        let mark = self.clone().path.join(".hg/source-tip");
-        until("the clone", || mark.exists()).await;
+        let running = self.running.as_ref().unwrap();
+        let ready = async { while !running.mercurial.is_ready().await {} };
+        tokio::time::timeout(PATIENCE, ready).await.expect("the clone is ready in time");
     }
 
     /// Works on what is in the queue in the background, until the shutdown that is returned.
     pub fn work(&mut self) -> (Shutdown, JoinHandle<()>) {
-        let Running { consumer, keeper, shutdown } = self.running.take().unwrap();
+        let Running { consumer, keeper, shutdown, .. } = self.running.take().unwrap();
         let working = tokio::spawn({
             let shutdown = shutdown.clone();
             async move {
@@ -470,6 +470,35 @@ pub fn change(from: &str, to: &str) -> String {
     format!(
         "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -4,3 +4,3 @@\n line 4\n-{from}\n+{to}\n line 6\n"
     )
+}
+
+/// A source and a Try repository as every world begins with them. Made once, and kept beside what is built.
+fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let mut hasher = DefaultHasher::new();
+        base_files().hash(&mut hasher);
+        let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hg-world-{:x}", hasher.finish()));
+        if !made.exists() {
+            let making = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let source = Repo::init(making.path().join("source"));
+            for (path, content) in base_files() {
+                source.write(path, &content);
+            }
+            source.commit("the beginning");
+            hg(making.path(), &["clone", "--quiet", "--noupdate", "source", "try"]);
+            // Another process may have been faster: its template is as good.
+            if fs::rename(making.path(), &made).is_ok() {
+                let _ = making.keep();
+            }
+        }
+        made
+    })
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success(), "cannot copy {}", from.display());
 }
 
 /// The files that the recorded patches change.
