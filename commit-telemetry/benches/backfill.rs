@@ -18,19 +18,29 @@ use url::Url;
 
 const LATENCY: Duration = Duration::from_millis(50);
 /// Pushes of one changeset each that are worked off one after another, and side by side.
-const ALONE: u64 = 100;
-const TOGETHER: u64 = 4_000;
+const SIZES: (u64, u64) = (100, 4_000);
+/// With `--smallest`, which shows that the benchmark still works.
+const SMALLEST: (u64, u64) = (2, 64);
 /// What the command uses.
 const AT_ONCE: usize = 32;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let option = |name: &str| std::env::args().any(|argument| argument == name);
+    let (few, many) = if option("--smallest") { SMALLEST } else { SIZES };
     runtime.block_on(async {
         let root = servers().await;
-        let alone = rate(&root, ALONE, 1).await;
-        println!("one request after another: {alone:.1} pushes/s ({ALONE} pushes)");
-        let together = rate(&root, TOGETHER, AT_ONCE).await;
-        println!("{AT_ONCE} changesets at once: {together:.1} pushes/s ({TOGETHER} pushes)");
+        let alone = rate(&root, few, 1).await;
+        let together = rate(&root, many, AT_ONCE).await;
+        if option("--json") {
+            let line = json!({
+                "measure": "telemetry backfill", "value": together, "unit": "pushes/s", "beside": alone,
+            });
+            println!("{line}");
+            return;
+        }
+        println!("one request after another: {alone:.1} pushes/s ({few} pushes)");
+        println!("{AT_ONCE} changesets at once: {together:.1} pushes/s ({many} pushes)");
         println!("{:.1} times as fast", together / alone);
     });
 }
@@ -65,7 +75,7 @@ async fn pushlog(uri: axum::http::Uri) -> String {
     let (start, end) = (number("startID="), number("endID="));
     let push = |push: u64| (push.to_string(), json!({"changesets": [format!("{push:040x}")]}));
     let pushes: serde_json::Map<String, Value> = (start + 1..=end).map(push).collect();
-    json!({"lastpushid": TOGETHER, "pushes": pushes}).to_string()
+    json!({"lastpushid": SIZES.1, "pushes": pushes}).to_string()
 }
 
 /// How many pushes a second.

@@ -6,7 +6,10 @@ use bus::{Clock, SystemClock, testing::RedisServer};
 use redis::{AsyncConnectionConfig, Client, Value, aio::MultiplexedConnection};
 use tokio::sync::mpsc;
 
-use crate::ours::{BATCH, MESSAGES, SENDERS, SINGLE, envelope_size, rate};
+use crate::{
+    ours::{BATCH, SENDERS, envelope_size, rate},
+    scale::scale,
+};
 
 type Read = Option<Vec<(String, Vec<(String, Vec<Vec<u8>>)>)>>;
 
@@ -53,7 +56,7 @@ impl Bare {
             let senders = (0..SENDERS).map(|_| {
                 let (mut connection, body) = (connection.clone(), body.clone());
                 tokio::spawn(async move {
-                    for _ in 0..MESSAGES / SENDERS {
+                    for _ in 0..scale().messages / SENDERS {
                         add(&mut connection, &body).await;
                     }
                 })
@@ -65,7 +68,7 @@ impl Bare {
     pub async fn enqueue(&mut self) -> f64 {
         let begin = SystemClock.now();
         self.send_all().await.expect("the senders end");
-        rate(MESSAGES / SENDERS * SENDERS, begin)
+        rate(scale().messages / SENDERS * SENDERS, begin)
     }
 
     async fn group(&mut self) {
@@ -86,7 +89,7 @@ impl Bare {
         self.group().await;
         let mut connection = connect(&self.client).await;
         let begin = SystemClock.now();
-        let wanted = MESSAGES / SENDERS * SENDERS;
+        let wanted = scale().messages / SENDERS * SENDERS;
         let drained = tokio::spawn(async move { drain(&mut connection, Some(wanted)).await });
         self.send_all().await.expect("the senders end");
         rate(drained.await.expect("everything is read"), begin)
@@ -97,7 +100,7 @@ impl Bare {
         let (arrived, mut arrivals) = mpsc::unbounded_channel();
         let (mut waits, mut acks) = (connect(&self.client).await, connect(&self.client).await);
         let reader = tokio::spawn(async move {
-            for _ in 0..SINGLE {
+            for _ in 0..scale().single {
                 let mut read = read();
                 read.arg("BLOCK").arg(10_000).arg("STREAMS").arg("q").arg(">");
                 let read: Read = read.query_async(&mut waits).await.expect("redis delivers");
@@ -108,8 +111,8 @@ impl Bare {
             }
         });
         let body = vec![7_u8; envelope_size()];
-        let mut taken = Vec::with_capacity(SINGLE);
-        for _ in 0..SINGLE {
+        let mut taken = Vec::with_capacity(scale().single);
+        for _ in 0..scale().single {
             SystemClock.sleep(Duration::from_millis(2)).await;
             let begin = SystemClock.now();
             add(&mut self.connection, &body).await;

@@ -6,19 +6,21 @@ mod bare;
 mod ours;
 mod processes;
 mod report;
+mod scale;
 mod webhook;
 
 use bus::testing::RedisServer;
 
 use bare::Bare;
 use report::Report;
-
-/// How often each measure is taken, ours and the limit in turn; the medians are reported.
-const ROUNDS: usize = 3;
+use scale::scale;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    if arguments.iter().any(|argument| argument == "--smallest") {
+        scale::smallest();
+    }
     match arguments.iter().position(|argument| argument == "bare-web") {
         Some(at) => runtime.block_on(webhook::bare_server(&arguments[at + 1])),
         None => runtime.block_on(bench(Report::new(&arguments))),
@@ -42,7 +44,7 @@ async fn bench(report: Report) {
     pairs(&report, &mut redis, ("latency_p50_us", "µs"), latency, Bare::latency).await;
     let mut rates = Vec::new();
     if report.wants("memory_through") {
-        for _ in 0..ROUNDS {
+        for _ in 0..scale().rounds {
             rates.push(ours::memory_through().await);
         }
         report.line("memory_through", report::median(rates), "messages/s", None);
@@ -73,7 +75,7 @@ async fn pairs(
         return;
     }
     let (mut values, mut limits) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..scale().rounds {
         redis.flush().await;
         values.push(ours().await);
         redis.flush().await;

@@ -16,18 +16,16 @@ use bus::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
+use crate::scale::scale;
+
 /// The size of a message's content, in bytes.
 pub const SIZE: usize = 1024;
-/// How many messages each measure takes.
-pub const MESSAGES: u32 = 60_000;
 /// How many senders are at work at once.
 pub const SENDERS: u32 = 128;
 /// How many messages are read and settled together.
 pub const BATCH: usize = 256;
 /// How many messages may be on their way where sending and handling go on at once.
 const WINDOW: u32 = 10_000;
-/// How many messages are sent one at a time.
-pub const SINGLE: usize = 2_000;
 
 #[derive(Serialize, Deserialize)]
 struct Parcel {
@@ -84,14 +82,14 @@ pub async fn enqueue(server: &RedisServer) -> f64 {
     let bus = on(server);
     bus.ping().await.expect("redis answers");
     let begin = SystemClock.now();
-    send_all(&bus, MESSAGES, None).await.expect("the senders end");
-    rate(MESSAGES / SENDERS * SENDERS, begin)
+    send_all(&bus, scale().messages, None).await.expect("the senders end");
+    rate(scale().messages / SENDERS * SENDERS, begin)
 }
 
 /// Messages read and settled a second, the next batch being read while the last one is settled.
 pub async fn consume(server: &RedisServer) -> f64 {
     let bus = on(server);
-    send_all(&bus, MESSAGES, None).await.expect("the senders end");
+    send_all(&bus, scale().messages, None).await.expect("the senders end");
     let queue = PARCELS.spec();
     let done = Settlement::Done { emit: Vec::new() };
     let begin = SystemClock.now();
@@ -150,11 +148,11 @@ async fn through_consumer(bus: Arc<dyn Bus>, messages: u32) -> f64 {
 }
 
 pub async fn through(server: &RedisServer) -> f64 {
-    through_consumer(on(server), MESSAGES).await
+    through_consumer(on(server), scale().messages).await
 }
 
 pub async fn memory_through() -> f64 {
-    through_consumer(Arc::new(MemoryBus::new(Arc::new(SystemClock))), MESSAGES * 10).await
+    through_consumer(Arc::new(MemoryBus::new(Arc::new(SystemClock))), scale().messages * 10).await
 }
 
 struct Arrival(mpsc::UnboundedSender<jiff::Timestamp>);
@@ -177,8 +175,8 @@ pub async fn latency(server: &RedisServer) -> f64 {
     let shutdown = Shutdown::new();
     let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
     let producer = Producer::new(bus, Arc::new(SystemClock));
-    let mut taken = Vec::with_capacity(SINGLE);
-    for _ in 0..SINGLE {
+    let mut taken = Vec::with_capacity(scale().single);
+    for _ in 0..scale().single {
         // The consumer has settled the last one and waits again.
         SystemClock.sleep(Duration::from_millis(2)).await;
         let begin = SystemClock.now();

@@ -16,6 +16,8 @@ use phabricator::{
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
+use crate::scale::scale;
+
 /// A child process that ends with this value.
 pub struct Process(pub Child);
 
@@ -103,12 +105,7 @@ fn cpu_s(process: &Process) -> f64 {
     used.sum::<f64>() / 1e9
 }
 
-/// How many messages are deferred while web and worker have nothing to do.
-const DEFERRED: usize = 10_000;
-/// For how long they are watched.
-const WATCHED: Duration = Duration::from_secs(20);
-
-/// Web and worker with [`DEFERRED`] messages that wait and none that is ready: the resident memory of the larger, in MB,
+/// Web and worker with so many messages that wait and none that is ready: the resident memory of the larger, in MB,
 /// and the processor time of both together, in percent of one core.
 pub async fn idle(server: &RedisServer) -> (f64, f64) {
     let bus = RedisBus::new(&RedisOptions { namespace: "events".to_owned(), ..server.options() }, &SystemClock);
@@ -121,7 +118,7 @@ pub async fn idle(server: &RedisServer) -> (f64, f64) {
         accepted_at: SystemClock.now(),
         checks: 0,
     };
-    for _ in 0..DEFERRED {
+    for _ in 0..scale().deferred {
         let packed = BUILDS.pack(&request, &SystemClock).expect("a build is packed");
         let later = Outgoing { after: Duration::from_secs(3600), ..packed };
         bus.push(vec![later]).await.expect("the bus stores it");
@@ -135,9 +132,9 @@ pub async fn idle(server: &RedisServer) -> (f64, f64) {
     while !around.directory.path().join("clones/product").exists() {
         SystemClock.sleep(Duration::from_millis(20)).await;
     }
-    SystemClock.sleep(Duration::from_secs(5)).await;
+    SystemClock.sleep(scale().settle).await;
     let (begin, before) = (SystemClock.now(), cpu_s(&web) + cpu_s(&worker));
-    SystemClock.sleep(WATCHED).await;
+    SystemClock.sleep(scale().watched).await;
     let used = cpu_s(&web) + cpu_s(&worker) - before;
     let seconds = SystemClock.now().duration_since(begin).as_secs_f64();
     (rss_mb(&web).max(rss_mb(&worker)), used / seconds * 100.0)

@@ -26,7 +26,9 @@ impl Report {
         if self.json {
             println!(
                 "{}",
-                serde_json::json!({ "measure": measure, "value": round(value), "unit": unit, "limit": limit.map(round) })
+                serde_json::json!({
+                    "measure": format!("bus {measure}"), "value": round(value), "unit": unit, "beside": limit.map(round),
+                })
             );
             return;
         }

@@ -14,15 +14,12 @@ use tokio::{
 };
 
 use crate::{
-    ROUNDS,
     bare::Bare,
     ours::envelope_size,
     processes::{Process, Surroundings, free_port, listens, rss_mb, run},
     report::{Report, median},
+    scale::scale,
 };
-
-/// Below the bound of the queue `builds`.
-const REQUESTS: usize = 50_000;
 
 pub async fn measure(report: &Report, server: &RedisServer, redis: &mut Bare, connections: usize) {
     let around = Surroundings::make().await;
@@ -36,10 +33,10 @@ pub async fn measure(report: &Report, server: &RedisServer, redis: &mut Bare, co
     let (ours, limit) = (listens(port).await, listens(bare_port).await);
     let (mut rates, mut p99s, mut limits) = (Vec::new(), Vec::new(), Vec::new());
     let before = rss_mb(&web);
-    for _ in 0..ROUNDS {
+    for _ in 0..scale().rounds {
         redis.flush().await;
         let (rate, p99) = load(ours, connections).await;
-        assert!(redis.builds().await as usize == REQUESTS, "every build is stored");
+        assert!(redis.builds().await as usize == scale().requests, "every build is stored");
         rates.push(rate);
         p99s.push(p99);
         redis.flush().await;
@@ -59,7 +56,7 @@ async fn load(address: SocketAddr, connections: usize) -> (f64, f64) {
             stream.set_nodelay(true).expect("an option of the socket");
             let mut answer = vec![0; 4096];
             let mut times = Vec::new();
-            for number in (client..REQUESTS).step_by(connections) {
+            for number in (client..scale().requests).step_by(connections) {
                 let request = format!(
                     "POST /codereview/new?diff={}&repo=PHID-REPO-aaaaaaaaaaaaaaaaaaaa&revision=1&target=PHID-HMBT-{number:020} \
                      HTTP/1.1\r\nhost: bench\r\ncontent-length: 0\r\n\r\n",
@@ -75,7 +72,7 @@ async fn load(address: SocketAddr, connections: usize) -> (f64, f64) {
         })
     });
     let times = futures::future::try_join_all(clients).await.expect("the clients end");
-    let rate = REQUESTS as f64 / SystemClock.now().duration_since(begin).as_secs_f64();
+    let rate = scale().requests as f64 / SystemClock.now().duration_since(begin).as_secs_f64();
     let mut times: Vec<f64> = times.into_iter().flatten().collect();
     times.sort_by(f64::total_cmp);
     (rate, times[times.len() * 99 / 100])

@@ -40,6 +40,9 @@ struct Options {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
+    /// The least that each measure can do: whether it still works. The figures mean nothing.
+    #[arg(long, conflicts_with = "large")]
+    smallest: bool,
     /// How often each build is timed, the original and ours in turn; the medians are reported.
     #[arg(long)]
     rounds: Option<usize>,
@@ -48,6 +51,17 @@ struct Options {
     /// What cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// How many builds are queued at once, where builds are counted.
+const BUILDS: usize = 20;
+
+/// The amount of work of each measure.
+struct Size {
+    /// How often each build is timed.
+    rounds: usize,
+    /// How many builds are queued at once.
+    builds: usize,
 }
 
 /// What can be measured.
@@ -71,9 +85,11 @@ fn main() {
         let report = Report::new(options.json);
         let mut watch = watch::install();
         let wants = |what| options.measures.is_empty() || options.measures.contains(&what);
-        measure(&cache, &SMALL, &report, &mut watch, options.rounds.unwrap_or(9), wants).await;
+        let (rounds, builds) = if options.smallest { (1, 2) } else { (options.rounds.unwrap_or(9), BUILDS) };
+        measure(&cache, &SMALL, &report, &mut watch, Size { rounds, builds }, wants).await;
         if options.large {
-            measure(&cache, &LARGE, &report, &mut watch, options.rounds.unwrap_or(5), wants).await;
+            let size = Size { rounds: options.rounds.unwrap_or(5), builds: BUILDS };
+            measure(&cache, &LARGE, &report, &mut watch, size, wants).await;
         }
     });
 }
@@ -84,7 +100,7 @@ async fn measure(
     shape: &'static Shape,
     report: &Report,
     watch: &mut Watch,
-    rounds: usize,
+    Size { rounds, builds }: Size,
     wants: impl Fn(Measure) -> bool,
 ) {
     let mut stage = Stage::set_up(cache, shape).await;
@@ -96,9 +112,9 @@ async fn measure(
         stacks::measure(&mut stage, report, watch, &copy.path, rounds).await;
     }
     if wants(Measure::Builds) {
-        throughput::measure(&mut stage, report, watch, &copy.path).await;
+        throughput::measure(&mut stage, report, watch, &copy.path, builds).await;
     }
     if wants(Measure::Memory) {
-        memory::measure(&mut stage, report).await;
+        memory::measure(&mut stage, report, builds).await;
     }
 }

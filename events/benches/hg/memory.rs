@@ -4,7 +4,10 @@ use std::{fs, sync::Arc, time::Duration};
 
 use bus::{Bus, Clock, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
 use events::queues::MERCURIAL;
-use phabricator::{model::Phid, testing::FakePhabricator};
+use phabricator::{
+    model::{Build, Phid},
+    testing::{FakePhabricator, NewDiff, NewRevision},
+};
 
 use crate::{
     process::{Process, hg_of, peak_mb},
@@ -13,8 +16,6 @@ use crate::{
     stage::Stage,
 };
 
-/// How many builds are done before it is looked at.
-const BUILDS: usize = 10;
 /// How many patches each has.
 const STACK: usize = 3;
 /// The size of the large patch, in bytes: a little below the limit.
@@ -22,11 +23,11 @@ const HUGE: usize = 60 << 20;
 /// How often the queue is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-pub async fn measure(stage: &mut Stage, report: &Report) {
+pub async fn measure(stage: &mut Stage, report: &Report, builds: usize) {
     let name = stage.shape.name;
     let target = stage.fresh_try().await;
     let phabricator = FakePhabricator::start(Arc::new(SystemClock)).await.expect("a Phabricator");
-    let repository = phabricator.add_repository("bench");
+    let (repository, author) = (phabricator.add_repository("bench"), phabricator.add_user("ada", "Ada"));
     phabricator.add_project("secure-revision");
     let place = stage.path("redis");
     fs::create_dir(&place).expect("a directory");
@@ -35,22 +36,37 @@ pub async fn measure(stage: &mut Stage, report: &Report) {
     let bus = RedisBus::new(&options, &SystemClock).expect("a bus on redis");
     let worker = Process::start(stage, &target, &phabricator, &server);
 
-    for _ in 0..BUILDS {
-        push(&bus, &stage.stack(STACK), &repository).await;
+    for _ in 0..builds {
+        push(&bus, &registered(&phabricator, &author, &stage.stack(STACK), &repository)).await;
     }
     drained(&bus).await;
     report.figure(name, "worker_rss_mb", peak_mb(worker.id()), "MB");
     report.figure(name, "hg_rss_mb", hg_of(worker.id()).into_iter().map(peak_mb).sum(), "MB");
 
-    push(&bus, &stage.huge_stack(HUGE), &repository).await;
+    push(&bus, &registered(&phabricator, &author, &stage.huge_stack(HUGE), &repository)).await;
     drained(&bus).await;
     report.figure(name, "patch_60mb_peak_mb", peak_mb(worker.id()), "MB");
     worker.stop().await;
-    assert!(target.heads().await == BUILDS + 1, "every build is on Try");
+    assert!(target.heads().await == builds + 1, "every build is on Try");
 }
 
-async fn push(bus: &RedisBus, stack: &Stack, repository: &Phid) {
-    let packed = MERCURIAL.pack(&stack.build(repository.clone()), &SystemClock).expect("a build is packed");
+/// A build whose revisions Phabricator has, so that the worker finds them public right before the push.
+fn registered(phabricator: &FakePhabricator, author: &Phid, stack: &Stack, repository: &Phid) -> Build {
+    let mut build = stack.build(repository.clone());
+    for patch in &mut build.stack {
+        // The worker does not load it again.
+        let revision = NewRevision::new("Do it", author, repository, NewDiff::new(""));
+        let created = phabricator.create_revision(revision);
+        (patch.revision_id, patch.diff.id, patch.diff.phid) = (created.id, created.diff.id, created.diff.phid);
+        (build.revision.id, build.revision.phid) = (created.id, created.phid);
+        (build.request.revision_id, build.request.diff_id) = (created.id, created.diff.id);
+        build.diff = patch.diff.clone();
+    }
+    build
+}
+
+async fn push(bus: &RedisBus, build: &Build) {
+    let packed = MERCURIAL.pack(build, &SystemClock).expect("a build is packed");
     bus.push(vec![packed]).await.expect("the bus stores it");
 }
 

@@ -1,7 +1,7 @@
 //! The figures, as a table or as JSON lines.
 
 use bus::{Clock, SystemClock};
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub struct Report {
     json: bool,
@@ -32,21 +32,26 @@ impl Report {
         Self { json }
     }
 
-    pub fn line(&self, json: &Value, row: &Row<'_>) {
+    pub fn line(&self, row: &Row<'_>) {
+        let Row { repository, measure, unit, .. } = row;
         if self.json {
-            println!("{json}");
+            let measure = format!("hg {repository} {measure}");
+            println!(
+                "{}",
+                json!({
+                    "measure": measure, "value": round(row.ours), "unit": unit, "beside": row.base.map(round),
+                })
+            );
             return;
         }
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| round(value).to_string());
-        let Row { repository, measure, unit, .. } = row;
         let (base, ours, ratio) = (number(row.base), number(Some(row.ours)), number(row.ratio));
         println!("{repository:<4} {measure:<28} {base:>9} {ours:>9} {ratio:>7}  {unit}");
     }
 
     /// A figure of ours that the original has nothing beside.
     pub fn figure(&self, repository: &str, name: &str, value: f64, unit: &str) {
-        let row = Row { repository, measure: name, base: None, ours: value, unit, ratio: None };
-        self.line(&json!({ "repository": repository, name: round(value) }), &row);
+        self.line(&Row { repository, measure: name, base: None, ours: value, unit, ratio: None });
     }
 
     /// A build's steps, below its line.
@@ -68,10 +73,6 @@ impl Times {
             (name.clone(), median(each.map(|(_, seconds)| *seconds).collect()))
         };
         Self { total: median(all.iter().map(|times| times.total).collect()), steps: names.map(step).collect() }
-    }
-
-    pub fn json(&self) -> Value {
-        self.steps.iter().map(|(name, seconds)| (name.clone(), json!(round(*seconds)))).collect()
     }
 }
 

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::json;
-
 use crate::{
     base::Base,
     ours::Ours,
-    report::{Report, Row, Times, round},
+    report::{Report, Row, Times},
     stage::Stage,
     watch::Watch,
 };
@@ -33,24 +31,14 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy
         assert!(theirs.heads().await == rounds + 1 && mine.heads().await == rounds + 1, "every build is on Try");
         let (base, ours) = (Times::median(&base_times), Times::median(&our_times));
         let ratio = base.total / ours.total;
-        report.line(
-            &json!({
-                "repository": repository,
-                "stack": length,
-                "base_s": round(base.total),
-                "ours_s": round(ours.total),
-                "ratio": round(ratio),
-                "steps": { "base": base.json(), "ours": ours.json() },
-            }),
-            &Row {
-                repository,
-                measure: &format!("stack of {length}"),
-                base: Some(base.total),
-                ours: ours.total,
-                unit: "s",
-                ratio: Some(ratio),
-            },
-        );
+        report.line(&Row {
+            repository,
+            measure: &format!("stack of {length}"),
+            base: Some(base.total),
+            ours: ours.total,
+            unit: "s",
+            ratio: Some(ratio),
+        });
         report.steps("original", &base);
         report.steps("ours", &ours);
     }

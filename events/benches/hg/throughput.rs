@@ -3,28 +3,25 @@
 use std::path::Path;
 
 use bus::{Clock, SystemClock};
-use serde_json::json;
 
 use crate::{
     base::Base,
     ours::Ours,
-    report::{Report, Row, round, since},
+    report::{Report, Row, since},
     stack::Stack,
     stage::Stage,
     watch::Watch,
 };
 
-/// How many builds are queued at once.
-const BUILDS: usize = 20;
 /// How many patches each has.
 const STACK: usize = 3;
 /// How many builds of a repository are done side by side. The original does one after another.
 const LANES: [usize; 2] = [1, 2];
 
-pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy: &Path) {
+pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy: &Path, builds: usize) {
     for lanes in LANES {
         let (theirs, mine) = (stage.fresh_try().await, stage.fresh_try().await);
-        let (warm_up, stacks) = (stage.stack(STACK), stacks(stage));
+        let (warm_up, stacks) = (stage.stack(STACK), stacks(stage, builds));
 
         let mut base = Base::start(stage, copy, &theirs);
         base.build(&warm_up);
@@ -32,42 +29,33 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy
         for stack in &stacks {
             base.build(stack);
         }
-        let base_rate = per_minute(since(begin));
+        let base_rate = per_minute(builds, since(begin));
         drop(base);
 
         let mut settings = stage.settings(&mine);
         settings.repositories.iter_mut().for_each(|repository| repository.lanes = lanes);
         let mut ours = Ours::start(settings, watch).await;
         ours.build(&warm_up).await;
-        let rate = per_minute(ours.builds(&stacks).await);
+        let rate = per_minute(builds, ours.builds(&stacks).await);
         ours.stop().await;
-        assert!(theirs.heads().await == BUILDS + 1 && mine.heads().await == BUILDS + 1, "every build is on Try");
+        assert!(theirs.heads().await == builds + 1 && mine.heads().await == builds + 1, "every build is on Try");
 
         let (repository, ratio) = (stage.shape.name, rate / base_rate);
-        report.line(
-            &json!({
-                "repository": repository,
-                "lanes": lanes,
-                "builds_per_minute": round(rate),
-                "base_builds_per_minute": round(base_rate),
-                "ratio": round(ratio),
-            }),
-            &Row {
-                repository,
-                measure: &format!("builds, {lanes} at once"),
-                base: Some(base_rate),
-                ours: rate,
-                unit: "/min",
-                ratio: Some(ratio),
-            },
-        );
+        report.line(&Row {
+            repository,
+            measure: &format!("builds, {lanes} at once"),
+            base: Some(base_rate),
+            ours: rate,
+            unit: "/min",
+            ratio: Some(ratio),
+        });
     }
 }
 
-fn stacks(stage: &mut Stage) -> Vec<Stack> {
-    (0..BUILDS).map(|_| stage.stack(STACK)).collect()
+fn stacks(stage: &mut Stage, builds: usize) -> Vec<Stack> {
+    (0..builds).map(|_| stage.stack(STACK)).collect()
 }
 
-fn per_minute(seconds: f64) -> f64 {
-    BUILDS as f64 * 60.0 / seconds
+fn per_minute(builds: usize, seconds: f64) -> f64 {
+    builds as f64 * 60.0 / seconds
 }
