@@ -1,4 +1,4 @@
-# One image for web and worker; the command line chooses.
+# One image for all roles; the command line chooses.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -11,10 +11,13 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates mercurial openssh-client \
  && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --uid 10001 --create-home --home-dir /app app \
- && install -d -o app /app/clones
+# Nothing below / is written but /app/clones, by a worker: run it with a read-only root and without capabilities.
+RUN groupadd --system --gid 10001 app \
+ && useradd --system --uid 10001 --gid 10001 --home-dir /app --no-create-home --shell /usr/sbin/nologin app \
+ && install -d /app \
+ && install -d -m 0700 -o app -g app /app/clones
 COPY --from=build /src/target/release/events /usr/local/bin/events
-USER app
+USER 10001:10001
 WORKDIR /app
 ENTRYPOINT ["events"]
 CMD ["run"]
