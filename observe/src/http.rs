@@ -1,8 +1,13 @@
-//! The HTTP client that everyone uses.
+//! The HTTP clients that everyone uses.
+
+mod public;
 
 use std::time::Duration;
 
+use reqwest::ClientBuilder;
 use thiserror::Error;
+
+pub use public::{Networks, NoNetwork, NotPublic, PublicClient, is_public, public_client};
 
 /// Why no client could be made.
 #[derive(Debug, Error)]
@@ -11,13 +16,17 @@ pub struct HttpError(#[from] reqwest::Error);
 
 /// A client with verified TLS, a connection timeout of 10 s and `timeout` for a whole request. It follows no
 /// redirects: the services we call answer themselves, and a redirect must not carry a token elsewhere.
-#[expect(clippy::disallowed_methods, reason = "the one place that makes http clients")]
+///
+/// It is for addresses that operators set. For those that strangers chose there is [`public_client`].
 pub fn client(timeout: Duration) -> Result<reqwest::Client, HttpError> {
-    let client = reqwest::Client::builder()
+    Ok(builder(timeout).build()?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that makes http clients")]
+fn builder(timeout: Duration) -> ClientBuilder {
+    reqwest::Client::builder()
         .user_agent(concat!("code-review-events/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
-        .build()?;
-    Ok(client)
 }

@@ -25,6 +25,7 @@ use std::{
 
 use bus::{Backoff, Clock, error_chain};
 use bytes::Bytes;
+use observe::http::PublicClient;
 use reqwest::{
     Response,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
@@ -65,6 +66,11 @@ pub struct Taskcluster {
     root: Url,
     credentials: Option<Credentials>,
     http: reqwest::Client,
+    /// The deployment itself, whose own contents are fetched from anywhere; none where our address is a proxy's, and no
+    /// other is known.
+    own: Option<Url>,
+    /// What fetches contents from elsewhere.
+    elsewhere: Option<PublicClient>,
     clock: Arc<dyn Clock>,
     /// Whether the credentials were refused when they were last used.
     refused: Arc<AtomicBool>,
@@ -84,12 +90,28 @@ impl fmt::Debug for Taskcluster {
 impl Taskcluster {
     /// A client of the deployment at `root`, such as `https://firefox-ci-tc.services.mozilla.com`.
     ///
-    /// Without `credentials` only what is open to all can be called; or `root` is a Taskcluster proxy
-    /// (`TASKCLUSTER_PROXY_URL`), which signs what passes through it.
+    /// Without `credentials` only what is open to all can be called.
     ///
-    /// `http` must not follow redirects: they are followed here, where they are safe.
+    /// `http` must not follow redirects: they are followed here, where they are safe. Contents of artifacts come from the
+    /// deployment alone until [`Taskcluster::fetching_elsewhere`].
     pub fn new(root: Url, credentials: Option<Credentials>, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
-        Self { root, credentials, http, clock, refused: Arc::default(), away: Arc::default(), missing: Arc::default() }
+        let own = Some(root.clone());
+        let (refused, away, missing) = (Arc::default(), Arc::default(), Arc::default());
+        Self { root, credentials, http, own, elsewhere: None, clock, refused, away, missing }
+    }
+
+    /// A client of the deployment at `public` through a Taskcluster proxy (`TASKCLUSTER_PROXY_URL`), which signs what
+    /// passes through it.
+    ///
+    /// A content is never fetched from the proxy: it would sign with all our rights whatever a worker wants fetched.
+    pub fn through_proxy(proxy: Url, public: Url, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
+        let own = Some(public).filter(|public| public.origin() != proxy.origin());
+        Self { own, ..Self::new(proxy, None, http, clock) }
+    }
+
+    /// The same, where `elsewhere` fetches the contents of artifacts that are not in the deployment itself.
+    pub fn fetching_elsewhere(self, elsewhere: PublicClient) -> Self {
+        Self { elsewhere: Some(elsewhere), ..self }
     }
 
     /// The deployment's address, or its proxy's.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bus::Clock;
+use observe::http::{Networks, PublicClient};
 use pulse::PulseSettings;
 use taskcluster::{Credentials, Taskcluster};
 use url::Url;
@@ -25,10 +26,11 @@ type Clients = (Taskcluster, Taskcluster);
 pub(crate) fn firefox(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<Clients>> {
     let http = observe::http::client(REQUEST)?;
     let root = firefox_root(config)?;
-    let public = Taskcluster::new(root.clone(), None, http.clone(), Arc::clone(clock));
+    let public = client(root.clone(), None, clock)?;
     if let Some(proxy) = variable("TASKCLUSTER_PROXY_URL") {
         let proxy = url("TASKCLUSTER_PROXY_URL", &proxy)?;
-        return Ok(Some((Taskcluster::new(proxy, None, http, Arc::clone(clock)), public)));
+        let proxied = Taskcluster::through_proxy(proxy, root, http, Arc::clone(clock));
+        return Ok(Some((proxied.fetching_elsewhere(fetching()?), public)));
     }
     if let Some(config) = config {
         return configured(config, clock).map(Some);
@@ -45,7 +47,7 @@ pub(crate) fn firefox(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>
             "TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN belong together, and one of them is not set"
         ),
     };
-    Ok(Some((Taskcluster::new(root, Some(credentials), http, Arc::clone(clock)), public)))
+    Ok(Some((client(root, Some(credentials), clock)?, public)))
 }
 
 /// The Taskcluster of Firefox for who only reads what is open to all: like [`firefox`], and without credentials where
@@ -54,7 +56,7 @@ pub(crate) fn firefox_to_read(config: Option<&TaskclusterConfig>, clock: &Arc<dy
     if let Some(clients) = firefox(config, clock)? {
         return Ok(clients);
     }
-    let public = Taskcluster::new(firefox_root(config)?, None, observe::http::client(REQUEST)?, Arc::clone(clock));
+    let public = client(firefox_root(config)?, None, clock)?;
     Ok((public.clone(), public))
 }
 
@@ -68,11 +70,20 @@ fn firefox_root(config: Option<&TaskclusterConfig>) -> anyhow::Result<Url> {
 
 /// A Taskcluster with the credentials of the configuration.
 pub(crate) fn configured(config: &TaskclusterConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<Clients> {
-    let http = observe::http::client(REQUEST)?;
     let TaskclusterConfig { root_url, client_id, access_token } = config.clone();
-    let public = Taskcluster::new(root_url.clone(), None, http.clone(), Arc::clone(clock));
     let credentials = Credentials { client_id, access_token, certificate: None };
-    Ok((Taskcluster::new(root_url, Some(credentials), http, Arc::clone(clock)), public))
+    Ok((client(root_url.clone(), Some(credentials), clock)?, client(root_url, None, clock)?))
+}
+
+/// A client of the deployment at `root`.
+fn client(root: Url, credentials: Option<Credentials>, clock: &Arc<dyn Clock>) -> anyhow::Result<Taskcluster> {
+    let client = Taskcluster::new(root, credentials, observe::http::client(REQUEST)?, Arc::clone(clock));
+    Ok(client.fetching_elsewhere(fetching()?))
+}
+
+/// What fetches contents of artifacts, whose addresses tasks choose.
+fn fetching() -> anyhow::Result<PublicClient> {
+    Ok(observe::http::public_client(REQUEST, Networks::default())?)
 }
 
 /// Our user on Pulse. The path of the address is the virtual host.

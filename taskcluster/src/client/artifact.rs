@@ -4,10 +4,13 @@
 //! signed. That address was chosen by a task's worker, in the case of a reference even freely, so it is no reason to go
 //! just anywhere, and the store gets none of our credentials.
 
-use std::{fmt, io::Read, time::Duration};
+use std::{fmt, io::Read, sync::Arc, time::Duration};
 
+use bus::Clock;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use jiff::Timestamp;
+use observe::http::NotPublic;
 use reqwest::{
     RequestBuilder, Response, StatusCode,
     header::{CONTENT_ENCODING, HeaderName, LOCATION},
@@ -30,6 +33,9 @@ const MAX_REDIRECTS: usize = 3;
 const MAX_HOST: usize = 100;
 /// How long a stream may bring nothing.
 const STALL: Duration = Duration::from_secs(60);
+/// How many bytes a second a stream has to bring, beside [`STALL`] that it may wait in all: one that trickles would hold a
+/// place for as long as its sender likes.
+const LOWEST_RATE: u64 = 64 * 1024;
 /// How long a stream may take.
 const LONGEST_STREAM: Duration = Duration::from_secs(3600);
 
@@ -60,9 +66,13 @@ enum Stored<T> {
 
 /// The content of an artifact as it comes, for what is too long to be held.
 ///
-/// It ends by itself: in an error where no byte came for a minute, or when it took an hour.
+/// It ends by itself: in an error where no byte came for a minute, where it trickles, or when it took an hour.
 pub struct ArtifactStream {
     response: Response,
+    clock: Arc<dyn Clock>,
+    /// How long its reader waited for it, and how many bytes came.
+    waited: Duration,
+    received: u64,
 }
 
 impl ArtifactStream {
@@ -74,10 +84,23 @@ impl ArtifactStream {
 
     /// The next bytes, still encoded; none at the end. After an error nothing more comes.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, TaskclusterError> {
-        match timeout(STALL, self.response.chunk()).await {
-            Err(_) => Err(TaskclusterError::Stalled { call: CONTENT }),
-            Ok(chunk) => chunk.map_err(|source| TaskclusterError::unreachable(CONTENT, source)),
+        let asked = self.clock.now();
+        let chunk = timeout(STALL, self.response.chunk()).await;
+        let chunk = chunk.map_err(|_| TaskclusterError::Stalled { call: CONTENT })?;
+        let chunk = chunk.map_err(|source| TaskclusterError::unreachable(CONTENT, source))?;
+        match &chunk {
+            Some(bytes) if self.is_slow(asked, bytes.len()) => {
+                Err(TaskclusterError::Slow { call: CONTENT, rate: LOWEST_RATE })
+            }
+            _ => Ok(chunk),
         }
+    }
+
+    /// Whether all that came took too long. Only waiting for it counts, not what its reader does meanwhile.
+    fn is_slow(&mut self, asked: Timestamp, bytes: usize) -> bool {
+        self.waited += self.clock.now().duration_since(asked).unsigned_abs();
+        self.received += bytes as u64;
+        self.waited > STALL + Duration::from_secs(self.received / LOWEST_RATE)
     }
 }
 
@@ -92,13 +115,11 @@ impl Taskcluster {
     /// The content of an artifact of a task's latest run, up to `limit` bytes. The credentials stay with the queue: the
     /// store is asked without. A gzip encoding is undone, and `limit` holds for what comes out of it.
     ///
-    /// Fetched is from `https` addresses, and from the deployment itself by a client that has credentials; else it is
-    /// [`TaskclusterError::Elsewhere`]. The root of a client without may be a proxy, which would sign with all our rights
-    /// whatever a worker wants fetched from there.
+    /// Fetched is from the deployment itself, and from `https` at public addresses; all else is
+    /// [`TaskclusterError::Elsewhere`].
     pub async fn artifact_content(&self, task_id: &str, name: &str, limit: usize) -> Result<Bytes, TaskclusterError> {
         let mut url = self.artifact(task_id, name).await?.url;
         for _ in 0..=MAX_REDIRECTS {
-            self.check_origin(&url)?;
             match self.retried(|| self.content(&url, limit)).await? {
                 Stored::Content(content) => return Ok(content),
                 Stored::Moved(target) => url = target,
@@ -119,27 +140,30 @@ impl Taskcluster {
         let path = ["task", task_id, "runs", &run_id, "artifacts", name];
         let mut url = self.call(&Call::get("queue.getArtifact", &path)).await?.json::<Artifact>()?.url;
         for _ in 0..=MAX_REDIRECTS {
-            self.check_origin(&url)?;
             match self.retried(|| self.opened(&url)).await? {
-                Stored::Content(response) => return Ok(ArtifactStream { response }),
+                Stored::Content(response) => {
+                    let clock = Arc::clone(&self.clock);
+                    return Ok(ArtifactStream { response, clock, waited: Duration::ZERO, received: 0 });
+                }
                 Stored::Moved(target) => url = target,
             }
         }
         Err(too_many_redirects())
     }
 
-    /// Whether an address may be fetched from, whoever chose it.
-    fn check_origin(&self, url: &Url) -> Result<(), TaskclusterError> {
-        let ours = self.credentials.is_some() && url.origin() == self.root.origin();
-        if url.scheme() == "https" || ours {
-            return Ok(());
+    /// Begins to fetch from an address, if that may be fetched from, whoever chose it.
+    fn fetch(&self, url: &Url) -> Result<RequestBuilder, TaskclusterError> {
+        if self.own.as_ref().is_some_and(|own| own.origin() == url.origin()) {
+            return Ok(self.http.get(url.clone()));
         }
-        let host: String = url.host_str().unwrap_or_default().chars().take(MAX_HOST).collect();
-        Err(TaskclusterError::Elsewhere { call: CONTENT, address: format!("{}://{host}", url.scheme()) })
+        match &self.elsewhere {
+            Some(client) if url.scheme() == "https" => client.get(url).map_err(|_| elsewhere(url)),
+            _ => Err(elsewhere(url)),
+        }
     }
 
     async fn content(&self, url: &Url, limit: usize) -> Result<Stored<Bytes>, TaskclusterError> {
-        let response = match stored(url, self.http.get(url.clone())).await? {
+        let response = match stored(url, self.fetch(url)?).await? {
             Stored::Moved(target) => return Ok(Stored::Moved(target)),
             Stored::Content(response) => response,
         };
@@ -150,14 +174,17 @@ impl Taskcluster {
 
     /// An answer whose content may take longer than answers do.
     async fn opened(&self, url: &Url) -> Result<Stored<Response>, TaskclusterError> {
-        let asking = stored(url, self.http.get(url.clone()).timeout(LONGEST_STREAM));
+        let asking = stored(url, self.fetch(url)?.timeout(LONGEST_STREAM));
         timeout(STALL, asking).await.unwrap_or(Err(TaskclusterError::Stalled { call: CONTENT }))
     }
 }
 
 /// What the store at `url` answers a request for it.
 async fn stored(url: &Url, request: RequestBuilder) -> Result<Stored<Response>, TaskclusterError> {
-    let response = request.send().await.map_err(|source| TaskclusterError::unreachable(CONTENT, source))?;
+    let response = request.send().await.map_err(|source| match NotPublic::within(&source) {
+        Some(_) => elsewhere(url),
+        None => TaskclusterError::unreachable(CONTENT, source),
+    })?;
     let status = response.status();
     match status {
         _ if status.is_success() => Ok(Stored::Content(response)),
@@ -178,6 +205,12 @@ async fn stored(url: &Url, request: RequestBuilder) -> Result<Stored<Response>, 
 
 fn header(response: &Response, name: HeaderName) -> Option<&str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// That an address is not fetched from. Its path and its query may hold a signature.
+fn elsewhere(url: &Url) -> TaskclusterError {
+    let host: String = url.host_str().unwrap_or_default().chars().take(MAX_HOST).collect();
+    TaskclusterError::Elsewhere { call: CONTENT, address: format!("{}://{host}", url.scheme()) }
 }
 
 fn too_many_redirects() -> TaskclusterError {

@@ -111,6 +111,14 @@ pub enum TaskclusterError {
         /// Service and method.
         call: &'static str,
     },
+    /// A stream brings so little that it would hold its place for ever.
+    #[error("{call} comes slower than {rate} bytes a second")]
+    Slow {
+        /// Service and method.
+        call: &'static str,
+        /// The lowest rate, in bytes a second.
+        rate: u64,
+    },
     /// The answer is longer than anything that could be used.
     #[error("the answer to {call} is longer than {limit} bytes")]
     TooLarge {
@@ -127,8 +135,11 @@ pub enum TaskclusterError {
         /// What is wrong and where, without a quote.
         problem: String,
     },
-    /// An artifact is at an address that is not fetched from: neither `https` nor the deployment's own.
-    #[error("{call} leads to {address}, which is not fetched from: only https and the deployment itself are")]
+    /// An artifact is at an address that is not fetched from: neither the deployment's own, nor `https` at a public
+    /// address.
+    #[error(
+        "{call} leads to {address}, which is not fetched from: only the deployment itself is, and https at public addresses"
+    )]
     Elsewhere {
         /// Service and method.
         call: &'static str,
@@ -174,7 +185,7 @@ impl Classify for TaskclusterError {
                 Disposition::Defer(retry_after.unwrap_or(OUTAGE_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
             }
             // Whatever stands between here and Taskcluster may say such things for a while.
-            Self::Status { .. } | Self::Undecodable { .. } => Disposition::Retry,
+            Self::Status { .. } | Self::Undecodable { .. } | Self::Slow { .. } => Disposition::Retry,
         }
     }
 }

@@ -1,13 +1,25 @@
 //! Artifacts of every kind, and where their contents are fetched from.
 
-use bus::{Classify, Disposition};
-use serde_json::json;
-use taskcluster::{
-    Artifact, TaskclusterError,
-    testing::{FakeArtifact, Fault},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::stage::Stage;
+use bus::{Classify, Clock, Disposition};
+use serde_json::json;
+use taskcluster::{
+    Artifact, Taskcluster, TaskclusterError,
+    testing::{FakeArtifact, Fault},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::stage::{Stage, http};
 
 const LIMIT: usize = 1000;
 
@@ -57,6 +69,99 @@ async fn a_reference_says_where_the_content_is_and_is_followed_only_where_that_i
     assert!(!error.to_string().contains("s3cret"));
 }
 
+/// A client that fetches from public addresses and from these networks.
+fn fetching(client: Taskcluster, allowed: &str) -> Taskcluster {
+    let elsewhere = observe::http::public_client(Duration::from_secs(10), allowed.parse().unwrap()).unwrap();
+    client.fetching_elsewhere(elsewhere)
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_public_is_connected_to_only_where_it_is_allowed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        // No TLS is spoken here: whoever connects gets nothing.
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let (stage, id) = task_with(FakeArtifact::S3(Vec::new())).await;
+    for host in ["localhost", "127.0.0.1", "2130706433", "[::ffff:127.0.0.1]"] {
+        stage.fake.add_artifact(&id, "public/log", FakeArtifact::Reference(format!("https://{host}:{port}/s3cret")));
+        // What the queue answers for it is a redirect.
+        let hop = stage.url(&format!("/api/queue/v1/task/{id}/artifacts/public%2Flog"));
+        stage.fake.add_artifact(&id, "public/hop", FakeArtifact::Reference(hop.to_string()));
+        for name in ["public/log", "public/hop"] {
+            for client in [stage.client(), fetching(stage.client(), "")] {
+                let streamed = client.artifact_stream(&id, 0, name).await.err().unwrap();
+                let read = client.artifact_content(&id, name, LIMIT).await.unwrap_err();
+                for error in [streamed, read] {
+                    assert!(matches!(error, TaskclusterError::Elsewhere { .. }), "{host} {name}: {error}");
+                    assert_eq!(error.disposition(), Disposition::Dead);
+                    assert!(!error.to_string().contains("s3cret"));
+                }
+            }
+        }
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 0);
+    stage.fake.add_artifact(&id, "public/log", FakeArtifact::Reference(format!("https://localhost:{port}/")));
+    let error = fetching(stage.client(), "127.0.0.0/8").artifact_stream(&id, 0, "public/log").await.err().unwrap();
+    assert!(matches!(error, TaskclusterError::Unreachable { .. }), "{error}");
+    assert!(connections.load(Ordering::SeqCst) > 0);
+}
+
+#[tokio::test]
+async fn the_deployment_itself_is_fetched_from_without_credentials_too() {
+    let (stage, id) = task_with(FakeArtifact::S3(b"log".to_vec())).await;
+    let client = stage.client_with(None);
+    let mut stream = client.artifact_stream(&id, 0, "public/link").await.unwrap();
+    assert_eq!(stream.chunk().await.unwrap().unwrap(), "log");
+    assert_eq!(client.artifact_content(&id, "public/link", LIMIT).await.unwrap(), "log");
+}
+
+/// A store that sends a byte when it is told to.
+#[tokio::test]
+async fn a_stream_that_trickles_is_ended() {
+    let store = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let root = format!("http://{}", store.local_addr().unwrap());
+    let (send, mut sent) = tokio::sync::mpsc::channel::<usize>(1);
+    let address = format!("{root}/store");
+    tokio::spawn(async move {
+        let (mut queue, _) = store.accept().await.unwrap();
+        let _ = queue.read(&mut [0; 4096]).await.unwrap();
+        let body = json!({ "storageType": "s3", "url": address }).to_string();
+        let answer =
+            format!("HTTP/1.1 303 See Other\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        queue.write_all(answer.as_bytes()).await.unwrap();
+        drop(queue);
+        let (mut store, _) = store.accept().await.unwrap();
+        let _ = store.read(&mut [0; 4096]).await.unwrap();
+        store.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await.unwrap();
+        while let Some(bytes) = sent.recv().await {
+            store.write_all(&vec![b'x'; bytes]).await.unwrap();
+        }
+    });
+    let clock = crate::stage::Stopwatch::at(crate::stage::NOW);
+    let client = Taskcluster::new(root.parse().unwrap(), None, http(), clock.clone());
+    let mut stream = client.artifact_stream("bGmvC3EFTSWLcp5Kb5E12A", 0, "public/log").await.unwrap();
+    for _ in 0..2 {
+        send.send(1).await.unwrap();
+        assert_eq!(stream.chunk().await.unwrap().unwrap(), "x");
+        // A reader that takes its time is no reason to end it.
+        clock.advance(Duration::from_secs(3600));
+    }
+    let slow = clock.clone();
+    let (chunk, ()) = tokio::join!(stream.chunk(), async move {
+        slow.sleep(Duration::from_secs(61)).await;
+        send.send(1).await.unwrap();
+    });
+    let error = chunk.unwrap_err();
+    assert!(matches!(error, TaskclusterError::Slow { .. }), "{error}");
+    assert_eq!(error.disposition(), Disposition::Retry, "it costs an attempt");
+}
+
 /// A proxy signs all that passes through it, also what a worker made up.
 #[tokio::test]
 async fn a_reference_into_our_proxy_opens_nothing() {
@@ -65,7 +170,7 @@ async fn a_reference_into_our_proxy_opens_nothing() {
     let proxy = stage.fake.start_proxy().await.unwrap();
     let secret = proxy.join("api/secrets/v1/secret/ours").unwrap();
     stage.fake.add_artifact(&id, "public/actions.json", FakeArtifact::Reference(secret.to_string()));
-    let client = taskcluster::Taskcluster::new(proxy, None, crate::stage::http(), stage.clock.clone());
+    let client = Taskcluster::through_proxy(proxy, stage.fake.root().clone(), http(), stage.clock.clone());
     let error = client.artifact_content(&id, "public/actions.json", LIMIT).await.unwrap_err();
     assert!(matches!(error, TaskclusterError::Elsewhere { .. }), "{error}");
     assert!(!stage.fake.calls().iter().any(|call| call == "secrets.get"));
