@@ -42,9 +42,9 @@ impl Format {
     }
 }
 
-/// What stays quiet unless `RUST_LOG` names it: the AMQP client logs as an error what its caller gets as one, and each
-/// answer that something does not exist.
-const QUIET: &str = "lapin=off";
+/// What stays quiet unless `RUST_LOG` names it: libraries that log as an error, at each try, what their caller gets as one.
+/// Whoever called them logs it, once for an outage. The AMQP client also logs each answer that something does not exist.
+const QUIET: &str = "lapin=off,rustls=off,rustls_platform_verifier=off";
 
 /// A layer that writes log lines of `filter` (in the form of `RUST_LOG`) to `writer`, which is standard error in the end.
 pub fn layer<S, W>(format: Format, filter: &str, writer: W) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
@@ -165,8 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn the_amqp_client_is_heard_only_when_it_is_asked_for() {
-        for (filter, expected) in [("info", 1), ("lapin=error", 1), ("info,lapin=error", 2), ("", 1)] {
+    fn libraries_that_log_each_try_are_heard_only_when_they_are_asked_for() {
+        for (filter, expected) in [
+            ("info", 1),
+            ("lapin=error", 1),
+            ("info,lapin=error", 2),
+            ("info,rustls_platform_verifier=error", 2),
+            ("", 1),
+        ] {
             let lines = Lines::default();
             let writer = lines.clone();
             let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
@@ -174,6 +180,7 @@ mod tests {
             tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
                 tracing::error!("of ours");
                 tracing::error!(target: "lapin::channel", "of the client");
+                tracing::error!(target: "rustls_platform_verifier::verification::others", "failed to verify");
             });
             assert_eq!(lines.0.lock().unwrap().split(|byte| *byte == b'\n').count() - 1, expected, "{filter}");
         }
