@@ -86,10 +86,11 @@ pub const MAILS: Queue<Email> = Queue::new("mails", ELSEWHERE);
 
 /// What happened to tasks, for whoever asked to be told.
 pub const PULSE_NOTIFY: Queue<PulseMessage> = Queue::new("pulse:notify", Policy { concurrency: 32, ..FROM_PULSE });
-/// Notifications, for each channel and identity, then for each recipient. A lane for each channel: one that is stuck holds
-/// up no other.
+/// Notifications, for each channel and identity, then for each recipient. Each channel has lanes of its own: one that is
+/// stuck holds up no other. It has several, so that one task holds up no other either; how many it sends at once is its
+/// own affair.
 pub const NOTIFY: Queue<Notification> =
-    Queue::with_lanes("notify", NOTIFYING, |notification| notification.channel.clone());
+    Queue::with_lanes("notify", Policy { concurrency: 128, lane_concurrency: 1, ..NOTIFYING }, Notification::lane);
 /// What was too much for one recipient within a minute.
 pub const NOTIFY_DIGESTS: Queue<Digest> = Queue::new("notify:digests", NOTIFYING);
 

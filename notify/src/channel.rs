@@ -32,6 +32,12 @@ pub trait Channel: Send + Sync + 'static {
     /// The names are shown in logs and records, so they hold no secret. None at all: there is nothing to send.
     fn recipients(&self, notification: &Notification) -> Vec<String>;
 
+    /// The part of a recipient's name by which notifications are counted and recipients are muted: the whole name, unless
+    /// it says more than where something is sent, such as who is addressed there.
+    fn place<'a>(&self, recipient: &'a str) -> &'a str {
+        recipient
+    }
+
     /// Whether people read it: then many notifications within a minute become one digest. What machines read is never
     /// gathered.
     fn is_read_by_people(&self) -> bool {

@@ -15,9 +15,12 @@ use url::Url;
 use crate::{
     Channels, Identities, Links, LogLink, Notification, NotifiedTask, TemplateError, Templates,
     event::Event,
+    fields::fill,
+    notification::MAX_MESSAGE,
     section::Fields,
+    share::{self, MAX_ARTIFACTS, MAX_IDENTIFIED, MAX_RECIPIENTS, Place},
     templates::{MESSAGE, SUBJECT},
-    text::one_line,
+    text::{bounded, one_line},
 };
 
 /// The longest name of a task that is kept, in bytes.
@@ -75,6 +78,76 @@ impl Classify for DispatchError {
     }
 }
 
+/// What a message of Pulse leads to.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The task.
+    pub task: String,
+    /// One for each channel and identity.
+    pub notifications: Vec<Notification>,
+    /// What there is to say of it.
+    pub remarks: Vec<Remark>,
+}
+
+/// Why somebody is not notified whom the task seems to ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Remark {
+    /// The section is none.
+    #[error("nobody is notified, the task asks for it wrongly: {problem}")]
+    Malformed {
+        /// What is wrong.
+        problem: String,
+    },
+    /// It names an identity that there is not.
+    #[error("the task asks to notify {id}, who is not among the identities: left out")]
+    NoIdentity {
+        /// Who.
+        id: String,
+    },
+    /// It names a channel that there is not here.
+    #[error("the task asks for the channel {channel}, which is not open here: left out")]
+    Closed {
+        /// Which.
+        channel: String,
+    },
+    /// It names too many.
+    #[error("the task names {count} recipients too many on {channel}: left out")]
+    TooMany {
+        /// On which channel.
+        channel: String,
+        /// How many are left out.
+        count: usize,
+    },
+    /// Taskcluster does not know the task any more.
+    #[error("nobody is notified, taskcluster does not know the task any more")]
+    Gone,
+}
+
+impl Remark {
+    /// Whether the task asks for something that can be nothing.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Malformed { .. })
+    }
+
+    /// Whether operators are to know, who have no part in what tasks ask for elsewhere.
+    fn is_of_interest(&self) -> bool {
+        !matches!(self, Self::Closed { .. } | Self::Gone)
+    }
+}
+
+impl Plan {
+    fn log(&self) {
+        let task = &self.task;
+        for remark in &self.remarks {
+            if remark.is_of_interest() {
+                warn!(task, "{remark}");
+            } else {
+                debug!(task, "{remark}");
+            }
+        }
+    }
+}
+
 /// Handles messages of Pulse about tasks.
 ///
 /// The definition is fetched for each message: a task says itself whether anybody is to know.
@@ -101,50 +174,68 @@ impl Dispatcher {
         Self { taskcluster, root, channels, identities, templates, notifications }
     }
 
-    /// What a message of Pulse leads to: one notification for each channel and identity. Nothing is sent.
-    pub async fn plan(&self, message: &PulseMessage, now: Timestamp) -> Result<Vec<Notification>, DispatchError> {
+    /// What a message of Pulse leads to: one notification for each channel and identity. Nothing is sent, and nothing
+    /// logged.
+    pub async fn plan(&self, message: &PulseMessage, now: Timestamp) -> Result<Plan, DispatchError> {
         let event = Event::read(message)?;
+        let mut plan = Plan { task: event.task_id.clone(), ..Plan::default() };
         let definition = match self.taskcluster.task(&event.task_id).await {
             Ok(definition) => definition,
             Err(TaskclusterError::NotFound { .. }) => {
-                debug!(task = event.task_id, "ignored, the task is not known any more");
-                return Ok(Vec::new());
+                plan.remarks.push(Remark::Gone);
+                return Ok(plan);
             }
             Err(source) => return Err(DispatchError::Task { task: event.task_id, source }),
         };
         let section = match Fields::of_task(&definition.extra, event.status) {
             Ok(Some(section)) => section,
-            Ok(None) => return Ok(Vec::new()),
+            Ok(None) => return Ok(plan),
             Err(malformed) => {
-                warn!(task = event.task_id, problem = %malformed, "nobody is notified, the task asks for it wrongly");
-                return Ok(Vec::new());
+                plan.remarks.push(Remark::Malformed { problem: malformed.to_string() });
+                return Ok(plan);
             }
         };
-        let mut notifications = Vec::new();
-        for (identity, fields) in self.identified(&section, &event) {
-            for channel in fields.plugins() {
-                if self.channels.get(channel).is_none() {
-                    let channel = one_line(channel, 60);
-                    debug!(task = event.task_id, channel, "ignored, the task asks for a channel that is not open here");
+        let mut named = BTreeMap::new();
+        for (identity, fields) in self.identified(&section, &mut plan.remarks) {
+            for name in fields.plugins() {
+                let Some(channel) = self.channels.get(name) else {
+                    let remark = Remark::Closed { channel: one_line(name, 60) };
+                    if !plan.remarks.contains(&remark) {
+                        plan.remarks.push(remark);
+                    }
+                    continue;
+                };
+                let mut one = self.notification(name, identity, &fields, &event, &definition, message, now)?;
+                let mut left_out = one.bound();
+                let count = channel.recipients(&one).len();
+                let total = named.entry(channel.name()).or_insert(0_usize);
+                let is_over = *total + count > MAX_IDENTIFIED && identity.is_some();
+                left_out += if is_over { count } else { 0 };
+                if left_out > 0 {
+                    plan.remarks.push(Remark::TooMany { channel: name.to_owned(), count: left_out });
+                }
+                if is_over {
                     continue;
                 }
-                notifications.push(self.notification(channel, identity, &fields, &event, &definition, message, now)?);
+                *total += count;
+                if left_out > 0 {
+                    one.note(&format!(
+                        "({left_out} more recipients are not notified: the task names more than {MAX_RECIPIENTS} of a kind.)"
+                    ));
+                }
+                plan.notifications.push(one);
             }
         }
-        Ok(notifications)
+        Ok(plan)
     }
 
     /// The section itself, and what comes of it for each identity that it names.
-    fn identified<'a>(&self, section: &'a Fields, event: &Event) -> Vec<(Option<&'a str>, Fields)> {
+    fn identified<'a>(&self, section: &'a Fields, remarks: &mut Vec<Remark>) -> Vec<(Option<&'a str>, Fields)> {
         let mut identified = vec![(None, section.clone())];
         for id in section.ids() {
             match self.identities.get(id) {
                 Some(fields) => identified.push((Some(id), fields.over(section))),
-                None => warn!(
-                    task = event.task_id,
-                    id = one_line(id, 60),
-                    "the task asks to notify somebody who is not among the identities: left out"
-                ),
+                None => remarks.push(Remark::NoIdentity { id: one_line(id, 60) }),
             }
         }
         identified
@@ -165,6 +256,7 @@ impl Dispatcher {
             channel: channel.to_owned(),
             identity: identity.map(str::to_owned),
             recipient: None,
+            next: 0,
             status: event.status,
             task: NotifiedTask {
                 id: event.task_id.clone(),
@@ -183,12 +275,13 @@ impl Dispatcher {
             created_at: now,
             digest: Vec::new(),
         };
-        let subject =
-            fields.subject().map_or_else(|| self.templates.text(SUBJECT, &notification), |text| Ok(text.into()))?;
-        let text =
-            fields.message().map_or_else(|| self.templates.text(MESSAGE, &notification), |text| Ok(text.into()))?;
+        let written = |text: Option<&str>, template| match text {
+            Some(text) => Ok(fill(&bounded(text, MAX_MESSAGE), &notification)),
+            None => self.templates.text(template, &notification),
+        };
+        let (subject, text) = (written(fields.subject(), SUBJECT)?, written(fields.message(), MESSAGE)?);
         (notification.subject, notification.message) = (subject, text);
-        Ok(notification.bound())
+        Ok(notification)
     }
 
     fn links(&self, event: &Event) -> Links {
@@ -229,7 +322,29 @@ impl Handler<PulseMessage> for Dispatcher {
     type Error = DispatchError;
 
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), DispatchError> {
-        for notification in self.plan(&message, cx.clock().now()).await? {
+        let mut plan = self.plan(&message, cx.clock().now()).await?;
+        plan.log();
+        if let Some(Notification { task, artifact: Some(artifact), .. }) = plan.notifications.first() {
+            match share::place(cx, &task.id, task.run_id, artifact).await? {
+                Place::Free => {}
+                Place::Last => {
+                    let words = format!(
+                        "(The task made {MAX_ARTIFACTS} artifacts by now: of further ones nobody is notified.)"
+                    );
+                    plan.notifications.iter_mut().for_each(|one| one.note(&words));
+                }
+                Place::Over => {
+                    warn!(
+                        task = task.id,
+                        most = MAX_ARTIFACTS,
+                        "nobody is notified of this artifact, nor of further ones: the task makes too many"
+                    );
+                    return Ok(());
+                }
+                Place::FarOver => return Ok(()),
+            }
+        }
+        for notification in plan.notifications {
             let key = format!("{} for {}", notification.key(), notification.identity.as_deref().unwrap_or_default());
             cx.send_once(&self.notifications, &notification, &key)?;
         }

@@ -8,8 +8,9 @@
 //!
 //! # What strangers cannot do
 //!
-//! A subject is one line before it becomes a header, and is encoded where it is not ASCII. An address with anything but
-//! plain letters in it is none. The border between the parts is not to be guessed, so no text can begin a part of its own.
+//! A subject is one line before it becomes a header, and is encoded where it is not ASCII. Of a recipient only the address
+//! is kept, and one with anything but plain letters in it is none. The border between the parts is not to be guessed, so
+//! no text can begin a part of its own.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -38,6 +39,11 @@ pub(crate) const HTML: &str = "mail.html";
 /// What comes behind the `@` of a mail's id, and of the thread's.
 pub(crate) const THREADING_DOMAIN: Key = Key::new("threading_domain").or_variable("EMAIL_THREADING_DOMAIN");
 
+/// Who is told when a section names nobody.
+pub(crate) const DEFAULT_RECIPIENT: Key = Key::new("default_recipient");
+
+/// The longest name of a mailbox, in bytes.
+const MAX_NAME: usize = 100;
 /// The longest subject, in bytes.
 const MAX_SUBJECT: usize = 400;
 
@@ -54,7 +60,9 @@ pub(crate) struct Mail {
 /// Writes the mails of a channel.
 pub(crate) struct MailWriter {
     channel: &'static str,
-    from: Address,
+    from: Mailbox,
+    /// Who is told when a section names nobody.
+    default: Address,
     domain: String,
     templates: Arc<Templates>,
     clock: Arc<dyn Clock>,
@@ -70,12 +78,18 @@ impl MailWriter {
         templates: Arc<Templates>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SettingsError> {
-        let from = address(&settings.text("email")?).ok_or_else(|| settings.unfit("email", "a mail address"))?;
-        let domain = settings.optional_text(THREADING_DOMAIN.name).unwrap_or_else(|| from.domain().to_owned());
+        let from = mailbox(&settings.text("email")?).ok_or_else(|| settings.unfit("email", "a mail address"))?;
+        let default = match settings.optional_text(DEFAULT_RECIPIENT.name) {
+            Some(default) => {
+                mailbox(&default).ok_or_else(|| settings.unfit(DEFAULT_RECIPIENT.name, "a mail address"))?.email
+            }
+            None => from.email.clone(),
+        };
+        let domain = settings.optional_text(THREADING_DOMAIN.name).unwrap_or_else(|| from.email.domain().to_owned());
         if address(&format!("a@{domain}")).is_none() {
             return Err(settings.unfit(THREADING_DOMAIN.name, "the name of a domain"));
         }
-        Ok(Self { channel, from, domain, templates, clock, has_html: true })
+        Ok(Self { channel, from, default, domain, templates, clock, has_html: true })
     }
 
     /// The same for mails without HTML.
@@ -85,12 +99,29 @@ impl MailWriter {
 
     /// Who sends the mails.
     pub(crate) fn from(&self) -> &Address {
-        &self.from
+        &self.from.email
+    }
+
+    /// Whom a notification is for, each by its address alone: the same one under two names gets one mail. What can be no
+    /// address is among them, so that it is told of like one that does not exist. A section that names nobody is for the
+    /// default.
+    pub(crate) fn recipients(&self, notification: &Notification) -> Vec<String> {
+        let mut recipients: Vec<String> = Vec::new();
+        for name in &notification.to.emails {
+            let name = mailbox(name).map_or_else(|| name.clone(), |mailbox| mailbox.email.to_string());
+            if !recipients.contains(&name) {
+                recipients.push(name);
+            }
+        }
+        if recipients.is_empty() {
+            recipients.push(self.default.to_string());
+        }
+        recipients
     }
 
     /// The mail to `recipient`, who is unreachable by any if that is no mail address.
     pub(crate) fn write(&self, notification: &Notification, recipient: &str) -> Result<Mail, ChannelError> {
-        let to = address(recipient).ok_or_else(|| ChannelError::HardBounce {
+        let to = mailbox(recipient).map(|mailbox| mailbox.email).ok_or_else(|| ChannelError::HardBounce {
             channel: self.channel,
             recipient: one_line(recipient, MAX_RECIPIENT),
             problem: "it is no mail address: write another one into the task's section".to_owned(),
@@ -102,7 +133,7 @@ impl MailWriter {
         let text = part(ContentType::TEXT_PLAIN, TEXT)?;
         let thread = format!("<{}@{}>", name_of_thread(&notification.task.group_id), self.domain);
         let message = Message::builder()
-            .from(Mailbox::new(None, self.from.clone()))
+            .from(self.from.clone())
             .to(Mailbox::new(None, to.clone()))
             .subject(one_line(&notification.subject, MAX_SUBJECT))
             .date(SystemTime::from(self.clock.now()))
@@ -125,7 +156,7 @@ impl MailWriter {
             channel: self.channel,
             problem: format!("cannot write the mail: {error}"),
         })?;
-        Ok(Mail { from: self.from.clone(), to, bytes: message.formatted() })
+        Ok(Mail { from: self.from.email.clone(), to, bytes: message.formatted() })
     }
 
     /// The same for the same to the same one.
@@ -141,6 +172,50 @@ fn name_of_thread(group: &str) -> String {
     group.chars().filter(|character| character.is_ascii_alphanumeric() || matches!(character, '-' | '_')).collect()
 }
 
+/// Reads a mailbox as RFC 5322 has it: an address alone, or with a name, `Ann <ann@example.com>`, which may be quoted; and
+/// comments in round brackets, which are left out.
+pub(crate) fn mailbox(text: &str) -> Option<Mailbox> {
+    let text = without_comments(text)?;
+    let text = text.trim();
+    let Some((name, rest)) = text.rsplit_once('<') else { return Some(Mailbox::new(None, address(text)?)) };
+    let email = address(rest.strip_suffix('>')?.trim())?;
+    let name = name.trim();
+    let is_quoted = name.len() >= 2 && name.starts_with('"') && name.ends_with('"');
+    let name = if is_quoted {
+        name[1..name.len() - 1].replace("\\\"", "\"").replace("\\\\", "\\")
+    } else if name.contains(['<', '>', ',', ';', ':', '@', '"']) {
+        return None;
+    } else {
+        name.to_owned()
+    };
+    let name = one_line(&name, MAX_NAME);
+    Some(Mailbox::new(Some(name).filter(|name| !name.is_empty()), email))
+}
+
+/// The same without its comments. None where one is not closed, or a quoted text is not.
+fn without_comments(text: &str) -> Option<String> {
+    let (mut depth, mut is_quoted, mut kept) = (0_usize, false, String::new());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if depth > 0 || is_quoted => {
+                let escaped = characters.next()?;
+                if depth == 0 {
+                    kept.extend([character, escaped]);
+                }
+            }
+            '(' if !is_quoted => depth += 1,
+            ')' if !is_quoted => depth = depth.checked_sub(1)?,
+            _ if depth > 0 => {}
+            _ => {
+                is_quoted ^= character == '"';
+                kept.push(character);
+            }
+        }
+    }
+    (depth == 0 && !is_quoted).then_some(kept)
+}
+
 /// Reads the address of a mailbox: plain letters, digits and such. What would need quotes, or more than ASCII, is none.
 pub(crate) fn address(text: &str) -> Option<Address> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !br#"()<>[]:;,\""#.contains(&byte);
@@ -148,4 +223,46 @@ pub(crate) fn address(text: &str) -> Option<Address> {
         return None;
     }
     text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_what_rfc_5322_says() {
+        for (text, name, email) in [
+            ("ann@example.com", None, "ann@example.com"),
+            (" ann@example.com ", None, "ann@example.com"),
+            ("<ann@example.com>", None, "ann@example.com"),
+            ("Ann <ann@example.com>", Some("Ann"), "ann@example.com"),
+            ("Ann B. Example <ann.b+ci@mail.example.com>", Some("Ann B. Example"), "ann.b+ci@mail.example.com"),
+            ("\"Example, Ann\" <ann@example.com>", Some("Example, Ann"), "ann@example.com"),
+            ("\"Ann \\\"A\\\" <x@y>\" <ann@example.com>", Some("Ann \"A\" <x@y>"), "ann@example.com"),
+            ("Ann (releng (west)) <ann@example.com> (work)", Some("Ann"), "ann@example.com"),
+            ("ann@example.com (Ann)", None, "ann@example.com"),
+            ("Änn <ann@example.com>", Some("Änn"), "ann@example.com"),
+            ("\"\u{202e}Ann\r\nBcc: x\" <ann@example.com>", Some("Ann Bcc: x"), "ann@example.com"),
+        ] {
+            let found = mailbox(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((found.name.as_deref(), found.email.to_string().as_str()), (name, email), "{text}");
+        }
+        for text in [
+            "",
+            "ann",
+            "Ann <ann>",
+            "Ann <ann@example.com",
+            "Ann ann@example.com>",
+            "ann@example.com, bob@example.com",
+            "Ann <ann@example.com>, Bob <bob@example.com>",
+            "a <b@example.com> <c@example.com>",
+            "team: ann@example.com;",
+            "Ann (x <ann@example.com>",
+            "\"Ann <ann@example.com>",
+            "änn@example.com",
+            "ann@example.com\r\nRCPT TO:<x@example.com>",
+        ] {
+            assert!(mailbox(text).is_none(), "{text}");
+        }
+    }
 }

@@ -47,6 +47,15 @@ pub async fn muted(bus: &dyn Bus, now: Timestamp) -> Result<Vec<Muted>, BusError
     Ok(muted)
 }
 
+/// Lets `recipient` be sent to again on `channel`; false where it was not left alone.
+pub async fn unmute(bus: &dyn Bus, channel: &str, recipient: &str, now: Timestamp) -> Result<bool, BusError> {
+    let id = name(&[channel, recipient]);
+    let record = bus.records(&MUTED, std::slice::from_ref(&id)).await?.pop().unwrap_or_default();
+    let who: Option<Muted> = record.slot(WHO).map_err(unreadable(&id))?;
+    bus.push_with(Vec::new(), vec![MUTED.erase(&id), MUTED.untag(&id, ALL_MUTED)]).await?;
+    Ok(who.is_some_and(|who| who.lasts(now)))
+}
+
 impl Muted {
     /// What records it.
     pub(crate) fn facts(&self) -> Result<Vec<Fact>, BusError> {

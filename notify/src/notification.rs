@@ -8,14 +8,15 @@ use pulse::PulseMessage;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::text::{bounded, one_line, plain};
+use crate::{
+    share::{self, MAX_RECIPIENTS},
+    text::{bounded, one_line, plain},
+};
 
 /// The longest subject, in bytes.
 pub(crate) const MAX_SUBJECT: usize = 500;
 /// The longest message, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 20_000;
-/// The most recipients of one kind.
-pub(crate) const MAX_RECIPIENTS: usize = 50;
 /// The longest name of a recipient, in bytes.
 pub(crate) const MAX_RECIPIENT: usize = 254;
 
@@ -149,6 +150,9 @@ pub struct Notification {
     /// Whom it is for, as [`crate::Channel::recipients`] said; none until that was asked.
     #[serde(default)]
     pub recipient: Option<String>,
+    /// How many of its recipients have a notification of their own by now.
+    #[serde(default)]
+    pub next: usize,
     /// What happened.
     pub status: Status,
     /// To which task.
@@ -203,15 +207,28 @@ impl Notification {
         key
     }
 
+    /// The lane of the queue that it is in: a task has one on each channel, and shares it with some others.
+    pub fn lane(&self) -> String {
+        share::lane(&self.channel, &self.task.id)
+    }
+
+    /// Adds a paragraph of ours.
+    pub(crate) fn note(&mut self, words: &str) {
+        let text = bounded(self.message.trim_end(), MAX_MESSAGE - words.len() - 2);
+        self.message = format!("{text}\n\n{words}");
+    }
+
     /// Cuts what is longer than it may be, and takes out what could be more than a text where it goes: line ends of a
-    /// subject, control characters, names of recipients that hold either.
-    pub(crate) fn bound(mut self) -> Self {
+    /// subject, control characters, names of recipients that hold either. Gives how many recipients were too many.
+    pub(crate) fn bound(&mut self) -> usize {
         self.subject = one_line(&self.subject, MAX_SUBJECT);
         self.message = bounded(&plain(&self.message), MAX_MESSAGE);
+        let mut over = 0;
         for names in [&mut self.to.emails, &mut self.to.nicks, &mut self.to.channels] {
             names.retain(|name| !name.is_empty() && *name == one_line(name, MAX_RECIPIENT));
+            over += names.len().saturating_sub(MAX_RECIPIENTS);
             names.truncate(MAX_RECIPIENTS);
         }
-        self
+        over
     }
 }

@@ -2,16 +2,17 @@
 
 use std::fmt::Write;
 
-use crate::{Channels, Notification, text::plain};
+use crate::{Channels, Notification, Plan, text::plain};
 
 /// Describes notifications that [`crate::Dispatcher::plan`] gave: for each its channel, for whom it is, and its texts.
 /// Whether a recipient is muted, or was sent the same before, is not looked at.
-pub fn preview(channels: &Channels, notifications: &[Notification]) -> String {
-    if notifications.is_empty() {
-        return "nothing would be sent: the task asks for nothing on an open channel\n".to_owned();
+pub fn preview(channels: &Channels, plan: &Plan) -> String {
+    if plan.notifications.is_empty() {
+        let why = if plan.remarks.is_empty() { ": the task asks for nothing in this status" } else { "" };
+        return format!("nothing would be sent{why}\n");
     }
     let mut text = String::new();
-    for notification in notifications {
+    for notification in &plan.notifications {
         // Writing to a string cannot fail.
         let _ = describe(channels, notification, &mut text);
     }

@@ -2,17 +2,18 @@
 //!
 //! # What a crash repeats
 //!
-//! A notification with several recipients is first split into one for each, in one step; from there on each is sent, tried
-//! again and given up on its own. That one was sent is recorded in the step that ends its message. So it is sent again
+//! A notification with several recipients is first split into one for each, one step for each; from there on each is sent,
+//! tried again and given up on its own. That one was sent is recorded in the step that ends its message. So it is sent again
 //! only when a process ends between the peer's answer and that step, or is told to end and does not see the answer within
 //! its last two seconds; [`Notification::key`] is the same then.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{BusError, Classify, Context, Disposition, Handler, Queue};
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -27,6 +28,8 @@ use crate::{
 /// How long a sending may take. Channels end theirs long before that, a stream after an hour; one that does not must not
 /// keep its place from the others of its channel for ever.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
+/// How many are sent over a channel at once, by one process.
+const AT_ONCE: usize = 4;
 /// The most lines that a digest lists. What is beyond is counted.
 const MAX_LINES: usize = 500;
 
@@ -114,6 +117,8 @@ pub struct Sender {
     limit: u32,
     flux: Option<Flux>,
     troubles: Troubles,
+    /// The places to send in. Who waits longest gets the next one.
+    places: Arc<BTreeMap<&'static str, Semaphore>>,
 }
 
 impl Sender {
@@ -126,7 +131,9 @@ impl Sender {
         digests: Queue<Digest>,
         limit: u32,
     ) -> Self {
-        Self { channels, templates, notifications, digests, limit, flux: None, troubles: Troubles::default() }
+        let places = channels.iter().map(|channel| (channel.name(), Semaphore::new(AT_ONCE))).collect();
+        let (places, troubles) = (Arc::new(places), Troubles::default());
+        Self { channels, templates, notifications, digests, limit, flux: None, troubles, places }
     }
 
     /// The same, with each channel's time written to InfluxDB.
@@ -146,6 +153,11 @@ impl Sender {
         recipient: &str,
         cx: &Context,
     ) -> Result<(), SendError> {
+        let _place = match self.places.get(channel.name()) {
+            // It is never closed.
+            Some(places) => places.acquire().await.ok(),
+            None => None,
+        };
         let begun = cx.clock().now();
         let sent = tokio::select! {
             biased;
@@ -164,6 +176,7 @@ impl Sender {
         let Err(error) = sent else { return Ok(()) };
         if let ChannelError::HardBounce { problem, .. } = &error {
             // By the name under which it is sent to: a peer may say it in other letters.
+            let recipient = channel.place(recipient);
             warn!(
                 channel = channel.name(),
                 recipient, problem, "cannot be reached, nothing more is sent there for a day"
@@ -182,7 +195,8 @@ impl Sender {
     async fn send_to(&self, notification: &Notification, recipient: &str, cx: &Context) -> Result<(), SendError> {
         let channel = self.channel(&notification.channel)?;
         let (task, status) = (&notification.task.id, notification.status);
-        if Muted::found(cx, channel.name(), recipient).await?.is_some() {
+        let place = channel.place(recipient);
+        if Muted::found(cx, channel.name(), place).await?.is_some() {
             info!(channel = channel.name(), recipient, task, %status, "not sent, the recipient could not be reached of late");
             return Ok(());
         }
@@ -192,16 +206,25 @@ impl Sender {
             debug!(channel = channel.name(), recipient, task, %status, "not sent, it was already");
             return Ok(());
         }
-        if channel.is_read_by_people() && !storm::admit(cx, channel.name(), recipient, self.limit).await? {
+        let admission = match channel.is_read_by_people() {
+            true => storm::admit(cx, channel.name(), place, self.limit).await?,
+            false => None,
+        };
+        if channel.is_read_by_people() && admission.is_none() {
             let now = cx.clock().now();
-            let digest = Digest::begun_by(notification, recipient, now);
+            let digest = Digest::begun_by(notification, place, now);
             cx.send_once(&self.digests, &digest, &digest.key())?;
             cx.record(digest.holds(notification)?);
             cx.record(sending.done(now)?);
             debug!(channel = channel.name(), recipient, task, %status, "held for a digest");
             return Ok(());
         }
-        self.send(channel, notification, recipient, cx).await?;
+        if let Err(error) = self.send(channel, notification, recipient, cx).await {
+            if let Some(admission) = admission {
+                admission.give_back(cx).await?;
+            }
+            return Err(error);
+        }
         cx.record(sending.done(cx.clock().now())?);
         info!(channel = channel.name(), recipient, task, %status, "sent");
         Ok(())
@@ -217,17 +240,21 @@ impl Handler<Notification> for Sender {
             return self.send_to(&notification, recipient, cx).await;
         }
         let recipients = self.channel(&notification.channel)?.recipients(&notification);
-        match recipients.as_slice() {
-            [] => {
+        match (recipients.get(notification.next), recipients.len()) {
+            (None, 0) => {
                 let (channel, task) = (&notification.channel, &notification.task.id);
                 warn!(channel, task, "not sent, the task names nobody whom this channel could tell");
                 Ok(())
             }
-            [recipient] => self.send_to(&notification, recipient, cx).await,
-            _ => {
-                for recipient in recipients {
-                    let one = Notification { recipient: Some(recipient), ..notification.clone() };
-                    cx.send(&self.notifications, &one)?;
+            // There are fewer than there were: a process with other settings began.
+            (None, _) => Ok(()),
+            (Some(recipient), 1) => self.send_to(&notification, recipient, cx).await,
+            (Some(recipient), count) => {
+                let one = Notification { recipient: Some(recipient.clone()), ..notification.clone() };
+                cx.send(&self.notifications, &one)?;
+                let next = notification.next + 1;
+                if next < count {
+                    cx.send(&self.notifications, &Notification { next, ..notification })?;
                 }
                 Ok(())
             }

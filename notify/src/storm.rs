@@ -10,8 +10,8 @@
 //! A line may come late: its minute was chosen by a process that was stopped before its step was written. So the digest
 //! stays for [`WATCH`] and looks once more. What it finds beyond what it noted becomes a second digest.
 //!
-//! The window counts before the sending, and counts each try: one that fails has used its place. Two who count at once
-//! may use a place for nothing. Either errs towards a digest, never towards a storm.
+//! The window counts before the sending, and a sending that fails gives its place back, so that it counts what was sent. A
+//! process that dies between the two has used a place for nothing: that errs towards a digest, never towards a storm.
 
 use std::time::Duration;
 
@@ -66,24 +66,56 @@ impl Message for Digest {
     const VERSION: u16 = 1;
 }
 
+/// A place in a recipient's window.
+pub(crate) struct Admission {
+    id: String,
+    minute: i64,
+}
+
 /// Takes a place in the recipient's window of this minute, if one of `limit` is left.
-pub(crate) async fn admit(cx: &Context, channel: &str, recipient: &str, limit: u32) -> Result<bool, BusError> {
+pub(crate) async fn admit(
+    cx: &Context,
+    channel: &str,
+    recipient: &str,
+    limit: u32,
+) -> Result<Option<Admission>, BusError> {
     let id = name(&[channel, recipient]);
+    let minute = cx.clock().now().as_second().div_euclid(MINUTE);
+    let counted = |before: Option<&Window>| {
+        let count = before.filter(|window| window.minute == minute).map_or(0, |window| window.count);
+        (count < limit).then_some(count + 1)
+    };
+    // So many at once that no place can be taken are a storm.
+    let is_admitted = count(cx, &id, minute, counted).await?;
+    Ok(is_admitted.then_some(Admission { id, minute }))
+}
+
+impl Admission {
+    /// Gives the place back: nothing was sent.
+    pub(crate) async fn give_back(self, cx: &Context) -> Result<(), BusError> {
+        let Self { id, minute } = self;
+        let counted = |before: Option<&Window>| before.filter(|window| window.minute == minute)?.count.checked_sub(1);
+        count(cx, &id, minute, counted).await.map(drop)
+    }
+}
+
+/// Counts in a window; false where `counted` gives no new count, or others count at once again and again.
+async fn count(
+    cx: &Context,
+    id: &str,
+    minute: i64,
+    counted: impl Fn(Option<&Window>) -> Option<u32>,
+) -> Result<bool, BusError> {
     for _ in 0..TRIES {
-        let minute = cx.clock().now().as_second().div_euclid(MINUTE);
-        let before: Option<Window> = cx.recorded(&WINDOWS, &id).await?.slot(WINDOW).map_err(unreadable(&id))?;
-        let count = before.as_ref().filter(|window| window.minute == minute).map_or(0, |window| window.count);
-        if count >= limit {
-            return Ok(false);
-        }
-        let after = Window { minute, count: count + 1, by: cx.clock().random() };
-        cx.record_now(vec![WINDOWS.swap(&id, WINDOW, before.as_ref(), Some(&after))?]).await?;
-        let found: Option<Window> = cx.recorded(&WINDOWS, &id).await?.slot(WINDOW).map_err(unreadable(&id))?;
+        let before: Option<Window> = cx.recorded(&WINDOWS, id).await?.slot(WINDOW).map_err(unreadable(id))?;
+        let Some(count) = counted(before.as_ref()) else { return Ok(false) };
+        let after = Window { minute, count, by: cx.clock().random() };
+        cx.record_now(vec![WINDOWS.swap(id, WINDOW, before.as_ref(), Some(&after))?]).await?;
+        let found: Option<Window> = cx.recorded(&WINDOWS, id).await?.slot(WINDOW).map_err(unreadable(id))?;
         if found.as_ref() == Some(&after) {
             return Ok(true);
         }
     }
-    // So many at once are a storm.
     Ok(false)
 }
 

@@ -39,10 +39,14 @@ impl Notify {
 }
 
 /// What else there is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum NotifyAction {
-    /// Lists who is sent nothing for a day, since nothing reaches them
-    Muted,
+    /// List who is sent nothing for a day, since nothing reaches them; or unmute one of them
+    Muted {
+        /// Recipient to send to again, as the list names it
+        #[arg(long, num_args = 2, value_names = ["CHANNEL", "RECIPIENT"])]
+        unmute: Vec<String>,
+    },
 }
 
 fn status(text: &str) -> Result<Status, String> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use bus::{Clock, RedisBus, SystemClock, error_chain};
 use futures::{StreamExt, stream::select_all};
 use jiff::Timestamp;
-use notify::{Notification, Status};
+use notify::{Notification, Plan, Remark, Status};
 use pulse::PulseMessage;
 use serde_json::json;
 
@@ -25,11 +25,14 @@ const NOBODY: &str = "the task names nobody whom this channel could tell";
 
 /// Runs `events notify` with `muted`, `--dry-run` or `--task`.
 pub async fn notify(options: Notify) -> anyhow::Result<()> {
-    if options.action == Some(NotifyAction::Muted) {
+    if let Some(NotifyAction::Muted { unmute }) = &options.action {
         if options.dry_run || options.task.is_some() {
-            bail!("muted lists who is muted, and takes neither --dry-run nor --task");
+            bail!("muted takes neither --dry-run nor --task");
         }
-        return muted(&options).await;
+        return match unmute.as_slice() {
+            [channel, recipient] => lift(&options, channel, recipient).await,
+            _ => muted(&options).await,
+        };
     }
     let (config, faults) = source::notifier((&options.deployment).into()).await?;
     faults.warnings.iter().for_each(|warning| complain(&format!("configuration: {warning}")));
@@ -55,8 +58,12 @@ async fn watch(notifier: &Notifier, output: Output) -> anyhow::Result<()> {
     while let Some(message) = messages.next().await {
         let message = message?;
         match dispatcher.plan(&message, SystemClock.now()).await {
-            Ok(planned) if planned.is_empty() => {}
-            Ok(planned) => show(notifier, &planned, output)?,
+            Ok(plan) => {
+                remark(&plan);
+                if !plan.notifications.is_empty() {
+                    show(notifier, &plan, output)?;
+                }
+            }
             // The others are worth a look all the same.
             Err(error) => complain(&notify::text::one_line(&error_chain(&error), 1000)),
         }
@@ -75,12 +82,18 @@ async fn replay(
     output: Output,
 ) -> anyhow::Result<()> {
     let message: PulseMessage = notify::replayed(&notifier.taskcluster, task, status, artifact.as_deref()).await?;
-    let planned = notifier.dispatcher().plan(&message, SystemClock.now()).await?;
-    if dry_run || planned.is_empty() {
-        return show(notifier, &planned, output);
+    let plan = notifier.dispatcher().plan(&message, SystemClock.now()).await?;
+    remark(&plan);
+    let is_faulty = plan.remarks.iter().any(Remark::is_fault);
+    if dry_run || plan.notifications.is_empty() {
+        show(notifier, &plan, output)?;
+        if is_faulty {
+            bail!("correct the definition of task {task}");
+        }
+        return Ok(());
     }
     let mut failed = 0;
-    for notification in planned {
+    for notification in plan.notifications {
         let Some(channel) = notifier.channels.get(&notification.channel) else { continue };
         let recipients = channel.recipients(&notification);
         if recipients.is_empty() {
@@ -117,11 +130,16 @@ async fn replay(
     Ok(())
 }
 
-fn show(notifier: &Notifier, planned: &[Notification], output: Output) -> anyhow::Result<()> {
+/// Says what a notifier would log.
+fn remark(plan: &Plan) {
+    plan.remarks.iter().for_each(|remark| complain(&format!("task {}: {remark}", plan.task)));
+}
+
+fn show(notifier: &Notifier, plan: &Plan, output: Output) -> anyhow::Result<()> {
     if !output.json {
-        return crate::print(notify::preview(&notifier.channels, planned).trim_end());
+        return crate::print(notify::preview(&notifier.channels, plan).trim_end());
     }
-    planned.iter().try_for_each(|one| {
+    plan.notifications.iter().try_for_each(|one| {
         let recipients = notifier.channels.get(&one.channel).map(|channel| channel.recipients(one));
         print_json(&json!({
             "channel": one.channel, "identity": one.identity, "recipients": recipients, "status": one.status,
@@ -130,13 +148,27 @@ fn show(notifier: &Notifier, planned: &[Notification], output: Output) -> anyhow
     })
 }
 
-/// Lists who is left alone.
-async fn muted(options: &Notify) -> anyhow::Result<()> {
+/// The bus of the deployment, which knows who is left alone.
+async fn deployed(options: &Notify) -> anyhow::Result<RedisBus> {
     let (config, _) = source::notifier((&options.deployment).into()).await?;
     let Some(redis) = environment::redis(config.redis_namespace, 1)? else {
         bail!("no REDIS_URL: who is muted is known to the process that runs, or to the redis of the deployment");
     };
-    let bus = RedisBus::new(&redis, &SystemClock)?;
+    Ok(RedisBus::new(&redis, &SystemClock)?)
+}
+
+/// Lets a recipient be sent to again.
+async fn lift(options: &Notify, channel: &str, recipient: &str) -> anyhow::Result<()> {
+    let bus = deployed(options).await?;
+    if !notify::unmute(&bus, channel, recipient, SystemClock.now()).await? {
+        bail!("{recipient} is not muted on {channel}: events notify muted lists who is, as they are to be named");
+    }
+    crate::print(&notify::text::one_line(&format!("{recipient} is sent to again on {channel}"), 1000))
+}
+
+/// Lists who is left alone.
+async fn muted(options: &Notify) -> anyhow::Result<()> {
+    let bus = deployed(options).await?;
     let now: Timestamp = SystemClock.now();
     let muted = notify::muted(&bus, now).await?;
     if options.deployment.output.json {

@@ -228,10 +228,17 @@ async fn one_task_is_looked_at_and_replayed_as_often_as_somebody_asks() {
         (&["--task", task.as_str()][..], "--status <STATUS>"),
         (&["--task", &task, "--status", "failed"], "expected one of task-defined, task-pending"),
         (&["--task", "bGmvC3EFTSWLcp5Kb5E12A", "--status", "task-failed"], "bGmvC3EFTSWLcp5Kb5E12A"),
-        (&["--dry-run", "muted"], "muted lists who is muted"),
+        (&["--dry-run", "muted"], "muted takes neither --dry-run nor --task"),
     ] {
         let (well, _, err) = world.notify(arguments).await;
         assert!(!well && err.contains(expected), "{arguments:?}: {err}");
+    }
+    let malformed = world.task(&json!({ "plugins": ["webhook"], "emails": "a@b.c" }));
+    for more in [&[][..], &["--dry-run"], &["--dry-run", "--json"]] {
+        let arguments = [&["--task", &malformed, "--status", "task-failed"], more].concat();
+        let (well, out, err) = world.notify(&arguments).await;
+        assert!(!well && !out.contains("asks for nothing"), "{out}");
+        assert!(err.contains("the task asks for it wrongly: extra.notification.task-failed is no section"), "{err}");
     }
     let (well, out, _) = world.notify(&["--task", &task, "--status", "task-running"]).await;
     assert!(well && out.contains("nothing would be sent"), "{out}");
@@ -325,6 +332,12 @@ async fn the_environment_alone_is_enough_and_whom_nothing_reaches_is_listed() {
         well && out.contains("smtp") && out.contains("nobody") && out.contains("it is no mail address"),
         "{out}{err}"
     );
+    let (well, _, err) = world.notify(&["muted", "--unmute", "smtp", "somebody"]).await;
+    assert!(!well && err.contains("somebody is not muted on smtp"), "{err}");
+    let (well, out, err) = world.notify(&["muted", "--unmute", "smtp", "nobody"]).await;
+    assert!(well && out == "nobody is sent to again on smtp\n", "{out}{err}");
+    let (well, out, err) = world.notify(&["muted"]).await;
+    assert!(well && out == "nobody is muted\n", "{out}{err}");
     assert!(!notifier.log().contains("hunter2"));
     notifier.stop().await;
 }

@@ -70,6 +70,8 @@ const BUSY: &[&str] = &[
 ];
 /// There is no such topic or bucket: somebody has to make it, or to set another.
 const ABSENT: &[&str] = &["InvalidBucketName", "NoSuchBucket", "NotFound", "NotFoundException"];
+/// The bucket takes no access control lists, which is how buckets are made since 2023.
+const NO_ACL: &str = "AccessControlListNotSupported";
 /// It is in another region than was asked.
 const ELSEWHERE: &[&str] =
     &["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect"];
@@ -132,6 +134,10 @@ impl Refusal {
         let is = |codes: &[&str]| codes.contains(&code);
         if is(BUSY) || self.status == StatusCode::TOO_MANY_REQUESTS {
             return ChannelError::Busy { channel, retry_after: self.retry_after, problem };
+        }
+        if code == NO_ACL {
+            let problem = format!("{problem}: remove notify.{channel}.acl, the bucket takes no access control lists");
+            return ChannelError::Credentials { channel, problem };
         }
         if is(CREDENTIALS) {
             return ChannelError::Credentials { channel, problem: format!("{problem}: {}", set_credentials(service)) };

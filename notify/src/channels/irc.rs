@@ -1,9 +1,13 @@
-//! `irc`: a coloured line for each channel and each nick.
+//! `irc`: a coloured line for each channel, in which nicks are addressed.
 //!
-//! The text is the template `irc.txt`, on one line; its colour tells the status: green for completed, red for failed,
-//! purple for an exception, blue for an artifact. What is longer than IRC's 512 bytes is cut. `channels` of a section are
-//! joined when they are first told something, rooms of Matrix among them are left alone, and the default channel is told when
-//! a section names nobody.
+//! The text is the status and the template `irc.txt`, on one line; its colour tells the status: green for completed, red
+//! for failed, purple for an exception, blue for an artifact. What is longer than IRC's 512 bytes is cut. `channels` of a
+//! section are joined when they are first told something, rooms of Matrix among them are left alone, and the default channel
+//! is told when a section names none. The `nicks` of a section stand at the begin of each line (`ann, bob: …`), or get
+//! lines of their own where `nicks` is set to `private`.
+//!
+//! A line begins with a word of ours, behind the nicks: other programs take what begins with `!` or with their name for a
+//! command.
 //!
 //! # One connection
 //!
@@ -102,6 +106,7 @@ pub(super) const REGISTRATION: Registration = Registration {
         Key::new("channel").or_variable("IRC_CHAN"),
         Key::new("password").or_variable("IRC_PASS"),
         Key::new("auth"),
+        Key::new("nicks"),
     ],
     templates: &[(TEMPLATE, include_str!("../../templates/irc.txt"))],
     open,
@@ -124,8 +129,13 @@ struct Config {
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let config = config(settings)?;
     let channel = config.channel.clone();
+    let is_private = match settings.optional_text("nicks").as_deref() {
+        None | Some("channel") => false,
+        Some("private") => true,
+        Some(_) => return Err(settings.unfit("nicks", "channel or private")),
+    };
     let (templates, clock) = (Arc::clone(parts.templates), Arc::clone(parts.clock));
-    Ok(Box::new(Irc { channel, templates, clock, state: Mutex::new(State::Unused(config)) }))
+    Ok(Box::new(Irc { channel, is_private, templates, clock, state: Mutex::new(State::Unused(config)) }))
 }
 
 fn config(settings: &Settings) -> Result<Config, SettingsError> {
@@ -173,6 +183,17 @@ fn user(name: &str) -> String {
     if user.is_empty() { "notify".to_owned() } else { user.to_ascii_lowercase() }
 }
 
+/// Each name once.
+fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::new();
+    for name in names {
+        if !distinct.iter().any(|known| same(known, &name)) {
+            distinct.push(name);
+        }
+    }
+    distinct
+}
+
 struct Switch(bool);
 
 impl FromStr for Switch {
@@ -189,6 +210,8 @@ impl FromStr for Switch {
 
 struct Irc {
     channel: String,
+    /// Whether nicks get lines of their own.
+    is_private: bool,
     templates: Arc<Templates>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -210,27 +233,30 @@ impl Channel for Irc {
         let (channels, nicks) = (&notification.to.channels, &notification.to.nicks);
         // Of a section that is for Matrix too. None of those rooms can be a channel: of IRC's names none holds a colon, and
         // the kind `!` is not spoken here.
-        let channels = channels.iter().filter(|name| !is_room(name)).map(|name| target::channel(name));
-        let named = channels.chain(nicks.iter().map(|name| target::nick(name)));
-        let mut recipients: Vec<String> = Vec::new();
-        for name in named {
-            if !recipients.iter().any(|known| same(known, &name)) {
-                recipients.push(name);
-            }
+        let mut channels = distinct(channels.iter().filter(|name| !is_room(name)).map(|name| target::channel(name)));
+        let nicks = distinct(nicks.iter().map(|name| target::nick(name)));
+        let (addressed, others): (Vec<_>, Vec<_>) =
+            nicks.into_iter().partition(|name| !self.is_private && is_nick(name));
+        if channels.is_empty() && (others.is_empty() || !addressed.is_empty()) {
+            channels.push(self.channel.clone());
         }
-        if recipients.is_empty() {
-            recipients.push(self.channel.clone());
-        }
-        recipients
+        let addressing = channels.into_iter().map(|channel| target::addressing(&channel, &addressed));
+        addressing.chain(others).collect()
+    }
+
+    fn place<'a>(&self, recipient: &'a str) -> &'a str {
+        target::place(recipient)
     }
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
         let refused = |problem| ChannelError::Refused { channel: NAME, problem };
-        let target = Target::parse(recipient).map_err(|problem| {
+        let target = Target::parse(target::place(recipient)).map_err(|problem| {
             refused(format!("{} gets no line: {problem}, correct it in the task", one_line(recipient, 100)))
         })?;
         let text = self.templates.render(NAME, TEMPLATE, notification)?;
-        let line = line::privmsg(target.name(), line::colour(notification), &text)
+        let begin = if notification.digest.is_empty() { notification.status.name() } else { "digest" };
+        let begin = (target::addressed(recipient), begin);
+        let line = line::privmsg(target.name(), line::colour(notification), begin, &text)
             .ok_or_else(|| refused(format!("the template {TEMPLATE} wrote nothing")))?;
         self.say(target, line).await.map_err(|fault| fault.for_recipient(recipient))
     }

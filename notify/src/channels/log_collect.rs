@@ -18,7 +18,10 @@ mod parts;
 mod place;
 mod store;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use observe::http::Networks;
 use taskcluster::{ArtifactStream, Taskcluster, TaskclusterError};
 use tracing::warn;
 
@@ -28,11 +31,13 @@ use self::{
 };
 use super::{Opened, Parts, Registration};
 use crate::{
-    Channel, ChannelError, Key, Notification, Settings,
+    Channel, ChannelError, Key, Notification, Settings, SettingsError,
     aws::{self, Aws},
 };
 
 const NAME: &str = "log_collect";
+/// How long the beginning of an answer may take.
+const REQUEST: Duration = Duration::from_secs(30);
 /// Where the worker of a run leaves its log, and where it is when that is not there.
 const LOGS: [&str; 2] = ["public/logs/live_backing.log", "public/logs/live.log"];
 
@@ -49,6 +54,8 @@ pub(super) const REGISTRATION: Registration = Registration {
     name: NAME,
     keys: &[
         Key::new("bucket").or_variable("S3_BUCKET"),
+        Key::new("acl"),
+        Key::new("allowed_networks"),
         aws::ACCESS_KEY_ID,
         aws::SECRET_ACCESS_KEY,
         aws::SESSION_TOKEN,
@@ -64,8 +71,20 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     if !store::is_bucket(&bucket) {
         return Err(settings.unfit("bucket", "the name of a bucket"));
     }
-    let store = Store::new(Aws::open(&SERVICE, None, settings, parts)?, &bucket);
-    Ok(Box::new(LogCollect { store, taskcluster: parts.taskcluster.clone() }))
+    let is_public = match settings.optional_text("acl").as_deref() {
+        None | Some("private") => false,
+        Some("public-read") => true,
+        Some(_) => return Err(settings.unfit("acl", "private or public-read")),
+    };
+    let store = Store::new(Aws::open(&SERVICE, None, settings, parts)?, &bucket, is_public);
+    let mut taskcluster = parts.taskcluster.clone();
+    let networks = settings.optional_value::<Networks>("allowed_networks", "a list of networks such as 10.1.0.0/16")?;
+    if let Some(networks) = networks {
+        let client = observe::http::public_client(REQUEST, networks);
+        let problem = |error| SettingsError::Needs { channel: NAME, problem: bus::error_chain(&error) };
+        taskcluster = taskcluster.fetching_elsewhere(client.map_err(problem)?);
+    }
+    Ok(Box::new(LogCollect { store, taskcluster }))
 }
 
 struct LogCollect {
@@ -162,7 +181,7 @@ fn unfetched(error: &TaskclusterError) -> ChannelError {
     let (channel, problem) = (NAME, format!("tried to fetch a log: {}", bus::error_chain(error)));
     match error {
         E::Busy { retry_after, .. } => ChannelError::Busy { channel, retry_after: *retry_after, problem },
-        E::Server { .. } | E::Unreachable { .. } | E::Stalled { .. } => ChannelError::Unreachable { channel, problem },
+        E::Server { .. } | E::Unreachable { .. } => ChannelError::Unreachable { channel, problem },
         E::Credentials { .. } | E::Scopes { .. } | E::Unsigned { .. } => ChannelError::Credentials { channel, problem },
         E::Elsewhere { .. } | E::Input { .. } | E::Unsendable { .. } => ChannelError::Refused { channel, problem },
         _ => ChannelError::Failed { channel, problem },

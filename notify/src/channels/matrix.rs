@@ -133,8 +133,9 @@ impl Matrix {
             other => return other.map_err(Denied::refused),
         }
         let room = self.join(recipient).await?.unwrap_or(room);
+        // We are in the room. Whether it refuses our account or this text, nobody says, so nobody is muted for it.
         self.put(&room, &transaction(notification, &room), content).await.map_err(|denied| {
-            denied.bounced(recipient, "let our account write there, or name another room", |code| code == "M_FORBIDDEN")
+            denied.advised("M_FORBIDDEN", "let our account write there, or look at the server's filters")
         })
     }
 
@@ -174,7 +175,12 @@ impl Matrix {
     /// Joins the room of this name, and gives its id: an alias may have got another room than the one that is remembered.
     async fn join(&self, recipient: &str) -> Result<Option<String>, ChannelError> {
         let joined = self.call(Method::POST, &["join", recipient], Some(&json!({})), "our wish to join a room").await;
-        let said = joined.map_err(|denied| denied.bounced(recipient, "invite our account into the room", |_| true))?;
+        let said = joined.map_err(|denied| {
+            let shut = |code: &str| {
+                matches!(code, "M_FORBIDDEN" | "M_NOT_FOUND" | "M_INVALID_PARAM" | "M_INCOMPATIBLE_ROOM_VERSION")
+            };
+            denied.bounced(recipient, "invite our account into the room", shut)
+        })?;
         let room = said.room();
         if let Some(room) = room.as_deref().filter(|_| is_alias(recipient)) {
             self.remember(recipient, room);
@@ -265,6 +271,16 @@ impl Denied {
         match self {
             Self::Plainly(error) => error,
             Self::With { problem, .. } => ChannelError::Refused { channel: NAME, problem },
+        }
+    }
+
+    /// The same, with an advice for this code.
+    fn advised(self, code: &str, advice: &str) -> ChannelError {
+        match self {
+            Self::With { code: Some(told), problem } if told == code => {
+                ChannelError::Refused { channel: NAME, problem: format!("{problem}: {advice}") }
+            }
+            other => other.refused(),
         }
     }
 

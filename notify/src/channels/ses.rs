@@ -38,6 +38,7 @@ pub(super) const REGISTRATION: Registration = Registration {
         aws::SESSION_TOKEN,
         aws::REGION,
         aws::ENDPOINT,
+        mail::DEFAULT_RECIPIENT,
         mail::THREADING_DOMAIN,
     ],
     templates: mail::TEMPLATES,
@@ -61,7 +62,7 @@ impl Channel for Ses {
     }
 
     fn recipients(&self, notification: &Notification) -> Vec<String> {
-        notification.to.emails.clone()
+        self.writer.recipients(notification)
     }
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {

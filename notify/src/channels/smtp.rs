@@ -64,6 +64,7 @@ pub(super) const REGISTRATION: Registration = Registration {
         Key::new("tls"),
         Key::new("ca_file"),
         Key::new("template").or_variable("SMTP_TEMPLATE"),
+        mail::DEFAULT_RECIPIENT,
         mail::THREADING_DOMAIN,
     ],
     templates: mail::TEMPLATES,
@@ -111,9 +112,8 @@ impl Channel for Smtp {
         NAME
     }
 
-    /// An address that can be none is among them, so that it is told of like one that does not exist.
     fn recipients(&self, notification: &Notification) -> Vec<String> {
-        notification.to.emails.clone()
+        self.writer.recipients(notification)
     }
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {

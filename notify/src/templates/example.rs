@@ -15,6 +15,7 @@ pub(super) fn notifications() -> Option<[Notification; 3]> {
         channel: "example".to_owned(),
         identity: Some("ann".to_owned()),
         recipient: None,
+        next: 0,
         status: Status::ArtifactCreated,
         task: NotifiedTask {
             id: "EHvlZcWCR6WAZapcRiLoNg".to_owned(),

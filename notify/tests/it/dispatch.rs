@@ -76,6 +76,21 @@ async fn a_section_without_texts_has_ours() {
 }
 
 #[tokio::test]
+async fn fields_of_a_section_are_filled_in_once() {
+    let world = World::new().await;
+    let section = json!({ "plugins": ["robot"],
+        "subject": "{task_name} of {product} {version}: {status}, run {run_id}",
+        "message": "{task_id} {task_group_id} {link} {log} {artifact}| {unknown} {} {{task_id}} {task_id" });
+    let props = json!({ "product": "firefox", "version": "{task_id}" });
+    let extra = json!({ "notification": { "task-failed": section }, "build_props": props });
+    let found = dispatched(&world, extra, Status::TaskFailed).await;
+    let (one, id) = (&found[0], &found[0].task.id);
+    assert_eq!(one.subject, "build-linux64/opt of firefox {task_id}: task-failed, run 0");
+    let (link, log) = (&one.links.task, &one.links.logs[0].url);
+    assert_eq!(one.message, format!("{id} {id} {link} {log} | {{unknown}} {{}} {{{id}}} {{task_id"));
+}
+
+#[tokio::test]
 async fn a_task_that_asks_for_nothing_or_is_forgotten_is_no_error() {
     let world = World::new().await;
     for extra in [json!({}), json!({ "notification": { "task-failed": { "plugins": ["post"] } } })] {

@@ -1,11 +1,11 @@
 //! One task is looked at again, for an operator.
 
-use notify::{Dispatcher, Identities, Status, Templates, preview, replayed};
+use notify::{Dispatcher, Identities, Plan, Status, Templates, preview, replayed};
 use serde_json::json;
 use std::sync::Arc;
 use taskcluster::model::TaskState;
 
-use crate::world::{NOTIFICATIONS, ROOT, World, client};
+use crate::world::{NOTIFICATIONS, ROOT, World, capture_logs, client};
 
 #[tokio::test]
 async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
@@ -13,16 +13,59 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     let section = json!({ "plugins": ["post", "robot"], "emails": ["ann@example.com", "bob@example.com"] });
     let task = world.task(json!({ "notification": { "task-failed": section } }));
     world.fake.move_on(&task, TaskState::Failed);
-    let client = client(&world.fake, &world.clock);
-    let message = replayed(&client, &task, Status::TaskFailed, None).await.unwrap();
-    let templates = Arc::new(Templates::ours().unwrap());
-    let (root, channels) = (ROOT.parse().unwrap(), world.channels.clone());
-    let dispatcher = Dispatcher::new(client, root, channels, Identities::default(), templates, NOTIFICATIONS);
-    let plan = dispatcher.plan(&message, bus::Clock::now(world.clock.as_ref())).await.unwrap();
+    let plan = planned(&world, &task).await;
+    assert_eq!(plan.remarks, []);
     let text = preview(&world.channels, &plan).replace(&task, "<task>");
     insta::assert_snapshot!(text);
     assert!(world.post.sent().is_empty() && world.robot.sent().is_empty());
-    assert_eq!(preview(&world.channels, &[]), "nothing would be sent: the task asks for nothing on an open channel\n");
+    let nothing = preview(&world.channels, &Plan::default());
+    assert_eq!(nothing, "nothing would be sent: the task asks for nothing in this status\n");
+}
+
+#[tokio::test]
+async fn a_dry_run_says_everything_that_is_logged() {
+    for (section, expected, is_fault) in [
+        (
+            json!({ "plugins": ["post"], "emails": "ann@example.com" }),
+            "nobody is notified, the task asks for it wrongly: extra.notification.task-failed is no section",
+            true,
+        ),
+        (
+            json!({ "plugins": ["pigeon"] }),
+            "the task asks for the channel pigeon, which is not open here: left out",
+            false,
+        ),
+        (json!({ "plugins": ["post"], "ids": ["zoe"] }), "the task asks to notify zoe, who is not among", false),
+        (
+            json!({ "plugins": ["fax"], "emails": (0..60).map(|n| format!("{n}@x.org")).collect::<Vec<_>>() }),
+            "the task names 10 recipients too many on fax: left out",
+            false,
+        ),
+    ] {
+        let (_guard, logs) = capture_logs();
+        let world = World::new().await;
+        let task = world.task(json!({ "notification": { "task-failed": section } }));
+        let plan = planned(&world, &task).await;
+        let [remark] = &plan.remarks[..] else { panic!("{:?}", plan.remarks) };
+        assert!(remark.to_string().starts_with(expected), "{remark}");
+        assert_eq!((remark.is_fault(), plan.task.as_str()), (is_fault, task.as_str()));
+        if plan.notifications.is_empty() {
+            assert_eq!(preview(&world.channels, &plan), "nothing would be sent\n");
+        }
+        assert_eq!(logs.text(), "", "a look logs nothing");
+        world.happens(&task, Status::TaskFailed).await;
+        assert_eq!(logs.text().contains(expected), !expected.contains("pigeon"), "{}", logs.text());
+    }
+}
+
+/// What would be sent of this task, had it failed.
+async fn planned(world: &World, task: &str) -> Plan {
+    let client = client(&world.fake, &world.clock);
+    let message = replayed(&client, task, Status::TaskFailed, None).await.unwrap();
+    let templates = Arc::new(Templates::ours().unwrap());
+    let (root, channels) = (ROOT.parse().unwrap(), world.channels.clone());
+    let dispatcher = Dispatcher::new(client, root, channels, Identities::default(), templates, NOTIFICATIONS);
+    dispatcher.plan(&message, bus::Clock::now(world.clock.as_ref())).await.unwrap()
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Depth, Operate};
+use bus::{Clock, Depth, Operate};
 use notify::{ChannelError, Status, muted};
 use serde_json::{Value, json};
 
@@ -109,6 +109,80 @@ async fn the_same_is_sent_once_a_day() {
     world.pass(24 * 3600).await;
     world.happens(&task, Status::TaskFailed).await;
     assert_eq!(world.post.sent().len(), 3);
+}
+
+#[tokio::test]
+async fn a_task_that_asks_for_much_lets_the_others_pass() {
+    let world = World::new().await;
+    let all: Vec<_> = (0..100).map(|number| format!("{number}@example.com")).collect();
+    let extra =
+        json!({ "notification": { "artifact-created": { "plugins": ["fax"], "emails": all, "subject": "large" } } });
+    let large = world.task(extra);
+    for number in 0..30 {
+        let message =
+            message(&large, Status::ArtifactCreated, |body| body["artifact"]["name"] = json!(format!("a{number}")));
+        world.send(&TASKS, &message).await;
+    }
+    // Behind them, in whatever lane.
+    let extra =
+        json!({ "notification": { "task-failed": { "plugins": ["fax"], "emails": [ANN], "subject": "small" } } });
+    let small: Vec<_> = (0..10).map(|_| world.task(extra.clone())).collect();
+    for task in &small {
+        world.send(&TASKS, &message(task, Status::TaskFailed, |_| {})).await;
+    }
+    world.work().await;
+    let sent = world.fax.sent();
+    assert_eq!(sent.len(), 30 * 50 + small.len(), "50 of a kind");
+    let last = sent.iter().rposition(|(_, subject)| subject == "small").unwrap();
+    assert!(last < 200, "{last} went out before, of {}", sent.len());
+    let first = sent.iter().position(|(_, subject)| subject == "large").unwrap();
+    assert!(first < last, "it was sent in between");
+}
+
+#[tokio::test]
+async fn what_a_task_asks_for_beyond_its_share_is_left_out_and_said() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    let all: Vec<_> = (0..53).map(|number| format!("{number}@example.com")).collect();
+    let task = world.task(json!({ "notification": { "artifact-created": { "plugins": ["fax"], "emails": all } } }));
+    let made = |number: u32| {
+        message(&task, Status::ArtifactCreated, move |body| body["artifact"]["name"] = json!(format!("a{number}")))
+    };
+    for number in 0..100 {
+        world.says(&made(number)).await;
+    }
+    assert_eq!(world.fax.sent().len(), 100 * 50);
+    let message = world.fax.last().message;
+    assert!(message.contains("(3 more recipients are not notified: "), "{message}");
+    assert!(message.contains("(The task made 100 artifacts by now: of further ones nobody is notified.)"), "{message}");
+    let said = |words: &str| logs.text().lines().filter(|line| line.contains(words)).count();
+    assert_eq!(said("the task names 3 recipients too many on fax: left out"), 100);
+    for number in 100..105 {
+        world.says(&made(number)).await;
+    }
+    assert_eq!((world.fax.sent().len(), said("nor of further ones: the task makes too many")), (100 * 50, 1));
+    world.says(&made(7)).await;
+    assert_eq!(world.fax.sent().len(), 100 * 50, "the same again is the same");
+    let other = world.task(json!({ "notification": { "artifact-created": { "plugins": ["fax"], "emails": [ANN] } } }));
+    world.happens(&other, Status::ArtifactCreated).await;
+    assert_eq!(world.fax.sent().len(), 100 * 50 + 1, "another task has a share of its own");
+}
+
+#[tokio::test]
+async fn who_is_muted_can_be_unmuted() {
+    let world = World::new().await;
+    let bounce =
+        || ChannelError::HardBounce { channel: "post", recipient: ANN.to_owned(), problem: "550 unknown".to_owned() };
+    world.post.fail_next(bounce());
+    world.happens(&world.task(section(&[ANN])), Status::TaskFailed).await;
+    world.happens(&world.task(section(&[ANN])), Status::TaskFailed).await;
+    assert_eq!(world.post.sent(), [], "muted");
+    let now = world.clock.now();
+    assert!(!notify::unmute(&*world.bus, "post", BOB, now).await.unwrap(), "nobody muted him");
+    assert!(notify::unmute(&*world.bus, "post", ANN, now).await.unwrap());
+    assert_eq!(muted(&*world.bus, now).await.unwrap(), []);
+    world.happens(&world.task(section(&[ANN])), Status::TaskFailed).await;
+    assert_eq!(world.post.sent(), sent(&[ANN]));
 }
 
 #[tokio::test]

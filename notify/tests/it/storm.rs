@@ -53,6 +53,27 @@ async fn a_digest_that_fails_is_tried_again_and_lists_each_once() {
 }
 
 #[tokio::test]
+async fn only_what_was_sent_counts_toward_the_limit() {
+    let world = World::new().await;
+    for number in 0..4 {
+        let full = || ChannelError::Failed { channel: "post", problem: "452 mailbox full".to_owned() };
+        world.post.fail_next(full());
+        storm(&world, number..number + 1).await;
+    }
+    assert_eq!((world.post.sent().len(), world.depth(&DIGESTS).await), (0, Depth::default()));
+    // Within the same minute.
+    world.pass(10).await;
+    assert_eq!(world.post.sent().len(), LIMIT as usize);
+    world.pass(60).await;
+    let subjects: Vec<_> = world.post.sent().into_iter().map(|(_, subject)| subject).collect();
+    assert_eq!(
+        subjects.last().unwrap(),
+        "1 more notifications",
+        "the fourth of this minute is in a digest: {subjects:?}"
+    );
+}
+
+#[tokio::test]
 async fn two_minutes_of_storm_are_two_digests() {
     let world = World::new().await;
     storm(&world, 0..5).await;

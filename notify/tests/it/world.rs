@@ -37,7 +37,7 @@ const POLICY: Policy = Policy {
 };
 pub(crate) const TASKS: Queue<PulseMessage> = Queue::new("pulse:tasks", POLICY);
 pub(crate) const NOTIFICATIONS: Queue<Notification> =
-    Queue::with_lanes("notify", Policy { concurrency: 64, lane_concurrency: 4, ..POLICY }, |one| one.channel.clone());
+    Queue::with_lanes("notify", Policy { concurrency: 128, lane_concurrency: 1, ..POLICY }, Notification::lane);
 pub(crate) const DIGESTS: Queue<Digest> = Queue::new("notify:digests", POLICY);
 
 /// How many a minute are sent to one recipient.
@@ -92,6 +92,7 @@ impl Paper {
 struct Writer {
     name: &'static str,
     people: bool,
+    addresses: bool,
     paper: Arc<Paper>,
 }
 
@@ -102,7 +103,7 @@ impl Channel for Writer {
     }
 
     fn recipients(&self, notification: &Notification) -> Vec<String> {
-        if self.people { notification.to.emails.clone() } else { vec!["tray".to_owned()] }
+        if self.addresses { notification.to.emails.clone() } else { vec!["tray".to_owned()] }
     }
 
     fn is_read_by_people(&self) -> bool {
@@ -128,6 +129,8 @@ pub(crate) struct World {
     /// What `post` sends to people, and `robot` to machines.
     pub(crate) post: Arc<Paper>,
     pub(crate) robot: Arc<Paper>,
+    /// What `fax` sends to machines that have addresses.
+    pub(crate) fax: Arc<Paper>,
     pub(crate) channels: Arc<Channels>,
     dispatcher: Consumer,
     sender: Consumer,
@@ -140,20 +143,25 @@ impl World {
     }
 
     pub(crate) async fn with_identities(identities: &str) -> Self {
-        let (post, robot) = (Arc::new(Paper::default()), Arc::new(Paper::default()));
-        let writer = |name, people, paper: &Arc<Paper>| -> Box<dyn Channel> {
-            Box::new(Writer { name, people, paper: paper.clone() })
+        let papers: [Arc<Paper>; 3] = Default::default();
+        let writer = |name, people, addresses, paper: &Arc<Paper>| -> Box<dyn Channel> {
+            Box::new(Writer { name, people, addresses, paper: paper.clone() })
         };
-        let channels = Channels::new(vec![writer("post", true, &post), writer("robot", false, &robot)]);
-        Self::begin(identities, channels, post, robot).await
+        let [post, robot, fax] = &papers;
+        let channels = Channels::new(vec![
+            writer("post", true, true, post),
+            writer("robot", false, false, robot),
+            writer("fax", false, true, fax),
+        ]);
+        Self::begin(identities, channels, papers).await
     }
 
     /// Sends over `channels`, and writes nothing on paper.
     pub(crate) async fn over(channels: Channels) -> Self {
-        Self::begin("", channels, Arc::default(), Arc::default()).await
+        Self::begin("", channels, Default::default()).await
     }
 
-    async fn begin(identities: &str, channels: Channels, post: Arc<Paper>, robot: Arc<Paper>) -> Self {
+    async fn begin(identities: &str, channels: Channels, [post, robot, fax]: [Arc<Paper>; 3]) -> Self {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
         let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
         let bus = Arc::new(MemoryBus::new(clock.clone()));
@@ -169,7 +177,7 @@ impl World {
         let dispatcher = Consumer::new(bus.clone(), clock.clone(), TASKS, dispatcher);
         let digests = Consumer::new(bus.clone(), clock.clone(), DIGESTS, sender.clone());
         let sender = Consumer::new(bus.clone(), clock.clone(), NOTIFICATIONS, sender);
-        Self { fake, clock, bus, post, robot, channels, dispatcher, sender, digests }
+        Self { fake, clock, bus, post, robot, fax, channels, dispatcher, sender, digests }
     }
 
     /// A task with this `extra`.

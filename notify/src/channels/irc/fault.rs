@@ -57,9 +57,13 @@ impl Fault {
                 "nobody has that nick now, and nothing waits until somebody has: release the letter to try it again",
             ),
             "403" | "476" | "479" => (Kind::HardBounce, "there can be no such channel: correct its name in the task"),
-            "404" => (Kind::HardBounce, "it does not let us speak: have its operators give us voice, or lift the ban"),
+            // Servers answer so for a moderated channel, a ban, and words or colours that the channel does not take.
+            "404" => (
+                Kind::Refused,
+                "it does not take this line: have its operators give us voice, lift the ban, or look at its filters",
+            ),
             "405" => (Kind::Failed, "the server allows no more channels"),
-            "407" | "412" | "417" => (Kind::Refused, "the server will never take this line"),
+            "407" | "408" | "412" | "417" | "492" => (Kind::Refused, "the server will never take this line"),
             "437" => (Kind::Failed, "it cannot be used for a while"),
             "441" | "442" => (Kind::Failed, "we were no longer in it, and join it again"),
             "470" => (Kind::HardBounce, "it sends us to another channel: name that one in the task"),
@@ -71,7 +75,8 @@ impl Fault {
                 (Kind::HardBounce, "it wants an account: set notify.irc.auth to sasl, and a registered nick")
             }
             "489" | "520" => (Kind::HardBounce, "it wants TLS: set notify.irc.tls to on"),
-            "531" | "716" => (Kind::HardBounce, "they take no messages from us: they have to allow it"),
+            "531" => (Kind::Refused, "they do not take this line, for its words or for being from us"),
+            "716" => (Kind::HardBounce, "they take no messages from us: they have to allow it"),
             "263" | "439" | "707" => (Kind::Busy, "the server wants us to be slower"),
             _ => return None,
         };
@@ -134,6 +139,9 @@ mod tests {
             (":s 401 me ann :No such nick", "Ann", Some(Kind::Refused)),
             (":s 401 me bob :No such nick", "ann", None),
             (":s 474 me #ci :Cannot join (+b)", "#ci", Some(Kind::HardBounce)),
+            (":s 404 me #ci :Cannot send to channel (+G)", "#ci", Some(Kind::Refused)),
+            (":s 531 me ann :You cannot send this to ann", "ann", Some(Kind::Refused)),
+            (":s 716 me ann :is in +g mode", "ann", Some(Kind::HardBounce)),
             (":s 471 me #ci :Cannot join (+l)", "#ci", Some(Kind::Failed)),
             (":s 412 me :No text to send", "#ci", Some(Kind::Refused)),
             (":s 263 me PRIVMSG :Please wait", "#ci", Some(Kind::Busy)),

@@ -57,19 +57,36 @@ impl Line {
     }
 }
 
-/// The line that tells `target`, with its end; none when `text` holds no letter. The text is cut so that the line, as the
-/// server hands it on, is not longer than IRC's lines are.
-pub(super) fn privmsg(target: &str, colour: Option<u8>, text: &str) -> Option<String> {
-    let (begin, end) = match colour {
-        // Two digits, so that a digit of the text is no part of it. Bold, twice, keeps a comma from adding a background.
-        Some(colour) if text.trim_start().starts_with(',') => (format!("\u{3}{colour:02}\u{2}\u{2}"), "\u{f}"),
+/// How many bytes of a line the addressed nicks may take. Those that do not fit are not addressed.
+const MAX_ADDRESSED: usize = 150;
+
+/// The line that tells `target`, with its end; none when `text` holds no letter. It begins with whom it addresses and with
+/// a word of ours. The text is cut so that the line, as the server hands it on, is not longer than IRC's lines are.
+pub(super) fn privmsg(
+    target: &str,
+    colour: Option<u8>,
+    (addressed, begin): (Option<&str>, &str),
+    text: &str,
+) -> Option<String> {
+    let (on, off) = match colour {
+        // Two digits, so that a digit of the text is no part of it.
         Some(colour) => (format!("\u{3}{colour:02}"), "\u{f}"),
         None => (String::new(), ""),
     };
-    let head = format!("PRIVMSG {target} :{begin}");
-    let room = MAX_LINE.saturating_sub(MAX_PREFIX + head.len() + end.len() + "\r\n".len());
+    let addressed = addressed.map(within).map(|nicks| format!("{nicks}: ")).unwrap_or_default();
+    let head = format!("PRIVMSG {target} :{addressed}{on}{begin}: ");
+    let room = MAX_LINE.saturating_sub(MAX_PREFIX + head.len() + off.len() + "\r\n".len());
     let text = one_line(text, room);
-    if text.is_empty() { None } else { Some(format!("{head}{text}{end}\r\n")) }
+    if text.is_empty() { None } else { Some(format!("{head}{text}{off}\r\n")) }
+}
+
+/// As many of these nicks as fit.
+fn within(nicks: &str) -> &str {
+    if nicks.len() <= MAX_ADDRESSED {
+        return nicks;
+    }
+    // Nicks are of ASCII, and the longest is far shorter.
+    nicks.get(..MAX_ADDRESSED).and_then(|begin| begin.rsplit_once(", ")).map_or("", |(fitting, _)| fitting)
 }
 
 /// mIRC's number of the colour in which a notification is told. A digest has one when all in it have the same.
@@ -123,16 +140,33 @@ mod tests {
     }
 
     #[test]
+    fn a_text_never_begins_a_line() {
+        for text in ["!op mallory", "/quit", "\u{1}DCC SEND x\u{1}", "limnoria: op mallory", "\u{202e}!op", ",05x"] {
+            for colour in [None, Some(RED)] {
+                let line = privmsg("#ci", colour, (Some("limnoria"), "task-failed"), text).unwrap();
+                let said = line.strip_prefix("PRIVMSG #ci :limnoria: ").unwrap().trim_start_matches("\u{3}04");
+                assert!(said.starts_with("task-failed: ") && !said.contains(['\u{1}', '\u{202e}']), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_text_is_one_line_in_its_colour_and_fits() {
+        let told = |target, colour, text: &str| privmsg(target, colour, (None, "task-failed"), text);
         assert_eq!(
-            privmsg("#ci", Some(RED), "a\r\nQUIT :b\u{3}12").unwrap(),
-            "PRIVMSG #ci :\u{3}04a QUIT :b12\u{f}\r\n"
+            told("#ci", Some(RED), "a\r\nQUIT :b\u{3}12").unwrap(),
+            "PRIVMSG #ci :\u{3}04task-failed: a QUIT :b12\u{f}\r\n"
         );
-        assert_eq!(privmsg("ann", None, "5 tasks").unwrap(), "PRIVMSG ann :5 tasks\r\n");
-        assert_eq!(privmsg("ann", Some(GREEN), ",05x").unwrap(), "PRIVMSG ann :\u{3}03\u{2}\u{2},05x\u{f}\r\n");
-        assert_eq!(privmsg("ann", Some(GREEN), "\u{1}\r\n"), None);
+        assert_eq!(told("ann", None, "5 tasks").unwrap(), "PRIVMSG ann :task-failed: 5 tasks\r\n");
+        assert_eq!(told("ann", Some(GREEN), "\u{1}\r\n"), None);
+        let addressed = privmsg("#ci", Some(RED), (Some("ann, bob"), "task-failed"), "a").unwrap();
+        assert_eq!(addressed, "PRIVMSG #ci :ann, bob: \u{3}04task-failed: a\u{f}\r\n");
+        let many = vec!["a".repeat(32); 50].join(", ");
         for letter in ["a", "ä", "✓", "🦊"] {
-            let line = privmsg("#ci", Some(RED), &letter.repeat(600)).unwrap();
+            let line = privmsg("#ci", Some(RED), (Some(&many), "task-failed"), &letter.repeat(600)).unwrap();
+            assert!(line.contains(&format!("{}: \u{3}04task-failed: {letter}", "a".repeat(32))), "{line}");
+            assert!((MAX_LINE - 7..=MAX_LINE).contains(&(MAX_PREFIX + line.len())), "{}", line.len());
+            let line = told("#ci", Some(RED), &letter.repeat(600)).unwrap();
             assert!(line.ends_with("…\u{f}\r\n"));
             assert!((MAX_LINE - 7..=MAX_LINE).contains(&(MAX_PREFIX + line.len())), "{}", line.len());
         }

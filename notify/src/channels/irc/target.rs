@@ -58,6 +58,26 @@ pub(super) fn nick(name: &str) -> String {
     if begins_channel(name) { format!("{NICK}{name}") } else { name.to_owned() }
 }
 
+/// A channel as a recipient, in which these nicks are addressed: `#ci (ann, bob)`. No name of a channel holds a space.
+pub(super) fn addressing(channel: &str, nicks: &[String]) -> String {
+    if nicks.is_empty() { channel.to_owned() } else { format!("{channel} ({})", nicks.join(", ")) }
+}
+
+/// Where a recipient's line goes.
+pub(super) fn place(recipient: &str) -> &str {
+    split(recipient).map_or(recipient, |(place, _)| place)
+}
+
+/// The nicks that a recipient's line addresses, with commas between them.
+pub(super) fn addressed(recipient: &str) -> Option<&str> {
+    split(recipient).map(|(_, nicks)| nicks)
+}
+
+fn split(recipient: &str) -> Option<(&str, &str)> {
+    let (place, nicks) = recipient.strip_suffix(')')?.split_once(" (")?;
+    (is_channel(place) && nicks.split(", ").all(is_nick)).then_some((place, nicks))
+}
+
 /// The same name for the server. Some take `[]\` for `{}|` too; those are asked to join once more, which they ignore.
 pub(super) fn same(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
@@ -120,6 +140,18 @@ mod tests {
         }
         for long in [format!("#{}", "a".repeat(64)), "a".repeat(33)] {
             assert!(Target::parse(&long).is_err());
+        }
+    }
+
+    #[test]
+    fn nicks_are_addressed_in_a_channel_and_nowhere_else() {
+        let nicks = ["ann".to_owned(), "[bob]".to_owned()];
+        let recipient = addressing("#ci", &nicks);
+        assert_eq!(recipient, "#ci (ann, [bob])");
+        assert_eq!((place(&recipient), addressed(&recipient)), ("#ci", Some("ann, [bob]")));
+        assert_eq!((addressing("#ci", &[]).as_str(), place("#ci"), addressed("#ci")), ("#ci", "#ci", None));
+        for other in ["ann (bob)", "#ci (a b)", "#ci ()", "#ci (ann", "#a b (ann)", "#ci (ann) (bob)"] {
+            assert_eq!((place(other), addressed(other)), (other, None));
         }
     }
 

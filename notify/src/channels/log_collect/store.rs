@@ -17,6 +17,8 @@ use crate::{
 
 /// What every log is stored as. Nothing in it is to be run by a browser.
 const HEADERS: &[(&str, &str)] = &[("content-type", "text/plain; charset=utf-8"), ("content-encoding", "gzip")];
+/// The same for a log that everybody may read.
+const PUBLIC_HEADERS: &[(&str, &str)] = &[HEADERS[0], HEADERS[1], ("x-amz-acl", "public-read")];
 /// How long the end of a dropped upload may take.
 const LEAVE: Duration = Duration::from_secs(10);
 /// The longest id of an upload, in bytes.
@@ -32,6 +34,7 @@ pub(super) fn is_bucket(name: &str) -> bool {
 pub(super) struct Store {
     aws: Arc<Aws>,
     bucket: String,
+    headers: &'static [(&'static str, &'static str)],
     /// What throws away dropped uploads.
     leaving: TaskTracker,
 }
@@ -47,8 +50,10 @@ pub(super) struct Upload {
 }
 
 impl Store {
-    pub(super) fn new(aws: Aws, bucket: &str) -> Self {
-        Self { aws: Arc::new(aws), bucket: bucket.to_owned(), leaving: TaskTracker::new() }
+    /// The bucket of this name. Where `is_public`, everybody may read what is stored.
+    pub(super) fn new(aws: Aws, bucket: &str, is_public: bool) -> Self {
+        let headers = if is_public { PUBLIC_HEADERS } else { HEADERS };
+        Self { aws: Arc::new(aws), bucket: bucket.to_owned(), headers, leaving: TaskTracker::new() }
     }
 
     /// Waits until nothing is left of dropped uploads, for some seconds at most.
@@ -60,8 +65,14 @@ impl Store {
     /// Stores what is whole.
     pub(super) async fn put(&self, place: &str, bytes: Bytes) -> Result<(), ChannelError> {
         let path = self.path(place);
-        let call =
-            Call { what: "store a log", method: Method::PUT, path: &path, query: "", headers: HEADERS, body: bytes };
+        let call = Call {
+            what: "store a log",
+            method: Method::PUT,
+            path: &path,
+            query: "",
+            headers: self.headers,
+            body: bytes,
+        };
         self.aws.call(call).await.map(drop)
     }
 
@@ -73,7 +84,7 @@ impl Store {
             method: Method::POST,
             path: &path,
             query: "uploads=",
-            headers: HEADERS,
+            headers: self.headers,
             body: Bytes::new(),
         };
         let Answer { body, .. } = self.aws.call(call).await?;

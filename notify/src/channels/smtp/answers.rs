@@ -107,12 +107,19 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
         (Stage::Recipient | Stage::Content, _, Some((2, 2))) | (Stage::Recipient, 552, _) => {
             ChannelError::Failed { channel: NAME, problem }
         }
-        (Stage::Recipient | Stage::Content, _, Some((1, 1..=6 | 10))) => bounced(),
+        // The mailbox does not exist, or is closed.
+        (Stage::Recipient | Stage::Content, _, Some((1, 1..=6 | 10) | (2, 1))) => bounced(),
+        // Relays check the sender when they are given the recipient.
+        (Stage::Recipient, _, Some((1, 7 | 8))) => ChannelError::Credentials {
+            channel: NAME,
+            problem: advised("set notify.smtp.email to an address that may be sent from"),
+        },
         (Stage::Recipient, _, Some((7, _))) => ChannelError::Refused {
             channel: NAME,
             problem: advised("if it relays nothing for us, let it, or set notify.smtp.password for a login"),
         },
-        (Stage::Recipient, 521 | 550 | 551 | 553 | 556, _) => bounced(),
+        // What an enhanced status says more exactly was looked at above: the rest of them is not about the recipient.
+        (Stage::Recipient, 521 | 550 | 551 | 553 | 556, None | Some((0, 0))) => bounced(),
         _ => ChannelError::Refused { channel: NAME, problem },
     }
 }
@@ -176,6 +183,12 @@ mod tests {
             (Recipient, 551, "", "HardBounce"),
             (Recipient, 553, "5.1.3 bad address", "HardBounce"),
             (Recipient, 554, "5.1.2 bad host", "HardBounce"),
+            (Recipient, 550, "5.2.1 mailbox disabled", "HardBounce"),
+            (Recipient, 550, "5.0.0 unknown", "HardBounce"),
+            (Recipient, 550, "5.1.8 sender address rejected: domain not found", "Credentials"),
+            (Recipient, 553, "5.1.7 sender address rejected", "Credentials"),
+            (Recipient, 550, "5.3.2 system not accepting messages", "Refused"),
+            (Recipient, 550, "5.4.1 recipient address rejected: access denied", "Refused"),
             (Recipient, 550, "5.7.1 relaying denied", "Refused"),
             (Recipient, 554, "relay access denied", "Refused"),
             (Recipient, 452, "4.2.2 full", "Failed"),

@@ -70,7 +70,7 @@ async fn each_status_has_its_colour() {
     ] {
         clock.advance(Duration::from_secs(10));
         send(&channels, &Notification { status, ..to(&[], &[]) }, "#ci").await.unwrap();
-        let text = format!("{begin}build-linux64/opt failed - {LINK} - The build failed. See its log.{end}");
+        let text = format!("{begin}{status}: build-linux64/opt failed - {LINK} - The build failed. See its log.{end}");
         assert_eq!(ann.told().await, ("#ci".to_owned(), text), "{status}");
     }
 }
@@ -103,10 +103,34 @@ async fn recipients_are_channels_and_nicks_or_the_default() {
     let channels = open("irc", &[("host", "h"), ("nick", "n"), ("channel", "ci"), ("tls", "off")]).await.unwrap();
     let recipients = |channels_: &[&str], nicks: &[&str]| irc(&channels).recipients(&to(channels_, nicks));
     assert_eq!(recipients(&[], &[]), ["#ci"]);
-    assert_eq!(recipients(&["builds", "#Builds", "&x"], &["ann", "Ann"]), ["#builds", "&x", "ann"]);
+    assert_eq!(
+        recipients(&["builds", "#Builds", "&x"], &["ann", "Ann", "bob"]),
+        ["#builds (ann, bob)", "&x (ann, bob)"]
+    );
+    assert_eq!(recipients(&[], &["ann"]), ["#ci (ann)"]);
     assert_eq!(recipients(&[], &["#ci"]), ["nick #ci"]);
+    assert_eq!(recipients(&[], &["#ci", "ann"]), ["#ci (ann)", "nick #ci"]);
     assert_eq!(recipients(&["#builds", "#builds:example.org", "!x:example.org"], &[]), ["#builds"]);
     assert_eq!(recipients(&["!x:example.org"], &[]), ["#ci"]);
+    assert_eq!(irc(&channels).place("#ci (ann)"), "#ci", "it is muted and counted as the channel");
+    let private = [("host", "h"), ("nick", "n"), ("channel", "ci"), ("tls", "off"), ("nicks", "private")];
+    let channels = open("irc", &private).await.unwrap();
+    let recipients = |channels_: &[&str], nicks: &[&str]| irc(&channels).recipients(&to(channels_, nicks));
+    assert_eq!(recipients(&["builds"], &["ann", "Ann"]), ["#builds", "ann"]);
+    assert_eq!(recipients(&[], &["ann"]), ["ann"]);
+}
+
+#[tokio::test]
+async fn nicks_are_addressed_in_the_channel_and_no_author_begins_a_line() {
+    let server = Ngircd::start().await;
+    let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
+    let channels = channel(server.port, &[]).await;
+    let one = Notification { subject: "!op mallory".to_owned(), ..to(&[], &["ann", "bob"]) };
+    let recipients = irc(&channels).recipients(&one);
+    assert_eq!(recipients, ["#ci (ann, bob)"]);
+    send(&channels, &one, &recipients[0]).await.unwrap();
+    let text = format!("ann, bob: \u{3}04task-failed: !op mallory - {LINK} - The build failed. See its log.\u{f}");
+    assert_eq!(ann.told().await, ("#ci".to_owned(), text));
 }
 
 #[tokio::test]
@@ -118,13 +142,14 @@ async fn hostile_names_get_no_line_and_are_named() {
         (to(&[], &["#chan"]), "nick #chan gets no line"),
         (to(&["#a,#b"], &[]), "#a,#b gets no line"),
         (to(&["a key"], &[]), "#a key gets no line"),
-        (to(&[], &["NickServ"]), "it is the nick of a service"),
     ] {
         let recipient = irc(&channels).recipients(&named).pop().unwrap();
         let error = send(&channels, &named, &recipient).await.unwrap_err();
         assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
+    let error = send(&channels, &to(&[], &[]), "NickServ").await.unwrap_err();
+    assert!(error.to_string().contains("it is the nick of a service"), "{error}");
 }
 
 #[tokio::test]
@@ -133,7 +158,7 @@ async fn hostile_texts_stay_one_line_and_are_cut_between_characters() {
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
     send(&channels, &with_subject("a\r\nQUIT :bye\u{1}\u{3}12,4\u{0}\u{f}\u{202e}"), "#ci").await.unwrap();
-    let text = format!("\u{3}04a QUIT :bye12,4 - {LINK} - The build failed. See its log.\u{f}");
+    let text = format!("\u{3}04task-failed: a QUIT :bye12,4 - {LINK} - The build failed. See its log.\u{f}");
     assert_eq!(ann.told().await, ("#ci".to_owned(), text));
     send(&channels, &with_subject(&"✓".repeat(600)), "#ci").await.unwrap();
     let line = ann.until(&[" PRIVMSG "]).await;
@@ -179,7 +204,7 @@ async fn a_digest_is_one_line() {
     for (second, begin, end) in [(Status::TaskFailed, "\u{3}04", "\u{f}"), (Status::TaskCompleted, "", "")] {
         digest.digest = vec![line(Status::TaskFailed, "a failed"), line(second, "b ended")];
         send(&channels, &digest, "#ci").await.unwrap();
-        assert_eq!(ann.told().await.1, format!("{begin}2 more notifications: a failed; b ended{end}"));
+        assert_eq!(ann.told().await.1, format!("{begin}digest: 2 more notifications: a failed; b ended{end}"));
     }
 }
 
@@ -242,13 +267,17 @@ async fn what_the_server_refuses_is_taken_by_what_it_means() {
         ("#banned", "irc.example.net answered 474"),
         ("#invited", "irc.example.net answered 473"),
         ("#key", "irc.example.net answered 475"),
-        ("#silent", "irc.example.net answered 404"),
     ] {
         clock.advance(Duration::from_secs(10));
         let error = send(&channels, &to(&[], &[]), recipient).await.unwrap_err();
         assert!(matches!(&error, ChannelError::HardBounce { recipient: who, .. } if who == recipient), "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
+    // It may be for the words, so the channel is not muted.
+    clock.advance(Duration::from_secs(10));
+    let error = send(&channels, &to(&[], &[]), "#silent").await.unwrap_err();
+    assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("irc.example.net answered 404"), "{error}");
     clock.advance(Duration::from_secs(10));
     let error = send(&channels, &to(&[], &[]), "nobody").await.unwrap_err();
     assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
@@ -319,7 +348,7 @@ async fn a_burst_arrives_as_a_whole_in_order_and_is_no_flood() {
             clock.advance(Duration::from_secs(2));
         }
         let (_, text) = ann.told().await;
-        assert!(text.starts_with(&format!("\u{3}04{number:02} x")), "{text}");
+        assert!(text.starts_with(&format!("\u{3}04task-failed: {number:02} x")), "{text}");
     }
     sending.await.unwrap();
 }

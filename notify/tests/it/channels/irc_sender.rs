@@ -74,7 +74,7 @@ async fn a_process_that_ends_in_a_burst_loses_no_line_and_repeats_none() {
     running.await.unwrap();
     told.extend(ann.told_until(&[":notifier!", " QUIT "]).await);
     told.sort();
-    let expected: Vec<_> = (0..COUNT).map(|number| format!("\u{3}04news {number} - ")).collect();
+    let expected: Vec<_> = (0..COUNT).map(|number| format!("\u{3}04task-failed: news {number} - ")).collect();
     assert_eq!(told.len(), COUNT, "{told:#?}");
     assert!(told.iter().zip(&expected).all(|(text, begin)| text.starts_with(begin)), "{told:#?}");
 }

@@ -214,6 +214,7 @@ async fn what_is_set_wrong_is_named() {
         ("port", "0x", "notify.irc.port (or IRC_PORT in the environment) is not a port"),
         ("tls", "maybe", "notify.irc.tls is not on or off"),
         ("ca_file", "/nonexistent", "notify.irc.ca_file is not a readable file"),
+        ("nicks", "both", "notify.irc.nicks is not channel or private"),
         ("auth", "sasl", "set notify.irc.password (or IRC_PASS in the environment)"),
         ("password", "a\r\nQUIT", "notify.irc.password (or IRC_PASS in the environment) is not on one line"),
     ] {

@@ -44,7 +44,17 @@ const CONFIGURATION: &str = "<CreateBucketConfiguration xmlns=\"http://s3.amazon
                              <LocationConstraint>us-west-2</LocationConstraint></CreateBucketConfiguration>";
 
 /// The channel, with the logs of `root` and the bucket at `endpoint`.
-fn collector(root: &url::Url, endpoint: &str, bucket: &str, (id, secret): (&str, &str)) -> Channels {
+fn collector(root: &url::Url, endpoint: &str, bucket: &str, keys: (&str, &str)) -> Channels {
+    collector_with(root, endpoint, bucket, keys, &[])
+}
+
+fn collector_with(
+    root: &url::Url,
+    endpoint: &str,
+    bucket: &str,
+    (id, secret): (&str, &str),
+    more: &[(&str, &str)],
+) -> Channels {
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let credentials = Credentials { client_id: "tests".to_owned(), access_token: "s3cret".into(), certificate: None };
     let parts = Parts {
@@ -55,7 +65,7 @@ fn collector(root: &url::Url, endpoint: &str, bucket: &str, (id, secret): (&str,
         clock: &(clock as Arc<dyn Clock>),
     };
     let file = [("bucket", bucket), ("endpoint", endpoint), ("access_key_id", id), ("secret_access_key", secret)];
-    let file = file.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
+    let file = file.iter().chain(more).map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
     Channels::open(&["log_collect".to_owned()], &BTreeMap::from([("log_collect".to_owned(), file)]), &|_| None, &parts)
         .unwrap()
 }
@@ -210,6 +220,38 @@ async fn a_log_is_fetched_where_that_is_safe() {
 }
 
 #[tokio::test]
+async fn a_log_is_fetched_from_public_addresses_unless_others_are_allowed() {
+    let endpoint = "http://127.0.0.1:9";
+    for (more, expected) in [
+        (&[][..], "https://127.0.0.1, which is not fetched from"),
+        // Nobody listens there.
+        (&[("allowed_networks", "127.0.0.0/8")][..], "taskcluster cannot be reached"),
+    ] {
+        let logs = Logs::serve(Log::At("https://127.0.0.1:9/log"), Log::Unknown).await;
+        let channels = collector_with(&logs.root, endpoint, BUCKET, ANYBODY, more);
+        let error = channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_for_everybody_only_where_that_is_set() {
+    let moto = store().await;
+    for (more, pieces, expected) in [
+        (&[][..], 1, false),
+        (&[("acl", "private")][..], 1, false),
+        (&[("acl", "public-read")][..], 1, true),
+        (&[("acl", "public-read")][..], TWO_PARTS, true),
+    ] {
+        let logs = Logs::serve(Log::Packed(pieces), Log::Unknown).await;
+        let channels = collector_with(&logs.root, &moto.endpoint(), BUCKET, ANYBODY, more);
+        channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap();
+        let granted = get(&moto, &format!("/{PLACE}?acl")).await.text().await.unwrap();
+        assert_eq!(granted.contains("global/AllUsers") && granted.contains("READ"), expected, "{granted}");
+    }
+}
+
+#[tokio::test]
 async fn a_hostile_name_leads_nowhere_else() {
     let moto = store().await;
     let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
@@ -268,6 +310,12 @@ async fn what_is_not_set_is_named() {
             "notify.log_collect.bucket (or S3_BUCKET in the environment) is not the name of a bucket",
         ),
         (&[("bucket", "logs")][..], "set notify.log_collect.access_key_id (or AWS_ACCESS_KEY_ID in the environment)"),
+        (&[("bucket", "logs"), ("acl", "public")][..], "notify.log_collect.acl is not private or public-read"),
+        (
+            &[("bucket", "logs"), ("access_key_id", "a"), ("secret_access_key", "b"), ("allowed_networks", "intranet")]
+                [..],
+            "notify.log_collect.allowed_networks is not a list of networks such as 10.1.0.0/16",
+        ),
         (&[("bucket", "logs"), ("region", "evil.example/")][..], "is not the name of a region such as us-west-2"),
     ] {
         let error = open("log_collect", file).await.err().unwrap().to_string();

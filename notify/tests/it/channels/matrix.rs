@@ -174,22 +174,34 @@ async fn a_room_that_lets_us_in_is_joined() {
 async fn a_room_that_cannot_be_reached_is_left_alone() {
     let (home, channels) = world().await;
     home.room("!closed:example.org", Door::Closed);
-    home.room("!quiet:example.org", Door::Quiet);
     for (room, words) in [
         (
             "!closed:example.org",
             "with http status 403: M_FORBIDDEN: You are not invited to this room.: invite our account",
         ),
-        (
-            "!quiet:example.org",
-            "M_FORBIDDEN: You don't have permission to post that to the room.: let our account write",
-        ),
-        ("!none:example.org", "404: M_UNKNOWN: Can't join remote room"),
         ("#none:example.org", "404: M_NOT_FOUND: Room alias #none:example.org not found.: give a room this alias"),
     ] {
         let error = send(&channels, &to(&[]), room).await.unwrap_err();
         let ChannelError::HardBounce { recipient, problem, .. } = error else { panic!("{error:?}") };
         assert_eq!(recipient, room);
+        assert!(problem.contains(words), "{problem}");
+    }
+}
+
+/// Who muted the room for it would keep it from everybody else.
+#[tokio::test]
+async fn a_message_that_is_refused_mutes_no_room() {
+    let (home, channels) = world().await;
+    home.room("!quiet:example.org", Door::Quiet);
+    for (room, words) in [
+        (
+            "!quiet:example.org",
+            "M_FORBIDDEN: You don't have permission to post that to the room.: let our account write",
+        ),
+        ("!none:example.org", "404: M_UNKNOWN: Can't join remote room"),
+    ] {
+        let error = send(&channels, &to(&[]), room).await.unwrap_err();
+        let ChannelError::Refused { problem, .. } = error else { panic!("{error:?}") };
         assert!(problem.contains(words), "{problem}");
     }
 }

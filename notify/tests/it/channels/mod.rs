@@ -82,6 +82,7 @@ pub(crate) fn notification(channel: &str, to: Recipients) -> Notification {
         channel: channel.to_owned(),
         identity: None,
         recipient: None,
+        next: 0,
         status: Status::TaskFailed,
         task: NotifiedTask {
             id: "bGmvC3EFTSWLcp5Kb5E12A".to_owned(),

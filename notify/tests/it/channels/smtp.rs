@@ -45,6 +45,28 @@ async fn sent(channels: &Channels) -> Result<(), ChannelError> {
 }
 
 #[tokio::test]
+async fn a_mail_goes_to_each_address_once_by_whatever_name_and_to_the_default_where_nobody_is_named() {
+    let server = SmtpServer::start("starttls").await;
+    let channels = at(&server, &[]).await.unwrap();
+    let named = to(&["Ann <ann@example.com>", ANN, "\"Example, Bob\" <bob@example.com> (releng)", "nobody"]);
+    assert_eq!(channel(&channels).recipients(&named), [ANN, "bob@example.com", "nobody"]);
+    assert_eq!(channel(&channels).recipients(&to(&[])), [LOGIN.0]);
+    let names = [
+        ("email", "Robot <robot@example.com>"),
+        ("default_recipient", "Releng <releng@example.com>"),
+        ("login", LOGIN.0),
+    ];
+    let channels = at(&server, &names).await.unwrap();
+    assert_eq!(channel(&channels).recipients(&to(&[])), ["releng@example.com"]);
+    channel(&channels).send(&to(&[]), "Ann <ann@example.com>").await.unwrap();
+    let mail = server.mails(1).await.remove(0);
+    assert_eq!((mail.from.as_str(), mail.to.as_slice()), ("robot@example.com", &[ANN.to_owned()][..]));
+    assert_eq!((mail.header("from"), mail.header("to")), ("Robot <robot@example.com>", ANN));
+    let error = at(&server, &[("default_recipient", "nobody")]).await.err().unwrap().to_string();
+    assert!(error.contains("notify.smtp.default_recipient is not a mail address"), "{error}");
+}
+
+#[tokio::test]
 async fn a_mail_goes_out_under_starttls_and_login() {
     let server = SmtpServer::start("starttls").await;
     sent(&at(&server, &[]).await.unwrap()).await.unwrap();
@@ -165,7 +187,6 @@ async fn what_is_no_address_is_asked_of_nobody() {
         "a b@example.com",
         "ann@example.com>\r\nRCPT TO:<all@example.com",
         "a@b,c@d",
-        "<ann@example.com>",
         "ann@ex\u{e4}mple.com",
         "\"a>\"@example.com",
     ] {
