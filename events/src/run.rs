@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     cli::{Notify, Run},
-    config::{Config, Faults, TelemetryConfig, WebConfig},
+    config::{Config, Faults, TelemetryConfig, Variables, WebConfig},
     environment, queues,
     redis_check::RedisCheck,
     role::Role,
@@ -66,8 +66,10 @@ async fn notifier(place: Place<'_>, grace: u64, dyno: Option<&str>) -> anyhow::R
 
 /// Runs commit telemetry alone. A configuration is only asked for what comes before all keys in Redis.
 async fn telemetry(options: Run, dyno: Option<&str>) -> anyhow::Result<()> {
-    let settings = TelemetryConfig::read_with_pulse(&environment::with_dotenv()?)?;
-    let records = source::records((&options.source).into()).await?;
+    let variables = environment::with_dotenv()?;
+    let settings = TelemetryConfig::read_with_pulse(&variables)?;
+    let mut records = source::records((&options.source).into()).await?;
+    records.sentry_dsn = variables("SENTRY_DSN").map(SecretString::from).or(records.sentry_dsn);
     let mut process = Process::new(Role::Telemetry, dyno, records.redis_namespace, records.sentry_dsn.as_ref())?;
     process.subsystems.extend(topology::telemetry::subsystems(settings, &process.bus, &process.clock).await?);
     process.run(options.grace).await
@@ -81,9 +83,9 @@ fn warned<T>((config, faults): (T, Faults)) -> T {
     config
 }
 
-/// Reports errors to Sentry from now on, where its DSN is set. The environment wins.
-fn report_errors(documented: Option<&SecretString>) {
-    let dsn = environment::variable("SENTRY_DSN").map(SecretString::from);
+/// Reports errors to Sentry from now on, where its DSN is set. The variables win.
+pub(crate) fn report_errors(variables: Variables<'_>, documented: Option<&SecretString>) {
+    let dsn = variables("SENTRY_DSN").map(SecretString::from);
     let Some(dsn) = dsn.as_ref().or(documented) else { return };
     match observe::sentry::start(dsn.expose_secret()) {
         Ok(()) => info!("errors are reported to sentry"),
@@ -106,7 +108,7 @@ impl Process {
         namespace: String,
         sentry_dsn: Option<&SecretString>,
     ) -> anyhow::Result<Self> {
-        report_errors(sentry_dsn);
+        report_errors(&environment::variable, sentry_dsn);
         let redis = environment::redis(namespace, waiters())?;
         role.check(dyno, redis.is_some())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

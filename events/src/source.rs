@@ -4,6 +4,7 @@ use std::{fmt, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use bus::{Clock, SystemClock};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     cli::{Deployment, Source},
@@ -106,8 +107,9 @@ async fn from_secret<T>(name: &str, parse: Parse<T>) -> anyhow::Result<(T, Fault
         format!("the secret {name} needs TASKCLUSTER_PROXY_URL, or TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN")
     })?;
     let document = client.secret(name).await.with_context(|| format!("cannot read the secret {name}"))?;
-    // JSON is YAML.
-    let (config, faults) = parse(&serde_json::to_string_pretty(&document)?);
+    // JSON is YAML. It may hold secrets of other roles, and is overwritten when this ends.
+    let text = SecretString::from(serde_json::to_string_pretty(&document)?);
+    let (config, faults) = parse(text.expose_secret());
     match config {
         Some(config) => Ok((config, faults)),
         None => anyhow::bail!("the secret {name} cannot be used as a configuration:\n{faults}"),

@@ -55,6 +55,12 @@ pub trait Channel: Send + Sync + 'static {
     /// and never says so must not be sent the same for a whole day.
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError>;
 
+    /// Asks the peer whether it would take something of ours, without sending anything that people or machines notice.
+    /// `None` where that cannot be asked.
+    async fn check(&self) -> Option<Result<String, ChannelError>> {
+        None
+    }
+
     /// Called once when the last notification is sent: take leave of the peer.
     async fn close(&self) {}
 }

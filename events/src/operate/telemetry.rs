@@ -16,7 +16,7 @@ use self::console::Console;
 use crate::{
     cli::{DumpTelemetry, Telemetry, TelemetryAction},
     config::{HgPushesConfig, TelemetryConfig, Variables},
-    environment,
+    environment, run,
     topology::telemetry as wiring,
 };
 
@@ -27,6 +27,7 @@ const GRACE: u64 = 20;
 pub async fn telemetry(options: Telemetry) -> anyhow::Result<()> {
     let console = Console::new(options.debug)?;
     let variables = environment::with_dotenv()?;
+    run::report_errors(&variables, None);
     let settings = Settings { variables: &variables, classic: options.classic };
     match options.action {
         TelemetryAction::ProcessQueueMessages(options) => queue::process(&options, &settings, &console).await,

@@ -251,6 +251,13 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
     let said = right.check().await;
     assert!(failed(&said).contains("pulse 127.0.0.1:9") && !said.out.contains("hunter2"), "{said:?}");
 
+    let mut keys = right.keys();
+    keys.push(("notify", "{services: [smtp, webhook], smtp: {host: 127.0.0.1, port: 9, email: a@example.com, tls: none}, webhook: {url: 'https://hooks.example.com', secret: 0123456789abcdefg}}".to_owned()));
+    right.write(&keys);
+    let said = right.check().await;
+    assert!(failed(&said).contains("channel smtp: ") && failed(&said).contains("127.0.0.1:9"), "{said:?}");
+    has(&said, "BY HAND", &["channel webhook: its settings are complete; nothing was sent"]);
+
     // Several at once.
     right.world.phabricator.edit_build_plan(&right.world.phabricator.build_plan(), |plan| plan.is_enabled = false);
     right.sshd.stop().await.unwrap();

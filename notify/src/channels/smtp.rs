@@ -25,7 +25,7 @@ use std::{
 use async_trait::async_trait;
 use deadpool::{
     Runtime,
-    managed::{Manager, Metrics, Pool, PoolError, RecycleError, RecycleResult, Timeouts},
+    managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts},
 };
 use lettre::transport::smtp::{
     authentication::{Credentials, DEFAULT_MECHANISMS},
@@ -127,6 +127,15 @@ impl Channel for Smtp {
         handed_over.map_err(|fault| answers::judge(&fault, &self.place, recipient))
     }
 
+    async fn check(&self) -> Option<Result<String, ChannelError>> {
+        let connected = tokio::time::timeout(PATIENCE, self.connect()).await.unwrap_or_else(|_| {
+            Err(Fault::new(Stage::Connect, format!("it did not answer within {} seconds", PATIENCE.as_secs())))
+        });
+        // Nobody is the recipient of nothing.
+        let checked = connected.map_err(|fault| answers::judge(&fault, &self.place, "nobody"));
+        Some(checked.map(|_| format!("{} accepts a connection, and our login where one is set", self.place)))
+    }
+
     async fn close(&self) {
         for mut session in self.relay.retain(|_, _| false).removed {
             // One that does not hear it will notice.
@@ -137,11 +146,15 @@ impl Channel for Smtp {
 }
 
 impl Smtp {
-    async fn hand_over(&self, mail: Mail, is_given: &AtomicBool) -> Result<(), Fault> {
-        let mut session = self.relay.get().await.map_err(|error| match error {
+    async fn connect(&self) -> Result<Object<Relay>, Fault> {
+        self.relay.get().await.map_err(|error| match error {
             PoolError::Backend(fault) => fault,
             other => Fault::new(Stage::Connect, other),
-        })?;
+        })
+    }
+
+    async fn hand_over(&self, mail: Mail, is_given: &AtomicBool) -> Result<(), Fault> {
+        let mut session = self.connect().await?;
         session.settled = false;
         let handed_over = session.hand_over(mail, is_given).await;
         // What was refused in so many words leaves nothing unsaid.

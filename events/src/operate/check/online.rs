@@ -35,7 +35,7 @@ pub(super) async fn notifier(namespace: &str, notifier: &Notifier, clock: &Arc<d
         None => lines
             .failed(&"pulse", "no user is set: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD")?,
     }
-    channels(notifier, &lines)?;
+    channels(notifier, &mut lines).await?;
     lines.end()
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn worker(config: &Config, notifier: Option<&Notifier>, clock: 
         lines.say(&format!("pulse {}", place(&user.url)), pulse(user).await)?;
     }
     if let Some(notifier) = notifier {
-        channels(notifier, &lines)?;
+        channels(notifier, &mut lines).await?;
     }
     lines.end()
 }
@@ -163,10 +163,15 @@ async fn pulse_settings(settings: &pulse::PulseSettings) -> anyhow::Result<Strin
 }
 
 /// Nobody is written to for a check.
-fn channels(notifier: &Notifier, lines: &Lines) -> anyhow::Result<()> {
+async fn channels(notifier: &Notifier, lines: &mut Lines) -> anyhow::Result<()> {
     for channel in notifier.channels.iter() {
+        let subject = format!("channel {}", channel.name());
+        if let Some(checked) = channel.check().await {
+            lines.say(&subject, checked.map_err(Into::into))?;
+            continue;
+        }
         lines.by_hand(
-            &format!("channel {}", channel.name()),
+            &subject,
             "its settings are complete; nothing was sent: `events notify --task ID --status STATUS` sends what a task asks for",
         )?;
     }

@@ -31,7 +31,8 @@ impl Console {
     pub(super) fn new(debug: bool) -> anyhow::Result<Self> {
         let console = Self { bars: MultiProgress::new() };
         let filter = if debug { "info,commit_telemetry=debug,pulse=debug" } else { "info" };
-        tracing_subscriber::registry().with(crate::log_layer_to(filter, console.clone())?).init();
+        let log = crate::log_layer_to(filter, console.clone())?;
+        tracing_subscriber::registry().with(log).with(observe::sentry::layer()).init();
         Ok(console)
     }
 

@@ -393,6 +393,20 @@ async fn a_deployments_own_html_takes_the_place_of_ours() {
 }
 
 #[tokio::test]
+async fn check_logs_in_and_sends_nothing() {
+    let server = SmtpServer::start("starttls").await;
+    let checked = async |changed: &[(&'static str, &str)]| {
+        let channels = at(&server, changed).await.unwrap();
+        channel(&channels).check().await.unwrap().map_err(|error| error.to_string())
+    };
+    assert!(checked(&[]).await.unwrap().ends_with("accepts a connection, and our login where one is set"));
+    assert_eq!((server.said("login").len(), server.said("mail").len()), (1, 0));
+    let refused = checked(&[("password", "wrong")]).await.unwrap_err();
+    assert!(refused.contains("the login") && !refused.contains("wrong"), "{refused}");
+    assert!(checked(&[("port", "9")]).await.unwrap_err().contains("localhost:9"));
+}
+
+#[tokio::test]
 async fn switch_for_the_template_chooses_html_or_plain_text() {
     for (value, kinds) in [
         ("True", &["text/plain", "text/html"][..]),
