@@ -50,6 +50,8 @@ pub(crate) enum StackError {
 pub(crate) enum Refusal {
     /// A parent of this revision was deleted or is not public. Nothing is said about which.
     HiddenParent(u64),
+    /// This revision, on which the stack stands, is for another repository: the one with this name, if it may be known.
+    OtherRepository { parent: u64, name: Option<String> },
     /// The patch of this revision is not there.
     NoPatch(u64),
     /// This revision stands on itself.
@@ -84,6 +86,15 @@ impl Refusal {
                     "The stack of D{revision_id} cannot be loaded: a parent of D{child} was deleted or is not public."
                 ),
                 "Remove that parent in Phabricator, or make it public, and submit again.",
+            ),
+            Self::OtherRepository { parent, name } => (
+                format!(
+                    "The stack of D{revision_id} cannot be built: D{parent}, on which it stands, is for {}.",
+                    name.as_deref()
+                        .map_or_else(|| "another repository".to_owned(), |name| format!("the repository {name}"))
+                ),
+                "Remove that parent (\"Edit Related Revisions\" in Phabricator), or correct the repository of the revision, \
+                 and submit again. Nothing was applied.",
             ),
             Self::NoPatch(id) => (
                 format!("The stack of D{revision_id} cannot be loaded: the patch of D{id} cannot be read."),
@@ -234,6 +245,14 @@ impl Graph {
             graph.landed.extend(done.iter().map(|revision| revision.phid.clone()));
             graph.named.extend(visibility::public(done, secure).iter().map(|revision| revision.id));
             let open = visibility::public(open, secure);
+            // One that has landed elsewhere is not applied here.
+            if let Some(other) = open.iter().find(|revision| revision.fields.repository != top.fields.repository) {
+                let name = match &other.fields.repository {
+                    Some(repository) => conduit.repository_name(repository).await?,
+                    None => None,
+                };
+                return Err(Refusal::OtherRepository { parent: other.id, name }.into());
+            }
             level = open.iter().map(|revision| revision.phid.clone()).collect();
             graph.revisions.extend(open.into_iter().map(|revision| (revision.phid.clone(), revision)));
             for edge in edges {

@@ -75,6 +75,16 @@ impl Conduit {
         Ok(names.iter().filter_map(|name| Some((name.clone(), phid_of(name)?))).collect())
     }
 
+    /// The name of a repository. `None` when our user does not see it.
+    pub(crate) async fn repository_name(&self, repository: &Phid) -> Result<Option<String>, ConduitError> {
+        let asked = std::slice::from_ref(repository);
+        let found: Vec<RepositoryInfo> = self.search("diffusion.repository.search", "phids", asked, json!({})).await?;
+        // It becomes a part of our sentence.
+        let plain = |name: &String| name.chars().all(|c| c.is_alphanumeric() || "-_./ ".contains(c));
+        let fields = found.into_iter().next().map(|repository| repository.fields);
+        Ok(fields.map(|fields| fields.short_name.unwrap_or(fields.name)).filter(plain))
+    }
+
     /// The project with this slug (a hashtag without its `#`). A project keeps the slugs of its former names.
     pub(crate) async fn project(&self, slug: &str) -> Result<Option<Phid>, ConduitError> {
         let found: Vec<ProjectInfo> = self.search("project.search", "slugs", &[slug], json!({})).await?;

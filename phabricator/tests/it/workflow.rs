@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use phabricator::{
     model::{Build, BuildRequest, Report},
-    testing::{CreatedRevision, Fault, NewDiff, RevisionStatus},
+    testing::{CreatedRevision, Fault, NewDiff, NewRevision, RevisionStatus},
 };
 
 use crate::world::{World, capture_logs, start};
@@ -278,6 +278,33 @@ async fn parents_on_different_landed_revisions_meet_on_the_base() {
     world.work().await;
     assert_eq!(only_stack(&world).await, [left.id, right.id, top.id]);
     assert_eq!(world.builds().await[0].landed, [one.id, other.id], "and the private one is not named");
+}
+
+#[tokio::test]
+async fn parent_of_another_repository_is_named_and_nothing_is_applied() {
+    let world = World::new().await;
+    let elsewhere = world.fake.add_repository("comm-central");
+    let diff = NewDiff::new("patch of the other").base("a".repeat(40));
+    let bottom = world.fake.create_revision(NewRevision::new("bottom", &world.alice, &elsewhere, diff));
+    let middle = world.fake.create_revision(world.revision("middle").parent(&bottom.phid));
+    let top = world.fake.create_revision(world.revision("top").parent(&middle.phid));
+    world.build(&top).await;
+    world.work().await;
+    let reports = world.reports().await;
+    let [Report::PatchFailed(failure)] = reports.as_slice() else { panic!("{reports:?}") };
+    assert_eq!(
+        failure.summary,
+        "The stack of D3 cannot be built: D1, on which it stands, is for the repository comm-central."
+    );
+    assert!(world.builds().await.is_empty());
+
+    // What has landed there is not applied here.
+    world.fake.set_status(bottom.id, RevisionStatus::Published);
+    let again = world.fake.create_revision(world.revision("again").parent(&middle.phid));
+    world.build(&again).await;
+    world.work().await;
+    let stack: Vec<u64> = world.builds().await[0].stack.iter().map(|patch| patch.revision_id).collect();
+    assert_eq!(stack, [middle.id, again.id]);
 }
 
 #[tokio::test]
