@@ -125,5 +125,5 @@ impl Commit<'_> {
 }
 
 fn import_failed(revision_id: u64, output: &CommandOutput) -> HgError {
-    HgError::Command { doing: format!("import the patches of D{revision_id}"), words: output.words() }
+    HgError::command(format!("import the patches of D{revision_id}"), output.words())
 }

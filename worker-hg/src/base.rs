@@ -10,12 +10,20 @@
 //! the build is put on the newest changeset, which is another one a minute later. Even a base that is named is no sure
 //! thing, since it may be unknown at first and known after the next pull. So the choice is written into the build's record
 //! before the first changeset is made, and a delivery that finds one there keeps to it; of two at once the first holds.
+//!
+//! # Which one
+//!
+//! What was tested should be what the author saw. So the stack goes on the base that it names, when it is known here. Of
+//! several, since each patch names one, the newest that contains the others: an upper patch was made on what the lower
+//! ones were moved to. Most upper patches name the changeset of the patch below, which only their author has. When none is
+//! known, the newest changeset that was there when the diff was made is the best guess; where that does not fit, the
+//! newest one, as a rebase would do. A stack on revisions that have landed goes there at once: they may have landed since.
 
 use phabricator::model::{BaseChoice, BaseReason, Build};
 
 use crate::{
     HgError, RepositorySettings,
-    clone::{Changeset, HgClone, is_hash},
+    clone::{Changeset, Hash, HgClone},
     desk::Desk,
     text,
 };
@@ -35,51 +43,109 @@ pub(crate) async fn choose(
     desk: Desk<'_>,
 ) -> Result<Base, HgError> {
     if let Some(choice) = &desk.record.base
-        && let Some(changeset) = find_or_pull(clone, &choice.used).await?
+        && let Some(changeset) = clone.find_or_pull(&choice.used).await?
     {
         return Ok(Base { choice: choice.clone(), changeset });
     }
-    let named = build.stack.first().and_then(|patch| patch.diff.base.as_deref()).filter(|name| !name.trim().is_empty());
-    let (found, otherwise) = match named {
-        Some(hash) if is_hash(hash) && !settings.use_latest_revision => {
-            (find_or_pull(clone, hash).await?, BaseReason::Unknown)
-        }
-        _ => {
-            clone.pull().await?;
-            let reason = match named {
-                _ if settings.use_latest_revision => BaseReason::Latest,
-                Some(_) => BaseReason::NotAHash,
-                None => BaseReason::Unnamed,
-            };
-            (None, reason)
-        }
-    };
-    let changeset = match found {
-        Some(changeset) => changeset,
-        None => clone.resolve(&settings.default_revision).await?,
-    };
-    let choice = if named == Some(&changeset.node) {
-        BaseChoice { used: changeset.node.clone(), instead_of: None, reason: BaseReason::Named }
-    } else {
-        // Anything may stand there, and it is going to be shown.
-        let instead_of = named.map(|name| text::cut(&text::path(name.as_bytes()), 60));
-        BaseChoice { used: changeset.node.clone(), instead_of, reason: otherwise }
-    };
+    let (changeset, reason) = find(clone, build, settings).await?;
+    let named = lowest(build);
+    let is_named = named.and_then(Hash::parse).is_some_and(|hash| hash.names(&changeset));
+    let choice = if is_named { choice(&changeset, None, BaseReason::Named) } else { choice(&changeset, named, reason) };
     let stands = desk.choose(build, choice).await?;
-    if stands.used != changeset.node
-        && let Some(changeset) = find_or_pull(clone, &stands.used).await?
+    standing(clone, stands, changeset).await
+}
+
+/// The newest changeset as another base, for a stack that does not apply on the one that was chosen by its date and that
+/// was `tried`. `None` when there is no other. There must be nothing of ours in the clone.
+pub(crate) async fn newest_instead(
+    clone: &mut HgClone,
+    build: &Build,
+    settings: &RepositorySettings,
+    desk: Desk<'_>,
+    tried: &BaseChoice,
+) -> Result<Option<Base>, HgError> {
+    let changeset = clone.default_revision(&settings.default_revision).await?;
+    if changeset.node == tried.used {
+        return Ok(None);
+    }
+    let tried_node = Some(tried.used.clone());
+    let choice = BaseChoice { tried: tried_node, ..choice(&changeset, lowest(build), unknown(build)) };
+    let stands = desk.choose_instead(build, tried, choice).await?;
+    Ok(Some(standing(clone, stands, changeset).await?))
+}
+
+/// The base that stands in the record, which may be the choice of another delivery.
+async fn standing(clone: &mut HgClone, stands: BaseChoice, ours: Changeset) -> Result<Base, HgError> {
+    if stands.used != ours.node
+        && let Some(changeset) = clone.find_or_pull(&stands.used).await?
     {
         return Ok(Base { choice: stands, changeset });
     }
-    Ok(Base { choice: stands, changeset })
+    Ok(Base { choice: stands, changeset: ours })
 }
 
-async fn find_or_pull(clone: &mut HgClone, hash: &str) -> Result<Option<Changeset>, HgError> {
-    match clone.find(hash).await? {
-        None => {
-            clone.pull().await?;
-            clone.find(hash).await
-        }
-        found => Ok(found),
+/// The base for a build, and why, if it is not the one that the lowest patch names.
+async fn find(
+    clone: &mut HgClone,
+    build: &Build,
+    settings: &RepositorySettings,
+) -> Result<(Changeset, BaseReason), HgError> {
+    if settings.use_latest_revision {
+        return Ok((clone.default_revision(&settings.default_revision).await?, BaseReason::Latest));
     }
+    if let Some(changeset) = named(clone, build).await? {
+        return Ok((changeset, BaseReason::NewestNamed));
+    }
+    let newest = clone.default_revision(&settings.default_revision).await?;
+    if build.landed.is_empty()
+        && let Some(old) = clone.newest_before(&newest, build.diff.created_at).await?
+        && old.node != newest.node
+    {
+        return Ok((old, BaseReason::ByDate));
+    }
+    Ok((newest, unknown(build)))
+}
+
+/// Of the bases that the patches name, the newest known one that contains the others; when they lie on different lines,
+/// the one of the lowest patch.
+async fn named(clone: &mut HgClone, build: &Build) -> Result<Option<Changeset>, HgError> {
+    let mut hashes: Vec<Hash> = Vec::new();
+    for hash in build.stack.iter().filter_map(|patch| Hash::parse(patch.diff.base.as_deref()?)) {
+        if !hashes.contains(&hash) {
+            hashes.push(hash);
+        }
+    }
+    let Some(first) = hashes.first().cloned() else { return Ok(None) };
+    let mut known = clone.known(&hashes).await?;
+    if !known.iter().any(|changeset| first.names(changeset)) {
+        clone.pull().await?;
+        known = clone.known(&hashes).await?;
+    }
+    let Some(newest) = known.iter().max_by_key(|changeset| changeset.number).cloned() else { return Ok(None) };
+    if known.len() == 1 || clone.contains(&newest, &known).await? {
+        return Ok(Some(newest));
+    }
+    Ok(hashes.iter().find_map(|hash| known.iter().find(|changeset| hash.names(changeset))).cloned())
+}
+
+/// What the lowest patch names as its base. Anything may stand there.
+fn lowest(build: &Build) -> Option<&str> {
+    build.stack.first().and_then(|patch| patch.diff.base.as_deref()).map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// Why no base that is named was used.
+fn unknown(build: &Build) -> BaseReason {
+    match lowest(build) {
+        None => BaseReason::Unnamed,
+        Some(name) if (12..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            BaseReason::Unknown
+        }
+        Some(_) => BaseReason::NotAHash,
+    }
+}
+
+fn choice(changeset: &Changeset, named: Option<&str>, reason: BaseReason) -> BaseChoice {
+    // Anything may stand there, and it is going to be shown.
+    let instead_of = named.map(|name| text::cut(&text::path(name.as_bytes()), 60));
+    BaseChoice { used: changeset.node.clone(), instead_of, reason, tried: None }
 }

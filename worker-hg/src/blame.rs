@@ -21,6 +21,25 @@ pub(crate) fn never_ready(repository: &RepositorySettings, hours: u64, seconds: 
     Blame { summary, details: String::new(), attempts: 0, seconds }
 }
 
+/// A build that waited for `hours` in vain, when the last thing that it waited for was for us to mend.
+pub(crate) fn waited(reason: Option<&str>, repository: &RepositorySettings, hours: u64, seconds: f64) -> Option<Blame> {
+    let reason = reason?;
+    let what = if reason.starts_with(FULL_DISK) {
+        "our disk is full".to_owned()
+    } else if reason.contains(NO_REVISION) {
+        let (name, revision) = (&repository.name, &repository.default_revision);
+        format!("the revision {revision} on which we build patches for {name} is not there any more")
+    } else {
+        return None;
+    };
+    let summary = format!("The build waited for more than {hours} hours: {what}.");
+    Some(Blame { summary, details: String::new(), attempts: 0, seconds })
+}
+
+/// How the errors begin, or what they say, that builds wait for.
+const FULL_DISK: &str = "our disk is full";
+const NO_REVISION: &str = " at its source: correct `default_revision`";
+
 fn what_happened(reason: &str, name: &str, try_name: &str) -> String {
     let is_push = reason.starts_with("cannot push ");
     let peer = if is_push { try_name } else { name };
@@ -33,6 +52,10 @@ fn what_happened(reason: &str, name: &str, try_name: &str) -> String {
         format!("The repository {try_name} could not be reached, or the connection to it broke off.")
     } else if reaches_out {
         format!("The newest changesets of {name} could not be fetched.")
+    } else if reason.starts_with(FULL_DISK) {
+        "Our disk is full.".to_owned()
+    } else if reason.contains(NO_REVISION) {
+        format!("The revision on which we build patches for {name} is not there any more.")
     } else if reason.starts_with("the clone of ") {
         format!("Our clone of {name} was damaged; a new one is being made.")
     } else if reason.starts_with("`hg push`") {
@@ -49,7 +72,12 @@ fn what_happened(reason: &str, name: &str, try_name: &str) -> String {
 /// The words of others, each line on its own as they said it; they were put on one line for the log. What we said in
 /// front of them is for operators.
 fn words(reason: &str) -> String {
-    let ours = [" was refused by a hook there: ", "check the address, keys and permissions: "];
+    let ours = [
+        " was refused by a hook there: ",
+        "check the address, keys and permissions: ",
+        "compare it with what its operators publish): ",
+        "replace the line if they changed it: ",
+    ];
     let theirs = ours.iter().find_map(|ours| reason.split_once(ours));
     let theirs = theirs.or_else(|| reason.split_once(": ").filter(|_| reaches_out(reason)));
     theirs.map_or(reason, |(_, theirs)| theirs).replace("; ", "\n")
@@ -63,7 +91,9 @@ fn reaches_out(reason: &str) -> bool {
 /// The other side will not have us.
 fn turned_away(words: &str, peer: &str) -> String {
     let says = |patterns: &[&str]| patterns.iter().any(|pattern| words.contains(pattern));
-    if says(&["host key verification failed", "remote host identification"]) {
+    if says(&["no host key is known for "]) {
+        format!("No host key of {peer} is known here.")
+    } else if says(&["another host key than", "host key verification failed", "remote host identification"]) {
         format!("The host key of {peer} is not the one that we know.")
     } else if says(&["certificate"]) {
         format!("The certificate of {peer} is not one that we accept.")
@@ -114,13 +144,24 @@ mod tests {
             forbidden("push to try", "remote: try@host: Permission denied (publickey)."),
             forbidden("pull central", "abort: authorization failed"),
             forbidden("push to try", "remote: Host key verification failed."),
+            HgError::UnknownHost {
+                doing: "push to try".to_owned(),
+                host: "[hg.example.org]:2222".to_owned(),
+                words: "remote: Host key verification failed.".to_owned(),
+            },
+            HgError::OtherHostKey {
+                doing: "push to try".to_owned(),
+                host: "hg.example.org".to_owned(),
+                words: "remote: Host key verification failed.".to_owned(),
+            },
             forbidden("push to try", "abort: error: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),
             forbidden("push to try", "abort: repository /try not found"),
             HgError::Damaged { repository: "central".to_owned(), reason: "integrity check failed".to_owned() },
             deadline("push"),
             deadline("import"),
             HgError::Protocol { command: "log".to_owned(), words: String::new(), source: FramingError::Greeting },
-            HgError::Command { doing: "import the patches of D7".to_owned(), words: "abort: disk full".to_owned() },
+            HgError::Command { doing: "import the patches of D7".to_owned(), words: "abort: disk broken".to_owned() },
+            HgError::NoDefaultRevision { repository: "central".to_owned(), revision: "gone".to_owned() },
             HgError::io("write down the base")(std::io::ErrorKind::StorageFull.into()),
         ]
     }

@@ -12,18 +12,22 @@
 //! * during a clone: it is made under another name and moved into place when it is whole and marked;
 //! * between a pull and the new mark: what was pulled counts as ours, is stripped, and comes again with the next pull;
 //! * during an import, a pull or a strip: Mercurial's own transaction is rolled back by `recover`.
+//!
+//! A command that fails can leave as much behind as a crash, such as a transaction that could not be rolled back on a full
+//! disk. So before each build the clone is brought into the state that the mark stands for, and is not used otherwise.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 
 use crate::{
     HgError, Limits,
     address::SOURCE,
-    disk::write_atomically,
+    disk::{self, write_atomically},
     locks, outcome,
     process::{self, CommandOutput},
     server::CommandServer,
@@ -32,6 +36,8 @@ use crate::{
 
 /// The mark, within the clone.
 pub(crate) const MARK: &str = ".hg/source-tip";
+/// The journal of a transaction that has not ended.
+const JOURNAL: &str = ".hg/store/journal";
 /// A patch on its way into the clone.
 const PATCH: &str = ".hg/incoming.patch";
 
@@ -42,6 +48,8 @@ pub(crate) struct HgClone {
     server: CommandServer,
     /// The number of the newest changeset that is the source's.
     mark: i64,
+    /// Its hash.
+    mark_node: String,
     /// Whether there may be something of ours.
     dirty: bool,
 }
@@ -74,7 +82,40 @@ pub(crate) struct Changeset {
     pub(crate) changes: bool,
 }
 
+/// What can name a changeset: 12 to 40 hex digits. Nothing else from outside may get into an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hash(String);
+
+impl Hash {
+    /// Reads what an author's client says, which may be in any case, with spaces around it. `None` for what Mercurial
+    /// takes for "nothing" or "the working copy".
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let text = text.trim().to_ascii_lowercase();
+        let pseudo = ["0", "f"].iter().any(|digit| text.trim_start_matches(digit).is_empty());
+        let usable = (12..=40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) && !pseudo;
+        usable.then_some(Self(text))
+    }
+
+    /// Whether it names this changeset.
+    pub(crate) fn names(&self, changeset: &Changeset) -> bool {
+        changeset.node.starts_with(&self.0)
+    }
+}
+
 impl Changeset {
+    /// Reads a line of what `hg log` printed.
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [node, number, parent, manifest, changes] = fields.as_slice() else { return None };
+        Some(Self {
+            node: (*node).to_owned(),
+            number: number.parse().ok()?,
+            parent: (*parent).to_owned(),
+            manifest: (*manifest).to_owned(),
+            changes: *changes == "changes",
+        })
+    }
+
     /// The first digits of its hash, as people read it.
     pub(crate) fn short(&self) -> &str {
         self.node.get(..12).unwrap_or(&self.node)
@@ -85,8 +126,17 @@ impl HgClone {
     /// Makes a clone in `temporary`; what an interrupted attempt left there goes. When this returns it is whole and
     /// marked, and can be moved into its place.
     pub(crate) async fn make(source: &Source, temporary: &Path) -> Result<(), HgError> {
-        let doing = format!("clone {}", source.name);
         remove(temporary).await?;
+        let made = Self::make_in(source, temporary).await;
+        if made.is_err() {
+            // What is there may be what fills the disk. If it cannot be removed, the next attempt begins with that.
+            let _ = remove(temporary).await;
+        }
+        made
+    }
+
+    async fn make_in(source: &Source, temporary: &Path) -> Result<(), HgError> {
+        let doing = format!("clone {}", source.name);
         let hg = || process::hg(&source.program, Some(&source.hgrc));
         let target = temporary.display().to_string();
         let ssh = ssh_config(&source.passing_ssh);
@@ -108,8 +158,12 @@ impl HgClone {
             directory: directory.to_owned(),
             server: CommandServer::new(source.program.clone(), Some(source.hgrc.clone()), directory.to_owned()),
             mark: -1,
+            mark_node: String::new(),
             dirty: true,
         };
+        // An older release may have made it for others to read.
+        disk::make_private(directory)
+            .map_err(HgError::io(format!("take the clone of {} from other users", source.name)))?;
         let mark =
             fs::read_to_string(directory.join(MARK)).map_err(|error| clone.damaged(format!("no mark: {error}")))?;
         if !is_hash(&mark) {
@@ -119,13 +173,19 @@ impl HgClone {
             .map_err(HgError::io(format!("look at the locks in the clone of {}", source.name)))?;
         clone.recover().await?;
         let marked = clone.find(&mark).await?.ok_or_else(|| clone.damaged("its mark is unknown".to_owned()))?;
-        clone.mark = marked.number;
+        (clone.mark, clone.mark_node) = (marked.number, marked.node);
         clone.strip().await?;
         Ok(clone)
     }
 
     /// Takes away what a build left, in whatever state it left it. A server that has grown large is replaced.
     pub(crate) async fn tidy(&mut self) -> Result<(), HgError> {
+        let open = fs::exists(self.directory.join(JOURNAL))
+            .map_err(HgError::io(format!("look for a transaction in the clone of {}", self.source.name)))?;
+        if open {
+            // What the server holds in memory may be of that transaction.
+            self.server.close().await;
+        }
         if self.dirty || !self.server.is_up() {
             if !self.server.is_up() {
                 self.recover().await?;
@@ -152,32 +212,80 @@ impl HgClone {
         let tip = self.tip().await?;
         write_atomically(&self.directory.join(MARK), tip.node.as_bytes())
             .map_err(HgError::io(format!("mark the clone of {}", self.source.name)))?;
-        self.mark = tip.number;
+        (self.mark, self.mark_node) = (tip.number, tip.node);
         self.dirty = false;
         Ok(())
     }
 
-    /// The changeset with this hash. `None` for a hash that is unknown, or stands for no changeset.
-    pub(crate) async fn find(&mut self, hash: &str) -> Result<Option<Changeset>, HgError> {
-        // Mercurial knows these two as "nothing" and "the working copy".
-        let pseudo = hash.bytes().all(|byte| byte == b'f') || (hash.bytes().all(|byte| byte == b'0') && self.mark >= 0);
-        if !is_hash(hash) || pseudo {
-            return Ok(None);
+    /// The changesets with these hashes, each once. One that is unknown, or stands for several or none, is left out.
+    pub(crate) async fn known(&mut self, hashes: &[Hash]) -> Result<Vec<Changeset>, HgError> {
+        if hashes.is_empty() {
+            return Ok(Vec::new());
         }
+        let ids: Vec<String> = hashes.iter().map(|hash| format!("id({})", hash.0)).collect();
+        let known = self.list(&ids.join("+")).await?;
+        // In an empty repository the hash of nothing stands for its tip.
+        Ok(known.into_iter().filter(|changeset| changeset.number >= 0).collect())
+    }
+
+    /// The changeset with this hash, which may have to be pulled. There must be nothing of ours.
+    pub(crate) async fn find_or_pull(&mut self, hash: &str) -> Result<Option<Changeset>, HgError> {
+        let Some(hash) = Hash::parse(hash) else { return Ok(None) };
+        let hash = [hash];
+        if let Some(found) = self.known(&hash).await?.pop() {
+            return Ok(Some(found));
+        }
+        self.pull().await?;
+        Ok(self.known(&hash).await?.pop())
+    }
+
+    /// The changeset of our own mark.
+    async fn find(&mut self, hash: &str) -> Result<Option<Changeset>, HgError> {
         self.look_up(&format!("id({hash})")).await
     }
 
-    /// The changeset that an operator's revision stands for.
-    pub(crate) async fn resolve(&mut self, revision: &str) -> Result<Changeset, HgError> {
-        // In quotes it is a name, never an expression.
-        let found = self.look_up(&format!("{revision:?}")).await?;
-        let doing = format!("find the revision {revision} in {}", self.source.name);
-        found.ok_or_else(|| HgError::Command { doing, words: "there is none".to_owned() })
+    /// Whether the history of `newest` holds all of `others`.
+    pub(crate) async fn contains(&mut self, newest: &Changeset, others: &[Changeset]) -> Result<bool, HgError> {
+        let numbers: Vec<String> = others.iter().map(|other| other.number.to_string()).collect();
+        Ok(self.look_up(&format!("({}) - ::{}", numbers.join("+"), newest.number)).await?.is_none())
+    }
+
+    /// The newest changeset in the history of `head` whose date is not after `date`.
+    pub(crate) async fn newest_before(
+        &mut self,
+        head: &Changeset,
+        date: Timestamp,
+    ) -> Result<Option<Changeset>, HgError> {
+        let found = self.look_up(&format!("::{} and date('<{} 0')", head.number, date.as_second())).await?;
+        Ok(found.filter(|changeset| changeset.number >= 0))
+    }
+
+    /// The changeset that `name` stands for at the source, now. It is pulled if it is not here; there must be nothing of
+    /// ours. What the name stands for in the clone says nothing: a bookmark may have been moved or deleted since.
+    pub(crate) async fn default_revision(&mut self, name: &str) -> Result<Changeset, HgError> {
+        let doing = format!("pull {}", self.source.name);
+        let (ssh, rev) = (ssh_config(&self.source.ssh), format!("--rev={name}"));
+        let command = [&ssh, "identify", "--template={node}", &rev, "--", SOURCE];
+        let output = self.server.run(&command, self.source.limits.transfer).await?;
+        let Some(node) = outcome::identified(&doing, &output)? else {
+            let (repository, revision) = (self.source.name.clone(), name.to_owned());
+            return Err(HgError::NoDefaultRevision { repository, revision });
+        };
+        if node.bytes().all(|byte| byte == b'0') {
+            // A repository without changesets.
+            return self.tip().await;
+        }
+        self.find_or_pull(&node).await?.ok_or_else(|| HgError::Remote {
+            doing,
+            words: format!("{name} is changeset {node} at the source, and a pull did not bring it"),
+        })
     }
 
     /// The newest changeset.
     pub(crate) async fn tip(&mut self) -> Result<Changeset, HgError> {
-        self.resolve("tip").await
+        let found = self.look_up("tip").await?;
+        let doing = format!("find the newest changeset in {}", self.source.name);
+        found.ok_or_else(|| HgError::Command { doing, words: "there is none".to_owned() })
     }
 
     /// Reads the manifest of a changeset.
@@ -208,9 +316,21 @@ impl HgClone {
         // Before the first thing that can be left behind.
         self.dirty = true;
         let path = self.directory.join(PATCH);
+        let imported = self.import_file(parent, patch, options, &path).await;
+        self.remove_patch().and(imported)
+    }
+
+    async fn import_file(
+        &mut self,
+        parent: &Changeset,
+        patch: &[u8],
+        options: &[&str],
+        path: &Path,
+    ) -> Result<CommandOutput, HgError> {
         // In pieces: `fs::write` would copy all of it first.
         let writing = async {
-            let mut file = tokio::fs::File::create(&path).await?;
+            let mut file =
+                tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await?;
             file.write_all(patch).await?;
             file.flush().await
         };
@@ -221,6 +341,16 @@ impl HgClone {
         arguments.extend(options);
         arguments.extend(["--", &path]);
         self.server.run(&arguments, self.source.limits.command).await
+    }
+
+    /// Removes the patch, which may be a private one by now.
+    fn remove_patch(&self) -> Result<(), HgError> {
+        match fs::remove_file(self.directory.join(PATCH)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(HgError::io(format!("remove a patch from the clone of {}", self.source.name))(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs a command that has to succeed.
@@ -257,35 +387,41 @@ impl HgClone {
 
     async fn look_up(&mut self, revision: &str) -> Result<Option<Changeset>, HgError> {
         // The last one of a set, so that one question has one answer.
-        let rev = format!("--rev=last({revision})");
+        Ok(self.list(&format!("last({revision})")).await?.pop())
+    }
+
+    async fn list(&mut self, revisions: &str) -> Result<Vec<Changeset>, HgError> {
+        let rev = format!("--rev={revisions}");
         let template = r#"--template={node} {rev} {p1node} {manifest % "{node}"} {if(files, "changes", "none")}\n"#;
-        let output = self.run(&format!("look up {revision}"), &["log", &rev, template]).await?;
-        let text = output.text();
-        let fields: Vec<&str> = text.split(' ').collect();
-        let [node, number, parent, manifest, changes] = fields.as_slice() else { return Ok(None) };
-        let Ok(number) = number.parse() else { return Ok(None) };
-        Ok(Some(Changeset {
-            node: (*node).to_owned(),
-            number,
-            parent: (*parent).to_owned(),
-            manifest: (*manifest).to_owned(),
-            changes: *changes == "changes",
-        }))
+        let output = self.run(&format!("look up {revisions}"), &["log", &rev, template]).await?;
+        Ok(output.text().lines().filter_map(Changeset::parse).collect())
     }
 
     async fn recover(&mut self) -> Result<(), HgError> {
         // 1 means that there was nothing to recover.
         let output = self.server.run(&["recover"], self.source.limits.command).await?;
-        if matches!(output.code, 0 | 1) { Ok(()) } else { Err(self.damaged(output.words())) }
+        match output.words() {
+            _ if matches!(output.code, 0 | 1) => Ok(()),
+            words if outcome::is_full_disk(&words) => {
+                Err(HgError::DiskFull { doing: format!("recover the clone of {}", self.source.name), words })
+            }
+            words => Err(self.damaged(words)),
+        }
     }
 
+    /// Leaves nothing but what is the source's.
     async fn strip(&mut self) -> Result<(), HgError> {
+        self.remove_patch()?;
         // A parent of the working copy that goes would make Mercurial write a working copy.
         self.run("forget the parent", &["debugsetparents", "--", "null"]).await?;
         if self.tip().await?.number > self.mark {
             let rev = format!("--rev={}:", self.mark + 1);
             let command = ["strip", "--no-backup", "--keep", &rev];
             self.run("strip the changesets of a build", &command).await?;
+        }
+        let tip = self.tip().await?;
+        if tip.node != self.mark_node {
+            return Err(self.damaged(format!("its newest changeset is {}, not its mark", tip.short())));
         }
         self.dirty = false;
         Ok(())
@@ -305,7 +441,7 @@ async fn remove(directory: &Path) -> Result<(), HgError> {
     }
 }
 
-/// Whether a text is a changeset's whole hash. Nothing else from outside may get into a revset.
+/// Whether a text is a changeset's whole hash.
 pub(crate) fn is_hash(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -49,6 +49,16 @@ impl Desk<'_> {
         Ok(self.journal.pushed_nothing(self.cx, &build.request.target)?)
     }
 
+    /// Writes down another base than the one that was tried, unless another delivery did so: returns the one that stands.
+    pub(crate) async fn choose_instead(
+        &self,
+        build: &Build,
+        tried: &BaseChoice,
+        choice: BaseChoice,
+    ) -> Result<BaseChoice, HgError> {
+        Ok(self.journal.based_instead(self.cx, &build.request.target, tried, &choice).await?)
+    }
+
     /// Writes down the base, unless another delivery did so: returns the one that stands.
     pub(crate) async fn choose(&self, build: &Build, choice: BaseChoice) -> Result<BaseChoice, HgError> {
         Ok(self.journal.based(self.cx, &build.request.target, &choice).await?)

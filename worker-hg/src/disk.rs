@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     fs,
     io::{self, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -60,9 +60,19 @@ pub(crate) fn free(path: &Path) -> io::Result<u64> {
     Ok(system.blocks_available().saturating_mul(system.fragment_size()))
 }
 
+/// Makes a directory, and those that it is in, which nobody else can look into.
+pub(crate) fn create_private(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Takes a directory from everybody else.
+pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+}
+
 /// Copies a directory of plain files and directories. File systems that can share the blocks of copies do so.
 pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
+    create_private(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());

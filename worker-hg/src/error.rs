@@ -8,12 +8,12 @@ use observe::http::HttpError;
 use phabricator::model::Unsure;
 use thiserror::Error;
 
-use crate::framing::FramingError;
+use crate::{framing::FramingError, outcome};
 
 /// How long a build waits before it looks again for a clone that is not ready.
 const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a build waits before it looks again at a tree that is closed.
+/// How long a build waits before it looks again at a tree that is closed, or for room on the disk.
 pub(crate) const CLOSED_PAUSE: Duration = Duration::from_secs(20);
 
 /// How long a build waits while an operator has to act, before it is tried again.
@@ -63,6 +63,14 @@ pub enum HgError {
         /// What the system says.
         #[source]
         source: io::Error,
+    },
+    /// The disk of the clones is full, or that of the temporary files. Builds wait until there is room.
+    #[error("our disk is full, cannot {doing}: {words}")]
+    DiskFull {
+        /// What was tried.
+        doing: String,
+        /// What the system, or Mercurial, says.
+        words: String,
     },
     /// The command server did not speak as it should, or died. The next use starts a new one.
     #[error("the hg command server failed during `hg {command}`{words}")]
@@ -129,6 +137,32 @@ pub enum HgError {
         /// What Mercurial, ssh and the other side say.
         words: String,
     },
+    /// No host key is known for the other side. An operator has to act.
+    #[error(
+        "cannot {doing}, and trying again will not help; no host key is known for {host}: add its line to `known_hosts` \
+         (`ssh-keyscan` prints it; compare it with what its operators publish): {words}"
+    )]
+    UnknownHost {
+        /// What was tried.
+        doing: String,
+        /// The host as `known_hosts` has to name it, such as `[hg.example.org]:2222`.
+        host: String,
+        /// What Mercurial, ssh and the other side say.
+        words: String,
+    },
+    /// The other side has another host key than the known one. An operator has to act.
+    #[error(
+        "cannot {doing}, and trying again will not help; {host} has another host key than the one in `known_hosts`: ask \
+         its operators, and replace the line if they changed it: {words}"
+    )]
+    OtherHostKey {
+        /// What was tried.
+        doing: String,
+        /// The host as `known_hosts` names it.
+        host: String,
+        /// What Mercurial, ssh and the other side say.
+        words: String,
+    },
     /// The tree that is pushed to is closed; it is looked at again.
     #[error("{tree} is closed: {reason}")]
     TreeClosed {
@@ -183,6 +217,18 @@ pub enum HgError {
 }
 
 impl HgError {
+    /// Whether a command of Mercurial failed, so that its server and the clone may be in any state.
+    pub(crate) fn is_of_mercurial(&self) -> bool {
+        matches!(
+            self,
+            Self::DiskFull { .. }
+                | Self::Protocol { .. }
+                | Self::Deadline { .. }
+                | Self::Command { .. }
+                | Self::Remote { .. }
+        )
+    }
+
     /// Whether the clone may be broken, so that it has to be opened, or made, anew.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
@@ -194,7 +240,21 @@ impl HgError {
     }
 
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { doing: doing.into(), source }
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { doing: doing.into(), words: source.to_string() }
+            }
+            _ => Self::Io { doing: doing.into(), source },
+        }
+    }
+
+    /// A command on the clone failed with these words.
+    pub(crate) fn command(doing: impl Into<String>, words: String) -> Self {
+        if outcome::is_full_disk(&words) {
+            Self::DiskFull { doing: doing.into(), words }
+        } else {
+            Self::Command { doing: doing.into(), words }
+        }
     }
 }
 
@@ -212,12 +272,14 @@ impl Classify for HgError {
             Self::NotReady { .. } | Self::InUse { .. } | Self::Busy { .. } | Self::NoRoom { .. } => {
                 Disposition::Defer(NOT_READY_PAUSE)
             }
-            Self::TreeClosed { .. } | Self::Unsure(_) => Disposition::Defer(CLOSED_PAUSE),
+            Self::TreeClosed { .. } | Self::Unsure(_) | Self::DiskFull { .. } => Disposition::Defer(CLOSED_PAUSE),
             Self::NoDefaultRevision { .. } => Disposition::Defer(OUTAGE_PAUSE),
             Self::Settings { .. }
             | Self::Http(_)
             | Self::Argument { .. }
             | Self::Forbidden { .. }
+            | Self::UnknownHost { .. }
+            | Self::OtherHostKey { .. }
             | Self::Unrelated { .. } => Disposition::Dead,
             Self::Bus(error) => error.disposition(),
         }

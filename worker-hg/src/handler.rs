@@ -8,7 +8,7 @@ use bus::{
 };
 use futures::future::join_all;
 use jiff::Timestamp;
-use phabricator::model::{Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report};
+use phabricator::model::{Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report, What};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -19,8 +19,9 @@ use crate::{
     fault::PatchFault,
     inventory::{CloneReport, Inventory},
     patch::{self, Scanned},
-    place,
+    place, process,
     repository::Repository,
+    room::FullDisk,
     text,
     tree_status::TreeStatus,
 };
@@ -46,7 +47,8 @@ pub struct MercurialQueues {
 
 impl Mercurial {
     /// A worker that writes down what becomes of builds, and looks again whether they are wanted before it pushes. Does
-    /// nothing yet: the [`Keeper`] prepares the clones.
+    /// nothing yet: the [`Keeper`] prepares the clones. From now on, files that this process and its children make can be
+    /// read by nobody else.
     ///
     /// [`HgError::Settings`] when a name cannot be a directory, or is given twice.
     pub fn new(
@@ -57,10 +59,13 @@ impl Mercurial {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, HgError> {
         settings.check()?;
+        process::keep_files_private();
         let settings = Arc::new(settings);
         let trees = Arc::new(TreeStatus::new(settings.tree_status.clone(), Arc::clone(&clock))?);
+        let outage = Arc::<FullDisk>::default();
         let repositories = settings.repositories.iter().map(|repository| {
-            let one = Repository::new(Arc::clone(&settings), repository.clone(), Arc::clone(&trees));
+            let (all, trees, outage) = (Arc::clone(&settings), Arc::clone(&trees), Arc::clone(&outage));
+            let one = Repository::new(all, repository.clone(), trees, outage);
             (repository.phid.clone(), one)
         });
         Ok(Self { repositories: Arc::new(repositories.collect()), settings, queues, journal, recheck, clock })
@@ -144,6 +149,7 @@ async fn tell_of_unconfigured(settings: &Settings) {
 /// the middle kills and reaps what runs.
 pub async fn maintain(settings: Settings, name: &str, task: Task, clock: Arc<dyn Clock>) -> Result<Outcome, HgError> {
     settings.check()?;
+    process::keep_files_private();
     let unknown = || HgError::Settings { reason: format!("there is no repository {name}") };
     let repository = settings.repositories.iter().find(|one| one.name == name).cloned().ok_or_else(unknown)?;
     for lane in (0..repository.lanes).map(|number| place::lane_name(name, number)) {
@@ -153,7 +159,7 @@ pub async fn maintain(settings: Settings, name: &str, task: Task, clock: Arc<dyn
     }
     // Nothing is pushed, so nobody asks for it.
     let trees = Arc::new(TreeStatus::new(None, Arc::clone(&clock))?);
-    let repository = Repository::new(Arc::new(settings), repository, trees);
+    let repository = Repository::new(Arc::new(settings), repository, trees, Arc::default());
     let (done, result) = tokio::select! {
         ended = repository.maintain(task, clock.as_ref()) => ended,
         () = repository.keep_lanes(clock.as_ref()) => return Err(HgError::Cancelled),
@@ -347,8 +353,18 @@ impl HgHandler {
             return None;
         }
         let hours = self.settings.build_expiry.as_secs() / 3600;
+        let seconds = seconds_since(build.request.accepted_at, clock);
+        let waited_for = record.events.iter().rev().find_map(|event| match &event.what {
+            What::Parked { reason, .. } => Some(Some(reason.as_str())),
+            What::Failed { .. } => Some(None),
+            _ => None,
+        });
+        if !record.pushing
+            && let Some(blame) = blame::waited(waited_for.flatten(), repository.settings(), hours, seconds)
+        {
+            return Some(Report::InfrastructureFailed(blame));
+        }
         if !repository.is_ready().await {
-            let seconds = seconds_since(build.request.accepted_at, clock);
             return Some(Report::InfrastructureFailed(blame::never_ready(repository.settings(), hours, seconds)));
         }
         // Its head may be on Try: it is finished, else nobody would be told of that.

@@ -18,13 +18,16 @@ use crate::{
     disk, locks,
     place::{self, lane_name},
     pool::{Pool, Taken},
-    room,
+    room::{self, FullDisk},
     ssh::Ssh,
     upkeep::{Order, Standing},
 };
 
 /// The waits between attempts to prepare a clone.
 const PREPARING: Backoff = Backoff { first: Duration::from_secs(2), factor: 2, cap: Duration::from_secs(300) };
+
+/// The longest wait when the disk is full.
+const ROOM: Duration = Duration::from_secs(60);
 
 /// How often the progress of a clone is told.
 const PROGRESS: Duration = Duration::from_secs(15);
@@ -53,6 +56,7 @@ pub(crate) struct Site<'a> {
     pub(crate) all: &'a Settings,
     pub(crate) repository: &'a RepositorySettings,
     pub(crate) pool: &'a Arc<Pool<Ready>>,
+    pub(crate) outage: &'a FullDisk,
     pub(crate) clock: &'a dyn Clock,
 }
 
@@ -126,6 +130,7 @@ impl Lane {
             let error = match self.prepare(site).await {
                 Ok((ready, fresh)) => {
                     site.pool.add(ready);
+                    site.outage.ends(site.all, site.clock);
                     let now = site.clock.now();
                     let seconds = now.duration_since(started).as_secs_f64();
                     info!(step = "ready", repository = self.name, seconds, "the clone of {} is ready", self.name);
@@ -135,7 +140,10 @@ impl Lane {
             };
             let mut pause = PREPARING.after(attempt, site.clock);
             let text = error_chain(&error);
-            if let HgError::NoRoom { .. } = error {
+            if let HgError::DiskFull { .. } = error {
+                pause = pause.min(ROOM);
+                site.outage.begins(&error, site.all, site.clock);
+            } else if let HgError::NoRoom { .. } = error {
                 pause = PREPARING.cap;
                 if !short_of_room {
                     warn!(repository = self.name, "{text}");
@@ -159,7 +167,7 @@ impl Lane {
 
     /// Opens the clone, or makes it; says whether it was made.
     async fn prepare(&self, site: Site<'_>) -> Result<(Ready, bool), HgError> {
-        let Site { all, repository, pool, clock } = site;
+        let Site { all, repository, pool, clock, .. } = site;
         let lock = place::lock(&all.clones_dir, &self.name)?;
         let ssh = Ssh::new(all, repository, &self.name)?;
         let source = site.source(&ssh);
@@ -257,7 +265,14 @@ impl Lane {
             disk::remove(&to)?;
             disk::copy(&from, &to)
         };
-        disk::blocking(copying).await.map_err(HgError::io(format!("copy a clone to {}", temporary.display())))
+        let copied =
+            disk::blocking(copying).await.map_err(HgError::io(format!("copy a clone to {}", temporary.display())));
+        if copied.is_err() {
+            let left = temporary.to_owned();
+            // What is there may be what fills the disk. If it cannot be removed, the next attempt begins with that.
+            let _ = disk::blocking(move || disk::remove(&left)).await;
+        }
+        copied
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 
 use nix::fcntl::OFlag;
 
-use crate::{HgError, clone::MARK, settings};
+use crate::{HgError, clone::MARK, disk, settings};
 
 /// What a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub(crate) fn lock(clones_dir: &Path, lane: &str) -> Result<File, HgError> {
     let path = beside(clones_dir, lane, "lock");
     let mut options = File::options();
     options.write(true).create(true).custom_flags(OFlag::O_NOFOLLOW.bits());
-    let file = fs::create_dir_all(clones_dir)
+    let file = disk::create_private(clones_dir)
         .and_then(|()| options.open(&path))
         .map_err(HgError::io(format!("create {}", path.display())))?;
     match file.try_lock() {

@@ -1,7 +1,7 @@
 //! Looks at everything that builds of a repository need, for `events check-config --online`. Nothing is pushed, and no
 //! clone is made.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use crate::{
     HgError, RepositorySettings, Settings, Size,
@@ -62,7 +62,7 @@ impl Probe {
 async fn directory(settings: &Settings) -> Probe {
     let directory = settings.clones_dir.clone();
     let looking = move || {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        disk::create_private(&directory)?;
         let file = directory.join(format!(".check-{}", std::process::id()));
         let written = fs::write(&file, vec![0; 1 << 20]);
         let removed = fs::remove_file(&file);
@@ -174,9 +174,7 @@ impl Peer<'_> {
     async fn lines(&self) -> Option<Vec<String>> {
         let clone = self.settings.clones_dir.join(&self.repository.name);
         if clone.join(".hg").is_dir() {
-            let repository = format!("--repository={}", clone.display());
-            let output = self.run(&[&repository, "branches", r"--template={branch}\n"]).await.ok()?;
-            return (output.code == 0).then(|| output.text().lines().map(str::to_owned).collect());
+            return branches(&self.settings.hg, &clone).await;
         }
         let empty = self.ssh.directory().join("empty");
         let repository = format!("--repository={}", empty.display());
@@ -184,7 +182,8 @@ impl Peer<'_> {
         if output.code != 0 {
             return None;
         }
-        let output = self.run(&[&repository, "debugdiscovery", "--template=json", "--", SOURCE]).await.ok()?;
+        let output =
+            self.run(&[&repository, "debugdiscovery", "--quiet", "--template=json", "--", SOURCE]).await.ok()?;
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         let heads = found.get(0)?.get("nb-head-remote")?.as_u64()?;
         Some((1..=heads).map(|number| format!("head {number}")).collect())
@@ -198,11 +197,22 @@ impl Peer<'_> {
     }
 }
 
+/// The open branches of a clone, which others may have meanwhile. `None` when they cannot be told.
+pub(crate) async fn branches(program: &Path, clone: &Path) -> Option<Vec<String>> {
+    let repository = format!("--repository={}", clone.display());
+    let arguments = [&repository, "branches", r"--template={branch}\n"];
+    let output = process::run(process::hg(program, None), arguments, "branches", QUESTION).await.ok()?;
+    (output.code == 0).then(|| output.text().lines().map(str::to_owned).collect())
+}
+
+/// What `default_revision` is when nobody has set it.
+pub(crate) const UNSET: &str = "tip";
+
 /// What to warn about when no `default_revision` is configured and the source has several lines of development: the tip
 /// is on the one that was pushed to last.
 pub(crate) fn ambiguous(repository: &RepositorySettings, lines: &[String]) -> Option<String> {
     const SHOWN: usize = 5;
-    if repository.default_revision != "tip" || lines.len() < 2 {
+    if repository.default_revision != UNSET || lines.len() < 2 {
         return None;
     }
     let mut shown =

@@ -20,6 +20,7 @@ use std::{
 use nix::{
     sys::{
         signal::{Signal, killpg},
+        stat::Mode,
         wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::Pid,
@@ -55,6 +56,12 @@ const ROLLBACK: Duration = Duration::from_secs(1);
 
 /// How often a dropped group is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// What this process and its children write is for our user alone: patches and clones may be private. Mercurial takes the
+/// mode of files in a repository from its directory, so a Try on this machine keeps its own.
+pub(crate) fn keep_files_private() {
+    nix::sys::stat::umask(Mode::S_IRWXG | Mode::S_IRWXO);
+}
 
 /// An `hg` with a cleared environment and our configuration, in a process group of its own. The file `hgrc` is the only
 /// one that it reads beside the clone's own.
@@ -220,6 +227,6 @@ impl CommandOutput {
 
     /// Nothing but success will do.
     pub(crate) fn success(self, doing: impl Into<String>) -> Result<Self, HgError> {
-        if self.code == 0 { Ok(self) } else { Err(HgError::Command { doing: doing.into(), words: self.words() }) }
+        if self.code == 0 { Ok(self) } else { Err(HgError::command(doing, self.words())) }
     }
 }

@@ -24,7 +24,12 @@ impl Try<'_> {
         head: &str,
         session: &mut Option<Session>,
     ) -> Result<(), HgError> {
-        match self.push_once(clone, head, session).await {
+        let pushed = self.push_once(clone, head, session).await;
+        if pushed.is_err() && Path::new(self.url).is_dir() {
+            // There our server is also the other side, and may still hold its locks.
+            clone.close().await;
+        }
+        match pushed {
             Err(HgError::Remote { words, .. })
                 if words.contains("abandoned transaction") && Path::new(self.url).is_dir() =>
             {

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{Clock, Shutdown, error_chain};
 use futures::future::join_all;
-use phabricator::model::{BaseChoice, Build};
+use phabricator::model::{BaseChoice, BaseReason, Build};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     HgError, RepositorySettings, Settings, address,
@@ -17,8 +17,10 @@ use crate::{
     outcome,
     patch::Scanned,
     pool::{Pool, Taken},
+    probe,
     push::Try,
     request::{Outcome, Requests, Task, Upkept},
+    room::FullDisk,
     session::Session,
     tree_status::{TreeStatus, Verdict},
     upkeep::Order,
@@ -36,6 +38,7 @@ pub(crate) struct Repository {
     all: Arc<Settings>,
     settings: RepositorySettings,
     tree_status: Arc<TreeStatus>,
+    outage: Arc<FullDisk>,
     lanes: Vec<Lane>,
     pool: Arc<Pool<Ready>>,
     /// What is done on a lane after its build was answered.
@@ -51,10 +54,15 @@ pub(crate) struct Landed {
 }
 
 impl Repository {
-    pub(crate) fn new(all: Arc<Settings>, settings: RepositorySettings, tree_status: Arc<TreeStatus>) -> Self {
+    pub(crate) fn new(
+        all: Arc<Settings>,
+        settings: RepositorySettings,
+        tree_status: Arc<TreeStatus>,
+        outage: Arc<FullDisk>,
+    ) -> Self {
         let lanes = (0..settings.lanes).map(|number| Lane::new(&settings, number)).collect();
         let (afterwards, closing) = (TaskTracker::new(), CancellationToken::new());
-        Self { all, settings, tree_status, lanes, pool: Pool::new(), afterwards, closing }
+        Self { all, settings, tree_status, outage, lanes, pool: Pool::new(), afterwards, closing }
     }
 
     /// Waits for a clone to build on, for a while; says whether there is one.
@@ -73,12 +81,28 @@ impl Repository {
             () = shutdown.stopping() => {}
             () = self.keep_lanes(clock) => {}
             () = self.answer_requests(clock) => {}
+            () = self.warn_of_branches() => {}
         }
+    }
+
+    /// Warns once, when there is a clone, if nothing says on which of several branches builds without a base belong.
+    async fn warn_of_branches(&self) {
+        if self.settings.default_revision == probe::UNSET {
+            // It holds no clone: builds need not wait for this.
+            while !self.pool.has_any(LAST).await {}
+            let clone = self.all.clones_dir.join(&self.settings.name);
+            if let Some(branches) = probe::branches(&self.all.hg, &clone).await
+                && let Some(warning) = probe::ambiguous(&self.settings, &branches)
+            {
+                warn!(repository = self.settings.name, "{warning}");
+            }
+        }
+        std::future::pending().await
     }
 
     /// Prepares the clones, each on its own, for ever.
     pub(crate) async fn keep_lanes(&self, clock: &dyn Clock) {
-        let site = Site { all: &self.all, repository: &self.settings, pool: &self.pool, clock };
+        let site = Site { all: &self.all, repository: &self.settings, pool: &self.pool, outage: &self.outage, clock };
         join_all(self.lanes.iter().map(|lane| lane.keep(site))).await;
     }
 
@@ -137,7 +161,12 @@ impl Repository {
             return Err(still_wanted(desk, build).await?.unwrap_or_else(|| self.parked(reason).into()));
         }
         let Some(mut lane) = self.pool.take(self.all.limits.ready).await else {
-            let not_ready = HgError::NotReady { repository: self.settings.name.clone() };
+            let not_ready = match self.outage.words() {
+                Some(words) => {
+                    HgError::DiskFull { doing: format!("prepare the clone of {}", self.settings.name), words }
+                }
+                None => HgError::NotReady { repository: self.settings.name.clone() },
+            };
             return Err(still_wanted(desk, build).await?.unwrap_or(not_ready.into()));
         };
         let mut session = None;
@@ -148,6 +177,10 @@ impl Repository {
             lane.clone.condemn()?;
             result = Err(HgError::Damaged { repository: self.settings.name.clone(), reason }.into());
         }
+        if matches!(&result, Err(Failure::Ours(error)) if error.is_of_mercurial()) {
+            // A server that has failed may hold locks, and remember what was rolled back.
+            lane.clone.close().await;
+        }
         if let Err(Failure::Ours(HgError::Damaged { .. })) = &result {
             if let Some(lost) = lane.discard() {
                 self.lanes.get(lost.lane).inspect(|lane| lane.lost.notify_one());
@@ -155,7 +188,18 @@ impl Repository {
         } else {
             self.tidy_afterwards(lane, session);
         }
-        result
+        let clock = desk.cx.clock().as_ref();
+        match result {
+            Err(Failure::Ours(error @ HgError::DiskFull { .. })) => {
+                self.outage.begins(&error, &self.all, clock);
+                Err(still_wanted(desk, build).await?.unwrap_or(error.into()))
+            }
+            Err(Failure::Ours(error)) => Err(error.into()),
+            result => {
+                self.outage.ends(&self.all, clock);
+                result
+            }
+        }
     }
 
     async fn build_on(
@@ -174,16 +218,25 @@ impl Repository {
             None
         });
         let applying = async {
-            let base = base::choose(clone, build, &self.settings, desk).await?;
+            let mut base = base::choose(clone, build, &self.settings, desk).await?;
             let (mode, author) = (&self.settings.mode, &self.all.default_author);
-            let head = apply::apply(clone, build, scanned, &base, mode, author).await?.node;
+            let head = match apply::apply(clone, build, scanned, &base, mode, author).await {
+                Err(Failure::Patch(fault)) if base.choice.reason == BaseReason::ByDate => {
+                    clone.tidy().await?;
+                    let newest = base::newest_instead(clone, build, &self.settings, desk, &base.choice).await?;
+                    base = newest.ok_or(Failure::Patch(fault))?;
+                    apply::apply(clone, build, scanned, &base, mode, author).await?.node
+                }
+                applied => applied?.node,
+            };
             let (target, patches) = (&build.request.target, build.stack.len());
-            info!(
-                step = "applied",
-                build = %target,
-                "applied a stack of {patches} patches on {:.12} as {head:.12}",
-                base.choice.used
-            );
+            let text = format!("applied a stack of {patches} patches on {:.12} as {head:.12}", base.choice.used);
+            // One that waits is applied again each time.
+            if desk.record.base.is_none() {
+                info!(step = "applied", build = %target, "{text}");
+            } else {
+                debug!(step = "applied", build = %target, "{text}");
+            }
             Ok::<_, Failure>((base.choice, head))
         };
         let (applied, verdict, looked) = futures::join!(applying, self.look_at_tree(), desk.look_again(build));
@@ -251,7 +304,9 @@ impl Repository {
             };
             let ((), tidied) = futures::join!(closing, lane.clone.tidy());
             // The build has its result; the next one tidies first, and fails if that cannot be done.
-            if let Err(error) = tidied {
+            if let Err(error) = tidied
+                && !matches!(error, HgError::DiskFull { .. })
+            {
                 warn!(repository = name, error = error_chain(&error), "cannot tidy up after a build");
             }
         };

@@ -1,14 +1,88 @@
-//! Whether there is room for another clone. These functions block.
+//! Whether there is room: for another clone, and for builds. The functions block.
 
-use std::{path::Path, time::SystemTime};
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
 
-use tracing::info;
+use bus::{Clock, error_chain};
+use jiff::Timestamp;
+use tracing::{error, info};
 
 use crate::{
     HgError, Settings, Size,
     disk::{self, Usage},
     inventory::{CloneReport, Inventory},
 };
+
+/// Where Mercurial and others put temporary files.
+const TEMPORARY: &str = "/tmp";
+
+/// A full disk counts as over when something succeeds and so many bytes more are free than when it was full, or when it
+/// was not full for so long.
+const GROWTH: u64 = 16 << 20;
+const QUIET: Duration = Duration::from_secs(600);
+
+/// Whether our disk is full, as far as builds and clones have found. That is logged when it begins, and when it ends: a
+/// large build may find no room between small ones that do.
+#[derive(Debug, Default)]
+pub(crate) struct FullDisk(Mutex<Option<Full>>);
+
+#[derive(Debug)]
+struct Full {
+    /// What the last one says that found it so, and when.
+    words: String,
+    last: Timestamp,
+    /// How many bytes were free when it began.
+    free: u64,
+}
+
+impl FullDisk {
+    /// Something found the disk full. Returns whether that is news.
+    pub(crate) fn begins(&self, error: &HgError, settings: &Settings, clock: &dyn Clock) -> bool {
+        let directory = &settings.clones_dir;
+        let HgError::DiskFull { words, .. } = error else { return false };
+        let (last, free) = (clock.now(), disk::free(directory).unwrap_or_default());
+        let mut state = self.state();
+        let is_news = state.is_none();
+        let free = state.as_ref().map_or(free, |full| full.free);
+        if is_news {
+            let temporary = Size(disk::free(Path::new(TEMPORARY)).unwrap_or_default());
+            error!(
+                step = "disk-full",
+                error = error_chain(error),
+                "our disk is full, builds wait until there is room: free some in {} ({} free; `events repos prune` removes \
+                 clones that nobody needs), or in {TEMPORARY} ({temporary} free)",
+                directory.display(),
+                Size(free),
+            );
+        }
+        *state = Some(Full { words: words.clone(), last, free });
+        is_news
+    }
+
+    /// Something succeeded that needs room.
+    pub(crate) fn ends(&self, settings: &Settings, clock: &dyn Clock) {
+        let mut state = self.state();
+        let Some(full) = state.as_ref() else { return };
+        let free = disk::free(&settings.clones_dir).unwrap_or_default();
+        let quiet = clock.now().duration_since(full.last).as_secs_f64() >= QUIET.as_secs_f64();
+        if quiet || free >= full.free.saturating_add(GROWTH) {
+            info!(step = "disk-room", "our disk has room again, {} are free: the builds go on", Size(free));
+            *state = None;
+        }
+    }
+
+    /// What was found, while it is so.
+    pub(crate) fn words(&self) -> Option<String> {
+        self.state().as_ref().map(|full| full.words.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<Full>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What a directory takes on the disk, in bytes.
 pub(crate) fn taken(directory: &Path) -> u64 {
@@ -69,4 +143,31 @@ fn lack(inventory: &Inventory, budget: Option<u64>, needed: u64) -> Result<Optio
 fn age(inventory: &Inventory, report: &CloneReport) -> SystemTime {
     let changed = || std::fs::symlink_metadata(inventory.directory().join(&report.directory))?.modified();
     report.last_pull.map_or_else(|| changed().unwrap_or(SystemTime::UNIX_EPOCH), SystemTime::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use bus::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn full_disk_is_news_once_until_it_has_been_quiet() {
+        let settings = Settings::new(Vec::new(), PathBuf::from("/nowhere"));
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let (outage, error) = (FullDisk::default(), HgError::io("write")(std::io::ErrorKind::QuotaExceeded.into()));
+        assert!(outage.begins(&error, &settings, &clock));
+        for _ in 0..3 {
+            clock.advance(Duration::from_secs(300));
+            outage.ends(&settings, &clock);
+            assert!(!outage.begins(&error, &settings, &clock), "a small build had room, a large one has none");
+        }
+        assert_eq!(outage.words().as_deref(), Some("quota exceeded"));
+        clock.advance(QUIET);
+        outage.ends(&settings, &clock);
+        assert_eq!(outage.words(), None);
+        assert!(outage.begins(&error, &settings, &clock));
+    }
 }

@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     HgError,
     framing::{self, Frame, FramingError, Sink},
+    outcome,
     process::{self, CommandOutput, Group},
     text,
 };
@@ -164,6 +165,9 @@ impl Running {
             Ok(Ok(bytes)) if !bytes.is_empty() => format!(": {}", text::one_line(&bytes)),
             _ => String::new(),
         };
+        if outcome::is_full_disk(&words) {
+            return HgError::DiskFull { doing: format!("run `hg {command}`"), words };
+        }
         HgError::Protocol { command, words, source }
     }
 }

@@ -136,7 +136,7 @@ fn pushed() -> Report {
         patches: 1,
         revisions: vec![1],
         landed: Vec::new(),
-        base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named },
+        base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named, tried: None },
         seconds: 1.0,
     })
 }

@@ -14,11 +14,15 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{Bus, BusError, Context, DecodeError, Fact, Ledger, Postponed};
 use jiff::Timestamp;
+use tracing::info;
 
 use super::{
     BaseChoice, BuildRequest, BuildState, Phid, Report,
     record::{BuildRecord, End, Event, Now, Outcome, Source, Step, Telling, What, slot},
 };
+
+/// A wait that is logged.
+const LONG_WAIT: Duration = Duration::from_secs(60);
 
 /// All builds have this tag.
 pub const ALL: &str = "all";
@@ -101,7 +105,8 @@ impl Journal {
         cx.record_now(vec![self.ledger.set(target.as_str(), slot::NOW, &now)?]).await
     }
 
-    /// The build's message comes back to `queue`. The same trouble again is not told again.
+    /// The build's message comes back to `queue`. The same trouble again is not told again. A wait for one reason is
+    /// logged when it comes to more than a minute, once; a failed attempt is logged by the consumer.
     pub async fn postponed(
         &self,
         cx: &Context,
@@ -112,13 +117,19 @@ impl Journal {
     ) -> Result<(), BusError> {
         let (queue_name, text) = (queue.to_owned(), reason.to_owned());
         let known = self.read(cx, target).await?.events;
-        let same = match known.last().map(|event| &event.what) {
-            Some(What::Failed { queue: at, reason: before, .. } | What::Parked { queue: at, reason: before }) => {
+        let same = known.last().filter(|event| match &event.what {
+            What::Failed { queue: at, reason: before, .. } | What::Parked { queue: at, reason: before } => {
                 at == queue && before == reason
             }
             _ => false,
-        };
-        if !same {
+        });
+        let now = cx.clock().now();
+        let waited =
+            same.map_or(Duration::ZERO, |event| Duration::try_from(now.duration_since(event.at)).unwrap_or_default());
+        if !postponed.counted && waited < LONG_WAIT && waited + postponed.after >= LONG_WAIT {
+            info!(step = "deferred", build = %target, queue, reason, "the build waits: {reason}");
+        }
+        if same.is_none() {
             let what = if postponed.counted {
                 What::Failed { queue: queue_name, attempt: cx.attempt(), reason: text }
             } else {
@@ -134,6 +145,22 @@ impl Journal {
     pub async fn based(&self, cx: &Context, target: &Phid, choice: &BaseChoice) -> Result<BaseChoice, BusError> {
         let facts = vec![
             self.ledger.set_once(target.as_str(), slot::BASE, choice)?,
+            self.event(target, cx.clock().now(), What::Based(choice.clone()))?,
+        ];
+        cx.record_now(facts).await?;
+        Ok(self.read(cx, target).await?.base.unwrap_or_else(|| choice.clone()))
+    }
+
+    /// Decides on another base, after the stack did not apply on the one that was `tried`: returns what stands.
+    pub async fn based_instead(
+        &self,
+        cx: &Context,
+        target: &Phid,
+        tried: &BaseChoice,
+        choice: &BaseChoice,
+    ) -> Result<BaseChoice, BusError> {
+        let facts = vec![
+            self.ledger.swap(target.as_str(), slot::BASE, Some(tried), Some(choice))?,
             self.event(target, cx.clock().now(), What::Based(choice.clone()))?,
         ];
         cx.record_now(facts).await?;

@@ -141,6 +141,9 @@ pub struct BaseChoice {
     /// Why it was used.
     #[serde(default)]
     pub reason: BaseReason,
+    /// The changeset on which the stack did not apply before this one was used, 40 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<String>,
 }
 
 /// Why a changeset was chosen as a base.
@@ -159,6 +162,11 @@ pub enum BaseReason {
     NotAHash,
     /// The stack names no base. The newest one was used.
     Unnamed,
+    /// Patches of the stack name several bases, and this is the newest known one, which contains the other known ones.
+    NewestNamed,
+    /// None of the bases that the stack names is known, or it names none. It is the newest changeset in the history of
+    /// the default revision whose date is not after the creation of the diff.
+    ByDate,
     /// The repository is configured to build on its newest changeset, whatever a stack names.
     Latest,
 }

@@ -20,7 +20,11 @@ const MAX_NAMED: usize = 10;
 /// What was applied, and on what: a `pass`, or `unsound` when that is not what the stack names.
 pub(super) fn applied(pushed: &Pushed) -> Unit {
     let Pushed { base, landed, .. } = pushed;
-    let as_named = matches!(base.reason, BaseReason::Named | BaseReason::Unrecorded) && base.instead_of.is_none();
+    let as_named = match base.reason {
+        BaseReason::NewestNamed => true,
+        BaseReason::Named | BaseReason::Unrecorded => base.instead_of.is_none(),
+        _ => false,
+    };
     let which = if pushed.revisions.is_empty() { String::new() } else { format!(" ({})", names(&pushed.revisions)) };
     let applied = if pushed.patches == 1 {
         format!("1 patch{which} was")
@@ -87,6 +91,14 @@ pub(super) fn unit(name: Cow<'static, str>, result: UnitResult, seconds: Option<
 
 /// Why this base.
 fn why(base: &BaseChoice) -> String {
+    let tried = base.tried.as_deref().map(inline_code);
+    let tried = tried.map_or_else(String::new, |tried| {
+        format!(" Before that it was tried on {tried}, the newest changeset from before the diff, and did not apply.")
+    });
+    reason(base) + &tried
+}
+
+fn reason(base: &BaseChoice) -> String {
     let named = base.instead_of.as_deref().map(inline_code);
     match (base.reason, named) {
         (BaseReason::Named, _) => "The stack names it as its base.".to_owned(),
@@ -95,10 +107,22 @@ fn why(base: &BaseChoice) -> String {
              or not be pushed yet), so the newest one was used instead."
         ),
         (BaseReason::NotAHash, Some(named)) => format!(
-            "The stack names {named} as its base, which is not the full hash of a changeset, so the newest one was \
+            "The stack names {named} as its base, which is not the hash of a changeset, so the newest one was \
              used instead."
         ),
         (BaseReason::Unnamed, _) => "The stack does not name its base, so the newest changeset was used.".to_owned(),
+        (BaseReason::NewestNamed, Some(named)) => format!(
+            "A patch of the stack names it as its base; it is the newest base that the repository has of those that the \
+             stack names (the lowest patch names {named})."
+        ),
+        (BaseReason::NewestNamed, None) => "A patch of the stack names it as its base.".to_owned(),
+        (BaseReason::ByDate, Some(named)) => format!(
+            "The stack names {named} as its base, which is no changeset of the repository (it may be a git commit, or \
+             not be pushed yet), so the newest changeset from before the diff was used instead."
+        ),
+        (BaseReason::ByDate, None) => {
+            "The stack does not name its base, so the newest changeset from before the diff was used.".to_owned()
+        }
         (BaseReason::Latest, Some(named)) => format!(
             "Patches for this repository are always applied on its newest changeset; the stack names {named} as its \
              base."

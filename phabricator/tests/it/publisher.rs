@@ -19,6 +19,7 @@ fn pushed(instead_of: Option<&str>) -> Report {
             used: "b".repeat(40),
             instead_of: instead_of.map(str::to_owned),
             reason: if instead_of.is_some() { BaseReason::NotAHash } else { BaseReason::Named },
+            tried: None,
         },
         seconds: 12.5,
     })

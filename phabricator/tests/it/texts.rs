@@ -52,6 +52,7 @@ fn what_was_applied_and_on_what() {
         used: "b".repeat(40),
         instead_of: instead_of.map(str::to_owned),
         reason,
+        tried: None,
     };
     let git = "1234567890".repeat(4);
     let named = || base(BaseReason::Named, None);
@@ -77,6 +78,17 @@ fn what_was_applied_and_on_what() {
         ("an unknown base", pushed(base(BaseReason::Unknown, Some(&git)), vec![7], vec![5])),
         ("a base that is no hash", pushed(base(BaseReason::NotAHash, Some("refs/heads/main")), vec![7, 8], vec![])),
         ("a hostile base", pushed(base(BaseReason::NotAHash, Some("`{F1}` @alice\n= head")), vec![7], vec![])),
+        ("a base of an upper patch", pushed(base(BaseReason::NewestNamed, Some(&git)), vec![7, 8], vec![])),
+        ("an unknown base, by date", pushed(base(BaseReason::ByDate, Some(&git)), vec![7], vec![])),
+        ("no base, by date", pushed(base(BaseReason::ByDate, None), vec![7], vec![])),
+        (
+            "an unknown base, by date in vain",
+            pushed(
+                BaseChoice { tried: Some("c".repeat(40)), ..base(BaseReason::Unknown, Some(&git)) },
+                vec![7],
+                vec![],
+            ),
+        ),
         ("no base", pushed(base(BaseReason::Unnamed, None), vec![7], vec![])),
         ("always the latest", pushed(base(BaseReason::Latest, Some(&git)), vec![7], vec![])),
         ("always the latest, no base", pushed(base(BaseReason::Latest, None), vec![7], vec![])),

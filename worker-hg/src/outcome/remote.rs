@@ -5,6 +5,7 @@
 //! Mercurial's. So words that end a build at once count only where no hook has spoken: on our own `hg`'s last line, on
 //! a connection that came to nothing, and before the other side has taken a changeset.
 
+use super::is_full_disk;
 use crate::{HgError, clone::is_hash, process::CommandOutput, text};
 
 /// What our `hg` says when the other side did not greet. Until then no hook runs there.
@@ -76,7 +77,8 @@ pub(crate) fn identified(doing: &str, output: &CommandOutput) -> Result<Option<S
 pub(crate) fn remote_failure(doing: &str, output: &CommandOutput) -> HgError {
     let (stdout, stderr) = (lines(&output.stdout), lines(&output.stderr));
     // What comes before our own last line may be a hook's, when Try is a path.
-    let end = stderr.iter().rev().find_map(|line| line.strip_prefix("abort: ")).unwrap_or_default().to_lowercase();
+    let own = stderr.iter().rev().find(|line| line.starts_with("abort: "));
+    let end = own.and_then(|line| line.strip_prefix("abort: ")).unwrap_or_default().to_lowercase();
     let all = || stdout.iter().chain(&stderr);
     let remote = || all().filter_map(|line| line.strip_prefix("remote: "));
 
@@ -87,8 +89,15 @@ pub(crate) fn remote_failure(doing: &str, output: &CommandOutput) -> HgError {
         remote().any(|line| is_turned_away(&line.to_lowercase()))
     };
     let (doing, words) = (doing.to_owned(), words(output.code, all()));
-    if greeted && all().any(|line| is_refusal(line)) {
+    // A hook may repeat what an author wrote, so only our own last line counts.
+    if own.is_some_and(|line| is_full_disk(line)) {
+        HgError::DiskFull { doing, words }
+    } else if greeted && all().any(|line| is_refusal(line)) {
         HgError::Refused { doing, words }
+    } else if !greeted && let Some(host) = remote().find_map(unknown_host) {
+        HgError::UnknownHost { doing, host, words }
+    } else if !greeted && let Some(host) = remote().find_map(other_host_key) {
+        HgError::OtherHostKey { doing, host, words }
     } else if turned_away {
         HgError::Forbidden { doing, words }
     } else {
@@ -102,6 +111,19 @@ fn is_refusal(line: &str) -> bool {
     let line = line.strip_prefix("error: ").or_else(|| line.strip_prefix("abort: ")).unwrap_or(line);
     line.split_once(" hook ")
         .is_some_and(|(name, rest)| !name.contains(' ') && REFUSALS.iter().any(|refusal| rest.starts_with(refusal)))
+}
+
+/// The host of which ssh says that it knows no key.
+fn unknown_host(line: &str) -> Option<String> {
+    let (kind, rest) = line.strip_prefix("No ")?.split_once(" host key is known for ")?;
+    let host = rest.split(' ').next().filter(|_| !kind.contains(' '))?;
+    Some(text::path(host.as_bytes()))
+}
+
+/// The host of which ssh says that it has another key.
+fn other_host_key(line: &str) -> Option<String> {
+    let (host, _) = line.strip_prefix("Host key for ")?.split_once(" has changed ")?;
+    Some(text::path(host.as_bytes()))
 }
 
 fn is_turned_away(line: &str) -> bool {
@@ -146,7 +168,7 @@ fn lines(stream: &[u8]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use HgError::{Forbidden, Refused, Remote};
+    use HgError::{DiskFull, Forbidden, OtherHostKey, Refused, Remote, UnknownHost};
 
     use super::*;
 
@@ -168,6 +190,9 @@ mod tests {
         match judge(255, recorded) {
             Err(Refused { .. }) => "refused",
             Err(Forbidden { .. }) => "forbidden",
+            Err(DiskFull { .. }) => "full disk",
+            Err(UnknownHost { .. }) => "unknown host",
+            Err(OtherHostKey { .. }) => "other host key",
             Err(Remote { .. }) => "remote",
             other => panic!("{other:?}"),
         }
@@ -198,6 +223,17 @@ mod tests {
         let before_it = [
             ("forbidden", "! remote: hg@x: Permission denied (publickey)."),
             ("forbidden", "! remote: Host key verification failed."),
+            (
+                "unknown host",
+                "! remote: No ED25519 host key is known for [x]:2222 and you have requested strict checking.
+                 ! remote: Host key verification failed.",
+            ),
+            (
+                "other host key",
+                "! remote: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+                 ! remote: Host key for [x]:2222 has changed and you have requested strict checking.
+                 ! remote: Host key verification failed.",
+            ),
             ("forbidden", "! remote: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @"),
             ("forbidden", "! remote: Received disconnect from x port 22:2: Too many authentication failures"),
             ("forbidden", "! remote: Unable to negotiate with x port 22: no matching host key type found."),
@@ -286,6 +322,7 @@ mod tests {
             "abort: authorization failed",
             "abort: no suitable response from remote hg",
             "no changes found",
+            "abort: No space left on device",
         ] {
             for stream in ["", "! "] {
                 let over_ssh = format!("remote: adding changesets\n {stream}remote: {words}\n {lost}");
@@ -296,6 +333,8 @@ mod tests {
                 );
                 assert_eq!(class(&refused), "refused", "{refused}");
                 let path = format!("adding changesets\n {stream}{words}\n ! abort: No space left on device");
+                assert_eq!(class(&path), "full disk", "{path}");
+                let path = format!("adding changesets\n {stream}{words}\n ! abort: something else");
                 assert_eq!(class(&path), "remote", "{path}");
             }
         }

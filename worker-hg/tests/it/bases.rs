@@ -14,7 +14,7 @@ fn based_on(world: &World, number: u64, base: Option<&str>) -> Build {
 }
 
 fn named(used: &str) -> BaseChoice {
-    BaseChoice { used: used.to_owned(), instead_of: None, reason: BaseReason::Named }
+    BaseChoice { used: used.to_owned(), instead_of: None, reason: BaseReason::Named, tried: None }
 }
 
 /// The unit that the author of a pushed build finds, with its result in front.
@@ -75,8 +75,8 @@ async fn the_default_revision_is_used_when_the_base_is_unknown_or_garbage() {
         (Some(&*null), Some(&*null), Unknown, "the repository has no such changeset"),
         (Some(&*all_ones), Some(&*all_ones), Unknown, "the repository has no such changeset"),
         (Some("refs/heads/main"), Some("refs/heads/main"), NotAHash, "`refs/heads/main` as its base, which is not"),
-        (Some("all()"), Some("all()"), NotAHash, "`all()` as its base, which is not the full hash"),
-        (Some("tip"), Some("tip"), NotAHash, "`tip` as its base, which is not the full hash"),
+        (Some("all()"), Some("all()"), NotAHash, "`all()` as its base, which is not the hash"),
+        (Some("tip"), Some("tip"), NotAHash, "`tip` as its base, which is not the hash"),
         (Some("a\nb\0c"), Some(r"a\u{a}b\u{0}c"), NotAHash, r"`a\u{a}b\u{0}c` as its base"),
         (Some(&*alias), Some(&*cut), NotAHash, "`--config=alias.log=!touch"),
     ];
@@ -85,7 +85,7 @@ async fn the_default_revision_is_used_when_the_base_is_unknown_or_garbage() {
         let newest = world.source.commit("newest");
         let pushed = world.pushed(&based_on(&world, number.into(), base)).await;
         let instead_of = instead_of.map(str::to_owned);
-        assert_eq!(pushed.base, BaseChoice { used: newest.clone(), instead_of, reason }, "{base:?}");
+        assert_eq!(pushed.base, BaseChoice { used: newest.clone(), instead_of, reason, tried: None }, "{base:?}");
         let said = unit(&pushed);
         assert!(
             said.starts_with(&format!("mercurial: unsound 1 patch (D{number}) was applied on changeset `{newest}`"))
@@ -111,8 +111,12 @@ async fn the_latest_revision_is_used_when_it_is_configured() {
     world.source.hg(&["update", "--quiet", "default"]);
     world.source.write("elsewhere", b"x");
     world.source.commit("not on the branch");
-    let latest =
-        |instead_of: Option<String>| BaseChoice { used: newest.clone(), instead_of, reason: BaseReason::Latest };
+    let latest = |instead_of: Option<String>| BaseChoice {
+        used: newest.clone(),
+        instead_of,
+        reason: BaseReason::Latest,
+        tried: None,
+    };
 
     let pushed = world.pushed(&based_on(&world, 1, Some(&first))).await;
     assert_eq!(pushed.base, latest(Some(first.clone())));
@@ -182,5 +186,150 @@ async fn changesets_that_a_source_does_not_publish_are_built_on_and_kept() {
         world.stop().await;
         world.start();
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn short_or_oddly_written_hash_of_a_known_changeset_is_a_named_base() {
+    let mut world = World::new();
+    let first = world.source.node("tip");
+    world.source.write("later", b"x");
+    world.source.commit("the source moves on");
+    world.start_ready().await;
+    let table = [
+        first[..12].to_owned(),
+        first.to_uppercase(),
+        format!(" {first}\n"),
+        format!("\t{} ", first[..20].to_uppercase()),
+    ];
+    for (number, written) in (1..).zip(&table) {
+        let pushed = world.pushed(&based_on(&world, number, Some(written))).await;
+        assert_eq!(pushed.base, named(&first), "{written:?}");
+    }
+    // Shorter ones are guesses, and an expression is none.
+    for (number, written) in (10..).zip([&first[..11], &format!("{first}0"), &format!("{} or tip", &first[..12])]) {
+        let pushed = world.pushed(&based_on(&world, number, Some(written))).await;
+        assert_eq!(pushed.base.reason, BaseReason::NotAHash, "{written:?}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn newest_named_base_that_contains_the_others_is_used() {
+    let mut world = World::new();
+    let first = world.source.node("tip");
+    world.source.write("later", b"x");
+    let second = world.source.commit("second");
+    world.source.hg(&["update", "--quiet", &first]);
+    world.source.write("aside", b"x");
+    let aside = world.source.commit("on another line");
+    world.start_ready().await;
+    let unknown = "abcdef".repeat(7)[..40].to_owned();
+    let build = |number: u64, bases: &[&str]| {
+        let patches = bases.iter().zip(number..).map(|(base, number)| {
+            let mut patch = world.patch(number, add(&format!("file{number}"), "x"));
+            patch.diff.base = Some((*base).to_owned());
+            patch
+        });
+        world.build_of(patches.collect())
+    };
+    let newest = BaseChoice {
+        used: second.clone(),
+        instead_of: Some(first.clone()),
+        reason: BaseReason::NewestNamed,
+        tried: None,
+    };
+    let pushed = world.pushed(&build(10, &[&first, &unknown, &second])).await;
+    assert_eq!(pushed.base, newest);
+    assert!(unit(&pushed).starts_with("mercurial: pass"), "{}", unit(&pushed));
+    let pushed = world.pushed(&build(20, &[&unknown, &second])).await;
+    assert_eq!(pushed.base, BaseChoice { instead_of: Some(unknown.clone()), ..newest });
+    let pushed = world.pushed(&build(30, &[&second, &aside])).await;
+    assert_eq!(pushed.base, named(&second), "they lie on two lines");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to_the_newest() {
+    let mut world = World::new();
+    let at = |world: &World, date: &str, file: &str| {
+        world.source.write(file, b"x");
+        let date = format!("--date={date} +0000");
+        world.source.hg(&["commit", "--addremove", "--quiet", "--user=src", &date, "--message=dated"]);
+        world.source.node("tip")
+    };
+    let before = at(&world, "2026-11-21 10:00", "before");
+    let after = at(&world, "2026-11-21 11:30", "after");
+    world.start_ready().await;
+    let git = "1234567890".repeat(4);
+    for (number, base) in [(1, Some(git.as_str())), (2, None), (3, Some("refs/heads/main"))] {
+        let pushed = world.pushed(&based_on(&world, number, base)).await;
+        let instead_of = base.map(str::to_owned);
+        let by_date = BaseChoice { used: before.clone(), instead_of, reason: BaseReason::ByDate, tried: None };
+        assert_eq!(pushed.base, by_date);
+        assert!(unit(&pushed).contains("the newest changeset from before the diff was used"), "{}", unit(&pushed));
+    }
+    // It changes a file that came later, so it does not apply there.
+    let mut patch = world.patch(4, "diff --git a/after b/moved\nrename from after\nrename to moved\n");
+    patch.diff.base = Some(git.clone());
+    let build = world.build_of(vec![patch]);
+    let newest =
+        BaseChoice { used: after.clone(), instead_of: Some(git), reason: BaseReason::Unknown, tried: Some(before) };
+    let pushed = world.pushed(&build).await;
+    assert_eq!(pushed.base, newest);
+    assert!(unit(&pushed).contains("Before that it was tried on"), "{}", unit(&pushed));
+    assert_eq!(world.record(&build).await.base, Some(newest));
+    world.until_tidy(&world.clone(), &after).await;
+
+    // What has landed may have landed after the diff was made.
+    let mut build = based_on(&world, 5, None);
+    build.landed = vec![1];
+    assert_eq!(world.pushed(&build).await.base.used, after);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn default_revision_is_what_the_source_calls_so() {
+    let mut world = World::new();
+    world.repository().default_revision = "central".to_owned();
+    let first = world.source.node("tip");
+    world.source.hg(&["bookmark", "--inactive", "central"]);
+    world.start_ready().await;
+    assert_eq!(world.pushed(&based_on(&world, 1, None)).await.base.used, first);
+
+    world.source.write("later", b"x");
+    let second = world.source.commit("second");
+    world.source.hg(&["update", "--quiet", &first]);
+    world.source.write("aside", b"x");
+    let aside = world.source.commit("on another line");
+    for (number, moved) in [(2, &second), (3, &aside), (4, &first)] {
+        world.source.hg(&["bookmark", "--force", "--rev", moved, "central"]);
+        assert_eq!(world.pushed(&based_on(&world, number, None)).await.base.used, *moved, "moved to another line");
+    }
+    // The clone is made equal to it with the next pull.
+    world.source.write("aside", b"y");
+    let newest = world.source.commit("the newest");
+    world.source.hg(&["bookmark", "--force", "--rev", &newest, "central"]);
+    assert_eq!(world.pushed(&based_on(&world, 5, None)).await.base.used, newest);
+    world.until_tidy(&world.clone(), &newest).await;
+    assert_eq!(world.clone().hg(&["bookmarks", "--template={bookmark} {node}\n"]), format!("central {newest}\n"));
+
+    world.source.hg(&["bookmark", "--delete", "central"]);
+    let build = based_on(&world, 6, None);
+    world.send(&build).await;
+    world.pass(std::time::Duration::from_secs(180)).await;
+    assert!(world.report().await.is_none() && world.dead_letters().await.is_empty(), "it waits");
+    // A build that names its base needs no default.
+    assert_eq!(world.pushed(&based_on(&world, 7, Some(&second))).await.base, named(&second));
+    let events = world.record(&build).await.events;
+    let gone = |event: &phabricator::model::Event| {
+        matches!(&event.what, phabricator::model::What::Parked { reason, .. }
+            if reason.starts_with("central has no revision central at its source"))
+    };
+    assert!(events.iter().any(gone), "{events:?}");
+    world.source.hg(&["bookmark", "--rev", &second, "central"]);
+    let applied = world.next_report().await;
+    let Report::Pushed(pushed) = applied.report else { panic!("{applied:?}") };
+    assert_eq!(pushed.base.used, second);
     world.stop().await;
 }

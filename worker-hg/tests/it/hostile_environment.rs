@@ -64,6 +64,8 @@ async fn nothing_of_our_environment_reaches_mercurial() {
     let mut environment: Vec<&str> = seen.lines().filter_map(|line| line.strip_prefix("env ")).collect();
     environment.sort_unstable();
     environment.dedup();
+    // Without a file for a command that asks nobody else.
+    environment.retain(|line| *line != "HGRCPATH=");
     let ours = format!("HGRCPATH={}/.ssh/central/hgrc", world.settings.clones_dir.display());
     let expected = [
         "HGEDITOR=false",

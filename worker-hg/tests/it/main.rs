@@ -4,6 +4,7 @@
 
 mod bases;
 mod crashes;
+mod full_disk;
 mod hostile;
 mod hostile_environment;
 mod hostile_hg;
@@ -13,6 +14,7 @@ mod outcomes;
 mod probes;
 mod pushes;
 mod real_patches;
+mod secrets;
 mod sessions;
 mod stacks;
 mod texts;

@@ -58,6 +58,26 @@ async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
+    let (_guard, logs) = observe::testing::capture_logs();
+    let mut world = World::new();
+    world.start_ready().await;
+    world.pushed(&world.simple_build(9)).await;
+    world.phabricator.say(Answer::Away);
+    world.send(&world.simple_build(1)).await;
+    let waits = |logs: &observe::testing::Logs| {
+        let text = logs.text();
+        text.lines().filter(|line| line.contains("the build waits: ") && line.contains("PHID-HMBT-1 ")).count()
+    };
+    world.pass(Duration::from_secs(30)).await;
+    assert_eq!(waits(&logs), 0, "{}", logs.text());
+    world.pass(Duration::from_secs(3600)).await;
+    assert_eq!(waits(&logs), 1, "{}", logs.text());
+    assert!(logs.text().contains("whether the build is still wanted: phabricator is away"), "{}", logs.text());
+    world.stop().await;
+}
+
 /// Else there would be a head on Try that nobody was told of.
 #[tokio::test]
 async fn a_build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {

@@ -525,6 +525,11 @@ pub fn fixture(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
 }
 
+/// Lets what runs beside the test go on for a moment.
+pub async fn pause() {
+    SystemClock.sleep(Duration::from_millis(10)).await;
+}
+
 /// Waits, in real time, until something is so.
 pub async fn until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..PATIENCE.as_millis() / 10 {

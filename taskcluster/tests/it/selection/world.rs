@@ -125,7 +125,7 @@ impl World {
             patches: 1,
             revisions: vec![request.revision_id],
             landed: Vec::new(),
-            base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named },
+            base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named, tried: None },
             seconds: 1.0,
         });
         let mut facts = journal().accepted(&request, Source::Harbormaster, "builds").unwrap();

@@ -43,12 +43,16 @@ async fn a_host_that_is_not_known_or_not_the_known_one_ends_the_build() {
     world.start();
     let unknown = "remote: No ED25519 host key is known for [127.0.0.1]:PORT and you have requested strict checking.; \
                    remote: Host key verification failed.; abort: no suitable response from remote hg";
-    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{FINAL}{unknown}"));
+    let remedy = "1: cannot push to try, and trying again will not help; no host key is known for [127.0.0.1]:PORT: add \
+                  its line to `known_hosts` (`ssh-keyscan` prints it; compare it with what its operators publish): ";
+    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{remedy}{unknown}"));
 
     world.restart_with(|world| world.settings.known_hosts = Some(known)).await;
     sshd.change_host_key().await.unwrap();
     let changed = world.failed(&world.simple_build(7)).await;
-    let words = changed.strip_prefix(FINAL).unwrap_or_else(|| panic!("{changed}"));
+    let remedy = "1: cannot push to try, and trying again will not help; [127.0.0.1]:PORT has another host key than the \
+                  one in `known_hosts`: ask its operators, and replace the line if they changed it: ";
+    let words = changed.strip_prefix(remedy).unwrap_or_else(|| panic!("{changed}"));
     assert!(words.starts_with("remote: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @; "), "{words}");
     let end = "remote: Host key for [127.0.0.1]:PORT has changed and you have requested strict checking.; \
                remote: Host key verification failed.; abort: no suitable response from remote hg";
