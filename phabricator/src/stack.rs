@@ -183,6 +183,7 @@ fn patch(revision: &RevisionInfo, diff: &DiffInfo, content: String) -> Patch {
         author: commit.and_then(|commit| author(commit.author.as_ref()?.raw.as_deref()?)),
         message: message.or(title).map_or_else(|| format!("D{}", revision.id), str::to_owned),
         content: content.into_bytes().into(),
+        abandoned: revision.abandoned(),
     }
 }
 

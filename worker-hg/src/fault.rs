@@ -56,7 +56,7 @@ impl PatchFault {
         Self {
             summary: format!("{} does not apply.", subject(build, patch)),
             details: misfits.to_owned(),
-            advice: format!("{REBASE}{}", if_there(base)),
+            advice: format!("{}{REBASE}{}", abandoned_below(build), if_there(base)),
             commands: commands(build, base),
             base: Some(Box::new(base.clone())),
         }
@@ -88,6 +88,20 @@ fn subject(build: &Build, patch: &Patch) -> String {
     } else {
         format!("D{top} cannot be built. It stands on D{id}, and the patch of D{id}")
     }
+}
+
+/// What to know of revisions below that were abandoned: one of them may be what is in the way.
+fn abandoned_below(build: &Build) -> String {
+    let top = build.request.revision_id;
+    let below = build.stack.iter().filter(|patch| patch.abandoned && patch.revision_id != top);
+    let names: Vec<String> = below.map(|patch| format!("D{}", patch.revision_id)).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    let (names, were) = (names.join(", "), if names.len() == 1 { "was" } else { "were" });
+    format!(
+        "The stack holds {names}, which {were} abandoned: if its change is not wanted, remove it from the stack first. "
+    )
 }
 
 const REBASE: &str = "Rebase the stack on that changeset or a newer one, resolve the conflicts, and submit it again.";

@@ -79,6 +79,7 @@ mod tests {
             author: None,
             message: "message".to_owned(),
             content: PATCH.as_bytes().to_vec().into(),
+            abandoned: false,
         };
         let scanned = patch::scan(&patch.content, &Limits::default()).expect("a good patch");
         let output = CommandOutput { code: 255, stdout: Vec::new(), stderr: stderr.into() };

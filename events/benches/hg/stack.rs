@@ -66,6 +66,7 @@ impl Stack {
                 author: Some(AUTHOR.to_owned()),
                 message,
                 content: content.clone().into_bytes().into(),
+                abandoned: false,
             }
         });
         let stack: Vec<Patch> = patches.collect();

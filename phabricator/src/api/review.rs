@@ -44,7 +44,9 @@ struct StatusField {
 pub(crate) enum Status {
     /// It has landed.
     Published,
-    /// Anything else, `abandoned` included.
+    /// Its author has given it up.
+    Abandoned,
+    /// Anything else.
     #[serde(other)]
     Open,
 }
@@ -73,6 +75,11 @@ struct Reviewer {
 }
 
 impl RevisionInfo {
+    /// Whether its author has given it up.
+    pub(crate) fn abandoned(&self) -> bool {
+        self.fields.status.value == Status::Abandoned
+    }
+
     /// Whether it has landed.
     pub(crate) fn landed(&self) -> bool {
         self.fields.status.value == Status::Published

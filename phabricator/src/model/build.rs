@@ -94,6 +94,9 @@ pub struct Patch {
     pub message: String,
     /// The patch in git's format, as Phabricator gave it. Hostile.
     pub content: Blob,
+    /// Whether its revision was abandoned when the stack was loaded.
+    #[serde(default)]
+    pub abandoned: bool,
 }
 
 /// A patch can be large, and private: its content is not shown.

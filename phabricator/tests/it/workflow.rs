@@ -318,7 +318,9 @@ async fn what_has_landed_is_left_out_with_all_below_and_what_was_abandoned_is_no
     world.fake.set_status(abandoned.id, RevisionStatus::Abandoned);
     world.build(&top).await;
     world.work().await;
-    assert_eq!(only_stack(&world).await, [abandoned.id, top.id]);
+    let builds = world.builds().await;
+    let stack: Vec<_> = builds[0].stack.iter().map(|patch| (patch.revision_id, patch.abandoned)).collect();
+    assert_eq!(stack, [(abandoned.id, true), (top.id, false)]);
     assert_eq!(world.builds().await[0].landed, [landed.id]);
 }
 

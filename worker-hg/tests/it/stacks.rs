@@ -334,3 +334,17 @@ async fn a_patch_of_many_lines_and_odd_bytes_arrives_whole() {
     assert!(world.try_repo.cat(&pushed.revision, "f") == content);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn abandoned_parent_of_a_stack_that_does_not_apply_is_named() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let mut stack = vec![world.patch(1, add("bottom", "x")), world.patch(2, change("line V", "line five"))];
+    let without = world.patch_failed(&world.build_of(stack.clone())).await;
+    assert!(!without.advice.contains("abandoned"), "{}", without.advice);
+    stack[0].abandoned = true;
+    stack[1].revision_id = 3;
+    let with = world.patch_failed(&world.build_of(stack)).await;
+    assert!(with.advice.starts_with("The stack holds D1, which was abandoned: "), "{}", with.advice);
+    world.stop().await;
+}

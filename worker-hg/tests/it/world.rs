@@ -334,6 +334,7 @@ impl World {
             author: Some("Ada <ada@example.org>".to_owned()),
             message: format!("Bug {number} - Do it"),
             content: content.into().into(),
+            abandoned: false,
         }
     }
 
