@@ -271,8 +271,23 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
 }
 
 #[tokio::test]
-async fn a_redis_that_does_not_answer_is_found() {
+async fn a_redis_that_does_not_answer_or_takes_no_writes_is_found() {
     let right = Right::new().await;
+    let socket = right.world.redis().url();
+    let socket = socket.trim_start_matches("redis+unix://");
+    let redis = |arguments: &[&str]| {
+        let output = std::process::Command::new("redis-cli").args(["-s", socket]).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let keys = redis(&["dbsize"]);
+    has(&right.check().await, "ok", &["redis: it answers", "a message was stored and removed"]);
+    assert_eq!(redis(&["dbsize"]), keys, "nothing is left behind");
+    // Its memory is full: it answers, and stores nothing.
+    redis(&["config", "set", "maxmemory", "1"]);
+    let said = right.check().await;
+    assert!(failed(&said).starts_with("FAILED  redis: ") && failed(&said).contains("OOM"), "{said:?}");
+    redis(&["config", "set", "maxmemory", "0"]);
     let mut command = right.world.command(&["check-config", "--online"]);
     let output = command.env("REDIS_URL", "redis://127.0.0.1:9").output().await.unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
