@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use phabricator::model::Phid;
+use phabricator::{BuildPages, ViewPolicies, model::Phid};
 use saphyr::{LoadableYamlNode, MarkedYaml};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
@@ -58,6 +58,8 @@ pub struct Config {
     pub skipped_authors: Vec<String>,
     /// The projects whose revisions are private, by slug.
     pub secure_projects: Vec<String>,
+    /// The view policies of public revisions; one with another policy is private.
+    pub view_policies: ViewPolicies,
     /// A diff that touches one of these files is not built.
     pub skippable_files: Vec<String>,
     /// A diff that is older is not built any more.
@@ -68,6 +70,8 @@ pub struct Config {
     pub build_retention: Duration,
     /// What Harbormaster must know to be heard.
     pub webhook_secret: Option<SecretString>,
+    /// Where people read of builds.
+    pub pages: BuildPages,
     /// What a client of the API must know. Without it there is no API.
     pub api_token: Option<SecretString>,
     /// Where clones are kept.
@@ -146,11 +150,13 @@ impl Config {
             repositories,
             skipped_authors: Vec::new(),
             secure_projects: vec!["secure-revision".to_owned()],
+            view_policies: ViewPolicies::default(),
             skippable_files: Vec::new(),
             build_expiry: Duration::from_secs(24 * 3600),
             build_plan: None,
             build_retention: records::RETENTION,
             webhook_secret: None,
+            pages: BuildPages::default(),
             api_token: None,
             clones_dir: PathBuf::from("clones"),
             clones_budget: None,
@@ -270,6 +276,8 @@ fn read(keys: &Section<'_>) -> Option<Config> {
     let secure_projects = keys.optional("secure_projects");
     let build_plan = keys.optional::<PlanPhid>("build_plan_phid");
     let build_retention = records::retention(keys);
+    let view_policies = view_policies(keys);
+    let pages = web::pages(keys);
     let redis_namespace = redis_namespace(keys);
     let triggers = triggers::read(keys);
     let notify = notify::read(keys);
@@ -288,6 +296,8 @@ fn read(keys: &Section<'_>) -> Option<Config> {
         treestatus_url: mercurial.treestatus_url,
         known_hosts: mercurial.known_hosts,
         treeherder_url: mercurial.treeherder_url,
+        view_policies,
+        pages,
         redis_namespace: redis_namespace.unwrap_or(usual.redis_namespace),
         lando,
         triggers,
@@ -295,6 +305,32 @@ fn read(keys: &Section<'_>) -> Option<Config> {
         sentry_dsn,
         ..usual
     })
+}
+
+/// What `restricted_revisions` may say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Restricted {
+    Private,
+    Build,
+}
+
+impl FromYaml for Restricted {
+    const EXPECTED: &'static str = "private or build";
+    fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
+        match node.data.as_str()? {
+            "private" => Some(Self::Private),
+            "build" => Some(Self::Build),
+            _ => None,
+        }
+    }
+}
+
+fn view_policies(keys: &Section<'_>) -> ViewPolicies {
+    let more: Option<Vec<String>> = keys.optional("public_policies");
+    match keys.optional("restricted_revisions") {
+        Some(Restricted::Build) => ViewPolicies::Any,
+        Some(Restricted::Private) | None => ViewPolicies::also(&more.unwrap_or_default()),
+    }
 }
 
 fn redis_namespace(keys: &Section<'_>) -> Option<String> {

@@ -17,8 +17,8 @@ use std::{
 use async_trait::async_trait;
 use bus::{Backoff, Bus, Clock, Consumer, Operator, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
 use phabricator::{
-    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook, Publisher, Workflow,
-    WorkflowQueues, WorkflowSettings,
+    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook, Publisher, ViewPolicies,
+    Workflow, WorkflowQueues, WorkflowSettings,
     model::{Journal, Phid},
 };
 use tracing::{info, warn};
@@ -134,7 +134,7 @@ impl Names {
             skipped_authors: config.skipped_authors.clone(),
             secure_projects: config.secure_projects.clone(),
         };
-        let directory = Directory::load(conduit, names).await?;
+        let directory = Directory::load(conduit, names).await?.with_view_policies(config.view_policies.clone());
         let triggers = triggers::Names::load(conduit, &config.triggers).await?;
         Ok(Self { repositories, directory, triggers })
     }
@@ -210,6 +210,11 @@ impl Worker {
             Publisher::new(conduit.clone(), config.phabricator.publish, RESULTS, journal).with_lando(warnings);
         if config.secure_projects.is_empty() {
             warn!("secure_projects is empty: every revision that our phabricator user sees counts as public");
+        }
+        if config.view_policies == ViewPolicies::Any {
+            warn!(
+                "restricted_revisions is build: revisions with a restricted view policy are pushed when our user sees them"
+            );
         }
         info!(
             "working on {} repositories: {}",

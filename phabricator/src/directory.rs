@@ -11,7 +11,11 @@ use async_trait::async_trait;
 use bus::{Clock, Shutdown, Subsystem, SubsystemError, error_chain};
 use tracing::{error, info, warn};
 
-use crate::{Conduit, ConduitError, model::Phid};
+use crate::{
+    Conduit, ConduitError,
+    model::Phid,
+    visibility::{Privacy, ViewPolicies},
+};
 
 /// How often the names are looked up again.
 const REFRESH: Duration = Duration::from_secs(3600);
@@ -30,6 +34,7 @@ pub struct DirectoryNames {
 #[derive(Debug, Clone)]
 pub struct Directory {
     names: Arc<DirectoryNames>,
+    policies: ViewPolicies,
     known: Arc<RwLock<Known>>,
 }
 
@@ -74,7 +79,13 @@ impl Directory {
     /// Asks Phabricator what `names` mean.
     pub async fn load(conduit: &Conduit, names: DirectoryNames) -> Result<Self, ConduitError> {
         let known = names.look_up(conduit).await?;
-        Ok(Self { names: Arc::new(names), known: Arc::new(RwLock::new(known)) })
+        Ok(Self { names: Arc::new(names), policies: ViewPolicies::default(), known: Arc::new(RwLock::new(known)) })
+    }
+
+    /// Counts revisions with other view policies as private.
+    #[must_use]
+    pub fn with_view_policies(self, policies: ViewPolicies) -> Self {
+        Self { policies, ..self }
     }
 
     /// The names that mean nothing, such as `user alice` and `project secure-revision`.
@@ -91,11 +102,12 @@ impl Directory {
         self.known().iter().any(|(name, phid)| matches!(name, Name::User(_)) && phid == author)
     }
 
-    /// The projects whose revisions are private, as they are now.
-    pub(crate) fn secure_projects(&self) -> BTreeSet<Phid> {
+    /// What makes a revision private, as it is now.
+    pub(crate) fn privacy(&self) -> Privacy {
         let known = self.known();
         let projects = known.iter().filter(|(name, _)| matches!(name, Name::Project(_)));
-        projects.map(|(_, phid)| phid.clone()).collect()
+        let secure = projects.map(|(_, phid)| phid.clone()).collect();
+        Privacy { secure, policies: self.policies.clone() }
     }
 
     /// What is known is whole between any two statements, so a panic elsewhere does not spoil it.

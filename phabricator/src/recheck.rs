@@ -7,7 +7,6 @@ use crate::{
     api::RevisionInfo,
     model::{Build, NeutralReason, Phid, Recheck, Report, Unsure},
     stack::Refusal,
-    visibility,
 };
 
 /// Asks Phabricator right before a push. The answer was right when the stack was loaded; since then the build has waited
@@ -26,7 +25,7 @@ impl LastLook {
     async fn look(&self, build: &Build) -> Result<Option<Report>, ConduitError> {
         let ids: Vec<u64> = build.stack.iter().map(|patch| patch.revision_id).collect();
         let found = self.conduit.revisions_by_id(&ids).await?;
-        let public = visibility::public(found, &self.directory.secure_projects());
+        let public = self.directory.privacy().public(found);
         let Some(revision) = public.iter().find(|revision| revision.id == build.request.revision_id) else {
             return Ok(Some(Report::Withheld));
         };

@@ -25,7 +25,7 @@ use crate::{
     Conduit, ConduitError,
     api::{DiffInfo, RevisionInfo},
     model::{Diff, Patch, PatchFailure, Phid, Report},
-    visibility,
+    visibility::Privacy,
 };
 
 /// The most patches that are applied for one build.
@@ -138,15 +138,14 @@ pub(crate) struct Stack {
     pub(crate) landed: Vec<u64>,
 }
 
-/// Loads what to apply for `diff` of `top`, which has not landed and is public. Revisions in the projects `secure` are
-/// not.
+/// Loads what to apply for `diff` of `top`, which has not landed and is public. `privacy` says which others are.
 pub(crate) async fn load(
     conduit: &Conduit,
-    secure: &BTreeSet<Phid>,
+    privacy: &Privacy,
     top: &RevisionInfo,
     diff: &DiffInfo,
 ) -> Result<Stack, StackError> {
-    let graph = Graph::load(conduit, secure, top).await?;
+    let graph = Graph::load(conduit, privacy, top).await?;
     let landed = graph.named.iter().copied().collect();
     let mut line = graph.line()?;
     // The graph's newest diff of the top may be newer than the one that is built.
@@ -229,7 +228,7 @@ enum Root {
 
 impl Graph {
     /// Follows the parents level by level, two calls each.
-    async fn load(conduit: &Conduit, secure: &BTreeSet<Phid>, top: &RevisionInfo) -> Result<Self, StackError> {
+    async fn load(conduit: &Conduit, privacy: &Privacy, top: &RevisionInfo) -> Result<Self, StackError> {
         let mut graph = Self { revisions: BTreeMap::from([(top.phid.clone(), top.clone())]), ..Self::default() };
         let mut level = vec![top.phid.clone()];
         while !level.is_empty() {
@@ -244,8 +243,8 @@ impl Graph {
             let (done, open): (Vec<_>, Vec<_>) =
                 conduit.revisions(&unseen).await?.into_iter().partition(RevisionInfo::landed);
             graph.landed.extend(done.iter().map(|revision| revision.phid.clone()));
-            graph.named.extend(visibility::public(done, secure).iter().map(|revision| revision.id));
-            let open = visibility::public(open, secure);
+            graph.named.extend(privacy.public(done).iter().map(|revision| revision.id));
+            let open = privacy.public(open);
             // One that has landed elsewhere is not applied here.
             if let Some(other) = open.iter().find(|revision| revision.fields.repository != top.fields.repository) {
                 let name = match &other.fields.repository {
@@ -344,7 +343,7 @@ mod tests {
             "phid": phid(id),
             "fields": {
                 "title": "", "uri": "", "authorPHID": "PHID-USER-a", "status": { "value": "accepted" },
-                "repositoryPHID": null, "diffPHID": "PHID-DIFF-a", "dateModified": 0,
+                "repositoryPHID": null, "diffPHID": "PHID-DIFF-a", "dateModified": 0, "policy": { "view": "users" },
             },
             "attachments": { "projects": { "projectPHIDs": [] }, "reviewers": { "reviewers": [] } },
         }))

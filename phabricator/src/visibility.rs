@@ -4,8 +4,53 @@ use std::collections::BTreeSet;
 
 use crate::{api::RevisionInfo, model::Phid};
 
-/// Those of `revisions` that are in none of the projects `secure`.
-pub(crate) fn public(mut revisions: Vec<RevisionInfo>, secure: &BTreeSet<Phid>) -> Vec<RevisionInfo> {
-    revisions.retain(|revision| !revision.projects().iter().any(|project| secure.contains(project)));
-    revisions
+/// View policies with which a revision counts as public.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ViewPolicies {
+    /// Any: whatever our user sees.
+    Any,
+    /// These, as Phabricator names them: `public`, `users`, or the PHID of a project or of a custom policy.
+    Only(BTreeSet<String>),
+}
+
+impl Default for ViewPolicies {
+    /// Everybody (`public`), or everybody with an account (`users`).
+    fn default() -> Self {
+        Self::also(&[])
+    }
+}
+
+impl ViewPolicies {
+    /// The usual ones, and `more`.
+    pub fn also(more: &[String]) -> Self {
+        let usual = ["public", "users"].map(str::to_owned);
+        Self::Only(usual.into_iter().chain(more.iter().cloned()).collect())
+    }
+
+    fn allow(&self, policy: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(public) => public.contains(policy),
+        }
+    }
+}
+
+/// What makes a revision private, as it is now.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Privacy {
+    /// Projects whose revisions are private, whatever their policy says.
+    pub(crate) secure: BTreeSet<Phid>,
+    /// A revision with another view policy is private.
+    pub(crate) policies: ViewPolicies,
+}
+
+impl Privacy {
+    /// Those of `revisions` that are public.
+    pub(crate) fn public(&self, mut revisions: Vec<RevisionInfo>) -> Vec<RevisionInfo> {
+        revisions.retain(|revision| {
+            let secure = revision.projects().iter().any(|project| self.secure.contains(project));
+            !secure && self.policies.allow(revision.view_policy())
+        });
+        revisions
+    }
 }

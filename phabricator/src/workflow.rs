@@ -14,7 +14,6 @@ use crate::{
     model::{Blame, Build, BuildRequest, Journal, NeutralReason, Phid, Report, Revision, Update, What},
     recheck,
     stack::{self, Refusal, StackError},
-    visibility,
 };
 
 /// What the workflow goes by.
@@ -114,9 +113,9 @@ impl Workflow {
 
     async fn look(&self, request: &BuildRequest, cx: &Context) -> Result<Finding, ConduitError> {
         let started = cx.clock().now();
-        let secure = self.directory.secure_projects();
+        let privacy = self.directory.privacy();
         let found = self.conduit.revision(request.revision_id).await?.into_iter().collect();
-        let Some(revision) = visibility::public(found, &secure).pop() else {
+        let Some(revision) = privacy.public(found).pop() else {
             return Ok(Finding::Hidden);
         };
         info!(step = "visible", build = %request.target, "D{} is public", revision.id);
@@ -126,7 +125,7 @@ impl Workflow {
         if let Some(report) = self.decide(request, &revision, &diff, started).await? {
             return Ok(Finding::End(report));
         }
-        match stack::load(&self.conduit, &secure, &revision, &diff).await {
+        match stack::load(&self.conduit, &privacy, &revision, &diff).await {
             Ok(stack) => Ok(Finding::Ready(Box::new(Build {
                 request: request.clone(),
                 revision: revision_of(&revision),

@@ -52,6 +52,22 @@ fn a_file_of_the_original_is_read_and_events_overrides_common() {
 }
 
 #[test]
+fn restricted_revisions_and_pages_of_builds_are_as_configured() {
+    let read = |more: &str| Config::parse(&format!("{GOOD}{more}"));
+    let config = read("").0.expect("it is right");
+    assert_eq!((config.view_policies, config.pages), (ViewPolicies::also(&[]), BuildPages::default()));
+    let config = read("  public_policies: [PHID-PLCY-staff]\n  public_url: https://events.example.com\n").0;
+    let config = config.expect("it is right");
+    assert_eq!(config.view_policies, ViewPolicies::also(&["PHID-PLCY-staff".to_owned()]));
+    assert_eq!(config.pages.public_url.map(String::from).as_deref(), Some("https://events.example.com/"));
+    let config = read("  restricted_revisions: build\n").0.expect("it is right");
+    assert_eq!(config.view_policies, ViewPolicies::Any);
+    let (config, faults) = read("  restricted_revisions: yes\n");
+    assert!(config.is_none());
+    assert!(faults.to_string().contains("restricted_revisions: expected private or build"), "{faults}");
+}
+
+#[test]
 fn every_fault_is_found_at_once_with_its_path_and_line() {
     let (config, faults) = Config::parse(
         "\

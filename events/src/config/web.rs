@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use phabricator::BuildPages;
 use secrecy::SecretString;
 
 use super::{Config, Faults, REDIS_NAMESPACE, reader::Section, secrets};
@@ -11,6 +12,8 @@ use super::{Config, Faults, REDIS_NAMESPACE, reader::Section, secrets};
 pub struct WebConfig {
     /// What Harbormaster must know to be heard.
     pub webhook_secret: Option<SecretString>,
+    /// Where people read of builds.
+    pub pages: BuildPages,
     /// What a client of the API must know. Without it there is no API.
     pub api_token: Option<SecretString>,
     /// How long what is known of a build is kept after its last change.
@@ -37,12 +40,18 @@ impl From<&Config> for WebConfig {
     fn from(config: &Config) -> Self {
         Self {
             webhook_secret: config.webhook_secret.clone(),
+            pages: config.pages.clone(),
             api_token: config.api_token.clone(),
             build_retention: config.build_retention,
             redis_namespace: config.redis_namespace.clone(),
             sentry_dsn: config.sentry_dsn.clone(),
         }
     }
+}
+
+/// Where people read of builds.
+pub(super) fn pages(keys: &Section<'_>) -> BuildPages {
+    BuildPages { public_url: keys.optional("public_url"), docs_url: keys.optional("docs_url") }
 }
 
 /// Reads the web server's keys.
@@ -55,6 +64,7 @@ pub(super) fn read(keys: &Section<'_>) -> WebConfig {
     secrets::advise_weak(keys, "api_token");
     WebConfig {
         webhook_secret,
+        pages: pages(keys),
         api_token: keys.optional("api_token"),
         build_retention: super::records::retention(keys),
         redis_namespace: super::redis_namespace(keys).unwrap_or_else(|| REDIS_NAMESPACE.to_owned()),

@@ -31,6 +31,12 @@ pub(crate) struct RevisionFields {
     pub(crate) diff: Phid,
     #[serde(rename = "dateModified", deserialize_with = "epoch")]
     pub(crate) modified_at: Timestamp,
+    policy: PolicyField,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct PolicyField {
+    view: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -83,6 +89,11 @@ impl RevisionInfo {
     /// Whether it has landed.
     pub(crate) fn landed(&self) -> bool {
         self.fields.status.value == Status::Published
+    }
+
+    /// Who may see it, as the server names that: `public`, `users`, or the PHID of a user, a project or a policy.
+    pub(crate) fn view_policy(&self) -> &str {
+        &self.fields.policy.view
     }
 
     /// The projects it is tagged with.
@@ -278,9 +289,9 @@ mod tests {
         assert_eq!(revision.fields.title, "Bug 1 - Simple change r?bob");
         let reviewers: Vec<String> = revision.reviewers().into_iter().map(String::from).collect();
         assert_eq!(reviewers, ["PHID-USER-nw3glx4prrlm7gz2tilf", "PHID-PROJ-l7duo3s2hhvestdy3xt2"]);
-        assert_eq!(revision.projects(), []);
+        assert_eq!((revision.projects(), revision.view_policy()), ([].as_slice(), "users"));
         let secure: RevisionInfo = first(fixture!("differential.revision.search.secure"));
-        assert_eq!(secure.projects().len(), 1);
+        assert_eq!((secure.projects().len(), secure.view_policy()), (1, "PHID-PROJ-tqu3hlbr7eoh6nowuays"));
     }
 
     #[test]

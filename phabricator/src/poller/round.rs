@@ -15,7 +15,6 @@ use crate::{
     Conduit, ConduitError, Directory,
     api::{Listed, ListedFields, Object, PAGE, RevisionInfo},
     model::{NewDiff, Phid},
-    visibility,
 };
 
 /// How long a change of a revision may take to show after the time that it bears: a transaction is dated before it is
@@ -124,7 +123,7 @@ impl Rounds {
 
     /// Those of the revisions that may be spoken of, each with its current diff.
     fn public(&self, revisions: Vec<RevisionInfo>) -> BTreeMap<Phid, Phid> {
-        let public = visibility::public(revisions, &self.directory.secure_projects());
+        let public = self.directory.privacy().public(revisions);
         public.into_iter().map(|revision| (revision.phid, revision.fields.diff)).collect()
     }
 

@@ -184,6 +184,7 @@ impl FakePhabricator {
             projects: new.projects,
             reviewers: new.reviewers,
             visible: true,
+            view_policy: "users".to_owned(),
             newest_diff: diff_phid.clone(),
             created_at,
             modified_at: created_at,
@@ -227,6 +228,12 @@ impl FakePhabricator {
     /// Shows a revision and all that belongs to it to the token, or hides it.
     pub fn set_visible(&self, id: u64, visible: bool) {
         self.state().change(id).visible = visible;
+    }
+
+    /// Changes who may see a revision: `public`, `users`, or the PHID of a user, a project or a policy. The token goes on
+    /// seeing it.
+    pub fn set_view_policy(&self, id: u64, policy: &str) {
+        self.state().change(id).view_policy = policy.to_owned();
     }
 
     /// Tags a revision with these projects and no others.

@@ -68,7 +68,7 @@ fn revision_json(state: &State, revision: &Revision, search: &Search) -> Value {
             "holdAsDraft": false,
             "dateCreated": revision.created_at.as_second(),
             "dateModified": revision.modified_at.as_second(),
-            "policy": { "view": "users", "edit": "users" },
+            "policy": { "view": revision.view_policy, "edit": "users" },
         },
         "attachments": attachments,
     })

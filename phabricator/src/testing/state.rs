@@ -61,6 +61,8 @@ pub(super) struct Revision {
     pub(super) projects: Vec<Phid>,
     pub(super) reviewers: Vec<Phid>,
     pub(super) visible: bool,
+    /// Who may see it. Whatever stands here, the token sees it when it is visible.
+    pub(super) view_policy: String,
     pub(super) newest_diff: Phid,
     pub(super) created_at: Timestamp,
     pub(super) modified_at: Timestamp,

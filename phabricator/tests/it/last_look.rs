@@ -47,14 +47,13 @@ async fn a_newer_diff_or_landing_ends_it() {
 
 #[tokio::test]
 async fn what_is_not_public_any_more_is_withheld_and_a_parent_is_not_named() {
-    for (id, by_project) in [(1, false), (1, true), (2, false), (2, true)] {
-        let end = end_after(|world| {
-            if by_project {
-                world.fake.set_projects(id, std::slice::from_ref(&world.secure));
-            } else {
-                world.fake.set_visible(id, false);
-            }
-        });
+    let ways: [fn(&World, u64); 3] = [
+        |world, id| world.fake.set_projects(id, std::slice::from_ref(&world.secure)),
+        |world, id| world.fake.set_visible(id, false),
+        |world, id| world.fake.set_view_policy(id, "PHID-PROJ-tqu3hlbr7eoh6nowuays"),
+    ];
+    for (id, hide) in [1, 2].into_iter().flat_map(|id| ways.map(|hide| (id, hide))) {
+        let end = end_after(|world| hide(world, id));
         let end = end.await.unwrap();
         if id == 2 {
             assert_eq!(end, Report::Withheld);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use phabricator::{
+    ViewPolicies,
     model::{Build, BuildRequest, Report},
     testing::{CreatedRevision, Fault, NewDiff, NewRevision, RevisionStatus},
 };
@@ -133,6 +134,33 @@ async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
     assert_eq!(world.reports().await, [Report::Withheld]);
     assert!(!logs.text().contains("secure title"), "{}", logs.text());
     assert!(logs.text().contains("withheld"), "{}", logs.text());
+}
+
+/// A revision that our user sees, for others need not be public.
+#[tokio::test]
+async fn a_revision_with_a_restricted_view_policy_is_private_whatever_its_projects() {
+    for (policies, policy, built) in [
+        (None, "public", true),
+        (None, "users", true),
+        (None, "admin", false),
+        (None, "no-one", false),
+        (None, "obj.subscriptions.subscribers", false),
+        (None, "PHID-PROJ-tqu3hlbr7eoh6nowuays", false),
+        (Some(ViewPolicies::also(&["PHID-PLCY-staff".to_owned()])), "PHID-PLCY-staff", true),
+        (Some(ViewPolicies::also(&["PHID-PLCY-staff".to_owned()])), "PHID-PLCY-others", false),
+        (Some(ViewPolicies::Any), "PHID-PLCY-others", true),
+    ] {
+        let mut world = World::with(|settings| settings.visibility_checks = 1, true).await;
+        if let Some(policies) = policies {
+            world = world.with_view_policies(policies);
+        }
+        let revision = world.create("restricted");
+        world.fake.set_view_policy(revision.id, policy);
+        world.build(&revision).await;
+        world.work().await;
+        let expected = if built { Report::Working } else { Report::Withheld };
+        assert_eq!(world.reports().await, [expected], "{policy}");
+    }
 }
 
 #[tokio::test]

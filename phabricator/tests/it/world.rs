@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bus::{Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
-    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
+    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Publisher, ViewPolicies, Workflow, WorkflowQueues,
+    WorkflowSettings,
     model::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
@@ -44,6 +45,11 @@ pub(crate) fn journal() -> Journal {
     Journal::new(Duration::from_secs(30 * 24 * 3600), "a worker")
 }
 
+fn workflow(conduit: &Conduit, directory: &Directory, settings: &WorkflowSettings) -> Workflow {
+    let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
+    Workflow::new(conduit.clone(), directory.clone(), settings.clone(), queues, journal()).with_bugbug(Some(BUGBUG))
+}
+
 pub(crate) struct World {
     pub(crate) fake: FakePhabricator,
     pub(crate) alice: Phid,
@@ -53,6 +59,7 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) clock: Arc<ManualClock>,
     bus: Arc<dyn Bus>,
+    settings: WorkflowSettings,
     workflow: Consumer,
     publisher: Consumer,
 }
@@ -82,11 +89,9 @@ impl World {
         let mut settings =
             WorkflowSettings { repositories: BTreeSet::from([repository.clone()]), ..WorkflowSettings::default() };
         adjust(&mut settings);
-        let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let conduit = conduit(&fake);
-        let workflow =
-            Workflow::new(conduit.clone(), directory.clone(), settings, queues, journal()).with_bugbug(Some(BUGBUG));
+        let workflow = workflow(&conduit, &directory, &settings);
         let publisher = Publisher::new(conduit, publish, RESULTS, journal());
         Self {
             workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),
@@ -98,7 +103,16 @@ impl World {
             directory,
             clock,
             bus,
+            settings,
         }
+    }
+
+    /// The same, where other view policies count as public.
+    pub(crate) fn with_view_policies(self, policies: ViewPolicies) -> Self {
+        let directory = self.directory.with_view_policies(policies);
+        let workflow = workflow(&conduit(&self.fake), &directory, &self.settings);
+        let workflow = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, workflow);
+        Self { directory, workflow, ..self }
     }
 
     /// A revision of Alice's, to be created.
