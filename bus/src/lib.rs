@@ -43,8 +43,8 @@ pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
 pub use operate::{DeadLetter, Depth, LATE, MessageState, Operate, QueueStatus, Remains, Waiting, Which};
 pub use operator::{
-    ChosenLetters, Contents, LetterContents, LetterReport, Letters, MessageReport, Messages, Operator, OperatorError,
-    QueueReport,
+    ChosenLetters, Contents, KeptLetter, LetterContents, LetterReport, Letters, MessageReport, Messages, Operator,
+    OperatorError, QueueReport, Requeued, Usefulness,
 };
 pub use policy::{Backoff, Policy};
 pub use quarantine::Quarantine;

@@ -4,12 +4,13 @@ mod report;
 
 use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
-use serde::Deserialize;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
 pub use self::report::{Contents, LetterContents, LetterReport, MessageReport, QueueReport};
-use crate::{Bus, BusError, MessageState, QueueSpec, Remains, Which};
+use crate::{Bus, BusError, Envelope, MessageState, QueueSpec, Remains, Which};
 
 /// How like a queue's name a word must be to be taken for a slip of the pen.
 const ALIKE: f64 = 0.7;
@@ -19,6 +20,35 @@ const ALIKE: f64 = 0.7;
 pub struct Operator {
     bus: Arc<dyn Bus>,
     queues: Arc<[QueueSpec]>,
+    usefulness: Option<Arc<dyn Usefulness>>,
+}
+
+/// Knows which messages would be handled without any effect.
+#[async_trait]
+pub trait Usefulness: Send + Sync + 'static {
+    /// Why handling this message of `queue` would do nothing, and what would; `None` when it would do something.
+    async fn useless(&self, queue: &QueueSpec, message: &Envelope) -> Result<Option<String>, BusError>;
+}
+
+/// What became of dead letters that were to be requeued.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Requeued {
+    /// How many are back in their queues.
+    pub requeued: usize,
+    /// Those that stay dead letters, since handling them would do nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptLetter>,
+}
+
+/// A dead letter that was not requeued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptLetter {
+    /// Its queue.
+    pub queue: &'static str,
+    /// Its id.
+    pub id: String,
+    /// Why handling it would do nothing, and what would.
+    pub why: String,
 }
 
 /// Why an operator's wish was not done.
@@ -53,6 +83,16 @@ pub enum OperatorError {
     NoLetters {
         /// The ids.
         ids: Vec<String>,
+    },
+    /// Handling the message would do nothing. It was left as it is.
+    #[error("message {id} of queue {queue} was not requeued: {why}")]
+    Useless {
+        /// The queue.
+        queue: &'static str,
+        /// The message.
+        id: Uuid,
+        /// Why, and what would do something.
+        why: String,
     },
     /// It was not said, or said twice, what is meant.
     #[error("which {0}")]
@@ -110,7 +150,20 @@ impl ChosenLetters {
 impl Operator {
     /// An operator of `queues` on `bus`.
     pub fn new(bus: Arc<dyn Bus>, queues: &[QueueSpec]) -> Self {
-        Self { bus, queues: queues.into() }
+        Self { bus, queues: queues.into(), usefulness: None }
+    }
+
+    /// Requeues nothing that would be handled without any effect.
+    #[must_use]
+    pub fn with_usefulness(self, usefulness: Arc<dyn Usefulness>) -> Self {
+        Self { usefulness: Some(usefulness), ..self }
+    }
+
+    async fn useless(&self, queue: &QueueSpec, message: &Envelope) -> Result<Option<String>, BusError> {
+        match &self.usefulness {
+            Some(usefulness) => usefulness.useless(queue, message).await,
+            None => Ok(None),
+        }
     }
 
     /// How each queue is doing, in the order of the pipeline.
@@ -148,6 +201,12 @@ impl Operator {
     /// Makes delayed messages ready now. Returns how many.
     pub async fn requeue(&self, queue: &str, messages: Messages) -> Result<usize, OperatorError> {
         let (queue, which) = (self.find(queue)?, messages.which()?);
+        if let Which::One(id) = which
+            && let Some(waiting) = self.bus.message(queue, id).await?
+            && let Some(why) = self.useless(queue, &waiting.envelope).await?
+        {
+            return Err(OperatorError::Useless { queue: queue.name, id, why });
+        }
         done(queue, which, self.bus.requeue(queue, which).await?, " that is delayed")
     }
 
@@ -237,13 +296,30 @@ impl Operator {
         Err(OperatorError::NoLetters { ids })
     }
 
-    /// Puts dead letters back into their queues. Returns how many were still there.
-    pub async fn requeue_dead(&self, chosen: &ChosenLetters) -> Result<usize, OperatorError> {
-        let mut count = 0;
+    /// Puts dead letters back into their queues, but for those that would be handled without any effect.
+    pub async fn requeue_dead(&self, chosen: &ChosenLetters) -> Result<Requeued, OperatorError> {
+        let mut outcome = Requeued::default();
         for (queue, ids) in &chosen.0 {
-            count += self.bus.requeue_dead(queue, ids).await?;
+            let mut useful = Vec::with_capacity(ids.len());
+            for id in ids {
+                match self.useless_letter(queue, id).await? {
+                    Some(why) => outcome.kept.push(KeptLetter { queue: queue.name, id: id.clone(), why }),
+                    None => useful.push(id.clone()),
+                }
+            }
+            outcome.requeued += self.bus.requeue_dead(queue, &useful).await?;
         }
-        Ok(count)
+        Ok(outcome)
+    }
+
+    async fn useless_letter(&self, queue: &QueueSpec, id: &str) -> Result<Option<String>, BusError> {
+        if self.usefulness.is_none() {
+            return Ok(None);
+        }
+        match self.bus.dead_letter(queue, id).await? {
+            Some((_, Remains::Message(envelope))) => self.useless(queue, &envelope).await,
+            Some((_, Remains::Unreadable(_))) | None => Ok(None),
+        }
     }
 
     /// Throws dead letters away. Returns how many were still there.

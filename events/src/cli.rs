@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::builds::{Audit, Builds, OneBuild, Which};
+pub use self::builds::{Audit, BuildList, Builds, BuildsAction, OneBuild, Restart, Which};
 pub use self::monitor::{Format, Mobile, Monitor, Origin};
 pub use self::notify::{Notify, NotifyAction};
 pub use self::operate::{
@@ -39,9 +39,9 @@ pub enum Command {
     Run(Run),
     /// Checks a configuration and reports every fault at once
     CheckConfig(CheckConfig),
-    /// Tells the whole story of a build: what happened, what it waits for, what comes next, what was said
+    /// Show the whole story of a build: what happened, what it waits for, what comes next, what was published
     Why(OneBuild),
-    /// Lists builds, the newest first
+    /// List builds, the newest first; restart those that have ended
     Builds(Builds),
     /// Sends a build that has no end through the pipeline again, or its answer if that was not said
     Retry(OneBuild),

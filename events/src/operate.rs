@@ -4,11 +4,13 @@ mod audit;
 mod builds;
 mod check;
 mod dead;
+mod ended;
 mod notify;
 mod pulse;
 mod queues;
 mod report;
 mod repos;
+mod restart;
 mod table;
 mod telemetry;
 mod terminal;
@@ -18,7 +20,7 @@ mod why;
 use std::sync::Arc;
 
 use anyhow::bail;
-use bus::{Operator, RedisBus, SystemClock};
+use bus::{Bus, Operator, RedisBus, SystemClock};
 use serde::Serialize;
 
 pub use self::{
@@ -34,11 +36,17 @@ pub use self::{
     telemetry::telemetry,
     why::why,
 };
-use crate::{cli::Deployment, environment, source};
+use crate::{cli::Deployment, environment, source, topology};
+
+/// An operator of all queues on a bus, for the command line and the API.
+pub(crate) fn operator_of_builds(bus: Arc<dyn Bus>, journal: phabricator::model::Journal) -> Operator {
+    ended::operator(bus, journal)
+}
 
 /// The operator of the deployment that the options and the environment name.
 async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
     let records = source::records(deployment.into()).await?;
+    let journal = topology::journal(records.build_retention);
     let Some(options) = environment::redis(records.redis_namespace, 1)? else {
         bail!(
             "no REDIS_URL: queues in memory belong to the process that runs them; ask its API (/api/v1/queues), or set \
@@ -46,7 +54,7 @@ async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
         );
     };
     let bus = RedisBus::new(&options, &SystemClock)?;
-    Ok(Operator::new(Arc::new(bus), &crate::queues::all()))
+    Ok(operator_of_builds(Arc::new(bus), journal))
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

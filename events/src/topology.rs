@@ -15,7 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{Backoff, Bus, Clock, Consumer, Operator, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
+use bus::{Backoff, Bus, Clock, Consumer, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
 use phabricator::{
     AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook, Publisher, ViewPolicies,
     Workflow, WorkflowQueues, WorkflowSettings,
@@ -28,7 +28,7 @@ use worker_hg::{Mercurial, MercurialQueues, RepositorySettings, Settings, Size};
 use crate::{
     config::{Config, MercurialConfig, WebConfig},
     dispatch::Dispatch,
-    environment,
+    environment, operate,
     queues::{self, APPLIED, BUGBUG, BUGBUG_TRY_PUSH, BUILDS, LANDO, MERCURIAL, RESULTS},
 };
 
@@ -54,7 +54,8 @@ pub async fn web(
 ) -> anyhow::Result<WebServer> {
     let version = Version::load(std::env::var_os("VERSION_PATH").map(PathBuf::from))?;
     let settings = WebSettings {
-        operator: Operator::new(bus.clone(), &queues::all()),
+        operator: operate::operator_of_builds(bus.clone(), journal(config.build_retention)),
+        pages: config.pages.clone(),
         api_token: config.api_token.clone(),
         producer: Producer::new(bus, clock),
         journal: journal(config.build_retention),
@@ -206,8 +207,9 @@ impl Worker {
         .with_bugbug(Some(BUGBUG).filter(|_| !config.triggers.risk_analysis_users.is_empty()));
         let lando = config.lando.as_ref().filter(|lando| lando.publish);
         let warnings = lando.map(|lando| LandoWarnings { queue: LANDO, failures: lando.publish_failure });
-        let publisher =
-            Publisher::new(conduit.clone(), config.phabricator.publish, RESULTS, journal).with_lando(warnings);
+        let publisher = Publisher::new(conduit.clone(), config.phabricator.publish, RESULTS, journal)
+            .with_pages(config.pages.clone())
+            .with_lando(warnings);
         if config.secure_projects.is_empty() {
             warn!("secure_projects is empty: every revision that our phabricator user sees counts as public");
         }

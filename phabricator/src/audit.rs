@@ -14,9 +14,19 @@
 //! time, and it looks younger than it is. A queue knows when that last happened: of what was due before, it says nothing
 //! until its oldest message came after that.
 //!
+//! # What was built by somebody else
+//!
+//! Records can be gone, or begin beside a service that did this before. So before a build is sent through the pipeline
+//! again, Harbormaster is asked what its target has. One that has the link of a push is not built: it is adopted, with
+//! the end that it was pushed. Where that link leads is in no answer of Harbormaster.
+//!
 //! Several processes may audit at once: what is sent has a key, so that it is sent once.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bus::{
@@ -31,6 +41,7 @@ use crate::{
     Conduit, ConduitError,
     api::TargetStatus,
     model::{Blame, BuildRecord, BuildRequest, Journal, Now, OPEN, Outcome, Phid, Report, Source, Step, Update, What},
+    publisher::PUSHED_KEY,
 };
 
 /// How often it is looked, and when first.
@@ -45,6 +56,8 @@ const MARGIN: Duration = Duration::from_secs(60);
 const UNDER_WAY: Duration = Duration::from_secs(300);
 /// How often a build is sent through the pipeline again before it is given up.
 const REDRIVES: u32 = 2;
+/// What is done about a build that somebody else pushed.
+const ADOPTED: &str = "it has its link already: recorded as pushed, and not built again";
 /// How many records are looked at in one go.
 const PAGE: usize = 500;
 
@@ -104,6 +117,8 @@ enum Action {
     SayAgain(Report),
     /// It is done again.
     DoAgain,
+    /// Somebody else has pushed it.
+    Adopt,
     /// It ends with this.
     End(Report),
 }
@@ -159,11 +174,19 @@ impl Auditor {
         let known: HashMap<Phid, TargetStatus> =
             self.conduit.targets(&targets).await?.into_iter().map(|found| (found.phid, found.status)).collect();
         let mut findings = Vec::new();
+        let pushed = self.pushed(&targets).await?;
         for (request, record) in overdue {
             let status = known.get(&request.target).copied();
-            findings.push(self.mend(request, &record, status, now, dry_run).await?);
+            let pushed = pushed.contains(&request.target);
+            findings.push(self.mend(request, &record, status, pushed, now, dry_run).await?);
         }
         Ok(findings)
+    }
+
+    /// Those of the targets that have the link of a push.
+    async fn pushed(&self, targets: &[Phid]) -> Result<HashSet<Phid>, ConduitError> {
+        let found = self.conduit.artifacts(targets).await?;
+        Ok(found.into_iter().filter(|artifact| artifact.key == PUSHED_KEY).map(|artifact| artifact.target).collect())
     }
 
     async fn mend(
@@ -171,6 +194,7 @@ impl Auditor {
         request: BuildRequest,
         record: &BuildRecord,
         status: Option<TargetStatus>,
+        pushed: bool,
         now: Timestamp,
         dry_run: bool,
     ) -> Result<AuditFinding, AuditError> {
@@ -186,6 +210,7 @@ impl Auditor {
             // It was accepted again, or sent again in the very moment in which it was said.
             _ if record.told.is_some() => Action::Close(What::NotTold { reason: "it was said before".to_owned() }),
             (Some(_), Some(Outcome::Answered(report))) => Action::SayAgain(report.clone()),
+            (Some(_), None) if pushed => Action::Adopt,
             (Some(_), None) if record.redriven < REDRIVES => Action::DoAgain,
             (Some(_), None) => Action::End(given_up(&request, now)),
             // What is not shown is private now, as far as we can tell.
@@ -196,19 +221,27 @@ impl Auditor {
             Action::Close(_) => "closed",
             Action::SayAgain(_) => "its answer is sent again",
             Action::DoAgain => "it is built again",
+            Action::Adopt => ADOPTED,
             Action::End(Report::Withheld) => "withheld: its target cannot be seen",
             Action::End(_) => "given up, and answered as our failure",
         };
         let (target, revision_id, diff_id) = (request.target.clone(), request.revision_id, request.diff_id);
         if !dry_run {
-            self.act(request, action, record.redriven + 1, now).await?;
+            self.act(request, record, action, now).await?;
             warn!(build = %target, "the build of diff {diff_id} of D{revision_id} {found}: {words}");
         }
         Ok(AuditFinding { target, revision_id, diff_id, found, action: words.to_owned() })
     }
 
-    async fn act(&self, request: BuildRequest, action: Action, times: u32, now: Timestamp) -> Result<(), BusError> {
+    async fn act(
+        &self,
+        request: BuildRequest,
+        record: &BuildRecord,
+        action: Action,
+        now: Timestamp,
+    ) -> Result<(), BusError> {
         let (journal, target) = (&self.journal, request.target.clone());
+        let times = record.redriven + 1;
         let (builds, results) = (self.queues.builds, self.queues.results);
         let redriven = |queue: &str| journal.redriven(&target, queue, "the audit found it in no queue", times, now);
         match action {
@@ -224,11 +257,18 @@ impl Auditor {
                 let facts = redriven(builds.spec().name)?;
                 self.send(&builds, &BuildRequest { checks: 0, ..request }, &target, times, facts).await
             }
+            Action::Adopt => self.adopt(&request, false, now).await,
             Action::End(report) => {
-                let facts = journal.ends(&request, &report, results.spec().name, now)?;
+                let facts = journal.ends(&request, record, &report, results.spec().name, now)?;
                 self.send(&results, &Update { request, report }, &target, times, facts).await
             }
         }
+    }
+
+    /// Records that somebody else pushed a build.
+    async fn adopt(&self, request: &BuildRequest, accepted: bool, now: Timestamp) -> Result<(), BusError> {
+        let facts = self.journal.adopted(request, accepted, PUSHED_KEY, self.queues.builds.spec().name, now)?;
+        self.producer.bus().push_with(Vec::new(), facts).await.map(|_| ())
     }
 
     async fn send<M: Message>(
@@ -250,6 +290,9 @@ impl Auditor {
         waiting.retain(|build| now.duration_since(build.started_at).unsigned_abs() > UNDER_WAY);
         let targets: Vec<Phid> = waiting.iter().map(|build| build.target.clone()).collect();
         let records = self.journal.find(self.producer.bus().as_ref(), &targets).await?;
+        let unknown = targets.iter().zip(&records).filter(|(_, record)| record.request.is_none());
+        let unknown: Vec<Phid> = unknown.map(|(target, _)| target.clone()).collect();
+        let pushed = self.pushed(&unknown).await?;
         let mut findings = Vec::new();
         for (build, _) in waiting.into_iter().zip(records).filter(|(_, record)| record.request.is_none()) {
             let request = BuildRequest {
@@ -260,14 +303,23 @@ impl Auditor {
                 accepted_at: now,
                 checks: 0,
             };
+            let adopt = pushed.contains(&request.target);
+            let (found, action) = match adopt {
+                true => ("waits in harbormaster with the link of a push, and is not known here", ADOPTED),
+                false => ("waits in harbormaster, and its request never came", "it is taken in"),
+            };
             let finding = AuditFinding {
                 target: request.target.clone(),
                 revision_id: request.revision_id,
                 diff_id: request.diff_id,
-                found: "waits in harbormaster, and its request never came".to_owned(),
-                action: "it is taken in".to_owned(),
+                found: found.to_owned(),
+                action: action.to_owned(),
             };
-            if !dry_run {
+            if !dry_run && adopt {
+                self.adopt(&request, true, now).await?;
+                let (diff, revision) = (finding.diff_id, finding.revision_id);
+                warn!(build = %finding.target, "the build of diff {diff} of D{revision} {found}: {action}");
+            } else if !dry_run {
                 let builds = self.queues.builds;
                 let facts = self.journal.accepted(&request, Source::Audit, builds.spec().name)?;
                 let pushed = self.producer.send_once(&builds, &request, request.target.as_str(), facts).await?;

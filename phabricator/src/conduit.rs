@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -70,11 +70,13 @@ pub enum ConduitError {
         /// The status.
         status: u16,
     },
-    /// There was no answer, several times.
-    #[error("phabricator cannot be reached for {method}, {TRIES} tries failed")]
+    /// There was no answer.
+    #[error("phabricator cannot be reached for {method}, {}", tries_failed(*tries))]
     Unreachable {
         /// The method that was called.
         method: &'static str,
+        /// How many times it was called.
+        tries: u32,
         /// The last failure, without its address.
         #[source]
         source: reqwest::Error,
@@ -149,7 +151,12 @@ impl Conduit {
         let params = self.signed(params);
         let backoff =
             ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_factor(2.0).with_max_times(TRIES - 1);
-        let body = (|| self.post(method, &params)).retry(backoff).when(ConduitError::may_pass).await?;
+        let tries = AtomicU32::new(0);
+        let post = || {
+            let tried = tries.fetch_add(1, Ordering::Relaxed) + 1;
+            self.post(method, &params, tried)
+        };
+        let body = post.retry(backoff).when(ConduitError::may_pass).await?;
         self.read(method, &body)
     }
 
@@ -159,7 +166,7 @@ impl Conduit {
         method: &'static str,
         params: Map<String, Value>,
     ) -> Result<T, ConduitError> {
-        let body = self.post(method, &self.signed(params)).await?;
+        let body = self.post(method, &self.signed(params), 1).await?;
         self.read(method, &body)
     }
 
@@ -184,8 +191,10 @@ impl Conduit {
         }
     }
 
-    async fn post(&self, method: &'static str, params: &str) -> Result<Vec<u8>, ConduitError> {
-        let unreachable = |source: reqwest::Error| ConduitError::Unreachable { method, source: source.without_url() };
+    /// Calls `method` for the `tries`-th time.
+    async fn post(&self, method: &'static str, params: &str, tries: u32) -> Result<Vec<u8>, ConduitError> {
+        let unreachable =
+            |source: reqwest::Error| ConduitError::Unreachable { method, tries, source: source.without_url() };
         let url = format!("{}/api/{method}", self.url.as_str().trim_end_matches('/'));
         let form = [("params", params), ("output", "json")];
         let mut response = self.http.post(url).form(&form).send().await.map_err(unreachable)?;
@@ -237,7 +246,7 @@ impl ConduitError {
     }
 
     /// Whether the server surely did nothing. Else it may have acted before it failed, or before its answer was lost.
-    pub(crate) fn had_no_effect(&self) -> bool {
+    pub fn had_no_effect(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::InvalidToken { .. } => true,
             Self::Server { status, .. } => matches!(status, 400..500 | 503),
@@ -254,6 +263,13 @@ impl ConduitError {
             serde_json::error::Category::Eof => "end of input",
         };
         Self::Undecodable { method, problem, line: error.line(), column: error.column() }
+    }
+}
+
+fn tries_failed(tries: u32) -> String {
+    match tries {
+        1 => "1 try failed".to_owned(),
+        tries => format!("{tries} tries failed"),
     }
 }
 

@@ -19,14 +19,14 @@ pub mod testing;
 mod visibility;
 mod workflow;
 
-pub use api::{BuildPlan, NewestBuilds};
+pub use api::{BuildOfTarget, BuildPlan, NewestBuilds};
 pub use audit::{AuditError, AuditFinding, AuditQueues, Auditor};
 pub use conduit::{Conduit, ConduitError};
 pub use directory::{Directory, DirectoryKeeper, DirectoryNames};
 pub use lando::{Lando, LandoError, LandoWarning, warning_for};
 pub use pages::BuildPages;
 pub use poller::DiffPoller;
-pub use publisher::{Answer, LandoWarnings, PublishError, Publisher, TestResultPublisher, answer};
+pub use publisher::{LandoWarnings, PublishError, Publisher, TestResultPublisher, answer};
 pub use recheck::LastLook;
 pub use visibility::ViewPolicies;
 pub use workflow::{Workflow, WorkflowError, WorkflowQueues, WorkflowSettings};

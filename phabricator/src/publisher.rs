@@ -15,13 +15,22 @@
 //!   twice would be worse than one that may be missing.
 //!
 //! A call that the server surely did not act on takes the note back.
+//!
+//! # Links
+//!
+//! A link's key is unique on its target, and Harbormaster shows the keys, but not where a link leads. So the record says
+//! beforehand which address is about to be given to the link. A target that has the key already, while the record does
+//! not say so, has the link of somebody else: that is a conflict, which is logged and recorded.
+//!
+//! Each end without a push gives its target a link as well, before the message that ends it: Phorge shows links on the
+//! revision page, and hides units that passed or were skipped.
 
 mod answer;
 mod remarkup;
 mod test_result;
 mod text;
 
-pub use answer::{Answer, answer};
+pub use answer::answer;
 pub use test_result::TestResultPublisher;
 
 use std::time::Duration;
@@ -29,19 +38,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bus::{BusError, Classify, Context, Disposition, Handler, Postponed, Queue};
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
-    Conduit, ConduitError,
+    BuildPages, Conduit, ConduitError,
     api::{MessageType, Unit},
     lando::{self, LandoWarning},
-    model::{BuildRecord, Journal, Phid, Report, Telling, Update, What},
+    model::{Answer, BuildRecord, Journal, Phid, Report, Telling, Update, What},
 };
 
-/// The key of the link to the jobs on Try.
-const LINK_KEY: &str = "treeherder";
+/// The key of the link to the jobs on Try. A target that has it was pushed.
+pub(crate) const PUSHED_KEY: &str = "treeherder";
 /// Its name, as it is shown.
-const LINK_NAME: &str = "CI (Treeherder) Jobs";
+const PUSHED_NAME: &str = "CI (Treeherder) Jobs";
+/// The key of the link of a build that was not pushed.
+const WHY_KEY: &str = "code-review-why";
+/// Its name, as it is shown.
+const WHY_NAME: &str = "Why this was not built";
 
 /// How long the server may take to act on a message, from when it was about to be sent.
 const UNSETTLED: Duration = Duration::from_secs(120);
@@ -54,6 +67,7 @@ pub struct Publisher {
     publish: bool,
     results: Queue<Update>,
     journal: Journal,
+    pages: BuildPages,
     lando: Option<LandoWarnings>,
 }
 
@@ -101,14 +115,38 @@ impl Classify for PublishError {
 #[derive(Debug, PartialEq)]
 enum Say<'a> {
     Message(MessageType, Option<Unit>),
-    Link(&'a str),
+    Link(Link<'a>),
+}
+
+/// A link on a target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Link<'a> {
+    key: &'static str,
+    name: &'static str,
+    url: &'a str,
+}
+
+/// How a link came to be on its target, or did not.
+enum Linked {
+    /// It is there, by us.
+    Ours,
+    /// There is one with this key, by somebody else.
+    Conflict(What),
+    /// There is no such target, or it is not visible.
+    UnknownTarget,
 }
 
 impl Publisher {
     /// A publisher of what comes in `results`, which speaks through `conduit`; without `publish` it only logs what it
     /// would say.
     pub fn new(conduit: Conduit, publish: bool, results: Queue<Update>, journal: Journal) -> Self {
-        Self { conduit, publish, results, journal, lando: None }
+        Self { conduit, publish, results, journal, pages: BuildPages::default(), lando: None }
+    }
+
+    /// Links builds that were not pushed to their page.
+    #[must_use]
+    pub fn with_pages(self, pages: BuildPages) -> Self {
+        Self { pages, ..self }
     }
 
     /// Has Lando warn, too.
@@ -134,34 +172,78 @@ impl Publisher {
             None if update.report == Report::Withheld => return Ok(not_told("the target is private, too")),
             None => return Err(PublishError::UnknownTarget(target.clone())),
         };
+        let page = self.pages.why(target);
+        let words = words(&update.report, page.as_deref());
         if status.has_ended() {
             if record.telling.is_some() && !matches!(update.report, Report::Pushed(_)) {
+                for say in words {
+                    self.sent(target, say, record, cx)?;
+                }
                 return Ok(told);
             }
             let status = status.name();
-            info!(build = %target, "not said, the target is {status} already: {what}");
+            info!(build = %target, "not published, the target is {status} already: {what}");
             return Ok(not_told(&format!("the target was {status} already")));
         }
-        for say in words(&update.report) {
-            let known = match &say {
-                Say::Link(url) => self.conduit.create_link(target, LINK_KEY, LINK_NAME, url).await?,
+        for say in words {
+            match &say {
+                Say::Link(link) => match self.link(target, *link, cx).await? {
+                    Linked::Ours => {}
+                    Linked::UnknownTarget => return Err(PublishError::UnknownTarget(target.clone())),
+                    Linked::Conflict(conflict) if link.key == PUSHED_KEY => return Ok(conflict),
+                    Linked::Conflict(conflict) => {
+                        self.journal.note(cx, target, conflict)?;
+                        continue;
+                    }
+                },
                 Say::Message(kind, unit) => match &record.telling {
                     Some(before) if cx.clock().now().duration_since(before.at).unsigned_abs() < UNSETTLED => {
                         return Err(PublishError::Unsettled);
                     }
                     Some(_) if *kind == MessageType::Work => {
-                        warn!(build = %target, "what was applied may have been said before, it is not said again");
+                        warn!(build = %target, "what was applied may have been sent before, it is not sent again");
                         return Ok(What::Told { what: format!("{what}; what was applied may be missing") });
                     }
-                    before => self.send(target, *kind, unit.as_slice(), before.as_ref(), cx).await?,
+                    before => {
+                        if !self.send(target, *kind, unit.as_slice(), before.as_ref(), cx).await? {
+                            return Err(PublishError::UnknownTarget(target.clone()));
+                        }
+                    }
                 },
-            };
-            if !known {
-                return Err(PublishError::UnknownTarget(target.clone()));
             }
+            self.sent(target, say, record, cx)?;
         }
-        info!(step = "published", build = %target, "said on the build target: {what}");
+        info!(step = "published", build = %target, "published on the build target: {what}");
         Ok(told)
+    }
+
+    /// Records what is on the target now, once.
+    fn sent(&self, target: &Phid, say: Say<'_>, record: &BuildRecord, cx: &Context) -> Result<(), BusError> {
+        let answer = Answer::from(say);
+        if record.sent().any(|(_, before)| *before == answer) {
+            return Ok(());
+        }
+        self.journal.note(cx, target, What::Sent(answer))
+    }
+
+    async fn link(&self, target: &Phid, link: Link<'_>, cx: &Context) -> Result<Linked, PublishError> {
+        let Link { key, name, url } = link;
+        if self.conduit.artifact_keys(target).await?.iter().any(|known| known == key) {
+            // Whoever makes a link writes it down before. This is read after the link was seen.
+            let noted = self.journal.read(cx, target).await?.link;
+            if noted.as_deref() == Some(url) {
+                return Ok(Linked::Ours);
+            }
+            let theirs = noted.as_deref().unwrap_or("an address that harbormaster does not show");
+            error!(
+                build = %target, key, ours = url, theirs,
+                "the target has another link with this key already, so ours is not published"
+            );
+            return Ok(Linked::Conflict(What::Conflict { key: key.to_owned(), ours: url.to_owned(), theirs: noted }));
+        }
+        self.journal.links(cx, target, url).await?;
+        let known = self.conduit.create_link(target, key, name, url).await?;
+        Ok(if known { Linked::Ours } else { Linked::UnknownTarget })
     }
 
     async fn send(
@@ -198,20 +280,15 @@ impl Handler<Update> for Publisher {
     async fn handle(&self, update: Update, cx: &Context) -> Result<(), PublishError> {
         let (target, what) = (&update.request.target, name(&update.report));
         let record = self.journal.read(cx, target).await?;
-        let overruled = if update.report.is_end() {
-            record.told.is_some() || record.end.is_some() && !record.ends_with(&update.report)
-        } else {
-            record.end.is_some()
-        };
-        if overruled {
-            debug!(build = %target, "not said, its end was decided otherwise or said before: {what}");
+        if record.overrules(&update.report) {
+            debug!(build = %target, "not published, its end was decided otherwise or published before: {what}");
             return Ok(());
         }
         self.warn(&update, cx)?;
         if !self.publish {
-            info!(build = %target, "publishing is switched off, this would have been said: {what}");
+            info!(build = %target, "not published, PHABRICATOR.publish is false: {what}");
             if update.report.is_end() {
-                self.close(&update, not_told("publishing is switched off"), cx)?;
+                self.close(&update, not_told("publish is false"), cx)?;
             }
             return Ok(());
         }
@@ -219,7 +296,7 @@ impl Handler<Update> for Publisher {
             let what = self.tell(&update, &record, cx).await?;
             self.close(&update, what, cx)?;
         } else if self.conduit.send_message(target, MessageType::Work, &[]).await? {
-            info!(step = "published", build = %target, "said on the build target: {what}");
+            info!(step = "published", build = %target, "published on the build target: {what}");
             self.journal.note(cx, target, What::Told { what: what.to_owned() })?;
         } else {
             return Err(PublishError::UnknownTarget(target.clone()));
@@ -244,19 +321,21 @@ impl Handler<Update> for Publisher {
     }
 }
 
-/// The calls that say a report, in an order in which the later ones matter less.
-fn words(report: &Report) -> Vec<Say<'_>> {
-    match report {
-        Report::Working => vec![Say::Message(MessageType::Work, None)],
+/// The calls that publish a report, in their order. `page` explains an end without a push.
+fn words<'a>(report: &'a Report, page: Option<&'a str>) -> Vec<Say<'a>> {
+    let (kind, unit) = match report {
+        Report::Working => return vec![Say::Message(MessageType::Work, None)],
         Report::Pushed(pushed) => {
-            let applied = Say::Message(MessageType::Work, Some(text::applied(pushed)));
-            vec![Say::Link(&pushed.treeherder_url), applied]
+            let link = Link { key: PUSHED_KEY, name: PUSHED_NAME, url: &pushed.treeherder_url };
+            return vec![Say::Link(link), Say::Message(MessageType::Work, Some(text::applied(pushed)))];
         }
-        Report::PatchFailed(failure) => vec![Say::Message(MessageType::Fail, Some(text::patch_failed(failure)))],
-        Report::InfrastructureFailed(blame) => vec![Say::Message(MessageType::Fail, Some(text::broken(blame)))],
-        Report::Neutral(neutral) => vec![Say::Message(MessageType::Pass, Some(text::neutral(&neutral.text)))],
-        Report::Withheld => vec![Say::Message(MessageType::Pass, Some(text::withheld()))],
-    }
+        Report::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
+        Report::InfrastructureFailed(blame) => (MessageType::Fail, text::broken(blame)),
+        Report::Neutral(neutral) => (MessageType::Pass, text::neutral(&neutral.text)),
+        Report::Withheld => (MessageType::Pass, text::withheld()),
+    };
+    let link = page.map(|url| Say::Link(Link { key: WHY_KEY, name: WHY_NAME, url }));
+    link.into_iter().chain([Say::Message(kind, Some(unit))]).collect()
 }
 
 /// Names a report in logs.

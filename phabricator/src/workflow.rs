@@ -11,7 +11,9 @@ use tracing::{debug, error, info};
 use crate::{
     Conduit, ConduitError, Directory,
     api::{DiffInfo, RevisionInfo},
-    model::{Blame, Build, BuildRequest, Journal, NeutralReason, Phid, Report, Revision, Update, What},
+    model::{
+        Blame, Build, BuildRecord, BuildRequest, Hidden, Journal, NeutralReason, Phid, Report, Revision, Update, What,
+    },
     recheck,
     stack::{self, Refusal, StackError},
 };
@@ -85,7 +87,7 @@ impl Classify for WorkflowError {
 /// What a look at a build says.
 enum Finding {
     /// The revision may not be spoken of, perhaps not yet.
-    Hidden,
+    Hidden(Hidden),
     /// The build ends here.
     End(Report),
     /// The build can be applied.
@@ -114,9 +116,11 @@ impl Workflow {
     async fn look(&self, request: &BuildRequest, cx: &Context) -> Result<Finding, ConduitError> {
         let started = cx.clock().now();
         let privacy = self.directory.privacy();
-        let found = self.conduit.revision(request.revision_id).await?.into_iter().collect();
-        let Some(revision) = privacy.public(found).pop() else {
-            return Ok(Finding::Hidden);
+        let Some(found) = self.conduit.revision(request.revision_id).await? else {
+            return Ok(Finding::Hidden(Hidden::Revision));
+        };
+        let Some(revision) = privacy.public(vec![found]).pop() else {
+            return Ok(Finding::Hidden(Hidden::Restricted));
         };
         info!(step = "visible", build = %request.target, "D{} is public", revision.id);
         let Some(diff) = self.conduit.diff(request.diff_id).await? else {
@@ -134,7 +138,9 @@ impl Workflow {
                 landed: stack.landed,
             }))),
             // The revisions of a stack become public one after another.
-            Err(StackError::Refused(Refusal::HiddenParent(_))) if !self.is_last_look(request) => Ok(Finding::Hidden),
+            Err(StackError::Refused(Refusal::HiddenParent(_))) if !self.is_last_look(request) => {
+                Ok(Finding::Hidden(Hidden::Parent))
+            }
             Err(StackError::Refused(refusal)) => {
                 let seconds = cx.clock().now().duration_since(started).as_secs_f64();
                 Ok(Finding::End(refusal.report(revision.id, seconds)))
@@ -187,10 +193,16 @@ impl Workflow {
     }
 
     /// Looks again later, or gives up. Nothing but numbers may be said here.
-    fn hidden(&self, mut request: BuildRequest, cx: &Context) -> Result<(), BusError> {
+    fn hidden(
+        &self,
+        mut request: BuildRequest,
+        record: &BuildRecord,
+        why: Hidden,
+        cx: &Context,
+    ) -> Result<(), BusError> {
         let build = request.target.clone();
         let looks = self.settings.visibility_checks;
-        self.journal.note(cx, &build, What::Hidden { look: request.checks.saturating_add(1), looks })?;
+        self.journal.note(cx, &build, What::Hidden { look: request.checks.saturating_add(1), looks, why })?;
         let last = self.is_last_look(&request);
         request.checks = request.checks.saturating_add(1);
         if !last {
@@ -198,21 +210,22 @@ impl Workflow {
             info!(
                 step = "deferred",
                 build = %build,
-                "D{} or what it stands on is not public, look {} of {} follows in {} s",
+                "D{}: {}; look {} of {} follows in {} s",
                 request.revision_id,
+                why.text(),
                 request.checks + 1,
                 self.settings.visibility_checks,
                 wait.as_secs()
             );
             let queue = self.queues.builds.spec().name;
-            self.journal.delayed(cx, &build, queue, wait, "the revision is not public yet")?;
+            self.journal.delayed(cx, &build, queue, wait, why.text())?;
             return cx.send_after(&self.queues.builds, &request, wait);
         }
         info!(step = "withheld", build = %build, "D{} did not become public", request.revision_id);
-        self.end(request, Report::Withheld, cx)
+        self.end(request, record, Report::Withheld, cx)
     }
 
-    fn end(&self, request: BuildRequest, report: Report, cx: &Context) -> Result<(), BusError> {
+    fn end(&self, request: BuildRequest, record: &BuildRecord, report: Report, cx: &Context) -> Result<(), BusError> {
         let build = &request.target;
         match &report {
             Report::Neutral(neutral) => info!(step = "neutral", build = %build, "{}", neutral.text),
@@ -221,7 +234,8 @@ impl Workflow {
             Report::Working | Report::Pushed(_) | Report::Withheld => {}
         }
         let results = self.queues.results.spec().name;
-        self.journal.ends(&request, &report, results, cx.clock().now())?.into_iter().for_each(|fact| cx.record(fact));
+        let facts = self.journal.ends(&request, record, &report, results, cx.clock().now())?;
+        facts.into_iter().for_each(|fact| cx.record(fact));
         cx.send(&self.queues.results, &Update { request, report })
     }
 }
@@ -232,14 +246,15 @@ impl Handler<BuildRequest> for Workflow {
 
     async fn handle(&self, request: BuildRequest, cx: &Context) -> Result<(), WorkflowError> {
         let (target, builds) = (&request.target, self.queues.builds.spec().name);
-        if self.journal.read(cx, target).await?.end.is_some() {
+        let record = self.journal.read(cx, target).await?;
+        if record.end.is_some() {
             debug!(build = %target, "its end is decided already");
             return Ok(());
         }
         self.journal.begins(cx, target, builds).await?;
         match self.look(&request, cx).await? {
-            Finding::Hidden => self.hidden(request, cx)?,
-            Finding::End(report) => self.end(request, report, cx)?,
+            Finding::Hidden(why) => self.hidden(request, &record, why, cx)?,
+            Finding::End(report) => self.end(request, &record, report, cx)?,
             Finding::Ready(build) => {
                 // Anything may stand there; a changeset has 40 characters.
                 let base = build.stack.first().and_then(|patch| patch.diff.base.as_deref()).unwrap_or("(none named)");
@@ -270,7 +285,8 @@ impl Handler<BuildRequest> for Workflow {
     /// A build that could not be looked at gets its answer too. The reason may hold words about a private revision,
     /// so it stays in the dead letter.
     async fn exhausted(&self, request: BuildRequest, _reason: &str, cx: &Context) -> Result<(), WorkflowError> {
-        if self.journal.read(cx, &request.target).await?.end.is_some() {
+        let record = self.journal.read(cx, &request.target).await?;
+        if record.end.is_some() {
             return Ok(());
         }
         let blame = Blame {
@@ -279,7 +295,7 @@ impl Handler<BuildRequest> for Workflow {
             attempts: cx.attempt(),
             seconds: cx.clock().now().duration_since(request.accepted_at).as_secs_f64(),
         };
-        Ok(self.end(request, Report::InfrastructureFailed(blame), cx)?)
+        Ok(self.end(request, &record, Report::InfrastructureFailed(blame), cx)?)
     }
 
     async fn postponed(

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bus::{Letters, Messages, Operator, OperatorError, error_chain};
+use bus::{Letters, Messages, Operator, OperatorError, Requeued, error_chain};
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -94,6 +94,7 @@ impl From<OperatorError> for Fault {
                 StatusCode::NOT_FOUND
             }
             OperatorError::Unclear(_) => StatusCode::BAD_REQUEST,
+            OperatorError::Useless { .. } => StatusCode::CONFLICT,
             OperatorError::Bus(_) => {
                 warn!(error = error_chain(&error), "the bus failed a request to the API");
                 StatusCode::SERVICE_UNAVAILABLE
@@ -249,9 +250,15 @@ async fn dead_letter(State(operator): State<Operator>, Named((queue, id)): Named
     Ok(Json(json!(operator.dead_letter(Some(&queue), &id).await?)))
 }
 
-async fn requeue_dead(State(operator): State<Operator>, Body(letters): Body<Letters>) -> Answer {
+/// 409 when nothing was done, though there are such letters.
+async fn requeue_dead(
+    State(operator): State<Operator>,
+    Body(letters): Body<Letters>,
+) -> Result<(StatusCode, Json<Requeued>), Fault> {
     let chosen = operator.choose(&letters).await?;
-    Ok(Json(json!({"requeued": operator.requeue_dead(&chosen).await?})))
+    let outcome = operator.requeue_dead(&chosen).await?;
+    let nothing = outcome.requeued == 0 && !outcome.kept.is_empty();
+    Ok((if nothing { StatusCode::CONFLICT } else { StatusCode::OK }, Json(outcome)))
 }
 
 async fn drop_dead(State(operator): State<Operator>, Body(letters): Body<Letters>) -> Answer {

@@ -15,7 +15,10 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bus::{Backoff, BusError, Pushed, error_chain};
-use phabricator::model::{BuildRequest, Phid, PhidError, Source};
+use phabricator::{
+    BuildPages,
+    model::{BuildRequest, Phid, PhidError, Source},
+};
 use secrecy::SecretString;
 use tracing::{info, warn};
 use url::form_urlencoded;
@@ -71,7 +74,7 @@ pub(crate) async fn accept(
                 request.diff_id,
                 request.revision_id
             );
-            "Build queued".into_response()
+            queued(&settings.pages, &request).into_response()
         }
         Err(error) => {
             warn!(build = target, error = error_chain(&error), "a build was not stored, and refused");
@@ -80,6 +83,17 @@ pub(crate) async fn accept(
                 .into_response()
         }
     }
+}
+
+/// What the log of the build shows in Harbormaster, to everybody who sees the build. It begins with these two words, and
+/// holds nothing but what Harbormaster sent.
+fn queued(pages: &BuildPages, request: &BuildRequest) -> String {
+    let BuildRequest { target, diff_id, revision_id, .. } = request;
+    let follow = match pages.build(target) {
+        Some(page) => format!("Follow it at {page}"),
+        None => "Its operators follow it with `events why`, and its outcome will be shown on this build.".to_owned(),
+    };
+    format!("Build queued: {target}, diff {diff_id} of D{revision_id}.\n{follow}\n")
 }
 
 /// Stores the build, for as long as Harbormaster can be kept waiting: it will not come again, and a Redis that restarts

@@ -20,7 +20,10 @@ use axum::{
     routing::{get, post},
 };
 use bus::{Operator, Producer, Queue};
-use phabricator::model::{BuildRequest, Journal};
+use phabricator::{
+    BuildPages,
+    model::{BuildRequest, Journal},
+};
 use secrecy::SecretString;
 use std::time::Duration;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
@@ -46,6 +49,8 @@ pub struct WebSettings {
     pub journal: Journal,
     /// The queue of accepted builds.
     pub builds: Queue<BuildRequest>,
+    /// Where people read of builds.
+    pub pages: BuildPages,
     /// What a client of `/codereview/new` must know, if anything.
     pub secret: Option<SecretString>,
     /// What is running.

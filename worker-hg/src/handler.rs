@@ -224,19 +224,20 @@ impl Handler<Build> for HgHandler {
             }
             _ => {}
         }
-        self.end(Applied { request, report }, cx)
+        self.end(Applied { request, report }, &record, cx)
     }
 
     async fn exhausted(&self, build: Build, reason: &str, cx: &Context) -> Result<(), HgError> {
         let request = build.request;
-        if self.journal.read(cx, &request.target).await?.end.is_some() {
+        let record = self.journal.read(cx, &request.target).await?;
+        if record.end.is_some() {
             return Ok(());
         }
         let seconds = seconds_since(request.accepted_at, cx.clock().as_ref());
         let repository = self.repositories.get(&request.repository).map(Repository::settings);
         let blame = blame::given_up(reason, repository, cx.attempt(), seconds);
         info!(step = "failed", build = %request.target, "we are to blame: {}", blame.summary);
-        self.end(Applied { request, report: Report::InfrastructureFailed(blame) }, cx)
+        self.end(Applied { request, report: Report::InfrastructureFailed(blame) }, &record, cx)
     }
 
     async fn postponed(&self, build: Build, postponed: &Postponed<'_>, cx: &Context) -> Result<(), HgError> {
@@ -250,9 +251,9 @@ impl Handler<Build> for HgHandler {
 }
 
 impl HgHandler {
-    fn end(&self, applied: Applied, cx: &Context) -> Result<(), HgError> {
+    fn end(&self, applied: Applied, record: &BuildRecord, cx: &Context) -> Result<(), HgError> {
         let (queue, now) = (self.queues.applied.spec().name, cx.clock().now());
-        let facts = self.journal.ends(&applied.request, &applied.report, queue, now)?;
+        let facts = self.journal.ends(&applied.request, record, &applied.report, queue, now)?;
         facts.into_iter().for_each(|fact| cx.record(fact));
         Ok(cx.send(&self.queues.applied, &applied)?)
     }

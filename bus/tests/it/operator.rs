@@ -82,8 +82,8 @@ async fn letters_of_all_queues_are_chosen_by_reason(world: World) {
     assert_eq!((&line["body"]["text"], &line["version"]), (&"poison".into(), &Note::VERSION.into()), "{line}");
 
     let chosen = operator.choose(&reason("away")).await.unwrap();
-    assert_eq!(operator.requeue_dead(&chosen).await.unwrap(), 2);
-    assert_eq!(operator.requeue_dead(&chosen).await.unwrap(), 0, "they are gone");
+    assert_eq!(operator.requeue_dead(&chosen).await.unwrap().requeued, 2);
+    assert_eq!(operator.requeue_dead(&chosen).await.unwrap().requeued, 0, "they are gone");
     assert_eq!((world.depth(&NOTES).await, world.depth(&LANED).await), ((1, 0, 0, 1), (1, 0, 0, 0)));
     let gone = operator.dead_letter(Some("notes"), &away).await;
     assert!(matches!(gone, Err(OperatorError::NoLetters { .. })), "{gone:?}");

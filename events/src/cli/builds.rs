@@ -1,12 +1,18 @@
 //! Options of `events why`, `builds`, `retry`, `cancel` and `audit`.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use phabricator::model::{BuildState, Phid, diff_tag, revision_tag};
 use thiserror::Error;
 
 use super::Deployment;
+
+/// How many builds are listed, unless another number is given.
+const LISTED: usize = 20;
+
+/// How a build can end.
+const OUTCOMES: [&str; 7] = ["passed", "failed", "pushed", "patch_failed", "skipped", "infra_failed", "private"];
 
 /// Options of `events why`, `retry` and `cancel`.
 #[derive(Debug, Args)]
@@ -22,6 +28,52 @@ pub struct OneBuild {
 /// Options of `events builds`.
 #[derive(Debug, Args)]
 pub struct Builds {
+    /// What to do; without it, builds are listed.
+    #[command(subcommand)]
+    pub action: Option<BuildsAction>,
+    /// Which builds are listed.
+    #[command(flatten)]
+    pub list: BuildList,
+    /// Whose builds.
+    #[command(flatten)]
+    pub deployment: Deployment,
+}
+
+/// What to do with builds.
+#[derive(Debug, Subcommand)]
+pub enum BuildsAction {
+    /// List builds, the newest first
+    List(BuildList),
+    /// Restart builds that have ended, in Harbormaster
+    Restart(Restart),
+}
+
+/// Options of `events builds restart`.
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// The builds: their targets (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
+    #[arg(value_name = "BUILD", required_unless_present = "outcome", conflicts_with_all = ["outcome", "since", "repository"])]
+    pub builds: Vec<Which>,
+    /// All builds with this outcome: passed, failed, pushed, patch_failed, skipped, infra_failed or private
+    #[arg(long, value_name = "OUTCOME", requires = "since", value_parser = OUTCOMES)]
+    pub outcome: Option<String>,
+    /// How long ago they ended at most, such as 2h or 90m
+    #[arg(long, value_name = "DURATION", requires = "outcome", value_parser = duration)]
+    pub since: Option<Duration>,
+    /// Those of this repository only, by its short name
+    #[arg(long, value_name = "NAME", requires = "outcome")]
+    pub repository: Option<String>,
+    /// How many builds are restarted at most, the newest first
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Shows what would be restarted, and restarts nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Options of `events builds list`.
+#[derive(Debug, Args)]
+pub struct BuildList {
     /// Those in this state only
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub state: Option<BuildState>,
@@ -29,11 +81,15 @@ pub struct Builds {
     #[arg(long, value_name = "D123", value_parser = revision)]
     pub revision: Option<u64>,
     /// How many builds are listed, the newest first
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(long, default_value_t = LISTED, value_name = "N")]
     pub limit: usize,
-    /// Whose builds.
-    #[command(flatten)]
-    pub deployment: Deployment,
+}
+
+impl BuildList {
+    /// Whether nothing was said of what is to be listed.
+    pub fn is_plain(&self) -> bool {
+        self.state.is_none() && self.revision.is_none() && self.limit == LISTED
+    }
 }
 
 /// Options of `events audit`.
@@ -102,6 +158,12 @@ impl std::fmt::Display for Which {
 fn state(text: &str) -> Result<BuildState, String> {
     let known = || BuildState::ALL.map(BuildState::name).join(", ");
     BuildState::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| format!("expected one of {}", known()))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: Option<jiff::SignedDuration> = text.parse().ok();
+    let duration = duration.and_then(|duration| Duration::try_from(duration).ok());
+    duration.ok_or_else(|| "expected a duration, such as 2h or 90m".to_owned())
 }
 
 fn revision(text: &str) -> Result<u64, String> {

@@ -165,6 +165,14 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// The value of `key` in the map under `section`, `absent` without a right one; `None` when there is no such map. No
+    /// fault is kept: for who can do without it.
+    pub(super) fn glimpse<T: FromYaml>(&self, section: &'static str, key: &str, absent: T) -> Option<T> {
+        let map = self.entry(section)?.value.data.as_mapping()?;
+        let value = map.iter().find(|(name, _)| name.data.as_str() == Some(key)).map(|(_, value)| value);
+        Some(value.and_then(T::from_yaml).unwrap_or(absent))
+    }
+
     /// A fault of the value of `key`, found by its reader.
     pub(super) fn reject(&self, key: &'static str, message: &str) {
         match self.entry(key) {

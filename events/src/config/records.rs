@@ -14,6 +14,8 @@ pub(super) const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct RecordsConfig {
     /// How long what is known of a build is kept after its last change.
     pub build_retention: Duration,
+    /// Whether anything is written to Phabricator, if the document says so.
+    pub publish: Option<bool>,
     /// Comes before all keys in Redis.
     pub redis_namespace: String,
     /// Where errors are reported.
@@ -22,7 +24,12 @@ pub struct RecordsConfig {
 
 impl Default for RecordsConfig {
     fn default() -> Self {
-        Self { build_retention: RETENTION, redis_namespace: REDIS_NAMESPACE.to_owned(), sentry_dsn: None }
+        Self {
+            build_retention: RETENTION,
+            publish: None,
+            redis_namespace: REDIS_NAMESPACE.to_owned(),
+            sentry_dsn: None,
+        }
     }
 }
 
@@ -37,6 +44,7 @@ impl From<&Config> for RecordsConfig {
     fn from(config: &Config) -> Self {
         Self {
             build_retention: config.build_retention,
+            publish: Some(config.phabricator.publish),
             redis_namespace: config.redis_namespace.clone(),
             sentry_dsn: config.sentry_dsn.clone(),
         }
@@ -63,6 +71,7 @@ fn read(keys: &Section<'_>) -> RecordsConfig {
     let usual = RecordsConfig::default();
     RecordsConfig {
         build_retention: retention(keys),
+        publish: keys.glimpse("PHABRICATOR", "publish", false),
         redis_namespace: super::redis_namespace(keys).unwrap_or(usual.redis_namespace),
         sentry_dsn: secrets::sentry_dsn(keys),
     }

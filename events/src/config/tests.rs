@@ -240,7 +240,11 @@ fn commands_of_operators_need_only_the_keys_that_they_use() {
     let (records, faults) = RecordsConfig::parse("events: {redis_namespace: x, build_retention: 2h, PHABRICATOR: 7}");
     let records = records.unwrap_or_else(|| panic!("{faults}"));
     assert_eq!((records.build_retention, records.redis_namespace.as_str()), (Duration::from_secs(7200), "x"));
-    assert_eq!(faults.to_string(), "");
+    assert_eq!((records.publish, faults.to_string().as_str()), (None, ""));
+    for (phabricator, publish) in [("{publish: true}", true), ("{publish: no}", false), ("{}", false)] {
+        let (records, _) = RecordsConfig::parse(&format!("events: {{PHABRICATOR: {phabricator}}}"));
+        assert_eq!(records.and_then(|records| records.publish), Some(publish), "{phabricator}");
+    }
     let (reports, faults) = ReportsConfig::parse("events: {admins: [ann@example.com]}");
     assert_eq!((reports.expect("it is right").triggers.admins.len(), faults.to_string().as_str()), (1, ""));
     let (clones, faults) = MercurialConfig::parse("events: {repositories: [{name: a, url: b, try_url: c}]}");

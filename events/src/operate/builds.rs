@@ -1,24 +1,26 @@
 //! `events builds`, `events retry` and `events cancel`.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use bus::{Bus, Clock, Message, Queue, RedisBus, SystemClock};
+use jiff::Timestamp;
 use phabricator::model::{
-    ALL, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Outcome, Phid, Report, Step, Update,
+    ALL, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Now, Outcome, Phid, Report, Step, Update,
     revision_tag,
 };
 use serde_json::json;
 
 use super::{
     print_json,
+    restart::restart,
     table::{Table, span},
 };
 use crate::{
-    cli::{Builds, Deployment, OneBuild, Which},
+    cli::{BuildList, Builds, BuildsAction, Deployment, OneBuild, Which},
     config::RecordsConfig,
     environment,
-    queues::{BUILDS, RESULTS},
+    queues::{self, BUILDS, RESULTS},
     source, topology,
 };
 
@@ -27,7 +29,7 @@ const PAGE: usize = 200;
 
 /// The records of a deployment.
 pub(super) struct Archive {
-    records: RecordsConfig,
+    pub(super) records: RecordsConfig,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) journal: Journal,
 }
@@ -75,8 +77,32 @@ impl Archive {
         Ok(records.into_iter().filter_map(|record| Some((record.request.clone()?, record))).collect())
     }
 
-    async fn newest(&self, which: &Which) -> anyhow::Result<(BuildRequest, BuildRecord)> {
+    /// A page of the builds with a tag, the newest first, and whether it is the last.
+    pub(super) async fn page(
+        &self,
+        tag: &str,
+        page: usize,
+    ) -> anyhow::Result<(Vec<(BuildRequest, BuildRecord)>, bool)> {
+        let targets = self.journal.tagged(self.bus.as_ref(), tag, page * PAGE..(page + 1) * PAGE).await?;
+        Ok((self.read(&targets).await?, targets.len() < PAGE))
+    }
+
+    /// The newest of the builds that are meant.
+    pub(super) async fn newest(&self, which: &Which) -> anyhow::Result<(BuildRequest, BuildRecord)> {
         self.find(which).await?.into_iter().next().context("no build is known")
+    }
+
+    /// Those queues of these builds from which nothing is taken.
+    async fn paused(&self, builds: &[(BuildRequest, BuildRecord)]) -> anyhow::Result<BTreeSet<String>> {
+        let open = builds.iter().filter(|(_, record)| record.told.is_none());
+        let names: BTreeSet<&str> = open.filter_map(|(_, record)| Some(record.now.as_ref()?.queue.as_str())).collect();
+        let mut paused = BTreeSet::new();
+        for queue in queues::all().into_iter().filter(|queue| names.contains(queue.name)) {
+            if self.bus.status(&queue).await?.paused {
+                paused.insert(queue.name.to_owned());
+            }
+        }
+        Ok(paused)
     }
 
     async fn send<M: Message>(&self, queue: &Queue<M>, message: &M, facts: Vec<bus::Fact>) -> anyhow::Result<()> {
@@ -87,16 +113,23 @@ impl Archive {
 }
 
 /// Runs `events builds`.
-pub async fn builds(options: Builds) -> anyhow::Result<()> {
-    let archive = Archive::open(&options.deployment).await?;
+pub async fn builds(Builds { action, list: plain, deployment }: Builds) -> anyhow::Result<()> {
+    match action {
+        None => list(plain, &deployment).await,
+        Some(_) if !plain.is_plain() => bail!("options of the list come after `list`: events builds list …"),
+        Some(BuildsAction::List(options)) => list(options, &deployment).await,
+        Some(BuildsAction::Restart(options)) => restart(options, &deployment).await,
+    }
+}
+
+async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()> {
+    let archive = Archive::open(deployment).await?;
     let tag = options.revision.map_or_else(|| ALL.to_owned(), revision_tag);
     let mut found = Vec::new();
     // One more than is shown tells whether there are more.
     let wanted = options.limit.saturating_add(1);
     for page in 0.. {
-        let targets = archive.journal.tagged(archive.bus.as_ref(), &tag, page * PAGE..(page + 1) * PAGE).await?;
-        let last = targets.len() < PAGE;
-        let mut of_page = archive.read(&targets).await?;
+        let (mut of_page, last) = archive.page(&tag, page).await?;
         of_page.retain(|(_, record)| options.state.is_none_or(|state| record.state() == state));
         found.extend(of_page);
         if last || found.len() >= wanted {
@@ -105,7 +138,7 @@ pub async fn builds(options: Builds) -> anyhow::Result<()> {
     }
     let more = found.len() > options.limit;
     found.truncate(options.limit);
-    if options.deployment.output.json {
+    if deployment.output.json {
         return found.iter().try_for_each(|(request, record)| print_json(&summary(request, record)));
     }
     if found.is_empty() {
@@ -113,6 +146,7 @@ pub async fn builds(options: Builds) -> anyhow::Result<()> {
     }
     let mut table = Table::new(&["BUILD", "REVISION ", "DIFF ", "STATE", "ACCEPTED ", "WAITS FOR"]);
     let now = SystemClock.now();
+    let paused = archive.paused(&found).await?;
     for (request, record) in &found {
         table.row(vec![
             request.target.to_string(),
@@ -120,7 +154,7 @@ pub async fn builds(options: Builds) -> anyhow::Result<()> {
             request.diff_id.to_string(),
             record.state().name().to_owned(),
             format!("{} ago", span(now.duration_since(request.accepted_at).unsigned_abs())),
-            waits_for(record),
+            waits_for(record, &paused, now),
         ]);
     }
     if more {
@@ -129,14 +163,38 @@ pub async fn builds(options: Builds) -> anyhow::Result<()> {
     table.lines().iter().try_for_each(|line| crate::print(line))
 }
 
-/// What an open build waits for, in few words.
-pub(super) fn waits_for(record: &BuildRecord) -> String {
-    let Some(now) = record.now.as_ref().filter(|_| record.told.is_none()) else { return String::new() };
-    match &now.step {
-        Step::Ready => format!("its turn in {}", now.queue),
-        Step::Working { process, .. } => format!("{process}, which works on it in {}", now.queue),
-        Step::Delayed { reason, .. } => format!("{}: {reason}", now.queue),
+/// What an open build waits for, in few words; `paused` are the queues from which nothing is taken.
+fn waits_for(record: &BuildRecord, paused: &BTreeSet<String>, now: Timestamp) -> String {
+    let Some(place) = record.now.as_ref().filter(|_| record.told.is_none()) else { return String::new() };
+    let queue = &place.queue;
+    let paused = if paused.contains(queue) { ", which is paused" } else { "" };
+    match &place.step {
+        Step::Ready => format!("its turn in {queue}{paused}"),
+        Step::Working { process, .. } => format!("{process}, which works on it in {queue}"),
+        Step::Delayed { .. } => format!("{queue}{paused}: {}", delayed(place, now).unwrap_or_default()),
     }
+}
+
+/// How many attempts have failed, when the next one is, and why: "attempt 4 of 5, next at 14:32 UTC (in 18 min): reason".
+pub(super) fn delayed(place: &Now, now: Timestamp) -> Option<String> {
+    let Step::Delayed { until, reason, attempt } = &place.step else { return None };
+    let next = if *until > now {
+        let day = if until.duration_since(now).as_hours() < 24 { "%H:%M" } else { "%F %H:%M" };
+        let wait = span(until.duration_since(now).unsigned_abs());
+        format!("next at {} UTC (in {wait})", until.strftime(day))
+    } else {
+        "next now".to_owned()
+    };
+    Some(match attempt {
+        0 => format!("{next}: {reason}"),
+        attempt => format!("attempt {attempt}{}, {next}: {reason}", of_attempts(&place.queue)),
+    })
+}
+
+/// How many attempts a message of a queue has: " of 5".
+pub(super) fn of_attempts(queue: &str) -> String {
+    let spec = queues::all().into_iter().find(|spec| spec.name == queue);
+    spec.map(|spec| format!(" of {}", spec.policy.attempts)).unwrap_or_default()
 }
 
 /// A build in one JSON object.
@@ -161,8 +219,8 @@ pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
     let target = request.target.clone();
     if record.told.is_some() {
         bail!(
-            "{target} has its end ({}), and its target takes no other: restart the build in Harbormaster, which makes a new \
-             one",
+            "{target} has its end ({}), and its target takes no other: restart the build in Harbormaster, with \
+             `events builds restart {target}`, which makes a new one",
             record.state().name()
         );
     }
@@ -193,7 +251,7 @@ pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
         bail!("the push of {target} has begun, and its head may be on Try: it is finished");
     }
     let report = Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator.");
-    let facts = archive.journal.ends(&request, &report, RESULTS.spec().name, SystemClock.now())?;
+    let facts = archive.journal.ends(&request, &record, &report, RESULTS.spec().name, SystemClock.now())?;
     let update = Update { request, report };
     archive.send(&RESULTS, &update, facts).await?;
     // Whoever decided first has decided.

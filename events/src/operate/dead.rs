@@ -1,6 +1,7 @@
 //! `events dead`
 
-use bus::{Clock, LetterContents, LetterReport, Letters, Operator, SystemClock};
+use anyhow::bail;
+use bus::{Clock, KeptLetter, LetterContents, LetterReport, Letters, Operator, SystemClock};
 use serde_json::json;
 
 use super::{
@@ -22,11 +23,22 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
         }
         DeadAction::Requeue { which } => {
             let chosen = operator.choose(&which.into()).await?;
-            let requeued = operator.requeue_dead(&chosen).await?;
+            let none = chosen.count() == 0;
+            let outcome = operator.requeue_dead(&chosen).await?;
             if json {
-                return print_json(&json!({"requeued": requeued}));
+                print_json(&outcome)?;
+            } else if none {
+                crate::print("requeued nothing: there are no such dead letters")?;
+            } else {
+                crate::print(&format!("requeued {}", counted(outcome.requeued, "dead letter")))?;
+                for KeptLetter { queue, id, why } in &outcome.kept {
+                    crate::print(&format!("kept {id} of {queue}: {why}"))?;
+                }
             }
-            crate::print(&format!("requeued {}", counted(requeued, "dead letter")))
+            if outcome.requeued == 0 && !outcome.kept.is_empty() {
+                bail!("nothing was requeued: each of these letters is of a build that has ended");
+            }
+            Ok(())
         }
         DeadAction::Drop { which, yes } => {
             let chosen = operator.choose(&which.into()).await?;
@@ -36,6 +48,9 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
             let dropped = operator.drop_dead(&chosen).await?;
             if json {
                 return print_json(&json!({"dropped": dropped}));
+            }
+            if chosen.count() == 0 {
+                return crate::print("dropped nothing: there are no such dead letters");
             }
             crate::print(&format!("dropped {}", counted(dropped, "dead letter")))
         }

@@ -32,12 +32,18 @@ pub async fn queues(options: Queues) -> anyhow::Result<()> {
             if json {
                 return print_json(&json!({"queue": queue, "requeued": requeued}));
             }
+            if requeued == 0 {
+                return crate::print(&format!("requeued nothing: {queue} has no delayed message"));
+            }
             crate::print(&format!("made {} of {queue} ready", counted(requeued, "delayed message")))
         }
         Some(QueueAction::Drop { queue, which, yes }) => {
             let meant = Messages::from(which);
             let count = operator.count_waiting(&queue, meant).await?;
             let mut dropped = 0;
+            if count == 0 && !json {
+                return crate::print(&format!("dropped nothing: {queue} has no message that is ready or delayed"));
+            }
             if count > 0 {
                 confirm_drop(&format!("{} of {queue}", counted(count, "message")), yes)?;
                 dropped = operator.drop_waiting(&queue, meant).await?;
@@ -122,11 +128,17 @@ fn row(message: &MessageReport) -> Vec<String> {
 }
 
 async fn pause(operator: &Operator, queue: &str, paused: bool, json: bool) -> anyhow::Result<()> {
+    let before = operator.queue(queue).await?.paused;
     let report = operator.set_paused(queue, paused).await?;
     if json {
         return print_json(&report);
     }
-    let state = if paused { "is paused" } else { "goes on" };
+    let state = match (before, paused) {
+        (false, true) => "is paused",
+        (true, true) => "was paused already",
+        (true, false) => "goes on",
+        (false, false) => "was not paused",
+    };
     crate::print(&format!("{queue} {state}: {}", left(&report)))
 }
 

@@ -2,14 +2,11 @@
 
 use bus::{Clock, QueueStatus, SystemClock};
 use jiff::Timestamp;
-use phabricator::{
-    answer,
-    model::{BuildRecord, BuildRequest, BuildState, Event, Outcome, Source, Step, What},
-};
+use phabricator::model::{BuildRecord, BuildRequest, BuildState, Event, Source, Step, What};
 use serde_json::json;
 
 use super::{
-    builds::{Archive, summary},
+    builds::{Archive, delayed, of_attempts, summary},
     print_json,
     table::{Table, span},
 };
@@ -26,13 +23,19 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
         Some(queue) => Some(archive.bus.status(queue).await?),
         None => None,
     };
+    // Without a word of it in the configuration of this command, it is taken to be published.
+    let publish = archive.records.publish.unwrap_or(true);
     if options.deployment.output.json {
         let mut story = summary(request, record);
         story["events"] = json!(record.events);
         story["base"] = json!(record.base);
-        story["next"] = json!(next(record));
+        story["next"] = json!(next(record, publish));
         story["end"] = json!(record.end);
-        story["answers"] = json!(answers(record));
+        let answers = record
+            .sent()
+            .map(|(at, answer)| json!({ "at": at, "act": answer.act, "heading": answer.heading, "text": answer.text }));
+        story["answers"] = answers.collect();
+        story["published"] = json!(published(record));
         story["queue"] = json!(status.map(|status| json!({
             "name": queue,
             "paused": status.paused,
@@ -43,7 +46,7 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
         story["older"] = json!(older.iter().map(|(request, _)| &request.target).collect::<Vec<_>>());
         return print_json(&story);
     }
-    let mut lines = story(request, record, status.as_ref(), SystemClock.now());
+    let mut lines = story(request, record, status.as_ref(), publish, SystemClock.now());
     if !older.is_empty() {
         lines.push(String::new());
         lines.push("older builds:".to_owned());
@@ -55,7 +58,13 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
 }
 
 /// The story for a person.
-fn story(request: &BuildRequest, record: &BuildRecord, status: Option<&QueueStatus>, now: Timestamp) -> Vec<String> {
+fn story(
+    request: &BuildRequest,
+    record: &BuildRecord,
+    status: Option<&QueueStatus>,
+    publish: bool,
+    now: Timestamp,
+) -> Vec<String> {
     let ago = |at: Timestamp| format!("{} ago", span(now.duration_since(at).unsigned_abs()));
     let mut lines = vec![
         format!("{}: diff {} of D{}", request.target, request.diff_id, request.revision_id),
@@ -76,18 +85,43 @@ fn story(request: &BuildRequest, record: &BuildRecord, status: Option<&QueueStat
             let paused = if status.paused { ", and is paused" } else { "" };
             lines.push(format!("      the queue has {ready} ready and {held} in flight{paused}"));
         }
-        lines.push(format!("next: {}", next(record).unwrap_or("nothing")));
-    }
-    if let Some(end) = &record.end {
-        let said = record.told.map_or_else(|| "not said yet".to_owned(), |at| format!("closed {}", ago(at)));
-        let name = BuildState::from(&end.outcome).name();
-        lines.push(format!("end:  {name}, decided {}, {said}", ago(end.at)));
-        for answer in answers(record) {
-            lines.push(String::new());
-            lines.extend(answer.to_string().lines().map(|line| format!("  {}", tame(line))));
+        lines.push(format!("next: {}", next(record, publish).unwrap_or("nothing")));
+        if let Some(telling) = record.telling.as_ref() {
+            let ago = ago(telling.at);
+            lines.push(format!("      an answer was about to be sent {ago}: whether it arrived is not known yet"));
         }
     }
+    if let Some(end) = &record.end {
+        let closed = record.told.map_or_else(String::new, |at| format!(", closed {}", ago(at)));
+        let name = BuildState::from(&end.outcome).name();
+        lines.push(format!("end:  {name}, decided {}{closed}; {}", ago(end.at), tame(&published(record))));
+    }
+    for (at, answer) in record.sent() {
+        lines.push(String::new());
+        lines.push(format!("  sent {} UTC", at.strftime("%F %T")));
+        lines.extend(answer.to_string().lines().map(|line| format!("  {}", tame(line))));
+    }
     lines
+}
+
+/// Whether its end was published, and why not. `Told` and `NotTold` are recorded of an end; `Told` of `work` as well,
+/// before there is an end.
+fn published(record: &BuildRecord) -> String {
+    let events = &record.events;
+    let decided = events.iter().position(|event| matches!(event.what, What::Ended(_)));
+    let from = decided.unwrap_or(if record.told.is_some() { 0 } else { events.len() });
+    let last = events[from..].iter().rev().find_map(|event| match &event.what {
+        What::Told { .. } => Some("published".to_owned()),
+        What::NotTold { reason } => Some(format!("not published: {reason}")),
+        What::Adopted { .. } => Some("nothing published: somebody else had pushed it".to_owned()),
+        What::Conflict { key, .. } => Some(format!("not published: the target has another link {key}")),
+        _ => None,
+    });
+    match (last, record.told) {
+        (Some(last), _) => last,
+        (None, None) => "not published yet".to_owned(),
+        (None, Some(_)) => "nothing published".to_owned(),
+    }
 }
 
 /// A line without what a terminal would obey: texts quote what tools and authors wrote.
@@ -95,18 +129,11 @@ fn tame(line: &str) -> String {
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn answers(record: &BuildRecord) -> Vec<phabricator::Answer> {
-    match record.end.as_ref().map(|end| &end.outcome) {
-        Some(Outcome::Answered(report)) => answer(report),
-        Some(Outcome::EndedElsewhere) | None => Vec::new(),
-    }
-}
-
 fn words(event: &Event) -> String {
     match &event.what {
         What::Accepted { source: Source::Harbormaster } => "accepted from Harbormaster".to_owned(),
         What::Accepted { source: Source::Audit } => "found waiting in Harbormaster, its request was lost".to_owned(),
-        What::Hidden { look, looks } => format!("not public, look {look} of {looks}"),
+        What::Hidden { look, looks, why } => format!("look {look} of {looks}: {}", why.text()),
         What::Loaded { revisions, landed, base } => {
             let names = |ids: &[u64]| ids.iter().map(|id| format!("D{id}")).collect::<Vec<_>>().join(", ");
             let base = base.as_deref().unwrap_or("none named");
@@ -117,8 +144,18 @@ fn words(event: &Event) -> String {
         What::Parked { queue, reason } => format!("waits in {queue}: {reason}"),
         What::Based(base) => format!("put on {}", base.used),
         What::Ended(state) => format!("its end: {}", state.name()),
-        What::Told { what } => format!("said on its target: {what}"),
-        What::NotTold { reason } => format!("not said on its target: {reason}"),
+        What::Sent(answer) => match &answer.heading {
+            Some(heading) => format!("sent to its target: [{}] {heading}", answer.act),
+            None => format!("sent to its target: [{}]", answer.act),
+        },
+        What::Told { what } => format!("published: {what}"),
+        What::NotTold { reason } => format!("not published: {reason}"),
+        What::Adopted { key } => format!("its target has the link {key} already: not built again"),
+        What::Conflict { key, ours, theirs } => {
+            let theirs = theirs.as_deref().unwrap_or("an address that Harbormaster does not show");
+            format!("conflict: its target has another link {key} ({theirs}), ours is {ours}")
+        }
+        What::Restarted => "restarted in Harbormaster by an operator: it has a new target".to_owned(),
         What::Redriven { reason } => format!("sent again: {reason}"),
     }
 }
@@ -130,31 +167,29 @@ fn place(record: &BuildRecord, now: Timestamp) -> String {
     match &place.step {
         Step::Ready => format!("in {}, to be taken, for {since}", place.queue),
         Step::Working { attempt, process } => {
-            format!("in {}, attempt {attempt} by {process}, for {since}", place.queue)
+            format!("in {}, attempt {attempt}{} by {process}, for {since}", place.queue, of_attempts(&place.queue))
         }
-        Step::Delayed { until, reason } if *until > now => {
-            format!(
-                "in {} for another {}: {}",
-                place.queue,
-                span(until.duration_since(now).unsigned_abs()),
-                tame(reason)
-            )
+        Step::Delayed { .. } => {
+            format!("in {}, {}", place.queue, tame(&delayed(place, now).unwrap_or_default()))
         }
-        Step::Delayed { reason, .. } => format!("in {}, due now: {}", place.queue, tame(reason)),
     }
 }
 
 /// What comes next.
-fn next(record: &BuildRecord) -> Option<&'static str> {
+fn next(record: &BuildRecord, publish: bool) -> Option<&'static str> {
     if record.told.is_some() {
         return None;
     }
+    let ends = match publish {
+        true => "its end is published on its build target",
+        false => "its end is recorded, and not published: publish is false",
+    };
     if record.end.is_some() {
-        return Some("its answer is said on its build target");
+        return Some(ends);
     }
     Some(match record.now.as_ref().map(|now| now.queue.as_str()) {
         Some("builds") => "its revision is looked at; when it is public, its stack is loaded",
         Some("mercurial") => "its stack is applied on a clone and pushed to Try",
-        _ => "its answer is said on its build target",
+        _ => ends,
     })
 }

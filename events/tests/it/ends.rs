@@ -9,7 +9,7 @@ use phabricator::{
 };
 
 use crate::{
-    stage::{Stage, neutral, not_said, patch_failed, pushed, withheld},
+    stage::{PUBLIC_URL, Stage, neutral, not_said, patch_failed, pushed, withheld},
     world::World,
 };
 
@@ -24,6 +24,7 @@ async fn what_is_wrong_from_the_start() {
     let world = World::with_redis().await;
     let mallory = world.phabricator.add_user("mallory", "Mallory Example");
     world.configure("  user_blacklist: [mallory]\n  skippable_files: [generated.txt]\n");
+    world.configure(&format!("  public_url: {PUBLIC_URL}\n"));
     let mut stage = Stage::new(world, &[], None).await;
     let phabricator = &stage.world.phabricator;
     let elsewhere = phabricator.add_repository("elsewhere");

@@ -16,6 +16,7 @@ mod predecessors;
 mod private_authority;
 mod private_revisions;
 mod repos;
+mod restart;
 mod sentry;
 mod stage;
 mod telemetry;

@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use bus::{Bus, Message, Operate, Outgoing, Queue, Reserve, Settlement, SystemClock};
 use events::queues::{self, BUILDS, RESULTS};
-use phabricator::model::{BuildRequest, Phid, Report, Update};
+use phabricator::model::{BuildRecord, BuildRequest, Journal, NeutralReason, Phid, Report, Source, Update};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -238,8 +238,88 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
     assert_eq!(dropped.json(), [json!({"dropped": 1})]);
     assert_eq!(
         world.events(&["dead", "drop", "--all", "--queue", "results"]).await.lines(),
-        ["dropped 0 dead letters"]
+        ["dropped nothing: there are no such dead letters"]
     );
+}
+
+/// Its messages would be handled without any effect.
+#[tokio::test]
+async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
+    let world = World::with_redis().await;
+    world.configure("  api_token: t0ken-t0ken-t0ken\n");
+    let (ended, open) = (request(1), request(2));
+    let journal = Journal::new(HOUR, "a test");
+    let landed = Report::neutral(NeutralReason::Landed, "It landed.");
+    for one in [&ended, &open] {
+        let facts = journal.accepted(one, Source::Harbormaster, "builds").unwrap();
+        world.bus().push_with(Vec::new(), facts).await.unwrap();
+    }
+    let facts = journal.ends(&ended, &BuildRecord::default(), &landed, "results", ended.accepted_at).unwrap();
+    world.bus().push_with(Vec::new(), facts).await.unwrap();
+    let build = world.bury(&BUILDS, &ended, "phabricator is away").await;
+    let other = Update { request: ended.clone(), report: Report::Withheld };
+    let other = world.bury(&RESULTS, &other, "phabricator refuses it").await;
+
+    let why = format!(
+        "build {0} has ended (outcome skipped); requeueing does nothing; restart it with `events builds restart {0}`",
+        ended.target
+    );
+    let said = world.events(&["dead", "requeue", &build]).await;
+    assert_eq!((said.code, said.out), (Some(1), format!("requeued 0 dead letters\nkept {build} of builds: {why}\n")));
+    assert!(said.err.contains("nothing was requeued"), "{}", said.err);
+    assert_eq!(world.counts("builds").await, [0, 0, 0, 1]);
+    assert_eq!(world.events(&["dead", "requeue", &other]).await.code, Some(1), "another end was decided");
+
+    // Its end was decided and not published: that letter does something.
+    let end = world.bury(&RESULTS, &Update { request: ended.clone(), report: landed }, "phabricator refuses it").await;
+    assert_eq!(world.events(&["dead", "requeue", &end]).await.lines(), ["requeued 1 dead letter"]);
+    let going = world.bury(&BUILDS, &open, "phabricator is away").await;
+    let all = world.events(&["dead", "requeue", "--all", "--queue", "builds", "--json"]).await.json();
+    assert_eq!(all, [json!({"requeued": 1, "kept": [{"queue": "builds", "id": build, "why": why}]})]);
+    assert!(going != build);
+
+    let delayed = world.push(&BUILDS, &ended, HOUR).await;
+    let said = world.events(&["queues", "requeue", "builds", "--id", &delayed]).await;
+    assert!(said.fault().ends_with(&why), "{said:?}");
+
+    let mut web = world.start("web");
+    let body = json!({"ids": [build]}).to_string();
+    let answer = post(web.address().await, "/api/v1/dead/requeue", "t0ken-t0ken-t0ken", &body).await;
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("requeueing does nothing"), "{answer}");
+    web.stop().await;
+}
+
+async fn post(address: std::net::SocketAddr, path: &str, token: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_command_that_changes_nothing_says_so() {
+    let world = World::with_redis().await;
+    for (arguments, expected) in [
+        (vec!["queues", "resume", "builds"], "builds was not paused: "),
+        (vec!["queues", "pause", "builds"], "builds is paused: "),
+        (vec!["queues", "pause", "builds"], "builds was paused already: "),
+        (vec!["queues", "requeue", "builds", "--all"], "requeued nothing: builds has no delayed message"),
+        (
+            vec!["queues", "drop", "builds", "--all", "--yes"],
+            "dropped nothing: builds has no message that is ready or delayed",
+        ),
+        (vec!["dead", "requeue", "--all"], "requeued nothing: there are no such dead letters"),
+        (vec!["dead", "drop", "--reason", "x", "--yes"], "dropped nothing: there are no such dead letters"),
+    ] {
+        let said = world.events(&arguments).await;
+        assert!(said.lines()[0].starts_with(expected), "{arguments:?}: {said:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use events::queues::{BUILDS, MERCURIAL, RESULTS};
 use phabricator::{
     Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
     model::{
-        BaseChoice, BaseReason, Blame, BuildRequest, BuildState, Journal, NeutralReason, Phid, Pushed, Report, Source,
-        Update,
+        BaseChoice, BaseReason, Blame, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Phid, Pushed,
+        Report, Source, Update,
     },
     testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision, TargetStatus},
 };
@@ -91,7 +91,8 @@ impl Office {
     /// A build that ended with `report`, which is to be said.
     async fn end(&self, report: Report) -> BuildRequest {
         let request = self.request();
-        let facts = journal().ends(&request, &report, RESULTS.spec().name, self.clock.now()).unwrap();
+        let facts =
+            journal().ends(&request, &BuildRecord::default(), &report, RESULTS.spec().name, self.clock.now()).unwrap();
         let update = Update { request: request.clone(), report };
         let message = RESULTS.pack(&update, self.clock.as_ref()).unwrap();
         self.bus.push_with(vec![message], facts).await.unwrap();

@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path};
 
-use phabricator::testing::{CreatedRevision, NewDiff, NewRevision};
+use phabricator::testing::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
 use secrecy::ExposeSecret;
 
 use crate::{
-    stage::{Stage, adds, withheld},
+    stage::{PUBLIC_URL, Stage, adds, withheld},
     world::World,
 };
 
@@ -20,7 +20,7 @@ type Leak = (String, String);
 
 async fn stage() -> Stage {
     let world = World::with_redis().await;
-    world.configure(&format!("  webhook_secret: {WEBHOOK_SECRET}\n"));
+    world.configure(&format!("  webhook_secret: {WEBHOOK_SECRET}\n  public_url: {PUBLIC_URL}\n"));
     // Dumps show their bytes as they are.
     world.redis().command::<String>(&["CONFIG", "SET", "rdbcompression", "no"]).await.unwrap();
     Stage::new(world, &[("RUST_LOG", "debug")], Some(WEBHOOK_SECRET)).await
@@ -81,6 +81,27 @@ fn find_in_files(directory: &Path, words: &[String]) -> Vec<Leak> {
     leaks
 }
 
+/// Looks at all that a target has, and at what commands print of its build.
+async fn find_where_it_is_shown(stage: &Stage, build: &BuildVariables, words: &[String]) -> Vec<Leak> {
+    let target = stage.world.target(build);
+    let mut leaks = find(words, "the target", format!("{target:?}").as_bytes());
+    let target = build.target.as_str();
+    let commands: [&[&str]; 6] = [
+        &["why", target],
+        &["why", target, "--json"],
+        &["builds"],
+        &["builds", "--json"],
+        &["builds", "restart", target],
+        &["builds", "restart", "--outcome", "private", "--since", "1h", "--dry-run", "--json"],
+    ];
+    for command in commands {
+        let said = stage.world.events(command).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+        leaks.extend(find(words, &command.join(" "), format!("{}{}", said.out, said.err).as_bytes()));
+    }
+    leaks
+}
+
 fn find_in_logs(stage: &Stage, words: &[String]) -> Vec<Leak> {
     let (web, worker) = (stage.web.log(), stage.worker.log());
     assert!(web.contains("accepted") && worker.contains("withheld"), "{web}\n{worker}");
@@ -95,9 +116,10 @@ async fn a_revision_that_is_secure_from_the_start_is_never_written_down() {
     let revision = stage.create(submit(&stage).project(&stage.world.secure));
     let build = stage.build(&revision).await;
     stage.until_all_is_said([&build]).await;
-    stage.assert_ends(&[(build, withheld())]).await;
+    stage.assert_ends(&[(build.clone(), withheld())]).await;
     stage.stop().await;
     let words = [words(), secrets(&stage)].concat();
+    assert_eq!(find_where_it_is_shown(&stage, &build, &words).await, []);
     assert_eq!(find_in_redis(&stage, &words).await, []);
     assert_eq!(find_in_logs(&stage, &words), []);
     assert_eq!(find_in_files(&stage.world.path("redis"), &words), []);
@@ -116,9 +138,10 @@ async fn a_revision_that_becomes_secure_before_its_push_is_forgotten() {
     make_secure(&stage, &revision);
     stage.pause_mercurial(false).await;
     stage.until_all_is_said([&build]).await;
-    stage.assert_ends(&[(build, withheld())]).await;
+    stage.assert_ends(&[(build.clone(), withheld())]).await;
     stage.stop().await;
     let words = [words(), secrets(&stage)].concat();
+    assert_eq!(find_where_it_is_shown(&stage, &build, &words).await, []);
     assert_eq!(find_in_redis(&stage, &words).await, []);
     assert_eq!(find_in_logs(&stage, &words), []);
 }
@@ -139,8 +162,9 @@ async fn a_revision_that_becomes_secure_after_its_push_was_refused_is_forgotten(
 
     make_secure(&stage, &revision);
     stage.until_all_is_said([&build]).await;
-    stage.assert_ends(&[(build, withheld())]).await;
+    stage.assert_ends(&[(build.clone(), withheld())]).await;
     stage.stop().await;
     let words = [words(), secrets(&stage)].concat();
+    assert_eq!(find_where_it_is_shown(&stage, &build, &words).await, []);
     assert_eq!(find_in_redis(&stage, &words).await, []);
 }

@@ -54,10 +54,23 @@ impl Stage {
     pub async fn build_diff(&self, diff: u64) -> BuildVariables {
         let build = self.world.phabricator.start_build(diff);
         let credentials = self.secret.map(|secret| ("harbormaster", secret));
-        let (status, _) = harbormaster_request(self.address, &build, credentials).await.unwrap();
+        let (status, body) = harbormaster_request(self.address, &build, credentials).await.unwrap();
         self.world.phabricator.answered(&build.target, status);
-        assert_eq!(status, 200);
+        // Everybody who sees the build reads the body in its log: it has what Harbormaster sent, and no more.
+        let follow = match self.has_pages() {
+            true => format!("Follow it at {}", page(&build)),
+            false => {
+                "Its operators follow it with `events why`, and its outcome will be shown on this build.".to_owned()
+            }
+        };
+        let queued = format!("Build queued: {}, diff {diff} of D{}.\n{follow}\n", build.target, build.revision_id);
+        assert_eq!((status, body), (200, queued));
         build
+    }
+
+    /// Whether builds have pages.
+    fn has_pages(&self) -> bool {
+        std::fs::read_to_string(self.world.path("config.yml")).unwrap().contains(PUBLIC_URL)
     }
 
     pub async fn record(&self, build: &BuildVariables) -> BuildRecord {
@@ -144,7 +157,14 @@ impl Stage {
             };
             assert_eq!(ends, Vec::from_iter(&message), "{about}");
             assert_eq!(target.status, status, "{about}");
-            links.extend(target.artifacts.iter().map(|link| link.data["uri"].as_str().unwrap().to_owned()));
+            let of_key = |key: &str| -> Vec<String> {
+                let found = target.artifacts.iter().filter(|artifact| artifact.key == key);
+                found.map(|artifact| artifact.data["uri"].as_str().unwrap().to_owned()).collect()
+            };
+            links.extend(of_key("treeherder"));
+            let explained = self.has_pages() && ending.state != BuildState::Pushed;
+            let why: Vec<String> = explained.then(|| page(build)).into_iter().collect();
+            assert_eq!(of_key("code-review-why"), why, "{about}");
         }
         let link = |head| format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}");
         let mut pushed: Vec<String> = self.world.repositories.try_heads().await.unwrap().iter().map(link).collect();
@@ -168,6 +188,14 @@ impl Stage {
             SystemClock.sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Where the deployment is reached, when it has pages.
+pub const PUBLIC_URL: &str = "https://events.example.com";
+
+/// The page of a build.
+fn page(build: &BuildVariables) -> String {
+    format!("{PUBLIC_URL}/builds/{}", build.target)
 }
 
 /// How a build is to have ended.

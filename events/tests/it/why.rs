@@ -2,9 +2,9 @@
 
 use std::process::Output;
 
-use bus::Operate;
+use bus::{Clock, Operate};
 use events::queues::MERCURIAL;
-use phabricator::testing::TargetStatus;
+use phabricator::testing::{RevisionStatus, TargetStatus};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -57,7 +57,9 @@ async fn the_story_of_a_pushed_build_is_told_from_its_request_to_its_answer() {
         "public; loaded D1, D2, D3",
         "put on ",
         "its end: pushed",
-        "said on its target: pushed, with the link to its jobs",
+        "sent to its target: [link] CI (Treeherder) Jobs",
+        "sent to its target: [work] mercurial: pass",
+        "published: pushed, with the link to its jobs",
         "end:  pushed, decided",
         "[link] CI (Treeherder) Jobs",
         &link,
@@ -74,6 +76,10 @@ async fn the_story_of_a_pushed_build_is_told_from_its_request_to_its_answer() {
     let json = world.json(&["why", "D3"]).await;
     assert_eq!((&json["state"], &json["now"], &json["next"]), (&"pushed".into(), &Value::Null, &Value::Null));
     assert_eq!(json["base"]["used"], world.repositories.base);
+    assert_eq!(json["published"], "published");
+    let answers = json["answers"].as_array().unwrap();
+    assert_eq!((answers.len(), &answers[0]["text"]), (2, &Value::from(link.as_str())));
+    assert!(answers.iter().all(|answer| answer["at"].is_string()), "{answers:?}");
     assert!(world.complaint(&["why", "D99"]).await.contains("no build of D99 is known"));
     assert!(world.complaint(&["why", "x"]).await.contains("expected a build target"));
     assert!(world.complaint(&["retry", "D3"]).await.contains("restart the build in Harbormaster"));
@@ -108,7 +114,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     let list = world.told(&["builds", "--state", "public"]).await;
     assert!(list.contains(first.target.as_str()) && list.contains(second.target.as_str()), "{list}");
     let list = world.told(&["builds", "--revision", "D1"]).await;
-    assert!(!list.contains(first.target.as_str()) && list.contains("its turn in mercurial"), "{list}");
+    assert!(!list.contains(first.target.as_str()) && list.contains("its turn in mercurial, which is paused"), "{list}");
     assert_eq!(world.told(&["builds", "--state", "pushed"]).await, "there are no such builds\n");
     assert!(world.complaint(&["builds", "--state", "x"]).await.contains("expected one of queued, public"));
 
@@ -137,4 +143,58 @@ async fn until_closed(world: &World, target: &str) {
         }
     }
     panic!("{target} was not closed");
+}
+
+/// With `publish: false` everything is done but the publishing, and the story does not say otherwise.
+#[tokio::test]
+async fn a_story_tells_no_answer_that_was_not_sent() {
+    let world = World::with_redis().await;
+    let config = std::fs::read_to_string(world.path("config.yml")).unwrap();
+    std::fs::write(world.path("config.yml"), config.replace("publish: true", "publish: false")).unwrap();
+    world.phabricator.set_status(world.submit("It landed", "patch", None).id, RevisionStatus::Published);
+    let build = world.phabricator.start_build(1);
+    let (mut web, mut worker) = (world.start("web"), world.start("worker"));
+    assert_eq!(world.request(web.address().await, &build).await, 200);
+    until_closed(&world, build.target.as_str()).await;
+    let story = world.told(&["why", "D1"]).await;
+    assert!(story.contains("not published: publish is false"), "{story}");
+    let would_be = "there is no patch left to build";
+    assert!(!story.contains(would_be) && !story.contains("sent to its target"), "{story}");
+    let json = world.json(&["why", "D1"]).await;
+    assert_eq!(json["answers"].as_array().unwrap().len(), 0);
+    assert_eq!(json["published"], "not published: publish is false");
+    assert!(world.target(&build).units.is_empty());
+    worker.stop().await;
+    web.stop().await;
+}
+
+#[tokio::test]
+async fn a_story_says_which_attempt_failed_and_when_the_next_one_is() {
+    let world = World::with_redis().await;
+    let hook = "\n[hooks]\npretxnchangegroup.no = false\n";
+    let file = world.repositories.try_repository.join(".hg/hgrc");
+    let settings = std::fs::read_to_string(&file).unwrap_or_default();
+    std::fs::write(&file, settings + hook).unwrap();
+    let (mut web, mut worker) = (world.start("web"), world.start("worker"));
+    let build = world.submit_stack().await;
+    assert_eq!(world.request(web.address().await, &build).await, 200);
+    let bus = world.bus();
+    // Without a worker its message stays where it is after the second attempt.
+    for attempts in 1..=2 {
+        while bus.peek(&MERCURIAL.spec(), 1).await.unwrap().first().is_none_or(|waiting| {
+            waiting.attempts < attempts || !matches!(waiting.state, bus::MessageState::Delayed { .. })
+        }) {
+            bus::SystemClock.sleep(std::time::Duration::from_millis(20)).await;
+        }
+        if attempts == 1 {
+            bus.requeue(&MERCURIAL.spec(), bus::Which::All).await.unwrap();
+        }
+    }
+    let story = world.told(&["why", "D3"]).await;
+    let line = story.lines().find(|line| line.starts_with("now:")).unwrap();
+    assert!(line.contains("in mercurial, attempt 2 of 5, next at ") && line.contains(" UTC (in "), "{line}");
+    let list = world.told(&["builds", "--revision", "D3"]).await;
+    assert!(list.contains("mercurial: attempt 2 of 5, next at "), "{list}");
+    worker.stop().await;
+    web.stop().await;
 }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny},
+};
 use serde_json::json;
 
 use super::{params, review::epoch};
@@ -67,6 +70,17 @@ impl TargetStatus {
             Self::Other => "in a state that is not known here",
         }
     }
+}
+
+/// The build in Harbormaster that a target is part of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildOfTarget {
+    /// The target.
+    pub target: Phid,
+    /// Its build.
+    pub build: Phid,
+    /// Whether the build was restarted since: it has a newer target.
+    pub restarted: bool,
 }
 
 /// A build target that waits for an answer, and what it is a build of.
@@ -173,6 +187,27 @@ impl Conduit {
             }
         }
         Ok(targets)
+    }
+
+    /// The builds of these targets. A target that is not visible is missing.
+    pub async fn builds_of(&self, targets: &[Phid]) -> Result<Vec<BuildOfTarget>, ConduitError> {
+        let found: Vec<TargetInfo> = self.search("harbormaster.target.search", "phids", targets, json!({})).await?;
+        let builds = unique(found.iter().map(|target| &target.build));
+        let runs: Vec<TargetInfo> = self.search("harbormaster.target.search", "buildPHIDs", &builds, json!({})).await?;
+        let newest = |build: &Phid| runs.iter().filter(|run| run.build == *build).map(|run| run.generation).max();
+        let of_target = |target: TargetInfo| BuildOfTarget {
+            restarted: newest(&target.build).is_some_and(|newest| newest > target.generation),
+            target: target.phid,
+            build: target.build,
+        };
+        Ok(found.into_iter().map(of_target).collect())
+    }
+
+    /// Restarts a build: Harbormaster makes a new target and sends a new request for it. A lost answer may hide that it
+    /// was done, see [`ConduitError::had_no_effect`].
+    pub async fn restart(&self, build: &Phid) -> Result<(), ConduitError> {
+        let request = params(json!({ "receiver": build, "type": "restart" }));
+        self.call_once::<IgnoredAny>("harbormaster.sendmessage", request).await.map(|_| ())
     }
 
     /// The targets that wait for an answer, of builds of `plan` that were created at `since` or later, newest build

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::json;
 
 use super::params;
@@ -97,6 +97,19 @@ impl Conduit {
         known(sent, "Unable to load object")
     }
 
+    /// The keys of what is shown on a build target. What it says, such as the address of a link, is in no answer.
+    pub(crate) async fn artifact_keys(&self, target: &Phid) -> Result<Vec<String>, ConduitError> {
+        let found = self.artifacts(std::slice::from_ref(target)).await?;
+        Ok(found.into_iter().map(|artifact| artifact.key).collect())
+    }
+
+    /// What is shown on these build targets.
+    pub(crate) async fn artifacts(&self, targets: &[Phid]) -> Result<Vec<ArtifactInfo>, ConduitError> {
+        let found: Vec<Listed> =
+            self.search("harbormaster.artifact.search", "buildTargetPHIDs", targets, json!({})).await?;
+        Ok(found.into_iter().map(|listed| listed.fields).collect())
+    }
+
     /// Shows a link on a build target; done when the target has one with this `key` already. `false` when there is no
     /// such target, or it is not visible.
     pub(crate) async fn create_link(
@@ -117,6 +130,20 @@ impl Conduit {
             created => known(created, "No such build target"),
         }
     }
+}
+
+/// What is read of something that is shown on a build target.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct ArtifactInfo {
+    #[serde(rename = "buildTargetPHID")]
+    pub(crate) target: Phid,
+    #[serde(rename = "artifactKey")]
+    pub(crate) key: String,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    fields: ArtifactInfo,
 }
 
 /// `false` for the refusal that begins with `unknown`; the code is the same for most refusals.

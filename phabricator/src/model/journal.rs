@@ -91,9 +91,22 @@ impl Journal {
         after: Duration,
         reason: &str,
     ) -> Result<(), BusError> {
+        self.waits(cx, target, queue, after, reason, 0)
+    }
+
+    /// The same after so many failed attempts.
+    fn waits(
+        &self,
+        cx: &Context,
+        target: &Phid,
+        queue: &str,
+        after: Duration,
+        reason: &str,
+        attempt: u32,
+    ) -> Result<(), BusError> {
         let now = cx.clock().now();
         let until = now.checked_add(after).unwrap_or(Timestamp::MAX);
-        let step = Step::Delayed { until, reason: reason.to_owned() };
+        let step = Step::Delayed { until, reason: reason.to_owned(), attempt };
         cx.record(self.ledger.set(target.as_str(), slot::NOW, &Now { queue: queue.to_owned(), since: now, step })?);
         Ok(())
     }
@@ -137,7 +150,8 @@ impl Journal {
             };
             self.note(cx, target, what)?;
         }
-        self.delayed(cx, target, queue, postponed.after, reason)
+        let attempt = if postponed.counted { cx.attempt() } else { 0 };
+        self.waits(cx, target, queue, postponed.after, reason, attempt)
     }
 
     /// Decides what the build is based on, unless that was decided before: returns what stands. It is written before the
@@ -179,10 +193,11 @@ impl Journal {
     }
 
     /// Decides how the build ends, unless that was decided before; to be written with the step that sends `report` to
-    /// `queue`. What is known of a private revision is erased but for its numbers.
+    /// `queue`. Of a private revision nothing is kept of `record`, what is known of the build, but that it was accepted.
     pub fn ends(
         &self,
         request: &BuildRequest,
+        record: &BuildRecord,
         report: &Report,
         queue: &str,
         at: Timestamp,
@@ -192,13 +207,42 @@ impl Journal {
         if *report == Report::Withheld {
             facts.push(self.ledger.erase(id));
             facts.push(self.ledger.set(id, slot::REQUEST, request)?);
-            facts.push(self.event(target, request.accepted_at, What::Accepted { source: Source::Harbormaster })?);
+            for event in record.events.iter().filter(|event| matches!(event.what, What::Accepted { .. })) {
+                facts.push(self.ledger.add(id, event)?);
+            }
         }
         let end = End { at, outcome: Outcome::Answered(report.clone()) };
         facts.push(self.ledger.set_once(id, slot::END, &end)?);
         facts.push(self.event(target, at, What::Ended(BuildState::from(report)))?);
         facts.push(self.ready(target, at, queue)?);
         Ok(facts)
+    }
+
+    /// A link with this address is about to be put on the target: should its target have one already, it is this one.
+    pub async fn links(&self, cx: &Context, target: &Phid, url: &str) -> Result<(), BusError> {
+        cx.record_now(vec![self.ledger.set(target.as_str(), slot::LINK, &url)?]).await
+    }
+
+    /// A build whose target has the link of a push, made by somebody else: it is not built, and needs no answer.
+    /// `accepted` for one of which nothing was known.
+    pub fn adopted(
+        &self,
+        request: &BuildRequest,
+        accepted: bool,
+        key: &str,
+        queue: &str,
+        at: Timestamp,
+    ) -> Result<Vec<Fact>, BusError> {
+        let id = request.target.as_str();
+        let mut facts = if accepted { self.accepted(request, Source::Audit, queue)? } else { Vec::new() };
+        facts.push(self.ledger.set_once(id, slot::END, &End { at, outcome: Outcome::PushedBefore })?);
+        facts.extend(self.closed(&request.target, What::Adopted { key: key.to_owned() }, false, at)?);
+        Ok(facts)
+    }
+
+    /// An operator restarted the build in Harbormaster.
+    pub fn restarted(&self, target: &Phid, at: Timestamp) -> Result<Vec<Fact>, BusError> {
+        Ok(vec![self.event(target, at, What::Restarted)?])
     }
 
     /// An answer is about to be sent that must not be sent twice, by this delivery alone: `None` when another one was

@@ -1,5 +1,7 @@
 //! What is known of a build, for whoever asks later: an operator, the auditor, or a worker that takes it up again.
 
+use std::fmt;
+
 use bus::{DecodeError, Record};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,9 @@ pub enum What {
         look: u32,
         /// How many there are before it counts as private.
         looks: u32,
+        /// Which of them, and why.
+        #[serde(default)]
+        why: Hidden,
     },
     /// Its revision is public, and its stack was loaded.
     Loaded {
@@ -63,6 +68,24 @@ pub enum What {
     Based(BaseChoice),
     /// How it ends was decided.
     Ended(BuildState),
+    /// The publisher sent this to its target.
+    Sent(Answer),
+    /// Its target had this link already, so somebody else had pushed it: it is not built again.
+    Adopted {
+        /// The link's key.
+        key: String,
+    },
+    /// Its target has a link of that key already, which is not ours.
+    Conflict {
+        /// The link's key.
+        key: String,
+        /// Where our link leads.
+        ours: String,
+        /// Where the other one leads, if that is known: Harbormaster does not show it.
+        theirs: Option<String>,
+    },
+    /// An operator restarted it in Harbormaster, which makes a new target.
+    Restarted,
     /// Something was said on its target.
     Told {
         /// What, in short.
@@ -78,6 +101,52 @@ pub enum What {
         /// Who did so, and why.
         reason: String,
     },
+}
+
+/// Why a build is not public.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hidden {
+    /// Our user does not see its revision.
+    #[default]
+    Revision,
+    /// Our user sees its revision, which is private by its projects or its view policy.
+    Restricted,
+    /// A revision that it stands on is private, or our user does not see it.
+    Parent,
+}
+
+impl Hidden {
+    /// The fact for operators, without a word of a private revision.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Revision => "the revision is not visible to us",
+            Self::Restricted => "the revision is private by its projects or its view policy",
+            Self::Parent => "a parent of the revision is private, or not visible to us",
+        }
+    }
+}
+
+/// One thing that is sent to a build target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What it does: `work` leaves the target as it is, `pass` and `fail` end it, `link` puts a link on it.
+    pub act: String,
+    /// What it is shown as: a unit and its result, such as `mercurial: unsound`, or a link's name. `None` for a bare
+    /// message.
+    pub heading: Option<String>,
+    /// Remarkup, or the link's address. Empty for a bare message.
+    pub text: String,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}]", self.act)?;
+        if let Some(heading) = &self.heading {
+            write!(f, " {heading}\n{}", self.text)?;
+        }
+        Ok(())
+    }
 }
 
 /// Who asked for a build.
@@ -113,6 +182,9 @@ pub enum Step {
         until: Timestamp,
         /// What it waits for.
         reason: String,
+        /// How many attempts have failed; 0 when it waits for something else than its next attempt.
+        #[serde(default)]
+        attempt: u32,
     },
     /// A worker has it.
     Working {
@@ -140,6 +212,8 @@ pub enum Outcome {
     Answered(Report),
     /// Its target had ended, or was gone, before we had an answer.
     EndedElsewhere,
+    /// Its target had the link of a push already: by a service before this one, or before the records were lost.
+    PushedBefore,
 }
 
 /// The state of a build, as operators ask for it.
@@ -214,6 +288,24 @@ impl BuildState {
             Self::EndedElsewhere => "ended-elsewhere",
         }
     }
+
+    /// The word for how it ended; `None` while it has not, or when somebody else ended it.
+    pub fn outcome(self) -> Option<&'static str> {
+        match self {
+            Self::Pushed => Some("pushed"),
+            Self::PatchFailed => Some("patch_failed"),
+            Self::InfrastructureFailed => Some("infra_failed"),
+            Self::Secured => Some("private"),
+            Self::Expired
+            | Self::Superseded
+            | Self::Skipped
+            | Self::Unsupported
+            | Self::Landed
+            | Self::Cancelled
+            | Self::Neutral => Some("skipped"),
+            Self::Queued | Self::Public | Self::EndedElsewhere => None,
+        }
+    }
 }
 
 impl From<&Outcome> for BuildState {
@@ -221,6 +313,7 @@ impl From<&Outcome> for BuildState {
         match outcome {
             Outcome::Answered(report) => Self::from(report),
             Outcome::EndedElsewhere => Self::EndedElsewhere,
+            Outcome::PushedBefore => Self::Pushed,
         }
     }
 }
@@ -270,6 +363,8 @@ pub struct BuildRecord {
     pub pushing: bool,
     /// How it ends.
     pub end: Option<End>,
+    /// The address of the link that was about to be put on its target.
+    pub link: Option<String>,
     /// Who was about to send an answer that must not be given twice. It may have arrived.
     pub telling: Option<Telling>,
     /// When its end had been said, or was found not to be said.
@@ -287,6 +382,7 @@ impl BuildRecord {
             base: record.slot(slot::BASE)?,
             pushing: record.slot(slot::PUSHING)?.unwrap_or_default(),
             end: record.slot(slot::END)?,
+            link: record.slot(slot::LINK)?,
             telling: record.slot(slot::TELLING)?,
             told: record.slot(slot::TOLD)?,
             redriven: record.slot(slot::REDRIVEN)?.unwrap_or_default(),
@@ -299,6 +395,28 @@ impl BuildRecord {
             Some(end) => BuildState::from(&end.outcome),
             None if self.events.iter().any(|event| matches!(event.what, What::Loaded { .. })) => BuildState::Public,
             None => BuildState::Queued,
+        }
+    }
+
+    /// What was sent to its target, and when, in order.
+    pub fn sent(&self) -> impl Iterator<Item = (Timestamp, &Answer)> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Sent(answer) => Some((event.at, answer)),
+            _ => None,
+        })
+    }
+
+    /// Whether an operator restarted it in Harbormaster.
+    pub fn was_restarted(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.what, What::Restarted))
+    }
+
+    /// Whether the publisher leaves `report` alone: the end was published already, or another one was decided.
+    pub fn overrules(&self, report: &Report) -> bool {
+        if report.is_end() {
+            self.told.is_some() || self.end.is_some() && !self.ends_with(report)
+        } else {
+            self.end.is_some()
         }
     }
 
@@ -315,6 +433,7 @@ pub(super) mod slot {
     pub(in crate::model) const BASE: &str = "base";
     pub(in crate::model) const PUSHING: &str = "pushing";
     pub(in crate::model) const END: &str = "end";
+    pub(in crate::model) const LINK: &str = "link";
     pub(in crate::model) const TELLING: &str = "telling";
     pub(in crate::model) const TOLD: &str = "told";
     pub(in crate::model) const REDRIVEN: &str = "redriven";

@@ -14,6 +14,10 @@ const MERCURIAL: &str = "mercurial";
 /// The unit for all else.
 const GENERAL: &str = "general";
 
+/// Phorge shows a duration in milliseconds, in a narrow column beside the unit's name. One of this many seconds runs
+/// over the name, so it is in the text instead.
+const LONG: f64 = 100.0;
+
 /// The most revisions that are named in a sentence.
 const MAX_NAMED: usize = 10;
 
@@ -59,16 +63,20 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
         sentence(&tried_on),
         sentence(&failure.advice),
         code_block(&failure.commands),
+        took(failure.seconds),
     ];
     unit(MERCURIAL.into(), UnitResult::Fail, Some(failure.seconds), paragraphs(&parts))
 }
 
 /// We failed.
 pub(super) fn broken(blame: &Blame) -> Unit {
+    let told = "The operators of this service have been told. Your patch need not change: restart the build";
+    // What failed at once would fail again.
+    let when = if blame.attempts == 1 { "when they have mended this" } else { "later" };
     let parts = [
         sentence(&format!("This is not your patch's fault. {} {}", blame.summary, tried(blame))),
         code_block(&blame.details),
-        "The operators of this service have been told. Your patch need not change: restart the build later.".to_owned(),
+        format!("{told} {when}."),
     ];
     unit(GENERAL.into(), UnitResult::Broken, Some(blame.seconds), paragraphs(&parts))
 }
@@ -85,7 +93,7 @@ pub(super) fn withheld() -> Unit {
 
 pub(super) fn unit(name: Cow<'static, str>, result: UnitResult, seconds: Option<f64>, details: String) -> Unit {
     // JSON writes a number that is not finite as null, and the server refuses that.
-    let duration = seconds.filter(|seconds| seconds.is_finite());
+    let duration = seconds.filter(|seconds| (0.0..LONG).contains(seconds)).map(|seconds| (seconds * 1e3).round() / 1e3);
     Unit { namespace: NAMESPACE, name, result, format: "remarkup", duration, details }
 }
 
@@ -140,16 +148,23 @@ fn reason(base: &BaseChoice) -> String {
 fn tried(blame: &Blame) -> String {
     match blame.attempts {
         0 => String::new(),
-        1 => "Trying again would not help.".to_owned(),
+        1 => "It was tried once.".to_owned(),
         attempts => format!("It was tried {attempts} times within {}.", duration(blame.seconds)),
     }
 }
 
+/// How long it took, when that is not beside the unit's name.
+fn took(seconds: f64) -> String {
+    if seconds.is_finite() && seconds >= LONG { format!("This took {}.", duration(seconds)) } else { String::new() }
+}
+
 fn duration(seconds: f64) -> String {
     match seconds {
+        _ if seconds < 1.5 => "1 second".to_owned(),
         _ if seconds < 90.0 => format!("{seconds:.0} seconds"),
         _ if seconds < 5400.0 => format!("{:.0} minutes", seconds / 60.0),
-        _ => format!("{:.0} hours", seconds / 3600.0),
+        _ if seconds < 172_800.0 => format!("{:.0} hours", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86_400.0),
     }
 }
 
@@ -175,7 +190,38 @@ mod tests {
         let blame = Blame { summary: "It broke.".to_owned(), details: String::new(), attempts: 0, seconds: f64::NAN };
         let unit = broken(&blame);
         assert_eq!((unit.name.as_ref(), unit.result, unit.duration), ("general", UnitResult::Broken, None));
-        assert_eq!(broken(&Blame { seconds: 1.5, ..blame }).duration, Some(1.5));
+        assert_eq!(broken(&Blame { seconds: 1.5, ..blame.clone() }).duration, Some(1.5));
+        assert_eq!(broken(&Blame { seconds: -1.0, ..blame }).duration, None);
+    }
+
+    #[test]
+    fn a_long_duration_is_in_the_text_and_not_beside_the_name() {
+        let text = || "x".to_owned();
+        let failure = PatchFailure {
+            summary: text(),
+            details: text(),
+            advice: text(),
+            commands: text(),
+            base: None,
+            seconds: 99.9994,
+        };
+        let short = patch_failed(&failure);
+        assert_eq!((short.duration, short.details.contains("This took")), (Some(99.999), false));
+        let long = patch_failed(&PatchFailure { seconds: 699.272, ..failure });
+        assert_eq!(long.duration, None);
+        assert!(long.details.ends_with("This took 12 minutes."), "{}", long.details);
+    }
+
+    #[test]
+    fn what_would_fail_again_is_not_to_be_restarted_before_it_is_mended() {
+        let blame = Blame { summary: "It broke.".to_owned(), details: String::new(), attempts: 1, seconds: 2.0 };
+        let once = broken(&blame).details;
+        assert!(once.contains("It was tried once.") && !once.contains("restart the build later"), "{once}");
+        let often = broken(&Blame { attempts: 5, ..blame }).details;
+        assert!(
+            often.contains("tried 5 times within 2 seconds") && often.contains("restart the build later"),
+            "{often}"
+        );
     }
 
     #[test]

@@ -62,6 +62,18 @@ impl FakePhabricator {
         }
     }
 
+    /// Takes the right to edit build plans from the token, or gives it back. Without it no build can be restarted.
+    pub fn lock_build_plans(&self, locked: bool) {
+        self.state().plans_locked = locked;
+    }
+
+    /// The requests of targets that Harbormaster made and nobody answered yet, the oldest first.
+    pub fn unanswered(&self) -> Vec<BuildVariables> {
+        let state = self.state();
+        let building = state.targets.iter().filter(|target| target.status == TargetStatus::Building);
+        building.filter_map(|target| state.variables(target)).collect()
+    }
+
     /// Aborts the build of a target. The target takes no more notice of messages, and goes on waiting if it waited.
     ///
     /// # Panics
@@ -203,15 +215,7 @@ impl State {
 
     fn start_target(&mut self, build: &Phid, generation: u64, diff_id: u64) -> Option<BuildVariables> {
         let phid = self.new_phid(Phid::TARGET);
-        let diff = self.diffs.iter().find(|diff| diff.id == diff_id)?;
-        let revision = self.revision(diff.revision.as_ref()?)?;
-        let variables = BuildVariables {
-            diff_id,
-            repository: revision.repository.clone(),
-            revision_id: revision.id,
-            target: phid.clone(),
-        };
-        self.targets.push(Target {
+        let target = Target {
             id: self.targets.len() as u64 + 1,
             phid,
             build: build.clone(),
@@ -223,8 +227,22 @@ impl State {
             artifacts: Vec::new(),
             started_at: self.clock.now(),
             completed_at: None,
-        });
+        };
+        let variables = self.variables(&target)?;
+        self.targets.push(target);
         Some(variables)
+    }
+
+    /// What Harbormaster sends for a target.
+    fn variables(&self, target: &Target) -> Option<BuildVariables> {
+        let diff = self.diffs.iter().find(|diff| diff.id == target.diff_id)?;
+        let revision = self.revision(diff.revision.as_ref()?)?;
+        Some(BuildVariables {
+            diff_id: target.diff_id,
+            repository: revision.repository.clone(),
+            revision_id: revision.id,
+            target: target.phid.clone(),
+        })
     }
 
     /// The first message that ends a target does. None does while its request is on the way, nor when its build was

@@ -81,6 +81,12 @@ fn tell_build(state: &mut State, build: &Phid, kind: &str, params: &Map<String, 
             format!("Call includes \"{key}\" parameter. This parameter must be omitted when the receiver is not");
         return Err(Refusal::core(format!("{info} a Build Target.")));
     }
+    if state.plans_locked && matches!(kind, "abort" | "pause" | "resume" | "restart") {
+        let info = "Insufficent Build Plan Permission: The build plan for this build is configured to prevent users who \
+                    can not edit it from issuing commands to the build, and you do not have permission to edit the \
+                    build plan.";
+        return Err(Refusal::core(info));
+    }
     match kind {
         "abort" if state.build(build).is_some_and(|build| state.is_complete(build)) => {
             let info = "Unable to Abort Build: You can not abort this build because it is already complete.";

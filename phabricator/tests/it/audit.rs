@@ -2,11 +2,13 @@
 
 use phabricator::{
     AuditFinding,
-    model::{BuildRequest, BuildState, NeutralReason, Phid, Report, Source, What},
+    model::{BuildRequest, BuildState, NeutralReason, Outcome, Phid, Report, Source, What},
     testing::{EVERY_METHOD, Fault, TargetStatus},
 };
 
-use crate::world::World;
+use serde_json::{Value, json};
+
+use crate::world::{World, conduit};
 
 const HOUR: u64 = 3600;
 
@@ -191,4 +193,74 @@ async fn a_delayed_build_that_comes_back_late_after_an_outage_of_all_workers_is_
     world.lose_all_messages().await;
     world.fake.set_visible(hidden.id, true);
     assert_eq!(actions(&auditor.audit(false).await.unwrap()), ["it is built again"]);
+}
+
+/// Puts the link of a push on a target, as a service before this one did.
+async fn link_by_somebody_else(world: &World, target: &Phid) {
+    let params = json!({
+        "buildTargetPHID": target,
+        "artifactKey": "treeherder",
+        "artifactType": "uri",
+        "artifactData": { "uri": "https://treeherder.example/theirs", "name": "Jobs", "ui.external": true },
+    });
+    let params = params.as_object().cloned().unwrap();
+    conduit(&world.fake).call::<Value>("harbormaster.createartifact", params).await.unwrap();
+}
+
+/// The records are new, or were lost: nothing is known here of what the target has.
+#[tokio::test]
+async fn a_build_that_is_not_known_and_has_the_link_of_a_push_is_adopted_and_not_built() {
+    let world = World::new().await;
+    let plan = world.fake.build_plan();
+    let pushed = world.request(world.create("pushed before").diff.id);
+    link_by_somebody_else(&world, &pushed.target).await;
+    let lost = world.request(world.create("its request was lost").diff.id);
+    world.advance(HOUR);
+    let adopted = "it has its link already: recorded as pushed, and not built again";
+    let mut planned = world.auditor(Some(&plan)).audit(true).await.unwrap();
+    planned.sort_by_key(|finding| finding.diff_id);
+    assert_eq!(actions(&planned), [adopted, "it is taken in"]);
+    assert!(world.record(&pushed).await.request.is_none(), "a dry run only looks");
+
+    assert_eq!(audit(&world, Some(&plan)).await.len(), 2);
+    let record = world.record(&pushed).await;
+    assert_eq!((record.state(), record.state().outcome()), (BuildState::Pushed, Some("pushed")));
+    assert_eq!(record.end.as_ref().unwrap().outcome, Outcome::PushedBefore);
+    assert!(record.told.is_some() && record.sent().next().is_none(), "{record:?}");
+    assert!(record.events.iter().any(|event| matches!(&event.what, What::Adopted { key } if key == "treeherder")));
+    assert!(audit(&world, Some(&plan)).await.is_empty());
+    while world.work().await > 0 {}
+    while world.tell().await > 0 {}
+    let built: Vec<Phid> = world.builds().await.into_iter().map(|build| build.request.target).collect();
+    assert_eq!(built, [lost.target]);
+    let target = world.target(&pushed);
+    assert!(target.units.is_empty() && target.messages.is_empty(), "{target:?}");
+    assert_eq!(target.artifacts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_build_whose_message_is_gone_and_that_has_the_link_of_a_push_is_adopted() {
+    let world = World::new().await;
+    let request = accepted(&world).await;
+    world.lose_all_messages().await;
+    link_by_somebody_else(&world, &request.target).await;
+    world.advance(HOUR);
+    assert_eq!(
+        actions(&audit(&world, None).await),
+        ["it has its link already: recorded as pushed, and not built again"]
+    );
+    assert_eq!(world.record(&request).await.state(), BuildState::Pushed);
+    assert!(world.open().await.is_empty());
+    assert_eq!((world.requests().await.unfinished(), world.results().await.unfinished()), (0, 0));
+}
+
+/// While the artifacts cannot be read, nothing is known of what the target has.
+#[tokio::test]
+async fn nothing_is_built_again_while_harbormaster_does_not_show_artifacts() {
+    let world = World::new().await;
+    let lost = world.request(world.create("its request was lost").diff.id);
+    world.advance(HOUR);
+    world.fake.fail_until_mended("harbormaster.artifact.search", &Fault::Status(503));
+    assert!(world.auditor(Some(&world.fake.build_plan())).audit(false).await.is_err());
+    assert!(world.record(&lost).await.request.is_none());
 }

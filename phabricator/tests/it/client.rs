@@ -195,3 +195,16 @@ async fn names_are_resolved_and_unknown_ones_left_out() {
     assert_eq!(repositories.into_iter().collect::<Vec<_>>(), [("first".to_owned(), first)]);
     assert!(conduit(&fake).users(&[]).await.unwrap().is_empty());
 }
+
+/// What must not happen twice is tried once, and says so.
+#[tokio::test]
+async fn an_error_counts_the_tries_that_were_made() {
+    let fake = fake().await;
+    let build = phabricator::model::Phid::parse("PHID-HMBD-00000000000000000001").unwrap();
+    fake.fail_until_mended("user.whoami", &Fault::Cut);
+    fake.fail_until_mended("harbormaster.sendmessage", &Fault::Cut);
+    let error = conduit(&fake).call::<Value>("user.whoami", Map::new()).await.unwrap_err().to_string();
+    assert!(error.ends_with("user.whoami, 3 tries failed"), "{error}");
+    let error = conduit(&fake).restart(&build).await.unwrap_err().to_string();
+    assert!(error.ends_with("harbormaster.sendmessage, 1 try failed"), "{error}");
+}

@@ -1,6 +1,7 @@
 //! What the fake's Harbormaster does with builds, as the real one was seen to do.
 
 use phabricator::{
+    BuildOfTarget,
     model::Phid,
     testing::{Target, TargetStatus},
 };
@@ -162,4 +163,30 @@ async fn one_bad_unit_refuses_all_of_a_message() {
     let params: Map<String, Value> = serde_json::from_value(params).unwrap();
     conduit(&build.world.fake).call::<Value>("harbormaster.sendmessage", params).await.unwrap_err();
     assert_eq!((build.status(), build.target(&build.target).units.len()), (TargetStatus::Waiting, 0));
+}
+
+#[tokio::test]
+async fn a_build_is_restarted_by_the_phid_of_its_target() {
+    let build = Build::waiting().await;
+    build.tell(&build.target, "fail").await;
+    let conduit = conduit(&build.world.fake);
+    let targets = [build.target.clone()];
+    let found = conduit.builds_of(&targets).await.unwrap();
+    let own = build.target(&build.target).build;
+    assert_eq!(found, [BuildOfTarget { target: build.target.clone(), build: own.clone(), restarted: false }]);
+    conduit.restart(&own).await.unwrap();
+    assert!(conduit.builds_of(&targets).await.unwrap()[0].restarted);
+    let requests = build.world.fake.unanswered();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(build.target(&requests[0].target).generation, 2);
+}
+
+#[tokio::test]
+async fn a_restart_without_the_right_to_it_is_refused_with_the_reason() {
+    let build = Build::waiting().await;
+    build.world.fake.lock_build_plans(true);
+    let error = conduit(&build.world.fake).restart(&build.target(&build.target).build).await.unwrap_err();
+    assert!(error.had_no_effect());
+    assert!(error.to_string().contains("you do not have permission to edit the build plan"), "{error}");
+    assert!(build.world.fake.unanswered().is_empty());
 }

@@ -1,12 +1,14 @@
 //! What is read on a build target in the end.
 
+use bus::Clock;
 use phabricator::{
+    BuildPages,
     model::{BaseChoice, BaseReason, Blame, NeutralReason, PatchFailure, Pushed, Report, What},
     testing::{Artifact, EVERY_METHOD, Fault, TargetStatus},
 };
 use serde_json::json;
 
-use crate::world::{World, capture_logs};
+use crate::world::{World, capture_logs, conduit};
 
 fn pushed(instead_of: Option<&str>) -> Report {
     Report::Pushed(Pushed {
@@ -212,7 +214,7 @@ async fn nothing_is_said_when_publishing_is_off() {
         world.publish(&request, &report).await;
     }
     assert!(world.fake.calls().iter().all(|call| !call.method.starts_with("harbormaster.")));
-    assert!(logs.text().contains("this would have been said: failed, the patch"), "{}", logs.text());
+    assert!(logs.text().contains("not published, PHABRICATOR.publish is false: failed, the patch"), "{}", logs.text());
 }
 
 /// Calls of a method.
@@ -300,7 +302,7 @@ async fn nothing_is_said_on_a_target_that_was_ended_by_somebody_else() {
     }
     assert_eq!(count(&world, "harbormaster.sendmessage") + count(&world, "harbormaster.createartifact"), 0);
     assert_eq!((world.results().await, world.dead_results().await.len()), (bus::Depth::default(), 0));
-    assert!(logs.text().contains("not said, the target is aborted already"), "{}", logs.text());
+    assert!(logs.text().contains("not published, the target is aborted already"), "{}", logs.text());
 }
 
 #[tokio::test]
@@ -355,4 +357,109 @@ async fn of_two_deliveries_at_once_one_speaks() {
         world.tell().await;
         assert_eq!((world.target(&request).units.len(), world.results().await), (1, bus::Depth::default()));
     }
+}
+
+/// Somebody else made it, and Harbormaster does not show where it leads.
+#[tokio::test]
+async fn a_link_of_somebody_else_under_our_key_is_a_conflict_and_never_done() {
+    let (_guard, logs) = capture_logs();
+    let world = World::new().await;
+    let request = world.build(&world.create("revision")).await;
+    let theirs = json!({ "uri": "https://treeherder.example/theirs", "name": "Jobs", "ui.external": true });
+    let params = json!({
+        "buildTargetPHID": request.target, "artifactKey": "treeherder", "artifactType": "uri", "artifactData": theirs,
+    });
+    let params = params.as_object().cloned().unwrap();
+    conduit(&world.fake).call::<serde_json::Value>("harbormaster.createartifact", params).await.unwrap();
+    world.decide(&request, &pushed(None)).await;
+    world.publish(&request, &pushed(None)).await;
+
+    let record = world.record(&request).await;
+    let ours = "https://treeherder.example/#/jobs?repo=try&revision=aaaa";
+    let conflict = What::Conflict { key: "treeherder".to_owned(), ours: ours.to_owned(), theirs: None };
+    assert_eq!(record.events.last().unwrap().what, conflict);
+    assert!(record.told.is_some() && record.sent().next().is_none(), "{record:?}");
+    assert!(!record.events.iter().any(|event| matches!(event.what, What::Told { .. })), "{record:?}");
+    assert_eq!(world.target(&request).artifacts[0].data, theirs);
+    let log = logs.text();
+    assert!(log.contains("another link with this key already") && log.contains(ours), "{log}");
+    assert!(log.contains("an address that harbormaster does not show"), "{log}");
+}
+
+/// The first delivery died, or its answer was lost: the record says that the link is ours.
+#[tokio::test]
+async fn a_link_whose_answer_was_lost_is_ours() {
+    let world = World::new().await;
+    let request = world.build(&world.create("revision")).await;
+    world.decide(&request, &pushed(None)).await;
+    for _ in 0..3 {
+        world.fake.fail_next("harbormaster.createartifact", 1, &Fault::CutAfter);
+    }
+    world.publish(&request, &pushed(None)).await;
+    world.advance(120);
+    world.tell().await;
+    let record = world.record(&request).await;
+    assert_eq!((world.target(&request).artifacts.len(), world.target(&request).units.len()), (1, 1));
+    let sent: Vec<&str> = record.sent().map(|(_, answer)| answer.act.as_str()).collect();
+    assert_eq!(sent, ["link", "work"]);
+    assert!(matches!(record.events.last().unwrap().what, What::Told { .. }), "{record:?}");
+}
+
+#[tokio::test]
+async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
+    let pages = BuildPages { public_url: Some("https://events.example.com".parse().unwrap()), docs_url: None };
+    let world = World::new().await.with_pages(pages);
+    let neutral = Report::neutral(NeutralReason::Expired, "Expired.");
+    for report in [patch_failed(), broken(), neutral, Report::Withheld] {
+        let request = world.build(&world.create("the secret title")).await;
+        world.decide(&request, &report).await;
+        // The message is refused once, so that it is seen what was there before it.
+        world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Status(503));
+        world.publish(&request, &report).await;
+        let page = json!({
+            "uri": format!("https://events.example.com/builds/{}", request.target),
+            "name": "Why this was not built",
+            "ui.external": true,
+        });
+        let link = Artifact { key: "code-review-why".to_owned(), data: page };
+        let target = world.target(&request);
+        assert_eq!((target.status, &target.artifacts), (TargetStatus::Waiting, &vec![link.clone()]), "{report:?}");
+
+        world.advance(120);
+        world.tell().await;
+        let target = world.target(&request);
+        assert!(matches!(target.status, TargetStatus::Passed | TargetStatus::Failed), "{report:?}");
+        assert_eq!((target.units.len(), target.artifacts), (1, vec![link]), "{report:?}");
+        let record = world.record(&request).await;
+        let sent: Vec<&str> = record.sent().map(|(_, answer)| answer.act.as_str()).collect();
+        assert_eq!((sent[0], sent.len()), ("link", 2), "{report:?}");
+        assert!(!format!("{record:?}").contains("secret title"), "{record:?}");
+    }
+    let request = world.build(&world.create("pushed")).await;
+    world.publish(&request, &pushed(None)).await;
+    assert_eq!(world.target(&request).artifacts[0].key, "treeherder");
+    assert_eq!(world.target(&request).artifacts.len(), 1, "a push needs no reason");
+}
+
+#[tokio::test]
+async fn what_was_sent_is_recorded_as_it_was_sent_and_nothing_else() {
+    let world = World::new().await;
+    let request = world.build(&world.create("revision")).await;
+    world.decide(&request, &patch_failed()).await;
+    assert_eq!(world.record(&request).await.sent().count(), 0, "it is decided, and not sent");
+    world.publish(&request, &patch_failed()).await;
+    let record = world.record(&request).await;
+    let sent: Vec<_> = record.sent().collect();
+    assert_eq!(sent.len(), 1);
+    assert_eq!((sent[0].0, sent[0].1.heading.as_deref()), (world.clock.now(), Some("mercurial: fail")));
+    assert_eq!(sent[0].1.text, world.target(&request).units[0]["details"]);
+
+    let silent = World::with(|_| {}, false).await;
+    let request = silent.build(&silent.create("revision")).await;
+    silent.decide(&request, &patch_failed()).await;
+    silent.publish(&request, &patch_failed()).await;
+    let record = silent.record(&request).await;
+    assert_eq!((record.sent().count(), record.told.is_some()), (0, true));
+    let last = &record.events.last().unwrap().what;
+    assert!(matches!(last, What::NotTold { reason } if reason == "publish is false"), "{record:?}");
 }

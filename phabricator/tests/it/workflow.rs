@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use bus::Clock;
 use phabricator::{
     ViewPolicies,
-    model::{Build, BuildRequest, Report},
-    testing::{CreatedRevision, Fault, NewDiff, NewRevision, RevisionStatus},
+    model::{Build, BuildRequest, BuildState, Hidden, Journal, Report, Source, Step, What},
+    testing::{CreatedRevision, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus},
 };
 
 use crate::world::{World, capture_logs, start};
@@ -485,4 +486,65 @@ async fn a_build_that_cannot_be_looked_at_is_answered_too() {
     let [Report::InfrastructureFailed(blame)] = reports.as_slice() else { panic!("{reports:?}") };
     assert_eq!(blame.summary, "The revision and its stack could not be loaded from Phabricator.");
     assert_eq!((blame.details.as_str(), blame.seconds), ("", 70.0));
+}
+
+#[tokio::test]
+async fn the_record_says_which_revision_is_hidden_and_why() {
+    type Hide = fn(&World, u64, u64);
+    let hides: [(Hidden, Hide); 4] = [
+        (Hidden::Revision, |world, _, top| world.fake.set_visible(top, false)),
+        (Hidden::Restricted, |world, _, top| world.fake.set_view_policy(top, "PHID-PROJ-staff")),
+        (Hidden::Restricted, |world, _, top| world.fake.set_projects(top, std::slice::from_ref(&world.secure))),
+        (Hidden::Parent, |world, parent, _| world.fake.set_visible(parent, false)),
+    ];
+    for (expected, hide) in hides {
+        let world = World::new().await;
+        let parent = world.create("parent");
+        let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
+        hide(&world, parent.id, top.id);
+        let request = world.build(&top).await;
+        world.work().await;
+        let record = world.record(&request).await;
+        let last = &record.events.last().unwrap().what;
+        assert!(matches!(last, What::Hidden { why, .. } if *why == expected), "{expected:?}: {record:?}");
+        let Some(Step::Delayed { reason, attempt, .. }) = record.now.map(|now| now.step) else {
+            panic!("{expected:?}")
+        };
+        assert_eq!((reason.as_str(), attempt), (expected.text(), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_private_end_keeps_where_the_build_was_accepted() {
+    for source in [Source::Harbormaster, Source::Audit] {
+        let world = World::with(|settings| settings.visibility_checks = 1, true).await;
+        let revision = world.create("hidden");
+        world.fake.set_visible(revision.id, false);
+        let request = world.request(revision.diff.id);
+        let web = Journal::new(Duration::from_secs(3600), "the web");
+        let facts = web.accepted(&request, source, "builds").unwrap();
+        world.accept_with(&request, facts).await;
+        world.work().await;
+        let record = world.record(&request).await;
+        assert_eq!((record.state(), record.events.len()), (BuildState::Secured, 2), "{record:?}");
+        assert_eq!(
+            (record.events[0].process.as_str(), &record.events[0].what),
+            ("the web", &What::Accepted { source })
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_failed_says_how_often_it_was_tried_and_when_it_is_tried_next() {
+    let world = World::new().await;
+    let request = world.build(&world.create("revision")).await;
+    world.fake.fail_until_mended(EVERY_METHOD, &Fault::Cut);
+    world.work().await;
+    let record = world.record(&request).await;
+    let Some(Step::Delayed { until, reason, attempt }) = record.now.map(|now| now.step) else { panic!("it waits") };
+    assert!(attempt == 1 && until > world.clock.now(), "{attempt} {until}");
+    assert!(
+        reason.contains("phabricator cannot be reached for differential.revision.search, 3 tries failed"),
+        "{reason}"
+    );
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bus::{Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
-    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Publisher, ViewPolicies, Workflow, WorkflowQueues,
-    WorkflowSettings,
+    AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Publisher, ViewPolicies, Workflow,
+    WorkflowQueues, WorkflowSettings,
     model::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
@@ -107,6 +107,13 @@ impl World {
         }
     }
 
+    /// The same, where builds have pages.
+    pub(crate) fn with_pages(self, pages: BuildPages) -> Self {
+        let publisher = Publisher::new(conduit(&self.fake), true, RESULTS, journal()).with_pages(pages);
+        let publisher = Consumer::new(self.bus.clone(), self.clock.clone(), RESULTS, publisher);
+        Self { publisher, ..self }
+    }
+
     /// The same, where other view policies count as public.
     pub(crate) fn with_view_policies(self, policies: ViewPolicies) -> Self {
         let directory = self.directory.with_view_policies(policies);
@@ -144,7 +151,11 @@ impl World {
 
     /// Sends a request into the workflow.
     pub(crate) async fn accept(&self, request: &BuildRequest) {
-        let facts = journal().accepted(request, Source::Harbormaster, "builds").unwrap();
+        self.accept_with(request, journal().accepted(request, Source::Harbormaster, "builds").unwrap()).await;
+    }
+
+    /// The same with another record of it.
+    pub(crate) async fn accept_with(&self, request: &BuildRequest, facts: Vec<bus::Fact>) {
         self.producer().send_once(&BUILDS, request, request.target.as_str(), facts).await.unwrap();
     }
 
@@ -246,7 +257,8 @@ impl World {
 
     /// Decides how a build ends, and says nothing of it.
     pub(crate) async fn decide(&self, request: &BuildRequest, end: &Report) {
-        let facts = journal().ends(request, end, "results", self.clock.now()).unwrap();
+        let record = self.record(request).await;
+        let facts = journal().ends(request, &record, end, "results", self.clock.now()).unwrap();
         self.bus.push_with(Vec::new(), facts).await.unwrap();
     }
 

@@ -11,7 +11,10 @@ mod secret;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bus::{Bus, MemoryBus, Message, Operator, Policy, Producer, Queue, Shutdown, Subsystem, SystemClock};
-use phabricator::model::{BuildRequest, Journal};
+use phabricator::{
+    BuildPages,
+    model::{BuildRequest, Journal},
+};
 use secrecy::SecretString;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -106,6 +109,7 @@ fn settings(bus: Arc<dyn Bus>) -> WebSettings {
         producer: Producer::new(bus.clone(), Arc::new(SystemClock)),
         journal: Journal::new(Duration::from_secs(3600), "web"),
         builds: BUILDS,
+        pages: BuildPages::default(),
         secret: None,
         version: Version::load(None).unwrap(),
         operator: Operator::new(bus, &[BUILDS.spec(), api::LANED.spec()]),
@@ -129,13 +133,25 @@ async fn the_request_of_a_real_harbormaster_is_stored() {
     let world = World::open().await;
     let requests = recorded();
     assert_eq!(requests.len(), 2);
-    for request in &requests {
-        assert_eq!(world.raw(request).await, (200, "Build queued".to_owned()));
+    for (request, target) in requests.iter().zip([TARGET, "PHID-HMBT-pfo2to7xzddsxlazab6f"]) {
+        let (status, text) = world.raw(request).await;
+        assert_eq!(status, 200);
+        assert!(text.starts_with(&format!("Build queued: {target}, diff 3 of D1.\n")), "{text}");
     }
     let stored = world.stored().await;
     let seen: Vec<_> = stored.iter().map(|b| (b.diff_id, b.revision_id, b.target.as_str())).collect();
     assert_eq!(seen, [(3, 1, TARGET), (3, 1, "PHID-HMBT-pfo2to7xzddsxlazab6f")]);
     assert_eq!(stored[0].repository.as_str(), "PHID-REPO-gheyr7w2d2ab3qg236ha");
+}
+
+#[tokio::test]
+async fn the_answer_says_where_to_follow_the_build_and_nothing_else() {
+    let public_url = Some("https://events.example.com/".parse().unwrap());
+    let pages = BuildPages { public_url, docs_url: Some("https://docs.example.com".parse().unwrap()) };
+    let world = World::serve(WebSettings { pages, ..settings(memory()) }).await;
+    let text =
+        format!("Build queued: {TARGET}, diff 3 of D1.\nFollow it at https://events.example.com/builds/{TARGET}\n");
+    assert_eq!(world.post(GOOD).await, (200, text));
 }
 
 #[tokio::test]

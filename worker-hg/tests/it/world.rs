@@ -131,7 +131,7 @@ impl World {
 
     /// Decides how a build ends, as somebody else than the worker.
     pub async fn decide(&self, build: &Build, end: &Report) {
-        let facts = journal().ends(&build.request, end, "results", self.clock.now()).unwrap();
+        let facts = journal().ends(&build.request, &BuildRecord::default(), end, "results", self.clock.now()).unwrap();
         self.bus.push_with(Vec::new(), facts).await.unwrap();
     }
 

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bus::{Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve};
 use phabricator::{
     Conduit, TestResultPublisher,
-    model::{Applied, BaseChoice, BaseReason, BuildRequest, Journal, Phid, Pushed, Report, Source, TestResult},
+    model::{
+        Applied, BaseChoice, BaseReason, BuildRecord, BuildRequest, Journal, Phid, Pushed, Report, Source, TestResult,
+    },
     testing::{FakePhabricator, NewDiff, NewRevision},
 };
 use pulse::{PulseMessage, Routing};
@@ -129,7 +131,7 @@ impl World {
             seconds: 1.0,
         });
         let mut facts = journal().accepted(&request, Source::Harbormaster, "builds").unwrap();
-        facts.extend(journal().ends(&request, &report, "results", self.clock.now()).unwrap());
+        facts.extend(journal().ends(&request, &BuildRecord::default(), &report, "results", self.clock.now()).unwrap());
         self.bus.push_with(Vec::new(), facts).await.unwrap();
         Applied { request, report }
     }

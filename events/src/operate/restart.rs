@@ -1,0 +1,190 @@
+//! `events builds restart`: has builds that ended done again, by Harbormaster.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, bail};
+use bus::{Clock, SystemClock};
+use jiff::Timestamp;
+use phabricator::{
+    BuildOfTarget, Conduit, ConduitError,
+    model::{ALL, BuildRecord, BuildRequest, Phid},
+};
+use serde_json::json;
+
+use super::{builds::Archive, counted, print_json, table::Table};
+use crate::{
+    cli::{Deployment, Restart, Which},
+    config::Config,
+    source, topology,
+};
+
+/// What happened to one build.
+enum Done {
+    /// It was restarted, or would be.
+    Restarted,
+    /// There was no need to, or no sense in it.
+    Skipped(String),
+    /// Harbormaster refused.
+    Refused(String),
+}
+
+/// Runs `events builds restart`.
+pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow::Result<()> {
+    let (config, _) = source::read(deployment.into(), Config::parse_worker).await?;
+    let archive = Archive::at((&config).into())?;
+    let phabricator = &config.phabricator;
+    let http = observe::http::client(topology::REQUEST)?;
+    let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
+    let (chosen, more) = choose(&archive, &conduit, &options).await?;
+    if chosen.is_empty() {
+        return if deployment.output.json {
+            Ok(())
+        } else {
+            crate::print("no build was restarted: there are no such builds")
+        };
+    }
+    let targets: Vec<Phid> = chosen.iter().map(|(request, _)| request.target.clone()).collect();
+    let builds = conduit.builds_of(&targets).await.context("cannot ask harbormaster for the builds")?;
+    let builds: HashMap<&Phid, &BuildOfTarget> = builds.iter().map(|build| (&build.target, build)).collect();
+    let mut table = Table::new(&["BUILD", "REVISION ", "DIFF ", "OUTCOME", "DONE"]);
+    let (mut restarted, mut refused, mut failure) = (0, 0, None);
+    for (request, record) in &chosen {
+        let done = match one(&archive, &conduit, request, record, builds.get(&request.target).copied(), options.dry_run)
+            .await
+        {
+            Ok(done) => done,
+            Err(error) => {
+                failure =
+                    Some(error.context(format!("cannot restart {}; those after it were not tried", request.target)));
+                break;
+            }
+        };
+        let action = match (done, options.dry_run) {
+            (Done::Restarted, false) => {
+                restarted += 1;
+                "restarted".to_owned()
+            }
+            (Done::Restarted, true) => {
+                restarted += 1;
+                "would be restarted".to_owned()
+            }
+            (Done::Skipped(why), _) => format!("not restarted: {why}"),
+            (Done::Refused(why), _) => {
+                refused += 1;
+                format!("refused: {why}")
+            }
+        };
+        let outcome = record.state().outcome().unwrap_or(record.state().name());
+        if deployment.output.json {
+            print_json(&json!({
+                "target": request.target, "revision": request.revision_id, "diff": request.diff_id,
+                "outcome": outcome, "action": action,
+            }))?;
+        } else {
+            let (revision, diff) = (format!("D{}", request.revision_id), request.diff_id.to_string());
+            table.row(vec![request.target.to_string(), revision, diff, outcome.to_owned(), action]);
+        }
+    }
+    if !deployment.output.json {
+        table.lines().iter().try_for_each(|line| crate::print(line))?;
+        let verb = if options.dry_run { "would restart" } else { "restarted" };
+        crate::print(&format!("{verb} {}", counted(restarted, "build")))?;
+        if more {
+            crate::print(&format!("there are more than {}: run it again, or raise --limit", options.limit))?;
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None if refused > 0 => bail!("harbormaster refused to restart {}", counted(refused, "build")),
+        None => Ok(()),
+    }
+}
+
+/// The builds that are meant, the newest first, and whether there are more.
+async fn choose(
+    archive: &Archive,
+    conduit: &Conduit,
+    options: &Restart,
+) -> anyhow::Result<(Vec<(BuildRequest, BuildRecord)>, bool)> {
+    let mut chosen = Vec::new();
+    for which in &options.builds {
+        chosen.push(archive.newest(which).await?);
+    }
+    let Some(outcome) = &options.outcome else { return Ok((chosen, false)) };
+    let repository = match &options.repository {
+        Some(name) => Some(repository(conduit, name).await?),
+        None => None,
+    };
+    let since = options.since.unwrap_or_default();
+    let since = SystemClock.now().checked_sub(since).unwrap_or(Timestamp::MIN);
+    let wanted = |(request, record): &(BuildRequest, BuildRecord)| {
+        let state = record.state();
+        // One that was restarted has a newer target, which is a build of its own.
+        state.outcome() == Some(outcome.as_str())
+            && !record.was_restarted()
+            && record.end.as_ref().is_some_and(|end| end.at >= since)
+            && repository.as_ref().is_none_or(|repository| request.repository == *repository)
+    };
+    let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
+    for page in 0.. {
+        let (builds, last) = archive.page(ALL, page).await?;
+        chosen.extend(builds.into_iter().filter(wanted));
+        if last || chosen.len() > limit {
+            break;
+        }
+    }
+    let more = chosen.len() > limit;
+    chosen.truncate(limit);
+    Ok((chosen, more))
+}
+
+async fn repository(conduit: &Conduit, name: &str) -> anyhow::Result<Phid> {
+    let found = conduit.repositories(&[name.to_owned()]).await.context("cannot ask phabricator for the repository")?;
+    found.get(name).cloned().with_context(|| format!("phabricator does not know the repository {name:?}"))
+}
+
+async fn one(
+    archive: &Archive,
+    conduit: &Conduit,
+    request: &BuildRequest,
+    record: &BuildRecord,
+    build: Option<&BuildOfTarget>,
+    dry_run: bool,
+) -> anyhow::Result<Done> {
+    let skipped = |why: &str| Ok(Done::Skipped(why.to_owned()));
+    if record.told.is_none() {
+        return skipped("it has no end yet: see `events why`");
+    }
+    let Some(build) = build else { return skipped("harbormaster does not show its target to us") };
+    if build.restarted {
+        return skipped("it was restarted already");
+    }
+    let newest = archive.newest(&Which::Revision(request.revision_id)).await?.0;
+    if newest.target != request.target && newest.diff_id >= request.diff_id {
+        return Ok(Done::Skipped(format!("{} of D{} is newer", newest.target, request.revision_id)));
+    }
+    if dry_run {
+        return Ok(Done::Restarted);
+    }
+    match conduit.restart(&build.build).await {
+        Ok(()) => {}
+        Err(ConduitError::Refused { info, .. }) => return Ok(Done::Refused(refusal(&info))),
+        Err(error) if error.had_no_effect() => return Err(error.into()),
+        Err(error) => return Err(anyhow::Error::new(error).context("harbormaster may have restarted it")),
+    }
+    let facts = archive.journal.restarted(&request.target, SystemClock.now())?;
+    archive.bus.push_with(Vec::new(), facts).await.context("it was restarted, but that cannot be recorded")?;
+    Ok(Done::Restarted)
+}
+
+/// What Harbormaster says, and what to do about it.
+fn refusal(info: &str) -> String {
+    let remedy = if info.contains("Build Plan Permission") {
+        "let our user edit the build plan, or set the plan's \"Runnable\" to \"If Viewable\". "
+    } else if info.contains("Prevents Restart") || info.contains("Only Restartable") {
+        "change \"Restartable\" of the build plan. "
+    } else {
+        ""
+    };
+    format!("{remedy}Harbormaster: {info}")
+}
