@@ -1,9 +1,10 @@
 //! Amazon Web Services: one signed call, and what its refusals mean.
 //!
-//! The official SDKs are not used: seven calls of three services do not need 460,000 lines of generated code, nor an
-//! HTTP client, timers and retries beside those of this project. `aws-sigv4`, which the SDKs sign with, does it over the
-//! client that everything here uses.
+//! The SDKs of the services are not used: seven calls of three services do not need 460,000 lines of generated code, nor
+//! timers and retries beside those of this project. `aws-sigv4`, which the SDKs sign with, does it over the client that
+//! everything here uses. Credentials that are not set are [searched](identity) as the SDKs do it.
 
+mod identity;
 mod refusal;
 
 use std::{sync::Arc, time::SystemTime};
@@ -23,11 +24,17 @@ use reqwest::{
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Duration, timeout};
+use tokio::{
+    sync::OnceCell,
+    time::{Duration, timeout},
+};
 use url::Url;
 
-use self::refusal::Refusal;
-use crate::{ChannelError, Key, Parts, Settings, SettingsError};
+use self::{
+    identity::{Identity, Search},
+    refusal::Refusal,
+};
+use crate::{ChannelError, Key, Parts, Settings, SettingsError, text::one_line};
 
 /// Who calls.
 pub(crate) const ACCESS_KEY_ID: Key = Key::new("access_key_id").or_variable("AWS_ACCESS_KEY_ID");
@@ -46,6 +53,10 @@ pub(crate) const DEFAULT_REGION: &str = "us-west-2";
 const MAX_REGION: usize = 40;
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 256 * 1024;
+/// How long the search for credentials may take.
+const LONGEST_SEARCH: Duration = Duration::from_secs(20);
+/// The longest text of why there are none, in bytes.
+const MAX_PROBLEM: usize = 400;
 /// How long a call may take, with a part of a log in it.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
 
@@ -68,11 +79,20 @@ pub(crate) struct Service {
 /// The right to call one service in one region.
 pub(crate) struct Aws {
     service: &'static Service,
-    region: String,
-    endpoint: Url,
-    credentials: Credentials,
+    /// As they are set.
+    region: Option<String>,
+    endpoint: Option<Url>,
+    identity: Identity,
+    /// Known from the first call on.
+    place: OnceCell<Place>,
     http: reqwest::Client,
     clock: Arc<dyn Clock>,
+}
+
+/// Where a service is called.
+struct Place {
+    region: String,
+    endpoint: Url,
 }
 
 /// A call before it is signed.
@@ -103,28 +123,54 @@ impl Aws {
         settings: &Settings,
         parts: &Parts<'_>,
     ) -> Result<Self, SettingsError> {
-        let region = match region {
-            Some(region) => region,
-            None => settings.optional_text(REGION.name).unwrap_or_else(|| DEFAULT_REGION.to_owned()),
-        };
-        if !is_region(&region) {
+        let region = region.or_else(|| settings.optional_text(REGION.name));
+        if region.as_deref().is_some_and(|region| !is_region(region)) {
             return Err(settings.unfit(REGION.name, "the name of a region such as us-west-2"));
         }
-        let endpoint = match settings.optional_text(ENDPOINT.name) {
-            Some(endpoint) => endpoint,
-            None => format!("https://{}.{region}.amazonaws.com", service.host),
-        };
         let unfit = || settings.unfit(ENDPOINT.name, "an address that begins with http or https");
-        let endpoint = Url::parse(&endpoint).map_err(|_| unfit())?;
-        let plain = endpoint.username().is_empty() && endpoint.password().is_none() && endpoint.query().is_none();
-        if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none() || !plain {
+        let endpoint = settings.optional_text(ENDPOINT.name).map(|endpoint| Url::parse(&endpoint).map_err(|_| unfit()));
+        let endpoint = endpoint.transpose()?;
+        let is_plain = |endpoint: &Url| {
+            let plain = endpoint.username().is_empty() && endpoint.password().is_none() && endpoint.query().is_none();
+            matches!(endpoint.scheme(), "http" | "https") && endpoint.host_str().is_some() && plain
+        };
+        if endpoint.as_ref().is_some_and(|endpoint| !is_plain(endpoint)) {
             return Err(unfit());
         }
-        let (id, secret) = (settings.secret(ACCESS_KEY_ID.name)?, settings.secret(SECRET_ACCESS_KEY.name)?);
-        let token = settings.optional_secret(SESSION_TOKEN.name);
-        let exposed = |secret: &SecretString| secret.expose_secret().trim().to_owned();
-        let credentials = Credentials::from_keys(exposed(&id), exposed(&secret), token.as_ref().map(exposed));
-        Ok(Self { service, region, endpoint, credentials, http: parts.http.clone(), clock: Arc::clone(parts.clock) })
+        let (http, clock) = (parts.http.clone(), Arc::clone(parts.clock));
+        let is_set = [ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN]
+            .iter()
+            .any(|key| settings.optional_secret(key.name).is_some());
+        let identity = if is_set {
+            let (id, secret) = (settings.secret(ACCESS_KEY_ID.name)?, settings.secret(SECRET_ACCESS_KEY.name)?);
+            let token = settings.optional_secret(SESSION_TOKEN.name);
+            let exposed = |secret: &SecretString| secret.expose_secret().trim().to_owned();
+            Identity::Set(Credentials::from_keys(exposed(&id), exposed(&secret), token.as_ref().map(exposed)))
+        } else {
+            Identity::Found(Box::new(Search::new(http.clone(), region.clone(), Arc::clone(&clock))))
+        };
+        Ok(Self { service, region, endpoint, identity, place: OnceCell::new(), http, clock })
+    }
+
+    /// Where the service is called: as it is set, else in the region that the search finds, else in the default one.
+    async fn place(&self) -> Result<&Place, ChannelError> {
+        self.place
+            .get_or_try_init(async || {
+                let region = match &self.region {
+                    Some(region) => region.clone(),
+                    None => {
+                        let found = self.identity.region().await.filter(|region| is_region(region));
+                        found.unwrap_or_else(|| DEFAULT_REGION.to_owned())
+                    }
+                };
+                let endpoint = match &self.endpoint {
+                    Some(endpoint) => endpoint.clone(),
+                    None => Url::parse(&format!("https://{}.{region}.amazonaws.com", self.service.host))
+                        .map_err(|error| self.unreachable("", "find its address", &error.to_string()))?,
+                };
+                Ok(Place { region, endpoint })
+            })
+            .await
     }
 
     /// The channel that calls.
@@ -135,30 +181,51 @@ impl Aws {
     /// Signs a call and makes it, once. It ends by itself within a minute.
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, ChannelError> {
         let what = call.what;
-        let answered = timeout(LONGEST_CALL, self.answer(call)).await;
-        let (status, headers, body) = answered.unwrap_or_else(|_| Err(self.unanswered(what, "no answer in time")))?;
+        let found = timeout(LONGEST_SEARCH, async { Ok((self.place().await?, self.identity.credentials().await)) });
+        let found =
+            found.await.unwrap_or_else(|_| Err(self.unsigned(what, &"the search for credentials took too long")));
+        let (place, credentials) = found?;
+        let credentials = credentials.map_err(|problem| self.unsigned(what, &one_line(&problem, MAX_PROBLEM)))?;
+        let host = place.endpoint.host_str().unwrap_or_default();
+        let answered = timeout(LONGEST_CALL, self.answer(call, place, &credentials)).await;
+        let (status, headers, body) =
+            answered.unwrap_or_else(|_| Err(self.unanswered(host, what, "no answer in time")))?;
         // A store may begin to answer before it knows how it will end.
         let is_refusal = !status.is_success() || (self.service.is_store && refusal::is_error(&body));
         if is_refusal {
             let refusal = Refusal::read(status, &headers, &body);
-            return Err(refusal.judge(what, self.host(), self.service, &self.secrets()));
+            let error = refusal.judge(what, host, self.service, &secrets(&credentials));
+            if matches!(error, ChannelError::Credentials { .. }) {
+                self.identity.forget().await;
+            }
+            return Err(error);
         }
         Ok(Answer { headers, body })
     }
 
-    async fn answer(&self, call: Call<'_>) -> Result<(StatusCode, HeaderMap, String), ChannelError> {
+    async fn answer(
+        &self,
+        call: Call<'_>,
+        place: &Place,
+        credentials: &Credentials,
+    ) -> Result<(StatusCode, HeaderMap, String), ChannelError> {
+        let host = place.endpoint.host_str().unwrap_or_default();
         let unanswered = |error: reqwest::Error| {
             let is_unsent = error.is_connect();
             let problem = bus::error_chain(&error.without_url());
-            if is_unsent { self.unreachable(call.what, &problem) } else { self.unanswered(call.what, &problem) }
+            if is_unsent {
+                self.unreachable(host, call.what, &problem)
+            } else {
+                self.unanswered(host, call.what, &problem)
+            }
         };
-        let mut url = self.endpoint.clone();
-        url.set_path(&format!("{}{}", self.endpoint.path().trim_end_matches('/'), call.path));
+        let mut url = place.endpoint.clone();
+        url.set_path(&format!("{}{}", place.endpoint.path().trim_end_matches('/'), call.path));
         url.set_query(Some(call.query).filter(|query| !query.is_empty()));
         let stated =
             call.headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let mut headers: HeaderMap = stated.collect();
-        headers.extend(self.signature(&call, &url, &headers)?);
+        headers.extend(self.signature(&call, &url, &headers, place, credentials)?);
         // The client's own limit is one for short calls.
         let request = self.http.request(call.method, url).headers(headers).timeout(LONGEST_CALL).body(call.body);
         let mut response = request.send().await.map_err(unanswered)?;
@@ -168,21 +235,25 @@ impl Aws {
     }
 
     /// The headers that sign a call.
-    fn signature(&self, call: &Call<'_>, url: &Url, headers: &HeaderMap) -> Result<HeaderMap, ChannelError> {
-        let unsigned = |problem: &dyn std::fmt::Display| ChannelError::Credentials {
-            channel: self.channel(),
-            problem: format!("cannot sign to {}: {problem}: {}", call.what, refusal::set_credentials(self.service)),
-        };
+    fn signature(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        headers: &HeaderMap,
+        place: &Place,
+        credentials: &Credentials,
+    ) -> Result<HeaderMap, ChannelError> {
+        let unsigned = |problem: &dyn std::fmt::Display| self.unsigned(call.what, problem);
         let mut settings = SigningSettings::default();
         if self.service.is_store {
             settings.percent_encoding_mode = PercentEncodingMode::Single;
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
             settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         }
-        let identity = self.credentials.clone().into();
+        let identity = credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
-            .region(&self.region)
+            .region(&place.region)
             .name(self.service.name)
             .time(SystemTime::from(self.clock.now()))
             .settings(settings)
@@ -205,31 +276,31 @@ impl Aws {
             .collect()
     }
 
-    fn unreachable(&self, what: &str, problem: &str) -> ChannelError {
-        ChannelError::Unreachable {
+    fn unsigned(&self, what: &str, problem: &dyn std::fmt::Display) -> ChannelError {
+        ChannelError::Credentials {
             channel: self.channel(),
-            problem: format!("tried at {} to {what}: {problem}", self.host()),
+            problem: format!("cannot sign to {what}: {problem}: {}", refusal::set_credentials(self.service)),
         }
+    }
+
+    fn unreachable(&self, host: &str, what: &str, problem: &str) -> ChannelError {
+        ChannelError::Unreachable { channel: self.channel(), problem: format!("tried at {host} to {what}: {problem}") }
     }
 
     /// That nobody knows whether it was done. A store may be asked for the same again: it has it once all the same.
-    fn unanswered(&self, what: &str, problem: &str) -> ChannelError {
+    fn unanswered(&self, host: &str, what: &str, problem: &str) -> ChannelError {
         if self.service.is_store {
-            return self.unreachable(what, problem);
+            return self.unreachable(host, what, problem);
         }
-        let problem = format!("tried at {} to {what}: {problem}: it may have been done all the same", self.host());
+        let problem = format!("tried at {host} to {what}: {problem}: it may have been done all the same");
         ChannelError::Failed { channel: self.channel(), problem }
     }
+}
 
-    fn host(&self) -> &str {
-        self.endpoint.host_str().unwrap_or_default()
-    }
-
-    /// What an error must not hold.
-    fn secrets(&self) -> Vec<&str> {
-        let keys = [self.credentials.access_key_id(), self.credentials.secret_access_key()];
-        keys.into_iter().chain(self.credentials.session_token()).collect()
-    }
+/// What an error must not hold.
+fn secrets(credentials: &Credentials) -> Vec<&str> {
+    let keys = [credentials.access_key_id(), credentials.secret_access_key()];
+    keys.into_iter().chain(credentials.session_token()).collect()
 }
 
 /// Whether it can be a region: it becomes a part of a host's name.

@@ -95,7 +95,8 @@ pub(super) fn is_error(body: &str) -> bool {
 pub(super) fn set_credentials(service: &Service) -> String {
     let channel = service.channel;
     format!(
-        "set notify.{channel}.access_key_id and notify.{channel}.secret_access_key to those of a user who may do this"
+        "set notify.{channel}.access_key_id and notify.{channel}.secret_access_key to those of a user who may do this, or \
+         give this process a role that may"
     )
 }
 

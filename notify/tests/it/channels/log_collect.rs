@@ -309,7 +309,10 @@ async fn what_is_not_set_is_named() {
             &[("bucket", "a/../b")][..],
             "notify.log_collect.bucket (or S3_BUCKET in the environment) is not the name of a bucket",
         ),
-        (&[("bucket", "logs")][..], "set notify.log_collect.access_key_id (or AWS_ACCESS_KEY_ID in the environment)"),
+        (
+            &[("bucket", "logs"), ("secret_access_key", "x")][..],
+            "set notify.log_collect.access_key_id (or AWS_ACCESS_KEY_ID in the environment)",
+        ),
         (&[("bucket", "logs"), ("acl", "public")][..], "notify.log_collect.acl is not private or public-read"),
         (
             &[("bucket", "logs"), ("access_key_id", "a"), ("secret_access_key", "b"), ("allowed_networks", "intranet")]

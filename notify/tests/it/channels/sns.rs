@@ -156,7 +156,7 @@ async fn what_is_not_set_is_named() {
     for (file, expected) in [
         (&[][..], "sns cannot be used: set notify.sns.arn (or SNS_ARN in the environment)"),
         (&[("arn", "ci")][..], "is not the ARN of a standard topic, such as arn:aws:sns:us-west-2:123456789012:name"),
-        (&[arn][..], "set notify.sns.access_key_id (or AWS_ACCESS_KEY_ID in the environment)"),
+        (&[arn, secret][..], "set notify.sns.access_key_id (or AWS_ACCESS_KEY_ID in the environment)"),
         (&[arn, id][..], "set notify.sns.secret_access_key (or AWS_SECRET_ACCESS_KEY in the environment)"),
         (&[arn, id, secret, ("endpoint", "moto")][..], "is not an address that begins with http or https"),
     ] {
