@@ -83,7 +83,10 @@ async fn probe_warns_of_several_lines_of_development_without_a_default_revision(
     };
     let found = warnings(&world).await;
     assert!(matches!(found.as_slice(), [one] if one.contains("2 lines of development (head 1, head 2)")), "{found:?}");
+    let (_guard, logs) = observe::testing::capture_logs();
     world.start_ready().await;
+    let warned = || logs.text().contains("WARN") && logs.text().contains("2 lines of development (default, other)");
+    crate::world::until("the warning at the start", warned).await;
     world.stop().await;
     let found = warnings(&world).await;
     assert!(matches!(found.as_slice(), [one] if one.contains("2 lines of development (default, other)")), "{found:?}");
