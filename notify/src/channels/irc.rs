@@ -80,7 +80,7 @@ use self::{
     wire::Address,
 };
 use super::{Opened, Parts, Registration, is_this_machine, matrix::is_room};
-use crate::{Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates, text::one_line};
+use crate::{Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates, flag, text::one_line};
 
 const NAME: &str = "irc";
 const TEMPLATE: &str = "irc.txt";
@@ -200,11 +200,7 @@ impl FromStr for Switch {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "on" | "true" => Ok(Self(true)),
-            "off" | "false" => Ok(Self(false)),
-            _ => Err(()),
-        }
+        flag(text).map(Self).ok_or(())
     }
 }
 
