@@ -102,6 +102,9 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When it died.
     pub died_at: Timestamp,
+    /// Whether it held no message of ours when it died.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreadable: bool,
 }
 
 /// What a dead letter holds.

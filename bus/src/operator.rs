@@ -10,7 +10,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 pub use self::report::{Contents, LetterContents, LetterReport, MessageReport, QueueReport};
-use crate::{Bus, BusError, Envelope, MessageState, QueueSpec, Remains, Which};
+use crate::{Bus, BusError, DeadLetter, Envelope, MessageState, QueueSpec, Remains, Which};
 
 /// How like a queue's name a word must be to be taken for a slip of the pen.
 const ALIKE: f64 = 0.7;
@@ -30,14 +30,17 @@ pub trait Usefulness: Send + Sync + 'static {
     async fn useless(&self, queue: &QueueSpec, message: &Envelope) -> Result<Option<String>, BusError>;
 }
 
-/// What became of dead letters that were to be requeued.
+/// The outcome of [`Operator::requeue_dead`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Requeued {
-    /// How many are back in their queues.
+    /// How many letters went back into their queues.
     pub requeued: usize,
-    /// Those that stay dead letters, since handling them would do nothing.
+    /// Letters that stay, since handling them would do nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeptLetter>,
+    /// Letters that stay, since they hold no message that this release can read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
 }
 
 /// A dead letter that was not requeued.
@@ -97,6 +100,18 @@ pub enum OperatorError {
     /// It was not said, or said twice, what is meant.
     #[error("which {0}")]
     Unclear(&'static str),
+    /// A choice is empty, and so would mean everything.
+    #[error("the {0} is empty: name one, or say all")]
+    Empty(&'static str),
+    /// These dead letters hold no message that this release can read. Nothing was done.
+    #[error(
+        "cannot requeue {}: no message that this release can read; look at the bytes with `events dead show`, or drop it",
+        ids.join(", ")
+    )]
+    Unreadable {
+        /// The letters.
+        ids: Vec<String>,
+    },
     /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -138,12 +153,16 @@ pub struct Letters {
 
 /// The dead letters that were found for [`Letters`], the oldest of each queue first.
 #[derive(Debug)]
-pub struct ChosenLetters(Vec<(QueueSpec, Vec<String>)>);
+pub struct ChosenLetters {
+    letters: Vec<(QueueSpec, Vec<DeadLetter>)>,
+    /// Whether each one was named.
+    named: bool,
+}
 
 impl ChosenLetters {
     /// How many they are.
     pub fn count(&self) -> usize {
-        self.0.iter().map(|(_, ids)| ids.len()).sum()
+        self.letters.iter().map(|(_, letters)| letters.len()).sum()
     }
 }
 
@@ -273,7 +292,10 @@ impl Operator {
     /// Finds the dead letters that are meant: all of them, or none when one that is named is not there.
     pub async fn choose(&self, letters: &Letters) -> Result<ChosenLetters, OperatorError> {
         let Letters { queue, ids, reason, all } = letters;
-        if ids.is_empty() == (reason.is_none() && !all) {
+        if reason.as_ref().is_some_and(String::is_empty) {
+            return Err(OperatorError::Empty("reason"));
+        }
+        if [!ids.is_empty(), reason.is_some(), *all].into_iter().filter(|chosen| *chosen).count() != 1 {
             return Err(OperatorError::Unclear("dead letters? name either their ids, or a reason, or all"));
         }
         let wanted: HashSet<&str> = ids.iter().map(String::as_str).collect();
@@ -281,52 +303,59 @@ impl Operator {
         let mut chosen = Vec::new();
         for queue in self.scope(queue.as_deref())? {
             let found = self.bus.dead(queue, reason.as_deref().unwrap_or_default(), usize::MAX).await?;
-            let found = found.into_iter().rev().map(|letter| letter.id);
-            let found: Vec<String> = found.filter(|id| wanted.is_empty() || wanted.contains(id.as_str())).collect();
-            for id in &found {
-                missing.remove(id.as_str());
+            let found = found.into_iter().rev();
+            let found: Vec<DeadLetter> =
+                found.filter(|letter| wanted.is_empty() || wanted.contains(letter.id.as_str())).collect();
+            for letter in &found {
+                missing.remove(letter.id.as_str());
             }
             chosen.push((*queue, found));
         }
         if missing.is_empty() {
-            return Ok(ChosenLetters(chosen));
+            return Ok(ChosenLetters { letters: chosen, named: !ids.is_empty() });
         }
         let mut ids: Vec<_> = missing.into_iter().map(str::to_owned).collect();
         ids.sort();
         Err(OperatorError::NoLetters { ids })
     }
 
-    /// Puts dead letters back into their queues, but for those that would be handled without any effect.
+    /// Puts dead letters back into their queues. Those that would be handled without any effect stay, and those that hold
+    /// no message, which would only die once more. Nothing is done when one of the latter was named.
     pub async fn requeue_dead(&self, chosen: &ChosenLetters) -> Result<Requeued, OperatorError> {
-        let mut outcome = Requeued::default();
-        for (queue, ids) in &chosen.0 {
-            let mut useful = Vec::with_capacity(ids.len());
-            for id in ids {
-                match self.useless_letter(queue, id).await? {
-                    Some(why) => outcome.kept.push(KeptLetter { queue: queue.name, id: id.clone(), why }),
-                    None => useful.push(id.clone()),
+        let (mut outcome, mut useful) = (Requeued::default(), Vec::new());
+        for (queue, letters) in &chosen.letters {
+            let mut ids = Vec::with_capacity(letters.len());
+            for letter in letters {
+                let id = letter.id.clone();
+                // Another release may have written what this one cannot read.
+                let must_be_read = letter.unreadable || self.usefulness.is_some();
+                let found = if must_be_read { self.bus.dead_letter(queue, &id).await? } else { None };
+                match found {
+                    Some((_, Remains::Unreadable(_))) => outcome.unreadable.push(id),
+                    Some((_, Remains::Message(envelope))) => match self.useless(queue, &envelope).await? {
+                        Some(why) => outcome.kept.push(KeptLetter { queue: queue.name, id, why }),
+                        None => ids.push(id),
+                    },
+                    None => ids.push(id),
                 }
             }
-            outcome.requeued += self.bus.requeue_dead(queue, &useful).await?;
+            useful.push((queue, ids));
+        }
+        if chosen.named && !outcome.unreadable.is_empty() {
+            return Err(OperatorError::Unreadable { ids: outcome.unreadable });
+        }
+        for (queue, ids) in useful {
+            outcome.requeued += self.bus.requeue_dead(queue, &ids).await?;
         }
         Ok(outcome)
-    }
-
-    async fn useless_letter(&self, queue: &QueueSpec, id: &str) -> Result<Option<String>, BusError> {
-        if self.usefulness.is_none() {
-            return Ok(None);
-        }
-        match self.bus.dead_letter(queue, id).await? {
-            Some((_, Remains::Message(envelope))) => self.useless(queue, &envelope).await,
-            Some((_, Remains::Unreadable(_))) | None => Ok(None),
-        }
     }
 
     /// Throws dead letters away. Returns how many were still there.
     pub async fn drop_dead(&self, chosen: &ChosenLetters) -> Result<usize, OperatorError> {
         let mut count = 0;
-        for (queue, ids) in &chosen.0 {
-            count += self.bus.drop_dead(queue, ids).await?;
+        for (queue, letters) in &chosen.letters {
+            let ids: Vec<String> = letters.iter().map(|letter| letter.id.clone()).collect();
+            count += self.bus.drop_dead(queue, &ids).await?;
         }
         Ok(count)
     }

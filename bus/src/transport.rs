@@ -259,4 +259,7 @@ pub trait Bus: Operate {
 
     /// Answers when the backend does.
     async fn ping(&self) -> Result<(), BusError>;
+
+    /// Stores something and removes it again: works exactly when messages could be stored now.
+    async fn probe_write(&self) -> Result<(), BusError>;
 }

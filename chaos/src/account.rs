@@ -229,7 +229,8 @@ mod tests {
     const UNREADABLE: &str = "undecodable message body: no parcel";
 
     fn letter(id: Uuid, reason: &str, attempts: u32) -> DeadLetter {
-        DeadLetter { id: id.to_string(), reason: reason.to_owned(), attempts, died_at: Timestamp::UNIX_EPOCH }
+        let reason = reason.to_owned();
+        DeadLetter { id: id.to_string(), reason, attempts, died_at: Timestamp::UNIX_EPOCH, unreadable: false }
     }
 
     fn parcels() -> Vec<Parcel> {

@@ -93,8 +93,8 @@ impl From<OperatorError> for Fault {
             OperatorError::UnknownQueue { .. } | OperatorError::NoMessage { .. } | OperatorError::NoLetters { .. } => {
                 StatusCode::NOT_FOUND
             }
-            OperatorError::Unclear(_) => StatusCode::BAD_REQUEST,
-            OperatorError::Useless { .. } => StatusCode::CONFLICT,
+            OperatorError::Unclear(_) | OperatorError::Empty(_) => StatusCode::BAD_REQUEST,
+            OperatorError::Useless { .. } | OperatorError::Unreadable { .. } => StatusCode::CONFLICT,
             OperatorError::Bus(_) => {
                 warn!(error = error_chain(&error), "the bus failed a request to the API");
                 StatusCode::SERVICE_UNAVAILABLE
@@ -174,8 +174,7 @@ struct Listing {
 #[serde(deny_unknown_fields)]
 struct DeadListing {
     queue: Option<String>,
-    #[serde(default)]
-    reason: String,
+    reason: Option<String>,
     limit: Option<usize>,
 }
 
@@ -243,7 +242,12 @@ async fn resume(
 
 async fn dead(State(operator): State<Operator>, Parameters(listing): Parameters<DeadListing>) -> Answer {
     let limit = limit(listing.limit)?;
-    Ok(Json(json!({"letters": operator.dead(listing.queue.as_deref(), &listing.reason, limit).await?})))
+    let reason = listing.reason.as_deref();
+    if reason == Some("") {
+        return Err(OperatorError::Empty("reason").into());
+    }
+    let letters = operator.dead(listing.queue.as_deref(), reason.unwrap_or_default(), limit).await?;
+    Ok(Json(json!({"letters": letters})))
 }
 
 async fn dead_letter(State(operator): State<Operator>, Named((queue, id)): Named<(String, String)>) -> Answer {

@@ -8,7 +8,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use bus::{BusError, error_chain};
+use serde_json::{Map, Value, json};
 use tracing::warn;
 
 use crate::{WebError, WebSettings};
@@ -49,22 +50,45 @@ pub(crate) async fn version(State(settings): State<Arc<WebSettings>>) -> Json<Va
     Json(settings.version.0.clone())
 }
 
-/// `GET /__heartbeat__`: whether the backing services answer. Only the bus is one: accepting depends on nothing else.
+/// `GET /__heartbeat__`: whether a build would be stored if it came now. Accepting depends on nothing but the bus.
 pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Response {
-    let failure = match tokio::time::timeout(PATIENCE, settings.producer.bus().ping()).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+    let (bus, queue) = (settings.producer.bus(), settings.builds.spec());
+    let answers = check(bus.ping()).await;
+    // A Redis that is a replica, or whose memory is full, answers, and stores nothing.
+    let writes = match answers {
+        Ok(()) => check(bus.probe_write()).await,
+        Err(_) => Err("not checked: the bus does not answer".to_owned()),
     };
-    let (code, status) = match &failure {
-        None => (StatusCode::OK, "ok"),
-        Some(failure) => {
-            warn!(error = failure, "heartbeat: the bus does not answer");
-            (StatusCode::SERVICE_UNAVAILABLE, "error")
-        }
+    let room = async {
+        let Some(bound) = queue.policy.bound else { return Ok(()) };
+        let waiting = bus.depth(&queue).await?.unfinished();
+        if waiting < bound { Ok(()) } else { Err(BusError::Full { queue: queue.name, bound }) }
     };
-    let check = json!({"status": status, "detail": failure});
-    (code, Json(json!({"status": status, "checks": {"bus": check}}))).into_response()
+    let room = match answers {
+        Ok(()) => check(room).await,
+        Err(_) => Err("not checked: the bus does not answer".to_owned()),
+    };
+    let checks = [("bus", answers), ("bus_write", writes), ("queue_room", room)];
+    let failed: Vec<&str> = checks.iter().filter(|(_, outcome)| outcome.is_err()).map(|(name, _)| *name).collect();
+    let code = if failed.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if let Some((check, Err(error))) = checks.iter().find(|(_, outcome)| outcome.is_err()) {
+        warn!(check, error, "heartbeat failed: builds are not stored");
+    }
+    let status = |fails: bool| if fails { "error" } else { "ok" };
+    let shown = checks.iter().map(|(name, outcome)| {
+        let check = json!({"status": status(outcome.is_err()), "detail": outcome.as_ref().err()});
+        ((*name).to_owned(), check)
+    });
+    let shown: Map<String, Value> = shown.collect();
+    (code, Json(json!({"status": status(!failed.is_empty()), "checks": shown}))).into_response()
+}
+
+/// What is wrong with the bus, if something is.
+async fn check(probe: impl Future<Output = Result<(), BusError>>) -> Result<(), String> {
+    match tokio::time::timeout(PATIENCE, probe).await {
+        Ok(outcome) => outcome.map_err(|error| error_chain(&error)),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
 }
 
 /// `GET /__lbheartbeat__`: the process serves.

@@ -79,8 +79,7 @@ pub(crate) async fn accept(
         Err(error) => {
             warn!(build = target, error = error_chain(&error), "a build was not stored, and refused");
             let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
-            (StatusCode::SERVICE_UNAVAILABLE, retry, "the build cannot be stored at the moment, try again\n")
-                .into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, retry, not_stored(&error)).into_response()
         }
     }
 }
@@ -115,6 +114,20 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed,
         }
     }
     Ok(Pushed::default())
+}
+
+/// What Harbormaster shows in its build log. It does not send the request again by itself.
+fn not_stored(error: &BusError) -> String {
+    let failed = match error {
+        BusError::Full { .. } => "too many builds wait in its queue",
+        BusError::Memory { .. } => "its Redis has no memory left",
+        BusError::Redis { .. } | BusError::Connection { .. } => "its Redis does not answer, or accepts no writes",
+        _ => "its queue does not work",
+    };
+    format!(
+        "Code review events did not store this build: {failed}. Nothing will be built. \
+         Please restart this build in Harbormaster in a few minutes.\n"
+    )
 }
 
 fn refuse(fault: &str) -> Response {

@@ -10,6 +10,7 @@ mod harbormaster;
 mod places;
 mod secret;
 mod server;
+mod strict;
 
 use std::sync::Arc;
 

@@ -10,7 +10,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use axum::{Router, response::Response};
+use axum::{
+    Router,
+    http::header,
+    response::{IntoResponse, Response},
+};
 use bus::{Clock, Shutdown, Subsystem, SubsystemError, SystemClock};
 use hyper::{
     Request,
@@ -33,6 +37,7 @@ use crate::{
     limited,
     places::{Place, Places},
     router,
+    strict::{self, Strict},
 };
 
 /// How long a client may take to send the head of a request, the time before it included; a client that is slower is
@@ -144,7 +149,7 @@ async fn serve(
     stream.set_write_timeout(Some(ANSWER_TIMEOUT));
     let routes = TowerToHyperService::new(router);
     let service = service_fn(|request| answer(&routes, request, client, &place));
-    let connection = watcher.watch(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(Strict::new(Box::pin(stream))), service));
     tokio::select! {
         // An answer that is ready is written before anything is closed.
         biased;
@@ -161,6 +166,10 @@ async fn answer(
     client: Client,
     place: &Arc<Place>,
 ) -> Result<Response, Infallible> {
+    if let Some(fault) = strict::fault(request.version(), request.headers()) {
+        // What follows it may be read in two ways as well.
+        return Ok((fault.0, [(header::CONNECTION, "close")], fault.1).into_response());
+    }
     let mut request = request.map(|incoming| axum::body::Body::new(Arriving { incoming, place: place.clone() }));
     request.extensions_mut().insert(client);
     if request.body().is_end_stream() && !place.answers() {

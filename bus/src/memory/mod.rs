@@ -297,7 +297,7 @@ fn settle(queues: &mut Queues, lease: &Lease, how: &Settlement, now: Timestamp, 
         Settlement::Dead { id, reason, attempts, emit } => {
             state.finished.count(now);
             let (id, reason) = (id.to_string(), reason.clone());
-            let letter = DeadLetter { id, reason, attempts: *attempts, died_at: now };
+            let letter = DeadLetter { id, reason, attempts: *attempts, died_at: now, unreadable: false };
             state.dead.push_front((letter, stored.envelope));
             store_all(queues, emit.clone(), now);
         }
@@ -440,6 +440,10 @@ impl Bus for MemoryBus {
     }
 
     async fn ping(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    async fn probe_write(&self) -> Result<(), BusError> {
         Ok(())
     }
 }

@@ -105,12 +105,20 @@ impl Connections {
         doing: &'static str,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, BusError> {
-        let (era, mut connection) = self.connection().await.map_err(BusError::redis(doing))?;
+        self.ask(ask).await.map_err(BusError::redis(doing))
+    }
+
+    /// The same, with the client's own error.
+    pub(super) async fn ask<T>(
+        &self,
+        ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> RedisResult<T> {
+        let (era, mut connection) = self.connection().await?;
         let answer = ask(&mut connection).await;
         if answer.as_ref().is_err_and(is_broken) {
             self.broke(era);
         }
-        answer.map_err(BusError::redis(doing))
+        answer
     }
 
     /// Ends the era of a connection that proved broken, unless it has ended already.

@@ -4,7 +4,10 @@ use std::{collections::HashMap, ops::Range};
 
 use jiff::Timestamp;
 
-use super::RedisBus;
+use super::{
+    RedisBus,
+    scripts::{count, millis},
+};
 use crate::{BusError, Ledger, Record};
 
 /// How many records are read in one exchange.
@@ -29,17 +32,27 @@ impl RedisBus {
         Ok(records)
     }
 
+    /// The time of Redis, in ms.
+    async fn now_ms(&self) -> Result<u64, BusError> {
+        let (seconds, micros): (u64, u64) =
+            self.connections.command("asking for the time", &redis::cmd("TIME")).await?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+
     pub(super) async fn read_tag(
         &self,
         ledger: &Ledger,
         tag: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
-        let mut range = redis::cmd("ZREVRANGE");
-        range.arg(self.ledger_key(ledger, "tag", tag)).arg(part.start);
-        // The command's range includes its end.
-        let Some(last) = part.end.checked_sub(1).filter(|last| *last >= part.start) else { return Ok(Vec::new()) };
-        range.arg(last).arg("WITHSCORES");
+        if part.is_empty() {
+            return Ok(Vec::new());
+        }
+        // What is older than the retention is taken out now and then only.
+        let oldest = self.now_ms().await?.saturating_sub(millis(ledger.retention));
+        let mut range = redis::cmd("ZREVRANGEBYSCORE");
+        range.arg(self.ledger_key(ledger, "tag", tag)).arg("+inf").arg(format!("({oldest}")).arg("WITHSCORES");
+        range.arg("LIMIT").arg(part.start).arg(count(part.len()));
         let found: Vec<(String, i64)> = self.connections.command("reading which records there are", &range).await?;
         let at = |millis| Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
         Ok(found.into_iter().map(|(id, millis)| (id, at(millis))).collect())

@@ -13,21 +13,30 @@ mod endpoint;
 mod entries;
 mod ledger;
 mod operate;
+mod pushes;
 mod reserve;
 mod scripts;
 
-use std::{collections::HashSet, ops::Range, sync::Mutex, time::Duration};
+use std::{
+    collections::HashSet,
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, aio::MultiplexedConnection};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection,
+};
 use tokio::sync::Notify;
 
 pub use self::connection::RedisOptions;
 pub(crate) use self::endpoint::says;
 use self::{
     connection::Connections,
-    scripts::{Entry, Scripts},
+    pushes::Pushes,
+    scripts::{Call, Extend, Packed, ProbeWrite, PushAnswer, Settle, SettleOne},
 };
 use crate::{
     Bus, BusError, Clock, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine, QueueSpec, Record,
@@ -39,10 +48,10 @@ const BATCH: usize = 256;
 
 /// Queues on Redis, shared by all processes that use the same server and prefix.
 pub struct RedisBus {
-    connections: Connections,
-    scripts: Scripts,
+    connections: Arc<Connections>,
+    pushes: Pushes,
     /// All keys start with it. Its hash tag keeps them in one slot of a cluster.
-    prefix: String,
+    prefix: Arc<str>,
     /// This process, as the owner of what it holds.
     consumer: String,
     /// Queues whose last look found them paused, or something to take over: new messages may be unwanted.
@@ -56,15 +65,32 @@ fn is_no_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
+/// Runs a call of a script; a server that does not know it (it is new, or forgot) is taught first.
+async fn eval<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    script: &Script,
+    call: &Cmd,
+) -> RedisResult<T> {
+    match call.query_async(connection).await {
+        Err(error) if is_no_script(&error) => {
+            script.load_async(connection).await?;
+            call.query_async(connection).await
+        }
+        answer => answer,
+    }
+}
+
 impl RedisBus {
     /// A bus on the server that `options` name. Connects when it is first used.
     ///
     /// [`BusError::Unfit`] when the url is none that Redis knows.
     pub fn new(options: &RedisOptions, clock: &dyn Clock) -> Result<Self, BusError> {
+        let connections = Arc::new(Connections::new(options)?);
+        let prefix: Arc<str> = format!("{{{}}}:", options.namespace).into();
         Ok(Self {
-            connections: Connections::new(options)?,
-            scripts: Scripts::new(),
-            prefix: format!("{{{}}}:", options.namespace),
+            pushes: Pushes::new(connections.clone(), prefix.clone()),
+            connections,
+            prefix,
             consumer: clock.new_id().to_string(),
             apart: Mutex::default(),
             soon: Notify::new(),
@@ -80,27 +106,9 @@ impl RedisBus {
         check::check(&self.connections).await
     }
 
-    async fn run<T: FromRedisValue>(
-        &self,
-        doing: &'static str,
-        script: &Script,
-        args: impl FnOnce(&mut Cmd),
-    ) -> Result<T, BusError> {
-        let mut call = scripts::call(script, &self.prefix);
-        args(&mut call);
-        self.eval(doing, script, &call).await
-    }
-
-    /// Runs a call of a script; a server that does not know it (it is new, or forgot) is taught first.
-    async fn eval<T: FromRedisValue>(&self, doing: &'static str, script: &Script, call: &Cmd) -> Result<T, BusError> {
-        let ask = async |connection: &mut MultiplexedConnection| match call.query_async(connection).await {
-            Err(error) if is_no_script(&error) => {
-                script.load_async(connection).await?;
-                call.query_async(connection).await
-            }
-            answer => answer,
-        };
-        self.connections.run(doing, ask).await
+    async fn run<C: Call>(&self, doing: &'static str, call: &C) -> Result<C::Answer, BusError> {
+        let (script, command) = (call.script(), call.command(&self.prefix));
+        self.connections.run(doing, async |connection| eval(connection, script, &command).await).await
     }
 
     fn key(&self, queue: &QueueSpec, part: &str) -> String {
@@ -119,32 +127,36 @@ impl RedisBus {
 impl Bus for RedisBus {
     async fn push_with(&self, messages: Vec<Outgoing>, facts: Vec<Fact>) -> Result<Pushed, BusError> {
         let doing = "storing messages";
-        let encoded = scripts::messages(&messages)?;
-        if let ([message], [encoded]) = (&messages[..], &encoded[..])
-            && message.is_plain()
-            && facts.is_empty()
+        let push = Packed { messages: scripts::pack(messages)?, facts };
+        if let [message] = &push.messages[..]
+            && message.outgoing.is_plain()
+            && push.facts.is_empty()
         {
             // What needs no decision needs no script.
             let mut add = redis::cmd("XADD");
-            add.arg(self.key(&message.queue, "ready")).arg("*").arg("a").arg(0).arg("e").arg(&encoded.bytes[..]);
+            add.arg(self.key(&message.outgoing.queue, "ready"))
+                .arg("*")
+                .arg("a")
+                .arg(0)
+                .arg("e")
+                .arg(&message.bytes[..]);
             let _: redis::Value = self.connections.command(doing, &add).await?;
             return Ok(Pushed { stored: 1, repeated: 0 });
         }
-        let write = |call: &mut Cmd| {
-            scripts::append(call, &encoded);
-            scripts::append_facts(call, &facts);
-        };
-        let answer: redis::Value = self.run(doing, &self.scripts.push, write).await?;
-        let unreadable = |error: redis::ParsingError| BusError::redis("reading the answer to a push")(error.into());
-        if let redis::Value::Array(_) = answer {
-            let (stored, repeated) = redis::from_redis_value(answer).map_err(unreadable)?;
-            self.hasten(messages.iter().map(|message| message.after).filter(|after| !after.is_zero()));
-            return Ok(Pushed { stored, repeated });
+        let queues: Vec<QueueSpec> = push.messages.iter().map(|message| message.outgoing.queue).collect();
+        let after = push.messages.iter().map(|message| message.outgoing.after).filter(|after| !after.is_zero()).min();
+        match self.pushes.push(push).await.map_err(BusError::redis(doing))? {
+            PushAnswer::Stored(stored) => {
+                self.hasten(after.into_iter());
+                Ok(Pushed { stored, repeated: queues.len().saturating_sub(stored) })
+            }
+            PushAnswer::Full(name) => {
+                let full = queues.into_iter().find(|queue| queue.name == name);
+                let (queue, bound) = full.map_or(("?", 0), |queue| (queue.name, queue.policy.bound.unwrap_or(0)));
+                Err(BusError::Full { queue, bound })
+            }
+            PushAnswer::Failed(error) => Err(BusError::redis(doing)(error)),
         }
-        let name: String = redis::from_redis_value(answer).map_err(unreadable)?;
-        let full = messages.iter().map(|message| message.queue).find(|queue| queue.name == name);
-        let (queue, bound) = full.map_or(("?", 0), |queue| (queue.name, queue.policy.bound.unwrap_or(0)));
-        Err(BusError::Full { queue, bound })
     }
 
     async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {
@@ -152,12 +164,8 @@ impl Bus for RedisBus {
     }
 
     async fn extend(&self, lease: &Lease) -> Result<(), BusError> {
-        let renewed = !lease.is_spent()
-            && self
-                .run("renewing a lease", &self.scripts.extend, |call| {
-                    scripts::lease(call, lease, &self.consumer);
-                })
-                .await?;
+        let renewed =
+            !lease.is_spent() && self.run("renewing a lease", &Extend { lease, consumer: &self.consumer }).await?;
         if renewed { Ok(()) } else { Err(BusError::LeaseLost { queue: lease.queue }) }
     }
 
@@ -165,18 +173,10 @@ impl Bus for RedisBus {
         let mut written: Vec<bool> = ended.iter().map(|ending| !ending.lease.is_spent()).collect();
         let unspent: Vec<usize> = (0..ended.len()).filter(|place| written[*place]).collect();
         for batch in unspent.chunks(BATCH) {
-            let of_batch: Vec<_> = batch.iter().map(|place| ended[*place]).collect();
-            let mut call = scripts::call(&self.scripts.settle, &self.prefix);
-            call.arg(&self.consumer);
-            let stream = |ending: &Ending<'_>| (ending.lease.queue, ending.lease.lane.clone());
-            for group in of_batch.chunk_by(|one, next| stream(one) == stream(next)) {
-                let entries = || group.iter().map(|ending| ending.lease.entry);
-                call.arg(group[0].lease.queue).arg(group[0].lease.lane.as_deref().unwrap_or_default());
-                call.arg(Entry(entries().min().unwrap_or_default()));
-                call.arg(Entry(entries().max().unwrap_or_default()));
-                scripts::settlements(&mut call, group)?;
-            }
-            let lost: Vec<usize> = self.eval("settling messages", &self.scripts.settle, &call).await?;
+            let of_batch = batch.iter().map(|place| SettleOne::new(ended[*place]));
+            let of_batch: Vec<_> = of_batch.collect::<Result<_, _>>()?;
+            let settle = Settle { consumer: &self.consumer, ended: &of_batch };
+            let lost = self.run("settling messages", &settle).await?;
             for place in lost.into_iter().filter_map(|place| batch.get(place)) {
                 written[*place] = false;
             }
@@ -211,5 +211,9 @@ impl Bus for RedisBus {
 
     async fn ping(&self) -> Result<(), BusError> {
         self.connections.command("asking redis for a sign of life", &redis::cmd("PING")).await
+    }
+
+    async fn probe_write(&self) -> Result<(), BusError> {
+        self.run("checking that redis accepts writes", &ProbeWrite { consumer: &self.consumer }).await
     }
 }

@@ -10,10 +10,10 @@ use super::{
     RedisBus,
     entries::{self, Taken},
     is_no_script,
-    scripts::{self, Entry},
+    scripts::{self, Call, Look as LookCall, Settle, SettleOne, TakeFromLanes},
 };
 use crate::{
-    Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, SUSPECT, Settlement, blob, clock::lock,
+    Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, Settlement, blob, clock::lock,
     handler::error_chain,
 };
 
@@ -98,11 +98,16 @@ impl RedisBus {
                     leased.push(Leased { lease, envelope, attempt, deaths: deliveries.saturating_sub(1) });
                 }
                 Err(error) => {
-                    error!(queue = queue.name, ?entry, %error, "not a message of ours, kept as a dead letter");
-                    if let Err(error) = self.bury(&lease, &format!("not an envelope: {error}"), attempt).await {
-                        // The others are good; this one comes back with its lease.
-                        let error = error_chain(&error);
-                        warn!(queue = queue.name, error, "cannot bury what is no message, trying again later");
+                    let reason = format!("not an envelope: {error}");
+                    match self.bury(&lease, &reason, attempt).await {
+                        Ok(()) => {
+                            error!(queue = queue.name, ?entry, reason, "not a message of ours, kept as a dead letter");
+                        }
+                        Err(error) => {
+                            // The others are good; this one comes back with its lease.
+                            let error = error_chain(&error);
+                            warn!(queue = queue.name, ?entry, error, "cannot bury what is no message; retrying later");
+                        }
                     }
                 }
             }
@@ -112,26 +117,19 @@ impl RedisBus {
 
     /// Keeps what is no envelope as a dead letter under a name of its own.
     async fn bury(&self, lease: &Lease, reason: &str, attempts: u32) -> Result<(), BusError> {
-        let lane = lease.lane.as_deref().unwrap_or_default();
-        let entry = || Entry(lease.entry);
-        let letter = scripts::letter(lease.queue, reason, attempts)?;
-        let id = format!("entry-{lane}{}-{}", lease.entry.0, lease.entry.1);
-        self.run("settling a message", &self.scripts.settle, |call| {
-            call.arg(&self.consumer).arg(lease.queue).arg(lane).arg(entry()).arg(entry()).arg(1);
-            call.arg("dead").arg(lease.delivery).arg(1).arg(entry()).arg(id).arg(letter).arg(0);
-        })
-        .await
+        let (lane, (millis, number)) = (lease.lane.as_deref().unwrap_or_default(), lease.entry);
+        let id = format!("entry-{lane}{millis}-{number}");
+        let ended = [SettleOne::unreadable(lease, id, reason, attempts)?];
+        let lost = self.run("settling a message", &Settle { consumer: &self.consumer, ended: &ended }).await?;
+        if lost.is_empty() { Ok(()) } else { Err(BusError::LeaseLost { queue: lease.queue }) }
     }
 
     /// Takes what can be taken now from a queue without lanes.
     async fn look(&self, queue: &QueueSpec, max: usize) -> Result<Look, BusError> {
         let doing = "reserving messages";
-        let script = &self.scripts.look;
-        let mut look = scripts::call(script, &self.prefix);
-        look.arg(queue.name).arg(&self.consumer).arg(max);
-        look.arg(scripts::millis(queue.policy.lease)).arg(SUSPECT);
+        let look = LookCall { queue, consumer: &self.consumer, max };
         let mut pipeline = redis::pipe();
-        pipeline.ignore_errors().add_command(look);
+        pipeline.ignore_errors().add_command(look.command(&self.prefix));
         let apart = lock(&self.apart).contains(queue.name);
         if !apart {
             pipeline.add_command(self.read(queue, max, None));
@@ -141,8 +139,8 @@ impl RedisBus {
         let fresh = answers.next().unwrap_or(Ok(redis::Value::Nil)).and_then(entries::read);
         let looked = match looked {
             Err(error) if is_no_script(&error) => {
-                let loading = self.connections.run(doing, async |connection| script.load_async(connection).await);
-                let loaded: Result<String, BusError> = loading.await;
+                let load = async |connection: &mut _| look.script().load_async(connection).await;
+                let loaded: Result<String, BusError> = self.connections.run(doing, load).await;
                 if !fresh.as_ref().is_ok_and(|fresh| !fresh.is_empty()) {
                     loaded?;
                     return Box::pin(self.look(queue, max)).await;
@@ -150,7 +148,7 @@ impl RedisBus {
                 Err(error)
             }
             Err(error) => Err(error),
-            Ok(answer) => redis::from_redis_value::<(Vec<Taken>, i64, usize, bool)>(answer).map_err(Into::into),
+            Ok(answer) => redis::from_redis_value::<<LookCall<'_> as Call>::Answer>(answer).map_err(Into::into),
         };
         let (old, pause, room, closed) = match (looked, &fresh) {
             (Ok(looked), _) => looked,
@@ -203,7 +201,7 @@ impl RedisBus {
     /// The command that reads new messages, and waits for them.
     fn read(&self, queue: &QueueSpec, max: usize, block: Option<Duration>) -> Cmd {
         let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg(scripts::GROUP).arg(&self.consumer).arg("COUNT").arg(max);
+        read.arg("GROUP").arg(scripts::GROUP).arg(&self.consumer).arg("COUNT").arg(scripts::count(max));
         if let Some(block) = block {
             read.arg("BLOCK").arg(scripts::millis(block).max(1));
         }
@@ -213,16 +211,9 @@ impl RedisBus {
 
     /// Takes what can be taken now from a queue with lanes.
     async fn look_in_lanes(&self, queue: &QueueSpec, request: &Reserve) -> Result<Look, BusError> {
-        let (taken, pause, hint): (Vec<Taken>, i64, String) = self
-            .run("reserving messages", &self.scripts.reserve, |call| {
-                call.arg(queue.name)
-                    .arg(&self.consumer)
-                    .arg(request.max)
-                    .arg(scripts::millis(queue.policy.lease))
-                    .arg(SUSPECT)
-                    .arg(&request.skip_lanes);
-            })
-            .await?;
+        let Reserve { max, skip_lanes: skip, .. } = request;
+        let take = TakeFromLanes { queue, consumer: &self.consumer, max: *max, skip };
+        let (taken, pause, hint) = self.run("reserving messages", &take).await?;
         Ok(Look { leased: self.leases(queue, taken).await, due: due(pause), hint: Some(hint) })
     }
 

@@ -55,10 +55,13 @@ async fn what_is_meant_must_be_said_exactly(world: World) {
         Letters { queue: Some("notes".to_owned()), ..Letters::default() },
         Letters { ids: ids.clone(), all: true, ..Letters::default() },
         Letters { ids, reason: Some("why".to_owned()), ..Letters::default() },
+        Letters { reason: Some("why".to_owned()), all: true, ..Letters::default() },
     ] {
         let unclear = operator.choose(&letters).await;
         assert!(matches!(unclear, Err(OperatorError::Unclear(_))), "{unclear:?}");
     }
+    let empty = operator.choose(&Letters { reason: Some(String::new()), ..Letters::default() }).await.unwrap_err();
+    assert!(empty.to_string().contains("the reason is empty"), "{empty}");
 }
 
 async fn letters_of_all_queues_are_chosen_by_reason(world: World) {

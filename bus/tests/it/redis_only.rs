@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Clock, Ending, Ledger, Operate, RedisBus, Remains, Reserve, Settlement, SystemClock,
-    testing::RedisServer,
+    Bus, BusError, Clock, Ending, Ledger, Letters, Operate, Operator, Outgoing, Queue, RedisBus, Remains, Reserve,
+    Settlement, SystemClock, Which, testing::RedisServer,
 };
 use tempfile::TempDir;
 
-use crate::world::{NOTES, note, text};
+use crate::world::{LANED, NOTES, Note, OUT, note, text};
 
 struct Server {
     server: RedisServer,
@@ -57,6 +57,100 @@ async fn something_that_is_not_ours_in_a_stream_becomes_a_dead_letter_and_the_ot
     for bytes in ["no envelope", "some field"] {
         assert!(kept.contains(&Remains::Unreadable(bytes.into())), "the bytes are kept: {kept:?}");
     }
+}
+
+/// Whether it came into the stream of a queue, into that of a lane, or among the delayed ones.
+#[tokio::test]
+async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropped() {
+    let world = Server::start().await;
+    let _: String = world.command(&["XADD", "{test}:notes:ready", "*", "a", "0", "e", "garbage"]).await;
+    let _: u32 = world.command(&["ZADD", "{test}:notes:delayed", "1", "garbage that waits"]).await;
+    let _: u32 = world.command(&["SADD", "{test}:laned:lanes", "x"]).await;
+    let _: String = world.command(&["XADD", "{test}:laned:lane:x", "*", "a", "0", "e", "garbage"]).await;
+    let operator = Operator::new(world.bus.clone(), &[NOTES.spec(), LANED.spec()]);
+    for (queue, stream, letters) in [(NOTES, "{test}:notes:ready", 2), (LANED, "{test}:laned:lane:x", 1)] {
+        let spec = queue.spec();
+        for _ in 0..3 {
+            assert!(world.bus.reserve(&spec, Reserve::now(10)).await.unwrap().is_empty());
+        }
+        let depth = world.bus.depth(&spec).await.unwrap();
+        assert_eq!((depth.unfinished(), depth.dead), (0, letters), "{stream}: neither ready nor in flight");
+        assert_eq!(world.command::<u32>(&["XLEN", stream]).await, 0);
+        let pending: (u32, Option<String>, Option<String>, redis::Value) =
+            world.command(&["XPENDING", stream, "workers"]).await;
+        assert_eq!(pending.0, 0, "{stream}");
+
+        let found = world.bus.dead(&spec, "", 10).await.unwrap();
+        assert!(found.iter().all(|letter| letter.unreadable), "{found:?}");
+        let shown = operator.dead_letter(Some(spec.name), &found[0].id).await.unwrap();
+        assert!(shown.contents.body_bytes > 0, "{shown:?}");
+        let named = Letters { ids: vec![found[0].id.clone()], ..Letters::default() };
+        let chosen = operator.choose(&named).await.unwrap();
+        let refused = operator.requeue_dead(&chosen).await.unwrap_err().to_string();
+        assert!(refused.contains(&found[0].id) && refused.contains("no message"), "{refused}");
+        let all = Letters { queue: Some(spec.name.to_owned()), all: true, ..Letters::default() };
+        let chosen = operator.choose(&all).await.unwrap();
+        let left = operator.requeue_dead(&chosen).await.unwrap();
+        assert_eq!((left.requeued, left.unreadable.len()), (0, letters));
+
+        assert_eq!(operator.drop_dead(&chosen).await.unwrap(), letters);
+        assert!(world.bus.reserve(&spec, Reserve::now(10)).await.unwrap().is_empty());
+        let depth = world.bus.depth(&spec).await.unwrap();
+        assert_eq!((depth.unfinished(), depth.dead), (0, 0), "it does not come back");
+    }
+}
+
+#[tokio::test]
+async fn all_that_waits_is_dropped_though_some_of_it_is_not_ours() {
+    let world = Server::start().await;
+    let _: String = world.command(&["XADD", "{test}:notes:ready", "*", "some", "field"]).await;
+    let _: u32 = world.command(&["ZADD", "{test}:notes:delayed", "1", "garbage that waits"]).await;
+    world.bus.push(vec![world.packed("ok")]).await.unwrap();
+    assert_eq!(world.bus.drop_waiting(&NOTES.spec(), Which::All).await.unwrap(), 3);
+    assert_eq!(world.bus.depth(&NOTES.spec()).await.unwrap().unfinished(), 0);
+}
+
+#[tokio::test]
+async fn pushes_at_the_same_time_are_each_stored_once_and_one_that_fails_concerns_no_other() {
+    let world = Server::start().await;
+    let _: String = world.command(&["SET", "{test}:out:ready", "not a stream"]).await;
+    let keyed = |queue: &Queue<Note>, text: String| {
+        vec![Outgoing { key: Some(text.clone()), ..queue.pack(&note(&text), &SystemClock).unwrap() }]
+    };
+    let pushes = (0..300).map(|number| {
+        let queue = if number % 10 == 0 { OUT } else { NOTES };
+        // Each twice.
+        let push = world.bus.push(keyed(&queue, format!("{}", number / 2)));
+        async move { (queue.spec().name, push.await) }
+    });
+    let mut stored = 0;
+    for (queue, pushed) in futures::future::join_all(pushes).await {
+        match pushed {
+            Ok(pushed) if queue == "notes" => stored += pushed.stored,
+            Err(BusError::Redis { .. }) if queue == "out" => {}
+            other => panic!("{queue}: {other:?}"),
+        }
+    }
+    assert_eq!(world.bus.depth(&NOTES.spec()).await.unwrap().ready, stored);
+    assert_eq!(stored, 150, "0, 5, 10, … once: their other push failed");
+    let keys: Vec<String> = world.command(&["KEYS", "{test}:out:key:*"]).await;
+    assert_eq!(keys, Vec::<String>::new(), "what was not stored is not taken for stored");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_and_stores_nothing_is_told_from_one_that_does() {
+    let world = Server::start().await;
+    world.bus.probe_write().await.unwrap();
+    assert_eq!(world.command::<u32>(&["DBSIZE"]).await, 0, "nothing is left of it");
+    let _: String = world.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    world.bus.ping().await.unwrap();
+    let full = world.bus.probe_write().await;
+    assert!(matches!(full, Err(BusError::Memory { .. })), "{full:?}");
+    let _: String = world.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let _: String = world.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    world.bus.ping().await.unwrap();
+    let replica = world.bus.probe_write().await;
+    assert!(matches!(replica, Err(BusError::Redis { .. })), "{replica:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, builder::NonEmptyStringValueParser};
 use uuid::Uuid;
 
 /// Options of `events queues`.
@@ -105,8 +105,8 @@ pub enum DeadAction {
         #[arg(long, value_name = "QUEUE")]
         queue: Option<String>,
         /// Those whose reason contains this
-        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
-        reason: String,
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: Option<String>,
         /// How many letters are listed
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: usize,
@@ -138,16 +138,16 @@ pub enum DeadAction {
 
 /// Which dead letters.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("which").args(["ids", "reason", "all"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("which").args(["ids", "reason", "all"]).required(true).multiple(false))]
 pub struct DeadChoice {
     /// These letters
-    #[arg(value_name = "ID", conflicts_with_all = ["reason", "all"])]
+    #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub ids: Vec<String>,
     /// Of this queue only
     #[arg(long, value_name = "QUEUE")]
     pub queue: Option<String>,
     /// All whose reason contains this
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub reason: Option<String>,
     /// All
     #[arg(long)]

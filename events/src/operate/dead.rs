@@ -16,7 +16,9 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
     let operator = operator(&options.deployment).await?;
     let json = options.deployment.output.json;
     match options.action {
-        DeadAction::List { queue, reason, limit } => list(&operator, queue.as_deref(), &reason, limit, json).await,
+        DeadAction::List { queue, reason, limit } => {
+            list(&operator, queue.as_deref(), reason.as_deref().unwrap_or_default(), limit, json).await
+        }
         DeadAction::Show { id, queue } => {
             let letter: LetterContents = operator.dead_letter(queue.as_deref(), &id).await?;
             if json { print_json(&letter) } else { print_pretty(&letter) }
@@ -33,6 +35,13 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
                 crate::print(&format!("requeued {}", counted(outcome.requeued, "dead letter")))?;
                 for KeptLetter { queue, id, why } in &outcome.kept {
                     crate::print(&format!("kept {id} of {queue}: {why}"))?;
+                }
+                if !outcome.unreadable.is_empty() {
+                    crate::print(&format!(
+                        "left {} that hold no message: {}",
+                        counted(outcome.unreadable.len(), "dead letter"),
+                        outcome.unreadable.join(", ")
+                    ))?;
                 }
             }
             if outcome.requeued == 0 && !outcome.kept.is_empty() {

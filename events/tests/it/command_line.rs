@@ -201,3 +201,18 @@ fn the_demo_pushes_three_patches_and_says_so_in_one_line() {
     let steps = ["accepted", "visible", "loaded", "applied", "pushed", "published"];
     assert!(steps.iter().all(|step| story.contains(step)), "{story}");
 }
+
+#[test]
+fn an_empty_choice_is_refused_by_the_name_of_its_option() {
+    for (arguments, option) in [
+        (vec!["dead", "drop", "--reason", "", "--yes"], "--reason"),
+        (vec!["dead", "requeue", "--reason", ""], "--reason"),
+        (vec!["dead", "list", "--reason", ""], "--reason"),
+        (vec!["dead", "drop", "", "--yes"], "ID"),
+        (vec!["dead", "drop", "--reason", "x", "--all", "--yes"], "--all"),
+    ] {
+        let output = events(&arguments, &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said(&output).contains(option), "{arguments:?}: {}", said(&output));
+    }
+}

@@ -208,6 +208,9 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
         ("POST", "queues/jobs:laned/requeue", "all", 400, "expected"),
         ("POST", "queues/jobs:laned/pause", r#"{"for": 5}"#, 400, "unknown field `for`"),
         ("POST", "dead/drop", r#"{"queue": "jobs:laned"}"#, 400, "ids, or a reason, or all"),
+        ("POST", "dead/drop", r#"{"reason": ""}"#, 400, "the reason is empty"),
+        ("POST", "dead/requeue", r#"{"reason": "", "queue": "jobs:laned"}"#, 400, "the reason is empty"),
+        ("GET", "dead?reason=", "", 400, "the reason is empty"),
         ("POST", "dead/drop", r#"{"all": true, "dry_run": true}"#, 400, "unknown field `dry_run`"),
         ("POST", "dead/requeue", &large, 413, "limit"),
     ];

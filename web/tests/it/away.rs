@@ -72,6 +72,9 @@ impl Bus for Away {
     fn quarantine(&self) -> &Quarantine {
         &self.quarantine
     }
+    async fn probe_write(&self) -> Result<(), BusError> {
+        Err(self.error())
+    }
     async fn ping(&self) -> Result<(), BusError> {
         if !self.full {
             SystemClock.sleep(Duration::from_secs(60)).await;

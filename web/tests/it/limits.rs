@@ -125,6 +125,20 @@ async fn heads_bodies_and_garbage_beyond_the_limits_are_refused() {
         (400, format!("{FORM}Content-Length: -1\r\n\r\n")),
         (400, format!("{FORM}Content-Length: 18446744073709551616\r\n\r\n")),
         (400, format!("{FORM}Transfer-Encoding: gzip\r\n\r\nx")),
+        (400, format!("{FORM}Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n")),
+        (400, format!("{FORM}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n")),
+        (400, format!("{FORM}Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+        (400, format!("{FORM}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n")),
+        (400, "POST /ping HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
+        (400, format!("{FORM}Content-Length: 1\r\nContent-Length: 1\r\n\r\nx")),
+        (400, chunked("1\nx\r\n0\r\n\r\n")),
+        (400, "GET /ping HTTP/1.1\nHost: x\n\n".to_owned()),
+        (400, "GET /ping HTTP/1.1\r\nHost: x\nX: y\r\n\r\n".to_owned()),
+        (400, "GET /ping HTTP/1.1\r\nHost: x\r\n\n".to_owned()),
+        (400, "\nGET /ping HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+        (400, "GET /ping HTTP/1.1\r\n\r\n".to_owned()),
+        (400, "GET /ping HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n".to_owned()),
+        (400, "GET /ping HTTP/1.1\r\nHost: x\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n".to_owned()),
     ] {
         let mut stream = connect(&world).await;
         // A server that has seen enough may close the connection before it has all.
@@ -163,4 +177,25 @@ async fn a_request_with_two_lengths_hides_no_other_request() {
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     assert!(world.stored().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_strict_head_may_have_is_served_request_after_request() {
+    let world = World::open().await;
+    let form = GOOD.replace("target=", "ignored=%0A\n&target=");
+    let chunks = form
+        .as_bytes()
+        .chunks(9)
+        .map(|chunk| format!("{:x};name=value\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
+    let sent = [
+        "GET /ping HTTP/1.0\r\n\r\n".replace("1.0\r\n", "1.0\r\nConnection: keep-alive\r\n"),
+        format!("{FORM}Content-Length: {}\r\n\r\n{form}", form.len()),
+        format!("{FORM}transfer-encoding: Chunked\r\n\r\n{}0\r\nX-Trailer: y\r\n\r\n", chunks.collect::<String>()),
+        "GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
+    ];
+    let mut stream = connect(&world).await;
+    stream.write_all(sent.concat().as_bytes()).await.unwrap();
+    let answer = until_closed(&mut stream).await;
+    assert_eq!(answer.matches(" 200 OK").count(), 4, "{answer}");
+    assert_eq!(world.stored().await.len(), 1);
 }

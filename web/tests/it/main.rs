@@ -5,6 +5,7 @@
 mod api;
 mod away;
 mod flood;
+mod heartbeat;
 mod limits;
 mod secret;
 
@@ -283,6 +284,9 @@ async fn what_the_bus_does_not_store_is_never_answered_with_200() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         assert!(answer.to_lowercase().contains("retry-after: 5"), "{answer}");
+        let why = if full { "too many builds wait" } else { "its queue does not work" };
+        assert!(answer.contains("did not store this build") && answer.contains(why), "{answer}");
+        assert!(answer.contains("restart this build in Harbormaster"), "{answer}");
         let (status, text) = world.get("/__heartbeat__").await;
         assert_eq!((status, text.contains(r#""bus":{"#)), (503, true), "{text}");
         assert_eq!(world.get("/__lbheartbeat__").await.0, 200);

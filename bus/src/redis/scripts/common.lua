@@ -1,4 +1,4 @@
--- Shared by the scripts that write: it is put before each of them.
+-- Shared by all scripts: it is put before each of them.
 --
 -- KEYS[1]  the prefix of all keys, with its hash tag, such as "{events}:". Every key below starts with it, so all of
 --          them are in one slot of a Redis Cluster.
@@ -18,12 +18,14 @@
 --   Q:key:K      string   idempotence key K was seen; expires
 --
 -- Beside the queues:
+--   -probe-:C        string   there for an instant while it is checked that C can write
 --   -taken-from-:C   string   consumer C lost a lease; expires long after C is gone
 
 -- A stream entry has the fields "a" (attempts counted so far, the delivery count of the group comes on top) and "e"
 -- (the envelope). Time is Redis's own.
 
-local PREFIX = KEYS[1]
+local call, try = redis.call, redis.pcall
+local PREFIX = KEYS[1] or error('the prefix of the keys is missing', 0)
 local GROUP = 'workers'
 -- Owns what was released: nobody's lease matches it.
 local NOBODY = '-released-'
@@ -37,32 +39,114 @@ local function stream_of(queue, lane)
   return key(queue, 'lane:' .. lane)
 end
 
+-- Redis's time, the same for the whole run, as a number and as text: making text of a number takes Redis long.
+local now, now_text
 local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not now then
+    local time = call('TIME')
+    now_text = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
+    now = tonumber(now_text)
+  end
+  return now, now_text
+end
+
+-- What a script has written when it meets an error stays. So it checks all arguments before the first write: a call with an
+-- argument too few, too many or of another form changes nothing. Each check takes the place of an argument.
+local ARGV, COUNT, find = ARGV, #ARGV, string.find
+
+local function refuse(at, expected)
+  return error('argument ' .. at .. ' of ' .. COUNT .. ' is not ' .. expected, 0)
+end
+
+local function given(at)
+  return ARGV[at] or refuse(at, 'there')
+end
+
+local function filled(at)
+  local value = ARGV[at]
+  return value and value ~= '' and value or refuse(at, 'there, or empty')
+end
+
+-- Numbers by their text: many arguments have the same.
+local numbers = {}
+
+local function whole(at)
+  local value = given(at)
+  local number = numbers[value]
+  if not number then
+    if value == '' or #value > 15 or find(value, '%D') then refuse(at, 'a whole number of up to 15 digits') end
+    number = tonumber(value)
+    numbers[value] = number
+  end
+  return number
+end
+
+local function positive(at)
+  local number = whole(at)
+  return number > 0 and number or refuse(at, 'more than 0')
+end
+
+-- No part of an entry's name has more than 19 digits, or Redis might not take it.
+local function is_entry(value)
+  local dash = find(value, '^%d+%-%d+$') and find(value, '-', 1, true)
+  return dash and dash <= 20 and #value - dash <= 19
+end
+
+local function entry_name(at)
+  local value = given(at)
+  return is_entry(value) and value or refuse(at, "an entry's name")
+end
+
+local function one_of(at, words)
+  local value = given(at)
+  return words[value] and value or refuse(at, 'a word that is known here')
+end
+
+-- Every argument comes before `ends`.
+local function ends_at(ends)
+  if COUNT ~= ends - 1 then error('the script has ' .. COUNT .. ' arguments, expected are ' .. ends - 1, 0) end
 end
 
 -- Lets what follows write though Redis has reached its maxmemory: it refuses only the first write of a script, if that
 -- needs memory. This one does not, and changes nothing, since no key is named like the prefix.
 local function even_when_full()
-  redis.call('DEL', PREFIX)
+  call('DEL', PREFIX)
 end
 
 local function hint(queue)
-  redis.call('XADD', key(queue, 'hint'), 'MAXLEN', 1, '*', 'h', '')
+  call('XADD', key(queue, 'hint'), 'MAXLEN', '1', '*', 'h', '')
 end
 
 local function append(queue, lane, attempts, bytes)
-  redis.call('XADD', stream_of(queue, lane), '*', 'a', attempts, 'e', bytes)
+  local entry = call('XADD', stream_of(queue, lane), '*', 'a', attempts, 'e', bytes)
   if lane ~= '' then
-    redis.call('SADD', key(queue, 'lanes'), lane)
+    call('SADD', key(queue, 'lanes'), lane)
     hint(queue)
   end
+  return entry
 end
 
 -- `id` keeps two equal messages apart: members of a sorted set are unique.
 local function delay(queue, lane, attempts, bytes, id, after)
-  redis.call('ZADD', key(queue, 'delayed'), now_ms() + after, cmsgpack.pack(lane, attempts, id, bytes))
+  local member = cmsgpack.pack(lane, attempts, id, bytes)
+  call('ZADD', key(queue, 'delayed'), now_ms() + after, member)
+  return member
+end
+
+-- Lane, attempts and envelope of a delayed message. Something that is not ours keeps all its bytes as the envelope.
+local function read_delayed(member)
+  local ours, lane, attempts, _, envelope = pcall(cmsgpack.unpack, member)
+  if ours and type(lane) == 'string' and type(attempts) == 'number' and type(envelope) == 'string' then
+    return lane, attempts, envelope
+  end
+  return '', 0, member
+end
+
+-- Lane and envelope of a dead letter's body, in the same way.
+local function read_body(packed)
+  local ours, lane, envelope = pcall(cmsgpack.unpack, packed)
+  if ours and type(lane) == 'string' and type(envelope) == 'string' then return lane, envelope end
+  return '', packed
 end
 
 -- The fields of a stream entry. Something that is not ours keeps all its bytes and has no envelope.
@@ -78,49 +162,115 @@ end
 
 -- The lanes of a queue's streams; '' is that of a queue without lanes, and a lane of its own where there are others.
 local function lanes_of(queue)
-  local lanes = redis.call('SMEMBERS', key(queue, 'lanes'))
+  local lanes = call('SMEMBERS', key(queue, 'lanes'))
   lanes[#lanes + 1] = ''
   return lanes
 end
 
 -- How many messages wait in a queue: ready, in flight or delayed.
 local function waiting(queue)
-  local count = redis.call('ZCARD', key(queue, 'delayed'))
-  for _, lane in ipairs(lanes_of(queue)) do count = count + redis.call('XLEN', stream_of(queue, lane)) end
+  local count = call('ZCARD', key(queue, 'delayed'))
+  for _, lane in ipairs(lanes_of(queue)) do count = count + call('XLEN', stream_of(queue, lane)) end
   return count
 end
 
--- Stores the messages described from ARGV[at] on, if they are `wanted`: a count, then for each
---   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms), bound (0 for none), id, envelope.
--- `bounded`: nothing is stored when a queue would hold more than its bound.
--- Returns where the description ends, and: how many were stored and how many repeated, or nil and the full queue.
-local function store(at, wanted, bounded)
-  local count = tonumber(ARGV[at])
-  local ends = at + 1 + count * 8
-  if not wanted then return ends end
-  local counts, seen = {}, {}
-  for base = at + 1, bounded and ends - 1 or at, 8 do
-    local queue, once, bound = ARGV[base], ARGV[base + 3], tonumber(ARGV[base + 5])
-    local once_key = key(queue, 'key:' .. once)
-    local repeated = once ~= '' and (seen[once_key] or redis.call('EXISTS', once_key) == 1)
-    if bound > 0 and not repeated then
-      seen[once_key] = true
-      counts[queue] = (counts[queue] or waiting(queue)) + 1
-      if counts[queue] > bound then return ends, nil, queue end
+-- How many arguments a message has.
+local WIDTH = 7
+
+-- Checks that messages are described from ARGV[at] on: a count, then for each
+--   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms), bound (0 for none), envelope.
+-- Returns where the description ends.
+local function check_messages(at)
+  local ends = at + 1 + whole(at) * WIDTH
+  given(ends - 1)
+  for base = at + 1, ends - 1, WIDTH do
+    filled(base)
+    whole(base + 2)
+    if whole(base + 4) == 0 and ARGV[base + 3] ~= '' then refuse(base + 4, 'more than 0: a key needs a window') end
+    whole(base + 5)
+    filled(base + 6)
+  end
+  return ends
+end
+
+local function skip_messages(at)
+  return at + 1 + whole(at) * WIDTH
+end
+
+local function once_key(base)
+  return PREFIX .. ARGV[base] .. ':key:' .. ARGV[base + 3]
+end
+
+-- How many messages wait in each queue that has a bound, once it was asked for.
+local counts = {}
+
+-- Whether a queue would hold more than its bound with the messages that are described from ARGV[at] on: which, if so.
+local function overfull(at)
+  local crowded = false
+  local count = whole(at)
+  for base = at + 1, at + count * WIDTH, WIDTH do
+    local queue, bound = ARGV[base], whole(base + 5)
+    if bound > 0 then
+      counts[queue] = counts[queue] or waiting(queue)
+      crowded = crowded or counts[queue] + count > bound
     end
   end
-  local stored, repeated = 0, 0
-  for base = at + 1, ends - 1, 8 do
-    local queue, lane, after, once = ARGV[base], ARGV[base + 1], tonumber(ARGV[base + 2]), ARGV[base + 3]
-    if once ~= '' and not redis.call('SET', key(queue, 'key:' .. once), 1, 'NX', 'PX', ARGV[base + 4]) then
-      repeated = repeated + 1
-    else
-      local id, bytes = ARGV[base + 6], ARGV[base + 7]
-      if after > 0 then delay(queue, lane, 0, bytes, id, after) else append(queue, lane, 0, bytes) end
+  if not crowded then return nil end
+  -- Each queue has some of them only, and what was stored before needs no room.
+  local more, seen = {}, {}
+  for base = at + 1, at + count * WIDTH, WIDTH do
+    local queue, bound = ARGV[base], whole(base + 5)
+    if bound > 0 then
+      local once = ARGV[base + 3] ~= '' and once_key(base)
+      local repeated = once and (seen[once] or call('EXISTS', once) == 1)
+      if once then seen[once] = true end
+      if not repeated then
+        more[queue] = (more[queue] or 0) + 1
+        if counts[queue] + more[queue] > bound then return queue end
+      end
+    end
+  end
+end
+
+-- What store() has stored, for take_back(): the place of each message and its entry, or member of the delayed ones. The
+-- last one may have its key only.
+local stored_now = {}
+
+-- Stores the messages that are described from ARGV[at] on. Returns where the description ends, and how many were stored;
+-- the others had been before.
+local function store(at)
+  local ends, stored = skip_messages(at), 0
+  for base = at + 1, ends - 1, WIDTH do
+    local once = ARGV[base + 3] ~= ''
+    if not once or call('SET', once_key(base), '1', 'NX', 'PX', ARGV[base + 4]) then
+      local queue, lane, after, bytes = ARGV[base], ARGV[base + 1], whole(base + 2), ARGV[base + 6]
+      stored_now[#stored_now + 1] = base
+      if after > 0 then
+        stored_now[#stored_now + 1] = delay(queue, lane, 0, bytes, '', after)
+      else
+        stored_now[#stored_now + 1] = append(queue, lane, '0', bytes)
+      end
+      if counts[queue] then counts[queue] = counts[queue] + 1 end
       stored = stored + 1
     end
   end
-  return ends, stored, repeated
+  return ends, stored
+end
+
+-- Takes back what was stored after `from` places of `stored_now`.
+local function take_back(from)
+  for place = from + 1, #stored_now, 2 do
+    local base, name = stored_now[place], stored_now[place + 1]
+    local queue = ARGV[base]
+    if ARGV[base + 3] ~= '' then try('DEL', once_key(base)) end
+    if name and whole(base + 2) > 0 then
+      try('ZREM', key(queue, 'delayed'), name)
+    elseif name then
+      try('XDEL', stream_of(queue, ARGV[base + 1]), name)
+    end
+    stored_now[place], stored_now[place + 1] = nil, nil
+  end
+  counts = {}
 end
 
 -- Exists when something that `consumer` held was given to somebody else, or to itself anew.
@@ -130,7 +280,7 @@ end
 
 -- Whether `consumer` still holds this very delivery of the entry.
 local function holds(stream, entry, consumer, delivery)
-  local pending = redis.pcall('XPENDING', stream, GROUP, entry, entry, 1)
+  local pending = try('XPENDING', stream, GROUP, entry, entry, 1)
   if pending.err or not pending[1] then return false end
   return pending[1][2] == consumer and pending[1][4] == tonumber(delivery)
 end

@@ -2,7 +2,8 @@
 -- ARGV[1] queue   ARGV[2] lane   ARGV[3] entry   ARGV[4] consumer   ARGV[5] delivery
 -- Returns 1, or 0 when the lease is lost.
 
-local stream = stream_of(ARGV[1], ARGV[2])
-if not holds(stream, ARGV[3], ARGV[4], ARGV[5]) then return 0 end
-redis.call('XCLAIM', stream, GROUP, ARGV[4], 0, ARGV[3], 'JUSTID')
+local stream, entry, consumer, delivery = stream_of(filled(1), given(2)), entry_name(3), filled(4), positive(5)
+ends_at(6)
+if not holds(stream, entry, consumer, delivery) then return 0 end
+call('XCLAIM', stream, GROUP, consumer, 0, entry, 'JUSTID')
 return 1

@@ -1,40 +1,136 @@
 -- Records, see ledger.rs. Keys (after the prefix):
 --   -ledger-:L:record:R   hash   "=slot" -> value; "#n" -> the n-th entry; "n" -> how many entries were ever added
 --   -ledger-:L:tag:T      zset   records by the time (ms) at which they got the tag T
--- All expire with the retention, which each change renews; from a tag's set the older records are taken out.
+-- All expire with the retention, which each change renews. From a tag's set the older records are taken out now and then;
+-- whoever reads it leaves them out.
 
--- Writes the changes described from ARGV[at] on, if they are `wanted`: a count, then for each
---   ledger, record, how, name (of the slot or tag), retention (ms), value, the value that is swapped for it.
--- An empty value is none.
+local CHANGES = { set = true, add = true, swap = true, tag = true, untag = true, erase = true }
+
+-- Checks that changes of records are described from ARGV[at] on: a number of groups, then for each group
+--   ledger, record, retention (ms), number of changes, then for each change its name, the number of arguments that
+--   follow, and these:
+--     'set'     the field of a slot and its value, once or more
+--     'add'     an entry
+--     'swap'    the field of a slot, what it must hold, what it is to hold ('' is an empty slot)
+--     'tag'     tags
+--     'untag'   a tag
+--     'erase'   nothing
 -- Returns where the description ends.
-local function record(at, wanted)
-  local count = tonumber(ARGV[at])
-  local ends = at + 1 + count * 7
-  if not wanted then return ends end
-  for base = at + 1, ends - 1, 7 do
-    local ledger, id, how = '-ledger-:' .. ARGV[base], ARGV[base + 1], ARGV[base + 2]
-    local name, retention, value = ARGV[base + 3], tonumber(ARGV[base + 4]), ARGV[base + 5]
-    local kept = key(ledger, 'record:' .. id)
-    if how == 'tag' or how == 'untag' then
-      kept = key(ledger, 'tag:' .. name)
-      if how == 'tag' then
-        redis.call('ZADD', kept, 'NX', now_ms(), id)
-      else
-        redis.call('ZREM', kept, id)
+local function check_facts(at)
+  local groups = whole(at)
+  at = at + 1
+  for _ = 1, groups do
+    filled(at)
+    filled(at + 1)
+    whole(at + 2)
+    local changes = whole(at + 3)
+    at = at + 4
+    for _ = 1, changes do
+      local how, count = one_of(at, CHANGES), whole(at + 1)
+      at = at + 2 + count
+      given(at - 1)
+      local right = count == 1
+      if how == 'set' then
+        right = count > 0 and count % 2 == 0
+        for field = at - count, at - 1, 2 do filled(field) end
+      elseif how == 'swap' then
+        right = count == 3 and filled(at - 3)
+      elseif how == 'erase' then
+        right = count == 0
+      elseif how == 'tag' then
+        right = count > 0
+      elseif right then
+        filled(at - 1)
       end
-      redis.call('ZREMRANGEBYSCORE', kept, '-inf', now_ms() - retention)
-    elseif how == 'add' then
-      redis.call('HSET', kept, '#' .. redis.call('HINCRBY', kept, 'n', 1), value)
-    elseif how == 'set' then
-      redis.call('HSET', kept, '=' .. name, value)
-    elseif how == 'swap' then
-      if (redis.call('HGET', kept, '=' .. name) or '') == ARGV[base + 6] then
-        if value == '' then redis.call('HDEL', kept, '=' .. name) else redis.call('HSET', kept, '=' .. name, value) end
-      end
-    else
-      redis.call('DEL', kept)
+      if not right then refuse(at - count - 1, 'as many arguments as the change ' .. how .. ' has') end
     end
-    redis.call('PEXPIRE', kept, retention)
   end
-  return ends
+  return at
+end
+
+-- Which records are to get a tag, by its key, and its retention: several that get the same one share a command.
+local tagged, retentions = {}, {}
+
+-- The most arguments of one command.
+local MANY = 1000
+
+local function write_tag(kept)
+  local records = tagged[kept]
+  if not records then return end
+  tagged[kept] = nil
+  local number, text = now_ms()
+  local retention = retentions[kept]
+  if type(records) == 'table' then
+    call('ZADD', kept, 'NX', unpack(records))
+  else
+    call('ZADD', kept, 'NX', text, records)
+  end
+  if number % 64 == 0 then call('ZREMRANGEBYSCORE', kept, '-inf', number - tonumber(retention)) end
+  call('PEXPIRE', kept, retention)
+end
+
+local function tag(kept, record, retention)
+  local records, _, text = tagged[kept], now_ms()
+  if not records then
+    tagged[kept], retentions[kept] = record, retention
+    return
+  end
+  if type(records) ~= 'table' then
+    records = { text, records }
+    tagged[kept] = records
+  end
+  local count = #records
+  records[count + 1], records[count + 2] = text, record
+  if count >= MANY then write_tag(kept) end
+end
+
+-- Makes one change of a record, whose `count` arguments begin at ARGV[at].
+local function change(how, kept, at, count)
+  if how == 'set' then
+    for from = at, at + count - 1, MANY do
+      call('HSET', kept, unpack(ARGV, from, math.min(from + MANY, at + count) - 1))
+    end
+  elseif how == 'add' then
+    call('HSET', kept, '#' .. call('HINCRBY', kept, 'n', '1'), ARGV[at])
+  elseif how == 'erase' then
+    call('DEL', kept)
+  else
+    local field, from, to = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    if (call('HGET', kept, field) or '') ~= from then return end
+    if to == '' then call('HDEL', kept, field) else call('HSET', kept, field, to) end
+  end
+end
+
+-- Writes the changes that are described from ARGV[at] on. Tags are written by write_tags(), which comes last. Returns where
+-- the description ends.
+local function record(at)
+  local groups = whole(at)
+  at = at + 1
+  for _ = 1, groups do
+    local ledger, id, retention, changes = PREFIX .. '-ledger-:' .. ARGV[at], ARGV[at + 1], ARGV[at + 2], whole(at + 3)
+    local kept, touched = ledger .. ':record:' .. id, false
+    at = at + 4
+    for _ = 1, changes do
+      local how, count = ARGV[at], whole(at + 1)
+      at = at + 2
+      if how == 'tag' then
+        for place = at, at + count - 1 do tag(ledger .. ':tag:' .. ARGV[place], id, retention) end
+      elseif how == 'untag' then
+        local tag = ledger .. ':tag:' .. ARGV[at]
+        write_tag(tag)
+        call('ZREM', tag, id)
+        call('PEXPIRE', tag, retention)
+      else
+        touched = true
+        change(how, kept, at, count)
+      end
+      at = at + count
+    end
+    if touched then call('PEXPIRE', kept, retention) end
+  end
+  return at
+end
+
+local function write_tags()
+  for kept in pairs(tagged) do write_tag(kept) end
 end

@@ -6,9 +6,10 @@
 -- time in ms until a delayed message is due (-1 for none), `room` is how many new messages may come along (none when a
 -- suspect was met: it goes alone, and before them), `closed` is 1 when the queue is paused.
 
-local queue, max = ARGV[1], tonumber(ARGV[3])
+local queue, consumer, max, lease, suspect = filled(1), filled(2), whole(3), whole(4), whole(5)
+ends_at(6)
 move_due(queue)
-if redis.call('EXISTS', key(queue, 'paused')) == 1 then return { {}, -1, 0, 1 } end
+if call('EXISTS', key(queue, 'paused')) == 1 then return { {}, -1, 0, 1 } end
 local taken = {}
-local met = take_over(stream_of(queue, ''), '', ARGV[2], max, ARGV[4], tonumber(ARGV[5]), taken)
+local met = take_over(stream_of(queue, ''), '', consumer, max, lease, suspect, taken)
 return { taken, until_due(queue), met and 0 or max - #taken, 0 }

@@ -1,10 +1,39 @@
--- Stores messages, all or none, and what is to be recorded with them: not when every message was stored before.
--- ARGV[1…]  messages, see store(); then changes of records, see record().
--- Returns {stored, repeated}, or the name of the queue that is full.
+-- Stores messages, and records what is to be recorded with them. Several pushes share a run; each is done whole or not at
+-- all, and what one of them meets does not concern the others.
+-- ARGV[1] number of pushes, then for each: messages, see check_messages(), and changes of records, see check_facts()
+-- Returns for each push how many messages were stored, the others had been before; or {'full', queue}, or {'error', what
+-- Redis said}. What is recorded with messages is recorded unless all of them had been stored before.
+
+-- Where each push is described: its messages come first.
+local pushes, ends, only_facts = {}, 2, true
+for place = 1, whole(1) do
+  pushes[place] = ends
+  only_facts = only_facts and whole(ends) == 0
+  ends = check_facts(check_messages(ends))
+end
+ends_at(ends)
+
+local function push_one(at)
+  local full = overfull(at)
+  if full then return { 'full', full } end
+  local facts, stored = store(at)
+  if stored > 0 or whole(at) == 0 then record(facts) end
+  return stored
+end
 
 -- What is only recorded is of work that was accepted already, and the way to more memory is that it ends.
-if ARGV[1] == '0' then even_when_full() end
-local ends, stored, other = store(1, true, true)
-if not stored then return other end
-record(ends, stored > 0 or other == 0)
-return { stored, other }
+if only_facts then even_when_full() end
+local answers = {}
+for place, at in ipairs(pushes) do
+  local before = #stored_now
+  local done, answer = pcall(push_one, at)
+  if not done then
+    take_back(before)
+    -- Redis 6.2 has the text alone, with the error's code somewhere in it.
+    local text = type(answer) == 'table' and answer.err or tostring(answer)
+    answer = { 'error', string.match(text, '%-(%u+ .*)') or text }
+  end
+  answers[place] = answer
+end
+write_tags()
+return answers

@@ -7,25 +7,24 @@ local function move_due(queue)
   local moved, budget = 0, 4 * 1024 * 1024
   local now, late = now_ms(), false
   repeat
-    local found = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
+    local found = call('ZRANGEBYSCORE', delayed, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
     local member = found[1]
     if member then
       late = late or now - tonumber(found[2]) >= 30000
-      redis.call('ZREM', delayed, member)
-      local ours, lane, attempts, _, bytes = pcall(cmsgpack.unpack, member)
-      -- Something that is not ours is kept whole, and buried when it is taken.
-      if not ours or not bytes then lane, attempts, bytes = '', 0, member end
+      call('ZREM', delayed, member)
+      -- Something that is not ours is buried when it is taken.
+      local lane, attempts, bytes = read_delayed(member)
       append(queue, lane, attempts, bytes)
       moved = moved + 1
       budget = budget - #bytes
     end
   until not member or moved == 100 or budget <= 0
-  if late then redis.call('SET', key(queue, 'late'), now, 'PX', 2592000000) end
+  if late then call('SET', key(queue, 'late'), now, 'PX', 2592000000) end
 end
 
 -- The time in ms until a delayed message is due, or -1 when there is none.
 local function until_due(queue)
-  local first = redis.call('ZRANGE', key(queue, 'delayed'), 0, 0, 'WITHSCORES')
+  local first = call('ZRANGE', key(queue, 'delayed'), 0, 0, 'WITHSCORES')
   if not first[2] then return -1 end
   return math.max(0, tonumber(first[2]) - now_ms())
 end
@@ -37,19 +36,19 @@ local function take_over(stream, lane, consumer, count, lease, suspect, taken)
   local from = '-'
   while count > 0 do
     local page = count
-    local pending = redis.pcall('XPENDING', stream, GROUP, 'IDLE', lease, from, '+', page)
+    local pending = try('XPENDING', stream, GROUP, 'IDLE', lease, from, '+', page)
     if pending.err then
       if not string.find(pending.err, 'NOGROUP', 1, true) then return error(pending.err) end
       even_when_full()
-      redis.call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
+      call('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM')
       return false
     end
     for _, held in ipairs(pending) do
       local entry, owner, delivered = held[1], held[2], held[4]
       local suspected = delivered >= suspect
       if suspected and #taken > 0 then return true end
-      local claimed = redis.call('XCLAIM', stream, GROUP, consumer, 0, entry)[1]
-      if owner ~= NOBODY then redis.call('SET', taken_from(owner), 1, 'PX', 2592000000) end
+      local claimed = call('XCLAIM', stream, GROUP, consumer, 0, entry)[1]
+      if owner ~= NOBODY then call('SET', taken_from(owner), 1, 'PX', 2592000000) end
       if claimed then
         local attempts, bytes = content(claimed)
         taken[#taken + 1] = { lane, entry, delivered + 1, attempts, bytes }
@@ -57,7 +56,7 @@ local function take_over(stream, lane, consumer, count, lease, suspect, taken)
         if suspected then return true end
       else
         -- The entry is gone from the stream. Redis 6.2 keeps it pending all the same.
-        redis.call('XACK', stream, GROUP, entry)
+        call('XACK', stream, GROUP, entry)
       end
     end
     if #pending < page then return false end

@@ -6,7 +6,7 @@ local MOST, BUDGET = 200, 4 * 1024 * 1024
 
 -- Whether a worker holds an entry, and how often it was taken.
 local function held_by_worker(stream, entry)
-  local pending = redis.pcall('XPENDING', stream, GROUP, entry, entry, 1)
+  local pending = try('XPENDING', stream, GROUP, entry, entry, 1)
   if pending.err or not pending[1] then return false, 0 end
   return pending[1][2] ~= NOBODY, pending[1][4]
 end
@@ -14,6 +14,18 @@ end
 -- Whether an envelope has the id (16 bytes; '' for any). An envelope begins with its id.
 local function has_id(envelope, id)
   return id == '' or string.find(string.sub(envelope, 1, 64), id, 1, true) ~= nil
+end
+
+-- The id of the only message that is meant, or '' for any.
+local function message_id(at)
+  local value = given(at)
+  return (#value == 0 or #value == 16) and value or refuse(at, 'an id of 16 bytes')
+end
+
+-- Where a walk goes on, or '' for its beginning.
+local function place_of(at, is_place)
+  local value = given(at)
+  return (value == '' or is_place(value)) and value or refuse(at, 'a place to go on from')
 end
 
 -- The milliseconds and the number of a stream entry.

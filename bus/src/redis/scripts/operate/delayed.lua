@@ -6,24 +6,26 @@
 -- Returns {due time, passed, count, found}: where it ended (the time is '' when there is nothing more), how many
 -- messages were read or changed, and for 'read' {'delayed', due (ms), attempts, envelope} each.
 
-local queue, how, id, wanted, from, passed = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]) or 0
+local queue, how = filled(1), one_of(2, { read = true, drop = true, requeue = true })
+local id, wanted, from, passed = message_id(3), whole(4), place_of(5, tonumber), tonumber(place_of(6, tonumber)) or 0
+ends_at(7)
 local delayed = key(queue, 'delayed')
 if from == '' then from = '-inf' end
 
 local count, found, visited, bytes = 0, {}, 0, 0
 while count < wanted and visited < MOST and bytes < BUDGET do
-  local next = redis.call('ZRANGEBYSCORE', delayed, from, '+inf', 'WITHSCORES', 'LIMIT', passed, 1)
+  local next = call('ZRANGEBYSCORE', delayed, from, '+inf', 'WITHSCORES', 'LIMIT', passed, 1)
   local member, due = next[1], next[2]
   if not member then return { '', '', count, found } end
   if due ~= from then from, passed = due, 0 end
-  local lane, attempts, _, envelope = cmsgpack.unpack(member)
+  local lane, attempts, envelope = read_delayed(member)
   visited = visited + 1
   bytes = bytes + #envelope
   local meant = has_id(envelope, id)
   if meant then
     count = count + 1
     if how == 'read' then found[#found + 1] = { 'delayed', tonumber(due), attempts, envelope } end
-    if how ~= 'read' then redis.call('ZREM', delayed, member) end
+    if how ~= 'read' then call('ZREM', delayed, member) end
     if how == 'requeue' then append(queue, lane, attempts, envelope) end
   end
   if how == 'read' or not meant then passed = passed + 1 end

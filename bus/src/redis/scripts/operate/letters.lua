@@ -4,15 +4,16 @@
 -- Returns {time, passed, letters}: where it ended (the time is '' when there is nothing more), and {id, died at (ms),
 -- why and after how many attempts (as the client wrote it)} each.
 
-local queue, from, passed = ARGV[1], ARGV[2], tonumber(ARGV[3]) or 0
+local queue, from, passed = filled(1), place_of(2, tonumber), tonumber(place_of(3, tonumber)) or 0
+ends_at(4)
 if from == '' then from = '+inf' end
-local found = redis.call('ZREVRANGEBYSCORE', key(queue, 'dead'), from, '-inf', 'WITHSCORES', 'LIMIT', passed, MOST)
+local found = call('ZREVRANGEBYSCORE', key(queue, 'dead'), from, '-inf', 'WITHSCORES', 'LIMIT', passed, MOST)
 local letters = {}
 for i = 1, #found, 2 do
   local id, died = found[i], found[i + 1]
   if died ~= from then from, passed = died, 0 end
   passed = passed + 1
-  letters[#letters + 1] = { id, tonumber(died), redis.call('HGET', key(queue, 'letters'), id) or '' }
+  letters[#letters + 1] = { id, tonumber(died), call('HGET', key(queue, 'letters'), id) or '' }
 end
 if #letters < MOST then from = '' end
 return { from, tostring(passed), letters }

@@ -2,12 +2,13 @@
 -- ARGV[1] queue   ARGV[2] '1' to stop, '0' to resume
 -- Returns nothing of interest.
 
-local queue = ARGV[1]
+local queue, paused = filled(1), one_of(2, { ['0'] = true, ['1'] = true })
+ends_at(3)
 even_when_full()
-if ARGV[2] == '1' then
-  redis.call('SET', key(queue, 'paused'), 1)
+if paused == '1' then
+  call('SET', key(queue, 'paused'), 1)
 else
-  redis.call('DEL', key(queue, 'paused'))
+  call('DEL', key(queue, 'paused'))
 end
 hint(queue)
 return 1

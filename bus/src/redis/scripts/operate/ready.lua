@@ -5,13 +5,15 @@
 -- Returns {entry, lane, count, found}: where it ended (the entry is '' when there is nothing more), how many messages
 -- were read or thrown away, and for 'read' {'held' or 'ready', ready since (ms), attempts, envelope} each.
 
-local queue, how, id, wanted, after, after_lane = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local queue, how, id = filled(1), one_of(2, { read = true, drop = true }), message_id(3)
+local wanted, after, after_lane = whole(4), place_of(5, is_entry), given(6)
+ends_at(7)
 
 -- The next entry of each lane.
 local heads = {}
 
 local function read_head(lane, from)
-  heads[lane] = redis.call('XRANGE', stream_of(queue, lane), from, '+', 'COUNT', 1)[1]
+  heads[lane] = call('XRANGE', stream_of(queue, lane), from, '+', 'COUNT', 1)[1]
 end
 
 for _, lane in ipairs(lanes_of(queue)) do
@@ -49,8 +51,8 @@ while count < wanted and visited < MOST and bytes < BUDGET do
       found[#found + 1] = { held and 'held' or 'ready', since, attempts + taken, envelope }
       count = count + 1
     elseif not held then
-      redis.call('XACK', stream, GROUP, entry[1])
-      redis.call('XDEL', stream, entry[1])
+      call('XACK', stream, GROUP, entry[1])
+      call('XDEL', stream, entry[1])
       count = count + 1
     end
   end

@@ -4,35 +4,36 @@
 -- became ready or -1, how long ago a delayed message was last made ready late or -1},
 -- {finished in the last whole minute, finished in this minute, seconds of this minute}}.
 
-local queue = ARGV[1]
+local queue = filled(1)
+ends_at(2)
 local now = now_ms()
 local total, held, oldest = 0, 0, nil
 
 for _, lane in ipairs(lanes_of(queue)) do
   local stream = stream_of(queue, lane)
-  total = total + redis.call('XLEN', stream)
-  local pending = redis.pcall('XPENDING', stream, GROUP)
+  total = total + call('XLEN', stream)
+  local pending = try('XPENDING', stream, GROUP)
   if not pending.err and pending[1] > 0 then
     for _, owner in ipairs(pending[4]) do
       if owner[1] ~= NOBODY then held = held + tonumber(owner[2]) end
     end
   end
-  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  local first = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   if first then oldest = math.min(oldest or math.huge, (parts(first[1]))) end
 end
 
-local late = tonumber(redis.call('GET', key(queue, 'late')) or nil)
+local late = tonumber(call('GET', key(queue, 'late')) or nil)
 local function ago(ms)
   return ms and math.max(0, now - ms) or -1
 end
 
 local function finished(minute)
-  return tonumber(redis.call('GET', key(queue, 'done:' .. minute)) or 0)
+  return tonumber(call('GET', key(queue, 'done:' .. minute)) or 0)
 end
 
 local minute = math.floor(now / 60000)
 return {
-  { total - held, held, redis.call('ZCARD', key(queue, 'delayed')), redis.call('ZCARD', key(queue, 'dead')) },
-  { redis.call('EXISTS', key(queue, 'paused')), ago(oldest), ago(late) },
+  { total - held, held, call('ZCARD', key(queue, 'delayed')), call('ZCARD', key(queue, 'dead')) },
+  { call('EXISTS', key(queue, 'paused')), ago(oldest), ago(late) },
   { finished(minute - 1), finished(minute), math.floor(now / 1000) % 60 },
 }

@@ -1,0 +1,130 @@
+//! Pushes that need a script. Those that come while one is on its way share the next run: the busier the process, the
+//! fewer exchanges with Redis each push takes. A lone push is sent at once.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex},
+};
+
+use redis::RedisResult;
+use tokio::sync::oneshot;
+
+use super::{
+    connection::Connections,
+    endpoint::is_broken,
+    eval,
+    scripts::{Call, Packed, Push, PushAnswer},
+};
+use crate::clock::lock;
+
+/// The most pushes, and about the most bytes, that share a run: Redis serves nobody else meanwhile.
+const MOST: usize = 64;
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// The pushes of one process.
+pub(super) struct Pushes(Arc<Shared>);
+
+struct Shared {
+    connections: Arc<Connections>,
+    prefix: Arc<str>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether a task sends them.
+    sending: bool,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    push: Packed,
+    answer: oneshot::Sender<RedisResult<PushAnswer>>,
+}
+
+impl Pushes {
+    pub(super) fn new(connections: Arc<Connections>, prefix: Arc<str>) -> Self {
+        Self(Arc::new(Shared { connections, prefix, state: Mutex::default() }))
+    }
+
+    pub(super) async fn push(&self, push: Packed) -> RedisResult<PushAnswer> {
+        if push.messages.is_empty() {
+            // What is only recorded may be written to a Redis that is full, where a message may not.
+            return self.0.send(&[push]).await?.pop().ok_or_else(no_answer);
+        }
+        let (answer, answered) = oneshot::channel();
+        let first = {
+            let mut state = lock(&self.0.state);
+            state.waiting.push_back(Waiting { push, answer });
+            !std::mem::replace(&mut state.sending, true)
+        };
+        if first {
+            // In a task of its own: whoever pushes may be dropped, and the others must not wait for him.
+            tokio::spawn(Arc::clone(&self.0).send_all());
+        }
+        answered.await.unwrap_or_else(|_| Err(no_answer()))
+    }
+}
+
+/// The runtime ends.
+fn no_answer() -> redis::RedisError {
+    io::Error::new(io::ErrorKind::Interrupted, "the push was given up before redis answered").into()
+}
+
+impl Shared {
+    /// Sends until nothing waits.
+    async fn send_all(self: Arc<Self>) {
+        while let Some((pushes, waiting)) = self.next() {
+            match self.send(&pushes).await {
+                Ok(answers) => {
+                    for (waiting, answer) in waiting.into_iter().zip(answers) {
+                        // Who was dropped hears nothing.
+                        let _ = waiting.send(Ok(answer));
+                    }
+                }
+                Err(error) => {
+                    // What waited for a broken connection shares its end, and does not wait for the next one to break.
+                    let others = if is_broken(&error) {
+                        std::mem::take(&mut lock(&self.state).waiting)
+                    } else {
+                        VecDeque::new()
+                    };
+                    for waiting in waiting.into_iter().chain(others.into_iter().map(|waiting| waiting.answer)) {
+                        let _ = waiting.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is sent next; nothing when nothing waits.
+    #[expect(clippy::type_complexity, reason = "two columns of a table")]
+    fn next(&self) -> Option<(Vec<Packed>, Vec<oneshot::Sender<RedisResult<PushAnswer>>>)> {
+        let mut state = lock(&self.state);
+        let (mut pushes, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while pushes.len() < MOST && bytes < MOST_BYTES {
+            let Some(Waiting { push, answer }) = state.waiting.pop_front() else { break };
+            bytes += push.size();
+            pushes.push(push);
+            answers.push(answer);
+        }
+        state.sending = !pushes.is_empty();
+        state.sending.then_some((pushes, answers))
+    }
+
+    async fn send(&self, pushes: &[Packed]) -> RedisResult<Vec<PushAnswer>> {
+        let push = Push { pushes };
+        let command = push.command(&self.prefix);
+        self.connections
+            .ask(async |connection| {
+                let answers: Vec<PushAnswer> = eval(connection, push.script(), &command).await?;
+                let broken = answers.iter().find_map(|answer| match answer {
+                    PushAnswer::Failed(error) if is_broken(error) => Some(error.clone()),
+                    _ => None,
+                });
+                broken.map_or(Ok(answers), Err)
+            })
+            .await
+    }
+}

@@ -1,0 +1,221 @@
+//! Every script, called with too little, too much, or something else.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use redis::{Arg, RedisError, aio::MultiplexedConnection};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Ledger, Message, Policy, Queue, SystemClock, testing::RedisServer};
+
+const PREFIX: &str = "{test}:";
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    text: String,
+}
+
+impl Message for Note {
+    const VERSION: u16 = 1;
+}
+
+const NOTES: Queue<Note> = Queue::new("notes", Policy { bound: Some(1000), ..Policy::DEFAULT });
+const LANED: Queue<Note> = Queue::with_lanes("laned", Policy::DEFAULT, |_| "x".to_owned());
+const BUILDS: Ledger = Ledger { name: "builds", retention: Duration::from_secs(60) };
+
+struct Server {
+    connection: MultiplexedConnection,
+    _server: RedisServer,
+    _directory: TempDir,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let server = RedisServer::start(directory.path()).await.unwrap();
+        let client = redis::Client::open(server.url()).unwrap();
+        let connection = client.get_multiplexed_async_connection().await.unwrap();
+        Self { connection, _server: server, _directory: directory }
+    }
+
+    async fn run<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        command.query_async(&mut self.connection).await.unwrap()
+    }
+
+    /// All keys with what they hold.
+    async fn keyspace(&mut self) -> BTreeMap<String, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for key in self.run::<Vec<String>>(&["KEYS", "*"]).await {
+            let dump = self.run(&["DUMP", &key]).await;
+            found.insert(key, dump);
+        }
+        found
+    }
+
+    async fn call(
+        &mut self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[Vec<u8>],
+    ) -> Result<redis::Value, RedisError> {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script.get_hash()).arg(keys.len()).arg(keys).arg(arguments);
+        command.query_async(&mut self.connection).await
+    }
+
+    /// A call that must fail, and change nothing.
+    async fn refuses(&mut self, name: &str, script: &Script, keys: &[&str], arguments: &[Vec<u8>]) {
+        let before = self.keyspace().await;
+        let answer = self.call(script, keys, arguments).await;
+        let shown: Vec<_> = arguments.iter().map(|argument| String::from_utf8_lossy(argument)).collect();
+        assert!(answer.is_err(), "{name} takes {shown:?}: {answer:?}");
+        assert!(self.keyspace().await == before, "{name} changes something and then fails with {shown:?}: {answer:?}");
+    }
+}
+
+/// Fills the queues with something of each kind, half of it held by `me`.
+async fn fill(server: &mut Server) {
+    for stream in ["{test}:notes:ready", "{test}:laned:lane:x"] {
+        for entry in 1..=8 {
+            server.run::<String>(&["XADD", stream, &format!("{entry}-0"), "a", "0", "e", "envelope"]).await;
+        }
+        server.run::<String>(&["XGROUP", "CREATE", stream, GROUP, "0"]).await;
+        let read = ["XREADGROUP", "GROUP", GROUP, "me", "COUNT", "4", "STREAMS", stream, ">"];
+        server.run::<redis::Value>(&read).await;
+    }
+    server.run::<u32>(&["SADD", "{test}:laned:lanes", "x"]).await;
+    for queue in ["notes", "laned"] {
+        for number in 0..5 {
+            let (id, due) = (format!("letter-{number}"), format!("{}", 1000 + number));
+            server.run::<u32>(&["ZADD", &format!("{{test}}:{queue}:delayed"), &due, &format!("member {number}")]).await;
+            server.run::<u32>(&["ZADD", &format!("{{test}}:{queue}:dead"), &due, &id]).await;
+            server.run::<u32>(&["HSET", &format!("{{test}}:{queue}:letters"), &id, "why"]).await;
+            server.run::<u32>(&["HSET", &format!("{{test}}:{queue}:bodies"), &id, "body"]).await;
+        }
+    }
+}
+
+fn lease(queue: &QueueSpec, lane: Option<&str>, entry: u64) -> Lease {
+    let (queue, length) = (queue.name, queue.policy.lease);
+    Lease { queue, length, lane: lane.map(str::to_owned), entry: (entry, 0), delivery: 1, known: None }
+}
+
+/// A call of each script that changes what it can, by name.
+fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
+    fn one<C: Call>(name: &'static str, call: &C) -> (&'static str, &'static Script, Vec<Vec<u8>>) {
+        let command = call.command(PREFIX);
+        let arguments = command.args_iter().map(|argument| match argument {
+            Arg::Simple(bytes) => bytes.to_vec(),
+            _ => panic!("{name}: not bytes"),
+        });
+        // The command, the script, the number of keys and the key come before.
+        (name, call.script(), arguments.skip(4).collect())
+    }
+    let (notes, laned) = (NOTES.spec(), LANED.spec());
+    let message = |queue: &Queue<Note>| queue.pack(&Note { text: "x".to_owned() }, &SystemClock).unwrap();
+    let keyed = || Outgoing { key: Some("k".to_owned()), ..message(&NOTES) };
+    let late = || Outgoing { after: Duration::from_secs(5), ..message(&LANED) };
+    let facts = vec![
+        BUILDS.erase("a"),
+        BUILDS.set("a", "one", &1).unwrap(),
+        BUILDS.set("a", "two", &2).unwrap(),
+        BUILDS.add("a", &"entry").unwrap(),
+        BUILDS.set_once("a", "end", &1).unwrap(),
+        BUILDS.tag("a", "all"),
+        BUILDS.tag("b", "all"),
+        BUILDS.untag("b", "open"),
+    ];
+    let push = [
+        Packed { messages: pack(vec![keyed(), late()]).unwrap(), facts: facts.clone() },
+        Packed { messages: pack(vec![message(&LANED)]).unwrap(), facts: Vec::new() },
+    ];
+    let dead =
+        Settlement::Dead { id: message(&NOTES).envelope.id, reason: "why".into(), attempts: 1, emit: vec![late()] };
+    let (done, plain) = (Settlement::Done { emit: vec![keyed()] }, Settlement::Done { emit: Vec::new() });
+    let after = Duration::from_secs(1);
+    let (retry, defer) = (Settlement::Retry { after }, Settlement::Defer { after: Duration::ZERO });
+    let leases: Vec<Lease> = (1..=4).map(|entry| lease(&notes, None, entry)).collect();
+    let in_lane: Vec<Lease> = (1..=3).map(|entry| lease(&laned, Some("x"), entry)).collect();
+    let end = |lease, how, facts| SettleOne::new(Ending { lease, how, facts }).unwrap();
+    let ended = [
+        end(&leases[0], &plain, &[]),
+        end(&leases[1], &plain, &[]),
+        end(&leases[2], &done, &facts),
+        end(&leases[3], &dead, &facts),
+        end(&in_lane[0], &retry, &facts),
+        end(&in_lane[1], &defer, &[]),
+        end(&in_lane[2], &Settlement::Release, &[]),
+    ];
+    let from = ("1-0".to_owned(), String::new());
+    let due = ("1000".to_owned(), "0".to_owned());
+    let ids: Vec<String> = (0..3).map(|number| format!("letter-{number}")).collect();
+    let walk = |over, what, from| Walk { over, queue: &notes, what, which: Which::All, wanted: 2, from };
+    vec![
+        one("push", &Push { pushes: &push }),
+        one("look", &Look { queue: &notes, consumer: "me", max: 2 }),
+        one("reserve", &TakeFromLanes { queue: &laned, consumer: "me", max: 2, skip: &["y".to_owned()] }),
+        one("settle", &Settle { consumer: "me", ended: &ended }),
+        one("extend", &Extend { lease: &leases[0], consumer: "me" }),
+        one("probe", &ProbeWrite { consumer: "me" }),
+        one("status", &GetStatus { queue: &notes }),
+        one("ready", &walk(Over::Ready, Do::Drop, &from)),
+        one("delayed", &walk(Over::Delayed, Do::Requeue, &due)),
+        one("pause", &SetPaused { queue: &notes, paused: true }),
+        one("letters", &ListLetters { queue: &notes, from: &due }),
+        one("letter", &GetLetter { queue: &notes, id: "letter-1" }),
+        one("take_letters", &TakeLetters { queue: &notes, requeue: true, ids: &ids }),
+    ]
+}
+
+#[tokio::test]
+async fn a_call_with_a_missing_or_wrong_argument_changes_nothing() {
+    let mut server = Server::start().await;
+    for (name, script, arguments) in calls() {
+        let _: redis::Value = server.run(&["FLUSHALL"]).await;
+        fill(&mut server).await;
+        script.load_async(&mut server.connection).await.unwrap();
+        server.refuses(name, script, &[], &arguments).await;
+        for length in 0..arguments.len() {
+            server.refuses(name, script, &[PREFIX], &arguments[..length]).await;
+        }
+        let more: Vec<Vec<u8>> = arguments.iter().cloned().chain([b"1".to_vec()]).collect();
+        server.refuses(name, script, &[PREFIX], &more).await;
+        for place in 0..arguments.len() {
+            for garbage in ["", "-1", "x y", "1.5", "99999999999999999999", "0"] {
+                let mut wrong = arguments.clone();
+                wrong[place] = garbage.into();
+                let before = server.keyspace().await;
+                // Many an argument may be anything.
+                if server.call(script, &[PREFIX], &wrong).await.is_err() {
+                    assert!(server.keyspace().await == before, "{name}: {garbage:?} as argument {}", place + 1);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_script_takes_what_its_builder_gives_it() {
+    let mut server = Server::start().await;
+    for (name, script, arguments) in calls() {
+        let _: redis::Value = server.run(&["FLUSHALL"]).await;
+        fill(&mut server).await;
+        script.load_async(&mut server.connection).await.unwrap();
+        let answer = server.call(script, &[PREFIX], &arguments).await;
+        assert!(answer.is_ok(), "{name}: {answer:?}");
+        if name == "settle" {
+            let lost: Vec<usize> = redis::from_redis_value(answer.unwrap()).unwrap();
+            assert_eq!(lost, Vec::<usize>::new());
+            let record: HashMap<String, Vec<u8>> = server.run(&["HGETALL", "{test}:-ledger-:builds:record:a"]).await;
+            let mut fields: Vec<_> = record.into_keys().collect();
+            fields.sort_unstable();
+            assert_eq!(fields, ["#1", "=end", "=one", "=two", "n"]);
+        }
+    }
+}
