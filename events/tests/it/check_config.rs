@@ -281,7 +281,7 @@ async fn a_redis_that_does_not_answer_or_takes_no_writes_is_found() {
         String::from_utf8(output.stdout).unwrap()
     };
     let keys = redis(&["dbsize"]);
-    has(&right.check().await, "ok", &["redis: it answers", "a message was stored and removed"]);
+    has(&right.check().await, "ok", &["redis: it answers", "a record was stored and removed"]);
     assert_eq!(redis(&["dbsize"]), keys, "nothing is left behind");
     // Its memory is full: it answers, and stores nothing.
     redis(&["config", "set", "maxmemory", "1"]);

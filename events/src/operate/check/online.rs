@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
-use bus::{Bus, Clock, Message, Operate, Outgoing, Policy, Queue, RedisBus, Which, error_chain};
+use bus::{Bus, Clock, RedisBus, error_chain};
 use phabricator::Conduit;
-use serde::{Deserialize, Serialize};
 
 use super::{harbormaster, lines::Lines};
 use crate::{
@@ -17,19 +16,6 @@ use crate::{
 
 /// The longest that one request may take: somebody waits for it.
 const REQUEST: Duration = Duration::from_secs(15);
-
-/// A queue that nobody reads, for a message that is stored and removed.
-const CHECK: Queue<Written> = Queue::new("check-config", Policy::DEFAULT);
-
-/// When that message would be ready.
-const LATER: Duration = Duration::from_secs(3600);
-
-#[derive(Serialize, Deserialize)]
-struct Written;
-
-impl Message for Written {
-    const VERSION: u16 = 1;
-}
 
 /// What the web server needs.
 pub(super) async fn web(namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
@@ -115,12 +101,9 @@ async fn redis(namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<String
             bus.ping().await?;
             let warnings = bus.check().await?;
             // A server whose memory is full answers, and stores nothing.
-            let message = Outgoing { after: LATER, ..CHECK.pack(&Written, clock.as_ref())? };
-            let id = message.envelope.id;
-            bus.push(vec![message]).await?;
-            bus.drop_waiting(&CHECK.spec(), Which::One(id)).await?;
+            bus.probe_write().await?;
             let warnings: String = warnings.iter().map(|warning| format!("; {warning}")).collect();
-            Ok(format!("it answers, its settings keep messages, and a message was stored and removed{warnings}"))
+            Ok(format!("it answers, its settings keep messages, and a record was stored and removed{warnings}"))
         }
     }
 }
