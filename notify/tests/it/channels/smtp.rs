@@ -400,7 +400,7 @@ async fn check_logs_in_and_sends_nothing() {
         channel(&channels).check().await.unwrap().map_err(|error| error.to_string())
     };
     assert!(checked(&[]).await.unwrap().ends_with("accepts a connection, and our login where one is set"));
-    assert_eq!((server.said("login").len(), server.said("mail").len()), (1, 0));
+    assert_eq!((server.until("login", 1).await.len(), server.said("mail").len()), (1, 0));
     let refused = checked(&[("password", "wrong")]).await.unwrap_err();
     assert!(refused.contains("the login") && !refused.contains("wrong"), "{refused}");
     assert!(checked(&[("port", "9")]).await.unwrap_err().contains("localhost:9"));
