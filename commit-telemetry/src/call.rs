@@ -132,6 +132,5 @@ where
 
 /// Words on one short line.
 pub(crate) fn short(words: &str) -> String {
-    let end = words.floor_char_boundary(MAX_WORDS);
-    words[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    observe::sanitize::one_line(words, MAX_WORDS)
 }

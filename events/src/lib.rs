@@ -39,9 +39,9 @@ where
     Ok(observe::log::layer(format, &filter, writer)?)
 }
 
-/// Prints a line of what was asked for. A reader that has seen enough (`| head`) is no failure.
+/// Prints what was asked for, without what would steer the terminal: others wrote a part of it. A reader that has seen enough (`| head`) is no failure.
 pub fn print(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout().lock(), "{line}") {
+    match writeln!(std::io::stdout().lock(), "{}", observe::sanitize::plain(line)) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write the output"),
         _ => Ok(()),
     }

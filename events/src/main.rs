@@ -62,5 +62,5 @@ fn log() -> anyhow::Result<()> {
 
 #[expect(clippy::print_stderr, reason = "the last word of a program that fails")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("events: {error:#}");
+    eprintln!("events: {}", observe::sanitize::plain(&format!("{error:#}")));
 }

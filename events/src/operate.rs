@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use bus::{Bus, Operator, RedisBus, SystemClock};
+use observe::sanitize;
 use serde::Serialize;
 
 pub use self::{
@@ -58,41 +59,15 @@ async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    crate::print(&escaped(&serde_json::to_string(value)?))
+    crate::print(&sanitize::json(&serde_json::to_string(value)?))
 }
 
 /// An object over several lines.
 fn print_pretty(value: &impl Serialize) -> anyhow::Result<()> {
-    crate::print(&escaped(&serde_json::to_string_pretty(value)?))
-}
-
-/// JSON without what a terminal would obey: the upper control characters need no escape in JSON.
-pub(crate) fn escaped(json: &str) -> String {
-    let mut escaped = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\n' => escaped.push(c),
-            c if c.is_control() => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    crate::print(&sanitize::json(&serde_json::to_string_pretty(value)?))
 }
 
 /// "1 message", "2 messages".
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_cannot_speak_to_the_terminal() {
-        let text = "a\n\u{1b}[2J\u{9b}2J\u{7f}";
-        let json = escaped(&serde_json::to_string_pretty(&[text]).unwrap());
-        assert_eq!(json, "[\n  \"a\\n\\u001b[2J\\u009b2J\\u007f\"\n]");
-        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
-    }
 }

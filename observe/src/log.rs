@@ -1,6 +1,9 @@
 //! Logs: text for people, or one JSON object a line in Mozilla's `mozlog` form for machines.
 
-use std::{fmt, io::IsTerminal};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+};
 
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -10,6 +13,8 @@ use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer},
     registry::LookupSpan,
 };
+
+use crate::sanitize;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,60 @@ impl Format {
 /// Whoever called them logs it, once for an outage. The AMQP client also logs each answer that something does not exist.
 const QUIET: &str = "lapin=off,rustls=off,rustls_platform_verifier=off";
 
+/// The escape that begins a terminal's command. Those that are left in a record are the colours that we put there.
+const ESCAPE: char = '\u{1b}';
+
+/// Writes records for people: each on one line, without what reverses or hides a part of it, whoever wrote that part.
+struct OneLineEach<W> {
+    writer: W,
+    colours: bool,
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for OneLineEach<W> {
+    type Writer = OneLine<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OneLine { writer: self.writer.make_writer(), colours: self.colours }
+    }
+
+    fn make_writer_for(&'a self, metadata: &tracing::Metadata<'_>) -> Self::Writer {
+        OneLine { writer: self.writer.make_writer_for(metadata), colours: self.colours }
+    }
+}
+
+/// Takes whole records.
+struct OneLine<W> {
+    writer: W,
+    colours: bool,
+}
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(record);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let mut parts = line.split(ESCAPE);
+        let mut shown = sanitize::escape(parts.next().unwrap_or_default()).into_owned();
+        for part in parts {
+            shown.push_str(if self.colours && begins_with_colour(part) { "\u{1b}" } else { "\\u{1b}" });
+            shown.push_str(&sanitize::escape(part));
+        }
+        shown.push('\n');
+        self.writer.write_all(shown.as_bytes())?;
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// Whether what follows an escape character sets colours, and does nothing else to a terminal.
+fn begins_with_colour(sequence: &str) -> bool {
+    let parameters =
+        sequence.strip_prefix('[').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
+    parameters.is_some_and(|rest| rest.starts_with('m'))
+}
+
 /// A layer that writes log lines of `filter` (in the form of `RUST_LOG`) to `writer`, which is standard error in the end.
 pub fn layer<S, W>(format: Format, filter: &str, writer: W) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
 where
@@ -53,14 +112,21 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = read(filter)?;
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     Ok(match format {
-        Format::Text => {
-            let colours = std::io::stderr().is_terminal();
-            Box::new(layer.with_ansi(colours).with_filter(filter))
+        Format::Text => Box::new(text(writer, std::io::stderr().is_terminal()).with_filter(filter)),
+        Format::Mozlog => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+            Box::new(layer.event_format(Mozlog { pid: std::process::id() }).with_filter(filter))
         }
-        Format::Mozlog => Box::new(layer.event_format(Mozlog { pid: std::process::id() }).with_filter(filter)),
     })
+}
+
+fn text<S, W>(writer: W, colours: bool) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer().with_writer(OneLineEach { writer, colours }).with_ansi(colours)
 }
 
 fn read(filter: &str) -> Result<EnvFilter, LogError> {
@@ -93,7 +159,7 @@ where
             "Pid": self.pid,
             "Fields": fields.0,
         });
-        writeln!(writer, "{line}")
+        writeln!(writer, "{}", sanitize::json(&line.to_string()))
     }
 }
 
@@ -187,20 +253,40 @@ mod tests {
     }
 
     #[test]
+    fn a_record_for_people_is_one_line_that_nobody_else_steers() {
+        for colours in [false, true] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let layer = text(move || writer.clone(), colours);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                let foreign = "a\u{202e}b\u{2066}c\nERROR forged\u{1b}[2J\u{9b}2J\u{2028}d";
+                tracing::warn!(plain = foreign, shown = %foreign, "{foreign}");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.lines().count(), 1, "{text}");
+            let hidden = |c: char| c != '\n' && c != ESCAPE && (c.is_control() || sanitize::is_format(c));
+            assert!(!text.contains(hidden) && !text.contains("\u{1b}[2J"), "{text:?}");
+            assert_eq!(text.contains("\u{1b}["), colours, "{text:?}");
+            assert_eq!(text.matches("\\u{202e}").count(), 3, "{text}");
+        }
+    }
+
+    #[test]
     fn mozlog_is_one_json_object_a_line_whatever_the_text() {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer =
             tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).event_format(Mozlog { pid: 7 });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::warn!(count = 3, who = "a \"quoted\"\nname", "two\nlines");
+            tracing::warn!(count = 3, who = "a \"quoted\"\nname\u{202e}", "two\nlines");
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.contains('\u{202e}'), "{text:?}");
         let line: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["Severity"], 4);
         assert_eq!(line["Pid"], 7);
-        assert_eq!(line["Fields"], json!({"count": 3, "who": "a \"quoted\"\nname", "message": "two\nlines"}));
+        assert_eq!(line["Fields"], json!({"count": 3, "who": "a \"quoted\"\nname\u{202e}", "message": "two\nlines"}));
         assert!(line["Timestamp"].as_i64().unwrap() > 1_700_000_000_000_000_000);
     }
 }

@@ -62,6 +62,28 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// JSON text, compact or pretty, with every control and format character in it as JSON escapes it (`\u202e`). It reads as
+/// the same value.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let hidden = |character: char| {
+        character != '\n' && (character.is_control() || is_line_end(character) || is_format(character))
+    };
+    if !text.contains(hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if hidden(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 fn is_line_end(character: char) -> bool {
     matches!(character, '\u{2028}' | '\u{2029}' | '\u{85}')
 }
@@ -128,6 +150,20 @@ mod tests {
         let escaped = escape(&text);
         assert!(escaped.starts_with("a\\u{ad}\\u{61c}") && escaped.ends_with("\\u{e0041}b"), "{escaped}");
         assert!(escaped.is_ascii(), "{escaped}");
+    }
+
+    #[test]
+    fn json_reads_as_the_same_value_and_shows_what_is_hidden() {
+        let text = "a\n\t\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{2028}\u{e0041}ü";
+        for written in [serde_json::to_string(text).unwrap(), serde_json::to_string_pretty(&[text]).unwrap()] {
+            let shown = json(&written);
+            let hidden = |c: char| c != '\n' && (c.is_control() || is_line_end(c) || is_format(c));
+            assert!(!shown.contains(hidden) && shown.contains("\\u202e") && shown.contains('ü'), "{shown}");
+            let (before, after): (serde_json::Value, serde_json::Value) =
+                (serde_json::from_str(&written).unwrap(), serde_json::from_str(&shown).unwrap());
+            assert_eq!(before, after);
+        }
+        assert!(matches!(json("{\n  \"a\": 1\n}"), Cow::Borrowed(_)));
     }
 
     #[test]

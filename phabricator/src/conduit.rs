@@ -277,8 +277,7 @@ fn tries_failed(tries: u32) -> String {
 fn scrub(info: &str, token: &str) -> String {
     let token = token.trim();
     let info = if token.is_empty() { info.to_owned() } else { info.replace(token, "(token)") };
-    let end = info.floor_char_boundary(MAX_INFO);
-    info[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    observe::sanitize::one_line(&info, MAX_INFO)
 }
 
 #[cfg(test)]
@@ -296,6 +295,8 @@ mod tests {
         for (info, token, expected) in table {
             assert_eq!(scrub(info, token), expected);
         }
-        assert_eq!(scrub(&"ü".repeat(400), "x").len(), MAX_INFO);
+        let long = scrub(&"ü".repeat(400), "x");
+        assert!(long.len() <= MAX_INFO && long.ends_with("ü…"), "{long}");
+        assert_eq!(scrub("a\u{202e}b", "x"), "ab");
     }
 }

@@ -26,7 +26,7 @@ impl Story {
         let seconds = (self.now)().duration_since(self.begun).as_secs_f64();
         let mut line = String::new();
         // Only this process's own words and numbers come here, but titles may be among them.
-        let text = text.replace(char::is_control, " ");
+        let text = observe::sanitize::one_line(text, 1000);
         let _ = writeln!(line, "{seconds:>7.2} s  {step:<10} {text}");
         let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // A reader that has gone (`| head`) ends the story, not the build.

@@ -1,9 +1,9 @@
 //! An event as a line. What comes from outside cannot begin another one, nor speak to a terminal.
 
+use observe::sanitize;
 use pulse::monitor::Event;
 
 use super::latest::moment;
-use crate::operate::escaped;
 
 /// The most bytes of a line for people.
 const LINE: usize = 1000;
@@ -22,12 +22,12 @@ pub(super) fn text(event: &Event) -> String {
             format!("{} test {tree} {os} {buildtype} {name}: {log}", moment(&test.timestamp))
         }
     };
-    notify::text::one_line(&line, LINE)
+    sanitize::one_line(&line, LINE)
 }
 
 /// For programs.
 pub(super) fn json(event: &Event) -> serde_json::Result<String> {
-    Ok(escaped(&serde_json::to_string(event)?))
+    Ok(sanitize::json(&serde_json::to_string(event)?).into_owned())
 }
 
 #[cfg(test)]
@@ -52,15 +52,15 @@ mod tests {
             (json!({ "buildurl": "http://a/b" }), "2026-11-21 02:55:54 build try linux64 opt: http://a/b"),
             (json!({ "event": "test" }), "2026-11-21 02:55:54 test try ubuntu opt reftest: no log"),
             (
-                json!({ "tree": "a\nb\u{1b}[2J\u{9b}" }),
+                json!({ "tree": "a\nb\u{1b}[2J\u{9b}\u{202e}\u{2066}" }),
                 "2026-11-21 02:55:54 build a b[2J linux64 opt: nothing to download",
             ),
         ] {
             assert_eq!(text(&event(more)), expected);
         }
-        let hostile = event(json!({ "tree": "a\nb\u{9b}" }));
+        let hostile = event(json!({ "tree": "a\nb\u{9b}\u{202e}" }));
         let line = json(&hostile).unwrap();
-        assert!(!line.chars().any(char::is_control), "{line}");
+        assert!(!line.contains(|c: char| c.is_control() || sanitize::is_format(c)), "{line}");
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), hostile);
     }
 }

@@ -114,5 +114,5 @@ fn complain_of_faults(reports: &[CloneReport]) -> anyhow::Result<()> {
 
 /// A path in one line, without what a terminal would obey.
 fn printable(path: &Path) -> String {
-    path.display().to_string().replace(char::is_control, "\u{fffd}")
+    observe::sanitize::escape(&path.display().to_string()).into_owned()
 }

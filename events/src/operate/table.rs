@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use observe::sanitize::one_line;
+
 /// The longest cell. A reason may hold a whole error page.
 const WIDEST: usize = 100;
+/// More than the longest cell needs.
+const MOST_BYTES: usize = 4 * (WIDEST + 1);
 
 /// Rows of cells below their headings, in columns. A heading that ends with a blank stands over numbers, which are
 /// aligned to the right.
@@ -38,7 +42,8 @@ impl Table {
 
 /// A cell in one line, of a bearable length, and without what a terminal would obey: it may come from outside.
 fn tame(cell: &str) -> String {
-    let mut tame: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WIDEST).collect();
+    let cell = one_line(cell, MOST_BYTES);
+    let mut tame: String = cell.chars().take(WIDEST).collect();
     if cell.chars().nth(WIDEST).is_some() {
         tame.pop();
         tame.push('…');
@@ -71,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_cell_cannot_speak_to_the_terminal_nor_fill_it() {
-        assert_eq!(tame("a\nb\x1b[2J\u{9b}c"), "a b [2J c");
+        assert_eq!(tame("a\nb\x1b[2J\u{9b}c\u{202e}"), "a b[2Jc");
         let long = tame(&"ü".repeat(500));
         assert_eq!((long.chars().count(), long.ends_with("ü…")), (WIDEST, true));
         assert_eq!(tame(&"x".repeat(WIDEST)), "x".repeat(WIDEST));

@@ -106,6 +106,6 @@ fn show(name: &str, task: Task, outcome: &Outcome, json: bool) -> anyhow::Result
     }
     match &outcome.error {
         None => Ok(()),
-        Some(error) => bail!("the {} of {name} failed: {}", task.name(), error.replace(char::is_control, " ")),
+        Some(error) => bail!("the {} of {name} failed: {}", task.name(), observe::sanitize::escape(error)),
     }
 }

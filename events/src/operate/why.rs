@@ -126,7 +126,7 @@ fn published(record: &BuildRecord) -> String {
 
 /// A line without what a terminal would obey: texts quote what tools and authors wrote.
 fn tame(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    observe::sanitize::plain(line).replace('\n', " ")
 }
 
 fn words(event: &Event) -> String {

@@ -214,7 +214,7 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
     let lines = listed.lines();
     assert_eq!(lines.len(), 3);
     assert!(lines[1].starts_with(&answer) && lines[2].starts_with(&build), "the newest first: {lines:?}");
-    assert!(lines[2].ends_with("phabricator is away: 503  [2J<html>"), "nothing that a terminal obeys: {lines:?}");
+    assert!(lines[2].ends_with("phabricator is away: 503 [2J<html>"), "nothing that a terminal obeys: {lines:?}");
     let ids = async |arguments: &[&str]| -> Vec<String> {
         let rows = world.events(&[&["dead", "list", "--json"], arguments].concat()).await.json();
         rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()

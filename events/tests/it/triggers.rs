@@ -226,12 +226,14 @@ async fn operators_see_pulse_services_and_reports() {
     });
     // What is published before the queue is bound is not shown.
     while !listening.is_finished() {
-        pulse.resolve("a-group").await;
+        pulse.resolve("a-group\u{202e}").await;
         SystemClock.sleep(Duration::from_millis(50)).await;
     }
     let output = listening.await.unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("a-group\\u202e") && !printed.contains('\u{202e}'), "{printed:?}");
     let message: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&message["exchange"], &message["body"]["taskGroupId"]), (&json!(GROUPS), &json!("a-group")));
+    assert_eq!((&message["exchange"], &message["body"]["taskGroupId"]), (&json!(GROUPS), &json!("a-group\u{202e}")));
 
     let report = world.events(&["report"]).await;
     assert!(report.out.contains("Firefox: 0 tasks since the last report"), "{}", report.out);

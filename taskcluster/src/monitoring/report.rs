@@ -1,5 +1,6 @@
 //! What is reported of tasks that have ended, in Markdown.
 
+use observe::sanitize;
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
@@ -119,7 +120,7 @@ fn plain(text: &str) -> String {
         if letter.is_ascii_punctuation() && !"/-.".contains(letter) {
             plain.push('\\');
         }
-        plain.push(if letter.is_control() { ' ' } else { letter });
+        plain.push(if letter.is_control() || sanitize::is_format(letter) { ' ' } else { letter });
         plain
     })
 }

@@ -198,7 +198,7 @@ fn render(template: &Value, context: &Value) -> Result<Value, ActionError> {
 
 /// Somebody else's words on one short line.
 fn quote(words: &str) -> String {
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTE).collect()
+    observe::sanitize::one_line(words, MAX_QUOTE)
 }
 
 #[cfg(test)]

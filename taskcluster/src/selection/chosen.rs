@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bus::{Context, Handler, Queue};
 use bytes::Bytes;
+use observe::sanitize;
 use pulse::PulseMessage;
 use serde_json::Value;
 use tracing::{debug, info};
@@ -181,7 +182,7 @@ fn mail_text(push: &Push, labels: &[String]) -> String {
     );
     for label in labels.iter().take(MAX_NAMED) {
         text.push_str("    ");
-        text.extend(label.chars().filter(|c| !c.is_control()).take(255));
+        text.extend(label.chars().filter(|c| !c.is_control() && !sanitize::is_format(*c)).take(255));
         text.push('\n');
     }
     if let Some(more) = labels.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {

@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Queue};
+use observe::sanitize;
 use phabricator::model::{TestOutcome, TestResult};
 use pulse::PulseMessage;
 use tracing::info;
@@ -69,7 +70,7 @@ impl Handler<PulseMessage> for TestEnd {
         info!(build = %push.target, task = status.task_id, run, "a selected test ended: {outcome:?}");
         let result = TestResult {
             target: push.target,
-            label: label.chars().filter(|c| !c.is_control()).take(MAX_LABEL).collect(),
+            label: label.chars().filter(|c| !c.is_control() && !sanitize::is_format(*c)).take(MAX_LABEL).collect(),
             outcome,
             link: (outcome == TestOutcome::Fail).then_some(job),
             task_id: status.task_id.clone(),

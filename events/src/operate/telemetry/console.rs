@@ -10,9 +10,10 @@ use bus::{Clock, SystemClock};
 use commit_telemetry::{Ping, Show};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use jiff::Timestamp;
+use observe::sanitize;
 use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::operate::{escaped, table::span};
+use crate::operate::table::span;
 
 /// How often a line tells how far it is, where no bar can be shown.
 const LINES: Duration = Duration::from_secs(10);
@@ -40,15 +41,15 @@ impl Console {
     pub(super) fn show(&self) -> Show {
         let console = self.clone();
         Arc::new(move |ping: &Ping| {
-            let line = escaped(&serde_json::to_string(ping)?);
-            console.bars.suspend(|| crate::print(&line)).map_err(io::Error::other)
+            let line = serde_json::to_string(ping)?;
+            console.bars.suspend(|| crate::print(&sanitize::json(&line))).map_err(io::Error::other)
         })
     }
 
     /// Says something that is no log line.
     pub(super) fn say(&self, text: &str) {
         // A terminal that is gone needs no words.
-        let _ = self.bars.suspend(|| writeln!(io::stderr(), "{text}"));
+        let _ = self.bars.suspend(|| writeln!(io::stderr(), "{}", sanitize::plain(text)));
     }
 
     /// Shows how far it is: a bar on a terminal, else a line now and then.
