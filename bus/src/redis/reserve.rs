@@ -106,7 +106,12 @@ impl RedisBus {
                         Err(error) => {
                             // The others are good; this one comes back with its lease.
                             let error = error_chain(&error);
-                            warn!(queue = queue.name, ?entry, error, "cannot bury what is no message; retrying later");
+                            warn!(
+                                queue = queue.name,
+                                ?entry,
+                                error,
+                                "cannot make an entry a dead letter; retrying later"
+                            );
                         }
                     }
                 }

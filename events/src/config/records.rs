@@ -54,7 +54,7 @@ impl From<&Config> for RecordsConfig {
 /// What reports on tasks need.
 #[derive(Clone, Default)]
 pub struct ReportsConfig {
-    /// What is triggered, and who is told.
+    /// The settings of triggers and of their mails.
     pub triggers: TriggersConfig,
     /// Where the records are.
     pub records: RecordsConfig,

@@ -49,7 +49,7 @@ pub(super) fn advise_plain_http(section: &Section<'_>, key: &'static str, url: O
     }
 }
 
-/// The DSN of Sentry. One that is none is a warning: nobody's build depends on it.
+/// The DSN of Sentry. An invalid one is a warning, since no build depends on it.
 pub(super) fn sentry_dsn(keys: &Section<'_>) -> Option<SecretString> {
     const KEY: &str = "SENTRY_DSN";
     let dsn: SecretString = keys.optional(KEY)?;
