@@ -340,7 +340,7 @@ impl HgClone {
         let mut arguments = vec!["import", "--bypass"];
         arguments.extend(options);
         arguments.extend(["--", &path]);
-        self.server.run(&arguments, self.source.limits.command).await
+        self.server.run(&arguments, self.source.limits.import).await
     }
 
     /// Removes the patch, which may be a private one by now.

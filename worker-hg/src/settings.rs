@@ -116,6 +116,8 @@ pub struct Limits {
     pub stack: usize,
     /// The time for one command that stays on this machine.
     pub command: Duration,
+    /// The time for the import of one patch. An import that takes longer without computing is our fault.
+    pub import: Duration,
     /// The time for one pull or push.
     pub transfer: Duration,
     /// The time for the first clone.
@@ -136,6 +138,7 @@ impl Default for Limits {
             files: 20_000,
             stack: 100,
             command: Duration::from_secs(180),
+            import: Duration::from_secs(180),
             transfer: Duration::from_secs(900),
             clone: Duration::from_secs(6 * 3600),
             ready: Duration::from_secs(60),
