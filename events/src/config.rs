@@ -138,6 +138,9 @@ pub enum ConfigError {
     },
 }
 
+/// The sections of other programs, with which operators of the original share one document.
+const OTHER_PROGRAMS: &[&str] = &["bot", "backend"];
+
 /// What comes before all keys in Redis, where nothing else is set.
 const REDIS_NAMESPACE: &str = "events";
 
@@ -244,6 +247,7 @@ fn keys<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     let sections = Section::new("", document.span.start.line(), document, faults)?;
     let common = sections.optional_section("common");
     let events = sections.optional_section("events");
+    sections.of_other_programs(OTHER_PROGRAMS);
     sections.warn_of_unknown();
     match (events, common) {
         (Some(events), common) => Some(events.over(common)),
@@ -255,13 +259,22 @@ fn keys<'a>(document: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option
     }
 }
 
+/// The base address of Phabricator. Documents of the original have that of its API, which is below `/api`.
+fn without_api(mut url: Url) -> Url {
+    if let Some(base) = url.path().trim_end_matches('/').strip_suffix("/api") {
+        let base = format!("{base}/");
+        url.set_path(&base);
+    }
+    url
+}
+
 /// Reads all keys but those of the web server.
 fn read(keys: &Section<'_>) -> Option<Config> {
     let phabricator = keys.section("PHABRICATOR").and_then(|section| {
         let config = (section.required("url"), section.required("api_key"), section.optional("publish"));
         secrets::advise_plain_http(&section, "url", config.0.as_ref(), "the api key");
         section.warn_of_unknown();
-        Some(PhabricatorConfig { url: config.0?, api_key: config.1?, publish: config.2.unwrap_or(false) })
+        Some(PhabricatorConfig { url: without_api(config.0?), api_key: config.1?, publish: config.2.unwrap_or(false) })
     });
     let lando = keys.optional_section("LANDO").and_then(|section| {
         let config = (section.required("url"), section.optional("publish"), section.optional("publish_failure"));
@@ -282,6 +295,8 @@ fn read(keys: &Section<'_>) -> Option<Config> {
     let triggers = triggers::read(keys);
     let notify = notify::read(keys);
     let sentry_dsn = secrets::sentry_dsn(keys);
+    keys.ignored(&["influxdb"], "means nothing here: measurements are at /api/v1/metrics, for Prometheus");
+    keys.ignored(&["PAPERTRAIL_HOST", "PAPERTRAIL_PORT"], "means nothing here: log lines go to standard error");
     let mercurial = mercurial?;
     let usual = Config::new(phabricator?, mercurial.repositories);
     Some(Config {

@@ -207,6 +207,11 @@ impl<'a> Section<'a> {
         self.faults.borrow_mut().secrets |= faults.into_inner().secrets;
     }
 
+    /// Marks keys as known that belong to other programs.
+    pub(super) fn of_other_programs(&self, keys: &[&'static str]) {
+        self.asked.borrow_mut().extend(keys);
+    }
+
     /// Says of each of `keys` that is there that it means nothing any more, or not yet.
     pub(super) fn ignored(&self, keys: &[&'static str], why: &str) {
         for key in keys {
@@ -220,7 +225,9 @@ impl<'a> Section<'a> {
     pub(super) fn warn_of_unknown(&self) {
         let asked = self.asked.borrow();
         for entry in self.entries.iter().filter(|entry| !asked.contains(&entry.key.as_str())) {
-            let near = asked.iter().map(|known| (strsim::jaro_winkler(&entry.key, known), known));
+            // Keys of some predecessors are those of ours in capital letters.
+            let key = entry.key.to_lowercase();
+            let near = asked.iter().map(|known| (strsim::jaro_winkler(&key, &known.to_lowercase()), known));
             let nearest = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8);
             let hint = nearest.map_or(String::new(), |(_, known)| format!(", did you mean {known}?"));
             self.warn(&entry.path, entry.line, format!("unknown key{hint}"));

@@ -84,6 +84,7 @@ pub(super) fn read(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Opt
         section.optional::<Lanes>("lanes").map_or(1, |lanes| lanes.0),
     );
     section.ignored(&["checkout", "batch_size"], "means nothing any more: clones have no working copy");
+    section.of_other_programs(&["decision_env_prefix"]);
     section.warn_of_unknown();
     let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key, lanes) = config;
     Some(RepositoryConfig {

@@ -52,6 +52,20 @@ fn a_file_of_the_original_is_read_and_events_overrides_common() {
 }
 
 #[test]
+fn address_of_phabricator_may_be_that_of_its_api() {
+    for (given, expected) in [
+        ("https://phabricator.example.com", "https://phabricator.example.com/"),
+        ("https://phabricator.example.com/api", "https://phabricator.example.com/"),
+        ("https://phabricator.example.com/api/", "https://phabricator.example.com/"),
+        ("https://example.com/review/api/", "https://example.com/review/"),
+        ("https://example.com/review", "https://example.com/review"),
+    ] {
+        let text = GOOD.replace("https://phabricator.example.com", given);
+        assert_eq!(Config::parse(&text).0.expect("it is right").phabricator.url.as_str(), expected);
+    }
+}
+
+#[test]
 fn restricted_revisions_and_pages_of_builds_are_as_configured() {
     let read = |more: &str| Config::parse(&format!("{GOOD}{more}"));
     let config = read("").0.expect("it is right");
