@@ -115,6 +115,16 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
+/// How a call ended that the service answered.
+enum Attempt {
+    Answered(Answer),
+    Refused {
+        /// Whether it accepts our credentials, and they give no right to this.
+        is_for_a_right: bool,
+        error: ChannelError,
+    },
+}
+
 impl Aws {
     /// What `settings` give the right to. `region` is that of a resource that tells its own.
     pub(crate) fn open(
@@ -180,6 +190,28 @@ impl Aws {
 
     /// Signs a call and makes it, once. It ends by itself within a minute.
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, ChannelError> {
+        match self.attempt(call).await? {
+            Attempt::Answered(answer) => Ok(answer),
+            Attempt::Refused { error, .. } => Err(error),
+        }
+    }
+
+    /// Makes a call that only reads, to see whether the service accepts our credentials. A refusal for want of a right
+    /// says that it does: notifications need no right to read.
+    pub(crate) async fn ask(&self, call: Call<'_>) -> Result<String, ChannelError> {
+        let what = call.what;
+        let end = match self.attempt(call).await? {
+            Attempt::Answered(_) => format!("and let us {what}"),
+            Attempt::Refused { is_for_a_right: true, .. } => {
+                format!("and gives no right to {what}, which nothing needs")
+            }
+            Attempt::Refused { error, .. } => return Err(error),
+        };
+        let host = self.place().await?.endpoint.host_str().unwrap_or_default();
+        Ok(format!("{host} accepts our credentials, {end}"))
+    }
+
+    async fn attempt(&self, call: Call<'_>) -> Result<Attempt, ChannelError> {
         let what = call.what;
         let found = timeout(LONGEST_SEARCH, async { Ok((self.place().await?, self.identity.credentials().await)) });
         let found =
@@ -198,9 +230,9 @@ impl Aws {
             if matches!(error, ChannelError::Credentials { .. }) {
                 self.identity.forget().await;
             }
-            return Err(error);
+            return Ok(Attempt::Refused { is_for_a_right: refusal.is_for_a_right(), error });
         }
-        Ok(Answer { headers, body })
+        Ok(Attempt::Answered(Answer { headers, body }))
     }
 
     async fn answer(

@@ -56,13 +56,21 @@ pub trait Channel: Send + Sync + 'static {
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError>;
 
     /// Asks the peer whether it would take something of ours, without sending anything that people or machines notice.
-    /// `None` where that cannot be asked.
-    async fn check(&self) -> Option<Result<String, ChannelError>> {
-        None
+    async fn check(&self) -> Result<Checked, ChannelError> {
+        Ok(Checked { found: None, by_hand: Some("its settings are complete; its peer cannot be asked".to_owned()) })
     }
 
     /// Called once when the last notification is sent: take leave of the peer.
     async fn close(&self) {}
+}
+
+/// What a channel's peer answers without being sent anything.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// What was asked, and what the peer answered. `None` where nothing can be asked.
+    pub found: Option<String>,
+    /// What only a notification can show. `None` where nothing is left.
+    pub by_hand: Option<String>,
 }
 
 /// Why a notification was not sent. Each `problem` is for operators, on one line: what was tried, what the peer said (made

@@ -25,7 +25,7 @@ mod templates;
 pub mod text;
 mod trouble;
 
-pub use channel::{Channel, ChannelError};
+pub use channel::{Channel, ChannelError, Checked};
 pub use channels::{CHANNELS, Channels, Opened, Parts, Registration};
 pub use dispatch::{DispatchError, Dispatcher, Plan, Remark};
 pub use event::replayed;

@@ -252,11 +252,18 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
     assert!(failed(&said).contains("pulse 127.0.0.1:9") && !said.out.contains("hunter2"), "{said:?}");
 
     let mut keys = right.keys();
-    keys.push(("notify", "{services: [smtp, webhook], smtp: {host: 127.0.0.1, port: 9, email: a@example.com, tls: none}, webhook: {url: 'https://hooks.example.com', secret: 0123456789abcdefg}}".to_owned()));
+    let receiver = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hook = format!("http://{}/hunter2", receiver.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(receiver, axum::Router::new()).await });
+    let smtp = "{host: 127.0.0.1, port: 9, email: a@example.com, tls: none}";
+    let webhook = format!("{{url: '{hook}', secret: 0123456789abcdefg}}");
+    keys.push(("notify", format!("{{services: [smtp, webhook], smtp: {smtp}, webhook: {webhook}}}")));
     right.write(&keys);
     let said = right.check().await;
     assert!(failed(&said).contains("channel smtp: ") && failed(&said).contains("127.0.0.1:9"), "{said:?}");
-    has(&said, "BY HAND", &["channel webhook: its settings are complete; nothing was sent"]);
+    has(&said, "ok", &["channel webhook: 127.0.0.1 answered a HEAD request with http status 404"]);
+    has(&said, "BY HAND", &["channel webhook: whether it takes posts", "nothing was sent"]);
+    assert!(!said.out.contains("hunter2"), "{said:?}");
 
     // Several at once.
     right.world.phabricator.edit_build_plan(&right.world.phabricator.build_plan(), |plan| plan.is_enabled = false);

@@ -48,6 +48,8 @@ const CREDENTIALS: &[&str] = &[
     "TokenRefreshRequired",
     "UnrecognizedClientException",
 ];
+/// The credentials are accepted, and give no right to this.
+const RIGHTS: &[&str] = &["AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"];
 /// It is too much at once, or was too much for this day.
 const BUSY: &[&str] = &[
     "AccountSendingPausedException",
@@ -119,6 +121,11 @@ impl Refusal {
         let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default();
         let retry_after = header(RETRY_AFTER.as_str()).trim().parse().ok().map(Duration::from_secs);
         Self { status, code: one_line(code, MAX_CODE), words, retry_after }
+    }
+
+    /// Whether the service accepts our credentials, and they give no right to this.
+    pub(super) fn is_for_a_right(&self) -> bool {
+        RIGHTS.contains(&self.code.as_str())
     }
 
     /// What it means for whoever wanted to do `what`. The error holds none of the `secrets`.

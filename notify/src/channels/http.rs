@@ -55,6 +55,18 @@ pub(super) async fn ask(channel: &'static str, what: &str, request: RequestBuild
     }
 }
 
+/// Whether anybody answers at `url`, and how. A HEAD request changes nothing at the other side; what it is answered says
+/// little about posts.
+pub(super) async fn reach(channel: &'static str, http: &reqwest::Client, url: Url) -> Result<String, ChannelError> {
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let answer = ask(channel, &format!("a HEAD request to {host}"), http.head(url)).await?;
+    let found = format!("{host} answered a HEAD request with http status {}", answer.status.as_u16());
+    if answer.status.is_server_error() && answer.status != StatusCode::NOT_IMPLEMENTED {
+        return Err(ChannelError::Failed { channel, problem: found });
+    }
+    Ok(found)
+}
+
 impl Answer {
     /// Reads a bounded part of the body. One that breaks off is as long as it came: the status was all there.
     pub(crate) async fn read(mut response: Response) -> Self {

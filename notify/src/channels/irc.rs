@@ -77,10 +77,12 @@ use self::{
     fault::{Fault, Kind},
     login::Login,
     target::{Target, is_channel, is_nick, same},
-    wire::Address,
+    wire::{Address, Wire},
 };
 use super::{Opened, Parts, Registration, is_this_machine, matrix::is_room};
-use crate::{Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates, flag, text::one_line};
+use crate::{
+    Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError, Templates, flag, text::one_line,
+};
 
 const NAME: &str = "irc";
 const TEMPLATE: &str = "irc.txt";
@@ -127,15 +129,14 @@ struct Config {
 }
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
-    let config = config(settings)?;
-    let channel = config.channel.clone();
+    let config = Arc::new(config(settings)?);
     let is_private = match settings.optional_text("nicks").as_deref() {
         None | Some("channel") => false,
         Some("private") => true,
         Some(_) => return Err(settings.unfit("nicks", "channel or private")),
     };
     let (templates, clock) = (Arc::clone(parts.templates), Arc::clone(parts.clock));
-    Ok(Box::new(Irc { channel, is_private, templates, clock, state: Mutex::new(State::Unused(config)) }))
+    Ok(Box::new(Irc { config, is_private, templates, clock, state: Mutex::new(State::Unused) }))
 }
 
 fn config(settings: &Settings) -> Result<Config, SettingsError> {
@@ -205,7 +206,7 @@ impl FromStr for Switch {
 }
 
 struct Irc {
-    channel: String,
+    config: Arc<Config>,
     /// Whether nicks get lines of their own.
     is_private: bool,
     templates: Arc<Templates>,
@@ -214,7 +215,7 @@ struct Irc {
 }
 
 enum State {
-    Unused(Config),
+    Unused,
     Running(mpsc::Sender<Job>, JoinHandle<()>),
     Closed,
 }
@@ -234,7 +235,7 @@ impl Channel for Irc {
         let (addressed, others): (Vec<_>, Vec<_>) =
             nicks.into_iter().partition(|name| !self.is_private && is_nick(name));
         if channels.is_empty() && (others.is_empty() || !addressed.is_empty()) {
-            channels.push(self.channel.clone());
+            channels.push(self.config.channel.clone());
         }
         let addressing = channels.into_iter().map(|channel| target::addressing(&channel, &addressed));
         addressing.chain(others).collect()
@@ -255,6 +256,26 @@ impl Channel for Irc {
         let line = line::privmsg(target.name(), line::colour(notification), begin, &text)
             .ok_or_else(|| refused(format!("the template {TEMPLATE} wrote nothing")))?;
         self.say(target, line).await.map_err(|fault| fault.for_recipient(recipient))
+    }
+
+    /// On a connection of its own, which joins nothing.
+    async fn check(&self) -> Result<Checked, ChannelError> {
+        let checking = async {
+            let mut wire = Wire::open(&self.config.address).await?;
+            let nick = login::login(&mut wire, &self.config).await?;
+            let found = format!("{} accepts our login, with the nick {}", wire.server(), one_line(&nick, 32));
+            // One that does not hear our leave-taking will notice.
+            let _ = timeout(CLOSE, wire.close()).await;
+            Ok(found)
+        };
+        let checked = timeout(PATIENCE, checking).await.unwrap_or_else(|_| {
+            let problem = format!("the server did not let us in within {} s", PATIENCE.as_secs());
+            Err(Fault::new(Kind::Unreachable, problem))
+        });
+        // Nobody is the recipient of nothing.
+        let found = checked.map_err(|fault| fault.for_recipient("nobody"))?;
+        let by_hand = format!("whether we may join {} and speak there", self.config.channel);
+        Ok(Checked { found: Some(found), by_hand: Some(by_hand) })
     }
 
     async fn close(&self) {
@@ -286,9 +307,9 @@ impl Irc {
     fn jobs(&self) -> Result<mpsc::Sender<Job>, Fault> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Closed) {
-            State::Unused(config) => {
+            State::Unused => {
                 let (jobs, waiting) = mpsc::channel(QUEUE);
-                let actor = tokio::spawn(actor::run(config, Arc::clone(&self.clock), waiting));
+                let actor = tokio::spawn(actor::run(Arc::clone(&self.config), Arc::clone(&self.clock), waiting));
                 *state = State::Running(jobs.clone(), actor);
                 Ok(jobs)
             }

@@ -31,7 +31,7 @@ use self::{
 };
 use super::{Opened, Parts, Registration};
 use crate::{
-    Channel, ChannelError, Key, Notification, Settings, SettingsError,
+    Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError,
     aws::{self, Aws},
 };
 
@@ -133,6 +133,11 @@ impl Channel for LogCollect {
                 Err(error)
             }
         }
+    }
+
+    async fn check(&self) -> Result<Checked, ChannelError> {
+        let by_hand = "whether our credentials give the right to s3:PutObject in the bucket".to_owned();
+        Ok(Checked { found: Some(self.store.ask().await?), by_hand: Some(by_hand) })
     }
 
     async fn close(&self) {

@@ -34,7 +34,7 @@ use self::room::is_alias;
 pub(super) use self::room::is_room;
 use super::{Opened, Parts, Registration, http};
 use crate::{
-    Channel, ChannelError, Key, Notification, Settings, Templates,
+    Channel, ChannelError, Checked, Key, Notification, Settings, Templates,
     memory::name,
     text::{bounded, one_line},
 };
@@ -102,6 +102,7 @@ struct Said {
     retry_after_ms: Option<u64>,
     room_id: Option<String>,
     event_id: Option<String>,
+    user_id: Option<String>,
 }
 
 #[async_trait]
@@ -122,6 +123,16 @@ impl Channel for Matrix {
             self.aliases().remove(recipient);
         }
         sent
+    }
+
+    async fn check(&self) -> Result<Checked, ChannelError> {
+        let answer = self.call(Method::GET, &["account", "whoami"], None, "the question who we are").await;
+        let said = answer.map_err(Denied::refused)?;
+        let user = said.user_id.ok_or_else(|| self.senseless("user_id"))?;
+        Ok(Checked {
+            found: Some(format!("{} accepts the token, our account is {}", self.host(), one_line(&user, 255))),
+            by_hand: Some("whether our account may join rooms and write there".to_owned()),
+        })
     }
 }
 

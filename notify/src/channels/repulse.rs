@@ -8,10 +8,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pulse::{Publisher, PulseError, PulseMessage, Routing};
+use pulse::{Publisher, PulseError, PulseMessage, PulseSettings, Routing};
 
 use super::{Opened, Parts, Registration};
-use crate::{Channel, ChannelError, Key, Notification, Settings, SettingsError};
+use crate::{Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError};
 
 const NAME: &str = "repulse";
 /// The exchange where none is set, after that part of its name which says whose it is.
@@ -33,7 +33,8 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     if name.is_none() || exchange.len() > MAX_EXCHANGE || exchange.chars().any(char::is_control) {
         return Err(settings.unfit("exchange", "an exchange of our own: exchange/<our user on pulse>/<name>"));
     }
-    Ok(Box::new(Repulse { exchange, publisher: Publisher::new(pulse.clone(), Arc::clone(parts.clock)) }))
+    let publisher = Publisher::new(pulse.clone(), Arc::clone(parts.clock));
+    Ok(Box::new(Repulse { exchange, publisher, settings: pulse.clone() }))
 }
 
 /// The longest name of an exchange in AMQP, in bytes.
@@ -42,6 +43,8 @@ const MAX_EXCHANGE: usize = 255;
 struct Repulse {
     exchange: String,
     publisher: Publisher,
+    /// Our user.
+    settings: PulseSettings,
 }
 
 #[async_trait]
@@ -62,6 +65,13 @@ impl Channel for Repulse {
         let PulseMessage { routing: Routing { key, other_routes, .. }, body } = notification.pulse.clone();
         let routing = Routing { exchange: self.exchange.clone(), key, other_routes };
         self.publisher.publish(&PulseMessage { routing, body }).await.map_err(|error| judged(&error))
+    }
+
+    /// The exchange is made with the first message, so it is not looked for.
+    async fn check(&self) -> Result<Checked, ChannelError> {
+        pulse::check(&self.settings).await.map_err(|error| judged(&error))?;
+        let found = format!("{} lets {} in, who may have the exchange", self.settings.address, self.settings.user);
+        Ok(Checked { found: Some(found), by_hand: None })
     }
 }
 

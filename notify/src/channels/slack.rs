@@ -15,7 +15,7 @@ use super::{
     http::{self, Answer},
 };
 use crate::{
-    Channel, ChannelError, Key, Notification, Settings, Status, Templates,
+    Channel, ChannelError, Checked, Key, Notification, Settings, Status, Templates,
     notification::MAX_SUBJECT,
     text::{bounded, mrkdwn, one_line},
 };
@@ -62,6 +62,18 @@ impl Channel for Slack {
         let request = self.http.post(self.url.clone()).json(&payload);
         let answer = http::ask(NAME, &format!("post to {}", self.host()), request).await?;
         self.judge(&answer, recipient)
+    }
+
+    /// Only Slack's host is asked: a post shows up in the channel.
+    async fn check(&self) -> Result<Checked, ChannelError> {
+        let mut url = self.url.clone();
+        url.set_path("/");
+        url.set_query(None);
+        let found = http::reach(NAME, &self.http, url).await?;
+        Ok(Checked {
+            found: Some(found),
+            by_hand: Some("whether the webhook works and posts to its channel".to_owned()),
+        })
     }
 }
 

@@ -38,7 +38,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::answers::{Fault, Stage};
 use super::{Opened, Parts, Registration, is_this_machine};
 use crate::{
-    Channel, ChannelError, Key, Notification, Settings, SettingsError, Templates, flag,
+    Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError, Templates, flag,
     mail::{self, Mail, MailWriter},
     text::one_line,
 };
@@ -127,13 +127,15 @@ impl Channel for Smtp {
         handed_over.map_err(|fault| answers::judge(&fault, &self.place, recipient))
     }
 
-    async fn check(&self) -> Option<Result<String, ChannelError>> {
+    async fn check(&self) -> Result<Checked, ChannelError> {
         let connected = tokio::time::timeout(PATIENCE, self.connect()).await.unwrap_or_else(|_| {
             Err(Fault::new(Stage::Connect, format!("it did not answer within {} seconds", PATIENCE.as_secs())))
         });
         // Nobody is the recipient of nothing.
-        let checked = connected.map_err(|fault| answers::judge(&fault, &self.place, "nobody"));
-        Some(checked.map(|_| format!("{} accepts a connection, and our login where one is set", self.place)))
+        drop(connected.map_err(|fault| answers::judge(&fault, &self.place, "nobody"))?);
+        let found = format!("{} accepts a connection, and our login where one is set", self.place);
+        let by_hand = format!("whether it takes mails from {}, and for whom", self.writer.from());
+        Ok(Checked { found: Some(found), by_hand: Some(by_hand) })
     }
 
     async fn close(&self) {

@@ -9,13 +9,15 @@ use url::form_urlencoded;
 
 use super::{Opened, Parts, Registration};
 use crate::{
-    Channel, ChannelError, Key, Notification, Settings, Templates,
+    Channel, ChannelError, Checked, Key, Notification, Settings, Templates,
     aws::{self, Aws, Call},
     text::{bounded, one_line},
 };
 
 const NAME: &str = "sns";
 const TEMPLATE: &str = "sns.txt";
+/// The headers of a call.
+const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
 /// The longest subject that SNS takes, in characters.
 const MAX_SUBJECT: usize = 100;
 /// The longest message that it takes, in bytes.
@@ -91,10 +93,28 @@ impl Channel for Sns {
             method: Method::POST,
             path: "/",
             query: "",
-            headers: &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")],
+            headers: FORM,
             body: Bytes::from(body),
         };
         self.aws.call(call).await.map(drop)
+    }
+
+    async fn check(&self) -> Result<Checked, ChannelError> {
+        let body = form_urlencoded::Serializer::new(String::new())
+            .append_pair("Action", "GetTopicAttributes")
+            .append_pair("Version", "2010-03-31")
+            .append_pair("TopicArn", &self.arn)
+            .finish();
+        let call = Call {
+            what: "read the attributes of the topic",
+            method: Method::POST,
+            path: "/",
+            query: "",
+            headers: FORM,
+            body: Bytes::from(body),
+        };
+        let by_hand = "whether our credentials give the right to sns:Publish".to_owned();
+        Ok(Checked { found: Some(self.aws.ask(call).await?), by_hand: Some(by_hand) })
     }
 }
 

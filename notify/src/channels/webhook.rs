@@ -21,7 +21,7 @@ use super::{
     Opened, Parts, Registration,
     http::{self, Answer},
 };
-use crate::{Channel, ChannelError, Key, Notification, Settings, text::one_line};
+use crate::{Channel, ChannelError, Checked, Key, Notification, Settings, text::one_line};
 
 const NAME: &str = "webhook";
 
@@ -73,6 +73,14 @@ impl Channel for Webhook {
             .body(body);
         let answer = http::ask(NAME, &format!("post to {}", self.host()), request).await?;
         self.judge(&answer)
+    }
+
+    async fn check(&self) -> Result<Checked, ChannelError> {
+        let found = http::reach(NAME, &self.http, self.url.clone()).await?;
+        Ok(Checked {
+            found: Some(found),
+            by_hand: Some("whether it takes posts, and accepts our signature".to_owned()),
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use bus::{Bus, Clock, RedisBus, error_chain};
+use notify::Checked;
 use phabricator::Conduit;
 
 use super::{harbormaster, lines::Lines};
@@ -168,14 +169,18 @@ async fn pulse_settings(settings: &pulse::PulseSettings) -> anyhow::Result<Strin
 async fn channels(notifier: &Notifier, lines: &mut Lines) -> anyhow::Result<()> {
     for channel in notifier.channels.iter() {
         let subject = format!("channel {}", channel.name());
-        if let Some(checked) = channel.check().await {
-            lines.say(&subject, checked.map_err(Into::into))?;
-            continue;
+        match channel.check().await {
+            Ok(Checked { found, by_hand }) => {
+                if let Some(found) = found {
+                    lines.ok(&subject, &found)?;
+                }
+                if let Some(by_hand) = by_hand {
+                    let how = "nothing was sent: `events notify --task ID --status STATUS` sends what a task asks for";
+                    lines.by_hand(&subject, &format!("{by_hand}; {how}"))?;
+                }
+            }
+            Err(error) => lines.say(&subject, Err(error.into()))?,
         }
-        lines.by_hand(
-            &subject,
-            "its settings are complete; nothing was sent: `events notify --task ID --status STATUS` sends what a task asks for",
-        )?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ impl Job {
 }
 
 /// Keeps a connection from the first job on, until nobody can send jobs any more.
-pub(super) async fn run(config: Config, clock: Arc<dyn Clock>, mut jobs: mpsc::Receiver<Job>) {
+pub(super) async fn run(config: Arc<Config>, clock: Arc<dyn Clock>, mut jobs: mpsc::Receiver<Job>) {
     let mut presence = Presence::new(&config.channel);
     let Some(first) = jobs.recv().await else { return };
     let mut waiting = Some(first);

@@ -62,6 +62,20 @@ impl Store {
         self.leaving.wait().await;
     }
 
+    /// Asks where the bucket is, which a store answers only to those whom it knows, and for buckets that there are.
+    pub(super) async fn ask(&self) -> Result<String, ChannelError> {
+        let path = format!("/{}", self.bucket);
+        let call = Call {
+            what: "ask where the bucket is",
+            method: Method::GET,
+            path: &path,
+            query: "location=",
+            headers: &[],
+            body: Bytes::new(),
+        };
+        self.aws.ask(call).await
+    }
+
     /// Stores what is whole.
     pub(super) async fn put(&self, place: &str, bytes: Bytes) -> Result<(), ChannelError> {
         let path = self.path(place);

@@ -6,7 +6,7 @@ use bus::{Clock, ManualClock, SystemClock, testing::Authority};
 use notify::{Channel, ChannelError, Channels, DigestLine, Notification, Recipients, Status, Templates};
 use tempfile::TempDir;
 
-use super::{notification, open, open_at};
+use super::{checked, notification, open, open_at};
 use crate::{
     peers::{irc_client::Reader, ngircd::Ngircd},
     world::NOW,
@@ -366,4 +366,42 @@ async fn a_server_is_trusted_with_a_certificate_from_the_right_authority() {
     let error = send(&channels, &to(&[], &[]), "#ci").await.unwrap_err();
     assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test]
+async fn check_logs_in_and_neither_joins_nor_speaks() {
+    let server = Ngircd::start_with_password("sesame").await;
+    let mut ann = Reader::come(server.port, "sesame", "ann", &["#ci"]).await;
+    let port = server.port.to_string();
+    let check = async |port: &str, password: &str| {
+        let file = [("host", "localhost"), ("port", port), ("tls", "off"), ("nick", "notifier"), ("channel", "#ci")];
+        let password = Some(("password", password)).filter(|(_, password)| !password.is_empty());
+        checked("irc", &file.into_iter().chain(password).collect::<Vec<_>>()).await
+    };
+    let found = check(&port, "sesame").await.unwrap();
+    assert_eq!(found, format!("localhost:{port} accepts our login, with the nick notifier"));
+    let fault = check(&port, "hunter2").await.unwrap_err();
+    assert!(fault.contains("does not accept our credentials") && !fault.contains("hunter2"), "{fault}");
+    let fault = check("9", "").await.unwrap_err();
+    assert!(fault.contains("connect to localhost:9"), "{fault}");
+    // What ann sees next is the notifier that really comes.
+    let channels = channel(server.port, &[("password", "sesame")]).await;
+    send(&channels, &to(&[], &[]), "#ci").await.unwrap();
+    assert!(ann.until(&[":notifier!"]).await.contains(" JOIN "));
+}
+
+#[tokio::test]
+async fn check_verifies_the_certificate() {
+    let directories = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let [ours, other] = [0, 1].map(|number| Authority::new(directories[number].path()).unwrap());
+    let server = Ngircd::start_with_tls(&ours).await;
+    let port = server.tls_port.to_string();
+    let check = async |authority: &Authority| {
+        let ca_file = ("ca_file", authority.file().to_str().unwrap());
+        checked("irc", &[("host", "localhost"), ("port", &port), ("nick", "notifier"), ("channel", "#ci"), ca_file])
+            .await
+    };
+    assert!(check(&ours).await.unwrap().contains("accepts our login"));
+    let fault = check(&other).await.unwrap_err();
+    assert!(fault.contains("UnknownIssuer") && fault.contains("ca_file"), "{fault}");
 }

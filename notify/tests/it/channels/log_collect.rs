@@ -325,3 +325,27 @@ async fn what_is_not_set_is_named() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[tokio::test]
+async fn check_finds_the_bucket_and_stores_nothing() {
+    let moto = store().await;
+    let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
+    let endpoint = moto.endpoint();
+    let check = async |keys: (&str, &str), bucket: &str| {
+        let channels = collector(&logs.root, &endpoint, bucket, keys);
+        let checked = channels.get("log_collect").unwrap().check().await;
+        checked.map(|checked| checked.found.unwrap()).map_err(|error| error.to_string())
+    };
+    let found = check(ANYBODY, BUCKET).await.unwrap();
+    assert_eq!(found, "127.0.0.1 accepts our credentials, and let us ask where the bucket is");
+    assert_eq!(stored(&moto).await, Vec::<String>::new());
+    let fault = check(ANYBODY, "no-such-bucket").await.unwrap_err();
+    assert!(fault.contains("set notify.log_collect.bucket to one that there is"), "{fault}");
+
+    let (id, secret) = moto.user("s3:PutObject").await;
+    moto.demand_credentials().await;
+    let found = check((&id, &secret), BUCKET).await.unwrap();
+    assert!(found.contains("accepts our credentials, and gives no right to ask where the bucket is"), "{found}");
+    let fault = check((&id, "hunter2"), BUCKET).await.unwrap_err();
+    assert!(fault.contains("set notify.log_collect.access_key_id") && !fault.contains("hunter2"), "{fault}");
+}

@@ -6,7 +6,7 @@ use bus::{Classify, Disposition};
 use notify::{ChannelError, Channels, DigestLine, Notification, Recipients, Status};
 use serde_json::{Value, json};
 
-use super::{notification, open};
+use super::{checked, notification, open};
 use crate::peers::{
     closed,
     matrix::{Door, Homeserver, TOKEN},
@@ -268,4 +268,19 @@ async fn what_is_not_set_or_does_not_do_is_named() {
         let error = open("matrix", file).await.err().unwrap().to_string();
         assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn check_asks_who_we_are_and_sends_nothing() {
+    let (home, _) = world().await;
+    let ask =
+        async |url: &str| checked("matrix", &[("homeserver", url), ("access_token", TOKEN), ("room", ROOM)]).await;
+    assert_eq!(ask(&home.url).await.unwrap(), "127.0.0.1 accepts the token, our account is @events:example.org");
+    assert_eq!(home.events(ROOM), Vec::<Value>::new());
+    home.revoke();
+    let fault = ask(&home.url).await.unwrap_err();
+    assert!(fault.contains("M_UNKNOWN_TOKEN") && fault.contains("set notify.matrix.access_token"), "{fault}");
+    assert!(!fault.contains(TOKEN), "{fault}");
+    let fault = ask(&closed().await).await.unwrap_err();
+    assert!(fault.starts_with("matrix cannot be reached: "), "{fault}");
 }

@@ -60,6 +60,14 @@ pub(crate) async fn open_at(
     Channels::open(&[name.to_owned()], &BTreeMap::from([(name.to_owned(), section)]), environment, &parts)
 }
 
+/// What a check of the channel found, or why it failed.
+pub(crate) async fn checked(name: &str, file: &[(&str, &str)]) -> Result<String, String> {
+    let channels = open(name, file).await.unwrap();
+    let checked = channels.get(name).unwrap().check().await.map_err(|error| error.to_string())?;
+    assert_ne!(checked.by_hand, None, "something is left that only a notification shows");
+    Ok(checked.found.unwrap())
+}
+
 /// A failed build, of which two runs left logs.
 pub(crate) fn notification(channel: &str, to: Recipients) -> Notification {
     let task = "https://taskcluster.example/tasks/bGmvC3EFTSWLcp5Kb5E12A";

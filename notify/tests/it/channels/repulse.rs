@@ -64,6 +64,11 @@ async fn a_message_is_published_again_as_it_was() {
     }
 
     let wrong = repulse(&PulseSettings { password: "hunter2".into(), ..ours.clone() }, &[]).await;
+    let error = wrong.get("repulse").unwrap().check().await.unwrap_err();
+    assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
+    let right = repulse(&ours, &[]).await;
+    let checked = right.get("repulse").unwrap().check().await.unwrap();
+    assert!(checked.found.unwrap().contains("lets pulseuser in") && checked.by_hand.is_none());
     let error = send(&wrong).await.unwrap_err();
     assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");

@@ -4,7 +4,7 @@ use bus::{Classify, Disposition};
 use notify::{ChannelError, Notification, Recipients};
 use serde_json::{Value, json};
 
-use super::{notification, open};
+use super::{checked, notification, open};
 use crate::{peers::moto::Moto, world::http};
 
 const FROM: &str = "ci@example.com";
@@ -89,4 +89,27 @@ async fn what_ses_answers_is_taken_by_what_it_means() {
     verify(&moto).await;
     send(&moto, FROM, ANN).await.unwrap();
     assert_eq!(sent(&moto).await.len(), 1);
+}
+
+#[tokio::test]
+async fn check_finds_accepted_credentials_and_sends_nothing() {
+    let mut moto = account().await;
+    let endpoint = moto.endpoint();
+    let check = async |(id, secret): (&str, &str)| {
+        let file = [("access_key_id", id), ("secret_access_key", secret), ("email", FROM), ("endpoint", &endpoint)];
+        checked("ses", &file).await
+    };
+    let found = check(("AKIATEST", "hunter2")).await.unwrap();
+    assert_eq!(found, "127.0.0.1 accepts our credentials, and let us read the sending quota");
+    assert_eq!(sent(&moto).await.len(), 0);
+
+    let (id, secret) = moto.user("ses:SendEmail").await;
+    moto.demand_credentials().await;
+    let found = check((&id, &secret)).await.unwrap();
+    assert!(found.contains("accepts our credentials, and gives no right to read the sending quota"), "{found}");
+    let fault = check((&id, "hunter2")).await.unwrap_err();
+    assert!(fault.contains("set notify.ses.access_key_id") && !fault.contains("hunter2"), "{fault}");
+    moto.kill();
+    let fault = check((&id, &secret)).await.unwrap_err();
+    assert!(fault.starts_with("ses cannot be reached: "), "{fault}");
 }

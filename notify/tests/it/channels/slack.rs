@@ -6,7 +6,7 @@ use bus::{Classify, Disposition};
 use notify::{ChannelError, DigestLine, Notification, Recipients, Status};
 use serde_json::Value;
 
-use super::{notification, open};
+use super::{checked, notification, open};
 use crate::peers::{
     closed,
     slack::{Fault, Slack},
@@ -167,4 +167,15 @@ async fn the_address_is_one_with_tls_unless_it_is_this_machine() {
     }
     let error = open("slack", &[("url", "http://hooks.slack.com/hunter2")]).await.err().unwrap().to_string();
     assert_eq!(error, "slack cannot be used: notify.slack.url is not an address that begins with https");
+}
+
+#[tokio::test]
+async fn check_reaches_the_host_and_posts_nothing() {
+    let slack = Slack::start().await;
+    let found = checked("slack", &[("url", &slack.hook())]).await.unwrap();
+    assert!(found.starts_with("127.0.0.1 answered a HEAD request with http status "), "{found}");
+    assert_eq!(slack.posted(), Vec::<Value>::new());
+    let away = format!("{}/services/T0/B0/hunter2", closed().await);
+    let fault = checked("slack", &[("url", &away)]).await.unwrap_err();
+    assert!(fault.starts_with("slack cannot be reached: ") && !fault.contains("hunter2"), "{fault}");
 }

@@ -5,7 +5,7 @@ use notify::{ChannelError, DigestLine, Notification, Recipients, Status};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::{notification, open, open_with};
+use super::{checked, notification, open, open_with};
 use crate::peers::moto::{Moto, REGION, within};
 
 /// A topic, and a queue that subscribed to it.
@@ -163,4 +163,27 @@ async fn what_is_not_set_is_named() {
         let error = open("sns", file).await.err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[tokio::test]
+async fn check_finds_the_topic_and_accepted_credentials() {
+    let topic = Topic::new().await;
+    let endpoint = topic.moto.endpoint();
+    let check = async |(id, secret): (&str, &str), arn: &str| {
+        let file = [("arn", arn), ("access_key_id", id), ("secret_access_key", secret), ("endpoint", &endpoint)];
+        checked("sns", &file).await
+    };
+    let anybody = ("AKIATEST", "hunter2");
+    let found = check(anybody, &topic.arn).await.unwrap();
+    assert_eq!(found, "127.0.0.1 accepts our credentials, and let us read the attributes of the topic");
+    let fault = check(anybody, &format!("arn:aws:sns:{REGION}:123456789012:none")).await.unwrap_err();
+    assert!(fault.contains("set notify.sns.arn to one that there is"), "{fault}");
+
+    // Who may publish need not read.
+    let (id, secret) = topic.moto.user("sns:Publish").await;
+    topic.moto.demand_credentials().await;
+    let found = check((&id, &secret), &topic.arn).await.unwrap();
+    assert!(found.contains("accepts our credentials, and gives no right to read the attributes"), "{found}");
+    let fault = check((&id, "hunter2"), &topic.arn).await.unwrap_err();
+    assert!(fault.contains("SignatureDoesNotMatch") && !fault.contains("hunter2"), "{fault}");
 }

@@ -15,7 +15,7 @@ use notify::{ChannelError, Recipients};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{notification, open};
+use super::{checked, notification, open};
 
 const SECRET: &str = "0123456789abcdef";
 
@@ -126,4 +126,32 @@ async fn what_is_not_set_is_named() {
         let error = open("webhook", file).await.err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[tokio::test]
+async fn check_reaches_the_receiver_and_posts_nothing() {
+    let receiver = Arc::new(Receiver::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hunter2", listener.local_addr().unwrap());
+    let post = axum::routing::post(receive).with_state(receiver.clone());
+    let routes = Router::new().route("/hunter2", post);
+    let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
+    let check = async || checked("webhook", &[("url", &url), ("secret", SECRET)]).await;
+    let found = check().await.unwrap();
+    assert_eq!(found, "127.0.0.1 answered a HEAD request with http status 405", "it takes posts alone");
+    assert!(receiver.got.lock().unwrap().is_empty());
+    serving.abort();
+    let _ = serving.await;
+    let fault = check().await.unwrap_err();
+    assert!(fault.starts_with("webhook ") && !fault.contains("hunter2"), "{fault}");
+}
+
+#[tokio::test]
+async fn check_fails_where_the_receiver_is_at_fault() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let routes = Router::new().fallback(async || StatusCode::BAD_GATEWAY);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let fault = checked("webhook", &[("url", &url), ("secret", SECRET)]).await.unwrap_err();
+    assert_eq!(fault, "webhook failed: 127.0.0.1 answered a HEAD request with http status 502");
 }

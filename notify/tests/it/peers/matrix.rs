@@ -67,6 +67,7 @@ impl Homeserver {
         let api = Router::new()
             .route("/directory/room/{alias}", get(resolve))
             .route("/join/{room}", post(join))
+            .route("/account/whoami", get(whoami))
             .route("/rooms/{room}/send/m.room.message/{transaction}", put(send))
             .with_state(home.clone());
         let url = serve(Router::new().nest("/_matrix/client/v3", api)).await;
@@ -140,6 +141,13 @@ async fn resolve(State(home): State<Arc<Mutex<Home>>>, Path(alias): Path<String>
     match home.aliases.get(&alias) {
         Some(room) => Json(json!({ "room_id": room, "servers": ["example.org"] })).into_response(),
         None => denied(404, "M_NOT_FOUND", &format!("Room alias {alias} not found.")),
+    }
+}
+
+async fn whoami(State(home): State<Arc<Mutex<Home>>>, headers: HeaderMap) -> Response {
+    match home.lock().unwrap().enter(&headers) {
+        Ok((_, user)) => Json(json!({ "user_id": user, "device_id": "DEVICE" })).into_response(),
+        Err(answer) => *answer,
     }
 }
 
