@@ -44,6 +44,8 @@ fn a_file_of_the_original_is_read_and_events_overrides_common() {
         warnings,
         [
             "line 3: common.SENTRY_DSN: is no DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
+            "line 9: events.public_url: is not set, nor is docs_url: a build that ends without a push has no link to the \
+             reason, which Phorge hides on the revision",
             "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
             "line 18: events.repositories[0].checkout: means nothing any more: clones have no working copy",
             "line 19: events.repositories[0].batch_size: means nothing any more: clones have no working copy",
@@ -70,6 +72,10 @@ fn restricted_revisions_and_pages_of_builds_are_as_configured() {
     let read = |more: &str| Config::parse(&format!("{GOOD}{more}"));
     let config = read("").0.expect("it is right");
     assert_eq!((config.view_policies, config.pages), (ViewPolicies::also(&[]), BuildPages::default()));
+    let has_no_link = |more: &str| read(more).1.to_string().contains("public_url: is not set, nor is docs_url");
+    assert!(has_no_link(""));
+    assert!(!has_no_link("  docs_url: https://docs.example.com\n"));
+    assert!(!has_no_link("  public_url: https://events.example.com\n"));
     let config = read("  public_policies: [PHID-PLCY-staff]\n  public_url: https://events.example.com\n").0;
     let config = config.expect("it is right");
     assert_eq!(config.view_policies, ViewPolicies::also(&["PHID-PLCY-staff".to_owned()]));
@@ -120,6 +126,7 @@ error: line 12: events.repositories[1].lanes: expected a whole number from 1 to 
 error: line 15: events.repositories[2]: expected a map, found a number
 error: line 16: events.user_blacklist: expected a list of texts, found another text
 error: line 17: events.build_expiry: expected a duration such as 24h or 90m, found a number
+warning: line 1: events.public_url: is not set, nor is docs_url: a build that ends without a push has no link to the reason, which Phorge hides on the revision
 warning: line 1: events.webhook_secret: is not set: whoever reaches the port can start builds
 warning: line 5: events.PHABRICATOR.api_keys: unknown key, did you mean api_key?
 warning: line 18: events.skipable_files: unknown key, did you mean skippable_files?";

@@ -305,7 +305,7 @@ mod tests {
     use crate::config::Config;
 
     const BASE: &str = "events:\n  PHABRICATOR: {url: 'https://p.example', api_key: x}\n  webhook_secret: 0123456789abcdef\n  \
-                        repositories: [{name: a, url: b, try_url: c}]\n";
+                        docs_url: https://docs.example\n  repositories: [{name: a, url: b, try_url: c}]\n";
 
     fn parse(more: &str) -> (Option<TriggersConfig>, String) {
         let (config, faults) = Config::parse(&format!("{BASE}{more}"));
