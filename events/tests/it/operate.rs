@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use bus::{Bus, Message, Operate, Outgoing, Queue, Reserve, Settlement, SystemClock};
+use bus::{Bus, Clock, Message, Operate, Outgoing, Queue, Reserve, Settlement, SystemClock};
 use events::queues::{self, BUILDS, RESULTS};
 use phabricator::model::{BuildRecord, BuildRequest, Journal, NeutralReason, Phid, Report, Source, Update};
 use serde_json::{Value, json};
@@ -84,6 +84,11 @@ impl World {
         let letter = leased.envelope.id;
         let how = Settlement::Dead { id: letter, reason: reason.to_owned(), attempts: 3, emit: Vec::new() };
         bus.settle(&leased.lease, &how).await.unwrap();
+        // Letters are listed by the millisecond in which they died: the next one gets another.
+        let died = SystemClock.now().as_millisecond();
+        while SystemClock.now().as_millisecond() == died {
+            SystemClock.sleep(Duration::from_millis(1)).await;
+        }
         id
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use bus::{Clock, SystemClock, testing::Authority};
 use lapin::{
     ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::FieldTable,
 };
 use nix::{
@@ -173,6 +173,16 @@ impl RabbitServer {
             let channel = connection.channel().await?;
             let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
             deleted.map(|_| ()).map_err(PulseError::doing(connection.settings(), "delete a queue"))
+        })
+        .await
+    }
+
+    /// Deletes an exchange, as its owner does.
+    pub async fn delete_exchange(&self, exchange: &str) -> Result<(), PulseError> {
+        self.administer(async |connection| {
+            let channel = connection.channel().await?;
+            let deleted = channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await;
+            deleted.map_err(PulseError::doing(connection.settings(), "delete an exchange"))
         })
         .await
     }
