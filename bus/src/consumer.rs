@@ -114,7 +114,7 @@ impl Consumer {
                         failures += 1;
                         if failures == 1 {
                             let error = error_chain(&error);
-                            warn!(queue = self.queue.name, error, "cannot reserve messages, trying on");
+                            warn!(queue = self.queue.name, error, "cannot reserve messages; retrying");
                         }
                     }
                 },

@@ -10,7 +10,7 @@ use crate::{
     transport::Envelope,
 };
 
-/// Why a step failed, and what becomes of its message.
+/// Why a step failed, and how its message is settled.
 pub(crate) struct Failure {
     pub(crate) disposition: Disposition,
     pub(crate) reason: String,

@@ -49,11 +49,11 @@ pub struct Postponed<'a> {
 
 /// An error that knows whether trying again helps.
 pub trait Classify: std::error::Error + Send + Sync + 'static {
-    /// What becomes of the message.
+    /// How the message is settled.
     fn disposition(&self) -> Disposition;
 }
 
-/// What becomes of a message whose handler failed.
+/// How a message is settled whose handler failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// Try again after the queue's backoff, until the attempts are used up.

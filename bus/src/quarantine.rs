@@ -9,7 +9,7 @@
 //! So a message that was taken twice in a row without being settled ([`crate::SUSPECT`]) is a suspect. The backend
 //! hands a suspect out alone, and the consumer that got it asks for quarantine: every consumer on this bus (that is, in
 //! this process) stops reserving and finishes what it holds; then the suspect is handled; then all go on. If the
-//! process dies now, only the suspect is counted. An innocent one survives its turn and its count begins anew.
+//! process dies now, only the suspect is counted. An innocent one survives its turn and its count begins again.
 //!
 //! Two suspects at once would share their fate again: the second is given back untouched, and comes when the first is
 //! done. Other processes are not concerned.

@@ -5,10 +5,10 @@ use futures::{StreamExt, stream::FuturesUnordered};
 
 use crate::Shutdown;
 
-/// Why a subsystem ended before it was told to.
+/// Why a subsystem ended before its shutdown.
 pub type SubsystemError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A part of the process that runs until it is told to stop: a consumer, a web server, a poller.
+/// A part of the process that runs until its shutdown: a consumer, a web server, a poller.
 #[async_trait]
 pub trait Subsystem: Send {
     /// Names it in logs.

@@ -171,7 +171,7 @@ pub enum Settlement {
         /// The wait.
         after: Duration,
     },
-    /// Failed for good: it is kept as a dead letter and `emit` is stored.
+    /// Failed permanently: it is kept as a dead letter and `emit` is stored.
     Dead {
         /// Names the letter.
         id: Uuid,

@@ -99,7 +99,7 @@ impl Worker {
             self.meters.handling.record(self.clock.now().duration_since(begun).as_secs_f64());
             let failure = match handled {
                 Ok(Ok(())) => return Settlement::Done { emit: cx.take_outgoing() },
-                // A step that failed while it was told to end did not fail by itself.
+                // A step that failed after it was cancelled did not fail by itself.
                 Ok(Err(_)) | Err(_) if shutdown.is_cancelled() => return Settlement::Release,
                 Ok(Err(failure)) => failure,
                 Err(panic) => Failure { disposition: Disposition::Retry, reason: panic_text(panic.as_ref()) },
@@ -135,7 +135,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(BusError::LeaseLost { .. }) => return,
                 Err(error) => {
-                    warn!(queue = self.queue.name, error = error_chain(&error), "cannot renew a lease, trying on");
+                    warn!(queue = self.queue.name, error = error_chain(&error), "cannot renew a lease; retrying");
                 }
             }
         }
@@ -257,7 +257,7 @@ impl Worker {
                 Err(error) => error,
             };
             if failures == 1 {
-                warn!(queue = self.queue.name, error = error_chain(&error), "cannot settle messages, trying on");
+                warn!(queue = self.queue.name, error = error_chain(&error), "cannot settle messages; retrying");
             }
             if !shutdown.is_stopping() {
                 // It may have arrived, and the message be ours again, under the same number: a second release would take

@@ -2,7 +2,7 @@
 //!
 //! Bugzilla's refusals tell something too. A bug that may not be seen, or that is not there, counts as none, as it always
 //! did: an answer 401, or one below 500 with an `error` in it. Another answer 4xx says nothing, so the system is unknown. The
-//! original took an outage (5xx, no answer) for "unknown" as well, and the figures were wrong for good; here the push waits
+//! original took an outage (5xx, no answer) for "unknown" as well, and the figures stayed wrong; here the push waits
 //! until Bugzilla is back.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};

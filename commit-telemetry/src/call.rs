@@ -109,7 +109,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Reads JSON. What is wrong is told with the path of the field.
+/// Reads JSON. An error names the path of the field.
 pub(crate) fn read_json<T: DeserializeOwned>(call: &str, body: &[u8]) -> Result<T, TelemetryError> {
     let undecodable = |problem| TelemetryError::Undecodable { call: call.to_owned(), problem };
     let mut json = serde_json::Deserializer::from_slice(body);

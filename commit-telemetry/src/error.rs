@@ -28,7 +28,7 @@ pub enum TelemetryError {
     /// There was no whole answer, several times.
     #[error("cannot reach the server for {call}")]
     Unreachable {
-        /// What was asked for, and of whom.
+        /// The request and its server.
         call: String,
         /// The last failure.
         #[source]
@@ -37,7 +37,7 @@ pub enum TelemetryError {
     /// There was no sign of life for too long while an answer was awaited, several times.
     #[error("the server was silent for {} s at {call}", after.as_secs())]
     Silent {
-        /// What was asked for, and of whom.
+        /// The request and its server.
         call: String,
         /// For how long.
         after: Duration,
@@ -45,7 +45,7 @@ pub enum TelemetryError {
     /// The server failed (5xx) or has too much to do (429), several times.
     #[error("the server failed with http status {status} at {call}")]
     Server {
-        /// What was asked for, and of whom.
+        /// The request and its server.
         call: String,
         /// The last status.
         status: u16,
@@ -55,7 +55,7 @@ pub enum TelemetryError {
     /// The answer has a status that means nothing here.
     #[error("{call} was answered with http status {status}: is that the address of the right server?")]
     Status {
-        /// What was asked for, and of whom.
+        /// The request and its server.
         call: String,
         /// The status.
         status: u16,
@@ -63,7 +63,7 @@ pub enum TelemetryError {
     /// The answer is longer than anything that could be used.
     #[error("the answer to {call} is longer than {limit} bytes")]
     TooLarge {
-        /// What was asked for, and of whom.
+        /// The request and its server.
         call: String,
         /// The longest that is read, in bytes.
         limit: u64,
@@ -71,7 +71,7 @@ pub enum TelemetryError {
     /// The answer is not what is known to be given.
     #[error("the answer to {call} cannot be read: {problem}")]
     Undecodable {
-        /// What was asked for, and of whom.
+        /// The request and its server.
         call: String,
         /// The field, and what is wrong with it.
         problem: String,

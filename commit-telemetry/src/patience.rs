@@ -38,7 +38,7 @@ pub struct Patience<'a> {
     well: AtomicU64,
     /// Until when nobody is asked.
     quiet: Mutex<Timestamp>,
-    /// Whether an outage was told of.
+    /// Whether an outage was logged.
     told: AtomicBool,
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{Diffstat, Node, Repository, ReviewSystem};
 
-/// What is told of a changeset, in the fields of the schema `hgpush.1`.
+/// A changeset's ping, in the fields of the schema `hgpush.1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ping {

@@ -51,9 +51,9 @@ pub enum Command {
     Audit(Audit),
     /// Shows the queues, and what waits in them; requeues, drops, pauses, resumes and drains
     Queues(Queues),
-    /// Shows the messages that failed for good; requeues and drops them
+    /// Show the messages that failed permanently; requeue and drop them
     Dead(Dead),
-    /// Shows the clones on this machine; pulls, makes anew and removes
+    /// Show the clones on this machine; pull, replace and remove them
     Repos(Repos),
     /// Shows what the next report on Taskcluster's tasks will say, or sends it now
     Report(Report),

@@ -88,7 +88,7 @@ pub struct Config {
     pub redis_namespace: String,
     /// What is triggered on Taskcluster, and by what.
     pub triggers: TriggersConfig,
-    /// Who is told of tasks, and how.
+    /// Notifications about tasks.
     pub notify: NotifyConfig,
     /// Where errors are reported.
     pub sentry_dsn: Option<SecretString>,

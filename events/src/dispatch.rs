@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bus::{BusError, Context, Handler, Message, Queue};
 use phabricator::model::{Applied, Report, Update};
 
-/// Reads `mercurial:applied`. The author is told first of all.
+/// Reads `mercurial:applied`. The author's answer is sent first.
 pub struct Dispatch {
     /// Where words on build targets go.
     pub results: Queue<Update>,

@@ -36,7 +36,7 @@ impl Subsystem for RedisCheck {
                 Err(error) => {
                     if attempt == 1 {
                         let error: &dyn std::error::Error = &error;
-                        warn!(error, "redis does not answer, trying on");
+                        warn!(error, "redis does not answer; retrying");
                     }
                     tokio::select! {
                         () = self.clock.sleep(AWAY.after(attempt, self.clock.as_ref())) => {}

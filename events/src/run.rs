@@ -18,7 +18,7 @@ use crate::{
     topology::{self, Notifier, Worker},
 };
 
-/// Runs until a signal, or until something fails for good.
+/// Runs until a signal, or until something fails permanently.
 pub async fn run(options: Run) -> anyhow::Result<()> {
     let dyno = environment::variable("DYNO");
     let dyno = dyno.as_deref();

@@ -173,7 +173,7 @@ impl Worker {
                 Err(error) => {
                     if attempt == 1 {
                         let error: &dyn std::error::Error = &error;
-                        warn!(error, "phabricator does not tell what the configured names are, trying on");
+                        warn!(error, "phabricator does not resolve the configured names; retrying");
                     }
                     tokio::select! {
                         () = self.clock.sleep(AWAY.after(attempt, self.clock.as_ref())) => {}
@@ -271,7 +271,7 @@ pub(crate) fn mercurial(config: &MercurialConfig, names: &BTreeMap<String, Phid>
             ..RepositorySettings::new(phid, &repository.name, &repository.url, &repository.try_url)
         })
     });
-    // Programs that are told of these run elsewhere.
+    // Programs that work on these run elsewhere.
     let known_hosts = config.known_hosts.as_deref().map(absolute).transpose()?;
     Ok(Settings {
         treeherder_url: config.treeherder_url.clone(),

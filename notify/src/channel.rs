@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// A way to people, or to their machines.
 ///
 /// One is opened for the whole process, and sends several notifications at once. It connects when it first sends, and
-/// anew after its connection broke: a peer that is away must not keep the process from starting.
+/// again after its connection broke: a peer that is away must not keep the process from starting.
 #[async_trait]
 pub trait Channel: Send + Sync + 'static {
     /// Its name in `plugins`, in settings and in logs.

@@ -26,7 +26,7 @@ pub(crate) struct Event {
     pub(crate) task_id: String,
     pub(crate) group_id: String,
     pub(crate) run_id: Option<u32>,
-    /// Every run that is told of.
+    /// Every run of the message.
     pub(crate) runs: Vec<u32>,
     /// Those that a worker had: they have logs.
     pub(crate) started: BTreeSet<u32>,

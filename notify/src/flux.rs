@@ -27,7 +27,7 @@ const WAITING: usize = 10_000;
 const BATCH: usize = 1000;
 /// How long lines are gathered before they are written.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long the last lines may take once the process is told to end at once.
+/// How long the last lines may take once the process has to end at once.
 const LAST: Duration = Duration::from_secs(1);
 
 /// How a sending ended.

@@ -39,7 +39,7 @@ pub(crate) const HTML: &str = "mail.html";
 /// What comes behind the `@` of a mail's id, and of the thread's.
 pub(crate) const THREADING_DOMAIN: Key = Key::new("threading_domain").or_variable("EMAIL_THREADING_DOMAIN");
 
-/// Who is told when a section names nobody.
+/// The recipient when a section names nobody.
 pub(crate) const DEFAULT_RECIPIENT: Key = Key::new("default_recipient");
 
 /// The longest name of a mailbox, in bytes.
@@ -61,7 +61,7 @@ pub(crate) struct Mail {
 pub(crate) struct MailWriter {
     channel: &'static str,
     from: Mailbox,
-    /// Who is told when a section names nobody.
+    /// The recipient when a section names nobody.
     default: Address,
     domain: String,
     templates: Arc<Templates>,

@@ -1,4 +1,4 @@
-//! What people are told: one notification for each channel and identity.
+//! A notification: one for each channel and identity.
 
 use std::{collections::BTreeMap, fmt};
 

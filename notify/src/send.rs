@@ -4,7 +4,7 @@
 //!
 //! A notification with several recipients is first split into one for each, one step for each; from there on each is sent,
 //! tried again and given up on its own. That one was sent is recorded in the step that ends its message. So it is sent again
-//! only when a process ends between the peer's answer and that step, or is told to end and does not see the answer within
+//! only when a process ends between the peer's answer and that step, or is shut down and does not see the answer within
 //! its last two seconds; [`Notification::key`] is the same then.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::memory::{DAY, name, unreadable};
 
-/// How many artifacts of a task are told of.
+/// How many artifacts of a task lead to notifications.
 pub(crate) const MAX_ARTIFACTS: usize = 100;
 /// How many recipients of one kind a section may name.
 pub(crate) const MAX_RECIPIENTS: usize = 50;
@@ -21,7 +21,7 @@ pub(crate) const MAX_IDENTIFIED: usize = 200;
 /// How many lanes a channel has.
 const LANES: u8 = 8;
 
-/// The artifacts that each task was told of for.
+/// The artifacts that led to notifications, by task.
 const ARTIFACTS: Ledger = Ledger { name: "notify-artifacts", retention: DAY };
 const FULL: &str = "full";
 
@@ -30,7 +30,7 @@ pub(crate) fn lane(channel: &str, task: &str) -> String {
     format!("{channel}/{}", Sha256::digest(task)[0] % LANES)
 }
 
-/// Whether an artifact is told of.
+/// Whether an artifact leads to notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     /// It is.

@@ -201,7 +201,7 @@ impl Templates {
             return Err(TemplateError::TooLong { path: path.to_owned() });
         }
         self.put(name, &source)?;
-        // What it misspells is told at start, not with the first task that fails.
+        // A misspelt name stops the start, not the first task that fails.
         self.try_out(name)
     }
 

@@ -143,7 +143,7 @@ impl Trouble {
         match &done {
             Ok(_) if self.lasts => info!("can {what} again, from where it stopped"),
             Err(error) if !self.lasts => {
-                warn!(error = error_chain(error), "cannot {what}, trying on; nothing is skipped");
+                warn!(error = error_chain(error), "cannot {what}; retrying; nothing is skipped");
             }
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! A Phabricator for tests and for the demo: it holds the state of one and serves it over real HTTP, with the answers
 //! of the real one (recorded on Phorge 07c1a513).
 //!
-//! It knows the methods that this project calls. Unlike the real one it acts on messages at once, unless it is told to
+//! It knows the methods that this project calls. Unlike the real one it acts on messages at once, unless a test has it
 //! [hold](FakePhabricator::hold_messages) them, and shows everything to the one token it knows, but for revisions that
 //! are not [visible](FakePhabricator::set_visible). What goes wrong on the way is up to the test: see [`Fault`],
 //! [`FakePhabricator::hold_next`] and [`FakePhabricator::go_down`].

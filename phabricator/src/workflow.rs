@@ -95,7 +95,7 @@ enum Finding {
 }
 
 impl Workflow {
-    /// A workflow that asks `conduit`, and writes down what becomes of builds; `directory` says who is skipped and what is
+    /// A workflow that asks `conduit`, and records the progress of builds; `directory` says who is skipped and what is
     /// private.
     pub fn new(
         conduit: Conduit,

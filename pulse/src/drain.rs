@@ -54,7 +54,7 @@ struct Arrived {
 }
 
 impl Drain<'_> {
-    /// Takes and stores until it is told to stop, or something happens to the queue or the connection.
+    /// Takes and stores until shutdown, or something happens to the queue or the connection.
     pub(crate) async fn run(&self, mut consumer: Consumer) -> Result<Ended, PulseError> {
         let (mut unwanted, mut outage) = (Outage::none(), Outage::none());
         loop {
@@ -112,7 +112,7 @@ impl Drain<'_> {
         self.producer.bus().push(outgoing).await
     }
 
-    /// Stores and acknowledges all of `batch`, however long it takes. False when it is told to stop before that.
+    /// Stores and acknowledges all of `batch`, however long it takes. False at a shutdown before that.
     async fn store(&self, batch: &[Arrived], outage: &mut Outage<BusError>) -> Result<bool, PulseError> {
         let clock = self.producer.clock();
         let mut at_once = true;

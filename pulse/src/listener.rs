@@ -23,7 +23,7 @@ const LONG: u32 = 2_000;
 
 /// Moves messages from one durable Pulse queue to the bus. Several processes may listen to the same queue.
 ///
-/// It runs until it is told to stop, whatever RabbitMQ and the bus do meanwhile: an outage is logged once, and tried
+/// It runs until shutdown, whatever RabbitMQ and the bus do meanwhile: an outage is logged once, and tried
 /// until it ends. A route whose exchange cannot be used is logged and tried again; the others go on.
 ///
 /// At the start it ends with an error when the first answer says that a setting is wrong: user, password or virtual host,

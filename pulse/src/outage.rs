@@ -1,4 +1,4 @@
-//! What goes wrong again and again is said once.
+//! A failure that repeats is logged once.
 
 use std::{
     collections::HashSet,
@@ -36,7 +36,7 @@ impl<E> Outage<E> {
         BACKOFF.after(self.failures, clock)
     }
 
-    /// Something went well, though that may not be the end: the waits begin anew.
+    /// Something went well, though that may not be the end: the waits begin again.
     pub(crate) fn eases(&mut self) {
         self.failures = 0;
     }

@@ -18,7 +18,7 @@ use crate::{
 /// How long RabbitMQ may take to store a message. It takes no message at all while it is short of memory or disk.
 const CONFIRM: Duration = Duration::from_secs(30);
 
-/// Publishes messages. It connects when it is first used, and anew when the connection was lost.
+/// Publishes messages. It connects when it is first used, and again when the connection was lost.
 pub struct Publisher {
     settings: PulseSettings,
     clock: Arc<dyn Clock>,

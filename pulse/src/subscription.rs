@@ -11,7 +11,7 @@ use crate::{
     connection::{Connection, short},
 };
 
-/// What becomes of a queue when nobody listens to it.
+/// How long a queue lives when nobody listens to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
     /// It ends with the connection. Nobody else may use it.

@@ -1,6 +1,6 @@
 //! Wrong secrets, counted by client.
 //!
-//! A client that sent too many is told so, but the right secret is accepted from anywhere, at any time: behind a
+//! A client that sent too many gets 429, but the right secret is accepted from anywhere, at any time: behind a
 //! proxy all clients have one address, and whoever guesses would lock Harbormaster out, which never repeats a
 //! request. So this keeps the log and the answers honest; what keeps guesses from being right is a secret that is long.
 

@@ -173,7 +173,7 @@ async fn answer(
     let mut request = request.map(|incoming| axum::body::Body::new(Arriving { incoming, place: place.clone() }));
     request.extensions_mut().insert(client);
     if request.body().is_end_stream() && !place.answers() {
-        // The connection is about to be closed, and nothing must happen that nobody is told of.
+        // The connection is about to be closed, and nothing must happen without an answer.
         std::future::pending::<()>().await;
     }
     let response = hyper::service::Service::call(routes, request).await;

@@ -1,4 +1,4 @@
-//! What an author is told about a failure of ours.
+//! The text for an author about a failure of ours.
 //!
 //! The last word on a build may be spoken by another process than the one that failed, so all that is left of the
 //! error is its text. Here that is turned back into what happened; the texts are those of [`crate::HgError`].

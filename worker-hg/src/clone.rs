@@ -151,7 +151,7 @@ impl HgClone {
         write_atomically(&temporary.join(MARK), tip.as_bytes()).map_err(HgError::io(format!("mark {target}")))
     }
 
-    /// Opens the clone in `directory` and tidies it up. [`HgError::Damaged`] when it has to be made anew.
+    /// Opens the clone in `directory` and tidies it up. [`HgError::Damaged`] when it has to be cloned again.
     pub(crate) async fn open(source: &Source, directory: &Path) -> Result<Self, HgError> {
         let mut clone = Self {
             source: source.clone(),
@@ -365,7 +365,7 @@ impl HgClone {
         self.server.run(&[&ssh, "push", "--force", &rev, "--", url], self.source.limits.transfer).await
     }
 
-    /// Gives the clone up: from now on it cannot be opened, and has to be made anew.
+    /// Gives the clone up: from now on it cannot be opened, and has to be cloned again.
     pub(crate) fn condemn(&self) -> Result<(), HgError> {
         fs::remove_file(self.directory.join(MARK))
             .map_err(HgError::io(format!("give up the clone of {}", self.source.name)))

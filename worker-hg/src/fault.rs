@@ -1,4 +1,4 @@
-//! What an author is told about a patch that cannot be built.
+//! The text for an author about a patch that cannot be built.
 
 use phabricator::model::{BaseChoice, BaseReason, Build, Patch, PatchFailure, Report};
 

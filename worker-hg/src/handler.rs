@@ -46,7 +46,7 @@ pub struct MercurialQueues {
 }
 
 impl Mercurial {
-    /// A worker that writes down what becomes of builds, and looks again whether they are wanted before it pushes. Does
+    /// A worker that records the progress of builds, and looks again whether they are wanted before it pushes. Does
     /// nothing yet: the [`Keeper`] prepares the clones. From now on, files that this process and its children make can be
     /// read by nobody else.
     ///

@@ -56,7 +56,7 @@ pub enum CloneState {
     InUse,
     /// It is being made.
     Cloning,
-    /// Nobody knows what of it is the source's; the next worker makes it anew.
+    /// Nobody knows what of it is the source's; the next worker clones it again.
     Damaged,
     /// Configured, and not there; the next worker makes it.
     Missing,

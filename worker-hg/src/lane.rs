@@ -29,7 +29,7 @@ const PREPARING: Backoff = Backoff { first: Duration::from_secs(2), factor: 2, c
 /// The longest wait when the disk is full.
 const ROOM: Duration = Duration::from_secs(60);
 
-/// How often the progress of a clone is told.
+/// How often the progress of a clone is logged.
 const PROGRESS: Duration = Duration::from_secs(15);
 
 /// How long the first lane may be busy before another lane gives up copying it, for now.

@@ -248,7 +248,7 @@ impl Repository {
         if let Some(unwanted) = looked? {
             return Err(Failure::Unwanted(unwanted));
         }
-        // A patch that does not apply is told even while the tree is closed.
+        // A patch that does not apply fails even while the tree is closed.
         let (base, head) = applied?;
         if let Verdict::Closed(reason) = verdict {
             info!(step = "parked", build = %build.request.target, "{} is closed: {reason}", target.name);
@@ -273,7 +273,7 @@ impl Repository {
         self.tree_status.look(&self.settings.try_name).await
     }
 
-    /// A clone that cannot even be tidied up has to be made anew.
+    /// A clone that cannot even be tidied up has to be cloned again.
     fn judged(&self, error: HgError) -> HgError {
         if error.is_damage() {
             HgError::Damaged { repository: self.settings.name.clone(), reason: error_chain(&error) }

@@ -20,7 +20,7 @@ const LONGEST: u64 = 64 << 10;
 pub enum Task {
     /// Take over what is new at the source.
     Pull,
-    /// Make the clones anew; the old ones serve until then.
+    /// Replace the clones; the old ones serve until then.
     Reclone,
 }
 
@@ -50,7 +50,7 @@ pub struct Upkept {
     pub clone: String,
     /// The first 12 digits of its newest changeset.
     pub tip: String,
-    /// How many changesets a pull brought; `None` when the clone was made anew.
+    /// How many changesets a pull brought; `None` when the clone was replaced.
     pub new_changesets: Option<u64>,
 }
 

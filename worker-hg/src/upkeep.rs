@@ -1,4 +1,4 @@
-//! What operators have done with a lane that is ready: its clone is pulled, or made anew while the old one serves.
+//! What operators have done with a lane that is ready: its clone is pulled, or replaced while the old one serves.
 
 use std::{path::Path, time::Duration};
 

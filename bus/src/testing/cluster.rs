@@ -23,7 +23,7 @@ impl RedisCluster {
         let mut nodes = Vec::new();
         let mut buses = Vec::new();
         for number in 0..3 {
-            // The port by which they speak with each other; taken too, the server ends, and both are chosen anew.
+            // The port by which they speak with each other; taken too, the server ends, and both are chosen again.
             let bus = std::cell::Cell::new(0);
             let place = directory.join(format!("node-{number}"));
             let started = RedisServer::start_on_a_port(place, |port| {

@@ -20,7 +20,7 @@ use crate::{Clock, RedisOptions, SystemClock};
 /// The file of the socket on which a server of ours listens, in its directory.
 const SOCKET: &str = "redis.sock";
 
-/// How often a server is started anew because another process took its port.
+/// How often a server is started again because another process took its port.
 const TRIES: usize = 5;
 
 /// A `redis-server` of its own, as a child process on a socket in `directory`. Ends with this value.

@@ -32,7 +32,7 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Whether it goes on until it is told to end.
+    /// Whether it runs until a signal.
     pub fn runs(&self) -> bool {
         !self.dry_run && self.task.is_none() && self.action.is_none()
     }

@@ -182,7 +182,7 @@ pub enum RepoAction {
         /// The repository
         name: String,
     },
-    /// Makes the clones of a repository anew; the old ones serve until then
+    /// Replace the clones of a repository; the old ones serve until then
     Reclone {
         /// The repository
         name: String,

@@ -20,14 +20,14 @@ use super::{
 /// What is set for a channel, or for InfluxDB, by the names of the keys.
 pub type Values = BTreeMap<String, SecretString>;
 
-/// Who is told of tasks, and how.
+/// Notifications about tasks.
 #[derive(Clone)]
 pub struct NotifyConfig {
     /// The channels that are open. None: there is no notifier.
     pub services: Vec<String>,
-    /// What is told of.
+    /// The statuses that are handled.
     pub statuses: Vec<Status>,
-    /// The routing keys of the messages that are heard; none: all.
+    /// The routing keys of the messages that are received; none: all.
     pub topics: Vec<Topic>,
     /// The queue on Pulse, without `queue/<user>/`.
     pub queue: Option<String>,
@@ -62,7 +62,7 @@ impl Default for NotifyConfig {
 /// What the notifier needs of a configuration, and works without.
 #[derive(Clone)]
 pub struct NotifierConfig {
-    /// Who is told of tasks, and how.
+    /// Notifications about tasks.
     pub notify: NotifyConfig,
     /// Our user on Pulse.
     pub pulse: Option<PulseConfig>,

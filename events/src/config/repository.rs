@@ -21,7 +21,7 @@ pub struct RepositoryConfig {
     pub try_url: String,
     /// The name of that place on Treeherder.
     pub try_name: String,
-    /// How Try is told what to do.
+    /// How Try learns which jobs to run.
     pub try_mode: TryMode,
     /// What is built on when the base of a stack is unknown.
     pub default_revision: String,

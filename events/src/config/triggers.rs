@@ -122,7 +122,7 @@ pub enum HookSource {
 pub struct TestSelectionConfig {
     /// The share of pushes, from 0 to 1.
     pub share: f64,
-    /// Who is told.
+    /// Who gets mails.
     pub notify: Vec<String>,
 }
 

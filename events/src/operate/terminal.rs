@@ -19,7 +19,7 @@ pub(super) fn confirm_sending(what: &str, yes: bool) -> anyhow::Result<()> {
     confirm(&format!("send {what}"), &format!("{what} would be sent"), "sent", yes)
 }
 
-/// `question` is asked; `consequence` is told where nobody can be asked.
+/// `question` is asked; `consequence` is the error where nobody can be asked.
 fn confirm(question: &str, consequence: &str, participle: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());

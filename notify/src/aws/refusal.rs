@@ -82,7 +82,7 @@ const ELSEWHERE: &[&str] =
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
-    /// Empty where none is told.
+    /// Empty where there is none.
     code: String,
     words: String,
     retry_after: Option<Duration>,

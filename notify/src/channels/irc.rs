@@ -12,9 +12,9 @@
 //! # One connection
 //!
 //! All that a process sends goes over one connection, which an actor has ([`actor`]). It is made with the first line, and
-//! kept: it joins its channels anew after it broke, answers the server's PINGs, sends some of its own to notice a server
+//! kept: it joins its channels again after it broke, answers the server's PINGs, sends some of its own to notice a server
 //! that is gone without a word, and takes its nick back from whoever has it, when that one leaves. After a failure it
-//! waits for one second, then two, up to a minute; who wants to send meanwhile is told at once what is wrong, so that the
+//! waits for one second, then two, up to a minute; a sending meanwhile fails at once with the reason, so that the
 //! bus keeps the notification, not a process that may die.
 //!
 //! # When a line is sent
@@ -124,7 +124,7 @@ struct Config {
     /// What stands beside the nick for people to read.
     name: String,
     login: Login,
-    /// The channel that is told when nobody else is named.
+    /// The recipient when nobody else is named.
     channel: String,
 }
 

@@ -8,8 +8,8 @@
 //!
 //! A log may be longer than the memory of this process, so it passes through in parts of 5 MiB: while one is sent the
 //! next is filled, and no log ever takes more than these two. What fits into one part is stored in one call. For
-//! a longer one the store gathers parts until it is told that they are all there; no reader sees it before. When
-//! anything fails on the way, the store is told to throw them away before the error is returned; when the sending is
+//! a longer one the store gathers parts until the upload is completed; no reader sees it before. When
+//! anything fails on the way, the upload is aborted before the error is returned; when the sending is
 //! dropped, right after that, by a task of its own, which the end of the process waits for. A process that is killed
 //! cannot do so: a bucket is to have a lifecycle rule that ends incomplete uploads (`AbortIncompleteMultipartUpload`)
 //! after a day.

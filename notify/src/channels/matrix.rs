@@ -1,7 +1,7 @@
 //! `matrix`: a notice in a room, by the client-server API: <https://spec.matrix.org/v1.16/client-server-api/>.
 //!
-//! A section's `channels` that are rooms (`!id:server`, `#alias:server`) are told; where it names none, the room of the
-//! settings is. Its other `channels` are IRC's.
+//! The recipients are a section's `channels` that are rooms (`!id:server`, `#alias:server`); where it names none, the room of
+//! the settings. Its other `channels` are IRC's.
 //!
 //! # Exactly once
 //!

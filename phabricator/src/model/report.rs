@@ -1,4 +1,4 @@
-//! What becomes of a build.
+//! The outcome of a build.
 
 use bus::Message;
 use serde::{Deserialize, Serialize};

@@ -88,7 +88,7 @@ impl FakePhabricator {
     }
 
     /// Tells the target what its request was answered: 2xx lets it wait for a message (those that came before
-    /// count), anything else fails it for good.
+    /// count), anything else fails it.
     pub fn answered(&self, target: &Phid, status: u16) {
         let mut state = self.state();
         let now = state.clock.now();

@@ -1,4 +1,4 @@
-//! What the fake's Harbormaster is told: messages and artifacts.
+//! What the fake's Harbormaster receives: messages and artifacts.
 
 use serde_json::{Map, Value, json};
 

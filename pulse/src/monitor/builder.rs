@@ -20,7 +20,7 @@ use crate::{PulseError, PulseMessage, PulseSettings, settings::check_name};
 /// How many events and messages wait for handlers at most.
 const BUFFER: usize = 1_000;
 
-/// What is monitored, and who is told. See [the module](super).
+/// What is monitored, and the handlers. See [the module](super).
 #[must_use = "nothing happens until it is started"]
 pub struct BuildMonitorBuilder {
     source: Source,
@@ -116,7 +116,7 @@ impl BuildMonitorBuilder {
         self
     }
 
-    /// Whether performance tests are told of as well; they are not by default.
+    /// Whether performance tests are events as well; they are not by default.
     pub fn talos(mut self, talos: bool) -> Self {
         self.filters.talos = talos;
         self

@@ -1,4 +1,4 @@
-//! What is told: a build or a test has finished.
+//! The events: a build or a test has finished.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub struct BuildFinished {
     pub builddate: Option<i64>,
     /// The id that the build calls itself: mostly 14 digits, of a date and a time.
     pub buildid: Option<String>,
-    /// When its end was told of, as `YYYYMMDDHHMMSS` in UTC.
+    /// When its end was reported, as `YYYYMMDDHHMMSS` in UTC.
     pub timestamp: String,
     /// What it is for, such as `linux64`, `win32` or `macosx64`.
     pub platform: String,
@@ -59,7 +59,7 @@ pub struct TestFinished {
     pub builddate: Option<i64>,
     /// The name of the test, such as `reftest` or `mochitest-1`.
     pub test: String,
-    /// When its end was told of, as `YYYYMMDDHHMMSS` in UTC.
+    /// When its end was reported, as `YYYYMMDDHHMMSS` in UTC.
     pub timestamp: String,
     /// Where its log can be read.
     pub logurl: Option<String>,

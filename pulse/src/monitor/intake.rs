@@ -70,7 +70,7 @@ struct Said {
 }
 
 impl Intake {
-    /// Takes messages until it is told to stop. An error is one that shows at the start, and that only another setting ends.
+    /// Takes messages until shutdown. An error is one that shows at the start, and that only another setting ends.
     pub(super) async fn run(self) -> Result<(), PulseError> {
         let taken = self.take().await;
         self.buffer.close();
@@ -102,7 +102,7 @@ impl Intake {
         Ok(())
     }
 
-    /// One connection, until it is lost, the queue is deleted, or it is told to stop.
+    /// One connection, until it is lost, the queue is deleted, or shutdown.
     async fn session(&self, sessions: &mut Sessions, said: &mut Said) -> Result<(), PulseError> {
         let random = || format!("monitor-{:016x}", SystemClock.random());
         // A random name is drawn for each connection: RabbitMQ may not know yet that the last one is gone.

@@ -1,4 +1,4 @@
-//! The build monitor: tells when builds and tests of interest have finished.
+//! The build monitor: reports builds and tests of interest as they finish.
 //!
 //! A complete program, which prints where new builds of Firefox for 64-bit Linux are:
 //!
@@ -31,7 +31,7 @@
 //! [`BuildMonitorBuilder::start`] returns at once. Who wants no callbacks takes [`BuildMonitorBuilder::stream`], with builds
 //! and tests as they come.
 //!
-//! # What is told, and how often
+//! # Which events, and how often
 //!
 //! A queue on Pulse that is not emptied is deleted. So a message is acknowledged as soon as it is read and filtered, and
 //! what is wanted of it waits in memory for the handlers, of which [several](BuildMonitorBuilder::concurrency) run at once,
@@ -70,8 +70,8 @@
 //! | `timestamp` | `timestamp`: when buildbot's own message came | `timeCompleted` |
 //! | `key` | `key`: that of buildbot's own message | routing key |
 //!
-//! Buildbot told of each build and test once it had finished. Of Treeherder's jobs those are told of that completed with a
-//! result; unfinished, cancelled, superseded and repeated ones are not.
+//! Buildbot reported each build and test once it had finished. Of Treeherder's jobs, those that completed with a result are
+//! events; unfinished, cancelled, superseded and repeated ones are not.
 
 mod buffer;
 mod buildbot;

@@ -1,6 +1,6 @@
 //! The jobs of Treeherder: a message for each step of each job of today's CI. Only those of the last step are events.
 //!
-//! A job's message says other things than buildbot's did. What becomes of what, see [`read`].
+//! A job's message says other things than buildbot's did. [`read`] maps its fields.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -79,7 +79,7 @@ pub(super) fn topics(filters: &Filters, wanted: Wanted) -> Vec<String> {
 /// The end of a job, of the kinds `build` and `test`.
 ///
 /// A job that is not `completed` has no end yet. One that was `canceled` or `superseded`, and one that is tried once
-/// more (`retry`, `isRetried`), ended without a result, so nothing is told of it. A job that was asked for again is a job
+/// more (`retry`, `isRetried`), ended without a result, so it is no event. A job that was asked for again is a job
 /// of its own. Jobs that were `coalesced` into this one are covered by its end.
 pub(super) fn read(key: &str, body: &[u8], received: Timestamp) -> Result<Option<Event>, Unreadable> {
     let job: Job = serde_json::from_slice(body)?;

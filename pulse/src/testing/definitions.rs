@@ -1,4 +1,4 @@
-//! What a RabbitMQ for tests is told at its start.
+//! The settings of a RabbitMQ for tests.
 
 use std::{fmt::Write, path::Path};
 

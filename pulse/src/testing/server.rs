@@ -29,7 +29,7 @@ use crate::{Address, Publisher, PulseError, PulseMessage, PulseSettings, connect
 
 /// Where Debian has the script that starts a server as whoever calls it. The one on the PATH is for root alone.
 const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-/// How often a server is started anew because another process took one of its ports.
+/// How often a server is started again because another process took one of its ports.
 const TRIES: usize = 3;
 /// How long a server may take to start: an idle machine needs about four seconds.
 const START: Duration = Duration::from_secs(90);
@@ -187,7 +187,7 @@ impl RabbitServer {
         .await
     }
 
-    /// Does something on the administrator's connection, which is made anew when the server was restarted.
+    /// Does something on the administrator's connection, which is opened again when the server was restarted.
     async fn administer<T>(
         &self,
         what: impl AsyncFnOnce(&Connection) -> Result<T, PulseError>,

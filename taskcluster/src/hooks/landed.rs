@@ -33,7 +33,7 @@ impl Landing {
         }
     }
 
-    /// By which name the hook is told of a group.
+    /// The name of the group in the payload of the hook.
     fn variable(self) -> &'static str {
         match self {
             Self::Autoland => "AUTOLAND_TASK_GROUP_ID",

@@ -96,7 +96,7 @@ impl HookRunner {
         let done = self.moves(trigger, Some(&mine), Some(&Run::Done { at, task_id: task_id.clone() }))?;
         if let Err(error) = cx.record_now(vec![done.clone()]).await {
             let error = error_chain(&error);
-            warn!(%hook, key, error, "cannot record what was triggered, trying on");
+            warn!(%hook, key, error, "cannot record what was triggered; retrying");
         }
         cx.record(done);
         let Some(task_id) = task_id else {

@@ -110,7 +110,7 @@ impl Subsystem for Reporter {
             match done.await {
                 Err(error) if !failed => {
                     failed = true;
-                    warn!(error = error_chain(&error), "cannot report on tasks, trying on");
+                    warn!(error = error_chain(&error), "cannot report on tasks; retrying");
                 }
                 Err(_) => {}
                 Ok(()) => failed = false,

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const MAX_PATTERN: usize = 64 * 1024;
 /// The longest name of a hook, or of its group, in bytes: the hooks service takes no longer one.
 const MAX_HOOK_NAME: usize = 1000;
-/// How much of somebody else's words is told, in characters.
+/// How much of foreign words an error quotes, in characters.
 const MAX_QUOTE: usize = 300;
 
 /// A decision task.

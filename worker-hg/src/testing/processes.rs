@@ -19,7 +19,7 @@ use crate::process::{Group, Pipes};
 /// How long a server may take to answer, or to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often a server is started anew because another process took its port.
+/// How often a server is started again because another process took its port.
 pub(super) const TRIES: usize = 5;
 
 /// A port that nobody listens on at the moment.

@@ -273,7 +273,7 @@ local function take_back(from)
   counts = {}
 end
 
--- Exists when something that `consumer` held was given to somebody else, or to itself anew.
+-- Exists when something that `consumer` held was given to somebody else, or to itself again.
 local function taken_from(consumer)
   return PREFIX .. '-taken-from-:' .. consumer
 end

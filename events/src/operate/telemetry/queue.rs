@@ -123,7 +123,7 @@ impl Work<'_> {
         let (mut done, mut kept, mut failed) = (0, 0, 0);
         let mut kept_in_a_row = 0;
         let mut under_way = FuturesUnordered::new();
-        // One at most: the connection that is made anew, while what is under way goes on.
+        // One at most: the connection that is opened again, while what is under way goes on.
         let mut opening = FuturesUnordered::new();
         loop {
             let stopping = self.shutdown.is_stopping() || failed + kept_in_a_row >= MOST_FAILED;

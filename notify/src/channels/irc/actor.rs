@@ -104,7 +104,7 @@ async fn serve(
     }
 }
 
-/// Says one line. When the connection breaks meanwhile, whoever waits for it is told why.
+/// Sends one line. When the connection breaks meanwhile, whoever waits for it gets the reason.
 async fn say(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
     let Job { target, line, mut reply } = job;
     let answer = match session.say(&target, &line, reply.closed()).await {

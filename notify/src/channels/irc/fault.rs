@@ -14,7 +14,7 @@ pub(super) enum Kind {
     Credentials,
 }
 
-/// Why a line was not sent, or why there is no connection: then it is told to everyone who waits for it.
+/// Why a line was not sent, or why there is no connection: then everyone who waits for one gets it.
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
     pub(super) kind: Kind,
@@ -105,7 +105,7 @@ impl Fault {
         Some(Self::new(Kind::Credentials, problem))
     }
 
-    /// What it means that the server takes leave with `ERROR`. Servers have no number for that, so it is told by words.
+    /// What it means that the server takes leave with `ERROR`. Servers have no number for that, so its words decide.
     pub(super) fn of_error(line: &Line) -> Self {
         let words = line.words();
         let lower = words.to_ascii_lowercase();

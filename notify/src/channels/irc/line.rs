@@ -89,7 +89,7 @@ fn within(nicks: &str) -> &str {
     nicks.get(..MAX_ADDRESSED).and_then(|begin| begin.rsplit_once(", ")).map_or("", |(fitting, _)| fitting)
 }
 
-/// mIRC's number of the colour in which a notification is told. A digest has one when all in it have the same.
+/// mIRC's number of the colour of a notification. A digest has one when all in it have the same.
 pub(super) fn colour(notification: &Notification) -> Option<u8> {
     let mut held = notification.digest.iter().map(|line| of_status(line.status));
     match held.next() {

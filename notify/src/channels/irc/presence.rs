@@ -1,8 +1,8 @@
-//! Where we are on IRC, whatever becomes of connections.
+//! The channels that we are in on IRC, across connections.
 
 use super::{bucket::Bucket, target::same};
 
-/// The most channels that we are in, whatever tasks name: the one that was told the longest ago is left for another.
+/// The most channels that we are in, whatever tasks name: the one whose last line is the oldest is left for another.
 const MAX_CHANNELS: usize = 20;
 /// The most bytes of channels in a line that joins several.
 const MAX_JOIN: usize = 400;
@@ -11,7 +11,7 @@ const MAX_JOIN: usize = 400;
 pub(super) struct Presence {
     /// The one that is never left.
     default: String,
-    /// Which others, last the one that was told last.
+    /// Which others, last the one with the newest line.
     others: Vec<String>,
     /// How many these may be.
     most: usize,

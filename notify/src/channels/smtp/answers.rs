@@ -103,7 +103,7 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
             channel: NAME,
             problem: advised("set notify.smtp.email to an address that may be sent from"),
         },
-        // A full mailbox, whatever number it is told with, and if it is seen only when the mail is there.
+        // A full mailbox, whatever number it has, and if it is seen only when the mail is there.
         (Stage::Recipient | Stage::Content, _, Some((2, 2))) | (Stage::Recipient, 552, _) => {
             ChannelError::Failed { channel: NAME, problem }
         }
