@@ -32,7 +32,8 @@ const AUTHOR: &str = "Zoë Example <zoe@example.com>";
 impl Repositories {
     /// Makes them in `directory`.
     pub async fn create(directory: &Path) -> anyhow::Result<Self> {
-        let [source, try_repository, checkout] = ["source", "try", "checkout"].map(|name| directory.join(name));
+        let made = Self::at(directory, String::new());
+        let Self { source, try_repository, .. } = &made;
         hg(directory, &["init", "source"]).await?;
         for (file, text) in [
             ("README.md", "A small product.\n".to_owned()),
@@ -41,16 +42,22 @@ impl Repositories {
         ] {
             write(&source.join(file), text.as_bytes()).await?;
         }
-        commit(&source, "Import the product").await?;
+        commit(source, "Import the product").await?;
         write(&source.join("README.md"), b"A small product, with a history.\n").await?;
-        commit(&source, "Say that there is a history").await?;
-        let base = hg(&source, &["log", "--rev=tip", "--template={node}"]).await?;
+        commit(source, "Say that there is a history").await?;
+        let base = hg(source, &["log", "--rev=tip", "--template={node}"]).await?;
 
         hg(directory, &["clone", "--quiet", "--noupdate", "source", "try"]).await?;
         // Heads on Try are thrown away some day: they never become public.
         write(&try_repository.join(".hg/hgrc"), b"[phases]\npublish = False\n").await?;
         hg(directory, &["clone", "--quiet", "source", "checkout"]).await?;
-        Ok(Self { source, try_repository, checkout, base })
+        Ok(Self { base, ..made })
+    }
+
+    /// Those that are in `directory`, with the newest changeset of the source.
+    pub fn at(directory: &Path, base: String) -> Self {
+        let [source, try_repository, checkout] = ["source", "try", "checkout"].map(|name| directory.join(name));
+        Self { source, try_repository, checkout, base }
     }
 
     /// A stack of three: a rename, a binary file, and text beyond ASCII.

@@ -21,7 +21,7 @@ use taskcluster::{model::TaskState, testing::FakeTaskcluster};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, process::Command};
 
-use crate::world::{Process, until};
+use crate::world::{Process, pulse_url, until};
 
 /// How long anything may take before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -67,8 +67,16 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(RabbitServer::share().await.unwrap(), tempfile::tempdir().unwrap()).await
+    }
+
+    /// With a RabbitMQ whose virtual host is Pulse's.
+    async fn with_own_rabbit() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let rabbit = RabbitServer::start(directory.path().join("rabbit")).await.unwrap();
+        Self::with(RabbitServer::start(directory.path().join("rabbit")).await.unwrap(), directory).await
+    }
+
+    async fn with(rabbit: RabbitServer, directory: TempDir) -> Self {
         for status in Status::ALL {
             rabbit.declare_exchange(&status.exchange()).await.unwrap();
         }
@@ -82,7 +90,7 @@ impl World {
         let config = format!(
             "events:\n  pulse_url: \"{}\"\n  pulse_user: {}\n  pulse_password: \"{}\"\n  notify:\n    \
              services: [webhook]\n    webhook: {{url: \"{url}\", secret: \"0123456789abcdef\"}}\n",
-            settings.address,
+            pulse_url(&settings),
             settings.user,
             settings.password.expose_secret()
         );
@@ -354,7 +362,7 @@ async fn credentials_of_amazon_are_found_where_its_own_programs_find_them() {
 /// As the notifier's predecessor was set up: without a document.
 #[tokio::test]
 async fn the_environment_alone_is_enough_and_whom_nothing_reaches_is_listed() {
-    let world = World::new().await;
+    let world = World::with_own_rabbit().await;
     let PulseSettings { address, user, password, .. } = world.rabbit.settings();
     let (port, own) = (address.port.to_string(), world.environment());
     let set = [

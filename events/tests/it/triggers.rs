@@ -14,7 +14,7 @@ use taskcluster::{
     testing::{FakeTaskcluster, Trigger},
 };
 
-use crate::world::{Process, World, until};
+use crate::world::{Process, World, pulse_url, until};
 
 const GROUPS: &str = "exchange/taskcluster-queue/v1/task-group-resolved";
 const ENDS: [&str; 3] = ["task-completed", "task-failed", "task-exception"];
@@ -29,10 +29,19 @@ struct Pulse {
 }
 
 impl Pulse {
+    /// On a RabbitMQ that other tests use too.
     async fn new() -> Self {
+        Self::with(RabbitServer::share().await.unwrap(), World::with_redis().await).await
+    }
+
+    /// On a RabbitMQ that can be killed and restarted.
+    async fn with_own_rabbit() -> Self {
         let world = World::with_redis().await;
+        Self::with(RabbitServer::start(world.path("rabbit")).await.unwrap(), world).await
+    }
+
+    async fn with(rabbit: RabbitServer, world: World) -> Self {
         let taskcluster = FakeTaskcluster::start(Arc::new(SystemClock)).await.unwrap();
-        let rabbit = RabbitServer::start(world.path("rabbit")).await.unwrap();
         for exchange in ENDS.map(|end| format!("exchange/taskcluster-queue/v1/{end}")) {
             rabbit.declare_exchange(&exchange).await.unwrap();
         }
@@ -58,7 +67,7 @@ impl Pulse {
             "  APP_CHANNEL: testing\n  admins: [ann@example.com]\n  monitoring_period: 1s\n  pulse_url: \"{}\"\n  \
              pulse_user: {}\n  pulse_password: \"{}\"\n  taskcluster: {{root_url: \"{}\", client_id: \"{}\", \
              access_token: \"{}\"}}\n{more}",
-            settings.address,
+            pulse_url(&settings),
             settings.user,
             settings.password.expose_secret(),
             self.taskcluster.root(),
@@ -127,7 +136,7 @@ fn payloads(triggers: &[Trigger], hook: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its_tasks_are_reported() {
-    let mut pulse = Pulse::new().await;
+    let mut pulse = Pulse::with_own_rabbit().await;
     pulse.configure(
         "  autoland_enabled: true
   HOOKS:

@@ -1,6 +1,7 @@
 //! A deployment: Redis, Phabricator, a source and a Try repository, and the program's processes.
 
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -18,6 +19,7 @@ use phabricator::{
     model::Phid,
     testing::{BuildVariables, CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target, harbormaster_request},
 };
+use pulse::PulseSettings;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use tokio::{
@@ -40,6 +42,39 @@ pub struct World {
     pub author: Phid,
 }
 
+/// The demo's repositories, which are made once and kept beside what is built, copied into `directory`.
+async fn copy_of_template(directory: &Path) -> Repositories {
+    let mut hasher = DefaultHasher::new();
+    include_str!("../../src/demo/repositories.rs").hash(&mut hasher);
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let template = built.join(format!("demo-{:x}", hasher.finish()));
+    if !template.exists() {
+        let making = TempDir::new_in(built).unwrap();
+        let made = Repositories::create(making.path()).await.unwrap();
+        std::fs::write(making.path().join("base"), made.base).unwrap();
+        // Another test may have been faster: its template is as good.
+        if std::fs::rename(making.path(), &template).is_ok() {
+            let _ = making.keep();
+        }
+    }
+    let copied = Command::new("cp").arg("-a").arg(template.join(".")).arg(directory).status().await.unwrap();
+    assert!(copied.success(), "cannot copy {}", template.display());
+    let base = std::fs::read_to_string(template.join("base")).unwrap();
+    let copy = Repositories::at(directory, base);
+    // The path in the template's own configuration is that of where it was made.
+    let configuration = format!("[paths]\ndefault = {}\n[phases]\npublish = False\n", copy.source.display());
+    std::fs::write(copy.try_repository.join(".hg/hgrc"), configuration).unwrap();
+    copy
+}
+
+/// How a configuration names where these settings lead.
+pub fn pulse_url(settings: &PulseSettings) -> String {
+    match settings.vhost.as_str() {
+        "/" => settings.address.to_string(),
+        vhost => format!("{}/{vhost}", settings.address),
+    }
+}
+
 impl World {
     /// Everything but the program, with a Redis.
     pub async fn with_redis() -> Self {
@@ -53,7 +88,7 @@ impl World {
     /// Everything but the program and Redis.
     pub async fn alone() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let repositories = Repositories::create(directory.path()).await.unwrap();
+        let repositories = copy_of_template(directory.path()).await;
         let phabricator = FakePhabricator::start(Arc::new(SystemClock)).await.unwrap();
         let repository = phabricator.add_repository("product");
         let secure = phabricator.add_project("secure-revision");

@@ -13,18 +13,21 @@ pub(super) const ADMIN: &str = "admin";
 /// Of both.
 pub(super) const PASSWORD: &str = "a password";
 
-/// The users, with the permissions that PulseGuardian gives to each user of Pulse:
+/// The virtual hosts and the users, with the permissions that PulseGuardian gives to each user of Pulse:
 /// <https://github.com/mozilla/pulseguardian> (`pulseguardian/model/user.py`).
-pub(super) fn definitions() -> Value {
+pub(super) fn definitions(vhosts: &[String]) -> Value {
     let own = format!("^(queue/{USER}/.*|exchange/{USER}/.*)");
     let read = format!("^(queue/{USER}/.*|exchange/.*)");
+    let permissions = vhosts.iter().flat_map(|vhost| {
+        [
+            json!({"user": USER, "vhost": vhost, "configure": own, "write": own, "read": read}),
+            json!({"user": ADMIN, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"}),
+        ]
+    });
     json!({
         "users": [user(USER, ""), user(ADMIN, "administrator")],
-        "vhosts": [{"name": "/"}],
-        "permissions": [
-            {"user": USER, "vhost": "/", "configure": own, "write": own, "read": read},
-            {"user": ADMIN, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
-        ],
+        "vhosts": vhosts.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
+        "permissions": permissions.collect::<Vec<_>>(),
     })
 }
 

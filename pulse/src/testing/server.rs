@@ -7,7 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::definitions::{ADMIN, PASSWORD, Tls, USER, configuration, definitions};
@@ -34,19 +35,44 @@ const TRIES: usize = 3;
 /// How long a server may take to start: an idle machine needs about four seconds.
 const START: Duration = Duration::from_secs(90);
 
-/// A `rabbitmq-server` of its own with one Pulse user, as a child process. Ends with this value.
+/// A virtual host of a `rabbitmq-server` with one Pulse user. The server is a child process, which ends with the last value
+/// that is of it.
 ///
 /// The user has exactly the permissions that PulseGuardian gives. What the rest of Mozilla does on Pulse (own exchanges,
 /// publish, delete queues) an administrator does through the methods of this value.
 pub struct RabbitServer {
+    server: Server,
+    vhost: String,
+    publisher: Publisher,
+    administrator: Mutex<Option<Connection>>,
+}
+
+enum Server {
+    Own(Process),
+    Shared(Arc<Shared>),
+}
+
+/// A server whose virtual hosts go to several tests of this process: to start one costs seconds of processor time.
+struct Shared {
+    process: Process,
+    /// Those that nobody had yet.
+    vhosts: std::sync::Mutex<Vec<String>>,
+    /// It has no value to end with: it belongs to whichever test is the last.
+    _directory: TempDir,
+}
+
+/// The server that new tests share, as long as one of them lives.
+static SHARED: Mutex<Weak<Shared>> = Mutex::const_new(Weak::new());
+/// How many tests share a server; the next one starts another.
+const VHOSTS: usize = 16;
+
+struct Process {
     directory: PathBuf,
     ca: Option<Vec<u8>>,
     ports: Ports,
     /// Erlang's directory of names, one for this server alone.
     names: Option<Child>,
     server: Option<Child>,
-    publisher: Publisher,
-    administrator: Mutex<Option<Connection>>,
 }
 
 /// Where a server listens.
@@ -59,81 +85,79 @@ struct Ports {
 }
 
 impl RabbitServer {
-    /// Starts a server that keeps its files in `directory`, and waits until it answers.
+    /// Starts a server that keeps its files in `directory`, and waits until it answers. Its virtual host is `/`.
     pub async fn start(directory: impl Into<PathBuf>) -> io::Result<Self> {
-        Self::start_on_free_ports(directory.into(), None).await
+        Ok(Self::of(Server::Own(Process::start(directory.into(), &["/".to_owned()], None).await?), "/".to_owned()))
     }
 
     /// Starts a server that speaks TLS, and nothing else. Its certificate is for localhost, from `authority`.
     pub async fn start_with_tls(directory: impl Into<PathBuf>, authority: &Authority) -> io::Result<Self> {
-        Self::start_on_free_ports(directory.into(), Some(authority)).await
+        let process = Process::start(directory.into(), &["/".to_owned()], Some(authority)).await?;
+        Ok(Self::of(Server::Own(process), "/".to_owned()))
     }
 
-    /// Another process may take a port first: then it is another one.
-    async fn start_on_free_ports(directory: PathBuf, authority: Option<&Authority>) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match Self::start_on(directory.clone(), authority, Ports::free()?).await {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe && tries < TRIES => {}
-                started => return started,
+    /// An empty virtual host of a server that other tests of this process may use too. Such a server cannot be killed or
+    /// restarted.
+    pub async fn share() -> io::Result<Self> {
+        let mut newest = SHARED.lock().await;
+        if let Some(shared) = newest.upgrade() {
+            let vhost = shared.vhosts.lock().map_err(|_| io::Error::other("a test panicked meanwhile"))?.pop();
+            if let Some(vhost) = vhost {
+                return Ok(Self::of(Server::Shared(shared), vhost));
             }
+        }
+        let directory = TempDir::new()?;
+        let mut vhosts: Vec<_> = (1..=VHOSTS).map(|number| format!("test-{number}")).collect();
+        let process = Process::start(directory.path().to_owned(), &vhosts, None).await?;
+        let vhost = vhosts.pop().unwrap_or_default();
+        let shared = Arc::new(Shared { process, vhosts: std::sync::Mutex::new(vhosts), _directory: directory });
+        *newest = Arc::downgrade(&shared);
+        Ok(Self::of(Server::Shared(shared), vhost))
+    }
+
+    fn of(server: Server, vhost: String) -> Self {
+        let process = match &server {
+            Server::Own(process) => process,
+            Server::Shared(shared) => &shared.process,
+        };
+        let publisher = Publisher::new(process.settings(ADMIN, &vhost), Arc::new(SystemClock));
+        Self { server, vhost, publisher, administrator: Mutex::default() }
+    }
+
+    fn process(&self) -> &Process {
+        match &self.server {
+            Server::Own(process) => process,
+            Server::Shared(shared) => &shared.process,
         }
     }
 
-    async fn start_on(directory: PathBuf, authority: Option<&Authority>, ports: Ports) -> io::Result<Self> {
-        let files = authority.map(|authority| authority.certify(&directory, "localhost")).transpose()?;
-        let tls = authority.zip(files.as_ref()).map(|(authority, (certificate, key))| Tls {
-            ca: authority.file(),
-            certificate,
-            key,
-        });
-        let users = directory.join("definitions.json");
-        fs::write(&users, definitions().to_string())?;
-        fs::write(directory.join("rabbitmq.conf"), configuration(&users, ports.amqp, tls.as_ref()))?;
-        fs::write(directory.join("enabled_plugins"), "[].\n")?;
-        let ca = authority.map(Authority::certificate).transpose()?;
-        let publisher = Publisher::new(settings(ADMIN, ports, ca.clone()), Arc::new(SystemClock));
-        let mut server =
-            Self { directory, ca, ports, names: None, server: None, publisher, administrator: Mutex::default() };
-        server.spawn().await?;
-        Ok(server)
+    fn own(&mut self) -> io::Result<&mut Process> {
+        match &mut self.server {
+            Server::Own(process) => Ok(process),
+            Server::Shared(_) => Err(io::Error::other("other tests use this server: start one that is not shared")),
+        }
     }
 
     /// Starts what [`RabbitServer::kill`] or [`RabbitServer::stop_gently`] ended, on the same files and port.
     pub async fn restart(&mut self) -> io::Result<()> {
-        self.kill()?;
-        self.spawn().await
+        let process = self.own()?;
+        process.kill()?;
+        process.spawn("/").await
     }
 
     /// Kills the server, as a power cut would.
     pub fn kill(&mut self) -> io::Result<()> {
-        for child in [&mut self.server, &mut self.names] {
-            if let Some(mut child) = child.take() {
-                signal(&child, Signal::SIGKILL)?;
-                child.wait()?;
-            }
-        }
-        Ok(())
+        self.own()?.kill()
     }
 
     /// Asks the server to end (SIGTERM), as an operator does, and waits until it has.
     pub async fn stop_gently(&mut self) -> io::Result<()> {
-        let Some(server) = &mut self.server else { return Ok(()) };
-        signal(server, Signal::SIGTERM)?;
-        for _ in 0..3000 {
-            if server.try_wait()?.is_some() {
-                return self.kill();
-            }
-            SystemClock.sleep(Duration::from_millis(10)).await;
-        }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "rabbitmq-server did not end within 30 s of SIGTERM"))
+        self.own()?.stop_gently().await
     }
 
     /// How the Pulse user reaches it.
     pub fn settings(&self) -> PulseSettings {
-        settings(USER, self.ports, self.ca.clone())
+        self.process().settings(USER, &self.vhost)
     }
 
     /// Makes a topic exchange that is not the user's.
@@ -197,21 +221,80 @@ impl RabbitServer {
         let connection = match &mut *administrator {
             Some(connection) => connection,
             none => {
-                let settings = settings(ADMIN, self.ports, self.ca.clone());
+                let settings = self.process().settings(ADMIN, &self.vhost);
                 none.insert(Connection::open(&settings, "administrator").await?)
             }
         };
         what(connection).await
     }
+}
 
-    async fn spawn(&mut self) -> io::Result<()> {
+impl Process {
+    /// Another process may take a port first: then it is another one.
+    async fn start(directory: PathBuf, vhosts: &[String], authority: Option<&Authority>) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::start_on(directory.clone(), vhosts, authority, Ports::free()?).await {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe && tries < TRIES => {}
+                started => return started,
+            }
+        }
+    }
+
+    async fn start_on(
+        directory: PathBuf,
+        vhosts: &[String],
+        authority: Option<&Authority>,
+        ports: Ports,
+    ) -> io::Result<Self> {
+        let files = authority.map(|authority| authority.certify(&directory, "localhost")).transpose()?;
+        let tls = authority.zip(files.as_ref()).map(|(authority, (certificate, key))| Tls {
+            ca: authority.file(),
+            certificate,
+            key,
+        });
+        let users = directory.join("definitions.json");
+        fs::write(&users, definitions(vhosts).to_string())?;
+        fs::write(directory.join("rabbitmq.conf"), configuration(&users, ports.amqp, tls.as_ref()))?;
+        fs::write(directory.join("enabled_plugins"), "[].\n")?;
+        let ca = authority.map(Authority::certificate).transpose()?;
+        let mut process = Self { directory, ca, ports, names: None, server: None };
+        process.spawn(vhosts.first().map_or("/", String::as_str)).await?;
+        Ok(process)
+    }
+
+    fn kill(&mut self) -> io::Result<()> {
+        for child in [&mut self.server, &mut self.names] {
+            if let Some(mut child) = child.take() {
+                signal(&child, Signal::SIGKILL)?;
+                child.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop_gently(&mut self) -> io::Result<()> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        signal(server, Signal::SIGTERM)?;
+        for _ in 0..3000 {
+            if server.try_wait()?.is_some() {
+                return self.kill();
+            }
+            SystemClock.sleep(Duration::from_millis(10)).await;
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "rabbitmq-server did not end within 30 s of SIGTERM"))
+    }
+
+    async fn spawn(&mut self, vhost: &str) -> io::Result<()> {
         let mut names = Command::new("epmd");
         names.args(["-address", "127.0.0.1", "-port", &self.ports.names.to_string()]);
         self.names = Some(spawn(&mut names, &self.directory)?);
         self.server = Some(spawn(&mut self.command(), &self.directory)?);
         let pause = Duration::from_millis(50);
         for _ in 0..START.as_millis() / pause.as_millis() {
-            if Connection::open(&self.settings(), "start").await.is_ok() {
+            if Connection::open(&self.settings(USER, vhost), "start").await.is_ok() {
                 return Ok(());
             }
             if let Some(status) = self.server.as_mut().map(Child::try_wait).transpose()?.flatten() {
@@ -223,6 +306,16 @@ impl RabbitServer {
         }
         let reason = format!("rabbitmq-server did not answer within {} s", START.as_secs());
         Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+    }
+
+    fn settings(&self, user: &str, vhost: &str) -> PulseSettings {
+        PulseSettings {
+            address: Address { tls: self.ca.is_some(), host: "localhost".to_owned(), port: self.ports.amqp },
+            vhost: vhost.to_owned(),
+            user: user.to_owned(),
+            password: PASSWORD.into(),
+            ca: self.ca.clone(),
+        }
     }
 
     fn command(&self) -> Command {
@@ -248,7 +341,7 @@ impl RabbitServer {
     }
 }
 
-impl Drop for RabbitServer {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.kill();
     }
@@ -284,15 +377,5 @@ fn signal(child: &Child, signal: Signal) -> io::Result<()> {
         // All of it has ended.
         Err(Errno::ESRCH) => Ok(()),
         sent => Ok(sent?),
-    }
-}
-
-fn settings(user: &str, ports: Ports, ca: Option<Vec<u8>>) -> PulseSettings {
-    PulseSettings {
-        address: Address { tls: ca.is_some(), host: "localhost".to_owned(), port: ports.amqp },
-        vhost: "/".to_owned(),
-        user: user.to_owned(),
-        password: PASSWORD.into(),
-        ca,
     }
 }

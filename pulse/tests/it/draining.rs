@@ -36,7 +36,7 @@ async fn drains(world: &World, name: &str, bus: Arc<dyn Bus>) {
 /// They share a server, which takes seconds to start.
 #[tokio::test]
 async fn everything_comes_once() {
-    let world = World::start().await;
+    let world = World::share().await;
     everything_comes_into_memory(&world).await;
     everything_comes_into_redis(&world).await;
     a_message_that_comes_again_is_stored_once(&world).await;

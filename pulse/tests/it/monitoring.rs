@@ -58,14 +58,23 @@ impl Told {
     }
 }
 
-async fn rabbit() -> (RabbitServer, TempDir) {
+/// A server that can be killed and restarted.
+async fn own_rabbit() -> (RabbitServer, TempDir) {
     let directory = TempDir::new().unwrap();
-    let rabbit = RabbitServer::start(directory.path()).await.unwrap();
+    (prepared(RabbitServer::start(directory.path()).await.unwrap()).await, directory)
+}
+
+/// A server that other tests use too.
+async fn rabbit() -> RabbitServer {
+    prepared(RabbitServer::share().await.unwrap()).await
+}
+
+async fn prepared(rabbit: RabbitServer) -> RabbitServer {
     for exchange in [BUILDS, JOBS] {
         rabbit.declare_exchange(exchange).await.unwrap();
     }
     keep_logs();
-    (rabbit, directory)
+    rabbit
 }
 
 fn said(parts: &[&str]) -> usize {

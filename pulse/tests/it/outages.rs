@@ -61,7 +61,7 @@ async fn a_lost_acknowledgement_stores_nothing_twice() {
 
 #[tokio::test]
 async fn nothing_is_acknowledged_while_the_bus_is_away() {
-    let (world, (bus, mut redis, _directory)) = (World::start().await, redis().await);
+    let (world, (bus, mut redis, _directory)) = (World::share().await, redis().await);
     let listening = world.listen("away", &bus).ready().await;
     redis.stop().unwrap();
     // RabbitMQ keeps what is beyond the prefetch.

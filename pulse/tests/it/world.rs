@@ -29,9 +29,19 @@ pub struct World {
 }
 
 impl World {
+    /// On a server that can be killed and restarted.
     pub async fn start() -> Self {
         let directory = TempDir::new().unwrap();
         let rabbit = RabbitServer::start(directory.path()).await.unwrap();
+        Self::of(rabbit, directory).await
+    }
+
+    /// On a server that other tests use too.
+    pub async fn share() -> Self {
+        Self::of(RabbitServer::share().await.unwrap(), TempDir::new().unwrap()).await
+    }
+
+    async fn of(rabbit: RabbitServer, directory: TempDir) -> Self {
         rabbit.declare_exchange(EXCHANGE).await.unwrap();
         Self { rabbit, directory }
     }
@@ -265,6 +275,7 @@ pub fn recorded(text: &str) -> PulseMessage {
 pub async fn connect(settings: &PulseSettings) -> lapin::Connection {
     use secrecy::ExposeSecret;
     let mut uri: lapin::uri::AMQPUri = settings.address.to_string().parse().unwrap();
+    uri.vhost.clone_from(&settings.vhost);
     uri.authority.userinfo.username = settings.user.clone();
     uri.authority.userinfo.password = settings.password.expose_secret().to_owned();
     lapin::Connection::connect_uri(uri, lapin::ConnectionProperties::default()).await.unwrap()

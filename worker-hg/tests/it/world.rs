@@ -3,6 +3,7 @@
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{Arc, Mutex, OnceLock},
@@ -435,11 +436,11 @@ pub fn run_hg(directory: &Path, arguments: &[&str]) -> Output {
 }
 
 pub fn run_hg_with(directory: &Path, arguments: &[&str], stdin: &[u8]) -> Output {
-    use std::io::Write;
-    let mut child = Command::new("hg")
+    // The tests run hundreds of short commands: `chg` has each done by a process that has started already.
+    let mut child = Command::new("chg")
         .args(arguments)
         .current_dir(directory)
-        .env("HGRCPATH", "")
+        .env("HGRCPATH", chg_settings())
         .env("HGPLAIN", "1")
         .env("HGENCODING", "UTF-8")
         .stdin(Stdio::piped())
@@ -494,6 +495,18 @@ fn template() -> &'static Path {
             }
         }
         made
+    })
+}
+
+/// The configuration of the tests' commands: chg's process ends soon after them.
+fn chg_settings() -> &'static Path {
+    static SETTINGS: OnceLock<PathBuf> = OnceLock::new();
+    SETTINGS.get_or_init(|| {
+        let mut file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        file.write_all(b"[chgserver]\nidletimeout = 30\n").unwrap();
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chg.rc");
+        file.persist(&path).unwrap();
+        path
     })
 }
 

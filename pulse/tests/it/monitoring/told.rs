@@ -50,7 +50,7 @@ fn sorted(mut events: Vec<Value>) -> Vec<Value> {
 
 #[tokio::test]
 async fn the_recorded_messages_are_told_as_the_predecessor_told_them() {
-    let (rabbit, _directory) = rabbit().await;
+    let rabbit = rabbit().await;
     let told = Told::default();
     let tests = told.clone();
     let monitor = BuildMonitor::builder()
@@ -87,7 +87,7 @@ async fn the_recorded_messages_are_told_as_the_predecessor_told_them() {
 /// They share a server, which takes seconds to start.
 #[tokio::test]
 async fn a_monitor_tells_what_it_was_asked_for() {
-    let (rabbit, _directory) = rabbit().await;
+    let rabbit = rabbit().await;
     filters_work_on_a_real_server(&rabbit).await;
     jobs_of_treeherder_are_the_same_events(&rabbit).await;
     a_stream_has_both_and_its_queue_ends_with_it(&rabbit).await;

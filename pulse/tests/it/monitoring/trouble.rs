@@ -9,12 +9,12 @@ use pulse::{
 };
 use tokio::sync::Notify;
 
-use super::{Told, counted, listening, publish_all, publish_build, rabbit, said, until_listening};
+use super::{Told, counted, listening, own_rabbit, publish_all, publish_build, rabbit, said, until_listening};
 use crate::world::{logged, until};
 
 #[tokio::test]
 async fn handlers_that_fail_panic_or_hang_stop_nothing() {
-    let (rabbit, _directory) = rabbit().await;
+    let rabbit = rabbit().await;
     let told = Told::default();
     let tests = told.clone();
     let mut monitor = BuildMonitor::builder()
@@ -53,7 +53,7 @@ async fn handlers_that_fail_panic_or_hang_stop_nothing() {
 
 #[tokio::test]
 async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
-    let (rabbit, _directory) = rabbit().await;
+    let rabbit = rabbit().await;
     let (told, gate) = (Told::default(), Arc::new(Notify::new()));
     let (builds, open) = (told.clone(), Arc::clone(&gate));
     let mut monitor = BuildMonitor::builder()
@@ -97,7 +97,7 @@ async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
 
 #[tokio::test]
 async fn rabbitmq_is_killed_and_restarted() {
-    let (mut rabbit, _directory) = rabbit().await;
+    let (mut rabbit, _directory) = own_rabbit().await;
     let (told, passing) = (Told::default(), Told::default());
     let monitor = told.monitor().trees(["again"]).label("again").start(rabbit.settings()).unwrap();
     let before = listening("monitor-");
@@ -129,7 +129,7 @@ async fn rabbitmq_is_killed_and_restarted() {
 
 #[tokio::test]
 async fn a_fault_at_the_start_ends_a_monitor_with_an_error_that_names_it() {
-    let (rabbit, _directory) = rabbit().await;
+    let rabbit = rabbit().await;
     let missing = "exchange/build/none";
     let mut password = rabbit.settings();
     password.password = "not the password".into();
@@ -158,7 +158,7 @@ async fn a_fault_at_the_start_ends_a_monitor_with_an_error_that_names_it() {
 
 #[tokio::test]
 async fn an_exchange_that_goes_away_later_is_waited_for_and_logged_once() {
-    let (rabbit, _directory) = rabbit().await;
+    let rabbit = rabbit().await;
     let told = Told::default();
     let mut monitor = told.monitor().trees(["later"]).label("later").start(rabbit.settings()).unwrap();
     until_listening("later", 1).await;
