@@ -73,7 +73,7 @@ fn without_made_up_names(text: &str) -> String {
 
 #[tokio::test]
 async fn every_operation_is_allowed_or_refused_as_on_pulse() {
-    let world = World::share().await;
+    let world = World::start().await;
     world.rabbit.declare_exchange("exchange/hgpushes/v2").await.unwrap();
     let seen: Vec<Seen> = serde_json::from_str(include_str!("../fixtures/permission-results.json")).unwrap();
     assert_eq!(seen.len(), 19);

@@ -440,6 +440,8 @@ pub fn run_hg_with(directory: &Path, arguments: &[&str], stdin: &[u8]) -> Output
     let mut child = Command::new("chg")
         .args(arguments)
         .current_dir(directory)
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("HGRCPATH", chg_settings())
         .env("HGPLAIN", "1")
         .env("HGENCODING", "UTF-8")
