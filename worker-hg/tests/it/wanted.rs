@@ -13,6 +13,8 @@ fn superseded() -> Report {
 #[tokio::test]
 async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
     let mut world = World::new();
+    // Each is asked about at the gate: one that finds no clone ready is asked about before it has a base.
+    world.settings.limits.ready = Duration::from_secs(60);
     world.start_ready().await;
     world.pushed(&world.simple_build(9)).await;
     let heads = world.try_repo.heads();
