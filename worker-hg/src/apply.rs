@@ -54,8 +54,17 @@ pub(crate) async fn apply(
     let mut parent = base.changeset.clone();
     for (patch, scanned) in build.stack.iter().zip(scanned) {
         let author = patch.author.as_deref().and_then(text::author);
+        let prepared = scanned.prepared.as_ref();
+        for deletion in prepared.iter().flat_map(|prepared| &prepared.deletions) {
+            let content = clone.read_file(&parent, &deletion.path, deletion.bytes()).await?;
+            // Of a file that is not there Mercurial tells.
+            if content.is_some_and(|content| !deletion.fits(&content)) {
+                let misfits = misfit::other_lines(deletion.path.as_bytes(), false);
+                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, misfits)));
+            }
+        }
         let commit = Commit {
-            patch: &patch.content,
+            patch: prepared.map_or(&patch.content, |prepared| &prepared.content),
             author: author.as_deref().unwrap_or(default_author),
             date: patch.diff.created_at,
             message: &format!("{}\n\nDifferential Diff: {}", patch.message, patch.diff.phid),
@@ -64,8 +73,8 @@ pub(crate) async fn apply(
             Ok(made) if made.changes => made,
             Ok(_) => return Err(Failure::Patch(PatchFault::changes_nothing(build, patch, &base.choice))),
             Err(output) if outcome::is_patch_fault(&output) => {
-                let misfits = misfit::find(patch, scanned, &output);
-                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, &misfits)));
+                let misfits = misfit::find(clone, &parent, patch, scanned, &output).await?;
+                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, misfits)));
             }
             Err(output) => return Err(import_failed(patch.revision_id, &output).into()),
         };
@@ -74,8 +83,8 @@ pub(crate) async fn apply(
         if scanned.removed_by_hunks().next().is_some() {
             let removed = clone.removed(&parent).await?;
             if let Some(kept) = scanned.removed_by_hunks().find(|path| !removed.iter().any(|other| other == path)) {
-                let misfits = format!("{}: the patch deletes the file, but the file has more lines", text::path(kept));
-                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, &misfits)));
+                let misfits = misfit::other_lines(kept, true);
+                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, misfits)));
             }
         }
     }

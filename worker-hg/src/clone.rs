@@ -28,6 +28,7 @@ use crate::{
     HgError, Limits,
     address::SOURCE,
     disk::{self, write_atomically},
+    framing::Sink,
     locks, outcome,
     process::{self, CommandOutput},
     server::CommandServer,
@@ -299,6 +300,19 @@ impl HgClone {
         output.success(format!("read a manifest in {}", self.source.name)).map(|_| reader)
     }
 
+    /// The first `most` bytes of a file. `None` when the changeset has no such file.
+    pub(crate) async fn read_file(
+        &mut self,
+        changeset: &Changeset,
+        path: &str,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>, HgError> {
+        let (rev, path) = (format!("--rev={}", changeset.number), format!("path:{path}"));
+        let mut head = Head { bytes: Vec::new(), most };
+        let output = self.server.run_into(&["cat", &rev, "--", &path], &mut head, self.source.limits.command).await?;
+        Ok((output.code == 0).then_some(head.bytes))
+    }
+
     /// The files that a changeset takes away.
     pub(crate) async fn removed(&mut self, changeset: &Changeset) -> Result<Vec<Vec<u8>>, HgError> {
         let rev = format!("--rev={}", changeset.number);
@@ -429,6 +443,23 @@ impl HgClone {
 
     fn damaged(&self, reason: String) -> HgError {
         HgError::Damaged { repository: self.source.name.clone(), reason }
+    }
+}
+
+/// Keeps the beginning of what a command prints.
+struct Head {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Sink for Head {
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        let room = self.most - self.bytes.len();
+        self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
     }
 }
 

@@ -2,7 +2,12 @@
 
 use phabricator::model::{BaseChoice, BaseReason, Build, Patch, PatchFailure, Report};
 
-use crate::{patch::Refusal, text, tree::Conflict};
+use crate::{
+    misfit::{Cause, Misfits},
+    patch::Refusal,
+    text,
+    tree::Conflict,
+};
 
 /// What is wrong with a patch, in words for its author. What comes from outside is in `details` only.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,20 +22,25 @@ pub(crate) struct PatchFault {
 impl PatchFault {
     /// The patch was refused before anything was made of it.
     pub(crate) fn refused(build: &Build, patch: &Patch, refusal: &Refusal) -> Self {
-        Self::unfit(build, patch, refusal.to_string())
+        Self::unfit(build, patch, refusal.to_string(), refusal.advice)
     }
 
     /// A file of the patch would lie below another file.
     pub(crate) fn conflicts(build: &Build, patch: &Patch, conflict: &Conflict) -> Self {
         let (path, other) = (text::path(&conflict.path), text::path(&conflict.other));
-        Self::unfit(build, patch, format!("{path}: it and {other} cannot both be files"))
+        Self::unfit(build, patch, format!("{path}: it and {other} cannot both be files"), "")
     }
 
-    fn unfit(build: &Build, patch: &Patch, details: String) -> Self {
+    fn unfit(build: &Build, patch: &Patch, details: String, advice: &str) -> Self {
+        let advice = match advice {
+            "" => format!("Change D{} and submit it again.", patch.revision_id),
+            advice => advice.to_owned(),
+        };
+        let abandoned = if patch.abandoned { abandoned_below(build) } else { String::new() };
         Self {
             summary: format!("{} is refused.", subject(build, patch)),
             details,
-            advice: format!("Change D{} and submit it again.", patch.revision_id),
+            advice: format!("{abandoned}{advice}"),
             commands: String::new(),
             base: None,
         }
@@ -51,13 +61,19 @@ impl PatchFault {
         }
     }
 
-    /// Mercurial could not apply the patch; `misfits` says where.
-    pub(crate) fn does_not_apply(build: &Build, patch: &Patch, base: &BaseChoice, misfits: &str) -> Self {
+    /// Mercurial could not apply the patch; `misfits` says where and why.
+    pub(crate) fn does_not_apply(build: &Build, patch: &Patch, base: &BaseChoice, misfits: Misfits) -> Self {
+        let Misfits { details, causes, unexplained } = misfits;
+        let mut advice = vec![];
+        if unexplained {
+            advice.push(format!("{REBASE}{}", if_there(base)));
+        }
+        advice.extend(causes.into_iter().map(|cause| advice_on(cause, unexplained)));
         Self {
             summary: format!("{} does not apply.", subject(build, patch)),
-            details: misfits.to_owned(),
-            advice: format!("{}{REBASE}{}", abandoned_below(build), if_there(base)),
-            commands: commands(build, base),
+            details,
+            advice: format!("{}{}", abandoned_below(build), advice.join(" ")),
+            commands: if unexplained { commands(build, base) } else { String::new() },
             base: Some(Box::new(base.clone())),
         }
     }
@@ -105,6 +121,25 @@ fn abandoned_below(build: &Build) -> String {
 }
 
 const REBASE: &str = "Rebase the stack on that changeset or a newer one, resolve the conflicts, and submit it again.";
+
+/// What helps where a rebase does not. `partly` is when something else is wrong as well.
+fn advice_on(cause: Cause, partly: bool) -> String {
+    let (only, rebase) =
+        if partly { ("Where only", ", a rebase does not help") } else { ("Only", "; a rebase does not help") };
+    let (what, remedy) = match cause {
+        Cause::LineEndings => (
+            "the line endings differ",
+            "Give the file the line endings that it has in the repository (`unix2dos` writes CRLF, `dos2unix` writes \
+             LF), commit, and submit again. With Git, set `core.autocrlf` to `false`, so that it converts nothing.",
+        ),
+        Cause::Encoding => (
+            "bytes beyond ASCII differ (the file is not UTF-8, and Phabricator serves text as UTF-8)",
+            "Submit the file as binary. `moz-phab` does that by itself; for `arc diff`, declare the file `binary` in \
+             `.gitattributes`.",
+        ),
+    };
+    format!("{only} {what}{rebase}. {remedy}")
+}
 
 /// A stack that was submitted in parts can be fine in its author's clone.
 fn if_there(base: &BaseChoice) -> &'static str {

@@ -20,6 +20,8 @@
 //! * names are as plain as [`path::check`] wants them, so that trimming changes nothing; names in quotes (which
 //!   Mercurial takes literally) are refused.
 //!
+//! A file can be taken away and added again: Mercurial gets that in another form, see [`replace`].
+//!
 //! Whether a path lies below a file or a symbolic link can only be told with the repository at hand: see `tree.rs`.
 
 mod binary;
@@ -27,11 +29,16 @@ mod header;
 mod hunk;
 mod lines;
 mod path;
+mod replace;
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 pub(crate) use binary::encode;
-pub(crate) use hunk::hunk_head;
+pub(crate) use hunk::{hunk_head, old_lines};
+pub(crate) use replace::Prepared;
 
 use crate::{Limits, text};
 use header::Header;
@@ -42,6 +49,8 @@ use lines::Lines;
 pub(crate) struct Scanned {
     /// What it does, file by file.
     pub(crate) files: Vec<FileChange>,
+    /// What Mercurial gets in place of it, when it does not take it as it is.
+    pub(crate) prepared: Option<Prepared>,
 }
 
 /// What a patch does to one file.
@@ -92,6 +101,8 @@ pub(crate) struct Refusal {
     pub(crate) line: usize,
     /// What is wrong.
     pub(crate) reason: String,
+    /// What its author can do about it. Empty when that is plain.
+    pub(crate) advice: &'static str,
 }
 
 impl fmt::Display for Refusal {
@@ -120,7 +131,10 @@ impl Scanned {
 
     /// The files that go if they hold what the patch says, and that Mercurial keeps if they hold more.
     pub(crate) fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
-        let removed = self.files.iter().filter(|file| file.kind == Kind::Delete && file.hunks.is_some());
+        let replaced = replace::replaced(&self.files);
+        let removed = self.files.iter().filter(move |file| {
+            file.kind == Kind::Delete && file.hunks.is_some() && !replaced.contains(file.path.as_slice())
+        });
         removed.map(|file| file.path.as_slice())
     }
 }
@@ -132,28 +146,48 @@ pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> 
         return Err(lines.refuse(format!("the patch has {} bytes, {} are allowed", content.len(), limits.patch_bytes)));
     }
     let mut files = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
+    let mut unchanged = None;
     let mut binary_bytes = limits.binary_bytes;
     while let Some(line) = lines.next() {
         if line.is_empty() {
             continue;
         }
-        let file = scan_file(line, &mut lines, &mut binary_bytes)?;
-        if !seen.insert(file.path.clone()) {
-            return Err(lines.refuse("the patch changes it twice").about(&file.path));
+        let (path, file) = scan_file(line, &mut lines, &mut binary_bytes)?;
+        let kind = file.as_ref().map(|file| &file.kind);
+        match seen.insert(path, kind == Some(&Kind::Delete)) {
+            None => {}
+            Some(true) if kind == Some(&Kind::Add) => {}
+            Some(true) if kind.is_some_and(Kind::adds) => {
+                let reason = "the patch deletes it and moves or copies another file there: make two revisions of that";
+                return Err(lines.refuse(reason).about(path));
+            }
+            Some(_) => return Err(lines.refuse("the patch changes it twice").about(path)),
         }
-        files.push(file);
-        if files.len() > limits.files {
+        match file {
+            Some(file) => files.push(file),
+            None => {
+                unchanged.get_or_insert(lines.refuse("the patch names the file but does not change it").about(path));
+            }
+        }
+        if seen.len() > limits.files {
             return Err(lines.refuse(format!("the patch changes more than {} files", limits.files)));
         }
     }
     if files.is_empty() {
-        return Err(lines.refuse("the patch changes nothing"));
+        return Err(unchanged.unwrap_or_else(|| lines.refuse("the patch changes nothing")));
     }
-    match moved_and_changed(&files) {
-        Some(file) => Err(lines.refuse("the patch moves it away and changes it").about(&file.path)),
-        None => Ok(Scanned { files }),
+    if let Some(file) = moved_and_changed(&files) {
+        return Err(lines.refuse("the patch moves it away and changes it").about(&file.path));
     }
+    let replaced = replace::replaced(&files);
+    let prepared = match replaced.iter().next() {
+        None => None,
+        Some(path) => Some(replace::prepare(content, &replaced).ok_or_else(|| {
+            lines.refuse("the patch takes it away and adds it again, but not as a new file of whole lines").about(path)
+        })?),
+    };
+    Ok(Scanned { files, prepared })
 }
 
 /// A file that is the source of a rename, so that it goes, and is changed on its own, so that it stays.
@@ -166,14 +200,25 @@ fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
     files.iter().find(|file| file.kind == Kind::Modify && gone.contains(file.path.as_slice()))
 }
 
-fn scan_file<'a>(first: &'a [u8], lines: &mut Lines<'a>, binary_bytes: &mut usize) -> Result<FileChange, Refusal> {
+/// Reads what the patch says about one file: its path, and what is done to it, if anything is. Phabricator also names
+/// files that a diff leaves as they are, and Mercurial passes over these.
+fn scan_file<'a>(
+    first: &'a [u8],
+    lines: &mut Lines<'a>,
+    binary_bytes: &mut usize,
+) -> Result<(&'a [u8], Option<FileChange>), Refusal> {
     let Some((old, new)) = header::names(first) else {
-        return Err(lines.refuse(stray(first)));
+        return Err(stray(first, lines));
     };
+    if let Some(name) = old.strip_suffix(b"\r") {
+        let reason = "only the line endings differ: the patch has CRLF, also behind the names of files";
+        return Err(lines.refuse(reason).advise(CONVERT).about(name));
+    }
     for name in [old, new] {
         path::check(name).map_err(|reason| lines.refuse(reason).about(name))?;
     }
-    scan_named(old, new, lines, binary_bytes).map_err(|refusal| refusal.about(new))
+    let file = scan_named(old, new, lines, binary_bytes).map_err(|refusal| refusal.about(new))?;
+    Ok((new, file))
 }
 
 fn scan_named<'a>(
@@ -181,22 +226,32 @@ fn scan_named<'a>(
     new: &'a [u8],
     lines: &mut Lines<'a>,
     binary_bytes: &mut usize,
-) -> Result<FileChange, Refusal> {
+) -> Result<Option<FileChange>, Refusal> {
     let mut header = Header::default();
     while lines.peek().is_some_and(|line| !line.is_empty() && !is_content(line)) {
         header.read(lines)?;
     }
-    let kind = header.kind(old, new).ok_or_else(|| lines.refuse("its header contradicts itself"))?;
+    let mut kind = header.kind(old, new).ok_or_else(|| match header::whole_name(old, new, &header) {
+        Some(name) => lines
+            .refuse("its name holds ` b/`, where Mercurial ends the name in the line `diff --git`")
+            .advise(RENAME)
+            .about(name),
+        None => lines.refuse("its header contradicts itself"),
+    })?;
     let mut hunks = None;
     match lines.peek() {
-        Some(line) if line.starts_with(b"--- ") => hunks = Some(hunk::scan_text(old, new, &kind, lines)?),
-        Some(b"GIT binary patch") => binary::scan(lines, kind == Kind::Delete, binary_bytes)?,
-        _ if kind == Kind::Modify && !header.changes_mode() => {
-            return Err(lines.refuse("the patch names the file but does not change it"));
+        Some(line) if line.starts_with(b"--- ") => {
+            let names = hunk::names(lines);
+            if kind == Kind::Modify && !header.changes_mode() {
+                kind = names.kind(lines);
+            }
+            hunks = Some(hunk::scan_text(old, new, &kind, &names, lines)?);
         }
+        Some(b"GIT binary patch") => binary::scan(lines, kind == Kind::Delete, binary_bytes)?,
+        _ if kind == Kind::Modify && !header.changes_mode() => return Ok(None),
         _ => {}
     }
-    Ok(FileChange { path: new.to_vec(), kind, hunks })
+    Ok(Some(FileChange { path: new.to_vec(), kind, hunks }))
 }
 
 fn is_content(line: &[u8]) -> bool {
@@ -209,24 +264,33 @@ fn number(text: &[u8]) -> Option<(u32, &[u8])> {
     Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
 }
 
-/// What to say about a line that has no place.
-fn stray(line: &[u8]) -> String {
+/// The refusal of a line that has no place.
+fn stray(line: &[u8], lines: &Lines<'_>) -> Refusal {
     if line.starts_with(b"# HG changeset patch") {
-        "it has a `# HG changeset patch` header, which could make one patch several commits".to_owned()
+        lines.refuse("it has a `# HG changeset patch` header, which could make one patch several commits")
     } else if line.starts_with(b"Binary file") {
-        "the content of a binary file is missing".to_owned()
+        lines.refuse("the content of a binary file is missing").advise(UPLOAD)
     } else if line.starts_with(b"diff --git \"") {
-        "a file's name stands in quotes, which Mercurial takes as part of the name".to_owned()
+        lines.refuse("a file's name stands in quotes, which Mercurial takes as part of the name")
     } else {
-        format!("this line has no place in a git patch: {}", text::cut(&text::path(line), 80))
+        lines.refuse(format!("this line has no place in a git patch: {}", text::cut(&text::path(line), 80)))
     }
 }
+
+const CONVERT: &str = "Convert the patch to LF line endings (`dos2unix`) and submit it again. A rebase does not help.";
+const UPLOAD: &str = "Submit it again with `moz-phab` or `arc diff`, which upload the content of binary files.";
+const RENAME: &str = "Mercurial cannot import a patch for such a file. Rename the directory whose name ends in ` b`, in a \
+                      revision of its own, and submit this one on top of that.";
 
 impl Refusal {
     fn about(self, path: &[u8]) -> Self {
         // What is taken for a name can be as long as the patch.
         let start = &path[..path.len().min(path::MAX_PATH)];
         Self { path: self.path.or_else(|| Some(start.to_vec())), ..self }
+    }
+
+    fn advise(self, advice: &'static str) -> Self {
+        Self { advice, ..self }
     }
 }
 

@@ -224,7 +224,7 @@ mod tests {
             kind: kind.clone(),
             hunks: None,
         };
-        Scanned { files: changes.iter().map(file).collect() }
+        Scanned { files: changes.iter().map(file).collect(), prepared: None }
     }
 
     #[test]

@@ -52,19 +52,17 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
 
 /// The patch cannot be built.
 pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
-    let tried_on = failure
-        .base
-        .as_ref()
-        .map(|base| format!("It was tried on changeset {}. {}", inline_code(&base.used), why(base)))
-        .unwrap_or_default();
-    let parts = [
-        sentence(&failure.summary),
-        code_block(&failure.details),
-        sentence(&tried_on),
-        sentence(&failure.advice),
-        code_block(&failure.commands),
-        took(failure.seconds),
-    ];
+    let (details, advice) = (code_block(&failure.details), sentence(&failure.advice));
+    let mut parts = vec![sentence(&failure.summary)];
+    match &failure.base {
+        // Much may not fit, and what helps must not stand below that.
+        Some(base) => {
+            let tried_on = format!("It was tried on changeset {}. {}", inline_code(&base.used), why(base));
+            parts.extend([sentence(&tried_on), advice, code_block(&failure.commands), details]);
+        }
+        None => parts.extend([details, advice, code_block(&failure.commands)]),
+    }
+    parts.push(took(failure.seconds));
     unit(MERCURIAL.into(), UnitResult::Fail, Some(failure.seconds), paragraphs(&parts))
 }
 
@@ -210,6 +208,28 @@ mod tests {
         let long = patch_failed(&PatchFailure { seconds: 699.272, ..failure });
         assert_eq!(long.duration, None);
         assert!(long.details.ends_with("This took 12 minutes."), "{}", long.details);
+    }
+
+    #[test]
+    fn advice_stands_above_what_does_not_fit() {
+        let base = BaseChoice { used: "1".repeat(40), instead_of: None, reason: BaseReason::Named, tried: None };
+        let failure = PatchFailure {
+            summary: "summary".to_owned(),
+            details: "details".to_owned(),
+            advice: "advice".to_owned(),
+            commands: "commands".to_owned(),
+            base: Some(base),
+            seconds: 1.0,
+        };
+        let order = |failure: &PatchFailure| {
+            let text = patch_failed(failure).details;
+            let mut parts = ["summary", "details", "advice", "commands"];
+            parts.sort_by_key(|part| text.find(part));
+            parts
+        };
+        assert_eq!(order(&failure), ["summary", "advice", "commands", "details"]);
+        let refused = PatchFailure { base: None, ..failure };
+        assert_eq!(order(&refused), ["summary", "details", "advice", "commands"]);
     }
 
     #[test]

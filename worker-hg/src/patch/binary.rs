@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
 
-use super::{Lines, Refusal, number};
+use super::{Lines, Refusal, UPLOAD, number};
 
 const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
@@ -29,7 +29,8 @@ pub(super) fn scan(lines: &mut Lines<'_>, deleted: bool, budget: &mut usize) -> 
     };
     // Phabricator writes this when it has lost the file's content, or never had it.
     if new == 0 && old == 0 && !deleted {
-        return Err(lines.refuse("the content of a binary file is missing: both sides of its patch are empty"));
+        let reason = "the content of a binary file is missing: both sides of its patch are empty";
+        return Err(lines.refuse(reason).advise(UPLOAD));
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ impl<'a> Header<'a> {
         } else if line.starts_with(b"similarity index ") || line.starts_with(b"dissimilarity index ") {
             true
         } else {
-            return Err(lines.refuse(stray(line)));
+            return Err(stray(line, lines));
         };
         if !fresh {
             return Err(lines.refuse("its header says the same thing twice"));
@@ -95,4 +95,17 @@ pub(super) fn names(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = line.strip_prefix(b"diff --git a/")?;
     let middle = rest.windows(3).rposition(|window| window == b" b/")?;
     Some((&rest[..middle], &rest[middle + 3..]))
+}
+
+/// The name of a file that [`names`] splits in the wrong place, as Mercurial does, since it holds ` b/`.
+pub(super) fn whole_name<'a>(old: &'a [u8], new: &'a [u8], header: &Header<'a>) -> Option<&'a [u8]> {
+    // Without a rename the line holds the same name twice.
+    let twice = || {
+        let line = [old, b" b/", new].concat();
+        let length = (line.len() - 3) / 2;
+        let is_twice = line[length..].strip_prefix(b" b/").is_some_and(|name| *name == line[..length]);
+        old.get(..length).filter(|_| is_twice)
+    };
+    let name = header.renamed[1].or(header.copied[1]).or_else(twice);
+    name.filter(|name| name.windows(3).any(|window| window == b" b/"))
 }

@@ -24,16 +24,92 @@ pub(crate) fn hunk_head<'a>(content: &'a [u8], file: &FileChange, number: usize)
     Some(HunkHead { text, line: lines.place().line })
 }
 
-/// Reads the names and hunks of a file, and returns where the hunks begin.
-pub(super) fn scan_text(old: &[u8], new: &[u8], kind: &Kind, lines: &mut Lines<'_>) -> Result<Place, Refusal> {
-    let from = lines.next().and_then(|line| line.strip_prefix(b"--- ")).map(name_of);
-    let to = lines.next().and_then(|line| line.strip_prefix(b"+++ ")).map(name_of);
-    let nothing = Some(b"/dev/null".as_slice());
+/// The lines that a file must have for its `number`th hunk to fit, without their signs and `\n`.
+pub(crate) fn old_lines<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<Vec<&'a [u8]>> {
+    let mut lines = Lines::from(content, file.hunks?);
+    for _ in 1..number {
+        scan_hunk(&mut lines).ok()?;
+    }
+    let start = lines.place();
+    scan_hunk(&mut lines).ok()?;
+    let hunk = lines.since(start);
+    let lines = hunk.strip_suffix(b"\n").unwrap_or(hunk).split(|&byte| byte == b'\n').skip(1);
+    let old = |line: &'a [u8]| match line {
+        [b'+' | b'\\', ..] => None,
+        [b' ' | b'-', old @ ..] => Some(old),
+        // It lost its space.
+        _ => Some(line),
+    };
+    Some(lines.filter_map(old).collect())
+}
+
+/// The text of a file's only hunk, when all of its lines begin with `sign`; the file has it before or afterwards.
+pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
+    let mut lines = Lines::from(content, hunks);
+    scan_hunk(&mut lines).ok()?;
+    if lines.next_starts_with(b"@") {
+        return None;
+    }
+    let mut text = Vec::new();
+    for line in lines.since(hunks).split_inclusive(|&byte| byte == b'\n').skip(1) {
+        match line.split_first()? {
+            (first, rest) if *first == sign => text.extend_from_slice(rest),
+            // The line before has no end; Mercurial takes a carriage return for a part of that.
+            (b'\\', _) => {
+                text.pop();
+                text.pop_if(|last| *last == b'\r');
+            }
+            _ => return None,
+        }
+    }
+    Some(text)
+}
+
+/// The names on the `---` and `+++` lines of a file.
+pub(super) struct Names<'a> {
+    from: Option<&'a [u8]>,
+    to: Option<&'a [u8]>,
+}
+
+const NOTHING: Option<&[u8]> = Some(b"/dev/null");
+
+impl Names<'_> {
+    /// The kind of a change whose header has no mode; `lines` begin with its first hunk. Phabricator renders added
+    /// and deleted files like this when the diff came without modes, as plain `hg diff` prints it. Mercurial reads
+    /// them so only if the hunk agrees.
+    pub(super) fn kind(&self, lines: &Lines<'_>) -> Kind {
+        let Some((old, new)) = lines.peek().and_then(hunk_ranges) else { return Kind::Modify };
+        if self.from == NOTHING && old.is_empty() {
+            Kind::Add
+        } else if self.to == NOTHING && new.is_empty() {
+            Kind::Delete
+        } else {
+            Kind::Modify
+        }
+    }
+}
+
+/// Reads the names of a file.
+pub(super) fn names<'a>(lines: &mut Lines<'a>) -> Names<'a> {
+    Names {
+        from: lines.next().and_then(|line| line.strip_prefix(b"--- ")).map(name_of),
+        to: lines.next().and_then(|line| line.strip_prefix(b"+++ ")).map(name_of),
+    }
+}
+
+/// Reads the hunks of a file, and returns where they begin.
+pub(super) fn scan_text(
+    old: &[u8],
+    new: &[u8],
+    kind: &Kind,
+    names: &Names<'_>,
+    lines: &mut Lines<'_>,
+) -> Result<Place, Refusal> {
     let is = |name: Option<&[u8]>, prefix: &[u8], expected: &[u8]| {
         name.and_then(|name| name.strip_prefix(prefix)).is_some_and(|name| name == expected)
     };
-    let from_fits = is(from, b"a/", old) || (*kind == Kind::Add && from == nothing);
-    let to_fits = is(to, b"b/", new) || (*kind == Kind::Delete && to == nothing);
+    let from_fits = is(names.from, b"a/", old) || (*kind == Kind::Add && names.from == NOTHING);
+    let to_fits = is(names.to, b"b/", new) || (*kind == Kind::Delete && names.to == NOTHING);
     if !from_fits || !to_fits {
         return Err(lines.refuse("the names in its `---` and `+++` lines differ from those in its `diff --git` line"));
     }
@@ -94,6 +170,13 @@ fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), Refusal> {
 struct Range {
     start: u32,
     count: u32,
+}
+
+impl Range {
+    /// Whether it is that of a file that is not there.
+    fn is_empty(&self) -> bool {
+        self.start == 0 && self.count == 0
+    }
 }
 
 /// The old and new lines that the head of a hunk promises.

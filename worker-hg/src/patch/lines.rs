@@ -23,6 +23,11 @@ impl<'a> Lines<'a> {
         self.at
     }
 
+    /// What was read since then.
+    pub(super) fn since(&self, start: Place) -> &'a [u8] {
+        &self.content[start.offset..self.at.offset.min(self.content.len())]
+    }
+
     /// The next line as it stands, without its `\n`.
     pub(super) fn next_raw(&mut self) -> Option<&'a [u8]> {
         let rest = self.content.get(self.at.offset..).filter(|rest| !rest.is_empty())?;
@@ -47,7 +52,7 @@ impl<'a> Lines<'a> {
     }
 
     pub(super) fn refuse(&self, reason: impl Into<String>) -> Refusal {
-        Refusal { path: None, line: self.at.line, reason: reason.into() }
+        Refusal { path: None, line: self.at.line, reason: reason.into(), advice: "" }
     }
 }
 

@@ -16,6 +16,8 @@ fn read(patch: &str) -> Result<Vec<(String, Kind)>, String> {
 
 const MODIFY: &str = "diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n";
 
+const DELETE: &str = "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-b\n";
+
 #[test]
 fn every_form_that_phabricator_writes_is_read() {
     let one = |path: &str, kind: Kind| Ok(vec![(path.to_owned(), kind)]);
@@ -50,6 +52,21 @@ fn every_form_that_phabricator_writes_is_read() {
             "a binary file that goes and was lost",
             "diff --git a/f b/f\ndeleted file mode 100644\nindex 0..0\nGIT binary patch\nliteral 0\nHc$@<O00001\n\nliteral 0\nHc$@<O00001\n\n".into(),
             one("f", Kind::Delete),
+        ),
+        (
+            "a new file without a mode",
+            "diff --git a/f b/f\n--- /dev/null\n+++ b/f\n@@ -0,0 +1 @@\n+x\n".into(),
+            one("f", Kind::Add),
+        ),
+        (
+            "a file that goes without a mode",
+            "diff --git a/f b/f\n--- a/f\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-a\n-b\n".into(),
+            one("f", Kind::Delete),
+        ),
+        (
+            "a file that is named and stays as it is, beside a change",
+            format!("diff --git a/e b/e\nindex 1..2\n{MODIFY}diff --git a/g b/g\n"),
+            one("f", Kind::Modify),
         ),
         ("a rename", "diff --git a/f b/g\nrename from f\nrename to g\n".into(), one("g", Kind::Rename(b"f".to_vec()))),
         (
@@ -122,7 +139,19 @@ fn what_has_no_place_is_refused() {
         ("another name below", MODIFY.replace("+++ b/f", "+++ b/.hg/hgrc"), "f: the names in its `---`"),
         ("another old name", MODIFY.replace("--- a/f", "--- a/../x"), "f: the names in its `---`"),
         ("a name cut at its space", MODIFY.replace("/f", "/f g"), "f g: the names in its `---`"),
-        ("a name that holds ` b/`", MODIFY.replace("/f", "/f b/g"), "contradicts itself"),
+        ("a name that holds ` b/`", MODIFY.replace("/f", "/f b/g"), "f b/g: its name holds ` b/`"),
+        ("a new name that holds ` b/`", add("d b/x b/f", "100644"), "d b/x b/f: its name holds ` b/`"),
+        (
+            "a rename of a name that holds ` b/`",
+            "diff --git a/d b/f b/d b/g\nrename from d b/f\nrename to d b/g\n".into(),
+            "d b/g: its name holds ` b/`",
+        ),
+        (
+            "a rename to a name that holds ` b/`",
+            "diff --git a/f b/d b/g\nrename from f\nrename to d b/g\n".into(),
+            "d b/g: its name holds ` b/`",
+        ),
+        ("CRLF behind names", MODIFY.replace(" b/f", "\r b/f"), "f: only the line endings differ"),
         (
             "a name that ends with spaces",
             "diff --git a/f  b/f \nnew file mode 100644\n".into(),
@@ -154,6 +183,33 @@ fn what_has_no_place_is_refused() {
             "f: this line has no place in a git patch: frobnicate",
         ),
         ("a file twice", format!("{MODIFY}{MODIFY}"), "f: the patch changes it twice"),
+        ("a file that is named first and then changed", format!("diff --git a/f b/f\n{MODIFY}"), "f: the patch changes it twice"),
+        ("a file that comes and goes", format!("{}{DELETE}", add("f", "100644")), "f: the patch changes it twice"),
+        (
+            "a file that goes and another in its place",
+            format!("{DELETE}diff --git a/g b/f\nrename from g\nrename to f\n"),
+            "f: the patch deletes it and moves or copies another file there",
+        ),
+        (
+            "a file that goes and comes as a change",
+            format!("{DELETE}{}", add("f", "100644").replace("-0,0 +1", "-1 +1,2").replace("+x", " b\n+x")),
+            "f: the patch takes it away and adds it again, but not as a new file of whole lines",
+        ),
+        (
+            "a new file without a mode that has lines before",
+            "diff --git a/f b/f\n--- /dev/null\n+++ b/f\n@@ -1,0 +1 @@\n+x\n".into(),
+            "f: the names in its `---`",
+        ),
+        (
+            "a new file without a mode, but with others",
+            "diff --git a/f b/f\nold mode 100644\nnew mode 100755\n--- /dev/null\n+++ b/f\n@@ -0,0 +1 @@\n+x\n".into(),
+            "f: the names in its `---`",
+        ),
+        (
+            "a file that goes without a mode and keeps a line",
+            "diff --git a/f b/f\n--- a/f\n+++ /dev/null\n@@ -1 +1,0 @@\n-b\n".into(),
+            "f: the names in its `---`",
+        ),
         (
             "a file that goes and stays",
             format!("{MODIFY}diff --git a/f b/g\nrename from f\nrename to g\n"),
@@ -202,6 +258,43 @@ fn what_has_no_place_is_refused() {
         let refusal = read(&patch).expect_err(case);
         assert!(refusal.contains(expected), "{case}: {refusal}");
     }
+}
+
+#[test]
+fn a_file_that_goes_and_comes_again_is_a_change_for_mercurial() {
+    let link = "diff --git a/f b/f\nnew file mode 120000\n--- /dev/null\n+++ b/f\n@@ -0,0 +1 @@\n+g\n\\ No newline at end of file";
+    let plain = "diff --git a/f b/f\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,2 @@\n+x\r\n+y\n";
+    let empty = "diff --git a/f b/f\nnew file mode 100755\n";
+    let binary = |content: &[u8]| String::from_utf8(encode(content).expect("encoded")).expect("ascii");
+    let data = format!("diff --git a/f b/f\nnew file mode 100644\nindex 0..1\n{}", binary(b"\0"));
+    let renamed = "diff --git a/f b/g\nrename from f\nrename to g\n";
+    let other = MODIFY.replace("/f", "/e");
+    let change = |mode: &str, content: &[u8]| {
+        format!("diff --git a/f b/f\nold mode 100644\nnew mode {mode}\n{}", binary(content))
+    };
+    for (case, patch, expected, deletes) in [
+        ("a link", format!("{DELETE}{link}"), change("120000", b"g"), true),
+        (
+            "a plain file",
+            format!("{DELETE}{other}\n{plain}"),
+            format!("{other}{}", change("100644", b"x\r\ny\n")),
+            true,
+        ),
+        ("an empty file", format!("{DELETE}{empty}{other}"), format!("{}{other}", change("100755", b"")), true),
+        ("binary data", format!("{DELETE}{data}"), change("100644", b"\0"), true),
+        ("a renamed file", format!("{renamed}{link}"), format!("{renamed}{}", change("120000", b"g")), false),
+    ] {
+        let scanned = scan(patch.as_bytes(), &limits()).expect(case);
+        let prepared = scanned.prepared.as_ref().expect(case);
+        assert_eq!(String::from_utf8_lossy(&prepared.content), expected, "{case}");
+        assert_eq!(prepared.deletions.len(), usize::from(deletes), "{case}");
+        for deletion in &prepared.deletions {
+            assert!(deletion.fits(b"b\n") && deletion.fits(b"b\nc"), "{case}");
+            assert!(!deletion.fits(b"b") && !deletion.fits(b"a\nb\n") && !deletion.fits(b""), "{case}");
+        }
+        assert_eq!(scanned.removed_by_hunks().count(), 0, "{case}");
+    }
+    assert_eq!(scan(MODIFY.as_bytes(), &limits()).expect("fine").prepared, None);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod outcomes;
 mod probes;
 mod pushes;
 mod real_patches;
+mod reports;
 mod secrets;
 mod sessions;
 mod stacks;

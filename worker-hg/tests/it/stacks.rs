@@ -133,38 +133,34 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
     let build = world.build_of(vec![world.patch(7, add("a", "a")), world.patch(8, change("line V", "line five"))]);
     let failure = world.patch_failed(&build).await;
     assert_eq!(failure.summary, "The patch of D8 does not apply.");
-    assert_eq!(
-        failure.details,
-        "hello.txt, line 4: hunk #1 does not fit\n  @@ -4,3 +4,3 @@\n\n\
-         Mercurial says:\npatching file hello.txt\nHunk #1 FAILED at 3\nabort: patch failed to apply"
-    );
+    assert_eq!(failure.details, "hello.txt, line 4: hunk #1 does not fit\n  @@ -4,3 +4,3 @@");
     assert_eq!(failure.base.map(|base| base.used), Some(base.clone()));
 
     let table = [
-        (change("line 5", "5").replace("hello.txt", "gone.txt"), "gone.txt: the file does not exist\n"),
-        (add("hello.txt", "x"), "hello.txt: the file exists already\n"),
+        (change("line 5", "5").replace("hello.txt", "gone.txt"), "gone.txt: the file does not exist"),
+        (add("hello.txt", "x"), "hello.txt: the file exists already"),
         (
             "diff --git a/gone b/g\nrename from gone\nrename to g\n".to_owned(),
-            "Mercurial says:\nabort: cannot patch gone: file is not tracked",
+            "gone: the file does not exist",
         ),
         (
             "diff --git a/gone b/g\ncopy from gone\ncopy to g\n".to_owned(),
-            "Mercurial says:\nabort: source file 'gone' does not exist",
+            "gone: the file does not exist",
         ),
         (
             "diff --git a/hello.txt b/hello.txt\ndeleted file mode 100644\n--- a/hello.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-line 3\n"
                 .to_owned(),
             "hello.txt: the patch deletes the file, but the file has more lines",
         ),
-        ("diff --git a/gone b/gone\nold mode 100644\nnew mode 100755\n".to_owned(), "gone: the file does not exist\n"),
+        ("diff --git a/gone b/gone\nold mode 100644\nnew mode 100755\n".to_owned(), "gone: the file does not exist"),
         (
             "diff --git a/script.sh b/hello.txt\nrename from script.sh\nrename to hello.txt\n".to_owned(),
-            "Mercurial says:\nabort: cannot create hello.txt: destination already exists",
+            "hello.txt: the file exists already",
         ),
     ];
     for (number, (patch, expected)) in (20..).zip(table) {
         let failure = world.patch_failed(&world.build_of(vec![world.patch(number, patch)])).await;
-        assert!(failure.details.starts_with(expected), "{}", failure.details);
+        assert_eq!(failure.details, expected);
     }
     let landed = "diff --git a/hello.txt b/hello.txt\nold mode 100755\nnew mode 100644\n";
     let failure = world.patch_failed(&world.build_of(vec![world.patch(30, landed)])).await;

@@ -81,6 +81,11 @@ async fn patches_that_do_not_apply() {
     let many: String = (10..30).map(|n| misfit().replace("hello.txt", &format!("dir/gone{n}.txt"))).collect();
     let hostile = misfit().replace("hello.txt", "`{F1}`@alice[[x]].txt").replace("+4,3 @@", "+4,3 @@ {F2} ``` @bob");
     let git = "1234567890".repeat(4);
+    let endings = "diff --git a/crlf.txt b/crlf.txt\n--- a/crlf.txt\n+++ b/crlf.txt\n@@ -1,2 +1,2 @@\n one\n-two\n+zwei\n@@ -3,2 +3,2 @@\n three\n-four\n+vier\n";
+    let latin1 = "diff --git a/latin1.bin b/latin1.bin\n--- a/latin1.bin\n+++ b/latin1.bin\n@@ -1,2 +1,2 @@\n-café\n+tea\n plain\n";
+    world.source.write("latin1.bin", b"caf\xe9\nplain\n");
+    world.source.commit("a file that is not UTF-8");
+    world.try_repo.hg(&["pull", "--quiet"]);
     let cases = vec![
         ("one hunk", one(&context)),
         ("two hunks", one(&two_hunks)),
@@ -107,6 +112,9 @@ async fn patches_that_do_not_apply() {
             "below the top of a stack",
             vec![world.patch(7, add("a", "a")), world.patch(8, misfit()), world.patch(9, add("b", "b"))],
         ),
+        ("other line endings", one(endings)),
+        ("a file that is not UTF-8", one(latin1)),
+        ("all of that and a hunk that does not fit", one(&format!("{endings}{latin1}{}", misfit()))),
         ("on an unknown base", on(Some(&git))),
         ("on a base that is no hash", on(Some("`{F1}`"))),
         ("without a base", on(None)),
@@ -159,6 +167,8 @@ async fn patches_that_are_refused() {
         ("below a file", file("hello.txt/x")),
         ("below a link", one(&format!("{link}{}", add("link/x", "x")))),
         ("lost binary data", one(lost)),
+        ("a directory that ends in ` b`", file("dir b/x")),
+        ("CRLF behind names", one(&change("line 5", "5").replace('\n', "\r\n").replace(" b/hello", "\r b/hello"))),
         (
             "a binary file without data",
             one("diff --git a/data.bin b/data.bin\nBinary files a/data.bin and b/data.bin differ\n"),

@@ -243,7 +243,19 @@ pub(super) enum Spoil {
     Byte(Index, Index, u8),
     /// Puts a byte in place of another one.
     Replace(Index, Index, u8),
+    /// Takes away the modes of files that are added and deleted.
+    WithoutModes,
+    /// Adds a file that is deleted or moved away before, as this.
+    AddAgain(Index, &'static str),
 }
+
+/// Files that are added again.
+const AGAIN: [&str; 4] = [
+    "new file mode 120000\n--- /dev/null\n+++ b/NAME\n@@ -0,0 +1 @@\n+hello.txt\n\\ No newline at end of file\n",
+    "--- /dev/null\n+++ b/NAME\n@@ -0,0 +1,2 @@\n+a\n+b\r\n",
+    "new file mode 100755\n",
+    "new file mode 100644\nGIT binary patch\nliteral 4\nLc$`aQNa6wj0#*Rd\n\n",
+];
 
 pub(super) fn spoil() -> impl Strategy<Value = Spoil> {
     let line = prop_oneof![
@@ -264,6 +276,8 @@ pub(super) fn spoil() -> impl Strategy<Value = Spoil> {
         2 => (at(), at(), 0_u8..5).prop_map(|(a, b, number)| Spoil::Count(a, b, number)),
         2 => (at(), at(), byte.clone()).prop_map(|(a, b, byte)| Spoil::Byte(a, b, byte)),
         1 => (at(), at(), byte).prop_map(|(a, b, byte)| Spoil::Replace(a, b, byte)),
+        1 => Just(Spoil::WithoutModes),
+        2 => (at(), prop::sample::select(AGAIN.to_vec())).prop_map(|(a, form)| Spoil::AddAgain(a, form)),
     ]
 }
 
@@ -342,6 +356,30 @@ impl Spoil {
                     let column = column.index(line.len());
                     line[column] = *byte;
                 }
+            }
+            Self::WithoutModes => {
+                let gives_mode = |line: &[u8]| {
+                    [b"new file mode".as_slice(), b"deleted file mode"].iter().any(|start| line.starts_with(start))
+                };
+                lines.retain(|line| !gives_mode(line));
+            }
+            Self::AddAgain(at, form) => {
+                let gone: Vec<Vec<u8>> = lines
+                    .windows(2)
+                    .filter_map(|pair| {
+                        let moved = pair[0].strip_prefix(b"rename from ");
+                        moved.or_else(|| {
+                            pair[0].strip_prefix(b"--- a/").filter(|_| pair[1].starts_with(b"+++ /dev/null"))
+                        })
+                    })
+                    .map(|name| name.trim_ascii_end().to_vec())
+                    .collect();
+                if gone.is_empty() {
+                    return lines;
+                }
+                let name = gone[at.index(gone.len())].as_slice();
+                lines.push([b"\ndiff --git a/", name, b" b/", name, b"\n"].concat());
+                lines.extend(lines_of(&replace(form.as_bytes(), b"NAME", name)));
             }
         }
         lines

@@ -14,7 +14,7 @@ use crate::{
     Limits,
     framing::Sink,
     outcome,
-    patch::{Kind, Scanned, scan},
+    patch::{FileChange, Kind, Scanned, scan},
     process::CommandOutput,
     server::CommandServer,
     tree::ManifestReader,
@@ -107,7 +107,7 @@ impl Lab {
             self.seen.refused += 1;
             return Ok(());
         }
-        let output = self.import(patch);
+        let output = self.import(scanned.prepared.as_ref().map_or(patch, |prepared| &prepared.content));
         let place = self.hg(&["log", "--rev=tip", "--template={rev} {p1node} {p2rev}"]);
         if output.code != 0 {
             self.seen.failed += 1;
@@ -153,7 +153,9 @@ impl Lab {
                 return Err(format!("{} lies below {}", shown(path), shown(above)));
             }
         }
-        for file in &scanned.files {
+        let comes_again =
+            |file: &FileChange| scanned.files.iter().any(|other| other.path == file.path && other.kind.adds());
+        for file in scanned.files.iter().filter(|file| file.kind != Kind::Delete || !comes_again(file)) {
             let is_there = there.contains(file.path.as_slice());
             if is_there == (file.kind == Kind::Delete) {
                 return Err(format!("{} {:?}: there is {is_there}", shown(&file.path), file.kind));
