@@ -274,7 +274,8 @@ impl Channel for Irc {
         });
         // Nobody is the recipient of nothing.
         let found = checked.map_err(|fault| fault.for_recipient("nobody"))?;
-        let by_hand = format!("whether we may join {} and speak there", self.config.channel);
+        let by_hand =
+            format!("whether we may join {} and speak there, which people there would see", self.config.channel);
         Ok(Checked { found: Some(found), by_hand: Some(by_hand) })
     }
 

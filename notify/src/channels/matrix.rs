@@ -131,7 +131,9 @@ impl Channel for Matrix {
         let user = said.user_id.ok_or_else(|| self.senseless("user_id"))?;
         Ok(Checked {
             found: Some(format!("{} accepts the token, our account is {}", self.host(), one_line(&user, 255))),
-            by_hand: Some("whether our account may join rooms and write there".to_owned()),
+            by_hand: Some(
+                "whether our account may join rooms and write there, which people there would see".to_owned(),
+            ),
         })
     }
 }

@@ -72,7 +72,7 @@ impl Channel for Slack {
         let found = http::reach(NAME, &self.http, url).await?;
         Ok(Checked {
             found: Some(found),
-            by_hand: Some("whether the webhook works and posts to its channel".to_owned()),
+            by_hand: Some("whether the webhook works, which only a post shows".to_owned()),
         })
     }
 }

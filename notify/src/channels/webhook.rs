@@ -79,7 +79,7 @@ impl Channel for Webhook {
         let found = http::reach(NAME, &self.http, self.url.clone()).await?;
         Ok(Checked {
             found: Some(found),
-            by_hand: Some("whether it takes posts, and accepts our signature".to_owned()),
+            by_hand: Some("whether it takes posts, and accepts our signature, which only a post shows".to_owned()),
         })
     }
 }
