@@ -11,6 +11,7 @@ use futures::{
     FutureExt,
     future::{Fuse, FusedFuture},
 };
+use jiff::Timestamp;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{error, info, warn};
@@ -59,7 +60,8 @@ impl Consumer {
     pub async fn step(&self) -> Result<usize, BusError> {
         let leased = self.worker.bus.reserve(&self.queue, Reserve::now(self.queue.policy.concurrency)).await?;
         let shutdown = Arc::new(Shutdown::new());
-        let work = leased.into_iter().map(|leased| Arc::clone(&self.worker).process(leased, false, shutdown.clone()));
+        let work =
+            leased.into_iter().map(|leased| Arc::clone(&self.worker).process(leased, false, shutdown.clone(), None));
         let ended = futures::future::join_all(work).await;
         self.worker.settle(&ended, &shutdown).await;
         Ok(ended.len())
@@ -106,7 +108,11 @@ impl Consumer {
                             info!(queue = self.queue.name, "the bus answers again");
                             failures = 0;
                         }
-                        leased.into_iter().for_each(|leased| run.begin(leased));
+                        // Where one step ends at once, the next begins.
+                        let mut now = None;
+                        for leased in leased {
+                            now = run.begin(leased, now);
+                        }
                         // What is ready at once for ever must not keep the thread from others.
                         tokio::task::yield_now().await;
                     }
@@ -241,7 +247,8 @@ impl<'c> Run<'c> {
         }
     }
 
-    fn begin(&mut self, leased: Leased) {
+    /// Begins with a message `now`, when that is known. Returns when its step ended, if it did so at once.
+    fn begin(&mut self, leased: Leased, now: Option<Timestamp>) -> Option<Timestamp> {
         if let Some(lane) = &leased.envelope.lane {
             *self.lanes.entry(lane.clone()).or_default() += 1;
         }
@@ -250,10 +257,11 @@ impl<'c> Run<'c> {
         let alone = if suspect { self.quarantine().begin() } else { None };
         if self.shutdown.is_stopping() || (suspect && alone.is_none()) {
             // Nobody has touched it: the process ends, or another suspect comes first.
-            return self.ended.push(Ended { leased, how: Some(Settlement::Release), facts: Vec::new() });
+            self.ended.push(Ended { leased, how: Some(Settlement::Release), facts: Vec::new(), at: None });
+            return None;
         }
         self.alone = alone.map(|alone| (alone, id)).or(self.alone.take());
-        let work = Arc::clone(self.worker).process(leased, suspect, self.shutdown.clone());
+        let work = Arc::clone(self.worker).process(leased, suspect, self.shutdown.clone(), now);
         let mut work = match self.spare.take() {
             Some(mut spare) => {
                 spare.set(work);
@@ -264,12 +272,15 @@ impl<'c> Run<'c> {
         // Many steps end without waiting for anything; those need neither a task nor memory of their own.
         match (&mut work).now_or_never() {
             Some(ended) => {
+                let at = ended.at;
                 self.ended.push(ended);
                 self.spare = Some(work);
+                at
             }
             None => {
                 self.suspect_works |= suspect;
                 self.tasks.spawn(work);
+                None
             }
         }
     }

@@ -6,6 +6,9 @@
 //! A record has *entries*, which are added one after another and stay, and *slots*, which are named and hold one value.
 //! A slot that is [set once](Ledger::set_once) keeps its first value, whoever else tries: several workers that have to
 //! come to the same decision write theirs and read what stands there. Records are found again by their *tags*.
+//!
+//! A record may be its own deduplication key: a push whose facts begin with [`Ledger::open`] stores its messages only if it
+//! makes the record.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -32,6 +35,7 @@ pub struct Fact {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
+    Open { slot: &'static str, value: Blob },
     Add(Blob),
     Set { slot: &'static str, value: Blob },
     Swap { slot: &'static str, from: Option<Blob>, to: Option<Blob> },
@@ -40,9 +44,26 @@ pub(crate) enum Change {
     Erase,
 }
 
+impl Change {
+    /// How many bytes of values it has.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Open { value, .. } | Self::Add(value) | Self::Set { value, .. } => value.len(),
+            Self::Swap { from, to, .. } => [from, to].into_iter().flatten().map(|value| value.len()).sum(),
+            Self::Tag(_) | Self::Untag(_) | Self::Erase => 0,
+        }
+    }
+}
+
 impl Ledger {
     fn fact(&self, record: &str, change: Change) -> Fact {
         Fact { ledger: *self, record: record.to_owned(), change }
+    }
+
+    /// Puts a value into a slot, unless there is one. A push whose facts begin with it depends on it: when the slot has a
+    /// value, its messages count as stored before, and nothing is recorded.
+    pub fn open<T: Serialize>(&self, record: &str, slot: &'static str, value: &T) -> Result<Fact, BusError> {
+        Ok(self.fact(record, Change::Open { slot, value: encode(self.name, value)?.into() }))
     }
 
     /// Adds an entry behind those that are there.

@@ -110,6 +110,17 @@ impl Producer {
         self.bus.push(vec![queue.pack(message, self.clock.as_ref())?]).await.map(|_| ())
     }
 
+    /// Sends one message, and records `facts` with it. When they begin with [`crate::Ledger::open`], it is sent only if that
+    /// record has not been opened before. Says whether it was stored now or had been before; both mean that it is safe.
+    pub async fn send_with<M: Message>(
+        &self,
+        queue: &Queue<M>,
+        message: &M,
+        facts: Vec<Fact>,
+    ) -> Result<Pushed, BusError> {
+        self.bus.push_with(vec![queue.pack(message, self.clock.as_ref())?], facts).await
+    }
+
     /// Sends one message, and records `facts` with it, unless the same `key` was sent to this queue within the queue's
     /// `key_window`. Says whether it was stored now or had been before; both mean that it is safe.
     pub async fn send_once<M: Message>(

@@ -208,7 +208,8 @@ impl<'a> Ending<'a> {
 #[async_trait]
 pub trait Bus: Operate {
     /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives. In the same step
-    /// it records `facts`, unless there are messages and all of them were stored before.
+    /// it records `facts`, unless there are messages and all of them were stored before: by their keys, or, when `facts`
+    /// begin with [`Ledger::open`], by that record.
     ///
     /// [`BusError::Full`] when a queue would hold more than its bound.
     async fn push_with(&self, messages: Vec<Outgoing>, facts: Vec<Fact>) -> Result<Pushed, BusError>;

@@ -19,6 +19,7 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -58,17 +59,36 @@ pub(crate) struct Ended {
     pub(crate) how: Option<Settlement>,
     /// What is recorded with that.
     pub(crate) facts: Vec<Fact>,
+    /// When its handler ended, if it did.
+    pub(crate) at: Option<Timestamp>,
 }
 
 impl Worker {
-    /// Handles one message. A suspect waits until it is alone in this process.
-    pub(crate) async fn process(self: Arc<Self>, leased: Leased, alone: bool, shutdown: Arc<Shutdown>) -> Ended {
+    /// Handles one message. A suspect waits until it is alone in this process. `now`, when the caller knows it: asking for
+    /// the time is a good part of what a short step costs.
+    pub(crate) async fn process(
+        self: Arc<Self>,
+        leased: Leased,
+        alone: bool,
+        shutdown: Arc<Shutdown>,
+        now: Option<Timestamp>,
+    ) -> Ended {
         let cx = Context::new(Arc::clone(&self.bus), Arc::clone(&self.clock), Arc::clone(&shutdown), leased.attempt);
-        let how = self.decide(&leased, alone, &cx, &shutdown).await;
-        Ended { leased, how, facts: cx.take_facts() }
+        let mut at = now.filter(|_| !alone);
+        let how = self.decide(&leased, alone, &cx, &shutdown, &mut at).await;
+        Ended { leased, how, facts: cx.take_facts(), at }
     }
 
-    async fn decide(&self, leased: &Leased, alone: bool, cx: &Context, shutdown: &Arc<Shutdown>) -> Option<Settlement> {
+    /// `at` is when it begins, if that is known, and then when the handler ended.
+    async fn decide(
+        &self,
+        leased: &Leased,
+        alone: bool,
+        cx: &Context,
+        shutdown: &Arc<Shutdown>,
+        at: &mut Option<Timestamp>,
+    ) -> Option<Settlement> {
+        let begin = at.take();
         let policy = self.queue.policy;
         let handling = async {
             if alone {
@@ -94,9 +114,11 @@ impl Worker {
                 return self.bury(leased, reason, cx).await;
             }
             let handling = AssertUnwindSafe(self.handler.handle(&leased.envelope, cx));
-            let begun = self.clock.now();
+            let begun = begin.unwrap_or_else(|| self.clock.now());
             let handled = handling.catch_unwind().await;
-            self.meters.handling.record(self.clock.now().duration_since(begun).as_secs_f64());
+            let ended = self.clock.now();
+            *at = Some(ended);
+            self.meters.handling.record(ended.duration_since(begun).as_secs_f64());
             let failure = match handled {
                 Ok(Ok(())) => return Settlement::Done { emit: cx.take_outgoing() },
                 // A step that failed after it was cancelled did not fail by itself.

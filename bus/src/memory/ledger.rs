@@ -46,10 +46,19 @@ impl Ledgers {
                 Change::Erase => {
                     self.records.remove(&(ledger.name, id.clone()));
                 }
-                Change::Add(_) | Change::Set { .. } | Change::Swap { .. } => self.change(ledger, id, change, now),
+                Change::Open { .. } | Change::Add(_) | Change::Set { .. } | Change::Swap { .. } => {
+                    self.change(ledger, id, change, now);
+                }
             }
         }
         self.forget(now);
+    }
+
+    /// Whether these facts begin with an opening of a slot that has a value.
+    pub(super) fn is_open(&mut self, facts: &[Fact], now: Timestamp) -> bool {
+        let Some(Fact { ledger, record, change: Change::Open { slot, .. } }) = facts.first() else { return false };
+        self.forget(now);
+        self.records.get(&(ledger.name, record.clone())).is_some_and(|kept| kept.record.slots.contains_key(*slot))
     }
 
     fn change(&mut self, ledger: &Ledger, id: &str, change: &Change, now: Timestamp) {
@@ -59,6 +68,9 @@ impl Ledgers {
         kept.until = until;
         self.forget.insert((until, self.serial), name);
         match change {
+            Change::Open { slot, value } => {
+                kept.record.slots.entry((*slot).to_owned()).or_insert_with(|| value.clone());
+            }
             Change::Add(entry) => kept.record.entries.push(entry.clone()),
             Change::Set { slot, value } => {
                 kept.record.slots.insert((*slot).to_owned(), value.clone());

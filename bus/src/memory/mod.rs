@@ -351,6 +351,9 @@ impl Bus for MemoryBus {
             let plain = messages.iter().all(|message| message.key.is_none() && message.after.is_zero());
             let now = if plain && facts.is_empty() { Timestamp::UNIX_EPOCH } else { self.clock.now() };
             let mut queues = lock(&self.queues);
+            if !messages.is_empty() && !facts.is_empty() && lock(&self.ledgers).is_open(&facts, now) {
+                return Ok(Pushed { stored: 0, repeated: messages.len() });
+            }
             if messages.iter().any(|message| message.queue.policy.bound.is_some()) {
                 check_bounds(&mut queues, &messages, now)?;
             }

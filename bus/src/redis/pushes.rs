@@ -1,4 +1,4 @@
-//! Pushes that need a script. Those that come while one is on its way share the next run: the busier the process, the
+//! Pushes that need a script. Those that come while runs are on their way share the next one: the busier the process, the
 //! fewer exchanges with Redis each push takes. A lone push is sent at once.
 
 use std::{
@@ -22,6 +22,10 @@ use crate::clock::lock;
 const MOST: usize = 64;
 const MOST_BYTES: usize = 1024 * 1024;
 
+/// The most runs that are on their way at once. With two, Redis has the next one when it ends the first, and works while
+/// the first one's pushes are answered. More of them would only be smaller.
+const RUNS: usize = 2;
+
 /// The pushes of one process.
 pub(super) struct Pushes(Arc<Shared>);
 
@@ -33,8 +37,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Whether a task sends them.
-    sending: bool,
+    /// How many tasks send them.
+    sending: usize,
     waiting: VecDeque<Waiting>,
 }
 
@@ -54,12 +58,14 @@ impl Pushes {
             return self.0.send(&[push]).await?.pop().ok_or_else(no_answer);
         }
         let (answer, answered) = oneshot::channel();
-        let first = {
+        let idle = {
             let mut state = lock(&self.0.state);
             state.waiting.push_back(Waiting { push, answer });
-            !std::mem::replace(&mut state.sending, true)
+            let idle = state.sending < RUNS;
+            state.sending += usize::from(idle);
+            idle
         };
-        if first {
+        if idle {
             // In a task of its own: whoever pushes may be dropped, and the others must not wait for him.
             tokio::spawn(Arc::clone(&self.0).send_all());
         }
@@ -75,7 +81,10 @@ fn no_answer() -> redis::RedisError {
 impl Shared {
     /// Sends until nothing waits.
     async fn send_all(self: Arc<Self>) {
-        while let Some((pushes, waiting)) = self.next() {
+        loop {
+            // Whoever is about to push goes first, so that his push is in this run.
+            tokio::task::yield_now().await;
+            let Some((pushes, waiting)) = self.next() else { return };
             match self.send(&pushes).await {
                 Ok(answers) => {
                     for (waiting, answer) in waiting.into_iter().zip(answers) {
@@ -109,8 +118,11 @@ impl Shared {
             pushes.push(push);
             answers.push(answer);
         }
-        state.sending = !pushes.is_empty();
-        state.sending.then_some((pushes, answers))
+        if pushes.is_empty() {
+            state.sending -= 1;
+            return None;
+        }
+        Some((pushes, answers))
     }
 
     async fn send(&self, pushes: &[Packed]) -> RedisResult<Vec<PushAnswer>> {

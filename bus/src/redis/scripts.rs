@@ -28,10 +28,16 @@ pub(super) trait Call {
     /// Appends all arguments.
     fn arguments(&self, call: &mut Cmd);
 
+    /// About how many arguments there are, and how many bytes they have.
+    fn size(&self) -> (usize, usize) {
+        (8, 256)
+    }
+
     /// The command that makes the call.
     fn command(&self, prefix: &str) -> Cmd {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(self.script().get_hash()).arg(1).arg(prefix);
+        let (arguments, bytes) = self.size();
+        let mut call = Cmd::with_capacity(arguments, bytes);
+        call.arg("EVALSHA").arg(self.script().get_hash()).arg(1).arg(prefix);
         self.arguments(&mut call);
         call
     }
@@ -70,9 +76,11 @@ pub(super) struct PackedMessage<O> {
 }
 
 impl Packed {
-    /// How many bytes it stores, without names.
+    /// About how many bytes it stores, without names.
     pub(super) fn size(&self) -> usize {
-        self.messages.iter().map(|message| message.bytes.len()).sum()
+        let messages: usize = self.messages.iter().map(|message| message.bytes.len()).sum();
+        let facts: usize = self.facts.iter().map(|fact| fact.change.size()).sum();
+        messages + facts
     }
 }
 
@@ -107,6 +115,11 @@ impl Call for Push<'_> {
 
     fn script(&self) -> &'static Script {
         script!("common", "facts", "push")
+    }
+
+    fn size(&self) -> (usize, usize) {
+        let bytes: usize = self.pushes.iter().map(Packed::size).sum();
+        (32 * self.pushes.len(), bytes + 256 * self.pushes.len())
     }
 
     fn arguments(&self, call: &mut Cmd) {
@@ -479,6 +492,7 @@ fn facts(call: &mut Cmd, facts: &[Fact]) {
         for changes in changes {
             let Some(Fact { change, .. }) = changes.first() else { continue };
             match change {
+                Change::Open { .. } => call.arg("open").arg(2),
                 Change::Set { .. } => call.arg("set").arg(2 * changes.len()),
                 Change::Add(_) => call.arg("add").arg(1),
                 Change::Swap { .. } => call.arg("swap").arg(3),
@@ -489,7 +503,7 @@ fn facts(call: &mut Cmd, facts: &[Fact]) {
             for Fact { change, .. } in changes {
                 match change {
                     Change::Add(entry) => call.arg(&entry[..]),
-                    Change::Set { slot, value } => call.arg(Field(slot)).arg(&value[..]),
+                    Change::Open { slot, value } | Change::Set { slot, value } => call.arg(Field(slot)).arg(&value[..]),
                     Change::Swap { slot, from, to } => call.arg(Field(slot)).arg(bytes(from)).arg(bytes(to)),
                     Change::Tag(tag) | Change::Untag(tag) => call.arg(tag),
                     Change::Erase => call,

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use bus::{BusError, Ending, Fact, Leased, Ledger, Record, Settlement};
+use bus::{BusError, Ending, Fact, Leased, Ledger, Policy, Pushed, Queue, Record, Settlement};
 
 use crate::{
     on_both,
-    world::{LEASE, NOTES, OUT, World, note},
+    world::{LEASE, NOTES, Note, OUT, World, note},
 };
 
 on_both!(
     a_message_and_what_is_recorded_with_it_are_one_step,
     a_repeated_message_records_nothing,
+    a_message_that_opens_its_record_is_stored_once_while_there_is_the_record,
+    a_refused_message_does_not_open_its_record,
     every_way_to_settle_records_but_a_release,
     a_stale_worker_records_nothing,
     settlements_of_one_batch_record_each_its_own,
@@ -71,6 +73,58 @@ async fn a_repeated_message_records_nothing(world: World) {
         assert_eq!(pushed.repeated, repeated);
     }
     assert_eq!(story(&world, "a").await, ["accepted"]);
+}
+
+async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_record(world: World) {
+    const SHORT: Ledger = Ledger { name: "short", retention: Duration::from_millis(400) };
+    let (bus, clock) = (&world.bus, &world.clock);
+    let send = async |ledger: Ledger, value: &str| {
+        let facts = vec![
+            ledger.open("a", "accepted", &value).unwrap(),
+            ledger.add("a", &"accepted").unwrap(),
+            ledger.tag("a", "open"),
+        ];
+        bus.push_with(vec![NOTES.pack(&note("a"), clock.as_ref()).unwrap()], facts).await.unwrap()
+    };
+    // A record that is not open yet may have something else.
+    bus.push_with(Vec::new(), vec![BUILDS.set("a", "now", &1).unwrap()]).await.unwrap();
+    assert_eq!(send(BUILDS, "first").await, Pushed { stored: 1, repeated: 0 });
+    assert_eq!(send(BUILDS, "second").await, Pushed { stored: 0, repeated: 1 });
+    assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
+    let record = read(&world, &BUILDS, "a").await;
+    assert_eq!(record.slot::<String>("accepted").unwrap().as_deref(), Some("first"));
+    assert_eq!(record.entries::<String>().unwrap(), ["accepted"]);
+    let leased = world.take(&NOTES).await;
+    assert!(end(&world, &leased, &Settlement::Done { emit: Vec::new() }, &[]).await);
+    assert_eq!(send(BUILDS, "third").await.repeated, 1, "also when the message is done");
+
+    // Without messages it is a slot that keeps its first value, and what is recorded with it is recorded.
+    bus.push_with(Vec::new(), vec![BUILDS.open("a", "accepted", &"fourth").unwrap(), said("a", "seen")]).await.unwrap();
+    let record = read(&world, &BUILDS, "a").await;
+    assert_eq!(record.slot::<String>("accepted").unwrap().as_deref(), Some("first"));
+    assert_eq!(story(&world, "a").await, ["accepted", "seen"]);
+
+    assert_eq!(send(SHORT, "first").await.stored, 1);
+    assert_eq!(send(SHORT, "second").await.repeated, 1);
+    world.pass(Duration::from_millis(400)).await;
+    assert_eq!(send(SHORT, "third").await.stored, 1, "a forgotten record is opened again");
+}
+
+async fn a_refused_message_does_not_open_its_record(world: World) {
+    const BOUNDED: Queue<Note> = Queue::new("bounded", Policy { bound: Some(1), ..Policy::DEFAULT });
+    let send = async |record: &str| {
+        let message = BOUNDED.pack(&note("a"), world.clock.as_ref()).unwrap();
+        let opening = vec![BUILDS.open(record, "accepted", &1).unwrap(), BUILDS.tag(record, "open")];
+        world.bus.push_with(vec![message], opening).await
+    };
+    assert_eq!(send("a").await.unwrap().stored, 1);
+    assert!(matches!(send("b").await, Err(BusError::Full { .. })));
+    assert!(read(&world, &BUILDS, "b").await.is_empty());
+    assert_eq!(tagged(&world, &BUILDS, "open").await, ["a"]);
+    assert_eq!(send("a").await.unwrap().repeated, 1, "what is stored already is safe, however full the queue is");
+    let leased = world.take(&BOUNDED).await;
+    assert!(end(&world, &leased, &Settlement::Done { emit: Vec::new() }, &[]).await);
+    assert_eq!(send("b").await.unwrap().stored, 1);
 }
 
 async fn every_way_to_settle_records_but_a_release(world: World) {

@@ -254,6 +254,21 @@ async fn a_full_redis_refuses_messages_and_takes_what_is_recorded_of_those_it_ha
 }
 
 #[tokio::test]
+async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
+    let world = Server::start().await;
+    let ledger = Ledger { name: "builds", retention: Duration::from_secs(60) };
+    let send =
+        async || world.bus.push_with(vec![world.packed("a")], vec![ledger.open("a", "accepted", &1).unwrap()]).await;
+    // Something else is where the queue should be: the script opens the record, and then fails.
+    let _: String = world.command(&["SET", "{test}:notes:ready", "no stream"]).await;
+    let refused = send().await;
+    assert!(matches!(refused, Err(BusError::Redis { .. })), "{refused:?}");
+    assert!(world.bus.records(&ledger, &["a".to_owned()]).await.unwrap()[0].is_empty());
+    let _: u32 = world.command(&["DEL", "{test}:notes:ready"]).await;
+    assert_eq!(send().await.unwrap().stored, 1);
+}
+
+#[tokio::test]
 async fn an_evicting_server_is_refused() {
     let world = Server::start().await;
     assert_eq!(world.bus.check().await.unwrap(), Vec::<String>::new());

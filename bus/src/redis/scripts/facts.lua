@@ -4,11 +4,12 @@
 -- All expire with the retention, which each change renews. From a tag's set the older records are taken out now and then;
 -- whoever reads it leaves them out.
 
-local CHANGES = { set = true, add = true, swap = true, tag = true, untag = true, erase = true }
+local CHANGES = { open = true, set = true, add = true, swap = true, tag = true, untag = true, erase = true }
 
 -- Checks that changes of records are described from ARGV[at] on: a number of groups, then for each group
 --   ledger, record, retention (ms), number of changes, then for each change its name, the number of arguments that
 --   follow, and these:
+--     'open'    the field of a slot, and the value that it gets if it is empty
 --     'set'     the field of a slot and its value, once or more
 --     'add'     an entry
 --     'swap'    the field of a slot, what it must hold, what it is to hold ('' is an empty slot)
@@ -33,6 +34,8 @@ local function check_facts(at)
       if how == 'set' then
         right = count > 0 and count % 2 == 0
         for field = at - count, at - 1, 2 do filled(field) end
+      elseif how == 'open' then
+        right = count == 2 and filled(at - 2) and filled(at - 1)
       elseif how == 'swap' then
         right = count == 3 and filled(at - 3)
       elseif how == 'erase' then
@@ -84,9 +87,32 @@ local function tag(kept, record, retention)
   if count >= MANY then write_tag(kept) end
 end
 
+local function record_key(ledger, id)
+  return PREFIX .. '-ledger-:' .. ledger .. ':record:' .. id
+end
+
+-- Where the changes that are described from ARGV[at] on begin with an 'open', if they do: its record and the place of its
+-- field.
+local function opening(at)
+  if whole(at) == 0 or whole(at + 4) == 0 or ARGV[at + 5] ~= 'open' then return nil end
+  return record_key(ARGV[at + 1], ARGV[at + 2]), at + 7
+end
+
+-- The places of the fields that were opened by a push.
+local opened = {}
+
+-- Opens a record. Returns false when its slot has a value already.
+local function open(kept, at)
+  if call('HSETNX', kept, ARGV[at], ARGV[at + 1]) == 0 then return false end
+  opened[at] = true
+  return true
+end
+
 -- Makes one change of a record, whose `count` arguments begin at ARGV[at].
 local function change(how, kept, at, count)
-  if how == 'set' then
+  if how == 'open' then
+    if not opened[at] then open(kept, at) end
+  elseif how == 'set' then
     for from = at, at + count - 1, MANY do
       call('HSET', kept, unpack(ARGV, from, math.min(from + MANY, at + count) - 1))
     end
@@ -107,16 +133,17 @@ local function record(at)
   local groups = whole(at)
   at = at + 1
   for _ = 1, groups do
-    local ledger, id, retention, changes = PREFIX .. '-ledger-:' .. ARGV[at], ARGV[at + 1], ARGV[at + 2], whole(at + 3)
-    local kept, touched = ledger .. ':record:' .. id, false
+    local ledger, id, retention, changes = ARGV[at], ARGV[at + 1], ARGV[at + 2], whole(at + 3)
+    local kept, touched = record_key(ledger, id), false
+    local tags = PREFIX .. '-ledger-:' .. ledger .. ':tag:'
     at = at + 4
     for _ = 1, changes do
       local how, count = ARGV[at], whole(at + 1)
       at = at + 2
       if how == 'tag' then
-        for place = at, at + count - 1 do tag(ledger .. ':tag:' .. ARGV[place], id, retention) end
+        for place = at, at + count - 1 do tag(tags .. ARGV[place], id, retention) end
       elseif how == 'untag' then
-        local tag = ledger .. ':tag:' .. ARGV[at]
+        local tag = tags .. ARGV[at]
         write_tag(tag)
         call('ZREM', tag, id)
         call('PEXPIRE', tag, retention)

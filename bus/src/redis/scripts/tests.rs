@@ -127,13 +127,14 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         BUILDS.set("a", "two", &2).unwrap(),
         BUILDS.add("a", &"entry").unwrap(),
         BUILDS.set_once("a", "end", &1).unwrap(),
+        BUILDS.open("a", "begin", &1).unwrap(),
         BUILDS.tag("a", "all"),
         BUILDS.tag("b", "all"),
         BUILDS.untag("b", "open"),
     ];
     let push = [
         Packed { messages: pack(vec![keyed(), late()]).unwrap(), facts: facts.clone() },
-        Packed { messages: pack(vec![message(&LANED)]).unwrap(), facts: Vec::new() },
+        Packed { messages: pack(vec![message(&LANED)]).unwrap(), facts: vec![BUILDS.open("c", "begin", &1).unwrap()] },
     ];
     let dead =
         Settlement::Dead { id: message(&NOTES).envelope.id, reason: "why".into(), attempts: 1, emit: vec![late()] };
@@ -215,7 +216,7 @@ async fn every_script_takes_what_its_builder_gives_it() {
             let record: HashMap<String, Vec<u8>> = server.run(&["HGETALL", "{test}:-ledger-:builds:record:a"]).await;
             let mut fields: Vec<_> = record.into_keys().collect();
             fields.sort_unstable();
-            assert_eq!(fields, ["#1", "=end", "=one", "=two", "n"]);
+            assert_eq!(fields, ["#1", "=begin", "=end", "=one", "=two", "n"]);
         }
     }
 }
