@@ -322,7 +322,7 @@ impl Auditor {
             } else if !dry_run {
                 let builds = self.queues.builds;
                 let facts = self.journal.accepted(&request, Source::Audit, builds.spec().name)?;
-                let pushed = self.producer.send_once(&builds, &request, request.target.as_str(), facts).await?;
+                let pushed = self.producer.send_with(&builds, &request, facts).await?;
                 if pushed.stored == 0 {
                     continue;
                 }

@@ -4,12 +4,12 @@
 //! for good. So accepting depends on nothing but the bus, and 200 means that the bus has stored the build. It may send
 //! the same request twice by itself (over a kept-alive connection that was just closed), so a target is stored once.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
     body::Bytes,
-    extract::{RawQuery, State},
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -40,11 +40,14 @@ const RETRY_AFTER: &str = "5";
 pub(crate) async fn accept(
     State((settings, guesses)): State<(Arc<WebSettings>, Arc<Guesses>)>,
     Extension(client): Extension<Client>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
+    mut request: Request,
 ) -> Response {
-    let parameters = match Parameters::read(query.as_deref().unwrap_or_default(), &headers, &body) {
+    let (uri, headers) = (request.uri().clone(), std::mem::take(request.headers_mut()));
+    let body = match Bytes::from_request(request, &()).await {
+        Ok(body) => body,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let parameters = match Parameters::read(uri.query().unwrap_or_default(), &headers, &body) {
         Ok(parameters) => parameters,
         Err(fault) => return refuse(&fault),
     };
@@ -102,7 +105,7 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed,
     let begun = clock.now();
     for attempt in 1.. {
         let facts = settings.journal.accepted(request, Source::Harbormaster, settings.builds.spec().name)?;
-        match settings.producer.send_once(&settings.builds, request, request.target.as_str(), facts).await {
+        match settings.producer.send_with(&settings.builds, request, facts).await {
             Err(error @ (BusError::Redis { .. } | BusError::Memory { .. } | BusError::Connection { .. })) => {
                 let pause = AWAY.after(attempt, clock.as_ref());
                 if clock.now().duration_since(begun).unsigned_abs() + pause > PATIENCE {
@@ -136,29 +139,29 @@ fn refuse(fault: &str) -> Response {
 }
 
 /// The parameters of a request by name, from its query string and its form body alike.
-struct Parameters(HashMap<String, Vec<String>>);
+struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-impl Parameters {
-    fn read(query: &str, headers: &HeaderMap, body: &[u8]) -> Result<Self, String> {
+impl<'a> Parameters<'a> {
+    fn read(query: &'a str, headers: &HeaderMap, body: &'a [u8]) -> Result<Self, String> {
         let form = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let is_form = form.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded";
         if !body.is_empty() && !is_form {
             return Err("the body is not a form: send application/x-www-form-urlencoded, or a query".to_owned());
         }
-        let mut values: HashMap<String, Vec<String>> = HashMap::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body)) {
-            values.entry(name.into_owned()).or_default().push(value.into_owned());
-        }
-        Ok(Self(values))
+        Ok(Self(form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body)).collect()))
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| &**value)
     }
 
     /// The one value of a parameter.
     fn one(&self, name: &str) -> Result<&str, String> {
-        let value = match self.0.get(name).map(Vec::as_slice) {
-            None | Some([]) => return Err(format!("parameter {name} is missing")),
-            Some([value]) => value,
-            Some(_) => return Err(format!("parameter {name} is repeated")),
-        };
+        let mut values = self.all(name);
+        let value = values.next().ok_or_else(|| format!("parameter {name} is missing"))?;
+        if values.next().is_some() {
+            return Err(format!("parameter {name} is repeated"));
+        }
         if value.is_empty() {
             return Err(format!("parameter {name} is empty"));
         }
@@ -203,7 +206,7 @@ impl Parameters {
 
 /// Whether the client knows the secret, as the password of its basic credentials or as the parameter `token`. One that
 /// is repeated counts as none: a request is not to hold a thousand guesses.
-fn knows(secret: &SecretString, headers: &HeaderMap, parameters: &Parameters) -> bool {
+fn knows(secret: &SecretString, headers: &HeaderMap, parameters: &Parameters<'_>) -> bool {
     let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
     let one = credentials.next().filter(|_| credentials.next().is_none());
     let basic = one.and_then(|value| {
@@ -213,6 +216,7 @@ fn knows(secret: &SecretString, headers: &HeaderMap, parameters: &Parameters) ->
         Some(decoded[colon + 1..].to_vec())
     });
     let right = |offered: &[u8]| secret::is(secret, offered);
-    let token = parameters.0.get("token").filter(|tokens| tokens.len() == 1).and_then(|tokens| tokens.first());
+    let mut tokens = parameters.all("token");
+    let token = tokens.next().filter(|_| tokens.next().is_none());
     basic.is_some_and(|password| right(&password)) || token.is_some_and(|token| right(token.as_bytes()))
 }

@@ -27,7 +27,10 @@ use phabricator::{
 };
 use secrecy::SecretString;
 use std::time::Duration;
-use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+use tower_http::{
+    catch_panic::{CatchPanic, DefaultResponseForPanic},
+    timeout::Timeout,
+};
 
 use crate::guesses::Guesses;
 
@@ -81,7 +84,10 @@ fn router(settings: WebSettings) -> Router {
         .merge(api.unwrap_or_default())
 }
 
-/// The routes with what keeps one request from harming the others.
-fn limited(routes: Router) -> Router {
-    routes.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT)).layer(CatchPanicLayer::new())
+/// The routes with what keeps one request from harming the others. Around all routes at once: a layer of the router would
+/// be around each, and be cloned into memory of its own for each request.
+type Limited = CatchPanic<Timeout<Router>, DefaultResponseForPanic>;
+
+fn limited(routes: Router) -> Limited {
+    CatchPanic::new(Timeout::with_status_code(routes, StatusCode::REQUEST_TIMEOUT, TIMEOUT))
 }

@@ -32,7 +32,7 @@ use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, info, warn};
 
 use crate::{
-    WebError, WebSettings,
+    Limited, WebError, WebSettings,
     client::Client,
     limited,
     places::{Place, Places},
@@ -60,7 +60,7 @@ const MAX_CONNECTIONS: usize = 768;
 pub struct WebServer {
     listener: TcpListener,
     address: SocketAddr,
-    router: Router,
+    routes: Limited,
 }
 
 impl WebServer {
@@ -74,7 +74,7 @@ impl WebServer {
         let listen = |source| WebError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, router: limited(routes) })
+        Ok(Self { listener, address, routes: limited(routes) })
     }
 
     /// Where it listens.
@@ -121,8 +121,8 @@ impl Subsystem for WebServer {
                 accepted = self.accept(&places) => accepted,
                 () = shutdown.stopping() => break,
             };
-            let router = self.router.clone();
-            tokio::spawn(serve(builder.clone(), graceful.watcher(), router, stream, client, Arc::new(place)));
+            let routes = self.routes.clone();
+            tokio::spawn(serve(builder.clone(), graceful.watcher(), routes, stream, client, Arc::new(place)));
         }
         drop(self.listener);
         tokio::select! {
@@ -137,7 +137,7 @@ impl Subsystem for WebServer {
 async fn serve(
     builder: http1::Builder,
     watcher: Watcher,
-    router: Router,
+    routes: Limited,
     stream: TcpStream,
     client: Client,
     place: Arc<Place>,
@@ -147,7 +147,7 @@ async fn serve(
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(ANSWER_TIMEOUT));
-    let routes = TowerToHyperService::new(router);
+    let routes = TowerToHyperService::new(routes);
     let service = service_fn(|request| answer(&routes, request, client, &place));
     let connection = watcher.watch(builder.serve_connection(TokioIo::new(Strict::new(Box::pin(stream))), service));
     tokio::select! {
@@ -161,7 +161,7 @@ async fn serve(
 }
 
 async fn answer(
-    routes: &TowerToHyperService<Router>,
+    routes: &TowerToHyperService<Limited>,
     request: Request<Incoming>,
     client: Client,
     place: &Arc<Place>,
@@ -178,7 +178,7 @@ async fn answer(
     }
     let response = hyper::service::Service::call(routes, request).await;
     place.answered();
-    response
+    response.map(|response| response.map(axum::body::Body::new))
 }
 
 /// A body that says when the last of it has come.

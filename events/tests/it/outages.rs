@@ -84,7 +84,7 @@ impl Office {
     async fn accept(&self) -> BuildRequest {
         let request = self.request();
         let facts = journal().accepted(&request, Source::Harbormaster, BUILDS.spec().name).unwrap();
-        self.producer().send_once(&BUILDS, &request, request.target.as_str(), facts).await.unwrap();
+        self.producer().send_with(&BUILDS, &request, facts).await.unwrap();
         request
     }
 

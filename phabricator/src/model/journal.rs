@@ -18,7 +18,7 @@ use tracing::info;
 
 use super::{
     BaseChoice, BuildRequest, BuildState, Phid, Report,
-    record::{BuildRecord, End, Event, Now, Outcome, Source, Step, Telling, What, slot},
+    record::{Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, Telling, What, slot},
 };
 
 /// A wait that is logged.
@@ -55,14 +55,17 @@ impl Journal {
         self.ledger.set(target.as_str(), slot::NOW, &Now { queue: queue.to_owned(), since: at, step: Step::Ready })
     }
 
-    /// A build that was asked for: to be stored with its message in `queue`.
+    /// A build that was asked for: to be stored with its message in `queue`, unless it was accepted before.
     pub fn accepted(&self, request: &BuildRequest, source: Source, queue: &str) -> Result<Vec<Fact>, BusError> {
-        let (target, at) = (&request.target, request.accepted_at);
-        let id = target.as_str();
+        let id = request.target.as_str();
+        let accepted = Acceptance {
+            request: request.clone(),
+            source: Some(source),
+            process: self.process.to_string(),
+            queue: queue.to_owned(),
+        };
         Ok(vec![
-            self.ledger.set(id, slot::REQUEST, request)?,
-            self.event(target, at, What::Accepted { source })?,
-            self.ready(target, at, queue)?,
+            self.ledger.open(id, slot::ACCEPTED, &accepted)?,
             self.ledger.tag(id, ALL),
             self.ledger.tag(id, OPEN),
             self.ledger.tag(id, revision_tag(request.revision_id)),
@@ -206,10 +209,9 @@ impl Journal {
         let mut facts = Vec::new();
         if *report == Report::Withheld {
             facts.push(self.ledger.erase(id));
-            facts.push(self.ledger.set(id, slot::REQUEST, request)?);
-            for event in record.events.iter().filter(|event| matches!(event.what, What::Accepted { .. })) {
-                facts.push(self.ledger.add(id, event)?);
-            }
+            let (process, queue) = (self.process.to_string(), queue.to_owned());
+            let unknown = || Acceptance { request: request.clone(), source: None, process, queue };
+            facts.push(self.ledger.set(id, slot::ACCEPTED, &record.accepted.clone().unwrap_or_else(unknown))?);
         }
         let end = End { at, outcome: Outcome::Answered(report.clone()) };
         facts.push(self.ledger.set_once(id, slot::END, &end)?);

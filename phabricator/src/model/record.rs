@@ -149,6 +149,20 @@ impl fmt::Display for Answer {
     }
 }
 
+/// That a build was accepted: its request, its first event and its first place. They are one value, since accepting has to
+/// be fast: what is recorded then is most of what it costs Redis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Acceptance {
+    /// What was asked for, and when it was accepted.
+    pub(super) request: BuildRequest,
+    /// `None` when the record was lost meanwhile.
+    pub(super) source: Option<Source>,
+    /// The process that accepted it.
+    pub(super) process: String,
+    /// The queue that its message was put into.
+    pub(super) queue: String,
+}
+
 /// Who asked for a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -351,6 +365,9 @@ pub struct Telling {
 /// What is known of a build.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BuildRecord {
+    /// What `request`, the first event, and `now` at first were read from.
+    #[serde(skip)]
+    pub(super) accepted: Option<Acceptance>,
     /// What was asked for. `None` when nothing is known of it, or nothing any more.
     pub request: Option<BuildRequest>,
     /// What happened, in order.
@@ -373,12 +390,26 @@ pub struct BuildRecord {
     pub redriven: u32,
 }
 
+impl Acceptance {
+    fn event(&self) -> Option<Event> {
+        let (at, process) = (self.request.accepted_at, self.process.clone());
+        self.source.map(|source| Event { at, process, what: What::Accepted { source } })
+    }
+
+    fn now(&self) -> Now {
+        Now { queue: self.queue.clone(), since: self.request.accepted_at, step: Step::Ready }
+    }
+}
+
 impl BuildRecord {
     pub(super) fn read(record: &Record) -> Result<Self, DecodeError> {
+        let accepted: Option<Acceptance> = record.slot(slot::ACCEPTED)?;
+        let first = accepted.as_ref().and_then(Acceptance::event);
         Ok(Self {
-            request: record.slot(slot::REQUEST)?,
-            events: record.entries()?,
-            now: record.slot(slot::NOW)?,
+            request: accepted.as_ref().map(|accepted| accepted.request.clone()),
+            events: first.into_iter().chain(record.entries()?).collect(),
+            now: record.slot(slot::NOW)?.or_else(|| accepted.as_ref().map(Acceptance::now)),
+            accepted,
             base: record.slot(slot::BASE)?,
             pushing: record.slot(slot::PUSHING)?.unwrap_or_default(),
             end: record.slot(slot::END)?,
@@ -428,7 +459,7 @@ impl BuildRecord {
 
 /// The slots of a build's record.
 pub(super) mod slot {
-    pub(in crate::model) const REQUEST: &str = "request";
+    pub(in crate::model) const ACCEPTED: &str = "accepted";
     pub(in crate::model) const NOW: &str = "now";
     pub(in crate::model) const BASE: &str = "base";
     pub(in crate::model) const PUSHING: &str = "pushing";

@@ -156,7 +156,7 @@ impl World {
 
     /// The same with another record of it.
     pub(crate) async fn accept_with(&self, request: &BuildRequest, facts: Vec<bus::Fact>) {
-        self.producer().send_once(&BUILDS, request, request.target.as_str(), facts).await.unwrap();
+        self.producer().send_with(&BUILDS, request, facts).await.unwrap();
     }
 
     /// Asks for a build of a revision's first diff.
