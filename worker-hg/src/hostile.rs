@@ -8,6 +8,7 @@
 //! | `.hg/hgrc`, `../x`, `/x`, `.hgsub`, … as a name | `patch::path` | `patch::path::tests::…`, `it::hostile::hostile_patches…` |
 //! | submodules, empty commits, lost binary files, two exports, mails | `patch` | `patch::tests::what_has_no_place_is_refused`, `it::hostile::…` |
 //! | a file below a file or a symbolic link | `tree` | `tree::tests::no_file_lies_below_another`, `it::hostile::…` |
+//! | a file that is replaced, whatever it holds | `patch::replace`, and the worker compares the deleted lines | `patch::tests::a_file_that_goes_and_comes_again…`, `it::reports::additions…` |
 //! | a file that is moved away and stays | `patch::scan` | `patch::tests::what_has_no_place…`, `it::hostile::…` |
 //! | anything else that Mercurial reads otherwise than we do | all of `patch` | `patch::tests::differential::…` |
 //! | two commits from one patch | the number of the newest changeset after an import | `it::hostile_hg::…` ("a result that is not true") |

@@ -107,6 +107,17 @@ async fn hostile_patches_are_refused_by_name_though_mercurial_would_commit_them(
             "baselink: the file goes, but not from its first line",
         ),
         (
+            "below a link that replaces a file",
+            vec![format!(
+                "diff --git a/hello.txt b/hello.txt\ndeleted file mode 100644\n--- a/hello.txt\n+++ /dev/null\n@@ -1,2 +0,0 @@\n\
+                 -line 1\n-line 2\n{}{}",
+                LINK.replace("link", "hello.txt"),
+                one_line("hello.txt/x")
+            )],
+            Fails,
+            "hello.txt: it and hello.txt/x cannot both be files",
+        ),
+        (
             "below a file of the base",
             vec![one_line("hello.txt/x")],
             Commits,

@@ -332,7 +332,7 @@ async fn a_patch_of_many_lines_and_odd_bytes_arrives_whole() {
 }
 
 #[tokio::test]
-async fn abandoned_parent_of_a_stack_that_does_not_apply_is_named() {
+async fn abandoned_parent_of_a_stack_that_cannot_be_built_is_named() {
     let mut world = World::new();
     world.start_ready().await;
     let mut stack = vec![world.patch(1, add("bottom", "x")), world.patch(2, change("line V", "line five"))];
@@ -342,5 +342,9 @@ async fn abandoned_parent_of_a_stack_that_does_not_apply_is_named() {
     stack[1].revision_id = 3;
     let with = world.patch_failed(&world.build_of(stack)).await;
     assert!(with.advice.starts_with("The stack holds D1, which was abandoned: "), "{}", with.advice);
+    let mut stack = vec![world.patch(1, add(".hg/hgrc", "x")), world.patch(4, add("top", "x"))];
+    stack[0].abandoned = true;
+    let refused = world.patch_failed(&world.build_of(stack)).await;
+    assert!(refused.advice.starts_with("The stack holds D1, which was abandoned: "), "{}", refused.advice);
     world.stop().await;
 }
