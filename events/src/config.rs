@@ -78,6 +78,10 @@ pub struct Config {
     pub clones_dir: PathBuf,
     /// How much they may take on the disk.
     pub clones_budget: Option<Size>,
+    /// The most bytes of files that the patches of one stack may make.
+    pub max_stack_size: Size,
+    /// The processor time for applying the patches of one build.
+    pub max_apply_time: Duration,
     /// The service that says which trees are closed.
     pub treestatus_url: Option<Url>,
     /// The host keys of the servers that are pushed to, in the form of ssh.
@@ -167,6 +171,8 @@ impl Config {
             api_token: None,
             clones_dir: PathBuf::from("clones"),
             clones_budget: None,
+            max_stack_size: mercurial::MAX_STACK_SIZE,
+            max_apply_time: mercurial::MAX_APPLY_TIME,
             treestatus_url: None,
             known_hosts: None,
             treeherder_url: "https://treeherder.mozilla.org".to_owned(),
@@ -315,6 +321,8 @@ fn read(keys: &Section<'_>) -> Option<Config> {
         build_retention,
         clones_dir: mercurial.clones_dir,
         clones_budget: mercurial.clones_budget,
+        max_stack_size: mercurial.max_stack_size,
+        max_apply_time: mercurial.max_apply_time,
         treestatus_url: mercurial.treestatus_url,
         known_hosts: mercurial.known_hosts,
         treeherder_url: mercurial.treeherder_url,

@@ -23,7 +23,7 @@ use phabricator::{
 };
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
-use worker_hg::{Mercurial, MercurialQueues, RepositorySettings, Settings, Size};
+use worker_hg::{Limits, Mercurial, MercurialQueues, RepositorySettings, Settings, Size};
 
 use crate::{
     config::{Config, MercurialConfig, WebConfig},
@@ -280,6 +280,7 @@ pub(crate) fn mercurial(config: &MercurialConfig, names: &BTreeMap<String, Phid>
         known_hosts,
         tree_status: config.treestatus_url.clone(),
         disk_budget: config.clones_budget.map(|Size(bytes)| bytes),
+        limits: Limits { made: config.max_stack_size.0, work: config.max_apply_time, ..Limits::default() },
         ..Settings::new(repositories.collect(), absolute(&config.clones_dir)?)
     })
 }

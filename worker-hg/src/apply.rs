@@ -4,6 +4,8 @@
 //! from the build, and nothing from the clock. So a build that is done again gives the same hashes, here or
 //! elsewhere.
 
+use std::time::Duration;
+
 use phabricator::model::Build;
 
 use crate::{
@@ -12,9 +14,9 @@ use crate::{
     clone::{Changeset, HgClone},
     desk::Unwanted,
     fault::PatchFault,
-    misfit, outcome,
+    made, misfit, outcome,
     patch::Scanned,
-    process::CommandOutput,
+    server::Ended,
     text,
     tree::ManifestReader,
     try_config,
@@ -37,7 +39,8 @@ impl From<HgError> for Failure {
     }
 }
 
-/// Makes one changeset of each patch, and the one that tells Try what to do; returns that one.
+/// Makes one changeset of each patch, and the one that tells Try what to do; returns that one. `work` is the processor time
+/// that is left to do so.
 pub(crate) async fn apply(
     clone: &mut HgClone,
     build: &Build,
@@ -45,11 +48,16 @@ pub(crate) async fn apply(
     base: &Base,
     mode: &TryMode,
     default_author: &str,
+    work: &mut Duration,
 ) -> Result<Changeset, Failure> {
     let mut tree = clone.read_manifest(&base.changeset, ManifestReader::new(scanned)).await?.tree();
     for (patch, scanned) in build.stack.iter().zip(scanned) {
         tree.apply(scanned).map_err(|conflict| Failure::Patch(PatchFault::conflicts(build, patch, &conflict)))?;
     }
+    let sized: Vec<&[u8]> = made::sized(scanned).into_iter().filter(|path| tree.was_there(path)).collect();
+    let sizes = clone.sizes(&base.changeset, &sized).await?;
+    made::check(scanned, &sizes, clone.limits().made)
+        .map_err(|too_much| Failure::Patch(PatchFault::makes_too_much(build, &too_much)))?;
     let mut newest = clone.mark();
     let mut parent = base.changeset.clone();
     for (patch, scanned) in build.stack.iter().zip(scanned) {
@@ -69,14 +77,14 @@ pub(crate) async fn apply(
             date: patch.diff.created_at,
             message: &format!("{}\n\nDifferential Diff: {}", patch.message, patch.diff.phid),
         };
-        parent = match commit.import(clone, &parent, newest).await? {
+        parent = match commit.import(clone, &parent, newest, work).await? {
             Ok(made) if made.changes => made,
             Ok(_) => return Err(Failure::Patch(PatchFault::changes_nothing(build, patch, &base.choice))),
-            Err(output) if outcome::is_patch_fault(&output) => {
+            Err(Ended::ByItself(output) | Ended::Failing(output)) if outcome::is_patch_fault(&output) => {
                 let misfits = misfit::find(clone, &parent, patch, scanned, &output).await?;
                 return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, misfits)));
             }
-            Err(output) => return Err(import_failed(patch.revision_id, &output).into()),
+            Err(ended) => return Err(not_imported(clone, build, patch.revision_id, ended).await),
         };
         newest += 1;
         // The tree was checked as if they had gone.
@@ -95,8 +103,25 @@ pub(crate) async fn apply(
         date: build.diff.created_at,
         message: &try_config::message(mode, build),
     };
-    let made = commit.import(clone, &parent, newest).await?;
-    made.map_err(|output| import_failed(build.request.revision_id, &output).into())
+    match commit.import(clone, &parent, newest, work).await? {
+        Ok(made) => Ok(made),
+        Err(ended) => Err(not_imported(clone, build, build.request.revision_id, ended).await),
+    }
+}
+
+/// Why an import failed that would have made a changeset of `D<revision_id>`, when it is not that the patch does not apply.
+async fn not_imported(clone: &mut HgClone, build: &Build, revision_id: u64, ended: Ended) -> Failure {
+    match ended {
+        Ended::Spent => Failure::Patch(PatchFault::takes_too_long(build, revision_id, clone.limits().work)),
+        Ended::ByItself(output) if outcome::is_out_of_memory(&output) && clone.has_grown_too_large() => {
+            // What it took it does not give back.
+            clone.close().await;
+            Failure::Patch(PatchFault::takes_too_much(build, revision_id, clone.limits().memory))
+        }
+        Ended::ByItself(output) | Ended::Failing(output) => {
+            HgError::command(format!("import the patches of D{revision_id}"), output.words()).into()
+        }
+    }
 }
 
 /// A changeset to be made.
@@ -115,13 +140,14 @@ impl Commit<'_> {
         clone: &mut HgClone,
         parent: &Changeset,
         newest: i64,
-    ) -> Result<Result<Changeset, CommandOutput>, HgError> {
+        work: &mut Duration,
+    ) -> Result<Result<Changeset, Ended>, HgError> {
         let user = format!("--user={}", self.author);
         let date = format!("--date={} 0", self.date.as_second());
         let message = format!("--message={}", text::message(self.message));
-        let output = clone.import(parent, self.patch, &[&user, &date, &message]).await?;
-        if output.code != 0 {
-            return Ok(Err(output));
+        match clone.import(parent, self.patch, &[&user, &date, &message], work).await? {
+            Ended::ByItself(output) if output.code == 0 => {}
+            ended => return Ok(Err(ended)),
         }
         let made = clone.tip().await?;
         if made.number == newest + 1 && made.parent == parent.node {
@@ -131,8 +157,4 @@ impl Commit<'_> {
             Err(HgError::Command { doing: "import a patch".to_owned(), words })
         }
     }
-}
-
-fn import_failed(revision_id: u64, output: &CommandOutput) -> HgError {
-    HgError::command(format!("import the patches of D{revision_id}"), output.words())
 }

@@ -19,6 +19,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -29,9 +30,12 @@ use crate::{
     address::SOURCE,
     disk::{self, write_atomically},
     framing::Sink,
-    locks, outcome,
+    locks,
+    made::Sizes,
+    outcome,
     process::{self, CommandOutput},
-    server::CommandServer,
+    server::{CommandServer, Ended, SCRATCH},
+    text,
     tree::ManifestReader,
 };
 
@@ -39,6 +43,8 @@ use crate::{
 pub(crate) const MARK: &str = ".hg/source-tip";
 /// The journal of a transaction that has not ended.
 const JOURNAL: &str = ".hg/store/journal";
+/// How many files Mercurial is asked about at once. It looks at all files of the repository for each of 100 or more.
+const FILES_AT_ONCE: usize = 99;
 /// A patch on its way into the clone.
 const PATCH: &str = ".hg/incoming.patch";
 
@@ -157,7 +163,12 @@ impl HgClone {
         let mut clone = Self {
             source: source.clone(),
             directory: directory.to_owned(),
-            server: CommandServer::new(source.program.clone(), Some(source.hgrc.clone()), directory.to_owned()),
+            server: CommandServer::new(
+                source.program.clone(),
+                Some(source.hgrc.clone()),
+                directory.to_owned(),
+                source.limits.memory,
+            ),
             mark: -1,
             mark_node: String::new(),
             dirty: true,
@@ -313,6 +324,27 @@ impl HgClone {
         Ok((output.code == 0).then_some(head.bytes))
     }
 
+    /// The sizes of files that a changeset has, in bytes.
+    pub(crate) async fn sizes(&mut self, changeset: &Changeset, paths: &[&[u8]]) -> Result<Sizes, HgError> {
+        let doing = || format!("read the sizes of files in {}", self.source.name);
+        let rev = format!("--rev={}", changeset.number);
+        let mut printed = Vec::new();
+        for paths in paths.chunks(FILES_AT_ONCE) {
+            let named: Vec<Vec<u8>> = paths.iter().map(|path| [b"path:".as_slice(), path].concat()).collect();
+            let mut arguments = vec![b"files".as_slice(), rev.as_bytes(), b"--template={size} {path}\\0", b"--"];
+            arguments.extend(named.iter().map(Vec::as_slice));
+            let mut sink = Vec::new();
+            let output = self.server.run_bytes_into(&arguments, &mut sink, self.source.limits.command).await?;
+            output.success(doing())?;
+            printed.append(&mut sink);
+        }
+        let sizes: Sizes = printed.split(|&byte| byte == 0).filter_map(size_of_file).collect();
+        match paths.iter().find(|path| !sizes.contains_key(**path)) {
+            Some(path) => Err(HgError::command(doing(), format!("there is none of {}", text::path(path)))),
+            None => Ok(sizes),
+        }
+    }
+
     /// The files that a changeset takes away.
     pub(crate) async fn removed(&mut self, changeset: &Changeset) -> Result<Vec<Vec<u8>>, HgError> {
         let rev = format!("--rev={}", changeset.number);
@@ -320,18 +352,25 @@ impl HgClone {
         Ok(output.stdout.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
     }
 
-    /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges.
+    /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges. The processor time is taken from
+    /// `work`.
     pub(crate) async fn import(
         &mut self,
         parent: &Changeset,
         patch: &[u8],
         options: &[&str],
-    ) -> Result<CommandOutput, HgError> {
+        work: &mut Duration,
+    ) -> Result<Ended, HgError> {
         // Before the first thing that can be left behind.
         self.dirty = true;
         let path = self.directory.join(PATCH);
-        let imported = self.import_file(parent, patch, options, &path).await;
+        let imported = self.import_file(parent, patch, options, &path, work).await;
         self.remove_patch().and(imported)
+    }
+
+    /// Whether Mercurial took as much memory as it may have, when it says that it found no more.
+    pub(crate) fn has_grown_too_large(&self) -> bool {
+        self.server.has_grown_too_large()
     }
 
     async fn import_file(
@@ -340,7 +379,8 @@ impl HgClone {
         patch: &[u8],
         options: &[&str],
         path: &Path,
-    ) -> Result<CommandOutput, HgError> {
+        work: &mut Duration,
+    ) -> Result<Ended, HgError> {
         // In pieces: `fs::write` would copy all of it first.
         let writing = async {
             let mut file =
@@ -354,7 +394,7 @@ impl HgClone {
         let mut arguments = vec!["import", "--bypass"];
         arguments.extend(options);
         arguments.extend(["--", &path]);
-        self.server.run(&arguments, self.source.limits.import).await
+        self.server.run_foreign(&arguments, self.source.limits.import, outcome::is_failing, work).await
     }
 
     /// Removes the patch, which may be a private one by now.
@@ -388,6 +428,10 @@ impl HgClone {
     /// The number of the newest changeset, when nothing is there of ours.
     pub(crate) fn mark(&self) -> i64 {
         self.mark
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.source.limits
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -426,6 +470,10 @@ impl HgClone {
     /// Leaves nothing but what is the source's.
     async fn strip(&mut self) -> Result<(), HgError> {
         self.remove_patch()?;
+        let scratch = self.directory.join(SCRATCH);
+        disk::blocking(move || disk::empty(&scratch))
+            .await
+            .map_err(HgError::io(format!("empty the scratch directory of {}", self.source.name)))?;
         // A parent of the working copy that goes would make Mercurial write a working copy.
         self.run("forget the parent", &["debugsetparents", "--", "null"]).await?;
         if self.tip().await?.number > self.mark {
@@ -461,6 +509,12 @@ impl Sink for Head {
         let room = self.most - self.bytes.len();
         self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
     }
+}
+
+/// A line of what `hg files` printed.
+fn size_of_file(line: &[u8]) -> Option<(Vec<u8>, u64)> {
+    let (size, path) = line.split_at_checked(memchr::memchr(b' ', line)?)?;
+    Some((path[1..].to_vec(), std::str::from_utf8(size).ok()?.parse().ok()?))
 }
 
 async fn remove(directory: &Path) -> Result<(), HgError> {

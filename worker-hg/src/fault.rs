@@ -1,8 +1,12 @@
 //! The text for an author about a patch that cannot be built.
 
+use std::time::Duration;
+
 use phabricator::model::{BaseChoice, BaseReason, Build, Patch, PatchFailure, Report};
 
 use crate::{
+    Size,
+    made::TooMuch,
     misfit::{Cause, Misfits},
     patch::Refusal,
     text,
@@ -86,6 +90,59 @@ impl PatchFault {
             advice: format!("If it has landed, close D{}. If not: {REBASE}", patch.revision_id),
             commands: commands(build, base),
             base: Some(Box::new(base.clone())),
+        }
+    }
+
+    /// The files that the stack makes are too large.
+    pub(crate) fn makes_too_much(build: &Build, too_much: &TooMuch) -> Self {
+        let TooMuch { bytes, allowed, largest, part, files } = too_much;
+        let (bytes, allowed, part, largest) = (Size(*bytes), Size(*allowed), Size(*part), text::path(largest));
+        let part = match files {
+            1 => format!("The largest file has {part}: {largest}"),
+            _ => format!(
+                "The largest part of that is {part} in {files} files, which are copies or versions of one: {largest}"
+            ),
+        };
+        Self {
+            summary: format!("The stack of D{} is refused: it makes too large files.", build.request.revision_id),
+            details: format!(
+                "The files that its patches add, copy, rename or change have {bytes}, and {allowed} are allowed.\n{part}"
+            ),
+            advice: "Copy or change fewer large files, or split the stack, and land its lower part first.".to_owned(),
+            commands: String::new(),
+            base: None,
+        }
+    }
+
+    /// Mercurial computed for longer than `allowed` to apply the patches; it was at that of `D<revision_id>`.
+    pub(crate) fn takes_too_long(build: &Build, revision_id: u64, allowed: Duration) -> Self {
+        let (top, seconds) = (build.request.revision_id, allowed.as_secs());
+        Self::too_costly(
+            build,
+            format!(
+                "Applying the patches of D{top} took longer than {seconds} s of processor time. It was stopped at the \
+                 patch of D{revision_id}."
+            ),
+        )
+    }
+
+    /// Mercurial needed more memory than the `allowed` bytes to apply the patch of `D<revision_id>`.
+    pub(crate) fn takes_too_much(build: &Build, revision_id: u64, allowed: u64) -> Self {
+        let allowed = Size(allowed);
+        Self::too_costly(build, format!("Applying the patch of D{revision_id} takes more memory than {allowed}."))
+    }
+
+    fn too_costly(build: &Build, summary: String) -> Self {
+        Self {
+            summary,
+            details: String::new(),
+            advice: format!(
+                "It is not tried again. Rebase the stack, so that its hunks fit where they say, split large patches, and \
+                 submit D{} again.",
+                build.request.revision_id
+            ),
+            commands: String::new(),
+            base: None,
         }
     }
 

@@ -130,11 +130,11 @@ async fn read_data(
 }
 
 /// Sends a command. The caller has made sure that no argument holds a NUL.
-pub(crate) async fn write_command(to: &mut (impl AsyncWrite + Unpin), arguments: &[&str]) -> io::Result<()> {
+pub(crate) async fn write_command(to: &mut (impl AsyncWrite + Unpin), arguments: &[&[u8]]) -> io::Result<()> {
     let mut bytes = b"runcommand\n".to_vec();
-    let joined = arguments.join("\0");
-    bytes.extend(length_of(joined.as_bytes())?.to_be_bytes());
-    bytes.extend(joined.as_bytes());
+    let joined = arguments.join(&0);
+    bytes.extend(length_of(&joined)?.to_be_bytes());
+    bytes.extend(joined);
     to.write_all(&bytes).await
 }
 
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_command_is_its_arguments_joined_by_nul() {
         let mut bytes = Vec::new();
-        run(write_command(&mut bytes, &["log", "--rev=tip"])).expect("written");
+        run(write_command(&mut bytes, &[b"log", b"--rev=tip"])).expect("written");
         assert_eq!(bytes, b"runcommand\n\0\0\0\x0dlog\0--rev=tip");
     }
 }

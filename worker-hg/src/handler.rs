@@ -18,6 +18,7 @@ use crate::{
     desk::{Desk, Unwanted},
     fault::PatchFault,
     inventory::{CloneReport, Inventory},
+    made,
     patch::{self, Scanned},
     place, process,
     repository::Repository,
@@ -386,16 +387,24 @@ impl HgHandler {
 
     /// Reads all patches, on a thread of its own: large ones take a while.
     async fn scan(&self, build: Build) -> Result<(Build, Result<Vec<Scanned>, PatchFault>), HgError> {
-        let limits = self.settings.limits.clone();
+        let mut limits = self.settings.limits.clone();
         if build.stack.len() > limits.stack {
             let fault = PatchFault::too_long(&build, limits.stack);
             return Ok((build, Err(fault)));
         }
         let scan = move || {
+            let allowed = limits.made;
             let scanned = build.stack.iter().map(|patch| {
-                patch::scan(&patch.content, &limits).map_err(|refusal| PatchFault::refused(&build, patch, &refusal))
+                let scanned = patch::scan(&patch.content, &limits)
+                    .map_err(|refusal| PatchFault::refused(&build, patch, &refusal))?;
+                limits.made = limits.made.saturating_sub(scanned.unpacked());
+                Ok(scanned)
             });
-            let scanned = scanned.collect::<Result<Vec<_>, _>>();
+            let scanned = scanned.collect::<Result<Vec<_>, _>>().and_then(|scanned| {
+                // Without the base, and so before it is known.
+                let checked = made::check(&scanned, &made::Sizes::new(), allowed);
+                checked.map(|()| scanned).map_err(|too_much| PatchFault::makes_too_much(&build, &too_much))
+            });
             (build, scanned)
         };
         tokio::task::spawn_blocking(scan).await.map_err(|error| HgError::io("read the patches")(error.into()))

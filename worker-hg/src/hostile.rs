@@ -19,6 +19,8 @@
 //! | a forged server | `web.cacerts`; ssh's options and `known_hosts` | `it::hostile_environment::…`, `ssh::tests::…` |
 //! | a key that others can read, or that stays | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
 //! | patches, stacks and paths without end | `Limits`, `patch::path` | [`the_limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::a_stack_that_is_too_large…` |
+//! | copies of large files and binary files that pack well, as gigabytes in the clone, in memory and on Try | `made` | `made::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
+//! | hunks that fit nowhere, searched for hours; lines that become objects | processor time and memory of the command server | `it::greedy::hunks…`, `it::greedy::patches_that_take_too_long…`, `it::greedy::patch_that_takes_too_much_memory…` |
 //! | a Mercurial that was made to misbehave | `framing`, deadlines, process groups | `framing::tests::…`, `it::hostile_hg::…` |
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
@@ -41,7 +43,7 @@ impl Lab {
         let repository = home.path().join("repository");
         let made = Command::new("hg").arg("init").arg(&repository).env("HGRCPATH", "").status().expect("Mercurial");
         assert!(made.success());
-        Self { server: CommandServer::new("hg".into(), None, repository), home }
+        Self { server: CommandServer::new("hg".into(), None, repository, Limits::default().memory), home }
     }
 
     async fn run(&mut self, arguments: &[&str]) -> Result<CommandOutput, HgError> {
@@ -115,4 +117,5 @@ fn only_a_whole_hash_is_a_revision() {
 fn the_limits_are_those_of_the_contract() {
     let limits = Limits::default();
     assert_eq!((limits.patch_bytes, limits.stack, limits.files), (64 << 20, 100, 20_000));
+    assert_eq!((limits.made, limits.work, limits.memory), (256_000_000, Duration::from_secs(60), 3 << 30));
 }

@@ -21,6 +21,7 @@ mod hostile;
 mod inventory;
 mod lane;
 mod locks;
+mod made;
 mod misfit;
 mod outcome;
 mod patch;

@@ -45,7 +45,22 @@ pub(crate) fn is_full_disk(words: &str) -> bool {
 /// Whether the patch is why an import failed.
 pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    stderr.lines().any(|line| PATCH.iter().any(|pattern| line.starts_with(pattern)) || without_file(line).is_some())
+    let of_patch = |line: &str| {
+        PATCH.iter().any(|pattern| line.starts_with(pattern))
+            || without_file(line).is_some()
+            || is_failing(line.as_bytes())
+    };
+    stderr.lines().any(of_patch)
+}
+
+/// Whether this piece of what an import complains of says that it will fail, as it does once per hunk.
+pub(crate) fn is_failing(piece: &[u8]) -> bool {
+    piece.starts_with(b"Hunk #") && memchr::memmem::find(piece, b" FAILED at ").is_some()
+}
+
+/// Whether Mercurial found no more memory.
+pub(crate) fn is_out_of_memory(output: &CommandOutput) -> bool {
+    output.stderr.split(|&byte| byte == b'\n').any(|line| line == b"abort: out of memory")
 }
 
 /// The file that is not there and that a patch gives another mode.

@@ -62,6 +62,27 @@ pub(crate) struct FileChange {
     pub(crate) kind: Kind,
     /// Where its hunks begin, when it has any: see [`hunk_head`].
     pub(crate) hunks: Option<Place>,
+    /// What the patch says of its size afterwards.
+    pub(crate) size: NewSize,
+}
+
+/// What a patch says of the size of a file afterwards, in bytes. A missing line break at the end of the file is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewSize {
+    /// It holds the whole file, as binary data. With the old file, so much has to be unpacked.
+    Whole { size: u64, unpacked: u64 },
+    /// It adds and removes lines, or none.
+    Changed { added: u64, removed: u64 },
+}
+
+impl NewSize {
+    /// The size afterwards of a file that had `before`.
+    pub(crate) fn after(self, before: u64) -> u64 {
+        match self {
+            Self::Whole { size, .. } => size,
+            Self::Changed { added, removed } => before.saturating_add(added).saturating_sub(removed),
+        }
+    }
 }
 
 /// The beginning of a line of a patch.
@@ -129,6 +150,15 @@ impl Scanned {
         })
     }
 
+    /// How many bytes had to be unpacked to read it.
+    pub(crate) fn unpacked(&self) -> u64 {
+        let unpacked = self.files.iter().map(|file| match file.size {
+            NewSize::Whole { unpacked, .. } => unpacked,
+            NewSize::Changed { .. } => 0,
+        });
+        unpacked.fold(0, u64::saturating_add)
+    }
+
     /// The files that go if they hold what the patch says, and that Mercurial keeps if they hold more.
     pub(crate) fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
         let replaced = replace::replaced(&self.files);
@@ -148,7 +178,7 @@ pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> 
     let mut files = Vec::new();
     let mut seen = HashMap::new();
     let mut unchanged = None;
-    let mut binary_bytes = limits.binary_bytes;
+    let mut binary_bytes = usize::try_from(limits.made).unwrap_or(usize::MAX);
     while let Some(line) = lines.next() {
         if line.is_empty() {
             continue;
@@ -239,19 +269,21 @@ fn scan_named<'a>(
         None => lines.refuse("its header contradicts itself"),
     })?;
     let mut hunks = None;
+    let mut size = NewSize::Changed { added: 0, removed: 0 };
     match lines.peek() {
         Some(line) if line.starts_with(b"--- ") => {
             let names = hunk::names(lines);
             if kind == Kind::Modify && !header.changes_mode() {
                 kind = names.kind(lines);
             }
-            hunks = Some(hunk::scan_text(old, new, &kind, &names, lines)?);
+            let start = hunk::scan_text(old, new, &kind, &names, lines)?;
+            (hunks, size) = (Some(start), hunk::new_size(lines.since(start)));
         }
-        Some(b"GIT binary patch") => binary::scan(lines, kind == Kind::Delete, binary_bytes)?,
+        Some(b"GIT binary patch") => size = binary::scan(lines, kind == Kind::Delete, binary_bytes)?,
         _ if kind == Kind::Modify && !header.changes_mode() => return Ok(None),
         _ => {}
     }
-    Ok(Some(FileChange { path: new.to_vec(), kind, hunks }))
+    Ok(Some(FileChange { path: new.to_vec(), kind, hunks, size }))
 }
 
 fn is_content(line: &[u8]) -> bool {

@@ -25,6 +25,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use rustix::process::{Resource, Rlimit};
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -134,9 +135,33 @@ impl Group {
 
     /// How much memory the child takes, in bytes.
     pub(crate) fn memory(&self) -> Option<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most address space that the child ever had, in bytes.
+    pub(crate) fn peak(&self) -> Option<u64> {
+        self.status("VmPeak:")
+    }
+
+    fn status(&self, field: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.leader()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+    }
+
+    /// Bounds the address space of the child, and of each process that it starts from now on.
+    pub(crate) fn limit_memory(&self, bytes: u64) -> Result<(), HgError> {
+        // One that has ended already needs no bound.
+        let Some(child) = self.child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?)) else {
+            return Ok(());
+        };
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        match rustix::process::prlimit(Some(child), Resource::As, limit) {
+            Err(error) if error != rustix::io::Errno::SRCH => {
+                Err(HgError::io("limit the memory of Mercurial")(error.into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The child, which leads the group; `None` when it has been reaped.
@@ -172,6 +197,16 @@ impl Drop for Group {
         self.signal(Signal::SIGKILL);
         let _ = waitpid(pid, None);
     }
+}
+
+/// How long a process has computed so far, as Linux counts it: in steps of 10 ms.
+pub(crate) fn processor_time(process: Pid) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name stands in parentheses, and can hold some itself. The state comes next, and 11 fields later the time.
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    let milliseconds = ticks(11)?.saturating_add(ticks(12)?).saturating_mul(1000);
+    milliseconds.checked_div(rustix::param::clock_ticks_per_second()).map(Duration::from_millis)
 }
 
 /// What a command gave.

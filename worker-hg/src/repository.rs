@@ -220,12 +220,13 @@ impl Repository {
         let applying = async {
             let mut base = base::choose(clone, build, &self.settings, desk).await?;
             let (mode, author) = (&self.settings.mode, &self.all.default_author);
-            let head = match apply::apply(clone, build, scanned, &base, mode, author).await {
+            let mut work = self.all.limits.work;
+            let head = match apply::apply(clone, build, scanned, &base, mode, author, &mut work).await {
                 Err(Failure::Patch(fault)) if base.choice.reason == BaseReason::ByDate => {
                     clone.tidy().await?;
                     let newest = base::newest_instead(clone, build, &self.settings, desk, &base.choice).await?;
                     base = newest.ok_or(Failure::Patch(fault))?;
-                    apply::apply(clone, build, scanned, &base, mode, author).await?.node
+                    apply::apply(clone, build, scanned, &base, mode, author, &mut work).await?.node
                 }
                 applied => applied?.node,
             };

@@ -16,9 +16,6 @@ use crate::{
     inventory::{CloneReport, Inventory},
 };
 
-/// Where Mercurial and others put temporary files.
-const TEMPORARY: &str = "/tmp";
-
 /// A full disk counts as over when something succeeds and so many bytes more are free than when it was full, or when it
 /// was not full for so long.
 const GROWTH: u64 = 16 << 20;
@@ -48,12 +45,11 @@ impl FullDisk {
         let is_news = state.is_none();
         let free = state.as_ref().map_or(free, |full| full.free);
         if is_news {
-            let temporary = Size(disk::free(Path::new(TEMPORARY)).unwrap_or_default());
             error!(
                 step = "disk-full",
                 error = error_chain(error),
                 "our disk is full, builds wait until there is room: free some in {} ({} free; `events repos prune` removes \
-                 clones that nobody needs), or in {TEMPORARY} ({temporary} free)",
+                 clones that nobody needs)",
                 directory.display(),
                 Size(free),
             );

@@ -4,12 +4,20 @@
 //! the command has ended as it should. So whatever interrupts a command (a deadline, a broken pipe, a dropped future)
 //! leaves no process behind, and never a server that is out of step; the next command starts a new one.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    io,
+    path::PathBuf,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     process::{ChildStderr, ChildStdin, ChildStdout},
     task::JoinHandle,
+    time::MissedTickBehavior,
 };
 
 use crate::{
@@ -30,13 +38,62 @@ const PIPE: usize = 64 << 10;
 /// How much of what a server says outside the protocol is kept for the error, as when Python cannot start.
 const MAX_LAST_WORDS: usize = 4096;
 
+/// How often a command is looked at that does foreign work.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a command may go on that has said that it will fail. Mercurial then still looks for a place for each of the
+/// other hunks, to name them all, and that can take hours.
+const FAILING: Duration = Duration::from_secs(4);
+
+/// Where a server puts its temporary files, within the repository: what a patch makes, for one. They are on the same disk as
+/// the clone, and what one that was killed left can be found.
+pub(crate) const SCRATCH: &str = ".hg/scratch";
+
 /// A command server that is started when it is needed.
 #[derive(Debug)]
 pub(crate) struct CommandServer {
     program: PathBuf,
     hgrc: Option<PathBuf>,
     clone: PathBuf,
+    /// The most memory that a server may have, in bytes of address space.
+    memory: u64,
     running: Option<Running>,
+}
+
+/// How a command came to its end that does foreign work.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    ByItself(CommandOutput),
+    /// It had said that it would fail, and was killed after a while. With what it had said.
+    Failing(CommandOutput),
+    /// It has used up its processor time, and was killed.
+    Spent,
+}
+
+enum Stop {
+    Spent,
+    Failing,
+    Deadline,
+}
+
+/// Takes what a command complains of, and notes whether it says that it will fail.
+struct Errors<'a> {
+    kept: Vec<u8>,
+    says_so: fn(&[u8]) -> bool,
+    fails: &'a AtomicBool,
+}
+
+impl Sink for Errors<'_> {
+    fn room(&self) -> usize {
+        self.kept.room()
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        self.kept.take(piece);
+        if (self.says_so)(piece) {
+            self.fails.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,9 +105,9 @@ struct Running {
 }
 
 impl CommandServer {
-    /// A server for the repository in `clone`, with the configuration file `hgrc`.
-    pub(crate) fn new(program: PathBuf, hgrc: Option<PathBuf>, clone: PathBuf) -> Self {
-        Self { program, hgrc, clone, running: None }
+    /// A server for the repository in `clone`, with the configuration file `hgrc`, that may have `memory` bytes.
+    pub(crate) fn new(program: PathBuf, hgrc: Option<PathBuf>, clone: PathBuf, memory: u64) -> Self {
+        Self { program, hgrc, clone, memory, running: None }
     }
 
     /// Whether a server is up. It is not at first, nor after a command was interrupted.
@@ -72,26 +129,100 @@ impl CommandServer {
         sink: &mut impl Sink,
         deadline: Duration,
     ) -> Result<CommandOutput, HgError> {
-        let name =
-            || arguments.iter().find(|word| !word.starts_with('-')).map_or_else(String::new, |&word| word.into());
-        if arguments.iter().any(|argument| argument.contains('\0')) {
-            return Err(HgError::Argument { command: name() });
-        }
-        let mut running = match self.running.take() {
-            Some(running) => running,
-            None => self.start().await?,
-        };
-        match tokio::time::timeout(deadline, running.exchange(arguments, sink)).await {
-            Ok(Ok(output)) => {
+        self.run_bytes_into(&bytes(arguments), sink, deadline).await
+    }
+
+    /// The same for arguments that need not be text.
+    pub(crate) async fn run_bytes_into(
+        &mut self,
+        arguments: &[&[u8]],
+        sink: &mut impl Sink,
+        deadline: Duration,
+    ) -> Result<CommandOutput, HgError> {
+        let mut running = self.ready_for(arguments).await?;
+        let mut stderr = Vec::new();
+        match tokio::time::timeout(deadline, running.exchange(arguments, sink, &mut stderr)).await {
+            Ok(Ok(code)) => {
                 self.running = Some(running);
-                Ok(output)
+                Ok(CommandOutput { code, stdout: Vec::new(), stderr })
             }
-            Ok(Err(source)) => Err(running.failed(name(), source).await),
+            Ok(Err(source)) => Err(running.failed(name_of(arguments), source).await),
             Err(_) => {
                 running.group.end().await;
-                Err(HgError::Deadline { command: name(), seconds: deadline.as_secs() })
+                Err(HgError::Deadline { command: name_of(arguments), seconds: deadline.as_secs() })
             }
         }
+    }
+
+    /// Runs a command that does what an author asks for, which may be more than anybody can wait for. Its processor time
+    /// is taken from `work`. One that hangs, without computing, fails at the deadline as any other does.
+    pub(crate) async fn run_foreign(
+        &mut self,
+        arguments: &[&str],
+        deadline: Duration,
+        is_failing: fn(&[u8]) -> bool,
+        work: &mut Duration,
+    ) -> Result<Ended, HgError> {
+        let arguments = bytes(arguments);
+        let mut running = self.ready_for(&arguments).await?;
+        let leader = running.group.leader();
+        let used = || leader.and_then(process::processor_time).unwrap_or_default();
+        let before = used();
+        let fails = AtomicBool::new(false);
+        let (mut stdout, mut stderr) = (Vec::new(), Errors { kept: Vec::new(), says_so: is_failing, fails: &fails });
+        let watching = async {
+            let mut exchanging = pin!(running.exchange(&arguments, &mut stdout, &mut stderr));
+            let mut looks = tokio::time::interval(LOOK);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut failing_since = None;
+            loop {
+                let now = tokio::select! {
+                    biased;
+                    exchanged = &mut exchanging => return Ok(exchanged),
+                    now = looks.tick() => now,
+                };
+                if used().saturating_sub(before) > *work {
+                    return Err(Stop::Spent);
+                }
+                if fails.load(Ordering::Relaxed) && now - *failing_since.get_or_insert(now) >= FAILING {
+                    return Err(Stop::Failing);
+                }
+            }
+        };
+        let watched = tokio::time::timeout(deadline, watching).await.unwrap_or(Err(Stop::Deadline));
+        *work = work.saturating_sub(used().saturating_sub(before));
+        let output = |code| CommandOutput { code, stdout, stderr: stderr.kept };
+        let stop = match watched {
+            Ok(Ok(code)) => {
+                self.running = Some(running);
+                return Ok(Ended::ByItself(output(code)));
+            }
+            Ok(Err(source)) => return Err(running.failed(name_of(&arguments), source).await),
+            Err(stop) => stop,
+        };
+        running.group.end().await;
+        match stop {
+            Stop::Spent => Ok(Ended::Spent),
+            Stop::Failing => Ok(Ended::Failing(output(-1))),
+            Stop::Deadline => Err(HgError::Deadline { command: name_of(&arguments), seconds: deadline.as_secs() }),
+        }
+    }
+
+    /// The server for a command, which must be one that can be sent.
+    async fn ready_for(&mut self, arguments: &[&[u8]]) -> Result<Running, HgError> {
+        if arguments.iter().any(|argument| argument.contains(&0)) {
+            return Err(HgError::Argument { command: name_of(arguments) });
+        }
+        match self.running.take() {
+            Some(running) => Ok(running),
+            None => self.start().await,
+        }
+    }
+
+    /// Whether the server has come so near to what it may have that this is why it found no more memory: what it asked
+    /// for last does not count as taken. A machine can be out of memory, too.
+    pub(crate) fn has_grown_too_large(&self) -> bool {
+        self.running.as_ref().and_then(|running| running.group.peak()).is_some_and(|peak| peak > self.memory / 2)
     }
 
     /// How much memory the server takes, in bytes; zero when there is none.
@@ -111,12 +242,21 @@ impl CommandServer {
 
     async fn start(&self) -> Result<Running, HgError> {
         let mut command = process::hg(&self.program, self.hgrc.as_deref());
+        let scratch = self.clone.join(SCRATCH);
+        match std::fs::create_dir(&scratch) {
+            // Without it Mercurial takes the system's, and without a repository it says so itself.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                return Err(HgError::io(format!("make {}", scratch.display()))(error));
+            }
+            _ => command.env("TMPDIR", &scratch),
+        };
         // Where its ssh is to be.
         command.current_dir(self.clone.parent().unwrap_or(&self.clone));
         let mut repository = OsString::from("--repository=");
         repository.push(&self.clone);
         command.arg(repository).args(["serve", "--cmdserver=pipe"]);
         let (group, pipes) = Group::spawn(command)?;
+        group.limit_memory(self.memory)?;
         let mut running = Running {
             group,
             stdin: pipes.stdin,
@@ -144,17 +284,19 @@ impl Running {
         if frame == Frame::Output && runs { Ok(()) } else { Err(FramingError::Greeting) }
     }
 
-    async fn exchange(&mut self, arguments: &[&str], sink: &mut impl Sink) -> Result<CommandOutput, FramingError> {
+    /// Has a command run to its end, and returns its exit code.
+    async fn exchange(
+        &mut self,
+        arguments: &[&[u8]],
+        stdout: &mut impl Sink,
+        stderr: &mut impl Sink,
+    ) -> Result<i32, FramingError> {
         framing::write_command(&mut self.stdin, arguments).await?;
-        let mut output = CommandOutput::default();
         loop {
-            match framing::read_frame(&mut self.stdout, sink, &mut output.stderr).await? {
+            match framing::read_frame(&mut self.stdout, stdout, stderr).await? {
                 Frame::Output | Frame::Error | Frame::Ignored => {}
                 Frame::Input => self.stdin.write_all(&framing::NO_INPUT).await?,
-                Frame::Result(code) => {
-                    output.code = code;
-                    return Ok(output);
-                }
+                Frame::Result(code) => return Ok(code),
             }
         }
     }
@@ -170,6 +312,16 @@ impl Running {
         }
         HgError::Protocol { command, words, source }
     }
+}
+
+/// A command's name among its words.
+fn name_of(arguments: &[&[u8]]) -> String {
+    let name = arguments.iter().find(|word| !word.starts_with(b"-"));
+    name.map_or_else(String::new, |word| String::from_utf8_lossy(word).into_owned())
+}
+
+fn bytes<'a>(arguments: &[&'a str]) -> Vec<&'a [u8]> {
+    arguments.iter().map(|argument| argument.as_bytes()).collect()
 }
 
 /// Reads what the server says outside the protocol to its end, and returns the end of it: a traceback tells its cause

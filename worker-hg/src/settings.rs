@@ -108,16 +108,18 @@ pub enum TryMode {
 pub struct Limits {
     /// The largest patch, in bytes.
     pub patch_bytes: usize,
-    /// The most bytes that the binary files of one patch may have when they are unpacked.
-    pub binary_bytes: usize,
+    /// The most bytes of files that the patches of one stack may make, all together: see `made.rs`.
+    pub made: u64,
     /// The most files in one patch.
     pub files: usize,
     /// The most patches in one stack.
     pub stack: usize,
     /// The time for one command that stays on this machine.
     pub command: Duration,
-    /// The time for the import of one patch. An import that takes longer without computing is our fault.
+    /// The time for the import of one patch. That it takes longer is our fault: see `work`.
     pub import: Duration,
+    /// The processor time for applying the patches of one build. That it takes more is the fault of these.
+    pub work: Duration,
     /// The time for one pull or push.
     pub transfer: Duration,
     /// The time for the first clone.
@@ -126,6 +128,13 @@ pub struct Limits {
     /// repository stand behind it, and a kept clone is opened within a second; a deferred build is written anew each
     /// time, and can be large.
     pub ready: Duration,
+    /// The most memory that a command server may have, in bytes of address space (with Mercurial, what it takes and some
+    /// 50 MB). A stack that needs more is refused.
+    ///
+    /// Measured: 0.6 GB for the largest file and the largest patch that are allowed, 0.3 GB before that for a repository
+    /// of 100,000 files, some 1 GB for one of the size of mozilla-central. But 6.6 GB for a patch of 62 MB that adds empty
+    /// lines, since each line is an object. A machine with 4 GB for a lane survives the default.
+    pub memory: u64,
     /// A command server that takes more memory than this after a build, in bytes, is replaced.
     pub server_memory: u64,
 }
@@ -134,14 +143,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             patch_bytes: 64 << 20,
-            binary_bytes: 256 << 20,
+            made: 256_000_000,
             files: 20_000,
             stack: 100,
             command: Duration::from_secs(180),
             import: Duration::from_secs(180),
+            work: Duration::from_secs(60),
             transfer: Duration::from_secs(900),
             clone: Duration::from_secs(6 * 3600),
             ready: Duration::from_secs(60),
+            memory: 3 << 30,
             server_memory: 1 << 30,
         }
     }

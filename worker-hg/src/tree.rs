@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     framing::Sink,
+    made,
     patch::{Kind, Scanned},
     try_config,
 };
@@ -50,7 +51,8 @@ impl ManifestReader {
         let added: BTreeSet<&[u8]> = files().filter(|file| file.kind.adds()).map(|file| file.path.as_slice()).collect();
         let above = added.iter().flat_map(|path| ancestors(path));
         let config = try_config::PATH.as_bytes();
-        let paths: BTreeSet<&[u8]> = added.iter().copied().chain(above).chain([config]).collect();
+        let paths: BTreeSet<&[u8]> =
+            added.iter().copied().chain(above).chain([config]).chain(made::sized(stack)).collect();
         let goes = |kind: &Kind| matches!(kind, Kind::Delete | Kind::Rename(_));
         Self {
             paths: paths.into_iter().map(<[u8]>::to_vec).collect(),
@@ -183,6 +185,11 @@ impl Tree {
         changed.map(|(other, _)| other.clone()).or_else(kept)
     }
 
+    /// Whether the base has a file that matters to the stack.
+    pub(crate) fn was_there(&self, path: &[u8]) -> bool {
+        self.base.contains(path)
+    }
+
     /// Whether the file that tells Try what to do is there already.
     pub(crate) fn has_try_config(&self) -> bool {
         self.is_there(try_config::PATH.as_bytes())
@@ -205,7 +212,7 @@ fn path_of(line: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patch::FileChange;
+    use crate::patch::{FileChange, NewSize};
 
     /// The tree of a manifest that arrives in pieces of `piece` bytes, as far as it matters to `stack`.
     fn tree(paths: &[&str], stack: &[Scanned], piece: usize) -> Tree {
@@ -223,6 +230,7 @@ mod tests {
             path: path.as_bytes().to_vec(),
             kind: kind.clone(),
             hunks: None,
+            size: NewSize::Changed { added: 0, removed: 0 },
         };
         Scanned { files: changes.iter().map(file).collect(), prepared: None }
     }

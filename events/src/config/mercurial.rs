@@ -8,6 +8,9 @@ use worker_hg::Size;
 
 use super::{Config, Faults, RepositoryConfig, reader::Section, repository};
 
+pub(super) const MAX_STACK_SIZE: Size = Size(256_000_000);
+pub(super) const MAX_APPLY_TIME: Duration = Duration::from_secs(60);
+
 /// The repositories that are built, and how. It is all that commands on clones need.
 #[derive(Clone)]
 pub struct MercurialConfig {
@@ -21,6 +24,10 @@ pub struct MercurialConfig {
     pub clones_dir: PathBuf,
     /// How much they may take on the disk.
     pub clones_budget: Option<Size>,
+    /// The most bytes of files that the patches of one stack may make.
+    pub max_stack_size: Size,
+    /// The processor time for applying the patches of one build.
+    pub max_apply_time: Duration,
     /// The service that says which trees are closed.
     pub treestatus_url: Option<Url>,
     /// The host keys of the servers that are pushed to, in the form of ssh.
@@ -44,6 +51,8 @@ impl From<&Config> for MercurialConfig {
             build_expiry: config.build_expiry,
             clones_dir: config.clones_dir.clone(),
             clones_budget: config.clones_budget,
+            max_stack_size: config.max_stack_size,
+            max_apply_time: config.max_apply_time,
             treestatus_url: config.treestatus_url.clone(),
             known_hosts: config.known_hosts.clone(),
             treeherder_url: config.treeherder_url.clone(),
@@ -71,6 +80,8 @@ pub(super) fn read(keys: &Section<'_>) -> Option<MercurialConfig> {
         build_expiry: keys.optional("build_expiry").unwrap_or(Duration::from_secs(24 * 3600)),
         clones_dir: keys.optional("clones_dir").unwrap_or_else(|| PathBuf::from("clones")),
         clones_budget: keys.optional("clones_budget"),
+        max_stack_size: keys.optional("max_stack_size").unwrap_or(MAX_STACK_SIZE),
+        max_apply_time: keys.optional("max_apply_time").unwrap_or(MAX_APPLY_TIME),
         treestatus_url: keys.optional("treestatus_url"),
         known_hosts: keys.optional("known_hosts"),
         treeherder_url: treeherder_url.map_or_else(|| "https://treeherder.mozilla.org".to_owned(), String::from),

@@ -172,6 +172,16 @@ fn lando_is_told_nothing_unless_that_is_wanted() {
 }
 
 #[test]
+fn limits_of_a_stack_can_be_set_and_are_those_of_the_worker_else() {
+    let (config, _) = Config::parse(&format!("{GOOD}  max_stack_size: 1GB\n  max_apply_time: 5m\n"));
+    let config = config.expect("it is right");
+    assert_eq!((config.max_stack_size, config.max_apply_time), (Size(1_000_000_000), Duration::from_secs(300)));
+    let (config, _) = Config::parse(GOOD);
+    let (config, limits) = (config.expect("it is right"), worker_hg::Limits::default());
+    assert_eq!((config.max_stack_size, config.max_apply_time), (Size(limits.made), limits.work));
+}
+
+#[test]
 fn a_secret_that_can_be_guessed_is_warned_of_and_not_shown() {
     for (secret, warned) in [("hunter2", true), ("0123456789abcde", true), ("0123456789abcdef", false)] {
         let (_, faults) = Config::parse(&format!("{GOOD}  webhook_secret: {secret}\n"));

@@ -7,7 +7,8 @@ use std::io::{self, BufRead, Read, Write};
 
 use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
 
-use super::{Lines, Refusal, UPLOAD, number};
+use super::{Lines, NewSize, Refusal, UPLOAD, number};
+use crate::Size;
 
 const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
@@ -18,8 +19,9 @@ const NO_DIGIT: u8 = 85;
 /// The most bytes on one line.
 const LINE: usize = 52;
 
-/// Reads `GIT binary patch` and its data. `budget` is how many bytes the patch's binary files may still have.
-pub(super) fn scan(lines: &mut Lines<'_>, deleted: bool, budget: &mut usize) -> Result<(), Refusal> {
+/// Reads `GIT binary patch` and its data. `budget` is how many bytes the stack's binary files may still have, with the files
+/// that they replace.
+pub(super) fn scan(lines: &mut Lines<'_>, deleted: bool, budget: &mut usize) -> Result<NewSize, Refusal> {
     lines.next();
     let new = literal(lines, budget)?;
     let old = if lines.peek().is_some_and(|line| line.starts_with(b"literal ") || line.starts_with(b"delta ")) {
@@ -32,7 +34,8 @@ pub(super) fn scan(lines: &mut Lines<'_>, deleted: bool, budget: &mut usize) -> 
         let reason = "the content of a binary file is missing: both sides of its patch are empty";
         return Err(lines.refuse(reason).advise(UPLOAD));
     }
-    Ok(())
+    let bytes = |size| u64::try_from(size).unwrap_or(u64::MAX);
+    Ok(NewSize::Whole { size: bytes(new), unpacked: bytes(new).saturating_add(bytes(old)) })
 }
 
 /// Reads one side of a binary patch, up to and with the blank line that ends it, and returns the file's size.
@@ -43,7 +46,10 @@ fn literal(lines: &mut Lines<'_>, budget: &mut usize) -> Result<usize, Refusal> 
     };
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     if size > *budget {
-        return Err(lines.refuse("the binary files of the patch are too large"));
+        let size = Size(u64::try_from(size).unwrap_or(u64::MAX));
+        return Err(lines.refuse(format!(
+            "it has {size} when it is unpacked, and with that the binary files of the stack have more than is allowed"
+        )));
     }
     *budget -= size;
     let mut data = Data { lines, chunk: Vec::new(), position: 0 };
@@ -165,7 +171,7 @@ mod tests {
     fn read(patch: &[u8], budget: usize) -> Result<(), String> {
         let mut lines = Lines::new(patch);
         let mut budget = budget;
-        scan(&mut lines, false, &mut budget).map_err(|refusal| refusal.reason)
+        scan(&mut lines, false, &mut budget).map(|_| ()).map_err(|refusal| refusal.reason)
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The hunks of a text file.
 
-use super::{FileChange, Kind, Lines, Place, Refusal, number};
+use super::{FileChange, Kind, Lines, NewSize, Place, Refusal, number};
 
 /// The head of a hunk.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,6 +127,22 @@ pub(super) fn scan_text(
         scan_hunk(lines)?;
     }
     if lines.place() == hunks { Err(lines.refuse("a hunk (`@@ … @@`) is missing")) } else { Ok(hunks) }
+}
+
+/// What the hunks of a file, which have been read, say of its size. The sign of a line stands for its line break.
+pub(super) fn new_size(hunks: &[u8]) -> NewSize {
+    let (mut added, mut removed) = (0, 0);
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', hunks).chain([hunks.len()]) {
+        let bytes = u64::try_from(end - start).unwrap_or(u64::MAX);
+        match hunks.get(start) {
+            Some(b'+') => added += bytes,
+            Some(b'-') => removed += bytes,
+            _ => {}
+        }
+        start = end + 1;
+    }
+    NewSize::Changed { added, removed }
 }
 
 /// The name on a `---` or `+++` line: up to the tab, or without one up to the first space. A name with spaces is

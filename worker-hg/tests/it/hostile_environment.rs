@@ -66,6 +66,7 @@ async fn nothing_of_our_environment_reaches_mercurial() {
     environment.dedup();
     // Without a file for a command that asks nobody else.
     environment.retain(|line| *line != "HGRCPATH=");
+    let scratch = format!("TMPDIR={}/central/.hg/scratch", world.settings.clones_dir.display());
     let ours = format!("HGRCPATH={}/.ssh/central/hgrc", world.settings.clones_dir.display());
     let expected = [
         "HGEDITOR=false",
@@ -75,6 +76,7 @@ async fn nothing_of_our_environment_reaches_mercurial() {
         "HOME=/nonexistent",
         "LANG=C",
         "PATH=/usr/local/bin:/usr/bin:/bin",
+        scratch.as_str(),
     ];
     assert_eq!(environment, expected);
     let certificates = "/etc/ssl/certs/ca-certificates.crt";

@@ -5,6 +5,7 @@
 mod bases;
 mod crashes;
 mod full_disk;
+mod greedy;
 mod hostile;
 mod hostile_environment;
 mod hostile_hg;

@@ -50,7 +50,7 @@ impl Lab {
         assert!(made.success());
         let mut lab = Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
-            server: CommandServer::new("hg".into(), None, repository),
+            server: CommandServer::new("hg".into(), None, repository, Limits::default().memory),
             home,
             base: String::new(),
             manifest: Vec::new(),
@@ -94,7 +94,7 @@ impl Lab {
 
     /// Says in what Mercurial and the scanner differ.
     fn compare(&mut self, patch: &[u8]) -> Result<(), String> {
-        let limits = Limits { binary_bytes: 1 << 20, ..Limits::default() };
+        let limits = Limits { made: 1 << 20, ..Limits::default() };
         let Ok(scanned) = scan(patch, &limits) else {
             self.seen.refused += 1;
             return Ok(());
