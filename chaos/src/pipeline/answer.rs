@@ -34,6 +34,8 @@ pub enum Amiss {
     Silent,
     /// Something is missing, or nobody knows what it means.
     Half,
+    /// There is the link of a push to this address, without what was applied.
+    LinkAlone(String),
     /// Something was said twice.
     Twice,
 }
@@ -66,7 +68,11 @@ impl Said {
             return Err(Amiss::Twice);
         }
         let Some((name, result, text)) = units.first() else {
-            return Err(if ends.is_empty() && links.is_empty() { Amiss::Silent } else { Amiss::Half });
+            return Err(match (ends.as_slice(), links.as_slice()) {
+                ([], []) => Amiss::Silent,
+                ([], [link]) => Amiss::LinkAlone(link.clone()),
+                _ => Amiss::Half,
+            });
         };
         let text = text.clone();
         let (end, link) = (ends.first().map(String::as_str), links.first());
@@ -100,7 +106,7 @@ mod tests {
             (said(&["fail"], &[("general", "broken")], &[]), Ok(End::Broken(text()))),
             (said(&["pass"], &[("general", "skip")], &[]), Ok(End::Neutral(text()))),
             (said(&[], &[], &[]), Err(Amiss::Silent)),
-            (said(&[], &[], &["t"]), Err(Amiss::Half)),
+            (said(&[], &[], &["t"]), Err(Amiss::LinkAlone("t".to_owned()))),
             (said(&[], &[pass], &[]), Err(Amiss::Half)),
             (said(&["fail"], &[], &[]), Err(Amiss::Half)),
             (said(&["pass"], &[fail], &[]), Err(Amiss::Half)),

@@ -100,6 +100,17 @@ pub struct Entry {
     pub faults: u32,
 }
 
+impl Entry {
+    /// The one end that all of it makes. After a fault the unit beside a link may be missing: whoever was killed while it
+    /// sent the unit leaves nothing that tells whether it came, and it is never sent twice.
+    fn end(&self) -> Result<End, Amiss> {
+        match self.said.end() {
+            Err(Amiss::LinkAlone(link)) if self.faults > 0 => Ok(End::Pushed(link)),
+            end => end,
+        }
+    }
+}
+
 /// A head on Try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -171,7 +182,7 @@ impl Books {
         }
         for letter in &self.letters {
             let build = self.builds.iter().find(|build| Some(&build.target) == letter.target.as_ref());
-            let told = build.is_some_and(|build| matches!(build.said.end(), Ok(End::Broken(_))));
+            let told = build.is_some_and(|build| matches!(build.end(), Ok(End::Broken(_))));
             if letter.queue != gives_up || !told {
                 let name = build.map_or_else(|| "unknown".to_owned(), |build| build.name.clone());
                 let what =
@@ -184,7 +195,7 @@ impl Books {
 
     fn check_answer(&self, build: &Entry, gives_up: &str, balance: &mut Balance) {
         let mut offend = |kind, what| balance.offences.push(Offence::new(kind, build.name.clone(), what));
-        let end = build.said.end();
+        let end = build.end();
         let left_a_trace = end != Err(Amiss::Silent);
         match build.heard {
             Heard::Accepted => {}
@@ -201,7 +212,9 @@ impl Books {
                 return;
             }
             Err(Amiss::Silent) => return offend(Kind::NoAnswer, "has no answer".to_owned()),
-            Err(Amiss::Half) => return offend(Kind::NoAnswer, format!("has half an answer: {:?}", build.said)),
+            Err(Amiss::Half | Amiss::LinkAlone(_)) => {
+                return offend(Kind::NoAnswer, format!("has half an answer: {:?}", build.said));
+            }
             Err(Amiss::Twice) => {
                 balance.ended += 1;
                 return offend(Kind::DuplicateAnswer, format!("was answered twice: {:?}", build.said));

@@ -94,6 +94,17 @@ fn a_build_that_was_taken_in_without_an_answer_is_held_to_the_same() {
 }
 
 #[test]
+fn unit_beside_a_link_may_be_missing_after_a_fault_alone() {
+    let mut books = good();
+    books.builds[0].said.units.clear();
+    assert_eq!(books.balance(QUEUE).offences[0].kind, Kind::NoAnswer);
+    books.builds[0].faults = 1;
+    assert_eq!(books.balance(QUEUE).offences, []);
+    books.builds[0].said.links.clear();
+    assert_eq!(books.balance(QUEUE).offences[0].kind, Kind::NoAnswer);
+}
+
+#[test]
 fn each_offence_is_found() {
     type Case = (&'static str, fn(&mut Books), &'static [(Kind, &'static str)]);
     let table: [Case; 24] = [
