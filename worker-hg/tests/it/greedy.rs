@@ -240,6 +240,8 @@ async fn hunks_that_fit_nowhere_among_equal_lines_are_the_patchs_fault_at_once()
     let mut world = World::new();
     world.source.write("equal", "same\n".repeat(400_000).as_bytes());
     world.source.commit("equal lines");
+    // Else Mercurial looks for places until then, and the build is tried again.
+    world.settings.limits.import = Duration::from_secs(20);
     world.start_ready().await;
     let greedy = world.build_of(vec![world.patch(1, hunks_that_fit_nowhere(150))]);
     let failure = refused_and_the_next_one_pushed(&world, &greedy).await;
