@@ -65,7 +65,7 @@ pub(crate) async fn apply(
         let prepared = scanned.prepared.as_ref();
         for deletion in prepared.iter().flat_map(|prepared| &prepared.deletions) {
             let content = clone.read_file(&parent, &deletion.path, deletion.bytes()).await?;
-            // Of a file that is not there Mercurial tells.
+            // Mercurial itself reports a file that is not there.
             if content.is_some_and(|content| !deletion.fits(&content)) {
                 let misfits = misfit::other_lines(deletion.path.as_bytes(), false);
                 return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, misfits)));
@@ -114,7 +114,7 @@ async fn not_imported(clone: &mut HgClone, build: &Build, revision_id: u64, ende
     match ended {
         Ended::Spent => Failure::Patch(PatchFault::takes_too_long(build, revision_id, clone.limits().work)),
         Ended::ByItself(output) if outcome::is_out_of_memory(&output) && clone.has_grown_too_large() => {
-            // What it took it does not give back.
+            // A command server does not give memory back.
             clone.close().await;
             Failure::Patch(PatchFault::takes_too_much(build, revision_id, clone.limits().memory))
         }

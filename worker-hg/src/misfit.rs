@@ -92,7 +92,7 @@ pub(crate) async fn find(
     Ok(describe(patch, scanned, &said, &causes))
 }
 
-/// What is told of what Mercurial said. `causes` are those of the first places.
+/// What the author reads of Mercurial's output. `causes` are those of the first places.
 fn describe(patch: &Patch, scanned: &Scanned, said: &Said<'_>, causes: &[Option<Cause>]) -> Misfits {
     let Said { places, others } = said;
     let named: Vec<String> =

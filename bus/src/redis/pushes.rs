@@ -82,7 +82,7 @@ impl Shared {
     /// Sends until nothing waits.
     async fn send_all(self: Arc<Self>) {
         loop {
-            // Whoever is about to push goes first, so that his push is in this run.
+            // Whoever is about to push goes first, so that its push is in this run.
             tokio::task::yield_now().await;
             let Some((pushes, waiting)) = self.next() else { return };
             match self.send(&pushes).await {

@@ -264,7 +264,7 @@ impl Channel for Irc {
             let mut wire = Wire::open(&self.config.address).await?;
             let nick = login::login(&mut wire, &self.config).await?;
             let found = format!("{} accepts our login, with the nick {}", wire.server(), one_line(&nick, 32));
-            // One that does not hear our leave-taking will notice.
+            // A server that does not receive QUIT notices that the connection ends.
             let _ = timeout(CLOSE, wire.close()).await;
             Ok(found)
         };
@@ -272,7 +272,7 @@ impl Channel for Irc {
             let problem = format!("the server did not let us in within {} s", PATIENCE.as_secs());
             Err(Fault::new(Kind::Unreachable, problem))
         });
-        // Nobody is the recipient of nothing.
+        // Nothing was sent, so there is no recipient.
         let found = checked.map_err(|fault| fault.for_recipient("nobody"))?;
         let by_hand =
             format!("whether we may join {} and speak there, which people there would see", self.config.channel);

@@ -35,8 +35,8 @@ const TRIES: usize = 3;
 /// How long a server may take to start: an idle machine needs about four seconds.
 const START: Duration = Duration::from_secs(90);
 
-/// A virtual host of a `rabbitmq-server` with one Pulse user. The server is a child process, which ends with the last value
-/// that is of it.
+/// A virtual host of a `rabbitmq-server` with one Pulse user. The server is a child process, which ends when
+/// the last value that uses it is dropped.
 ///
 /// The user has exactly the permissions that PulseGuardian gives. What the rest of Mozilla does on Pulse (own exchanges,
 /// publish, delete queues) an administrator does through the methods of this value.
@@ -57,7 +57,7 @@ struct Shared {
     process: Process,
     /// Those that nobody had yet.
     vhosts: std::sync::Mutex<Vec<String>>,
-    /// It has no value to end with: it belongs to whichever test is the last.
+    /// Removed with the last test that uses the server.
     _directory: TempDir,
 }
 
