@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bus::{BusError, Consumer, Context, Handler, Queue, Reserve, Settlement, Shutdown, Subsystem, SubsystemError};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
 
@@ -42,7 +42,8 @@ async fn a_suspect_is_reserved_alone(world: World) {
 #[derive(Clone)]
 struct Told {
     begun: mpsc::UnboundedSender<String>,
-    end: Arc<Notify>,
+    /// An end for each permit: one that is told before its handler waits for it is not lost.
+    end: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -51,7 +52,7 @@ impl Handler<Note> for Told {
 
     async fn handle(&self, message: Note, _: &Context) -> Result<(), BusError> {
         let _ = self.begun.send(message.text);
-        self.end.notified().await;
+        self.end.acquire().await.expect("it is never closed").forget();
         Ok(())
     }
 }
@@ -66,7 +67,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let (begun, begins) = mpsc::unbounded_channel();
-        Self { handler: Told { begun, end: Arc::default() }, begins, shutdown: Shutdown::new() }
+        Self { handler: Told { begun, end: Arc::new(Semaphore::new(0)) }, begins, shutdown: Shutdown::new() }
     }
 
     fn run(&self, world: &World, queue: Queue<Note>) -> JoinHandle<Result<(), SubsystemError>> {
@@ -79,7 +80,7 @@ impl Stage {
     }
 
     fn end_one(&self) {
-        self.handler.end.notify_one();
+        self.handler.end.add_permits(1);
     }
 
     /// Gives whatever could begin the time to do so: less than a lease, so that none is lost.
