@@ -42,7 +42,7 @@ async fn a_suspect_is_reserved_alone(world: World) {
 #[derive(Clone)]
 struct Told {
     begun: mpsc::UnboundedSender<String>,
-    /// An end for each permit: one that is told before its handler waits for it is not lost.
+    /// Each permit ends one handler. A permit that is added before its handler waits is kept.
     end: Arc<Semaphore>,
 }
 
