@@ -19,7 +19,14 @@ fn main() {
 
 /// The version of the C library of this machine, when it is glibc.
 fn libc() -> Option<(u32, u32)> {
-    let said = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
-    let (major, minor) = str::from_utf8(&said.stdout).ok()?.trim().strip_prefix("glibc ")?.split_once('.')?;
+    let said = Command::new("getconf")
+        .arg("GNU_LIBC_VERSION")
+        .output()
+        .ok()?;
+    let (major, minor) = str::from_utf8(&said.stdout)
+        .ok()?
+        .trim()
+        .strip_prefix("glibc ")?
+        .split_once('.')?;
     Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
 }

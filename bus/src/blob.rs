@@ -73,7 +73,9 @@ impl<'de> Visitor<'de> for BlobVisitor {
 
     fn visit_borrowed_bytes<E: Error>(self, part: &'de [u8]) -> Result<Blob, E> {
         WHOLE.with_borrow(|whole| match whole {
-            Some(whole) if whole.as_ptr_range().contains(&part.as_ptr()) => Ok(Blob(whole.slice_ref(part))),
+            Some(whole) if whole.as_ptr_range().contains(&part.as_ptr()) => {
+                Ok(Blob(whole.slice_ref(part)))
+            }
             _ => self.visit_bytes(part),
         })
     }
@@ -110,13 +112,19 @@ mod tests {
     fn a_part_of_a_part_is_the_same_memory() {
         let content = Blob::from(vec![7; 100_000]);
         let pack = |name: &str, inner: &Blob| {
-            let parcel = Parcel { name: name.to_owned(), inner: inner.clone() };
+            let parcel = Parcel {
+                name: name.to_owned(),
+                inner: inner.clone(),
+            };
             Blob::from(rmp_serde::to_vec_named(&parcel).expect("encoded"))
         };
         let whole = pack("outer", &pack("inner", &content));
         let outer: Parcel = decode(&whole).expect("decoded");
         let inner: Parcel = decode(&outer.inner).expect("decoded");
-        assert_eq!((outer.name.as_str(), inner.name.as_str()), ("outer", "inner"));
+        assert_eq!(
+            (outer.name.as_str(), inner.name.as_str()),
+            ("outer", "inner")
+        );
         assert_eq!(inner.inner, content);
         assert!(whole.as_ptr_range().contains(&inner.inner.as_ptr()));
         drop((whole, outer));
@@ -125,13 +133,33 @@ mod tests {
 
     #[test]
     fn without_a_whole_to_be_a_part_of_it_is_a_copy() {
-        let parcel = Parcel { name: String::new(), inner: vec![1, 2, 3].into() };
+        let parcel = Parcel {
+            name: String::new(),
+            inner: vec![1, 2, 3].into(),
+        };
         let json = serde_json::to_string(&parcel).expect("encoded");
         assert_eq!(json, r#"{"name":"","inner":[1,2,3]}"#);
-        assert_eq!(&*serde_json::from_str::<Parcel>(&json).expect("decoded").inner, [1, 2, 3]);
+        assert_eq!(
+            &*serde_json::from_str::<Parcel>(&json)
+                .expect("decoded")
+                .inner,
+            [1, 2, 3]
+        );
         let bytes = rmp_serde::to_vec_named(&parcel).expect("encoded");
-        assert_eq!(&*rmp_serde::from_slice::<Parcel>(&bytes).expect("decoded").inner, [1, 2, 3]);
-        let empty = rmp_serde::to_vec_named(&Parcel { name: String::new(), inner: Blob::default() }).expect("encoded");
-        assert_eq!(&*decode::<Parcel>(&empty.into()).expect("decoded").inner, b"");
+        assert_eq!(
+            &*rmp_serde::from_slice::<Parcel>(&bytes)
+                .expect("decoded")
+                .inner,
+            [1, 2, 3]
+        );
+        let empty = rmp_serde::to_vec_named(&Parcel {
+            name: String::new(),
+            inner: Blob::default(),
+        })
+        .expect("encoded");
+        assert_eq!(
+            &*decode::<Parcel>(&empty.into()).expect("decoded").inner,
+            b""
+        );
     }
 }

@@ -41,7 +41,10 @@ pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine for the time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that asks the machine for the time"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -51,7 +54,10 @@ impl Clock for SystemClock {
         tokio::time::sleep(duration).await;
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that draws random numbers")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that draws random numbers"
+    )]
     fn random(&self) -> u64 {
         fastrand::u64(..)
     }
@@ -74,7 +80,10 @@ struct ManualState {
 impl ManualClock {
     /// A clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
-        Self { state: Mutex::new(ManualState { now, seed: 0 }), moved: Notify::new() }
+        Self {
+            state: Mutex::new(ManualState { now, seed: 0 }),
+            moved: Notify::new(),
+        }
     }
 
     /// Moves the clock forward and wakes everyone whose time has come.
@@ -117,5 +126,7 @@ impl Clock for ManualClock {
 
 /// A lock whose holder panicked still holds consistent data here: every critical section is a few assignments.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -18,8 +18,8 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    Bus, BusError, Clock, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT, Settlement,
-    Shutdown, Subsystem, SubsystemError, erased,
+    Bus, BusError, Clock, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT,
+    Settlement, Shutdown, Subsystem, SubsystemError, erased,
     handler::error_chain,
     meters::Meters,
     quarantine::{Alone, Presence},
@@ -47,7 +47,17 @@ impl Consumer {
         let handler = erased::erase(handler);
         let queue = queue.spec();
         let meters = Meters::new(queue.name);
-        Self { queue, worker: Arc::new(Worker { bus, clock, queue, handler, meters }), lanes: HashMap::new() }
+        Self {
+            queue,
+            worker: Arc::new(Worker {
+                bus,
+                clock,
+                queue,
+                handler,
+                meters,
+            }),
+            lanes: HashMap::new(),
+        }
     }
 
     /// Handles up to this many messages of these lanes at once; of all others as many as the queue's policy says.
@@ -58,10 +68,15 @@ impl Consumer {
 
     /// Handles what is ready now, and returns how many messages that was. For tests and one-off commands.
     pub async fn step(&self) -> Result<usize, BusError> {
-        let leased = self.worker.bus.reserve(&self.queue, Reserve::now(self.queue.policy.concurrency)).await?;
+        let leased = self
+            .worker
+            .bus
+            .reserve(&self.queue, Reserve::now(self.queue.policy.concurrency))
+            .await?;
         let shutdown = Arc::new(Shutdown::new());
-        let work =
-            leased.into_iter().map(|leased| Arc::clone(&self.worker).process(leased, false, shutdown.clone(), None));
+        let work = leased
+            .into_iter()
+            .map(|leased| Arc::clone(&self.worker).process(leased, false, shutdown.clone(), None));
         let ended = futures::future::join_all(work).await;
         self.worker.settle(&ended, &shutdown).await;
         Ok(ended.len())
@@ -82,7 +97,10 @@ impl Consumer {
         tokio::pin!(overtime);
         loop {
             if settling.is_terminated() && !run.ended.is_empty() {
-                settling.set(self.settle(std::mem::take(&mut run.ended), &shutdown).fuse());
+                settling.set(
+                    self.settle(std::mem::take(&mut run.ended), &shutdown)
+                        .fuse(),
+                );
             }
             let resting = reserving.is_terminated() && settling.is_terminated();
             run.keep_apart(resting);
@@ -92,7 +110,10 @@ impl Consumer {
                 }
             } else if reserving.is_terminated() && run.may_reserve() {
                 interrupt = Arc::new(Notify::new());
-                reserving.set(self.reserve(run.request(interrupt.clone()), failures, &shutdown).fuse());
+                reserving.set(
+                    self.reserve(run.request(interrupt.clone()), failures, &shutdown)
+                        .fuse(),
+                );
             }
             let wanted = run.quarantine().is_wanted();
             tokio::select! {
@@ -142,7 +163,12 @@ impl Consumer {
     }
 
     /// Reserves messages, after a wait that grows with the failures before it.
-    async fn reserve(&self, request: Reserve, failures: u32, shutdown: &Shutdown) -> Result<Vec<Leased>, BusError> {
+    async fn reserve(
+        &self,
+        request: Reserve,
+        failures: u32,
+        shutdown: &Shutdown,
+    ) -> Result<Vec<Leased>, BusError> {
         if failures > 0 {
             let clock = self.worker.clock.as_ref();
             tokio::select! {
@@ -219,7 +245,10 @@ impl<'c> Run<'c> {
             // Also when the suspect's task ended by itself and so was never settled.
             (self.alone, self.suspect_works) = (None, false);
         }
-        let others = self.tasks.len().saturating_sub(usize::from(self.suspect_works));
+        let others = self
+            .tasks
+            .len()
+            .saturating_sub(usize::from(self.suspect_works));
         if resting && others == 0 && self.quarantine().is_wanted() {
             self.presence = None;
         } else if self.presence.is_none() && self.alone.is_none() {
@@ -237,8 +266,16 @@ impl<'c> Run<'c> {
 
     fn request(&self, interrupt: Arc<Notify>) -> Reserve {
         let policy = self.worker.queue.policy;
-        let limit = |lane: &str| self.lane_limits.get(lane).copied().unwrap_or(policy.lane_concurrency);
-        let full = self.lanes.iter().filter(|(lane, unsettled)| **unsettled >= limit(lane));
+        let limit = |lane: &str| {
+            self.lane_limits
+                .get(lane)
+                .copied()
+                .unwrap_or(policy.lane_concurrency)
+        };
+        let full = self
+            .lanes
+            .iter()
+            .filter(|(lane, unsettled)| **unsettled >= limit(lane));
         Reserve {
             max: policy.concurrency - self.tasks.len(),
             wait: WAIT,
@@ -254,10 +291,19 @@ impl<'c> Run<'c> {
         }
         let suspect = leased.deaths >= SUSPECT;
         let id = leased.envelope.id;
-        let alone = if suspect { self.quarantine().begin() } else { None };
+        let alone = if suspect {
+            self.quarantine().begin()
+        } else {
+            None
+        };
         if self.shutdown.is_stopping() || (suspect && alone.is_none()) {
             // Nobody has touched it: the process ends, or another suspect comes first.
-            self.ended.push(Ended { leased, how: Some(Settlement::Release), facts: Vec::new(), at: None });
+            self.ended.push(Ended {
+                leased,
+                how: Some(Settlement::Release),
+                facts: Vec::new(),
+                at: None,
+            });
             return None;
         }
         self.alone = alone.map(|alone| (alone, id)).or(self.alone.take());
@@ -286,7 +332,9 @@ impl<'c> Run<'c> {
     }
 
     fn is_suspect(&self, ended: &Ended) -> bool {
-        self.alone.as_ref().is_some_and(|(_, id)| *id == ended.leased.envelope.id)
+        self.alone
+            .as_ref()
+            .is_some_and(|(_, id)| *id == ended.leased.envelope.id)
     }
 
     fn end(&mut self, ended: Ended) {
@@ -301,7 +349,9 @@ impl<'c> Run<'c> {
             if self.is_suspect(&ended) {
                 self.alone = None;
             }
-            let Some(lane) = &ended.leased.envelope.lane else { continue };
+            let Some(lane) = &ended.leased.envelope.lane else {
+                continue;
+            };
             if let Some(unsettled) = self.lanes.get_mut(lane) {
                 *unsettled -= 1;
                 if *unsettled == 0 {

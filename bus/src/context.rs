@@ -10,7 +10,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{Bus, BusError, Clock, Fact, Ledger, Message, Outgoing, Queue, Record, Shutdown, clock::lock};
+use crate::{
+    Bus, BusError, Clock, Fact, Ledger, Message, Outgoing, Queue, Record, Shutdown, clock::lock,
+};
 
 /// A handler's only way to send and to record, and its view of the delivery it works on.
 pub struct Context {
@@ -25,10 +27,24 @@ pub struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, shutdown: Arc<Shutdown>, attempt: u32) -> Self {
+    pub(crate) fn new(
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        shutdown: Arc<Shutdown>,
+        attempt: u32,
+    ) -> Self {
         let (lost, told) = (AtomicBool::new(false), Notify::new());
         let (outgoing, facts) = (Mutex::default(), Mutex::default());
-        Self { clock, shutdown, lost, told, attempt, bus, outgoing, facts }
+        Self {
+            clock,
+            shutdown,
+            lost,
+            told,
+            attempt,
+            bus,
+            outgoing,
+            facts,
+        }
     }
 
     /// Sends a message when this step is settled.
@@ -37,7 +53,12 @@ impl Context {
     }
 
     /// Sends a message when this step is settled; it becomes ready `after` that.
-    pub fn send_after<M: Message>(&self, queue: &Queue<M>, message: &M, after: Duration) -> Result<(), BusError> {
+    pub fn send_after<M: Message>(
+        &self,
+        queue: &Queue<M>,
+        message: &M,
+        after: Duration,
+    ) -> Result<(), BusError> {
         let outgoing = queue.pack(message, self.clock.as_ref())?;
         lock(&self.outgoing).push(Outgoing { after, ..outgoing });
         Ok(())
@@ -45,9 +66,17 @@ impl Context {
 
     /// Sends a message when this step is settled, unless the same `key` was sent to this queue within the queue's
     /// `key_window`, from wherever.
-    pub fn send_once<M: Message>(&self, queue: &Queue<M>, message: &M, key: &str) -> Result<(), BusError> {
+    pub fn send_once<M: Message>(
+        &self,
+        queue: &Queue<M>,
+        message: &M,
+        key: &str,
+    ) -> Result<(), BusError> {
         let outgoing = queue.pack(message, self.clock.as_ref())?;
-        lock(&self.outgoing).push(Outgoing { key: Some(key.to_owned()), ..outgoing });
+        lock(&self.outgoing).push(Outgoing {
+            key: Some(key.to_owned()),
+            ..outgoing
+        });
         Ok(())
     }
 
@@ -65,7 +94,12 @@ impl Context {
 
     /// What is recorded of `id`, without what this step is still to record.
     pub async fn recorded(&self, ledger: &Ledger, id: &str) -> Result<Record, BusError> {
-        Ok(self.bus.records(ledger, &[id.to_owned()]).await?.pop().unwrap_or_default())
+        Ok(self
+            .bus
+            .records(ledger, &[id.to_owned()])
+            .await?
+            .pop()
+            .unwrap_or_default())
     }
 
     /// Which attempt this is, from 1.

@@ -18,7 +18,10 @@ pub(crate) struct Failure {
 
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { disposition: error.disposition(), reason: error_chain(&error) }
+        Self {
+            disposition: error.disposition(),
+            reason: error_chain(&error),
+        }
     }
 }
 
@@ -26,8 +29,18 @@ impl<E: Classify> From<E> for Failure {
 #[async_trait]
 pub(crate) trait AnyHandler: Send + Sync {
     async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<(), Failure>;
-    async fn exhausted(&self, envelope: &Envelope, reason: &str, cx: &Context) -> Result<(), Failure>;
-    async fn postponed(&self, envelope: &Envelope, postponed: &Postponed<'_>, cx: &Context) -> Result<(), Failure>;
+    async fn exhausted(
+        &self,
+        envelope: &Envelope,
+        reason: &str,
+        cx: &Context,
+    ) -> Result<(), Failure>;
+    async fn postponed(
+        &self,
+        envelope: &Envelope,
+        postponed: &Postponed<'_>,
+        cx: &Context,
+    ) -> Result<(), Failure>;
     async fn close(&self);
 }
 
@@ -39,12 +52,19 @@ struct Typed<M, H> {
 #[async_trait]
 impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
     async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<(), Failure> {
-        let message = M::decode(envelope.version, &envelope.body)
-            .map_err(|error| Failure { disposition: Disposition::Dead, reason: error_chain(&error) })?;
+        let message = M::decode(envelope.version, &envelope.body).map_err(|error| Failure {
+            disposition: Disposition::Dead,
+            reason: error_chain(&error),
+        })?;
         Ok(self.handler.handle(message, cx).await?)
     }
 
-    async fn exhausted(&self, envelope: &Envelope, reason: &str, cx: &Context) -> Result<(), Failure> {
+    async fn exhausted(
+        &self,
+        envelope: &Envelope,
+        reason: &str,
+        cx: &Context,
+    ) -> Result<(), Failure> {
         match M::decode(envelope.version, &envelope.body) {
             Ok(message) => Ok(self.handler.exhausted(message, reason, cx).await?),
             // What cannot be read has nobody to speak for it; the dead letter keeps the bytes.
@@ -52,7 +72,12 @@ impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
         }
     }
 
-    async fn postponed(&self, envelope: &Envelope, postponed: &Postponed<'_>, cx: &Context) -> Result<(), Failure> {
+    async fn postponed(
+        &self,
+        envelope: &Envelope,
+        postponed: &Postponed<'_>,
+        cx: &Context,
+    ) -> Result<(), Failure> {
         match M::decode(envelope.version, &envelope.body) {
             Ok(message) => Ok(self.handler.postponed(message, postponed, cx).await?),
             // It was read a moment ago, or its handler would not have asked for a delay.
@@ -66,5 +91,8 @@ impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
 }
 
 pub(crate) fn erase<M: Message>(handler: impl Handler<M>) -> Box<dyn AnyHandler> {
-    Box::new(Typed { handler, carries: PhantomData })
+    Box::new(Typed {
+        handler,
+        carries: PhantomData,
+    })
 }

@@ -45,7 +45,9 @@ pub enum BusError {
         source: Box<redis::RedisError>,
     },
     /// Redis has no memory left. Nothing was written.
-    #[error("redis has reached its maxmemory while {doing}: give it more, or have workers take what waits")]
+    #[error(
+        "redis has reached its maxmemory while {doing}: give it more, or have workers take what waits"
+    )]
     Memory {
         /// What was tried.
         doing: &'static str,
@@ -94,7 +96,9 @@ impl Classify for BusError {
             Self::Encode { .. } | Self::Unfit { .. } => Disposition::Dead,
             Self::LeaseLost { .. } | Self::Full { .. } | Self::Record { .. } => Disposition::Retry,
             // A handler that met it failed through no fault of its message's: that costs no attempt.
-            Self::Redis { .. } | Self::Memory { .. } | Self::Connection { .. } => Disposition::Defer(AWAY),
+            Self::Redis { .. } | Self::Memory { .. } | Self::Connection { .. } => {
+                Disposition::Defer(AWAY)
+            }
         }
     }
 }

@@ -22,12 +22,22 @@ pub trait Handler<M: Message>: Send + Sync + 'static {
 
     /// Called when the message is about to become a dead letter, whether this process failed it or others died of
     /// it: the chance to send a last word, which is stored in the same step as the dead letter.
-    async fn exhausted(&self, _message: M, _reason: &str, _cx: &Context) -> Result<(), Self::Error> {
+    async fn exhausted(
+        &self,
+        _message: M,
+        _reason: &str,
+        _cx: &Context,
+    ) -> Result<(), Self::Error> {
         Ok(())
     }
 
     /// Called when the message is about to come back: the chance to record that, in the same step.
-    async fn postponed(&self, _message: M, _postponed: &Postponed<'_>, _cx: &Context) -> Result<(), Self::Error> {
+    async fn postponed(
+        &self,
+        _message: M,
+        _postponed: &Postponed<'_>,
+        _cx: &Context,
+    ) -> Result<(), Self::Error> {
         Ok(())
     }
 

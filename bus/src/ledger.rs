@@ -35,10 +35,20 @@ pub struct Fact {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    Open { slot: &'static str, value: Blob },
+    Open {
+        slot: &'static str,
+        value: Blob,
+    },
     Add(Blob),
-    Set { slot: &'static str, value: Blob },
-    Swap { slot: &'static str, from: Option<Blob>, to: Option<Blob> },
+    Set {
+        slot: &'static str,
+        value: Blob,
+    },
+    Swap {
+        slot: &'static str,
+        from: Option<Blob>,
+        to: Option<Blob>,
+    },
     Tag(String),
     Untag(String),
     Erase,
@@ -49,7 +59,11 @@ impl Change {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Open { value, .. } | Self::Add(value) | Self::Set { value, .. } => value.len(),
-            Self::Swap { from, to, .. } => [from, to].into_iter().flatten().map(|value| value.len()).sum(),
+            Self::Swap { from, to, .. } => [from, to]
+                .into_iter()
+                .flatten()
+                .map(|value| value.len())
+                .sum(),
             Self::Tag(_) | Self::Untag(_) | Self::Erase => 0,
         }
     }
@@ -57,13 +71,28 @@ impl Change {
 
 impl Ledger {
     fn fact(&self, record: &str, change: Change) -> Fact {
-        Fact { ledger: *self, record: record.to_owned(), change }
+        Fact {
+            ledger: *self,
+            record: record.to_owned(),
+            change,
+        }
     }
 
     /// Puts a value into a slot, unless there is one. A push whose facts begin with it depends on it: when the slot has a
     /// value, its messages count as stored before, and nothing is recorded.
-    pub fn open<T: Serialize>(&self, record: &str, slot: &'static str, value: &T) -> Result<Fact, BusError> {
-        Ok(self.fact(record, Change::Open { slot, value: encode(self.name, value)?.into() }))
+    pub fn open<T: Serialize>(
+        &self,
+        record: &str,
+        slot: &'static str,
+        value: &T,
+    ) -> Result<Fact, BusError> {
+        Ok(self.fact(
+            record,
+            Change::Open {
+                slot,
+                value: encode(self.name, value)?.into(),
+            },
+        ))
     }
 
     /// Adds an entry behind those that are there.
@@ -72,12 +101,28 @@ impl Ledger {
     }
 
     /// Puts a value into a slot.
-    pub fn set<T: Serialize>(&self, record: &str, slot: &'static str, value: &T) -> Result<Fact, BusError> {
-        Ok(self.fact(record, Change::Set { slot, value: encode(self.name, value)?.into() }))
+    pub fn set<T: Serialize>(
+        &self,
+        record: &str,
+        slot: &'static str,
+        value: &T,
+    ) -> Result<Fact, BusError> {
+        Ok(self.fact(
+            record,
+            Change::Set {
+                slot,
+                value: encode(self.name, value)?.into(),
+            },
+        ))
     }
 
     /// Puts a value into a slot, unless there is one.
-    pub fn set_once<T: Serialize>(&self, record: &str, slot: &'static str, value: &T) -> Result<Fact, BusError> {
+    pub fn set_once<T: Serialize>(
+        &self,
+        record: &str,
+        slot: &'static str,
+        value: &T,
+    ) -> Result<Fact, BusError> {
         self.swap(record, slot, None, Some(value))
     }
 
@@ -90,8 +135,19 @@ impl Ledger {
         from: Option<&T>,
         to: Option<&T>,
     ) -> Result<Fact, BusError> {
-        let bytes = |value: Option<&T>| value.map(|value| encode(self.name, value).map(Blob::from)).transpose();
-        Ok(self.fact(record, Change::Swap { slot, from: bytes(from)?, to: bytes(to)? }))
+        let bytes = |value: Option<&T>| {
+            value
+                .map(|value| encode(self.name, value).map(Blob::from))
+                .transpose()
+        };
+        Ok(self.fact(
+            record,
+            Change::Swap {
+                slot,
+                from: bytes(from)?,
+                to: bytes(to)?,
+            },
+        ))
     }
 
     /// Lets the record be found by `tag`. Tagging it again changes nothing.
@@ -125,11 +181,17 @@ impl Record {
 
     /// The entries in the order in which they were added.
     pub fn entries<T: DeserializeOwned>(&self) -> Result<Vec<T>, DecodeError> {
-        self.entries.iter().map(|entry| blob::decode(entry).map_err(DecodeError::Body)).collect()
+        self.entries
+            .iter()
+            .map(|entry| blob::decode(entry).map_err(DecodeError::Body))
+            .collect()
     }
 
     /// What stands in a slot.
     pub fn slot<T: DeserializeOwned>(&self, slot: &str) -> Result<Option<T>, DecodeError> {
-        self.slots.get(slot).map(|value| blob::decode(value).map_err(DecodeError::Body)).transpose()
+        self.slots
+            .get(slot)
+            .map(|value| blob::decode(value).map_err(DecodeError::Body))
+            .transpose()
     }
 }

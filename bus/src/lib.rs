@@ -41,10 +41,12 @@ pub use handler::{Classify, Disposition, Handler, Postponed, error_chain};
 pub use ledger::{Fact, Ledger, Record};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
-pub use operate::{DeadLetter, Depth, LATE, MessageState, Operate, QueueStatus, Remains, Waiting, Which};
+pub use operate::{
+    DeadLetter, Depth, LATE, MessageState, Operate, QueueStatus, Remains, Waiting, Which,
+};
 pub use operator::{
-    ChosenLetters, Contents, KeptLetter, LetterContents, LetterReport, Letters, MessageReport, Messages, Operator,
-    OperatorError, QueueReport, Requeued, Usefulness,
+    ChosenLetters, Contents, KeptLetter, LetterContents, LetterReport, Letters, MessageReport,
+    Messages, Operator, OperatorError, QueueReport, Requeued, Usefulness,
 };
 pub use policy::{Backoff, Policy};
 pub use quarantine::Quarantine;
@@ -54,4 +56,6 @@ pub use redis::{RedisBus, RedisOptions};
 pub use seat::Seat;
 pub use shutdown::Shutdown;
 pub use subsystem::{Subsystem, SubsystemError, run_subsystems};
-pub use transport::{Bus, Ending, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, SUSPECT, Settlement};
+pub use transport::{
+    Bus, Ending, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, SUSPECT, Settlement,
+};

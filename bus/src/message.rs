@@ -17,7 +17,10 @@ pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Reads a body that was written as `version`.
     fn decode(version: u16, body: &Blob) -> Result<Self, DecodeError> {
         if version != Self::VERSION {
-            return Err(DecodeError::Version { found: version, known: Self::VERSION });
+            return Err(DecodeError::Version {
+                found: version,
+                known: Self::VERSION,
+            });
         }
         blob::decode(body).map_err(DecodeError::Body)
     }

@@ -144,10 +144,19 @@ pub trait Operate: Send + Sync + 'static {
     async fn set_paused(&self, queue: &QueueSpec, paused: bool) -> Result<(), BusError>;
 
     /// The newest `max` dead letters whose reason contains `reason`. Reads no bodies.
-    async fn dead(&self, queue: &QueueSpec, reason: &str, max: usize) -> Result<Vec<DeadLetter>, BusError>;
+    async fn dead(
+        &self,
+        queue: &QueueSpec,
+        reason: &str,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, BusError>;
 
     /// The dead letter `id` with what it holds, unless it is gone.
-    async fn dead_letter(&self, queue: &QueueSpec, id: &str) -> Result<Option<(DeadLetter, Remains)>, BusError>;
+    async fn dead_letter(
+        &self,
+        queue: &QueueSpec,
+        id: &str,
+    ) -> Result<Option<(DeadLetter, Remains)>, BusError>;
 
     /// Puts dead letters back into their queue, with their attempts at zero and in the order of `ids`. Returns how many
     /// there were.
@@ -169,10 +178,17 @@ mod tests {
 
     #[test]
     fn the_rate_is_over_the_whole_minute_and_the_part() {
-        for (last, current, seconds, expected) in
-            [(0, 0, 0, 0.0), (60, 0, 0, 60.0), (60, 30, 30, 60.0), (0, 8, 20, 6.0)]
-        {
-            assert_eq!(per_minute(last, current, seconds), expected, "{last} {current} {seconds}");
+        for (last, current, seconds, expected) in [
+            (0, 0, 0, 0.0),
+            (60, 0, 0, 60.0),
+            (60, 30, 30, 60.0),
+            (0, 8, 20, 6.0),
+        ] {
+            assert_eq!(
+                per_minute(last, current, seconds),
+                expected,
+                "{last} {current} {seconds}"
+            );
         }
     }
 }

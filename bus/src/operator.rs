@@ -27,7 +27,11 @@ pub struct Operator {
 #[async_trait]
 pub trait Usefulness: Send + Sync + 'static {
     /// Why handling this message of `queue` would do nothing, and what would; `None` when it would do something.
-    async fn useless(&self, queue: &QueueSpec, message: &Envelope) -> Result<Option<String>, BusError>;
+    async fn useless(
+        &self,
+        queue: &QueueSpec,
+        message: &Envelope,
+    ) -> Result<Option<String>, BusError>;
 }
 
 /// The outcome of [`Operator::requeue_dead`].
@@ -169,16 +173,27 @@ impl ChosenLetters {
 impl Operator {
     /// An operator of `queues` on `bus`.
     pub fn new(bus: Arc<dyn Bus>, queues: &[QueueSpec]) -> Self {
-        Self { bus, queues: queues.into(), usefulness: None }
+        Self {
+            bus,
+            queues: queues.into(),
+            usefulness: None,
+        }
     }
 
     /// Requeues nothing that would be handled without any effect.
     #[must_use]
     pub fn with_usefulness(self, usefulness: Arc<dyn Usefulness>) -> Self {
-        Self { usefulness: Some(usefulness), ..self }
+        Self {
+            usefulness: Some(usefulness),
+            ..self
+        }
     }
 
-    async fn useless(&self, queue: &QueueSpec, message: &Envelope) -> Result<Option<String>, BusError> {
+    async fn useless(
+        &self,
+        queue: &QueueSpec,
+        message: &Envelope,
+    ) -> Result<Option<String>, BusError> {
         match &self.usefulness {
             Some(usefulness) => usefulness.useless(queue, message).await,
             None => Ok(None),
@@ -200,12 +215,18 @@ impl Operator {
     }
 
     /// The first `limit` messages of a queue, without their bodies.
-    pub async fn messages(&self, queue: &str, limit: usize) -> Result<Vec<MessageReport>, OperatorError> {
+    pub async fn messages(
+        &self,
+        queue: &str,
+        limit: usize,
+    ) -> Result<Vec<MessageReport>, OperatorError> {
         let queue = self.find(queue)?;
         let found = self.bus.peek(queue, limit).await?;
         Ok(found
             .iter()
-            .map(|waiting| MessageReport::new(queue, waiting, Contents::without_body(&waiting.envelope)))
+            .map(|waiting| {
+                MessageReport::new(queue, waiting, Contents::without_body(&waiting.envelope))
+            })
             .collect())
     }
 
@@ -213,8 +234,16 @@ impl Operator {
     pub async fn message(&self, queue: &str, id: Uuid) -> Result<MessageReport, OperatorError> {
         let queue = self.find(queue)?;
         let found = self.bus.message(queue, id).await?;
-        let waiting = found.ok_or(OperatorError::NoMessage { queue: queue.name, id, that: "" })?;
-        Ok(MessageReport::new(queue, &waiting, Contents::whole(&waiting.envelope)))
+        let waiting = found.ok_or(OperatorError::NoMessage {
+            queue: queue.name,
+            id,
+            that: "",
+        })?;
+        Ok(MessageReport::new(
+            queue,
+            &waiting,
+            Contents::whole(&waiting.envelope),
+        ))
     }
 
     /// Makes delayed messages ready now. Returns how many.
@@ -224,19 +253,41 @@ impl Operator {
             && let Some(waiting) = self.bus.message(queue, id).await?
             && let Some(why) = self.useless(queue, &waiting.envelope).await?
         {
-            return Err(OperatorError::Useless { queue: queue.name, id, why });
+            return Err(OperatorError::Useless {
+                queue: queue.name,
+                id,
+                why,
+            });
         }
-        done(queue, which, self.bus.requeue(queue, which).await?, " that is delayed")
+        done(
+            queue,
+            which,
+            self.bus.requeue(queue, which).await?,
+            " that is delayed",
+        )
     }
 
     /// Throws away messages that no worker holds. Returns how many.
-    pub async fn drop_waiting(&self, queue: &str, messages: Messages) -> Result<usize, OperatorError> {
+    pub async fn drop_waiting(
+        &self,
+        queue: &str,
+        messages: Messages,
+    ) -> Result<usize, OperatorError> {
         let (queue, which) = (self.find(queue)?, messages.which()?);
-        done(queue, which, self.bus.drop_waiting(queue, which).await?, " that is ready or delayed")
+        done(
+            queue,
+            which,
+            self.bus.drop_waiting(queue, which).await?,
+            " that is ready or delayed",
+        )
     }
 
     /// How many messages [`Operator::drop_waiting`] would throw away now.
-    pub async fn count_waiting(&self, queue: &str, messages: Messages) -> Result<usize, OperatorError> {
+    pub async fn count_waiting(
+        &self,
+        queue: &str,
+        messages: Messages,
+    ) -> Result<usize, OperatorError> {
         let queue = self.find(queue)?;
         match messages.which()? {
             Which::All => {
@@ -245,14 +296,24 @@ impl Operator {
             }
             Which::One(id) => {
                 let found = self.bus.message(queue, id).await?;
-                let free = found.filter(|found| !matches!(found.state, MessageState::InFlight { .. }));
-                done(queue, Which::One(id), usize::from(free.is_some()), " that is ready or delayed")
+                let free =
+                    found.filter(|found| !matches!(found.state, MessageState::InFlight { .. }));
+                done(
+                    queue,
+                    Which::One(id),
+                    usize::from(free.is_some()),
+                    " that is ready or delayed",
+                )
             }
         }
     }
 
     /// Stops or resumes a queue, and reports how it is doing.
-    pub async fn set_paused(&self, queue: &str, paused: bool) -> Result<QueueReport, OperatorError> {
+    pub async fn set_paused(
+        &self,
+        queue: &str,
+        paused: bool,
+    ) -> Result<QueueReport, OperatorError> {
         let queue = self.find(queue)?;
         self.bus.set_paused(queue, paused).await?;
         self.report(queue).await
@@ -268,7 +329,10 @@ impl Operator {
         let mut reports = Vec::new();
         for queue in self.scope(queue)? {
             let letters = self.bus.dead(queue, reason, limit).await?;
-            reports.extend(letters.into_iter().map(|letter| LetterReport { queue: queue.name, letter }));
+            reports.extend(letters.into_iter().map(|letter| LetterReport {
+                queue: queue.name,
+                letter,
+            }));
         }
         reports.sort_by_key(|report| Reverse(report.letter.died_at));
         reports.truncate(limit);
@@ -276,43 +340,74 @@ impl Operator {
     }
 
     /// A dead letter, of one queue or whichever has it, with what it holds.
-    pub async fn dead_letter(&self, queue: Option<&str>, id: &str) -> Result<LetterContents, OperatorError> {
+    pub async fn dead_letter(
+        &self,
+        queue: Option<&str>,
+        id: &str,
+    ) -> Result<LetterContents, OperatorError> {
         for queue in self.scope(queue)? {
             if let Some((letter, remains)) = self.bus.dead_letter(queue, id).await? {
                 let contents = match remains {
                     Remains::Message(envelope) => Contents::whole(&envelope),
                     Remains::Unreadable(bytes) => Contents::unreadable(&bytes),
                 };
-                return Ok(LetterContents { report: LetterReport { queue: queue.name, letter }, contents });
+                return Ok(LetterContents {
+                    report: LetterReport {
+                        queue: queue.name,
+                        letter,
+                    },
+                    contents,
+                });
             }
         }
-        Err(OperatorError::NoLetters { ids: vec![id.to_owned()] })
+        Err(OperatorError::NoLetters {
+            ids: vec![id.to_owned()],
+        })
     }
 
     /// Finds the dead letters that are meant: all of them, or none when one that is named is not there.
     pub async fn choose(&self, letters: &Letters) -> Result<ChosenLetters, OperatorError> {
-        let Letters { queue, ids, reason, all } = letters;
+        let Letters {
+            queue,
+            ids,
+            reason,
+            all,
+        } = letters;
         if reason.as_ref().is_some_and(String::is_empty) {
             return Err(OperatorError::Empty("reason"));
         }
-        if [!ids.is_empty(), reason.is_some(), *all].into_iter().filter(|chosen| *chosen).count() != 1 {
-            return Err(OperatorError::Unclear("dead letters? name either their ids, or a reason, or all"));
+        if [!ids.is_empty(), reason.is_some(), *all]
+            .into_iter()
+            .filter(|chosen| *chosen)
+            .count()
+            != 1
+        {
+            return Err(OperatorError::Unclear(
+                "dead letters? name either their ids, or a reason, or all",
+            ));
         }
         let wanted: HashSet<&str> = ids.iter().map(String::as_str).collect();
         let mut missing = wanted.clone();
         let mut chosen = Vec::new();
         for queue in self.scope(queue.as_deref())? {
-            let found = self.bus.dead(queue, reason.as_deref().unwrap_or_default(), usize::MAX).await?;
+            let found = self
+                .bus
+                .dead(queue, reason.as_deref().unwrap_or_default(), usize::MAX)
+                .await?;
             let found = found.into_iter().rev();
-            let found: Vec<DeadLetter> =
-                found.filter(|letter| wanted.is_empty() || wanted.contains(letter.id.as_str())).collect();
+            let found: Vec<DeadLetter> = found
+                .filter(|letter| wanted.is_empty() || wanted.contains(letter.id.as_str()))
+                .collect();
             for letter in &found {
                 missing.remove(letter.id.as_str());
             }
             chosen.push((*queue, found));
         }
         if missing.is_empty() {
-            return Ok(ChosenLetters { letters: chosen, named: !ids.is_empty() });
+            return Ok(ChosenLetters {
+                letters: chosen,
+                named: !ids.is_empty(),
+            });
         }
         let mut ids: Vec<_> = missing.into_iter().map(str::to_owned).collect();
         ids.sort();
@@ -329,20 +424,32 @@ impl Operator {
                 let id = letter.id.clone();
                 // Another release may have written what this one cannot read.
                 let must_be_read = letter.unreadable || self.usefulness.is_some();
-                let found = if must_be_read { self.bus.dead_letter(queue, &id).await? } else { None };
+                let found = if must_be_read {
+                    self.bus.dead_letter(queue, &id).await?
+                } else {
+                    None
+                };
                 match found {
                     Some((_, Remains::Unreadable(_))) => outcome.unreadable.push(id),
-                    Some((_, Remains::Message(envelope))) => match self.useless(queue, &envelope).await? {
-                        Some(why) => outcome.kept.push(KeptLetter { queue: queue.name, id, why }),
-                        None => ids.push(id),
-                    },
+                    Some((_, Remains::Message(envelope))) => {
+                        match self.useless(queue, &envelope).await? {
+                            Some(why) => outcome.kept.push(KeptLetter {
+                                queue: queue.name,
+                                id,
+                                why,
+                            }),
+                            None => ids.push(id),
+                        }
+                    }
                     None => ids.push(id),
                 }
             }
             useful.push((queue, ids));
         }
         if chosen.named && !outcome.unreadable.is_empty() {
-            return Err(OperatorError::Unreadable { ids: outcome.unreadable });
+            return Err(OperatorError::Unreadable {
+                ids: outcome.unreadable,
+            });
         }
         for (queue, ids) in useful {
             outcome.requeued += self.bus.requeue_dead(queue, &ids).await?;
@@ -373,19 +480,39 @@ impl Operator {
     }
 
     fn find(&self, name: &str) -> Result<&QueueSpec, OperatorError> {
-        self.queues.iter().find(|queue| queue.name == name).ok_or_else(|| {
-            let known: Vec<_> = self.queues.iter().map(|queue| queue.name).collect();
-            let near = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
-            let near = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > ALIKE);
-            OperatorError::UnknownQueue { name: name.to_owned(), near: near.map(|(_, known)| known), known }
-        })
+        self.queues
+            .iter()
+            .find(|queue| queue.name == name)
+            .ok_or_else(|| {
+                let known: Vec<_> = self.queues.iter().map(|queue| queue.name).collect();
+                let near = known
+                    .iter()
+                    .map(|known| (strsim::jaro_winkler(name, known), *known));
+                let near = near
+                    .max_by(|a, b| a.0.total_cmp(&b.0))
+                    .filter(|(score, _)| *score > ALIKE);
+                OperatorError::UnknownQueue {
+                    name: name.to_owned(),
+                    near: near.map(|(_, known)| known),
+                    known,
+                }
+            })
     }
 }
 
 /// That nothing was done to a message that was named is an error.
-fn done(queue: &QueueSpec, which: Which, count: usize, that: &'static str) -> Result<usize, OperatorError> {
+fn done(
+    queue: &QueueSpec,
+    which: Which,
+    count: usize,
+    that: &'static str,
+) -> Result<usize, OperatorError> {
     match which {
-        Which::One(id) if count == 0 => Err(OperatorError::NoMessage { queue: queue.name, id, that }),
+        Which::One(id) if count == 0 => Err(OperatorError::NoMessage {
+            queue: queue.name,
+            id,
+            that,
+        }),
         _ => Ok(count),
     }
 }

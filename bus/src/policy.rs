@@ -34,7 +34,11 @@ impl Policy {
         lease: Duration::from_secs(10),
         attempts: 5,
         deaths: 5,
-        backoff: Backoff { first: Duration::from_secs(2), factor: 3, cap: Duration::from_secs(600) },
+        backoff: Backoff {
+            first: Duration::from_secs(2),
+            factor: 3,
+            cap: Duration::from_secs(600),
+        },
         concurrency: 8,
         lane_concurrency: 1,
         bound: None,
@@ -73,10 +77,17 @@ mod tests {
     #[test]
     fn waits_grow_by_the_factor_within_the_jitter_and_stop_at_the_cap() {
         let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
-        let backoff = Backoff { first: Duration::from_secs(6), factor: 6, cap: Duration::from_secs(1000) };
+        let backoff = Backoff {
+            first: Duration::from_secs(6),
+            factor: 6,
+            cap: Duration::from_secs(1000),
+        };
         for (attempt, expected) in [(1, 6.0), (2, 36.0), (3, 216.0), (4, 1000.0), (40, 1000.0)] {
             let wait = backoff.after(attempt, &clock).as_secs_f64();
-            assert!((expected * 0.9..=expected * 1.1).contains(&wait), "attempt {attempt}: {wait}");
+            assert!(
+                (expected * 0.9..=expected * 1.1).contains(&wait),
+                "attempt {attempt}: {wait}"
+            );
         }
     }
 }

@@ -41,7 +41,9 @@ impl Quarantine {
 
     /// Asks everyone to leave; `None` when a suspect did so already.
     pub(crate) fn begin(&self) -> Option<Alone<'_>> {
-        let begun = self.state.send_if_modified(|state| !std::mem::replace(&mut state.wanted, true));
+        let begun = self
+            .state
+            .send_if_modified(|state| !std::mem::replace(&mut state.wanted, true));
         begun.then(|| Alone(self))
     }
 
@@ -53,12 +55,20 @@ impl Quarantine {
     /// Resolves when a suspect wants to be alone (`true`), or no more (`false`).
     pub(crate) async fn until_wanted(&self, wanted: bool) {
         // The sender is ours, so it lives.
-        let _ = self.state.subscribe().wait_for(|state| state.wanted == wanted).await;
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| state.wanted == wanted)
+            .await;
     }
 
     /// Resolves when everyone has left.
     pub(crate) async fn until_empty(&self) {
-        let _ = self.state.subscribe().wait_for(|state| state.present == 0).await;
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| state.present == 0)
+            .await;
     }
 }
 
@@ -98,7 +108,10 @@ mod tests {
         assert!(quarantine.begin().is_none(), "one suspect at a time");
         assert!(quarantine.enter().is_none());
         drop(first);
-        assert!(quarantine.until_empty().now_or_never().is_none(), "one is still there");
+        assert!(
+            quarantine.until_empty().now_or_never().is_none(),
+            "one is still there"
+        );
         drop(second);
         quarantine.until_empty().await;
         assert!(quarantine.until_wanted(false).now_or_never().is_none());

@@ -34,13 +34,29 @@ impl<M> Copy for Queue<M> {}
 impl<M: Message> Queue<M> {
     /// A queue without lanes.
     pub const fn new(name: &'static str, policy: Policy) -> Self {
-        Self { spec: QueueSpec { name, policy, lanes: false }, lane: None, carries: PhantomData }
+        Self {
+            spec: QueueSpec {
+                name,
+                policy,
+                lanes: false,
+            },
+            lane: None,
+            carries: PhantomData,
+        }
     }
 
     /// A queue whose messages are put into the lane that `lane` names. Lanes are few and stay (repositories, say): each
     /// one that was ever used is looked at in turn.
     pub const fn with_lanes(name: &'static str, policy: Policy, lane: fn(&M) -> String) -> Self {
-        Self { spec: QueueSpec { name, policy, lanes: true }, lane: Some(lane), carries: PhantomData }
+        Self {
+            spec: QueueSpec {
+                name,
+                policy,
+                lanes: true,
+            },
+            lane: Some(lane),
+            carries: PhantomData,
+        }
     }
 
     /// The queue as the bus knows it.
@@ -59,7 +75,12 @@ impl<M: Message> Queue<M> {
             lane: self.lane.map(|lane| lane(message)),
             body: body.into(),
         };
-        Ok(Outgoing { queue: self.spec, envelope, after: Duration::ZERO, key: None })
+        Ok(Outgoing {
+            queue: self.spec,
+            envelope,
+            after: Duration::ZERO,
+            key: None,
+        })
     }
 }
 
@@ -72,13 +93,22 @@ thread_local! {
 const KEPT: usize = 64 * 1024;
 
 /// MessagePack with named fields.
-pub(crate) fn encode<T: serde::Serialize>(queue: &'static str, value: &T) -> Result<Vec<u8>, BusError> {
+pub(crate) fn encode<T: serde::Serialize>(
+    queue: &'static str,
+    value: &T,
+) -> Result<Vec<u8>, BusError> {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
         let written = rmp_serde::encode::write_named(scratch, value);
         // A large one is not copied.
-        let encoded = if scratch.len() > KEPT { std::mem::take(scratch) } else { scratch.clone() };
-        written.map(|()| encoded).map_err(|source| BusError::Encode { queue, source })
+        let encoded = if scratch.len() > KEPT {
+            std::mem::take(scratch)
+        } else {
+            scratch.clone()
+        };
+        written
+            .map(|()| encoded)
+            .map_err(|source| BusError::Encode { queue, source })
     })
 }
 
@@ -107,7 +137,10 @@ impl Producer {
 
     /// Sends one message; when this returns `Ok`, the bus has stored it.
     pub async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) -> Result<(), BusError> {
-        self.bus.push(vec![queue.pack(message, self.clock.as_ref())?]).await.map(|_| ())
+        self.bus
+            .push(vec![queue.pack(message, self.clock.as_ref())?])
+            .await
+            .map(|_| ())
     }
 
     /// Sends one message, and records `facts` with it. When they begin with [`crate::Ledger::open`], it is sent only if that
@@ -118,7 +151,9 @@ impl Producer {
         message: &M,
         facts: Vec<Fact>,
     ) -> Result<Pushed, BusError> {
-        self.bus.push_with(vec![queue.pack(message, self.clock.as_ref())?], facts).await
+        self.bus
+            .push_with(vec![queue.pack(message, self.clock.as_ref())?], facts)
+            .await
     }
 
     /// Sends one message, and records `facts` with it, unless the same `key` was sent to this queue within the queue's

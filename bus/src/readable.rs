@@ -30,7 +30,10 @@ fn json(value: &ValueRef<'_>) -> Value {
         ValueRef::Nil => Value::Null,
         ValueRef::Boolean(value) => Value::Bool(*value),
         ValueRef::Integer(value) => {
-            let number = value.as_i64().map(Number::from).or_else(|| value.as_u64().map(Number::from));
+            let number = value
+                .as_i64()
+                .map(Number::from)
+                .or_else(|| value.as_u64().map(Number::from));
             number.map_or(Value::Null, Value::Number)
         }
         ValueRef::F32(value) => Value::from(*value),
@@ -38,10 +41,14 @@ fn json(value: &ValueRef<'_>) -> Value {
         ValueRef::String(value) => bytes(value.as_bytes()),
         ValueRef::Binary(value) => bytes(value),
         ValueRef::Array(values) => values.iter().map(json).collect(),
-        ValueRef::Map(entries) => {
-            entries.iter().map(|(key, value)| (name(key), json(value))).collect::<Map<_, _>>().into()
+        ValueRef::Map(entries) => entries
+            .iter()
+            .map(|(key, value)| (name(key), json(value)))
+            .collect::<Map<_, _>>()
+            .into(),
+        ValueRef::Ext(kind, value) => {
+            json!({"type": kind, "base64": BASE64_STANDARD.encode(value)})
         }
-        ValueRef::Ext(kind, value) => json!({"type": kind, "base64": BASE64_STANDARD.encode(value)}),
     }
 }
 
@@ -100,7 +107,11 @@ mod tests {
 
     #[test]
     fn what_is_no_messagepack_is_shown_in_base64() {
-        for (bytes, expected) in [(&b"no message"[..], "bm8gbWVzc2FnZQ=="), (b"", ""), (b"\x81\xa1a", "gaFh")] {
+        for (bytes, expected) in [
+            (&b"no message"[..], "bm8gbWVzc2FnZQ=="),
+            (b"", ""),
+            (b"\x81\xa1a", "gaFh"),
+        ] {
             assert_eq!(Body::read(bytes), Body::BodyBase64(expected.to_owned()));
         }
         // Nested as deep as an attacker likes.

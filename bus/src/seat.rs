@@ -18,7 +18,10 @@ use uuid::Uuid;
 
 use crate::{Bus, BusError, Clock, Ledger};
 
-const LEDGER: Ledger = Ledger { name: "seats", retention: Duration::from_secs(24 * 3600) };
+const LEDGER: Ledger = Ledger {
+    name: "seats",
+    retention: Duration::from_secs(24 * 3600),
+};
 const SLOT: &str = "holder";
 
 /// How long after its last beat a holder counts as gone.
@@ -47,7 +50,13 @@ impl Seat {
     /// A claim to the seat with this name, unique in a deployment.
     pub fn new(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, name: impl Into<String>) -> Self {
         let me = clock.new_id();
-        Self { bus, clock, name: name.into(), me, seen: None }
+        Self {
+            bus,
+            clock,
+            name: name.into(),
+            me,
+            seen: None,
+        }
     }
 
     /// Takes the seat if it is free, keeps it if it is ours. Returns whether we hold it.
@@ -58,7 +67,10 @@ impl Seat {
             Some(beat) if !self.is_gone(beat) => return Ok(false),
             Some(_) | None => 0,
         };
-        let mine = Beat { holder: self.me, number };
+        let mine = Beat {
+            holder: self.me,
+            number,
+        };
         self.swap(held.as_ref(), Some(&mine)).await?;
         Ok(self.read().await?.as_ref() == Some(&mine))
     }
@@ -74,7 +86,9 @@ impl Seat {
     fn is_gone(&mut self, beat: &Beat) -> bool {
         let now = self.clock.now();
         match &self.seen {
-            Some((seen, since)) if seen == beat => now.duration_since(*since).unsigned_abs() >= PATIENCE,
+            Some((seen, since)) if seen == beat => {
+                now.duration_since(*since).unsigned_abs() >= PATIENCE
+            }
             _ => {
                 self.seen = Some((beat.clone(), now));
                 false
@@ -83,8 +97,16 @@ impl Seat {
     }
 
     async fn read(&self) -> Result<Option<Beat>, BusError> {
-        let record = self.bus.records(&LEDGER, std::slice::from_ref(&self.name)).await?.pop().unwrap_or_default();
-        record.slot(SLOT).map_err(|source| BusError::Record { record: self.name.clone(), source })
+        let record = self
+            .bus
+            .records(&LEDGER, std::slice::from_ref(&self.name))
+            .await?
+            .pop()
+            .unwrap_or_default();
+        record.slot(SLOT).map_err(|source| BusError::Record {
+            record: self.name.clone(),
+            source,
+        })
     }
 
     async fn swap(&self, from: Option<&Beat>, to: Option<&Beat>) -> Result<(), BusError> {

@@ -19,7 +19,10 @@ pub trait Subsystem: Send {
 }
 
 /// Runs all of them until `shutdown`; when one fails, the others are stopped and the first failure is returned.
-pub async fn run_subsystems(subsystems: Vec<Box<dyn Subsystem>>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+pub async fn run_subsystems(
+    subsystems: Vec<Box<dyn Subsystem>>,
+    shutdown: Shutdown,
+) -> Result<(), SubsystemError> {
     let mut running: FuturesUnordered<_> = subsystems
         .into_iter()
         .map(|subsystem| {
@@ -37,7 +40,11 @@ pub async fn run_subsystems(subsystems: Vec<Box<dyn Subsystem>>, shutdown: Shutd
         };
         shutdown.stop();
         if outcome.is_ok() {
-            outcome = Err(format!("{name} stopped: {}", crate::handler::error_chain(failure.as_ref())).into());
+            outcome = Err(format!(
+                "{name} stopped: {}",
+                crate::handler::error_chain(failure.as_ref())
+            )
+            .into());
         }
     }
     outcome

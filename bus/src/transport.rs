@@ -63,7 +63,10 @@ pub struct Outgoing {
 impl Outgoing {
     /// Whether it can be stored without a look at anything else.
     pub(crate) fn is_plain(&self) -> bool {
-        self.after.is_zero() && self.key.is_none() && self.envelope.lane.is_none() && self.queue.policy.bound.is_none()
+        self.after.is_zero()
+            && self.key.is_none()
+            && self.envelope.lane.is_none()
+            && self.queue.policy.bound.is_none()
     }
 }
 
@@ -92,7 +95,10 @@ pub struct Reserve {
 impl Reserve {
     /// Asks once for up to `max` messages.
     pub fn now(max: usize) -> Self {
-        Self { max, ..Self::default() }
+        Self {
+            max,
+            ..Self::default()
+        }
     }
 }
 
@@ -125,7 +131,9 @@ pub(crate) struct Known {
 
 impl Lease {
     pub(crate) fn is_spent(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.spent.load(Ordering::Relaxed))
+        self.known
+            .as_ref()
+            .is_some_and(|known| known.spent.load(Ordering::Relaxed))
     }
 
     pub(crate) fn spend(&self) {
@@ -136,7 +144,9 @@ impl Lease {
 
     /// Notes that a settlement is sent, and says whether it is the first.
     pub(crate) fn note_settlement(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| !known.settling.swap(true, Ordering::Relaxed))
+        self.known
+            .as_ref()
+            .is_some_and(|known| !known.settling.swap(true, Ordering::Relaxed))
     }
 }
 
@@ -200,7 +210,11 @@ pub struct Ending<'a> {
 impl<'a> Ending<'a> {
     /// An end with nothing to record.
     pub fn new(lease: &'a Lease, how: &'a Settlement) -> Self {
-        Self { lease, how, facts: &[] }
+        Self {
+            lease,
+            how,
+            facts: &[],
+        }
     }
 }
 
@@ -212,7 +226,11 @@ pub trait Bus: Operate {
     /// begin with [`Ledger::open`], by that record.
     ///
     /// [`BusError::Full`] when a queue would hold more than its bound.
-    async fn push_with(&self, messages: Vec<Outgoing>, facts: Vec<Fact>) -> Result<Pushed, BusError>;
+    async fn push_with(
+        &self,
+        messages: Vec<Outgoing>,
+        facts: Vec<Fact>,
+    ) -> Result<Pushed, BusError>;
 
     /// [`Bus::push_with`], without facts.
     async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {

@@ -23,8 +23,8 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    Backoff, Bus, BusError, Clock, Context, Disposition, Ending, Fact, Leased, Postponed, QueueSpec, Settlement,
-    Shutdown,
+    Backoff, Bus, BusError, Clock, Context, Disposition, Ending, Fact, Leased, Postponed,
+    QueueSpec, Settlement, Shutdown,
     erased::{AnyHandler, Failure},
     handler::error_chain,
     meters::Meters,
@@ -41,8 +41,11 @@ pub(crate) const LAST_TRIES: Duration = Duration::from_secs(3);
 const LAST_WORDS: u32 = 2;
 
 /// The waits while the bus does not answer: short, since work is to go on within a second of its return.
-pub(crate) const OUTAGE: Backoff =
-    Backoff { first: Duration::from_millis(50), factor: 2, cap: Duration::from_millis(800) };
+pub(crate) const OUTAGE: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    factor: 2,
+    cap: Duration::from_millis(800),
+};
 
 /// What all messages of a consumer share.
 pub(crate) struct Worker {
@@ -73,10 +76,20 @@ impl Worker {
         shutdown: Arc<Shutdown>,
         now: Option<Timestamp>,
     ) -> Ended {
-        let cx = Context::new(Arc::clone(&self.bus), Arc::clone(&self.clock), Arc::clone(&shutdown), leased.attempt);
+        let cx = Context::new(
+            Arc::clone(&self.bus),
+            Arc::clone(&self.clock),
+            Arc::clone(&shutdown),
+            leased.attempt,
+        );
         let mut at = now.filter(|_| !alone);
         let how = self.decide(&leased, alone, &cx, &shutdown, &mut at).await;
-        Ended { leased, how, facts: cx.take_facts(), at }
+        Ended {
+            leased,
+            how,
+            facts: cx.take_facts(),
+            at,
+        }
     }
 
     /// `at` is when it begins, if that is known, and then when the handler ended.
@@ -99,7 +112,10 @@ impl Worker {
             }
             if leased.deaths >= policy.deaths || leased.attempt > policy.attempts {
                 let reason = if leased.deaths == 0 {
-                    format!("its {} attempts are used up, and its last word could not be said before", policy.attempts)
+                    format!(
+                        "its {} attempts are used up, and its last word could not be said before",
+                        policy.attempts
+                    )
                 } else if leased.deaths > 1 {
                     format!(
                         "it was taken {} times in a row and never finished: its worker died, or lost its lease",
@@ -118,13 +134,22 @@ impl Worker {
             let handled = handling.catch_unwind().await;
             let ended = self.clock.now();
             *at = Some(ended);
-            self.meters.handling.record(ended.duration_since(begun).as_secs_f64());
+            self.meters
+                .handling
+                .record(ended.duration_since(begun).as_secs_f64());
             let failure = match handled {
-                Ok(Ok(())) => return Settlement::Done { emit: cx.take_outgoing() },
+                Ok(Ok(())) => {
+                    return Settlement::Done {
+                        emit: cx.take_outgoing(),
+                    };
+                }
                 // A step that failed after it was cancelled did not fail by itself.
                 Ok(Err(_)) | Err(_) if shutdown.is_cancelled() => return Settlement::Release,
                 Ok(Err(failure)) => failure,
-                Err(panic) => Failure { disposition: Disposition::Retry, reason: panic_text(panic.as_ref()) },
+                Err(panic) => Failure {
+                    disposition: Disposition::Retry,
+                    reason: panic_text(panic.as_ref()),
+                },
             };
             self.fail(leased, failure, cx).await
         };
@@ -157,7 +182,11 @@ impl Worker {
                 Ok(()) => {}
                 Err(BusError::LeaseLost { .. }) => return,
                 Err(error) => {
-                    warn!(queue = self.queue.name, error = error_chain(&error), "cannot renew a lease; retrying");
+                    warn!(
+                        queue = self.queue.name,
+                        error = error_chain(&error),
+                        "cannot renew a lease; retrying"
+                    );
                 }
             }
         }
@@ -176,7 +205,16 @@ impl Worker {
         let after = match failure.disposition {
             Disposition::Defer(after) => {
                 debug!(queue = self.queue.name, id = %leased.envelope.id, reason = failure.reason, "deferred");
-                self.postpone(leased, &Postponed { reason: &failure.reason, after, counted: false }, cx).await;
+                self.postpone(
+                    leased,
+                    &Postponed {
+                        reason: &failure.reason,
+                        after,
+                        counted: false,
+                    },
+                    cx,
+                )
+                .await;
                 return Settlement::Defer { after };
             }
             Disposition::Dead => return self.bury(leased, failure.reason, cx).await,
@@ -192,13 +230,23 @@ impl Worker {
             policy.attempts,
             after.as_secs_f64()
         );
-        self.postpone(leased, &Postponed { reason: &failure.reason, after, counted: true }, cx).await;
+        self.postpone(
+            leased,
+            &Postponed {
+                reason: &failure.reason,
+                after,
+                counted: true,
+            },
+            cx,
+        )
+        .await;
         Settlement::Retry { after }
     }
 
     /// Lets the handler record that the message comes back. What goes wrong with that changes nothing of it.
     async fn postpone(&self, leased: &Leased, postponed: &Postponed<'_>, cx: &Context) {
-        let recording = AssertUnwindSafe(self.handler.postponed(&leased.envelope, postponed, cx)).catch_unwind();
+        let recording = AssertUnwindSafe(self.handler.postponed(&leased.envelope, postponed, cx))
+            .catch_unwind();
         let trouble = match recording.await {
             Ok(Ok(())) => return,
             Ok(Err(failure)) => failure.reason,
@@ -214,7 +262,8 @@ impl Worker {
         cx.take_outgoing();
         let mut emit = Vec::new();
         if leased.deaths < policy.deaths.saturating_add(LAST_WORDS) {
-            let speaking = AssertUnwindSafe(self.handler.exhausted(&leased.envelope, &reason, cx)).catch_unwind();
+            let speaking = AssertUnwindSafe(self.handler.exhausted(&leased.envelope, &reason, cx))
+                .catch_unwind();
             let trouble = match speaking.await {
                 Ok(Ok(())) => None,
                 Ok(Err(failure)) => Some(failure.reason),
@@ -224,7 +273,9 @@ impl Worker {
                 error!(queue = self.queue.name, %id, error = trouble, "the last word on it failed");
                 if leased.attempt < policy.attempts.saturating_mul(2) {
                     // Without its last word the sender would wait for ever: it is not buried before that is said.
-                    return Settlement::Retry { after: policy.backoff.after(leased.attempt, self.clock.as_ref()) };
+                    return Settlement::Retry {
+                        after: policy.backoff.after(leased.attempt, self.clock.as_ref()),
+                    };
                 }
             } else {
                 emit = cx.take_outgoing();
@@ -237,7 +288,12 @@ impl Worker {
             error = reason,
             "failed for good, kept as a dead letter"
         );
-        Settlement::Dead { id, reason, attempts: leased.attempt, emit }
+        Settlement::Dead {
+            id,
+            reason,
+            attempts: leased.attempt,
+            emit,
+        }
     }
 
     /// Writes how these messages ended, and tries again for as long as the bus does not answer and the process lives.
@@ -255,9 +311,16 @@ impl Worker {
     }
 
     async fn settle_until_answered(&self, batch: &[Ended], shutdown: &Shutdown) {
-        batch.iter().filter(|ended| ended.how.is_none()).for_each(|_| self.meters.count(None));
+        batch
+            .iter()
+            .filter(|ended| ended.how.is_none())
+            .for_each(|_| self.meters.count(None));
         let ended = batch.iter().filter_map(|ended| {
-            Some(Ending { lease: &ended.leased.lease, how: ended.how.as_ref()?, facts: &ended.facts })
+            Some(Ending {
+                lease: &ended.leased.lease,
+                how: ended.how.as_ref()?,
+                facts: &ended.facts,
+            })
         });
         let mut ended: Vec<_> = ended.collect();
         for failures in 1.. {
@@ -279,19 +342,28 @@ impl Worker {
                 Err(error) => error,
             };
             if failures == 1 {
-                warn!(queue = self.queue.name, error = error_chain(&error), "cannot settle messages; retrying");
+                warn!(
+                    queue = self.queue.name,
+                    error = error_chain(&error),
+                    "cannot settle messages; retrying"
+                );
             }
             if !shutdown.is_stopping() {
                 // It may have arrived, and the message be ours again, under the same number: a second release would take
                 // it from under its handler. It comes back with its lease at the latest.
                 ended.retain(|ending| !matches!(ending.how, Settlement::Release));
             }
-            self.clock.sleep(OUTAGE.after(failures, self.clock.as_ref())).await;
+            self.clock
+                .sleep(OUTAGE.after(failures, self.clock.as_ref()))
+                .await;
         }
     }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", text.unwrap_or("no message"))
 }

@@ -87,8 +87,16 @@ pub struct Remains {
 impl Account {
     /// Nothing was seen yet.
     pub fn new(parcels: &[Parcel]) -> Self {
-        let parcels = parcels.iter().map(|parcel| (parcel.clone(), Default::default())).collect();
-        Self { parcels, finished: 0, refused: 0, redelivery: Redelivery::default() }
+        let parcels = parcels
+            .iter()
+            .map(|parcel| (parcel.clone(), Default::default()))
+            .collect();
+        Self {
+            parcels,
+            finished: 0,
+            refused: 0,
+            redelivery: Redelivery::default(),
+        }
     }
 
     /// Books one line of the log. `deaths` says when workers were killed.
@@ -98,7 +106,9 @@ impl Account {
             Event::Ready => {}
             Event::Begun(work) => self.begun(at, *worker, *work, deaths),
             Event::Effect(work) => {
-                let Some((_, seen)) = self.seen(*work) else { return };
+                let Some((_, seen)) = self.seen(*work) else {
+                    return;
+                };
                 seen.effects += 1;
                 if work.step.next().is_none() && seen.effects == 1 {
                     self.finished += 1;
@@ -114,15 +124,21 @@ impl Account {
     }
 
     fn begun(&mut self, at: Timestamp, worker: u32, work: Work, deaths: &HashMap<u32, Timestamp>) {
-        let Some((parcel, seen)) = self.seen(work) else { return };
+        let Some((parcel, seen)) = self.seen(work) else {
+            return;
+        };
         seen.begun += 1;
         if *seen.tag.get_or_insert(work.tag) != work.tag {
             seen.senders += 1;
         }
         let before = seen.last.replace((worker, at));
-        let Some((holder, since)) = before.filter(|(holder, _)| *holder != worker) else { return };
+        let Some((holder, since)) = before.filter(|(holder, _)| *holder != worker) else {
+            return;
+        };
         // Poison comes back later on purpose.
-        let died = deaths.get(&holder).filter(|died| **died < at && parcel.trouble.is_none());
+        let died = deaths
+            .get(&holder)
+            .filter(|died| **died < at && parcel.trouble.is_none());
         if let Some(died) = died {
             self.redelivery.add(since.max(*died), at);
         }
@@ -130,7 +146,11 @@ impl Account {
 
     /// Executions of a step beyond its first.
     pub fn repeated(&self) -> u64 {
-        self.parcels.iter().flat_map(|(_, steps)| steps).map(|seen| u64::from(seen.begun.saturating_sub(1))).sum()
+        self.parcels
+            .iter()
+            .flat_map(|(_, steps)| steps)
+            .map(|seen| u64::from(seen.begun.saturating_sub(1)))
+            .sum()
     }
 
     /// All that is wrong, and the dead letters by kind.
@@ -138,29 +158,46 @@ impl Account {
         let mut dead = Dead::default();
         let (mut offences, buried) = self.check_letters(remains, &mut dead);
         for (parcel, steps) in &self.parcels {
-            let mut offend = |kind, what| offences.push(Offence::new(kind, key(parcel.number), what));
+            let mut offend =
+                |kind, what| offences.push(Offence::new(kind, key(parcel.number), what));
             for (step, seen) in Step::ALL.into_iter().zip(steps) {
                 if seen.effects > 1 {
-                    offend(Kind::DuplicateEffect, format!("took effect {} times in {step}", seen.effects));
+                    offend(
+                        Kind::DuplicateEffect,
+                        format!("took effect {} times in {step}", seen.effects),
+                    );
                 }
                 if seen.senders > 0 {
-                    offend(Kind::DuplicateMessage, format!("was sent {} times to {step}", seen.senders + 1));
+                    offend(
+                        Kind::DuplicateMessage,
+                        format!("was sent {} times to {step}", seen.senders + 1),
+                    );
                 }
             }
             let grave = buried.get(&parcel.number).copied();
             // An unexpected burial has been told of.
             let end = grave.or(parcel.trouble.map(|trouble| trouble.step()));
-            let due = Step::ALL.into_iter().zip(steps).filter(|(step, _)| end.is_none_or(|end| *step < end));
+            let due = Step::ALL
+                .into_iter()
+                .zip(steps)
+                .filter(|(step, _)| end.is_none_or(|end| *step < end));
             let missing = due.into_iter().find(|(_, seen)| seen.effects == 0);
             if let Some((step, seen)) = missing {
-                let when = if seen.begun > 0 { "began and" } else { "was not begun and" };
+                let when = if seen.begun > 0 {
+                    "began and"
+                } else {
+                    "was not begun and"
+                };
                 offend(Kind::Lost, format!("{when} took no effect in {step}"));
             }
             if let Some(trouble) = parcel.trouble {
                 if missing.is_none() && grave.is_none() {
                     offend(Kind::Lost, format!("is no dead letter, though {trouble:?}"));
                 }
-                if steps[trouble.step() as usize..].iter().any(|seen| seen.effects > 0) {
+                if steps[trouble.step() as usize..]
+                    .iter()
+                    .any(|seen| seen.effects > 0)
+                {
                     offend(Kind::DeadLetter, format!("took effect, though {trouble:?}"));
                 }
             }
@@ -170,18 +207,32 @@ impl Account {
 
     /// Each dead letter must belong to a parcel that is poison, in its step and with its reason. The letter of a
     /// parcel that can be read is known by the last word on it, which was stored in the same step.
-    fn check_letters(&self, remains: &Remains, dead: &mut Dead) -> (Vec<Offence>, HashMap<u32, Step>) {
+    fn check_letters(
+        &self,
+        remains: &Remains,
+        dead: &mut Dead,
+    ) -> (Vec<Offence>, HashMap<u32, Step>) {
         let mut offences = Vec::new();
         let mut buried = HashMap::new();
         let mut spoken: HashMap<(Step, &str), Vec<u32>> = HashMap::new();
         for word in &remains.last_words {
-            spoken.entry((word.step, &word.reason)).or_default().push(word.number);
+            spoken
+                .entry((word.step, &word.reason))
+                .or_default()
+                .push(word.number);
         }
         for (step, letter) in &remains.letters {
-            let packed = letter.id.parse().ok().and_then(|id: Uuid| remains.envelopes.get(&id)).copied();
+            let packed = letter
+                .id
+                .parse()
+                .ok()
+                .and_then(|id: Uuid| remains.envelopes.get(&id))
+                .copied();
             let words = spoken.get_mut(&(*step, &letter.reason));
             let said = words.and_then(|numbers| {
-                let same = numbers.iter().position(|number| packed.is_none_or(|packed| packed == *number));
+                let same = numbers
+                    .iter()
+                    .position(|number| packed.is_none_or(|packed| packed == *number));
                 same.map(|at| numbers.swap_remove(at))
             });
             let number = said.or(packed);
@@ -198,7 +249,10 @@ impl Account {
                 None => {
                     dead.unexpected += 1;
                     let name = number.map_or_else(|| letter.id.clone(), key);
-                    let what = format!("a dead letter of {step} after {} attempts: {}", letter.attempts, letter.reason);
+                    let what = format!(
+                        "a dead letter of {step} after {} attempts: {}",
+                        letter.attempts, letter.reason
+                    );
                     offences.push(Offence::new(Kind::DeadLetter, name, what));
                 }
             }
@@ -230,48 +284,95 @@ mod tests {
 
     fn letter(id: Uuid, reason: &str, attempts: u32) -> DeadLetter {
         let reason = reason.to_owned();
-        DeadLetter { id: id.to_string(), reason, attempts, died_at: Timestamp::UNIX_EPOCH, unreadable: false }
+        DeadLetter {
+            id: id.to_string(),
+            reason,
+            attempts,
+            died_at: Timestamp::UNIX_EPOCH,
+            unreadable: false,
+        }
     }
 
     fn parcels() -> Vec<Parcel> {
-        let troubles = [None, None, Some(Trouble::Panic(Step::Second)), Some(Trouble::Undecodable)];
-        let parcel = |(number, trouble)| Parcel { number, tag: 0, work: [1; 3], trouble };
+        let troubles = [
+            None,
+            None,
+            Some(Trouble::Panic(Step::Second)),
+            Some(Trouble::Undecodable),
+        ];
+        let parcel = |(number, trouble)| Parcel {
+            number,
+            tag: 0,
+            work: [1; 3],
+            trouble,
+        };
         (0..).zip(troubles).map(parcel).collect()
     }
 
     fn work(number: u32, step: Step) -> Work {
-        Work { number, step, tag: u64::from(number) }
+        Work {
+            number,
+            step,
+            tag: u64::from(number),
+        }
     }
 
     fn done(number: u32, step: Step) -> [(u32, Event); 2] {
-        [(1, Event::Begun(work(number, step))), (1, Event::Effect(work(number, step)))]
+        [
+            (1, Event::Begun(work(number, step))),
+            (1, Event::Effect(work(number, step))),
+        ]
     }
 
     impl Campaign {
         fn good() -> Self {
-            let mut log: Vec<_> = (0..2).flat_map(|n| Step::ALL.map(|step| done(n, step))).flatten().collect();
+            let mut log: Vec<_> = (0..2)
+                .flat_map(|n| Step::ALL.map(|step| done(n, step)))
+                .flatten()
+                .collect();
             log.extend(done(2, Step::First));
             log.push((1, Event::Begun(work(2, Step::Second))));
             let letters = vec![
                 (Step::Second, letter(Uuid::from_u128(77), PANIC, ATTEMPTS)),
                 (Step::First, letter(Uuid::from_u128(3), UNREADABLE, 1)),
             ];
-            let last_words = vec![LastWord { number: 2, step: Step::Second, reason: PANIC.to_owned() }];
+            let last_words = vec![LastWord {
+                number: 2,
+                step: Step::Second,
+                reason: PANIC.to_owned(),
+            }];
             let envelopes = (0..4).map(|n| (Uuid::from_u128(n.into()), n)).collect();
-            Self { log, remains: Remains { letters, last_words, envelopes } }
+            Self {
+                log,
+                remains: Remains {
+                    letters,
+                    last_words,
+                    envelopes,
+                },
+            }
         }
 
         fn account(&self) -> Account {
             let mut account = Account::new(&parcels());
             for (worker, event) in &self.log {
-                account.book(Timestamp::UNIX_EPOCH, &Entry { worker: *worker, event: event.clone() }, &HashMap::new());
+                account.book(
+                    Timestamp::UNIX_EPOCH,
+                    &Entry {
+                        worker: *worker,
+                        event: event.clone(),
+                    },
+                    &HashMap::new(),
+                );
             }
             account
         }
 
         fn offences(&self) -> Vec<(Kind, String)> {
             let (offences, _) = self.account().check(&self.remains);
-            offences.into_iter().map(|offence| (offence.kind, offence.key)).collect()
+            offences
+                .into_iter()
+                .map(|offence| (offence.kind, offence.key))
+                .collect()
         }
     }
 
@@ -285,16 +386,24 @@ mod tests {
         assert_eq!(campaign.offences(), []);
         let account = campaign.account();
         assert_eq!((account.finished, account.repeated()), (2, 0));
-        let expected = Dead { panic: 1, undecodable: 1, ..Dead::default() };
+        let expected = Dead {
+            panic: 1,
+            undecodable: 1,
+            ..Dead::default()
+        };
         assert_eq!(account.check(&campaign.remains).1, expected);
     }
 
     #[test]
     fn a_parcel_that_does_not_come_through_is_lost() {
         let mut campaign = Campaign::good();
-        campaign.log.retain(|(_, event)| !matches!(event, Event::Effect(done) if *done == work(1, Step::Third)));
+        campaign.log.retain(
+            |(_, event)| !matches!(event, Event::Effect(done) if *done == work(1, Step::Third)),
+        );
         assert_eq!(campaign.offences(), one(Kind::Lost, "m1"));
-        campaign.log.retain(|(_, event)| !matches!(event, Event::Effect(done) if done.number == 1));
+        campaign
+            .log
+            .retain(|(_, event)| !matches!(event, Event::Effect(done) if done.number == 1));
         assert_eq!(campaign.offences(), one(Kind::Lost, "m1"));
     }
 
@@ -304,7 +413,10 @@ mod tests {
         campaign.log.push((2, Event::Begun(work(0, Step::Second))));
         campaign.log.push((2, Event::Repeat(work(0, Step::Second))));
         assert_eq!(campaign.offences(), []);
-        assert_eq!((campaign.account().repeated(), campaign.account().refused), (1, 1));
+        assert_eq!(
+            (campaign.account().repeated(), campaign.account().refused),
+            (1, 1)
+        );
         campaign.log.push((2, Event::Effect(work(0, Step::Second))));
         assert_eq!(campaign.offences(), one(Kind::DuplicateEffect, "m0"));
     }
@@ -312,18 +424,40 @@ mod tests {
     #[test]
     fn a_parcel_with_two_senders_is_told_even_though_its_effect_is_one() {
         let mut campaign = Campaign::good();
-        campaign.log.push((2, Event::Begun(Work { tag: 99, ..work(0, Step::Third) })));
-        campaign.log.push((2, Event::Repeat(Work { tag: 99, ..work(0, Step::Third) })));
+        campaign.log.push((
+            2,
+            Event::Begun(Work {
+                tag: 99,
+                ..work(0, Step::Third)
+            }),
+        ));
+        campaign.log.push((
+            2,
+            Event::Repeat(Work {
+                tag: 99,
+                ..work(0, Step::Third)
+            }),
+        ));
         assert_eq!(campaign.offences(), one(Kind::DuplicateMessage, "m0"));
     }
 
     #[test]
     fn an_innocent_dead_letter_is_told_as_that() {
         let mut campaign = Campaign::good();
-        campaign.log.retain(|(_, event)| !matches!(event, Event::Effect(done) if done.number == 1));
-        let reason = "it was taken 5 times in a row and never finished: its worker died, or lost its lease";
-        campaign.remains.letters.push((Step::First, letter(Uuid::from_u128(1), reason, DEATHS)));
-        let word = LastWord { number: 1, step: Step::First, reason: reason.to_owned() };
+        campaign
+            .log
+            .retain(|(_, event)| !matches!(event, Event::Effect(done) if done.number == 1));
+        let reason =
+            "it was taken 5 times in a row and never finished: its worker died, or lost its lease";
+        campaign
+            .remains
+            .letters
+            .push((Step::First, letter(Uuid::from_u128(1), reason, DEATHS)));
+        let word = LastWord {
+            number: 1,
+            step: Step::First,
+            reason: reason.to_owned(),
+        };
         campaign.remains.last_words.push(word);
         assert_eq!(campaign.offences(), one(Kind::DeadLetter, "m1"));
     }
@@ -335,13 +469,20 @@ mod tests {
             |remains| remains.letters[0].1.attempts = 1,
             |remains| remains.letters[0].0 = Step::Third,
             |remains| remains.last_words.clear(),
-            |remains| remains.letters.push((Step::First, letter(Uuid::from_u128(88), "a stranger", 1))),
+            |remains| {
+                remains
+                    .letters
+                    .push((Step::First, letter(Uuid::from_u128(88), "a stranger", 1)))
+            },
         ];
         for (case, spoil) in spoiled.into_iter().enumerate() {
             let mut campaign = Campaign::good();
             spoil(&mut campaign.remains);
             let offences = campaign.offences();
-            assert!(offences.iter().any(|(kind, _)| *kind == Kind::DeadLetter), "case {case}: {offences:?}");
+            assert!(
+                offences.iter().any(|(kind, _)| *kind == Kind::DeadLetter),
+                "case {case}: {offences:?}"
+            );
         }
     }
 
@@ -373,6 +514,9 @@ mod tests {
         begin(5, 1, 2);
         begin(30, 2, 2);
         assert_eq!(account.redelivery.count(), 1);
-        assert_eq!(account.redelivery.longest(&[]), std::time::Duration::from_secs(2));
+        assert_eq!(
+            account.redelivery.longest(&[]),
+            std::time::Duration::from_secs(2)
+        );
     }
 }

@@ -17,7 +17,11 @@ const POLICY: Policy = Policy {
     lease: LEASE,
     attempts: ATTEMPTS,
     deaths: DEATHS,
-    backoff: Backoff { first: Duration::from_millis(50), factor: 2, cap: Duration::from_millis(500) },
+    backoff: Backoff {
+        first: Duration::from_millis(50),
+        factor: 2,
+        cap: Duration::from_millis(500),
+    },
     concurrency: 16,
     lane_concurrency: 4,
     ..Policy::DEFAULT
@@ -45,7 +49,9 @@ impl Step {
     pub fn queue(self) -> Queue<Parcel> {
         match self {
             Self::First => Queue::new("first", POLICY),
-            Self::Second => Queue::with_lanes("second", POLICY, |parcel| format!("lane{}", parcel.number % LANES)),
+            Self::Second => Queue::with_lanes("second", POLICY, |parcel| {
+                format!("lane{}", parcel.number % LANES)
+            }),
             Self::Third => Queue::new("third", POLICY),
         }
     }
@@ -111,7 +117,9 @@ impl Trouble {
     pub fn explains(self, reason: &str) -> bool {
         match self {
             // The worker of its last attempt may have been killed.
-            Self::Panic(_) => reason.starts_with("panicked: poison") || reason.contains("attempts are used up"),
+            Self::Panic(_) => {
+                reason.starts_with("panicked: poison") || reason.contains("attempts are used up")
+            }
             Self::Abort(_) => reason.contains("worker died"),
             Self::Undecodable => reason.starts_with("undecodable message body"),
             Self::Version => reason.starts_with("unknown message version"),
@@ -150,5 +158,10 @@ impl Message for LastWord {
 
 /// Options for a bus of the campaign at `url`.
 pub fn options(url: &str) -> RedisOptions {
-    RedisOptions { url: url.into(), namespace: "chaos".to_owned(), ca: None, waiters: 4 }
+    RedisOptions {
+        url: url.into(),
+        namespace: "chaos".to_owned(),
+        ca: None,
+        waiters: 4,
+    }
 }

@@ -7,7 +7,12 @@ use crate::pipeline::Pipeline;
 /// A fault campaign: real workers on a real Redis pass messages through three queues, while a seeded driver kills,
 /// stops and cuts off what it can. At the end every message must be accounted for.
 #[derive(Debug, Parser)]
-#[command(name = "chaos", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "chaos",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
     /// Another campaign, or what the driver starts.
     #[command(subcommand)]

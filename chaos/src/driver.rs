@@ -43,9 +43,15 @@ pub async fn run(options: Campaign) -> anyhow::Result<Report> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
     let program = std::env::current_exe().context("cannot find this program")?;
-    let mut directory = tempfile::Builder::new().prefix("chaos-").tempdir().context("cannot make a directory")?;
+    let mut directory = tempfile::Builder::new()
+        .prefix("chaos-")
+        .tempdir()
+        .context("cannot make a directory")?;
     let plan = Arc::new(Plan::new(seed, options.messages, options.kills));
-    tell(&format!("seed {seed}: {} messages, {} kills", options.messages, options.kills));
+    tell(&format!(
+        "seed {seed}: {} messages, {} kills",
+        options.messages, options.kills
+    ));
 
     let world = World::start(directory.path(), &program, options.kill_redis).await?;
     let mut driver = Driver::new(plan, world);
@@ -55,10 +61,15 @@ pub async fn run(options: Campaign) -> anyhow::Result<Report> {
         _ = interrupt.recv() => None,
     };
     driver.end().await;
-    let Some(outcome) = outcome else { bail!("interrupted, nothing was checked") };
+    let Some(outcome) = outcome else {
+        bail!("interrupted, nothing was checked")
+    };
     if !outcome.as_ref().is_ok_and(Report::passed) {
         directory.disable_cleanup(true);
-        tell(&format!("logs and data are kept in {}", directory.path().display()));
+        tell(&format!(
+            "logs and data are kept in {}",
+            directory.path().display()
+        ));
     }
     outcome
 }
@@ -81,12 +92,25 @@ impl Driver {
         let now = SystemClock.now();
         let account = Account::new(&plan.parcels);
         let progress = Arc::default();
-        Self { plan, world, account, progress, faults: 0, last_fault: now, last_news: now, begun: now }
+        Self {
+            plan,
+            world,
+            account,
+            progress,
+            faults: 0,
+            last_fault: now,
+            last_news: now,
+            begun: now,
+        }
     }
 
     async fn campaign(&mut self, seed: u64, losses_are_expected: bool) -> anyhow::Result<Report> {
         let bus = self.world.producer_bus()?;
-        let mut producing = tokio::spawn(producer::produce(bus, self.plan.clone(), self.progress.clone()));
+        let mut producing = tokio::spawn(producer::produce(
+            bus,
+            self.plan.clone(),
+            self.progress.clone(),
+        ));
         let mut offences = Vec::new();
         let unfinished = self.drive(&mut producing).await?;
         if let Some(what) = unfinished {
@@ -106,7 +130,12 @@ impl Driver {
         let (found, dead_letters) = self.account.check(&remains);
         offences.append(&mut self.world.workers.offences);
         offences.extend(found);
-        let count = |kind| offences.iter().filter(|offence| offence.kind == kind).count();
+        let count = |kind| {
+            offences
+                .iter()
+                .filter(|offence| offence.kind == kind)
+                .count()
+        };
         let faults = self.world.done.clone();
         let longest = self.account.redelivery.longest(&self.world.redis.downtimes);
         Ok(Report {
@@ -160,19 +189,31 @@ impl Driver {
                 return Ok(None);
             }
             if all_done && now >= *drained_by.get_or_insert(now.checked_add(DRAIN)?) {
-                return Ok(Some(format!("the queues are not empty {} s after the last fault", DRAIN.as_secs())));
+                return Ok(Some(format!(
+                    "the queues are not empty {} s after the last fault",
+                    DRAIN.as_secs()
+                )));
             }
             if now >= self.last_news.checked_add(STANDSTILL)? {
-                return Ok(Some(format!("no worker did anything for {} s", STANDSTILL.as_secs())));
+                return Ok(Some(format!(
+                    "no worker did anything for {} s",
+                    STANDSTILL.as_secs()
+                )));
             }
         }
     }
 
     /// Lets the next fault happen when its place has come.
     fn harm(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let Some((share, fault)) = self.plan.faults.get(self.faults).copied() else { return Ok(()) };
-        let pushed = self.progress.pushed.load(Ordering::Relaxed) as f64 / self.plan.parcels.len() as f64;
-        if pushed >= share && now >= self.last_fault.checked_add(APART)? && self.world.harm(fault)? {
+        let Some((share, fault)) = self.plan.faults.get(self.faults).copied() else {
+            return Ok(());
+        };
+        let pushed =
+            self.progress.pushed.load(Ordering::Relaxed) as f64 / self.plan.parcels.len() as f64;
+        if pushed >= share
+            && now >= self.last_fault.checked_add(APART)?
+            && self.world.harm(fault)?
+        {
             self.faults += 1;
             self.last_fault = now;
         }
@@ -190,7 +231,9 @@ impl Driver {
             }
             self.account.book(*at, entry, &self.world.workers.deaths);
         }
-        self.progress.finished.store(self.account.finished, Ordering::Relaxed);
+        self.progress
+            .finished
+            .store(self.account.finished, Ordering::Relaxed);
         Ok(news.len() == CHUNK)
     }
 
@@ -207,15 +250,23 @@ impl Driver {
 
     async fn remains(&self, envelopes: HashMap<Uuid, u32>) -> anyhow::Result<Remains> {
         let bus = &self.world.bus;
-        let mut remains = Remains { envelopes, ..Remains::default() };
+        let mut remains = Remains {
+            envelopes,
+            ..Remains::default()
+        };
         for step in Step::ALL {
             let spec = step.queue().spec();
             let count = bus.depth(&spec).await?.dead;
             let letters = bus.dead(&spec, "", count).await?;
             if letters.len() != count {
-                bail!("{step} has {count} dead letters and shows {}", letters.len());
+                bail!(
+                    "{step} has {count} dead letters and shows {}",
+                    letters.len()
+                );
             }
-            remains.letters.extend(letters.into_iter().map(|letter| (step, letter)));
+            remains
+                .letters
+                .extend(letters.into_iter().map(|letter| (step, letter)));
         }
         loop {
             let leased = bus.reserve(&LAST_WORDS.spec(), Reserve::now(100)).await?;
@@ -224,8 +275,12 @@ impl Driver {
             }
             for word in leased {
                 let envelope = &word.envelope;
-                remains.last_words.push(<LastWord as bus::Message>::decode(envelope.version, &envelope.body)?);
-                bus.settle(&word.lease, &Settlement::Done { emit: Vec::new() }).await?;
+                remains.last_words.push(<LastWord as bus::Message>::decode(
+                    envelope.version,
+                    &envelope.body,
+                )?);
+                bus.settle(&word.lease, &Settlement::Done { emit: Vec::new() })
+                    .await?;
             }
         }
     }

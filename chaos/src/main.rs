@@ -48,13 +48,21 @@ async fn main() -> ExitCode {
 async fn campaign(options: Campaign) -> anyhow::Result<bool> {
     let json = options.json;
     let report = driver::run(options).await?;
-    print(&if json { serde_json::to_string(&report)? } else { report.table() })?;
+    print(&if json {
+        serde_json::to_string(&report)?
+    } else {
+        report.table()
+    })?;
     Ok(report.passed())
 }
 
 async fn pipeline(options: Pipeline) -> anyhow::Result<bool> {
     let report = pipeline::run(&options).await?;
-    print(&if options.json { serde_json::to_string(&report)? } else { report.table() })?;
+    print(&if options.json {
+        serde_json::to_string(&report)?
+    } else {
+        report.table()
+    })?;
     Ok(report.passed())
 }
 

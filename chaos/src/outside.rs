@@ -71,15 +71,26 @@ impl Outside {
     /// Connects.
     pub async fn connect(url: &str) -> anyhow::Result<Self> {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
-        let client = redis::Client::open(url).context("the url of the world outside is not usable")?;
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-        Ok(Self { connection: connection.context("cannot connect to the world outside")? })
+        let client =
+            redis::Client::open(url).context("the url of the world outside is not usable")?;
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await;
+        Ok(Self {
+            connection: connection.context("cannot connect to the world outside")?,
+        })
     }
 
     /// Logs an event that has no effect.
     pub async fn log(&self, worker: u32, event: Event) -> RedisResult<()> {
         let line = line(&Entry { worker, event });
-        redis::cmd("XADD").arg(LOG).arg("*").arg("e").arg(line).exec_async(&mut self.connection.clone()).await
+        redis::cmd("XADD")
+            .arg(LOG)
+            .arg("*")
+            .arg("e")
+            .arg(line)
+            .exec_async(&mut self.connection.clone())
+            .await
     }
 
     /// Makes the effect of a step, once.
@@ -87,8 +98,14 @@ impl Outside {
         PERFORM
             .key(format!("effect:{}:{}", work.number, work.step))
             .key(LOG)
-            .arg(line(&Entry { worker, event: Event::Effect(work) }))
-            .arg(line(&Entry { worker, event: Event::Repeat(work) }))
+            .arg(line(&Entry {
+                worker,
+                event: Event::Effect(work),
+            }))
+            .arg(line(&Entry {
+                worker,
+                event: Event::Repeat(work),
+            }))
             .invoke_async(&mut self.connection.clone())
             .await
     }
@@ -106,10 +123,19 @@ impl Outside {
             .await
             .context("cannot read the log")?;
         if let Some(last) = found.ids.last() {
-            let read = redis::cmd("XTRIM").arg(LOG).arg("MINID").arg(&last.id).exec_async(&mut connection).await;
+            let read = redis::cmd("XTRIM")
+                .arg(LOG)
+                .arg("MINID")
+                .arg(&last.id)
+                .exec_async(&mut connection)
+                .await;
             read.context("cannot trim the log")?;
             // MINID keeps the last one itself.
-            let read = redis::cmd("XDEL").arg(LOG).arg(&last.id).exec_async(&mut connection).await;
+            let read = redis::cmd("XDEL")
+                .arg(LOG)
+                .arg(&last.id)
+                .exec_async(&mut connection)
+                .await;
             read.context("cannot trim the log")?;
         }
         found.ids.iter().map(parse).collect()
@@ -124,5 +150,8 @@ fn line(entry: &Entry) -> String {
 fn parse(id: &StreamId) -> anyhow::Result<(Timestamp, Entry)> {
     let millis = id.id.split('-').next().unwrap_or_default().parse()?;
     let line: String = id.get("e").context("a line of the log has no entry")?;
-    Ok((Timestamp::from_millisecond(millis)?, serde_json::from_str(&line).context("a line of the log is unreadable")?))
+    Ok((
+        Timestamp::from_millisecond(millis)?,
+        serde_json::from_str(&line).context("a line of the log is unreadable")?,
+    ))
 }

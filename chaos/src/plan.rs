@@ -48,9 +48,15 @@ impl Plan {
     /// The plan that belongs to `seed`.
     pub fn new(seed: u64, messages: u32, kills: u32) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut parcels: Vec<Parcel> = (0..messages).map(|number| parcel(&mut rng, number)).collect();
+        let mut parcels: Vec<Parcel> = (0..messages)
+            .map(|number| parcel(&mut rng, number))
+            .collect();
         poison(&mut rng, &mut parcels);
-        Self { parcels, faults: faults(&mut rng, kills), duration: GAP * kills }
+        Self {
+            parcels,
+            faults: faults(&mut rng, kills),
+            duration: GAP * kills,
+        }
     }
 }
 
@@ -60,19 +66,28 @@ fn parcel(rng: &mut fastrand::Rng, number: u32) -> Parcel {
         // Longer than the time after which a lease is renewed, a third of it.
         work[rng.usize(..3)] = rng.u16(700..1000);
     }
-    Parcel { number, tag: 0, work, trouble: None }
+    Parcel {
+        number,
+        tag: 0,
+        work,
+        trouble: None,
+    }
 }
 
 /// Few, and in the first third: an abort takes its worker along five times, and each time waits for the lease.
 fn poison(rng: &mut fastrand::Rng, parcels: &mut [Parcel]) {
     let sets = 1 + parcels.len() / 50_000;
     for _ in 0..sets {
-        let steps = Step::ALL.iter().flat_map(|step| [Trouble::Panic(*step), Trouble::Abort(*step)]);
+        let steps = Step::ALL
+            .iter()
+            .flat_map(|step| [Trouble::Panic(*step), Trouble::Abort(*step)]);
         for trouble in steps.chain([Trouble::Undecodable, Trouble::Version]) {
             let within = parcels.len() / 3;
             let start = rng.usize(..within);
             // The next one that is still sound; there are more of them than kinds of trouble.
-            let found = (0..within).map(|by| (start + by) % within).find(|at| parcels[*at].trouble.is_none());
+            let found = (0..within)
+                .map(|by| (start + by) % within)
+                .find(|at| parcels[*at].trouble.is_none());
             if let Some(at) = found {
                 parcels[at].trouble = Some(trouble);
             }
@@ -115,7 +130,10 @@ mod tests {
     use super::*;
 
     fn kinds(plan: &Plan) -> Vec<Trouble> {
-        plan.parcels.iter().filter_map(|parcel| parcel.trouble).collect()
+        plan.parcels
+            .iter()
+            .filter_map(|parcel| parcel.trouble)
+            .collect()
     }
 
     #[test]
@@ -134,10 +152,18 @@ mod tests {
             kinds.sort_by_key(|kind| format!("{kind:?}"));
             kinds.dedup();
             assert_eq!(kinds.len(), 8, "{kinds:?}");
-            let kill =
-                |fault: &&(f64, Fault)| matches!(fault.1, Fault::Kill(_) | Fault::Terminate(_) | Fault::Stop(..));
+            let kill = |fault: &&(f64, Fault)| {
+                matches!(
+                    fault.1,
+                    Fault::Kill(_) | Fault::Terminate(_) | Fault::Stop(..)
+                )
+            };
             assert_eq!(plan.faults.iter().filter(kill).count(), 20);
-            assert!(plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Redis(_))));
+            assert!(
+                plan.faults
+                    .iter()
+                    .any(|(_, fault)| matches!(fault, Fault::Redis(_)))
+            );
         }
     }
 }

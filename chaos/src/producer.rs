@@ -44,7 +44,11 @@ pub struct Sent {
 }
 
 /// Pushes all parcels of `plan`.
-pub async fn produce(bus: RedisBus, plan: Arc<Plan>, progress: Arc<Progress>) -> Result<Sent, BusError> {
+pub async fn produce(
+    bus: RedisBus,
+    plan: Arc<Plan>,
+    progress: Arc<Progress>,
+) -> Result<Sent, BusError> {
     let begun = SystemClock.now();
     let mut sent = Sent::default();
     let mut next = 0;
@@ -56,7 +60,12 @@ pub async fn produce(bus: RedisBus, plan: Arc<Plan>, progress: Arc<Progress>) ->
         }
         let batch = &plan.parcels[next..may.min(next + BATCH)];
         let messages = batch.iter().map(pack).collect::<Result<Vec<_>, _>>()?;
-        sent.envelopes.extend(messages.iter().zip(batch).map(|(out, parcel)| (out.envelope.id, parcel.number)));
+        sent.envelopes.extend(
+            messages
+                .iter()
+                .zip(batch)
+                .map(|(out, parcel)| (out.envelope.id, parcel.number)),
+        );
         match bus.push(messages).await {
             Ok(pushed) => {
                 sent.repeated += pushed.repeated;
@@ -81,7 +90,10 @@ fn due(plan: &Plan, begun: Timestamp) -> usize {
 
 /// Each try is packed anew, with an id and a tag of its own, so that a parcel that was stored twice can be told.
 fn pack(parcel: &Parcel) -> Result<Outgoing, BusError> {
-    let tagged = Parcel { tag: SystemClock.random(), ..parcel.clone() };
+    let tagged = Parcel {
+        tag: SystemClock.random(),
+        ..parcel.clone()
+    };
     let mut outgoing = Step::First.queue().pack(&tagged, &SystemClock)?;
     outgoing.key = Some(key(parcel.number));
     match parcel.trouble {

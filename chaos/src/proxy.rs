@@ -44,9 +44,16 @@ impl Link {
     pub async fn open(socket: PathBuf) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let (state, seen) = watch::channel(State { weather: Weather::Clear, cuts: 0 });
+        let (state, seen) = watch::channel(State {
+            weather: Weather::Clear,
+            cuts: 0,
+        });
         let accepting = tokio::spawn(accept(listener, socket, seen));
-        Ok(Self { address, state, accepting })
+        Ok(Self {
+            address,
+            state,
+            accepting,
+        })
     }
 
     /// The address of Redis behind this link.
@@ -88,7 +95,9 @@ async fn accept(listener: TcpListener, socket: PathBuf, state: watch::Receiver<S
 /// One connection, until either side closes it or it is cut. A server that is away closes it at once.
 async fn connect(client: TcpStream, socket: PathBuf, mut state: watch::Receiver<State>) {
     let cuts = state.borrow_and_update().cuts;
-    let Ok(server) = UnixStream::connect(socket).await else { return };
+    let Ok(server) = UnixStream::connect(socket).await else {
+        return;
+    };
     let _ = client.set_nodelay(true);
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();

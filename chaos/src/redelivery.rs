@@ -28,7 +28,10 @@ impl Redelivery {
     /// The longest wait, without the times in which Redis was away.
     pub fn longest(&self, downtimes: &[(Timestamp, Timestamp)]) -> Duration {
         let wait = |(from, to): &(Timestamp, Timestamp)| {
-            let away = downtimes.iter().map(|(gone, back)| between(*from.max(gone), *to.min(back))).sum();
+            let away = downtimes
+                .iter()
+                .map(|(gone, back)| between(*from.max(gone), *to.min(back)))
+                .sum();
             between(*from, *to).saturating_sub(away)
         };
         self.waits.iter().map(wait).max().unwrap_or_default()
@@ -51,7 +54,13 @@ mod tests {
         redelivery.add(at(10), at(12));
         redelivery.add(at(20), at(27));
         assert_eq!(redelivery.longest(&[]), Duration::from_secs(7));
-        assert_eq!(redelivery.longest(&[(at(1), at(3)), (at(22), at(26))]), Duration::from_secs(3));
-        assert_eq!(redelivery.longest(&[(at(5), at(11)), (at(15), at(30))]), Duration::from_secs(1));
+        assert_eq!(
+            redelivery.longest(&[(at(1), at(3)), (at(22), at(26))]),
+            Duration::from_secs(3)
+        );
+        assert_eq!(
+            redelivery.longest(&[(at(5), at(11)), (at(15), at(30))]),
+            Duration::from_secs(1)
+        );
     }
 }

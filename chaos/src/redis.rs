@@ -27,8 +27,14 @@ enum State {
 impl Redis {
     /// Starts a server that keeps an append-only file in `directory`.
     pub async fn start(directory: &Path) -> anyhow::Result<Self> {
-        let server = RedisServer::start(directory).await.context("cannot start a redis")?;
-        Ok(Self { url: server.url(), state: State::Up(server), downtimes: Vec::new() })
+        let server = RedisServer::start(directory)
+            .await
+            .context("cannot start a redis")?;
+        Ok(Self {
+            url: server.url(),
+            state: State::Up(server),
+            downtimes: Vec::new(),
+        })
     }
 
     /// Its address.
@@ -67,7 +73,8 @@ impl Redis {
     pub async fn settle(&mut self) -> anyhow::Result<()> {
         match std::mem::replace(&mut self.state, State::Gone) {
             State::Restarting(restarting) => {
-                let (server, downtime) = restarting.await.context("restarting redis panicked")??;
+                let (server, downtime) =
+                    restarting.await.context("restarting redis panicked")??;
                 self.downtimes.push(downtime);
                 self.state = State::Up(server);
             }

@@ -106,30 +106,70 @@ pub struct Report {
 impl Report {
     /// Whether all is as it must be.
     pub fn passed(&self) -> bool {
-        let forgiven = |kind| self.losses_are_expected && matches!(kind, Kind::Lost | Kind::DuplicateMessage);
+        let forgiven =
+            |kind| self.losses_are_expected && matches!(kind, Kind::Lost | Kind::DuplicateMessage);
         self.offences.iter().all(|offence| forgiven(offence.kind))
     }
 
     /// The outcome for people.
     pub fn table(&self) -> String {
-        let Faults { sigkill, sigterm, sigstop, redis_restarts, cut, muted, slowed, black_holed } = &self.faults;
-        let Dead { panic, abort, undecodable, version, unexpected } = &self.dead_letters;
+        let Faults {
+            sigkill,
+            sigterm,
+            sigstop,
+            redis_restarts,
+            cut,
+            muted,
+            slowed,
+            black_holed,
+        } = &self.faults;
+        let Dead {
+            panic,
+            abort,
+            undecodable,
+            version,
+            unexpected,
+        } = &self.dead_letters;
         let rows = [
-            ("messages", format!("{} in {:.0} s, seed {}", self.messages, self.seconds, self.seed)),
-            ("kills", format!("{} ({sigkill} SIGKILL, {sigterm} SIGTERM, {sigstop} SIGSTOP)", self.kills)),
+            (
+                "messages",
+                format!(
+                    "{} in {:.0} s, seed {}",
+                    self.messages, self.seconds, self.seed
+                ),
+            ),
+            (
+                "kills",
+                format!(
+                    "{} ({sigkill} SIGKILL, {sigterm} SIGTERM, {sigstop} SIGSTOP)",
+                    self.kills
+                ),
+            ),
             (
                 "other faults",
                 format!(
                     "{redis_restarts} restarts of redis; links: {cut} cut, {muted} muted, {slowed} slowed, {black_holed} black-holed"
                 ),
             ),
-            ("workers restarted", format!("{}, {} after an abort", self.restarts, self.aborted)),
+            (
+                "workers restarted",
+                format!("{}, {} after an abort", self.restarts, self.aborted),
+            ),
             ("lost", self.lost.to_string()),
             (
                 "duplicate effects",
-                format!("{} ({} refused by their key)", self.duplicate_effects, self.refused_effects),
+                format!(
+                    "{} ({} refused by their key)",
+                    self.duplicate_effects, self.refused_effects
+                ),
             ),
-            ("duplicate messages", format!("{} ({} steps were repeated)", self.duplicate_messages, self.repeated)),
+            (
+                "duplicate messages",
+                format!(
+                    "{} ({} steps were repeated)",
+                    self.duplicate_messages, self.repeated
+                ),
+            ),
             (
                 "dead letters",
                 format!(
@@ -139,9 +179,15 @@ impl Report {
             ),
             (
                 "pushes tried again",
-                format!("{}, {} messages had been stored", self.failed_pushes, self.repeated_pushes),
+                format!(
+                    "{}, {} messages had been stored",
+                    self.failed_pushes, self.repeated_pushes
+                ),
             ),
-            ("longest redelivery", format!("{:.2} s, of {}", self.max_redelivery_s, self.redelivered)),
+            (
+                "longest redelivery",
+                format!("{:.2} s, of {}", self.max_redelivery_s, self.redelivered),
+            ),
         ];
         let mut text = String::new();
         // Writing into a string does not fail.

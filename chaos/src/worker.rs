@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use bus::{
-    Bus, BusError, Classify, Clock, Consumer, Context, Disposition, Handler, RedisBus, Shutdown, Subsystem,
-    SystemClock, run_subsystems,
+    Bus, BusError, Classify, Clock, Consumer, Context, Disposition, Handler, RedisBus, Shutdown,
+    Subsystem, SystemClock, run_subsystems,
 };
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,14 +22,24 @@ const GRACE: Duration = Duration::from_millis(300);
 
 /// Works until a signal.
 pub async fn work(options: WorkerOptions) -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let bus: Arc<dyn Bus> = Arc::new(RedisBus::new(&chain::options(&options.bus), clock.as_ref())?);
+    let bus: Arc<dyn Bus> = Arc::new(RedisBus::new(
+        &chain::options(&options.bus),
+        clock.as_ref(),
+    )?);
     let outside = Outside::connect(&options.outside).await?;
     let shutdown = Shutdown::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
-    outside.log(options.serial, Event::Ready).await.context("cannot report")?;
+    outside
+        .log(options.serial, Event::Ready)
+        .await
+        .context("cannot report")?;
     let stop = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -41,10 +51,21 @@ pub async fn work(options: WorkerOptions) -> anyhow::Result<()> {
         stop.cancel();
     });
     let consumers = Step::ALL.map(|step| {
-        let handler = StepHandler { step, worker: options.serial, outside: outside.clone() };
-        Box::new(Consumer::new(bus.clone(), clock.clone(), step.queue(), handler)) as Box<dyn Subsystem>
+        let handler = StepHandler {
+            step,
+            worker: options.serial,
+            outside: outside.clone(),
+        };
+        Box::new(Consumer::new(
+            bus.clone(),
+            clock.clone(),
+            step.queue(),
+            handler,
+        )) as Box<dyn Subsystem>
     });
-    run_subsystems(consumers.into(), shutdown).await.map_err(anyhow::Error::from_boxed)
+    run_subsystems(consumers.into(), shutdown)
+        .await
+        .map_err(anyhow::Error::from_boxed)
 }
 
 struct StepHandler {
@@ -78,7 +99,11 @@ impl Handler<Parcel> for StepHandler {
 
     #[expect(clippy::panic, reason = "a handler that panics is one of the faults")]
     async fn handle(&self, parcel: Parcel, cx: &Context) -> Result<(), StepError> {
-        let work = Work { number: parcel.number, step: self.step, tag: parcel.tag };
+        let work = Work {
+            number: parcel.number,
+            step: self.step,
+            tag: parcel.tag,
+        };
         self.outside.log(self.worker, Event::Begun(work)).await?;
         if parcel.trouble == Some(Trouble::Panic(self.step)) {
             panic!("poison {}", chain::key(parcel.number));
@@ -92,13 +117,23 @@ impl Handler<Parcel> for StepHandler {
         }
         self.outside.perform(self.worker, work).await?;
         if let Some(next) = self.step.next() {
-            cx.send(&next.queue(), &Parcel { tag: cx.clock().random(), ..parcel })?;
+            cx.send(
+                &next.queue(),
+                &Parcel {
+                    tag: cx.clock().random(),
+                    ..parcel
+                },
+            )?;
         }
         Ok(())
     }
 
     async fn exhausted(&self, parcel: Parcel, reason: &str, cx: &Context) -> Result<(), StepError> {
-        let word = LastWord { number: parcel.number, step: self.step, reason: reason.to_owned() };
+        let word = LastWord {
+            number: parcel.number,
+            step: self.step,
+            reason: reason.to_owned(),
+        };
         Ok(cx.send(&LAST_WORDS, &word)?)
     }
 }

@@ -74,8 +74,14 @@ enum State {
 impl Workers {
     /// Starts one worker for each bus.
     pub fn start(launch: Launch) -> anyhow::Result<Self> {
-        let mut workers =
-            Self { launch, running: Vec::new(), started: 0, deaths: HashMap::new(), aborted: 0, offences: Vec::new() };
+        let mut workers = Self {
+            launch,
+            running: Vec::new(),
+            started: 0,
+            deaths: HashMap::new(),
+            aborted: 0,
+            offences: Vec::new(),
+        };
         for slot in 0..workers.launch.buses.len() {
             let worker = workers.spawn(slot)?;
             workers.running.push(worker);
@@ -95,7 +101,10 @@ impl Workers {
 
     /// Notes that a worker said that it is ready.
     pub fn ready(&mut self, serial: u32) {
-        let found = self.running.iter_mut().find(|worker| worker.serial == serial);
+        let found = self
+            .running
+            .iter_mut()
+            .find(|worker| worker.serial == serial);
         if let Some(worker) = found.filter(|worker| worker.state == State::Starting) {
             worker.state = State::Up;
         }
@@ -108,18 +117,32 @@ impl Workers {
 
     /// SIGTERM: it must end by itself and without fault.
     pub fn terminate(&mut self, slot: usize) -> anyhow::Result<bool> {
-        self.harm(slot, Signal::SIGTERM, State::Ending { until: SystemClock.now().checked_add(PATIENCE)? })
+        self.harm(
+            slot,
+            Signal::SIGTERM,
+            State::Ending {
+                until: SystemClock.now().checked_add(PATIENCE)?,
+            },
+        )
     }
 
     /// SIGSTOP, and SIGCONT after `during`.
     pub fn stop(&mut self, slot: usize, during: Duration) -> anyhow::Result<bool> {
-        self.harm(slot, Signal::SIGSTOP, State::Stopped { until: SystemClock.now().checked_add(during)? })
+        self.harm(
+            slot,
+            Signal::SIGSTOP,
+            State::Stopped {
+                until: SystemClock.now().checked_add(during)?,
+            },
+        )
     }
 
     fn harm(&mut self, slot: usize, signal: Signal, state: State) -> anyhow::Result<bool> {
         let count = self.running.len();
         let mut slots = (0..count).map(|by| (slot + by) % count);
-        let Some(slot) = slots.find(|slot| self.running[*slot].state == State::Up) else { return Ok(false) };
+        let Some(slot) = slots.find(|slot| self.running[*slot].state == State::Up) else {
+            return Ok(false);
+        };
         let worker = &mut self.running[slot];
         if signal != Signal::SIGSTOP {
             self.deaths.insert(worker.serial, SystemClock.now());
@@ -133,7 +156,11 @@ impl Workers {
     pub fn tend(&mut self) -> anyhow::Result<()> {
         let now = SystemClock.now();
         for slot in 0..self.running.len() {
-            if let Some(status) = self.running[slot].child.try_wait().context("cannot wait for a worker")? {
+            if let Some(status) = self.running[slot]
+                .child
+                .try_wait()
+                .context("cannot wait for a worker")?
+            {
                 self.judge(slot, status);
                 self.running[slot] = self.spawn(slot)?;
                 continue;
@@ -146,7 +173,11 @@ impl Workers {
                 }
                 State::Ending { until } if now >= until => {
                     let what = format!("did not end within {} s of SIGTERM", PATIENCE.as_secs());
-                    self.offences.push(Offence::new(Kind::Process, format!("worker {}", worker.serial), what));
+                    self.offences.push(Offence::new(
+                        Kind::Process,
+                        format!("worker {}", worker.serial),
+                        what,
+                    ));
                     worker.signal(Signal::SIGKILL)?;
                     worker.state = State::Killed;
                 }
@@ -167,7 +198,11 @@ impl Workers {
                 Ok(status) => self.judge(slot, status.context("cannot wait for a worker")?),
                 Err(_) => {
                     let name = format!("worker {}", self.running[slot].serial);
-                    self.offences.push(Offence::new(Kind::Process, name, "did not end with the campaign".to_owned()));
+                    self.offences.push(Offence::new(
+                        Kind::Process,
+                        name,
+                        "did not end with the campaign".to_owned(),
+                    ));
                 }
             }
         }
@@ -193,17 +228,38 @@ impl Workers {
             self.aborted += 1;
         } else if !meant {
             let what = format!("ended with {status} while it was {:?}", worker.state);
-            self.offences.push(Offence::new(Kind::Process, format!("worker {}", worker.serial), what));
+            self.offences.push(Offence::new(
+                Kind::Process,
+                format!("worker {}", worker.serial),
+                what,
+            ));
         }
     }
 
     fn spawn(&mut self, slot: usize) -> anyhow::Result<Worker> {
-        let Launch { program, directory, outside, buses } = &self.launch;
+        let Launch {
+            program,
+            directory,
+            outside,
+            buses,
+        } = &self.launch;
         let log = directory.join(format!("worker-{slot}.log"));
-        let log = File::options().create(true).append(true).open(log).context("cannot open a worker's log")?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .context("cannot open a worker's log")?;
         self.started += 1;
         let child = Command::new(program)
-            .args(["worker", "--bus", &buses[slot], "--outside", outside, "--serial", &self.started.to_string()])
+            .args([
+                "worker",
+                "--bus",
+                &buses[slot],
+                "--outside",
+                outside,
+                "--serial",
+                &self.started.to_string(),
+            ])
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -211,14 +267,21 @@ impl Workers {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start a worker")?;
-        Ok(Worker { child, serial: self.started, state: State::Starting })
+        Ok(Worker {
+            child,
+            serial: self.started,
+            state: State::Starting,
+        })
     }
 }
 
 impl Worker {
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         // One that has died meanwhile is not reaped yet, so its id is still its own.
-        let Some(pid) = self.child.id() else { return Ok(()) };
-        kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("cannot send {signal} to a worker"))
+        let Some(pid) = self.child.id() else {
+            return Ok(());
+        };
+        kill(Pid::from_raw(i32::try_from(pid)?), signal)
+            .with_context(|| format!("cannot send {signal} to a worker"))
     }
 }

@@ -45,10 +45,16 @@ impl World {
         };
         let (redis, outside) = (at("redis")?, at("outside")?);
         let server = Redis::start(&redis).await?;
-        let outside_server = RedisServer::start(outside).await.context("cannot start a redis")?;
+        let outside_server = RedisServer::start(outside)
+            .await
+            .context("cannot start a redis")?;
         let mut links = Vec::new();
         for _ in 0..LINKS {
-            links.push(Link::open(redis.join("redis.sock")).await.context("cannot open a link")?);
+            links.push(
+                Link::open(redis.join("redis.sock"))
+                    .await
+                    .context("cannot open a link")?,
+            );
         }
         let launch = Launch {
             program: program.to_owned(),
@@ -71,7 +77,10 @@ impl World {
 
     /// A bus for the producer, through its link.
     pub fn producer_bus(&self) -> anyhow::Result<RedisBus> {
-        Ok(RedisBus::new(&chain::options(&self.links[WORKERS].url()), &SystemClock)?)
+        Ok(RedisBus::new(
+            &chain::options(&self.links[WORKERS].url()),
+            &SystemClock,
+        )?)
     }
 
     /// Whether nothing is broken at the moment.
@@ -84,15 +93,29 @@ impl World {
         let (happened, count) = match fault {
             Fault::Kill(worker) => (self.workers.kill(worker)?, &mut self.done.sigkill),
             Fault::Terminate(worker) => (self.workers.terminate(worker)?, &mut self.done.sigterm),
-            Fault::Stop(worker, during) => (self.workers.stop(worker, during)?, &mut self.done.sigstop),
-            Fault::Redis(away) => (self.redis.restart(away, self.kill_redis), &mut self.done.redis_restarts),
+            Fault::Stop(worker, during) => {
+                (self.workers.stop(worker, during)?, &mut self.done.sigstop)
+            }
+            Fault::Redis(away) => (
+                self.redis.restart(away, self.kill_redis),
+                &mut self.done.redis_restarts,
+            ),
             Fault::Cut(link) => {
                 self.links[link].cut();
                 (true, &mut self.done.cut)
             }
-            Fault::Mute(link, during) => (self.cloud(link, Weather::Mute, during)?, &mut self.done.muted),
-            Fault::Slow(link, by, during) => (self.cloud(link, Weather::Slow(by), during)?, &mut self.done.slowed),
-            Fault::Hole(link, during) => (self.cloud(link, Weather::Hole, during)?, &mut self.done.black_holed),
+            Fault::Mute(link, during) => (
+                self.cloud(link, Weather::Mute, during)?,
+                &mut self.done.muted,
+            ),
+            Fault::Slow(link, by, during) => (
+                self.cloud(link, Weather::Slow(by), during)?,
+                &mut self.done.slowed,
+            ),
+            Fault::Hole(link, during) => (
+                self.cloud(link, Weather::Hole, during)?,
+                &mut self.done.black_holed,
+            ),
         };
         *count += u32::from(happened);
         Ok(happened)

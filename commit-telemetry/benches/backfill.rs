@@ -1,6 +1,10 @@
 //! How fast a backfill is beside one request after another: `./dev bench telemetry`. The servers take 50 ms for an answer.
 
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "a program that prints figures, or stops")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a program that prints figures, or stops"
+)]
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -10,7 +14,9 @@ use axum::{
     routing::{get, put},
 };
 use bus::{Clock, Shutdown, SystemClock};
-use commit_telemetry::{Backfill, Bugzilla, Edge, EdgeSettings, Hgweb, Place, Repository, Span, Telemetry};
+use commit_telemetry::{
+    Backfill, Bugzilla, Edge, EdgeSettings, Hgweb, Place, Repository, Span, Telemetry,
+};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -25,9 +31,16 @@ const SMALLEST: (u64, u64) = (2, 64);
 const AT_ONCE: usize = 32;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let option = |name: &str| std::env::args().any(|argument| argument == name);
-    let (few, many) = if option("--smallest") { SMALLEST } else { SIZES };
+    let (few, many) = if option("--smallest") {
+        SMALLEST
+    } else {
+        SIZES
+    };
     runtime.block_on(async {
         let root = servers().await;
         let alone = rate(&root, few, 1).await;
@@ -69,11 +82,19 @@ async fn pushlog(uri: axum::http::Uri) -> String {
     SystemClock.sleep(LATENCY).await;
     let query = uri.query().unwrap_or_default();
     let number = |name: &str| {
-        let value = query.split('&').find_map(|part| part.strip_prefix(name)).expect("a range");
+        let value = query
+            .split('&')
+            .find_map(|part| part.strip_prefix(name))
+            .expect("a range");
         value.parse::<u64>().expect("a number")
     };
     let (start, end) = (number("startID="), number("endID="));
-    let push = |push: u64| (push.to_string(), json!({"changesets": [format!("{push:040x}")]}));
+    let push = |push: u64| {
+        (
+            push.to_string(),
+            json!({"changesets": [format!("{push:040x}")]}),
+        )
+    };
     let pushes: serde_json::Map<String, Value> = (start + 1..=end).map(push).collect();
     json!({"lastpushid": SIZES.1, "pushes": pushes}).to_string()
 }
@@ -98,10 +119,20 @@ async fn rate(root: &Url, pushes: u64, at_once: usize) -> f64 {
     let shutdown = Shutdown::new();
     let backfill = Backfill::new(&telemetry, &repository, clock.as_ref(), &shutdown);
     let begun = clock.now();
-    let span = Span { from: Place { push: 0, changesets: 0 }, end: pushes, at_once };
+    let span = Span {
+        from: Place {
+            push: 0,
+            changesets: 0,
+        },
+        end: pushes,
+        at_once,
+    };
     let mut all = pin!(backfill.run(span));
     while let Some(ended) = all.next().await {
-        assert!(ended.expect("the pushlog").failure.is_none(), "every ping is accepted");
+        assert!(
+            ended.expect("the pushlog").failure.is_none(),
+            "every ping is accepted"
+        );
     }
     pushes as f64 / clock.now().duration_since(begun).as_secs_f64()
 }

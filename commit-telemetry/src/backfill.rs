@@ -79,12 +79,20 @@ impl<'a> Backfill<'a> {
         clock: &'a dyn Clock,
         shutdown: &'a Shutdown,
     ) -> Self {
-        Self { telemetry, repository, patience: Patience::new(clock, shutdown), shutdown }
+        Self {
+            telemetry,
+            repository,
+            patience: Patience::new(clock, shutdown),
+            shutdown,
+        }
     }
 
     /// The number of the newest push.
     pub async fn newest(&self) -> Result<u64, NotDone> {
-        let pushlog = self.patience.until_done(|| self.telemetry.hgweb().pushlog(self.repository, 0, 1)).await?;
+        let pushlog = self
+            .patience
+            .until_done(|| self.telemetry.hgweb().pushlog(self.repository, 0, 1))
+            .await?;
         Ok(pushlog.newest)
     }
 
@@ -107,14 +115,26 @@ impl<'a> Backfill<'a> {
         worked.map_ok(move |(step, failure)| {
             let last = step.behind.changesets == 0;
             let place = ended.end(step.number, step.behind);
-            Ended { push: step.push, node: step.node, last, failure, place }
+            Ended {
+                push: step.push,
+                node: step.node,
+                last,
+                failure,
+                place,
+            }
         })
     }
 
     /// `None` if it was given up because of the stop; an error if a server is away.
-    async fn work(&self, step: Step) -> Option<Result<(Step, Option<TelemetryError>), TelemetryError>> {
+    async fn work(
+        &self,
+        step: Step,
+    ) -> Option<Result<(Step, Option<TelemetryError>), TelemetryError>> {
         let done = self.patience.until_done(|| async {
-            let ping = self.telemetry.ping_for(self.repository, step.node.as_str()).await?;
+            let ping = self
+                .telemetry
+                .ping_for(self.repository, step.node.as_str())
+                .await?;
             self.telemetry.send(&ping).await
         });
         match done.await {
@@ -137,26 +157,56 @@ impl<'a> Backfill<'a> {
         let pushes = stream::iter(starts)
             .map(move |start| async move {
                 let end = span.end.min(start + STEP);
-                self.patience.until_done(|| self.telemetry.hgweb().pushlog(self.repository, start, end)).await
+                self.patience
+                    .until_done(|| self.telemetry.hgweb().pushlog(self.repository, start, end))
+                    .await
             })
             .buffered(STEPS_AHEAD);
         let changesets = pushes.map_ok(move |Pushlog { pushes, .. }| {
-            let steps = pushes.into_iter().flat_map(move |(push, nodes)| steps_of(push, nodes, span.from));
+            let steps = pushes
+                .into_iter()
+                .flat_map(move |(push, nodes)| steps_of(push, nodes, span.from));
             stream::iter(steps.map(Ok))
         });
-        changesets.try_flatten().enumerate().map(|(number, step)| Ok(Step { number, ..step? }))
+        changesets
+            .try_flatten()
+            .enumerate()
+            .map(|(number, step)| Ok(Step { number, ..step? }))
     }
 }
 
 /// The changesets of a push that are not done. They get their numbers later.
 fn steps_of(push: u64, nodes: Vec<Node>, from: Place) -> impl Iterator<Item = Step> {
     let (count, before) = (nodes.len(), push.saturating_sub(1));
-    let done = if from.push == before { from.changesets } else { 0 };
-    nodes.into_iter().enumerate().skip(done).map(move |(at, node)| {
-        let last = at + 1 == count;
-        let behind = if last { Place { push, changesets: 0 } } else { Place { push: before, changesets: at + 1 } };
-        Step { number: 0, push, node, behind }
-    })
+    let done = if from.push == before {
+        from.changesets
+    } else {
+        0
+    };
+    nodes
+        .into_iter()
+        .enumerate()
+        .skip(done)
+        .map(move |(at, node)| {
+            let last = at + 1 == count;
+            let behind = if last {
+                Place {
+                    push,
+                    changesets: 0,
+                }
+            } else {
+                Place {
+                    push: before,
+                    changesets: at + 1,
+                }
+            };
+            Step {
+                number: 0,
+                push,
+                node,
+                behind,
+            }
+        })
 }
 
 /// What has ended, in the order in which it was begun.
@@ -169,7 +219,11 @@ struct Line {
 
 impl Line {
     fn new(place: Place) -> Self {
-        Self { place, next: 0, early: BTreeMap::new() }
+        Self {
+            place,
+            next: 0,
+            early: BTreeMap::new(),
+        }
     }
 
     /// Notes an end; returns the place before which everything has ended.
@@ -192,7 +246,10 @@ mod tests {
 
     #[test]
     fn the_place_moves_when_the_first_that_was_begun_has_ended() {
-        let place = |push| Place { push, changesets: 0 };
+        let place = |push| Place {
+            push,
+            changesets: 0,
+        };
         let mut line = Line::new(place(10));
         assert_eq!(line.end(1, place(12)), place(10));
         assert_eq!(line.end(2, place(13)), place(10));
@@ -205,11 +262,32 @@ mod tests {
     fn going_on_leaves_out_what_is_done_of_a_push() {
         let nodes: Vec<_> = (0..3).map(node).collect();
         let left = |from| -> Vec<_> {
-            steps_of(8, nodes.clone(), from).map(|step| (step.node, step.behind.push, step.behind.changesets)).collect()
+            steps_of(8, nodes.clone(), from)
+                .map(|step| (step.node, step.behind.push, step.behind.changesets))
+                .collect()
         };
         let all = [(node(0), 7, 1), (node(1), 7, 2), (node(2), 8, 0)];
-        assert_eq!(left(Place { push: 7, changesets: 0 }), all);
-        assert_eq!(left(Place { push: 7, changesets: 2 }), all[2..]);
-        assert_eq!(left(Place { push: 3, changesets: 2 }), all, "those were of another push");
+        assert_eq!(
+            left(Place {
+                push: 7,
+                changesets: 0
+            }),
+            all
+        );
+        assert_eq!(
+            left(Place {
+                push: 7,
+                changesets: 2
+            }),
+            all[2..]
+        );
+        assert_eq!(
+            left(Place {
+                push: 3,
+                changesets: 2
+            }),
+            all,
+            "those were of another push"
+        );
     }
 }

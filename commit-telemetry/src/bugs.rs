@@ -23,14 +23,20 @@ static NUMBER: LazyLock<Option<Regex>> = pattern!(r"(?i)(bug|b=)?[\s\x1c-\x1f]*#
 pub fn bug_numbers(text: &str) -> Vec<u64> {
     let mut found = Vec::new();
     for captures in NUMBER.iter().flat_map(|regex| regex.captures_iter(text)) {
-        let Some(digits) = captures.get(2) else { continue };
+        let Some(digits) = captures.get(2) else {
+            continue;
+        };
         let called = captures.get(1).is_some();
         let clear = digits.len() >= CLEAR && !word_before(text, digits.start());
         if word_after(text, digits.end()) || !(called || clear || digits.start() == 0) {
             continue;
         }
         // What does not fit is too large as well.
-        if let Some(number) = digits.as_str().parse().ok().filter(|&number| number < TOO_LARGE)
+        if let Some(number) = digits
+            .as_str()
+            .parse()
+            .ok()
+            .filter(|&number| number < TOO_LARGE)
             && !found.contains(&number)
         {
             found.push(number);
@@ -54,17 +60,29 @@ mod tests {
 
     #[test]
     fn the_originals_vectors() {
-        let vectors: Vec<Vector> =
-            serde_json::from_str(include_str!("../tests/fixtures/telemetry/parse_bugs-vectors.json")).unwrap();
+        let vectors: Vec<Vector> = serde_json::from_str(include_str!(
+            "../tests/fixtures/telemetry/parse_bugs-vectors.json"
+        ))
+        .unwrap();
         assert!(vectors.len() > 20);
         for vector in vectors {
-            assert_eq!(bug_numbers(&vector.input), vector.mozautomation_2018_str, "{:?}", vector.input);
+            assert_eq!(
+                bug_numbers(&vector.input),
+                vector.mozautomation_2018_str,
+                "{:?}",
+                vector.input
+            );
         }
     }
 
     #[test]
     fn a_megabyte_of_digits_is_no_number_and_takes_no_time() {
-        for text in ["1".repeat(1 << 20), " ".repeat(1 << 20), "bug ".repeat(1 << 18), "#".repeat(1 << 20)] {
+        for text in [
+            "1".repeat(1 << 20),
+            " ".repeat(1 << 20),
+            "bug ".repeat(1 << 18),
+            "#".repeat(1 << 20),
+        ] {
             assert!(bug_numbers(&text).is_empty());
         }
         assert_eq!(bug_numbers(&format!("bug {}7", "0".repeat(1000))), [7]);
@@ -73,17 +91,27 @@ mod tests {
     /// The original's regular expression as a backtracking matcher reads it: position after position, branch after branch.
     fn literally(text: &str) -> Vec<u64> {
         let text: Vec<char> = text.chars().collect();
-        let word = |at: usize| text.get(at).is_some_and(|c| c.is_alphanumeric() || *c == '_');
+        let word = |at: usize| {
+            text.get(at)
+                .is_some_and(|c| c.is_alphanumeric() || *c == '_')
+        };
         let boundary = |at: usize| word(at) != (at > 0 && word(at - 1));
         let digit = |at: usize| text.get(at).is_some_and(char::is_ascii_digit);
         let run = |from: usize| (from..).take_while(|&at| digit(at)).count();
         // `\s*#?(\d+)\b` at `at`: the number, and where it ends.
         let tail = |mut at: usize| {
-            at += text[at..].iter().take_while(|c| c.is_whitespace() || ('\x1c'..='\x1f').contains(*c)).count();
+            at += text[at..]
+                .iter()
+                .take_while(|c| c.is_whitespace() || ('\x1c'..='\x1f').contains(*c))
+                .count();
             at += usize::from(text.get(at) == Some(&'#'));
             let digits = run(at);
-            (digits > 0 && boundary(at + digits))
-                .then(|| (text[at..at + digits].iter().collect::<String>(), at + digits))
+            (digits > 0 && boundary(at + digits)).then(|| {
+                (
+                    text[at..at + digits].iter().collect::<String>(),
+                    at + digits,
+                )
+            })
         };
         let starts = |at: usize, literal: &str| {
             let part: String = text[at..].iter().take(literal.len()).collect();

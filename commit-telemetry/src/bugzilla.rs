@@ -40,7 +40,9 @@ pub struct Bugzilla {
 impl fmt::Debug for Bugzilla {
     /// An address may hold a password, so only the host is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bugzilla").field("host", &self.api.host_str()).finish_non_exhaustive()
+        f.debug_struct("Bugzilla")
+            .field("host", &self.api.host_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +85,8 @@ struct Change {
 impl Change {
     /// Whether somebody granted a review. Flags that were set at once stand in one change.
     fn grants_review(&self) -> bool {
-        self.field_name == "flagtypes.name" && self.added.split(',').any(|flag| flag.trim() == "review+")
+        self.field_name == "flagtypes.name"
+            && self.added.split(',').any(|flag| flag.trim() == "review+")
     }
 }
 
@@ -97,22 +100,41 @@ enum Said<T> {
 impl Bugzilla {
     /// A client of the REST API at `api`, such as `https://bugzilla.mozilla.org/rest`. `http` must not follow redirects.
     pub fn new(api: Url, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
-        let known = Cache::builder().max_capacity(KEPT).time_to_live(FRESH).build();
-        Self { api, caller: Caller::new(http, clock), known }
+        let known = Cache::builder()
+            .max_capacity(KEPT)
+            .time_to_live(FRESH)
+            .build();
+        Self {
+            api,
+            caller: Caller::new(http, clock),
+            known,
+        }
     }
 
     /// Where the changesets of a bug were reviewed.
     pub async fn review_system(&self, bug: u64) -> Result<ReviewSystem, TelemetryError> {
-        self.known.try_get_with(bug, self.ask(bug)).await.map_err(TelemetryError::Bugzilla)
+        self.known
+            .try_get_with(bug, self.ask(bug))
+            .await
+            .map_err(TelemetryError::Bugzilla)
     }
 
     async fn ask(&self, bug: u64) -> Result<ReviewSystem, TelemetryError> {
-        let attachments: Attachments = match self.get(bug, "attachment", Some("exclude_fields=data")).await? {
+        let attachments: Attachments = match self
+            .get(bug, "attachment", Some("exclude_fields=data"))
+            .await?
+        {
             Said::This(attachments) => attachments,
             Said::Nothing(system) => return Ok(system),
         };
         // It answers with the one bug that was asked for.
-        let valid = || attachments.bugs.values().flatten().filter(|attachment| attachment.is_obsolete == 0);
+        let valid = || {
+            attachments
+                .bugs
+                .values()
+                .flatten()
+                .filter(|attachment| attachment.is_obsolete == 0)
+        };
         if valid().any(|attachment| attachment.content_type == PHABRICATOR) {
             return Ok(ReviewSystem::Phabricator);
         }
@@ -123,8 +145,16 @@ impl Bugzilla {
             Said::This(histories) => histories,
             Said::Nothing(system) => return Ok(system),
         };
-        let mut changes = histories.bugs.iter().flat_map(|bug| &bug.history).flat_map(|entry| &entry.changes);
-        Ok(if changes.any(Change::grants_review) { ReviewSystem::Bmo } else { ReviewSystem::Unknown })
+        let mut changes = histories
+            .bugs
+            .iter()
+            .flat_map(|bug| &bug.history)
+            .flat_map(|entry| &entry.changes);
+        Ok(if changes.any(Change::grants_review) {
+            ReviewSystem::Bmo
+        } else {
+            ReviewSystem::Unknown
+        })
     }
 
     async fn get<T: DeserializeOwned>(
@@ -135,7 +165,10 @@ impl Bugzilla {
     ) -> Result<Said<T>, TelemetryError> {
         let call = format!("the {what} of bug {bug} on bugzilla");
         let mut url = self.api.clone();
-        url.set_path(&format!("{}/bug/{bug}/{what}", self.api.path().trim_end_matches('/')));
+        url.set_path(&format!(
+            "{}/bug/{bug}/{what}",
+            self.api.path().trim_end_matches('/')
+        ));
         url.set_query(query);
         let get = || async {
             let answer = Answer::of(&call, self.caller.http.get(url.clone())).await?;
@@ -147,9 +180,15 @@ impl Bugzilla {
         };
         let (status, body) = self.caller.retried(get).await?;
         let refusal = serde_json::from_slice::<Refusal>(&body).ok();
-        if refusal.as_ref().is_some_and(|refusal| refusal.code == Some(NO_SUCH_METHOD)) {
+        if refusal
+            .as_ref()
+            .is_some_and(|refusal| refusal.code == Some(NO_SUCH_METHOD))
+        {
             // The address of the API is wrong, which says nothing of the bug.
-            return Err(TelemetryError::Status { call, status: status.as_u16() });
+            return Err(TelemetryError::Status {
+                call,
+                status: status.as_u16(),
+            });
         }
         if status == StatusCode::UNAUTHORIZED || refusal.is_some() {
             return Ok(Said::Nothing(ReviewSystem::NoBug));

@@ -12,7 +12,11 @@ use crate::TelemetryError;
 /// How often a call is tried while there is hope, the first try included.
 const TRIES: u32 = 4;
 /// The waits between the tries.
-const WAITS: Backoff = Backoff { first: Duration::from_millis(500), factor: 2, cap: Duration::from_secs(4) };
+const WAITS: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    factor: 2,
+    cap: Duration::from_secs(4),
+};
 /// How long a server may say nothing: hgweb makes a large diff before it sends the first byte.
 const SILENCE: Duration = Duration::from_secs(120);
 /// How long an answer may take as a whole. The largest are diffs of gigabytes.
@@ -39,7 +43,11 @@ impl Caller {
     {
         for number in 1..TRIES {
             match attempt().await {
-                Err(error) if error.may_pass() => self.clock.sleep(WAITS.after(number, self.clock.as_ref())).await,
+                Err(error) if error.may_pass() => {
+                    self.clock
+                        .sleep(WAITS.after(number, self.clock.as_ref()))
+                        .await
+                }
                 settled => return settled,
             }
         }
@@ -60,7 +68,11 @@ impl<'a> Answer<'a> {
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             let retry_after = retry_after(&response);
-            return Err(TelemetryError::Server { call: call.to_owned(), status: status.as_u16(), retry_after });
+            return Err(TelemetryError::Server {
+                call: call.to_owned(),
+                status: status.as_u16(),
+                retry_after,
+            });
         }
         Ok(Self { call, response })
     }
@@ -71,7 +83,10 @@ impl<'a> Answer<'a> {
 
     /// What a status means that is none of those that `call` is known to have.
     pub(crate) fn unexpected(&self) -> TelemetryError {
-        TelemetryError::Status { call: self.call.to_owned(), status: self.status().as_u16() }
+        TelemetryError::Status {
+            call: self.call.to_owned(),
+            status: self.status().as_u16(),
+        }
     }
 
     /// The next piece of the body.
@@ -84,7 +99,10 @@ impl<'a> Answer<'a> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             if body.len() + chunk.len() > limit {
-                return Err(TelemetryError::TooLarge { call: self.call.to_owned(), limit: limit as u64 });
+                return Err(TelemetryError::TooLarge {
+                    call: self.call.to_owned(),
+                    limit: limit as u64,
+                });
             }
             body.extend_from_slice(&chunk);
         }
@@ -93,25 +111,44 @@ impl<'a> Answer<'a> {
 }
 
 /// Waits for a sign of life, but not for ever.
-async fn timely<T>(call: &str, sign: impl Future<Output = reqwest::Result<T>>) -> Result<T, TelemetryError> {
+async fn timely<T>(
+    call: &str,
+    sign: impl Future<Output = reqwest::Result<T>>,
+) -> Result<T, TelemetryError> {
     match tokio::time::timeout(SILENCE, sign).await {
         Ok(result) => {
             // The address is a part of `call` where it is of interest.
-            result.map_err(|source| TelemetryError::Unreachable { call: call.to_owned(), source: source.without_url() })
+            result.map_err(|source| TelemetryError::Unreachable {
+                call: call.to_owned(),
+                source: source.without_url(),
+            })
         }
-        Err(_) => Err(TelemetryError::Silent { call: call.to_owned(), after: SILENCE }),
+        Err(_) => Err(TelemetryError::Silent {
+            call: call.to_owned(),
+            after: SILENCE,
+        }),
     }
 }
 
 /// How long the server wants to be left alone, where it says so in seconds.
 fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds = response
+        .headers()
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds))
 }
 
 /// Reads JSON. An error names the path of the field.
 pub(crate) fn read_json<T: DeserializeOwned>(call: &str, body: &[u8]) -> Result<T, TelemetryError> {
-    let undecodable = |problem| TelemetryError::Undecodable { call: call.to_owned(), problem };
+    let undecodable = |problem| TelemetryError::Undecodable {
+        call: call.to_owned(),
+        problem,
+    };
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = located(&mut json).map_err(undecodable)?;
     json.end().map_err(|error| undecodable(error.to_string()))?;
@@ -126,7 +163,11 @@ where
 {
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let path = error.path().to_string();
-        short(&if path == "." { error.into_inner().to_string() } else { format!("{path}: {}", error.into_inner()) })
+        short(&if path == "." {
+            error.into_inner().to_string()
+        } else {
+            format!("{path}: {}", error.into_inner())
+        })
     })
 }
 

@@ -21,7 +21,9 @@ macro_rules! pattern {
 pub(crate) use pattern;
 
 pub(crate) fn compile(pattern: &str) -> Option<Regex> {
-    Regex::new(pattern).inspect_err(|problem| error!("a pattern of this program is wrong: {problem}")).ok()
+    Regex::new(pattern)
+        .inspect_err(|problem| error!("a pattern of this program is wrong: {problem}"))
+        .ok()
 }
 
 /// The review system of a changeset.
@@ -126,8 +128,14 @@ fn matches(pattern: &Option<Regex>, text: &str) -> bool {
     pattern.as_ref().is_some_and(|regex| regex.is_match(text))
 }
 
-fn found<'a>(pattern: &'a Option<Regex>, text: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
-    pattern.iter().flat_map(|regex| regex.find_iter(text)).map(|found| (found.start(), found.end()))
+fn found<'a>(
+    pattern: &'a Option<Regex>,
+    text: &'a str,
+) -> impl Iterator<Item = (usize, usize)> + 'a {
+    pattern
+        .iter()
+        .flat_map(|regex| regex.find_iter(text))
+        .map(|found| (found.start(), found.end()))
 }
 
 /// Whether a part of a word stands right before the place `at`.
@@ -143,7 +151,11 @@ pub(crate) fn word_after(text: &str, at: usize) -> bool {
 /// What `\w` is to Python: letters, numbers of all kinds, and the low line. It differs from the `\w` of `regex` (and so
 /// would `\b`) in marks and in numbers like ①.
 fn is_word(c: char) -> bool {
-    if c.is_ascii() { c.is_ascii_alphanumeric() || c == '_' } else { matches(&WORD, c.encode_utf8(&mut [0; 4])) }
+    if c.is_ascii() {
+        c.is_ascii_alphanumeric() || c == '_'
+    } else {
+        matches(&WORD, c.encode_utf8(&mut [0; 4]))
+    }
 }
 
 #[cfg(test)]
@@ -163,11 +175,29 @@ mod tests {
     #[test]
     fn rule_1_a_backout_needs_no_review() {
         let unneeded = Evidence::Clear(ReviewSystem::ReviewUnneeded);
-        for summary in ["Backed out changeset abc (bug 5)", "backing out bug 5", "BACK OUT bug 5", "back out  bug 5"] {
-            assert_eq!((of(summary), classic(summary)), (unneeded, unneeded), "{summary}");
+        for summary in [
+            "Backed out changeset abc (bug 5)",
+            "backing out bug 5",
+            "BACK OUT bug 5",
+            "back out  bug 5",
+        ] {
+            assert_eq!(
+                (of(summary), classic(summary)),
+                (unneeded, unneeded),
+                "{summary}"
+            );
         }
-        for summary in ["Bug 5 - back out x", "backed  out bug 5", " Backed out bug 5", "Backouts of bug 5"] {
-            assert_eq!((of(summary), classic(summary)), (Evidence::Bug(5), Evidence::Bug(5)), "{summary}");
+        for summary in [
+            "Bug 5 - back out x",
+            "backed  out bug 5",
+            " Backed out bug 5",
+            "Backouts of bug 5",
+        ] {
+            assert_eq!(
+                (of(summary), classic(summary)),
+                (Evidence::Bug(5), Evidence::Bug(5)),
+                "{summary}"
+            );
         }
         for rules in [Rules::Current, Rules::Classic] {
             assert_eq!(Evidence::of(rules, "Backed out bug 5", DEV, 2), unneeded);
@@ -195,7 +225,11 @@ mod tests {
             "Backed out\tbug 5",
             "Backed out: bug 5",
         ] {
-            assert_eq!(of(summary), Evidence::Clear(ReviewSystem::ReviewUnneeded), "{summary}");
+            assert_eq!(
+                of(summary),
+                Evidence::Clear(ReviewSystem::ReviewUnneeded),
+                "{summary}"
+            );
             assert_eq!(classic(summary), Evidence::Bug(5), "{summary}");
         }
     }
@@ -211,74 +245,168 @@ mod tests {
             "Revert deed, bug 5",
             "Revert D-Bus changes, bug 5",
         ] {
-            assert_eq!((of(summary), classic(summary)), (Evidence::Bug(5), Evidence::Bug(5)), "{summary}");
+            assert_eq!(
+                (of(summary), classic(summary)),
+                (Evidence::Bug(5), Evidence::Bug(5)),
+                "{summary}"
+            );
         }
     }
 
     #[test]
     fn rule_2_what_a_program_made_is_not_reviewed() {
-        assert_eq!(of("Bug 5 - reformat # ignore-this-changeset"), Evidence::Clear(ReviewSystem::NotApplicable));
-        assert_eq!(of("Bug 5 - reformat #ignore-this-changeset"), Evidence::Bug(5));
-        assert_eq!(of("Bug 5 - reformat\n\n# ignore-this-changeset"), Evidence::Bug(5), "only the summary counts");
+        assert_eq!(
+            of("Bug 5 - reformat # ignore-this-changeset"),
+            Evidence::Clear(ReviewSystem::NotApplicable)
+        );
+        assert_eq!(
+            of("Bug 5 - reformat #ignore-this-changeset"),
+            Evidence::Bug(5)
+        );
+        assert_eq!(
+            of("Bug 5 - reformat\n\n# ignore-this-changeset"),
+            Evidence::Bug(5),
+            "only the summary counts"
+        );
     }
 
     #[test]
     fn rule_2_a_merge_is_not_reviewed() {
         for parents in [2, 3] {
-            for description in ["", "Merge autoland to central. a=merge", "No bug - merge", "Bug 5"] {
+            for description in [
+                "",
+                "Merge autoland to central. a=merge",
+                "No bug - merge",
+                "Bug 5",
+            ] {
                 let evidence = Evidence::of(Rules::Current, description, DEV, parents);
-                assert_eq!(evidence, Evidence::Clear(ReviewSystem::NotApplicable), "{description}");
+                assert_eq!(
+                    evidence,
+                    Evidence::Clear(ReviewSystem::NotApplicable),
+                    "{description}"
+                );
             }
         }
     }
 
     #[test]
     fn rule_3_what_says_so_has_no_bug() {
-        for summary in ["No bug - fix r=me", "fix, no bug", "NO BUG, a=me bug 5", "(no bug)", "no bug\u{301}"] {
-            assert_eq!(of(summary), Evidence::Clear(ReviewSystem::NoBug), "{summary}");
+        for summary in [
+            "No bug - fix r=me",
+            "fix, no bug",
+            "NO BUG, a=me bug 5",
+            "(no bug)",
+            "no bug\u{301}",
+        ] {
+            assert_eq!(
+                of(summary),
+                Evidence::Clear(ReviewSystem::NoBug),
+                "{summary}"
+            );
         }
-        for summary in ["no  bug 5", "casino bug 5", "no bugs, bug 5", "nobug, bug 5", "no_bug 5", "no bug① bug 5"] {
+        for summary in [
+            "no  bug 5",
+            "casino bug 5",
+            "no bugs, bug 5",
+            "nobug, bug 5",
+            "no_bug 5",
+            "no bug① bug 5",
+        ] {
             assert_eq!(of(summary), Evidence::Bug(5), "{summary}");
         }
     }
 
     #[test]
     fn rule_4_what_was_approved_needs_no_review() {
-        for summary in ["Bug 5 - x a=RyanVM", "Bug 5 - x r=a,a=b", "Bug 5 A=x", "a=ü", "Bug 5 a=①"] {
-            assert_eq!(of(summary), Evidence::Clear(ReviewSystem::ReviewUnneeded), "{summary}");
+        for summary in [
+            "Bug 5 - x a=RyanVM",
+            "Bug 5 - x r=a,a=b",
+            "Bug 5 A=x",
+            "a=ü",
+            "Bug 5 a=①",
+        ] {
+            assert_eq!(
+                of(summary),
+                Evidence::Clear(ReviewSystem::ReviewUnneeded),
+                "{summary}"
+            );
         }
-        for summary in ["Bug 5 - x a=", "Bug 5 - x a= b", "Bug 5 - x ra=b", "Bug 5 - x _a=b", "Bug 5 - x a =b"] {
+        for summary in [
+            "Bug 5 - x a=",
+            "Bug 5 - x a= b",
+            "Bug 5 - x ra=b",
+            "Bug 5 - x _a=b",
+            "Bug 5 - x a =b",
+        ] {
             assert_eq!(of(summary), Evidence::Bug(5), "{summary}");
         }
     }
 
     #[test]
     fn rule_4_what_comes_from_web_platform_tests_needs_no_review() {
-        for summary in ["Bug 5 [wpt PR 10812] - x, a=testonly", "[wpt PR 1] a=testonly", "Bug 5 [wpt PR 1] a=testonlyx"]
-        {
-            assert_eq!(of(summary), Evidence::Clear(ReviewSystem::ReviewUnneeded), "{summary}");
+        for summary in [
+            "Bug 5 [wpt PR 10812] - x, a=testonly",
+            "[wpt PR 1] a=testonly",
+            "Bug 5 [wpt PR 1] a=testonlyx",
+        ] {
+            assert_eq!(
+                of(summary),
+                Evidence::Clear(ReviewSystem::ReviewUnneeded),
+                "{summary}"
+            );
         }
         for summary in ["Bug 5 [wpt PR 1] x", "Bug 5 [wpt PR 1] testonly"] {
             assert_eq!(of(summary), Evidence::Bug(5), "{summary}");
         }
-        assert_eq!(Evidence::of(Rules::Current, "Bug 5", WPT_SYNC, 1), Evidence::Clear(ReviewSystem::ReviewUnneeded));
-        assert_eq!(Evidence::of(Rules::Current, "Bug 5", "moz-wptsync-bot <wptsync@example.com>", 1), Evidence::Bug(5));
+        assert_eq!(
+            Evidence::of(Rules::Current, "Bug 5", WPT_SYNC, 1),
+            Evidence::Clear(ReviewSystem::ReviewUnneeded)
+        );
+        assert_eq!(
+            Evidence::of(
+                Rules::Current,
+                "Bug 5",
+                "moz-wptsync-bot <wptsync@example.com>",
+                1
+            ),
+            Evidence::Bug(5)
+        );
     }
 
     #[test]
     fn rule_5_what_names_no_bug_is_unknown_and_else_the_first_bug_tells() {
         assert_eq!(of("fix typo"), Evidence::Clear(ReviewSystem::Unknown));
-        assert_eq!(of("fix typo\n\nBug 5"), Evidence::Clear(ReviewSystem::Unknown), "only the summary counts");
+        assert_eq!(
+            of("fix typo\n\nBug 5"),
+            Evidence::Clear(ReviewSystem::Unknown),
+            "only the summary counts"
+        );
         assert_eq!(of("Bug 7 and bug 5"), Evidence::Bug(7));
     }
 
     #[test]
     fn a_description_that_is_empty_or_begins_with_a_line_end_has_an_empty_summary() {
-        for description in ["", "\n", "\nBug 5 - x", "\r\nNo bug", "\u{2028}Backed out x"] {
-            assert_eq!(of(description), Evidence::Clear(ReviewSystem::Unknown), "{description:?}");
-            assert_eq!(Evidence::of(Rules::Current, description, DEV, 3), Evidence::Clear(ReviewSystem::NotApplicable));
+        for description in [
+            "",
+            "\n",
+            "\nBug 5 - x",
+            "\r\nNo bug",
+            "\u{2028}Backed out x",
+        ] {
+            assert_eq!(
+                of(description),
+                Evidence::Clear(ReviewSystem::Unknown),
+                "{description:?}"
+            );
+            assert_eq!(
+                Evidence::of(Rules::Current, description, DEV, 3),
+                Evidence::Clear(ReviewSystem::NotApplicable)
+            );
         }
-        for end in ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\u{85}", "\u{2028}", "\u{2029}"] {
+        for end in [
+            "\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\u{85}", "\u{2028}",
+            "\u{2029}",
+        ] {
             assert_eq!(summary(&format!("a{end}b")), "a", "{end:?}");
         }
     }
@@ -288,6 +416,9 @@ mod tests {
         let long = "no bugs a= ".repeat(100_000);
         assert_eq!(of(&long), Evidence::Clear(ReviewSystem::Unknown));
         assert_eq!(of(&format!("{long} bug 5")), Evidence::Bug(5));
-        assert_eq!(of(&format!("{long} no bug")), Evidence::Clear(ReviewSystem::NoBug));
+        assert_eq!(
+            of(&format!("{long} no bug")),
+            Evidence::Clear(ReviewSystem::NoBug)
+        );
     }
 }

@@ -22,7 +22,13 @@ use thiserror::Error;
 /// How much of a line is held, in bytes. Headers that are looked at are shorter.
 const HELD: usize = 200;
 /// The lines of the header of `raw-rev`, by what they begin with. The last one names the parents, all of them, or is empty.
-const HEADER: [&[u8]; 5] = [b"# HG changeset patch", b"# User ", b"# Date ", b"# Node ID ", b""];
+const HEADER: [&[u8]; 5] = [
+    b"# HG changeset patch",
+    b"# User ",
+    b"# Date ",
+    b"# Node ID ",
+    b"",
+];
 
 /// How much a changeset changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +149,9 @@ impl DiffstatParser {
             // The templates of hgweb put an empty line before all.
             Place::Header(0) if line.is_empty() => Place::Header(0),
             Place::Header(at) => match HEADER.get(at) {
-                Some(begin) if !line.starts_with(begin) => return Err(DiffFault::Header { line: at + 1 }),
+                Some(begin) if !line.starts_with(begin) => {
+                    return Err(DiffFault::Header { line: at + 1 });
+                }
                 Some(_) if at + 1 < HEADER.len() => Place::Header(at + 1),
                 _ => Place::Description(self.lines_of_description),
             },
@@ -176,7 +184,8 @@ impl DiffstatParser {
                     _ => return Err(DiffFault::HunkLength { hunk: self.hunks }),
                 };
                 let too_long = DiffFault::HunkLength { hunk: self.hunks };
-                let (Some(old), Some(new)) = (old.checked_sub(removed), new.checked_sub(added)) else {
+                let (Some(old), Some(new)) = (old.checked_sub(removed), new.checked_sub(added))
+                else {
                     return Err(too_long);
                 };
                 if removed != added {
@@ -191,7 +200,11 @@ impl DiffstatParser {
 
 /// Where the next line stands when so many lines of a hunk are to come.
 fn inside(old: u64, new: u64) -> Place {
-    if (old, new) == (0, 0) { Place::AfterHunk } else { Place::Hunk { old, new } }
+    if (old, new) == (0, 0) {
+        Place::AfterHunk
+    } else {
+        Place::Hunk { old, new }
+    }
 }
 
 /// Whether the changes of a file begin here: as Git writes it, or as Mercurial does where hgweb is not set to.
@@ -201,7 +214,12 @@ fn is_file(line: &[u8]) -> bool {
 
 /// How many lines a hunk has of the old and of the new file: `@@ -1,3 +1,4 @@`, where `,1` may be left out.
 fn ranges(line: &[u8]) -> Option<(u64, u64)> {
-    let text = std::str::from_utf8(line.strip_prefix(b"@@ -")?.split(|&byte| byte == b'@').next()?).ok()?;
+    let text = std::str::from_utf8(
+        line.strip_prefix(b"@@ -")?
+            .split(|&byte| byte == b'@')
+            .next()?,
+    )
+    .ok()?;
     let (old, new) = text.trim_end().split_once(" +")?;
     Some((lines_in(old)?, lines_in(new)?))
 }
@@ -226,18 +244,27 @@ mod tests {
 
     /// Counts a diff below an ordinary header and description.
     fn count(diff: &str) -> Result<Diffstat, DiffFault> {
-        parse("Bug 5\n\nMore", format!("{HEADER_TEXT}Bug 5\n\nMore\n\n{diff}\n").as_bytes())
+        parse(
+            "Bug 5\n\nMore",
+            format!("{HEADER_TEXT}Bug 5\n\nMore\n\n{diff}\n").as_bytes(),
+        )
     }
 
     fn stat(changed_files: u64, additions: u64, deletions: u64) -> Result<Diffstat, DiffFault> {
-        Ok(Diffstat { changed_files, additions, deletions })
+        Ok(Diffstat {
+            changed_files,
+            additions,
+            deletions,
+        })
     }
 
     #[test]
     fn it_does_not_matter_where_the_answer_is_cut() {
         let text = include_bytes!("../tests/fixtures/hg/raw-rev-rename-binary-unicode.txt");
         for cut in 0..text.len() {
-            let mut parser = DiffstatParser::new("Bug 1400005 - Renames, a binary and ünïcode. r=eve,frank".as_bytes());
+            let mut parser = DiffstatParser::new(
+                "Bug 1400005 - Renames, a binary and ünïcode. r=eve,frank".as_bytes(),
+            );
             let (head, tail) = text.split_at(cut);
             parser.feed(head).unwrap();
             parser.feed(tail).unwrap();
@@ -253,35 +280,51 @@ mod tests {
 
     #[test]
     fn ranges_may_leave_out_a_length_of_one() {
-        assert_eq!(count("diff --git a/x b/x\n@@ -1 +1,2 @@\n-a\n+b\n+c\n@@ -9,0 +10 @@\n+d\n"), stat(1, 3, 1));
-        for header in
-            ["@@ -1,2 @@", "@@ +1 -1 @@", "@@ -a,b +c,d @@", "@@ -1,99999999999999999999 +1 @@", "@@ -,1 +1 @@"]
-        {
+        assert_eq!(
+            count("diff --git a/x b/x\n@@ -1 +1,2 @@\n-a\n+b\n+c\n@@ -9,0 +10 @@\n+d\n"),
+            stat(1, 3, 1)
+        );
+        for header in [
+            "@@ -1,2 @@",
+            "@@ +1 -1 @@",
+            "@@ -a,b +c,d @@",
+            "@@ -1,99999999999999999999 +1 @@",
+            "@@ -,1 +1 @@",
+        ] {
             let diff = format!("diff --git a/x b/x\n{header}\n");
-            assert_eq!(count(&diff), Err(DiffFault::HunkHeader { hunk: 1 }), "{header}");
+            assert_eq!(
+                count(&diff),
+                Err(DiffFault::HunkHeader { hunk: 1 }),
+                "{header}"
+            );
         }
     }
 
     #[test]
     fn a_file_without_a_newline_at_its_end() {
-        let diff =
-            "diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+b\n\\ No newline at end of file\n";
+        let diff = "diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+b\n\\ No newline at end of file\n";
         assert_eq!(count(diff), stat(1, 1, 1));
     }
 
     #[test]
     fn a_carriage_return_ends_no_line() {
-        assert_eq!(count("diff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\r+b\r-c\r\n+d\r\n"), stat(1, 2, 0));
+        assert_eq!(
+            count("diff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\r+b\r-c\r\n+d\r\n"),
+            stat(1, 2, 0)
+        );
         // Mercurial takes them out of descriptions, other programs that write changesets do not.
         let description = "Bug 5\r\rmore\r\n\rend";
-        let text = format!("{HEADER_TEXT}{description}\n\ndiff --git a/x b/x\n@@ -0,0 +1,1 @@\n+a\n\n");
+        let text =
+            format!("{HEADER_TEXT}{description}\n\ndiff --git a/x b/x\n@@ -0,0 +1,1 @@\n+a\n\n");
         assert_eq!(parse(description, text.as_bytes()), stat(1, 1, 0));
     }
 
     #[test]
     fn mercurials_own_headers_are_files_too() {
         assert_eq!(
-            count("diff -r 123 -r 456 a b.txt\n--- a/a b.txt\n+++ b/a b.txt\n@@ -0,0 +1,1 @@\n+x\n"),
+            count(
+                "diff -r 123 -r 456 a b.txt\n--- a/a b.txt\n+++ b/a b.txt\n@@ -0,0 +1,1 @@\n+x\n"
+            ),
             stat(1, 1, 0)
         );
     }
@@ -293,46 +336,91 @@ mod tests {
         let text = format!("{HEADER_TEXT}{description}\n\n{diff}\n");
         assert_eq!(parse(description, text.as_bytes()), stat(1, 1, 0));
         // A description of other length is not believed.
-        for wrong in ["Bug 5\n\nMore", &format!("{description}\n"), &format!("{description}\nMore\nand more")] {
+        for wrong in [
+            "Bug 5\n\nMore",
+            &format!("{description}\n"),
+            &format!("{description}\nMore\nand more"),
+        ] {
             assert!(parse(wrong, text.as_bytes()).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn an_empty_description_and_an_empty_diff() {
-        assert_eq!(parse("", format!("{HEADER_TEXT}\n\n\n").as_bytes()), stat(0, 0, 0));
-        assert_eq!(parse("\n\nBug", format!("{HEADER_TEXT}\n\nBug\n\n\n").as_bytes()), stat(0, 0, 0));
+        assert_eq!(
+            parse("", format!("{HEADER_TEXT}\n\n\n").as_bytes()),
+            stat(0, 0, 0)
+        );
+        assert_eq!(
+            parse("\n\nBug", format!("{HEADER_TEXT}\n\nBug\n\n\n").as_bytes()),
+            stat(0, 0, 0)
+        );
     }
 
     #[test]
     fn what_is_cut_short_is_not_counted() {
-        let whole = format!("{HEADER_TEXT}Bug 5\n\ndiff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\n+b\n\n");
+        let whole =
+            format!("{HEADER_TEXT}Bug 5\n\ndiff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\n+b\n\n");
         let diff = whole.find("diff").unwrap();
         for cut in 0..diff - 1 {
-            assert_eq!(parse("Bug 5", &whole.as_bytes()[..cut]), Err(DiffFault::CutShort), "cut at {cut}");
+            assert_eq!(
+                parse("Bug 5", &whole.as_bytes()[..cut]),
+                Err(DiffFault::CutShort),
+                "cut at {cut}"
+            );
         }
         let hunk = whole.find("+a").unwrap();
-        assert_eq!(parse("Bug 5", &whole.as_bytes()[..hunk + 3]), Err(DiffFault::CutShort));
+        assert_eq!(
+            parse("Bug 5", &whole.as_bytes()[..hunk + 3]),
+            Err(DiffFault::CutShort)
+        );
         let header = whole.trim_end().to_owned() + "\ndiff --git a/y b/y";
-        assert_eq!(parse("Bug 5", header.as_bytes()), Err(DiffFault::CutShort), "within the header of the next file");
+        assert_eq!(
+            parse("Bug 5", header.as_bytes()),
+            Err(DiffFault::CutShort),
+            "within the header of the next file"
+        );
     }
 
     #[test]
     fn what_is_no_diff_of_hgweb_is_not_counted() {
-        for text in ["<html>\n", "error: no such thing\n", "\n# HG changeset patch\nUser\n"] {
-            assert!(matches!(parse("Bug 5", text.as_bytes()), Err(DiffFault::Header { .. })), "{text}");
+        for text in [
+            "<html>\n",
+            "error: no such thing\n",
+            "\n# HG changeset patch\nUser\n",
+        ] {
+            assert!(
+                matches!(
+                    parse("Bug 5", text.as_bytes()),
+                    Err(DiffFault::Header { .. })
+                ),
+                "{text}"
+            );
         }
         assert_eq!(count("@@ -0,0 +1,1 @@\n+x\n"), Err(DiffFault::Description));
         let length = Err(DiffFault::HunkLength { hunk: 1 });
-        assert_eq!(count("diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n-b\n"), length);
-        assert_eq!(count("diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n+b\n+c\n"), length);
-        assert_eq!(count("diff --git a/x b/x\n@@ -2,2 +1,1 @@\n-a\ndiff --git a/y b/y\n"), length);
+        assert_eq!(
+            count("diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n-b\n"),
+            length
+        );
+        assert_eq!(
+            count("diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n+b\n+c\n"),
+            length
+        );
+        assert_eq!(
+            count("diff --git a/x b/x\n@@ -2,2 +1,1 @@\n-a\ndiff --git a/y b/y\n"),
+            length
+        );
     }
 
     #[test]
     fn a_line_without_an_end_takes_no_memory() {
         let mut parser = DiffstatParser::new(b"Bug 5");
-        parser.feed(format!("{HEADER_TEXT}Bug 5\n\ndiff --git a/x b/x\n@@ -0,0 +1,1 @@\n+").as_bytes()).unwrap();
+        parser
+            .feed(
+                format!("{HEADER_TEXT}Bug 5\n\ndiff --git a/x b/x\n@@ -0,0 +1,1 @@\n+").as_bytes(),
+            )
+            .unwrap();
         for _ in 0..1000 {
             parser.feed(&[b'x'; 100_000]).unwrap();
         }

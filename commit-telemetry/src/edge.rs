@@ -45,28 +45,51 @@ pub struct Edge {
 impl fmt::Debug for Edge {
     /// An address may hold a password, so only the host is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Edge").field("host", &self.address.host_str()).finish_non_exhaustive()
+        f.debug_struct("Edge")
+            .field("host", &self.address.host_str())
+            .finish_non_exhaustive()
     }
 }
 
 impl Edge {
     /// A client of the ingestion. `http` must not follow redirects.
-    pub fn new(settings: &EdgeSettings, http: reqwest::Client, clock: Arc<dyn Clock>) -> Result<Self, TelemetryError> {
+    pub fn new(
+        settings: &EdgeSettings,
+        http: reqwest::Client,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TelemetryError> {
         let setup = |problem: String| TelemetryError::Setup { problem };
         let mut address = settings.base.clone();
         let names = [&settings.namespace, &settings.doctype, &settings.version];
-        if names.iter().any(|name| matches!(name.as_str(), "" | "." | "..")) {
-            return Err(setup("the ping's namespace, doctype and version need names".to_owned()));
+        if names
+            .iter()
+            .any(|name| matches!(name.as_str(), "" | "." | ".."))
+        {
+            return Err(setup(
+                "the ping's namespace, doctype and version need names".to_owned(),
+            ));
         }
         address
             .path_segments_mut()
             .map_err(|()| setup("the telemetry edge needs an http address".to_owned()))?
             .pop_if_empty()
             .extend(names);
-        let wrong = |problem: String| setup(format!("the schema {SCHEMA_NAME} cannot be used: {problem}"));
-        let schema: Value = serde_json::from_str(SCHEMA).map_err(|problem| wrong(problem.to_string()))?;
-        let schema = jsonschema::options().offline().build(&schema).map_err(|problem| wrong(problem.to_string()))?;
-        Ok(Self { address, schema: Arc::new(schema), caller: Caller::new(http, clock) })
+        let wrong = |problem: String| {
+            setup(format!(
+                "the schema {SCHEMA_NAME} cannot be used: {problem}"
+            ))
+        };
+        let schema: Value =
+            serde_json::from_str(SCHEMA).map_err(|problem| wrong(problem.to_string()))?;
+        let schema = jsonschema::options()
+            .offline()
+            .build(&schema)
+            .map_err(|problem| wrong(problem.to_string()))?;
+        Ok(Self {
+            address,
+            schema: Arc::new(schema),
+            caller: Caller::new(http, clock),
+        })
     }
 
     /// Where a ping is sent.
@@ -82,16 +105,27 @@ impl Edge {
     pub async fn send(&self, ping: &Ping) -> Result<(), TelemetryError> {
         let body = self.check(ping)?.to_string();
         let address = self.address_of(ping);
-        let call = format!("the ping of changeset {} to the telemetry edge", ping.changeset_id);
+        let call = format!(
+            "the ping of changeset {} to the telemetry edge",
+            ping.changeset_id
+        );
         let send = || async {
-            let request = self.caller.http.put(address.clone()).header("Content-Type", "application/json");
+            let request = self
+                .caller
+                .http
+                .put(address.clone())
+                .header("Content-Type", "application/json");
             let answer = Answer::of(&call, request.body(body.clone())).await?;
             match answer.status() {
                 StatusCode::OK => Ok(()),
                 status => match advice(status.as_u16()) {
                     Some(advice) => {
                         let node = ping.changeset_id.to_string();
-                        Err(TelemetryError::Refused { node, status: status.as_u16(), advice })
+                        Err(TelemetryError::Refused {
+                            node,
+                            status: status.as_u16(),
+                            advice,
+                        })
                     }
                     None => Err(answer.unexpected()),
                 },
@@ -104,9 +138,15 @@ impl Edge {
     pub(crate) fn check(&self, ping: &Ping) -> Result<Value, TelemetryError> {
         let unfit = |place: String, problem: String| {
             let node = ping.changeset_id.to_string();
-            TelemetryError::Unfit { node, schema: SCHEMA_NAME, place, problem: short(&problem) }
+            TelemetryError::Unfit {
+                node,
+                schema: SCHEMA_NAME,
+                place,
+                problem: short(&problem),
+            }
         };
-        let json = serde_json::to_value(ping).map_err(|error| unfit(String::new(), error.to_string()))?;
+        let json =
+            serde_json::to_value(ping).map_err(|error| unfit(String::new(), error.to_string()))?;
         match self.schema.validate(&json) {
             Ok(()) => Ok(json),
             Err(error) => Err(unfit(error.instance_path().to_string(), error.to_string())),

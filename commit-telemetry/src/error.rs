@@ -53,7 +53,9 @@ pub enum TelemetryError {
         retry_after: Option<Duration>,
     },
     /// The answer has a status that means nothing here.
-    #[error("{call} was answered with http status {status}: is that the address of the right server?")]
+    #[error(
+        "{call} was answered with http status {status}: is that the address of the right server?"
+    )]
     Status {
         /// The request and its server.
         call: String,
@@ -109,7 +111,9 @@ pub enum TelemetryError {
         problem: String,
     },
     /// The ingestion does not take the ping, and never will.
-    #[error("the telemetry edge does not take the ping of changeset {node} (http status {status}): {advice}")]
+    #[error(
+        "the telemetry edge does not take the ping of changeset {node} (http status {status}): {advice}"
+    )]
     Refused {
         /// The changeset.
         node: String,
@@ -175,14 +179,17 @@ impl Classify for TelemetryError {
             // No push is to blame for an outage.
             Self::Unreachable { source, .. } if source.is_builder() => Disposition::Dead,
             Self::Unreachable { .. } | Self::Silent { .. } => Disposition::Defer(OUTAGE_PAUSE),
-            Self::Server { retry_after, .. } => {
-                Disposition::Defer(retry_after.unwrap_or(OUTAGE_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
-            }
+            Self::Server { retry_after, .. } => Disposition::Defer(
+                retry_after
+                    .unwrap_or(OUTAGE_PAUSE)
+                    .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
+            ),
             // Whatever stands between here and the server may say such things for a while, and a mirror of a repository may
             // be told of a push a moment before it has it.
-            Self::Status { .. } | Self::Undecodable { .. } | Self::Diff { .. } | Self::NoSuchChangeset { .. } => {
-                Disposition::Retry
-            }
+            Self::Status { .. }
+            | Self::Undecodable { .. }
+            | Self::Diff { .. }
+            | Self::NoSuchChangeset { .. } => Disposition::Retry,
             Self::TooLarge { .. }
             | Self::Elsewhere { .. }
             | Self::Unfit { .. }
@@ -192,7 +199,11 @@ impl Classify for TelemetryError {
             | Self::Setup { .. } => Disposition::Dead,
             Self::Bugzilla(error) => error.disposition(),
             // A changeset that its server fails at for ever must not hold its push for ever.
-            Self::Push { source, others_are_well, .. } => match source.disposition() {
+            Self::Push {
+                source,
+                others_are_well,
+                ..
+            } => match source.disposition() {
                 Disposition::Defer(_) if *others_are_well => Disposition::Retry,
                 disposition => disposition,
             },
@@ -239,7 +250,10 @@ impl TelemetryError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { source, .. } => !source.is_builder(),
-            Self::Silent { .. } | Self::Server { retry_after: None, .. } => true,
+            Self::Silent { .. }
+            | Self::Server {
+                retry_after: None, ..
+            } => true,
             _ => false,
         }
     }

@@ -32,12 +32,19 @@ impl PushHandler {
     /// Sends pings by `telemetry` for pushes to the repositories of `server` (only scheme, host and port of it count). A
     /// message that names another server is refused: whoever publishes must not choose whom this program asks.
     pub fn new(telemetry: Telemetry, server: Url) -> Self {
-        Self { telemetry, server, statsd: None }
+        Self {
+            telemetry,
+            server,
+            statsd: None,
+        }
     }
 
     /// Counts the changesets that are begun (`job.items`), and times the messages that the bus brings (`job.time`).
     pub fn counted_by(self, statsd: StatsD) -> Self {
-        Self { statsd: Some(statsd), ..self }
+        Self {
+            statsd: Some(statsd),
+            ..self
+        }
     }
 }
 
@@ -69,30 +76,47 @@ struct Push {
 
 fn useless(message: &PulseMessage, problem: String) -> TelemetryError {
     let PulseMessage { routing, .. } = message;
-    TelemetryError::Useless { exchange: routing.exchange.clone(), key: routing.key.clone(), problem }
+    TelemetryError::Useless {
+        exchange: routing.exchange.clone(),
+        key: routing.key.clone(),
+        problem,
+    }
 }
 
 impl PushHandler {
     /// The push that a message tells of. `None`, if it tells of something else.
-    fn push_in(&self, message: &PulseMessage) -> Result<Option<(Repository, Push)>, TelemetryError> {
+    fn push_in(
+        &self,
+        message: &PulseMessage,
+    ) -> Result<Option<(Repository, Push)>, TelemetryError> {
         let useless = |problem| useless(message, problem);
         let mut json = serde_json::Deserializer::from_slice(&message.body);
         let Body { payload } = located(&mut json).map_err(useless)?;
         json.end().map_err(|error| useless(error.to_string()))?;
         if payload.r#type != CHANGEGROUP {
-            debug!(r#type = payload.r#type, "ignored, a message of Mercurial that tells of no push");
+            debug!(
+                r#type = payload.r#type,
+                "ignored, a message of Mercurial that tells of no push"
+            );
             return Ok(None);
         }
-        let Changegroup { repo_url: repository, mut pushlog_pushes } =
-            located(payload.data).map_err(|problem| useless(format!("payload.data.{problem}")))?;
+        let Changegroup {
+            repo_url: repository,
+            mut pushlog_pushes,
+        } = located(payload.data).map_err(|problem| useless(format!("payload.data.{problem}")))?;
         if repository.url().origin() != self.server.origin() {
             let below = self.server.origin().ascii_serialization();
-            return Err(TelemetryError::Elsewhere { url: repository.to_string(), below });
+            return Err(TelemetryError::Elsewhere {
+                url: repository.to_string(),
+                below,
+            });
         }
         match pushlog_pushes.len() {
             0 => debug!(%repository, "ignored, a message without a push"),
             1 => return Ok(pushlog_pushes.pop().map(|push| (repository, push))),
-            pushes => warn!(%repository, pushes, "ignored, a message with more than one push: no such thing is known"),
+            pushes => {
+                warn!(%repository, pushes, "ignored, a message with more than one push: no such thing is known")
+            }
         }
         Ok(None)
     }
@@ -110,15 +134,26 @@ impl PushHandler {
 
     /// Does what is to be done for a message: when this returns `Ok`, the ping of each changeset that it tells of is accepted.
     pub async fn process(&self, message: &PulseMessage) -> Result<(), TelemetryError> {
-        let Some((repository, push)) = self.push_in(message)? else { return Ok(()) };
+        let Some((repository, push)) = self.push_in(message)? else {
+            return Ok(());
+        };
         if !repository.holds(&push.push_json_url) {
-            let problem = format!("payload.data.pushlog_pushes[0].push_json_url: is not below {repository}");
+            let problem =
+                format!("payload.data.pushlog_pushes[0].push_json_url: is not below {repository}");
             return Err(useless(message, problem));
         }
-        let nodes = self.telemetry.hgweb().push(&repository, push.pushid, &push.push_json_url).await?;
+        let nodes = self
+            .telemetry
+            .hgweb()
+            .push(&repository, push.pushid, &push.push_json_url)
+            .await?;
         let (changesets, of) = (nodes.len(), &repository);
         let mut results = stream::iter(nodes)
-            .map(|node| async move { self.changeset(of, &node).await.map_err(|error| (node, error)) })
+            .map(|node| async move {
+                self.changeset(of, &node)
+                    .await
+                    .map_err(|error| (node, error))
+            })
             .buffer_unordered(AT_ONCE);
         let (mut well, mut failed, mut away) = (0, 0, 0);
         let mut worst: Option<(Node, TelemetryError)> = None;
@@ -129,7 +164,10 @@ impl PushHandler {
             };
             failed += 1;
             let hope = Hope::of(&error);
-            if worst.as_ref().is_none_or(|(_, known)| hope > Hope::of(known)) {
+            if worst
+                .as_ref()
+                .is_none_or(|(_, known)| hope > Hope::of(known))
+            {
                 worst = Some((node, error));
             }
             // A server is away, and the others would find that out one by one. But one that fails at a single changeset
@@ -144,7 +182,9 @@ impl PushHandler {
             None => {
                 match self.telemetry.sends() {
                     true => info!(%repository, push, changesets, "sent the pings of a push"),
-                    false => info!(%repository, push, changesets, "showed the pings of a push, sent none"),
+                    false => {
+                        info!(%repository, push, changesets, "showed the pings of a push, sent none")
+                    }
                 }
                 Ok(())
             }
@@ -169,7 +209,10 @@ impl Handler<PulseMessage> for PushHandler {
         let begun = cx.clock().now();
         let outcome = self.process(&message).await;
         if let Some(statsd) = &self.statsd {
-            statsd.time("job.time", cx.clock().now().duration_since(begun).unsigned_abs());
+            statsd.time(
+                "job.time",
+                cx.clock().now().duration_since(begun).unsigned_abs(),
+            );
         }
         outcome
     }

@@ -26,7 +26,14 @@ const MAX_KEPT: usize = 16 << 20;
 /// The longest answer about a changeset that is read, in bytes: it holds the whole diff.
 const MAX_STREAM: u64 = 16 << 30;
 /// The fields of `json-rev` that are of use.
-const WANTED: &[&str] = &["node", "desc", "user", "parents", "pushdate", "landingsystem"];
+const WANTED: &[&str] = &[
+    "node",
+    "desc",
+    "user",
+    "parents",
+    "pushdate",
+    "landingsystem",
+];
 
 /// Mercurial's web servers.
 #[derive(Clone)]
@@ -87,14 +94,24 @@ pub struct Pushlog {
 impl Hgweb {
     /// A client. `http` must not follow redirects.
     pub fn new(http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
-        Self { caller: Caller::new(http, clock) }
+        Self {
+            caller: Caller::new(http, clock),
+        }
     }
 
     /// The changeset that the repository knows by this name: its id, or the beginning of it.
-    pub async fn changeset(&self, repository: &Repository, revision: &str) -> Result<Changeset, TelemetryError> {
-        let missing =
-            || TelemetryError::NoSuchChangeset { revision: revision.to_owned(), repository: repository.to_string() };
-        let url = repository.command("json-rev", revision).ok_or_else(missing)?;
+    pub async fn changeset(
+        &self,
+        repository: &Repository,
+        revision: &str,
+    ) -> Result<Changeset, TelemetryError> {
+        let missing = || TelemetryError::NoSuchChangeset {
+            revision: revision.to_owned(),
+            repository: repository.to_string(),
+        };
+        let url = repository
+            .command("json-rev", revision)
+            .ok_or_else(missing)?;
         let call = url.to_string();
         let get = || async {
             let mut answer = self.get(&call, &url).await?.ok_or_else(missing)?;
@@ -103,8 +120,15 @@ impl Hgweb {
                 read += chunk.len() as u64;
                 skim.feed(&chunk);
                 if read > MAX_STREAM || skim.kept().len() > MAX_KEPT {
-                    let limit = if read > MAX_STREAM { MAX_STREAM } else { MAX_KEPT as u64 };
-                    return Err(TelemetryError::TooLarge { call: call.clone(), limit });
+                    let limit = if read > MAX_STREAM {
+                        MAX_STREAM
+                    } else {
+                        MAX_KEPT as u64
+                    };
+                    return Err(TelemetryError::TooLarge {
+                        call: call.clone(),
+                        limit,
+                    });
                 }
             }
             read_json(&call, skim.kept())
@@ -113,20 +137,34 @@ impl Hgweb {
     }
 
     /// How much a changeset changes, against its first parent.
-    pub async fn diffstat(&self, repository: &Repository, changeset: &Changeset) -> Result<Diffstat, TelemetryError> {
+    pub async fn diffstat(
+        &self,
+        repository: &Repository,
+        changeset: &Changeset,
+    ) -> Result<Diffstat, TelemetryError> {
         let node = &changeset.node;
-        let missing =
-            || TelemetryError::NoSuchChangeset { revision: node.to_string(), repository: repository.to_string() };
-        let url = repository.command("raw-rev", node.as_str()).ok_or_else(missing)?;
+        let missing = || TelemetryError::NoSuchChangeset {
+            revision: node.to_string(),
+            repository: repository.to_string(),
+        };
+        let url = repository
+            .command("raw-rev", node.as_str())
+            .ok_or_else(missing)?;
         let call = url.to_string();
-        let fault = |source| TelemetryError::Diff { node: node.clone(), source };
+        let fault = |source| TelemetryError::Diff {
+            node: node.clone(),
+            source,
+        };
         let get = || async {
             let mut answer = self.get(&call, &url).await?.ok_or_else(missing)?;
             let (mut parser, mut read) = (DiffstatParser::new(&changeset.description), 0);
             while let Some(chunk) = answer.chunk().await? {
                 read += chunk.len() as u64;
                 if read > MAX_STREAM {
-                    return Err(TelemetryError::TooLarge { call: call.clone(), limit: MAX_STREAM });
+                    return Err(TelemetryError::TooLarge {
+                        call: call.clone(),
+                        limit: MAX_STREAM,
+                    });
                 }
                 parser.feed(&chunk).map_err(fault)?;
             }
@@ -136,28 +174,52 @@ impl Hgweb {
     }
 
     /// The changesets of a push, by the address that its message gives for it (`push_json_url`).
-    pub async fn push(&self, repository: &Repository, push: u64, url: &Url) -> Result<Vec<Node>, TelemetryError> {
+    pub async fn push(
+        &self,
+        repository: &Repository,
+        push: u64,
+        url: &Url,
+    ) -> Result<Vec<Node>, TelemetryError> {
         if !repository.holds(url) {
-            return Err(TelemetryError::Elsewhere { url: url.to_string(), below: repository.to_string() });
+            return Err(TelemetryError::Elsewhere {
+                url: url.to_string(),
+                below: repository.to_string(),
+            });
         }
         let call = format!("push {push} at {url}");
         let mut pushes = self.pushes(&call, url).await?.pushes;
-        let absent =
-            || TelemetryError::Undecodable { call: call.clone(), problem: format!("pushes.{push}: is not there") };
+        let absent = || TelemetryError::Undecodable {
+            call: call.clone(),
+            problem: format!("pushes.{push}: is not there"),
+        };
         Ok(pushes.remove(&push).ok_or_else(absent)?.changesets)
     }
 
     /// The pushes with numbers from `after`, exclusively, to `end`, inclusively. Some may be missing.
-    pub async fn pushlog(&self, repository: &Repository, after: u64, end: u64) -> Result<Pushlog, TelemetryError> {
+    pub async fn pushlog(
+        &self,
+        repository: &Repository,
+        after: u64,
+        end: u64,
+    ) -> Result<Pushlog, TelemetryError> {
         let url = repository.pushlog(after, end);
         let call = url.to_string();
         let Pushes { lastpushid, pushes } = self.pushes(&call, &url).await?;
-        let wrong = |problem: &str| TelemetryError::Undecodable { call: call.clone(), problem: problem.to_owned() };
+        let wrong = |problem: &str| TelemetryError::Undecodable {
+            call: call.clone(),
+            problem: problem.to_owned(),
+        };
         let newest = lastpushid.ok_or_else(|| wrong("lastpushid: is not there"))?;
         if pushes.keys().any(|&push| push <= after || end < push) {
             return Err(wrong("pushes: holds one that was not asked for"));
         }
-        Ok(Pushlog { newest, pushes: pushes.into_iter().map(|(number, push)| (number, push.changesets)).collect() })
+        Ok(Pushlog {
+            newest,
+            pushes: pushes
+                .into_iter()
+                .map(|(number, push)| (number, push.changesets))
+                .collect(),
+        })
     }
 
     async fn pushes(&self, call: &str, url: &Url) -> Result<Pushes, TelemetryError> {
@@ -172,7 +234,11 @@ impl Hgweb {
     }
 
     /// `None` is 404.
-    async fn get<'a>(&self, call: &'a str, url: &Url) -> Result<Option<Answer<'a>>, TelemetryError> {
+    async fn get<'a>(
+        &self,
+        call: &'a str,
+        url: &Url,
+    ) -> Result<Option<Answer<'a>>, TelemetryError> {
         let answer = Answer::of(call, self.caller.http.get(url.clone())).await?;
         match answer.status() {
             StatusCode::OK => Ok(Some(answer)),

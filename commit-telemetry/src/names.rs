@@ -9,7 +9,11 @@ use url::Url;
 use uuid::Uuid;
 
 /// What is encoded in a segment of a path: all but what never needs it.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// The id of a changeset: 40 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,7 +44,11 @@ impl TryFrom<String> for Node {
 
     fn try_from(text: String) -> Result<Self, NotANode> {
         let hex = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() == 40 && text.bytes().all(hex) { Ok(Self(text)) } else { Err(NotANode) }
+        if text.len() == 40 && text.bytes().all(hex) {
+            Ok(Self(text))
+        } else {
+            Err(NotANode)
+        }
     }
 }
 
@@ -70,7 +78,11 @@ impl FromStr for Repository {
         let url = Url::parse(text).map_err(|_| NotARepository)?;
         let plain = url.username().is_empty() && url.password().is_none();
         let plain = plain && url.query().is_none() && url.fragment().is_none() && url.has_host();
-        if plain && matches!(url.scheme(), "http" | "https") { Ok(Self(url)) } else { Err(NotARepository) }
+        if plain && matches!(url.scheme(), "http" | "https") {
+            Ok(Self(url))
+        } else {
+            Err(NotARepository)
+        }
     }
 }
 
@@ -102,14 +114,20 @@ impl Repository {
         }
         let mut url = self.0.clone();
         let revision = utf8_percent_encode(revision, ENCODED);
-        url.set_path(&format!("{}/{command}/{revision}", self.0.path().trim_end_matches('/')));
+        url.set_path(&format!(
+            "{}/{command}/{revision}",
+            self.0.path().trim_end_matches('/')
+        ));
         Some(url)
     }
 
     /// The address of the pushes with numbers from `after`, exclusively, to `end`, inclusively.
     pub(crate) fn pushlog(&self, after: u64, end: u64) -> Url {
         let mut url = self.0.clone();
-        url.set_path(&format!("{}/json-pushes", self.0.path().trim_end_matches('/')));
+        url.set_path(&format!(
+            "{}/json-pushes",
+            self.0.path().trim_end_matches('/')
+        ));
         url.set_query(Some(&format!("version=2&startID={after}&endID={end}")));
         url
     }
@@ -131,9 +149,17 @@ mod tests {
     #[test]
     fn a_node_has_forty_lower_case_hex_digits_and_gives_the_ping_its_id() {
         let node = Node::try_from("30b686e0c48bde03742fb29c17ff80e54b3712a4".to_owned()).unwrap();
-        assert_eq!(node.ping_id().to_string(), "30b686e0-c48b-de03-742f-b29c17ff80e5");
-        for text in ["", "30b686e0c48b", "30B686E0C48BDE03742FB29C17FF80E54B3712A4", &"ü".repeat(20), &"0".repeat(41)]
-        {
+        assert_eq!(
+            node.ping_id().to_string(),
+            "30b686e0-c48b-de03-742f-b29c17ff80e5"
+        );
+        for text in [
+            "",
+            "30b686e0c48b",
+            "30B686E0C48BDE03742FB29C17FF80E54B3712A4",
+            &"ü".repeat(20),
+            &"0".repeat(41),
+        ] {
             assert!(Node::try_from(text.to_owned()).is_err(), "{text}");
         }
     }
@@ -162,9 +188,19 @@ mod tests {
         for base in ["https://hg.mozilla.org/try", "https://hg.mozilla.org/try/"] {
             let repository: Repository = base.parse().unwrap();
             let address = |revision| repository.command("json-rev", revision).map(String::from);
-            assert_eq!(address("abc").unwrap(), "https://hg.mozilla.org/try/json-rev/abc");
-            assert_eq!(address("../a?b#c").unwrap(), "https://hg.mozilla.org/try/json-rev/..%2Fa%3Fb%23c");
-            assert!([".", "..", ""].into_iter().all(|revision| address(revision).is_none()));
+            assert_eq!(
+                address("abc").unwrap(),
+                "https://hg.mozilla.org/try/json-rev/abc"
+            );
+            assert_eq!(
+                address("../a?b#c").unwrap(),
+                "https://hg.mozilla.org/try/json-rev/..%2Fa%3Fb%23c"
+            );
+            assert!(
+                [".", "..", ""]
+                    .into_iter()
+                    .all(|revision| address(revision).is_none())
+            );
         }
     }
 
@@ -172,7 +208,10 @@ mod tests {
     fn what_is_below_a_repository_is_on_its_server_and_under_its_path() {
         let repository: Repository = "https://hg.mozilla.org/try".parse().unwrap();
         for (url, below) in [
-            ("https://hg.mozilla.org/try/json-pushes?version=2&startID=9&endID=10", true),
+            (
+                "https://hg.mozilla.org/try/json-pushes?version=2&startID=9&endID=10",
+                true,
+            ),
             ("https://hg.mozilla.org:443/try/json-pushes", true),
             ("https://hg.mozilla.org/try-comm-central/json-pushes", false),
             ("https://hg.mozilla.org/try/../secret", false),

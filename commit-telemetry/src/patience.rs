@@ -26,7 +26,11 @@ const TRIES: u32 = 5;
 /// How often something is tried in an outage: for seven minutes and more.
 const OUTAGE_TRIES: u32 = 12;
 /// The waits between tries.
-const WAITS: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
+const WAITS: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    factor: 2,
+    cap: Duration::from_secs(60),
+};
 /// The longest pause that a server is granted.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
@@ -56,8 +60,18 @@ pub enum NotDone {
 impl<'a> Patience<'a> {
     /// Waits by `clock`. Once `shutdown` has begun, nothing is tried again.
     pub fn new(clock: &'a dyn Clock, shutdown: &'a Shutdown) -> Self {
-        let (well, quiet, told) = (AtomicU64::new(0), Mutex::new(Timestamp::MIN), AtomicBool::new(false));
-        Self { clock, shutdown, well, quiet, told }
+        let (well, quiet, told) = (
+            AtomicU64::new(0),
+            Mutex::new(Timestamp::MIN),
+            AtomicBool::new(false),
+        );
+        Self {
+            clock,
+            shutdown,
+            well,
+            quiet,
+            told,
+        }
     }
 
     /// Tries until it works, or there is no use in it.
@@ -94,13 +108,20 @@ impl<'a> Patience<'a> {
             }
             if failures - tries == OUTAGE_TRIES {
                 // What remains at the end, when all else is done, may be what never works.
-                return Err(if well == begun { NotDone::Away(error) } else { NotDone::Failed(error) });
+                return Err(if well == begun {
+                    NotDone::Away(error)
+                } else {
+                    NotDone::Failed(error)
+                });
             }
             if let Some(pause) = error.asked_pause() {
                 self.leave_alone(pause.min(LONGEST_PAUSE));
             }
             if outage && !self.told.swap(true, Ordering::Relaxed) {
-                warn!(error = error_chain(&error), "a service does not answer as it should, it is tried again");
+                warn!(
+                    error = error_chain(&error),
+                    "a service does not answer as it should, it is tried again"
+                );
             }
             self.wait(WAITS.after(failures, self.clock)).await?;
         }
@@ -108,7 +129,11 @@ impl<'a> Patience<'a> {
 
     /// Nobody is asked for so long.
     fn leave_alone(&self, pause: Duration) {
-        let until = self.clock.now().checked_add(pause).unwrap_or(Timestamp::MAX);
+        let until = self
+            .clock
+            .now()
+            .checked_add(pause)
+            .unwrap_or(Timestamp::MAX);
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         *quiet = until.max(*quiet);
     }
@@ -143,11 +168,19 @@ mod tests {
 
     fn failing(retry_after: Option<u64>) -> TelemetryError {
         let retry_after = retry_after.map(Duration::from_secs);
-        TelemetryError::Server { call: "a call".to_owned(), status: 503, retry_after }
+        TelemetryError::Server {
+            call: "a call".to_owned(),
+            status: 503,
+            retry_after,
+        }
     }
 
     fn refused() -> TelemetryError {
-        TelemetryError::Refused { node: "a".to_owned(), status: 413, advice: "it is too large" }
+        TelemetryError::Refused {
+            node: "a".to_owned(),
+            status: 413,
+            advice: "it is too large",
+        }
     }
 
     /// Lets time pass until it is settled.
@@ -175,22 +208,35 @@ mod tests {
             patience.well.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>(failing(None))
         };
-        assert!(matches!(settled(&clock, patience.until_done(attempt)).await, Err(NotDone::Failed(_))));
+        assert!(matches!(
+            settled(&clock, patience.until_done(attempt)).await,
+            Err(NotDone::Failed(_))
+        ));
         assert_eq!(tries.take(), TRIES);
 
         let attempt = || async {
             tries.set(tries.get() + 1);
-            if tries.get() < 10 { Err(failing(None)) } else { Ok(()) }
+            if tries.get() < 10 {
+                Err(failing(None))
+            } else {
+                Ok(())
+            }
         };
         settled(&clock, patience.until_done(attempt)).await.unwrap();
         assert_eq!(tries.take(), 10);
         let attempt = || async { Err::<(), _>(failing(None)) };
-        assert!(matches!(settled(&clock, patience.until_done(attempt)).await, Err(NotDone::Away(_))));
+        assert!(matches!(
+            settled(&clock, patience.until_done(attempt)).await,
+            Err(NotDone::Away(_))
+        ));
         let attempt = || async {
             tries.set(tries.get() + 1);
             Err::<(), _>(refused())
         };
-        assert!(matches!(settled(&clock, patience.until_done(attempt)).await, Err(NotDone::Failed(_))));
+        assert!(matches!(
+            settled(&clock, patience.until_done(attempt)).await,
+            Err(NotDone::Failed(_))
+        ));
         assert_eq!(tries.take(), 1, "there is no hope for it");
     }
 
@@ -223,16 +269,26 @@ mod tests {
             list.push((who, clock.now().as_second()));
             let first = list.len() == 1;
             asked.set(list);
-            async move { if first { Err(failing(Some(30))) } else { Ok(()) } }
+            async move {
+                if first {
+                    Err(failing(Some(30)))
+                } else {
+                    Ok(())
+                }
+            }
         };
         let mut one = std::pin::pin!(patience.until_done(|| ask("one")));
         assert!(one.as_mut().now_or_never().is_none());
-        let (first, second) = settled(&clock, join(one, patience.until_done(|| ask("other")))).await;
+        let (first, second) =
+            settled(&clock, join(one, patience.until_done(|| ask("other")))).await;
         first.unwrap();
         second.unwrap();
         let asked = asked.take();
         assert_eq!(asked[0], ("one", 0));
-        assert!(asked.len() == 3 && asked[1..].iter().all(|(_, at)| *at >= 30), "{asked:?}");
+        assert!(
+            asked.len() == 3 && asked[1..].iter().all(|(_, at)| *at >= 30),
+            "{asked:?}"
+        );
     }
 
     #[tokio::test]
@@ -243,6 +299,9 @@ mod tests {
             shutdown.stop();
             Err::<(), _>(failing(None))
         };
-        assert!(matches!(patience.until_done(attempt).await, Err(NotDone::Stopped)));
+        assert!(matches!(
+            patience.until_done(attempt).await,
+            Err(NotDone::Stopped)
+        ));
     }
 }

@@ -46,7 +46,9 @@ impl Skim {
         while let Some(&byte) = piece.first() {
             if self.in_string && !self.keeping && !self.escaped {
                 // Nothing matters before the end of the string.
-                let Some(at) = memchr2(b'"', b'\\', piece) else { return };
+                let Some(at) = memchr2(b'"', b'\\', piece) else {
+                    return;
+                };
                 piece = &piece[at..];
                 self.string(piece[0]);
             } else if self.in_string {
@@ -108,7 +110,10 @@ impl Skim {
     /// Whether the value of the key that was read last is wanted.
     fn is_wanted(&self) -> bool {
         let key = self.kept.get(self.key..).unwrap_or_default();
-        self.wanted.iter().any(|wanted| key.strip_prefix(wanted.as_bytes()).is_some_and(|rest| rest.starts_with(b"\"")))
+        self.wanted.iter().any(|wanted| {
+            key.strip_prefix(wanted.as_bytes())
+                .is_some_and(|rest| rest.starts_with(b"\""))
+        })
     }
 }
 
@@ -132,19 +137,36 @@ mod tests {
     #[test]
     fn wanted_fields_stay_wherever_the_answer_is_cut() {
         let whole = br#"{"a\"b": "]}\\", "node" : "x\"}, \\", "diff": [{"node": "no", "l": "\"}]\\\""}], "desc": ["a", {"b": 1}], "n": -1e5 }"#;
-        let expected = r#"{"a\"b":null, "node" : "x\"}, \\", "diff":null, "desc": ["a", {"b": 1}], "n":null}"#;
+        let expected =
+            r#"{"a\"b":null, "node" : "x\"}, \\", "diff":null, "desc": ["a", {"b": 1}], "n":null}"#;
         for cut in 0..whole.len() {
             let (head, tail) = whole.split_at(cut);
-            assert_eq!(String::from_utf8(skimmed(&[head, tail])).unwrap(), expected, "cut at {cut}");
+            assert_eq!(
+                String::from_utf8(skimmed(&[head, tail])).unwrap(),
+                expected,
+                "cut at {cut}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_object_stays_unreadable() {
-        for text in ["", "[1, 2]", "\"node\"", "{\"node\"", "}}}}", "{]", "<html>", "{\"diff\": [1, 2", "]{\"node\": 1"]
-        {
+        for text in [
+            "",
+            "[1, 2]",
+            "\"node\"",
+            "{\"node\"",
+            "}}}}",
+            "{]",
+            "<html>",
+            "{\"diff\": [1, 2",
+            "]{\"node\": 1",
+        ] {
             let kept = skimmed(&[text.as_bytes()]);
-            assert!(serde_json::from_slice::<Map<String, Value>>(&kept).is_err(), "{text}");
+            assert!(
+                serde_json::from_slice::<Map<String, Value>>(&kept).is_err(),
+                "{text}"
+            );
         }
     }
 

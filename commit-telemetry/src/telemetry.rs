@@ -2,7 +2,10 @@
 
 use std::{fmt, io, sync::Arc};
 
-use crate::{Bugzilla, Changeset, Edge, Evidence, Hgweb, Node, Ping, Repository, ReviewSystem, Rules, TelemetryError};
+use crate::{
+    Bugzilla, Changeset, Edge, Evidence, Hgweb, Node, Ping, Repository, ReviewSystem, Rules,
+    TelemetryError,
+};
 
 /// Shows a ping to somebody.
 pub type Show = Arc<dyn Fn(&Ping) -> io::Result<()> + Send + Sync>;
@@ -20,9 +23,18 @@ pub struct Telemetry {
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hgweb, bugzilla, edge, rules, show: _ } = self;
+        let Self {
+            hgweb,
+            bugzilla,
+            edge,
+            rules,
+            show: _,
+        } = self;
         let mut parts = f.debug_struct("Telemetry");
-        parts.field("hgweb", hgweb).field("bugzilla", bugzilla).field("edge", edge);
+        parts
+            .field("hgweb", hgweb)
+            .field("bugzilla", bugzilla)
+            .field("edge", edge);
         parts.field("rules", rules).field("sends", &self.sends());
         parts.finish_non_exhaustive()
     }
@@ -31,7 +43,13 @@ impl fmt::Debug for Telemetry {
 impl Telemetry {
     /// Asks and sends by these clients.
     pub fn new(hgweb: Hgweb, bugzilla: Bugzilla, edge: Edge) -> Self {
-        Self { hgweb, bugzilla, edge, rules: Rules::default(), show: None }
+        Self {
+            hgweb,
+            bugzilla,
+            edge,
+            rules: Rules::default(),
+            show: None,
+        }
     }
 
     /// Classifies by these rules.
@@ -41,7 +59,10 @@ impl Telemetry {
 
     /// Shows the pings that it would send, and sends none.
     pub fn only_shown(self, show: Show) -> Self {
-        Self { show: Some(show), ..self }
+        Self {
+            show: Some(show),
+            ..self
+        }
     }
 
     /// Whether pings are sent, and not only shown.
@@ -60,7 +81,11 @@ impl Telemetry {
     }
 
     /// The ping of the changeset that the repository knows by this name: its id, or the beginning of it.
-    pub async fn ping_for(&self, repository: &Repository, revision: &str) -> Result<Ping, TelemetryError> {
+    pub async fn ping_for(
+        &self,
+        repository: &Repository,
+        revision: &str,
+    ) -> Result<Ping, TelemetryError> {
         let changeset = self.hgweb.changeset(repository, revision).await?;
         let undecodable = |problem: &str| TelemetryError::Undecodable {
             call: format!("changeset {revision} of {repository}"),
@@ -69,8 +94,11 @@ impl Telemetry {
         if Node::try_from(revision.to_owned()).is_ok_and(|asked| asked != changeset.node) {
             return Err(undecodable("node: is another than was asked for"));
         }
-        let pushdate =
-            || undecodable("pushdate: is not there: the repository has no pushlog, or not of this changeset");
+        let pushdate = || {
+            undecodable(
+                "pushdate: is not there: the repository has no pushlog, or not of this changeset",
+            )
+        };
         let (seconds, offset) = changeset.pushdate.ok_or_else(pushdate)?;
         let review_system_used = self.review_system(&changeset).await?;
         let diffstat = match review_system_used.has_diffstat() {
@@ -99,8 +127,13 @@ impl Telemetry {
 
     /// Sends a ping. It is accepted when this returns `Ok`; to send it again does no harm.
     pub async fn send(&self, ping: &Ping) -> Result<(), TelemetryError> {
-        let Some(show) = &self.show else { return self.edge.send(ping).await };
+        let Some(show) = &self.show else {
+            return self.edge.send(ping).await;
+        };
         self.edge.check(ping)?;
-        show(ping).map_err(|source| TelemetryError::Unshown { node: ping.changeset_id.clone(), source })
+        show(ping).map_err(|source| TelemetryError::Unshown {
+            node: ping.changeset_id.clone(),
+            source,
+        })
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! Both files hold what the benchmarks print with `--json`, a measure a line.
 
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "a program that prints figures, or stops")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a program that prints figures, or stops"
+)]
 
 use std::{collections::BTreeMap, fs};
 
@@ -27,35 +31,59 @@ impl Figure {
 }
 
 fn main() {
-    let files: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let files: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
     let [before, now] = files.as_slice() else {
         println!("usage: compare BEFORE NOW");
         return;
     };
     let (before, now) = (read(before), read(now));
     let mut moved = 0;
-    println!("{:<32} {:>12} {:>12} {:>8}  unit", "measure", "before", "now", "change");
+    println!(
+        "{:<32} {:>12} {:>12} {:>8}  unit",
+        "measure", "before", "now", "change"
+    );
     for (measure, figure) in &now {
         let Some(old) = before.get(measure) else {
-            println!("{measure:<32} {:>12} {:>12} {:>8}  {}", "-", figure.value, "new", figure.unit);
+            println!(
+                "{measure:<32} {:>12} {:>12} {:>8}  {}",
+                "-", figure.value, "new", figure.unit
+            );
             continue;
         };
         let change = figure.value / old.value - 1.0;
         if change.abs() > NOISE {
             moved += 1;
-            let verdict = if (change > 0.0) == figure.improves_upwards() { "better" } else { "WORSE" };
+            let verdict = if (change > 0.0) == figure.improves_upwards() {
+                "better"
+            } else {
+                "WORSE"
+            };
             let percent = format!("{:+.0} %", change * 100.0);
-            println!("{measure:<32} {:>12} {:>12} {percent:>8}  {}, {verdict}", old.value, figure.value, figure.unit);
+            println!(
+                "{measure:<32} {:>12} {:>12} {percent:>8}  {}, {verdict}",
+                old.value, figure.value, figure.unit
+            );
         }
     }
     for measure in before.keys().filter(|measure| !now.contains_key(*measure)) {
         println!("{measure:<32} was not measured now");
     }
-    println!("{moved} of {} measures moved by more than {:.0} %", now.len(), NOISE * 100.0);
+    println!(
+        "{moved} of {} measures moved by more than {:.0} %",
+        now.len(),
+        NOISE * 100.0
+    );
 }
 
 fn read(path: &str) -> BTreeMap<String, Figure> {
     let text = fs::read_to_string(path).expect("a file of figures can be read");
-    let figures = text.lines().filter_map(|line| serde_json::from_str::<Figure>(line).ok());
-    figures.map(|figure| (figure.measure.clone(), figure)).collect()
+    let figures = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Figure>(line).ok());
+    figures
+        .map(|figure| (figure.measure.clone(), figure))
+        .collect()
 }

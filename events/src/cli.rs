@@ -16,10 +16,13 @@ pub use self::builds::{Audit, BuildList, Builds, BuildsAction, OneBuild, Restart
 pub use self::monitor::{Format, Mobile, Monitor, Origin};
 pub use self::notify::{Notify, NotifyAction};
 pub use self::operate::{
-    Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues, RepoAction, Repos,
+    Dead, DeadAction, DeadChoice, Deployment, Drain, MessageChoice, Output, QueueAction, Queues,
+    RepoAction, Repos,
 };
 pub use self::source::Source;
-pub use self::telemetry::{BackfillPushlog, DumpTelemetry, ProcessQueueMessages, Telemetry, TelemetryAction};
+pub use self::telemetry::{
+    BackfillPushlog, DumpTelemetry, ProcessQueueMessages, Telemetry, TelemetryAction,
+};
 pub use self::triggers::{Pulse, PulseAction, Report, Tail};
 use crate::role::Role;
 

@@ -41,7 +41,10 @@ pub use self::{
     records::{RecordsConfig, ReportsConfig},
     repository::RepositoryConfig,
     telemetry::{HgPushesConfig, TelemetryConfig, TelemetryFaults},
-    triggers::{FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig, TriggersConfig},
+    triggers::{
+        FIREFOX, HookConfig, HookSource, PulseConfig, TaskclusterConfig, TestSelectionConfig,
+        TriggersConfig,
+    },
     web::WebConfig,
 };
 
@@ -189,7 +192,11 @@ impl Config {
             let web = web::read(keys);
             let config = read(keys);
             keys.warn_of_unknown();
-            config.map(|config| Self { webhook_secret: web.webhook_secret, api_token: web.api_token, ..config })
+            config.map(|config| Self {
+                webhook_secret: web.webhook_secret,
+                api_token: web.api_token,
+                ..config
+            })
         })
     }
 
@@ -209,13 +216,20 @@ pub type Parse<T> = fn(&str) -> (Option<T>, Faults);
 
 /// Reads the file at `path` with `parse`. A file with secrets that others may read is warned of.
 pub fn load<T>(path: &Path, parse: Parse<T>) -> Result<(T, Faults), ConfigError> {
-    let read = |source| ConfigError::Read { path: path.to_owned(), source };
+    let read = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(read)?;
     let mode = file.metadata().map_err(read)?.permissions().mode();
     // What is beyond the bound is not read; `parse` refuses what is there of it.
     let mut bytes = Vec::new();
-    file.by_ref().take(bounds::BYTES as u64 + 1).read_to_end(&mut bytes).map_err(read)?;
-    let text = String::from_utf8(bytes).map_err(|_| read(io::Error::new(io::ErrorKind::InvalidData, "not UTF-8")))?;
+    file.by_ref()
+        .take(bounds::BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(read)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| read(io::Error::new(io::ErrorKind::InvalidData, "not UTF-8")))?;
     // The text may hold secrets of other roles, and is overwritten when this ends.
     let text = SecretString::from(text);
     let (config, mut faults) = parse(text.expose_secret());
@@ -224,7 +238,10 @@ pub fn load<T>(path: &Path, parse: Parse<T>) -> Result<(T, Faults), ConfigError>
     }
     match config {
         Some(config) => Ok((config, faults)),
-        None => Err(ConfigError::Faulty { path: path.to_owned(), faults }),
+        None => Err(ConfigError::Faulty {
+            path: path.to_owned(),
+            faults,
+        }),
     }
 }
 
@@ -232,17 +249,25 @@ pub fn load<T>(path: &Path, parse: Parse<T>) -> Result<(T, Faults), ConfigError>
 fn parse<T>(text: &str, read: impl Fn(&Section<'_>) -> Option<T>) -> (Option<T>, Faults) {
     let faults = RefCell::new(Faults::default());
     let refuse = |line, message: String| {
-        faults.borrow_mut().errors.push(Fault { path: "document".to_owned(), line, message });
+        faults.borrow_mut().errors.push(Fault {
+            path: "document".to_owned(),
+            line,
+            message,
+        });
         None
     };
     let config = match bounds::check(text) {
         Err(bounds::Exceeded { line, message }) => refuse(line, message),
         Ok(()) => match MarkedYaml::load_from_str(text) {
-            Ok(documents) if documents.len() > 1 => {
-                refuse(documents[1].span.start.line(), "there is a second document, expected one".to_owned())
-            }
+            Ok(documents) if documents.len() > 1 => refuse(
+                documents[1].span.start.line(),
+                "there is a second document, expected one".to_owned(),
+            ),
             Ok(documents) => match documents.first() {
-                None => refuse(1, "the document is empty, expected the sections common and events".to_owned()),
+                None => refuse(
+                    1,
+                    "the document is empty, expected the sections common and events".to_owned(),
+                ),
                 Some(document) => keys(document, &faults).and_then(|keys| read(&keys)),
             },
             Err(error) => refuse(error.marker().line(), format!("not YAML: {}", error.info())),
@@ -281,17 +306,38 @@ fn without_api(mut url: Url) -> Url {
 /// Reads all keys but those of the web server.
 fn read(keys: &Section<'_>) -> Option<Config> {
     let phabricator = keys.section("PHABRICATOR").and_then(|section| {
-        let config = (section.required("url"), section.required("api_key"), section.optional("publish"));
+        let config = (
+            section.required("url"),
+            section.required("api_key"),
+            section.optional("publish"),
+        );
         secrets::advise_plain_http(&section, "url", config.0.as_ref(), "the api key");
         section.warn_of_unknown();
-        Some(PhabricatorConfig { url: without_api(config.0?), api_key: config.1?, publish: config.2.unwrap_or(false) })
+        Some(PhabricatorConfig {
+            url: without_api(config.0?),
+            api_key: config.1?,
+            publish: config.2.unwrap_or(false),
+        })
     });
     let lando = keys.optional_section("LANDO").and_then(|section| {
-        let config = (section.required("url"), section.optional("publish"), section.optional("publish_failure"));
-        secrets::advise_plain_http(&section, "url", config.0.as_ref(), "the api key of Phabricator");
+        let config = (
+            section.required("url"),
+            section.optional("publish"),
+            section.optional("publish_failure"),
+        );
+        secrets::advise_plain_http(
+            &section,
+            "url",
+            config.0.as_ref(),
+            "the api key of Phabricator",
+        );
         section.warn_of_unknown();
         let (publish, publish_failure) = (config.1.unwrap_or(false), config.2.unwrap_or(false));
-        Some(LandoConfig { url: config.0?, publish, publish_failure })
+        Some(LandoConfig {
+            url: config.0?,
+            publish,
+            publish_failure,
+        })
     });
     let mercurial = mercurial::read(keys);
     // Everything is read before anything is given up for a fault, so that all faults are found.
@@ -308,8 +354,14 @@ fn read(keys: &Section<'_>) -> Option<Config> {
     let triggers = triggers::read(keys);
     let notify = notify::read(keys);
     let sentry_dsn = secrets::sentry_dsn(keys);
-    keys.ignored(&["influxdb"], "means nothing here: measurements are at /api/v1/metrics, for Prometheus");
-    keys.ignored(&["PAPERTRAIL_HOST", "PAPERTRAIL_PORT"], "means nothing here: log lines go to standard error");
+    keys.ignored(
+        &["influxdb"],
+        "means nothing here: measurements are at /api/v1/metrics, for Prometheus",
+    );
+    keys.ignored(
+        &["PAPERTRAIL_HOST", "PAPERTRAIL_PORT"],
+        "means nothing here: log lines go to standard error",
+    );
     let mercurial = mercurial?;
     let usual = Config::new(phabricator?, mercurial.repositories);
     Some(Config {
@@ -365,8 +417,14 @@ fn view_policies(keys: &Section<'_>) -> ViewPolicies {
 
 fn redis_namespace(keys: &Section<'_>) -> Option<String> {
     let namespace: Option<String> = keys.optional("redis_namespace");
-    if namespace.as_ref().is_some_and(|namespace| namespace.contains(['{', '}'])) {
-        keys.reject("redis_namespace", "expected a text without braces: it becomes a hash tag");
+    if namespace
+        .as_ref()
+        .is_some_and(|namespace| namespace.contains(['{', '}']))
+    {
+        keys.reject(
+            "redis_namespace",
+            "expected a text without braces: it becomes a hash tag",
+        );
     }
     namespace
 }

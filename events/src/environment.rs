@@ -40,7 +40,11 @@ const DOTENV: &str = ".env";
 pub fn with_dotenv() -> anyhow::Result<impl Fn(&str) -> Option<String>> {
     let file = dotenv(Path::new(DOTENV))?;
     let in_file = move |name: &str| file.get(name).map(|value| value.expose_secret().to_owned());
-    Ok(move |name: &str| variable(name).or_else(|| in_file(name)).filter(|value| !value.is_empty()))
+    Ok(move |name: &str| {
+        variable(name)
+            .or_else(|| in_file(name))
+            .filter(|value| !value.is_empty())
+    })
 }
 
 /// The variables of a file, if it is there. Lines are not repeated in errors: one may hold a secret.
@@ -57,7 +61,9 @@ fn dotenv(path: &Path) -> anyhow::Result<HashMap<String, SecretString>> {
                 before.clone_from(&name);
                 variables.insert(name, value.into());
             }
-            Err(dotenvy::Error::Io(error)) => return Err(error).context(format!("cannot read {}", path.display())),
+            Err(dotenvy::Error::Io(error)) => {
+                return Err(error).context(format!("cannot read {}", path.display()));
+            }
             Err(_) => bail!(
                 "{}: the line after {before} is no NAME=value: put a value with spaces, quotes or $ in single quotes",
                 path.display()
@@ -70,16 +76,31 @@ fn dotenv(path: &Path) -> anyhow::Result<HashMap<String, SecretString>> {
 /// This process, as it is named in the records of builds: its dyno, or its machine and number.
 pub fn process() -> String {
     variable("DYNO").unwrap_or_else(|| {
-        let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        format!("{}:{}", machine.unwrap_or_else(|| "unknown".to_owned()), std::process::id())
+        let machine = nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok());
+        format!(
+            "{}:{}",
+            machine.unwrap_or_else(|| "unknown".to_owned()),
+            std::process::id()
+        )
     })
 }
 
 /// Where Redis is and whom it must prove to be, if there is one.
 pub fn redis(namespace: String, waiters: usize) -> anyhow::Result<Option<RedisOptions>> {
-    let Some(url) = variable("REDIS_TLS_URL").or_else(|| variable("REDIS_URL")) else { return Ok(None) };
-    let ca = variable(REDIS_CA_FILE).map(|file| certificates(&file)).transpose()?;
-    Ok(Some(RedisOptions { url: SecretString::from(url), namespace, ca, waiters }))
+    let Some(url) = variable("REDIS_TLS_URL").or_else(|| variable("REDIS_URL")) else {
+        return Ok(None);
+    };
+    let ca = variable(REDIS_CA_FILE)
+        .map(|file| certificates(&file))
+        .transpose()?;
+    Ok(Some(RedisOptions {
+        url: SecretString::from(url),
+        namespace,
+        ca,
+        waiters,
+    }))
 }
 
 /// The contents of a file with certificates that can be trusted.
@@ -89,9 +110,14 @@ fn certificates(file: &str) -> anyhow::Result<Vec<u8>> {
     let mut trusted = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.with_context(|| about("is no PEM file"))?;
-        trusted.add(certificate).with_context(|| about("holds a certificate that cannot be used"))?;
+        trusted
+            .add(certificate)
+            .with_context(|| about("holds a certificate that cannot be used"))?;
     }
-    anyhow::ensure!(!trusted.is_empty(), about("holds no certificate: expected a PEM file with that of the authority"));
+    anyhow::ensure!(
+        !trusted.is_empty(),
+        about("holds no certificate: expected a PEM file with that of the authority")
+    );
     Ok(pem)
 }
 
@@ -104,13 +130,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(DOTENV);
         assert!(dotenv(&path).unwrap().is_empty());
-        std::fs::write(&path, "# a comment\nexport USER_NAME=us\nPASSWORD='a $ecret # \"'\n\nEMPTY=\n").unwrap();
+        std::fs::write(
+            &path,
+            "# a comment\nexport USER_NAME=us\nPASSWORD='a $ecret # \"'\n\nEMPTY=\n",
+        )
+        .unwrap();
         let variables = dotenv(&path).unwrap();
         let value = |name| variables[name].expose_secret();
-        assert_eq!([value("USER_NAME"), value("PASSWORD"), value("EMPTY")], ["us", "a $ecret # \"", ""]);
+        assert_eq!(
+            [value("USER_NAME"), value("PASSWORD"), value("EMPTY")],
+            ["us", "a $ecret # \"", ""]
+        );
         std::fs::write(&path, "USER_NAME=us\nPASSWORD=hunter2 hunter2\n").unwrap();
         let error = format!("{:#}", dotenv(&path).unwrap_err());
-        assert!(error.contains("the line after USER_NAME is no NAME=value"), "{error}");
+        assert!(
+            error.contains("the line after USER_NAME is no NAME=value"),
+            "{error}"
+        );
         assert!(!error.contains("hunter2"), "{error}");
         assert!(dotenv(directory.path()).is_err());
     }

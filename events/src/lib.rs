@@ -21,7 +21,9 @@ use anyhow::Context;
 use observe::log::Format;
 
 /// The layer that writes log lines as `LOG_FORMAT` and `RUST_LOG` say; the filter is `default` without the latter.
-pub fn log_layer<S>(default: &str) -> anyhow::Result<Box<dyn tracing_subscriber::Layer<S> + Send + Sync>>
+pub fn log_layer<S>(
+    default: &str,
+) -> anyhow::Result<Box<dyn tracing_subscriber::Layer<S> + Send + Sync>>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
@@ -29,7 +31,10 @@ where
 }
 
 /// The same, for who shares standard error with the log.
-fn log_layer_to<S, W>(default: &str, writer: W) -> anyhow::Result<Box<dyn tracing_subscriber::Layer<S> + Send + Sync>>
+fn log_layer_to<S, W>(
+    default: &str,
+    writer: W,
+) -> anyhow::Result<Box<dyn tracing_subscriber::Layer<S> + Send + Sync>>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
@@ -41,8 +46,14 @@ where
 
 /// Prints what was asked for, without what would steer the terminal: others wrote a part of it. A reader that has seen enough (`| head`) is no failure.
 pub fn print(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout().lock(), "{}", observe::sanitize::plain(line)) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write the output"),
+    match writeln!(
+        std::io::stdout().lock(),
+        "{}",
+        observe::sanitize::plain(line)
+    ) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the output")
+        }
         _ => Ok(()),
     }
 }

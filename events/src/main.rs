@@ -55,12 +55,18 @@ async fn main() -> ExitCode {
 
 /// What a process that goes on has: log lines, and counts of what it does.
 fn log() -> anyhow::Result<()> {
-    tracing_subscriber::registry().with(log_layer("info")?).with(observe::sentry::layer()).init();
+    tracing_subscriber::registry()
+        .with(log_layer("info")?)
+        .with(observe::sentry::layer())
+        .init();
     observe::metrics::install();
     Ok(())
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a program that fails")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("events: {}", observe::sanitize::plain(&format!("{error:#}")));
+    eprintln!(
+        "events: {}",
+        observe::sanitize::plain(&format!("{error:#}"))
+    );
 }

@@ -16,8 +16,15 @@ use taskcluster::{
 
 /// What Harbormaster asked for, until the revision is public. Phabricator may be away for five hours. A bound keeps a
 /// flood from filling Redis: beyond it the web answers 503.
-pub const BUILDS: Queue<BuildRequest> =
-    Queue::new("builds", Policy { bound: Some(100_000), backoff: OUTSIDE, attempts: 300, ..Policy::DEFAULT });
+pub const BUILDS: Queue<BuildRequest> = Queue::new(
+    "builds",
+    Policy {
+        bound: Some(100_000),
+        backoff: OUTSIDE,
+        attempts: 300,
+        ..Policy::DEFAULT
+    },
+);
 
 /// Public builds with their stacks, to be applied and pushed: one after another for each repository. The waits are
 /// 6 s, 36 s, 3.6 min and 21.6 min.
@@ -27,7 +34,11 @@ pub const MERCURIAL: Queue<Build> = Queue::with_lanes(
         attempts: 5,
         // Lanes keep it to one build for each repository; one that waits for its clone must not hold up another.
         concurrency: 64,
-        backoff: Backoff { first: Duration::from_secs(6), factor: 6, cap: Duration::from_secs(1296) },
+        backoff: Backoff {
+            first: Duration::from_secs(6),
+            factor: 6,
+            cap: Duration::from_secs(1296),
+        },
         ..Policy::DEFAULT
     },
     |build| build.request.repository.to_string(),
@@ -39,11 +50,24 @@ pub const APPLIED: Queue<Applied> = Queue::new("mercurial:applied", Policy::DEFA
 /// What is to be said on build targets. An answer that cannot be given is tried for a week: nobody else would give it.
 /// Words may overtake each other: the first that ends a target ends it, and a `work` that comes later is ignored by
 /// Harbormaster.
-pub const RESULTS: Queue<Update> =
-    Queue::new("results", Policy { backoff: OUTSIDE, attempts: 10_000, ..Policy::DEFAULT });
+pub const RESULTS: Queue<Update> = Queue::new(
+    "results",
+    Policy {
+        backoff: OUTSIDE,
+        attempts: 10_000,
+        ..Policy::DEFAULT
+    },
+);
 
 /// Warnings to show on Lando. One that comes late is worth little: after two minutes it is a dead letter.
-pub const LANDO: Queue<LandoWarning> = Queue::new("lando", Policy { backoff: OUTSIDE, attempts: 5, ..Policy::DEFAULT });
+pub const LANDO: Queue<LandoWarning> = Queue::new(
+    "lando",
+    Policy {
+        backoff: OUTSIDE,
+        attempts: 5,
+        ..Policy::DEFAULT
+    },
+);
 
 /// Public builds, without their patches, whose risk may be analysed.
 pub const BUGBUG: Queue<Build> = Queue::new("bugbug", ELSEWHERE);
@@ -52,16 +76,27 @@ pub const BUGBUG: Queue<Build> = Queue::new("bugbug", ELSEWHERE);
 pub const BUGBUG_TRY_PUSH: Queue<Applied> = Queue::new("bugbug:try_push", ELSEWHERE);
 
 /// How selected tests ended, to be said on build targets.
-pub const TEST_RESULTS: Queue<TestResult> =
-    Queue::new("results:tests", Policy { backoff: OUTSIDE, attempts: 10_000, ..Policy::DEFAULT });
+pub const TEST_RESULTS: Queue<TestResult> = Queue::new(
+    "results:tests",
+    Policy {
+        backoff: OUTSIDE,
+        attempts: 10_000,
+        ..Policy::DEFAULT
+    },
+);
 
 /// Diffs that were just published, for the hooks that analyse them.
 pub const DIFFS: Queue<NewDiff> = Queue::new("diffs", ELSEWHERE);
 
 /// Messages from Pulse, each kind for those who want it. A Pulse queue that grows is deleted, so these take everything.
 /// Groups can have thousands of tasks, and all are read.
-pub const PULSE_COVERAGE: Queue<PulseMessage> =
-    Queue::new("pulse:code-coverage", Policy { concurrency: 2, ..FROM_PULSE });
+pub const PULSE_COVERAGE: Queue<PulseMessage> = Queue::new(
+    "pulse:code-coverage",
+    Policy {
+        concurrency: 2,
+        ..FROM_PULSE
+    },
+);
 /// Commits on MozReview.
 pub const PULSE_MOZREVIEW: Queue<PulseMessage> = Queue::new("pulse:mozreview", FROM_PULSE);
 /// Task groups of what landed.
@@ -69,7 +104,13 @@ pub const PULSE_LANDED: Queue<PulseMessage> = Queue::new("pulse:landed", FROM_PU
 /// Selections of tests that have ended.
 pub const PULSE_SELECTED: Queue<PulseMessage> = Queue::new("pulse:bugbug_test_select", FROM_PULSE);
 /// Tasks on Try that have ended: many, and nearly none of them ours.
-pub const PULSE_TESTS: Queue<PulseMessage> = Queue::new("pulse:tests", Policy { concurrency: 64, ..FROM_PULSE });
+pub const PULSE_TESTS: Queue<PulseMessage> = Queue::new(
+    "pulse:tests",
+    Policy {
+        concurrency: 64,
+        ..FROM_PULSE
+    },
+);
 
 /// Hooks to trigger.
 pub const HOOKS: Queue<Trigger> = Queue::new("hooks", ELSEWHERE);
@@ -85,12 +126,25 @@ pub const MONITORING_COMMUNITY: Queue<Watched> = Queue::new("monitoring:communit
 pub const MAILS: Queue<Email> = Queue::new("mails", ELSEWHERE);
 
 /// What happened to tasks, for whoever asked to be told.
-pub const PULSE_NOTIFY: Queue<PulseMessage> = Queue::new("pulse:notify", Policy { concurrency: 32, ..FROM_PULSE });
+pub const PULSE_NOTIFY: Queue<PulseMessage> = Queue::new(
+    "pulse:notify",
+    Policy {
+        concurrency: 32,
+        ..FROM_PULSE
+    },
+);
 /// Notifications, for each channel and identity, then for each recipient. Each channel has lanes of its own: one that is
 /// stuck holds up no other. It has several, so that one task holds up no other either; how many it sends at once is its
 /// own affair.
-pub const NOTIFY: Queue<Notification> =
-    Queue::with_lanes("notify", Policy { concurrency: 128, lane_concurrency: 1, ..NOTIFYING }, Notification::lane);
+pub const NOTIFY: Queue<Notification> = Queue::with_lanes(
+    "notify",
+    Policy {
+        concurrency: 128,
+        lane_concurrency: 1,
+        ..NOTIFYING
+    },
+    Notification::lane,
+);
 /// What was too much for one recipient within a minute.
 pub const NOTIFY_DIGESTS: Queue<Digest> = Queue::new("notify:digests", NOTIFYING);
 
@@ -100,7 +154,11 @@ pub const PULSE_HGPUSHES: Queue<PulseMessage> = Queue::new(
     Policy {
         attempts: 10,
         concurrency: 4,
-        backoff: Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(900) },
+        backoff: Backoff {
+            first: Duration::from_secs(5),
+            factor: 3,
+            cap: Duration::from_secs(900),
+        },
         ..FROM_PULSE
     },
 );
@@ -110,23 +168,44 @@ const NOTIFYING: Policy = Policy {
     attempts: 5,
     concurrency: 64,
     lane_concurrency: 4,
-    backoff: Backoff { first: Duration::from_secs(5), factor: 6, cap: Duration::from_secs(1800) },
+    backoff: Backoff {
+        first: Duration::from_secs(5),
+        factor: 6,
+        cap: Duration::from_secs(1800),
+    },
     ..Policy::DEFAULT
 };
 
 /// What is asked of Taskcluster. While it is away, or refuses our credentials, that costs no attempt.
-const ELSEWHERE: Policy = Policy { backoff: OUTSIDE, attempts: 300, ..Policy::DEFAULT };
+const ELSEWHERE: Policy = Policy {
+    backoff: OUTSIDE,
+    attempts: 300,
+    ..Policy::DEFAULT
+};
 
 /// A message is delivered again soon, if at all; what is truly said again later is heard.
-const FROM_PULSE: Policy = Policy { key_window: Duration::from_secs(3600), ..ELSEWHERE };
+const FROM_PULSE: Policy = Policy {
+    key_window: Duration::from_secs(3600),
+    ..ELSEWHERE
+};
 
 /// Waits for a service that is away: 5 s, 15 s, 45 s, then a minute each, so that everybody has their answer a minute
 /// after it is back.
-const OUTSIDE: Backoff = Backoff { first: Duration::from_secs(5), factor: 3, cap: Duration::from_secs(60) };
+const OUTSIDE: Backoff = Backoff {
+    first: Duration::from_secs(5),
+    factor: 3,
+    cap: Duration::from_secs(60),
+};
 
 /// Those that a build passes, in that order.
 pub fn of_builds() -> Vec<QueueSpec> {
-    vec![BUILDS.spec(), MERCURIAL.spec(), APPLIED.spec(), RESULTS.spec(), LANDO.spec()]
+    vec![
+        BUILDS.spec(),
+        MERCURIAL.spec(),
+        APPLIED.spec(),
+        RESULTS.spec(),
+        LANDO.spec(),
+    ]
 }
 
 /// All of them.

@@ -14,7 +14,11 @@ pub struct RedisCheck {
     pub clock: Arc<dyn Clock>,
 }
 
-const AWAY: Backoff = Backoff { first: Duration::from_millis(250), factor: 2, cap: Duration::from_secs(10) };
+const AWAY: Backoff = Backoff {
+    first: Duration::from_millis(250),
+    factor: 2,
+    cap: Duration::from_secs(10),
+};
 
 #[async_trait]
 impl Subsystem for RedisCheck {

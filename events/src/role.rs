@@ -21,10 +21,14 @@ pub enum Role {
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum RoleError {
     /// Web and worker apart have nothing in common but Redis.
-    #[error("{0} alone needs redis to reach the other processes: set REDIS_URL, or run `all` in one process")]
+    #[error(
+        "{0} alone needs redis to reach the other processes: set REDIS_URL, or run `all` in one process"
+    )]
     NeedsRedis(&'static str),
     /// Heroku runs another kind of process.
-    #[error("DYNO is {0:?}, expected web.N, worker.N, notify.N or telemetry.N: name the role on the command line")]
+    #[error(
+        "DYNO is {0:?}, expected web.N, worker.N, notify.N or telemetry.N: name the role on the command line"
+    )]
     UnknownDyno(String),
 }
 
@@ -52,7 +56,9 @@ impl Role {
             Self::Web => Err(RoleError::NeedsRedis("web")),
             Self::Worker => Err(RoleError::NeedsRedis("worker")),
             // What a dyno holds in memory is gone at its daily restart.
-            Self::All | Self::Telemetry | Self::Notify if dyno.is_some() => Err(RoleError::NeedsRedis("a dyno")),
+            Self::All | Self::Telemetry | Self::Notify if dyno.is_some() => {
+                Err(RoleError::NeedsRedis("a dyno"))
+            }
             Self::All | Self::Telemetry | Self::Notify => Ok(()),
         }
     }
@@ -68,24 +74,65 @@ mod tests {
             (None, None, false, Ok(Role::All)),
             (None, None, true, Ok(Role::All)),
             (Some(Role::Web), None, true, Ok(Role::Web)),
-            (Some(Role::Web), None, false, Err(RoleError::NeedsRedis("web"))),
-            (Some(Role::Worker), None, false, Err(RoleError::NeedsRedis("worker"))),
+            (
+                Some(Role::Web),
+                None,
+                false,
+                Err(RoleError::NeedsRedis("web")),
+            ),
+            (
+                Some(Role::Worker),
+                None,
+                false,
+                Err(RoleError::NeedsRedis("worker")),
+            ),
             (None, Some("web.1"), true, Ok(Role::Web)),
             (None, Some("worker.12"), true, Ok(Role::Worker)),
-            (None, Some("worker.1"), false, Err(RoleError::NeedsRedis("worker"))),
-            (Some(Role::All), Some("web.1"), false, Err(RoleError::NeedsRedis("a dyno"))),
+            (
+                None,
+                Some("worker.1"),
+                false,
+                Err(RoleError::NeedsRedis("worker")),
+            ),
+            (
+                Some(Role::All),
+                Some("web.1"),
+                false,
+                Err(RoleError::NeedsRedis("a dyno")),
+            ),
             (Some(Role::Worker), Some("web.1"), true, Ok(Role::Worker)),
             (Some(Role::Telemetry), None, false, Ok(Role::Telemetry)),
             (None, Some("telemetry.1"), true, Ok(Role::Telemetry)),
-            (None, Some("telemetry.1"), false, Err(RoleError::NeedsRedis("a dyno"))),
+            (
+                None,
+                Some("telemetry.1"),
+                false,
+                Err(RoleError::NeedsRedis("a dyno")),
+            ),
             (None, Some("notify.1"), true, Ok(Role::Notify)),
-            (None, Some("notify.1"), false, Err(RoleError::NeedsRedis("a dyno"))),
-            (Some(Role::Notify), Some("run.7"), false, Err(RoleError::NeedsRedis("a dyno"))),
+            (
+                None,
+                Some("notify.1"),
+                false,
+                Err(RoleError::NeedsRedis("a dyno")),
+            ),
+            (
+                Some(Role::Notify),
+                Some("run.7"),
+                false,
+                Err(RoleError::NeedsRedis("a dyno")),
+            ),
             (Some(Role::Notify), None, false, Ok(Role::Notify)),
-            (None, Some("run.7"), true, Err(RoleError::UnknownDyno("run.7".to_owned()))),
+            (
+                None,
+                Some("run.7"),
+                true,
+                Err(RoleError::UnknownDyno("run.7".to_owned())),
+            ),
         ];
         for (asked, dyno, redis, expected) in table {
-            let role = Role::named(asked, dyno).and_then(|role| role.check(dyno, redis).map(|()| role));
+            let role =
+                Role::named(asked, dyno).and_then(|role| role.check(dyno, redis).map(|()| role));
             assert_eq!(role, expected, "{asked:?} {dyno:?} {redis}");
         }
     }

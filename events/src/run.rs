@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use bus::{Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems};
+use bus::{
+    Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::{info, warn};
 
@@ -27,22 +29,34 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         Role::Notify => notifier((&options.source).into(), options.grace, dyno).await,
         Role::Web => {
             let config = warned(source::web(&options.source).await?);
-            let mut process =
-                Process::new(Role::Web, dyno, config.redis_namespace.clone(), config.sentry_dsn.as_ref())?;
+            let mut process = Process::new(
+                Role::Web,
+                dyno,
+                config.redis_namespace.clone(),
+                config.sentry_dsn.as_ref(),
+            )?;
             process.web(&config, &options).await?;
             process.run(options.grace).await
         }
         Role::Worker => {
             let config = warned(source::worker(&options.source).await?);
-            let mut process =
-                Process::new(Role::Worker, dyno, config.redis_namespace.clone(), config.sentry_dsn.as_ref())?;
+            let mut process = Process::new(
+                Role::Worker,
+                dyno,
+                config.redis_namespace.clone(),
+                config.sentry_dsn.as_ref(),
+            )?;
             process.worker(config)?;
             process.run(options.grace).await
         }
         Role::All => {
             let config = warned(source::all(&options.source).await?);
-            let mut process =
-                Process::new(Role::All, dyno, config.redis_namespace.clone(), config.sentry_dsn.as_ref())?;
+            let mut process = Process::new(
+                Role::All,
+                dyno,
+                config.redis_namespace.clone(),
+                config.sentry_dsn.as_ref(),
+            )?;
             process.web(&(&config).into(), &options).await?;
             process.worker(config)?;
             process.run(options.grace).await
@@ -58,9 +72,17 @@ pub async fn notify(options: Notify) -> anyhow::Result<()> {
 
 async fn notifier(place: Place<'_>, grace: u64, dyno: Option<&str>) -> anyhow::Result<()> {
     let config = warned(source::notifier(place).await?);
-    let mut process = Process::new(Role::Notify, dyno, config.redis_namespace.clone(), config.sentry_dsn.as_ref())?;
-    let notifier = Notifier::open(config, &environment::variable, &process.clock)?.ok_or_else(Notifier::nothing)?;
-    process.subsystems.extend(notifier.subsystems(&process.bus, &process.clock)?);
+    let mut process = Process::new(
+        Role::Notify,
+        dyno,
+        config.redis_namespace.clone(),
+        config.sentry_dsn.as_ref(),
+    )?;
+    let notifier = Notifier::open(config, &environment::variable, &process.clock)?
+        .ok_or_else(Notifier::nothing)?;
+    process
+        .subsystems
+        .extend(notifier.subsystems(&process.bus, &process.clock)?);
     process.run(grace).await
 }
 
@@ -69,9 +91,18 @@ async fn telemetry(options: Run, dyno: Option<&str>) -> anyhow::Result<()> {
     let variables = environment::with_dotenv()?;
     let settings = TelemetryConfig::read_with_pulse(&variables)?;
     let mut records = source::records((&options.source).into()).await?;
-    records.sentry_dsn = variables("SENTRY_DSN").map(SecretString::from).or(records.sentry_dsn);
-    let mut process = Process::new(Role::Telemetry, dyno, records.redis_namespace, records.sentry_dsn.as_ref())?;
-    process.subsystems.extend(topology::telemetry::subsystems(settings, &process.bus, &process.clock).await?);
+    records.sentry_dsn = variables("SENTRY_DSN")
+        .map(SecretString::from)
+        .or(records.sentry_dsn);
+    let mut process = Process::new(
+        Role::Telemetry,
+        dyno,
+        records.redis_namespace,
+        records.sentry_dsn.as_ref(),
+    )?;
+    process
+        .subsystems
+        .extend(topology::telemetry::subsystems(settings, &process.bus, &process.clock).await?);
     process.run(options.grace).await
 }
 
@@ -86,7 +117,9 @@ fn warned<T>((config, faults): (T, Faults)) -> T {
 /// Reports errors to Sentry from now on, where its DSN is set. The variables win.
 pub(crate) fn report_errors(variables: Variables<'_>, documented: Option<&SecretString>) {
     let dsn = variables("SENTRY_DSN").map(SecretString::from);
-    let Some(dsn) = dsn.as_ref().or(documented) else { return };
+    let Some(dsn) = dsn.as_ref().or(documented) else {
+        return;
+    };
     match observe::sentry::start(dsn.expose_secret()) {
         Ok(()) => info!("errors are reported to sentry"),
         Err(error) => warn!("errors are not reported to sentry: {error}"),
@@ -114,13 +147,23 @@ impl Process {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
         let bus = bus(redis, &clock, &mut subsystems)?;
-        Ok(Self { subsystems, bus, clock })
+        Ok(Self {
+            subsystems,
+            bus,
+            clock,
+        })
     }
 
     /// Adds the web server.
     async fn web(&mut self, config: &WebConfig, options: &Run) -> anyhow::Result<()> {
         let address = SocketAddr::new(options.bind, options.port);
-        let server = topology::web(config, Arc::clone(&self.bus), Arc::clone(&self.clock), address).await?;
+        let server = topology::web(
+            config,
+            Arc::clone(&self.bus),
+            Arc::clone(&self.clock),
+            address,
+        )
+        .await?;
         self.subsystems.push(Box::new(server));
         Ok(())
     }
@@ -128,11 +171,15 @@ impl Process {
     /// Adds the worker, and the notifier where channels are enabled: that needs no Phabricator, and so does not wait
     /// for it.
     fn worker(&mut self, config: Config) -> anyhow::Result<()> {
-        if let Some(notifier) = Notifier::open((&config).into(), &environment::variable, &self.clock)? {
-            self.subsystems.extend(notifier.subsystems(&self.bus, &self.clock)?);
+        if let Some(notifier) =
+            Notifier::open((&config).into(), &environment::variable, &self.clock)?
+        {
+            self.subsystems
+                .extend(notifier.subsystems(&self.bus, &self.clock)?);
         }
         let (bus, clock) = (Arc::clone(&self.bus), Arc::clone(&self.clock));
-        self.subsystems.push(Box::new(Worker { config, bus, clock }));
+        self.subsystems
+            .push(Box::new(Worker { config, bus, clock }));
         Ok(())
     }
 
@@ -157,7 +204,10 @@ fn bus(
         return Ok(Arc::new(MemoryBus::new(clock.clone())));
     };
     let bus = Arc::new(RedisBus::new(&redis, clock.as_ref())?);
-    subsystems.push(Box::new(RedisCheck { bus: bus.clone(), clock: clock.clone() }));
+    subsystems.push(Box::new(RedisCheck {
+        bus: bus.clone(),
+        clock: clock.clone(),
+    }));
     Ok(bus)
 }
 
@@ -174,12 +224,18 @@ pub(crate) async fn until_a_signal(
             observe::metrics::upkeep();
         }
     });
-    let names: Vec<&str> = subsystems.iter().map(|subsystem| subsystem.name()).collect();
+    let names: Vec<&str> = subsystems
+        .iter()
+        .map(|subsystem| subsystem.name())
+        .collect();
     info!("starting {}", names.join(", "));
 
     let shutdown = Shutdown::new();
-    signals::watch(shutdown.clone(), Duration::from_secs(grace), clock).context("cannot watch for signals")?;
-    run_subsystems(subsystems, shutdown).await.map_err(anyhow::Error::from_boxed)?;
+    signals::watch(shutdown.clone(), Duration::from_secs(grace), clock)
+        .context("cannot watch for signals")?;
+    run_subsystems(subsystems, shutdown)
+        .await
+        .map_err(anyhow::Error::from_boxed)?;
     info!("stopped");
     Ok(())
 }

@@ -23,7 +23,10 @@ impl<'a> Place<'a> {
     /// The place that options name. A variable that is set to nothing names none.
     pub fn new(file: Option<&'a Path>, secret: Option<&'a str>) -> Self {
         let file = file.filter(|file| !file.as_os_str().is_empty());
-        Self { file, secret: secret.filter(|secret| !secret.is_empty()) }
+        Self {
+            file,
+            secret: secret.filter(|secret| !secret.is_empty()),
+        }
     }
 }
 
@@ -39,13 +42,19 @@ impl fmt::Display for Place<'_> {
 
 impl<'a> From<&'a Source> for Place<'a> {
     fn from(source: &'a Source) -> Self {
-        Self::new(source.config.as_deref(), source.taskcluster_secret.as_deref())
+        Self::new(
+            source.config.as_deref(),
+            source.taskcluster_secret.as_deref(),
+        )
     }
 }
 
 impl<'a> From<&'a Deployment> for Place<'a> {
     fn from(deployment: &'a Deployment) -> Self {
-        Self::new(deployment.config.as_deref(), deployment.taskcluster_secret.as_deref())
+        Self::new(
+            deployment.config.as_deref(),
+            deployment.taskcluster_secret.as_deref(),
+        )
     }
 }
 
@@ -93,7 +102,9 @@ pub async fn records(place: Place<'_>) -> anyhow::Result<RecordsConfig> {
 
 /// Our user on Pulse, by the document and the environment.
 pub async fn pulse_user(place: Place<'_>) -> anyhow::Result<PulseConfig> {
-    let documented = maybe(place, config::pulse::parse).await?.and_then(|(user, _)| user);
+    let documented = maybe(place, config::pulse::parse)
+        .await?
+        .and_then(|(user, _)| user);
     let user = config::pulse::with_environment(documented, &environment::variable)?;
     user.context(
         "no user on Pulse: set PULSE_LOGIN and PULSE_PASSWORD, or pulse_user and pulse_password in --config FILE",
@@ -106,7 +117,10 @@ async fn from_secret<T>(name: &str, parse: Parse<T>) -> anyhow::Result<(T, Fault
     let (client, _) = clients.with_context(|| {
         format!("the secret {name} needs TASKCLUSTER_PROXY_URL, or TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN")
     })?;
-    let document = client.secret(name).await.with_context(|| format!("cannot read the secret {name}"))?;
+    let document = client
+        .secret(name)
+        .await
+        .with_context(|| format!("cannot read the secret {name}"))?;
     // JSON is YAML. It may hold secrets of other roles, and is overwritten when this ends.
     let text = SecretString::from(serde_json::to_string_pretty(&document)?);
     let (config, faults) = parse(text.expose_secret());

@@ -15,10 +15,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{Backoff, Bus, Clock, Consumer, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems};
+use bus::{
+    Backoff, Bus, Clock, Consumer, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems,
+};
 use phabricator::{
-    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook, Publisher, ViewPolicies,
-    Workflow, WorkflowQueues, WorkflowSettings,
+    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook,
+    Publisher, ViewPolicies, Workflow, WorkflowQueues, WorkflowSettings,
     model::{Journal, Phid},
 };
 use tracing::{info, warn};
@@ -43,7 +45,11 @@ pub(crate) const REQUEST: Duration = Duration::from_secs(60);
 const LANDO_REQUEST: Duration = Duration::from_secs(20);
 
 /// The waits while Phabricator does not answer at the start.
-const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
+const AWAY: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    factor: 2,
+    cap: Duration::from_secs(60),
+};
 
 /// The web server: Harbormaster's requests go to `builds`, and operators reach every queue.
 pub async fn web(
@@ -87,7 +93,10 @@ struct Names {
 impl Names {
     /// The configured names that mean nothing.
     fn unknown(&self, config: &Config) -> Vec<String> {
-        let repositories = config.repositories.iter().map(|repository| &repository.name);
+        let repositories = config
+            .repositories
+            .iter()
+            .map(|repository| &repository.name);
         let repositories = repositories.filter(|name| !self.repositories.contains_key(*name));
         repositories
             .map(|name| format!("repository {name}"))
@@ -105,8 +114,14 @@ impl Subsystem for Worker {
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
         let http = observe::http::client(REQUEST)?;
-        let conduit = Conduit::new(self.config.phabricator.url.clone(), self.config.phabricator.api_key.clone(), http);
-        let Some(names) = self.resolve(&conduit, &shutdown).await? else { return Ok(()) };
+        let conduit = Conduit::new(
+            self.config.phabricator.url.clone(),
+            self.config.phabricator.api_key.clone(),
+            http,
+        );
+        let Some(names) = self.resolve(&conduit, &shutdown).await? else {
+            return Ok(());
+        };
         let triggers = triggers::Triggers {
             config: &self.config,
             conduit: &conduit,
@@ -129,15 +144,25 @@ impl Names {
     /// Asks Phabricator. A token that is not accepted is named as that.
     async fn load(conduit: &Conduit, config: &Config) -> Result<Self, phabricator::ConduitError> {
         conduit.check().await?;
-        let wanted: Vec<String> = config.repositories.iter().map(|repository| repository.name.clone()).collect();
+        let wanted: Vec<String> = config
+            .repositories
+            .iter()
+            .map(|repository| repository.name.clone())
+            .collect();
         let repositories = conduit.repositories(&wanted).await?;
         let names = DirectoryNames {
             skipped_authors: config.skipped_authors.clone(),
             secure_projects: config.secure_projects.clone(),
         };
-        let directory = Directory::load(conduit, names).await?.with_view_policies(config.view_policies.clone());
+        let directory = Directory::load(conduit, names)
+            .await?
+            .with_view_policies(config.view_policies.clone());
         let triggers = triggers::Names::load(conduit, &config.triggers).await?;
-        Ok(Self { repositories, directory, triggers })
+        Ok(Self {
+            repositories,
+            directory,
+            triggers,
+        })
     }
 }
 
@@ -151,7 +176,11 @@ pub(crate) async fn unknown_names(
 
 impl Worker {
     /// `None` when the process is to stop first. A name that Phabricator does not know is an error.
-    async fn resolve(&self, conduit: &Conduit, shutdown: &Shutdown) -> Result<Option<Names>, SubsystemError> {
+    async fn resolve(
+        &self,
+        conduit: &Conduit,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Names>, SubsystemError> {
         let config = &self.config;
         for attempt in 1.. {
             let answer = tokio::select! {
@@ -173,7 +202,10 @@ impl Worker {
                 Err(error) => {
                     if attempt == 1 {
                         let error: &dyn std::error::Error = &error;
-                        warn!(error, "phabricator does not resolve the configured names; retrying");
+                        warn!(
+                            error,
+                            "phabricator does not resolve the configured names; retrying"
+                        );
                     }
                     tokio::select! {
                         () = self.clock.sleep(AWAY.after(attempt, self.clock.as_ref())) => {}
@@ -185,10 +217,17 @@ impl Worker {
         Ok(None)
     }
 
-    fn subsystems(&self, conduit: &Conduit, names: Names) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
+    fn subsystems(
+        &self,
+        conduit: &Conduit,
+        names: Names,
+    ) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
         let Self { config, bus, clock } = self;
         let journal = journal(config.build_retention);
-        let queues = MercurialQueues { builds: MERCURIAL, applied: APPLIED };
+        let queues = MercurialQueues {
+            builds: MERCURIAL,
+            applied: APPLIED,
+        };
         let recheck = Arc::new(LastLook::new(conduit.clone(), names.directory.clone()));
         let settings = mercurial(&config.into(), &names.repositories)?;
         let mercurial = Mercurial::new(settings, queues, journal.clone(), recheck, clock.clone())?;
@@ -201,17 +240,31 @@ impl Worker {
                 build_expiry: config.build_expiry,
                 ..WorkflowSettings::default()
             },
-            WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS },
+            WorkflowQueues {
+                builds: BUILDS,
+                mercurial: MERCURIAL,
+                results: RESULTS,
+            },
             journal.clone(),
         )
         .with_bugbug(Some(BUGBUG).filter(|_| !config.triggers.risk_analysis_users.is_empty()));
         let lando = config.lando.as_ref().filter(|lando| lando.publish);
-        let warnings = lando.map(|lando| LandoWarnings { queue: LANDO, failures: lando.publish_failure });
-        let publisher = Publisher::new(conduit.clone(), config.phabricator.publish, RESULTS, journal)
-            .with_pages(config.pages.clone())
-            .with_lando(warnings);
+        let warnings = lando.map(|lando| LandoWarnings {
+            queue: LANDO,
+            failures: lando.publish_failure,
+        });
+        let publisher = Publisher::new(
+            conduit.clone(),
+            config.phabricator.publish,
+            RESULTS,
+            journal,
+        )
+        .with_pages(config.pages.clone())
+        .with_lando(warnings);
         if config.secure_projects.is_empty() {
-            warn!("secure_projects is empty: every revision that our phabricator user sees counts as public");
+            warn!(
+                "secure_projects is empty: every revision that our phabricator user sees counts as public"
+            );
         }
         if config.view_policies == ViewPolicies::Any {
             warn!(
@@ -221,22 +274,48 @@ impl Worker {
         info!(
             "working on {} repositories: {}",
             names.repositories.len(),
-            names.repositories.keys().cloned().collect::<Vec<_>>().join(", ")
+            names
+                .repositories
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ")
         );
         let pushes = Some(BUGBUG_TRY_PUSH).filter(|_| config.triggers.test_selection.is_some());
         let mut subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
             Box::new(Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow)),
-            Box::new(Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler()).with_lanes(lanes)),
-            Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Dispatch { results: RESULTS, pushes })),
-            Box::new(Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher)),
+            Box::new(
+                Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler())
+                    .with_lanes(lanes),
+            ),
+            Box::new(Consumer::new(
+                bus.clone(),
+                clock.clone(),
+                APPLIED,
+                Dispatch {
+                    results: RESULTS,
+                    pushes,
+                },
+            )),
+            Box::new(Consumer::new(
+                bus.clone(),
+                clock.clone(),
+                RESULTS,
+                publisher,
+            )),
             Box::new(auditor(config, conduit, bus, clock)),
         ];
         if let Some(lando) = lando {
             let http = observe::http::client(LANDO_REQUEST)?;
             let lando = Lando::new(lando.url.clone(), config.phabricator.api_key.clone(), http);
-            subsystems.push(Box::new(Consumer::new(bus.clone(), clock.clone(), LANDO, lando)));
+            subsystems.push(Box::new(Consumer::new(
+                bus.clone(),
+                clock.clone(),
+                LANDO,
+                lando,
+            )));
         }
         Ok(subsystems)
     }
@@ -248,16 +327,35 @@ pub(crate) fn journal(retention: Duration) -> Journal {
 }
 
 /// The auditor of a deployment.
-pub(crate) fn auditor(config: &Config, conduit: &Conduit, bus: &Arc<dyn Bus>, clock: &Arc<dyn Clock>) -> Auditor {
-    let queues = AuditQueues { builds: BUILDS, results: RESULTS, all: queues::of_builds() };
+pub(crate) fn auditor(
+    config: &Config,
+    conduit: &Conduit,
+    bus: &Arc<dyn Bus>,
+    clock: &Arc<dyn Clock>,
+) -> Auditor {
+    let queues = AuditQueues {
+        builds: BUILDS,
+        results: RESULTS,
+        all: queues::of_builds(),
+    };
     let producer = Producer::new(bus.clone(), clock.clone());
     let plan = config.build_plan.clone();
-    Auditor::new(conduit.clone(), journal(config.build_retention), queues, producer, plan, config.build_expiry)
+    Auditor::new(
+        conduit.clone(),
+        journal(config.build_retention),
+        queues,
+        producer,
+        plan,
+        config.build_expiry,
+    )
 }
 
 /// The settings of the Mercurial worker, for the repositories with these names on Phabricator. Fails when a path is
 /// relative and the process is nowhere.
-pub(crate) fn mercurial(config: &MercurialConfig, names: &BTreeMap<String, Phid>) -> io::Result<Settings> {
+pub(crate) fn mercurial(
+    config: &MercurialConfig,
+    names: &BTreeMap<String, Phid>,
+) -> io::Result<Settings> {
     let repositories = config.repositories.iter().filter_map(|repository| {
         let phid = names.get(&repository.name)?.clone();
         Some(RepositorySettings {
@@ -280,7 +378,11 @@ pub(crate) fn mercurial(config: &MercurialConfig, names: &BTreeMap<String, Phid>
         known_hosts,
         tree_status: config.treestatus_url.clone(),
         disk_budget: config.clones_budget.map(|Size(bytes)| bytes),
-        limits: Limits { made: config.max_stack_size.0, work: config.max_apply_time, ..Limits::default() },
+        limits: Limits {
+            made: config.max_stack_size.0,
+            work: config.max_apply_time,
+            ..Limits::default()
+        },
         ..Settings::new(repositories.collect(), absolute(&config.clones_dir)?)
     })
 }

@@ -39,7 +39,8 @@ use crate::{ChannelError, Key, Parts, Settings, SettingsError, text::one_line};
 /// Who calls.
 pub(crate) const ACCESS_KEY_ID: Key = Key::new("access_key_id").or_variable("AWS_ACCESS_KEY_ID");
 /// What proves it.
-pub(crate) const SECRET_ACCESS_KEY: Key = Key::new("secret_access_key").or_variable("AWS_SECRET_ACCESS_KEY");
+pub(crate) const SECRET_ACCESS_KEY: Key =
+    Key::new("secret_access_key").or_variable("AWS_SECRET_ACCESS_KEY");
 /// What belongs to credentials that end by themselves.
 pub(crate) const SESSION_TOKEN: Key = Key::new("session_token").or_variable("AWS_SESSION_TOKEN");
 /// Where the service is called.
@@ -138,13 +139,20 @@ impl Aws {
             return Err(settings.unfit(REGION.name, "the name of a region such as us-west-2"));
         }
         let unfit = || settings.unfit(ENDPOINT.name, "an address that begins with http or https");
-        let endpoint = settings.optional_text(ENDPOINT.name).map(|endpoint| Url::parse(&endpoint).map_err(|_| unfit()));
+        let endpoint = settings
+            .optional_text(ENDPOINT.name)
+            .map(|endpoint| Url::parse(&endpoint).map_err(|_| unfit()));
         let endpoint = endpoint.transpose()?;
         let is_plain = |endpoint: &Url| {
-            let plain = endpoint.username().is_empty() && endpoint.password().is_none() && endpoint.query().is_none();
+            let plain = endpoint.username().is_empty()
+                && endpoint.password().is_none()
+                && endpoint.query().is_none();
             matches!(endpoint.scheme(), "http" | "https") && endpoint.host_str().is_some() && plain
         };
-        if endpoint.as_ref().is_some_and(|endpoint| !is_plain(endpoint)) {
+        if endpoint
+            .as_ref()
+            .is_some_and(|endpoint| !is_plain(endpoint))
+        {
             return Err(unfit());
         }
         let (http, clock) = (parts.http.clone(), Arc::clone(parts.clock));
@@ -152,14 +160,33 @@ impl Aws {
             .iter()
             .any(|key| settings.optional_secret(key.name).is_some());
         let identity = if is_set {
-            let (id, secret) = (settings.secret(ACCESS_KEY_ID.name)?, settings.secret(SECRET_ACCESS_KEY.name)?);
+            let (id, secret) = (
+                settings.secret(ACCESS_KEY_ID.name)?,
+                settings.secret(SECRET_ACCESS_KEY.name)?,
+            );
             let token = settings.optional_secret(SESSION_TOKEN.name);
             let exposed = |secret: &SecretString| secret.expose_secret().trim().to_owned();
-            Identity::Set(Credentials::from_keys(exposed(&id), exposed(&secret), token.as_ref().map(exposed)))
+            Identity::Set(Credentials::from_keys(
+                exposed(&id),
+                exposed(&secret),
+                token.as_ref().map(exposed),
+            ))
         } else {
-            Identity::Found(Box::new(Search::new(http.clone(), region.clone(), Arc::clone(&clock))))
+            Identity::Found(Box::new(Search::new(
+                http.clone(),
+                region.clone(),
+                Arc::clone(&clock),
+            )))
         };
-        Ok(Self { service, region, endpoint, identity, place: OnceCell::new(), http, clock })
+        Ok(Self {
+            service,
+            region,
+            endpoint,
+            identity,
+            place: OnceCell::new(),
+            http,
+            clock,
+        })
     }
 
     /// Where the service is called: as it is set, else in the region that the search finds, else in the default one.
@@ -169,14 +196,23 @@ impl Aws {
                 let region = match &self.region {
                     Some(region) => region.clone(),
                     None => {
-                        let found = self.identity.region().await.filter(|region| is_region(region));
+                        let found = self
+                            .identity
+                            .region()
+                            .await
+                            .filter(|region| is_region(region));
                         found.unwrap_or_else(|| DEFAULT_REGION.to_owned())
                     }
                 };
                 let endpoint = match &self.endpoint {
                     Some(endpoint) => endpoint.clone(),
-                    None => Url::parse(&format!("https://{}.{region}.amazonaws.com", self.service.host))
-                        .map_err(|error| self.unreachable("", "find its address", &error.to_string()))?,
+                    None => Url::parse(&format!(
+                        "https://{}.{region}.amazonaws.com",
+                        self.service.host
+                    ))
+                    .map_err(|error| {
+                        self.unreachable("", "find its address", &error.to_string())
+                    })?,
                 };
                 Ok(Place { region, endpoint })
             })
@@ -202,7 +238,10 @@ impl Aws {
         let what = call.what;
         let end = match self.attempt(call).await? {
             Attempt::Answered(_) => format!("and let us {what}"),
-            Attempt::Refused { is_for_a_right: true, .. } => {
+            Attempt::Refused {
+                is_for_a_right: true,
+                ..
+            } => {
                 format!("and gives no right to {what}, which nothing needs")
             }
             Attempt::Refused { error, .. } => return Err(error),
@@ -213,24 +252,32 @@ impl Aws {
 
     async fn attempt(&self, call: Call<'_>) -> Result<Attempt, ChannelError> {
         let what = call.what;
-        let found = timeout(LONGEST_SEARCH, async { Ok((self.place().await?, self.identity.credentials().await)) });
-        let found =
-            found.await.unwrap_or_else(|_| Err(self.unsigned(what, &"the search for credentials took too long")));
+        let found = timeout(LONGEST_SEARCH, async {
+            Ok((self.place().await?, self.identity.credentials().await))
+        });
+        let found = found.await.unwrap_or_else(|_| {
+            Err(self.unsigned(what, &"the search for credentials took too long"))
+        });
         let (place, credentials) = found?;
-        let credentials = credentials.map_err(|problem| self.unsigned(what, &one_line(&problem, MAX_PROBLEM)))?;
+        let credentials =
+            credentials.map_err(|problem| self.unsigned(what, &one_line(&problem, MAX_PROBLEM)))?;
         let host = place.endpoint.host_str().unwrap_or_default();
         let answered = timeout(LONGEST_CALL, self.answer(call, place, &credentials)).await;
         let (status, headers, body) =
             answered.unwrap_or_else(|_| Err(self.unanswered(host, what, "no answer in time")))?;
         // A store may begin to answer before it knows how it will end.
-        let is_refusal = !status.is_success() || (self.service.is_store && refusal::is_error(&body));
+        let is_refusal =
+            !status.is_success() || (self.service.is_store && refusal::is_error(&body));
         if is_refusal {
             let refusal = Refusal::read(status, &headers, &body);
             let error = refusal.judge(what, host, self.service, &secrets(&credentials));
             if matches!(error, ChannelError::Credentials { .. }) {
                 self.identity.forget().await;
             }
-            return Ok(Attempt::Refused { is_for_a_right: refusal.is_for_a_right(), error });
+            return Ok(Attempt::Refused {
+                is_for_a_right: refusal.is_for_a_right(),
+                error,
+            });
         }
         Ok(Attempt::Answered(Answer { headers, body }))
     }
@@ -252,14 +299,27 @@ impl Aws {
             }
         };
         let mut url = place.endpoint.clone();
-        url.set_path(&format!("{}{}", place.endpoint.path().trim_end_matches('/'), call.path));
+        url.set_path(&format!(
+            "{}{}",
+            place.endpoint.path().trim_end_matches('/'),
+            call.path
+        ));
         url.set_query(Some(call.query).filter(|query| !query.is_empty()));
-        let stated =
-            call.headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let stated = call.headers.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
         let mut headers: HeaderMap = stated.collect();
         headers.extend(self.signature(&call, &url, &headers, place, credentials)?);
         // The client's own limit is one for short calls.
-        let request = self.http.request(call.method, url).headers(headers).timeout(LONGEST_CALL).body(call.body);
+        let request = self
+            .http
+            .request(call.method, url)
+            .headers(headers)
+            .timeout(LONGEST_CALL)
+            .body(call.body);
         let mut response = request.send().await.map_err(unanswered)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read(&mut response).await.map_err(unanswered)?;
@@ -291,11 +351,14 @@ impl Aws {
             .settings(settings)
             .build()
             .map_err(|error| unsigned(&error))?;
-        let texts = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let texts = headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let body = SignableBody::Bytes(&call.body);
         let request = SignableRequest::new(call.method.as_str(), url.as_str(), texts, body)
             .map_err(|error| unsigned(&bus::error_chain(&error)))?;
-        let signed = sign(request, &params.into()).map_err(|error| unsigned(&bus::error_chain(&error)))?;
+        let signed =
+            sign(request, &params.into()).map_err(|error| unsigned(&bus::error_chain(&error)))?;
         let (signed, _) = signed.into_parts().0.into_parts();
         signed
             .into_iter()
@@ -311,12 +374,18 @@ impl Aws {
     fn unsigned(&self, what: &str, problem: &dyn std::fmt::Display) -> ChannelError {
         ChannelError::Credentials {
             channel: self.channel(),
-            problem: format!("cannot sign to {what}: {problem}: {}", refusal::set_credentials(self.service)),
+            problem: format!(
+                "cannot sign to {what}: {problem}: {}",
+                refusal::set_credentials(self.service)
+            ),
         }
     }
 
     fn unreachable(&self, host: &str, what: &str, problem: &str) -> ChannelError {
-        ChannelError::Unreachable { channel: self.channel(), problem: format!("tried at {host} to {what}: {problem}") }
+        ChannelError::Unreachable {
+            channel: self.channel(),
+            problem: format!("tried at {host} to {what}: {problem}"),
+        }
     }
 
     /// That nobody knows whether it was done. A store may be asked for the same again: it has it once all the same.
@@ -324,21 +393,30 @@ impl Aws {
         if self.service.is_store {
             return self.unreachable(host, what, problem);
         }
-        let problem = format!("tried at {host} to {what}: {problem}: it may have been done all the same");
-        ChannelError::Failed { channel: self.channel(), problem }
+        let problem =
+            format!("tried at {host} to {what}: {problem}: it may have been done all the same");
+        ChannelError::Failed {
+            channel: self.channel(),
+            problem,
+        }
     }
 }
 
 /// What an error must not hold.
 fn secrets(credentials: &Credentials) -> Vec<&str> {
     let keys = [credentials.access_key_id(), credentials.secret_access_key()];
-    keys.into_iter().chain(credentials.session_token()).collect()
+    keys.into_iter()
+        .chain(credentials.session_token())
+        .collect()
 }
 
 /// Whether it can be a region: it becomes a part of a host's name.
 pub(crate) fn is_region(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=MAX_REGION).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-') && !text.ends_with('-')
+    (1..=MAX_REGION).contains(&text.len())
+        && text.bytes().all(fits)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// The body of an answer; what is beyond the longest that means something is left.

@@ -57,7 +57,10 @@ pub trait Channel: Send + Sync + 'static {
 
     /// Asks the peer whether it would take something of ours, without sending anything that people or machines notice.
     async fn check(&self) -> Result<Checked, ChannelError> {
-        Ok(Checked { found: None, by_hand: Some("its settings are complete; its peer cannot be asked".to_owned()) })
+        Ok(Checked {
+            found: None,
+            by_hand: Some("its settings are complete; its peer cannot be asked".to_owned()),
+        })
     }
 
     /// Called once when the last notification is sent: take leave of the peer.
@@ -137,9 +140,11 @@ impl Classify for ChannelError {
         match self {
             Self::Refused { .. } | Self::HardBounce { .. } => Disposition::Dead,
             Self::Failed { .. } => Disposition::Retry,
-            Self::Busy { retry_after, .. } => {
-                Disposition::Defer(retry_after.unwrap_or(OUTAGE_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
-            }
+            Self::Busy { retry_after, .. } => Disposition::Defer(
+                retry_after
+                    .unwrap_or(OUTAGE_PAUSE)
+                    .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
+            ),
             Self::Unreachable { .. } => Disposition::Defer(OUTAGE_PAUSE),
             Self::Credentials { .. } => Disposition::Defer(CREDENTIALS_PAUSE),
         }

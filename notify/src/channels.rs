@@ -76,12 +76,23 @@ impl Channels {
     ) -> Result<Self, SettingsError> {
         let (mut channels, nothing) = (Vec::new(), BTreeMap::new());
         for name in names {
-            let registration = CHANNELS.iter().find(|known| known.name == name).ok_or_else(|| {
-                let known = CHANNELS.iter().map(|known| known.name).collect::<Vec<_>>().join(", ");
-                SettingsError::NoChannel { name: one_line(name, 60), known }
-            })?;
+            let registration = CHANNELS
+                .iter()
+                .find(|known| known.name == name)
+                .ok_or_else(|| {
+                    let known = CHANNELS
+                        .iter()
+                        .map(|known| known.name)
+                        .collect::<Vec<_>>()
+                        .join(", ");
+                    SettingsError::NoChannel {
+                        name: one_line(name, 60),
+                        known,
+                    }
+                })?;
             let section = file.get(name).unwrap_or(&nothing);
-            let settings = Settings::layered(registration.name, registration.keys, section, environment)?;
+            let settings =
+                Settings::layered(registration.name, registration.keys, section, environment)?;
             settings.tell_overridden();
             channels.push((registration.open)(&settings, parts)?);
         }
@@ -90,7 +101,12 @@ impl Channels {
 
     /// These channels.
     pub fn new(channels: Vec<Box<dyn Channel>>) -> Self {
-        Self(channels.into_iter().map(|channel| (channel.name(), channel)).collect())
+        Self(
+            channels
+                .into_iter()
+                .map(|channel| (channel.name(), channel))
+                .collect(),
+        )
     }
 
     /// The channel of that name, if it is open.
@@ -106,5 +122,8 @@ impl Channels {
 
 /// Whether `host` is this machine: on the way there, nobody reads what is sent in the clear.
 fn is_this_machine(host: &str) -> bool {
-    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    host == "localhost"
+        || host
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
 }

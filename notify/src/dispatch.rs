@@ -34,7 +34,9 @@ const LOG: &str = "public/logs/live_backing.log";
 #[derive(Debug, Error)]
 pub enum DispatchError {
     /// It came from an exchange that tells of no status.
-    #[error("the exchange {exchange} tells of no status of a task: route no such messages to the notifier")]
+    #[error(
+        "the exchange {exchange} tells of no status of a task: route no such messages to the notifier"
+    )]
     Exchange {
         /// The exchange.
         exchange: String,
@@ -171,27 +173,48 @@ impl Dispatcher {
         templates: Arc<Templates>,
         notifications: Queue<Notification>,
     ) -> Self {
-        Self { taskcluster, root, channels, identities, templates, notifications }
+        Self {
+            taskcluster,
+            root,
+            channels,
+            identities,
+            templates,
+            notifications,
+        }
     }
 
     /// What a message of Pulse leads to: one notification for each channel and identity. Nothing is sent, and nothing
     /// logged.
-    pub async fn plan(&self, message: &PulseMessage, now: Timestamp) -> Result<Plan, DispatchError> {
+    pub async fn plan(
+        &self,
+        message: &PulseMessage,
+        now: Timestamp,
+    ) -> Result<Plan, DispatchError> {
         let event = Event::read(message)?;
-        let mut plan = Plan { task: event.task_id.clone(), ..Plan::default() };
+        let mut plan = Plan {
+            task: event.task_id.clone(),
+            ..Plan::default()
+        };
         let definition = match self.taskcluster.task(&event.task_id).await {
             Ok(definition) => definition,
             Err(TaskclusterError::NotFound { .. }) => {
                 plan.remarks.push(Remark::Gone);
                 return Ok(plan);
             }
-            Err(source) => return Err(DispatchError::Task { task: event.task_id, source }),
+            Err(source) => {
+                return Err(DispatchError::Task {
+                    task: event.task_id,
+                    source,
+                });
+            }
         };
         let section = match Fields::of_task(&definition.extra, event.status) {
             Ok(Some(section)) => section,
             Ok(None) => return Ok(plan),
             Err(malformed) => {
-                plan.remarks.push(Remark::Malformed { problem: malformed.to_string() });
+                plan.remarks.push(Remark::Malformed {
+                    problem: malformed.to_string(),
+                });
                 return Ok(plan);
             }
         };
@@ -199,20 +222,26 @@ impl Dispatcher {
         for (identity, fields) in self.identified(&section, &mut plan.remarks) {
             for name in fields.plugins() {
                 let Some(channel) = self.channels.get(name) else {
-                    let remark = Remark::Closed { channel: one_line(name, 60) };
+                    let remark = Remark::Closed {
+                        channel: one_line(name, 60),
+                    };
                     if !plan.remarks.contains(&remark) {
                         plan.remarks.push(remark);
                     }
                     continue;
                 };
-                let mut one = self.notification(name, identity, &fields, &event, &definition, message, now)?;
+                let mut one =
+                    self.notification(name, identity, &fields, &event, &definition, message, now)?;
                 let mut left_out = one.bound();
                 let count = channel.recipients(&one).len();
                 let total = named.entry(channel.name()).or_insert(0_usize);
                 let is_over = *total + count > MAX_IDENTIFIED && identity.is_some();
                 left_out += if is_over { count } else { 0 };
                 if left_out > 0 {
-                    plan.remarks.push(Remark::TooMany { channel: name.to_owned(), count: left_out });
+                    plan.remarks.push(Remark::TooMany {
+                        channel: name.to_owned(),
+                        count: left_out,
+                    });
                 }
                 if is_over {
                     continue;
@@ -230,18 +259,27 @@ impl Dispatcher {
     }
 
     /// The section itself, and what comes of it for each identity that it names.
-    fn identified<'a>(&self, section: &'a Fields, remarks: &mut Vec<Remark>) -> Vec<(Option<&'a str>, Fields)> {
+    fn identified<'a>(
+        &self,
+        section: &'a Fields,
+        remarks: &mut Vec<Remark>,
+    ) -> Vec<(Option<&'a str>, Fields)> {
         let mut identified = vec![(None, section.clone())];
         for id in section.ids() {
             match self.identities.get(id) {
                 Some(fields) => identified.push((Some(id), fields.over(section))),
-                None => remarks.push(Remark::NoIdentity { id: one_line(id, 60) }),
+                None => remarks.push(Remark::NoIdentity {
+                    id: one_line(id, 60),
+                }),
             }
         }
         identified
     }
 
-    #[expect(clippy::too_many_arguments, reason = "everything that a notification is made of meets here")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that a notification is made of meets here"
+    )]
     fn notification(
         &self,
         channel: &str,
@@ -279,7 +317,10 @@ impl Dispatcher {
             Some(text) => Ok(fill(&bounded(text, MAX_MESSAGE), &notification)),
             None => self.templates.text(template, &notification),
         };
-        let (subject, text) = (written(fields.subject(), SUBJECT)?, written(fields.message(), MESSAGE)?);
+        let (subject, text) = (
+            written(fields.subject(), SUBJECT)?,
+            written(fields.message(), MESSAGE)?,
+        );
         (notification.subject, notification.message) = (subject, text);
         Ok(notification)
     }
@@ -287,10 +328,25 @@ impl Dispatcher {
     fn links(&self, event: &Event) -> Links {
         let log = |run_id: &u32| {
             let run = run_id.to_string();
-            let path = ["api", "queue", "v1", "task", &event.task_id, "runs", &run, "artifacts"];
-            LogLink { run_id: *run_id, url: below(&self.root, path.into_iter().chain(LOG.split('/'))) }
+            let path = [
+                "api",
+                "queue",
+                "v1",
+                "task",
+                &event.task_id,
+                "runs",
+                &run,
+                "artifacts",
+            ];
+            LogLink {
+                run_id: *run_id,
+                url: below(&self.root, path.into_iter().chain(LOG.split('/'))),
+            }
         };
-        Links { task: below(&self.root, ["tasks", &event.task_id]), logs: event.started.iter().map(log).collect() }
+        Links {
+            task: below(&self.root, ["tasks", &event.task_id]),
+            logs: event.started.iter().map(log).collect(),
+        }
     }
 }
 
@@ -305,7 +361,10 @@ fn below<'a>(root: &Url, path: impl IntoIterator<Item = &'a str>) -> Url {
 }
 
 fn build_props(definition: &TaskDefinition) -> BTreeMap<String, String> {
-    let props = definition.extra.get("build_props").and_then(Value::as_object);
+    let props = definition
+        .extra
+        .get("build_props")
+        .and_then(Value::as_object);
     let text = |(name, value): (&String, &Value)| {
         let value = match value {
             Value::String(text) => text.clone(),
@@ -314,7 +373,12 @@ fn build_props(definition: &TaskDefinition) -> BTreeMap<String, String> {
         };
         Some((one_line(name, MAX_PROPS.1), one_line(&value, MAX_PROPS.1)))
     };
-    props.into_iter().flatten().filter_map(text).take(MAX_PROPS.0).collect()
+    props
+        .into_iter()
+        .flatten()
+        .filter_map(text)
+        .take(MAX_PROPS.0)
+        .collect()
 }
 
 #[async_trait]
@@ -324,14 +388,21 @@ impl Handler<PulseMessage> for Dispatcher {
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), DispatchError> {
         let mut plan = self.plan(&message, cx.clock().now()).await?;
         plan.log();
-        if let Some(Notification { task, artifact: Some(artifact), .. }) = plan.notifications.first() {
+        if let Some(Notification {
+            task,
+            artifact: Some(artifact),
+            ..
+        }) = plan.notifications.first()
+        {
             match share::place(cx, &task.id, task.run_id, artifact).await? {
                 Place::Free => {}
                 Place::Last => {
                     let words = format!(
                         "(The task made {MAX_ARTIFACTS} artifacts by now: of further ones nobody is notified.)"
                     );
-                    plan.notifications.iter_mut().for_each(|one| one.note(&words));
+                    plan.notifications
+                        .iter_mut()
+                        .for_each(|one| one.note(&words));
                 }
                 Place::Over => {
                     warn!(
@@ -345,7 +416,11 @@ impl Handler<PulseMessage> for Dispatcher {
             }
         }
         for notification in plan.notifications {
-            let key = format!("{} for {}", notification.key(), notification.identity.as_deref().unwrap_or_default());
+            let key = format!(
+                "{} for {}",
+                notification.key(),
+                notification.identity.as_deref().unwrap_or_default()
+            );
             cx.send_once(&self.notifications, &notification, &key)?;
         }
         Ok(())

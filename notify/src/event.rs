@@ -46,18 +46,27 @@ struct Named {
 impl Event {
     pub(crate) fn read(message: &PulseMessage) -> Result<Self, DispatchError> {
         let exchange = &message.routing.exchange;
-        let status = Status::of_exchange(exchange)
-            .ok_or_else(|| DispatchError::Exchange { exchange: crate::text::one_line(exchange, 200) })?;
-        let TaskMessage { status: task, run_id, .. } = message.json()?;
+        let status = Status::of_exchange(exchange).ok_or_else(|| DispatchError::Exchange {
+            exchange: crate::text::one_line(exchange, 200),
+        })?;
+        let TaskMessage {
+            status: task,
+            run_id,
+            ..
+        } = message.json()?;
         for id in [&task.task_id, &task.task_group_id] {
             if !is_id(id) {
-                return Err(DispatchError::NoId { exchange: exchange.clone(), id: crate::text::one_line(id, 60) });
+                return Err(DispatchError::NoId {
+                    exchange: exchange.clone(),
+                    id: crate::text::one_line(id, 60),
+                });
             }
         }
         let artifact = match status {
-            Status::ArtifactCreated => {
-                Some(crate::text::one_line(&message.json::<WithArtifact>()?.artifact.name, MAX_ARTIFACT))
-            }
+            Status::ArtifactCreated => Some(crate::text::one_line(
+                &message.json::<WithArtifact>()?.artifact.name,
+                MAX_ARTIFACT,
+            )),
             _ => None,
         };
         let runs = &task.runs[task.runs.len().saturating_sub(MAX_RUNS)..];
@@ -65,7 +74,11 @@ impl Event {
             status,
             run_id,
             runs: runs.iter().map(|run| run.run_id).collect(),
-            started: runs.iter().filter(|run| run.started.is_some()).map(|run| run.run_id).collect(),
+            started: runs
+                .iter()
+                .filter(|run| run.started.is_some())
+                .map(|run| run.run_id)
+                .collect(),
             task_id: task.task_id,
             group_id: task.task_group_id,
             artifact,
@@ -75,7 +88,10 @@ impl Event {
 
 /// Whether it can be the id of a task: what can is safe in an address, and in a header.
 fn is_id(text: &str) -> bool {
-    text.len() == ID_LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    text.len() == ID_LENGTH
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// The message that Pulse would bring if `status` happened to a task now; for a status that Pulse tells with an artifact,
@@ -91,10 +107,23 @@ pub async fn replayed(
     if status == Status::ArtifactCreated {
         body["artifact"] = json!({ "name": artifact.unwrap_or("public/logs/live.log") });
     }
-    let run = task.runs.last().map_or_else(|| "_".to_owned(), |run| run.run_id.to_string());
-    let key = format!("primary.{}.{run}._._._._.{}.{}._", task.task_id, task.scheduler_id, task.task_group_id);
-    let routing = Routing { exchange: status.exchange(), key, other_routes: Vec::new() };
-    Ok(PulseMessage { routing, body: body.to_string().into_bytes().into() })
+    let run = task
+        .runs
+        .last()
+        .map_or_else(|| "_".to_owned(), |run| run.run_id.to_string());
+    let key = format!(
+        "primary.{}.{run}._._._._.{}.{}._",
+        task.task_id, task.scheduler_id, task.task_group_id
+    );
+    let routing = Routing {
+        exchange: status.exchange(),
+        key,
+        other_routes: Vec::new(),
+    };
+    Ok(PulseMessage {
+        routing,
+        body: body.to_string().into_bytes().into(),
+    })
 }
 
 fn described(task: &TaskStatus) -> serde_json::Value {

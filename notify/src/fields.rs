@@ -43,7 +43,12 @@ fn value(field: &str, notification: &Notification) -> Option<String> {
         "status" => notification.status.to_string(),
         "artifact" => notification.artifact.clone().unwrap_or_default(),
         "link" => notification.links.task.to_string(),
-        "log" => notification.links.logs.last().map(|log| log.url.to_string()).unwrap_or_default(),
+        "log" => notification
+            .links
+            .logs
+            .last()
+            .map(|log| log.url.to_string())
+            .unwrap_or_default(),
         other => task.build_props.get(other)?.clone(),
     };
     Some(value)

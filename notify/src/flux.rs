@@ -53,12 +53,30 @@ pub struct FluxWriter {
 
 impl Flux {
     /// Where to put lines, and the part of the process that writes them. That part ends with the last clone of the first.
-    pub fn new(settings: FluxSettings, http: reqwest::Client, clock: Arc<dyn Clock>) -> (Self, FluxWriter) {
+    pub fn new(
+        settings: FluxSettings,
+        http: reqwest::Client,
+        clock: Arc<dyn Clock>,
+    ) -> (Self, FluxWriter) {
         let (sender, lines) = mpsc::channel(WAITING);
-        (Self { lines: sender }, FluxWriter { lines, settings, http, clock })
+        (
+            Self { lines: sender },
+            FluxWriter {
+                lines,
+                settings,
+                http,
+                clock,
+            },
+        )
     }
 
-    pub(crate) fn record(&self, channel: &'static str, outcome: Outcome, begun: Timestamp, ended: Timestamp) {
+    pub(crate) fn record(
+        &self,
+        channel: &'static str,
+        outcome: Outcome,
+        begun: Timestamp,
+        ended: Timestamp,
+    ) {
         // One that finds no place is dropped.
         let _ = self.lines.try_send(line(channel, outcome, begun, ended));
     }
@@ -71,7 +89,10 @@ fn line(channel: &'static str, outcome: Outcome, begun: Timestamp, ended: Timest
         Outcome::Failed => "failed",
     };
     let milliseconds = ended.duration_since(begun).as_secs_f64() * 1000.0;
-    format!("notify,channel={channel},outcome={outcome} duration_ms={milliseconds:.3} {}\n", ended.as_nanosecond())
+    format!(
+        "notify,channel={channel},outcome={outcome} duration_ms={milliseconds:.3} {}\n",
+        ended.as_nanosecond()
+    )
 }
 
 #[async_trait]
@@ -128,7 +149,10 @@ impl FluxWriter {
         let host = self.settings.url.host_str();
         match written {
             Ok(()) if !taken => info!(host, "influxdb takes the channels' times again"),
-            Err(problem) if taken => warn!(host, problem, "influxdb does not take the channels' times: dropped"),
+            Err(problem) if taken => warn!(
+                host,
+                problem, "influxdb does not take the channels' times: dropped"
+            ),
             _ => {}
         }
     }
@@ -139,12 +163,17 @@ impl FluxWriter {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("write");
         }
-        url.query_pairs_mut().append_pair("db", &self.settings.database).append_pair("precision", "ns");
+        url.query_pairs_mut()
+            .append_pair("db", &self.settings.database)
+            .append_pair("precision", "ns");
         let mut request = self.http.post(url).body(lines);
         if let Some((user, password)) = &self.settings.login {
             request = request.basic_auth(user, Some(password.expose_secret()));
         }
-        let response = request.send().await.map_err(|error| error_chain(&error.without_url()))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| error_chain(&error.without_url()))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -153,11 +182,16 @@ impl FluxWriter {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 "; set notify.influxdb.user and notify.influxdb.password to those of a user who may write"
             }
-            StatusCode::NOT_FOUND => "; make the database, or set notify.influxdb.database to one that exists",
+            StatusCode::NOT_FOUND => {
+                "; make the database, or set notify.influxdb.database to one that exists"
+            }
             _ => "",
         };
         let said = Answer::read(response).await.quoted();
-        Err(format!("it answered with http status {}: {said}{advice}", status.as_u16()))
+        Err(format!(
+            "it answered with http status {}: {said}{advice}",
+            status.as_u16()
+        ))
     }
 }
 
@@ -170,6 +204,9 @@ mod tests {
         let begun: Timestamp = "2026-11-21T02:48:05Z".parse().unwrap();
         let ended: Timestamp = "2026-11-21T02:48:05.0125Z".parse().unwrap();
         let written = line("smtp", Outcome::Sent, begun, ended);
-        assert_eq!(written, "notify,channel=smtp,outcome=sent duration_ms=12.500 1795229285012500000\n");
+        assert_eq!(
+            written,
+            "notify,channel=smtp,outcome=sent duration_ms=12.500 1795229285012500000\n"
+        );
     }
 }

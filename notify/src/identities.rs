@@ -42,8 +42,14 @@ impl Identities {
     /// Reads the file at `path`.
     pub fn load(path: &Path) -> Result<Self, IdentitiesError> {
         let read = std::fs::read_to_string(path);
-        let text = read.map_err(|source| IdentitiesError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|problem| IdentitiesError::Faulty { path: path.to_owned(), problem })
+        let text = read.map_err(|source| IdentitiesError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|problem| IdentitiesError::Faulty {
+            path: path.to_owned(),
+            problem,
+        })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -54,7 +60,11 @@ impl Identities {
             [document] => match json(document) {
                 Some(Value::Null) => return Ok(Self::default()),
                 Some(Value::Object(names)) => names,
-                _ => return Err("expected a map of names to their fields, each name a text".to_owned()),
+                _ => {
+                    return Err(
+                        "expected a map of names to their fields, each name a text".to_owned()
+                    );
+                }
             },
             _ => return Err("there is a second document, expected one".to_owned()),
         };
@@ -78,10 +88,20 @@ fn json(node: &Yaml<'_>) -> Option<Value> {
         Yaml::Value(Scalar::Integer(number)) => Some(Value::from(*number)),
         Yaml::Value(Scalar::FloatingPoint(number)) => Some(Value::from(number.into_inner())),
         Yaml::Value(Scalar::String(text)) => Some(Value::from(text.as_ref())),
-        Yaml::Sequence(items) => items.iter().map(json).collect::<Option<Vec<_>>>().map(Value::Array),
+        Yaml::Sequence(items) => items
+            .iter()
+            .map(json)
+            .collect::<Option<Vec<_>>>()
+            .map(Value::Array),
         Yaml::Mapping(entries) => {
-            let entry = |(key, value): (&Yaml<'_>, &Yaml<'_>)| Some((key.as_str()?.to_owned(), json(value)?));
-            entries.iter().map(entry).collect::<Option<Map<_, _>>>().map(Value::Object)
+            let entry = |(key, value): (&Yaml<'_>, &Yaml<'_>)| {
+                Some((key.as_str()?.to_owned(), json(value)?))
+            };
+            entries
+                .iter()
+                .map(entry)
+                .collect::<Option<Map<_, _>>>()
+                .map(Value::Object)
         }
         _ => None,
     }
@@ -93,11 +113,18 @@ mod tests {
 
     #[test]
     fn names_stand_for_fields() {
-        let identities =
-            Identities::parse("ann: {emails: [ann@example.com], nicks: [ann]}\nteam:\n  channels: ['#t']\n");
+        let identities = Identities::parse(
+            "ann: {emails: [ann@example.com], nicks: [ann]}\nteam:\n  channels: ['#t']\n",
+        );
         let identities = identities.unwrap();
-        assert_eq!(identities.get("ann").unwrap().recipients().emails, ["ann@example.com"]);
-        assert_eq!(identities.get("team").unwrap().recipients().channels, ["#t"]);
+        assert_eq!(
+            identities.get("ann").unwrap().recipients().emails,
+            ["ann@example.com"]
+        );
+        assert_eq!(
+            identities.get("team").unwrap().recipients().channels,
+            ["#t"]
+        );
         assert!(identities.get("bob").is_none());
         assert!(Identities::parse("").unwrap().get("ann").is_none());
     }
@@ -105,7 +132,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_name() {
         for (text, expected) in [
-            ("ann: {emails: ann@example.com}", "ann: invalid type: string"),
+            (
+                "ann: {emails: ann@example.com}",
+                "ann: invalid type: string",
+            ),
             ("- ann", "expected a map of names"),
             ("1: {}", "expected a map of names"),
             ("a: [", "not YAML"),

@@ -32,7 +32,9 @@ pub use event::replayed;
 pub use flux::{Flux, FluxSettings, FluxWriter};
 pub use identities::{Identities, IdentitiesError};
 pub use memory::{Muted, muted, unmute};
-pub use notification::{DigestLine, Links, LogLink, Notification, NotifiedTask, Recipients, Status};
+pub use notification::{
+    DigestLine, Links, LogLink, Notification, NotifiedTask, Recipients, Status,
+};
 pub use preview::preview;
 pub use send::{SendError, Sender};
 pub use settings::{Key, Settings, SettingsError, flag};

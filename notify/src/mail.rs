@@ -24,20 +24,23 @@ use lettre::{
 };
 
 use crate::{
-    ChannelError, Key, Notification, Settings, SettingsError, Templates, memory::name, notification::MAX_RECIPIENT,
-    text::one_line,
+    ChannelError, Key, Notification, Settings, SettingsError, Templates, memory::name,
+    notification::MAX_RECIPIENT, text::one_line,
 };
 
 /// The templates of a mail, for the [`crate::Registration`] of a channel that sends some.
-pub(crate) const TEMPLATES: &[(&str, &str)] =
-    &[(TEXT, include_str!("../templates/mail.txt")), (HTML, include_str!("../templates/mail.html"))];
+pub(crate) const TEMPLATES: &[(&str, &str)] = &[
+    (TEXT, include_str!("../templates/mail.txt")),
+    (HTML, include_str!("../templates/mail.html")),
+];
 /// The text.
 const TEXT: &str = "mail.txt";
 /// The same in HTML.
 pub(crate) const HTML: &str = "mail.html";
 
 /// What comes behind the `@` of a mail's id, and of the thread's.
-pub(crate) const THREADING_DOMAIN: Key = Key::new("threading_domain").or_variable("EMAIL_THREADING_DOMAIN");
+pub(crate) const THREADING_DOMAIN: Key =
+    Key::new("threading_domain").or_variable("EMAIL_THREADING_DOMAIN");
 
 /// The recipient when a section names nobody.
 pub(crate) const DEFAULT_RECIPIENT: Key = Key::new("default_recipient");
@@ -78,23 +81,39 @@ impl MailWriter {
         templates: Arc<Templates>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SettingsError> {
-        let from = mailbox(&settings.text("email")?).ok_or_else(|| settings.unfit("email", "a mail address"))?;
+        let from = mailbox(&settings.text("email")?)
+            .ok_or_else(|| settings.unfit("email", "a mail address"))?;
         let default = match settings.optional_text(DEFAULT_RECIPIENT.name) {
             Some(default) => {
-                mailbox(&default).ok_or_else(|| settings.unfit(DEFAULT_RECIPIENT.name, "a mail address"))?.email
+                mailbox(&default)
+                    .ok_or_else(|| settings.unfit(DEFAULT_RECIPIENT.name, "a mail address"))?
+                    .email
             }
             None => from.email.clone(),
         };
-        let domain = settings.optional_text(THREADING_DOMAIN.name).unwrap_or_else(|| from.email.domain().to_owned());
+        let domain = settings
+            .optional_text(THREADING_DOMAIN.name)
+            .unwrap_or_else(|| from.email.domain().to_owned());
         if address(&format!("a@{domain}")).is_none() {
             return Err(settings.unfit(THREADING_DOMAIN.name, "the name of a domain"));
         }
-        Ok(Self { channel, from, default, domain, templates, clock, has_html: true })
+        Ok(Self {
+            channel,
+            from,
+            default,
+            domain,
+            templates,
+            clock,
+            has_html: true,
+        })
     }
 
     /// The same for mails without HTML.
     pub(crate) fn without_html(self) -> Self {
-        Self { has_html: false, ..self }
+        Self {
+            has_html: false,
+            ..self
+        }
     }
 
     /// Who sends the mails.
@@ -108,7 +127,8 @@ impl MailWriter {
     pub(crate) fn recipients(&self, notification: &Notification) -> Vec<String> {
         let mut recipients: Vec<String> = Vec::new();
         for name in &notification.to.emails {
-            let name = mailbox(name).map_or_else(|| name.clone(), |mailbox| mailbox.email.to_string());
+            let name =
+                mailbox(name).map_or_else(|| name.clone(), |mailbox| mailbox.email.to_string());
             if !recipients.contains(&name) {
                 recipients.push(name);
             }
@@ -120,18 +140,31 @@ impl MailWriter {
     }
 
     /// The mail to `recipient`, who is unreachable by any if that is no mail address.
-    pub(crate) fn write(&self, notification: &Notification, recipient: &str) -> Result<Mail, ChannelError> {
-        let to = mailbox(recipient).map(|mailbox| mailbox.email).ok_or_else(|| ChannelError::HardBounce {
-            channel: self.channel,
-            recipient: one_line(recipient, MAX_RECIPIENT),
-            problem: "it is no mail address: write another one into the task's section".to_owned(),
-        })?;
+    pub(crate) fn write(
+        &self,
+        notification: &Notification,
+        recipient: &str,
+    ) -> Result<Mail, ChannelError> {
+        let to = mailbox(recipient)
+            .map(|mailbox| mailbox.email)
+            .ok_or_else(|| ChannelError::HardBounce {
+                channel: self.channel,
+                recipient: one_line(recipient, MAX_RECIPIENT),
+                problem: "it is no mail address: write another one into the task's section"
+                    .to_owned(),
+            })?;
         let part = |kind, template| {
-            let text = self.templates.render(self.channel, template, notification)?;
+            let text = self
+                .templates
+                .render(self.channel, template, notification)?;
             Ok::<_, ChannelError>(SinglePart::builder().header(kind).body(text))
         };
         let text = part(ContentType::TEXT_PLAIN, TEXT)?;
-        let thread = format!("<{}@{}>", name_of_thread(&notification.task.group_id), self.domain);
+        let thread = format!(
+            "<{}@{}>",
+            name_of_thread(&notification.task.group_id),
+            self.domain
+        );
         let message = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, to.clone()))
@@ -148,7 +181,12 @@ impl MailWriter {
         let message = if self.has_html {
             let border = format!("{:016x}{:016x}", self.clock.random(), self.clock.random());
             let html = part(ContentType::TEXT_HTML, HTML)?;
-            message.multipart(MultiPart::alternative().boundary(border).singlepart(text).singlepart(html))
+            message.multipart(
+                MultiPart::alternative()
+                    .boundary(border)
+                    .singlepart(text)
+                    .singlepart(html),
+            )
         } else {
             message.singlepart(text)
         };
@@ -156,20 +194,35 @@ impl MailWriter {
             channel: self.channel,
             problem: format!("cannot write the mail: {error}"),
         })?;
-        Ok(Mail { from: self.from.email.clone(), to, bytes: message.formatted() })
+        Ok(Mail {
+            from: self.from.email.clone(),
+            to,
+            bytes: message.formatted(),
+        })
     }
 
     /// The same for the same to the same one.
     fn id(&self, notification: &Notification, recipient: &str) -> String {
         // What came too late for a digest makes a second one, which must not be taken for the first.
-        let listed = if notification.digest.is_empty() { "" } else { &notification.message };
-        format!("<{}@{}>", name(&[&notification.key(), recipient, listed]), self.domain)
+        let listed = if notification.digest.is_empty() {
+            ""
+        } else {
+            &notification.message
+        };
+        format!(
+            "<{}@{}>",
+            name(&[&notification.key(), recipient, listed]),
+            self.domain
+        )
     }
 }
 
 /// A group's id as a header can hold it, which is the id itself.
 fn name_of_thread(group: &str) -> String {
-    group.chars().filter(|character| character.is_ascii_alphanumeric() || matches!(character, '-' | '_')).collect()
+    group
+        .chars()
+        .filter(|character| character.is_ascii_alphanumeric() || matches!(character, '-' | '_'))
+        .collect()
 }
 
 /// Reads a mailbox as RFC 5322 has it: an address alone, or with a name, `Ann <ann@example.com>`, which may be quoted; and
@@ -177,19 +230,26 @@ fn name_of_thread(group: &str) -> String {
 pub(crate) fn mailbox(text: &str) -> Option<Mailbox> {
     let text = without_comments(text)?;
     let text = text.trim();
-    let Some((name, rest)) = text.rsplit_once('<') else { return Some(Mailbox::new(None, address(text)?)) };
+    let Some((name, rest)) = text.rsplit_once('<') else {
+        return Some(Mailbox::new(None, address(text)?));
+    };
     let email = address(rest.strip_suffix('>')?.trim())?;
     let name = name.trim();
     let is_quoted = name.len() >= 2 && name.starts_with('"') && name.ends_with('"');
     let name = if is_quoted {
-        name[1..name.len() - 1].replace("\\\"", "\"").replace("\\\\", "\\")
+        name[1..name.len() - 1]
+            .replace("\\\"", "\"")
+            .replace("\\\\", "\\")
     } else if name.contains(['<', '>', ',', ';', ':', '@', '"']) {
         return None;
     } else {
         name.to_owned()
     };
     let name = one_line(&name, MAX_NAME);
-    Some(Mailbox::new(Some(name).filter(|name| !name.is_empty()), email))
+    Some(Mailbox::new(
+        Some(name).filter(|name| !name.is_empty()),
+        email,
+    ))
 }
 
 /// The same without its comments. None where one is not closed, or a quoted text is not.
@@ -236,16 +296,40 @@ mod tests {
             (" ann@example.com ", None, "ann@example.com"),
             ("<ann@example.com>", None, "ann@example.com"),
             ("Ann <ann@example.com>", Some("Ann"), "ann@example.com"),
-            ("Ann B. Example <ann.b+ci@mail.example.com>", Some("Ann B. Example"), "ann.b+ci@mail.example.com"),
-            ("\"Example, Ann\" <ann@example.com>", Some("Example, Ann"), "ann@example.com"),
-            ("\"Ann \\\"A\\\" <x@y>\" <ann@example.com>", Some("Ann \"A\" <x@y>"), "ann@example.com"),
-            ("Ann (releng (west)) <ann@example.com> (work)", Some("Ann"), "ann@example.com"),
+            (
+                "Ann B. Example <ann.b+ci@mail.example.com>",
+                Some("Ann B. Example"),
+                "ann.b+ci@mail.example.com",
+            ),
+            (
+                "\"Example, Ann\" <ann@example.com>",
+                Some("Example, Ann"),
+                "ann@example.com",
+            ),
+            (
+                "\"Ann \\\"A\\\" <x@y>\" <ann@example.com>",
+                Some("Ann \"A\" <x@y>"),
+                "ann@example.com",
+            ),
+            (
+                "Ann (releng (west)) <ann@example.com> (work)",
+                Some("Ann"),
+                "ann@example.com",
+            ),
             ("ann@example.com (Ann)", None, "ann@example.com"),
             ("Änn <ann@example.com>", Some("Änn"), "ann@example.com"),
-            ("\"\u{202e}Ann\r\nBcc: x\" <ann@example.com>", Some("Ann Bcc: x"), "ann@example.com"),
+            (
+                "\"\u{202e}Ann\r\nBcc: x\" <ann@example.com>",
+                Some("Ann Bcc: x"),
+                "ann@example.com",
+            ),
         ] {
             let found = mailbox(text).unwrap_or_else(|| panic!("{text}"));
-            assert_eq!((found.name.as_deref(), found.email.to_string().as_str()), (name, email), "{text}");
+            assert_eq!(
+                (found.name.as_deref(), found.email.to_string().as_str()),
+                (name, email),
+                "{text}"
+            );
         }
         for text in [
             "",

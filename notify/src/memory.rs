@@ -11,9 +11,15 @@ use sha2::{Digest as _, Sha256};
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Who was sent what.
-const SENT: Ledger = Ledger { name: "notify-sent", retention: DAY };
+const SENT: Ledger = Ledger {
+    name: "notify-sent",
+    retention: DAY,
+};
 /// Who is left alone.
-const MUTED: Ledger = Ledger { name: "notify-muted", retention: DAY };
+const MUTED: Ledger = Ledger {
+    name: "notify-muted",
+    retention: DAY,
+};
 /// The tag of all who are left alone.
 const ALL_MUTED: &str = "muted";
 /// The most of them that are listed.
@@ -38,7 +44,12 @@ pub struct Muted {
 
 /// Everyone who is left alone at `now`, the newest first.
 pub async fn muted(bus: &dyn Bus, now: Timestamp) -> Result<Vec<Muted>, BusError> {
-    let ids: Vec<_> = bus.tagged(&MUTED, ALL_MUTED, 0..MAX_LISTED).await?.into_iter().map(|(id, _)| id).collect();
+    let ids: Vec<_> = bus
+        .tagged(&MUTED, ALL_MUTED, 0..MAX_LISTED)
+        .await?
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
     let mut muted = Vec::new();
     for (record, id) in bus.records(&MUTED, &ids).await?.into_iter().zip(&ids) {
         let who: Option<Muted> = record.slot(WHO).map_err(unreadable(id))?;
@@ -48,11 +59,24 @@ pub async fn muted(bus: &dyn Bus, now: Timestamp) -> Result<Vec<Muted>, BusError
 }
 
 /// Lets `recipient` be sent to again on `channel`; false where it was not left alone.
-pub async fn unmute(bus: &dyn Bus, channel: &str, recipient: &str, now: Timestamp) -> Result<bool, BusError> {
+pub async fn unmute(
+    bus: &dyn Bus,
+    channel: &str,
+    recipient: &str,
+    now: Timestamp,
+) -> Result<bool, BusError> {
     let id = name(&[channel, recipient]);
-    let record = bus.records(&MUTED, std::slice::from_ref(&id)).await?.pop().unwrap_or_default();
+    let record = bus
+        .records(&MUTED, std::slice::from_ref(&id))
+        .await?
+        .pop()
+        .unwrap_or_default();
     let who: Option<Muted> = record.slot(WHO).map_err(unreadable(&id))?;
-    bus.push_with(Vec::new(), vec![MUTED.erase(&id), MUTED.untag(&id, ALL_MUTED)]).await?;
+    bus.push_with(
+        Vec::new(),
+        vec![MUTED.erase(&id), MUTED.untag(&id, ALL_MUTED)],
+    )
+    .await?;
     Ok(who.is_some_and(|who| who.lasts(now)))
 }
 
@@ -64,9 +88,17 @@ impl Muted {
     }
 
     /// Whether nothing reaches this recipient now.
-    pub(crate) async fn found(cx: &Context, channel: &str, recipient: &str) -> Result<Option<Self>, BusError> {
+    pub(crate) async fn found(
+        cx: &Context,
+        channel: &str,
+        recipient: &str,
+    ) -> Result<Option<Self>, BusError> {
         let id = name(&[channel, recipient]);
-        let who: Option<Self> = cx.recorded(&MUTED, &id).await?.slot(WHO).map_err(unreadable(&id))?;
+        let who: Option<Self> = cx
+            .recorded(&MUTED, &id)
+            .await?
+            .slot(WHO)
+            .map_err(unreadable(&id))?;
         Ok(who.filter(|who| who.lasts(cx.clock().now())))
     }
 
@@ -86,14 +118,17 @@ pub(crate) struct Sending {
 impl Sending {
     /// What `key` names, to `recipient`.
     pub(crate) fn of(key: &str, recipient: &str) -> Self {
-        Self { id: name(&[key, recipient]) }
+        Self {
+            id: name(&[key, recipient]),
+        }
     }
 
     /// Whether it is `claimant`'s to send. Not when it was sent within a day.
     pub(crate) async fn claim(&self, cx: &Context, claimant: &str) -> Result<bool, BusError> {
         let mut record = cx.recorded(&SENT, &self.id).await?;
         if record.is_empty() {
-            cx.record_now(vec![SENT.set_once(&self.id, CLAIM, &claimant)?]).await?;
+            cx.record_now(vec![SENT.set_once(&self.id, CLAIM, &claimant)?])
+                .await?;
             record = cx.recorded(&SENT, &self.id).await?;
         }
         let sent: Option<Timestamp> = record.slot(AT).map_err(unreadable(&self.id))?;
@@ -114,9 +149,15 @@ pub(crate) fn name(parts: &[&str]) -> String {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 pub(crate) fn unreadable(id: &str) -> impl Fn(DecodeError) -> BusError {
-    move |source| BusError::Record { record: id.to_owned(), source }
+    move |source| BusError::Record {
+        record: id.to_owned(),
+        source,
+    }
 }

@@ -195,7 +195,10 @@ impl Notification {
     /// What this notification is, for one who may meet it again: the same for the same task, run, status (and artifact)
     /// and channel, whoever asked for it. On one line; the name of an artifact in it may hold any letters.
     pub fn key(&self) -> String {
-        let run = self.task.run_id.map_or_else(|| "-".to_owned(), |run| run.to_string());
+        let run = self
+            .task
+            .run_id
+            .map_or_else(|| "-".to_owned(), |run| run.to_string());
         let mut key = format!("{}/{run}/{}/{}", self.task.id, self.status, self.channel);
         if let Some(artifact) = &self.artifact {
             key.push('/');
@@ -224,7 +227,11 @@ impl Notification {
         self.subject = one_line(&self.subject, MAX_SUBJECT);
         self.message = bounded(&plain(&self.message), MAX_MESSAGE);
         let mut over = 0;
-        for names in [&mut self.to.emails, &mut self.to.nicks, &mut self.to.channels] {
+        for names in [
+            &mut self.to.emails,
+            &mut self.to.nicks,
+            &mut self.to.channels,
+        ] {
             names.retain(|name| !name.is_empty() && *name == one_line(name, MAX_RECIPIENT));
             over += names.len().saturating_sub(MAX_RECIPIENTS);
             names.truncate(MAX_RECIPIENTS);

@@ -8,7 +8,11 @@ use crate::{Channels, Notification, Plan, text::plain};
 /// Whether a recipient is muted, or was sent the same before, is not looked at.
 pub fn preview(channels: &Channels, plan: &Plan) -> String {
     if plan.notifications.is_empty() {
-        let why = if plan.remarks.is_empty() { ": the task asks for nothing in this status" } else { "" };
+        let why = if plan.remarks.is_empty() {
+            ": the task asks for nothing in this status"
+        } else {
+            ""
+        };
         return format!("nothing would be sent{why}\n");
     }
     let mut text = String::new();
@@ -19,10 +23,24 @@ pub fn preview(channels: &Channels, plan: &Plan) -> String {
     plain(&text)
 }
 
-fn describe(channels: &Channels, notification: &Notification, text: &mut String) -> std::fmt::Result {
-    let identity = notification.identity.as_ref().map(|identity| format!(" for {identity}")).unwrap_or_default();
-    writeln!(text, "{}{identity}: task {} is {}", notification.channel, notification.task.id, notification.status)?;
-    let recipients = channels.get(&notification.channel).map(|channel| channel.recipients(notification));
+fn describe(
+    channels: &Channels,
+    notification: &Notification,
+    text: &mut String,
+) -> std::fmt::Result {
+    let identity = notification
+        .identity
+        .as_ref()
+        .map(|identity| format!(" for {identity}"))
+        .unwrap_or_default();
+    writeln!(
+        text,
+        "{}{identity}: task {} is {}",
+        notification.channel, notification.task.id, notification.status
+    )?;
+    let recipients = channels
+        .get(&notification.channel)
+        .map(|channel| channel.recipients(notification));
     match recipients.as_deref() {
         None | Some([]) => writeln!(text, "  to: nobody whom this channel could tell")?,
         Some(recipients) => writeln!(text, "  to: {}", recipients.join(", "))?,

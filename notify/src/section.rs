@@ -33,15 +33,25 @@ pub(crate) struct Malformed {
 
 impl Fields {
     /// The section of `status` in a definition's `extra`, where there is one.
-    pub(crate) fn of_task(extra: &Map<String, Value>, status: Status) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn of_task(
+        extra: &Map<String, Value>,
+        status: Status,
+    ) -> Result<Option<Self>, Malformed> {
         for name in NAMES {
-            let Some(notification) = extra.get(name).filter(|value| !value.is_null()) else { continue };
+            let Some(notification) = extra.get(name).filter(|value| !value.is_null()) else {
+                continue;
+            };
             let Value::Object(sections) = notification else {
-                return Err(Malformed { path: name.to_owned(), problem: "it is not an object".to_owned() });
+                return Err(Malformed {
+                    path: name.to_owned(),
+                    problem: "it is not an object".to_owned(),
+                });
             };
             if let Some(section) = sections.get(status.name()).filter(|value| !value.is_null()) {
                 let path = format!("{name}.{status}");
-                return Self::read(section).map(Some).map_err(|problem| Malformed { path, problem });
+                return Self::read(section)
+                    .map(Some)
+                    .map_err(|problem| Malformed { path, problem });
             }
         }
         Ok(None)
@@ -49,7 +59,8 @@ impl Fields {
 
     /// Reads one, and says in words what is wrong with it. Fields that mean nothing here are left alone.
     pub(crate) fn read(value: &Value) -> Result<Self, String> {
-        let fields = Self::deserialize(value).map_err(|error| crate::text::one_line(&error.to_string(), 200))?;
+        let fields = Self::deserialize(value)
+            .map_err(|error| crate::text::one_line(&error.to_string(), 200))?;
         for (name, names) in [("plugins", &fields.plugins), ("ids", &fields.ids)] {
             if names.as_ref().is_some_and(|names| names.len() > MAX_NAMES) {
                 return Err(format!("{name} holds more than {MAX_NAMES} names"));
@@ -84,24 +95,38 @@ impl Fields {
 
     /// The subject; one without a letter counts as none.
     pub(crate) fn subject(&self) -> Option<&str> {
-        self.subject.as_deref().filter(|text| !text.trim().is_empty())
+        self.subject
+            .as_deref()
+            .filter(|text| !text.trim().is_empty())
     }
 
     /// The message; one without a letter counts as none.
     pub(crate) fn message(&self) -> Option<&str> {
-        self.message.as_deref().filter(|text| !text.trim().is_empty())
+        self.message
+            .as_deref()
+            .filter(|text| !text.trim().is_empty())
     }
 
     /// Whom it asks to tell.
     pub(crate) fn recipients(&self) -> Recipients {
-        let all = |names: &Option<Vec<String>>| once(names).into_iter().map(str::to_owned).collect();
-        Recipients { emails: all(&self.emails), nicks: all(&self.nicks), channels: all(&self.channels) }
+        let all =
+            |names: &Option<Vec<String>>| once(names).into_iter().map(str::to_owned).collect();
+        Recipients {
+            emails: all(&self.emails),
+            nicks: all(&self.nicks),
+            channels: all(&self.channels),
+        }
     }
 }
 
 fn once(names: &Option<Vec<String>>) -> Vec<&str> {
     let mut found = Vec::new();
-    for name in names.iter().flatten().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+    for name in names
+        .iter()
+        .flatten()
+        .map(|name| name.trim())
+        .filter(|name| !name.is_empty())
+    {
         if !found.contains(&name) {
             found.push(name);
         }
@@ -124,10 +149,12 @@ mod tests {
         for name in NAMES {
             let extra = json!({ name: { "task-failed": { "plugins": ["irc", "irc", " smtp "], "subject": "s" } } });
             let fields = section(&extra).unwrap().unwrap();
-            assert_eq!((fields.plugins(), fields.subject()), (vec!["irc", "smtp"], Some("s")));
+            assert_eq!(
+                (fields.plugins(), fields.subject()),
+                (vec!["irc", "smtp"], Some("s"))
+            );
         }
-        let both =
-            json!({ "notification": { "task-defined": {} }, "notifications": { "task-failed": { "plugins": ["a"] } } });
+        let both = json!({ "notification": { "task-defined": {} }, "notifications": { "task-failed": { "plugins": ["a"] } } });
         assert_eq!(section(&both).unwrap().unwrap().plugins(), ["a"]);
     }
 
@@ -147,11 +174,26 @@ mod tests {
     #[test]
     fn a_malformed_section_is_named() {
         for (extra, expected) in [
-            (json!({ "notification": [] }), "extra.notification is no section of a notification: it is not an object"),
-            (json!({ "notification": { "task-failed": 3 } }), "extra.notification.task-failed is no section"),
-            (json!({ "notifications": { "task-failed": { "plugins": "irc" } } }), "extra.notifications.task-failed is"),
-            (json!({ "notification": { "task-failed": { "emails": [1] } } }), "invalid type: integer"),
-            (json!({ "notification": { "task-failed": { "ids": vec!["x"; 51] } } }), "ids holds more than 50 names"),
+            (
+                json!({ "notification": [] }),
+                "extra.notification is no section of a notification: it is not an object",
+            ),
+            (
+                json!({ "notification": { "task-failed": 3 } }),
+                "extra.notification.task-failed is no section",
+            ),
+            (
+                json!({ "notifications": { "task-failed": { "plugins": "irc" } } }),
+                "extra.notifications.task-failed is",
+            ),
+            (
+                json!({ "notification": { "task-failed": { "emails": [1] } } }),
+                "invalid type: integer",
+            ),
+            (
+                json!({ "notification": { "task-failed": { "ids": vec!["x"; 51] } } }),
+                "ids holds more than 50 names",
+            ),
         ] {
             let text = section(&extra).unwrap_err().to_string();
             assert!(text.contains(expected), "{extra}: {text}");
@@ -161,10 +203,21 @@ mod tests {
     #[test]
     fn an_identity_is_laid_over_the_section() {
         let read = |value| Fields::read(&value).unwrap();
-        let under = read(json!({ "plugins": ["smtp"], "emails": ["a@x"], "message": "m", "ids": ["ann"] }));
+        let under =
+            read(json!({ "plugins": ["smtp"], "emails": ["a@x"], "message": "m", "ids": ["ann"] }));
         let laid = read(json!({ "emails": ["b@x"], "nicks": ["ann"] })).over(&under);
-        assert_eq!((laid.plugins(), laid.message(), laid.ids()), (vec!["smtp"], Some("m"), vec![]));
-        let Recipients { emails, nicks, channels } = laid.recipients();
-        assert_eq!((emails, nicks, channels), (vec!["b@x".to_owned()], vec!["ann".to_owned()], vec![]));
+        assert_eq!(
+            (laid.plugins(), laid.message(), laid.ids()),
+            (vec!["smtp"], Some("m"), vec![])
+        );
+        let Recipients {
+            emails,
+            nicks,
+            channels,
+        } = laid.recipients();
+        assert_eq!(
+            (emails, nicks, channels),
+            (vec!["b@x".to_owned()], vec!["ann".to_owned()], vec![])
+        );
     }
 }

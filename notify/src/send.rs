@@ -69,7 +69,9 @@ pub enum SendError {
         source: ChannelError,
     },
     /// What a digest should list is no longer known.
-    #[error("what the digest for {recipient} was to list is forgotten: it is kept for a week, drop the letter")]
+    #[error(
+        "what the digest for {recipient} was to list is forgotten: it is kept for a week, drop the letter"
+    )]
     Forgotten {
         /// Whom it was for.
         recipient: String,
@@ -88,7 +90,10 @@ pub enum SendError {
 impl Classify for SendError {
     fn disposition(&self) -> Disposition {
         match self {
-            Self::Closed { .. } | Self::Stale { .. } | Self::Forgotten { .. } | Self::Template(_) => Disposition::Dead,
+            Self::Closed { .. }
+            | Self::Stale { .. }
+            | Self::Forgotten { .. }
+            | Self::Template(_) => Disposition::Dead,
             Self::Channel { source, .. } => source.disposition(),
             Self::Gathering(after) => Disposition::Defer(*after),
             Self::Bus(error) => error.disposition(),
@@ -97,13 +102,32 @@ impl Classify for SendError {
 }
 
 impl SendError {
-    fn of(source: ChannelError, notification: &Notification, recipient: &str, now: Timestamp) -> Self {
-        let (recipient, status, task) = (recipient.to_owned(), notification.status, notification.task.id.clone());
+    fn of(
+        source: ChannelError,
+        notification: &Notification,
+        recipient: &str,
+        now: Timestamp,
+    ) -> Self {
+        let (recipient, status, task) = (
+            recipient.to_owned(),
+            notification.status,
+            notification.task.id.clone(),
+        );
         let old = now.duration_since(notification.created_at).unsigned_abs() > DAY;
         if old && matches!(source.disposition(), Disposition::Defer(_)) {
-            return Self::Stale { recipient, status, task, source };
+            return Self::Stale {
+                recipient,
+                status,
+                task,
+                source,
+            };
         }
-        Self::Channel { recipient, status, task, source }
+        Self::Channel {
+            recipient,
+            status,
+            task,
+            source,
+        }
     }
 }
 
@@ -131,18 +155,35 @@ impl Sender {
         digests: Queue<Digest>,
         limit: u32,
     ) -> Self {
-        let places = channels.iter().map(|channel| (channel.name(), Semaphore::new(AT_ONCE))).collect();
+        let places = channels
+            .iter()
+            .map(|channel| (channel.name(), Semaphore::new(AT_ONCE)))
+            .collect();
         let (places, troubles) = (Arc::new(places), Troubles::default());
-        Self { channels, templates, notifications, digests, limit, flux: None, troubles, places }
+        Self {
+            channels,
+            templates,
+            notifications,
+            digests,
+            limit,
+            flux: None,
+            troubles,
+            places,
+        }
     }
 
     /// The same, with each channel's time written to InfluxDB.
     pub fn timed_by(self, flux: Flux) -> Self {
-        Self { flux: Some(flux), ..self }
+        Self {
+            flux: Some(flux),
+            ..self
+        }
     }
 
     fn channel(&self, name: &str) -> Result<&dyn Channel, SendError> {
-        self.channels.get(name).ok_or_else(|| SendError::Closed { channel: name.to_owned() })
+        self.channels.get(name).ok_or_else(|| SendError::Closed {
+            channel: name.to_owned(),
+        })
     }
 
     /// Sends to one recipient, measures it, and records a recipient that cannot be reached.
@@ -169,7 +210,11 @@ impl Sender {
         };
         let now = cx.clock().now();
         if let Some(flux) = &self.flux {
-            let outcome = if sent.is_ok() { Outcome::Sent } else { Outcome::Failed };
+            let outcome = if sent.is_ok() {
+                Outcome::Sent
+            } else {
+                Outcome::Failed
+            };
             flux.record(channel.name(), outcome, begun, now);
         }
         self.troubles.tell(channel.name(), &sent);
@@ -192,7 +237,12 @@ impl Sender {
         Err(SendError::of(error, notification, recipient, now))
     }
 
-    async fn send_to(&self, notification: &Notification, recipient: &str, cx: &Context) -> Result<(), SendError> {
+    async fn send_to(
+        &self,
+        notification: &Notification,
+        recipient: &str,
+        cx: &Context,
+    ) -> Result<(), SendError> {
         let channel = self.channel(&notification.channel)?;
         let (task, status) = (&notification.task.id, notification.status);
         let place = channel.place(recipient);
@@ -239,22 +289,36 @@ impl Handler<Notification> for Sender {
         if let Some(recipient) = &notification.recipient {
             return self.send_to(&notification, recipient, cx).await;
         }
-        let recipients = self.channel(&notification.channel)?.recipients(&notification);
+        let recipients = self
+            .channel(&notification.channel)?
+            .recipients(&notification);
         match (recipients.get(notification.next), recipients.len()) {
             (None, 0) => {
                 let (channel, task) = (&notification.channel, &notification.task.id);
-                warn!(channel, task, "not sent, the task names nobody whom this channel could tell");
+                warn!(
+                    channel,
+                    task, "not sent, the task names nobody whom this channel could tell"
+                );
                 Ok(())
             }
             // There are fewer than there were: a process with other settings began.
             (None, _) => Ok(()),
             (Some(recipient), 1) => self.send_to(&notification, recipient, cx).await,
             (Some(recipient), count) => {
-                let one = Notification { recipient: Some(recipient.clone()), ..notification.clone() };
+                let one = Notification {
+                    recipient: Some(recipient.clone()),
+                    ..notification.clone()
+                };
                 cx.send(&self.notifications, &one)?;
                 let next = notification.next + 1;
                 if next < count {
-                    cx.send(&self.notifications, &Notification { next, ..notification })?;
+                    cx.send(
+                        &self.notifications,
+                        &Notification {
+                            next,
+                            ..notification
+                        },
+                    )?;
                 }
                 Ok(())
             }
@@ -280,10 +344,19 @@ impl Handler<Digest> for Sender {
         }
         let recipient = &digest.recipient;
         let untold = digest.untold(cx).await?;
-        let (lines, told) = untold.ok_or_else(|| SendError::Forgotten { recipient: recipient.clone() })?;
-        if !lines.is_empty() && Muted::found(cx, &digest.first.channel, recipient).await?.is_none() {
+        let (lines, told) = untold.ok_or_else(|| SendError::Forgotten {
+            recipient: recipient.clone(),
+        })?;
+        if !lines.is_empty()
+            && Muted::found(cx, &digest.first.channel, recipient)
+                .await?
+                .is_none()
+        {
             let count = lines.len();
-            let mut notification = Notification { digest: lines, ..digest.first.clone() };
+            let mut notification = Notification {
+                digest: lines,
+                ..digest.first.clone()
+            };
             let subject = self.templates.text(DIGEST_SUBJECT, &notification)?;
             notification.digest.truncate(MAX_LINES);
             let mut message = self.templates.text(DIGEST, &notification)?;
@@ -291,8 +364,17 @@ impl Handler<Digest> for Sender {
                 message.push_str(&format!("\nand {} more\n", count - MAX_LINES));
             }
             (notification.subject, notification.message) = (subject, message);
-            self.send(self.channel(&digest.first.channel)?, &notification, recipient, cx).await?;
-            info!(channel = digest.first.channel, recipient, count, "sent as one digest");
+            self.send(
+                self.channel(&digest.first.channel)?,
+                &notification,
+                recipient,
+                cx,
+            )
+            .await?;
+            info!(
+                channel = digest.first.channel,
+                recipient, count, "sent as one digest"
+            );
         }
         cx.record(told);
         match digest.over_in(now) {

@@ -19,12 +19,18 @@ pub struct Key {
 impl Key {
     /// A key of the file only.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, variable: None }
+        Self {
+            name,
+            variable: None,
+        }
     }
 
     /// The same, and `variable` in the environment.
     pub const fn or_variable(self, variable: &'static str) -> Self {
-        Self { variable: Some(variable), ..self }
+        Self {
+            variable: Some(variable),
+            ..self
+        }
     }
 }
 
@@ -82,7 +88,9 @@ pub enum SettingsError {
 }
 
 fn or_variable(variable: &Option<&'static str>) -> String {
-    variable.map(|variable| format!(" (or {variable} in the environment)")).unwrap_or_default()
+    variable
+        .map(|variable| format!(" (or {variable} in the environment)"))
+        .unwrap_or_default()
 }
 
 /// Whether a text says on or off, in any of the words that environments have for it.
@@ -112,22 +120,46 @@ impl Settings {
         file: &BTreeMap<String, SecretString>,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
-        if let Some(key) = file.keys().find(|key| keys.iter().all(|known| known.name != **key)) {
-            let known = keys.iter().map(|known| known.name).collect::<Vec<_>>().join(", ");
-            return Err(SettingsError::Unknown { channel, key: key.clone(), known });
+        if let Some(key) = file
+            .keys()
+            .find(|key| keys.iter().all(|known| known.name != **key))
+        {
+            let known = keys
+                .iter()
+                .map(|known| known.name)
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(SettingsError::Unknown {
+                channel,
+                key: key.clone(),
+                known,
+            });
         }
         let (mut values, mut overridden) = (BTreeMap::new(), Vec::new());
         for key in keys {
-            let in_file = file.get(key.name).filter(|value| !value.expose_secret().is_empty());
-            let variable = key.variable.and_then(environment).filter(|value| !value.is_empty());
+            let in_file = file
+                .get(key.name)
+                .filter(|value| !value.expose_secret().is_empty());
+            let variable = key
+                .variable
+                .and_then(environment)
+                .filter(|value| !value.is_empty());
             if in_file.is_some() && variable.is_some() {
                 overridden.push(*key);
             }
-            if let Some(value) = variable.map(SecretString::from).or_else(|| in_file.cloned()) {
+            if let Some(value) = variable
+                .map(SecretString::from)
+                .or_else(|| in_file.cloned())
+            {
                 values.insert(key.name, value);
             }
         }
-        Ok(Self { channel, keys, values, overridden })
+        Ok(Self {
+            channel,
+            keys,
+            values,
+            overridden,
+        })
     }
 
     /// What is set in the file and is not heard, since the environment sets it too.
@@ -139,7 +171,10 @@ impl Settings {
     pub(crate) fn tell_overridden(&self) {
         for key in &self.overridden {
             let (channel, key, variable) = (self.channel, key.name, key.variable);
-            info!(channel, key, variable, "the environment sets this too, and wins over the file");
+            info!(
+                channel,
+                key, variable, "the environment sets this too, and wins over the file"
+            );
         }
     }
 
@@ -160,12 +195,19 @@ impl Settings {
 
     /// A text that may be set.
     pub fn optional_text(&self, key: &'static str) -> Option<String> {
-        self.values.get(key).map(|value| value.expose_secret().to_owned())
+        self.values
+            .get(key)
+            .map(|value| value.expose_secret().to_owned())
     }
 
     /// A value that must be set, and be what `expected` says, such as `a port from 1 to 65535`.
-    pub fn value<T: FromStr>(&self, key: &'static str, expected: &'static str) -> Result<T, SettingsError> {
-        self.optional_value(key, expected)?.ok_or_else(|| self.missing(key))
+    pub fn value<T: FromStr>(
+        &self,
+        key: &'static str,
+        expected: &'static str,
+    ) -> Result<T, SettingsError> {
+        self.optional_value(key, expected)?
+            .ok_or_else(|| self.missing(key))
     }
 
     /// A value that may be set.
@@ -174,17 +216,32 @@ impl Settings {
         key: &'static str,
         expected: &'static str,
     ) -> Result<Option<T>, SettingsError> {
-        let Some(value) = self.values.get(key) else { return Ok(None) };
-        value.expose_secret().parse().map(Some).map_err(|_| self.unfit(key, expected))
+        let Some(value) = self.values.get(key) else {
+            return Ok(None);
+        };
+        value
+            .expose_secret()
+            .parse()
+            .map(Some)
+            .map_err(|_| self.unfit(key, expected))
     }
 
     /// That `key` is not `expected`, for what a channel checks itself.
     pub fn unfit(&self, key: &'static str, expected: &'static str) -> SettingsError {
-        SettingsError::Unfit { channel: self.channel, key, variable: self.variable(key), expected }
+        SettingsError::Unfit {
+            channel: self.channel,
+            key,
+            variable: self.variable(key),
+            expected,
+        }
     }
 
     fn missing(&self, key: &'static str) -> SettingsError {
-        SettingsError::Missing { channel: self.channel, key, variable: self.variable(key) }
+        SettingsError::Missing {
+            channel: self.channel,
+            key,
+            variable: self.variable(key),
+        }
     }
 
     fn variable(&self, key: &str) -> Option<&'static str> {
@@ -196,24 +253,49 @@ impl Settings {
 mod tests {
     use super::*;
 
-    const KEYS: &[Key] = &[Key::new("host").or_variable("SMTP_HOST"), Key::new("port").or_variable("SMTP_PORT")];
+    const KEYS: &[Key] = &[
+        Key::new("host").or_variable("SMTP_HOST"),
+        Key::new("port").or_variable("SMTP_PORT"),
+    ];
 
     fn settings(file: &[(&str, &str)], environment: &[(&str, &str)]) -> Settings {
-        let file = file.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
-        let variable =
-            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let file = file
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), SecretString::from(*value)))
+            .collect();
+        let variable = |name: &str| {
+            environment
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         Settings::layered("smtp", KEYS, &file, &variable).unwrap()
     }
 
     #[test]
     fn the_environment_wins_over_the_file_and_that_is_told() {
-        let both = settings(&[("host", "a"), ("port", "25")], &[("SMTP_HOST", "b"), ("SMTP_PORT", "")]);
-        assert_eq!((both.text("host").unwrap().as_str(), both.value::<u16>("port", "a port").unwrap()), ("b", 25));
+        let both = settings(
+            &[("host", "a"), ("port", "25")],
+            &[("SMTP_HOST", "b"), ("SMTP_PORT", "")],
+        );
+        assert_eq!(
+            (
+                both.text("host").unwrap().as_str(),
+                both.value::<u16>("port", "a port").unwrap()
+            ),
+            ("b", 25)
+        );
         assert_eq!(both.overridden(), [KEYS[0]]);
         assert_eq!(settings(&[], &[("SMTP_HOST", "b")]).overridden(), []);
         let empty = settings(&[("host", "")], &[("SMTP_HOST", "b")]);
-        assert_eq!((empty.text("host").unwrap().as_str(), empty.overridden()), ("b", &[][..]));
-        assert!(settings(&[("host", "")], &[]).text("host").is_err(), "an empty text sets nothing");
+        assert_eq!(
+            (empty.text("host").unwrap().as_str(), empty.overridden()),
+            ("b", &[][..])
+        );
+        assert!(
+            settings(&[("host", "")], &[]).text("host").is_err(),
+            "an empty text sets nothing"
+        );
     }
 
     #[test]

@@ -22,7 +22,10 @@ pub(crate) const MAX_IDENTIFIED: usize = 200;
 const LANES: u8 = 8;
 
 /// The artifacts that led to notifications, by task.
-const ARTIFACTS: Ledger = Ledger { name: "notify-artifacts", retention: DAY };
+const ARTIFACTS: Ledger = Ledger {
+    name: "notify-artifacts",
+    retention: DAY,
+};
 const FULL: &str = "full";
 
 /// The lane of a task's notifications on a channel.
@@ -44,9 +47,17 @@ pub(crate) enum Place {
 }
 
 /// Takes the place of an artifact. The same artifact has the same one whenever it asks.
-pub(crate) async fn place(cx: &Context, task: &str, run: Option<u32>, artifact: &str) -> Result<Place, BusError> {
+pub(crate) async fn place(
+    cx: &Context,
+    task: &str,
+    run: Option<u32>,
+    artifact: &str,
+) -> Result<Place, BusError> {
     let id = name(&[task]);
-    let own = name(&[&run.map(|run| run.to_string()).unwrap_or_default(), artifact]);
+    let own = name(&[
+        &run.map(|run| run.to_string()).unwrap_or_default(),
+        artifact,
+    ]);
     let taken = async || {
         let record = cx.recorded(&ARTIFACTS, &id).await?;
         let taken: Vec<String> = record.entries().map_err(unreadable(&id))?;

@@ -25,10 +25,16 @@ use crate::{
 };
 
 /// How much each recipient was sent of late.
-const WINDOWS: Ledger = Ledger { name: "notify-windows", retention: Duration::from_secs(600) };
+const WINDOWS: Ledger = Ledger {
+    name: "notify-windows",
+    retention: Duration::from_secs(600),
+};
 /// What was held back. A digest that became a dead letter names it only, so it is kept for as long as somebody may take to
 /// look at that letter and release it.
-const HELD: Ledger = Ledger { name: "notify-held", retention: Duration::from_secs(7 * 24 * 3600) };
+const HELD: Ledger = Ledger {
+    name: "notify-held",
+    retention: Duration::from_secs(7 * 24 * 3600),
+};
 
 const WINDOW: &str = "window";
 const TOLD: &str = "told";
@@ -82,7 +88,9 @@ pub(crate) async fn admit(
     let id = name(&[channel, recipient]);
     let minute = cx.clock().now().as_second().div_euclid(MINUTE);
     let counted = |before: Option<&Window>| {
-        let count = before.filter(|window| window.minute == minute).map_or(0, |window| window.count);
+        let count = before
+            .filter(|window| window.minute == minute)
+            .map_or(0, |window| window.count);
         (count < limit).then_some(count + 1)
     };
     // So many at once that no place can be taken are a storm.
@@ -94,7 +102,12 @@ impl Admission {
     /// Gives the place back: nothing was sent.
     pub(crate) async fn give_back(self, cx: &Context) -> Result<(), BusError> {
         let Self { id, minute } = self;
-        let counted = |before: Option<&Window>| before.filter(|window| window.minute == minute)?.count.checked_sub(1);
+        let counted = |before: Option<&Window>| {
+            before
+                .filter(|window| window.minute == minute)?
+                .count
+                .checked_sub(1)
+        };
         count(cx, &id, minute, counted).await.map(drop)
     }
 }
@@ -107,11 +120,31 @@ async fn count(
     counted: impl Fn(Option<&Window>) -> Option<u32>,
 ) -> Result<bool, BusError> {
     for _ in 0..TRIES {
-        let before: Option<Window> = cx.recorded(&WINDOWS, id).await?.slot(WINDOW).map_err(unreadable(id))?;
-        let Some(count) = counted(before.as_ref()) else { return Ok(false) };
-        let after = Window { minute, count, by: cx.clock().random() };
-        cx.record_now(vec![WINDOWS.swap(id, WINDOW, before.as_ref(), Some(&after))?]).await?;
-        let found: Option<Window> = cx.recorded(&WINDOWS, id).await?.slot(WINDOW).map_err(unreadable(id))?;
+        let before: Option<Window> = cx
+            .recorded(&WINDOWS, id)
+            .await?
+            .slot(WINDOW)
+            .map_err(unreadable(id))?;
+        let Some(count) = counted(before.as_ref()) else {
+            return Ok(false);
+        };
+        let after = Window {
+            minute,
+            count,
+            by: cx.clock().random(),
+        };
+        cx.record_now(vec![WINDOWS.swap(
+            id,
+            WINDOW,
+            before.as_ref(),
+            Some(&after),
+        )?])
+        .await?;
+        let found: Option<Window> = cx
+            .recorded(&WINDOWS, id)
+            .await?
+            .slot(WINDOW)
+            .map_err(unreadable(id))?;
         if found.as_ref() == Some(&after) {
             return Ok(true);
         }
@@ -123,12 +156,20 @@ impl Digest {
     /// The digest of this minute, that `notification` belongs to.
     pub(crate) fn begun_by(notification: &Notification, recipient: &str, now: Timestamp) -> Self {
         let minute = now.as_second().div_euclid(MINUTE);
-        Self { first: notification.clone(), recipient: recipient.to_owned(), minute }
+        Self {
+            first: notification.clone(),
+            recipient: recipient.to_owned(),
+            minute,
+        }
     }
 
     /// The same for all that is held from one recipient within one minute.
     pub(crate) fn key(&self) -> String {
-        name(&[&self.first.channel, &self.recipient, &self.minute.to_string()])
+        name(&[
+            &self.first.channel,
+            &self.recipient,
+            &self.minute.to_string(),
+        ])
     }
 
     /// That `notification` is held back.
@@ -152,11 +193,17 @@ impl Digest {
     }
 
     fn due(&self) -> i64 {
-        self.minute.saturating_add(1).saturating_mul(MINUTE).saturating_add(GRACE)
+        self.minute
+            .saturating_add(1)
+            .saturating_mul(MINUTE)
+            .saturating_add(GRACE)
     }
 
     /// What is held and was not told yet, and what is to be recorded once it is. `None` when that is forgotten.
-    pub(crate) async fn untold(&self, cx: &Context) -> Result<Option<(Vec<DigestLine>, Fact)>, BusError> {
+    pub(crate) async fn untold(
+        &self,
+        cx: &Context,
+    ) -> Result<Option<(Vec<DigestLine>, Fact)>, BusError> {
         let id = self.key();
         let record = cx.recorded(&HELD, &id).await?;
         if record.is_empty() {

@@ -13,7 +13,9 @@ use std::{
     sync::Arc,
 };
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter, value::Serde};
+use minijinja::{
+    AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter, value::Serde,
+};
 use serde::Serialize;
 use thiserror::Error;
 use url::Url;
@@ -35,7 +37,10 @@ const MAX_TEXT: usize = 512 * 1024;
 const COMMON: &[(&str, &str)] = &[
     (SUBJECT, include_str!("../templates/subject.txt")),
     (MESSAGE, include_str!("../templates/message.txt")),
-    (DIGEST_SUBJECT, include_str!("../templates/digest-subject.txt")),
+    (
+        DIGEST_SUBJECT,
+        include_str!("../templates/digest-subject.txt"),
+    ),
     (DIGEST, include_str!("../templates/digest.txt")),
 ];
 /// The subject where a section gives none.
@@ -119,7 +124,9 @@ impl Templates {
             _ => AutoEscape::None,
         });
         environment.set_formatter(|out, state, value| match state.auto_escape() {
-            AutoEscape::Custom(_) if !value.is_safe() => Ok(out.write_str(&mrkdwn(&value.to_string()))?),
+            AutoEscape::Custom(_) if !value.is_safe() => {
+                Ok(out.write_str(&mrkdwn(&value.to_string()))?)
+            }
             AutoEscape::Custom(_) => Ok(write!(out, "{value}")?),
             _ => escape_formatter(out, state, value),
         });
@@ -128,7 +135,10 @@ impl Templates {
         });
         environment.add_filter("one_line", |text: String| one_line(&text, MAX_LINE));
         let mut templates = Self { environment };
-        for (name, source) in COMMON.iter().chain(CHANNELS.iter().flat_map(|channel| channel.templates)) {
+        for (name, source) in COMMON
+            .iter()
+            .chain(CHANNELS.iter().flat_map(|channel| channel.templates))
+        {
             templates.put(name, source)?;
         }
         Ok(templates)
@@ -136,11 +146,17 @@ impl Templates {
 
     /// The same, where the files of `folder` replace those of their names. A file that replaces none is an error.
     pub fn replaced_by(mut self, folder: &Path) -> Result<Self, TemplateError> {
-        let unread = |source| TemplateError::Read { path: folder.to_owned(), source };
+        let unread = |source| TemplateError::Read {
+            path: folder.to_owned(),
+            source,
+        };
         let mut files = BTreeMap::new();
         for entry in std::fs::read_dir(folder).map_err(unread)? {
             let entry = entry.map_err(unread)?;
-            files.insert(entry.file_name().to_string_lossy().into_owned(), entry.path());
+            files.insert(
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.path(),
+            );
         }
         for (name, path) in files.iter().filter(|(name, _)| !name.starts_with('.')) {
             self.replace(name, path)?;
@@ -149,7 +165,11 @@ impl Templates {
     }
 
     /// The same, where the file at `path` is in the place of the template `name`.
-    pub fn with_file(templates: &Arc<Self>, name: &str, path: &Path) -> Result<Arc<Self>, TemplateError> {
+    pub fn with_file(
+        templates: &Arc<Self>,
+        name: &str,
+        path: &Path,
+    ) -> Result<Arc<Self>, TemplateError> {
         let mut replaced = Self::clone(templates);
         replaced.replace(name, path)?;
         Ok(Arc::new(replaced))
@@ -163,11 +183,19 @@ impl Templates {
         name: &str,
         notification: &Notification,
     ) -> Result<String, ChannelError> {
-        self.text(name, notification).map_err(|error| ChannelError::Refused { channel, problem: error.to_string() })
+        self.text(name, notification)
+            .map_err(|error| ChannelError::Refused {
+                channel,
+                problem: error.to_string(),
+            })
     }
 
     /// The same, for whoever is no channel.
-    pub(crate) fn text(&self, name: &str, notification: &Notification) -> Result<String, TemplateError> {
+    pub(crate) fn text(
+        &self,
+        name: &str,
+        notification: &Notification,
+    ) -> Result<String, TemplateError> {
         let told = Told {
             status: notification.status,
             channel: &notification.channel,
@@ -180,25 +208,42 @@ impl Templates {
             logs: &notification.links.logs,
             digest: &notification.digest,
         };
-        let rendered = self.environment.get_template(name).and_then(|template| template.render(Serde(told)));
+        let rendered = self
+            .environment
+            .get_template(name)
+            .and_then(|template| template.render(Serde(told)));
         let text = rendered.map_err(|error| faulty(name, &error))?;
         if text.len() > MAX_TEXT {
             let problem = format!("it makes more than {MAX_TEXT} bytes");
-            return Err(TemplateError::Faulty { name: name.to_owned(), problem });
+            return Err(TemplateError::Faulty {
+                name: name.to_owned(),
+                problem,
+            });
         }
         Ok(plain(&text))
     }
 
     fn replace(&mut self, name: &str, path: &Path) -> Result<(), TemplateError> {
         if self.environment.get_template(name).is_err() {
-            let mut known: Vec<_> = self.environment.templates().map(|(name, _)| name.to_owned()).collect();
+            let mut known: Vec<_> = self
+                .environment
+                .templates()
+                .map(|(name, _)| name.to_owned())
+                .collect();
             known.sort_unstable();
-            return Err(TemplateError::Unknown { path: path.to_owned(), known: known.join(", ") });
+            return Err(TemplateError::Unknown {
+                path: path.to_owned(),
+                known: known.join(", "),
+            });
         }
-        let source =
-            std::fs::read_to_string(path).map_err(|source| TemplateError::Read { path: path.to_owned(), source })?;
+        let source = std::fs::read_to_string(path).map_err(|source| TemplateError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         if source.len() > MAX_TEMPLATE {
-            return Err(TemplateError::TooLong { path: path.to_owned() });
+            return Err(TemplateError::TooLong {
+                path: path.to_owned(),
+            });
         }
         self.put(name, &source)?;
         // A misspelt name stops the start, not the first task that fails.
@@ -209,14 +254,22 @@ impl Templates {
     fn try_out(&self, name: &str) -> Result<(), TemplateError> {
         for example in example::notifications().into_iter().flatten() {
             for status in Status::ALL {
-                self.text(name, &Notification { status, ..example.clone() })?;
+                self.text(
+                    name,
+                    &Notification {
+                        status,
+                        ..example.clone()
+                    },
+                )?;
             }
         }
         Ok(())
     }
 
     fn put(&mut self, name: &str, source: &str) -> Result<(), TemplateError> {
-        let added = self.environment.add_template_owned(name.to_owned(), source.to_owned());
+        let added = self
+            .environment
+            .add_template_owned(name.to_owned(), source.to_owned());
         added.map_err(|error| faulty(name, &error))
     }
 }
@@ -229,7 +282,12 @@ fn linked(label: &str, address: &str) -> String {
     let label = mrkdwn(label);
     match Url::parse(address) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => {
-            let url = url.as_str().replace('|', "%7C").replace('&', "&amp;").replace('<', "%3C").replace('>', "%3E");
+            let url = url
+                .as_str()
+                .replace('|', "%7C")
+                .replace('&', "&amp;")
+                .replace('<', "%3C")
+                .replace('>', "%3E");
             format!("<{url}|{label}>")
         }
         _ => label,
@@ -237,9 +295,15 @@ fn linked(label: &str, address: &str) -> String {
 }
 
 fn faulty(name: &str, error: &minijinja::Error) -> TemplateError {
-    let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+    let line = error
+        .line()
+        .map(|line| format!(" in line {line}"))
+        .unwrap_or_default();
     let problem = format!("{}{line}", one_line(&bus::error_chain(error), 300));
-    TemplateError::Faulty { name: name.to_owned(), problem }
+    TemplateError::Faulty {
+        name: name.to_owned(),
+        problem,
+    }
 }
 
 #[cfg(test)]
@@ -269,12 +333,23 @@ mod tests {
         one.links.task = "https://a.example/_b_?c=1&d=|<".parse().unwrap();
         one.artifact = Some("!channel".to_owned());
         for (link, expected) in [
-            ("link", "<https://a.example/_b_?c=1&amp;d=%7C%3C|&lt;x&gt;|y z>"),
+            (
+                "link",
+                "<https://a.example/_b_?c=1&amp;d=%7C%3C|&lt;x&gt;|y z>",
+            ),
             ("artifact", "&lt;x&gt;|y z"),
             ("'javascript:alert()'", "&lt;x&gt;|y z"),
-            ("'https://a.example/#<!here>|'", "<https://a.example/#%3C!here%3E%7C|&lt;x&gt;|y z>"),
+            (
+                "'https://a.example/#<!here>|'",
+                "<https://a.example/#%3C!here%3E%7C|&lt;x&gt;|y z>",
+            ),
         ] {
-            templates.put("chat.mrkdwn", &format!("{{{{ task.name | linked({link}) }}}}")).unwrap();
+            templates
+                .put(
+                    "chat.mrkdwn",
+                    &format!("{{{{ task.name | linked({link}) }}}}"),
+                )
+                .unwrap();
             assert_eq!(templates.text("chat.mrkdwn", &one).unwrap(), expected);
         }
     }

@@ -18,7 +18,9 @@ pub fn mrkdwn(text: &str) -> String {
             '*' => escaped.push('∗'),
             '~' => escaped.push('∼'),
             '`' => escaped.push('ˋ'),
-            '_' if !(in_word && characters.peek().is_some_and(|next| next.is_alphanumeric())) => escaped.push('＿'),
+            '_' if !(in_word && characters.peek().is_some_and(|next| next.is_alphanumeric())) => {
+                escaped.push('＿')
+            }
             other => escaped.push(other),
         }
         in_word = character.is_alphanumeric();
@@ -33,10 +35,16 @@ mod tests {
     #[test]
     fn slack_finds_nothing_to_do_in_it() {
         for (text, expected) in [
-            ("<!channel> <https://evil.example|log>", "&lt;!channel&gt; &lt;https://evil.example|log&gt;"),
+            (
+                "<!channel> <https://evil.example|log>",
+                "&lt;!channel&gt; &lt;https://evil.example|log&gt;",
+            ),
             ("&lt;!here&gt;", "&amp;lt;!here&amp;gt;"),
             ("*done* ~not~ `rm` ```x```", "∗done∗ ∼not∼ ˋrmˋ ˋˋˋxˋˋˋ"),
-            ("_green_ test_linux_opt __init__", "＿green＿ test_linux_opt ＿＿init＿＿"),
+            (
+                "_green_ test_linux_opt __init__",
+                "＿green＿ test_linux_opt ＿＿init＿＿",
+            ),
         ] {
             assert_eq!(mrkdwn(text), expected);
         }

@@ -23,7 +23,9 @@ impl Troubles {
     pub(crate) fn tell(&self, channel: &'static str, sent: &Result<(), ChannelError>) {
         let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match sent {
-            Ok(()) if troubles.remove(channel).is_some() => info!(channel, "the channel sends again"),
+            Ok(()) if troubles.remove(channel).is_some() => {
+                info!(channel, "the channel sends again")
+            }
             Err(problem) if matches!(problem.disposition(), Disposition::Defer(_)) => {
                 let kind = discriminant(problem);
                 if troubles.insert(channel, kind) == Some(kind) {
@@ -33,7 +35,9 @@ impl Troubles {
                     ChannelError::Credentials { .. } => {
                         error!(channel, %problem, "the channel sends nothing until somebody helps, for a day it is kept");
                     }
-                    _ => warn!(channel, %problem, "the channel waits, what it is to send is kept for a day"),
+                    _ => {
+                        warn!(channel, %problem, "the channel waits, what it is to send is kept for a day")
+                    }
                 }
             }
             // A peer that refuses one notification may take the next.

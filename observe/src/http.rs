@@ -22,7 +22,10 @@ pub fn client(timeout: Duration) -> Result<reqwest::Client, HttpError> {
     Ok(builder(timeout).build()?)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that makes http clients")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that makes http clients"
+)]
 fn builder(timeout: Duration) -> ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("code-review-events/", env!("CARGO_PKG_VERSION")))

@@ -64,11 +64,17 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for OneLineEach<W> {
     type Writer = OneLine<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        OneLine { writer: self.writer.make_writer(), colours: self.colours }
+        OneLine {
+            writer: self.writer.make_writer(),
+            colours: self.colours,
+        }
     }
 
     fn make_writer_for(&'a self, metadata: &tracing::Metadata<'_>) -> Self::Writer {
-        OneLine { writer: self.writer.make_writer_for(metadata), colours: self.colours }
+        OneLine {
+            writer: self.writer.make_writer_for(metadata),
+            colours: self.colours,
+        }
     }
 }
 
@@ -85,7 +91,11 @@ impl<W: Write> Write for OneLine<W> {
         let mut parts = line.split(ESCAPE);
         let mut shown = sanitize::escape(parts.next().unwrap_or_default()).into_owned();
         for part in parts {
-            shown.push_str(if self.colours && begins_with_colour(part) { "\u{1b}" } else { "\\u{1b}" });
+            shown.push_str(if self.colours && begins_with_colour(part) {
+                "\u{1b}"
+            } else {
+                "\\u{1b}"
+            });
             shown.push_str(&sanitize::escape(part));
         }
         shown.push('\n');
@@ -100,13 +110,18 @@ impl<W: Write> Write for OneLine<W> {
 
 /// Whether what follows an escape character sets colours, and does nothing else to a terminal.
 fn begins_with_colour(sequence: &str) -> bool {
-    let parameters =
-        sequence.strip_prefix('[').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
+    let parameters = sequence
+        .strip_prefix('[')
+        .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
     parameters.is_some_and(|rest| rest.starts_with('m'))
 }
 
 /// A layer that writes log lines of `filter` (in the form of `RUST_LOG`) to `writer`, which is standard error in the end.
-pub fn layer<S, W>(format: Format, filter: &str, writer: W) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
+pub fn layer<S, W>(
+    format: Format,
+    filter: &str,
+    writer: W,
+) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -116,7 +131,13 @@ where
         Format::Text => Box::new(text(writer, std::io::stderr().is_terminal()).with_filter(filter)),
         Format::Mozlog => {
             let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-            Box::new(layer.event_format(Mozlog { pid: std::process::id() }).with_filter(filter))
+            Box::new(
+                layer
+                    .event_format(Mozlog {
+                        pid: std::process::id(),
+                    })
+                    .with_filter(filter),
+            )
         }
     })
 }
@@ -126,12 +147,18 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt::layer().with_writer(OneLineEach { writer, colours }).with_ansi(colours)
+    tracing_subscriber::fmt::layer()
+        .with_writer(OneLineEach { writer, colours })
+        .with_ansi(colours)
 }
 
 fn read(filter: &str) -> Result<EnvFilter, LogError> {
     // Without any directive, errors are shown; ours would be one.
-    let filter = if filter.trim().is_empty() { "error" } else { filter };
+    let filter = if filter.trim().is_empty() {
+        "error"
+    } else {
+        filter
+    };
     // Of two directives for the same name, the last one counts.
     Ok(EnvFilter::try_new(format!("{QUIET},{filter}"))?)
 }
@@ -146,7 +173,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let metadata = event.metadata();
@@ -164,7 +196,10 @@ where
 }
 
 /// Nanoseconds since the epoch.
-#[expect(clippy::disallowed_methods, reason = "log lines tell the machine's time, whatever clock the work uses")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "log lines tell the machine's time, whatever clock the work uses"
+)]
 fn timestamp() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
@@ -185,11 +220,13 @@ pub struct Fields(pub Map<String, Value>);
 
 impl field::Visit for Fields {
     fn record_debug(&mut self, field: &field::Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name().to_owned(), Value::String(format!("{value:?}")));
+        self.0
+            .insert(field.name().to_owned(), Value::String(format!("{value:?}")));
     }
 
     fn record_str(&mut self, field: &field::Field, value: &str) {
-        self.0.insert(field.name().to_owned(), Value::String(value.to_owned()));
+        self.0
+            .insert(field.name().to_owned(), Value::String(value.to_owned()));
     }
 
     fn record_i64(&mut self, field: &field::Field, value: i64) {
@@ -248,7 +285,11 @@ mod tests {
                 tracing::error!(target: "lapin::channel", "of the client");
                 tracing::error!(target: "rustls_platform_verifier::verification::others", "failed to verify");
             });
-            assert_eq!(lines.0.lock().unwrap().split(|byte| *byte == b'\n').count() - 1, expected, "{filter}");
+            assert_eq!(
+                lines.0.lock().unwrap().split(|byte| *byte == b'\n').count() - 1,
+                expected,
+                "{filter}"
+            );
         }
     }
 
@@ -264,8 +305,12 @@ mod tests {
             });
             let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
             assert_eq!(text.lines().count(), 1, "{text}");
-            let hidden = |c: char| c != '\n' && c != ESCAPE && (c.is_control() || sanitize::is_format(c));
-            assert!(!text.contains(hidden) && !text.contains("\u{1b}[2J"), "{text:?}");
+            let hidden =
+                |c: char| c != '\n' && c != ESCAPE && (c.is_control() || sanitize::is_format(c));
+            assert!(
+                !text.contains(hidden) && !text.contains("\u{1b}[2J"),
+                "{text:?}"
+            );
             assert_eq!(text.contains("\u{1b}["), colours, "{text:?}");
             assert_eq!(text.matches("\\u{202e}").count(), 3, "{text}");
         }
@@ -275,8 +320,9 @@ mod tests {
     fn mozlog_is_one_json_object_a_line_whatever_the_text() {
         let lines = Lines::default();
         let writer = lines.clone();
-        let layer =
-            tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).event_format(Mozlog { pid: 7 });
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .event_format(Mozlog { pid: 7 });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(count = 3, who = "a \"quoted\"\nname\u{202e}", "two\nlines");
         });
@@ -286,7 +332,10 @@ mod tests {
         let line: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["Severity"], 4);
         assert_eq!(line["Pid"], 7);
-        assert_eq!(line["Fields"], json!({"count": 3, "who": "a \"quoted\"\nname\u{202e}", "message": "two\nlines"}));
+        assert_eq!(
+            line["Fields"],
+            json!({"count": 3, "who": "a \"quoted\"\nname\u{202e}", "message": "two\nlines"})
+        );
         assert!(line["Timestamp"].as_i64().unwrap() > 1_700_000_000_000_000_000);
     }
 }

@@ -39,15 +39,26 @@ pub fn one_line(text: &str, bytes: usize) -> String {
 /// Many lines, without control and format characters but line feeds and tabs. For bodies of plain text.
 pub fn plain(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
-    let kept =
-        |character: &char| matches!(character, '\n' | '\t') || !(character.is_control() || is_format(*character));
-    text.chars().map(|character| if is_line_end(character) { '\n' } else { character }).filter(kept).collect()
+    let kept = |character: &char| {
+        matches!(character, '\n' | '\t') || !(character.is_control() || is_format(*character))
+    };
+    text.chars()
+        .map(|character| {
+            if is_line_end(character) {
+                '\n'
+            } else {
+                character
+            }
+        })
+        .filter(kept)
+        .collect()
 }
 
 /// Every control and format character as its escape, such as `\u{202e}`; line feeds and tabs too (`\n`, `\t`). For a
 /// terminal or a log, where the reader wants to see what the sender wrote.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    let hidden = |character: char| character.is_control() || is_line_end(character) || is_format(character);
+    let hidden =
+        |character: char| character.is_control() || is_line_end(character) || is_format(character);
     if !text.contains(hidden) {
         return Cow::Borrowed(text);
     }
@@ -66,7 +77,8 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 /// the same value.
 pub fn json(text: &str) -> Cow<'_, str> {
     let hidden = |character: char| {
-        character != '\n' && (character.is_control() || is_line_end(character) || is_format(character))
+        character != '\n'
+            && (character.is_control() || is_line_end(character) || is_format(character))
     };
     if !text.contains(hidden) {
         return Cow::Borrowed(text);
@@ -115,7 +127,10 @@ mod tests {
     #[test]
     fn a_line_holds_no_second_header_and_no_second_command() {
         for (text, expected) in [
-            ("built\r\nBcc: all@example.com", "built Bcc: all@example.com"),
+            (
+                "built\r\nBcc: all@example.com",
+                "built Bcc: all@example.com",
+            ),
             ("a\u{2028}b\u{85}c\u{b}d\u{c}e", "a b c d e"),
             ("\u{2}bold\u{3}04red\u{f}\u{0}\u{7}", "bold04red"),
             ("\u{202e}txt.exe", "txt.exe"),
@@ -137,7 +152,10 @@ mod tests {
 
     #[test]
     fn a_text_keeps_its_lines() {
-        assert_eq!(plain("one\r\ntwo\tthree\u{1b}[31m\u{202e}\u{2028}four"), "one\ntwo\tthree[31m\nfour");
+        assert_eq!(
+            plain("one\r\ntwo\tthree\u{1b}[31m\u{202e}\u{2028}four"),
+            "one\ntwo\tthree[31m\nfour"
+        );
     }
 
     #[test]
@@ -148,19 +166,30 @@ mod tests {
         assert_eq!(one_line(&text, 100), "ab");
         assert_eq!(plain(&text), "ab");
         let escaped = escape(&text);
-        assert!(escaped.starts_with("a\\u{ad}\\u{61c}") && escaped.ends_with("\\u{e0041}b"), "{escaped}");
+        assert!(
+            escaped.starts_with("a\\u{ad}\\u{61c}") && escaped.ends_with("\\u{e0041}b"),
+            "{escaped}"
+        );
         assert!(escaped.is_ascii(), "{escaped}");
     }
 
     #[test]
     fn json_reads_as_the_same_value_and_shows_what_is_hidden() {
         let text = "a\n\t\u{1b}[2J\u{9b}2J\u{7f}\u{202e}\u{2028}\u{e0041}ü";
-        for written in [serde_json::to_string(text).unwrap(), serde_json::to_string_pretty(&[text]).unwrap()] {
+        for written in [
+            serde_json::to_string(text).unwrap(),
+            serde_json::to_string_pretty(&[text]).unwrap(),
+        ] {
             let shown = json(&written);
             let hidden = |c: char| c != '\n' && (c.is_control() || is_line_end(c) || is_format(c));
-            assert!(!shown.contains(hidden) && shown.contains("\\u202e") && shown.contains('ü'), "{shown}");
-            let (before, after): (serde_json::Value, serde_json::Value) =
-                (serde_json::from_str(&written).unwrap(), serde_json::from_str(&shown).unwrap());
+            assert!(
+                !shown.contains(hidden) && shown.contains("\\u202e") && shown.contains('ü'),
+                "{shown}"
+            );
+            let (before, after): (serde_json::Value, serde_json::Value) = (
+                serde_json::from_str(&written).unwrap(),
+                serde_json::from_str(&shown).unwrap(),
+            );
             assert_eq!(before, after);
         }
         assert!(matches!(json("{\n  \"a\": 1\n}"), Cow::Borrowed(_)));
@@ -168,7 +197,10 @@ mod tests {
 
     #[test]
     fn what_is_escaped_is_on_one_line() {
-        assert_eq!(escape("a\tb\r\nc\u{1b}[2J\u{2029}ü"), "a\\tb\\r\\nc\\u{1b}[2J\\u{2029}ü");
+        assert_eq!(
+            escape("a\tb\r\nc\u{1b}[2J\u{2029}ü"),
+            "a\\tb\\r\\nc\\u{1b}[2J\\u{2029}ü"
+        );
         assert!(matches!(escape("plain ünïcode ✓"), Cow::Borrowed(_)));
     }
 }

@@ -26,7 +26,15 @@ use crate::{
 };
 
 /// The fields of a log line that are sent: they name queues, steps and builds, and quote nobody.
-pub const FIELDS: &[&str] = &["attempts", "build", "channel", "id", "queue", "repository", "step"];
+pub const FIELDS: &[&str] = &[
+    "attempts",
+    "build",
+    "channel",
+    "id",
+    "queue",
+    "repository",
+    "step",
+];
 
 /// Who may log what is sent: the crates of this program.
 const OURS: &[&str] = &[
@@ -57,7 +65,9 @@ static CLIENT: OnceLock<Client> = OnceLock::new();
 #[derive(Debug, Error)]
 pub enum SentryError {
     /// It is no DSN. Its text may be a secret.
-    #[error("SENTRY_DSN is no DSN: expected https://KEY@HOST/PROJECT, as Sentry shows it in the project's settings")]
+    #[error(
+        "SENTRY_DSN is no DSN: expected https://KEY@HOST/PROJECT, as Sentry shows it in the project's settings"
+    )]
     Dsn,
     /// No client could be made.
     #[error(transparent)]
@@ -89,7 +99,11 @@ struct OurClient(reqwest::Client);
 
 impl TransportFactory for OurClient {
     fn create_transport_with_options(&self, options: TransportOptions) -> Arc<dyn Transport> {
-        Arc::new(ReqwestHttpTransportOptions::from(options).with_client(self.0.clone()).build())
+        Arc::new(
+            ReqwestHttpTransportOptions::from(options)
+                .with_client(self.0.clone())
+                .build(),
+        )
     }
 }
 
@@ -129,9 +143,15 @@ fn read(event: &tracing::Event<'_>) -> Option<Event<'static>> {
     }
     let mut fields = Fields::default();
     event.record(&mut fields);
-    let text = fields.0.get("message").and_then(Value::as_str).unwrap_or_default();
+    let text = fields
+        .0
+        .get("message")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let text = text[..text.floor_char_boundary(MAX_TEXT)].to_owned();
-    let extra = FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), fields.0.get(*name)?.clone())));
+    let extra = FIELDS
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), fields.0.get(*name)?.clone())));
     Some(Event {
         level: SentryLevel::Error,
         logger: Some(metadata.target().to_owned()),
@@ -162,22 +182,29 @@ mod tests {
     #[test]
     fn event_holds_the_text_and_the_fields_that_quote_nobody() {
         let kept = Kept::default();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(kept.clone()), || {
-            tracing::error!(
-                queue = "builds",
-                attempts = 5,
-                error = "a patch says hunter2",
-                diff = 7,
-                "kept as a dead letter"
-            );
-            tracing::warn!("not an error");
-            tracing::error!(target: "rustls_platform_verifier", "of a library");
-            tracing::error!("{}", "é".repeat(2000));
-        });
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(kept.clone()),
+            || {
+                tracing::error!(
+                    queue = "builds",
+                    attempts = 5,
+                    error = "a patch says hunter2",
+                    diff = 7,
+                    "kept as a dead letter"
+                );
+                tracing::warn!("not an error");
+                tracing::error!(target: "rustls_platform_verifier", "of a library");
+                tracing::error!("{}", "é".repeat(2000));
+            },
+        );
         let kept = kept.0.lock().unwrap();
         assert_eq!(kept.len(), 2, "{kept:?}");
         assert_eq!(kept[0].message.as_deref(), Some("kept as a dead letter"));
-        let extra: Vec<_> = kept[0].extra.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let extra: Vec<_> = kept[0]
+            .extra
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         assert_eq!(extra, ["attempts=5", "queue=\"builds\""]);
         assert_eq!(kept[1].message.as_ref().unwrap().len(), MAX_TEXT);
         assert!(!format!("{kept:?}").contains("hunter2"));
@@ -188,6 +215,11 @@ mod tests {
         assert!(is_dsn("https://key@sentry.example.com/1"));
         assert!(!is_dsn("https://sentry.example.com/1"));
         assert!(!is_dsn("a secret"));
-        assert!(!start("https://hunter2").unwrap_err().to_string().contains("hunter2"));
+        assert!(
+            !start("https://hunter2")
+                .unwrap_err()
+                .to_string()
+                .contains("hunter2")
+        );
     }
 }

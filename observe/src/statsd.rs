@@ -22,7 +22,9 @@ impl StatsD {
     /// Sends to this server, each name below `prefix`. Fails if the host has no address.
     pub async fn open(host: &str, port: u16, prefix: &'static str) -> io::Result<Self> {
         let mut addresses = lookup_host((host, port)).await?;
-        let address = addresses.next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let address = addresses
+            .next()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let own: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -30,7 +32,10 @@ impl StatsD {
         let socket = UdpSocket::bind(own)?;
         socket.connect(address)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: Arc::new(socket), prefix })
+        Ok(Self {
+            socket: Arc::new(socket),
+            prefix,
+        })
     }
 
     /// Counts one.
@@ -61,7 +66,9 @@ mod tests {
     async fn counts_and_times_are_datagrams_that_nobody_has_to_take() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
-        let statsd = StatsD::open("127.0.0.1", address.port(), "commit_telemetry").await.unwrap();
+        let statsd = StatsD::open("127.0.0.1", address.port(), "commit_telemetry")
+            .await
+            .unwrap();
         let mut read = [0; 100];
         statsd.count("job.items");
         let length = server.recv(&mut read).await.unwrap();

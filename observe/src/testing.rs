@@ -36,9 +36,13 @@ pub struct CaptureGuard(PhantomData<*const ()>);
 pub fn capture_logs() -> (CaptureGuard, Logs) {
     static SUBSCRIBER: Once = Once::new();
     SUBSCRIBER.call_once(|| {
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(|| CurrentCapture).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(|| CurrentCapture)
+            .finish();
         #[expect(clippy::expect_used, reason = "a test that cannot read logs must fail")]
-        set_global_default(subscriber).expect("no other subscriber in a process that captures logs");
+        set_global_default(subscriber)
+            .expect("no other subscriber in a process that captures logs");
     });
     let logs = Logs::default();
     CAPTURES.with_borrow_mut(|captures| captures.push(logs.clone()));
@@ -59,7 +63,10 @@ impl Logs {
 
     /// The number of lines that contain `text`.
     pub fn count(&self, text: &str) -> usize {
-        self.text().lines().filter(|line| line.contains(text)).count()
+        self.text()
+            .lines()
+            .filter(|line| line.contains(text))
+            .count()
     }
 }
 
@@ -70,7 +77,10 @@ impl Write for CurrentCapture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         CAPTURES.with_borrow(|captures| {
             if let Some(Logs(buffer)) = captures.last() {
-                buffer.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+                buffer
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend_from_slice(bytes);
             }
         });
         Ok(bytes.len())

@@ -56,7 +56,8 @@ impl Conduit {
         // The server refuses an empty list, and `chunks` gives none.
         for chunk in values.chunks(PAGE) {
             let values: Vec<&str> = chunk.iter().map(AsRef::as_ref).collect();
-            let request = params(json!({ "constraints": { key: values }, "attachments": attachments }));
+            let request =
+                params(json!({ "constraints": { key: values }, "attachments": attachments }));
             found.extend(self.pages(method, request, |_| true).await?);
         }
         Ok(found)

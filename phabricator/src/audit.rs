@@ -30,7 +30,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    BusError, Fact, Message, Producer, Queue, QueueSpec, QueueStatus, Shutdown, Subsystem, SubsystemError, error_chain,
+    BusError, Fact, Message, Producer, Queue, QueueSpec, QueueStatus, Shutdown, Subsystem,
+    SubsystemError, error_chain,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -40,7 +41,10 @@ use tracing::{info, warn};
 use crate::{
     Conduit, ConduitError,
     api::TargetStatus,
-    model::{Blame, BuildRecord, BuildRequest, Journal, Now, OPEN, Outcome, Phid, Report, Source, Step, Update, What},
+    model::{
+        Blame, BuildRecord, BuildRequest, Journal, Now, OPEN, Outcome, Phid, Report, Source, Step,
+        Update, What,
+    },
     publisher::PUSHED_KEY,
 };
 
@@ -134,7 +138,14 @@ impl Auditor {
         plan: Option<Phid>,
         build_expiry: Duration,
     ) -> Self {
-        Self { conduit, journal, queues, producer, plan, build_expiry }
+        Self {
+            conduit,
+            journal,
+            queues,
+            producer,
+            plan,
+            build_expiry,
+        }
     }
 
     /// Looks at everything once, and mends what is wrong unless it is a `dry_run`.
@@ -155,30 +166,57 @@ impl Auditor {
         let now = self.producer.clock().now();
         let (mut overdue, mut closed) = (Vec::new(), Vec::new());
         for page in 0.. {
-            let targets = self.journal.tagged(bus, OPEN, page * PAGE..(page + 1) * PAGE).await?;
+            let targets = self
+                .journal
+                .tagged(bus, OPEN, page * PAGE..(page + 1) * PAGE)
+                .await?;
             let records = self.journal.find(bus, &targets).await?;
             // A request that is repeated after days opens a build again that has its end.
             closed.extend(
-                targets.iter().zip(&records).filter(|(_, record)| record.told.is_some()).map(|(one, _)| one.clone()),
+                targets
+                    .iter()
+                    .zip(&records)
+                    .filter(|(_, record)| record.told.is_some())
+                    .map(|(one, _)| one.clone()),
             );
-            let late = records.into_iter().filter_map(|record| Some((record.request.clone()?, record)));
+            let late = records
+                .into_iter()
+                .filter_map(|record| Some((record.request.clone()?, record)));
             overdue.extend(late.filter(|(_, record)| is_overdue(record, &statuses, now)));
             if targets.len() < PAGE {
                 break;
             }
         }
         if !dry_run && !closed.is_empty() {
-            bus.push_with(Vec::new(), closed.iter().map(|target| self.journal.not_open(target)).collect()).await?;
+            bus.push_with(
+                Vec::new(),
+                closed
+                    .iter()
+                    .map(|target| self.journal.not_open(target))
+                    .collect(),
+            )
+            .await?;
         }
-        let targets: Vec<Phid> = overdue.iter().map(|(request, _)| request.target.clone()).collect();
-        let known: HashMap<Phid, TargetStatus> =
-            self.conduit.targets(&targets).await?.into_iter().map(|found| (found.phid, found.status)).collect();
+        let targets: Vec<Phid> = overdue
+            .iter()
+            .map(|(request, _)| request.target.clone())
+            .collect();
+        let known: HashMap<Phid, TargetStatus> = self
+            .conduit
+            .targets(&targets)
+            .await?
+            .into_iter()
+            .map(|found| (found.phid, found.status))
+            .collect();
         let mut findings = Vec::new();
         let pushed = self.pushed(&targets).await?;
         for (request, record) in overdue {
             let status = known.get(&request.target).copied();
             let pushed = pushed.contains(&request.target);
-            findings.push(self.mend(request, &record, status, pushed, now, dry_run).await?);
+            findings.push(
+                self.mend(request, &record, status, pushed, now, dry_run)
+                    .await?,
+            );
         }
         Ok(findings)
     }
@@ -186,7 +224,11 @@ impl Auditor {
     /// Those of the targets that have the link of a push.
     async fn pushed(&self, targets: &[Phid]) -> Result<HashSet<Phid>, ConduitError> {
         let found = self.conduit.artifacts(targets).await?;
-        Ok(found.into_iter().filter(|artifact| artifact.key == PUSHED_KEY).map(|artifact| artifact.target).collect())
+        Ok(found
+            .into_iter()
+            .filter(|artifact| artifact.key == PUSHED_KEY)
+            .map(|artifact| artifact.target)
+            .collect())
     }
 
     async fn mend(
@@ -198,9 +240,13 @@ impl Auditor {
         now: Timestamp,
         dry_run: bool,
     ) -> Result<AuditFinding, AuditError> {
-        let place = record.now.as_ref().map_or("any queue", |now| now.queue.as_str());
+        let place = record
+            .now
+            .as_ref()
+            .map_or("any queue", |now| now.queue.as_str());
         let harbormaster = status.map_or("does not show it", TargetStatus::name);
-        let found = format!("has no end, and its message is not in {place}; harbormaster: {harbormaster}");
+        let found =
+            format!("has no end, and its message is not in {place}; harbormaster: {harbormaster}");
         let decided = record.end.as_ref().map(|end| &end.outcome);
         let action = match (status, decided) {
             (Some(status), _) if status.has_ended() => {
@@ -208,14 +254,18 @@ impl Auditor {
                 Action::Close(What::NotTold { reason })
             }
             // It was accepted again, or sent again in the very moment in which it was said.
-            _ if record.told.is_some() => Action::Close(What::NotTold { reason: "it was said before".to_owned() }),
+            _ if record.told.is_some() => Action::Close(What::NotTold {
+                reason: "it was said before".to_owned(),
+            }),
             (Some(_), Some(Outcome::Answered(report))) => Action::SayAgain(report.clone()),
             (Some(_), None) if pushed => Action::Adopt,
             (Some(_), None) if record.redriven < REDRIVES => Action::DoAgain,
             (Some(_), None) => Action::End(given_up(&request, now)),
             // What is not shown is private now, as far as we can tell.
             (None, None) => Action::End(Report::Withheld),
-            _ => Action::Close(What::NotTold { reason: "harbormaster does not show the target".to_owned() }),
+            _ => Action::Close(What::NotTold {
+                reason: "harbormaster does not show the target".to_owned(),
+            }),
         };
         let words = match &action {
             Action::Close(_) => "closed",
@@ -225,12 +275,19 @@ impl Auditor {
             Action::End(Report::Withheld) => "withheld: its target cannot be seen",
             Action::End(_) => "given up, and answered as our failure",
         };
-        let (target, revision_id, diff_id) = (request.target.clone(), request.revision_id, request.diff_id);
+        let (target, revision_id, diff_id) =
+            (request.target.clone(), request.revision_id, request.diff_id);
         if !dry_run {
             self.act(request, record, action, now).await?;
             warn!(build = %target, "the build of diff {diff_id} of D{revision_id} {found}: {words}");
         }
-        Ok(AuditFinding { target, revision_id, diff_id, found, action: words.to_owned() })
+        Ok(AuditFinding {
+            target,
+            revision_id,
+            diff_id,
+            found,
+            action: words.to_owned(),
+        })
     }
 
     async fn act(
@@ -243,32 +300,65 @@ impl Auditor {
         let (journal, target) = (&self.journal, request.target.clone());
         let times = record.redriven + 1;
         let (builds, results) = (self.queues.builds, self.queues.results);
-        let redriven = |queue: &str| journal.redriven(&target, queue, "the audit found it in no queue", times, now);
+        let redriven = |queue: &str| {
+            journal.redriven(&target, queue, "the audit found it in no queue", times, now)
+        };
         match action {
             Action::Close(what) => {
                 let facts = journal.closed(&target, what, true, now)?;
-                self.producer.bus().push_with(Vec::new(), facts).await.map(|_| ())
+                self.producer
+                    .bus()
+                    .push_with(Vec::new(), facts)
+                    .await
+                    .map(|_| ())
             }
             Action::SayAgain(report) => {
                 let facts = redriven(results.spec().name)?;
-                self.send(&results, &Update { request, report }, &target, times, facts).await
+                self.send(&results, &Update { request, report }, &target, times, facts)
+                    .await
             }
             Action::DoAgain => {
                 let facts = redriven(builds.spec().name)?;
-                self.send(&builds, &BuildRequest { checks: 0, ..request }, &target, times, facts).await
+                self.send(
+                    &builds,
+                    &BuildRequest {
+                        checks: 0,
+                        ..request
+                    },
+                    &target,
+                    times,
+                    facts,
+                )
+                .await
             }
             Action::Adopt => self.adopt(&request, false, now).await,
             Action::End(report) => {
                 let facts = journal.ends(&request, record, &report, results.spec().name, now)?;
-                self.send(&results, &Update { request, report }, &target, times, facts).await
+                self.send(&results, &Update { request, report }, &target, times, facts)
+                    .await
             }
         }
     }
 
     /// Records that somebody else pushed a build.
-    async fn adopt(&self, request: &BuildRequest, accepted: bool, now: Timestamp) -> Result<(), BusError> {
-        let facts = self.journal.adopted(request, accepted, PUSHED_KEY, self.queues.builds.spec().name, now)?;
-        self.producer.bus().push_with(Vec::new(), facts).await.map(|_| ())
+    async fn adopt(
+        &self,
+        request: &BuildRequest,
+        accepted: bool,
+        now: Timestamp,
+    ) -> Result<(), BusError> {
+        let facts = self.journal.adopted(
+            request,
+            accepted,
+            PUSHED_KEY,
+            self.queues.builds.spec().name,
+            now,
+        )?;
+        self.producer
+            .bus()
+            .push_with(Vec::new(), facts)
+            .await
+            .map(|_| ())
     }
 
     async fn send<M: Message>(
@@ -279,7 +369,10 @@ impl Auditor {
         times: u32,
         facts: Vec<Fact>,
     ) -> Result<(), BusError> {
-        self.producer.send_once(queue, message, &format!("audit:{times}:{target}"), facts).await.map(|_| ())
+        self.producer
+            .send_once(queue, message, &format!("audit:{times}:{target}"), facts)
+            .await
+            .map(|_| ())
     }
 
     /// Builds that wait in Harbormaster for an answer from us, and that we know nothing of.
@@ -289,12 +382,22 @@ impl Auditor {
         let mut waiting = self.conduit.waiting_builds(plan, since).await?;
         waiting.retain(|build| now.duration_since(build.started_at).unsigned_abs() > UNDER_WAY);
         let targets: Vec<Phid> = waiting.iter().map(|build| build.target.clone()).collect();
-        let records = self.journal.find(self.producer.bus().as_ref(), &targets).await?;
-        let unknown = targets.iter().zip(&records).filter(|(_, record)| record.request.is_none());
+        let records = self
+            .journal
+            .find(self.producer.bus().as_ref(), &targets)
+            .await?;
+        let unknown = targets
+            .iter()
+            .zip(&records)
+            .filter(|(_, record)| record.request.is_none());
         let unknown: Vec<Phid> = unknown.map(|(target, _)| target.clone()).collect();
         let pushed = self.pushed(&unknown).await?;
         let mut findings = Vec::new();
-        for (build, _) in waiting.into_iter().zip(records).filter(|(_, record)| record.request.is_none()) {
+        for (build, _) in waiting
+            .into_iter()
+            .zip(records)
+            .filter(|(_, record)| record.request.is_none())
+        {
             let request = BuildRequest {
                 target: build.target,
                 diff_id: build.diff_id,
@@ -305,8 +408,14 @@ impl Auditor {
             };
             let adopt = pushed.contains(&request.target);
             let (found, action) = match adopt {
-                true => ("waits in harbormaster with the link of a push, and is not known here", ADOPTED),
-                false => ("waits in harbormaster, and its request never came", "it is taken in"),
+                true => (
+                    "waits in harbormaster with the link of a push, and is not known here",
+                    ADOPTED,
+                ),
+                false => (
+                    "waits in harbormaster, and its request never came",
+                    "it is taken in",
+                ),
             };
             let finding = AuditFinding {
                 target: request.target.clone(),
@@ -321,7 +430,9 @@ impl Auditor {
                 warn!(build = %finding.target, "the build of diff {diff} of D{revision} {found}: {action}");
             } else if !dry_run {
                 let builds = self.queues.builds;
-                let facts = self.journal.accepted(&request, Source::Audit, builds.spec().name)?;
+                let facts = self
+                    .journal
+                    .accepted(&request, Source::Audit, builds.spec().name)?;
                 let pushed = self.producer.send_with(&builds, &request, facts).await?;
                 if pushed.stored == 0 {
                     continue;
@@ -335,11 +446,17 @@ impl Auditor {
     }
 }
 
-fn is_overdue(record: &BuildRecord, statuses: &HashMap<&'static str, QueueStatus>, now: Timestamp) -> bool {
+fn is_overdue(
+    record: &BuildRecord,
+    statuses: &HashMap<&'static str, QueueStatus>,
+    now: Timestamp,
+) -> bool {
     if record.told.is_some() {
         return false;
     }
-    let Some(Now { queue, since, step }) = &record.now else { return true };
+    let Some(Now { queue, since, step }) = &record.now else {
+        return true;
+    };
     let ready_at = match step {
         Step::Ready | Step::Working { .. } => *since,
         Step::Delayed { until, .. } => *until,
@@ -348,9 +465,13 @@ fn is_overdue(record: &BuildRecord, statuses: &HashMap<&'static str, QueueStatus
     if waited <= GRACE {
         return false;
     }
-    let Some(status) = statuses.get(queue.as_str()) else { return true };
+    let Some(status) = statuses.get(queue.as_str()) else {
+        return true;
+    };
     let ready_for = status.last_late.map_or(waited, |late| late.min(waited));
-    status.oldest.is_none_or(|oldest| oldest + MARGIN < ready_for)
+    status
+        .oldest
+        .is_none_or(|oldest| oldest + MARGIN < ready_for)
 }
 
 fn given_up(request: &BuildRequest, now: Timestamp) -> Report {
@@ -387,7 +508,10 @@ impl Subsystem for Auditor {
                 Ok(findings) if findings.is_empty() => {}
                 Ok(findings) => info!(findings = findings.len(), "the audit is done"),
                 Err(error) => {
-                    warn!(error = error_chain(&error), "the audit could not be done, the next is in ten minutes")
+                    warn!(
+                        error = error_chain(&error),
+                        "the audit could not be done, the next is in ten minutes"
+                    )
                 }
             }
         }

@@ -55,7 +55,9 @@ pub enum ConduitError {
         info: String,
     },
     /// The token is not accepted.
-    #[error("phabricator does not accept the api token for {method} ({code}): set a valid PHABRICATOR.api_key")]
+    #[error(
+        "phabricator does not accept the api token for {method} ({code}): set a valid PHABRICATOR.api_key"
+    )]
     InvalidToken {
         /// The method that was called.
         method: &'static str,
@@ -89,7 +91,9 @@ pub enum ConduitError {
     },
     /// The answer is not what the method is known to give. What the decoder quotes could be private, so only the
     /// place is kept.
-    #[error("phabricator's answer to {method} cannot be read: {problem} error at line {line}, column {column}")]
+    #[error(
+        "phabricator's answer to {method} cannot be read: {problem} error at line {line}, column {column}"
+    )]
     Undecodable {
         /// The method that was called.
         method: &'static str,
@@ -112,9 +116,10 @@ impl Classify for ConduitError {
             Self::InvalidToken { .. } => Disposition::Defer(TOKEN_PAUSE),
             // Also refusals: a database that is away for a moment comes as ERR-CONDUIT-CORE, a parent that became
             // private between two calls as ERR-BAD-SOURCEPHIDS, and the next try sees the new state.
-            Self::Refused { .. } | Self::Server { .. } | Self::Unreachable { .. } | Self::Undecodable { .. } => {
-                Disposition::Retry
-            }
+            Self::Refused { .. }
+            | Self::Server { .. }
+            | Self::Unreachable { .. }
+            | Self::Undecodable { .. } => Disposition::Retry,
         }
     }
 }
@@ -122,7 +127,9 @@ impl Classify for ConduitError {
 impl fmt::Debug for Conduit {
     /// An address may hold a password, so only the host is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conduit").field("host", &self.url.host_str()).finish_non_exhaustive()
+        f.debug_struct("Conduit")
+            .field("host", &self.url.host_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,7 +144,12 @@ struct Answer<T> {
 impl Conduit {
     /// A client of the Phabricator at `url` (without `/api`).
     pub fn new(url: Url, token: SecretString, http: reqwest::Client) -> Self {
-        Self { url, token, http, revoked: Arc::default() }
+        Self {
+            url,
+            token,
+            http,
+            revoked: Arc::default(),
+        }
     }
 
     /// Calls `method`. A 5xx or a broken connection is tried again within the call, after 0.5 and 1 s.
@@ -149,8 +161,10 @@ impl Conduit {
         params: Map<String, Value>,
     ) -> Result<T, ConduitError> {
         let params = self.signed(params);
-        let backoff =
-            ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_factor(2.0).with_max_times(TRIES - 1);
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(FIRST_WAIT)
+            .with_factor(2.0)
+            .with_max_times(TRIES - 1);
         let tries = AtomicU32::new(0);
         let post = || {
             let tried = tries.fetch_add(1, Ordering::Relaxed) + 1;
@@ -171,13 +185,20 @@ impl Conduit {
     }
 
     fn signed(&self, mut params: Map<String, Value>) -> String {
-        params.insert("__conduit__".to_owned(), json!({ "token": self.token.expose_secret() }));
+        params.insert(
+            "__conduit__".to_owned(),
+            json!({ "token": self.token.expose_secret() }),
+        );
         Value::Object(params).to_string()
     }
 
-    fn read<T: DeserializeOwned>(&self, method: &'static str, body: &[u8]) -> Result<T, ConduitError> {
-        let answer: Answer<T> =
-            serde_json::from_slice(body).map_err(|error| ConduitError::undecodable(method, &error))?;
+    fn read<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        body: &[u8],
+    ) -> Result<T, ConduitError> {
+        let answer: Answer<T> = serde_json::from_slice(body)
+            .map_err(|error| ConduitError::undecodable(method, &error))?;
         if let Some(code) = answer.error_code {
             return Err(self.refusal(method, code, &answer.error_info.unwrap_or_default()));
         }
@@ -187,19 +208,37 @@ impl Conduit {
         match answer.result {
             Some(result) => Ok(result),
             // Some methods answer null.
-            None => T::deserialize(Value::Null).map_err(|error| ConduitError::undecodable(method, &error)),
+            None => T::deserialize(Value::Null)
+                .map_err(|error| ConduitError::undecodable(method, &error)),
         }
     }
 
     /// Calls `method` for the `tries`-th time.
-    async fn post(&self, method: &'static str, params: &str, tries: u32) -> Result<Vec<u8>, ConduitError> {
-        let unreachable =
-            |source: reqwest::Error| ConduitError::Unreachable { method, tries, source: source.without_url() };
+    async fn post(
+        &self,
+        method: &'static str,
+        params: &str,
+        tries: u32,
+    ) -> Result<Vec<u8>, ConduitError> {
+        let unreachable = |source: reqwest::Error| ConduitError::Unreachable {
+            method,
+            tries,
+            source: source.without_url(),
+        };
         let url = format!("{}/api/{method}", self.url.as_str().trim_end_matches('/'));
         let form = [("params", params), ("output", "json")];
-        let mut response = self.http.post(url).form(&form).send().await.map_err(unreachable)?;
+        let mut response = self
+            .http
+            .post(url)
+            .form(&form)
+            .send()
+            .await
+            .map_err(unreachable)?;
         if response.status() != StatusCode::OK {
-            return Err(ConduitError::Server { method, status: response.status().as_u16() });
+            return Err(ConduitError::Server {
+                method,
+                status: response.status().as_u16(),
+            });
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
@@ -226,7 +265,11 @@ impl Conduit {
             let info = "its words are not shown, they may be about a private revision".to_owned();
             return ConduitError::Refused { method, code, info };
         }
-        ConduitError::Refused { method, code, info: scrub(info, self.token.expose_secret()) }
+        ConduitError::Refused {
+            method,
+            code,
+            info: scrub(info, self.token.expose_secret()),
+        }
     }
 }
 
@@ -262,7 +305,12 @@ impl ConduitError {
             serde_json::error::Category::Data => "type",
             serde_json::error::Category::Eof => "end of input",
         };
-        Self::Undecodable { method, problem, line: error.line(), column: error.column() }
+        Self::Undecodable {
+            method,
+            problem,
+            line: error.line(),
+            column: error.column(),
+        }
     }
 }
 
@@ -276,7 +324,11 @@ fn tries_failed(tries: u32) -> String {
 /// `info` on one line, cut, and without the token.
 fn scrub(info: &str, token: &str) -> String {
     let token = token.trim();
-    let info = if token.is_empty() { info.to_owned() } else { info.replace(token, "(token)") };
+    let info = if token.is_empty() {
+        info.to_owned()
+    } else {
+        info.replace(token, "(token)")
+    };
     observe::sanitize::one_line(&info, MAX_INFO)
 }
 
@@ -287,7 +339,11 @@ mod tests {
     #[test]
     fn a_refusal_is_one_short_line_without_the_token() {
         let table = [
-            ("API token \"api-abc\" is bad", "api-abc", "API token \"(token)\" is bad"),
+            (
+                "API token \"api-abc\" is bad",
+                "api-abc",
+                "API token \"(token)\" is bad",
+            ),
             ("two\nlines", "api-abc", "two lines"),
             ("nothing to hide", "", "nothing to hide"),
             ("api-abc", " api-abc\n", "(token)"),

@@ -58,7 +58,10 @@ impl fmt::Display for Name {
 impl DirectoryNames {
     async fn look_up(&self, conduit: &Conduit) -> Result<Known, ConduitError> {
         let users = conduit.users(&self.skipped_authors).await?;
-        let mut known: Known = users.into_iter().map(|(name, phid)| (Name::User(name), phid)).collect();
+        let mut known: Known = users
+            .into_iter()
+            .map(|(name, phid)| (Name::User(name), phid))
+            .collect();
         for slug in &self.secure_projects {
             if let Some(phid) = conduit.project(slug).await? {
                 known.insert(Name::Project(slug.clone()), phid);
@@ -71,7 +74,10 @@ impl DirectoryNames {
     fn unknown(&self, known: &Known) -> BTreeSet<Name> {
         let users = self.skipped_authors.iter().cloned().map(Name::User);
         let projects = self.secure_projects.iter().cloned().map(Name::Project);
-        users.chain(projects).filter(|name| !known.contains_key(name)).collect()
+        users
+            .chain(projects)
+            .filter(|name| !known.contains_key(name))
+            .collect()
     }
 }
 
@@ -79,7 +85,11 @@ impl Directory {
     /// Asks Phabricator what `names` mean.
     pub async fn load(conduit: &Conduit, names: DirectoryNames) -> Result<Self, ConduitError> {
         let known = names.look_up(conduit).await?;
-        Ok(Self { names: Arc::new(names), policies: ViewPolicies::default(), known: Arc::new(RwLock::new(known)) })
+        Ok(Self {
+            names: Arc::new(names),
+            policies: ViewPolicies::default(),
+            known: Arc::new(RwLock::new(known)),
+        })
     }
 
     /// Counts revisions with other view policies as private.
@@ -90,24 +100,41 @@ impl Directory {
 
     /// The names that mean nothing, such as `user alice` and `project secure-revision`.
     pub fn unknown(&self) -> Vec<String> {
-        self.names.unknown(&self.known()).iter().map(Name::to_string).collect()
+        self.names
+            .unknown(&self.known())
+            .iter()
+            .map(Name::to_string)
+            .collect()
     }
 
     /// Looks the names up again every hour, for all clones of this directory.
     pub fn keeper(&self, conduit: Conduit, clock: Arc<dyn Clock>) -> DirectoryKeeper {
-        DirectoryKeeper { directory: self.clone(), conduit, clock, fails: false, lost: BTreeSet::new() }
+        DirectoryKeeper {
+            directory: self.clone(),
+            conduit,
+            clock,
+            fails: false,
+            lost: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn skips(&self, author: &Phid) -> bool {
-        self.known().iter().any(|(name, phid)| matches!(name, Name::User(_)) && phid == author)
+        self.known()
+            .iter()
+            .any(|(name, phid)| matches!(name, Name::User(_)) && phid == author)
     }
 
     /// What makes a revision private, as it is now.
     pub(crate) fn privacy(&self) -> Privacy {
         let known = self.known();
-        let projects = known.iter().filter(|(name, _)| matches!(name, Name::Project(_)));
+        let projects = known
+            .iter()
+            .filter(|(name, _)| matches!(name, Name::Project(_)));
         let secure = projects.map(|(_, phid)| phid.clone()).collect();
-        Privacy { secure, policies: self.policies.clone() }
+        Privacy {
+            secure,
+            policies: self.policies.clone(),
+        }
     }
 
     /// What is known is whole between any two statements, so a panic elsewhere does not spoil it.

@@ -42,11 +42,16 @@ impl Message for LandoWarning {
 pub fn warning_for(report: &Report, publish_failure: bool) -> Option<&'static str> {
     match report {
         Report::Working => Some("Static analysis and linting are still in progress."),
-        Report::PatchFailed(_) => Some("Static analysis and linting did not run due to failure in applying the patch."),
+        Report::PatchFailed(_) => {
+            Some("Static analysis and linting did not run due to failure in applying the patch.")
+        }
         Report::InfrastructureFailed(_) if publish_failure => {
             Some("Static analysis and linting did not run due to a generic failure.")
         }
-        Report::InfrastructureFailed(_) | Report::Pushed(_) | Report::Neutral(_) | Report::Withheld => None,
+        Report::InfrastructureFailed(_)
+        | Report::Pushed(_)
+        | Report::Neutral(_)
+        | Report::Withheld => None,
     }
 }
 
@@ -90,7 +95,9 @@ pub enum LandoError {
         status: u16,
     },
     /// Its list of warnings is none.
-    #[error("lando's list of warnings cannot be read, check that LANDO.url is the address of its api")]
+    #[error(
+        "lando's list of warnings cannot be read, check that LANDO.url is the address of its api"
+    )]
     Undecodable(#[source] serde_json::Error),
     /// Its list of warnings is longer than anything that could be used.
     #[error(
@@ -105,10 +112,14 @@ impl Classify for LandoError {
             // The request itself cannot be made.
             Self::Unreachable { source, .. } if source.is_builder() => Disposition::Dead,
             Self::Unreachable { .. } => Disposition::Retry,
-            Self::Status { status: 408 | 429 | 500.., .. } => Disposition::Retry,
-            Self::Status { .. } | Self::InvalidToken { .. } | Self::Undecodable(_) | Self::TooLarge => {
-                Disposition::Dead
-            }
+            Self::Status {
+                status: 408 | 429 | 500..,
+                ..
+            } => Disposition::Retry,
+            Self::Status { .. }
+            | Self::InvalidToken { .. }
+            | Self::Undecodable(_)
+            | Self::TooLarge => Disposition::Dead,
         }
     }
 }
@@ -134,7 +145,10 @@ impl Listed {
 impl Lando {
     /// A client of the Lando whose api is at `url`. `api_key` is the api token of our Phabricator user.
     pub fn new(mut url: Url, api_key: SecretString, http: reqwest::Client) -> Self {
-        url.set_path(&format!("{}/diff_warnings/", url.path().trim_end_matches('/')));
+        url.set_path(&format!(
+            "{}/diff_warnings/",
+            url.path().trim_end_matches('/')
+        ));
         Self { url, api_key, http }
     }
 
@@ -166,7 +180,9 @@ impl Lando {
             "data": { "message": warning.text },
         });
         let request = self.http.post(self.url.clone()).json(&body);
-        self.send("add a warning", request, StatusCode::CREATED).await.map(|_| ())
+        self.send("add a warning", request, StatusCode::CREATED)
+            .await
+            .map(|_| ())
     }
 
     async fn send(
@@ -180,15 +196,24 @@ impl Lando {
         match response.status() {
             status if status == expected => Ok(response),
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Err(LandoError::InvalidToken { doing, status: status.as_u16() })
+                Err(LandoError::InvalidToken {
+                    doing,
+                    status: status.as_u16(),
+                })
             }
-            status => Err(LandoError::Status { doing, status: status.as_u16() }),
+            status => Err(LandoError::Status {
+                doing,
+                status: status.as_u16(),
+            }),
         }
     }
 }
 
 fn unreachable(doing: &'static str) -> impl Fn(reqwest::Error) -> LandoError {
-    move |source| LandoError::Unreachable { doing, source: source.without_url() }
+    move |source| LandoError::Unreachable {
+        doing,
+        source: source.without_url(),
+    }
 }
 
 #[async_trait]
@@ -198,7 +223,11 @@ impl Handler<LandoWarning> for Lando {
     /// A repeated message finds its warning shown. Only a warning that Lando took in without our hearing of it, and
     /// that it lists late, could be shown twice.
     async fn handle(&self, warning: LandoWarning, _cx: &Context) -> Result<(), LandoError> {
-        let LandoWarning { revision_id, diff_id, text } = &warning;
+        let LandoWarning {
+            revision_id,
+            diff_id,
+            text,
+        } = &warning;
         if self.shows(&warning).await? {
             info!("lando shows already for diff {diff_id} of D{revision_id}: {text}");
             return Ok(());

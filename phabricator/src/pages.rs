@@ -17,12 +17,16 @@ impl BuildPages {
     /// The page of a build: `<public_url>/builds/<target>`.
     pub fn build(&self, target: &Phid) -> Option<String> {
         let base = self.public_url.as_ref()?;
-        Some(format!("{}/builds/{target}", base.as_str().trim_end_matches('/')))
+        Some(format!(
+            "{}/builds/{target}",
+            base.as_str().trim_end_matches('/')
+        ))
     }
 
     /// Where an author reads why a build was not pushed: the build's page, else the page that explains all of them.
     pub fn why(&self, target: &Phid) -> Option<String> {
-        self.build(target).or_else(|| self.docs_url.as_ref().map(Url::to_string))
+        self.build(target)
+            .or_else(|| self.docs_url.as_ref().map(Url::to_string))
     }
 }
 
@@ -43,7 +47,10 @@ mod tests {
             (url("https://events.example.com/try/"), None, Some(own)),
         ];
         for (public_url, docs_url, expected) in table {
-            let pages = BuildPages { public_url, docs_url };
+            let pages = BuildPages {
+                public_url,
+                docs_url,
+            };
             assert_eq!(pages.why(&target).as_deref(), expected, "{pages:?}");
         }
     }

@@ -33,7 +33,9 @@ mod round;
 use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, Clock, Producer, Queue, Seat, Shutdown, Subsystem, SubsystemError, error_chain};
+use bus::{
+    BusError, Clock, Producer, Queue, Seat, Shutdown, Subsystem, SubsystemError, error_chain,
+};
 use tracing::{info, warn};
 
 use self::round::Rounds;
@@ -67,10 +69,30 @@ impl DiffPoller {
         interval: Duration,
     ) -> Self {
         let clock = Arc::clone(producer.clock());
-        let seat = Seat::new(Arc::clone(producer.bus()), Arc::clone(&clock), "diff-poller");
-        let rounds = Rounds { conduit, directory, repositories, queue, producer };
-        let (looking, beating) = (Trouble::new("look for new diffs"), Trouble::new("ask who looks for new diffs"));
-        Self { rounds, interval, seat, clock, looking, beating }
+        let seat = Seat::new(
+            Arc::clone(producer.bus()),
+            Arc::clone(&clock),
+            "diff-poller",
+        );
+        let rounds = Rounds {
+            conduit,
+            directory,
+            repositories,
+            queue,
+            producer,
+        };
+        let (looking, beating) = (
+            Trouble::new("look for new diffs"),
+            Trouble::new("ask who looks for new diffs"),
+        );
+        Self {
+            rounds,
+            interval,
+            seat,
+            clock,
+            looking,
+            beating,
+        }
     }
 
     async fn poll(&mut self) {
@@ -87,7 +109,14 @@ impl DiffPoller {
 
     /// Looks as long as the seat is held.
     async fn preside(&mut self) {
-        let Self { rounds, interval, seat, clock, looking, beating } = self;
+        let Self {
+            rounds,
+            interval,
+            seat,
+            clock,
+            looking,
+            beating,
+        } = self;
         let looks = async {
             loop {
                 looking.note(rounds.round().await);
@@ -143,7 +172,10 @@ impl Trouble {
         match &done {
             Ok(_) if self.lasts => info!("can {what} again, from where it stopped"),
             Err(error) if !self.lasts => {
-                warn!(error = error_chain(error), "cannot {what}; retrying; nothing is skipped");
+                warn!(
+                    error = error_chain(error),
+                    "cannot {what}; retrying; nothing is skipped"
+                );
             }
             _ => {}
         }

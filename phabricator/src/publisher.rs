@@ -93,7 +93,9 @@ pub enum PublishError {
     )]
     UnknownTarget(Phid),
     /// Another delivery may have said it, and the server may not have acted on it yet.
-    #[error("another delivery was about to send this answer: waiting for harbormaster to act on it, if it came")]
+    #[error(
+        "another delivery was about to send this answer: waiting for harbormaster to act on it, if it came"
+    )]
     Unsettled,
     /// The build's record cannot be read or written.
     #[error(transparent)]
@@ -140,7 +142,14 @@ impl Publisher {
     /// A publisher of what comes in `results`, which speaks through `conduit`; without `publish` it only logs what it
     /// would say.
     pub fn new(conduit: Conduit, publish: bool, results: Queue<Update>, journal: Journal) -> Self {
-        Self { conduit, publish, results, journal, pages: BuildPages::default(), lando: None }
+        Self {
+            conduit,
+            publish,
+            results,
+            journal,
+            pages: BuildPages::default(),
+            lando: None,
+        }
     }
 
     /// Links builds that were not pushed to their page.
@@ -156,20 +165,45 @@ impl Publisher {
     }
 
     fn warn(&self, Update { request, report }: &Update, cx: &Context) -> Result<(), BusError> {
-        let Some(LandoWarnings { queue, failures }) = &self.lando else { return Ok(()) };
-        let Some(text) = lando::warning_for(report, *failures) else { return Ok(()) };
+        let Some(LandoWarnings { queue, failures }) = &self.lando else {
+            return Ok(());
+        };
+        let Some(text) = lando::warning_for(report, *failures) else {
+            return Ok(());
+        };
         let (revision_id, diff_id) = (request.revision_id, request.diff_id);
-        cx.send(queue, &LandoWarning { revision_id, diff_id, text: text.to_owned() })
+        cx.send(
+            queue,
+            &LandoWarning {
+                revision_id,
+                diff_id,
+                text: text.to_owned(),
+            },
+        )
     }
 
     /// Says an end.
-    async fn tell(&self, update: &Update, record: &BuildRecord, cx: &Context) -> Result<What, PublishError> {
+    async fn tell(
+        &self,
+        update: &Update,
+        record: &BuildRecord,
+        cx: &Context,
+    ) -> Result<What, PublishError> {
         let (target, what) = (&update.request.target, name(&update.report));
-        let told = What::Told { what: what.to_owned() };
-        let status = match self.conduit.targets(std::slice::from_ref(target)).await?.pop() {
+        let told = What::Told {
+            what: what.to_owned(),
+        };
+        let status = match self
+            .conduit
+            .targets(std::slice::from_ref(target))
+            .await?
+            .pop()
+        {
             Some(found) => found.status,
             // The target of a private revision is as private as the revision.
-            None if update.report == Report::Withheld => return Ok(not_told("the target is private, too")),
+            None if update.report == Report::Withheld => {
+                return Ok(not_told("the target is private, too"));
+            }
             None => return Err(PublishError::UnknownTarget(target.clone())),
         };
         let page = self.pages.why(target);
@@ -189,7 +223,9 @@ impl Publisher {
             match &say {
                 Say::Link(link) => match self.link(target, *link, cx).await? {
                     Linked::Ours => {}
-                    Linked::UnknownTarget => return Err(PublishError::UnknownTarget(target.clone())),
+                    Linked::UnknownTarget => {
+                        return Err(PublishError::UnknownTarget(target.clone()));
+                    }
                     Linked::Conflict(conflict) if link.key == PUSHED_KEY => return Ok(conflict),
                     Linked::Conflict(conflict) => {
                         self.journal.note(cx, target, conflict)?;
@@ -197,15 +233,23 @@ impl Publisher {
                     }
                 },
                 Say::Message(kind, unit) => match &record.telling {
-                    Some(before) if cx.clock().now().duration_since(before.at).unsigned_abs() < UNSETTLED => {
+                    Some(before)
+                        if cx.clock().now().duration_since(before.at).unsigned_abs()
+                            < UNSETTLED =>
+                    {
                         return Err(PublishError::Unsettled);
                     }
                     Some(_) if *kind == MessageType::Work => {
                         warn!(build = %target, "what was applied may have been sent before, it is not sent again");
-                        return Ok(What::Told { what: format!("{what}; what was applied may be missing") });
+                        return Ok(What::Told {
+                            what: format!("{what}; what was applied may be missing"),
+                        });
                     }
                     before => {
-                        if !self.send(target, *kind, unit.as_slice(), before.as_ref(), cx).await? {
+                        if !self
+                            .send(target, *kind, unit.as_slice(), before.as_ref(), cx)
+                            .await?
+                        {
                             return Err(PublishError::UnknownTarget(target.clone()));
                         }
                     }
@@ -218,7 +262,13 @@ impl Publisher {
     }
 
     /// Records what is on the target now, once.
-    fn sent(&self, target: &Phid, say: Say<'_>, record: &BuildRecord, cx: &Context) -> Result<(), BusError> {
+    fn sent(
+        &self,
+        target: &Phid,
+        say: Say<'_>,
+        record: &BuildRecord,
+        cx: &Context,
+    ) -> Result<(), BusError> {
         let answer = Answer::from(say);
         if record.sent().any(|(_, before)| *before == answer) {
             return Ok(());
@@ -226,24 +276,45 @@ impl Publisher {
         self.journal.note(cx, target, What::Sent(answer))
     }
 
-    async fn link(&self, target: &Phid, link: Link<'_>, cx: &Context) -> Result<Linked, PublishError> {
+    async fn link(
+        &self,
+        target: &Phid,
+        link: Link<'_>,
+        cx: &Context,
+    ) -> Result<Linked, PublishError> {
         let Link { key, name, url } = link;
-        if self.conduit.artifact_keys(target).await?.iter().any(|known| known == key) {
+        if self
+            .conduit
+            .artifact_keys(target)
+            .await?
+            .iter()
+            .any(|known| known == key)
+        {
             // Whoever makes a link writes it down before. This is read after the link was seen.
             let noted = self.journal.read(cx, target).await?.link;
             if noted.as_deref() == Some(url) {
                 return Ok(Linked::Ours);
             }
-            let theirs = noted.as_deref().unwrap_or("an address that harbormaster does not show");
+            let theirs = noted
+                .as_deref()
+                .unwrap_or("an address that harbormaster does not show");
             error!(
                 build = %target, key, ours = url, theirs,
                 "the target has another link with this key already, so ours is not published"
             );
-            return Ok(Linked::Conflict(What::Conflict { key: key.to_owned(), ours: url.to_owned(), theirs: noted }));
+            return Ok(Linked::Conflict(What::Conflict {
+                key: key.to_owned(),
+                ours: url.to_owned(),
+                theirs: noted,
+            }));
         }
         self.journal.links(cx, target, url).await?;
         let known = self.conduit.create_link(target, key, name, url).await?;
-        Ok(if known { Linked::Ours } else { Linked::UnknownTarget })
+        Ok(if known {
+            Linked::Ours
+        } else {
+            Linked::UnknownTarget
+        })
     }
 
     async fn send(
@@ -254,7 +325,11 @@ impl Publisher {
         before: Option<&Telling>,
         cx: &Context,
     ) -> Result<bool, PublishError> {
-        let mine = self.journal.tells(cx, target, before).await?.ok_or(PublishError::Unsettled)?;
+        let mine = self
+            .journal
+            .tells(cx, target, before)
+            .await?
+            .ok_or(PublishError::Unsettled)?;
         let sent = self.conduit.send_message(target, kind, units).await;
         if sent.as_ref().is_err_and(ConduitError::had_no_effect) {
             self.journal.does_not_tell(cx, target, &mine)?;
@@ -263,14 +338,18 @@ impl Publisher {
     }
 
     fn close(&self, update: &Update, what: What, cx: &Context) -> Result<(), BusError> {
-        let facts = self.journal.closed(&update.request.target, what, false, cx.clock().now())?;
+        let facts = self
+            .journal
+            .closed(&update.request.target, what, false, cx.clock().now())?;
         facts.into_iter().for_each(|fact| cx.record(fact));
         Ok(())
     }
 }
 
 fn not_told(reason: &str) -> What {
-    What::NotTold { reason: reason.to_owned() }
+    What::NotTold {
+        reason: reason.to_owned(),
+    }
 }
 
 #[async_trait]
@@ -295,27 +374,51 @@ impl Handler<Update> for Publisher {
         if update.report.is_end() {
             let what = self.tell(&update, &record, cx).await?;
             self.close(&update, what, cx)?;
-        } else if self.conduit.send_message(target, MessageType::Work, &[]).await? {
+        } else if self
+            .conduit
+            .send_message(target, MessageType::Work, &[])
+            .await?
+        {
             info!(step = "published", build = %target, "published on the build target: {what}");
-            self.journal.note(cx, target, What::Told { what: what.to_owned() })?;
+            self.journal.note(
+                cx,
+                target,
+                What::Told {
+                    what: what.to_owned(),
+                },
+            )?;
         } else {
             return Err(PublishError::UnknownTarget(target.clone()));
         }
         Ok(())
     }
 
-    async fn exhausted(&self, update: Update, reason: &str, cx: &Context) -> Result<(), PublishError> {
+    async fn exhausted(
+        &self,
+        update: Update,
+        reason: &str,
+        cx: &Context,
+    ) -> Result<(), PublishError> {
         if update.report.is_end() {
-            let facts = self.journal.not_told(&update.request.target, reason, cx.clock().now())?;
+            let facts = self
+                .journal
+                .not_told(&update.request.target, reason, cx.clock().now())?;
             facts.into_iter().for_each(|fact| cx.record(fact));
         }
         Ok(())
     }
 
-    async fn postponed(&self, update: Update, postponed: &Postponed<'_>, cx: &Context) -> Result<(), PublishError> {
+    async fn postponed(
+        &self,
+        update: Update,
+        postponed: &Postponed<'_>,
+        cx: &Context,
+    ) -> Result<(), PublishError> {
         let (target, results) = (&update.request.target, self.results.spec().name);
         if update.report.is_end() {
-            self.journal.postponed(cx, target, results, postponed, postponed.reason).await?;
+            self.journal
+                .postponed(cx, target, results, postponed, postponed.reason)
+                .await?;
         }
         Ok(())
     }
@@ -326,16 +429,31 @@ fn words<'a>(report: &'a Report, page: Option<&'a str>) -> Vec<Say<'a>> {
     let (kind, unit) = match report {
         Report::Working => return vec![Say::Message(MessageType::Work, None)],
         Report::Pushed(pushed) => {
-            let link = Link { key: PUSHED_KEY, name: PUSHED_NAME, url: &pushed.treeherder_url };
-            return vec![Say::Link(link), Say::Message(MessageType::Work, Some(text::applied(pushed)))];
+            let link = Link {
+                key: PUSHED_KEY,
+                name: PUSHED_NAME,
+                url: &pushed.treeherder_url,
+            };
+            return vec![
+                Say::Link(link),
+                Say::Message(MessageType::Work, Some(text::applied(pushed))),
+            ];
         }
         Report::PatchFailed(failure) => (MessageType::Fail, text::patch_failed(failure)),
         Report::InfrastructureFailed(blame) => (MessageType::Fail, text::broken(blame)),
         Report::Neutral(neutral) => (MessageType::Pass, text::neutral(&neutral.text)),
         Report::Withheld => (MessageType::Pass, text::withheld()),
     };
-    let link = page.map(|url| Say::Link(Link { key: WHY_KEY, name: WHY_NAME, url }));
-    link.into_iter().chain([Say::Message(kind, Some(unit))]).collect()
+    let link = page.map(|url| {
+        Say::Link(Link {
+            key: WHY_KEY,
+            name: WHY_NAME,
+            url,
+        })
+    });
+    link.into_iter()
+        .chain([Say::Message(kind, Some(unit))])
+        .collect()
 }
 
 /// Names a report in logs.

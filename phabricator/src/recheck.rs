@@ -26,11 +26,19 @@ impl LastLook {
         let ids: Vec<u64> = build.stack.iter().map(|patch| patch.revision_id).collect();
         let found = self.conduit.revisions_by_id(&ids).await?;
         let public = self.directory.privacy().public(found);
-        let Some(revision) = public.iter().find(|revision| revision.id == build.request.revision_id) else {
+        let Some(revision) = public
+            .iter()
+            .find(|revision| revision.id == build.request.revision_id)
+        else {
             return Ok(Some(Report::Withheld));
         };
-        if ids.iter().any(|id| public.iter().all(|revision| revision.id != *id)) {
-            return Ok(Some(Refusal::HiddenParent(revision.id).report(revision.id, 0.0)));
+        if ids
+            .iter()
+            .any(|id| public.iter().all(|revision| revision.id != *id))
+        {
+            return Ok(Some(
+                Refusal::HiddenParent(revision.id).report(revision.id, 0.0),
+            ));
         }
         overtaken(&self.conduit, revision, &build.diff.phid, build.diff.id).await
     }
@@ -51,13 +59,19 @@ pub(crate) async fn overtaken(
     diff_id: u64,
 ) -> Result<Option<Report>, ConduitError> {
     if revision.landed() {
-        let text = format!("D{} has landed, there is no patch left to build.", revision.id);
+        let text = format!(
+            "D{} has landed, there is no patch left to build.",
+            revision.id
+        );
         return Ok(Some(Report::neutral(NeutralReason::Landed, text)));
     }
     if revision.fields.diff == *diff {
         return Ok(None);
     }
-    let newest = conduit.diffs(std::slice::from_ref(&revision.fields.diff)).await?.pop();
+    let newest = conduit
+        .diffs(std::slice::from_ref(&revision.fields.diff))
+        .await?
+        .pop();
     // The revision was read first, so its newest diff may by now be ours.
     Ok(newest.filter(|newest| newest.id > diff_id).map(|newest| {
         let text = format!(

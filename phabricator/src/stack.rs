@@ -75,7 +75,14 @@ impl Refusal {
     pub(crate) fn report(&self, revision_id: u64, seconds: f64) -> Report {
         let (summary, advice) = self.in_words(revision_id);
         let (details, commands, advice) = (String::new(), String::new(), advice.to_owned());
-        Report::PatchFailed(PatchFailure { summary, details, advice, commands, base: None, seconds })
+        Report::PatchFailed(PatchFailure {
+            summary,
+            details,
+            advice,
+            commands,
+            base: None,
+            seconds,
+        })
     }
 
     /// A sentence for the author of `revision_id`, and what to do about it.
@@ -90,18 +97,24 @@ impl Refusal {
             Self::OtherRepository { parent, name } => (
                 format!(
                     "The stack of D{revision_id} cannot be built: D{parent}, on which it stands, is for {}.",
-                    name.as_deref()
-                        .map_or_else(|| "another repository".to_owned(), |name| format!("the repository {name}"))
+                    name.as_deref().map_or_else(
+                        || "another repository".to_owned(),
+                        |name| format!("the repository {name}")
+                    )
                 ),
                 "Remove that parent (\"Edit Related Revisions\" in Phabricator), or correct the repository of the revision, \
                  and submit again. Nothing was applied.",
             ),
             Self::NoPatch(id) => (
-                format!("The stack of D{revision_id} cannot be loaded: the patch of D{id} cannot be read."),
+                format!(
+                    "The stack of D{revision_id} cannot be loaded: the patch of D{id} cannot be read."
+                ),
                 "Submit that revision again.",
             ),
             Self::Cycle(id) => (
-                format!("The stack of D{revision_id} cannot be ordered: D{id} stands on itself through its parents."),
+                format!(
+                    "The stack of D{revision_id} cannot be ordered: D{id} stands on itself through its parents."
+                ),
                 "Edit the related revisions in Phabricator so that the parents form one line.",
             ),
             Self::Fork { child, parents } => {
@@ -123,7 +136,10 @@ impl Refusal {
                 "Land the lower ones first, or submit a shorter stack.",
             ),
             Self::TooLarge => (
-                format!("The patches in the stack of D{revision_id} have more than {} MB together.", MAX_BYTES >> 20),
+                format!(
+                    "The patches in the stack of D{revision_id} have more than {} MB together.",
+                    MAX_BYTES >> 20
+                ),
                 "Submit smaller patches.",
             ),
         }
@@ -150,13 +166,24 @@ pub(crate) async fn load(
     let mut line = graph.line()?;
     // The graph's newest diff of the top may be newer than the one that is built.
     line.pop();
-    let phids: Vec<Phid> = line.iter().map(|revision| revision.fields.diff.clone()).collect();
-    let diffs: BTreeMap<Phid, DiffInfo> =
-        conduit.diffs(&phids).await?.into_iter().map(|diff| (diff.phid.clone(), diff)).collect();
+    let phids: Vec<Phid> = line
+        .iter()
+        .map(|revision| revision.fields.diff.clone())
+        .collect();
+    let diffs: BTreeMap<Phid, DiffInfo> = conduit
+        .diffs(&phids)
+        .await?
+        .into_iter()
+        .map(|diff| (diff.phid.clone(), diff))
+        .collect();
     let mut bytes = 0;
     let mut patches = Vec::new();
     for revision in line.iter().chain([top]) {
-        let diff = if revision.phid == top.phid { Some(diff) } else { diffs.get(&revision.fields.diff) };
+        let diff = if revision.phid == top.phid {
+            Some(diff)
+        } else {
+            diffs.get(&revision.fields.diff)
+        };
         let diff = diff.ok_or(Refusal::NoPatch(revision.id))?;
         let content = match conduit.raw_diff(diff.id).await {
             Ok(content) => content.ok_or(Refusal::NoPatch(revision.id))?,
@@ -174,13 +201,17 @@ pub(crate) async fn load(
 
 fn patch(revision: &RevisionInfo, diff: &DiffInfo, content: String) -> Patch {
     let commit = diff.first_commit();
-    let message = commit.and_then(|commit| commit.message.as_deref()).filter(|message| !message.trim().is_empty());
+    let message = commit
+        .and_then(|commit| commit.message.as_deref())
+        .filter(|message| !message.trim().is_empty());
     let title = Some(revision.fields.title.as_str()).filter(|title| !title.trim().is_empty());
     Patch {
         revision_id: revision.id,
         diff: diff_of(diff),
         author: commit.and_then(|commit| author(commit.author.as_ref()?.raw.as_deref()?)),
-        message: message.or(title).map_or_else(|| format!("D{}", revision.id), str::to_owned),
+        message: message
+            .or(title)
+            .map_or_else(|| format!("D{}", revision.id), str::to_owned),
         content: content.into_bytes().into(),
         abandoned: revision.abandoned(),
     }
@@ -198,7 +229,11 @@ pub(crate) fn diff_of(diff: &DiffInfo) -> Diff {
 
 /// `Name <mail>` from `"Name" <mail>`, on one line.
 fn author(raw: &str) -> Option<String> {
-    let plain: String = raw.chars().filter(|c| *c != '"').map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let plain: String = raw
+        .chars()
+        .filter(|c| *c != '"')
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let plain = plain.trim();
     (!plain.is_empty()).then(|| plain.to_owned())
 }
@@ -228,40 +263,73 @@ enum Root {
 
 impl Graph {
     /// Follows the parents level by level, two calls each.
-    async fn load(conduit: &Conduit, privacy: &Privacy, top: &RevisionInfo) -> Result<Self, StackError> {
-        let mut graph = Self { revisions: BTreeMap::from([(top.phid.clone(), top.clone())]), ..Self::default() };
+    async fn load(
+        conduit: &Conduit,
+        privacy: &Privacy,
+        top: &RevisionInfo,
+    ) -> Result<Self, StackError> {
+        let mut graph = Self {
+            revisions: BTreeMap::from([(top.phid.clone(), top.clone())]),
+            ..Self::default()
+        };
         let mut level = vec![top.phid.clone()];
         while !level.is_empty() {
             let edges = conduit.parents(&level).await?.ok_or(Refusal::TooMany)?;
             let unseen: BTreeSet<Phid> = edges
                 .iter()
                 .map(|edge| &edge.parent)
-                .filter(|parent| !graph.revisions.contains_key(parent) && !graph.landed.contains(parent))
+                .filter(|parent| {
+                    !graph.revisions.contains_key(parent) && !graph.landed.contains(parent)
+                })
                 .cloned()
                 .collect();
             let unseen: Vec<Phid> = unseen.into_iter().collect();
-            let (done, open): (Vec<_>, Vec<_>) =
-                conduit.revisions(&unseen).await?.into_iter().partition(RevisionInfo::landed);
-            graph.landed.extend(done.iter().map(|revision| revision.phid.clone()));
-            graph.named.extend(privacy.public(done).iter().map(|revision| revision.id));
+            let (done, open): (Vec<_>, Vec<_>) = conduit
+                .revisions(&unseen)
+                .await?
+                .into_iter()
+                .partition(RevisionInfo::landed);
+            graph
+                .landed
+                .extend(done.iter().map(|revision| revision.phid.clone()));
+            graph
+                .named
+                .extend(privacy.public(done).iter().map(|revision| revision.id));
             let open = privacy.public(open);
             // One that has landed elsewhere is not applied here.
-            if let Some(other) = open.iter().find(|revision| revision.fields.repository != top.fields.repository) {
+            if let Some(other) = open
+                .iter()
+                .find(|revision| revision.fields.repository != top.fields.repository)
+            {
                 let name = match &other.fields.repository {
                     Some(repository) => conduit.repository_name(repository).await?,
                     None => None,
                 };
-                return Err(Refusal::OtherRepository { parent: other.id, name }.into());
+                return Err(Refusal::OtherRepository {
+                    parent: other.id,
+                    name,
+                }
+                .into());
             }
             level = open.iter().map(|revision| revision.phid.clone()).collect();
-            graph.revisions.extend(open.into_iter().map(|revision| (revision.phid.clone(), revision)));
+            graph.revisions.extend(
+                open.into_iter()
+                    .map(|revision| (revision.phid.clone(), revision)),
+            );
             for edge in edges {
                 if graph.landed.contains(&edge.parent) {
                     graph.on_landed.insert(edge.child);
                 } else if graph.revisions.contains_key(&edge.parent) {
-                    graph.parents.entry(edge.child).or_default().insert(edge.parent);
+                    graph
+                        .parents
+                        .entry(edge.child)
+                        .or_default()
+                        .insert(edge.parent);
                 } else {
-                    let child = graph.revisions.get(&edge.child).map_or(top.id, |child| child.id);
+                    let child = graph
+                        .revisions
+                        .get(&edge.child)
+                        .map_or(top.id, |child| child.id);
                     return Err(Refusal::HiddenParent(child).into());
                 }
             }
@@ -277,17 +345,35 @@ impl Graph {
         let mut line: Vec<RevisionInfo> = Vec::new();
         let mut roots: BTreeMap<Phid, Root> = BTreeMap::new();
         while !self.revisions.is_empty() {
-            let ready = self.revisions.values().filter(|revision| self.parents_of(&revision.phid).next().is_none());
-            let Some(next) = ready.min_by_key(|revision| revision.id).map(|revision| revision.phid.clone()) else {
+            let ready = self
+                .revisions
+                .values()
+                .filter(|revision| self.parents_of(&revision.phid).next().is_none());
+            let Some(next) = ready
+                .min_by_key(|revision| revision.id)
+                .map(|revision| revision.phid.clone())
+            else {
                 return Err(Refusal::Cycle(self.on_a_cycle()));
             };
-            let Some(next) = self.revisions.remove(&next) else { break };
+            let Some(next) = self.revisions.remove(&next) else {
+                break;
+            };
             let root = self.root(&next, &roots).ok_or_else(|| {
-                let stands_on =
-                    |id: &&RevisionInfo| self.parents.get(&next.phid).is_some_and(|it| it.contains(&id.phid));
-                let mut parents: Vec<u64> = line.iter().filter(stands_on).map(|parent| parent.id).collect();
+                let stands_on = |id: &&RevisionInfo| {
+                    self.parents
+                        .get(&next.phid)
+                        .is_some_and(|it| it.contains(&id.phid))
+                };
+                let mut parents: Vec<u64> = line
+                    .iter()
+                    .filter(stands_on)
+                    .map(|parent| parent.id)
+                    .collect();
                 parents.sort_unstable();
-                Refusal::Fork { child: next.id, parents }
+                Refusal::Fork {
+                    child: next.id,
+                    parents,
+                }
             })?;
             roots.insert(next.phid.clone(), root);
             line.push(next);
@@ -298,7 +384,10 @@ impl Graph {
     /// What a revision stands on in the end, when its parents meet. Theirs are known.
     fn root(&self, revision: &RevisionInfo, known: &BTreeMap<Phid, Root>) -> Option<Root> {
         let parents = self.parents.get(&revision.phid).into_iter().flatten();
-        let roots: BTreeSet<Root> = parents.filter_map(|parent| known.get(parent)).copied().collect();
+        let roots: BTreeSet<Root> = parents
+            .filter_map(|parent| known.get(parent))
+            .copied()
+            .collect();
         match (roots.first(), roots.len()) {
             (Some(root), 1) => Some(*root),
             (Some(_), _) => None,
@@ -309,7 +398,11 @@ impl Graph {
 
     /// Those of a revision's parents that are not on the line yet.
     fn parents_of(&self, phid: &Phid) -> impl Iterator<Item = &RevisionInfo> {
-        self.parents.get(phid).into_iter().flatten().filter_map(|parent| self.revisions.get(parent))
+        self.parents
+            .get(phid)
+            .into_iter()
+            .flatten()
+            .filter_map(|parent| self.revisions.get(parent))
     }
 
     /// The lowest number on a cycle, when nothing is ready: going down from anywhere ends up on one.
@@ -318,7 +411,11 @@ impl Graph {
         let mut at = self.revisions.values().next();
         while let Some(revision) = at {
             if let Some(start) = path.iter().position(|seen| seen.phid == revision.phid) {
-                return path[start..].iter().map(|revision| revision.id).min().unwrap_or(revision.id);
+                return path[start..]
+                    .iter()
+                    .map(|revision| revision.id)
+                    .min()
+                    .unwrap_or(revision.id);
             }
             path.push(revision);
             at = self.parents_of(&revision.phid).next();
@@ -359,37 +456,105 @@ mod tests {
                 graph.on_landed.insert(phid(*child));
             } else {
                 graph.revisions.insert(phid(*parent), revision(*parent));
-                graph.parents.entry(phid(*child)).or_default().insert(phid(*parent));
+                graph
+                    .parents
+                    .entry(phid(*child))
+                    .or_default()
+                    .insert(phid(*parent));
             }
         }
-        graph.line().map(|line| line.iter().map(|revision| revision.id).collect())
+        graph
+            .line()
+            .map(|line| line.iter().map(|revision| revision.id).collect())
     }
 
     #[test]
     fn a_stack_is_put_on_one_line_when_its_parents_meet() {
-        type Case = (&'static str, &'static [(u64, u64)], Result<Vec<u64>, Refusal>);
-        let fork = |child, parents: &[u64]| Err(Refusal::Fork { child, parents: parents.to_vec() });
+        type Case = (
+            &'static str,
+            &'static [(u64, u64)],
+            Result<Vec<u64>, Refusal>,
+        );
+        let fork = |child, parents: &[u64]| {
+            Err(Refusal::Fork {
+                child,
+                parents: parents.to_vec(),
+            })
+        };
         let table: [Case; 16] = [
             ("a line", &[(2, 1)], Ok(vec![1, 2])),
-            ("a child older than its parent", &[(1, 2), (2, 3)], Ok(vec![3, 2, 1])),
-            ("a short and a long way", &[(9, 1), (9, 3), (3, 2), (2, 1)], Ok(vec![1, 2, 3, 9])),
-            ("a diamond", &[(9, 2), (9, 3), (2, 1), (3, 1)], Ok(vec![1, 2, 3, 9])),
-            ("the smaller number first", &[(9, 3), (9, 2), (9, 4), (2, 8), (3, 8), (4, 8)], Ok(vec![8, 2, 3, 4, 9])),
-            ("but after its parent", &[(9, 2), (9, 5), (2, 7), (7, 1), (5, 1)], Ok(vec![1, 5, 7, 2, 9])),
+            (
+                "a child older than its parent",
+                &[(1, 2), (2, 3)],
+                Ok(vec![3, 2, 1]),
+            ),
+            (
+                "a short and a long way",
+                &[(9, 1), (9, 3), (3, 2), (2, 1)],
+                Ok(vec![1, 2, 3, 9]),
+            ),
+            (
+                "a diamond",
+                &[(9, 2), (9, 3), (2, 1), (3, 1)],
+                Ok(vec![1, 2, 3, 9]),
+            ),
+            (
+                "the smaller number first",
+                &[(9, 3), (9, 2), (9, 4), (2, 8), (3, 8), (4, 8)],
+                Ok(vec![8, 2, 3, 4, 9]),
+            ),
+            (
+                "but after its parent",
+                &[(9, 2), (9, 5), (2, 7), (7, 1), (5, 1)],
+                Ok(vec![1, 5, 7, 2, 9]),
+            ),
             (
                 "a diamond on a diamond",
-                &[(9, 7), (9, 8), (7, 6), (8, 6), (6, 2), (6, 3), (2, 1), (3, 1)],
+                &[
+                    (9, 7),
+                    (9, 8),
+                    (7, 6),
+                    (8, 6),
+                    (6, 2),
+                    (6, 3),
+                    (2, 1),
+                    (3, 1),
+                ],
                 Ok(vec![1, 2, 3, 6, 7, 8, 9]),
             ),
-            ("two on what has landed", &[(9, 2), (9, 3), (2, 0), (3, 0)], Ok(vec![2, 3, 9])),
-            ("a landed parent beside another", &[(9, 0), (9, 2)], Ok(vec![2, 9])),
+            (
+                "two on what has landed",
+                &[(9, 2), (9, 3), (2, 0), (3, 0)],
+                Ok(vec![2, 3, 9]),
+            ),
+            (
+                "a landed parent beside another",
+                &[(9, 0), (9, 2)],
+                Ok(vec![2, 9]),
+            ),
             ("two without a parent", &[(9, 1), (9, 2)], fork(9, &[1, 2])),
-            ("one of two has landed below", &[(9, 2), (9, 3), (3, 0)], fork(9, &[2, 3])),
-            ("not even at the bottom", &[(9, 3), (9, 4), (3, 1), (4, 2)], fork(9, &[3, 4])),
+            (
+                "one of two has landed below",
+                &[(9, 2), (9, 3), (3, 0)],
+                fork(9, &[2, 3]),
+            ),
+            (
+                "not even at the bottom",
+                &[(9, 3), (9, 4), (3, 1), (4, 2)],
+                fork(9, &[3, 4]),
+            ),
             ("further down", &[(9, 8), (8, 1), (8, 2)], fork(8, &[1, 2])),
             ("itself", &[(1, 1)], Err(Refusal::Cycle(1))),
-            ("below a cycle", &[(3, 2), (2, 1), (1, 2)], Err(Refusal::Cycle(1))),
-            ("a cycle of three", &[(1, 5), (5, 6), (6, 7), (7, 5)], Err(Refusal::Cycle(5))),
+            (
+                "below a cycle",
+                &[(3, 2), (2, 1), (1, 2)],
+                Err(Refusal::Cycle(1)),
+            ),
+            (
+                "a cycle of three",
+                &[(1, 5), (5, 6), (6, 7), (7, 5)],
+                Err(Refusal::Cycle(5)),
+            ),
         ];
         for (case, edges, expected) in table {
             assert_eq!(line(edges), expected, "{case}");
@@ -399,8 +564,14 @@ mod tests {
     #[test]
     fn an_author_is_a_plain_line() {
         let table = [
-            ("\"Alice Example\" <alice@example.com>", Some("Alice Example <alice@example.com>")),
-            ("Alice\n<alice@example.com>", Some("Alice <alice@example.com>")),
+            (
+                "\"Alice Example\" <alice@example.com>",
+                Some("Alice Example <alice@example.com>"),
+            ),
+            (
+                "Alice\n<alice@example.com>",
+                Some("Alice <alice@example.com>"),
+            ),
             ("\"\"", None),
             (" ", None),
         ];

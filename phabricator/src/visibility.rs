@@ -48,7 +48,10 @@ impl Privacy {
     /// Those of `revisions` that are public.
     pub(crate) fn public(&self, mut revisions: Vec<RevisionInfo>) -> Vec<RevisionInfo> {
         revisions.retain(|revision| {
-            let secure = revision.projects().iter().any(|project| self.secure.contains(project));
+            let secure = revision
+                .projects()
+                .iter()
+                .any(|project| self.secure.contains(project));
             !secure && self.policies.allow(revision.view_policy())
         });
         revisions

@@ -12,7 +12,8 @@ use crate::{
     Conduit, ConduitError, Directory,
     api::{DiffInfo, RevisionInfo},
     model::{
-        Blame, Build, BuildRecord, BuildRequest, Hidden, Journal, NeutralReason, Phid, Report, Revision, Update, What,
+        Blame, Build, BuildRecord, BuildRequest, Hidden, Journal, NeutralReason, Phid, Report,
+        Revision, Update, What,
     },
     recheck,
     stack::{self, Refusal, StackError},
@@ -104,7 +105,14 @@ impl Workflow {
         queues: WorkflowQueues,
         journal: Journal,
     ) -> Self {
-        Self { conduit, directory, settings, queues, journal, bugbug: None }
+        Self {
+            conduit,
+            directory,
+            settings,
+            queues,
+            journal,
+            bugbug: None,
+        }
     }
 
     /// Sends what can be built to `bugbug`, too, without its patches.
@@ -124,7 +132,10 @@ impl Workflow {
         };
         info!(step = "visible", build = %request.target, "D{} is public", revision.id);
         let Some(diff) = self.conduit.diff(request.diff_id).await? else {
-            return Ok(Finding::End(contradiction(format!("there is no diff {}", request.diff_id))));
+            return Ok(Finding::End(contradiction(format!(
+                "there is no diff {}",
+                request.diff_id
+            ))));
         };
         if let Some(report) = self.decide(request, &revision, &diff, started).await? {
             return Ok(Finding::End(report));
@@ -159,22 +170,35 @@ impl Workflow {
     ) -> Result<Option<Report>, ConduitError> {
         let neutral = |reason, text: String| Ok(Some(Report::neutral(reason, text)));
         if diff.fields.revision.as_ref() != Some(&revision.phid) {
-            return Ok(Some(contradiction(format!("diff {} is not one of D{}", diff.id, revision.id))));
+            return Ok(Some(contradiction(format!(
+                "diff {} is not one of D{}",
+                diff.id, revision.id
+            ))));
         }
         if revision.fields.repository.as_ref() != Some(&request.repository) {
-            return Ok(Some(contradiction(format!("D{} is not for {}", revision.id, request.repository))));
+            return Ok(Some(contradiction(format!(
+                "D{} is not for {}",
+                revision.id, request.repository
+            ))));
         }
         if self.directory.skips(&revision.fields.author) {
-            return neutral(NeutralReason::Author, "Revisions of this author are not built.".to_owned());
+            return neutral(
+                NeutralReason::Author,
+                "Revisions of this author are not built.".to_owned(),
+            );
         }
         if !self.settings.repositories.contains(&request.repository) {
-            let text = format!("Unsupported repository: patches for {} are not built.", request.repository);
+            let text = format!(
+                "Unsupported repository: patches for {} are not built.",
+                request.repository
+            );
             return neutral(NeutralReason::Repository, text);
         }
         if let Some(end) = recheck::overtaken(&self.conduit, revision, &diff.phid, diff.id).await? {
             return Ok(Some(end));
         }
-        let age = Duration::try_from(now.duration_since(diff.fields.created_at)).unwrap_or(Duration::ZERO);
+        let age = Duration::try_from(now.duration_since(diff.fields.created_at))
+            .unwrap_or(Duration::ZERO);
         if age > self.settings.build_expiry {
             let text = format!(
                 "Expired: diff {} was made {} hours ago, and diffs older than {} hours are not built. \
@@ -202,11 +226,22 @@ impl Workflow {
     ) -> Result<(), BusError> {
         let build = request.target.clone();
         let looks = self.settings.visibility_checks;
-        self.journal.note(cx, &build, What::Hidden { look: request.checks.saturating_add(1), looks, why })?;
+        self.journal.note(
+            cx,
+            &build,
+            What::Hidden {
+                look: request.checks.saturating_add(1),
+                looks,
+                why,
+            },
+        )?;
         let last = self.is_last_look(&request);
         request.checks = request.checks.saturating_add(1);
         if !last {
-            let wait = self.settings.visibility_sleep.saturating_mul(2_u32.saturating_pow(request.checks));
+            let wait = self
+                .settings
+                .visibility_sleep
+                .saturating_mul(2_u32.saturating_pow(request.checks));
             info!(
                 step = "deferred",
                 build = %build,
@@ -225,16 +260,28 @@ impl Workflow {
         self.end(request, record, Report::Withheld, cx)
     }
 
-    fn end(&self, request: BuildRequest, record: &BuildRecord, report: Report, cx: &Context) -> Result<(), BusError> {
+    fn end(
+        &self,
+        request: BuildRequest,
+        record: &BuildRecord,
+        report: Report,
+        cx: &Context,
+    ) -> Result<(), BusError> {
         let build = &request.target;
         match &report {
             Report::Neutral(neutral) => info!(step = "neutral", build = %build, "{}", neutral.text),
-            Report::PatchFailed(failure) => info!(step = "failed", build = %build, "{}", failure.summary),
-            Report::InfrastructureFailed(blame) => error!(step = "failed", build = %build, "{}", blame.summary),
+            Report::PatchFailed(failure) => {
+                info!(step = "failed", build = %build, "{}", failure.summary)
+            }
+            Report::InfrastructureFailed(blame) => {
+                error!(step = "failed", build = %build, "{}", blame.summary)
+            }
             Report::Working | Report::Pushed(_) | Report::Withheld => {}
         }
         let results = self.queues.results.spec().name;
-        let facts = self.journal.ends(&request, record, &report, results, cx.clock().now())?;
+        let facts = self
+            .journal
+            .ends(&request, record, &report, results, cx.clock().now())?;
         facts.into_iter().for_each(|fact| cx.record(fact));
         cx.send(&self.queues.results, &Update { request, report })
     }
@@ -257,7 +304,11 @@ impl Handler<BuildRequest> for Workflow {
             Finding::End(report) => self.end(request, &record, report, cx)?,
             Finding::Ready(build) => {
                 // Anything may stand there; a changeset has 40 characters.
-                let base = build.stack.first().and_then(|patch| patch.diff.base.as_deref()).unwrap_or("(none named)");
+                let base = build
+                    .stack
+                    .first()
+                    .and_then(|patch| patch.diff.base.as_deref())
+                    .unwrap_or("(none named)");
                 let base: String = base.chars().filter(|c| !c.is_control()).take(40).collect();
                 info!(
                     step = "loaded",
@@ -268,15 +319,29 @@ impl Handler<BuildRequest> for Workflow {
                 let loaded = What::Loaded {
                     revisions: build.stack.iter().map(|patch| patch.revision_id).collect(),
                     landed: build.landed.clone(),
-                    base: Some(base).filter(|_| build.stack.iter().any(|patch| patch.diff.base.is_some())),
+                    base: Some(base)
+                        .filter(|_| build.stack.iter().any(|patch| patch.diff.base.is_some())),
                 };
                 self.journal.note(cx, target, loaded)?;
-                self.journal.sent(cx, target, self.queues.mercurial.spec().name)?;
+                self.journal
+                    .sent(cx, target, self.queues.mercurial.spec().name)?;
                 cx.send(&self.queues.mercurial, &build)?;
                 if let Some(bugbug) = &self.bugbug {
-                    cx.send(bugbug, &Build { stack: Vec::new(), ..*build })?;
+                    cx.send(
+                        bugbug,
+                        &Build {
+                            stack: Vec::new(),
+                            ..*build
+                        },
+                    )?;
                 }
-                cx.send(&self.queues.results, &Update { request, report: Report::Working })?;
+                cx.send(
+                    &self.queues.results,
+                    &Update {
+                        request,
+                        report: Report::Working,
+                    },
+                )?;
             }
         }
         Ok(())
@@ -284,7 +349,12 @@ impl Handler<BuildRequest> for Workflow {
 
     /// A build that could not be looked at gets its answer too. The reason may hold words about a private revision,
     /// so it stays in the dead letter.
-    async fn exhausted(&self, request: BuildRequest, _reason: &str, cx: &Context) -> Result<(), WorkflowError> {
+    async fn exhausted(
+        &self,
+        request: BuildRequest,
+        _reason: &str,
+        cx: &Context,
+    ) -> Result<(), WorkflowError> {
         let record = self.journal.read(cx, &request.target).await?;
         if record.end.is_some() {
             return Ok(());
@@ -293,7 +363,11 @@ impl Handler<BuildRequest> for Workflow {
             summary: "The revision and its stack could not be loaded from Phabricator.".to_owned(),
             details: String::new(),
             attempts: cx.attempt(),
-            seconds: cx.clock().now().duration_since(request.accepted_at).as_secs_f64(),
+            seconds: cx
+                .clock()
+                .now()
+                .duration_since(request.accepted_at)
+                .as_secs_f64(),
         };
         Ok(self.end(request, &record, Report::InfrastructureFailed(blame), cx)?)
     }
@@ -305,7 +379,10 @@ impl Handler<BuildRequest> for Workflow {
         cx: &Context,
     ) -> Result<(), WorkflowError> {
         let builds = self.queues.builds.spec().name;
-        Ok(self.journal.postponed(cx, &request.target, builds, postponed, postponed.reason).await?)
+        Ok(self
+            .journal
+            .postponed(cx, &request.target, builds, postponed, postponed.reason)
+            .await?)
     }
 }
 

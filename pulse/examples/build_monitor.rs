@@ -21,22 +21,32 @@ type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 /// Called for each build. Several calls may run at once, so whatever they share has to bear that.
 async fn build(build: BuildFinished) -> Outcome {
     // A build that failed has nothing to be downloaded.
-    let Some(url) = build.buildurl else { return Ok(()) };
-    println!("build {} {} {}: {url}", build.tree, build.platform, build.buildtype);
+    let Some(url) = build.buildurl else {
+        return Ok(());
+    };
+    println!(
+        "build {} {} {}: {url}",
+        build.tree, build.platform, build.buildtype
+    );
     Ok(())
 }
 
 /// Called for each test. An error is logged with the message's key, and stops nothing else.
 async fn test(test: TestFinished) -> Outcome {
     let log = test.logurl.ok_or("a test without a log")?;
-    println!("test {} on {} {}: {log}", test.test, test.os, test.buildtype);
+    println!(
+        "test {} on {} {}: {log}",
+        test.test, test.os, test.buildtype
+    );
     Ok(())
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     // The monitor says what it does through `tracing`.
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let url = env::var("PULSE_URL").unwrap_or_else(|_| "amqps://pulse.mozilla.org".to_owned());
     let settings = PulseSettings {
         address: url.parse::<Address>()?,

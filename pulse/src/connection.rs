@@ -45,7 +45,11 @@ impl Connection {
     /// Connects. `name` is what RabbitMQ's list of connections shows.
     pub(crate) async fn open(settings: &PulseSettings, name: &str) -> Result<Self, PulseError> {
         let socket = Socket::default();
-        let connector = settings.address.tls.then(|| connector(settings)).transpose()?;
+        let connector = settings
+            .address
+            .tls
+            .then(|| connector(settings))
+            .transpose()?;
         let (kept, host) = (Arc::clone(&socket.0), settings.address.host.clone());
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let opening = async {
@@ -55,10 +59,14 @@ impl Connection {
                 runtime,
                 async move |uri, runtime| {
                     let connect = async {
-                        let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
+                        let plain = AMQPUri {
+                            scheme: AMQPScheme::AMQP,
+                            ..uri
+                        };
                         let stream = plain.connect_async(&runtime).await?;
                         if let AsyncTcpStream::Plain(stream) = &stream {
-                            let handle = TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?);
+                            let handle =
+                                TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?);
                             *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
                         }
                         match &connector {
@@ -66,15 +74,23 @@ impl Connection {
                             None => Ok(stream),
                         }
                     };
-                    Ok(timeout(CONNECT, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
+                    Ok(timeout(CONNECT, connect)
+                        .await
+                        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
                 },
                 properties,
             );
             connect.await
         };
-        let connection = timeout(LOGIN, opening).await.map_err(|_| silent(settings, "connect", LOGIN))?;
+        let connection = timeout(LOGIN, opening)
+            .await
+            .map_err(|_| silent(settings, "connect", LOGIN))?;
         let connection = connection.map_err(|error| PulseError::connecting(settings, error))?;
-        Ok(Self { settings: settings.clone(), connection, _socket: socket })
+        Ok(Self {
+            settings: settings.clone(),
+            connection,
+            _socket: socket,
+        })
     }
 
     pub(crate) fn settings(&self) -> &PulseSettings {
@@ -87,16 +103,32 @@ impl Connection {
 
     /// A new channel. RabbitMQ closes a channel on which it refused something.
     pub(crate) async fn channel(&self) -> Result<Channel, PulseError> {
-        self.connection.create_channel().await.map_err(PulseError::doing(&self.settings, "open a channel"))
+        self.connection
+            .create_channel()
+            .await
+            .map_err(PulseError::doing(&self.settings, "open a channel"))
     }
 
     /// Finds an exchange, or makes it if it is to be one of this user's own: those of others may only be looked at.
-    pub(crate) async fn find_exchange(&self, channel: &Channel, exchange: &str) -> Result<(), PulseError> {
+    pub(crate) async fn find_exchange(
+        &self,
+        channel: &Channel,
+        exchange: &str,
+    ) -> Result<(), PulseError> {
         let own = self.settings.owns(exchange);
-        let options = ExchangeDeclareOptions { passive: !own, durable: own, ..ExchangeDeclareOptions::default() };
+        let options = ExchangeDeclareOptions {
+            passive: !own,
+            durable: own,
+            ..ExchangeDeclareOptions::default()
+        };
         let name = short("the exchange", exchange)?;
-        let doing = format!("{} the exchange {exchange}", if own { "declare" } else { "find" });
-        let declared = channel.exchange_declare(name, ExchangeKind::Topic, options, FieldTable::default()).await;
+        let doing = format!(
+            "{} the exchange {exchange}",
+            if own { "declare" } else { "find" }
+        );
+        let declared = channel
+            .exchange_declare(name, ExchangeKind::Topic, options, FieldTable::default())
+            .await;
         declared.map_err(PulseError::doing(&self.settings, doing))
     }
 
@@ -108,27 +140,43 @@ impl Connection {
 
 /// The error of a server that did not answer.
 pub(crate) fn silent(settings: &PulseSettings, doing: &str, within: Duration) -> PulseError {
-    PulseError::Silent { address: settings.address.clone(), doing: doing.to_owned(), within }
+    PulseError::Silent {
+        address: settings.address.clone(),
+        doing: doing.to_owned(),
+        within,
+    }
 }
 
 /// A name or a key as AMQP carries it; `what` says whose it is.
 pub(crate) fn short(what: &str, name: &str) -> Result<ShortString, PulseError> {
     check_name(what, name)?;
-    ShortString::try_new(name).map_err(|error| PulseError::Unusable { reason: error.to_string() })
+    ShortString::try_new(name).map_err(|error| PulseError::Unusable {
+        reason: error.to_string(),
+    })
 }
 
 fn uri(settings: &PulseSettings) -> AMQPUri {
-    let (username, password) = (settings.user.clone(), settings.password.expose_secret().to_owned());
+    let (username, password) = (
+        settings.user.clone(),
+        settings.password.expose_secret().to_owned(),
+    );
     let address = &settings.address;
     AMQPUri {
-        scheme: if address.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        scheme: if address.tls {
+            AMQPScheme::AMQPS
+        } else {
+            AMQPScheme::AMQP
+        },
         authority: AMQPAuthority {
             userinfo: AMQPUserInfo { username, password },
             host: address.host.clone(),
             port: address.port,
         },
         vhost: settings.vhost.clone(),
-        query: AMQPQueryString { heartbeat: Some(HEARTBEAT), ..AMQPQueryString::default() },
+        query: AMQPQueryString {
+            heartbeat: Some(HEARTBEAT),
+            ..AMQPQueryString::default()
+        },
     }
 }
 
@@ -138,13 +186,16 @@ fn connector(settings: &PulseSettings) -> Result<RustlsConnector, PulseError> {
         None => RustlsConnectorConfig::new_with_platform_verifier(),
         Some(pem) => {
             let trusted: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-            let trusted = trusted.map_err(|error| unusable(format!("its ca is no PEM file: {error}")))?;
+            let trusted =
+                trusted.map_err(|error| unusable(format!("its ca is no PEM file: {error}")))?;
             let mut config = RustlsConnectorConfig::default();
             config.add_parsable_certificates(trusted);
             config
         }
     };
-    config.connector_with_no_client_auth().map_err(|error| unusable(format!("its ca cannot be trusted: {error}")))
+    config
+        .connector_with_no_client_auth()
+        .map_err(|error| unusable(format!("its ca cannot be trusted: {error}")))
 }
 
 /// The socket of a connection, as soon as there is one. It is shut down with this value.

@@ -20,7 +20,10 @@ use jiff::Timestamp;
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
 use tracing::{info, warn};
 
-use crate::{PulseError, PulseMessage, Routing, meters::Meters, outage::Outage, queue::PulseQueue, route::pack};
+use crate::{
+    PulseError, PulseMessage, Routing, meters::Meters, outage::Outage, queue::PulseQueue,
+    route::pack,
+};
 
 /// How many messages RabbitMQ sends ahead, and the most that are stored at once.
 pub(crate) const PREFETCH: u16 = 500;
@@ -63,7 +66,9 @@ impl Drain<'_> {
                 () = self.shutdown.stopping() => return Ok(Ended::Stopped),
                 first = consumer.next() => first,
             };
-            let Some(first) = first else { return Ok(Ended::Deleted) };
+            let Some(first) = first else {
+                return Ok(Ended::Deleted);
+            };
             let mut bytes = 0;
             let mut batch = Vec::new();
             let mut next = Some(Some(first));
@@ -73,7 +78,11 @@ impl Drain<'_> {
                 bytes += delivery.data.len();
                 batch.push(self.arrived(delivery, &mut unwanted));
                 let room = batch.len() < PREFETCH.into() && bytes < MAX_BYTES;
-                next = if room { consumer.next().now_or_never() } else { None };
+                next = if room {
+                    consumer.next().now_or_never()
+                } else {
+                    None
+                };
             }
             if !self.store(&batch, &mut outage).await? {
                 return Ok(Ended::Stopped);
@@ -82,14 +91,22 @@ impl Drain<'_> {
     }
 
     fn broke(&self) -> impl FnOnce(lapin::Error) -> PulseError {
-        PulseError::doing(&self.queue.settings, format!("take messages from {}", self.queue.name))
+        PulseError::doing(
+            &self.queue.settings,
+            format!("take messages from {}", self.queue.name),
+        )
     }
 
     fn arrived(&self, delivery: Delivery, unwanted: &mut Outage<()>) -> Arrived {
         let (tag, published) = (delivery.delivery_tag, published(&delivery));
         let message = PulseMessage::from(delivery);
         let Routing { exchange, key, .. } = &message.routing;
-        if !self.queue.routes.iter().any(|route| route.wants(&message.routing)) {
+        if !self
+            .queue
+            .routes
+            .iter()
+            .any(|route| route.wants(&message.routing))
+        {
             self.meters.unwanted.increment(1);
             if unwanted.is_news(&()) {
                 warn!(
@@ -101,19 +118,31 @@ impl Drain<'_> {
                 );
             }
         }
-        Arrived { tag, published, message }
+        Arrived {
+            tag,
+            published,
+            message,
+        }
     }
 
     async fn push(&self, part: &[Arrived]) -> Result<Pushed, BusError> {
         let mut outgoing = Vec::with_capacity(part.len());
         for Arrived { message, .. } in part {
-            outgoing.extend(pack(&self.queue.routes, message, self.producer.clock().as_ref())?);
+            outgoing.extend(pack(
+                &self.queue.routes,
+                message,
+                self.producer.clock().as_ref(),
+            )?);
         }
         self.producer.bus().push(outgoing).await
     }
 
     /// Stores and acknowledges all of `batch`, however long it takes. False at a shutdown before that.
-    async fn store(&self, batch: &[Arrived], outage: &mut Outage<BusError>) -> Result<bool, PulseError> {
+    async fn store(
+        &self,
+        batch: &[Arrived],
+        outage: &mut Outage<BusError>,
+    ) -> Result<bool, PulseError> {
         let clock = self.producer.clock();
         let mut at_once = true;
         let (mut rest, mut most) = (batch, batch.len());
@@ -147,19 +176,29 @@ impl Drain<'_> {
         }
         // Not before: a full bus takes one message now and then.
         if at_once && outage.ends() {
-            info!(queue = self.queue.name, "the bus stores messages from pulse again");
+            info!(
+                queue = self.queue.name,
+                "the bus stores messages from pulse again"
+            );
         }
         Ok(true)
     }
 
     async fn acknowledge(&self, part: &[Arrived]) -> Result<(), PulseError> {
-        let Some(last) = part.last() else { return Ok(()) };
+        let Some(last) = part.last() else {
+            return Ok(());
+        };
         let now = self.producer.clock().now();
         for published in part.iter().filter_map(|arrived| arrived.published) {
             // Clocks differ: what was published in the future took no time.
-            self.meters.lag.record(Duration::try_from(now.duration_since(published)).unwrap_or_default());
+            self.meters
+                .lag
+                .record(Duration::try_from(now.duration_since(published)).unwrap_or_default());
         }
-        self.channel.basic_ack(last.tag, BasicAckOptions { multiple: true }).await.map_err(self.broke())
+        self.channel
+            .basic_ack(last.tag, BasicAckOptions { multiple: true })
+            .await
+            .map_err(self.broke())
     }
 }
 

@@ -54,7 +54,9 @@ pub enum PulseError {
         reply: String,
     },
     /// The virtual host is not for this user.
-    #[error("user {user} cannot use the virtual host {vhost} of {address}: on pulse it is / ({reply})")]
+    #[error(
+        "user {user} cannot use the virtual host {vhost} of {address}: on pulse it is / ({reply})"
+    )]
     Vhost {
         /// The server.
         address: Address,
@@ -66,7 +68,9 @@ pub enum PulseError {
         reply: String,
     },
     /// Something with this name does not exist.
-    #[error("cannot {doing}: correct the name in the configuration, or have its owner create it ({reply})")]
+    #[error(
+        "cannot {doing}: correct the name in the configuration, or have its owner create it ({reply})"
+    )]
     Missing {
         /// What was tried.
         doing: String,
@@ -118,21 +122,39 @@ impl PulseError {
     pub(crate) fn connecting(settings: &PulseSettings, source: lapin::Error) -> Self {
         let (address, user) = (settings.address.clone(), settings.user.clone());
         match refusal(&source) {
-            Some((403, reply)) => Self::Login { address, user, reply },
+            Some((403, reply)) => Self::Login {
+                address,
+                user,
+                reply,
+            },
             // The reply says whether it does not exist, is closed to the user, or has too many connections.
-            Some((530, reply)) => Self::Vhost { address, user, vhost: settings.vhost.clone(), reply },
-            _ => Self::Unreachable { address, source: Box::new(source) },
+            Some((530, reply)) => Self::Vhost {
+                address,
+                user,
+                vhost: settings.vhost.clone(),
+                reply,
+            },
+            _ => Self::Unreachable {
+                address,
+                source: Box::new(source),
+            },
         }
     }
 
     /// Why something could not be done on a connection.
-    pub(crate) fn doing(settings: &PulseSettings, doing: impl Into<String>) -> impl FnOnce(lapin::Error) -> Self {
+    pub(crate) fn doing(
+        settings: &PulseSettings,
+        doing: impl Into<String>,
+    ) -> impl FnOnce(lapin::Error) -> Self {
         let (doing, user) = (doing.into(), settings.user.clone());
         move |source| match refusal(&source) {
             Some((403, reply)) => Self::Forbidden { doing, user, reply },
             Some((404, reply)) => Self::Missing { doing, reply },
             Some((406, reply)) => Self::Mismatch { doing, reply },
-            _ => Self::Lost { doing, source: Box::new(source) },
+            _ => Self::Lost {
+                doing,
+                source: Box::new(source),
+            },
         }
     }
 
@@ -141,14 +163,19 @@ impl PulseError {
         match self {
             Self::Unusable { .. } | Self::Login { .. } => true,
             // RabbitMQ refuses with the same code who comes too early or once too often.
-            Self::Vhost { reply, .. } => !["limit", "is down"].iter().any(|passing| reply.contains(passing)),
+            Self::Vhost { reply, .. } => !["limit", "is down"]
+                .iter()
+                .any(|passing| reply.contains(passing)),
             _ => self.is_about_a_name(),
         }
     }
 
     /// Whether it is about one name, so that everything else can go on.
     pub(crate) fn is_about_a_name(&self) -> bool {
-        matches!(self, Self::Missing { .. } | Self::Forbidden { .. } | Self::Mismatch { .. })
+        matches!(
+            self,
+            Self::Missing { .. } | Self::Forbidden { .. } | Self::Mismatch { .. }
+        )
     }
 }
 
@@ -163,9 +190,13 @@ fn refusal(error: &lapin::Error) -> Option<(u16, String)> {
 impl Classify for PulseError {
     fn disposition(&self) -> Disposition {
         match self {
-            Self::Unusable { .. } | Self::Forbidden { .. } | Self::Mismatch { .. } => Disposition::Dead,
+            Self::Unusable { .. } | Self::Forbidden { .. } | Self::Mismatch { .. } => {
+                Disposition::Dead
+            }
             Self::Missing { .. } | Self::NotStored { .. } => Disposition::Retry,
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::Lost { .. } => Disposition::Defer(AWAY),
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Lost { .. } => {
+                Disposition::Defer(AWAY)
+            }
             Self::Login { .. } | Self::Vhost { .. } => Disposition::Defer(SETTING),
         }
     }

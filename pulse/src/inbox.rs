@@ -31,7 +31,12 @@ pub struct Taken {
 impl Inbox {
     /// Takes from `queue/<user>/<name>`, which is made when it is missing, and is bound for `route`. RabbitMQ sends so many
     /// messages `ahead` of their acknowledgements; 0: all that there are.
-    pub async fn open(settings: PulseSettings, name: &str, route: Route, ahead: u16) -> Result<Self, PulseError> {
+    pub async fn open(
+        settings: PulseSettings,
+        name: &str,
+        route: Route,
+        ahead: u16,
+    ) -> Result<Self, PulseError> {
         let queue = PulseQueue::new(settings, name, vec![route])?;
         let connection = Connection::open(&queue.settings, &queue.name).await?;
         queue.declare(&connection, &mut Known::default()).await?;
@@ -39,17 +44,28 @@ impl Inbox {
             queue.bind_route(&connection, route).await?;
         }
         let (_, consumer) = queue.consume(&connection, ahead).await?;
-        Ok(Self { connection, consumer, doing: format!("take messages from {}", queue.name) })
+        Ok(Self {
+            connection,
+            consumer,
+            doing: format!("take messages from {}", queue.name),
+        })
     }
 
     /// Waits for the next message. No message is lost when this is given up.
     pub async fn next(&mut self) -> Result<Taken, PulseError> {
         let settings = self.connection.settings();
-        let gone = || PulseError::Missing { doing: self.doing.clone(), reply: "the queue was deleted".to_owned() };
+        let gone = || PulseError::Missing {
+            doing: self.doing.clone(),
+            reply: "the queue was deleted".to_owned(),
+        };
         let delivery = self.consumer.next().await.ok_or_else(gone)?;
         let delivery = delivery.map_err(PulseError::doing(settings, &*self.doing))?;
         let (acker, redelivered) = (delivery.acker.clone(), delivery.redelivered);
-        Ok(Taken { message: delivery.into(), redelivered, acker })
+        Ok(Taken {
+            message: delivery.into(),
+            redelivered,
+            acker,
+        })
     }
 
     /// Gives back what was not acknowledged, and says goodbye.
@@ -62,6 +78,9 @@ impl Taken {
     /// Says that the message is done with. False when the connection on which it came is gone: then RabbitMQ gives it to
     /// somebody again.
     pub async fn acknowledge(self) -> bool {
-        self.acker.ack(BasicAckOptions::default()).await.unwrap_or(false)
+        self.acker
+            .ack(BasicAckOptions::default())
+            .await
+            .unwrap_or(false)
     }
 }

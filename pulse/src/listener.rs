@@ -46,7 +46,11 @@ impl Listener {
     ) -> Result<Self, PulseError> {
         let queue = PulseQueue::new(settings, name, routes)?;
         let meters = Meters::new(&queue.name);
-        Ok(Self { queue, producer, meters })
+        Ok(Self {
+            queue,
+            producer,
+            meters,
+        })
     }
 
     /// One connection, from its begin to its end.
@@ -59,9 +63,14 @@ impl Listener {
         let begin = async {
             let connection = Connection::open(&self.queue.settings, &self.queue.name).await?;
             self.queue.declare(&connection, known).await?;
-            let mut refused = self.queue.bind(&connection, &self.queue.routes, known).await?;
+            let mut refused = self
+                .queue
+                .bind(&connection, &self.queue.routes, known)
+                .await?;
             let all = refused.len() == self.queue.routes.len();
-            if let Some(last) = refused.pop_if(|last| all && sessions.is_fault_at_start(&last.error)) {
+            if let Some(last) =
+                refused.pop_if(|last| all && sessions.is_fault_at_start(&last.error))
+            {
                 return Err(last.error);
             }
             let unbound = self.queue.report(refused, known);
@@ -85,8 +94,13 @@ impl Listener {
             }
             std::future::pending().await
         };
-        let drain =
-            Drain { queue: &self.queue, producer: &self.producer, meters: &self.meters, shutdown, channel: &channel };
+        let drain = Drain {
+            queue: &self.queue,
+            producer: &self.producer,
+            meters: &self.meters,
+            shutdown,
+            channel: &channel,
+        };
         let ended = tokio::select! {
             ended = drain.run(consumer) => ended,
             ended = self.watch(&connection, unbound, known) => ended,
@@ -105,10 +119,15 @@ impl Listener {
     ) -> Result<Ended, PulseError> {
         let mut long = false;
         loop {
-            let Some(depth) = self.queue.depth(connection).await? else { return Ok(Ended::Deleted) };
+            let Some(depth) = self.queue.depth(connection).await? else {
+                return Ok(Ended::Deleted);
+            };
             self.meters.depth.set(depth);
             if depth >= LONG && !long {
-                warn!(queue = self.queue.name, depth, "the pulse queue grows: pulse deletes it at 8,000 messages");
+                warn!(
+                    queue = self.queue.name,
+                    depth, "the pulse queue grows: pulse deletes it at 8,000 messages"
+                );
             }
             long = depth >= LONG;
             self.producer.clock().sleep(LOOK).await;
@@ -138,7 +157,10 @@ impl Subsystem for Listener {
                 Err(error) => {
                     if sessions.is_news(&error) {
                         let error = error_chain(&error);
-                        warn!(queue = self.queue.name, error, "pulse cannot be listened to, it is tried until it can");
+                        warn!(
+                            queue = self.queue.name,
+                            error, "pulse cannot be listened to, it is tried until it can"
+                        );
                     }
                     sessions.wait(clock.as_ref())
                 }

@@ -32,7 +32,9 @@ pub struct Routing {
 impl Routing {
     /// Every key under which it was routed.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&self.key).chain(&self.other_routes).map(String::as_str)
+        std::iter::once(&self.key)
+            .chain(&self.other_routes)
+            .map(String::as_str)
     }
 }
 
@@ -61,13 +63,21 @@ impl From<Delivery> for PulseMessage {
             key: delivery.routing_key.into(),
             other_routes: other_routes(&delivery.properties),
         };
-        Self { routing, body: delivery.data.into() }
+        Self {
+            routing,
+            body: delivery.data.into(),
+        }
     }
 }
 
 fn other_routes(properties: &BasicProperties) -> Vec<String> {
-    let carried = properties.headers().as_ref().and_then(|headers| headers.inner().get(CC));
-    let Some(AMQPValue::FieldArray(routes)) = carried else { return Vec::new() };
+    let carried = properties
+        .headers()
+        .as_ref()
+        .and_then(|headers| headers.inner().get(CC));
+    let Some(AMQPValue::FieldArray(routes)) = carried else {
+        return Vec::new();
+    };
     let text = |route: &AMQPValue| match route {
         AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
         AMQPValue::ShortString(text) => Some(text.to_string()),
@@ -80,8 +90,13 @@ fn other_routes(properties: &BasicProperties) -> Vec<String> {
 pub(crate) fn headers(other_routes: &[String]) -> FieldTable {
     let mut headers = FieldTable::default();
     if !other_routes.is_empty() {
-        let routes = other_routes.iter().map(|route| AMQPValue::LongString(LongString::from(route.as_str())));
-        headers.insert(CC.into(), AMQPValue::FieldArray(FieldArray::from(routes.collect::<Vec<_>>())));
+        let routes = other_routes
+            .iter()
+            .map(|route| AMQPValue::LongString(LongString::from(route.as_str())));
+        headers.insert(
+            CC.into(),
+            AMQPValue::FieldArray(FieldArray::from(routes.collect::<Vec<_>>())),
+        );
     }
     headers
 }
@@ -115,12 +130,22 @@ mod tests {
     #[test]
     fn an_unreadable_body_is_dead_and_names_its_way() {
         for body in [&b"no json"[..], b"", b"\xff\xfe", b"{}{}"] {
-            let routing = Routing { exchange: "exchange/x".into(), key: "a.b".into(), other_routes: Vec::new() };
-            let message = PulseMessage { routing, body: body.to_vec().into() };
+            let routing = Routing {
+                exchange: "exchange/x".into(),
+                key: "a.b".into(),
+                other_routes: Vec::new(),
+            };
+            let message = PulseMessage {
+                routing,
+                body: body.to_vec().into(),
+            };
             let error = message.json::<Value>().unwrap_err();
             assert_eq!(error.disposition(), Disposition::Dead);
             let text = error_chain(&error);
-            assert!(text.starts_with("the message of exchange/x with routing key a.b cannot be read: "), "{text}");
+            assert!(
+                text.starts_with("the message of exchange/x with routing key a.b cannot be read: "),
+                "{text}"
+            );
         }
     }
 }

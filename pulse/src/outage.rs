@@ -18,11 +18,18 @@ pub(crate) struct Outage<E> {
 }
 
 /// The waits between tries.
-const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), factor: 2, cap: Duration::from_secs(30) };
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    factor: 2,
+    cap: Duration::from_secs(30),
+};
 
 impl<E> Outage<E> {
     pub(crate) fn none() -> Self {
-        Self { failures: 0, said: HashSet::new() }
+        Self {
+            failures: 0,
+            said: HashSet::new(),
+        }
     }
 
     /// Notes a failure. True when it is the first of its kind in this outage, so that it is to be logged.
@@ -79,7 +86,13 @@ pub(crate) struct Begin {
 
 impl Sessions {
     pub(crate) fn none() -> Self {
-        Self { outage: Outage::none(), began: None, short: 0, tried: false, any: false }
+        Self {
+            outage: Outage::none(),
+            began: None,
+            short: 0,
+            tried: false,
+            any: false,
+        }
     }
 
     /// A session begins.
@@ -87,7 +100,10 @@ impl Sessions {
         self.began = Some(now);
         let again = self.any || std::mem::replace(&mut self.tried, true);
         self.any = true;
-        Begin { again, is_news: self.short < FLAPPING }
+        Begin {
+            again,
+            is_news: self.short < FLAPPING,
+        }
     }
 
     /// A session has lasted. True if that is to be logged, since its begin was not.
@@ -103,7 +119,9 @@ impl Sessions {
 
     /// A session ends, whether it failed or not.
     pub(crate) fn ends(&mut self, now: Timestamp) {
-        let Some(began) = self.began.take() else { return };
+        let Some(began) = self.began.take() else {
+            return;
+        };
         // A clock that is set back ends no outage.
         match Duration::try_from(now.duration_since(began)) {
             Ok(lasted) if lasted >= LASTED => self.settle(),
@@ -155,7 +173,8 @@ mod tests {
     fn it_is_news_once_unless_it_changes() {
         let mut outage = Outage::none();
         assert!(!outage.ends());
-        let news = [Failure::One, Failure::One, Failure::Other, Failure::Other].map(|next| outage.is_news(&next));
+        let news = [Failure::One, Failure::One, Failure::Other, Failure::Other]
+            .map(|next| outage.is_news(&next));
         assert_eq!(news, [true, false, true, false]);
         assert!(!outage.is_news(&Failure::One), "it is known");
         outage.eases();
@@ -175,7 +194,10 @@ mod tests {
             })
             .collect();
         assert!(waits[0] == 0 && waits[..6].is_sorted(), "{waits:?}");
-        assert!(waits[7..].iter().all(|wait| (27..=33).contains(wait)), "{waits:?}");
+        assert!(
+            waits[7..].iter().all(|wait| (27..=33).contains(wait)),
+            "{waits:?}"
+        );
         outage.eases();
         outage.is_news(&Failure::Other);
         assert_eq!(outage.wait(&clock).as_secs(), 0);
@@ -183,11 +205,17 @@ mod tests {
 
     fn lost() -> PulseError {
         let io = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        PulseError::Lost { doing: "listen".to_owned(), source: Box::new(io.into()) }
+        PulseError::Lost {
+            doing: "listen".to_owned(),
+            source: Box::new(io.into()),
+        }
     }
 
     fn missing() -> PulseError {
-        PulseError::Missing { doing: "find the exchange x".to_owned(), reply: "NOT_FOUND".to_owned() }
+        PulseError::Missing {
+            doing: "find the exchange x".to_owned(),
+            reply: "NOT_FOUND".to_owned(),
+        }
     }
 
     #[test]
@@ -202,9 +230,22 @@ mod tests {
             failures.push(sessions.is_news(&lost()));
             waits.push(sessions.wait(&clock).as_secs());
         }
-        assert_eq!(begins, [true, true, false, false, false, false, false, false, false, false]);
-        assert_eq!(failures, [true, false, false, false, false, false, false, false, false, false]);
-        assert!(waits[0] == 0 && waits[..6].is_sorted() && waits[9] >= 27, "{waits:?}");
+        assert_eq!(
+            begins,
+            [
+                true, true, false, false, false, false, false, false, false, false
+            ]
+        );
+        assert_eq!(
+            failures,
+            [
+                true, false, false, false, false, false, false, false, false, false
+            ]
+        );
+        assert!(
+            waits[0] == 0 && waits[..6].is_sorted() && waits[9] >= 27,
+            "{waits:?}"
+        );
 
         // One lasts, and is said to.
         sessions.begins(clock.now());
@@ -214,7 +255,13 @@ mod tests {
         sessions.ends(clock.now());
         assert!(sessions.is_news(&lost()), "another outage");
         assert_eq!(sessions.wait(&clock).as_secs(), 0, "the waits start again");
-        assert_eq!(sessions.begins(clock.now()), Begin { again: true, is_news: true });
+        assert_eq!(
+            sessions.begins(clock.now()),
+            Begin {
+                again: true,
+                is_news: true
+            }
+        );
     }
 
     #[test]
@@ -228,7 +275,10 @@ mod tests {
                 sessions.wait_after_end(&clock).as_secs()
             })
             .collect();
-        assert!(waits[0] == 0 && waits.is_sorted() && waits[7] > 5, "{waits:?}");
+        assert!(
+            waits[0] == 0 && waits.is_sorted() && waits[7] > 5,
+            "{waits:?}"
+        );
     }
 
     #[test]
@@ -236,9 +286,18 @@ mod tests {
         let mut sessions = Sessions::none();
         assert!(sessions.is_fault_at_start(&missing()) && !sessions.is_fault_at_start(&lost()));
         assert!(sessions.is_news(&lost()));
-        assert!(!sessions.is_fault_at_start(&missing()), "it was tried before");
+        assert!(
+            !sessions.is_fault_at_start(&missing()),
+            "it was tried before"
+        );
         let mut sessions = Sessions::none();
-        assert_eq!(sessions.begins(Timestamp::UNIX_EPOCH), Begin { again: false, is_news: true });
+        assert_eq!(
+            sessions.begins(Timestamp::UNIX_EPOCH),
+            Begin {
+                again: false,
+                is_news: true
+            }
+        );
         sessions.ends(Timestamp::UNIX_EPOCH);
         assert!(!sessions.is_fault_at_start(&missing()));
     }

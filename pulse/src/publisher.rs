@@ -34,7 +34,11 @@ struct Open {
 impl Publisher {
     /// A publisher that sends as the user of `settings`. `clock` dates the messages.
     pub fn new(settings: PulseSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, clock, current: Mutex::default() }
+        Self {
+            settings,
+            clock,
+            current: Mutex::default(),
+        }
     }
 
     /// Publishes one message; when this returns `Ok`, RabbitMQ has stored it in every queue that wants it. After an error
@@ -45,9 +49,13 @@ impl Publisher {
         let open = self.open().await?;
         let exchange = &message.routing.exchange;
         let publishing = timeout(CONFIRM, self.publish_on(&open, message));
-        let published = publishing
-            .await
-            .unwrap_or_else(|_| Err(silent(&self.settings, &format!("publish to {exchange}"), CONFIRM)));
+        let published = publishing.await.unwrap_or_else(|_| {
+            Err(silent(
+                &self.settings,
+                &format!("publish to {exchange}"),
+                CONFIRM,
+            ))
+        });
         if published.is_err() {
             let mut current = self.current.lock().await;
             // Others may still be at it; they finish on it.
@@ -62,27 +70,49 @@ impl Publisher {
             return Ok(Arc::clone(open));
         }
         let connection = Connection::open(&self.settings, "publisher").await?;
-        let open = Arc::new(Open { connection, channels: Mutex::default() });
+        let open = Arc::new(Open {
+            connection,
+            channels: Mutex::default(),
+        });
         Ok(Arc::clone(current.insert(open)))
     }
 
     async fn publish_on(&self, open: &Open, message: &PulseMessage) -> Result<(), PulseError> {
-        let Routing { exchange, key, other_routes } = &message.routing;
+        let Routing {
+            exchange,
+            key,
+            other_routes,
+        } = &message.routing;
         let channel = open.channel(exchange).await?;
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_delivery_mode(PERSISTENT)
             .with_timestamp(u64::try_from(self.clock.now().as_second()).unwrap_or_default())
             .with_headers(headers(other_routes));
-        let (name, key) = (short("the exchange", exchange)?, short("the routing key", key)?);
+        let (name, key) = (
+            short("the exchange", exchange)?,
+            short("the routing key", key)?,
+        );
         let confirmed = async {
-            channel.basic_publish(name, key, BasicPublishOptions::default(), &message.body, properties).await?.await
+            channel
+                .basic_publish(
+                    name,
+                    key,
+                    BasicPublishOptions::default(),
+                    &message.body,
+                    properties,
+                )
+                .await?
+                .await
         };
-        match confirmed.await.map_err(PulseError::doing(&self.settings, format!("publish to {exchange}")))? {
+        match confirmed.await.map_err(PulseError::doing(
+            &self.settings,
+            format!("publish to {exchange}"),
+        ))? {
             Confirmation::Ack(_) => Ok(()),
-            Confirmation::Nack(_) | Confirmation::NotRequested => {
-                Err(PulseError::NotStored { exchange: exchange.clone() })
-            }
+            Confirmation::Nack(_) | Confirmation::NotRequested => Err(PulseError::NotStored {
+                exchange: exchange.clone(),
+            }),
         }
     }
 }
@@ -99,8 +129,13 @@ impl Open {
         }
         let channel = self.connection.channel().await?;
         self.connection.find_exchange(&channel, exchange).await?;
-        let confirming = channel.confirm_select(ConfirmSelectOptions::default()).await;
-        confirming.map_err(PulseError::doing(self.connection.settings(), format!("publish to {exchange}")))?;
+        let confirming = channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await;
+        confirming.map_err(PulseError::doing(
+            self.connection.settings(),
+            format!("publish to {exchange}"),
+        ))?;
         channels.insert(exchange.to_owned(), channel.clone());
         Ok(channel)
     }

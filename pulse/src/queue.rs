@@ -41,17 +41,29 @@ pub(crate) struct Refused<'a> {
 
 impl PulseQueue {
     /// The queue `queue/<user>/<name>`. [`PulseError::Unusable`] when AMQP cannot carry a name.
-    pub(crate) fn new(settings: PulseSettings, name: &str, routes: Vec<Route>) -> Result<Self, PulseError> {
+    pub(crate) fn new(
+        settings: PulseSettings,
+        name: &str,
+        routes: Vec<Route>,
+    ) -> Result<Self, PulseError> {
         let name = settings.queue(name);
         check_name("the queue", &name)?;
         for route in &routes {
             check_name("the exchange", &route.exchange)?;
         }
-        Ok(Self { settings, name, routes })
+        Ok(Self {
+            settings,
+            name,
+            routes,
+        })
     }
 
     /// Makes the queue if it is missing.
-    pub(crate) async fn declare(&self, connection: &Connection, known: &mut Known) -> Result<(), PulseError> {
+    pub(crate) async fn declare(
+        &self,
+        connection: &Connection,
+        known: &mut Known,
+    ) -> Result<(), PulseError> {
         if self.depth(connection).await?.is_none() {
             // PulseGuardian deletes what has grown too long, most likely while nobody listened.
             if known.seen {
@@ -68,20 +80,44 @@ impl PulseQueue {
                 );
             }
         }
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
         let channel = connection.channel().await?;
-        let declared = channel.queue_declare(short("the queue", &self.name)?, options, FieldTable::default()).await;
-        declared.map_err(PulseError::doing(&self.settings, format!("declare the queue {}", self.name)))?;
+        let declared = channel
+            .queue_declare(
+                short("the queue", &self.name)?,
+                options,
+                FieldTable::default(),
+            )
+            .await;
+        declared.map_err(PulseError::doing(
+            &self.settings,
+            format!("declare the queue {}", self.name),
+        ))?;
         known.seen = true;
         Ok(())
     }
 
     /// How many messages wait in it; none when it does not exist.
     pub(crate) async fn depth(&self, connection: &Connection) -> Result<Option<u32>, PulseError> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
         let channel = connection.channel().await?;
-        let found = channel.queue_declare(short("the queue", &self.name)?, options, FieldTable::default()).await;
-        match found.map_err(PulseError::doing(&self.settings, format!("look at the queue {}", self.name))) {
+        let found = channel
+            .queue_declare(
+                short("the queue", &self.name)?,
+                options,
+                FieldTable::default(),
+            )
+            .await;
+        match found.map_err(PulseError::doing(
+            &self.settings,
+            format!("look at the queue {}", self.name),
+        )) {
             Ok(queue) => Ok(Some(queue.message_count())),
             Err(PulseError::Missing { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -100,7 +136,11 @@ impl PulseQueue {
             match self.bind_route(connection, route).await {
                 Ok(()) => {
                     if known.unusable.remove(&route.exchange) {
-                        info!(queue = self.name, exchange = route.exchange, "the pulse queue is bound to it now");
+                        info!(
+                            queue = self.name,
+                            exchange = route.exchange,
+                            "the pulse queue is bound to it now"
+                        );
                     }
                 }
                 Err(error) if error.is_about_a_name() => refused.push(Refused { route, error }),
@@ -111,12 +151,19 @@ impl PulseQueue {
     }
 
     /// Logs which routes cannot be bound, each exchange once: a name that is wrong is no reason to listen to nothing.
-    pub(crate) fn report<'a>(&self, refused: Vec<Refused<'a>>, known: &mut Known) -> Vec<&'a Route> {
+    pub(crate) fn report<'a>(
+        &self,
+        refused: Vec<Refused<'a>>,
+        known: &mut Known,
+    ) -> Vec<&'a Route> {
         let mut unbound = Vec::new();
         for Refused { route, error } in refused {
             if known.unusable.insert(route.exchange.clone()) {
                 let error = error_chain(&error);
-                error!(queue = self.name, error, "messages of {} do not come, the others do", route.exchange);
+                error!(
+                    queue = self.name,
+                    error, "messages of {} do not come, the others do", route.exchange
+                );
             }
             unbound.push(route);
         }
@@ -126,29 +173,53 @@ impl PulseQueue {
     pub(crate) async fn bind_route(
         &self,
         connection: &Connection,
-        Route { exchange, topics, .. }: &Route,
+        Route {
+            exchange, topics, ..
+        }: &Route,
     ) -> Result<(), PulseError> {
         // Of its own: a refusal closes it.
         let channel = connection.channel().await?;
         connection.find_exchange(&channel, exchange).await?;
-        let (queue, source) = (short("the queue", &self.name)?, short("the exchange", exchange)?);
+        let (queue, source) = (
+            short("the queue", &self.name)?,
+            short("the exchange", exchange)?,
+        );
         for topic in topics {
             let key = short("the topic", topic.as_str())?;
             let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-            let bound = channel.queue_bind(queue.clone(), source.clone(), key, options, none).await;
-            bound.map_err(PulseError::doing(&self.settings, format!("bind {} to {exchange}", self.name)))?;
+            let bound = channel
+                .queue_bind(queue.clone(), source.clone(), key, options, none)
+                .await;
+            bound.map_err(PulseError::doing(
+                &self.settings,
+                format!("bind {} to {exchange}", self.name),
+            ))?;
         }
         Ok(())
     }
 
     /// Begins to take messages. RabbitMQ sends so many `ahead` of their acknowledgements.
-    pub(crate) async fn consume(&self, connection: &Connection, ahead: u16) -> Result<(Channel, Consumer), PulseError> {
+    pub(crate) async fn consume(
+        &self,
+        connection: &Connection,
+        ahead: u16,
+    ) -> Result<(Channel, Consumer), PulseError> {
         let doing = format!("take messages from {}", self.name);
         let channel = connection.channel().await?;
         let limited = channel.basic_qos(ahead, BasicQosOptions::default()).await;
         limited.map_err(PulseError::doing(&self.settings, &*doing))?;
         let (queue, any) = (short("the queue", &self.name)?, short("the tag", "")?);
-        let consumer = channel.basic_consume(queue, any, BasicConsumeOptions::default(), FieldTable::default()).await;
-        Ok((channel, consumer.map_err(PulseError::doing(&self.settings, doing))?))
+        let consumer = channel
+            .basic_consume(
+                queue,
+                any,
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await;
+        Ok((
+            channel,
+            consumer.map_err(PulseError::doing(&self.settings, doing))?,
+        ))
     }
 }

@@ -28,13 +28,28 @@ impl Route {
 /// The message for each queue that wants it, each queue once.
 ///
 /// The key is made of what the message is, so that it is the same when it is delivered again, also to another process.
-pub(crate) fn pack(routes: &[Route], message: &PulseMessage, clock: &dyn Clock) -> Result<Vec<Outgoing>, BusError> {
-    let wanting = || routes.iter().filter(|route| route.wants(&message.routing)).map(|route| route.queue);
+pub(crate) fn pack(
+    routes: &[Route],
+    message: &PulseMessage,
+    clock: &dyn Clock,
+) -> Result<Vec<Outgoing>, BusError> {
+    let wanting = || {
+        routes
+            .iter()
+            .filter(|route| route.wants(&message.routing))
+            .map(|route| route.queue)
+    };
     let mut outgoing: Vec<Outgoing> = Vec::new();
     let key = key(message);
     for queue in wanting() {
-        if outgoing.iter().all(|other| other.queue.name != queue.spec().name) {
-            outgoing.push(Outgoing { key: Some(key.clone()), ..queue.pack(message, clock)? });
+        if outgoing
+            .iter()
+            .all(|other| other.queue.name != queue.spec().name)
+        {
+            outgoing.push(Outgoing {
+                key: Some(key.clone()),
+                ..queue.pack(message, clock)?
+            });
         }
     }
     Ok(outgoing)
@@ -62,17 +77,35 @@ mod tests {
 
     fn route(exchange: &str, topics: &[&str], queue: Queue<PulseMessage>) -> Route {
         let topics = topics.iter().map(|topic| topic.parse().unwrap()).collect();
-        Route { exchange: exchange.to_owned(), topics, queue }
+        Route {
+            exchange: exchange.to_owned(),
+            topics,
+            queue,
+        }
     }
 
     fn message(exchange: &str, key: &str, other_routes: &[&str], body: &str) -> PulseMessage {
-        let other_routes = other_routes.iter().map(|route| (*route).to_owned()).collect();
-        let routing = Routing { exchange: exchange.to_owned(), key: key.to_owned(), other_routes };
-        PulseMessage { routing, body: body.as_bytes().to_vec().into() }
+        let other_routes = other_routes
+            .iter()
+            .map(|route| (*route).to_owned())
+            .collect();
+        let routing = Routing {
+            exchange: exchange.to_owned(),
+            key: key.to_owned(),
+            other_routes,
+        };
+        PulseMessage {
+            routing,
+            body: body.as_bytes().to_vec().into(),
+        }
     }
 
     fn queues(routes: &[Route], message: &PulseMessage) -> Vec<&'static str> {
-        pack(routes, message, &SystemClock).unwrap().iter().map(|outgoing| outgoing.queue.name).collect()
+        pack(routes, message, &SystemClock)
+            .unwrap()
+            .iter()
+            .map(|outgoing| outgoing.queue.name)
+            .collect()
     }
 
     #[test]
@@ -83,18 +116,40 @@ mod tests {
             route("exchange/x", &["#.c"], OTHER),
             route("exchange/y", &["#"], OTHER),
         ];
-        assert_eq!(queues(&routes, &message("exchange/x", "a.b", &[], "")), ["one"]);
-        assert_eq!(queues(&routes, &message("exchange/x", "a.c", &[], "")), ["one", "other"]);
-        assert_eq!(queues(&routes, &message("exchange/y", "a.c", &[], "")), ["other"]);
-        assert_eq!(queues(&routes, &message("exchange/x", "z", &[], "")), [""; 0]);
-        assert_eq!(queues(&routes, &message("exchange/x", "z", &["y", "b"], "")), ["one"], "by another route");
-        assert_eq!(queues(&routes, &message("exchange/z", "a", &["a"], "")), [""; 0]);
+        assert_eq!(
+            queues(&routes, &message("exchange/x", "a.b", &[], "")),
+            ["one"]
+        );
+        assert_eq!(
+            queues(&routes, &message("exchange/x", "a.c", &[], "")),
+            ["one", "other"]
+        );
+        assert_eq!(
+            queues(&routes, &message("exchange/y", "a.c", &[], "")),
+            ["other"]
+        );
+        assert_eq!(
+            queues(&routes, &message("exchange/x", "z", &[], "")),
+            [""; 0]
+        );
+        assert_eq!(
+            queues(&routes, &message("exchange/x", "z", &["y", "b"], "")),
+            ["one"],
+            "by another route"
+        );
+        assert_eq!(
+            queues(&routes, &message("exchange/z", "a", &["a"], "")),
+            [""; 0]
+        );
     }
 
     #[test]
     fn the_key_is_the_same_for_the_same_message_alone() {
         let one = message("exchange/x", "a.b", &[], "body");
-        assert_eq!(key(&one), key(&message("exchange/x", "a.b", &["c"], "body")));
+        assert_eq!(
+            key(&one),
+            key(&message("exchange/x", "a.b", &["c"], "body"))
+        );
         for other in [
             message("exchange/y", "a.b", &[], "body"),
             message("exchange/x", "a.c", &[], "body"),

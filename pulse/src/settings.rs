@@ -33,7 +33,9 @@ impl PulseSettings {
 
     /// Whether an exchange belongs to this user. Others may only be looked at.
     pub(crate) fn owns(&self, exchange: &str) -> bool {
-        let name = exchange.strip_prefix("exchange/").and_then(|rest| rest.strip_prefix(self.user.as_str()));
+        let name = exchange
+            .strip_prefix("exchange/")
+            .and_then(|rest| rest.strip_prefix(self.user.as_str()));
         name.is_some_and(|name| name.starts_with('/'))
     }
 }
@@ -54,7 +56,9 @@ impl FromStr for Address {
 
     /// [`PulseError::Unusable`] when it is no such url. A url with a password in it is refused, and not repeated.
     fn from_str(text: &str) -> Result<Self, PulseError> {
-        let unusable = |reason: &str| PulseError::Unusable { reason: format!("its address is not usable: {reason}") };
+        let unusable = |reason: &str| PulseError::Unusable {
+            reason: format!("its address is not usable: {reason}"),
+        };
         let url = Url::parse(text).map_err(|error| unusable(&error.to_string()))?;
         let tls = match url.scheme() {
             "amqps" => true,
@@ -65,11 +69,23 @@ impl FromStr for Address {
             return Err(unusable("user and password have settings of their own"));
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(unusable("nothing follows host and port, the virtual host has a setting of its own"));
+            return Err(unusable(
+                "nothing follows host and port, the virtual host has a setting of its own",
+            ));
         }
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| unusable("it names no host"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { tls, host, port: url.port().unwrap_or(if tls { 5671 } else { 5672 }) })
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| unusable("it names no host"))?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        Ok(Self {
+            tls,
+            host,
+            port: url.port().unwrap_or(if tls { 5671 } else { 5672 }),
+        })
     }
 }
 
@@ -91,7 +107,9 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), PulseError> {
         return Ok(());
     }
     let shown: String = name.chars().take(40).collect();
-    Err(PulseError::Unusable { reason: format!("{what} {shown:?}… has {length} bytes, and amqp carries {MAX_NAME}") })
+    Err(PulseError::Unusable {
+        reason: format!("{what} {shown:?}… has {length} bytes, and amqp carries {MAX_NAME}"),
+    })
 }
 
 #[cfg(test)]
@@ -101,8 +119,14 @@ mod tests {
     #[test]
     fn an_address_says_how_and_where() {
         for (text, expected) in [
-            ("amqps://pulse.mozilla.org", "amqps://pulse.mozilla.org:5671"),
-            ("amqps://pulse.mozilla.org:5672/", "amqps://pulse.mozilla.org:5672"),
+            (
+                "amqps://pulse.mozilla.org",
+                "amqps://pulse.mozilla.org:5671",
+            ),
+            (
+                "amqps://pulse.mozilla.org:5672/",
+                "amqps://pulse.mozilla.org:5672",
+            ),
             ("amqp://localhost", "amqp://localhost:5672"),
             ("amqp://[::1]:17", "amqp://[::1]:17"),
             ("amqp://127.0.0.1:1234", "amqp://127.0.0.1:1234"),
@@ -118,15 +142,24 @@ mod tests {
         for (text, expected) in [
             ("pulse.mozilla.org", "relative URL"),
             ("https://pulse.mozilla.org", "begins with"),
-            ("amqps://user:hunter2@pulse.mozilla.org", "settings of their own"),
-            ("amqps://:hunter2@pulse.mozilla.org", "settings of their own"),
+            (
+                "amqps://user:hunter2@pulse.mozilla.org",
+                "settings of their own",
+            ),
+            (
+                "amqps://:hunter2@pulse.mozilla.org",
+                "settings of their own",
+            ),
             ("amqps://pulse.mozilla.org/vhost", "nothing follows"),
             ("amqps://pulse.mozilla.org?heartbeat=1", "nothing follows"),
             ("amqps://", "no host"),
             ("amqps://pulse.mozilla.org:99999", "port"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
-            assert!(error.contains(expected) && !error.contains("hunter2"), "{text}: {error}");
+            assert!(
+                error.contains(expected) && !error.contains("hunter2"),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -140,7 +173,14 @@ mod tests {
             ca: None,
         };
         assert!(settings.owns("exchange/me/builds"));
-        for foreign in ["exchange/mercurial/pushes", "exchange/me", "exchange/meme/x", "queue/me/x", "amq.topic", ""] {
+        for foreign in [
+            "exchange/mercurial/pushes",
+            "exchange/me",
+            "exchange/meme/x",
+            "queue/me/x",
+            "amq.topic",
+            "",
+        ] {
             assert!(!settings.owns(foreign), "{foreign}");
         }
         assert!(!format!("{settings:?}").contains("secret"));

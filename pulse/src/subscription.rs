@@ -49,16 +49,37 @@ impl Subscription {
             auto_delete: passing,
             ..QueueDeclareOptions::default()
         };
-        channel.queue_declare(queue.clone(), options, FieldTable::default()).await.map_err(failed())?;
+        channel
+            .queue_declare(queue.clone(), options, FieldTable::default())
+            .await
+            .map_err(failed())?;
         for topic in topics {
             let key = short("the topic", topic.as_str())?;
             let options = QueueBindOptions::default();
-            let bound = channel.queue_bind(queue.clone(), source.clone(), key, options, FieldTable::default()).await;
+            let bound = channel
+                .queue_bind(
+                    queue.clone(),
+                    source.clone(),
+                    key,
+                    options,
+                    FieldTable::default(),
+                )
+                .await;
             bound.map_err(failed())?;
         }
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed())?;
+        channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await
+            .map_err(failed())?;
         let (any, options) = (short("the tag", "")?, BasicConsumeOptions::default());
-        let consumer = channel.basic_consume(queue, any, options, FieldTable::default()).await.map_err(failed())?;
-        Ok(Self { connection, channel, consumer })
+        let consumer = channel
+            .basic_consume(queue, any, options, FieldTable::default())
+            .await
+            .map_err(failed())?;
+        Ok(Self {
+            connection,
+            channel,
+            consumer,
+        })
     }
 }

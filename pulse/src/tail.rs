@@ -26,13 +26,20 @@ pub async fn tail(
     let queue = settings.queue(&format!("tail-{:016x}", clock.random()));
     let doing = format!("look at the messages of {exchange}");
     let queue = (queue.as_str(), Lifetime::Connection);
-    let subscription = Subscription::open(settings, queue, (exchange, topics), PREFETCH, &doing).await?;
+    let subscription =
+        Subscription::open(settings, queue, (exchange, topics), PREFETCH, &doing).await?;
     let state = (subscription, doing);
-    Ok(futures::stream::unfold(state, |(mut subscription, doing)| async move {
-        let next = next(&mut subscription.consumer).await?;
-        let next = next.map_err(PulseError::doing(subscription.connection.settings(), &*doing));
-        Some((next, (subscription, doing)))
-    }))
+    Ok(futures::stream::unfold(
+        state,
+        |(mut subscription, doing)| async move {
+            let next = next(&mut subscription.consumer).await?;
+            let next = next.map_err(PulseError::doing(
+                subscription.connection.settings(),
+                &*doing,
+            ));
+            Some((next, (subscription, doing)))
+        },
+    ))
 }
 
 /// Whether the server can be reached and lets the user in.

@@ -30,7 +30,9 @@ impl Topic {
                     word += 1;
                 }
                 _ => {
-                    let Some((hash, end)) = last else { return false };
+                    let Some((hash, end)) = last else {
+                        return false;
+                    };
                     last = Some((hash, end + 1));
                     at = hash + 1;
                     word = end + 1;
@@ -47,7 +49,11 @@ impl Topic {
 }
 
 fn words(text: &str) -> Vec<&str> {
-    if text.is_empty() { Vec::new() } else { text.split('.').collect() }
+    if text.is_empty() {
+        Vec::new()
+    } else {
+        text.split('.').collect()
+    }
 }
 
 impl FromStr for Topic {
@@ -56,7 +62,9 @@ impl FromStr for Topic {
     /// [`PulseError::Unusable`] when it is longer than AMQP allows.
     fn from_str(pattern: &str) -> Result<Self, PulseError> {
         check_name("the topic", pattern)?;
-        Ok(Self { pattern: pattern.to_owned() })
+        Ok(Self {
+            pattern: pattern.to_owned(),
+        })
     }
 }
 
@@ -100,7 +108,12 @@ mod tests {
     #[test]
     fn a_level_is_found_between_dots_wherever_it_stands() {
         let topic: Topic = "#.gecko-level-3.#".parse().unwrap();
-        for key in ["gecko-level-3", "primary.x.gecko-level-3._", "gecko-level-3._", "primary.gecko-level-3"] {
+        for key in [
+            "gecko-level-3",
+            "primary.x.gecko-level-3._",
+            "gecko-level-3._",
+            "primary.gecko-level-3",
+        ] {
             assert!(topic.matches(key), "{key}");
         }
         for key in ["", "primary.gecko-level-3x._", "primary.x-gecko-level-3._"] {
@@ -113,7 +126,10 @@ mod tests {
         let topic: Topic = ["#.a"; 60].join(".").parse().unwrap();
         let key = ["a"; 127].join(".");
         assert!(topic.matches(&key));
-        assert!(!topic.matches(&format!("{key}.b")), "trying every way would take years");
+        assert!(
+            !topic.matches(&format!("{key}.b")),
+            "trying every way would take years"
+        );
     }
 
     #[test]

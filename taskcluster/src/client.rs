@@ -47,7 +47,11 @@ pub(crate) use self::hawk::use_aws_lc;
 /// How often one call is tried while there is hope, the first try included.
 const TRIES: u32 = 4;
 /// The waits between the tries.
-const WAITS: Backoff = Backoff { first: Duration::from_millis(500), factor: 2, cap: Duration::from_secs(8) };
+const WAITS: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    factor: 2,
+    cap: Duration::from_secs(8),
+};
 /// The longest `Retry-After` that a call waits for. For a longer one the call fails, and its message is deferred.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes: a page of a group holds 1,000 definitions of some 10 kB.
@@ -83,7 +87,9 @@ pub struct Taskcluster {
 impl fmt::Debug for Taskcluster {
     /// An address may hold a password, so only the host is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Taskcluster").field("host", &self.root.host_str()).finish_non_exhaustive()
+        f.debug_struct("Taskcluster")
+            .field("host", &self.root.host_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,24 +100,50 @@ impl Taskcluster {
     ///
     /// `http` must not follow redirects: they are followed here, where they are safe. Contents of artifacts come from the
     /// deployment alone until [`Taskcluster::fetching_elsewhere`].
-    pub fn new(root: Url, credentials: Option<Credentials>, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        root: Url,
+        credentials: Option<Credentials>,
+        http: reqwest::Client,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let own = Some(root.clone());
         let (refused, away, missing) = (Arc::default(), Arc::default(), Arc::default());
-        Self { root, credentials, http, own, elsewhere: None, clock, refused, away, missing }
+        Self {
+            root,
+            credentials,
+            http,
+            own,
+            elsewhere: None,
+            clock,
+            refused,
+            away,
+            missing,
+        }
     }
 
     /// A client of the deployment at `public` through a Taskcluster proxy (`TASKCLUSTER_PROXY_URL`), which signs what
     /// passes through it.
     ///
     /// A content is never fetched from the proxy: it would sign with all our rights whatever a worker wants fetched.
-    pub fn through_proxy(proxy: Url, public: Url, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
+    pub fn through_proxy(
+        proxy: Url,
+        public: Url,
+        http: reqwest::Client,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let own = Some(public).filter(|public| public.origin() != proxy.origin());
-        Self { own, ..Self::new(proxy, None, http, clock) }
+        Self {
+            own,
+            ..Self::new(proxy, None, http, clock)
+        }
     }
 
     /// The same, where `elsewhere` fetches the contents of artifacts that are not in the deployment itself.
     pub fn fetching_elsewhere(self, elsewhere: PublicClient) -> Self {
-        Self { elsewhere: Some(elsewhere), ..self }
+        Self {
+            elsewhere: Some(elsewhere),
+            ..self
+        }
     }
 
     /// The deployment's address, or its proxy's.
@@ -134,15 +166,23 @@ impl Taskcluster {
     async fn call(&self, call: &Call<'_>) -> Result<Answer, TaskclusterError> {
         let url = call.url(&self.root)?;
         let body = call.body.map(|body| Bytes::from(body.to_string()));
-        let result = self.retried(|| self.call_once(call, &url, body.clone())).await;
+        let result = self
+            .retried(|| self.call_once(call, &url, body.clone()))
+            .await;
         match &result {
-            Err(TaskclusterError::Credentials { .. }) if !self.refused.swap(true, Ordering::Relaxed) => error!(
-                host = self.root.host_str(),
-                "taskcluster does not accept the credentials: what needs it is parked until they are valid again"
-            ),
+            Err(TaskclusterError::Credentials { .. })
+                if !self.refused.swap(true, Ordering::Relaxed) =>
+            {
+                error!(
+                    host = self.root.host_str(),
+                    "taskcluster does not accept the credentials: what needs it is parked until they are valid again"
+                )
+            }
             Err(TaskclusterError::Scopes { call, message }) if self.is_news(message) => error!(
                 host = self.root.host_str(),
-                call, message, "taskcluster's client lacks scopes: what needs them is parked until it has them"
+                call,
+                message,
+                "taskcluster's client lacks scopes: what needs them is parked until it has them"
             ),
             Err(error) if error.may_pass() && !self.away.swap(true, Ordering::Relaxed) => warn!(
                 host = self.root.host_str(),
@@ -151,7 +191,10 @@ impl Taskcluster {
             ),
             Ok(_) => {
                 if self.refused.swap(false, Ordering::Relaxed) {
-                    info!(host = self.root.host_str(), "taskcluster accepts the credentials again");
+                    info!(
+                        host = self.root.host_str(),
+                        "taskcluster accepts the credentials again"
+                    );
                 }
                 if self.away.swap(false, Ordering::Relaxed) {
                     info!(host = self.root.host_str(), "taskcluster answers again");
@@ -175,32 +218,55 @@ impl Taskcluster {
     {
         for number in 1..TRIES {
             let wait = match attempt().await {
-                Err(TaskclusterError::Busy { retry_after: Some(wait), .. }) if wait <= LONGEST_WAIT => wait,
+                Err(TaskclusterError::Busy {
+                    retry_after: Some(wait),
+                    ..
+                }) if wait <= LONGEST_WAIT => wait,
                 Err(error) if error.may_pass() => Duration::ZERO,
                 settled => return settled,
             };
-            self.clock.sleep(wait.max(WAITS.after(number, self.clock.as_ref()))).await;
+            self.clock
+                .sleep(wait.max(WAITS.after(number, self.clock.as_ref())))
+                .await;
         }
         attempt().await
     }
 
-    async fn call_once(&self, call: &Call<'_>, url: &Url, body: Option<Bytes>) -> Result<Answer, TaskclusterError> {
+    async fn call_once(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        body: Option<Bytes>,
+    ) -> Result<Answer, TaskclusterError> {
         let mut request = self.http.request(call.method.clone(), url.clone());
         if let Some(credentials) = &self.credentials {
             // A signature is good for one request only, so each try gets its own.
-            request = request.header(AUTHORIZATION, self.signature(credentials, call, url, body.as_deref())?);
+            request = request.header(
+                AUTHORIZATION,
+                self.signature(credentials, call, url, body.as_deref())?,
+            );
         }
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, JSON).body(body);
         }
-        let response = request.send().await.map_err(|source| TaskclusterError::unreachable(call.name, source))?;
-        let mut answer = Answer { name: call.name, status: response.status(), body: Bytes::new() };
+        let response = request
+            .send()
+            .await
+            .map_err(|source| TaskclusterError::unreachable(call.name, source))?;
+        let mut answer = Answer {
+            name: call.name,
+            status: response.status(),
+            body: Bytes::new(),
+        };
         let retry_after = call::retry_after(&response);
         answer.body = read(call.name, response, MAX_ANSWER).await?;
         if answer.status.is_success() || answer.status.is_redirection() {
             return Ok(answer);
         }
-        let secret = self.credentials.as_ref().map(|credentials| &credentials.access_token);
+        let secret = self
+            .credentials
+            .as_ref()
+            .map(|credentials| &credentials.access_token);
         Err(answer.refusal(retry_after, secret))
     }
 
@@ -212,8 +278,18 @@ impl Taskcluster {
         body: Option<&[u8]>,
     ) -> Result<HeaderValue, TaskclusterError> {
         let nonce = self.clock.new_id().simple().to_string();
-        let header = hawk::authorization(credentials, call.method.as_str(), url, body, self.clock.now(), &nonce)
-            .map_err(|problem| TaskclusterError::Unsigned { call: call.name, problem: problem.to_string() })?;
+        let header = hawk::authorization(
+            credentials,
+            call.method.as_str(),
+            url,
+            body,
+            self.clock.now(),
+            &nonce,
+        )
+        .map_err(|problem| TaskclusterError::Unsigned {
+            call: call.name,
+            problem: problem.to_string(),
+        })?;
         let mut value = HeaderValue::from_str(&header).map_err(|_| TaskclusterError::Unsigned {
             call: call.name,
             problem: "the client id holds characters that no header can".to_owned(),
@@ -224,9 +300,17 @@ impl Taskcluster {
 }
 
 /// The body of an answer, up to `limit` bytes.
-async fn read(name: &'static str, mut response: Response, limit: usize) -> Result<Bytes, TaskclusterError> {
+async fn read(
+    name: &'static str,
+    mut response: Response,
+    limit: usize,
+) -> Result<Bytes, TaskclusterError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|source| TaskclusterError::unreachable(name, source))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|source| TaskclusterError::unreachable(name, source))?
+    {
         if body.len() + chunk.len() > limit {
             return Err(TaskclusterError::TooLarge { call: name, limit });
         }

@@ -16,12 +16,15 @@ mod selection;
 pub mod testing;
 
 pub use client::{
-    Artifact, ArtifactStream, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask, Mailed,
-    Taskcluster, TaskclusterError,
+    Artifact, ArtifactStream, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask,
+    Mailed, Taskcluster, TaskclusterError,
 };
 pub use hooks::{
-    CoverageBuilds, DiffAnalysis, HookError, HookRunner, LandedGroups, Landing, PublishedCommits, RiskAnalysis,
+    CoverageBuilds, DiffAnalysis, HookError, HookRunner, LandedGroups, Landing, PublishedCommits,
+    RiskAnalysis,
 };
 pub use mail::Mailer;
 pub use monitoring::{EndedTask, Monitor, MonitorError, Report, ReportScope, Reporter, TaskEnd};
-pub use selection::{ActionError, SelectionEnd, SelectionError, SelectionQueues, SelectionStart, TestEnd};
+pub use selection::{
+    ActionError, SelectionEnd, SelectionError, SelectionQueues, SelectionStart, TestEnd,
+};

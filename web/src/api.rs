@@ -47,10 +47,16 @@ pub(crate) fn router(operator: Operator, token: SecretString, guesses: Arc<Guess
         .route("/dead/{queue}/{id}", get(dead_letter))
         .fallback(|| async { Fault(StatusCode::NOT_FOUND, "there is no such route".to_owned()) })
         .method_not_allowed_fallback(|| async {
-            Fault(StatusCode::METHOD_NOT_ALLOWED, "this route has another method".to_owned())
+            Fault(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this route has another method".to_owned(),
+            )
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::new((token, guesses)), authorize))
+        .layer(middleware::from_fn_with_state(
+            Arc::new((token, guesses)),
+            authorize,
+        ))
         .with_state(operator);
     Router::new().nest("/api/v1", routes)
 }
@@ -62,18 +68,28 @@ async fn authorize(
     next: Next,
 ) -> Response {
     let (token, guesses) = door.as_ref();
-    let offered = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(|value| {
-        let (scheme, token) = value.split_at_checked("Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
-    });
+    let offered = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .and_then(|value| {
+            let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+        });
     if offered.is_some_and(|offered| secret::is(token, offered)) {
         return next.run(request).await;
     }
     if let Some(wait) = guesses.count(client, request.uri().path()) {
-        let fault = Fault(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens, wait".to_owned());
+        let fault = Fault(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many wrong tokens, wait".to_owned(),
+        );
         return ([(header::RETRY_AFTER, wait.to_string())], fault).into_response();
     }
-    let fault = Fault(StatusCode::UNAUTHORIZED, "the token is missing or wrong: send it as a Bearer token".to_owned());
+    let fault = Fault(
+        StatusCode::UNAUTHORIZED,
+        "the token is missing or wrong: send it as a Bearer token".to_owned(),
+    );
     ([(header::WWW_AUTHENTICATE, "Bearer")], fault).into_response()
 }
 
@@ -90,13 +106,18 @@ impl IntoResponse for Fault {
 impl From<OperatorError> for Fault {
     fn from(error: OperatorError) -> Self {
         let status = match &error {
-            OperatorError::UnknownQueue { .. } | OperatorError::NoMessage { .. } | OperatorError::NoLetters { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            OperatorError::UnknownQueue { .. }
+            | OperatorError::NoMessage { .. }
+            | OperatorError::NoLetters { .. } => StatusCode::NOT_FOUND,
             OperatorError::Unclear(_) | OperatorError::Empty(_) => StatusCode::BAD_REQUEST,
-            OperatorError::Useless { .. } | OperatorError::Unreadable { .. } => StatusCode::CONFLICT,
+            OperatorError::Useless { .. } | OperatorError::Unreadable { .. } => {
+                StatusCode::CONFLICT
+            }
             OperatorError::Bus(_) => {
-                warn!(error = error_chain(&error), "the bus failed a request to the API");
+                warn!(
+                    error = error_chain(&error),
+                    "the bus failed a request to the API"
+                );
                 StatusCode::SERVICE_UNAVAILABLE
             }
         };
@@ -112,10 +133,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
         let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|rejection: BytesRejection| Fault(rejection.status(), rejection.body_text()))?;
+        let bytes = bytes.map_err(|rejection: BytesRejection| {
+            Fault(rejection.status(), rejection.body_text())
+        })?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         let read = serde_json::from_slice(text).map(Self);
-        read.map_err(|error| Fault(StatusCode::BAD_REQUEST, format!("the body is not what is expected: {error}")))
+        read.map_err(|error| {
+            Fault(
+                StatusCode::BAD_REQUEST,
+                format!("the body is not what is expected: {error}"),
+            )
+        })
     }
 }
 
@@ -149,16 +177,25 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
 async fn metrics(State(operator): State<Operator>) -> String {
     let mut text = observe::metrics::render();
     let reports = operator.queues().await.unwrap_or_else(|error| {
-        warn!(error = error_chain(&error), "the bus does not tell how full its queues are");
+        warn!(
+            error = error_chain(&error),
+            "the bus does not tell how full its queues are"
+        );
         Vec::new()
     });
     text.push_str("# TYPE bus_queue_messages gauge\n");
     for report in reports {
         let depth = report.depth;
-        for (state, count) in
-            [("ready", depth.ready), ("in_flight", depth.in_flight), ("delayed", depth.delayed), ("dead", depth.dead)]
-        {
-            text.push_str(&format!("bus_queue_messages{{queue=\"{}\",state=\"{state}\"}} {count}\n", report.queue));
+        for (state, count) in [
+            ("ready", depth.ready),
+            ("in_flight", depth.in_flight),
+            ("delayed", depth.delayed),
+            ("dead", depth.dead),
+        ] {
+            text.push_str(&format!(
+                "bus_queue_messages{{queue=\"{}\",state=\"{state}\"}} {count}\n",
+                report.queue
+            ));
         }
     }
     text
@@ -186,13 +223,19 @@ struct Nothing {}
 fn limit(asked: Option<usize>) -> Result<usize, Fault> {
     match asked.unwrap_or(LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => Err(Fault(StatusCode::BAD_REQUEST, format!("limit is from 1 to {MAX_LIMIT}"))),
+        _ => Err(Fault(
+            StatusCode::BAD_REQUEST,
+            format!("limit is from 1 to {MAX_LIMIT}"),
+        )),
     }
 }
 
 type Answer = Result<Json<Value>, Fault>;
 
-async fn queues(State(operator): State<Operator>, Parameters(Nothing {}): Parameters<Nothing>) -> Answer {
+async fn queues(
+    State(operator): State<Operator>,
+    Parameters(Nothing {}): Parameters<Nothing>,
+) -> Answer {
     Ok(Json(json!({"queues": operator.queues().await?})))
 }
 
@@ -201,10 +244,15 @@ async fn messages(
     Named(queue): Named<String>,
     Parameters(listing): Parameters<Listing>,
 ) -> Answer {
-    Ok(Json(json!({"messages": operator.messages(&queue, limit(listing.limit)?).await?})))
+    Ok(Json(
+        json!({"messages": operator.messages(&queue, limit(listing.limit)?).await?}),
+    ))
 }
 
-async fn message(State(operator): State<Operator>, Named((queue, id)): Named<(String, Uuid)>) -> Answer {
+async fn message(
+    State(operator): State<Operator>,
+    Named((queue, id)): Named<(String, Uuid)>,
+) -> Answer {
     Ok(Json(json!(operator.message(&queue, id).await?)))
 }
 
@@ -213,7 +261,9 @@ async fn requeue(
     Named(queue): Named<String>,
     Body(messages): Body<Messages>,
 ) -> Answer {
-    Ok(Json(json!({"requeued": operator.requeue(&queue, messages).await?})))
+    Ok(Json(
+        json!({"requeued": operator.requeue(&queue, messages).await?}),
+    ))
 }
 
 async fn drop_waiting(
@@ -221,7 +271,9 @@ async fn drop_waiting(
     Named(queue): Named<String>,
     Body(messages): Body<Messages>,
 ) -> Answer {
-    Ok(Json(json!({"dropped": operator.drop_waiting(&queue, messages).await?})))
+    Ok(Json(
+        json!({"dropped": operator.drop_waiting(&queue, messages).await?}),
+    ))
 }
 
 async fn pause(
@@ -240,17 +292,25 @@ async fn resume(
     Ok(Json(json!(operator.set_paused(&queue, false).await?)))
 }
 
-async fn dead(State(operator): State<Operator>, Parameters(listing): Parameters<DeadListing>) -> Answer {
+async fn dead(
+    State(operator): State<Operator>,
+    Parameters(listing): Parameters<DeadListing>,
+) -> Answer {
     let limit = limit(listing.limit)?;
     let reason = listing.reason.as_deref();
     if reason == Some("") {
         return Err(OperatorError::Empty("reason").into());
     }
-    let letters = operator.dead(listing.queue.as_deref(), reason.unwrap_or_default(), limit).await?;
+    let letters = operator
+        .dead(listing.queue.as_deref(), reason.unwrap_or_default(), limit)
+        .await?;
     Ok(Json(json!({"letters": letters})))
 }
 
-async fn dead_letter(State(operator): State<Operator>, Named((queue, id)): Named<(String, String)>) -> Answer {
+async fn dead_letter(
+    State(operator): State<Operator>,
+    Named((queue, id)): Named<(String, String)>,
+) -> Answer {
     Ok(Json(json!(operator.dead_letter(Some(&queue), &id).await?)))
 }
 
@@ -262,7 +322,14 @@ async fn requeue_dead(
     let chosen = operator.choose(&letters).await?;
     let outcome = operator.requeue_dead(&chosen).await?;
     let nothing = outcome.requeued == 0 && !outcome.kept.is_empty();
-    Ok((if nothing { StatusCode::CONFLICT } else { StatusCode::OK }, Json(outcome)))
+    Ok((
+        if nothing {
+            StatusCode::CONFLICT
+        } else {
+            StatusCode::OK
+        },
+        Json(outcome),
+    ))
 }
 
 async fn drop_dead(State(operator): State<Operator>, Body(letters): Body<Letters>) -> Answer {

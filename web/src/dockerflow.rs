@@ -60,17 +60,38 @@ pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Respo
         Err(_) => Err("not checked: the bus does not answer".to_owned()),
     };
     let room = async {
-        let Some(bound) = queue.policy.bound else { return Ok(()) };
+        let Some(bound) = queue.policy.bound else {
+            return Ok(());
+        };
         let waiting = bus.depth(&queue).await?.unfinished();
-        if waiting < bound { Ok(()) } else { Err(BusError::Full { queue: queue.name, bound }) }
+        if waiting < bound {
+            Ok(())
+        } else {
+            Err(BusError::Full {
+                queue: queue.name,
+                bound,
+            })
+        }
     };
     let room = match answers {
         Ok(()) => check(room).await,
         Err(_) => Err("not checked: the bus does not answer".to_owned()),
     };
-    let checks = [("bus", answers), ("bus_write", writes), ("queue_room", room)];
-    let failed: Vec<&str> = checks.iter().filter(|(_, outcome)| outcome.is_err()).map(|(name, _)| *name).collect();
-    let code = if failed.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let checks = [
+        ("bus", answers),
+        ("bus_write", writes),
+        ("queue_room", room),
+    ];
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|(_, outcome)| outcome.is_err())
+        .map(|(name, _)| *name)
+        .collect();
+    let code = if failed.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     if let Some((check, Err(error))) = checks.iter().find(|(_, outcome)| outcome.is_err()) {
         warn!(check, error, "heartbeat failed: builds are not stored");
     }
@@ -80,7 +101,11 @@ pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Respo
         ((*name).to_owned(), check)
     });
     let shown: Map<String, Value> = shown.collect();
-    (code, Json(json!({"status": status(!failed.is_empty()), "checks": shown}))).into_response()
+    (
+        code,
+        Json(json!({"status": status(!failed.is_empty()), "checks": shown})),
+    )
+        .into_response()
 }
 
 /// What is wrong with the bus, if something is.

@@ -36,7 +36,13 @@ struct Minute {
 impl Guesses {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let began = clock.now();
-        Self { clock, minute: Mutex::new(Minute { began, wrong: HashMap::new() }) }
+        Self {
+            clock,
+            minute: Mutex::new(Minute {
+                began,
+                wrong: HashMap::new(),
+            }),
+        }
     }
 
     /// Counts a wrong secret that was sent to `path`. Says how many seconds a client that sent too many is to wait.
@@ -45,7 +51,10 @@ impl Guesses {
         let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
         let mut passed = now.duration_since(minute.began).unsigned_abs();
         if passed >= MINUTE {
-            *minute = Minute { began: now, wrong: HashMap::new() };
+            *minute = Minute {
+                began: now,
+                wrong: HashMap::new(),
+            };
             passed = Duration::ZERO;
         }
         let wait = (MINUTE - passed).as_secs().max(1);
@@ -58,7 +67,10 @@ impl Guesses {
         *wrong = wrong.saturating_add(1);
         match *wrong {
             ..MAX_WRONG => warn!(?client, path, "a request without the secret was refused"),
-            MAX_WRONG => warn!(?client, path, "a request without the secret was refused, further ones are not logged"),
+            MAX_WRONG => warn!(
+                ?client,
+                path, "a request without the secret was refused, further ones are not logged"
+            ),
             _ => return Some(wait),
         }
         None
@@ -97,6 +109,10 @@ mod tests {
             assert_eq!(told, number >= 4096, "{number}");
         }
         assert_eq!(guesses.minute.lock().unwrap().wrong.len(), 4096);
-        assert_eq!(guesses.count(client(0), "/"), None, "who is counted goes on being counted");
+        assert_eq!(
+            guesses.count(client(0), "/"),
+            None,
+            "who is counted goes on being counted"
+        );
     }
 }

@@ -32,7 +32,11 @@ const MAX_LENGTH: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The waits between these tries.
-const AWAY: Backoff = Backoff { first: Duration::from_millis(50), factor: 2, cap: Duration::from_millis(500) };
+const AWAY: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    factor: 2,
+    cap: Duration::from_millis(500),
+};
 
 /// How long a client may wait before it tries again when the bus is away, in seconds.
 const RETRY_AFTER: &str = "5";
@@ -56,10 +60,22 @@ pub(crate) async fn accept(
     {
         if let Some(wait) = guesses.count(client, "/codereview/new") {
             let retry = [(header::RETRY_AFTER, wait.to_string())];
-            return (StatusCode::TOO_MANY_REQUESTS, retry, "too many wrong secrets, wait\n").into_response();
+            return (
+                StatusCode::TOO_MANY_REQUESTS,
+                retry,
+                "too many wrong secrets, wait\n",
+            )
+                .into_response();
         }
-        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"code review events\"")];
-        let refusal = (StatusCode::UNAUTHORIZED, challenge, "the shared secret is missing, repeated or wrong\n");
+        let challenge = [(
+            header::WWW_AUTHENTICATE,
+            "Basic realm=\"code review events\"",
+        )];
+        let refusal = (
+            StatusCode::UNAUTHORIZED,
+            challenge,
+            "the shared secret is missing, repeated or wrong\n",
+        );
         return refusal.into_response();
     }
     let request = match parameters.build(settings.producer.clock().now()) {
@@ -69,7 +85,11 @@ pub(crate) async fn accept(
     let target = request.target.as_str();
     match store(&settings, &request).await {
         Ok(pushed) => {
-            let repeated = if pushed.repeated > 0 { ", as before" } else { "" };
+            let repeated = if pushed.repeated > 0 {
+                ", as before"
+            } else {
+                ""
+            };
             info!(
                 step = "accepted",
                 build = target,
@@ -80,7 +100,11 @@ pub(crate) async fn accept(
             queued(&settings.pages, &request).into_response()
         }
         Err(error) => {
-            warn!(build = target, error = error_chain(&error), "a build was not stored, and refused");
+            warn!(
+                build = target,
+                error = error_chain(&error),
+                "a build was not stored, and refused"
+            );
             let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
             (StatusCode::SERVICE_UNAVAILABLE, retry, not_stored(&error)).into_response()
         }
@@ -90,7 +114,12 @@ pub(crate) async fn accept(
 /// What the log of the build shows in Harbormaster, to everybody who sees the build. It begins with these two words, and
 /// holds nothing but what Harbormaster sent.
 fn queued(pages: &BuildPages, request: &BuildRequest) -> String {
-    let BuildRequest { target, diff_id, revision_id, .. } = request;
+    let BuildRequest {
+        target,
+        diff_id,
+        revision_id,
+        ..
+    } = request;
     let follow = match pages.build(target) {
         Some(page) => format!("Follow it at {page}"),
         None => "Its operators follow it with `events why`, and its outcome will be shown on this build.".to_owned(),
@@ -104,9 +133,21 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed,
     let clock = settings.producer.clock();
     let begun = clock.now();
     for attempt in 1.. {
-        let facts = settings.journal.accepted(request, Source::Harbormaster, settings.builds.spec().name)?;
-        match settings.producer.send_with(&settings.builds, request, facts).await {
-            Err(error @ (BusError::Redis { .. } | BusError::Memory { .. } | BusError::Connection { .. })) => {
+        let facts = settings.journal.accepted(
+            request,
+            Source::Harbormaster,
+            settings.builds.spec().name,
+        )?;
+        match settings
+            .producer
+            .send_with(&settings.builds, request, facts)
+            .await
+        {
+            Err(
+                error @ (BusError::Redis { .. }
+                | BusError::Memory { .. }
+                | BusError::Connection { .. }),
+            ) => {
                 let pause = AWAY.after(attempt, clock.as_ref());
                 if clock.now().duration_since(begun).unsigned_abs() + pause > PATIENCE {
                     return Err(error);
@@ -124,7 +165,9 @@ fn not_stored(error: &BusError) -> String {
     let failed = match error {
         BusError::Full { .. } => "too many builds wait in its queue",
         BusError::Memory { .. } => "its Redis has no memory left",
-        BusError::Redis { .. } | BusError::Connection { .. } => "its Redis does not answer, or accepts no writes",
+        BusError::Redis { .. } | BusError::Connection { .. } => {
+            "its Redis does not answer, or accepts no writes"
+        }
         _ => "its queue does not work",
     };
     format!(
@@ -143,22 +186,38 @@ struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Parameters<'a> {
     fn read(query: &'a str, headers: &HeaderMap, body: &'a [u8]) -> Result<Self, String> {
-        let form = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let is_form = form.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded";
+        let form = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let is_form = form.split(';').next().unwrap_or_default().trim()
+            == "application/x-www-form-urlencoded";
         if !body.is_empty() && !is_form {
-            return Err("the body is not a form: send application/x-www-form-urlencoded, or a query".to_owned());
+            return Err(
+                "the body is not a form: send application/x-www-form-urlencoded, or a query"
+                    .to_owned(),
+            );
         }
-        Ok(Self(form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body)).collect()))
+        Ok(Self(
+            form_urlencoded::parse(query.as_bytes())
+                .chain(form_urlencoded::parse(body))
+                .collect(),
+        ))
     }
 
     fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| &**value)
+        self.0
+            .iter()
+            .filter(move |(found, _)| found == name)
+            .map(|(_, value)| &**value)
     }
 
     /// The one value of a parameter.
     fn one(&self, name: &str) -> Result<&str, String> {
         let mut values = self.all(name);
-        let value = values.next().ok_or_else(|| format!("parameter {name} is missing"))?;
+        let value = values
+            .next()
+            .ok_or_else(|| format!("parameter {name} is missing"))?;
         if values.next().is_some() {
             return Err(format!("parameter {name} is repeated"));
         }
@@ -166,7 +225,9 @@ impl<'a> Parameters<'a> {
             return Err(format!("parameter {name} is empty"));
         }
         if value.chars().count() > MAX_LENGTH {
-            return Err(format!("parameter {name} is longer than {MAX_LENGTH} characters"));
+            return Err(format!(
+                "parameter {name} is longer than {MAX_LENGTH} characters"
+            ));
         }
         Ok(value)
     }
@@ -185,7 +246,9 @@ impl<'a> Parameters<'a> {
 
     fn phid(&self, name: &str, kind: &'static str) -> Result<Phid, String> {
         Phid::parse_as(kind, self.one(name)?).map_err(|error| match error {
-            PhidError::Malformed => format!("parameter {name} is not a PHID, expected PHID-{kind}-…"),
+            PhidError::Malformed => {
+                format!("parameter {name} is not a PHID, expected PHID-{kind}-…")
+            }
             PhidError::WrongType { .. } => {
                 format!("parameter {name} is a PHID of another type, expected PHID-{kind}-…")
             }
@@ -211,12 +274,16 @@ fn knows(secret: &SecretString, headers: &HeaderMap, parameters: &Parameters<'_>
     let one = credentials.next().filter(|_| credentials.next().is_none());
     let basic = one.and_then(|value| {
         let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
-        let decoded = BASE64_STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+        let decoded = BASE64_STANDARD
+            .decode(encoded.trim())
+            .ok()
+            .filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
         let colon = decoded.iter().position(|byte| *byte == b':')?;
         Some(decoded[colon + 1..].to_vec())
     });
     let right = |offered: &[u8]| secret::is(secret, offered);
     let mut tokens = parameters.all("token");
     let token = tokens.next().filter(|_| tokens.next().is_none());
-    basic.is_some_and(|password| right(&password)) || token.is_some_and(|token| right(token.as_bytes()))
+    basic.is_some_and(|password| right(&password))
+        || token.is_some_and(|token| right(token.as_bytes()))
 }

@@ -71,8 +71,9 @@ fn router(settings: WebSettings) -> Router {
     let token = settings.api_token.clone();
     let api = token.map(|token| api::router(settings.operator.clone(), token, guesses.clone()));
     let settings = Arc::new(settings);
-    let harbormaster =
-        Router::new().route("/codereview/new", post(harbormaster::accept)).with_state((settings.clone(), guesses));
+    let harbormaster = Router::new()
+        .route("/codereview/new", post(harbormaster::accept))
+        .with_state((settings.clone(), guesses));
     Router::new()
         .route("/__version__", get(dockerflow::version))
         .route("/__heartbeat__", get(dockerflow::heartbeat))
@@ -89,5 +90,9 @@ fn router(settings: WebSettings) -> Router {
 type Limited = CatchPanic<Timeout<Router>, DefaultResponseForPanic>;
 
 fn limited(routes: Router) -> Limited {
-    CatchPanic::new(Timeout::with_status_code(routes, StatusCode::REQUEST_TIMEOUT, TIMEOUT))
+    CatchPanic::new(Timeout::with_status_code(
+        routes,
+        StatusCode::REQUEST_TIMEOUT,
+        TIMEOUT,
+    ))
 }

@@ -69,9 +69,14 @@ impl Taken {
 
     /// Closes the connection, of those of `client` or of all, that has waited the longest. `false` when none waits.
     fn make_way(&mut self, client: Option<Client>) -> bool {
-        let eligible = self.places.iter().filter(|(_, it)| client.is_none_or(|client| client == it.client));
+        let eligible = self
+            .places
+            .iter()
+            .filter(|(_, it)| client.is_none_or(|client| client == it.client));
         let waiting = eligible.filter_map(|(number, it)| Some((it.waits_since?, *number)));
-        let Some((_, number)) = waiting.min() else { return false };
+        let Some((_, number)) = waiting.min() else {
+            return false;
+        };
         if let Some(occupant) = self.places.remove(&number) {
             occupant.leave.notify_one();
         }
@@ -81,7 +86,14 @@ impl Taken {
 
 impl Places {
     pub(crate) fn new(per_client: usize, total: usize) -> Self {
-        Self { per_client, shared: Arc::new(Shared { total, taken: Mutex::default(), change: Notify::new() }) }
+        Self {
+            per_client,
+            shared: Arc::new(Shared {
+                total,
+                taken: Mutex::default(),
+                change: Notify::new(),
+            }),
+        }
     }
 
     /// A place for a connection of `client`, as soon as there is one.
@@ -97,7 +109,10 @@ impl Places {
 
     fn try_take(&self, client: Client) -> Option<Place> {
         let mut taken = self.shared.taken();
-        let waiting = taken.places.values().filter(|it| it.client == client && it.waits_since.is_some());
+        let waiting = taken
+            .places
+            .values()
+            .filter(|it| it.client == client && it.waits_since.is_some());
         if waiting.count() >= self.per_client {
             taken.make_way(Some(client));
         }
@@ -105,8 +120,19 @@ impl Places {
             return None;
         }
         let (number, leave) = (taken.tick(), Arc::new(Notify::new()));
-        taken.places.insert(number, Occupant { client, waits_since: Some(number), leave: leave.clone() });
-        Some(Place { number, leave, shared: self.shared.clone() })
+        taken.places.insert(
+            number,
+            Occupant {
+                client,
+                waits_since: Some(number),
+                leave: leave.clone(),
+            },
+        );
+        Some(Place {
+            number,
+            leave,
+            shared: self.shared.clone(),
+        })
     }
 }
 
@@ -120,7 +146,11 @@ impl Place {
     /// place is lost already.
     pub(crate) fn answers(&self) -> bool {
         let mut taken = self.shared.taken();
-        taken.places.get_mut(&self.number).map(|it| it.waits_since = None).is_some()
+        taken
+            .places
+            .get_mut(&self.number)
+            .map(|it| it.waits_since = None)
+            .is_some()
     }
 
     /// The answer is there, and the next request is waited for.
@@ -159,24 +189,37 @@ mod tests {
     fn beyond_its_limit_a_client_loses_what_waited_the_longest_for_it() {
         let places = Places::new(3, 100);
         let other = places.try_take(client(2)).unwrap();
-        let all: Vec<_> = (0..3).map(|_| places.try_take(client(1)).unwrap()).collect();
+        let all: Vec<_> = (0..3)
+            .map(|_| places.try_take(client(1)).unwrap())
+            .collect();
         assert!(all[0].answers());
         all[0].answered();
-        assert!(all[2].answers(), "this one does not wait, so the limit is not reached");
+        assert!(
+            all[2].answers(),
+            "this one does not wait, so the limit is not reached"
+        );
         let fourth = places.try_take(client(1)).unwrap();
         assert!(!all.iter().any(is_lost));
         let _fifth = places.try_take(client(1)).unwrap();
-        assert_eq!([&all[0], &all[1], &all[2], &fourth, &other].map(is_lost), [false, true, false, false, false]);
+        assert_eq!(
+            [&all[0], &all[1], &all[2], &fourth, &other].map(is_lost),
+            [false, true, false, false, false]
+        );
         assert!(!all[1].answers(), "its request comes too late");
     }
 
     #[test]
     fn when_all_is_full_whoever_waited_the_longest_makes_way_and_answers_never_do() {
         let places = Places::new(100, 3);
-        let all: Vec<_> = (0..3).map(|number| places.try_take(client(number)).unwrap()).collect();
+        let all: Vec<_> = (0..3)
+            .map(|number| places.try_take(client(number)).unwrap())
+            .collect();
         assert!(all[0].answers());
         let fourth = places.try_take(client(9)).unwrap();
-        assert_eq!([&all[0], &all[1], &all[2], &fourth].map(is_lost), [false, true, false, false]);
+        assert_eq!(
+            [&all[0], &all[1], &all[2], &fourth].map(is_lost),
+            [false, true, false, false]
+        );
         assert!(all[2].answers() && fourth.answers());
         assert!(places.try_take(client(9)).is_none());
         all[2].answered();

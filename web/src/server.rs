@@ -74,7 +74,11 @@ impl WebServer {
         let listen = |source| WebError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, routes: limited(routes) })
+        Ok(Self {
+            listener,
+            address,
+            routes: limited(routes),
+        })
     }
 
     /// Where it listens.
@@ -122,7 +126,14 @@ impl Subsystem for WebServer {
                 () = shutdown.stopping() => break,
             };
             let routes = self.routes.clone();
-            tokio::spawn(serve(builder.clone(), graceful.watcher(), routes, stream, client, Arc::new(place)));
+            tokio::spawn(serve(
+                builder.clone(),
+                graceful.watcher(),
+                routes,
+                stream,
+                client,
+                Arc::new(place),
+            ));
         }
         drop(self.listener);
         tokio::select! {
@@ -149,7 +160,8 @@ async fn serve(
     stream.set_write_timeout(Some(ANSWER_TIMEOUT));
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(|request| answer(&routes, request, client, &place));
-    let connection = watcher.watch(builder.serve_connection(TokioIo::new(Strict::new(Box::pin(stream))), service));
+    let connection = watcher
+        .watch(builder.serve_connection(TokioIo::new(Strict::new(Box::pin(stream))), service));
     tokio::select! {
         // An answer that is ready is written before anything is closed.
         biased;
@@ -170,7 +182,12 @@ async fn answer(
         // What follows it may be read in two ways as well.
         return Ok((fault.0, [(header::CONNECTION, "close")], fault.1).into_response());
     }
-    let mut request = request.map(|incoming| axum::body::Body::new(Arriving { incoming, place: place.clone() }));
+    let mut request = request.map(|incoming| {
+        axum::body::Body::new(Arriving {
+            incoming,
+            place: place.clone(),
+        })
+    });
     request.extensions_mut().insert(client);
     if request.body().is_end_stream() && !place.answers() {
         // The connection is about to be closed, and nothing must happen without an answer.

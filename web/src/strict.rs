@@ -29,12 +29,19 @@ pub(crate) struct Strict<S> {
 
 impl<S> Strict<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, requests: Requests::default() }
+        Self {
+            stream,
+            requests: Requests::default(),
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if let Some(refused) = self.requests.look(&buffer.filled()[before..]) {
@@ -46,7 +53,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -168,7 +179,10 @@ impl Requests {
                 At::Head
             }
             At::ChunkSize => {
-                let size = line.split(|byte| *byte == b';').next().and_then(|size| std::str::from_utf8(size).ok());
+                let size = line
+                    .split(|byte| *byte == b';')
+                    .next()
+                    .and_then(|size| std::str::from_utf8(size).ok());
                 match size.and_then(|size| u64::from_str_radix(size.trim(), 16).ok()) {
                     Some(0) => At::Trailers,
                     Some(size) => At::Chunk(size),
@@ -186,7 +200,9 @@ impl Requests {
 /// The value of the field `name`, if the line is one of it.
 fn field<'a>(line: &'a [u8], name: &str) -> Option<&'a str> {
     let (found, value) = line.split_at_checked(name.len())?;
-    let value = value.strip_prefix(b":").filter(|_| found.eq_ignore_ascii_case(name.as_bytes()))?;
+    let value = value
+        .strip_prefix(b":")
+        .filter(|_| found.eq_ignore_ascii_case(name.as_bytes()))?;
     std::str::from_utf8(value).ok().map(str::trim)
 }
 
@@ -203,10 +219,14 @@ pub(crate) fn fault(version: Version, headers: &HeaderMap) -> Option<(StatusCode
     }
     let encoded = count(header::TRANSFER_ENCODING) > 0;
     if encoded && (version < Version::HTTP_11 || count(header::CONTENT_LENGTH) > 0) {
-        return bad("the request has a Transfer-Encoding beside a Content-Length, or in HTTP/1.0\n");
+        return bad(
+            "the request has a Transfer-Encoding beside a Content-Length, or in HTTP/1.0\n",
+        );
     }
     let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if encoded && (count(header::TRANSFER_ENCODING) > 1 || !headers.get(header::TRANSFER_ENCODING).is_some_and(chunked))
+    if encoded
+        && (count(header::TRANSFER_ENCODING) > 1
+            || !headers.get(header::TRANSFER_ENCODING).is_some_and(chunked))
     {
         return bad("the only Transfer-Encoding that is understood here is chunked\n");
     }
@@ -224,7 +244,11 @@ mod tests {
     fn refused(sent: &str) -> Option<usize> {
         let whole = Requests::default().look(sent.as_bytes());
         let mut requests = Requests::default();
-        let one_by_one = sent.as_bytes().chunks(1).enumerate().find_map(|(at, byte)| requests.look(byte).map(|_| at));
+        let one_by_one = sent
+            .as_bytes()
+            .chunks(1)
+            .enumerate()
+            .find_map(|(at, byte)| requests.look(byte).map(|_| at));
         assert_eq!(whole, one_by_one, "{sent:?}");
         whole
     }
@@ -241,9 +265,20 @@ mod tests {
         assert_eq!(refused(&format!("{length}\n\n\n\n{get}")), None);
         assert_eq!(refused(&format!("{length}abcd\n")), Some(length.len() + 4));
         let chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert_eq!(refused(&format!("{chunked}a;x=y\r\n0123\n56789\r\n0\r\nX: y\r\n\r\n{get}")), None);
+        assert_eq!(
+            refused(&format!(
+                "{chunked}a;x=y\r\n0123\n56789\r\n0\r\nX: y\r\n\r\n{get}"
+            )),
+            None
+        );
         assert_eq!(refused(&format!("{chunked}1\n")), Some(chunked.len() + 1));
-        assert_eq!(refused(&format!("{chunked}1\r\nx\n")), Some(chunked.len() + 4));
-        assert_eq!(refused(&format!("{chunked}0\r\n\r\n\n")), Some(chunked.len() + 5));
+        assert_eq!(
+            refused(&format!("{chunked}1\r\nx\n")),
+            Some(chunked.len() + 4)
+        );
+        assert_eq!(
+            refused(&format!("{chunked}0\r\n\r\n\n")),
+            Some(chunked.len() + 5)
+        );
     }
 }

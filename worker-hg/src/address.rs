@@ -23,17 +23,31 @@ struct Login {
 
 impl Address {
     fn parse(url: &str) -> Self {
-        let as_it_is = || Self { plain: url.to_owned(), login: None };
-        let Ok(mut parsed) = Url::parse(url) else { return as_it_is() };
-        let Some(password) = parsed.password().filter(|_| matches!(parsed.scheme(), "http" | "https")) else {
+        let as_it_is = || Self {
+            plain: url.to_owned(),
+            login: None,
+        };
+        let Ok(mut parsed) = Url::parse(url) else {
+            return as_it_is();
+        };
+        let Some(password) = parsed
+            .password()
+            .filter(|_| matches!(parsed.scheme(), "http" | "https"))
+        else {
             return as_it_is();
         };
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let login = Login { user: decoded(parsed.username()), password: decoded(password).into() };
+        let login = Login {
+            user: decoded(parsed.username()),
+            password: decoded(password).into(),
+        };
         // They fail only for addresses that have no host.
         let _ = parsed.set_password(None);
         let _ = parsed.set_username("");
-        Self { plain: parsed.into(), login: Some(login) }
+        Self {
+            plain: parsed.into(),
+            login: Some(login),
+        }
     }
 }
 
@@ -44,18 +58,34 @@ pub(crate) fn plain(url: &str) -> String {
 
 /// The configuration file of Mercurial for a repository: where its source is, and the credentials for both addresses.
 pub(crate) fn configuration(repository: &RepositorySettings) -> Result<SecretString, HgError> {
-    let (source, target) = (Address::parse(&repository.url), Address::parse(&repository.try_url));
+    let (source, target) = (
+        Address::parse(&repository.url),
+        Address::parse(&repository.try_url),
+    );
     // The bookmarks of the clone are those of the source, also when one was deleted there or moved to another branch.
-    let mut text = format!("[paths]\n{SOURCE} = {}\n{SOURCE}:bookmarks.mode = mirror\n[auth]\n", source.plain);
+    let mut text = format!(
+        "[paths]\n{SOURCE} = {}\n{SOURCE}:bookmarks.mode = mirror\n[auth]\n",
+        source.plain
+    );
     for (name, address) in [(SOURCE, source), ("try", target)] {
-        let Some(Login { user, password }) = address.login else { continue };
+        let Some(Login { user, password }) = address.login else {
+            continue;
+        };
         let password = password.expose_secret();
-        if [&user, password].iter().any(|value| value.contains(char::is_control) || value.trim() != *value) {
-            let reason = format!("the credentials in an address of {} hold a control character", repository.name);
+        if [&user, password]
+            .iter()
+            .any(|value| value.contains(char::is_control) || value.trim() != *value)
+        {
+            let reason = format!(
+                "the credentials in an address of {} hold a control character",
+                repository.name
+            );
             return Err(HgError::Settings { reason });
         }
         let prefix = address.plain.trim_end_matches('/');
-        text.push_str(&format!("{name}.prefix = {prefix}\n{name}.username = {user}\n{name}.password = {password}\n"));
+        text.push_str(&format!(
+            "{name}.prefix = {prefix}\n{name}.username = {user}\n{name}.password = {password}\n"
+        ));
     }
     Ok(text.into())
 }
@@ -69,16 +99,35 @@ mod tests {
     #[test]
     fn credentials_of_http_leave_the_address() {
         let table = [
-            ("https://bob:s%40cret@hg.example.org/nss/", "https://hg.example.org/nss/", Some(("bob", "s@cret"))),
-            ("http://:secret@hg.example.org:8000/nss", "http://hg.example.org:8000/nss", Some(("", "secret"))),
-            ("https://bob@hg.example.org/nss", "https://bob@hg.example.org/nss", None),
-            ("ssh://bob:secret@hg.example.org/nss", "ssh://bob:secret@hg.example.org/nss", None),
+            (
+                "https://bob:s%40cret@hg.example.org/nss/",
+                "https://hg.example.org/nss/",
+                Some(("bob", "s@cret")),
+            ),
+            (
+                "http://:secret@hg.example.org:8000/nss",
+                "http://hg.example.org:8000/nss",
+                Some(("", "secret")),
+            ),
+            (
+                "https://bob@hg.example.org/nss",
+                "https://bob@hg.example.org/nss",
+                None,
+            ),
+            (
+                "ssh://bob:secret@hg.example.org/nss",
+                "ssh://bob:secret@hg.example.org/nss",
+                None,
+            ),
             ("/repos/a:b@c", "/repos/a:b@c", None),
         ];
         for (url, plain, login) in table {
             let address = Address::parse(url);
             assert_eq!(address.plain, plain);
-            let found = address.login.as_ref().map(|login| (login.user.as_str(), login.password.expose_secret()));
+            let found = address
+                .login
+                .as_ref()
+                .map(|login| (login.user.as_str(), login.password.expose_secret()));
             assert_eq!(found, login, "{url}");
         }
     }
@@ -88,6 +137,9 @@ mod tests {
         let phid = Phid::parse("PHID-REPO-1").expect("a PHID");
         let url = "https://bob:a%0Asource.prefix=*@hg.example.org/nss";
         let repository = RepositorySettings::new(phid, "nss", url, "ssh://hg.example.org/try");
-        assert!(matches!(configuration(&repository), Err(HgError::Settings { .. })));
+        assert!(matches!(
+            configuration(&repository),
+            Err(HgError::Settings { .. })
+        ));
     }
 }

@@ -50,11 +50,18 @@ pub(crate) async fn apply(
     default_author: &str,
     work: &mut Duration,
 ) -> Result<Changeset, Failure> {
-    let mut tree = clone.read_manifest(&base.changeset, ManifestReader::new(scanned)).await?.tree();
+    let mut tree = clone
+        .read_manifest(&base.changeset, ManifestReader::new(scanned))
+        .await?
+        .tree();
     for (patch, scanned) in build.stack.iter().zip(scanned) {
-        tree.apply(scanned).map_err(|conflict| Failure::Patch(PatchFault::conflicts(build, patch, &conflict)))?;
+        tree.apply(scanned)
+            .map_err(|conflict| Failure::Patch(PatchFault::conflicts(build, patch, &conflict)))?;
     }
-    let sized: Vec<&[u8]> = made::sized(scanned).into_iter().filter(|path| tree.was_there(path)).collect();
+    let sized: Vec<&[u8]> = made::sized(scanned)
+        .into_iter()
+        .filter(|path| tree.was_there(path))
+        .collect();
     let sizes = clone.sizes(&base.changeset, &sized).await?;
     made::check(scanned, &sizes, clone.limits().made)
         .map_err(|too_much| Failure::Patch(PatchFault::makes_too_much(build, &too_much)))?;
@@ -64,25 +71,48 @@ pub(crate) async fn apply(
         let author = patch.author.as_deref().and_then(text::author);
         let prepared = scanned.prepared.as_ref();
         for deletion in prepared.iter().flat_map(|prepared| &prepared.deletions) {
-            let content = clone.read_file(&parent, &deletion.path, deletion.bytes()).await?;
+            let content = clone
+                .read_file(&parent, &deletion.path, deletion.bytes())
+                .await?;
             // Mercurial itself reports a file that is not there.
             if content.is_some_and(|content| !deletion.fits(&content)) {
                 let misfits = misfit::other_lines(deletion.path.as_bytes(), false);
-                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, misfits)));
+                return Err(Failure::Patch(PatchFault::does_not_apply(
+                    build,
+                    patch,
+                    &base.choice,
+                    misfits,
+                )));
             }
         }
         let commit = Commit {
             patch: prepared.map_or(&patch.content, |prepared| &prepared.content),
             author: author.as_deref().unwrap_or(default_author),
             date: patch.diff.created_at,
-            message: &format!("{}\n\nDifferential Diff: {}", patch.message, patch.diff.phid),
+            message: &format!(
+                "{}\n\nDifferential Diff: {}",
+                patch.message, patch.diff.phid
+            ),
         };
         parent = match commit.import(clone, &parent, newest, work).await? {
             Ok(made) if made.changes => made,
-            Ok(_) => return Err(Failure::Patch(PatchFault::changes_nothing(build, patch, &base.choice))),
-            Err(Ended::ByItself(output) | Ended::Failing(output)) if outcome::is_patch_fault(&output) => {
+            Ok(_) => {
+                return Err(Failure::Patch(PatchFault::changes_nothing(
+                    build,
+                    patch,
+                    &base.choice,
+                )));
+            }
+            Err(Ended::ByItself(output) | Ended::Failing(output))
+                if outcome::is_patch_fault(&output) =>
+            {
                 let misfits = misfit::find(clone, &parent, patch, scanned, &output).await?;
-                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, misfits)));
+                return Err(Failure::Patch(PatchFault::does_not_apply(
+                    build,
+                    patch,
+                    &base.choice,
+                    misfits,
+                )));
             }
             Err(ended) => return Err(not_imported(clone, build, patch.revision_id, ended).await),
         };
@@ -90,9 +120,17 @@ pub(crate) async fn apply(
         // The tree was checked as if they had gone.
         if scanned.removed_by_hunks().next().is_some() {
             let removed = clone.removed(&parent).await?;
-            if let Some(kept) = scanned.removed_by_hunks().find(|path| !removed.iter().any(|other| other == path)) {
+            if let Some(kept) = scanned
+                .removed_by_hunks()
+                .find(|path| !removed.iter().any(|other| other == path))
+            {
                 let misfits = misfit::other_lines(kept, true);
-                return Err(Failure::Patch(PatchFault::does_not_apply(build, patch, &base.choice, misfits)));
+                return Err(Failure::Patch(PatchFault::does_not_apply(
+                    build,
+                    patch,
+                    &base.choice,
+                    misfits,
+                )));
             }
         }
     }
@@ -110,17 +148,34 @@ pub(crate) async fn apply(
 }
 
 /// Why an import failed that would have made a changeset of `D<revision_id>`, when it is not that the patch does not apply.
-async fn not_imported(clone: &mut HgClone, build: &Build, revision_id: u64, ended: Ended) -> Failure {
+async fn not_imported(
+    clone: &mut HgClone,
+    build: &Build,
+    revision_id: u64,
+    ended: Ended,
+) -> Failure {
     match ended {
-        Ended::Spent => Failure::Patch(PatchFault::takes_too_long(build, revision_id, clone.limits().work)),
-        Ended::ByItself(output) if outcome::is_out_of_memory(&output) && clone.has_grown_too_large() => {
+        Ended::Spent => Failure::Patch(PatchFault::takes_too_long(
+            build,
+            revision_id,
+            clone.limits().work,
+        )),
+        Ended::ByItself(output)
+            if outcome::is_out_of_memory(&output) && clone.has_grown_too_large() =>
+        {
             // A command server does not give memory back.
             clone.close().await;
-            Failure::Patch(PatchFault::takes_too_much(build, revision_id, clone.limits().memory))
+            Failure::Patch(PatchFault::takes_too_much(
+                build,
+                revision_id,
+                clone.limits().memory,
+            ))
         }
-        Ended::ByItself(output) | Ended::Failing(output) => {
-            HgError::command(format!("import the patches of D{revision_id}"), output.words()).into()
-        }
+        Ended::ByItself(output) | Ended::Failing(output) => HgError::command(
+            format!("import the patches of D{revision_id}"),
+            output.words(),
+        )
+        .into(),
     }
 }
 
@@ -145,7 +200,10 @@ impl Commit<'_> {
         let user = format!("--user={}", self.author);
         let date = format!("--date={} 0", self.date.as_second());
         let message = format!("--message={}", text::message(self.message));
-        match clone.import(parent, self.patch, &[&user, &date, &message], work).await? {
+        match clone
+            .import(parent, self.patch, &[&user, &date, &message], work)
+            .await?
+        {
             Ended::ByItself(output) if output.code == 0 => {}
             ended => return Ok(Err(ended)),
         }
@@ -153,8 +211,15 @@ impl Commit<'_> {
         if made.number == newest + 1 && made.parent == parent.node {
             Ok(Ok(made))
         } else {
-            let words = format!("one changeset on {} was expected, the newest is {}", parent.short(), made.short());
-            Err(HgError::Command { doing: "import a patch".to_owned(), words })
+            let words = format!(
+                "one changeset on {} was expected, the newest is {}",
+                parent.short(),
+                made.short()
+            );
+            Err(HgError::Command {
+                doing: "import a patch".to_owned(),
+                words,
+            })
         }
     }
 }

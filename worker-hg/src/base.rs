@@ -45,12 +45,21 @@ pub(crate) async fn choose(
     if let Some(choice) = &desk.record.base
         && let Some(changeset) = clone.find_or_pull(&choice.used).await?
     {
-        return Ok(Base { choice: choice.clone(), changeset });
+        return Ok(Base {
+            choice: choice.clone(),
+            changeset,
+        });
     }
     let (changeset, reason) = find(clone, build, settings).await?;
     let named = lowest(build);
-    let is_named = named.and_then(Hash::parse).is_some_and(|hash| hash.names(&changeset));
-    let choice = if is_named { choice(&changeset, None, BaseReason::Named) } else { choice(&changeset, named, reason) };
+    let is_named = named
+        .and_then(Hash::parse)
+        .is_some_and(|hash| hash.names(&changeset));
+    let choice = if is_named {
+        choice(&changeset, None, BaseReason::Named)
+    } else {
+        choice(&changeset, named, reason)
+    };
     let stands = desk.choose(build, choice).await?;
     standing(clone, stands, changeset).await
 }
@@ -69,19 +78,32 @@ pub(crate) async fn newest_instead(
         return Ok(None);
     }
     let tried_node = Some(tried.used.clone());
-    let choice = BaseChoice { tried: tried_node, ..choice(&changeset, lowest(build), unknown(build)) };
+    let choice = BaseChoice {
+        tried: tried_node,
+        ..choice(&changeset, lowest(build), unknown(build))
+    };
     let stands = desk.choose_instead(build, tried, choice).await?;
     Ok(Some(standing(clone, stands, changeset).await?))
 }
 
 /// The base that stands in the record, which may be the choice of another delivery.
-async fn standing(clone: &mut HgClone, stands: BaseChoice, ours: Changeset) -> Result<Base, HgError> {
+async fn standing(
+    clone: &mut HgClone,
+    stands: BaseChoice,
+    ours: Changeset,
+) -> Result<Base, HgError> {
     if stands.used != ours.node
         && let Some(changeset) = clone.find_or_pull(&stands.used).await?
     {
-        return Ok(Base { choice: stands, changeset });
+        return Ok(Base {
+            choice: stands,
+            changeset,
+        });
     }
-    Ok(Base { choice: stands, changeset: ours })
+    Ok(Base {
+        choice: stands,
+        changeset: ours,
+    })
 }
 
 /// The base for a build, and why, if it is not the one that the lowest patch names.
@@ -91,7 +113,10 @@ async fn find(
     settings: &RepositorySettings,
 ) -> Result<(Changeset, BaseReason), HgError> {
     if settings.use_latest_revision {
-        return Ok((clone.default_revision(&settings.default_revision).await?, BaseReason::Latest));
+        return Ok((
+            clone.default_revision(&settings.default_revision).await?,
+            BaseReason::Latest,
+        ));
     }
     if let Some(changeset) = named(clone, build).await? {
         return Ok((changeset, BaseReason::NewestNamed));
@@ -110,34 +135,57 @@ async fn find(
 /// the one of the lowest patch.
 async fn named(clone: &mut HgClone, build: &Build) -> Result<Option<Changeset>, HgError> {
     let mut hashes: Vec<Hash> = Vec::new();
-    for hash in build.stack.iter().filter_map(|patch| Hash::parse(patch.diff.base.as_deref()?)) {
+    for hash in build
+        .stack
+        .iter()
+        .filter_map(|patch| Hash::parse(patch.diff.base.as_deref()?))
+    {
         if !hashes.contains(&hash) {
             hashes.push(hash);
         }
     }
-    let Some(first) = hashes.first().cloned() else { return Ok(None) };
+    let Some(first) = hashes.first().cloned() else {
+        return Ok(None);
+    };
     let mut known = clone.known(&hashes).await?;
     if !known.iter().any(|changeset| first.names(changeset)) {
         clone.pull().await?;
         known = clone.known(&hashes).await?;
     }
-    let Some(newest) = known.iter().max_by_key(|changeset| changeset.number).cloned() else { return Ok(None) };
+    let Some(newest) = known
+        .iter()
+        .max_by_key(|changeset| changeset.number)
+        .cloned()
+    else {
+        return Ok(None);
+    };
     if known.len() == 1 || clone.contains(&newest, &known).await? {
         return Ok(Some(newest));
     }
-    Ok(hashes.iter().find_map(|hash| known.iter().find(|changeset| hash.names(changeset))).cloned())
+    Ok(hashes
+        .iter()
+        .find_map(|hash| known.iter().find(|changeset| hash.names(changeset)))
+        .cloned())
 }
 
 /// What the lowest patch names as its base. Anything may stand there.
 fn lowest(build: &Build) -> Option<&str> {
-    build.stack.first().and_then(|patch| patch.diff.base.as_deref()).map(str::trim).filter(|name| !name.is_empty())
+    build
+        .stack
+        .first()
+        .and_then(|patch| patch.diff.base.as_deref())
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
 }
 
 /// Why no base that is named was used.
 fn unknown(build: &Build) -> BaseReason {
     match lowest(build) {
         None => BaseReason::Unnamed,
-        Some(name) if (12..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+        Some(name)
+            if (12..=40).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
             BaseReason::Unknown
         }
         Some(_) => BaseReason::NotAHash,
@@ -147,5 +195,10 @@ fn unknown(build: &Build) -> BaseReason {
 fn choice(changeset: &Changeset, named: Option<&str>, reason: BaseReason) -> BaseChoice {
     // Anything may stand there, and it is going to be shown.
     let instead_of = named.map(|name| text::cut(&text::path(name.as_bytes()), 60));
-    BaseChoice { used: changeset.node.clone(), instead_of, reason, tried: None }
+    BaseChoice {
+        used: changeset.node.clone(),
+        instead_of,
+        reason,
+        tried: None,
+    }
 }

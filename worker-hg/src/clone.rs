@@ -98,8 +98,12 @@ impl Hash {
     /// takes for "nothing" or "the working copy".
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
-        let pseudo = ["0", "f"].iter().any(|digit| text.trim_start_matches(digit).is_empty());
-        let usable = (12..=40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) && !pseudo;
+        let pseudo = ["0", "f"]
+            .iter()
+            .any(|digit| text.trim_start_matches(digit).is_empty());
+        let usable = (12..=40).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !pseudo;
         usable.then_some(Self(text))
     }
 
@@ -113,7 +117,9 @@ impl Changeset {
     /// Reads a line of what `hg log` printed.
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split(' ').collect();
-        let [node, number, parent, manifest, changes] = fields.as_slice() else { return None };
+        let [node, number, parent, manifest, changes] = fields.as_slice() else {
+            return None;
+        };
         Some(Self {
             node: (*node).to_owned(),
             number: number.parse().ok()?,
@@ -147,15 +153,27 @@ impl HgClone {
         let hg = || process::hg(&source.program, Some(&source.hgrc));
         let target = temporary.display().to_string();
         let ssh = ssh_config(&source.passing_ssh);
-        let arguments = [ssh.as_str(), "clone", "--noupdate", "--stream", "--", SOURCE, target.as_str()];
+        let arguments = [
+            ssh.as_str(),
+            "clone",
+            "--noupdate",
+            "--stream",
+            "--",
+            SOURCE,
+            target.as_str(),
+        ];
         let output = process::run(hg(), arguments, "clone", source.limits.clone).await?;
         if output.code != 0 {
             return Err(outcome::remote_failure(&doing, &output));
         }
         let repository = format!("--repository={target}");
         let arguments = [repository.as_str(), "log", "--rev=tip", "--template={node}"];
-        let tip = process::run(hg(), arguments, "log", source.limits.command).await?.success(&doing)?.text();
-        write_atomically(&temporary.join(MARK), tip.as_bytes()).map_err(HgError::io(format!("mark {target}")))
+        let tip = process::run(hg(), arguments, "log", source.limits.command)
+            .await?
+            .success(&doing)?
+            .text();
+        write_atomically(&temporary.join(MARK), tip.as_bytes())
+            .map_err(HgError::io(format!("mark {target}")))
     }
 
     /// Opens the clone in `directory` and tidies it up. [`HgError::Damaged`] when it has to be cloned again.
@@ -174,17 +192,24 @@ impl HgClone {
             dirty: true,
         };
         // An older release may have made it for others to read.
-        disk::make_private(directory)
-            .map_err(HgError::io(format!("take the clone of {} from other users", source.name)))?;
-        let mark =
-            fs::read_to_string(directory.join(MARK)).map_err(|error| clone.damaged(format!("no mark: {error}")))?;
+        disk::make_private(directory).map_err(HgError::io(format!(
+            "take the clone of {} from other users",
+            source.name
+        )))?;
+        let mark = fs::read_to_string(directory.join(MARK))
+            .map_err(|error| clone.damaged(format!("no mark: {error}")))?;
         if !is_hash(&mark) {
             return Err(clone.damaged("its mark is no changeset".to_owned()));
         }
-        locks::break_stale(directory)
-            .map_err(HgError::io(format!("look at the locks in the clone of {}", source.name)))?;
+        locks::break_stale(directory).map_err(HgError::io(format!(
+            "look at the locks in the clone of {}",
+            source.name
+        )))?;
         clone.recover().await?;
-        let marked = clone.find(&mark).await?.ok_or_else(|| clone.damaged("its mark is unknown".to_owned()))?;
+        let marked = clone
+            .find(&mark)
+            .await?
+            .ok_or_else(|| clone.damaged("its mark is unknown".to_owned()))?;
         (clone.mark, clone.mark_node) = (marked.number, marked.node);
         clone.strip().await?;
         Ok(clone)
@@ -192,8 +217,10 @@ impl HgClone {
 
     /// Takes away what a build left, in whatever state it left it. A server that has grown large is replaced.
     pub(crate) async fn tidy(&mut self) -> Result<(), HgError> {
-        let open = fs::exists(self.directory.join(JOURNAL))
-            .map_err(HgError::io(format!("look for a transaction in the clone of {}", self.source.name)))?;
+        let open = fs::exists(self.directory.join(JOURNAL)).map_err(HgError::io(format!(
+            "look for a transaction in the clone of {}",
+            self.source.name
+        )))?;
         if open {
             // What the server holds in memory may be of that transaction.
             self.server.close().await;
@@ -217,13 +244,20 @@ impl HgClone {
         let ssh = ssh_config(&self.source.ssh);
         // Until the new mark, what comes counts as ours.
         self.dirty = true;
-        let output = self.server.run(&[&ssh, "pull", "--", SOURCE], self.source.limits.transfer).await?;
+        let output = self
+            .server
+            .run(&[&ssh, "pull", "--", SOURCE], self.source.limits.transfer)
+            .await?;
         if output.code != 0 {
-            return Err(outcome::remote_failure(&format!("pull {}", self.source.name), &output));
+            return Err(outcome::remote_failure(
+                &format!("pull {}", self.source.name),
+                &output,
+            ));
         }
         let tip = self.tip().await?;
-        write_atomically(&self.directory.join(MARK), tip.node.as_bytes())
-            .map_err(HgError::io(format!("mark the clone of {}", self.source.name)))?;
+        write_atomically(&self.directory.join(MARK), tip.node.as_bytes()).map_err(HgError::io(
+            format!("mark the clone of {}", self.source.name),
+        ))?;
         (self.mark, self.mark_node) = (tip.number, tip.node);
         self.dirty = false;
         Ok(())
@@ -234,15 +268,23 @@ impl HgClone {
         if hashes.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<String> = hashes.iter().map(|hash| format!("id({})", hash.0)).collect();
+        let ids: Vec<String> = hashes
+            .iter()
+            .map(|hash| format!("id({})", hash.0))
+            .collect();
         let known = self.list(&ids.join("+")).await?;
         // In an empty repository the hash of nothing stands for its tip.
-        Ok(known.into_iter().filter(|changeset| changeset.number >= 0).collect())
+        Ok(known
+            .into_iter()
+            .filter(|changeset| changeset.number >= 0)
+            .collect())
     }
 
     /// The changeset with this hash, which may have to be pulled. There must be nothing of ours.
     pub(crate) async fn find_or_pull(&mut self, hash: &str) -> Result<Option<Changeset>, HgError> {
-        let Some(hash) = Hash::parse(hash) else { return Ok(None) };
+        let Some(hash) = Hash::parse(hash) else {
+            return Ok(None);
+        };
         let hash = [hash];
         if let Some(found) = self.known(&hash).await?.pop() {
             return Ok(Some(found));
@@ -257,9 +299,19 @@ impl HgClone {
     }
 
     /// Whether the history of `newest` holds all of `others`.
-    pub(crate) async fn contains(&mut self, newest: &Changeset, others: &[Changeset]) -> Result<bool, HgError> {
-        let numbers: Vec<String> = others.iter().map(|other| other.number.to_string()).collect();
-        Ok(self.look_up(&format!("({}) - ::{}", numbers.join("+"), newest.number)).await?.is_none())
+    pub(crate) async fn contains(
+        &mut self,
+        newest: &Changeset,
+        others: &[Changeset],
+    ) -> Result<bool, HgError> {
+        let numbers: Vec<String> = others
+            .iter()
+            .map(|other| other.number.to_string())
+            .collect();
+        Ok(self
+            .look_up(&format!("({}) - ::{}", numbers.join("+"), newest.number))
+            .await?
+            .is_none())
     }
 
     /// The newest changeset in the history of `head` whose date is not after `date`.
@@ -268,7 +320,13 @@ impl HgClone {
         head: &Changeset,
         date: Timestamp,
     ) -> Result<Option<Changeset>, HgError> {
-        let found = self.look_up(&format!("::{} and date('<{} 0')", head.number, date.as_second())).await?;
+        let found = self
+            .look_up(&format!(
+                "::{} and date('<{} 0')",
+                head.number,
+                date.as_second()
+            ))
+            .await?;
         Ok(found.filter(|changeset| changeset.number >= 0))
     }
 
@@ -278,26 +336,39 @@ impl HgClone {
         let doing = format!("pull {}", self.source.name);
         let (ssh, rev) = (ssh_config(&self.source.ssh), format!("--rev={name}"));
         let command = [&ssh, "identify", "--template={node}", &rev, "--", SOURCE];
-        let output = self.server.run(&command, self.source.limits.transfer).await?;
+        let output = self
+            .server
+            .run(&command, self.source.limits.transfer)
+            .await?;
         let Some(node) = outcome::identified(&doing, &output)? else {
             let (repository, revision) = (self.source.name.clone(), name.to_owned());
-            return Err(HgError::NoDefaultRevision { repository, revision });
+            return Err(HgError::NoDefaultRevision {
+                repository,
+                revision,
+            });
         };
         if node.bytes().all(|byte| byte == b'0') {
             // A repository without changesets.
             return self.tip().await;
         }
-        self.find_or_pull(&node).await?.ok_or_else(|| HgError::Remote {
-            doing,
-            words: format!("{name} is changeset {node} at the source, and a pull did not bring it"),
-        })
+        self.find_or_pull(&node)
+            .await?
+            .ok_or_else(|| HgError::Remote {
+                doing,
+                words: format!(
+                    "{name} is changeset {node} at the source, and a pull did not bring it"
+                ),
+            })
     }
 
     /// The newest changeset.
     pub(crate) async fn tip(&mut self) -> Result<Changeset, HgError> {
         let found = self.look_up("tip").await?;
         let doing = format!("find the newest changeset in {}", self.source.name);
-        found.ok_or_else(|| HgError::Command { doing, words: "there is none".to_owned() })
+        found.ok_or_else(|| HgError::Command {
+            doing,
+            words: "there is none".to_owned(),
+        })
     }
 
     /// Reads the manifest of a changeset.
@@ -307,8 +378,13 @@ impl HgClone {
         mut reader: ManifestReader,
     ) -> Result<ManifestReader, HgError> {
         let arguments = ["debugdata", "--manifest", "--", changeset.manifest.as_str()];
-        let output = self.server.run_into(&arguments, &mut reader, self.source.limits.command).await?;
-        output.success(format!("read a manifest in {}", self.source.name)).map(|_| reader)
+        let output = self
+            .server
+            .run_into(&arguments, &mut reader, self.source.limits.command)
+            .await?;
+        output
+            .success(format!("read a manifest in {}", self.source.name))
+            .map(|_| reader)
     }
 
     /// The first `most` bytes of a file. `None` when the changeset has no such file.
@@ -318,29 +394,63 @@ impl HgClone {
         path: &str,
         most: usize,
     ) -> Result<Option<Vec<u8>>, HgError> {
-        let (rev, path) = (format!("--rev={}", changeset.number), format!("path:{path}"));
-        let mut head = Head { bytes: Vec::new(), most };
-        let output = self.server.run_into(&["cat", &rev, "--", &path], &mut head, self.source.limits.command).await?;
+        let (rev, path) = (
+            format!("--rev={}", changeset.number),
+            format!("path:{path}"),
+        );
+        let mut head = Head {
+            bytes: Vec::new(),
+            most,
+        };
+        let output = self
+            .server
+            .run_into(
+                &["cat", &rev, "--", &path],
+                &mut head,
+                self.source.limits.command,
+            )
+            .await?;
         Ok((output.code == 0).then_some(head.bytes))
     }
 
     /// The sizes of files that a changeset has, in bytes.
-    pub(crate) async fn sizes(&mut self, changeset: &Changeset, paths: &[&[u8]]) -> Result<Sizes, HgError> {
+    pub(crate) async fn sizes(
+        &mut self,
+        changeset: &Changeset,
+        paths: &[&[u8]],
+    ) -> Result<Sizes, HgError> {
         let doing = || format!("read the sizes of files in {}", self.source.name);
         let rev = format!("--rev={}", changeset.number);
         let mut printed = Vec::new();
         for paths in paths.chunks(FILES_AT_ONCE) {
-            let named: Vec<Vec<u8>> = paths.iter().map(|path| [b"path:".as_slice(), path].concat()).collect();
-            let mut arguments = vec![b"files".as_slice(), rev.as_bytes(), b"--template={size} {path}\\0", b"--"];
+            let named: Vec<Vec<u8>> = paths
+                .iter()
+                .map(|path| [b"path:".as_slice(), path].concat())
+                .collect();
+            let mut arguments = vec![
+                b"files".as_slice(),
+                rev.as_bytes(),
+                b"--template={size} {path}\\0",
+                b"--",
+            ];
             arguments.extend(named.iter().map(Vec::as_slice));
             let mut sink = Vec::new();
-            let output = self.server.run_bytes_into(&arguments, &mut sink, self.source.limits.command).await?;
+            let output = self
+                .server
+                .run_bytes_into(&arguments, &mut sink, self.source.limits.command)
+                .await?;
             output.success(doing())?;
             printed.append(&mut sink);
         }
-        let sizes: Sizes = printed.split(|&byte| byte == 0).filter_map(size_of_file).collect();
+        let sizes: Sizes = printed
+            .split(|&byte| byte == 0)
+            .filter_map(size_of_file)
+            .collect();
         match paths.iter().find(|path| !sizes.contains_key(**path)) {
-            Some(path) => Err(HgError::command(doing(), format!("there is none of {}", text::path(path)))),
+            Some(path) => Err(HgError::command(
+                doing(),
+                format!("there is none of {}", text::path(path)),
+            )),
             None => Ok(sizes),
         }
     }
@@ -348,8 +458,17 @@ impl HgClone {
     /// The files that a changeset takes away.
     pub(crate) async fn removed(&mut self, changeset: &Changeset) -> Result<Vec<Vec<u8>>, HgError> {
         let rev = format!("--rev={}", changeset.number);
-        let output = self.run("look at a changeset", &["log", &rev, r#"--template={file_dels % "{file}\0"}"#]).await?;
-        Ok(output.stdout.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+        let output = self
+            .run(
+                "look at a changeset",
+                &["log", &rev, r#"--template={file_dels % "{file}\0"}"#],
+            )
+            .await?;
+        Ok(output
+            .stdout
+            .split(|&byte| byte == 0)
+            .map(<[u8]>::to_vec)
+            .collect())
     }
 
     /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges. The processor time is taken from
@@ -383,46 +502,78 @@ impl HgClone {
     ) -> Result<Ended, HgError> {
         // In pieces: `fs::write` would copy all of it first.
         let writing = async {
-            let mut file =
-                tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).await?;
+            let mut file = tokio::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(path)
+                .await?;
             file.write_all(patch).await?;
             file.flush().await
         };
-        writing.await.map_err(HgError::io(format!("write {}", path.display())))?;
-        self.run("set the parent", &["debugsetparents", "--", &parent.node]).await?;
+        writing
+            .await
+            .map_err(HgError::io(format!("write {}", path.display())))?;
+        self.run("set the parent", &["debugsetparents", "--", &parent.node])
+            .await?;
         let path = path.display().to_string();
         let mut arguments = vec!["import", "--bypass"];
         arguments.extend(options);
         arguments.extend(["--", &path]);
-        self.server.run_foreign(&arguments, self.source.limits.import, outcome::is_failing, work).await
+        self.server
+            .run_foreign(
+                &arguments,
+                self.source.limits.import,
+                outcome::is_failing,
+                work,
+            )
+            .await
     }
 
     /// Removes the patch, which may be a private one by now.
     fn remove_patch(&self) -> Result<(), HgError> {
         match fs::remove_file(self.directory.join(PATCH)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(HgError::io(format!("remove a patch from the clone of {}", self.source.name))(error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HgError::io(format!(
+                "remove a patch from the clone of {}",
+                self.source.name
+            ))(error)),
             _ => Ok(()),
         }
     }
 
     /// Runs a command that has to succeed.
-    pub(crate) async fn run(&mut self, doing: &str, command: &[&str]) -> Result<CommandOutput, HgError> {
+    pub(crate) async fn run(
+        &mut self,
+        doing: &str,
+        command: &[&str],
+    ) -> Result<CommandOutput, HgError> {
         let output = self.server.run(command, self.source.limits.command).await?;
         output.success(format!("{doing} in {}", self.source.name))
     }
 
     /// Pushes `head` and what it stands on, by way of `ssh`; what Mercurial says, the caller judges.
-    pub(crate) async fn push(&mut self, head: &str, url: &str, ssh: &str) -> Result<CommandOutput, HgError> {
+    pub(crate) async fn push(
+        &mut self,
+        head: &str,
+        url: &str,
+        ssh: &str,
+    ) -> Result<CommandOutput, HgError> {
         let (ssh, rev) = (ssh_config(ssh), format!("--rev={head}"));
-        self.server.run(&[&ssh, "push", "--force", &rev, "--", url], self.source.limits.transfer).await
+        self.server
+            .run(
+                &[&ssh, "push", "--force", &rev, "--", url],
+                self.source.limits.transfer,
+            )
+            .await
     }
 
     /// Gives the clone up: from now on it cannot be opened, and has to be cloned again.
     pub(crate) fn condemn(&self) -> Result<(), HgError> {
-        fs::remove_file(self.directory.join(MARK))
-            .map_err(HgError::io(format!("give up the clone of {}", self.source.name)))
+        fs::remove_file(self.directory.join(MARK)).map_err(HgError::io(format!(
+            "give up the clone of {}",
+            self.source.name
+        )))
     }
 
     /// The number of the newest changeset, when nothing is there of ours.
@@ -451,18 +602,24 @@ impl HgClone {
     async fn list(&mut self, revisions: &str) -> Result<Vec<Changeset>, HgError> {
         let rev = format!("--rev={revisions}");
         let template = r#"--template={node} {rev} {p1node} {manifest % "{node}"} {if(files, "changes", "none")}\n"#;
-        let output = self.run(&format!("look up {revisions}"), &["log", &rev, template]).await?;
+        let output = self
+            .run(&format!("look up {revisions}"), &["log", &rev, template])
+            .await?;
         Ok(output.text().lines().filter_map(Changeset::parse).collect())
     }
 
     async fn recover(&mut self) -> Result<(), HgError> {
         // 1 means that there was nothing to recover.
-        let output = self.server.run(&["recover"], self.source.limits.command).await?;
+        let output = self
+            .server
+            .run(&["recover"], self.source.limits.command)
+            .await?;
         match output.words() {
             _ if matches!(output.code, 0 | 1) => Ok(()),
-            words if outcome::is_full_disk(&words) => {
-                Err(HgError::DiskFull { doing: format!("recover the clone of {}", self.source.name), words })
-            }
+            words if outcome::is_full_disk(&words) => Err(HgError::DiskFull {
+                doing: format!("recover the clone of {}", self.source.name),
+                words,
+            }),
             words => Err(self.damaged(words)),
         }
     }
@@ -473,24 +630,35 @@ impl HgClone {
         let scratch = self.directory.join(SCRATCH);
         disk::blocking(move || disk::empty(&scratch))
             .await
-            .map_err(HgError::io(format!("empty the scratch directory of {}", self.source.name)))?;
+            .map_err(HgError::io(format!(
+                "empty the scratch directory of {}",
+                self.source.name
+            )))?;
         // A parent of the working copy that goes would make Mercurial write a working copy.
-        self.run("forget the parent", &["debugsetparents", "--", "null"]).await?;
+        self.run("forget the parent", &["debugsetparents", "--", "null"])
+            .await?;
         if self.tip().await?.number > self.mark {
             let rev = format!("--rev={}:", self.mark + 1);
             let command = ["strip", "--no-backup", "--keep", &rev];
-            self.run("strip the changesets of a build", &command).await?;
+            self.run("strip the changesets of a build", &command)
+                .await?;
         }
         let tip = self.tip().await?;
         if tip.node != self.mark_node {
-            return Err(self.damaged(format!("its newest changeset is {}, not its mark", tip.short())));
+            return Err(self.damaged(format!(
+                "its newest changeset is {}, not its mark",
+                tip.short()
+            )));
         }
         self.dirty = false;
         Ok(())
     }
 
     fn damaged(&self, reason: String) -> HgError {
-        HgError::Damaged { repository: self.source.name.clone(), reason }
+        HgError::Damaged {
+            repository: self.source.name.clone(),
+            reason,
+        }
     }
 }
 
@@ -507,28 +675,36 @@ impl Sink for Head {
 
     fn take(&mut self, piece: &[u8]) {
         let room = self.most - self.bytes.len();
-        self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+        self.bytes
+            .extend_from_slice(&piece[..piece.len().min(room)]);
     }
 }
 
 /// A line of what `hg files` printed.
 fn size_of_file(line: &[u8]) -> Option<(Vec<u8>, u64)> {
     let (size, path) = line.split_at_checked(memchr::memchr(b' ', line)?)?;
-    Some((path[1..].to_vec(), std::str::from_utf8(size).ok()?.parse().ok()?))
+    Some((
+        path[1..].to_vec(),
+        std::str::from_utf8(size).ok()?.parse().ok()?,
+    ))
 }
 
 async fn remove(directory: &Path) -> Result<(), HgError> {
     match tokio::fs::remove_dir_all(directory).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(HgError::io(format!("remove {}", directory.display()))(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HgError::io(format!(
+            "remove {}",
+            directory.display()
+        ))(error)),
         _ => Ok(()),
     }
 }
 
 /// Whether a text is a changeset's whole hash.
 pub(crate) fn is_hash(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 40
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// How Mercurial is to call ssh, for one command. It is said to each, since what one was told holds for later ones.

@@ -27,8 +27,10 @@ pub(crate) enum Unwanted {
 impl Desk<'_> {
     /// Whether the build is not to be pushed any more.
     pub(crate) async fn look_again(&self, build: &Build) -> Result<Option<Unwanted>, HgError> {
-        let (wanted, record) =
-            futures::join!(self.recheck.recheck(build), self.journal.read(self.cx, &build.request.target));
+        let (wanted, record) = futures::join!(
+            self.recheck.recheck(build),
+            self.journal.read(self.cx, &build.request.target)
+        );
         let record = record?;
         if record.end.is_some() {
             return Ok(Some(Unwanted::Decided));
@@ -46,7 +48,9 @@ impl Desk<'_> {
 
     /// It was refused.
     pub(crate) fn pushed_nothing(&self, build: &Build) -> Result<(), HgError> {
-        Ok(self.journal.pushed_nothing(self.cx, &build.request.target)?)
+        Ok(self
+            .journal
+            .pushed_nothing(self.cx, &build.request.target)?)
     }
 
     /// Writes down another base than the one that was tried, unless another delivery did so: returns the one that stands.
@@ -56,11 +60,21 @@ impl Desk<'_> {
         tried: &BaseChoice,
         choice: BaseChoice,
     ) -> Result<BaseChoice, HgError> {
-        Ok(self.journal.based_instead(self.cx, &build.request.target, tried, &choice).await?)
+        Ok(self
+            .journal
+            .based_instead(self.cx, &build.request.target, tried, &choice)
+            .await?)
     }
 
     /// Writes down the base, unless another delivery did so: returns the one that stands.
-    pub(crate) async fn choose(&self, build: &Build, choice: BaseChoice) -> Result<BaseChoice, HgError> {
-        Ok(self.journal.based(self.cx, &build.request.target, &choice).await?)
+    pub(crate) async fn choose(
+        &self,
+        build: &Build,
+        choice: BaseChoice,
+    ) -> Result<BaseChoice, HgError> {
+        Ok(self
+            .journal
+            .based(self.cx, &build.request.target, &choice)
+            .await?)
     }
 }

@@ -39,7 +39,12 @@ impl Usage {
         let mut bytes = data.blocks() * BLOCK;
         if data.is_dir() {
             match fs::read_dir(path) {
-                Ok(entries) => bytes += entries.flatten().map(|entry| self.of(&entry.path())).sum::<u64>(),
+                Ok(entries) => {
+                    bytes += entries
+                        .flatten()
+                        .map(|entry| self.of(&entry.path()))
+                        .sum::<u64>()
+                }
                 Err(error) => return bytes + self.skip(path, error),
             }
         }
@@ -57,12 +62,17 @@ impl Usage {
 /// How many bytes are free for us on the file system of `path`.
 pub(crate) fn free(path: &Path) -> io::Result<u64> {
     let system = statvfs(path)?;
-    Ok(system.blocks_available().saturating_mul(system.fragment_size()))
+    Ok(system
+        .blocks_available()
+        .saturating_mul(system.fragment_size()))
 }
 
 /// Makes a directory, and those that it is in, which nobody else can look into.
 pub(crate) fn create_private(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
 }
 
 /// Takes a directory from everybody else.
@@ -116,7 +126,11 @@ pub(crate) fn empty(directory: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?
+        } else {
+            fs::remove_file(entry.path())?
+        }
     }
     Ok(())
 }
@@ -125,7 +139,9 @@ pub(crate) fn empty(directory: &Path) -> io::Result<()> {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.into()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(error.into()))
 }
 
 /// Puts a file in place whole, and on disk.
@@ -135,7 +151,8 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
 }
 
 #[cfg(test)]
@@ -156,7 +173,10 @@ mod tests {
         fs::hard_link(one.join("a"), one.join("b")).expect("linked");
         symlink("/", one.join("root")).expect("linked");
         let linked = Usage::default().of(&one);
-        assert!((alone..alone + 50_000).contains(&linked), "{alone} {linked}");
+        assert!(
+            (alone..alone + 50_000).contains(&linked),
+            "{alone} {linked}"
+        );
     }
 
     #[test]
@@ -168,6 +188,11 @@ mod tests {
         }
         fs::write(one.join("mine"), "").expect("written");
         exchange(&one, &other, &spare).expect("exchanged");
-        assert!(other.join("mine").exists() && one.exists() && !one.join("mine").exists() && !spare.exists());
+        assert!(
+            other.join("mine").exists()
+                && one.exists()
+                && !one.join("mine").exists()
+                && !spare.exists()
+        );
     }
 }

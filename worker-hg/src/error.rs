@@ -20,8 +20,12 @@ pub(crate) const CLOSED_PAUSE: Duration = Duration::from_secs(20);
 const OUTAGE_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a command on a sound clone can fail of.
-const HARMLESS: [&str; 4] =
-    ["waiting for lock", "No space left on device", "Cannot allocate memory", "Read-only file system"];
+const HARMLESS: [&str; 4] = [
+    "waiting for lock",
+    "No space left on device",
+    "Cannot allocate memory",
+    "Read-only file system",
+];
 
 /// A failure of the Mercurial worker. The patch is not to blame.
 #[derive(Debug, Error)]
@@ -130,7 +134,9 @@ pub enum HgError {
         words: String,
     },
     /// The other side will not have it: credentials, host key, certificate or address. An operator has to act.
-    #[error("cannot {doing}, and trying again will not help; check the address, keys and permissions: {words}")]
+    #[error(
+        "cannot {doing}, and trying again will not help; check the address, keys and permissions: {words}"
+    )]
     Forbidden {
         /// What was tried.
         doing: String,
@@ -178,7 +184,9 @@ pub enum HgError {
         repository: String,
     },
     /// Another process works on the clone.
-    #[error("another process uses the clone of {repository}; each process needs its own clones directory")]
+    #[error(
+        "another process uses the clone of {repository}; each process needs its own clones directory"
+    )]
     InUse {
         /// The repository's name.
         repository: String,
@@ -241,19 +249,29 @@ impl HgError {
 
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { doing: doing.into(), words: source.to_string() }
-            }
-            _ => Self::Io { doing: doing.into(), source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull {
+                doing: doing.into(),
+                words: source.to_string(),
+            },
+            _ => Self::Io {
+                doing: doing.into(),
+                source,
+            },
         }
     }
 
     /// A command on the clone failed with these words.
     pub(crate) fn command(doing: impl Into<String>, words: String) -> Self {
         if outcome::is_full_disk(&words) {
-            Self::DiskFull { doing: doing.into(), words }
+            Self::DiskFull {
+                doing: doing.into(),
+                words,
+            }
         } else {
-            Self::Command { doing: doing.into(), words }
+            Self::Command {
+                doing: doing.into(),
+                words,
+            }
         }
     }
 }
@@ -269,10 +287,13 @@ impl Classify for HgError {
             | Self::Remote { .. }
             | Self::Refused { .. }
             | Self::Cancelled => Disposition::Retry,
-            Self::NotReady { .. } | Self::InUse { .. } | Self::Busy { .. } | Self::NoRoom { .. } => {
-                Disposition::Defer(NOT_READY_PAUSE)
+            Self::NotReady { .. }
+            | Self::InUse { .. }
+            | Self::Busy { .. }
+            | Self::NoRoom { .. } => Disposition::Defer(NOT_READY_PAUSE),
+            Self::TreeClosed { .. } | Self::Unsure(_) | Self::DiskFull { .. } => {
+                Disposition::Defer(CLOSED_PAUSE)
             }
-            Self::TreeClosed { .. } | Self::Unsure(_) | Self::DiskFull { .. } => Disposition::Defer(CLOSED_PAUSE),
             Self::NoDefaultRevision { .. } => Disposition::Defer(OUTAGE_PAUSE),
             Self::Settings { .. }
             | Self::Http(_)

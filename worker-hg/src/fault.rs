@@ -32,7 +32,12 @@ impl PatchFault {
     /// A file of the patch would lie below another file.
     pub(crate) fn conflicts(build: &Build, patch: &Patch, conflict: &Conflict) -> Self {
         let (path, other) = (text::path(&conflict.path), text::path(&conflict.other));
-        Self::unfit(build, patch, format!("{path}: it and {other} cannot both be files"), "")
+        Self::unfit(
+            build,
+            patch,
+            format!("{path}: it and {other} cannot both be files"),
+            "",
+        )
     }
 
     fn unfit(build: &Build, patch: &Patch, details: String, advice: &str) -> Self {
@@ -40,7 +45,11 @@ impl PatchFault {
             "" => format!("Change D{} and submit it again.", patch.revision_id),
             advice => advice.to_owned(),
         };
-        let abandoned = if patch.abandoned { abandoned_below(build) } else { String::new() };
+        let abandoned = if patch.abandoned {
+            abandoned_below(build)
+        } else {
+            String::new()
+        };
         Self {
             summary: format!("{} is refused.", subject(build, patch)),
             details,
@@ -66,18 +75,35 @@ impl PatchFault {
     }
 
     /// Mercurial could not apply the patch; `misfits` says where and why.
-    pub(crate) fn does_not_apply(build: &Build, patch: &Patch, base: &BaseChoice, misfits: Misfits) -> Self {
-        let Misfits { details, causes, unexplained } = misfits;
+    pub(crate) fn does_not_apply(
+        build: &Build,
+        patch: &Patch,
+        base: &BaseChoice,
+        misfits: Misfits,
+    ) -> Self {
+        let Misfits {
+            details,
+            causes,
+            unexplained,
+        } = misfits;
         let mut advice = vec![];
         if unexplained {
             advice.push(format!("{REBASE}{}", if_there(base)));
         }
-        advice.extend(causes.into_iter().map(|cause| advice_on(cause, unexplained)));
+        advice.extend(
+            causes
+                .into_iter()
+                .map(|cause| advice_on(cause, unexplained)),
+        );
         Self {
             summary: format!("{} does not apply.", subject(build, patch)),
             details,
             advice: format!("{}{}", abandoned_below(build), advice.join(" ")),
-            commands: if unexplained { commands(build, base) } else { String::new() },
+            commands: if unexplained {
+                commands(build, base)
+            } else {
+                String::new()
+            },
             base: Some(Box::new(base.clone())),
         }
     }
@@ -85,9 +111,15 @@ impl PatchFault {
     /// The patch leaves every file as it is.
     pub(crate) fn changes_nothing(build: &Build, patch: &Patch, base: &BaseChoice) -> Self {
         Self {
-            summary: format!("{} changes nothing: the files are already as it would make them.", subject(build, patch)),
+            summary: format!(
+                "{} changes nothing: the files are already as it would make them.",
+                subject(build, patch)
+            ),
             details: String::new(),
-            advice: format!("If it has landed, close D{}. If not: {REBASE}", patch.revision_id),
+            advice: format!(
+                "If it has landed, close D{}. If not: {REBASE}",
+                patch.revision_id
+            ),
             commands: commands(build, base),
             base: Some(Box::new(base.clone())),
         }
@@ -95,8 +127,19 @@ impl PatchFault {
 
     /// The files that the stack makes are too large.
     pub(crate) fn makes_too_much(build: &Build, too_much: &TooMuch) -> Self {
-        let TooMuch { bytes, allowed, largest, part, files } = too_much;
-        let (bytes, allowed, part, largest) = (Size(*bytes), Size(*allowed), Size(*part), text::path(largest));
+        let TooMuch {
+            bytes,
+            allowed,
+            largest,
+            part,
+            files,
+        } = too_much;
+        let (bytes, allowed, part, largest) = (
+            Size(*bytes),
+            Size(*allowed),
+            Size(*part),
+            text::path(largest),
+        );
         let part = match files {
             1 => format!("The largest file has {part}: {largest}"),
             _ => format!(
@@ -129,7 +172,10 @@ impl PatchFault {
     /// Mercurial needed more memory than the `allowed` bytes to apply the patch of `D<revision_id>`.
     pub(crate) fn takes_too_much(build: &Build, revision_id: u64, allowed: u64) -> Self {
         let allowed = Size(allowed);
-        Self::too_costly(build, format!("Applying the patch of D{revision_id} takes more memory than {allowed}."))
+        Self::too_costly(
+            build,
+            format!("Applying the patch of D{revision_id} takes more memory than {allowed}."),
+        )
     }
 
     fn too_costly(build: &Build, summary: String) -> Self {
@@ -148,8 +194,21 @@ impl PatchFault {
 
     /// The report that says so, after `seconds` of work.
     pub(crate) fn report(self, seconds: f64) -> Report {
-        let Self { summary, details, advice, commands, base } = self;
-        Report::PatchFailed(PatchFailure { summary, details, advice, commands, base: base.map(|base| *base), seconds })
+        let Self {
+            summary,
+            details,
+            advice,
+            commands,
+            base,
+        } = self;
+        Report::PatchFailed(PatchFailure {
+            summary,
+            details,
+            advice,
+            commands,
+            base: base.map(|base| *base),
+            seconds,
+        })
     }
 }
 
@@ -166,12 +225,20 @@ fn subject(build: &Build, patch: &Patch) -> String {
 /// What to know of revisions below that were abandoned: one of them may be what is in the way.
 fn abandoned_below(build: &Build) -> String {
     let top = build.request.revision_id;
-    let below = build.stack.iter().filter(|patch| patch.abandoned && patch.revision_id != top);
-    let names: Vec<String> = below.map(|patch| format!("D{}", patch.revision_id)).collect();
+    let below = build
+        .stack
+        .iter()
+        .filter(|patch| patch.abandoned && patch.revision_id != top);
+    let names: Vec<String> = below
+        .map(|patch| format!("D{}", patch.revision_id))
+        .collect();
     if names.is_empty() {
         return String::new();
     }
-    let (names, were) = (names.join(", "), if names.len() == 1 { "was" } else { "were" });
+    let (names, were) = (
+        names.join(", "),
+        if names.len() == 1 { "was" } else { "were" },
+    );
     format!(
         "The stack holds {names}, which {were} abandoned: if its change is not wanted, remove it from the stack first. "
     )
@@ -181,8 +248,11 @@ const REBASE: &str = "Rebase the stack on that changeset or a newer one, resolve
 
 /// What helps where a rebase does not. `partly` is when something else is wrong as well.
 fn advice_on(cause: Cause, partly: bool) -> String {
-    let (only, rebase) =
-        if partly { ("Where only", ", a rebase does not help") } else { ("Only", "; a rebase does not help") };
+    let (only, rebase) = if partly {
+        ("Where only", ", a rebase does not help")
+    } else {
+        ("Only", "; a rebase does not help")
+    };
     let (what, remedy) = match cause {
         Cause::LineEndings => (
             "the line endings differ",
@@ -201,7 +271,9 @@ fn advice_on(cause: Cause, partly: bool) -> String {
 /// A stack that was submitted in parts can be fine in its author's clone.
 fn if_there(base: &BaseChoice) -> &'static str {
     match base.reason {
-        BaseReason::Named => " If your commits stand on it already and fit, submit all of them again.",
+        BaseReason::Named => {
+            " If your commits stand on it already and fit, submit all of them again."
+        }
         _ => "",
     }
 }

@@ -88,9 +88,13 @@ pub(crate) async fn read_frame(
         b'I' | b'L' => Ok(Frame::Input),
         b'r' if length == 4 => Ok(Frame::Result(end(from.read_i32().await)?)),
         b'r' => Err(FramingError::Result(length)),
-        b'o' => read_data(from, length, stdout).await.map(|()| Frame::Output),
+        b'o' => read_data(from, length, stdout)
+            .await
+            .map(|()| Frame::Output),
         b'e' => read_data(from, length, stderr).await.map(|()| Frame::Error),
-        b'a'..=b'z' => read_data(from, length, &mut Nowhere).await.map(|()| Frame::Ignored),
+        b'a'..=b'z' => read_data(from, length, &mut Nowhere)
+            .await
+            .map(|()| Frame::Ignored),
         other => Err(FramingError::Channel(other)),
     }
 }
@@ -130,7 +134,10 @@ async fn read_data(
 }
 
 /// Sends a command. The caller has made sure that no argument holds a NUL.
-pub(crate) async fn write_command(to: &mut (impl AsyncWrite + Unpin), arguments: &[&[u8]]) -> io::Result<()> {
+pub(crate) async fn write_command(
+    to: &mut (impl AsyncWrite + Unpin),
+    arguments: &[&[u8]],
+) -> io::Result<()> {
     let mut bytes = b"runcommand\n".to_vec();
     let joined = arguments.join(&0);
     bytes.extend(length_of(&joined)?.to_be_bytes());
@@ -156,7 +163,10 @@ mod tests {
     use super::*;
 
     fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime")
+            .block_on(future)
     }
 
     /// Reads all frames of `bytes`, which arrive in pieces of `piece` bytes.
@@ -214,15 +224,24 @@ mod tests {
             (b"o", |e| matches!(e, FramingError::Ended)),
             (b"o\0\0\0\x05abc", |e| matches!(e, FramingError::Ended)),
             (b"d\0\0\0\x05abc", |e| matches!(e, FramingError::Ended)),
-            (b"o\xff\xff\xff\xffabc", |e| matches!(e, FramingError::TooMuch)),
-            (b"r\0\0\0\x05abcde", |e| matches!(e, FramingError::Result(5))),
+            (b"o\xff\xff\xff\xffabc", |e| {
+                matches!(e, FramingError::TooMuch)
+            }),
+            (b"r\0\0\0\x05abcde", |e| {
+                matches!(e, FramingError::Result(5))
+            }),
             (b"r\0\0\0\x04abc", |e| matches!(e, FramingError::Ended)),
-            (b"M\0\0\0\x01x", |e| matches!(e, FramingError::Channel(b'M'))),
+            (b"M\0\0\0\x01x", |e| {
+                matches!(e, FramingError::Channel(b'M'))
+            }),
             (b"\0\0\0\0\x01x", |e| matches!(e, FramingError::Channel(0))),
         ];
         for (bytes, expected) in table {
             let (frames, _, _, error) = run(read_all(bytes, 3));
-            assert!(frames.is_empty() && expected(&error), "{bytes:?}: {frames:?}, {error:?}");
+            assert!(
+                frames.is_empty() && expected(&error),
+                "{bytes:?}: {frames:?}, {error:?}"
+            );
         }
     }
 

@@ -4,11 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use bus::{
-    Classify, Clock, Context, Disposition, Handler, Postponed, Queue, Shutdown, Subsystem, SubsystemError, error_chain,
+    Classify, Clock, Context, Disposition, Handler, Postponed, Queue, Shutdown, Subsystem,
+    SubsystemError, error_chain,
 };
 use futures::future::join_all;
 use jiff::Timestamp;
-use phabricator::model::{Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report, What};
+use phabricator::model::{
+    Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report, What,
+};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -62,24 +65,45 @@ impl Mercurial {
         settings.check()?;
         process::keep_files_private();
         let settings = Arc::new(settings);
-        let trees = Arc::new(TreeStatus::new(settings.tree_status.clone(), Arc::clone(&clock))?);
+        let trees = Arc::new(TreeStatus::new(
+            settings.tree_status.clone(),
+            Arc::clone(&clock),
+        )?);
         let outage = Arc::<FullDisk>::default();
         let repositories = settings.repositories.iter().map(|repository| {
-            let (all, trees, outage) = (Arc::clone(&settings), Arc::clone(&trees), Arc::clone(&outage));
+            let (all, trees, outage) = (
+                Arc::clone(&settings),
+                Arc::clone(&trees),
+                Arc::clone(&outage),
+            );
             let one = Repository::new(all, repository.clone(), trees, outage);
             (repository.phid.clone(), one)
         });
-        Ok(Self { repositories: Arc::new(repositories.collect()), settings, queues, journal, recheck, clock })
+        Ok(Self {
+            repositories: Arc::new(repositories.collect()),
+            settings,
+            queues,
+            journal,
+            recheck,
+            clock,
+        })
     }
 
     /// How many builds of each repository are made side by side, for a queue whose lanes are called by its PHID.
     pub fn lanes(&self) -> HashMap<String, usize> {
-        self.settings.repositories.iter().map(|one| (one.phid.to_string(), one.lanes)).collect()
+        self.settings
+            .repositories
+            .iter()
+            .map(|one| (one.phid.to_string(), one.lanes))
+            .collect()
     }
 
     /// Reports whether every repository has a clone to build on; waits for each as long as a build would.
     pub async fn is_ready(&self) -> bool {
-        join_all(self.repositories.values().map(Repository::is_ready)).await.into_iter().all(|ready| ready)
+        join_all(self.repositories.values().map(Repository::is_ready))
+            .await
+            .into_iter()
+            .all(|ready| ready)
     }
 
     /// Does the builds. The queue's lanes are to be repositories; see [`Mercurial::lanes`].
@@ -118,7 +142,11 @@ impl Subsystem for Keeper {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
-        let keeping = join_all(self.repositories.values().map(|one| one.keep(self.clock.as_ref(), &shutdown)));
+        let keeping = join_all(
+            self.repositories
+                .values()
+                .map(|one| one.keep(self.clock.as_ref(), &shutdown)),
+        );
         futures::join!(keeping, tell_of_unconfigured(&self.settings));
         Ok(())
     }
@@ -139,7 +167,10 @@ async fn tell_of_unconfigured(settings: &Settings) {
                 names.join(", ")
             );
         }
-        Ok(Err(error)) => warn!(error = error_chain(&error), "cannot look for clones that are not configured"),
+        Ok(Err(error)) => warn!(
+            error = error_chain(&error),
+            "cannot look for clones that are not configured"
+        ),
         _ => {}
     }
 }
@@ -148,11 +179,23 @@ async fn tell_of_unconfigured(settings: &Settings) {
 ///
 /// [`HgError::InUse`] when another process has one of them: it is to be asked, see [`crate::Requests`]. Dropping this in
 /// the middle kills and reaps what runs.
-pub async fn maintain(settings: Settings, name: &str, task: Task, clock: Arc<dyn Clock>) -> Result<Outcome, HgError> {
+pub async fn maintain(
+    settings: Settings,
+    name: &str,
+    task: Task,
+    clock: Arc<dyn Clock>,
+) -> Result<Outcome, HgError> {
     settings.check()?;
     process::keep_files_private();
-    let unknown = || HgError::Settings { reason: format!("there is no repository {name}") };
-    let repository = settings.repositories.iter().find(|one| one.name == name).cloned().ok_or_else(unknown)?;
+    let unknown = || HgError::Settings {
+        reason: format!("there is no repository {name}"),
+    };
+    let repository = settings
+        .repositories
+        .iter()
+        .find(|one| one.name == name)
+        .cloned()
+        .ok_or_else(unknown)?;
     for lane in (0..repository.lanes).map(|number| place::lane_name(name, number)) {
         if place::is_locked(&settings.clones_dir, &lane)? {
             return Err(HgError::InUse { repository: lane });
@@ -168,7 +211,10 @@ pub async fn maintain(settings: Settings, name: &str, task: Task, clock: Arc<dyn
     repository.close().await;
     match result {
         Err(error @ HgError::InUse { .. }) => Err(error),
-        result => Ok(Outcome { done, error: result.err().map(|error| error_chain(&error)) }),
+        result => Ok(Outcome {
+            done,
+            error: result.err().map(|error| error_chain(&error)),
+        }),
     }
 }
 
@@ -200,7 +246,9 @@ impl Handler<Build> for HgHandler {
             debug!(build = %request.target, "its end is decided already");
             return Ok(());
         }
-        self.journal.begins(cx, &request.target, self.queues.builds.spec().name).await?;
+        self.journal
+            .begins(cx, &request.target, self.queues.builds.spec().name)
+            .await?;
         let built = tokio::select! {
             built = self.build(build, &record, cx) => built?,
             // What was running is killed and reaped with the future that ran it.
@@ -235,15 +283,33 @@ impl Handler<Build> for HgHandler {
             return Ok(());
         }
         let seconds = seconds_since(request.accepted_at, cx.clock().as_ref());
-        let repository = self.repositories.get(&request.repository).map(Repository::settings);
+        let repository = self
+            .repositories
+            .get(&request.repository)
+            .map(Repository::settings);
         let blame = blame::given_up(reason, repository, cx.attempt(), seconds);
         info!(step = "failed", build = %request.target, "we are to blame: {}", blame.summary);
-        self.end(Applied { request, report: Report::InfrastructureFailed(blame) }, &record, cx)
+        self.end(
+            Applied {
+                request,
+                report: Report::InfrastructureFailed(blame),
+            },
+            &record,
+            cx,
+        )
     }
 
-    async fn postponed(&self, build: Build, postponed: &Postponed<'_>, cx: &Context) -> Result<(), HgError> {
+    async fn postponed(
+        &self,
+        build: Build,
+        postponed: &Postponed<'_>,
+        cx: &Context,
+    ) -> Result<(), HgError> {
         let (target, queue) = (&build.request.target, self.queues.builds.spec().name);
-        Ok(self.journal.postponed(cx, target, queue, postponed, postponed.reason).await?)
+        Ok(self
+            .journal
+            .postponed(cx, target, queue, postponed, postponed.reason)
+            .await?)
     }
 
     async fn close(&self) {
@@ -254,16 +320,28 @@ impl Handler<Build> for HgHandler {
 impl HgHandler {
     fn end(&self, applied: Applied, record: &BuildRecord, cx: &Context) -> Result<(), HgError> {
         let (queue, now) = (self.queues.applied.spec().name, cx.clock().now());
-        let facts = self.journal.ends(&applied.request, record, &applied.report, queue, now)?;
+        let facts = self
+            .journal
+            .ends(&applied.request, record, &applied.report, queue, now)?;
         facts.into_iter().for_each(|fact| cx.record(fact));
         Ok(cx.send(&self.queues.applied, &applied)?)
     }
 
     /// `None` when somebody else has decided how the build ends.
-    async fn build(&self, build: Build, record: &BuildRecord, cx: &Context) -> Result<Option<Report>, HgError> {
+    async fn build(
+        &self,
+        build: Build,
+        record: &BuildRecord,
+        cx: &Context,
+    ) -> Result<Option<Report>, HgError> {
         let clock = cx.clock().as_ref();
         let started = clock.now();
-        let desk = Desk { cx, journal: &self.journal, recheck: self.recheck.as_ref(), record };
+        let desk = Desk {
+            cx,
+            journal: &self.journal,
+            recheck: self.recheck.as_ref(),
+            record,
+        };
         let (build, course) = self.course(build, record, clock).await?;
         let (repository, scanned) = match course {
             Course::Push(repository, scanned) => (repository, scanned),
@@ -281,7 +359,10 @@ impl HgHandler {
                 let name = &repository.settings().try_name;
                 let treeherder = self.settings.treeherder_url.trim_end_matches('/');
                 Ok(Some(Report::Pushed(Pushed {
-                    treeherder_url: format!("{treeherder}/#/jobs?repo={name}&revision={}", landed.head),
+                    treeherder_url: format!(
+                        "{treeherder}/#/jobs?repo={name}&revision={}",
+                        landed.head
+                    ),
                     revision: landed.head,
                     patches: build.stack.len(),
                     revisions: build.stack.iter().map(|patch| patch.revision_id).collect(),
@@ -317,7 +398,10 @@ impl HgHandler {
         let Some(repository) = self.repositories.get(&build.request.repository) else {
             return Ok((
                 build,
-                neutral(NeutralReason::Repository, "Unsupported repository: its patches are not built."),
+                neutral(
+                    NeutralReason::Repository,
+                    "Unsupported repository: its patches are not built.",
+                ),
             ));
         };
         if build.stack.is_empty() {
@@ -329,13 +413,23 @@ impl HgHandler {
         }
         let (build, scanned) = self.scan(build).await?;
         let scanned = match scanned {
-            Err(fault) => return Ok((build, Course::End(fault.report(seconds_since(started, clock))))),
+            Err(fault) => {
+                return Ok((
+                    build,
+                    Course::End(fault.report(seconds_since(started, clock))),
+                ));
+            }
             Ok(scanned) => scanned,
         };
-        let skippable = scanned.iter().flat_map(Scanned::touched).find_map(|path| self.skippable(path));
+        let skippable = scanned
+            .iter()
+            .flat_map(Scanned::touched)
+            .find_map(|path| self.skippable(path));
         let course = match skippable {
             Some(path) => {
-                let text = format!("The stack changes `{path}`, and stacks that change this file are not built.");
+                let text = format!(
+                    "The stack changes `{path}`, and stacks that change this file are not built."
+                );
                 neutral(NeutralReason::File, &text)
             }
             None => Course::Push(repository, scanned),
@@ -356,28 +450,43 @@ impl HgHandler {
         }
         let hours = self.settings.build_expiry.as_secs() / 3600;
         let seconds = seconds_since(build.request.accepted_at, clock);
-        let waited_for = record.events.iter().rev().find_map(|event| match &event.what {
-            What::Parked { reason, .. } => Some(Some(reason.as_str())),
-            What::Failed { .. } => Some(None),
-            _ => None,
-        });
+        let waited_for = record
+            .events
+            .iter()
+            .rev()
+            .find_map(|event| match &event.what {
+                What::Parked { reason, .. } => Some(Some(reason.as_str())),
+                What::Failed { .. } => Some(None),
+                _ => None,
+            });
         if !record.pushing
-            && let Some(blame) = blame::waited(waited_for.flatten(), repository.settings(), hours, seconds)
+            && let Some(blame) =
+                blame::waited(waited_for.flatten(), repository.settings(), hours, seconds)
         {
             return Some(Report::InfrastructureFailed(blame));
         }
         if !repository.is_ready().await {
-            return Some(Report::InfrastructureFailed(blame::never_ready(repository.settings(), hours, seconds)));
+            return Some(Report::InfrastructureFailed(blame::never_ready(
+                repository.settings(),
+                hours,
+                seconds,
+            )));
         }
         // Its head may be on Try: it is finished, else nobody would be told of that.
         if record.pushing {
             return None;
         }
-        let closed = repository.tree_is_closed().await.map_or_else(String::new, |reason| {
-            // Whoever closes a tree writes what they like.
-            let reason = text::path(reason.as_bytes()).replace('`', "'");
-            format!(" The build waited for {}, which is closed: `{reason}`.", repository.settings().try_name)
-        });
+        let closed = repository
+            .tree_is_closed()
+            .await
+            .map_or_else(String::new, |reason| {
+                // Whoever closes a tree writes what they like.
+                let reason = text::path(reason.as_bytes()).replace('`', "'");
+                format!(
+                    " The build waited for {}, which is closed: `{reason}`.",
+                    repository.settings().try_name
+                )
+            });
         let text = format!(
             "Expired: the diff is older than {hours} hours, and such diffs are not built. Submit it again to have it \
              built.{closed}"
@@ -386,7 +495,10 @@ impl HgHandler {
     }
 
     /// Reads all patches, on a thread of its own: large ones take a while.
-    async fn scan(&self, build: Build) -> Result<(Build, Result<Vec<Scanned>, PatchFault>), HgError> {
+    async fn scan(
+        &self,
+        build: Build,
+    ) -> Result<(Build, Result<Vec<Scanned>, PatchFault>), HgError> {
         let mut limits = self.settings.limits.clone();
         if build.stack.len() > limits.stack {
             let fault = PatchFault::too_long(&build, limits.stack);
@@ -403,11 +515,15 @@ impl HgHandler {
             let scanned = scanned.collect::<Result<Vec<_>, _>>().and_then(|scanned| {
                 // Without the base, and so before it is known.
                 let checked = made::check(&scanned, &made::Sizes::new(), allowed);
-                checked.map(|()| scanned).map_err(|too_much| PatchFault::makes_too_much(&build, &too_much))
+                checked
+                    .map(|()| scanned)
+                    .map_err(|too_much| PatchFault::makes_too_much(&build, &too_much))
             });
             (build, scanned)
         };
-        tokio::task::spawn_blocking(scan).await.map_err(|error| HgError::io("read the patches")(error.into()))
+        tokio::task::spawn_blocking(scan)
+            .await
+            .map_err(|error| HgError::io("read the patches")(error.into()))
     }
 
     fn skippable(&self, path: &[u8]) -> Option<&str> {

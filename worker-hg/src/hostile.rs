@@ -41,9 +41,17 @@ impl Lab {
     fn new() -> Self {
         let home = TempDir::new().expect("a directory");
         let repository = home.path().join("repository");
-        let made = Command::new("hg").arg("init").arg(&repository).env("HGRCPATH", "").status().expect("Mercurial");
+        let made = Command::new("hg")
+            .arg("init")
+            .arg(&repository)
+            .env("HGRCPATH", "")
+            .status()
+            .expect("Mercurial");
         assert!(made.success());
-        Self { server: CommandServer::new("hg".into(), None, repository, Limits::default().memory), home }
+        Self {
+            server: CommandServer::new("hg".into(), None, repository, Limits::default().memory),
+            home,
+        }
     }
 
     async fn run(&mut self, arguments: &[&str]) -> Result<CommandOutput, HgError> {
@@ -62,7 +70,9 @@ impl Lab {
 async fn an_option_in_an_options_place_is_a_value() {
     let mut lab = Lab::new();
     let (touched, option) = lab.alias("log");
-    lab.run(&["log", "--template", &option]).await.expect("an answer");
+    lab.run(&["log", "--template", &option])
+        .await
+        .expect("an answer");
     lab.run(&["log", "--", &option]).await.expect("an answer");
     lab.run(&["log"]).await.expect("an answer");
     assert!(!touched.exists());
@@ -74,7 +84,10 @@ async fn an_argument_with_a_nul_is_never_sent() {
     let (touched, option) = lab.alias("log");
     let message = format!("--template=x\0{option}");
     let refused = lab.run(&["log", &message]).await;
-    assert!(matches!(refused, Err(HgError::Argument { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(HgError::Argument { .. })),
+        "{refused:?}"
+    );
     assert!(!lab.server.is_up(), "nothing was even started");
     lab.run(&["log"]).await.expect("an answer");
     assert!(!touched.exists());
@@ -85,9 +98,19 @@ async fn no_editor_is_opened() {
     let mut lab = Lab::new();
     let patch = lab.home.path().join("patch");
     fs::write(&patch, "diff --git a/f b/f\nnew file mode 100644\n").expect("written");
-    let import = ["import", "--bypass", "--message=", "--user=Ada", "--", &patch.display().to_string()];
+    let import = [
+        "import",
+        "--bypass",
+        "--message=",
+        "--user=Ada",
+        "--",
+        &patch.display().to_string(),
+    ];
     let output = lab.run(&import).await.expect("an answer");
-    assert_eq!((output.code, output.words().as_str()), (255, "abort: edit failed: false exited with status 1"));
+    assert_eq!(
+        (output.code, output.words().as_str()),
+        (255, "abort: edit failed: false exited with status 1")
+    );
 }
 
 #[test]
@@ -116,6 +139,12 @@ fn only_a_whole_hash_is_a_revision() {
 #[test]
 fn the_limits_are_those_of_the_contract() {
     let limits = Limits::default();
-    assert_eq!((limits.patch_bytes, limits.stack, limits.files), (64 << 20, 100, 20_000));
-    assert_eq!((limits.made, limits.work, limits.memory), (256_000_000, Duration::from_secs(60), 3 << 30));
+    assert_eq!(
+        (limits.patch_bytes, limits.stack, limits.files),
+        (64 << 20, 100, 20_000)
+    );
+    assert_eq!(
+        (limits.made, limits.work, limits.memory),
+        (256_000_000, Duration::from_secs(60), 3 << 30)
+    );
 }

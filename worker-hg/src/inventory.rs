@@ -106,8 +106,14 @@ impl CloneReport {
 impl Inventory {
     /// The directory and the repositories of these settings.
     pub fn new(settings: &Settings) -> Self {
-        let configured = settings.repositories.iter().map(|one| (one.name.clone(), one.lanes));
-        Self { clones_dir: settings.clones_dir.clone(), configured: configured.collect() }
+        let configured = settings
+            .repositories
+            .iter()
+            .map(|one| (one.name.clone(), one.lanes));
+        Self {
+            clones_dir: settings.clones_dir.clone(),
+            configured: configured.collect(),
+        }
     }
 
     /// The directory with the clones.
@@ -140,7 +146,9 @@ impl Inventory {
 
     /// Removes what [`Self::removable`] found; `false` when it is needed after all, or gone.
     pub fn remove(&self, report: &CloneReport) -> Result<bool, HgError> {
-        let Some(place) = Place::parse(&report.directory) else { return Ok(false) };
+        let Some(place) = Place::parse(&report.directory) else {
+            return Ok(false);
+        };
         // The lock is about the clone: what was set aside belongs to nobody.
         let _lock = match place.kind {
             Kind::Clone | Kind::Cloning => match place::lock(&self.clones_dir, &place.lane) {
@@ -150,7 +158,8 @@ impl Inventory {
             Kind::Aside | Kind::Removing => None,
         };
         let directory = self.clones_dir.join(&report.directory);
-        let needed = place.kind == Kind::Clone && (self.is_configured(&place) || !self.is_there(&place));
+        let needed =
+            place.kind == Kind::Clone && (self.is_configured(&place) || !self.is_there(&place));
         if needed || !fs::symlink_metadata(&directory).is_ok_and(|data| data.is_dir()) {
             return Ok(false);
         }
@@ -163,7 +172,9 @@ impl Inventory {
             }
             disk::remove(&going)
         };
-        removing().map(|()| true).map_err(HgError::io(format!("remove {}", directory.display())))
+        removing()
+            .map(|()| true)
+            .map_err(HgError::io(format!("remove {}", directory.display())))
     }
 
     fn measured(&self, wanted: impl Fn(&CloneReport) -> bool) -> Result<Vec<CloneReport>, HgError> {
@@ -173,7 +184,9 @@ impl Inventory {
         for report in &mut reports {
             report.bytes = usage.of(&self.clones_dir.join(&report.directory));
             if let Some((path, error)) = usage.fault.take() {
-                report.fault.get_or_insert_with(|| format!("cannot read {}: {error}", path.display()));
+                report
+                    .fault
+                    .get_or_insert_with(|| format!("cannot read {}: {error}", path.display()));
             }
         }
         Ok(reports)
@@ -181,19 +194,31 @@ impl Inventory {
 
     /// What is there, without its size.
     fn look(&self) -> Result<Vec<CloneReport>, HgError> {
-        let doing = || format!("read the directory with the clones, {}", self.clones_dir.display());
+        let doing = || {
+            format!(
+                "read the directory with the clones, {}",
+                self.clones_dir.display()
+            )
+        };
         let mut places = Vec::new();
         match fs::read_dir(&self.clones_dir) {
             Ok(entries) => {
                 for entry in entries {
                     let name = entry.map_err(HgError::io(doing()))?.file_name();
-                    places.extend(name.to_str().and_then(Place::parse).filter(|place| self.is_there(place)));
+                    places.extend(
+                        name.to_str()
+                            .and_then(Place::parse)
+                            .filter(|place| self.is_there(place)),
+                    );
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(HgError::io(doing())(error)),
         }
-        let mut reports = places.iter().map(|place| self.report(place)).collect::<Result<Vec<_>, _>>()?;
+        let mut reports = places
+            .iter()
+            .map(|place| self.report(place))
+            .collect::<Result<Vec<_>, _>>()?;
         for (repository, lanes) in &self.configured {
             for lane in 1..=*lanes {
                 let is_it = |report: &CloneReport| {
@@ -207,7 +232,12 @@ impl Inventory {
             }
         }
         reports.sort_by_cached_key(|it| {
-            (it.repository.clone(), it.lane, it.directory.starts_with('.'), it.directory.clone())
+            (
+                it.repository.clone(),
+                it.lane,
+                it.directory.starts_with('.'),
+                it.directory.clone(),
+            )
         });
         Ok(reports)
     }
@@ -218,45 +248,84 @@ impl Inventory {
         let in_use = place::is_locked(&self.clones_dir, &directory)?;
         // It is there, and no directory.
         let fault = fs::symlink_metadata(&path).ok().map(|data| {
-            let what = if data.is_symlink() { "a symbolic link, which is not followed" } else { "no directory" };
+            let what = if data.is_symlink() {
+                "a symbolic link, which is not followed"
+            } else {
+                "no directory"
+            };
             format!("{} is {what}", path.display())
         });
-        let state = if fault.is_some() { CloneState::Unreadable } else { CloneState::Missing };
+        let state = if fault.is_some() {
+            CloneState::Unreadable
+        } else {
+            CloneState::Missing
+        };
         let repository = repository.to_owned();
-        Ok(CloneReport { repository, lane, state, in_use, directory, bytes: 0, tip: None, last_pull: None, fault })
+        Ok(CloneReport {
+            repository,
+            lane,
+            state,
+            in_use,
+            directory,
+            bytes: 0,
+            tip: None,
+            last_pull: None,
+            fault,
+        })
     }
 
     /// Whether it is a directory, and ours.
     fn is_there(&self, place: &Place) -> bool {
         let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
         match place.kind {
-            Kind::Clone if self.is_configured(place) => is_directory(&self.clones_dir.join(&place.lane)),
+            Kind::Clone if self.is_configured(place) => {
+                is_directory(&self.clones_dir.join(&place.lane))
+            }
             Kind::Clone => place::is_ours(&self.clones_dir, &place.lane),
             Kind::Cloning => is_directory(&place::beside(&self.clones_dir, &place.lane, "cloning")),
             Kind::Aside => is_directory(&place::beside(&self.clones_dir, &place.lane, "aside")),
-            Kind::Removing => is_directory(&place::beside(&self.clones_dir, &place.lane, "removing")),
+            Kind::Removing => {
+                is_directory(&place::beside(&self.clones_dir, &place.lane, "removing"))
+            }
         }
     }
 
     fn is_configured(&self, place: &Place) -> bool {
-        self.configured.iter().any(|(name, lanes)| *name == place.repository && place.number < *lanes)
+        self.configured
+            .iter()
+            .any(|(name, lanes)| *name == place.repository && place.number < *lanes)
     }
 
     fn report(&self, place: &Place) -> Result<CloneReport, HgError> {
         let in_use = place::is_locked(&self.clones_dir, &place.lane)?;
         let (directory, suffix) = match place.kind {
             Kind::Clone => (place.lane.clone(), None),
-            Kind::Cloning => (format!(".{}.cloning", place.lane), Some(CloneState::Cloning)),
+            Kind::Cloning => (
+                format!(".{}.cloning", place.lane),
+                Some(CloneState::Cloning),
+            ),
             Kind::Aside => (format!(".{}.aside", place.lane), Some(CloneState::SetAside)),
-            Kind::Removing => (format!(".{}.removing", place.lane), Some(CloneState::Interrupted)),
+            Kind::Removing => (
+                format!(".{}.removing", place.lane),
+                Some(CloneState::Interrupted),
+            ),
         };
         let mark = self.clones_dir.join(&directory).join(MARK);
         let (tip, last_pull, fault) = match read_mark(&mark) {
             Ok((tip, at)) => (Some(tip), Some(at), None),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+                ) =>
+            {
                 (None, None, None)
             }
-            Err(error) => (None, None, Some(format!("cannot read {}: {error}", mark.display()))),
+            Err(error) => (
+                None,
+                None,
+                Some(format!("cannot read {}: {error}", mark.display())),
+            ),
         };
         let state = match suffix {
             Some(CloneState::Cloning) if !in_use => CloneState::Interrupted,
@@ -268,7 +337,17 @@ impl Inventory {
             None => CloneState::Ready,
         };
         let (repository, lane) = (place.repository.clone(), place.number + 1);
-        Ok(CloneReport { repository, lane, state, in_use, directory, bytes: 0, tip, last_pull, fault })
+        Ok(CloneReport {
+            repository,
+            lane,
+            state,
+            in_use,
+            directory,
+            bytes: 0,
+            tip,
+            last_pull,
+            fault,
+        })
     }
 }
 

@@ -24,7 +24,11 @@ use crate::{
 };
 
 /// The waits between attempts to prepare a clone.
-const PREPARING: Backoff = Backoff { first: Duration::from_secs(2), factor: 2, cap: Duration::from_secs(300) };
+const PREPARING: Backoff = Backoff {
+    first: Duration::from_secs(2),
+    factor: 2,
+    cap: Duration::from_secs(300),
+};
 
 /// The longest wait when the disk is full.
 const ROOM: Duration = Duration::from_secs(60);
@@ -91,7 +95,13 @@ impl Lane {
     pub(crate) fn new(repository: &RepositorySettings, number: usize) -> Self {
         let (orders, incoming) = mpsc::channel(1);
         let (name, incoming) = (lane_name(&repository.name, number), Mutex::new(incoming));
-        Self { number, name, lost: Notify::new(), orders, incoming }
+        Self {
+            number,
+            name,
+            lost: Notify::new(),
+            orders,
+            incoming,
+        }
     }
 
     /// Prepares the clone, again and again until it works, and anew whenever it was found broken. Meanwhile does what
@@ -133,7 +143,13 @@ impl Lane {
                     site.outage.ends(site.all, site.clock);
                     let now = site.clock.now();
                     let seconds = now.duration_since(started).as_secs_f64();
-                    info!(step = "ready", repository = self.name, seconds, "the clone of {} is ready", self.name);
+                    info!(
+                        step = "ready",
+                        repository = self.name,
+                        seconds,
+                        "the clone of {} is ready",
+                        self.name
+                    );
                     return fresh.then_some(now);
                 }
                 Err(error) => error,
@@ -151,7 +167,11 @@ impl Lane {
                 short_of_room = true;
             } else {
                 let seconds = pause.as_secs();
-                warn!(repository = self.name, error = text, "cannot prepare the clone, next try in {seconds} s");
+                warn!(
+                    repository = self.name,
+                    error = text,
+                    "cannot prepare the clone, next try in {seconds} s"
+                );
             }
             if let Some(order) = order.take().or_else(|| incoming.try_recv().ok()) {
                 order.end(Err(error));
@@ -167,7 +187,13 @@ impl Lane {
 
     /// Opens the clone, or makes it; says whether it was made.
     async fn prepare(&self, site: Site<'_>) -> Result<(Ready, bool), HgError> {
-        let Site { all, repository, pool, clock, .. } = site;
+        let Site {
+            all,
+            repository,
+            pool,
+            clock,
+            ..
+        } = site;
         let lock = place::lock(&all.clones_dir, &self.name)?;
         let ssh = Ssh::new(all, repository, &self.name)?;
         let source = site.source(&ssh);
@@ -175,15 +201,32 @@ impl Lane {
         let [temporary, removing] =
             ["cloning", "removing"].map(|what| place::beside(&all.clones_dir, &self.name, what));
         let left = [temporary.clone(), removing];
-        let clearing = || HgError::io(format!("remove what is left of a clone beside {}", directory.display()));
+        let clearing = || {
+            HgError::io(format!(
+                "remove what is left of a clone beside {}",
+                directory.display()
+            ))
+        };
         // Until they are gone: to the last they write among what the next one writes.
         while locks::end_orphans(&temporary).map_err(clearing())? {
             clock.sleep(ORPHANS).await;
         }
-        disk::blocking(move || left.iter().try_for_each(|left| disk::remove(left))).await.map_err(clearing())?;
+        disk::blocking(move || left.iter().try_for_each(|left| disk::remove(left)))
+            .await
+            .map_err(clearing())?;
         if directory.exists() {
             match HgClone::open(&source, &directory).await {
-                Ok(clone) => return Ok((Ready { clone, ssh, lane: self.number, _lock: lock }, false)),
+                Ok(clone) => {
+                    return Ok((
+                        Ready {
+                            clone,
+                            ssh,
+                            lane: self.number,
+                            _lock: lock,
+                        },
+                        false,
+                    ));
+                }
                 Err(error) if error.is_damage() => {
                     let aside = place::beside(&all.clones_dir, &self.name, "aside");
                     let error = error_chain(&error);
@@ -200,7 +243,10 @@ impl Lane {
             // Nothing can be built without it. The damaged one tells how large it will be.
             let like = place::beside(&all.clones_dir, &self.name, "aside");
             if let Err(reason) = self.make_room(all, like).await? {
-                warn!(repository = self.name, "cloning {} although there is no room for it: {reason}", source.name);
+                warn!(
+                    repository = self.name,
+                    "cloning {} although there is no room for it: {reason}", source.name
+                );
             }
             self.clone_from_source(&source, &temporary, clock).await?;
         } else {
@@ -211,14 +257,28 @@ impl Lane {
             .await
             .map_err(HgError::io(format!("put the clone {} in place", self.name)))?;
         let clone = HgClone::open(&source, &directory).await?;
-        Ok((Ready { clone, ssh, lane: self.number, _lock: lock }, true))
+        Ok((
+            Ready {
+                clone,
+                ssh,
+                lane: self.number,
+                _lock: lock,
+            },
+            true,
+        ))
     }
 
     /// Looks for room for another clone that is as large as `like`.
-    async fn make_room(&self, all: &Settings, like: PathBuf) -> Result<Result<(), String>, HgError> {
+    async fn make_room(
+        &self,
+        all: &Settings,
+        like: PathBuf,
+    ) -> Result<Result<(), String>, HgError> {
         let settings = all.clone();
         let looking = move || Ok(room::make(&settings, room::taken(&like)));
-        disk::blocking(looking).await.map_err(HgError::io("look for room on the disk"))?
+        disk::blocking(looking)
+            .await
+            .map_err(HgError::io("look for room on the disk"))?
     }
 
     pub(crate) async fn clone_from_source(
@@ -227,7 +287,10 @@ impl Lane {
         temporary: &Path,
         clock: &dyn Clock,
     ) -> Result<(), HgError> {
-        info!(repository = self.name, "cloning {}, which can take long the first time", source.name);
+        info!(
+            repository = self.name,
+            "cloning {}, which can take long the first time", source.name
+        );
         let making = HgClone::make(source, temporary);
         tokio::pin!(making);
         loop {
@@ -243,21 +306,37 @@ impl Lane {
     }
 
     /// The other lanes cost the source nothing: they begin as a copy of one that is ready.
-    async fn copy_a_sibling(&self, all: &Settings, pool: &Arc<Pool<Ready>>, temporary: &Path) -> Result<(), HgError> {
-        let not_ready = || HgError::NotReady { repository: self.name.clone() };
+    async fn copy_a_sibling(
+        &self,
+        all: &Settings,
+        pool: &Arc<Pool<Ready>>,
+        temporary: &Path,
+    ) -> Result<(), HgError> {
+        let not_ready = || HgError::NotReady {
+            repository: self.name.clone(),
+        };
         if !pool.has_any(SIBLING).await {
             return Err(not_ready());
         }
         // One after another: each has to see what the one before it took, and a disk is no faster for two.
         let _copying = COPYING.lock().await;
         let sibling = pool.take(SIBLING).await.ok_or_else(not_ready)?;
-        let room = self.make_room(all, sibling.clone.directory().to_owned()).await?;
-        room.map_err(|reason| HgError::NoRoom { clone: self.name.clone(), reason })?;
+        let room = self
+            .make_room(all, sibling.clone.directory().to_owned())
+            .await?;
+        room.map_err(|reason| HgError::NoRoom {
+            clone: self.name.clone(),
+            reason,
+        })?;
         self.copy(sibling, temporary).await
     }
 
     /// Copies a clone that nobody else has meanwhile.
-    pub(crate) async fn copy(&self, mut sibling: Taken<Ready>, temporary: &Path) -> Result<(), HgError> {
+    pub(crate) async fn copy(
+        &self,
+        mut sibling: Taken<Ready>,
+        temporary: &Path,
+    ) -> Result<(), HgError> {
         // What is copied must be the source's alone.
         sibling.clone.tidy().await?;
         let (from, to) = (sibling.clone.directory().to_owned(), temporary.to_owned());
@@ -265,8 +344,10 @@ impl Lane {
             disk::remove(&to)?;
             disk::copy(&from, &to)
         };
-        let copied =
-            disk::blocking(copying).await.map_err(HgError::io(format!("copy a clone to {}", temporary.display())));
+        let copied = disk::blocking(copying).await.map_err(HgError::io(format!(
+            "copy a clone to {}",
+            temporary.display()
+        )));
         if copied.is_err() {
             let left = temporary.to_owned();
             // What is there may be what fills the disk. If it cannot be removed, the next attempt begins with that.

@@ -20,9 +20,13 @@ const LOCKS: [&str; 2] = [".hg/wlock", ".hg/store/lock"];
 pub(crate) fn break_stale(directory: &Path) -> io::Result<()> {
     for lock in LOCKS {
         let path = directory.join(lock);
-        let Ok(holder) = fs::read_link(&path) else { continue };
+        let Ok(holder) = fs::read_link(&path) else {
+            continue;
+        };
         let holder = holder.to_string_lossy();
-        let process = holder.rsplit_once(':').and_then(|(_, number)| number.parse().ok());
+        let process = holder
+            .rsplit_once(':')
+            .and_then(|(_, number)| number.parse().ok());
         if !process.is_some_and(|process| works_on(process, directory)) {
             tracing::warn!(path = %path.display(), %holder, "removing a lock whose process is gone");
             fs::remove_file(&path)?;
@@ -33,7 +37,10 @@ pub(crate) fn break_stale(directory: &Path) -> io::Result<()> {
 
 /// Whether a process of this machine names `directory` as its repository.
 fn works_on(process: u32, directory: &Path) -> bool {
-    has_argument(process, &[b"--repository=", directory.as_os_str().as_bytes()].concat())
+    has_argument(
+        process,
+        &[b"--repository=", directory.as_os_str().as_bytes()].concat(),
+    )
 }
 
 /// Kills every `hg clone` into `directory`, and says whether there was one. A worker that was killed leaves it, and it
@@ -42,8 +49,16 @@ fn works_on(process: u32, directory: &Path) -> bool {
 pub(crate) fn end_orphans(directory: &Path) -> io::Result<bool> {
     let mut found = false;
     for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if has_argument(process, directory.as_os_str().as_bytes()) && has_argument(process, b"clone") {
+        let Some(process) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        if has_argument(process, directory.as_os_str().as_bytes())
+            && has_argument(process, b"clone")
+        {
             tracing::warn!(process, "killing a clone that a dead worker left");
             // Each `hg` leads a group. One that has just ended needs no signal.
             let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
@@ -54,6 +69,10 @@ pub(crate) fn end_orphans(directory: &Path) -> io::Result<bool> {
 }
 
 fn has_argument(process: u32, wanted: &[u8]) -> bool {
-    let Ok(arguments) = fs::read(format!("/proc/{process}/cmdline")) else { return false };
-    arguments.split(|&byte| byte == 0).any(|argument| argument == wanted)
+    let Ok(arguments) = fs::read(format!("/proc/{process}/cmdline")) else {
+        return false;
+    };
+    arguments
+        .split(|&byte| byte == 0)
+        .any(|argument| argument == wanted)
 }

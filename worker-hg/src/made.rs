@@ -29,7 +29,10 @@ pub(crate) struct TooMuch {
 /// The files whose sizes in the base matter.
 pub(crate) fn sized(stack: &[Scanned]) -> BTreeSet<&[u8]> {
     let files = stack.iter().flat_map(|patch| &patch.files);
-    files.filter(|file| matches!(file.size, NewSize::Changed { .. })).filter_map(source).collect()
+    files
+        .filter(|file| matches!(file.size, NewSize::Changed { .. }))
+        .filter_map(source)
+        .collect()
 }
 
 /// Refuses a stack that makes more than `allowed` bytes of files on a base with these sizes.
@@ -39,8 +42,11 @@ pub(crate) fn check(stack: &[Scanned], base: &Sizes, allowed: u64) -> Result<(),
     let mut parts: BTreeMap<&[u8], (u64, u64)> = BTreeMap::new();
     let mut bytes = 0_u64;
     for patch in stack {
-        let before =
-            |path| made.get(path).copied().unwrap_or_else(|| (base.get(path).copied().unwrap_or_default(), path));
+        let before = |path| {
+            made.get(path)
+                .copied()
+                .unwrap_or_else(|| (base.get(path).copied().unwrap_or_default(), path))
+        };
         let resulting = patch.files.iter().filter(|file| file.kind != Kind::Delete);
         let after: Vec<_> = resulting
             .map(|file| {
@@ -59,8 +65,17 @@ pub(crate) fn check(stack: &[Scanned], base: &Sizes, allowed: u64) -> Result<(),
     if bytes <= allowed {
         return Ok(());
     }
-    let (largest, (part, files)) = parts.into_iter().max_by_key(|(_, (part, _))| *part).unwrap_or_default();
-    Err(TooMuch { bytes, allowed, largest: largest.to_vec(), part, files })
+    let (largest, (part, files)) = parts
+        .into_iter()
+        .max_by_key(|(_, (part, _))| *part)
+        .unwrap_or_default();
+    Err(TooMuch {
+        bytes,
+        allowed,
+        largest: largest.to_vec(),
+        part,
+        files,
+    })
 }
 
 /// The file that another one is made from.
@@ -80,7 +95,10 @@ mod tests {
     const MB: u64 = 1_000_000;
 
     fn scanned(patches: &[&str]) -> Vec<Scanned> {
-        patches.iter().map(|patch| patch::scan(patch.as_bytes(), &Limits::default()).expect("a good patch")).collect()
+        patches
+            .iter()
+            .map(|patch| patch::scan(patch.as_bytes(), &Limits::default()).expect("a good patch"))
+            .collect()
     }
 
     fn copy(from: &str, to: &str) -> String {
@@ -99,12 +117,18 @@ mod tests {
     }
 
     fn modify(path: &str, lines: usize) -> String {
-        with_hunk(&format!("diff --git a/{path} b/{path}\n"), (path, path), lines)
+        with_hunk(
+            &format!("diff --git a/{path} b/{path}\n"),
+            (path, path),
+            lines,
+        )
     }
 
     fn bytes(patches: &[&str]) -> u64 {
         let base = Sizes::from([(b"big".to_vec(), 13 * MB), (b"small".to_vec(), 1000)]);
-        check(&scanned(patches), &base, 0).expect_err("more than nothing").bytes
+        check(&scanned(patches), &base, 0)
+            .expect_err("more than nothing")
+            .bytes
     }
 
     #[test]
@@ -124,17 +148,53 @@ mod tests {
             ("a new file", vec![add("a", 7)], 70),
             ("a changed file", vec![modify("small", 3)], 1020),
             ("another mode", vec![mode.to_owned()], 13 * MB),
-            ("copies", vec![copy("big", "c") + &copy("big", "d")], 26 * MB),
+            (
+                "copies",
+                vec![copy("big", "c") + &copy("big", "d")],
+                26 * MB,
+            ),
             ("a rename", vec![rename("big", "c")], 13 * MB),
             ("a copy with an edit", vec![edited.clone()], 13 * MB + 20),
-            ("a copy of a copy", vec![edited, copy("c", "d")], 2 * (13 * MB + 20)),
-            ("a copy of a file that grew before", vec![modify("small", 101), copy("small", "d")], 2 * 2000),
-            ("a file that grows again and again", vec![modify("small", 101), modify("small", 101)], 2000 + 3000),
-            ("two files that change places", vec![rename("big", "small") + &rename("small", "big")], 13 * MB + 1000),
-            ("a binary file", vec![binary("diff --git a/big b/big\n")], 5000),
-            ("a binary copy", vec![binary(&copy("big", "c")), copy("c", "d")], 10_000),
-            ("a file of nowhere", vec![add("a", 1), copy("nowhere", "d")], 10),
-            ("a file that goes", vec![add("a", 1), deleted.to_owned()], 10),
+            (
+                "a copy of a copy",
+                vec![edited, copy("c", "d")],
+                2 * (13 * MB + 20),
+            ),
+            (
+                "a copy of a file that grew before",
+                vec![modify("small", 101), copy("small", "d")],
+                2 * 2000,
+            ),
+            (
+                "a file that grows again and again",
+                vec![modify("small", 101), modify("small", 101)],
+                2000 + 3000,
+            ),
+            (
+                "two files that change places",
+                vec![rename("big", "small") + &rename("small", "big")],
+                13 * MB + 1000,
+            ),
+            (
+                "a binary file",
+                vec![binary("diff --git a/big b/big\n")],
+                5000,
+            ),
+            (
+                "a binary copy",
+                vec![binary(&copy("big", "c")), copy("c", "d")],
+                10_000,
+            ),
+            (
+                "a file of nowhere",
+                vec![add("a", 1), copy("nowhere", "d")],
+                10,
+            ),
+            (
+                "a file that goes",
+                vec![add("a", 1), deleted.to_owned()],
+                10,
+            ),
         ];
         for (case, patches, expected) in table {
             let patches: Vec<&str> = patches.iter().map(String::as_str).collect();
@@ -145,7 +205,9 @@ mod tests {
     #[test]
     fn the_largest_part_is_named_with_all_copies() {
         let base = Sizes::from([(b"big".to_vec(), 13 * MB), (b"small".to_vec(), 1000)]);
-        let copies: String = (0..120).map(|number| copy("big", &format!("c{number}"))).collect();
+        let copies: String = (0..120)
+            .map(|number| copy("big", &format!("c{number}")))
+            .collect();
         let stack = scanned(&[&modify("small", 1), &copies]);
         let expected = TooMuch {
             bytes: 120 * 13 * MB + 1000,
@@ -155,11 +217,19 @@ mod tests {
             files: 120,
         };
         assert_eq!(check(&stack, &base, 256 * MB), Err(expected));
-        let chain = scanned(&[&copy("big", "c"), &(copy("c", "d") + &copy("c", "e")), &rename("d", "f")]);
+        let chain = scanned(&[
+            &copy("big", "c"),
+            &(copy("c", "d") + &copy("c", "e")),
+            &rename("d", "f"),
+        ]);
         let too_much = check(&chain, &base, 0).expect_err("more than nothing");
         assert_eq!((too_much.largest, too_much.files), (b"big".to_vec(), 4));
         assert_eq!(check(&stack, &base, 120 * 13 * MB + 1000), Ok(()));
-        assert_eq!(check(&stack, &Sizes::new(), 256 * MB), Ok(()), "nothing is known of the base yet");
+        assert_eq!(
+            check(&stack, &Sizes::new(), 256 * MB),
+            Ok(()),
+            "nothing is known of the base yet"
+        );
         assert_eq!(sized(&stack), BTreeSet::from([b"big".as_slice(), b"small"]));
     }
 }

@@ -60,7 +60,10 @@ enum What {
 
 impl Place<'_> {
     fn change<'a>(&self, scanned: &'a Scanned) -> Option<&'a FileChange> {
-        scanned.files.iter().find(|change| change.path == self.file.as_bytes())
+        scanned
+            .files
+            .iter()
+            .find(|change| change.path == self.file.as_bytes())
     }
 }
 
@@ -85,7 +88,9 @@ pub(crate) async fn find(
                 files.insert(source, content.filter(|content| content.len() <= MAX_FILE));
             }
             let lines = patch::old_lines(&patch.content, change, number);
-            cause = lines.zip(files[source].as_deref()).and_then(|(lines, content)| compare(&lines, content));
+            cause = lines
+                .zip(files[source].as_deref())
+                .and_then(|(lines, content)| compare(&lines, content));
         }
         causes.push(cause);
     }
@@ -93,16 +98,28 @@ pub(crate) async fn find(
 }
 
 /// What the author reads of Mercurial's output. `causes` are those of the first places.
-fn describe(patch: &Patch, scanned: &Scanned, said: &Said<'_>, causes: &[Option<Cause>]) -> Misfits {
+fn describe(
+    patch: &Patch,
+    scanned: &Scanned,
+    said: &Said<'_>,
+    causes: &[Option<Cause>],
+) -> Misfits {
     let Said { places, others } = said;
-    let named: Vec<String> =
-        places.iter().zip(causes).map(|(place, cause)| shown_place(patch, scanned, place, *cause)).collect();
+    let named: Vec<String> = places
+        .iter()
+        .zip(causes)
+        .map(|(place, cause)| shown_place(patch, scanned, place, *cause))
+        .collect();
     let parts = [counted(places), named.join("\n"), own_words(others)];
     // The hunks that were not looked at are taken to be like those that were.
     let is_hunk = |place: &Place<'_>| matches!(place.what, What::Hunk(_));
     let unexplained = places.is_empty() || causes.contains(&None) || !places.iter().all(is_hunk);
     Misfits {
-        details: parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"),
+        details: parts
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n"),
         causes: causes.iter().copied().flatten().collect(),
         unexplained,
     }
@@ -111,8 +128,15 @@ fn describe(patch: &Patch, scanned: &Scanned, said: &Said<'_>, causes: &[Option<
 /// A file that the patch deletes and that has other lines, or more.
 pub(crate) fn other_lines(path: &[u8], more: bool) -> Misfits {
     let what = if more { "more" } else { "other" };
-    let details = format!("{}: the patch deletes the file, but the file has {what} lines", text::path(path));
-    Misfits { details, unexplained: true, ..Misfits::default() }
+    let details = format!(
+        "{}: the patch deletes the file, but the file has {what} lines",
+        text::path(path)
+    );
+    Misfits {
+        details,
+        unexplained: true,
+        ..Misfits::default()
+    }
 }
 
 /// What Mercurial says: places, and lines that name none.
@@ -128,11 +152,20 @@ fn read(words: &str) -> Said<'_> {
         if let Some(name) = line.strip_prefix("patching file ") {
             file = name;
         } else if let Some(number) = failed_hunk(line) {
-            places.push(Place { file, what: What::Hunk(number) });
+            places.push(Place {
+                file,
+                what: What::Hunk(number),
+            });
         } else if let Some(file) = missing(line) {
-            places.push(Place { file, what: What::Missing });
+            places.push(Place {
+                file,
+                what: What::Missing,
+            });
         } else if let Some(file) = existing(line) {
-            places.push(Place { file, what: What::Exists });
+            places.push(Place {
+                file,
+                what: What::Exists,
+            });
         } else if !is_noise(line) {
             others.push(line);
         }
@@ -144,7 +177,11 @@ fn read(words: &str) -> Said<'_> {
 }
 
 fn failed_hunk(line: &str) -> Option<usize> {
-    line.strip_prefix("Hunk #")?.split_once(" FAILED at ")?.0.parse().ok()
+    line.strip_prefix("Hunk #")?
+        .split_once(" FAILED at ")?
+        .0
+        .parse()
+        .ok()
 }
 
 fn missing(line: &str) -> Option<&str> {
@@ -157,8 +194,13 @@ fn missing(line: &str) -> Option<&str> {
 
 fn existing(line: &str) -> Option<&str> {
     let line = line.strip_prefix("abort: ").unwrap_or(line);
-    let file = line.strip_prefix("file ").and_then(|rest| rest.strip_suffix(" already exists"));
-    file.or_else(|| line.strip_prefix("cannot create ")?.strip_suffix(": destination already exists"))
+    let file = line
+        .strip_prefix("file ")
+        .and_then(|rest| rest.strip_suffix(" already exists"));
+    file.or_else(|| {
+        line.strip_prefix("cannot create ")?
+            .strip_suffix(": destination already exists")
+    })
 }
 
 /// Hints, which are for whoever runs Mercurial, and hunks that did fit.
@@ -171,15 +213,36 @@ fn counted(places: &[Place<'_>]) -> String {
     if places.len() < 2 {
         return String::new();
     }
-    let files = places.iter().map(|place| place.file).collect::<BTreeSet<_>>().len();
-    let hunks = places.iter().filter(|place| matches!(place.what, What::Hunk(_))).count();
-    let many = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let hunks = if hunks == 0 { String::new() } else { format!(", {}", many(hunks, "hunk")) };
-    let first = if places.len() > MAX_PLACES { format!("; the first {MAX_PLACES} places") } else { String::new() };
+    let files = places
+        .iter()
+        .map(|place| place.file)
+        .collect::<BTreeSet<_>>()
+        .len();
+    let hunks = places
+        .iter()
+        .filter(|place| matches!(place.what, What::Hunk(_)))
+        .count();
+    let many =
+        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let hunks = if hunks == 0 {
+        String::new()
+    } else {
+        format!(", {}", many(hunks, "hunk"))
+    };
+    let first = if places.len() > MAX_PLACES {
+        format!("; the first {MAX_PLACES} places")
+    } else {
+        String::new()
+    };
     format!("What does not fit ({}{hunks}{first}):", many(files, "file"))
 }
 
-fn shown_place(patch: &Patch, scanned: &Scanned, place: &Place<'_>, cause: Option<Cause>) -> String {
+fn shown_place(
+    patch: &Patch,
+    scanned: &Scanned,
+    place: &Place<'_>,
+    cause: Option<Cause>,
+) -> String {
     let file = shown(place.file);
     let number = match place.what {
         What::Missing => return format!("{file}: the file does not exist"),
@@ -191,11 +254,22 @@ fn shown_place(patch: &Patch, scanned: &Scanned, place: &Place<'_>, cause: Optio
         Some(Cause::LineEndings) => ": only the line endings differ",
         Some(Cause::Encoding) => ": only bytes beyond ASCII differ, and the file is not UTF-8",
     };
-    let head = place.change(scanned).and_then(|change| patch::hunk_head(&patch.content, change, number));
-    let Some(head) = head else { return format!("{file}: hunk #{number} does not fit{why}") };
+    let head = place
+        .change(scanned)
+        .and_then(|change| patch::hunk_head(&patch.content, change, number));
+    let Some(head) = head else {
+        return format!("{file}: hunk #{number} does not fit{why}");
+    };
     let text = String::from_utf8_lossy(head.text);
-    let line: String = text.trim_start_matches("@@ -").chars().take_while(char::is_ascii_digit).collect();
-    format!("{file}, line {line}: hunk #{number} does not fit{why}\n  {}", text::cut(&shown(&text), 100))
+    let line: String = text
+        .trim_start_matches("@@ -")
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    format!(
+        "{file}, line {line}: hunk #{number} does not fit{why}\n  {}",
+        text::cut(&shown(&text), 100)
+    )
 }
 
 /// The words of Mercurial that name no place.
@@ -277,7 +351,12 @@ mod tests {
         let phid = |text| Phid::parse(text).expect("a PHID");
         let patch = Patch {
             revision_id: 7,
-            diff: Diff { id: 8, phid: phid("PHID-DIFF-8"), created_at: jiff::Timestamp::UNIX_EPOCH, base: None },
+            diff: Diff {
+                id: 8,
+                phid: phid("PHID-DIFF-8"),
+                created_at: jiff::Timestamp::UNIX_EPOCH,
+                base: None,
+            },
             author: None,
             message: "message".to_owned(),
             content: PATCH.as_bytes().to_vec().into(),
@@ -300,16 +379,31 @@ mod tests {
                     "  @@ -90,1 +90,1 @@",
                 ],
             ),
-            ("patching file other\nHunk #1 FAILED at 2\n", &["other: hunk #1 does not fit"]),
-            ("patching file a b\nHunk #3 FAILED at 2\n", &["a b: hunk #3 does not fit"]),
+            (
+                "patching file other\nHunk #1 FAILED at 2\n",
+                &["other: hunk #1 does not fit"],
+            ),
+            (
+                "patching file a b\nHunk #3 FAILED at 2\n",
+                &["a b: hunk #3 does not fit"],
+            ),
             (
                 "unable to find 'c' for patching\n(use '--prefix' to apply patch relative to the current directory)\n",
                 &["c: the file does not exist"],
             ),
             ("file d already exists\n", &["d: the file exists already"]),
-            ("abort: cannot create d: destination already exists\n", &["d: the file exists already"]),
-            ("abort: cannot patch q: file is not tracked\n", &["q: the file does not exist"]),
-            ("abort: source file 'q' does not exist\n", &["q: the file does not exist"]),
+            (
+                "abort: cannot create d: destination already exists\n",
+                &["d: the file exists already"],
+            ),
+            (
+                "abort: cannot patch q: file is not tracked\n",
+                &["q: the file does not exist"],
+            ),
+            (
+                "abort: source file 'q' does not exist\n",
+                &["q: the file does not exist"],
+            ),
             (
                 "Hunk #1 succeeded at 7 with fuzz 1 (offset 2 lines).\nfile d already exists\nabort: oh\n(do this)\n",
                 &["d: the file exists already", "Mercurial says:", "abort: oh"],
@@ -317,24 +411,39 @@ mod tests {
         ];
         for (stderr, expected) in table {
             let found = described(stderr, &[None, None]);
-            assert_eq!(found.details.lines().collect::<Vec<_>>(), expected, "{stderr}");
+            assert_eq!(
+                found.details.lines().collect::<Vec<_>>(),
+                expected,
+                "{stderr}"
+            );
             assert!(found.unexplained, "{stderr}");
         }
     }
 
     #[test]
     fn of_many_places_the_first_are_named_and_all_are_counted() {
-        let mut stderr: String = (0..25).map(|number| format!("file f{number} already exists\n")).collect();
+        let mut stderr: String = (0..25)
+            .map(|number| format!("file f{number} already exists\n"))
+            .collect();
         stderr += "patching file f1\nHunk #1 FAILED at 1\nHunk #2 FAILED at 2\nabort: patch failed to apply\n";
         let details = described(&stderr, &[None; MAX_PLACES]).details;
-        assert!(details.starts_with("What does not fit (25 files, 2 hunks; the first 5 places):\nf0: "), "{details}");
-        assert!(details.ends_with("\nf4: the file exists already"), "{details}");
+        assert!(
+            details.starts_with("What does not fit (25 files, 2 hunks; the first 5 places):\nf0: "),
+            "{details}"
+        );
+        assert!(
+            details.ends_with("\nf4: the file exists already"),
+            "{details}"
+        );
     }
 
     #[test]
     fn words_of_mercurial_without_a_place_are_few() {
         let stderr: String = (0..25).map(|number| format!("abort: {number}\n")).collect();
-        assert_eq!(described(&stderr, &[]).details.lines().count(), 1 + MAX_WORDS);
+        assert_eq!(
+            described(&stderr, &[]).details.lines().count(),
+            1 + MAX_WORDS
+        );
     }
 
     #[test]
@@ -349,9 +458,14 @@ mod tests {
             (&missing, vec![endings, endings, None], true),
         ] {
             let found = described(stderr, &causes);
-            assert_eq!((found.unexplained, &found.causes), (unexplained, &causes.iter().copied().flatten().collect()));
+            assert_eq!(
+                (found.unexplained, &found.causes),
+                (unexplained, &causes.iter().copied().flatten().collect())
+            );
             assert!(
-                found.details.contains("hunk #1 does not fit: only the line endings differ\n"),
+                found
+                    .details
+                    .contains("hunk #1 does not fit: only the line endings differ\n"),
                 "{}",
                 found.details
             );
@@ -363,7 +477,12 @@ mod tests {
         let (endings, encoding) = (Some(Cause::LineEndings), Some(Cause::Encoding));
         type Case<'a> = (&'a str, &'a [&'a [u8]], &'a [u8], Option<Cause>);
         let table: [Case<'_>; 12] = [
-            ("LF in CRLF", &[b"b", b"c"], b"a\r\nb\r\nc\r\nd\r\n", endings),
+            (
+                "LF in CRLF",
+                &[b"b", b"c"],
+                b"a\r\nb\r\nc\r\nd\r\n",
+                endings,
+            ),
             ("CRLF in LF", &[b"b\r", b"c\r"], b"a\nb\nc\n", endings),
             ("a last line without an end", &[b"c"], b"a\r\nc\r", endings),
             ("a mix", &[b"a\r", b"b"], b"a\nb\r\n", endings),
@@ -371,10 +490,30 @@ mod tests {
             ("a part of a line", &[b"b"], b"a\r\nbb\r\n", None),
             ("lines that fit", &[b"b"], b"b\n", None),
             ("no lines", &[], b"b\r\n", None),
-            ("Latin-1", &["café".as_bytes(), b"x"], b"caf\xe9\nx\n", encoding),
-            ("Latin-1 with CRLF", &["éé".as_bytes()], b"\xe9\xe9\r\n", encoding),
-            ("what stands for unknown bytes", &["caf\u{fffd}".as_bytes()], b"caf\xe9\n", encoding),
-            ("another letter in UTF-8", &["cafè".as_bytes()], "café\n".as_bytes(), None),
+            (
+                "Latin-1",
+                &["café".as_bytes(), b"x"],
+                b"caf\xe9\nx\n",
+                encoding,
+            ),
+            (
+                "Latin-1 with CRLF",
+                &["éé".as_bytes()],
+                b"\xe9\xe9\r\n",
+                encoding,
+            ),
+            (
+                "what stands for unknown bytes",
+                &["caf\u{fffd}".as_bytes()],
+                b"caf\xe9\n",
+                encoding,
+            ),
+            (
+                "another letter in UTF-8",
+                &["cafè".as_bytes()],
+                "café\n".as_bytes(),
+                None,
+            ),
         ];
         for (case, lines, content, expected) in table {
             assert_eq!(compare(lines, content), expected, "{case}");

@@ -31,8 +31,12 @@ const CORRUPT: [&str; 6] = [
 ];
 
 /// What our own Mercurial says when our disk is full: for an error that it expected, and for one that it did not.
-const FULL: [&str; 4] =
-    ["abort: No space left on device", "abort: Disk quota exceeded", "[Errno 28] No space", "[Errno 122] Disk quota"];
+const FULL: [&str; 4] = [
+    "abort: No space left on device",
+    "abort: Disk quota exceeded",
+    "[Errno 28] No space",
+    "[Errno 122] Disk quota",
+];
 
 /// Whether these words say that a disk of ours is full. A full disk of another machine is not ours.
 pub(crate) fn is_full_disk(words: &str) -> bool {
@@ -60,12 +64,18 @@ pub(crate) fn is_failing(piece: &[u8]) -> bool {
 
 /// Whether Mercurial found no more memory.
 pub(crate) fn is_out_of_memory(output: &CommandOutput) -> bool {
-    output.stderr.split(|&byte| byte == b'\n').any(|line| line == b"abort: out of memory")
+    output
+        .stderr
+        .split(|&byte| byte == b'\n')
+        .any(|line| line == b"abort: out of memory")
 }
 
 /// The file that is not there and that a patch gives another mode.
 pub(crate) fn without_file(line: &str) -> Option<&str> {
-    let (file, _) = line.strip_prefix("abort: ")?.strip_suffix(": not found in manifest")?.rsplit_once('@')?;
+    let (file, _) = line
+        .strip_prefix("abort: ")?
+        .strip_suffix(": not found in manifest")?
+        .rsplit_once('@')?;
     Some(file)
 }
 
@@ -79,18 +89,34 @@ mod tests {
     use super::*;
 
     fn output(code: i32, stdout: &str, stderr: &str) -> CommandOutput {
-        CommandOutput { code, stdout: stdout.into(), stderr: stderr.into() }
+        CommandOutput {
+            code,
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        }
     }
 
     #[test]
     fn full_disk_of_ours_is_told_from_one_of_others() {
         for (words, full) in [
             ("abort: No space left on device", true),
-            ("abort: No space left on device: '/clones/nss/.hg/store/data/a.i'", true),
-            ("transaction abort!; rollback failed; (failure reason: [Errno 28] No space left on device)", true),
+            (
+                "abort: No space left on device: '/clones/nss/.hg/store/data/a.i'",
+                true,
+            ),
+            (
+                "transaction abort!; rollback failed; (failure reason: [Errno 28] No space left on device)",
+                true,
+            ),
             ("OSError: [Errno 122] Disk quota exceeded", true),
-            ("remote: abort: No space left on device; abort: stream ended unexpectedly", false),
-            ("abort: cannot create 'No space left on device': file exists", false),
+            (
+                "remote: abort: No space left on device; abort: stream ended unexpectedly",
+                false,
+            ),
+            (
+                "abort: cannot create 'No space left on device': file exists",
+                false,
+            ),
             ("", false),
         ] {
             assert_eq!(is_full_disk(words), full, "{words}");
@@ -99,9 +125,12 @@ mod tests {
 
     #[test]
     fn what_we_cannot_explain_is_not_the_patchs_fault() {
-        for stderr in
-            ["abort: No space left on device\n", "abort: abandoned transaction found\n", "", "** unknown exception\n"]
-        {
+        for stderr in [
+            "abort: No space left on device\n",
+            "abort: abandoned transaction found\n",
+            "",
+            "** unknown exception\n",
+        ] {
             assert!(!is_patch_fault(&output(255, "", stderr)), "{stderr}");
         }
     }

@@ -80,7 +80,9 @@ impl NewSize {
     pub(crate) fn after(self, before: u64) -> u64 {
         match self {
             Self::Whole { size, .. } => size,
-            Self::Changed { added, removed } => before.saturating_add(added).saturating_sub(removed),
+            Self::Changed { added, removed } => {
+                before.saturating_add(added).saturating_sub(removed)
+            }
         }
     }
 }
@@ -163,7 +165,9 @@ impl Scanned {
     pub(crate) fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
         let replaced = replace::replaced(&self.files);
         let removed = self.files.iter().filter(move |file| {
-            file.kind == Kind::Delete && file.hunks.is_some() && !replaced.contains(file.path.as_slice())
+            file.kind == Kind::Delete
+                && file.hunks.is_some()
+                && !replaced.contains(file.path.as_slice())
         });
         removed.map(|file| file.path.as_slice())
     }
@@ -173,7 +177,11 @@ impl Scanned {
 pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
     let mut lines = Lines::new(content);
     if content.len() > limits.patch_bytes {
-        return Err(lines.refuse(format!("the patch has {} bytes, {} are allowed", content.len(), limits.patch_bytes)));
+        return Err(lines.refuse(format!(
+            "the patch has {} bytes, {} are allowed",
+            content.len(),
+            limits.patch_bytes
+        )));
     }
     let mut files = Vec::new();
     let mut seen = HashMap::new();
@@ -197,18 +205,27 @@ pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> 
         match file {
             Some(file) => files.push(file),
             None => {
-                unchanged.get_or_insert(lines.refuse("the patch names the file but does not change it").about(path));
+                unchanged.get_or_insert(
+                    lines
+                        .refuse("the patch names the file but does not change it")
+                        .about(path),
+                );
             }
         }
         if seen.len() > limits.files {
-            return Err(lines.refuse(format!("the patch changes more than {} files", limits.files)));
+            return Err(lines.refuse(format!(
+                "the patch changes more than {} files",
+                limits.files
+            )));
         }
     }
     if files.is_empty() {
         return Err(unchanged.unwrap_or_else(|| lines.refuse("the patch changes nothing")));
     }
     if let Some(file) = moved_and_changed(&files) {
-        return Err(lines.refuse("the patch moves it away and changes it").about(&file.path));
+        return Err(lines
+            .refuse("the patch moves it away and changes it")
+            .about(&file.path));
     }
     let replaced = replace::replaced(&files);
     let prepared = match replaced.iter().next() {
@@ -227,7 +244,9 @@ fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
         _ => None,
     });
     let gone: HashSet<&[u8]> = sources.collect();
-    files.iter().find(|file| file.kind == Kind::Modify && gone.contains(file.path.as_slice()))
+    files
+        .iter()
+        .find(|file| file.kind == Kind::Modify && gone.contains(file.path.as_slice()))
 }
 
 /// Reads what the patch says about one file: its path, and what is done to it, if anything is. Phabricator also names
@@ -241,7 +260,8 @@ fn scan_file<'a>(
         return Err(stray(first, lines));
     };
     if let Some(name) = old.strip_suffix(b"\r") {
-        let reason = "only the line endings differ: the patch has CRLF, also behind the names of files";
+        let reason =
+            "only the line endings differ: the patch has CRLF, also behind the names of files";
         return Err(lines.refuse(reason).advise(CONVERT).about(name));
     }
     for name in [old, new] {
@@ -258,18 +278,29 @@ fn scan_named<'a>(
     binary_bytes: &mut usize,
 ) -> Result<Option<FileChange>, Refusal> {
     let mut header = Header::default();
-    while lines.peek().is_some_and(|line| !line.is_empty() && !is_content(line)) {
+    while lines
+        .peek()
+        .is_some_and(|line| !line.is_empty() && !is_content(line))
+    {
         header.read(lines)?;
     }
-    let mut kind = header.kind(old, new).ok_or_else(|| match header::whole_name(old, new, &header) {
+    let mut kind =
+        header
+            .kind(old, new)
+            .ok_or_else(|| {
+                match header::whole_name(old, new, &header) {
         Some(name) => lines
             .refuse("its name holds ` b/`, where Mercurial ends the name in the line `diff --git`")
             .advise(RENAME)
             .about(name),
         None => lines.refuse("its header contradicts itself"),
-    })?;
+    }
+            })?;
     let mut hunks = None;
-    let mut size = NewSize::Changed { added: 0, removed: 0 };
+    let mut size = NewSize::Changed {
+        added: 0,
+        removed: 0,
+    };
     match lines.peek() {
         Some(line) if line.starts_with(b"--- ") => {
             let names = hunk::names(lines);
@@ -279,11 +310,18 @@ fn scan_named<'a>(
             let start = hunk::scan_text(old, new, &kind, &names, lines)?;
             (hunks, size) = (Some(start), hunk::new_size(lines.since(start)));
         }
-        Some(b"GIT binary patch") => size = binary::scan(lines, kind == Kind::Delete, binary_bytes)?,
+        Some(b"GIT binary patch") => {
+            size = binary::scan(lines, kind == Kind::Delete, binary_bytes)?
+        }
         _ if kind == Kind::Modify && !header.changes_mode() => return Ok(None),
         _ => {}
     }
-    Ok(Some(FileChange { path: new.to_vec(), kind, hunks, size }))
+    Ok(Some(FileChange {
+        path: new.to_vec(),
+        kind,
+        hunks,
+        size,
+    }))
 }
 
 fn is_content(line: &[u8]) -> bool {
@@ -291,7 +329,10 @@ fn is_content(line: &[u8]) -> bool {
 }
 
 fn number(text: &[u8]) -> Option<(u32, &[u8])> {
-    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
 }
@@ -299,18 +340,26 @@ fn number(text: &[u8]) -> Option<(u32, &[u8])> {
 /// The refusal of a line that has no place.
 fn stray(line: &[u8], lines: &Lines<'_>) -> Refusal {
     if line.starts_with(b"# HG changeset patch") {
-        lines.refuse("it has a `# HG changeset patch` header, which could make one patch several commits")
+        lines.refuse(
+            "it has a `# HG changeset patch` header, which could make one patch several commits",
+        )
     } else if line.starts_with(b"Binary file") {
-        lines.refuse("the content of a binary file is missing").advise(UPLOAD)
+        lines
+            .refuse("the content of a binary file is missing")
+            .advise(UPLOAD)
     } else if line.starts_with(b"diff --git \"") {
         lines.refuse("a file's name stands in quotes, which Mercurial takes as part of the name")
     } else {
-        lines.refuse(format!("this line has no place in a git patch: {}", text::cut(&text::path(line), 80)))
+        lines.refuse(format!(
+            "this line has no place in a git patch: {}",
+            text::cut(&text::path(line), 80)
+        ))
     }
 }
 
 const CONVERT: &str = "Convert the patch to LF line endings (`dos2unix`) and submit it again. A rebase does not help.";
-const UPLOAD: &str = "Submit it again with `moz-phab` or `arc diff`, which upload the content of binary files.";
+const UPLOAD: &str =
+    "Submit it again with `moz-phab` or `arc diff`, which upload the content of binary files.";
 const RENAME: &str = "Mercurial cannot import a patch for such a file. Rename the directory whose name ends in ` b`, in a \
                       revision of its own, and submit this one on top of that.";
 
@@ -318,7 +367,10 @@ impl Refusal {
     fn about(self, path: &[u8]) -> Self {
         // What is taken for a name can be as long as the patch.
         let start = &path[..path.len().min(path::MAX_PATH)];
-        Self { path: self.path.or_else(|| Some(start.to_vec())), ..self }
+        Self {
+            path: self.path.or_else(|| Some(start.to_vec())),
+            ..self
+        }
     }
 
     fn advise(self, advice: &'static str) -> Self {

@@ -55,16 +55,27 @@ impl Place {
         };
         let (repository, number) = match lane.split_once('@') {
             None => (lane, 0),
-            Some((repository, number)) => (repository, number.parse::<usize>().ok()?.checked_sub(1)?),
+            Some((repository, number)) => {
+                (repository, number.parse::<usize>().ok()?.checked_sub(1)?)
+            }
         };
-        let place = Self { kind, lane: lane.to_owned(), repository: repository.to_owned(), number };
+        let place = Self {
+            kind,
+            lane: lane.to_owned(),
+            repository: repository.to_owned(),
+            number,
+        };
         (settings::is_name(repository) && lane_name(repository, number) == lane).then_some(place)
     }
 }
 
 /// The name of a repository's lane. A repository cannot be called so: see `Settings::check`.
 pub(crate) fn lane_name(repository: &str, number: usize) -> String {
-    if number == 0 { repository.to_owned() } else { format!("{repository}@{}", number + 1) }
+    if number == 0 {
+        repository.to_owned()
+    } else {
+        format!("{repository}@{}", number + 1)
+    }
 }
 
 /// A name of ours for a lane or a repository.
@@ -77,14 +88,21 @@ pub(crate) fn beside(clones_dir: &Path, lane: &str, what: &str) -> PathBuf {
 pub(crate) fn lock(clones_dir: &Path, lane: &str) -> Result<File, HgError> {
     let path = beside(clones_dir, lane, "lock");
     let mut options = File::options();
-    options.write(true).create(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options
+        .write(true)
+        .create(true)
+        .custom_flags(OFlag::O_NOFOLLOW.bits());
     let file = disk::create_private(clones_dir)
         .and_then(|()| options.open(&path))
         .map_err(HgError::io(format!("create {}", path.display())))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(HgError::InUse { repository: lane.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(HgError::io(format!("lock {}", path.display()))(error)),
+        Err(TryLockError::WouldBlock) => Err(HgError::InUse {
+            repository: lane.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => {
+            Err(HgError::io(format!("lock {}", path.display()))(error))
+        }
     }
 }
 
@@ -93,7 +111,12 @@ pub(crate) fn is_locked(clones_dir: &Path, lane: &str) -> Result<bool, HgError> 
     let path = beside(clones_dir, lane, "lock");
     let doing = || HgError::io(format!("look at the lock {}", path.display()));
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    match File::options().read(true).custom_flags(flags.bits()).open(&path).map(|file| file.try_lock_shared()) {
+    match File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(&path)
+        .map(|file| file.try_lock_shared())
+    {
         Ok(Ok(())) => Ok(false),
         Ok(Err(TryLockError::WouldBlock)) => Ok(true),
         Ok(Err(TryLockError::Error(error))) => Err(doing()(error)),
@@ -109,7 +132,9 @@ pub(crate) fn is_ours(clones_dir: &Path, lane: &str) -> bool {
     let traces = [directory.join(MARK), beside(clones_dir, lane, "lock")];
     is_directory(&directory)
         && is_directory(&directory.join(".hg"))
-        && traces.iter().any(|trace| fs::symlink_metadata(trace).is_ok_and(|data| data.is_file()))
+        && traces
+            .iter()
+            .any(|trace| fs::symlink_metadata(trace).is_ok_and(|data| data.is_file()))
 }
 
 #[cfg(test)]
@@ -121,8 +146,14 @@ mod tests {
         let table = [
             ("nss", Some((Kind::Clone, "nss", "nss", 0))),
             ("nss@2", Some((Kind::Clone, "nss@2", "nss", 1))),
-            (".nss@12.cloning", Some((Kind::Cloning, "nss@12", "nss", 11))),
-            (".a.b-c_d.aside", Some((Kind::Aside, "a.b-c_d", "a.b-c_d", 0))),
+            (
+                ".nss@12.cloning",
+                Some((Kind::Cloning, "nss@12", "nss", 11)),
+            ),
+            (
+                ".a.b-c_d.aside",
+                Some((Kind::Aside, "a.b-c_d", "a.b-c_d", 0)),
+            ),
             (".nss.removing", Some((Kind::Removing, "nss", "nss", 0))),
             (".nss.lock", None),
             (".ssh", None),
@@ -144,7 +175,9 @@ mod tests {
         ];
         for (name, expected) in table {
             let place = Place::parse(name);
-            let place = place.as_ref().map(|it| (it.kind, it.lane.as_str(), it.repository.as_str(), it.number));
+            let place = place
+                .as_ref()
+                .map(|it| (it.kind, it.lane.as_str(), it.repository.as_str(), it.number));
             assert_eq!(place, expected, "{name:?}");
         }
     }
@@ -153,10 +186,16 @@ mod tests {
     fn a_lock_is_seen_while_it_is_held() {
         let home = tempfile::tempdir().expect("a directory");
         assert!(!is_locked(home.path(), "nss").expect("looked"));
-        assert!(!home.path().join(".nss.lock").exists(), "looking makes nothing");
+        assert!(
+            !home.path().join(".nss.lock").exists(),
+            "looking makes nothing"
+        );
         let held = lock(home.path(), "nss").expect("locked");
         assert!(is_locked(home.path(), "nss").expect("looked"));
-        assert!(matches!(lock(home.path(), "nss"), Err(HgError::InUse { .. })));
+        assert!(matches!(
+            lock(home.path(), "nss"),
+            Err(HgError::InUse { .. })
+        ));
         drop(held);
         assert!(!is_locked(home.path(), "nss").expect("looked"));
     }

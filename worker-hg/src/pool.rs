@@ -22,7 +22,11 @@ pub(crate) struct Pool<T> {
 
 impl<T> Pool<T> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { free: Mutex::default(), there: AtomicUsize::new(0), changed: Notify::new() })
+        Arc::new(Self {
+            free: Mutex::default(),
+            there: AtomicUsize::new(0),
+            changed: Notify::new(),
+        })
     }
 
     /// Adds one.
@@ -33,7 +37,11 @@ impl<T> Pool<T> {
 
     /// Whether there are any, taken or not; waits for the first one.
     pub(crate) async fn has_any(&self, patience: Duration) -> bool {
-        self.wait(patience, || (self.there.load(Ordering::SeqCst) > 0).then_some(())).await.is_some()
+        self.wait(patience, || {
+            (self.there.load(Ordering::SeqCst) > 0).then_some(())
+        })
+        .await
+        .is_some()
     }
 
     /// Takes one, as soon as there is one. When what is returned is dropped, it goes back.
@@ -50,7 +58,10 @@ impl<T> Pool<T> {
         let take = || {
             let mut free = self.free();
             let at = free.iter().position(&wanted)?;
-            Some(Taken { pool: Arc::clone(self), one: Some(free.remove(at)) })
+            Some(Taken {
+                pool: Arc::clone(self),
+                one: Some(free.remove(at)),
+            })
         };
         self.wait(patience, take).await
     }
@@ -62,7 +73,11 @@ impl<T> Pool<T> {
         all
     }
 
-    async fn wait<R>(&self, patience: Duration, mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+    async fn wait<R>(
+        &self,
+        patience: Duration,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
         let waiting = async {
             loop {
                 let changed = self.changed.notified();
@@ -83,7 +98,9 @@ impl<T> Pool<T> {
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<T>> {
-        self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.free
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -106,14 +123,20 @@ impl<T> Taken<T> {
 impl<T> Deref for Taken<T> {
     type Target = T;
 
-    #[expect(clippy::expect_used, reason = "only `discard` and `drop` empty it, and nothing comes after these")]
+    #[expect(
+        clippy::expect_used,
+        reason = "only `discard` and `drop` empty it, and nothing comes after these"
+    )]
     fn deref(&self) -> &T {
         self.one.as_ref().expect("it was not discarded")
     }
 }
 
 impl<T> DerefMut for Taken<T> {
-    #[expect(clippy::expect_used, reason = "only `discard` and `drop` empty it, and nothing comes after these")]
+    #[expect(
+        clippy::expect_used,
+        reason = "only `discard` and `drop` empty it, and nothing comes after these"
+    )]
     fn deref_mut(&mut self) -> &mut T {
         self.one.as_mut().expect("it was not discarded")
     }

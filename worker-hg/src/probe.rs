@@ -40,13 +40,21 @@ pub async fn probe(settings: &Settings, repository: &RepositorySettings) -> Vec<
     let ssh = match Ssh::new(settings, repository, &lane) {
         Ok(ssh) => ssh,
         Err(error) => {
-            found.push(Probe::of("the files of ssh", "they were written below `clones_dir`", Err(error)));
+            found.push(Probe::of(
+                "the files of ssh",
+                "they were written below `clones_dir`",
+                Err(error),
+            ));
             return found;
         }
     };
     found.extend(key(repository, &ssh).await);
     found.extend(settings.known_hosts.as_deref().map(known_hosts));
-    let peer = Peer { settings, repository, ssh: &ssh };
+    let peer = Peer {
+        settings,
+        repository,
+        ssh: &ssh,
+    };
     let (source, root) = peer.source().await;
     found.push(source);
     found.push(peer.target(root.as_deref()).await);
@@ -54,8 +62,17 @@ pub async fn probe(settings: &Settings, repository: &RepositorySettings) -> Vec<
 }
 
 impl Probe {
-    fn of(what: impl Into<String>, how: impl Into<String>, result: Result<String, HgError>) -> Self {
-        Self { what: what.into(), how: how.into(), result, warning: None }
+    fn of(
+        what: impl Into<String>,
+        how: impl Into<String>,
+        result: Result<String, HgError>,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            how: how.into(),
+            result,
+            warning: None,
+        }
     }
 }
 
@@ -70,7 +87,9 @@ async fn directory(settings: &Settings) -> Probe {
         disk::free(&directory)
     };
     let path = settings.clones_dir.display();
-    let free = disk::blocking(looking).await.map_err(HgError::io(format!("use the clones directory {path}")));
+    let free = disk::blocking(looking)
+        .await
+        .map_err(HgError::io(format!("use the clones directory {path}")));
     Probe::of(
         format!("the clones directory {path}"),
         "a file of 1 MiB was written and removed",
@@ -86,21 +105,42 @@ async fn key(repository: &RepositorySettings, ssh: &Ssh) -> Option<Probe> {
     command.args(["-y", "-P", "", "-f"]).arg(path);
     let doing = format!("use the ssh key of {name}");
     let result = match process::run(command, NOTHING, "ssh-keygen", QUESTION).await {
-        Ok(output) if output.code == 0 => Ok(output.text().split(' ').next().unwrap_or_default().to_owned()),
-        Ok(output) => Err(HgError::Command { doing, words: output.words() }),
+        Ok(output) if output.code == 0 => Ok(output
+            .text()
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned()),
+        Ok(output) => Err(HgError::Command {
+            doing,
+            words: output.words(),
+        }),
         Err(error) => Err(error),
     };
-    Some(Probe::of(format!("the ssh key of {name}"), "`ssh-keygen -y` derived its public key", result))
+    Some(Probe::of(
+        format!("the ssh key of {name}"),
+        "`ssh-keygen -y` derived its public key",
+        result,
+    ))
 }
 
 fn known_hosts(path: &Path) -> Probe {
     let shown = path.display();
-    let read = fs::read_to_string(path).map_err(HgError::io(format!("read the known host keys in {shown}")));
+    let read = fs::read_to_string(path)
+        .map_err(HgError::io(format!("read the known host keys in {shown}")));
     let lines = read.map(|text| {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+        let lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .count();
         format!("it has {lines} lines")
     });
-    Probe::of(format!("the known host keys {shown}"), "the file was read", lines)
+    Probe::of(
+        format!("the known host keys {shown}"),
+        "the file was read",
+        lines,
+    )
 }
 
 const NOTHING: [&str; 0] = [];
@@ -115,18 +155,42 @@ struct Peer<'a> {
 impl Peer<'_> {
     /// The source, and its first changeset.
     async fn source(&self) -> (Probe, Option<String>) {
-        let RepositorySettings { name, default_revision, .. } = self.repository;
+        let RepositorySettings {
+            name,
+            default_revision,
+            ..
+        } = self.repository;
         let what = format!("the source of {name}");
         let how = format!("`hg identify --rev={default_revision}` asked it");
-        let node = match self.identify(SOURCE, &format!("ask the source of {name}"), default_revision).await {
+        let node = match self
+            .identify(
+                SOURCE,
+                &format!("ask the source of {name}"),
+                default_revision,
+            )
+            .await
+        {
             Ok(Some(node)) => node,
             Ok(None) => {
                 let (repository, revision) = (name.clone(), default_revision.clone());
-                return (Probe::of(what, how, Err(HgError::NoDefaultRevision { repository, revision })), None);
+                return (
+                    Probe::of(
+                        what,
+                        how,
+                        Err(HgError::NoDefaultRevision {
+                            repository,
+                            revision,
+                        }),
+                    ),
+                    None,
+                );
             }
             Err(error) => return (Probe::of(what, how, Err(error)), None),
         };
-        let (root, lines) = futures::join!(self.identify(SOURCE, "ask for the first changeset", "0"), self.lines());
+        let (root, lines) = futures::join!(
+            self.identify(SOURCE, "ask for the first changeset", "0"),
+            self.lines()
+        );
         let text = format!("{default_revision} is changeset {node:.12}");
         let mut probe = Probe::of(what, how, Ok(text));
         probe.warning = lines.and_then(|lines| ambiguous(self.repository, &lines));
@@ -145,27 +209,45 @@ impl Peer<'_> {
         };
         if tip.bytes().all(|byte| byte == b'0') {
             let mut probe = Probe::of(what, how, Ok("it answers".to_owned()));
-            probe.warning = Some(format!("{try_name} is empty: the first push sends the whole history of {name}"));
+            probe.warning = Some(format!(
+                "{try_name} is empty: the first push sends the whole history of {name}"
+            ));
             return probe;
         }
         let Some(root) = root else {
-            return Probe::of(what, how, Ok("it answers; whether it is the right repository is not known".to_owned()));
+            return Probe::of(
+                what,
+                how,
+                Ok("it answers; whether it is the right repository is not known".to_owned()),
+            );
         };
-        let result = self.identify(&url, &doing, root).await.and_then(|found| match found {
-            Some(_) => Ok(format!("it answers, and has the first changeset {root:.12} of {name}")),
-            None => Err(HgError::Unrelated {
-                repository: name.clone(),
-                try_name: try_name.clone(),
-                changeset: root.get(..12).unwrap_or(root).to_owned(),
-            }),
-        });
+        let result = self
+            .identify(&url, &doing, root)
+            .await
+            .and_then(|found| match found {
+                Some(_) => Ok(format!(
+                    "it answers, and has the first changeset {root:.12} of {name}"
+                )),
+                None => Err(HgError::Unrelated {
+                    repository: name.clone(),
+                    try_name: try_name.clone(),
+                    changeset: root.get(..12).unwrap_or(root).to_owned(),
+                }),
+            });
         Probe::of(what, how, result)
     }
 
     /// The changeset that `revision` stands for in the repository at `url`. `None` when there is none.
-    async fn identify(&self, url: &str, doing: &str, revision: &str) -> Result<Option<String>, HgError> {
+    async fn identify(
+        &self,
+        url: &str,
+        doing: &str,
+        revision: &str,
+    ) -> Result<Option<String>, HgError> {
         let rev = format!("--rev={revision}");
-        let output = self.run(&["identify", "--template={node}", &rev, "--", url]).await?;
+        let output = self
+            .run(&["identify", "--template={node}", &rev, "--", url])
+            .await?;
         outcome::identified(doing, &output)
     }
 
@@ -178,12 +260,24 @@ impl Peer<'_> {
         }
         let empty = self.ssh.directory().join("empty");
         let repository = format!("--repository={}", empty.display());
-        let output = self.run(&["init", "--", &empty.display().to_string()]).await.ok()?;
+        let output = self
+            .run(&["init", "--", &empty.display().to_string()])
+            .await
+            .ok()?;
         if output.code != 0 {
             return None;
         }
-        let output =
-            self.run(&[&repository, "debugdiscovery", "--quiet", "--template=json", "--", SOURCE]).await.ok()?;
+        let output = self
+            .run(&[
+                &repository,
+                "debugdiscovery",
+                "--quiet",
+                "--template=json",
+                "--",
+                SOURCE,
+            ])
+            .await
+            .ok()?;
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         let heads = found.get(0)?.get("nb-head-remote")?.as_u64()?;
         Some((1..=heads).map(|number| format!("head {number}")).collect())
@@ -192,8 +286,18 @@ impl Peer<'_> {
     async fn run(&self, arguments: &[&str]) -> Result<CommandOutput, HgError> {
         let hg = process::hg(&self.settings.hg, Some(&self.ssh.hgrc()));
         let ssh = format!("--config=ui.ssh={}", self.ssh.passing());
-        let name = arguments.iter().find(|word| !word.starts_with('-')).copied().unwrap_or_default();
-        process::run(hg, std::iter::once(ssh.as_str()).chain(arguments.iter().copied()), name, QUESTION).await
+        let name = arguments
+            .iter()
+            .find(|word| !word.starts_with('-'))
+            .copied()
+            .unwrap_or_default();
+        process::run(
+            hg,
+            std::iter::once(ssh.as_str()).chain(arguments.iter().copied()),
+            name,
+            QUESTION,
+        )
+        .await
     }
 }
 
@@ -201,7 +305,9 @@ impl Peer<'_> {
 pub(crate) async fn branches(program: &Path, clone: &Path) -> Option<Vec<String>> {
     let repository = format!("--repository={}", clone.display());
     let arguments = [&repository, "branches", r"--template={branch}\n"];
-    let output = process::run(process::hg(program, None), arguments, "branches", QUESTION).await.ok()?;
+    let output = process::run(process::hg(program, None), arguments, "branches", QUESTION)
+        .await
+        .ok()?;
     (output.code == 0).then(|| output.text().lines().map(str::to_owned).collect())
 }
 
@@ -215,8 +321,12 @@ pub(crate) fn ambiguous(repository: &RepositorySettings, lines: &[String]) -> Op
     if repository.default_revision != UNSET || lines.len() < 2 {
         return None;
     }
-    let mut shown =
-        lines.iter().take(SHOWN).map(|line| crate::text::path(line.as_bytes())).collect::<Vec<_>>().join(", ");
+    let mut shown = lines
+        .iter()
+        .take(SHOWN)
+        .map(|line| crate::text::path(line.as_bytes()))
+        .collect::<Vec<_>>()
+        .join(", ");
     if lines.len() > SHOWN {
         shown.push_str(", …");
     }

@@ -113,12 +113,22 @@ impl Group {
     pub(crate) fn spawn(mut command: Command) -> Result<(Self, Pipes), HgError> {
         let program = command.as_std().get_program().display().to_string();
         let doing = format!("start {program}, is it installed");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(HgError::io(doing.as_str()))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let group = Self { child };
         match pipes {
-            (Some(stdin), Some(stdout), Some(stderr)) => Ok((group, Pipes { stdin, stdout, stderr })),
+            (Some(stdin), Some(stdout), Some(stderr)) => Ok((
+                group,
+                Pipes {
+                    stdin,
+                    stdout,
+                    stderr,
+                },
+            )),
             _ => Err(HgError::io(doing)(io::ErrorKind::BrokenPipe.into())),
         }
     }
@@ -152,10 +162,17 @@ impl Group {
     /// Bounds the address space of the child, and of each process that it starts from now on.
     pub(crate) fn limit_memory(&self, bytes: u64) -> Result<(), HgError> {
         // One that has ended already needs no bound.
-        let Some(child) = self.child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?)) else {
+        let Some(child) = self
+            .child
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?))
+        else {
             return Ok(());
         };
-        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
         match rustix::process::prlimit(Some(child), Resource::As, limit) {
             Err(error) if error != rustix::io::Errno::SRCH => {
                 Err(HgError::io("limit the memory of Mercurial")(error.into()))
@@ -181,13 +198,21 @@ impl Group {
 impl Drop for Group {
     /// Blocks until nothing is left, for [`ROLLBACK`] at most: that is what lets the next command, and the end of this
     /// process, be sure of it.
-    #[expect(clippy::disallowed_methods, reason = "a drop cannot wait in any other way")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a drop cannot wait in any other way"
+    )]
     fn drop(&mut self) {
-        let Some(pid) = self.signal(Signal::SIGTERM) else { return };
+        let Some(pid) = self.signal(Signal::SIGTERM) else {
+            return;
+        };
         let looks = ROLLBACK.as_millis() / LOOK.as_millis();
         for _ in 0..looks {
             // The leader stays unreaped, so that the group's id stays ours for the last signal.
-            let state = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT);
+            let state = waitid(
+                Id::Pid(pid),
+                WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT,
+            );
             if !matches!(state, Ok(WaitStatus::StillAlive)) {
                 break;
             }
@@ -203,10 +228,15 @@ impl Drop for Group {
 pub(crate) fn processor_time(process: Pid) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name stands in parentheses, and can hold some itself. The state comes next, and 11 fields later the time.
-    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .get(stat.rfind(')')? + 1..)?
+        .split_whitespace()
+        .collect();
     let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let milliseconds = ticks(11)?.saturating_add(ticks(12)?).saturating_mul(1000);
-    milliseconds.checked_div(rustix::param::clock_ticks_per_second()).map(Duration::from_millis)
+    milliseconds
+        .checked_div(rustix::param::clock_ticks_per_second())
+        .map(Duration::from_millis)
 }
 
 /// What a command gave.
@@ -231,7 +261,10 @@ pub(crate) async fn run(
     let mut stdout = pipes.stdout.take(MAX_WORDS);
     let mut stderr = pipes.stderr.take(MAX_WORDS);
     let running = async {
-        let (out, err) = futures::join!(stdout.read_to_end(&mut output.stdout), stderr.read_to_end(&mut output.stderr));
+        let (out, err) = futures::join!(
+            stdout.read_to_end(&mut output.stdout),
+            stderr.read_to_end(&mut output.stderr)
+        );
         out.and(err)?;
         group.wait().await
     };
@@ -243,7 +276,10 @@ pub(crate) async fn run(
         }
         Err(_) => {
             group.end().await;
-            Err(HgError::Deadline { command: name.to_owned(), seconds: deadline.as_secs() })
+            Err(HgError::Deadline {
+                command: name.to_owned(),
+                seconds: deadline.as_secs(),
+            })
         }
     }
 }
@@ -257,11 +293,19 @@ impl CommandOutput {
     /// Mercurial's complaint in one line.
     pub(crate) fn words(&self) -> String {
         let words = text::one_line(&self.stderr);
-        if words.is_empty() { format!("it said nothing and ended with code {}", self.code) } else { words }
+        if words.is_empty() {
+            format!("it said nothing and ended with code {}", self.code)
+        } else {
+            words
+        }
     }
 
     /// Nothing but success will do.
     pub(crate) fn success(self, doing: impl Into<String>) -> Result<Self, HgError> {
-        if self.code == 0 { Ok(self) } else { Err(HgError::command(doing, self.words())) }
+        if self.code == 0 {
+            Ok(self)
+        } else {
+            Err(HgError::command(doing, self.words()))
+        }
     }
 }

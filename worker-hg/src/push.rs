@@ -48,10 +48,18 @@ impl Try<'_> {
     /// side, and nobody else would do it; a server behind ssh or HTTP outlives us and does it itself.
     async fn recover(&self, clone: &mut HgClone) -> Result<(), HgError> {
         let repository = format!("--repository={}", self.url);
-        clone.run(&format!("recover {}", self.name), &[&repository, "recover"]).await.map(|_| ())
+        clone
+            .run(&format!("recover {}", self.name), &[&repository, "recover"])
+            .await
+            .map(|_| ())
     }
 
-    async fn push_once(&self, clone: &mut HgClone, head: &str, session: &mut Option<Session>) -> Result<(), HgError> {
+    async fn push_once(
+        &self,
+        clone: &mut HgClone,
+        head: &str,
+        session: &mut Option<Session>,
+    ) -> Result<(), HgError> {
         let plain = self.ssh.command();
         let ssh = session.as_ref().map_or(plain.as_str(), Session::command);
         let pushed = clone.push(head, self.url, ssh).await;
@@ -65,7 +73,9 @@ impl Try<'_> {
                 };
                 let mut output = failed?;
                 // As Mercurial shows it when ssh is its own.
-                let words = words.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+                let words = words
+                    .split(|&byte| byte == b'\n')
+                    .filter(|line| !line.is_empty());
                 let remote = words.flat_map(|line| [b"remote: ", line, b"\n"].concat());
                 output.stderr.splice(..0, remote);
                 outcome::push(&doing, &output)

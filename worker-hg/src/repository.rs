@@ -60,9 +60,20 @@ impl Repository {
         tree_status: Arc<TreeStatus>,
         outage: Arc<FullDisk>,
     ) -> Self {
-        let lanes = (0..settings.lanes).map(|number| Lane::new(&settings, number)).collect();
+        let lanes = (0..settings.lanes)
+            .map(|number| Lane::new(&settings, number))
+            .collect();
         let (afterwards, closing) = (TaskTracker::new(), CancellationToken::new());
-        Self { all, settings, tree_status, outage, lanes, pool: Pool::new(), afterwards, closing }
+        Self {
+            all,
+            settings,
+            tree_status,
+            outage,
+            lanes,
+            pool: Pool::new(),
+            afterwards,
+            closing,
+        }
     }
 
     /// Waits for a clone to build on, for a while; says whether there is one.
@@ -102,12 +113,22 @@ impl Repository {
 
     /// Prepares the clones, each on its own, for ever.
     pub(crate) async fn keep_lanes(&self, clock: &dyn Clock) {
-        let site = Site { all: &self.all, repository: &self.settings, pool: &self.pool, outage: &self.outage, clock };
+        let site = Site {
+            all: &self.all,
+            repository: &self.settings,
+            pool: &self.pool,
+            outage: &self.outage,
+            clock,
+        };
         join_all(self.lanes.iter().map(|lane| lane.keep(site))).await;
     }
 
     /// Has a task done on one lane after another, by what runs in [`Self::keep_lanes`]. Ends with the first failure.
-    pub(crate) async fn maintain(&self, task: Task, clock: &dyn Clock) -> (Vec<Upkept>, Result<(), HgError>) {
+    pub(crate) async fn maintain(
+        &self,
+        task: Task,
+        clock: &dyn Clock,
+    ) -> (Vec<Upkept>, Result<(), HgError>) {
         let mut done = Vec::new();
         for lane in &self.lanes {
             let (order, answer) = Order::new(task, clock);
@@ -135,14 +156,20 @@ impl Repository {
                     let error = result.err().map(|error| error_chain(&error));
                     match &error {
                         None => info!(repository = name, "the {task} of {name} is done"),
-                        Some(error) => warn!(repository = name, error, "the {task} of {name} failed"),
+                        Some(error) => {
+                            warn!(repository = name, error, "the {task} of {name} failed")
+                        }
                     }
                     requests.answer(&request, Outcome { done, error })
                 }
                 Err(error) => Err(error),
             };
             if let Err(error) = answered {
-                warn!(repository = name, error = error_chain(&error), "cannot serve requests");
+                warn!(
+                    repository = name,
+                    error = error_chain(&error),
+                    "cannot serve requests"
+                );
                 pause = LOOK_AFTER_FAILURE;
             }
             clock.sleep(pause).await;
@@ -153,29 +180,45 @@ impl Repository {
     /// in the clone is taken away before the next build.
     ///
     /// What it leaves when it ends is taken away after that: the author need not wait for it.
-    pub(crate) async fn build(&self, build: &Build, scanned: &[Scanned], desk: Desk<'_>) -> Result<Landed, Failure> {
+    pub(crate) async fn build(
+        &self,
+        build: &Build,
+        scanned: &[Scanned],
+        desk: Desk<'_>,
+    ) -> Result<Landed, Failure> {
         // A build that was here before is known to apply; while the tree is closed nothing else is to be found out.
         if desk.record.base.is_some()
             && let Verdict::Closed(reason) = self.look_at_tree().await
         {
-            return Err(still_wanted(desk, build).await?.unwrap_or_else(|| self.parked(reason).into()));
+            return Err(still_wanted(desk, build)
+                .await?
+                .unwrap_or_else(|| self.parked(reason).into()));
         }
         let Some(mut lane) = self.pool.take(self.all.limits.ready).await else {
             let not_ready = match self.outage.words() {
-                Some(words) => {
-                    HgError::DiskFull { doing: format!("prepare the clone of {}", self.settings.name), words }
-                }
-                None => HgError::NotReady { repository: self.settings.name.clone() },
+                Some(words) => HgError::DiskFull {
+                    doing: format!("prepare the clone of {}", self.settings.name),
+                    words,
+                },
+                None => HgError::NotReady {
+                    repository: self.settings.name.clone(),
+                },
             };
             return Err(still_wanted(desk, build).await?.unwrap_or(not_ready.into()));
         };
         let mut session = None;
-        let mut result = self.build_on(&mut lane, &mut session, build, scanned, desk).await;
+        let mut result = self
+            .build_on(&mut lane, &mut session, build, scanned, desk)
+            .await;
         if let Err(Failure::Ours(error)) = &result
             && let Some(reason) = damage(error)
         {
             lane.clone.condemn()?;
-            result = Err(HgError::Damaged { repository: self.settings.name.clone(), reason }.into());
+            result = Err(HgError::Damaged {
+                repository: self.settings.name.clone(),
+                reason,
+            }
+            .into());
         }
         if matches!(&result, Err(Failure::Ours(error)) if error.is_of_mercurial()) {
             // A server that has failed may hold locks, and remember what was rolled back.
@@ -183,7 +226,9 @@ impl Repository {
         }
         if let Err(Failure::Ours(HgError::Damaged { .. })) = &result {
             if let Some(lost) = lane.discard() {
-                self.lanes.get(lost.lane).inspect(|lane| lane.lost.notify_one());
+                self.lanes
+                    .get(lost.lane)
+                    .inspect(|lane| lane.lost.notify_one());
             }
         } else {
             self.tidy_afterwards(lane, session);
@@ -212,26 +257,42 @@ impl Repository {
     ) -> Result<Landed, Failure> {
         clone.tidy().await.map_err(|error| self.judged(error))?;
         let url = address::plain(&self.settings.try_url);
-        let target = Try { url: &url, name: &self.settings.try_name, ssh };
+        let target = Try {
+            url: &url,
+            name: &self.settings.try_name,
+            ssh,
+        };
         *session = Session::open(ssh, target.url).unwrap_or_else(|error| {
-            warn!(repository = self.settings.name, error = error_chain(&error), "cannot open a session in advance");
+            warn!(
+                repository = self.settings.name,
+                error = error_chain(&error),
+                "cannot open a session in advance"
+            );
             None
         });
         let applying = async {
             let mut base = base::choose(clone, build, &self.settings, desk).await?;
             let (mode, author) = (&self.settings.mode, &self.all.default_author);
             let mut work = self.all.limits.work;
-            let head = match apply::apply(clone, build, scanned, &base, mode, author, &mut work).await {
-                Err(Failure::Patch(fault)) if base.choice.reason == BaseReason::ByDate => {
-                    clone.tidy().await?;
-                    let newest = base::newest_instead(clone, build, &self.settings, desk, &base.choice).await?;
-                    base = newest.ok_or(Failure::Patch(fault))?;
-                    apply::apply(clone, build, scanned, &base, mode, author, &mut work).await?.node
-                }
-                applied => applied?.node,
-            };
+            let head =
+                match apply::apply(clone, build, scanned, &base, mode, author, &mut work).await {
+                    Err(Failure::Patch(fault)) if base.choice.reason == BaseReason::ByDate => {
+                        clone.tidy().await?;
+                        let newest =
+                            base::newest_instead(clone, build, &self.settings, desk, &base.choice)
+                                .await?;
+                        base = newest.ok_or(Failure::Patch(fault))?;
+                        apply::apply(clone, build, scanned, &base, mode, author, &mut work)
+                            .await?
+                            .node
+                    }
+                    applied => applied?.node,
+                };
             let (target, patches) = (&build.request.target, build.stack.len());
-            let text = format!("applied a stack of {patches} patches on {:.12} as {head:.12}", base.choice.used);
+            let text = format!(
+                "applied a stack of {patches} patches on {:.12} as {head:.12}",
+                base.choice.used
+            );
             // One that waits is applied again each time.
             if desk.record.base.is_none() {
                 info!(step = "applied", build = %target, "{text}");
@@ -240,7 +301,8 @@ impl Repository {
             }
             Ok::<_, Failure>((base.choice, head))
         };
-        let (applied, verdict, looked) = futures::join!(applying, self.look_at_tree(), desk.look_again(build));
+        let (applied, verdict, looked) =
+            futures::join!(applying, self.look_at_tree(), desk.look_again(build));
         // What is wrong on our side comes first, since the clone may be damaged; then what may not be spoken of.
         let applied = match applied {
             Err(Failure::Ours(error)) => return Err(error.into()),
@@ -277,14 +339,20 @@ impl Repository {
     /// A clone that cannot even be tidied up has to be cloned again.
     fn judged(&self, error: HgError) -> HgError {
         if error.is_damage() {
-            HgError::Damaged { repository: self.settings.name.clone(), reason: error_chain(&error) }
+            HgError::Damaged {
+                repository: self.settings.name.clone(),
+                reason: error_chain(&error),
+            }
         } else {
             error
         }
     }
 
     fn parked(&self, reason: String) -> HgError {
-        HgError::TreeClosed { tree: self.settings.try_name.clone(), reason }
+        HgError::TreeClosed {
+            tree: self.settings.try_name.clone(),
+            reason,
+        }
     }
 
     /// Why the tree is closed, if it is.
@@ -308,7 +376,11 @@ impl Repository {
             if let Err(error) = tidied
                 && !matches!(error, HgError::DiskFull { .. })
             {
-                warn!(repository = name, error = error_chain(&error), "cannot tidy up after a build");
+                warn!(
+                    repository = name,
+                    error = error_chain(&error),
+                    "cannot tidy up after a build"
+                );
             }
         };
         self.afterwards.spawn(async move {

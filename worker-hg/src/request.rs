@@ -89,7 +89,10 @@ impl Requests {
     /// The requests for a repository.
     pub fn new(clones_dir: &Path, repository: &str) -> Self {
         let file = |what| place::beside(clones_dir, repository, what);
-        Self { request: file("request"), done: file("done") }
+        Self {
+            request: file("request"),
+            done: file("done"),
+        }
     }
 
     /// Asks for a task; what comes back is the request's id, which is that of an earlier request for the same.
@@ -105,7 +108,10 @@ impl Requests {
             Ok(()) => Ok(id.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match self.find()? {
                 Some(request) if request.task == task => Ok(request.id),
-                Some(request) => Err(HgError::Busy { task: request.task.name(), request: self.request.clone() }),
+                Some(request) => Err(HgError::Busy {
+                    task: request.task.name(),
+                    request: self.request.clone(),
+                }),
                 None => Err(doing()(error)),
             },
             Err(error) => Err(doing()(error)),
@@ -117,7 +123,9 @@ impl Requests {
         // In this order: the outcome is written before the request goes.
         let asked = self.find()?.is_some_and(|request| request.id == id);
         let doing = HgError::io(format!("read the outcome {}", self.done.display()));
-        let answer = read(&self.done).map_err(doing)?.and_then(|text| serde_json::from_str::<Answer>(&text).ok());
+        let answer = read(&self.done)
+            .map_err(doing)?
+            .and_then(|text| serde_json::from_str::<Answer>(&text).ok());
         Ok(match answer {
             Some(answer) if answer.id == id => Progress::Done(answer.outcome),
             _ if asked => Progress::Asked,
@@ -128,7 +136,9 @@ impl Requests {
     /// The request that is there. One that cannot be understood is removed.
     pub(crate) fn find(&self) -> Result<Option<Request>, HgError> {
         let path = self.request.display();
-        let Some(text) = read(&self.request).map_err(HgError::io(format!("read the request {path}")))? else {
+        let Some(text) =
+            read(&self.request).map_err(HgError::io(format!("read the request {path}")))?
+        else {
             return Ok(None);
         };
         let mut words = text.split_whitespace();
@@ -137,11 +147,15 @@ impl Requests {
             Some("reclone") => Task::Reclone,
             _ => {
                 tracing::warn!("the request {path} asks for neither pull nor reclone: removing it");
-                fs::remove_file(&self.request).map_err(HgError::io(format!("remove the request {path}")))?;
+                fs::remove_file(&self.request)
+                    .map_err(HgError::io(format!("remove the request {path}")))?;
                 return Ok(None);
             }
         };
-        Ok(Some(Request { task, id: words.next().unwrap_or_default().to_owned() }))
+        Ok(Some(Request {
+            task,
+            id: words.next().unwrap_or_default().to_owned(),
+        }))
     }
 
     /// Ends a request.
@@ -152,7 +166,10 @@ impl Requests {
             .and_then(|bytes| write_atomically(&self.done, &bytes));
         // Also when nobody can be told: else it would be done again and again.
         let removed = fs::remove_file(&self.request);
-        written.and(removed).map_err(HgError::io(format!("end the request {}", self.request.display())))
+        written.and(removed).map_err(HgError::io(format!(
+            "end the request {}",
+            self.request.display()
+        )))
     }
 }
 
@@ -176,7 +193,10 @@ mod tests {
     use super::*;
 
     fn outcome(error: &str) -> Outcome {
-        Outcome { done: Vec::new(), error: Some(error.to_owned()) }
+        Outcome {
+            done: Vec::new(),
+            error: Some(error.to_owned()),
+        }
     }
 
     #[test]
@@ -186,14 +206,28 @@ mod tests {
         assert_eq!(requests.find().expect("looked"), None);
         assert_eq!(requests.progress("one").expect("looked"), Progress::Gone);
         assert_eq!(requests.ask(Task::Pull, "one").expect("asked"), "one");
-        assert_eq!(requests.ask(Task::Pull, "two").expect("asked"), "one", "it is asked for already");
-        assert!(matches!(requests.ask(Task::Reclone, "three"), Err(HgError::Busy { task: "pull", .. })));
+        assert_eq!(
+            requests.ask(Task::Pull, "two").expect("asked"),
+            "one",
+            "it is asked for already"
+        );
+        assert!(matches!(
+            requests.ask(Task::Reclone, "three"),
+            Err(HgError::Busy { task: "pull", .. })
+        ));
         assert_eq!(requests.progress("one").expect("looked"), Progress::Asked);
         let request = requests.find().expect("looked").expect("there");
         requests.answer(&request, outcome("no")).expect("answered");
-        assert_eq!(requests.progress("one").expect("looked"), Progress::Done(outcome("no")));
+        assert_eq!(
+            requests.progress("one").expect("looked"),
+            Progress::Done(outcome("no"))
+        );
         assert_eq!(requests.find().expect("looked"), None);
-        let files: Vec<_> = fs::read_dir(home.path()).expect("read").flatten().map(|entry| entry.file_name()).collect();
+        let files: Vec<_> = fs::read_dir(home.path())
+            .expect("read")
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
         assert_eq!(files, [".nss.done"]);
     }
 
@@ -205,7 +239,10 @@ mod tests {
         assert_eq!(requests.find().expect("looked"), None);
         assert!(!home.path().join(".nss.request").exists());
         fs::write(home.path().join(".nss.request"), "reclone").expect("written");
-        assert_eq!(requests.find().expect("looked").map(|request| request.task), Some(Task::Reclone));
+        assert_eq!(
+            requests.find().expect("looked").map(|request| request.task),
+            Some(Task::Reclone)
+        );
         fs::remove_file(home.path().join(".nss.request")).expect("removed");
         fs::create_dir(home.path().join(".nss.request")).expect("made");
         requests.find().expect_err("a directory");

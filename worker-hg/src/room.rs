@@ -39,7 +39,9 @@ impl FullDisk {
     /// Something found the disk full. Returns whether that is news.
     pub(crate) fn begins(&self, error: &HgError, settings: &Settings, clock: &dyn Clock) -> bool {
         let directory = &settings.clones_dir;
-        let HgError::DiskFull { words, .. } = error else { return false };
+        let HgError::DiskFull { words, .. } = error else {
+            return false;
+        };
         let (last, free) = (clock.now(), disk::free(directory).unwrap_or_default());
         let mut state = self.state();
         let is_news = state.is_none();
@@ -54,7 +56,11 @@ impl FullDisk {
                 Size(free),
             );
         }
-        *state = Some(Full { words: words.clone(), last, free });
+        *state = Some(Full {
+            words: words.clone(),
+            last,
+            free,
+        });
         is_news
     }
 
@@ -65,7 +71,11 @@ impl FullDisk {
         let free = disk::free(&settings.clones_dir).unwrap_or_default();
         let quiet = clock.now().duration_since(full.last).as_secs_f64() >= QUIET.as_secs_f64();
         if quiet || free >= full.free.saturating_add(GROWTH) {
-            info!(step = "disk-room", "our disk has room again, {} are free: the builds go on", Size(free));
+            info!(
+                step = "disk-room",
+                "our disk has room again, {} are free: the builds go on",
+                Size(free)
+            );
             *state = None;
         }
     }
@@ -92,13 +102,22 @@ pub(crate) fn make(settings: &Settings, needed: u64) -> Result<Result<(), String
 }
 
 /// As [`make`], for a time: the budget does not count.
-pub(crate) fn make_for_a_time(settings: &Settings, needed: u64) -> Result<Result<(), String>, HgError> {
+pub(crate) fn make_for_a_time(
+    settings: &Settings,
+    needed: u64,
+) -> Result<Result<(), String>, HgError> {
     make_within(settings, None, needed)
 }
 
-fn make_within(settings: &Settings, budget: Option<u64>, needed: u64) -> Result<Result<(), String>, HgError> {
+fn make_within(
+    settings: &Settings,
+    budget: Option<u64>,
+    needed: u64,
+) -> Result<Result<(), String>, HgError> {
     let inventory = Inventory::new(settings);
-    let Some(mut reason) = lack(&inventory, budget, needed)? else { return Ok(Ok(())) };
+    let Some(mut reason) = lack(&inventory, budget, needed)? else {
+        return Ok(Ok(()));
+    };
     let mut removable = inventory.removable()?;
     removable.sort_by_cached_key(|report| age(&inventory, report));
     for report in removable {
@@ -118,27 +137,46 @@ fn make_within(settings: &Settings, budget: Option<u64>, needed: u64) -> Result<
 }
 
 /// What is lacking, in words.
-fn lack(inventory: &Inventory, budget: Option<u64>, needed: u64) -> Result<Option<String>, HgError> {
+fn lack(
+    inventory: &Inventory,
+    budget: Option<u64>,
+    needed: u64,
+) -> Result<Option<String>, HgError> {
     if let Some(budget) = budget {
-        let taken = inventory.list()?.iter().map(|report| report.bytes).sum::<u64>();
+        let taken = inventory
+            .list()?
+            .iter()
+            .map(|report| report.bytes)
+            .sum::<u64>();
         if taken.saturating_add(needed) > budget {
             let (taken, needed, budget) = (Size(taken), Size(needed), Size(budget));
-            return Ok(Some(format!("the clones take {taken}, it would take {needed} more, the budget is {budget}")));
+            return Ok(Some(format!(
+                "the clones take {taken}, it would take {needed} more, the budget is {budget}"
+            )));
         }
     }
     let directory = inventory.directory();
-    let free =
-        disk::free(directory).map_err(HgError::io(format!("ask how full the disk of {} is", directory.display())))?;
+    let free = disk::free(directory).map_err(HgError::io(format!(
+        "ask how full the disk of {} is",
+        directory.display()
+    )))?;
     Ok((needed > free).then(|| {
         let (needed, free) = (Size(needed), Size(free));
-        format!("it would take {needed}, and {} has {free} free", directory.display())
+        format!(
+            "it would take {needed}, and {} has {free} free",
+            directory.display()
+        )
     }))
 }
 
 /// When it was last of use.
 fn age(inventory: &Inventory, report: &CloneReport) -> SystemTime {
-    let changed = || std::fs::symlink_metadata(inventory.directory().join(&report.directory))?.modified();
-    report.last_pull.map_or_else(|| changed().unwrap_or(SystemTime::UNIX_EPOCH), SystemTime::from)
+    let changed =
+        || std::fs::symlink_metadata(inventory.directory().join(&report.directory))?.modified();
+    report.last_pull.map_or_else(
+        || changed().unwrap_or(SystemTime::UNIX_EPOCH),
+        SystemTime::from,
+    )
 }
 
 #[cfg(test)]
@@ -153,12 +191,18 @@ mod tests {
     fn full_disk_is_news_once_until_it_has_been_quiet() {
         let settings = Settings::new(Vec::new(), PathBuf::from("/nowhere"));
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
-        let (outage, error) = (FullDisk::default(), HgError::io("write")(std::io::ErrorKind::QuotaExceeded.into()));
+        let (outage, error) = (
+            FullDisk::default(),
+            HgError::io("write")(std::io::ErrorKind::QuotaExceeded.into()),
+        );
         assert!(outage.begins(&error, &settings, &clock));
         for _ in 0..3 {
             clock.advance(Duration::from_secs(300));
             outage.ends(&settings, &clock);
-            assert!(!outage.begins(&error, &settings, &clock), "a small build had room, a large one has none");
+            assert!(
+                !outage.begins(&error, &settings, &clock),
+                "a small build had room, a large one has none"
+            );
         }
         assert_eq!(outage.words().as_deref(), Some("quota exceeded"));
         clock.advance(QUIET);

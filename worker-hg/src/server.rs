@@ -106,8 +106,19 @@ struct Running {
 
 impl CommandServer {
     /// A server for the repository in `clone`, with the configuration file `hgrc`, that may have `memory` bytes.
-    pub(crate) fn new(program: PathBuf, hgrc: Option<PathBuf>, clone: PathBuf, memory: u64) -> Self {
-        Self { program, hgrc, clone, memory, running: None }
+    pub(crate) fn new(
+        program: PathBuf,
+        hgrc: Option<PathBuf>,
+        clone: PathBuf,
+        memory: u64,
+    ) -> Self {
+        Self {
+            program,
+            hgrc,
+            clone,
+            memory,
+            running: None,
+        }
     }
 
     /// Whether a server is up. It is not at first, nor after a command was interrupted.
@@ -116,7 +127,11 @@ impl CommandServer {
     }
 
     /// Runs a command. Each option is one argument, `--option=value`, and `--` stands in front of what is no option.
-    pub(crate) async fn run(&mut self, arguments: &[&str], deadline: Duration) -> Result<CommandOutput, HgError> {
+    pub(crate) async fn run(
+        &mut self,
+        arguments: &[&str],
+        deadline: Duration,
+    ) -> Result<CommandOutput, HgError> {
         let mut stdout = Vec::new();
         let output = self.run_into(arguments, &mut stdout, deadline).await?;
         Ok(CommandOutput { stdout, ..output })
@@ -144,12 +159,19 @@ impl CommandServer {
         match tokio::time::timeout(deadline, running.exchange(arguments, sink, &mut stderr)).await {
             Ok(Ok(code)) => {
                 self.running = Some(running);
-                Ok(CommandOutput { code, stdout: Vec::new(), stderr })
+                Ok(CommandOutput {
+                    code,
+                    stdout: Vec::new(),
+                    stderr,
+                })
             }
             Ok(Err(source)) => Err(running.failed(name_of(arguments), source).await),
             Err(_) => {
                 running.group.end().await;
-                Err(HgError::Deadline { command: name_of(arguments), seconds: deadline.as_secs() })
+                Err(HgError::Deadline {
+                    command: name_of(arguments),
+                    seconds: deadline.as_secs(),
+                })
             }
         }
     }
@@ -169,7 +191,14 @@ impl CommandServer {
         let used = || leader.and_then(process::processor_time).unwrap_or_default();
         let before = used();
         let fails = AtomicBool::new(false);
-        let (mut stdout, mut stderr) = (Vec::new(), Errors { kept: Vec::new(), says_so: is_failing, fails: &fails });
+        let (mut stdout, mut stderr) = (
+            Vec::new(),
+            Errors {
+                kept: Vec::new(),
+                says_so: is_failing,
+                fails: &fails,
+            },
+        );
         let watching = async {
             let mut exchanging = pin!(running.exchange(&arguments, &mut stdout, &mut stderr));
             let mut looks = tokio::time::interval(LOOK);
@@ -184,14 +213,22 @@ impl CommandServer {
                 if used().saturating_sub(before) > *work {
                     return Err(Stop::Spent);
                 }
-                if fails.load(Ordering::Relaxed) && now - *failing_since.get_or_insert(now) >= FAILING {
+                if fails.load(Ordering::Relaxed)
+                    && now - *failing_since.get_or_insert(now) >= FAILING
+                {
                     return Err(Stop::Failing);
                 }
             }
         };
-        let watched = tokio::time::timeout(deadline, watching).await.unwrap_or(Err(Stop::Deadline));
+        let watched = tokio::time::timeout(deadline, watching)
+            .await
+            .unwrap_or(Err(Stop::Deadline));
         *work = work.saturating_sub(used().saturating_sub(before));
-        let output = |code| CommandOutput { code, stdout, stderr: stderr.kept };
+        let output = |code| CommandOutput {
+            code,
+            stdout,
+            stderr: stderr.kept,
+        };
         let stop = match watched {
             Ok(Ok(code)) => {
                 self.running = Some(running);
@@ -204,14 +241,19 @@ impl CommandServer {
         match stop {
             Stop::Spent => Ok(Ended::Spent),
             Stop::Failing => Ok(Ended::Failing(output(-1))),
-            Stop::Deadline => Err(HgError::Deadline { command: name_of(&arguments), seconds: deadline.as_secs() }),
+            Stop::Deadline => Err(HgError::Deadline {
+                command: name_of(&arguments),
+                seconds: deadline.as_secs(),
+            }),
         }
     }
 
     /// The server for a command, which must be one that can be sent.
     async fn ready_for(&mut self, arguments: &[&[u8]]) -> Result<Running, HgError> {
         if arguments.iter().any(|argument| argument.contains(&0)) {
-            return Err(HgError::Argument { command: name_of(arguments) });
+            return Err(HgError::Argument {
+                command: name_of(arguments),
+            });
         }
         match self.running.take() {
             Some(running) => Ok(running),
@@ -222,17 +264,26 @@ impl CommandServer {
     /// Whether the server has come so near to what it may have that this is why it found no more memory: what it asked
     /// for last does not count as taken. A machine can be out of memory, too.
     pub(crate) fn has_grown_too_large(&self) -> bool {
-        self.running.as_ref().and_then(|running| running.group.peak()).is_some_and(|peak| peak > self.memory / 2)
+        self.running
+            .as_ref()
+            .and_then(|running| running.group.peak())
+            .is_some_and(|peak| peak > self.memory / 2)
     }
 
     /// How much memory the server takes, in bytes; zero when there is none.
     pub(crate) fn memory(&self) -> u64 {
-        self.running.as_ref().and_then(|running| running.group.memory()).unwrap_or_default()
+        self.running
+            .as_ref()
+            .and_then(|running| running.group.memory())
+            .unwrap_or_default()
     }
 
     /// Ends the server kindly, if there is one.
     pub(crate) async fn close(&mut self) {
-        if let Some(Running { mut group, stdin, .. }) = self.running.take() {
+        if let Some(Running {
+            mut group, stdin, ..
+        }) = self.running.take()
+        {
             drop(stdin);
             if tokio::time::timeout(FAREWELL, group.wait()).await.is_err() {
                 group.end().await;
@@ -268,7 +319,10 @@ impl CommandServer {
             Ok(Err(source)) => Err(running.failed("serve".to_owned(), source).await),
             Err(_) => {
                 running.group.end().await;
-                Err(HgError::Deadline { command: "serve".to_owned(), seconds: GREETING.as_secs() })
+                Err(HgError::Deadline {
+                    command: "serve".to_owned(),
+                    seconds: GREETING.as_secs(),
+                })
             }
         }
     }
@@ -279,9 +333,16 @@ impl Running {
         let mut greeting = Vec::new();
         let frame = framing::read_frame(&mut self.stdout, &mut greeting, &mut Vec::new()).await?;
         let greeting = String::from_utf8_lossy(&greeting);
-        let mut capabilities = greeting.lines().filter_map(|line| line.strip_prefix("capabilities:"));
-        let runs = capabilities.any(|words| words.split_whitespace().any(|word| word == "runcommand"));
-        if frame == Frame::Output && runs { Ok(()) } else { Err(FramingError::Greeting) }
+        let mut capabilities = greeting
+            .lines()
+            .filter_map(|line| line.strip_prefix("capabilities:"));
+        let runs =
+            capabilities.any(|words| words.split_whitespace().any(|word| word == "runcommand"));
+        if frame == Frame::Output && runs {
+            Ok(())
+        } else {
+            Err(FramingError::Greeting)
+        }
     }
 
     /// Has a command run to its end, and returns its exit code.
@@ -308,20 +369,32 @@ impl Running {
             _ => String::new(),
         };
         if outcome::is_full_disk(&words) {
-            return HgError::DiskFull { doing: format!("run `hg {command}`"), words };
+            return HgError::DiskFull {
+                doing: format!("run `hg {command}`"),
+                words,
+            };
         }
-        HgError::Protocol { command, words, source }
+        HgError::Protocol {
+            command,
+            words,
+            source,
+        }
     }
 }
 
 /// A command's name among its words.
 fn name_of(arguments: &[&[u8]]) -> String {
     let name = arguments.iter().find(|word| !word.starts_with(b"-"));
-    name.map_or_else(String::new, |word| String::from_utf8_lossy(word).into_owned())
+    name.map_or_else(String::new, |word| {
+        String::from_utf8_lossy(word).into_owned()
+    })
 }
 
 fn bytes<'a>(arguments: &[&'a str]) -> Vec<&'a [u8]> {
-    arguments.iter().map(|argument| argument.as_bytes()).collect()
+    arguments
+        .iter()
+        .map(|argument| argument.as_bytes())
+        .collect()
 }
 
 /// Reads what the server says outside the protocol to its end, and returns the end of it: a traceback tells its cause

@@ -57,17 +57,27 @@ impl Session {
     /// Opens a session with the server that `url` names. `None` when it is not reached by ssh, or when only `hg` knows
     /// what to make of the url.
     pub(crate) fn open(ssh: &Ssh, url: &str) -> Result<Option<Self>, HgError> {
-        let Some(address) = Address::parse(url) else { return Ok(None) };
-        let pipes = Pipes::make(ssh.directory()).map_err(HgError::io("make the pipes of an ssh session"))?;
+        let Some(address) = Address::parse(url) else {
+            return Ok(None);
+        };
+        let pipes = Pipes::make(ssh.directory())
+            .map_err(HgError::io("make the pipes of an ssh session"))?;
         let mut command = process::bare(Path::new("ssh"));
         command.current_dir(ssh.home()).args(ssh.arguments());
         if let Some(port) = address.port {
             command.args(["-p", &port.to_string()]);
         }
-        command.args([&address.destination, &format!("hg -R {} serve --stdio", address.path)]);
+        command.args([
+            &address.destination,
+            &format!("hg -R {} serve --stdio", address.path),
+        ]);
         let (group, ends) = Group::spawn(command)?;
         Ok(Some(Self {
-            ssh: format!("sh -c {} {}", ssh::quoted(RELAY), ssh::quoted(&ssh.directory().display().to_string())),
+            ssh: format!(
+                "sh -c {} {}",
+                ssh::quoted(RELAY),
+                ssh::quoted(&ssh.directory().display().to_string())
+            ),
             group,
             words: AbortOnDropHandle::new(tokio::spawn(words(ends.stderr))),
             relay: AbortOnDropHandle::new(tokio::spawn(pipes.relay(ends.stdin, ends.stdout))),
@@ -104,17 +114,27 @@ struct Address {
 impl Address {
     fn parse(url: &str) -> Option<Self> {
         let url = Url::parse(url).ok().filter(|url| url.scheme() == "ssh")?;
-        let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/@+=,:".contains(c));
+        let plain = |text: &str| {
+            text.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-/@+=,:".contains(c))
+        };
         let host = url.host_str()?;
         let path = url.path().strip_prefix('/')?;
         let odd = url.password().is_some() || url.query().is_some() || url.fragment().is_some();
         if odd || host.starts_with('-') || path.is_empty() || path.starts_with('-') {
             return None;
         }
-        let destination =
-            if url.username().is_empty() { host.to_owned() } else { format!("{}@{host}", url.username()) };
+        let destination = if url.username().is_empty() {
+            host.to_owned()
+        } else {
+            format!("{}@{host}", url.username())
+        };
         let usable = plain(path) && plain(&destination) && !destination.starts_with('-');
-        usable.then(|| Self { destination, port: url.port(), path: path.to_owned() })
+        usable.then(|| Self {
+            destination,
+            port: url.port(),
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -134,18 +154,27 @@ impl Pipes {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)?;
+            nix::unistd::mkfifo(
+                path,
+                nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR,
+            )?;
         }
         let options = pipe::OpenOptions::new();
         Ok(Self {
             up: options.open_receiver(&up)?,
             holder: options.open_sender(&up)?,
-            down: pipe::OpenOptions::new().read_write(true).open_sender(&down)?,
+            down: pipe::OpenOptions::new()
+                .read_write(true)
+                .open_sender(&down)?,
         })
     }
 
     async fn relay(self, mut stdin: ChildStdin, mut stdout: ChildStdout) {
-        let Self { mut up, holder, mut down } = self;
+        let Self {
+            mut up,
+            holder,
+            mut down,
+        } = self;
         let upwards = async move {
             let mut holder = Some(holder);
             let mut buffer = vec![0; 64 << 10];
@@ -178,11 +207,21 @@ mod tests {
     #[test]
     fn an_address_is_what_mercurial_would_make_of_the_url() {
         let address = |destination: &str, port, path: &str| {
-            Some(Address { destination: destination.to_owned(), port, path: path.to_owned() })
+            Some(Address {
+                destination: destination.to_owned(),
+                port,
+                path: path.to_owned(),
+            })
         };
         let table = [
-            ("ssh://hg.example.org/try", address("hg.example.org", None, "try")),
-            ("ssh://bot@hg.example.org:2222//repos/try", address("bot@hg.example.org", Some(2222), "/repos/try")),
+            (
+                "ssh://hg.example.org/try",
+                address("hg.example.org", None, "try"),
+            ),
+            (
+                "ssh://bot@hg.example.org:2222//repos/try",
+                address("bot@hg.example.org", Some(2222), "/repos/try"),
+            ),
             ("ssh://hg.example.org", None),
             ("ssh://hg.example.org/", None),
             ("ssh://bot:secret@hg.example.org/try", None),

@@ -90,7 +90,10 @@ impl RepositorySettings {
 /// Addresses may hold passwords.
 impl fmt::Debug for RepositorySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RepositorySettings").field("phid", &self.phid).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("RepositorySettings")
+            .field("phid", &self.phid)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,7 +184,8 @@ impl Settings {
         let refuse = |reason: String| Err(HgError::Settings { reason });
         if self.clones_dir.as_os_str().as_bytes().contains(&b':') {
             return refuse(
-                "the path of the clones directory holds a colon, which Mercurial takes for a list".to_owned(),
+                "the path of the clones directory holds a colon, which Mercurial takes for a list"
+                    .to_owned(),
             );
         }
         let mut names = HashSet::new();
@@ -189,10 +193,14 @@ impl Settings {
         for repository in &self.repositories {
             let name = &repository.name;
             if !is_name(name) {
-                return refuse(format!("{name:?} cannot name a repository: use letters, digits, `.`, `_` and `-`"));
+                return refuse(format!(
+                    "{name:?} cannot name a repository: use letters, digits, `.`, `_` and `-`"
+                ));
             }
             if repository.lanes == 0 {
-                return refuse(format!("repository {name} has no lane: it needs one at least"));
+                return refuse(format!(
+                    "repository {name} has no lane: it needs one at least"
+                ));
             }
             if !names.insert(name) || !phids.insert(&repository.phid) {
                 return refuse(format!("repository {name} is configured twice"));
@@ -203,7 +211,9 @@ impl Settings {
                 ("default_revision", &repository.default_revision),
             ] {
                 if value.is_empty() || value.contains(char::is_control) {
-                    return refuse(format!("{what} of repository {name} is empty or holds a control character"));
+                    return refuse(format!(
+                        "{what} of repository {name} is empty or holds a control character"
+                    ));
                 }
             }
         }
@@ -217,7 +227,9 @@ impl Settings {
 /// Whether a repository can be called so: its directory is.
 pub(crate) fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 #[cfg(test)]
@@ -226,7 +238,12 @@ mod tests {
 
     fn repository(name: &str, phid: &str) -> RepositorySettings {
         let phid = Phid::parse(phid).expect("a PHID");
-        RepositorySettings::new(phid, name, "https://hg.example.org/source", "ssh://hg.example.org/try")
+        RepositorySettings::new(
+            phid,
+            name,
+            "https://hg.example.org/source",
+            "ssh://hg.example.org/try",
+        )
     }
 
     #[test]
@@ -243,8 +260,11 @@ mod tests {
             (&["nss", "nss"], false),
         ];
         for (names, good) in table {
-            let repositories =
-                names.iter().enumerate().map(|(i, name)| repository(name, &format!("PHID-REPO-{i}"))).collect();
+            let repositories = names
+                .iter()
+                .enumerate()
+                .map(|(i, name)| repository(name, &format!("PHID-REPO-{i}")))
+                .collect();
             let settings = Settings::new(repositories, PathBuf::from("clones"));
             assert_eq!(settings.check().is_ok(), good, "{names:?}");
         }

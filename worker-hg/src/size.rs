@@ -22,7 +22,10 @@ pub struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, unit) = UNITS[..4].iter().find(|(_, unit)| self.0 >= *unit).unwrap_or(&UNITS[8]);
+        let (name, unit) = UNITS[..4]
+            .iter()
+            .find(|(_, unit)| self.0 >= *unit)
+            .unwrap_or(&UNITS[8]);
         let tenths = self.0 / (unit / 10).max(1);
         if *unit == 1 || tenths >= 1000 {
             write!(f, "{} {name}", self.0 / unit)
@@ -39,8 +42,16 @@ impl FromStr for Size {
         let text = text.trim();
         let end = text.find(|c: char| !c.is_ascii_digit()).ok_or(())?;
         let (number, name) = text.split_at(end);
-        let (_, unit) = UNITS.iter().find(|(unit, _)| unit.eq_ignore_ascii_case(name.trim())).ok_or(())?;
-        number.parse::<u64>().ok().and_then(|number| number.checked_mul(*unit)).map(Self).ok_or(())
+        let (_, unit) = UNITS
+            .iter()
+            .find(|(unit, _)| unit.eq_ignore_ascii_case(name.trim()))
+            .ok_or(())?;
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(*unit))
+            .map(Self)
+            .ok_or(())
     }
 }
 

@@ -44,15 +44,25 @@ pub(crate) struct Ssh {
 
 impl Ssh {
     /// Prepares it for the clone called `lane`. What a crash left behind is replaced.
-    pub(crate) fn new(settings: &Settings, repository: &RepositorySettings, lane: &str) -> Result<Self, HgError> {
+    pub(crate) fn new(
+        settings: &Settings,
+        repository: &RepositorySettings,
+        lane: &str,
+    ) -> Result<Self, HgError> {
         let home = settings.clones_dir.clone();
         let sockets = Path::new(".ssh").join(lane);
         let directory = home.join(&sockets);
-        let doing = format!("write the ssh key of {} below {}", repository.name, settings.clones_dir.display());
+        let doing = format!(
+            "write the ssh key of {} below {}",
+            repository.name,
+            settings.clones_dir.display()
+        );
         let key = repository.ssh_key.as_ref().map(ExposeSecret::expose_secret);
         let configuration = address::configuration(repository)?;
         let key = prepare(&directory, key)
-            .and_then(|key| write_private(&directory.join(HGRC), configuration.expose_secret()).map(|()| key))
+            .and_then(|key| {
+                write_private(&directory.join(HGRC), configuration.expose_secret()).map(|()| key)
+            })
             .map_err(HgError::io(doing))?;
 
         let mut arguments: Vec<String> = ["-F", "none"].map(str::to_owned).into();
@@ -73,14 +83,25 @@ impl Ssh {
         }
         let mut keeping = Vec::new();
         if sockets.as_os_str().len() <= MAX_DIRECTORY {
-            keeping.extend(["-oControlMaster=auto".to_owned(), format!("-oControlPersist={}", IDLE.as_secs())]);
-            keeping.push(format!("-oControlPath={}", file(&sockets.join("%C")).replace("%%C", "%C")));
+            keeping.extend([
+                "-oControlMaster=auto".to_owned(),
+                format!("-oControlPersist={}", IDLE.as_secs()),
+            ]);
+            keeping.push(format!(
+                "-oControlPath={}",
+                file(&sockets.join("%C")).replace("%%C", "%C")
+            ));
         } else {
             tracing::warn!(
                 "connections of ssh are not kept: the name {lane} is too long for the path of their sockets"
             );
         }
-        Ok(Self { home, directory, arguments, keeping })
+        Ok(Self {
+            home,
+            directory,
+            arguments,
+            keeping,
+        })
     }
 
     /// The value of `ui.ssh` for an `hg` in [`Self::home`]: a shell will read it.
@@ -91,13 +112,20 @@ impl Ssh {
 
     /// The same for an `hg` anywhere. The connection is not kept.
     pub(crate) fn passing(&self) -> String {
-        let quoted: Vec<String> = self.arguments.iter().map(|argument| quoted(argument)).collect();
+        let quoted: Vec<String> = self
+            .arguments
+            .iter()
+            .map(|argument| quoted(argument))
+            .collect();
         format!("ssh {}", quoted.join(" "))
     }
 
     /// The arguments of an ssh in [`Self::home`].
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &str> {
-        self.arguments.iter().chain(&self.keeping).map(String::as_str)
+        self.arguments
+            .iter()
+            .chain(&self.keeping)
+            .map(String::as_str)
     }
 
     /// Where those have to be that use it.
@@ -122,7 +150,11 @@ impl Ssh {
 
     /// Ends the connections that are kept. What they carry now fails.
     pub(crate) async fn hang_up(&self) {
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if !entry.file_type().is_ok_and(|kind| kind.is_socket()) {
                 continue;
             }
@@ -130,8 +162,16 @@ impl Ssh {
             ssh.current_dir(&self.home);
             let socket = entry.path();
             let socket = socket.strip_prefix(&self.home).unwrap_or(&socket);
-            let arguments =
-                ["-F", "none", "-S", &socket.display().to_string(), "-O", "exit", "master"].map(str::to_owned);
+            let arguments = [
+                "-F",
+                "none",
+                "-S",
+                &socket.display().to_string(),
+                "-O",
+                "exit",
+                "master",
+            ]
+            .map(str::to_owned);
             // One that does not hear is of no use to anybody, and goes when its server is silent.
             let _ = process::run(ssh, arguments, "ssh -O exit", GOING).await;
             let _ = fs::remove_file(entry.path());
@@ -154,7 +194,10 @@ fn prepare(directory: &Path, key: Option<&str>) -> io::Result<Option<PathBuf>> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
     let Some(key) = key else { return Ok(None) };
     let path = directory.join(KEY);
     // ssh refuses a key whose last line does not end.
@@ -164,14 +207,23 @@ fn prepare(directory: &Path, key: Option<&str>) -> io::Result<Option<PathBuf>> {
 
 /// Makes a file that nobody else can read.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())
 }
 
 /// A file's name as a value in ssh's configuration, where `%`, quotes and spaces have a meaning.
 fn file(path: &Path) -> String {
     let path = path.display().to_string();
-    format!("\"{}\"", path.replace('%', "%%").replace('\\', r"\\").replace('"', r#"\""#))
+    format!(
+        "\"{}\"",
+        path.replace('%', "%%")
+            .replace('\\', r"\\")
+            .replace('"', r#"\""#)
+    )
 }
 
 /// A word for a shell.
@@ -199,18 +251,29 @@ mod tests {
         );
         repository.ssh_user = Some("a user".to_owned());
         repository.ssh_key = Some(SecretString::from("KEY\nLINE"));
-        let mut settings = Settings::new(vec![repository.clone()], home.path().join("a 50% \"clone\""));
+        let mut settings = Settings::new(
+            vec![repository.clone()],
+            home.path().join("a 50% \"clone\""),
+        );
         settings.known_hosts = Some(PathBuf::from("/etc/known hosts"));
         std::mem::forget(Ssh::new(&settings, &repository, "nss").expect("prepared"));
         let ssh = Ssh::new(&settings, &repository, "nss").expect("prepared again");
         let path = settings.clones_dir.join(".ssh/nss/key");
         assert_eq!(fs::read_to_string(&path).expect("a file"), "KEY\nLINE\n");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&settings.clones_dir.join(".ssh/nss"))), (0o600, 0o700));
+        assert_eq!(
+            (mode(&path), mode(&settings.clones_dir.join(".ssh/nss"))),
+            (0o600, 0o700)
+        );
 
         // What ssh itself understands.
         let shell = format!("{} -G host", ssh.command());
-        let understood = std::process::Command::new("sh").arg("-c").arg(shell).output().expect("sh").stdout;
+        let understood = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(shell)
+            .output()
+            .expect("sh")
+            .stdout;
         let understood = String::from_utf8(understood).expect("text");
         let key = path.display().to_string().replace('%', "%%");
         for line in [
@@ -221,7 +284,11 @@ mod tests {
             "user a user".to_owned(),
             format!("identityfile {key}"),
         ] {
-            let lines = || understood.lines().map(|line| line.replace('"', "").to_lowercase());
+            let lines = || {
+                understood
+                    .lines()
+                    .map(|line| line.replace('"', "").to_lowercase())
+            };
             let line = line.replace('"', "").to_lowercase();
             assert!(lines().any(|there| there == line), "{line} in {understood}");
         }

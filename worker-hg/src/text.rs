@@ -11,13 +11,18 @@ const HIDDEN: &str = "***";
 pub(crate) fn one_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let lines: Vec<String> = lines.map(|line| without_key_paths(&without_passwords(&shown(line)))).collect();
+    let lines: Vec<String> = lines
+        .map(|line| without_key_paths(&without_passwords(&shown(line))))
+        .collect();
     cut(&lines.join("; "), MAX_SHOWN)
 }
 
 /// A tool's output as it stands, for a block of code.
 pub(crate) fn block(bytes: &[u8]) -> String {
-    let lines: Vec<String> = String::from_utf8_lossy(bytes).lines().map(|line| shown(line.trim_end())).collect();
+    let lines: Vec<String> = String::from_utf8_lossy(bytes)
+        .lines()
+        .map(|line| shown(line.trim_end()))
+        .collect();
     cut(lines.join("\n").trim_matches('\n'), MAX_SHOWN)
 }
 
@@ -52,8 +57,10 @@ pub(crate) fn message(text: &str) -> String {
 
 /// A name for a commit: one line without control characters. `None` when nothing is left.
 pub(crate) fn author(name: &str) -> Option<String> {
-    let words: Vec<&str> =
-        name.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = name
+        .split(|c: char| c.is_control() || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+        .collect();
     (!words.is_empty()).then(|| words.join(" "))
 }
 
@@ -123,7 +130,10 @@ mod tests {
     fn authors_are_one_line() {
         let table = [
             ("Ada <ada@example.org>", Some("Ada <ada@example.org>")),
-            (" Ada\n<ada@example.org>\0\r\n", Some("Ada <ada@example.org>")),
+            (
+                " Ada\n<ada@example.org>\0\r\n",
+                Some("Ada <ada@example.org>"),
+            ),
             ("A\u{2028}B", Some("A B")),
             ("\n\0 ", None),
             ("", None),
@@ -135,10 +145,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_is_written_out() {
-        assert_eq!(path(".h\u{200c}g/hgrc\r".as_bytes()), r".h\u{200c}g/hgrc\u{d}");
+        assert_eq!(
+            path(".h\u{200c}g/hgrc\r".as_bytes()),
+            r".h\u{200c}g/hgrc\u{d}"
+        );
         assert_eq!(path("日本/\u{1b}[31m".as_bytes()), r"日本/\u{1b}[31m");
         assert_eq!(one_line(b"abort: a\r\n\n(b)\n"), "abort: a; (b)");
-        assert_eq!(block(b"patching file f\nHunk #1 FAILED at 0\n"), "patching file f\nHunk #1 FAILED at 0");
+        assert_eq!(
+            block(b"patching file f\nHunk #1 FAILED at 0\n"),
+            "patching file f\nHunk #1 FAILED at 0"
+        );
     }
 
     #[test]
@@ -148,9 +164,18 @@ mod tests {
                 "abort: repository htps://bob:secret@h:1//try not found",
                 "abort: repository htps://bob:***@h:1//try not found",
             ),
-            ("No such file: 'x://bob:se:cr@t@h'", "No such file: 'x://bob:***@h'"),
-            ("https://a:b@h/ and https://c:d@h", "https://a:***@h/ and https://c:***@h"),
-            ("ssh://hg@h/a:b@c is no login", "ssh://hg@h/a:b@c is no login"),
+            (
+                "No such file: 'x://bob:se:cr@t@h'",
+                "No such file: 'x://bob:***@h'",
+            ),
+            (
+                "https://a:b@h/ and https://c:d@h",
+                "https://a:***@h/ and https://c:***@h",
+            ),
+            (
+                "ssh://hg@h/a:b@c is no login",
+                "ssh://hg@h/a:b@c is no login",
+            ),
             ("https://h:8080/x@y", "https://h:8080/x@y"),
             (
                 "remote: Load key \"/srv/clones/.ssh/nss/key\": error in libcrypto",
@@ -160,7 +185,10 @@ mod tests {
                 "remote: Warning: Identity file /srv/.ssh/nss/key not accessible: No such file or directory.",
                 "remote: Warning: Identity file *** not accessible: No such file or directory.",
             ),
-            ("Add correct host key in /home/x/.ssh/known_hosts", "Add correct host key in /home/x/.ssh/known_hosts"),
+            (
+                "Add correct host key in /home/x/.ssh/known_hosts",
+                "Add correct host key in /home/x/.ssh/known_hosts",
+            ),
         ];
         for (said, expected) in table {
             assert_eq!(one_line(said.as_bytes()), expected);
@@ -171,6 +199,9 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         assert_eq!(cut("äöü", 3), "äöü");
         assert_eq!(cut("äöü", 2), "äö…");
-        assert_eq!(path("🎉".repeat(400).as_bytes()), format!("{}…", "🎉".repeat(300)));
+        assert_eq!(
+            path("🎉".repeat(400).as_bytes()),
+            format!("{}…", "🎉".repeat(300))
+        );
     }
 }

@@ -48,11 +48,19 @@ impl ManifestReader {
     /// A reader that keeps what matters to `stack`.
     pub(crate) fn new(stack: &[Scanned]) -> Self {
         let files = || stack.iter().flat_map(|patch| &patch.files);
-        let added: BTreeSet<&[u8]> = files().filter(|file| file.kind.adds()).map(|file| file.path.as_slice()).collect();
+        let added: BTreeSet<&[u8]> = files()
+            .filter(|file| file.kind.adds())
+            .map(|file| file.path.as_slice())
+            .collect();
         let above = added.iter().flat_map(|path| ancestors(path));
         let config = try_config::PATH.as_bytes();
-        let paths: BTreeSet<&[u8]> =
-            added.iter().copied().chain(above).chain([config]).chain(made::sized(stack)).collect();
+        let paths: BTreeSet<&[u8]> = added
+            .iter()
+            .copied()
+            .chain(above)
+            .chain([config])
+            .chain(made::sized(stack))
+            .collect();
         let goes = |kind: &Kind| matches!(kind, Kind::Delete | Kind::Rename(_));
         Self {
             paths: paths.into_iter().map(<[u8]>::to_vec).collect(),
@@ -73,18 +81,33 @@ impl ManifestReader {
 
     /// What was read.
     pub(crate) fn tree(self) -> Tree {
-        Tree { base: self.found, changes: BTreeMap::new() }
+        Tree {
+            base: self.found,
+            changes: BTreeMap::new(),
+        }
     }
 
     fn pass(&mut self, path: &[u8]) {
-        while self.paths.get(self.at).is_some_and(|wanted| wanted.as_slice() < path) {
+        while self
+            .paths
+            .get(self.at)
+            .is_some_and(|wanted| wanted.as_slice() < path)
+        {
             self.at += 1;
         }
-        while self.directories.get(self.next).is_some_and(|(directory, _)| directory.as_slice() <= path) {
+        while self
+            .directories
+            .get(self.next)
+            .is_some_and(|(directory, _)| directory.as_slice() <= path)
+        {
             self.inside.push(self.next);
             self.next += 1;
         }
-        while self.inside.last().is_some_and(|&innermost| !path.starts_with(&self.directories[innermost].0)) {
+        while self
+            .inside
+            .last()
+            .is_some_and(|&innermost| !path.starts_with(&self.directories[innermost].0))
+        {
             self.inside.pop();
         }
         let mut matters = self.paths.get(self.at).is_some_and(|wanted| wanted == path);
@@ -125,7 +148,10 @@ impl Sink for ManifestReader {
 
 /// The directories that a path is in, as paths.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(slash, _)| &path[..slash])
+    path.iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'/')
+        .map(|(slash, _)| &path[..slash])
 }
 
 /// A file that would lie below another one.
@@ -161,7 +187,10 @@ impl Tree {
         }
         for path in added {
             if let Some(other) = self.above(path).or_else(|| self.below(path)) {
-                return Err(Conflict { path: path.clone(), other });
+                return Err(Conflict {
+                    path: path.clone(),
+                    other,
+                });
             }
         }
         Ok(())
@@ -169,18 +198,28 @@ impl Tree {
 
     /// A file where `path` needs a directory.
     fn above(&self, path: &[u8]) -> Option<Vec<u8>> {
-        ancestors(path).find(|directory| self.is_file(directory)).map(<[u8]>::to_vec)
+        ancestors(path)
+            .find(|directory| self.is_file(directory))
+            .map(<[u8]>::to_vec)
     }
 
     /// A file in a directory where `path` is a file.
     fn below(&self, path: &[u8]) -> Option<Vec<u8>> {
         let directory = [path, b"/"].concat();
         let inside = |other: &[u8]| other.starts_with(&directory);
-        let changed =
-            self.changes.range(directory.clone()..).take_while(|(other, _)| inside(other)).find(|(_, there)| **there);
+        let changed = self
+            .changes
+            .range(directory.clone()..)
+            .take_while(|(other, _)| inside(other))
+            .find(|(_, there)| **there);
         let kept = || {
-            let mut paths = self.base.range(directory.clone()..).take_while(|other| inside(other));
-            paths.find(|other| !self.changes.contains_key(*other)).cloned()
+            let mut paths = self
+                .base
+                .range(directory.clone()..)
+                .take_while(|other| inside(other));
+            paths
+                .find(|other| !self.changes.contains_key(*other))
+                .cloned()
         };
         changed.map(|(other, _)| other.clone()).or_else(kept)
     }
@@ -201,7 +240,10 @@ impl Tree {
     }
 
     fn is_there(&self, path: &[u8]) -> bool {
-        self.changes.get(path).copied().unwrap_or_else(|| self.base.contains(path))
+        self.changes
+            .get(path)
+            .copied()
+            .unwrap_or_else(|| self.base.contains(path))
     }
 }
 
@@ -218,10 +260,15 @@ mod tests {
     fn tree(paths: &[&str], stack: &[Scanned], piece: usize) -> Tree {
         let mut paths = paths.to_vec();
         paths.sort_unstable();
-        let lines = paths.iter().map(|path| format!("{path}\0{}\n", "0".repeat(40)));
+        let lines = paths
+            .iter()
+            .map(|path| format!("{path}\0{}\n", "0".repeat(40)));
         let manifest = lines.collect::<String>();
         let mut reader = ManifestReader::new(stack);
-        manifest.as_bytes().chunks(piece).for_each(|piece| reader.take(piece));
+        manifest
+            .as_bytes()
+            .chunks(piece)
+            .for_each(|piece| reader.take(piece));
         reader.tree()
     }
 
@@ -230,9 +277,15 @@ mod tests {
             path: path.as_bytes().to_vec(),
             kind: kind.clone(),
             hunks: None,
-            size: NewSize::Changed { added: 0, removed: 0 },
+            size: NewSize::Changed {
+                added: 0,
+                removed: 0,
+            },
         };
-        Scanned { files: changes.iter().map(file).collect(), prepared: None }
+        Scanned {
+            files: changes.iter().map(file).collect(),
+            prepared: None,
+        }
     }
 
     #[test]
@@ -240,15 +293,47 @@ mod tests {
         let rename = |source: &str| Kind::Rename(source.as_bytes().to_vec());
         let copy = |source: &str| Kind::Copy(source.as_bytes().to_vec());
         let base = ["a", "d/e/f", "d/e/g", "d-e", "link", "z"];
-        type Case<'a> = (&'a str, Vec<Vec<(&'a str, Kind)>>, Option<(&'a str, &'a str)>);
+        type Case<'a> = (
+            &'a str,
+            Vec<Vec<(&'a str, Kind)>>,
+            Option<(&'a str, &'a str)>,
+        );
         let table: Vec<Case<'_>> = vec![
-            ("a file beside others", vec![vec![("d/e/h", Kind::Add), ("n/m", Kind::Add)]], None),
-            ("a name that others begin with", vec![vec![("d/e/fg", Kind::Add), ("li", Kind::Add)]], None),
-            ("below a link of the base", vec![vec![("link/x", Kind::Add)]], Some(("link/x", "link"))),
-            ("far below a file", vec![vec![("a/b/c/d", Kind::Add)]], Some(("a/b/c/d", "a"))),
-            ("a file for a directory", vec![vec![("d", Kind::Add)]], Some(("d", "d/e/f"))),
-            ("a copy for a directory", vec![vec![("d/e", copy("a"))]], Some(("d/e", "d/e/f"))),
-            ("below a link of the same patch", vec![vec![("l", Kind::Add), ("l/x", Kind::Add)]], Some(("l", "l/x"))),
+            (
+                "a file beside others",
+                vec![vec![("d/e/h", Kind::Add), ("n/m", Kind::Add)]],
+                None,
+            ),
+            (
+                "a name that others begin with",
+                vec![vec![("d/e/fg", Kind::Add), ("li", Kind::Add)]],
+                None,
+            ),
+            (
+                "below a link of the base",
+                vec![vec![("link/x", Kind::Add)]],
+                Some(("link/x", "link")),
+            ),
+            (
+                "far below a file",
+                vec![vec![("a/b/c/d", Kind::Add)]],
+                Some(("a/b/c/d", "a")),
+            ),
+            (
+                "a file for a directory",
+                vec![vec![("d", Kind::Add)]],
+                Some(("d", "d/e/f")),
+            ),
+            (
+                "a copy for a directory",
+                vec![vec![("d/e", copy("a"))]],
+                Some(("d/e", "d/e/f")),
+            ),
+            (
+                "below a link of the same patch",
+                vec![vec![("l", Kind::Add), ("l/x", Kind::Add)]],
+                Some(("l", "l/x")),
+            ),
             (
                 "below a link of an earlier patch",
                 vec![vec![("l", Kind::Add)], vec![("l/x", Kind::Add)]],
@@ -259,16 +344,32 @@ mod tests {
                 vec![vec![("l/x", Kind::Add)], vec![("l", Kind::Add)]],
                 Some(("l", "l/x")),
             ),
-            ("below a file that went before", vec![vec![("link", Kind::Delete)], vec![("link/x", Kind::Add)]], None),
-            ("below a file that moves there", vec![vec![("a/b", rename("a"))]], None),
+            (
+                "below a file that went before",
+                vec![vec![("link", Kind::Delete)], vec![("link/x", Kind::Add)]],
+                None,
+            ),
+            (
+                "below a file that moves there",
+                vec![vec![("a/b", rename("a"))]],
+                None,
+            ),
             (
                 "below a file that came back",
-                vec![vec![("a", Kind::Delete)], vec![("a", Kind::Add)], vec![("a/b", Kind::Add)]],
+                vec![
+                    vec![("a", Kind::Delete)],
+                    vec![("a", Kind::Add)],
+                    vec![("a/b", Kind::Add)],
+                ],
                 Some(("a/b", "a")),
             ),
             (
                 "for a directory that is emptied",
-                vec![vec![("d/e/f", Kind::Delete), ("d/e/g", Kind::Delete), ("d/e", Kind::Add)]],
+                vec![vec![
+                    ("d/e/f", Kind::Delete),
+                    ("d/e/g", Kind::Delete),
+                    ("d/e", Kind::Add),
+                ]],
                 None,
             ),
             (
@@ -278,7 +379,10 @@ mod tests {
             ),
             (
                 "two files that change places",
-                vec![vec![("a", rename("z")), ("z", rename("a"))], vec![("z/b", Kind::Add)]],
+                vec![
+                    vec![("a", rename("z")), ("z", rename("a"))],
+                    vec![("z/b", Kind::Add)],
+                ],
                 Some(("z/b", "z")),
             ),
             (
@@ -290,7 +394,10 @@ mod tests {
         for (case, patches, expected) in table {
             let stack: Vec<Scanned> = patches.iter().map(|changes| patch(changes)).collect();
             let expected = expected.map_or(Ok(()), |(path, other)| {
-                Err(Conflict { path: path.as_bytes().to_vec(), other: other.as_bytes().to_vec() })
+                Err(Conflict {
+                    path: path.as_bytes().to_vec(),
+                    other: other.as_bytes().to_vec(),
+                })
             });
             for piece in [1, 50, 10_000] {
                 let mut tree = tree(&base, &stack, piece);
@@ -302,13 +409,23 @@ mod tests {
 
     #[test]
     fn of_a_large_manifest_only_what_matters_is_kept() {
-        let paths: Vec<String> = (0..2000).map(|number| format!("dir{}/file{number}", number % 7)).collect();
+        let paths: Vec<String> = (0..2000)
+            .map(|number| format!("dir{}/file{number}", number % 7))
+            .collect();
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
         let gone = Kind::Delete;
-        let stack =
-            [patch(&[("dir3/file3", gone), ("dir3", Kind::Add), ("dir4/file4/x", Kind::Add), ("new", Kind::Add)])];
+        let stack = [patch(&[
+            ("dir3/file3", gone),
+            ("dir3", Kind::Add),
+            ("dir4/file4/x", Kind::Add),
+            ("new", Kind::Add),
+        ])];
         let tree = tree(&paths, &stack, 100);
-        let found: Vec<_> = tree.base.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        let found: Vec<_> = tree
+            .base
+            .iter()
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect();
         assert_eq!(found, ["dir3/file10", "dir3/file1004", "dir4/file4"]);
         assert!(!tree.has_try_config());
     }

@@ -84,12 +84,20 @@ impl TreeStatus {
             Some(url) => Some((url, observe::http::client(PATIENCE)?)),
             None => None,
         };
-        Ok(Self { service, clock, known: Mutex::default(), silent: Mutex::default() })
+        Ok(Self {
+            service,
+            clock,
+            known: Mutex::default(),
+            silent: Mutex::default(),
+        })
     }
 
     /// What is known of `tree`, by an answer that is some seconds old at most, or a minute when there was none.
     pub(crate) async fn look(&self, tree: &str) -> Verdict {
-        let known = lock(&self.known).get(tree).filter(|(until, _)| self.clock.now() < *until).cloned();
+        let known = lock(&self.known)
+            .get(tree)
+            .filter(|(until, _)| self.clock.now() < *until)
+            .cloned();
         match known {
             Some((_, verdict)) => verdict,
             None => self.look_again(tree).await,
@@ -98,19 +106,30 @@ impl TreeStatus {
 
     /// Asks now.
     pub(crate) async fn look_again(&self, tree: &str) -> Verdict {
-        let Some((service, http)) = &self.service else { return Verdict::Open };
+        let Some((service, http)) = &self.service else {
+            return Verdict::Open;
+        };
         let answer = ask(service, http, tree).await;
         self.note(tree, answer.as_ref().err());
         let good_for = if answer.is_ok() { FRESH } else { SILENCE };
         let verdict = answer.unwrap_or(Verdict::Open);
-        let until = self.clock.now().saturating_add(good_for).unwrap_or(Timestamp::MAX);
+        let until = self
+            .clock
+            .now()
+            .saturating_add(good_for)
+            .unwrap_or(Timestamp::MAX);
         let before = lock(&self.known).insert(tree.to_owned(), (until, verdict.clone()));
         let before = before.map_or(Verdict::Open, |(_, verdict)| verdict);
         match &verdict {
             Verdict::Closed(reason) if before == Verdict::Open => {
-                info!(tree, "the tree is closed, builds for it are parked: {reason}");
+                info!(
+                    tree,
+                    "the tree is closed, builds for it are parked: {reason}"
+                );
             }
-            Verdict::Open if before != Verdict::Open => info!(tree, "the tree is open, parked builds go on"),
+            Verdict::Open if before != Verdict::Open => {
+                info!(tree, "the tree is open, parked builds go on")
+            }
             _ => {}
         }
         verdict
@@ -122,7 +141,10 @@ impl TreeStatus {
         match unknown {
             Some(unknown) if !was_silent => {
                 let error = error_chain(unknown);
-                warn!(tree, error, "the tree status service gives no answer: the tree counts as open");
+                warn!(
+                    tree,
+                    error, "the tree status service gives no answer: the tree counts as open"
+                );
             }
             None if was_silent => info!(tree, "the tree status service answers again"),
             _ => {}
@@ -136,12 +158,20 @@ async fn ask(service: &Url, http: &reqwest::Client, tree: &str) -> Result<Verdic
         segments.pop_if_empty().extend(["trees", tree]);
     }
     // The address may hold a password.
-    let mut response = http.get(url).send().await.map_err(reqwest::Error::without_url)?;
+    let mut response = http
+        .get(url)
+        .send()
+        .await
+        .map_err(reqwest::Error::without_url)?;
     if !response.status().is_success() {
         return Err(Unknown::Status(response.status().as_u16()));
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(reqwest::Error::without_url)?
+    {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER {
             return Err(Unknown::TooLong);
@@ -149,7 +179,11 @@ async fn ask(service: &Url, http: &reqwest::Client, tree: &str) -> Result<Verdic
     }
     let Status { status, reason } = serde_json::from_slice::<Answer>(&body)?.result;
     let reason = text::cut(&text::one_line(reason.as_bytes()), MAX_REASON);
-    let reason = if reason.is_empty() { "no reason is given".to_owned() } else { reason };
+    let reason = if reason.is_empty() {
+        "no reason is given".to_owned()
+    } else {
+        reason
+    };
     match status.as_str() {
         "open" => Ok(Verdict::Open),
         "closed" => Ok(Verdict::Closed(reason)),
@@ -160,5 +194,7 @@ async fn ask(service: &Url, http: &reqwest::Client, tree: &str) -> Result<Verdic
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -42,20 +42,30 @@ pub(crate) fn content(mode: &TryMode, build: &Build) -> Result<Vec<u8>, HgError>
     let written = match mode {
         TryMode::Json => {
             let method = "codereview";
-            let parameters =
-                JsonParameters { optimize_target_tasks: true, phabricator_diff: target, target_tasks_method: method };
-            write(&Config { parameters, version: 2 })
+            let parameters = JsonParameters {
+                optimize_target_tasks: true,
+                phabricator_diff: target,
+                target_tasks_method: method,
+            };
+            write(&Config {
+                parameters,
+                version: 2,
+            })
         }
-        TryMode::Syntax(_) => {
-            write(&Config { parameters: SyntaxParameters { code_review: CodeReview { target } }, version: 2 })
-        }
+        TryMode::Syntax(_) => write(&Config {
+            parameters: SyntaxParameters {
+                code_review: CodeReview { target },
+            },
+            version: 2,
+        }),
     };
     written.map_err(|error| HgError::io(format!("write {PATH}"))(error.into()))
 }
 
 fn write(config: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(b"    "));
+    let mut serializer =
+        serde_json::Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(b"    "));
     config.serialize(&mut serializer)?;
     Ok(bytes)
 }
@@ -66,7 +76,10 @@ pub(crate) fn message(mode: &TryMode, build: &Build) -> String {
     match mode {
         TryMode::Json => {
             let what = if url.is_empty() { "code-review" } else { url };
-            format!("try_task_config for {what}\nDifferential Diff: {}", build.diff.phid)
+            format!(
+                "try_task_config for {what}\nDifferential Diff: {}",
+                build.diff.phid
+            )
         }
         TryMode::Syntax(syntax) => format!("try: {syntax}\nPhabricator Revision: {url}"),
     }
@@ -75,7 +88,15 @@ pub(crate) fn message(mode: &TryMode, build: &Build) -> String {
 /// A patch that makes the file have this content and be a plain file, whatever it was. It is a binary one, since that
 /// replaces the whole file without a look at the old content, which may be anything: the stack can have brought it.
 pub(crate) fn patch(content: &[u8], exists: bool) -> Result<Vec<u8>, HgError> {
-    let modes = if exists { "old mode 100644\nnew mode 100644\n" } else { "new file mode 100644\n" };
+    let modes = if exists {
+        "old mode 100644\nnew mode 100644\n"
+    } else {
+        "new file mode 100644\n"
+    };
     let data = patch::encode(content).map_err(HgError::io(format!("write a patch for {PATH}")))?;
-    Ok([format!("diff --git a/{PATH} b/{PATH}\n{modes}").as_bytes(), &data].concat())
+    Ok([
+        format!("diff --git a/{PATH} b/{PATH}\n{modes}").as_bytes(),
+        &data,
+    ]
+    .concat())
 }

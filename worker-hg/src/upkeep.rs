@@ -43,14 +43,27 @@ struct Failed {
 
 impl From<HgError> for Failed {
     fn from(error: HgError) -> Self {
-        Self { error, standing: Standing::Kept }
+        Self {
+            error,
+            standing: Standing::Kept,
+        }
     }
 }
 
 impl Order {
-    pub(crate) fn new(task: Task, clock: &dyn Clock) -> (Self, oneshot::Receiver<Result<Upkept, HgError>>) {
+    pub(crate) fn new(
+        task: Task,
+        clock: &dyn Clock,
+    ) -> (Self, oneshot::Receiver<Result<Upkept, HgError>>) {
         let (answer, answered) = oneshot::channel();
-        (Self { task, asked: clock.now(), answer }, answered)
+        (
+            Self {
+                task,
+                asked: clock.now(),
+                answer,
+            },
+            answered,
+        )
     }
 
     /// Ends it. Whoever asked may have gone.
@@ -61,7 +74,12 @@ impl Order {
 
 impl Lane {
     /// Does what is asked for. `made` is when the clone was made, if it was made by this process.
-    pub(crate) async fn obey(&self, order: Order, made: Option<Timestamp>, site: Site<'_>) -> Standing {
+    pub(crate) async fn obey(
+        &self,
+        order: Order,
+        made: Option<Timestamp>,
+        site: Site<'_>,
+    ) -> Standing {
         let result = match order.task {
             Task::Pull => self.pull(site).await,
             // A clone that has just been made is what was asked for.
@@ -88,7 +106,10 @@ impl Lane {
         match result.await {
             Err(error @ HgError::Damaged { .. }) => {
                 ready.discard();
-                Err(Failed { error, standing: Standing::Lost })
+                Err(Failed {
+                    error,
+                    standing: Standing::Lost,
+                })
             }
             result => Ok(result?),
         }
@@ -101,7 +122,8 @@ impl Lane {
 
     async fn reclone(&self, site: Site<'_>) -> Result<Upkept, Failed> {
         let clones_dir = &site.all.clones_dir;
-        let [temporary, spare] = ["cloning", "removing"].map(|what| place::beside(clones_dir, &self.name, what));
+        let [temporary, spare] =
+            ["cloning", "removing"].map(|what| place::beside(clones_dir, &self.name, what));
         let made = self.make_another(site).await;
         if made.is_err() {
             let left = temporary.clone();
@@ -111,21 +133,42 @@ impl Lane {
         made?;
         // Out of the pool for good: if this ends in the middle, nobody may go on with what is known of the old clone.
         let Some(mut ready) = self.take(site).await?.discard() else {
-            return Err(HgError::NotReady { repository: self.name.clone() }.into());
+            return Err(HgError::NotReady {
+                repository: self.name.clone(),
+            }
+            .into());
         };
         ready.clone.close().await;
         let directory = clones_dir.join(&self.name);
         let (one, other) = (directory.clone(), temporary.clone());
-        let lost = |error| Failed { error, standing: Standing::Lost };
+        let lost = |error| Failed {
+            error,
+            standing: Standing::Lost,
+        };
         disk::blocking(move || disk::exchange(&one, &other, &spare))
             .await
-            .map_err(|error| lost(HgError::io(format!("put the new clone {} in place", self.name))(error)))?;
+            .map_err(|error| {
+                lost(HgError::io(format!(
+                    "put the new clone {} in place",
+                    self.name
+                ))(error))
+            })?;
         let source = site.source(&ready.ssh);
         let clone = HgClone::open(&source, &directory).await.map_err(lost)?;
         ready.clone = clone;
-        let upkept = ready.clone.tip().await.map(|tip| self.upkept(tip.short(), None)).map_err(lost)?;
+        let upkept = ready
+            .clone
+            .tip()
+            .await
+            .map(|tip| self.upkept(tip.short(), None))
+            .map_err(lost)?;
         site.pool.add(ready);
-        info!(step = "recloned", repository = self.name, "the clone {} was made anew", self.name);
+        info!(
+            step = "recloned",
+            repository = self.name,
+            "the clone {} was made anew",
+            self.name
+        );
         disk::blocking(move || disk::remove(&temporary))
             .await
             .map_err(HgError::io(format!("remove the old clone {}", self.name)))?;
@@ -137,14 +180,20 @@ impl Lane {
         let clones_dir = &site.all.clones_dir;
         let (settings, directory) = (site.all.clone(), clones_dir.join(&self.name));
         let looking = move || Ok(room::make_for_a_time(&settings, room::taken(&directory)));
-        let room = disk::blocking(looking).await.map_err(HgError::io("look for room on the disk"))?;
-        room?.map_err(|reason| HgError::NoRoom { clone: self.name.clone(), reason })?;
+        let room = disk::blocking(looking)
+            .await
+            .map_err(HgError::io("look for room on the disk"))?;
+        room?.map_err(|reason| HgError::NoRoom {
+            clone: self.name.clone(),
+            reason,
+        })?;
         let temporary = place::beside(clones_dir, &self.name, "cloning");
         // Builds may hang up the connections of the other one. A lane cannot be called so.
         let ssh = Ssh::new(site.all, site.repository, &format!("{}@new", self.name))?;
         let source = site.source(&ssh);
         let made = if self.number == 0 {
-            self.clone_from_source(&source, &temporary, site.clock).await
+            self.clone_from_source(&source, &temporary, site.clock)
+                .await
         } else {
             self.copy_the_first(site, &temporary).await
         };
@@ -158,14 +207,25 @@ impl Lane {
     }
 
     async fn copy_the_first(&self, site: Site<'_>, temporary: &Path) -> Result<(), HgError> {
-        let not_ready = || HgError::NotReady { repository: site.repository.name.clone() };
-        let first = site.pool.take_where(BUILDS, |ready| ready.lane == 0).await.ok_or_else(not_ready)?;
+        let not_ready = || HgError::NotReady {
+            repository: site.repository.name.clone(),
+        };
+        let first = site
+            .pool
+            .take_where(BUILDS, |ready| ready.lane == 0)
+            .await
+            .ok_or_else(not_ready)?;
         self.copy(first, temporary).await
     }
 
     /// Takes the lane's own clone between two builds.
     async fn take(&self, site: Site<'_>) -> Result<Taken<Ready>, Failed> {
-        let not_ready = |standing| Failed { error: HgError::NotReady { repository: self.name.clone() }, standing };
+        let not_ready = |standing| Failed {
+            error: HgError::NotReady {
+                repository: self.name.clone(),
+            },
+            standing,
+        };
         tokio::select! {
             ready = site.pool.take_where(BUILDS, |ready| ready.lane == self.number) => {
                 ready.ok_or_else(|| not_ready(Standing::Kept))
@@ -175,6 +235,10 @@ impl Lane {
     }
 
     fn upkept(&self, tip: &str, new_changesets: Option<u64>) -> Upkept {
-        Upkept { clone: self.name.clone(), tip: tip.to_owned(), new_changesets }
+        Upkept {
+            clone: self.name.clone(),
+            tip: tip.to_owned(),
+            new_changesets,
+        }
     }
 }

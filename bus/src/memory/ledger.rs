@@ -31,7 +31,12 @@ struct Kept {
 
 impl Ledgers {
     pub(super) fn write(&mut self, facts: &[Fact], now: Timestamp) {
-        for Fact { ledger, record: id, change } in facts {
+        for Fact {
+            ledger,
+            record: id,
+            change,
+        } in facts
+        {
             self.serial += 1;
             match change {
                 Change::Tag(tag) => {
@@ -56,29 +61,46 @@ impl Ledgers {
 
     /// Whether these facts begin with an opening of a slot that has a value.
     pub(super) fn is_open(&mut self, facts: &[Fact], now: Timestamp) -> bool {
-        let Some(Fact { ledger, record, change: Change::Open { slot, .. } }) = facts.first() else { return false };
+        let Some(Fact {
+            ledger,
+            record,
+            change: Change::Open { slot, .. },
+        }) = facts.first()
+        else {
+            return false;
+        };
         self.forget(now);
-        self.records.get(&(ledger.name, record.clone())).is_some_and(|kept| kept.record.slots.contains_key(*slot))
+        self.records
+            .get(&(ledger.name, record.clone()))
+            .is_some_and(|kept| kept.record.slots.contains_key(*slot))
     }
 
     fn change(&mut self, ledger: &Ledger, id: &str, change: &Change, now: Timestamp) {
         let name = (ledger.name, id.to_owned());
         let until = later(now, ledger.retention);
-        let kept = self.records.entry(name.clone()).or_insert_with(|| Kept { record: Record::default(), until });
+        let kept = self.records.entry(name.clone()).or_insert_with(|| Kept {
+            record: Record::default(),
+            until,
+        });
         kept.until = until;
         self.forget.insert((until, self.serial), name);
         match change {
             Change::Open { slot, value } => {
-                kept.record.slots.entry((*slot).to_owned()).or_insert_with(|| value.clone());
+                kept.record
+                    .slots
+                    .entry((*slot).to_owned())
+                    .or_insert_with(|| value.clone());
             }
             Change::Add(entry) => kept.record.entries.push(entry.clone()),
             Change::Set { slot, value } => {
                 kept.record.slots.insert((*slot).to_owned(), value.clone());
             }
-            Change::Swap { slot, from, to } if kept.record.slots.get(*slot) == from.as_ref() => match to {
-                Some(to) => _ = kept.record.slots.insert((*slot).to_owned(), to.clone()),
-                None => _ = kept.record.slots.remove(*slot),
-            },
+            Change::Swap { slot, from, to } if kept.record.slots.get(*slot) == from.as_ref() => {
+                match to {
+                    Some(to) => _ = kept.record.slots.insert((*slot).to_owned(), to.clone()),
+                    None => _ = kept.record.slots.remove(*slot),
+                }
+            }
             Change::Swap { .. } => {}
             Change::Tag(_) | Change::Untag(_) | Change::Erase => {}
         }
@@ -86,11 +108,23 @@ impl Ledgers {
 
     /// Forgets what nobody has changed for long enough, and its tags.
     fn forget(&mut self, now: Timestamp) {
-        while let Some(oldest) = self.forget.first_entry().filter(|oldest| oldest.key().0 <= now) {
+        while let Some(oldest) = self
+            .forget
+            .first_entry()
+            .filter(|oldest| oldest.key().0 <= now)
+        {
             let name = oldest.remove();
-            if self.records.get(&name).is_some_and(|kept| kept.until <= now) {
+            if self
+                .records
+                .get(&name)
+                .is_some_and(|kept| kept.until <= now)
+            {
                 self.records.remove(&name);
-                for (_, records) in self.tags.iter_mut().filter(|((ledger, _), _)| *ledger == name.0) {
+                for (_, records) in self
+                    .tags
+                    .iter_mut()
+                    .filter(|((ledger, _), _)| *ledger == name.0)
+                {
                     records.remove(&name.1);
                 }
                 self.tags.retain(|_, records| !records.is_empty());
@@ -100,7 +134,11 @@ impl Ledgers {
 
     pub(super) fn read(&mut self, ledger: &Ledger, ids: &[String], now: Timestamp) -> Vec<Record> {
         self.forget(now);
-        let read = |id: &String| self.records.get(&(ledger.name, id.clone())).map(|kept| kept.record.clone());
+        let read = |id: &String| {
+            self.records
+                .get(&(ledger.name, id.clone()))
+                .map(|kept| kept.record.clone())
+        };
         ids.iter().map(|id| read(id).unwrap_or_default()).collect()
     }
 
@@ -112,8 +150,14 @@ impl Ledgers {
         now: Timestamp,
     ) -> Vec<(String, Timestamp)> {
         self.forget(now);
-        let records = self.tags.get(&(ledger.name, tag.to_owned())).into_iter().flatten();
-        let mut found: Vec<_> = records.map(|(id, (since, serial))| (*serial, id.clone(), *since)).collect();
+        let records = self
+            .tags
+            .get(&(ledger.name, tag.to_owned()))
+            .into_iter()
+            .flatten();
+        let mut found: Vec<_> = records
+            .map(|(id, (since, serial))| (*serial, id.clone(), *since))
+            .collect();
         found.sort_by_key(|(serial, ..)| std::cmp::Reverse(*serial));
         let found = found.into_iter().map(|(_, id, since)| (id, since));
         found.skip(part.start).take(part.len()).collect()

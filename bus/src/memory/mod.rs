@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 
 use self::{ledger::Ledgers, operate::Finished};
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased, Ledger, Outgoing, Pushed,
-    Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement, clock::lock,
+    Bus, BusError, Clock, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased, Ledger,
+    Outgoing, Pushed, Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement, clock::lock,
 };
 
 /// Their names come from the program, so nobody can choose them to collide.
@@ -72,7 +72,12 @@ struct Stored {
 
 impl Stored {
     fn new(envelope: Arc<Envelope>) -> Self {
-        Self { envelope, attempts: 0, deaths: 0, since: Timestamp::UNIX_EPOCH }
+        Self {
+            envelope,
+            attempts: 0,
+            deaths: 0,
+            since: Timestamp::UNIX_EPOCH,
+        }
     }
 }
 
@@ -144,7 +149,12 @@ impl MemoryBus {
         let queues = lock(&self.queues);
         let state = queues.get(queue.name)?;
         let due = state.delayed.keys().next().map(|(due, _)| *due);
-        let expiry = state.held.values().map(|held| held.expires).filter(|expires| *expires > last).min();
+        let expiry = state
+            .held
+            .values()
+            .map(|held| held.expires)
+            .filter(|expires| *expires > last)
+            .min();
         let next = due.into_iter().chain(expiry).min()?;
         Some(Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO))
     }
@@ -172,7 +182,11 @@ impl QueueState {
     }
 
     fn wake_due(&mut self, now: Timestamp) {
-        while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
+        while let Some(entry) = self
+            .delayed
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
             if later(entry.key().0, LATE) <= now {
                 self.last_late = Some(now);
             }
@@ -191,7 +205,11 @@ impl QueueState {
 
     /// Whose lease ran out. It still holds, until somebody takes the message.
     fn expired(&self, now: Timestamp) -> Vec<u64> {
-        self.held.iter().filter(|(_, held)| held.expires <= now).map(|(serial, _)| *serial).collect()
+        self.held
+            .iter()
+            .filter(|(_, held)| held.expires <= now)
+            .map(|(serial, _)| *serial)
+            .collect()
     }
 
     fn take_over(&mut self, serial: u64, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
@@ -205,7 +223,13 @@ impl QueueState {
         Some(self.hold(serial, stored, queue, expires))
     }
 
-    fn hold(&mut self, serial: u64, mut stored: Stored, queue: &QueueSpec, expires: Timestamp) -> Leased {
+    fn hold(
+        &mut self,
+        serial: u64,
+        mut stored: Stored,
+        queue: &QueueSpec,
+        expires: Timestamp,
+    ) -> Leased {
         stored.attempts += 1;
         let delivery = self.next_serial();
         let leased = Leased {
@@ -221,14 +245,25 @@ impl QueueState {
             attempt: stored.attempts,
             deaths: stored.deaths,
         };
-        self.held.insert(serial, Held { stored, delivery, expires });
+        self.held.insert(
+            serial,
+            Held {
+                stored,
+                delivery,
+                expires,
+            },
+        );
         leased
     }
 
     fn held(&mut self, lease: &Lease) -> Result<(u64, &mut Held), BusError> {
         let serial = lease.entry.1;
-        let held = self.held.get_mut(&serial).filter(|held| held.delivery == lease.delivery);
-        held.map(|held| (serial, held)).ok_or(BusError::LeaseLost { queue: lease.queue })
+        let held = self
+            .held
+            .get_mut(&serial)
+            .filter(|held| held.delivery == lease.delivery);
+        held.map(|held| (serial, held))
+            .ok_or(BusError::LeaseLost { queue: lease.queue })
     }
 
     /// Whether `key` was seen within the window.
@@ -236,7 +271,11 @@ impl QueueState {
         if key.is_none() {
             return false;
         }
-        while self.forget.front().is_some_and(|(expiry, _)| *expiry <= now) {
+        while self
+            .forget
+            .front()
+            .is_some_and(|(expiry, _)| *expiry <= now)
+        {
             if let Some((_, key)) = self.forget.pop_front() {
                 self.keys.remove(&key);
             }
@@ -257,7 +296,13 @@ fn later(now: Timestamp, by: Duration) -> Timestamp {
 
 fn store_all(queues: &mut Queues, messages: Vec<Outgoing>, now: Timestamp) -> Pushed {
     let mut pushed = Pushed::default();
-    for Outgoing { queue, envelope, after, key } in messages {
+    for Outgoing {
+        queue,
+        envelope,
+        after,
+        key,
+    } in messages
+    {
         let state = queues.entry(queue.name).or_default();
         if state.remembers(key.as_deref(), now) {
             pushed.repeated += 1;
@@ -273,10 +318,20 @@ fn store_all(queues: &mut Queues, messages: Vec<Outgoing>, now: Timestamp) -> Pu
 }
 
 /// Whether the lease still held; else nothing is done. A message that is done is put into `done`.
-fn settle(queues: &mut Queues, lease: &Lease, how: &Settlement, now: Timestamp, done: &mut Vec<Stored>) -> bool {
+fn settle(
+    queues: &mut Queues,
+    lease: &Lease,
+    how: &Settlement,
+    now: Timestamp,
+    done: &mut Vec<Stored>,
+) -> bool {
     let state = queues.entry(lease.queue).or_default();
-    let Ok((serial, _)) = state.held(lease) else { return false };
-    let Some(Held { mut stored, .. }) = state.held.remove(&serial) else { return false };
+    let Ok((serial, _)) = state.held(lease) else {
+        return false;
+    };
+    let Some(Held { mut stored, .. }) = state.held.remove(&serial) else {
+        return false;
+    };
     match how {
         Settlement::Done { emit } => {
             state.finished.count(now);
@@ -294,10 +349,21 @@ fn settle(queues: &mut Queues, lease: &Lease, how: &Settlement, now: Timestamp, 
             stored.deaths = 0;
             state.store(stored, *after, now);
         }
-        Settlement::Dead { id, reason, attempts, emit } => {
+        Settlement::Dead {
+            id,
+            reason,
+            attempts,
+            emit,
+        } => {
             state.finished.count(now);
             let (id, reason) = (id.to_string(), reason.clone());
-            let letter = DeadLetter { id, reason, attempts: *attempts, died_at: now, unreadable: false };
+            let letter = DeadLetter {
+                id,
+                reason,
+                attempts: *attempts,
+                died_at: now,
+                unreadable: false,
+            };
             state.dead.push_front((letter, stored.envelope));
             store_all(queues, emit.clone(), now);
         }
@@ -310,10 +376,16 @@ fn settle(queues: &mut Queues, lease: &Lease, how: &Settlement, now: Timestamp, 
 }
 
 /// Whether there is room for all of `messages`; those that are repeated need none.
-fn check_bounds(queues: &mut Queues, messages: &[Outgoing], now: Timestamp) -> Result<(), BusError> {
+fn check_bounds(
+    queues: &mut Queues,
+    messages: &[Outgoing],
+    now: Timestamp,
+) -> Result<(), BusError> {
     let (mut counts, mut seen) = (FxHashMap::default(), HashSet::new());
     for Outgoing { queue, key, .. } in messages {
-        let Some(bound) = queue.policy.bound else { continue };
+        let Some(bound) = queue.policy.bound else {
+            continue;
+        };
         let state = queues.entry(queue.name).or_default();
         let key = key.as_deref();
         if state.remembers(key, now) || key.is_some_and(|key| !seen.insert((queue.name, key))) {
@@ -322,7 +394,10 @@ fn check_bounds(queues: &mut Queues, messages: &[Outgoing], now: Timestamp) -> R
         let waiting = counts.entry(queue.name).or_insert_with(|| state.waiting());
         *waiting += 1;
         if *waiting > bound {
-            return Err(BusError::Full { queue: queue.name, bound });
+            return Err(BusError::Full {
+                queue: queue.name,
+                bound,
+            });
         }
     }
     Ok(())
@@ -346,15 +421,32 @@ impl Drop for Waiting<'_> {
 
 #[async_trait]
 impl Bus for MemoryBus {
-    async fn push_with(&self, messages: Vec<Outgoing>, facts: Vec<Fact>) -> Result<Pushed, BusError> {
+    async fn push_with(
+        &self,
+        messages: Vec<Outgoing>,
+        facts: Vec<Fact>,
+    ) -> Result<Pushed, BusError> {
         let pushed = {
-            let plain = messages.iter().all(|message| message.key.is_none() && message.after.is_zero());
-            let now = if plain && facts.is_empty() { Timestamp::UNIX_EPOCH } else { self.clock.now() };
+            let plain = messages
+                .iter()
+                .all(|message| message.key.is_none() && message.after.is_zero());
+            let now = if plain && facts.is_empty() {
+                Timestamp::UNIX_EPOCH
+            } else {
+                self.clock.now()
+            };
             let mut queues = lock(&self.queues);
-            if !messages.is_empty() && !facts.is_empty() && lock(&self.ledgers).is_open(&facts, now) {
-                return Ok(Pushed { stored: 0, repeated: messages.len() });
+            if !messages.is_empty() && !facts.is_empty() && lock(&self.ledgers).is_open(&facts, now)
+            {
+                return Ok(Pushed {
+                    stored: 0,
+                    repeated: messages.len(),
+                });
             }
-            if messages.iter().any(|message| message.queue.policy.bound.is_some()) {
+            if messages
+                .iter()
+                .any(|message| message.queue.policy.bound.is_some())
+            {
                 check_bounds(&mut queues, &messages, now)?;
             }
             let pushed = store_all(&mut queues, messages, now);
@@ -385,11 +477,14 @@ impl Bus for MemoryBus {
             changed.as_mut().enable();
             let now = self.clock.now();
             let taken = self.take(queue, &request, now);
-            let left = Duration::try_from(deadline.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
+            let left = Duration::try_from(deadline.duration_since(self.clock.now()))
+                .unwrap_or(Duration::ZERO);
             if !taken.is_empty() || left.is_zero() {
                 return Ok(taken);
             }
-            let pause = self.next_event(queue, now).map_or(left, |next| next.min(left));
+            let pause = self
+                .next_event(queue, now)
+                .map_or(left, |next| next.min(left));
             tokio::select! {
                 () = changed => {}
                 () = self.clock.sleep(pause) => {}

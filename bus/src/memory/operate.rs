@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::{MemoryBus, QueueState, Stored};
 use crate::{
-    BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus, Remains, Waiting, Which,
-    clock::lock, operate::per_minute,
+    BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus, Remains,
+    Waiting, Which, clock::lock, operate::per_minute,
 };
 
 /// How many messages were finished in this minute and in the one before.
@@ -32,13 +32,21 @@ impl Finished {
 
     fn per_minute(&mut self, now: Timestamp) -> f64 {
         self.turn(now);
-        per_minute(self.last, self.current, now.as_second().rem_euclid(60).unsigned_abs())
+        per_minute(
+            self.last,
+            self.current,
+            now.as_second().rem_euclid(60).unsigned_abs(),
+        )
     }
 
     fn turn(&mut self, now: Timestamp) {
         let minute = now.as_second().div_euclid(60);
         if minute != self.minute {
-            self.last = if minute == self.minute + 1 { self.current } else { 0 };
+            self.last = if minute == self.minute + 1 {
+                self.current
+            } else {
+                0
+            };
             self.current = 0;
             self.minute = minute;
         }
@@ -47,7 +55,11 @@ impl Finished {
 
 impl Stored {
     fn waiting(&self, state: MessageState) -> Waiting {
-        Waiting { state, attempts: self.attempts, envelope: Envelope::clone(&self.envelope) }
+        Waiting {
+            state,
+            attempts: self.attempts,
+            envelope: Envelope::clone(&self.envelope),
+        }
     }
 }
 
@@ -55,30 +67,46 @@ impl QueueState {
     /// Everything that waits or is held, in the order of [`Operate::peek`].
     fn waiting_in_order(&self) -> impl Iterator<Item = (MessageState, &Stored)> {
         let ready = self.ready.iter().map(|(serial, stored)| {
-            let state = MessageState::Ready { since: stored.since };
+            let state = MessageState::Ready {
+                since: stored.since,
+            };
             (*serial, state, stored)
         });
         let held = self.held.iter().map(|(serial, held)| {
-            let state = MessageState::InFlight { since: held.stored.since };
+            let state = MessageState::InFlight {
+                since: held.stored.since,
+            };
             (*serial, state, &held.stored)
         });
         let mut present: Vec<_> = ready.chain(held).collect();
         present.sort_by_key(|(serial, ..)| *serial);
-        let delayed = self.delayed.iter().map(|((due, _), stored)| (MessageState::Delayed { due: *due }, stored));
-        present.into_iter().map(|(_, state, stored)| (state, stored)).chain(delayed)
+        let delayed = self
+            .delayed
+            .iter()
+            .map(|((due, _), stored)| (MessageState::Delayed { due: *due }, stored));
+        present
+            .into_iter()
+            .map(|(_, state, stored)| (state, stored))
+            .chain(delayed)
     }
 
     /// Takes dead letters out, in the order of `ids`; one that is named twice is taken at its first place.
     fn take_dead(&mut self, ids: &[String]) -> Vec<Arc<Envelope>> {
-        let places: HashMap<&str, usize> = ids.iter().enumerate().rev().map(|(at, id)| (id.as_str(), at)).collect();
+        let places: HashMap<&str, usize> = ids
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(at, id)| (id.as_str(), at))
+            .collect();
         let mut taken = BTreeMap::new();
-        self.dead.retain(|(letter, envelope)| match places.get(letter.id.as_str()) {
-            Some(place) => {
-                taken.insert(*place, Arc::clone(envelope));
-                false
-            }
-            None => true,
-        });
+        self.dead
+            .retain(|(letter, envelope)| match places.get(letter.id.as_str()) {
+                Some(place) => {
+                    taken.insert(*place, Arc::clone(envelope));
+                    false
+                }
+                None => true,
+            });
         taken.into_values().collect()
     }
 }
@@ -92,14 +120,24 @@ fn is_meant(which: Which, stored: &Stored) -> bool {
 
 impl MemoryBus {
     /// Works on the state of a queue, then wakes whoever waits for it.
-    fn change<T>(&self, queue: &QueueSpec, change: impl FnOnce(&mut QueueState, Timestamp) -> T) -> T {
-        let changed = change(lock(&self.queues).entry(queue.name).or_default(), self.clock.now());
+    fn change<T>(
+        &self,
+        queue: &QueueSpec,
+        change: impl FnOnce(&mut QueueState, Timestamp) -> T,
+    ) -> T {
+        let changed = change(
+            lock(&self.queues).entry(queue.name).or_default(),
+            self.clock.now(),
+        );
         self.changed.notify_waiters();
         changed
     }
 
     fn look<T>(&self, queue: &QueueSpec, look: impl FnOnce(&mut QueueState, Timestamp) -> T) -> T {
-        look(lock(&self.queues).entry(queue.name).or_default(), self.clock.now())
+        look(
+            lock(&self.queues).entry(queue.name).or_default(),
+            self.clock.now(),
+        )
     }
 }
 
@@ -108,8 +146,15 @@ impl Operate for MemoryBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
         Ok(self.look(queue, |state, now| {
             let held = state.held.values().map(|held| held.stored.since);
-            let oldest = state.ready.iter().map(|(_, stored)| stored.since).chain(held).min();
-            let ago = |since: Timestamp| Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            let oldest = state
+                .ready
+                .iter()
+                .map(|(_, stored)| stored.since)
+                .chain(held)
+                .min();
+            let ago = |since: Timestamp| {
+                Duration::try_from(now.duration_since(since)).unwrap_or_default()
+            };
             QueueStatus {
                 depth: Depth {
                     ready: state.ready.len(),
@@ -127,21 +172,28 @@ impl Operate for MemoryBus {
 
     async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Waiting>, BusError> {
         Ok(self.look(queue, |state, _| {
-            state.waiting_in_order().take(max).map(|(place, stored)| stored.waiting(place)).collect()
+            state
+                .waiting_in_order()
+                .take(max)
+                .map(|(place, stored)| stored.waiting(place))
+                .collect()
         }))
     }
 
     async fn message(&self, queue: &QueueSpec, id: Uuid) -> Result<Option<Waiting>, BusError> {
         Ok(self.look(queue, |state, _| {
-            let found = state.waiting_in_order().find(|(_, stored)| stored.envelope.id == id);
+            let found = state
+                .waiting_in_order()
+                .find(|(_, stored)| stored.envelope.id == id);
             found.map(|(place, stored)| stored.waiting(place))
         }))
     }
 
     async fn requeue(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError> {
         Ok(self.change(queue, |state, now| {
-            let (meant, others): (BTreeMap<_, _>, _) =
-                std::mem::take(&mut state.delayed).into_iter().partition(|(_, stored)| is_meant(which, stored));
+            let (meant, others): (BTreeMap<_, _>, _) = std::mem::take(&mut state.delayed)
+                .into_iter()
+                .partition(|(_, stored)| is_meant(which, stored));
             state.delayed = others;
             let count = meant.len();
             for stored in meant.into_values() {
@@ -165,17 +217,32 @@ impl Operate for MemoryBus {
         Ok(())
     }
 
-    async fn dead(&self, queue: &QueueSpec, reason: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+    async fn dead(
+        &self,
+        queue: &QueueSpec,
+        reason: &str,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, BusError> {
         Ok(self.look(queue, |state, _| {
             let letters = state.dead.iter().map(|(letter, _)| letter);
-            letters.filter(|letter| letter.reason.contains(reason)).take(max).cloned().collect()
+            letters
+                .filter(|letter| letter.reason.contains(reason))
+                .take(max)
+                .cloned()
+                .collect()
         }))
     }
 
-    async fn dead_letter(&self, queue: &QueueSpec, id: &str) -> Result<Option<(DeadLetter, Remains)>, BusError> {
+    async fn dead_letter(
+        &self,
+        queue: &QueueSpec,
+        id: &str,
+    ) -> Result<Option<(DeadLetter, Remains)>, BusError> {
         Ok(self.look(queue, |state, _| {
             let found = state.dead.iter().find(|(letter, _)| letter.id == id);
-            found.map(|(letter, envelope)| (letter.clone(), Remains::Message(Envelope::clone(envelope))))
+            found.map(|(letter, envelope)| {
+                (letter.clone(), Remains::Message(Envelope::clone(envelope)))
+            })
         }))
     }
 

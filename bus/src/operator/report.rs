@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{DeadLetter, Depth, Envelope, MessageState, QueueSpec, QueueStatus, Waiting, readable::Body};
+use crate::{
+    DeadLetter, Depth, Envelope, MessageState, QueueSpec, QueueStatus, Waiting, readable::Body,
+};
 
 /// How a queue is doing.
 #[derive(Debug, Clone, Serialize)]
@@ -24,7 +26,13 @@ pub struct QueueReport {
 
 impl QueueReport {
     pub(super) fn new(queue: &QueueSpec, status: QueueStatus) -> Self {
-        let QueueStatus { depth, paused, oldest, last_late: _, finished_per_minute } = status;
+        let QueueStatus {
+            depth,
+            paused,
+            oldest,
+            last_late: _,
+            finished_per_minute,
+        } = status;
         Self {
             queue: queue.name,
             depth,
@@ -54,8 +62,18 @@ pub struct MessageReport {
 
 impl MessageReport {
     pub(super) fn new(queue: &QueueSpec, waiting: &Waiting, contents: Contents) -> Self {
-        let Waiting { state, attempts, envelope } = waiting;
-        Self { queue: queue.name, id: envelope.id, state: *state, attempts: *attempts, contents }
+        let Waiting {
+            state,
+            attempts,
+            envelope,
+        } = waiting;
+        Self {
+            queue: queue.name,
+            id: envelope.id,
+            state: *state,
+            attempts: *attempts,
+            contents,
+        }
     }
 }
 
@@ -108,11 +126,20 @@ impl Contents {
     }
 
     pub(super) fn whole(envelope: &Envelope) -> Self {
-        Self { body: Some(Body::read(&envelope.body)), ..Self::without_body(envelope) }
+        Self {
+            body: Some(Body::read(&envelope.body)),
+            ..Self::without_body(envelope)
+        }
     }
 
     pub(super) fn unreadable(bytes: &[u8]) -> Self {
         let body = Some(Body::read(bytes));
-        Self { lane: None, version: None, created_at: None, body_bytes: bytes.len(), body }
+        Self {
+            lane: None,
+            version: None,
+            created_at: None,
+            body_bytes: bytes.len(),
+            body,
+        }
     }
 }

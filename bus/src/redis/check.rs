@@ -10,24 +10,37 @@ const OLDEST: (u32, u32) = (6, 2);
 /// Asks the server, and returns warnings.
 pub(super) async fn check(connections: &Connections) -> Result<Vec<String>, BusError> {
     let doing = "checking the server";
-    let info: String = connections.command(doing, &redis::cmd("INFO")).await.map_err(wrong_kind)?;
+    let info: String = connections
+        .command(doing, &redis::cmd("INFO"))
+        .await
+        .map_err(wrong_kind)?;
     // Who may not ask for it is not told of it.
-    let save = connections.command(doing, redis::cmd("CONFIG").arg("GET").arg("save")).await;
+    let save = connections
+        .command(doing, redis::cmd("CONFIG").arg("GET").arg("save"))
+        .await;
     let save: Option<(String, String)> = save.ok();
-    judge(&info, save.as_ref().map(|(_, save)| save.as_str()), connections.is_single())
+    judge(
+        &info,
+        save.as_ref().map(|(_, save)| save.as_str()),
+        connections.is_single(),
+    )
 }
 
 /// A url for a Cluster or for Sentinels that leads to another kind of server is a fault that does not pass.
 fn wrong_kind(error: BusError) -> BusError {
-    let BusError::Redis { source, .. } = &error else { return error };
-    let unfit = |reason: &str| BusError::Unfit { reason: reason.to_owned() };
+    let BusError::Redis { source, .. } = &error else {
+        return error;
+    };
+    let unfit = |reason: &str| BusError::Unfit {
+        reason: reason.to_owned(),
+    };
     match source.detail() {
         Some(detail) if detail.contains("cluster support disabled") => {
             unfit("it is no node of a cluster: name it as redis://host:port")
         }
-        _ if source.kind() == ErrorKind::InvalidClientConfig => {
-            unfit("it is no sentinel: name the sentinels, or name redis itself as redis://host:port")
-        }
+        _ if source.kind() == ErrorKind::InvalidClientConfig => unfit(
+            "it is no sentinel: name the sentinels, or name redis itself as redis://host:port",
+        ),
         _ => error,
     }
 }
@@ -35,17 +48,25 @@ fn wrong_kind(error: BusError) -> BusError {
 /// Reads the answer to `INFO`; `save` is when snapshots are written. `single` says that the url names this very server:
 /// where Sentinel or a Cluster names it, the next connection may lead to another one.
 fn judge(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, BusError> {
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let field = |name: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(str::trim)
+    };
     let unfit = |reason: String| Err(BusError::Unfit { reason });
     if field("redis_mode") == Some("sentinel") {
         return unfit("it is a sentinel: name it as redis+sentinel://host:port/master".to_owned());
     }
     // Valkey says here which Redis it is like.
     if let Some(version) = field("redis_version") {
-        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let mut parts = version
+            .split('.')
+            .map(|part| part.parse::<u32>().unwrap_or(0));
         let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if found < OLDEST {
-            return unfit(format!("it is version {version}, needed is redis 6.2 or newer, or valkey"));
+            return unfit(format!(
+                "it is version {version}, needed is redis 6.2 or newer, or valkey"
+            ));
         }
     }
     if single && field("cluster_enabled") == Some("1") {
@@ -53,7 +74,9 @@ fn judge(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, Bu
     }
     if single && field("role") == Some("slave") {
         let master = field("master_host").zip(field("master_port"));
-        let master = master.map(|(host, port)| format!(" {host}:{port}")).unwrap_or_default();
+        let master = master
+            .map(|(host, port)| format!(" {host}:{port}"))
+            .unwrap_or_default();
         return unfit(format!(
             "it is a replica, which cannot be written to: name its master{master}, or its sentinels as \
              redis+sentinel://host:port/master"
@@ -71,7 +94,9 @@ fn judge(info: &str, save: Option<&str>, single: bool) -> Result<Vec<String>, Bu
     }
     let lost = match save {
         Some("") => "redis keeps nothing on disk: a restart loses all messages",
-        _ => "redis keeps no append-only file: a restart may lose what came after the last snapshot, if there is one",
+        _ => {
+            "redis keeps no append-only file: a restart may lose what came after the last snapshot, if there is one"
+        }
     };
     Ok(vec![format!("{lost}; set appendonly to yes")])
 }
@@ -86,8 +111,13 @@ mod tests {
     /// A good server but for one field.
     fn but(field: &str) -> String {
         let (name, _) = field.split_once(':').unwrap();
-        let others = GOOD.lines().filter(|line| !line.starts_with(&format!("{name}:")));
-        others.chain([field]).map(|line| format!("{line}\r\n")).collect()
+        let others = GOOD
+            .lines()
+            .filter(|line| !line.starts_with(&format!("{name}:")));
+        others
+            .chain([field])
+            .map(|line| format!("{line}\r\n"))
+            .collect()
     }
 
     #[test]
@@ -97,23 +127,57 @@ mod tests {
         let table = [
             (GOOD.to_owned(), None, true, Ok("")),
             (but("redis_version:6.2.0"), None, true, Ok("")),
-            (GOOD.replace("redis_version:7.0.15", valkey), None, true, Ok("")),
+            (
+                GOOD.replace("redis_version:7.0.15", valkey),
+                None,
+                true,
+                Ok(""),
+            ),
             (but("aof_enabled:0"), None, true, Ok("no append-only file")),
-            (but("aof_enabled:0"), Some("3600 1"), true, Ok("no append-only file")),
+            (
+                but("aof_enabled:0"),
+                Some("3600 1"),
+                true,
+                Ok("no append-only file"),
+            ),
             (but("aof_enabled:0"), Some(""), true, Ok("nothing on disk")),
             (but("redis_version:6.0.16"), None, true, Err("6.0.16")),
-            (but("maxmemory_policy:allkeys-lru"), None, true, Err("allkeys-lru")),
-            (but("redis_mode:sentinel"), None, true, Err("redis+sentinel://")),
-            (but("cluster_enabled:1"), None, true, Err("redis+cluster://")),
+            (
+                but("maxmemory_policy:allkeys-lru"),
+                None,
+                true,
+                Err("allkeys-lru"),
+            ),
+            (
+                but("redis_mode:sentinel"),
+                None,
+                true,
+                Err("redis+sentinel://"),
+            ),
+            (
+                but("cluster_enabled:1"),
+                None,
+                true,
+                Err("redis+cluster://"),
+            ),
             (but("cluster_enabled:1"), None, false, Ok("")),
-            (GOOD.replace("role:master", replica), None, true, Err("name its master 10.0.0.1:6379")),
+            (
+                GOOD.replace("role:master", replica),
+                None,
+                true,
+                Err("name its master 10.0.0.1:6379"),
+            ),
             (GOOD.replace("role:master", replica), None, false, Ok("")),
         ];
         for (info, save, single, expected) in table {
-            let judged = judge(&info, save, single).map(|warnings| warnings.join("\n")).map_err(|e| e.to_string());
+            let judged = judge(&info, save, single)
+                .map(|warnings| warnings.join("\n"))
+                .map_err(|e| e.to_string());
             match (&judged, expected) {
                 (Ok(found), Ok("")) => assert_eq!(found, "", "{info}"),
-                (Ok(found), Ok(word)) | (Err(found), Err(word)) => assert!(found.contains(word), "{info}: {found}"),
+                (Ok(found), Ok(word)) | (Err(found), Err(word)) => {
+                    assert!(found.contains(word), "{info}: {found}")
+                }
                 _ => panic!("{info}: {judged:?}, expected {expected:?}"),
             }
         }

@@ -17,7 +17,8 @@ use deadpool::{
     managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult, Timeouts},
 };
 use redis::{
-    AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection,
 };
 use secrecy::SecretString;
 use tokio::sync::{Mutex, Notify};
@@ -64,13 +65,28 @@ impl Connections {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, BusError> {
         let endpoint = Arc::new(Endpoint::new(options)?);
         let era = Arc::default();
-        let waits = Pool::builder(Waits { endpoint: Arc::clone(&endpoint), era: Arc::clone(&era) })
-            .max_size(options.waiters)
-            .timeouts(Timeouts { wait: Some(ANSWER), create: Some(ANSWER), recycle: None })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| BusError::Unfit { reason: error.to_string() })?;
-        Ok(Self { endpoint, current: RwLock::default(), making: Mutex::default(), era, waits })
+        let waits = Pool::builder(Waits {
+            endpoint: Arc::clone(&endpoint),
+            era: Arc::clone(&era),
+        })
+        .max_size(options.waiters)
+        .timeouts(Timeouts {
+            wait: Some(ANSWER),
+            create: Some(ANSWER),
+            recycle: None,
+        })
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| BusError::Unfit {
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            endpoint,
+            current: RwLock::default(),
+            making: Mutex::default(),
+            era,
+            waits,
+        })
     }
 
     /// Whether the url names the server itself, so that no other can take its place.
@@ -79,8 +95,15 @@ impl Connections {
     }
 
     /// Runs one command.
-    pub(super) async fn command<T: FromRedisValue>(&self, doing: &'static str, command: &Cmd) -> Result<T, BusError> {
-        self.run(doing, async |connection| command.query_async(connection).await).await
+    pub(super) async fn command<T: FromRedisValue>(
+        &self,
+        doing: &'static str,
+        command: &Cmd,
+    ) -> Result<T, BusError> {
+        self.run(doing, async |connection| {
+            command.query_async(connection).await
+        })
+        .await
     }
 
     /// Runs a pipeline that ignores errors: each command has its own result.
@@ -90,9 +113,13 @@ impl Connections {
         pipeline: &Pipeline,
     ) -> Result<Vec<RedisResult<Value>>, BusError> {
         let (era, mut connection) = self.connection().await.map_err(BusError::redis(doing))?;
-        let answers: RedisResult<Vec<RedisResult<Value>>> = pipeline.query_async(&mut connection).await;
-        let failures =
-            answers.iter().flatten().filter_map(|answer| answer.as_ref().err()).chain(answers.as_ref().err());
+        let answers: RedisResult<Vec<RedisResult<Value>>> =
+            pipeline.query_async(&mut connection).await;
+        let failures = answers
+            .iter()
+            .flatten()
+            .filter_map(|answer| answer.as_ref().err())
+            .chain(answers.as_ref().err());
         if { failures }.any(is_broken) {
             self.broke(era);
         }
@@ -124,13 +151,22 @@ impl Connections {
     /// Ends the era of a connection that proved broken, unless it has ended already.
     fn broke(&self, era: u64) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if self.era.compare_exchange(era, era + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+        if self
+            .era
+            .compare_exchange(era, era + 1, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+        {
             *current = None;
         }
     }
 
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
-        let current = || self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let current = || {
+            self.current
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        };
         if let Some(connection) = current() {
             return Ok(connection);
         }
@@ -139,8 +175,9 @@ impl Connections {
             if let Some(connection) = current() {
                 return Ok(connection);
             }
-            let config =
-                AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT))
+                .set_response_timeout(Some(ANSWER));
             let era = self.era.load(Ordering::SeqCst);
             let made = (era, self.endpoint.connect(&config).await?);
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -150,16 +187,33 @@ impl Connections {
             }
             Ok(made)
         };
-        tokio::time::timeout(ANSWER, connect).await.unwrap_or_else(|_| Err(silent()))
+        tokio::time::timeout(ANSWER, connect)
+            .await
+            .unwrap_or_else(|_| Err(silent()))
     }
 
     /// Runs a command that blocks on the server for `block` at most. `interrupt` ends it early.
-    pub(super) async fn wait(&self, command: &Cmd, block: Duration, interrupt: &Notify) -> Result<Value, BusError> {
+    pub(super) async fn wait(
+        &self,
+        command: &Cmd,
+        block: Duration,
+        interrupt: &Notify,
+    ) -> Result<Value, BusError> {
         let doing = "waiting for messages";
         let got = self.waits.get().await;
-        let wait = got.map_err(|source| BusError::Connection { doing, source: Box::new(source) })?;
+        let wait = got.map_err(|source| BusError::Connection {
+            doing,
+            source: Box::new(source),
+        })?;
         let mut wait = Blocking(Some(wait));
-        let Some(Wait { connection, id, era }) = wait.0.as_deref_mut() else { return Ok(Value::Nil) };
+        let Some(Wait {
+            connection,
+            id,
+            era,
+        }) = wait.0.as_deref_mut()
+        else {
+            return Ok(Value::Nil);
+        };
         let answer = {
             // A server that vanished without a word would be waited for without end.
             let answer = tokio::time::timeout(block + ANSWER, command.query_async(connection));
@@ -194,7 +248,11 @@ impl Connections {
         if now != era {
             return Ok(true);
         }
-        redis::cmd("CLIENT").arg("UNBLOCK").arg(id).query_async(&mut connection).await
+        redis::cmd("CLIENT")
+            .arg("UNBLOCK")
+            .arg(id)
+            .query_async(&mut connection)
+            .await
     }
 }
 
@@ -230,11 +288,20 @@ impl Manager for Waits {
     type Error = RedisError;
 
     async fn create(&self) -> Result<Wait, RedisError> {
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(None);
         let era = self.era.load(Ordering::SeqCst);
         let mut connection = self.endpoint.connect(&config).await?;
-        let id = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await?;
-        Ok(Wait { connection, id, era })
+        let id = redis::cmd("CLIENT")
+            .arg("ID")
+            .query_async(&mut connection)
+            .await?;
+        Ok(Wait {
+            connection,
+            id,
+            era,
+        })
     }
 
     async fn recycle(&self, wait: &mut Wait, _: &Metrics) -> RecycleResult<RedisError> {
@@ -242,7 +309,9 @@ impl Manager for Waits {
         if wait.era == self.era.load(Ordering::SeqCst) {
             Ok(())
         } else {
-            Err(RecycleError::message("it may lead to a server that is gone"))
+            Err(RecycleError::message(
+                "it may lead to a server that is gone",
+            ))
         }
     }
 }

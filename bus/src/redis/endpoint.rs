@@ -7,8 +7,8 @@
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    ProtocolVersion, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
     aio::MultiplexedConnection,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
@@ -41,21 +41,31 @@ impl Endpoint {
     ///
     /// [`BusError::Unfit`] when it is none of these. The message never holds the url: that may hold a password.
     pub(super) fn new(options: &RedisOptions) -> Result<Self, BusError> {
-        let unfit = |reason: &str| BusError::Unfit { reason: format!("its url is not usable: {reason}") };
+        let unfit = |reason: &str| BusError::Unfit {
+            reason: format!("its url is not usable: {reason}"),
+        };
         let url = options.url.expose_secret();
         let parse = |url: &str| {
-            let info = url.into_connection_info().map_err(|error| unfit(error.category()))?;
+            let info = url
+                .into_connection_info()
+                .map_err(|error| unfit(error.category()))?;
             if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-                return Err(unfit("certificates are always verified, so it cannot end in #insecure"));
+                return Err(unfit(
+                    "certificates are always verified, so it cannot end in #insecure",
+                ));
             }
             // Small requests and answers in turn: Nagle's algorithm would only hold them back.
             let tcp = info.tcp_settings().clone().set_nodelay(true);
             // The answers are read as the older protocol has them, whatever the url asks for.
-            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+            let settings = info
+                .redis_settings()
+                .clone()
+                .set_protocol(ProtocolVersion::RESP2);
             Ok(info.set_tcp_settings(tcp).set_redis_settings(settings))
         };
         let Some((scheme, kind, rest)) = several(url) else {
-            let client = client(parse(url)?, options.ca.as_deref()).map_err(|error| unfit(error.category()))?;
+            let client = client(parse(url)?, options.ca.as_deref())
+                .map_err(|error| unfit(error.category()))?;
             return Ok(Self::Single(client));
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -64,34 +74,52 @@ impl Endpoint {
             None => (String::new(), authority),
         };
         let nodes = hosts.split(',').filter(|host| !host.is_empty());
-        let nodes: Vec<ConnectionInfo> =
-            nodes.map(|host| parse(&format!("{scheme}://{credentials}{host}"))).collect::<Result<_, _>>()?;
+        let nodes: Vec<ConnectionInfo> = nodes
+            .map(|host| parse(&format!("{scheme}://{credentials}{host}")))
+            .collect::<Result<_, _>>()?;
         if nodes.is_empty() {
             return Err(unfit("it names no node"));
         }
         match kind {
-            "cluster" if !path.is_empty() => Err(unfit("a cluster has one database, so nothing follows its nodes")),
+            "cluster" if !path.is_empty() => Err(unfit(
+                "a cluster has one database, so nothing follows its nodes",
+            )),
             "cluster" => Ok(Self::Cluster(Cluster {
                 seeds: nodes,
                 ca: options.ca.clone(),
                 key: format!("{{{}}}", options.namespace),
             })),
-            "sentinel" if path.is_empty() => Err(unfit("it names no master, as in redis+sentinel://node,node/master")),
+            "sentinel" if path.is_empty() => Err(unfit(
+                "it names no master, as in redis+sentinel://node,node/master",
+            )),
             "sentinel" => {
                 let client = sentinel(&nodes, path, scheme == "rediss", options.ca.clone());
-                Ok(Self::Sentinel(Box::new(Mutex::new(client.map_err(|error| unfit(error.category()))?))))
+                Ok(Self::Sentinel(Box::new(Mutex::new(
+                    client.map_err(|error| unfit(error.category()))?,
+                ))))
             }
-            _ => Err(unfit("known are redis, redis+unix, redis+sentinel and redis+cluster, with TLS rediss…")),
+            _ => Err(unfit(
+                "known are redis, redis+unix, redis+sentinel and redis+cluster, with TLS rediss…",
+            )),
         }
     }
 
     /// A connection to the server that has the keys now.
-    pub(super) async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
+    pub(super) async fn connect(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
         match self {
-            Self::Single(client) => client.get_multiplexed_async_connection_with_config(config).await,
+            Self::Single(client) => {
+                client
+                    .get_multiplexed_async_connection_with_config(config)
+                    .await
+            }
             Self::Sentinel(sentinel) => {
                 let client = sentinel.lock().await.async_get_client().await?;
-                client.get_multiplexed_async_connection_with_config(config).await
+                client
+                    .get_multiplexed_async_connection_with_config(config)
+                    .await
             }
             Self::Cluster(cluster) => cluster.connect(config).await,
         }
@@ -112,14 +140,23 @@ fn several(url: &str) -> Option<(&str, &str, &str)> {
 
 fn client(info: ConnectionInfo, ca: Option<&[u8]>) -> RedisResult<Client> {
     match info.addr() {
-        ConnectionAddr::TcpTls { .. } => {
-            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: ca.map(<[u8]>::to_vec) })
-        }
+        ConnectionAddr::TcpTls { .. } => Client::build_with_tls(
+            info,
+            TlsCertificates {
+                client_tls: None,
+                root_cert: ca.map(<[u8]>::to_vec),
+            },
+        ),
         _ => Client::open(info),
     }
 }
 
-fn sentinel(nodes: &[ConnectionInfo], master: &str, tls: bool, ca: Option<Vec<u8>>) -> RedisResult<SentinelClient> {
+fn sentinel(
+    nodes: &[ConnectionInfo],
+    master: &str,
+    tls: bool,
+    ca: Option<Vec<u8>>,
+) -> RedisResult<SentinelClient> {
     let (name, database) = master.split_once('/').unwrap_or((master, ""));
     let addresses = nodes.iter().map(|node| node.addr().clone());
     let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?;
@@ -133,11 +170,15 @@ fn sentinel(nodes: &[ConnectionInfo], master: &str, tls: bool, ca: Option<Vec<u8
         }
     }
     if !database.is_empty() {
-        let unknown = |_| RedisError::from((ErrorKind::InvalidClientConfig, "the database is no number"));
+        let unknown =
+            |_| RedisError::from((ErrorKind::InvalidClientConfig, "the database is no number"));
         builder = builder.set_client_to_redis_db(database.parse().map_err(unknown)?);
     }
     if tls {
-        let certificates = || TlsCertificates { client_tls: None, root_cert: ca.clone() };
+        let certificates = || TlsCertificates {
+            client_tls: None,
+            root_cert: ca.clone(),
+        };
         builder = builder
             .set_client_to_redis_tls_mode(TlsMode::Secure)
             .set_client_to_redis_certificates(certificates())
@@ -151,11 +192,22 @@ impl Cluster {
     /// A connection to the node that serves our slot. All seeds are asked side by side, so that those that are away hold
     /// nothing up; one may not know yet that a master is gone, so the next one is heard when its answer leads nowhere.
     async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
-        let mut failure = RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node serves our slot"));
-        let mut answers: FuturesUnordered<_> = self.seeds.iter().map(|seed| self.ask(seed, config)).collect();
+        let mut failure = RedisError::from((
+            ErrorKind::ClusterConnectionNotFound,
+            "no node serves our slot",
+        ));
+        let mut answers: FuturesUnordered<_> = self
+            .seeds
+            .iter()
+            .map(|seed| self.ask(seed, config))
+            .collect();
         while let Some(answer) = answers.next().await {
             let connected = match answer {
-                Ok(Some(master)) => master.get_multiplexed_async_connection_with_config(config).await,
+                Ok(Some(master)) => {
+                    master
+                        .get_multiplexed_async_connection_with_config(config)
+                        .await
+                }
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };
@@ -168,16 +220,36 @@ impl Cluster {
     }
 
     /// The master of our slot, as a seed knows it.
-    async fn ask(&self, seed: &ConnectionInfo, config: &AsyncConnectionConfig) -> RedisResult<Option<Client>> {
+    async fn ask(
+        &self,
+        seed: &ConnectionInfo,
+        config: &AsyncConnectionConfig,
+    ) -> RedisResult<Option<Client>> {
         let asked = client(seed.clone(), self.ca.as_deref())?;
-        let mut connection = asked.get_multiplexed_async_connection_with_config(config).await?;
-        let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(&self.key).query_async(&mut connection).await?;
+        let mut connection = asked
+            .get_multiplexed_async_connection_with_config(config)
+            .await?;
+        let slot: u16 = redis::cmd("CLUSTER")
+            .arg("KEYSLOT")
+            .arg(&self.key)
+            .query_async(&mut connection)
+            .await?;
         // Ranges of slots, each with its nodes, the master first: (first, last, (host, port, id, …), …).
-        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER")
+            .arg("SLOTS")
+            .query_async(&mut connection)
+            .await?;
         for range in ranges {
-            let [first, last, Value::Array(master), ..] = &range[..] else { continue };
-            let (first, last): (u16, u16) = (redis::from_redis_value_ref(first)?, redis::from_redis_value_ref(last)?);
-            let [host, port, ..] = &master[..] else { continue };
+            let [first, last, Value::Array(master), ..] = &range[..] else {
+                continue;
+            };
+            let (first, last): (u16, u16) = (
+                redis::from_redis_value_ref(first)?,
+                redis::from_redis_value_ref(last)?,
+            );
+            let [host, port, ..] = &master[..] else {
+                continue;
+            };
             if (first..=last).contains(&slot) {
                 // A node that does not know its own name means the one that we asked.
                 let host: Option<String> = redis::from_redis_value_ref(host)?;
@@ -194,9 +266,17 @@ impl Cluster {
 fn moved(addr: &ConnectionAddr, to: Option<String>, port: u16) -> ConnectionAddr {
     match addr.clone() {
         ConnectionAddr::Tcp(host, _) => ConnectionAddr::Tcp(to.unwrap_or(host), port),
-        ConnectionAddr::TcpTls { host, insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host: to.unwrap_or(host), port, insecure, tls_params }
-        }
+        ConnectionAddr::TcpTls {
+            host,
+            insecure,
+            tls_params,
+            ..
+        } => ConnectionAddr::TcpTls {
+            host: to.unwrap_or(host),
+            port,
+            insecure,
+            tls_params,
+        },
         other => other,
     }
 }
@@ -219,8 +299,14 @@ pub(super) fn is_broken(error: &RedisError) -> bool {
 /// Whether the server answered with this code. Redis 6.2 puts what a script met into a message of its own: "ERR Error
 /// running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica."
 pub(crate) fn says(error: &RedisError, code: &str) -> bool {
-    let wrapped = || error.detail().is_some_and(|detail| detail.contains(&format!(": -{code} ")));
-    error.code().is_some_and(|found| found == code || found == "ERR" && wrapped())
+    let wrapped = || {
+        error
+            .detail()
+            .is_some_and(|detail| detail.contains(&format!(": -{code} ")))
+    };
+    error
+        .code()
+        .is_some_and(|found| found == code || found == "ERR" && wrapped())
 }
 
 #[cfg(test)]
@@ -228,7 +314,12 @@ mod tests {
     use super::*;
 
     fn endpoint(url: &str) -> Result<Endpoint, String> {
-        let options = RedisOptions { url: url.into(), namespace: "x".to_owned(), ca: None, waiters: 1 };
+        let options = RedisOptions {
+            url: url.into(),
+            namespace: "x".to_owned(),
+            ca: None,
+            waiters: 1,
+        };
         Endpoint::new(&options).map_err(|error| error.to_string())
     }
 
@@ -240,9 +331,15 @@ mod tests {
             ("rediss://:secret@localhost:6380", "single"),
             ("redis+unix:///run/redis.sock", "single"),
             ("unix:///run/redis.sock", "single"),
-            ("redis+sentinel://user:secret@a:26379,b:26379/main/2", "sentinel"),
+            (
+                "redis+sentinel://user:secret@a:26379,b:26379/main/2",
+                "sentinel",
+            ),
             ("rediss+sentinel://a/main", "sentinel"),
-            ("redis+cluster://:secret@a:7000,b:7001,[::1]:7002", "cluster of 3"),
+            (
+                "redis+cluster://:secret@a:7000,b:7001,[::1]:7002",
+                "cluster of 3",
+            ),
             ("rediss+cluster://a:7000", "cluster of 1"),
             ("redis+sentinel://:secret@a:26379", "names no master"),
             ("redis+cluster://:secret@", "names no node"),

@@ -18,35 +18,72 @@ impl FromRedisValue for Taken {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let (lane, entry, delivery, attempts, bytes): (String, String, u64, u32, Vec<u8>) =
             FromRedisValue::from_redis_value(value)?;
-        let entry = name(entry.as_bytes()).ok_or_else(|| ParsingError::from(format!("no entry's name: {entry}")))?;
-        Ok(Self { lane: Some(lane).filter(|lane| !lane.is_empty()), entry, delivery, attempts, bytes })
+        let entry = name(entry.as_bytes())
+            .ok_or_else(|| ParsingError::from(format!("no entry's name: {entry}")))?;
+        Ok(Self {
+            lane: Some(lane).filter(|lane| !lane.is_empty()),
+            entry,
+            delivery,
+            attempts,
+            bytes,
+        })
     }
 }
 
 /// The new entries in the answer to an `XREADGROUP` of one stream.
 pub(super) fn read(answer: Value) -> RedisResult<Vec<Taken>> {
-    let unexpected = || RedisError::from((ErrorKind::UnexpectedReturnType, "not the answer to XREADGROUP"));
-    let Value::Array(mut streams) = answer else {
-        return if answer == Value::Nil { Ok(Vec::new()) } else { Err(unexpected()) };
+    let unexpected = || {
+        RedisError::from((
+            ErrorKind::UnexpectedReturnType,
+            "not the answer to XREADGROUP",
+        ))
     };
-    let Some(Value::Array(mut stream)) = streams.pop() else { return Err(unexpected()) };
-    let Some(Value::Array(entries)) = stream.pop() else { return Err(unexpected()) };
-    entries.into_iter().map(|entry| fresh(entry).ok_or_else(unexpected)).collect()
+    let Value::Array(mut streams) = answer else {
+        return if answer == Value::Nil {
+            Ok(Vec::new())
+        } else {
+            Err(unexpected())
+        };
+    };
+    let Some(Value::Array(mut stream)) = streams.pop() else {
+        return Err(unexpected());
+    };
+    let Some(Value::Array(entries)) = stream.pop() else {
+        return Err(unexpected());
+    };
+    entries
+        .into_iter()
+        .map(|entry| fresh(entry).ok_or_else(unexpected))
+        .collect()
 }
 
 fn fresh(entry: Value) -> Option<Taken> {
-    let Value::Array(entry) = entry else { return None };
-    let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(entry).ok()? else { return None };
-    let mut fields: Vec<Vec<u8>> =
-        fields.into_iter().map(FromRedisValue::from_redis_value).collect::<Result<_, _>>().ok()?;
+    let Value::Array(entry) = entry else {
+        return None;
+    };
+    let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(entry).ok()? else {
+        return None;
+    };
+    let mut fields: Vec<Vec<u8>> = fields
+        .into_iter()
+        .map(FromRedisValue::from_redis_value)
+        .collect::<Result<_, _>>()
+        .ok()?;
     let (attempts, bytes) = match &mut fields[..] {
-        [a, attempts, e, bytes] if a == b"a" && e == b"e" => {
-            (std::str::from_utf8(attempts).ok()?.parse().unwrap_or(0), std::mem::take(bytes))
-        }
+        [a, attempts, e, bytes] if a == b"a" && e == b"e" => (
+            std::str::from_utf8(attempts).ok()?.parse().unwrap_or(0),
+            std::mem::take(bytes),
+        ),
         // Not ours, but its bytes are kept.
         _ => (0, fields.join(&b' ')),
     };
-    Some(Taken { lane: None, entry: name(&id)?, delivery: 1, attempts, bytes })
+    Some(Taken {
+        lane: None,
+        entry: name(&id)?,
+        delivery: 1,
+        attempts,
+        bytes,
+    })
 }
 
 /// Reads `milliseconds-number`.

@@ -18,15 +18,21 @@ impl RedisBus {
         format!("{}-ledger-:{}:{part}:{name}", self.prefix, ledger.name)
     }
 
-    pub(super) async fn read_records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {
+    pub(super) async fn read_records(
+        &self,
+        ledger: &Ledger,
+        ids: &[String],
+    ) -> Result<Vec<Record>, BusError> {
         let mut records = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(CHUNK) {
             let mut pipe = redis::pipe();
             for id in chunk {
-                pipe.cmd("HGETALL").arg(self.ledger_key(ledger, "record", id));
+                pipe.cmd("HGETALL")
+                    .arg(self.ledger_key(ledger, "record", id));
             }
             let ask = async |connection: &mut _| pipe.query_async(connection).await;
-            let found: Vec<HashMap<String, Vec<u8>>> = self.connections.run("reading records", ask).await?;
+            let found: Vec<HashMap<String, Vec<u8>>> =
+                self.connections.run("reading records", ask).await?;
             records.extend(found.into_iter().map(record));
         }
         Ok(records)
@@ -34,8 +40,10 @@ impl RedisBus {
 
     /// The time of Redis, in ms.
     async fn now_ms(&self) -> Result<u64, BusError> {
-        let (seconds, micros): (u64, u64) =
-            self.connections.command("asking for the time", &redis::cmd("TIME")).await?;
+        let (seconds, micros): (u64, u64) = self
+            .connections
+            .command("asking for the time", &redis::cmd("TIME"))
+            .await?;
         Ok(seconds * 1000 + micros / 1000)
     }
 
@@ -49,13 +57,26 @@ impl RedisBus {
             return Ok(Vec::new());
         }
         // What is older than the retention is taken out now and then only.
-        let oldest = self.now_ms().await?.saturating_sub(millis(ledger.retention));
+        let oldest = self
+            .now_ms()
+            .await?
+            .saturating_sub(millis(ledger.retention));
         let mut range = redis::cmd("ZREVRANGEBYSCORE");
-        range.arg(self.ledger_key(ledger, "tag", tag)).arg("+inf").arg(format!("({oldest}")).arg("WITHSCORES");
+        range
+            .arg(self.ledger_key(ledger, "tag", tag))
+            .arg("+inf")
+            .arg(format!("({oldest}"))
+            .arg("WITHSCORES");
         range.arg("LIMIT").arg(part.start).arg(count(part.len()));
-        let found: Vec<(String, i64)> = self.connections.command("reading which records there are", &range).await?;
+        let found: Vec<(String, i64)> = self
+            .connections
+            .command("reading which records there are", &range)
+            .await?;
         let at = |millis| Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
-        Ok(found.into_iter().map(|(id, millis)| (id, at(millis))).collect())
+        Ok(found
+            .into_iter()
+            .map(|(id, millis)| (id, at(millis)))
+            .collect())
     }
 }
 
@@ -65,10 +86,16 @@ fn record(fields: HashMap<String, Vec<u8>>) -> Record {
     for (field, value) in fields {
         if let Some(slot) = field.strip_prefix('=') {
             slots.insert(slot.to_owned(), value.into());
-        } else if let Some(number) = field.strip_prefix('#').and_then(|number| number.parse::<u64>().ok()) {
+        } else if let Some(number) = field
+            .strip_prefix('#')
+            .and_then(|number| number.parse::<u64>().ok())
+        {
             entries.push((number, value.into()));
         }
     }
     entries.sort_by_key(|(number, _)| *number);
-    Record { entries: entries.into_iter().map(|(_, entry)| entry).collect(), slots }
+    Record {
+        entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+        slots,
+    }
 }

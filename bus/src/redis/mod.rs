@@ -27,7 +27,8 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection,
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind,
+    aio::MultiplexedConnection,
 };
 use tokio::sync::Notify;
 
@@ -39,8 +40,8 @@ use self::{
     scripts::{Call, Extend, Packed, ProbeWrite, PushAnswer, Settle, SettleOne},
 };
 use crate::{
-    Bus, BusError, Clock, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine, QueueSpec, Record,
-    Reserve, Settlement,
+    Bus, BusError, Clock, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine,
+    QueueSpec, Record, Reserve, Settlement,
 };
 
 /// The most settlements in one script run, so that none holds up the server.
@@ -108,7 +109,11 @@ impl RedisBus {
 
     async fn run<C: Call>(&self, doing: &'static str, call: &C) -> Result<C::Answer, BusError> {
         let (script, command) = (call.script(), call.command(&self.prefix));
-        self.connections.run(doing, async |connection| eval(connection, script, &command).await).await
+        self.connections
+            .run(doing, async |connection| {
+                eval(connection, script, &command).await
+            })
+            .await
     }
 
     fn key(&self, queue: &QueueSpec, part: &str) -> String {
@@ -125,9 +130,16 @@ impl RedisBus {
 
 #[async_trait]
 impl Bus for RedisBus {
-    async fn push_with(&self, messages: Vec<Outgoing>, facts: Vec<Fact>) -> Result<Pushed, BusError> {
+    async fn push_with(
+        &self,
+        messages: Vec<Outgoing>,
+        facts: Vec<Fact>,
+    ) -> Result<Pushed, BusError> {
         let doing = "storing messages";
-        let push = Packed { messages: scripts::pack(messages)?, facts };
+        let push = Packed {
+            messages: scripts::pack(messages)?,
+            facts,
+        };
         if let [message] = &push.messages[..]
             && message.outgoing.is_plain()
             && push.facts.is_empty()
@@ -141,18 +153,40 @@ impl Bus for RedisBus {
                 .arg("e")
                 .arg(&message.bytes[..]);
             let _: redis::Value = self.connections.command(doing, &add).await?;
-            return Ok(Pushed { stored: 1, repeated: 0 });
+            return Ok(Pushed {
+                stored: 1,
+                repeated: 0,
+            });
         }
-        let queues: Vec<QueueSpec> = push.messages.iter().map(|message| message.outgoing.queue).collect();
-        let after = push.messages.iter().map(|message| message.outgoing.after).filter(|after| !after.is_zero()).min();
-        match self.pushes.push(push).await.map_err(BusError::redis(doing))? {
+        let queues: Vec<QueueSpec> = push
+            .messages
+            .iter()
+            .map(|message| message.outgoing.queue)
+            .collect();
+        let after = push
+            .messages
+            .iter()
+            .map(|message| message.outgoing.after)
+            .filter(|after| !after.is_zero())
+            .min();
+        match self
+            .pushes
+            .push(push)
+            .await
+            .map_err(BusError::redis(doing))?
+        {
             PushAnswer::Stored(stored) => {
                 self.hasten(after.into_iter());
-                Ok(Pushed { stored, repeated: queues.len().saturating_sub(stored) })
+                Ok(Pushed {
+                    stored,
+                    repeated: queues.len().saturating_sub(stored),
+                })
             }
             PushAnswer::Full(name) => {
                 let full = queues.into_iter().find(|queue| queue.name == name);
-                let (queue, bound) = full.map_or(("?", 0), |queue| (queue.name, queue.policy.bound.unwrap_or(0)));
+                let (queue, bound) = full.map_or(("?", 0), |queue| {
+                    (queue.name, queue.policy.bound.unwrap_or(0))
+                });
                 Err(BusError::Full { queue, bound })
             }
             PushAnswer::Failed(error) => Err(BusError::redis(doing)(error)),
@@ -164,29 +198,54 @@ impl Bus for RedisBus {
     }
 
     async fn extend(&self, lease: &Lease) -> Result<(), BusError> {
-        let renewed =
-            !lease.is_spent() && self.run("renewing a lease", &Extend { lease, consumer: &self.consumer }).await?;
-        if renewed { Ok(()) } else { Err(BusError::LeaseLost { queue: lease.queue }) }
+        let renewed = !lease.is_spent()
+            && self
+                .run(
+                    "renewing a lease",
+                    &Extend {
+                        lease,
+                        consumer: &self.consumer,
+                    },
+                )
+                .await?;
+        if renewed {
+            Ok(())
+        } else {
+            Err(BusError::LeaseLost { queue: lease.queue })
+        }
     }
 
     async fn settle_all(&self, ended: &[Ending<'_>]) -> Result<Vec<bool>, BusError> {
-        let mut written: Vec<bool> = ended.iter().map(|ending| !ending.lease.is_spent()).collect();
+        let mut written: Vec<bool> = ended
+            .iter()
+            .map(|ending| !ending.lease.is_spent())
+            .collect();
         let unspent: Vec<usize> = (0..ended.len()).filter(|place| written[*place]).collect();
         for batch in unspent.chunks(BATCH) {
             let of_batch = batch.iter().map(|place| SettleOne::new(ended[*place]));
             let of_batch: Vec<_> = of_batch.collect::<Result<_, _>>()?;
-            let settle = Settle { consumer: &self.consumer, ended: &of_batch };
+            let settle = Settle {
+                consumer: &self.consumer,
+                ended: &of_batch,
+            };
             let lost = self.run("settling messages", &settle).await?;
             for place in lost.into_iter().filter_map(|place| batch.get(place)) {
                 written[*place] = false;
             }
-            batch.iter().filter(|place| written[**place]).for_each(|place| ended[*place].lease.spend());
+            batch
+                .iter()
+                .filter(|place| written[**place])
+                .for_each(|place| ended[*place].lease.spend());
         }
-        self.hasten(ended.iter().filter_map(|ending| match ending.how {
-            Settlement::Retry { after } | Settlement::Defer { after } => Some(*after),
-            Settlement::Release => Some(Duration::ZERO),
-            Settlement::Done { emit } | Settlement::Dead { emit, .. } => {
-                emit.iter().map(|message| message.after).filter(|after| !after.is_zero()).min()
+        self.hasten(ended.iter().filter_map(|ending| {
+            match ending.how {
+                Settlement::Retry { after } | Settlement::Defer { after } => Some(*after),
+                Settlement::Release => Some(Duration::ZERO),
+                Settlement::Done { emit } | Settlement::Dead { emit, .. } => emit
+                    .iter()
+                    .map(|message| message.after)
+                    .filter(|after| !after.is_zero())
+                    .min(),
             }
         }));
         Ok(written)
@@ -210,10 +269,18 @@ impl Bus for RedisBus {
     }
 
     async fn ping(&self) -> Result<(), BusError> {
-        self.connections.command("asking redis for a sign of life", &redis::cmd("PING")).await
+        self.connections
+            .command("asking redis for a sign of life", &redis::cmd("PING"))
+            .await
     }
 
     async fn probe_write(&self) -> Result<(), BusError> {
-        self.run("checking that redis accepts writes", &ProbeWrite { consumer: &self.consumer }).await
+        self.run(
+            "checking that redis accepts writes",
+            &ProbeWrite {
+                consumer: &self.consumer,
+            },
+        )
+        .await
     }
 }

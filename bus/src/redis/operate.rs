@@ -9,11 +9,14 @@ use uuid::Uuid;
 
 use super::{
     RedisBus,
-    scripts::{Cursor, Description, Do, Found, GetLetter, GetStatus, ListLetters, Over, SetPaused, TakeLetters, Walk},
+    scripts::{
+        Cursor, Description, Do, Found, GetLetter, GetStatus, ListLetters, Over, SetPaused,
+        TakeLetters, Walk,
+    },
 };
 use crate::{
-    Blob, BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus, Remains, Waiting,
-    Which, blob, operate::per_minute,
+    Blob, BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus,
+    Remains, Waiting, Which, blob, operate::per_minute,
 };
 
 /// `MOST` in `operate/common.lua`.
@@ -25,11 +28,19 @@ const MOST_BYTES: usize = 32 * 1024 * 1024;
 fn waiting_message((place, at, attempts, bytes): Found) -> Option<Waiting> {
     let envelope = blob::decode(&bytes.into()).ok()?;
     let state = match place.as_str() {
-        "held" => MessageState::InFlight { since: timestamp(at) },
-        "ready" => MessageState::Ready { since: timestamp(at) },
+        "held" => MessageState::InFlight {
+            since: timestamp(at),
+        },
+        "ready" => MessageState::Ready {
+            since: timestamp(at),
+        },
         _ => MessageState::Delayed { due: timestamp(at) },
     };
-    Some(Waiting { state, attempts, envelope })
+    Some(Waiting {
+        state,
+        attempts,
+        envelope,
+    })
 }
 
 /// A time of Redis.
@@ -39,8 +50,15 @@ fn timestamp(millis: i64) -> Timestamp {
 
 fn dead_letter(id: String, died_at: i64, description: &[u8]) -> DeadLetter {
     let description: Result<Description, _> = rmp_serde::from_slice(description);
-    let (reason, attempts, unreadable) = description.unwrap_or_else(|_| ("unreadable".to_owned(), 0, false));
-    DeadLetter { id, reason, attempts, died_at: timestamp(died_at), unreadable }
+    let (reason, attempts, unreadable) =
+        description.unwrap_or_else(|_| ("unreadable".to_owned(), 0, false));
+    DeadLetter {
+        id,
+        reason,
+        attempts,
+        died_at: timestamp(died_at),
+        unreadable,
+    }
 }
 
 impl RedisBus {
@@ -57,7 +75,14 @@ impl RedisBus {
         let (mut total, mut waiting, mut bytes) = (0, Vec::new(), 0);
         let mut from = Cursor::default();
         while total < max && bytes < MOST_BYTES {
-            let step = Walk { over, queue, what, which, wanted: max - total, from: &from };
+            let step = Walk {
+                over,
+                queue,
+                what,
+                which,
+                wanted: max - total,
+                from: &from,
+            };
             let (place, beside, count, found) = self.run(doing, &step).await?;
             total += count;
             bytes += found.iter().map(|found| found.3.len()).sum::<usize>();
@@ -82,7 +107,16 @@ impl RedisBus {
         for chunk in ids.chunks(CHUNK) {
             let mut left = chunk;
             while !left.is_empty() {
-                let (done, count) = self.run(doing, &TakeLetters { queue, requeue, ids: left }).await?;
+                let (done, count) = self
+                    .run(
+                        doing,
+                        &TakeLetters {
+                            queue,
+                            requeue,
+                            ids: left,
+                        },
+                    )
+                    .await?;
                 total += count;
                 left = left.get(done.max(1)..).unwrap_or_default();
             }
@@ -94,12 +128,18 @@ impl RedisBus {
 #[async_trait]
 impl Operate for RedisBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
-        let (depth, (paused, oldest, last_late), (last, current, seconds)) =
-            self.run("asking how a queue is doing", &GetStatus { queue }).await?;
+        let (depth, (paused, oldest, last_late), (last, current, seconds)) = self
+            .run("asking how a queue is doing", &GetStatus { queue })
+            .await?;
         let (ready, in_flight, delayed, dead) = depth;
         let ago = |age: i64| u64::try_from(age).ok().map(Duration::from_millis);
         Ok(QueueStatus {
-            depth: Depth { ready, in_flight, delayed, dead },
+            depth: Depth {
+                ready,
+                in_flight,
+                delayed,
+                dead,
+            },
             paused,
             oldest: ago(oldest),
             last_late: ago(last_late),
@@ -109,16 +149,33 @@ impl Operate for RedisBus {
 
     async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Waiting>, BusError> {
         let doing = "looking into a queue";
-        let (count, mut found) = self.walk(doing, (Over::Ready, Do::Read), queue, Which::All, max).await?;
-        found.extend(self.walk(doing, (Over::Delayed, Do::Read), queue, Which::All, max - count).await?.1);
+        let (count, mut found) = self
+            .walk(doing, (Over::Ready, Do::Read), queue, Which::All, max)
+            .await?;
+        found.extend(
+            self.walk(
+                doing,
+                (Over::Delayed, Do::Read),
+                queue,
+                Which::All,
+                max - count,
+            )
+            .await?
+            .1,
+        );
         Ok(found)
     }
 
     async fn message(&self, queue: &QueueSpec, id: Uuid) -> Result<Option<Waiting>, BusError> {
         let (doing, which) = ("looking for a message", Which::One(id));
-        let (count, mut found) = self.walk(doing, (Over::Ready, Do::Read), queue, which, 1).await?;
+        let (count, mut found) = self
+            .walk(doing, (Over::Ready, Do::Read), queue, which, 1)
+            .await?;
         if count == 0 {
-            found = self.walk(doing, (Over::Delayed, Do::Read), queue, which, 1).await?.1;
+            found = self
+                .walk(doing, (Over::Delayed, Do::Read), queue, which, 1)
+                .await?
+                .1;
         }
         Ok(found.pop().filter(|waiting| waiting.envelope.id == id))
     }
@@ -128,7 +185,13 @@ impl Operate for RedisBus {
             Which::All => self.depth(queue).await?.delayed,
             Which::One(_) => 1,
         };
-        let walk = self.walk("making delayed messages ready", (Over::Delayed, Do::Requeue), queue, which, max);
+        let walk = self.walk(
+            "making delayed messages ready",
+            (Over::Delayed, Do::Requeue),
+            queue,
+            which,
+            max,
+        );
         Ok(walk.await?.0)
     }
 
@@ -141,20 +204,37 @@ impl Operate for RedisBus {
             Which::One(_) => (1, 1),
         };
         let doing = "throwing messages away";
-        let dropped = self.walk(doing, (Over::Ready, Do::Drop), queue, which, ready).await?.0;
-        Ok(dropped + self.walk(doing, (Over::Delayed, Do::Drop), queue, which, delayed).await?.0)
+        let dropped = self
+            .walk(doing, (Over::Ready, Do::Drop), queue, which, ready)
+            .await?
+            .0;
+        Ok(dropped
+            + self
+                .walk(doing, (Over::Delayed, Do::Drop), queue, which, delayed)
+                .await?
+                .0)
     }
 
     async fn set_paused(&self, queue: &QueueSpec, paused: bool) -> Result<(), BusError> {
-        self.run("pausing or resuming a queue", &SetPaused { queue, paused }).await
+        self.run("pausing or resuming a queue", &SetPaused { queue, paused })
+            .await
     }
 
-    async fn dead(&self, queue: &QueueSpec, reason: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+    async fn dead(
+        &self,
+        queue: &QueueSpec,
+        reason: &str,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, BusError> {
         let mut letters = Vec::new();
         let mut from = Cursor::default();
         while letters.len() < max {
-            let (place, beside, found) = self.run("listing dead letters", &ListLetters { queue, from: &from }).await?;
-            let found = found.into_iter().map(|(id, died_at, description)| dead_letter(id, died_at, &description));
+            let (place, beside, found) = self
+                .run("listing dead letters", &ListLetters { queue, from: &from })
+                .await?;
+            let found = found
+                .into_iter()
+                .map(|(id, died_at, description)| dead_letter(id, died_at, &description));
             letters.extend(found.filter(|letter| letter.reason.contains(reason)));
             if place.is_empty() {
                 break;
@@ -165,21 +245,32 @@ impl Operate for RedisBus {
         Ok(letters)
     }
 
-    async fn dead_letter(&self, queue: &QueueSpec, id: &str) -> Result<Option<(DeadLetter, Remains)>, BusError> {
-        let found = self.run("looking for a dead letter", &GetLetter { queue, id }).await?;
+    async fn dead_letter(
+        &self,
+        queue: &QueueSpec,
+        id: &str,
+    ) -> Result<Option<(DeadLetter, Remains)>, BusError> {
+        let found = self
+            .run("looking for a dead letter", &GetLetter { queue, id })
+            .await?;
         Ok(found.map(|(died_at, description, bytes)| {
             let bytes = Blob::from(bytes);
             let remains = blob::decode::<Envelope>(&bytes).map(Remains::Message);
             let letter = dead_letter(id.to_owned(), died_at, &description);
-            (letter, remains.unwrap_or(Remains::Unreadable(bytes.to_vec())))
+            (
+                letter,
+                remains.unwrap_or(Remains::Unreadable(bytes.to_vec())),
+            )
         }))
     }
 
     async fn requeue_dead(&self, queue: &QueueSpec, ids: &[String]) -> Result<usize, BusError> {
-        self.take_letters("requeueing dead letters", true, queue, ids).await
+        self.take_letters("requeueing dead letters", true, queue, ids)
+            .await
     }
 
     async fn drop_dead(&self, queue: &QueueSpec, ids: &[String]) -> Result<usize, BusError> {
-        self.take_letters("throwing dead letters away", false, queue, ids).await
+        self.take_letters("throwing dead letters away", false, queue, ids)
+            .await
     }
 }

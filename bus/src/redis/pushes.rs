@@ -49,7 +49,11 @@ struct Waiting {
 
 impl Pushes {
     pub(super) fn new(connections: Arc<Connections>, prefix: Arc<str>) -> Self {
-        Self(Arc::new(Shared { connections, prefix, state: Mutex::default() }))
+        Self(Arc::new(Shared {
+            connections,
+            prefix,
+            state: Mutex::default(),
+        }))
     }
 
     pub(super) async fn push(&self, push: Packed) -> RedisResult<PushAnswer> {
@@ -75,7 +79,11 @@ impl Pushes {
 
 /// The runtime ends.
 fn no_answer() -> redis::RedisError {
-    io::Error::new(io::ErrorKind::Interrupted, "the push was given up before redis answered").into()
+    io::Error::new(
+        io::ErrorKind::Interrupted,
+        "the push was given up before redis answered",
+    )
+    .into()
 }
 
 impl Shared {
@@ -84,7 +92,9 @@ impl Shared {
         loop {
             // Whoever is about to push goes first, so that its push is in this run.
             tokio::task::yield_now().await;
-            let Some((pushes, waiting)) = self.next() else { return };
+            let Some((pushes, waiting)) = self.next() else {
+                return;
+            };
             match self.send(&pushes).await {
                 Ok(answers) => {
                     for (waiting, answer) in waiting.into_iter().zip(answers) {
@@ -99,7 +109,10 @@ impl Shared {
                     } else {
                         VecDeque::new()
                     };
-                    for waiting in waiting.into_iter().chain(others.into_iter().map(|waiting| waiting.answer)) {
+                    for waiting in waiting
+                        .into_iter()
+                        .chain(others.into_iter().map(|waiting| waiting.answer))
+                    {
                         let _ = waiting.send(Err(error.clone()));
                     }
                 }
@@ -113,7 +126,9 @@ impl Shared {
         let mut state = lock(&self.state);
         let (mut pushes, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
         while pushes.len() < MOST && bytes < MOST_BYTES {
-            let Some(Waiting { push, answer }) = state.waiting.pop_front() else { break };
+            let Some(Waiting { push, answer }) = state.waiting.pop_front() else {
+                break;
+            };
             bytes += push.size();
             pushes.push(push);
             answers.push(answer);

@@ -13,8 +13,8 @@ use super::{
     scripts::{self, Call, Look as LookCall, Settle, SettleOne, TakeFromLanes},
 };
 use crate::{
-    Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, Settlement, blob, clock::lock,
-    handler::error_chain,
+    Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, Settlement, blob,
+    clock::lock, handler::error_chain,
 };
 
 /// The longest wait between two looks at what nothing announces.
@@ -30,12 +30,18 @@ struct Look {
 }
 
 fn due(pause: i64) -> Duration {
-    u64::try_from(pause).map_or(LOOK, Duration::from_millis).min(LOOK)
+    u64::try_from(pause)
+        .map_or(LOOK, Duration::from_millis)
+        .min(LOOK)
 }
 
 impl RedisBus {
     /// Takes messages; waits for the first.
-    pub(super) async fn take(&self, queue: &QueueSpec, request: &Reserve) -> Result<Vec<Leased>, BusError> {
+    pub(super) async fn take(
+        &self,
+        queue: &QueueSpec,
+        request: &Reserve,
+    ) -> Result<Vec<Leased>, BusError> {
         if request.max == 0 {
             return Ok(Vec::new());
         }
@@ -81,7 +87,14 @@ impl RedisBus {
     /// Makes leases of taken entries. Something that is no envelope cannot be handled by anyone: it is buried.
     async fn leases(&self, queue: &QueueSpec, taken: Vec<Taken>) -> Vec<Leased> {
         let mut leased = Vec::with_capacity(taken.len());
-        for Taken { lane, entry, delivery, attempts, bytes } in taken {
+        for Taken {
+            lane,
+            entry,
+            delivery,
+            attempts,
+            bytes,
+        } in taken
+        {
             let lease = Lease {
                 queue: queue.name,
                 length: queue.policy.lease,
@@ -95,13 +108,23 @@ impl RedisBus {
             match blob::decode::<Envelope>(&bytes.into()) {
                 Ok(envelope) => {
                     let envelope = Arc::new(envelope);
-                    leased.push(Leased { lease, envelope, attempt, deaths: deliveries.saturating_sub(1) });
+                    leased.push(Leased {
+                        lease,
+                        envelope,
+                        attempt,
+                        deaths: deliveries.saturating_sub(1),
+                    });
                 }
                 Err(error) => {
                     let reason = format!("not an envelope: {error}");
                     match self.bury(&lease, &reason, attempt).await {
                         Ok(()) => {
-                            error!(queue = queue.name, ?entry, reason, "not a message of ours, kept as a dead letter");
+                            error!(
+                                queue = queue.name,
+                                ?entry,
+                                reason,
+                                "not a message of ours, kept as a dead letter"
+                            );
                         }
                         Err(error) => {
                             // The others are good; this one comes back with its lease.
@@ -125,23 +148,48 @@ impl RedisBus {
         let (lane, (millis, number)) = (lease.lane.as_deref().unwrap_or_default(), lease.entry);
         let id = format!("entry-{lane}{millis}-{number}");
         let ended = [SettleOne::unreadable(lease, id, reason, attempts)?];
-        let lost = self.run("settling a message", &Settle { consumer: &self.consumer, ended: &ended }).await?;
-        if lost.is_empty() { Ok(()) } else { Err(BusError::LeaseLost { queue: lease.queue }) }
+        let lost = self
+            .run(
+                "settling a message",
+                &Settle {
+                    consumer: &self.consumer,
+                    ended: &ended,
+                },
+            )
+            .await?;
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            Err(BusError::LeaseLost { queue: lease.queue })
+        }
     }
 
     /// Takes what can be taken now from a queue without lanes.
     async fn look(&self, queue: &QueueSpec, max: usize) -> Result<Look, BusError> {
         let doing = "reserving messages";
-        let look = LookCall { queue, consumer: &self.consumer, max };
+        let look = LookCall {
+            queue,
+            consumer: &self.consumer,
+            max,
+        };
         let mut pipeline = redis::pipe();
-        pipeline.ignore_errors().add_command(look.command(&self.prefix));
+        pipeline
+            .ignore_errors()
+            .add_command(look.command(&self.prefix));
         let apart = lock(&self.apart).contains(queue.name);
         if !apart {
             pipeline.add_command(self.read(queue, max, None));
         }
-        let mut answers = self.connections.pipeline(doing, &pipeline).await?.into_iter();
+        let mut answers = self
+            .connections
+            .pipeline(doing, &pipeline)
+            .await?
+            .into_iter();
         let looked = answers.next().unwrap_or(Ok(redis::Value::Nil));
-        let fresh = answers.next().unwrap_or(Ok(redis::Value::Nil)).and_then(entries::read);
+        let fresh = answers
+            .next()
+            .unwrap_or(Ok(redis::Value::Nil))
+            .and_then(entries::read);
         let looked = match looked {
             Err(error) if is_no_script(&error) => {
                 let load = async |connection: &mut _| look.script().load_async(connection).await;
@@ -153,7 +201,8 @@ impl RedisBus {
                 Err(error)
             }
             Err(error) => Err(error),
-            Ok(answer) => redis::from_redis_value::<<LookCall<'_> as Call>::Answer>(answer).map_err(Into::into),
+            Ok(answer) => redis::from_redis_value::<<LookCall<'_> as Call>::Answer>(answer)
+                .map_err(Into::into),
         };
         let (old, pause, room, closed) = match (looked, &fresh) {
             (Ok(looked), _) => looked,
@@ -163,7 +212,11 @@ impl RedisBus {
         };
         let fresh = match fresh {
             // Nothing new was asked for yet.
-            Ok(_) if apart && room > 0 => match self.connections.command(doing, &self.read(queue, room, None)).await {
+            Ok(_) if apart && room > 0 => match self
+                .connections
+                .command(doing, &self.read(queue, room, None))
+                .await
+            {
                 Ok(answer) => entries::read(answer).map_err(BusError::redis(doing))?,
                 Err(_) if !old.is_empty() => Vec::new(),
                 Err(error) => return Err(error),
@@ -180,17 +233,27 @@ impl RedisBus {
         let surplus = fresh.split_off(room.min(fresh.len()));
         if !surplus.is_empty() {
             let release = Settlement::Release;
-            let back = surplus.iter().map(|leased| Ending::new(&leased.lease, &release));
+            let back = surplus
+                .iter()
+                .map(|leased| Ending::new(&leased.lease, &release));
             let back: Vec<_> = back.collect();
             if let Err(error) = self.settle_all(&back).await {
                 // They come back with their leases.
-                warn!(queue = queue.name, error = error_chain(&error), "cannot give back what was read too much");
+                warn!(
+                    queue = queue.name,
+                    error = error_chain(&error),
+                    "cannot give back what was read too much"
+                );
             }
         }
         let mut leased = self.leases(queue, old).await;
         leased.append(&mut fresh);
         // Nothing is written to the hint stream of a queue without lanes: who waits for it is left alone.
-        Ok(Look { leased, due: due(pause), hint: closed.then(|| "$".to_owned()) })
+        Ok(Look {
+            leased,
+            due: due(pause),
+            hint: closed.then(|| "$".to_owned()),
+        })
     }
 
     /// Whether the next look is to be made apart from the reading of new messages, which it may find unwanted.
@@ -206,7 +269,11 @@ impl RedisBus {
     /// The command that reads new messages, and waits for them.
     fn read(&self, queue: &QueueSpec, max: usize, block: Option<Duration>) -> Cmd {
         let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg(scripts::GROUP).arg(&self.consumer).arg("COUNT").arg(scripts::count(max));
+        read.arg("GROUP")
+            .arg(scripts::GROUP)
+            .arg(&self.consumer)
+            .arg("COUNT")
+            .arg(scripts::count(max));
         if let Some(block) = block {
             read.arg("BLOCK").arg(scripts::millis(block).max(1));
         }
@@ -216,10 +283,23 @@ impl RedisBus {
 
     /// Takes what can be taken now from a queue with lanes.
     async fn look_in_lanes(&self, queue: &QueueSpec, request: &Reserve) -> Result<Look, BusError> {
-        let Reserve { max, skip_lanes: skip, .. } = request;
-        let take = TakeFromLanes { queue, consumer: &self.consumer, max: *max, skip };
+        let Reserve {
+            max,
+            skip_lanes: skip,
+            ..
+        } = request;
+        let take = TakeFromLanes {
+            queue,
+            consumer: &self.consumer,
+            max: *max,
+            skip,
+        };
         let (taken, pause, hint) = self.run("reserving messages", &take).await?;
-        Ok(Look { leased: self.leases(queue, taken).await, due: due(pause), hint: Some(hint) })
+        Ok(Look {
+            leased: self.leases(queue, taken).await,
+            due: due(pause),
+            hint: Some(hint),
+        })
     }
 
     /// Waits until `queue` may have something to take; brings it along where it can.
@@ -233,11 +313,21 @@ impl RedisBus {
     ) -> Result<Vec<Leased>, BusError> {
         if let Some(seen) = hint {
             let mut read = redis::cmd("XREAD");
-            read.arg("COUNT").arg(1).arg("BLOCK").arg(scripts::millis(block).max(1));
+            read.arg("COUNT")
+                .arg(1)
+                .arg("BLOCK")
+                .arg(scripts::millis(block).max(1));
             read.arg("STREAMS").arg(self.key(queue, "hint")).arg(seen);
-            return self.connections.wait(&read, block, interrupt).await.map(|_| Vec::new());
+            return self
+                .connections
+                .wait(&read, block, interrupt)
+                .await
+                .map(|_| Vec::new());
         }
-        let answer = self.connections.wait(&self.read(queue, max, Some(block)), block, interrupt).await?;
+        let answer = self
+            .connections
+            .wait(&self.read(queue, max, Some(block)), block, interrupt)
+            .await?;
         let fresh = entries::read(answer).map_err(BusError::redis("waiting for messages"))?;
         Ok(self.leases(queue, fresh).await)
     }

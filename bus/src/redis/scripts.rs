@@ -9,7 +9,8 @@ use redis::{Cmd, FromRedisValue, RedisWrite, Script, ToRedisArgs, ToSingleRedisA
 
 use super::entries::Taken;
 use crate::{
-    Blob, BusError, Ending, Fact, Lease, Outgoing, QueueSpec, SUSPECT, Settlement, Which, ledger::Change, queue::encode,
+    Blob, BusError, Ending, Fact, Lease, Outgoing, QueueSpec, SUSPECT, Settlement, Which,
+    ledger::Change, queue::encode,
 };
 
 /// The one consumer group of each stream; `common.lua` has it as well.
@@ -37,7 +38,10 @@ pub(super) trait Call {
     fn command(&self, prefix: &str) -> Cmd {
         let (arguments, bytes) = self.size();
         let mut call = Cmd::with_capacity(arguments, bytes);
-        call.arg("EVALSHA").arg(self.script().get_hash()).arg(1).arg(prefix);
+        call.arg("EVALSHA")
+            .arg(self.script().get_hash())
+            .arg(1)
+            .arg(prefix);
         self.arguments(&mut call);
         call
     }
@@ -78,7 +82,11 @@ pub(super) struct PackedMessage<O> {
 impl Packed {
     /// About how many bytes it stores, without names.
     pub(super) fn size(&self) -> usize {
-        let messages: usize = self.messages.iter().map(|message| message.bytes.len()).sum();
+        let messages: usize = self
+            .messages
+            .iter()
+            .map(|message| message.bytes.len())
+            .sum();
         let facts: usize = self.facts.iter().map(|fact| fact.change.size()).sum();
         messages + facts
     }
@@ -102,7 +110,9 @@ impl FromRedisValue for PushAnswer {
             return Ok(Self::Full(text));
         }
         // As the server would have sent it.
-        match redis::parse_redis_value(format!("-{}\r\n", text.replace(['\r', '\n'], " ")).as_bytes()) {
+        match redis::parse_redis_value(
+            format!("-{}\r\n", text.replace(['\r', '\n'], " ")).as_bytes(),
+        ) {
             Ok(redis::Value::ServerError(error)) => Ok(Self::Failed(error.into())),
             Ok(_) => Err(format!("not an error: {text}").into()),
             Err(error) => Ok(Self::Failed(error)),
@@ -124,7 +134,11 @@ impl Call for Push<'_> {
 
     fn arguments(&self, call: &mut Cmd) {
         call.arg(self.pushes.len());
-        for Packed { messages, facts: recorded } in self.pushes {
+        for Packed {
+            messages,
+            facts: recorded,
+        } in self.pushes
+        {
             append(call, messages);
             facts(call, recorded);
         }
@@ -146,7 +160,9 @@ impl Call for Look<'_> {
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        call.arg(self.queue.name).arg(self.consumer).arg(count(self.max));
+        call.arg(self.queue.name)
+            .arg(self.consumer)
+            .arg(count(self.max));
         call.arg(millis(self.queue.policy.lease)).arg(SUSPECT);
     }
 }
@@ -167,8 +183,13 @@ impl Call for TakeFromLanes<'_> {
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        call.arg(self.queue.name).arg(self.consumer).arg(count(self.max));
-        call.arg(millis(self.queue.policy.lease)).arg(SUSPECT).arg(self.skip.len()).arg(self.skip);
+        call.arg(self.queue.name)
+            .arg(self.consumer)
+            .arg(count(self.max));
+        call.arg(millis(self.queue.policy.lease))
+            .arg(SUSPECT)
+            .arg(self.skip.len())
+            .arg(self.skip);
     }
 }
 
@@ -190,7 +211,11 @@ pub(super) enum SettleHow<'a> {
     Done(Vec<PackedMessage<&'a Outgoing>>),
     Retry(Duration),
     Defer(Duration),
-    Dead { id: String, letter: Vec<u8>, emit: Vec<PackedMessage<&'a Outgoing>> },
+    Dead {
+        id: String,
+        letter: Vec<u8>,
+        emit: Vec<PackedMessage<&'a Outgoing>>,
+    },
     Release,
 }
 
@@ -200,7 +225,12 @@ impl<'a> SettleOne<'a> {
             Settlement::Done { emit } => SettleHow::Done(pack(emit)?),
             Settlement::Retry { after } => SettleHow::Retry(*after),
             Settlement::Defer { after } => SettleHow::Defer(*after),
-            Settlement::Dead { id, reason, attempts, emit } => SettleHow::Dead {
+            Settlement::Dead {
+                id,
+                reason,
+                attempts,
+                emit,
+            } => SettleHow::Dead {
                 id: id.to_string(),
                 letter: letter(lease.queue, reason, *attempts, false)?,
                 emit: pack(emit)?,
@@ -211,13 +241,29 @@ impl<'a> SettleOne<'a> {
     }
 
     /// The end of one that held no message of ours.
-    pub(super) fn unreadable(lease: &'a Lease, id: String, reason: &str, attempts: u32) -> Result<Self, BusError> {
+    pub(super) fn unreadable(
+        lease: &'a Lease,
+        id: String,
+        reason: &str,
+        attempts: u32,
+    ) -> Result<Self, BusError> {
         let letter = letter(lease.queue, reason, attempts, true)?;
-        Ok(Self { lease, how: SettleHow::Dead { id, letter, emit: Vec::new() }, facts: &[] })
+        Ok(Self {
+            lease,
+            how: SettleHow::Dead {
+                id,
+                letter,
+                emit: Vec::new(),
+            },
+            facts: &[],
+        })
     }
 
     fn stream(&self) -> (&str, &str) {
-        (self.lease.queue, self.lease.lane.as_deref().unwrap_or_default())
+        (
+            self.lease.queue,
+            self.lease.lane.as_deref().unwrap_or_default(),
+        )
     }
 
     /// The word and the number that a run of several has in common, if it can be in one: it is done and has nothing to
@@ -241,7 +287,9 @@ impl Call for Settle<'_> {
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        let groups = self.ended.chunk_by(|one, next| one.stream() == next.stream());
+        let groups = self
+            .ended
+            .chunk_by(|one, next| one.stream() == next.stream());
         call.arg(self.consumer).arg(groups.clone().count());
         for group in groups {
             let entries = || group.iter().map(|one| one.lease.entry);
@@ -269,7 +317,9 @@ impl Call for Extend<'_> {
 
     fn arguments(&self, call: &mut Cmd) {
         let Self { lease, consumer } = self;
-        call.arg(lease.queue).arg(lease.lane.as_deref().unwrap_or_default()).arg(Entry(lease.entry));
+        call.arg(lease.queue)
+            .arg(lease.lane.as_deref().unwrap_or_default())
+            .arg(Entry(lease.entry));
         call.arg(*consumer).arg(lease.delivery);
     }
 }
@@ -297,7 +347,11 @@ pub(super) struct GetStatus<'a> {
 }
 
 impl Call for GetStatus<'_> {
-    type Answer = ((usize, usize, usize, usize), (bool, i64, i64), (u64, u64, u64));
+    type Answer = (
+        (usize, usize, usize, usize),
+        (bool, i64, i64),
+        (u64, u64, u64),
+    );
 
     fn script(&self) -> &'static Script {
         operate!("operate/status")
@@ -360,7 +414,12 @@ impl Call for Walk<'_> {
             Which::All => &[],
             Which::One(id) => id.as_bytes(),
         };
-        call.arg(self.queue.name).arg(what).arg(id).arg(count(self.wanted)).arg(&self.from.0).arg(&self.from.1);
+        call.arg(self.queue.name)
+            .arg(what)
+            .arg(id)
+            .arg(count(self.wanted))
+            .arg(&self.from.0)
+            .arg(&self.from.1);
     }
 }
 
@@ -378,7 +437,8 @@ impl Call for SetPaused<'_> {
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        call.arg(self.queue.name).arg(if self.paused { "1" } else { "0" });
+        call.arg(self.queue.name)
+            .arg(if self.paused { "1" } else { "0" });
     }
 }
 
@@ -396,7 +456,9 @@ impl Call for ListLetters<'_> {
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        call.arg(self.queue.name).arg(&self.from.0).arg(&self.from.1);
+        call.arg(self.queue.name)
+            .arg(&self.from.0)
+            .arg(&self.from.1);
     }
 }
 
@@ -435,13 +497,18 @@ impl Call for TakeLetters<'_> {
 
     fn arguments(&self, call: &mut Cmd) {
         let how = if self.requeue { "requeue" } else { "drop" };
-        call.arg(self.queue.name).arg(how).arg(self.ids.len()).arg(self.ids);
+        call.arg(self.queue.name)
+            .arg(how)
+            .arg(self.ids.len())
+            .arg(self.ids);
     }
 }
 
 /// Whole milliseconds; a part of one is rounded up, so that a short wait is not none.
 pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(LARGEST).min(LARGEST)
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000))
+        .unwrap_or(LARGEST)
+        .min(LARGEST)
 }
 
 /// A number of things; all that there are, when it is very large.
@@ -453,8 +520,13 @@ pub(super) fn pack<O: Borrow<Outgoing>>(
     messages: impl IntoIterator<Item = O>,
 ) -> Result<Vec<PackedMessage<O>>, BusError> {
     let pack = |outgoing: O| {
-        let Outgoing { queue, envelope, .. } = outgoing.borrow();
-        Ok(PackedMessage { bytes: encode(queue.name, envelope)?, outgoing })
+        let Outgoing {
+            queue, envelope, ..
+        } = outgoing.borrow();
+        Ok(PackedMessage {
+            bytes: encode(queue.name, envelope)?,
+            outgoing,
+        })
     };
     messages.into_iter().map(pack).collect()
 }
@@ -463,7 +535,12 @@ pub(super) fn pack<O: Borrow<Outgoing>>(
 fn append<O: Borrow<Outgoing>>(call: &mut Cmd, messages: &[PackedMessage<O>]) {
     call.arg(messages.len());
     for PackedMessage { outgoing, bytes } in messages {
-        let Outgoing { queue, envelope, after, key } = outgoing.borrow();
+        let Outgoing {
+            queue,
+            envelope,
+            after,
+            key,
+        } = outgoing.borrow();
         call.arg(queue.name)
             .arg(envelope.lane.as_deref().unwrap_or_default())
             .arg(millis(*after))
@@ -479,7 +556,9 @@ fn facts(call: &mut Cmd, facts: &[Fact]) {
     let groups = facts.chunk_by(|one, next| one.ledger == next.ledger && one.record == next.record);
     call.arg(groups.clone().count());
     for group in groups {
-        let Some(Fact { ledger, record, .. }) = group.first() else { continue };
+        let Some(Fact { ledger, record, .. }) = group.first() else {
+            continue;
+        };
         // Slots that are set, and tags, share a change with their neighbours.
         let shares = |one: &Fact, next: &Fact| {
             matches!(
@@ -488,9 +567,14 @@ fn facts(call: &mut Cmd, facts: &[Fact]) {
             )
         };
         let changes = group.chunk_by(shares);
-        call.arg(ledger.name).arg(record).arg(millis(ledger.retention)).arg(changes.clone().count());
+        call.arg(ledger.name)
+            .arg(record)
+            .arg(millis(ledger.retention))
+            .arg(changes.clone().count());
         for changes in changes {
-            let Some(Fact { change, .. }) = changes.first() else { continue };
+            let Some(Fact { change, .. }) = changes.first() else {
+                continue;
+            };
             match change {
                 Change::Open { .. } => call.arg("open").arg(2),
                 Change::Set { .. } => call.arg("set").arg(2 * changes.len()),
@@ -503,8 +587,12 @@ fn facts(call: &mut Cmd, facts: &[Fact]) {
             for Fact { change, .. } in changes {
                 match change {
                     Change::Add(entry) => call.arg(&entry[..]),
-                    Change::Open { slot, value } | Change::Set { slot, value } => call.arg(Field(slot)).arg(&value[..]),
-                    Change::Swap { slot, from, to } => call.arg(Field(slot)).arg(bytes(from)).arg(bytes(to)),
+                    Change::Open { slot, value } | Change::Set { slot, value } => {
+                        call.arg(Field(slot)).arg(&value[..])
+                    }
+                    Change::Swap { slot, from, to } => {
+                        call.arg(Field(slot)).arg(bytes(from)).arg(bytes(to))
+                    }
                     Change::Tag(tag) | Change::Untag(tag) => call.arg(tag),
                     Change::Erase => call,
                 };
@@ -547,7 +635,17 @@ fn settlements(call: &mut Cmd, group: &[SettleOne<'_>]) {
     let runs = group.chunk_by(|(_, one), (_, next)| one.is_some() && one == next);
     call.arg(runs.clone().count());
     for run in runs {
-        let Some((SettleOne { lease, how, facts: recorded }, plain)) = run.first() else { continue };
+        let Some((
+            SettleOne {
+                lease,
+                how,
+                facts: recorded,
+            },
+            plain,
+        )) = run.first()
+        else {
+            continue;
+        };
         let name = match how {
             SettleHow::Done(_) => plain.map_or("emit", |(name, _)| name),
             SettleHow::Retry(_) => "retry",
@@ -578,7 +676,12 @@ fn settlements(call: &mut Cmd, group: &[SettleOne<'_>]) {
 /// How a dead letter is described: why, after how many attempts, and whether it is no message of ours.
 pub(super) type Description = (String, u32, bool);
 
-fn letter(queue: &'static str, reason: &str, attempts: u32, unreadable: bool) -> Result<Vec<u8>, BusError> {
+fn letter(
+    queue: &'static str,
+    reason: &str,
+    attempts: u32,
+    unreadable: bool,
+) -> Result<Vec<u8>, BusError> {
     encode(queue, &(reason, attempts, unreadable))
 }
 

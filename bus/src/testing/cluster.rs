@@ -28,8 +28,15 @@ impl RedisCluster {
             let place = directory.join(format!("node-{number}"));
             let started = RedisServer::start_on_a_port(place, |port| {
                 bus.set(free_port()?);
-                let mut arguments = persistent(["--bind", "127.0.0.1", "--port", &port.to_string()]);
-                let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port"];
+                let mut arguments =
+                    persistent(["--bind", "127.0.0.1", "--port", &port.to_string()]);
+                let cluster = [
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-node-timeout",
+                    "1000",
+                    "--cluster-port",
+                ];
                 arguments.extend(cluster.map(str::to_owned));
                 arguments.push(bus.get().to_string());
                 Ok(arguments)
@@ -41,18 +48,28 @@ impl RedisCluster {
         let (first, _) = &cluster.nodes[0];
         for (number, (node, port)) in cluster.nodes.iter().enumerate() {
             let slots = [BOUNDS[number], BOUNDS[number + 1] - 1].map(|slot| slot.to_string());
-            let () = node.command(&["CLUSTER", "ADDSLOTSRANGE", &slots[0], &slots[1]]).await?;
-            let () = node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await?;
+            let () = node
+                .command(&["CLUSTER", "ADDSLOTSRANGE", &slots[0], &slots[1]])
+                .await?;
+            let () = node
+                .command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])
+                .await?;
             let (port, bus) = (port.to_string(), buses[number].to_string());
             if number > 0 {
-                let () = first.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await?;
+                let () = first
+                    .command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])
+                    .await?;
             }
         }
         until("the cluster works", AGREE, async || {
             let mut works = true;
             for (node, _) in &cluster.nodes {
-                let info = node.command::<String>(&["CLUSTER", "INFO"]).await.unwrap_or_default();
-                works &= info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3");
+                let info = node
+                    .command::<String>(&["CLUSTER", "INFO"])
+                    .await
+                    .unwrap_or_default();
+                works &=
+                    info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3");
             }
             works
         })
@@ -72,7 +89,10 @@ impl RedisCluster {
 
     /// Options for a bus that asks the masters with these ports where its keys are.
     pub fn options(&self, seeds: &[u16]) -> RedisOptions {
-        let nodes: Vec<String> = seeds.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let nodes: Vec<String> = seeds
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect();
         options(format!("redis+cluster://{}", nodes.join(",")))
     }
 
@@ -80,11 +100,17 @@ impl RedisCluster {
     pub async fn master(&self, namespace: &str) -> io::Result<usize> {
         for (place, (node, _)) in self.nodes.iter().enumerate() {
             // The others answer where else it is.
-            if node.command::<bool>(&["EXISTS", &format!("{{{namespace}}}")]).await.is_ok() {
+            if node
+                .command::<bool>(&["EXISTS", &format!("{{{namespace}}}")])
+                .await
+                .is_ok()
+            {
                 return Ok(place);
             }
         }
-        Err(io::Error::other(format!("no master has the slot of {namespace}")))
+        Err(io::Error::other(format!(
+            "no master has the slot of {namespace}"
+        )))
     }
 
     /// Begins to move the slot of a namespace to the master at place `to`: nothing has moved yet.
@@ -94,13 +120,27 @@ impl RedisCluster {
         let (target, port) = &self.nodes[to];
         let from_id: String = from.command(&["CLUSTER", "MYID"]).await?;
         let id: String = target.command(&["CLUSTER", "MYID"]).await?;
-        let () = target.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await?;
-        let () = from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id]).await?;
-        Ok(Move { cluster: self, slot, from, target, port: port.to_string(), id })
+        let () = target
+            .command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id])
+            .await?;
+        let () = from
+            .command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id])
+            .await?;
+        Ok(Move {
+            cluster: self,
+            slot,
+            from,
+            target,
+            port: port.to_string(),
+            id,
+        })
     }
 
     async fn slot(&self, namespace: &str) -> io::Result<u16> {
-        self.nodes[0].0.command(&["CLUSTER", "KEYSLOT", &format!("{{{namespace}}}")]).await
+        self.nodes[0]
+            .0
+            .command(&["CLUSTER", "KEYSLOT", &format!("{{{namespace}}}")])
+            .await
     }
 }
 
@@ -118,19 +158,35 @@ pub struct Move<'a> {
 impl Move<'_> {
     /// Moves one key; returns whether there was one.
     pub async fn move_a_key(&self) -> io::Result<bool> {
-        let keys: Vec<String> = self.from.command(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "1"]).await?;
-        let Some(key) = keys.first() else { return Ok(false) };
-        let () = self.from.command(&["MIGRATE", "127.0.0.1", &self.port, key, "0", "5000"]).await?;
+        let keys: Vec<String> = self
+            .from
+            .command(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "1"])
+            .await?;
+        let Some(key) = keys.first() else {
+            return Ok(false);
+        };
+        let () = self
+            .from
+            .command(&["MIGRATE", "127.0.0.1", &self.port, key, "0", "5000"])
+            .await?;
         Ok(true)
     }
 
     /// Moves all keys and then the slot.
     pub async fn finish(self) -> io::Result<()> {
         while self.move_a_key().await? {}
-        let () = self.target.command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.id]).await?;
-        let () = self.from.command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.id]).await?;
+        let () = self
+            .target
+            .command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.id])
+            .await?;
+        let () = self
+            .from
+            .command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.id])
+            .await?;
         for node in self.cluster.nodes() {
-            let () = node.command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.id]).await?;
+            let () = node
+                .command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.id])
+                .await?;
         }
         Ok(())
     }

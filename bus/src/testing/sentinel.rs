@@ -22,7 +22,8 @@ impl RedisSentinels {
     /// Starts all five in `directory`, and waits until they know each other.
     pub async fn start(directory: &Path) -> io::Result<Self> {
         let listen = |port: u16| persistent(["--bind", "127.0.0.1", "--port", &port.to_string()]);
-        let master = RedisServer::start_on_a_port(directory.join("one"), |port| Ok(listen(port))).await?;
+        let master =
+            RedisServer::start_on_a_port(directory.join("one"), |port| Ok(listen(port))).await?;
         let of = master.1.to_string();
         let replica = RedisServer::start_on_a_port(directory.join("two"), |port| {
             let mut arguments = listen(port);
@@ -50,14 +51,26 @@ impl RedisSentinels {
             .await?;
             sentinels.push(started);
         }
-        let all = Self { servers: vec![master, replica], sentinels };
-        until("the sentinels know each other and the replica", FAIL_OVER, async || all.know_each_other().await).await?;
+        let all = Self {
+            servers: vec![master, replica],
+            sentinels,
+        };
+        until(
+            "the sentinels know each other and the replica",
+            FAIL_OVER,
+            async || all.know_each_other().await,
+        )
+        .await?;
         Ok(all)
     }
 
     /// Options for a bus on the master.
     pub fn options(&self) -> RedisOptions {
-        let nodes: Vec<String> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
+        let nodes: Vec<String> = self
+            .sentinels
+            .iter()
+            .map(|(_, port)| format!("127.0.0.1:{port}"))
+            .collect();
         options(format!("redis+sentinel://{}/{NAME}", nodes.join(",")))
     }
 
@@ -65,7 +78,9 @@ impl RedisSentinels {
     pub async fn master(&mut self) -> io::Result<&mut RedisServer> {
         let at = self.address().await?;
         let found = self.servers.iter_mut().find(|(_, port)| *port == at);
-        found.map(|(server, _)| server).ok_or_else(|| io::Error::other("the master is none of the servers"))
+        found
+            .map(|(server, _)| server)
+            .ok_or_else(|| io::Error::other("the master is none of the servers"))
     }
 
     /// The first Sentinel.
@@ -79,7 +94,10 @@ impl RedisSentinels {
         let (sentinel, _) = &self.sentinels[0];
         // A replica that was not heard of for a moment is no candidate, so it may take more than one try.
         until("the sentinel begins", FAIL_OVER, async || {
-            sentinel.command::<String>(&["SENTINEL", "FAILOVER", NAME]).await.is_ok()
+            sentinel
+                .command::<String>(&["SENTINEL", "FAILOVER", NAME])
+                .await
+                .is_ok()
         })
         .await?;
         self.changed(before).await
@@ -89,7 +107,12 @@ impl RedisSentinels {
     pub async fn changed(&self, before: u16) -> io::Result<()> {
         until("there is a new master", FAIL_OVER, async || {
             for at in 0..self.sentinels.len() {
-                if self.address_from(at).await.ok().is_none_or(|port| port == before) {
+                if self
+                    .address_from(at)
+                    .await
+                    .ok()
+                    .is_none_or(|port| port == before)
+                {
                     return false;
                 }
             }
@@ -105,16 +128,24 @@ impl RedisSentinels {
 
     async fn address_from(&self, at: usize) -> io::Result<u16> {
         let (sentinel, _) = &self.sentinels[at];
-        let (_, port): (String, u16) = sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]).await?;
+        let (_, port): (String, u16) = sentinel
+            .command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME])
+            .await?;
         Ok(port)
     }
 
     async fn know_each_other(&self) -> bool {
         let (master, _) = &self.servers[0];
-        let info = master.command::<String>(&["INFO", "replication"]).await.unwrap_or_default();
+        let info = master
+            .command::<String>(&["INFO", "replication"])
+            .await
+            .unwrap_or_default();
         let mut known = info.contains("state=online");
         for (sentinel, _) in &self.sentinels {
-            let info = sentinel.command::<String>(&["INFO", "sentinel"]).await.unwrap_or_default();
+            let info = sentinel
+                .command::<String>(&["INFO", "sentinel"])
+                .await
+                .unwrap_or_default();
             known &= info.contains("status=ok") && info.contains("slaves=1,sentinels=3");
         }
         known

@@ -48,8 +48,22 @@ impl RedisServer {
         let (certificate, key) = authority.certify(&directory, name)?;
         let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
         Self::start_on_a_port(directory, |port| {
-            let mut arguments = persistent(["--port", "0", "--tls-port", &port.to_string(), "--bind", "127.0.0.1"]);
-            let tls = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+            let mut arguments = persistent([
+                "--port",
+                "0",
+                "--tls-port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+            ]);
+            let tls = [
+                "--tls-cert-file",
+                &certificate,
+                "--tls-key-file",
+                &key,
+                "--tls-auth-clients",
+                "no",
+            ];
             arguments.extend(tls.map(str::to_owned));
             Ok(arguments)
         })
@@ -76,7 +90,11 @@ impl RedisServer {
 
     async fn spawn(directory: PathBuf, arguments: Vec<String>) -> io::Result<Self> {
         let child = spawn(&directory, &arguments)?;
-        let mut server = Self { directory, arguments, child };
+        let mut server = Self {
+            directory,
+            arguments,
+            child,
+        };
         server.answers().await?;
         Ok(server)
     }
@@ -105,7 +123,10 @@ impl RedisServer {
             }
             SystemClock.sleep(Duration::from_millis(10)).await;
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "redis-server did not end within 10 s of SIGTERM"))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "redis-server did not end within 10 s of SIGTERM",
+        ))
     }
 
     /// Its address.
@@ -144,19 +165,38 @@ impl RedisServer {
             }
             SystemClock.sleep(Duration::from_millis(10)).await;
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "redis-server did not answer within 5 s"))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "redis-server did not answer within 5 s",
+        ))
     }
 }
 
 /// Options for a bus on the servers at `url`.
 pub(super) fn options(url: String) -> RedisOptions {
-    RedisOptions { url: url.into(), namespace: "test".to_owned(), ca: None, waiters: 8 }
+    RedisOptions {
+        url: url.into(),
+        namespace: "test".to_owned(),
+        ca: None,
+        waiters: 8,
+    }
 }
 
 /// The arguments of a server that keeps what it is given, behind those that say where it listens.
 pub(super) fn persistent<const N: usize>(listen: [&str; N]) -> Vec<String> {
-    let keep = ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"];
-    listen.iter().chain(&keep).map(|argument| (*argument).to_owned()).collect()
+    let keep = [
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "everysec",
+    ];
+    listen
+        .iter()
+        .chain(&keep)
+        .map(|argument| (*argument).to_owned())
+        .collect()
 }
 
 /// A port that nobody listens on at the moment.
@@ -177,7 +217,10 @@ pub(super) async fn until<F: Future<Output = bool>>(
         }
         SystemClock.sleep(pause).await;
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, format!("waited in vain until {what}")))
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("waited in vain until {what}"),
+    ))
 }
 
 fn spawn(directory: &PathBuf, arguments: &[String]) -> io::Result<Child> {
@@ -188,7 +231,12 @@ fn spawn(directory: &PathBuf, arguments: &[String]) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot start redis-server (is it installed?): {error}")))
+        .map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot start redis-server (is it installed?): {error}"),
+            )
+        })
 }
 
 impl Drop for RedisServer {

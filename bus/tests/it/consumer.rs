@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Bus, BusError, Classify, Consumer, Context, Disposition, Envelope, Handler, Ledger, Outgoing, Policy,
-    Postponed, Queue, Shutdown, Subsystem,
+    Backoff, Bus, BusError, Classify, Consumer, Context, Disposition, Envelope, Handler, Ledger,
+    Outgoing, Policy, Postponed, Queue, Shutdown, Subsystem,
 };
 use tokio::sync::Semaphore;
 
@@ -36,7 +36,11 @@ on_both!(
 );
 
 const QUICK: Policy = Policy {
-    backoff: Backoff { first: Duration::from_millis(20), factor: 1, cap: Duration::from_millis(20) },
+    backoff: Backoff {
+        first: Duration::from_millis(20),
+        factor: 1,
+        cap: Duration::from_millis(20),
+    },
     concurrency: 4,
     ..POLICY
 };
@@ -99,14 +103,26 @@ impl Handler<Note> for Obedient {
     type Error = Said;
 
     async fn handle(&self, message: Note, cx: &Context) -> Result<(), Said> {
-        *self.seen.lock().unwrap().entry(message.text.clone()).or_default() += 1;
-        let said = || Said { text: message.text.clone() };
-        cx.send(&OUT, &note(&format!("{} {}", message.text, cx.attempt()))).map_err(|_| said())?;
+        *self
+            .seen
+            .lock()
+            .unwrap()
+            .entry(message.text.clone())
+            .or_default() += 1;
+        let said = || Said {
+            text: message.text.clone(),
+        };
+        cx.send(&OUT, &note(&format!("{} {}", message.text, cx.attempt())))
+            .map_err(|_| said())?;
         match message.text.as_str() {
             "panic" => panic!("as told"),
             "once" if cx.attempt() > 1 => Ok(()),
             "ok" => Ok(()),
-            "speechless" => return Err(Said { text: "dead".to_owned() }),
+            "speechless" => {
+                return Err(Said {
+                    text: "dead".to_owned(),
+                });
+            }
             "wind down" => {
                 cx.cancelled().await;
                 self.event("children reaped");
@@ -123,10 +139,17 @@ impl Handler<Note> for Obedient {
 
     async fn exhausted(&self, message: Note, reason: &str, cx: &Context) -> Result<(), Said> {
         if message.text == "speechless" && self.seen("speechless") < 3 {
-            return Err(Said { text: "nothing".to_owned() });
+            return Err(Said {
+                text: "nothing".to_owned(),
+            });
         }
-        cx.send(&OUT, &note(&format!("last word on {}: {reason}", message.text)))
-            .map_err(|_| Said { text: message.text.clone() })
+        cx.send(
+            &OUT,
+            &note(&format!("last word on {}: {reason}", message.text)),
+        )
+        .map_err(|_| Said {
+            text: message.text.clone(),
+        })
     }
 
     async fn close(&self) {
@@ -139,7 +162,12 @@ impl World {
         Consumer::new(self.bus.clone(), self.clock.clone(), queue, handler.clone())
     }
 
-    fn run(&self, queue: Queue<Note>, handler: &Obedient, shutdown: &Shutdown) -> tokio::task::JoinHandle<()> {
+    fn run(
+        &self,
+        queue: Queue<Note>,
+        handler: &Obedient,
+        shutdown: &Shutdown,
+    ) -> tokio::task::JoinHandle<()> {
         let consumer = Box::new(self.consumer(queue, handler));
         let shutdown = shutdown.clone();
         tokio::spawn(async move { consumer.run(shutdown).await.unwrap() })
@@ -157,7 +185,13 @@ async fn what_a_handler_sends_arrives_when_it_succeeds(world: World) {
 /// Sends its message on, once for each text.
 struct Once;
 
-const KEYED: Queue<Note> = Queue::new("keyed", Policy { key_window: Duration::from_millis(400), ..POLICY });
+const KEYED: Queue<Note> = Queue::new(
+    "keyed",
+    Policy {
+        key_window: Duration::from_millis(400),
+        ..POLICY
+    },
+);
 
 #[async_trait]
 impl Handler<Note> for Once {
@@ -178,7 +212,11 @@ async fn what_a_handler_sends_once_arrives_once_within_the_window(world: World) 
     world.send(&WORK, "a").await;
     assert_eq!(other.step().await.unwrap(), 1);
     assert_eq!(world.texts(&KEYED).await, ["a", "b"]);
-    assert_eq!(world.depth(&WORK).await, (0, 0, 0, 0), "what was sent before is handled all the same");
+    assert_eq!(
+        world.depth(&WORK).await,
+        (0, 0, 0, 0),
+        "what was sent before is handled all the same"
+    );
     world.pass(Duration::from_millis(400)).await;
     world.send(&WORK, "a").await;
     assert_eq!(one.step().await.unwrap(), 1);
@@ -196,7 +234,11 @@ async fn the_error_decides_between_retry_defer_and_dead(world: World) {
         world.pass(Duration::from_millis(50)).await;
     }
     assert_eq!((handler.seen("once"), handler.seen("dead")), (2, 1));
-    assert_eq!((handler.seen("retry"), handler.seen("after")), (3, 3), "as many attempts as the policy gives");
+    assert_eq!(
+        (handler.seen("retry"), handler.seen("after")),
+        (3, 3),
+        "as many attempts as the policy gives"
+    );
     assert!(handler.seen("defer") > 3, "a deferral costs no attempt");
     let mut said = world.texts(&OUT).await;
     said.sort();
@@ -211,9 +253,19 @@ async fn the_error_decides_between_retry_defer_and_dead(world: World) {
         "failed attempts send nothing"
     );
     let letters = world.bus.dead(&WORK.spec(), "", 10).await.unwrap();
-    let mut kept: Vec<_> = letters.iter().map(|letter| (letter.reason.as_str(), letter.attempts)).collect();
+    let mut kept: Vec<_> = letters
+        .iter()
+        .map(|letter| (letter.reason.as_str(), letter.attempts))
+        .collect();
     kept.sort_unstable();
-    assert_eq!(kept, [("it says after", 3), ("it says dead", 1), ("it says retry", 3)]);
+    assert_eq!(
+        kept,
+        [
+            ("it says after", 3),
+            ("it says dead", 1),
+            ("it says retry", 3)
+        ]
+    );
 }
 
 async fn a_panic_is_an_attempt_and_the_last_word_is_sent(world: World) {
@@ -226,7 +278,10 @@ async fn a_panic_is_an_attempt_and_the_last_word_is_sent(world: World) {
         world.pass(Duration::from_millis(30)).await;
     }
     assert_eq!(handler.seen("panic"), 3);
-    assert_eq!(world.texts(&OUT).await, ["ok 1", "last word on panic: panicked: as told"]);
+    assert_eq!(
+        world.texts(&OUT).await,
+        ["ok 1", "last word on panic: panicked: as told"]
+    );
     assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
 }
 
@@ -242,13 +297,22 @@ async fn a_message_whose_workers_died_is_buried_without_being_tried_again(world:
     assert_eq!(handler.seen("ok"), 0);
     assert_eq!(
         world.texts(&OUT).await,
-        ["last word on ok: it was taken 3 times in a row and never finished: its worker died, or lost its lease"]
+        [
+            "last word on ok: it was taken 3 times in a row and never finished: its worker died, or lost its lease"
+        ]
     );
     assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
 }
 
 async fn deaths_are_fewer_than_attempts_where_there_are_many(world: World) {
-    const PATIENT: Queue<Note> = Queue::new("patient", Policy { attempts: 1000, deaths: 2, ..QUICK });
+    const PATIENT: Queue<Note> = Queue::new(
+        "patient",
+        Policy {
+            attempts: 1000,
+            deaths: 2,
+            ..QUICK
+        },
+    );
     let handler = Obedient::default();
     world.send(&PATIENT, "retry").await;
     let consumer = world.consumer(PATIENT, &handler);
@@ -263,8 +327,16 @@ async fn deaths_are_fewer_than_attempts_where_there_are_many(world: World) {
     consumer.step().await.unwrap();
     assert_eq!(handler.seen("retry"), 4);
     assert_eq!(world.depth(&PATIENT).await, (0, 0, 0, 1));
-    let letter = world.bus.dead(&PATIENT.spec(), "", 1).await.unwrap().remove(0);
-    assert!(letter.reason.starts_with("it was taken 2 times in a row"), "{letter:?}");
+    let letter = world
+        .bus
+        .dead(&PATIENT.spec(), "", 1)
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(
+        letter.reason.starts_with("it was taken 2 times in a row"),
+        "{letter:?}"
+    );
 }
 
 async fn a_last_word_that_fails_is_tried_again_before_the_burial(world: World) {
@@ -277,7 +349,10 @@ async fn a_last_word_that_fails_is_tried_again_before_the_burial(world: World) {
         assert_eq!(consumer.step().await.unwrap(), 1);
         world.pass(Duration::from_millis(30)).await;
     }
-    assert_eq!(world.texts(&OUT).await, ["last word on speechless: it says dead"]);
+    assert_eq!(
+        world.texts(&OUT).await,
+        ["last word on speechless: it says dead"]
+    );
     assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
 }
 
@@ -289,31 +364,67 @@ async fn a_handler_whose_lease_is_lost_is_cancelled_and_not_heard() {
     let shutdown = Shutdown::new();
     let running = world.run(WORK, &handler, &shutdown);
     world.send(&WORK, "wind down").await;
-    world.until("the handler to begin", || async { handler.seen("wind down") == 1 }).await;
+    world
+        .until("the handler to begin", || async {
+            handler.seen("wind down") == 1
+        })
+        .await;
     world.pass(LEASE).await;
     let taken = world.take(&WORK).await;
-    world.until("the handler to be cancelled", || async { !handler.events().is_empty() }).await;
+    world
+        .until("the handler to be cancelled", || async {
+            !handler.events().is_empty()
+        })
+        .await;
     assert_eq!(handler.events(), ["children reaped"]);
-    world.bus.settle(&taken.lease, &bus::Settlement::Release).await.unwrap();
+    world
+        .bus
+        .settle(&taken.lease, &bus::Settlement::Release)
+        .await
+        .unwrap();
     shutdown.cancel();
-    world.until("the consumer to end", || async { running.is_finished() }).await;
+    world
+        .until("the consumer to end", || async { running.is_finished() })
+        .await;
 }
 
 async fn what_cannot_be_read_is_a_dead_letter_and_the_others_flow(world: World) {
     let handler = Obedient::default();
     let packed = WORK.pack(&note("ok"), world.clock.as_ref()).unwrap();
-    for (version, body) in [(1, b"\xc1garbage".to_vec().into()), (9, packed.envelope.body.clone())] {
+    for (version, body) in [
+        (1, b"\xc1garbage".to_vec().into()),
+        (9, packed.envelope.body.clone()),
+    ] {
         let id = world.clock.new_id();
-        let envelope = Envelope { id, version, body, ..packed.envelope.clone() };
-        world.bus.push(vec![Outgoing { envelope, ..packed.clone() }]).await.unwrap();
+        let envelope = Envelope {
+            id,
+            version,
+            body,
+            ..packed.envelope.clone()
+        };
+        world
+            .bus
+            .push(vec![Outgoing {
+                envelope,
+                ..packed.clone()
+            }])
+            .await
+            .unwrap();
     }
     world.send(&WORK, "ok").await;
     world.consumer(WORK, &handler).step().await.unwrap();
     assert_eq!(world.texts(&OUT).await, ["ok 1"]);
     let letters = world.bus.dead(&WORK.spec(), "", 10).await.unwrap();
-    let reasons: String = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    let reasons: String = letters
+        .iter()
+        .map(|letter| letter.reason.as_str())
+        .collect();
     assert_eq!(letters.len(), 2);
-    assert!(reasons.contains("unknown message version 9") && reasons.contains("undecodable message body"), "{reasons}");
+    assert!(
+        reasons.contains("unknown message version 9")
+            && reasons.contains("undecodable message body"),
+        "{reasons}"
+    );
 }
 
 async fn a_long_handler_keeps_its_lease(world: World) {
@@ -321,7 +432,11 @@ async fn a_long_handler_keeps_its_lease(world: World) {
     let shutdown = Shutdown::new();
     let running = world.run(WORK, &handler, &shutdown);
     world.send(&WORK, "hold").await;
-    world.until("the handler to begin", || async { handler.seen("hold") == 1 }).await;
+    world
+        .until("the handler to begin", || async {
+            handler.seen("hold") == 1
+        })
+        .await;
     for _ in 0..8 {
         world.pass(LEASE / 4).await;
         // The renewal runs in a task of its own; let it.
@@ -329,10 +444,21 @@ async fn a_long_handler_keeps_its_lease(world: World) {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        assert!(world.other.reserve(&WORK.spec(), bus::Reserve::now(1)).await.unwrap().is_empty());
+        assert!(
+            world
+                .other
+                .reserve(&WORK.spec(), bus::Reserve::now(1))
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
     handler.open();
-    world.until("the message to be done", || async { world.depth(&WORK).await == (0, 0, 0, 0) }).await;
+    world
+        .until("the message to be done", || async {
+            world.depth(&WORK).await == (0, 0, 0, 0)
+        })
+        .await;
     assert_eq!(world.texts(&OUT).await, ["hold 1"]);
     shutdown.stop();
     running.await.unwrap();
@@ -343,13 +469,21 @@ async fn stopping_waits_for_what_is_in_flight(world: World) {
     let shutdown = Shutdown::new();
     let running = world.run(WORK, &handler, &shutdown);
     world.send(&WORK, "hold").await;
-    world.until("the handler to begin", || async { handler.seen("hold") == 1 }).await;
+    world
+        .until("the handler to begin", || async {
+            handler.seen("hold") == 1
+        })
+        .await;
     shutdown.stop();
     world.send(&WORK, "ok").await;
     handler.open();
     running.await.unwrap();
     assert_eq!(world.texts(&OUT).await, ["hold 1"]);
-    assert_eq!(world.depth(&WORK).await, (1, 0, 0, 0), "nothing new was taken");
+    assert_eq!(
+        world.depth(&WORK).await,
+        (1, 0, 0, 0),
+        "nothing new was taken"
+    );
     assert_eq!(handler.events(), ["closed"]);
 }
 
@@ -360,13 +494,25 @@ async fn cancelling_gives_back_what_is_in_flight_after_the_handler_wound_down(wo
     for text in ["wind down", "hold"] {
         world.send(&WORK, text).await;
     }
-    world.until("both handlers to begin", || async { handler.seen("hold") + handler.seen("wind down") == 2 }).await;
+    world
+        .until("both handlers to begin", || async {
+            handler.seen("hold") + handler.seen("wind down") == 2
+        })
+        .await;
     shutdown.cancel();
-    world.until("the consumer to end", || async { running.is_finished() }).await;
+    world
+        .until("the consumer to end", || async { running.is_finished() })
+        .await;
     assert_eq!(handler.events(), ["children reaped", "closed"]);
     assert_eq!(world.depth(&WORK).await, (2, 0, 0, 0));
     let again = world.take_all(&WORK, 2).await;
-    assert_eq!(again.iter().map(|leased| leased.attempt).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(
+        again
+            .iter()
+            .map(|leased| leased.attempt)
+            .collect::<Vec<_>>(),
+        [1, 1]
+    );
     assert!(world.texts(&OUT).await.is_empty());
 }
 
@@ -377,10 +523,22 @@ async fn a_slow_lane_does_not_hold_up_another(world: World) {
     for text in ["h1", "h2", "quick1", "quick2"] {
         world.send(&LANED, text).await;
     }
-    world.until("the quick lane to be done", || async { handler.seen("quick2") == 1 }).await;
-    assert_eq!((handler.seen("h1"), handler.seen("h2")), (1, 0), "one at a time in a lane");
+    world
+        .until("the quick lane to be done", || async {
+            handler.seen("quick2") == 1
+        })
+        .await;
+    assert_eq!(
+        (handler.seen("h1"), handler.seen("h2")),
+        (1, 0),
+        "one at a time in a lane"
+    );
     handler.open();
-    world.until("the slow lane to be done", || async { world.depth(&LANED).await == (0, 0, 0, 0) }).await;
+    world
+        .until("the slow lane to be done", || async {
+            world.depth(&LANED).await == (0, 0, 0, 0)
+        })
+        .await;
     assert_eq!(handler.seen("h2"), 1);
     shutdown.stop();
     running.await.unwrap();
@@ -392,13 +550,27 @@ async fn a_lane_with_a_limit_of_its_own_is_worked_on_that_often_at_once(world: W
     for text in ["h1", "h2", "h3", "slow1", "slow2"] {
         world.send(&LANED, text).await;
     }
-    let consumer = world.consumer(LANED, &handler).with_lanes(HashMap::from([("h".to_owned(), 2)]));
+    let consumer = world
+        .consumer(LANED, &handler)
+        .with_lanes(HashMap::from([("h".to_owned(), 2)]));
     let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
-    world.until("two of the wide lane", || async { handler.seen("h1") + handler.seen("h2") == 2 }).await;
-    world.until("one of the other lane", || async { handler.seen("slow1") > 0 }).await;
+    world
+        .until("two of the wide lane", || async {
+            handler.seen("h1") + handler.seen("h2") == 2
+        })
+        .await;
+    world
+        .until("one of the other lane", || async {
+            handler.seen("slow1") > 0
+        })
+        .await;
     assert_eq!(handler.seen("h3"), 0, "two at a time in that lane");
     handler.open();
-    world.until("the wide lane to be done", || async { handler.seen("h3") == 1 }).await;
+    world
+        .until("the wide lane to be done", || async {
+            handler.seen("h3") == 1
+        })
+        .await;
     shutdown.stop();
     running.await.unwrap().unwrap();
 }
@@ -412,18 +584,24 @@ async fn a_subsystem_that_fails_stops_the_others_and_is_named() {
             "faulty"
         }
         async fn run(self: Box<Self>, _: Shutdown) -> Result<(), bus::SubsystemError> {
-            Err(Box::new(Said { text: "no".to_owned() }))
+            Err(Box::new(Said {
+                text: "no".to_owned(),
+            }))
         }
     }
     let world = World::memory().await;
     let handler = Obedient::default();
     let bus: Arc<dyn Bus> = world.bus.clone();
     let consumer = Consumer::new(bus, Arc::new(bus::SystemClock), WORK, handler);
-    let ended = bus::run_subsystems(vec![Box::new(consumer), Box::new(Faulty)], Shutdown::new()).await;
+    let ended =
+        bus::run_subsystems(vec![Box::new(consumer), Box::new(Faulty)], Shutdown::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "faulty stopped: it says no");
 }
 
-const STORIES: Ledger = Ledger { name: "stories", retention: Duration::from_secs(3600) };
+const STORIES: Ledger = Ledger {
+    name: "stories",
+    retention: Duration::from_secs(3600),
+};
 
 /// Records what it does before it obeys, and what comes of it.
 struct Diligent(Obedient);
@@ -434,7 +612,9 @@ impl Handler<Note> for Diligent {
 
     async fn handle(&self, message: Note, cx: &Context) -> Result<(), Said> {
         let text = message.text.clone();
-        cx.record_now(vec![STORIES.add(&text, &"begun").unwrap()]).await.unwrap();
+        cx.record_now(vec![STORIES.add(&text, &"begun").unwrap()])
+            .await
+            .unwrap();
         let begun = cx.recorded(&STORIES, &text).await.unwrap();
         assert!(!begun.is_empty(), "what is recorded now is there at once");
         cx.record(STORIES.add(&text, &"handled").unwrap());
@@ -442,32 +622,76 @@ impl Handler<Note> for Diligent {
     }
 
     async fn exhausted(&self, message: Note, reason: &str, cx: &Context) -> Result<(), Said> {
-        cx.record(STORIES.add(&message.text, &format!("given up: {reason}")).unwrap());
+        cx.record(
+            STORIES
+                .add(&message.text, &format!("given up: {reason}"))
+                .unwrap(),
+        );
         Ok(())
     }
 
-    async fn postponed(&self, message: Note, postponed: &Postponed<'_>, cx: &Context) -> Result<(), Said> {
-        let Postponed { reason, after, counted } = postponed;
+    async fn postponed(
+        &self,
+        message: Note,
+        postponed: &Postponed<'_>,
+        cx: &Context,
+    ) -> Result<(), Said> {
+        let Postponed {
+            reason,
+            after,
+            counted,
+        } = postponed;
         let how = if *counted { "failed" } else { "not yet" };
-        cx.record(STORIES.add(&message.text, &format!("{how}, {} ms: {reason}", after.as_millis())).unwrap());
+        cx.record(
+            STORIES
+                .add(
+                    &message.text,
+                    &format!("{how}, {} ms: {reason}", after.as_millis()),
+                )
+                .unwrap(),
+        );
         assert_ne!(message.text, "after", "a panic here changes nothing");
         Ok(())
     }
 }
 
 async fn what_a_handler_records_is_kept_however_its_step_ends(world: World) {
-    let consumer = Consumer::new(world.bus.clone(), world.clock.clone(), WORK, Diligent(Obedient::default()));
+    let consumer = Consumer::new(
+        world.bus.clone(),
+        world.clock.clone(),
+        WORK,
+        Diligent(Obedient::default()),
+    );
     for text in ["ok", "defer", "dead", "after"] {
         world.send(&WORK, text).await;
         consumer.step().await.unwrap();
-        world.bus.drop_waiting(&WORK.spec(), bus::Which::All).await.unwrap();
+        world
+            .bus
+            .drop_waiting(&WORK.spec(), bus::Which::All)
+            .await
+            .unwrap();
     }
     let story = async |id: &str| {
-        let record = world.other.records(&STORIES, &[id.to_owned()]).await.unwrap().pop().unwrap();
+        let record = world
+            .other
+            .records(&STORIES, &[id.to_owned()])
+            .await
+            .unwrap()
+            .pop()
+            .unwrap();
         record.entries::<String>().unwrap()
     };
     assert_eq!(story("ok").await, ["begun", "handled"]);
-    assert_eq!(story("defer").await, ["begun", "handled", "not yet, 20 ms: it says defer"]);
-    assert_eq!(story("dead").await, ["begun", "handled", "given up: it says dead"]);
-    assert_eq!(story("after").await, ["begun", "handled", "failed, 30 ms: it says after"]);
+    assert_eq!(
+        story("defer").await,
+        ["begun", "handled", "not yet, 20 ms: it says defer"]
+    );
+    assert_eq!(
+        story("dead").await,
+        ["begun", "handled", "given up: it says dead"]
+    );
+    assert_eq!(
+        story("after").await,
+        ["begun", "handled", "failed, 30 ms: it says after"]
+    );
 }

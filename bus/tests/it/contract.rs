@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{BusError, Ending, Lease, Outgoing, Policy, Producer, Pushed, Queue, Reserve, Settlement};
+use bus::{
+    BusError, Ending, Lease, Outgoing, Policy, Producer, Pushed, Queue, Reserve, Settlement,
+};
 
 use crate::{
     on_both,
@@ -48,7 +50,10 @@ fn is_lost(result: Result<(), BusError>) -> bool {
 }
 
 fn packed(world: &World, queue: &Queue<Note>, text: &str, after: Duration) -> Outgoing {
-    Outgoing { after, ..queue.pack(&note(text), world.clock.as_ref()).unwrap() }
+    Outgoing {
+        after,
+        ..queue.pack(&note(text), world.clock.as_ref()).unwrap()
+    }
 }
 
 async fn what_is_sent_is_taken_once_and_gone_when_done(world: World) {
@@ -64,7 +69,10 @@ async fn what_is_sent_is_taken_once_and_gone_when_done(world: World) {
     let lease = leased.lease.clone();
     settle(&world, leased, done()).await;
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
-    assert!(is_lost(world.bus.settle(&lease, &done()).await), "a second settlement is refused");
+    assert!(
+        is_lost(world.bus.settle(&lease, &done()).await),
+        "a second settlement is refused"
+    );
 }
 
 async fn order_is_kept_and_a_released_message_goes_first(world: World) {
@@ -78,28 +86,65 @@ async fn order_is_kept_and_a_released_message_goes_first(world: World) {
     }
     assert_eq!(world.depth(&NOTES).await, (3, 0, 0, 0));
 
-    let again = world.other.reserve(&NOTES.spec(), Reserve::now(3)).await.unwrap();
+    let again = world
+        .other
+        .reserve(&NOTES.spec(), Reserve::now(3))
+        .await
+        .unwrap();
     assert_eq!(again.iter().map(text).collect::<Vec<_>>(), ["a", "b", "c"]);
-    assert_eq!(again.iter().map(|leased| leased.attempt).collect::<Vec<_>>(), [1, 1, 1], "no attempt is counted");
+    assert_eq!(
+        again
+            .iter()
+            .map(|leased| leased.attempt)
+            .collect::<Vec<_>>(),
+        [1, 1, 1],
+        "no attempt is counted"
+    );
 }
 
 async fn an_expired_lease_is_taken_over_and_the_stale_worker_is_not_heard(world: World) {
     world.send(&NOTES, "a").await;
     let stale = world.take(&NOTES).await;
     world.pass(LEASE).await;
-    let fresh = world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().pop().unwrap();
+    let fresh = world
+        .other
+        .reserve(&NOTES.spec(), Reserve::now(1))
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
     assert_eq!((text(&fresh).as_str(), fresh.attempt), ("a", 2));
 
     assert!(is_lost(world.bus.extend(&stale.lease).await));
-    let emit = vec![packed(&world, &OUT, "from the stale worker", Duration::ZERO)];
-    assert!(is_lost(world.bus.settle(&stale.lease, &Settlement::Done { emit }).await));
+    let emit = vec![packed(
+        &world,
+        &OUT,
+        "from the stale worker",
+        Duration::ZERO,
+    )];
+    assert!(is_lost(
+        world
+            .bus
+            .settle(&stale.lease, &Settlement::Done { emit })
+            .await
+    ));
     assert_eq!(world.depth(&OUT).await, (0, 0, 0, 0));
     for how in [
         Settlement::Release,
-        Settlement::Retry { after: Duration::ZERO },
-        Settlement::Dead { id: stale.envelope.id, reason: String::new(), attempts: 1, emit: Vec::new() },
+        Settlement::Retry {
+            after: Duration::ZERO,
+        },
+        Settlement::Dead {
+            id: stale.envelope.id,
+            reason: String::new(),
+            attempts: 1,
+            emit: Vec::new(),
+        },
     ] {
-        assert!(is_lost(world.bus.settle(&stale.lease, &how).await), "{how:?}");
+        assert!(
+            is_lost(world.bus.settle(&stale.lease, &how).await),
+            "{how:?}"
+        );
     }
     world.other.settle(&fresh.lease, &done()).await.unwrap();
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
@@ -111,10 +156,21 @@ async fn an_expired_lease_holds_until_somebody_takes_the_message(world: World) {
     }
     let held = world.take_all(&NOTES, 3).await;
     world.pass(LEASE).await;
-    let taken = world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap();
+    let taken = world
+        .other
+        .reserve(&NOTES.spec(), Reserve::now(1))
+        .await
+        .unwrap();
     assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["a"]);
     world.bus.set_paused(&NOTES.spec(), true).await.unwrap();
-    assert!(world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().is_empty());
+    assert!(
+        world
+            .other
+            .reserve(&NOTES.spec(), Reserve::now(1))
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(world.depth(&NOTES).await, (0, 3, 0, 0));
     assert!(is_lost(world.bus.extend(&held[0].lease).await));
     world.bus.extend(&held[1].lease).await.unwrap();
@@ -130,7 +186,10 @@ async fn a_suspect_goes_alone_and_before_what_came_after_it(world: World) {
     settle(&world, first, Settlement::Release).await;
     world.pass(LEASE).await;
     let again = world.take_all(&NOTES, 2).await;
-    assert_eq!(again.iter().map(|leased| leased.deaths).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(
+        again.iter().map(|leased| leased.deaths).collect::<Vec<_>>(),
+        [0, 1]
+    );
     world.pass(LEASE).await;
     for expected in [&["a"][..], &["suspect"], &["new"]] {
         let taken = world.take_all(&NOTES, 10).await;
@@ -144,7 +203,14 @@ async fn an_extended_lease_is_kept(world: World) {
     for _ in 0..3 {
         world.pass(LEASE / 2).await;
         world.bus.extend(&leased.lease).await.unwrap();
-        assert!(world.other.reserve(&NOTES.spec(), Reserve::now(1)).await.unwrap().is_empty());
+        assert!(
+            world
+                .other
+                .reserve(&NOTES.spec(), Reserve::now(1))
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
     settle(&world, leased, done()).await;
 }
@@ -156,7 +222,10 @@ async fn the_same_worker_may_lose_its_own_lease(world: World) {
     let fresh = world.take(&NOTES).await;
     assert!(is_lost(world.bus.settle(&stale.lease, &done()).await));
     settle(&world, fresh, Settlement::Release).await;
-    assert!(is_lost(world.bus.settle(&stale.lease, &done()).await), "a release does not revive it");
+    assert!(
+        is_lost(world.bus.settle(&stale.lease, &done()).await),
+        "a release does not revive it"
+    );
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
 }
 
@@ -166,12 +235,26 @@ async fn a_lease_that_is_settled_twice_in_one_batch_is_settled_once(world: World
     world.send(&NOTES, "c").await;
     let taken = world.take_all(&NOTES, 3).await;
     let [a, b, c] = [&taken[0].lease, &taken[1].lease, &taken[2].lease];
-    let retry = Settlement::Retry { after: Duration::ZERO };
-    let written =
-        world.bus.settle_all(&[(a, &done()), (a, &retry), (b, &done()), (b, &retry)].map(ending)).await.unwrap();
+    let retry = Settlement::Retry {
+        after: Duration::ZERO,
+    };
+    let written = world
+        .bus
+        .settle_all(&[(a, &done()), (a, &retry), (b, &done()), (b, &retry)].map(ending))
+        .await
+        .unwrap();
     assert_eq!(written, [true, false, true, false]);
-    let emit = Settlement::Done { emit: vec![packed(&world, &OUT, "c", Duration::ZERO)] };
-    assert_eq!(world.bus.settle_all(&[(c, &emit), (c, &done())].map(ending)).await.unwrap(), [true, false]);
+    let emit = Settlement::Done {
+        emit: vec![packed(&world, &OUT, "c", Duration::ZERO)],
+    };
+    assert_eq!(
+        world
+            .bus
+            .settle_all(&[(c, &emit), (c, &done())].map(ending))
+            .await
+            .unwrap(),
+        [true, false]
+    );
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
 }
 
@@ -191,7 +274,14 @@ async fn outputs_and_acknowledgement_are_one_step(world: World) {
 
 async fn a_delayed_message_comes_at_its_time(world: World) {
     let delay = Duration::from_millis(400);
-    world.bus.push(vec![packed(&world, &NOTES, "later", delay), packed(&world, &LANED, "lane", delay)]).await.unwrap();
+    world
+        .bus
+        .push(vec![
+            packed(&world, &NOTES, "later", delay),
+            packed(&world, &LANED, "lane", delay),
+        ])
+        .await
+        .unwrap();
     world.send(&NOTES, "now").await;
     let taken = world.take_all(&NOTES, 10).await;
     assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["now"]);
@@ -222,7 +312,14 @@ async fn retries_count_attempts_and_deferrals_do_not(world: World) {
 }
 
 async fn what_comes_back_without_a_wait_is_ready_behind_what_was(world: World) {
-    for how in [Settlement::Retry { after: Duration::ZERO }, Settlement::Defer { after: Duration::ZERO }] {
+    for how in [
+        Settlement::Retry {
+            after: Duration::ZERO,
+        },
+        Settlement::Defer {
+            after: Duration::ZERO,
+        },
+    ] {
         for queue in [NOTES, LANED] {
             world.send(&queue, "a1").await;
             world.send(&queue, "a2").await;
@@ -245,51 +342,155 @@ async fn a_dead_letter_is_kept_and_can_be_requeued(world: World) {
     let id = leased.envelope.id;
     let emit = vec![packed(&world, &OUT, "last word", Duration::ZERO)];
     let reason = "it did not work".to_owned();
-    settle(&world, leased, Settlement::Dead { id, reason, attempts: 1, emit }).await;
+    settle(
+        &world,
+        leased,
+        Settlement::Dead {
+            id,
+            reason,
+            attempts: 1,
+            emit,
+        },
+    )
+    .await;
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 1));
     assert_eq!(world.texts(&OUT).await, ["last word"]);
 
     let letters = world.bus.dead(&NOTES.spec(), "", 10).await.unwrap();
-    assert_eq!((letters[0].reason.as_str(), letters[0].attempts), ("it did not work", 1));
+    assert_eq!(
+        (letters[0].reason.as_str(), letters[0].attempts),
+        ("it did not work", 1)
+    );
     assert_eq!(letters[0].id, id.to_string());
-    assert_eq!(world.bus.requeue_dead(&NOTES.spec(), &["no such letter".to_owned()]).await.unwrap(), 0);
-    assert_eq!(world.bus.requeue_dead(&NOTES.spec(), &[letters[0].id.clone()]).await.unwrap(), 1);
+    assert_eq!(
+        world
+            .bus
+            .requeue_dead(&NOTES.spec(), &["no such letter".to_owned()])
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        world
+            .bus
+            .requeue_dead(&NOTES.spec(), &[letters[0].id.clone()])
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
     let again = world.take(&NOTES).await;
-    assert_eq!((text(&again).as_str(), again.attempt, again.envelope.id), ("poison", 1, id));
+    assert_eq!(
+        (text(&again).as_str(), again.attempt, again.envelope.id),
+        ("poison", 1, id)
+    );
 }
 
 async fn a_key_is_stored_once_within_its_window(world: World) {
-    const KEYED: Queue<Note> =
-        Queue::new("keyed", Policy { key_window: Duration::from_millis(400), ..Policy::DEFAULT });
+    const KEYED: Queue<Note> = Queue::new(
+        "keyed",
+        Policy {
+            key_window: Duration::from_millis(400),
+            ..Policy::DEFAULT
+        },
+    );
     let producer = world.producer();
     let send = |key: &'static str| {
         let producer: Producer = producer.clone();
-        async move { producer.send_once(&KEYED, &note("a"), key, Vec::new()).await.unwrap() }
+        async move {
+            producer
+                .send_once(&KEYED, &note("a"), key, Vec::new())
+                .await
+                .unwrap()
+        }
     };
-    assert_eq!(send("k").await, Pushed { stored: 1, repeated: 0 });
-    assert_eq!(send("k").await, Pushed { stored: 0, repeated: 1 });
-    assert_eq!(send("other").await, Pushed { stored: 1, repeated: 0 });
+    assert_eq!(
+        send("k").await,
+        Pushed {
+            stored: 1,
+            repeated: 0
+        }
+    );
+    assert_eq!(
+        send("k").await,
+        Pushed {
+            stored: 0,
+            repeated: 1
+        }
+    );
+    assert_eq!(
+        send("other").await,
+        Pushed {
+            stored: 1,
+            repeated: 0
+        }
+    );
     let leased = world.take(&KEYED).await;
     settle(&world, leased, done()).await;
-    assert_eq!(send("k").await, Pushed { stored: 0, repeated: 1 }, "also when it is done already");
+    assert_eq!(
+        send("k").await,
+        Pushed {
+            stored: 0,
+            repeated: 1
+        },
+        "also when it is done already"
+    );
     world.pass(Duration::from_millis(400)).await;
-    assert_eq!(send("k").await, Pushed { stored: 1, repeated: 0 });
+    assert_eq!(
+        send("k").await,
+        Pushed {
+            stored: 1,
+            repeated: 0
+        }
+    );
 }
 
 async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
-    const BOUNDED: Queue<Note> = Queue::new("bounded", Policy { bound: Some(2), ..Policy::DEFAULT });
+    const BOUNDED: Queue<Note> = Queue::new(
+        "bounded",
+        Policy {
+            bound: Some(2),
+            ..Policy::DEFAULT
+        },
+    );
     world.send(&BOUNDED, "a").await;
-    let two = vec![packed(&world, &BOUNDED, "b", Duration::ZERO), packed(&world, &BOUNDED, "c", Duration::ZERO)];
+    let two = vec![
+        packed(&world, &BOUNDED, "b", Duration::ZERO),
+        packed(&world, &BOUNDED, "c", Duration::ZERO),
+    ];
     let refused = world.bus.push(two).await;
-    assert!(matches!(refused, Err(BusError::Full { .. })), "all or none: {refused:?}");
+    assert!(
+        matches!(refused, Err(BusError::Full { .. })),
+        "all or none: {refused:?}"
+    );
     assert_eq!(world.depth(&BOUNDED).await, (1, 0, 0, 0));
-    let once = || Outgoing { key: Some("b".to_owned()), ..packed(&world, &BOUNDED, "b", Duration::ZERO) };
+    let once = || Outgoing {
+        key: Some("b".to_owned()),
+        ..packed(&world, &BOUNDED, "b", Duration::ZERO)
+    };
     let stored = world.bus.push(vec![once(), once()]).await.unwrap();
-    assert_eq!(stored, Pushed { stored: 1, repeated: 1 }, "what repeats itself is counted once");
+    assert_eq!(
+        stored,
+        Pushed {
+            stored: 1,
+            repeated: 1
+        },
+        "what repeats itself is counted once"
+    );
     let producer = world.producer();
-    let refused = producer.send_once(&BOUNDED, &note("c"), "c", Vec::new()).await;
-    assert!(matches!(refused, Err(BusError::Full { queue: "bounded", bound: 2 })), "{refused:?}");
+    let refused = producer
+        .send_once(&BOUNDED, &note("c"), "c", Vec::new())
+        .await;
+    assert!(
+        matches!(
+            refused,
+            Err(BusError::Full {
+                queue: "bounded",
+                bound: 2
+            })
+        ),
+        "{refused:?}"
+    );
 
     world.send(&NOTES, "in").await;
     let leased = world.take(&NOTES).await;
@@ -301,10 +502,19 @@ async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
         let leased = world.take(&BOUNDED).await;
         settle(&world, leased, done()).await;
     }
-    let accepted = producer.send_once(&BOUNDED, &note("c"), "c", Vec::new()).await.unwrap();
+    let accepted = producer
+        .send_once(&BOUNDED, &note("c"), "c", Vec::new())
+        .await
+        .unwrap();
     assert_eq!(accepted.stored, 1, "a refused push does not burn its key");
-    let again = producer.send_once(&BOUNDED, &note("c"), "c", Vec::new()).await.unwrap();
-    assert_eq!(again.repeated, 1, "what is stored already is safe, however full the queue is");
+    let again = producer
+        .send_once(&BOUNDED, &note("c"), "c", Vec::new())
+        .await
+        .unwrap();
+    assert_eq!(
+        again.repeated, 1,
+        "what is stored already is safe, however full the queue is"
+    );
 }
 
 async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {
@@ -313,12 +523,36 @@ async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {
     }
     let mut taken = world.take_all(&LANED, 10).await;
     taken.sort_by_key(text);
-    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["a1", "b1"], "one of each lane");
+    assert_eq!(
+        taken.iter().map(text).collect::<Vec<_>>(),
+        ["a1", "b1"],
+        "one of each lane"
+    );
 
-    let busy = Reserve { skip_lanes: vec!["a".to_owned(), "b".to_owned()], ..Reserve::now(10) };
-    assert!(world.bus.reserve(&LANED.spec(), busy).await.unwrap().is_empty());
-    let only_a_is_busy = Reserve { skip_lanes: vec!["a".to_owned()], ..Reserve::now(10) };
-    assert!(world.bus.reserve(&LANED.spec(), only_a_is_busy).await.unwrap().is_empty());
+    let busy = Reserve {
+        skip_lanes: vec!["a".to_owned(), "b".to_owned()],
+        ..Reserve::now(10)
+    };
+    assert!(
+        world
+            .bus
+            .reserve(&LANED.spec(), busy)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let only_a_is_busy = Reserve {
+        skip_lanes: vec!["a".to_owned()],
+        ..Reserve::now(10)
+    };
+    assert!(
+        world
+            .bus
+            .reserve(&LANED.spec(), only_a_is_busy)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 
     for leased in taken {
         settle(&world, leased, Settlement::Release).await;
@@ -330,15 +564,30 @@ async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {
 }
 
 async fn a_lane_without_a_name_is_a_lane(world: World) {
-    const NAMED_BY_TEXT: Queue<Note> = Queue::with_lanes("named-by-text", Policy::DEFAULT, |note| note.text.clone());
+    const NAMED_BY_TEXT: Queue<Note> =
+        Queue::with_lanes("named-by-text", Policy::DEFAULT, |note| note.text.clone());
     for text in ["", "", "a"] {
         world.send(&NAMED_BY_TEXT, text).await;
     }
     let mut taken = world.take_all(&NAMED_BY_TEXT, 10).await;
     taken.sort_by_key(text);
-    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), ["", "a"], "one of each lane");
-    let nameless = Reserve { skip_lanes: vec![String::new()], ..Reserve::now(10) };
-    assert!(world.bus.reserve(&NAMED_BY_TEXT.spec(), nameless).await.unwrap().is_empty());
+    assert_eq!(
+        taken.iter().map(text).collect::<Vec<_>>(),
+        ["", "a"],
+        "one of each lane"
+    );
+    let nameless = Reserve {
+        skip_lanes: vec![String::new()],
+        ..Reserve::now(10)
+    };
+    assert!(
+        world
+            .bus
+            .reserve(&NAMED_BY_TEXT.spec(), nameless)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     settle(&world, taken.remove(0), done()).await;
     assert_eq!(text(&world.take(&NAMED_BY_TEXT).await), "");
     assert_eq!(world.depth(&NAMED_BY_TEXT).await, (0, 2, 0, 0));
@@ -349,24 +598,63 @@ async fn a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt(world: W
     for queue in [NOTES, LANED] {
         let waiting = {
             let bus = Arc::clone(&world.other);
-            tokio::spawn(
-                async move { bus.reserve(&queue.spec(), Reserve { wait: long, ..Reserve::now(1) }).await.unwrap() },
-            )
+            tokio::spawn(async move {
+                bus.reserve(
+                    &queue.spec(),
+                    Reserve {
+                        wait: long,
+                        ..Reserve::now(1)
+                    },
+                )
+                .await
+                .unwrap()
+            })
         };
         world.send(&queue, "a").await;
         assert_eq!(waiting.await.unwrap().len(), 1);
     }
     let delayed = {
         let bus = Arc::clone(&world.other);
-        tokio::spawn(async move { bus.reserve(&OUT.spec(), Reserve { wait: long, ..Reserve::now(1) }).await.unwrap() })
+        tokio::spawn(async move {
+            bus.reserve(
+                &OUT.spec(),
+                Reserve {
+                    wait: long,
+                    ..Reserve::now(1)
+                },
+            )
+            .await
+            .unwrap()
+        })
     };
-    world.bus.push(vec![packed(&world, &OUT, "late", Duration::from_millis(100))]).await.unwrap();
-    world.until("the delayed message", || async { delayed.is_finished() }).await;
+    world
+        .bus
+        .push(vec![packed(
+            &world,
+            &OUT,
+            "late",
+            Duration::from_millis(100),
+        )])
+        .await
+        .unwrap();
+    world
+        .until("the delayed message", || async { delayed.is_finished() })
+        .await;
     assert_eq!(delayed.await.unwrap().len(), 1);
 
-    let request = Reserve { wait: long, ..Reserve::now(1) };
+    let request = Reserve {
+        wait: long,
+        ..Reserve::now(1)
+    };
     request.interrupt.notify_one();
-    assert!(world.bus.reserve(&NOTES.spec(), request).await.unwrap().is_empty());
+    assert!(
+        world
+            .bus
+            .reserve(&NOTES.spec(), request)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn a_waiting_reservation_wakes_for_a_release_and_for_an_expired_lease(world: World) {
@@ -375,15 +663,26 @@ async fn a_waiting_reservation_wakes_for_a_release_and_for_an_expired_lease(worl
         let held = world.take(&NOTES).await;
         let waiting = {
             let bus = Arc::clone(&world.other);
-            let request = Reserve { wait: Duration::from_secs(3600), ..Reserve::now(1) };
+            let request = Reserve {
+                wait: Duration::from_secs(3600),
+                ..Reserve::now(1)
+            };
             tokio::spawn(async move { bus.reserve(&NOTES.spec(), request).await.unwrap() })
         };
         if release {
             settle(&world, held, Settlement::Release).await;
         }
-        world.until("the message to come back", || async { waiting.is_finished() }).await;
+        world
+            .until("the message to come back", || async {
+                waiting.is_finished()
+            })
+            .await;
         let again = waiting.await.unwrap();
         assert_eq!(again.len(), 1);
-        world.other.settle(&again[0].lease, &Settlement::Release).await.unwrap();
+        world
+            .other
+            .settle(&again[0].lease, &Settlement::Release)
+            .await
+            .unwrap();
     }
 }

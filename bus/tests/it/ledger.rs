@@ -24,14 +24,23 @@ on_both!(
     a_record_is_forgotten_after_its_last_change,
 );
 
-const BUILDS: Ledger = Ledger { name: "builds", retention: Duration::from_secs(3600) };
+const BUILDS: Ledger = Ledger {
+    name: "builds",
+    retention: Duration::from_secs(3600),
+};
 
 fn said(record: &str, text: &str) -> Fact {
     BUILDS.add(record, &text).unwrap()
 }
 
 async fn read(world: &World, ledger: &Ledger, id: &str) -> Record {
-    world.other.records(ledger, &[id.to_owned()]).await.unwrap().pop().unwrap()
+    world
+        .other
+        .records(ledger, &[id.to_owned()])
+        .await
+        .unwrap()
+        .pop()
+        .unwrap()
 }
 
 async fn story(world: &World, id: &str) -> Vec<String> {
@@ -44,11 +53,23 @@ async fn tagged(world: &World, ledger: &Ledger, tag: &str) -> Vec<String> {
 }
 
 async fn end(world: &World, leased: &Leased, how: &Settlement, facts: &[Fact]) -> bool {
-    world.bus.settle_all(&[Ending { lease: &leased.lease, how, facts }]).await.unwrap()[0]
+    world
+        .bus
+        .settle_all(&[Ending {
+            lease: &leased.lease,
+            how,
+            facts,
+        }])
+        .await
+        .unwrap()[0]
 }
 
 async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
-    let facts = vec![said("a", "accepted"), BUILDS.tag("a", "open"), BUILDS.set("a", "waits", &7_u64).unwrap()];
+    let facts = vec![
+        said("a", "accepted"),
+        BUILDS.tag("a", "open"),
+        BUILDS.set("a", "waits", &7_u64).unwrap(),
+    ];
     let message = NOTES.pack(&note("a"), world.clock.as_ref()).unwrap();
     world.bus.push_with(vec![message], facts).await.unwrap();
 
@@ -61,22 +82,36 @@ async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
     assert!(read(&world, &BUILDS, "b").await.is_empty());
 
     // Facts alone are a step too.
-    world.bus.push_with(Vec::new(), vec![said("a", "seen")]).await.unwrap();
+    world
+        .bus
+        .push_with(Vec::new(), vec![said("a", "seen")])
+        .await
+        .unwrap();
     assert_eq!(story(&world, "a").await, ["accepted", "seen"]);
-    assert!(record.slot::<String>("waits").is_err(), "a value of another type is no value");
+    assert!(
+        record.slot::<String>("waits").is_err(),
+        "a value of another type is no value"
+    );
 }
 
 async fn a_repeated_message_records_nothing(world: World) {
     for repeated in [0, 1] {
         let facts = vec![said("a", "accepted")];
-        let pushed = world.producer().send_once(&NOTES, &note("a"), "key", facts).await.unwrap();
+        let pushed = world
+            .producer()
+            .send_once(&NOTES, &note("a"), "key", facts)
+            .await
+            .unwrap();
         assert_eq!(pushed.repeated, repeated);
     }
     assert_eq!(story(&world, "a").await, ["accepted"]);
 }
 
 async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_record(world: World) {
-    const SHORT: Ledger = Ledger { name: "short", retention: Duration::from_millis(400) };
+    const SHORT: Ledger = Ledger {
+        name: "short",
+        retention: Duration::from_millis(400),
+    };
     let (bus, clock) = (&world.bus, &world.clock);
     let send = async |ledger: Ledger, value: &str| {
         let facts = vec![
@@ -84,44 +119,95 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
             ledger.add("a", &"accepted").unwrap(),
             ledger.tag("a", "open"),
         ];
-        bus.push_with(vec![NOTES.pack(&note("a"), clock.as_ref()).unwrap()], facts).await.unwrap()
+        bus.push_with(vec![NOTES.pack(&note("a"), clock.as_ref()).unwrap()], facts)
+            .await
+            .unwrap()
     };
     // A record that is not open yet may have something else.
-    bus.push_with(Vec::new(), vec![BUILDS.set("a", "now", &1).unwrap()]).await.unwrap();
-    assert_eq!(send(BUILDS, "first").await, Pushed { stored: 1, repeated: 0 });
-    assert_eq!(send(BUILDS, "second").await, Pushed { stored: 0, repeated: 1 });
+    bus.push_with(Vec::new(), vec![BUILDS.set("a", "now", &1).unwrap()])
+        .await
+        .unwrap();
+    assert_eq!(
+        send(BUILDS, "first").await,
+        Pushed {
+            stored: 1,
+            repeated: 0
+        }
+    );
+    assert_eq!(
+        send(BUILDS, "second").await,
+        Pushed {
+            stored: 0,
+            repeated: 1
+        }
+    );
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
     let record = read(&world, &BUILDS, "a").await;
-    assert_eq!(record.slot::<String>("accepted").unwrap().as_deref(), Some("first"));
+    assert_eq!(
+        record.slot::<String>("accepted").unwrap().as_deref(),
+        Some("first")
+    );
     assert_eq!(record.entries::<String>().unwrap(), ["accepted"]);
     let leased = world.take(&NOTES).await;
     assert!(end(&world, &leased, &Settlement::Done { emit: Vec::new() }, &[]).await);
-    assert_eq!(send(BUILDS, "third").await.repeated, 1, "also when the message is done");
+    assert_eq!(
+        send(BUILDS, "third").await.repeated,
+        1,
+        "also when the message is done"
+    );
 
     // Without messages it is a slot that keeps its first value, and what is recorded with it is recorded.
-    bus.push_with(Vec::new(), vec![BUILDS.open("a", "accepted", &"fourth").unwrap(), said("a", "seen")]).await.unwrap();
+    bus.push_with(
+        Vec::new(),
+        vec![
+            BUILDS.open("a", "accepted", &"fourth").unwrap(),
+            said("a", "seen"),
+        ],
+    )
+    .await
+    .unwrap();
     let record = read(&world, &BUILDS, "a").await;
-    assert_eq!(record.slot::<String>("accepted").unwrap().as_deref(), Some("first"));
+    assert_eq!(
+        record.slot::<String>("accepted").unwrap().as_deref(),
+        Some("first")
+    );
     assert_eq!(story(&world, "a").await, ["accepted", "seen"]);
 
     assert_eq!(send(SHORT, "first").await.stored, 1);
     assert_eq!(send(SHORT, "second").await.repeated, 1);
     world.pass(Duration::from_millis(400)).await;
-    assert_eq!(send(SHORT, "third").await.stored, 1, "a forgotten record is opened again");
+    assert_eq!(
+        send(SHORT, "third").await.stored,
+        1,
+        "a forgotten record is opened again"
+    );
 }
 
 async fn a_refused_message_does_not_open_its_record(world: World) {
-    const BOUNDED: Queue<Note> = Queue::new("bounded", Policy { bound: Some(1), ..Policy::DEFAULT });
+    const BOUNDED: Queue<Note> = Queue::new(
+        "bounded",
+        Policy {
+            bound: Some(1),
+            ..Policy::DEFAULT
+        },
+    );
     let send = async |record: &str| {
         let message = BOUNDED.pack(&note("a"), world.clock.as_ref()).unwrap();
-        let opening = vec![BUILDS.open(record, "accepted", &1).unwrap(), BUILDS.tag(record, "open")];
+        let opening = vec![
+            BUILDS.open(record, "accepted", &1).unwrap(),
+            BUILDS.tag(record, "open"),
+        ];
         world.bus.push_with(vec![message], opening).await
     };
     assert_eq!(send("a").await.unwrap().stored, 1);
     assert!(matches!(send("b").await, Err(BusError::Full { .. })));
     assert!(read(&world, &BUILDS, "b").await.is_empty());
     assert_eq!(tagged(&world, &BUILDS, "open").await, ["a"]);
-    assert_eq!(send("a").await.unwrap().repeated, 1, "what is stored already is safe, however full the queue is");
+    assert_eq!(
+        send("a").await.unwrap().repeated,
+        1,
+        "what is stored already is safe, however full the queue is"
+    );
     let leased = world.take(&BOUNDED).await;
     assert!(end(&world, &leased, &Settlement::Done { emit: Vec::new() }, &[]).await);
     assert_eq!(send("b").await.unwrap().stored, 1);
@@ -133,16 +219,42 @@ async fn every_way_to_settle_records_but_a_release(world: World) {
     let id = out().envelope.id;
     let table = [
         ("done", Settlement::Done { emit: Vec::new() }),
-        ("emits", Settlement::Done { emit: vec![out(), out()] }),
+        (
+            "emits",
+            Settlement::Done {
+                emit: vec![out(), out()],
+            },
+        ),
         ("retry", Settlement::Retry { after: soon }),
-        ("retry at once", Settlement::Retry { after: Duration::ZERO }),
+        (
+            "retry at once",
+            Settlement::Retry {
+                after: Duration::ZERO,
+            },
+        ),
         ("defer", Settlement::Defer { after: soon }),
-        ("dead", Settlement::Dead { id, reason: "no".to_owned(), attempts: 1, emit: vec![out()] }),
+        (
+            "dead",
+            Settlement::Dead {
+                id,
+                reason: "no".to_owned(),
+                attempts: 1,
+                emit: vec![out()],
+            },
+        ),
     ];
     for (record, how) in &table {
         world.send(&NOTES, record).await;
         let leased = world.take_all(&NOTES, 10).await.pop().unwrap();
-        assert!(end(&world, &leased, how, &[said(record, "ended"), BUILDS.tag(record, "all")]).await);
+        assert!(
+            end(
+                &world,
+                &leased,
+                how,
+                &[said(record, "ended"), BUILDS.tag(record, "all")]
+            )
+            .await
+        );
         assert_eq!(story(&world, record).await, ["ended"], "{record}");
     }
     assert_eq!(tagged(&world, &BUILDS, "all").await.len(), table.len());
@@ -150,7 +262,15 @@ async fn every_way_to_settle_records_but_a_release(world: World) {
 
     world.send(&NOTES, "released").await;
     let leased = world.take_all(&NOTES, 10).await.pop().unwrap();
-    assert!(end(&world, &leased, &Settlement::Release, &[said("released", "ended")]).await);
+    assert!(
+        end(
+            &world,
+            &leased,
+            &Settlement::Release,
+            &[said("released", "ended")]
+        )
+        .await
+    );
     assert!(story(&world, "released").await.is_empty());
 }
 
@@ -158,14 +278,41 @@ async fn a_stale_worker_records_nothing(world: World) {
     world.send(&NOTES, "a").await;
     let stale = world.take(&NOTES).await;
     world.pass(LEASE).await;
-    let fresh = world.other.reserve(&NOTES.spec(), bus::Reserve::now(1)).await.unwrap().pop().unwrap();
+    let fresh = world
+        .other
+        .reserve(&NOTES.spec(), bus::Reserve::now(1))
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
     let emit = vec![OUT.pack(&note("late"), world.clock.as_ref()).unwrap()];
-    for how in [Settlement::Done { emit }, Settlement::Retry { after: Duration::ZERO }] {
-        assert!(!end(&world, &stale, &how, &[said("a", "by the stale one"), BUILDS.erase("a")]).await);
+    for how in [
+        Settlement::Done { emit },
+        Settlement::Retry {
+            after: Duration::ZERO,
+        },
+    ] {
+        assert!(
+            !end(
+                &world,
+                &stale,
+                &how,
+                &[said("a", "by the stale one"), BUILDS.erase("a")]
+            )
+            .await
+        );
     }
     let how = Settlement::Done { emit: Vec::new() };
     let facts = [said("a", "by the fresh one")];
-    let written = world.other.settle_all(&[Ending { lease: &fresh.lease, how: &how, facts: &facts }]).await.unwrap();
+    let written = world
+        .other
+        .settle_all(&[Ending {
+            lease: &fresh.lease,
+            how: &how,
+            facts: &facts,
+        }])
+        .await
+        .unwrap();
     assert_eq!(written, [true]);
     assert_eq!(story(&world, "a").await, ["by the fresh one"]);
 }
@@ -176,29 +323,72 @@ async fn settlements_of_one_batch_record_each_its_own(world: World) {
     }
     let taken = world.take_all(&NOTES, 4).await;
     let done = Settlement::Done { emit: Vec::new() };
-    let facts: Vec<Vec<Fact>> = vec![vec![], vec![said("b", "1"), said("b", "2")], vec![], vec![said("d", "1")]];
-    let endings: Vec<_> =
-        taken.iter().zip(&facts).map(|(leased, facts)| Ending { lease: &leased.lease, how: &done, facts }).collect();
+    let facts: Vec<Vec<Fact>> = vec![
+        vec![],
+        vec![said("b", "1"), said("b", "2")],
+        vec![],
+        vec![said("d", "1")],
+    ];
+    let endings: Vec<_> = taken
+        .iter()
+        .zip(&facts)
+        .map(|(leased, facts)| Ending {
+            lease: &leased.lease,
+            how: &done,
+            facts,
+        })
+        .collect();
     assert_eq!(world.bus.settle_all(&endings).await.unwrap(), [true; 4]);
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
-    assert_eq!((story(&world, "b").await, story(&world, "d").await), (vec!["1".into(), "2".into()], vec!["1".into()]));
-    assert_eq!(world.bus.settle_all(&endings).await.unwrap(), [false; 4], "settled once, recorded once");
+    assert_eq!(
+        (story(&world, "b").await, story(&world, "d").await),
+        (vec!["1".into(), "2".into()], vec!["1".into()])
+    );
+    assert_eq!(
+        world.bus.settle_all(&endings).await.unwrap(),
+        [false; 4],
+        "settled once, recorded once"
+    );
     assert_eq!(story(&world, "b").await, ["1", "2"]);
 }
 
 async fn a_slot_that_is_set_once_keeps_its_first_value(world: World) {
     let value = |value: &str| BUILDS.set_once("a", "base", &value).unwrap();
-    world.bus.push_with(Vec::new(), vec![value("first")]).await.unwrap();
-    world.other.push_with(Vec::new(), vec![value("second")]).await.unwrap();
-    let base = || async { read(&world, &BUILDS, "a").await.slot::<String>("base").unwrap() };
+    world
+        .bus
+        .push_with(Vec::new(), vec![value("first")])
+        .await
+        .unwrap();
+    world
+        .other
+        .push_with(Vec::new(), vec![value("second")])
+        .await
+        .unwrap();
+    let base = || async {
+        read(&world, &BUILDS, "a")
+            .await
+            .slot::<String>("base")
+            .unwrap()
+    };
     assert_eq!(base().await.as_deref(), Some("first"));
-    world.bus.push_with(Vec::new(), vec![BUILDS.set("a", "base", &"third").unwrap()]).await.unwrap();
+    world
+        .bus
+        .push_with(Vec::new(), vec![BUILDS.set("a", "base", &"third").unwrap()])
+        .await
+        .unwrap();
     assert_eq!(base().await.as_deref(), Some("third"));
 }
 
 async fn of_two_who_swap_the_same_value_one_succeeds(world: World) {
-    let swap = |from: Option<&str>, to: Option<&str>| vec![BUILDS.swap("a", "by", from.as_ref(), to.as_ref()).unwrap()];
-    let by = || async { read(&world, &BUILDS, "a").await.slot::<String>("by").unwrap() };
+    let swap = |from: Option<&str>, to: Option<&str>| {
+        vec![BUILDS.swap("a", "by", from.as_ref(), to.as_ref()).unwrap()]
+    };
+    let by = || async {
+        read(&world, &BUILDS, "a")
+            .await
+            .slot::<String>("by")
+            .unwrap()
+    };
     for (from, to, held) in [
         (None, Some("first"), Some("first")),
         (None, Some("second"), Some("first")),
@@ -208,15 +398,27 @@ async fn of_two_who_swap_the_same_value_one_succeeds(world: World) {
         (Some("third"), Some("fourth"), None),
         (None, Some("fifth"), Some("fifth")),
     ] {
-        world.bus.push_with(Vec::new(), swap(from, to)).await.unwrap();
+        world
+            .bus
+            .push_with(Vec::new(), swap(from, to))
+            .await
+            .unwrap();
         assert_eq!(by().await.as_deref(), held, "{from:?} for {to:?}");
     }
 }
 
 async fn an_erased_record_is_empty_and_still_found_by_its_tags(world: World) {
-    let facts = vec![said("a", "a name"), BUILDS.set("a", "title", &"x").unwrap(), BUILDS.tag("a", "D1")];
+    let facts = vec![
+        said("a", "a name"),
+        BUILDS.set("a", "title", &"x").unwrap(),
+        BUILDS.tag("a", "D1"),
+    ];
     world.bus.push_with(Vec::new(), facts).await.unwrap();
-    world.bus.push_with(Vec::new(), vec![BUILDS.erase("a"), said("a", "a number")]).await.unwrap();
+    world
+        .bus
+        .push_with(Vec::new(), vec![BUILDS.erase("a"), said("a", "a number")])
+        .await
+        .unwrap();
     let record = read(&world, &BUILDS, "a").await;
     assert_eq!(record.entries::<String>().unwrap(), ["a number"]);
     assert_eq!(record.slot::<String>("title").unwrap(), None);
@@ -225,23 +427,49 @@ async fn an_erased_record_is_empty_and_still_found_by_its_tags(world: World) {
 
 async fn tags_list_records_the_newest_first(world: World) {
     for id in ["a", "b", "c"] {
-        world.bus.push_with(Vec::new(), vec![said(id, "x"), BUILDS.tag(id, "all")]).await.unwrap();
+        world
+            .bus
+            .push_with(Vec::new(), vec![said(id, "x"), BUILDS.tag(id, "all")])
+            .await
+            .unwrap();
         world.pass(Duration::from_millis(5)).await;
     }
-    world.bus.push_with(Vec::new(), vec![BUILDS.tag("a", "all"), BUILDS.untag("c", "none")]).await.unwrap();
+    world
+        .bus
+        .push_with(
+            Vec::new(),
+            vec![BUILDS.tag("a", "all"), BUILDS.untag("c", "none")],
+        )
+        .await
+        .unwrap();
     assert_eq!(tagged(&world, &BUILDS, "all").await, ["c", "b", "a"]);
-    for (part, expected) in [(0..1, vec!["c"]), (1..3, vec!["b", "a"]), (3..9, vec![]), (1..1, vec![])] {
+    for (part, expected) in [
+        (0..1, vec!["c"]),
+        (1..3, vec!["b", "a"]),
+        (3..9, vec![]),
+        (1..1, vec![]),
+    ] {
         let found = world.bus.tagged(&BUILDS, "all", part).await.unwrap();
-        assert_eq!(found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
+            expected
+        );
     }
     let at = world.bus.tagged(&BUILDS, "all", 0..3).await.unwrap();
     assert!(at[0].1 > at[2].1, "with the time");
-    world.bus.push_with(Vec::new(), vec![BUILDS.untag("b", "all")]).await.unwrap();
+    world
+        .bus
+        .push_with(Vec::new(), vec![BUILDS.untag("b", "all")])
+        .await
+        .unwrap();
     assert_eq!(tagged(&world, &BUILDS, "all").await, ["c", "a"]);
 }
 
 async fn a_record_is_forgotten_after_its_last_change(world: World) {
-    let short = Ledger { retention: Duration::from_millis(400), ..BUILDS };
+    let short = Ledger {
+        retention: Duration::from_millis(400),
+        ..BUILDS
+    };
     let write = async |id: &str| {
         let facts = vec![short.add(id, &"x").unwrap(), short.tag(id, "all")];
         world.bus.push_with(Vec::new(), facts).await.unwrap();
@@ -250,12 +478,27 @@ async fn a_record_is_forgotten_after_its_last_change(world: World) {
     write("kept").await;
     for _ in 0..3 {
         world.pass(Duration::from_millis(150)).await;
-        world.bus.push_with(Vec::new(), vec![short.add("kept", &"y").unwrap()]).await.unwrap();
+        world
+            .bus
+            .push_with(Vec::new(), vec![short.add("kept", &"y").unwrap()])
+            .await
+            .unwrap();
     }
     assert!(read(&world, &short, "a").await.is_empty());
-    assert_eq!(read(&world, &short, "kept").await.entries::<String>().unwrap().len(), 4);
+    assert_eq!(
+        read(&world, &short, "kept")
+            .await
+            .entries::<String>()
+            .unwrap()
+            .len(),
+        4
+    );
     write("b").await;
-    assert!(!tagged(&world, &short, "all").await.contains(&"a".to_owned()));
+    assert!(
+        !tagged(&world, &short, "all")
+            .await
+            .contains(&"a".to_owned())
+    );
     world.pass(Duration::from_millis(500)).await;
     assert!(read(&world, &short, "kept").await.is_empty());
 }
@@ -269,5 +512,11 @@ fn an_entry_that_cannot_be_encoded_is_an_error() {
             Err(serde::ser::Error::custom("broken"))
         }
     }
-    assert!(matches!(BUILDS.add("a", &Broken), Err(BusError::Encode { queue: "builds", .. })));
+    assert!(matches!(
+        BUILDS.add("a", &Broken),
+        Err(BusError::Encode {
+            queue: "builds",
+            ..
+        })
+    ));
 }

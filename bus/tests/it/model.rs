@@ -7,7 +7,9 @@ mod subject;
 
 use std::time::Duration;
 
-use bus::{Blob, BusError, Ending, Envelope, Leased, MessageState, Outgoing, Reserve, Settlement, Which};
+use bus::{
+    Blob, BusError, Ending, Envelope, Leased, MessageState, Outgoing, Reserve, Settlement, Which,
+};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -31,15 +33,28 @@ fn on_redis_the_bus_does_what_the_model_does() {
 }
 
 fn run_sequences(count: u32, backend: impl AsyncFnOnce() -> Backend) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let backend = runtime.block_on(backend());
-    let config = Config { cases: count, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&steps(), |steps| runtime.block_on(run_one(&backend, steps)));
+    let config = Config {
+        cases: count,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let outcome =
+        TestRunner::new(config).run(&steps(), |steps| runtime.block_on(run_one(&backend, steps)));
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 async fn run_one(backend: &Backend, steps: Vec<Step>) -> Checked {
-    let mut run = Run { subject: backend.subject(), model: Model::default(), sent: 0, leases: Vec::new() };
+    let mut run = Run {
+        subject: backend.subject(),
+        model: Model::default(),
+        sent: 0,
+        leases: Vec::new(),
+    };
     for step in steps {
         run.step(step).await?;
     }
@@ -69,7 +84,12 @@ impl Run {
     async fn step(&mut self, step: Step) -> Checked {
         match step {
             Step::Push(sends) => self.push(sends).await,
-            Step::Reserve { worker, queue, max, skip } => {
+            Step::Reserve {
+                worker,
+                queue,
+                max,
+                skip,
+            } => {
                 let skip: Vec<&str> = skip.into_iter().map(|lane| LANES[lane]).collect();
                 self.reserve(worker, queue, max, &skip).await.map(|_| ())
             }
@@ -81,24 +101,36 @@ impl Run {
             }
             Step::Crash { worker } => {
                 self.subject.crash(worker);
-                let its = self.leases.iter_mut().filter(|given| given.worker == worker);
+                let its = self
+                    .leases
+                    .iter_mut()
+                    .filter(|given| given.worker == worker);
                 its.for_each(|given| given.forgotten = true);
                 Ok(())
             }
             Step::Pause { queue, paused } => {
                 self.model.paused[queue] = paused;
-                self.subject.workers[0].set_paused(&QUEUES[queue], paused).await.unwrap();
+                self.subject.workers[0]
+                    .set_paused(&QUEUES[queue], paused)
+                    .await
+                    .unwrap();
                 Ok(())
             }
             Step::Requeue { queue, one } => {
                 let one = one.map(|back| self.sent.saturating_sub(back as u128));
-                let count = self.subject.workers[0].requeue(&QUEUES[queue], which(one)).await.unwrap();
+                let count = self.subject.workers[0]
+                    .requeue(&QUEUES[queue], which(one))
+                    .await
+                    .unwrap();
                 prop_assert_eq!(count, self.model.requeue(queue, one));
                 Ok(())
             }
             Step::DropWaiting { queue, one } => {
                 let one = one.map(|back| self.sent.saturating_sub(back as u128));
-                let count = self.subject.workers[0].drop_waiting(&QUEUES[queue], which(one)).await.unwrap();
+                let count = self.subject.workers[0]
+                    .drop_waiting(&QUEUES[queue], which(one))
+                    .await
+                    .unwrap();
                 prop_assert_eq!(count, self.model.drop_waiting(queue, one));
                 Ok(())
             }
@@ -114,7 +146,10 @@ impl Run {
     }
 
     fn numbered(&mut self, sends: &[Send]) -> Vec<(u128, Send)> {
-        sends.iter().map(|send| (self.number(), send.clone())).collect()
+        sends
+            .iter()
+            .map(|send| (self.number(), send.clone()))
+            .collect()
     }
 
     async fn pass(&mut self, hours: u64) {
@@ -129,15 +164,30 @@ impl Run {
             Err(BusError::Full { queue, .. }) => Err(queue),
             Err(error) => panic!("{error}"),
         };
-        prop_assert_eq!(answer, self.model.push(&sends).map_err(|queue| QUEUES[queue].name));
+        prop_assert_eq!(
+            answer,
+            self.model.push(&sends).map_err(|queue| QUEUES[queue].name)
+        );
         Ok(())
     }
 
     /// The places of the leases that were got.
-    async fn reserve(&mut self, worker: usize, queue: usize, max: usize, skip: &[&str]) -> Checked<Vec<usize>> {
+    async fn reserve(
+        &mut self,
+        worker: usize,
+        queue: usize,
+        max: usize,
+        skip: &[&str],
+    ) -> Checked<Vec<usize>> {
         let skip_lanes = skip.iter().map(|lane| (*lane).to_owned()).collect();
-        let request = Reserve { skip_lanes, ..Reserve::now(max) };
-        let got = self.subject.workers[worker].reserve(&QUEUES[queue], request).await.unwrap();
+        let request = Reserve {
+            skip_lanes,
+            ..Reserve::now(max)
+        };
+        let got = self.subject.workers[worker]
+            .reserve(&QUEUES[queue], request)
+            .await
+            .unwrap();
         let taken = |leased: &Leased| Taken {
             id: leased.envelope.id.as_u128(),
             attempt: leased.attempt,
@@ -146,32 +196,53 @@ impl Run {
         let taken: Vec<Taken> = got.iter().map(taken).collect();
         let first = self.leases.len();
         self.model.reserve(queue, max, skip, &taken, first)?;
-        self.leases.extend(got.into_iter().map(|leased| Given { worker, leased, forgotten: false }));
+        self.leases.extend(got.into_iter().map(|leased| Given {
+            worker,
+            leased,
+            forgotten: false,
+        }));
         Ok((first..self.leases.len()).collect())
     }
 
     /// The lease that is meant, unless there is none.
     fn lease(&self, back: usize) -> Option<usize> {
-        let known: Vec<usize> = (0..self.leases.len()).rev().filter(|at| !self.leases[*at].forgotten).collect();
+        let known: Vec<usize> = (0..self.leases.len())
+            .rev()
+            .filter(|at| !self.leases[*at].forgotten)
+            .collect();
         known.get(back % known.len().max(1)).copied()
     }
 
     async fn extend(&mut self, back: usize) -> Checked {
-        let Some(at) = self.lease(back) else { return Ok(()) };
+        let Some(at) = self.lease(back) else {
+            return Ok(());
+        };
         let given = &self.leases[at];
-        let extended = match self.subject.workers[given.worker].extend(&given.leased.lease).await {
+        let extended = match self.subject.workers[given.worker]
+            .extend(&given.leased.lease)
+            .await
+        {
             Ok(()) => true,
             Err(BusError::LeaseLost { .. }) => false,
             Err(error) => panic!("{error}"),
         };
-        prop_assert_eq!(extended, self.model.extend(at), "extended reservation {}", at);
+        prop_assert_eq!(
+            extended,
+            self.model.extend(at),
+            "extended reservation {}",
+            at
+        );
         Ok(())
     }
 
     async fn settle(&mut self, ended: Vec<(usize, How)>) -> Checked {
-        let mut ended: Vec<(usize, How)> =
-            ended.into_iter().filter_map(|(back, how)| Some((self.lease(back)?, how))).collect();
-        let Some(worker) = ended.first().map(|(at, _)| self.leases[*at].worker) else { return Ok(()) };
+        let mut ended: Vec<(usize, How)> = ended
+            .into_iter()
+            .filter_map(|(back, how)| Some((self.lease(back)?, how)))
+            .collect();
+        let Some(worker) = ended.first().map(|(at, _)| self.leases[*at].worker) else {
+            return Ok(());
+        };
         ended.retain(|(at, _)| self.leases[*at].worker == worker);
         self.settle_these(worker, ended).await
     }
@@ -185,29 +256,54 @@ impl Run {
                 _ => Vec::new(),
             };
             expected.push(self.model.settle(*at, how, number, &emit));
-            let Leased { envelope, attempt, .. } = &self.leases[*at].leased;
+            let Leased {
+                envelope, attempt, ..
+            } = &self.leases[*at].leased;
             settlements.push(match how {
-                How::Done(_) => Settlement::Done { emit: outgoing(&emit) },
-                How::Retry { hours } => Settlement::Retry { after: Duration::from_secs(after(*hours, number)) },
-                How::Defer { hours } => Settlement::Defer { after: Duration::from_secs(after(*hours, number)) },
+                How::Done(_) => Settlement::Done {
+                    emit: outgoing(&emit),
+                },
+                How::Retry { hours } => Settlement::Retry {
+                    after: Duration::from_secs(after(*hours, number)),
+                },
+                How::Defer { hours } => Settlement::Defer {
+                    after: Duration::from_secs(after(*hours, number)),
+                },
                 How::Dead(_) => {
                     let (id, attempts, reason) = (envelope.id, *attempt, reason(*at));
-                    Settlement::Dead { id, reason, attempts, emit: outgoing(&emit) }
+                    Settlement::Dead {
+                        id,
+                        reason,
+                        attempts,
+                        emit: outgoing(&emit),
+                    }
                 }
                 How::Release => Settlement::Release,
             });
         }
         let leases = ended.iter().map(|(at, _)| &self.leases[*at].leased.lease);
-        let ended: Vec<_> = leases.zip(&settlements).map(|(lease, how)| Ending::new(lease, how)).collect();
-        let written = self.subject.workers[worker].settle_all(&ended).await.unwrap();
+        let ended: Vec<_> = leases
+            .zip(&settlements)
+            .map(|(lease, how)| Ending::new(lease, how))
+            .collect();
+        let written = self.subject.workers[worker]
+            .settle_all(&ended)
+            .await
+            .unwrap();
         prop_assert_eq!(written, expected, "which settlements were written");
         Ok(())
     }
 
     async fn end_dead(&mut self, queue: usize, letters: &[usize], requeue: bool) -> Checked {
         let dead = self.model.dead(queue);
-        let ids: Vec<u128> = letters.iter().map(|at| dead.get(*at).map_or(0, |(id, ..)| *id)).collect();
-        let names: Vec<String> = ids.iter().map(|id| Uuid::from_u128(*id).to_string()).collect();
+        let ids: Vec<u128> = letters
+            .iter()
+            .map(|at| dead.get(*at).map_or(0, |(id, ..)| *id))
+            .collect();
+        let names: Vec<String> = ids
+            .iter()
+            .map(|id| Uuid::from_u128(*id).to_string())
+            .collect();
         let bus = &self.subject.workers[0];
         let count = if requeue {
             bus.requeue_dead(&QUEUES[queue], &names).await.unwrap()
@@ -220,12 +316,21 @@ impl Run {
 
     /// Compares what an operator sees of a queue.
     async fn look(&self, queue: usize, max: usize) -> Checked {
-        let status = self.subject.workers[1].status(&QUEUES[queue]).await.unwrap();
-        prop_assert_eq!((status.depth, status.paused), (self.model.depth(queue), self.model.paused[queue]));
+        let status = self.subject.workers[1]
+            .status(&QUEUES[queue])
+            .await
+            .unwrap();
+        prop_assert_eq!(
+            (status.depth, status.paused),
+            (self.model.depth(queue), self.model.paused[queue])
+        );
 
         // Messages of different lanes may have become ready at the same moment.
         let max = if QUEUES[queue].lanes { usize::MAX } else { max };
-        let found = self.subject.workers[1].peek(&QUEUES[queue], max).await.unwrap();
+        let found = self.subject.workers[1]
+            .peek(&QUEUES[queue], max)
+            .await
+            .unwrap();
         let mut found: Vec<_> = found
             .iter()
             .map(|waiting| {
@@ -235,7 +340,13 @@ impl Run {
                     MessageState::Delayed { .. } => "delayed",
                 };
                 let Envelope { id, lane, .. } = &waiting.envelope;
-                (place == "delayed", lane.as_deref(), id.as_u128(), place, waiting.attempts)
+                (
+                    place == "delayed",
+                    lane.as_deref(),
+                    id.as_u128(),
+                    place,
+                    waiting.attempts,
+                )
             })
             .collect();
         let mut expected: Vec<_> = self
@@ -249,30 +360,53 @@ impl Run {
                     State::Held { .. } => "held",
                     _ => "delayed",
                 };
-                (place == "delayed", message.lane, message.id, place, message.attempts)
+                (
+                    place == "delayed",
+                    message.lane,
+                    message.id,
+                    place,
+                    message.attempts,
+                )
             })
             .collect();
         for shown in [&mut found, &mut expected] {
             shown.sort_by_key(|(delayed, lane, ..)| (*delayed, lane.filter(|_| !delayed)));
         }
-        prop_assert_eq!(found, expected, "what a peek into {} shows", QUEUES[queue].name);
+        prop_assert_eq!(
+            found,
+            expected,
+            "what a peek into {} shows",
+            QUEUES[queue].name
+        );
         Ok(())
     }
 
     /// Compares the dead letters. Those that died within one millisecond have no order.
     async fn letters(&self, queue: usize) -> Checked {
-        let found = self.subject.workers[1].dead(&QUEUES[queue], "", usize::MAX).await.unwrap();
+        let found = self.subject.workers[1]
+            .dead(&QUEUES[queue], "", usize::MAX)
+            .await
+            .unwrap();
         let expected = self.model.dead(queue);
         prop_assert_eq!(found.len(), expected.len());
-        prop_assert!(found.is_sorted_by(|one, next| one.died_at >= next.died_at), "the newest first: {found:?}");
+        prop_assert!(
+            found.is_sorted_by(|one, next| one.died_at >= next.died_at),
+            "the newest first: {found:?}"
+        );
         let mut in_order = Vec::new();
         for (id, reason, attempts) in expected {
             let id = Uuid::from_u128(id).to_string();
             let letter = found.iter().find(|letter| letter.id == id);
-            prop_assert_eq!(letter.map(|letter| (&letter.reason[..], letter.attempts)), Some((reason, attempts)));
+            prop_assert_eq!(
+                letter.map(|letter| (&letter.reason[..], letter.attempts)),
+                Some((reason, attempts))
+            );
             in_order.extend(letter);
         }
-        prop_assert!(in_order.is_sorted_by(|one, next| one.died_at >= next.died_at), "in this order: {in_order:?}");
+        prop_assert!(
+            in_order.is_sorted_by(|one, next| one.died_at >= next.died_at),
+            "in this order: {in_order:?}"
+        );
         Ok(())
     }
 
@@ -280,18 +414,36 @@ impl Run {
     async fn drain(&mut self) -> Checked {
         self.pass(100).await;
         for queue in 0..QUEUES.len() {
-            self.step(Step::Pause { queue, paused: false }).await?;
+            self.step(Step::Pause {
+                queue,
+                paused: false,
+            })
+            .await?;
             loop {
                 let got = self.reserve(0, queue, 10, &[]).await?;
                 if got.is_empty() {
                     break;
                 }
-                self.settle_these(0, got.into_iter().map(|at| (at, How::Done(Vec::new()))).collect()).await?;
+                self.settle_these(
+                    0,
+                    got.into_iter()
+                        .map(|at| (at, How::Done(Vec::new())))
+                        .collect(),
+                )
+                .await?;
             }
             self.look(queue, usize::MAX).await?;
         }
-        let has_ended = |state: &State| matches!(state, State::Dead { .. } | State::Done | State::Dropped);
-        prop_assert!(self.model.messages.iter().all(|message| has_ended(&message.state)), "{:?}", self.model.messages);
+        let has_ended =
+            |state: &State| matches!(state, State::Dead { .. } | State::Done | State::Dropped);
+        prop_assert!(
+            self.model
+                .messages
+                .iter()
+                .all(|message| has_ended(&message.state)),
+            "{:?}",
+            self.model.messages
+        );
         Ok(())
     }
 }
@@ -305,9 +457,20 @@ fn outgoing(sends: &[(u128, Send)]) -> Vec<Outgoing> {
         let queue = QUEUES[send.queue];
         let lane = queue.lanes.then(|| LANES[send.lane].to_owned());
         let created_at = "2026-11-21T12:00:00Z".parse().unwrap();
-        let envelope = Envelope { id: Uuid::from_u128(*number), version: 1, created_at, lane, body: Blob::default() };
+        let envelope = Envelope {
+            id: Uuid::from_u128(*number),
+            version: 1,
+            created_at,
+            lane,
+            body: Blob::default(),
+        };
         let after = Duration::from_secs(after(send.hours, *number));
-        Outgoing { queue, envelope, after, key: send.key.map(|key| KEYS[key].to_owned()) }
+        Outgoing {
+            queue,
+            envelope,
+            after,
+            key: send.key.map(|key| KEYS[key].to_owned()),
+        }
     };
     sends.iter().map(outgoing).collect()
 }

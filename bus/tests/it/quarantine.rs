@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{BusError, Consumer, Context, Handler, Queue, Reserve, Settlement, Shutdown, Subsystem, SubsystemError};
+use bus::{
+    BusError, Consumer, Context, Handler, Queue, Reserve, Settlement, Shutdown, Subsystem,
+    SubsystemError,
+};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
@@ -14,7 +17,10 @@ use crate::{
     world::{LEASE, NOTES, Note, POLICY, World, text},
 };
 
-on_both!(a_suspect_is_reserved_alone, a_suspect_is_handled_alone_in_its_process);
+on_both!(
+    a_suspect_is_reserved_alone,
+    a_suspect_is_handled_alone_in_its_process
+);
 
 const OTHERS: Queue<Note> = Queue::new("others", POLICY);
 
@@ -35,7 +41,14 @@ async fn a_suspect_is_reserved_alone(world: World) {
         let taken = world.take_all(&NOTES, 10).await;
         assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), expected);
     }
-    assert!(world.bus.reserve(&NOTES.spec(), Reserve::now(10)).await.unwrap().is_empty());
+    assert!(
+        world
+            .bus
+            .reserve(&NOTES.spec(), Reserve::now(10))
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// Says when it begins, and ends when it is told to.
@@ -52,7 +65,11 @@ impl Handler<Note> for Told {
 
     async fn handle(&self, message: Note, _: &Context) -> Result<(), BusError> {
         let _ = self.begun.send(message.text);
-        self.end.acquire().await.expect("it is never closed").forget();
+        self.end
+            .acquire()
+            .await
+            .expect("it is never closed")
+            .forget();
         Ok(())
     }
 }
@@ -67,11 +84,23 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let (begun, begins) = mpsc::unbounded_channel();
-        Self { handler: Told { begun, end: Arc::new(Semaphore::new(0)) }, begins, shutdown: Shutdown::new() }
+        Self {
+            handler: Told {
+                begun,
+                end: Arc::new(Semaphore::new(0)),
+            },
+            begins,
+            shutdown: Shutdown::new(),
+        }
     }
 
     fn run(&self, world: &World, queue: Queue<Note>) -> JoinHandle<Result<(), SubsystemError>> {
-        let consumer = Consumer::new(world.bus.clone(), world.clock.clone(), queue, self.handler.clone());
+        let consumer = Consumer::new(
+            world.bus.clone(),
+            world.clock.clone(),
+            queue,
+            self.handler.clone(),
+        );
         tokio::spawn(Box::new(consumer).run(self.shutdown.clone()))
     }
 
@@ -98,7 +127,11 @@ impl Stage {
 /// The third time that the suspect is taken.
 async fn suspect_is_taken(world: &World) {
     let attempts = || async { world.bus.peek(&NOTES.spec(), 1).await.unwrap()[0].attempts };
-    world.until("the suspect to be taken", || async { attempts().await == 3 }).await;
+    world
+        .until("the suspect to be taken", || async {
+            attempts().await == 3
+        })
+        .await;
 }
 
 async fn a_suspect_is_handled_alone_in_its_process(world: World) {
@@ -123,7 +156,9 @@ async fn a_suspect_is_handled_alone_in_its_process(world: World) {
     assert_eq!(next, ["second", "third"], "all go on");
     stage.end_one();
     stage.end_one();
-    let drained = || async { world.depth(&OTHERS).await == (0, 0, 0, 0) && world.depth(&NOTES).await == (0, 0, 0, 0) };
+    let drained = || async {
+        world.depth(&OTHERS).await == (0, 0, 0, 0) && world.depth(&NOTES).await == (0, 0, 0, 0)
+    };
     world.until("everything to be done", drained).await;
     stage.shutdown.stop();
     for running in [others, notes] {
@@ -148,7 +183,11 @@ async fn a_quarantine_that_comes_to_nothing_lets_the_others_go_on_beside_their_w
     // Another process takes it before this one renews its lease, and settles it; the long work keeps its own.
     world.pass(LEASE).await;
     let stolen = world.take(&NOTES).await;
-    world.bus.settle(&stolen.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+    world
+        .bus
+        .settle(&stolen.lease, &Settlement::Done { emit: Vec::new() })
+        .await
+        .unwrap();
     world.send(&OTHERS, "next").await;
     let next = loop {
         world.hasten(LEASE / 10);
@@ -159,5 +198,9 @@ async fn a_quarantine_that_comes_to_nothing_lets_the_others_go_on_beside_their_w
     };
     assert_eq!(next, "next", "beside the long work");
     stage.shutdown.cancel();
-    world.until("both to end", || async { others.is_finished() && notes.is_finished() }).await;
+    world
+        .until("both to end", || async {
+            others.is_finished() && notes.is_finished()
+        })
+        .await;
 }

@@ -22,7 +22,10 @@ struct Process {
 impl Process {
     fn new(bus: &Arc<dyn Bus>, now: &str) -> Self {
         let clock = Arc::new(ManualClock::new(now.parse().unwrap()));
-        Self { seat: Seat::new(bus.clone(), clock.clone(), "poller"), clock }
+        Self {
+            seat: Seat::new(bus.clone(), clock.clone(), "poller"),
+            clock,
+        }
     }
 
     async fn beat(&mut self) -> bool {
@@ -33,7 +36,10 @@ impl Process {
 
 /// Two processes whose clocks are years apart.
 fn two(world: &World) -> (Process, Process) {
-    (Process::new(&world.bus, "2026-11-21T12:00:00Z"), Process::new(&world.other, "1999-12-31T23:59:59Z"))
+    (
+        Process::new(&world.bus, "2026-11-21T12:00:00Z"),
+        Process::new(&world.other, "1999-12-31T23:59:59Z"),
+    )
 }
 
 async fn one_of_two_holds_the_seat_and_keeps_it(world: World) {
@@ -43,7 +49,11 @@ async fn one_of_two_holds_the_seat_and_keeps_it(world: World) {
     }
     first.seat.leave().await.unwrap();
     let (first, second) = futures::join!(first.seat.hold(), second.seat.hold());
-    assert_eq!(u8::from(first.unwrap()) + u8::from(second.unwrap()), 1, "of two who come at once one has it");
+    assert_eq!(
+        u8::from(first.unwrap()) + u8::from(second.unwrap()),
+        1,
+        "of two who come at once one has it"
+    );
 }
 
 async fn a_holder_that_dies_is_followed_within_thirty_seconds(world: World) {
@@ -56,7 +66,10 @@ async fn a_holder_that_dies_is_followed_within_thirty_seconds(world: World) {
         waited += Seat::BEAT;
         assert!(waited < Duration::from_secs(30), "nobody follows");
     }
-    assert!(waited >= Duration::from_secs(10), "two beats that come late are no death");
+    assert!(
+        waited >= Duration::from_secs(10),
+        "two beats that come late are no death"
+    );
 }
 
 async fn a_holder_that_was_stopped_for_long_notices_at_its_next_beat(world: World) {
@@ -79,5 +92,10 @@ async fn a_holder_that_leaves_is_followed_at_once(world: World) {
 async fn seats_with_other_names_are_free(world: World) {
     let (mut first, second) = two(&world);
     assert!(first.beat().await);
-    assert!(Seat::new(world.other.clone(), second.clock.clone(), "reporter").hold().await.unwrap());
+    assert!(
+        Seat::new(world.other.clone(), second.clock.clone(), "reporter")
+            .hold()
+            .await
+            .unwrap()
+    );
 }

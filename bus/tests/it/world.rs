@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Clock, Depth, Envelope, Leased, ManualClock, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve,
-    SystemClock, testing::RedisServer,
+    Bus, Clock, Depth, Envelope, Leased, ManualClock, MemoryBus, Message, Policy, Producer, Queue,
+    RedisBus, Reserve, SystemClock, testing::RedisServer,
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -19,13 +19,19 @@ impl Message for Note {
 }
 
 pub fn note(text: &str) -> Note {
-    Note { text: text.to_owned() }
+    Note {
+        text: text.to_owned(),
+    }
 }
 
 /// Long enough for a loaded machine, short enough to wait for.
 pub const LEASE: Duration = Duration::from_millis(1000);
 
-pub const POLICY: Policy = Policy { lease: LEASE, attempts: 3, ..Policy::DEFAULT };
+pub const POLICY: Policy = Policy {
+    lease: LEASE,
+    attempts: 3,
+    ..Policy::DEFAULT
+};
 pub const NOTES: Queue<Note> = Queue::new("notes", POLICY);
 pub const OUT: Queue<Note> = Queue::new("out", POLICY);
 /// The lane of a note is its first letter.
@@ -45,7 +51,13 @@ impl World {
         let manual = Arc::new(ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
         let clock: Arc<dyn Clock> = manual.clone();
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        Self { other: bus.clone(), bus, clock, manual: Some(manual), _server: None }
+        Self {
+            other: bus.clone(),
+            bus,
+            clock,
+            manual: Some(manual),
+            _server: None,
+        }
     }
 
     pub async fn redis() -> Self {
@@ -85,21 +97,35 @@ impl World {
     }
 
     pub async fn take(&self, queue: &Queue<Note>) -> Leased {
-        self.take_all(queue, 1).await.pop().expect("a message is ready")
+        self.take_all(queue, 1)
+            .await
+            .pop()
+            .expect("a message is ready")
     }
 
     pub async fn take_all(&self, queue: &Queue<Note>, max: usize) -> Vec<Leased> {
-        self.bus.reserve(&queue.spec(), Reserve::now(max)).await.unwrap()
+        self.bus
+            .reserve(&queue.spec(), Reserve::now(max))
+            .await
+            .unwrap()
     }
 
     pub async fn texts(&self, queue: &Queue<Note>) -> Vec<String> {
         let found = self.bus.peek(&queue.spec(), 100).await.unwrap();
-        found.iter().map(|waiting| note_of(&waiting.envelope)).collect()
+        found
+            .iter()
+            .map(|waiting| note_of(&waiting.envelope))
+            .collect()
     }
 
     /// Ready, in flight, delayed, dead.
     pub async fn depth(&self, queue: &Queue<Note>) -> (usize, usize, usize, usize) {
-        let Depth { ready, in_flight, delayed, dead } = self.bus.depth(&queue.spec()).await.unwrap();
+        let Depth {
+            ready,
+            in_flight,
+            delayed,
+            dead,
+        } = self.bus.depth(&queue.spec()).await.unwrap();
         (ready, in_flight, delayed, dead)
     }
 

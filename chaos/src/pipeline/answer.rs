@@ -44,19 +44,40 @@ impl Said {
     /// Reads a target.
     pub fn on(target: &Target) -> Self {
         let field = |unit: &serde_json::Map<String, Value>, key: &str| {
-            unit.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+            unit.get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
         };
         Self {
-            ends: target.messages.iter().filter(|kind| *kind != "work").cloned().collect(),
+            ends: target
+                .messages
+                .iter()
+                .filter(|kind| *kind != "work")
+                .cloned()
+                .collect(),
             units: target
                 .units
                 .iter()
-                .map(|unit| (field(unit, "name"), field(unit, "result"), field(unit, "details")))
+                .map(|unit| {
+                    (
+                        field(unit, "name"),
+                        field(unit, "result"),
+                        field(unit, "details"),
+                    )
+                })
                 .collect(),
             links: target
                 .artifacts
                 .iter()
-                .map(|artifact| artifact.data.get("uri").and_then(Value::as_str).unwrap_or_default().to_owned())
+                .map(|artifact| {
+                    artifact
+                        .data
+                        .get("uri")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                        .to_owned()
+                })
                 .collect(),
         }
     }
@@ -94,19 +115,34 @@ mod tests {
     fn an_end_is_whole_and_said_once() {
         let said = |ends: &[&str], units: &[(&str, &str)], links: &[&str]| Said {
             ends: ends.iter().map(|&end| end.to_owned()).collect(),
-            units: units.iter().map(|&(name, result)| (name.to_owned(), result.to_owned(), "t".to_owned())).collect(),
+            units: units
+                .iter()
+                .map(|&(name, result)| (name.to_owned(), result.to_owned(), "t".to_owned()))
+                .collect(),
             links: links.iter().map(|&link| link.to_owned()).collect(),
         };
         let text = || "t".to_owned();
         let (pass, fail) = (("mercurial", "pass"), ("mercurial", "fail"));
         let table = [
             (said(&[], &[pass], &["t"]), Ok(End::Pushed(text()))),
-            (said(&[], &[("mercurial", "unsound")], &["t"]), Ok(End::Pushed(text()))),
+            (
+                said(&[], &[("mercurial", "unsound")], &["t"]),
+                Ok(End::Pushed(text())),
+            ),
             (said(&["fail"], &[fail], &[]), Ok(End::PatchFailed(text()))),
-            (said(&["fail"], &[("general", "broken")], &[]), Ok(End::Broken(text()))),
-            (said(&["pass"], &[("general", "skip")], &[]), Ok(End::Neutral(text()))),
+            (
+                said(&["fail"], &[("general", "broken")], &[]),
+                Ok(End::Broken(text())),
+            ),
+            (
+                said(&["pass"], &[("general", "skip")], &[]),
+                Ok(End::Neutral(text())),
+            ),
             (said(&[], &[], &[]), Err(Amiss::Silent)),
-            (said(&[], &[], &["t"]), Err(Amiss::LinkAlone("t".to_owned()))),
+            (
+                said(&[], &[], &["t"]),
+                Err(Amiss::LinkAlone("t".to_owned())),
+            ),
             (said(&[], &[pass], &[]), Err(Amiss::Half)),
             (said(&["fail"], &[], &[]), Err(Amiss::Half)),
             (said(&["pass"], &[fail], &[]), Err(Amiss::Half)),

@@ -29,32 +29,54 @@ pub struct Published {
 pub fn publish(stage: &Stage, number: usize, build: &Build) -> anyhow::Result<Published> {
     let mut stack: Vec<CreatedRevision> = Vec::new();
     for place in 0..build.patches {
-        let created = stage.phabricator.create_revision(revision(stage, number, place, build, stack.last())?);
+        let created =
+            stage
+                .phabricator
+                .create_revision(revision(stage, number, place, build, stack.last())?);
         stack.push(created);
     }
-    let Some(top) = stack.last() else { anyhow::bail!("build {number} has no patch") };
+    let Some(top) = stack.last() else {
+        anyhow::bail!("build {number} has no patch")
+    };
     match build.kind {
         Kind::PublicLater(how, _) | Kind::Private(how) => set_private(stage, top.id, how, true),
         Kind::Superseded => {
-            stage.phabricator.update_revision(top.id, NewDiff::new(change(number, 0, true)));
+            stage
+                .phabricator
+                .update_revision(top.id, NewDiff::new(change(number, 0, true)));
         }
         Kind::HiddenParent => {
-            let parent = NewRevision::new("Hidden", &stage.author, &repository(stage, build), NewDiff::new(""));
+            let parent = NewRevision::new(
+                "Hidden",
+                &stage.author,
+                &repository(stage, build),
+                NewDiff::new(""),
+            );
             let parent = stage.phabricator.create_revision(parent);
             stage.phabricator.set_visible(parent.id, false);
             stage.phabricator.add_parent(&top.phid, &parent.phid);
         }
         _ => {}
     }
-    let truth = truth(build, &stack.iter().map(|revision| revision.id).collect::<Vec<_>>(), top);
-    Ok(Published { variables: stage.phabricator.start_build(top.diff.id), diff: top.diff.phid.clone(), truth })
+    let truth = truth(
+        build,
+        &stack.iter().map(|revision| revision.id).collect::<Vec<_>>(),
+        top,
+    );
+    Ok(Published {
+        variables: stage.phabricator.start_build(top.diff.id),
+        diff: top.diff.phid.clone(),
+        truth,
+    })
 }
 
 /// Makes a revision private, or public.
 pub fn set_private(stage: &Stage, revision: u64, how: Secrecy, private: bool) {
     match how {
         Secrecy::Hidden => stage.phabricator.set_visible(revision, !private),
-        Secrecy::Secured if private => stage.phabricator.set_projects(revision, std::slice::from_ref(&stage.secure)),
+        Secrecy::Secured if private => stage
+            .phabricator
+            .set_projects(revision, std::slice::from_ref(&stage.secure)),
         Secrecy::Secured => stage.phabricator.set_projects(revision, &[]),
     }
 }
@@ -85,10 +107,23 @@ fn revision(
         Base::Unnamed => {}
     }
     if build.kind == Kind::Expired {
-        diff = diff.created_at(SystemClock.now().checked_sub(Duration::from_secs(25 * 3600))?);
+        diff = diff.created_at(
+            SystemClock
+                .now()
+                .checked_sub(Duration::from_secs(25 * 3600))?,
+        );
     }
-    let author = if build.kind == Kind::SkippedAuthor { &stage.skipped_author } else { &stage.author };
-    let new = NewRevision::new(format!("Change {number}.{place}"), author, &repository(stage, build), diff);
+    let author = if build.kind == Kind::SkippedAuthor {
+        &stage.skipped_author
+    } else {
+        &stage.author
+    };
+    let new = NewRevision::new(
+        format!("Change {number}.{place}"),
+        author,
+        &repository(stage, build),
+        diff,
+    );
     Ok(match parent {
         Some(parent) => new.parent(&parent.phid),
         None => new,
@@ -115,7 +150,8 @@ fn hostile() -> String {
 }
 
 fn truth(build: &Build, stack: &[u64], top: &CreatedRevision) -> Truth {
-    let patch_failed = |id: u64, words: &str| Truth::PatchFailed(vec![format!("D{id} "), words.to_owned()]);
+    let patch_failed =
+        |id: u64, words: &str| Truth::PatchFailed(vec![format!("D{id} "), words.to_owned()]);
     let neutral = |words: &str| Truth::Neutral(words.to_owned());
     match build.kind {
         Kind::Good | Kind::PublicLater(..) => Truth::Pushed,

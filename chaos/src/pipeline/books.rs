@@ -181,25 +181,38 @@ impl Books {
             self.check_try(number, pushed, &mut balance.offences);
         }
         for letter in &self.letters {
-            let build = self.builds.iter().find(|build| Some(&build.target) == letter.target.as_ref());
+            let build = self
+                .builds
+                .iter()
+                .find(|build| Some(&build.target) == letter.target.as_ref());
             let told = build.is_some_and(|build| matches!(build.end(), Ok(End::Broken(_))));
             if letter.queue != gives_up || !told {
                 let name = build.map_or_else(|| "unknown".to_owned(), |build| build.name.clone());
-                let what =
-                    format!("a dead letter of {} after {} attempts: {}", letter.queue, letter.attempts, letter.reason);
-                balance.offences.push(Offence::new(Kind::DeadLetter, name, what));
+                let what = format!(
+                    "a dead letter of {} after {} attempts: {}",
+                    letter.queue, letter.attempts, letter.reason
+                );
+                balance
+                    .offences
+                    .push(Offence::new(Kind::DeadLetter, name, what));
             }
         }
         balance
     }
 
     fn check_answer(&self, build: &Entry, gives_up: &str, balance: &mut Balance) {
-        let mut offend = |kind, what| balance.offences.push(Offence::new(kind, build.name.clone(), what));
+        let mut offend = |kind, what| {
+            balance
+                .offences
+                .push(Offence::new(kind, build.name.clone(), what))
+        };
         let end = build.end();
         let left_a_trace = end != Err(Amiss::Silent);
         match build.heard {
             Heard::Accepted => {}
-            Heard::Nobody if left_a_trace => return offend(Kind::Stray, format!("was answered: {:?}", build.said)),
+            Heard::Nobody if left_a_trace => {
+                return offend(Kind::Stray, format!("was answered: {:?}", build.said));
+            }
             Heard::Unsure if left_a_trace => balance.unheard += 1,
             Heard::Nobody | Heard::Unsure => return,
         }
@@ -213,31 +226,47 @@ impl Books {
             }
             Err(Amiss::Silent) => return offend(Kind::NoAnswer, "has no answer".to_owned()),
             Err(Amiss::Half | Amiss::LinkAlone(_)) => {
-                return offend(Kind::NoAnswer, format!("has half an answer: {:?}", build.said));
+                return offend(
+                    Kind::NoAnswer,
+                    format!("has half an answer: {:?}", build.said),
+                );
             }
             Err(Amiss::Twice) => {
                 balance.ended += 1;
-                return offend(Kind::DuplicateAnswer, format!("was answered twice: {:?}", build.said));
+                return offend(
+                    Kind::DuplicateAnswer,
+                    format!("was answered twice: {:?}", build.said),
+                );
             }
         };
         balance.ended += 1;
         balance.ends.count(&end);
         let right = match (&build.truth, &end) {
             (Truth::Pushed, End::Pushed(_)) => true,
-            (Truth::PatchFailed(words), End::PatchFailed(text)) => words.iter().all(|words| text.contains(words)),
+            (Truth::PatchFailed(words), End::PatchFailed(text)) => {
+                words.iter().all(|words| text.contains(words))
+            }
             (Truth::Neutral(words), End::Neutral(text)) => text.contains(words),
             (Truth::Pushed | Truth::PatchFailed(_), End::Broken(_)) => {
-                let letter = self.letters.iter().find(|letter| letter.target.as_ref() == Some(&build.target));
-                let worn_out = letter.filter(|letter| letter.queue == gives_up && letter.attempts >= ATTEMPTS);
+                let letter = self
+                    .letters
+                    .iter()
+                    .find(|letter| letter.target.as_ref() == Some(&build.target));
+                let worn_out =
+                    letter.filter(|letter| letter.queue == gives_up && letter.attempts >= ATTEMPTS);
                 let worn_out = worn_out.filter(|_| build.faults >= ATTEMPTS);
-                balance.given_up.extend(worn_out.map(|letter| format!("{}: {}", build.name, letter.reason)));
+                balance
+                    .given_up
+                    .extend(worn_out.map(|letter| format!("{}: {}", build.name, letter.reason)));
                 worn_out.is_some()
             }
             _ => false,
         };
         if !right {
-            let what =
-                format!("ended as {end:?}, expected {:?}; {} faults since its request", build.truth, build.faults);
+            let what = format!(
+                "ended as {end:?}, expected {:?}; {} faults since its request",
+                build.truth, build.faults
+            );
             offend(Kind::WrongBlame, what);
         }
     }
@@ -249,23 +278,36 @@ impl Books {
             heads.entry(&head.diff).or_default().push(&head.node);
         }
         let mut changesets = 0;
-        for build in self.builds.iter().filter(|build| build.repository == number) {
+        for build in self
+            .builds
+            .iter()
+            .filter(|build| build.repository == number)
+        {
             let found = heads.remove(build.diff.as_str()).unwrap_or_default();
             match (build.said.links.as_slice(), found.as_slice()) {
                 ([], []) => {}
-                ([link, ..], [head]) if link.ends_with(&format!("revision={head}")) => changesets += build.patches + 1,
-                (links, found) => {
-                    offend(build.name.clone(), format!("has the links {links:?} and on Try the heads {found:?}"))
+                ([link, ..], [head]) if link.ends_with(&format!("revision={head}")) => {
+                    changesets += build.patches + 1
                 }
+                (links, found) => offend(
+                    build.name.clone(),
+                    format!("has the links {links:?} and on Try the heads {found:?}"),
+                ),
             }
         }
         let mut strangers: Vec<_> = heads.into_iter().collect();
         strangers.sort_unstable();
         for (diff, nodes) in strangers {
-            offend(diff.to_owned(), format!("has the heads {nodes:?} on Try {number}, and is of no build for it"));
+            offend(
+                diff.to_owned(),
+                format!("has the heads {nodes:?} on Try {number}, and is of no build for it"),
+            );
         }
         if offences.is_empty() && changesets != pushed.changesets {
-            let what = format!("has {} pushed changesets, and its builds have {changesets}", pushed.changesets);
+            let what = format!(
+                "has {} pushed changesets, and its builds have {changesets}",
+                pushed.changesets
+            );
             offences.push(Offence::new(Kind::TryHead, format!("Try {number}"), what));
         }
     }

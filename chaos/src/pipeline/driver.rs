@@ -50,9 +50,15 @@ pub async fn run(options: &Pipeline) -> anyhow::Result<Report> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
     let program = program()?;
-    let mut directory = tempfile::Builder::new().prefix("chaos-").tempdir().context("cannot make a directory")?;
+    let mut directory = tempfile::Builder::new()
+        .prefix("chaos-")
+        .tempdir()
+        .context("cannot make a directory")?;
     let plan = Plan::new(seed, options.builds as usize, options.kills);
-    tell(&format!("seed {seed}: {} builds, {} kills", options.builds, options.kills));
+    tell(&format!(
+        "seed {seed}: {} builds, {} kills",
+        options.builds, options.kills
+    ));
 
     let world = World::start(directory.path(), &program).await?;
     let mut driver = Driver::new(plan, world);
@@ -62,17 +68,24 @@ pub async fn run(options: &Pipeline) -> anyhow::Result<Report> {
         _ = interrupt.recv() => None,
     };
     driver.world.end().await;
-    let Some(outcome) = outcome else { bail!("interrupted, nothing was checked") };
+    let Some(outcome) = outcome else {
+        bail!("interrupted, nothing was checked")
+    };
     if !outcome.as_ref().is_ok_and(Report::passed) {
         directory.disable_cleanup(true);
-        tell(&format!("logs and data are kept in {}", directory.path().display()));
+        tell(&format!(
+            "logs and data are kept in {}",
+            directory.path().display()
+        ));
     }
     outcome
 }
 
 /// The program that is put to the test, which is built beside this one.
 fn program() -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("cannot find this program")?.with_file_name("events");
+    let program = std::env::current_exe()
+        .context("cannot find this program")?
+        .with_file_name("events");
     if !program.exists() {
         bail!(
             "there is no {}: build it with this program, `cargo build --release -p chaos -p events`",
@@ -128,12 +141,19 @@ impl Driver {
         self.last_fault = self.begun;
         let mut offences = Vec::new();
         match self.drive().await? {
-            Some(what) => offences.push(Offence::new(Wrong::Unfinished, "campaign".to_owned(), what)),
+            Some(what) => {
+                offences.push(Offence::new(Wrong::Unfinished, "campaign".to_owned(), what))
+            }
             None => self.world.processes.end().await?,
         }
         let seconds = thousandths(SystemClock.now().duration_since(self.begun).as_secs_f64());
         let books = Books {
-            builds: self.asked.iter().enumerate().map(|(number, asked)| self.entry(number, asked)).collect(),
+            builds: self
+                .asked
+                .iter()
+                .enumerate()
+                .map(|(number, asked)| self.entry(number, asked))
+                .collect(),
             tries: self.world.tries().await?,
             letters: self.world.letters().await?,
         };
@@ -142,7 +162,11 @@ impl Driver {
         offences.append(&mut balance.offences);
         balance.offences = offences;
         let course = Course {
-            refused: self.asked.iter().filter(|asked| asked.heard != Some(Heard::Accepted)).count(),
+            refused: self
+                .asked
+                .iter()
+                .filter(|asked| asked.heard != Some(Heard::Accepted))
+                .count(),
             repeated_requests: self.repeated,
             try_heads: books.tries.iter().map(|pushed| pushed.heads.len()).sum(),
             dead_letters: books.letters.len(),
@@ -157,7 +181,10 @@ impl Driver {
         let until = SystemClock.now().checked_add(START)?;
         while !self.world.is_whole() {
             if SystemClock.now() > until {
-                bail!("the program was not up within {} s, see its logs", START.as_secs());
+                bail!(
+                    "the program was not up within {} s, see its logs",
+                    START.as_secs()
+                );
             }
             SystemClock.sleep(TICK).await;
             self.world.tend().await?;
@@ -167,9 +194,14 @@ impl Driver {
 
     /// Lets everything happen that is planned until all builds are through, or says why they are not.
     async fn drive(&mut self) -> anyhow::Result<Option<String>> {
-        let (mut looked, mut shown, mut hurried, mut news) = (self.begun, self.begun, self.begun, self.begun);
+        let (mut looked, mut shown, mut hurried, mut news) =
+            (self.begun, self.begun, self.begun, self.begun);
         let mut last = (Depths::default(), 0);
-        let pause = if io::stderr().is_terminal() { TERMINAL } else { LOG };
+        let pause = if io::stderr().is_terminal() {
+            TERMINAL
+        } else {
+            LOG
+        };
         loop {
             SystemClock.sleep(TICK).await;
             let now = SystemClock.now();
@@ -207,7 +239,11 @@ impl Driver {
                 }
             }
             if now >= news.checked_add(STANDSTILL)? {
-                return Ok(Some(format!("nothing happened for {} s: {:?}", STANDSTILL.as_secs(), last.0)));
+                return Ok(Some(format!(
+                    "nothing happened for {} s: {:?}",
+                    STANDSTILL.as_secs(),
+                    last.0
+                )));
             }
         }
     }
@@ -226,12 +262,24 @@ impl Driver {
             let number = self.asked.len();
             let published = author::publish(&self.world.stage, number, build)?;
             if let Kind::PublicLater(how, after) = build.kind {
-                self.reveals.insert((now.checked_add(after)?, published.variables.revision_id), how);
+                self.reveals.insert(
+                    (now.checked_add(after)?, published.variables.revision_id),
+                    how,
+                );
             }
-            self.harbormaster.ask(self.world.web, number, published.variables.clone());
-            self.asked.push(Asked { published, heard: None, faults: self.world.done.all() });
+            self.harbormaster
+                .ask(self.world.web, number, published.variables.clone());
+            self.asked.push(Asked {
+                published,
+                heard: None,
+                faults: self.world.done.all(),
+            });
         }
-        while let Some(entry) = self.reveals.first_entry().filter(|entry| entry.key().0 <= now) {
+        while let Some(entry) = self
+            .reveals
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
             let ((_, revision), how) = entry.remove_entry();
             author::set_private(&self.world.stage, revision, how, false);
         }
@@ -244,11 +292,17 @@ impl Driver {
             let asked = &mut self.asked[answer.build];
             asked.heard = Some(answer.heard);
             let variables = asked.published.variables.clone();
-            self.world.stage.phabricator.answered(&variables.target, answer.status);
-            let again = self.plan.builds[answer.build].again.filter(|_| answer.heard == Heard::Accepted);
+            self.world
+                .stage
+                .phabricator
+                .answered(&variables.target, answer.status);
+            let again = self.plan.builds[answer.build]
+                .again
+                .filter(|_| answer.heard == Heard::Accepted);
             if let Some(after) = again {
                 self.repeated += 1;
-                self.harbormaster.ask_again(self.world.web, after, variables);
+                self.harbormaster
+                    .ask_again(self.world.web, after, variables);
             }
         }
         Ok(())
@@ -267,7 +321,9 @@ impl Driver {
 
     /// Lets the next fault happen when its time has come and there is something to strike.
     async fn harm(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let Some((share, fault)) = self.plan.faults.get(self.faults).copied() else { return Ok(()) };
+        let Some((share, fault)) = self.plan.faults.get(self.faults).copied() else {
+            return Ok(());
+        };
         let due = self.due(share)?.max(self.last_fault.checked_add(APART)?);
         if now < due {
             return Ok(());
@@ -277,7 +333,9 @@ impl Driver {
             // Between a request and its answer.
             Fault::Web => self.asked.iter().any(|asked| asked.heard.is_none()),
             // Every other time between an answer and the note that it was given.
-            Fault::Worker(_) if self.world.done.worker % 2 == 1 => self.depths().await.show_answers(),
+            Fault::Worker(_) if self.world.done.worker % 2 == 1 => {
+                self.depths().await.show_answers()
+            }
             _ => self.depths().await.show_work(),
         };
         let no_chance = now >= due.checked_add(CHANCE)?;
@@ -305,18 +363,28 @@ impl Driver {
     }
 
     fn said(&self, asked: &Asked) -> Said {
-        let target = self.world.stage.phabricator.target(&asked.published.variables.target);
+        let target = self
+            .world
+            .stage
+            .phabricator
+            .target(&asked.published.variables.target);
         target.map(|target| Said::on(&target)).unwrap_or_default()
     }
 
     fn ended(&self) -> usize {
-        self.asked.iter().filter(|asked| self.said(asked).end().is_ok()).count()
+        self.asked
+            .iter()
+            .filter(|asked| self.said(asked).end().is_ok())
+            .count()
     }
 
     fn entry(&self, number: usize, asked: &Asked) -> Entry {
         let (build, variables) = (&self.plan.builds[number], &asked.published.variables);
         Entry {
-            name: format!("build {number} (D{}, {}, {:?})", variables.revision_id, variables.target, build.kind),
+            name: format!(
+                "build {number} (D{}, {}, {:?})",
+                variables.revision_id, variables.target, build.kind
+            ),
             target: variables.target.to_string(),
             diff: asked.published.diff.to_string(),
             repository: build.repository,

@@ -31,7 +31,8 @@ pub struct Answer {
 impl Harbormaster {
     /// Asks for a build.
     pub fn ask(&mut self, web: SocketAddr, build: usize, variables: BuildVariables) {
-        self.asking.spawn(async move { Some(ask(web, build, &variables).await) });
+        self.asking
+            .spawn(async move { Some(ask(web, build, &variables).await) });
     }
 
     /// Sends a request after a while that was sent already. Nobody waits for its answer.
@@ -69,5 +70,9 @@ async fn ask(web: SocketAddr, build: usize, variables: &BuildVariables) -> Answe
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => (0, Heard::Nobody),
         Ok(Err(_)) | Err(_) => (0, Heard::Unsure),
     };
-    Answer { build, status, heard }
+    Answer {
+        build,
+        status,
+        heard,
+    }
 }

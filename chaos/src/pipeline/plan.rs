@@ -120,9 +120,16 @@ impl Plan {
         let builds = all_builds(&mut rng, builds);
         let faults = faults(&mut rng, kills);
         let count = 2 * REPOSITORIES + builds.len() / 20;
-        let mut commits: Vec<_> = (0..count).map(|at| (rng.f64(), at % REPOSITORIES)).collect();
+        let mut commits: Vec<_> = (0..count)
+            .map(|at| (rng.f64(), at % REPOSITORIES))
+            .collect();
         commits.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        Self { builds, faults, commits, duration: (GAP * kills).max(LEAST) }
+        Self {
+            builds,
+            faults,
+            commits,
+            duration: (GAP * kills).max(LEAST),
+        }
     }
 }
 
@@ -141,7 +148,11 @@ fn all_builds(rng: &mut fastrand::Rng, count: usize) -> Vec<Build> {
             public_later(rng, Secrecy::Secured, count),
         ]
     };
-    let slow = [Kind::HiddenParent, Kind::Private(Secrecy::Hidden), Kind::Private(Secrecy::Secured)];
+    let slow = [
+        Kind::HiddenParent,
+        Kind::Private(Secrecy::Hidden),
+        Kind::Private(Secrecy::Secured),
+    ];
     let mut builds: Vec<Build> = Vec::new();
     for _ in 0..=count / PATIENT / 2 {
         builds.extend(quick(rng).map(|kind| build(rng, kind, 1.0)));
@@ -210,7 +221,10 @@ fn faults(rng: &mut fastrand::Rng, kills: u32) -> Vec<(f64, Fault)> {
         }
     }
     for _ in 0..kills.div_ceil(10) {
-        faults.push((rng.f64(), Fault::Redis(Duration::from_millis(rng.u64(..2000)))));
+        faults.push((
+            rng.f64(),
+            Fault::Redis(Duration::from_millis(rng.u64(..2000))),
+        ));
     }
     faults.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     faults
@@ -225,7 +239,10 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_campaign_and_another_one_another() {
         let [a, b, c] = [1, 1, 2].map(|seed| Plan::new(seed, 100, 20));
-        assert_eq!((&a.builds, &a.faults, &a.commits), (&b.builds, &b.faults, &b.commits));
+        assert_eq!(
+            (&a.builds, &a.faults, &a.commits),
+            (&b.builds, &b.faults, &b.commits)
+        );
         assert_ne!(a.builds, c.builds);
         assert_ne!(a.faults, c.faults);
     }
@@ -233,17 +250,28 @@ mod tests {
     #[test]
     fn every_campaign_has_as_many_builds_and_kills_as_asked_for_of_every_kind() {
         let kinds = |plan: &Plan| -> HashSet<_> {
-            plan.builds.iter().map(|build| std::mem::discriminant(&build.kind)).collect()
+            plan.builds
+                .iter()
+                .map(|build| std::mem::discriminant(&build.kind))
+                .collect()
         };
         for seed in 0..50 {
             for (builds, kills, expected) in [(16, 6, 8), (50, 9, 10), (200, 40, 10)] {
                 let plan = Plan::new(seed, builds, kills);
                 assert_eq!(plan.builds.len(), builds);
                 assert_eq!(kinds(&plan).len(), expected, "{plan:?}");
-                let redis = plan.faults.iter().filter(|(_, fault)| matches!(fault, Fault::Redis(_))).count();
+                let redis = plan
+                    .faults
+                    .iter()
+                    .filter(|(_, fault)| matches!(fault, Fault::Redis(_)))
+                    .count();
                 assert!(redis > 0);
                 assert_eq!(plan.faults.len() - redis, kills as usize);
-                let struck: HashSet<_> = plan.faults.iter().map(|(_, fault)| std::mem::discriminant(fault)).collect();
+                let struck: HashSet<_> = plan
+                    .faults
+                    .iter()
+                    .map(|(_, fault)| std::mem::discriminant(fault))
+                    .collect();
                 assert!(kills < 9 || struck.len() == 8, "{plan:?}");
             }
         }
@@ -254,7 +282,10 @@ mod tests {
         for seed in 0..50 {
             for build in Plan::new(seed, 200, 0).builds {
                 assert!((1..=LONGEST).contains(&build.patches), "{build:?}");
-                assert!(!matches!(build.kind, Kind::DoesNotApply(at) if at >= build.patches), "{build:?}");
+                assert!(
+                    !matches!(build.kind, Kind::DoesNotApply(at) if at >= build.patches),
+                    "{build:?}"
+                );
             }
         }
     }

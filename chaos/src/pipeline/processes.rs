@@ -98,19 +98,34 @@ impl Role {
 impl Processes {
     /// Starts all.
     pub fn start(launch: Launch) -> anyhow::Result<Self> {
-        let roles = [Role::Web].into_iter().chain((0..WORKERS).map(Role::Worker));
-        let running = roles.map(|role| spawn(&launch, role)).collect::<Result<_, _>>()?;
-        Ok(Self { launch, running, offences: Vec::new() })
+        let roles = [Role::Web]
+            .into_iter()
+            .chain((0..WORKERS).map(Role::Worker));
+        let running = roles
+            .map(|role| spawn(&launch, role))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            launch,
+            running,
+            offences: Vec::new(),
+        })
     }
 
     /// Whether all are up.
     pub fn all_up(&self) -> bool {
-        self.running.iter().all(|process| process.state == State::Up)
+        self.running
+            .iter()
+            .all(|process| process.state == State::Up)
     }
 
     /// SIGKILL, also while it starts; `false` when it is about to end already.
     pub fn kill(&mut self, role: Role) -> anyhow::Result<bool> {
-        self.harm(role, &[State::Starting, State::Up], Signal::SIGKILL, State::Killed)
+        self.harm(
+            role,
+            &[State::Starting, State::Up],
+            Signal::SIGKILL,
+            State::Killed,
+        )
     }
 
     /// SIGTERM: it must end by itself and without fault.
@@ -119,9 +134,20 @@ impl Processes {
         self.harm(role, &[State::Up], Signal::SIGTERM, State::Ending { until })
     }
 
-    fn harm(&mut self, role: Role, when: &[State], signal: Signal, then: State) -> anyhow::Result<bool> {
-        let found = self.running.iter_mut().find(|process| process.role == role && when.contains(&process.state));
-        let Some(process) = found else { return Ok(false) };
+    fn harm(
+        &mut self,
+        role: Role,
+        when: &[State],
+        signal: Signal,
+        then: State,
+    ) -> anyhow::Result<bool> {
+        let found = self
+            .running
+            .iter_mut()
+            .find(|process| process.role == role && when.contains(&process.state));
+        let Some(process) = found else {
+            return Ok(false);
+        };
         process.signal(signal)?;
         process.state = then;
         Ok(true)
@@ -131,7 +157,11 @@ impl Processes {
     pub fn tend(&mut self) -> anyhow::Result<()> {
         let now = SystemClock.now();
         for process in &mut self.running {
-            if let Some(status) = process.child.try_wait().context("cannot wait for a process")? {
+            if let Some(status) = process
+                .child
+                .try_wait()
+                .context("cannot wait for a process")?
+            {
                 self.offences.extend(judge(process, status));
                 *process = spawn(&self.launch, process.role)?;
                 continue;
@@ -142,7 +172,8 @@ impl Processes {
                 }
                 State::Ending { until } if now >= until => {
                     let what = format!("did not end within {} s of SIGTERM", PATIENCE.as_secs());
-                    self.offences.push(Offence::new(Kind::Process, process.role.name(), what));
+                    self.offences
+                        .push(Offence::new(Kind::Process, process.role.name(), what));
                     process.signal(Signal::SIGKILL)?;
                     process.state = State::Killed;
                 }
@@ -160,10 +191,13 @@ impl Processes {
         }
         for process in &mut self.running {
             match tokio::time::timeout(PATIENCE, process.child.wait()).await {
-                Ok(status) => self.offences.extend(judge(process, status.context("cannot wait for a process")?)),
+                Ok(status) => self
+                    .offences
+                    .extend(judge(process, status.context("cannot wait for a process")?)),
                 Err(_) => {
                     let what = "did not end with the campaign".to_owned();
-                    self.offences.push(Offence::new(Kind::Process, process.role.name(), what));
+                    self.offences
+                        .push(Offence::new(Kind::Process, process.role.name(), what));
                 }
             }
         }
@@ -194,15 +228,34 @@ fn judge(process: &Process, status: ExitStatus) -> Option<Offence> {
 fn spawn(launch: &Launch, role: Role) -> anyhow::Result<Process> {
     let name = role.name();
     let path = log_file(&launch.directory, role);
-    let log = File::options().create(true).append(true).open(&path).context("cannot open a log")?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .context("cannot open a log")?;
     let log_from = log.metadata().context("cannot look at a log")?.len();
     let mut command = Command::new(&launch.program);
-    command.arg("run").arg(if role == Role::Web { "web" } else { "worker" });
-    command.arg("--config").arg(launch.directory.join(&name).with_extension("yml"));
-    command.args(["--grace", &GRACE.to_string(), "--bind", &launch.web.ip().to_string()]);
+    command
+        .arg("run")
+        .arg(if role == Role::Web { "web" } else { "worker" });
+    command
+        .arg("--config")
+        .arg(launch.directory.join(&name).with_extension("yml"));
+    command.args([
+        "--grace",
+        &GRACE.to_string(),
+        "--bind",
+        &launch.web.ip().to_string(),
+    ]);
     command.args(["--port", &launch.web.port().to_string()]);
     // Whatever the caller has set for a deployment of their own.
-    for variable in ["DYNO", "REDIS_TLS_URL", "REDIS_CA_FILE", "LOG_FORMAT", "RUST_LOG"] {
+    for variable in [
+        "DYNO",
+        "REDIS_TLS_URL",
+        "REDIS_CA_FILE",
+        "LOG_FORMAT",
+        "RUST_LOG",
+    ] {
         command.env_remove(variable);
     }
     let child = command
@@ -214,7 +267,12 @@ fn spawn(launch: &Launch, role: Role) -> anyhow::Result<Process> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot start {}", launch.program.display()))?;
-    Ok(Process { role, child, state: State::Starting, log_from })
+    Ok(Process {
+        role,
+        child,
+        state: State::Starting,
+        log_from,
+    })
 }
 
 fn log_file(directory: &Path, role: Role) -> PathBuf {
@@ -225,13 +283,18 @@ impl Process {
     /// What it has said so far.
     fn log(&self, directory: &Path) -> anyhow::Result<String> {
         let log = fs::read(log_file(directory, self.role)).context("cannot read a log")?;
-        let ours = log.get(usize::try_from(self.log_from)?..).unwrap_or_default();
+        let ours = log
+            .get(usize::try_from(self.log_from)?..)
+            .unwrap_or_default();
         Ok(String::from_utf8_lossy(ours).into_owned())
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         // One that has died meanwhile is not reaped yet, so its id is still its own.
-        let Some(pid) = self.child.id() else { return Ok(()) };
-        kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("cannot send {signal} to a process"))
+        let Some(pid) = self.child.id() else {
+            return Ok(());
+        };
+        kill(Pid::from_raw(i32::try_from(pid)?), signal)
+            .with_context(|| format!("cannot send {signal} to a process"))
     }
 }

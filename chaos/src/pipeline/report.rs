@@ -144,7 +144,13 @@ pub struct Course {
 impl Report {
     /// The report on a campaign of so many builds.
     pub fn new(builds: usize, balance: Balance, course: Course) -> Self {
-        let count = |kind| balance.offences.iter().filter(|offence| offence.kind == kind).count();
+        let count = |kind| {
+            balance
+                .offences
+                .iter()
+                .filter(|offence| offence.kind == kind)
+                .count()
+        };
         Self {
             accepted: balance.accepted,
             ended: balance.ended,
@@ -174,10 +180,30 @@ impl Report {
 
     /// The outcome for people.
     pub fn table(&self) -> String {
-        let Faults { web, worker, hg, ssh, try_hg, sigterm, redis_restarts } = &self.faults;
-        let Ends { pushed, patch_failed, neutral, broken, silent } = &self.ends;
+        let Faults {
+            web,
+            worker,
+            hg,
+            ssh,
+            try_hg,
+            sigterm,
+            redis_restarts,
+        } = &self.faults;
+        let Ends {
+            pushed,
+            patch_failed,
+            neutral,
+            broken,
+            silent,
+        } = &self.ends;
         let rows = [
-            ("builds", format!("{} in {:.0} s, seed {}", self.builds, self.seconds, self.seed)),
+            (
+                "builds",
+                format!(
+                    "{} in {:.0} s, seed {}",
+                    self.builds, self.seconds, self.seed
+                ),
+            ),
             (
                 "kills",
                 format!(
@@ -188,7 +214,10 @@ impl Report {
             ("restarts of redis", redis_restarts.to_string()),
             (
                 "accepted",
-                format!("{}, {} of them unheard; {} requests got no 200", self.accepted, self.unheard, self.refused),
+                format!(
+                    "{}, {} of them unheard; {} requests got no 200",
+                    self.accepted, self.unheard, self.refused
+                ),
             ),
             (
                 "ended",
@@ -200,7 +229,10 @@ impl Report {
             ("heads on Try", self.try_heads.to_string()),
             (
                 "duplicate answers",
-                format!("{} ({} requests were sent twice)", self.duplicate_answers, self.repeated_requests),
+                format!(
+                    "{} ({} requests were sent twice)",
+                    self.duplicate_answers, self.repeated_requests
+                ),
             ),
             ("wrong blame", self.wrong_blame.to_string()),
             ("dead letters", self.dead_letters.to_string()),

@@ -52,12 +52,15 @@ pub struct Repository {
 impl Stage {
     /// Sets all up in `directory`.
     pub async fn set_up(directory: &Path) -> anyhow::Result<Self> {
-        let phabricator = FakePhabricator::start(Arc::new(SystemClock)).await.context("cannot serve a phabricator")?;
+        let phabricator = FakePhabricator::start(Arc::new(SystemClock))
+            .await
+            .context("cannot serve a phabricator")?;
         let mut repositories = Vec::new();
         for number in 0..REPOSITORIES {
             let name = format!("product-{number}");
             let directory = directory.join(&name);
-            fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+            fs::create_dir(&directory)
+                .with_context(|| format!("cannot make {}", directory.display()))?;
             let source_and_try = Repositories::create(&directory).await?;
             let history = hg(&source_and_try.source, &["log", "--template={node}\n"]).await?;
             repositories.push(Repository {
@@ -75,7 +78,9 @@ impl Stage {
             skipped_author: phabricator.add_user(SKIPPED, "Robot"),
             secure: phabricator.add_project("secure-revision"),
             phabricator,
-            sshd: Sshd::start(directory.join("sshd")).await.context("cannot start an ssh server")?,
+            sshd: Sshd::start(directory.join("sshd"))
+                .await
+                .context("cannot start an ssh server")?,
         })
     }
 
@@ -95,8 +100,12 @@ impl Stage {
                 })
             })
             .collect();
-        let workers = (0..WORKERS).map(|number| (format!("worker-{number}.yml"), clones(directory, number)));
-        for (file, clones) in [("web.yml".to_owned(), directory.join("unused"))].into_iter().chain(workers) {
+        let workers =
+            (0..WORKERS).map(|number| (format!("worker-{number}.yml"), clones(directory, number)));
+        for (file, clones) in [("web.yml".to_owned(), directory.join("unused"))]
+            .into_iter()
+            .chain(workers)
+        {
             // JSON is YAML.
             let config = json!({"events": {
                 "PHABRICATOR": {
@@ -111,7 +120,8 @@ impl Stage {
                 "repositories": repositories,
             }});
             let path = directory.join(file);
-            fs::write(&path, config.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(&path, config.to_string())
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
     }
@@ -141,7 +151,17 @@ impl Repository {
         let file = source.join("README.md");
         fs::write(&file, format!("Change {}\n", self.commits))
             .with_context(|| format!("cannot write {}", file.display()))?;
-        hg(source, &["commit", "--quiet", "--user=Ada", "--date=1700000000 0", "--message=Go on"]).await?;
+        hg(
+            source,
+            &[
+                "commit",
+                "--quiet",
+                "--user=Ada",
+                "--date=1700000000 0",
+                "--message=Go on",
+            ],
+        )
+        .await?;
         Ok(())
     }
 
@@ -156,12 +176,22 @@ impl Repository {
     /// What was pushed.
     pub async fn heads(&self) -> anyhow::Result<Vec<Head>> {
         let template = "--template={node} {sub('(?s).*Differential Diff: ', '', desc)}\n";
-        let heads = hg(self.try_repository(), &["log", "--rev=head() and not public()", template]).await?;
+        let heads = hg(
+            self.try_repository(),
+            &["log", "--rev=head() and not public()", template],
+        )
+        .await?;
         let head = |line: &str| {
             let (node, diff) = line.split_once(' ')?;
-            Some(Head { node: node.to_owned(), diff: diff.to_owned() })
+            Some(Head {
+                node: node.to_owned(),
+                diff: diff.to_owned(),
+            })
         };
-        heads.lines().map(|line| head(line).with_context(|| format!("Try shows a head as {line:?}"))).collect()
+        heads
+            .lines()
+            .map(|line| head(line).with_context(|| format!("Try shows a head as {line:?}")))
+            .collect()
     }
 
     /// How many changesets were pushed.

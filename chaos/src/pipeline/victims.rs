@@ -20,23 +20,29 @@ struct Process {
 /// Those that a dead worker left are among them.
 pub fn of_worker(directory: &Path, name: &str) -> Vec<Pid> {
     let theirs = directory.display().to_string();
-    pids(
-        processes(directory)
-            .filter(|process| process.name == name && (process.within || process.command.contains(&theirs))),
-    )
+    pids(processes(directory).filter(|process| {
+        process.name == name && (process.within || process.command.contains(&theirs))
+    }))
 }
 
 /// The `hg`s that serve the repository in `directory` to those who push to it.
 pub fn servers_of(directory: &Path) -> Vec<Pid> {
     let served = format!("-R {} serve --stdio", directory.display());
     // The shell and the ssh that were told to start it say the same, under other names.
-    pids(processes(directory).filter(|process| process.name == "hg" && process.command.contains(&served)))
+    pids(
+        processes(directory)
+            .filter(|process| process.name == "hg" && process.command.contains(&served)),
+    )
 }
 
 /// SIGKILL to all of them; `false` when that reached nobody.
 pub fn strike(victims: &[Pid]) -> bool {
     // It fails only for one that is gone.
-    victims.iter().filter(|&&pid| kill(pid, Signal::SIGKILL).is_ok()).count() > 0
+    victims
+        .iter()
+        .filter(|&&pid| kill(pid, Signal::SIGKILL).is_ok())
+        .count()
+        > 0
 }
 
 fn pids(found: impl Iterator<Item = Process>) -> Vec<Pid> {
@@ -50,13 +56,16 @@ fn processes(directory: &Path) -> impl Iterator<Item = Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(move |entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let text =
-            |file: &str| fs::read(entry.path().join(file)).map(|text| String::from_utf8_lossy(&text).into_owned());
+        let text = |file: &str| {
+            fs::read(entry.path().join(file))
+                .map(|text| String::from_utf8_lossy(&text).into_owned())
+        };
         Some(Process {
             pid: Pid::from_raw(pid),
             name: text("comm").ok()?.trim_end().to_owned(),
             command: text("cmdline").ok()?.replace('\0', " "),
-            within: fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory)),
+            within: fs::read_link(entry.path().join("cwd"))
+                .is_ok_and(|cwd| cwd.starts_with(directory)),
         })
     })
 }
@@ -72,8 +81,13 @@ mod tests {
     #[test]
     fn only_processes_of_the_directory_are_found() {
         let [ours, other] = [(); 2].map(|()| TempDir::new().unwrap());
-        let sleep =
-            |directory: &TempDir| Command::new("sleep").arg("1000").current_dir(directory.path()).spawn().unwrap();
+        let sleep = |directory: &TempDir| {
+            Command::new("sleep")
+                .arg("1000")
+                .current_dir(directory.path())
+                .spawn()
+                .unwrap()
+        };
         let mut children = [sleep(&ours), sleep(&other)];
         let pid = Pid::from_raw(children[0].id().try_into().unwrap());
         // It is called so from its start, which spawning waits for.

@@ -45,11 +45,21 @@ impl World {
         fs::create_dir(&home).with_context(|| format!("cannot make {}", home.display()))?;
         let redis = Redis::start(&home).await?;
         // It keeps its port, as a server does behind its load balancer.
-        let web = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+        let web =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
         let web = web.context("cannot find a port")?;
-        let launch =
-            Launch { program: program.to_owned(), directory: directory.to_owned(), redis: redis.url().to_owned(), web };
-        let options = RedisOptions { url: redis.url().into(), namespace: "events".to_owned(), ca: None, waiters: 1 };
+        let launch = Launch {
+            program: program.to_owned(),
+            directory: directory.to_owned(),
+            redis: redis.url().to_owned(),
+            web,
+        };
+        let options = RedisOptions {
+            url: redis.url().into(),
+            namespace: "events".to_owned(),
+            ca: None,
+            waiters: 1,
+        };
         Ok(Self {
             bus: RedisBus::new(&options, &SystemClock)?,
             processes: Processes::start(launch)?,
@@ -73,8 +83,12 @@ impl World {
             Fault::Worker(number) => self.processes.kill(Role::Worker(number))?,
             Fault::StopWeb => self.processes.terminate(Role::Web)?,
             Fault::StopWorker(number) => self.processes.terminate(Role::Worker(number))?,
-            Fault::Hg(worker) => victims::strike(&victims::of_worker(&clones(&self.directory, worker), "hg")),
-            Fault::Ssh(worker) => victims::strike(&victims::of_worker(&clones(&self.directory, worker), "ssh")),
+            Fault::Hg(worker) => {
+                victims::strike(&victims::of_worker(&clones(&self.directory, worker), "hg"))
+            }
+            Fault::Ssh(worker) => {
+                victims::strike(&victims::of_worker(&clones(&self.directory, worker), "ssh"))
+            }
             Fault::Try(number) => {
                 let repository = &self.stage.repositories[number];
                 let struck = victims::strike(&victims::servers_of(repository.try_repository()));
@@ -103,7 +117,12 @@ impl World {
         if !self.redis.is_up() {
             return None;
         }
-        let [builds, mercurial, applied, results] = [BUILDS.spec(), MERCURIAL.spec(), APPLIED.spec(), RESULTS.spec()];
+        let [builds, mercurial, applied, results] = [
+            BUILDS.spec(),
+            MERCURIAL.spec(),
+            APPLIED.spec(),
+            RESULTS.spec(),
+        ];
         Some(Depths {
             builds: self.bus.depth(&builds).await.ok()?,
             mercurial: self.bus.depth(&mercurial).await.ok()?,
@@ -122,11 +141,21 @@ impl World {
     pub async fn letters(&self) -> anyhow::Result<Vec<Letter>> {
         let mut letters = Vec::new();
         for spec in events::queues::all() {
-            for letter in self.bus.dead(&spec, "", self.bus.depth(&spec).await?.dead).await? {
-                let remains = self.bus.dead_letter(&spec, &letter.id).await?.map(|(_, remains)| remains);
+            for letter in self
+                .bus
+                .dead(&spec, "", self.bus.depth(&spec).await?.dead)
+                .await?
+            {
+                let remains = self
+                    .bus
+                    .dead_letter(&spec, &letter.id)
+                    .await?
+                    .map(|(_, remains)| remains);
                 letters.push(Letter {
                     queue: spec.name,
-                    target: remains.and_then(|remains| target(spec.name, &remains)).map(String::from),
+                    target: remains
+                        .and_then(|remains| target(spec.name, &remains))
+                        .map(String::from),
                     attempts: letter.attempts,
                     reason: letter.reason,
                 });
@@ -139,7 +168,10 @@ impl World {
     pub async fn tries(&self) -> anyhow::Result<Vec<Try>> {
         let mut tries = Vec::new();
         for repository in &self.stage.repositories {
-            tries.push(Try { heads: repository.heads().await?, changesets: repository.pushed_changesets().await? });
+            tries.push(Try {
+                heads: repository.heads().await?,
+                changesets: repository.pushed_changesets().await?,
+            });
         }
         Ok(tries)
     }
@@ -171,7 +203,9 @@ pub struct Depths {
 impl Depths {
     /// Whether nothing is left but dead letters.
     pub fn are_empty(&self) -> bool {
-        [self.builds, self.mercurial, self.applied, self.results].iter().all(|depth| depth.unfinished() == 0)
+        [self.builds, self.mercurial, self.applied, self.results]
+            .iter()
+            .all(|depth| depth.unfinished() == 0)
     }
 
     /// Whether a worker has a build in its hands.
@@ -192,14 +226,22 @@ impl Depths {
 
 /// The target of the build that a dead letter is about.
 fn target(queue: &str, remains: &Remains) -> Option<Phid> {
-    let Remains::Message(envelope) = remains else { return None };
+    let Remains::Message(envelope) = remains else {
+        return None;
+    };
     let (version, body) = (envelope.version, &envelope.body);
     let request = |request: BuildRequest| request.target;
     match queue {
         _ if queue == BUILDS.spec().name => BuildRequest::decode(version, body).ok().map(request),
-        _ if queue == MERCURIAL.spec().name => Build::decode(version, body).ok().map(|it| request(it.request)),
-        _ if queue == APPLIED.spec().name => Applied::decode(version, body).ok().map(|it| request(it.request)),
-        _ if queue == RESULTS.spec().name => Update::decode(version, body).ok().map(|it| request(it.request)),
+        _ if queue == MERCURIAL.spec().name => Build::decode(version, body)
+            .ok()
+            .map(|it| request(it.request)),
+        _ if queue == APPLIED.spec().name => Applied::decode(version, body)
+            .ok()
+            .map(|it| request(it.request)),
+        _ if queue == RESULTS.spec().name => Update::decode(version, body)
+            .ok()
+            .map(|it| request(it.request)),
         _ => None,
     }
 }

@@ -26,22 +26,34 @@ fn a_campaign_of_kills_restarts_and_bad_links_loses_and_doubles_nothing() {
     }
     // The seed is one that has each kind.
     for kind in ["sigkill", "sigterm", "sigstop", "redis_restarts"] {
-        assert!(report["faults"][kind].as_u64() > Some(0), "{kind} of {report}");
+        assert!(
+            report["faults"][kind].as_u64() > Some(0),
+            "{kind} of {report}"
+        );
     }
-    assert!(report["repeated"].as_u64() > Some(0), "the faults met work: {report}");
+    assert!(
+        report["repeated"].as_u64() > Some(0),
+        "the faults met work: {report}"
+    );
     assert!(report["max_redelivery_s"].is_number(), "{report}");
 }
 
 #[test]
 fn an_interrupted_campaign_leaves_nothing_behind() {
     let directory = TempDir::new().unwrap();
-    let mut campaign = command("--messages 100000 --kills 300", &directory).spawn().unwrap();
+    let mut campaign = command("--messages 100000 --kills 300", &directory)
+        .spawn()
+        .unwrap();
     // Two servers and four workers.
     while processes_within(directory.path()).len() < 6 {
         assert_eq!(campaign.try_wait().unwrap(), None);
         std::thread::yield_now();
     }
-    kill(Pid::from_raw(campaign.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    kill(
+        Pid::from_raw(campaign.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
     assert!(!campaign.wait().unwrap().success());
     assert_clean(&directory);
 }

@@ -8,8 +8,12 @@ use crate::world::passes;
 fn each_kind_of_poison_becomes_a_dead_letter_with_its_reason_and_the_others_flow() {
     // The campaign itself compares every letter with what it must be: its message, step, reason and attempts.
     let report = passes("--messages 60 --kills 0 --seed 2");
-    let expected = json!({ "panic": 3, "abort": 3, "undecodable": 1, "version": 1, "unexpected": 0 });
+    let expected =
+        json!({ "panic": 3, "abort": 3, "undecodable": 1, "version": 1, "unexpected": 0 });
     assert_eq!(report["dead_letters"], expected, "{report}");
     assert_eq!(report["lost"], 0, "{report}");
-    assert!(report["aborted"].as_u64() >= Some(5), "workers died of it, and were started again: {report}");
+    assert!(
+        report["aborted"].as_u64() >= Some(5),
+        "workers died of it, and were started again: {report}"
+    );
 }

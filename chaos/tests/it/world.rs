@@ -11,15 +11,27 @@ use tempfile::TempDir;
 /// A campaign whose files are in a directory of the test's.
 pub fn command(arguments: &str, directory: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chaos"));
-    command.args(arguments.split_whitespace()).env("TMPDIR", directory.path());
+    command
+        .args(arguments.split_whitespace())
+        .env("TMPDIR", directory.path());
     command
 }
 
 /// The report of a campaign that must pass and clean up.
 pub fn passes(arguments: &str) -> Value {
     let directory = TempDir::new().unwrap();
-    let Output { status, stdout, stderr } = command(arguments, &directory).arg("--json").output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(arguments, &directory)
+        .arg("--json")
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr),
+    );
     assert!(status.success(), "{stdout}\n{stderr}");
     assert_clean(&directory);
     serde_json::from_str(stdout.lines().last().unwrap()).unwrap()
@@ -27,7 +39,11 @@ pub fn passes(arguments: &str) -> Value {
 
 /// Neither a file nor a process is left.
 pub fn assert_clean(directory: &TempDir) {
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the campaign's directory is gone");
+    assert_eq!(
+        std::fs::read_dir(directory.path()).unwrap().count(),
+        0,
+        "the campaign's directory is gone"
+    );
     assert_eq!(processes_within(directory.path()), Vec::<String>::new());
 }
 
@@ -35,7 +51,8 @@ pub fn assert_clean(directory: &TempDir) {
 pub fn processes_within(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
-        let within = std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
+        let within = std::fs::read_link(process.path().join("cwd"))
+            .is_ok_and(|cwd| cwd.starts_with(directory));
         if within {
             found.push(std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default());
         }

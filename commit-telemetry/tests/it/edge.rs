@@ -9,7 +9,11 @@ use crate::peers::{Fault, Peers, fixture};
 const NODE: &str = "30b686e0c48bde03742fb29c17ff80e54b3712a4";
 
 async fn ping(peers: &Peers) -> Ping {
-    peers.telemetry().ping_for(&peers.repository(), NODE).await.unwrap()
+    peers
+        .telemetry()
+        .ping_for(&peers.repository(), NODE)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -20,7 +24,14 @@ async fn what_the_edge_will_never_take_is_dead_and_says_what_to_do() {
         peers.fail("/submit/", Fault::status(status));
         let error = peers.edge().send(&ping).await.unwrap_err();
         assert_eq!(error.disposition(), Disposition::Dead);
-        let TelemetryError::Refused { node, status: told, advice } = error else { panic!("{error}") };
+        let TelemetryError::Refused {
+            node,
+            status: told,
+            advice,
+        } = error
+        else {
+            panic!("{error}")
+        };
         assert_eq!((node.as_str(), told), (NODE, status));
         assert!(!advice.is_empty());
     }
@@ -34,13 +45,25 @@ async fn what_the_edge_may_take_later_is_waited_for() {
     for status in [500, 502, 503, 504, 429] {
         peers.outage("/submit/", status);
         let error = peers.edge().send(&ping).await.unwrap_err();
-        assert!(matches!(error.disposition(), Disposition::Defer(_)), "{error}");
+        assert!(
+            matches!(error.disposition(), Disposition::Defer(_)),
+            "{error}"
+        );
     }
     // One that says for how long is not asked again before.
     let before = peers.seen("/submit/").len();
-    peers.fail("/submit/", Fault { headers: vec![("retry-after", "120".to_owned())], ..Fault::status(429) });
+    peers.fail(
+        "/submit/",
+        Fault {
+            headers: vec![("retry-after", "120".to_owned())],
+            ..Fault::status(429)
+        },
+    );
     let error = peers.edge().send(&ping).await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Defer(std::time::Duration::from_secs(120)));
+    assert_eq!(
+        error.disposition(),
+        Disposition::Defer(std::time::Duration::from_secs(120))
+    );
     assert_eq!(peers.seen("/submit/").len(), before + 1);
     for _ in 0..3 {
         peers.fail("/submit/", Fault::status(503));
@@ -55,7 +78,10 @@ async fn an_edge_that_is_away_is_waited_for() {
     let edge = peers.edge();
     drop(peers);
     let error = edge.send(&ping).await.unwrap_err();
-    assert!(matches!(error.disposition(), Disposition::Defer(_)), "{error}");
+    assert!(
+        matches!(error.disposition(), Disposition::Defer(_)),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -65,7 +91,10 @@ async fn a_status_that_means_nothing_is_no_acceptance() {
     for status in [201, 204, 302, 401, 403] {
         peers.fail("/submit/", Fault::status(status));
         let error = peers.edge().send(&ping).await.unwrap_err();
-        assert!(matches!(error, TelemetryError::Status { status: told, .. } if told == status), "{error}");
+        assert!(
+            matches!(error, TelemetryError::Status { status: told, .. } if told == status),
+            "{error}"
+        );
         assert_eq!(error.disposition(), Disposition::Retry);
     }
 }
@@ -73,20 +102,37 @@ async fn a_status_that_means_nothing_is_no_acceptance() {
 #[tokio::test]
 async fn what_does_not_fit_the_schema_is_not_sent() {
     let peers = Peers::start().await;
-    let ping = Ping { push_date: -1, ..ping(&peers).await };
+    let ping = Ping {
+        push_date: -1,
+        ..ping(&peers).await
+    };
     let error = peers.edge().send(&ping).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Dead);
-    let TelemetryError::Unfit { node, place, schema, .. } = error else { panic!("{error}") };
-    assert_eq!((node.as_str(), place.as_str(), schema), (NODE, "/pushDate", "hgpush.1"));
+    let TelemetryError::Unfit {
+        node,
+        place,
+        schema,
+        ..
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (node.as_str(), place.as_str(), schema),
+        (NODE, "/pushDate", "hgpush.1")
+    );
     assert_eq!(peers.seen("/submit/"), []);
 }
 
 #[test]
 fn the_schema_takes_its_own_samples() {
-    let schema: Value = serde_json::from_str(include_str!("../../src/hgpush.1.schema.json")).unwrap();
+    let schema: Value =
+        serde_json::from_str(include_str!("../../src/hgpush.1.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     for name in ["diffstat_null", "landingSystem_null", "sample"] {
-        let sample = serde_json::from_str(&fixture(&format!("telemetry/hgpush.1.{name}.pass.json"))).unwrap();
+        let sample =
+            serde_json::from_str(&fixture(&format!("telemetry/hgpush.1.{name}.pass.json")))
+                .unwrap();
         assert!(validator.is_valid(&sample), "{name}");
     }
 }

@@ -45,8 +45,16 @@ impl Drop for Hg {
 /// A call of Mercurial, as `program` starts it, that does not depend on what the user has configured.
 fn mercurial(program: &[&str], encoding: &str, directory: &Path) -> Command {
     let mut command = Command::new(program[0]);
-    command.args(&program[1..]).env("HGRCPATH", "").env("HGENCODING", encoding).current_dir(directory);
-    command.args(["--config=diff.git=1", "--config=ui.username=A <a@example.com>", "--config=ui.interactive=0"]);
+    command
+        .args(&program[1..])
+        .env("HGRCPATH", "")
+        .env("HGENCODING", encoding)
+        .current_dir(directory);
+    command.args([
+        "--config=diff.git=1",
+        "--config=ui.username=A <a@example.com>",
+        "--config=ui.interactive=0",
+    ]);
     command
 }
 
@@ -54,10 +62,21 @@ impl Hg {
     pub(crate) fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let mut command = mercurial(&["timeout", COMMANDS, "hg"], "UTF-8", directory.path());
-        command.args(["serve", "--cmdserver=pipe"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let hg = Self { commands: RefCell::new(command.spawn().unwrap()), directory, served: None };
+        command
+            .args(["serve", "--cmdserver=pipe"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let hg = Self {
+            commands: RefCell::new(command.spawn().unwrap()),
+            directory,
+            served: None,
+        };
         let (_, hello) = hg.message();
-        assert!(String::from_utf8_lossy(&hello).contains("runcommand"), "{}", hello.escape_ascii());
+        assert!(
+            String::from_utf8_lossy(&hello).contains("runcommand"),
+            "{}",
+            hello.escape_ascii()
+        );
         hg.run(&["init", "."]);
         hg
     }
@@ -90,14 +109,25 @@ impl Hg {
         let mut call = b"runcommand\n".to_vec();
         call.extend(u32::try_from(request.len()).unwrap().to_be_bytes());
         call.extend(request.as_bytes());
-        self.commands.borrow_mut().stdin.as_mut().unwrap().write_all(&call).unwrap();
+        self.commands
+            .borrow_mut()
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(&call)
+            .unwrap();
         let (mut printed, mut errors) = (Vec::new(), Vec::new());
         loop {
             match self.message() {
                 (b'o', text) => printed.extend(text),
                 (b'e', text) => errors.extend(text),
                 (b'r', code) => {
-                    assert_eq!(code, [0; 4], "{arguments:?}: {}", String::from_utf8_lossy(&errors));
+                    assert_eq!(
+                        code,
+                        [0; 4],
+                        "{arguments:?}: {}",
+                        String::from_utf8_lossy(&errors)
+                    );
                     return String::from_utf8_lossy(&printed).into_owned();
                 }
                 (channel, _) => panic!("{arguments:?}: nothing to say on channel {channel}"),
@@ -118,10 +148,18 @@ impl Hg {
     /// What `hg diff --git --stat` says of a changeset: its last line, such as `2 files changed, 3 insertions(+), 0 deletions(-)`.
     pub(crate) fn stat(&self, node: &str) -> Diffstat {
         let printed = self.run(&["diff", "--git", "--stat", "--change", node]);
-        let Some(summary) = printed.lines().last() else { return Diffstat::default() };
-        let mut numbers = summary.split(", ").map(|part| part.trim().split(' ').next().unwrap().parse().unwrap());
+        let Some(summary) = printed.lines().last() else {
+            return Diffstat::default();
+        };
+        let mut numbers = summary
+            .split(", ")
+            .map(|part| part.trim().split(' ').next().unwrap().parse().unwrap());
         let mut next = || numbers.next().unwrap();
-        Diffstat { changed_files: next(), additions: next(), deletions: next() }
+        Diffstat {
+            changed_files: next(),
+            additions: next(),
+            deletions: next(),
+        }
     }
 
     /// Serves the repository in this encoding, until this value ends.
@@ -130,11 +168,20 @@ impl Hg {
         command.args(["serve", "--address=127.0.0.1", "--port=0", "--print-url"]);
         // It would log to where it said its address, which nobody reads any more.
         command.args(["--accesslog=/dev/null", "--errorlog=/dev/null"]);
-        let mut server = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut server = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let output = ChildStdout::from_std(server.stdout.take().unwrap()).unwrap();
         self.served = Some(server);
         let mut lines = BufReader::new(output).lines();
-        let url = timeout(START, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let url = timeout(START, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         url.trim().parse().unwrap()
     }
 }

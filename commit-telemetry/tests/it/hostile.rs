@@ -19,11 +19,20 @@ async fn changeset(
 #[tokio::test]
 async fn a_changeset_of_another_shape_names_the_field() {
     let peers = Peers::start().await;
-    let good =
-        json!({"node": NODE, "desc": "x", "user": "y", "parents": [], "pushdate": [1, 0], "landingsystem": null});
-    assert_eq!(changeset(&peers, good.to_string()).await.unwrap().description, b"x");
+    let good = json!({"node": NODE, "desc": "x", "user": "y", "parents": [], "pushdate": [1, 0], "landingsystem": null});
+    assert_eq!(
+        changeset(&peers, good.to_string())
+            .await
+            .unwrap()
+            .description,
+        b"x"
+    );
     for (field, value, problem) in [
-        ("node", json!("30b686"), "node: the id of a changeset has 40 lower-case hex digits"),
+        (
+            "node",
+            json!("30b686"),
+            "node: the id of a changeset has 40 lower-case hex digits",
+        ),
         ("node", json!(5), "node: invalid type"),
         ("desc", json!(5), "desc: invalid type"),
         ("desc", json!(["a"]), "desc: invalid type"),
@@ -40,9 +49,12 @@ async fn a_changeset_of_another_shape_names_the_field() {
         assert!(error.to_string().contains(problem), "{error}");
         assert_eq!(error.disposition(), Disposition::Retry);
     }
-    for (body, problem) in
-        [("", "EOF"), ("[]", "invalid length"), ("{}", "missing field `node`"), ("<html>", "expected")]
-    {
+    for (body, problem) in [
+        ("", "EOF"),
+        ("[]", "invalid length"),
+        ("{}", "missing field `node`"),
+        ("<html>", "expected"),
+    ] {
         let error = changeset(&peers, body).await.unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");
     }
@@ -52,13 +64,17 @@ async fn a_changeset_of_another_shape_names_the_field() {
 async fn bytes_that_are_no_utf_8_arrive_as_they_are_in_the_repository() {
     let peers = Peers::start().await;
     let json = |desc: &[u8]| {
-        let mut body = format!(r#"{{"node": "{NODE}", "user": "\udcff", "parents": [], "desc": ""#).into_bytes();
+        let mut body = format!(r#"{{"node": "{NODE}", "user": "\udcff", "parents": [], "desc": ""#)
+            .into_bytes();
         body.extend_from_slice(desc);
         body.extend_from_slice(b"\"}");
         body
     };
     for (written, meant) in [
-        (&br"a\udc80\udce9\udcbf\udcffz"[..], &b"a\x80\xe9\xbf\xffz"[..]),
+        (
+            &br"a\udc80\udce9\udcbf\udcffz"[..],
+            &b"a\x80\xe9\xbf\xffz"[..],
+        ),
         (b"a\x80\xffz", b"a\x80\xffz"),
         ("\u{d7ff}\\ud7ff".as_bytes(), "\u{d7ff}\u{d7ff}".as_bytes()),
         (br"\ud83d\ude00", "😀".as_bytes()),
@@ -74,7 +90,16 @@ async fn a_description_without_end_is_not_read_to_its_end() {
     let peers = Peers::start().await;
     let body = format!(r#"{{"node": "{NODE}", "desc": "{}""#, "x".repeat(17 << 20));
     let error = changeset(&peers, body).await.unwrap_err();
-    assert!(matches!(error, TelemetryError::TooLarge { limit: 16_777_216, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            TelemetryError::TooLarge {
+                limit: 16_777_216,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert_eq!(error.disposition(), Disposition::Dead);
 }
 
@@ -86,13 +111,25 @@ async fn a_diff_that_is_not_what_it_says_is_not_counted() {
         (String::new(), DiffFault::CutShort),
         ("<html>\n".to_owned(), DiffFault::Header { line: 1 }),
         (raw[..raw.len() - 10].to_owned(), DiffFault::CutShort),
-        (raw.replace("Add the widget", "Add\nthe widget"), DiffFault::Description),
-        (raw.replace("+1,3", "+1,2"), DiffFault::HunkLength { hunk: 2 }),
+        (
+            raw.replace("Add the widget", "Add\nthe widget"),
+            DiffFault::Description,
+        ),
+        (
+            raw.replace("+1,3", "+1,2"),
+            DiffFault::HunkLength { hunk: 2 },
+        ),
     ] {
         peers.fail("/raw-rev/", Fault::body(body.clone()));
-        let error = peers.telemetry().ping_for(&peers.repository(), NODE).await.unwrap_err();
+        let error = peers
+            .telemetry()
+            .ping_for(&peers.repository(), NODE)
+            .await
+            .unwrap_err();
         assert_eq!(error.disposition(), Disposition::Retry);
-        let TelemetryError::Diff { source, .. } = error else { panic!("{body}: {error}") };
+        let TelemetryError::Diff { source, .. } = error else {
+            panic!("{body}: {error}")
+        };
         assert_eq!(source, expected, "{body}");
     }
 }
@@ -102,9 +139,22 @@ async fn no_redirect_is_followed() {
     let peers = Peers::start().await;
     for part in ["/json-rev/", "/raw-rev/"] {
         let location = vec![("location", peers.address("/elsewhere"))];
-        peers.fail(part, Fault { headers: location, ..Fault::status(301) });
-        let error = peers.telemetry().ping_for(&peers.repository(), NODE).await.unwrap_err();
-        assert!(matches!(error, TelemetryError::Status { status: 301, .. }), "{error}");
+        peers.fail(
+            part,
+            Fault {
+                headers: location,
+                ..Fault::status(301)
+            },
+        );
+        let error = peers
+            .telemetry()
+            .ping_for(&peers.repository(), NODE)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, TelemetryError::Status { status: 301, .. }),
+            "{error}"
+        );
     }
     assert_eq!(peers.seen("/elsewhere"), []);
 }
@@ -112,9 +162,21 @@ async fn no_redirect_is_followed() {
 #[tokio::test]
 async fn another_changeset_than_was_asked_for_is_refused() {
     let peers = Peers::start().await;
-    peers.fail("/json-rev/", Fault::body(fixture("hg/json-rev-backout.json")));
-    let error = peers.telemetry().ping_for(&peers.repository(), NODE).await.unwrap_err();
-    assert!(error.to_string().ends_with("node: is another than was asked for"), "{error}");
+    peers.fail(
+        "/json-rev/",
+        Fault::body(fixture("hg/json-rev-backout.json")),
+    );
+    let error = peers
+        .telemetry()
+        .ping_for(&peers.repository(), NODE)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("node: is another than was asked for"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -122,6 +184,15 @@ async fn a_repository_without_a_pushlog_is_told_of() {
     let peers = Peers::start().await;
     let body = json!({"node": NODE, "desc": "No bug", "user": "y", "parents": []});
     peers.fail("/json-rev/", Fault::body(body.to_string()));
-    let error = peers.telemetry().ping_for(&peers.repository(), NODE).await.unwrap_err();
-    assert!(error.to_string().contains("pushdate: is not there: the repository has no pushlog"), "{error}");
+    let error = peers
+        .telemetry()
+        .ping_for(&peers.repository(), NODE)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("pushdate: is not there: the repository has no pushlog"),
+        "{error}"
+    );
 }

@@ -1,6 +1,10 @@
 //! The crate against hgweb, Bugzilla and the ingestion edge: recorded ones that hold state, and a real Mercurial.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
 mod bugzilla;
 mod edge;

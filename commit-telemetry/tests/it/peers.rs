@@ -26,7 +26,11 @@ const RECORDED: &str = "http://127.0.0.1:18088";
 
 /// A file that was recorded, from the folder of fixtures.
 pub(crate) fn fixture(name: &str) -> String {
-    std::fs::read_to_string(format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read_to_string(format!(
+        "{}/tests/fixtures/{name}",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap()
 }
 
 pub(crate) fn json_fixture(name: &str) -> Value {
@@ -62,11 +66,18 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new() }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
     }
 
     pub(crate) fn body(body: impl Into<Bytes>) -> Self {
-        Self { body: body.into(), ..Self::status(200) }
+        Self {
+            body: body.into(),
+            ..Self::status(200)
+        }
     }
 }
 
@@ -124,20 +135,31 @@ impl Peers {
         for name in CHANGESETS {
             let json = json_fixture(&format!("hg/json-rev-{name}.json"));
             let node = json["node"].as_str().unwrap().to_owned();
-            world.changesets.insert(node, (json, fixture(&format!("hg/raw-rev-{name}.txt"))));
+            world
+                .changesets
+                .insert(node, (json, fixture(&format!("hg/raw-rev-{name}.txt"))));
         }
         let vectors = json_fixture("telemetry/classifier-vectors.json");
         for (bug, told) in vectors["bugs"].as_object().unwrap() {
-            world.bugs.insert(bug.parse().unwrap(), (told[0].clone(), told[1].clone()));
+            world
+                .bugs
+                .insert(bug.parse().unwrap(), (told[0].clone(), told[1].clone()));
         }
         let secure = vectors["unauthorized"].as_array().unwrap();
-        world.secure = secure.iter().map(|bug| bug.as_str().unwrap().parse().unwrap()).collect();
+        world.secure = secure
+            .iter()
+            .map(|bug| bug.as_str().unwrap().parse().unwrap())
+            .collect();
         let world = Arc::new(Mutex::new(world));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let root = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let routes = Router::new().fallback(answer).with_state(world.clone());
         let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { root, world, server }
+        Self {
+            root,
+            world,
+            server,
+        }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -157,7 +179,11 @@ impl Peers {
     }
 
     pub(crate) fn bugzilla(&self) -> Bugzilla {
-        Bugzilla::new(Url::parse(&self.address("/rest")).unwrap(), http(), Arc::new(Impatient))
+        Bugzilla::new(
+            Url::parse(&self.address("/rest")).unwrap(),
+            http(),
+            Arc::new(Impatient),
+        )
     }
 
     pub(crate) fn edge(&self) -> Edge {
@@ -191,7 +217,11 @@ impl Peers {
 
     /// Answers the next request whose address holds `part` with this.
     pub(crate) fn fail(&self, part: &str, fault: Fault) {
-        self.world().faults.entry(part.to_owned()).or_default().push_back(fault);
+        self.world()
+            .faults
+            .entry(part.to_owned())
+            .or_default()
+            .push_back(fault);
     }
 
     /// Answers as many requests whose address holds `part` as one call makes.
@@ -208,7 +238,12 @@ impl Peers {
 
     /// The requests whose address holds `part`.
     pub(crate) fn seen(&self, part: &str) -> Vec<Seen> {
-        self.world().seen.iter().filter(|seen| seen.path.contains(part)).cloned().collect()
+        self.world()
+            .seen
+            .iter()
+            .filter(|seen| seen.path.contains(part))
+            .cloned()
+            .collect()
     }
 }
 
@@ -224,17 +259,32 @@ async fn answer(
     body: Bytes,
 ) -> Response<Body> {
     let path = uri.path_and_query().unwrap().to_string();
-    let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned());
+    let content_type = headers
+        .get("content-type")
+        .map(|value| value.to_str().unwrap().to_owned());
     let gate = {
         let mut world = world.lock().unwrap();
-        world.seen.push(Seen { method: method.clone(), path: path.clone(), content_type, body });
-        world.gate.as_ref().filter(|(part, _)| path.contains(part)).map(|(_, gate)| Arc::clone(gate))
+        world.seen.push(Seen {
+            method: method.clone(),
+            path: path.clone(),
+            content_type,
+            body,
+        });
+        world
+            .gate
+            .as_ref()
+            .filter(|(part, _)| path.contains(part))
+            .map(|(_, gate)| Arc::clone(gate))
     };
     if let Some(gate) = gate {
         gate.wait().await;
     }
     let mut world = world.lock().unwrap();
-    let fault = world.faults.iter_mut().find(|(part, _)| path.contains(*part)).and_then(|(_, queue)| queue.pop_front());
+    let fault = world
+        .faults
+        .iter_mut()
+        .find(|(part, _)| path.contains(*part))
+        .and_then(|(_, queue)| queue.pop_front());
     let (status, body) = match fault {
         Some(fault) => {
             let mut response = Response::builder().status(fault.status);
@@ -245,7 +295,10 @@ async fn answer(
         }
         None => world.answer(&method, uri.path(), uri.query().unwrap_or_default()),
     };
-    Response::builder().status(status).body(body.into()).unwrap()
+    Response::builder()
+        .status(status)
+        .body(body.into())
+        .unwrap()
 }
 
 impl World {
@@ -260,9 +313,18 @@ impl World {
                 Some((_, raw)) => (StatusCode::OK, raw.clone()),
                 None => (StatusCode::NOT_FOUND, fixture("hg/raw-rev-404.txt")),
             },
-            ("GET", ["mozilla-central", "json-pushes"]) => (StatusCode::OK, self.pushes(query).to_string()),
+            ("GET", ["mozilla-central", "json-pushes"]) => {
+                (StatusCode::OK, self.pushes(query).to_string())
+            }
             ("GET", ["rest", "bug", bug, what @ ("attachment" | "history")]) => {
-                assert_eq!(query, if *what == "attachment" { "exclude_fields=data" } else { "" });
+                assert_eq!(
+                    query,
+                    if *what == "attachment" {
+                        "exclude_fields=data"
+                    } else {
+                        ""
+                    }
+                );
                 self.bug(bug.parse().unwrap(), what)
             }
             ("PUT", ["submit", _, _, _, _]) => (StatusCode::OK, String::new()),
@@ -271,12 +333,17 @@ impl World {
     }
 
     fn changeset(&self, revision: &str) -> Option<&(Value, String)> {
-        self.changesets.iter().find(|(node, _)| node.starts_with(revision)).map(|(_, told)| told)
+        self.changesets
+            .iter()
+            .find(|(node, _)| node.starts_with(revision))
+            .map(|(_, told)| told)
     }
 
     /// `json-pushes?version=2&startID=…&endID=…`
     fn pushes(&self, query: &str) -> Value {
-        let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect();
         assert_eq!(query["version"], "2");
         let number = |name: &str| query[name].parse::<u64>().unwrap();
         let (start, end) = (number("startID"), number("endID"));
@@ -296,17 +363,22 @@ impl World {
         let recorded = |name: &str| {
             let recorded = json_fixture(&format!("bugzilla/{what}-{name}.json"));
             let status = recorded["response"]["status"].as_u64().unwrap();
-            (StatusCode::from_u16(status.try_into().unwrap()).unwrap(), recorded["response"]["body"].to_string())
+            (
+                StatusCode::from_u16(status.try_into().unwrap()).unwrap(),
+                recorded["response"]["body"].to_string(),
+            )
         };
         match self.bugs.get(&bug) {
             _ if self.secure.contains(&bug) => recorded("401-102-secure"),
             None => recorded("404-101-missing"),
-            Some((attachments, _)) if what == "attachment" => {
-                (StatusCode::OK, json!({"bugs": {bug.to_string(): attachments}, "attachments": {}}).to_string())
-            }
-            Some((_, history)) => {
-                (StatusCode::OK, json!({"bugs": [{"id": bug, "alias": [], "history": history}]}).to_string())
-            }
+            Some((attachments, _)) if what == "attachment" => (
+                StatusCode::OK,
+                json!({"bugs": {bug.to_string(): attachments}, "attachments": {}}).to_string(),
+            ),
+            Some((_, history)) => (
+                StatusCode::OK,
+                json!({"bugs": [{"id": bug, "alias": [], "history": history}]}).to_string(),
+            ),
         }
     }
 }

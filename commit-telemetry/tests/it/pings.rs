@@ -48,7 +48,10 @@ async fn every_changeset_gets_the_ping_that_the_original_sent() {
     let telemetry = peers.telemetry();
     for ping in recorded(&peers) {
         let node = ping["body"]["changesetID"].as_str().unwrap();
-        telemetry.send(&telemetry.ping_for(&peers.repository(), node).await.unwrap()).await.unwrap();
+        telemetry
+            .send(&telemetry.ping_for(&peers.repository(), node).await.unwrap())
+            .await
+            .unwrap();
     }
     assert_eq!(sent(&peers), expected(&peers));
     assert_eq!(sent(&peers).len(), 10);
@@ -59,7 +62,11 @@ async fn a_diff_is_only_fetched_where_the_ping_tells_of_it() {
     let peers = Peers::start().await;
     for ping in recorded(&peers) {
         let node = ping["body"]["changesetID"].as_str().unwrap();
-        peers.telemetry().ping_for(&peers.repository(), node).await.unwrap();
+        peers
+            .telemetry()
+            .ping_for(&peers.repository(), node)
+            .await
+            .unwrap();
         let fetched = !peers.seen(&format!("/raw-rev/{node}")).is_empty();
         assert_eq!(fetched, !ping["body"]["diffstat"].is_null(), "{ping}");
     }
@@ -68,7 +75,11 @@ async fn a_diff_is_only_fetched_where_the_ping_tells_of_it() {
 #[tokio::test]
 async fn a_changeset_can_be_named_by_the_beginning_of_its_id() {
     let peers = Peers::start().await;
-    let ping = peers.telemetry().ping_for(&peers.repository(), "30b686e0c48b").await.unwrap();
+    let ping = peers
+        .telemetry()
+        .ping_for(&peers.repository(), "30b686e0c48b")
+        .await
+        .unwrap();
     assert_eq!(ping.changeset_id.as_str(), REVIEWED);
 }
 
@@ -76,9 +87,22 @@ async fn a_changeset_can_be_named_by_the_beginning_of_its_id() {
 async fn an_unknown_changeset_is_told_with_its_name_and_its_repository() {
     let peers = Peers::start().await;
     for revision in ["deadbeefdead", "..", "", "../../etc"] {
-        let error = peers.telemetry().ping_for(&peers.repository(), revision).await.unwrap_err();
-        assert!(matches!(error, TelemetryError::NoSuchChangeset { .. }), "{revision}: {error}");
-        assert_eq!(error.to_string(), format!("no such changeset: {revision} is not in {}", peers.repository()));
+        let error = peers
+            .telemetry()
+            .ping_for(&peers.repository(), revision)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, TelemetryError::NoSuchChangeset { .. }),
+            "{revision}: {error}"
+        );
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "no such changeset: {revision} is not in {}",
+                peers.repository()
+            )
+        );
     }
 }
 
@@ -86,7 +110,11 @@ async fn an_unknown_changeset_is_told_with_its_name_and_its_repository() {
 async fn the_date_of_a_push_is_its_time_and_its_offset() {
     let peers = Peers::start().await;
     peers.change(REVIEWED, "pushdate", json!([1_795_228_689.0, -3600]));
-    let ping = peers.telemetry().ping_for(&peers.repository(), REVIEWED).await.unwrap();
+    let ping = peers
+        .telemetry()
+        .ping_for(&peers.repository(), REVIEWED)
+        .await
+        .unwrap();
     assert_eq!(ping.push_date, 1_795_225_089);
 }
 
@@ -106,7 +134,16 @@ async fn descriptions_of_every_kind_get_a_sensible_system() {
     ] {
         peers.change(REVIEWED, "desc", json!(description));
         peers.change(REVIEWED, "parents", json!(vec![&zero; parents]));
-        let ping = peers.telemetry().ping_for(&peers.repository(), REVIEWED).await.unwrap();
-        assert_eq!(json!(ping.review_system_used), expected, "{:.40}", description);
+        let ping = peers
+            .telemetry()
+            .ping_for(&peers.repository(), REVIEWED)
+            .await
+            .unwrap();
+        assert_eq!(
+            json!(ping.review_system_used),
+            expected,
+            "{:.40}",
+            description
+        );
     }
 }

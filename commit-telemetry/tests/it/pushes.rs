@@ -17,14 +17,26 @@ const PUSHES: Queue<PulseMessage> = Queue::new(
     "pulse:pushes",
     Policy {
         attempts: 2,
-        backoff: Backoff { first: Duration::from_secs(60), factor: 1, cap: Duration::from_secs(60) },
+        backoff: Backoff {
+            first: Duration::from_secs(60),
+            factor: 1,
+            cap: Duration::from_secs(60),
+        },
         ..Policy::DEFAULT
     },
 );
 
 /// The messages of the recorded repository, in the order of their pushes.
-const MESSAGES: [&str; 8] =
-    ["reviewed", "backout", "nobug", "uplift", "wptsync", "merge", "rename-binary-unicode", "ignore-this"];
+const MESSAGES: [&str; 8] = [
+    "reviewed",
+    "backout",
+    "nobug",
+    "uplift",
+    "wptsync",
+    "merge",
+    "rename-binary-unicode",
+    "ignore-this",
+];
 
 /// The handler on a bus.
 struct Stage {
@@ -40,12 +52,19 @@ impl Stage {
         let clock = Arc::new(ManualClock::new("2026-11-21T04:00:00Z".parse().unwrap()));
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let handler = PushHandler::new(peers.telemetry(), peers.root.clone());
-        Self { consumer: Consumer::new(bus.clone(), clock.clone(), PUSHES, handler), peers, clock, bus }
+        Self {
+            consumer: Consumer::new(bus.clone(), clock.clone(), PUSHES, handler),
+            peers,
+            clock,
+            bus,
+        }
     }
 
     /// The body of a recorded message, as if these peers had been the recorded ones.
     fn message(&self, name: &str) -> Value {
-        let recorded = self.peers.moved(&fixture(&format!("hgpush/v2-{name}.json")));
+        let recorded = self
+            .peers
+            .moved(&fixture(&format!("hgpush/v2-{name}.json")));
         serde_json::from_str::<Value>(&recorded).unwrap()["body"].clone()
     }
 
@@ -55,8 +74,14 @@ impl Stage {
             key: "mozilla-central".to_owned(),
             other_routes: Vec::new(),
         };
-        let message = PulseMessage { routing, body: body.to_string().into_bytes().into() };
-        Producer::new(self.bus.clone(), self.clock.clone()).send(&PUSHES, &message).await.unwrap();
+        let message = PulseMessage {
+            routing,
+            body: body.to_string().into_bytes().into(),
+        };
+        Producer::new(self.bus.clone(), self.clock.clone())
+            .send(&PUSHES, &message)
+            .await
+            .unwrap();
         assert_eq!(self.consumer.step().await.unwrap(), 1);
     }
 
@@ -87,7 +112,9 @@ fn sorted(mut pings: Vec<Value>) -> Vec<Value> {
 async fn the_recorded_pushes_give_the_recorded_pings() {
     let stage = Stage::start().await;
     for name in MESSAGES {
-        stage.give(stage.message(&format!("changegroup-{name}"))).await;
+        stage
+            .give(stage.message(&format!("changegroup-{name}")))
+            .await;
     }
     assert_eq!(sorted(sent(&stage.peers)), sorted(expected(&stage.peers)));
     assert_eq!(stage.depth().await, Depth::default());
@@ -97,10 +124,19 @@ async fn the_recorded_pushes_give_the_recorded_pings() {
 async fn messages_that_tell_of_no_push_or_of_several_are_skipped() {
     let stage = Stage::start().await;
     for name in ["newrepo", "obsolete", "changegroup-zero-pushes"] {
-        stage.give(stage.message(name).to_string().replace("https://hg.mozilla.org", &stage.peers.address(""))).await;
+        stage
+            .give(
+                stage
+                    .message(name)
+                    .to_string()
+                    .replace("https://hg.mozilla.org", &stage.peers.address("")),
+            )
+            .await;
     }
     let two = stage.message("changegroup-two-pushes").to_string();
-    stage.give(two.replace("https://hg.mozilla.org", &stage.peers.address(""))).await;
+    stage
+        .give(two.replace("https://hg.mozilla.org", &stage.peers.address("")))
+        .await;
     assert_eq!(stage.depth().await, Depth::default());
     assert_eq!(stage.peers.seen(""), []);
 }
@@ -118,13 +154,31 @@ async fn a_malformed_message_is_a_dead_letter_that_names_the_field() {
         ("no json".to_owned(), "expected ident"),
         (format!("{good}{good}"), "trailing characters"),
         ("{}".to_owned(), "missing field `payload`"),
-        (r#"{"payload": {}}"#.to_owned(), "payload: missing field `type`"),
-        (with("/payload/type", json!(1)), "payload.type: invalid type"),
+        (
+            r#"{"payload": {}}"#.to_owned(),
+            "payload: missing field `type`",
+        ),
+        (
+            with("/payload/type", json!(1)),
+            "payload.type: invalid type",
+        ),
         (with("/payload/data", json!([])), "payload.data."),
         (with("/payload/data", json!({})), "missing field `repo_url`"),
-        (with("/payload/data/repo_url", json!("file:///etc/passwd")), "payload.data.repo_url: "),
-        (with("/payload/data/repo_url", json!("http://me:secret@127.0.0.1/x")), "payload.data.repo_url: "),
-        (with("/payload/data/pushlog_pushes", json!(5)), "payload.data.pushlog_pushes: invalid type"),
+        (
+            with("/payload/data/repo_url", json!("file:///etc/passwd")),
+            "payload.data.repo_url: ",
+        ),
+        (
+            with(
+                "/payload/data/repo_url",
+                json!("http://me:secret@127.0.0.1/x"),
+            ),
+            "payload.data.repo_url: ",
+        ),
+        (
+            with("/payload/data/pushlog_pushes", json!(5)),
+            "payload.data.pushlog_pushes: invalid type",
+        ),
         (
             with("/payload/data/pushlog_pushes/0/pushid", json!(-1)),
             "payload.data.pushlog_pushes[0].pushid: invalid value",
@@ -138,9 +192,18 @@ async fn a_malformed_message_is_a_dead_letter_that_names_the_field() {
         stage.give(&body).await;
         let reason = stage.reason().await;
         assert!(reason.contains(problem), "{body}: {reason}");
-        assert!(reason.contains("exchange/hgpushes/v2 with routing key mozilla-central"), "{reason}");
+        assert!(
+            reason.contains("exchange/hgpushes/v2 with routing key mozilla-central"),
+            "{reason}"
+        );
         assert!(!reason.contains("secret"), "{reason}");
-        assert_eq!(stage.depth().await, Depth { dead: 1, ..Depth::default() });
+        assert_eq!(
+            stage.depth().await,
+            Depth {
+                dead: 1,
+                ..Depth::default()
+            }
+        );
         assert_eq!(stage.peers.seen(""), []);
     }
 }
@@ -149,10 +212,22 @@ async fn a_malformed_message_is_a_dead_letter_that_names_the_field() {
 async fn only_the_known_server_is_asked_and_only_below_the_repository() {
     for (pointer, address) in [
         ("/payload/data/repo_url", "http://169.254.169.254/latest"),
-        ("/payload/data/repo_url", "http://127.0.0.1:1/mozilla-central"),
-        ("/payload/data/pushlog_pushes/0/push_json_url", "http://169.254.169.254/mozilla-central/json-pushes"),
-        ("/payload/data/pushlog_pushes/0/push_json_url", "OWN/rest/bug/1/attachment"),
-        ("/payload/data/pushlog_pushes/0/push_json_url", "OWN/mozilla-central/../rest/bug/1/history"),
+        (
+            "/payload/data/repo_url",
+            "http://127.0.0.1:1/mozilla-central",
+        ),
+        (
+            "/payload/data/pushlog_pushes/0/push_json_url",
+            "http://169.254.169.254/mozilla-central/json-pushes",
+        ),
+        (
+            "/payload/data/pushlog_pushes/0/push_json_url",
+            "OWN/rest/bug/1/attachment",
+        ),
+        (
+            "/payload/data/pushlog_pushes/0/push_json_url",
+            "OWN/mozilla-central/../rest/bug/1/history",
+        ),
     ] {
         let stage = Stage::start().await;
         let own = stage.peers.address("");
@@ -167,7 +242,13 @@ async fn only_the_known_server_is_asked_and_only_below_the_repository() {
 
 #[tokio::test]
 async fn a_push_waits_for_each_service_that_is_away_and_nothing_is_lost() {
-    for service in ["/json-pushes", "/json-rev/", "/raw-rev/", "/rest/", "/submit/"] {
+    for service in [
+        "/json-pushes",
+        "/json-rev/",
+        "/raw-rev/",
+        "/rest/",
+        "/submit/",
+    ] {
         let stage = Stage::start().await;
         // Far longer than its attempts would last.
         for _ in 0..5 {
@@ -178,7 +259,14 @@ async fn a_push_waits_for_each_service_that_is_away_and_nothing_is_lost() {
         stage.give(stage.message("changegroup-reviewed")).await;
         let mut waited = 0;
         while stage.depth().await != Depth::default() {
-            assert_eq!(stage.depth().await, Depth { delayed: 1, ..Depth::default() }, "{service}");
+            assert_eq!(
+                stage.depth().await,
+                Depth {
+                    delayed: 1,
+                    ..Depth::default()
+                },
+                "{service}"
+            );
             waited += 1;
             assert!(waited < 100, "{service} is back long since");
             stage.again().await;
@@ -187,7 +275,11 @@ async fn a_push_waits_for_each_service_that_is_away_and_nothing_is_lost() {
         // Every ping has arrived; one that was sent again has the same id.
         let mut pings = sorted(sent(&stage.peers));
         pings.dedup();
-        assert_eq!(pings, sorted(expected(&stage.peers)[..2].to_vec()), "{service}");
+        assert_eq!(
+            pings,
+            sorted(expected(&stage.peers)[..2].to_vec()),
+            "{service}"
+        );
     }
 }
 
@@ -196,14 +288,28 @@ async fn a_changeset_that_gets_no_ping_does_not_keep_the_others_from_theirs() {
     let stage = Stage::start().await;
     // Push 1 has two changesets.
     for _ in 0..2 {
-        stage.peers.fail("/submit/eng-workflow/hgpush/1/30b686e0", Fault::status(413));
+        stage
+            .peers
+            .fail("/submit/eng-workflow/hgpush/1/30b686e0", Fault::status(413));
     }
     stage.give(stage.message("changegroup-reviewed")).await;
     let reason = stage.reason().await;
-    assert!(reason.contains("1 of 2 changesets of push 1 to"), "{reason}");
-    assert!(reason.contains("30b686e0c48bde03742fb29c17ff80e54b3712a4"), "{reason}");
+    assert!(
+        reason.contains("1 of 2 changesets of push 1 to"),
+        "{reason}"
+    );
+    assert!(
+        reason.contains("30b686e0c48bde03742fb29c17ff80e54b3712a4"),
+        "{reason}"
+    );
     assert!(reason.ends_with("it is too large"), "{reason}");
-    assert_eq!(stage.peers.seen("/submit/eng-workflow/hgpush/1/5621210e").len(), 1);
+    assert_eq!(
+        stage
+            .peers
+            .seen("/submit/eng-workflow/hgpush/1/5621210e")
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -211,12 +317,30 @@ async fn a_changeset_that_a_server_fails_at_does_not_keep_the_others_from_theirs
     let stage = Stage::start().await;
     stage.peers.outage("/json-rev/30b686e0", 500);
     stage.give(stage.message("changegroup-reviewed")).await;
-    assert_eq!(stage.depth().await, Depth { delayed: 1, ..Depth::default() });
-    assert_eq!(stage.peers.seen("/submit/eng-workflow/hgpush/1/5621210e").len(), 1);
+    assert_eq!(
+        stage.depth().await,
+        Depth {
+            delayed: 1,
+            ..Depth::default()
+        }
+    );
+    assert_eq!(
+        stage
+            .peers
+            .seen("/submit/eng-workflow/hgpush/1/5621210e")
+            .len(),
+        1
+    );
     stage.peers.outage("/json-rev/30b686e0", 500);
     // Nor is the push kept for ever.
     stage.again().await;
-    assert_eq!(stage.depth().await, Depth { dead: 1, ..Depth::default() });
+    assert_eq!(
+        stage.depth().await,
+        Depth {
+            dead: 1,
+            ..Depth::default()
+        }
+    );
     assert!(stage.reason().await.contains("30b686e0"));
 }
 
@@ -224,12 +348,21 @@ async fn a_changeset_that_a_server_fails_at_does_not_keep_the_others_from_theirs
 async fn a_long_push_gives_up_soon_while_a_server_is_away() {
     let stage = Stage::start().await;
     let nodes: Vec<_> = (0..1000).map(|number| format!("{number:040x}")).collect();
-    stage.peers.fail("/json-pushes", Fault::body(json!({"pushes": {"1": {"changesets": nodes}}}).to_string()));
+    stage.peers.fail(
+        "/json-pushes",
+        Fault::body(json!({"pushes": {"1": {"changesets": nodes}}}).to_string()),
+    );
     for _ in 0..1000 {
         stage.peers.outage("/json-rev/", 503);
     }
     stage.give(stage.message("changegroup-reviewed")).await;
-    assert_eq!(stage.depth().await, Depth { delayed: 1, ..Depth::default() });
+    assert_eq!(
+        stage.depth().await,
+        Depth {
+            delayed: 1,
+            ..Depth::default()
+        }
+    );
     assert!(stage.peers.seen("/json-rev/").len() < 100);
 }
 
@@ -238,7 +371,13 @@ async fn a_changeset_that_is_not_there_yet_is_looked_for_again() {
     let stage = Stage::start().await;
     stage.peers.fail("/json-rev/30b686e0", Fault::status(404));
     stage.give(stage.message("changegroup-reviewed")).await;
-    assert_eq!(stage.depth().await, Depth { delayed: 1, ..Depth::default() });
+    assert_eq!(
+        stage.depth().await,
+        Depth {
+            delayed: 1,
+            ..Depth::default()
+        }
+    );
     stage.again().await;
     assert_eq!(stage.depth().await, Depth::default());
 }
@@ -252,17 +391,30 @@ async fn a_changeset_that_is_never_there_is_told_in_the_dead_letter() {
     stage.give(stage.message("changegroup-reviewed")).await;
     stage.again().await;
     assert!(stage.reason().await.contains("no such changeset"));
-    assert_eq!(stage.depth().await, Depth { dead: 1, ..Depth::default() });
+    assert_eq!(
+        stage.depth().await,
+        Depth {
+            dead: 1,
+            ..Depth::default()
+        }
+    );
 }
 
 #[tokio::test]
 async fn the_changesets_of_a_push_are_worked_on_side_by_side_within_a_bound() {
     let stage = Stage::start().await;
     let nodes: Vec<_> = (0..32).map(|number| format!("{number:040x}")).collect();
-    stage.peers.fail("/json-pushes", Fault::body(json!({"pushes": {"1": {"changesets": nodes}}}).to_string()));
+    stage.peers.fail(
+        "/json-pushes",
+        Fault::body(json!({"pushes": {"1": {"changesets": nodes}}}).to_string()),
+    );
     for node in &nodes {
-        let changeset = json!({"node": node, "desc": "", "user": "", "parents": [], "pushdate": [1, 0]});
-        stage.peers.fail(&format!("/json-rev/{node}"), Fault::body(changeset.to_string()));
+        let changeset =
+            json!({"node": node, "desc": "", "user": "", "parents": [], "pushdate": [1, 0]});
+        stage.peers.fail(
+            &format!("/json-rev/{node}"),
+            Fault::body(changeset.to_string()),
+        );
     }
     // Nobody is answered before eight have asked.
     stage.peers.gate("/json-rev/", 8);
@@ -272,7 +424,8 @@ async fn the_changesets_of_a_push_are_worked_on_side_by_side_within_a_bound() {
     // A changeset is begun by its first request, and is not done before its ping has come.
     let (mut begun, mut most) = (0, 0);
     for seen in stage.peers.seen("") {
-        begun += i32::from(seen.path.contains("/json-rev/")) - i32::from(seen.path.contains("/submit/"));
+        begun +=
+            i32::from(seen.path.contains("/json-rev/")) - i32::from(seen.path.contains("/submit/"));
         most = most.max(begun);
     }
     assert_eq!(most, 8);
@@ -281,7 +434,10 @@ async fn the_changesets_of_a_push_are_worked_on_side_by_side_within_a_bound() {
 #[tokio::test]
 async fn a_push_that_the_server_does_not_tell_of_is_tried_again() {
     let stage = Stage::start().await;
-    for body in [r#"{"pushes": {}}"#, r#"{"pushes": {"2": {"changesets": []}}}"#] {
+    for body in [
+        r#"{"pushes": {}}"#,
+        r#"{"pushes": {"2": {"changesets": []}}}"#,
+    ] {
         stage.peers.fail("/json-pushes", Fault::body(body));
     }
     stage.give(stage.message("changegroup-reviewed")).await;

@@ -15,7 +15,8 @@ async fn compare(hg: &mut Hg, encoding: &str, nodes: &[(&str, String)]) {
         let changeset = hgweb.changeset(&repository, node).await.unwrap();
         assert_eq!(changeset.node.as_str(), node);
         let counted = hgweb.diffstat(&repository, &changeset).await;
-        let counted = counted.unwrap_or_else(|error| panic!("{name}: {}", bus::error_chain(&error)));
+        let counted =
+            counted.unwrap_or_else(|error| panic!("{name}: {}", bus::error_chain(&error)));
         assert_eq!(counted, hg.stat(node), "{name}");
     }
 }
@@ -35,9 +36,15 @@ async fn changes_of_every_kind_are_counted_as_mercurial_counts_them() {
     hg.write("binary", (0..=255).cycle().take(5000).collect::<Vec<u8>>());
     hg.write("crlf", "a\r\nb\r\nc\r\n");
     commit(&hg, "the first changeset, with new files of all kinds");
-    hg.write("a.txt", lines(0..10) + "new\n" + &lines(12..50) + "no newline at the end");
+    hg.write(
+        "a.txt",
+        lines(0..10) + "new\n" + &lines(12..50) + "no newline at the end",
+    );
     commit(&hg, "a newline at the end of the file is missing");
-    hg.write("a.txt", lines(0..10) + "new\n" + &lines(12..50) + "no newline at the end, still");
+    hg.write(
+        "a.txt",
+        lines(0..10) + "new\n" + &lines(12..50) + "no newline at the end, still",
+    );
     commit(&hg, "it is still missing");
     hg.write("crlf", "a\r\nb\nc\r\nd\r\n");
     commit(&hg, "line ends change");
@@ -49,14 +56,20 @@ async fn changes_of_every_kind_are_counted_as_mercurial_counts_them() {
     hg.run(&["copy", "dir/c.txt", "copy.txt"]);
     hg.run(&["copy", "binary", "copy.bin"]);
     commit(&hg, "files are copied");
-    hg.write("binary", (0..=255).rev().cycle().take(90_000).collect::<Vec<u8>>());
+    hg.write(
+        "binary",
+        (0..=255).rev().cycle().take(90_000).collect::<Vec<u8>>(),
+    );
     commit(&hg, "a binary changes");
     fs::set_permissions(hg.path("copy.txt"), fs::Permissions::from_mode(0o755)).unwrap();
     commit(&hg, "a mode changes");
     fs::remove_file(hg.path("copy.txt")).unwrap();
     std::os::unix::fs::symlink("empty", hg.path("copy.txt")).unwrap();
     commit(&hg, "a file becomes a link");
-    hg.write("sql", "-- comment\n--- three\n++ plus\n+++ b/x\n@@ -1,1 +1,1 @@\ndiff --git a/x b/x\n\n \\ no\n");
+    hg.write(
+        "sql",
+        "-- comment\n--- three\n++ plus\n+++ b/x\n@@ -1,1 +1,1 @@\ndiff --git a/x b/x\n\n \\ no\n",
+    );
     commit(&hg, "a file that looks like a diff is new");
     hg.write("sql", "-- other\n+++ b/y\n--- a/y\n@@ -9 +9 @@\ndiff --git a/y b/y\nrename from x\nGIT binary patch\n");
     commit(&hg, "a file that looks like a diff changes");
@@ -81,12 +94,30 @@ async fn what_follows_a_lone_carriage_return_counts_once_though_mercurials_stat_
     let mut hg = Hg::new();
     hg.write("file", "a\r+b\r-c\r\nd\n");
     let node = hg.commit("Bug 5");
-    assert_eq!(hg.stat(&node), Diffstat { changed_files: 1, additions: 3, deletions: 1 });
+    assert_eq!(
+        hg.stat(&node),
+        Diffstat {
+            changed_files: 1,
+            additions: 3,
+            deletions: 1
+        }
+    );
     let peers = Peers::start().await;
     let repository = hg.serve("UTF-8").await;
     let changeset = peers.hgweb().changeset(&repository, &node).await.unwrap();
-    let counted = peers.hgweb().diffstat(&repository, &changeset).await.unwrap();
-    assert_eq!(counted, Diffstat { changed_files: 1, additions: 2, deletions: 0 });
+    let counted = peers
+        .hgweb()
+        .diffstat(&repository, &changeset)
+        .await
+        .unwrap();
+    assert_eq!(
+        counted,
+        Diffstat {
+            changed_files: 1,
+            additions: 2,
+            deletions: 0
+        }
+    );
 }
 
 #[tokio::test]
@@ -109,20 +140,35 @@ async fn merges_are_counted_against_their_first_parent() {
     hg.commit("third");
     hg.run(&["merge", "--quiet", "--tool=internal:merge", &nodes[0].1]);
     hg.write("a", "both\n");
-    nodes.push(("merge of the merge, with changes of its own", hg.commit("Merge again\n\nwith a body")));
+    nodes.push((
+        "merge of the merge, with changes of its own",
+        hg.commit("Merge again\n\nwith a body"),
+    ));
     compare(&mut hg, "UTF-8", &nodes).await;
 }
 
 /// Descriptions that look like what follows them.
 const DESCRIPTIONS: [(&str, &[u8]); 9] = [
-    ("a diff", b"Bug 5 - x\n\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -0,0 +1,2 @@\n+a\n+b"),
+    (
+        "a diff",
+        b"Bug 5 - x\n\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -0,0 +1,2 @@\n+a\n+b",
+    ),
     ("a diff at once", b"diff --git a/x b/x\n@@ -0,0 +1,1 @@\n+a"),
-    ("a hunk that is not whole", b"Bug 5\n\n\ndiff --git a/x b/x\n@@ -1,9 +1,9 @@\n-a"),
-    ("a header", b"# HG changeset patch\n# User x\n# Parent  0\n\n\n# Node ID 1"),
+    (
+        "a hunk that is not whole",
+        b"Bug 5\n\n\ndiff --git a/x b/x\n@@ -1,9 +1,9 @@\n-a",
+    ),
+    (
+        "a header",
+        b"# HG changeset patch\n# User x\n# Parent  0\n\n\n# Node ID 1",
+    ),
     ("empty lines", b"Bug 5\n\n\n\n\n\nend"),
     ("carriage returns", b"Bug 5\r\n\r\nbody\rmore\r\n"),
     ("spaces at line ends", b"  Bug 5  \n \n\t\nbody  \n\n\n"),
-    ("unicode", "Bug 5 \u{2028} \u{85} ünïcode €\n\n😀".as_bytes()),
+    (
+        "unicode",
+        "Bug 5 \u{2028} \u{85} ünïcode €\n\n😀".as_bytes(),
+    ),
     ("separators", b"Bug 5 \x0b \x0c \x1c \x1d \x1e end\n\nbody"),
 ];
 

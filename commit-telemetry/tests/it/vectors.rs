@@ -27,7 +27,11 @@ async fn every_changeset_gets_the_review_system_that_the_original_gave_it() {
             Evidence::Bug(bug) => bugzilla.review_system(bug).await.unwrap(),
         };
         // What the original died of is of no known system here.
-        let expected = if text("result") == "raises IndexError" { json!("unknown") } else { vector["result"].clone() };
+        let expected = if text("result") == "raises IndexError" {
+            json!("unknown")
+        } else {
+            vector["result"].clone()
+        };
         assert_eq!(json!(system(Rules::Classic).await), expected, "{vector}");
         let current = system(Rules::Current).await;
         if json!(current) != expected {
@@ -50,5 +54,15 @@ fn systems_have_the_names_that_the_dashboards_know() {
     ]
     .map(|system| json!(system))
     .into();
-    assert_eq!(json!(names), json!(["phabricator", "bmo", "review_unneeded", "not_applicable", "no_bug", "unknown"]));
+    assert_eq!(
+        json!(names),
+        json!([
+            "phabricator",
+            "bmo",
+            "review_unneeded",
+            "not_applicable",
+            "no_bug",
+            "unknown"
+        ])
+    );
 }

@@ -19,14 +19,20 @@ const LINES: usize = 500;
 /// The most memory that this process ever had, in kB. Each test has a process of its own.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// A head, many pieces, and a tail.
 fn long_answer(head: String, piece: Bytes, tail: &'static str) -> impl IntoResponse {
     let pieces = std::iter::repeat_n(piece, PIECES);
-    let all = [Bytes::from(head)].into_iter().chain(pieces).chain([Bytes::from(tail)]);
+    let all = [Bytes::from(head)]
+        .into_iter()
+        .chain(pieces)
+        .chain([Bytes::from(tail)]);
     Body::from_stream(stream::iter(all.map(Ok::<_, std::io::Error>)))
 }
 
@@ -39,9 +45,15 @@ fn raw(line: String) -> impl IntoResponse {
 }
 
 fn json() -> impl IntoResponse {
-    let head = format!(r#"{{"node": "{NODE}", "desc": "Bug 5", "user": "A", "parents": [], "diff": [{{"lines": [0"#);
+    let head = format!(
+        r#"{{"node": "{NODE}", "desc": "Bug 5", "user": "A", "parents": [], "diff": [{{"lines": [0"#
+    );
     let line = format!(r#", {{"t": "+", "n": 1, "l": "+{}\n"}}"#, "x".repeat(65));
-    long_answer(head, Bytes::from(line.repeat(LINES)), r#"]}], "pushdate": [5, 0]}"#)
+    long_answer(
+        head,
+        Bytes::from(line.repeat(LINES)),
+        r#"]}], "pushdate": [5, 0]}"#,
+    )
 }
 
 #[tokio::test]
@@ -60,17 +72,36 @@ async fn half_a_gigabyte_streams_by_in_less_than_20_mb() {
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     let hgweb = peers.hgweb();
     // Everything has been used once before it is measured.
-    peers.telemetry().ping_for(&peers.repository(), NODE).await.unwrap();
+    peers
+        .telemetry()
+        .ping_for(&peers.repository(), NODE)
+        .await
+        .unwrap();
     let idle = peak();
     let repository = format!("{root}/big").parse().unwrap();
     let changeset = hgweb.changeset(&repository, NODE).await.unwrap();
     assert_eq!(changeset.pushdate, Some((5.0, 0.0)));
     let counted = hgweb.diffstat(&repository, &changeset).await.unwrap();
     let additions = (LINES * PIECES) as u64;
-    assert_eq!(counted, Diffstat { changed_files: 1, additions, deletions: 0 });
+    assert_eq!(
+        counted,
+        Diffstat {
+            changed_files: 1,
+            additions,
+            deletions: 0
+        }
+    );
     let one = format!("{root}/one").parse().unwrap();
     let counted = hgweb.diffstat(&one, &changeset).await.unwrap();
-    assert_eq!(counted, Diffstat { changed_files: 1, additions: 1, deletions: 0 }, "a single line of 500 MB");
+    assert_eq!(
+        counted,
+        Diffstat {
+            changed_files: 1,
+            additions: 1,
+            deletions: 0
+        },
+        "a single line of 500 MB"
+    );
     let taken = peak() - idle;
     println!("idle: {idle} kB, on top of it: {taken} kB");
     assert!(taken < 20 * 1024, "{taken} kB");

@@ -26,23 +26,41 @@ impl Bare {
     }
 
     pub async fn flush(&mut self) {
-        let _: Value = redis::cmd("FLUSHALL").query_async(&mut self.connection).await.expect("redis flushes");
+        let _: Value = redis::cmd("FLUSHALL")
+            .query_async(&mut self.connection)
+            .await
+            .expect("redis flushes");
     }
 
     /// How many messages the queue `builds` has.
     pub async fn builds(&mut self) -> u32 {
-        redis::cmd("XLEN").arg("{events}:builds:ready").query_async(&mut self.connection).await.expect("redis counts")
+        redis::cmd("XLEN")
+            .arg("{events}:builds:ready")
+            .query_async(&mut self.connection)
+            .await
+            .expect("redis counts")
     }
 
     /// Switches the append-only file, synced every second, on or off.
     pub async fn append_only(&mut self, on: bool) {
         let mut set = redis::cmd("CONFIG");
-        set.arg("SET").arg("appendonly").arg(if on { "yes" } else { "no" });
-        let _: Value = set.query_async(&mut self.connection).await.expect("redis is configured");
+        set.arg("SET")
+            .arg("appendonly")
+            .arg(if on { "yes" } else { "no" });
+        let _: Value = set
+            .query_async(&mut self.connection)
+            .await
+            .expect("redis is configured");
         loop {
             let mut info = redis::cmd("INFO");
-            let info: String = info.arg("persistence").query_async(&mut self.connection).await.expect("redis tells");
-            if info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0") {
+            let info: String = info
+                .arg("persistence")
+                .query_async(&mut self.connection)
+                .await
+                .expect("redis tells");
+            if info.contains("aof_rewrite_in_progress:0")
+                && info.contains("aof_rewrite_scheduled:0")
+            {
                 return;
             }
             SystemClock.sleep(Duration::from_millis(20)).await;
@@ -61,7 +79,9 @@ impl Bare {
                     }
                 })
             });
-            futures::future::try_join_all(senders).await.expect("the senders end");
+            futures::future::try_join_all(senders)
+                .await
+                .expect("the senders end");
         })
     }
 
@@ -73,8 +93,16 @@ impl Bare {
 
     async fn group(&mut self) {
         let mut group = redis::cmd("XGROUP");
-        group.arg("CREATE").arg("q").arg("g").arg("0").arg("MKSTREAM");
-        let _: Value = group.query_async(&mut self.connection).await.expect("redis makes a group");
+        group
+            .arg("CREATE")
+            .arg("q")
+            .arg("g")
+            .arg("0")
+            .arg("MKSTREAM");
+        let _: Value = group
+            .query_async(&mut self.connection)
+            .await
+            .expect("redis makes a group");
     }
 
     pub async fn consume(&mut self) -> f64 {
@@ -102,12 +130,23 @@ impl Bare {
         let reader = tokio::spawn(async move {
             for _ in 0..scale().single {
                 let mut read = read();
-                read.arg("BLOCK").arg(10_000).arg("STREAMS").arg("q").arg(">");
+                read.arg("BLOCK")
+                    .arg(10_000)
+                    .arg("STREAMS")
+                    .arg("q")
+                    .arg(">");
                 let read: Read = read.query_async(&mut waits).await.expect("redis delivers");
                 let _ = arrived.send(SystemClock.now());
-                let ids: Vec<String> =
-                    read.into_iter().flatten().flat_map(|stream| stream.1).map(|entry| entry.0).collect();
-                let _: Value = ack(&ids).query_async(&mut acks).await.expect("redis takes it away");
+                let ids: Vec<String> = read
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|stream| stream.1)
+                    .map(|entry| entry.0)
+                    .collect();
+                let _: Value = ack(&ids)
+                    .query_async(&mut acks)
+                    .await
+                    .expect("redis takes it away");
             }
         });
         let body = vec![7_u8; envelope_size()];
@@ -126,7 +165,10 @@ impl Bare {
 
 async fn connect(client: &Client) -> MultiplexedConnection {
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    client.get_multiplexed_async_connection_with_config(&config).await.expect("redis answers")
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .expect("redis answers")
 }
 
 async fn add(connection: &mut MultiplexedConnection, body: &[u8]) {
@@ -143,7 +185,15 @@ fn read() -> redis::Cmd {
 
 fn ack(ids: &[String]) -> redis::Pipeline {
     let mut ack = redis::pipe();
-    ack.cmd("XACK").arg("q").arg("g").arg(ids).ignore().cmd("XDEL").arg("q").arg(ids).ignore();
+    ack.cmd("XACK")
+        .arg("q")
+        .arg("g")
+        .arg(ids)
+        .ignore()
+        .cmd("XDEL")
+        .arg("q")
+        .arg(ids)
+        .ignore();
     ack
 }
 
@@ -151,11 +201,24 @@ fn ack(ids: &[String]) -> redis::Pipeline {
 async fn drain(connection: &mut MultiplexedConnection, wanted: Option<u32>) -> u32 {
     let (mut count, mut ids) = (0, Vec::new());
     loop {
-        let mut pipe = if ids.is_empty() { redis::pipe() } else { ack(&ids) };
+        let mut pipe = if ids.is_empty() {
+            redis::pipe()
+        } else {
+            ack(&ids)
+        };
         let mut next = read();
         next.arg("STREAMS").arg("q").arg(">");
-        let (entries,): (Read,) = pipe.add_command(next).query_async(connection).await.expect("redis delivers");
-        ids = entries.into_iter().flatten().flat_map(|stream| stream.1).map(|entry| entry.0).collect();
+        let (entries,): (Read,) = pipe
+            .add_command(next)
+            .query_async(connection)
+            .await
+            .expect("redis delivers");
+        ids = entries
+            .into_iter()
+            .flatten()
+            .flat_map(|stream| stream.1)
+            .map(|entry| entry.0)
+            .collect();
         count += u32::try_from(ids.len()).expect("a number of messages");
         if ids.is_empty() && wanted.is_none_or(|wanted| count >= wanted) {
             return count;

@@ -1,6 +1,10 @@
 //! How fast the bus is on this machine, beside a bare Redis client that does the same in the same run: `./dev bench bus`.
 
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "a program that prints figures, or stops")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a program that prints figures, or stops"
+)]
 
 mod bare;
 mod ours;
@@ -17,7 +21,10 @@ use scale::scale;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     if arguments.iter().any(|argument| argument == "--smallest") {
         scale::smallest();
     }
@@ -30,18 +37,54 @@ fn main() {
 async fn bench(report: Report) {
     observe::metrics::install();
     let directory = tempfile::tempdir().expect("a directory for redis");
-    let server = RedisServer::start(directory.path()).await.expect("redis-server starts");
+    let server = RedisServer::start(directory.path())
+        .await
+        .expect("redis-server starts");
     let mut redis = Bare::connect(&server).await;
 
     redis.append_only(true).await;
     let on = &server;
-    let (enqueue, consume) = (async || ours::enqueue(on).await, async || ours::consume(on).await);
-    pairs(&report, &mut redis, ("enqueue", "messages/s"), enqueue, Bare::enqueue).await;
-    pairs(&report, &mut redis, ("consume", "messages/s"), consume, Bare::consume).await;
+    let (enqueue, consume) = (
+        async || ours::enqueue(on).await,
+        async || ours::consume(on).await,
+    );
+    pairs(
+        &report,
+        &mut redis,
+        ("enqueue", "messages/s"),
+        enqueue,
+        Bare::enqueue,
+    )
+    .await;
+    pairs(
+        &report,
+        &mut redis,
+        ("consume", "messages/s"),
+        consume,
+        Bare::consume,
+    )
+    .await;
     redis.append_only(false).await;
-    let (through, latency) = (async || ours::through(on).await, async || ours::latency(on).await);
-    pairs(&report, &mut redis, ("through", "messages/s"), through, Bare::through).await;
-    pairs(&report, &mut redis, ("latency_p50_us", "µs"), latency, Bare::latency).await;
+    let (through, latency) = (
+        async || ours::through(on).await,
+        async || ours::latency(on).await,
+    );
+    pairs(
+        &report,
+        &mut redis,
+        ("through", "messages/s"),
+        through,
+        Bare::through,
+    )
+    .await;
+    pairs(
+        &report,
+        &mut redis,
+        ("latency_p50_us", "µs"),
+        latency,
+        Bare::latency,
+    )
+    .await;
     let mut rates = Vec::new();
     if report.wants("memory_through") {
         for _ in 0..scale().rounds {
@@ -81,5 +124,10 @@ async fn pairs(
         redis.flush().await;
         limits.push(limit(redis).await);
     }
-    report.line(measure, report::median(values), unit, Some(report::median(limits)));
+    report.line(
+        measure,
+        report::median(values),
+        unit,
+        Some(report::median(limits)),
+    );
 }

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Bus, BusError, Clock, Consumer, Context, Ending, Handler, MemoryBus, Message, Policy, Producer, Queue, RedisBus,
-    Reserve, Settlement, Shutdown, Subsystem, SystemClock, testing::RedisServer,
+    Bus, BusError, Clock, Consumer, Context, Ending, Handler, MemoryBus, Message, Policy, Producer,
+    Queue, RedisBus, Reserve, Settlement, Shutdown, Subsystem, SystemClock, testing::RedisServer,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
@@ -38,15 +38,27 @@ impl Message for Parcel {
 }
 
 fn parcel() -> Parcel {
-    Parcel { content: vec![7; SIZE] }
+    Parcel {
+        content: vec![7; SIZE],
+    }
 }
 
-const PARCELS: Queue<Parcel> = Queue::new("parcels", Policy { concurrency: BATCH, ..Policy::DEFAULT });
+const PARCELS: Queue<Parcel> = Queue::new(
+    "parcels",
+    Policy {
+        concurrency: BATCH,
+        ..Policy::DEFAULT
+    },
+);
 
 /// As many bytes as an envelope with a parcel has on Redis.
 pub fn envelope_size() -> usize {
-    let outgoing = PARCELS.pack(&parcel(), &SystemClock).expect("a parcel is packed");
-    rmp_serde::to_vec_named(&outgoing.envelope).expect("an envelope is encoded").len()
+    let outgoing = PARCELS
+        .pack(&parcel(), &SystemClock)
+        .expect("a parcel is packed");
+    rmp_serde::to_vec_named(&outgoing.envelope)
+        .expect("an envelope is encoded")
+        .len()
 }
 
 fn on(server: &RedisServer) -> Arc<dyn Bus> {
@@ -54,7 +66,11 @@ fn on(server: &RedisServer) -> Arc<dyn Bus> {
 }
 
 /// Sends from many tasks, one message each at a time; they wait while [`WINDOW`] messages are not handled.
-fn send_all(bus: &Arc<dyn Bus>, messages: u32, handled: Option<&Arc<Count>>) -> tokio::task::JoinHandle<()> {
+fn send_all(
+    bus: &Arc<dyn Bus>,
+    messages: u32,
+    handled: Option<&Arc<Count>>,
+) -> tokio::task::JoinHandle<()> {
     let producer = Producer::new(bus.clone(), Arc::new(SystemClock));
     let handled = handled.cloned();
     tokio::spawn(async move {
@@ -62,14 +78,22 @@ fn send_all(bus: &Arc<dyn Bus>, messages: u32, handled: Option<&Arc<Count>>) -> 
             let (producer, handled) = (producer.clone(), handled.clone());
             tokio::spawn(async move {
                 for sent in 0..messages / SENDERS {
-                    while handled.as_ref().is_some_and(|count| count.lags(sent * SENDERS)) {
+                    while handled
+                        .as_ref()
+                        .is_some_and(|count| count.lags(sent * SENDERS))
+                    {
                         tokio::task::yield_now().await;
                     }
-                    producer.send(&PARCELS, &parcel()).await.expect("the bus stores it");
+                    producer
+                        .send(&PARCELS, &parcel())
+                        .await
+                        .expect("the bus stores it");
                 }
             })
         });
-        futures::future::try_join_all(senders).await.expect("the senders end");
+        futures::future::try_join_all(senders)
+            .await
+            .expect("the senders end");
     })
 }
 
@@ -82,21 +106,31 @@ pub async fn enqueue(server: &RedisServer) -> f64 {
     let bus = on(server);
     bus.ping().await.expect("redis answers");
     let begin = SystemClock.now();
-    send_all(&bus, scale().messages, None).await.expect("the senders end");
+    send_all(&bus, scale().messages, None)
+        .await
+        .expect("the senders end");
     rate(scale().messages / SENDERS * SENDERS, begin)
 }
 
 /// Messages read and settled a second, the next batch being read while the last one is settled.
 pub async fn consume(server: &RedisServer) -> f64 {
     let bus = on(server);
-    send_all(&bus, scale().messages, None).await.expect("the senders end");
+    send_all(&bus, scale().messages, None)
+        .await
+        .expect("the senders end");
     let queue = PARCELS.spec();
     let done = Settlement::Done { emit: Vec::new() };
     let begin = SystemClock.now();
     let (mut ended, mut last) = (0, Vec::<bus::Leased>::new());
     loop {
-        let settlements: Vec<_> = last.iter().map(|leased| Ending::new(&leased.lease, &done)).collect();
-        let (settled, next) = tokio::join!(bus.settle_all(&settlements), bus.reserve(&queue, Reserve::now(BATCH)));
+        let settlements: Vec<_> = last
+            .iter()
+            .map(|leased| Ending::new(&leased.lease, &done))
+            .collect();
+        let (settled, next) = tokio::join!(
+            bus.settle_all(&settlements),
+            bus.reserve(&queue, Reserve::now(BATCH))
+        );
         ended += settled.expect("redis settles").len();
         last = next.expect("redis delivers");
         if last.is_empty() {
@@ -133,15 +167,24 @@ impl Handler<Parcel> for Arc<Count> {
 /// Messages a second that are sent, handled by a consumer and settled, all at once.
 async fn through_consumer(bus: Arc<dyn Bus>, messages: u32) -> f64 {
     let messages = messages / SENDERS * SENDERS;
-    let count = Arc::new(Count { handled: AtomicU32::new(0), wanted: messages, all: Notify::new() });
+    let count = Arc::new(Count {
+        handled: AtomicU32::new(0),
+        wanted: messages,
+        all: Notify::new(),
+    });
     let consumer = Consumer::new(bus.clone(), Arc::new(SystemClock), PARCELS, count.clone());
     let shutdown = Shutdown::new();
     let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
     let begin = SystemClock.now();
-    send_all(&bus, messages, Some(&count)).await.expect("the senders end");
+    send_all(&bus, messages, Some(&count))
+        .await
+        .expect("the senders end");
     count.all.notified().await;
     shutdown.stop();
-    running.await.expect("the consumer ends").expect("without an error");
+    running
+        .await
+        .expect("the consumer ends")
+        .expect("without an error");
     let left = bus.depth(&PARCELS.spec()).await.expect("the bus answers");
     assert!(left.ready + left.in_flight == 0, "everything is settled");
     rate(messages, begin)
@@ -152,7 +195,11 @@ pub async fn through(server: &RedisServer) -> f64 {
 }
 
 pub async fn memory_through() -> f64 {
-    through_consumer(Arc::new(MemoryBus::new(Arc::new(SystemClock))), scale().messages * 10).await
+    through_consumer(
+        Arc::new(MemoryBus::new(Arc::new(SystemClock))),
+        scale().messages * 10,
+    )
+    .await
 }
 
 struct Arrival(mpsc::UnboundedSender<jiff::Timestamp>);
@@ -171,7 +218,12 @@ impl Handler<Parcel> for Arrival {
 pub async fn latency(server: &RedisServer) -> f64 {
     let bus = on(server);
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
-    let consumer = Consumer::new(bus.clone(), Arc::new(SystemClock), PARCELS, Arrival(arrived));
+    let consumer = Consumer::new(
+        bus.clone(),
+        Arc::new(SystemClock),
+        PARCELS,
+        Arrival(arrived),
+    );
     let shutdown = Shutdown::new();
     let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
     let producer = Producer::new(bus, Arc::new(SystemClock));
@@ -180,11 +232,17 @@ pub async fn latency(server: &RedisServer) -> f64 {
         // The consumer has settled the last one and waits again.
         SystemClock.sleep(Duration::from_millis(2)).await;
         let begin = SystemClock.now();
-        producer.send(&PARCELS, &parcel()).await.expect("the bus stores it");
+        producer
+            .send(&PARCELS, &parcel())
+            .await
+            .expect("the bus stores it");
         let arrived = arrivals.recv().await.expect("it arrives");
         taken.push(arrived.duration_since(begin).as_secs_f64() * 1e6);
     }
     shutdown.stop();
-    running.await.expect("the consumer ends").expect("without an error");
+    running
+        .await
+        .expect("the consumer ends")
+        .expect("without an error");
     crate::report::median(taken)
 }

@@ -53,11 +53,19 @@ pub struct Surroundings {
 impl Surroundings {
     pub async fn make() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let repositories = Repositories::create(directory.path()).await.expect("repositories");
-        let phabricator = FakePhabricator::start(Arc::new(SystemClock)).await.expect("a Phabricator");
+        let repositories = Repositories::create(directory.path())
+            .await
+            .expect("repositories");
+        let phabricator = FakePhabricator::start(Arc::new(SystemClock))
+            .await
+            .expect("a Phabricator");
         phabricator.add_repository("product");
         phabricator.add_project("secure-revision");
-        Self { directory, phabricator, repositories }
+        Self {
+            directory,
+            phabricator,
+            repositories,
+        }
     }
 }
 
@@ -75,7 +83,15 @@ pub fn run(role: &str, server: &RedisServer, around: &Surroundings, port: u16) -
     );
     std::fs::write(&config, text).expect("a configuration is written");
     let child = Command::new(env!("CARGO_BIN_EXE_events"))
-        .args(["run", role, "--bind", "127.0.0.1", "--port", &port.to_string(), "--config"])
+        .args([
+            "run",
+            role,
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--config",
+        ])
         .arg(&config)
         .env("REDIS_URL", server.url())
         .stdin(Stdio::null())
@@ -87,20 +103,33 @@ pub fn run(role: &str, server: &RedisServer, around: &Surroundings, port: u16) -
 
 /// Resident memory of a process, in MB.
 pub fn rss_mb(process: &Process) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory is told");
-    let kb: f64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id()))
+        .expect("the process lives");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("its memory is told");
+    let kb: f64 = line
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .expect("a number");
     kb / 1024.0
 }
 
 /// Time on a processor that a process has used so far, in seconds.
 fn cpu_s(process: &Process) -> f64 {
     // Of each thread, in ns: the clock ticks of `stat` are too coarse for a process that idles.
-    let threads = std::fs::read_dir(format!("/proc/{}/task", process.0.id())).expect("the process lives");
+    let threads =
+        std::fs::read_dir(format!("/proc/{}/task", process.0.id())).expect("the process lives");
     let used = threads.map(|thread| {
         let path = thread.expect("a thread").path().join("schedstat");
         let stat = std::fs::read_to_string(path).unwrap_or_default();
-        stat.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0)
+        stat.split_whitespace()
+            .next()
+            .and_then(|nanos| nanos.parse::<f64>().ok())
+            .unwrap_or(0.0)
     });
     used.sum::<f64>() / 1e9
 }
@@ -108,19 +137,31 @@ fn cpu_s(process: &Process) -> f64 {
 /// Web and worker with so many messages that wait and none that is ready: the resident memory of the larger, in MB,
 /// and the processor time of both together, in percent of one core.
 pub async fn idle(server: &RedisServer) -> (f64, f64) {
-    let bus = RedisBus::new(&RedisOptions { namespace: "events".to_owned(), ..server.options() }, &SystemClock);
+    let bus = RedisBus::new(
+        &RedisOptions {
+            namespace: "events".to_owned(),
+            ..server.options()
+        },
+        &SystemClock,
+    );
     let bus = bus.expect("a bus on redis");
     let request = BuildRequest {
         diff_id: 1,
-        repository: Phid::parse_as(Phid::REPOSITORY, "PHID-REPO-aaaaaaaaaaaaaaaaaaaa").expect("a PHID"),
+        repository: Phid::parse_as(Phid::REPOSITORY, "PHID-REPO-aaaaaaaaaaaaaaaaaaaa")
+            .expect("a PHID"),
         revision_id: 1,
         target: Phid::parse_as(Phid::TARGET, "PHID-HMBT-aaaaaaaaaaaaaaaaaaaa").expect("a PHID"),
         accepted_at: SystemClock.now(),
         checks: 0,
     };
     for _ in 0..scale().deferred {
-        let packed = BUILDS.pack(&request, &SystemClock).expect("a build is packed");
-        let later = Outgoing { after: Duration::from_secs(3600), ..packed };
+        let packed = BUILDS
+            .pack(&request, &SystemClock)
+            .expect("a build is packed");
+        let later = Outgoing {
+            after: Duration::from_secs(3600),
+            ..packed
+        };
         bus.push(vec![later]).await.expect("the bus stores it");
     }
     let around = Surroundings::make().await;

@@ -10,9 +10,16 @@ impl Report {
     /// Arguments: `--json`, and the names of the measures to take.
     pub fn new(arguments: &[String]) -> Self {
         let json = arguments.iter().any(|argument| argument == "--json");
-        let only = arguments.iter().filter(|argument| !argument.starts_with("--")).cloned().collect();
+        let only = arguments
+            .iter()
+            .filter(|argument| !argument.starts_with("--"))
+            .cloned()
+            .collect();
         if !json {
-            println!("{:<20} {:>12} {:>12} {:>7}  unit", "measure", "ours", "limit", "ratio");
+            println!(
+                "{:<20} {:>12} {:>12} {:>7}  unit",
+                "measure", "ours", "limit", "ratio"
+            );
         }
         Self { json, only }
     }
@@ -33,10 +40,16 @@ impl Report {
             return;
         }
         let (limit, ratio) = match limit {
-            Some(limit) => (format!("{:.0}", round(limit)), format!("{:.2}", value / limit)),
+            Some(limit) => (
+                format!("{:.0}", round(limit)),
+                format!("{:.2}", value / limit),
+            ),
             None => ("-".to_owned(), "-".to_owned()),
         };
-        println!("{measure:<20} {:>12} {limit:>12} {ratio:>7}  {unit}", round(value));
+        println!(
+            "{measure:<20} {:>12} {limit:>12} {ratio:>7}  {unit}",
+            round(value)
+        );
     }
 }
 

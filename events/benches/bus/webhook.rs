@@ -36,15 +36,33 @@ pub async fn measure(report: &Report, server: &RedisServer, redis: &mut Bare, co
     for _ in 0..scale().rounds {
         redis.flush().await;
         let (rate, p99) = load(ours, connections).await;
-        assert!(redis.builds().await as usize == scale().requests, "every build is stored");
+        assert!(
+            redis.builds().await as usize == scale().requests,
+            "every build is stored"
+        );
         rates.push(rate);
         p99s.push(p99);
         redis.flush().await;
         limits.push(load(limit, connections).await.0);
     }
-    report.line(&format!("webhook_{connections}"), median(rates), "requests/s", Some(median(limits)));
-    report.line(&format!("webhook_{connections}_p99_ms"), median(p99s), "ms", None);
-    report.line(&format!("webhook_{connections}_rss_growth_mb"), rss_mb(&web) - before, "MB", None);
+    report.line(
+        &format!("webhook_{connections}"),
+        median(rates),
+        "requests/s",
+        Some(median(limits)),
+    );
+    report.line(
+        &format!("webhook_{connections}_p99_ms"),
+        median(p99s),
+        "ms",
+        None,
+    );
+    report.line(
+        &format!("webhook_{connections}_rss_growth_mb"),
+        rss_mb(&web) - before,
+        "MB",
+        None,
+    );
 }
 
 /// Requests a second, and the 99th percentile of their times in ms.
@@ -71,7 +89,9 @@ async fn load(address: SocketAddr, connections: usize) -> (f64, f64) {
             times
         })
     });
-    let times = futures::future::try_join_all(clients).await.expect("the clients end");
+    let times = futures::future::try_join_all(clients)
+        .await
+        .expect("the clients end");
     let rate = scale().requests as f64 / SystemClock.now().duration_since(begin).as_secs_f64();
     let mut times: Vec<f64> = times.into_iter().flatten().collect();
     times.sort_by(f64::total_cmp);
@@ -82,18 +102,38 @@ async fn load(address: SocketAddr, connections: usize) -> (f64, f64) {
 pub async fn bare_server(place: &str) {
     let (port, url) = place.split_once(' ').expect("a port and an address");
     let client = redis::Client::open(url).expect("an address");
-    let connection = client.get_multiplexed_async_connection().await.expect("redis answers");
+    let connection = client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("redis answers");
     let body = Arc::new(vec![7_u8; envelope_size() - crate::ours::SIZE + 200]);
     let app = Router::new().route(
         "/codereview/new",
-        post(|State((mut connection, body)): State<(redis::aio::MultiplexedConnection, Arc<Vec<u8>>)>| async move {
-            let mut add = redis::cmd("XADD");
-            add.arg("q").arg("*").arg("a").arg(0).arg("e").arg(&body[..]);
-            let _: redis::Value = add.query_async(&mut connection).await.expect("redis stores it");
-            "Build queued"
-        }),
+        post(
+            |State((mut connection, body)): State<(
+                redis::aio::MultiplexedConnection,
+                Arc<Vec<u8>>,
+            )>| async move {
+                let mut add = redis::cmd("XADD");
+                add.arg("q")
+                    .arg("*")
+                    .arg("a")
+                    .arg(0)
+                    .arg("e")
+                    .arg(&body[..]);
+                let _: redis::Value = add
+                    .query_async(&mut connection)
+                    .await
+                    .expect("redis stores it");
+                "Build queued"
+            },
+        ),
     );
     let address = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
-    let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
-    axum::serve(listener, app.with_state((connection, body))).await.expect("the server runs");
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .expect("a port");
+    axum::serve(listener, app.with_state((connection, body)))
+        .await
+        .expect("the server runs");
 }

@@ -30,8 +30,15 @@ impl Client {
             .stdout(Stdio::piped())
             .spawn()
             .expect("hg starts");
-        let (stdin, stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let mut client = Self { child, stdin, stdout: BufReader::new(stdout) };
+        let (stdin, stdout) = (
+            child.stdin.take().expect("a pipe"),
+            child.stdout.take().expect("a pipe"),
+        );
+        let mut client = Self {
+            child,
+            stdin,
+            stdout: BufReader::new(stdout),
+        };
         let (_, length) = client.header();
         client.data(length);
         client
@@ -39,7 +46,9 @@ impl Client {
 
     /// Runs a command, which may read `input`.
     pub fn run(&mut self, arguments: &[&str], mut input: &[u8]) -> Output {
-        self.stdin.write_all(b"runcommand\n").expect("the server reads");
+        self.stdin
+            .write_all(b"runcommand\n")
+            .expect("the server reads");
         self.send(arguments.join("\0").as_bytes());
         let mut output = Output::default();
         loop {
@@ -53,7 +62,10 @@ impl Client {
                     return output;
                 }
                 b'I' | b'L' => {
-                    let line = input.iter().position(|byte| *byte == b'\n').map_or(input.len(), |end| end + 1);
+                    let line = input
+                        .iter()
+                        .position(|byte| *byte == b'\n')
+                        .map_or(input.len(), |end| end + 1);
                     let wanted = if channel == b'L' { line } else { input.len() };
                     let (chunk, rest) = input.split_at(wanted.min(number));
                     self.send(chunk);
@@ -65,21 +77,29 @@ impl Client {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        let length = u32::try_from(bytes.len()).expect("a small number").to_be_bytes();
-        self.stdin.write_all(&[&length, bytes].concat()).expect("the server reads");
+        let length = u32::try_from(bytes.len())
+            .expect("a small number")
+            .to_be_bytes();
+        self.stdin
+            .write_all(&[&length, bytes].concat())
+            .expect("the server reads");
     }
 
     /// A channel, and how much comes or is wanted there.
     fn header(&mut self) -> (u8, usize) {
         let mut header = [0; 5];
-        self.stdout.read_exact(&mut header).expect("the server answers");
+        self.stdout
+            .read_exact(&mut header)
+            .expect("the server answers");
         let [channel, length @ ..] = header;
         (channel, u32::from_be_bytes(length) as usize)
     }
 
     fn data(&mut self, length: usize) -> Vec<u8> {
         let mut data = vec![0; length];
-        self.stdout.read_exact(&mut data).expect("the server answers");
+        self.stdout
+            .read_exact(&mut data)
+            .expect("the server answers");
         data
     }
 }

@@ -12,8 +12,16 @@ pub struct Shape {
     pub changesets: usize,
 }
 
-pub const SMALL: Shape = Shape { name: "S", files: 200, changesets: 300 };
-pub const LARGE: Shape = Shape { name: "L", files: 100_000, changesets: 2_000 };
+pub const SMALL: Shape = Shape {
+    name: "S",
+    files: 200,
+    changesets: 300,
+};
+pub const LARGE: Shape = Shape {
+    name: "L",
+    files: 100_000,
+    changesets: 2_000,
+};
 
 /// How many different lines there are.
 const LINES: usize = 20_000;
@@ -33,15 +41,23 @@ pub struct Content {
 impl Content {
     pub fn new() -> Self {
         let mut random = Rng::with_seed(1);
-        let mut line = || (0..60).map(|_| char::from(LETTERS[random.usize(..LETTERS.len())])).collect();
-        Self { lines: (0..LINES).map(|_| line()).collect() }
+        let mut line = || {
+            (0..60)
+                .map(|_| char::from(LETTERS[random.usize(..LETTERS.len())]))
+                .collect()
+        };
+        Self {
+            lines: (0..LINES).map(|_| line()).collect(),
+        }
     }
 
     /// The lines of a file in the first changeset.
     pub fn file(&self, number: usize) -> Vec<String> {
         let mut random = Rng::with_seed(number as u64);
         let lines = (0..LENGTH).map(|_| self.line(&mut random).to_owned());
-        std::iter::once(format!("file {number}")).chain(lines).collect()
+        std::iter::once(format!("file {number}"))
+            .chain(lines)
+            .collect()
     }
 
     /// One of the lines.
@@ -64,7 +80,13 @@ impl Content {
             for number in chosen {
                 let lines = files.entry(number).or_insert_with(|| self.file(number));
                 let at = random.usize(KEPT + 1..LENGTH);
-                change(&mut history, &path(number), lines, at, format!("changed by {changeset}"));
+                change(
+                    &mut history,
+                    &path(number),
+                    lines,
+                    at,
+                    format!("changed by {changeset}"),
+                );
             }
         }
         history

@@ -79,16 +79,34 @@ enum Measure {
 
 fn main() {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let cache = Cache::lock();
         let report = Report::new(options.json);
         let mut watch = watch::install();
         let wants = |what| options.measures.is_empty() || options.measures.contains(&what);
-        let (rounds, builds) = if options.smallest { (1, 2) } else { (options.rounds.unwrap_or(9), BUILDS) };
-        measure(&cache, &SMALL, &report, &mut watch, Size { rounds, builds }, wants).await;
+        let (rounds, builds) = if options.smallest {
+            (1, 2)
+        } else {
+            (options.rounds.unwrap_or(9), BUILDS)
+        };
+        measure(
+            &cache,
+            &SMALL,
+            &report,
+            &mut watch,
+            Size { rounds, builds },
+            wants,
+        )
+        .await;
         if options.large {
-            let size = Size { rounds: options.rounds.unwrap_or(5), builds: BUILDS };
+            let size = Size {
+                rounds: options.rounds.unwrap_or(5),
+                builds: BUILDS,
+            };
             measure(&cache, &LARGE, &report, &mut watch, size, wants).await;
         }
     });

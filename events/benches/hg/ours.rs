@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{
-    Bus, BusError, Clock, Consumer, Context, Handler, MemoryBus, Producer, Shutdown, Subsystem, SystemClock,
-    run_subsystems,
+    Bus, BusError, Clock, Consumer, Context, Handler, MemoryBus, Producer, Shutdown, Subsystem,
+    SystemClock, run_subsystems,
 };
 use events::queues::{APPLIED, MERCURIAL};
 use phabricator::model::{Applied, Build, Journal, Recheck, Report, Unsure};
@@ -42,30 +42,59 @@ impl<'w> Ours<'w> {
     pub async fn start(settings: Settings, watch: &'w mut Watch) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        let queues = MercurialQueues { builds: MERCURIAL, applied: APPLIED };
+        let queues = MercurialQueues {
+            builds: MERCURIAL,
+            applied: APPLIED,
+        };
         let journal = Journal::new(Duration::from_secs(3600), "bench");
-        let mercurial = Mercurial::new(settings.clone(), queues, journal, Arc::new(Wanted), clock.clone())
-            .expect("settings that are right");
+        let mercurial = Mercurial::new(
+            settings.clone(),
+            queues,
+            journal,
+            Arc::new(Wanted),
+            clock.clone(),
+        )
+        .expect("settings that are right");
         let (sender, reports) = mpsc::unbounded_channel();
         let subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(
-                Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler()).with_lanes(mercurial.lanes()),
+                Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler())
+                    .with_lanes(mercurial.lanes()),
             ),
-            Box::new(Consumer::new(bus.clone(), clock.clone(), APPLIED, Reports(sender))),
+            Box::new(Consumer::new(
+                bus.clone(),
+                clock.clone(),
+                APPLIED,
+                Reports(sender),
+            )),
         ];
         let shutdown = Shutdown::new();
         while watch.try_recv().is_ok() {}
         let running = tokio::spawn({
             let shutdown = shutdown.clone();
-            async move { run_subsystems(subsystems, shutdown).await.expect("the worker runs") }
+            async move {
+                run_subsystems(subsystems, shutdown)
+                    .await
+                    .expect("the worker runs")
+            }
         });
-        let mut clones = settings.repositories.iter().map(|repository| repository.lanes).sum::<usize>();
+        let mut clones = settings
+            .repositories
+            .iter()
+            .map(|repository| repository.lanes)
+            .sum::<usize>();
         while clones > 0 {
             let told = watch.recv().await.expect("the worker tells");
             clones -= usize::from(told.step.as_deref() == Some("ready"));
         }
-        Self { producer: Producer::new(bus, clock), reports, watch, shutdown, running }
+        Self {
+            producer: Producer::new(bus, clock),
+            reports,
+            watch,
+            shutdown,
+            running,
+        }
     }
 
     /// The time from handing a build over until there is a report.
@@ -73,7 +102,10 @@ impl<'w> Ours<'w> {
         let build = stack.build(repository());
         while self.watch.try_recv().is_ok() {}
         let begin = SystemClock.now();
-        self.producer.send(&MERCURIAL, &build).await.expect("the bus stores it");
+        self.producer
+            .send(&MERCURIAL, &build)
+            .await
+            .expect("the bus stores it");
         self.pushed().await;
         let end = SystemClock.now();
         let mut steps = Vec::new();
@@ -88,15 +120,24 @@ impl<'w> Ours<'w> {
             }
         }
         step("reported".to_owned(), end);
-        Times { total: end.duration_since(begin).as_secs_f64(), steps }
+        Times {
+            total: end.duration_since(begin).as_secs_f64(),
+            steps,
+        }
     }
 
     /// The time from handing all builds over until there are reports on all.
     pub async fn builds(&mut self, stacks: &[Stack]) -> f64 {
-        let builds: Vec<_> = stacks.iter().map(|stack| stack.build(repository())).collect();
+        let builds: Vec<_> = stacks
+            .iter()
+            .map(|stack| stack.build(repository()))
+            .collect();
         let begin = SystemClock.now();
         for build in &builds {
-            self.producer.send(&MERCURIAL, build).await.expect("the bus stores it");
+            self.producer
+                .send(&MERCURIAL, build)
+                .await
+                .expect("the bus stores it");
         }
         for _ in &builds {
             self.pushed().await;
@@ -106,7 +147,10 @@ impl<'w> Ours<'w> {
 
     async fn pushed(&mut self) {
         let report = self.reports.recv().await.expect("the worker reports");
-        assert!(matches!(report, Report::Pushed(_)), "a build is not pushed: {report:?}");
+        assert!(
+            matches!(report, Report::Pushed(_)),
+            "a build is not pushed: {report:?}"
+        );
     }
 
     pub async fn stop(self) {

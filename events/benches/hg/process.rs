@@ -21,7 +21,12 @@ use crate::stage::{Stage, Try};
 pub struct Process(Child);
 
 impl Process {
-    pub fn start(stage: &Stage, target: &Try, phabricator: &FakePhabricator, server: &RedisServer) -> Self {
+    pub fn start(
+        stage: &Stage,
+        target: &Try,
+        phabricator: &FakePhabricator,
+        server: &RedisServer,
+    ) -> Self {
         let config = stage.path("config.yml");
         // What is JSON is YAML too.
         let text = json!({ "events": {
@@ -72,19 +77,32 @@ impl Drop for Process {
 /// The most memory that a process has had, in MB.
 pub fn peak_mb(id: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory is told");
-    let kb: f64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("its memory is told");
+    let kb: f64 = line
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .expect("a number");
     kb / 1024.0
 }
 
 /// The `hg` processes that a process has started.
 pub fn hg_of(id: u32) -> Vec<u32> {
-    let entries = fs::read_dir("/proc").expect("a list of processes").filter_map(Result::ok);
+    let entries = fs::read_dir("/proc")
+        .expect("a list of processes")
+        .filter_map(Result::ok);
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     ids.filter(|child| {
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         // The parent stands behind the name, which is in parentheses, and the state.
-        stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)) == Some(&id.to_string())
+        stat.rsplit(") ")
+            .next()
+            .and_then(|rest| rest.split(' ').nth(1))
+            == Some(&id.to_string())
             && stat.contains("(hg) ")
     })
     .collect()

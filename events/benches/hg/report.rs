@@ -27,13 +27,21 @@ pub struct Times {
 impl Report {
     pub fn new(json: bool) -> Self {
         if !json {
-            println!("{:<4} {:<28} {:>9} {:>9} {:>7}  unit", "on", "measure", "original", "ours", "ratio");
+            println!(
+                "{:<4} {:<28} {:>9} {:>9} {:>7}  unit",
+                "on", "measure", "original", "ours", "ratio"
+            );
         }
         Self { json }
     }
 
     pub fn line(&self, row: &Row<'_>) {
-        let Row { repository, measure, unit, .. } = row;
+        let Row {
+            repository,
+            measure,
+            unit,
+            ..
+        } = row;
         if self.json {
             let measure = format!("hg {repository} {measure}");
             println!(
@@ -44,21 +52,32 @@ impl Report {
             );
             return;
         }
-        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| round(value).to_string());
+        let number =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| round(value).to_string());
         let (base, ours, ratio) = (number(row.base), number(Some(row.ours)), number(row.ratio));
         println!("{repository:<4} {measure:<28} {base:>9} {ours:>9} {ratio:>7}  {unit}");
     }
 
     /// A figure of ours that the original has nothing beside.
     pub fn figure(&self, repository: &str, name: &str, value: f64, unit: &str) {
-        self.line(&Row { repository, measure: name, base: None, ours: value, unit, ratio: None });
+        self.line(&Row {
+            repository,
+            measure: name,
+            base: None,
+            ours: value,
+            unit,
+            ratio: None,
+        });
     }
 
     /// A build's steps, below its line.
     pub fn steps(&self, side: &str, times: &Times) {
         if !self.json {
-            let steps: Vec<String> =
-                times.steps.iter().map(|(name, seconds)| format!("{name} {}", round(*seconds))).collect();
+            let steps: Vec<String> = times
+                .steps
+                .iter()
+                .map(|(name, seconds)| format!("{name} {}", round(*seconds)))
+                .collect();
             println!("       {side}: {}", steps.join(", "));
         }
     }
@@ -67,12 +86,24 @@ impl Report {
 impl Times {
     /// The median of the whole, and of each step.
     pub fn median(all: &[Self]) -> Self {
-        let names = all.first().map(|times| times.steps.iter().map(|(name, _)| name)).into_iter().flatten();
+        let names = all
+            .first()
+            .map(|times| times.steps.iter().map(|(name, _)| name))
+            .into_iter()
+            .flatten();
         let step = |name: &String| {
-            let each = all.iter().flat_map(|times| times.steps.iter().filter(|(step, _)| step == name));
-            (name.clone(), median(each.map(|(_, seconds)| *seconds).collect()))
+            let each = all
+                .iter()
+                .flat_map(|times| times.steps.iter().filter(|(step, _)| step == name));
+            (
+                name.clone(),
+                median(each.map(|(_, seconds)| *seconds).collect()),
+            )
         };
-        Self { total: median(all.iter().map(|times| times.total).collect()), steps: names.map(step).collect() }
+        Self {
+            total: median(all.iter().map(|times| times.total).collect()),
+            steps: names.map(step).collect(),
+        }
     }
 }
 

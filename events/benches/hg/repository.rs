@@ -20,12 +20,17 @@ pub struct Cache {
 
 impl Cache {
     pub fn lock() -> Self {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .parent()
+            .expect("the target directory");
         let directory = target.join("bench-hg");
         fs::create_dir_all(&directory).expect("a directory");
         let lock = File::create(directory.join("lock")).expect("a file");
         lock.try_lock().expect("no other run is under way");
-        Self { directory, _lock: lock }
+        Self {
+            directory,
+            _lock: lock,
+        }
     }
 
     /// An empty directory for what a run makes. What an interrupted one left goes.
@@ -59,12 +64,23 @@ async fn make(shape: &Shape, directory: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(file.parent().expect("a directory"))?;
         fs::write(file, content.file(number).join("\n") + "\n")?;
     }
-    let commit = ["commit", "--addremove", "--quiet", "--user=Ada", "--date=0 0", "--message=Add all files"];
+    let commit = [
+        "commit",
+        "--addremove",
+        "--quiet",
+        "--user=Ada",
+        "--date=0 0",
+        "--message=Add all files",
+    ];
     hg(directory, &commit).await?;
     let history = directory.with_extension("patches");
     fs::write(&history, content.history(shape))?;
     let patches = history.display().to_string();
-    hg(directory, &["import", "--bypass", "--quiet", "--", &patches]).await?;
+    hg(
+        directory,
+        &["import", "--bypass", "--quiet", "--", &patches],
+    )
+    .await?;
     fs::remove_file(history)?;
     // Nobody needs its working copy.
     for entry in fs::read_dir(directory)? {

@@ -23,15 +23,27 @@ pub struct Stack {
 impl Stack {
     pub fn new(stage: &Stage, number: u64, length: usize) -> Self {
         // Steps that share no factor with a number of files: no two patches of a stack change the same one.
-        let file = |at: usize| (at * 104_729 + usize::try_from(number).expect("small") * 7_919) % stage.shape.files;
+        let file = |at: usize| {
+            (at * 104_729 + usize::try_from(number).expect("small") * 7_919) % stage.shape.files
+        };
         let patch = |at: usize| {
             let (file, text) = (file(at), format!("stack {number}, patch {at}"));
             let mut patch = String::new();
-            change(&mut patch, &path(file), &mut stage.content.file(file), KEPT - 2, text.clone());
+            change(
+                &mut patch,
+                &path(file),
+                &mut stage.content.file(file),
+                KEPT - 2,
+                text.clone(),
+            );
             let added = format!("{}/added-{number}-{at}.txt", directory(file));
             patch + &add(&added, &[&text])
         };
-        Self { number, patches: (0..length).map(patch).collect(), base: stage.tip.clone() }
+        Self {
+            number,
+            patches: (0..length).map(patch).collect(),
+            base: stage.tip.clone(),
+        }
     }
 
     /// A stack of one patch, which adds files of `stage`'s lines until it has `bytes`.
@@ -39,18 +51,26 @@ impl Stack {
         let mut random = fastrand::Rng::with_seed(number);
         let mut patch = String::with_capacity(bytes + (2 << 20));
         for file in 0.. {
-            let lines: Vec<&str> = (0..16_000).map(|_| stage.content.line(&mut random)).collect();
+            let lines: Vec<&str> = (0..16_000)
+                .map(|_| stage.content.line(&mut random))
+                .collect();
             patch.push_str(&add(&format!("huge/file{file}.txt"), &lines));
             if patch.len() >= bytes {
                 break;
             }
         }
-        Self { number, patches: vec![patch], base: stage.tip.clone() }
+        Self {
+            number,
+            patches: vec![patch],
+            base: stage.tip.clone(),
+        }
     }
 
     /// The build that brings it to the worker.
     pub fn build(&self, repository: Phid) -> Build {
-        let phid = |kind: &str, number: u64| Phid::parse(&format!("PHID-{kind}-{number:020}")).expect("a PHID");
+        let phid = |kind: &str, number: u64| {
+            Phid::parse(&format!("PHID-{kind}-{number:020}")).expect("a PHID")
+        };
         let patches = self.patches.iter().zip(1..).map(|(content, at)| {
             let revision_id = self.number * 100 + at;
             let diff = Diff {
@@ -70,7 +90,9 @@ impl Stack {
             }
         });
         let stack: Vec<Patch> = patches.collect();
-        let Patch { revision_id, diff, .. } = stack.last().expect("a stack has patches").clone();
+        let Patch {
+            revision_id, diff, ..
+        } = stack.last().expect("a stack has patches").clone();
         let request = BuildRequest {
             target: phid("HMBT", revision_id),
             diff_id: diff.id,
@@ -87,7 +109,13 @@ impl Stack {
             author: phid("USER", 1),
             reviewers: Vec::new(),
         };
-        Build { request, revision, diff, stack, landed: Vec::new() }
+        Build {
+            request,
+            revision,
+            diff,
+            stack,
+            landed: Vec::new(),
+        }
     }
 }
 

@@ -11,7 +11,13 @@ use crate::{
 };
 
 /// Builds stacks on a worker that has nothing else to do, the original and ours in turn.
-pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy: &Path, rounds: usize) {
+pub async fn measure(
+    stage: &mut Stage,
+    report: &Report,
+    watch: &mut Watch,
+    copy: &Path,
+    rounds: usize,
+) {
     let repository = stage.shape.name;
     for length in [1, 3, 10] {
         let (theirs, mine) = (stage.fresh_try().await, stage.fresh_try().await);
@@ -28,7 +34,10 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy
             our_times.push(ours.build(&stack).await);
         }
         ours.stop().await;
-        assert!(theirs.heads().await == rounds + 1 && mine.heads().await == rounds + 1, "every build is on Try");
+        assert!(
+            theirs.heads().await == rounds + 1 && mine.heads().await == rounds + 1,
+            "every build is on Try"
+        );
         let (base, ours) = (Times::median(&base_times), Times::median(&our_times));
         let ratio = base.total / ours.total;
         report.line(&Row {

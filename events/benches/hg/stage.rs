@@ -31,8 +31,19 @@ impl Stage {
         let source = cache.repository(shape).await;
         let run = cache.run();
         let sshd = Sshd::start(run.join("sshd")).await.expect("sshd starts");
-        let tip = hg(&source, &["log", "--rev=tip", "--template={node}"]).await.expect("the source has changesets");
-        Self { shape, content: Content::new(), sshd, tip, source, run, stacks: 0, tries: 0 }
+        let tip = hg(&source, &["log", "--rev=tip", "--template={node}"])
+            .await
+            .expect("the source has changesets");
+        Self {
+            shape,
+            content: Content::new(),
+            sshd,
+            tip,
+            source,
+            run,
+            stacks: 0,
+            tries: 0,
+        }
     }
 
     /// A path for something that this run makes.
@@ -48,11 +59,23 @@ impl Stage {
     pub async fn fresh_try(&mut self) -> Try {
         self.tries += 1;
         let path = self.path(&format!("try-{}", self.tries));
-        let (source, target) = (self.source.display().to_string(), path.display().to_string());
+        let (source, target) = (
+            self.source.display().to_string(),
+            path.display().to_string(),
+        );
         // With hard links: the first push pays for them, and is not timed.
-        hg(&self.run, &["clone", "--noupdate", "--quiet", &source, &target]).await.expect("a Try is cloned");
-        fs::write(path.join(".hg/hgrc"), "[phases]\npublish = False\n").expect("a Try is configured");
-        Try { url: self.sshd.url(&path), path }
+        hg(
+            &self.run,
+            &["clone", "--noupdate", "--quiet", &source, &target],
+        )
+        .await
+        .expect("a Try is cloned");
+        fs::write(path.join(".hg/hgrc"), "[phases]\npublish = False\n")
+            .expect("a Try is configured");
+        Try {
+            url: self.sshd.url(&path),
+            path,
+        }
     }
 
     /// A stack that nobody has seen.
@@ -102,7 +125,10 @@ impl Try {
     /// How many heads were pushed to it.
     pub async fn heads(&self) -> usize {
         let heads = ["log", "--rev=head() and not public()", "--template=x"];
-        hg(&self.path, &heads).await.expect("a Try tells its heads").len()
+        hg(&self.path, &heads)
+            .await
+            .expect("a Try tells its heads")
+            .len()
     }
 }
 

@@ -22,11 +22,20 @@ pub struct Copy {
 pub fn clone(stage: &Stage) -> Copy {
     let begin = SystemClock.now();
     let path = Base::clone(stage);
-    Copy { path, seconds: since(begin) }
+    Copy {
+        path,
+        seconds: since(begin),
+    }
 }
 
 /// Starts without a clone and with a kept one.
-pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, rounds: usize, copy: &Copy) {
+pub async fn measure(
+    stage: &mut Stage,
+    report: &Report,
+    watch: &mut Watch,
+    rounds: usize,
+    copy: &Copy,
+) {
     let repository = stage.shape.name;
     let target = stage.fresh_try().await;
     let base = copy.seconds;

@@ -18,7 +18,13 @@ const STACK: usize = 3;
 /// How many builds of a repository are done side by side. The original does one after another.
 const LANES: [usize; 2] = [1, 2];
 
-pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy: &Path, builds: usize) {
+pub async fn measure(
+    stage: &mut Stage,
+    report: &Report,
+    watch: &mut Watch,
+    copy: &Path,
+    builds: usize,
+) {
     for lanes in LANES {
         let (theirs, mine) = (stage.fresh_try().await, stage.fresh_try().await);
         let (warm_up, stacks) = (stage.stack(STACK), stacks(stage, builds));
@@ -33,12 +39,18 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, copy
         drop(base);
 
         let mut settings = stage.settings(&mine);
-        settings.repositories.iter_mut().for_each(|repository| repository.lanes = lanes);
+        settings
+            .repositories
+            .iter_mut()
+            .for_each(|repository| repository.lanes = lanes);
         let mut ours = Ours::start(settings, watch).await;
         ours.build(&warm_up).await;
         let rate = per_minute(builds, ours.builds(&stacks).await);
         ours.stop().await;
-        assert!(theirs.heads().await == builds + 1 && mine.heads().await == builds + 1, "every build is on Try");
+        assert!(
+            theirs.heads().await == builds + 1 && mine.heads().await == builds + 1,
+            "every build is on Try"
+        );
 
         let (repository, ratio) = (stage.shape.name, rate / base_rate);
         report.line(&Row {

@@ -27,8 +27,17 @@ impl<S: Subscriber> Layer<S> for Watcher {
         let at = SystemClock.now();
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let text = |name: &str| fields.0.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-        let _ = self.0.send(Seen { at, step: text("step") });
+        let text = |name: &str| {
+            fields
+                .0
+                .get(name)
+                .and_then(serde_json::Value::as_str)
+                .map(str::to_owned)
+        };
+        let _ = self.0.send(Seen {
+            at,
+            step: text("step"),
+        });
     }
 }
 
@@ -36,6 +45,9 @@ impl<S: Subscriber> Layer<S> for Watcher {
 pub fn install() -> Watch {
     let (sender, watch) = mpsc::unbounded_channel();
     let warnings = observe::log::layer(Format::Text, "warn", std::io::stderr).expect("a filter");
-    tracing_subscriber::registry().with(warnings).with(Watcher(sender)).init();
+    tracing_subscriber::registry()
+        .with(warnings)
+        .with(Watcher(sender))
+        .init();
     watch
 }

@@ -12,7 +12,15 @@ use super::Deployment;
 const LISTED: usize = 20;
 
 /// How a build can end.
-const OUTCOMES: [&str; 7] = ["passed", "failed", "pushed", "patch_failed", "skipped", "infra_failed", "private"];
+const OUTCOMES: [&str; 7] = [
+    "passed",
+    "failed",
+    "pushed",
+    "patch_failed",
+    "skipped",
+    "infra_failed",
+    "private",
+];
 
 /// Options of `events why`, `retry` and `cancel`.
 #[derive(Debug, Args)]
@@ -157,7 +165,10 @@ impl std::fmt::Display for Which {
 
 fn state(text: &str) -> Result<BuildState, String> {
     let known = || BuildState::ALL.map(BuildState::name).join(", ");
-    BuildState::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| format!("expected one of {}", known()))
+    BuildState::ALL
+        .into_iter()
+        .find(|state| state.name() == text)
+        .ok_or_else(|| format!("expected one of {}", known()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -195,7 +206,11 @@ mod tests {
             assert_eq!(text.parse::<Which>(), expected, "{text:?}");
         }
         assert_eq!(state("pushed"), Ok(BuildState::Pushed));
-        assert!(state("push").unwrap_err().contains("queued, public, pushed, patch-failed"));
+        assert!(
+            state("push")
+                .unwrap_err()
+                .contains("queued, public, pushed, patch-failed")
+        );
         assert!(revision("99").is_err());
     }
 }

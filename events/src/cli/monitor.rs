@@ -58,7 +58,12 @@ pub struct Monitor {
     #[arg(long, value_name = "PORT")]
     pub serve: Option<u16>,
     /// The address to serve on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", requires = "serve")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1",
+        requires = "serve"
+    )]
     pub bind: IpAddr,
 }
 

@@ -50,5 +50,10 @@ pub enum NotifyAction {
 }
 
 fn status(text: &str) -> Result<Status, String> {
-    Status::named(text).ok_or_else(|| format!("expected one of {}", Status::ALL.map(Status::name).join(", ")))
+    Status::named(text).ok_or_else(|| {
+        format!(
+            "expected one of {}",
+            Status::ALL.map(Status::name).join(", ")
+        )
+    })
 }

@@ -18,13 +18,21 @@ pub(super) struct Exceeded {
 /// Looks at the document event by event, which takes no stack. What is no YAML is left to the reader.
 pub(super) fn check(text: &str) -> Result<(), Exceeded> {
     if text.len() > BYTES {
-        let line = text.bytes().take(BYTES).filter(|byte| *byte == b'\n').count() + 1;
-        let message = format!("the document is longer than {BYTES} bytes: is this the configuration?");
+        let line = text
+            .bytes()
+            .take(BYTES)
+            .filter(|byte| *byte == b'\n')
+            .count()
+            + 1;
+        let message =
+            format!("the document is longer than {BYTES} bytes: is this the configuration?");
         return Err(Exceeded { line, message });
     }
     let mut depth = 0_usize;
     for event in Parser::new_from_str(text) {
-        let Ok((event, span)) = event else { return Ok(()) };
+        let Ok((event, span)) = event else {
+            return Ok(());
+        };
         match event {
             Event::MappingStart(..) | Event::SequenceStart(..) => depth += 1,
             Event::MappingEnd | Event::SequenceEnd => depth = depth.saturating_sub(1),
@@ -32,7 +40,9 @@ pub(super) fn check(text: &str) -> Result<(), Exceeded> {
         }
         if depth > DEPTH {
             let line = span.start.line();
-            let message = format!("maps and lists are nested more than {DEPTH} levels deep, expected at most that");
+            let message = format!(
+                "maps and lists are nested more than {DEPTH} levels deep, expected at most that"
+            );
             return Err(Exceeded { line, message });
         }
     }

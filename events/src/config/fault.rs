@@ -33,8 +33,10 @@ pub struct Faults {
 impl Faults {
     /// Sorts them. What two roles find of one key is found once.
     pub(super) fn sort(&mut self) {
-        self.errors.sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
-        self.warnings.sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
+        self.errors
+            .sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
+        self.warnings
+            .sort_by(|a, b| (a.line, &a.path).cmp(&(b.line, &b.path)));
         self.errors.dedup();
         self.warnings.dedup();
     }
@@ -45,14 +47,25 @@ impl Faults {
             "the file holds secrets, and its mode {:04o} lets other users read or change it: use chmod 600",
             mode & 0o7777
         );
-        self.warnings.insert(0, Fault { path: "document".to_owned(), line: 1, message });
+        self.warnings.insert(
+            0,
+            Fault {
+                path: "document".to_owned(),
+                line: 1,
+                message,
+            },
+        );
     }
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.errors.iter().map(|fault| format!("error: {fault}"));
-        let lines = lines.chain(self.warnings.iter().map(|fault| format!("warning: {fault}")));
+        let lines = lines.chain(
+            self.warnings
+                .iter()
+                .map(|fault| format!("warning: {fault}")),
+        );
         f.write_str(&lines.collect::<Vec<_>>().join("\n"))
     }
 }

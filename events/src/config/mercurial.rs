@@ -65,11 +65,17 @@ pub(super) fn read(keys: &Section<'_>) -> Option<MercurialConfig> {
     let ssh_key: Option<SecretString> = keys.optional("ssh_key");
     let sections = keys.sections("repositories");
     let count = sections.len();
-    let repositories: Vec<_> =
-        sections.iter().filter_map(|section| repository::read(section, ssh_key.as_ref())).collect();
+    let repositories: Vec<_> = sections
+        .iter()
+        .filter_map(|section| repository::read(section, ssh_key.as_ref()))
+        .collect();
     for (at, section) in sections.iter().enumerate() {
         let name: Option<String> = section.optional("name");
-        if name.is_some() && sections[..at].iter().any(|earlier| earlier.optional::<String>("name") == name) {
+        if name.is_some()
+            && sections[..at]
+                .iter()
+                .any(|earlier| earlier.optional::<String>("name") == name)
+        {
             section.reject("name", "is the name of an earlier repository too");
         }
     }
@@ -77,14 +83,19 @@ pub(super) fn read(keys: &Section<'_>) -> Option<MercurialConfig> {
     let config = MercurialConfig {
         repositories,
         skippable_files: keys.optional("skippable_files").unwrap_or_default(),
-        build_expiry: keys.optional("build_expiry").unwrap_or(Duration::from_secs(24 * 3600)),
-        clones_dir: keys.optional("clones_dir").unwrap_or_else(|| PathBuf::from("clones")),
+        build_expiry: keys
+            .optional("build_expiry")
+            .unwrap_or(Duration::from_secs(24 * 3600)),
+        clones_dir: keys
+            .optional("clones_dir")
+            .unwrap_or_else(|| PathBuf::from("clones")),
         clones_budget: keys.optional("clones_budget"),
         max_stack_size: keys.optional("max_stack_size").unwrap_or(MAX_STACK_SIZE),
         max_apply_time: keys.optional("max_apply_time").unwrap_or(MAX_APPLY_TIME),
         treestatus_url: keys.optional("treestatus_url"),
         known_hosts: keys.optional("known_hosts"),
-        treeherder_url: treeherder_url.map_or_else(|| "https://treeherder.mozilla.org".to_owned(), String::from),
+        treeherder_url: treeherder_url
+            .map_or_else(|| "https://treeherder.mozilla.org".to_owned(), String::from),
     };
     Some(config).filter(|config| config.repositories.len() == count)
 }

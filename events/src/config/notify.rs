@@ -93,8 +93,16 @@ impl NotifierConfig {
     /// What is there without a document.
     pub fn without_document() -> Self {
         let usual = triggers::TriggersConfig::default();
-        let (notify, redis_namespace) = (NotifyConfig::default(), super::REDIS_NAMESPACE.to_owned());
-        Self { notify, pulse: None, taskcluster: None, channel: usual.channel, redis_namespace, sentry_dsn: None }
+        let (notify, redis_namespace) =
+            (NotifyConfig::default(), super::REDIS_NAMESPACE.to_owned());
+        Self {
+            notify,
+            pulse: None,
+            taskcluster: None,
+            channel: usual.channel,
+            redis_namespace,
+            sentry_dsn: None,
+        }
     }
 
     /// Reads these keys of a document, which may hold no other. Keys that are not the notifier's are not looked at.
@@ -118,36 +126,58 @@ impl NotifierConfig {
         let mut notify = self.notify;
         let documented = |there: bool, key, variable| {
             if there {
-                info!(key, variable, "the environment sets this too, and wins over the file");
+                info!(
+                    key,
+                    variable, "the environment sets this too, and wins over the file"
+                );
             }
         };
         if let Some(services) = environment("PN_SERVICES") {
-            documented(!notify.services.is_empty(), "notify.services", "PN_SERVICES");
+            documented(
+                !notify.services.is_empty(),
+                "notify.services",
+                "PN_SERVICES",
+            );
             notify.services = parts(&services).map(str::to_owned).collect();
         }
         if let Some(topics) = environment("ROUTING_KEYS") {
-            documented(!notify.topics.is_empty(), "notify.routing_keys", "ROUTING_KEYS");
-            let topics = parts(&topics).map(Topic::from_str).collect::<Result<_, _>>();
-            notify.topics = topics.context("ROUTING_KEYS is no list of routing keys with colons between them")?;
+            documented(
+                !notify.topics.is_empty(),
+                "notify.routing_keys",
+                "ROUTING_KEYS",
+            );
+            let topics = parts(&topics)
+                .map(Topic::from_str)
+                .collect::<Result<_, _>>();
+            notify.topics = topics
+                .context("ROUTING_KEYS is no list of routing keys with colons between them")?;
         }
         if let Some(queue) = environment("PULSE_QUEUE") {
             documented(notify.queue.is_some(), "notify.queue", "PULSE_QUEUE");
             notify.queue = Some(queue);
         }
         let pulse = pulse_user::with_environment(self.pulse, environment)?;
-        Ok(Self { notify, pulse, ..self })
+        Ok(Self {
+            notify,
+            pulse,
+            ..self
+        })
     }
 }
 
 /// What stands between colons.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(':').map(str::trim).filter(|part| !part.is_empty())
+    text.split(':')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
 }
 
 /// Reads them. Everything is read before anything is given up for a fault, so that all faults are found.
 pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
     let usual = NotifyConfig::default();
-    let Some(section) = keys.optional_section("notify") else { return usual };
+    let Some(section) = keys.optional_section("notify") else {
+        return usual;
+    };
     let channels = CHANNELS.iter().filter_map(|channel| {
         let values = values(&section.optional_section(channel.name)?, channel.keys);
         Some((channel.name.to_owned(), values))
@@ -157,13 +187,17 @@ pub(super) fn read(keys: &Section<'_>) -> NotifyConfig {
         influxdb: section
             .optional_section("influxdb")
             .map_or_else(Values::new, |section| values(&section, FluxSettings::KEYS)),
-        services: section.optional::<Names>("services").map_or(usual.services, |Names(names)| names),
+        services: section
+            .optional::<Names>("services")
+            .map_or(usual.services, |Names(names)| names),
         statuses: section.optional("statuses").unwrap_or(usual.statuses),
         topics: section.optional("routing_keys").unwrap_or(usual.topics),
         queue: section.optional("queue"),
         identities: section.optional("identities"),
         templates: section.optional("templates"),
-        storm_limit: section.optional::<Limit>("storm_limit").map_or(usual.storm_limit, |Limit(limit)| limit),
+        storm_limit: section
+            .optional::<Limit>("storm_limit")
+            .map_or(usual.storm_limit, |Limit(limit)| limit),
     };
     if let Some(webhook) = section.optional_section("webhook") {
         secrets::advise_weak(&webhook, "secret");
@@ -201,7 +235,9 @@ struct Names(Vec<String>);
 impl FromYaml for Names {
     const EXPECTED: &'static str = "a list of channels, or a text with colons between them";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        Vec::from_yaml(node).or_else(|| Some(parts(node.data.as_str()?).map(str::to_owned).collect())).map(Self)
+        Vec::from_yaml(node)
+            .or_else(|| Some(parts(node.data.as_str()?).map(str::to_owned).collect()))
+            .map(Self)
     }
 }
 
@@ -219,16 +255,22 @@ impl FromYaml for Limit {
 impl FromYaml for Vec<Status> {
     const EXPECTED: &'static str = "a list of statuses such as task-failed and artifact-created";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        let statuses =
-            Vec::<String>::from_yaml(node)?.iter().map(|name| Status::named(name)).collect::<Option<Self>>()?;
+        let statuses = Vec::<String>::from_yaml(node)?
+            .iter()
+            .map(|name| Status::named(name))
+            .collect::<Option<Self>>()?;
         Some(statuses).filter(|statuses| !statuses.is_empty())
     }
 }
 
 impl FromYaml for Vec<Topic> {
-    const EXPECTED: &'static str = "a list of routing keys, in which * is one word and # any number of them";
+    const EXPECTED: &'static str =
+        "a list of routing keys, in which * is one word and # any number of them";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        Vec::<String>::from_yaml(node)?.iter().map(|topic| topic.parse().ok()).collect()
+        Vec::<String>::from_yaml(node)?
+            .iter()
+            .map(|topic| topic.parse().ok())
+            .collect()
     }
 }
 
@@ -244,7 +286,11 @@ mod tests {
     }
 
     fn variables(set: &'static [(&str, &str)]) -> impl Fn(&str) -> Option<String> {
-        |name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        |name| {
+            set.iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        }
     }
 
     #[test]
@@ -264,30 +310,71 @@ mod tests {
         );
         assert_eq!(faults, "");
         let NotifierConfig { notify, pulse, .. } = config.expect("it is right");
-        assert_eq!((notify.services, notify.storm_limit), (vec!["webhook".to_owned()], 3));
-        assert_eq!(notify.statuses, [Status::TaskFailed, Status::ArtifactCreated]);
-        assert_eq!(notify.topics.iter().map(ToString::to_string).collect::<Vec<_>>(), ["route.index.#"]);
-        assert_eq!(notify.channels["webhook"]["secret"].expose_secret(), "123456789", "a number is a number in YAML");
+        assert_eq!(
+            (notify.services, notify.storm_limit),
+            (vec!["webhook".to_owned()], 3)
+        );
+        assert_eq!(
+            notify.statuses,
+            [Status::TaskFailed, Status::ArtifactCreated]
+        );
+        assert_eq!(
+            notify
+                .topics
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+            ["route.index.#"]
+        );
+        assert_eq!(
+            notify.channels["webhook"]["secret"].expose_secret(),
+            "123456789",
+            "a number is a number in YAML"
+        );
         assert_eq!(pulse.expect("a user").user, "us");
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         for (more, expected) in [
-            ("services: {}", "events.notify.services: expected a list of channels, or a text with colons"),
-            ("statuses: [failed]", "events.notify.statuses: expected a list of statuses such as task-failed"),
-            ("statuses: []", "events.notify.statuses: expected a list of statuses"),
-            ("routing_keys: a", "events.notify.routing_keys: expected a list of routing keys"),
-            ("storm_limit: 0", "events.notify.storm_limit: expected a whole number from 1 to 10000"),
-            ("webhook: {url: [x]}", "events.notify.webhook.url: expected a text, a whole number, true or false"),
+            (
+                "services: {}",
+                "events.notify.services: expected a list of channels, or a text with colons",
+            ),
+            (
+                "statuses: [failed]",
+                "events.notify.statuses: expected a list of statuses such as task-failed",
+            ),
+            (
+                "statuses: []",
+                "events.notify.statuses: expected a list of statuses",
+            ),
+            (
+                "routing_keys: a",
+                "events.notify.routing_keys: expected a list of routing keys",
+            ),
+            (
+                "storm_limit: 0",
+                "events.notify.storm_limit: expected a whole number from 1 to 10000",
+            ),
+            (
+                "webhook: {url: [x]}",
+                "events.notify.webhook.url: expected a text, a whole number, true or false",
+            ),
         ] {
             let (config, faults) = parse(&format!("events: {{notify: {{{more}}}}}"));
             assert!(config.is_none(), "{more}");
             assert!(faults.contains(expected), "{more}: {faults}");
         }
         let (_, warnings) = parse("events: {notify: {service: [x], webhook: {uri: x}}}");
-        assert!(warnings.contains("events.notify.service: unknown key, did you mean services?"), "{warnings}");
-        assert!(warnings.contains("events.notify.webhook.uri: unknown key, did you mean url?"), "{warnings}");
+        assert!(
+            warnings.contains("events.notify.service: unknown key, did you mean services?"),
+            "{warnings}"
+        );
+        assert!(
+            warnings.contains("events.notify.webhook.uri: unknown key, did you mean url?"),
+            "{warnings}"
+        );
     }
 
     #[test]
@@ -301,26 +388,49 @@ mod tests {
             ("PULSE_QUEUE", "mine"),
             ("ROUTING_KEYS", "primary.#:route.index.#"),
         ]);
-        let NotifierConfig { notify, pulse, .. } = NotifierConfig::without_document().with_environment(&set).unwrap();
+        let NotifierConfig { notify, pulse, .. } = NotifierConfig::without_document()
+            .with_environment(&set)
+            .unwrap();
         let pulse = pulse.expect("a user");
-        assert_eq!((pulse.url.as_str(), pulse.user.as_str()), ("amqp://pulse.example:5672/", "us"));
-        assert_eq!((notify.services, notify.topics.len()), (vec!["smtp".to_owned(), "irc".to_owned()], 2));
+        assert_eq!(
+            (pulse.url.as_str(), pulse.user.as_str()),
+            ("amqp://pulse.example:5672/", "us")
+        );
+        assert_eq!(
+            (notify.services, notify.topics.len()),
+            (vec!["smtp".to_owned(), "irc".to_owned()], 2)
+        );
         assert_eq!(notify.queue.as_deref(), Some("mine"));
     }
 
     #[test]
     fn the_environment_wins_over_the_document() {
-        let text =
-            "events: {notify: {services: [webhook]}, pulse_user: us, pulse_password: x, pulse_url: 'amqp://a:99/v'}";
+        let text = "events: {notify: {services: [webhook]}, pulse_user: us, pulse_password: x, pulse_url: 'amqp://a:99/v'}";
         let config = || parse(text).0.expect("it is right");
-        let both = config().with_environment(&variables(&[("PULSE_LOGIN", "them"), ("PN_SERVICES", "irc")])).unwrap();
+        let both = config()
+            .with_environment(&variables(&[
+                ("PULSE_LOGIN", "them"),
+                ("PN_SERVICES", "irc"),
+            ]))
+            .unwrap();
         let pulse = both.pulse.expect("a user");
-        assert_eq!((pulse.url.as_str(), pulse.user.as_str()), ("amqp://a:99/v", "them"));
+        assert_eq!(
+            (pulse.url.as_str(), pulse.user.as_str()),
+            ("amqp://a:99/v", "them")
+        );
         assert_eq!(pulse.password.expose_secret(), "x");
         assert_eq!(both.notify.services, ["irc"]);
-        let other = config().with_environment(&variables(&[("PULSE_HOST", "b"), ("PULSE_SSL", "true")])).unwrap();
-        assert_eq!(other.pulse.expect("a user").url.as_str(), "amqps://b:5671/v");
+        let other = config()
+            .with_environment(&variables(&[("PULSE_HOST", "b"), ("PULSE_SSL", "true")]))
+            .unwrap();
+        assert_eq!(
+            other.pulse.expect("a user").url.as_str(),
+            "amqps://b:5671/v"
+        );
         let untouched = config().with_environment(&variables(&[])).unwrap();
-        assert_eq!(untouched.pulse.expect("a user").url.as_str(), "amqp://a:99/v");
+        assert_eq!(
+            untouched.pulse.expect("a user").url.as_str(),
+            "amqp://a:99/v"
+        );
     }
 }

@@ -39,11 +39,20 @@ impl<'a> Section<'a> {
     /// The entries of a map; `None`, and a fault, when it is none.
     ///
     /// `line` is that of its key, where an author looks for what is missing.
-    pub(super) fn new(path: &str, line: usize, node: &'a MarkedYaml<'a>, faults: &'a RefCell<Faults>) -> Option<Self> {
+    pub(super) fn new(
+        path: &str,
+        line: usize,
+        node: &'a MarkedYaml<'a>,
+        faults: &'a RefCell<Faults>,
+    ) -> Option<Self> {
         let YamlData::Mapping(map) = &node.data else {
             let message = format!("expected a map, found {}", kind(node));
             let path = if path.is_empty() { "document" } else { path };
-            faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
+            faults.borrow_mut().errors.push(Fault {
+                path: path.to_owned(),
+                line,
+                message,
+            });
             return None;
         };
         let mut entries = Vec::new();
@@ -51,18 +60,41 @@ impl<'a> Section<'a> {
             let line = key.span.start.line();
             let Some(name) = key.data.as_str() else {
                 let message = format!("expected a key that is text, found {}", kind(key));
-                faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
+                faults.borrow_mut().errors.push(Fault {
+                    path: path.to_owned(),
+                    line,
+                    message,
+                });
                 continue;
             };
             if name == "<<" {
                 let message = "merge keys are not supported, write the keys out".to_owned();
-                faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
+                faults.borrow_mut().errors.push(Fault {
+                    path: path.to_owned(),
+                    line,
+                    message,
+                });
                 continue;
             }
-            let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-            entries.push(Entry { key: name.to_owned(), path, line, value });
+            let path = if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            };
+            entries.push(Entry {
+                key: name.to_owned(),
+                path,
+                line,
+                value,
+            });
         }
-        Some(Self { path: path.to_owned(), line, entries, faults, asked: RefCell::default() })
+        Some(Self {
+            path: path.to_owned(),
+            line,
+            entries,
+            faults,
+            asked: RefCell::default(),
+        })
     }
 
     /// This section's entries, then those of `base` that it does not have.
@@ -82,15 +114,25 @@ impl<'a> Section<'a> {
     /// The entry of `key`. An explicit null counts as absent.
     fn entry(&self, key: &'static str) -> Option<&Entry<'a>> {
         self.asked.borrow_mut().push(key);
-        self.entries.iter().find(|entry| entry.key == key && !is_null(entry.value))
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key && !is_null(entry.value))
     }
 
     fn error(&self, path: &str, line: usize, message: String) {
-        self.faults.borrow_mut().errors.push(Fault { path: path.to_owned(), line, message });
+        self.faults.borrow_mut().errors.push(Fault {
+            path: path.to_owned(),
+            line,
+            message,
+        });
     }
 
     fn warn(&self, path: &str, line: usize, message: String) {
-        self.faults.borrow_mut().warnings.push(Fault { path: path.to_owned(), line, message });
+        self.faults.borrow_mut().warnings.push(Fault {
+            path: path.to_owned(),
+            line,
+            message,
+        });
     }
 
     /// The value of `key`, if it is there and right.
@@ -98,7 +140,11 @@ impl<'a> Section<'a> {
         let entry = self.entry(key)?;
         let value = T::from_yaml(entry.value);
         if value.is_none() {
-            self.error(&entry.path, entry.line, format!("expected {}, found {}", T::EXPECTED, kind(entry.value)));
+            self.error(
+                &entry.path,
+                entry.line,
+                format!("expected {}, found {}", T::EXPECTED, kind(entry.value)),
+            );
         }
         self.faults.borrow_mut().secrets |= T::SECRET;
         value
@@ -119,7 +165,11 @@ impl<'a> Section<'a> {
     }
 
     fn missing(&self, key: &str, expected: &str) {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let path = if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        };
         self.error(&path, self.line, format!("is missing, expected {expected}"));
     }
 
@@ -142,8 +192,18 @@ impl<'a> Section<'a> {
         let sections = self.optional_sections(key);
         match self.entry(key) {
             None => self.missing(key, "a list of maps"),
-            Some(entry) if entry.value.data.as_sequence().is_some_and(|items| items.is_empty()) => {
-                self.error(&entry.path, entry.line, "expected at least one, found an empty list".to_owned());
+            Some(entry)
+                if entry
+                    .value
+                    .data
+                    .as_sequence()
+                    .is_some_and(|items| items.is_empty()) =>
+            {
+                self.error(
+                    &entry.path,
+                    entry.line,
+                    "expected at least one, found an empty list".to_owned(),
+                );
             }
             Some(_) => {}
         }
@@ -152,24 +212,43 @@ impl<'a> Section<'a> {
 
     /// The maps of the list under `key`, if it is there.
     pub(super) fn optional_sections(&self, key: &'static str) -> Vec<Section<'a>> {
-        let Some(entry) = self.entry(key) else { return Vec::new() };
+        let Some(entry) = self.entry(key) else {
+            return Vec::new();
+        };
         let YamlData::Sequence(items) = &entry.value.data else {
-            self.error(&entry.path, entry.line, format!("expected a list of maps, found {}", kind(entry.value)));
+            self.error(
+                &entry.path,
+                entry.line,
+                format!("expected a list of maps, found {}", kind(entry.value)),
+            );
             return Vec::new();
         };
         let items = items.iter().enumerate();
         items
             .filter_map(|(at, item)| {
-                Section::new(&format!("{}[{at}]", entry.path), item.span.start.line(), item, self.faults)
+                Section::new(
+                    &format!("{}[{at}]", entry.path),
+                    item.span.start.line(),
+                    item,
+                    self.faults,
+                )
             })
             .collect()
     }
 
     /// The value of `key` in the map under `section`, `absent` without a right one; `None` when there is no such map. No
     /// fault is kept: for who can do without it.
-    pub(super) fn glimpse<T: FromYaml>(&self, section: &'static str, key: &str, absent: T) -> Option<T> {
+    pub(super) fn glimpse<T: FromYaml>(
+        &self,
+        section: &'static str,
+        key: &str,
+        absent: T,
+    ) -> Option<T> {
         let map = self.entry(section)?.value.data.as_mapping()?;
-        let value = map.iter().find(|(name, _)| name.data.as_str() == Some(key)).map(|(_, value)| value);
+        let value = map
+            .iter()
+            .find(|(name, _)| name.data.as_str() == Some(key))
+            .map(|(_, value)| value);
         Some(value.and_then(T::from_yaml).unwrap_or(absent))
     }
 
@@ -186,7 +265,11 @@ impl<'a> Section<'a> {
         match self.entry(key) {
             Some(entry) => self.warn(&entry.path, entry.line, message.to_owned()),
             None => {
-                let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+                let path = if self.path.is_empty() {
+                    key.to_owned()
+                } else {
+                    format!("{}.{key}", self.path)
+                };
                 self.warn(&path, self.line, message.to_owned());
             }
         }
@@ -224,12 +307,22 @@ impl<'a> Section<'a> {
     /// Warns of the keys that nobody asked for. Call it last.
     pub(super) fn warn_of_unknown(&self) {
         let asked = self.asked.borrow();
-        for entry in self.entries.iter().filter(|entry| !asked.contains(&entry.key.as_str())) {
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| !asked.contains(&entry.key.as_str()))
+        {
             // Keys of some predecessors are those of ours in capital letters.
             let key = entry.key.to_lowercase();
-            let near = asked.iter().map(|known| (strsim::jaro_winkler(&key, &known.to_lowercase()), known));
-            let nearest = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8);
-            let hint = nearest.map_or(String::new(), |(_, known)| format!(", did you mean {known}?"));
+            let near = asked
+                .iter()
+                .map(|known| (strsim::jaro_winkler(&key, &known.to_lowercase()), known));
+            let nearest = near
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .filter(|(score, _)| *score > 0.8);
+            let hint = nearest.map_or(String::new(), |(_, known)| {
+                format!(", did you mean {known}?")
+            });
             self.warn(&entry.path, entry.line, format!("unknown key{hint}"));
         }
     }
@@ -256,7 +349,10 @@ fn kind(node: &MarkedYaml<'_>) -> &'static str {
 impl FromYaml for String {
     const EXPECTED: &'static str = "a text that is not empty";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        node.data.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
+        node.data
+            .as_str()
+            .filter(|text| !text.trim().is_empty())
+            .map(str::to_owned)
     }
 }
 
@@ -299,20 +395,30 @@ impl FromYaml for Duration {
     const EXPECTED: &'static str = "a duration such as 24h or 90m";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
         let duration: jiff::SignedDuration = node.data.as_str()?.parse().ok()?;
-        Self::try_from(duration).ok().filter(|duration| !duration.is_zero())
+        Self::try_from(duration)
+            .ok()
+            .filter(|duration| !duration.is_zero())
     }
 }
 
 impl FromYaml for Size {
     const EXPECTED: &'static str = "a size with its unit, such as 200GB or 500 MiB";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        node.data.as_str()?.parse().ok().filter(|Self(bytes)| *bytes > 0)
+        node.data
+            .as_str()?
+            .parse()
+            .ok()
+            .filter(|Self(bytes)| *bytes > 0)
     }
 }
 
 impl FromYaml for Vec<String> {
     const EXPECTED: &'static str = "a list of texts";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        node.data.as_sequence()?.iter().map(String::from_yaml).collect()
+        node.data
+            .as_sequence()?
+            .iter()
+            .map(String::from_yaml)
+            .collect()
     }
 }

@@ -63,7 +63,12 @@ pub struct ReportsConfig {
 impl ReportsConfig {
     /// Reads these keys of a document. Other keys are not looked at.
     pub fn parse(text: &str) -> (Option<Self>, Faults) {
-        super::parse(text, |keys| Some(Self { triggers: triggers::read(keys), records: read(keys) }))
+        super::parse(text, |keys| {
+            Some(Self {
+                triggers: triggers::read(keys),
+                records: read(keys),
+            })
+        })
     }
 }
 

@@ -46,7 +46,10 @@ impl FromYaml for Lanes {
     }
 }
 
-pub(super) fn read(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Option<RepositoryConfig> {
+pub(super) fn read(
+    section: &Section<'_>,
+    ssh_key: Option<&SecretString>,
+) -> Option<RepositoryConfig> {
     let mode: Option<String> = section.optional("try_mode");
     let syntax: Option<String> = section.optional("try_syntax");
     let try_mode = match (mode.as_deref(), syntax) {
@@ -61,29 +64,56 @@ pub(super) fn read(section: &Section<'_>, ssh_key: Option<&SecretString>) -> Opt
             None
         }
     };
-    let (name, url, try_url): (Option<String>, Option<String>, Option<String>) =
-        (section.required("name"), section.required("url"), section.required("try_url"));
+    let (name, url, try_url): (Option<String>, Option<String>, Option<String>) = (
+        section.required("name"),
+        section.required("url"),
+        section.required("try_url"),
+    );
     for (key, value) in [("name", &name), ("url", &url), ("try_url", &try_url)] {
-        if value.as_ref().is_some_and(|value| value.starts_with('-') || value.contains(char::is_control)) {
-            section.reject(key, "expected a text that does not begin with - and holds no control characters");
+        if value
+            .as_ref()
+            .is_some_and(|value| value.starts_with('-') || value.contains(char::is_control))
+        {
+            section.reject(
+                key,
+                "expected a text that does not begin with - and holds no control characters",
+            );
         }
     }
     for (key, value) in [("url", &url), ("try_url", &try_url)] {
-        let url = value.as_ref().and_then(|value| Url::parse(value).ok()).filter(|url| url.password().is_some());
+        let url = value
+            .as_ref()
+            .and_then(|value| Url::parse(value).ok())
+            .filter(|url| url.password().is_some());
         secrets::advise_plain_http(section, key, url.as_ref(), "its password");
     }
-    if name.as_ref().is_some_and(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
-        section.reject("name", "expected a name without / and without a leading dot: a folder is named after it");
+    if name
+        .as_ref()
+        .is_some_and(|name| name.contains(['/', '\\']) || name.starts_with('.'))
+    {
+        section.reject(
+            "name",
+            "expected a name without / and without a leading dot: a folder is named after it",
+        );
     }
     let config = (
-        section.optional("try_name").unwrap_or_else(|| "try".to_owned()),
-        section.optional("default_revision").unwrap_or_else(|| "tip".to_owned()),
+        section
+            .optional("try_name")
+            .unwrap_or_else(|| "try".to_owned()),
+        section
+            .optional("default_revision")
+            .unwrap_or_else(|| "tip".to_owned()),
         section.optional("use_latest_revision").unwrap_or(false),
         section.optional("ssh_user"),
         section.optional("ssh_key").or_else(|| ssh_key.cloned()),
-        section.optional::<Lanes>("lanes").map_or(1, |lanes| lanes.0),
+        section
+            .optional::<Lanes>("lanes")
+            .map_or(1, |lanes| lanes.0),
     );
-    section.ignored(&["checkout", "batch_size"], "means nothing any more: clones have no working copy");
+    section.ignored(
+        &["checkout", "batch_size"],
+        "means nothing any more: clones have no working copy",
+    );
     section.of_other_programs(&["decision_env_prefix"]);
     section.warn_of_unknown();
     let (try_name, default_revision, use_latest_revision, ssh_user, ssh_key, lanes) = config;

@@ -18,20 +18,32 @@ const PLACEHOLDERS: &[&str] = &["changeme", "password", "putalongrandomtexthere"
 
 /// Warns of the secret under `key` if it can be guessed.
 pub(super) fn advise_weak(section: &Section<'_>, key: &'static str) {
-    let Some(secret) = section.secret_text(key) else { return };
+    let Some(secret) = section.secret_text(key) else {
+        return;
+    };
     if let Some(weakness) = weakness(&secret) {
-        section.advise(key, &format!("{weakness}: it can be guessed; use 32 random characters"));
+        section.advise(
+            key,
+            &format!("{weakness}: it can be guessed; use 32 random characters"),
+        );
     }
 }
 
 /// Why a secret can be guessed.
 fn weakness(secret: &SecretString) -> Option<&'static str> {
     let secret = secret.expose_secret();
-    let letters: String = secret.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    let letters: String = secret
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect();
     let mut different: Vec<char> = secret.chars().collect();
     different.sort_unstable();
     different.dedup();
-    if PLACEHOLDERS.iter().any(|placeholder| letters.contains(placeholder)) {
+    if PLACEHOLDERS
+        .iter()
+        .any(|placeholder| letters.contains(placeholder))
+    {
         Some("is a placeholder")
     } else if secret.chars().count() < SHORT {
         Some("is shorter than 16 characters")
@@ -43,9 +55,17 @@ fn weakness(secret: &SecretString) -> Option<&'static str> {
 }
 
 /// Warns of an address under `key` to which `what` is sent without TLS. On this machine nobody listens between.
-pub(super) fn advise_plain_http(section: &Section<'_>, key: &'static str, url: Option<&Url>, what: &str) {
+pub(super) fn advise_plain_http(
+    section: &Section<'_>,
+    key: &'static str,
+    url: Option<&Url>,
+    what: &str,
+) {
     if url.is_some_and(|url| matches!(url.scheme(), "http" | "amqp") && !is_loopback(url)) {
-        section.advise(key, &format!("speaks without TLS, so anybody on the way can read {what}: use TLS"));
+        section.advise(
+            key,
+            &format!("speaks without TLS, so anybody on the way can read {what}: use TLS"),
+        );
     }
 }
 
@@ -54,10 +74,18 @@ pub(super) fn sentry_dsn(keys: &Section<'_>) -> Option<SecretString> {
     const KEY: &str = "SENTRY_DSN";
     let dsn: SecretString = keys.optional(KEY)?;
     if !observe::sentry::is_dsn(dsn.expose_secret()) {
-        keys.advise(KEY, "is no DSN, so errors are not reported: expected https://KEY@HOST/PROJECT");
+        keys.advise(
+            KEY,
+            "is no DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
+        );
         return None;
     }
-    advise_plain_http(keys, KEY, Url::parse(dsn.expose_secret()).ok().as_ref(), "the errors that are reported");
+    advise_plain_http(
+        keys,
+        KEY,
+        Url::parse(dsn.expose_secret()).ok().as_ref(),
+        "the errors that are reported",
+    );
     Some(dsn)
 }
 
@@ -87,7 +115,10 @@ mod tests {
             ("Change-Me", Some("is a placeholder")),
             ("my very long password", Some("is a placeholder")),
             ("put a long random text here", Some("is a placeholder")),
-            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", Some("has fewer than 6 different characters")),
+            (
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                Some("has fewer than 6 different characters"),
+            ),
         ] {
             assert_eq!(weakness(&secret.into()), expected, "{secret}");
         }

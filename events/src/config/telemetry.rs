@@ -52,7 +52,9 @@ impl TelemetryConfig {
     }
 
     /// The same, and what is needed to hear of pushes.
-    pub fn read_with_pulse(variables: Variables<'_>) -> Result<(Self, HgPushesConfig), TelemetryFaults> {
+    pub fn read_with_pulse(
+        variables: Variables<'_>,
+    ) -> Result<(Self, HgPushesConfig), TelemetryFaults> {
         let mut reader = Reader::new(variables);
         let (config, pushes) = (reader.telemetry(), reader.pushes());
         reader.all(config.zip(pushes))
@@ -67,11 +69,16 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(variables: Variables<'a>) -> Self {
-        Self { variables, faults: Vec::new() }
+        Self {
+            variables,
+            faults: Vec::new(),
+        }
     }
 
     fn all<T>(self, value: Option<T>) -> Result<T, TelemetryFaults> {
-        value.filter(|_| self.faults.is_empty()).ok_or(TelemetryFaults(self.faults))
+        value
+            .filter(|_| self.faults.is_empty())
+            .ok_or(TelemetryFaults(self.faults))
     }
 
     fn fault(&mut self, name: &str, problem: impl fmt::Display) {
@@ -79,7 +86,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of a variable, or `usual`. `None` is a fault.
-    fn value<T>(&mut self, name: &str, usual: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    fn value<T>(
+        &mut self,
+        name: &str,
+        usual: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let value = parse((self.variables)(name).as_deref().unwrap_or(usual));
         if value.is_none() {
             self.fault(name, format_args!("expected {expected}"));
@@ -103,10 +116,19 @@ impl<'a> Reader<'a> {
     }
 
     fn url(&mut self, name: &str, usual: &str) -> Option<Url> {
-        self.value(name, usual, "an http or https url without user and password", |text| {
-            let plain = |url: &Url| url.username().is_empty() && url.password().is_none() && url.has_host();
-            Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && plain(url))
-        })
+        self.value(
+            name,
+            usual,
+            "an http or https url without user and password",
+            |text| {
+                let plain = |url: &Url| {
+                    url.username().is_empty() && url.password().is_none() && url.has_host()
+                };
+                Url::parse(text)
+                    .ok()
+                    .filter(|url| matches!(url.scheme(), "http" | "https") && plain(url))
+            },
+        )
     }
 
     fn port(&mut self, name: &str, usual: u16) -> Option<u16> {
@@ -123,7 +145,10 @@ impl<'a> Reader<'a> {
             |text| text.parse().ok(),
         );
         let bugzilla = self.url("BMO_API_URL", "https://bugzilla.mozilla.org/rest");
-        let base = self.url("TMO_BASE_URL", "https://incoming.telemetry.mozilla.org/submit");
+        let base = self.url(
+            "TMO_BASE_URL",
+            "https://incoming.telemetry.mozilla.org/submit",
+        );
         let namespace = self.name("TMO_PING_NAMESPACE", "eng-workflow");
         let doctype = self.name("TMO_PING_DOCTYPE", "hgpush");
         let version = self.name("TMO_PING_DOCVERSION", "1");
@@ -133,8 +158,17 @@ impl<'a> Reader<'a> {
         Some(TelemetryConfig {
             target: target?,
             bugzilla: bugzilla?,
-            edge: EdgeSettings { base: base?, namespace: namespace?, doctype: doctype?, version: version? },
-            rules: if classic? { Rules::Classic } else { Rules::Current },
+            edge: EdgeSettings {
+                base: base?,
+                namespace: namespace?,
+                doctype: doctype?,
+                version: version?,
+            },
+            rules: if classic? {
+                Rules::Classic
+            } else {
+                Rules::Current
+            },
             statsd: statsd.zip(port),
         })
     }
@@ -142,22 +176,46 @@ impl<'a> Reader<'a> {
     fn pushes(&mut self) -> Option<HgPushesConfig> {
         let user = self.required("PULSE_USERNAME", "our user on Pulse");
         let password = self.required("PULSE_PASSWORD", "its password");
-        let queue = self.required("PULSE_QUEUE_NAME", "a name for our queue, such as commit-telemetry");
+        let queue = self.required(
+            "PULSE_QUEUE_NAME",
+            "a name for our queue, such as commit-telemetry",
+        );
         let key = "the repositories, such as integration/autoland, or # for all";
         let topic = self.required("PULSE_QUEUE_ROUTING_KEY", key);
-        let topic = topic.and_then(|_| self.value("PULSE_QUEUE_ROUTING_KEY", "", key, |text| text.parse().ok()));
-        let exchange = self.value("PULSE_EXCHANGE", "exchange/hgpushes/v2", "the name of an exchange", |text| {
-            text.starts_with("exchange/").then(|| text.to_owned())
-        });
+        let topic = topic
+            .and_then(|_| self.value("PULSE_QUEUE_ROUTING_KEY", "", key, |text| text.parse().ok()));
+        let exchange = self.value(
+            "PULSE_EXCHANGE",
+            "exchange/hgpushes/v2",
+            "the name of an exchange",
+            |text| text.starts_with("exchange/").then(|| text.to_owned()),
+        );
         let tls = self.value("PULSE_SSL", "1", "1 or 0", flag);
-        let host = self.value("PULSE_HOST", "pulse.mozilla.org", "the name of a host", |text| {
-            url::Host::parse(text).ok().map(|_| text.trim_matches(['[', ']']).to_owned())
-        });
+        let host = self.value(
+            "PULSE_HOST",
+            "pulse.mozilla.org",
+            "the name of a host",
+            |text| {
+                url::Host::parse(text)
+                    .ok()
+                    .map(|_| text.trim_matches(['[', ']']).to_owned())
+            },
+        );
         let port = self.port("PULSE_PORT", if tls == Some(false) { 5672 } else { 5671 });
-        let address = Address { tls: tls?, host: host?, port: port? };
+        let address = Address {
+            tls: tls?,
+            host: host?,
+            port: port?,
+        };
         let (vhost, password) = ("/".to_owned(), password?.into());
         Some(HgPushesConfig {
-            pulse: PulseSettings { address, vhost, user: user?, password, ca: None },
+            pulse: PulseSettings {
+                address,
+                vhost,
+                user: user?,
+                password,
+                ca: None,
+            },
             queue: queue?,
             exchange: exchange?,
             topic: topic?,
@@ -172,7 +230,11 @@ mod tests {
     use super::*;
 
     fn variables(set: &'static [(&str, &str)]) -> impl Fn(&str) -> Option<String> {
-        move |name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        move |name| {
+            set.iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        }
     }
 
     const PULSE: &[(&str, &str)] = &[
@@ -185,23 +247,58 @@ mod tests {
     #[test]
     fn what_is_not_set_is_mozillas() {
         let (config, pushes) = TelemetryConfig::read_with_pulse(&variables(PULSE)).unwrap();
-        assert_eq!(config.target.to_string(), "https://hg.mozilla.org/mozilla-central/");
-        assert_eq!(config.bugzilla.as_str(), "https://bugzilla.mozilla.org/rest");
-        assert_eq!(config.edge.base.as_str(), "https://incoming.telemetry.mozilla.org/submit");
-        let EdgeSettings { namespace, doctype, version, .. } = &config.edge;
-        assert_eq!([namespace, doctype, version], ["eng-workflow", "hgpush", "1"]);
+        assert_eq!(
+            config.target.to_string(),
+            "https://hg.mozilla.org/mozilla-central/"
+        );
+        assert_eq!(
+            config.bugzilla.as_str(),
+            "https://bugzilla.mozilla.org/rest"
+        );
+        assert_eq!(
+            config.edge.base.as_str(),
+            "https://incoming.telemetry.mozilla.org/submit"
+        );
+        let EdgeSettings {
+            namespace,
+            doctype,
+            version,
+            ..
+        } = &config.edge;
+        assert_eq!(
+            [namespace, doctype, version],
+            ["eng-workflow", "hgpush", "1"]
+        );
         assert_eq!((config.statsd, config.rules), (None, Rules::Current));
-        assert_eq!(pushes.pulse.address.to_string(), "amqps://pulse.mozilla.org:5671");
-        assert_eq!((pushes.pulse.user.as_str(), pushes.pulse.password.expose_secret()), ("us", "hunter2"));
-        assert_eq!((pushes.exchange.as_str(), pushes.topic.as_str()), ("exchange/hgpushes/v2", "integration/autoland"));
+        assert_eq!(
+            pushes.pulse.address.to_string(),
+            "amqps://pulse.mozilla.org:5671"
+        );
+        assert_eq!(
+            (
+                pushes.pulse.user.as_str(),
+                pushes.pulse.password.expose_secret()
+            ),
+            ("us", "hunter2")
+        );
+        assert_eq!(
+            (pushes.exchange.as_str(), pushes.topic.as_str()),
+            ("exchange/hgpushes/v2", "integration/autoland")
+        );
         assert!(!format!("{pushes:?}").contains("hunter2"));
     }
 
     #[test]
     fn what_makes_pings_needs_no_user_on_pulse() {
-        let set = [("STATSD_HOST", "statsd.example"), ("STATSD_PORT", "9125"), ("TARGET_REPO", "http://hg.example/a")];
+        let set = [
+            ("STATSD_HOST", "statsd.example"),
+            ("STATSD_PORT", "9125"),
+            ("TARGET_REPO", "http://hg.example/a"),
+        ];
         let config = TelemetryConfig::read(&|name| {
-            set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            set.iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
         })
         .unwrap();
         assert_eq!(config.statsd, Some(("statsd.example".to_owned(), 9125)));
@@ -224,7 +321,11 @@ mod tests {
             ("STATSD_PORT", "0"),
         ];
         let faults = TelemetryConfig::read_with_pulse(&variables(WRONG)).unwrap_err();
-        let named: Vec<_> = faults.0.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+        let named: Vec<_> = faults
+            .0
+            .iter()
+            .map(|fault| fault.split(':').next().unwrap())
+            .collect();
         assert_eq!(
             named,
             [

@@ -37,8 +37,17 @@ fn a_file_of_the_original_is_read_and_events_overrides_common() {
     assert!(config.phabricator.publish);
     let repository = &config.repositories[0];
     assert_eq!(repository.try_mode, TryMode::Syntax("-a -b".to_owned()));
-    assert_eq!((repository.try_name.as_str(), repository.default_revision.as_str()), ("try", "tip"));
-    assert!(repository.ssh_key.is_some(), "the common key is the repository's");
+    assert_eq!(
+        (
+            repository.try_name.as_str(),
+            repository.default_revision.as_str()
+        ),
+        ("try", "tip")
+    );
+    assert!(
+        repository.ssh_key.is_some(),
+        "the common key is the repository's"
+    );
     let warnings: Vec<_> = faults.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
@@ -56,14 +65,34 @@ fn a_file_of_the_original_is_read_and_events_overrides_common() {
 #[test]
 fn address_of_phabricator_may_be_that_of_its_api() {
     for (given, expected) in [
-        ("https://phabricator.example.com", "https://phabricator.example.com/"),
-        ("https://phabricator.example.com/api", "https://phabricator.example.com/"),
-        ("https://phabricator.example.com/api/", "https://phabricator.example.com/"),
-        ("https://example.com/review/api/", "https://example.com/review/"),
+        (
+            "https://phabricator.example.com",
+            "https://phabricator.example.com/",
+        ),
+        (
+            "https://phabricator.example.com/api",
+            "https://phabricator.example.com/",
+        ),
+        (
+            "https://phabricator.example.com/api/",
+            "https://phabricator.example.com/",
+        ),
+        (
+            "https://example.com/review/api/",
+            "https://example.com/review/",
+        ),
         ("https://example.com/review", "https://example.com/review"),
     ] {
         let text = GOOD.replace("https://phabricator.example.com", given);
-        assert_eq!(Config::parse(&text).0.expect("it is right").phabricator.url.as_str(), expected);
+        assert_eq!(
+            Config::parse(&text)
+                .0
+                .expect("it is right")
+                .phabricator
+                .url
+                .as_str(),
+            expected
+        );
     }
 }
 
@@ -71,20 +100,42 @@ fn address_of_phabricator_may_be_that_of_its_api() {
 fn restricted_revisions_and_pages_of_builds_are_as_configured() {
     let read = |more: &str| Config::parse(&format!("{GOOD}{more}"));
     let config = read("").0.expect("it is right");
-    assert_eq!((config.view_policies, config.pages), (ViewPolicies::also(&[]), BuildPages::default()));
-    let has_no_link = |more: &str| read(more).1.to_string().contains("public_url: is not set, nor is docs_url");
+    assert_eq!(
+        (config.view_policies, config.pages),
+        (ViewPolicies::also(&[]), BuildPages::default())
+    );
+    let has_no_link = |more: &str| {
+        read(more)
+            .1
+            .to_string()
+            .contains("public_url: is not set, nor is docs_url")
+    };
     assert!(has_no_link(""));
     assert!(!has_no_link("  docs_url: https://docs.example.com\n"));
     assert!(!has_no_link("  public_url: https://events.example.com\n"));
-    let config = read("  public_policies: [PHID-PLCY-staff]\n  public_url: https://events.example.com\n").0;
+    let config =
+        read("  public_policies: [PHID-PLCY-staff]\n  public_url: https://events.example.com\n").0;
     let config = config.expect("it is right");
-    assert_eq!(config.view_policies, ViewPolicies::also(&["PHID-PLCY-staff".to_owned()]));
-    assert_eq!(config.pages.public_url.map(String::from).as_deref(), Some("https://events.example.com/"));
-    let config = read("  restricted_revisions: build\n").0.expect("it is right");
+    assert_eq!(
+        config.view_policies,
+        ViewPolicies::also(&["PHID-PLCY-staff".to_owned()])
+    );
+    assert_eq!(
+        config.pages.public_url.map(String::from).as_deref(),
+        Some("https://events.example.com/")
+    );
+    let config = read("  restricted_revisions: build\n")
+        .0
+        .expect("it is right");
     assert_eq!(config.view_policies, ViewPolicies::Any);
     let (config, faults) = read("  restricted_revisions: yes\n");
     assert!(config.is_none());
-    assert!(faults.to_string().contains("restricted_revisions: expected private or build"), "{faults}");
+    assert!(
+        faults
+            .to_string()
+            .contains("restricted_revisions: expected private or build"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -142,7 +193,10 @@ fn there_is_a_secure_project_unless_an_empty_list_says_that_there_is_none() {
     assert_eq!(secure(""), ["secure-revision"]);
     assert_eq!(secure("  secure_projects:\n"), ["secure-revision"]);
     assert_eq!(secure("  secure_projects: []\n"), Vec::<String>::new());
-    assert_eq!(secure("  secure_projects: [hidden, bmo-core-security]\n"), ["hidden", "bmo-core-security"]);
+    assert_eq!(
+        secure("  secure_projects: [hidden, bmo-core-security]\n"),
+        ["hidden", "bmo-core-security"]
+    );
 }
 
 #[test]
@@ -154,16 +208,40 @@ fn lando_is_told_nothing_unless_that_is_wanted() {
     };
     assert_eq!(lando(""), None);
     let url = Url::parse("https://lando.example.com/api").expect("a url");
-    let quiet = LandoConfig { url, publish: false, publish_failure: false };
-    assert_eq!(lando("  LANDO: {url: https://lando.example.com/api}\n"), Some(quiet.clone()));
-    let loud = LandoConfig { publish: true, publish_failure: true, ..quiet };
-    let text = "  LANDO: {url: https://lando.example.com/api, publish: true, publish_failure: true}\n";
+    let quiet = LandoConfig {
+        url,
+        publish: false,
+        publish_failure: false,
+    };
+    assert_eq!(
+        lando("  LANDO: {url: https://lando.example.com/api}\n"),
+        Some(quiet.clone())
+    );
+    let loud = LandoConfig {
+        publish: true,
+        publish_failure: true,
+        ..quiet
+    };
+    let text =
+        "  LANDO: {url: https://lando.example.com/api, publish: true, publish_failure: true}\n";
     assert_eq!(lando(text), Some(loud));
     for (text, expected) in [
-        ("LANDO: {publish: true}", "events.LANDO.url: is missing, expected an http or https url"),
-        ("LANDO: {url: lando.example.com}", "events.LANDO.url: expected an http or https url, found another text"),
-        ("LANDO: {url: https://x, publish: 1}", "events.LANDO.publish: expected true or false, found a number"),
-        ("LANDO: https://x", "events.LANDO: expected a map, found another text"),
+        (
+            "LANDO: {publish: true}",
+            "events.LANDO.url: is missing, expected an http or https url",
+        ),
+        (
+            "LANDO: {url: lando.example.com}",
+            "events.LANDO.url: expected an http or https url, found another text",
+        ),
+        (
+            "LANDO: {url: https://x, publish: 1}",
+            "events.LANDO.publish: expected true or false, found a number",
+        ),
+        (
+            "LANDO: https://x",
+            "events.LANDO: expected a map, found another text",
+        ),
     ] {
         let (config, faults) = parse(&format!("  {text}\n"));
         assert!(config.is_none());
@@ -173,19 +251,35 @@ fn lando_is_told_nothing_unless_that_is_wanted() {
 
 #[test]
 fn limits_of_a_stack_can_be_set_and_are_those_of_the_worker_else() {
-    let (config, _) = Config::parse(&format!("{GOOD}  max_stack_size: 1GB\n  max_apply_time: 5m\n"));
+    let (config, _) = Config::parse(&format!(
+        "{GOOD}  max_stack_size: 1GB\n  max_apply_time: 5m\n"
+    ));
     let config = config.expect("it is right");
-    assert_eq!((config.max_stack_size, config.max_apply_time), (Size(1_000_000_000), Duration::from_secs(300)));
+    assert_eq!(
+        (config.max_stack_size, config.max_apply_time),
+        (Size(1_000_000_000), Duration::from_secs(300))
+    );
     let (config, _) = Config::parse(GOOD);
     let (config, limits) = (config.expect("it is right"), worker_hg::Limits::default());
-    assert_eq!((config.max_stack_size, config.max_apply_time), (Size(limits.made), limits.work));
+    assert_eq!(
+        (config.max_stack_size, config.max_apply_time),
+        (Size(limits.made), limits.work)
+    );
 }
 
 #[test]
 fn a_secret_that_can_be_guessed_is_warned_of_and_not_shown() {
-    for (secret, warned) in [("hunter2", true), ("0123456789abcde", true), ("0123456789abcdef", false)] {
+    for (secret, warned) in [
+        ("hunter2", true),
+        ("0123456789abcde", true),
+        ("0123456789abcdef", false),
+    ] {
         let (_, faults) = Config::parse(&format!("{GOOD}  webhook_secret: {secret}\n"));
-        assert_eq!(faults.to_string().contains("is shorter than 16 characters"), warned, "{faults}");
+        assert_eq!(
+            faults.to_string().contains("is shorter than 16 characters"),
+            warned,
+            "{faults}"
+        );
         assert!(!faults.to_string().contains(secret));
     }
 }
@@ -198,7 +292,12 @@ fn a_build_plan_is_a_phid_of_its_kind() {
     for plan in ["PHID-HMBT-n3nisprxbb7ehv2lzdcb", "7", "plan"] {
         let (config, faults) = parse(plan);
         assert!(config.is_none());
-        assert!(faults.to_string().contains("expected the PHID of a build plan, PHID-HMCP-…"), "{faults}");
+        assert!(
+            faults
+                .to_string()
+                .contains("expected the PHID of a build plan, PHID-HMCP-…"),
+            "{faults}"
+        );
     }
 }
 
@@ -206,9 +305,16 @@ fn a_build_plan_is_a_phid_of_its_kind() {
 fn a_budget_is_a_size_with_its_unit() {
     let parse = |budget: &str| Config::parse(&format!("{GOOD}  clones_budget: {budget}\n"));
     let (config, _) = parse("200 GB");
-    assert_eq!(config.expect("it is right").clones_budget, Some(Size(200_000_000_000)));
-    for (budget, found) in [("200", "a number"), ("much", "another text"), ("0GB", "another text"), ("[1GB]", "a list")]
-    {
+    assert_eq!(
+        config.expect("it is right").clones_budget,
+        Some(Size(200_000_000_000))
+    );
+    for (budget, found) in [
+        ("200", "a number"),
+        ("much", "another text"),
+        ("0GB", "another text"),
+        ("[1GB]", "a list"),
+    ] {
         let (config, faults) = parse(budget);
         assert!(config.is_none());
         let expected = format!(
@@ -221,14 +327,26 @@ fn a_budget_is_a_size_with_its_unit() {
 #[test]
 fn garbage_is_refused_with_a_line() {
     for (text, expected) in [
-        ("", "line 1: document: the document is empty, expected the sections common and events"),
+        (
+            "",
+            "line 1: document: the document is empty, expected the sections common and events",
+        ),
         ("a: [b\nc: d", "not YAML"),
         ("- a", "line 1: document: expected a map, found a list"),
         ("a: 1\n---\nb: 2", "document: there is a second document"),
         ("events: {<<: {}}", "merge keys are not supported"),
-        ("events: {repositories: []}", "line 1: events.repositories: expected at least one, found an empty list"),
-        ("other: 1", "events: is missing, expected a map with our settings"),
-        ("events: 1", "line 1: events: expected a map, found a number"),
+        (
+            "events: {repositories: []}",
+            "line 1: events.repositories: expected at least one, found an empty list",
+        ),
+        (
+            "other: 1",
+            "events: is missing, expected a map with our settings",
+        ),
+        (
+            "events: 1",
+            "line 1: events: expected a map, found a number",
+        ),
     ] {
         let (config, faults) = Config::parse(text);
         assert!(config.is_none());
@@ -241,11 +359,18 @@ fn the_web_server_requires_and_keeps_its_own_keys_alone() {
     let small = "events:\n  webhook_secret: 0123456789abcdef\n  redis_namespace: review\n";
     let (config, faults) = WebConfig::parse(small);
     let config = config.unwrap_or_else(|| panic!("{faults}"));
-    assert_eq!((faults.to_string().as_str(), config.redis_namespace.as_str()), ("", "review"));
+    assert_eq!(
+        (faults.to_string().as_str(), config.redis_namespace.as_str()),
+        ("", "review")
+    );
     assert!(config.webhook_secret.is_some() && config.api_token.is_none());
 
-    let (config, faults) = WebConfig::parse(&format!("{GOOD}  api_tokn: x\n  build_plan_phid: 7\n"));
-    assert!(config.is_some(), "what is wrong for another role is no fault of this one: {faults}");
+    let (config, faults) =
+        WebConfig::parse(&format!("{GOOD}  api_tokn: x\n  build_plan_phid: 7\n"));
+    assert!(
+        config.is_some(),
+        "what is wrong for another role is no fault of this one: {faults}"
+    );
     let warnings: Vec<_> = faults.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
@@ -262,24 +387,52 @@ fn a_worker_neither_requires_nor_keeps_the_secrets_of_the_web_server() {
     let (config, faults) = Config::parse_worker(&format!("{GOOD}  api_token: 0123456789abcdef\n"));
     let config = config.unwrap_or_else(|| panic!("{faults}"));
     assert!(config.api_token.is_none() && config.webhook_secret.is_none());
-    assert!(!faults.to_string().contains("webhook_secret") && !faults.to_string().contains("api_token"), "{faults}");
+    assert!(
+        !faults.to_string().contains("webhook_secret") && !faults.to_string().contains("api_token"),
+        "{faults}"
+    );
     assert!(config.phabricator.publish);
 }
 
 #[test]
 fn commands_of_operators_need_only_the_keys_that_they_use() {
-    let (records, faults) = RecordsConfig::parse("events: {redis_namespace: x, build_retention: 2h, PHABRICATOR: 7}");
+    let (records, faults) =
+        RecordsConfig::parse("events: {redis_namespace: x, build_retention: 2h, PHABRICATOR: 7}");
     let records = records.unwrap_or_else(|| panic!("{faults}"));
-    assert_eq!((records.build_retention, records.redis_namespace.as_str()), (Duration::from_secs(7200), "x"));
+    assert_eq!(
+        (records.build_retention, records.redis_namespace.as_str()),
+        (Duration::from_secs(7200), "x")
+    );
     assert_eq!((records.publish, faults.to_string().as_str()), (None, ""));
-    for (phabricator, publish) in [("{publish: true}", true), ("{publish: no}", false), ("{}", false)] {
+    for (phabricator, publish) in [
+        ("{publish: true}", true),
+        ("{publish: no}", false),
+        ("{}", false),
+    ] {
         let (records, _) = RecordsConfig::parse(&format!("events: {{PHABRICATOR: {phabricator}}}"));
-        assert_eq!(records.and_then(|records| records.publish), Some(publish), "{phabricator}");
+        assert_eq!(
+            records.and_then(|records| records.publish),
+            Some(publish),
+            "{phabricator}"
+        );
     }
     let (reports, faults) = ReportsConfig::parse("events: {admins: [ann@example.com]}");
-    assert_eq!((reports.expect("it is right").triggers.admins.len(), faults.to_string().as_str()), (1, ""));
-    let (clones, faults) = MercurialConfig::parse("events: {repositories: [{name: a, url: b, try_url: c}]}");
-    assert_eq!((clones.expect("it is right").repositories.len(), faults.to_string().as_str()), (1, ""));
+    assert_eq!(
+        (
+            reports.expect("it is right").triggers.admins.len(),
+            faults.to_string().as_str()
+        ),
+        (1, "")
+    );
+    let (clones, faults) =
+        MercurialConfig::parse("events: {repositories: [{name: a, url: b, try_url: c}]}");
+    assert_eq!(
+        (
+            clones.expect("it is right").repositories.len(),
+            faults.to_string().as_str()
+        ),
+        (1, "")
+    );
 }
 
 #[test]
@@ -297,9 +450,18 @@ fn a_document_that_is_too_deep_or_too_long_is_refused_with_its_line() {
     }
     let long = format!("events:\n{}", "  # a comment\n".repeat(100_000));
     for (text, expected) in [
-        (nested.as_str(), "line 2: document: maps and lists are nested more than 32 levels deep"),
-        (lines.as_str(), "document: maps and lists are nested more than 32 levels deep"),
-        (long.as_str(), "document: the document is longer than 1048576 bytes"),
+        (
+            nested.as_str(),
+            "line 2: document: maps and lists are nested more than 32 levels deep",
+        ),
+        (
+            lines.as_str(),
+            "document: maps and lists are nested more than 32 levels deep",
+        ),
+        (
+            long.as_str(),
+            "document: the document is longer than 1048576 bytes",
+        ),
     ] {
         let (config, faults) = Config::parse(text);
         assert!(config.is_none());
@@ -334,7 +496,10 @@ fn secrets_without_tls_and_secrets_that_can_be_guessed_are_warned_of() {
     ] {
         assert!(plain.contains(expected), "{expected} in\n{plain}");
     }
-    assert!(!plain.contains("t0ken") && !plain.contains("us:pw"), "{plain}");
+    assert!(
+        !plain.contains("t0ken") && !plain.contains("us:pw"),
+        "{plain}"
+    );
     let loopback = GOOD.replace("https://phabricator.example.com", "http://127.0.0.1:8080");
     assert!(!warnings(&loopback).contains("without TLS"));
 }
@@ -352,7 +517,10 @@ fn a_file_with_secrets_that_others_may_read_is_warned_of() {
     };
     let secret = "events: {webhook_secret: 0123456789abcdef}";
     for mode in [0o644, 0o640, 0o602] {
-        assert!(warnings(secret, mode).contains(&format!("the file holds secrets, and its mode {mode:04o}")));
+        assert!(
+            warnings(secret, mode)
+                .contains(&format!("the file holds secrets, and its mode {mode:04o}"))
+        );
     }
     assert_eq!(warnings(secret, 0o600), "");
     assert!(!warnings("events: {redis_namespace: x}", 0o644).contains("its mode"));

@@ -130,8 +130,11 @@ pub(super) const PULSE: &str = "amqps://pulse.mozilla.org:5671/";
 /// The keys of our user on it.
 pub(super) const PULSE_KEYS: [&str; 3] = ["pulse_url", "pulse_user", "pulse_password"];
 pub(super) const COMMUNITY_PULSE: &str = "amqps://pulse.mozilla.org:5671/communitytc";
-pub(super) const COMMUNITY_PULSE_KEYS: [&str; 3] =
-    ["communitytc_pulse_url", "communitytc_pulse_user", "communitytc_pulse_password"];
+pub(super) const COMMUNITY_PULSE_KEYS: [&str; 3] = [
+    "communitytc_pulse_url",
+    "communitytc_pulse_user",
+    "communitytc_pulse_password",
+];
 /// The Taskcluster that works for Firefox.
 pub const FIREFOX: &str = "https://firefox-ci-tc.services.mozilla.com";
 const COMMUNITY: &str = "https://community-tc.services.mozilla.com";
@@ -142,10 +145,13 @@ const HOOK_GROUP: &str = "project-releng";
 struct Broker(Url);
 
 impl FromYaml for Broker {
-    const EXPECTED: &'static str = "an amqps or amqp url without a user, with the virtual host as its path";
+    const EXPECTED: &'static str =
+        "an amqps or amqp url without a user, with the virtual host as its path";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
         let url = Url::parse(node.data.as_str()?).ok()?;
-        let plain = url.username().is_empty() && url.password().is_none() && url.query().or(url.fragment()).is_none();
+        let plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().or(url.fragment()).is_none();
         (matches!(url.scheme(), "amqps" | "amqp") && url.has_host() && plain).then_some(Self(url))
     }
 }
@@ -157,7 +163,10 @@ impl FromYaml for Share {
     const EXPECTED: &'static str = "a share from 0 to 1";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
         #[expect(clippy::cast_precision_loss, reason = "only 0 and 1 are right")]
-        let share = node.data.as_floating_point().or_else(|| node.data.as_integer().map(|whole| whole as f64))?;
+        let share = node
+            .data
+            .as_floating_point()
+            .or_else(|| node.data.as_integer().map(|whole| whole as f64))?;
         (0.0..=1.0).contains(&share).then_some(Self(share))
     }
 }
@@ -168,7 +177,9 @@ struct Period(Duration);
 impl FromYaml for Period {
     const EXPECTED: &'static str = "a duration of a week at most, such as 7h";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
-        Duration::from_yaml(node).filter(|period| *period <= Duration::from_secs(7 * 24 * 3600)).map(Self)
+        Duration::from_yaml(node)
+            .filter(|period| *period <= Duration::from_secs(7 * 24 * 3600))
+            .map(Self)
     }
 }
 
@@ -179,7 +190,10 @@ impl FromYaml for Seconds {
     const EXPECTED: &'static str = "a duration such as 60s, or a number of seconds";
     fn from_yaml(node: &MarkedYaml<'_>) -> Option<Self> {
         match node.data.as_integer() {
-            Some(seconds) => u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            Some(seconds) => u64::try_from(seconds)
+                .ok()
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
             None => Duration::from_yaml(node),
         }
         .map(Self)
@@ -196,7 +210,11 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
         community_pulse: pulse(keys, COMMUNITY_PULSE_KEYS, COMMUNITY_PULSE),
         taskcluster: taskcluster(keys, "taskcluster", FIREFOX),
         community: taskcluster(keys, "taskcluster_community", COMMUNITY),
-        hooks: keys.optional_sections("HOOKS").iter().filter_map(hook).collect(),
+        hooks: keys
+            .optional_sections("HOOKS")
+            .iter()
+            .filter_map(hook)
+            .collect(),
         autoland: keys.optional("autoland_enabled").unwrap_or(false),
         mozilla_central: keys.optional("mozilla_central_enabled").unwrap_or(false),
         test_selection: test_selection(keys),
@@ -206,19 +224,31 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
             .optional::<Period>("monitoring_period")
             .map_or(usual.monitoring_period, |Period(period)| period),
     };
-    let listens = config.hooks.iter().any(|hook| !matches!(hook.source, HookSource::Phabricator { .. }));
+    let listens = config
+        .hooks
+        .iter()
+        .any(|hook| !matches!(hook.source, HookSource::Phabricator { .. }));
     let needs_pulse = [
         (listens, "HOOKS"),
         (config.autoland, "autoland_enabled"),
         (config.mozilla_central, "mozilla_central_enabled"),
         (config.test_selection.is_some(), "test_selection_enabled"),
     ];
-    if let Some((_, key)) = needs_pulse.iter().find(|(on, _)| *on && config.pulse.is_none()) {
-        keys.reject("pulse_user", &format!("our user on Pulse, since {key} needs it"));
+    if let Some((_, key)) = needs_pulse
+        .iter()
+        .find(|(on, _)| *on && config.pulse.is_none())
+    {
+        keys.reject(
+            "pulse_user",
+            &format!("our user on Pulse, since {key} needs it"),
+        );
     }
     let bugbug = [
         (config.test_selection.is_some(), "test_selection_enabled"),
-        (!config.risk_analysis_users.is_empty(), "risk_analysis_users"),
+        (
+            !config.risk_analysis_users.is_empty(),
+            "risk_analysis_users",
+        ),
     ];
     if let Some((_, key)) = bugbug.iter().find(|(on, _)| *on) {
         if config.community.is_none() {
@@ -244,35 +274,71 @@ pub(super) fn read(keys: &Section<'_>) -> TriggersConfig {
 }
 
 /// Our user on a Pulse, if there is one.
-pub(super) fn pulse(keys: &Section<'_>, [url, user, password]: [&'static str; 3], usual: &str) -> Option<PulseConfig> {
+pub(super) fn pulse(
+    keys: &Section<'_>,
+    [url, user, password]: [&'static str; 3],
+    usual: &str,
+) -> Option<PulseConfig> {
     let (key, url) = (url, keys.optional::<Broker>(url));
     let url = url.map_or_else(|| Url::parse(usual).ok(), |Broker(url)| Some(url));
     secrets::advise_plain_http(keys, key, url.as_ref(), "the password");
     let user: Option<String> = keys.optional(user);
-    let password = if user.is_some() { keys.required(password) } else { keys.optional(password) };
-    Some(PulseConfig { url: url?, user: user?, password: password? })
+    let password = if user.is_some() {
+        keys.required(password)
+    } else {
+        keys.optional(password)
+    };
+    Some(PulseConfig {
+        url: url?,
+        user: user?,
+        password: password?,
+    })
 }
 
 /// A Taskcluster, if it is configured.
-pub(super) fn taskcluster(keys: &Section<'_>, key: &'static str, usual: &str) -> Option<TaskclusterConfig> {
+pub(super) fn taskcluster(
+    keys: &Section<'_>,
+    key: &'static str,
+    usual: &str,
+) -> Option<TaskclusterConfig> {
     let section = keys.optional_section(key)?;
-    let root_url = section.optional("root_url").or_else(|| Url::parse(usual).ok());
-    secrets::advise_plain_http(&section, "root_url", root_url.as_ref(), "what we sign and send");
-    let (client_id, access_token) = (section.required("client_id"), section.required("access_token"));
+    let root_url = section
+        .optional("root_url")
+        .or_else(|| Url::parse(usual).ok());
+    secrets::advise_plain_http(
+        &section,
+        "root_url",
+        root_url.as_ref(),
+        "what we sign and send",
+    );
+    let (client_id, access_token) = (
+        section.required("client_id"),
+        section.required("access_token"),
+    );
     section.warn_of_unknown();
-    Some(TaskclusterConfig { root_url: root_url?, client_id: client_id?, access_token: access_token? })
+    Some(TaskclusterConfig {
+        root_url: root_url?,
+        client_id: client_id?,
+        access_token: access_token?,
+    })
 }
 
 fn hook(section: &Section<'_>) -> Option<HookConfig> {
     let kind: Option<String> = section.required("type");
     let id = section.required("hookId");
-    let group = section.optional("hookGroupId").unwrap_or_else(|| HOOK_GROUP.to_owned());
+    let group = section
+        .optional("hookGroupId")
+        .unwrap_or_else(|| HOOK_GROUP.to_owned());
     let source = match kind.as_deref() {
         Some("static-analysis-phabricator") => {
             let repositories: Option<Vec<String>> = section.required("repositories");
-            let interval =
-                section.optional::<Seconds>("interval").map_or(Duration::from_secs(60), |Seconds(interval)| interval);
-            repositories.map(|repositories| HookSource::Phabricator { repositories, interval })
+            let interval = section
+                .optional::<Seconds>("interval")
+                .map_or(Duration::from_secs(60), |Seconds(interval)| interval);
+            repositories.map(|repositories| HookSource::Phabricator {
+                repositories,
+                interval,
+            })
         }
         Some("static-analysis-mozreview") => Some(HookSource::Mozreview {
             repository_url: section
@@ -280,22 +346,35 @@ fn hook(section: &Section<'_>) -> Option<HookConfig> {
                 .unwrap_or_else(|| "https://reviewboard-hg.mozilla.org/gecko".to_owned()),
         }),
         Some("code-coverage") => Some(HookSource::CodeCoverage {
-            topic: section.optional("topic").unwrap_or_else(|| "#.gecko-level-3.#".to_owned()),
+            topic: section
+                .optional("topic")
+                .unwrap_or_else(|| "#.gecko-level-3.#".to_owned()),
         }),
         Some(_) => {
-            section.reject("type", "expected static-analysis-phabricator, static-analysis-mozreview or code-coverage");
+            section.reject(
+                "type",
+                "expected static-analysis-phabricator, static-analysis-mozreview or code-coverage",
+            );
             None
         }
         None => None,
     };
     section.warn_of_unknown();
-    Some(HookConfig { group, id: id?, source: source? })
+    Some(HookConfig {
+        group,
+        id: id?,
+        source: source?,
+    })
 }
 
 fn test_selection(keys: &Section<'_>) -> Option<TestSelectionConfig> {
     let enabled = keys.optional("test_selection_enabled").unwrap_or(false);
-    let share = keys.optional::<Share>("test_selection_share").map_or(1.0, |Share(share)| share);
-    let notify = keys.optional("test_selection_notify_addresses").unwrap_or_default();
+    let share = keys
+        .optional::<Share>("test_selection_share")
+        .map_or(1.0, |Share(share)| share);
+    let notify = keys
+        .optional("test_selection_notify_addresses")
+        .unwrap_or_default();
     enabled.then_some(TestSelectionConfig { share, notify })
 }
 
@@ -326,20 +405,44 @@ mod tests {
         );
         assert_eq!(faults, "");
         let config = config.expect("it is right");
-        let (repositories, interval) = (vec!["mozilla-central".to_owned()], Duration::from_secs(90));
-        let (topic, repository_url) = ("#.gecko-level-3.#".to_owned(), "https://hg.example/gecko".to_owned());
+        let (repositories, interval) =
+            (vec!["mozilla-central".to_owned()], Duration::from_secs(90));
+        let (topic, repository_url) = (
+            "#.gecko-level-3.#".to_owned(),
+            "https://hg.example/gecko".to_owned(),
+        );
         let expected = [
-            ("project-releng", "services-production-codecoverage/bot", HookSource::CodeCoverage { topic }),
-            ("project-releng", "s/bot", HookSource::Phabricator { repositories, interval }),
+            (
+                "project-releng",
+                "services-production-codecoverage/bot",
+                HookSource::CodeCoverage { topic },
+            ),
+            (
+                "project-releng",
+                "s/bot",
+                HookSource::Phabricator {
+                    repositories,
+                    interval,
+                },
+            ),
             ("mine", "s/bot", HookSource::Mozreview { repository_url }),
         ];
         let hooks = config.hooks.into_iter();
-        let hooks: Vec<_> = hooks.map(|hook| (hook.group, hook.id, hook.source)).collect();
-        let expected = expected.map(|(group, id, source)| (group.to_owned(), id.to_owned(), source));
+        let hooks: Vec<_> = hooks
+            .map(|hook| (hook.group, hook.id, hook.source))
+            .collect();
+        let expected =
+            expected.map(|(group, id, source)| (group.to_owned(), id.to_owned(), source));
         assert_eq!(hooks, expected);
-        assert_eq!(config.pulse.expect("a user").url.as_str(), "amqps://pulse.mozilla.org:5671/");
+        assert_eq!(
+            config.pulse.expect("a user").url.as_str(),
+            "amqps://pulse.mozilla.org:5671/"
+        );
         let root_url = config.taskcluster.expect("a client").root_url;
-        assert_eq!(root_url.as_str(), "https://firefox-ci-tc.services.mozilla.com/");
+        assert_eq!(
+            root_url.as_str(),
+            "https://firefox-ci-tc.services.mozilla.com/"
+        );
     }
 
     #[test]
@@ -349,23 +452,62 @@ mod tests {
                 "HOOKS: [{type: code-coverage, hookId: x}]",
                 "pulse_user: is missing, expected our user on Pulse, since HOOKS",
             ),
-            ("autoland_enabled: true", "pulse_user: is missing, expected our user on Pulse, since autoland_enabled"),
+            (
+                "autoland_enabled: true",
+                "pulse_user: is missing, expected our user on Pulse, since autoland_enabled",
+            ),
             ("pulse_user: us", "pulse_password: is missing"),
-            ("risk_analysis_users: [a]", "taskcluster_community: is missing, expected a map with client_id"),
-            ("risk_analysis_users: [a]", "bugbug_phabricator_deployment: is missing"),
-            ("test_selection_enabled: true", "communitytc_pulse_user: is missing"),
-            ("test_selection_share: 1.5", "test_selection_share: expected a share from 0 to 1, found a number"),
-            ("HOOKS: [{type: x, hookId: y}]", "HOOKS[0].type: expected static-analysis-phabricator, static-"),
-            ("HOOKS: [{type: code-coverage}]", "HOOKS[0].hookId: is missing"),
-            ("HOOKS: [{type: static-analysis-phabricator, hookId: y}]", "HOOKS[0].repositories: is missing"),
-            ("taskcluster: {client_id: x}", "taskcluster.access_token: is missing"),
-            ("pulse_url: https://pulse.example", "pulse_url: expected an amqps or amqp url without a user, with the"),
-            ("pulse_url: amqps://us:hunter2@pulse.example", "pulse_url: expected an amqps or amqp url without a user"),
-            ("monitoring_period: 1440h", "monitoring_period: expected a duration of a week at most"),
+            (
+                "risk_analysis_users: [a]",
+                "taskcluster_community: is missing, expected a map with client_id",
+            ),
+            (
+                "risk_analysis_users: [a]",
+                "bugbug_phabricator_deployment: is missing",
+            ),
+            (
+                "test_selection_enabled: true",
+                "communitytc_pulse_user: is missing",
+            ),
+            (
+                "test_selection_share: 1.5",
+                "test_selection_share: expected a share from 0 to 1, found a number",
+            ),
+            (
+                "HOOKS: [{type: x, hookId: y}]",
+                "HOOKS[0].type: expected static-analysis-phabricator, static-",
+            ),
+            (
+                "HOOKS: [{type: code-coverage}]",
+                "HOOKS[0].hookId: is missing",
+            ),
+            (
+                "HOOKS: [{type: static-analysis-phabricator, hookId: y}]",
+                "HOOKS[0].repositories: is missing",
+            ),
+            (
+                "taskcluster: {client_id: x}",
+                "taskcluster.access_token: is missing",
+            ),
+            (
+                "pulse_url: https://pulse.example",
+                "pulse_url: expected an amqps or amqp url without a user, with the",
+            ),
+            (
+                "pulse_url: amqps://us:hunter2@pulse.example",
+                "pulse_url: expected an amqps or amqp url without a user",
+            ),
+            (
+                "monitoring_period: 1440h",
+                "monitoring_period: expected a duration of a week at most",
+            ),
         ] {
             let (config, faults) = parse(&format!("  {more}\n"));
             assert!(config.is_none(), "{more}");
-            assert!(faults.contains(&format!("events.{expected}")), "{more}: {faults}");
+            assert!(
+                faults.contains(&format!("events.{expected}")),
+                "{more}: {faults}"
+            );
         }
     }
 }

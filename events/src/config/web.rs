@@ -51,14 +51,20 @@ impl From<&Config> for WebConfig {
 
 /// Where people read of builds.
 pub(super) fn pages(keys: &Section<'_>) -> BuildPages {
-    BuildPages { public_url: keys.optional("public_url"), docs_url: keys.optional("docs_url") }
+    BuildPages {
+        public_url: keys.optional("public_url"),
+        docs_url: keys.optional("docs_url"),
+    }
 }
 
 /// Reads the web server's keys.
 pub(super) fn read(keys: &Section<'_>) -> WebConfig {
     let webhook_secret = keys.optional("webhook_secret");
     if webhook_secret.is_none() {
-        keys.advise("webhook_secret", "is not set: whoever reaches the port can start builds");
+        keys.advise(
+            "webhook_secret",
+            "is not set: whoever reaches the port can start builds",
+        );
     }
     secrets::advise_weak(keys, "webhook_secret");
     secrets::advise_weak(keys, "api_token");

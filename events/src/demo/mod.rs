@@ -10,7 +10,10 @@ use anyhow::{Context as _, bail, ensure};
 use bus::{Clock, MemoryBus, Shutdown, Subsystem, SystemClock, run_subsystems};
 use phabricator::{
     model::Phid,
-    testing::{BuildVariables, FakePhabricator, NewDiff, NewRevision, Target, TargetStatus, harbormaster_request},
+    testing::{
+        BuildVariables, FakePhabricator, NewDiff, NewRevision, Target, TargetStatus,
+        harbormaster_request,
+    },
 };
 use serde::Serialize;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
@@ -42,34 +45,72 @@ struct Outcome {
 
 /// Runs the demo, and prints its story and outcome.
 pub async fn demo(options: Demo) -> anyhow::Result<()> {
-    let out: Box<dyn io::Write + Send> = if options.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let out: Box<dyn io::Write + Send> = if options.json {
+        Box::new(io::stderr())
+    } else {
+        Box::new(io::stdout())
+    };
     // Told until the end of the process.
     let story: &'static Story = Box::leak(Box::new(Story::new(|| SystemClock.now(), out)));
-    tracing_subscriber::registry().with(story).with(log_layer("warn")?).init();
+    tracing_subscriber::registry()
+        .with(story)
+        .with(log_layer("warn")?)
+        .init();
 
-    let directory = tempfile::Builder::new().prefix("events-demo-").tempdir().context("cannot make a directory")?;
+    let directory = tempfile::Builder::new()
+        .prefix("events-demo-")
+        .tempdir()
+        .context("cannot make a directory")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let repositories = Repositories::create(directory.path()).await?;
-    let phabricator = FakePhabricator::start(clock.clone()).await.context("cannot serve a phabricator")?;
+    let phabricator = FakePhabricator::start(clock.clone())
+        .await
+        .context("cannot serve a phabricator")?;
     let repository = phabricator.add_repository(REPOSITORY);
     phabricator.add_project("secure-revision");
-    let config = config(&phabricator, &repositories, &directory.path().join("clones"));
+    let config = config(
+        &phabricator,
+        &repositories,
+        &directory.path().join("clones"),
+    );
 
     let bus = Arc::new(MemoryBus::new(clock.clone()));
-    let web =
-        topology::web(&(&config).into(), bus.clone(), clock.clone(), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let web = topology::web(
+        &(&config).into(),
+        bus.clone(),
+        clock.clone(),
+        SocketAddr::from(([127, 0, 0, 1], 0)),
+    )
+    .await?;
     let address = web.address();
-    let worker = Worker { config, bus, clock: clock.clone() };
+    let worker = Worker {
+        config,
+        bus,
+        clock: clock.clone(),
+    };
     let shutdown = Shutdown::new();
-    signals::watch(shutdown.clone(), Duration::from_secs(5), clock.clone()).context("cannot watch for signals")?;
+    signals::watch(shutdown.clone(), Duration::from_secs(5), clock.clone())
+        .context("cannot watch for signals")?;
     let subsystems: Vec<Box<dyn Subsystem>> = vec![Box::new(web), Box::new(worker)];
     let mut running = tokio::spawn(run_subsystems(subsystems, shutdown.clone()));
-    story.line("ready", &format!("web on http://{address}, phabricator on {}", phabricator.url()));
+    story.line(
+        "ready",
+        &format!(
+            "web on http://{address}, phabricator on {}",
+            phabricator.url()
+        ),
+    );
 
     let build = publish_stack(&phabricator, &repository, &repositories, story).await?;
     let built = async {
         let begun = clock.now();
-        story.line("request", &format!("harbormaster asks for diff {} of D{}", build.diff_id, build.revision_id));
+        story.line(
+            "request",
+            &format!(
+                "harbormaster asks for diff {} of D{}",
+                build.diff_id, build.revision_id
+            ),
+        );
         ask(&phabricator, address, &build).await?;
         let target = tokio::select! {
             target = answer(&phabricator, &build.target, &clock) => target?,
@@ -89,11 +130,20 @@ pub async fn demo(options: Demo) -> anyhow::Result<()> {
 
     if options.keep {
         let again = phabricator.start_build(build.diff_id);
-        story.line("keep", &format!("for one more build, once (ctrl-c ends): {}", curl(address, &again)));
+        story.line(
+            "keep",
+            &format!(
+                "for one more build, once (ctrl-c ends): {}",
+                curl(address, &again)
+            ),
+        );
         shutdown.stopping().await;
     }
     shutdown.stop();
-    running.await.context("the program panicked")?.map_err(anyhow::Error::from_boxed)
+    running
+        .await
+        .context("the program panicked")?
+        .map_err(anyhow::Error::from_boxed)
 }
 
 /// The configuration of a deployment on these parts.
@@ -110,8 +160,15 @@ fn config(phabricator: &FakePhabricator, repositories: &Repositories, clones: &P
         ssh_key: None,
         lanes: 1,
     };
-    let phabricator = PhabricatorConfig { url: phabricator.url().clone(), api_key: phabricator.token(), publish: true };
-    Config { clones_dir: clones.to_owned(), ..Config::new(phabricator, vec![repository]) }
+    let phabricator = PhabricatorConfig {
+        url: phabricator.url().clone(),
+        api_key: phabricator.token(),
+        publish: true,
+    };
+    Config {
+        clones_dir: clones.to_owned(),
+        ..Config::new(phabricator, vec![repository])
+    }
 }
 
 /// Publishes the developer's stack, and starts the build of its top.
@@ -126,7 +183,9 @@ async fn publish_stack(
     let mut top = None;
     for work in repositories.work().await? {
         let raw = repositories::author().replacen("Zoë Example", "\"Zoë Example\"", 1);
-        let diff = NewDiff::new(work.patch).base(&repositories.base).commit(raw, work.title);
+        let diff = NewDiff::new(work.patch)
+            .base(&repositories.base)
+            .commit(raw, work.title);
         let mut revision = NewRevision::new(work.title, &author, repository, diff);
         if let Some(parent) = &below {
             revision = revision.parent(parent);
@@ -141,18 +200,33 @@ async fn publish_stack(
 }
 
 /// Harbormaster's request, and what its answer does to the target.
-async fn ask(phabricator: &FakePhabricator, web: SocketAddr, build: &BuildVariables) -> anyhow::Result<()> {
-    let (status, text) = harbormaster_request(web, build, None).await.context("the request failed")?;
+async fn ask(
+    phabricator: &FakePhabricator,
+    web: SocketAddr,
+    build: &BuildVariables,
+) -> anyhow::Result<()> {
+    let (status, text) = harbormaster_request(web, build, None)
+        .await
+        .context("the request failed")?;
     phabricator.answered(&build.target, status);
-    ensure!(status == 200, "the request was answered with {status}: {text}");
+    ensure!(
+        status == 200,
+        "the request was answered with {status}: {text}"
+    );
     Ok(())
 }
 
 /// Waits until the target has its link, or its end.
-async fn answer(phabricator: &FakePhabricator, target: &Phid, clock: &Arc<dyn Clock>) -> anyhow::Result<Target> {
+async fn answer(
+    phabricator: &FakePhabricator,
+    target: &Phid,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Target> {
     let deadline = clock.now().checked_add(PATIENCE)?;
     while clock.now() < deadline {
-        let target = phabricator.target(target).context("the build target is gone")?;
+        let target = phabricator
+            .target(target)
+            .context("the build target is gone")?;
         let ended = matches!(target.status, TargetStatus::Passed | TargetStatus::Failed);
         if ended || !target.artifacts.is_empty() {
             return Ok(target);
@@ -162,13 +236,30 @@ async fn answer(phabricator: &FakePhabricator, target: &Phid, clock: &Arc<dyn Cl
     bail!("the build was not answered within {} s", PATIENCE.as_secs())
 }
 
-async fn outcome(target: &Target, repositories: &Repositories, seconds: f64) -> anyhow::Result<Outcome> {
-    let Some(link) = target.artifacts.first().and_then(|artifact| artifact.data.get("uri")?.as_str()) else {
-        bail!("the build ended without a link: {:?}, {:?}", target.status, target.units);
+async fn outcome(
+    target: &Target,
+    repositories: &Repositories,
+    seconds: f64,
+) -> anyhow::Result<Outcome> {
+    let Some(link) = target
+        .artifacts
+        .first()
+        .and_then(|artifact| artifact.data.get("uri")?.as_str())
+    else {
+        bail!(
+            "the build ended without a link: {:?}, {:?}",
+            target.status,
+            target.units
+        );
     };
     let heads = repositories.try_heads().await?;
-    let [revision] = heads.as_slice() else { bail!("Try has {} new heads, expected one", heads.len()) };
-    ensure!(link.ends_with(revision), "the link {link} does not lead to the head {revision}");
+    let [revision] = heads.as_slice() else {
+        bail!("Try has {} new heads, expected one", heads.len())
+    };
+    ensure!(
+        link.ends_with(revision),
+        "the link {link} does not lead to the head {revision}"
+    );
     // The last changeset tells the decision task what to do; the others are patches.
     let pushed = repositories.try_changesets().await?;
     Ok(Outcome {
@@ -180,20 +271,41 @@ async fn outcome(target: &Target, repositories: &Repositories, seconds: f64) -> 
     })
 }
 
-async fn tell(json: bool, outcome: &Outcome, repositories: &Repositories, story: &Story) -> anyhow::Result<()> {
-    let Outcome { treeherder_url, patches, seconds, .. } = outcome;
-    story.line("done", &format!("{patches} patches and the try configuration in {seconds:.2} s"));
+async fn tell(
+    json: bool,
+    outcome: &Outcome,
+    repositories: &Repositories,
+    story: &Story,
+) -> anyhow::Result<()> {
+    let Outcome {
+        treeherder_url,
+        patches,
+        seconds,
+        ..
+    } = outcome;
+    story.line(
+        "done",
+        &format!("{patches} patches and the try configuration in {seconds:.2} s"),
+    );
     if json {
         print(&serde_json::to_string(outcome)?)?;
     } else {
-        print(&format!("\nTry:\n{}\n\n{treeherder_url}", repositories.try_log().await?.trim_end()))?;
+        print(&format!(
+            "\nTry:\n{}\n\n{treeherder_url}",
+            repositories.try_log().await?.trim_end()
+        ))?;
     }
     Ok(())
 }
 
 /// The request as a line for a shell.
 fn curl(web: SocketAddr, build: &BuildVariables) -> String {
-    let BuildVariables { diff_id, repository, revision_id, target } = build;
+    let BuildVariables {
+        diff_id,
+        repository,
+        revision_id,
+        target,
+    } = build;
     format!(
         "curl -X POST 'http://{web}/codereview/new?diff={diff_id}&repo={repository}&revision={revision_id}&target={target}'"
     )

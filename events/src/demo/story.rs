@@ -18,7 +18,11 @@ pub struct Story {
 impl Story {
     /// A story that begins now.
     pub fn new(now: fn() -> Timestamp, out: Box<dyn std::io::Write + Send>) -> Self {
-        Self { begun: now(), now, out: Mutex::new(out) }
+        Self {
+            begun: now(),
+            now,
+            out: Mutex::new(out),
+        }
     }
 
     /// Adds a line that is not an event.
@@ -28,7 +32,10 @@ impl Story {
         // Only this process's own words and numbers come here, but titles may be among them.
         let text = observe::sanitize::one_line(text, 1000);
         let _ = writeln!(line, "{seconds:>7.2} s  {step:<10} {text}");
-        let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut out = self
+            .out
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         // A reader that has gone (`| head`) ends the story, not the build.
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }

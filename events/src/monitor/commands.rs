@@ -19,7 +19,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// The way of events to their commands.
 pub(super) fn outlet() -> (Outlet<Event>, Receiver<Event>) {
-    Outlet::new("monitor_commands_dropped_total", "commands of the build monitor are too slow")
+    Outlet::new(
+        "monitor_commands_dropped_total",
+        "commands of the build monitor are too slow",
+    )
 }
 
 /// Runs `command` for each event, until the outlet is dropped and all commands have ended. When this is dropped before,
@@ -31,7 +34,9 @@ pub(super) async fn run(command: &str, mut events: Receiver<Event>) {
         let failed = &failed;
         async move {
             let ended = timeout(LIMIT, exec::run(command, &event)).await;
-            if let Err(error) = ended.unwrap_or_else(|_| Err(anyhow!("the command took too long, and was killed"))) {
+            if let Err(error) =
+                ended.unwrap_or_else(|_| Err(anyhow!("the command took too long, and was killed")))
+            {
                 failed.increment(1);
                 error!(
                     key = event.key(),

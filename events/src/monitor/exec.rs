@@ -20,13 +20,21 @@ pub(super) async fn run(command: &str, event: &Event) -> anyhow::Result<()> {
     // A line, as `read` wants it.
     let line = serde_json::to_string(event).context("cannot write the event")? + "\n";
     let mut shell = Command::new("sh");
-    shell.args(["-c", command]).stdin(Stdio::piped()).process_group(0);
+    shell
+        .args(["-c", command])
+        .stdin(Stdio::piped())
+        .process_group(0);
     // It has no use for them.
     for secret in SECRETS {
         shell.env_remove(secret);
     }
     let mut shell = shell.spawn().context("cannot start sh for the command")?;
-    let group = Group(shell.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    let group = Group(
+        shell
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(Pid::from_raw),
+    );
     let feeding = shell.stdin.take().map(async |mut input| {
         // A command that does not read it is free to.
         let _ = input.write_all(line.as_bytes()).await;
@@ -82,8 +90,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("event");
         let hostile = event("$(exit 4); `exit 3` ' \" \n");
-        run(&format!("cat > {}", file.display()), &hostile).await.unwrap();
-        assert_eq!(serde_json::from_slice::<Event>(&std::fs::read(file).unwrap()).unwrap(), hostile);
+        run(&format!("cat > {}", file.display()), &hostile)
+            .await
+            .unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Event>(&std::fs::read(file).unwrap()).unwrap(),
+            hostile
+        );
     }
 
     #[tokio::test]
@@ -91,14 +104,19 @@ mod tests {
         let failed = run("exit 3", &event("try")).await.unwrap_err();
         assert_eq!(failed.to_string(), "the command failed: exit status: 3");
         run("true", &event("try")).await.unwrap();
-        run("exec <&-; exit 0", &event(&"x".repeat(200_000))).await.unwrap();
+        run("exec <&-; exit 0", &event(&"x".repeat(200_000)))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
     async fn a_command_that_is_given_up_ends_with_all_that_it_started() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
-        let command = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", file.display());
+        let command = format!(
+            "sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait",
+            file.display()
+        );
         let event = event("try");
         let started = async {
             while !file.exists() {
@@ -111,7 +129,8 @@ mod tests {
         }
         let child = std::fs::read_to_string(file).unwrap();
         let alive = || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+            let stat =
+                std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
             !(stat.is_empty() || stat.contains(") Z "))
         };
         let gone = async {

@@ -42,11 +42,18 @@ impl Latest {
         let mut kinds = self.kinds();
         kinds.heard += 1;
         let number = kinds.heard;
-        let kind = (build.tree.clone(), build.platform.clone(), build.buildtype.clone());
+        let kind = (
+            build.tree.clone(),
+            build.platform.clone(),
+            build.buildtype.clone(),
+        );
         match kinds.kept.get_mut(&kind) {
             Some(kept) => {
                 if replaces(build, &kept.build) {
-                    *kept = Kept { build: build.clone(), number };
+                    *kept = Kept {
+                        build: build.clone(),
+                        number,
+                    };
                     kinds.version += 1;
                 }
             }
@@ -57,7 +64,13 @@ impl Latest {
                     let oldest = oldest.0.clone();
                     kinds.kept.remove(&oldest);
                 }
-                kinds.kept.insert(kind, Kept { build: build.clone(), number });
+                kinds.kept.insert(
+                    kind,
+                    Kept {
+                        build: build.clone(),
+                        number,
+                    },
+                );
                 kinds.version += 1;
             }
         }
@@ -73,7 +86,10 @@ impl Latest {
         let mut nested = Nested::new();
         for ((tree, platform, build_type), kept) in &self.kinds().kept {
             let platforms = nested.entry(tree.clone()).or_default();
-            platforms.entry(platform.clone()).or_default().insert(build_type.clone(), kept.build.clone());
+            platforms
+                .entry(platform.clone())
+                .or_default()
+                .insert(build_type.clone(), kept.build.clone());
         }
         nested
     }
@@ -90,14 +106,24 @@ fn replaces(new: &BuildFinished, old: &BuildFinished) -> bool {
     match (&new.buildurl, &old.buildurl) {
         (None, Some(_)) => false,
         (Some(_), None) => true,
-        _ => new.builddate.zip(old.builddate).is_none_or(|(new, old)| new >= old),
+        _ => new
+            .builddate
+            .zip(old.builddate)
+            .is_none_or(|(new, old)| new >= old),
     }
 }
 
 /// A timestamp of an event, `YYYYMMDDHHMMSS`, as people read it.
 pub(super) fn moment(timestamp: &str) -> String {
     let part = |from: usize, to: usize| timestamp.get(from..to);
-    let parts = (part(0, 4), part(4, 6), part(6, 8), part(8, 10), part(10, 12), part(12, 14));
+    let parts = (
+        part(0, 4),
+        part(4, 6),
+        part(6, 8),
+        part(8, 10),
+        part(10, 12),
+        part(12, 14),
+    );
     let (Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)) = parts else {
         return timestamp.to_owned();
     };
@@ -132,7 +158,10 @@ mod tests {
         ] {
             latest.note(&build("try", url, date));
             let nested = latest.nested();
-            assert_eq!(nested["try"]["linux64"]["opt"].buildurl.as_deref(), expected);
+            assert_eq!(
+                nested["try"]["linux64"]["opt"].buildurl.as_deref(),
+                expected
+            );
         }
     }
 
@@ -146,7 +175,11 @@ mod tests {
         latest.note(&build("one more", None, None));
         let nested = latest.nested();
         assert_eq!(nested.len(), MAX);
-        assert!(nested.contains_key("tree 0") && nested.contains_key("one more") && !nested.contains_key("tree 1"));
+        assert!(
+            nested.contains_key("tree 0")
+                && nested.contains_key("one more")
+                && !nested.contains_key("tree 1")
+        );
     }
 
     #[test]

@@ -14,12 +14,18 @@ pub(super) fn text(event: &Event) -> String {
         Event::Build(build) => {
             let (tree, platform, buildtype) = (&build.tree, &build.platform, &build.buildtype);
             let url = build.buildurl.as_deref().unwrap_or("nothing to download");
-            format!("{} build {tree} {platform} {buildtype}: {url}", moment(&build.timestamp))
+            format!(
+                "{} build {tree} {platform} {buildtype}: {url}",
+                moment(&build.timestamp)
+            )
         }
         Event::Test(test) => {
             let (tree, os, buildtype, name) = (&test.tree, &test.os, &test.buildtype, &test.test);
             let log = test.logurl.as_deref().unwrap_or("no log");
-            format!("{} test {tree} {os} {buildtype} {name}: {log}", moment(&test.timestamp))
+            format!(
+                "{} test {tree} {os} {buildtype} {name}: {log}",
+                moment(&test.timestamp)
+            )
         }
     };
     sanitize::one_line(&line, LINE)
@@ -41,16 +47,28 @@ mod tests {
             "event": "build", "tree": "try", "branch": "try", "platform": "linux64", "buildtype": "opt", "tags": [],
             "timestamp": "20261121025554", "key": "k", "os": "ubuntu", "test": "reftest", "mobile": false, "talos": false,
         });
-        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         serde_json::from_value(event).unwrap()
     }
 
     #[test]
     fn a_line_says_what_when_and_where() {
         for (more, expected) in [
-            (json!({}), "2026-11-21 02:55:54 build try linux64 opt: nothing to download"),
-            (json!({ "buildurl": "http://a/b" }), "2026-11-21 02:55:54 build try linux64 opt: http://a/b"),
-            (json!({ "event": "test" }), "2026-11-21 02:55:54 test try ubuntu opt reftest: no log"),
+            (
+                json!({}),
+                "2026-11-21 02:55:54 build try linux64 opt: nothing to download",
+            ),
+            (
+                json!({ "buildurl": "http://a/b" }),
+                "2026-11-21 02:55:54 build try linux64 opt: http://a/b",
+            ),
+            (
+                json!({ "event": "test" }),
+                "2026-11-21 02:55:54 test try ubuntu opt reftest: no log",
+            ),
             (
                 json!({ "tree": "a\nb\u{1b}[2J\u{9b}\u{202e}\u{2066}" }),
                 "2026-11-21 02:55:54 build a b[2J linux64 opt: nothing to download",
@@ -60,7 +78,10 @@ mod tests {
         }
         let hostile = event(json!({ "tree": "a\nb\u{9b}\u{202e}" }));
         let line = json(&hostile).unwrap();
-        assert!(!line.contains(|c: char| c.is_control() || sanitize::is_format(c)), "{line}");
+        assert!(
+            !line.contains(|c: char| c.is_control() || sanitize::is_format(c)),
+            "{line}"
+        );
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), hostile);
     }
 }

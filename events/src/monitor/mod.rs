@@ -36,7 +36,10 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs until a signal, or until nobody reads what is printed.
 pub async fn monitor(options: Monitor) -> anyhow::Result<()> {
-    let place = Place::new(options.config.as_deref(), options.taskcluster_secret.as_deref());
+    let place = Place::new(
+        options.config.as_deref(),
+        options.taskcluster_secret.as_deref(),
+    );
     let user = source::pulse_user(place).await?;
     let settings = topology::pulse(&user)?;
     // Later, an outage is waited for; at the start, somebody looks. The monitor itself finds what else is wrong.
@@ -45,10 +48,18 @@ pub async fn monitor(options: Monitor) -> anyhow::Result<()> {
     let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
     if let Some((port, latest)) = options.serve.zip(latest.clone()) {
         let routes = page::routes(latest)?;
-        subsystems.push(Box::new(WebServer::with_routes(SocketAddr::new(options.bind, port), routes).await?));
+        subsystems.push(Box::new(
+            WebServer::with_routes(SocketAddr::new(options.bind, port), routes).await?,
+        ));
     }
     let builder = builder(&options);
-    subsystems.push(Box::new(Watch { builder, settings, latest, format: options.format, exec: options.exec }));
+    subsystems.push(Box::new(Watch {
+        builder,
+        settings,
+        latest,
+        format: options.format,
+        exec: options.exec,
+    }));
     run::until_a_signal(subsystems, GRACE, Arc::new(SystemClock)).await
 }
 
@@ -57,7 +68,10 @@ fn builder(options: &Monitor) -> BuildMonitorBuilder {
         Origin::Buildbot => Source::buildbot(),
         Origin::Treeherder => Source::treeherder(),
     };
-    let source = options.exchange.iter().fold(source, |source, exchange| source.on(exchange));
+    let source = options
+        .exchange
+        .iter()
+        .fold(source, |source, exchange| source.on(exchange));
     let mut builder = BuildMonitor::builder()
         .source(source)
         .platforms(&options.platforms)
@@ -98,7 +112,13 @@ impl Subsystem for Watch {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
-        let Self { builder, settings, latest, format, exec } = *self;
+        let Self {
+            builder,
+            settings,
+            latest,
+            format,
+            exec,
+        } = *self;
         let (lines, printed) = output::start(io::stdout(), shutdown.clone())?;
         let (commands, running) = exec
             .as_deref()
@@ -107,7 +127,12 @@ impl Subsystem for Watch {
                 (outlet, commands::run(command, events))
             })
             .unzip();
-        let teller = Arc::new(Teller { latest, format, lines, commands });
+        let teller = Arc::new(Teller {
+            latest,
+            format,
+            lines,
+            commands,
+        });
         let (builds, tests) = (Arc::clone(&teller), teller);
         let mut monitor = builder
             .on_build(move |build| ready(builds.tell(Event::Build(build))))

@@ -23,15 +23,29 @@ impl<T> Outlet<T> {
     /// `dropped` is the counter of what was dropped, `slow` says in the log who is too slow.
     pub(super) fn new(dropped: &'static str, slow: &'static str) -> (Self, Receiver<T>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { sender, dropped: metrics::counter!(dropped), said: Mutex::default(), slow }, receiver)
+        (
+            Self {
+                sender,
+                dropped: metrics::counter!(dropped),
+                said: Mutex::default(),
+                slow,
+            },
+            receiver,
+        )
     }
 
     /// Hands it over. `key` is that of the event, for the log.
     pub(super) fn offer(&self, one: T, key: &str) {
         // Where the other end is gone, the process is about to end.
-        let Err(TrySendError::Full(_)) = self.sender.try_send(one) else { return };
+        let Err(TrySendError::Full(_)) = self.sender.try_send(one) else {
+            return;
+        };
         self.dropped.increment(1);
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).happens(SystemClock.now());
+        let said = self
+            .said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .happens(SystemClock.now());
         if let Some(count) = said {
             warn!(count, key, "{}: what is one too many is dropped", self.slow);
         }
@@ -45,17 +59,25 @@ mod tests {
     #[test]
     fn what_is_one_too_many_is_dropped_and_nobody_is_held_up() {
         observe::metrics::install();
-        let (outlet, mut receiver) = Outlet::new("outlet_test_dropped_total", "the test is too slow");
+        let (outlet, mut receiver) =
+            Outlet::new("outlet_test_dropped_total", "the test is too slow");
         for number in 0..WAITING + 5 {
             outlet.offer(number, "key");
         }
-        assert!(observe::metrics::render().contains("outlet_test_dropped_total 5\n"), "{}", observe::metrics::render());
+        assert!(
+            observe::metrics::render().contains("outlet_test_dropped_total 5\n"),
+            "{}",
+            observe::metrics::render()
+        );
         let received: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
         assert_eq!(received, (0..WAITING).collect::<Vec<_>>());
         outlet.offer(7, "key");
         assert_eq!(receiver.try_recv(), Ok(7));
         drop(receiver);
         outlet.offer(8, "key");
-        assert!(observe::metrics::render().contains("outlet_test_dropped_total 5\n"), "no room is not nobody there");
+        assert!(
+            observe::metrics::render().contains("outlet_test_dropped_total 5\n"),
+            "no room is not nobody there"
+        );
     }
 }

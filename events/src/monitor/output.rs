@@ -19,23 +19,29 @@ pub(super) fn start(
     mut to: impl Write + Send + 'static,
     shutdown: Shutdown,
 ) -> io::Result<(Outlet<String>, oneshot::Receiver<()>)> {
-    let (lines, mut waiting) =
-        Outlet::new("monitor_lines_dropped_total", "who reads the output of the build monitor is too slow");
+    let (lines, mut waiting) = Outlet::new(
+        "monitor_lines_dropped_total",
+        "who reads the output of the build monitor is too slow",
+    );
     let (printing, printed) = oneshot::channel();
-    thread::Builder::new().name("output".to_owned()).spawn(move || {
-        let _printing: oneshot::Sender<()> = printing;
-        let mut failed = Seldom::default();
-        while let Some(line) = waiting.blocking_recv() {
-            let Err(error) = writeln!(to, "{line}") else { continue };
-            if error.kind() == ErrorKind::BrokenPipe {
-                // Whoever reads has seen enough.
-                return shutdown.stop();
+    thread::Builder::new()
+        .name("output".to_owned())
+        .spawn(move || {
+            let _printing: oneshot::Sender<()> = printing;
+            let mut failed = Seldom::default();
+            while let Some(line) = waiting.blocking_recv() {
+                let Err(error) = writeln!(to, "{line}") else {
+                    continue;
+                };
+                if error.kind() == ErrorKind::BrokenPipe {
+                    // Whoever reads has seen enough.
+                    return shutdown.stop();
+                }
+                if let Some(count) = failed.happens(SystemClock.now()) {
+                    error!(count, error = %error, "cannot print an event");
+                }
             }
-            if let Some(count) = failed.happens(SystemClock.now()) {
-                error!(count, error = %error, "cannot print an event");
-            }
-        }
-    })?;
+        })?;
     Ok((lines, printed))
 }
 
@@ -55,7 +61,12 @@ mod tests {
         drop(lines);
         assert!(printed.await.is_err());
         let read: Vec<_> = BufReader::new(reader).lines().map(Result::unwrap).collect();
-        assert_eq!(read, (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            read,
+            (0..100)
+                .map(|number| number.to_string())
+                .collect::<Vec<_>>()
+        );
     }
 
     #[tokio::test]
@@ -64,7 +75,9 @@ mod tests {
         struct Faulty(Vec<ErrorKind>);
         impl Write for Faulty {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.pop().map_or(Ok(bytes.len()), |kind| Err(kind.into()))
+                self.0
+                    .pop()
+                    .map_or(Ok(bytes.len()), |kind| Err(kind.into()))
             }
             fn flush(&mut self) -> io::Result<()> {
                 Ok(())

@@ -64,7 +64,11 @@ struct Page {
 struct Cached(Mutex<Option<(u64, Bytes)>>);
 
 impl Cached {
-    fn get(&self, latest: &Latest, make: impl FnOnce() -> anyhow::Result<Bytes>) -> anyhow::Result<Bytes> {
+    fn get(
+        &self,
+        latest: &Latest,
+        make: impl FnOnce() -> anyhow::Result<Bytes>,
+    ) -> anyhow::Result<Bytes> {
         // Who comes while it is made waits for it rather than make another.
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the builds are read: what comes in between is in the body, which is then made once more.
@@ -84,23 +88,45 @@ impl Page {
     fn new(latest: Arc<Latest>) -> anyhow::Result<Self> {
         let mut templates = Environment::new();
         // By its name it is HTML, so that what is put into it is escaped.
-        templates.add_template("page.html", TEMPLATE).context("the template of the page is faulty")?;
-        Ok(Self { latest, templates, since: SystemClock.now(), json: Cached::default(), html: Cached::default() })
+        templates
+            .add_template("page.html", TEMPLATE)
+            .context("the template of the page is faulty")?;
+        Ok(Self {
+            latest,
+            templates,
+            since: SystemClock.now(),
+            json: Cached::default(),
+            html: Cached::default(),
+        })
     }
 
     fn json(&self) -> anyhow::Result<Bytes> {
-        self.json.get(&self.latest, || Ok(serde_json::to_vec(&self.latest.nested())?.into()))
+        self.json.get(&self.latest, || {
+            Ok(serde_json::to_vec(&self.latest.nested())?.into())
+        })
     }
 
     fn html(&self) -> anyhow::Result<Bytes> {
         self.html.get(&self.latest, || {
             let trees = self.latest.nested().into_iter().map(|(name, platforms)| {
-                let builds = platforms.into_values().flat_map(BTreeMap::into_values).map(Row::from).collect();
+                let builds = platforms
+                    .into_values()
+                    .flat_map(BTreeMap::into_values)
+                    .map(Row::from)
+                    .collect();
                 Tree { name, builds }
             });
             let since = self.since.strftime("%Y-%m-%d %H:%M:%S").to_string();
-            let values = Serde(Shown { style: STYLE, trees: trees.collect(), since });
-            Ok(self.templates.get_template("page.html")?.render(values)?.into())
+            let values = Serde(Shown {
+                style: STYLE,
+                trees: trees.collect(),
+                since,
+            });
+            Ok(self
+                .templates
+                .get_template("page.html")?
+                .render(values)?
+                .into())
         })
     }
 }
@@ -134,10 +160,19 @@ struct Row {
 }
 
 async fn preferred(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
-    let accepted: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let mut response =
-        if prefers_html(&accepted.join(",")) { html(State(page)).await } else { json(State(page)).await };
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    let accepted: Vec<_> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let mut response = if prefers_html(&accepted.join(",")) {
+        html(State(page)).await
+    } else {
+        json(State(page)).await
+    };
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept"));
     response
 }
 
@@ -153,13 +188,20 @@ fn respond(kind: &'static str, body: anyhow::Result<Bytes>) -> Response {
     match body {
         Ok(body) => ([(header::CONTENT_TYPE, kind)], body).into_response(),
         Err(error) => {
-            error!(error = error_chain(error.as_ref()), "cannot show the newest builds");
+            error!(
+                error = error_chain(error.as_ref()),
+                "cannot show the newest builds"
+            );
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
 }
 
-async fn harmless(State(policy): State<HeaderValue>, request: axum::extract::Request, next: Next) -> Response {
+async fn harmless(
+    State(policy): State<HeaderValue>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -204,15 +246,25 @@ fn quality(accept: &str, (kind, subtype): (&str, &str)) -> u32 {
     let mut best = (0, 0);
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
-        let (name, other) = parts.next().and_then(|range| range.split_once('/')).unwrap_or_default();
+        let (name, other) = parts
+            .next()
+            .and_then(|range| range.split_once('/'))
+            .unwrap_or_default();
         let specific = match (name, other) {
             ("*", "*") => 1,
             (name, "*") if name.eq_ignore_ascii_case(kind) => 2,
-            (name, other) if name.eq_ignore_ascii_case(kind) && other.eq_ignore_ascii_case(subtype) => 3,
+            (name, other)
+                if name.eq_ignore_ascii_case(kind) && other.eq_ignore_ascii_case(subtype) =>
+            {
+                3
+            }
             _ => continue,
         };
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let weight = weight.map_or(1.0, |weight| weight.parse::<f32>().unwrap_or(0.0)).clamp(0.0, 1.0);
+        let weight =
+            parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let weight = weight
+            .map_or(1.0, |weight| weight.parse::<f32>().unwrap_or(0.0))
+            .clamp(0.0, 1.0);
         if specific > best.0 {
             best = (specific, (weight * 1000.0) as u32);
         }
@@ -240,7 +292,11 @@ mod tests {
         let bodies: [fn(&Page) -> anyhow::Result<Bytes>; 2] = [Page::json, Page::html];
         for (body, date) in bodies.into_iter().zip([20_001, 30_001]) {
             let body = || body(&page).unwrap();
-            let holds = |date: i64| String::from_utf8(body().to_vec()).unwrap().contains(&date.to_string());
+            let holds = |date: i64| {
+                String::from_utf8(body().to_vec())
+                    .unwrap()
+                    .contains(&date.to_string())
+            };
             let before = body();
             assert_eq!(before.as_ptr(), body().as_ptr());
             build(date);
@@ -260,7 +316,10 @@ mod tests {
             ("", false),
             ("*/*", false),
             ("application/json", false),
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", true),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+                true,
+            ),
             ("text/html", true),
             ("text/*, application/json;q=0.5", true),
             ("text/html;q=0.4, application/json;q=0.5", false),

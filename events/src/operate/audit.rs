@@ -26,7 +26,9 @@ pub async fn audit(options: Audit) -> anyhow::Result<()> {
             Some(_) => "",
             None => "; without build_plan_phid, requests that were lost are not looked for",
         };
-        return crate::print(&format!("every accepted build has its end, or is on its way to it{unseen}"));
+        return crate::print(&format!(
+            "every accepted build has its end, or is on its way to it{unseen}"
+        ));
     }
     let headings: &[&str] = match options.dry_run {
         true => &["BUILD", "REVISION ", "DIFF ", "FOUND", "TO DO"],
@@ -42,6 +44,9 @@ pub async fn audit(options: Audit) -> anyhow::Result<()> {
             finding.action.clone(),
         ]);
     }
-    table.lines().iter().try_for_each(|line| crate::print(line))?;
+    table
+        .lines()
+        .iter()
+        .try_for_each(|line| crate::print(line))?;
     crate::print(&format!("{} found", counted(findings.len(), "build")))
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 use bus::{Bus, Clock, Message, Queue, RedisBus, SystemClock};
 use jiff::Timestamp;
 use phabricator::model::{
-    ALL, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Now, Outcome, Phid, Report, Step, Update,
-    revision_tag,
+    ALL, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Now, Outcome, Phid, Report,
+    Step, Update, revision_tag,
 };
 use serde_json::json;
 
@@ -49,13 +49,24 @@ impl Archive {
             );
         };
         let journal = topology::journal(records.build_retention);
-        Ok(Self { bus: Arc::new(RedisBus::new(&options, &SystemClock)?), records, journal })
+        Ok(Self {
+            bus: Arc::new(RedisBus::new(&options, &SystemClock)?),
+            records,
+            journal,
+        })
     }
 
     /// The builds that are meant, the newest first. There is at least one.
-    pub(super) async fn find(&self, which: &Which) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
+    pub(super) async fn find(
+        &self,
+        which: &Which,
+    ) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
         let targets = match which.tag() {
-            Some(tag) => self.journal.tagged(self.bus.as_ref(), &tag, 0..PAGE).await?,
+            Some(tag) => {
+                self.journal
+                    .tagged(self.bus.as_ref(), &tag, 0..PAGE)
+                    .await?
+            }
             None => match which {
                 Which::Target(target) => vec![target.clone()],
                 Which::Revision(_) | Which::Diff(_) => Vec::new(),
@@ -74,7 +85,10 @@ impl Archive {
 
     async fn read(&self, targets: &[Phid]) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
         let records = self.journal.find(self.bus.as_ref(), targets).await?;
-        Ok(records.into_iter().filter_map(|record| Some((record.request.clone()?, record))).collect())
+        Ok(records
+            .into_iter()
+            .filter_map(|record| Some((record.request.clone()?, record)))
+            .collect())
     }
 
     /// A page of the builds with a tag, the newest first, and whether it is the last.
@@ -83,21 +97,39 @@ impl Archive {
         tag: &str,
         page: usize,
     ) -> anyhow::Result<(Vec<(BuildRequest, BuildRecord)>, bool)> {
-        let targets = self.journal.tagged(self.bus.as_ref(), tag, page * PAGE..(page + 1) * PAGE).await?;
+        let targets = self
+            .journal
+            .tagged(self.bus.as_ref(), tag, page * PAGE..(page + 1) * PAGE)
+            .await?;
         Ok((self.read(&targets).await?, targets.len() < PAGE))
     }
 
     /// The newest of the builds that are meant.
-    pub(super) async fn newest(&self, which: &Which) -> anyhow::Result<(BuildRequest, BuildRecord)> {
-        self.find(which).await?.into_iter().next().context("no build is known")
+    pub(super) async fn newest(
+        &self,
+        which: &Which,
+    ) -> anyhow::Result<(BuildRequest, BuildRecord)> {
+        self.find(which)
+            .await?
+            .into_iter()
+            .next()
+            .context("no build is known")
     }
 
     /// Those queues of these builds from which nothing is taken.
-    async fn paused(&self, builds: &[(BuildRequest, BuildRecord)]) -> anyhow::Result<BTreeSet<String>> {
+    async fn paused(
+        &self,
+        builds: &[(BuildRequest, BuildRecord)],
+    ) -> anyhow::Result<BTreeSet<String>> {
         let open = builds.iter().filter(|(_, record)| record.told.is_none());
-        let names: BTreeSet<&str> = open.filter_map(|(_, record)| Some(record.now.as_ref()?.queue.as_str())).collect();
+        let names: BTreeSet<&str> = open
+            .filter_map(|(_, record)| Some(record.now.as_ref()?.queue.as_str()))
+            .collect();
         let mut paused = BTreeSet::new();
-        for queue in queues::all().into_iter().filter(|queue| names.contains(queue.name)) {
+        for queue in queues::all()
+            .into_iter()
+            .filter(|queue| names.contains(queue.name))
+        {
             if self.bus.status(&queue).await?.paused {
                 paused.insert(queue.name.to_owned());
             }
@@ -105,7 +137,12 @@ impl Archive {
         Ok(paused)
     }
 
-    async fn send<M: Message>(&self, queue: &Queue<M>, message: &M, facts: Vec<bus::Fact>) -> anyhow::Result<()> {
+    async fn send<M: Message>(
+        &self,
+        queue: &Queue<M>,
+        message: &M,
+        facts: Vec<bus::Fact>,
+    ) -> anyhow::Result<()> {
         let packed = queue.pack(message, &SystemClock)?;
         self.bus.push_with(vec![packed], facts).await?;
         Ok(())
@@ -113,10 +150,18 @@ impl Archive {
 }
 
 /// Runs `events builds`.
-pub async fn builds(Builds { action, list: plain, deployment }: Builds) -> anyhow::Result<()> {
+pub async fn builds(
+    Builds {
+        action,
+        list: plain,
+        deployment,
+    }: Builds,
+) -> anyhow::Result<()> {
     match action {
         None => list(plain, &deployment).await,
-        Some(_) if !plain.is_plain() => bail!("options of the list come after `list`: events builds list …"),
+        Some(_) if !plain.is_plain() => {
+            bail!("options of the list come after `list`: events builds list …")
+        }
         Some(BuildsAction::List(options)) => list(options, &deployment).await,
         Some(BuildsAction::Restart(options)) => restart(options, &deployment).await,
     }
@@ -124,7 +169,9 @@ pub async fn builds(Builds { action, list: plain, deployment }: Builds) -> anyho
 
 async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()> {
     let archive = Archive::open(deployment).await?;
-    let tag = options.revision.map_or_else(|| ALL.to_owned(), revision_tag);
+    let tag = options
+        .revision
+        .map_or_else(|| ALL.to_owned(), revision_tag);
     let mut found = Vec::new();
     // One more than is shown tells whether there are more.
     let wanted = options.limit.saturating_add(1);
@@ -139,12 +186,21 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
     let more = found.len() > options.limit;
     found.truncate(options.limit);
     if deployment.output.json {
-        return found.iter().try_for_each(|(request, record)| print_json(&summary(request, record)));
+        return found
+            .iter()
+            .try_for_each(|(request, record)| print_json(&summary(request, record)));
     }
     if found.is_empty() {
         return crate::print("there are no such builds");
     }
-    let mut table = Table::new(&["BUILD", "REVISION ", "DIFF ", "STATE", "ACCEPTED ", "WAITS FOR"]);
+    let mut table = Table::new(&[
+        "BUILD",
+        "REVISION ",
+        "DIFF ",
+        "STATE",
+        "ACCEPTED ",
+        "WAITS FOR",
+    ]);
     let now = SystemClock.now();
     let paused = archive.paused(&found).await?;
     for (request, record) in &found {
@@ -153,7 +209,10 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
             format!("D{}", request.revision_id),
             request.diff_id.to_string(),
             record.state().name().to_owned(),
-            format!("{} ago", span(now.duration_since(request.accepted_at).unsigned_abs())),
+            format!(
+                "{} ago",
+                span(now.duration_since(request.accepted_at).unsigned_abs())
+            ),
             waits_for(record, &paused, now),
         ]);
     }
@@ -165,21 +224,41 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
 
 /// What an open build waits for, in few words; `paused` are the queues from which nothing is taken.
 fn waits_for(record: &BuildRecord, paused: &BTreeSet<String>, now: Timestamp) -> String {
-    let Some(place) = record.now.as_ref().filter(|_| record.told.is_none()) else { return String::new() };
+    let Some(place) = record.now.as_ref().filter(|_| record.told.is_none()) else {
+        return String::new();
+    };
     let queue = &place.queue;
-    let paused = if paused.contains(queue) { ", which is paused" } else { "" };
+    let paused = if paused.contains(queue) {
+        ", which is paused"
+    } else {
+        ""
+    };
     match &place.step {
         Step::Ready => format!("its turn in {queue}{paused}"),
         Step::Working { process, .. } => format!("{process}, which works on it in {queue}"),
-        Step::Delayed { .. } => format!("{queue}{paused}: {}", delayed(place, now).unwrap_or_default()),
+        Step::Delayed { .. } => format!(
+            "{queue}{paused}: {}",
+            delayed(place, now).unwrap_or_default()
+        ),
     }
 }
 
 /// How many attempts have failed, when the next one is, and why: "attempt 4 of 5, next at 14:32 UTC (in 18 min): reason".
 pub(super) fn delayed(place: &Now, now: Timestamp) -> Option<String> {
-    let Step::Delayed { until, reason, attempt } = &place.step else { return None };
+    let Step::Delayed {
+        until,
+        reason,
+        attempt,
+    } = &place.step
+    else {
+        return None;
+    };
     let next = if *until > now {
-        let day = if until.duration_since(now).as_hours() < 24 { "%H:%M" } else { "%F %H:%M" };
+        let day = if until.duration_since(now).as_hours() < 24 {
+            "%H:%M"
+        } else {
+            "%F %H:%M"
+        };
         let wait = span(until.duration_since(now).unsigned_abs());
         format!("next at {} UTC (in {wait})", until.strftime(day))
     } else {
@@ -187,14 +266,18 @@ pub(super) fn delayed(place: &Now, now: Timestamp) -> Option<String> {
     };
     Some(match attempt {
         0 => format!("{next}: {reason}"),
-        attempt => format!("attempt {attempt}{}, {next}: {reason}", of_attempts(&place.queue)),
+        attempt => format!(
+            "attempt {attempt}{}, {next}: {reason}",
+            of_attempts(&place.queue)
+        ),
     })
 }
 
 /// How many attempts a message of a queue has: " of 5".
 pub(super) fn of_attempts(queue: &str) -> String {
     let spec = queues::all().into_iter().find(|spec| spec.name == queue);
-    spec.map(|spec| format!(" of {}", spec.policy.attempts)).unwrap_or_default()
+    spec.map(|spec| format!(" of {}", spec.policy.attempts))
+        .unwrap_or_default()
 }
 
 /// A build in one JSON object.
@@ -225,15 +308,34 @@ pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
         );
     }
     let facts = |queue: &str| {
-        archive.journal.redriven(&target, queue, "an operator retries it", record.redriven, SystemClock.now())
+        archive.journal.redriven(
+            &target,
+            queue,
+            "an operator retries it",
+            record.redriven,
+            SystemClock.now(),
+        )
     };
-    let action = if let Some(Outcome::Answered(report)) = record.end.as_ref().map(|end| end.outcome.clone()) {
+    let action = if let Some(Outcome::Answered(report)) =
+        record.end.as_ref().map(|end| end.outcome.clone())
+    {
         let facts = facts(RESULTS.spec().name)?;
-        archive.send(&RESULTS, &Update { request, report }, facts).await?;
+        archive
+            .send(&RESULTS, &Update { request, report }, facts)
+            .await?;
         "its answer is sent again"
     } else {
         let facts = facts(BUILDS.spec().name)?;
-        archive.send(&BUILDS, &BuildRequest { checks: 0, ..request }, facts).await?;
+        archive
+            .send(
+                &BUILDS,
+                &BuildRequest {
+                    checks: 0,
+                    ..request
+                },
+                facts,
+            )
+            .await?;
         "it is built again, from the beginning"
     };
     done(&options, &target, action)
@@ -245,19 +347,31 @@ pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
     let (request, record) = archive.newest(&options.which).await?;
     let target = request.target.clone();
     if let Some(end) = &record.end {
-        bail!("{target} has its end already: {}", BuildState::from(&end.outcome).name());
+        bail!(
+            "{target} has its end already: {}",
+            BuildState::from(&end.outcome).name()
+        );
     }
     if record.pushing {
         bail!("the push of {target} has begun, and its head may be on Try: it is finished");
     }
     let report = Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator.");
-    let facts = archive.journal.ends(&request, &record, &report, RESULTS.spec().name, SystemClock.now())?;
+    let facts = archive.journal.ends(
+        &request,
+        &record,
+        &report,
+        RESULTS.spec().name,
+        SystemClock.now(),
+    )?;
     let update = Update { request, report };
     archive.send(&RESULTS, &update, facts).await?;
     // Whoever decided first has decided.
     let (_, now) = archive.newest(&Which::Target(target.clone())).await?;
     if !now.ends_with(&update.report) {
-        bail!("{target} came to its end at this moment: {}", now.state().name());
+        bail!(
+            "{target} came to its end at this moment: {}",
+            now.state().name()
+        );
     }
     done(&options, &target, "it is cancelled")
 }

@@ -19,38 +19,73 @@ use crate::{
 
 /// Runs `events check-config`.
 pub async fn check_config(options: CheckConfig) -> anyhow::Result<()> {
-    let CheckConfig { file, taskcluster_secret, role, online } = options;
+    let CheckConfig {
+        file,
+        taskcluster_secret,
+        role,
+        online,
+    } = options;
     let place = Place::new(file.as_deref(), taskcluster_secret.as_deref());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     match role {
         Role::Web => {
             let config = warned(source::read(place, WebConfig::parse).await?)?;
             crate::print(&format!("{place} is right for web"))?;
-            if online { online::web(&config.redis_namespace, &clock).await } else { Ok(()) }
+            if online {
+                online::web(&config.redis_namespace, &clock).await
+            } else {
+                Ok(())
+            }
         }
         Role::Notify => {
             let config = warned(source::notifier(place).await?)?;
             let namespace = config.redis_namespace.clone();
-            let notifier = Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
+            let notifier = Notifier::open(config, &environment::variable, &clock)?
+                .ok_or_else(Notifier::nothing)?;
             crate::print(&channels(&notifier))?;
-            if online { online::notifier(&namespace, &notifier, &clock).await } else { Ok(()) }
+            if online {
+                online::notifier(&namespace, &notifier, &clock).await
+            } else {
+                Ok(())
+            }
         }
         Role::Telemetry => {
             let settings = TelemetryConfig::read_with_pulse(&environment::with_dotenv()?)?;
-            let RecordsConfig { redis_namespace, .. } = source::records(place).await?;
+            let RecordsConfig {
+                redis_namespace, ..
+            } = source::records(place).await?;
             crate::print("the environment is right for telemetry")?;
-            if online { online::telemetry(&redis_namespace, &settings, &clock).await } else { Ok(()) }
+            if online {
+                online::telemetry(&redis_namespace, &settings, &clock).await
+            } else {
+                Ok(())
+            }
         }
         Role::Worker | Role::All => {
-            let parse = if role == Role::All { Config::parse } else { Config::parse_worker };
+            let parse = if role == Role::All {
+                Config::parse
+            } else {
+                Config::parse_worker
+            };
             let config = warned(source::read(place, parse).await?)?;
-            let names: Vec<&str> = config.repositories.iter().map(|repository| repository.name.as_str()).collect();
+            let names: Vec<&str> = config
+                .repositories
+                .iter()
+                .map(|repository| repository.name.as_str())
+                .collect();
             let notifier = Notifier::open((&config).into(), &environment::variable, &clock)?;
-            crate::print(&format!("{place} is right: it has the repositories {}", names.join(", ")))?;
+            crate::print(&format!(
+                "{place} is right: it has the repositories {}",
+                names.join(", ")
+            ))?;
             if let Some(notifier) = &notifier {
                 crate::print(&channels(notifier))?;
             }
-            if online { online::worker(&config, notifier.as_ref(), &clock).await } else { Ok(()) }
+            if online {
+                online::worker(&config, notifier.as_ref(), &clock).await
+            } else {
+                Ok(())
+            }
         }
     }
 }
@@ -64,6 +99,13 @@ fn warned<T>((config, faults): (T, Faults)) -> anyhow::Result<T> {
 }
 
 fn channels(notifier: &Notifier) -> String {
-    let channels: Vec<_> = notifier.channels.iter().map(|channel| channel.name()).collect();
-    format!("the notifier is right: it has the channels {}", channels.join(", "))
+    let channels: Vec<_> = notifier
+        .channels
+        .iter()
+        .map(|channel| channel.name())
+        .collect();
+    format!(
+        "the notifier is right: it has the channels {}",
+        channels.join(", ")
+    )
 }

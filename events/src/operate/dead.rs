@@ -16,12 +16,27 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
     let operator = operator(&options.deployment).await?;
     let json = options.deployment.output.json;
     match options.action {
-        DeadAction::List { queue, reason, limit } => {
-            list(&operator, queue.as_deref(), reason.as_deref().unwrap_or_default(), limit, json).await
+        DeadAction::List {
+            queue,
+            reason,
+            limit,
+        } => {
+            list(
+                &operator,
+                queue.as_deref(),
+                reason.as_deref().unwrap_or_default(),
+                limit,
+                json,
+            )
+            .await
         }
         DeadAction::Show { id, queue } => {
             let letter: LetterContents = operator.dead_letter(queue.as_deref(), &id).await?;
-            if json { print_json(&letter) } else { print_pretty(&letter) }
+            if json {
+                print_json(&letter)
+            } else {
+                print_pretty(&letter)
+            }
         }
         DeadAction::Requeue { which } => {
             let chosen = operator.choose(&which.into()).await?;
@@ -32,7 +47,10 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
             } else if none {
                 crate::print("requeued nothing: there are no such dead letters")?;
             } else {
-                crate::print(&format!("requeued {}", counted(outcome.requeued, "dead letter")))?;
+                crate::print(&format!(
+                    "requeued {}",
+                    counted(outcome.requeued, "dead letter")
+                ))?;
                 for KeptLetter { queue, id, why } in &outcome.kept {
                     crate::print(&format!("kept {id} of {queue}: {why}"))?;
                 }
@@ -67,21 +85,45 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
 }
 
 impl From<DeadChoice> for Letters {
-    fn from(DeadChoice { ids, queue, reason, all }: DeadChoice) -> Self {
-        Self { queue, ids, reason, all }
+    fn from(
+        DeadChoice {
+            ids,
+            queue,
+            reason,
+            all,
+        }: DeadChoice,
+    ) -> Self {
+        Self {
+            queue,
+            ids,
+            reason,
+            all,
+        }
     }
 }
 
-async fn list(operator: &Operator, queue: Option<&str>, reason: &str, limit: usize, json: bool) -> anyhow::Result<()> {
+async fn list(
+    operator: &Operator,
+    queue: Option<&str>,
+    reason: &str,
+    limit: usize,
+    json: bool,
+) -> anyhow::Result<()> {
     // One more than is shown tells whether there are more.
-    let mut letters = operator.dead(queue, reason, limit.saturating_add(1)).await?;
+    let mut letters = operator
+        .dead(queue, reason, limit.saturating_add(1))
+        .await?;
     let more = letters.len() > limit;
     letters.truncate(limit);
     if json {
         return letters.iter().try_for_each(print_json);
     }
     if letters.is_empty() {
-        let such = if queue.is_none() && reason.is_empty() { "" } else { " such" };
+        let such = if queue.is_none() && reason.is_empty() {
+            ""
+        } else {
+            " such"
+        };
         return crate::print(&format!("there are no{such} dead letters"));
     }
     let now = SystemClock.now();
@@ -90,7 +132,10 @@ async fn list(operator: &Operator, queue: Option<&str>, reason: &str, limit: usi
         table.row(vec![
             letter.id,
             queue.to_owned(),
-            format!("{} ago", span(now.duration_since(letter.died_at).unsigned_abs())),
+            format!(
+                "{} ago",
+                span(now.duration_since(letter.died_at).unsigned_abs())
+            ),
             letter.attempts.to_string(),
             letter.reason,
         ]);

@@ -10,7 +10,10 @@ use crate::queues::{self, APPLIED, BUILDS, MERCURIAL, RESULTS, TEST_RESULTS};
 
 /// An operator of all queues, who requeues no message of a build that has ended.
 pub(crate) fn operator(bus: Arc<dyn Bus>, journal: Journal) -> Operator {
-    let ended = EndedBuilds { bus: Arc::clone(&bus), journal };
+    let ended = EndedBuilds {
+        bus: Arc::clone(&bus),
+        journal,
+    };
     Operator::new(bus, &queues::all()).with_usefulness(Arc::new(ended))
 }
 
@@ -32,16 +35,29 @@ enum About {
 impl About {
     /// `None` for a message of another kind, and for one that cannot be read.
     fn read(queue: &QueueSpec, message: &Envelope) -> Option<Self> {
-        fn decode<M: Message>(wanted: &Queue<M>, queue: &QueueSpec, message: &Envelope) -> Option<M> {
+        fn decode<M: Message>(
+            wanted: &Queue<M>,
+            queue: &QueueSpec,
+            message: &Envelope,
+        ) -> Option<M> {
             let ours = wanted.spec().name == queue.name;
-            ours.then(|| M::decode(message.version, &message.body).ok()).flatten()
+            ours.then(|| M::decode(message.version, &message.body).ok())
+                .flatten()
         }
         decode(&BUILDS, queue, message)
             .map(Self::Build)
             .or_else(|| decode(&MERCURIAL, queue, message).map(|build| Self::Build(build.request)))
-            .or_else(|| decode(&APPLIED, queue, message).map(|applied| Self::Report(applied.request, applied.report)))
-            .or_else(|| decode(&RESULTS, queue, message).map(|update| Self::Report(update.request, update.report)))
-            .or_else(|| decode(&TEST_RESULTS, queue, message).map(|result| Self::Test(result.target)))
+            .or_else(|| {
+                decode(&APPLIED, queue, message)
+                    .map(|applied| Self::Report(applied.request, applied.report))
+            })
+            .or_else(|| {
+                decode(&RESULTS, queue, message)
+                    .map(|update| Self::Report(update.request, update.report))
+            })
+            .or_else(|| {
+                decode(&TEST_RESULTS, queue, message).map(|result| Self::Test(result.target))
+            })
     }
 
     fn target(&self) -> &Phid {
@@ -56,21 +72,40 @@ impl About {
         match self {
             Self::Build(_) => record.end.is_some(),
             Self::Report(_, report) => record.overrules(report),
-            Self::Test(_) => {
-                record.end.as_ref().is_some_and(|end| !matches!(end.outcome, Outcome::Answered(Report::Pushed(_))))
-            }
+            Self::Test(_) => record
+                .end
+                .as_ref()
+                .is_some_and(|end| !matches!(end.outcome, Outcome::Answered(Report::Pushed(_)))),
         }
     }
 }
 
 #[async_trait]
 impl Usefulness for EndedBuilds {
-    async fn useless(&self, queue: &QueueSpec, message: &Envelope) -> Result<Option<String>, BusError> {
-        let Some(about) = About::read(queue, message) else { return Ok(None) };
+    async fn useless(
+        &self,
+        queue: &QueueSpec,
+        message: &Envelope,
+    ) -> Result<Option<String>, BusError> {
+        let Some(about) = About::read(queue, message) else {
+            return Ok(None);
+        };
         let target = about.target();
-        let found = self.journal.find(self.bus.as_ref(), std::slice::from_ref(target)).await?;
-        let Some(record) = found.into_iter().next().filter(|record| about.is_useless(record)) else { return Ok(None) };
-        let state = record.end.as_ref().map_or(record.state(), |end| BuildState::from(&end.outcome));
+        let found = self
+            .journal
+            .find(self.bus.as_ref(), std::slice::from_ref(target))
+            .await?;
+        let Some(record) = found
+            .into_iter()
+            .next()
+            .filter(|record| about.is_useless(record))
+        else {
+            return Ok(None);
+        };
+        let state = record
+            .end
+            .as_ref()
+            .map_or(record.state(), |end| BuildState::from(&end.outcome));
         let outcome = state.outcome().unwrap_or(state.name());
         Ok(Some(format!(
             "build {target} has ended (outcome {outcome}); requeueing does nothing; \

@@ -35,12 +35,26 @@ pub async fn notify(options: Notify) -> anyhow::Result<()> {
         };
     }
     let (config, faults) = source::notifier((&options.deployment).into()).await?;
-    faults.warnings.iter().for_each(|warning| complain(&format!("configuration: {warning}")));
+    faults
+        .warnings
+        .iter()
+        .for_each(|warning| complain(&format!("configuration: {warning}")));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let notifier = Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
+    let notifier =
+        Notifier::open(config, &environment::variable, &clock)?.ok_or_else(Notifier::nothing)?;
     let output = options.deployment.output;
     match options.task.zip(options.status) {
-        Some((task, status)) => replay(&notifier, &task, status, options.artifact, options.dry_run, output).await,
+        Some((task, status)) => {
+            replay(
+                &notifier,
+                &task,
+                status,
+                options.artifact,
+                options.dry_run,
+                output,
+            )
+            .await
+        }
         None => watch(&notifier, output).await,
     }
 }
@@ -48,11 +62,15 @@ pub async fn notify(options: Notify) -> anyhow::Result<()> {
 /// Prints what would be sent for each message, for as long as messages come.
 async fn watch(notifier: &Notifier, output: Output) -> anyhow::Result<()> {
     let pulse = notifier.pulse.as_ref();
-    let pulse = pulse.context("a look at Pulse needs our user: set pulse_user or PULSE_LOGIN, or name a --task")?;
+    let pulse = pulse.context(
+        "a look at Pulse needs our user: set pulse_user or PULSE_LOGIN, or name a --task",
+    )?;
     let dispatcher = notifier.dispatcher();
     let mut exchanges = Vec::new();
     for route in notifier.routes()? {
-        exchanges.push(Box::pin(pulse::tail(pulse, &route.exchange, &route.topics, &SystemClock).await?));
+        exchanges.push(Box::pin(
+            pulse::tail(pulse, &route.exchange, &route.topics, &SystemClock).await?,
+        ));
     }
     let mut messages = pin!(select_all(exchanges));
     while let Some(message) = messages.next().await {
@@ -81,8 +99,12 @@ async fn replay(
     dry_run: bool,
     output: Output,
 ) -> anyhow::Result<()> {
-    let message: PulseMessage = notify::replayed(&notifier.taskcluster, task, status, artifact.as_deref()).await?;
-    let plan = notifier.dispatcher().plan(&message, SystemClock.now()).await?;
+    let message: PulseMessage =
+        notify::replayed(&notifier.taskcluster, task, status, artifact.as_deref()).await?;
+    let plan = notifier
+        .dispatcher()
+        .plan(&message, SystemClock.now())
+        .await?;
     remark(&plan);
     let is_faulty = plan.remarks.iter().any(Remark::is_fault);
     if dry_run || plan.notifications.is_empty() {
@@ -94,7 +116,9 @@ async fn replay(
     }
     let mut failed = 0;
     for notification in plan.notifications {
-        let Some(channel) = notifier.channels.get(&notification.channel) else { continue };
+        let Some(channel) = notifier.channels.get(&notification.channel) else {
+            continue;
+        };
         let recipients = channel.recipients(&notification);
         if recipients.is_empty() {
             let (channel, identity) = (&notification.channel, &notification.identity);
@@ -106,7 +130,10 @@ async fn replay(
             }
         }
         for recipient in recipients {
-            let one = Notification { recipient: Some(recipient.clone()), ..notification.clone() };
+            let one = Notification {
+                recipient: Some(recipient.clone()),
+                ..notification.clone()
+            };
             let sent = channel.send(&one, &recipient).await;
             failed += usize::from(sent.is_err());
             let error = sent.err().map(|error| error_chain(&error));
@@ -116,8 +143,12 @@ async fn replay(
                     "error": error,
                 }))?;
             } else {
-                let outcome = error.map_or_else(|| "sent".to_owned(), |error| format!("FAILED: {error}"));
-                crate::print(&notify::text::one_line(&format!("{} to {recipient}: {outcome}", one.channel), 1000))?;
+                let outcome =
+                    error.map_or_else(|| "sent".to_owned(), |error| format!("FAILED: {error}"));
+                crate::print(&notify::text::one_line(
+                    &format!("{} to {recipient}: {outcome}", one.channel),
+                    1000,
+                ))?;
             }
         }
     }
@@ -125,14 +156,19 @@ async fn replay(
         channel.close().await;
     }
     if failed > 0 {
-        bail!("{} could not be sent", super::counted(failed, "notification"));
+        bail!(
+            "{} could not be sent",
+            super::counted(failed, "notification")
+        );
     }
     Ok(())
 }
 
 /// Says what a notifier would log.
 fn remark(plan: &Plan) {
-    plan.remarks.iter().for_each(|remark| complain(&format!("task {}: {remark}", plan.task)));
+    plan.remarks
+        .iter()
+        .for_each(|remark| complain(&format!("task {}: {remark}", plan.task)));
 }
 
 fn show(notifier: &Notifier, plan: &Plan, output: Output) -> anyhow::Result<()> {
@@ -152,7 +188,9 @@ fn show(notifier: &Notifier, plan: &Plan, output: Output) -> anyhow::Result<()> 
 async fn deployed(options: &Notify) -> anyhow::Result<RedisBus> {
     let (config, _) = source::notifier((&options.deployment).into()).await?;
     let Some(redis) = environment::redis(config.redis_namespace, 1)? else {
-        bail!("no REDIS_URL: who is muted is known to the process that runs, or to the redis of the deployment");
+        bail!(
+            "no REDIS_URL: who is muted is known to the process that runs, or to the redis of the deployment"
+        );
     };
     Ok(RedisBus::new(&redis, &SystemClock)?)
 }
@@ -161,9 +199,14 @@ async fn deployed(options: &Notify) -> anyhow::Result<RedisBus> {
 async fn lift(options: &Notify, channel: &str, recipient: &str) -> anyhow::Result<()> {
     let bus = deployed(options).await?;
     if !notify::unmute(&bus, channel, recipient, SystemClock.now()).await? {
-        bail!("{recipient} is not muted on {channel}: events notify muted lists who is, as they are to be named");
+        bail!(
+            "{recipient} is not muted on {channel}: events notify muted lists who is, as they are to be named"
+        );
     }
-    crate::print(&notify::text::one_line(&format!("{recipient} is sent to again on {channel}"), 1000))
+    crate::print(&notify::text::one_line(
+        &format!("{recipient} is sent to again on {channel}"),
+        1000,
+    ))
 }
 
 /// Lists who is left alone.
@@ -185,7 +228,10 @@ async fn muted(options: &Notify) -> anyhow::Result<()> {
     table.lines().iter().try_for_each(|line| crate::print(line))
 }
 
-#[expect(clippy::print_stderr, reason = "what goes wrong is not what was asked for")]
+#[expect(
+    clippy::print_stderr,
+    reason = "what goes wrong is not what was asked for"
+)]
 fn complain(problem: &str) {
     eprintln!("events: {problem}");
 }

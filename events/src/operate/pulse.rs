@@ -29,15 +29,27 @@ struct Printed<'a> {
 /// Runs `events pulse`.
 pub async fn pulse(options: Pulse) -> anyhow::Result<()> {
     let place = Place::from(&options.deployment);
-    let PulseAction::Tail(Tail { exchange, topics, community, limit }) = options.action;
+    let PulseAction::Tail(Tail {
+        exchange,
+        topics,
+        community,
+        limit,
+    }) = options.action;
     let user = if community {
-        let user = source::maybe(place, config::pulse::parse_community).await?.and_then(|(user, _)| user);
-        user.context("the configuration names no user: set communitytc_pulse_user and its password")?
+        let user = source::maybe(place, config::pulse::parse_community)
+            .await?
+            .and_then(|(user, _)| user);
+        user.context(
+            "the configuration names no user: set communitytc_pulse_user and its password",
+        )?
     } else {
         source::pulse_user(place).await?
     };
     let settings = topology::pulse(&user)?;
-    let topics = topics.iter().map(|topic| topic.parse()).collect::<Result<Vec<Topic>, _>>()?;
+    let topics = topics
+        .iter()
+        .map(|topic| topic.parse())
+        .collect::<Result<Vec<Topic>, _>>()?;
     let messages = pulse::tail(&settings, &exchange, &topics, &SystemClock).await?;
     let mut messages = pin!(messages.take(limit.unwrap_or(usize::MAX)));
     while let Some(message) = messages.next().await {
@@ -49,7 +61,13 @@ pub async fn pulse(options: Pulse) -> anyhow::Result<()> {
 fn show(message: &PulseMessage) -> anyhow::Result<()> {
     let PulseMessage { routing, body } = message;
     // What is no JSON is shown as the text that it may be.
-    let body = serde_json::from_slice(body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()));
+    let body = serde_json::from_slice(body)
+        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body).into_owned()));
     let (exchange, key, other_routes) = (&routing.exchange, &routing.key, &routing.other_routes);
-    print_json(&Printed { exchange, key, other_routes, body })
+    print_json(&Printed {
+        exchange,
+        key,
+        other_routes,
+        body,
+    })
 }

@@ -22,11 +22,23 @@ pub async fn queues(options: Queues) -> anyhow::Result<()> {
     let json = options.deployment.output.json;
     match options.action {
         None => show(&operator.queues().await?, json),
-        Some(QueueAction::Peek { queue, id: Some(id), .. }) => {
+        Some(QueueAction::Peek {
+            queue,
+            id: Some(id),
+            ..
+        }) => {
             let message = operator.message(&queue, id).await?;
-            if json { print_json(&message) } else { print_pretty(&message) }
+            if json {
+                print_json(&message)
+            } else {
+                print_pretty(&message)
+            }
         }
-        Some(QueueAction::Peek { queue, id: None, limit }) => peek(&operator, &queue, limit, json).await,
+        Some(QueueAction::Peek {
+            queue,
+            id: None,
+            limit,
+        }) => peek(&operator, &queue, limit, json).await,
         Some(QueueAction::Requeue { queue, which }) => {
             let requeued = operator.requeue(&queue, which.into()).await?;
             if json {
@@ -35,14 +47,19 @@ pub async fn queues(options: Queues) -> anyhow::Result<()> {
             if requeued == 0 {
                 return crate::print(&format!("requeued nothing: {queue} has no delayed message"));
             }
-            crate::print(&format!("made {} of {queue} ready", counted(requeued, "delayed message")))
+            crate::print(&format!(
+                "made {} of {queue} ready",
+                counted(requeued, "delayed message")
+            ))
         }
         Some(QueueAction::Drop { queue, which, yes }) => {
             let meant = Messages::from(which);
             let count = operator.count_waiting(&queue, meant).await?;
             let mut dropped = 0;
             if count == 0 && !json {
-                return crate::print(&format!("dropped nothing: {queue} has no message that is ready or delayed"));
+                return crate::print(&format!(
+                    "dropped nothing: {queue} has no message that is ready or delayed"
+                ));
             }
             if count > 0 {
                 confirm_drop(&format!("{} of {queue}", counted(count, "message")), yes)?;
@@ -51,7 +68,10 @@ pub async fn queues(options: Queues) -> anyhow::Result<()> {
             if json {
                 return print_json(&json!({"queue": queue, "dropped": dropped}));
             }
-            crate::print(&format!("dropped {} of {queue}", counted(dropped, "message")))
+            crate::print(&format!(
+                "dropped {} of {queue}",
+                counted(dropped, "message")
+            ))
         }
         Some(QueueAction::Pause { queue }) => pause(&operator, &queue, true, json).await,
         Some(QueueAction::Resume { queue }) => pause(&operator, &queue, false, json).await,
@@ -69,10 +89,21 @@ fn show(reports: &[QueueReport], json: bool) -> anyhow::Result<()> {
     if json {
         return reports.iter().try_for_each(print_json);
     }
-    let mut table = Table::new(&["QUEUE", "READY ", "IN FLIGHT ", "DELAYED ", "DEAD ", "OLDEST ", "PER MIN ", "STATE"]);
+    let mut table = Table::new(&[
+        "QUEUE",
+        "READY ",
+        "IN FLIGHT ",
+        "DELAYED ",
+        "DEAD ",
+        "OLDEST ",
+        "PER MIN ",
+        "STATE",
+    ]);
     for report in reports {
         let depth = report.depth;
-        let oldest = report.oldest_seconds.map(|age| span(Duration::from_secs_f64(age)));
+        let oldest = report
+            .oldest_seconds
+            .map(|age| span(Duration::from_secs_f64(age)));
         table.row(vec![
             report.queue.to_owned(),
             depth.ready.to_string(),
@@ -81,7 +112,11 @@ fn show(reports: &[QueueReport], json: bool) -> anyhow::Result<()> {
             depth.dead.to_string(),
             oldest.unwrap_or_else(|| "-".to_owned()),
             format!("{:.1}", report.finished_per_minute),
-            if report.paused { "paused".to_owned() } else { String::new() },
+            if report.paused {
+                "paused".to_owned()
+            } else {
+                String::new()
+            },
         ]);
     }
     table.lines().iter().try_for_each(|line| crate::print(line))
@@ -98,7 +133,15 @@ async fn peek(operator: &Operator, queue: &str, limit: usize, json: bool) -> any
     if messages.is_empty() {
         return crate::print(&format!("nothing waits in {queue}"));
     }
-    let mut table = Table::new(&["ID", "STATE", "SINCE ", "ATTEMPTS ", "BYTES ", "VERSION ", "LANE"]);
+    let mut table = Table::new(&[
+        "ID",
+        "STATE",
+        "SINCE ",
+        "ATTEMPTS ",
+        "BYTES ",
+        "VERSION ",
+        "LANE",
+    ]);
     for message in &messages {
         table.row(row(message));
     }
@@ -112,9 +155,14 @@ fn row(message: &MessageReport) -> Vec<String> {
     let now = SystemClock.now();
     let (state, when) = match message.state {
         MessageState::Ready { since } => ("ready", span(now.duration_since(since).unsigned_abs())),
-        MessageState::InFlight { since } => ("in flight", span(now.duration_since(since).unsigned_abs())),
+        MessageState::InFlight { since } => {
+            ("in flight", span(now.duration_since(since).unsigned_abs()))
+        }
         MessageState::Delayed { due } if due <= now => ("delayed", "due".to_owned()),
-        MessageState::Delayed { due } => ("delayed", format!("in {}", span(due.duration_since(now).unsigned_abs()))),
+        MessageState::Delayed { due } => (
+            "delayed",
+            format!("in {}", span(due.duration_since(now).unsigned_abs())),
+        ),
     };
     vec![
         message.id.to_string(),
@@ -122,7 +170,11 @@ fn row(message: &MessageReport) -> Vec<String> {
         when,
         message.attempts.to_string(),
         message.contents.body_bytes.to_string(),
-        message.contents.version.map(|version| version.to_string()).unwrap_or_default(),
+        message
+            .contents
+            .version
+            .map(|version| version.to_string())
+            .unwrap_or_default(),
         message.contents.lane.clone().unwrap_or_default(),
     ]
 }
@@ -145,7 +197,10 @@ async fn pause(operator: &Operator, queue: &str, paused: bool, json: bool) -> an
 /// What is still to be handled.
 fn left(report: &QueueReport) -> String {
     let depth = report.depth;
-    format!("{} ready, {} in flight, {} delayed", depth.ready, depth.in_flight, depth.delayed)
+    format!(
+        "{} ready, {} in flight, {} delayed",
+        depth.ready, depth.in_flight, depth.delayed
+    )
 }
 
 async fn drain(operator: &Operator, options: &Drain, json: bool) -> anyhow::Result<()> {
@@ -157,7 +212,9 @@ async fn drain(operator: &Operator, options: &Drain, json: bool) -> anyhow::Resu
         let state = if report.paused { " is paused" } else { "" };
         progress.say(&format!("{queue}{state}: {}", left(&report)));
         let waited = SystemClock.now().duration_since(begun).unsigned_abs();
-        if report.depth.unfinished() == 0 || options.timeout.is_some_and(|most| waited.as_secs() >= most) {
+        if report.depth.unfinished() == 0
+            || options.timeout.is_some_and(|most| waited.as_secs() >= most)
+        {
             break report;
         }
         SystemClock.sleep(LOOK).await;
@@ -168,7 +225,15 @@ async fn drain(operator: &Operator, options: &Drain, json: bool) -> anyhow::Resu
     }
     if report.depth.unfinished() > 0 {
         let paused = if report.paused { " (it is paused)" } else { "" };
-        bail!("{queue} is not drained after {} s: {}{paused}", options.timeout.unwrap_or_default(), left(&report));
+        bail!(
+            "{queue} is not drained after {} s: {}{paused}",
+            options.timeout.unwrap_or_default(),
+            left(&report)
+        );
     }
-    if json { Ok(()) } else { crate::print(&format!("{queue} is drained")) }
+    if json {
+        Ok(())
+    } else {
+        crate::print(&format!("{queue} is drained"))
+    }
 }

@@ -23,13 +23,18 @@ struct Printed<'a> {
 /// Runs `events report`.
 pub async fn report(options: Report) -> anyhow::Result<()> {
     let config = source::maybe((&options.deployment).into(), ReportsConfig::parse).await?;
-    let ReportsConfig { triggers: config, records } = config.map(|(config, _)| config).unwrap_or_default();
+    let ReportsConfig {
+        triggers: config,
+        records,
+    } = config.map(|(config, _)| config).unwrap_or_default();
     let archive = Archive::at(records)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (firefox, community) = topology::Deployment::all(&config, &clock)?;
     let deployments: Vec<_> = firefox.into_iter().chain(community).collect();
     if deployments.is_empty() {
-        bail!("no Taskcluster is configured: set taskcluster or taskcluster_community, or TASKCLUSTER_CLIENT_ID");
+        bail!(
+            "no Taskcluster is configured: set taskcluster or taskcluster_community, or TASKCLUSTER_CLIENT_ID"
+        );
     }
     if options.send && config.admins.is_empty() {
         bail!("admins is empty, so there is nobody to send a report to");
@@ -37,14 +42,35 @@ pub async fn report(options: Report) -> anyhow::Result<()> {
     for deployment in deployments {
         let bus: Arc<dyn Bus> = archive.bus.clone();
         let reporter = deployment.reporter(&config, Producer::new(bus, Arc::clone(&clock)));
-        let report = if options.send { reporter.send().await? } else { reporter.preview().await? };
-        let (name, tasks, sent) = (deployment.name, report.tasks(), options.send && !report.text.is_empty());
+        let report = if options.send {
+            reporter.send().await?
+        } else {
+            reporter.preview().await?
+        };
+        let (name, tasks, sent) = (
+            deployment.name,
+            report.tasks(),
+            options.send && !report.text.is_empty(),
+        );
         if options.deployment.output.json {
-            print_json(&Printed { deployment: name, tasks, period: report.period(), text: &report.text, sent })?;
+            print_json(&Printed {
+                deployment: name,
+                tasks,
+                period: report.period(),
+                text: &report.text,
+                sent,
+            })?;
             continue;
         }
-        let all_well = if report.text.is_empty() { ", nothing but good, so it is not mailed" } else { "" };
-        crate::print(&format!("{name}: {} since the last report{all_well}", counted(tasks, "task")))?;
+        let all_well = if report.text.is_empty() {
+            ", nothing but good, so it is not mailed"
+        } else {
+            ""
+        };
+        crate::print(&format!(
+            "{name}: {} since the last report{all_well}",
+            counted(tasks, "task")
+        ))?;
         if !report.text.is_empty() {
             crate::print(&format!("\n{}", report.text.trim_end()))?;
         }

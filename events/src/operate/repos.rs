@@ -27,7 +27,9 @@ pub async fn repos(options: Repos) -> anyhow::Result<()> {
     let json = options.deployment.output.json;
     match options.action {
         None => show(&Inventory::new(&settings), json),
-        Some(RepoAction::Prune { dry_run, yes }) => prune(&Inventory::new(&settings), dry_run, yes, json),
+        Some(RepoAction::Prune { dry_run, yes }) => {
+            prune(&Inventory::new(&settings), dry_run, yes, json)
+        }
         Some(RepoAction::Pull { name }) => upkeep(settings, &name, Task::Pull, json).await,
         Some(RepoAction::Reclone { name }) => upkeep(settings, &name, Task::Reclone, json).await,
     }
@@ -36,10 +38,14 @@ pub async fn repos(options: Repos) -> anyhow::Result<()> {
 /// The worker's settings. Phabricator need not be there for that: what it calls the repositories says nothing of their
 /// clones, so any name of its kind does.
 pub(super) fn settings(config: &MercurialConfig) -> anyhow::Result<Settings> {
-    let names = config.repositories.iter().enumerate().map(|(at, repository)| {
-        let phid = Phid::parse_as(Phid::REPOSITORY, &format!("PHID-REPO-{at:020}"))?;
-        anyhow::Ok((repository.name.clone(), phid))
-    });
+    let names = config
+        .repositories
+        .iter()
+        .enumerate()
+        .map(|(at, repository)| {
+            let phid = Phid::parse_as(Phid::REPOSITORY, &format!("PHID-REPO-{at:020}"))?;
+            anyhow::Ok((repository.name.clone(), phid))
+        });
     let names = names.collect::<Result<BTreeMap<_, _>, _>>()?;
     topology::mercurial(config, &names).context("cannot find the directory with the clones")
 }
@@ -58,14 +64,19 @@ fn show(inventory: &Inventory, json: bool) -> anyhow::Result<()> {
 fn prune(inventory: &Inventory, dry_run: bool, yes: bool, json: bool) -> anyhow::Result<()> {
     let removable = inventory.removable()?;
     let total = |reports: &[&CloneReport]| Size(reports.iter().map(|report| report.bytes).sum());
-    let what = |reports: &[&CloneReport]| format!("{} ({})", counted(reports.len(), "clone"), total(reports));
+    let what = |reports: &[&CloneReport]| {
+        format!("{} ({})", counted(reports.len(), "clone"), total(reports))
+    };
     let all: Vec<_> = removable.iter().collect();
     if !json && !removable.is_empty() {
         print_table(&removable)?;
     }
     let mut removed = Vec::new();
     if !dry_run && !removable.is_empty() {
-        confirm_removal(&format!("{} in {}", what(&all), printable(inventory.directory())), yes)?;
+        confirm_removal(
+            &format!("{} in {}", what(&all), printable(inventory.directory())),
+            yes,
+        )?;
         for report in &removable {
             if inventory.remove(report)? {
                 removed.push(report);
@@ -89,14 +100,28 @@ fn prune(inventory: &Inventory, dry_run: bool, yes: bool, json: bool) -> anyhow:
 
 fn print_table(reports: &[CloneReport]) -> anyhow::Result<()> {
     let now = SystemClock.now();
-    let mut table = Table::new(&["CLONE", "LANE ", "STATE", "SIZE ", "TIP", "LAST PULL ", "DIRECTORY"]);
+    let mut table = Table::new(&[
+        "CLONE",
+        "LANE ",
+        "STATE",
+        "SIZE ",
+        "TIP",
+        "LAST PULL ",
+        "DIRECTORY",
+    ]);
     for report in reports {
         let in_use = report.in_use && report.state == worker_hg::CloneState::NotConfigured;
-        let pulled = report.last_pull.map(|at| format!("{} ago", span(now.duration_since(at).unsigned_abs())));
+        let pulled = report
+            .last_pull
+            .map(|at| format!("{} ago", span(now.duration_since(at).unsigned_abs())));
         table.row(vec![
             report.repository.clone(),
             report.lane.to_string(),
-            format!("{}{}", report.state.words(), if in_use { ", in use" } else { "" }),
+            format!(
+                "{}{}",
+                report.state.words(),
+                if in_use { ", in use" } else { "" }
+            ),
             Size(report.bytes).to_string(),
             report.tip.clone().unwrap_or_else(|| "-".to_owned()),
             pulled.unwrap_or_else(|| "-".to_owned()),
@@ -108,8 +133,15 @@ fn print_table(reports: &[CloneReport]) -> anyhow::Result<()> {
 
 /// What could not be read does not keep the rest from being shown, and is no success.
 fn complain_of_faults(reports: &[CloneReport]) -> anyhow::Result<()> {
-    let faults: Vec<_> = reports.iter().filter_map(|report| report.fault.as_deref()).collect();
-    if faults.is_empty() { Ok(()) } else { bail!("not everything could be looked at: {}", faults.join("; ")) }
+    let faults: Vec<_> = reports
+        .iter()
+        .filter_map(|report| report.fault.as_deref())
+        .collect();
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        bail!("not everything could be looked at: {}", faults.join("; "))
+    }
 }
 
 /// A path in one line, without what a terminal would obey.

@@ -43,19 +43,35 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
             crate::print("no build was restarted: there are no such builds")
         };
     }
-    let targets: Vec<Phid> = chosen.iter().map(|(request, _)| request.target.clone()).collect();
-    let builds = conduit.builds_of(&targets).await.context("cannot ask harbormaster for the builds")?;
-    let builds: HashMap<&Phid, &BuildOfTarget> = builds.iter().map(|build| (&build.target, build)).collect();
+    let targets: Vec<Phid> = chosen
+        .iter()
+        .map(|(request, _)| request.target.clone())
+        .collect();
+    let builds = conduit
+        .builds_of(&targets)
+        .await
+        .context("cannot ask harbormaster for the builds")?;
+    let builds: HashMap<&Phid, &BuildOfTarget> =
+        builds.iter().map(|build| (&build.target, build)).collect();
     let mut table = Table::new(&["BUILD", "REVISION ", "DIFF ", "OUTCOME", "DONE"]);
     let (mut restarted, mut refused, mut failure) = (0, 0, None);
     for (request, record) in &chosen {
-        let done = match one(&archive, &conduit, request, record, builds.get(&request.target).copied(), options.dry_run)
-            .await
+        let done = match one(
+            &archive,
+            &conduit,
+            request,
+            record,
+            builds.get(&request.target).copied(),
+            options.dry_run,
+        )
+        .await
         {
             Ok(done) => done,
             Err(error) => {
-                failure =
-                    Some(error.context(format!("cannot restart {}; those after it were not tried", request.target)));
+                failure = Some(error.context(format!(
+                    "cannot restart {}; those after it were not tried",
+                    request.target
+                )));
                 break;
             }
         };
@@ -81,21 +97,43 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
                 "outcome": outcome, "action": action,
             }))?;
         } else {
-            let (revision, diff) = (format!("D{}", request.revision_id), request.diff_id.to_string());
-            table.row(vec![request.target.to_string(), revision, diff, outcome.to_owned(), action]);
+            let (revision, diff) = (
+                format!("D{}", request.revision_id),
+                request.diff_id.to_string(),
+            );
+            table.row(vec![
+                request.target.to_string(),
+                revision,
+                diff,
+                outcome.to_owned(),
+                action,
+            ]);
         }
     }
     if !deployment.output.json {
-        table.lines().iter().try_for_each(|line| crate::print(line))?;
-        let verb = if options.dry_run { "would restart" } else { "restarted" };
+        table
+            .lines()
+            .iter()
+            .try_for_each(|line| crate::print(line))?;
+        let verb = if options.dry_run {
+            "would restart"
+        } else {
+            "restarted"
+        };
         crate::print(&format!("{verb} {}", counted(restarted, "build")))?;
         if more {
-            crate::print(&format!("there are more than {}: run it again, or raise --limit", options.limit))?;
+            crate::print(&format!(
+                "there are more than {}: run it again, or raise --limit",
+                options.limit
+            ))?;
         }
     }
     match failure {
         Some(error) => Err(error),
-        None if refused > 0 => bail!("harbormaster refused to restart {}", counted(refused, "build")),
+        None if refused > 0 => bail!(
+            "harbormaster refused to restart {}",
+            counted(refused, "build")
+        ),
         None => Ok(()),
     }
 }
@@ -110,20 +148,27 @@ async fn choose(
     for which in &options.builds {
         chosen.push(archive.newest(which).await?);
     }
-    let Some(outcome) = &options.outcome else { return Ok((chosen, false)) };
+    let Some(outcome) = &options.outcome else {
+        return Ok((chosen, false));
+    };
     let repository = match &options.repository {
         Some(name) => Some(repository(conduit, name).await?),
         None => None,
     };
     let since = options.since.unwrap_or_default();
-    let since = SystemClock.now().checked_sub(since).unwrap_or(Timestamp::MIN);
+    let since = SystemClock
+        .now()
+        .checked_sub(since)
+        .unwrap_or(Timestamp::MIN);
     let wanted = |(request, record): &(BuildRequest, BuildRecord)| {
         let state = record.state();
         // One that was restarted has a newer target, which is a build of its own.
         state.outcome() == Some(outcome.as_str())
             && !record.was_restarted()
             && record.end.as_ref().is_some_and(|end| end.at >= since)
-            && repository.as_ref().is_none_or(|repository| request.repository == *repository)
+            && repository
+                .as_ref()
+                .is_none_or(|repository| request.repository == *repository)
     };
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
     for page in 0.. {
@@ -139,8 +184,14 @@ async fn choose(
 }
 
 async fn repository(conduit: &Conduit, name: &str) -> anyhow::Result<Phid> {
-    let found = conduit.repositories(&[name.to_owned()]).await.context("cannot ask phabricator for the repository")?;
-    found.get(name).cloned().with_context(|| format!("phabricator does not know the repository {name:?}"))
+    let found = conduit
+        .repositories(&[name.to_owned()])
+        .await
+        .context("cannot ask phabricator for the repository")?;
+    found
+        .get(name)
+        .cloned()
+        .with_context(|| format!("phabricator does not know the repository {name:?}"))
 }
 
 async fn one(
@@ -155,13 +206,21 @@ async fn one(
     if record.told.is_none() {
         return skipped("it has no end yet: see `events why`");
     }
-    let Some(build) = build else { return skipped("harbormaster does not show its target to us") };
+    let Some(build) = build else {
+        return skipped("harbormaster does not show its target to us");
+    };
     if build.restarted {
         return skipped("it was restarted already");
     }
-    let newest = archive.newest(&Which::Revision(request.revision_id)).await?.0;
+    let newest = archive
+        .newest(&Which::Revision(request.revision_id))
+        .await?
+        .0;
     if newest.target != request.target && newest.diff_id >= request.diff_id {
-        return Ok(Done::Skipped(format!("{} of D{} is newer", newest.target, request.revision_id)));
+        return Ok(Done::Skipped(format!(
+            "{} of D{} is newer",
+            newest.target, request.revision_id
+        )));
     }
     if dry_run {
         return Ok(Done::Restarted);
@@ -170,10 +229,18 @@ async fn one(
         Ok(()) => {}
         Err(ConduitError::Refused { info, .. }) => return Ok(Done::Refused(refusal(&info))),
         Err(error) if error.had_no_effect() => return Err(error.into()),
-        Err(error) => return Err(anyhow::Error::new(error).context("harbormaster may have restarted it")),
+        Err(error) => {
+            return Err(anyhow::Error::new(error).context("harbormaster may have restarted it"));
+        }
     }
-    let facts = archive.journal.restarted(&request.target, SystemClock.now())?;
-    archive.bus.push_with(Vec::new(), facts).await.context("it was restarted, but that cannot be recorded")?;
+    let facts = archive
+        .journal
+        .restarted(&request.target, SystemClock.now())?;
+    archive
+        .bus
+        .push_with(Vec::new(), facts)
+        .await
+        .context("it was restarted, but that cannot be recorded")?;
     Ok(Done::Restarted)
 }
 

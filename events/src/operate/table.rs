@@ -18,22 +18,45 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(headings: &'static [&'static str]) -> Self {
-        Self { headings, rows: Vec::new() }
+        Self {
+            headings,
+            rows: Vec::new(),
+        }
     }
 
     pub(super) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells.iter().map(|cell| tame(cell)).collect());
+        self.rows
+            .push(cells.iter().map(|cell| tame(cell)).collect());
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        let headings: Vec<String> = self.headings.iter().map(|heading| heading.trim_end().to_owned()).collect();
+        let headings: Vec<String> = self
+            .headings
+            .iter()
+            .map(|heading| heading.trim_end().to_owned())
+            .collect();
         let all = || std::iter::once(&headings).chain(&self.rows);
-        let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-        let widths: Vec<usize> = (0..self.headings.len()).map(|column| width(column).unwrap_or(0)).collect();
+        let width = |column: usize| {
+            all()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+        };
+        let widths: Vec<usize> = (0..self.headings.len())
+            .map(|column| width(column).unwrap_or(0))
+            .collect();
         let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(self.headings).zip(&widths).map(|((cell, heading), width)| {
-                if heading.ends_with(' ') { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            });
+            let cells =
+                row.iter()
+                    .zip(self.headings)
+                    .zip(&widths)
+                    .map(|((cell, heading), width)| {
+                        if heading.ends_with(' ') {
+                            format!("{cell:>width$}")
+                        } else {
+                            format!("{cell:<width$}")
+                        }
+                    });
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         all().map(line).collect()
@@ -69,9 +92,20 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_numbers_end_together() {
         let mut table = Table::new(&["QUEUE", "READY ", "WHY"]);
-        table.row(vec!["mercurial".to_owned(), "7".to_owned(), "Zoë".to_owned()]);
+        table.row(vec![
+            "mercurial".to_owned(),
+            "7".to_owned(),
+            "Zoë".to_owned(),
+        ]);
         table.row(vec!["b".to_owned(), "123456".to_owned(), String::new()]);
-        assert_eq!(table.lines(), ["QUEUE       READY  WHY", "mercurial       7  Zoë", "b          123456"]);
+        assert_eq!(
+            table.lines(),
+            [
+                "QUEUE       READY  WHY",
+                "mercurial       7  Zoë",
+                "b          123456"
+            ]
+        );
     }
 
     #[test]
@@ -84,9 +118,14 @@ mod tests {
 
     #[test]
     fn spans_are_said_in_their_largest_unit() {
-        for (seconds, expected) in
-            [(0.04, "0.0 s"), (9.96, "10.0 s"), (59.0, "59 s"), (150.0, "2 min"), (7200.0, "2 h"), (200_000.0, "2 d")]
-        {
+        for (seconds, expected) in [
+            (0.04, "0.0 s"),
+            (9.96, "10.0 s"),
+            (59.0, "59 s"),
+            (150.0, "2 min"),
+            (7200.0, "2 h"),
+            (200_000.0, "2 d"),
+        ] {
             assert_eq!(span(Duration::from_secs_f64(seconds)), expected);
         }
     }

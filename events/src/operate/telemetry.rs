@@ -28,11 +28,18 @@ pub async fn telemetry(options: Telemetry) -> anyhow::Result<()> {
     let console = Console::new(options.debug)?;
     let variables = environment::with_dotenv()?;
     run::report_errors(&variables, None);
-    let settings = Settings { variables: &variables, classic: options.classic };
+    let settings = Settings {
+        variables: &variables,
+        classic: options.classic,
+    };
     match options.action {
-        TelemetryAction::ProcessQueueMessages(options) => queue::process(&options, &settings, &console).await,
+        TelemetryAction::ProcessQueueMessages(options) => {
+            queue::process(&options, &settings, &console).await
+        }
         TelemetryAction::DumpTelemetry(options) => dump(options, &settings).await,
-        TelemetryAction::BackfillPushlog(options) => backfill::backfill(&options, &settings, &console).await,
+        TelemetryAction::BackfillPushlog(options) => {
+            backfill::backfill(&options, &settings, &console).await
+        }
     }
 }
 
@@ -66,6 +73,8 @@ async fn dump(options: DumpTelemetry, settings: &Settings<'_>) -> anyhow::Result
     let config = settings.read()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let repository = options.target_repo.unwrap_or_else(|| config.target.clone());
-    let ping = wiring::telemetry(&config, &clock)?.ping_for(&repository, &options.node).await?;
+    let ping = wiring::telemetry(&config, &clock)?
+        .ping_for(&repository, &options.node)
+        .await?;
     super::print_pretty(&ping)
 }

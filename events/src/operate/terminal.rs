@@ -6,17 +6,32 @@ use anyhow::{Context as _, bail};
 
 /// Asks whether `what` is to be thrown away. Where nobody can be asked, `yes` has to be said beforehand.
 pub(super) fn confirm_drop(what: &str, yes: bool) -> anyhow::Result<()> {
-    confirm(&format!("drop {what} for good"), &format!("{what} would be dropped for good"), "dropped", yes)
+    confirm(
+        &format!("drop {what} for good"),
+        &format!("{what} would be dropped for good"),
+        "dropped",
+        yes,
+    )
 }
 
 /// As [`confirm_drop`], for directories.
 pub(super) fn confirm_removal(what: &str, yes: bool) -> anyhow::Result<()> {
-    confirm(&format!("remove {what} for good"), &format!("{what} would be removed for good"), "removed", yes)
+    confirm(
+        &format!("remove {what} for good"),
+        &format!("{what} would be removed for good"),
+        "removed",
+        yes,
+    )
 }
 
 /// As [`confirm_drop`], before something is sent.
 pub(super) fn confirm_sending(what: &str, yes: bool) -> anyhow::Result<()> {
-    confirm(&format!("send {what}"), &format!("{what} would be sent"), "sent", yes)
+    confirm(
+        &format!("send {what}"),
+        &format!("{what} would be sent"),
+        "sent",
+        yes,
+    )
 }
 
 /// `question` is asked; `consequence` is the error where nobody can be asked.
@@ -28,9 +43,14 @@ fn confirm(question: &str, consequence: &str, participle: &str, yes: bool) -> an
         bail!("{consequence}: say --yes if that is meant");
     }
     let mut stderr = io::stderr().lock();
-    write!(stderr, "{question}? [y/N] ").and_then(|()| stderr.flush()).context("cannot ask")?;
+    write!(stderr, "{question}? [y/N] ")
+        .and_then(|()| stderr.flush())
+        .context("cannot ask")?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .context("cannot read the answer")?;
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }

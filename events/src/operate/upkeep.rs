@@ -9,7 +9,9 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
-use worker_hg::{CloneReport, CloneState, HgError, Inventory, Outcome, Progress, Requests, Settings, Size, Task};
+use worker_hg::{
+    CloneReport, CloneState, HgError, Inventory, Outcome, Progress, Requests, Settings, Size, Task,
+};
 
 use super::{print_json, terminal};
 
@@ -17,13 +19,27 @@ use super::{print_json, terminal};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Has `task` done on the clones of the repository called `name`.
-pub(super) async fn upkeep(settings: Settings, name: &str, task: Task, json: bool) -> anyhow::Result<()> {
-    let known: Vec<&str> = settings.repositories.iter().map(|repository| repository.name.as_str()).collect();
+pub(super) async fn upkeep(
+    settings: Settings,
+    name: &str,
+    task: Task,
+    json: bool,
+) -> anyhow::Result<()> {
+    let known: Vec<&str> = settings
+        .repositories
+        .iter()
+        .map(|repository| repository.name.as_str())
+        .collect();
     if !known.contains(&name) {
-        bail!("there is no repository {name:?}; the configuration has {}", known.join(", "));
+        bail!(
+            "there is no repository {name:?}; the configuration has {}",
+            known.join(", ")
+        );
     }
     if !std::io::stderr().is_terminal() {
-        tracing_subscriber::registry().with(crate::log_layer("info")?).init();
+        tracing_subscriber::registry()
+            .with(crate::log_layer("info")?)
+            .init();
     }
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
     let clock = Arc::new(SystemClock);
@@ -41,7 +57,12 @@ pub(super) async fn upkeep(settings: Settings, name: &str, task: Task, json: boo
 }
 
 /// Asks the worker, and waits until it has answered.
-async fn by_the_worker(settings: &Settings, name: &str, task: Task, signals: &mut Signals) -> anyhow::Result<Outcome> {
+async fn by_the_worker(
+    settings: &Settings,
+    name: &str,
+    task: Task,
+    signals: &mut Signals,
+) -> anyhow::Result<Outcome> {
     let requests = Requests::new(&settings.clones_dir, name);
     let id = requests.ask(task, &SystemClock.new_id().to_string())?;
     let waiting = async {
@@ -49,7 +70,10 @@ async fn by_the_worker(settings: &Settings, name: &str, task: Task, signals: &mu
             match requests.progress(&id)? {
                 Progress::Asked => SystemClock.sleep(LOOK / 4).await,
                 Progress::Done(outcome) => return Ok(outcome),
-                Progress::Gone => bail!("the worker has ended the {} of {name}: its log says how", task.name()),
+                Progress::Gone => bail!(
+                    "the worker has ended the {} of {name}: its log says how",
+                    task.name()
+                ),
             }
         }
     };
@@ -64,7 +88,11 @@ async fn by_the_worker(settings: &Settings, name: &str, task: Task, signals: &mu
 }
 
 /// Tells on a terminal how far it is, for ever.
-async fn follow(settings: &Settings, name: &str, task: Task) -> anyhow::Result<std::convert::Infallible> {
+async fn follow(
+    settings: &Settings,
+    name: &str,
+    task: Task,
+) -> anyhow::Result<std::convert::Infallible> {
     let mut line = terminal::Progress::new();
     let inventory = Inventory::new(settings);
     loop {
@@ -79,9 +107,12 @@ async fn follow(settings: &Settings, name: &str, task: Task) -> anyhow::Result<s
 }
 
 fn state(reports: &[CloneReport]) -> String {
-    let cloning = reports.iter().filter(|report| report.state == CloneState::Cloning);
-    let cloning: Vec<_> =
-        cloning.map(|report| format!("{} has {} so far", report.name(), Size(report.bytes))).collect();
+    let cloning = reports
+        .iter()
+        .filter(|report| report.state == CloneState::Cloning);
+    let cloning: Vec<_> = cloning
+        .map(|report| format!("{} has {} so far", report.name(), Size(report.bytes)))
+        .collect();
     if !cloning.is_empty() {
         cloning.join(", ")
     } else if reports.iter().any(|report| report.in_use) {
@@ -93,7 +124,9 @@ fn state(reports: &[CloneReport]) -> String {
 
 fn show(name: &str, task: Task, outcome: &Outcome, json: bool) -> anyhow::Result<()> {
     if json {
-        print_json(&json!({"repository": name, "task": task.name(), "done": outcome.done, "error": outcome.error}))?;
+        print_json(
+            &json!({"repository": name, "task": task.name(), "done": outcome.done, "error": outcome.error}),
+        )?;
     } else {
         for one in &outcome.done {
             let what = match one.new_changesets {
@@ -106,6 +139,10 @@ fn show(name: &str, task: Task, outcome: &Outcome, json: bool) -> anyhow::Result
     }
     match &outcome.error {
         None => Ok(()),
-        Some(error) => bail!("the {} of {name} failed: {}", task.name(), observe::sanitize::escape(error)),
+        Some(error) => bail!(
+            "the {} of {name} failed: {}",
+            task.name(),
+            observe::sanitize::escape(error)
+        ),
     }
 }

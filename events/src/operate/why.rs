@@ -16,9 +16,17 @@ use crate::{cli::OneBuild, queues};
 pub async fn why(options: OneBuild) -> anyhow::Result<()> {
     let archive = Archive::open(&options.deployment).await?;
     let found = archive.find(&options.which).await?;
-    let Some(((request, record), older)) = found.split_first() else { return Ok(()) };
-    let queue = record.now.as_ref().filter(|_| record.told.is_none()).map(|now| now.queue.clone());
-    let spec = queue.as_ref().and_then(|name| queues::all().into_iter().find(|queue| queue.name == name));
+    let Some(((request, record), older)) = found.split_first() else {
+        return Ok(());
+    };
+    let queue = record
+        .now
+        .as_ref()
+        .filter(|_| record.told.is_none())
+        .map(|now| now.queue.clone());
+    let spec = queue
+        .as_ref()
+        .and_then(|name| queues::all().into_iter().find(|queue| queue.name == name));
     let status = match &spec {
         Some(queue) => Some(archive.bus.status(queue).await?),
         None => None,
@@ -43,7 +51,12 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
             "in_flight": status.depth.in_flight,
             "delayed": status.depth.delayed,
         })));
-        story["older"] = json!(older.iter().map(|(request, _)| &request.target).collect::<Vec<_>>());
+        story["older"] = json!(
+            older
+                .iter()
+                .map(|(request, _)| &request.target)
+                .collect::<Vec<_>>()
+        );
         return print_json(&story);
     }
     let mut lines = story(request, record, status.as_ref(), publish, SystemClock.now());
@@ -51,7 +64,12 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
         lines.push(String::new());
         lines.push("older builds:".to_owned());
         for (request, record) in older {
-            lines.push(format!("  {}  diff {}  {}", request.target, request.diff_id, record.state().name()));
+            lines.push(format!(
+                "  {}  diff {}  {}",
+                request.target,
+                request.diff_id,
+                record.state().name()
+            ));
         }
     }
     lines.iter().try_for_each(|line| crate::print(line))
@@ -67,8 +85,15 @@ fn story(
 ) -> Vec<String> {
     let ago = |at: Timestamp| format!("{} ago", span(now.duration_since(at).unsigned_abs()));
     let mut lines = vec![
-        format!("{}: diff {} of D{}", request.target, request.diff_id, request.revision_id),
-        format!("{}, accepted {}", record.state().name(), ago(request.accepted_at)),
+        format!(
+            "{}: diff {} of D{}",
+            request.target, request.diff_id, request.revision_id
+        ),
+        format!(
+            "{}, accepted {}",
+            record.state().name(),
+            ago(request.accepted_at)
+        ),
         String::new(),
     ];
     let mut table = Table::new(&["WHEN (UTC)", "WHAT", "WHERE"]);
@@ -83,23 +108,41 @@ fn story(
         if let Some(status) = status {
             let (ready, held) = (status.depth.ready, status.depth.in_flight);
             let paused = if status.paused { ", and is paused" } else { "" };
-            lines.push(format!("      the queue has {ready} ready and {held} in flight{paused}"));
+            lines.push(format!(
+                "      the queue has {ready} ready and {held} in flight{paused}"
+            ));
         }
-        lines.push(format!("next: {}", next(record, publish).unwrap_or("nothing")));
+        lines.push(format!(
+            "next: {}",
+            next(record, publish).unwrap_or("nothing")
+        ));
         if let Some(telling) = record.telling.as_ref() {
             let ago = ago(telling.at);
-            lines.push(format!("      an answer was about to be sent {ago}: whether it arrived is not known yet"));
+            lines.push(format!(
+                "      an answer was about to be sent {ago}: whether it arrived is not known yet"
+            ));
         }
     }
     if let Some(end) = &record.end {
-        let closed = record.told.map_or_else(String::new, |at| format!(", closed {}", ago(at)));
+        let closed = record
+            .told
+            .map_or_else(String::new, |at| format!(", closed {}", ago(at)));
         let name = BuildState::from(&end.outcome).name();
-        lines.push(format!("end:  {name}, decided {}{closed}; {}", ago(end.at), tame(&published(record))));
+        lines.push(format!(
+            "end:  {name}, decided {}{closed}; {}",
+            ago(end.at),
+            tame(&published(record))
+        ));
     }
     for (at, answer) in record.sent() {
         lines.push(String::new());
         lines.push(format!("  sent {} UTC", at.strftime("%F %T")));
-        lines.extend(answer.to_string().lines().map(|line| format!("  {}", tame(line))));
+        lines.extend(
+            answer
+                .to_string()
+                .lines()
+                .map(|line| format!("  {}", tame(line))),
+        );
     }
     lines
 }
@@ -108,15 +151,28 @@ fn story(
 /// before there is an end.
 fn published(record: &BuildRecord) -> String {
     let events = &record.events;
-    let decided = events.iter().position(|event| matches!(event.what, What::Ended(_)));
-    let from = decided.unwrap_or(if record.told.is_some() { 0 } else { events.len() });
-    let last = events[from..].iter().rev().find_map(|event| match &event.what {
-        What::Told { .. } => Some("published".to_owned()),
-        What::NotTold { reason } => Some(format!("not published: {reason}")),
-        What::Adopted { .. } => Some("nothing published: somebody else had pushed it".to_owned()),
-        What::Conflict { key, .. } => Some(format!("not published: the target has another link {key}")),
-        _ => None,
+    let decided = events
+        .iter()
+        .position(|event| matches!(event.what, What::Ended(_)));
+    let from = decided.unwrap_or(if record.told.is_some() {
+        0
+    } else {
+        events.len()
     });
+    let last = events[from..]
+        .iter()
+        .rev()
+        .find_map(|event| match &event.what {
+            What::Told { .. } => Some("published".to_owned()),
+            What::NotTold { reason } => Some(format!("not published: {reason}")),
+            What::Adopted { .. } => {
+                Some("nothing published: somebody else had pushed it".to_owned())
+            }
+            What::Conflict { key, .. } => {
+                Some(format!("not published: the target has another link {key}"))
+            }
+            _ => None,
+        });
     match (last, record.told) {
         (Some(last), _) => last,
         (None, None) => "not published yet".to_owned(),
@@ -131,16 +187,37 @@ fn tame(line: &str) -> String {
 
 fn words(event: &Event) -> String {
     match &event.what {
-        What::Accepted { source: Source::Harbormaster } => "accepted from Harbormaster".to_owned(),
-        What::Accepted { source: Source::Audit } => "found waiting in Harbormaster, its request was lost".to_owned(),
+        What::Accepted {
+            source: Source::Harbormaster,
+        } => "accepted from Harbormaster".to_owned(),
+        What::Accepted {
+            source: Source::Audit,
+        } => "found waiting in Harbormaster, its request was lost".to_owned(),
         What::Hidden { look, looks, why } => format!("look {look} of {looks}: {}", why.text()),
-        What::Loaded { revisions, landed, base } => {
-            let names = |ids: &[u64]| ids.iter().map(|id| format!("D{id}")).collect::<Vec<_>>().join(", ");
+        What::Loaded {
+            revisions,
+            landed,
+            base,
+        } => {
+            let names = |ids: &[u64]| {
+                ids.iter()
+                    .map(|id| format!("D{id}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
             let base = base.as_deref().unwrap_or("none named");
-            let landed = if landed.is_empty() { String::new() } else { format!("; landed: {}", names(landed)) };
+            let landed = if landed.is_empty() {
+                String::new()
+            } else {
+                format!("; landed: {}", names(landed))
+            };
             format!("public; loaded {} (base {base}{landed})", names(revisions))
         }
-        What::Failed { queue, attempt, reason } => format!("attempt {attempt} in {queue} failed: {reason}"),
+        What::Failed {
+            queue,
+            attempt,
+            reason,
+        } => format!("attempt {attempt} in {queue} failed: {reason}"),
         What::Parked { queue, reason } => format!("waits in {queue}: {reason}"),
         What::Based(base) => format!("put on {}", base.used),
         What::Ended(state) => format!("its end: {}", state.name()),
@@ -152,25 +229,39 @@ fn words(event: &Event) -> String {
         What::NotTold { reason } => format!("not published: {reason}"),
         What::Adopted { key } => format!("its target has the link {key} already: not built again"),
         What::Conflict { key, ours, theirs } => {
-            let theirs = theirs.as_deref().unwrap_or("an address that Harbormaster does not show");
+            let theirs = theirs
+                .as_deref()
+                .unwrap_or("an address that Harbormaster does not show");
             format!("conflict: its target has another link {key} ({theirs}), ours is {ours}")
         }
-        What::Restarted => "restarted in Harbormaster by an operator: it has a new target".to_owned(),
+        What::Restarted => {
+            "restarted in Harbormaster by an operator: it has a new target".to_owned()
+        }
         What::Redriven { reason } => format!("sent again: {reason}"),
     }
 }
 
 /// Where it is.
 fn place(record: &BuildRecord, now: Timestamp) -> String {
-    let Some(place) = &record.now else { return "nobody knows: see `events audit`".to_owned() };
+    let Some(place) = &record.now else {
+        return "nobody knows: see `events audit`".to_owned();
+    };
     let since = span(now.duration_since(place.since).unsigned_abs());
     match &place.step {
         Step::Ready => format!("in {}, to be taken, for {since}", place.queue),
         Step::Working { attempt, process } => {
-            format!("in {}, attempt {attempt}{} by {process}, for {since}", place.queue, of_attempts(&place.queue))
+            format!(
+                "in {}, attempt {attempt}{} by {process}, for {since}",
+                place.queue,
+                of_attempts(&place.queue)
+            )
         }
         Step::Delayed { .. } => {
-            format!("in {}, {}", place.queue, tame(&delayed(place, now).unwrap_or_default()))
+            format!(
+                "in {}, {}",
+                place.queue,
+                tame(&delayed(place, now).unwrap_or_default())
+            )
         }
     }
 }

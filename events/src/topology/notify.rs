@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bus::{Bus, Clock, Consumer, Handler, Message, Producer, Queue, Subsystem};
-use notify::{CHANNELS, Channels, Dispatcher, Flux, FluxSettings, Identities, Parts, Sender, Templates};
+use notify::{
+    CHANNELS, Channels, Dispatcher, Flux, FluxSettings, Identities, Parts, Sender, Templates,
+};
 use pulse::{Listener, PulseSettings, Route, Topic};
 use taskcluster::Taskcluster;
 use tracing::info;
@@ -56,16 +58,39 @@ impl Notifier {
             http: &observe::http::client(REQUEST)?,
             clock,
         };
-        let channels = Arc::new(Channels::open(&notify.services, &notify.channels, environment, &parts)?);
-        let identities = notify.identities.as_deref().map_or_else(|| Ok(Identities::default()), Identities::load)?;
+        let channels = Arc::new(Channels::open(
+            &notify.services,
+            &notify.channels,
+            environment,
+            &parts,
+        )?);
+        let identities = notify
+            .identities
+            .as_deref()
+            .map_or_else(|| Ok(Identities::default()), Identities::load)?;
         let flux = FluxSettings::open(&notify.influxdb, environment)?;
-        Ok(Some(Self { pulse, taskcluster, public, channels, templates, identities, flux, config }))
+        Ok(Some(Self {
+            pulse,
+            taskcluster,
+            public,
+            channels,
+            templates,
+            identities,
+            flux,
+            config,
+        }))
     }
 
     /// That no channel is enabled.
     pub(crate) fn nothing() -> anyhow::Error {
-        let known = CHANNELS.iter().map(|channel| channel.name).collect::<Vec<_>>().join(", ");
-        anyhow::anyhow!("no channel is enabled: set PN_SERVICES, or notify.services; there are {known}")
+        let known = CHANNELS
+            .iter()
+            .map(|channel| channel.name)
+            .collect::<Vec<_>>()
+            .join(", ");
+        anyhow::anyhow!(
+            "no channel is enabled: set PN_SERVICES, or notify.services; there are {known}"
+        )
     }
 
     /// Makes notifications of messages.
@@ -104,7 +129,12 @@ impl Notifier {
             "the notifier listens to Pulse: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD",
         )?;
         let names: Vec<_> = self.channels.iter().map(notify::Channel::name).collect();
-        info!("notify: as {} on {}, over {}", pulse.user, pulse.address, names.join(", "));
+        info!(
+            "notify: as {} on {}, over {}",
+            pulse.user,
+            pulse.address,
+            names.join(", ")
+        );
         let listener = Listener::new(
             pulse.clone(),
             &self.queue(&pulse.user)?,
@@ -112,7 +142,13 @@ impl Notifier {
             Producer::new(Arc::clone(bus), Arc::clone(clock)),
         )?;
         let (channels, templates) = (Arc::clone(&self.channels), Arc::clone(&self.templates));
-        let mut sender = Sender::new(channels, templates, NOTIFY, NOTIFY_DIGESTS, self.config.notify.storm_limit);
+        let mut sender = Sender::new(
+            channels,
+            templates,
+            NOTIFY,
+            NOTIFY_DIGESTS,
+            self.config.notify.storm_limit,
+        );
         let mut subsystems: Vec<Box<dyn Subsystem>> = vec![Box::new(listener)];
         if let Some(settings) = &self.flux {
             info!("notify: {settings:?} is told how long each channel takes");
@@ -131,10 +167,14 @@ impl Notifier {
 
     /// The name of our queue below `queue/<user>/`. It may be set in full.
     fn queue(&self, user: &str) -> anyhow::Result<String> {
-        let Some(name) = &self.config.notify.queue else { return Ok(format!("notify-{}", self.config.channel)) };
+        let Some(name) = &self.config.notify.queue else {
+            return Ok(format!("notify-{}", self.config.channel));
+        };
         let own = name.strip_prefix(&format!("queue/{user}/"));
         if own.is_none() && name.starts_with("queue/") {
-            bail!("notify.queue (or PULSE_QUEUE) is {name}, but queues of {user} begin with queue/{user}/");
+            bail!(
+                "notify.queue (or PULSE_QUEUE) is {name}, but queues of {user} begin with queue/{user}/"
+            );
         }
         Ok(own.unwrap_or(name).to_owned())
     }
@@ -146,5 +186,10 @@ fn consumer<M: Message, H: Handler<M>>(
     queue: Queue<M>,
     handler: H,
 ) -> Box<dyn Subsystem> {
-    Box::new(Consumer::new(Arc::clone(bus), Arc::clone(clock), queue, handler))
+    Box::new(Consumer::new(
+        Arc::clone(bus),
+        Arc::clone(clock),
+        queue,
+        handler,
+    ))
 }

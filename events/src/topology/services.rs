@@ -23,7 +23,10 @@ type Clients = (Taskcluster, Taskcluster);
 
 /// The Taskcluster of Firefox: through a proxy where there is one, with the configured credentials, or with those of the
 /// environment.
-pub(crate) fn firefox(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<Clients>> {
+pub(crate) fn firefox(
+    config: Option<&TaskclusterConfig>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<Clients>> {
     let http = observe::http::client(REQUEST)?;
     let root = firefox_root(config)?;
     let public = client(root.clone(), None, clock)?;
@@ -35,7 +38,10 @@ pub(crate) fn firefox(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>
     if let Some(config) = config {
         return configured(config, clock).map(Some);
     }
-    let (client_id, token) = (variable("TASKCLUSTER_CLIENT_ID"), variable("TASKCLUSTER_ACCESS_TOKEN"));
+    let (client_id, token) = (
+        variable("TASKCLUSTER_CLIENT_ID"),
+        variable("TASKCLUSTER_ACCESS_TOKEN"),
+    );
     let credentials = match (client_id, token) {
         (Some(client_id), Some(token)) => Credentials {
             client_id,
@@ -52,7 +58,10 @@ pub(crate) fn firefox(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>
 
 /// The Taskcluster of Firefox for who only reads what is open to all: like [`firefox`], and without credentials where
 /// there are none.
-pub(crate) fn firefox_to_read(config: Option<&TaskclusterConfig>, clock: &Arc<dyn Clock>) -> anyhow::Result<Clients> {
+pub(crate) fn firefox_to_read(
+    config: Option<&TaskclusterConfig>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Clients> {
     if let Some(clients) = firefox(config, clock)? {
         return Ok(clients);
     }
@@ -69,15 +78,38 @@ fn firefox_root(config: Option<&TaskclusterConfig>) -> anyhow::Result<Url> {
 }
 
 /// A Taskcluster with the credentials of the configuration.
-pub(crate) fn configured(config: &TaskclusterConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<Clients> {
-    let TaskclusterConfig { root_url, client_id, access_token } = config.clone();
-    let credentials = Credentials { client_id, access_token, certificate: None };
-    Ok((client(root_url.clone(), Some(credentials), clock)?, client(root_url, None, clock)?))
+pub(crate) fn configured(
+    config: &TaskclusterConfig,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Clients> {
+    let TaskclusterConfig {
+        root_url,
+        client_id,
+        access_token,
+    } = config.clone();
+    let credentials = Credentials {
+        client_id,
+        access_token,
+        certificate: None,
+    };
+    Ok((
+        client(root_url.clone(), Some(credentials), clock)?,
+        client(root_url, None, clock)?,
+    ))
 }
 
 /// A client of the deployment at `root`.
-fn client(root: Url, credentials: Option<Credentials>, clock: &Arc<dyn Clock>) -> anyhow::Result<Taskcluster> {
-    let client = Taskcluster::new(root, credentials, observe::http::client(REQUEST)?, Arc::clone(clock));
+fn client(
+    root: Url,
+    credentials: Option<Credentials>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Taskcluster> {
+    let client = Taskcluster::new(
+        root,
+        credentials,
+        observe::http::client(REQUEST)?,
+        Arc::clone(clock),
+    );
     Ok(client.fetching_elsewhere(fetching()?))
 }
 
@@ -91,14 +123,24 @@ pub(crate) fn pulse(config: &PulseConfig) -> anyhow::Result<PulseSettings> {
     let mut address = config.url.clone();
     let vhost = match address.path().trim_start_matches('/') {
         "" => "/".to_owned(),
-        name => percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned(),
+        name => percent_encoding::percent_decode_str(name)
+            .decode_utf8_lossy()
+            .into_owned(),
     };
     address.set_path("");
     let address = address.as_str().parse()?;
-    Ok(PulseSettings { address, vhost, user: config.user.clone(), password: config.password.clone(), ca: None })
+    Ok(PulseSettings {
+        address,
+        vhost,
+        user: config.user.clone(),
+        password: config.password.clone(),
+        ca: None,
+    })
 }
 
 fn url(name: &str, text: &str) -> anyhow::Result<Url> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"));
     url.with_context(|| format!("{name} is no http or https url"))
 }

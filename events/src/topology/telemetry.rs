@@ -18,7 +18,10 @@ use crate::{
 const PREFIX: &str = "commit_telemetry";
 
 /// The servers that are asked, and the one that gets the pings.
-pub(crate) fn telemetry(config: &TelemetryConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<Telemetry> {
+pub(crate) fn telemetry(
+    config: &TelemetryConfig,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Telemetry> {
     let http = observe::http::client(REQUEST)?;
     let telemetry = Telemetry::new(
         Hgweb::new(http.clone(), Arc::clone(clock)),
@@ -33,11 +36,19 @@ pub(crate) async fn statsd(config: &TelemetryConfig) -> Option<StatsD> {
     let (host, port) = config.statsd.as_ref()?;
     let opened = StatsD::open(host, *port, PREFIX).await;
     // Nobody's work depends on being counted.
-    opened.inspect_err(|error| warn!("nothing is counted: STATSD_HOST {host} cannot be used: {error}")).ok()
+    opened
+        .inspect_err(|error| {
+            warn!("nothing is counted: STATSD_HOST {host} cannot be used: {error}")
+        })
+        .ok()
 }
 
 /// What makes pings of messages.
-pub(crate) fn push_handler(config: &TelemetryConfig, telemetry: Telemetry, statsd: Option<&StatsD>) -> PushHandler {
+pub(crate) fn push_handler(
+    config: &TelemetryConfig,
+    telemetry: Telemetry,
+    statsd: Option<&StatsD>,
+) -> PushHandler {
     let handler = PushHandler::new(telemetry, config.target.url().clone());
     match statsd {
         Some(statsd) => handler.counted_by(statsd.clone()),
@@ -47,7 +58,11 @@ pub(crate) fn push_handler(config: &TelemetryConfig, telemetry: Telemetry, stats
 
 /// What is heard.
 pub(crate) fn hgpushes(pushes: &HgPushesConfig) -> Route {
-    Route { exchange: pushes.exchange.clone(), topics: vec![pushes.topic.clone()], queue: PULSE_HGPUSHES }
+    Route {
+        exchange: pushes.exchange.clone(),
+        topics: vec![pushes.topic.clone()],
+        queue: PULSE_HGPUSHES,
+    }
 }
 
 /// Everything that runs: it listens, and works off what it heard.
@@ -56,9 +71,17 @@ pub(crate) async fn subsystems(
     bus: &Arc<dyn Bus>,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Vec<Box<dyn Subsystem>>> {
-    info!("telemetry: as {} on {}", pushes.pulse.user, pushes.pulse.address);
+    info!(
+        "telemetry: as {} on {}",
+        pushes.pulse.user, pushes.pulse.address
+    );
     let producer = Producer::new(Arc::clone(bus), Arc::clone(clock));
-    let listener = Listener::new(pushes.pulse.clone(), &pushes.queue, vec![hgpushes(&pushes)], producer)?;
+    let listener = Listener::new(
+        pushes.pulse.clone(),
+        &pushes.queue,
+        vec![hgpushes(&pushes)],
+        producer,
+    )?;
     let statsd = statsd(&config).await;
     let handler = push_handler(&config, telemetry(&config, clock)?, statsd.as_ref());
     let consumer = Consumer::new(Arc::clone(bus), Arc::clone(clock), PULSE_HGPUSHES, handler);

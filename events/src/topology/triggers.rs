@@ -13,8 +13,9 @@ use phabricator::{
 };
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Topic};
 use taskcluster::{
-    CoverageBuilds, DiffAnalysis, HookRunner, LandedGroups, Landing, Mailer, Monitor, PublishedCommits, ReportScope,
-    Reporter, RiskAnalysis, SelectionEnd, SelectionQueues, SelectionStart, Taskcluster, TaskclusterError, TestEnd,
+    CoverageBuilds, DiffAnalysis, HookRunner, LandedGroups, Landing, Mailer, Monitor,
+    PublishedCommits, ReportScope, Reporter, RiskAnalysis, SelectionEnd, SelectionQueues,
+    SelectionStart, Taskcluster, TaskclusterError, TestEnd,
     model::{HookName, Trigger, Watched},
 };
 use tokio::time::timeout;
@@ -25,16 +26,20 @@ use crate::{
     config::{Config, HookConfig, HookSource, TestSelectionConfig, TriggersConfig},
     dispatch::{Each, Wanted},
     queues::{
-        BUGBUG, BUGBUG_TRY_PUSH, DIFFS, HOOKS, HOOKS_COMMUNITY, MAILS, MONITORING, MONITORING_COMMUNITY,
-        PULSE_COVERAGE, PULSE_LANDED, PULSE_MOZREVIEW, PULSE_SELECTED, PULSE_TESTS, TEST_RESULTS,
+        BUGBUG, BUGBUG_TRY_PUSH, DIFFS, HOOKS, HOOKS_COMMUNITY, MAILS, MONITORING,
+        MONITORING_COMMUNITY, PULSE_COVERAGE, PULSE_LANDED, PULSE_MOZREVIEW, PULSE_SELECTED,
+        PULSE_TESTS, TEST_RESULTS,
     },
 };
 
 const GROUPS: &str = "exchange/taskcluster-queue/v1/task-group-resolved";
 const COMPLETED: &str = "exchange/taskcluster-queue/v1/task-completed";
 /// The ends of tasks.
-const ENDS: [&str; 3] =
-    [COMPLETED, "exchange/taskcluster-queue/v1/task-failed", "exchange/taskcluster-queue/v1/task-exception"];
+const ENDS: [&str; 3] = [
+    COMPLETED,
+    "exchange/taskcluster-queue/v1/task-failed",
+    "exchange/taskcluster-queue/v1/task-exception",
+];
 const MOZREVIEW: &str = "exchange/mozreview/";
 /// Groups of the repositories of products, and those of Try.
 const LEVEL_3: &str = "#.gecko-level-3.#";
@@ -55,18 +60,35 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) async fn load(conduit: &Conduit, config: &TriggersConfig) -> Result<Self, ConduitError> {
-        let repositories: Vec<String> = config.hooks.iter().flat_map(repositories).cloned().collect();
+    pub(super) async fn load(
+        conduit: &Conduit,
+        config: &TriggersConfig,
+    ) -> Result<Self, ConduitError> {
+        let repositories: Vec<String> = config
+            .hooks
+            .iter()
+            .flat_map(repositories)
+            .cloned()
+            .collect();
         let repositories = conduit.repositories(&repositories).await?;
         let users = conduit.users(&config.risk_analysis_users).await?;
-        Ok(Self { repositories, users })
+        Ok(Self {
+            repositories,
+            users,
+        })
     }
 
     /// The configured names that mean nothing.
     pub(super) fn unknown(&self, config: &TriggersConfig) -> Vec<String> {
-        let of_hooks = config.hooks.iter().flat_map(|hook| repositories(hook).iter().map(move |name| (hook, name)));
+        let of_hooks = config
+            .hooks
+            .iter()
+            .flat_map(|hook| repositories(hook).iter().map(move |name| (hook, name)));
         let unknown = of_hooks.filter(|(_, name)| !self.repositories.contains_key(*name));
-        let users = config.risk_analysis_users.iter().filter(|name| !self.users.contains_key(*name));
+        let users = config
+            .risk_analysis_users
+            .iter()
+            .filter(|name| !self.users.contains_key(*name));
         unknown
             .map(|(hook, name)| format!("repository {name} of the hook {}/{}", hook.group, hook.id))
             .chain(users.map(|name| format!("user {name} of risk_analysis_users")))
@@ -74,7 +96,11 @@ impl Names {
     }
 
     fn of(&self, names: &[String]) -> BTreeSet<Phid> {
-        names.iter().filter_map(|name| self.repositories.get(name)).cloned().collect()
+        names
+            .iter()
+            .filter_map(|name| self.repositories.get(name))
+            .cloned()
+            .collect()
     }
 }
 
@@ -110,24 +136,36 @@ pub(crate) struct Deployment {
 
 impl Deployment {
     /// The deployments that the configuration and the environment name: that of Firefox, and the community's.
-    pub(crate) fn all(config: &TriggersConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<(Option<Self>, Option<Self>)> {
-        let firefox = services::firefox(config.taskcluster.as_ref(), clock)?.map(|(client, public)| Self {
-            name: "Firefox",
-            client,
-            public,
-            hooks: HOOKS,
-            monitoring: MONITORING,
-            tasks: Ledger { name: "tasks", retention: RETENTION },
-        });
+    pub(crate) fn all(
+        config: &TriggersConfig,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<(Option<Self>, Option<Self>)> {
+        let firefox =
+            services::firefox(config.taskcluster.as_ref(), clock)?.map(|(client, public)| Self {
+                name: "Firefox",
+                client,
+                public,
+                hooks: HOOKS,
+                monitoring: MONITORING,
+                tasks: Ledger {
+                    name: "tasks",
+                    retention: RETENTION,
+                },
+            });
         let community = config.community.as_ref();
-        let community = community.map(|community| services::configured(community, clock)).transpose()?;
+        let community = community
+            .map(|community| services::configured(community, clock))
+            .transpose()?;
         let community = community.map(|(client, public)| Self {
             name: "the community",
             client,
             public,
             hooks: HOOKS_COMMUNITY,
             monitoring: MONITORING_COMMUNITY,
-            tasks: Ledger { name: "tasks:community", retention: RETENTION },
+            tasks: Ledger {
+                name: "tasks:community",
+                retention: RETENTION,
+            },
         });
         Ok((firefox, community))
     }
@@ -136,11 +174,18 @@ impl Deployment {
     async fn check(&self, for_what: &str) -> Result<(), SubsystemError> {
         match timeout(CHECK, self.client.ping()).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error @ (TaskclusterError::Credentials { .. } | TaskclusterError::Unsigned { .. }))) => {
-                Err(format!("{for_what} cannot work on the Taskcluster of {}: {error}", self.name).into())
-            }
+            Ok(Err(
+                error @ (TaskclusterError::Credentials { .. } | TaskclusterError::Unsigned { .. }),
+            )) => Err(format!(
+                "{for_what} cannot work on the Taskcluster of {}: {error}",
+                self.name
+            )
+            .into()),
             Ok(Err(error)) => {
-                warn!(error = error_chain(&error), "the Taskcluster of {} cannot be asked yet", self.name);
+                warn!(
+                    error = error_chain(&error),
+                    "the Taskcluster of {} cannot be asked yet", self.name
+                );
                 Ok(())
             }
             Err(_) => {
@@ -152,8 +197,18 @@ impl Deployment {
 
     /// What reports on its tasks.
     pub(crate) fn reporter(&self, config: &TriggersConfig, producer: Producer) -> Reporter {
-        let scope = ReportScope { name: self.name.to_owned(), root: self.public.root().clone() };
-        Reporter::new(scope, self.tasks, MAILS, config.admins.clone(), producer, config.monitoring_period)
+        let scope = ReportScope {
+            name: self.name.to_owned(),
+            root: self.public.root().clone(),
+        };
+        Reporter::new(
+            scope,
+            self.tasks,
+            MAILS,
+            config.admins.clone(),
+            producer,
+            config.monitoring_period,
+        )
     }
 }
 
@@ -162,7 +217,9 @@ impl Triggers<'_> {
     pub(super) async fn subsystems(&self) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
         let config = &self.config.triggers;
         let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
-        let Some(what) = first_need(config) else { return Ok(subsystems) };
+        let Some(what) = first_need(config) else {
+            return Ok(subsystems);
+        };
         let (firefox, community) = Deployment::all(config, self.clock)?;
         let Some(firefox) = firefox else {
             return Err(format!(
@@ -186,14 +243,28 @@ impl Triggers<'_> {
         if let (Some(deployment), Some(_)) = (&config.bugbug_deployment, &community)
             && !config.risk_analysis_users.is_empty()
         {
-            info!("risk analysis: for what {} people write or review", self.names.users.len());
+            info!(
+                "risk analysis: for what {} people write or review",
+                self.names.users.len()
+            );
             let users = self.names.users.values().cloned().collect();
-            subsystems.push(self.consumer(BUGBUG, RiskAnalysis::new(deployment.clone(), users, HOOKS_COMMUNITY)));
+            subsystems.push(self.consumer(
+                BUGBUG,
+                RiskAnalysis::new(deployment.clone(), users, HOOKS_COMMUNITY),
+            ));
         }
-        if let (Some(selection), Some(deployment), Some(community)) =
-            (&config.test_selection, &config.bugbug_deployment, &community)
-        {
-            routes.extend(self.selection(selection, deployment, &firefox, community, &mut subsystems)?);
+        if let (Some(selection), Some(deployment), Some(community)) = (
+            &config.test_selection,
+            &config.bugbug_deployment,
+            &community,
+        ) {
+            routes.extend(self.selection(
+                selection,
+                deployment,
+                &firefox,
+                community,
+                &mut subsystems,
+            )?);
         }
         if let Some(pulse) = &config.pulse
             && !routes.is_empty()
@@ -207,8 +278,17 @@ impl Triggers<'_> {
         Producer::new(Arc::clone(self.bus), Arc::clone(self.clock))
     }
 
-    fn consumer<M: bus::Message, H: bus::Handler<M>>(&self, queue: Queue<M>, handler: H) -> Box<dyn Subsystem> {
-        Box::new(Consumer::new(Arc::clone(self.bus), Arc::clone(self.clock), queue, handler))
+    fn consumer<M: bus::Message, H: bus::Handler<M>>(
+        &self,
+        queue: Queue<M>,
+        handler: H,
+    ) -> Box<dyn Subsystem> {
+        Box::new(Consumer::new(
+            Arc::clone(self.bus),
+            Arc::clone(self.clock),
+            queue,
+            handler,
+        ))
     }
 
     fn listener(
@@ -217,24 +297,43 @@ impl Triggers<'_> {
         of_whom: &str,
         routes: Vec<Route>,
     ) -> Result<Box<dyn Subsystem>, SubsystemError> {
-        let exchanges: BTreeSet<&str> = routes.iter().map(|route| route.exchange.as_str()).collect();
+        let exchanges: BTreeSet<&str> =
+            routes.iter().map(|route| route.exchange.as_str()).collect();
         let exchanges = Vec::from_iter(exchanges).join(", ");
-        info!("pulse: listening as {} on {} to {exchanges}", settings.user, settings.address);
+        info!(
+            "pulse: listening as {} on {} to {exchanges}",
+            settings.user, settings.address
+        );
         // Deployments may share a user.
         let name = format!("{of_whom}-{}", self.config.triggers.channel);
-        Ok(Box::new(Listener::new(settings, &name, routes, self.producer())?))
+        Ok(Box::new(Listener::new(
+            settings,
+            &name,
+            routes,
+            self.producer(),
+        )?))
     }
 
     /// Triggers hooks of a deployment, watches their tasks, and reports.
     fn deployment(&self, deployment: &Deployment, subsystems: &mut Vec<Box<dyn Subsystem>>) {
-        let Deployment { name, client, hooks, monitoring, tasks, .. } = deployment;
+        let Deployment {
+            name,
+            client,
+            hooks,
+            monitoring,
+            tasks,
+            ..
+        } = deployment;
         let config = &self.config.triggers;
         info!(
             "taskcluster: triggering and watching on that of {name}, {}",
             client.root().host_str().unwrap_or_default()
         );
         subsystems.push(self.consumer(*hooks, HookRunner::new(client.clone(), hooks, *monitoring)));
-        subsystems.push(self.consumer(*monitoring, Monitor::new(client.clone(), *monitoring, *tasks)));
+        subsystems.push(self.consumer(
+            *monitoring,
+            Monitor::new(client.clone(), *monitoring, *tasks),
+        ));
         if config.admins.is_empty() {
             warn!("admins is empty: nobody is sent a report on tasks");
         } else {
@@ -248,7 +347,8 @@ impl Triggers<'_> {
         firefox: &Deployment,
         subsystems: &mut Vec<Box<dyn Subsystem>>,
     ) -> Result<Vec<Route>, SubsystemError> {
-        let (mut routes, mut coverage, mut commits, mut diffs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut routes, mut coverage, mut commits, mut diffs) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut watched, mut every) = (BTreeSet::new(), None);
         for HookConfig { group, id, source } in &self.config.triggers.hooks {
             let hook = HookName::new(group, id);
@@ -257,22 +357,40 @@ impl Triggers<'_> {
                     info!("code coverage: triggering {hook} for {topic}");
                     let topic: Topic = topic.parse()?;
                     routes.push(route(GROUPS, std::slice::from_ref(&topic), PULSE_COVERAGE));
-                    let wanted: Wanted<PulseMessage> =
-                        Box::new(move |message| message.routing.keys().any(|key| topic.matches(key)));
-                    coverage.push((wanted, CoverageBuilds::new(firefox.client.clone(), hook, HOOKS)));
+                    let wanted: Wanted<PulseMessage> = Box::new(move |message| {
+                        message.routing.keys().any(|key| topic.matches(key))
+                    });
+                    coverage.push((
+                        wanted,
+                        CoverageBuilds::new(firefox.client.clone(), hook, HOOKS),
+                    ));
                 }
                 HookSource::Mozreview { repository_url } => {
                     info!("mozreview: triggering {hook} for commits of {repository_url}");
-                    routes.push(route(MOZREVIEW, &["mozreview.commits.published".parse()?], PULSE_MOZREVIEW));
+                    routes.push(route(
+                        MOZREVIEW,
+                        &["mozreview.commits.published".parse()?],
+                        PULSE_MOZREVIEW,
+                    ));
                     let all: Wanted<PulseMessage> = Box::new(|_| true);
-                    commits.push((all, PublishedCommits::new(repository_url.clone(), hook, HOOKS)));
+                    commits.push((
+                        all,
+                        PublishedCommits::new(repository_url.clone(), hook, HOOKS),
+                    ));
                 }
-                HookSource::Phabricator { repositories, interval } => {
-                    info!("phabricator: triggering {hook} for new diffs of {}", repositories.join(", "));
+                HookSource::Phabricator {
+                    repositories,
+                    interval,
+                } => {
+                    info!(
+                        "phabricator: triggering {hook} for new diffs of {}",
+                        repositories.join(", ")
+                    );
                     let of_hook = self.names.of(repositories);
                     watched.extend(of_hook.clone());
                     every = Some(every.map_or(*interval, |every| interval.min(&every).to_owned()));
-                    let wanted: Wanted<NewDiff> = Box::new(move |diff| of_hook.contains(&diff.repository));
+                    let wanted: Wanted<NewDiff> =
+                        Box::new(move |diff| of_hook.contains(&diff.repository));
                     diffs.push((wanted, DiffAnalysis::new(hook, HOOKS)));
                 }
             }
@@ -286,7 +404,14 @@ impl Triggers<'_> {
         if let Some(every) = every {
             subsystems.push(self.consumer(DIFFS, Each(diffs)));
             let (conduit, directory) = (self.conduit.clone(), self.directory.clone());
-            subsystems.push(Box::new(DiffPoller::new(conduit, directory, watched, DIFFS, self.producer(), every)));
+            subsystems.push(Box::new(DiffPoller::new(
+                conduit,
+                directory,
+                watched,
+                DIFFS,
+                self.producer(),
+                every,
+            )));
         }
         Ok(routes)
     }
@@ -298,14 +423,23 @@ impl Triggers<'_> {
         subsystems: &mut Vec<Box<dyn Subsystem>>,
     ) -> Result<Vec<Route>, SubsystemError> {
         let config = &self.config.triggers;
-        let landings = [(config.autoland, Landing::Autoland), (config.mozilla_central, Landing::MozillaCentral)];
+        let landings = [
+            (config.autoland, Landing::Autoland),
+            (config.mozilla_central, Landing::MozillaCentral),
+        ];
         let reviews: Vec<_> = landings
             .into_iter()
             .filter(|(on, _)| *on)
             .map(|(_, landing)| {
-                info!("code review: triggering code-review-{} for {landing:?}", config.channel);
+                info!(
+                    "code review: triggering code-review-{} for {landing:?}",
+                    config.channel
+                );
                 let all: Wanted<PulseMessage> = Box::new(|_| true);
-                (all, LandedGroups::new(firefox.client.clone(), landing, &config.channel, HOOKS))
+                (
+                    all,
+                    LandedGroups::new(firefox.client.clone(), landing, &config.channel, HOOKS),
+                )
             })
             .collect();
         if reviews.is_empty() {
@@ -324,41 +458,83 @@ impl Triggers<'_> {
         community: &Deployment,
         subsystems: &mut Vec<Box<dyn Subsystem>>,
     ) -> Result<Vec<Route>, SubsystemError> {
-        info!("test selection: for {:.0} % of pushes", 100.0 * selection.share);
-        let start =
-            SelectionStart::new(selection.share, deployment.to_owned(), firefox.public.clone(), HOOKS_COMMUNITY);
-        let queues = SelectionQueues { hooks: HOOKS, mails: MAILS };
+        info!(
+            "test selection: for {:.0} % of pushes",
+            100.0 * selection.share
+        );
+        let start = SelectionStart::new(
+            selection.share,
+            deployment.to_owned(),
+            firefox.public.clone(),
+            HOOKS_COMMUNITY,
+        );
+        let queues = SelectionQueues {
+            hooks: HOOKS,
+            mails: MAILS,
+        };
         let (of_community, of_firefox) = (community.client.clone(), firefox.client.clone());
-        let end = SelectionEnd::new(deployment.to_owned(), of_community, of_firefox, queues, selection.notify.clone());
+        let end = SelectionEnd::new(
+            deployment.to_owned(),
+            of_community,
+            of_firefox,
+            queues,
+            selection.notify.clone(),
+        );
         let publish = self.config.phabricator.publish;
-        let publisher = TestResultPublisher::new(self.conduit.clone(), publish, journal(self.config.build_retention));
+        let publisher = TestResultPublisher::new(
+            self.conduit.clone(),
+            publish,
+            journal(self.config.build_retention),
+        );
         subsystems.push(self.consumer(BUGBUG_TRY_PUSH, start));
         subsystems.push(self.consumer(PULSE_SELECTED, end));
-        subsystems.push(self.consumer(PULSE_TESTS, TestEnd::new(firefox.client.clone(), TEST_RESULTS)));
+        subsystems.push(self.consumer(
+            PULSE_TESTS,
+            TestEnd::new(firefox.client.clone(), TEST_RESULTS),
+        ));
         subsystems.push(self.consumer(TEST_RESULTS, publisher));
         if let Some(pulse) = &self.config.triggers.community_pulse {
             let routes = vec![route(COMPLETED, &[SELECTED.parse()?], PULSE_SELECTED)];
             subsystems.push(self.listener(services::pulse(pulse)?, "events-community", routes)?);
         }
         let topic: Topic = LEVEL_1.parse()?;
-        Ok(ENDS.map(|exchange| route(exchange, std::slice::from_ref(&topic), PULSE_TESTS)).into())
+        Ok(ENDS
+            .map(|exchange| route(exchange, std::slice::from_ref(&topic), PULSE_TESTS))
+            .into())
     }
 }
 
 /// Something that is configured and needs Taskcluster.
 fn first_need(config: &TriggersConfig) -> Option<String> {
-    let hook = config.hooks.first().map(|hook| format!("the hook {}/{}", hook.group, hook.id));
-    let landings = [(config.autoland, "autoland_enabled"), (config.mozilla_central, "mozilla_central_enabled")];
+    let hook = config
+        .hooks
+        .first()
+        .map(|hook| format!("the hook {}/{}", hook.group, hook.id));
+    let landings = [
+        (config.autoland, "autoland_enabled"),
+        (config.mozilla_central, "mozilla_central_enabled"),
+    ];
     let landing = landings.iter().find(|(on, _)| *on).map(|(_, key)| *key);
-    hook.or_else(|| landing.or_else(|| need_of_community(config)).map(str::to_owned))
+    hook.or_else(|| {
+        landing
+            .or_else(|| need_of_community(config))
+            .map(str::to_owned)
+    })
 }
 
 /// Something that needs that of the community, too.
 fn need_of_community(config: &TriggersConfig) -> Option<&'static str> {
-    let selection = config.test_selection.as_ref().map(|_| "test_selection_enabled");
+    let selection = config
+        .test_selection
+        .as_ref()
+        .map(|_| "test_selection_enabled");
     selection.or_else(|| (!config.risk_analysis_users.is_empty()).then_some("risk_analysis_users"))
 }
 
 fn route(exchange: &str, topics: &[Topic], queue: Queue<PulseMessage>) -> Route {
-    Route { exchange: exchange.to_owned(), topics: topics.to_vec(), queue }
+    Route {
+        exchange: exchange.to_owned(),
+        topics: topics.to_vec(),
+        queue,
+    }
 }

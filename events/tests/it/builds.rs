@@ -15,16 +15,41 @@ async fn one_process_builds_a_stack() {
     let link = world.until_pushed(&build, &all).await;
     world.assert_pushed_once(&build, &link).await;
 
-    assert_eq!(world.on_try("docs/greeting.txt").await.unwrap(), "Grüße aus Köln\nこんにちは\n🦊\n");
-    assert!(world.on_try("src/motor.rs").await.unwrap().contains("seventh_step()"));
-    assert!(world.on_try("src/engine.rs").await.is_err(), "it was renamed");
+    assert_eq!(
+        world.on_try("docs/greeting.txt").await.unwrap(),
+        "Grüße aus Köln\nこんにちは\n🦊\n"
+    );
+    assert!(
+        world
+            .on_try("src/motor.rs")
+            .await
+            .unwrap()
+            .contains("seventh_step()")
+    );
+    assert!(
+        world.on_try("src/engine.rs").await.is_err(),
+        "it was renamed"
+    );
     let config = world.on_try("try_task_config.json").await.unwrap();
-    assert!(config.contains(&format!("\"phabricator_diff\": \"{}\"", build.target)), "{config}");
+    assert!(
+        config.contains(&format!("\"phabricator_diff\": \"{}\"", build.target)),
+        "{config}"
+    );
 
     all.until_logged("pushed, with the link").await;
     let log = all.log();
-    let steps = ["accepted", "visible", "loaded", "applied", "pushed", "published"];
-    let missing: Vec<_> = steps.iter().filter(|step| !log.contains(&format!("step=\"{step}\""))).collect();
+    let steps = [
+        "accepted",
+        "visible",
+        "loaded",
+        "applied",
+        "pushed",
+        "published",
+    ];
+    let missing: Vec<_> = steps
+        .iter()
+        .filter(|step| !log.contains(&format!("step=\"{step}\"")))
+        .collect();
     assert!(missing.is_empty(), "{missing:?} in\n{log}");
     all.stop().await;
     assert_eq!(world.processes(), Vec::<String>::new());
@@ -51,8 +76,7 @@ async fn a_stack_that_does_not_apply_is_the_patchs_fault_and_the_next_build_is_n
     let world = World::alone().await;
     let all = world.start("all");
     let web = all.address().await;
-    let patch =
-        "diff --git a/README.md b/README.md\n--- a/README.md\n+++ b/README.md\n@@ -1,1 +1,1 @@\n-Not there\n+New\n";
+    let patch = "diff --git a/README.md b/README.md\n--- a/README.md\n+++ b/README.md\n@@ -1,1 +1,1 @@\n-Not there\n+New\n";
     let bad = world.submit("It does not apply", patch, None);
     let bad = world.phabricator.start_build(bad.diff.id);
     world.request(web, &bad).await;
@@ -61,13 +85,22 @@ async fn a_stack_that_does_not_apply_is_the_patchs_fault_and_the_next_build_is_n
     let link = world.until_pushed(&good, &all).await;
     world.assert_pushed_once(&good, &link).await;
 
-    until("the answer on the bad build", &all, || world.target(&bad).status == TargetStatus::Failed).await;
+    until("the answer on the bad build", &all, || {
+        world.target(&bad).status == TargetStatus::Failed
+    })
+    .await;
     let target = world.target(&bad);
     assert_eq!(target.units.len(), 1);
     let (name, result) = (&target.units[0]["name"], &target.units[0]["result"]);
-    assert_eq!((name.as_str(), result.as_str()), (Some("mercurial"), Some("fail")));
+    assert_eq!(
+        (name.as_str(), result.as_str()),
+        (Some("mercurial"), Some("fail"))
+    );
     let details = target.units[0]["details"].as_str().unwrap();
-    assert!(details.contains("D1") && details.contains("README.md"), "{details}");
+    assert!(
+        details.contains("D1") && details.contains("README.md"),
+        "{details}"
+    );
 }
 
 #[tokio::test]
@@ -96,7 +129,12 @@ async fn while_redis_is_away_nothing_is_accepted_and_work_goes_on_when_it_is_bac
 
     // A request that meets a restart waits for its end.
     let second = build.clone();
-    let waiting = tokio::spawn(async move { harbormaster_request(address, &second, None).await.unwrap().0 });
+    let waiting = tokio::spawn(async move {
+        harbormaster_request(address, &second, None)
+            .await
+            .unwrap()
+            .0
+    });
     world.redis.as_mut().unwrap().restart().await.unwrap();
     assert_eq!(waiting.await.unwrap(), 200);
     let link = world.until_pushed(&build, &worker).await;

@@ -7,12 +7,19 @@ use std::{
 
 fn events(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
-    command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.envs(environment.iter().copied()).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/example.yml");
@@ -23,12 +30,18 @@ fn web_or_worker_alone_need_redis() {
         (vec!["run", "web", "--config", EXAMPLE], vec![]),
         (vec!["run", "worker", "--config", EXAMPLE], vec![]),
         (vec!["run", "--config", EXAMPLE], vec![("DYNO", "worker.1")]),
-        (vec!["run", "web", "--config", EXAMPLE], vec![("REDIS_URL", "")]),
+        (
+            vec!["run", "web", "--config", EXAMPLE],
+            vec![("REDIS_URL", "")],
+        ),
     ] {
         let output = events(&arguments, &environment);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let said = said(&output);
-        assert!(said.contains("set REDIS_URL") && !said.contains("api-000"), "{arguments:?}: {said}");
+        assert!(
+            said.contains("set REDIS_URL") && !said.contains("api-000"),
+            "{arguments:?}: {said}"
+        );
     }
 }
 
@@ -37,20 +50,39 @@ fn the_example_configurations_are_right_but_for_their_placeholders() {
     let directory = tempfile::tempdir().unwrap();
     let copy = |name: &str| {
         let path = directory.path().join(name);
-        std::fs::copy(format!("{}/../config/{name}", env!("CARGO_MANIFEST_DIR")), &path).unwrap();
+        std::fs::copy(
+            format!("{}/../config/{name}", env!("CARGO_MANIFEST_DIR")),
+            &path,
+        )
+        .unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path.display().to_string()
     };
     let (all, web) = (copy("example.yml"), copy("web.example.yml"));
     for (arguments, right) in [
-        (vec!["check-config", &all], "is right: it has the repositories mozilla-central"),
-        (vec!["check-config", "--role", "web", &web], "is right for web"),
+        (
+            vec!["check-config", &all],
+            "is right: it has the repositories mozilla-central",
+        ),
+        (
+            vec!["check-config", "--role", "web", &web],
+            "is right for web",
+        ),
     ] {
         let output = events(&arguments, &[]);
         let said = said(&output);
         assert!(output.status.success() && said.contains(right), "{said}");
-        let warnings: Vec<&str> = said.lines().filter(|line| line.starts_with("warning")).collect();
-        assert!(warnings.iter().all(|warning| warning.contains("is a placeholder")) && warnings.len() < 3, "{said}");
+        let warnings: Vec<&str> = said
+            .lines()
+            .filter(|line| line.starts_with("warning"))
+            .collect();
+        assert!(
+            warnings
+                .iter()
+                .all(|warning| warning.contains("is a placeholder"))
+                && warnings.len() < 3,
+            "{said}"
+        );
     }
 }
 
@@ -72,17 +104,31 @@ fn each_role_starts_with_a_configuration_that_has_its_own_keys_alone() {
     for (arguments, environment) in [
         (vec!["run", "web", "--config", &web], vec![]),
         (vec!["run", "--config", &web], vec![("DYNO", "web.1")]),
-        (vec!["notify", "--config", &notify], vec![("DYNO", "notify.1")]),
+        (
+            vec!["notify", "--config", &notify],
+            vec![("DYNO", "notify.1")],
+        ),
         (vec!["run", "--config", &notify], vec![("DYNO", "notify.1")]),
-        (vec!["run", "notify"], vec![("DYNO", "notify.1"), ("PN_SERVICES", "webhook")]),
+        (
+            vec!["run", "notify"],
+            vec![("DYNO", "notify.1"), ("PN_SERVICES", "webhook")],
+        ),
         (vec!["run", "worker", "--config", EXAMPLE], vec![]),
     ] {
         let output = events(&arguments, &environment);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(said(&output).contains("set REDIS_URL"), "{arguments:?}: {}", said(&output));
+        assert!(
+            said(&output).contains("set REDIS_URL"),
+            "{arguments:?}: {}",
+            said(&output)
+        );
     }
     let output = events(&["run", "worker", "--config", &web], &[]);
-    assert!(said(&output).contains("events.PHABRICATOR: is missing"), "{}", said(&output));
+    assert!(
+        said(&output).contains("events.PHABRICATOR: is missing"),
+        "{}",
+        said(&output)
+    );
 }
 
 /// Redis is away: a command that asks for nothing else gets as far as that.
@@ -90,7 +136,11 @@ fn each_role_starts_with_a_configuration_that_has_its_own_keys_alone() {
 fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.yml");
-    std::fs::write(&path, "events: {pulse_user: us, pulse_password: x, redis_namespace: tasks}\n").unwrap();
+    std::fs::write(
+        &path,
+        "events: {pulse_user: us, pulse_password: x, redis_namespace: tasks}\n",
+    )
+    .unwrap();
     let path = path.to_str().unwrap();
     let redis = ("REDIS_URL", "redis://127.0.0.1:1");
     for command in [
@@ -106,7 +156,10 @@ fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
             let output = events(&arguments, &[redis]);
             let said = said(&output);
             assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-            assert!(said.contains("redis") && !said.contains("PHABRICATOR"), "{arguments:?}: {said}");
+            assert!(
+                said.contains("redis") && !said.contains("PHABRICATOR"),
+                "{arguments:?}: {said}"
+            );
         }
     }
     let clones = directory.path().join("clones");
@@ -118,16 +171,32 @@ fn commands_on_queues_and_records_need_no_phabricator_in_the_configuration() {
     );
     std::fs::write(&repos, text).unwrap();
     let output = events(&["repos", "--config", repos.to_str().unwrap()], &[]);
-    assert!(output.status.success() && said(&output).contains("missing"), "{}", said(&output));
+    assert!(
+        output.status.success() && said(&output).contains("missing"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
 fn the_environment_may_name_the_secret_that_is_the_configuration() {
     let credentials = [("TASKCLUSTER_SECRET", "project/review/testing")];
-    let needed = "the secret project/review/testing needs TASKCLUSTER_PROXY_URL, or TASKCLUSTER_CLIENT_ID";
-    for arguments in [&["run", "web"][..], &["check-config"], &["queues"], &["notify"], &["monitor"], &["repos"]] {
+    let needed =
+        "the secret project/review/testing needs TASKCLUSTER_PROXY_URL, or TASKCLUSTER_CLIENT_ID";
+    for arguments in [
+        &["run", "web"][..],
+        &["check-config"],
+        &["queues"],
+        &["notify"],
+        &["monitor"],
+        &["repos"],
+    ] {
         let output = events(arguments, &credentials);
-        assert!(said(&output).contains(needed), "{arguments:?}: {}", said(&output));
+        assert!(
+            said(&output).contains(needed),
+            "{arguments:?}: {}",
+            said(&output)
+        );
     }
 }
 
@@ -135,8 +204,15 @@ fn the_environment_may_name_the_secret_that_is_the_configuration() {
 fn a_faulty_configuration_is_refused_with_all_its_faults() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.yml");
-    std::fs::write(&path, "events:\n  PHABRICATOR: {url: 7}\n  skipable_files: []\n").unwrap();
-    for command in [vec!["check-config", path.to_str().unwrap()], vec!["run", "--config", path.to_str().unwrap()]] {
+    std::fs::write(
+        &path,
+        "events:\n  PHABRICATOR: {url: 7}\n  skipable_files: []\n",
+    )
+    .unwrap();
+    for command in [
+        vec!["check-config", path.to_str().unwrap()],
+        vec!["run", "--config", path.to_str().unwrap()],
+    ] {
         let output = events(&command, &[]);
         assert_eq!(output.status.code(), Some(1));
         let said = said(&output);
@@ -150,15 +226,24 @@ fn a_faulty_configuration_is_refused_with_all_its_faults() {
         }
     }
     let output = events(&["check-config", "/nonexistent/config.yml"], &[]);
-    assert!(said(&output).contains("cannot read the configuration /nonexistent/config.yml: No such file"));
+    assert!(
+        said(&output)
+            .contains("cannot read the configuration /nonexistent/config.yml: No such file")
+    );
 }
 
 #[test]
 fn a_url_that_is_none_of_redis_is_refused_without_showing_it() {
-    let output = events(&["run", "web", "--config", EXAMPLE], &[("REDIS_URL", "http://:hunter2@localhost")]);
+    let output = events(
+        &["run", "web", "--config", EXAMPLE],
+        &[("REDIS_URL", "http://:hunter2@localhost")],
+    );
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
-    assert!(said.contains("url is not usable") && !said.contains("hunter2"), "{said}");
+    assert!(
+        said.contains("url is not usable") && !said.contains("hunter2"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -169,21 +254,43 @@ fn a_file_of_trusted_certificates_that_is_none_is_refused_by_every_command() {
         std::fs::write(&path, content).unwrap();
         path.display().to_string()
     };
-    let armoured = |bytes: &str| format!("-----BEGIN CERTIFICATE-----\n{bytes}\n-----END CERTIFICATE-----\n");
+    let armoured =
+        |bytes: &str| format!("-----BEGIN CERTIFICATE-----\n{bytes}\n-----END CERTIFICATE-----\n");
     for (file, reason) in [
-        (directory.path().join("none").display().to_string(), "cannot be read: No such file"),
-        (directory.path().display().to_string(), "cannot be read: Is a directory"),
+        (
+            directory.path().join("none").display().to_string(),
+            "cannot be read: No such file",
+        ),
+        (
+            directory.path().display().to_string(),
+            "cannot be read: Is a directory",
+        ),
         (file("empty", ""), "holds no certificate"),
         (file("text", "trust me"), "holds no certificate"),
-        (file("torn", "-----BEGIN CERTIFICATE-----\nAAAA"), "is no PEM file"),
-        (file("garbage", &armoured("AAAA")), "holds a certificate that cannot be used"),
+        (
+            file("torn", "-----BEGIN CERTIFICATE-----\nAAAA"),
+            "is no PEM file",
+        ),
+        (
+            file("garbage", &armoured("AAAA")),
+            "holds a certificate that cannot be used",
+        ),
     ] {
-        for command in [vec!["run", "web", "--config", EXAMPLE], vec!["queues", "--config", EXAMPLE]] {
+        for command in [
+            vec!["run", "web", "--config", EXAMPLE],
+            vec!["queues", "--config", EXAMPLE],
+        ] {
             for url in ["REDIS_URL", "REDIS_TLS_URL"] {
-                let output = events(&command, &[(url, "rediss://localhost:1"), ("REDIS_CA_FILE", &file)]);
+                let output = events(
+                    &command,
+                    &[(url, "rediss://localhost:1"), ("REDIS_CA_FILE", &file)],
+                );
                 assert_eq!(output.status.code(), Some(1), "{command:?}");
                 let said = said(&output);
-                assert!(said.contains(&format!("REDIS_CA_FILE is {file}, which {reason}")), "{command:?}: {said}");
+                assert!(
+                    said.contains(&format!("REDIS_CA_FILE is {file}, which {reason}")),
+                    "{command:?}: {said}"
+                );
             }
         }
     }
@@ -194,11 +301,24 @@ fn the_demo_pushes_three_patches_and_says_so_in_one_line() {
     let output = events(&["demo", "--json"], &[]);
     assert!(output.status.success(), "{}", said(&output));
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((line["outcome"].as_str(), line["patches"].as_u64()), (Some("pushed"), Some(3)));
+    assert_eq!(
+        (line["outcome"].as_str(), line["patches"].as_u64()),
+        (Some("pushed"), Some(3))
+    );
     let revision = line["revision"].as_str().unwrap();
-    assert!(revision.len() == 40 && line["treeherder_url"].as_str().unwrap().ends_with(revision), "{line}");
+    assert!(
+        revision.len() == 40 && line["treeherder_url"].as_str().unwrap().ends_with(revision),
+        "{line}"
+    );
     let story = String::from_utf8_lossy(&output.stderr);
-    let steps = ["accepted", "visible", "loaded", "applied", "pushed", "published"];
+    let steps = [
+        "accepted",
+        "visible",
+        "loaded",
+        "applied",
+        "pushed",
+        "published",
+    ];
     assert!(steps.iter().all(|step| story.contains(step)), "{story}");
 }
 
@@ -209,10 +329,17 @@ fn an_empty_choice_is_refused_by_the_name_of_its_option() {
         (vec!["dead", "requeue", "--reason", ""], "--reason"),
         (vec!["dead", "list", "--reason", ""], "--reason"),
         (vec!["dead", "drop", "", "--yes"], "ID"),
-        (vec!["dead", "drop", "--reason", "x", "--all", "--yes"], "--all"),
+        (
+            vec!["dead", "drop", "--reason", "x", "--all", "--yes"],
+            "--all",
+        ),
     ] {
         let output = events(&arguments, &[]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(said(&output).contains(option), "{arguments:?}: {}", said(&output));
+        assert!(
+            said(&output).contains(option),
+            "{arguments:?}: {}",
+            said(&output)
+        );
     }
 }

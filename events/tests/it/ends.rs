@@ -31,46 +31,109 @@ async fn what_is_wrong_from_the_start() {
     let old = SystemClock.now() - DAY_AND_HOUR;
 
     let good = stage.create(stage.revision("good.txt"));
-    let wrong =
-        "diff --git a/README.md b/README.md\n--- a/README.md\n+++ b/README.md\n@@ -1,1 +1,1 @@\n-Not there\n+x\n";
+    let wrong = "diff --git a/README.md b/README.md\n--- a/README.md\n+++ b/README.md\n@@ -1,1 +1,1 @@\n-Not there\n+x\n";
     let wrong = stage.world.submit("It does not apply", wrong, None);
     let hostile = stage.create(stage.revision(".hg/hgrc"));
-    let skipped = stage.create(NewRevision::new("x", &mallory, &stage.world.repository, stage.diff("by-mallory.txt")));
+    let skipped = stage.create(NewRevision::new(
+        "x",
+        &mallory,
+        &stage.world.repository,
+        stage.diff("by-mallory.txt"),
+    ));
     let generated = stage.create(stage.revision("generated.txt"));
-    let unsupported = stage.create(NewRevision::new("x", &stage.world.author, &elsewhere, stage.diff("elsewhere.txt")));
+    let unsupported = stage.create(NewRevision::new(
+        "x",
+        &stage.world.author,
+        &elsewhere,
+        stage.diff("elsewhere.txt"),
+    ));
     let expired = stage.diff("old.txt").created_at(old);
-    let expired = stage.create(NewRevision::new("x", &stage.world.author, &stage.world.repository, expired));
+    let expired = stage.create(NewRevision::new(
+        "x",
+        &stage.world.author,
+        &stage.world.repository,
+        expired,
+    ));
     let replaced = stage.create(stage.revision("first.txt"));
-    let newer = stage.world.phabricator.update_revision(replaced.id, stage.diff("second.txt"));
+    let newer = stage
+        .world
+        .phabricator
+        .update_revision(replaced.id, stage.diff("second.txt"));
     let landed = stage.create(stage.revision("landed.txt"));
-    stage.world.phabricator.set_status(landed.id, RevisionStatus::Published);
+    stage
+        .world
+        .phabricator
+        .set_status(landed.id, RevisionStatus::Published);
     let child = stage.create(stage.revision("child.txt").parent(&good.phid));
     let cyclic = stage.create(stage.revision("cyclic.txt"));
-    stage.world.phabricator.add_parent(&cyclic.phid, &cyclic.phid);
-    let fork = stage.create(stage.revision("fork.txt").parent(&good.phid).parent(&replaced.phid));
+    stage
+        .world
+        .phabricator
+        .add_parent(&cyclic.phid, &cyclic.phid);
+    let fork = stage.create(
+        stage
+            .revision("fork.txt")
+            .parent(&good.phid)
+            .parent(&replaced.phid),
+    );
     let mut last = good.clone();
     for number in 0..100 {
         last = stage.create(stage.revision(&number.to_string()).parent(&last.phid));
     }
 
-    let superseded = format!("Superseded: diff {} was replaced by the newer diff {}", replaced.diff.id, newer.id);
+    let superseded = format!(
+        "Superseded: diff {} was replaced by the newer diff {}",
+        replaced.diff.id, newer.id
+    );
     let builds = [
         (stage.build(&good).await, pushed()),
         (stage.build(&child).await, pushed()),
         (stage.build(&wrong).await, patch_failed("README.md")),
         (stage.build(&hostile).await, patch_failed(".hg/hgrc")),
-        (stage.build(&skipped).await, neutral(Skipped, "Revisions of this author are not built.")),
-        (stage.build(&generated).await, neutral(Skipped, "The stack changes `generated.txt`")),
-        (stage.build(&unsupported).await, neutral(Unsupported, "Unsupported repository: patches for PHID-REPO-")),
-        (stage.build(&expired).await, neutral(Expired, "Expired: diff ")),
-        (stage.build(&replaced).await, neutral(Superseded, superseded)),
+        (
+            stage.build(&skipped).await,
+            neutral(Skipped, "Revisions of this author are not built."),
+        ),
+        (
+            stage.build(&generated).await,
+            neutral(Skipped, "The stack changes `generated.txt`"),
+        ),
+        (
+            stage.build(&unsupported).await,
+            neutral(
+                Unsupported,
+                "Unsupported repository: patches for PHID-REPO-",
+            ),
+        ),
+        (
+            stage.build(&expired).await,
+            neutral(Expired, "Expired: diff "),
+        ),
+        (
+            stage.build(&replaced).await,
+            neutral(Superseded, superseded),
+        ),
         (stage.build_diff(newer.id).await, pushed()),
-        (stage.build(&landed).await, neutral(Landed, "has landed, there is no patch left to build")),
-        (stage.build(&cyclic).await, patch_failed("stands on itself through its parents")),
-        (stage.build(&fork).await, patch_failed("which do not stand on a common revision")),
-        (stage.build(&last).await, patch_failed("more than 100 patches")),
+        (
+            stage.build(&landed).await,
+            neutral(Landed, "has landed, there is no patch left to build"),
+        ),
+        (
+            stage.build(&cyclic).await,
+            patch_failed("stands on itself through its parents"),
+        ),
+        (
+            stage.build(&fork).await,
+            patch_failed("which do not stand on a common revision"),
+        ),
+        (
+            stage.build(&last).await,
+            patch_failed("more than 100 patches"),
+        ),
     ];
-    stage.until_all_is_said(builds.iter().map(|(build, _)| build)).await;
+    stage
+        .until_all_is_said(builds.iter().map(|(build, _)| build))
+        .await;
     stage.assert_ends(&builds).await;
     stage.stop().await;
 }
@@ -97,9 +160,14 @@ async fn what_is_not_public_yet_or_ever() {
         (late_child_build, pushed()),
         (stage.build(&hidden).await, not_said()),
         (stage.build(&secure).await, withheld()),
-        (stage.build(&child).await, patch_failed("was deleted or is not public")),
+        (
+            stage.build(&child).await,
+            patch_failed("was deleted or is not public"),
+        ),
     ];
-    stage.until_all_is_said(builds.iter().map(|(build, _)| build)).await;
+    stage
+        .until_all_is_said(builds.iter().map(|(build, _)| build))
+        .await;
     stage.assert_ends(&builds).await;
     stage.stop().await;
 }
@@ -110,10 +178,16 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
     let mut stage = stage().await;
     stage.pause_mercurial(true).await;
     let [good, replaced, landed, secured, hidden, parent] =
-        ["good", "replaced", "landed", "secured", "hidden", "parent"].map(|name| stage.create(stage.revision(name)));
+        ["good", "replaced", "landed", "secured", "hidden", "parent"]
+            .map(|name| stage.create(stage.revision(name)));
     let child = stage.create(stage.revision("child").parent(&parent.phid));
     let wrong = NewDiff::new("no patch at all").base(&stage.world.repositories.base);
-    let wrong = stage.create(NewRevision::new("x", &stage.world.author, &stage.world.repository, wrong));
+    let wrong = stage.create(NewRevision::new(
+        "x",
+        &stage.world.author,
+        &stage.world.repository,
+        wrong,
+    ));
     let mut builds = Vec::new();
     for revision in [&good, &replaced, &landed, &secured, &hidden, &child, &wrong] {
         builds.push(stage.build(revision).await);
@@ -131,7 +205,10 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
     builds.push(stage.build_diff(newer.id).await);
     stage.pause_mercurial(false).await;
 
-    let superseded = format!("Superseded: diff {} was replaced by the newer diff {}", replaced.diff.id, newer.id);
+    let superseded = format!(
+        "Superseded: diff {} was replaced by the newer diff {}",
+        replaced.diff.id, newer.id
+    );
     let endings = [
         pushed(),
         neutral(Superseded, superseded),

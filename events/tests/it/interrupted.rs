@@ -100,7 +100,11 @@ async fn sigterm_while_phabricator_accepts_and_says_nothing() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = std::fs::read_to_string(world.path("config.yml")).unwrap();
     let address = format!("http://{}/", silent.local_addr().unwrap());
-    std::fs::write(world.path("config.yml"), config.replace(world.phabricator.url().as_str(), &address)).unwrap();
+    std::fs::write(
+        world.path("config.yml"),
+        config.replace(world.phabricator.url().as_str(), &address),
+    )
+    .unwrap();
     let mut worker = world.start("worker");
     let (_held, _) = silent.accept().await.unwrap();
     worker.stop().await;

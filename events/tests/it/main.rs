@@ -1,6 +1,10 @@
 //! The program as its users run it: processes, signals, Redis, Mercurial; only Phabricator is a stand-in.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
 mod builds;
 mod check_config;

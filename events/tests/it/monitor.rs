@@ -43,7 +43,9 @@ struct World {
 impl World {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let rabbit = RabbitServer::start(directory.path().join("rabbit")).await.unwrap();
+        let rabbit = RabbitServer::start(directory.path().join("rabbit"))
+            .await
+            .unwrap();
         for exchange in [BUILDS, JOBS] {
             rabbit.declare_exchange(exchange).await.unwrap();
         }
@@ -75,7 +77,11 @@ impl World {
             ("PULSE_LOGIN", &settings.user),
             ("PULSE_PASSWORD", settings.password.expose_secret()),
         ];
-        let environment: Vec<_> = SECRETS.iter().map(|name| (*name, "hunter2")).chain(environment).collect();
+        let environment: Vec<_> = SECRETS
+            .iter()
+            .map(|name| (*name, "hunter2"))
+            .chain(environment)
+            .collect();
         Process::start_printing(&[&["monitor"], arguments].concat(), &environment, output)
     }
 
@@ -84,24 +90,46 @@ impl World {
     }
 
     async fn until_printed(&self, name: &str, expected: &str, process: &Process) {
-        until(&format!("{name} to hold {expected}"), process, || self.read(name).contains(expected)).await;
+        until(&format!("{name} to hold {expected}"), process, || {
+            self.read(name).contains(expected)
+        })
+        .await;
     }
 
     async fn publish(&self, exchange: &str, key: &str, body: &Value) {
-        let routing = Routing { exchange: exchange.to_owned(), key: key.to_owned(), other_routes: Vec::new() };
-        self.rabbit.publish(&PulseMessage { routing, body: body.to_string().into_bytes().into() }).await.unwrap();
+        let routing = Routing {
+            exchange: exchange.to_owned(),
+            key: key.to_owned(),
+            other_routes: Vec::new(),
+        };
+        self.rabbit
+            .publish(&PulseMessage {
+                routing,
+                body: body.to_string().into_bytes().into(),
+            })
+            .await
+            .unwrap();
     }
 
     async fn publish_build(&self, tree: &str, platform: &str, more: Value) {
         let mut payload = json!({ "timestamp": "2026-11-21T02:52:31Z", "product": "firefox", "tags": ["nightly"] });
-        payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.publish(BUILDS, &format!("build.{tree}.{platform}.opt.nightly.b"), &json!({ "payload": payload })).await;
+        payload
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        self.publish(
+            BUILDS,
+            &format!("build.{tree}.{platform}.opt.nightly.b"),
+            &json!({ "payload": payload }),
+        )
+        .await;
     }
 
     async fn publish_test(&self, kind: &str, test: &str) {
         let payload = json!({ "timestamp": "2026-11-21T02:55:54Z", "logurl": "http://logs.example/log.txt.gz" });
         let key = format!("{kind}.mozilla-central.win32.xp.debug.{test}.firefox.b");
-        self.publish(BUILDS, &key, &json!({ "payload": payload })).await;
+        self.publish(BUILDS, &key, &json!({ "payload": payload }))
+            .await;
     }
 }
 
@@ -120,11 +148,27 @@ async fn it_tells_of_what_is_of_interest() {
 }
 
 async fn events_are_lines_for_people(world: &World) {
-    let mut process = world.monitor("text", &["--platform", "win32", "--platform", "a\u{1b}[2J"]).await;
-    world.publish_build("mozilla-central", "linux64", json!({})).await;
+    let mut process = world
+        .monitor("text", &["--platform", "win32", "--platform", "a\u{1b}[2J"])
+        .await;
+    world
+        .publish_build("mozilla-central", "linux64", json!({}))
+        .await;
     world.publish_build("try", "win32", json!({})).await;
-    world.publish_build("mozilla-central", "win32", json!({ "buildurl": "http://builds.example/firefox.zip" })).await;
-    world.publish_build("mozilla-central", "a\u{1b}[2J", json!({ "buildurl": "http://a\nb" })).await;
+    world
+        .publish_build(
+            "mozilla-central",
+            "win32",
+            json!({ "buildurl": "http://builds.example/firefox.zip" }),
+        )
+        .await;
+    world
+        .publish_build(
+            "mozilla-central",
+            "a\u{1b}[2J",
+            json!({ "buildurl": "http://a\nb" }),
+        )
+        .await;
     world.publish_test("unittest", "xpcshell").await;
     world.publish_test("talos", "tp5o").await;
     world.until_printed("text", "xpcshell", &process).await;
@@ -138,7 +182,11 @@ async fn events_are_lines_for_people(world: &World) {
         "2026-11-21 02:55:54 test mozilla-central xp debug xpcshell: http://logs.example/log.txt.gz",
     ];
     assert_eq!(lines, expected);
-    assert!(!process.log().contains(world.rabbit.settings().password.expose_secret()));
+    assert!(
+        !process
+            .log()
+            .contains(world.rabbit.settings().password.expose_secret())
+    );
 }
 
 async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
@@ -149,16 +197,45 @@ async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
         events.display(),
         world.path("environment").display(),
     );
-    let arguments =
-        ["--tree", "*", "--talos", "--format", "json", "--exec", &script, "--label", "kept", "--tag", "nightly,x"];
-    let mut process = world.monitor(failures.file_name().unwrap().to_str().unwrap(), &arguments).await;
+    let arguments = [
+        "--tree",
+        "*",
+        "--talos",
+        "--format",
+        "json",
+        "--exec",
+        &script,
+        "--label",
+        "kept",
+        "--tag",
+        "nightly,x",
+    ];
+    let mut process = world
+        .monitor(failures.file_name().unwrap().to_str().unwrap(), &arguments)
+        .await;
     world.publish_test("talos", "$(exit)").await;
     world.publish_test("unittest", "fails").await;
-    world.publish_build("mozilla-central", "win32", json!({ "tags": ["nightly"] })).await;
-    world.publish_build("mozilla-central", "win32", json!({ "tags": ["x", "nightly"], "key": "wanted" })).await;
-    until("the command to run", &process, || world.read("events").lines().count() == 3).await;
-    process.until_logged("the command failed: exit status: 3").await;
-    until("all of it", &process, || world.read("exec").lines().count() == 6).await;
+    world
+        .publish_build("mozilla-central", "win32", json!({ "tags": ["nightly"] }))
+        .await;
+    world
+        .publish_build(
+            "mozilla-central",
+            "win32",
+            json!({ "tags": ["x", "nightly"], "key": "wanted" }),
+        )
+        .await;
+    until("the command to run", &process, || {
+        world.read("events").lines().count() == 3
+    })
+    .await;
+    process
+        .until_logged("the command failed: exit status: 3")
+        .await;
+    until("all of it", &process, || {
+        world.read("exec").lines().count() == 6
+    })
+    .await;
     process.stop().await;
     let printed = world.read("exec");
     let (told, lines): (Vec<_>, Vec<_>) = printed.lines().partition(|line| *line == "told");
@@ -166,15 +243,26 @@ async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
     let environment = world.read("environment");
     assert!(environment.contains("PULSE_LOGIN="), "{environment}");
     for secret in SECRETS {
-        assert!(!environment.lines().any(|line| line.starts_with(&format!("{secret}="))), "{secret}: {environment}");
+        assert!(
+            !environment
+                .lines()
+                .any(|line| line.starts_with(&format!("{secret}="))),
+            "{secret}: {environment}"
+        );
     }
     let sorted = |lines: &[&str]| {
-        let mut events: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut events: Vec<Value> = lines
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         events.sort_by_key(|event| event["key"].to_string());
         events
     };
     let printed = sorted(&lines);
-    assert_eq!(printed, sorted(&world.read("events").lines().collect::<Vec<_>>()));
+    assert_eq!(
+        printed,
+        sorted(&world.read("events").lines().collect::<Vec<_>>())
+    );
     let expected = json!({
         "event": "test", "tree": "mozilla-central", "branch": "mozilla-central", "os": "xp", "platform": "win32",
         "buildtype": "debug", "builddate": null, "test": "$(exit)", "timestamp": "20261121025554",
@@ -183,15 +271,27 @@ async fn events_are_lines_for_programs_and_go_to_a_command(world: &World) {
     });
     assert_eq!(printed[0], expected);
     assert_eq!(printed[2]["key"], "wanted");
-    assert_eq!(world.rabbit.depth("queue/pulseuser/kept").await.unwrap(), Some(0), "a label keeps the queue");
+    assert_eq!(
+        world.rabbit.depth("queue/pulseuser/kept").await.unwrap(),
+        Some(0),
+        "a label keeps the queue"
+    );
 }
 
 async fn jobs_of_treeherder_are_told_of(world: &World) {
     let monitor = async |name, more: &[&str]| {
-        world.monitor(name, &[&["--source", "treeherder", "--tree", "autoland"], more].concat()).await
+        world
+            .monitor(
+                name,
+                &[&["--source", "treeherder", "--tree", "autoland"], more].concat(),
+            )
+            .await
     };
     let mut process = monitor("jobs", &["--mobile", "true"]).await;
-    let (mut usual, mut any) = (monitor("usual", &[]).await, monitor("any", &["--mobile", "any"]).await);
+    let (mut usual, mut any) = (
+        monitor("usual", &[]).await,
+        monitor("any", &["--mobile", "any"]).await,
+    );
     let job = |platform: &str, state: &str| {
         json!({
             "taskId": "a", "origin": { "project": "autoland", "revision": "0".repeat(40) }, "buildSystem": "taskcluster",
@@ -201,30 +301,55 @@ async fn jobs_of_treeherder_are_told_of(world: &World) {
             "buildMachine": { "platform": platform, "os": "-", "architecture": "-" },
         })
     };
-    let jobs =
-        [("linux64", "completed"), ("android-5-0", "running"), ("android-5-0", "completed"), ("win64", "completed")];
+    let jobs = [
+        ("linux64", "completed"),
+        ("android-5-0", "running"),
+        ("android-5-0", "completed"),
+        ("win64", "completed"),
+    ];
     for (platform, state) in jobs {
-        world.publish(JOBS, "primary.autoland._", &job(platform, state)).await;
+        world
+            .publish(JOBS, "primary.autoland._", &job(platform, state))
+            .await;
     }
     world.until_printed("jobs", "android", &process).await;
     process.stop().await;
     for (name, expected, process) in [("usual", 2, &mut usual), ("any", 3, &mut any)] {
         world.until_printed(name, "win64", process).await;
         process.stop().await;
-        assert_eq!(world.read(name).lines().count(), expected, "{}", world.read(name));
+        assert_eq!(
+            world.read(name).lines().count(),
+            expected,
+            "{}",
+            world.read(name)
+        );
     }
-    assert_eq!(world.read("jobs"), "2026-11-21 03:00:00 build autoland android-5-0 opt: nothing to download\n");
+    assert_eq!(
+        world.read("jobs"),
+        "2026-11-21 03:00:00 build autoland android-5-0 opt: nothing to download\n"
+    );
 }
 
 async fn the_newest_builds_are_served(world: &World) {
-    let mut process = world.monitor("served", &["--tree", "*", "--serve", "0"]).await;
+    let mut process = world
+        .monitor("served", &["--tree", "*", "--serve", "0"])
+        .await;
     let url = format!("http://{}", process.address().await);
     let http = observe::http::client(Duration::from_secs(20)).unwrap();
     let get = async |path: &str, accept: &str| {
-        let response = http.get(format!("{url}{path}")).header("accept", accept).send().await.unwrap();
+        let response = http
+            .get(format!("{url}{path}"))
+            .header("accept", accept)
+            .send()
+            .await
+            .unwrap();
         let headers = response.headers().clone();
-        let header =
-            move |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        let header = move |name: &str| {
+            headers
+                .get(name)
+                .map(|value| value.to_str().unwrap().to_owned())
+                .unwrap_or_default()
+        };
         (header, response.text().await.unwrap())
     };
     let (_, page) = get("/", "text/html").await;
@@ -232,41 +357,82 @@ async fn the_newest_builds_are_served(world: &World) {
 
     for (number, date) in [(1, 100), (3, 300), (2, 200)] {
         let url = format!("http://builds.example/{number}.zip");
-        world.publish_build("mozilla-central", "win32", json!({ "buildurl": url, "builddate": date })).await;
+        world
+            .publish_build(
+                "mozilla-central",
+                "win32",
+                json!({ "buildurl": url, "builddate": date }),
+            )
+            .await;
     }
     let hostile = json!({
         "buildurl": "javascript:alert(1)", "testsurl": "https://x.example/\"onmouseover=\"alert(1)", "buildid": HOSTILE,
         "product": HOSTILE, "tags": [HOSTILE], "key": HOSTILE,
     });
-    world.publish_build(HOSTILE, "\"'><img src=x>", hostile).await;
-    until("all builds", &process, || world.read("served").lines().count() == 4).await;
+    world
+        .publish_build(HOSTILE, "\"'><img src=x>", hostile)
+        .await;
+    until("all builds", &process, || {
+        world.read("served").lines().count() == 4
+    })
+    .await;
 
     let (header, json) = get("/", "*/*").await;
-    assert_eq!((header("content-type").as_str(), header("vary").as_str()), ("application/json", "accept"));
+    assert_eq!(
+        (header("content-type").as_str(), header("vary").as_str()),
+        ("application/json", "accept")
+    );
     let builds: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(builds["mozilla-central"]["win32"]["opt"]["buildurl"], "http://builds.example/3.zip");
-    assert_eq!(builds[HOSTILE]["\"'><img src=x>"]["opt"]["buildurl"], "javascript:alert(1)");
+    assert_eq!(
+        builds["mozilla-central"]["win32"]["opt"]["buildurl"],
+        "http://builds.example/3.zip"
+    );
+    assert_eq!(
+        builds[HOSTILE]["\"'><img src=x>"]["opt"]["buildurl"],
+        "javascript:alert(1)"
+    );
     assert_eq!(get("/builds.json", "text/html").await.1, json);
 
     let (header, page) = get("/", "text/html,application/xhtml+xml,*/*;q=0.8").await;
     assert_eq!(header("content-type"), "text/html; charset=utf-8");
-    assert!(page.contains("<a href=\"http:&#x2f;&#x2f;builds.example&#x2f;3.zip\""), "{page}");
+    assert!(
+        page.contains("<a href=\"http:&#x2f;&#x2f;builds.example&#x2f;3.zip\""),
+        "{page}"
+    );
     for harmful in ["<script", "<img", "javascript:", "\"onmouseover"] {
         assert!(!page.contains(harmful), "{harmful}: {page}");
     }
-    assert!(page.contains("&lt;script&gt;alert(1)&lt;&#x2f;script&gt;"), "{page}");
+    assert!(
+        page.contains("&lt;script&gt;alert(1)&lt;&#x2f;script&gt;"),
+        "{page}"
+    );
     for (name, expected) in [
-        ("content-security-policy", "default-src 'none'; style-src 'sha256-"),
+        (
+            "content-security-policy",
+            "default-src 'none'; style-src 'sha256-",
+        ),
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
         ("referrer-policy", "no-referrer"),
         ("cache-control", "no-cache"),
     ] {
-        assert!(header(name).starts_with(expected), "{name}: {}", header(name));
+        assert!(
+            header(name).starts_with(expected),
+            "{name}: {}",
+            header(name)
+        );
     }
-    assert!(get("/builds.html", "*/*").await.1.contains("<caption>mozilla-central</caption>"));
+    assert!(
+        get("/builds.html", "*/*")
+            .await
+            .1
+            .contains("<caption>mozilla-central</caption>")
+    );
     let (_, metrics) = get("/metrics", "*/*").await;
-    assert!(metrics.contains("pulse_monitor_accepted_total{label=\"random\"} 4"), "{metrics}");
+    assert!(
+        metrics.contains("pulse_monitor_accepted_total{label=\"random\"} 4"),
+        "{metrics}"
+    );
     process.stop().await;
 }
 
@@ -285,13 +451,21 @@ async fn until_served(process: &Process, path: &str, expected: impl Fn(&str) -> 
             return;
         }
         let waited = SystemClock.now().duration_since(begun);
-        assert!(waited.unsigned_abs() < Duration::from_secs(40), "{text}\n{}", process.log());
+        assert!(
+            waited.unsigned_abs() < Duration::from_secs(40),
+            "{text}\n{}",
+            process.log()
+        );
         SystemClock.sleep(Duration::from_millis(20)).await;
     }
 }
 
 fn trees(json: &str) -> usize {
-    serde_json::from_str::<Value>(json).unwrap().as_object().unwrap().len()
+    serde_json::from_str::<Value>(json)
+        .unwrap()
+        .as_object()
+        .unwrap()
+        .len()
 }
 
 async fn commands_that_hang_hold_up_nothing_else(world: &World) {
@@ -302,40 +476,78 @@ async fn commands_that_hang_hold_up_nothing_else(world: &World) {
         open.display(),
         ran.display()
     );
-    let mut process = world.monitor("held", &["--tree", "*", "--serve", "0", "--exec", &command]).await;
+    let mut process = world
+        .monitor("held", &["--tree", "*", "--serve", "0", "--exec", &command])
+        .await;
     for number in 0..40 {
-        world.publish_build(&format!("tree{number}"), "win32", json!({})).await;
+        world
+            .publish_build(&format!("tree{number}"), "win32", json!({}))
+            .await;
     }
-    until("all lines", &process, || world.read("held").lines().count() == 40).await;
-    until("some commands", &process, || world.read("started").lines().count() >= 16).await;
+    until("all lines", &process, || {
+        world.read("held").lines().count() == 40
+    })
+    .await;
+    until("some commands", &process, || {
+        world.read("started").lines().count() >= 16
+    })
+    .await;
     assert_eq!(trees(&served(&process, "/builds.json").await), 40);
-    assert_eq!(world.read("started").lines().count(), 16, "no more run at once");
+    assert_eq!(
+        world.read("started").lines().count(),
+        16,
+        "no more run at once"
+    );
     fs::write(open, "").unwrap();
-    until("all commands", &process, || world.read("ran").lines().count() == 40).await;
+    until("all commands", &process, || {
+        world.read("ran").lines().count() == 40
+    })
+    .await;
     process.stop().await;
 }
 
 async fn a_full_pipe_holds_up_nothing_else(world: &World) {
     let (_reader, writer) = std::io::pipe().unwrap();
-    let mut process = world.start_printing(writer.into(), &["--tree", "*", "--format", "json", "--serve", "0"]);
+    let mut process = world.start_printing(
+        writer.into(),
+        &["--tree", "*", "--format", "json", "--serve", "0"],
+    );
     process.until_logged("the build monitor listens").await;
     // More than a pipe holds, and then more than waits for it.
     let (builds, url) = (1_300, format!("http://builds.example/{}", "x".repeat(500)));
     let publish = |number: usize| {
         let more = json!({ "buildurl": url });
-        async move { world.publish_build(&format!("tree{}", number % 30), "win32", more).await }
+        async move {
+            world
+                .publish_build(&format!("tree{}", number % 30), "win32", more)
+                .await
+        }
     };
-    stream::iter(0..builds).map(publish).buffer_unordered(50).collect::<()>().await;
+    stream::iter(0..builds)
+        .map(publish)
+        .buffer_unordered(50)
+        .collect::<()>()
+        .await;
     let accepted = format!("pulse_monitor_accepted_total{{label=\"random\"}} {builds}\n");
     until_served(&process, "/metrics", |text| text.contains(&accepted)).await;
     until_served(&process, "/builds.json", |text| trees(text) == 30).await;
     until_served(&process, "/metrics", |text| {
-        let dropped = text.lines().find_map(|line| line.strip_prefix("monitor_lines_dropped_total "));
+        let dropped = text
+            .lines()
+            .find_map(|line| line.strip_prefix("monitor_lines_dropped_total "));
         dropped.is_some_and(|dropped| dropped.parse::<u32>().unwrap() > 50)
     })
     .await;
     process.stop().await;
-    assert_eq!(process.log().matches("what is one too many is dropped").count(), 1, "{}", process.log());
+    assert_eq!(
+        process
+            .log()
+            .matches("what is one too many is dropped")
+            .count(),
+        1,
+        "{}",
+        process.log()
+    );
 }
 
 async fn nobody_who_reads_ends_it(world: &World) {
@@ -343,11 +555,20 @@ async fn nobody_who_reads_ends_it(world: &World) {
     drop(reader);
     let settings = world.rabbit.settings();
     let config = world.path("config.yml");
-    let (address, user, password) = (&settings.address, &settings.user, settings.password.expose_secret());
-    let text = format!("events: {{pulse_url: \"{address}\", pulse_user: {user}, pulse_password: \"{password}\"}}\n");
+    let (address, user, password) = (
+        &settings.address,
+        &settings.user,
+        settings.password.expose_secret(),
+    );
+    let text = format!(
+        "events: {{pulse_url: \"{address}\", pulse_user: {user}, pulse_password: \"{password}\"}}\n"
+    );
     fs::write(&config, text).unwrap();
-    let mut process =
-        Process::start_printing(&["monitor", "--config", config.to_str().unwrap()], &[], Stdio::from(writer));
+    let mut process = Process::start_printing(
+        &["monitor", "--config", config.to_str().unwrap()],
+        &[],
+        Stdio::from(writer),
+    );
     process.until_logged("the build monitor listens").await;
     world.publish_test("unittest", "reftest").await;
     assert!(process.ended().await.success(), "{}", process.log());
@@ -355,10 +576,22 @@ async fn nobody_who_reads_ends_it(world: &World) {
 
 async fn what_cannot_work_ends_it_with_a_reason(world: &World) {
     for (arguments, environment, expected) in [
-        (&[][..], &[][..], "no user on Pulse: set PULSE_LOGIN and PULSE_PASSWORD"),
-        (&[], &[("PULSE_LOGIN", "us")], "set our password on Pulse too, in PULSE_PASSWORD"),
+        (
+            &[][..],
+            &[][..],
+            "no user on Pulse: set PULSE_LOGIN and PULSE_PASSWORD",
+        ),
+        (
+            &[],
+            &[("PULSE_LOGIN", "us")],
+            "set our password on Pulse too, in PULSE_PASSWORD",
+        ),
         (&["--bind", "::1"], &[], "--serve <PORT>"),
-        (&["--mobile", "perhaps"], &[], "[possible values: false, true, any]"),
+        (
+            &["--mobile", "perhaps"],
+            &[],
+            "[possible values: false, true, any]",
+        ),
     ] {
         let mut process = Process::start(&[&["monitor"], arguments].concat(), environment);
         assert!(!process.ended().await.success());
@@ -378,7 +611,9 @@ async fn what_cannot_work_ends_it_with_a_reason(world: &World) {
     assert!(!process.log().contains("hunter2"), "{}", process.log());
     let mut process = world.start("missing", &["--exchange", "exchange/build/none"]);
     assert!(!process.ended().await.success());
-    process.until_logged("cannot find the exchange exchange/build/none: correct the name").await;
+    process
+        .until_logged("cannot find the exchange exchange/build/none: correct the name")
+        .await;
     let mut process = world.start("long", &["--label", &"x".repeat(300)]);
     assert!(!process.ended().await.success());
     process.until_logged("amqp carries 255").await;
@@ -387,10 +622,16 @@ async fn what_cannot_work_ends_it_with_a_reason(world: &World) {
 #[tokio::test]
 async fn a_command_that_hangs_is_ended_with_it() {
     let world = World::new().await;
-    let command = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", world.path("pid").display());
+    let command = format!(
+        "sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait",
+        world.path("pid").display()
+    );
     let mut process = world.monitor("hangs", &["--exec", &command]).await;
     world.publish_test("unittest", "reftest").await;
-    until("the command to run", &process, || world.path("pid").exists()).await;
+    until("the command to run", &process, || {
+        world.path("pid").exists()
+    })
+    .await;
     // The second signal is an order.
     process.signal(Signal::SIGTERM);
     process.until_logged("asked to stop").await;

@@ -5,10 +5,16 @@ use crate::world::World;
 #[tokio::test]
 async fn a_worker_ends_with_all_the_names_that_phabricator_does_not_know() {
     let world = World::with_redis().await;
-    world.configure("  user_blacklist: [zoe, nobody]\n  secure_projects: [secure-revision, hidden]\n");
+    world.configure(
+        "  user_blacklist: [zoe, nobody]\n  secure_projects: [secure-revision, hidden]\n",
+    );
     let mut worker = world.start("worker");
     assert_eq!(worker.ended().await.code(), Some(1));
-    worker.until_logged("phabricator does not know: user nobody, project hidden; correct the configuration").await;
+    worker
+        .until_logged(
+            "phabricator does not know: user nobody, project hidden; correct the configuration",
+        )
+        .await;
 }
 
 #[tokio::test]

@@ -38,20 +38,31 @@ impl Receiver {
         let receiver = Arc::new(Self::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let routes = Router::new().fallback(receive).with_state(Arc::clone(&receiver));
+        let routes = Router::new()
+            .fallback(receive)
+            .with_state(Arc::clone(&receiver));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         (receiver, url)
     }
 
     /// What was sent, by what it is.
     fn deliveries(&self) -> Vec<String> {
-        self.got.lock().unwrap().iter().map(|(delivery, _)| delivery.clone()).collect()
+        self.got
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(delivery, _)| delivery.clone())
+            .collect()
     }
 }
 
 async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Bytes) {
     let delivery = headers["x-events-delivery"].to_str().unwrap().to_owned();
-    receiver.got.lock().unwrap().push((delivery, serde_json::from_slice(&body).unwrap()));
+    receiver
+        .got
+        .lock()
+        .unwrap()
+        .push((delivery, serde_json::from_slice(&body).unwrap()));
     if receiver.silent.load(Ordering::SeqCst) {
         std::future::pending::<()>().await;
     }
@@ -67,13 +78,23 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        Self::with(RabbitServer::share().await.unwrap(), tempfile::tempdir().unwrap()).await
+        Self::with(
+            RabbitServer::share().await.unwrap(),
+            tempfile::tempdir().unwrap(),
+        )
+        .await
     }
 
     /// With a RabbitMQ whose virtual host is Pulse's.
     async fn with_own_rabbit() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self::with(RabbitServer::start(directory.path().join("rabbit")).await.unwrap(), directory).await
+        Self::with(
+            RabbitServer::start(directory.path().join("rabbit"))
+                .await
+                .unwrap(),
+            directory,
+        )
+        .await
     }
 
     async fn with(rabbit: RabbitServer, directory: TempDir) -> Self {
@@ -85,7 +106,13 @@ impl World {
         let redis = RedisServer::start(place).await.unwrap();
         let taskcluster = FakeTaskcluster::start(Arc::new(SystemClock)).await.unwrap();
         let (receiver, url) = Receiver::start().await;
-        let world = Self { directory, taskcluster, rabbit, redis, receiver };
+        let world = Self {
+            directory,
+            taskcluster,
+            rabbit,
+            redis,
+            receiver,
+        };
         let settings = world.rabbit.settings();
         let config = format!(
             "events:\n  pulse_url: \"{}\"\n  pulse_user: {}\n  pulse_password: \"{}\"\n  notify:\n    \
@@ -99,13 +126,17 @@ impl World {
     }
 
     fn config(&self) -> String {
-        self.directory.path().join("config.yml").to_str().unwrap().to_owned()
+        self.directory
+            .path()
+            .join("config.yml")
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// A task that wants to have this told of its failure.
     fn task(&self, section: &Value) -> String {
-        let metadata =
-            json!({ "name": "build", "description": "x", "owner": "a@example.com", "source": "https://example.com" });
+        let metadata = json!({ "name": "build", "description": "x", "owner": "a@example.com", "source": "https://example.com" });
         let task = self
             .taskcluster
             .add_task(json!({ "metadata": metadata, "extra": { "notification": { "task-failed": section } } }));
@@ -123,37 +154,64 @@ impl World {
             "version": 1,
         });
         let key = format!("primary.{task}.0.w.w.p.t.s.{task}._");
-        let routing = Routing { exchange: Status::TaskFailed.exchange(), key, other_routes: Vec::new() };
-        let message = PulseMessage { routing, body: body.to_string().into_bytes().into() };
+        let routing = Routing {
+            exchange: Status::TaskFailed.exchange(),
+            key,
+            other_routes: Vec::new(),
+        };
+        let message = PulseMessage {
+            routing,
+            body: body.to_string().into_bytes().into(),
+        };
         self.rabbit.publish(&message).await.unwrap();
     }
 
     fn environment(&self) -> Vec<(String, String)> {
         vec![
-            ("TASKCLUSTER_ROOT_URL".to_owned(), self.taskcluster.root().to_string()),
+            (
+                "TASKCLUSTER_ROOT_URL".to_owned(),
+                self.taskcluster.root().to_string(),
+            ),
             ("REDIS_URL".to_owned(), self.redis.url()),
         ]
     }
 
     fn start(&self, environment: &[(&str, &str)]) -> Process {
         let own = self.environment();
-        let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let own = own
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         let environment: Vec<_> = own.chain(environment.iter().copied()).collect();
-        Process::start(&["notify", "--config", &self.config(), "--grace", "1"], &environment)
+        Process::start(
+            &["notify", "--config", &self.config(), "--grace", "1"],
+            &environment,
+        )
     }
 
     /// Runs the command to its end: whether it went well, what it printed, and what it complained of.
     async fn notify(&self, arguments: &[&str]) -> (bool, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
-        command.arg("notify").args(arguments).args(["--config", &self.config()]).env_clear();
+        command
+            .arg("notify")
+            .args(arguments)
+            .args(["--config", &self.config()])
+            .env_clear();
         let output = command.envs(self.environment()).output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.success(), text(output.stdout), text(output.stderr))
+        (
+            output.status.success(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 
     fn bus(&self) -> RedisBus {
-        let options =
-            RedisOptions { url: self.redis.url().into(), namespace: "events".to_owned(), ca: None, waiters: 1 };
+        let options = RedisOptions {
+            url: self.redis.url().into(),
+            namespace: "events".to_owned(),
+            ca: None,
+            waiters: 1,
+        };
         RedisBus::new(&options, &SystemClock).unwrap()
     }
 
@@ -164,14 +222,31 @@ impl World {
             let mut under_way = 0;
             for queue in [PULSE_NOTIFY.spec(), NOTIFY.spec()] {
                 let depth = bus.depth(&queue).await.unwrap();
-                assert_eq!(depth.dead, 0, "a dead letter in {}:\n{}", queue.name, process.log());
+                assert_eq!(
+                    depth.dead,
+                    0,
+                    "a dead letter in {}:\n{}",
+                    queue.name,
+                    process.log()
+                );
                 under_way += depth.unfinished();
             }
-            if under_way == 0 && self.rabbit.depth("queue/pulseuser/notify-development").await.unwrap() == Some(0) {
+            if under_way == 0
+                && self
+                    .rabbit
+                    .depth("queue/pulseuser/notify-development")
+                    .await
+                    .unwrap()
+                    == Some(0)
+            {
                 return;
             }
             let waited = SystemClock.now().duration_since(begun).unsigned_abs();
-            assert!(waited < PATIENCE, "it does not come to rest:\n{}", process.log());
+            assert!(
+                waited < PATIENCE,
+                "it does not come to rest:\n{}",
+                process.log()
+            );
             SystemClock.sleep(Duration::from_millis(20)).await;
         }
     }
@@ -188,14 +263,20 @@ async fn each_task_is_told_of_once_although_the_notifier_is_killed_while_it_tell
         world.fails(task).await;
     }
     world.at_rest(&notifier).await;
-    until("the first of them to be told of", &notifier, || world.receiver.deliveries().len() >= 10).await;
+    until("the first of them to be told of", &notifier, || {
+        world.receiver.deliveries().len() >= 10
+    })
+    .await;
 
     // It dies before it hears that these were taken.
     world.receiver.silent.store(true, Ordering::SeqCst);
     for task in &tasks[10..] {
         world.fails(task).await;
     }
-    until("others to be told of", &notifier, || world.receiver.deliveries().len() > 10).await;
+    until("others to be told of", &notifier, || {
+        world.receiver.deliveries().len() > 10
+    })
+    .await;
     notifier.signal(Signal::SIGKILL);
     notifier.ended().await;
     world.receiver.silent.store(false, Ordering::SeqCst);
@@ -207,25 +288,58 @@ async fn each_task_is_told_of_once_although_the_notifier_is_killed_while_it_tell
     world.at_rest(&notifier).await;
 
     let mut deliveries: BTreeMap<String, usize> = BTreeMap::new();
-    world.receiver.deliveries().into_iter().for_each(|delivery| *deliveries.entry(delivery).or_default() += 1);
-    let times = |task: &String| deliveries.get(&format!("{task}/0/task-failed/webhook")).copied().unwrap_or(0);
-    assert!(tasks[..10].iter().all(|task| times(task) == 1), "what was heard of is not said again: {deliveries:?}");
-    assert!(tasks[10..].iter().all(|task| (1..=2).contains(&times(task))), "the rest is: {deliveries:?}");
+    world
+        .receiver
+        .deliveries()
+        .into_iter()
+        .for_each(|delivery| *deliveries.entry(delivery).or_default() += 1);
+    let times = |task: &String| {
+        deliveries
+            .get(&format!("{task}/0/task-failed/webhook"))
+            .copied()
+            .unwrap_or(0)
+    };
+    assert!(
+        tasks[..10].iter().all(|task| times(task) == 1),
+        "what was heard of is not said again: {deliveries:?}"
+    );
+    assert!(
+        tasks[10..]
+            .iter()
+            .all(|task| (1..=2).contains(&times(task))),
+        "the rest is: {deliveries:?}"
+    );
     // Those that were on their way when it died: as many as one channel sends at once.
     let repeated = tasks.iter().filter(|task| times(task) == 2).count();
     assert!((1..=4).contains(&repeated), "{deliveries:?}");
     assert_eq!(deliveries.len(), tasks.len(), "{deliveries:?}");
-    assert!(world.receiver.got.lock().unwrap().iter().all(|(_, body)| body["subject"] == "it failed"));
+    assert!(
+        world
+            .receiver
+            .got
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(_, body)| body["subject"] == "it failed")
+    );
     notifier.stop().await;
 }
 
 #[tokio::test]
 async fn one_task_is_looked_at_and_replayed_as_often_as_somebody_asks() {
     let world = World::new().await;
-    let task = world.task(&json!({ "plugins": ["webhook"], "subject": "<b>", "message": "m\u{1b}[2J" }));
+    let task =
+        world.task(&json!({ "plugins": ["webhook"], "subject": "<b>", "message": "m\u{1b}[2J" }));
     let arguments = ["--task", &task, "--status", "task-failed"];
-    let (well, out, _) = world.notify(&[&arguments[..], &["--dry-run"]].concat()).await;
-    assert!(well && out.contains("webhook: task") && out.contains("subject: <b>") && !out.contains('\u{1b}'), "{out}");
+    let (well, out, _) = world
+        .notify(&[&arguments[..], &["--dry-run"]].concat())
+        .await;
+    assert!(
+        well && out.contains("webhook: task")
+            && out.contains("subject: <b>")
+            && !out.contains('\u{1b}'),
+        "{out}"
+    );
     assert_eq!(world.receiver.deliveries(), Vec::<String>::new());
     for count in 1..=2 {
         let (well, out, err) = world.notify(&arguments).await;
@@ -234,9 +348,23 @@ async fn one_task_is_looked_at_and_replayed_as_often_as_somebody_asks() {
     }
     for (arguments, expected) in [
         (&["--task", task.as_str()][..], "--status <STATUS>"),
-        (&["--task", &task, "--status", "failed"], "expected one of task-defined, task-pending"),
-        (&["--task", "bGmvC3EFTSWLcp5Kb5E12A", "--status", "task-failed"], "bGmvC3EFTSWLcp5Kb5E12A"),
-        (&["--dry-run", "muted"], "muted takes neither --dry-run nor --task"),
+        (
+            &["--task", &task, "--status", "failed"],
+            "expected one of task-defined, task-pending",
+        ),
+        (
+            &[
+                "--task",
+                "bGmvC3EFTSWLcp5Kb5E12A",
+                "--status",
+                "task-failed",
+            ],
+            "bGmvC3EFTSWLcp5Kb5E12A",
+        ),
+        (
+            &["--dry-run", "muted"],
+            "muted takes neither --dry-run nor --task",
+        ),
     ] {
         let (well, _, err) = world.notify(arguments).await;
         assert!(!well && err.contains(expected), "{arguments:?}: {err}");
@@ -246,9 +374,16 @@ async fn one_task_is_looked_at_and_replayed_as_often_as_somebody_asks() {
         let arguments = [&["--task", &malformed, "--status", "task-failed"], more].concat();
         let (well, out, err) = world.notify(&arguments).await;
         assert!(!well && !out.contains("asks for nothing"), "{out}");
-        assert!(err.contains("the task asks for it wrongly: extra.notification.task-failed is no section"), "{err}");
+        assert!(
+            err.contains(
+                "the task asks for it wrongly: extra.notification.task-failed is no section"
+            ),
+            "{err}"
+        );
     }
-    let (well, out, _) = world.notify(&["--task", &task, "--status", "task-running"]).await;
+    let (well, out, _) = world
+        .notify(&["--task", &task, "--status", "task-running"])
+        .await;
     assert!(well && out.contains("nothing would be sent"), "{out}");
     let (well, out, _) = world.notify(&["muted"]).await;
     assert!(well && out == "nobody is muted\n", "{out}");
@@ -261,9 +396,18 @@ async fn a_dry_run_shows_what_pulse_tells_and_takes_nothing_away() {
     let mut notifier = world.start(&[]);
     notifier.until_logged("listening to pulse").await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
-    command.args(["notify", "--dry-run", "--json", "--config", &world.config()]).env_clear().kill_on_drop(true);
-    let mut looking = command.envs(world.environment()).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(looking.stdout.take().unwrap()));
+    command
+        .args(["notify", "--dry-run", "--json", "--config", &world.config()])
+        .env_clear()
+        .kill_on_drop(true);
+    let mut looking = command
+        .envs(world.environment())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(
+        looking.stdout.take().unwrap(),
+    ));
     // What is published before the queue is bound is not shown.
     let line = loop {
         world.fails(&task).await;
@@ -273,25 +417,45 @@ async fn a_dry_run_shows_what_pulse_tells_and_takes_nothing_away() {
         }
     };
     let shown: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&shown["task"], &shown["recipients"]), (&json!(task), &json!(["127.0.0.1"])));
+    assert_eq!(
+        (&shown["task"], &shown["recipients"]),
+        (&json!(task), &json!(["127.0.0.1"]))
+    );
     world.at_rest(&notifier).await;
-    until("the webhook", &notifier, || world.receiver.deliveries().len() == 1).await;
+    until("the webhook", &notifier, || {
+        world.receiver.deliveries().len() == 1
+    })
+    .await;
     notifier.stop().await;
 }
 
 #[tokio::test]
 async fn what_the_environment_says_wins_and_that_is_said_at_the_start() {
     let world = World::new().await;
-    let mut notifier = world.start(&[("PN_SERVICES", "webhook"), ("PULSE_QUEUE", "queue/pulseuser/mine")]);
+    let mut notifier = world.start(&[
+        ("PN_SERVICES", "webhook"),
+        ("PULSE_QUEUE", "queue/pulseuser/mine"),
+    ]);
     notifier.until_logged("listening to pulse").await;
     let line = "the environment sets this too, and wins over the file key=\"notify.services\" variable=\"PN_SERVICES\"";
     assert!(notifier.log().contains(line), "{}", notifier.log());
-    assert_eq!(world.rabbit.depth("queue/pulseuser/mine").await.unwrap(), Some(0));
+    assert_eq!(
+        world.rabbit.depth("queue/pulseuser/mine").await.unwrap(),
+        Some(0)
+    );
     notifier.stop().await;
 
     for (variable, value, expected) in [
-        ("PN_SERVICES", "webhok", "there is no channel webhok: there are "),
-        ("PULSE_QUEUE", "queue/other/mine", "queues of pulseuser begin with queue/pulseuser/"),
+        (
+            "PN_SERVICES",
+            "webhok",
+            "there is no channel webhok: there are ",
+        ),
+        (
+            "PULSE_QUEUE",
+            "queue/other/mine",
+            "queues of pulseuser begin with queue/pulseuser/",
+        ),
         ("PULSE_SSL", "perhaps", "PULSE_SSL is neither 1 nor 0"),
     ] {
         let mut notifier = world.start(&[(variable, value)]);
@@ -300,7 +464,13 @@ async fn what_the_environment_says_wins_and_that_is_said_at_the_start() {
     }
     let mut notifier = Process::start(&["notify"], &[]);
     assert!(!notifier.ended().await.success());
-    assert!(notifier.log().contains("no channel is enabled: set PN_SERVICES"), "{}", notifier.log());
+    assert!(
+        notifier
+            .log()
+            .contains("no channel is enabled: set PN_SERVICES"),
+        "{}",
+        notifier.log()
+    );
 }
 
 /// A service of Amazon's, and a container's source of credentials: with which key each call was signed, and with which token
@@ -313,13 +483,32 @@ async fn amazon() -> (String, Arc<Mutex<Vec<(String, String)>>>) {
                         "Expiration": "2099-01-01T00:00:00Z" });
     let noted = Arc::clone(&signed);
     let call = move |headers: HeaderMap| async move {
-        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
-        let key = text("authorization").split_once("Credential=").unwrap().1.split('/').next().unwrap().to_owned();
-        noted.lock().unwrap().push((key, text("x-amz-security-token")));
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .map(|value| value.to_str().unwrap().to_owned())
+                .unwrap_or_default()
+        };
+        let key = text("authorization")
+            .split_once("Credential=")
+            .unwrap()
+            .1
+            .split('/')
+            .next()
+            .unwrap()
+            .to_owned();
+        noted
+            .lock()
+            .unwrap()
+            .push((key, text("x-amz-security-token")));
         "<PublishResponse/>"
     };
-    let routes =
-        Router::new().route("/credentials", axum::routing::get(async move || given.to_string())).fallback(call);
+    let routes = Router::new()
+        .route(
+            "/credentials",
+            axum::routing::get(async move || given.to_string()),
+        )
+        .fallback(call);
     tokio::spawn(async move { axum::serve(listener, routes).await });
     (url, signed)
 }
@@ -329,15 +518,37 @@ async fn credentials_of_amazon_are_found_where_its_own_programs_find_them() {
     let world = World::new().await;
     let (amazon, signed) = amazon().await;
     let profile = world.directory.path().join("credentials");
-    std::fs::write(&profile, "[ci]\naws_access_key_id = AKIAPROFILE\naws_secret_access_key = s3cret\n").unwrap();
+    std::fs::write(
+        &profile,
+        "[ci]\naws_access_key_id = AKIAPROFILE\naws_secret_access_key = s3cret\n",
+    )
+    .unwrap();
     let profile = profile.to_str().unwrap();
     let container = format!("{amazon}/credentials");
-    let nowhere = [("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_CONFIG_FILE", "/nonexistent")];
+    let nowhere = [
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_CONFIG_FILE", "/nonexistent"),
+    ];
     let task = world.task(&json!({ "plugins": ["sns"] }));
     for (more, expected) in [
-        (&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.as_str())][..], Some(("ASIACONTAINER", "t0ken"))),
-        (&[("AWS_SHARED_CREDENTIALS_FILE", profile), ("AWS_PROFILE", "ci")][..], Some(("AKIAPROFILE", ""))),
-        (&[("AWS_ACCESS_KEY_ID", "AKIASET"), ("AWS_SECRET_ACCESS_KEY", "s3cret")][..], Some(("AKIASET", ""))),
+        (
+            &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.as_str())][..],
+            Some(("ASIACONTAINER", "t0ken")),
+        ),
+        (
+            &[
+                ("AWS_SHARED_CREDENTIALS_FILE", profile),
+                ("AWS_PROFILE", "ci"),
+            ][..],
+            Some(("AKIAPROFILE", "")),
+        ),
+        (
+            &[
+                ("AWS_ACCESS_KEY_ID", "AKIASET"),
+                ("AWS_SECRET_ACCESS_KEY", "s3cret"),
+            ][..],
+            Some(("AKIASET", "")),
+        ),
         (&[][..], None),
     ] {
         let set = [
@@ -346,16 +557,43 @@ async fn credentials_of_amazon_are_found_where_its_own_programs_find_them() {
             ("AWS_ENDPOINT_URL", amazon.as_str()),
         ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
-        command.args(["notify", "--task", &task, "--status", "task-failed", "--config", &world.config()]).env_clear();
-        command.envs(world.environment()).envs(set).envs(nowhere).envs(more.iter().copied());
+        command
+            .args([
+                "notify",
+                "--task",
+                &task,
+                "--status",
+                "task-failed",
+                "--config",
+                &world.config(),
+            ])
+            .env_clear();
+        command
+            .envs(world.environment())
+            .envs(set)
+            .envs(nowhere)
+            .envs(more.iter().copied());
         let output = command.output().await.unwrap();
-        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let told = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         let found = std::mem::take(&mut *signed.lock().unwrap());
-        let found: Vec<_> = found.iter().map(|(key, token)| (key.as_str(), token.as_str())).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|(key, token)| (key.as_str(), token.as_str()))
+            .collect();
         assert_eq!(found, Vec::from_iter(expected), "{told}");
         assert_eq!(output.status.success(), expected.is_some(), "{told}");
-        assert!(expected.is_some() || told.contains("or give this process a role that may"), "{told}");
-        assert!(!told.contains("s3cret") && !told.contains("t0ken"), "{told}");
+        assert!(
+            expected.is_some() || told.contains("or give this process a role that may"),
+            "{told}"
+        );
+        assert!(
+            !told.contains("s3cret") && !told.contains("t0ken"),
+            "{told}"
+        );
     }
 }
 
@@ -363,7 +601,12 @@ async fn credentials_of_amazon_are_found_where_its_own_programs_find_them() {
 #[tokio::test]
 async fn the_environment_alone_is_enough_and_whom_nothing_reaches_is_listed() {
     let world = World::with_own_rabbit().await;
-    let PulseSettings { address, user, password, .. } = world.rabbit.settings();
+    let PulseSettings {
+        address,
+        user,
+        password,
+        ..
+    } = world.rabbit.settings();
     let (port, own) = (address.port.to_string(), world.environment());
     let set = [
         ("PN_SERVICES", "smtp:irc"),
@@ -382,24 +625,40 @@ async fn the_environment_alone_is_enough_and_whom_nothing_reaches_is_listed() {
         ("IRC_NICK", "notifier"),
         ("IRC_CHAN", "#ci"),
     ];
-    let environment: Vec<_> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(set).collect();
+    let environment: Vec<_> = own
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .chain(set)
+        .collect();
     let mut notifier = Process::start(&["notify", "--grace", "1"], &environment);
     notifier.until_logged("listening to pulse").await;
     // An address that can be none is known to be none without a relay.
-    world.fails(&world.task(&json!({ "plugins": ["smtp"], "emails": ["nobody"] }))).await;
+    world
+        .fails(&world.task(&json!({ "plugins": ["smtp"], "emails": ["nobody"] })))
+        .await;
     notifier.until_logged("failed for good").await;
     while world.bus().depth(&NOTIFY.spec()).await.unwrap().dead == 0 {
         SystemClock.sleep(Duration::from_millis(20)).await;
     }
     let (well, out, err) = world.notify(&["muted"]).await;
     assert!(
-        well && out.contains("smtp") && out.contains("nobody") && out.contains("it is no mail address"),
+        well && out.contains("smtp")
+            && out.contains("nobody")
+            && out.contains("it is no mail address"),
         "{out}{err}"
     );
-    let (well, _, err) = world.notify(&["muted", "--unmute", "smtp", "somebody"]).await;
-    assert!(!well && err.contains("somebody is not muted on smtp"), "{err}");
+    let (well, _, err) = world
+        .notify(&["muted", "--unmute", "smtp", "somebody"])
+        .await;
+    assert!(
+        !well && err.contains("somebody is not muted on smtp"),
+        "{err}"
+    );
     let (well, out, err) = world.notify(&["muted", "--unmute", "smtp", "nobody"]).await;
-    assert!(well && out == "nobody is sent to again on smtp\n", "{out}{err}");
+    assert!(
+        well && out == "nobody is sent to again on smtp\n",
+        "{out}{err}"
+    );
     let (well, out, err) = world.notify(&["muted"]).await;
     assert!(well && out == "nobody is muted\n", "{out}{err}");
     assert!(!notifier.log().contains("hunter2"));

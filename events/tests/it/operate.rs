@@ -4,7 +4,9 @@ use std::{process::Stdio, time::Duration};
 
 use bus::{Bus, Clock, Message, Operate, Outgoing, Queue, Reserve, Settlement, SystemClock};
 use events::queues::{self, BUILDS, RESULTS};
-use phabricator::model::{BuildRecord, BuildRequest, Journal, NeutralReason, Phid, Report, Source, Update};
+use phabricator::model::{
+    BuildRecord, BuildRequest, Journal, NeutralReason, Phid, Report, Source, Update,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -32,7 +34,10 @@ impl Said {
     }
 
     pub fn json(&self) -> Vec<Value> {
-        self.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.lines()
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// What a command that failed complained of.
@@ -59,7 +64,11 @@ impl World {
     pub async fn events(&self, arguments: &[&str]) -> Said {
         let output = self.command(arguments).output().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+        Said {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
     }
 
     /// The counts of a queue: ready, in flight, delayed, dead.
@@ -72,7 +81,10 @@ impl World {
     async fn push<M: Message>(&self, queue: &Queue<M>, message: &M, after: Duration) -> String {
         let packed = queue.pack(message, &SystemClock).unwrap();
         let id = packed.envelope.id.to_string();
-        self.bus().push(vec![Outgoing { after, ..packed }]).await.unwrap();
+        self.bus()
+            .push(vec![Outgoing { after, ..packed }])
+            .await
+            .unwrap();
         id
     }
 
@@ -80,9 +92,18 @@ impl World {
     async fn bury<M: Message>(&self, queue: &Queue<M>, message: &M, reason: &str) -> String {
         let id = self.push(queue, message, Duration::ZERO).await;
         let bus = self.bus();
-        let leased = bus.reserve(&queue.spec(), Reserve::now(1)).await.unwrap().remove(0);
+        let leased = bus
+            .reserve(&queue.spec(), Reserve::now(1))
+            .await
+            .unwrap()
+            .remove(0);
         let letter = leased.envelope.id;
-        let how = Settlement::Dead { id: letter, reason: reason.to_owned(), attempts: 3, emit: Vec::new() };
+        let how = Settlement::Dead {
+            id: letter,
+            reason: reason.to_owned(),
+            attempts: 3,
+            emit: Vec::new(),
+        };
         bus.settle(&leased.lease, &how).await.unwrap();
         // Letters are listed by the millisecond in which they died: the next one gets another.
         let died = SystemClock.now().as_millisecond();
@@ -114,22 +135,49 @@ async fn accepted_builds_are_seen_in_their_queue() {
 
     let said = world.events(&["queues"]).await;
     let lines = said.lines();
-    let cells: Vec<Vec<&str>> =
-        lines.iter().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
+    let cells: Vec<Vec<&str>> = lines
+        .iter()
+        .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect())
+        .collect();
     let names: Vec<_> = cells.iter().map(|row| row[0]).collect();
     let all = queues::all();
     let expected = std::iter::once("QUEUE").chain(all.iter().map(|queue| queue.name));
     assert_eq!(names, Vec::from_iter(expected));
-    assert_eq!(names[1..6], ["builds", "mercurial", "mercurial:applied", "results", "lando"]);
+    assert_eq!(
+        names[1..6],
+        [
+            "builds",
+            "mercurial",
+            "mercurial:applied",
+            "results",
+            "lando"
+        ]
+    );
     assert_eq!([cells[0][1].trim(), cells[0][2]], ["READY", "IN FLIGHT"]);
     assert_eq!(cells[1][1].trim(), "1");
     assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
 
-    let peeked = world.events(&["queues", "peek", "builds", "--json"]).await.json();
-    assert_eq!((peeked.len(), &peeked[0]["state"], &peeked[0]["attempts"]), (1, &json!("ready"), &json!(0)));
+    let peeked = world
+        .events(&["queues", "peek", "builds", "--json"])
+        .await
+        .json();
+    assert_eq!(
+        (peeked.len(), &peeked[0]["state"], &peeked[0]["attempts"]),
+        (1, &json!("ready"), &json!(0))
+    );
     let id = peeked[0]["id"].as_str().unwrap();
-    assert!(world.events(&["queues", "peek", "builds"]).await.out.contains(id));
-    let one = world.events(&["queues", "peek", "builds", "--id", id, "--json"]).await.json().remove(0);
+    assert!(
+        world
+            .events(&["queues", "peek", "builds"])
+            .await
+            .out
+            .contains(id)
+    );
+    let one = world
+        .events(&["queues", "peek", "builds", "--id", id, "--json"])
+        .await
+        .json()
+        .remove(0);
     assert_eq!(one["body"]["target"], json!(build.target.as_str()));
 }
 
@@ -142,23 +190,57 @@ async fn a_paused_queue_holds_a_build_until_it_is_resumed() {
     );
     let (web, worker) = (world.start("web"), world.start("worker"));
     let build = world.submit_stack().await;
-    assert_eq!(world.request(web.address().await, &build).await, 200, "builds are accepted");
+    assert_eq!(
+        world.request(web.address().await, &build).await,
+        200,
+        "builds are accepted"
+    );
     worker.until_logged("working on").await;
-    assert!(world.events(&["queues"]).await.out.lines().nth(1).unwrap().ends_with("paused"));
+    assert!(
+        world
+            .events(&["queues"])
+            .await
+            .out
+            .lines()
+            .nth(1)
+            .unwrap()
+            .ends_with("paused")
+    );
     assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
 
-    let resumed = world.events(&["queues", "resume", "builds", "--json"]).await.json().remove(0);
-    assert_eq!((&resumed["queue"], &resumed["paused"]), (&json!("builds"), &json!(false)));
+    let resumed = world
+        .events(&["queues", "resume", "builds", "--json"])
+        .await
+        .json()
+        .remove(0);
+    assert_eq!(
+        (&resumed["queue"], &resumed["paused"]),
+        (&json!("builds"), &json!(false))
+    );
     let link = world.until_pushed(&build, &worker).await;
-    for queue in ["builds", "mercurial", "mercurial:applied", "results", "lando"] {
-        assert_eq!(world.events(&["queues", "drain", queue]).await.lines(), [format!("{queue} is drained")]);
+    for queue in [
+        "builds",
+        "mercurial",
+        "mercurial:applied",
+        "results",
+        "lando",
+    ] {
+        assert_eq!(
+            world.events(&["queues", "drain", queue]).await.lines(),
+            [format!("{queue} is drained")]
+        );
     }
     world.assert_pushed_once(&build, &link).await;
     let rows = world.events(&["queues", "--json"]).await.json();
     // Lando is not configured, nor is anything that is triggered.
-    let used = rows.iter().filter(|row| row["finished_per_minute"].as_f64().unwrap() > 0.0);
+    let used = rows
+        .iter()
+        .filter(|row| row["finished_per_minute"].as_f64().unwrap() > 0.0);
     let used: Vec<_> = used.map(|row| row["queue"].as_str().unwrap()).collect();
-    assert_eq!(used, ["builds", "mercurial", "mercurial:applied", "results"]);
+    assert_eq!(
+        used,
+        ["builds", "mercurial", "mercurial:applied", "results"]
+    );
 }
 
 #[tokio::test]
@@ -168,24 +250,42 @@ async fn delayed_builds_are_made_ready_and_waiting_ones_dropped() {
     for diff in 2..=4 {
         world.push(&BUILDS, &request(diff), HOUR).await;
     }
-    let one = world.events(&["queues", "requeue", "builds", "--id", &first]).await;
+    let one = world
+        .events(&["queues", "requeue", "builds", "--id", &first])
+        .await;
     assert_eq!(one.lines(), ["made 1 delayed message of builds ready"]);
-    let again = world.events(&["queues", "requeue", "builds", "--id", &first]).await;
-    assert_eq!(again.fault(), format!("queue builds has no message {first} that is delayed"));
-    let all = world.events(&["queues", "requeue", "builds", "--all", "--json"]).await;
+    let again = world
+        .events(&["queues", "requeue", "builds", "--id", &first])
+        .await;
+    assert_eq!(
+        again.fault(),
+        format!("queue builds has no message {first} that is delayed")
+    );
+    let all = world
+        .events(&["queues", "requeue", "builds", "--all", "--json"])
+        .await;
     assert_eq!(all.json(), [json!({"queue": "builds", "requeued": 3})]);
     assert_eq!(world.counts("builds").await, [4, 0, 0, 0]);
 
-    let limited = world.events(&["queues", "peek", "builds", "--limit", "3"]).await;
+    let limited = world
+        .events(&["queues", "peek", "builds", "--limit", "3"])
+        .await;
     assert_eq!(limited.lines().len(), 5);
     assert!(limited.lines()[4].contains("there are more"), "{limited:?}");
 
     let refused = world.events(&["queues", "drop", "builds", "--all"]).await;
-    assert_eq!(refused.fault(), "4 messages of builds would be dropped for good: say --yes if that is meant");
+    assert_eq!(
+        refused.fault(),
+        "4 messages of builds would be dropped for good: say --yes if that is meant"
+    );
     assert_eq!(world.counts("builds").await, [4, 0, 0, 0]);
-    let one = world.events(&["queues", "drop", "builds", "--id", &first, "--yes"]).await;
+    let one = world
+        .events(&["queues", "drop", "builds", "--id", &first, "--yes"])
+        .await;
     assert_eq!(one.lines(), ["dropped 1 message of builds"]);
-    let all = world.events(&["queues", "drop", "builds", "--all", "--yes", "--json"]).await;
+    let all = world
+        .events(&["queues", "drop", "builds", "--all", "--yes", "--json"])
+        .await;
     assert_eq!(all.json(), [json!({"queue": "builds", "dropped": 3})]);
     assert_eq!(world.counts("builds").await, [0, 0, 0, 0]);
 }
@@ -195,34 +295,70 @@ async fn draining_waits_for_the_last_message_or_says_what_is_left() {
     let world = World::with_redis().await;
     world.push(&BUILDS, &request(1), Duration::ZERO).await;
     world.push(&BUILDS, &request(2), HOUR).await;
-    let late = world.events(&["queues", "drain", "builds", "--timeout", "0"]).await;
-    assert_eq!(late.fault(), "builds is not drained after 0 s: 1 ready, 0 in flight, 1 delayed");
+    let late = world
+        .events(&["queues", "drain", "builds", "--timeout", "0"])
+        .await;
+    assert_eq!(
+        late.fault(),
+        "builds is not drained after 0 s: 1 ready, 0 in flight, 1 delayed"
+    );
 
     let mut draining = world.command(&["queues", "drain", "builds", "--json"]);
     let draining = draining.stdout(Stdio::piped()).spawn().unwrap();
-    world.events(&["queues", "drop", "builds", "--all", "--yes"]).await.lines();
+    world
+        .events(&["queues", "drop", "builds", "--all", "--yes"])
+        .await
+        .lines();
     let output = draining.wait_with_output().await.unwrap();
     assert!(output.status.success());
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&line["queue"], &line["ready"], &line["delayed"]), (&json!("builds"), &json!(0), &json!(0)));
+    assert_eq!(
+        (&line["queue"], &line["ready"], &line["delayed"]),
+        (&json!("builds"), &json!(0), &json!(0))
+    );
 }
 
 #[tokio::test]
 async fn dead_letters_are_found_read_requeued_and_dropped() {
     let world = World::with_redis().await;
-    assert_eq!(world.events(&["dead", "list"]).await.lines(), ["there are no dead letters"]);
-    let build = world.bury(&BUILDS, &request(1), "phabricator is away: 503\n\x1b[2J<html>").await;
-    let update = Update { request: request(2), report: Report::Withheld };
-    let answer = world.bury(&RESULTS, &update, "phabricator refuses it").await;
+    assert_eq!(
+        world.events(&["dead", "list"]).await.lines(),
+        ["there are no dead letters"]
+    );
+    let build = world
+        .bury(
+            &BUILDS,
+            &request(1),
+            "phabricator is away: 503\n\x1b[2J<html>",
+        )
+        .await;
+    let update = Update {
+        request: request(2),
+        report: Report::Withheld,
+    };
+    let answer = world
+        .bury(&RESULTS, &update, "phabricator refuses it")
+        .await;
 
     let listed = world.events(&["dead", "list"]).await;
     let lines = listed.lines();
     assert_eq!(lines.len(), 3);
-    assert!(lines[1].starts_with(&answer) && lines[2].starts_with(&build), "the newest first: {lines:?}");
-    assert!(lines[2].ends_with("phabricator is away: 503 [2J<html>"), "nothing that a terminal obeys: {lines:?}");
+    assert!(
+        lines[1].starts_with(&answer) && lines[2].starts_with(&build),
+        "the newest first: {lines:?}"
+    );
+    assert!(
+        lines[2].ends_with("phabricator is away: 503 [2J<html>"),
+        "nothing that a terminal obeys: {lines:?}"
+    );
     let ids = async |arguments: &[&str]| -> Vec<String> {
-        let rows = world.events(&[&["dead", "list", "--json"], arguments].concat()).await.json();
-        rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+        let rows = world
+            .events(&[&["dead", "list", "--json"], arguments].concat())
+            .await
+            .json();
+        rows.iter()
+            .map(|row| row["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(ids(&["--limit", "1"]).await, [answer.as_str()]);
     assert_eq!(ids(&["--reason", "is away"]).await, [build.as_str()]);
@@ -230,19 +366,41 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
 
     let shown = world.events(&["dead", "show", &answer]).await;
     let shown: Value = serde_json::from_str(&shown.lines().join("\n")).unwrap();
-    assert_eq!((&shown["queue"], &shown["attempts"], &shown["version"]), (&json!("results"), &json!(3), &json!(1)));
-    assert_eq!((&shown["body"]["request"]["diff_id"], &shown["body"]["report"]), (&json!(2), &json!("Withheld")));
+    assert_eq!(
+        (&shown["queue"], &shown["attempts"], &shown["version"]),
+        (&json!("results"), &json!(3), &json!(1))
+    );
+    assert_eq!(
+        (
+            &shown["body"]["request"]["diff_id"],
+            &shown["body"]["report"]
+        ),
+        (&json!(2), &json!("Withheld"))
+    );
 
-    let unknown = world.events(&["dead", "requeue", &build, "no-such-letter"]).await;
+    let unknown = world
+        .events(&["dead", "requeue", &build, "no-such-letter"])
+        .await;
     assert_eq!(unknown.fault(), "there is no dead letter no-such-letter");
-    assert_eq!(world.events(&["dead", "requeue", &build]).await.lines(), ["requeued 1 dead letter"]);
+    assert_eq!(
+        world.events(&["dead", "requeue", &build]).await.lines(),
+        ["requeued 1 dead letter"]
+    );
     assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
     let refused = world.events(&["dead", "drop", "--reason", "refuses"]).await;
-    assert_eq!(refused.fault(), "1 dead letter would be dropped for good: say --yes if that is meant");
-    let dropped = world.events(&["dead", "drop", "--reason", "refuses", "--yes", "--json"]).await;
+    assert_eq!(
+        refused.fault(),
+        "1 dead letter would be dropped for good: say --yes if that is meant"
+    );
+    let dropped = world
+        .events(&["dead", "drop", "--reason", "refuses", "--yes", "--json"])
+        .await;
     assert_eq!(dropped.json(), [json!({"dropped": 1})]);
     assert_eq!(
-        world.events(&["dead", "drop", "--all", "--queue", "results"]).await.lines(),
+        world
+            .events(&["dead", "drop", "--all", "--queue", "results"])
+            .await
+            .lines(),
         ["dropped nothing: there are no such dead letters"]
     );
 }
@@ -256,13 +414,26 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
     let journal = Journal::new(HOUR, "a test");
     let landed = Report::neutral(NeutralReason::Landed, "It landed.");
     for one in [&ended, &open] {
-        let facts = journal.accepted(one, Source::Harbormaster, "builds").unwrap();
+        let facts = journal
+            .accepted(one, Source::Harbormaster, "builds")
+            .unwrap();
         world.bus().push_with(Vec::new(), facts).await.unwrap();
     }
-    let facts = journal.ends(&ended, &BuildRecord::default(), &landed, "results", ended.accepted_at).unwrap();
+    let facts = journal
+        .ends(
+            &ended,
+            &BuildRecord::default(),
+            &landed,
+            "results",
+            ended.accepted_at,
+        )
+        .unwrap();
     world.bus().push_with(Vec::new(), facts).await.unwrap();
     let build = world.bury(&BUILDS, &ended, "phabricator is away").await;
-    let other = Update { request: ended.clone(), report: Report::Withheld };
+    let other = Update {
+        request: ended.clone(),
+        report: Report::Withheld,
+    };
     let other = world.bury(&RESULTS, &other, "phabricator refuses it").await;
 
     let why = format!(
@@ -270,27 +441,66 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
         ended.target
     );
     let said = world.events(&["dead", "requeue", &build]).await;
-    assert_eq!((said.code, said.out), (Some(1), format!("requeued 0 dead letters\nkept {build} of builds: {why}\n")));
+    assert_eq!(
+        (said.code, said.out),
+        (
+            Some(1),
+            format!("requeued 0 dead letters\nkept {build} of builds: {why}\n")
+        )
+    );
     assert!(said.err.contains("nothing was requeued"), "{}", said.err);
     assert_eq!(world.counts("builds").await, [0, 0, 0, 1]);
-    assert_eq!(world.events(&["dead", "requeue", &other]).await.code, Some(1), "another end was decided");
+    assert_eq!(
+        world.events(&["dead", "requeue", &other]).await.code,
+        Some(1),
+        "another end was decided"
+    );
 
     // Its end was decided and not published: that letter does something.
-    let end = world.bury(&RESULTS, &Update { request: ended.clone(), report: landed }, "phabricator refuses it").await;
-    assert_eq!(world.events(&["dead", "requeue", &end]).await.lines(), ["requeued 1 dead letter"]);
+    let end = world
+        .bury(
+            &RESULTS,
+            &Update {
+                request: ended.clone(),
+                report: landed,
+            },
+            "phabricator refuses it",
+        )
+        .await;
+    assert_eq!(
+        world.events(&["dead", "requeue", &end]).await.lines(),
+        ["requeued 1 dead letter"]
+    );
     let going = world.bury(&BUILDS, &open, "phabricator is away").await;
-    let all = world.events(&["dead", "requeue", "--all", "--queue", "builds", "--json"]).await.json();
-    assert_eq!(all, [json!({"requeued": 1, "kept": [{"queue": "builds", "id": build, "why": why}]})]);
+    let all = world
+        .events(&["dead", "requeue", "--all", "--queue", "builds", "--json"])
+        .await
+        .json();
+    assert_eq!(
+        all,
+        [json!({"requeued": 1, "kept": [{"queue": "builds", "id": build, "why": why}]})]
+    );
     assert!(going != build);
 
     let delayed = world.push(&BUILDS, &ended, HOUR).await;
-    let said = world.events(&["queues", "requeue", "builds", "--id", &delayed]).await;
+    let said = world
+        .events(&["queues", "requeue", "builds", "--id", &delayed])
+        .await;
     assert!(said.fault().ends_with(&why), "{said:?}");
 
     let mut web = world.start("web");
     let body = json!({"ids": [build]}).to_string();
-    let answer = post(web.address().await, "/api/v1/dead/requeue", "t0ken-t0ken-t0ken", &body).await;
-    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("requeueing does nothing"), "{answer}");
+    let answer = post(
+        web.address().await,
+        "/api/v1/dead/requeue",
+        "t0ken-t0ken-t0ken",
+        &body,
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 409") && answer.contains("requeueing does nothing"),
+        "{answer}"
+    );
     web.stop().await;
 }
 
@@ -311,19 +521,37 @@ async fn post(address: std::net::SocketAddr, path: &str, token: &str, body: &str
 async fn a_command_that_changes_nothing_says_so() {
     let world = World::with_redis().await;
     for (arguments, expected) in [
-        (vec!["queues", "resume", "builds"], "builds was not paused: "),
+        (
+            vec!["queues", "resume", "builds"],
+            "builds was not paused: ",
+        ),
         (vec!["queues", "pause", "builds"], "builds is paused: "),
-        (vec!["queues", "pause", "builds"], "builds was paused already: "),
-        (vec!["queues", "requeue", "builds", "--all"], "requeued nothing: builds has no delayed message"),
+        (
+            vec!["queues", "pause", "builds"],
+            "builds was paused already: ",
+        ),
+        (
+            vec!["queues", "requeue", "builds", "--all"],
+            "requeued nothing: builds has no delayed message",
+        ),
         (
             vec!["queues", "drop", "builds", "--all", "--yes"],
             "dropped nothing: builds has no message that is ready or delayed",
         ),
-        (vec!["dead", "requeue", "--all"], "requeued nothing: there are no such dead letters"),
-        (vec!["dead", "drop", "--reason", "x", "--yes"], "dropped nothing: there are no such dead letters"),
+        (
+            vec!["dead", "requeue", "--all"],
+            "requeued nothing: there are no such dead letters",
+        ),
+        (
+            vec!["dead", "drop", "--reason", "x", "--yes"],
+            "dropped nothing: there are no such dead letters",
+        ),
     ] {
         let said = world.events(&arguments).await;
-        assert!(said.lines()[0].starts_with(expected), "{arguments:?}: {said:?}");
+        assert!(
+            said.lines()[0].starts_with(expected),
+            "{arguments:?}: {said:?}"
+        );
     }
 }
 
@@ -333,16 +561,43 @@ async fn a_letter_that_is_no_message_is_shown_in_base64() {
     let redis = world.redis.as_ref().unwrap().url();
     let added = std::process::Command::new("redis-cli")
         .args(["-s", redis.trim_start_matches("redis+unix://")])
-        .args(["XADD", "{events}:builds:ready", "*", "a", "0", "e", "no envelope"])
+        .args([
+            "XADD",
+            "{events}:builds:ready",
+            "*",
+            "a",
+            "0",
+            "e",
+            "no envelope",
+        ])
         .status()
         .unwrap();
     assert!(added.success());
     let bus = world.bus();
-    assert!(bus.reserve(&BUILDS.spec(), Reserve::now(1)).await.unwrap().is_empty());
+    assert!(
+        bus.reserve(&BUILDS.spec(), Reserve::now(1))
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let letter = bus.dead(&BUILDS.spec(), "", 1).await.unwrap().remove(0);
-    let shown = world.events(&["dead", "show", &letter.id, "--queue", "builds", "--json"]).await.json().remove(0);
-    assert_eq!((&shown["body_base64"], shown.get("body")), (&json!("bm8gZW52ZWxvcGU="), None), "{shown}");
-    assert!(shown["reason"].as_str().unwrap().starts_with("not an envelope"), "{shown}");
+    let shown = world
+        .events(&["dead", "show", &letter.id, "--queue", "builds", "--json"])
+        .await
+        .json()
+        .remove(0);
+    assert_eq!(
+        (&shown["body_base64"], shown.get("body")),
+        (&json!("bm8gZW52ZWxvcGU="), None),
+        "{shown}"
+    );
+    assert!(
+        shown["reason"]
+            .as_str()
+            .unwrap()
+            .starts_with("not an envelope"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
@@ -351,8 +606,14 @@ async fn a_wrong_name_or_place_is_said_with_what_to_do() {
     let known = Vec::from_iter(queues::all().iter().map(|queue| queue.name)).join(", ");
     let known = format!("the queues are {known}");
     for (arguments, expected) in [
-        (vec!["queues", "peek", "build"], format!("there is no queue \"build\", did you mean builds?; {known}")),
-        (vec!["queues", "drop", "xyz", "--all", "--yes"], format!("there is no queue \"xyz\"; {known}")),
+        (
+            vec!["queues", "peek", "build"],
+            format!("there is no queue \"build\", did you mean builds?; {known}"),
+        ),
+        (
+            vec!["queues", "drop", "xyz", "--all", "--yes"],
+            format!("there is no queue \"xyz\"; {known}"),
+        ),
         (
             vec!["dead", "list", "--queue", "result"],
             format!("there is no queue \"result\", did you mean results?; {known}"),
@@ -361,10 +622,19 @@ async fn a_wrong_name_or_place_is_said_with_what_to_do() {
         assert_eq!(world.events(&arguments).await.fault(), expected);
     }
     for (command, variable, expected) in [
-        ("queues", "REDIS_URL", "queues in memory belong to the process that runs them"),
+        (
+            "queues",
+            "REDIS_URL",
+            "queues in memory belong to the process that runs them",
+        ),
         ("audit", "EVENTS_CONFIG", "name its configuration"),
     ] {
-        let output = world.command(&[command]).env_remove(variable).output().await.unwrap();
+        let output = world
+            .command(&[command])
+            .env_remove(variable)
+            .output()
+            .await
+            .unwrap();
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(expected), "{said}");
@@ -382,7 +652,11 @@ async fn a_wrong_name_or_place_is_said_with_what_to_do() {
 async fn the_api_of_a_running_web_server_serves_who_knows_the_token() {
     let world = World::with_redis().await;
     let config = std::fs::read_to_string(world.path("config.yml")).unwrap();
-    std::fs::write(world.path("config.yml"), format!("{config}  api_token: t0ken\n")).unwrap();
+    std::fs::write(
+        world.path("config.yml"),
+        format!("{config}  api_token: t0ken\n"),
+    )
+    .unwrap();
     let mut web = world.start("web");
     let address = web.address().await;
     let delayed = world.push(&BUILDS, &request(1), HOUR).await;
@@ -397,13 +671,29 @@ async fn the_api_of_a_running_web_server_serves_who_knows_the_token() {
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    assert!(call("wrong", "GET /api/v1/queues", "").await.starts_with("HTTP/1.1 401"));
+    assert!(
+        call("wrong", "GET /api/v1/queues", "")
+            .await
+            .starts_with("HTTP/1.1 401")
+    );
     let queues = call("t0ken", "GET /api/v1/queues", "").await;
-    assert!(queues.starts_with("HTTP/1.1 200") && queues.contains("\"mercurial:applied\""), "{queues}");
-    let requeued = call("t0ken", "POST /api/v1/queues/builds/requeue", &json!({"id": delayed}).to_string()).await;
+    assert!(
+        queues.starts_with("HTTP/1.1 200") && queues.contains("\"mercurial:applied\""),
+        "{queues}"
+    );
+    let requeued = call(
+        "t0ken",
+        "POST /api/v1/queues/builds/requeue",
+        &json!({"id": delayed}).to_string(),
+    )
+    .await;
     assert!(requeued.ends_with("{\"requeued\":1}"), "{requeued}");
     assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
-    until("the refusal to be logged", &web, || web.log().contains("a request without the secret was refused")).await;
+    until("the refusal to be logged", &web, || {
+        web.log()
+            .contains("a request without the secret was refused")
+    })
+    .await;
     assert!(!web.log().contains("t0ken"), "{}", web.log());
     web.stop().await;
 }

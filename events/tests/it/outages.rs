@@ -9,8 +9,8 @@ use events::queues::{BUILDS, MERCURIAL, RESULTS};
 use phabricator::{
     Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
     model::{
-        BaseChoice, BaseReason, Blame, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Phid, Pushed,
-        Report, Source, Update,
+        BaseChoice, BaseReason, Blame, BuildRecord, BuildRequest, BuildState, Journal,
+        NeutralReason, Phid, Pushed, Report, Source, Update,
     },
     testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision, TargetStatus},
 };
@@ -39,14 +39,27 @@ impl Office {
         let clock = Arc::new(ManualClock::new("2026-11-21T04:00:00Z".parse().unwrap()));
         let fake = FakePhabricator::start(clock.clone()).await.unwrap();
         fake.add_project("secure-revision");
-        let (alice, repository) = (fake.add_user("alice", "Alice Example"), fake.add_repository("product"));
+        let (alice, repository) = (
+            fake.add_user("alice", "Alice Example"),
+            fake.add_repository("product"),
+        );
         let http = observe::http::client(Duration::from_secs(10)).unwrap();
         let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
-        let names = DirectoryNames { skipped_authors: Vec::new(), secure_projects: vec!["secure-revision".to_owned()] };
+        let names = DirectoryNames {
+            skipped_authors: Vec::new(),
+            secure_projects: vec!["secure-revision".to_owned()],
+        };
         let directory = Directory::load(&conduit, names).await.unwrap();
         let repositories = BTreeSet::from([repository.clone()]);
-        let settings = WorkflowSettings { repositories, ..WorkflowSettings::default() };
-        let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
+        let settings = WorkflowSettings {
+            repositories,
+            ..WorkflowSettings::default()
+        };
+        let queues = WorkflowQueues {
+            builds: BUILDS,
+            mercurial: MERCURIAL,
+            results: RESULTS,
+        };
         let bus = Arc::new(MemoryBus::new(clock.clone()));
         let workflow = Workflow::new(conduit.clone(), directory, settings, queues, journal());
         let publisher = Publisher::new(conduit, true, RESULTS, journal());
@@ -83,17 +96,32 @@ impl Office {
 
     async fn accept(&self) -> BuildRequest {
         let request = self.request();
-        let facts = journal().accepted(&request, Source::Harbormaster, BUILDS.spec().name).unwrap();
-        self.producer().send_with(&BUILDS, &request, facts).await.unwrap();
+        let facts = journal()
+            .accepted(&request, Source::Harbormaster, BUILDS.spec().name)
+            .unwrap();
+        self.producer()
+            .send_with(&BUILDS, &request, facts)
+            .await
+            .unwrap();
         request
     }
 
     /// A build that ended with `report`, which is to be said.
     async fn end(&self, report: Report) -> BuildRequest {
         let request = self.request();
-        let facts =
-            journal().ends(&request, &BuildRecord::default(), &report, RESULTS.spec().name, self.clock.now()).unwrap();
-        let update = Update { request: request.clone(), report };
+        let facts = journal()
+            .ends(
+                &request,
+                &BuildRecord::default(),
+                &report,
+                RESULTS.spec().name,
+                self.clock.now(),
+            )
+            .unwrap();
+        let update = Update {
+            request: request.clone(),
+            report,
+        };
         let message = RESULTS.pack(&update, self.clock.as_ref()).unwrap();
         self.bus.push_with(vec![message], facts).await.unwrap();
         request
@@ -114,20 +142,33 @@ impl Office {
     }
 
     async fn state(&self, request: &BuildRequest) -> BuildState {
-        let found = journal().find(self.bus.as_ref(), std::slice::from_ref(&request.target)).await.unwrap();
+        let found = journal()
+            .find(self.bus.as_ref(), std::slice::from_ref(&request.target))
+            .await
+            .unwrap();
         found[0].state()
     }
 
     /// What its target was told: status, messages, units, links.
     fn said(&self, request: &BuildRequest) -> (TargetStatus, usize, usize, usize) {
         let target = self.fake.target(&request.target).unwrap();
-        (target.status, target.messages.len(), target.units.len(), target.artifacts.len())
+        (
+            target.status,
+            target.messages.len(),
+            target.units.len(),
+            target.artifacts.len(),
+        )
     }
 }
 
 fn broken() -> Report {
     let (summary, details) = ("Try is away.".to_owned(), String::new());
-    Report::InfrastructureFailed(Blame { summary, details, attempts: 3, seconds: 2.0 })
+    Report::InfrastructureFailed(Blame {
+        summary,
+        details,
+        attempts: 3,
+        seconds: 2.0,
+    })
 }
 
 fn pushed() -> Report {
@@ -137,7 +178,12 @@ fn pushed() -> Report {
         patches: 1,
         revisions: vec![1],
         landed: Vec::new(),
-        base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named, tried: None },
+        base: BaseChoice {
+            used: "b".repeat(40),
+            instead_of: None,
+            reason: BaseReason::Named,
+            tried: None,
+        },
         seconds: 1.0,
     })
 }
@@ -152,7 +198,11 @@ enum Trouble {
 async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
     let office = Office::new().await;
     let accepted = office.accept().await;
-    let ended = [office.end(pushed()).await, office.end(broken()).await, office.end(skipped()).await];
+    let ended = [
+        office.end(pushed()).await,
+        office.end(broken()).await,
+        office.end(skipped()).await,
+    ];
     match &trouble {
         Trouble::Down => office.fake.go_down().await.unwrap(),
         Trouble::Fails(fault) => office.fake.fail_until_mended(EVERY_METHOD, fault),
@@ -179,14 +229,24 @@ async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
     assert_eq!(office.depth(&RESULTS.spec()).await, (0, 0));
     let state = office.state(&accepted).await;
     let goes_on = state == BuildState::Public;
-    assert_eq!(office.depth(&MERCURIAL.spec()).await, (usize::from(goes_on), 0));
-    let said = if goes_on { (TargetStatus::Waiting, 1, 0, 0) } else { (TargetStatus::Passed, 1, 1, 0) };
+    assert_eq!(
+        office.depth(&MERCURIAL.spec()).await,
+        (usize::from(goes_on), 0)
+    );
+    let said = if goes_on {
+        (TargetStatus::Waiting, 1, 0, 0)
+    } else {
+        (TargetStatus::Passed, 1, 1, 0)
+    };
     assert_eq!(office.said(&accepted), said);
     state
 }
 
 fn skipped() -> Report {
-    Report::neutral(NeutralReason::Author, "Revisions of this author are not built.")
+    Report::neutral(
+        NeutralReason::Author,
+        "Revisions of this author are not built.",
+    )
 }
 
 #[tokio::test]
@@ -202,13 +262,19 @@ async fn phabricator_is_down_for_an_hour() {
 #[tokio::test]
 async fn phabricator_answers_500_for_an_hour() {
     for status in [500, 503] {
-        assert_eq!(outage(Trouble::Fails(Fault::Status(status)), HOUR).await, BuildState::Public);
+        assert_eq!(
+            outage(Trouble::Fails(Fault::Status(status)), HOUR).await,
+            BuildState::Public
+        );
     }
 }
 
 #[tokio::test]
 async fn phabricator_cuts_every_answer_for_an_hour() {
-    assert_eq!(outage(Trouble::Fails(Fault::Cut), HOUR).await, BuildState::Public);
+    assert_eq!(
+        outage(Trouble::Fails(Fault::Cut), HOUR).await,
+        BuildState::Public
+    );
 }
 
 /// A build whose diff is a day old by then is neutral, which is nobody's fault.

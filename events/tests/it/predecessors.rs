@@ -6,8 +6,15 @@ use std::process::{Command, Output};
 /// Runs the program with this environment alone.
 fn events(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
-    command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.envs(environment.iter().copied()).current_dir("/").output().unwrap()
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .envs(environment.iter().copied())
+        .current_dir("/")
+        .output()
+        .unwrap()
 }
 
 fn check(role: &str, environment: &[(&str, &str)]) -> Output {
@@ -19,8 +26,13 @@ fn said(output: &Output) -> String {
 }
 
 /// The variables with those of `changed` in their place.
-fn with<'a>(sample: &[(&'a str, &'a str)], changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let kept = sample.iter().filter(|(name, _)| !changed.iter().any(|(other, _)| other == name));
+fn with<'a>(
+    sample: &[(&'a str, &'a str)],
+    changed: &[(&'a str, &'a str)],
+) -> Vec<(&'a str, &'a str)> {
+    let kept = sample
+        .iter()
+        .filter(|(name, _)| !changed.iter().any(|(other, _)| other == name));
     kept.chain(changed).copied().collect()
 }
 
@@ -83,7 +95,10 @@ fn environment_of_the_former_notifier_works_with_each_value_that_it_took() {
     ] {
         let output = check("notify", &with(NOTIFIER, changed));
         let said = said(&output);
-        assert!(output.status.success() && said.contains("the notifier is right"), "{changed:?}: {said}");
+        assert!(
+            output.status.success() && said.contains("the notifier is right"),
+            "{changed:?}: {said}"
+        );
     }
 }
 
@@ -94,7 +109,10 @@ const TELEMETRY: &[(&str, &str)] = &[
     ("PULSE_PASSWORD", "***secret***"),
     ("PULSE_QUEUE_NAME", "my-commit-telemetry-queue"),
     ("PULSE_QUEUE_ROUTING_KEY", "integration/mozilla-inbound"),
-    ("TMO_BASE_URL", "http://incoming.telemetry.mozilla.org/submit"),
+    (
+        "TMO_BASE_URL",
+        "http://incoming.telemetry.mozilla.org/submit",
+    ),
     ("TMO_PING_NAMESPACE", "eng-workflow"),
     ("TMO_PING_DOCTYPE", "hgpush"),
     ("TMO_PING_DOCVERSION", "1"),
@@ -106,12 +124,23 @@ const TELEMETRY: &[(&str, &str)] = &[
 fn environment_of_the_former_telemetry_works_as_it_is() {
     for changed in [
         &[][..],
-        &[("PULSE_QUEUE_NAME", "hgpush-inbound-test-queue"), ("PULSE_QUEUE_ROUTING_KEY", "#")],
-        &[("TMO_BASE_URL", ""), ("BMO_API_URL", ""), ("PULSE_EXCHANGE", "")],
+        &[
+            ("PULSE_QUEUE_NAME", "hgpush-inbound-test-queue"),
+            ("PULSE_QUEUE_ROUTING_KEY", "#"),
+        ],
+        &[
+            ("TMO_BASE_URL", ""),
+            ("BMO_API_URL", ""),
+            ("PULSE_EXCHANGE", ""),
+        ],
         &[("DYNO", "worker.1")],
     ] {
         let output = check("telemetry", &with(TELEMETRY, changed));
-        assert!(output.status.success(), "{changed:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{changed:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
@@ -181,9 +210,24 @@ fn document_of_the_former_events_works_with_every_key_that_it_had() {
     let said = said(&output);
     assert!(output.status.success(), "{said}");
     // What has no effect any more is said, and nothing is unknown.
-    let warnings: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
-    let of = |key: &str| warnings.iter().filter(|warning| warning.contains(&format!("{key}: means nothing"))).count();
-    let without_effect = ["influxdb", "PAPERTRAIL_HOST", "PAPERTRAIL_PORT", "checkout", "batch_size"].map(of);
+    let warnings: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("warning: "))
+        .collect();
+    let of = |key: &str| {
+        warnings
+            .iter()
+            .filter(|warning| warning.contains(&format!("{key}: means nothing")))
+            .count()
+    };
+    let without_effect = [
+        "influxdb",
+        "PAPERTRAIL_HOST",
+        "PAPERTRAIL_PORT",
+        "checkout",
+        "batch_size",
+    ]
+    .map(of);
     assert_eq!(without_effect, [1, 1, 1, 2, 1], "{said}");
     assert!(!said.contains("unknown key"), "{said}");
 }
@@ -192,20 +236,38 @@ fn document_of_the_former_events_works_with_every_key_that_it_had() {
 fn keys_of_the_former_listener_are_answered_with_ours() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.yml");
-    let text = format!("{DOCUMENT}  ADMINS: [a@example.com]\n  PULSE_USER: user\n  PULSE_PASSWORD: password\n");
+    let text = format!(
+        "{DOCUMENT}  ADMINS: [a@example.com]\n  PULSE_USER: user\n  PULSE_PASSWORD: password\n"
+    );
     std::fs::write(&file, text).unwrap();
     let said = said(&events(&["check-config", file.to_str().unwrap()], &[]));
-    for (theirs, ours) in [("ADMINS", "admins"), ("PULSE_USER", "pulse_user"), ("PULSE_PASSWORD", "pulse_password")] {
-        assert!(said.contains(&format!("{theirs}: unknown key, did you mean {ours}?")), "{said}");
+    for (theirs, ours) in [
+        ("ADMINS", "admins"),
+        ("PULSE_USER", "pulse_user"),
+        ("PULSE_PASSWORD", "pulse_password"),
+    ] {
+        assert!(
+            said.contains(&format!("{theirs}: unknown key, did you mean {ours}?")),
+            "{said}"
+        );
     }
 }
 
 #[test]
 fn commands_of_the_former_telemetry_have_their_names_and_options() {
     for (command, options) in [
-        ("process-queue-messages", &["--debug", "--no-send", "--timeout", "--help"][..]),
-        ("dump-telemetry", &["--debug", "--target-repo", "--help", "<NODE>"]),
-        ("backfill-pushlog", &["--debug", "--no-send", "--help", "<REPO_URL> <START> <END>"]),
+        (
+            "process-queue-messages",
+            &["--debug", "--no-send", "--timeout", "--help"][..],
+        ),
+        (
+            "dump-telemetry",
+            &["--debug", "--target-repo", "--help", "<NODE>"],
+        ),
+        (
+            "backfill-pushlog",
+            &["--debug", "--no-send", "--help", "<REPO_URL> <START> <END>"],
+        ),
     ] {
         let output = events(&["telemetry", command, "--help"], &[]);
         let said = said(&output);
@@ -228,22 +290,40 @@ fn page_of_the_predecessors_lists_each_variable_key_and_command() {
     let monitor = "start_pulse_monitor buildCallback testCallback pulseCallback label tree platform mobile buildtype logger \
                    includeTalos join";
     let hooks = "HookPhabricator HookStaticAnalysis HookCodeCoverage";
-    let commands = ["process-queue-messages", "dump-telemetry SHA", "backfill-pushlog REPO_URL START END"];
+    let commands = [
+        "process-queue-messages",
+        "dump-telemetry SHA",
+        "backfill-pushlog REPO_URL START END",
+    ];
     let commands = commands.map(|command| format!("bin/{command}"));
     let commands = commands.iter().map(String::as_str);
-    let names = keys.chain(samples).chain(commands).chain(monitor.split(' ')).chain(hooks.split(' '));
-    let missing: Vec<&str> = names.filter(|name| !PAGE.contains(&format!("`{name}`"))).collect();
+    let names = keys
+        .chain(samples)
+        .chain(commands)
+        .chain(monitor.split(' '))
+        .chain(hooks.split(' '));
+    let missing: Vec<&str> = names
+        .filter(|name| !PAGE.contains(&format!("`{name}`")))
+        .collect();
     assert_eq!(missing, Vec::<&str>::new());
 }
 
 #[test]
 fn page_of_the_predecessors_says_of_each_row_whether_it_is_the_same() {
-    let is_row =
-        |line: &&str| line.starts_with('|') && !line.starts_with("| ---") && !line.ends_with("same or why not |");
+    let is_row = |line: &&str| {
+        line.starts_with('|') && !line.starts_with("| ---") && !line.ends_with("same or why not |")
+    };
     let last = |line: &'static str| line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
     let says = |cell: &&str| {
-        ["same", "differs", "accepted without effect", "not read"].iter().any(|word| cell.starts_with(word))
+        ["same", "differs", "accepted without effect", "not read"]
+            .iter()
+            .any(|word| cell.starts_with(word))
     };
-    let silent: Vec<&str> = PAGE.lines().filter(is_row).map(last).filter(|cell| !says(cell)).collect();
+    let silent: Vec<&str> = PAGE
+        .lines()
+        .filter(is_row)
+        .map(last)
+        .filter(|cell| !says(cell))
+        .collect();
     assert_eq!(silent, Vec::<&str>::new());
 }

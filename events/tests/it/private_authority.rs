@@ -9,7 +9,9 @@ use crate::world::{Process, World};
 async fn a_private_authority_is_trusted_by_the_program_and_by_the_operating_commands() {
     let world = World::alone().await;
     let authority = Authority::new(world.directory.path()).unwrap();
-    let (_server, port) = RedisServer::start_with_tls(world.path("redis"), &authority, "localhost").await.unwrap();
+    let (_server, port) = RedisServer::start_with_tls(world.path("redis"), &authority, "localhost")
+        .await
+        .unwrap();
     let url = format!("rediss://localhost:{port}");
     let config = world.path("config.yml").display().to_string();
     let ca = authority.file().display().to_string();
@@ -27,9 +29,14 @@ async fn a_private_authority_is_trusted_by_the_program_and_by_the_operating_comm
         web.stop().await;
 
         let mut peek = Command::new(env!("CARGO_BIN_EXE_events"));
-        peek.args(["queues", "peek", "builds", "--json", "--config", &config]).env_clear();
+        peek.args(["queues", "peek", "builds", "--json", "--config", &config])
+            .env_clear();
         let peeked = peek.envs(environment).output().await.unwrap();
         let stdout = String::from_utf8_lossy(&peeked.stdout);
-        assert!(stdout.contains("\"state\":\"ready\""), "{stdout}{}", String::from_utf8_lossy(&peeked.stderr));
+        assert!(
+            stdout.contains("\"state\":\"ready\""),
+            "{stdout}{}",
+            String::from_utf8_lossy(&peeked.stderr)
+        );
     }
 }

@@ -12,22 +12,37 @@ use crate::{
 
 const WEBHOOK_SECRET: &str = "gorgonzola-webhook-secret";
 /// Words of the revision, each in another part of it.
-const WORDS: [&str; 6] =
-    ["Zanzibarquux", "Quillonfeather", "quillusername", "xylofile", "vellichorline", "messagewombat"];
+const WORDS: [&str; 6] = [
+    "Zanzibarquux",
+    "Quillonfeather",
+    "quillusername",
+    "xylofile",
+    "vellichorline",
+    "messagewombat",
+];
 
 /// A private word, or a secret, and where it was found.
 type Leak = (String, String);
 
 async fn stage() -> Stage {
     let world = World::with_redis().await;
-    world.configure(&format!("  webhook_secret: {WEBHOOK_SECRET}\n  public_url: {PUBLIC_URL}\n"));
+    world.configure(&format!(
+        "  webhook_secret: {WEBHOOK_SECRET}\n  public_url: {PUBLIC_URL}\n"
+    ));
     // Dumps show their bytes as they are.
-    world.redis().command::<String>(&["CONFIG", "SET", "rdbcompression", "no"]).await.unwrap();
+    world
+        .redis()
+        .command::<String>(&["CONFIG", "SET", "rdbcompression", "no"])
+        .await
+        .unwrap();
     Stage::new(world, &[("RUST_LOG", "debug")], Some(WEBHOOK_SECRET)).await
 }
 
 fn secrets(stage: &Stage) -> Vec<String> {
-    vec![WEBHOOK_SECRET.to_owned(), stage.world.phabricator.token().expose_secret().to_owned()]
+    vec![
+        WEBHOOK_SECRET.to_owned(),
+        stage.world.phabricator.token().expose_secret().to_owned(),
+    ]
 }
 
 fn words() -> Vec<String> {
@@ -44,11 +59,18 @@ fn submit(stage: &Stage) -> NewRevision {
 }
 
 fn make_secure(stage: &Stage, revision: &CreatedRevision) {
-    stage.world.phabricator.set_projects(revision.id, std::slice::from_ref(&stage.world.secure));
+    stage
+        .world
+        .phabricator
+        .set_projects(revision.id, std::slice::from_ref(&stage.world.secure));
 }
 
 fn find(words: &[String], place: &str, bytes: &[u8]) -> Vec<Leak> {
-    let found = words.iter().filter(|word| bytes.windows(word.len()).any(|window| window == word.as_bytes()));
+    let found = words.iter().filter(|word| {
+        bytes
+            .windows(word.len())
+            .any(|window| window == word.as_bytes())
+    });
     found.map(|word| (word.clone(), place.to_owned())).collect()
 }
 
@@ -75,14 +97,22 @@ fn find_in_files(directory: &Path, words: &[String]) -> Vec<Leak> {
         if path.is_dir() {
             leaks.extend(find_in_files(&path, words));
         } else if path.is_file() {
-            leaks.extend(find(words, &path.display().to_string(), &fs::read(&path).unwrap()));
+            leaks.extend(find(
+                words,
+                &path.display().to_string(),
+                &fs::read(&path).unwrap(),
+            ));
         }
     }
     leaks
 }
 
 /// Looks at all that a target has, and at what commands print of its build.
-async fn find_where_it_is_shown(stage: &Stage, build: &BuildVariables, words: &[String]) -> Vec<Leak> {
+async fn find_where_it_is_shown(
+    stage: &Stage,
+    build: &BuildVariables,
+    words: &[String],
+) -> Vec<Leak> {
     let target = stage.world.target(build);
     let mut leaks = find(words, "the target", format!("{target:?}").as_bytes());
     let target = build.target.as_str();
@@ -92,19 +122,35 @@ async fn find_where_it_is_shown(stage: &Stage, build: &BuildVariables, words: &[
         &["builds"],
         &["builds", "--json"],
         &["builds", "restart", target],
-        &["builds", "restart", "--outcome", "private", "--since", "1h", "--dry-run", "--json"],
+        &[
+            "builds",
+            "restart",
+            "--outcome",
+            "private",
+            "--since",
+            "1h",
+            "--dry-run",
+            "--json",
+        ],
     ];
     for command in commands {
         let said = stage.world.events(command).await;
         assert_eq!(said.code, Some(0), "{said:?}");
-        leaks.extend(find(words, &command.join(" "), format!("{}{}", said.out, said.err).as_bytes()));
+        leaks.extend(find(
+            words,
+            &command.join(" "),
+            format!("{}{}", said.out, said.err).as_bytes(),
+        ));
     }
     leaks
 }
 
 fn find_in_logs(stage: &Stage, words: &[String]) -> Vec<Leak> {
     let (web, worker) = (stage.web.log(), stage.worker.log());
-    assert!(web.contains("accepted") && worker.contains("withheld"), "{web}\n{worker}");
+    assert!(
+        web.contains("accepted") && worker.contains("withheld"),
+        "{web}\n{worker}"
+    );
     let mut leaks = find(words, "the web's log", web.as_bytes());
     leaks.extend(find(words, "the worker's log", worker.as_bytes()));
     leaks
@@ -132,8 +178,15 @@ async fn a_revision_that_becomes_secure_before_its_push_is_forgotten() {
     let revision = stage.create(submit(&stage));
     let build = stage.build(&revision).await;
     stage.until_waiting_for_mercurial(1).await;
-    let known: Vec<String> = find_in_redis(&stage, &words()).await.into_iter().map(|(word, _)| word).collect();
-    assert!(known.contains(&"vellichorline".to_owned()), "while it is public and waits, its patch is there: {known:?}");
+    let known: Vec<String> = find_in_redis(&stage, &words())
+        .await
+        .into_iter()
+        .map(|(word, _)| word)
+        .collect();
+    assert!(
+        known.contains(&"vellichorline".to_owned()),
+        "while it is public and waits, its patch is there: {known:?}"
+    );
 
     make_secure(&stage, &revision);
     stage.pause_mercurial(false).await;
@@ -157,7 +210,11 @@ async fn a_revision_that_becomes_secure_after_its_push_was_refused_is_forgotten(
     let revision = stage.create(submit(&stage));
     let build = stage.build(&revision).await;
     stage.until_failed_once(&build).await;
-    let known: Vec<String> = find_in_redis(&stage, &words()).await.into_iter().map(|(word, _)| word).collect();
+    let known: Vec<String> = find_in_redis(&stage, &words())
+        .await
+        .into_iter()
+        .map(|(word, _)| word)
+        .collect();
     assert!(known.contains(&"xylofile".to_owned()), "{known:?}");
 
     make_secure(&stage, &revision);

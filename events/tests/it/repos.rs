@@ -14,16 +14,28 @@ impl World {
     /// Runs `events repos` where log lines are not wanted.
     async fn repos(&self, arguments: &[&str]) -> crate::operate::Said {
         let arguments = [&["repos"], arguments].concat();
-        let output = self.command(&arguments).env("RUST_LOG", "off").output().await.unwrap();
+        let output = self
+            .command(&arguments)
+            .env("RUST_LOG", "off")
+            .output()
+            .await
+            .unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        crate::operate::Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+        crate::operate::Said {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
     }
 
     /// Names and states of what is in the clones' directory.
     async fn states(&self) -> Vec<(String, String)> {
         let reports = self.repos(&["--json"]).await.json();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-        reports.iter().map(|report| (text(&report["directory"]), text(&report["state"]))).collect()
+        reports
+            .iter()
+            .map(|report| (text(&report["directory"]), text(&report["state"])))
+            .collect()
     }
 
     /// A clone of what is not configured, and garbage beside it.
@@ -38,7 +50,10 @@ impl World {
 }
 
 fn named(states: &[(&str, &str)]) -> Vec<(String, String)> {
-    states.iter().map(|(name, state)| ((*name).to_owned(), (*state).to_owned())).collect()
+    states
+        .iter()
+        .map(|(name, state)| ((*name).to_owned(), (*state).to_owned()))
+        .collect()
 }
 
 #[tokio::test]
@@ -49,31 +64,63 @@ async fn clones_are_listed_and_those_of_nobody_removed_while_a_worker_runs() {
     let mut worker = world.start("worker");
     worker.until_logged("is ready").await;
     worker.until_logged("old take").await;
-    assert!(worker.log().contains("not configured any more: `events repos prune` removes them"), "{}", worker.log());
+    assert!(
+        worker
+            .log()
+            .contains("not configured any more: `events repos prune` removes them"),
+        "{}",
+        worker.log()
+    );
 
     let listed = world.repos(&[]).await;
     let lines = listed.lines();
     assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(lines[0].starts_with("CLONE") && lines[0].ends_with("DIRECTORY"));
-    let cells =
-        |line: &str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect();
+    let cells = |line: &str| {
+        line.split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
     let old: Vec<String> = cells(lines[1]);
-    assert_eq!((old[0].as_str(), old[2].as_str(), old[4].as_str()), ("old", "not configured", "aaaaaaaaaaaa"));
+    assert_eq!(
+        (old[0].as_str(), old[2].as_str(), old[4].as_str()),
+        ("old", "not configured", "aaaaaaaaaaaa")
+    );
     let product: Vec<String> = cells(lines[2]);
-    assert_eq!((product[0].as_str(), product[2].as_str()), ("product", "in use"));
+    assert_eq!(
+        (product[0].as_str(), product[2].as_str()),
+        ("product", "in use")
+    );
     assert_eq!(product[4], world.repositories.base[..12]);
     assert!(lines[4].ends_with(&format!("in {}", world.path("clones").display())));
 
     let refused = world.repos(&["prune"]).await;
     assert_eq!(refused.code, Some(1));
-    assert!(refused.err.contains("would be removed for good: say --yes"), "{refused:?}");
+    assert!(
+        refused.err.contains("would be removed for good: say --yes"),
+        "{refused:?}"
+    );
     let dry = world.repos(&["prune", "--dry-run"]).await;
-    assert!(dry.lines().last().unwrap().starts_with("would remove 2 clones ("), "{dry:?}");
+    assert!(
+        dry.lines()
+            .last()
+            .unwrap()
+            .starts_with("would remove 2 clones ("),
+        "{dry:?}"
+    );
     assert_eq!(world.states().await.len(), 3, "nothing was removed");
     let pruned = world.repos(&["prune", "--yes", "--json"]).await.json();
-    assert_eq!((pruned.len(), &pruned[2]["removable"], &pruned[2]["removed"]), (3, &json!(2), &json!(2)));
+    assert_eq!(
+        (pruned.len(), &pruned[2]["removable"], &pruned[2]["removed"]),
+        (3, &json!(2), &json!(2))
+    );
     assert_eq!(world.states().await, named(&[("product", "in_use")]));
-    assert_eq!(world.repos(&["prune"]).await.lines(), ["there is nothing to remove"]);
+    assert_eq!(
+        world.repos(&["prune"]).await.lines(),
+        ["there is nothing to remove"]
+    );
     assert!(world.path("clones/root").exists() && world.path("clones/notes\n\x1b[2J").exists());
     worker.stop().await;
     assert_eq!(world.states().await, named(&[("product", "ready")]));
@@ -85,7 +132,11 @@ async fn clones_are_pulled_and_made_anew_with_a_worker_and_without() {
     let tip = world.repositories.base[..12].to_owned();
     let anew = [format!("product: made anew, at {tip}")];
     let same = [format!("product: nothing new, at {tip}")];
-    assert_eq!(world.repos(&["pull", "product"]).await.lines(), same, "it is made");
+    assert_eq!(
+        world.repos(&["pull", "product"]).await.lines(),
+        same,
+        "it is made"
+    );
     assert_eq!(world.repos(&["reclone", "product"]).await.lines(), anew);
     let mut worker = world.start("worker");
     worker.until_logged("is ready").await;
@@ -96,13 +147,24 @@ async fn clones_are_pulled_and_made_anew_with_a_worker_and_without() {
     assert!(!old.exists());
     worker.until_logged("the reclone of product is done").await;
     let said = world.repos(&["pull", "product", "--json"]).await.json();
-    assert_eq!(said[0]["done"], json!([{"clone": "product", "tip": tip, "new_changesets": 0}]));
+    assert_eq!(
+        said[0]["done"],
+        json!([{"clone": "product", "tip": tip, "new_changesets": 0}])
+    );
 
     fs::rename(&world.repositories.source, world.path("away")).unwrap();
     let failed = world.repos(&["pull", "product"]).await;
-    assert!(failed.fault().starts_with("the pull of product failed: cannot pull product"), "{failed:?}");
+    assert!(
+        failed
+            .fault()
+            .starts_with("the pull of product failed: cannot pull product"),
+        "{failed:?}"
+    );
     let unknown = world.repos(&["pull", "produce"]).await;
-    assert_eq!(unknown.fault(), "there is no repository \"produce\"; the configuration has product");
+    assert_eq!(
+        unknown.fault(),
+        "there is no repository \"produce\"; the configuration has product"
+    );
     worker.stop().await;
 }
 
@@ -114,10 +176,21 @@ async fn a_reclone_outlives_the_command_and_the_worker() {
     let gate = world.gate(&world.repositories.source, "outgoing");
     let mut worker = world.start("worker");
     worker.until_logged("is ready").await;
-    let asking = world.command(&["repos", "reclone", "product"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let asking = world
+        .command(&["repos", "reclone", "product"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     gate.until_reached(&worker).await;
-    assert_eq!(world.states().await, named(&[("product", "in_use"), (".product.cloning", "cloning")]));
-    kill(Pid::from_raw(asking.id().unwrap().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(
+        world.states().await,
+        named(&[("product", "in_use"), (".product.cloning", "cloning")])
+    );
+    kill(
+        Pid::from_raw(asking.id().unwrap().cast_signed()),
+        Signal::SIGINT,
+    )
+    .unwrap();
     let said = asking.wait_with_output().await.unwrap();
     assert_eq!(said.status.code(), Some(1));
     let said = String::from_utf8(said.stderr).unwrap();
@@ -128,7 +201,8 @@ async fn a_reclone_outlives_the_command_and_the_worker() {
     let old = world.path("clones/product/old");
     fs::write(&old, "").unwrap();
     let mut next = world.start("worker");
-    next.until_logged("killing a clone that a dead worker left").await;
+    next.until_logged("killing a clone that a dead worker left")
+        .await;
     gate.open();
     next.until_logged("the reclone of product is done").await;
     until("the old clone to go", &next, || !old.exists()).await;

@@ -19,7 +19,12 @@ fn journal() -> Journal {
 
 fn broken() -> Report {
     let summary = "The key of Try is not accepted.".to_owned();
-    Report::InfrastructureFailed(Blame { summary, details: String::new(), attempts: 5, seconds: 60.0 })
+    Report::InfrastructureFailed(Blame {
+        summary,
+        details: String::new(),
+        attempts: 5,
+        seconds: 60.0,
+    })
 }
 
 impl World {
@@ -37,21 +42,36 @@ impl World {
             checks: 0,
         };
         let journal = journal();
-        let mut facts = journal.accepted(&request, Source::Harbormaster, "builds").unwrap();
-        facts.extend(journal.ends(&request, &BuildRecord::default(), report, "results", at).unwrap());
-        let told = What::Told { what: "failed".to_owned() };
+        let mut facts = journal
+            .accepted(&request, Source::Harbormaster, "builds")
+            .unwrap();
+        facts.extend(
+            journal
+                .ends(&request, &BuildRecord::default(), report, "results", at)
+                .unwrap(),
+        );
+        let told = What::Told {
+            what: "failed".to_owned(),
+        };
         facts.extend(journal.closed(&request.target, told, false, at).unwrap());
         self.bus().push_with(Vec::new(), facts).await.unwrap();
         request.target
     }
 
     fn revisions(&self, titles: &[&str]) -> Vec<CreatedRevision> {
-        titles.iter().map(|title| self.submit(title, "patch", None)).collect()
+        titles
+            .iter()
+            .map(|title| self.submit(title, "patch", None))
+            .collect()
     }
 
     /// The targets that Harbormaster made by restarts, by the diff that they are of.
     fn restarted(&self) -> Vec<u64> {
-        self.phabricator.unanswered().iter().map(|request| request.diff_id).collect()
+        self.phabricator
+            .unanswered()
+            .iter()
+            .map(|request| request.diff_id)
+            .collect()
     }
 }
 
@@ -59,28 +79,60 @@ impl World {
 async fn builds_that_we_failed_since_then_are_restarted_once() {
     let world = World::with_redis().await;
     let [old, failed, skipped, private, open] =
-        <[_; 5]>::try_from(world.revisions(&["old", "failed", "skipped", "private", "open"])).unwrap();
+        <[_; 5]>::try_from(world.revisions(&["old", "failed", "skipped", "private", "open"]))
+            .unwrap();
     world.ended(&old, &broken(), 3 * HOUR).await;
     let target = world.ended(&failed, &broken(), HOUR).await;
-    world.ended(&skipped, &Report::neutral(phabricator::model::NeutralReason::Expired, "Expired."), HOUR).await;
+    world
+        .ended(
+            &skipped,
+            &Report::neutral(phabricator::model::NeutralReason::Expired, "Expired."),
+            HOUR,
+        )
+        .await;
     world.ended(&private, &Report::Withheld, HOUR).await;
     world.phabricator.start_build(open.diff.id);
 
-    let command = ["builds", "restart", "--outcome", "infra_failed", "--since", "2h"];
+    let command = [
+        "builds",
+        "restart",
+        "--outcome",
+        "infra_failed",
+        "--since",
+        "2h",
+    ];
     let planned = world.events(&[&command[..], &["--dry-run"]].concat()).await;
-    assert!(planned.lines()[1].contains("would be restarted"), "{planned:?}");
+    assert!(
+        planned.lines()[1].contains("would be restarted"),
+        "{planned:?}"
+    );
     assert_eq!(planned.lines().last(), Some(&"would restart 1 build"));
-    assert_eq!(world.restarted(), [open.diff.id], "a dry run restarts nothing");
+    assert_eq!(
+        world.restarted(),
+        [open.diff.id],
+        "a dry run restarts nothing"
+    );
 
     let done = world.events(&command).await;
     let lines = done.lines();
-    assert!(lines[1].contains(target.as_str()) && lines[1].contains("infra_failed") && lines[1].ends_with("restarted"));
+    assert!(
+        lines[1].contains(target.as_str())
+            && lines[1].contains("infra_failed")
+            && lines[1].ends_with("restarted")
+    );
     assert_eq!((lines.len(), lines[2]), (3, "restarted 1 build"));
     assert_eq!(world.restarted(), [open.diff.id, failed.diff.id]);
-    let record = journal().find(&world.bus(), &[target]).await.unwrap().remove(0);
+    let record = journal()
+        .find(&world.bus(), &[target])
+        .await
+        .unwrap()
+        .remove(0);
     assert!(record.was_restarted());
 
-    assert_eq!(world.events(&command).await.lines(), ["no build was restarted: there are no such builds"]);
+    assert_eq!(
+        world.events(&command).await.lines(),
+        ["no build was restarted: there are no such builds"]
+    );
     assert_eq!(world.restarted().len(), 2);
 }
 
@@ -91,18 +143,46 @@ async fn builds_are_restarted_by_name_repository_and_number() {
     for revision in &revisions {
         world.ended(revision, &broken(), HOUR).await;
     }
-    let command = ["builds", "restart", "--outcome", "infra_failed", "--since", "2h", "--json"];
+    let command = [
+        "builds",
+        "restart",
+        "--outcome",
+        "infra_failed",
+        "--since",
+        "2h",
+        "--json",
+    ];
     let with = |more: &[&'static str]| [&command[..], more].concat();
     let unknown = world.events(&with(&["--repository", "elsewhere"])).await;
-    assert!(unknown.fault().contains("phabricator does not know the repository \"elsewhere\""), "{unknown:?}");
-    let first = world.events(&with(&["--repository", "product", "--limit", "1"])).await.json();
-    assert_eq!((first.len(), &first[0]["diff"], &first[0]["action"]), (1, &json!(3), &json!("restarted")));
-    let named = world.events(&["builds", "restart", "D1", "--json"]).await.json();
-    assert_eq!((&named[0]["diff"], &named[0]["outcome"]), (&json!(1), &json!("infra_failed")));
+    assert!(
+        unknown
+            .fault()
+            .contains("phabricator does not know the repository \"elsewhere\""),
+        "{unknown:?}"
+    );
+    let first = world
+        .events(&with(&["--repository", "product", "--limit", "1"]))
+        .await
+        .json();
+    assert_eq!(
+        (first.len(), &first[0]["diff"], &first[0]["action"]),
+        (1, &json!(3), &json!("restarted"))
+    );
+    let named = world
+        .events(&["builds", "restart", "D1", "--json"])
+        .await
+        .json();
+    assert_eq!(
+        (&named[0]["diff"], &named[0]["outcome"]),
+        (&json!(1), &json!("infra_failed"))
+    );
     assert_eq!(world.restarted(), [3, 1]);
     // Harbormaster knows that it was restarted, whatever the record says.
     let again = world.events(&["builds", "restart", "D1"]).await;
-    assert!(again.lines()[1].ends_with("not restarted: it was restarted already"), "{again:?}");
+    assert!(
+        again.lines()[1].ends_with("not restarted: it was restarted already"),
+        "{again:?}"
+    );
     assert_eq!(world.restarted(), [3, 1]);
 }
 
@@ -113,7 +193,10 @@ async fn a_build_with_a_newer_one_or_without_an_end_is_not_restarted() {
     let old = world.ended(&revision, &broken(), HOUR).await;
     let newer = world.ended(&revision, &broken(), HOUR / 2).await;
     let said = world.events(&["builds", "restart", old.as_str()]).await;
-    assert!(said.lines()[1].contains(&format!("not restarted: {newer} of D1 is newer")), "{said:?}");
+    assert!(
+        said.lines()[1].contains(&format!("not restarted: {newer} of D1 is newer")),
+        "{said:?}"
+    );
     assert!(world.restarted().is_empty());
 }
 
@@ -125,8 +208,15 @@ async fn a_refusal_of_harbormaster_is_told_with_what_to_do() {
     world.phabricator.lock_build_plans(true);
     let said = world.events(&["builds", "restart", "D1", "--json"]).await;
     assert_eq!(said.code, Some(1));
-    assert!(said.out.contains("refused: let our user edit the build plan"), "{said:?}");
-    assert!(said.err.contains("harbormaster refused to restart 1 build"), "{said:?}");
+    assert!(
+        said.out
+            .contains("refused: let our user edit the build plan"),
+        "{said:?}"
+    );
+    assert!(
+        said.err.contains("harbormaster refused to restart 1 build"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test]
@@ -136,10 +226,27 @@ async fn a_restart_without_a_choice_or_with_an_unknown_outcome_is_not_understood
         vec!["builds", "restart"],
         vec!["builds", "restart", "--outcome", "infra_failed"],
         vec!["builds", "restart", "--outcome", "broken", "--since", "2h"],
-        vec!["builds", "restart", "D1", "--outcome", "pushed", "--since", "2h"],
+        vec![
+            "builds",
+            "restart",
+            "D1",
+            "--outcome",
+            "pushed",
+            "--since",
+            "2h",
+        ],
     ] {
         assert_eq!(world.events(&unclear).await.code, Some(2), "{unclear:?}");
     }
-    assert_eq!(world.events(&["builds"]).await.lines(), ["there are no such builds"]);
-    assert_eq!(world.events(&["builds", "list", "--limit", "3"]).await.lines(), ["there are no such builds"]);
+    assert_eq!(
+        world.events(&["builds"]).await.lines(),
+        ["there are no such builds"]
+    );
+    assert_eq!(
+        world
+            .events(&["builds", "list", "--limit", "3"])
+            .await
+            .lines(),
+        ["there are no such builds"]
+    );
 }

@@ -6,7 +6,9 @@ use bus::{Clock, Operate, RedisBus, SystemClock, Which};
 use events::queues::{self, BUILDS, MERCURIAL};
 use phabricator::{
     model::{BuildRecord, BuildState, Event, Journal, What},
-    testing::{BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request},
+    testing::{
+        BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request,
+    },
 };
 
 use crate::world::{Process, World};
@@ -29,15 +31,34 @@ pub struct Stage {
 impl Stage {
     /// A web and a worker on `world`, with all that these lines of the configuration and of the environment say.
     /// Harbormaster knows `secret`.
-    pub async fn new(world: World, environment: &[(&str, &str)], secret: Option<&'static str>) -> Self {
-        let (web, worker) = (world.start_with("web", environment), world.start_with("worker", environment));
+    pub async fn new(
+        world: World,
+        environment: &[(&str, &str)],
+        secret: Option<&'static str>,
+    ) -> Self {
+        let (web, worker) = (
+            world.start_with("web", environment),
+            world.start_with("worker", environment),
+        );
         let address = web.address().await;
-        Self { bus: world.bus(), world, web, worker, address, secret }
+        Self {
+            bus: world.bus(),
+            world,
+            web,
+            worker,
+            address,
+            secret,
+        }
     }
 
     /// A revision to be created, whose patch adds this file.
     pub fn revision(&self, file: &str) -> NewRevision {
-        NewRevision::new(file, &self.world.author, &self.world.repository, self.diff(file))
+        NewRevision::new(
+            file,
+            &self.world.author,
+            &self.world.repository,
+            self.diff(file),
+        )
     }
 
     /// A diff that adds a file.
@@ -57,7 +78,9 @@ impl Stage {
     pub async fn build_diff(&self, diff: u64) -> BuildVariables {
         let build = self.world.phabricator.start_build(diff);
         let credentials = self.secret.map(|secret| ("harbormaster", secret));
-        let (status, body) = harbormaster_request(self.address, &build, credentials).await.unwrap();
+        let (status, body) = harbormaster_request(self.address, &build, credentials)
+            .await
+            .unwrap();
         self.world.phabricator.answered(&build.target, status);
         // Everybody who sees the build reads the body in its log: it has what Harbormaster sent, and no more.
         let follow = match self.has_pages() {
@@ -66,24 +89,36 @@ impl Stage {
                 "Its operators follow it with `events why`, and its outcome will be shown on this build.".to_owned()
             }
         };
-        let queued = format!("Build queued: {}, diff {diff} of D{}.\n{follow}\n", build.target, build.revision_id);
+        let queued = format!(
+            "Build queued: {}, diff {diff} of D{}.\n{follow}\n",
+            build.target, build.revision_id
+        );
         assert_eq!((status, body), (200, queued));
         build
     }
 
     /// Whether builds have pages.
     fn has_pages(&self) -> bool {
-        std::fs::read_to_string(self.world.path("config.yml")).unwrap().contains(PUBLIC_URL)
+        std::fs::read_to_string(self.world.path("config.yml"))
+            .unwrap()
+            .contains(PUBLIC_URL)
     }
 
     pub async fn record(&self, build: &BuildVariables) -> BuildRecord {
         let journal = Journal::new(Duration::from_secs(3600), "a test");
-        journal.find(&self.bus, std::slice::from_ref(&build.target)).await.unwrap().remove(0)
+        journal
+            .find(&self.bus, std::slice::from_ref(&build.target))
+            .await
+            .unwrap()
+            .remove(0)
     }
 
     /// Stops or resumes the taking of builds by Mercurial.
     pub async fn pause_mercurial(&self, paused: bool) {
-        self.bus.set_paused(&MERCURIAL.spec(), paused).await.unwrap();
+        self.bus
+            .set_paused(&MERCURIAL.spec(), paused)
+            .await
+            .unwrap();
     }
 
     /// Waits until this many builds are loaded and wait for Mercurial.
@@ -99,7 +134,13 @@ impl Stage {
         self.until("the revision to be looked at", async || {
             self.look_again_now().await;
             let hidden = |event: &&Event| matches!(&event.what, What::Hidden { .. });
-            self.record(build).await.events.iter().filter(hidden).count() >= looks
+            self.record(build)
+                .await
+                .events
+                .iter()
+                .filter(hidden)
+                .count()
+                >= looks
         })
         .await;
     }
@@ -108,7 +149,10 @@ impl Stage {
     pub async fn until_failed_once(&self, build: &BuildVariables) {
         self.until("a step to fail", async || {
             let record = self.record(build).await;
-            record.events.iter().any(|event| matches!(event.what, What::Failed { .. }))
+            record
+                .events
+                .iter()
+                .any(|event| matches!(event.what, What::Failed { .. }))
                 && self.bus.depth(&MERCURIAL.spec()).await.unwrap().delayed == 1
         })
         .await;
@@ -132,8 +176,14 @@ impl Stage {
         }
         for queue in queues::all() {
             let empty = async || self.bus.depth(&queue).await.unwrap().unfinished() == 0;
-            self.within(SETTLED, &format!("queue {} to be empty", queue.name), empty).await;
-            assert_eq!(self.bus.depth(&queue).await.unwrap().dead, 0, "{}", queue.name);
+            self.within(SETTLED, &format!("queue {} to be empty", queue.name), empty)
+                .await;
+            assert_eq!(
+                self.bus.depth(&queue).await.unwrap().dead,
+                0,
+                "{}",
+                queue.name
+            );
         }
     }
 
@@ -144,9 +194,16 @@ impl Stage {
             let (target, record) = (self.world.target(build), self.record(build).await);
             let about = format!("{ending:?}: {target:?} {record:?}");
             assert_eq!(record.state(), ending.state, "{about}");
-            let ends: Vec<_> = target.messages.iter().filter(|message| *message != "work").collect();
+            let ends: Vec<_> = target
+                .messages
+                .iter()
+                .filter(|message| *message != "work")
+                .collect();
             let Some((name, result, text)) = &ending.unit else {
-                assert!(ends.is_empty() && target.units.is_empty() && target.artifacts.is_empty(), "{about}");
+                assert!(
+                    ends.is_empty() && target.units.is_empty() && target.artifacts.is_empty(),
+                    "{about}"
+                );
                 continue;
             };
             assert_eq!(target.units.len(), 1, "{about}");
@@ -161,8 +218,13 @@ impl Stage {
             assert_eq!(ends, Vec::from_iter(&message), "{about}");
             assert_eq!(target.status, status, "{about}");
             let of_key = |key: &str| -> Vec<String> {
-                let found = target.artifacts.iter().filter(|artifact| artifact.key == key);
-                found.map(|artifact| artifact.data["uri"].as_str().unwrap().to_owned()).collect()
+                let found = target
+                    .artifacts
+                    .iter()
+                    .filter(|artifact| artifact.key == key);
+                found
+                    .map(|artifact| artifact.data["uri"].as_str().unwrap().to_owned())
+                    .collect()
             };
             links.extend(of_key("treeherder"));
             let explained = self.has_pages() && ending.state != BuildState::Pushed;
@@ -170,11 +232,25 @@ impl Stage {
             assert_eq!(of_key("code-review-why"), why, "{about}");
         }
         let link = |head| format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}");
-        let mut pushed: Vec<String> = self.world.repositories.try_heads().await.unwrap().iter().map(link).collect();
+        let mut pushed: Vec<String> = self
+            .world
+            .repositories
+            .try_heads()
+            .await
+            .unwrap()
+            .iter()
+            .map(link)
+            .collect();
         pushed.sort();
         links.sort();
         assert_eq!(links, pushed, "a link for each head on Try");
-        assert_eq!(pushed.len(), expected.iter().filter(|(_, ending)| ending.state == BuildState::Pushed).count());
+        assert_eq!(
+            pushed.len(),
+            expected
+                .iter()
+                .filter(|(_, ending)| ending.state == BuildState::Pushed)
+                .count()
+        );
     }
 
     /// Ends the processes.
@@ -191,7 +267,11 @@ impl Stage {
         let begun = SystemClock.now();
         while !condition().await {
             let waited = SystemClock.now().duration_since(begun);
-            assert!(waited.unsigned_abs() < patience, "waited in vain for {what}:\n{}", self.worker.log());
+            assert!(
+                waited.unsigned_abs() < patience,
+                "waited in vain for {what}:\n{}",
+                self.worker.log()
+            );
             SystemClock.sleep(Duration::from_millis(20)).await;
         }
     }
@@ -214,24 +294,39 @@ pub struct Ending {
 }
 
 pub fn pushed() -> Ending {
-    Ending { state: BuildState::Pushed, unit: Some(("mercurial", "pass", "applied on changeset".to_owned())) }
+    Ending {
+        state: BuildState::Pushed,
+        unit: Some(("mercurial", "pass", "applied on changeset".to_owned())),
+    }
 }
 
 pub fn patch_failed(text: impl Into<String>) -> Ending {
-    Ending { state: BuildState::PatchFailed, unit: Some(("mercurial", "fail", text.into())) }
+    Ending {
+        state: BuildState::PatchFailed,
+        unit: Some(("mercurial", "fail", text.into())),
+    }
 }
 
 pub fn neutral(state: BuildState, text: impl Into<String>) -> Ending {
-    Ending { state, unit: Some(("general", "skip", text.into())) }
+    Ending {
+        state,
+        unit: Some(("general", "skip", text.into())),
+    }
 }
 
 pub fn withheld() -> Ending {
-    neutral(BuildState::Secured, "This is a private revision, it is not built.")
+    neutral(
+        BuildState::Secured,
+        "This is a private revision, it is not built.",
+    )
 }
 
 /// The target is as private as the revision.
 pub fn not_said() -> Ending {
-    Ending { state: BuildState::Secured, unit: None }
+    Ending {
+        state: BuildState::Secured,
+        unit: None,
+    }
 }
 
 /// A patch that adds a file.

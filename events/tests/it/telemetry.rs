@@ -35,12 +35,29 @@ struct Said {
 }
 
 /// Runs `events telemetry` to its end, with nothing in its environment but this.
-async fn telemetry(arguments: &[&str], environment: &[(String, String)], directory: &TempDir) -> Said {
+async fn telemetry(
+    arguments: &[&str],
+    environment: &[(String, String)],
+    directory: &TempDir,
+) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
-    command.arg("telemetry").args(arguments).env_clear().envs(environment.iter().cloned());
-    let output = command.current_dir(directory.path()).stdin(Stdio::null()).output().await.unwrap();
+    command
+        .arg("telemetry")
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().cloned());
+    let output = command
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    Said {
+        code: output.status.code(),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
 }
 
 /// What the environment says of the servers.
@@ -63,9 +80,15 @@ struct Deployment {
 impl Deployment {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let rabbit = RabbitServer::start(directory.path().join("rabbit")).await.unwrap();
+        let rabbit = RabbitServer::start(directory.path().join("rabbit"))
+            .await
+            .unwrap();
         rabbit.declare_exchange(EXCHANGE).await.unwrap();
-        Self { directory, rabbit, peer: Peer::start(60).await }
+        Self {
+            directory,
+            rabbit,
+            peer: Peer::start(60).await,
+        }
     }
 
     /// One with a queue that is bound.
@@ -84,19 +107,30 @@ impl Deployment {
             ("PULSE_PORT", settings.address.port.to_string()),
             ("PULSE_SSL", "0".to_owned()),
             ("PULSE_USERNAME", settings.user),
-            ("PULSE_PASSWORD", settings.password.expose_secret().to_owned()),
+            (
+                "PULSE_PASSWORD",
+                settings.password.expose_secret().to_owned(),
+            ),
             ("PULSE_QUEUE_NAME", "telemetry".to_owned()),
             ("PULSE_QUEUE_ROUTING_KEY", "mozilla-central".to_owned()),
         ];
         let pulse = pulse.map(|(name, value)| (name.to_owned(), value));
-        servers(&self.peer, &self.directory).into_iter().chain(pulse).collect()
+        servers(&self.peer, &self.directory)
+            .into_iter()
+            .chain(pulse)
+            .collect()
     }
 
     /// Starts a process that goes on.
     fn start(&self, arguments: &[&str], more: &[(&str, &str)]) -> Process {
         let own = self.environment();
-        let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        Process::start(arguments, &own.chain(more.iter().copied()).collect::<Vec<_>>())
+        let own = own
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        Process::start(
+            arguments,
+            &own.chain(more.iter().copied()).collect::<Vec<_>>(),
+        )
     }
 
     async fn process(&self, arguments: &[&str]) -> Said {
@@ -106,8 +140,15 @@ impl Deployment {
 
     async fn publish(&self, body: &Value) {
         let key = "mozilla-central".to_owned();
-        let routing = Routing { exchange: EXCHANGE.to_owned(), key, other_routes: Vec::new() };
-        let message = PulseMessage { routing, body: body.to_string().into_bytes().into() };
+        let routing = Routing {
+            exchange: EXCHANGE.to_owned(),
+            key,
+            other_routes: Vec::new(),
+        };
+        let message = PulseMessage {
+            routing,
+            body: body.to_string().into_bytes().into(),
+        };
         self.rabbit.publish(&message).await.unwrap();
     }
 
@@ -126,7 +167,10 @@ impl Deployment {
                 return;
             }
             let waited = SystemClock.now().duration_since(begun).unsigned_abs();
-            assert!(waited < PATIENCE, "{depth:?} messages are in the queue, not {expected}");
+            assert!(
+                waited < PATIENCE,
+                "{depth:?} messages are in the queue, not {expected}"
+            );
             SystemClock.sleep(Duration::from_millis(20)).await;
         }
     }
@@ -145,14 +189,20 @@ async fn the_queue_is_worked_off_although_the_command_is_killed_in_the_middle() 
     peer.world().silent = true;
     deployment.push(21..=40).await;
     let command = deployment.start(&["telemetry", "process-queue-messages"], &[]);
-    until("pings that get no answer", &command, || peer.world().unheard.len() >= 4).await;
+    until("pings that get no answer", &command, || {
+        peer.world().unheard.len() >= 4
+    })
+    .await;
     command.signal(Signal::SIGKILL);
     deployment.until_depth(20).await;
     peer.world().silent = false;
     let said = deployment.process(&["--timeout", "0.5"]).await;
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_eq!(peer.accepted(), pings(1..=40));
-    assert!(peer.world().accepted.values().all(|&times| times == 1), "what was acknowledged was not done again");
+    assert!(
+        peer.world().accepted.values().all(|&times| times == 1),
+        "what was acknowledged was not done again"
+    );
     deployment.until_depth(0).await;
 }
 
@@ -160,30 +210,59 @@ async fn the_queue_is_worked_off_although_the_command_is_killed_in_the_middle() 
 async fn no_send_prints_every_ping_and_leaves_every_message() {
     let deployment = Deployment::with_queue().await;
     deployment.push([7, 10]).await;
-    deployment.publish(&json!({"payload": {"type": "newrepo.1", "data": {}}})).await;
+    deployment
+        .publish(&json!({"payload": {"type": "newrepo.1", "data": {}}}))
+        .await;
     for _ in 0..2 {
         let said = deployment.process(&["--no-send"]).await;
         assert_eq!(said.code, Some(0), "{}", said.err);
-        let shown: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let ids: BTreeSet<_> = shown.iter().map(|ping| ping["changesetID"].as_str().unwrap().to_owned()).collect();
+        let shown: Vec<Value> = said
+            .out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let ids: BTreeSet<_> = shown
+            .iter()
+            .map(|ping| ping["changesetID"].as_str().unwrap().to_owned())
+            .collect();
         assert_eq!(ids, nodes(7).into_iter().chain(nodes(10)).collect());
-        let reviewed = shown.iter().find(|ping| ping["changesetID"] == json!(nodes(7)[0])).unwrap();
+        let reviewed = shown
+            .iter()
+            .find(|ping| ping["changesetID"] == json!(nodes(7)[0]))
+            .unwrap();
         assert_eq!(reviewed["reviewSystemUsed"], "phabricator");
-        assert_eq!(reviewed["diffstat"], json!({"changedFiles": 1, "additions": 1, "deletions": 1}));
-        assert!(said.err.contains("showed the pings of a push, sent none"), "{}", said.err);
-        assert!(said.err.contains("looked at 3 messages, sent nothing"), "{}", said.err);
+        assert_eq!(
+            reviewed["diffstat"],
+            json!({"changedFiles": 1, "additions": 1, "deletions": 1})
+        );
+        assert!(
+            said.err.contains("showed the pings of a push, sent none"),
+            "{}",
+            said.err
+        );
+        assert!(
+            said.err.contains("looked at 3 messages, sent nothing"),
+            "{}",
+            said.err
+        );
         assert!(!said.err.contains("sent the pings"), "{}", said.err);
         deployment.until_depth(3).await;
     }
     assert_eq!(deployment.peer.accepted(), BTreeSet::new());
     let said = deployment.process(&["--no-send", "--follow"]).await;
-    assert!(said.code == Some(2) && said.err.contains("cannot be used with"), "{}", said.err);
+    assert!(
+        said.code == Some(2) && said.err.contains("cannot be used with"),
+        "{}",
+        said.err
+    );
 }
 
 /// The dead letters in a file.
 fn dead_letters(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -194,28 +273,53 @@ async fn an_unreadable_message_is_kept_in_a_file_and_the_next_run_succeeds() {
         "push_full_json_url": "http://127.0.0.1:1/json-pushes",
     });
     let data = json!({"repo_url": deployment.peer.repository(), "heads": [], "pushlog_pushes": [elsewhere]});
-    deployment.publish(&json!({"payload": {"type": "changegroup.1", "data": {}}})).await;
-    deployment.publish(&json!({"payload": {"type": "changegroup.1", "data": data}})).await;
+    deployment
+        .publish(&json!({"payload": {"type": "changegroup.1", "data": {}}}))
+        .await;
+    deployment
+        .publish(&json!({"payload": {"type": "changegroup.1", "data": data}}))
+        .await;
     deployment.push(1..=5).await;
     let looked = deployment.process(&["--no-send"]).await;
     assert_eq!(looked.code, Some(1), "{}", looked.err);
     deployment.until_depth(7).await;
-    let usual = deployment.directory.path().join(".local/state/code-review-events/telemetry/dead-letters.jsonl");
+    let usual = deployment
+        .directory
+        .path()
+        .join(".local/state/code-review-events/telemetry/dead-letters.jsonl");
     assert!(!usual.exists(), "a dry run keeps nothing");
 
     let said = deployment.process(&[]).await;
     assert_eq!(said.code, Some(1), "{}", said.err);
-    let expected =
-        format!("events: 2 messages could never be worked off: kept in {}, and taken off the queue\n", usual.display());
+    let expected = format!(
+        "events: 2 messages could never be worked off: kept in {}, and taken off the queue\n",
+        usual.display()
+    );
     assert!(said.err.ends_with(&expected), "{}", said.err);
     assert_eq!(deployment.peer.accepted(), pings(1..=5));
     deployment.until_depth(0).await;
     let kept = dead_letters(&usual);
-    let reasons: Vec<_> = kept.iter().map(|letter| letter["reason"].as_str().unwrap()).collect();
-    assert!(reasons.iter().any(|reason| reason.contains("payload.data.missing field `repo_url`")), "{reasons:?}");
-    assert!(reasons.iter().any(|reason| reason.contains("push_json_url: is not below")), "{reasons:?}");
+    let reasons: Vec<_> = kept
+        .iter()
+        .map(|letter| letter["reason"].as_str().unwrap())
+        .collect();
+    assert!(
+        reasons
+            .iter()
+            .any(|reason| reason.contains("payload.data.missing field `repo_url`")),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons
+            .iter()
+            .any(|reason| reason.contains("push_json_url: is not below")),
+        "{reasons:?}"
+    );
     for letter in &kept {
-        assert_eq!((&letter["exchange"], &letter["key"]), (&json!(EXCHANGE), &json!("mozilla-central")));
+        assert_eq!(
+            (&letter["exchange"], &letter["key"]),
+            (&json!(EXCHANGE), &json!("mozilla-central"))
+        );
         let body: Value = serde_json::from_str(letter["body"].as_str().unwrap()).unwrap();
         assert_eq!(body["payload"]["type"], "changegroup.1");
     }
@@ -224,9 +328,14 @@ async fn an_unreadable_message_is_kept_in_a_file_and_the_next_run_succeeds() {
     assert_eq!(said.code, Some(0), "{}", said.err);
     let other = deployment.directory.path().join("other");
     deployment.publish(&json!(5)).await;
-    let said = deployment.process(&["--dead-letters", other.to_str().unwrap()]).await;
+    let said = deployment
+        .process(&["--dead-letters", other.to_str().unwrap()])
+        .await;
     assert_eq!(said.code, Some(1), "{}", said.err);
-    assert_eq!((dead_letters(&other).len(), dead_letters(&usual).len()), (1, 2));
+    assert_eq!(
+        (dead_letters(&other).len(), dead_letters(&usual).len()),
+        (1, 2)
+    );
 }
 
 #[tokio::test]
@@ -236,7 +345,11 @@ async fn a_message_stays_in_the_queue_while_no_file_can_keep_it() {
     let folder = deployment.directory.path().to_str().unwrap();
     let said = deployment.process(&["--dead-letters", folder]).await;
     assert_eq!(said.code, Some(1), "{}", said.err);
-    assert!(said.err.contains(&format!("cannot write to {folder}")), "{}", said.err);
+    assert!(
+        said.err.contains(&format!("cannot write to {folder}")),
+        "{}",
+        said.err
+    );
     let left = "events: 1 message could not be worked off, and left in the queue for a later run\n";
     assert!(said.err.ends_with(left), "{}", said.err);
     deployment.until_depth(1).await;
@@ -248,9 +361,16 @@ async fn a_push_whose_changeset_is_stripped_is_kept_in_the_file_when_it_comes_ag
     let deployment = Deployment::with_queue().await;
     deployment.peer.world().missing.insert(nodes(3)[0].clone());
     deployment.push([3, 4]).await;
-    for (left, ending) in [(1, "left in the queue for a later run"), (0, "and taken off the queue")] {
+    for (left, ending) in [
+        (1, "left in the queue for a later run"),
+        (0, "and taken off the queue"),
+    ] {
         let said = deployment.process(&[]).await;
-        assert!(said.code == Some(1) && said.err.ends_with(&format!("{ending}\n")), "{}", said.err);
+        assert!(
+            said.code == Some(1) && said.err.ends_with(&format!("{ending}\n")),
+            "{}",
+            said.err
+        );
         deployment.until_depth(left).await;
     }
     assert_eq!(deployment.process(&[]).await.code, Some(0));
@@ -263,11 +383,17 @@ async fn following_goes_on_through_a_death_of_rabbitmq_until_a_signal() {
     let mut command = deployment.start(&["telemetry", "process-queue-messages", "--follow"], &[]);
     command.until_logged("reading messages").await;
     deployment.push(1..=3).await;
-    until("the first pings", &command, || deployment.peer.accepted() == pings(1..=3)).await;
+    until("the first pings", &command, || {
+        deployment.peer.accepted() == pings(1..=3)
+    })
+    .await;
     deployment.rabbit.kill().unwrap();
     deployment.rabbit.restart().await.unwrap();
     deployment.push(4..=6).await;
-    until("the other pings", &command, || deployment.peer.accepted() == pings(1..=6)).await;
+    until("the other pings", &command, || {
+        deployment.peer.accepted() == pings(1..=6)
+    })
+    .await;
     command.stop().await;
     deployment.until_depth(0).await;
 }
@@ -279,12 +405,20 @@ async fn under_the_bus_every_push_has_its_pings_although_the_process_is_killed()
     std::fs::create_dir(&place).unwrap();
     let redis = RedisServer::start(place).await.unwrap();
     let url = redis.url();
-    let run = || deployment.start(&["run", "telemetry", "--grace", "1"], &[("REDIS_URL", &url)]);
+    let run = || {
+        deployment.start(
+            &["run", "telemetry", "--grace", "1"],
+            &[("REDIS_URL", &url)],
+        )
+    };
     let peer = &deployment.peer;
     deployment.push(1..=20).await;
     peer.world().silent = true;
     let process = run();
-    until("pings that get no answer", &process, || peer.world().unheard.len() >= 4).await;
+    until("pings that get no answer", &process, || {
+        peer.world().unheard.len() >= 4
+    })
+    .await;
     // They are on the bus now.
     deployment.until_depth(0).await;
     process.signal(Signal::SIGKILL);
@@ -292,7 +426,12 @@ async fn under_the_bus_every_push_has_its_pings_although_the_process_is_killed()
     let mut process = run();
     deployment.push(21..=30).await;
     until("every ping", &process, || peer.accepted() == pings(1..=30)).await;
-    let options = RedisOptions { url: url.clone().into(), namespace: "events".to_owned(), ca: None, waiters: 1 };
+    let options = RedisOptions {
+        url: url.clone().into(),
+        namespace: "events".to_owned(),
+        ca: None,
+        waiters: 1,
+    };
     let bus = RedisBus::new(&options, &SystemClock).unwrap();
     let begun = SystemClock.now();
     loop {
@@ -301,11 +440,18 @@ async fn under_the_bus_every_push_has_its_pings_although_the_process_is_killed()
         if depth.unfinished() == 0 {
             break;
         }
-        assert!(SystemClock.now().duration_since(begun).unsigned_abs() < PATIENCE, "{depth:?}:\n{}", process.log());
+        assert!(
+            SystemClock.now().duration_since(begun).unsigned_abs() < PATIENCE,
+            "{depth:?}:\n{}",
+            process.log()
+        );
         SystemClock.sleep(Duration::from_millis(20)).await;
     }
     process.stop().await;
-    assert!(peer.world().accepted.values().all(|&times| times == 1), "nothing was accepted twice");
+    assert!(
+        peer.world().accepted.values().all(|&times| times == 1),
+        "nothing was accepted twice"
+    );
 }
 
 #[tokio::test]
@@ -314,7 +460,10 @@ async fn one_ping_is_dumped_and_an_unknown_changeset_is_told_of() {
     let peer = Peer::start(20).await;
     let environment = servers(&peer, &directory);
     let node = &nodes(7)[0];
-    for arguments in [&["dump-telemetry", node][..], &["dump-telemetry", &node[..20], "--debug"]] {
+    for arguments in [
+        &["dump-telemetry", node][..],
+        &["dump-telemetry", &node[..20], "--debug"],
+    ] {
         let said = telemetry(arguments, &environment, &directory).await;
         assert_eq!(said.code, Some(0), "{}", said.err);
         let expected = json!({
@@ -336,15 +485,38 @@ async fn one_ping_is_dumped_and_an_unknown_changeset_is_told_of() {
         let ping: Value = serde_json::from_str(&said.out).unwrap();
         assert_eq!(ping["reviewSystemUsed"], expected, "{}", said.err);
     }
-    let classic = environment.iter().cloned().chain([("TELEMETRY_CLASSIC".to_owned(), "1".to_owned())]);
-    let said = telemetry(&["dump-telemetry", backout], &classic.collect::<Vec<_>>(), &directory).await;
+    let classic = environment
+        .iter()
+        .cloned()
+        .chain([("TELEMETRY_CLASSIC".to_owned(), "1".to_owned())]);
+    let said = telemetry(
+        &["dump-telemetry", backout],
+        &classic.collect::<Vec<_>>(),
+        &directory,
+    )
+    .await;
     assert!(said.out.contains("\"phabricator\""), "{}", said.out);
     let unknown = telemetry(&["dump-telemetry", "feedface"], &environment, &directory).await;
-    let expected = format!("events: no such changeset: feedface is not in {}\n", peer.repository());
-    assert_eq!((unknown.code, unknown.out.as_str(), unknown.err), (Some(1), "", expected));
+    let expected = format!(
+        "events: no such changeset: feedface is not in {}\n",
+        peer.repository()
+    );
+    assert_eq!(
+        (unknown.code, unknown.out.as_str(), unknown.err),
+        (Some(1), "", expected)
+    );
     let elsewhere = format!("{}/try", peer.root);
-    let unknown = telemetry(&["dump-telemetry", node, "--target-repo", &elsewhere], &environment, &directory).await;
-    assert!(unknown.err.contains(&format!("is not in {elsewhere}")), "{}", unknown.err);
+    let unknown = telemetry(
+        &["dump-telemetry", node, "--target-repo", &elsewhere],
+        &environment,
+        &directory,
+    )
+    .await;
+    assert!(
+        unknown.err.contains(&format!("is not in {elsewhere}")),
+        "{}",
+        unknown.err
+    );
     assert_eq!(peer.accepted(), BTreeSet::new());
 }
 
@@ -353,23 +525,47 @@ async fn settings_stand_in_a_file_the_environment_wins_and_every_fault_is_told_a
     let deployment = Deployment::with_queue().await;
     deployment.push([1]).await;
     let file: PathBuf = deployment.directory.path().join(".env");
-    let lines: Vec<_> = deployment.environment().iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
+    let lines: Vec<_> = deployment
+        .environment()
+        .iter()
+        .map(|(name, value)| format!("{name}='{value}'\n"))
+        .collect();
     std::fs::write(&file, "# ours\n".to_owned() + &lines.concat()).unwrap();
     let arguments = ["process-queue-messages", "--timeout", "0.5"];
-    let wins = [("TARGET_REPO".to_owned(), "https://hg.example.com/try".to_owned())];
+    let wins = [(
+        "TARGET_REPO".to_owned(),
+        "https://hg.example.com/try".to_owned(),
+    )];
     let said = telemetry(&arguments, &wins, &deployment.directory).await;
-    assert!(said.code == Some(1) && said.err.contains("it is not below https://hg.example.com"), "{}", said.err);
+    assert!(
+        said.code == Some(1) && said.err.contains("it is not below https://hg.example.com"),
+        "{}",
+        said.err
+    );
     let said = telemetry(&arguments, &[], &deployment.directory).await;
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_eq!(deployment.peer.accepted(), pings([1]));
 
-    std::fs::write(&file, "PULSE_PASSWORD=hunter2\nSTATSD_PORT=hunter2\nBMO_API_URL=hunter2\n").unwrap();
+    std::fs::write(
+        &file,
+        "PULSE_PASSWORD=hunter2\nSTATSD_PORT=hunter2\nBMO_API_URL=hunter2\n",
+    )
+    .unwrap();
     let mut both = vec![telemetry(&arguments, &[], &deployment.directory).await.err];
     let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
-    command.args(["run", "telemetry"]).env_clear().current_dir(deployment.directory.path());
+    command
+        .args(["run", "telemetry"])
+        .env_clear()
+        .current_dir(deployment.directory.path());
     both.push(String::from_utf8(command.output().await.unwrap().stderr).unwrap());
     for err in both {
-        for name in ["PULSE_USERNAME", "PULSE_QUEUE_NAME", "PULSE_QUEUE_ROUTING_KEY", "STATSD_PORT", "BMO_API_URL"] {
+        for name in [
+            "PULSE_USERNAME",
+            "PULSE_QUEUE_NAME",
+            "PULSE_QUEUE_ROUTING_KEY",
+            "STATSD_PORT",
+            "BMO_API_URL",
+        ] {
             assert!(err.contains(&format!("\n{name}: ")), "{err}");
         }
         assert!(!err.contains("hunter2"), "{err}");
@@ -382,10 +578,18 @@ async fn the_example_of_a_file_can_be_read_as_it_is() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../dotenv.example.txt");
     std::fs::copy(example, directory.path().join(".env")).unwrap();
     // Nobody is at home there, which is found out after the settings were read.
-    let nobody = [("PULSE_HOST".to_owned(), "127.0.0.1".to_owned()), ("PULSE_PORT".to_owned(), "1".to_owned())];
+    let nobody = [
+        ("PULSE_HOST".to_owned(), "127.0.0.1".to_owned()),
+        ("PULSE_PORT".to_owned(), "1".to_owned()),
+    ];
     let said = telemetry(&["process-queue-messages"], &nobody, &directory).await;
     assert_eq!(said.code, Some(1));
-    assert!(said.err.contains("cannot connect to rabbitmq at amqps://127.0.0.1:1"), "{}", said.err);
+    assert!(
+        said.err
+            .contains("cannot connect to rabbitmq at amqps://127.0.0.1:1"),
+        "{}",
+        said.err
+    );
 }
 
 #[tokio::test]
@@ -395,20 +599,39 @@ async fn statsd_is_told_of_each_changeset_and_of_the_time() {
     deployment.push([9, 10]).await;
     let mut environment = deployment.environment();
     environment.push(("STATSD_HOST".to_owned(), "127.0.0.1".to_owned()));
-    environment.push(("STATSD_PORT".to_owned(), server.local_addr().unwrap().port().to_string()));
-    for dry in [&["process-queue-messages", "--no-send"][..], &["process-queue-messages"]] {
+    environment.push((
+        "STATSD_PORT".to_owned(),
+        server.local_addr().unwrap().port().to_string(),
+    ));
+    for dry in [
+        &["process-queue-messages", "--no-send"][..],
+        &["process-queue-messages"],
+    ] {
         let said = telemetry(dry, &environment, &deployment.directory).await;
         assert_eq!(said.code, Some(0), "{}", said.err);
     }
     let mut words = Vec::new();
     let mut read = [0; 1000];
     while words.len() < 5 {
-        let length = tokio::time::timeout(PATIENCE, server.recv(&mut read)).await.unwrap().unwrap();
+        let length = tokio::time::timeout(PATIENCE, server.recv(&mut read))
+            .await
+            .unwrap()
+            .unwrap();
         words.push(String::from_utf8(read[..length].to_vec()).unwrap());
     }
-    assert_eq!(words[..4], ["commit_telemetry.job.items:1|c"; 4], "one for each changeset");
-    let time = words[4].strip_prefix("commit_telemetry.job.time:").and_then(|rest| rest.strip_suffix("|ms")).unwrap();
+    assert_eq!(
+        words[..4],
+        ["commit_telemetry.job.items:1|c"; 4],
+        "one for each changeset"
+    );
+    let time = words[4]
+        .strip_prefix("commit_telemetry.job.time:")
+        .and_then(|rest| rest.strip_suffix("|ms"))
+        .unwrap();
     assert!(time.parse::<f64>().unwrap() > 0.0, "{time}");
     // Both commands have ended, and what they sent is here.
-    assert!(server.try_recv(&mut read).is_err(), "a dry run is not counted");
+    assert!(
+        server.try_recv(&mut read).is_err(),
+        "a dry run is not counted"
+    );
 }

@@ -31,13 +31,21 @@ struct Pulse {
 impl Pulse {
     /// On a RabbitMQ that other tests use too.
     async fn new() -> Self {
-        Self::with(RabbitServer::share().await.unwrap(), World::with_redis().await).await
+        Self::with(
+            RabbitServer::share().await.unwrap(),
+            World::with_redis().await,
+        )
+        .await
     }
 
     /// On a RabbitMQ that can be killed and restarted.
     async fn with_own_rabbit() -> Self {
         let world = World::with_redis().await;
-        Self::with(RabbitServer::start(world.path("rabbit")).await.unwrap(), world).await
+        Self::with(
+            RabbitServer::start(world.path("rabbit")).await.unwrap(),
+            world,
+        )
+        .await
     }
 
     async fn with(rabbit: RabbitServer, world: World) -> Self {
@@ -48,8 +56,7 @@ impl Pulse {
         for exchange in [GROUPS, MOZREVIEW] {
             rabbit.declare_exchange(exchange).await.unwrap();
         }
-        let metadata =
-            json!({ "name": "bot", "description": "x", "owner": "a@example.com", "source": "https://example.com" });
+        let metadata = json!({ "name": "bot", "description": "x", "owner": "a@example.com", "source": "https://example.com" });
         for (group, hook) in [
             ("project-releng", "coverage/bot"),
             ("project-releng", "static-analysis/bot"),
@@ -57,7 +64,11 @@ impl Pulse {
         ] {
             taskcluster.add_hook(group, hook, Some(json!({ "metadata": metadata })));
         }
-        Self { world, taskcluster, rabbit }
+        Self {
+            world,
+            taskcluster,
+            rabbit,
+        }
     }
 
     /// Writes the configuration, with this user on Pulse, and these lines.
@@ -77,20 +88,29 @@ impl Pulse {
     }
 
     async fn publish(&self, exchange: &str, key: &str, body: &Value) {
-        let routing = Routing { exchange: exchange.to_owned(), key: key.to_owned(), other_routes: Vec::new() };
-        let message = PulseMessage { routing, body: body.to_string().into_bytes().into() };
+        let routing = Routing {
+            exchange: exchange.to_owned(),
+            key: key.to_owned(),
+            other_routes: Vec::new(),
+        };
+        let message = PulseMessage {
+            routing,
+            body: body.to_string().into_bytes().into(),
+        };
         self.rabbit.publish(&message).await.unwrap();
     }
 
     async fn resolve(&self, group: &str) {
         let body = json!({ "version": 1, "taskGroupId": group, "schedulerId": "gecko-level-3" });
-        self.publish(GROUPS, &format!("primary.{group}.gecko-level-3._"), &body).await;
+        self.publish(GROUPS, &format!("primary.{group}.gecko-level-3._"), &body)
+            .await;
     }
 
     /// A task group whose first task has this repository.
     fn group(&self, repository: &str) -> String {
         let env = json!({ "GECKO_HEAD_REPOSITORY": repository, "GECKO_HEAD_REV": "a".repeat(40) });
-        self.taskcluster.add_task(json!({ "payload": { "env": env } }))
+        self.taskcluster
+            .add_task(json!({ "payload": { "env": env } }))
     }
 
     /// One that has a build for code coverage.
@@ -101,12 +121,17 @@ impl Pulse {
         let metadata = json!({
             "name": "build-linux64-ccov/opt", "description": "x", "owner": "a@example.com", "source": "https://example.com",
         });
-        self.taskcluster.add_task(json!({ "taskGroupId": group, "metadata": metadata, "payload": { "env": env } }));
+        self.taskcluster.add_task(
+            json!({ "taskGroupId": group, "metadata": metadata, "payload": { "env": env } }),
+        );
         group
     }
 
     async fn until_triggered(&self, count: usize, process: &Process) -> Vec<Trigger> {
-        until("hooks to be triggered", process, || self.taskcluster.triggers().len() >= count).await;
+        until("hooks to be triggered", process, || {
+            self.taskcluster.triggers().len() >= count
+        })
+        .await;
         self.taskcluster.triggers()
     }
 
@@ -115,27 +140,52 @@ impl Pulse {
         let (bus, begun) = (self.world.bus(), SystemClock.now());
         loop {
             let mut under_way = 0;
-            for queue in queues::all().iter().filter(|queue| queue.name != MONITORING.spec().name) {
+            for queue in queues::all()
+                .iter()
+                .filter(|queue| queue.name != MONITORING.spec().name)
+            {
                 let depth = bus.depth(queue).await.unwrap();
-                assert_eq!(depth.dead, 0, "a dead letter in {}:\n{}", queue.name, process.log());
+                assert_eq!(
+                    depth.dead,
+                    0,
+                    "a dead letter in {}:\n{}",
+                    queue.name,
+                    process.log()
+                );
                 under_way += depth.unfinished();
             }
-            if under_way == 0 && self.rabbit.depth("queue/pulseuser/events-testing").await.unwrap() == Some(0) {
+            if under_way == 0
+                && self
+                    .rabbit
+                    .depth("queue/pulseuser/events-testing")
+                    .await
+                    .unwrap()
+                    == Some(0)
+            {
                 return self.taskcluster.triggers();
             }
             let waited = SystemClock.now().duration_since(begun).unsigned_abs();
-            assert!(waited < PATIENCE, "it does not come to rest:\n{}", process.log());
+            assert!(
+                waited < PATIENCE,
+                "it does not come to rest:\n{}",
+                process.log()
+            );
             SystemClock.sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
 fn payloads(triggers: &[Trigger], hook: &str) -> Vec<Value> {
-    triggers.iter().filter(|trigger| trigger.hook == hook).map(|trigger| trigger.payload.clone()).collect()
+    triggers
+        .iter()
+        .filter(|trigger| trigger.hook == hook)
+        .map(|trigger| trigger.payload.clone())
+        .collect()
 }
 
 #[tokio::test]
-async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its_tasks_are_reported() {
+async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its_tasks_are_reported()
+ {
     let mut pulse = Pulse::with_own_rabbit().await;
     pulse.configure(
         "  autoland_enabled: true
@@ -160,20 +210,35 @@ async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its
         worker.until_logged(line).await;
         other.until_logged(line).await;
     }
-    until("one of them to look for diffs", &worker, || (worker.log() + &other.log()).contains("looks for new diffs"))
-        .await;
-    until("its first look", &worker, || {
-        pulse.world.phabricator.calls().iter().any(|call| call.method == "differential.revision.search")
+    until("one of them to look for diffs", &worker, || {
+        (worker.log() + &other.log()).contains("looks for new diffs")
     })
     .await;
-    until("the queue", &worker, || (worker.log() + &other.log()).contains("listening to pulse")).await;
+    until("its first look", &worker, || {
+        pulse
+            .world
+            .phabricator
+            .calls()
+            .iter()
+            .any(|call| call.method == "differential.revision.search")
+    })
+    .await;
+    until("the queue", &worker, || {
+        (worker.log() + &other.log()).contains("listening to pulse")
+    })
+    .await;
 
-    let (coverage, autoland) = (pulse.coverage(), pulse.group("https://hg.mozilla.org/integration/autoland"));
+    let (coverage, autoland) = (
+        pulse.coverage(),
+        pulse.group("https://hg.mozilla.org/integration/autoland"),
+    );
     pulse.resolve(&coverage).await;
     pulse.resolve(&autoland).await;
     let commits = include_str!("../fixtures/mozreview-commits-published.json");
     let commits: Value = serde_json::from_str(commits).unwrap();
-    pulse.publish(MOZREVIEW, "mozreview.commits.published", &commits["body"]).await;
+    pulse
+        .publish(MOZREVIEW, "mozreview.commits.published", &commits["body"])
+        .await;
     let diff = NewDiff::new("diff");
     let revision = pulse.world.phabricator.create_revision(NewRevision::new(
         "New",
@@ -181,7 +246,10 @@ async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its
         &pulse.world.repository,
         diff,
     ));
-    let of_commits = commits["body"]["payload"]["commits"].as_array().unwrap().len();
+    let of_commits = commits["body"]["payload"]["commits"]
+        .as_array()
+        .unwrap()
+        .len();
     pulse.until_triggered(3 + of_commits, &worker).await;
 
     // RabbitMQ dies; what was said is said again, with something new.
@@ -195,17 +263,31 @@ async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its
     let triggers = pulse.at_rest(&worker).await;
     assert_eq!(triggers.len(), 4 + of_commits, "{triggers:?}");
     assert_eq!(payloads(&triggers, "coverage/bot").len(), 2);
-    assert_eq!(payloads(&triggers, "code-review-testing"), [json!({ "AUTOLAND_TASK_GROUP_ID": autoland })]);
+    assert_eq!(
+        payloads(&triggers, "code-review-testing"),
+        [json!({ "AUTOLAND_TASK_GROUP_ID": autoland })]
+    );
     let analysed = payloads(&triggers, "static-analysis/bot");
     assert_eq!(analysed.len(), 1 + of_commits);
     let phid = &revision.diff.phid;
-    assert!(analysed.contains(&json!({ "ANALYSIS_SOURCE": "phabricator", "ANALYSIS_ID": phid })), "{analysed:?}");
+    assert!(
+        analysed.contains(&json!({ "ANALYSIS_SOURCE": "phabricator", "ANALYSIS_ID": phid })),
+        "{analysed:?}"
+    );
 
     // Their tasks end, and what went wrong is reported once.
     let task = triggers[0].task_id.clone().unwrap();
     pulse.taskcluster.move_on(&task, TaskState::Failed);
-    pulse.world.bus().requeue(&MONITORING.spec(), Which::All).await.unwrap();
-    until("the report", &worker, || !pulse.taskcluster.mails().is_empty()).await;
+    pulse
+        .world
+        .bus()
+        .requeue(&MONITORING.spec(), Which::All)
+        .await
+        .unwrap();
+    until("the report", &worker, || {
+        !pulse.taskcluster.mails().is_empty()
+    })
+    .await;
     let mail = &pulse.taskcluster.mails()[0];
     assert_eq!(mail.address, "ann@example.com");
     assert!(mail.content.contains(&task), "{}", mail.content);
@@ -221,16 +303,29 @@ async fn operators_see_pulse_services_and_reports() {
     let world = &pulse.world;
     pulse.configure("  HOOKS: [{type: code-coverage, hookId: coverage/bot}]\n");
     let config = world.path("config.yml");
-    let checked = world.events(&["check-config", "--online", config.to_str().unwrap()]).await;
-    for line in
-        ["ok      redis:", "ok      phabricator", "ok      the Taskcluster of Firefox", "ok      pulse localhost:"]
-    {
+    let checked = world
+        .events(&["check-config", "--online", config.to_str().unwrap()])
+        .await;
+    for line in [
+        "ok      redis:",
+        "ok      phabricator",
+        "ok      the Taskcluster of Firefox",
+        "ok      pulse localhost:",
+    ] {
         assert!(checked.out.contains(line), "{}", checked.out);
     }
 
     let listening = tokio::spawn({
-        let mut tail =
-            world.command(&["pulse", "tail", "--exchange", GROUPS, "--topic", "#.gecko-level-3.#", "--limit", "1"]);
+        let mut tail = world.command(&[
+            "pulse",
+            "tail",
+            "--exchange",
+            GROUPS,
+            "--topic",
+            "#.gecko-level-3.#",
+            "--limit",
+            "1",
+        ]);
         async move { tail.output().await.unwrap() }
     });
     // What is published before the queue is bound is not shown.
@@ -240,17 +335,38 @@ async fn operators_see_pulse_services_and_reports() {
     }
     let output = listening.await.unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(printed.contains("a-group\\u202e") && !printed.contains('\u{202e}'), "{printed:?}");
+    assert!(
+        printed.contains("a-group\\u202e") && !printed.contains('\u{202e}'),
+        "{printed:?}"
+    );
     let message: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&message["exchange"], &message["body"]["taskGroupId"]), (&json!(GROUPS), &json!("a-group\u{202e}")));
+    assert_eq!(
+        (&message["exchange"], &message["body"]["taskGroupId"]),
+        (&json!(GROUPS), &json!("a-group\u{202e}"))
+    );
 
     let report = world.events(&["report"]).await;
-    assert!(report.out.contains("Firefox: 0 tasks since the last report"), "{}", report.out);
+    assert!(
+        report
+            .out
+            .contains("Firefox: 0 tasks since the last report"),
+        "{}",
+        report.out
+    );
 
     pulse.taskcluster.go_down().await.unwrap();
-    let checked = world.events(&["check-config", "--online", config.to_str().unwrap()]).await;
-    assert!(checked.out.contains("FAILED  the Taskcluster of Firefox"), "{}", checked.out);
-    assert_eq!((checked.code, checked.err.trim_end()), (Some(1), "events: 1 check failed"));
+    let checked = world
+        .events(&["check-config", "--online", config.to_str().unwrap()])
+        .await;
+    assert!(
+        checked.out.contains("FAILED  the Taskcluster of Firefox"),
+        "{}",
+        checked.out
+    );
+    assert_eq!(
+        (checked.code, checked.err.trim_end()),
+        (Some(1), "events: 1 check failed")
+    );
 }
 
 #[tokio::test]
@@ -266,15 +382,20 @@ async fn a_hook_with_wrong_credentials_or_repositories_stops_the_start_and_is_na
     assert!(!worker.ended().await.success());
     let log = worker.log();
     assert!(
-        log.contains("the hook project-releng/static-analysis/bot cannot work on the Taskcluster of Firefox"),
+        log.contains(
+            "the hook project-releng/static-analysis/bot cannot work on the Taskcluster of Firefox"
+        ),
         "{log}"
     );
     assert!(!log.contains("wrong"), "{log}");
 
-    world.configure("    - {type: static-analysis-phabricator, hookId: other/bot, repositories: [unknown]}\n");
+    world.configure(
+        "    - {type: static-analysis-phabricator, hookId: other/bot, repositories: [unknown]}\n",
+    );
     let mut worker = world.start("worker");
     assert!(!worker.ended().await.success());
-    let expected = "phabricator does not know: repository unknown of the hook project-releng/other/bot";
+    let expected =
+        "phabricator does not know: repository unknown of the hook project-releng/other/bot";
     assert!(worker.log().contains(expected), "{}", worker.log());
 }
 
@@ -288,10 +409,21 @@ async fn the_configuration_can_be_a_secret_of_taskcluster() {
     }});
     taskcluster.add_secret("project/code-review/testing", document);
     let proxy = taskcluster.start_proxy().await.unwrap();
-    let arguments = ["check-config", "--taskcluster-secret", "project/code-review/testing"];
+    let arguments = [
+        "check-config",
+        "--taskcluster-secret",
+        "project/code-review/testing",
+    ];
     let mut command = world.command(&arguments);
     // The file of the environment is there, and is not meant.
-    let output = command.env("TASKCLUSTER_PROXY_URL", proxy.as_str()).output().await.unwrap();
+    let output = command
+        .env("TASKCLUSTER_PROXY_URL", proxy.as_str())
+        .output()
+        .await
+        .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && said.contains("the secret project/code-review/testing is right"), "{said}");
+    assert!(
+        output.status.success() && said.contains("the secret project/code-review/testing is right"),
+        "{said}"
+    );
 }

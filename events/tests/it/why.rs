@@ -13,7 +13,11 @@ use crate::world::{World, until};
 impl World {
     async fn operator(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_events"));
-        command.args(arguments).arg("--config").arg(self.path("config.yml")).env_clear();
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.path("config.yml"))
+            .env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.redis.as_ref().map(|redis| ("REDIS_URL", redis.url())));
         command.output().await.unwrap()
@@ -46,7 +50,9 @@ async fn the_story_of_a_pushed_build_is_told_from_its_request_to_its_answer() {
     assert_eq!(world.request(web.address().await, &build).await, 200);
     let link = world.until_pushed(&build, &worker).await;
     world.assert_pushed_once(&build, &link).await;
-    worker.until_logged("pushed, with the link to its jobs").await;
+    worker
+        .until_logged("pushed, with the link to its jobs")
+        .await;
     until_closed(&world, build.target.as_str()).await;
 
     let story = world.told(&["why", build.target.as_str()]).await;
@@ -68,23 +74,62 @@ async fn the_story_of_a_pushed_build_is_told_from_its_request_to_its_answer() {
     let mut from = 0;
     for text in order {
         let found = story[from..].find(text);
-        from += found.unwrap_or_else(|| panic!("{text:?} is not there, or not in its place:\n{story}"));
+        from +=
+            found.unwrap_or_else(|| panic!("{text:?} is not there, or not in its place:\n{story}"));
     }
     for which in ["D3", "3"] {
-        assert_eq!(world.json(&["why", which]).await["target"], build.target.as_str(), "{which}");
+        assert_eq!(
+            world.json(&["why", which]).await["target"],
+            build.target.as_str(),
+            "{which}"
+        );
     }
     let json = world.json(&["why", "D3"]).await;
-    assert_eq!((&json["state"], &json["now"], &json["next"]), (&"pushed".into(), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&json["state"], &json["now"], &json["next"]),
+        (&"pushed".into(), &Value::Null, &Value::Null)
+    );
     assert_eq!(json["base"]["used"], world.repositories.base);
     assert_eq!(json["published"], "published");
     let answers = json["answers"].as_array().unwrap();
-    assert_eq!((answers.len(), &answers[0]["text"]), (2, &Value::from(link.as_str())));
-    assert!(answers.iter().all(|answer| answer["at"].is_string()), "{answers:?}");
-    assert!(world.complaint(&["why", "D99"]).await.contains("no build of D99 is known"));
-    assert!(world.complaint(&["why", "x"]).await.contains("expected a build target"));
-    assert!(world.complaint(&["retry", "D3"]).await.contains("restart the build in Harbormaster"));
-    assert!(world.complaint(&["cancel", "D3"]).await.contains("has its end already: pushed"));
-    assert!(world.told(&["audit"]).await.contains("every accepted build has its end"));
+    assert_eq!(
+        (answers.len(), &answers[0]["text"]),
+        (2, &Value::from(link.as_str()))
+    );
+    assert!(
+        answers.iter().all(|answer| answer["at"].is_string()),
+        "{answers:?}"
+    );
+    assert!(
+        world
+            .complaint(&["why", "D99"])
+            .await
+            .contains("no build of D99 is known")
+    );
+    assert!(
+        world
+            .complaint(&["why", "x"])
+            .await
+            .contains("expected a build target")
+    );
+    assert!(
+        world
+            .complaint(&["retry", "D3"])
+            .await
+            .contains("restart the build in Harbormaster")
+    );
+    assert!(
+        world
+            .complaint(&["cancel", "D3"])
+            .await
+            .contains("has its end already: pushed")
+    );
+    assert!(
+        world
+            .told(&["audit"])
+            .await
+            .contains("every accepted build has its end")
+    );
     worker.stop().await;
     web.stop().await;
 }
@@ -103,34 +148,83 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     worker.until_logged("loaded a stack of 1 patches").await;
     worker.until_logged("loaded a stack of 3 patches").await;
     until("both to be recorded", &worker, || {
-        [&first, &second].iter().all(|build| !world.target(build).messages.is_empty())
+        [&first, &second]
+            .iter()
+            .all(|build| !world.target(build).messages.is_empty())
     })
     .await;
 
     let story = world.told(&["why", "D3"]).await;
     assert!(story.contains("now:  in mercurial, to be taken"), "{story}");
-    assert!(story.contains("2 ready and 0 in flight, and is paused"), "{story}");
-    assert!(story.contains("next: its stack is applied on a clone and pushed to Try"), "{story}");
+    assert!(
+        story.contains("2 ready and 0 in flight, and is paused"),
+        "{story}"
+    );
+    assert!(
+        story.contains("next: its stack is applied on a clone and pushed to Try"),
+        "{story}"
+    );
     let list = world.told(&["builds", "--state", "public"]).await;
-    assert!(list.contains(first.target.as_str()) && list.contains(second.target.as_str()), "{list}");
+    assert!(
+        list.contains(first.target.as_str()) && list.contains(second.target.as_str()),
+        "{list}"
+    );
     let list = world.told(&["builds", "--revision", "D1"]).await;
-    assert!(!list.contains(first.target.as_str()) && list.contains("its turn in mercurial, which is paused"), "{list}");
-    assert_eq!(world.told(&["builds", "--state", "pushed"]).await, "there are no such builds\n");
-    assert!(world.complaint(&["builds", "--state", "x"]).await.contains("expected one of queued, public"));
+    assert!(
+        !list.contains(first.target.as_str())
+            && list.contains("its turn in mercurial, which is paused"),
+        "{list}"
+    );
+    assert_eq!(
+        world.told(&["builds", "--state", "pushed"]).await,
+        "there are no such builds\n"
+    );
+    assert!(
+        world
+            .complaint(&["builds", "--state", "x"])
+            .await
+            .contains("expected one of queued, public")
+    );
 
-    assert!(world.told(&["cancel", first.target.as_str()]).await.contains("it is cancelled"));
-    until("the neutral answer", &worker, || world.target(&first).status == TargetStatus::Passed).await;
-    assert_eq!(world.target(&first).units[0]["details"], "Cancelled by an operator.");
+    assert!(
+        world
+            .told(&["cancel", first.target.as_str()])
+            .await
+            .contains("it is cancelled")
+    );
+    until("the neutral answer", &worker, || {
+        world.target(&first).status == TargetStatus::Passed
+    })
+    .await;
+    assert_eq!(
+        world.target(&first).units[0]["details"],
+        "Cancelled by an operator."
+    );
 
     // The message of the other one is gone; who retries it has it built from the beginning.
-    bus.drop_waiting(&MERCURIAL.spec(), bus::Which::All).await.unwrap();
+    bus.drop_waiting(&MERCURIAL.spec(), bus::Which::All)
+        .await
+        .unwrap();
     bus.set_paused(&MERCURIAL.spec(), false).await.unwrap();
-    assert!(world.told(&["retry", "D1"]).await.contains("it is built again, from the beginning"));
+    assert!(
+        world
+            .told(&["retry", "D1"])
+            .await
+            .contains("it is built again, from the beginning")
+    );
     let link = world.until_pushed(&second, &worker).await;
     world.assert_pushed_once(&second, &link).await;
     until_closed(&world, second.target.as_str()).await;
-    assert_eq!(world.json(&["builds", "--state", "pushed"]).await["target"], second.target.as_str());
-    assert!(world.told(&["why", "D1"]).await.contains("sent again: an operator retries it"));
+    assert_eq!(
+        world.json(&["builds", "--state", "pushed"]).await["target"],
+        second.target.as_str()
+    );
+    assert!(
+        world
+            .told(&["why", "D1"])
+            .await
+            .contains("sent again: an operator retries it")
+    );
     worker.stop().await;
     web.stop().await;
 }
@@ -150,8 +244,15 @@ async fn until_closed(world: &World, target: &str) {
 async fn a_story_tells_no_answer_that_was_not_sent() {
     let world = World::with_redis().await;
     let config = std::fs::read_to_string(world.path("config.yml")).unwrap();
-    std::fs::write(world.path("config.yml"), config.replace("publish: true", "publish: false")).unwrap();
-    world.phabricator.set_status(world.submit("It landed", "patch", None).id, RevisionStatus::Published);
+    std::fs::write(
+        world.path("config.yml"),
+        config.replace("publish: true", "publish: false"),
+    )
+    .unwrap();
+    world.phabricator.set_status(
+        world.submit("It landed", "patch", None).id,
+        RevisionStatus::Published,
+    );
     let build = world.phabricator.start_build(1);
     let (mut web, mut worker) = (world.start("web"), world.start("worker"));
     assert_eq!(world.request(web.address().await, &build).await, 200);
@@ -159,7 +260,10 @@ async fn a_story_tells_no_answer_that_was_not_sent() {
     let story = world.told(&["why", "D1"]).await;
     assert!(story.contains("not published: publish is false"), "{story}");
     let would_be = "there is no patch left to build";
-    assert!(!story.contains(would_be) && !story.contains("sent to its target"), "{story}");
+    assert!(
+        !story.contains(would_be) && !story.contains("sent to its target"),
+        "{story}"
+    );
     let json = world.json(&["why", "D1"]).await;
     assert_eq!(json["answers"].as_array().unwrap().len(), 0);
     assert_eq!(json["published"], "not published: publish is false");
@@ -181,20 +285,37 @@ async fn a_story_says_which_attempt_failed_and_when_the_next_one_is() {
     let bus = world.bus();
     // Without a worker its message stays where it is after the second attempt.
     for attempts in 1..=2 {
-        while bus.peek(&MERCURIAL.spec(), 1).await.unwrap().first().is_none_or(|waiting| {
-            waiting.attempts < attempts || !matches!(waiting.state, bus::MessageState::Delayed { .. })
-        }) {
-            bus::SystemClock.sleep(std::time::Duration::from_millis(20)).await;
+        while bus
+            .peek(&MERCURIAL.spec(), 1)
+            .await
+            .unwrap()
+            .first()
+            .is_none_or(|waiting| {
+                waiting.attempts < attempts
+                    || !matches!(waiting.state, bus::MessageState::Delayed { .. })
+            })
+        {
+            bus::SystemClock
+                .sleep(std::time::Duration::from_millis(20))
+                .await;
         }
         if attempts == 1 {
-            bus.requeue(&MERCURIAL.spec(), bus::Which::All).await.unwrap();
+            bus.requeue(&MERCURIAL.spec(), bus::Which::All)
+                .await
+                .unwrap();
         }
     }
     let story = world.told(&["why", "D3"]).await;
     let line = story.lines().find(|line| line.starts_with("now:")).unwrap();
-    assert!(line.contains("in mercurial, attempt 2 of 5, next at ") && line.contains(" UTC (in "), "{line}");
+    assert!(
+        line.contains("in mercurial, attempt 2 of 5, next at ") && line.contains(" UTC (in "),
+        "{line}"
+    );
     let list = world.told(&["builds", "--revision", "D3"]).await;
-    assert!(list.contains("mercurial: attempt 2 of 5, next at "), "{list}");
+    assert!(
+        list.contains("mercurial: attempt 2 of 5, next at "),
+        "{list}"
+    );
     worker.stop().await;
     web.stop().await;
 }

@@ -17,7 +17,10 @@ use nix::{
 };
 use phabricator::{
     model::Phid,
-    testing::{BuildVariables, CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target, harbormaster_request},
+    testing::{
+        BuildVariables, CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target,
+        harbormaster_request,
+    },
 };
 use pulse::PulseSettings;
 use secrecy::ExposeSecret;
@@ -57,12 +60,21 @@ async fn copy_of_template(directory: &Path) -> Repositories {
             let _ = making.keep();
         }
     }
-    let copied = Command::new("cp").arg("-a").arg(template.join(".")).arg(directory).status().await.unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(template.join("."))
+        .arg(directory)
+        .status()
+        .await
+        .unwrap();
     assert!(copied.success(), "cannot copy {}", template.display());
     let base = std::fs::read_to_string(template.join("base")).unwrap();
     let copy = Repositories::at(directory, base);
     // The path in the template's own configuration is that of where it was made.
-    let configuration = format!("[paths]\ndefault = {}\n[phases]\npublish = False\n", copy.source.display());
+    let configuration = format!(
+        "[paths]\ndefault = {}\n[phases]\npublish = False\n",
+        copy.source.display()
+    );
     std::fs::write(copy.try_repository.join(".hg/hgrc"), configuration).unwrap();
     copy
 }
@@ -93,7 +105,15 @@ impl World {
         let repository = phabricator.add_repository("product");
         let secure = phabricator.add_project("secure-revision");
         let author = phabricator.add_user("zoe", "Zoë Example");
-        let world = Self { phabricator, repositories, redis: None, directory, repository, secure, author };
+        let world = Self {
+            phabricator,
+            repositories,
+            redis: None,
+            directory,
+            repository,
+            secure,
+            author,
+        };
         let config = format!(
             "events:\n  PHABRICATOR: {{url: \"{}\", api_key: \"{}\", publish: true}}\n  clones_dir: {}\n  \
              repositories:\n    - {{name: product, url: {}, try_url: {}}}\n",
@@ -117,7 +137,12 @@ impl World {
     /// The deployment's queues and records, past its processes.
     pub fn bus(&self) -> RedisBus {
         let url = self.redis.as_ref().unwrap().url().into();
-        let options = RedisOptions { url, namespace: "events".to_owned(), ca: None, waiters: 1 };
+        let options = RedisOptions {
+            url,
+            namespace: "events".to_owned(),
+            ca: None,
+            waiters: 1,
+        };
         RedisBus::new(&options, &SystemClock).unwrap()
     }
 
@@ -140,11 +165,26 @@ impl World {
         let redis = self.redis.as_ref().map(RedisServer::url);
         let redis = redis.iter().map(|url| ("REDIS_URL", url.as_str()));
         let environment: Vec<_> = redis.chain(environment.iter().copied()).collect();
-        Process::start(&["run", role, "--config", config.to_str().unwrap(), "--grace", "1"], &environment)
+        Process::start(
+            &[
+                "run",
+                role,
+                "--config",
+                config.to_str().unwrap(),
+                "--grace",
+                "1",
+            ],
+            &environment,
+        )
     }
 
     /// Publishes a patch on top of `parent`.
-    pub fn submit(&self, title: &str, patch: &str, parent: Option<&CreatedRevision>) -> CreatedRevision {
+    pub fn submit(
+        &self,
+        title: &str,
+        patch: &str,
+        parent: Option<&CreatedRevision>,
+    ) -> CreatedRevision {
         let diff = NewDiff::new(patch).base(&self.repositories.base);
         let mut revision = NewRevision::new(title, &self.author, &self.repository, diff);
         if let Some(parent) = parent {
@@ -180,34 +220,60 @@ impl World {
             !target.artifacts.is_empty() && !target.units.is_empty()
         };
         until("the link on the build", process, told).await;
-        self.target(build).artifacts[0].data["uri"].as_str().unwrap().to_owned()
+        self.target(build).artifacts[0].data["uri"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// What the build was told, and what is on Try: exactly one answer and one head.
     pub async fn assert_pushed_once(&self, build: &BuildVariables, link: &str) {
         let heads = self.repositories.try_heads().await.unwrap();
         assert_eq!(heads.len(), 1, "one head on Try");
-        assert_eq!(link, format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={}", heads[0]));
+        assert_eq!(
+            link,
+            format!(
+                "https://treeherder.mozilla.org/#/jobs?repo=try&revision={}",
+                heads[0]
+            )
+        );
         let target = self.target(build);
         assert_eq!(target.artifacts.len(), 1);
         // A process that dies between saying it and noting that says it again.
         assert!(!target.units.is_empty());
         for unit in &target.units {
-            assert_eq!((&unit["name"], &unit["result"]), (&"mercurial".into(), &"pass".into()), "{unit:?}");
+            assert_eq!(
+                (&unit["name"], &unit["result"]),
+                (&"mercurial".into(), &"pass".into()),
+                "{unit:?}"
+            );
         }
-        assert!(target.messages.iter().all(|message| message == "work"), "{:?}", target.messages);
+        assert!(
+            target.messages.iter().all(|message| message == "work"),
+            "{:?}",
+            target.messages
+        );
     }
 
     /// Files with their contents at the head of Try.
     pub async fn on_try(&self, file: &str) -> Result<String, String> {
         let arguments = ["cat", "--rev=tip", file];
-        hg(&self.repositories.try_repository, &arguments).await.map_err(|error| error.to_string())
+        hg(&self.repositories.try_repository, &arguments)
+            .await
+            .map_err(|error| error.to_string())
     }
 
     /// A shell hook that says that it was reached, and waits for leave.
     pub fn gate(&self, repository: &Path, hook: &str) -> Gate {
-        let (reached, open) = (self.path(&format!("{hook}-reached")), self.path(&format!("{hook}-open")));
-        let script = format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", reached.display(), open.display());
+        let (reached, open) = (
+            self.path(&format!("{hook}-reached")),
+            self.path(&format!("{hook}-open")),
+        );
+        let script = format!(
+            "touch {}; while [ ! -e {} ]; do sleep 0.02; done",
+            reached.display(),
+            open.display()
+        );
         let file = repository.join(".hg/hgrc");
         let mut text = std::fs::read_to_string(&file).unwrap_or_default();
         text.push_str(&format!("\n[hooks]\n{hook}.gate = {script}\n"));
@@ -293,12 +359,24 @@ impl Process {
         self.until_logged("listening address=").await;
         let log = self.log();
         let (_, rest) = log.split_once("listening address=").unwrap();
-        let port = rest.split_whitespace().next().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        let port = rest
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().unwrap().cast_signed()), signal).unwrap();
+        kill(
+            Pid::from_raw(self.child.id().unwrap().cast_signed()),
+            signal,
+        )
+        .unwrap();
     }
 
     /// Waits for its end. All that it said is in the log then.
@@ -327,7 +405,11 @@ pub async fn until(what: &str, process: &Process, condition: impl Fn() -> bool) 
     let begun = SystemClock.now();
     while !condition() {
         let waited = SystemClock.now().duration_since(begun);
-        assert!(waited.unsigned_abs() < PATIENCE, "waited in vain for {what}:\n{}", process.log());
+        assert!(
+            waited.unsigned_abs() < PATIENCE,
+            "waited in vain for {what}:\n{}",
+            process.log()
+        );
         SystemClock.sleep(Duration::from_millis(10)).await;
     }
 }

@@ -10,7 +10,10 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use aws_smithy_runtime_api::{
     client::{
-        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+        http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
+            SharedHttpConnector,
+        },
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
         runtime_components::RuntimeComponents,
@@ -50,25 +53,41 @@ struct Found {
 
 impl Search {
     /// `region` is what is set, so that none is looked for.
-    pub(super) fn new(http: reqwest::Client, region: Option<String>, clock: Arc<dyn Clock>) -> Self {
-        Self { http, region, clock, found: Mutex::default() }
+    pub(super) fn new(
+        http: reqwest::Client,
+        region: Option<String>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            http,
+            region,
+            clock,
+            found: Mutex::default(),
+        }
     }
 
     async fn config<'a>(&self, found: &'a mut Found) -> &'a SdkConfig {
         if found.config.is_none() {
-            let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(Http(self.http.clone()));
+            let mut loader = aws_config::defaults(BehaviorVersion::latest())
+                .http_client(Http(self.http.clone()));
             if let Some(region) = &self.region {
                 loader = loader.region(Region::new(region.clone()));
             }
             let config = loader.load().await;
             return found.config.insert(config);
         }
-        found.config.get_or_insert_with(|| SdkConfig::builder().build())
+        found
+            .config
+            .get_or_insert_with(|| SdkConfig::builder().build())
     }
 
     fn is_fresh(&self, credentials: &Credentials) -> bool {
-        let end = credentials.expiry().and_then(|end| Timestamp::try_from(end).ok());
-        end.is_none_or(|end| end.duration_since(self.clock.now()).unsigned_abs() > EARLY && end > self.clock.now())
+        let end = credentials
+            .expiry()
+            .and_then(|end| Timestamp::try_from(end).ok());
+        end.is_none_or(|end| {
+            end.duration_since(self.clock.now()).unsigned_abs() > EARLY && end > self.clock.now()
+        })
     }
 }
 
@@ -80,21 +99,34 @@ impl Identity {
             Self::Found(search) => search,
         };
         let mut found = search.found.lock().await;
-        if let Some(credentials) = found.credentials.as_ref().filter(|held| search.is_fresh(held)) {
+        if let Some(credentials) = found
+            .credentials
+            .as_ref()
+            .filter(|held| search.is_fresh(held))
+        {
             return Ok(credentials.clone());
         }
         let provider = search.config(&mut found).await.credentials_provider();
         let provider = provider.ok_or_else(|| "nothing can be searched".to_owned())?;
-        let credentials = provider.provide_credentials().await.map_err(|error| bus::error_chain(&error))?;
+        let credentials = provider
+            .provide_credentials()
+            .await
+            .map_err(|error| bus::error_chain(&error))?;
         found.credentials = Some(credentials.clone());
         Ok(credentials)
     }
 
     /// The region that the search finds.
     pub(super) async fn region(&self) -> Option<String> {
-        let Self::Found(search) = self else { return None };
+        let Self::Found(search) = self else {
+            return None;
+        };
         let mut found = search.found.lock().await;
-        search.config(&mut found).await.region().map(|region| region.as_ref().to_owned())
+        search
+            .config(&mut found)
+            .await
+            .region()
+            .map(|region| region.as_ref().to_owned())
     }
 
     /// A service does not accept what was found.
@@ -110,8 +142,15 @@ impl Identity {
 struct Http(reqwest::Client);
 
 impl HttpClient for Http {
-    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(Connector { http: self.0.clone(), timeout: settings.read_timeout() })
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Connector {
+            http: self.0.clone(),
+            timeout: settings.read_timeout(),
+        })
     }
 }
 
@@ -143,7 +182,9 @@ impl HttpConnector for Connector {
             let mut answer = HttpResponse::new(status, SdkBody::from(body));
             for (name, value) in &headers {
                 if let Ok(value) = value.to_str() {
-                    let _ = answer.headers_mut().try_append(name.as_str().to_owned(), value.to_owned());
+                    let _ = answer
+                        .headers_mut()
+                        .try_append(name.as_str().to_owned(), value.to_owned());
                 }
             }
             Ok(answer)
@@ -154,5 +195,9 @@ impl HttpConnector for Connector {
 fn failed(error: reqwest::Error) -> ConnectorError {
     let is_timeout = error.is_timeout();
     let error = error.without_url().into();
-    if is_timeout { ConnectorError::timeout(error) } else { ConnectorError::io(error) }
+    if is_timeout {
+        ConnectorError::timeout(error)
+    } else {
+        ConnectorError::io(error)
+    }
 }

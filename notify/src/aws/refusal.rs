@@ -49,7 +49,12 @@ const CREDENTIALS: &[&str] = &[
     "UnrecognizedClientException",
 ];
 /// The credentials are accepted, and give no right to this.
-const RIGHTS: &[&str] = &["AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"];
+const RIGHTS: &[&str] = &[
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+];
 /// It is too much at once, or was too much for this day.
 const BUSY: &[&str] = &[
     "AccountSendingPausedException",
@@ -71,12 +76,21 @@ const BUSY: &[&str] = &[
     "TooManyRequestsException",
 ];
 /// There is no such topic or bucket: somebody has to make it, or to set another.
-const ABSENT: &[&str] = &["InvalidBucketName", "NoSuchBucket", "NotFound", "NotFoundException"];
+const ABSENT: &[&str] = &[
+    "InvalidBucketName",
+    "NoSuchBucket",
+    "NotFound",
+    "NotFoundException",
+];
 /// The bucket takes no access control lists, which is how buckets are made since 2023.
 const NO_ACL: &str = "AccessControlListNotSupported";
 /// It is in another region than was asked.
-const ELSEWHERE: &[&str] =
-    &["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "TemporaryRedirect"];
+const ELSEWHERE: &[&str] = &[
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+];
 
 /// A refusal as a service writes it.
 #[derive(Debug)]
@@ -104,23 +118,51 @@ pub(super) fn set_credentials(service: &Service) -> String {
 
 impl Refusal {
     pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &str) -> Self {
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let header = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
         let (mut code, mut words) = (header("x-amzn-errortype").to_owned(), String::new());
         if let Ok(document) = Document::parse(body) {
-            let text = |name| document.descendants().find(|node| node.tag_name().name() == name)?.text();
+            let text = |name| {
+                document
+                    .descendants()
+                    .find(|node| node.tag_name().name() == name)?
+                    .text()
+            };
             code = text("Code").unwrap_or_default().to_owned();
             words = text("Message").unwrap_or_default().to_owned();
         } else if let Ok(object) = serde_json::from_str::<Value>(body) {
             let text = |name| object.get(name).and_then(Value::as_str);
-            words = text("message").or_else(|| text("Message")).unwrap_or_default().to_owned();
+            words = text("message")
+                .or_else(|| text("Message"))
+                .unwrap_or_default()
+                .to_owned();
             if let Some(told) = text("__type").filter(|_| code.is_empty()) {
                 told.clone_into(&mut code);
             }
         }
         // Such as `com.amazonaws.sesv2#NotFoundException:http://…`.
-        let code = code.rsplit('#').next().unwrap_or_default().split(':').next().unwrap_or_default();
-        let retry_after = header(RETRY_AFTER.as_str()).trim().parse().ok().map(Duration::from_secs);
-        Self { status, code: one_line(code, MAX_CODE), words, retry_after }
+        let code = code
+            .rsplit('#')
+            .next()
+            .unwrap_or_default()
+            .split(':')
+            .next()
+            .unwrap_or_default();
+        let retry_after = header(RETRY_AFTER.as_str())
+            .trim()
+            .parse()
+            .ok()
+            .map(Duration::from_secs);
+        Self {
+            status,
+            code: one_line(code, MAX_CODE),
+            words,
+            retry_after,
+        }
     }
 
     /// Whether the service accepts our credentials, and they give no right to this.
@@ -129,29 +171,57 @@ impl Refusal {
     }
 
     /// What it means for whoever wanted to do `what`. The error holds none of the `secrets`.
-    pub(super) fn judge(&self, what: &str, host: &str, service: &Service, secrets: &[&str]) -> ChannelError {
+    pub(super) fn judge(
+        &self,
+        what: &str,
+        host: &str,
+        service: &Service,
+        secrets: &[&str],
+    ) -> ChannelError {
         let (channel, code) = (service.channel, self.code.as_str());
         let mut words = self.words.clone();
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
             words = words.replace(secret, "(a credential)");
         }
-        let said = [code, &one_line(&words, MAX_WORDS)].map(str::to_owned).into_iter().filter(|said| !said.is_empty());
+        let said = [code, &one_line(&words, MAX_WORDS)]
+            .map(str::to_owned)
+            .into_iter()
+            .filter(|said| !said.is_empty());
         let said = said.collect::<Vec<_>>().join(": ");
-        let told = if said.is_empty() { String::new() } else { format!(", {said}") };
-        let problem = format!("{host} answered with http status {}{told}, when asked to {what}", self.status.as_u16());
+        let told = if said.is_empty() {
+            String::new()
+        } else {
+            format!(", {said}")
+        };
+        let problem = format!(
+            "{host} answered with http status {}{told}, when asked to {what}",
+            self.status.as_u16()
+        );
         let is = |codes: &[&str]| codes.contains(&code);
         if is(BUSY) || self.status == StatusCode::TOO_MANY_REQUESTS {
-            return ChannelError::Busy { channel, retry_after: self.retry_after, problem };
+            return ChannelError::Busy {
+                channel,
+                retry_after: self.retry_after,
+                problem,
+            };
         }
         if code == NO_ACL {
-            let problem = format!("{problem}: remove notify.{channel}.acl, the bucket takes no access control lists");
+            let problem = format!(
+                "{problem}: remove notify.{channel}.acl, the bucket takes no access control lists"
+            );
             return ChannelError::Credentials { channel, problem };
         }
         if is(CREDENTIALS) {
-            return ChannelError::Credentials { channel, problem: format!("{problem}: {}", set_credentials(service)) };
+            return ChannelError::Credentials {
+                channel,
+                problem: format!("{problem}: {}", set_credentials(service)),
+            };
         }
         if is(ABSENT) {
-            let problem = format!("{problem}: set {} to one that there is, or make it", service.resource);
+            let problem = format!(
+                "{problem}: set {} to one that there is, or make it",
+                service.resource
+            );
             return ChannelError::Unreachable { channel, problem };
         }
         if is(ELSEWHERE) || self.status.is_redirection() {
@@ -159,12 +229,15 @@ impl Refusal {
             return ChannelError::Unreachable { channel, problem };
         }
         match self.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                ChannelError::Credentials { channel, problem: format!("{problem}: {}", set_credentials(service)) }
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ChannelError::Credentials {
+                channel,
+                problem: format!("{problem}: {}", set_credentials(service)),
+            },
             StatusCode::REQUEST_TIMEOUT => ChannelError::Failed { channel, problem },
             // A store takes any log: what it refuses is how this one came, such as a part of an upload that is over.
-            status if status.is_client_error() && !service.is_store => ChannelError::Refused { channel, problem },
+            status if status.is_client_error() && !service.is_store => {
+                ChannelError::Refused { channel, problem }
+            }
             // What is no refusal at all may be a proxy's, and pass.
             _ => ChannelError::Failed { channel, problem },
         }
@@ -187,9 +260,17 @@ mod tests {
     };
 
     fn judged(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> ChannelError {
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
         let refusal = Refusal::read(StatusCode::from_u16(status).unwrap(), &headers, body);
-        refusal.judge("publish to the topic", "sns.example.com", &SERVICE, &["AKIA1", "hunter2", ""])
+        refusal.judge(
+            "publish to the topic",
+            "sns.example.com",
+            &SERVICE,
+            &["AKIA1", "hunter2", ""],
+        )
     }
 
     fn xml(code: &str, words: &str) -> String {
@@ -201,32 +282,74 @@ mod tests {
 
     #[test]
     fn refusals_are_taken_by_their_codes() {
-        const DAYS: fn(u64) -> Disposition = |seconds| Disposition::Defer(Duration::from_secs(seconds));
+        const DAYS: fn(u64) -> Disposition =
+            |seconds| Disposition::Defer(Duration::from_secs(seconds));
         for (status, code, expected, words) in [
-            (403, "InvalidClientTokenId", DAYS(60), "set notify.sns.access_key_id"),
-            (400, "ExpiredToken", DAYS(60), "does not accept our credentials"),
-            (403, "NoneThatIsKnown", DAYS(60), "set notify.sns.access_key_id"),
+            (
+                403,
+                "InvalidClientTokenId",
+                DAYS(60),
+                "set notify.sns.access_key_id",
+            ),
+            (
+                400,
+                "ExpiredToken",
+                DAYS(60),
+                "does not accept our credentials",
+            ),
+            (
+                403,
+                "NoneThatIsKnown",
+                DAYS(60),
+                "set notify.sns.access_key_id",
+            ),
             (400, "Throttling", DAYS(30), "sns has too much to do"),
             (503, "SlowDown", DAYS(30), "sns has too much to do"),
-            (404, "NotFound", DAYS(30), "set notify.sns.arn to one that there is"),
-            (301, "PermanentRedirect", DAYS(30), "set notify.sns.arn to where it is"),
+            (
+                404,
+                "NotFound",
+                DAYS(30),
+                "set notify.sns.arn to one that there is",
+            ),
+            (
+                301,
+                "PermanentRedirect",
+                DAYS(30),
+                "set notify.sns.arn to where it is",
+            ),
             (400, "MessageRejected", Disposition::Dead, "sns refused it"),
             (500, "InternalFailure", Disposition::Retry, "sns failed"),
         ] {
             let error = judged(status, &[], &xml(code, "Because."));
             assert_eq!(error.disposition(), expected, "{error}");
-            let told =
-                format!("sns.example.com answered with http status {status}, {code}: Because., when asked to publish");
-            assert!(error.to_string().contains(words) && error.to_string().contains(&told), "{error}");
+            let told = format!(
+                "sns.example.com answered with http status {status}, {code}: Because., when asked to publish"
+            );
+            assert!(
+                error.to_string().contains(words) && error.to_string().contains(&told),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn a_refusal_is_read_in_each_of_their_languages() {
         let json = r#"{"message": "Email address is not verified."}"#;
-        let error = judged(400, &[("x-amzn-errortype", "MessageRejected:http://internal/")], json).to_string();
-        assert!(error.contains("MessageRejected: Email address is not verified., when"), "{error}");
-        let error = judged(400, &[], r#"{"__type": "com.amazonaws.sesv2#TooManyRequestsException"}"#);
+        let error = judged(
+            400,
+            &[("x-amzn-errortype", "MessageRejected:http://internal/")],
+            json,
+        )
+        .to_string();
+        assert!(
+            error.contains("MessageRejected: Email address is not verified., when"),
+            "{error}"
+        );
+        let error = judged(
+            400,
+            &[],
+            r#"{"__type": "com.amazonaws.sesv2#TooManyRequestsException"}"#,
+        );
         assert!(matches!(error, ChannelError::Busy { .. }), "{error}");
         let error = judged(502, &[("retry-after", "7")], "<html>Bad gateway").to_string();
         assert_eq!(
@@ -234,12 +357,18 @@ mod tests {
             "sns failed: sns.example.com answered with http status 502, when asked to publish to the topic"
         );
         let error = judged(429, &[("retry-after", "7")], "");
-        assert_eq!(error.disposition(), Disposition::Defer(Duration::from_secs(7)));
+        assert_eq!(
+            error.disposition(),
+            Disposition::Defer(Duration::from_secs(7))
+        );
     }
 
     #[test]
     fn an_error_holds_no_credential_and_no_second_line() {
         let error = judged(400, &[], &xml("InvalidParameter", "AKIA1 hunter2\nnext")).to_string();
-        assert!(error.contains("(a credential) (a credential) next"), "{error}");
+        assert!(
+            error.contains("(a credential) (a credential) next"),
+            "{error}"
+        );
     }
 }

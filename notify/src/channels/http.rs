@@ -41,7 +41,11 @@ pub(super) fn address(settings: &Settings, key: &'static str) -> Result<Url, Set
 }
 
 /// Sends a request. `what` says in an error what was tried, and where; the address itself may be a secret.
-pub(super) async fn ask(channel: &'static str, what: &str, request: RequestBuilder) -> Result<Answer, ChannelError> {
+pub(super) async fn ask(
+    channel: &'static str,
+    what: &str,
+    request: RequestBuilder,
+) -> Result<Answer, ChannelError> {
     match request.timeout(TIMEOUT).send().await {
         Ok(response) => Ok(Answer::read(response).await),
         Err(error) => {
@@ -50,19 +54,37 @@ pub(super) async fn ask(channel: &'static str, what: &str, request: RequestBuild
             if is_unsent {
                 return Err(ChannelError::Unreachable { channel, problem });
             }
-            Err(ChannelError::Failed { channel, problem: format!("{problem}: it may have arrived all the same") })
+            Err(ChannelError::Failed {
+                channel,
+                problem: format!("{problem}: it may have arrived all the same"),
+            })
         }
     }
 }
 
 /// Whether anybody answers at `url`, and how. A HEAD request changes nothing at the other side; what it is answered says
 /// little about posts.
-pub(super) async fn reach(channel: &'static str, http: &reqwest::Client, url: Url) -> Result<String, ChannelError> {
+pub(super) async fn reach(
+    channel: &'static str,
+    http: &reqwest::Client,
+    url: Url,
+) -> Result<String, ChannelError> {
     let host = url.host_str().unwrap_or_default().to_owned();
-    let answer = ask(channel, &format!("a HEAD request to {host}"), http.head(url)).await?;
-    let found = format!("{host} answered a HEAD request with http status {}", answer.status.as_u16());
+    let answer = ask(
+        channel,
+        &format!("a HEAD request to {host}"),
+        http.head(url),
+    )
+    .await?;
+    let found = format!(
+        "{host} answered a HEAD request with http status {}",
+        answer.status.as_u16()
+    );
     if answer.status.is_server_error() && answer.status != StatusCode::NOT_IMPLEMENTED {
-        return Err(ChannelError::Failed { channel, problem: found });
+        return Err(ChannelError::Failed {
+            channel,
+            problem: found,
+        });
     }
     Ok(found)
 }
@@ -78,7 +100,11 @@ impl Answer {
         {
             body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - body.len())]);
         }
-        Self { status, body, retry_after: seconds.map(Duration::from_secs) }
+        Self {
+            status,
+            body,
+            retry_after: seconds.map(Duration::from_secs),
+        }
     }
 
     /// What it says, for an error to quote.
@@ -90,9 +116,11 @@ impl Answer {
     pub(super) fn passing(&self, channel: &'static str, problem: &str) -> Option<ChannelError> {
         let problem = problem.to_owned();
         match self.status {
-            StatusCode::TOO_MANY_REQUESTS => {
-                Some(ChannelError::Busy { channel, retry_after: self.retry_after, problem })
-            }
+            StatusCode::TOO_MANY_REQUESTS => Some(ChannelError::Busy {
+                channel,
+                retry_after: self.retry_after,
+                problem,
+            }),
             StatusCode::REQUEST_TIMEOUT => Some(ChannelError::Failed { channel, problem }),
             status if status.is_server_error() => Some(ChannelError::Failed { channel, problem }),
             _ => None,

@@ -81,7 +81,8 @@ use self::{
 };
 use super::{Opened, Parts, Registration, is_this_machine, matrix::is_room};
 use crate::{
-    Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError, Templates, flag, text::one_line,
+    Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError, Templates, flag,
+    text::one_line,
 };
 
 const NAME: &str = "irc";
@@ -136,36 +137,68 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
         Some(_) => return Err(settings.unfit("nicks", "channel or private")),
     };
     let (templates, clock) = (Arc::clone(parts.templates), Arc::clone(parts.clock));
-    Ok(Box::new(Irc { config, is_private, templates, clock, state: Mutex::new(State::Unused) }))
+    Ok(Box::new(Irc {
+        config,
+        is_private,
+        templates,
+        clock,
+        state: Mutex::new(State::Unused),
+    }))
 }
 
 fn config(settings: &Settings) -> Result<Config, SettingsError> {
     let host = settings.text("host")?;
     let nick = settings.text("nick")?;
     if !is_nick(&nick) {
-        return Err(
-            settings.unfit("nick", "a nick: a letter, then letters, digits and - _ [ ] \\ ` ^ { | }, 32 in all")
-        );
+        return Err(settings.unfit(
+            "nick",
+            "a nick: a letter, then letters, digits and - _ [ ] \\ ` ^ { | }, 32 in all",
+        ));
     }
     let channel = target::channel(&settings.text("channel")?);
     if !is_channel(&channel) {
         return Err(settings.unfit("channel", "the name of one channel, such as #ci"));
     }
-    let Switch(is_tls) = settings.optional_value("tls", "on or off")?.unwrap_or(Switch(true));
+    let Switch(is_tls) = settings
+        .optional_value("tls", "on or off")?
+        .unwrap_or(Switch(true));
     let ca_file = settings.optional_text("ca_file");
-    let tls = is_tls.then(|| wire::tls(ca_file.as_deref().map(Path::new))).transpose();
-    let tls = tls.map_err(|_| settings.unfit("ca_file", "a readable file with certificates to trust (PEM)"))?;
-    let port = settings.optional_value("port", "a port from 1 to 65535")?.unwrap_or(PORTS[usize::from(!is_tls)]);
-    let name = one_line(&settings.optional_text("name").unwrap_or_else(|| nick.clone()), 50);
+    let tls = is_tls
+        .then(|| wire::tls(ca_file.as_deref().map(Path::new)))
+        .transpose();
+    let tls = tls.map_err(|_| {
+        settings.unfit(
+            "ca_file",
+            "a readable file with certificates to trust (PEM)",
+        )
+    })?;
+    let port = settings
+        .optional_value("port", "a port from 1 to 65535")?
+        .unwrap_or(PORTS[usize::from(!is_tls)]);
+    let name = one_line(
+        &settings
+            .optional_text("name")
+            .unwrap_or_else(|| nick.clone()),
+        50,
+    );
     let login = login(settings, is_tls, &host)?;
-    Ok(Config { user: user(&name), address: Address { host, port, tls }, nick, name, login, channel })
+    Ok(Config {
+        user: user(&name),
+        address: Address { host, port, tls },
+        nick,
+        name,
+        login,
+        channel,
+    })
 }
 
 fn login(settings: &Settings, is_tls: bool, host: &str) -> Result<Login, SettingsError> {
     let auth = settings.optional_text("auth");
     let Some(password) = settings.optional_secret("password") else {
         // What is set to prove who we are needs something to prove it with.
-        return auth.map_or(Ok(Login::None), |_| settings.secret("password").map(Login::Password));
+        return auth.map_or(Ok(Login::None), |_| {
+            settings.secret("password").map(Login::Password)
+        });
     };
     if password.expose_secret().contains(['\r', '\n', '\0']) {
         return Err(settings.unfit("password", "on one line"));
@@ -173,15 +206,25 @@ fn login(settings: &Settings, is_tls: bool, host: &str) -> Result<Login, Setting
     match auth.as_deref() {
         None | Some("password") => Ok(Login::Password(password)),
         Some("sasl") if is_tls || is_this_machine(host) => Ok(Login::Sasl(password)),
-        Some("sasl") => Err(settings.unfit("tls", "on, which sasl needs for all hosts but this one")),
+        Some("sasl") => {
+            Err(settings.unfit("tls", "on, which sasl needs for all hosts but this one"))
+        }
         Some(_) => Err(settings.unfit("auth", "password or sasl")),
     }
 }
 
 /// The user's name, made of the real one: servers take no more than some letters.
 fn user(name: &str) -> String {
-    let user: String = name.chars().filter(char::is_ascii_alphanumeric).take(9).collect();
-    if user.is_empty() { "notify".to_owned() } else { user.to_ascii_lowercase() }
+    let user: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(9)
+        .collect();
+    if user.is_empty() {
+        "notify".to_owned()
+    } else {
+        user.to_ascii_lowercase()
+    }
 }
 
 /// Each name once.
@@ -230,14 +273,22 @@ impl Channel for Irc {
         let (channels, nicks) = (&notification.to.channels, &notification.to.nicks);
         // Of a section that is for Matrix too. None of those rooms can be a channel: of IRC's names none holds a colon, and
         // the kind `!` is not spoken here.
-        let mut channels = distinct(channels.iter().filter(|name| !is_room(name)).map(|name| target::channel(name)));
+        let mut channels = distinct(
+            channels
+                .iter()
+                .filter(|name| !is_room(name))
+                .map(|name| target::channel(name)),
+        );
         let nicks = distinct(nicks.iter().map(|name| target::nick(name)));
-        let (addressed, others): (Vec<_>, Vec<_>) =
-            nicks.into_iter().partition(|name| !self.is_private && is_nick(name));
+        let (addressed, others): (Vec<_>, Vec<_>) = nicks
+            .into_iter()
+            .partition(|name| !self.is_private && is_nick(name));
         if channels.is_empty() && (others.is_empty() || !addressed.is_empty()) {
             channels.push(self.config.channel.clone());
         }
-        let addressing = channels.into_iter().map(|channel| target::addressing(&channel, &addressed));
+        let addressing = channels
+            .into_iter()
+            .map(|channel| target::addressing(&channel, &addressed));
         addressing.chain(others).collect()
     }
 
@@ -246,16 +297,28 @@ impl Channel for Irc {
     }
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
-        let refused = |problem| ChannelError::Refused { channel: NAME, problem };
+        let refused = |problem| ChannelError::Refused {
+            channel: NAME,
+            problem,
+        };
         let target = Target::parse(target::place(recipient)).map_err(|problem| {
-            refused(format!("{} gets no line: {problem}, correct it in the task", one_line(recipient, 100)))
+            refused(format!(
+                "{} gets no line: {problem}, correct it in the task",
+                one_line(recipient, 100)
+            ))
         })?;
         let text = self.templates.render(NAME, TEMPLATE, notification)?;
-        let begin = if notification.digest.is_empty() { notification.status.name() } else { "digest" };
+        let begin = if notification.digest.is_empty() {
+            notification.status.name()
+        } else {
+            "digest"
+        };
         let begin = (target::addressed(recipient), begin);
         let line = line::privmsg(target.name(), line::colour(notification), begin, &text)
             .ok_or_else(|| refused(format!("the template {TEMPLATE} wrote nothing")))?;
-        self.say(target, line).await.map_err(|fault| fault.for_recipient(recipient))
+        self.say(target, line)
+            .await
+            .map_err(|fault| fault.for_recipient(recipient))
     }
 
     /// On a connection of its own, which joins nothing.
@@ -263,20 +326,32 @@ impl Channel for Irc {
         let checking = async {
             let mut wire = Wire::open(&self.config.address).await?;
             let nick = login::login(&mut wire, &self.config).await?;
-            let found = format!("{} accepts our login, with the nick {}", wire.server(), one_line(&nick, 32));
+            let found = format!(
+                "{} accepts our login, with the nick {}",
+                wire.server(),
+                one_line(&nick, 32)
+            );
             // A server that does not receive QUIT notices that the connection ends.
             let _ = timeout(CLOSE, wire.close()).await;
             Ok(found)
         };
         let checked = timeout(PATIENCE, checking).await.unwrap_or_else(|_| {
-            let problem = format!("the server did not let us in within {} s", PATIENCE.as_secs());
+            let problem = format!(
+                "the server did not let us in within {} s",
+                PATIENCE.as_secs()
+            );
             Err(Fault::new(Kind::Unreachable, problem))
         });
         // Nothing was sent, so there is no recipient.
         let found = checked.map_err(|fault| fault.for_recipient("nobody"))?;
-        let by_hand =
-            format!("whether we may join {} and speak there, which people there would see", self.config.channel);
-        Ok(Checked { found: Some(found), by_hand: Some(by_hand) })
+        let by_hand = format!(
+            "whether we may join {} and speak there, which people there would see",
+            self.config.channel
+        );
+        Ok(Checked {
+            found: Some(found),
+            by_hand: Some(by_hand),
+        })
     }
 
     async fn close(&self) {
@@ -295,11 +370,20 @@ impl Irc {
         let jobs = self.jobs()?;
         let (reply, answer) = oneshot::channel();
         let asking = async {
-            jobs.send(Job { target, line, reply }).await.map_err(|_| ended())?;
+            jobs.send(Job {
+                target,
+                line,
+                reply,
+            })
+            .await
+            .map_err(|_| ended())?;
             answer.await.map_err(|_| ended())?
         };
         timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
-            let problem = format!("a line could not be sent within {} s of waiting for others", PATIENCE.as_secs());
+            let problem = format!(
+                "a line could not be sent within {} s of waiting for others",
+                PATIENCE.as_secs()
+            );
             Err(Fault::new(Kind::Busy, problem))
         })
     }
@@ -310,7 +394,11 @@ impl Irc {
         match std::mem::replace(&mut *state, State::Closed) {
             State::Unused => {
                 let (jobs, waiting) = mpsc::channel(QUEUE);
-                let actor = tokio::spawn(actor::run(Arc::clone(&self.config), Arc::clone(&self.clock), waiting));
+                let actor = tokio::spawn(actor::run(
+                    Arc::clone(&self.config),
+                    Arc::clone(&self.clock),
+                    waiting,
+                ));
                 *state = State::Running(jobs.clone(), actor);
                 Ok(jobs)
             }
@@ -328,5 +416,8 @@ impl Irc {
 }
 
 fn ended() -> Fault {
-    Fault::new(Kind::Unreachable, "the connection is closed, since this process ends")
+    Fault::new(
+        Kind::Unreachable,
+        "the connection is closed, since this process ends",
+    )
 }

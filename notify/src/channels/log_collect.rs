@@ -76,12 +76,20 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
         Some("public-read") => true,
         Some(_) => return Err(settings.unfit("acl", "private or public-read")),
     };
-    let store = Store::new(Aws::open(&SERVICE, None, settings, parts)?, &bucket, is_public);
+    let store = Store::new(
+        Aws::open(&SERVICE, None, settings, parts)?,
+        &bucket,
+        is_public,
+    );
     let mut taskcluster = parts.taskcluster.clone();
-    let networks = settings.optional_value::<Networks>("allowed_networks", "a list of networks such as 10.1.0.0/16")?;
+    let networks = settings
+        .optional_value::<Networks>("allowed_networks", "a list of networks such as 10.1.0.0/16")?;
     if let Some(networks) = networks {
         let client = observe::http::public_client(REQUEST, networks);
-        let problem = |error| SettingsError::Needs { channel: NAME, problem: bus::error_chain(&error) };
+        let problem = |error| SettingsError::Needs {
+            channel: NAME,
+            problem: bus::error_chain(&error),
+        };
         taskcluster = taskcluster.fetching_elsewhere(client.map_err(problem)?);
     }
     Ok(Box::new(LogCollect { store, taskcluster }))
@@ -100,7 +108,12 @@ impl Channel for LogCollect {
 
     /// One for each log: each is collected, tried again and given up on its own.
     fn recipients(&self, notification: &Notification) -> Vec<String> {
-        notification.links.logs.iter().map(|log| format!("run {}", log.run_id)).collect()
+        notification
+            .links
+            .logs
+            .iter()
+            .map(|log| format!("run {}", log.run_id))
+            .collect()
     }
 
     fn is_read_by_people(&self) -> bool {
@@ -108,12 +121,21 @@ impl Channel for LogCollect {
     }
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
-        let Some(run) = recipient.strip_prefix("run ").and_then(|run| run.parse().ok()) else {
+        let Some(run) = recipient
+            .strip_prefix("run ")
+            .and_then(|run| run.parse().ok())
+        else {
             let problem = format!("{recipient} is no run of task {}", notification.task.id);
-            return Err(ChannelError::Refused { channel: NAME, problem });
+            return Err(ChannelError::Refused {
+                channel: NAME,
+                problem,
+            });
         };
         let Some(log) = self.log(&notification.task.id, run).await? else {
-            warn!(task = notification.task.id, run, "its log is gone and cannot be collected");
+            warn!(
+                task = notification.task.id,
+                run, "its log is gone and cannot be collected"
+            );
             return Ok(());
         };
         let mut parts = LogParts::new(log)?;
@@ -136,8 +158,12 @@ impl Channel for LogCollect {
     }
 
     async fn check(&self) -> Result<Checked, ChannelError> {
-        let by_hand = "whether our credentials give the right to s3:PutObject in the bucket".to_owned();
-        Ok(Checked { found: Some(self.store.ask().await?), by_hand: Some(by_hand) })
+        let by_hand =
+            "whether our credentials give the right to s3:PutObject in the bucket".to_owned();
+        Ok(Checked {
+            found: Some(self.store.ask().await?),
+            by_hand: Some(by_hand),
+        })
     }
 
     async fn close(&self) {
@@ -177,18 +203,37 @@ async fn transfer(upload: &Upload, first: Part, mut parts: LogParts) -> Result<(
 /// Whether the queue or the store says that there is no such log, or not any more.
 fn is_gone(error: &TaskclusterError) -> bool {
     use TaskclusterError as E;
-    matches!(error, E::NotFound { .. } | E::ErrorArtifact { .. } | E::Status { status: 404 | 410, .. })
+    matches!(
+        error,
+        E::NotFound { .. }
+            | E::ErrorArtifact { .. }
+            | E::Status {
+                status: 404 | 410,
+                ..
+            }
+    )
 }
 
 /// What it means that no log was handed out.
 fn unfetched(error: &TaskclusterError) -> ChannelError {
     use TaskclusterError as E;
-    let (channel, problem) = (NAME, format!("tried to fetch a log: {}", bus::error_chain(error)));
+    let (channel, problem) = (
+        NAME,
+        format!("tried to fetch a log: {}", bus::error_chain(error)),
+    );
     match error {
-        E::Busy { retry_after, .. } => ChannelError::Busy { channel, retry_after: *retry_after, problem },
+        E::Busy { retry_after, .. } => ChannelError::Busy {
+            channel,
+            retry_after: *retry_after,
+            problem,
+        },
         E::Server { .. } | E::Unreachable { .. } => ChannelError::Unreachable { channel, problem },
-        E::Credentials { .. } | E::Scopes { .. } | E::Unsigned { .. } => ChannelError::Credentials { channel, problem },
-        E::Elsewhere { .. } | E::Input { .. } | E::Unsendable { .. } => ChannelError::Refused { channel, problem },
+        E::Credentials { .. } | E::Scopes { .. } | E::Unsigned { .. } => {
+            ChannelError::Credentials { channel, problem }
+        }
+        E::Elsewhere { .. } | E::Input { .. } | E::Unsendable { .. } => {
+            ChannelError::Refused { channel, problem }
+        }
         _ => ChannelError::Failed { channel, problem },
     }
 }

@@ -54,7 +54,11 @@ const ROOM: &str = "the id (!…:server) or an alias (#…:server) of a room";
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: NAME,
-    keys: &[Key::new("homeserver"), Key::new("access_token"), Key::new("room")],
+    keys: &[
+        Key::new("homeserver"),
+        Key::new("access_token"),
+        Key::new("room"),
+    ],
     templates: &[
         (TEXT, include_str!("../../templates/matrix.txt")),
         (HTML, include_str!("../../templates/matrix.html")),
@@ -65,7 +69,11 @@ pub(super) const REGISTRATION: Registration = Registration {
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let homeserver = http::address(settings, "homeserver")?;
     let token = settings.secret("access_token")?;
-    if !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !token
+        .expose_secret()
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic())
+    {
         return Err(settings.unfit("access_token", "a token without spaces"));
     }
     let room = settings.optional_text("room");
@@ -73,7 +81,14 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
         return Err(settings.unfit("room", ROOM));
     }
     let (http, templates) = (parts.http.clone(), Arc::clone(parts.templates));
-    Ok(Box::new(Matrix { homeserver, token, room, http, templates, aliases: Mutex::default() }))
+    Ok(Box::new(Matrix {
+        homeserver,
+        token,
+        room,
+        http,
+        templates,
+        aliases: Mutex::default(),
+    }))
 }
 
 struct Matrix {
@@ -91,7 +106,10 @@ enum Denied {
     /// What it means whatever was asked for.
     Plainly(ChannelError),
     /// What it means depends on what was asked for.
-    With { code: Option<String>, problem: String },
+    With {
+        code: Option<String>,
+        problem: String,
+    },
 }
 
 /// What a homeserver answers. All of it may be missing from what is no homeserver.
@@ -112,8 +130,18 @@ impl Channel for Matrix {
     }
 
     fn recipients(&self, notification: &Notification) -> Vec<String> {
-        let named: Vec<_> = notification.to.channels.iter().filter(|name| is_room(name)).cloned().collect();
-        if named.is_empty() { self.room.iter().cloned().collect() } else { named }
+        let named: Vec<_> = notification
+            .to
+            .channels
+            .iter()
+            .filter(|name| is_room(name))
+            .cloned()
+            .collect();
+        if named.is_empty() {
+            self.room.iter().cloned().collect()
+        } else {
+            named
+        }
     }
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
@@ -126,30 +154,55 @@ impl Channel for Matrix {
     }
 
     async fn check(&self) -> Result<Checked, ChannelError> {
-        let answer = self.call(Method::GET, &["account", "whoami"], None, "the question who we are").await;
+        let answer = self
+            .call(
+                Method::GET,
+                &["account", "whoami"],
+                None,
+                "the question who we are",
+            )
+            .await;
         let said = answer.map_err(Denied::refused)?;
         let user = said.user_id.ok_or_else(|| self.senseless("user_id"))?;
         Ok(Checked {
-            found: Some(format!("{} accepts the token, our account is {}", self.host(), one_line(&user, 255))),
+            found: Some(format!(
+                "{} accepts the token, our account is {}",
+                self.host(),
+                one_line(&user, 255)
+            )),
             by_hand: Some(
-                "whether our account may join rooms and write there, which people there would see".to_owned(),
+                "whether our account may join rooms and write there, which people there would see"
+                    .to_owned(),
             ),
         })
     }
 }
 
 impl Matrix {
-    async fn tell(&self, notification: &Notification, recipient: &str, content: &Value) -> Result<(), ChannelError> {
+    async fn tell(
+        &self,
+        notification: &Notification,
+        recipient: &str,
+        content: &Value,
+    ) -> Result<(), ChannelError> {
         let room = self.resolve(recipient).await?;
-        match self.put(&room, &transaction(notification, &room), content).await {
+        match self
+            .put(&room, &transaction(notification, &room), content)
+            .await
+        {
             Err(Denied::With { code, .. }) if code.as_deref() == Some("M_FORBIDDEN") => {}
             other => return other.map_err(Denied::refused),
         }
         let room = self.join(recipient).await?.unwrap_or(room);
         // We are in the room. Whether it refuses our account or this text, nobody says, so nobody is muted for it.
-        self.put(&room, &transaction(notification, &room), content).await.map_err(|denied| {
-            denied.advised("M_FORBIDDEN", "let our account write there, or look at the server's filters")
-        })
+        self.put(&room, &transaction(notification, &room), content)
+            .await
+            .map_err(|denied| {
+                denied.advised(
+                    "M_FORBIDDEN",
+                    "let our account write there, or look at the server's filters",
+                )
+            })
     }
 
     /// The id of the room.
@@ -160,10 +213,21 @@ impl Matrix {
         if let Some(room) = self.aliases().get(recipient) {
             return Ok(room.clone());
         }
-        let answer = self.call(Method::GET, &["directory", "room", recipient], None, "the question for an alias").await;
+        let answer = self
+            .call(
+                Method::GET,
+                &["directory", "room", recipient],
+                None,
+                "the question for an alias",
+            )
+            .await;
         let said = answer.map_err(|denied| {
             let unknown = |code: &str| matches!(code, "M_NOT_FOUND" | "M_INVALID_PARAM");
-            denied.bounced(recipient, "give a room this alias, or name another one", unknown)
+            denied.bounced(
+                recipient,
+                "give a room this alias, or name another one",
+                unknown,
+            )
         })?;
         let room = said.room().ok_or_else(|| self.senseless("room_id"))?;
         self.remember(recipient, &room);
@@ -181,16 +245,33 @@ impl Matrix {
 
     async fn put(&self, room: &str, transaction: &str, content: &Value) -> Result<(), Denied> {
         let path = ["rooms", room, "send", "m.room.message", transaction];
-        let said = self.call(Method::PUT, &path, Some(content), "a message").await?;
-        said.event_id.map(|_| ()).ok_or_else(|| Denied::Plainly(self.senseless("event_id")))
+        let said = self
+            .call(Method::PUT, &path, Some(content), "a message")
+            .await?;
+        said.event_id
+            .map(|_| ())
+            .ok_or_else(|| Denied::Plainly(self.senseless("event_id")))
     }
 
     /// Joins the room of this name, and gives its id: an alias may have got another room than the one that is remembered.
     async fn join(&self, recipient: &str) -> Result<Option<String>, ChannelError> {
-        let joined = self.call(Method::POST, &["join", recipient], Some(&json!({})), "our wish to join a room").await;
+        let joined = self
+            .call(
+                Method::POST,
+                &["join", recipient],
+                Some(&json!({})),
+                "our wish to join a room",
+            )
+            .await;
         let said = joined.map_err(|denied| {
             let shut = |code: &str| {
-                matches!(code, "M_FORBIDDEN" | "M_NOT_FOUND" | "M_INVALID_PARAM" | "M_INCOMPATIBLE_ROOM_VERSION")
+                matches!(
+                    code,
+                    "M_FORBIDDEN"
+                        | "M_NOT_FOUND"
+                        | "M_INVALID_PARAM"
+                        | "M_INCOMPATIBLE_ROOM_VERSION"
+                )
             };
             denied.bounced(recipient, "invite our account into the room", shut)
         })?;
@@ -202,17 +283,31 @@ impl Matrix {
     }
 
     /// Calls the homeserver. `what` is what it answers, in words.
-    async fn call(&self, method: Method, path: &[&str], body: Option<&Value>, what: &str) -> Result<Said, Denied> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+        what: &str,
+    ) -> Result<Said, Denied> {
         let mut url = self.homeserver.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["_matrix", "client", "v3"]).extend(path);
+            segments
+                .pop_if_empty()
+                .extend(["_matrix", "client", "v3"])
+                .extend(path);
         }
-        let mut request = self.http.request(method, url).bearer_auth(self.token.expose_secret());
+        let mut request = self
+            .http
+            .request(method, url)
+            .bearer_auth(self.token.expose_secret());
         if let Some(body) = body {
             request = request.json(body);
         }
         let host = self.host();
-        let answer = http::ask(NAME, &format!("{what} to {host}"), request).await.map_err(Denied::Plainly)?;
+        let answer = http::ask(NAME, &format!("{what} to {host}"), request)
+            .await
+            .map_err(Denied::Plainly)?;
         let said: Said = serde_json::from_slice(&answer.body).unwrap_or_default();
         if answer.status.is_success() {
             return Ok(said);
@@ -224,17 +319,33 @@ impl Matrix {
                 "it does not speak as a homeserver does, set notify.matrix.homeserver to the address of one".to_owned()
             }
         };
-        let problem = format!("{host} answered {what} with http status {}: {words}", answer.status.as_u16());
+        let problem = format!(
+            "{host} answered {what} with http status {}: {words}",
+            answer.status.as_u16()
+        );
         Err(match (answer.status, code.as_deref()) {
             (StatusCode::TOO_MANY_REQUESTS, _) if said.retry_after_ms.is_some() => {
                 let retry_after = said.retry_after_ms.map(Duration::from_millis);
-                Denied::Plainly(ChannelError::Busy { channel: NAME, retry_after, problem })
+                Denied::Plainly(ChannelError::Busy {
+                    channel: NAME,
+                    retry_after,
+                    problem,
+                })
             }
             (StatusCode::UNAUTHORIZED, _)
-            | (_, Some("M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN" | "M_USER_DEACTIVATED" | "M_USER_LOCKED")) => {
-                let problem =
-                    format!("{problem}: set notify.matrix.access_token to a token of an account that may log in");
-                Denied::Plainly(ChannelError::Credentials { channel: NAME, problem })
+            | (
+                _,
+                Some(
+                    "M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN" | "M_USER_DEACTIVATED" | "M_USER_LOCKED",
+                ),
+            ) => {
+                let problem = format!(
+                    "{problem}: set notify.matrix.access_token to a token of an account that may log in"
+                );
+                Denied::Plainly(ChannelError::Credentials {
+                    channel: NAME,
+                    problem,
+                })
             }
             _ => match answer.passing(NAME, &problem) {
                 Some(error) => Denied::Plainly(error),
@@ -247,7 +358,8 @@ impl Matrix {
     fn content(&self, notification: &Notification) -> Result<Value, ChannelError> {
         let text = self.templates.render(NAME, TEXT, notification)?;
         let html = self.templates.render(NAME, HTML, notification)?;
-        let mut content = json!({ "msgtype": "m.notice", "body": bounded(&text, MAX_TEXT), "m.mentions": {} });
+        let mut content =
+            json!({ "msgtype": "m.notice", "body": bounded(&text, MAX_TEXT), "m.mentions": {} });
         if html.len() <= MAX_HTML {
             content["format"] = "org.matrix.custom.html".into();
             content["formatted_body"] = html.into();
@@ -260,7 +372,10 @@ impl Matrix {
             "{} answered with success and no {field}: set notify.matrix.homeserver to the address of a homeserver",
             self.host()
         );
-        ChannelError::Failed { channel: NAME, problem }
+        ChannelError::Failed {
+            channel: NAME,
+            problem,
+        }
     }
 
     fn host(&self) -> &str {
@@ -283,16 +398,23 @@ impl Denied {
     fn refused(self) -> ChannelError {
         match self {
             Self::Plainly(error) => error,
-            Self::With { problem, .. } => ChannelError::Refused { channel: NAME, problem },
+            Self::With { problem, .. } => ChannelError::Refused {
+                channel: NAME,
+                problem,
+            },
         }
     }
 
     /// The same, with an advice for this code.
     fn advised(self, code: &str, advice: &str) -> ChannelError {
         match self {
-            Self::With { code: Some(told), problem } if told == code => {
-                ChannelError::Refused { channel: NAME, problem: format!("{problem}: {advice}") }
-            }
+            Self::With {
+                code: Some(told),
+                problem,
+            } if told == code => ChannelError::Refused {
+                channel: NAME,
+                problem: format!("{problem}: {advice}"),
+            },
             other => other.refused(),
         }
     }
@@ -300,7 +422,10 @@ impl Denied {
     /// That `recipient` cannot be reached, where the homeserver says so with a code that `means` it.
     fn bounced(self, recipient: &str, advice: &str, means: impl Fn(&str) -> bool) -> ChannelError {
         match self {
-            Self::With { code: Some(code), problem } if means(&code) => ChannelError::HardBounce {
+            Self::With {
+                code: Some(code),
+                problem,
+            } if means(&code) => ChannelError::HardBounce {
                 channel: NAME,
                 recipient: recipient.to_owned(),
                 problem: format!("{problem}: {advice}"),
@@ -314,6 +439,14 @@ impl Denied {
 /// lines.
 fn transaction(notification: &Notification, room: &str) -> String {
     let key = notification.key();
-    let lines = notification.digest.iter().flat_map(|line| [line.link.as_str(), line.subject.as_str()]);
-    name(&[room, key.as_str()].into_iter().chain(lines).collect::<Vec<_>>())
+    let lines = notification
+        .digest
+        .iter()
+        .flat_map(|line| [line.link.as_str(), line.subject.as_str()]);
+    name(
+        &[room, key.as_str()]
+            .into_iter()
+            .chain(lines)
+            .collect::<Vec<_>>(),
+    )
 }

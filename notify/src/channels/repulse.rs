@@ -17,8 +17,12 @@ const NAME: &str = "repulse";
 /// The exchange where none is set, after that part of its name which says whose it is.
 const DEFAULT: &str = "notify";
 
-pub(super) const REGISTRATION: Registration =
-    Registration { name: NAME, keys: &[Key::new("exchange")], templates: &[], open };
+pub(super) const REGISTRATION: Registration = Registration {
+    name: NAME,
+    keys: &[Key::new("exchange")],
+    templates: &[],
+    open,
+};
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let pulse = parts.pulse.ok_or_else(|| SettingsError::Needs {
@@ -28,13 +32,22 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
             .to_owned(),
     })?;
     let ours = format!("exchange/{}/", pulse.user);
-    let exchange = settings.optional_text("exchange").unwrap_or_else(|| format!("{ours}{DEFAULT}"));
+    let exchange = settings
+        .optional_text("exchange")
+        .unwrap_or_else(|| format!("{ours}{DEFAULT}"));
     let name = exchange.strip_prefix(&ours).filter(|name| !name.is_empty());
     if name.is_none() || exchange.len() > MAX_EXCHANGE || exchange.chars().any(char::is_control) {
-        return Err(settings.unfit("exchange", "an exchange of our own: exchange/<our user on pulse>/<name>"));
+        return Err(settings.unfit(
+            "exchange",
+            "an exchange of our own: exchange/<our user on pulse>/<name>",
+        ));
     }
     let publisher = Publisher::new(pulse.clone(), Arc::clone(parts.clock));
-    Ok(Box::new(Repulse { exchange, publisher, settings: pulse.clone() }))
+    Ok(Box::new(Repulse {
+        exchange,
+        publisher,
+        settings: pulse.clone(),
+    }))
 }
 
 /// The longest name of an exchange in AMQP, in bytes.
@@ -62,16 +75,36 @@ impl Channel for Repulse {
     }
 
     async fn send(&self, notification: &Notification, _: &str) -> Result<(), ChannelError> {
-        let PulseMessage { routing: Routing { key, other_routes, .. }, body } = notification.pulse.clone();
-        let routing = Routing { exchange: self.exchange.clone(), key, other_routes };
-        self.publisher.publish(&PulseMessage { routing, body }).await.map_err(|error| judged(&error))
+        let PulseMessage {
+            routing: Routing {
+                key, other_routes, ..
+            },
+            body,
+        } = notification.pulse.clone();
+        let routing = Routing {
+            exchange: self.exchange.clone(),
+            key,
+            other_routes,
+        };
+        self.publisher
+            .publish(&PulseMessage { routing, body })
+            .await
+            .map_err(|error| judged(&error))
     }
 
     /// The exchange is made with the first message, so it is not looked for.
     async fn check(&self) -> Result<Checked, ChannelError> {
-        pulse::check(&self.settings).await.map_err(|error| judged(&error))?;
-        let found = format!("{} lets {} in, who may have the exchange", self.settings.address, self.settings.user);
-        Ok(Checked { found: Some(found), by_hand: None })
+        pulse::check(&self.settings)
+            .await
+            .map_err(|error| judged(&error))?;
+        let found = format!(
+            "{} lets {} in, who may have the exchange",
+            self.settings.address, self.settings.user
+        );
+        Ok(Checked {
+            found: Some(found),
+            by_hand: None,
+        })
     }
 }
 
@@ -88,6 +121,8 @@ fn judged(error: &PulseError) -> ChannelError {
         | PulseError::NotStored { .. }
         | PulseError::Missing { .. } => ChannelError::Failed { channel, problem },
         // An exchange of another kind stays so until somebody deletes it, a key that is too long stays so for ever.
-        PulseError::Mismatch { .. } | PulseError::Unusable { .. } => ChannelError::Refused { channel, problem },
+        PulseError::Mismatch { .. } | PulseError::Unusable { .. } => {
+            ChannelError::Refused { channel, problem }
+        }
     }
 }

@@ -47,8 +47,16 @@ pub(super) const REGISTRATION: Registration = Registration {
 };
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
-    let writer = MailWriter::open(NAME, settings, Arc::clone(parts.templates), Arc::clone(parts.clock))?;
-    Ok(Box::new(Ses { writer, aws: Aws::open(&SERVICE, None, settings, parts)? }))
+    let writer = MailWriter::open(
+        NAME,
+        settings,
+        Arc::clone(parts.templates),
+        Arc::clone(parts.clock),
+    )?;
+    Ok(Box::new(Ses {
+        writer,
+        aws: Aws::open(&SERVICE, None, settings, parts)?,
+    }))
 }
 
 struct Ses {
@@ -92,12 +100,19 @@ impl Channel for Ses {
             method: Method::POST,
             path: "/",
             query: "",
-            headers: &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")],
+            headers: &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-8",
+            )],
             body: Bytes::from_static(b"Action=GetSendQuota&Version=2010-12-01"),
         };
         let found = self.aws.ask(call).await?;
-        let by_hand =
-            format!("whether {from} is verified, the right to ses:SendEmail, and who may get mails (the sandbox)");
-        Ok(Checked { found: Some(found), by_hand: Some(by_hand) })
+        let by_hand = format!(
+            "whether {from} is verified, the right to ses:SendEmail, and who may get mails (the sandbox)"
+        );
+        Ok(Checked {
+            found: Some(found),
+            by_hand: Some(by_hand),
+        })
     }
 }

@@ -37,7 +37,11 @@ pub(super) const REGISTRATION: Registration = Registration {
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let url = http::address(settings, "url")?;
-    Ok(Box::new(Slack { url, http: parts.http.clone(), templates: Arc::clone(parts.templates) }))
+    Ok(Box::new(Slack {
+        url,
+        http: parts.http.clone(),
+        templates: Arc::clone(parts.templates),
+    }))
 }
 
 struct Slack {
@@ -58,7 +62,10 @@ impl Channel for Slack {
     }
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
-        let payload = payload(notification, &self.templates.render(NAME, TEMPLATE, notification)?);
+        let payload = payload(
+            notification,
+            &self.templates.render(NAME, TEMPLATE, notification)?,
+        );
         let request = self.http.post(self.url.clone()).json(&payload);
         let answer = http::ask(NAME, &format!("post to {}", self.host()), request).await?;
         self.judge(&answer, recipient)
@@ -87,7 +94,10 @@ impl Slack {
         if status.is_success() && said == "ok" {
             return Ok(());
         }
-        let problem = format!("{host} answered the post with http status {}: {said}", status.as_u16());
+        let problem = format!(
+            "{host} answered the post with http status {}: {said}",
+            status.as_u16()
+        );
         if let Some(error) = answer.passing(NAME, &problem) {
             return Err(error);
         }
@@ -100,27 +110,36 @@ impl Slack {
                      another"
                 ),
             },
-            (_, "action_prohibited" | "posting_to_general_channel_denied") => ChannelError::Credentials {
-                channel: NAME,
-                problem: format!(
-                    "{problem}: an administrator of the workspace has to allow posts to this channel, or set \
-                     notify.slack.url to the webhook of another"
-                ),
-            },
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
+            (_, "action_prohibited" | "posting_to_general_channel_denied") => {
                 ChannelError::Credentials {
                     channel: NAME,
                     problem: format!(
-                        "{problem}: the webhook is revoked or mistyped; set notify.slack.url to a new one"
+                        "{problem}: an administrator of the workspace has to allow posts to this channel, or set \
+                     notify.slack.url to the webhook of another"
                     ),
                 }
             }
-            (StatusCode::BAD_REQUEST, _) => {
-                ChannelError::Refused { channel: NAME, problem: format!("{problem}: look at the template {TEMPLATE}") }
-            }
+            (
+                StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_FOUND
+                | StatusCode::GONE,
+                _,
+            ) => ChannelError::Credentials {
+                channel: NAME,
+                problem: format!(
+                    "{problem}: the webhook is revoked or mistyped; set notify.slack.url to a new one"
+                ),
+            },
+            (StatusCode::BAD_REQUEST, _) => ChannelError::Refused {
+                channel: NAME,
+                problem: format!("{problem}: look at the template {TEMPLATE}"),
+            },
             _ => ChannelError::Refused {
                 channel: NAME,
-                problem: format!("{problem}: set notify.slack.url to the address of an incoming webhook"),
+                problem: format!(
+                    "{problem}: set notify.slack.url to the address of an incoming webhook"
+                ),
             },
         })
     }
@@ -204,7 +223,10 @@ mod tests {
         let two = blocks(&short);
         assert_eq!((two.len(), two.join("\n")), (2, short));
         let long = blocks(&[line.as_str(); 100].join("\n"));
-        assert_eq!((long.len(), long.iter().all(|block| block.len() <= 3000)), (MAX_BLOCKS, true));
+        assert_eq!(
+            (long.len(), long.iter().all(|block| block.len() <= 3000)),
+            (MAX_BLOCKS, true)
+        );
         assert!(long[MAX_BLOCKS - 1].ends_with("\n…"));
         assert_eq!(blocks("\n \n"), Vec::<String>::new());
     }
@@ -212,7 +234,11 @@ mod tests {
     #[test]
     fn a_cut_leaves_no_half_link_and_no_half_entity() {
         let begin = "x".repeat(MAX_BLOCK - 10);
-        for rest in ["<https://example.com/|a task>", "&amp;&amp;&amp;&amp;", "<https://e.com/?a=1&amp;b|x>"] {
+        for rest in [
+            "<https://example.com/|a task>",
+            "&amp;&amp;&amp;&amp;",
+            "<https://e.com/?a=1&amp;b|x>",
+        ] {
             let kept = cut(&format!("{begin}{rest}"));
             assert!(kept.len() <= MAX_BLOCK && kept.ends_with('…'), "{rest}");
             let end = kept[begin.len()..].trim_end_matches('…');

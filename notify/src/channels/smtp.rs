@@ -88,15 +88,26 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let place = relay.place();
     let relay = Pool::builder(relay)
         .max_size(CONNECTIONS)
-        .timeouts(Timeouts { wait: None, create: None, recycle: Some(COURTESY) })
+        .timeouts(Timeouts {
+            wait: None,
+            create: None,
+            recycle: Some(COURTESY),
+        })
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|error| needs(error.to_string()))?;
-    Ok(Box::new(Smtp { writer, relay, place }))
+    Ok(Box::new(Smtp {
+        writer,
+        relay,
+        place,
+    }))
 }
 
 fn needs(problem: String) -> SettingsError {
-    SettingsError::Needs { channel: NAME, problem: one_line(&problem, 400) }
+    SettingsError::Needs {
+        channel: NAME,
+        problem: one_line(&problem, 400),
+    }
 }
 
 struct Smtp {
@@ -121,21 +132,45 @@ impl Channel for Smtp {
         let is_given = AtomicBool::new(false);
         let handed_over = tokio::time::timeout(PATIENCE, self.hand_over(mail, &is_given)).await;
         let handed_over = handed_over.unwrap_or_else(|_| {
-            let stage = if is_given.load(Ordering::Relaxed) { Stage::Content } else { Stage::Recipient };
-            Err(Fault::new(stage, format!("it did not take the mail within {} seconds", PATIENCE.as_secs())))
+            let stage = if is_given.load(Ordering::Relaxed) {
+                Stage::Content
+            } else {
+                Stage::Recipient
+            };
+            Err(Fault::new(
+                stage,
+                format!(
+                    "it did not take the mail within {} seconds",
+                    PATIENCE.as_secs()
+                ),
+            ))
         });
         handed_over.map_err(|fault| answers::judge(&fault, &self.place, recipient))
     }
 
     async fn check(&self) -> Result<Checked, ChannelError> {
-        let connected = tokio::time::timeout(PATIENCE, self.connect()).await.unwrap_or_else(|_| {
-            Err(Fault::new(Stage::Connect, format!("it did not answer within {} seconds", PATIENCE.as_secs())))
-        });
+        let connected = tokio::time::timeout(PATIENCE, self.connect())
+            .await
+            .unwrap_or_else(|_| {
+                Err(Fault::new(
+                    Stage::Connect,
+                    format!("it did not answer within {} seconds", PATIENCE.as_secs()),
+                ))
+            });
         // Nobody is the recipient of nothing.
         drop(connected.map_err(|fault| answers::judge(&fault, &self.place, "nobody"))?);
-        let found = format!("{} accepts a connection, and our login where one is set", self.place);
-        let by_hand = format!("whether it takes mails from {}, and for whom", self.writer.from());
-        Ok(Checked { found: Some(found), by_hand: Some(by_hand) })
+        let found = format!(
+            "{} accepts a connection, and our login where one is set",
+            self.place
+        );
+        let by_hand = format!(
+            "whether it takes mails from {}, and for whom",
+            self.writer.from()
+        );
+        Ok(Checked {
+            found: Some(found),
+            by_hand: Some(by_hand),
+        })
     }
 
     async fn close(&self) {
@@ -176,12 +211,27 @@ impl Session {
     /// Hands a mail over. `is_given` says whether the relay may have all of it.
     async fn hand_over(&mut self, mail: Mail, is_given: &AtomicBool) -> Result<(), Fault> {
         let connection = &mut self.connection;
-        let (from, to) = (MailFrom::new(Some(mail.from), Vec::new()), Rcpt::new(mail.to, Vec::new()));
-        connection.command(from).await.map_err(|error| Fault::new(Stage::Sender, error))?;
-        connection.command(to).await.map_err(|error| Fault::new(Stage::Recipient, error))?;
-        connection.command(Data).await.map_err(|error| Fault::new(Stage::Content, error))?;
+        let (from, to) = (
+            MailFrom::new(Some(mail.from), Vec::new()),
+            Rcpt::new(mail.to, Vec::new()),
+        );
+        connection
+            .command(from)
+            .await
+            .map_err(|error| Fault::new(Stage::Sender, error))?;
+        connection
+            .command(to)
+            .await
+            .map_err(|error| Fault::new(Stage::Recipient, error))?;
+        connection
+            .command(Data)
+            .await
+            .map_err(|error| Fault::new(Stage::Content, error))?;
         is_given.store(true, Ordering::Relaxed);
-        connection.message(&mail.bytes).await.map_err(|error| Fault::new(Stage::Content, error))?;
+        connection
+            .message(&mail.bytes)
+            .await
+            .map_err(|error| Fault::new(Stage::Content, error))?;
         Ok(())
     }
 }
@@ -209,7 +259,10 @@ impl Relay {
         if port == Some(0) {
             return Err(settings.unfit("port", "a port from 1 to 65535"));
         }
-        let login = match (settings.optional_text("login"), settings.optional_secret("password")) {
+        let login = match (
+            settings.optional_text("login"),
+            settings.optional_secret("password"),
+        ) {
             (Some(login), _) => Some((login, settings.secret("password")?)),
             (None, Some(password)) => Some((writer.from().to_string(), password)),
             (None, None) => None,
@@ -220,13 +273,22 @@ impl Relay {
             "starttls" => (Security::Starttls(trust(settings, &host)?), 587),
             "tls" => (Security::Tls(trust(settings, &host)?), 465),
             "none" if login.is_some() && !is_this_machine(&host) => {
-                return Err(settings.unfit("tls", "starttls or tls, which it has to be where a password is sent"));
+                return Err(settings.unfit(
+                    "tls",
+                    "starttls or tls, which it has to be where a password is sent",
+                ));
             }
             "none" => (Security::None, 25),
             _ => return Err(settings.unfit("tls", "starttls, tls or none")),
         };
         let hello = ClientId::Domain(writer.from().domain().to_owned());
-        Ok(Self { host, port: port.unwrap_or(usual_port), security, login, hello })
+        Ok(Self {
+            host,
+            port: port.unwrap_or(usual_port),
+            security,
+            login,
+            hello,
+        })
     }
 
     fn place(&self) -> String {
@@ -238,15 +300,27 @@ impl Relay {
 fn trust(settings: &Settings, host: &str) -> Result<TlsParameters, SettingsError> {
     let mut parameters = TlsParameters::builder(host.to_owned());
     if let Some(file) = settings.optional_text("ca_file") {
-        let unfit = || settings.unfit("ca_file", "a file that can be read and holds certificates (PEM)");
+        let unfit = || {
+            settings.unfit(
+                "ca_file",
+                "a file that can be read and holds certificates (PEM)",
+            )
+        };
         let pem = std::fs::read_to_string(&file).map_err(|_| unfit())?;
         if !pem.contains("-----BEGIN CERTIFICATE-----") {
             return Err(unfit());
         }
         let authority = Certificate::from_pem(pem.as_bytes()).map_err(|_| unfit())?;
-        parameters = parameters.certificate_store(CertificateStore::None).add_root_certificate(authority);
+        parameters = parameters
+            .certificate_store(CertificateStore::None)
+            .add_root_certificate(authority);
     }
-    parameters.build().map_err(|error| needs(format!("no certificate can be trusted: {}", bus::error_chain(&error))))
+    parameters.build().map_err(|error| {
+        needs(format!(
+            "no certificate can be trusted: {}",
+            bus::error_chain(&error)
+        ))
+    })
 }
 
 impl Manager for Relay {
@@ -254,11 +328,16 @@ impl Manager for Relay {
     type Error = Fault;
 
     async fn create(&self) -> Result<Session, Fault> {
-        let at_once = if let Security::Tls(parameters) = &self.security { Some(parameters.clone()) } else { None };
+        let at_once = if let Security::Tls(parameters) = &self.security {
+            Some(parameters.clone())
+        } else {
+            None
+        };
         let place = (self.host.as_str(), self.port);
-        let mut connection = AsyncSmtpConnection::connect_tokio1(place, Some(CONNECT), &self.hello, at_once, None)
-            .await
-            .map_err(|error| Fault::new(Stage::Connect, error))?;
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(place, Some(CONNECT), &self.hello, at_once, None)
+                .await
+                .map_err(|error| Fault::new(Stage::Connect, error))?;
         if let Security::Starttls(parameters) = &self.security {
             let begun = connection.starttls(parameters.clone(), &self.hello).await;
             begun.map_err(|error| Fault::new(Stage::Starttls, error))?;
@@ -268,7 +347,10 @@ impl Manager for Relay {
             let admitted = connection.auth(DEFAULT_MECHANISMS, &credentials).await;
             admitted.map_err(|error| Fault::new(Stage::Login, error))?;
         }
-        Ok(Session { connection, settled: true })
+        Ok(Session {
+            connection,
+            settled: true,
+        })
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<Fault> {
@@ -276,6 +358,8 @@ impl Manager for Relay {
             return Err(RecycleError::message("a mail was broken off there"));
         }
         let forgotten = session.connection.command(Rset).await;
-        forgotten.map(drop).map_err(|error| Fault::new(Stage::Connect, error).into())
+        forgotten
+            .map(drop)
+            .map_err(|error| Fault::new(Stage::Connect, error).into())
     }
 }

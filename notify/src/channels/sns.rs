@@ -17,7 +17,10 @@ use crate::{
 const NAME: &str = "sns";
 const TEMPLATE: &str = "sns.txt";
 /// The headers of a call.
-const FORM: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+const FORM: &[(&str, &str)] = &[(
+    "content-type",
+    "application/x-www-form-urlencoded; charset=utf-8",
+)];
 /// The longest subject that SNS takes, in characters.
 const MAX_SUBJECT: usize = 100;
 /// The longest message that it takes, in bytes.
@@ -47,20 +50,30 @@ pub(super) const REGISTRATION: Registration = Registration {
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let arn = settings.text("arn")?;
-    let unfit =
-        || settings.unfit("arn", "the ARN of a standard topic, such as arn:aws:sns:us-west-2:123456789012:name");
+    let unfit = || {
+        settings.unfit(
+            "arn",
+            "the ARN of a standard topic, such as arn:aws:sns:us-west-2:123456789012:name",
+        )
+    };
     let region = region_of(&arn).ok_or_else(unfit)?.to_owned();
     let aws = Aws::open(&SERVICE, Some(region), settings, parts)?;
-    Ok(Box::new(Sns { arn, aws, templates: Arc::clone(parts.templates) }))
+    Ok(Box::new(Sns {
+        arn,
+        aws,
+        templates: Arc::clone(parts.templates),
+    }))
 }
 
 /// The region of a standard topic. One that keeps an order (`.fifo`) wants to know which order, and tells no people.
 fn region_of(arn: &str) -> Option<&str> {
-    let [prefix, _, service, region, account, topic] = arn.split(':').collect::<Vec<_>>().try_into().ok()?;
+    let [prefix, _, service, region, account, topic] =
+        arn.split(':').collect::<Vec<_>>().try_into().ok()?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_topic = !topic.is_empty() && topic.bytes().all(fits);
     let is_account = !account.is_empty() && account.bytes().all(|byte| byte.is_ascii_digit());
-    (prefix == "arn" && service == "sns" && is_account && is_topic && aws::is_region(region)).then_some(region)
+    (prefix == "arn" && service == "sns" && is_account && is_topic && aws::is_region(region))
+        .then_some(region)
 }
 
 struct Sns {
@@ -114,14 +127,20 @@ impl Channel for Sns {
             body: Bytes::from(body),
         };
         let by_hand = "whether our credentials give the right to sns:Publish".to_owned();
-        Ok(Checked { found: Some(self.aws.ask(call).await?), by_hand: Some(by_hand) })
+        Ok(Checked {
+            found: Some(self.aws.ask(call).await?),
+            by_hand: Some(by_hand),
+        })
     }
 }
 
 /// The subject as SNS takes it: of ASCII, on one line, and short.
 fn subject(notification: &Notification) -> String {
     let line = one_line(&notification.subject, 4 * MAX_SUBJECT);
-    let ascii: String = line.chars().map(|character| if character.is_ascii() { character } else { '?' }).collect();
+    let ascii: String = line
+        .chars()
+        .map(|character| if character.is_ascii() { character } else { '?' })
+        .collect();
     match ascii.as_str() {
         // It must not be empty.
         "" => notification.status.to_string(),
@@ -136,7 +155,10 @@ mod tests {
 
     #[test]
     fn a_topic_tells_its_region() {
-        assert_eq!(region_of("arn:aws:sns:eu-west-1:123456789012:ci_failures-1"), Some("eu-west-1"));
+        assert_eq!(
+            region_of("arn:aws:sns:eu-west-1:123456789012:ci_failures-1"),
+            Some("eu-west-1")
+        );
         for wrong in [
             "",
             "ci",

@@ -25,8 +25,12 @@ use crate::{Channel, ChannelError, Checked, Key, Notification, Settings, text::o
 
 const NAME: &str = "webhook";
 
-pub(super) const REGISTRATION: Registration =
-    Registration { name: NAME, keys: &[Key::new("url"), Key::new("secret")], templates: &[], open };
+pub(super) const REGISTRATION: Registration = Registration {
+    name: NAME,
+    keys: &[Key::new("url"), Key::new("secret")],
+    templates: &[],
+    open,
+};
 
 fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let url: Url = settings.value("url", "an address that begins with http or https")?;
@@ -34,7 +38,12 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
         return Err(settings.unfit("url", "an address that begins with http or https"));
     }
     let secret = settings.secret("secret")?;
-    Ok(Box::new(Webhook { url, secret, http: parts.http.clone(), clock: Arc::clone(parts.clock) }))
+    Ok(Box::new(Webhook {
+        url,
+        secret,
+        http: parts.http.clone(),
+        clock: Arc::clone(parts.clock),
+    }))
 }
 
 struct Webhook {
@@ -62,7 +71,11 @@ impl Channel for Webhook {
     async fn send(&self, notification: &Notification, _: &str) -> Result<(), ChannelError> {
         let body = body(notification).to_string();
         let timestamp = self.clock.now().as_second().to_string();
-        let signature = signature(self.secret.expose_secret().as_bytes(), &timestamp, body.as_bytes());
+        let signature = signature(
+            self.secret.expose_secret().as_bytes(),
+            &timestamp,
+            body.as_bytes(),
+        );
         let request = self
             .http
             .post(self.url.clone())
@@ -79,7 +92,10 @@ impl Channel for Webhook {
         let found = http::reach(NAME, &self.http, self.url.clone()).await?;
         Ok(Checked {
             found: Some(found),
-            by_hand: Some("whether it takes posts, and accepts our signature, which only a post shows".to_owned()),
+            by_hand: Some(
+                "whether it takes posts, and accepts our signature, which only a post shows"
+                    .to_owned(),
+            ),
         })
     }
 }
@@ -91,20 +107,28 @@ impl Webhook {
 
     fn judge(&self, answer: &Answer) -> Result<(), ChannelError> {
         let status = answer.status;
-        let problem = format!("{} answered the post with http status {}", self.host(), status.as_u16());
+        let problem = format!(
+            "{} answered the post with http status {}",
+            self.host(),
+            status.as_u16()
+        );
         if status.is_success() {
             return Ok(());
         }
-        Err(answer.passing(NAME, &problem).unwrap_or_else(|| match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ChannelError::Credentials {
-                channel: NAME,
-                problem: format!("{problem}: set notify.webhook.secret to what it expects"),
-            },
-            _ => ChannelError::Refused {
-                channel: NAME,
-                problem: format!("{problem}: set notify.webhook.url to an address that takes posts"),
-            },
-        }))
+        Err(answer
+            .passing(NAME, &problem)
+            .unwrap_or_else(|| match status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ChannelError::Credentials {
+                    channel: NAME,
+                    problem: format!("{problem}: set notify.webhook.secret to what it expects"),
+                },
+                _ => ChannelError::Refused {
+                    channel: NAME,
+                    problem: format!(
+                        "{problem}: set notify.webhook.url to an address that takes posts"
+                    ),
+                },
+            }))
     }
 }
 
@@ -130,7 +154,15 @@ fn body(notification: &Notification) -> serde_json::Value {
 /// The notification's key, as far as a header can hold it.
 fn delivery(notification: &Notification) -> String {
     let key = one_line(&notification.key(), 400);
-    key.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).collect()
+    key.chars()
+        .map(|character| {
+            if character.is_ascii_graphic() {
+                character
+            } else {
+                '?'
+            }
+        })
+        .collect()
 }
 
 fn signature(secret: &[u8], timestamp: &str, body: &[u8]) -> String {
@@ -138,7 +170,12 @@ fn signature(secret: &[u8], timestamp: &str, body: &[u8]) -> String {
     signing.update(timestamp.as_bytes());
     signing.update(b".");
     signing.update(body);
-    signing.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    signing
+        .sign()
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]

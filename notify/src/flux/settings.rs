@@ -50,25 +50,38 @@ impl FluxSettings {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, SettingsError> {
         let settings = Settings::layered(SECTION, Self::KEYS, file, environment)?;
-        let Some(record) = settings.optional_text("record") else { return Ok(None) };
+        let Some(record) = settings.optional_text("record") else {
+            return Ok(None);
+        };
         match flag(&record) {
             Some(false) => return Ok(None),
             Some(true) => {}
             None => return Err(settings.unfit("record", "1 (true, on) or 0 (false, off)")),
         }
         settings.tell_overridden();
-        let url = settings.optional_text("url").unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let url = settings
+            .optional_text("url")
+            .unwrap_or_else(|| DEFAULT_URL.to_owned());
         let url = Url::parse(&url).map_err(|_| settings.unfit("url", ADDRESS))?;
         let is_plain = url.username().is_empty() && url.password().is_none();
         if !matches!(url.scheme(), "http" | "https") || !is_plain {
             return Err(settings.unfit("url", ADDRESS));
         }
-        let database = settings.optional_text("database").unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
-        let login = match (settings.optional_text("user"), settings.optional_secret("password")) {
+        let database = settings
+            .optional_text("database")
+            .unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
+        let login = match (
+            settings.optional_text("user"),
+            settings.optional_secret("password"),
+        ) {
             (None, None) => None,
             _ => Some((settings.text("user")?, settings.secret("password")?)),
         };
-        Ok(Some(Self { url, database, login }))
+        Ok(Some(Self {
+            url,
+            database,
+            login,
+        }))
     }
 }
 
@@ -78,10 +91,20 @@ mod tests {
 
     use super::*;
 
-    fn open(file: &[(&str, &str)], environment: &[(&str, &str)]) -> Result<Option<FluxSettings>, SettingsError> {
-        let file = file.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
-        let variable =
-            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    fn open(
+        file: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Result<Option<FluxSettings>, SettingsError> {
+        let file = file
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), SecretString::from(*value)))
+            .collect();
+        let variable = |name: &str| {
+            environment
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         FluxSettings::open(&file, &variable)
     }
 
@@ -89,18 +112,30 @@ mod tests {
     fn the_switch_alone_is_enough() {
         for on in ["1", "true", "True", "on", "yes"] {
             let settings = open(&[], &[("FLUX_RECORD", on)]).unwrap().unwrap();
-            assert_eq!((settings.url.as_str(), settings.database.as_str()), ("http://127.0.0.1:8086/", "notify"));
+            assert_eq!(
+                (settings.url.as_str(), settings.database.as_str()),
+                ("http://127.0.0.1:8086/", "notify")
+            );
             assert!(settings.login.is_none());
         }
         for off in ["0", "false", "False", "off", "no", ""] {
             assert!(open(&[("record", off)], &[]).unwrap().is_none(), "{off}");
         }
-        assert!(open(&[("url", "http://influx:8086")], &[]).unwrap().is_none());
+        assert!(
+            open(&[("url", "http://influx:8086")], &[])
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
     fn the_environment_is_laid_over_the_file() {
-        let file = [("record", "0"), ("url", "http://a:1"), ("user", "ann"), ("password", "old")];
+        let file = [
+            ("record", "0"),
+            ("url", "http://a:1"),
+            ("user", "ann"),
+            ("password", "old"),
+        ];
         let environment = [
             ("FLUX_RECORD", "1"),
             ("INFLUXDB_URL", "https://b:2"),
@@ -108,10 +143,16 @@ mod tests {
             ("INFLUXDB_DATABASE", "d"),
         ];
         let settings = open(&file, &environment).unwrap().unwrap();
-        assert_eq!((settings.url.as_str(), settings.database.as_str()), ("https://b:2/", "d"));
+        assert_eq!(
+            (settings.url.as_str(), settings.database.as_str()),
+            ("https://b:2/", "d")
+        );
         assert!(!format!("{settings:?}").contains("hunter2"));
         let (user, password) = settings.login.unwrap();
-        assert_eq!((user.as_str(), password.expose_secret()), ("ann", "hunter2"));
+        assert_eq!(
+            (user.as_str(), password.expose_secret()),
+            ("ann", "hunter2")
+        );
     }
 
     #[test]
@@ -125,9 +166,18 @@ mod tests {
                 &[("record", "1"), ("url", "influx:8086")],
                 "notify.influxdb.url (or INFLUXDB_URL in the environment) is not",
             ),
-            (&[("record", "1"), ("url", "http://u:p@influx")], "without user and password"),
-            (&[("record", "1"), ("user", "ann")], "set notify.influxdb.password (or INFLUXDB_PASSWORD"),
-            (&[("record", "1"), ("password", "x")], "set notify.influxdb.user (or INFLUXDB_USER"),
+            (
+                &[("record", "1"), ("url", "http://u:p@influx")],
+                "without user and password",
+            ),
+            (
+                &[("record", "1"), ("user", "ann")],
+                "set notify.influxdb.password (or INFLUXDB_PASSWORD",
+            ),
+            (
+                &[("record", "1"), ("password", "x")],
+                "set notify.influxdb.user (or INFLUXDB_USER",
+            ),
             (&[("host", "x")], "influxdb knows no notify.influxdb.host"),
         ] {
             let error = open(file, &[]).unwrap_err().to_string();

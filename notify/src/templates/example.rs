@@ -28,19 +28,41 @@ pub(super) fn notifications() -> Option<[Notification; 3]> {
         artifact: Some("public/build/target.tar.bz2".to_owned()),
         subject: "A subject".to_owned(),
         message: "A message\nof two lines".to_owned(),
-        links: Links { task: link.clone(), logs: vec![LogLink { run_id: 0, url: link.clone() }] },
+        links: Links {
+            task: link.clone(),
+            logs: vec![LogLink {
+                run_id: 0,
+                url: link.clone(),
+            }],
+        },
         to: Recipients::default(),
         pulse: PulseMessage {
-            routing: Routing { exchange: String::new(), key: String::new(), other_routes: Vec::new() },
+            routing: Routing {
+                exchange: String::new(),
+                key: String::new(),
+                other_routes: Vec::new(),
+            },
             body: Vec::new().into(),
         },
         created_at: Timestamp::UNIX_EPOCH,
         digest: Vec::new(),
     };
-    let mut sparse = Notification { status: Status::TaskDefined, identity: None, artifact: None, ..full.clone() };
+    let mut sparse = Notification {
+        status: Status::TaskDefined,
+        identity: None,
+        artifact: None,
+        ..full.clone()
+    };
     (sparse.task.run_id, sparse.task.runs, sparse.links.logs) = (None, Vec::new(), Vec::new());
     sparse.task.build_props.clear();
-    let line = DigestLine { status: Status::TaskFailed, subject: "A subject".to_owned(), link };
-    let digest = Notification { digest: vec![line.clone(), line], ..full.clone() };
+    let line = DigestLine {
+        status: Status::TaskFailed,
+        subject: "A subject".to_owned(),
+        link,
+    };
+    let digest = Notification {
+        digest: vec![line.clone(), line],
+        ..full.clone()
+    };
     Some([full, sparse, digest])
 }

@@ -7,13 +7,21 @@ use crate::world::{NOTIFICATIONS, TASKS, World, capture_logs, message};
 
 /// The channel, the identity and the addresses of each.
 fn short(notifications: &[Notification]) -> Vec<(String, String, String)> {
-    let one =
-        |one: &Notification| (one.channel.clone(), one.identity.clone().unwrap_or_default(), one.to.emails.join(" "));
+    let one = |one: &Notification| {
+        (
+            one.channel.clone(),
+            one.identity.clone().unwrap_or_default(),
+            one.to.emails.join(" "),
+        )
+    };
     notifications.iter().map(one).collect()
 }
 
 fn strings(expected: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
-    expected.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect()
+    expected
+        .iter()
+        .map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned()))
+        .collect()
 }
 
 async fn dispatched(world: &World, extra: Value, status: Status) -> Vec<Notification> {
@@ -29,8 +37,11 @@ async fn every_status_has_its_section_under_either_name() {
         for name in ["notification", "notifications"] {
             let world = World::new().await;
             let section = json!({ "plugins": ["post"], "emails": ["ann@example.com"], "subject": status.name() });
-            let found = dispatched(&world, json!({ name: { status.name(): section } }), status).await;
-            let [one] = &found[..] else { panic!("{status}: {} notifications", found.len()) };
+            let found =
+                dispatched(&world, json!({ name: { status.name(): section } }), status).await;
+            let [one] = &found[..] else {
+                panic!("{status}: {} notifications", found.len())
+            };
             assert_eq!((one.status, one.subject.as_str()), (status, status.name()));
             assert_eq!(one.artifact.is_some(), status == Status::ArtifactCreated);
         }
@@ -45,7 +56,12 @@ async fn each_channel_and_each_identity_has_a_message_of_its_own() {
     .await;
     let section = json!({ "plugins": ["post", "robot", "pigeon"], "emails": ["all@example.com"], "message": "m",
                           "ids": ["ann", "robots", "nobody"] });
-    let found = dispatched(&world, json!({ "notification": { "task-failed": section } }), Status::TaskFailed).await;
+    let found = dispatched(
+        &world,
+        json!({ "notification": { "task-failed": section } }),
+        Status::TaskFailed,
+    )
+    .await;
     assert_eq!(
         short(&found),
         strings(&[
@@ -63,15 +79,18 @@ async fn each_channel_and_each_identity_has_a_message_of_its_own() {
 #[tokio::test]
 async fn a_section_without_texts_has_ours() {
     let world = World::new().await;
-    let extra = json!({ "notification": { "task-completed": { "plugins": ["robot"], "subject": " " } } });
+    let extra =
+        json!({ "notification": { "task-completed": { "plugins": ["robot"], "subject": " " } } });
     let found = dispatched(&world, extra, Status::TaskCompleted).await;
     let (one, task) = (&found[0], &found[0].task.id);
     assert_eq!(one.subject, "build-linux64/opt: task-completed");
-    let expected =
-        format!("Task build-linux64/opt ({task}), run 0: task-completed\nhttps://taskcluster.example/tasks/{task}");
+    let expected = format!(
+        "Task build-linux64/opt ({task}), run 0: task-completed\nhttps://taskcluster.example/tasks/{task}"
+    );
     assert_eq!(one.message, expected);
-    let log =
-        format!("https://taskcluster.example/api/queue/v1/task/{task}/runs/0/artifacts/public/logs/live_backing.log");
+    let log = format!(
+        "https://taskcluster.example/api/queue/v1/task/{task}/runs/0/artifacts/public/logs/live_backing.log"
+    );
     assert_eq!(one.links.logs[0].url.as_str(), log);
 }
 
@@ -85,18 +104,36 @@ async fn fields_of_a_section_are_filled_in_once() {
     let extra = json!({ "notification": { "task-failed": section }, "build_props": props });
     let found = dispatched(&world, extra, Status::TaskFailed).await;
     let (one, id) = (&found[0], &found[0].task.id);
-    assert_eq!(one.subject, "build-linux64/opt of firefox {task_id}: task-failed, run 0");
+    assert_eq!(
+        one.subject,
+        "build-linux64/opt of firefox {task_id}: task-failed, run 0"
+    );
     let (link, log) = (&one.links.task, &one.links.logs[0].url);
-    assert_eq!(one.message, format!("{id} {id} {link} {log} | {{unknown}} {{}} {{{id}}} {{task_id"));
+    assert_eq!(
+        one.message,
+        format!("{id} {id} {link} {log} | {{unknown}} {{}} {{{id}}} {{task_id")
+    );
 }
 
 #[tokio::test]
 async fn a_task_that_asks_for_nothing_or_is_forgotten_is_no_error() {
     let world = World::new().await;
-    for extra in [json!({}), json!({ "notification": { "task-failed": { "plugins": ["post"] } } })] {
-        assert!(dispatched(&world, extra, Status::TaskCompleted).await.is_empty());
+    for extra in [
+        json!({}),
+        json!({ "notification": { "task-failed": { "plugins": ["post"] } } }),
+    ] {
+        assert!(
+            dispatched(&world, extra, Status::TaskCompleted)
+                .await
+                .is_empty()
+        );
     }
-    world.send(&TASKS, &message("AAAAAAAAAAAAAAAAAAAAAA", Status::TaskFailed, |_| {})).await;
+    world
+        .send(
+            &TASKS,
+            &message("AAAAAAAAAAAAAAAAAAAAAA", Status::TaskFailed, |_| {}),
+        )
+        .await;
     world.dispatch().await;
     assert_eq!(world.depth(&TASKS).await, bus::Depth::default());
 }
@@ -112,7 +149,10 @@ async fn a_malformed_section_is_logged_once_with_its_task_and_settled() {
     let logs = logs.text();
     let about: Vec<_> = logs.lines().filter(|line| line.contains(&task)).collect();
     let [line] = about[..] else { panic!("{logs}") };
-    assert!(line.contains("extra.notification.task-failed is no section of a notification"), "{line}");
+    assert!(
+        line.contains("extra.notification.task-failed is no section of a notification"),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -120,9 +160,17 @@ async fn what_would_be_more_than_a_text_is_taken_out() {
     let world = World::new().await;
     let section = json!({ "plugins": ["post"], "subject": "s\r\nBcc: all@example.com", "message": "a\u{1b}[31m\nb",
                           "emails": ["ann@example.com\nRCPT TO:<bob@example.com>", "\u{0}", "ann@example.com"] });
-    let found = dispatched(&world, json!({ "notification": { "task-failed": section } }), Status::TaskFailed).await;
+    let found = dispatched(
+        &world,
+        json!({ "notification": { "task-failed": section } }),
+        Status::TaskFailed,
+    )
+    .await;
     let one = &found[0];
-    assert_eq!((one.subject.as_str(), one.message.as_str()), ("s Bcc: all@example.com", "a[31m\nb"));
+    assert_eq!(
+        (one.subject.as_str(), one.message.as_str()),
+        ("s Bcc: all@example.com", "a[31m\nb")
+    );
     assert_eq!(one.to.emails, ["ann@example.com"]);
 }
 
@@ -131,7 +179,9 @@ async fn a_message_that_pulse_brings_twice_is_dispatched_once() {
     let world = World::new().await;
     let task = world.task(json!({ "notification": { "task-failed": { "plugins": ["robot"] } } }));
     for _ in 0..2 {
-        world.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await;
+        world
+            .send(&TASKS, &message(&task, Status::TaskFailed, |_| {}))
+            .await;
     }
     world.dispatch().await;
     assert_eq!(world.depth(&NOTIFICATIONS).await.ready, 1);
@@ -144,7 +194,9 @@ async fn what_no_task_can_be_is_a_dead_letter() {
     let mut elsewhere = message(&task, Status::TaskFailed, |_| {});
     elsewhere.routing.exchange = "exchange/taskcluster-queue/v1/task-group-resolved".to_owned();
     let hostile = message("../../secrets/v1/x", Status::TaskFailed, |_| {});
-    let unreadable = message(&task, Status::ArtifactCreated, |body| body["artifact"] = Value::Null);
+    let unreadable = message(&task, Status::ArtifactCreated, |body| {
+        body["artifact"] = Value::Null
+    });
     for message in [elsewhere, hostile, unreadable] {
         world.send(&TASKS, &message).await;
     }
@@ -162,9 +214,23 @@ async fn what_no_task_can_be_is_a_dead_letter() {
 #[tokio::test]
 async fn what_is_too_long_is_cut() {
     let world = World::new().await;
-    let emails: Vec<_> = (0..200).map(|number| format!("{number}@example.com")).collect();
+    let emails: Vec<_> = (0..200)
+        .map(|number| format!("{number}@example.com"))
+        .collect();
     let section = json!({ "plugins": ["post"], "emails": emails, "subject": "s".repeat(5000), "message": "m".repeat(100_000),
                           "ids": [] });
-    let found = dispatched(&world, json!({ "notification": { "task-failed": section } }), Status::TaskFailed).await;
-    assert_eq!((found[0].to.emails.len(), found[0].subject.len(), found[0].message.len()), (50, 500, 20_000));
+    let found = dispatched(
+        &world,
+        json!({ "notification": { "task-failed": section } }),
+        Status::TaskFailed,
+    )
+    .await;
+    assert_eq!(
+        (
+            found[0].to.emails.len(),
+            found[0].subject.len(),
+            found[0].message.len()
+        ),
+        (50, 500, 20_000)
+    );
 }

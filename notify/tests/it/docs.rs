@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use bus::{Clock, ManualClock};
 use notify::{
-    CHANNELS, ChannelError, FluxSettings, Key, Opened, Parts, Recipients, Registration, Settings, SettingsError,
-    Status, Templates,
+    CHANNELS, ChannelError, FluxSettings, Key, Opened, Parts, Recipients, Registration, Settings,
+    SettingsError, Status, Templates,
 };
 use secrecy::SecretString;
 use taskcluster::testing::FakeTaskcluster;
@@ -18,25 +18,55 @@ use crate::{
 };
 
 fn page(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(name);
     std::fs::read_to_string(path).unwrap()
 }
 
 #[test]
 fn the_page_names_every_channel_with_its_keys_and_variables() {
     let page = page("notify.md");
-    let influxdb = ("influxdb", "\n## How long channels take\n".to_owned(), FluxSettings::KEYS);
-    let channels = CHANNELS.iter().map(|channel| (channel.name, format!("\n### `{}`\n", channel.name), channel.keys));
+    let influxdb = (
+        "influxdb",
+        "\n## How long channels take\n".to_owned(),
+        FluxSettings::KEYS,
+    );
+    let channels = CHANNELS.iter().map(|channel| {
+        (
+            channel.name,
+            format!("\n### `{}`\n", channel.name),
+            channel.keys,
+        )
+    });
     for (name, head, keys) in channels.chain([influxdb]) {
-        let (_, section) = page.split_once(&head).unwrap_or_else(|| panic!("docs/notify.md has no heading{head}"));
+        let (_, section) = page
+            .split_once(&head)
+            .unwrap_or_else(|| panic!("docs/notify.md has no heading{head}"));
         let (section, _) = section.split_once("\n#").unwrap();
-        for Key { name: key, variable } in keys {
-            let variable = variable.map(|variable| format!("`{variable}` ")).unwrap_or_default();
+        for Key {
+            name: key,
+            variable,
+        } in keys
+        {
+            let variable = variable
+                .map(|variable| format!("`{variable}` "))
+                .unwrap_or_default();
             let row = format!("\n| `{key}` | {variable}| ");
-            assert!(section.contains(&row), "docs/notify.md has no row for notify.{name}.{key}:{row}");
+            assert!(
+                section.contains(&row),
+                "docs/notify.md has no row for notify.{name}.{key}:{row}"
+            );
         }
-        let rows = section.lines().filter(|line| line.starts_with("| `")).count();
-        assert_eq!(rows, keys.len(), "docs/notify.md names keys of {name} that there are not");
+        let rows = section
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .count();
+        assert_eq!(
+            rows,
+            keys.len(),
+            "docs/notify.md names keys of {name} that there are not"
+        );
     }
 }
 
@@ -44,10 +74,21 @@ fn the_page_names_every_channel_with_its_keys_and_variables() {
 fn the_page_names_every_status_and_template() {
     let page = page("notify.md");
     let statuses = Status::ALL.map(Status::name);
-    let own = CHANNELS.iter().flat_map(|channel| channel.templates).map(|(name, _)| *name);
-    let common = ["subject.txt", "message.txt", "digest-subject.txt", "digest.txt"];
+    let own = CHANNELS
+        .iter()
+        .flat_map(|channel| channel.templates)
+        .map(|(name, _)| *name);
+    let common = [
+        "subject.txt",
+        "message.txt",
+        "digest-subject.txt",
+        "digest.txt",
+    ];
     for name in own.chain(common).chain(statuses) {
-        assert!(page.contains(&format!("`{name}`")), "docs/notify.md does not name {name}");
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "docs/notify.md does not name {name}"
+        );
     }
 }
 
@@ -55,7 +96,10 @@ fn the_page_names_every_status_and_template() {
 fn the_channel_of_the_page_is_the_one_that_is_compiled_here() {
     let page = page("notify-channels.md");
     let here = include_str!("docs/logbook.rs");
-    assert!(code(&page, "rust") == here, "docs/notify-channels.md and tests/it/docs/logbook.rs differ");
+    assert!(
+        code(&page, "rust") == here,
+        "docs/notify-channels.md and tests/it/docs/logbook.rs differ"
+    );
 }
 
 /// The first block of code in this language.
@@ -77,8 +121,14 @@ for now in 1700000100, 1700000400:
 "#
     );
     let script = code(&page("notify.md"), "python").to_owned() + &trial;
-    let output = Command::new("/usr/bin/python3").args(["-c", &script]).output().unwrap();
-    let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("/usr/bin/python3")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let (said, complaint) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert_eq!(said, "True False False\nFalse False False\n", "{complaint}");
 }
 
@@ -93,9 +143,15 @@ async fn open(environment: &[(&str, &str)]) -> Opened {
         http: &http(),
         clock: &clock,
     };
-    let variable =
-        |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    let Registration { name, keys, open, .. } = logbook::REGISTRATION;
+    let variable = |name: &str| {
+        environment
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| (*value).to_owned())
+    };
+    let Registration {
+        name, keys, open, ..
+    } = logbook::REGISTRATION;
     let nothing: BTreeMap<String, SecretString> = BTreeMap::new();
     open(&Settings::layered(name, keys, &nothing, &variable)?, &parts)
 }
@@ -104,7 +160,9 @@ async fn open(environment: &[(&str, &str)]) -> Opened {
 async fn the_channel_of_the_page_works() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("log");
-    let channel = open(&[("LOGBOOK_FILE", file.to_str().unwrap())]).await.unwrap();
+    let channel = open(&[("LOGBOOK_FILE", file.to_str().unwrap())])
+        .await
+        .unwrap();
     let notification = notification("logbook", Recipients::default());
     let recipients = channel.recipients(&notification);
     for recipient in recipients.iter().chain(&recipients) {
@@ -115,10 +173,19 @@ async fn the_channel_of_the_page_works() {
 
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
-    let error = channel.send(&notification, &recipients[0]).await.unwrap_err();
+    let error = channel
+        .send(&notification, &recipients[0])
+        .await
+        .unwrap_err();
     assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
     for environment in [&[][..], &[("LOGBOOK_FILE", "here")]] {
         let error = open(environment).await.err().unwrap();
-        assert!(matches!(error, SettingsError::Missing { .. } | SettingsError::Unfit { .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                SettingsError::Missing { .. } | SettingsError::Unfit { .. }
+            ),
+            "{error}"
+        );
     }
 }

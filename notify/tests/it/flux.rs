@@ -23,7 +23,10 @@ struct Timed {
 
 impl Timed {
     /// The part of the process that writes runs until `shutdown`.
-    async fn new(settings: FluxSettings, shutdown: &Shutdown) -> (Self, JoinHandle<Result<(), SubsystemError>>) {
+    async fn new(
+        settings: FluxSettings,
+        shutdown: &Shutdown,
+    ) -> (Self, JoinHandle<Result<(), SubsystemError>>) {
         let world = World::new().await;
         let (flux, writer) = Flux::new(settings, http(), Arc::new(Hurried(world.clock.clone())));
         let running = tokio::spawn(Box::new(writer).run(shutdown.clone()));
@@ -32,16 +35,32 @@ impl Timed {
 
     fn over(world: World, flux: Flux) -> Self {
         let templates = Arc::new(Templates::ours().unwrap());
-        let sender = Sender::new(world.channels.clone(), templates, NOTIFICATIONS, DIGESTS, LIMIT).timed_by(flux);
-        let sender = Consumer::new(world.bus.clone(), world.clock.clone(), NOTIFICATIONS, sender);
+        let sender = Sender::new(
+            world.channels.clone(),
+            templates,
+            NOTIFICATIONS,
+            DIGESTS,
+            LIMIT,
+        )
+        .timed_by(flux);
+        let sender = Consumer::new(
+            world.bus.clone(),
+            world.clock.clone(),
+            NOTIFICATIONS,
+            sender,
+        );
         Self { world, sender }
     }
 
     /// Sends a notification, a second after the last one.
     async fn send(&self) {
         self.world.clock.advance(std::time::Duration::from_secs(1));
-        let task = self.world.task(json!({ "notification": { "task-failed": { "plugins": ["robot"] } } }));
-        self.world.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await;
+        let task = self
+            .world
+            .task(json!({ "notification": { "task-failed": { "plugins": ["robot"] } } }));
+        self.world
+            .send(&TASKS, &message(&task, Status::TaskFailed, |_| {}))
+            .await;
         self.world.dispatch().await;
         assert_eq!(self.sender.step().await.unwrap(), 1);
     }
@@ -69,7 +88,10 @@ async fn each_sending_is_a_point() {
     let (timed, _running) = Timed::new(influx.settings(None), &Shutdown::new()).await;
     timed.send().await;
     let problem = "no".to_owned();
-    timed.world.robot.fail_next(ChannelError::Refused { channel: "robot", problem });
+    timed.world.robot.fail_next(ChannelError::Refused {
+        channel: "robot",
+        problem,
+    });
     timed.send().await;
     assert_eq!(influx.holds(2).await, [point("sent"), point("failed")]);
 }
@@ -92,7 +114,9 @@ async fn sending_goes_on_while_influxdb_is_away() {
     assert!(sent > 20 && timed.waiting().await.is_empty(), "{sent}");
 
     influx.restart().await;
-    timed.send_until(&logs, "influxdb takes the channels' times again").await;
+    timed
+        .send_until(&logs, "influxdb takes the channels' times again")
+        .await;
     influx.holds(2).await;
     assert_eq!(logs.text().matches(away).count(), 1, "{}", logs.text());
 }
@@ -117,30 +141,51 @@ async fn what_waits_is_written_when_the_process_ends() {
     }
     shutdown.cancel();
     Box::new(writer).run(shutdown).await.unwrap();
-    assert_eq!(influx.points().await.len(), 3, "the first one is written once more, on a clock that began anew");
+    assert_eq!(
+        influx.points().await.len(),
+        3,
+        "the first one is written once more, on a clock that began anew"
+    );
 }
 
 #[tokio::test]
 async fn an_influxdb_that_does_not_answer_does_not_keep_the_process() {
     let (_guard, logs) = capture_logs();
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap())
+        .parse()
+        .unwrap();
     let shutdown = Shutdown::new();
-    let settings = FluxSettings { url, database: "notify".to_owned(), login: None };
+    let settings = FluxSettings {
+        url,
+        database: "notify".to_owned(),
+        login: None,
+    };
     let (timed, running) = Timed::new(settings, &shutdown).await;
     timed.send().await;
     let (_connection, _) = silent.accept().await.unwrap();
     shutdown.cancel();
     running.await.unwrap().unwrap();
-    assert!(logs.text().contains("did not take the channels' last times before the process ended"), "{}", logs.text());
+    assert!(
+        logs.text()
+            .contains("did not take the channels' last times before the process ended"),
+        "{}",
+        logs.text()
+    );
 }
 
 #[tokio::test]
 async fn what_it_wants_changed_is_said() {
     let influx = Influx::start_with_login().await;
-    let other = FluxSettings { database: "others".to_owned(), ..influx.settings(Some(PASSWORD)) };
+    let other = FluxSettings {
+        database: "others".to_owned(),
+        ..influx.settings(Some(PASSWORD))
+    };
     for (settings, words) in [
-        (influx.settings(None), "set notify.influxdb.user and notify.influxdb.password"),
+        (
+            influx.settings(None),
+            "set notify.influxdb.user and notify.influxdb.password",
+        ),
         (
             influx.settings(Some("wrong")),
             "http status 401: {\\\"error\\\":\\\"authorization failed\\\"}; set notify.influxdb.user",
@@ -150,7 +195,11 @@ async fn what_it_wants_changed_is_said() {
         let (_guard, logs) = capture_logs();
         let (timed, _running) = Timed::new(settings, &Shutdown::new()).await;
         timed.send_until(&logs, "influxdb does not take").await;
-        assert!(logs.text().contains(words) && !logs.text().contains("wrong"), "{}", logs.text());
+        assert!(
+            logs.text().contains(words) && !logs.text().contains("wrong"),
+            "{}",
+            logs.text()
+        );
     }
     let (timed, _running) = Timed::new(influx.settings(Some(PASSWORD)), &Shutdown::new()).await;
     timed.send().await;
@@ -161,7 +210,11 @@ async fn what_it_wants_changed_is_said() {
 async fn without_anybody_who_writes_nothing_waits() {
     let url = closed().await.parse().unwrap();
     let world = World::new().await;
-    let settings = FluxSettings { url, database: "notify".to_owned(), login: None };
+    let settings = FluxSettings {
+        url,
+        database: "notify".to_owned(),
+        login: None,
+    };
     let (flux, writer) = Flux::new(settings, http(), world.clock.clone());
     drop(writer);
     let timed = Timed::over(world, flux);

@@ -9,11 +9,17 @@ fn failed() -> Notification {
 }
 
 fn text(one: &Notification) -> String {
-    Templates::ours().unwrap().render("smtp", "mail.txt", one).unwrap()
+    Templates::ours()
+        .unwrap()
+        .render("smtp", "mail.txt", one)
+        .unwrap()
 }
 
 fn html(one: &Notification) -> String {
-    Templates::ours().unwrap().render("smtp", "mail.html", one).unwrap()
+    Templates::ours()
+        .unwrap()
+        .render("smtp", "mail.html", one)
+        .unwrap()
 }
 
 #[test]
@@ -25,7 +31,10 @@ fn a_failed_task() {
 #[test]
 fn an_artifact() {
     let mut one = failed();
-    (one.status, one.artifact) = (Status::ArtifactCreated, Some("public/build/target.tar.bz2".to_owned()));
+    (one.status, one.artifact) = (
+        Status::ArtifactCreated,
+        Some("public/build/target.tar.bz2".to_owned()),
+    );
     (one.subject, one.message) = ("A build is there".to_owned(), "Try it.".to_owned());
     one.links.logs.clear();
     insta::assert_snapshot!("mail_artifact_text", text(&one));
@@ -48,7 +57,10 @@ fn a_digest() {
     ];
     one.digest = lines.map(line).to_vec();
     one.subject = "4 more notifications".to_owned();
-    one.message = Templates::ours().unwrap().render("smtp", "digest.txt", &one).unwrap();
+    one.message = Templates::ours()
+        .unwrap()
+        .render("smtp", "digest.txt", &one)
+        .unwrap();
     insta::assert_snapshot!("mail_digest_text", text(&one));
     insta::assert_snapshot!("mail_digest_html", html(&one));
     // What a list that is too long ends in is not in the list.
@@ -61,16 +73,30 @@ fn a_hostile_one() {
     let mut one = failed();
     one.task.name = "<script>alert(1)</script>\"onclick='alert(2)'".to_owned();
     one.subject = "</title><script>alert(3)</script>".to_owned();
-    one.message = "<img src=x onerror=alert(4)>\n</p></body>\u{202e}gpj.exe & more\u{1b}[31m".to_owned();
+    one.message =
+        "<img src=x onerror=alert(4)>\n</p></body>\u{202e}gpj.exe & more\u{1b}[31m".to_owned();
     insta::assert_snapshot!("mail_hostile_text", text(&one));
     insta::assert_snapshot!("mail_hostile_html", html(&one));
 }
 
 #[test]
 fn the_longest_message_can_be_written() {
-    let one = Notification { message: format!("x{}y", "\n".repeat(19_998)), ..failed() };
+    let one = Notification {
+        message: format!("x{}y", "\n".repeat(19_998)),
+        ..failed()
+    };
     assert_eq!(html(&one).matches("<br>").count(), 19_998);
     assert!(text(&one).starts_with("x\n\n"));
-    let line = DigestLine { status: Status::TaskFailed, subject: "'".repeat(500), link: one.links.task.clone() };
-    assert!(html(&Notification { digest: vec![line; 500], ..one }).contains("&#x27;…</a>"));
+    let line = DigestLine {
+        status: Status::TaskFailed,
+        subject: "'".repeat(500),
+        link: one.links.task.clone(),
+    };
+    assert!(
+        html(&Notification {
+            digest: vec![line; 500],
+            ..one
+        })
+        .contains("&#x27;…</a>")
+    );
 }

@@ -10,7 +10,8 @@ use crate::world::{NOTIFICATIONS, ROOT, World, capture_logs, client};
 #[tokio::test]
 async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     let world = World::new().await;
-    let section = json!({ "plugins": ["post", "robot"], "emails": ["ann@example.com", "bob@example.com"] });
+    let section =
+        json!({ "plugins": ["post", "robot"], "emails": ["ann@example.com", "bob@example.com"] });
     let task = world.task(json!({ "notification": { "task-failed": section } }));
     world.fake.move_on(&task, TaskState::Failed);
     let plan = planned(&world, &task).await;
@@ -19,7 +20,10 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
     insta::assert_snapshot!(text);
     assert!(world.post.sent().is_empty() && world.robot.sent().is_empty());
     let nothing = preview(&world.channels, &Plan::default());
-    assert_eq!(nothing, "nothing would be sent: the task asks for nothing in this status\n");
+    assert_eq!(
+        nothing,
+        "nothing would be sent: the task asks for nothing in this status\n"
+    );
 }
 
 #[tokio::test]
@@ -35,7 +39,11 @@ async fn a_dry_run_says_everything_that_is_logged() {
             "the task asks for the channel pigeon, which is not open here: left out",
             false,
         ),
-        (json!({ "plugins": ["post"], "ids": ["zoe"] }), "the task asks to notify zoe, who is not among", false),
+        (
+            json!({ "plugins": ["post"], "ids": ["zoe"] }),
+            "the task asks to notify zoe, who is not among",
+            false,
+        ),
         (
             json!({ "plugins": ["fax"], "emails": (0..60).map(|n| format!("{n}@x.org")).collect::<Vec<_>>() }),
             "the task names 10 recipients too many on fax: left out",
@@ -46,26 +54,48 @@ async fn a_dry_run_says_everything_that_is_logged() {
         let world = World::new().await;
         let task = world.task(json!({ "notification": { "task-failed": section } }));
         let plan = planned(&world, &task).await;
-        let [remark] = &plan.remarks[..] else { panic!("{:?}", plan.remarks) };
+        let [remark] = &plan.remarks[..] else {
+            panic!("{:?}", plan.remarks)
+        };
         assert!(remark.to_string().starts_with(expected), "{remark}");
-        assert_eq!((remark.is_fault(), plan.task.as_str()), (is_fault, task.as_str()));
+        assert_eq!(
+            (remark.is_fault(), plan.task.as_str()),
+            (is_fault, task.as_str())
+        );
         if plan.notifications.is_empty() {
             assert_eq!(preview(&world.channels, &plan), "nothing would be sent\n");
         }
         assert_eq!(logs.text(), "", "a look logs nothing");
         world.happens(&task, Status::TaskFailed).await;
-        assert_eq!(logs.text().contains(expected), !expected.contains("pigeon"), "{}", logs.text());
+        assert_eq!(
+            logs.text().contains(expected),
+            !expected.contains("pigeon"),
+            "{}",
+            logs.text()
+        );
     }
 }
 
 /// What would be sent of this task, had it failed.
 async fn planned(world: &World, task: &str) -> Plan {
     let client = client(&world.fake, &world.clock);
-    let message = replayed(&client, task, Status::TaskFailed, None).await.unwrap();
+    let message = replayed(&client, task, Status::TaskFailed, None)
+        .await
+        .unwrap();
     let templates = Arc::new(Templates::ours().unwrap());
     let (root, channels) = (ROOT.parse().unwrap(), world.channels.clone());
-    let dispatcher = Dispatcher::new(client, root, channels, Identities::default(), templates, NOTIFICATIONS);
-    dispatcher.plan(&message, bus::Clock::now(world.clock.as_ref())).await.unwrap()
+    let dispatcher = Dispatcher::new(
+        client,
+        root,
+        channels,
+        Identities::default(),
+        templates,
+        NOTIFICATIONS,
+    );
+    dispatcher
+        .plan(&message, bus::Clock::now(world.clock.as_ref()))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

@@ -14,7 +14,12 @@ fn section(subject: &str) -> Value {
 /// Tasks fail, one after another within one minute.
 async fn storm(world: &World, tasks: std::ops::Range<usize>) {
     for number in tasks {
-        world.happens(&world.task(section(&format!("task {number}"))), Status::TaskFailed).await;
+        world
+            .happens(
+                &world.task(section(&format!("task {number}"))),
+                Status::TaskFailed,
+            )
+            .await;
     }
 }
 
@@ -22,33 +27,71 @@ async fn storm(world: &World, tasks: std::ops::Range<usize>) {
 async fn what_exceeds_the_limit_is_listed_in_one_digest() {
     let world = World::new().await;
     storm(&world, 0..10).await;
-    let subjects = |world: &World| world.post.sent().into_iter().map(|(_, subject)| subject).collect::<Vec<_>>();
+    let subjects = |world: &World| {
+        world
+            .post
+            .sent()
+            .into_iter()
+            .map(|(_, subject)| subject)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(subjects(&world), ["task 0", "task 1", "task 2"]);
     assert_eq!(world.robot.sent().len(), 10, "machines are told everything");
     world.pass(60).await;
-    assert_eq!(subjects(&world), ["task 0", "task 1", "task 2", "7 more notifications"]);
+    assert_eq!(
+        subjects(&world),
+        ["task 0", "task 1", "task 2", "7 more notifications"]
+    );
     let digest = world.post.last();
-    let listed: Vec<_> = digest.digest.iter().map(|line| line.subject.as_str()).collect();
-    assert_eq!(listed, ["task 3", "task 4", "task 5", "task 6", "task 7", "task 8", "task 9"]);
-    assert!(digest.message.contains(&format!("task-failed: task 9\n{}", digest.digest[6].link)), "{}", digest.message);
+    let listed: Vec<_> = digest
+        .digest
+        .iter()
+        .map(|line| line.subject.as_str())
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            "task 3", "task 4", "task 5", "task 6", "task 7", "task 8", "task 9"
+        ]
+    );
+    assert!(
+        digest
+            .message
+            .contains(&format!("task-failed: task 9\n{}", digest.digest[6].link)),
+        "{}",
+        digest.message
+    );
 
     storm(&world, 10..11).await;
-    assert_eq!(subjects(&world).last().unwrap(), "task 10", "the next minute is a new one");
+    assert_eq!(
+        subjects(&world).last().unwrap(),
+        "task 10",
+        "the next minute is a new one"
+    );
     world.pass(3600).await;
-    assert_eq!((world.post.sent().len(), world.depth(&DIGESTS).await), (LIMIT as usize + 2, Depth::default()));
+    assert_eq!(
+        (world.post.sent().len(), world.depth(&DIGESTS).await),
+        (LIMIT as usize + 2, Depth::default())
+    );
 }
 
 #[tokio::test]
 async fn a_digest_that_fails_is_tried_again_and_lists_each_once() {
     let world = World::new().await;
     storm(&world, 0..5).await;
-    world.post.fail_next(ChannelError::Failed { channel: "post", problem: "452 mailbox full".to_owned() });
+    world.post.fail_next(ChannelError::Failed {
+        channel: "post",
+        problem: "452 mailbox full".to_owned(),
+    });
     world.pass(60).await;
     assert_eq!(world.post.sent().len(), 3);
     world.pass(60).await;
     world.pass(600).await;
     let sent = world.post.sent();
-    assert_eq!((sent.len(), sent[3].1.as_str()), (4, "2 more notifications"));
+    assert_eq!(
+        (sent.len(), sent[3].1.as_str()),
+        (4, "2 more notifications")
+    );
     assert_eq!(world.depth(&NOTIFICATIONS).await, Depth::default());
 }
 
@@ -56,16 +99,27 @@ async fn a_digest_that_fails_is_tried_again_and_lists_each_once() {
 async fn only_what_was_sent_counts_toward_the_limit() {
     let world = World::new().await;
     for number in 0..4 {
-        let full = || ChannelError::Failed { channel: "post", problem: "452 mailbox full".to_owned() };
+        let full = || ChannelError::Failed {
+            channel: "post",
+            problem: "452 mailbox full".to_owned(),
+        };
         world.post.fail_next(full());
         storm(&world, number..number + 1).await;
     }
-    assert_eq!((world.post.sent().len(), world.depth(&DIGESTS).await), (0, Depth::default()));
+    assert_eq!(
+        (world.post.sent().len(), world.depth(&DIGESTS).await),
+        (0, Depth::default())
+    );
     // Within the same minute.
     world.pass(10).await;
     assert_eq!(world.post.sent().len(), LIMIT as usize);
     world.pass(60).await;
-    let subjects: Vec<_> = world.post.sent().into_iter().map(|(_, subject)| subject).collect();
+    let subjects: Vec<_> = world
+        .post
+        .sent()
+        .into_iter()
+        .map(|(_, subject)| subject)
+        .collect();
     assert_eq!(
         subjects.last().unwrap(),
         "1 more notifications",
@@ -80,8 +134,21 @@ async fn two_minutes_of_storm_are_two_digests() {
     world.pass(60).await;
     storm(&world, 5..10).await;
     world.pass(60).await;
-    let subjects: Vec<_> = world.post.sent().into_iter().map(|(_, subject)| subject).collect();
-    let expected = ["task 0", "task 1", "task 2", "2 more notifications", "task 5", "task 6", "task 7"];
+    let subjects: Vec<_> = world
+        .post
+        .sent()
+        .into_iter()
+        .map(|(_, subject)| subject)
+        .collect();
+    let expected = [
+        "task 0",
+        "task 1",
+        "task 2",
+        "2 more notifications",
+        "task 5",
+        "task 6",
+        "task 7",
+    ];
     assert_eq!(subjects[..7], expected);
     assert_eq!(subjects[7..], ["2 more notifications"]);
 }
@@ -89,19 +156,38 @@ async fn two_minutes_of_storm_are_two_digests() {
 #[tokio::test]
 async fn a_digest_that_was_refused_can_be_released_for_a_week() {
     const DAY: u64 = 24 * 3600;
-    for (days, expected) in [(2, Ok("2 more notifications")), (8, Err("to list is forgotten"))] {
+    for (days, expected) in [
+        (2, Ok("2 more notifications")),
+        (8, Err("to list is forgotten")),
+    ] {
         let world = World::new().await;
         storm(&world, 0..5).await;
-        world.post.fail_next(ChannelError::Refused { channel: "post", problem: "too large".to_owned() });
+        world.post.fail_next(ChannelError::Refused {
+            channel: "post",
+            problem: "too large".to_owned(),
+        });
         world.pass(60).await;
-        assert_eq!(world.depth(&DIGESTS).await, Depth { dead: 1, ..Depth::default() });
+        assert_eq!(
+            world.depth(&DIGESTS).await,
+            Depth {
+                dead: 1,
+                ..Depth::default()
+            }
+        );
         world.pass(days * DAY).await;
         let letters = world.bus.dead(&DIGESTS.spec(), "", 10).await.unwrap();
-        world.bus.requeue_dead(&DIGESTS.spec(), std::slice::from_ref(&letters[0].id)).await.unwrap();
+        world
+            .bus
+            .requeue_dead(&DIGESTS.spec(), std::slice::from_ref(&letters[0].id))
+            .await
+            .unwrap();
         world.work().await;
         let (sent, dead) = (world.post.sent(), world.dead(&DIGESTS).await);
         match expected {
-            Ok(subject) => assert_eq!((sent.len(), sent[3].1.as_str(), dead.len()), (4, subject, 0)),
+            Ok(subject) => assert_eq!(
+                (sent.len(), sent[3].1.as_str(), dead.len()),
+                (4, subject, 0)
+            ),
             Err(reason) => assert!(sent.len() == 3 && dead[0].contains(reason), "{dead:?}"),
         }
     }

@@ -12,8 +12,12 @@ async fn hostile() -> Notification {
     let world = World::new().await;
     let name = "<script>alert(1)</script>\r\nBcc: all@example.com\u{202e}";
     let extra = json!({ "notification": { "task-failed": { "plugins": ["robot"] } } });
-    let task = world.fake.add_task(json!({ "metadata": metadata(name), "extra": extra }));
-    world.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await;
+    let task = world
+        .fake
+        .add_task(json!({ "metadata": metadata(name), "extra": extra }));
+    world
+        .send(&TASKS, &message(&task, Status::TaskFailed, |_| {}))
+        .await;
     world.dispatch().await;
     world.peek(&NOTIFICATIONS).await.pop().unwrap()
 }
@@ -25,14 +29,21 @@ fn replaced(folder: &Path) -> Result<Templates, TemplateError> {
 #[tokio::test]
 async fn a_hostile_name_stays_on_one_line() {
     let one = hostile().await;
-    assert_eq!(one.subject, "<script>alert(1)</script> Bcc: all@example.com: task-failed");
+    assert_eq!(
+        one.subject,
+        "<script>alert(1)</script> Bcc: all@example.com: task-failed"
+    );
     insta::assert_snapshot!(one.message.replace(&one.task.id, "<task>"));
 }
 
 #[tokio::test]
 async fn a_deployment_puts_its_own_in_the_place_of_ours() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("subject.txt"), "[ci] {{ task.name | upper }}\n").unwrap();
+    fs::write(
+        folder.path().join("subject.txt"),
+        "[ci] {{ task.name | upper }}\n",
+    )
+    .unwrap();
     fs::write(folder.path().join(".hidden"), "{{").unwrap();
     let templates = replaced(folder.path()).unwrap();
     let one = hostile().await;
@@ -41,18 +52,41 @@ async fn a_deployment_puts_its_own_in_the_place_of_ours() {
     let file = folder.path().join("other");
     fs::write(&file, "{{ status }}").unwrap();
     let other = Templates::with_file(&Arc::new(templates), "subject.txt", &file).unwrap();
-    assert_eq!(other.render("robot", "subject.txt", &one).unwrap(), "task-failed");
+    assert_eq!(
+        other.render("robot", "subject.txt", &one).unwrap(),
+        "task-failed"
+    );
 }
 
 #[test]
 fn a_template_that_would_fail_is_told_at_start() {
     for (name, text, expected) in [
-        ("subject.txt", "{{ task.nmae }}", "the template subject.txt cannot be used: undefined value"),
-        ("subject.txt", "{% if status == 'task-failed' %}{{ tsak }}{% endif %}", "undefined value"),
-        ("subject.txt", "{% if", "the template subject.txt cannot be used: syntax error"),
+        (
+            "subject.txt",
+            "{{ task.nmae }}",
+            "the template subject.txt cannot be used: undefined value",
+        ),
+        (
+            "subject.txt",
+            "{% if status == 'task-failed' %}{{ tsak }}{% endif %}",
+            "undefined value",
+        ),
+        (
+            "subject.txt",
+            "{% if",
+            "the template subject.txt cannot be used: syntax error",
+        ),
         ("subject.txt", "a\n{{ digest.length.x }}", "in line 2"),
-        ("subject.txt", "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}", "fuel"),
-        ("subjekt.txt", "x", "replaces none: there are digest-subject.txt, digest.txt, "),
+        (
+            "subject.txt",
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}",
+            "fuel",
+        ),
+        (
+            "subjekt.txt",
+            "x",
+            "replaces none: there are digest-subject.txt, digest.txt, ",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(name), text).unwrap();

@@ -11,12 +11,13 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Clock, Consumer, Depth, ManualClock, MemoryBus, Message, Operate, Policy, Producer, Queue, Shutdown,
-    Subsystem, SystemClock,
+    Backoff, Clock, Consumer, Depth, ManualClock, MemoryBus, Message, Operate, Policy, Producer,
+    Queue, Shutdown, Subsystem, SystemClock,
 };
 use jiff::Timestamp;
 use notify::{
-    Channel, ChannelError, Channels, Digest, Dispatcher, Identities, Notification, Sender, Status, Templates,
+    Channel, ChannelError, Channels, Digest, Dispatcher, Identities, Notification, Sender, Status,
+    Templates,
 };
 use pulse::{PulseMessage, Routing};
 use serde::Deserialize;
@@ -32,12 +33,23 @@ pub(crate) const ROOT: &str = "https://taskcluster.example/";
 
 const POLICY: Policy = Policy {
     attempts: 5,
-    backoff: Backoff { first: Duration::from_secs(2), factor: 3, cap: Duration::from_secs(600) },
+    backoff: Backoff {
+        first: Duration::from_secs(2),
+        factor: 3,
+        cap: Duration::from_secs(600),
+    },
     ..Policy::DEFAULT
 };
 pub(crate) const TASKS: Queue<PulseMessage> = Queue::new("pulse:tasks", POLICY);
-pub(crate) const NOTIFICATIONS: Queue<Notification> =
-    Queue::with_lanes("notify", Policy { concurrency: 128, lane_concurrency: 1, ..POLICY }, Notification::lane);
+pub(crate) const NOTIFICATIONS: Queue<Notification> = Queue::with_lanes(
+    "notify",
+    Policy {
+        concurrency: 128,
+        lane_concurrency: 1,
+        ..POLICY
+    },
+    Notification::lane,
+);
 pub(crate) const DIGESTS: Queue<Digest> = Queue::new("notify:digests", POLICY);
 
 /// How many a minute are sent to one recipient.
@@ -71,7 +83,12 @@ pub(crate) struct Paper {
 impl Paper {
     /// To whom something was sent, and its subject, in order.
     pub(crate) fn sent(&self) -> Vec<(String, String)> {
-        self.sent.lock().unwrap().iter().map(|(to, one)| (to.clone(), one.subject.clone())).collect()
+        self.sent
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(to, one)| (to.clone(), one.subject.clone()))
+            .collect()
     }
 
     pub(crate) fn last(&self) -> Notification {
@@ -103,7 +120,11 @@ impl Channel for Writer {
     }
 
     fn recipients(&self, notification: &Notification) -> Vec<String> {
-        if self.addresses { notification.to.emails.clone() } else { vec!["tray".to_owned()] }
+        if self.addresses {
+            notification.to.emails.clone()
+        } else {
+            vec!["tray".to_owned()]
+        }
     }
 
     fn is_read_by_people(&self) -> bool {
@@ -117,7 +138,11 @@ impl Channel for Writer {
         if let Some(fault) = self.paper.faults.lock().unwrap().pop_front() {
             return Err(fault);
         }
-        self.paper.sent.lock().unwrap().push((recipient.to_owned(), notification.clone()));
+        self.paper
+            .sent
+            .lock()
+            .unwrap()
+            .push((recipient.to_owned(), notification.clone()));
         Ok(())
     }
 }
@@ -145,7 +170,12 @@ impl World {
     pub(crate) async fn with_identities(identities: &str) -> Self {
         let papers: [Arc<Paper>; 3] = Default::default();
         let writer = |name, people, addresses, paper: &Arc<Paper>| -> Box<dyn Channel> {
-            Box::new(Writer { name, people, addresses, paper: paper.clone() })
+            Box::new(Writer {
+                name,
+                people,
+                addresses,
+                paper: paper.clone(),
+            })
         };
         let [post, robot, fax] = &papers;
         let channels = Channels::new(vec![
@@ -161,7 +191,11 @@ impl World {
         Self::begin("", channels, Default::default()).await
     }
 
-    async fn begin(identities: &str, channels: Channels, [post, robot, fax]: [Arc<Paper>; 3]) -> Self {
+    async fn begin(
+        identities: &str,
+        channels: Channels,
+        [post, robot, fax]: [Arc<Paper>; 3],
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
         let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
         let bus = Arc::new(MemoryBus::new(clock.clone()));
@@ -172,17 +206,36 @@ impl World {
         let templates = Arc::new(Templates::ours().unwrap());
         let client = client(&fake, &clock);
         let root: Url = ROOT.parse().unwrap();
-        let dispatcher = Dispatcher::new(client, root, channels.clone(), identities, templates.clone(), NOTIFICATIONS);
+        let dispatcher = Dispatcher::new(
+            client,
+            root,
+            channels.clone(),
+            identities,
+            templates.clone(),
+            NOTIFICATIONS,
+        );
         let sender = Sender::new(channels.clone(), templates, NOTIFICATIONS, DIGESTS, LIMIT);
         let dispatcher = Consumer::new(bus.clone(), clock.clone(), TASKS, dispatcher);
         let digests = Consumer::new(bus.clone(), clock.clone(), DIGESTS, sender.clone());
         let sender = Consumer::new(bus.clone(), clock.clone(), NOTIFICATIONS, sender);
-        Self { fake, clock, bus, post, robot, fax, channels, dispatcher, sender, digests }
+        Self {
+            fake,
+            clock,
+            bus,
+            post,
+            robot,
+            fax,
+            channels,
+            dispatcher,
+            sender,
+            digests,
+        }
     }
 
     /// A task with this `extra`.
     pub(crate) fn task(&self, extra: Value) -> String {
-        self.fake.add_task(json!({ "metadata": metadata("build-linux64/opt"), "extra": extra }))
+        self.fake
+            .add_task(json!({ "metadata": metadata("build-linux64/opt"), "extra": extra }))
     }
 
     /// Pulse says that something happened to a task, and whatever is ready is done.
@@ -196,14 +249,28 @@ impl World {
     }
 
     pub(crate) async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) {
-        Producer::new(self.bus.clone(), self.clock.clone()).send(queue, message).await.unwrap();
+        Producer::new(self.bus.clone(), self.clock.clone())
+            .send(queue, message)
+            .await
+            .unwrap();
     }
 
     /// A process that sends, until it is aborted.
     pub(crate) fn process(&self) -> JoinHandle<()> {
         let templates = Arc::new(Templates::ours().unwrap());
-        let sender = Sender::new(self.channels.clone(), templates, NOTIFICATIONS, DIGESTS, LIMIT);
-        let consumer = Consumer::new(self.bus.clone(), Arc::new(SystemClock), NOTIFICATIONS, sender);
+        let sender = Sender::new(
+            self.channels.clone(),
+            templates,
+            NOTIFICATIONS,
+            DIGESTS,
+            LIMIT,
+        );
+        let consumer = Consumer::new(
+            self.bus.clone(),
+            Arc::new(SystemClock),
+            NOTIFICATIONS,
+            sender,
+        );
         tokio::spawn(async move { Box::new(consumer).run(Shutdown::new()).await.unwrap() })
     }
 
@@ -236,17 +303,31 @@ impl World {
     /// What waits in a queue, oldest first.
     pub(crate) async fn peek<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
         let found = self.bus.peek(&queue.spec(), 1000).await.unwrap();
-        found.iter().map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap()).collect()
+        found
+            .iter()
+            .map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap())
+            .collect()
     }
 
     /// Why messages of a queue became dead letters.
     pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
-        self.bus.dead(&queue.spec(), "", 100).await.unwrap().into_iter().map(|letter| letter.reason).collect()
+        self.bus
+            .dead(&queue.spec(), "", 100)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|letter| letter.reason)
+            .collect()
     }
 }
 
 pub(crate) fn client(fake: &FakeTaskcluster, clock: &Arc<ManualClock>) -> Taskcluster {
-    Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), Arc::new(Hurried(clock.clone())))
+    Taskcluster::new(
+        fake.root().clone(),
+        Some(fake.credentials()),
+        http(),
+        Arc::new(Hurried(clock.clone())),
+    )
 }
 
 pub(crate) fn http() -> reqwest::Client {
@@ -278,10 +359,21 @@ pub(crate) fn message(task: &str, status: Status, change: impl FnOnce(&mut Value
         Status::TaskFailed => include_str!("../fixtures/pulse/task-failed.json"),
         Status::TaskException => include_str!("../fixtures/pulse/task-exception.json"),
     };
-    let Recorded { exchange, key, mut body } = serde_json::from_str(text).unwrap();
+    let Recorded {
+        exchange,
+        key,
+        mut body,
+    } = serde_json::from_str(text).unwrap();
     body["status"]["taskId"] = task.into();
     body["status"]["taskGroupId"] = task.into();
     change(&mut body);
-    let routing = Routing { exchange, key, other_routes: Vec::new() };
-    PulseMessage { routing, body: body.to_string().into_bytes().into() }
+    let routing = Routing {
+        exchange,
+        key,
+        other_routes: Vec::new(),
+    };
+    PulseMessage {
+        routing,
+        body: body.to_string().into_bytes().into(),
+    }
 }

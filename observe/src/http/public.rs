@@ -48,7 +48,10 @@ pub struct PublicClient {
 
 /// A client that connects to public addresses and to `allowed` networks only. `timeout` is for a whole request.
 pub fn public_client(timeout: Duration, allowed: Networks) -> Result<PublicClient, HttpError> {
-    let http = builder(timeout).no_proxy().dns_resolver(Resolver(allowed.clone())).build()?;
+    let http = builder(timeout)
+        .no_proxy()
+        .dns_resolver(Resolver(allowed.clone()))
+        .build()?;
     Ok(PublicClient { http, allowed })
 }
 
@@ -60,10 +63,16 @@ impl PublicClient {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
             Some(Host::Domain(_)) => None,
-            None => return Err(NotPublic { host: String::new() }),
+            None => {
+                return Err(NotPublic {
+                    host: String::new(),
+                });
+            }
         };
         match address {
-            Some(address) if !self.allowed.allow(address) => Err(NotPublic { host: address.to_string() }),
+            Some(address) if !self.allowed.allow(address) => Err(NotPublic {
+                host: address.to_string(),
+            }),
             _ => Ok(self.http.get(url.clone())),
         }
     }
@@ -98,7 +107,9 @@ impl FromStr for Networks {
         let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
         let network = |part: &str| {
             let single = || part.parse::<IpAddr>().map(IpNet::from);
-            part.parse().or_else(|_| single()).map_err(|_| NoNetwork(part.chars().take(60).collect()))
+            part.parse()
+                .or_else(|_| single())
+                .map_err(|_| NoNetwork(part.chars().take(60).collect()))
         };
         parts.map(network).collect::<Result<_, _>>().map(Self)
     }
@@ -111,9 +122,14 @@ impl Resolve for Resolver {
         let allowed = self.0.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = found.filter(|address| allowed.allow(address.ip())).collect();
+            let public: Vec<SocketAddr> = found
+                .filter(|address| allowed.allow(address.ip()))
+                .collect();
             if public.is_empty() {
-                return Err(NotPublic { host: name.as_str().to_owned() }.into());
+                return Err(NotPublic {
+                    host: name.as_str().to_owned(),
+                }
+                .into());
             }
             Ok(Box::new(public.into_iter()) as Addrs)
         })
@@ -135,7 +151,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         [100, second, ..] => (64..128).contains(&second),
         [169, 254, ..] | [192, 168, ..] => true,
         [172, second, ..] => (16..32).contains(&second),
-        [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18 | 19, ..] | [198, 51, 100, _] | [203, 0, 113, _] => true,
+        [192, 0, 0 | 2, _]
+        | [192, 88, 99, _]
+        | [198, 18 | 19, ..]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _] => true,
         // Multicast, reserved, broadcast.
         [first, ..] => first >= 224,
     };
@@ -251,10 +271,15 @@ mod tests {
     }
 
     async fn status(client: &PublicClient, url: &str) -> Result<u16, String> {
-        let request = client.get(&url.parse().unwrap()).map_err(|refused| refused.host)?;
+        let request = client
+            .get(&url.parse().unwrap())
+            .map_err(|refused| refused.host)?;
         match request.send().await {
             Ok(response) => Ok(response.status().as_u16()),
-            Err(error) => Err(NotPublic::within(&error).expect("refused for its address").host.clone()),
+            Err(error) => Err(NotPublic::within(&error)
+                .expect("refused for its address")
+                .host
+                .clone()),
         }
     }
 
@@ -284,25 +309,46 @@ mod tests {
         for allowed in ["127.0.0.0/8", "10.0.0.0/8, 127.0.0.1"] {
             let client = client(allowed);
             for host in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
-                assert_eq!(status(&client, &format!("http://{host}:{port}/")).await, Ok(204), "{allowed} {host}");
+                assert_eq!(
+                    status(&client, &format!("http://{host}:{port}/")).await,
+                    Ok(204),
+                    "{allowed} {host}"
+                );
             }
-            assert_eq!(status(&client, "http://192.168.0.1/").await, Err("192.168.0.1".to_owned()));
+            assert_eq!(
+                status(&client, "http://192.168.0.1/").await,
+                Err("192.168.0.1".to_owned())
+            );
         }
     }
 
     /// Whoever follows it asks for each hop, so the hop is checked too.
     #[tokio::test]
     async fn a_redirect_is_not_followed() {
-        let location = "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n";
+        let location =
+            "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n";
         let (port, _) = server(location.to_owned()).await;
-        assert_eq!(status(&client("127.0.0.1"), &format!("http://127.0.0.1:{port}/")).await, Ok(302));
+        assert_eq!(
+            status(&client("127.0.0.1"), &format!("http://127.0.0.1:{port}/")).await,
+            Ok(302)
+        );
     }
 
     #[test]
     fn networks_are_read_and_what_is_none_is_named() {
         assert!("".parse::<Networks>().unwrap().0.is_empty());
-        assert_eq!("10.0.0.0/8, fd00::/8 192.168.1.7".parse::<Networks>().unwrap().0.len(), 3);
+        assert_eq!(
+            "10.0.0.0/8, fd00::/8 192.168.1.7"
+                .parse::<Networks>()
+                .unwrap()
+                .0
+                .len(),
+            3
+        );
         let error = "10.0.0.0/8,intranet".parse::<Networks>().unwrap_err();
-        assert_eq!(error.to_string(), "\"intranet\" is no network such as 10.1.0.0/16");
+        assert_eq!(
+            error.to_string(),
+            "\"intranet\" is no network such as 10.1.0.0/16"
+        );
     }
 }

@@ -126,8 +126,19 @@ struct TargetStatusField {
 
 impl From<Wire<TargetFields>> for TargetInfo {
     fn from(Wire { phid, fields }: Wire<TargetFields>) -> Self {
-        let TargetFields { build, generation, status, started_at } = fields;
-        Self { phid, build, generation, status: status.value, started_at }
+        let TargetFields {
+            build,
+            generation,
+            status,
+            started_at,
+        } = fields;
+        Self {
+            phid,
+            build,
+            generation,
+            status: status.value,
+            started_at,
+        }
     }
 }
 
@@ -169,17 +180,27 @@ struct BuildableFields {
 
 fn maybe_epoch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     let seconds = Option::<i64>::deserialize(from)?;
-    seconds.map(|seconds| Timestamp::from_second(seconds).map_err(D::Error::custom)).transpose()
+    seconds
+        .map(|seconds| Timestamp::from_second(seconds).map_err(D::Error::custom))
+        .transpose()
 }
 
 impl Conduit {
     /// Those of the build targets that are visible. One whose build was aborted counts as aborted: Harbormaster lets it
     /// wait for ever, and takes no notice of what is said on it.
     pub(crate) async fn targets(&self, phids: &[Phid]) -> Result<Vec<TargetInfo>, ConduitError> {
-        let mut targets: Vec<TargetInfo> = self.search("harbormaster.target.search", "phids", phids, json!({})).await?;
-        let open = unique(targets.iter().filter(|target| !target.status.has_ended()).map(|target| &target.build));
-        let mut builds: Vec<Wire<BuildFields>> =
-            self.search("harbormaster.build.search", "phids", &open, json!({})).await?;
+        let mut targets: Vec<TargetInfo> = self
+            .search("harbormaster.target.search", "phids", phids, json!({}))
+            .await?;
+        let open = unique(
+            targets
+                .iter()
+                .filter(|target| !target.status.has_ended())
+                .map(|target| &target.build),
+        );
+        let mut builds: Vec<Wire<BuildFields>> = self
+            .search("harbormaster.build.search", "phids", &open, json!({}))
+            .await?;
         builds.retain(|build| build.fields.status.value == BuildStatus::Aborted);
         for target in &mut targets {
             if builds.iter().any(|build| build.phid == target.build) && !target.status.has_ended() {
@@ -191,10 +212,24 @@ impl Conduit {
 
     /// The builds of these targets. A target that is not visible is missing.
     pub async fn builds_of(&self, targets: &[Phid]) -> Result<Vec<BuildOfTarget>, ConduitError> {
-        let found: Vec<TargetInfo> = self.search("harbormaster.target.search", "phids", targets, json!({})).await?;
+        let found: Vec<TargetInfo> = self
+            .search("harbormaster.target.search", "phids", targets, json!({}))
+            .await?;
         let builds = unique(found.iter().map(|target| &target.build));
-        let runs: Vec<TargetInfo> = self.search("harbormaster.target.search", "buildPHIDs", &builds, json!({})).await?;
-        let newest = |build: &Phid| runs.iter().filter(|run| run.build == *build).map(|run| run.generation).max();
+        let runs: Vec<TargetInfo> = self
+            .search(
+                "harbormaster.target.search",
+                "buildPHIDs",
+                &builds,
+                json!({}),
+            )
+            .await?;
+        let newest = |build: &Phid| {
+            runs.iter()
+                .filter(|run| run.build == *build)
+                .map(|run| run.generation)
+                .max()
+        };
         let of_target = |target: TargetInfo| BuildOfTarget {
             restarted: newest(&target.build).is_some_and(|newest| newest > target.generation),
             target: target.phid,
@@ -207,7 +242,9 @@ impl Conduit {
     /// was done, see [`ConduitError::had_no_effect`].
     pub async fn restart(&self, build: &Phid) -> Result<(), ConduitError> {
         let request = params(json!({ "receiver": build, "type": "restart" }));
-        self.call_once::<IgnoredAny>("harbormaster.sendmessage", request).await.map(|_| ())
+        self.call_once::<IgnoredAny>("harbormaster.sendmessage", request)
+            .await
+            .map(|_| ())
     }
 
     /// The targets that wait for an answer, of builds of `plan` that were created at `since` or later, newest build
@@ -223,11 +260,20 @@ impl Conduit {
         let recent = |build: &Wire<BuildFields>| build.fields.created_at >= since;
         let request = params(json!({ "constraints": { "plans": [plan] } }));
         let goes_on = |page: &[Wire<BuildFields>]| page.iter().all(recent);
-        let mut builds = self.pages("harbormaster.build.search", request, goes_on).await?;
+        let mut builds = self
+            .pages("harbormaster.build.search", request, goes_on)
+            .await?;
         builds.retain(|build| recent(build) && build.fields.status.value == BuildStatus::Open);
 
         let phids: Vec<&Phid> = builds.iter().map(|build| &build.phid).collect();
-        let targets = self.search("harbormaster.target.search", "buildPHIDs", &phids, json!({})).await?;
+        let targets = self
+            .search(
+                "harbormaster.target.search",
+                "buildPHIDs",
+                &phids,
+                json!({}),
+            )
+            .await?;
         let waiting = waiting_by_build(targets);
         builds.retain(|build| waiting.contains_key(&build.phid));
         let subjects = self.subjects(&builds).await?;
@@ -236,30 +282,70 @@ impl Conduit {
             let subject = subjects.get(&build.fields.buildable);
             let targets = waiting.get(&build.phid).into_iter().flatten();
             targets.filter_map(move |target| {
-                let Subject { diff_id, revision_id, repository } = subject?.clone();
+                let Subject {
+                    diff_id,
+                    revision_id,
+                    repository,
+                } = subject?.clone();
                 let started_at = target.started_at.unwrap_or(build.fields.created_at);
-                Some(WaitingBuild { target: target.phid.clone(), started_at, diff_id, revision_id, repository })
+                Some(WaitingBuild {
+                    target: target.phid.clone(),
+                    started_at,
+                    diff_id,
+                    revision_id,
+                    repository,
+                })
             })
         });
         Ok(found.collect())
     }
 
     /// What each buildable is about, by its PHID; one is missing when not all of it is visible.
-    async fn subjects(&self, builds: &[Wire<BuildFields>]) -> Result<HashMap<Phid, Subject>, ConduitError> {
+    async fn subjects(
+        &self,
+        builds: &[Wire<BuildFields>],
+    ) -> Result<HashMap<Phid, Subject>, ConduitError> {
         let buildables = unique(builds.iter().map(|build| &build.fields.buildable));
-        let mut buildables: Vec<Wire<BuildableFields>> =
-            self.search("harbormaster.buildable.search", "phids", &buildables, json!({})).await?;
+        let mut buildables: Vec<Wire<BuildableFields>> = self
+            .search(
+                "harbormaster.buildable.search",
+                "phids",
+                &buildables,
+                json!({}),
+            )
+            .await?;
         // A commit can be built as well.
         buildables.retain(|buildable| buildable.fields.object.kind() == "DIFF");
-        let diffs = self.diffs(&unique(buildables.iter().map(|buildable| &buildable.fields.object))).await?;
-        let revisions = self.revisions(&unique(diffs.iter().filter_map(|diff| diff.fields.revision.as_ref()))).await?;
+        let diffs = self
+            .diffs(&unique(
+                buildables.iter().map(|buildable| &buildable.fields.object),
+            ))
+            .await?;
+        let revisions = self
+            .revisions(&unique(
+                diffs
+                    .iter()
+                    .filter_map(|diff| diff.fields.revision.as_ref()),
+            ))
+            .await?;
         let subject = |buildable: &Wire<BuildableFields>| {
-            let diff = diffs.iter().find(|diff| diff.phid == buildable.fields.object)?;
-            let revision = revisions.iter().find(|revision| Some(&revision.phid) == diff.fields.revision.as_ref())?;
+            let diff = diffs
+                .iter()
+                .find(|diff| diff.phid == buildable.fields.object)?;
+            let revision = revisions
+                .iter()
+                .find(|revision| Some(&revision.phid) == diff.fields.revision.as_ref())?;
             let repository = revision.fields.repository.clone()?;
-            Some(Subject { diff_id: diff.id, revision_id: revision.id, repository })
+            Some(Subject {
+                diff_id: diff.id,
+                revision_id: revision.id,
+                repository,
+            })
         };
-        Ok(buildables.iter().filter_map(|buildable| Some((buildable.phid.clone(), subject(buildable)?))).collect())
+        Ok(buildables
+            .iter()
+            .filter_map(|buildable| Some((buildable.phid.clone(), subject(buildable)?)))
+            .collect())
     }
 }
 
@@ -272,8 +358,13 @@ fn waiting_by_build(targets: Vec<TargetInfo>) -> HashMap<Phid, Vec<TargetInfo>> 
     }
     let mut waiting: HashMap<Phid, Vec<TargetInfo>> = HashMap::new();
     for target in targets {
-        if target.status == TargetStatus::Waiting && newest.get(&target.build) == Some(&target.generation) {
-            waiting.entry(target.build.clone()).or_default().push(target);
+        if target.status == TargetStatus::Waiting
+            && newest.get(&target.build) == Some(&target.generation)
+        {
+            waiting
+                .entry(target.build.clone())
+                .or_default()
+                .push(target);
         }
     }
     waiting
@@ -281,7 +372,11 @@ fn waiting_by_build(targets: Vec<TargetInfo>) -> HashMap<Phid, Vec<TargetInfo>> 
 
 /// Each once: several builds may be of one diff, and diffs of one revision.
 fn unique<'a>(phids: impl Iterator<Item = &'a Phid>) -> Vec<Phid> {
-    phids.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    phids
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]

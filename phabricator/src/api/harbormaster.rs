@@ -104,9 +104,18 @@ impl Conduit {
     }
 
     /// What is shown on these build targets.
-    pub(crate) async fn artifacts(&self, targets: &[Phid]) -> Result<Vec<ArtifactInfo>, ConduitError> {
-        let found: Vec<Listed> =
-            self.search("harbormaster.artifact.search", "buildTargetPHIDs", targets, json!({})).await?;
+    pub(crate) async fn artifacts(
+        &self,
+        targets: &[Phid],
+    ) -> Result<Vec<ArtifactInfo>, ConduitError> {
+        let found: Vec<Listed> = self
+            .search(
+                "harbormaster.artifact.search",
+                "buildTargetPHIDs",
+                targets,
+                json!({}),
+            )
+            .await?;
         Ok(found.into_iter().map(|listed| listed.fields).collect())
     }
 
@@ -125,8 +134,15 @@ impl Conduit {
             "artifactType": "uri",
             "artifactData": { "uri": uri, "name": name, "ui.external": true },
         });
-        match self.call("harbormaster.createartifact", params(request)).await {
-            Err(ConduitError::Refused { info, .. }) if info.starts_with("#1062: Duplicate entry") => Ok(true),
+        match self
+            .call("harbormaster.createartifact", params(request))
+            .await
+        {
+            Err(ConduitError::Refused { info, .. })
+                if info.starts_with("#1062: Duplicate entry") =>
+            {
+                Ok(true)
+            }
             created => known(created, "No such build target"),
         }
     }

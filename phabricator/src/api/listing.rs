@@ -64,12 +64,17 @@ impl Conduit {
     /// The same without naming a diff: from the newest on, down to number `id`, in as many pages as that takes.
     async fn diffs_down_to(&self, id: u64) -> Result<Vec<Listed>, ConduitError> {
         let request = params(json!({ "order": "newest", "limit": PAGE }));
-        self.pages(DIFFS, request, |page: &[Listed]| page.iter().all(|listed| listed.id > id)).await
+        self.pages(DIFFS, request, |page: &[Listed]| {
+            page.iter().all(|listed| listed.id > id)
+        })
+        .await
     }
 
     /// The number of the newest visible diff; 0 when there is none.
     pub(crate) async fn newest_diff(&self) -> Result<u64, ConduitError> {
-        let page: Page<Listed> = self.call(DIFFS, params(json!({ "order": "newest", "limit": 1 }))).await?;
+        let page: Page<Listed> = self
+            .call(DIFFS, params(json!({ "order": "newest", "limit": 1 })))
+            .await?;
         Ok(page.data.first().map_or(0, |listed| listed.id))
     }
 
@@ -80,11 +85,19 @@ impl Conduit {
 
     /// The visible revisions that changed at `since` or later, by the server's clock. One that changes meanwhile may be
     /// there twice.
-    pub(crate) async fn revisions_since(&self, since: Timestamp) -> Result<Vec<RevisionInfo>, ConduitError> {
+    pub(crate) async fn revisions_since(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<RevisionInfo>, ConduitError> {
         let attachments = json!({ "projects": true, "reviewers": true });
-        let request = params(json!({ "order": "updated", "limit": PAGE, "attachments": attachments }));
+        let request =
+            params(json!({ "order": "updated", "limit": PAGE, "attachments": attachments }));
         let is_new = |revision: &RevisionInfo| revision.fields.modified_at >= since;
-        let mut found = self.pages(REVISIONS, request, |page: &[RevisionInfo]| page.iter().all(is_new)).await?;
+        let mut found = self
+            .pages(REVISIONS, request, |page: &[RevisionInfo]| {
+                page.iter().all(is_new)
+            })
+            .await?;
         found.retain(is_new);
         Ok(found)
     }
@@ -94,6 +107,9 @@ impl Conduit {
         let attachments = json!({ "projects": true, "reviewers": true });
         let request = params(json!({ "order": "updated", "limit": 1, "attachments": attachments }));
         let page: Page<RevisionInfo> = self.call(REVISIONS, request).await?;
-        Ok(page.data.first().map(|revision| revision.fields.modified_at))
+        Ok(page
+            .data
+            .first()
+            .map(|revision| revision.fields.modified_at))
     }
 }

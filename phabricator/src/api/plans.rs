@@ -89,35 +89,63 @@ struct BuildFields {
 impl Conduit {
     /// The build plan, if there is one that our user sees.
     pub async fn build_plan(&self, plan: &Phid) -> Result<Option<BuildPlan>, ConduitError> {
-        let found: Vec<Wire<PlanFields>> =
-            self.search("harbormaster.buildplan.search", "phids", &[plan], json!({})).await?;
-        Ok(found.into_iter().next().map(|Wire { fields, .. }| BuildPlan {
-            name: fields.name,
-            is_enabled: fields.status.value == "active",
-            hold_drafts: match fields.behaviors {
-                Behaviors::Known(mut behaviors) => behaviors.remove("hold-drafts").map(|field| field.value),
-                Behaviors::None(_) => None,
-            },
-        }))
+        let found: Vec<Wire<PlanFields>> = self
+            .search("harbormaster.buildplan.search", "phids", &[plan], json!({}))
+            .await?;
+        Ok(found
+            .into_iter()
+            .next()
+            .map(|Wire { fields, .. }| BuildPlan {
+                name: fields.name,
+                is_enabled: fields.status.value == "active",
+                hold_drafts: match fields.behaviors {
+                    Behaviors::Known(mut behaviors) => {
+                        behaviors.remove("hold-drafts").map(|field| field.value)
+                    }
+                    Behaviors::None(_) => None,
+                },
+            }))
     }
 
     /// The names of the plan's steps.
     pub async fn build_steps(&self, plan: &Phid) -> Result<Vec<String>, ConduitError> {
         // There is no constraint for plans, so every page is looked through.
-        let all: Vec<Wire<StepFields>> =
-            self.pages("harbormaster.step.search", params(json!({ "constraints": {} })), |_| true).await?;
-        Ok(all.into_iter().filter(|step| step.fields.plan == *plan).map(|step| step.fields.name).collect())
+        let all: Vec<Wire<StepFields>> = self
+            .pages(
+                "harbormaster.step.search",
+                params(json!({ "constraints": {} })),
+                |_| true,
+            )
+            .await?;
+        Ok(all
+            .into_iter()
+            .filter(|step| step.fields.plan == *plan)
+            .map(|step| step.fields.name)
+            .collect())
     }
 
     /// The newest builds of the plan that our user sees.
     pub async fn newest_builds(&self, plan: &Phid) -> Result<NewestBuilds, ConduitError> {
         let request = params(json!({ "constraints": { "plans": [plan] }, "limit": NEWEST }));
-        let builds: Page<Wire<BuildFields>> = self.call("harbormaster.build.search", request).await?;
-        let Some(newest) = builds.data.first() else { return Ok(NewestBuilds::default()) };
-        let targets: Vec<IgnoredAny> =
-            self.search("harbormaster.target.search", "buildPHIDs", &[&newest.phid], json!({})).await?;
+        let builds: Page<Wire<BuildFields>> =
+            self.call("harbormaster.build.search", request).await?;
+        let Some(newest) = builds.data.first() else {
+            return Ok(NewestBuilds::default());
+        };
+        let targets: Vec<IgnoredAny> = self
+            .search(
+                "harbormaster.target.search",
+                "buildPHIDs",
+                &[&newest.phid],
+                json!({}),
+            )
+            .await?;
         let is_rule = |build: &&Wire<BuildFields>| {
-            build.fields.initiator.as_ref().is_some_and(|initiator| initiator.kind() == "HRUL")
+            build
+                .fields
+                .initiator
+                .as_ref()
+                .is_some_and(|initiator| initiator.kind() == "HRUL")
         };
         Ok(NewestBuilds {
             builds: builds.data.len(),
@@ -141,9 +169,14 @@ mod tests {
         struct Answer {
             result: Page<Wire<BuildFields>>,
         }
-        let recorded = include_str!("../../tests/fixtures/phorge/harbormaster.build.search.herald.json");
+        let recorded =
+            include_str!("../../tests/fixtures/phorge/harbormaster.build.search.herald.json");
         let recorded: Recorded = serde_json::from_str(recorded).unwrap();
-        let initiator = recorded.response.result.data[0].fields.initiator.as_ref().unwrap();
+        let initiator = recorded.response.result.data[0]
+            .fields
+            .initiator
+            .as_ref()
+            .unwrap();
         assert_eq!(initiator.kind(), "HRUL");
     }
 
@@ -151,7 +184,10 @@ mod tests {
     fn behaviors_may_be_missing_or_an_empty_list() {
         for (fields, expected) in [
             (r#"{"name": "p", "status": {"value": "active"}}"#, None),
-            (r#"{"name": "p", "status": {"value": "active"}, "behaviors": []}"#, None),
+            (
+                r#"{"name": "p", "status": {"value": "active"}, "behaviors": []}"#,
+                None,
+            ),
             (
                 r#"{"name": "p", "status": {"value": "active"}, "behaviors": {"hold-drafts": {"value": "always"}}}"#,
                 Some("always"),
@@ -159,7 +195,9 @@ mod tests {
         ] {
             let fields: PlanFields = serde_json::from_str(fields).unwrap();
             let found = match fields.behaviors {
-                Behaviors::Known(behaviors) => behaviors.get("hold-drafts").map(|field| field.value.clone()),
+                Behaviors::Known(behaviors) => behaviors
+                    .get("hold-drafts")
+                    .map(|field| field.value.clone()),
                 Behaviors::None(_) => None,
             };
             assert_eq!(found.as_deref(), expected);

@@ -103,7 +103,12 @@ impl RevisionInfo {
 
     /// Its reviewers, users and projects.
     pub(crate) fn reviewers(&self) -> Vec<Phid> {
-        self.attachments.reviewers.reviewers.iter().map(|reviewer| reviewer.phid.clone()).collect()
+        self.attachments
+            .reviewers
+            .reviewers
+            .iter()
+            .map(|reviewer| reviewer.phid.clone())
+            .collect()
     }
 }
 
@@ -159,7 +164,12 @@ pub(crate) struct CommitAuthor {
 impl DiffInfo {
     /// The revision that the diff was made on, as the author's client said.
     pub(crate) fn base(&self) -> Option<&str> {
-        self.fields.refs.iter().find(|entry| entry.kind == "base")?.identifier.as_deref()
+        self.fields
+            .refs
+            .iter()
+            .find(|entry| entry.kind == "base")?
+            .identifier
+            .as_deref()
     }
 
     /// The first of the commits it was made from; there is none without commit information.
@@ -194,16 +204,25 @@ impl Conduit {
     }
 
     /// Those of the revisions with these numbers that are visible. They are not more than [`PAGE`].
-    pub(crate) async fn revisions_by_id(&self, ids: &[u64]) -> Result<Vec<RevisionInfo>, ConduitError> {
+    pub(crate) async fn revisions_by_id(
+        &self,
+        ids: &[u64],
+    ) -> Result<Vec<RevisionInfo>, ConduitError> {
         let request = json!({ "constraints": { "ids": ids }, "attachments": { "projects": true, "reviewers": true } });
-        let page: Page<RevisionInfo> = self.call("differential.revision.search", params(request)).await?;
+        let page: Page<RevisionInfo> = self
+            .call("differential.revision.search", params(request))
+            .await?;
         Ok(page.data)
     }
 
     /// Those of the revisions that are visible.
-    pub(crate) async fn revisions(&self, phids: &[Phid]) -> Result<Vec<RevisionInfo>, ConduitError> {
+    pub(crate) async fn revisions(
+        &self,
+        phids: &[Phid],
+    ) -> Result<Vec<RevisionInfo>, ConduitError> {
         let attachments = json!({ "projects": true, "reviewers": true });
-        self.search("differential.revision.search", "phids", phids, attachments).await
+        self.search("differential.revision.search", "phids", phids, attachments)
+            .await
     }
 
     /// The diff with this number, if it is visible.
@@ -211,7 +230,9 @@ impl Conduit {
         let page: Page<DiffInfo> = self
             .call(
                 "differential.diff.search",
-                params(json!({ "constraints": { "ids": [id] }, "attachments": { "commits": true } })),
+                params(
+                    json!({ "constraints": { "ids": [id] }, "attachments": { "commits": true } }),
+                ),
             )
             .await?;
         Ok(page.data.into_iter().next())
@@ -219,29 +240,45 @@ impl Conduit {
 
     /// Those of the diffs that are visible.
     pub(crate) async fn diffs(&self, phids: &[Phid]) -> Result<Vec<DiffInfo>, ConduitError> {
-        self.search("differential.diff.search", "phids", phids, json!({ "commits": true })).await
+        self.search(
+            "differential.diff.search",
+            "phids",
+            phids,
+            json!({ "commits": true }),
+        )
+        .await
     }
 
     /// The direct parents of `children`, newest first; `None` when there are more than [`PAGE`]: this method's paging
     /// loses edges, and a lost edge is a lost patch.
     ///
     /// Every child must be visible, or the server refuses the whole call. The parents need not be.
-    pub(crate) async fn parents(&self, children: &[Phid]) -> Result<Option<Vec<Parent>>, ConduitError> {
+    pub(crate) async fn parents(
+        &self,
+        children: &[Phid],
+    ) -> Result<Option<Vec<Parent>>, ConduitError> {
         if children.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let request = json!({ "sourcePHIDs": children, "types": ["revision.parent"], "limit": PAGE });
+        let request =
+            json!({ "sourcePHIDs": children, "types": ["revision.parent"], "limit": PAGE });
         let page: Page<Edge> = self.call("edge.search", params(request)).await?;
         if page.cursor.after.is_some() {
             return Ok(None);
         }
-        let parents = page.data.into_iter().map(|edge| Parent { child: edge.source, parent: edge.destination });
+        let parents = page.data.into_iter().map(|edge| Parent {
+            child: edge.source,
+            parent: edge.destination,
+        });
         Ok(Some(parents.collect()))
     }
 
     /// The patch of a diff, in git's format. `None` when the diff is unknown or invisible.
     pub(crate) async fn raw_diff(&self, id: u64) -> Result<Option<String>, ConduitError> {
-        match self.call("differential.getrawdiff", params(json!({ "diffID": id }))).await {
+        match self
+            .call("differential.getrawdiff", params(json!({ "diffID": id })))
+            .await
+        {
             Ok(patch) => Ok(Some(patch)),
             Err(ConduitError::Refused { code, .. }) if code == "ERR_NOT_FOUND" => Ok(None),
             Err(error) => Err(error),
@@ -284,26 +321,52 @@ mod tests {
 
     #[test]
     fn a_recorded_revision_is_read() {
-        let revision: RevisionInfo = first(fixture!("differential.revision.search.phid-attachments"));
+        let revision: RevisionInfo =
+            first(fixture!("differential.revision.search.phid-attachments"));
         assert_eq!((revision.id, revision.landed()), (1, false));
         assert_eq!(revision.fields.title, "Bug 1 - Simple change r?bob");
         let reviewers: Vec<String> = revision.reviewers().into_iter().map(String::from).collect();
-        assert_eq!(reviewers, ["PHID-USER-nw3glx4prrlm7gz2tilf", "PHID-PROJ-l7duo3s2hhvestdy3xt2"]);
-        assert_eq!((revision.projects(), revision.view_policy()), ([].as_slice(), "users"));
+        assert_eq!(
+            reviewers,
+            [
+                "PHID-USER-nw3glx4prrlm7gz2tilf",
+                "PHID-PROJ-l7duo3s2hhvestdy3xt2"
+            ]
+        );
+        assert_eq!(
+            (revision.projects(), revision.view_policy()),
+            ([].as_slice(), "users")
+        );
         let secure: RevisionInfo = first(fixture!("differential.revision.search.secure"));
-        assert_eq!((secure.projects().len(), secure.view_policy()), (1, "PHID-PROJ-tqu3hlbr7eoh6nowuays"));
+        assert_eq!(
+            (secure.projects().len(), secure.view_policy()),
+            (1, "PHID-PROJ-tqu3hlbr7eoh6nowuays")
+        );
     }
 
     #[test]
     fn recorded_diffs_are_read_with_and_without_commits_and_revision() {
         let diff: DiffInfo = first(fixture!("differential.diff.search.phid-commits"));
-        assert_eq!((diff.id, diff.base()), (3, Some("f7f4af8163abc93a4c96dac8c4f1321e99e02f67")));
+        assert_eq!(
+            (diff.id, diff.base()),
+            (3, Some("f7f4af8163abc93a4c96dac8c4f1321e99e02f67"))
+        );
         assert_eq!(diff.fields.created_at.as_second(), 1_795_228_627);
         let commit = diff.first_commit().unwrap();
         let raw = commit.author.as_ref().unwrap().raw.as_deref();
         assert_eq!(raw, Some("\"Alice Example\" <alice@example.com>"));
-        assert_eq!(commit.message.as_deref(), Some("Bug 1 - Simple change r?bob"));
+        assert_eq!(
+            commit.message.as_deref(),
+            Some("Bug 1 - Simple change r?bob")
+        );
         let bare: DiffInfo = first(fixture!("differential.diff.search.no-revision"));
-        assert_eq!((bare.fields.revision.is_none(), bare.base(), bare.first_commit().is_none()), (true, None, true));
+        assert_eq!(
+            (
+                bare.fields.revision.is_none(),
+                bare.base(),
+                bare.first_commit().is_none()
+            ),
+            (true, None, true)
+        );
     }
 }

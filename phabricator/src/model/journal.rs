@@ -18,7 +18,9 @@ use tracing::info;
 
 use super::{
     BaseChoice, BuildRequest, BuildState, Phid, Report,
-    record::{Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, Telling, What, slot},
+    record::{
+        Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, Telling, What, slot,
+    },
 };
 
 /// A wait that is logged.
@@ -39,7 +41,13 @@ pub struct Journal {
 impl Journal {
     /// The records of builds, each kept for `retention` after its last change, as `process` writes them.
     pub fn new(retention: Duration, process: &str) -> Self {
-        Self { ledger: Ledger { name: "builds", retention }, process: process.into() }
+        Self {
+            ledger: Ledger {
+                name: "builds",
+                retention,
+            },
+            process: process.into(),
+        }
     }
 
     /// Where the records are.
@@ -48,15 +56,35 @@ impl Journal {
     }
 
     fn event(&self, target: &Phid, at: Timestamp, what: What) -> Result<Fact, BusError> {
-        self.ledger.add(target.as_str(), &Event { at, process: self.process.to_string(), what })
+        self.ledger.add(
+            target.as_str(),
+            &Event {
+                at,
+                process: self.process.to_string(),
+                what,
+            },
+        )
     }
 
     fn ready(&self, target: &Phid, at: Timestamp, queue: &str) -> Result<Fact, BusError> {
-        self.ledger.set(target.as_str(), slot::NOW, &Now { queue: queue.to_owned(), since: at, step: Step::Ready })
+        self.ledger.set(
+            target.as_str(),
+            slot::NOW,
+            &Now {
+                queue: queue.to_owned(),
+                since: at,
+                step: Step::Ready,
+            },
+        )
     }
 
     /// A build that was asked for: to be stored with its message in `queue`, unless it was accepted before.
-    pub fn accepted(&self, request: &BuildRequest, source: Source, queue: &str) -> Result<Vec<Fact>, BusError> {
+    pub fn accepted(
+        &self,
+        request: &BuildRequest,
+        source: Source,
+        queue: &str,
+    ) -> Result<Vec<Fact>, BusError> {
         let id = request.target.as_str();
         let accepted = Acceptance {
             request: request.clone(),
@@ -109,16 +137,36 @@ impl Journal {
     ) -> Result<(), BusError> {
         let now = cx.clock().now();
         let until = now.checked_add(after).unwrap_or(Timestamp::MAX);
-        let step = Step::Delayed { until, reason: reason.to_owned(), attempt };
-        cx.record(self.ledger.set(target.as_str(), slot::NOW, &Now { queue: queue.to_owned(), since: now, step })?);
+        let step = Step::Delayed {
+            until,
+            reason: reason.to_owned(),
+            attempt,
+        };
+        cx.record(self.ledger.set(
+            target.as_str(),
+            slot::NOW,
+            &Now {
+                queue: queue.to_owned(),
+                since: now,
+                step,
+            },
+        )?);
         Ok(())
     }
 
     /// A worker begins with the build.
     pub async fn begins(&self, cx: &Context, target: &Phid, queue: &str) -> Result<(), BusError> {
-        let step = Step::Working { attempt: cx.attempt(), process: self.process.to_string() };
-        let now = Now { queue: queue.to_owned(), since: cx.clock().now(), step };
-        cx.record_now(vec![self.ledger.set(target.as_str(), slot::NOW, &now)?]).await
+        let step = Step::Working {
+            attempt: cx.attempt(),
+            process: self.process.to_string(),
+        };
+        let now = Now {
+            queue: queue.to_owned(),
+            since: cx.clock().now(),
+            step,
+        };
+        cx.record_now(vec![self.ledger.set(target.as_str(), slot::NOW, &now)?])
+            .await
     }
 
     /// The build's message comes back to `queue`. The same trouble again is not told again. A wait for one reason is
@@ -134,22 +182,36 @@ impl Journal {
         let (queue_name, text) = (queue.to_owned(), reason.to_owned());
         let known = self.read(cx, target).await?.events;
         let same = known.last().filter(|event| match &event.what {
-            What::Failed { queue: at, reason: before, .. } | What::Parked { queue: at, reason: before } => {
-                at == queue && before == reason
+            What::Failed {
+                queue: at,
+                reason: before,
+                ..
             }
+            | What::Parked {
+                queue: at,
+                reason: before,
+            } => at == queue && before == reason,
             _ => false,
         });
         let now = cx.clock().now();
-        let waited =
-            same.map_or(Duration::ZERO, |event| Duration::try_from(now.duration_since(event.at)).unwrap_or_default());
+        let waited = same.map_or(Duration::ZERO, |event| {
+            Duration::try_from(now.duration_since(event.at)).unwrap_or_default()
+        });
         if !postponed.counted && waited < LONG_WAIT && waited + postponed.after >= LONG_WAIT {
             info!(step = "deferred", build = %target, queue, reason, "the build waits: {reason}");
         }
         if same.is_none() {
             let what = if postponed.counted {
-                What::Failed { queue: queue_name, attempt: cx.attempt(), reason: text }
+                What::Failed {
+                    queue: queue_name,
+                    attempt: cx.attempt(),
+                    reason: text,
+                }
             } else {
-                What::Parked { queue: queue_name, reason: text }
+                What::Parked {
+                    queue: queue_name,
+                    reason: text,
+                }
             };
             self.note(cx, target, what)?;
         }
@@ -159,13 +221,22 @@ impl Journal {
 
     /// Decides what the build is based on, unless that was decided before: returns what stands. It is written before the
     /// first changeset is made on it, so that a build that is delivered again gives the same changesets, on any machine.
-    pub async fn based(&self, cx: &Context, target: &Phid, choice: &BaseChoice) -> Result<BaseChoice, BusError> {
+    pub async fn based(
+        &self,
+        cx: &Context,
+        target: &Phid,
+        choice: &BaseChoice,
+    ) -> Result<BaseChoice, BusError> {
         let facts = vec![
             self.ledger.set_once(target.as_str(), slot::BASE, choice)?,
             self.event(target, cx.clock().now(), What::Based(choice.clone()))?,
         ];
         cx.record_now(facts).await?;
-        Ok(self.read(cx, target).await?.base.unwrap_or_else(|| choice.clone()))
+        Ok(self
+            .read(cx, target)
+            .await?
+            .base
+            .unwrap_or_else(|| choice.clone()))
     }
 
     /// Decides on another base, after the stack did not apply on the one that was `tried`: returns what stands.
@@ -177,16 +248,26 @@ impl Journal {
         choice: &BaseChoice,
     ) -> Result<BaseChoice, BusError> {
         let facts = vec![
-            self.ledger.swap(target.as_str(), slot::BASE, Some(tried), Some(choice))?,
+            self.ledger
+                .swap(target.as_str(), slot::BASE, Some(tried), Some(choice))?,
             self.event(target, cx.clock().now(), What::Based(choice.clone()))?,
         ];
         cx.record_now(facts).await?;
-        Ok(self.read(cx, target).await?.base.unwrap_or_else(|| choice.clone()))
+        Ok(self
+            .read(cx, target)
+            .await?
+            .base
+            .unwrap_or_else(|| choice.clone()))
     }
 
     /// The build's head is about to be pushed. From here on it is known that it may be on Try.
     pub async fn pushes(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
-        cx.record_now(vec![self.ledger.set(target.as_str(), slot::PUSHING, &true)?]).await
+        cx.record_now(vec![self.ledger.set(
+            target.as_str(),
+            slot::PUSHING,
+            &true,
+        )?])
+        .await
     }
 
     /// The push was refused: nothing is on Try.
@@ -210,10 +291,22 @@ impl Journal {
         if *report == Report::Withheld {
             facts.push(self.ledger.erase(id));
             let (process, queue) = (self.process.to_string(), queue.to_owned());
-            let unknown = || Acceptance { request: request.clone(), source: None, process, queue };
-            facts.push(self.ledger.set(id, slot::ACCEPTED, &record.accepted.clone().unwrap_or_else(unknown))?);
+            let unknown = || Acceptance {
+                request: request.clone(),
+                source: None,
+                process,
+                queue,
+            };
+            facts.push(self.ledger.set(
+                id,
+                slot::ACCEPTED,
+                &record.accepted.clone().unwrap_or_else(unknown),
+            )?);
         }
-        let end = End { at, outcome: Outcome::Answered(report.clone()) };
+        let end = End {
+            at,
+            outcome: Outcome::Answered(report.clone()),
+        };
         facts.push(self.ledger.set_once(id, slot::END, &end)?);
         facts.push(self.event(target, at, What::Ended(BuildState::from(report)))?);
         facts.push(self.ready(target, at, queue)?);
@@ -222,7 +315,8 @@ impl Journal {
 
     /// A link with this address is about to be put on the target: should its target have one already, it is this one.
     pub async fn links(&self, cx: &Context, target: &Phid, url: &str) -> Result<(), BusError> {
-        cx.record_now(vec![self.ledger.set(target.as_str(), slot::LINK, &url)?]).await
+        cx.record_now(vec![self.ledger.set(target.as_str(), slot::LINK, &url)?])
+            .await
     }
 
     /// A build whose target has the link of a push, made by somebody else: it is not built, and needs no answer.
@@ -236,9 +330,27 @@ impl Journal {
         at: Timestamp,
     ) -> Result<Vec<Fact>, BusError> {
         let id = request.target.as_str();
-        let mut facts = if accepted { self.accepted(request, Source::Audit, queue)? } else { Vec::new() };
-        facts.push(self.ledger.set_once(id, slot::END, &End { at, outcome: Outcome::PushedBefore })?);
-        facts.extend(self.closed(&request.target, What::Adopted { key: key.to_owned() }, false, at)?);
+        let mut facts = if accepted {
+            self.accepted(request, Source::Audit, queue)?
+        } else {
+            Vec::new()
+        };
+        facts.push(self.ledger.set_once(
+            id,
+            slot::END,
+            &End {
+                at,
+                outcome: Outcome::PushedBefore,
+            },
+        )?);
+        facts.extend(self.closed(
+            &request.target,
+            What::Adopted {
+                key: key.to_owned(),
+            },
+            false,
+            at,
+        )?);
         Ok(facts)
     }
 
@@ -255,24 +367,61 @@ impl Journal {
         target: &Phid,
         before: Option<&Telling>,
     ) -> Result<Option<Telling>, BusError> {
-        let mine = Telling { at: cx.clock().now(), by: cx.clock().new_id() };
-        cx.record_now(vec![self.ledger.swap(target.as_str(), slot::TELLING, before, Some(&mine))?]).await?;
-        Ok(self.read(cx, target).await?.telling.filter(|telling| *telling == mine))
+        let mine = Telling {
+            at: cx.clock().now(),
+            by: cx.clock().new_id(),
+        };
+        cx.record_now(vec![self.ledger.swap(
+            target.as_str(),
+            slot::TELLING,
+            before,
+            Some(&mine),
+        )?])
+        .await?;
+        Ok(self
+            .read(cx, target)
+            .await?
+            .telling
+            .filter(|telling| *telling == mine))
     }
 
     /// The answer was not sent after all.
-    pub fn does_not_tell(&self, cx: &Context, target: &Phid, mine: &Telling) -> Result<(), BusError> {
-        cx.record(self.ledger.swap(target.as_str(), slot::TELLING, Some(mine), None)?);
+    pub fn does_not_tell(
+        &self,
+        cx: &Context,
+        target: &Phid,
+        mine: &Telling,
+    ) -> Result<(), BusError> {
+        cx.record(
+            self.ledger
+                .swap(target.as_str(), slot::TELLING, Some(mine), None)?,
+        );
         Ok(())
     }
 
     /// The build has its end: it was said, or need not be. `elsewhere` when its target was ended by somebody else.
-    pub fn closed(&self, target: &Phid, what: What, elsewhere: bool, at: Timestamp) -> Result<Vec<Fact>, BusError> {
+    pub fn closed(
+        &self,
+        target: &Phid,
+        what: What,
+        elsewhere: bool,
+        at: Timestamp,
+    ) -> Result<Vec<Fact>, BusError> {
         let id = target.as_str();
-        let mut facts =
-            vec![self.event(target, at, what)?, self.ledger.set(id, slot::TOLD, &at)?, self.ledger.untag(id, OPEN)];
+        let mut facts = vec![
+            self.event(target, at, what)?,
+            self.ledger.set(id, slot::TOLD, &at)?,
+            self.ledger.untag(id, OPEN),
+        ];
         if elsewhere {
-            facts.push(self.ledger.set_once(id, slot::END, &End { at, outcome: Outcome::EndedElsewhere })?);
+            facts.push(self.ledger.set_once(
+                id,
+                slot::END,
+                &End {
+                    at,
+                    outcome: Outcome::EndedElsewhere,
+                },
+            )?);
         }
         Ok(facts)
     }
@@ -284,9 +433,19 @@ impl Journal {
 
     /// The build's answer could not be given, and nobody tries any more. It may still be said, should an operator send the
     /// dead letter again.
-    pub fn not_told(&self, target: &Phid, reason: &str, at: Timestamp) -> Result<Vec<Fact>, BusError> {
-        let what = What::NotTold { reason: reason.to_owned() };
-        Ok(vec![self.event(target, at, what)?, self.ledger.untag(target.as_str(), OPEN)])
+    pub fn not_told(
+        &self,
+        target: &Phid,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<Vec<Fact>, BusError> {
+        let what = What::NotTold {
+            reason: reason.to_owned(),
+        };
+        Ok(vec![
+            self.event(target, at, what)?,
+            self.ledger.untag(target.as_str(), OPEN),
+        ])
     }
 
     /// The build is sent to `queue` once more, for this reason; `redriven` times in all by the auditor.
@@ -299,8 +458,15 @@ impl Journal {
         at: Timestamp,
     ) -> Result<Vec<Fact>, BusError> {
         Ok(vec![
-            self.event(target, at, What::Redriven { reason: reason.to_owned() })?,
-            self.ledger.set(target.as_str(), slot::REDRIVEN, &redriven)?,
+            self.event(
+                target,
+                at,
+                What::Redriven {
+                    reason: reason.to_owned(),
+                },
+            )?,
+            self.ledger
+                .set(target.as_str(), slot::REDRIVEN, &redriven)?,
             self.ready(target, at, queue)?,
             self.ledger.tag(target.as_str(), OPEN),
         ])
@@ -308,20 +474,39 @@ impl Journal {
 
     /// What is known of a build, within a step.
     pub async fn read(&self, cx: &Context, target: &Phid) -> Result<BuildRecord, BusError> {
-        Ok(readable(target, BuildRecord::read(&cx.recorded(&self.ledger, target.as_str()).await?)))
+        Ok(readable(
+            target,
+            BuildRecord::read(&cx.recorded(&self.ledger, target.as_str()).await?),
+        ))
     }
 
     /// What is known of builds.
-    pub async fn find(&self, bus: &dyn Bus, targets: &[Phid]) -> Result<Vec<BuildRecord>, BusError> {
+    pub async fn find(
+        &self,
+        bus: &dyn Bus,
+        targets: &[Phid],
+    ) -> Result<Vec<BuildRecord>, BusError> {
         let ids: Vec<String> = targets.iter().map(Phid::to_string).collect();
         let records = bus.records(&self.ledger, &ids).await?;
-        Ok(targets.iter().zip(&records).map(|(target, record)| readable(target, BuildRecord::read(record))).collect())
+        Ok(targets
+            .iter()
+            .zip(&records)
+            .map(|(target, record)| readable(target, BuildRecord::read(record)))
+            .collect())
     }
 
     /// The builds with a tag, the newest first: those at the places of `part`.
-    pub async fn tagged(&self, bus: &dyn Bus, tag: &str, part: std::ops::Range<usize>) -> Result<Vec<Phid>, BusError> {
+    pub async fn tagged(
+        &self,
+        bus: &dyn Bus,
+        tag: &str,
+        part: std::ops::Range<usize>,
+    ) -> Result<Vec<Phid>, BusError> {
         let found = bus.tagged(&self.ledger, tag, part).await?;
-        Ok(found.into_iter().filter_map(|(id, _)| Phid::parse(&id).ok()).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|(id, _)| Phid::parse(&id).ok())
+            .collect())
     }
 }
 

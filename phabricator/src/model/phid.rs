@@ -37,10 +37,14 @@ impl Phid {
     pub fn parse(text: &str) -> Result<Self, PhidError> {
         let mut parts = text.split('-');
         let head = parts.next() == Some("PHID");
-        let kind = parts.next().is_some_and(|kind| kind.len() == 4 && kind.bytes().all(|b| b.is_ascii_uppercase()));
+        let kind = parts
+            .next()
+            .is_some_and(|kind| kind.len() == 4 && kind.bytes().all(|b| b.is_ascii_uppercase()));
         let rest: Vec<&str> = parts.collect();
         let tail = !rest.is_empty()
-            && rest.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
+            && rest
+                .iter()
+                .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
         if head && kind && tail && text.len() <= Self::MAX_LENGTH {
             Ok(Self(text.to_owned()))
         } else {
@@ -51,7 +55,11 @@ impl Phid {
     /// Reads a PHID of the type `expected`, such as `HMBT`.
     pub fn parse_as(expected: &'static str, text: &str) -> Result<Self, PhidError> {
         let phid = Self::parse(text)?;
-        if phid.kind() == expected { Ok(phid) } else { Err(PhidError::WrongType { expected }) }
+        if phid.kind() == expected {
+            Ok(phid)
+        } else {
+            Err(PhidError::WrongType { expected })
+        }
     }
 
     /// The type, such as `HMBT`.
@@ -93,16 +101,26 @@ mod tests {
     fn only_phids_of_the_right_type_pass() {
         let table = [
             ("PHID-HMBT-6om2iuajepxcv7v6poue", Ok(())),
-            ("PHID-REPO-gheyr7w2d2ab3qg236ha", Err(PhidError::WrongType { expected: "HMBT" })),
+            (
+                "PHID-REPO-gheyr7w2d2ab3qg236ha",
+                Err(PhidError::WrongType { expected: "HMBT" }),
+            ),
             ("PHID-HMBT-", Err(PhidError::Malformed)),
             ("PHID-HMBT", Err(PhidError::Malformed)),
             ("PHID-hmbt-6om2iuajepxcv7v6poue", Err(PhidError::Malformed)),
             ("PHID-HMBT-6om2iua\nepxcv7v6poue", Err(PhidError::Malformed)),
-            ("PHID-HMBT-../../../../etc/passwd", Err(PhidError::Malformed)),
+            (
+                "PHID-HMBT-../../../../etc/passwd",
+                Err(PhidError::Malformed),
+            ),
             ("", Err(PhidError::Malformed)),
         ];
         for (text, expected) in table {
-            assert_eq!(Phid::parse_as(Phid::TARGET, text).map(|_| ()), expected, "{text:?}");
+            assert_eq!(
+                Phid::parse_as(Phid::TARGET, text).map(|_| ()),
+                expected,
+                "{text:?}"
+            );
         }
         assert!(Phid::parse("PHID-XACT-DREV-o4dbpjnmq6vsfqb").is_ok());
     }

@@ -393,11 +393,19 @@ pub struct BuildRecord {
 impl Acceptance {
     fn event(&self) -> Option<Event> {
         let (at, process) = (self.request.accepted_at, self.process.clone());
-        self.source.map(|source| Event { at, process, what: What::Accepted { source } })
+        self.source.map(|source| Event {
+            at,
+            process,
+            what: What::Accepted { source },
+        })
     }
 
     fn now(&self) -> Now {
-        Now { queue: self.queue.clone(), since: self.request.accepted_at, step: Step::Ready }
+        Now {
+            queue: self.queue.clone(),
+            since: self.request.accepted_at,
+            step: Step::Ready,
+        }
     }
 }
 
@@ -408,7 +416,9 @@ impl BuildRecord {
         Ok(Self {
             request: accepted.as_ref().map(|accepted| accepted.request.clone()),
             events: first.into_iter().chain(record.entries()?).collect(),
-            now: record.slot(slot::NOW)?.or_else(|| accepted.as_ref().map(Acceptance::now)),
+            now: record
+                .slot(slot::NOW)?
+                .or_else(|| accepted.as_ref().map(Acceptance::now)),
             accepted,
             base: record.slot(slot::BASE)?,
             pushing: record.slot(slot::PUSHING)?.unwrap_or_default(),
@@ -424,7 +434,13 @@ impl BuildRecord {
     pub fn state(&self) -> BuildState {
         match &self.end {
             Some(end) => BuildState::from(&end.outcome),
-            None if self.events.iter().any(|event| matches!(event.what, What::Loaded { .. })) => BuildState::Public,
+            None if self
+                .events
+                .iter()
+                .any(|event| matches!(event.what, What::Loaded { .. })) =>
+            {
+                BuildState::Public
+            }
             None => BuildState::Queued,
         }
     }
@@ -439,7 +455,9 @@ impl BuildRecord {
 
     /// Whether an operator restarted it in Harbormaster.
     pub fn was_restarted(&self) -> bool {
-        self.events.iter().any(|event| matches!(event.what, What::Restarted))
+        self.events
+            .iter()
+            .any(|event| matches!(event.what, What::Restarted))
     }
 
     /// Whether the publisher leaves `report` alone: the end was published already, or another one was decided.
@@ -453,7 +471,9 @@ impl BuildRecord {
 
     /// Whether `report` is the end that was decided for it.
     pub fn ends_with(&self, report: &Report) -> bool {
-        self.end.as_ref().is_some_and(|end| matches!(&end.outcome, Outcome::Answered(answer) if answer == report))
+        self.end.as_ref().is_some_and(
+            |end| matches!(&end.outcome, Outcome::Answered(answer) if answer == report),
+        )
     }
 }
 

@@ -92,7 +92,10 @@ enum NeutralForm {
 impl From<NeutralForm> for Neutral {
     fn from(form: NeutralForm) -> Self {
         match form {
-            NeutralForm::Text(text) => Self { reason: NeutralReason::Unrecorded, text },
+            NeutralForm::Text(text) => Self {
+                reason: NeutralReason::Unrecorded,
+                text,
+            },
             NeutralForm::Whole { reason, text } => Self { reason, text },
         }
     }
@@ -101,7 +104,10 @@ impl From<NeutralForm> for Neutral {
 impl Report {
     /// There is nothing to do, for this reason.
     pub fn neutral(reason: NeutralReason, text: impl Into<String>) -> Self {
-        Self::Neutral(Neutral { reason, text: text.into() })
+        Self::Neutral(Neutral {
+            reason,
+            text: text.into(),
+        })
     }
 
     /// Whether it ends a build.

@@ -12,8 +12,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long a seen diff is remembered.
 const SEEN_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 
-const PLACE: Ledger = Ledger { name: "diff-poller", retention: Duration::from_secs(365 * 24 * 3600) };
-const SEEN: Ledger = Ledger { name: "seen-diffs", retention: SEEN_FOR };
+const PLACE: Ledger = Ledger {
+    name: "diff-poller",
+    retention: Duration::from_secs(365 * 24 * 3600),
+};
+const SEEN: Ledger = Ledger {
+    name: "seen-diffs",
+    retention: SEEN_FOR,
+};
 
 const RECORD: &str = "place";
 const START: &str = "start";
@@ -36,12 +42,26 @@ pub(super) struct Place {
 impl Place {
     /// `None` before the very first start.
     pub(super) async fn read(bus: &dyn Bus) -> Result<Option<Self>, BusError> {
-        let record = bus.records(&PLACE, &[RECORD.to_owned()]).await?.pop().unwrap_or_default();
-        let unreadable = |source| BusError::Record { record: RECORD.to_owned(), source };
+        let record = bus
+            .records(&PLACE, &[RECORD.to_owned()])
+            .await?
+            .pop()
+            .unwrap_or_default();
+        let unreadable = |source| BusError::Record {
+            record: RECORD.to_owned(),
+            source,
+        };
         let start = record.slot(START).map_err(unreadable)?;
         let cursor = record.slot(CURSOR).map_err(unreadable)?;
         let reconciled = record.slot(RECONCILED).map_err(unreadable)?;
-        Ok(start.zip(cursor).zip(reconciled).map(|((start, cursor), reconciled)| Self { start, cursor, reconciled }))
+        Ok(start
+            .zip(cursor)
+            .zip(reconciled)
+            .map(|((start, cursor), reconciled)| Self {
+                start,
+                cursor,
+                reconciled,
+            }))
     }
 
     /// Begins here, unless it began before.
@@ -72,7 +92,12 @@ pub(super) fn sees(diff: &Phid, at: Timestamp) -> Result<Fact, BusError> {
 /// Whether each of these diffs was seen.
 pub(super) async fn were_seen(bus: &dyn Bus, diffs: &[&Phid]) -> Result<Vec<bool>, BusError> {
     let ids: Vec<String> = diffs.iter().map(|diff| diff.to_string()).collect();
-    Ok(bus.records(&SEEN, &ids).await?.iter().map(|record| !record.is_empty()).collect())
+    Ok(bus
+        .records(&SEEN, &ids)
+        .await?
+        .iter()
+        .map(|record| !record.is_empty())
+        .collect())
 }
 
 /// Whether a diff of that time would still be remembered, had it been seen.

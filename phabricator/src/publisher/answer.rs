@@ -11,14 +11,24 @@ pub fn answer(report: &Report) -> Vec<Answer> {
 impl From<Say<'_>> for Answer {
     fn from(say: Say<'_>) -> Self {
         match say {
-            Say::Message(kind, None) => Self { act: kind.name().to_owned(), heading: None, text: String::new() },
+            Say::Message(kind, None) => Self {
+                act: kind.name().to_owned(),
+                heading: None,
+                text: String::new(),
+            },
             Say::Message(kind, Some(unit)) => {
                 let heading = Some(format!("{}: {}", unit.name, unit.result.name()));
-                Self { act: kind.name().to_owned(), heading, text: unit.details }
+                Self {
+                    act: kind.name().to_owned(),
+                    heading,
+                    text: unit.details,
+                }
             }
-            Say::Link(link) => {
-                Self { act: "link".to_owned(), heading: Some(link.name.to_owned()), text: link.url.to_owned() }
-            }
+            Say::Link(link) => Self {
+                act: "link".to_owned(),
+                heading: Some(link.name.to_owned()),
+                text: link.url.to_owned(),
+            },
         }
     }
 }

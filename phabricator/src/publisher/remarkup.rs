@@ -12,21 +12,34 @@ const MAX_NAME: usize = 100;
 
 /// The parts that are not empty, as paragraphs.
 pub(super) fn paragraphs(parts: &[String]) -> String {
-    let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = parts
+        .iter()
+        .map(String::as_str)
+        .filter(|part| !part.is_empty())
+        .collect();
     parts.join("\n\n")
 }
 
 /// `text` on one line and of a sane length.
 pub(super) fn sentence(text: &str) -> String {
-    let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|w| !w.is_empty())
+        .collect();
     let line = words.join(" ");
-    if line.len() <= MAX_SENTENCE { line } else { format!("{}…", &line[..line.floor_char_boundary(MAX_SENTENCE)]) }
+    if line.len() <= MAX_SENTENCE {
+        line
+    } else {
+        format!("{}…", &line[..line.floor_char_boundary(MAX_SENTENCE)])
+    }
 }
 
 /// `text` as a name within a sentence.
 pub(super) fn inline_code(text: &str) -> String {
-    let plain: String = text.chars().filter(|c| *c != '`' && !c.is_control()).collect();
+    let plain: String = text
+        .chars()
+        .filter(|c| *c != '`' && !c.is_control())
+        .collect();
     format!("`{}`", &plain[..plain.floor_char_boundary(MAX_NAME)])
 }
 
@@ -52,7 +65,12 @@ fn shortened(text: &str) -> String {
     }
     let head = text.floor_char_boundary(MAX_TOOL_TEXT / 2);
     let tail = text.ceil_char_boundary(text.len() - MAX_TOOL_TEXT / 2);
-    format!("{}\n… {} bytes left out …\n{}", &text[..head], tail - head, text[tail..].trim_end())
+    format!(
+        "{}\n… {} bytes left out …\n{}",
+        &text[..head],
+        tail - head,
+        text[tail..].trim_end()
+    )
 }
 
 #[cfg(test)]
@@ -69,9 +87,15 @@ mod tests {
             "a\u{0}b\u{b}c\u{85}d\n\n\nlast",
         ] {
             let block = code_block(hostile);
-            assert!(block.split('\n').all(|line| line.starts_with("  ")), "{block:?}");
+            assert!(
+                block.split('\n').all(|line| line.starts_with("  ")),
+                "{block:?}"
+            );
             assert!(block.starts_with("  lang=text\n"), "{block:?}");
-            assert!(!block.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "{block:?}");
+            assert!(
+                !block.contains(|c: char| c.is_control() && c != '\n' && c != '\t'),
+                "{block:?}"
+            );
             assert!(!sentence(hostile).contains(char::is_control), "{hostile:?}");
             let name = inline_code(hostile);
             assert!(!name.contains(char::is_control), "{name:?}");

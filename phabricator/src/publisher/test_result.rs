@@ -26,7 +26,10 @@ use crate::{
 };
 
 /// Results that were said, by their task and run. A message is not repeated after so long.
-const SAID: Ledger = Ledger { name: "test-results", retention: Duration::from_secs(24 * 3600) };
+const SAID: Ledger = Ledger {
+    name: "test-results",
+    retention: Duration::from_secs(24 * 3600),
+};
 /// Which delivery says it.
 const TELLING: &str = "telling";
 
@@ -43,16 +46,33 @@ pub struct TestResultPublisher {
 impl TestResultPublisher {
     /// A publisher which speaks through `conduit`; without `publish` it only logs what it would say.
     pub fn new(conduit: Conduit, publish: bool, journal: Journal) -> Self {
-        Self { conduit, publish, journal }
+        Self {
+            conduit,
+            publish,
+            journal,
+        }
     }
 
     /// Notes that this delivery is about to say the result; `None` when another one was before.
-    async fn claim(&self, result: &TestResult, cx: &Context) -> Result<Option<Telling>, PublishError> {
-        let mine = Telling { at: cx.clock().now(), by: cx.clock().new_id() };
+    async fn claim(
+        &self,
+        result: &TestResult,
+        cx: &Context,
+    ) -> Result<Option<Telling>, PublishError> {
+        let mine = Telling {
+            at: cx.clock().now(),
+            by: cx.clock().new_id(),
+        };
         let id = id(result);
-        cx.record_now(vec![SAID.swap(&id, TELLING, None, Some(&mine))?]).await?;
+        cx.record_now(vec![SAID.swap(&id, TELLING, None, Some(&mine))?])
+            .await?;
         // A note of another release cannot be ours.
-        let stands = cx.recorded(&SAID, &id).await?.slot::<Telling>(TELLING).ok().flatten();
+        let stands = cx
+            .recorded(&SAID, &id)
+            .await?
+            .slot::<Telling>(TELLING)
+            .ok()
+            .flatten();
         Ok(stands.filter(|telling| *telling == mine))
     }
 }
@@ -76,7 +96,12 @@ impl Handler<TestResult> for TestResultPublisher {
     type Error = PublishError;
 
     async fn handle(&self, result: TestResult, cx: &Context) -> Result<(), PublishError> {
-        let TestResult { target, task_id, run, .. } = &result;
+        let TestResult {
+            target,
+            task_id,
+            run,
+            ..
+        } = &result;
         let record = self.journal.read(cx, target).await?;
         if let Some(reason) = silenced(&record) {
             info!(build = %target, task = task_id, run, "the result of a test is not said: {reason}");
@@ -86,7 +111,12 @@ impl Handler<TestResult> for TestResultPublisher {
             info!(build = %target, task = task_id, run, "publishing is switched off, the result of a test is not said");
             return Ok(());
         }
-        if self.conduit.targets(std::slice::from_ref(target)).await?.is_empty() {
+        if self
+            .conduit
+            .targets(std::slice::from_ref(target))
+            .await?
+            .is_empty()
+        {
             warn_of_hidden(&result);
             return Ok(());
         }
@@ -94,7 +124,10 @@ impl Handler<TestResult> for TestResultPublisher {
             debug!(build = %target, task = task_id, run, "the result of a test was said before, or is being said");
             return Ok(());
         };
-        let sent = self.conduit.send_message(target, MessageType::Work, &[unit(&result)]).await;
+        let sent = self
+            .conduit
+            .send_message(target, MessageType::Work, &[unit(&result)])
+            .await;
         if sent.as_ref().is_err_and(ConduitError::had_no_effect) {
             cx.record(SAID.swap(&id(&result), TELLING, Some(&mine), None)?);
         }
@@ -107,17 +140,34 @@ impl Handler<TestResult> for TestResultPublisher {
     }
 }
 
-fn warn_of_hidden(TestResult { target, task_id, run, .. }: &TestResult) {
+fn warn_of_hidden(
+    TestResult {
+        target,
+        task_id,
+        run,
+        ..
+    }: &TestResult,
+) {
     warn!(build = %target, task = task_id, run, "the result of a test is not said: its build target is not visible");
 }
 
 fn unit(result: &TestResult) -> Unit {
-    let name: String = result.label.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    let name: String = result
+        .label
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_NAME)
+        .collect();
     let outcome = match result.outcome {
         TestOutcome::Pass => UnitResult::Pass,
         TestOutcome::Fail => UnitResult::Fail,
     };
-    text::unit(Cow::Owned(name), outcome, None, result.link.clone().unwrap_or_default())
+    text::unit(
+        Cow::Owned(name),
+        outcome,
+        None,
+        result.link.clone().unwrap_or_default(),
+    )
 }
 
 #[cfg(test)]
@@ -136,7 +186,11 @@ mod tests {
             run: 0,
         };
         let unit = unit(&result);
-        assert!(unit.name.starts_with("abü") && unit.name.chars().count() == MAX_NAME, "{}", unit.name);
+        assert!(
+            unit.name.starts_with("abü") && unit.name.chars().count() == MAX_NAME,
+            "{}",
+            unit.name
+        );
         assert_eq!((unit.result, unit.details.as_str()), (UnitResult::Pass, ""));
     }
 }

@@ -29,7 +29,11 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
         BaseReason::Named | BaseReason::Unrecorded => base.instead_of.is_none(),
         _ => false,
     };
-    let which = if pushed.revisions.is_empty() { String::new() } else { format!(" ({})", names(&pushed.revisions)) };
+    let which = if pushed.revisions.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", names(&pushed.revisions))
+    };
     let applied = if pushed.patches == 1 {
         format!("1 patch{which} was")
     } else {
@@ -41,11 +45,23 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
         all => format!("{} have landed and were left out.", names(all)),
     };
     let parts = [
-        format!("{applied} applied on changeset {}. {}", inline_code(&base.used), why(base)),
+        format!(
+            "{applied} applied on changeset {}. {}",
+            inline_code(&base.used),
+            why(base)
+        ),
         left_out,
-        if as_named { String::new() } else { "Results may differ from what you see on your machine.".to_owned() },
+        if as_named {
+            String::new()
+        } else {
+            "Results may differ from what you see on your machine.".to_owned()
+        },
     ];
-    let result = if as_named { UnitResult::Pass } else { UnitResult::Unsound };
+    let result = if as_named {
+        UnitResult::Pass
+    } else {
+        UnitResult::Unsound
+    };
     let parts: Vec<String> = parts.iter().map(|part| sentence(part)).collect();
     unit(MERCURIAL.into(), result, None, paragraphs(&parts))
 }
@@ -57,26 +73,53 @@ pub(super) fn patch_failed(failure: &PatchFailure) -> Unit {
     match &failure.base {
         // Much may not fit, and what helps must not stand below that.
         Some(base) => {
-            let tried_on = format!("It was tried on changeset {}. {}", inline_code(&base.used), why(base));
-            parts.extend([sentence(&tried_on), advice, code_block(&failure.commands), details]);
+            let tried_on = format!(
+                "It was tried on changeset {}. {}",
+                inline_code(&base.used),
+                why(base)
+            );
+            parts.extend([
+                sentence(&tried_on),
+                advice,
+                code_block(&failure.commands),
+                details,
+            ]);
         }
         None => parts.extend([details, advice, code_block(&failure.commands)]),
     }
     parts.push(took(failure.seconds));
-    unit(MERCURIAL.into(), UnitResult::Fail, Some(failure.seconds), paragraphs(&parts))
+    unit(
+        MERCURIAL.into(),
+        UnitResult::Fail,
+        Some(failure.seconds),
+        paragraphs(&parts),
+    )
 }
 
 /// We failed.
 pub(super) fn broken(blame: &Blame) -> Unit {
     let told = "The operators of this service have been told. Your patch need not change: restart the build";
     // What failed at once would fail again.
-    let when = if blame.attempts == 1 { "when they have mended this" } else { "later" };
+    let when = if blame.attempts == 1 {
+        "when they have mended this"
+    } else {
+        "later"
+    };
     let parts = [
-        sentence(&format!("This is not your patch's fault. {} {}", blame.summary, tried(blame))),
+        sentence(&format!(
+            "This is not your patch's fault. {} {}",
+            blame.summary,
+            tried(blame)
+        )),
         code_block(&blame.details),
         format!("{told} {when}."),
     ];
-    unit(GENERAL.into(), UnitResult::Broken, Some(blame.seconds), paragraphs(&parts))
+    unit(
+        GENERAL.into(),
+        UnitResult::Broken,
+        Some(blame.seconds),
+        paragraphs(&parts),
+    )
 }
 
 /// There is nothing to do.
@@ -86,13 +129,32 @@ pub(super) fn neutral(reason: &str) -> Unit {
 
 /// The revision is private.
 pub(super) fn withheld() -> Unit {
-    unit(GENERAL.into(), UnitResult::Skip, None, "This is a private revision, it is not built.".to_owned())
+    unit(
+        GENERAL.into(),
+        UnitResult::Skip,
+        None,
+        "This is a private revision, it is not built.".to_owned(),
+    )
 }
 
-pub(super) fn unit(name: Cow<'static, str>, result: UnitResult, seconds: Option<f64>, details: String) -> Unit {
+pub(super) fn unit(
+    name: Cow<'static, str>,
+    result: UnitResult,
+    seconds: Option<f64>,
+    details: String,
+) -> Unit {
     // JSON writes a number that is not finite as null, and the server refuses that.
-    let duration = seconds.filter(|seconds| (0.0..LONG).contains(seconds)).map(|seconds| (seconds * 1e3).round() / 1e3);
-    Unit { namespace: NAMESPACE, name, result, format: "remarkup", duration, details }
+    let duration = seconds
+        .filter(|seconds| (0.0..LONG).contains(seconds))
+        .map(|seconds| (seconds * 1e3).round() / 1e3);
+    Unit {
+        namespace: NAMESPACE,
+        name,
+        result,
+        format: "remarkup",
+        duration,
+        details,
+    }
 }
 
 /// Why this base.
@@ -147,13 +209,20 @@ fn tried(blame: &Blame) -> String {
     match blame.attempts {
         0 => String::new(),
         1 => "It was tried once.".to_owned(),
-        attempts => format!("It was tried {attempts} times within {}.", duration(blame.seconds)),
+        attempts => format!(
+            "It was tried {attempts} times within {}.",
+            duration(blame.seconds)
+        ),
     }
 }
 
 /// How long it took, when that is not beside the unit's name.
 fn took(seconds: f64) -> String {
-    if seconds.is_finite() && seconds >= LONG { format!("This took {}.", duration(seconds)) } else { String::new() }
+    if seconds.is_finite() && seconds >= LONG {
+        format!("This took {}.", duration(seconds))
+    } else {
+        String::new()
+    }
 }
 
 fn duration(seconds: f64) -> String {
@@ -168,7 +237,11 @@ fn duration(seconds: f64) -> String {
 
 /// `D1, D2 and D3`.
 fn names(ids: &[u64]) -> String {
-    let mut names: Vec<String> = ids.iter().take(MAX_NAMED).map(|id| format!("D{id}")).collect();
+    let mut names: Vec<String> = ids
+        .iter()
+        .take(MAX_NAMED)
+        .map(|id| format!("D{id}"))
+        .collect();
     let last = match ids.len().checked_sub(MAX_NAMED) {
         None | Some(0) => names.pop(),
         Some(more) => Some(format!("{more} more")),
@@ -185,11 +258,33 @@ mod tests {
 
     #[test]
     fn a_failure_without_a_sane_time_has_none() {
-        let blame = Blame { summary: "It broke.".to_owned(), details: String::new(), attempts: 0, seconds: f64::NAN };
+        let blame = Blame {
+            summary: "It broke.".to_owned(),
+            details: String::new(),
+            attempts: 0,
+            seconds: f64::NAN,
+        };
         let unit = broken(&blame);
-        assert_eq!((unit.name.as_ref(), unit.result, unit.duration), ("general", UnitResult::Broken, None));
-        assert_eq!(broken(&Blame { seconds: 1.5, ..blame.clone() }).duration, Some(1.5));
-        assert_eq!(broken(&Blame { seconds: -1.0, ..blame }).duration, None);
+        assert_eq!(
+            (unit.name.as_ref(), unit.result, unit.duration),
+            ("general", UnitResult::Broken, None)
+        );
+        assert_eq!(
+            broken(&Blame {
+                seconds: 1.5,
+                ..blame.clone()
+            })
+            .duration,
+            Some(1.5)
+        );
+        assert_eq!(
+            broken(&Blame {
+                seconds: -1.0,
+                ..blame
+            })
+            .duration,
+            None
+        );
     }
 
     #[test]
@@ -204,15 +299,30 @@ mod tests {
             seconds: 99.9994,
         };
         let short = patch_failed(&failure);
-        assert_eq!((short.duration, short.details.contains("This took")), (Some(99.999), false));
-        let long = patch_failed(&PatchFailure { seconds: 699.272, ..failure });
+        assert_eq!(
+            (short.duration, short.details.contains("This took")),
+            (Some(99.999), false)
+        );
+        let long = patch_failed(&PatchFailure {
+            seconds: 699.272,
+            ..failure
+        });
         assert_eq!(long.duration, None);
-        assert!(long.details.ends_with("This took 12 minutes."), "{}", long.details);
+        assert!(
+            long.details.ends_with("This took 12 minutes."),
+            "{}",
+            long.details
+        );
     }
 
     #[test]
     fn advice_stands_above_what_does_not_fit() {
-        let base = BaseChoice { used: "1".repeat(40), instead_of: None, reason: BaseReason::Named, tried: None };
+        let base = BaseChoice {
+            used: "1".repeat(40),
+            instead_of: None,
+            reason: BaseReason::Named,
+            tried: None,
+        };
         let failure = PatchFailure {
             summary: "summary".to_owned(),
             details: "details".to_owned(),
@@ -227,19 +337,41 @@ mod tests {
             parts.sort_by_key(|part| text.find(part));
             parts
         };
-        assert_eq!(order(&failure), ["summary", "advice", "commands", "details"]);
-        let refused = PatchFailure { base: None, ..failure };
-        assert_eq!(order(&refused), ["summary", "details", "advice", "commands"]);
+        assert_eq!(
+            order(&failure),
+            ["summary", "advice", "commands", "details"]
+        );
+        let refused = PatchFailure {
+            base: None,
+            ..failure
+        };
+        assert_eq!(
+            order(&refused),
+            ["summary", "details", "advice", "commands"]
+        );
     }
 
     #[test]
     fn what_would_fail_again_is_not_to_be_restarted_before_it_is_mended() {
-        let blame = Blame { summary: "It broke.".to_owned(), details: String::new(), attempts: 1, seconds: 2.0 };
+        let blame = Blame {
+            summary: "It broke.".to_owned(),
+            details: String::new(),
+            attempts: 1,
+            seconds: 2.0,
+        };
         let once = broken(&blame).details;
-        assert!(once.contains("It was tried once.") && !once.contains("restart the build later"), "{once}");
-        let often = broken(&Blame { attempts: 5, ..blame }).details;
         assert!(
-            often.contains("tried 5 times within 2 seconds") && often.contains("restart the build later"),
+            once.contains("It was tried once.") && !once.contains("restart the build later"),
+            "{once}"
+        );
+        let often = broken(&Blame {
+            attempts: 5,
+            ..blame
+        })
+        .details;
+        assert!(
+            often.contains("tried 5 times within 2 seconds")
+                && often.contains("restart the build later"),
             "{often}"
         );
     }
@@ -250,7 +382,10 @@ mod tests {
             (1..=1, "D1"),
             (1..=2, "D1 and D2"),
             (1..=10, "D1, D2, D3, D4, D5, D6, D7, D8, D9 and D10"),
-            (1..=100, "D1, D2, D3, D4, D5, D6, D7, D8, D9, D10 and 90 more"),
+            (
+                1..=100,
+                "D1, D2, D3, D4, D5, D6, D7, D8, D9, D10 and 90 more",
+            ),
         ];
         for (ids, expected) in table {
             assert_eq!(names(&ids.collect::<Vec<_>>()), expected);
@@ -259,7 +394,11 @@ mod tests {
 
     #[test]
     fn times_are_round() {
-        for (seconds, expected) in [(59.6, "60 seconds"), (1800.0, "30 minutes"), (86_400.0, "24 hours")] {
+        for (seconds, expected) in [
+            (59.6, "60 seconds"),
+            (1800.0, "30 minutes"),
+            (86_400.0, "24 hours"),
+        ] {
             assert_eq!(duration(seconds), expected);
         }
     }

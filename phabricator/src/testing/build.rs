@@ -39,7 +39,10 @@ impl FakePhabricator {
     ///
     /// # Panics
     /// When there is no such diff, or it belongs to no revision.
-    #[expect(clippy::panic, reason = "whoever names a diff that was never created has a fault in the test")]
+    #[expect(
+        clippy::panic,
+        reason = "whoever names a diff that was never created has a fault in the test"
+    )]
     pub fn start_build_of_plan(&self, plan: &Phid, diff_id: u64) -> BuildVariables {
         match self.state().start_build(plan, diff_id) {
             Some(variables) => variables,
@@ -52,10 +55,16 @@ impl FakePhabricator {
     ///
     /// # Panics
     /// When there is no such target.
-    #[expect(clippy::panic, reason = "whoever names a target that was never created has a fault in the test")]
+    #[expect(
+        clippy::panic,
+        reason = "whoever names a target that was never created has a fault in the test"
+    )]
     pub fn restart_build(&self, target: &Phid) -> BuildVariables {
         let mut state = self.state();
-        let variables = state.target(target).map(|target| target.build.clone()).and_then(|build| state.restart(&build));
+        let variables = state
+            .target(target)
+            .map(|target| target.build.clone())
+            .and_then(|build| state.restart(&build));
         match variables {
             Some(variables) => variables,
             None => panic!("there is no target {target}"),
@@ -70,15 +79,23 @@ impl FakePhabricator {
     /// The requests of targets that Harbormaster made and nobody answered yet, the oldest first.
     pub fn unanswered(&self) -> Vec<BuildVariables> {
         let state = self.state();
-        let building = state.targets.iter().filter(|target| target.status == TargetStatus::Building);
-        building.filter_map(|target| state.variables(target)).collect()
+        let building = state
+            .targets
+            .iter()
+            .filter(|target| target.status == TargetStatus::Building);
+        building
+            .filter_map(|target| state.variables(target))
+            .collect()
     }
 
     /// Aborts the build of a target. The target takes no more notice of messages, and goes on waiting if it waited.
     ///
     /// # Panics
     /// When there is no such target.
-    #[expect(clippy::panic, reason = "whoever names a target that was never created has a fault in the test")]
+    #[expect(
+        clippy::panic,
+        reason = "whoever names a target that was never created has a fault in the test"
+    )]
     pub fn abort_build(&self, target: &Phid) {
         let mut state = self.state();
         match state.target(target).map(|target| target.build.clone()) {
@@ -92,7 +109,9 @@ impl FakePhabricator {
     pub fn answered(&self, target: &Phid, status: u16) {
         let mut state = self.state();
         let now = state.clock.now();
-        let Some(known) = state.target_mut(target) else { return };
+        let Some(known) = state.target_mut(target) else {
+            return;
+        };
         if known.status != TargetStatus::Building {
             return;
         }
@@ -114,7 +133,11 @@ impl FakePhabricator {
     pub fn act_on_messages(&self) {
         let mut state = self.state();
         state.messages_held = false;
-        let targets: Vec<Phid> = state.targets.iter().map(|target| target.phid.clone()).collect();
+        let targets: Vec<Phid> = state
+            .targets
+            .iter()
+            .map(|target| target.phid.clone())
+            .collect();
         for target in targets {
             state.act_on_messages(&target);
         }
@@ -145,12 +168,19 @@ impl State {
 
     /// The target of a build's newest run.
     pub(super) fn newest_target(&self, build: &Build) -> Option<&Target> {
-        self.targets.iter().find(|target| target.build == build.phid && target.generation == build.generation)
+        self.targets
+            .iter()
+            .find(|target| target.build == build.phid && target.generation == build.generation)
     }
 
     /// Whether a build has come to an end.
     pub(super) fn is_complete(&self, build: &Build) -> bool {
-        let ended = |target: &Target| !matches!(target.status, TargetStatus::Building | TargetStatus::Waiting);
+        let ended = |target: &Target| {
+            !matches!(
+                target.status,
+                TargetStatus::Building | TargetStatus::Waiting
+            )
+        };
         build.stopped == Some(Stop::Aborted) || self.newest_target(build).is_some_and(ended)
     }
 
@@ -195,9 +225,17 @@ impl State {
     }
 
     pub(super) fn resume(&mut self, build: &Phid) {
-        let Some(known) = self.build_mut(build).filter(|build| build.stopped == Some(Stop::Paused)) else { return };
+        let Some(known) = self
+            .build_mut(build)
+            .filter(|build| build.stopped == Some(Stop::Paused))
+        else {
+            return;
+        };
         known.stopped = None;
-        let target = self.build(build).and_then(|build| self.newest_target(build)).map(|target| target.phid.clone());
+        let target = self
+            .build(build)
+            .and_then(|build| self.newest_target(build))
+            .map(|target| target.phid.clone());
         if let Some(target) = target {
             self.act_on_messages(&target);
         }
@@ -206,14 +244,23 @@ impl State {
     /// The request of a build that is on its way is given up.
     fn drop_request(&mut self, build: &Phid) {
         let now = self.clock.now();
-        for target in self.targets.iter_mut().filter(|target| target.build == *build) {
+        for target in self
+            .targets
+            .iter_mut()
+            .filter(|target| target.build == *build)
+        {
             if target.status == TargetStatus::Building {
                 target.end(TargetStatus::Aborted, now);
             }
         }
     }
 
-    fn start_target(&mut self, build: &Phid, generation: u64, diff_id: u64) -> Option<BuildVariables> {
+    fn start_target(
+        &mut self,
+        build: &Phid,
+        generation: u64,
+        diff_id: u64,
+    ) -> Option<BuildVariables> {
         let phid = self.new_phid(Phid::TARGET);
         let target = Target {
             id: self.targets.len() as u64 + 1,
@@ -249,8 +296,14 @@ impl State {
     /// stopped or restarted.
     pub(super) fn act_on_messages(&mut self, phid: &Phid) {
         let now = self.clock.now();
-        let Some(target) = self.target(phid).filter(|target| target.status == TargetStatus::Waiting) else { return };
-        let current = |build: &Build| build.generation == target.generation && build.stopped.is_none();
+        let Some(target) = self
+            .target(phid)
+            .filter(|target| target.status == TargetStatus::Waiting)
+        else {
+            return;
+        };
+        let current =
+            |build: &Build| build.generation == target.generation && build.stopped.is_none();
         if self.messages_held || !self.build(&target.build).is_some_and(current) {
             return;
         }

@@ -15,7 +15,15 @@ use super::{
 pub(super) const TOKEN: &str = "api-faketokenfaketokenfaketoken1";
 
 /// The parameters of every search.
-const SEARCH: &[&str] = &["queryKey", "constraints", "attachments", "order", "before", "after", "limit"];
+const SEARCH: &[&str] = &[
+    "queryKey",
+    "constraints",
+    "attachments",
+    "order",
+    "before",
+    "after",
+    "limit",
+];
 
 /// A call, and who makes it.
 pub(super) struct Request {
@@ -28,13 +36,22 @@ impl Request {
         let form: HashMap<String, String> = form_urlencoded::parse(form).into_owned().collect();
         let params = match form.get("params").map(String::as_str).unwrap_or_default() {
             "" => Some(Map::new()),
-            text => serde_json::from_str(text).ok().and_then(|params: Value| php_map(&params)),
+            text => serde_json::from_str(text)
+                .ok()
+                .and_then(|params: Value| php_map(&params)),
         };
         let Some(mut params) = params else {
-            return Err(Refusal::core(format!("Invalid parameter information was passed to method '{method}'.")));
+            return Err(Refusal::core(format!(
+                "Invalid parameter information was passed to method '{method}'."
+            )));
         };
-        let token = params.remove("__conduit__").and_then(|conduit| conduit.get("token")?.as_str().map(str::to_owned));
-        Ok(Self { call: Call { method, params }, token })
+        let token = params
+            .remove("__conduit__")
+            .and_then(|conduit| conduit.get("token")?.as_str().map(str::to_owned));
+        Ok(Self {
+            call: Call { method, params },
+            token,
+        })
     }
 }
 
@@ -42,10 +59,14 @@ impl Request {
 pub(super) fn perform(state: &mut State, request: &Request) -> Result<Value, Refusal> {
     let Call { method, params } = &request.call;
     let Some(known) = parameters(method) else {
-        return Err(Refusal::call(format!("Conduit API method \"{method}\" does not exist.")));
+        return Err(Refusal::call(format!(
+            "Conduit API method \"{method}\" does not exist."
+        )));
     };
     if let Some(key) = params.keys().find(|key| !known.contains(&key.as_str())) {
-        return Err(Refusal::call(format!("API Method \"{method}\" does not define these parameters: '{key}'.")));
+        return Err(Refusal::call(format!(
+            "API Method \"{method}\" does not define these parameters: '{key}'."
+        )));
     }
     // This method alone does not look at the token.
     if method != "conduit.ping" {
@@ -77,9 +98,21 @@ fn parameters(method: &str) -> Option<&'static [&'static str]> {
     Some(match method {
         "conduit.ping" | "user.whoami" => &[],
         "differential.getrawdiff" => &["diffID"],
-        "edge.search" => &["sourcePHIDs", "types", "destinationPHIDs", "before", "after", "limit"],
+        "edge.search" => &[
+            "sourcePHIDs",
+            "types",
+            "destinationPHIDs",
+            "before",
+            "after",
+            "limit",
+        ],
         "harbormaster.sendmessage" => &["receiver", "type", "unit", "lint", "buildTargetPHID"],
-        "harbormaster.createartifact" => &["buildTargetPHID", "artifactKey", "artifactType", "artifactData"],
+        "harbormaster.createartifact" => &[
+            "buildTargetPHID",
+            "artifactKey",
+            "artifactType",
+            "artifactData",
+        ],
         "user.search"
         | "project.search"
         | "diffusion.repository.search"
@@ -98,12 +131,20 @@ fn parameters(method: &str) -> Option<&'static [&'static str]> {
 fn check_token(token: Option<&str>) -> Result<(), Refusal> {
     let invalid = |problem: &str| {
         let token = token.unwrap_or_default();
-        Err(Refusal::new("ERR-INVALID-AUTH", format!("API token \"{token}\" {problem}")))
+        Err(Refusal::new(
+            "ERR-INVALID-AUTH",
+            format!("API token \"{token}\" {problem}"),
+        ))
     };
     match token {
-        None => Err(Refusal::new("ERR-INVALID-SESSION", "Session key is not present.")),
+        None => Err(Refusal::new(
+            "ERR-INVALID-SESSION",
+            "Session key is not present.",
+        )),
         Some(TOKEN) => Ok(()),
-        Some(token) if token.len() != 32 => invalid("has the wrong length. API tokens should be 32 characters long."),
+        Some(token) if token.len() != 32 => {
+            invalid("has the wrong length. API tokens should be 32 characters long.")
+        }
         Some(_) => invalid("is not valid."),
     }
 }

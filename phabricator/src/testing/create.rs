@@ -29,7 +29,13 @@ enum Commit {
 impl NewDiff {
     /// A diff with this patch, made now from one commit of the revision's author, on an unnamed base.
     pub fn new(patch: impl Into<String>) -> Self {
-        Self { patch: patch.into(), base: None, commit: Commit::Usual, created_at: None, kind: "DIFF" }
+        Self {
+            patch: patch.into(),
+            base: None,
+            commit: Commit::Usual,
+            created_at: None,
+            kind: "DIFF",
+        }
     }
 
     /// Made on this changeset.
@@ -132,9 +138,19 @@ impl FakePhabricator {
     /// Adds a user. Usernames are lower case.
     pub fn add_user(&self, username: &str, real_name: &str) -> Phid {
         let mut state = self.state();
-        let (id, phid, created_at) = (state.users.len() as u64 + 1, state.new_phid("USER"), state.clock.now());
+        let (id, phid, created_at) = (
+            state.users.len() as u64 + 1,
+            state.new_phid("USER"),
+            state.clock.now(),
+        );
         let (username, real_name) = (username.to_owned(), real_name.to_owned());
-        state.users.push(User { id, phid: phid.clone(), username, real_name, created_at });
+        state.users.push(User {
+            id,
+            phid: phid.clone(),
+            username,
+            real_name,
+            created_at,
+        });
         phid
     }
 
@@ -148,22 +164,42 @@ impl FakePhabricator {
 
     /// Takes a project away, or hides it, which looks the same.
     pub fn remove_project(&self, phid: &Phid) {
-        self.state().projects.retain(|project| project.phid != *phid);
+        self.state()
+            .projects
+            .retain(|project| project.phid != *phid);
     }
 
     /// Adds a project.
     pub fn add_project(&self, slug: &str) -> Phid {
         let mut state = self.state();
-        let (id, phid, created_at) = (state.projects.len() as u64 + 1, state.new_phid("PROJ"), state.clock.now());
-        state.projects.push(Project { id, phid: phid.clone(), slug: slug.to_owned(), created_at });
+        let (id, phid, created_at) = (
+            state.projects.len() as u64 + 1,
+            state.new_phid("PROJ"),
+            state.clock.now(),
+        );
+        state.projects.push(Project {
+            id,
+            phid: phid.clone(),
+            slug: slug.to_owned(),
+            created_at,
+        });
         phid
     }
 
     /// Adds a repository.
     pub fn add_repository(&self, short_name: &str) -> Phid {
         let mut state = self.state();
-        let (id, phid, created_at) = (state.repositories.len() as u64 + 1, state.new_phid("REPO"), state.clock.now());
-        state.repositories.push(Repository { id, phid: phid.clone(), short_name: short_name.to_owned(), created_at });
+        let (id, phid, created_at) = (
+            state.repositories.len() as u64 + 1,
+            state.new_phid("REPO"),
+            state.clock.now(),
+        );
+        state.repositories.push(Repository {
+            id,
+            phid: phid.clone(),
+            short_name: short_name.to_owned(),
+            created_at,
+        });
         phid
     }
 
@@ -189,7 +225,11 @@ impl FakePhabricator {
             created_at,
             modified_at: created_at,
         });
-        let edge = |parent| Edge { child: phid.clone(), parent, created_at };
+        let edge = |parent| Edge {
+            child: phid.clone(),
+            parent,
+            created_at,
+        };
         state.edges.extend(new.parents.into_iter().map(edge));
         let diff = state.attach(diff_phid, id, new.diff);
         CreatedRevision { id, phid, diff }
@@ -246,7 +286,11 @@ impl FakePhabricator {
     pub fn add_parent(&self, child: &Phid, parent: &Phid) {
         let mut state = self.state();
         let created_at = state.clock.now();
-        state.edges.push(Edge { child: child.clone(), parent: parent.clone(), created_at });
+        state.edges.push(Edge {
+            child: child.clone(),
+            parent: parent.clone(),
+            created_at,
+        });
     }
 }
 
@@ -276,7 +320,8 @@ impl State {
             Commit::Given(author, message) => Some((author, message)),
             Commit::Usual => {
                 let user = self.users.iter().find(|user| user.phid == author);
-                let raw = user.map(|user| format!("\"{}\" <{}@example.com>", user.real_name, user.username));
+                let raw = user
+                    .map(|user| format!("\"{}\" <{}@example.com>", user.real_name, user.username));
                 Some((raw.unwrap_or_default(), title.unwrap_or_default()))
             }
         };
@@ -296,7 +341,10 @@ impl State {
     }
 
     /// A revision that changes now.
-    #[expect(clippy::panic, reason = "whoever names a revision that was never created has a fault in the test")]
+    #[expect(
+        clippy::panic,
+        reason = "whoever names a revision that was never created has a fault in the test"
+    )]
     fn change(&mut self, id: u64) -> &mut Revision {
         let now = self.clock.now();
         let Some(revision) = self.revisions.iter_mut().find(|revision| revision.id == id) else {

@@ -28,12 +28,15 @@ pub(super) fn users(state: &State, params: &Map<String, Value>) -> Result<Value,
     };
     let search = Search::read(params, &KNOWN)?;
     // Usernames are compared without regard to case.
-    let names: Option<Vec<String>> =
-        search.strings("usernames").map(|names| names.iter().map(|name| name.to_lowercase()).collect());
+    let names: Option<Vec<String>> = search
+        .strings("usernames")
+        .map(|names| names.iter().map(|name| name.to_lowercase()).collect());
     let found = state.users.iter().filter(|user| {
         search.wants("ids", user.id)
             && search.wants("phids", user.phid.as_str())
-            && names.as_ref().is_none_or(|names| names.contains(&user.username))
+            && names
+                .as_ref()
+                .is_none_or(|names| names.contains(&user.username))
     });
     let shown = found.map(|user| {
         let fields = json!({
@@ -50,8 +53,12 @@ pub(super) fn users(state: &State, params: &Map<String, Value>) -> Result<Value,
 }
 
 pub(super) fn projects(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    const KNOWN: Known =
-        Known { query: "PhabricatorProjectQuery", integers: &["ids"], strings: &["phids", "slugs"], attachments: &[] };
+    const KNOWN: Known = Known {
+        query: "PhabricatorProjectQuery",
+        integers: &["ids"],
+        strings: &["phids", "slugs"],
+        attachments: &[],
+    };
     let search = Search::read(params, &KNOWN)?;
     // A slug may be given as a hashtag.
     let slugs = search.strings("slugs");
@@ -59,7 +66,9 @@ pub(super) fn projects(state: &State, params: &Map<String, Value>) -> Result<Val
     let found = state.projects.iter().filter(|project| {
         search.wants("ids", project.id)
             && search.wants("phids", project.phid.as_str())
-            && slugs.as_ref().is_none_or(|slugs| slugs.iter().any(|asked| named(&project.slug, asked)))
+            && slugs
+                .as_ref()
+                .is_none_or(|slugs| slugs.iter().any(|asked| named(&project.slug, asked)))
     });
     let shown = found.map(|project| {
         let fields = json!({
@@ -84,12 +93,20 @@ pub(super) fn projects(state: &State, params: &Map<String, Value>) -> Result<Val
     });
     let mut page = search.page(shown.collect(), numbered(state.projects.len()))?;
     if let Some(slugs) = slugs {
-        let phid_of = |asked: &str| state.projects.iter().find(|project| named(&project.slug, asked));
+        let phid_of = |asked: &str| {
+            state
+                .projects
+                .iter()
+                .find(|project| named(&project.slug, asked))
+        };
         let map: Map<String, Value> = slugs
             .iter()
             .filter_map(|asked| {
                 let project = phid_of(asked)?;
-                Some((asked.clone(), json!({ "slug": project.slug, "projectPHID": project.phid })))
+                Some((
+                    asked.clone(),
+                    json!({ "slug": project.slug, "projectPHID": project.phid }),
+                ))
             })
             .collect();
         page["maps"] = json!({ "slugMap": map });

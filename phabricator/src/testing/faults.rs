@@ -103,7 +103,10 @@ impl Traffic {
     }
 
     fn next(&mut self, method: &str) -> Option<Trouble> {
-        let index = self.plans.iter().position(|plan| plan.method == method || plan.method == EVERY_METHOD)?;
+        let index = self
+            .plans
+            .iter()
+            .position(|plan| plan.method == method || plan.method == EVERY_METHOD)?;
         let plan = &mut self.plans[index];
         let trouble = match &mut plan.trouble {
             Planned::Fault(fault) => Some(Trouble::Fault(fault.clone())),
@@ -136,8 +139,15 @@ impl FakePhabricator {
     /// The next call of `method` is acted on, and its answer is held back.
     pub fn hold_next(&self, method: &str) -> HeldAnswer {
         let ((acted, is_acted), (release, released)) = (oneshot::channel(), oneshot::channel());
-        self.plan(method, Some(1), Planned::Hold(Some(Hold { acted, released })));
-        HeldAnswer { acted: Some(is_acted), _release: release }
+        self.plan(
+            method,
+            Some(1),
+            Planned::Hold(Some(Hold { acted, released })),
+        );
+        HeldAnswer {
+            acted: Some(is_acted),
+            _release: release,
+        }
     }
 
     /// Nothing more goes wrong, but for answers that are held back already.
@@ -148,7 +158,9 @@ impl FakePhabricator {
     /// Goes down, keeping all that it knows: connections are refused from now on, and those that are open end with the
     /// call that they are in.
     pub async fn go_down(&self) -> io::Result<()> {
-        let Some(server) = lock(&self.serving).server.take() else { return Ok(()) };
+        let Some(server) = lock(&self.serving).server.take() else {
+            return Ok(());
+        };
         server.abort();
         // It always ends as aborted; then its socket is closed.
         let _: Result<io::Result<()>, JoinError> = server.await;
@@ -171,14 +183,22 @@ impl FakePhabricator {
     }
 
     fn plan(&self, method: &str, left: Option<usize>, trouble: Planned) {
-        lock(&self.inner.traffic).plans.push(Plan { method: method.to_owned(), left, trouble });
+        lock(&self.inner.traffic).plans.push(Plan {
+            method: method.to_owned(),
+            left,
+            trouble,
+        });
     }
 }
 
 /// A page for people.
 pub(super) fn page(status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, Html("<!DOCTYPE html><title>Unhandled Exception</title>")).into_response()
+    (
+        status,
+        Html("<!DOCTYPE html><title>Unhandled Exception</title>"),
+    )
+        .into_response()
 }
 
 /// An answer that breaks off.

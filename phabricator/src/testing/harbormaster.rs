@@ -79,12 +79,19 @@ pub(super) fn builds(state: &State, params: &Map<String, Value>) -> Result<Value
 
 /// Value, name and colour.
 fn build_status(state: &State, build: &Build) -> (&'static str, &'static str, &'static str) {
-    match (build.stopped, state.newest_target(build).map(|target| target.status)) {
-        (Some(Stop::Aborted), _) | (_, Some(TargetStatus::Aborted)) => ("aborted", "Aborted", "red"),
+    match (
+        build.stopped,
+        state.newest_target(build).map(|target| target.status),
+    ) {
+        (Some(Stop::Aborted), _) | (_, Some(TargetStatus::Aborted)) => {
+            ("aborted", "Aborted", "red")
+        }
         (Some(Stop::Paused), _) => ("paused", "Paused", "yellow"),
         (None, Some(TargetStatus::Passed)) => ("passed", "Passed", "green"),
         (None, Some(TargetStatus::Failed)) => ("failed", "Failed", "red"),
-        (None, Some(TargetStatus::Building | TargetStatus::Waiting) | None) => ("building", "Building", "yellow"),
+        (None, Some(TargetStatus::Building | TargetStatus::Waiting) | None) => {
+            ("building", "Building", "yellow")
+        }
     }
 }
 

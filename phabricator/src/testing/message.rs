@@ -19,7 +19,10 @@ enum Receiver {
     Build(Phid),
 }
 
-pub(super) fn send_message(state: &mut State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+pub(super) fn send_message(
+    state: &mut State,
+    params: &Map<String, Value>,
+) -> Result<Value, Refusal> {
     let text = |key: &str| match params.get(key) {
         Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.as_str())),
         None | Some(Value::Null | Value::String(_)) => Ok(None),
@@ -42,7 +45,9 @@ pub(super) fn send_message(state: &mut State, params: &Map<String, Value>) -> Re
         (Some(receiver), None) | (None, Some(receiver)) => receiver,
     };
     let kind = text("type")?.ok_or_else(|| {
-        Refusal::core("Call omits required \"type\" parameter. Specify the type of message you want to send.")
+        Refusal::core(
+            "Call omits required \"type\" parameter. Specify the type of message you want to send.",
+        )
     })?;
     match find_receiver(state, receiver)? {
         Receiver::Build(build) => tell_build(state, &build, kind, params)?,
@@ -63,7 +68,10 @@ fn find_receiver(state: &State, phid: &str) -> Result<Receiver, Refusal> {
     if let Some(index) = visible_target(state, phid) {
         return Ok(Receiver::Target(index));
     }
-    if let Some(build) = state.builds.iter().find(|build| build.phid.as_str() == phid)
+    if let Some(build) = state
+        .builds
+        .iter()
+        .find(|build| build.phid.as_str() == phid)
         && state.visible_diff(build.diff_id).is_some()
     {
         return Ok(Receiver::Build(build.phid.clone()));
@@ -72,13 +80,24 @@ fn find_receiver(state: &State, phid: &str) -> Result<Receiver, Refusal> {
         let info = "Receiver object (of class \"PhabricatorUser\") is not a valid receiver.";
         return Err(Refusal::core(info));
     }
-    Err(Refusal::core(format!("Unable to load object \"{phid}\" to receive message.")))
+    Err(Refusal::core(format!(
+        "Unable to load object \"{phid}\" to receive message."
+    )))
 }
 
-fn tell_build(state: &mut State, build: &Phid, kind: &str, params: &Map<String, Value>) -> Result<(), Refusal> {
-    if let Some(key) = ["unit", "lint"].into_iter().find(|key| params.contains_key(*key)) {
-        let info =
-            format!("Call includes \"{key}\" parameter. This parameter must be omitted when the receiver is not");
+fn tell_build(
+    state: &mut State,
+    build: &Phid,
+    kind: &str,
+    params: &Map<String, Value>,
+) -> Result<(), Refusal> {
+    if let Some(key) = ["unit", "lint"]
+        .into_iter()
+        .find(|key| params.contains_key(*key))
+    {
+        let info = format!(
+            "Call includes \"{key}\" parameter. This parameter must be omitted when the receiver is not"
+        );
         return Err(Refusal::core(format!("{info} a Build Target.")));
     }
     if state.plans_locked && matches!(kind, "abort" | "pause" | "resume" | "restart") {
@@ -88,7 +107,11 @@ fn tell_build(state: &mut State, build: &Phid, kind: &str, params: &Map<String, 
         return Err(Refusal::core(info));
     }
     match kind {
-        "abort" if state.build(build).is_some_and(|build| state.is_complete(build)) => {
+        "abort"
+            if state
+                .build(build)
+                .is_some_and(|build| state.is_complete(build)) =>
+        {
             let info = "Unable to Abort Build: You can not abort this build because it is already complete.";
             return Err(Refusal::core(info));
         }
@@ -99,7 +122,11 @@ fn tell_build(state: &mut State, build: &Phid, kind: &str, params: &Map<String, 
             // Nobody sends the request of the new target: whoever restarts it here does not play Harbormaster.
             state.restart(build);
         }
-        _ => return Err(Refusal::core(format!("Message type \"{kind}\" is not supported."))),
+        _ => {
+            return Err(Refusal::core(format!(
+                "Message type \"{kind}\" is not supported."
+            )));
+        }
     }
     Ok(())
 }
@@ -145,7 +172,11 @@ fn check_unit(unit: &Map<String, Value>) -> Result<(), Refusal> {
         let text = unit.get(column).and_then(Value::as_str).unwrap_or_default();
         if text.chars().count() > MAX_COLUMN {
             let info = format!("#1406: Data too long for column '{column}' at row 1");
-            return Err(Refusal::Conduit { status: 500, code: "ERR-CONDUIT-CORE".to_owned(), info });
+            return Err(Refusal::Conduit {
+                status: 500,
+                code: "ERR-CONDUIT-CORE".to_owned(),
+                info,
+            });
         }
     }
     Ok(())
@@ -165,7 +196,9 @@ fn check_lint(lint: &Map<String, Value>) -> Result<(), Refusal> {
 }
 
 fn check_types(map: &Map<String, Value>, keys: &[(&str, &str)]) -> Result<(), Refusal> {
-    let missing = keys.iter().find(|(key, expected)| !expected.starts_with("optional") && !map.contains_key(*key));
+    let missing = keys
+        .iter()
+        .find(|(key, expected)| !expected.starts_with("optional") && !map.contains_key(*key));
     if let Some((key, _)) = missing {
         return Err(Refusal::call(format!("Missing required parameters: {key}")));
     }
@@ -180,7 +213,8 @@ fn check_types(map: &Map<String, Value>, keys: &[(&str, &str)]) -> Result<(), Re
             _ => value.is_object() || value.as_array().is_some_and(Vec::is_empty),
         };
         if !fits {
-            let info = format!("Parameter '{key}' has invalid type. Expected type '{expected}', got type");
+            let info =
+                format!("Parameter '{key}' has invalid type. Expected type '{expected}', got type");
             return Err(Refusal::core(format!("{info} '{}'.", php_type(value))));
         }
     }
@@ -206,13 +240,17 @@ fn php_type(value: &Value) -> String {
     }
 }
 
-pub(super) fn create_artifact(state: &mut State, params: &Map<String, Value>) -> Result<Value, Refusal> {
+pub(super) fn create_artifact(
+    state: &mut State,
+    params: &Map<String, Value>,
+) -> Result<Value, Refusal> {
     let text = |key: &str| params.get(key).and_then(Value::as_str).unwrap_or_default();
     let (phid, kind) = (text("buildTargetPHID"), text("artifactType"));
-    let index =
-        visible_target(state, phid).ok_or_else(|| Refusal::core(format!("No such build target \"{phid}\"!")))?;
+    let index = visible_target(state, phid)
+        .ok_or_else(|| Refusal::core(format!("No such build target \"{phid}\"!")))?;
     if kind != "uri" {
-        let info = format!("There is no implementation available for artifacts of type \"{kind}\".");
+        let info =
+            format!("There is no implementation available for artifacts of type \"{kind}\".");
         return Err(Refusal::core(info));
     }
     let data = match params.get("artifactData") {
@@ -224,36 +262,68 @@ pub(super) fn create_artifact(state: &mut State, params: &Map<String, Value>) ->
     let Some(key) = params.get("artifactKey").and_then(Value::as_str) else {
         return Err(Refusal::core("#1048: Column 'artifactKey' cannot be null"));
     };
-    if state.targets[index].artifacts.iter().any(|artifact| artifact.key == key) {
-        return Err(Refusal::core("#1062: Duplicate entry 'uri-p6Unn3hDYt05' for key 'key_artifact'"));
+    if state.targets[index]
+        .artifacts
+        .iter()
+        .any(|artifact| artifact.key == key)
+    {
+        return Err(Refusal::core(
+            "#1062: Duplicate entry 'uri-p6Unn3hDYt05' for key 'key_artifact'",
+        ));
     }
     let (phid, created_at) = (state.new_phid("HMBA"), state.clock.now());
     let target = &mut state.targets[index];
-    target.artifacts.push(Artifact { key: key.to_owned(), data: Value::Object(data) });
+    target.artifacts.push(Artifact {
+        key: key.to_owned(),
+        data: Value::Object(data),
+    });
     let (key, target) = (key.to_owned(), target.phid.clone());
-    state.artifacts.push(ListedArtifact { phid: phid.clone(), target, key, created_at });
+    state.artifacts.push(ListedArtifact {
+        phid: phid.clone(),
+        target,
+        key,
+        created_at,
+    });
     Ok(json!({ "data": [{ "phid": phid }] }))
 }
 
 fn check_link(data: &Map<String, Value>) -> Result<(), Refusal> {
-    let keys = [("uri", "string"), ("name", "optional string"), ("ui.external", "optional bool")];
-    if let Some(unknown) = data.keys().find(|key| keys.iter().all(|(known, _)| known != key)) {
-        return Err(Refusal::call(format!("Got unexpected parameters: {unknown}")));
+    let keys = [
+        ("uri", "string"),
+        ("name", "optional string"),
+        ("ui.external", "optional bool"),
+    ];
+    if let Some(unknown) = data
+        .keys()
+        .find(|key| keys.iter().all(|(known, _)| known != key))
+    {
+        return Err(Refusal::call(format!(
+            "Got unexpected parameters: {unknown}"
+        )));
     }
     check_types(data, &keys)?;
     let uri = data.get("uri").and_then(Value::as_str).unwrap_or_default();
     let Some((protocol, _)) = uri.split_once(':') else {
-        let info = format!("Unable to identify the protocol for URI \"{uri}\". URIs must be fully qualified and have");
+        let info = format!(
+            "Unable to identify the protocol for URI \"{uri}\". URIs must be fully qualified and have"
+        );
         return Err(Refusal::core(format!("{info} an identifiable protocol.")));
     };
     if !["http", "https", "mailto"].contains(&protocol) {
         let allowed = "Configure protocols in `uri.allowed-protocols`. Allowed protocols are: http, https, mailto.";
-        return Err(Refusal::core(format!("URI \"{uri}\" does not have an allowable protocol. {allowed}")));
+        return Err(Refusal::core(format!(
+            "URI \"{uri}\" does not have an allowable protocol. {allowed}"
+        )));
     }
     Ok(())
 }
 
 fn visible_target(state: &State, phid: &str) -> Option<usize> {
-    let index = state.targets.iter().position(|target| target.phid.as_str() == phid)?;
-    state.visible_diff(state.targets[index].diff_id).map(|_| index)
+    let index = state
+        .targets
+        .iter()
+        .position(|target| target.phid.as_str() == phid)?;
+    state
+        .visible_diff(state.targets[index].diff_id)
+        .map(|_| index)
 }

@@ -28,14 +28,26 @@ pub struct Plan {
 impl Plan {
     pub(super) fn new(phid: Phid) -> Self {
         let steps = vec!["Notify code review".to_owned()];
-        Self { phid, is_enabled: true, is_visible: true, hold_drafts: "never", steps, has_rule: true }
+        Self {
+            phid,
+            is_enabled: true,
+            is_visible: true,
+            hold_drafts: "never",
+            steps,
+            has_rule: true,
+        }
     }
 }
 
 impl FakePhabricator {
     /// Changes a build plan.
     pub fn edit_build_plan(&self, plan: &Phid, edit: impl FnOnce(&mut Plan)) {
-        if let Some(plan) = self.state().plans.iter_mut().find(|known| known.phid == *plan) {
+        if let Some(plan) = self
+            .state()
+            .plans
+            .iter_mut()
+            .find(|known| known.phid == *plan)
+        {
             edit(plan);
         }
     }
@@ -43,20 +55,27 @@ impl FakePhabricator {
 
 /// Who started a build of `plan`.
 pub(super) fn initiator(state: &State, plan: &Phid) -> &'static str {
-    match state.plans.iter().any(|known| known.phid == *plan && known.has_rule) {
+    match state
+        .plans
+        .iter()
+        .any(|known| known.phid == *plan && known.has_rule)
+    {
         true => "PHID-HRUL-00000000000000000000",
         false => "PHID-APPS-PhabricatorHarbormasterApplication",
     }
 }
 
 pub(super) fn plans(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    const KNOWN: Known =
-        Known { query: "HarbormasterBuildPlanQuery", integers: &["ids"], strings: &["phids"], attachments: &[] };
+    const KNOWN: Known = Known {
+        query: "HarbormasterBuildPlanQuery",
+        integers: &["ids"],
+        strings: &["phids"],
+        attachments: &[],
+    };
     let search = Search::read(params, &KNOWN)?;
-    let found =
-        state.plans.iter().zip(1..).filter(|(plan, id)| {
-            plan.is_visible && search.wants("ids", *id) && search.wants("phids", plan.phid.as_str())
-        });
+    let found = state.plans.iter().zip(1..).filter(|(plan, id)| {
+        plan.is_visible && search.wants("ids", *id) && search.wants("phids", plan.phid.as_str())
+    });
     let shown = found.map(|(plan, id)| {
         let fields = json!({
             "name": "code review",
@@ -76,10 +95,18 @@ pub(super) fn plans(state: &State, params: &Map<String, Value>) -> Result<Value,
 }
 
 pub(super) fn steps(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
-    const KNOWN: Known =
-        Known { query: "HarbormasterBuildStepQuery", integers: &["ids"], strings: &["phids"], attachments: &[] };
+    const KNOWN: Known = Known {
+        query: "HarbormasterBuildStepQuery",
+        integers: &["ids"],
+        strings: &["phids"],
+        attachments: &[],
+    };
     let search = Search::read(params, &KNOWN)?;
-    let all = state.plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| (plan, step))).zip(1..);
+    let all = state
+        .plans
+        .iter()
+        .flat_map(|plan| plan.steps.iter().map(move |step| (plan, step)))
+        .zip(1..);
     let shown = all.filter(|((plan, _), id)| plan.is_visible && search.wants("ids", *id)).map(|((plan, step), id)| {
         let fields = json!({
             "name": step,

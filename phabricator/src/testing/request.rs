@@ -28,10 +28,22 @@ pub struct BuildVariables {
 
 /// The bytes that Harbormaster's "make HTTP request" step sends: everything in the query, an empty form as the body,
 /// and credentials without being asked.
-fn request_bytes(web: SocketAddr, build: &BuildVariables, credentials: Option<(&str, &str)>) -> String {
-    let BuildVariables { diff_id, repository, revision_id, target } = build;
+fn request_bytes(
+    web: SocketAddr,
+    build: &BuildVariables,
+    credentials: Option<(&str, &str)>,
+) -> String {
+    let BuildVariables {
+        diff_id,
+        repository,
+        revision_id,
+        target,
+    } = build;
     let authorization = credentials.map_or_else(String::new, |(user, password)| {
-        format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(format!("{user}:{password}")))
+        format!(
+            "Authorization: Basic {}\r\n",
+            BASE64_STANDARD.encode(format!("{user}:{password}"))
+        )
     });
     format!(
         "POST /codereview/new?diff={diff_id}&repo={repository}&revision={revision_id}&target={target} HTTP/1.1\r\n\
@@ -55,16 +67,24 @@ pub async fn harbormaster_request(
 ) -> io::Result<(u16, String)> {
     let invalid = |problem: &str| io::Error::new(io::ErrorKind::InvalidData, problem.to_owned());
     let mut stream = TcpStream::connect(web).await?;
-    stream.write_all(request_bytes(web, build, credentials).as_bytes()).await?;
+    stream
+        .write_all(request_bytes(web, build, credentials).as_bytes())
+        .await?;
     let mut answer = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&answer);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let head = head.to_ascii_lowercase();
-            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            let status = head
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok());
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
             let status = status.ok_or_else(|| invalid("the answer has no status"))?;
-            let length: usize = length.ok_or_else(|| invalid("the answer has no content-length"))?;
+            let length: usize =
+                length.ok_or_else(|| invalid("the answer has no content-length"))?;
             if body.len() >= length {
                 return Ok((status, body.to_owned()));
             }
@@ -96,7 +116,8 @@ mod tests {
         let web = "127.0.0.1:9998".parse().unwrap();
         let plain = request_bytes(web, &build("PHID-HMBT-6om2iuajepxcv7v6poue"), None);
         let credentials = Some(("phab-user", "s3cr3t:pä ss"));
-        let with_credentials = request_bytes(web, &build("PHID-HMBT-pfo2to7xzddsxlazab6f"), credentials);
+        let with_credentials =
+            request_bytes(web, &build("PHID-HMBT-pfo2to7xzddsxlazab6f"), credentials);
         assert_eq!(plain + &with_credentials, recorded);
     }
 
@@ -104,7 +125,9 @@ mod tests {
     async fn the_answer_is_read_to_its_end_on_a_connection_that_stays_open() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let web = listener.local_addr().unwrap();
-        let echo = async |RawQuery(query): RawQuery| (StatusCode::ACCEPTED, format!("got {}", query.unwrap()));
+        let echo = async |RawQuery(query): RawQuery| {
+            (StatusCode::ACCEPTED, format!("got {}", query.unwrap()))
+        };
         let routes = Router::new().route("/codereview/new", post(echo));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         let build = BuildVariables {
@@ -114,6 +137,12 @@ mod tests {
             target: Phid::parse("PHID-HMBT-b").unwrap(),
         };
         let answer = harbormaster_request(web, &build, None).await.unwrap();
-        assert_eq!(answer, (202, "got diff=7&repo=PHID-REPO-a&revision=8&target=PHID-HMBT-b".to_owned()));
+        assert_eq!(
+            answer,
+            (
+                202,
+                "got diff=7&repo=PHID-REPO-a&revision=8&target=PHID-HMBT-b".to_owned()
+            )
+        );
     }
 }

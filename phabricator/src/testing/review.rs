@@ -17,10 +17,17 @@ pub(super) fn revisions(state: &State, params: &Map<String, Value>) -> Result<Va
     };
     let search = Search::read(params, &KNOWN)?;
     let found = state.revisions.iter().filter(|revision| {
-        revision.visible && search.wants("ids", revision.id) && search.wants("phids", revision.phid.as_str())
+        revision.visible
+            && search.wants("ids", revision.id)
+            && search.wants("phids", revision.phid.as_str())
     });
     let shown = found.map(|revision| (revision.id, revision_json(state, revision, &search)));
-    let is_shown = |id| state.revisions.iter().any(|revision| revision.id == id && revision.visible);
+    let is_shown = |id| {
+        state
+            .revisions
+            .iter()
+            .any(|revision| revision.id == id && revision.visible)
+    };
     search.page(shown.collect(), is_shown)
 }
 
@@ -29,14 +36,19 @@ fn revision_json(state: &State, revision: &Revision, search: &Search) -> Value {
         RevisionStatus::Draft => ("draft", "Draft", false, None),
         RevisionStatus::NeedsReview => ("needs-review", "Needs Review", false, Some("magenta")),
         RevisionStatus::NeedsRevision => ("needs-revision", "Needs Revision", false, Some("red")),
-        RevisionStatus::ChangesPlanned => ("changes-planned", "Changes Planned", false, Some("red")),
+        RevisionStatus::ChangesPlanned => {
+            ("changes-planned", "Changes Planned", false, Some("red"))
+        }
         RevisionStatus::Accepted => ("accepted", "Accepted", false, Some("green")),
         RevisionStatus::Published => ("published", "Closed", true, Some("cyan")),
         RevisionStatus::Abandoned => ("abandoned", "Abandoned", true, None),
     };
     let mut attachments = Map::new();
     if search.attaches("projects") {
-        attachments.insert("projects".to_owned(), json!({ "projectPHIDs": revision.projects }));
+        attachments.insert(
+            "projects".to_owned(),
+            json!({ "projectPHIDs": revision.projects }),
+        );
     }
     if search.attaches("reviewers") {
         // Whoever reviews it is of one mind here.
@@ -49,7 +61,10 @@ fn revision_json(state: &State, revision: &Revision, search: &Search) -> Value {
             let (status, actor) = (verdict.unwrap_or("added"), verdict.map(|_| reviewer));
             json!({ "reviewerPHID": reviewer, "status": status, "isBlocking": false, "actorPHID": actor })
         });
-        attachments.insert("reviewers".to_owned(), json!({ "reviewers": reviewers.collect::<Vec<_>>() }));
+        attachments.insert(
+            "reviewers".to_owned(),
+            json!({ "reviewers": reviewers.collect::<Vec<_>>() }),
+        );
     }
     json!({
         "id": revision.id,
@@ -86,7 +101,10 @@ pub(super) fn diffs(state: &State, params: &Map<String, Value>) -> Result<Value,
         state.sees_diff(diff)
             && search.wants("ids", diff.id)
             && search.wants("phids", diff.phid.as_str())
-            && search.wants("revisionPHIDs", diff.revision.as_ref().map(|revision| revision.as_str()))
+            && search.wants(
+                "revisionPHIDs",
+                diff.revision.as_ref().map(|revision| revision.as_str()),
+            )
     });
     let shown = found.map(|diff| (diff.id, diff_json(diff, &search)));
     search.page(shown.collect(), |id| state.visible_diff(id).is_some())
@@ -95,8 +113,16 @@ pub(super) fn diffs(state: &State, params: &Map<String, Value>) -> Result<Value,
 fn diff_json(diff: &Diff, search: &Search) -> Value {
     // What was pasted has neither repository nor branch.
     let mut refs = Vec::new();
-    refs.extend(diff.repository.as_ref().map(|_| json!({ "type": "branch", "name": "default" })));
-    refs.extend(diff.base.as_ref().map(|base| json!({ "type": "base", "identifier": base })));
+    refs.extend(
+        diff.repository
+            .as_ref()
+            .map(|_| json!({ "type": "branch", "name": "default" })),
+    );
+    refs.extend(
+        diff.base
+            .as_ref()
+            .map(|base| json!({ "type": "base", "identifier": base })),
+    );
     let mut attachments = Map::new();
     if search.attaches("commits") {
         let commit = diff.commit.as_ref().map(|(raw, message)| {
@@ -114,7 +140,10 @@ fn diff_json(diff: &Diff, search: &Search) -> Value {
                 "message": message,
             })
         });
-        attachments.insert("commits".to_owned(), json!({ "commits": commit.into_iter().collect::<Vec<_>>() }));
+        attachments.insert(
+            "commits".to_owned(),
+            json!({ "commits": commit.into_iter().collect::<Vec<_>>() }),
+        );
     }
     json!({
         "id": diff.id,
@@ -150,7 +179,10 @@ pub(super) fn raw_diff(state: &State, params: &Map<String, Value>) -> Result<Val
 pub(super) fn edges(state: &State, params: &Map<String, Value>) -> Result<Value, Refusal> {
     let list = |key: &str| -> Vec<&str> {
         let list = params.get(key).and_then(Value::as_array);
-        list.into_iter().flatten().filter_map(Value::as_str).collect()
+        list.into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
     };
     let (sources, types) = (list("sourcePHIDs"), list("types"));
     if sources.is_empty() {
@@ -161,22 +193,40 @@ pub(super) fn edges(state: &State, params: &Map<String, Value>) -> Result<Value,
         let info = "Must pass an array of edge types for parameter \"types\".";
         return Err(Refusal::new("ERR-ARRAY-TYPES", info));
     }
-    if types.iter().any(|kind| !["revision.parent", "revision.child"].contains(kind)) {
-        return Err(Refusal::new("ERR-BAD-TYPES", "Invalid edge type(s) included for parameter \"types\"."));
+    if types
+        .iter()
+        .any(|kind| !["revision.parent", "revision.child"].contains(kind))
+    {
+        return Err(Refusal::new(
+            "ERR-BAD-TYPES",
+            "Invalid edge type(s) included for parameter \"types\".",
+        ));
     }
     let visible = |phid: &str| {
-        state.revisions.iter().any(|revision| revision.phid.as_str() == phid && revision.visible)
-            || state.diffs.iter().any(|diff| diff.phid.as_str() == phid && state.sees_diff(diff))
+        state
+            .revisions
+            .iter()
+            .any(|revision| revision.phid.as_str() == phid && revision.visible)
+            || state
+                .diffs
+                .iter()
+                .any(|diff| diff.phid.as_str() == phid && state.sees_diff(diff))
     };
     if !sources.iter().all(|source| visible(source)) {
         let info = "Invalid PHID(s) included for parameter \"sourcePHIDs\".";
         return Err(Refusal::new("ERR-BAD-SOURCEPHIDS", info));
     }
-    let after = params.get("after").and_then(Value::as_str).and_then(|after| after.split('_').next()?.parse().ok());
+    let after = params
+        .get("after")
+        .and_then(Value::as_str)
+        .and_then(|after| after.split('_').next()?.parse().ok());
     let mut found: Vec<(i64, Value)> = Vec::new();
     for edge in state.edges.iter().rev() {
         let at = edge.created_at.as_second();
-        let ends = [("revision.child", &edge.parent, &edge.child), ("revision.parent", &edge.child, &edge.parent)];
+        let ends = [
+            ("revision.child", &edge.parent, &edge.child),
+            ("revision.parent", &edge.child, &edge.parent),
+        ];
         for (kind, source, destination) in ends {
             let wanted = types.contains(&kind) && sources.contains(&source.as_str());
             if wanted && after.is_none_or(|after: i64| at < after) {

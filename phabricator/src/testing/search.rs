@@ -6,14 +6,22 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// An error with a code and a text. Its status is 200, but for some faults of the database.
-    Conduit { status: u16, code: String, info: String },
+    Conduit {
+        status: u16,
+        code: String,
+        info: String,
+    },
     /// PHP gives up: status 500, and a page for people.
     Crash,
 }
 
 impl Refusal {
     pub(super) fn new(code: &str, info: impl Into<String>) -> Self {
-        Self::Conduit { status: 200, code: code.to_owned(), info: info.into() }
+        Self::Conduit {
+            status: 200,
+            code: code.to_owned(),
+            info: info.into(),
+        }
     }
 
     pub(super) fn core(info: impl Into<String>) -> Self {
@@ -44,9 +52,12 @@ pub(super) fn numbered(count: usize) -> impl Fn(u64) -> bool {
 pub(super) fn php_map(value: &Value) -> Option<Map<String, Value>> {
     match value {
         Value::Object(map) => Some(map.clone()),
-        Value::Array(list) => {
-            Some(list.iter().enumerate().map(|(index, value)| (index.to_string(), value.clone())).collect())
-        }
+        Value::Array(list) => Some(
+            list.iter()
+                .enumerate()
+                .map(|(index, value)| (index.to_string(), value.clone()))
+                .collect(),
+        ),
         _ => None,
     }
 }
@@ -86,7 +97,13 @@ enum Order {
 impl Search {
     pub(super) fn read(params: &Map<String, Value>, known: &Known) -> Result<Self, Refusal> {
         let given = |key: &str| params.get(key).unwrap_or(&Value::Null);
-        let map = |key: &str| if given(key).is_null() { Some(Map::new()) } else { php_map(given(key)) };
+        let map = |key: &str| {
+            if given(key).is_null() {
+                Some(Map::new())
+            } else {
+                php_map(given(key))
+            }
+        };
         let constraints = map("constraints").ok_or_else(|| {
             let info = "Parameter \"constraints\" must be a map of constraints.";
             Refusal::new("ERR-INVALID-CONSTRAINTS-FORMAT", info)
@@ -102,8 +119,14 @@ impl Search {
             }
         }
         let attachments = map("attachments").unwrap_or_default();
-        if attachments.keys().any(|key| !known.attachments.contains(&key.as_str())) {
-            return Err(Refusal::new("ERR-INVALID-ATTACHMENT", "Parameter \"attachments\" includes an invalid key."));
+        if attachments
+            .keys()
+            .any(|key| !known.attachments.contains(&key.as_str()))
+        {
+            return Err(Refusal::new(
+                "ERR-INVALID-ATTACHMENT",
+                "Parameter \"attachments\" includes an invalid key.",
+            ));
         }
         let place = |key: &str| match given(key) {
             Value::Null => Ok(None),
@@ -124,13 +147,21 @@ impl Search {
     /// Whether an object whose `key` has `value` is asked for.
     pub(super) fn wants(&self, key: &str, value: impl Into<Value>) -> bool {
         let value = value.into();
-        self.constraints.get(key).and_then(Value::as_array).is_none_or(|list| list.contains(&value))
+        self.constraints
+            .get(key)
+            .and_then(Value::as_array)
+            .is_none_or(|list| list.contains(&value))
     }
 
     /// The strings that are listed for `key`.
     pub(super) fn strings(&self, key: &str) -> Option<Vec<String>> {
         let list = self.constraints.get(key)?.as_array()?;
-        Some(list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        Some(
+            list.iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 
     /// Whether an attachment is asked for; the real one attaches it whatever the value.
@@ -148,7 +179,9 @@ impl Search {
         for cursor in [self.after, self.before].into_iter().flatten() {
             if !u64::try_from(cursor).is_ok_and(&is_shown) {
                 let query = self.query;
-                let info = format!("Cursor \"{cursor}\" does not identify a valid object in query \"{query}\".");
+                let info = format!(
+                    "Cursor \"{cursor}\" does not identify a valid object in query \"{query}\"."
+                );
                 return Err(Refusal::core(info));
             }
         }
@@ -160,11 +193,23 @@ impl Search {
         };
         let place_of = |cursor: i64| {
             let id = cursor.unsigned_abs();
-            (objects.iter().find(|(known, _)| *known == id).and_then(|(_, object)| changed(object)), id)
+            (
+                objects
+                    .iter()
+                    .find(|(known, _)| *known == id)
+                    .and_then(|(_, object)| changed(object)),
+                id,
+            )
         };
         let (after, before) = (self.after.map(place_of), self.before.map(place_of));
         let place = |(id, object): &(u64, Value)| (changed(object), *id);
-        let is_after = |place, cursor| if oldest_first { place > cursor } else { place < cursor };
+        let is_after = |place, cursor| {
+            if oldest_first {
+                place > cursor
+            } else {
+                place < cursor
+            }
+        };
         objects.sort_by_key(place);
         if !oldest_first {
             objects.reverse();
@@ -198,8 +243,9 @@ fn read_limit(given: &Value) -> Result<(Value, usize), Refusal> {
     }
     let limit = numeric(given).unwrap_or(0);
     let bound = |kind: &str, bound: i64| {
-        let info =
-            format!("{kind} page size for Conduit API method calls is {bound}, but this call specified {limit}.");
+        let info = format!(
+            "{kind} page size for Conduit API method calls is {bound}, but this call specified {limit}."
+        );
         Err(Refusal::new("ERR-INVALID-PAGE-SIZE", info))
     };
     match usize::try_from(limit) {
@@ -213,27 +259,45 @@ fn read_limit(given: &Value) -> Result<(Value, usize), Refusal> {
 fn read_order(given: &Value, query: &str) -> Result<(Value, Order), Refusal> {
     let order = match given {
         Value::String(name) if name == "oldest" => Order::Oldest,
-        Value::String(name) if name == "updated" && query == "DifferentialRevisionQuery" => Order::Updated,
+        Value::String(name) if name == "updated" && query == "DifferentialRevisionQuery" => {
+            Order::Updated
+        }
         Value::String(name) if name != "newest" && name != "created" => {
             let info = format!("Query \"{query}\" does not support a builtin order \"{name}\".");
-            return Err(Refusal::core(format!("{info} Supported orders are: newest, created, oldest.")));
+            return Err(Refusal::core(format!(
+                "{info} Supported orders are: newest, created, oldest."
+            )));
         }
-        Value::Array(columns) if columns.first().is_some_and(|column| column == "-id") => Order::Oldest,
+        Value::Array(columns) if columns.first().is_some_and(|column| column == "-id") => {
+            Order::Oldest
+        }
         _ => Order::Newest,
     };
     Ok((given.clone(), order))
 }
 
-fn check_list(key: &str, value: &Value, kind: &str, fits: fn(&Value) -> bool) -> Result<(), Refusal> {
+fn check_list(
+    key: &str,
+    value: &Value,
+    kind: &str,
+    fits: fn(&Value) -> bool,
+) -> Result<(), Refusal> {
     let fault = |place: &str, problem: &str| {
-        Err(Refusal::core(format!("Error while reading \"{key}{place}\": Expected {problem}.")))
+        Err(Refusal::core(format!(
+            "Error while reading \"{key}{place}\": Expected {problem}."
+        )))
     };
-    let Some(list) = value.as_array() else { return fault("", "a list, but value is not a list") };
+    let Some(list) = value.as_array() else {
+        return fault("", "a list, but value is not a list");
+    };
     if list.is_empty() {
         return fault("", "a nonempty list, but value is an empty list");
     }
     match list.iter().position(|entry| !fits(entry)) {
         None => Ok(()),
-        Some(index) => fault(&format!("[{index}]"), &format!("{kind}, got something else")),
+        Some(index) => fault(
+            &format!("[{index}]"),
+            &format!("{kind}, got something else"),
+        ),
     }
 }

@@ -74,9 +74,20 @@ impl FakePhabricator {
         let address = listener.local_addr()?;
         let url = format!("http://{address}");
         let state = Mutex::new(State::new(clock, url.clone()));
-        let inner = Arc::new(Inner { state, traffic: Mutex::default() });
-        let serving = Mutex::new(Serving { server: Some(serve(listener, &inner)), reserved: None });
-        Ok(Self { address, url: Url::parse(&url).map_err(io::Error::other)?, inner, serving })
+        let inner = Arc::new(Inner {
+            state,
+            traffic: Mutex::default(),
+        });
+        let serving = Mutex::new(Serving {
+            server: Some(serve(listener, &inner)),
+            reserved: None,
+        });
+        Ok(Self {
+            address,
+            url: Url::parse(&url).map_err(io::Error::other)?,
+            inner,
+            serving,
+        })
     }
 
     /// Its address, without `/api`.
@@ -109,7 +120,11 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A socket at `address` that does not listen yet.
 pub(super) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // Connections of the time before do not keep the address.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -117,7 +132,9 @@ pub(super) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 pub(super) fn serve(listener: TcpListener, inner: &Arc<Inner>) -> JoinHandle<io::Result<()>> {
-    let routes = Router::new().route("/api/{method}", post(answer)).with_state(Arc::clone(inner));
+    let routes = Router::new()
+        .route("/api/{method}", post(answer))
+        .with_state(Arc::clone(inner));
     tokio::spawn(async move { axum::serve(listener, routes).await })
 }
 
@@ -127,7 +144,10 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+    if headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/json")
+    {
         let info = "Use form-encoded data to submit parameters to Conduit endpoints. Sending a JSON-encoded body and \
                     setting 'Content-Type': 'application/json' is not currently supported.";
         return refused(&Refusal::core(info));
@@ -140,7 +160,9 @@ async fn answer(
     match &trouble {
         Some(Trouble::Fault(Fault::Status(status))) => return page(*status),
         Some(Trouble::Fault(Fault::Cut)) => return cut(),
-        Some(Trouble::Fault(Fault::Refuse(code))) => return refused(&Refusal::new(code, "as the test wants it")),
+        Some(Trouble::Fault(Fault::Refuse(code))) => {
+            return refused(&Refusal::new(code, "as the test wants it"));
+        }
         _ => {}
     }
     let (answer, clock) = {
@@ -155,7 +177,8 @@ async fn answer(
         _ => {}
     }
     match answer {
-        Ok(result) => Json(json!({ "result": result, "error_code": null, "error_info": null })).into_response(),
+        Ok(result) => Json(json!({ "result": result, "error_code": null, "error_info": null }))
+            .into_response(),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -165,7 +188,11 @@ fn refused(refusal: &Refusal) -> Response {
         Refusal::Crash => page(500),
         Refusal::Conduit { status, code, info } => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (status, Json(json!({ "result": null, "error_code": code, "error_info": info }))).into_response()
+            (
+                status,
+                Json(json!({ "result": null, "error_code": code, "error_info": info })),
+            )
+                .into_response()
         }
     }
 }

@@ -224,17 +224,24 @@ impl State {
     }
 
     pub(super) fn revision(&self, phid: &Phid) -> Option<&Revision> {
-        self.revisions.iter().find(|revision| revision.phid == *phid)
+        self.revisions
+            .iter()
+            .find(|revision| revision.phid == *phid)
     }
 
     /// A diff is seen by whoever sees its revision.
     pub(super) fn sees_diff(&self, diff: &Diff) -> bool {
-        let Some(revision) = &diff.revision else { return true };
-        self.revision(revision).is_some_and(|revision| revision.visible)
+        let Some(revision) = &diff.revision else {
+            return true;
+        };
+        self.revision(revision)
+            .is_some_and(|revision| revision.visible)
     }
 
     /// The diff that a build is of, when it is seen: a build and its targets are seen by whoever sees it.
     pub(super) fn visible_diff(&self, id: u64) -> Option<&Diff> {
-        self.diffs.iter().find(|diff| diff.id == id && self.sees_diff(diff))
+        self.diffs
+            .iter()
+            .find(|diff| diff.id == id && self.sees_diff(diff))
     }
 }

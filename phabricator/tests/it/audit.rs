@@ -17,7 +17,10 @@ async fn audit(world: &World, plan: Option<&Phid>) -> Vec<AuditFinding> {
 }
 
 fn actions(findings: &[AuditFinding]) -> Vec<&str> {
-    findings.iter().map(|finding| finding.action.as_str()).collect()
+    findings
+        .iter()
+        .map(|finding| finding.action.as_str())
+        .collect()
 }
 
 async fn accepted(world: &World) -> BuildRequest {
@@ -32,7 +35,10 @@ async fn a_build_whose_message_is_gone_is_built_again_and_given_up_after_the_thi
     assert!(audit(&world, None).await.is_empty(), "it has time");
     world.advance(HOUR);
     assert_eq!(actions(&audit(&world, None).await), ["it is built again"]);
-    assert!(audit(&world, None).await.is_empty(), "it is on its way again");
+    assert!(
+        audit(&world, None).await.is_empty(),
+        "it is on its way again"
+    );
     assert_eq!(world.work().await, 1);
     assert_eq!(world.builds().await.len(), 1, "its stack is loaded");
 
@@ -41,11 +47,20 @@ async fn a_build_whose_message_is_gone_is_built_again_and_given_up_after_the_thi
     assert_eq!(actions(&audit(&world, None).await), ["it is built again"]);
     world.lose_all_messages().await;
     world.advance(HOUR);
-    assert_eq!(actions(&audit(&world, None).await), ["given up, and answered as our failure"]);
+    assert_eq!(
+        actions(&audit(&world, None).await),
+        ["given up, and answered as our failure"]
+    );
     world.tell().await;
     let target = world.target(&request);
-    assert_eq!((target.status, target.units.len()), (TargetStatus::Failed, 1));
-    assert_eq!(world.record(&request).await.state(), BuildState::InfrastructureFailed);
+    assert_eq!(
+        (target.status, target.units.len()),
+        (TargetStatus::Failed, 1)
+    );
+    assert_eq!(
+        world.record(&request).await.state(),
+        BuildState::InfrastructureFailed
+    );
     world.advance(HOUR);
     assert!(audit(&world, None).await.is_empty());
 }
@@ -63,19 +78,28 @@ async fn a_build_that_waits_behind_others_or_for_its_time_is_left_alone() {
     assert!(audit(&world, None).await.is_empty());
     world.advance(5 * HOUR);
     let found = audit(&world, None).await;
-    assert_eq!(actions(&found), Vec::<&str>::new(), "both are still there: {found:?}");
+    assert_eq!(
+        actions(&found),
+        Vec::<&str>::new(),
+        "both are still there: {found:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_was_decided_and_never_said_is_said() {
     let world = World::new().await;
     let revision = world.create("revision");
-    world.fake.set_status(revision.id, phabricator::testing::RevisionStatus::Published);
+    world
+        .fake
+        .set_status(revision.id, phabricator::testing::RevisionStatus::Published);
     let request = world.build(&revision).await;
     world.work().await;
     world.lose_all_messages().await;
     world.advance(HOUR);
-    assert_eq!(actions(&audit(&world, None).await), ["its answer is sent again"]);
+    assert_eq!(
+        actions(&audit(&world, None).await),
+        ["its answer is sent again"]
+    );
     world.tell().await;
     assert_eq!(world.target(&request).status, TargetStatus::Passed);
     let record = world.record(&request).await;
@@ -93,10 +117,17 @@ async fn a_build_that_harbormaster_has_ended_or_does_not_show_is_closed_without_
     world.fake.abort_build(&aborted.target);
     world.fake.set_visible(private.id, false);
     world.advance(HOUR);
-    let mut actions: Vec<String> = audit(&world, None).await.into_iter().map(|finding| finding.action).collect();
+    let mut actions: Vec<String> = audit(&world, None)
+        .await
+        .into_iter()
+        .map(|finding| finding.action)
+        .collect();
     actions.sort();
     assert_eq!(actions, ["closed", "withheld: its target cannot be seen"]);
-    assert_eq!(world.record(&aborted).await.state(), BuildState::EndedElsewhere);
+    assert_eq!(
+        world.record(&aborted).await.state(),
+        BuildState::EndedElsewhere
+    );
     assert_eq!(world.record(&hidden).await.state(), BuildState::Secured);
     world.tell().await;
     assert!(world.target(&hidden).messages.is_empty());
@@ -112,20 +143,45 @@ async fn a_build_that_waits_in_harbormaster_and_never_came_is_taken_in_once() {
     let revision = world.create("its request was lost");
     let lost = world.request(revision.diff.id);
     let plan = world.fake.build_plan();
-    assert!(audit(&world, Some(&plan)).await.is_empty(), "the request may be on its way");
+    assert!(
+        audit(&world, Some(&plan)).await.is_empty(),
+        "the request may be on its way"
+    );
     world.advance(HOUR);
-    assert!(world.auditor(None).audit(true).await.unwrap().is_empty(), "without a plan it is not looked for");
+    assert!(
+        world.auditor(None).audit(true).await.unwrap().is_empty(),
+        "without a plan it is not looked for"
+    );
     let found = world.auditor(Some(&plan)).audit(true).await.unwrap();
     assert_eq!(actions(&found), ["it is taken in"]);
-    assert!(world.record(&lost).await.request.is_none(), "a dry run only looks");
+    assert!(
+        world.record(&lost).await.request.is_none(),
+        "a dry run only looks"
+    );
 
     let found = audit(&world, Some(&plan)).await;
-    assert_eq!((found.len(), &found[0].target, found[0].revision_id), (1, &lost.target, revision.id));
+    assert_eq!(
+        (found.len(), &found[0].target, found[0].revision_id),
+        (1, &lost.target, revision.id)
+    );
     assert!(audit(&world, Some(&plan)).await.is_empty());
     let record = world.record(&lost).await;
-    assert!(matches!(record.events[0].what, What::Accepted { source: Source::Audit }), "{record:?}");
+    assert!(
+        matches!(
+            record.events[0].what,
+            What::Accepted {
+                source: Source::Audit
+            }
+        ),
+        "{record:?}"
+    );
     while world.work().await > 0 {}
-    let built: Vec<Phid> = world.builds().await.into_iter().map(|build| build.request.target).collect();
+    let built: Vec<Phid> = world
+        .builds()
+        .await
+        .into_iter()
+        .map(|build| build.request.target)
+        .collect();
     assert_eq!(built, [known.target, lost.target]);
 }
 
@@ -135,9 +191,17 @@ async fn nothing_is_done_while_harbormaster_cannot_be_asked() {
     let request = accepted(&world).await;
     world.lose_all_messages().await;
     world.advance(HOUR);
-    world.fake.fail_until_mended(EVERY_METHOD, &Fault::Refuse("ERR-CONDUIT-CORE"));
+    world
+        .fake
+        .fail_until_mended(EVERY_METHOD, &Fault::Refuse("ERR-CONDUIT-CORE"));
     assert!(world.auditor(None).audit(false).await.is_err());
-    assert_eq!((world.requests().await.unfinished(), world.results().await.unfinished()), (0, 0));
+    assert_eq!(
+        (
+            world.requests().await.unfinished(),
+            world.results().await.unfinished()
+        ),
+        (0, 0)
+    );
     world.fake.mend();
     assert_eq!(audit(&world, None).await[0].target, request.target);
 }
@@ -147,25 +211,42 @@ async fn nothing_is_done_while_harbormaster_cannot_be_asked() {
 async fn what_somebody_else_decided_is_what_is_said() {
     let world = World::new().await;
     let request = accepted(&world).await;
-    world.decide(&request, &Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator.")).await;
+    world
+        .decide(
+            &request,
+            &Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator."),
+        )
+        .await;
     world.lose_all_messages().await;
     world.advance(HOUR);
-    assert_eq!(actions(&audit(&world, None).await), ["its answer is sent again"]);
+    assert_eq!(
+        actions(&audit(&world, None).await),
+        ["its answer is sent again"]
+    );
     world.tell().await;
-    assert_eq!(world.target(&request).units[0]["details"], "Cancelled by an operator.");
+    assert_eq!(
+        world.target(&request).units[0]["details"],
+        "Cancelled by an operator."
+    );
 }
 
 #[tokio::test]
 async fn a_request_that_is_repeated_after_days_does_not_open_its_build_again() {
     let world = World::new().await;
     let revision = world.create("revision");
-    world.fake.set_status(revision.id, phabricator::testing::RevisionStatus::Published);
+    world
+        .fake
+        .set_status(revision.id, phabricator::testing::RevisionStatus::Published);
     let request = world.build(&revision).await;
     world.work().await;
     world.tell().await;
     world.advance(48 * HOUR);
     world.accept(&request).await;
-    assert_eq!(world.work().await, 0, "the record says that it was accepted");
+    assert_eq!(
+        world.work().await,
+        0,
+        "the record says that it was accepted"
+    );
     world.advance(HOUR);
     assert!(audit(&world, None).await.is_empty());
     assert_eq!(world.target(&request).units.len(), 1);
@@ -192,7 +273,10 @@ async fn a_delayed_build_that_comes_back_late_after_an_outage_of_all_workers_is_
     }
     world.lose_all_messages().await;
     world.fake.set_visible(hidden.id, true);
-    assert_eq!(actions(&auditor.audit(false).await.unwrap()), ["it is built again"]);
+    assert_eq!(
+        actions(&auditor.audit(false).await.unwrap()),
+        ["it is built again"]
+    );
 }
 
 /// Puts the link of a push on a target, as a service before this one did.
@@ -204,7 +288,10 @@ async fn link_by_somebody_else(world: &World, target: &Phid) {
         "artifactData": { "uri": "https://treeherder.example/theirs", "name": "Jobs", "ui.external": true },
     });
     let params = params.as_object().cloned().unwrap();
-    conduit(&world.fake).call::<Value>("harbormaster.createartifact", params).await.unwrap();
+    conduit(&world.fake)
+        .call::<Value>("harbormaster.createartifact", params)
+        .await
+        .unwrap();
 }
 
 /// The records are new, or were lost: nothing is known here of what the target has.
@@ -220,21 +307,43 @@ async fn a_build_that_is_not_known_and_has_the_link_of_a_push_is_adopted_and_not
     let mut planned = world.auditor(Some(&plan)).audit(true).await.unwrap();
     planned.sort_by_key(|finding| finding.diff_id);
     assert_eq!(actions(&planned), [adopted, "it is taken in"]);
-    assert!(world.record(&pushed).await.request.is_none(), "a dry run only looks");
+    assert!(
+        world.record(&pushed).await.request.is_none(),
+        "a dry run only looks"
+    );
 
     assert_eq!(audit(&world, Some(&plan)).await.len(), 2);
     let record = world.record(&pushed).await;
-    assert_eq!((record.state(), record.state().outcome()), (BuildState::Pushed, Some("pushed")));
+    assert_eq!(
+        (record.state(), record.state().outcome()),
+        (BuildState::Pushed, Some("pushed"))
+    );
     assert_eq!(record.end.as_ref().unwrap().outcome, Outcome::PushedBefore);
-    assert!(record.told.is_some() && record.sent().next().is_none(), "{record:?}");
-    assert!(record.events.iter().any(|event| matches!(&event.what, What::Adopted { key } if key == "treeherder")));
+    assert!(
+        record.told.is_some() && record.sent().next().is_none(),
+        "{record:?}"
+    );
+    assert!(
+        record
+            .events
+            .iter()
+            .any(|event| matches!(&event.what, What::Adopted { key } if key == "treeherder"))
+    );
     assert!(audit(&world, Some(&plan)).await.is_empty());
     while world.work().await > 0 {}
     while world.tell().await > 0 {}
-    let built: Vec<Phid> = world.builds().await.into_iter().map(|build| build.request.target).collect();
+    let built: Vec<Phid> = world
+        .builds()
+        .await
+        .into_iter()
+        .map(|build| build.request.target)
+        .collect();
     assert_eq!(built, [lost.target]);
     let target = world.target(&pushed);
-    assert!(target.units.is_empty() && target.messages.is_empty(), "{target:?}");
+    assert!(
+        target.units.is_empty() && target.messages.is_empty(),
+        "{target:?}"
+    );
     assert_eq!(target.artifacts.len(), 1);
 }
 
@@ -251,7 +360,13 @@ async fn a_build_whose_message_is_gone_and_that_has_the_link_of_a_push_is_adopte
     );
     assert_eq!(world.record(&request).await.state(), BuildState::Pushed);
     assert!(world.open().await.is_empty());
-    assert_eq!((world.requests().await.unfinished(), world.results().await.unfinished()), (0, 0));
+    assert_eq!(
+        (
+            world.requests().await.unfinished(),
+            world.results().await.unfinished()
+        ),
+        (0, 0)
+    );
 }
 
 /// While the artifacts cannot be read, nothing is known of what the target has.
@@ -260,7 +375,15 @@ async fn nothing_is_built_again_while_harbormaster_does_not_show_artifacts() {
     let world = World::new().await;
     let lost = world.request(world.create("its request was lost").diff.id);
     world.advance(HOUR);
-    world.fake.fail_until_mended("harbormaster.artifact.search", &Fault::Status(503));
-    assert!(world.auditor(Some(&world.fake.build_plan())).audit(false).await.is_err());
+    world
+        .fake
+        .fail_until_mended("harbormaster.artifact.search", &Fault::Status(503));
+    assert!(
+        world
+            .auditor(Some(&world.fake.build_plan()))
+            .audit(false)
+            .await
+            .is_err()
+    );
     assert!(world.record(&lost).await.request.is_none());
 }

@@ -28,8 +28,11 @@ use crate::{
 async fn serve(status: u16, body: Vec<u8>) -> (Url, Arc<Mutex<Vec<(String, Bytes)>>>) {
     let received = Arc::new(Mutex::new(Vec::new()));
     let kept = received.clone();
-    let answer =
-        (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, "application/json")], Bytes::from(body));
+    let answer = (
+        StatusCode::from_u16(status).unwrap(),
+        [(header::CONTENT_TYPE, "application/json")],
+        Bytes::from(body),
+    );
     let routes = Router::new().route(
         "/api/{method}",
         post(move |Path(method): Path<String>, sent: Bytes| {
@@ -75,10 +78,16 @@ async fn requests_have_the_recorded_form_and_answers_are_read() {
         "error.unknown-method",
     ] {
         let recorded = Recorded::read(name);
-        let (url, received) = serve(recorded.http_status, recorded.response.to_string().into_bytes()).await;
+        let (url, received) = serve(
+            recorded.http_status,
+            recorded.response.to_string().into_bytes(),
+        )
+        .await;
         let conduit = Conduit::new(url, SecretString::from(REDACTED), http());
         let method: &'static str = recorded.method.clone().leak();
-        let answer = conduit.call::<Value>(method, params(&recorded.params)).await;
+        let answer = conduit
+            .call::<Value>(method, params(&recorded.params))
+            .await;
 
         let received = received.lock().unwrap();
         assert_eq!(received.len(), 1, "{name}");
@@ -86,12 +95,20 @@ async fn requests_have_the_recorded_form_and_answers_are_read() {
         assert_eq!(*called, recorded.method);
         let (mut sent, mut expected) = (form_fields(body), recorded.form());
         let object = |text: Option<String>| serde_json::from_str::<Value>(&text.unwrap()).unwrap();
-        assert_eq!(object(sent.remove("params")), object(expected.remove("params")), "{name}");
+        assert_eq!(
+            object(sent.remove("params")),
+            object(expected.remove("params")),
+            "{name}"
+        );
         assert_eq!(sent, expected, "{name}");
         match (answer, recorded.response["error_code"].as_str()) {
             (Ok(result), None) => assert_eq!(result, recorded.response["result"], "{name}"),
             (Err(ConduitError::Refused { code, info, .. }), Some(expected)) => {
-                assert_eq!((code.as_str(), json!(info)), (expected, recorded.response["error_info"].clone()), "{name}");
+                assert_eq!(
+                    (code.as_str(), json!(info)),
+                    (expected, recorded.response["error_info"].clone()),
+                    "{name}"
+                );
             }
             (answer, expected) => panic!("{name}: {answer:?}, expected {expected:?}"),
         }
@@ -104,8 +121,15 @@ async fn a_token_that_is_not_accepted_is_never_shown() {
     for token in ["api-0123456789012345678901234567", "api-short"] {
         let conduit = Conduit::new(fake.url().clone(), SecretString::from(token), http());
         let error = conduit.check().await.unwrap_err();
-        assert!(matches!(&error, ConduitError::InvalidToken { code, .. } if code == "ERR-INVALID-AUTH"), "{error:?}");
-        assert_eq!(error.disposition(), Disposition::Defer(Duration::from_secs(30)), "no build is to blame");
+        assert!(
+            matches!(&error, ConduitError::InvalidToken { code, .. } if code == "ERR-INVALID-AUTH"),
+            "{error:?}"
+        );
+        assert_eq!(
+            error.disposition(),
+            Disposition::Defer(Duration::from_secs(30)),
+            "no build is to blame"
+        );
         assert!(!shown(&error).contains(token), "{error:?}");
         assert!(!format!("{conduit:?}").contains(token), "{conduit:?}");
     }
@@ -114,14 +138,25 @@ async fn a_token_that_is_not_accepted_is_never_shown() {
 
 #[tokio::test]
 async fn no_error_shows_the_token_or_the_password_of_the_address() {
-    let echo = json!({"result": null, "error_code": "ERR-X", "error_info": "what is api-secret?"}).to_string();
-    let unreadable = json!({"result": {"title": "private title"}, "error_code": null, "error_info": null}).to_string();
-    for (status, body) in [(200, echo.as_str()), (200, unreadable.as_str()), (200, "<html>"), (404, "")] {
+    let echo = json!({"result": null, "error_code": "ERR-X", "error_info": "what is api-secret?"})
+        .to_string();
+    let unreadable =
+        json!({"result": {"title": "private title"}, "error_code": null, "error_info": null})
+            .to_string();
+    for (status, body) in [
+        (200, echo.as_str()),
+        (200, unreadable.as_str()),
+        (200, "<html>"),
+        (404, ""),
+    ] {
         let (mut url, _) = serve(status, body.as_bytes().to_vec()).await;
         url.set_username("user").unwrap();
         url.set_password(Some("passw0rd")).unwrap();
         let conduit = Conduit::new(url, SecretString::from("api-secret"), http());
-        let error = conduit.call::<String>("user.whoami", Map::new()).await.unwrap_err();
+        let error = conduit
+            .call::<String>("user.whoami", Map::new())
+            .await
+            .unwrap_err();
         for secret in ["api-secret", "passw0rd", "private title"] {
             assert!(!shown(&error).contains(secret), "{}", shown(&error));
             assert!(!format!("{conduit:?}").contains(secret), "{conduit:?}");
@@ -143,17 +178,29 @@ async fn a_long_outage_is_an_error_that_asks_to_be_tried_again() {
     let fake = fake().await;
     fake.fail_next("user.whoami", 3, &Fault::Status(502));
     let error = conduit(&fake).check().await.unwrap_err();
-    assert!(matches!(error, ConduitError::Server { status: 502, .. }), "{error:?}");
+    assert!(
+        matches!(error, ConduitError::Server { status: 502, .. }),
+        "{error:?}"
+    );
     assert_eq!(error.disposition(), Disposition::Retry);
     assert_eq!(fake.calls().len(), 3);
 }
 
 #[tokio::test]
 async fn nobody_there_is_an_error_without_the_address() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let url = Url::parse(&format!("http://user:passw0rd@{free}/")).unwrap();
-    let error = Conduit::new(url, SecretString::from("api-secret"), http()).check().await.unwrap_err();
-    assert!(matches!(error, ConduitError::Unreachable { .. }), "{error:?}");
+    let error = Conduit::new(url, SecretString::from("api-secret"), http())
+        .check()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ConduitError::Unreachable { .. }),
+        "{error:?}"
+    );
     assert_eq!(error.disposition(), Disposition::Retry);
     for private in ["passw0rd", "http://"] {
         assert!(!shown(&error).contains(private), "{}", shown(&error));
@@ -163,7 +210,10 @@ async fn nobody_there_is_an_error_without_the_address() {
 #[tokio::test]
 async fn refusals_are_not_tried_again_within_the_call() {
     let fake = fake().await;
-    let wrong = conduit(&fake).call::<Value>("user.nosuchmethod", Map::new()).await.unwrap_err();
+    let wrong = conduit(&fake)
+        .call::<Value>("user.nosuchmethod", Map::new())
+        .await
+        .unwrap_err();
     assert_eq!(wrong.disposition(), Disposition::Dead);
     fake.fail_next("user.whoami", 1, &Fault::Refuse("ERR-CONDUIT-CORE"));
     let hiccup = conduit(&fake).check().await.unwrap_err();
@@ -174,7 +224,10 @@ async fn refusals_are_not_tried_again_within_the_call() {
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_to_it() {
     let (url, received) = serve(200, vec![b' '; 129 << 20]).await;
-    let error = Conduit::new(url, SecretString::from("api-secret"), http()).check().await.unwrap_err();
+    let error = Conduit::new(url, SecretString::from("api-secret"), http())
+        .check()
+        .await
+        .unwrap_err();
     assert!(matches!(error, ConduitError::TooLarge { .. }), "{error:?}");
     assert_eq!(received.lock().unwrap().len(), 1);
 }
@@ -187,12 +240,29 @@ async fn names_are_resolved_and_unknown_ones_left_out() {
     for number in 0..150 {
         fake.add_repository(&format!("repository-{number}"));
     }
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    let users = conduit(&fake).users(&names(&["Alice", "nobody"])).await.unwrap();
-    assert_eq!(users.into_iter().collect::<Vec<_>>(), [("Alice".to_owned(), alice)]);
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let users = conduit(&fake)
+        .users(&names(&["Alice", "nobody"]))
+        .await
+        .unwrap();
+    assert_eq!(
+        users.into_iter().collect::<Vec<_>>(),
+        [("Alice".to_owned(), alice)]
+    );
     // The oldest is on the second page.
-    let repositories = conduit(&fake).repositories(&names(&["first", "unknown"])).await.unwrap();
-    assert_eq!(repositories.into_iter().collect::<Vec<_>>(), [("first".to_owned(), first)]);
+    let repositories = conduit(&fake)
+        .repositories(&names(&["first", "unknown"]))
+        .await
+        .unwrap();
+    assert_eq!(
+        repositories.into_iter().collect::<Vec<_>>(),
+        [("first".to_owned(), first)]
+    );
     assert!(conduit(&fake).users(&[]).await.unwrap().is_empty());
 }
 
@@ -203,8 +273,19 @@ async fn an_error_counts_the_tries_that_were_made() {
     let build = phabricator::model::Phid::parse("PHID-HMBD-00000000000000000001").unwrap();
     fake.fail_until_mended("user.whoami", &Fault::Cut);
     fake.fail_until_mended("harbormaster.sendmessage", &Fault::Cut);
-    let error = conduit(&fake).call::<Value>("user.whoami", Map::new()).await.unwrap_err().to_string();
+    let error = conduit(&fake)
+        .call::<Value>("user.whoami", Map::new())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.ends_with("user.whoami, 3 tries failed"), "{error}");
-    let error = conduit(&fake).restart(&build).await.unwrap_err().to_string();
-    assert!(error.ends_with("harbormaster.sendmessage, 1 try failed"), "{error}");
+    let error = conduit(&fake)
+        .restart(&build)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("harbormaster.sendmessage, 1 try failed"),
+        "{error}"
+    );
 }

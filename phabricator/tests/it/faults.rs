@@ -29,11 +29,24 @@ impl Line {
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::new(start()));
         let fake = FakePhabricator::start(clock.clone()).await.unwrap();
-        let (alice, repository) = (fake.add_user("alice", "Alice"), fake.add_repository("mozilla-central"));
-        let revision = fake.create_revision(NewRevision::new("x", &alice, &repository, NewDiff::new("patch")));
+        let (alice, repository) = (
+            fake.add_user("alice", "Alice"),
+            fake.add_repository("mozilla-central"),
+        );
+        let revision = fake.create_revision(NewRevision::new(
+            "x",
+            &alice,
+            &repository,
+            NewDiff::new("patch"),
+        ));
         let target = fake.start_build(revision.diff.id).target;
         fake.answered(&target, 200);
-        Self { fake, clock, target, http: http() }
+        Self {
+            fake,
+            clock,
+            target,
+            http: http(),
+        }
     }
 
     /// Sends one unit, once.
@@ -43,7 +56,11 @@ impl Line {
         self.call("harbormaster.sendmessage", params)
     }
 
-    fn call(&self, method: &str, mut params: Value) -> impl Future<Output = Answer> + Send + 'static {
+    fn call(
+        &self,
+        method: &str,
+        mut params: Value,
+    ) -> impl Future<Output = Answer> + Send + 'static {
         params["__conduit__"] = json!({ "token": self.fake.token().expose_secret() });
         let url = format!("{}api/{method}", self.fake.url());
         let request = self.http.post(url).form(&[("params", params.to_string())]);
@@ -51,7 +68,8 @@ impl Line {
             let answer = request.send().await.ok()?;
             let status = answer.status().as_u16();
             let body = answer.bytes().await.ok()?;
-            let code = serde_json::from_slice::<Value>(&body).map_or(Value::Null, |body| body["error_code"].clone());
+            let code = serde_json::from_slice::<Value>(&body)
+                .map_or(Value::Null, |body| body["error_code"].clone());
             Some((status, code))
         }
     }
@@ -67,15 +85,27 @@ async fn a_call_fails_before_or_after_it_was_acted_on() {
     let table: [(Fault, Answer, usize); 5] = [
         (Fault::Status(503), Some((503, Value::Null)), 0),
         (Fault::Cut, None, 0),
-        (Fault::Refuse("ERR-CONDUIT-CORE"), Some((200, json!("ERR-CONDUIT-CORE"))), 0),
+        (
+            Fault::Refuse("ERR-CONDUIT-CORE"),
+            Some((200, json!("ERR-CONDUIT-CORE"))),
+            0,
+        ),
         (Fault::StatusAfter(502), Some((502, Value::Null)), 1),
         (Fault::CutAfter, None, 1),
     ];
     for (fault, answer, units) in table {
         let line = Line::new().await;
         line.fake.fail_next("harbormaster.sendmessage", 1, &fault);
-        assert_eq!((line.send().await, line.units()), (answer, units), "{fault:?}");
-        assert_eq!((line.send().await, line.units()), (FINE, units + 1), "after {fault:?}");
+        assert_eq!(
+            (line.send().await, line.units()),
+            (answer, units),
+            "{fault:?}"
+        );
+        assert_eq!(
+            (line.send().await, line.units()),
+            (FINE, units + 1),
+            "after {fault:?}"
+        );
         assert_eq!(line.fake.calls().len(), 2);
     }
 }
@@ -83,7 +113,8 @@ async fn a_call_fails_before_or_after_it_was_acted_on() {
 #[tokio::test]
 async fn faults_come_in_their_order_and_to_their_method() {
     let line = Line::new().await;
-    line.fake.fail_next("harbormaster.sendmessage", 2, &Fault::Status(502));
+    line.fake
+        .fail_next("harbormaster.sendmessage", 2, &Fault::Status(502));
     line.fake.fail_next(EVERY_METHOD, 1, &Fault::Status(503));
     line.fake.fail_next("user.whoami", 0, &Fault::Cut);
     let status = |status| Some((status, Value::Null));
@@ -97,10 +128,14 @@ async fn faults_come_in_their_order_and_to_their_method() {
 #[tokio::test]
 async fn a_fault_lasts_until_it_is_mended() {
     let line = Line::new().await;
-    line.fake.fail_until_mended(EVERY_METHOD, &Fault::Status(503));
+    line.fake
+        .fail_until_mended(EVERY_METHOD, &Fault::Status(503));
     for _ in 0..5 {
         assert_eq!(line.send().await, Some((503, Value::Null)));
-        assert_eq!(line.call("user.whoami", json!({})).await, Some((503, Value::Null)));
+        assert_eq!(
+            line.call("user.whoami", json!({})).await,
+            Some((503, Value::Null))
+        );
     }
     line.fake.mend();
     assert_eq!((line.send().await, line.units()), (FINE, 1));
@@ -123,7 +158,11 @@ async fn an_answer_is_held_back_though_its_call_was_acted_on() {
 #[tokio::test]
 async fn an_answer_is_late_by_the_clock() {
     let line = Line::new().await;
-    line.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Delay(Duration::from_secs(60)));
+    line.fake.fail_next(
+        "harbormaster.sendmessage",
+        1,
+        &Fault::Delay(Duration::from_secs(60)),
+    );
     let sending = tokio::spawn(line.send());
     while !sending.is_finished() {
         line.clock.advance(Duration::from_secs(10));
@@ -140,7 +179,14 @@ async fn while_it_is_down_it_refuses_connections_and_then_knows_all_it_knew() {
     line.fake.go_down().await.unwrap();
     // The connection that is open is of no use, and a new one is not to be had.
     assert_eq!(line.send().await, None);
-    assert!(http().post(line.fake.url().clone()).send().await.unwrap_err().is_connect());
+    assert!(
+        http()
+            .post(line.fake.url().clone())
+            .send()
+            .await
+            .unwrap_err()
+            .is_connect()
+    );
     line.fake.go_down().await.unwrap();
     assert_eq!(line.units(), 1);
 
@@ -150,5 +196,12 @@ async fn while_it_is_down_it_refuses_connections_and_then_knows_all_it_knew() {
     }
     assert_eq!(line.units(), 3);
     line.fake.go_down().await.unwrap();
-    assert!(http().post(line.fake.url().clone()).send().await.unwrap_err().is_connect());
+    assert!(
+        http()
+            .post(line.fake.url().clone())
+            .send()
+            .await
+            .unwrap_err()
+            .is_connect()
+    );
 }

@@ -32,12 +32,19 @@ impl Build {
     }
 
     async fn tell(&self, receiver: &Phid, kind: &str) {
-        self.call("harbormaster.sendmessage", json!({ "receiver": receiver, "type": kind })).await;
+        self.call(
+            "harbormaster.sendmessage",
+            json!({ "receiver": receiver, "type": kind }),
+        )
+        .await;
     }
 
     async fn call(&self, method: &'static str, params: Value) -> Value {
         let params: Map<String, Value> = serde_json::from_value(params).unwrap();
-        conduit(&self.world.fake).call(method, params).await.unwrap()
+        conduit(&self.world.fake)
+            .call(method, params)
+            .await
+            .unwrap()
     }
 
     fn target(&self, target: &Phid) -> Target {
@@ -50,7 +57,12 @@ impl Build {
 
     async fn build_status(&self) -> Value {
         let build = self.target(&self.target).build;
-        let found = self.call("harbormaster.build.search", json!({ "constraints": { "phids": [build] } })).await;
+        let found = self
+            .call(
+                "harbormaster.build.search",
+                json!({ "constraints": { "phids": [build] } }),
+            )
+            .await;
         found["data"][0]["fields"]["buildStatus"]["value"].clone()
     }
 }
@@ -62,7 +74,10 @@ async fn a_restart_makes_a_new_target_and_the_old_one_waits_for_ever() {
     let (old, new) = (build.target(&build.target), build.target(&again));
     assert_eq!((old.generation, new.generation), (1, 2));
     assert_eq!(old.build, new.build);
-    assert_eq!((old.status, new.status), (TargetStatus::Waiting, TargetStatus::Building));
+    assert_eq!(
+        (old.status, new.status),
+        (TargetStatus::Waiting, TargetStatus::Building)
+    );
 
     build.tell(&build.target, "pass").await;
     assert_eq!(build.status(), TargetStatus::Waiting);
@@ -102,9 +117,17 @@ async fn messages_that_are_held_act_later_and_the_first_counts() {
     let build = Build::waiting().await;
     build.world.fake.hold_messages();
     let unit = json!([{ "name": "general", "result": "fail" }]);
-    build.call("harbormaster.sendmessage", json!({ "receiver": build.target, "type": "fail", "unit": unit })).await;
+    build
+        .call(
+            "harbormaster.sendmessage",
+            json!({ "receiver": build.target, "type": "fail", "unit": unit }),
+        )
+        .await;
     build.tell(&build.target, "pass").await;
-    assert_eq!((build.status(), build.target(&build.target).units.len()), (TargetStatus::Waiting, 1));
+    assert_eq!(
+        (build.status(), build.target(&build.target).units.len()),
+        (TargetStatus::Waiting, 1)
+    );
     build.world.fake.act_on_messages();
     assert_eq!(build.status(), TargetStatus::Failed);
 
@@ -138,9 +161,17 @@ async fn a_build_is_paused_resumed_and_restarted_by_message() {
     assert_eq!(build.build_status().await, "passed");
 
     build.tell(&phid, "restart").await;
-    let found = build.call("harbormaster.target.search", json!({ "constraints": { "buildPHIDs": [phid] } })).await;
+    let found = build
+        .call(
+            "harbormaster.target.search",
+            json!({ "constraints": { "buildPHIDs": [phid] } }),
+        )
+        .await;
     assert_eq!(found["data"].as_array().unwrap().len(), 2);
-    assert_eq!(found["data"][0]["fields"]["status"]["value"], "target/building");
+    assert_eq!(
+        found["data"][0]["fields"]["status"]["value"],
+        "target/building"
+    );
 }
 
 #[tokio::test]
@@ -152,7 +183,10 @@ async fn a_build_that_was_restarted_resumes_with_its_new_target() {
     build.tell(&phid, "pause").await;
     build.tell(&again, "pass").await;
     build.tell(&phid, "resume").await;
-    assert_eq!((build.target(&again).status, build.status()), (TargetStatus::Passed, TargetStatus::Waiting));
+    assert_eq!(
+        (build.target(&again).status, build.status()),
+        (TargetStatus::Passed, TargetStatus::Waiting)
+    );
 }
 
 #[tokio::test]
@@ -161,8 +195,14 @@ async fn one_bad_unit_refuses_all_of_a_message() {
     let units = json!([{ "name": "good", "result": "pass" }, { "name": "bad" }]);
     let params = json!({ "receiver": build.target, "type": "fail", "unit": units });
     let params: Map<String, Value> = serde_json::from_value(params).unwrap();
-    conduit(&build.world.fake).call::<Value>("harbormaster.sendmessage", params).await.unwrap_err();
-    assert_eq!((build.status(), build.target(&build.target).units.len()), (TargetStatus::Waiting, 0));
+    conduit(&build.world.fake)
+        .call::<Value>("harbormaster.sendmessage", params)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (build.status(), build.target(&build.target).units.len()),
+        (TargetStatus::Waiting, 0)
+    );
 }
 
 #[tokio::test]
@@ -173,7 +213,14 @@ async fn a_build_is_restarted_by_the_phid_of_its_target() {
     let targets = [build.target.clone()];
     let found = conduit.builds_of(&targets).await.unwrap();
     let own = build.target(&build.target).build;
-    assert_eq!(found, [BuildOfTarget { target: build.target.clone(), build: own.clone(), restarted: false }]);
+    assert_eq!(
+        found,
+        [BuildOfTarget {
+            target: build.target.clone(),
+            build: own.clone(),
+            restarted: false
+        }]
+    );
     conduit.restart(&own).await.unwrap();
     assert!(conduit.builds_of(&targets).await.unwrap()[0].restarted);
     let requests = build.world.fake.unanswered();
@@ -185,8 +232,16 @@ async fn a_build_is_restarted_by_the_phid_of_its_target() {
 async fn a_restart_without_the_right_to_it_is_refused_with_the_reason() {
     let build = Build::waiting().await;
     build.world.fake.lock_build_plans(true);
-    let error = conduit(&build.world.fake).restart(&build.target(&build.target).build).await.unwrap_err();
+    let error = conduit(&build.world.fake)
+        .restart(&build.target(&build.target).build)
+        .await
+        .unwrap_err();
     assert!(error.had_no_effect());
-    assert!(error.to_string().contains("you do not have permission to edit the build plan"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("you do not have permission to edit the build plan"),
+        "{error}"
+    );
     assert!(build.world.fake.unanswered().is_empty());
 }

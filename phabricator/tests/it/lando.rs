@@ -32,7 +32,11 @@ const LANDO: Queue<LandoWarning> = Queue::new(
     "lando",
     Policy {
         attempts: 2,
-        backoff: Backoff { first: Duration::from_secs(60), factor: 1, cap: Duration::from_secs(60) },
+        backoff: Backoff {
+            first: Duration::from_secs(60),
+            factor: 1,
+            cap: Duration::from_secs(60),
+        },
         ..Policy::DEFAULT
     },
 );
@@ -63,11 +67,20 @@ struct FakeLando {
 type Answer = (StatusCode, Json<Value>);
 
 fn refuse(kept: &mut Kept, headers: &HeaderMap) -> Option<Answer> {
-    if headers.get("X-Phabricator-API-Key").is_none_or(|key| key != KEY) {
-        return Some((StatusCode::UNAUTHORIZED, Json(json!({"title": "X-Phabricator-API-Key Required"}))));
+    if headers
+        .get("X-Phabricator-API-Key")
+        .is_none_or(|key| key != KEY)
+    {
+        return Some((
+            StatusCode::UNAUTHORIZED,
+            Json(json!({"title": "X-Phabricator-API-Key Required"})),
+        ));
     }
     let status = kept.fault.take()?;
-    Some((StatusCode::from_u16(status).unwrap(), Json(json!({"title": "as the test wants it"}))))
+    Some((
+        StatusCode::from_u16(status).unwrap(),
+        Json(json!({"title": "as the test wants it"})),
+    ))
 }
 
 async fn list(
@@ -81,13 +94,22 @@ async fn list(
         return answer;
     }
     let matches = |warning: &&Value| {
-        ["revision_id", "diff_id"].iter().all(|key| json!(query[*key].parse::<u64>().unwrap()) == warning[*key])
+        ["revision_id", "diff_id"]
+            .iter()
+            .all(|key| json!(query[*key].parse::<u64>().unwrap()) == warning[*key])
             && query["group"] == warning["group"]
     };
-    (StatusCode::OK, Json(kept.warnings.iter().filter(matches).cloned().collect()))
+    (
+        StatusCode::OK,
+        Json(kept.warnings.iter().filter(matches).cloned().collect()),
+    )
 }
 
-async fn add(State(kept): State<Arc<Mutex<Kept>>>, headers: HeaderMap, Json(mut warning): Json<Value>) -> Answer {
+async fn add(
+    State(kept): State<Arc<Mutex<Kept>>>,
+    headers: HeaderMap,
+    Json(mut warning): Json<Value>,
+) -> Answer {
     let mut kept = kept.lock().unwrap();
     kept.seen.push(("POST", warning.clone()));
     if let Some(answer) = refuse(&mut kept, &headers) {
@@ -96,7 +118,11 @@ async fn add(State(kept): State<Arc<Mutex<Kept>>>, headers: HeaderMap, Json(mut 
     warning["id"] = json!(kept.warnings.len() + 1);
     warning["status"] = json!("ACTIVE");
     kept.warnings.push(warning.clone());
-    let status = if std::mem::take(&mut kept.lose_answer) { StatusCode::BAD_GATEWAY } else { StatusCode::CREATED };
+    let status = if std::mem::take(&mut kept.lose_answer) {
+        StatusCode::BAD_GATEWAY
+    } else {
+        StatusCode::CREATED
+    };
     (status, Json(warning))
 }
 
@@ -105,16 +131,27 @@ impl FakeLando {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let kept: Arc<Mutex<Kept>> = Arc::default();
-        let routes = Router::new().route("/api/diff_warnings/", get(list).post(add)).with_state(kept.clone());
+        let routes = Router::new()
+            .route("/api/diff_warnings/", get(list).post(add))
+            .with_state(kept.clone());
         let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { address, kept, server }
+        Self {
+            address,
+            kept,
+            server,
+        }
     }
 
     /// The messages that are shown.
     fn shown(&self) -> Vec<String> {
         let kept = self.kept.lock().unwrap();
-        let shown = kept.warnings.iter().filter(|warning| warning["status"] == "ACTIVE");
-        shown.map(|warning| warning["data"]["message"].as_str().unwrap().to_owned()).collect()
+        let shown = kept
+            .warnings
+            .iter()
+            .filter(|warning| warning["status"] == "ACTIVE");
+        shown
+            .map(|warning| warning["data"]["message"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Takes all warnings back, as the review bot does when it is done.
@@ -143,11 +180,18 @@ impl World {
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let url = Url::parse(&format!("http://{}/api", lando.address)).unwrap();
         let handler = Lando::new(url, SecretString::from(key), http());
-        Self { consumer: Consumer::new(bus.clone(), clock.clone(), LANDO, handler), clock, bus }
+        Self {
+            consumer: Consumer::new(bus.clone(), clock.clone(), LANDO, handler),
+            clock,
+            bus,
+        }
     }
 
     async fn warn(&self, warning: &LandoWarning) {
-        Producer::new(self.bus.clone(), self.clock.clone()).send(&LANDO, warning).await.unwrap();
+        Producer::new(self.bus.clone(), self.clock.clone())
+            .send(&LANDO, warning)
+            .await
+            .unwrap();
         assert_eq!(self.consumer.step().await.unwrap(), 1);
     }
 
@@ -171,13 +215,20 @@ impl World {
 
 fn warning() -> LandoWarning {
     let text = warning_for(&Report::Working, false).unwrap().to_owned();
-    LandoWarning { revision_id: 36474, diff_id: 125_397, text }
+    LandoWarning {
+        revision_id: 36474,
+        diff_id: 125_397,
+        text,
+    }
 }
 
 /// A value with every leaf replaced by the name of its type.
 fn shape(value: &Value) -> Value {
     match value {
-        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), shape(value)))
+            .collect(),
         Value::Array(items) => items.iter().map(shape).collect(),
         Value::Number(_) => json!("number"),
         Value::String(_) => json!("string"),
@@ -195,19 +246,32 @@ fn reports_and_their_warnings() {
         base: None,
         seconds: 0.0,
     };
-    let blame = Blame { summary: String::new(), details: String::new(), attempts: 1, seconds: 0.0 };
+    let blame = Blame {
+        summary: String::new(),
+        details: String::new(),
+        attempts: 1,
+        seconds: 0.0,
+    };
     let generic = "Static analysis and linting did not run due to a generic failure.";
     for (report, expected) in [
-        (Report::Working, [Some("Static analysis and linting are still in progress."); 2]),
+        (
+            Report::Working,
+            [Some("Static analysis and linting are still in progress."); 2],
+        ),
         (
             Report::PatchFailed(failure),
-            [Some("Static analysis and linting did not run due to failure in applying the patch."); 2],
+            [Some("Static analysis and linting did not run due to failure in applying the patch.");
+                2],
         ),
         (Report::InfrastructureFailed(blame), [None, Some(generic)]),
         (Report::neutral(NeutralReason::Expired, "reason"), [None; 2]),
         (Report::Withheld, [None; 2]),
     ] {
-        assert_eq!([false, true].map(|failures| warning_for(&report, failures)), expected, "{report:?}");
+        assert_eq!(
+            [false, true].map(|failures| warning_for(&report, failures)),
+            expected,
+            "{report:?}"
+        );
     }
 }
 
@@ -226,20 +290,42 @@ async fn a_warning_is_shown_by_requests_of_the_recorded_form() {
     let asked = json!({"revision_id": "36474", "diff_id": "125397", "group": "LINT"});
     assert_eq!(kept.seen, [("GET", asked), ("POST", posted)]);
     let listed = &recorded["list"];
-    assert_eq!(listed["request"]["path"], "/diff_warnings/?revision_id=36474&diff_id=125397&group=LINT");
-    assert_eq!(shape(&json!(kept.warnings)), shape(&listed["response"]), "the fake lists what the real one does");
+    assert_eq!(
+        listed["request"]["path"],
+        "/diff_warnings/?revision_id=36474&diff_id=125397&group=LINT"
+    );
+    assert_eq!(
+        shape(&json!(kept.warnings)),
+        shape(&listed["response"]),
+        "the fake lists what the real one does"
+    );
 }
 
 #[tokio::test]
 async fn a_repeated_warning_is_shown_once_and_others_beside_it() {
     let lando = FakeLando::start().await;
     let world = World::new(&lando, KEY);
-    let other_text = LandoWarning { text: "another".to_owned(), ..warning() };
-    let other_diff = LandoWarning { diff_id: 125_398, ..warning() };
-    for warning in [&warning(), &warning(), &other_text, &other_diff, &other_text] {
+    let other_text = LandoWarning {
+        text: "another".to_owned(),
+        ..warning()
+    };
+    let other_diff = LandoWarning {
+        diff_id: 125_398,
+        ..warning()
+    };
+    for warning in [
+        &warning(),
+        &warning(),
+        &other_text,
+        &other_diff,
+        &other_text,
+    ] {
         world.warn(warning).await;
     }
-    assert_eq!(lando.shown(), [&*warning().text, "another", &*warning().text]);
+    assert_eq!(
+        lando.shown(),
+        [&*warning().text, "another", &*warning().text]
+    );
     // A build of the same diff that is started anew is in progress again.
     lando.archive();
     world.warn(&warning()).await;
@@ -254,7 +340,10 @@ async fn a_warning_that_was_taken_in_without_an_answer_is_not_repeated() {
     world.warn(&warning()).await;
     assert_eq!((lando.shown().len(), world.depth().await.delayed), (1, 1));
     world.again().await;
-    assert_eq!((lando.shown().len(), world.depth().await), (1, Depth::default()));
+    assert_eq!(
+        (lando.shown().len(), world.depth().await),
+        (1, Depth::default())
+    );
 }
 
 #[tokio::test]
@@ -265,16 +354,27 @@ async fn a_lando_that_is_down_gets_the_warning_later_or_a_dead_letter_says_why()
     world.warn(&warning()).await;
     assert_eq!((lando.shown().len(), world.depth().await.delayed), (0, 1));
     world.again().await;
-    assert_eq!((lando.shown().len(), world.depth().await), (1, Depth::default()));
+    assert_eq!(
+        (lando.shown().len(), world.depth().await),
+        (1, Depth::default())
+    );
 
     lando.server.abort();
     while tokio::net::TcpStream::connect(lando.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    world.warn(&LandoWarning { diff_id: 1, ..warning() }).await;
+    world
+        .warn(&LandoWarning {
+            diff_id: 1,
+            ..warning()
+        })
+        .await;
     world.again().await;
     let reason = world.dead().await;
-    assert!(reason.contains("lando cannot be reached to list the warnings of a diff"), "{reason}");
+    assert!(
+        reason.contains("lando cannot be reached to list the warnings of a diff"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]
@@ -283,7 +383,10 @@ async fn what_a_lando_refuses_is_a_dead_letter_at_once_and_never_holds_the_token
     let wrong = World::new(&lando, "api-wrong");
     wrong.warn(&warning()).await;
     let reason = wrong.dead().await;
-    assert!(reason.contains("set a PHABRICATOR.api_key that this lando knows"), "{reason}");
+    assert!(
+        reason.contains("set a PHABRICATOR.api_key that this lando knows"),
+        "{reason}"
+    );
     assert!(!reason.contains("api-wrong"), "{reason}");
 
     let unsendable = World::new(&lando, "api-\nbroken");
@@ -294,6 +397,9 @@ async fn what_a_lando_refuses_is_a_dead_letter_at_once_and_never_holds_the_token
     lando.fail(404);
     elsewhere.warn(&warning()).await;
     let reason = elsewhere.dead().await;
-    assert!(reason.contains("lando answered with http status 404"), "{reason}");
+    assert!(
+        reason.contains("lando answered with http status 404"),
+        "{reason}"
+    );
     assert!(lando.shown().is_empty());
 }

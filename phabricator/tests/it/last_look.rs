@@ -12,7 +12,9 @@ use crate::world::{World, conduit};
 async fn loaded() -> (World, Build) {
     let world = World::new().await;
     let parent = world.create("parent");
-    let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&parent.phid));
     world.build(&top).await;
     world.work().await;
     let build = world.builds().await.remove(0);
@@ -23,43 +25,73 @@ async fn loaded() -> (World, Build) {
 async fn end_after(change: impl FnOnce(&World)) -> Option<Report> {
     let (world, build) = loaded().await;
     change(&world);
-    LastLook::new(conduit(&world.fake), world.directory.clone()).recheck(&build).await.unwrap()
+    LastLook::new(conduit(&world.fake), world.directory.clone())
+        .recheck(&build)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_build_that_nothing_has_happened_to_is_wanted() {
     assert_eq!(end_after(|_| {}).await, None);
     let below = end_after(|world| {
-        world.fake.update_revision(1, NewDiff::new("a newer patch of the parent"));
+        world
+            .fake
+            .update_revision(1, NewDiff::new("a newer patch of the parent"));
         world.fake.set_status(1, RevisionStatus::Published);
     });
-    assert_eq!(below.await, None, "what is below was public when the stack was loaded, and is");
+    assert_eq!(
+        below.await,
+        None,
+        "what is below was public when the stack was loaded, and is"
+    );
 }
 
 #[tokio::test]
 async fn a_newer_diff_or_landing_ends_it() {
-    let end = end_after(|world| _ = world.fake.update_revision(2, NewDiff::new("newer"))).await.unwrap();
+    let end = end_after(|world| _ = world.fake.update_revision(2, NewDiff::new("newer")))
+        .await
+        .unwrap();
     assert_eq!(BuildState::from(&end), BuildState::Superseded);
-    assert!(format!("{end:?}").contains("diff 2 was replaced by the newer diff 3"), "{end:?}");
-    let end = end_after(|world| world.fake.set_status(2, RevisionStatus::Published)).await.unwrap();
+    assert!(
+        format!("{end:?}").contains("diff 2 was replaced by the newer diff 3"),
+        "{end:?}"
+    );
+    let end = end_after(|world| world.fake.set_status(2, RevisionStatus::Published))
+        .await
+        .unwrap();
     assert_eq!(BuildState::from(&end), BuildState::Landed);
 }
 
 #[tokio::test]
 async fn what_is_not_public_any_more_is_withheld_and_a_parent_is_not_named() {
     let ways: [fn(&World, u64); 3] = [
-        |world, id| world.fake.set_projects(id, std::slice::from_ref(&world.secure)),
+        |world, id| {
+            world
+                .fake
+                .set_projects(id, std::slice::from_ref(&world.secure))
+        },
         |world, id| world.fake.set_visible(id, false),
-        |world, id| world.fake.set_view_policy(id, "PHID-PROJ-tqu3hlbr7eoh6nowuays"),
+        |world, id| {
+            world
+                .fake
+                .set_view_policy(id, "PHID-PROJ-tqu3hlbr7eoh6nowuays")
+        },
     ];
-    for (id, hide) in [1, 2].into_iter().flat_map(|id| ways.map(|hide| (id, hide))) {
+    for (id, hide) in [1, 2]
+        .into_iter()
+        .flat_map(|id| ways.map(|hide| (id, hide)))
+    {
         let end = end_after(|world| hide(world, id));
         let end = end.await.unwrap();
         if id == 2 {
             assert_eq!(end, Report::Withheld);
         } else {
-            let Report::PatchFailed(failure) = end else { panic!("{end:?}") };
-            let said = "The stack of D2 cannot be loaded: a parent of D2 was deleted or is not public.";
+            let Report::PatchFailed(failure) = end else {
+                panic!("{end:?}")
+            };
+            let said =
+                "The stack of D2 cannot be loaded: a parent of D2 was deleted or is not public.";
             assert_eq!(failure.summary, said);
         }
     }

@@ -30,10 +30,21 @@ impl<'w> Process<'w> {
     }
 
     fn stopped_by(world: &'w World, repositories: &[&Phid], shutdown: Shutdown) -> Self {
-        let repositories: BTreeSet<Phid> = repositories.iter().map(|phid| (*phid).clone()).collect();
+        let repositories: BTreeSet<Phid> =
+            repositories.iter().map(|phid| (*phid).clone()).collect();
         let (conduit, directory) = (conduit(&world.fake), world.directory.clone());
-        let poller = DiffPoller::new(conduit, directory, repositories, FOUND, world.producer(), DiffPoller::INTERVAL);
-        Self { world, running: Box::new(poller).run(shutdown) }
+        let poller = DiffPoller::new(
+            conduit,
+            directory,
+            repositories,
+            FOUND,
+            world.producer(),
+            DiffPoller::INTERVAL,
+        );
+        Self {
+            world,
+            running: Box::new(poller).run(shutdown),
+        }
     }
 
     /// Starts one, for the first time, and waits until it has begun.
@@ -78,16 +89,28 @@ impl<'w> Process<'w> {
 /// How often somebody came to the last part of a look.
 fn looks(world: &World) -> usize {
     let is_last = |call: &Call| {
-        call.params.get("order").is_some_and(|order| order == "updated")
+        call.params
+            .get("order")
+            .is_some_and(|order| order == "updated")
             && call.params["limit"] == 100
             && !call.params.contains_key("after")
     };
-    world.fake.calls().iter().filter(|call| is_last(call)).count()
+    world
+        .fake
+        .calls()
+        .iter()
+        .filter(|call| is_last(call))
+        .count()
 }
 
 /// The numbers of the diffs that were sent, in this order.
 async fn found(world: &World) -> Vec<u64> {
-    world.peek(&FOUND).await.iter().map(|diff| diff.id).collect()
+    world
+        .peek(&FOUND)
+        .await
+        .iter()
+        .map(|diff| diff.id)
+        .collect()
 }
 
 fn patch() -> NewDiff {
@@ -129,7 +152,11 @@ async fn each_new_diff_is_sent_once_with_its_names() {
         revision: revision.phid.clone(),
         repository: world.repository.clone(),
     };
-    let expected = [of(revision.diff.id, &revision.diff.phid), of(second.id, &second.phid), of(third.id, &third.phid)];
+    let expected = [
+        of(revision.diff.id, &revision.diff.phid),
+        of(second.id, &second.phid),
+        of(third.id, &third.phid),
+    ];
     assert_eq!(world.peek(&FOUND).await, expected);
 }
 
@@ -157,8 +184,14 @@ async fn many_new_diffs_come_in_pages() {
     let expected: Vec<u64> = (1..=250).map(|number| old.diff.id + number).collect();
     assert_eq!(found(&world).await, expected);
     let calls = world.fake.calls();
-    let pages = calls.iter().filter(|call| call.params.get("order").is_some_and(|order| order == "oldest"));
-    let mut after: Vec<&str> = pages.map(|call| call.params["after"].as_str().unwrap()).collect();
+    let pages = calls.iter().filter(|call| {
+        call.params
+            .get("order")
+            .is_some_and(|order| order == "oldest")
+    });
+    let mut after: Vec<&str> = pages
+        .map(|call| call.params["after"].as_str().unwrap())
+        .collect();
     after.dedup();
     assert_eq!(after, ["1", "101", "201", "251"]);
 }
@@ -169,14 +202,17 @@ async fn a_process_that_dies_at_a_call_loses_and_repeats_nothing() {
     drop(Process::begin(&world).await);
     let mut expected = Vec::new();
     for call in 0..12 {
-        expected.extend([world.create("one"), world.create("two")].map(|revision| revision.diff.id));
+        expected
+            .extend([world.create("one"), world.create("two")].map(|revision| revision.diff.id));
         let hidden = world.create("private");
         world.fake.set_visible(hidden.id, false);
         // It dies in the last of these calls, which Phabricator has answered.
         let mut process = Process::start(&world);
         for _ in 0..=call {
             let before = world.fake.calls().len();
-            process.until(|world| world.fake.calls().len() > before).await;
+            process
+                .until(|world| world.fake.calls().len() > before)
+                .await;
         }
         drop(process);
         world.fake.set_visible(hidden.id, true);
@@ -221,7 +257,11 @@ async fn of_two_processes_one_looks_and_the_other_follows_within_thirty_seconds_
         SystemClock.sleep(Duration::from_millis(1)).await;
         world.clock.advance(Seat::BEAT);
     }
-    let starts = || logs.text().matches("this process looks for new diffs").count();
+    let starts = || {
+        logs.text()
+            .matches("this process looks for new diffs")
+            .count()
+    };
     assert_eq!(starts(), 1);
 
     drop(first);
@@ -231,7 +271,10 @@ async fn of_two_processes_one_looks_and_the_other_follows_within_thirty_seconds_
         second.go_on().await;
         world.clock.advance(Seat::BEAT);
     }
-    assert!(world.clock.now().duration_since(died).as_secs() <= 30, "nobody follows");
+    assert!(
+        world.clock.now().duration_since(died).as_secs() <= 30,
+        "nobody follows"
+    );
     assert_eq!(second.found(1).await, [revision.diff.id]);
 }
 
@@ -287,12 +330,18 @@ async fn a_revision_of_a_secure_project_is_taken_when_it_leaves_it() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
-    let private = world.fake.create_revision(world.revision("the secret title").project(&world.secure));
+    let private = world
+        .fake
+        .create_revision(world.revision("the secret title").project(&world.secure));
     process.look().await;
     world.fake.set_status(private.id, RevisionStatus::Accepted);
     process.look().await;
     assert!(found(&world).await.is_empty());
-    assert!(!logs.text().contains(private.diff.phid.as_str()) && !logs.text().contains("secret"), "{}", logs.text());
+    assert!(
+        !logs.text().contains(private.diff.phid.as_str()) && !logs.text().contains("secret"),
+        "{}",
+        logs.text()
+    );
 
     world.fake.set_projects(private.id, &[]);
     process.look().await;
@@ -305,7 +354,9 @@ async fn of_the_diffs_that_a_revision_got_while_it_was_private_the_last_is_taken
     let mut process = Process::begin(&world).await;
     let hidden = world.create("hidden");
     world.fake.set_visible(hidden.id, false);
-    let tagged = world.fake.create_revision(world.revision("tagged").project(&world.secure));
+    let tagged = world
+        .fake
+        .create_revision(world.revision("tagged").project(&world.secure));
     process.look().await;
     let newest = [hidden.id, tagged.id].map(|id| world.fake.update_revision(id, patch()).id);
     process.look().await;
@@ -321,8 +372,14 @@ async fn a_diff_without_a_revision_waits_for_one_that_is_public() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
     let (revision, private) = (world.create("public"), world.create("private"));
-    world.fake.set_projects(private.id, std::slice::from_ref(&world.secure));
-    let loose = [(); 3].map(|()| world.fake.add_diff(&world.alice, Some(&world.repository), patch()));
+    world
+        .fake
+        .set_projects(private.id, std::slice::from_ref(&world.secure));
+    let loose = [(); 3].map(|()| {
+        world
+            .fake
+            .add_diff(&world.alice, Some(&world.repository), patch())
+    });
     process.look().await;
     assert_eq!(found(&world).await, [revision.diff.id]);
 
@@ -335,7 +392,9 @@ async fn a_diff_without_a_revision_waits_for_one_that_is_public() {
 #[tokio::test]
 async fn a_secure_revision_of_before_the_first_start_is_not_taken() {
     let world = World::new().await;
-    let private = world.fake.create_revision(world.revision("old").project(&world.secure));
+    let private = world
+        .fake
+        .create_revision(world.revision("old").project(&world.secure));
     let mut process = Process::begin(&world).await;
     world.fake.set_projects(private.id, &[]);
     process.look().await;
@@ -347,14 +406,19 @@ async fn diffs_of_other_repositories_are_not_sent_even_when_those_are_enabled_la
     let world = World::new().await;
     let other = world.fake.add_repository("comm-central");
     let mut process = Process::begin(&world).await;
-    let elsewhere = world.fake.create_revision(NewRevision::new("elsewhere", &world.alice, &other, patch()));
+    let elsewhere =
+        world
+            .fake
+            .create_revision(NewRevision::new("elsewhere", &world.alice, &other, patch()));
     let here = world.create("here");
     process.look().await;
     assert_eq!(found(&world).await, [here.diff.id]);
     drop(process);
 
     let mut process = Process::looking_at(&world, &[&world.repository, &other]);
-    world.fake.set_status(elsewhere.id, RevisionStatus::Accepted);
+    world
+        .fake
+        .set_status(elsewhere.id, RevisionStatus::Accepted);
     process.look().await;
     let newer = world.fake.update_revision(elsewhere.id, patch());
     process.look().await;
@@ -365,9 +429,13 @@ async fn diffs_of_other_repositories_are_not_sent_even_when_those_are_enabled_la
 async fn what_is_no_diff_is_passed_by() {
     let world = World::new().await;
     let mut process = Process::begin(&world).await;
-    world.fake.create_revision(world.revision_with("odd", patch().shown_as("CHGS")));
+    world
+        .fake
+        .create_revision(world.revision_with("odd", patch().shown_as("CHGS")));
     let diff = world.create("a diff");
-    let odd = world.fake.create_revision(world.revision_with("odd and last", patch().shown_as("CHGS")));
+    let odd = world
+        .fake
+        .create_revision(world.revision_with("odd and last", patch().shown_as("CHGS")));
     process.look().await;
     assert_eq!(found(&world).await, [diff.diff.id]);
     let next = world.create("after it");
@@ -394,7 +462,12 @@ async fn the_search_goes_on_when_the_diff_that_it_came_to_is_hidden() {
 
 #[tokio::test]
 async fn an_outage_is_logged_once_and_skips_nothing() {
-    let faults = [Fault::Status(503), Fault::Cut, Fault::Refuse("ERR-INVALID-AUTH"), Fault::Refuse("ERR-CONDUIT-CORE")];
+    let faults = [
+        Fault::Status(503),
+        Fault::Cut,
+        Fault::Refuse("ERR-INVALID-AUTH"),
+        Fault::Refuse("ERR-CONDUIT-CORE"),
+    ];
     for fault in faults {
         let (_guard, logs) = capture_logs();
         let world = World::new().await;
@@ -405,14 +478,16 @@ async fn an_outage_is_logged_once_and_skips_nothing() {
             expected.push(world.create("during the outage").diff.id);
             let before = world.fake.calls().len();
             // More than the tries of one call.
-            process.until(|world| world.fake.calls().len() > before + 4).await;
+            process
+                .until(|world| world.fake.calls().len() > before + 4)
+                .await;
         }
         world.fake.mend();
         process.look().await;
         assert_eq!(found(&world).await, expected);
         let text = logs.text();
-        let counts =
-            ["cannot look for new diffs", "can look for new diffs again"].map(|line| text.matches(line).count());
+        let counts = ["cannot look for new diffs", "can look for new diffs again"]
+            .map(|line| text.matches(line).count());
         assert_eq!(counts, [1, 1], "{fault:?}: {text}");
     }
 }
@@ -425,11 +500,15 @@ async fn an_outage_in_the_middle_of_a_look_skips_nothing() {
         let private = world.create("private");
         world.fake.set_visible(private.id, false);
         process.look().await;
-        world.fake.fail_until_mended(method, &Fault::Refuse("ERR-CONDUIT-CORE"));
+        world
+            .fake
+            .fail_until_mended(method, &Fault::Refuse("ERR-CONDUIT-CORE"));
         let public = world.create("public");
         world.fake.set_visible(private.id, true);
         let before = world.fake.calls().len();
-        process.until(|world| world.fake.calls().len() > before + 4).await;
+        process
+            .until(|world| world.fake.calls().len() > before + 4)
+            .await;
         world.fake.mend();
         process.look().await;
         let mut sent = found(&world).await;

@@ -20,7 +20,11 @@ fn pushed(instead_of: Option<&str>) -> Report {
         base: BaseChoice {
             used: "b".repeat(40),
             instead_of: instead_of.map(str::to_owned),
-            reason: if instead_of.is_some() { BaseReason::NotAHash } else { BaseReason::Named },
+            reason: if instead_of.is_some() {
+                BaseReason::NotAHash
+            } else {
+                BaseReason::Named
+            },
             tried: None,
         },
         seconds: 12.5,
@@ -40,7 +44,12 @@ fn patch_failed() -> Report {
 
 fn broken() -> Report {
     let (summary, details) = ("Try is away.".to_owned(), String::new());
-    Report::InfrastructureFailed(Blame { summary, details, attempts: 3, seconds: 2.0 })
+    Report::InfrastructureFailed(Blame {
+        summary,
+        details,
+        attempts: 3,
+        seconds: 2.0,
+    })
 }
 
 /// What a report leaves on its target.
@@ -55,18 +64,38 @@ struct Left {
 #[tokio::test]
 async fn each_report_is_said_in_its_way() {
     use TargetStatus::{Failed, Passed, Waiting};
-    let left = |status, messages, unit, link| Left { status, messages, unit, link };
+    let left = |status, messages, unit, link| Left {
+        status,
+        messages,
+        unit,
+        link,
+    };
     let table = [
         (Report::Working, left(Waiting, &["work"], None, false)),
-        (pushed(None), left(Waiting, &["work"], Some(("mercurial", "pass")), true)),
-        (pushed(Some("dead")), left(Waiting, &["work"], Some(("mercurial", "unsound")), true)),
-        (patch_failed(), left(Failed, &["fail"], Some(("mercurial", "fail")), false)),
-        (broken(), left(Failed, &["fail"], Some(("general", "broken")), false)),
+        (
+            pushed(None),
+            left(Waiting, &["work"], Some(("mercurial", "pass")), true),
+        ),
+        (
+            pushed(Some("dead")),
+            left(Waiting, &["work"], Some(("mercurial", "unsound")), true),
+        ),
+        (
+            patch_failed(),
+            left(Failed, &["fail"], Some(("mercurial", "fail")), false),
+        ),
+        (
+            broken(),
+            left(Failed, &["fail"], Some(("general", "broken")), false),
+        ),
         (
             Report::neutral(NeutralReason::Expired, "Expired."),
             left(Passed, &["pass"], Some(("general", "skip")), false),
         ),
-        (Report::Withheld, left(Passed, &["pass"], Some(("general", "skip")), false)),
+        (
+            Report::Withheld,
+            left(Passed, &["pass"], Some(("general", "skip")), false),
+        ),
     ];
     let world = World::new().await;
     for (report, left) in table {
@@ -75,7 +104,12 @@ async fn each_report_is_said_in_its_way() {
         let target = world.target(&request);
         assert_eq!(target.status, left.status, "{report:?}");
         assert_eq!(target.messages, left.messages, "{report:?}");
-        let unit = target.units.first().map(|unit| (unit["name"].as_str().unwrap(), unit["result"].as_str().unwrap()));
+        let unit = target.units.first().map(|unit| {
+            (
+                unit["name"].as_str().unwrap(),
+                unit["result"].as_str().unwrap(),
+            )
+        });
         assert_eq!(unit, left.unit, "{report:?}");
         let link = Artifact {
             key: "treeherder".to_owned(),
@@ -85,7 +119,11 @@ async fn each_report_is_said_in_its_way() {
                 "ui.external": true,
             }),
         };
-        assert_eq!(target.artifacts, if left.link { vec![link] } else { vec![] }, "{report:?}");
+        assert_eq!(
+            target.artifacts,
+            if left.link { vec![link] } else { vec![] },
+            "{report:?}"
+        );
     }
     assert_eq!(world.results().await, bus::Depth::default());
 }
@@ -132,7 +170,9 @@ async fn the_first_end_of_a_target_holds() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world.publish(&request, &patch_failed()).await;
-    world.publish(&request, &Report::neutral(NeutralReason::Expired, "late")).await;
+    world
+        .publish(&request, &Report::neutral(NeutralReason::Expired, "late"))
+        .await;
     world.publish(&request, &pushed(None)).await;
     assert_eq!(world.target(&request).status, TargetStatus::Failed);
     assert_eq!(world.results().await, bus::Depth::default());
@@ -144,7 +184,10 @@ async fn an_answer_before_the_target_waits_counts() {
     let revision = world.create("revision");
     let request = world.request(revision.diff.id);
     let early = world.fake.start_build(revision.diff.id).target;
-    let request = phabricator::model::BuildRequest { target: early.clone(), ..request };
+    let request = phabricator::model::BuildRequest {
+        target: early.clone(),
+        ..request
+    };
     world.publish(&request, &patch_failed()).await;
     assert_eq!(world.target(&request).status, TargetStatus::Building);
     world.fake.answered(&early, 200);
@@ -161,7 +204,11 @@ async fn a_private_target_is_left_alone_quietly() {
     world.publish(&request, &Report::Withheld).await;
     assert_eq!(world.results().await, bus::Depth::default());
     assert!(world.target(&request).messages.is_empty());
-    assert!(!logs.text().contains("ERROR") && !logs.text().contains("hidden"), "{}", logs.text());
+    assert!(
+        !logs.text().contains("ERROR") && !logs.text().contains("hidden"),
+        "{}",
+        logs.text()
+    );
 }
 
 #[tokio::test]
@@ -187,11 +234,20 @@ async fn a_dead_answer_that_an_operator_sends_again_is_said() {
     world.decide(&request, &patch_failed()).await;
     world.fake.set_visible(revision.id, false);
     world.publish(&request, &patch_failed()).await;
-    assert!(world.open().await.is_empty(), "nobody works on it until the operator does");
+    assert!(
+        world.open().await.is_empty(),
+        "nobody works on it until the operator does"
+    );
     world.fake.set_visible(revision.id, true);
     assert_eq!(world.requeue_dead_results().await, 1);
     world.tell().await;
-    assert_eq!((world.target(&request).status, world.target(&request).units.len()), (TargetStatus::Failed, 1));
+    assert_eq!(
+        (
+            world.target(&request).status,
+            world.target(&request).units.len()
+        ),
+        (TargetStatus::Failed, 1)
+    );
     assert!(world.record(&request).await.told.is_some());
 }
 
@@ -199,7 +255,9 @@ async fn a_dead_answer_that_an_operator_sends_again_is_said() {
 async fn an_answer_waits_for_a_phabricator_that_is_down() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
-    world.fake.fail_next("harbormaster.createartifact", 3, &Fault::Status(503));
+    world
+        .fake
+        .fail_next("harbormaster.createartifact", 3, &Fault::Status(503));
     world.publish(&request, &pushed(None)).await;
     assert!(world.target(&request).artifacts.is_empty());
     assert_eq!(world.results().await.delayed, 1);
@@ -209,32 +267,68 @@ async fn an_answer_waits_for_a_phabricator_that_is_down() {
 async fn nothing_is_said_when_publishing_is_off() {
     let (_guard, logs) = capture_logs();
     let world = World::with(|_| {}, false).await;
-    for report in [Report::Working, pushed(None), patch_failed(), Report::Withheld] {
+    for report in [
+        Report::Working,
+        pushed(None),
+        patch_failed(),
+        Report::Withheld,
+    ] {
         let request = world.request(world.create("revision").diff.id);
         world.publish(&request, &report).await;
     }
-    assert!(world.fake.calls().iter().all(|call| !call.method.starts_with("harbormaster.")));
-    assert!(logs.text().contains("not published, PHABRICATOR.publish is false: failed, the patch"), "{}", logs.text());
+    assert!(
+        world
+            .fake
+            .calls()
+            .iter()
+            .all(|call| !call.method.starts_with("harbormaster."))
+    );
+    assert!(
+        logs.text()
+            .contains("not published, PHABRICATOR.publish is false: failed, the patch"),
+        "{}",
+        logs.text()
+    );
 }
 
 /// Calls of a method.
 fn count(world: &World, method: &str) -> usize {
-    world.fake.calls().iter().filter(|call| call.method == method).count()
+    world
+        .fake
+        .calls()
+        .iter()
+        .filter(|call| call.method == method)
+        .count()
 }
 
 #[tokio::test]
 async fn a_unit_whose_answer_was_lost_is_not_shown_twice() {
-    for report in [patch_failed(), broken(), pushed(None), pushed(Some("dead")), Report::Withheld] {
+    for report in [
+        patch_failed(),
+        broken(),
+        pushed(None),
+        pushed(Some("dead")),
+        Report::Withheld,
+    ] {
         let world = World::new().await;
         let request = world.request(world.create("revision").diff.id);
-        world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
+        world
+            .fake
+            .fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
         world.publish(&request, &report).await;
         assert!(world.record(&request).await.told.is_none());
         world.advance(120);
         assert_eq!(world.tell().await, 1);
         let target = world.target(&request);
-        assert_eq!((target.units.len(), target.messages.len()), (1, 1), "{report:?}");
-        assert_eq!(target.artifacts.len(), usize::from(matches!(report, Report::Pushed(_))));
+        assert_eq!(
+            (target.units.len(), target.messages.len()),
+            (1, 1),
+            "{report:?}"
+        );
+        assert_eq!(
+            target.artifacts.len(),
+            usize::from(matches!(report, Report::Pushed(_)))
+        );
         assert!(world.record(&request).await.told.is_some());
         assert_eq!(world.results().await, bus::Depth::default());
     }
@@ -245,7 +339,9 @@ async fn an_end_that_harbormaster_has_not_acted_on_yet_is_waited_for() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
     world.fake.hold_messages();
-    world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
+    world
+        .fake
+        .fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
     world.publish(&request, &patch_failed()).await;
     world.advance(70);
     for _ in 0..5 {
@@ -255,7 +351,13 @@ async fn an_end_that_harbormaster_has_not_acted_on_yet_is_waited_for() {
     }
     world.fake.act_on_messages();
     assert_eq!(world.tell().await, 1);
-    assert_eq!((world.target(&request).status, world.target(&request).units.len()), (TargetStatus::Failed, 1));
+    assert_eq!(
+        (
+            world.target(&request).status,
+            world.target(&request).units.len()
+        ),
+        (TargetStatus::Failed, 1)
+    );
     assert_eq!(world.results().await, bus::Depth::default());
 }
 
@@ -263,14 +365,22 @@ async fn an_end_that_harbormaster_has_not_acted_on_yet_is_waited_for() {
 async fn an_end_that_never_arrived_is_said_in_the_end() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
-    world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Cut);
+    world
+        .fake
+        .fail_next("harbormaster.sendmessage", 1, &Fault::Cut);
     world.publish(&request, &patch_failed()).await;
     assert!(world.target(&request).units.is_empty());
     for _ in 0..30 {
         world.advance(60);
         world.tell().await;
     }
-    assert_eq!((world.target(&request).status, world.target(&request).units.len()), (TargetStatus::Failed, 1));
+    assert_eq!(
+        (
+            world.target(&request).status,
+            world.target(&request).units.len()
+        ),
+        (TargetStatus::Failed, 1)
+    );
     assert_eq!(world.results().await, bus::Depth::default());
 }
 
@@ -298,11 +408,24 @@ async fn nothing_is_said_on_a_target_that_was_ended_by_somebody_else() {
         world.fake.abort_build(&request.target);
         world.publish(&request, &report).await;
         let record = world.record(&request).await;
-        assert!(matches!(&record.events.last().unwrap().what, What::NotTold { reason } if reason.contains("aborted")));
+        assert!(
+            matches!(&record.events.last().unwrap().what, What::NotTold { reason } if reason.contains("aborted"))
+        );
     }
-    assert_eq!(count(&world, "harbormaster.sendmessage") + count(&world, "harbormaster.createartifact"), 0);
-    assert_eq!((world.results().await, world.dead_results().await.len()), (bus::Depth::default(), 0));
-    assert!(logs.text().contains("not published, the target is aborted already"), "{}", logs.text());
+    assert_eq!(
+        count(&world, "harbormaster.sendmessage") + count(&world, "harbormaster.createartifact"),
+        0
+    );
+    assert_eq!(
+        (world.results().await, world.dead_results().await.len()),
+        (bus::Depth::default(), 0)
+    );
+    assert!(
+        logs.text()
+            .contains("not published, the target is aborted already"),
+        "{}",
+        logs.text()
+    );
 }
 
 #[tokio::test]
@@ -312,10 +435,18 @@ async fn the_end_that_was_decided_first_is_the_one_that_is_said() {
     world.decide(&request, &patch_failed()).await;
     world.publish(&request, &pushed(None)).await;
     world.publish(&request, &Report::Working).await;
-    assert!(world.target(&request).messages.is_empty() && world.target(&request).artifacts.is_empty());
+    assert!(
+        world.target(&request).messages.is_empty() && world.target(&request).artifacts.is_empty()
+    );
     world.publish(&request, &patch_failed()).await;
     world.publish(&request, &patch_failed()).await;
-    assert_eq!((world.target(&request).status, world.target(&request).units.len()), (TargetStatus::Failed, 1));
+    assert_eq!(
+        (
+            world.target(&request).status,
+            world.target(&request).units.len()
+        ),
+        (TargetStatus::Failed, 1)
+    );
 }
 
 /// However long it takes: the operators are told, and no build is to blame.
@@ -324,7 +455,9 @@ async fn while_the_token_is_not_accepted_answers_and_builds_are_parked() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
-    world.fake.fail_until_mended(EVERY_METHOD, &Fault::Refuse("ERR-INVALID-AUTH"));
+    world
+        .fake
+        .fail_until_mended(EVERY_METHOD, &Fault::Refuse("ERR-INVALID-AUTH"));
     world.publish(&request, &patch_failed()).await;
     world.build(&world.create("another")).await;
     world.work().await;
@@ -332,15 +465,36 @@ async fn while_the_token_is_not_accepted_answers_and_builds_are_parked() {
         world.advance(1800);
         assert_eq!((world.work().await, world.tell().await), (1, 1));
     }
-    assert_eq!((world.requests().await.unfinished(), world.results().await.unfinished()), (1, 1));
-    assert_eq!(logs.text().matches("does not accept the api token: builds are parked").count(), 1, "{}", logs.text());
+    assert_eq!(
+        (
+            world.requests().await.unfinished(),
+            world.results().await.unfinished()
+        ),
+        (1, 1)
+    );
+    assert_eq!(
+        logs.text()
+            .matches("does not accept the api token: builds are parked")
+            .count(),
+        1,
+        "{}",
+        logs.text()
+    );
     world.fake.mend();
     world.advance(60);
     world.tell().await;
     world.work().await;
     assert_eq!(world.target(&request).status, TargetStatus::Failed);
-    assert_eq!(world.reports().await.len(), 1, "the build is looked at again, and has expired by now");
-    assert!(logs.text().contains("accepts the api token again"), "{}", logs.text());
+    assert_eq!(
+        world.reports().await.len(),
+        1,
+        "the build is looked at again, and has expired by now"
+    );
+    assert!(
+        logs.text().contains("accepts the api token again"),
+        "{}",
+        logs.text()
+    );
 }
 
 #[tokio::test]
@@ -355,7 +509,10 @@ async fn of_two_deliveries_at_once_one_speaks() {
         assert_eq!(world.target(&request).units.len(), 1);
         world.advance(60);
         world.tell().await;
-        assert_eq!((world.target(&request).units.len(), world.results().await), (1, bus::Depth::default()));
+        assert_eq!(
+            (world.target(&request).units.len(), world.results().await),
+            (1, bus::Depth::default())
+        );
     }
 }
 
@@ -365,25 +522,48 @@ async fn a_link_of_somebody_else_under_our_key_is_a_conflict_and_never_done() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let request = world.build(&world.create("revision")).await;
-    let theirs = json!({ "uri": "https://treeherder.example/theirs", "name": "Jobs", "ui.external": true });
+    let theirs =
+        json!({ "uri": "https://treeherder.example/theirs", "name": "Jobs", "ui.external": true });
     let params = json!({
         "buildTargetPHID": request.target, "artifactKey": "treeherder", "artifactType": "uri", "artifactData": theirs,
     });
     let params = params.as_object().cloned().unwrap();
-    conduit(&world.fake).call::<serde_json::Value>("harbormaster.createartifact", params).await.unwrap();
+    conduit(&world.fake)
+        .call::<serde_json::Value>("harbormaster.createartifact", params)
+        .await
+        .unwrap();
     world.decide(&request, &pushed(None)).await;
     world.publish(&request, &pushed(None)).await;
 
     let record = world.record(&request).await;
     let ours = "https://treeherder.example/#/jobs?repo=try&revision=aaaa";
-    let conflict = What::Conflict { key: "treeherder".to_owned(), ours: ours.to_owned(), theirs: None };
+    let conflict = What::Conflict {
+        key: "treeherder".to_owned(),
+        ours: ours.to_owned(),
+        theirs: None,
+    };
     assert_eq!(record.events.last().unwrap().what, conflict);
-    assert!(record.told.is_some() && record.sent().next().is_none(), "{record:?}");
-    assert!(!record.events.iter().any(|event| matches!(event.what, What::Told { .. })), "{record:?}");
+    assert!(
+        record.told.is_some() && record.sent().next().is_none(),
+        "{record:?}"
+    );
+    assert!(
+        !record
+            .events
+            .iter()
+            .any(|event| matches!(event.what, What::Told { .. })),
+        "{record:?}"
+    );
     assert_eq!(world.target(&request).artifacts[0].data, theirs);
     let log = logs.text();
-    assert!(log.contains("another link with this key already") && log.contains(ours), "{log}");
-    assert!(log.contains("an address that harbormaster does not show"), "{log}");
+    assert!(
+        log.contains("another link with this key already") && log.contains(ours),
+        "{log}"
+    );
+    assert!(
+        log.contains("an address that harbormaster does not show"),
+        "{log}"
+    );
 }
 
 /// The first delivery died, or its answer was lost: the record says that the link is ours.
@@ -393,52 +573,95 @@ async fn a_link_whose_answer_was_lost_is_ours() {
     let request = world.build(&world.create("revision")).await;
     world.decide(&request, &pushed(None)).await;
     for _ in 0..3 {
-        world.fake.fail_next("harbormaster.createartifact", 1, &Fault::CutAfter);
+        world
+            .fake
+            .fail_next("harbormaster.createartifact", 1, &Fault::CutAfter);
     }
     world.publish(&request, &pushed(None)).await;
     world.advance(120);
     world.tell().await;
     let record = world.record(&request).await;
-    assert_eq!((world.target(&request).artifacts.len(), world.target(&request).units.len()), (1, 1));
-    let sent: Vec<&str> = record.sent().map(|(_, answer)| answer.act.as_str()).collect();
+    assert_eq!(
+        (
+            world.target(&request).artifacts.len(),
+            world.target(&request).units.len()
+        ),
+        (1, 1)
+    );
+    let sent: Vec<&str> = record
+        .sent()
+        .map(|(_, answer)| answer.act.as_str())
+        .collect();
     assert_eq!(sent, ["link", "work"]);
-    assert!(matches!(record.events.last().unwrap().what, What::Told { .. }), "{record:?}");
+    assert!(
+        matches!(record.events.last().unwrap().what, What::Told { .. }),
+        "{record:?}"
+    );
 }
 
 #[tokio::test]
 async fn each_end_without_a_push_links_to_its_page_before_the_target_ends() {
-    let pages = BuildPages { public_url: Some("https://events.example.com".parse().unwrap()), docs_url: None };
+    let pages = BuildPages {
+        public_url: Some("https://events.example.com".parse().unwrap()),
+        docs_url: None,
+    };
     let world = World::new().await.with_pages(pages);
     let neutral = Report::neutral(NeutralReason::Expired, "Expired.");
     for report in [patch_failed(), broken(), neutral, Report::Withheld] {
         let request = world.build(&world.create("the secret title")).await;
         world.decide(&request, &report).await;
         // The message is refused once, so that it is seen what was there before it.
-        world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Status(503));
+        world
+            .fake
+            .fail_next("harbormaster.sendmessage", 1, &Fault::Status(503));
         world.publish(&request, &report).await;
         let page = json!({
             "uri": format!("https://events.example.com/builds/{}", request.target),
             "name": "Why this was not built",
             "ui.external": true,
         });
-        let link = Artifact { key: "code-review-why".to_owned(), data: page };
+        let link = Artifact {
+            key: "code-review-why".to_owned(),
+            data: page,
+        };
         let target = world.target(&request);
-        assert_eq!((target.status, &target.artifacts), (TargetStatus::Waiting, &vec![link.clone()]), "{report:?}");
+        assert_eq!(
+            (target.status, &target.artifacts),
+            (TargetStatus::Waiting, &vec![link.clone()]),
+            "{report:?}"
+        );
 
         world.advance(120);
         world.tell().await;
         let target = world.target(&request);
-        assert!(matches!(target.status, TargetStatus::Passed | TargetStatus::Failed), "{report:?}");
-        assert_eq!((target.units.len(), target.artifacts), (1, vec![link]), "{report:?}");
+        assert!(
+            matches!(target.status, TargetStatus::Passed | TargetStatus::Failed),
+            "{report:?}"
+        );
+        assert_eq!(
+            (target.units.len(), target.artifacts),
+            (1, vec![link]),
+            "{report:?}"
+        );
         let record = world.record(&request).await;
-        let sent: Vec<&str> = record.sent().map(|(_, answer)| answer.act.as_str()).collect();
+        let sent: Vec<&str> = record
+            .sent()
+            .map(|(_, answer)| answer.act.as_str())
+            .collect();
         assert_eq!((sent[0], sent.len()), ("link", 2), "{report:?}");
-        assert!(!format!("{record:?}").contains("secret title"), "{record:?}");
+        assert!(
+            !format!("{record:?}").contains("secret title"),
+            "{record:?}"
+        );
     }
     let request = world.build(&world.create("pushed")).await;
     world.publish(&request, &pushed(None)).await;
     assert_eq!(world.target(&request).artifacts[0].key, "treeherder");
-    assert_eq!(world.target(&request).artifacts.len(), 1, "a push needs no reason");
+    assert_eq!(
+        world.target(&request).artifacts.len(),
+        1,
+        "a push needs no reason"
+    );
 }
 
 #[tokio::test]
@@ -446,12 +669,19 @@ async fn what_was_sent_is_recorded_as_it_was_sent_and_nothing_else() {
     let world = World::new().await;
     let request = world.build(&world.create("revision")).await;
     world.decide(&request, &patch_failed()).await;
-    assert_eq!(world.record(&request).await.sent().count(), 0, "it is decided, and not sent");
+    assert_eq!(
+        world.record(&request).await.sent().count(),
+        0,
+        "it is decided, and not sent"
+    );
     world.publish(&request, &patch_failed()).await;
     let record = world.record(&request).await;
     let sent: Vec<_> = record.sent().collect();
     assert_eq!(sent.len(), 1);
-    assert_eq!((sent[0].0, sent[0].1.heading.as_deref()), (world.clock.now(), Some("mercurial: fail")));
+    assert_eq!(
+        (sent[0].0, sent[0].1.heading.as_deref()),
+        (world.clock.now(), Some("mercurial: fail"))
+    );
     assert_eq!(sent[0].1.text, world.target(&request).units[0]["details"]);
 
     let silent = World::with(|_| {}, false).await;
@@ -461,5 +691,8 @@ async fn what_was_sent_is_recorded_as_it_was_sent_and_nothing_else() {
     let record = silent.record(&request).await;
     assert_eq!((record.sent().count(), record.told.is_some()), (0, true));
     let last = &record.events.last().unwrap().what;
-    assert!(matches!(last, What::NotTold { reason } if reason == "publish is false"), "{record:?}");
+    assert!(
+        matches!(last, What::NotTold { reason } if reason == "publish is false"),
+        "{record:?}"
+    );
 }

@@ -25,13 +25,18 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// The names of all of them.
     pub(crate) fn names() -> Vec<String> {
-        let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-        files.filter_map(|file| Some(file.strip_suffix(".json")?.to_owned())).collect()
+        let files = std::fs::read_dir(folder())
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap());
+        files
+            .filter_map(|file| Some(file.strip_suffix(".json")?.to_owned()))
+            .collect()
     }
 
     pub(crate) fn read(name: &str) -> Self {
         let path = folder().join(format!("{name}.json"));
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_str(&text).unwrap()
     }
 

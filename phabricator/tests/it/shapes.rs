@@ -32,17 +32,22 @@ const METHODS: [&str; 15] = [
     "harbormaster.createartifact",
 ];
 
-const FORM: &str = "its parameters are fields of a form: the client sends them as JSON in one field";
+const FORM: &str =
+    "its parameters are fields of a form: the client sends them as JSON in one field";
 const VERB: &str = "it is not a POST: the client sends nothing else";
 const OTHER_USER: &str = "it is another user's view: the fake knows one token";
-const NOT_ASKED: &str = "nobody here asks for this constraint, order or attachment: the fake refuses it as unknown";
+const NOT_ASKED: &str =
+    "nobody here asks for this constraint, order or attachment: the fake refuses it as unknown";
 
 /// Recorded exchanges that are not compared, and why.
 const LEFT_OUT: [(&str, &str); 23] = [
     ("differential.diff.search.id.form", FORM),
     ("differential.diff.search.secure-as-carol", OTHER_USER),
     ("differential.getrawdiff.simple.form", FORM),
-    ("differential.revision.search.invisible-as-alice", OTHER_USER),
+    (
+        "differential.revision.search.invisible-as-alice",
+        OTHER_USER,
+    ),
     ("differential.revision.search.phid-attachments.form", FORM),
     ("differential.revision.search.responsible", NOT_ASKED),
     ("differential.revision.search.secure-as-carol", OTHER_USER),
@@ -84,17 +89,26 @@ const NUMBERED: [&str; 3] = [".id", ".after", ".before"];
 async fn every_recorded_request_is_answered_as_it_was_then() {
     let left_out: BTreeMap<&str, &str> = LEFT_OUT.into_iter().collect();
     let names = Recorded::names();
-    let unknown: Vec<&str> = left_out.keys().copied().filter(|name| !names.iter().any(|known| known == name)).collect();
+    let unknown: Vec<&str> = left_out
+        .keys()
+        .copied()
+        .filter(|name| !names.iter().any(|known| known == name))
+        .collect();
     assert!(unknown.is_empty(), "left out, but not there: {unknown:?}");
 
     let http = http();
     // The methods of which an answer that holds something was compared.
     let mut answered = BTreeSet::new();
     let mut differences = Vec::new();
-    for name in names.iter().filter(|name| !left_out.contains_key(name.as_str())) {
+    for name in names
+        .iter()
+        .filter(|name| !left_out.contains_key(name.as_str()))
+    {
         let recorded = Recorded::read(name);
         let response = &recorded.response;
-        let found_nothing = response["result"]["data"].as_array().is_some_and(Vec::is_empty);
+        let found_nothing = response["result"]["data"]
+            .as_array()
+            .is_some_and(Vec::is_empty);
         if response["error_code"].is_null() && !found_nothing {
             answered.insert(recorded.method.clone());
         }
@@ -102,7 +116,10 @@ async fn every_recorded_request_is_answered_as_it_was_then() {
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     for method in METHODS {
-        assert!(answered.contains(method), "no answer of {method} was compared");
+        assert!(
+            answered.contains(method),
+            "no answer of {method} was compared"
+        );
     }
 }
 
@@ -111,7 +128,9 @@ async fn replay(name: &str, recorded: Recorded, http: &reqwest::Client) -> Vec<S
     let stage = Stage::of(name, http).await;
     let token = match name {
         // Well formed, and nobody's.
-        "error.bad-token.unknown" | "conduit.ping.bad-token" => "api-0123456789012345678901234567".to_owned(),
+        "error.bad-token.unknown" | "conduit.ping.bad-token" => {
+            "api-0123456789012345678901234567".to_owned()
+        }
         _ => stage.fake.token().expose_secret().to_owned(),
     };
     let ours = |text: &str| stage.translate(text).replace(REDACTED, &token);
@@ -122,12 +141,20 @@ async fn replay(name: &str, recorded: Recorded, http: &reqwest::Client) -> Vec<S
             if let Some(params) = form.get_mut("params") {
                 *params = without_subscribers(&ours(params));
             }
-            let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(&form).finish();
+            let body = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(&form)
+                .finish();
             ("application/x-www-form-urlencoded", body)
         }
     };
     let url = format!("{}api/{}", stage.fake.url(), recorded.method);
-    let answer = http.post(url).header("content-type", kind).body(body).send().await.unwrap();
+    let answer = http
+        .post(url)
+        .header("content-type", kind)
+        .body(body)
+        .send()
+        .await
+        .unwrap();
 
     let mut differences = Vec::new();
     let mut compare = |what: &str, ours: &Value, theirs: &Value| {
@@ -135,21 +162,48 @@ async fn replay(name: &str, recorded: Recorded, http: &reqwest::Client) -> Vec<S
             differences.push(format!("{name}: {what} is {ours}, recorded was {theirs}"));
         }
     };
-    compare("the status", &json!(answer.status().as_u16()), &json!(recorded.http_status));
+    compare(
+        "the status",
+        &json!(answer.status().as_u16()),
+        &json!(recorded.http_status),
+    );
     let media = |kind: &str| json!(kind.split(';').next());
-    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
-    compare("the content type", &media(&kind), &media(&recorded.http_headers["Content-Type"]));
+    let kind = answer.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    compare(
+        "the content type",
+        &media(&kind),
+        &media(&recorded.http_headers["Content-Type"]),
+    );
     if recorded.response.is_null() {
         // A page for people.
         return differences;
     }
     let answer: Value = answer.json().await.unwrap();
-    let theirs: Value = serde_json::from_str(&without_subscribers(&recorded.response.to_string())).unwrap();
+    let theirs: Value =
+        serde_json::from_str(&without_subscribers(&recorded.response.to_string())).unwrap();
     compare("the code", &answer["error_code"], &theirs["error_code"]);
-    compare("the text", &answer["error_info"], &json!(theirs["error_info"].as_str().map(ours)));
-    let (shown, expected) = (shape(&recorded.method, &answer), shape(&recorded.method, &theirs));
-    differences.extend(expected.difference(&shown).map(|line| format!("{name}: recorded was {line}")));
-    differences.extend(shown.difference(&expected).map(|line| format!("{name}: there is {line}")));
+    compare(
+        "the text",
+        &answer["error_info"],
+        &json!(theirs["error_info"].as_str().map(ours)),
+    );
+    let (shown, expected) = (
+        shape(&recorded.method, &answer),
+        shape(&recorded.method, &theirs),
+    );
+    differences.extend(
+        expected
+            .difference(&shown)
+            .map(|line| format!("{name}: recorded was {line}")),
+    );
+    differences.extend(
+        shown
+            .difference(&expected)
+            .map(|line| format!("{name}: there is {line}")),
+    );
     differences
 }
 
@@ -166,7 +220,9 @@ fn without_subscribers(text: &str) -> String {
             _ => {}
         }
     }
-    let Ok(mut value) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else {
+        return text.to_owned();
+    };
     walk(&mut value);
     value.to_string()
 }
@@ -177,7 +233,8 @@ fn shape(method: &str, answer: &Value) -> BTreeSet<String> {
     let numbered = !method.starts_with("harbormaster.");
     let ordered = method != "edge.search";
     let is_exact = |path: &str| {
-        EXACT.iter().any(|key| path.ends_with(key)) || numbered && NUMBERED.iter().any(|key| path.ends_with(key))
+        EXACT.iter().any(|key| path.ends_with(key))
+            || numbered && NUMBERED.iter().any(|key| path.ends_with(key))
     };
     let mut lines = BTreeSet::new();
     let mut left = vec![(String::new(), answer)];
@@ -192,18 +249,29 @@ fn shape(method: &str, answer: &Value) -> BTreeSet<String> {
                     true => format!("{path}[{index}]"),
                     false => format!("{path}[]"),
                 };
-                left.extend(list.iter().enumerate().map(|(index, entry)| (place(index, entry), entry)));
+                left.extend(
+                    list.iter()
+                        .enumerate()
+                        .map(|(index, entry)| (place(index, entry), entry)),
+                );
                 if list.iter().any(Value::is_object) {
                     lines.insert(format!("{path} has {} entries", list.len()));
                 }
                 "list"
             }
             Value::Object(map) => {
-                left.extend(map.iter().map(|(key, entry)| (format!("{path}.{key}"), entry)));
+                left.extend(
+                    map.iter()
+                        .map(|(key, entry)| (format!("{path}.{key}"), entry)),
+                );
                 "map"
             }
         };
-        lines.insert(if is_exact(&path) { format!("{path} = {value}") } else { format!("{path}: {kind}") });
+        lines.insert(if is_exact(&path) {
+            format!("{path} = {value}")
+        } else {
+            format!("{path}: {kind}")
+        });
     }
     lines
 }

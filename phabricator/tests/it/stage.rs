@@ -47,7 +47,9 @@ impl Stage {
     }
 
     async fn new(http: &reqwest::Client) -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_795_228_600).unwrap()));
+        let clock = Arc::new(ManualClock::new(
+            Timestamp::from_second(1_795_228_600).unwrap(),
+        ));
         let fake = FakePhabricator::start(clock.clone()).await.unwrap();
         fake.add_user("bot", "Bot Example");
         let alice = fake.add_user("alice", "Alice Example");
@@ -65,15 +67,27 @@ impl Stage {
             ("PHID-HMCP-n3nisprxbb7ehv2lzdcb", fake.build_plan()),
         ];
         let conduit = Conduit::new(fake.url().clone(), fake.token(), http.clone());
-        Self { fake, conduit, clock, alice, repository, revisions: Vec::new(), stands_for }
+        Self {
+            fake,
+            conduit,
+            clock,
+            alice,
+            repository,
+            revisions: Vec::new(),
+            stands_for,
+        }
     }
 
     /// D1 to D15, with the diffs 1 to 22.
     fn add_first_revisions(&mut self) {
-        let (bob, group) = (self.ours("PHID-USER-nw3glx4prrlm7gz2tilf"), self.ours("PHID-PROJ-l7duo3s2hhvestdy3xt2"));
+        let (bob, group) = (
+            self.ours("PHID-USER-nw3glx4prrlm7gz2tilf"),
+            self.ours("PHID-PROJ-l7duo3s2hhvestdy3xt2"),
+        );
         let secure = self.ours("PHID-PROJ-tqu3hlbr7eoh6nowuays");
         let diff = || NewDiff::new("patch").base("f7f4af8163abc93a4c96dac8c4f1321e99e02f67");
-        self.fake.add_diff(&self.alice, Some(&self.repository), diff());
+        self.fake
+            .add_diff(&self.alice, Some(&self.repository), diff());
         let simple = self.add(self.revision("simple").reviewer(&bob).reviewer(&group));
         let newest = self.fake.update_revision(simple.id, diff());
         let stack1 = self.add(self.revision("stack1"));
@@ -86,18 +100,26 @@ impl Stage {
             self.add(self.revision(&format!("D{number}")));
         }
         let abandoned = self.add(self.revision("abandoned"));
-        self.fake.set_status(abandoned.id, RevisionStatus::Abandoned);
+        self.fake
+            .set_status(abandoned.id, RevisionStatus::Abandoned);
         let rejected = self.add(self.revision("rejected").reviewer(&bob));
-        self.fake.set_status(rejected.id, RevisionStatus::NeedsRevision);
+        self.fake
+            .set_status(rejected.id, RevisionStatus::NeedsRevision);
         self.add(self.revision("D11"));
         self.add(self.revision("D12"));
-        let accepted = NewRevision::new("accepted", &self.alice, &self.repository, diff().without_commit());
+        let accepted = NewRevision::new(
+            "accepted",
+            &self.alice,
+            &self.repository,
+            diff().without_commit(),
+        );
         let accepted = self.add(accepted.reviewer(&bob));
         self.fake.set_status(accepted.id, RevisionStatus::Accepted);
         self.add(self.revision("D14"));
         let invisible = self.add(self.revision("invisible"));
         for _ in 18..=22 {
-            self.fake.add_diff(&self.alice, None, NewDiff::new("patch").without_commit());
+            self.fake
+                .add_diff(&self.alice, None, NewDiff::new("patch").without_commit());
         }
         self.stands_for.extend([
             ("PHID-DREV-jx63ehwrdpfyocl3sdff", simple.phid),
@@ -114,29 +136,47 @@ impl Stage {
     /// D16 to D22.
     fn add_later_revisions(&mut self, name: &str) {
         self.go_to(LATER);
-        let [simple, stack1, stack2, stack3] = [0, 1, 2, 3].map(|index| self.revisions[index].phid.clone());
+        let [simple, stack1, stack2, stack3] =
+            [0, 1, 2, 3].map(|index| self.revisions[index].phid.clone());
         let draft = self.add(self.revision("herald draft"));
         if name.ends_with("draft-building") {
             self.fake.set_status(draft.id, RevisionStatus::Draft);
         }
         let diamond = match name {
-            "edge.search.many" | "edge.search.child.simple" | "edge.search.child.stack2" => self.revision("diamond"),
-            "edge.search.two-parents.stack1-stack3" => self.revision("diamond").parent(&stack1).parent(&stack3),
-            "edge.search.two-parents.stack3-stack1" => self.revision("diamond").parent(&stack3).parent(&stack1),
+            "edge.search.many" | "edge.search.child.simple" | "edge.search.child.stack2" => {
+                self.revision("diamond")
+            }
+            "edge.search.two-parents.stack1-stack3" => {
+                self.revision("diamond").parent(&stack1).parent(&stack3)
+            }
+            "edge.search.two-parents.stack3-stack1" => {
+                self.revision("diamond").parent(&stack3).parent(&stack1)
+            }
             _ => self.revision("diamond").parent(&stack2).parent(&simple),
         };
-        if ["edge.search.limit101", "edge.search.page1", "edge.search.page2", "edge.search.page3"].contains(&name) {
+        if [
+            "edge.search.limit101",
+            "edge.search.page1",
+            "edge.search.page2",
+            "edge.search.page3",
+        ]
+        .contains(&name)
+        {
             self.fake.add_parent(&simple, &stack1);
         }
         let diamond = self.add(diamond);
-        let of_invisible =
-            self.add(self.revision("child of invisible").parent(&self.ours("PHID-DREV-lsqhatgtmntyo2dtskuw")));
+        let of_invisible = self.add(
+            self.revision("child of invisible")
+                .parent(&self.ours("PHID-DREV-lsqhatgtmntyo2dtskuw")),
+        );
         self.add(self.revision("D19"));
         let published = self.add(self.revision("published"));
-        self.fake.set_status(published.id, RevisionStatus::Published);
+        self.fake
+            .set_status(published.id, RevisionStatus::Published);
         let of_published = self.add(self.revision("child of published").parent(&published.phid));
         let failed = self.add(self.revision("first build fails"));
-        self.fake.set_status(failed.id, RevisionStatus::ChangesPlanned);
+        self.fake
+            .set_status(failed.id, RevisionStatus::ChangesPlanned);
         self.stands_for.extend([
             ("PHID-DREV-ukjjdkhz6aq2njckojoo", draft.phid),
             ("PHID-DREV-ci7gjjthyplqgj4vg5hv", diamond.phid),
@@ -161,7 +201,10 @@ impl Stage {
         let herald = start(self.revisions[15].diff.id);
         let build_of = |target: &Phid| self.fake.target(target).unwrap().build;
         let (waiting_build, herald_build) = (build_of(&waiting), build_of(&herald));
-        let (buildable, herald_buildable) = (self.buildable(&waiting_build).await, self.buildable(&herald_build).await);
+        let (buildable, herald_buildable) = (
+            self.buildable(&waiting_build).await,
+            self.buildable(&herald_build).await,
+        );
         self.stands_for.extend([
             ("PHID-HMBD-wfasrfljt4porj7uecwb", build_of(&restarted)),
             ("PHID-HMBD-3gmbw7z5y3qb67m5h2m5", waiting_build),
@@ -182,14 +225,17 @@ impl Stage {
         const FAILING: &str = "PHID-HMBT-cevsbga6ulko4b373b7d";
         match name {
             // It was accepted later.
-            BY_UPDATE => self.fake.set_status(self.revisions[12].id, RevisionStatus::NeedsReview),
+            BY_UPDATE => self
+                .fake
+                .set_status(self.revisions[12].id, RevisionStatus::NeedsReview),
             "harbormaster.artifact.search.target" => {
                 for key in ["treeherder", "k2f", "k3"] {
                     self.link(WAITING, key).await;
                 }
                 self.tell(WAITING, "pass").await;
             }
-            "harbormaster.createartifact.same-key" | "harbormaster.createartifact.same-key-other-target" => {
+            "harbormaster.createartifact.same-key"
+            | "harbormaster.createartifact.same-key-other-target" => {
                 self.link(WAITING, "treeherder").await;
             }
             "harbormaster.build.search.phid-passed"
@@ -210,20 +256,29 @@ impl Stage {
             | "harbormaster.sendmessage.aborted-pass"
             | "harbormaster.sendmessage.build-abort-again" => {
                 self.restart();
-                self.fake.abort_build(&self.ours("PHID-HMBT-rvm3mtalp4c4yb3u22ji"));
+                self.fake
+                    .abort_build(&self.ours("PHID-HMBT-rvm3mtalp4c4yb3u22ji"));
             }
             _ => {}
         }
     }
 
     fn restart(&mut self) {
-        let again = self.fake.restart_build(&self.ours("PHID-HMBT-iefnn5l5w6gdjfm65it2")).target;
+        let again = self
+            .fake
+            .restart_build(&self.ours("PHID-HMBT-iefnn5l5w6gdjfm65it2"))
+            .target;
         self.fake.answered(&again, 200);
-        self.stands_for.push(("PHID-HMBT-rvm3mtalp4c4yb3u22ji", again));
+        self.stands_for
+            .push(("PHID-HMBT-rvm3mtalp4c4yb3u22ji", again));
     }
 
     async fn tell(&self, target: &str, kind: &str) {
-        self.call("harbormaster.sendmessage", json!({ "receiver": self.ours(target), "type": kind })).await;
+        self.call(
+            "harbormaster.sendmessage",
+            json!({ "receiver": self.ours(target), "type": kind }),
+        )
+        .await;
     }
 
     async fn link(&self, target: &str, key: &str) {
@@ -235,8 +290,18 @@ impl Stage {
     }
 
     async fn buildable(&self, build: &Phid) -> Phid {
-        let found = self.call("harbormaster.build.search", json!({ "constraints": { "phids": [build] } })).await;
-        Phid::parse(found["data"][0]["fields"]["buildablePHID"].as_str().unwrap()).unwrap()
+        let found = self
+            .call(
+                "harbormaster.build.search",
+                json!({ "constraints": { "phids": [build] } }),
+            )
+            .await;
+        Phid::parse(
+            found["data"][0]["fields"]["buildablePHID"]
+                .as_str()
+                .unwrap(),
+        )
+        .unwrap()
     }
 
     async fn call(&self, method: &'static str, params: Value) -> Value {
@@ -246,12 +311,21 @@ impl Stage {
 
     /// What stands for a recorded object.
     fn ours(&self, recorded: &str) -> Phid {
-        self.stands_for.iter().find(|(known, _)| *known == recorded).unwrap().1.clone()
+        self.stands_for
+            .iter()
+            .find(|(known, _)| *known == recorded)
+            .unwrap()
+            .1
+            .clone()
     }
 
     /// `text` about the recorded objects, as one about ours.
     pub(crate) fn translate(&self, text: &str) -> String {
-        self.stands_for.iter().fold(text.to_owned(), |text, (recorded, ours)| text.replace(recorded, ours.as_str()))
+        self.stands_for
+            .iter()
+            .fold(text.to_owned(), |text, (recorded, ours)| {
+                text.replace(recorded, ours.as_str())
+            })
     }
 
     fn revision(&self, title: &str) -> NewRevision {
@@ -267,6 +341,7 @@ impl Stage {
 
     fn go_to(&self, epoch: i64) {
         let wait = epoch - self.clock.now().as_second();
-        self.clock.advance(Duration::from_secs(u64::try_from(wait).unwrap()));
+        self.clock
+            .advance(Duration::from_secs(u64::try_from(wait).unwrap()));
     }
 }

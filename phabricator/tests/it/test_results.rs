@@ -3,7 +3,10 @@
 use bus::{Consumer, Depth, Policy, Queue};
 use phabricator::{
     TestResultPublisher,
-    model::{BaseChoice, BaseReason, BuildRequest, NeutralReason, Pushed, Report, TestOutcome, TestResult},
+    model::{
+        BaseChoice, BaseReason, BuildRequest, NeutralReason, Pushed, Report, TestOutcome,
+        TestResult,
+    },
     testing::{Fault, TargetStatus},
 };
 use serde_json::json;
@@ -11,7 +14,8 @@ use serde_json::json;
 use crate::world::{World, capture_logs, conduit, journal};
 
 const TESTS: Queue<TestResult> = Queue::new("results:tests", Policy::DEFAULT);
-const LINK: &str = "https://treeherder.example/#/jobs?repo=try&revision=aaaa&selectedTaskRun=B-_1-0";
+const LINK: &str =
+    "https://treeherder.example/#/jobs?repo=try&revision=aaaa&selectedTaskRun=B-_1-0";
 
 struct Stage {
     world: World,
@@ -25,7 +29,10 @@ impl Stage {
 
     async fn publishing(publish: bool) -> Self {
         let world = World::new().await;
-        let publisher = world.consumer(TESTS, TestResultPublisher::new(conduit(&world.fake), publish, journal()));
+        let publisher = world.consumer(
+            TESTS,
+            TestResultPublisher::new(conduit(&world.fake), publish, journal()),
+        );
         Self { world, publisher }
     }
 
@@ -54,7 +61,10 @@ impl Stage {
     fn units(&self, request: &BuildRequest) -> Vec<[String; 3]> {
         let units = self.world.target(request).units;
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-        units.iter().map(|unit| ["name", "result", "details"].map(|key| text(&unit[key]))).collect()
+        units
+            .iter()
+            .map(|unit| ["name", "result", "details"].map(|key| text(&unit[key])))
+            .collect()
     }
 }
 
@@ -65,7 +75,12 @@ fn pushed() -> Report {
         patches: 1,
         revisions: vec![1],
         landed: Vec::new(),
-        base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named, tried: None },
+        base: BaseChoice {
+            used: "b".repeat(40),
+            instead_of: None,
+            reason: BaseReason::Named,
+            tried: None,
+        },
         seconds: 1.0,
     })
 }
@@ -85,10 +100,17 @@ fn result(request: &BuildRequest, task: &str, run: u32, outcome: TestOutcome) ->
 async fn a_test_is_a_unit_on_a_target_that_goes_on_waiting() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
-    stage.tell(&result(&request, "A", 0, TestOutcome::Pass)).await;
-    stage.tell(&result(&request, "B", 0, TestOutcome::Fail)).await;
+    stage
+        .tell(&result(&request, "A", 0, TestOutcome::Pass))
+        .await;
+    stage
+        .tell(&result(&request, "B", 0, TestOutcome::Fail))
+        .await;
     let target = stage.world.target(&request);
-    assert_eq!((target.status, target.messages), (TargetStatus::Waiting, vec!["work".to_owned(); 2]));
+    assert_eq!(
+        (target.status, target.messages),
+        (TargetStatus::Waiting, vec!["work".to_owned(); 2])
+    );
     let failed = json!({
         "namespace": "code-review",
         "name": "test-linux/opt-mochitest-1",
@@ -97,7 +119,10 @@ async fn a_test_is_a_unit_on_a_target_that_goes_on_waiting() {
         "details": LINK,
     });
     assert_eq!(json!(target.units[1]), failed);
-    assert_eq!(stage.units(&request)[0], ["test-linux/opt-mochitest-1", "pass", ""]);
+    assert_eq!(
+        stage.units(&request)[0],
+        ["test-linux/opt-mochitest-1", "pass", ""]
+    );
     assert_eq!(stage.depth().await, Depth::default());
 }
 
@@ -106,10 +131,14 @@ async fn a_result_is_shown_once_and_another_run_is_another_result() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     for _ in 0..2 {
-        stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+        stage
+            .tell(&result(&request, "A", 0, TestOutcome::Fail))
+            .await;
     }
     assert_eq!(stage.units(&request).len(), 1);
-    stage.tell(&result(&request, "A", 1, TestOutcome::Pass)).await;
+    stage
+        .tell(&result(&request, "A", 1, TestOutcome::Pass))
+        .await;
     assert_eq!(stage.units(&request).len(), 2);
 }
 
@@ -118,10 +147,15 @@ async fn of_two_deliveries_at_once_one_speaks() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     for _ in 0..2 {
-        stage.send(&result(&request, "A", 0, TestOutcome::Pass)).await;
+        stage
+            .send(&result(&request, "A", 0, TestOutcome::Pass))
+            .await;
     }
     assert_eq!(stage.publisher.step().await.unwrap(), 2);
-    assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
+    assert_eq!(
+        (stage.units(&request).len(), stage.depth().await),
+        (1, Depth::default())
+    );
 }
 
 #[tokio::test]
@@ -129,15 +163,29 @@ async fn of_a_build_that_was_not_pushed_nothing_is_said() {
     let (_guard, logs) = capture_logs();
     let stage = Stage::new().await;
     let skipped = Report::neutral(NeutralReason::Expired, "late");
-    for (end, reason) in [(Report::Withheld, "its revision is private"), (skipped, "its build was not pushed")] {
+    for (end, reason) in [
+        (Report::Withheld, "its revision is private"),
+        (skipped, "its build was not pushed"),
+    ] {
         let request = stage.build(&end).await;
-        stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+        stage
+            .tell(&result(&request, "A", 0, TestOutcome::Fail))
+            .await;
         assert!(stage.units(&request).is_empty());
-        assert!(logs.text().contains(&format!("the result of a test is not said: {reason}")), "{}", logs.text());
+        assert!(
+            logs.text()
+                .contains(&format!("the result of a test is not said: {reason}")),
+            "{}",
+            logs.text()
+        );
     }
     let unknown = stage.world.request(stage.world.create("revision").diff.id);
-    stage.tell(&result(&unknown, "A", 0, TestOutcome::Fail)).await;
-    assert!(stage.units(&unknown).is_empty() && logs.text().contains("nothing is known of its build"));
+    stage
+        .tell(&result(&unknown, "A", 0, TestOutcome::Fail))
+        .await;
+    assert!(
+        stage.units(&unknown).is_empty() && logs.text().contains("nothing is known of its build")
+    );
     assert!(!logs.text().contains("mochitest"), "{}", logs.text());
     assert_eq!(stage.depth().await, Depth::default());
 }
@@ -148,7 +196,9 @@ async fn on_a_target_that_is_not_visible_any_more_nothing_is_said() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     stage.world.fake.set_visible(request.revision_id, false);
-    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    stage
+        .tell(&result(&request, "A", 0, TestOutcome::Fail))
+        .await;
     assert_eq!(stage.depth().await, Depth::default());
     assert!(stage.units(&request).is_empty());
 }
@@ -157,12 +207,20 @@ async fn on_a_target_that_is_not_visible_any_more_nothing_is_said() {
 async fn a_result_whose_answer_was_lost_is_not_shown_twice() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
-    stage.world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
-    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    stage
+        .world
+        .fake
+        .fail_next("harbormaster.sendmessage", 1, &Fault::CutAfter);
+    stage
+        .tell(&result(&request, "A", 0, TestOutcome::Fail))
+        .await;
     assert_eq!(stage.depth().await.delayed, 1);
     stage.world.advance(3600);
     assert_eq!(stage.publisher.step().await.unwrap(), 1);
-    assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
+    assert_eq!(
+        (stage.units(&request).len(), stage.depth().await),
+        (1, Depth::default())
+    );
 }
 
 /// Nobody can tell this from the case above.
@@ -170,23 +228,39 @@ async fn a_result_whose_answer_was_lost_is_not_shown_twice() {
 async fn a_result_that_was_lost_on_its_way_stays_away() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
-    stage.world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Cut);
-    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    stage
+        .world
+        .fake
+        .fail_next("harbormaster.sendmessage", 1, &Fault::Cut);
+    stage
+        .tell(&result(&request, "A", 0, TestOutcome::Fail))
+        .await;
     stage.world.advance(3600);
     assert_eq!(stage.publisher.step().await.unwrap(), 1);
-    assert_eq!((stage.units(&request).len(), stage.depth().await), (0, Depth::default()));
+    assert_eq!(
+        (stage.units(&request).len(), stage.depth().await),
+        (0, Depth::default())
+    );
 }
 
 #[tokio::test]
 async fn a_result_that_was_refused_is_said_at_the_next_try() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
-    stage.world.fake.fail_next("harbormaster.sendmessage", 1, &Fault::Status(503));
-    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    stage
+        .world
+        .fake
+        .fail_next("harbormaster.sendmessage", 1, &Fault::Status(503));
+    stage
+        .tell(&result(&request, "A", 0, TestOutcome::Fail))
+        .await;
     assert!(stage.units(&request).is_empty());
     stage.world.advance(3600);
     assert_eq!(stage.publisher.step().await.unwrap(), 1);
-    assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
+    assert_eq!(
+        (stage.units(&request).len(), stage.depth().await),
+        (1, Depth::default())
+    );
 }
 
 #[tokio::test]
@@ -194,22 +268,39 @@ async fn a_result_outlives_an_outage_in_which_nobody_knows_what_was_acted_on() {
     let stage = Stage::new().await;
     let request = stage.build(&pushed()).await;
     for method in ["harbormaster.target.search", "harbormaster.sendmessage"] {
-        stage.world.fake.fail_until_mended(method, &Fault::Status(502));
+        stage
+            .world
+            .fake
+            .fail_until_mended(method, &Fault::Status(502));
     }
-    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    stage
+        .tell(&result(&request, "A", 0, TestOutcome::Fail))
+        .await;
     stage.world.advance(3600);
     assert_eq!(stage.publisher.step().await.unwrap(), 1);
     stage.world.fake.mend();
     stage.world.advance(3600);
     assert_eq!(stage.publisher.step().await.unwrap(), 1);
-    assert_eq!((stage.units(&request).len(), stage.depth().await), (1, Depth::default()));
+    assert_eq!(
+        (stage.units(&request).len(), stage.depth().await),
+        (1, Depth::default())
+    );
 }
 
 #[tokio::test]
 async fn nothing_is_said_when_publishing_is_off() {
     let stage = Stage::publishing(false).await;
     let request = stage.build(&pushed()).await;
-    stage.tell(&result(&request, "A", 0, TestOutcome::Fail)).await;
+    stage
+        .tell(&result(&request, "A", 0, TestOutcome::Fail))
+        .await;
     assert!(stage.units(&request).is_empty());
-    assert!(stage.world.fake.calls().iter().all(|call| call.method != "harbormaster.sendmessage"));
+    assert!(
+        stage
+            .world
+            .fake
+            .calls()
+            .iter()
+            .all(|call| call.method != "harbormaster.sendmessage")
+    );
 }

@@ -56,7 +56,10 @@ fn what_was_applied_and_on_what() {
     };
     let git = "1234567890".repeat(4);
     let named = || base(BaseReason::Named, None);
-    let (old, old_other) = (base(BaseReason::Unrecorded, None), base(BaseReason::Unrecorded, Some(&git)));
+    let (old, old_other) = (
+        base(BaseReason::Unrecorded, None),
+        base(BaseReason::Unrecorded, Some(&git)),
+    );
     let from_an_old_worker = |base| {
         Report::Pushed(Pushed {
             revision: "a".repeat(40),
@@ -70,30 +73,81 @@ fn what_was_applied_and_on_what() {
     };
     let texts = golden(&[
         ("the work has begun", Report::Working),
-        ("the base that the stack names", pushed(named(), vec![7], vec![])),
+        (
+            "the base that the stack names",
+            pushed(named(), vec![7], vec![]),
+        ),
         ("a stack", pushed(named(), vec![7, 8, 9], vec![])),
         ("a long stack", pushed(named(), (1..=100).collect(), vec![])),
         ("on a landed revision", pushed(named(), vec![7], vec![5])),
         ("on landed revisions", pushed(named(), vec![7], vec![4, 5])),
-        ("an unknown base", pushed(base(BaseReason::Unknown, Some(&git)), vec![7], vec![5])),
-        ("a base that is no hash", pushed(base(BaseReason::NotAHash, Some("refs/heads/main")), vec![7, 8], vec![])),
-        ("a hostile base", pushed(base(BaseReason::NotAHash, Some("`{F1}` @alice\n= head")), vec![7], vec![])),
-        ("a base of an upper patch", pushed(base(BaseReason::NewestNamed, Some(&git)), vec![7, 8], vec![])),
-        ("an unknown base, by date", pushed(base(BaseReason::ByDate, Some(&git)), vec![7], vec![])),
-        ("no base, by date", pushed(base(BaseReason::ByDate, None), vec![7], vec![])),
         (
-            "an unknown base, by date in vain",
+            "an unknown base",
+            pushed(base(BaseReason::Unknown, Some(&git)), vec![7], vec![5]),
+        ),
+        (
+            "a base that is no hash",
             pushed(
-                BaseChoice { tried: Some("c".repeat(40)), ..base(BaseReason::Unknown, Some(&git)) },
+                base(BaseReason::NotAHash, Some("refs/heads/main")),
+                vec![7, 8],
+                vec![],
+            ),
+        ),
+        (
+            "a hostile base",
+            pushed(
+                base(BaseReason::NotAHash, Some("`{F1}` @alice\n= head")),
                 vec![7],
                 vec![],
             ),
         ),
-        ("no base", pushed(base(BaseReason::Unnamed, None), vec![7], vec![])),
-        ("always the latest", pushed(base(BaseReason::Latest, Some(&git)), vec![7], vec![])),
-        ("always the latest, no base", pushed(base(BaseReason::Latest, None), vec![7], vec![])),
-        ("from a worker that gives no reason", from_an_old_worker(old)),
-        ("from a worker that gives no reason, another base", from_an_old_worker(old_other)),
+        (
+            "a base of an upper patch",
+            pushed(
+                base(BaseReason::NewestNamed, Some(&git)),
+                vec![7, 8],
+                vec![],
+            ),
+        ),
+        (
+            "an unknown base, by date",
+            pushed(base(BaseReason::ByDate, Some(&git)), vec![7], vec![]),
+        ),
+        (
+            "no base, by date",
+            pushed(base(BaseReason::ByDate, None), vec![7], vec![]),
+        ),
+        (
+            "an unknown base, by date in vain",
+            pushed(
+                BaseChoice {
+                    tried: Some("c".repeat(40)),
+                    ..base(BaseReason::Unknown, Some(&git))
+                },
+                vec![7],
+                vec![],
+            ),
+        ),
+        (
+            "no base",
+            pushed(base(BaseReason::Unnamed, None), vec![7], vec![]),
+        ),
+        (
+            "always the latest",
+            pushed(base(BaseReason::Latest, Some(&git)), vec![7], vec![]),
+        ),
+        (
+            "always the latest, no base",
+            pushed(base(BaseReason::Latest, None), vec![7], vec![]),
+        ),
+        (
+            "from a worker that gives no reason",
+            from_an_old_worker(old),
+        ),
+        (
+            "from a worker that gives no reason, another base",
+            from_an_old_worker(old_other),
+        ),
     ]);
     insta::assert_snapshot!(texts);
 }
@@ -102,21 +156,36 @@ fn what_was_applied_and_on_what() {
 async fn builds_that_end_before_their_stack_is_loaded() {
     let expired = end(async |world| {
         let diff = NewDiff::new("patch").created_at(start() - Duration::from_secs(30 * 3600));
-        world.request(world.fake.create_revision(world.revision_with("old", diff)).diff.id)
+        world.request(
+            world
+                .fake
+                .create_revision(world.revision_with("old", diff))
+                .diff
+                .id,
+        )
     });
     let superseded = end(async |world| {
         let revision = world.create("changed");
-        world.fake.update_revision(revision.id, NewDiff::new("better"));
+        world
+            .fake
+            .update_revision(revision.id, NewDiff::new("better"));
         world.request(revision.diff.id)
     });
     let landed = end(async |world| {
         let revision = world.create("landed");
-        world.fake.set_status(revision.id, RevisionStatus::Published);
+        world
+            .fake
+            .set_status(revision.id, RevisionStatus::Published);
         world.request(revision.diff.id)
     });
     let elsewhere = end(async |world| {
         let other = world.fake.add_repository("elsewhere");
-        let new = phabricator::testing::NewRevision::new("x", &world.alice, &other, NewDiff::new("patch"));
+        let new = phabricator::testing::NewRevision::new(
+            "x",
+            &world.alice,
+            &other,
+            NewDiff::new("patch"),
+        );
         world.request(world.fake.create_revision(new).diff.id)
     });
     let private = end(async |world| {
@@ -126,11 +195,21 @@ async fn builds_that_end_before_their_stack_is_loaded() {
     });
     let contradiction = end(async |world| {
         let (first, second) = (world.create("first"), world.create("second"));
-        BuildRequest { diff_id: second.diff.id, ..world.request(first.diff.id) }
+        BuildRequest {
+            diff_id: second.diff.id,
+            ..world.request(first.diff.id)
+        }
     });
-    let no_diff = end(async |world| BuildRequest { diff_id: 99, ..world.request(world.create("first").diff.id) });
+    let no_diff = end(async |world| BuildRequest {
+        diff_id: 99,
+        ..world.request(world.create("first").diff.id)
+    });
     let unreadable = end(async |world| {
-        world.fake.fail_next("differential.diff.search", 2, &Fault::Refuse("ERR-CONDUIT-CORE"));
+        world.fake.fail_next(
+            "differential.diff.search",
+            2,
+            &Fault::Refuse("ERR-CONDUIT-CORE"),
+        );
         world.request(world.create("unlucky").diff.id)
     });
     let author = {
@@ -157,39 +236,59 @@ async fn builds_that_end_before_their_stack_is_loaded() {
 async fn stacks_that_are_refused() {
     let hidden = end(async |world| {
         let parent = world.create("private");
-        let child = world.fake.create_revision(world.revision("child").parent(&parent.phid));
-        let top = world.fake.create_revision(world.revision("top").parent(&child.phid));
+        let child = world
+            .fake
+            .create_revision(world.revision("child").parent(&parent.phid));
+        let top = world
+            .fake
+            .create_revision(world.revision("top").parent(&child.phid));
         world.fake.set_visible(parent.id, false);
         world.request(top.diff.id)
     });
     let cycle = end(async |world| {
         let bottom = world.create("bottom");
-        let top = world.fake.create_revision(world.revision("top").parent(&bottom.phid));
+        let top = world
+            .fake
+            .create_revision(world.revision("top").parent(&bottom.phid));
         world.fake.add_parent(&bottom.phid, &top.phid);
         world.request(top.diff.id)
     });
     let fork = end(async |world| {
         let (left, right) = (world.create("left"), world.create("right"));
-        let top = world.fake.create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
+        let top = world
+            .fake
+            .create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
         world.request(top.diff.id)
     });
     let too_many = end(async |world| {
         let mut last = world.create("1");
         for number in 2..=101 {
-            last = world.fake.create_revision(world.revision(&number.to_string()).parent(&last.phid));
+            last = world
+                .fake
+                .create_revision(world.revision(&number.to_string()).parent(&last.phid));
         }
         world.request(last.diff.id)
     });
     let no_patch = end(async |world| {
         let bottom = world.create("bottom");
-        let top = world.fake.create_revision(world.revision("top").parent(&bottom.phid));
-        world.fake.fail_next("differential.getrawdiff", 1, &Fault::Refuse("ERR_NOT_FOUND"));
+        let top = world
+            .fake
+            .create_revision(world.revision("top").parent(&bottom.phid));
+        world.fake.fail_next(
+            "differential.getrawdiff",
+            1,
+            &Fault::Refuse("ERR_NOT_FOUND"),
+        );
         world.request(top.diff.id)
     });
     let too_large = end(async |world| {
         let half = || NewDiff::new("x".repeat(33 << 20));
-        let bottom = world.fake.create_revision(world.revision_with("bottom", half()));
-        let top = world.fake.create_revision(world.revision_with("top", half()).parent(&bottom.phid));
+        let bottom = world
+            .fake
+            .create_revision(world.revision_with("bottom", half()));
+        let top = world
+            .fake
+            .create_revision(world.revision_with("top", half()).parent(&bottom.phid));
         world.request(top.diff.id)
     });
     let texts = golden(&[

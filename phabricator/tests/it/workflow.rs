@@ -37,16 +37,23 @@ async fn only_stack(world: &World) -> Vec<u64> {
     assert_eq!(world.reports().await, [Report::Working]);
     let builds = world.builds().await;
     assert_eq!(builds.len(), 1);
-    builds[0].stack.iter().map(|patch| patch.revision_id).collect()
+    builds[0]
+        .stack
+        .iter()
+        .map(|patch| patch.revision_id)
+        .collect()
 }
 
 #[tokio::test]
 async fn a_public_revision_is_built_at_once() {
     let world = World::new().await;
     let bob = world.fake.add_user("bob", "Bob Example");
-    let diff =
-        NewDiff::new("the patch").base("f7f4").commit("\"Alice Example\" <alice@example.com>", "Bug 1 - message");
-    let revision = world.fake.create_revision(world.revision_with("title", diff).reviewer(&bob));
+    let diff = NewDiff::new("the patch")
+        .base("f7f4")
+        .commit("\"Alice Example\" <alice@example.com>", "Bug 1 - message");
+    let revision = world
+        .fake
+        .create_revision(world.revision_with("title", diff).reviewer(&bob));
     let request = world.build(&revision).await;
 
     assert_eq!(world.work().await, 1);
@@ -54,30 +61,59 @@ async fn a_public_revision_is_built_at_once() {
     assert_eq!(world.reports().await, [Report::Working]);
     let builds = world.builds().await;
     let build = &builds[0];
-    let without_patches = Build { stack: Vec::new(), ..build.clone() };
+    let without_patches = Build {
+        stack: Vec::new(),
+        ..build.clone()
+    };
     assert_eq!(world.sent_to_bugbug().await, [without_patches]);
     assert_eq!(build.request, request);
     assert_eq!(build.revision.url, format!("{}D1", world.fake.url()));
-    assert_eq!((build.revision.id, build.revision.phid.clone()), (1, revision.phid));
-    assert_eq!((build.revision.author.clone(), build.revision.reviewers.clone()), (world.alice.clone(), vec![bob]));
-    assert_eq!((build.diff.id, build.diff.phid.clone()), (revision.diff.id, revision.diff.phid));
-    assert_eq!((build.diff.created_at, build.diff.base.as_deref()), (start(), Some("f7f4")));
+    assert_eq!(
+        (build.revision.id, build.revision.phid.clone()),
+        (1, revision.phid)
+    );
+    assert_eq!(
+        (
+            build.revision.author.clone(),
+            build.revision.reviewers.clone()
+        ),
+        (world.alice.clone(), vec![bob])
+    );
+    assert_eq!(
+        (build.diff.id, build.diff.phid.clone()),
+        (revision.diff.id, revision.diff.phid)
+    );
+    assert_eq!(
+        (build.diff.created_at, build.diff.base.as_deref()),
+        (start(), Some("f7f4"))
+    );
     assert_eq!(build.stack.len(), 1);
     let patch = &build.stack[0];
     assert_eq!((patch.revision_id, &patch.diff), (1, &build.diff));
-    assert_eq!(patch.author.as_deref(), Some("Alice Example <alice@example.com>"));
-    assert_eq!((patch.message.as_str(), &*patch.content), ("Bug 1 - message", b"the patch".as_slice()));
+    assert_eq!(
+        patch.author.as_deref(),
+        Some("Alice Example <alice@example.com>")
+    );
+    assert_eq!(
+        (patch.message.as_str(), &*patch.content),
+        ("Bug 1 - message", b"the patch".as_slice())
+    );
 }
 
 #[tokio::test]
 async fn a_diff_without_commits_takes_the_title_and_no_author() {
     let world = World::new().await;
     let diff = NewDiff::new("patch").without_commit();
-    let revision = world.fake.create_revision(world.revision_with("Bug 2 - title", diff));
+    let revision = world
+        .fake
+        .create_revision(world.revision_with("Bug 2 - title", diff));
     world.build(&revision).await;
     world.work().await;
     let patch = &world.builds().await[0].stack[0];
-    assert_eq!((patch.author.as_deref(), patch.message.as_str()), (None, "Bug 2 - title"));
+    assert_eq!(
+        (patch.author.as_deref(), patch.message.as_str()),
+        (None, "Bug 2 - title")
+    );
     assert_eq!(patch.diff.base, None);
 }
 
@@ -126,7 +162,10 @@ async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
     let (_guard, logs) = capture_logs();
     let world = World::with(|settings| settings.visibility_checks = 2, true).await;
     let other = world.fake.add_project("other");
-    let new = world.revision("the secure title").project(&other).project(&world.secure);
+    let new = world
+        .revision("the secure title")
+        .project(&other)
+        .project(&world.secure);
     let revision = world.fake.create_revision(new);
     world.build(&revision).await;
     world.work().await;
@@ -147,8 +186,16 @@ async fn a_revision_with_a_restricted_view_policy_is_private_whatever_its_projec
         (None, "no-one", false),
         (None, "obj.subscriptions.subscribers", false),
         (None, "PHID-PROJ-tqu3hlbr7eoh6nowuays", false),
-        (Some(ViewPolicies::also(&["PHID-PLCY-staff".to_owned()])), "PHID-PLCY-staff", true),
-        (Some(ViewPolicies::also(&["PHID-PLCY-staff".to_owned()])), "PHID-PLCY-others", false),
+        (
+            Some(ViewPolicies::also(&["PHID-PLCY-staff".to_owned()])),
+            "PHID-PLCY-staff",
+            true,
+        ),
+        (
+            Some(ViewPolicies::also(&["PHID-PLCY-staff".to_owned()])),
+            "PHID-PLCY-others",
+            false,
+        ),
         (Some(ViewPolicies::Any), "PHID-PLCY-others", true),
     ] {
         let mut world = World::with(|settings| settings.visibility_checks = 1, true).await;
@@ -159,7 +206,11 @@ async fn a_revision_with_a_restricted_view_policy_is_private_whatever_its_projec
         world.fake.set_view_policy(revision.id, policy);
         world.build(&revision).await;
         world.work().await;
-        let expected = if built { Report::Working } else { Report::Withheld };
+        let expected = if built {
+            Report::Working
+        } else {
+            Report::Withheld
+        };
         assert_eq!(world.reports().await, [expected], "{policy}");
     }
 }
@@ -168,7 +219,9 @@ async fn a_revision_with_a_restricted_view_policy_is_private_whatever_its_projec
 async fn a_project_of_another_slug_hides_nothing() {
     let world = World::new().await;
     let other = world.fake.add_project("secure-revision-reviewers");
-    let revision = world.fake.create_revision(world.revision("public").project(&other));
+    let revision = world
+        .fake
+        .create_revision(world.revision("public").project(&other));
     world.build(&revision).await;
     world.work().await;
     assert_eq!(only_stack(&world).await, [1]);
@@ -187,7 +240,10 @@ async fn a_diff_of_yesterday_is_not_built() {
             assert_eq!(only_stack(&world).await, [1]);
         } else {
             let reason = only_neutral(&world).await;
-            assert!(reason.starts_with("Expired: diff 1 was made 24 hours ago"), "{reason}");
+            assert!(
+                reason.starts_with("Expired: diff 1 was made 24 hours ago"),
+                "{reason}"
+            );
         }
     }
 }
@@ -196,7 +252,9 @@ async fn a_diff_of_yesterday_is_not_built() {
 async fn a_diff_that_was_replaced_is_not_built_and_the_newer_one_is() {
     let world = World::new().await;
     let revision = world.create("changed");
-    let newer = world.fake.update_revision(revision.id, NewDiff::new("better patch"));
+    let newer = world
+        .fake
+        .update_revision(revision.id, NewDiff::new("better patch"));
     let (old, new) = (world.request(revision.diff.id), world.request(newer.id));
     world.accept(&old).await;
     world.work().await;
@@ -214,7 +272,10 @@ async fn a_skipped_author_is_not_built() {
     let world = World::skipping("alice").await;
     world.build(&world.create("by alice")).await;
     world.work().await;
-    assert_eq!(only_neutral(&world).await, "Revisions of this author are not built.");
+    assert_eq!(
+        only_neutral(&world).await,
+        "Revisions of this author are not built."
+    );
 }
 
 #[tokio::test]
@@ -223,17 +284,25 @@ async fn an_unsupported_repository_is_not_built() {
     world.build(&world.create("elsewhere")).await;
     world.work().await;
     let reason = only_neutral(&world).await;
-    assert!(reason.starts_with("Unsupported repository: patches for PHID-REPO-"), "{reason}");
+    assert!(
+        reason.starts_with("Unsupported repository: patches for PHID-REPO-"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]
 async fn a_revision_that_has_landed_is_not_built() {
     let world = World::new().await;
     let revision = world.create("landed");
-    world.fake.set_status(revision.id, RevisionStatus::Published);
+    world
+        .fake
+        .set_status(revision.id, RevisionStatus::Published);
     world.build(&revision).await;
     world.work().await;
-    assert_eq!(only_neutral(&world).await, "D1 has landed, there is no patch left to build.");
+    assert_eq!(
+        only_neutral(&world).await,
+        "D1 has landed, there is no patch left to build."
+    );
 }
 
 #[tokio::test]
@@ -243,9 +312,27 @@ async fn a_request_that_contradicts_itself_is_answered_and_blames_no_patch() {
     let (first, second) = (world.create("first"), world.create("second"));
     let good = || world.request(first.diff.id);
     let table = [
-        (BuildRequest { diff_id: 99, ..good() }, "there is no diff 99"),
-        (BuildRequest { diff_id: second.diff.id, ..good() }, "diff 2 is not one of D1"),
-        (BuildRequest { repository: elsewhere.clone(), ..good() }, &*format!("D1 is not for {elsewhere}")),
+        (
+            BuildRequest {
+                diff_id: 99,
+                ..good()
+            },
+            "there is no diff 99",
+        ),
+        (
+            BuildRequest {
+                diff_id: second.diff.id,
+                ..good()
+            },
+            "diff 2 is not one of D1",
+        ),
+        (
+            BuildRequest {
+                repository: elsewhere.clone(),
+                ..good()
+            },
+            &*format!("D1 is not for {elsewhere}"),
+        ),
     ];
     for (request, _) in &table {
         world.accept(request).await;
@@ -254,8 +341,13 @@ async fn a_request_that_contradicts_itself_is_answered_and_blames_no_patch() {
     let reports = world.reports().await;
     assert_eq!(reports.len(), table.len());
     for (report, (_, expected)) in reports.iter().zip(&table) {
-        let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
-        assert_eq!(blame.summary, format!("The build request contradicts itself: {expected}."));
+        let Report::InfrastructureFailed(blame) = report else {
+            panic!("{report:?}")
+        };
+        assert_eq!(
+            blame.summary,
+            format!("The build request contradicts itself: {expected}.")
+        );
     }
 }
 
@@ -263,31 +355,63 @@ async fn a_request_that_contradicts_itself_is_answered_and_blames_no_patch() {
 async fn a_longer_way_to_a_parent_leaves_no_choice() {
     let world = World::new().await;
     let p1 = world.create("p1");
-    let p2 = world.fake.create_revision(world.revision("p2").parent(&p1.phid));
-    let p3 = world.fake.create_revision(world.revision("p3").parent(&p2.phid));
-    let top = world.fake.create_revision(world.revision("top").parent(&p1.phid).parent(&p3.phid));
-    world.fake.update_revision(p2.id, NewDiff::new("newest patch of p2"));
+    let p2 = world
+        .fake
+        .create_revision(world.revision("p2").parent(&p1.phid));
+    let p3 = world
+        .fake
+        .create_revision(world.revision("p3").parent(&p2.phid));
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&p1.phid).parent(&p3.phid));
+    world
+        .fake
+        .update_revision(p2.id, NewDiff::new("newest patch of p2"));
     world.build(&top).await;
     world.work().await;
     assert_eq!(only_stack(&world).await, [p1.id, p2.id, p3.id, top.id]);
-    let contents: Vec<Vec<u8>> = world.builds().await[0].stack.iter().map(|patch| patch.content.to_vec()).collect();
-    assert_eq!(contents, [&b"patch of p1"[..], b"newest patch of p2", b"patch of p3", b"patch of top"]);
+    let contents: Vec<Vec<u8>> = world.builds().await[0]
+        .stack
+        .iter()
+        .map(|patch| patch.content.to_vec())
+        .collect();
+    assert_eq!(
+        contents,
+        [
+            &b"patch of p1"[..],
+            b"newest patch of p2",
+            b"patch of p3",
+            b"patch of top"
+        ]
+    );
 }
 
 #[tokio::test]
 async fn a_diamond_is_applied_bottom_up_the_smaller_number_first() {
     let world = World::new().await;
     let bottom = world.create("bottom");
-    let right = world.fake.create_revision(world.revision("right").parent(&bottom.phid));
-    let left = world.fake.create_revision(world.revision("left").parent(&bottom.phid));
+    let right = world
+        .fake
+        .create_revision(world.revision("right").parent(&bottom.phid));
+    let left = world
+        .fake
+        .create_revision(world.revision("left").parent(&bottom.phid));
     // In whatever order Phabricator names the parents.
     for parents in [[&left, &right], [&right, &left]] {
-        let new = parents.iter().fold(world.revision("top"), |new, parent| new.parent(&parent.phid));
+        let new = parents.iter().fold(world.revision("top"), |new, parent| {
+            new.parent(&parent.phid)
+        });
         let top = world.fake.create_revision(new);
         world.build(&top).await;
         world.work().await;
         let builds = world.builds().await;
-        let stack: Vec<u64> = builds.last().unwrap().stack.iter().map(|patch| patch.revision_id).collect();
+        let stack: Vec<u64> = builds
+            .last()
+            .unwrap()
+            .stack
+            .iter()
+            .map(|patch| patch.revision_id)
+            .collect();
         assert_eq!(stack, [bottom.id, right.id, left.id, top.id]);
     }
 }
@@ -296,17 +420,32 @@ async fn a_diamond_is_applied_bottom_up_the_smaller_number_first() {
 async fn parents_on_different_landed_revisions_meet_on_the_base() {
     let world = World::new().await;
     let (one, other) = (world.create("landed"), world.create("landed elsewhere"));
-    let private = world.fake.create_revision(world.revision("landed in private").project(&world.secure));
-    let left = world.fake.create_revision(world.revision("left").parent(&one.phid));
-    let right = world.fake.create_revision(world.revision("right").parent(&other.phid).parent(&private.phid));
-    let top = world.fake.create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
+    let private = world
+        .fake
+        .create_revision(world.revision("landed in private").project(&world.secure));
+    let left = world
+        .fake
+        .create_revision(world.revision("left").parent(&one.phid));
+    let right = world.fake.create_revision(
+        world
+            .revision("right")
+            .parent(&other.phid)
+            .parent(&private.phid),
+    );
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
     for landed in [&one, &other, &private] {
         world.fake.set_status(landed.id, RevisionStatus::Published);
     }
     world.build(&top).await;
     world.work().await;
     assert_eq!(only_stack(&world).await, [left.id, right.id, top.id]);
-    assert_eq!(world.builds().await[0].landed, [one.id, other.id], "and the private one is not named");
+    assert_eq!(
+        world.builds().await[0].landed,
+        [one.id, other.id],
+        "and the private one is not named"
+    );
 }
 
 #[tokio::test]
@@ -314,13 +453,22 @@ async fn parent_of_another_repository_is_named_and_nothing_is_applied() {
     let world = World::new().await;
     let elsewhere = world.fake.add_repository("comm-central");
     let diff = NewDiff::new("patch of the other").base("a".repeat(40));
-    let bottom = world.fake.create_revision(NewRevision::new("bottom", &world.alice, &elsewhere, diff));
-    let middle = world.fake.create_revision(world.revision("middle").parent(&bottom.phid));
-    let top = world.fake.create_revision(world.revision("top").parent(&middle.phid));
+    let bottom =
+        world
+            .fake
+            .create_revision(NewRevision::new("bottom", &world.alice, &elsewhere, diff));
+    let middle = world
+        .fake
+        .create_revision(world.revision("middle").parent(&bottom.phid));
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&middle.phid));
     world.build(&top).await;
     world.work().await;
     let reports = world.reports().await;
-    let [Report::PatchFailed(failure)] = reports.as_slice() else { panic!("{reports:?}") };
+    let [Report::PatchFailed(failure)] = reports.as_slice() else {
+        panic!("{reports:?}")
+    };
     assert_eq!(
         failure.summary,
         "The stack of D3 cannot be built: D1, on which it stands, is for the repository comm-central."
@@ -329,10 +477,16 @@ async fn parent_of_another_repository_is_named_and_nothing_is_applied() {
 
     // What has landed there is not applied here.
     world.fake.set_status(bottom.id, RevisionStatus::Published);
-    let again = world.fake.create_revision(world.revision("again").parent(&middle.phid));
+    let again = world
+        .fake
+        .create_revision(world.revision("again").parent(&middle.phid));
     world.build(&again).await;
     world.work().await;
-    let stack: Vec<u64> = world.builds().await[0].stack.iter().map(|patch| patch.revision_id).collect();
+    let stack: Vec<u64> = world.builds().await[0]
+        .stack
+        .iter()
+        .map(|patch| patch.revision_id)
+        .collect();
     assert_eq!(stack, [middle.id, again.id]);
 }
 
@@ -340,15 +494,27 @@ async fn parent_of_another_repository_is_named_and_nothing_is_applied() {
 async fn what_has_landed_is_left_out_with_all_below_and_what_was_abandoned_is_not() {
     let world = World::new().await;
     let bottom = world.create("bottom");
-    let landed = world.fake.create_revision(world.revision("landed").parent(&bottom.phid));
-    let abandoned = world.fake.create_revision(world.revision("abandoned").parent(&landed.phid));
-    let top = world.fake.create_revision(world.revision("top").parent(&abandoned.phid));
+    let landed = world
+        .fake
+        .create_revision(world.revision("landed").parent(&bottom.phid));
+    let abandoned = world
+        .fake
+        .create_revision(world.revision("abandoned").parent(&landed.phid));
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&abandoned.phid));
     world.fake.set_status(landed.id, RevisionStatus::Published);
-    world.fake.set_status(abandoned.id, RevisionStatus::Abandoned);
+    world
+        .fake
+        .set_status(abandoned.id, RevisionStatus::Abandoned);
     world.build(&top).await;
     world.work().await;
     let builds = world.builds().await;
-    let stack: Vec<_> = builds[0].stack.iter().map(|patch| (patch.revision_id, patch.abandoned)).collect();
+    let stack: Vec<_> = builds[0]
+        .stack
+        .iter()
+        .map(|patch| (patch.revision_id, patch.abandoned))
+        .collect();
     assert_eq!(stack, [(abandoned.id, true), (top.id, false)]);
     assert_eq!(world.builds().await[0].landed, [landed.id]);
 }
@@ -357,7 +523,9 @@ async fn what_has_landed_is_left_out_with_all_below_and_what_was_abandoned_is_no
 async fn two_parents_that_do_not_meet_are_the_authors_to_sort_out() {
     let world = World::new().await;
     let (left, right) = (world.create("left"), world.create("right"));
-    let top = world.fake.create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&left.phid).parent(&right.phid));
     world.build(&top).await;
     world.work().await;
     let summary = only_failure(&world).await;
@@ -371,20 +539,29 @@ async fn two_parents_that_do_not_meet_are_the_authors_to_sort_out() {
 async fn a_cycle_ends_in_a_failure() {
     let world = World::new().await;
     let bottom = world.create("bottom");
-    let middle = world.fake.create_revision(world.revision("middle").parent(&bottom.phid));
-    let top = world.fake.create_revision(world.revision("top").parent(&middle.phid));
+    let middle = world
+        .fake
+        .create_revision(world.revision("middle").parent(&bottom.phid));
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&middle.phid));
     world.fake.add_parent(&bottom.phid, &top.phid);
     world.build(&top).await;
     world.work().await;
     let summary = only_failure(&world).await;
-    assert_eq!(summary, "The stack of D3 cannot be ordered: D1 stands on itself through its parents.");
+    assert_eq!(
+        summary,
+        "The stack of D3 cannot be ordered: D1 stands on itself through its parents."
+    );
 }
 
 #[tokio::test]
 async fn a_parent_that_becomes_public_after_its_child_is_waited_for() {
     let world = World::new().await;
     let parent = world.create("published a moment later");
-    let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
+    let top = world
+        .fake
+        .create_revision(world.revision("top").parent(&parent.phid));
     world.fake.set_visible(parent.id, false);
     world.build(&top).await;
     world.work().await;
@@ -401,9 +578,13 @@ async fn a_parent_that_stays_private_fails_the_build_and_nothing_is_said_about_i
     for hide_by_project in [false, true] {
         let world = World::new().await;
         let parent = world.create("the private parent");
-        let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
+        let top = world
+            .fake
+            .create_revision(world.revision("top").parent(&parent.phid));
         if hide_by_project {
-            world.fake.set_projects(parent.id, std::slice::from_ref(&world.secure));
+            world
+                .fake
+                .set_projects(parent.id, std::slice::from_ref(&world.secure));
         } else {
             world.fake.set_visible(parent.id, false);
         }
@@ -415,7 +596,10 @@ async fn a_parent_that_stays_private_fails_the_build_and_nothing_is_said_about_i
             world.work().await;
         }
         let summary = only_failure(&world).await;
-        assert_eq!(summary, "The stack of D2 cannot be loaded: a parent of D2 was deleted or is not public.");
+        assert_eq!(
+            summary,
+            "The stack of D2 cannot be loaded: a parent of D2 was deleted or is not public."
+        );
         let said = format!("{:?}{}", world.reports().await, logs.text());
         for private in ["private parent", "D1", parent.phid.as_str()] {
             assert!(!said.contains(private), "{private:?} in {said}");
@@ -428,7 +612,9 @@ async fn a_hundred_patches_are_built_and_a_hundred_and_one_are_not() {
     let world = World::new().await;
     let mut last = world.create("1");
     for number in 2..=101 {
-        last = world.fake.create_revision(world.revision(&number.to_string()).parent(&last.phid));
+        last = world
+            .fake
+            .create_revision(world.revision(&number.to_string()).parent(&last.phid));
         if number == 100 {
             world.build(&last).await;
             world.work().await;
@@ -438,7 +624,9 @@ async fn a_hundred_patches_are_built_and_a_hundred_and_one_are_not() {
     world.build(&last).await;
     world.work().await;
     let reports = world.reports().await;
-    let Some(Report::PatchFailed(failure)) = reports.last() else { panic!("{reports:?}") };
+    let Some(Report::PatchFailed(failure)) = reports.last() else {
+        panic!("{reports:?}")
+    };
     assert_eq!(
         failure.summary,
         "The stack of D101 has more than 100 patches that have not landed, or as many links between them."
@@ -452,12 +640,19 @@ async fn a_stack_whose_edges_the_server_does_not_all_name_is_not_built_in_part()
     let mut all: Vec<CreatedRevision> = Vec::new();
     for number in 0..20 {
         let new = world.revision(&number.to_string());
-        all.push(world.fake.create_revision(all.iter().fold(new, |new, below| new.parent(&below.phid))));
+        all.push(
+            world
+                .fake
+                .create_revision(all.iter().fold(new, |new, below| new.parent(&below.phid))),
+        );
     }
     world.build(&all[19]).await;
     world.work().await;
     let summary = only_failure(&world).await;
-    assert!(summary.starts_with("The stack of D20 has more than 100 patches"), "{summary}");
+    assert!(
+        summary.starts_with("The stack of D20 has more than 100 patches"),
+        "{summary}"
+    );
 }
 
 #[tokio::test]
@@ -477,14 +672,23 @@ async fn a_build_waits_for_a_phabricator_that_is_down() {
 async fn a_build_that_cannot_be_looked_at_is_answered_too() {
     let world = World::new().await;
     world.build(&world.create("unlucky")).await;
-    world.fake.fail_next("differential.diff.search", 2, &Fault::Refuse("ERR-CONDUIT-CORE"));
+    world.fake.fail_next(
+        "differential.diff.search",
+        2,
+        &Fault::Refuse("ERR-CONDUIT-CORE"),
+    );
     world.work().await;
     world.advance(70);
     world.work().await;
     assert_eq!(world.requests().await.dead, 1);
     let reports = world.reports().await;
-    let [Report::InfrastructureFailed(blame)] = reports.as_slice() else { panic!("{reports:?}") };
-    assert_eq!(blame.summary, "The revision and its stack could not be loaded from Phabricator.");
+    let [Report::InfrastructureFailed(blame)] = reports.as_slice() else {
+        panic!("{reports:?}")
+    };
+    assert_eq!(
+        blame.summary,
+        "The revision and its stack could not be loaded from Phabricator."
+    );
     assert_eq!((blame.details.as_str(), blame.seconds), ("", 70.0));
 }
 
@@ -492,22 +696,40 @@ async fn a_build_that_cannot_be_looked_at_is_answered_too() {
 async fn the_record_says_which_revision_is_hidden_and_why() {
     type Hide = fn(&World, u64, u64);
     let hides: [(Hidden, Hide); 4] = [
-        (Hidden::Revision, |world, _, top| world.fake.set_visible(top, false)),
-        (Hidden::Restricted, |world, _, top| world.fake.set_view_policy(top, "PHID-PROJ-staff")),
-        (Hidden::Restricted, |world, _, top| world.fake.set_projects(top, std::slice::from_ref(&world.secure))),
-        (Hidden::Parent, |world, parent, _| world.fake.set_visible(parent, false)),
+        (Hidden::Revision, |world, _, top| {
+            world.fake.set_visible(top, false)
+        }),
+        (Hidden::Restricted, |world, _, top| {
+            world.fake.set_view_policy(top, "PHID-PROJ-staff")
+        }),
+        (Hidden::Restricted, |world, _, top| {
+            world
+                .fake
+                .set_projects(top, std::slice::from_ref(&world.secure))
+        }),
+        (Hidden::Parent, |world, parent, _| {
+            world.fake.set_visible(parent, false)
+        }),
     ];
     for (expected, hide) in hides {
         let world = World::new().await;
         let parent = world.create("parent");
-        let top = world.fake.create_revision(world.revision("top").parent(&parent.phid));
+        let top = world
+            .fake
+            .create_revision(world.revision("top").parent(&parent.phid));
         hide(&world, parent.id, top.id);
         let request = world.build(&top).await;
         world.work().await;
         let record = world.record(&request).await;
         let last = &record.events.last().unwrap().what;
-        assert!(matches!(last, What::Hidden { why, .. } if *why == expected), "{expected:?}: {record:?}");
-        let Some(Step::Delayed { reason, attempt, .. }) = record.now.map(|now| now.step) else {
+        assert!(
+            matches!(last, What::Hidden { why, .. } if *why == expected),
+            "{expected:?}: {record:?}"
+        );
+        let Some(Step::Delayed {
+            reason, attempt, ..
+        }) = record.now.map(|now| now.step)
+        else {
             panic!("{expected:?}")
         };
         assert_eq!((reason.as_str(), attempt), (expected.text(), 0));
@@ -526,7 +748,11 @@ async fn a_private_end_keeps_where_the_build_was_accepted() {
         world.accept_with(&request, facts).await;
         world.work().await;
         let record = world.record(&request).await;
-        assert_eq!((record.state(), record.events.len()), (BuildState::Secured, 2), "{record:?}");
+        assert_eq!(
+            (record.state(), record.events.len()),
+            (BuildState::Secured, 2),
+            "{record:?}"
+        );
         assert_eq!(
             (record.events[0].process.as_str(), &record.events[0].what),
             ("the web", &What::Accepted { source })
@@ -541,10 +767,22 @@ async fn a_step_that_failed_says_how_often_it_was_tried_and_when_it_is_tried_nex
     world.fake.fail_until_mended(EVERY_METHOD, &Fault::Cut);
     world.work().await;
     let record = world.record(&request).await;
-    let Some(Step::Delayed { until, reason, attempt }) = record.now.map(|now| now.step) else { panic!("it waits") };
-    assert!(attempt == 1 && until > world.clock.now(), "{attempt} {until}");
+    let Some(Step::Delayed {
+        until,
+        reason,
+        attempt,
+    }) = record.now.map(|now| now.step)
+    else {
+        panic!("it waits")
+    };
     assert!(
-        reason.contains("phabricator cannot be reached for differential.revision.search, 3 tries failed"),
+        attempt == 1 && until > world.clock.now(),
+        "{attempt} {until}"
+    );
+    assert!(
+        reason.contains(
+            "phabricator cannot be reached for differential.revision.search, 3 tries failed"
+        ),
         "{reason}"
     );
 }

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use bus::{Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy, Producer, Queue};
+use bus::{
+    Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy,
+    Producer, Queue,
+};
 use jiff::Timestamp;
 use phabricator::{
-    AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Publisher, ViewPolicies, Workflow,
-    WorkflowQueues, WorkflowSettings,
+    AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Publisher, ViewPolicies,
+    Workflow, WorkflowQueues, WorkflowSettings,
     model::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
@@ -16,7 +19,11 @@ pub(crate) use observe::testing::{Logs, capture_logs};
 /// Two attempts, the second after a minute (and a jitter of a few seconds).
 const POLICY: Policy = Policy {
     attempts: 2,
-    backoff: Backoff { first: Duration::from_secs(60), factor: 1, cap: Duration::from_secs(60) },
+    backoff: Backoff {
+        first: Duration::from_secs(60),
+        factor: 1,
+        cap: Duration::from_secs(60),
+    },
     ..Policy::DEFAULT
 };
 const BUILDS: Queue<BuildRequest> = Queue::new("builds", POLICY);
@@ -34,7 +41,9 @@ pub(crate) fn http() -> reqwest::Client {
 }
 
 pub(crate) async fn fake() -> FakePhabricator {
-    FakePhabricator::start(Arc::new(ManualClock::new(start()))).await.unwrap()
+    FakePhabricator::start(Arc::new(ManualClock::new(start())))
+        .await
+        .unwrap()
 }
 
 pub(crate) fn conduit(fake: &FakePhabricator) -> Conduit {
@@ -46,8 +55,19 @@ pub(crate) fn journal() -> Journal {
 }
 
 fn workflow(conduit: &Conduit, directory: &Directory, settings: &WorkflowSettings) -> Workflow {
-    let queues = WorkflowQueues { builds: BUILDS, mercurial: MERCURIAL, results: RESULTS };
-    Workflow::new(conduit.clone(), directory.clone(), settings.clone(), queues, journal()).with_bugbug(Some(BUGBUG))
+    let queues = WorkflowQueues {
+        builds: BUILDS,
+        mercurial: MERCURIAL,
+        results: RESULTS,
+    };
+    Workflow::new(
+        conduit.clone(),
+        directory.clone(),
+        settings.clone(),
+        queues,
+        journal(),
+    )
+    .with_bugbug(Some(BUGBUG))
 }
 
 pub(crate) struct World {
@@ -78,16 +98,25 @@ impl World {
         Self::make(Vec::new(), adjust, publish).await
     }
 
-    async fn make(skipped_authors: Vec<String>, adjust: impl FnOnce(&mut WorkflowSettings), publish: bool) -> Self {
+    async fn make(
+        skipped_authors: Vec<String>,
+        adjust: impl FnOnce(&mut WorkflowSettings),
+        publish: bool,
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(start()));
         let fake = FakePhabricator::start(clock.clone()).await.unwrap();
         let alice = fake.add_user("alice", "Alice Example");
         let repository = fake.add_repository("mozilla-central");
         let secure = fake.add_project("secure-revision");
-        let names = DirectoryNames { skipped_authors, secure_projects: vec!["secure-revision".to_owned()] };
+        let names = DirectoryNames {
+            skipped_authors,
+            secure_projects: vec!["secure-revision".to_owned()],
+        };
         let directory = Directory::load(&conduit(&fake), names).await.unwrap();
-        let mut settings =
-            WorkflowSettings { repositories: BTreeSet::from([repository.clone()]), ..WorkflowSettings::default() };
+        let mut settings = WorkflowSettings {
+            repositories: BTreeSet::from([repository.clone()]),
+            ..WorkflowSettings::default()
+        };
         adjust(&mut settings);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let conduit = conduit(&fake);
@@ -109,7 +138,8 @@ impl World {
 
     /// The same, where builds have pages.
     pub(crate) fn with_pages(self, pages: BuildPages) -> Self {
-        let publisher = Publisher::new(conduit(&self.fake), true, RESULTS, journal()).with_pages(pages);
+        let publisher =
+            Publisher::new(conduit(&self.fake), true, RESULTS, journal()).with_pages(pages);
         let publisher = Consumer::new(self.bus.clone(), self.clock.clone(), RESULTS, publisher);
         Self { publisher, ..self }
     }
@@ -119,12 +149,19 @@ impl World {
         let directory = self.directory.with_view_policies(policies);
         let workflow = workflow(&conduit(&self.fake), &directory, &self.settings);
         let workflow = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, workflow);
-        Self { directory, workflow, ..self }
+        Self {
+            directory,
+            workflow,
+            ..self
+        }
     }
 
     /// A revision of Alice's, to be created.
     pub(crate) fn revision(&self, title: &str) -> NewRevision {
-        self.revision_with(title, NewDiff::new(format!("patch of {title}")).base("f".repeat(40)))
+        self.revision_with(
+            title,
+            NewDiff::new(format!("patch of {title}")).base("f".repeat(40)),
+        )
     }
 
     pub(crate) fn revision_with(&self, title: &str, diff: NewDiff) -> NewRevision {
@@ -151,12 +188,21 @@ impl World {
 
     /// Sends a request into the workflow.
     pub(crate) async fn accept(&self, request: &BuildRequest) {
-        self.accept_with(request, journal().accepted(request, Source::Harbormaster, "builds").unwrap()).await;
+        self.accept_with(
+            request,
+            journal()
+                .accepted(request, Source::Harbormaster, "builds")
+                .unwrap(),
+        )
+        .await;
     }
 
     /// The same with another record of it.
     pub(crate) async fn accept_with(&self, request: &BuildRequest, facts: Vec<bus::Fact>) {
-        self.producer().send_with(&BUILDS, request, facts).await.unwrap();
+        self.producer()
+            .send_with(&BUILDS, request, facts)
+            .await
+            .unwrap();
     }
 
     /// Asks for a build of a revision's first diff.
@@ -184,24 +230,40 @@ impl World {
             all: vec![BUILDS.spec(), MERCURIAL.spec(), RESULTS.spec()],
         };
         let day = Duration::from_secs(24 * 3600);
-        Auditor::new(conduit(&self.fake), journal(), queues, self.producer(), plan.cloned(), day)
+        Auditor::new(
+            conduit(&self.fake),
+            journal(),
+            queues,
+            self.producer(),
+            plan.cloned(),
+            day,
+        )
     }
 
     /// Throws away all messages, as an operator may, or a Redis that lost its last second.
     pub(crate) async fn lose_all_messages(&self) {
         for queue in [BUILDS.spec(), MERCURIAL.spec(), RESULTS.spec()] {
-            self.bus.drop_waiting(&queue, bus::Which::All).await.unwrap();
+            self.bus
+                .drop_waiting(&queue, bus::Which::All)
+                .await
+                .unwrap();
         }
     }
 
     pub(crate) async fn send_update(&self, request: &BuildRequest, report: &Report) {
-        let update = Update { request: request.clone(), report: report.clone() };
+        let update = Update {
+            request: request.clone(),
+            report: report.clone(),
+        };
         self.producer().send(&RESULTS, &update).await.unwrap();
     }
 
     /// Has an update published.
     pub(crate) async fn publish(&self, request: &BuildRequest, report: &Report) {
-        let update = Update { request: request.clone(), report: report.clone() };
+        let update = Update {
+            request: request.clone(),
+            report: report.clone(),
+        };
         self.producer().send(&RESULTS, &update).await.unwrap();
         assert_eq!(self.publisher.step().await.unwrap(), 1);
     }
@@ -212,7 +274,11 @@ impl World {
 
     /// What the workflow had to say, oldest first.
     pub(crate) async fn reports(&self) -> Vec<Report> {
-        self.peek(&RESULTS).await.into_iter().map(|update| update.report).collect()
+        self.peek(&RESULTS)
+            .await
+            .into_iter()
+            .map(|update| update.report)
+            .collect()
     }
 
     /// The builds that wait to be applied.
@@ -235,7 +301,13 @@ impl World {
 
     /// Why updates could not be published.
     pub(crate) async fn dead_results(&self) -> Vec<String> {
-        self.bus.dead(&RESULTS.spec(), "", 10).await.unwrap().into_iter().map(|letter| letter.reason).collect()
+        self.bus
+            .dead(&RESULTS.spec(), "", 10)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|letter| letter.reason)
+            .collect()
     }
 
     /// Sends the updates that could not be published again, as an operator does.
@@ -252,19 +324,27 @@ impl World {
 
     /// The builds that the auditor looks at.
     pub(crate) async fn open(&self) -> Vec<Phid> {
-        journal().tagged(self.bus.as_ref(), OPEN, 0..100).await.unwrap()
+        journal()
+            .tagged(self.bus.as_ref(), OPEN, 0..100)
+            .await
+            .unwrap()
     }
 
     /// Decides how a build ends, and says nothing of it.
     pub(crate) async fn decide(&self, request: &BuildRequest, end: &Report) {
         let record = self.record(request).await;
-        let facts = journal().ends(request, &record, end, "results", self.clock.now()).unwrap();
+        let facts = journal()
+            .ends(request, &record, end, "results", self.clock.now())
+            .unwrap();
         self.bus.push_with(Vec::new(), facts).await.unwrap();
     }
 
     /// What is recorded of a build.
     pub(crate) async fn record(&self, request: &BuildRequest) -> BuildRecord {
-        let found = journal().find(self.bus.as_ref(), std::slice::from_ref(&request.target)).await.unwrap();
+        let found = journal()
+            .find(self.bus.as_ref(), std::slice::from_ref(&request.target))
+            .await
+            .unwrap();
         found.into_iter().next().unwrap()
     }
 
@@ -273,7 +353,11 @@ impl World {
     }
 
     /// A consumer of another queue, on the same bus.
-    pub(crate) fn consumer<M: Message>(&self, queue: Queue<M>, handler: impl Handler<M>) -> Consumer {
+    pub(crate) fn consumer<M: Message>(
+        &self,
+        queue: Queue<M>,
+        handler: impl Handler<M>,
+    ) -> Consumer {
         Consumer::new(self.bus.clone(), self.clock.clone(), queue, handler)
     }
 
@@ -288,6 +372,9 @@ impl World {
     /// What waits in a queue, oldest first.
     pub(crate) async fn peek<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
         let found = self.bus.peek(&queue.spec(), 1000).await.unwrap();
-        found.iter().map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap()).collect()
+        found
+            .iter()
+            .map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap())
+            .collect()
     }
 }

@@ -22,14 +22,25 @@ struct State<T> {
 
 impl<T> Buffer<T> {
     pub(super) fn new(capacity: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), closed: false };
-        Self { state: Mutex::new(state), changed: Notify::new(), capacity }
+        let state = State {
+            waiting: VecDeque::new(),
+            closed: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            capacity,
+        }
     }
 
     /// Adds one. Returns what had to go for it.
     pub(super) fn put(&self, one: T) -> Option<T> {
         let mut state = self.state();
-        let oldest = if state.waiting.len() >= self.capacity { state.waiting.pop_front() } else { None };
+        let oldest = if state.waiting.len() >= self.capacity {
+            state.waiting.pop_front()
+        } else {
+            None
+        };
         state.waiting.push_back(one);
         drop(state);
         self.changed.notify_one();
@@ -85,7 +96,13 @@ mod tests {
     async fn who_waits_is_woken() {
         let buffer = Arc::new(Buffer::new(3));
         let taking = Arc::clone(&buffer);
-        let taken = tokio::spawn(async move { [taking.take().await, taking.take().await, taking.take().await] });
+        let taken = tokio::spawn(async move {
+            [
+                taking.take().await,
+                taking.take().await,
+                taking.take().await,
+            ]
+        });
         tokio::task::yield_now().await;
         buffer.put(1);
         tokio::task::yield_now().await;

@@ -43,9 +43,19 @@ struct Payload {
 
 pub(super) fn topics(filters: &Filters, wanted: Wanted) -> Vec<String> {
     if wanted.messages {
-        return ["build.#", "unittest.#", "talos.#"].map(str::to_owned).to_vec();
+        return ["build.#", "unittest.#", "talos.#"]
+            .map(str::to_owned)
+            .to_vec();
     }
-    let Filters { trees, platforms, build_types, tests, products, talos, .. } = filters;
+    let Filters {
+        trees,
+        platforms,
+        build_types,
+        tests,
+        products,
+        talos,
+        ..
+    } = filters;
     let mut topics = Vec::new();
     if wanted.builds {
         topics.extend(combine("build", &[trees, platforms, build_types], "#"));
@@ -62,7 +72,11 @@ pub(super) fn topics(filters: &Filters, wanted: Wanted) -> Vec<String> {
 
 pub(super) fn read(key: &str, body: &[u8], received: Timestamp) -> Result<Event, Unreadable> {
     let kind = key.split('.').next().unwrap_or_default();
-    let count = if kind == "build" { BUILD_WORDS } else { TEST_WORDS };
+    let count = if kind == "build" {
+        BUILD_WORDS
+    } else {
+        TEST_WORDS
+    };
     let words: Vec<&str> = key.splitn(count, '.').collect();
     let payload = || Ok::<_, Unreadable>(serde_json::from_slice::<Body>(body)?.payload);
     match *words {
@@ -80,11 +94,25 @@ pub(super) fn read(key: &str, body: &[u8], received: Timestamp) -> Result<Event,
                 buildtype: buildtype.to_owned(),
                 product: payload.product,
                 // Some messages have an empty one.
-                tags: payload.tags.unwrap_or_default().into_iter().filter(|tag| !tag.is_empty()).collect(),
+                tags: payload
+                    .tags
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(|tag| !tag.is_empty())
+                    .collect(),
                 key: payload.key.unwrap_or_else(|| key.to_owned()),
             }))
         }
-        [kind @ ("unittest" | "talos"), tree, platform, os, buildtype, test, product, _builder] => {
+        [
+            kind @ ("unittest" | "talos"),
+            tree,
+            platform,
+            os,
+            buildtype,
+            test,
+            product,
+            _builder,
+        ] => {
             let payload = payload()?;
             Ok(Event::Test(TestFinished {
                 tree: tree.to_owned(),
@@ -124,12 +152,26 @@ mod tests {
 
     /// The routing keys and the bodies of all recorded messages.
     fn recorded() -> Vec<(String, serde_json::Value)> {
-        let files = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/buildbot")).unwrap();
+        let files = fs::read_dir(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/buildbot"
+        ))
+        .unwrap();
         let files = files.map(|file| file.unwrap().path());
-        let files = files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("normalized-"));
+        let files = files.filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("normalized-")
+        });
         let messages = files.map(|path| {
-            let mut message: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-            (message["routing_key"].as_str().unwrap().to_owned(), message["body"].take())
+            let mut message: serde_json::Value =
+                serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            (
+                message["routing_key"].as_str().unwrap().to_owned(),
+                message["body"].take(),
+            )
         });
         let messages: Vec<_> = messages.collect();
         assert_eq!(messages.len(), 13);
@@ -138,7 +180,10 @@ mod tests {
 
     #[test]
     fn a_recorded_build_is_told_with_every_field() {
-        let (key, body) = recorded().into_iter().find(|(key, _)| key.contains("win32-nightly")).unwrap();
+        let (key, body) = recorded()
+            .into_iter()
+            .find(|(key, _)| key.contains("win32-nightly"))
+            .unwrap();
         let event = read(&key, body.to_string().as_bytes(), epoch()).unwrap();
         let place = "http://archive.mozilla.org/pub/firefox/tinderbox-builds/mozilla-central-win32/1446548568";
         let expected = json!({
@@ -162,10 +207,26 @@ mod tests {
     #[test]
     fn key_and_payload_of_every_recorded_message_say_the_same() {
         for (key, body) in recorded() {
-            let event = serde_json::to_value(read(&key, body.to_string().as_bytes(), epoch()).unwrap()).unwrap();
-            for field in ["tree", "platform", "buildtype", "product", "os", "test", "talos", "key"] {
+            let event =
+                serde_json::to_value(read(&key, body.to_string().as_bytes(), epoch()).unwrap())
+                    .unwrap();
+            for field in [
+                "tree",
+                "platform",
+                "buildtype",
+                "product",
+                "os",
+                "test",
+                "talos",
+                "key",
+            ] {
                 if let Some(said) = event.get(field) {
-                    assert!(body["payload"].get(field).is_none_or(|payload| payload == said), "{key}: {field}");
+                    assert!(
+                        body["payload"]
+                            .get(field)
+                            .is_none_or(|payload| payload == said),
+                        "{key}: {field}"
+                    );
                 }
             }
         }
@@ -176,28 +237,51 @@ mod tests {
         let keys: Vec<String> = serde_json::from_str(KEYS).unwrap();
         assert!(keys.len() > 100);
         for key in keys {
-            let Event::Build(build) = read(&key, EMPTY, epoch()).unwrap() else { panic!("{key} is of a build") };
+            let Event::Build(build) = read(&key, EMPTY, epoch()).unwrap() else {
+                panic!("{key} is of a build")
+            };
             let words: Vec<&str> = key.split('.').collect();
-            assert_eq!([build.tree.as_str(), &build.platform, &build.buildtype], words[1..4], "{key}");
+            assert_eq!(
+                [build.tree.as_str(), &build.platform, &build.buildtype],
+                words[1..4],
+                "{key}"
+            );
         }
     }
 
     #[test]
     fn a_message_that_says_nothing_more_is_told_with_what_its_key_says() {
-        let Event::Test(test) = read("talos.try.android-4-3.panda.opt.tp5o.mobile.b", EMPTY, epoch()).unwrap() else {
+        let Event::Test(test) = read(
+            "talos.try.android-4-3.panda.opt.tp5o.mobile.b",
+            EMPTY,
+            epoch(),
+        )
+        .unwrap() else {
             panic!("it is of a test")
         };
-        assert_eq!((test.timestamp.as_str(), test.logurl, test.builddate), ("19700101000000", None, None));
+        assert_eq!(
+            (test.timestamp.as_str(), test.logurl, test.builddate),
+            ("19700101000000", None, None)
+        );
         assert!(test.mobile && test.talos);
         assert_eq!(test.key, "talos.try.android-4-3.panda.opt.tp5o.mobile.b");
     }
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        for key in
-            ["", "build", "build.a.b.c", "unittest.a.b.c.d.e.f", "builds.a.b.c.d", "talos", "nightly.a.b.c.d.e.f.g"]
-        {
-            assert!(matches!(read(key, EMPTY, epoch()), Err(Unreadable::Key)), "{key}");
+        for key in [
+            "",
+            "build",
+            "build.a.b.c",
+            "unittest.a.b.c.d.e.f",
+            "builds.a.b.c.d",
+            "talos",
+            "nightly.a.b.c.d.e.f.g",
+        ] {
+            assert!(
+                matches!(read(key, EMPTY, epoch()), Err(Unreadable::Key)),
+                "{key}"
+            );
         }
         for body in [
             "",
@@ -209,13 +293,23 @@ mod tests {
             "{\"payload\": {\"builddate\": \"soon\"}}",
             "{\"payload\": {\"buildurl\": [1]}}",
         ] {
-            assert!(matches!(read("build.a.b.c.d", body.as_bytes(), epoch()), Err(Unreadable::Body(_))), "{body}");
+            assert!(
+                matches!(
+                    read("build.a.b.c.d", body.as_bytes(), epoch()),
+                    Err(Unreadable::Body(_))
+                ),
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn topics_ask_for_no_more_than_what_is_wanted() {
-        let wanted = Wanted { builds: true, tests: true, messages: false };
+        let wanted = Wanted {
+            builds: true,
+            tests: true,
+            messages: false,
+        };
         let filters = Filters {
             platforms: vec!["linux64".to_owned()],
             tests: vec!["reftest".to_owned(), "xpcshell".to_owned()],
@@ -227,20 +321,67 @@ mod tests {
             "unittest.mozilla-central.linux64.*.*.xpcshell.*.#",
         ];
         assert_eq!(topics(&filters, wanted), narrow);
-        assert_eq!(topics(&filters, Wanted { tests: false, ..wanted }), narrow[..1]);
-        assert_eq!(topics(&filters, Wanted { builds: false, ..wanted }), narrow[1..]);
-        assert_eq!(topics(&filters, Wanted { messages: true, ..wanted }), ["build.#", "unittest.#", "talos.#"]);
-        let talos = topics(&Filters { talos: true, ..filters }, wanted);
+        assert_eq!(
+            topics(
+                &filters,
+                Wanted {
+                    tests: false,
+                    ..wanted
+                }
+            ),
+            narrow[..1]
+        );
+        assert_eq!(
+            topics(
+                &filters,
+                Wanted {
+                    builds: false,
+                    ..wanted
+                }
+            ),
+            narrow[1..]
+        );
+        assert_eq!(
+            topics(
+                &filters,
+                Wanted {
+                    messages: true,
+                    ..wanted
+                }
+            ),
+            ["build.#", "unittest.#", "talos.#"]
+        );
+        let talos = topics(
+            &Filters {
+                talos: true,
+                ..filters
+            },
+            wanted,
+        );
         assert_eq!(talos[3], "talos.mozilla-central.linux64.*.*.reftest.*.#");
     }
 
     #[test]
     fn topics_let_through_whatever_the_filters_want() {
-        let wanted = Wanted { builds: true, tests: true, messages: false };
-        let texts = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let wanted = Wanted {
+            builds: true,
+            tests: true,
+            messages: false,
+        };
+        let texts = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
         for (trees, platforms, build_types, talos) in [
             (&["mozilla-central"][..], &[][..], &[][..], false),
-            (&["mozilla-central"], &["win32", "linux64"], &["opt", "pgo"], true),
+            (
+                &["mozilla-central"],
+                &["win32", "linux64"],
+                &["opt", "pgo"],
+                true,
+            ),
             (&["try", "mozilla-aurora"], &[], &["debug"], true),
             (&[], &["macosx64"], &[], false),
             (&[], &[], &[], true),
@@ -252,7 +393,10 @@ mod tests {
                 talos,
                 ..Filters::default()
             };
-            let topics: Vec<Topic> = topics(&filters, wanted).iter().map(|topic| topic.parse().unwrap()).collect();
+            let topics: Vec<Topic> = topics(&filters, wanted)
+                .iter()
+                .map(|topic| topic.parse().unwrap())
+                .collect();
             for (key, body) in recorded() {
                 let event = read(&key, body.to_string().as_bytes(), epoch()).unwrap();
                 let comes = topics.iter().any(|topic| topic.matches(&key));

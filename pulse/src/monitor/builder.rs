@@ -37,7 +37,10 @@ impl Default for BuildMonitorBuilder {
             filters: Filters::default(),
             label: None,
             handlers: Handlers::default(),
-            bounds: Bounds { concurrency: 16, time: Duration::from_secs(600) },
+            bounds: Bounds {
+                concurrency: 16,
+                time: Duration::from_secs(600),
+            },
         }
     }
 }
@@ -77,7 +80,10 @@ impl BuildMonitorBuilder {
     }
 
     /// The build types of interest, such as `opt` and `debug`; all by default.
-    pub fn build_types<T: Into<String>>(mut self, build_types: impl IntoIterator<Item = T>) -> Self {
+    pub fn build_types<T: Into<String>>(
+        mut self,
+        build_types: impl IntoIterator<Item = T>,
+    ) -> Self {
         self.filters.build_types = texts(build_types);
         self
     }
@@ -97,7 +103,11 @@ impl BuildMonitorBuilder {
     /// Only builds that have all of these tags. Says nothing about tests.
     pub fn build_tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
         let tags = texts(tags);
-        if tags.is_empty() { self.any_build_tags([[""; 0]; 0]) } else { self.any_build_tags([tags]) }
+        if tags.is_empty() {
+            self.any_build_tags([[""; 0]; 0])
+        } else {
+            self.any_build_tags([tags])
+        }
     }
 
     /// Only builds that have all tags of at least one of these lists. Says nothing about tests.
@@ -177,7 +187,8 @@ impl BuildMonitorBuilder {
     pub fn start(self, settings: PulseSettings) -> Result<BuildMonitor, PulseError> {
         let wanted = self.handlers.wanted();
         if !(wanted.builds || wanted.tests || wanted.messages) {
-            let reason = "the build monitor has no handler: give it on_build, on_test or on_pulse".to_owned();
+            let reason = "the build monitor has no handler: give it on_build, on_test or on_pulse"
+                .to_owned();
             return Err(PulseError::Unusable { reason });
         }
         let (handlers, bounds) = (self.handlers.clone(), self.bounds);
@@ -188,7 +199,10 @@ impl BuildMonitorBuilder {
             let (taken, ()) = tokio::join!(intake.run(), handlers.run(buffer, bounds, meters));
             taken
         });
-        Ok(BuildMonitor { shutdown, running: Some(running) })
+        Ok(BuildMonitor {
+            shutdown,
+            running: Some(running),
+        })
     }
 
     /// Starts to listen, for events one by one instead of handlers. It listens until the stream is dropped. The stream ends
@@ -199,31 +213,55 @@ impl BuildMonitorBuilder {
         self,
         settings: PulseSettings,
     ) -> Result<impl Stream<Item = Result<Event, PulseError>> + Send + 'static, PulseError> {
-        let Wanted { builds, tests, messages } = self.handlers.wanted();
+        let Wanted {
+            builds,
+            tests,
+            messages,
+        } = self.handlers.wanted();
         if builds || tests || messages {
-            let reason = "the build monitor has handlers, which a stream would never call: start it".to_owned();
+            let reason =
+                "the build monitor has handlers, which a stream would never call: start it"
+                    .to_owned();
             return Err(PulseError::Unusable { reason });
         }
-        let intake = self.intake(settings, Wanted { builds: true, tests: true, messages: false })?;
-        let (buffer, stops) = (Arc::clone(&intake.buffer), StopsWhenDropped(intake.shutdown.clone()));
+        let intake = self.intake(
+            settings,
+            Wanted {
+                builds: true,
+                tests: true,
+                messages: false,
+            },
+        )?;
+        let (buffer, stops) = (
+            Arc::clone(&intake.buffer),
+            StopsWhenDropped(intake.shutdown.clone()),
+        );
         let running = Some(tokio::spawn(intake.run()));
-        Ok(stream::unfold((buffer, stops, running), |(buffer, stops, mut running)| async move {
-            loop {
-                match buffer.take().await {
-                    Some(Item::Event(event)) => return Some((Ok(event), (buffer, stops, running))),
-                    Some(Item::Message(_)) => {}
-                    None => {
-                        let fault = ended(&mut running).await.err()?;
-                        return Some((Err(fault), (buffer, stops, running)));
+        Ok(stream::unfold(
+            (buffer, stops, running),
+            |(buffer, stops, mut running)| async move {
+                loop {
+                    match buffer.take().await {
+                        Some(Item::Event(event)) => {
+                            return Some((Ok(event), (buffer, stops, running)));
+                        }
+                        Some(Item::Message(_)) => {}
+                        None => {
+                            let fault = ended(&mut running).await.err()?;
+                            return Some((Err(fault), (buffer, stops, running)));
+                        }
                     }
                 }
-            }
-        }))
+            },
+        ))
     }
 
     fn intake(self, settings: PulseSettings, wanted: Wanted) -> Result<Intake, PulseError> {
         check_name("the exchange", self.source.exchange())?;
-        check_name("the queue", &settings.queue(self.label.as_deref().unwrap_or_default()))?;
+        check_name(
+            "the queue",
+            &settings.queue(self.label.as_deref().unwrap_or_default()),
+        )?;
         Ok(Intake {
             topics: self.source.topics(&self.filters, wanted)?,
             meters: Arc::new(Meters::new(self.label.as_deref())),

@@ -90,7 +90,9 @@ pub(super) fn is_mobile(platform: &str) -> bool {
 
 /// A moment as events carry it: the one that a message names, or, where it names none, when it came.
 pub(super) fn timestamp(named: Option<&str>, received: Timestamp) -> String {
-    let moment = named.and_then(|text| text.parse::<Timestamp>().ok()).unwrap_or(received);
+    let moment = named
+        .and_then(|text| text.parse::<Timestamp>().ok())
+        .unwrap_or(received);
     moment.strftime("%Y%m%d%H%M%S").to_string()
 }
 

@@ -44,22 +44,39 @@ impl Filters {
 
     fn want_build(&self, build: &BuildFinished) -> bool {
         let has_all = |tags: &Vec<String>| tags.iter().all(|tag| build.tags.contains(tag));
-        self.want_common(&build.tree, &build.platform, &build.buildtype, build.product.as_deref())
-            && (self.build_tags.is_empty() || self.build_tags.iter().any(has_all))
+        self.want_common(
+            &build.tree,
+            &build.platform,
+            &build.buildtype,
+            build.product.as_deref(),
+        ) && (self.build_tags.is_empty() || self.build_tags.iter().any(has_all))
     }
 
     fn want_test(&self, test: &TestFinished) -> bool {
-        self.want_common(&test.tree, &test.platform, &test.buildtype, test.product.as_deref())
-            && allows(&self.tests, &test.test)
+        self.want_common(
+            &test.tree,
+            &test.platform,
+            &test.buildtype,
+            test.product.as_deref(),
+        ) && allows(&self.tests, &test.test)
             && (self.talos || !test.talos)
     }
 
-    fn want_common(&self, tree: &str, platform: &str, build_type: &str, product: Option<&str>) -> bool {
+    fn want_common(
+        &self,
+        tree: &str,
+        platform: &str,
+        build_type: &str,
+        product: Option<&str>,
+    ) -> bool {
         allows(&self.trees, tree)
             && allows(&self.platforms, platform)
             && allows(&self.build_types, build_type)
-            && (self.products.is_empty() || product.is_some_and(|product| allows(&self.products, product)))
-            && self.mobile.is_none_or(|mobile| mobile == is_mobile(platform))
+            && (self.products.is_empty()
+                || product.is_some_and(|product| allows(&self.products, product)))
+            && self
+                .mobile
+                .is_none_or(|mobile| mobile == is_mobile(platform))
     }
 }
 
@@ -85,7 +102,10 @@ mod tests {
             "event": "build", "tree": "mozilla-central", "branch": "b", "platform": "linux64", "buildtype": "opt",
             "product": "firefox", "tags": ["nightly", "l10n"], "timestamp": "t", "key": "k",
         });
-        build.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        build
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         event(build)
     }
 
@@ -95,7 +115,9 @@ mod tests {
             "buildtype": "opt", "test": "reftest", "product": "firefox", "mobile": false, "talos": false,
             "timestamp": "t", "key": "k",
         });
-        test.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        test.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         event(test)
     }
 
@@ -104,47 +126,120 @@ mod tests {
     }
 
     fn all() -> Filters {
-        Filters { trees: Vec::new(), mobile: None, ..Filters::default() }
+        Filters {
+            trees: Vec::new(),
+            mobile: None,
+            ..Filters::default()
+        }
     }
 
     #[test]
     fn each_filter_by_itself() {
-        let (none, android) = (json!({}), json!({ "platform": "android-4-3", "mobile": true }));
+        let (none, android) = (
+            json!({}),
+            json!({ "platform": "android-4-3", "mobile": true }),
+        );
         let talos = json!({ "talos": true });
         // What is let through of: a build, a test, and each of these with another value of the field.
         for (filters, other, expected) in [
-            (Filters::default(), json!({ "tree": "try" }), [true, true, false, false]),
-            (all(), json!({ "tree": "try" }), [true, true, true, true]),
-            (Filters { trees: texts(&["try", "x"]), ..all() }, json!({ "tree": "try" }), [false, false, true, true]),
             (
-                Filters { platforms: texts(&["linux64"]), ..all() },
+                Filters::default(),
+                json!({ "tree": "try" }),
+                [true, true, false, false],
+            ),
+            (all(), json!({ "tree": "try" }), [true, true, true, true]),
+            (
+                Filters {
+                    trees: texts(&["try", "x"]),
+                    ..all()
+                },
+                json!({ "tree": "try" }),
+                [false, false, true, true],
+            ),
+            (
+                Filters {
+                    platforms: texts(&["linux64"]),
+                    ..all()
+                },
                 json!({ "platform": "linux" }),
                 [true, true, false, false],
             ),
             (
-                Filters { build_types: texts(&["debug"]), ..all() },
+                Filters {
+                    build_types: texts(&["debug"]),
+                    ..all()
+                },
                 json!({ "buildtype": "debug" }),
                 [false, false, true, true],
             ),
             (
-                Filters { products: texts(&["firefox"]), ..all() },
+                Filters {
+                    products: texts(&["firefox"]),
+                    ..all()
+                },
                 json!({ "product": null }),
                 [true, true, false, false],
             ),
             (
-                Filters { tests: texts(&["reftest"]), ..all() },
+                Filters {
+                    tests: texts(&["reftest"]),
+                    ..all()
+                },
                 json!({ "test": "reftest-1" }),
                 [true, true, true, false],
             ),
-            (Filters { build_tags: vec![texts(&["l10n"])], ..all() }, json!({ "tags": [] }), [true, true, false, true]),
-            (Filters { mobile: Some(true), ..all() }, android.clone(), [false, false, true, true]),
-            (Filters { mobile: Some(false), ..all() }, android.clone(), [true, true, false, false]),
-            (Filters { mobile: None, ..all() }, android.clone(), [true, true, true, true]),
+            (
+                Filters {
+                    build_tags: vec![texts(&["l10n"])],
+                    ..all()
+                },
+                json!({ "tags": [] }),
+                [true, true, false, true],
+            ),
+            (
+                Filters {
+                    mobile: Some(true),
+                    ..all()
+                },
+                android.clone(),
+                [false, false, true, true],
+            ),
+            (
+                Filters {
+                    mobile: Some(false),
+                    ..all()
+                },
+                android.clone(),
+                [true, true, false, false],
+            ),
+            (
+                Filters {
+                    mobile: None,
+                    ..all()
+                },
+                android.clone(),
+                [true, true, true, true],
+            ),
             (Filters::default(), android, [true, true, false, false]),
-            (Filters { talos: true, ..all() }, talos.clone(), [true, true, true, true]),
-            (Filters { talos: false, ..all() }, talos, [true, true, true, false]),
+            (
+                Filters {
+                    talos: true,
+                    ..all()
+                },
+                talos.clone(),
+                [true, true, true, true],
+            ),
+            (
+                Filters {
+                    talos: false,
+                    ..all()
+                },
+                talos,
+                [true, true, true, false],
+            ),
         ] {
-            let wanted = [build(&none), test(&none), build(&other), test(&other)].map(|event| filters.want(&event));
+            let wanted = [build(&none), test(&none), build(&other), test(&other)]
+                .map(|event| filters.want(&event));
             assert_eq!(wanted, expected, "{filters:?} {other}");
         }
     }
@@ -164,7 +259,10 @@ mod tests {
             (&[&["pgo", "nightly"], &["x", "l10n"]], false),
             (&[&["nightly", "nightly"]], true),
         ] {
-            let filters = Filters { build_tags: lists.iter().map(|tags| texts(tags)).collect(), ..all() };
+            let filters = Filters {
+                build_tags: lists.iter().map(|tags| texts(tags)).collect(),
+                ..all()
+            };
             assert_eq!(filters.want(&build(&json!({}))), expected, "{lists:?}");
         }
     }
@@ -173,8 +271,14 @@ mod tests {
     fn model(filters: &Filters, event: &Value) -> bool {
         let is_build = event["event"] == "build";
         let set = |list: &[String]| list.iter().map(|text| json!(text)).collect::<HashSet<_>>();
-        let among = |list: &[String], field: &str| list.is_empty() || set(list).contains(&event[field]);
-        let tags: HashSet<Value> = event["tags"].as_array().into_iter().flatten().cloned().collect();
+        let among =
+            |list: &[String], field: &str| list.is_empty() || set(list).contains(&event[field]);
+        let tags: HashSet<Value> = event["tags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         let mobile = event["platform"].as_str().unwrap().starts_with("android");
         let mut conditions = vec![
             among(&filters.trees, "tree"),
@@ -185,7 +289,8 @@ mod tests {
         ];
         if is_build {
             let lists = &filters.build_tags;
-            conditions.push(lists.is_empty() || lists.iter().any(|list| set(list).is_subset(&tags)));
+            conditions
+                .push(lists.is_empty() || lists.iter().any(|list| set(list).is_subset(&tags)));
         } else {
             conditions.push(among(&filters.tests, "test"));
             conditions.push(filters.talos || event["talos"] == false);
@@ -194,7 +299,10 @@ mod tests {
     }
 
     fn some(words: &'static [&'static str], most: usize) -> impl Strategy<Value = Vec<String>> {
-        prop::collection::vec(prop::sample::select(words).prop_map(str::to_owned), 0..=most)
+        prop::collection::vec(
+            prop::sample::select(words).prop_map(str::to_owned),
+            0..=most,
+        )
     }
 
     const TREES: &[&str] = &["mozilla-central", "try", "autoland"];

@@ -24,7 +24,8 @@ use crate::PulseMessage;
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A handler: it may be called again before it has ended.
-pub(super) type Handler<T> = Arc<dyn Fn(T) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;
+pub(super) type Handler<T> =
+    Arc<dyn Fn(T) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;
 
 /// Who is called for what.
 #[derive(Clone, Default)]
@@ -43,18 +44,29 @@ pub(super) struct Bounds {
 
 impl Handlers {
     pub(super) fn wanted(&self) -> Wanted {
-        Wanted { builds: self.build.is_some(), tests: self.test.is_some(), messages: self.pulse.is_some() }
+        Wanted {
+            builds: self.build.is_some(),
+            tests: self.test.is_some(),
+            messages: self.pulse.is_some(),
+        }
     }
 
     fn call(&self, item: Item) -> Option<BoxFuture<'static, Result<(), HandlerError>>> {
         // The call itself may panic, too: it is made where that is caught.
-        fn called<T: Send + 'static>(handler: &Handler<T>, told: T) -> BoxFuture<'static, Result<(), HandlerError>> {
+        fn called<T: Send + 'static>(
+            handler: &Handler<T>,
+            told: T,
+        ) -> BoxFuture<'static, Result<(), HandlerError>> {
             let handler = Arc::clone(handler);
             async move { handler(told).await }.boxed()
         }
         match item {
-            Item::Event(Event::Build(build)) => self.build.as_ref().map(|handler| called(handler, build)),
-            Item::Event(Event::Test(test)) => self.test.as_ref().map(|handler| called(handler, test)),
+            Item::Event(Event::Build(build)) => {
+                self.build.as_ref().map(|handler| called(handler, build))
+            }
+            Item::Event(Event::Test(test)) => {
+                self.test.as_ref().map(|handler| called(handler, test))
+            }
             Item::Message(message) => self.pulse.as_ref().map(|handler| called(handler, message)),
         }
     }
@@ -65,14 +77,24 @@ impl Handlers {
         let mut running = JoinSet::new();
         // The place first: what waits for one may still make room for newer.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            let Some(item) = buffer.take().await else { break };
+            let Some(item) = buffer.take().await else {
+                break;
+            };
             let key = item.key().to_owned();
-            let Some(handling) = self.call(item) else { continue };
+            let Some(handling) = self.call(item) else {
+                continue;
+            };
             let meters = Arc::clone(&meters);
             running.spawn(async move {
-                if let Some(problem) = problem(timeout(bounds.time, AssertUnwindSafe(handling).catch_unwind()).await) {
+                if let Some(problem) =
+                    problem(timeout(bounds.time, AssertUnwindSafe(handling).catch_unwind()).await)
+                {
                     meters.failed.increment(1);
-                    error!(key, error = problem, "a handler of the build monitor failed");
+                    error!(
+                        key,
+                        error = problem,
+                        "a handler of the build monitor failed"
+                    );
                 }
                 drop(place);
             });

@@ -89,7 +89,11 @@ impl Intake {
                 Err(error) => {
                     if sessions.is_news(&error) {
                         let (exchange, error) = (self.source.exchange(), error_chain(&error));
-                        warn!(exchange, error, "the build monitor cannot listen to pulse, it is tried until it can");
+                        warn!(
+                            exchange,
+                            error,
+                            "the build monitor cannot listen to pulse, it is tried until it can"
+                        );
                     }
                     sessions.wait(&SystemClock)
                 }
@@ -106,13 +110,26 @@ impl Intake {
     async fn session(&self, sessions: &mut Sessions, said: &mut Said) -> Result<(), PulseError> {
         let random = || format!("monitor-{:016x}", SystemClock.random());
         // A random name is drawn for each connection: RabbitMQ may not know yet that the last one is gone.
-        let queue = self.settings.queue(&self.label.clone().unwrap_or_else(random));
-        let lifetime = if self.label.is_some() { Lifetime::Durable } else { Lifetime::Connection };
+        let queue = self
+            .settings
+            .queue(&self.label.clone().unwrap_or_else(random));
+        let lifetime = if self.label.is_some() {
+            Lifetime::Durable
+        } else {
+            Lifetime::Connection
+        };
         let exchange = self.source.exchange();
         let doing = format!("take messages of {exchange} from {queue}");
         let broke = || PulseError::doing(&self.settings, &*doing);
-        let (named, bound) = ((queue.as_str(), lifetime), (exchange, self.topics.as_slice()));
-        let Subscription { connection, channel, mut consumer } = tokio::select! {
+        let (named, bound) = (
+            (queue.as_str(), lifetime),
+            (exchange, self.topics.as_slice()),
+        );
+        let Subscription {
+            connection,
+            channel,
+            mut consumer,
+        } = tokio::select! {
             () = self.shutdown.stopping() => return Ok(()),
             opened = Subscription::open(&self.settings, named, bound, PREFETCH, &doing) => opened?,
         };
@@ -137,7 +154,10 @@ impl Intake {
                 }
             };
             if first.is_none() {
-                warn!(queue, "the queue of the build monitor was deleted with what was in it: it is declared anew");
+                warn!(
+                    queue,
+                    "the queue of the build monitor was deleted with what was in it: it is declared anew"
+                );
                 break;
             }
             let (mut next, mut last) = (Some(first), None);
@@ -149,7 +169,10 @@ impl Intake {
                 next = consumer.next().now_or_never();
             }
             if let Some(tag) = last {
-                channel.basic_ack(tag, BasicAckOptions { multiple: true }).await.map_err(broke())?;
+                channel
+                    .basic_ack(tag, BasicAckOptions { multiple: true })
+                    .await
+                    .map_err(broke())?;
             }
         }
         connection.close().await;
@@ -169,16 +192,26 @@ impl Intake {
         let event = event.filter(|event| {
             let size = serde_json::to_vec(event).map_or(usize::MAX, |json| json.len());
             if size > MAX_EVENT {
-                self.refuse(&message, &format!("its event would have {size} bytes, more than {MAX_EVENT}"), said);
+                self.refuse(
+                    &message,
+                    &format!("its event would have {size} bytes, more than {MAX_EVENT}"),
+                    said,
+                );
             }
             size <= MAX_EVENT
         });
         let event = event.map(Item::Event);
         // A larger one was refused above: what waits in memory is bounded.
         let whole = self.wanted.messages && message.body.len() <= MAX_BODY;
-        for item in whole.then_some(Item::Message(message)).into_iter().chain(event) {
+        for item in whole
+            .then_some(Item::Message(message))
+            .into_iter()
+            .chain(event)
+        {
             self.meters.accepted.increment(1);
-            let Some(dropped) = self.buffer.put(item) else { continue };
+            let Some(dropped) = self.buffer.put(item) else {
+                continue;
+            };
             self.meters.dropped.increment(1);
             if let Some(count) = said.dropped.happens(now) {
                 warn!(

@@ -45,18 +45,27 @@ pub(super) enum Unreadable {
 impl Source {
     /// The normalized messages of buildbot, on `exchange/build/normalized`.
     pub fn buildbot() -> Self {
-        Self { kind: Kind::Buildbot, exchange: buildbot::EXCHANGE.to_owned() }
+        Self {
+            kind: Kind::Buildbot,
+            exchange: buildbot::EXCHANGE.to_owned(),
+        }
     }
 
     /// The jobs of Treeherder, on `exchange/taskcluster-treeherder/v1/jobs`.
     pub fn treeherder() -> Self {
-        Self { kind: Kind::Treeherder, exchange: treeherder::EXCHANGE.to_owned() }
+        Self {
+            kind: Kind::Treeherder,
+            exchange: treeherder::EXCHANGE.to_owned(),
+        }
     }
 
     /// The same messages on another exchange.
     #[must_use]
     pub fn on(self, exchange: impl Into<String>) -> Self {
-        Self { exchange: exchange.into(), ..self }
+        Self {
+            exchange: exchange.into(),
+            ..self
+        }
     }
 
     /// The exchange, by its full name.
@@ -65,7 +74,11 @@ impl Source {
     }
 
     /// What to bind to: no more than what is wanted, as far as topics can say that.
-    pub(super) fn topics(&self, filters: &Filters, wanted: Wanted) -> Result<Vec<Topic>, PulseError> {
+    pub(super) fn topics(
+        &self,
+        filters: &Filters,
+        wanted: Wanted,
+    ) -> Result<Vec<Topic>, PulseError> {
         let topics = match self.kind {
             Kind::Buildbot => buildbot::topics(filters, wanted),
             Kind::Treeherder => treeherder::topics(filters, wanted),
@@ -74,7 +87,11 @@ impl Source {
     }
 
     /// The event that a message tells of, if it is about something that has finished.
-    pub(super) fn read(&self, message: &PulseMessage, received: Timestamp) -> Result<Option<Event>, Unreadable> {
+    pub(super) fn read(
+        &self,
+        message: &PulseMessage,
+        received: Timestamp,
+    ) -> Result<Option<Event>, Unreadable> {
         let (key, body) = (message.routing.key.as_str(), &*message.body);
         if body.len() > MAX_BODY {
             return Err(Unreadable::TooLarge(body.len()));
@@ -97,9 +114,15 @@ pub(super) fn combine(before: &str, lists: &[&[String]], after: &str) -> Vec<Str
         let narrow = !list.is_empty() && topics.len() * list.len() <= MAX_TOPICS;
         let any = ["*".to_owned()];
         let words: &[String] = if narrow { list } else { &any };
-        topics = topics.iter().flat_map(|topic| words.iter().map(move |word| format!("{topic}.{word}"))).collect();
+        topics = topics
+            .iter()
+            .flat_map(|topic| words.iter().map(move |word| format!("{topic}.{word}")))
+            .collect();
     }
-    topics.iter().map(|topic| format!("{topic}.{after}")).collect()
+    topics
+        .iter()
+        .map(|topic| format!("{topic}.{after}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -114,7 +137,15 @@ mod tests {
     fn topics_are_every_way_to_choose() {
         let (trees, types) = (words(&["a", "b"]), words(&["opt", "debug"]));
         let topics = combine("build", &[&trees, &[], &types], "#");
-        assert_eq!(topics, ["build.a.*.opt.#", "build.a.*.debug.#", "build.b.*.opt.#", "build.b.*.debug.#"]);
+        assert_eq!(
+            topics,
+            [
+                "build.a.*.opt.#",
+                "build.a.*.debug.#",
+                "build.b.*.opt.#",
+                "build.b.*.debug.#"
+            ]
+        );
     }
 
     #[test]

@@ -73,7 +73,11 @@ struct Link {
 
 /// A routing key is `<destination>.<project>.<reserved>`.
 pub(super) fn topics(filters: &Filters, wanted: Wanted) -> Vec<String> {
-    if wanted.messages { vec!["#".to_owned()] } else { combine("*", &[&filters.trees], "#") }
+    if wanted.messages {
+        vec!["#".to_owned()]
+    } else {
+        combine("*", &[&filters.trees], "#")
+    }
 }
 
 /// The end of a job, of the kinds `build` and `test`.
@@ -81,9 +85,16 @@ pub(super) fn topics(filters: &Filters, wanted: Wanted) -> Vec<String> {
 /// A job that is not `completed` has no end yet. One that was `canceled` or `superseded`, and one that is tried once
 /// more (`retry`, `isRetried`), ended without a result, so it is no event. A job that was asked for again is a job
 /// of its own. Jobs that were `coalesced` into this one are covered by its end.
-pub(super) fn read(key: &str, body: &[u8], received: Timestamp) -> Result<Option<Event>, Unreadable> {
+pub(super) fn read(
+    key: &str,
+    body: &[u8],
+    received: Timestamp,
+) -> Result<Option<Event>, Unreadable> {
     let job: Job = serde_json::from_slice(body)?;
-    let without_result = matches!(job.result.as_deref(), Some("canceled" | "superseded" | "retry"));
+    let without_result = matches!(
+        job.result.as_deref(),
+        Some("canceled" | "superseded" | "retry")
+    );
     if job.state != "completed" || job.is_retried || without_result {
         return Ok(None);
     }
@@ -97,7 +108,10 @@ pub(super) fn read(key: &str, body: &[u8], received: Timestamp) -> Result<Option
 impl Job {
     fn build(self, key: &str, received: Timestamp) -> BuildFinished {
         let (platform, buildtype) = (self.platform(), self.build_type());
-        let started = self.time_started.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        let started = self
+            .time_started
+            .as_deref()
+            .and_then(|text| text.parse::<Timestamp>().ok());
         BuildFinished {
             buildurl: self.artifact(&is_build),
             testsurl: self
@@ -107,7 +121,11 @@ impl Job {
             buildid: None,
             timestamp: timestamp(self.time_completed.as_deref(), received),
             product: self.product(),
-            tags: self.labels.into_iter().filter(|label| *label != buildtype).collect(),
+            tags: self
+                .labels
+                .into_iter()
+                .filter(|label| *label != buildtype)
+                .collect(),
             branch: self.origin.project.clone(),
             tree: self.origin.project,
             platform,
@@ -123,7 +141,11 @@ impl Job {
             buildtype: self.build_type(),
             builddate: None,
             timestamp: timestamp(self.time_completed.as_deref(), received),
-            logurl: self.logs.iter().find(|log| is_web(&log.url)).map(|log| log.url.clone()),
+            logurl: self
+                .logs
+                .iter()
+                .find(|log| is_web(&log.url))
+                .map(|log| log.url.clone()),
             mobile: is_mobile(&platform),
             talos: test.starts_with("talos"),
             product: self.product(),
@@ -138,8 +160,11 @@ impl Job {
     /// That of the build machine; else that of the machine it ran on; else what stands before the slash in the job's
     /// name, without the kind of the job.
     fn platform(&self) -> String {
-        let machine =
-            self.build_machine.as_ref().or(self.run_machine.as_ref()).map(|machine| machine.platform.as_str());
+        let machine = self
+            .build_machine
+            .as_ref()
+            .or(self.run_machine.as_ref())
+            .map(|machine| machine.platform.as_str());
         let platform = machine.or_else(|| {
             let (named, _) = self.display.job_name.split_once('/')?;
             named.split_once('-').map(|(_kind, platform)| platform)
@@ -151,43 +176,69 @@ impl Job {
     /// it.
     fn os(&self) -> Option<&str> {
         let machine = self.run_machine.as_ref()?;
-        Some(if machine.os == "-" { &machine.platform } else { &machine.os })
+        Some(if machine.os == "-" {
+            &machine.platform
+        } else {
+            &machine.os
+        })
     }
 
     /// `debug` or `opt` when it is a label, else the first label; without labels `opt`, as Treeherder itself assumes.
     fn build_type(&self) -> String {
         let labels = || self.labels.iter().map(String::as_str);
-        let usual = ["debug", "opt"].into_iter().find(|usual| labels().any(|label| label == *usual));
-        usual.or_else(|| labels().next()).unwrap_or("opt").to_owned()
+        let usual = ["debug", "opt"]
+            .into_iter()
+            .find(|usual| labels().any(|label| label == *usual));
+        usual
+            .or_else(|| labels().next())
+            .unwrap_or("opt")
+            .to_owned()
     }
 
     /// What follows the platform and the build type in a name such as `test-linux1804-64-qr/debug-reftest-2`; the whole
     /// name when it is another one.
     fn test_name(&self) -> &str {
         let name = self.display.job_name.as_str();
-        let test = name.split_once('/').and_then(|(_, rest)| rest.split_once('-')).map(|(_build_type, test)| test);
+        let test = name
+            .split_once('/')
+            .and_then(|(_, rest)| rest.split_once('-'))
+            .map(|(_build_type, test)| test);
         test.filter(|test| !test.is_empty()).unwrap_or(name)
     }
 
     /// In small letters, as buildbot has it.
     fn product(&self) -> Option<String> {
-        self.product_name.as_deref().map(str::to_lowercase).filter(|product| product != "unknown")
+        self.product_name
+            .as_deref()
+            .map(str::to_lowercase)
+            .filter(|product| product != "unknown")
     }
 
     /// The address of the first artifact whose name fits. A link's text is for people; the name is the end of its path.
     fn artifact(&self, fits: &dyn Fn(&str) -> bool) -> Option<String> {
         let named = |link: &&Link| {
-            let name = Url::parse(&link.url).ok().and_then(|url| Some(url.path_segments()?.next_back()?.to_owned()));
+            let name = Url::parse(&link.url)
+                .ok()
+                .and_then(|url| Some(url.path_segments()?.next_back()?.to_owned()));
             is_web(&link.url) && name.is_some_and(|name| fits(&name))
         };
-        self.job_info.links.iter().find(named).map(|link| link.url.clone())
+        self.job_info
+            .links
+            .iter()
+            .find(named)
+            .map(|link| link.url.clone())
     }
 }
 
 /// Whether an artifact of this name is the build itself: `target.` and the ending of an archive or a package.
 fn is_build(name: &str) -> bool {
     let ending = name.strip_prefix("target.");
-    ending.is_some_and(|ending| matches!(ending, "tar.bz2" | "tar.gz" | "tar.xz" | "zip" | "dmg" | "apk"))
+    ending.is_some_and(|ending| {
+        matches!(
+            ending,
+            "tar.bz2" | "tar.gz" | "tar.xz" | "zip" | "dmg" | "apk"
+        )
+    })
 }
 
 fn is_web(url: &str) -> bool {
@@ -216,10 +267,15 @@ mod tests {
     /// A sample with these fields instead of its own. All of them are as the schema wants them.
     fn told(more: Value) -> Option<Value> {
         let mut job = samples().swap_remove(0);
-        job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        job.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let schema = serde_json::from_str(SCHEMA).unwrap();
-        let faults: Vec<_> =
-            jsonschema::validator_for(&schema).unwrap().iter_errors(&job).map(|e| e.to_string()).collect();
+        let faults: Vec<_> = jsonschema::validator_for(&schema)
+            .unwrap()
+            .iter_errors(&job)
+            .map(|e| e.to_string())
+            .collect();
         assert_eq!(faults, [""; 0], "{job}");
         let event = read(KEY, job.to_string().as_bytes(), Timestamp::UNIX_EPOCH).unwrap();
         event.map(|event| serde_json::to_value(event).unwrap())
@@ -232,7 +288,9 @@ mod tests {
         for sample in samples() {
             assert!(validator.is_valid(&sample), "{sample}");
             let event = read(KEY, sample.to_string().as_bytes(), Timestamp::UNIX_EPOCH).unwrap();
-            let Some(Event::Test(test)) = event else { panic!("it is a test: {sample}") };
+            let Some(Event::Test(test)) = event else {
+                panic!("it is a test: {sample}")
+            };
             tests.push(test.test);
         }
         let expected = [
@@ -275,8 +333,12 @@ mod tests {
             let url = format!("https://tc.example/runs/0/artifacts/public/build/{name}");
             json!({ "url": url, "linkText": name, "label": "artifact uploaded" })
         };
-        let names =
-            ["target.langpack.xpi", "target.tar.xz", "target.test_packages.json", "target.common.tests.tar.zst"];
+        let names = [
+            "target.langpack.xpi",
+            "target.tar.xz",
+            "target.test_packages.json",
+            "target.common.tests.tar.zst",
+        ];
         let machine = json!({ "platform": "linux64-shippable", "os": "-", "architecture": "-" });
         let build = told(json!({
             "jobKind": "build",
@@ -325,18 +387,43 @@ mod tests {
 
     #[test]
     fn what_a_job_does_not_say_is_found_elsewhere() {
-        let machine = |platform: &str| json!({ "platform": platform, "os": "-", "architecture": "-" });
+        let machine =
+            |platform: &str| json!({ "platform": platform, "os": "-", "architecture": "-" });
         let display = |name: &str| json!({ "jobSymbol": "x", "groupSymbol": "x", "jobName": name });
         for (more, field, expected) in [
-            (json!({ "runMachine": machine("t-linux") }), "os", json!("t-linux")),
-            (json!({ "buildMachine": machine("android-hw-p5") }), "mobile", json!(true)),
+            (
+                json!({ "runMachine": machine("t-linux") }),
+                "os",
+                json!("t-linux"),
+            ),
+            (
+                json!({ "buildMachine": machine("android-hw-p5") }),
+                "mobile",
+                json!(true),
+            ),
             (json!({ "labels": ["asan"] }), "buildtype", json!("asan")),
             (json!({ "labels": [] }), "buildtype", json!("opt")),
-            (json!({ "labels": ["ccov", "debug"] }), "buildtype", json!("debug")),
+            (
+                json!({ "labels": ["ccov", "debug"] }),
+                "buildtype",
+                json!("debug"),
+            ),
             (json!({ "productName": "unknown" }), "product", json!(null)),
-            (json!({ "display": display("test-linux64/opt-talos-g1") }), "talos", json!(true)),
-            (json!({ "display": display("a strange name") }), "test", json!("a strange name")),
-            (json!({ "logs": [{ "url": "javascript:alert(1)", "name": "x" }] }), "logurl", json!(null)),
+            (
+                json!({ "display": display("test-linux64/opt-talos-g1") }),
+                "talos",
+                json!(true),
+            ),
+            (
+                json!({ "display": display("a strange name") }),
+                "test",
+                json!("a strange name"),
+            ),
+            (
+                json!({ "logs": [{ "url": "javascript:alert(1)", "name": "x" }] }),
+                "logurl",
+                json!(null),
+            ),
         ] {
             assert_eq!(told(more.clone()).unwrap()[field], expected, "{more}");
         }
@@ -345,24 +432,57 @@ mod tests {
             job.as_object_mut().unwrap().remove(field);
         }
         let event = read(KEY, job.to_string().as_bytes(), Timestamp::UNIX_EPOCH).unwrap();
-        let Some(Event::Test(test)) = event else { panic!("it is a test") };
-        assert_eq!((test.platform.as_str(), test.os.as_str()), ("linux1804-64-qr", "linux1804-64-qr"));
+        let Some(Event::Test(test)) = event else {
+            panic!("it is a test")
+        };
+        assert_eq!(
+            (test.platform.as_str(), test.os.as_str()),
+            ("linux1804-64-qr", "linux1804-64-qr")
+        );
         assert_eq!(test.timestamp, "19700101000000", "when it came");
     }
 
     #[test]
     fn what_is_no_job_is_refused() {
         for body in ["", "{}", "[]", "null", "{\"state\": \"completed\"}"] {
-            assert!(read(KEY, body.as_bytes(), Timestamp::UNIX_EPOCH).is_err(), "{body}");
+            assert!(
+                read(KEY, body.as_bytes(), Timestamp::UNIX_EPOCH).is_err(),
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn only_the_trees_can_be_asked_for() {
-        let wanted = Wanted { builds: true, tests: true, messages: false };
-        let filters = Filters { trees: vec!["try".to_owned(), "autoland".to_owned()], ..Filters::default() };
+        let wanted = Wanted {
+            builds: true,
+            tests: true,
+            messages: false,
+        };
+        let filters = Filters {
+            trees: vec!["try".to_owned(), "autoland".to_owned()],
+            ..Filters::default()
+        };
         assert_eq!(topics(&filters, wanted), ["*.try.#", "*.autoland.#"]);
-        assert_eq!(topics(&Filters { trees: Vec::new(), ..filters.clone() }, wanted), ["*.*.#"]);
-        assert_eq!(topics(&filters, Wanted { messages: true, ..wanted }), ["#"]);
+        assert_eq!(
+            topics(
+                &Filters {
+                    trees: Vec::new(),
+                    ..filters.clone()
+                },
+                wanted
+            ),
+            ["*.*.#"]
+        );
+        assert_eq!(
+            topics(
+                &filters,
+                Wanted {
+                    messages: true,
+                    ..wanted
+                }
+            ),
+            ["#"]
+        );
     }
 }

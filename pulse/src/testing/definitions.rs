@@ -34,7 +34,12 @@ pub(super) fn definitions(vhosts: &[String]) -> Value {
 fn user(name: &str, tags: &str) -> Value {
     let salt = [1, 2, 3, 4];
     let mut hash = salt.to_vec();
-    hash.extend(Sha256::new().chain_update(salt).chain_update(PASSWORD).finalize());
+    hash.extend(
+        Sha256::new()
+            .chain_update(salt)
+            .chain_update(PASSWORD)
+            .finalize(),
+    );
     json!({
         "name": name,
         "password_hash": BASE64_STANDARD.encode(hash),
@@ -54,9 +59,17 @@ pub(super) struct Tls<'a> {
 pub(super) fn configuration(definitions: &Path, port: u16, tls: Option<&Tls<'_>>) -> String {
     let listener = match tls {
         None => format!("listeners.tcp.1 = 127.0.0.1:{port}\n"),
-        Some(Tls { ca, certificate, key }) => {
+        Some(Tls {
+            ca,
+            certificate,
+            key,
+        }) => {
             let mut text = format!("listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\n");
-            for (name, file) in [("cacertfile", ca), ("certfile", certificate), ("keyfile", key)] {
+            for (name, file) in [
+                ("cacertfile", ca),
+                ("certfile", certificate),
+                ("keyfile", key),
+            ] {
                 // Writing to a text cannot fail.
                 let _ = writeln!(text, "ssl_options.{name} = {}", file.display());
             }

@@ -14,7 +14,9 @@ use std::{
 use bus::{Clock, SystemClock, testing::Authority};
 use lapin::{
     ExchangeKind,
-    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+    },
     types::FieldTable,
 };
 use nix::{
@@ -87,11 +89,17 @@ struct Ports {
 impl RabbitServer {
     /// Starts a server that keeps its files in `directory`, and waits until it answers. Its virtual host is `/`.
     pub async fn start(directory: impl Into<PathBuf>) -> io::Result<Self> {
-        Ok(Self::of(Server::Own(Process::start(directory.into(), &["/".to_owned()], None).await?), "/".to_owned()))
+        Ok(Self::of(
+            Server::Own(Process::start(directory.into(), &["/".to_owned()], None).await?),
+            "/".to_owned(),
+        ))
     }
 
     /// Starts a server that speaks TLS, and nothing else. Its certificate is for localhost, from `authority`.
-    pub async fn start_with_tls(directory: impl Into<PathBuf>, authority: &Authority) -> io::Result<Self> {
+    pub async fn start_with_tls(
+        directory: impl Into<PathBuf>,
+        authority: &Authority,
+    ) -> io::Result<Self> {
         let process = Process::start(directory.into(), &["/".to_owned()], Some(authority)).await?;
         Ok(Self::of(Server::Own(process), "/".to_owned()))
     }
@@ -101,16 +109,26 @@ impl RabbitServer {
     pub async fn share() -> io::Result<Self> {
         let mut newest = SHARED.lock().await;
         if let Some(shared) = newest.upgrade() {
-            let vhost = shared.vhosts.lock().map_err(|_| io::Error::other("a test panicked meanwhile"))?.pop();
+            let vhost = shared
+                .vhosts
+                .lock()
+                .map_err(|_| io::Error::other("a test panicked meanwhile"))?
+                .pop();
             if let Some(vhost) = vhost {
                 return Ok(Self::of(Server::Shared(shared), vhost));
             }
         }
         let directory = TempDir::new()?;
-        let mut vhosts: Vec<_> = (1..=VHOSTS).map(|number| format!("test-{number}")).collect();
+        let mut vhosts: Vec<_> = (1..=VHOSTS)
+            .map(|number| format!("test-{number}"))
+            .collect();
         let process = Process::start(directory.path().to_owned(), &vhosts, None).await?;
         let vhost = vhosts.pop().unwrap_or_default();
-        let shared = Arc::new(Shared { process, vhosts: std::sync::Mutex::new(vhosts), _directory: directory });
+        let shared = Arc::new(Shared {
+            process,
+            vhosts: std::sync::Mutex::new(vhosts),
+            _directory: directory,
+        });
         *newest = Arc::downgrade(&shared);
         Ok(Self::of(Server::Shared(shared), vhost))
     }
@@ -121,7 +139,12 @@ impl RabbitServer {
             Server::Shared(shared) => &shared.process,
         };
         let publisher = Publisher::new(process.settings(ADMIN, &vhost), Arc::new(SystemClock));
-        Self { server, vhost, publisher, administrator: Mutex::default() }
+        Self {
+            server,
+            vhost,
+            publisher,
+            administrator: Mutex::default(),
+        }
     }
 
     fn process(&self) -> &Process {
@@ -134,7 +157,9 @@ impl RabbitServer {
     fn own(&mut self) -> io::Result<&mut Process> {
         match &mut self.server {
             Server::Own(process) => Ok(process),
-            Server::Shared(_) => Err(io::Error::other("other tests use this server: start one that is not shared")),
+            Server::Shared(_) => Err(io::Error::other(
+                "other tests use this server: start one that is not shared",
+            )),
         }
     }
 
@@ -162,11 +187,22 @@ impl RabbitServer {
 
     /// Makes a topic exchange that is not the user's.
     pub async fn declare_exchange(&self, name: &str) -> Result<(), PulseError> {
-        let (options, none) = (ExchangeDeclareOptions { durable: true, ..Default::default() }, FieldTable::default());
+        let (options, none) = (
+            ExchangeDeclareOptions {
+                durable: true,
+                ..Default::default()
+            },
+            FieldTable::default(),
+        );
         self.administer(async |connection| {
             let channel = connection.channel().await?;
-            let declared = channel.exchange_declare(name.into(), ExchangeKind::Topic, options, none.clone()).await;
-            declared.map_err(PulseError::doing(connection.settings(), "declare an exchange"))
+            let declared = channel
+                .exchange_declare(name.into(), ExchangeKind::Topic, options, none.clone())
+                .await;
+            declared.map_err(PulseError::doing(
+                connection.settings(),
+                "declare an exchange",
+            ))
         })
         .await
     }
@@ -178,10 +214,15 @@ impl RabbitServer {
 
     /// How many messages wait in a queue and are with nobody; none when there is no such queue.
     pub async fn depth(&self, queue: &str) -> Result<Option<u32>, PulseError> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
         self.administer(async |connection| {
             let channel = connection.channel().await?;
-            let found = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+            let found = channel
+                .queue_declare(queue.into(), options, FieldTable::default())
+                .await;
             match found.map_err(PulseError::doing(connection.settings(), "look at a queue")) {
                 Ok(queue) => Ok(Some(queue.message_count())),
                 Err(PulseError::Missing { .. }) => Ok(None),
@@ -195,8 +236,12 @@ impl RabbitServer {
     pub async fn delete_queue(&self, queue: &str) -> Result<(), PulseError> {
         self.administer(async |connection| {
             let channel = connection.channel().await?;
-            let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
-            deleted.map(|_| ()).map_err(PulseError::doing(connection.settings(), "delete a queue"))
+            let deleted = channel
+                .queue_delete(queue.into(), QueueDeleteOptions::default())
+                .await;
+            deleted
+                .map(|_| ())
+                .map_err(PulseError::doing(connection.settings(), "delete a queue"))
         })
         .await
     }
@@ -205,8 +250,13 @@ impl RabbitServer {
     pub async fn delete_exchange(&self, exchange: &str) -> Result<(), PulseError> {
         self.administer(async |connection| {
             let channel = connection.channel().await?;
-            let deleted = channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await;
-            deleted.map_err(PulseError::doing(connection.settings(), "delete an exchange"))
+            let deleted = channel
+                .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
+                .await;
+            deleted.map_err(PulseError::doing(
+                connection.settings(),
+                "delete an exchange",
+            ))
         })
         .await
     }
@@ -231,7 +281,11 @@ impl RabbitServer {
 
 impl Process {
     /// Another process may take a port first: then it is another one.
-    async fn start(directory: PathBuf, vhosts: &[String], authority: Option<&Authority>) -> io::Result<Self> {
+    async fn start(
+        directory: PathBuf,
+        vhosts: &[String],
+        authority: Option<&Authority>,
+    ) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         let mut tries = 0;
         loop {
@@ -249,19 +303,34 @@ impl Process {
         authority: Option<&Authority>,
         ports: Ports,
     ) -> io::Result<Self> {
-        let files = authority.map(|authority| authority.certify(&directory, "localhost")).transpose()?;
-        let tls = authority.zip(files.as_ref()).map(|(authority, (certificate, key))| Tls {
-            ca: authority.file(),
-            certificate,
-            key,
-        });
+        let files = authority
+            .map(|authority| authority.certify(&directory, "localhost"))
+            .transpose()?;
+        let tls = authority
+            .zip(files.as_ref())
+            .map(|(authority, (certificate, key))| Tls {
+                ca: authority.file(),
+                certificate,
+                key,
+            });
         let users = directory.join("definitions.json");
         fs::write(&users, definitions(vhosts).to_string())?;
-        fs::write(directory.join("rabbitmq.conf"), configuration(&users, ports.amqp, tls.as_ref()))?;
+        fs::write(
+            directory.join("rabbitmq.conf"),
+            configuration(&users, ports.amqp, tls.as_ref()),
+        )?;
         fs::write(directory.join("enabled_plugins"), "[].\n")?;
         let ca = authority.map(Authority::certificate).transpose()?;
-        let mut process = Self { directory, ca, ports, names: None, server: None };
-        process.spawn(vhosts.first().map_or("/", String::as_str)).await?;
+        let mut process = Self {
+            directory,
+            ca,
+            ports,
+            names: None,
+            server: None,
+        };
+        process
+            .spawn(vhosts.first().map_or("/", String::as_str))
+            .await?;
         Ok(process)
     }
 
@@ -276,7 +345,9 @@ impl Process {
     }
 
     async fn stop_gently(&mut self) -> io::Result<()> {
-        let Some(server) = &mut self.server else { return Ok(()) };
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
         signal(server, Signal::SIGTERM)?;
         for _ in 0..3000 {
             if server.try_wait()?.is_some() {
@@ -284,33 +355,57 @@ impl Process {
             }
             SystemClock.sleep(Duration::from_millis(10)).await;
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "rabbitmq-server did not end within 30 s of SIGTERM"))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "rabbitmq-server did not end within 30 s of SIGTERM",
+        ))
     }
 
     async fn spawn(&mut self, vhost: &str) -> io::Result<()> {
         let mut names = Command::new("epmd");
-        names.args(["-address", "127.0.0.1", "-port", &self.ports.names.to_string()]);
+        names.args([
+            "-address",
+            "127.0.0.1",
+            "-port",
+            &self.ports.names.to_string(),
+        ]);
         self.names = Some(spawn(&mut names, &self.directory)?);
         self.server = Some(spawn(&mut self.command(), &self.directory)?);
         let pause = Duration::from_millis(50);
         for _ in 0..START.as_millis() / pause.as_millis() {
-            if Connection::open(&self.settings(USER, vhost), "start").await.is_ok() {
+            if Connection::open(&self.settings(USER, vhost), "start")
+                .await
+                .is_ok()
+            {
                 return Ok(());
             }
-            if let Some(status) = self.server.as_mut().map(Child::try_wait).transpose()?.flatten() {
+            if let Some(status) = self
+                .server
+                .as_mut()
+                .map(Child::try_wait)
+                .transpose()?
+                .flatten()
+            {
                 let said = fs::read_to_string(self.directory.join(OUTPUT)).unwrap_or_default();
                 let reason = format!("rabbitmq-server ended at its start: {status}\n{said}");
                 return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason));
             }
             SystemClock.sleep(pause).await;
         }
-        let reason = format!("rabbitmq-server did not answer within {} s", START.as_secs());
+        let reason = format!(
+            "rabbitmq-server did not answer within {} s",
+            START.as_secs()
+        );
         Err(io::Error::new(io::ErrorKind::TimedOut, reason))
     }
 
     fn settings(&self, user: &str, vhost: &str) -> PulseSettings {
         PulseSettings {
-            address: Address { tls: self.ca.is_some(), host: "localhost".to_owned(), port: self.ports.amqp },
+            address: Address {
+                tls: self.ca.is_some(),
+                host: "localhost".to_owned(),
+                port: self.ports.amqp,
+            },
             vhost: vhost.to_owned(),
             user: user.to_owned(),
             password: PASSWORD.into(),
@@ -319,8 +414,16 @@ impl Process {
     }
 
     fn command(&self) -> Command {
-        let Ports { names, distribution, .. } = self.ports;
-        let mut command = Command::new(if Path::new(SCRIPT).exists() { SCRIPT } else { "rabbitmq-server" });
+        let Ports {
+            names,
+            distribution,
+            ..
+        } = self.ports;
+        let mut command = Command::new(if Path::new(SCRIPT).exists() {
+            SCRIPT
+        } else {
+            "rabbitmq-server"
+        });
         command
             .env("HOME", &self.directory)
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
@@ -329,7 +432,10 @@ impl Process {
             .env("RABBITMQ_DIST_PORT", distribution.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_CONFIG_FILE", self.directory.join("rabbitmq.conf"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.directory.join("enabled_plugins"))
+            .env(
+                "RABBITMQ_ENABLED_PLUGINS_FILE",
+                self.directory.join("enabled_plugins"),
+            )
             .env("RABBITMQ_MNESIA_BASE", self.directory.join("data"))
             .env("RABBITMQ_LOG_BASE", &self.directory)
             // One scheduler that sleeps when it has nothing to do: many servers share the machine.
@@ -352,8 +458,13 @@ impl Ports {
     fn free() -> io::Result<Self> {
         // Held together, so that they differ.
         let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-        let [amqp, names, distribution] = held.map(|listener| listener?.local_addr().map(|address| address.port()));
-        Ok(Self { amqp: amqp?, names: names?, distribution: distribution? })
+        let [amqp, names, distribution] =
+            held.map(|listener| listener?.local_addr().map(|address| address.port()));
+        Ok(Self {
+            amqp: amqp?,
+            names: names?,
+            distribution: distribution?,
+        })
     }
 }
 
@@ -362,12 +473,23 @@ const OUTPUT: &str = "output";
 
 /// Starts a process with a group of its own, which ends as a whole.
 fn spawn(command: &mut Command, directory: &Path) -> io::Result<Child> {
-    let output = File::options().create(true).append(true).open(directory.join(OUTPUT))?;
-    command.current_dir(directory).process_group(0).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let output = File::options()
+        .create(true)
+        .append(true)
+        .open(directory.join(OUTPUT))?;
+    command
+        .current_dir(directory)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
     let spawned = command.spawn();
     spawned.map_err(|error| {
         let name = command.get_program().display();
-        io::Error::new(error.kind(), format!("cannot start {name} (is rabbitmq-server installed?): {error}"))
+        io::Error::new(
+            error.kind(),
+            format!("cannot start {name} (is rabbitmq-server installed?): {error}"),
+        )
     })
 }
 

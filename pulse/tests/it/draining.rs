@@ -6,8 +6,8 @@ use bus::{Bus, MemoryBus, Policy, Queue, Reserve, Settlement, SystemClock};
 use pulse::PulseMessage;
 
 use crate::world::{
-    EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, memory, message, redis, route, said, take_bodies,
-    until, until_said, until_stored,
+    EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, memory, message, redis, route,
+    said, take_bodies, until, until_said, until_stored,
 };
 
 async fn drains(world: &World, name: &str, bus: Arc<dyn Bus>) {
@@ -23,14 +23,29 @@ async fn drains(world: &World, name: &str, bus: Arc<dyn Bus>) {
     one.stop().await;
     other.stop().await;
     world.until_depth(name, 0).await;
-    let expected = [bodies("while it listens", 1500), bodies("while nobody listens", 1500)].concat();
+    let expected = [
+        bodies("while it listens", 1500),
+        bodies("while nobody listens", 1500),
+    ]
+    .concat();
     assert_eq!(take_bodies(&bus).await, expected);
     let counted = counted(name);
-    assert_eq!(counted["pulse_messages_totaloutcome=stored"], 3000.0, "{counted:?}");
-    assert_eq!(counted["pulse_messages_totaloutcome=repeated"], 0.0, "{counted:?}");
+    assert_eq!(
+        counted["pulse_messages_totaloutcome=stored"], 3000.0,
+        "{counted:?}"
+    );
+    assert_eq!(
+        counted["pulse_messages_totaloutcome=repeated"], 0.0,
+        "{counted:?}"
+    );
     assert_eq!(counted["pulse_lag_seconds_count"], 3000.0, "{counted:?}");
     assert!(counted.contains_key("pulse_queue_depth"), "{counted:?}");
-    assert_eq!(said(name, &["WARN", "does not exist and is declared"]), 1, "{}", logged());
+    assert_eq!(
+        said(name, &["WARN", "does not exist and is declared"]),
+        1,
+        "{}",
+        logged()
+    );
 }
 
 /// They share a server, which takes seconds to start.
@@ -57,11 +72,20 @@ async fn a_message_that_comes_again_is_stored_once(world: &World) {
     let bus = memory();
     let listening = world.listen("again", &bus).ready().await;
     for body in ["same", "same", "other"] {
-        world.rabbit.publish(&message(EXCHANGE, "a", body)).await.unwrap();
+        world
+            .rabbit
+            .publish(&message(EXCHANGE, "a", body))
+            .await
+            .unwrap();
     }
-    world.rabbit.publish(&message(EXCHANGE, "b", "same")).await.unwrap();
+    world
+        .rabbit
+        .publish(&message(EXCHANGE, "b", "same"))
+        .await
+        .unwrap();
     until("all to be counted", async || {
-        counted("again").get("pulse_messages_totaloutcome=repeated") == Some(&1.0) && depth(&bus, TASKS).await == 3
+        counted("again").get("pulse_messages_totaloutcome=repeated") == Some(&1.0)
+            && depth(&bus, TASKS).await == 3
     })
     .await;
     listening.stop().await;
@@ -69,7 +93,13 @@ async fn a_message_that_comes_again_is_stored_once(world: &World) {
 }
 
 async fn a_full_bus_takes_what_has_room_and_the_rest_when_there_is_room_again(world: &World) {
-    let bounded: Queue<PulseMessage> = Queue::new("tasks", Policy { bound: Some(7), ..Policy::DEFAULT });
+    let bounded: Queue<PulseMessage> = Queue::new(
+        "tasks",
+        Policy {
+            bound: Some(7),
+            ..Policy::DEFAULT
+        },
+    );
     let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(Arc::new(SystemClock)));
     let before = world.listen("full", &memory()).ready().await;
     before.stop().await;
@@ -83,7 +113,9 @@ async fn a_full_bus_takes_what_has_room_and_the_rest_when_there_is_room_again(wo
     while taken.len() < 20 {
         for leased in bus.reserve(&bounded.spec(), Reserve::now(3)).await.unwrap() {
             assert!(depth(&bus, bounded).await <= 7);
-            bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+            bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
+                .await
+                .unwrap();
             taken.push(leased.envelope.id);
         }
         tokio::task::yield_now().await;
@@ -95,16 +127,28 @@ async fn a_full_bus_takes_what_has_room_and_the_rest_when_there_is_room_again(wo
     world.until_depth("full", 0).await;
     assert_eq!(depth(&bus, bounded).await, 1);
     assert_eq!(said("full", &["WARN", "is full"]), 1, "{}", logged());
-    assert_eq!(said("full", &["INFO", "stores messages from pulse again"]), 1, "{}", logged());
+    assert_eq!(
+        said("full", &["INFO", "stores messages from pulse again"]),
+        1,
+        "{}",
+        logged()
+    );
 }
 
 async fn what_comes_by_two_pulse_queues_is_stored_once(world: &World) {
     let bus = memory();
-    let both = [world.listen("one-way", &bus).ready().await, world.listen("another-way", &bus).ready().await];
+    let both = [
+        world.listen("one-way", &bus).ready().await,
+        world.listen("another-way", &bus).ready().await,
+    ];
     world.publish("both", 200).await;
-    let outcome = |name: &str, how: &str| counted(name)[&format!("pulse_messages_totaloutcome={how}")];
+    let outcome =
+        |name: &str, how: &str| counted(name)[&format!("pulse_messages_totaloutcome={how}")];
     let sum = |how: &str| outcome("one-way", how) + outcome("another-way", how);
-    until("both to have all", async || sum("stored") + sum("repeated") == 400.0).await;
+    until("both to have all", async || {
+        sum("stored") + sum("repeated") == 400.0
+    })
+    .await;
     for listening in both {
         listening.stop().await;
     }

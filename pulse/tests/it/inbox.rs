@@ -5,13 +5,28 @@ use pulse::{Inbox, PulseError};
 use crate::world::{EXCHANGE, TASKS, World, message, route};
 
 async fn open(world: &World, ahead: u16) -> Inbox {
-    Inbox::open(world.rabbit.settings(), "taken", route(EXCHANGE, &["#.wanted"], TASKS), ahead).await.unwrap()
+    Inbox::open(
+        world.rabbit.settings(),
+        "taken",
+        route(EXCHANGE, &["#.wanted"], TASKS),
+        ahead,
+    )
+    .await
+    .unwrap()
 }
 
 async fn publish(world: &World, count: usize) {
     for number in 0..count {
-        world.rabbit.publish(&message(EXCHANGE, "a.wanted", &format!("m {number}"))).await.unwrap();
-        world.rabbit.publish(&message(EXCHANGE, "a.b", "not this one")).await.unwrap();
+        world
+            .rabbit
+            .publish(&message(EXCHANGE, "a.wanted", &format!("m {number}")))
+            .await
+            .unwrap();
+        world
+            .rabbit
+            .publish(&message(EXCHANGE, "a.b", "not this one"))
+            .await
+            .unwrap();
     }
 }
 
@@ -19,7 +34,10 @@ async fn what_is_not_acknowledged_goes_back_in_its_order(world: &World) {
     let mut one = open(world, 2).await;
     publish(world, 3).await;
     let (first, second) = (one.next().await.unwrap(), one.next().await.unwrap());
-    assert_eq!((&first.message.body[..], &second.message.body[..]), (&b"m 0"[..], &b"m 1"[..]));
+    assert_eq!(
+        (&first.message.body[..], &second.message.body[..]),
+        (&b"m 0"[..], &b"m 1"[..])
+    );
     world.until_depth("taken", 1).await;
     assert!(first.acknowledge().await);
     assert_eq!(&one.next().await.unwrap().message.body[..], b"m 2");
@@ -38,7 +56,11 @@ async fn what_is_not_acknowledged_goes_back_in_its_order(world: &World) {
 
 async fn a_queue_that_is_deleted_and_a_server_that_dies_are_told(world: &mut World) {
     let mut one = open(world, 0).await;
-    world.rabbit.delete_queue("queue/pulseuser/taken").await.unwrap();
+    world
+        .rabbit
+        .delete_queue("queue/pulseuser/taken")
+        .await
+        .unwrap();
     let error = one.next().await.err().unwrap();
     assert!(matches!(error, PulseError::Missing { .. }), "{error}");
     let mut one = open(world, 0).await;
@@ -46,7 +68,12 @@ async fn a_queue_that_is_deleted_and_a_server_that_dies_are_told(world: &mut Wor
     let taken = one.next().await.unwrap();
     world.rabbit.kill().unwrap();
     let error = one.next().await.err().unwrap();
-    assert!(error.to_string().contains("broke while trying to take messages from queue/pulseuser/taken"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("broke while trying to take messages from queue/pulseuser/taken"),
+        "{error}"
+    );
     assert!(!taken.acknowledge().await);
 }
 

@@ -1,6 +1,10 @@
 //! The crate against a real RabbitMQ with PulseGuardian's rules, draining into a bus in memory and on a real Redis.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
 mod draining;
 mod inbox;

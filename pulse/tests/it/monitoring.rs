@@ -28,7 +28,10 @@ struct Told(Arc<Mutex<Vec<Value>>>);
 
 impl Told {
     fn note(&self, event: impl serde::Serialize) {
-        self.0.lock().unwrap().push(serde_json::to_value(event).unwrap());
+        self.0
+            .lock()
+            .unwrap()
+            .push(serde_json::to_value(event).unwrap());
     }
 
     fn count(&self) -> usize {
@@ -38,8 +41,10 @@ impl Told {
     /// The values of a field, sorted.
     fn all(&self, field: &str) -> Vec<String> {
         let told = self.0.lock().unwrap();
-        let mut values: Vec<_> =
-            told.iter().map(|event| event[field].as_str().unwrap_or_default().to_owned()).collect();
+        let mut values: Vec<_> = told
+            .iter()
+            .map(|event| event[field].as_str().unwrap_or_default().to_owned())
+            .collect();
         values.sort();
         values
     }
@@ -61,7 +66,10 @@ impl Told {
 /// A server that can be killed and restarted.
 async fn own_rabbit() -> (RabbitServer, TempDir) {
     let directory = TempDir::new().unwrap();
-    (prepared(RabbitServer::start(directory.path()).await.unwrap()).await, directory)
+    (
+        prepared(RabbitServer::start(directory.path()).await.unwrap()).await,
+        directory,
+    )
 }
 
 /// A server that other tests use too.
@@ -78,22 +86,38 @@ async fn prepared(rabbit: RabbitServer) -> RabbitServer {
 }
 
 fn said(parts: &[&str]) -> usize {
-    logged().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    logged()
+        .lines()
+        .filter(|line| parts.iter().all(|part| line.contains(part)))
+        .count()
 }
 
 fn listening(label: &str) -> usize {
-    said(&[&format!("queue=\"queue/pulseuser/{label}"), "the build monitor listens"])
+    said(&[
+        &format!("queue=\"queue/pulseuser/{label}"),
+        "the build monitor listens",
+    ])
 }
 
 async fn until_listening(label: &str, times: usize) {
-    until(&format!("{label} to listen"), async || listening(label) == times).await;
+    until(&format!("{label} to listen"), async || {
+        listening(label) == times
+    })
+    .await;
 }
 
 fn counted(label: &str) -> BTreeMap<String, f64> {
     let label = format!("{{label=\"{label}\"}}");
     let text = observe::metrics::render();
     let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
-    lines.filter_map(|(name, value)| Some((name.strip_suffix(&label)?.to_owned(), value.parse().unwrap()))).collect()
+    lines
+        .filter_map(|(name, value)| {
+            Some((
+                name.strip_suffix(&label)?.to_owned(),
+                value.parse().unwrap(),
+            ))
+        })
+        .collect()
 }
 
 fn fixture(name: &str) -> Value {
@@ -102,12 +126,20 @@ fn fixture(name: &str) -> Value {
 
 /// Every recorded message of buildbot.
 fn recorded() -> Vec<PulseMessage> {
-    let names = fs::read_dir("tests/fixtures/buildbot").unwrap().map(|file| file.unwrap().file_name());
-    let names = names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with("normalized-"));
+    let names = fs::read_dir("tests/fixtures/buildbot")
+        .unwrap()
+        .map(|file| file.unwrap().file_name());
+    let names = names
+        .map(|name| name.into_string().unwrap())
+        .filter(|name| name.starts_with("normalized-"));
     let messages = names.map(|name| {
         let recorded = fixture(&name);
         let word = |field: &str| recorded[field].as_str().unwrap().to_owned();
-        message(&word("exchange"), &word("routing_key"), &recorded["body"].to_string())
+        message(
+            &word("exchange"),
+            &word("routing_key"),
+            &recorded["body"].to_string(),
+        )
     });
     messages.collect()
 }
@@ -125,5 +157,8 @@ async fn publish_build(rabbit: &RabbitServer, tree: &str, number: usize) {
     let body = format!("{{\"payload\": {{\"key\": \"{tree} {number}\"}}}}");
     let message = message(BUILDS, &format!("build.{tree}.linux64.opt.b"), &body);
     // What was published before the server was restarted is on a connection that is gone.
-    until("a message to be confirmed", async || rabbit.publish(&message).await.is_ok()).await;
+    until("a message to be confirmed", async || {
+        rabbit.publish(&message).await.is_ok()
+    })
+    .await;
 }

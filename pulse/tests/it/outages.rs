@@ -3,15 +3,18 @@
 use tokio::net::TcpListener;
 
 use crate::world::{
-    EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, memory, message, queue_name, redis, route, said,
-    take_bodies, until, until_said, until_stored,
+    EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, memory, message, queue_name,
+    redis, route, said, take_bodies, until, until_said, until_stored,
 };
 
 /// Publishes as one who does not give up: what was not confirmed is published again.
 async fn publish_through(world: &World, from: usize, to: usize) {
     for number in from..to {
         let message = message(EXCHANGE, "primary.a", &format!("flow {number}"));
-        until("a message to be confirmed", async || world.rabbit.publish(&message).await.is_ok()).await;
+        until("a message to be confirmed", async || {
+            world.rabbit.publish(&message).await.is_ok()
+        })
+        .await;
     }
 }
 
@@ -33,7 +36,10 @@ async fn rabbitmq_is_killed_and_restarted_in_the_middle_of_a_flow() {
     world.until_depth("flow", 0).await;
     listening.stop().await;
     // Nothing is lost, and nothing is stored twice.
-    assert_eq!(take_bodies(&bus).await, [bodies("burst", 400), bodies("flow", 400)].concat());
+    assert_eq!(
+        take_bodies(&bus).await,
+        [bodies("burst", 400), bodies("flow", 400)].concat()
+    );
     assert_eq!(counted("flow")["pulse_reconnects_total"], 2.0);
 }
 
@@ -44,11 +50,17 @@ async fn a_lost_acknowledgement_stores_nothing_twice() {
     world.publish("before", 1).await;
     until_stored(&bus, TASKS, 1).await;
     // Redis holds its answer back until RabbitMQ is another one: what it stores then cannot be acknowledged.
-    redis.command::<String>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await.unwrap();
+    redis
+        .command::<String>(&["CLIENT", "PAUSE", "60000", "WRITE"])
+        .await
+        .unwrap();
     world.publish("held", 50).await;
     world.until_depth("lost", 0).await;
     world.rabbit.kill().unwrap();
-    redis.command::<String>(&["CLIENT", "UNPAUSE"]).await.unwrap();
+    redis
+        .command::<String>(&["CLIENT", "UNPAUSE"])
+        .await
+        .unwrap();
     until_stored(&bus, TASKS, 51).await;
     world.rabbit.restart().await.unwrap();
     let repeated = async || counted("lost")["pulse_messages_totaloutcome=repeated"] >= 50.0;
@@ -56,7 +68,10 @@ async fn a_lost_acknowledgement_stores_nothing_twice() {
     world.until_depth("lost", 0).await;
     listening.stop().await;
     world.until_depth("lost", 0).await;
-    assert_eq!(take_bodies(&bus).await, [bodies("before", 1), bodies("held", 50)].concat());
+    assert_eq!(
+        take_bodies(&bus).await,
+        [bodies("before", 1), bodies("held", 50)].concat()
+    );
 }
 
 #[tokio::test]
@@ -78,18 +93,33 @@ async fn nothing_is_acknowledged_while_the_bus_is_away() {
     world.until_depth("away", 0).await;
     listening.stop().await;
     assert_eq!(take_bodies(&bus).await, bodies("away", 700));
-    assert_eq!(said("away", &["the bus does not store"]), 2, "once for each outage: {}", logged());
-    assert_eq!(said("away", &["INFO", "stores messages from pulse again"]), 1);
+    assert_eq!(
+        said("away", &["the bus does not store"]),
+        2,
+        "once for each outage: {}",
+        logged()
+    );
+    assert_eq!(
+        said("away", &["INFO", "stores messages from pulse again"]),
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_queue_that_was_deleted_is_made_anew_with_a_loud_word() {
     let (mut world, bus) = (World::start().await, memory());
-    let (new, deleted) = (["WARN", "does not exist and is declared"], ["ERROR", "queue was deleted", "8000"]);
+    let (new, deleted) = (
+        ["WARN", "does not exist and is declared"],
+        ["ERROR", "queue was deleted", "8000"],
+    );
     let listening = world.listen("deleted", &bus).ready().await;
     assert_eq!(said("deleted", &new), 1, "{}", logged());
     // While it is listened to.
-    world.rabbit.delete_queue(&queue_name("deleted")).await.unwrap();
+    world
+        .rabbit
+        .delete_queue(&queue_name("deleted"))
+        .await
+        .unwrap();
     listening.until_ready(2).await;
     assert_eq!(said("deleted", &deleted), 1, "{}", logged());
     world.publish("after", 1).await;
@@ -103,18 +133,34 @@ async fn a_queue_that_was_deleted_is_made_anew_with_a_loud_word() {
     assert_eq!(said("deleted", &deleted), 2, "{}", logged());
     listening.stop().await;
     // While nobody listens it may as well be new.
-    world.rabbit.delete_queue(&queue_name("deleted")).await.unwrap();
+    world
+        .rabbit
+        .delete_queue(&queue_name("deleted"))
+        .await
+        .unwrap();
     world.listen("deleted", &bus).ready().await.stop().await;
-    assert_eq!((said("deleted", &new), said("deleted", &deleted)), (2, 2), "{}", logged());
+    assert_eq!(
+        (said("deleted", &new), said("deleted", &deleted)),
+        (2, 2),
+        "{}",
+        logged()
+    );
 }
 
 async fn an_outage_is_said_once_and_can_be_stopped(world: &mut World) {
     let bus = memory();
     world.rabbit.kill().unwrap();
     let listening = world.listen("outage", &bus);
-    until_said("outage", &["WARN", "cannot connect to rabbitmq at amqp://localhost"], 1).await;
+    until_said(
+        "outage",
+        &["WARN", "cannot connect to rabbitmq at amqp://localhost"],
+        1,
+    )
+    .await;
     // Several tries later.
-    let tries = TcpListener::bind(("127.0.0.1", world.rabbit.settings().address.port)).await.unwrap();
+    let tries = TcpListener::bind(("127.0.0.1", world.rabbit.settings().address.port))
+        .await
+        .unwrap();
     for _ in 0..4 {
         tries.accept().await.unwrap();
     }
@@ -138,16 +184,42 @@ async fn what_the_operator_got_wrong_ends_the_start(world: &World) {
     let mut vhost = world.rabbit.settings();
     vhost.vhost = "nowhere".to_owned();
     for (settings, exchange, expected) in [
-        (password, EXCHANGE, "does not let user pulseuser in: set the user and password"),
-        (vhost, EXCHANGE, "user pulseuser cannot use the virtual host nowhere"),
-        (world.rabbit.settings(), "exchange/none/v1", "cannot find the exchange exchange/none/v1: correct the name"),
-        (world.rabbit.settings(), "amq.topic", "user pulseuser may not"),
+        (
+            password,
+            EXCHANGE,
+            "does not let user pulseuser in: set the user and password",
+        ),
+        (
+            vhost,
+            EXCHANGE,
+            "user pulseuser cannot use the virtual host nowhere",
+        ),
+        (
+            world.rabbit.settings(),
+            "exchange/none/v1",
+            "cannot find the exchange exchange/none/v1: correct the name",
+        ),
+        (
+            world.rabbit.settings(),
+            "amq.topic",
+            "user pulseuser may not",
+        ),
     ] {
-        let refused = listen(settings, "wrong", vec![route(exchange, &["#"], TASKS)], &bus);
+        let refused = listen(
+            settings,
+            "wrong",
+            vec![route(exchange, &["#"], TASKS)],
+            &bus,
+        );
         let fault = refused.fault().await;
         assert!(fault.contains(expected), "{fault}");
     }
-    assert_eq!(said("wrong", &["ERROR"]) + said("wrong", &["cannot be listened to"]), 0, "{}", logged());
+    assert_eq!(
+        said("wrong", &["ERROR"]) + said("wrong", &["cannot be listened to"]),
+        0,
+        "{}",
+        logged()
+    );
     assert!(!logged().contains("not the password"));
     assert_eq!(depth(&bus, TASKS).await, 0);
 }

@@ -4,17 +4,31 @@ use bus::{SystemClock, error_chain};
 use futures::StreamExt;
 use pulse::{Topic, tail};
 
-use crate::world::{EXCHANGE, TASKS, World, bodies, logged, memory, message, take_bodies, until, until_stored};
+use crate::world::{
+    EXCHANGE, TASKS, World, bodies, logged, memory, message, take_bodies, until, until_stored,
+};
 
 async fn it_shows_what_fits_and_takes_nothing_from_anybody(world: &mut World) {
     let bus = memory();
     let listening = world.listen("beside", &bus).ready().await;
     let topics: Vec<Topic> = vec!["#.shown".parse().unwrap(), "*".parse().unwrap()];
     let settings = world.rabbit.settings();
-    let mut shown = Box::pin(tail(&settings, EXCHANGE, &topics, &SystemClock).await.unwrap());
-    let mut others = Box::pin(tail(&settings, EXCHANGE, &topics[..1], &SystemClock).await.unwrap());
+    let mut shown = Box::pin(
+        tail(&settings, EXCHANGE, &topics, &SystemClock)
+            .await
+            .unwrap(),
+    );
+    let mut others = Box::pin(
+        tail(&settings, EXCHANGE, &topics[..1], &SystemClock)
+            .await
+            .unwrap(),
+    );
     for (number, key) in ["a.shown", "a.b", "a", "b.c.shown"].into_iter().enumerate() {
-        world.rabbit.publish(&message(EXCHANGE, key, &format!("all {number}"))).await.unwrap();
+        world
+            .rabbit
+            .publish(&message(EXCHANGE, key, &format!("all {number}")))
+            .await
+            .unwrap();
     }
     for expected in ["a.shown", "a", "b.c.shown"] {
         assert_eq!(shown.next().await.unwrap().unwrap().routing.key, expected);
@@ -26,7 +40,13 @@ async fn it_shows_what_fits_and_takes_nothing_from_anybody(world: &mut World) {
     drop(others);
     world.rabbit.kill().unwrap();
     let error = shown.next().await.unwrap().unwrap_err();
-    assert!(error.to_string().contains("broke while trying to look at the messages"), "{}", error_chain(&error));
+    assert!(
+        error
+            .to_string()
+            .contains("broke while trying to look at the messages"),
+        "{}",
+        error_chain(&error)
+    );
     assert!(shown.next().await.is_none());
     listening.stop().await;
     assert_eq!(take_bodies(&bus).await, bodies("all", 4), "{}", logged());
@@ -39,12 +59,26 @@ async fn its_queue_ends_with_it(world: &World) {
         let same = bus::ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
         format!("queue/pulseuser/tail-{:016x}", same.random())
     };
-    let shown = tail(&world.rabbit.settings(), EXCHANGE, &["#".parse().unwrap()], &fixed).await.unwrap();
+    let shown = tail(
+        &world.rabbit.settings(),
+        EXCHANGE,
+        &["#".parse().unwrap()],
+        &fixed,
+    )
+    .await
+    .unwrap();
     // It is the user's alone, so even the administrator is told only that it is there.
     let locked = world.rabbit.depth(&queue).await.unwrap_err();
-    assert!(error_chain(&locked).contains("exclusive"), "{}", error_chain(&locked));
+    assert!(
+        error_chain(&locked).contains("exclusive"),
+        "{}",
+        error_chain(&locked)
+    );
     drop(shown);
-    until("the queue to end", async || matches!(world.rabbit.depth(&queue).await, Ok(None))).await;
+    until("the queue to end", async || {
+        matches!(world.rabbit.depth(&queue).await, Ok(None))
+    })
+    .await;
 }
 
 /// They share a server, which takes seconds to start.
@@ -57,8 +91,14 @@ async fn people_see_what_an_exchange_carries() {
 }
 
 async fn an_exchange_that_does_not_exist_is_named(world: &World) {
-    let Err(error) = tail(&world.rabbit.settings(), "exchange/nope", &[], &SystemClock).await else {
+    let Err(error) = tail(&world.rabbit.settings(), "exchange/nope", &[], &SystemClock).await
+    else {
         panic!("there is nothing to look at")
     };
-    assert!(error.to_string().starts_with("cannot find the exchange exchange/nope: correct the name"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot find the exchange exchange/nope: correct the name"),
+        "{error}"
+    );
 }

@@ -10,13 +10,28 @@ use crate::world::message;
 
 #[tokio::test]
 async fn a_server_is_let_near_only_with_a_certificate_from_the_right_authority() {
-    let directories = [TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let directories = [
+        TempDir::new().unwrap(),
+        TempDir::new().unwrap(),
+        TempDir::new().unwrap(),
+    ];
     let [ours, other] = [0, 1].map(|number| Authority::new(directories[number].path()).unwrap());
-    let rabbit = RabbitServer::start_with_tls(directories[2].path(), &ours).await.unwrap();
+    let rabbit = RabbitServer::start_with_tls(directories[2].path(), &ours)
+        .await
+        .unwrap();
     let settings = rabbit.settings();
-    assert!(settings.address.to_string().starts_with("amqps://localhost:"));
+    assert!(
+        settings
+            .address
+            .to_string()
+            .starts_with("amqps://localhost:")
+    );
     let own = message("exchange/pulseuser/x", "a", "{}");
-    let publish = async |settings| Publisher::new(settings, Arc::new(SystemClock)).publish(&own).await;
+    let publish = async |settings| {
+        Publisher::new(settings, Arc::new(SystemClock))
+            .publish(&own)
+            .await
+    };
     publish(settings.clone()).await.unwrap();
     for (ca, expected) in [
         (Some(other.certificate().unwrap()), "UnknownIssuer"),
@@ -26,11 +41,19 @@ async fn a_server_is_let_near_only_with_a_certificate_from_the_right_authority()
         let mut wrong = settings.clone();
         wrong.ca = ca;
         let error = publish(wrong).await.unwrap_err();
-        assert!(error_chain(&error).contains(expected), "{}", error_chain(&error));
+        assert!(
+            error_chain(&error).contains(expected),
+            "{}",
+            error_chain(&error)
+        );
     }
     let mut wrong = settings.clone();
     "127.0.0.1".clone_into(&mut wrong.address.host);
     let error = publish(wrong).await.unwrap_err();
     assert!(matches!(error, PulseError::Unreachable { .. }), "{error}");
-    assert!(error_chain(&error).contains("not valid for name"), "{}", error_chain(&error));
+    assert!(
+        error_chain(&error).contains("not valid for name"),
+        "{}",
+        error_chain(&error)
+    );
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use bus::{
-    Bus, Clock, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve, Settlement, Shutdown, Subsystem,
-    SubsystemError, SystemClock, testing::RedisServer,
+    Bus, Clock, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve, Settlement,
+    Shutdown, Subsystem, SubsystemError, SystemClock, testing::RedisServer,
 };
 use futures::{StreamExt, stream};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Routing, testing::RabbitServer};
@@ -38,7 +38,11 @@ impl World {
 
     /// On a server that other tests use too.
     pub async fn share() -> Self {
-        Self::of(RabbitServer::share().await.unwrap(), TempDir::new().unwrap()).await
+        Self::of(
+            RabbitServer::share().await.unwrap(),
+            TempDir::new().unwrap(),
+        )
+        .await
     }
 
     async fn of(rabbit: RabbitServer, directory: TempDir) -> Self {
@@ -48,7 +52,12 @@ impl World {
 
     /// Listens to [`EXCHANGE`] with a queue of this name, for everything.
     pub fn listen(&self, name: &str, bus: &Arc<dyn Bus>) -> Listening {
-        listen(self.rabbit.settings(), name, vec![route(EXCHANGE, &["#"], TASKS)], bus)
+        listen(
+            self.rabbit.settings(),
+            name,
+            vec![route(EXCHANGE, &["#"], TASKS)],
+            bus,
+        )
     }
 
     /// Publishes messages with the bodies `prefix 0`, `prefix 1`, …
@@ -57,7 +66,11 @@ impl World {
             let message = message(EXCHANGE, "primary.a", &format!("{prefix} {number}"));
             self.rabbit.publish(&message).await.unwrap();
         };
-        stream::iter(0..count).map(publish).buffer_unordered(100).collect::<Vec<()>>().await;
+        stream::iter(0..count)
+            .map(publish)
+            .buffer_unordered(100)
+            .collect::<Vec<()>>()
+            .await;
     }
 
     /// Has the server lose everything that it keeps.
@@ -68,16 +81,19 @@ impl World {
     /// Waits until a queue of the user holds so many messages that are with nobody.
     pub async fn until_depth(&self, name: &str, expected: u32) {
         let queue = queue_name(name);
-        until(&format!("{expected} messages to be in {queue}"), async || {
-            self.rabbit.depth(&queue).await.ok() == Some(Some(expected))
-        })
+        until(
+            &format!("{expected} messages to be in {queue}"),
+            async || self.rabbit.depth(&queue).await.ok() == Some(Some(expected)),
+        )
         .await;
     }
 }
 
 /// What [`World::publish`] published.
 pub fn bodies(prefix: &str, count: usize) -> Vec<String> {
-    let mut bodies: Vec<String> = (0..count).map(|number| format!("{prefix} {number}")).collect();
+    let mut bodies: Vec<String> = (0..count)
+        .map(|number| format!("{prefix} {number}"))
+        .collect();
     bodies.sort();
     bodies
 }
@@ -87,13 +103,24 @@ pub fn queue_name(name: &str) -> String {
 }
 
 pub fn message(exchange: &str, key: &str, body: &str) -> PulseMessage {
-    let routing = Routing { exchange: exchange.to_owned(), key: key.to_owned(), other_routes: Vec::new() };
-    PulseMessage { routing, body: body.as_bytes().to_vec().into() }
+    let routing = Routing {
+        exchange: exchange.to_owned(),
+        key: key.to_owned(),
+        other_routes: Vec::new(),
+    };
+    PulseMessage {
+        routing,
+        body: body.as_bytes().to_vec().into(),
+    }
 }
 
 pub fn route(exchange: &str, topics: &[&str], queue: Queue<PulseMessage>) -> Route {
     let topics = topics.iter().map(|topic| topic.parse().unwrap()).collect();
-    Route { exchange: exchange.to_owned(), topics, queue }
+    Route {
+        exchange: exchange.to_owned(),
+        topics,
+        queue,
+    }
 }
 
 pub fn memory() -> Arc<dyn Bus> {
@@ -103,7 +130,11 @@ pub fn memory() -> Arc<dyn Bus> {
 pub async fn redis() -> (Arc<dyn Bus>, RedisServer, TempDir) {
     let directory = TempDir::new().unwrap();
     let server = RedisServer::start(directory.path()).await.unwrap();
-    (Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap()), server, directory)
+    (
+        Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap()),
+        server,
+        directory,
+    )
 }
 
 /// A listener that runs.
@@ -115,7 +146,12 @@ pub struct Listening {
     running: JoinHandle<Result<(), SubsystemError>>,
 }
 
-pub fn listen(settings: PulseSettings, name: &str, routes: Vec<Route>, bus: &Arc<dyn Bus>) -> Listening {
+pub fn listen(
+    settings: PulseSettings,
+    name: &str,
+    routes: Vec<Route>,
+    bus: &Arc<dyn Bus>,
+) -> Listening {
     listen_by(Arc::new(SystemClock), settings, name, routes, bus)
 }
 
@@ -131,11 +167,19 @@ pub fn listen_by(
     let listener = Box::new(Listener::new(settings, name, routes, producer).unwrap());
     let (name, before, shutdown) = (name.to_owned(), begun(name), Shutdown::new());
     let running = listener.run(shutdown.clone());
-    Listening { name, before, shutdown, running: tokio::spawn(running) }
+    Listening {
+        name,
+        before,
+        shutdown,
+        running: tokio::spawn(running),
+    }
 }
 
 fn begun(name: &str) -> (usize, usize) {
-    let again = counted(name).get("pulse_reconnects_total").copied().unwrap_or_default();
+    let again = counted(name)
+        .get("pulse_reconnects_total")
+        .copied()
+        .unwrap_or_default();
     (said(name, &["INFO", "listening to pulse"]), again as usize)
 }
 
@@ -151,7 +195,10 @@ impl Listening {
         // When it begins again soon, only the counter says so.
         let (begins, again) = self.before;
         let listens = |now: (usize, usize)| now.0 > begins && now.1 >= again + times - 1;
-        until("the listener to listen", async || listens(begun(&self.name))).await;
+        until("the listener to listen", async || {
+            listens(begun(&self.name))
+        })
+        .await;
     }
 
     pub async fn stop(self) {
@@ -166,11 +213,16 @@ impl Listening {
 }
 
 pub async fn depth(bus: &Arc<dyn Bus>, queue: Queue<PulseMessage>) -> usize {
-    bus.depth(&queue.spec()).await.map_or(0, |depth| depth.unfinished())
+    bus.depth(&queue.spec())
+        .await
+        .map_or(0, |depth| depth.unfinished())
 }
 
 pub async fn until_stored(bus: &Arc<dyn Bus>, queue: Queue<PulseMessage>, count: usize) {
-    until(&format!("{count} messages to be stored"), async || depth(bus, queue).await >= count).await;
+    until(&format!("{count} messages to be stored"), async || {
+        depth(bus, queue).await >= count
+    })
+    .await;
 }
 
 /// Takes all that is in a queue of the bus.
@@ -182,8 +234,12 @@ pub async fn take(bus: &Arc<dyn Bus>, queue: Queue<PulseMessage>) -> Vec<PulseMe
             return messages;
         }
         for leased in taken {
-            messages.push(PulseMessage::decode(leased.envelope.version, &leased.envelope.body).unwrap());
-            bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+            messages.push(
+                PulseMessage::decode(leased.envelope.version, &leased.envelope.body).unwrap(),
+            );
+            bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
+                .await
+                .unwrap();
         }
     }
 }
@@ -191,7 +247,10 @@ pub async fn take(bus: &Arc<dyn Bus>, queue: Queue<PulseMessage>) -> Vec<PulseMe
 /// The bodies of all that is in a queue of the bus, sorted.
 pub async fn take_bodies(bus: &Arc<dyn Bus>) -> Vec<String> {
     let taken = take(bus, TASKS).await;
-    let mut bodies: Vec<_> = taken.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect();
+    let mut bodies: Vec<_> = taken
+        .iter()
+        .map(|message| String::from_utf8_lossy(&message.body).into_owned())
+        .collect();
     bodies.sort();
     bodies
 }
@@ -227,8 +286,12 @@ fn logs() -> &'static Lines {
         observe::metrics::install();
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
-        subscriber.with_max_level(tracing_subscriber::filter::LevelFilter::INFO).init();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        subscriber
+            .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+            .init();
         lines
     })
 }
@@ -245,30 +308,49 @@ pub fn logged() -> String {
 /// How many lines about this queue hold all of `parts`.
 pub fn said(name: &str, parts: &[&str]) -> usize {
     let (lines, queue) = (logged(), format!("queue=\"{}\"", queue_name(name)));
-    lines.lines().filter(|line| line.contains(&queue) && parts.iter().all(|part| line.contains(part))).count()
+    lines
+        .lines()
+        .filter(|line| line.contains(&queue) && parts.iter().all(|part| line.contains(part)))
+        .count()
 }
 
 /// Waits until one more line about this queue holds all of `parts` than before: `times` in all.
 pub async fn until_said(name: &str, parts: &[&str], times: usize) {
-    until(&format!("{parts:?} to be said of {name}"), async || said(name, parts) == times).await;
+    until(&format!("{parts:?} to be said of {name}"), async || {
+        said(name, parts) == times
+    })
+    .await;
 }
 
 /// The meters of one Pulse queue, by name and labels.
 pub fn counted(name: &str) -> BTreeMap<String, f64> {
     let label = format!("queue=\"{}\"", queue_name(name));
     let text = observe::metrics::render();
-    let lines = text.lines().filter(|line| line.contains(&label)).filter_map(|line| line.rsplit_once(' '));
+    let lines = text
+        .lines()
+        .filter(|line| line.contains(&label))
+        .filter_map(|line| line.rsplit_once(' '));
     let plain = |name: &str| name.replace(&label, "").replace(['{', '}', ',', '"'], "");
-    lines.map(|(name, value)| (plain(name), value.parse().unwrap())).collect()
+    lines
+        .map(|(name, value)| (plain(name), value.parse().unwrap()))
+        .collect()
 }
 
 /// A message as the fixtures have it.
 pub fn recorded(text: &str) -> PulseMessage {
     let recorded: serde_json::Value = serde_json::from_str(text).unwrap();
-    let other_routes = serde_json::from_value(recorded["properties"]["headers"]["CC"].clone()).unwrap();
+    let other_routes =
+        serde_json::from_value(recorded["properties"]["headers"]["CC"].clone()).unwrap();
     let word = |name: &str| recorded[name].as_str().unwrap().to_owned();
-    let routing = Routing { exchange: word("exchange"), key: word("routingKey"), other_routes };
-    PulseMessage { routing, body: recorded["body"].to_string().into_bytes().into() }
+    let routing = Routing {
+        exchange: word("exchange"),
+        key: word("routingKey"),
+        other_routes,
+    };
+    PulseMessage {
+        routing,
+        body: recorded["body"].to_string().into_bytes().into(),
+    }
 }
 
 /// A connection without anything of this crate.
@@ -278,5 +360,7 @@ pub async fn connect(settings: &PulseSettings) -> lapin::Connection {
     uri.vhost.clone_from(&settings.vhost);
     uri.authority.userinfo.username = settings.user.clone();
     uri.authority.userinfo.password = settings.password.expose_secret().to_owned();
-    lapin::Connection::connect_uri(uri, lapin::ConnectionProperties::default()).await.unwrap()
+    lapin::Connection::connect_uri(uri, lapin::ConnectionProperties::default())
+        .await
+        .unwrap()
 }

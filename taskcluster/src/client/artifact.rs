@@ -78,7 +78,9 @@ pub struct ArtifactStream {
 impl ArtifactStream {
     /// The `Content-Encoding` that the store gives, in lower case; none where the bytes are the content itself.
     pub fn encoding(&self) -> Option<String> {
-        let encoding = header(&self.response, CONTENT_ENCODING)?.trim().to_ascii_lowercase();
+        let encoding = header(&self.response, CONTENT_ENCODING)?
+            .trim()
+            .to_ascii_lowercase();
         Some(encoding).filter(|encoding| !matches!(encoding.as_str(), "" | "identity"))
     }
 
@@ -89,9 +91,10 @@ impl ArtifactStream {
         let chunk = chunk.map_err(|_| TaskclusterError::Stalled { call: CONTENT })?;
         let chunk = chunk.map_err(|source| TaskclusterError::unreachable(CONTENT, source))?;
         match &chunk {
-            Some(bytes) if self.is_slow(asked, bytes.len()) => {
-                Err(TaskclusterError::Slow { call: CONTENT, rate: LOWEST_RATE })
-            }
+            Some(bytes) if self.is_slow(asked, bytes.len()) => Err(TaskclusterError::Slow {
+                call: CONTENT,
+                rate: LOWEST_RATE,
+            }),
             _ => Ok(chunk),
         }
     }
@@ -109,7 +112,12 @@ impl Taskcluster {
     ///
     /// [`TaskclusterError::ErrorArtifact`] where the task put an error in its place.
     pub async fn artifact(&self, task_id: &str, name: &str) -> Result<Artifact, TaskclusterError> {
-        self.call(&Call::get("queue.getLatestArtifact", &["task", task_id, "artifacts", name])).await?.json()
+        self.call(&Call::get(
+            "queue.getLatestArtifact",
+            &["task", task_id, "artifacts", name],
+        ))
+        .await?
+        .json()
     }
 
     /// The content of an artifact of a task's latest run, up to `limit` bytes. The credentials stay with the queue: the
@@ -117,7 +125,12 @@ impl Taskcluster {
     ///
     /// Fetched is from the deployment itself, and from `https` at public addresses; all else is
     /// [`TaskclusterError::Elsewhere`].
-    pub async fn artifact_content(&self, task_id: &str, name: &str, limit: usize) -> Result<Bytes, TaskclusterError> {
+    pub async fn artifact_content(
+        &self,
+        task_id: &str,
+        name: &str,
+        limit: usize,
+    ) -> Result<Bytes, TaskclusterError> {
         let mut url = self.artifact(task_id, name).await?.url;
         for _ in 0..=MAX_REDIRECTS {
             match self.retried(|| self.content(&url, limit)).await? {
@@ -138,12 +151,21 @@ impl Taskcluster {
     ) -> Result<ArtifactStream, TaskclusterError> {
         let run_id = run_id.to_string();
         let path = ["task", task_id, "runs", &run_id, "artifacts", name];
-        let mut url = self.call(&Call::get("queue.getArtifact", &path)).await?.json::<Artifact>()?.url;
+        let mut url = self
+            .call(&Call::get("queue.getArtifact", &path))
+            .await?
+            .json::<Artifact>()?
+            .url;
         for _ in 0..=MAX_REDIRECTS {
             match self.retried(|| self.opened(&url)).await? {
                 Stored::Content(response) => {
                     let clock = Arc::clone(&self.clock);
-                    return Ok(ArtifactStream { response, clock, waited: Duration::ZERO, received: 0 });
+                    return Ok(ArtifactStream {
+                        response,
+                        clock,
+                        waited: Duration::ZERO,
+                        received: 0,
+                    });
                 }
                 Stored::Moved(target) => url = target,
             }
@@ -153,7 +175,11 @@ impl Taskcluster {
 
     /// Begins to fetch from an address, if that may be fetched from, whoever chose it.
     fn fetch(&self, url: &Url) -> Result<RequestBuilder, TaskclusterError> {
-        if self.own.as_ref().is_some_and(|own| own.origin() == url.origin()) {
+        if self
+            .own
+            .as_ref()
+            .is_some_and(|own| own.origin() == url.origin())
+        {
             return Ok(self.http.get(url.clone()));
         }
         match &self.elsewhere {
@@ -167,66 +193,105 @@ impl Taskcluster {
             Stored::Moved(target) => return Ok(Stored::Moved(target)),
             Stored::Content(response) => response,
         };
-        let gzip = header(&response, CONTENT_ENCODING).is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"));
+        let gzip = header(&response, CONTENT_ENCODING)
+            .is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"));
         let content = read(CONTENT, response, limit).await?;
-        Ok(Stored::Content(if gzip { unpacked(&content, limit)? } else { content }))
+        Ok(Stored::Content(if gzip {
+            unpacked(&content, limit)?
+        } else {
+            content
+        }))
     }
 
     /// An answer whose content may take longer than answers do.
     async fn opened(&self, url: &Url) -> Result<Stored<Response>, TaskclusterError> {
         let asking = stored(url, self.fetch(url)?.timeout(LONGEST_STREAM));
-        timeout(STALL, asking).await.unwrap_or(Err(TaskclusterError::Stalled { call: CONTENT }))
+        timeout(STALL, asking)
+            .await
+            .unwrap_or(Err(TaskclusterError::Stalled { call: CONTENT }))
     }
 }
 
 /// What the store at `url` answers a request for it.
 async fn stored(url: &Url, request: RequestBuilder) -> Result<Stored<Response>, TaskclusterError> {
-    let response = request.send().await.map_err(|source| match NotPublic::within(&source) {
-        Some(_) => elsewhere(url),
-        None => TaskclusterError::unreachable(CONTENT, source),
-    })?;
+    let response = request
+        .send()
+        .await
+        .map_err(|source| match NotPublic::within(&source) {
+            Some(_) => elsewhere(url),
+            None => TaskclusterError::unreachable(CONTENT, source),
+        })?;
     let status = response.status();
     match status {
         _ if status.is_success() => Ok(Stored::Content(response)),
         _ if status.is_redirection() => {
             let target = header(&response, LOCATION).and_then(|target| url.join(target).ok());
-            target.map(Stored::Moved).ok_or(TaskclusterError::Undecodable {
-                call: CONTENT,
-                problem: "a redirect that leads nowhere".to_owned(),
-            })
+            target
+                .map(Stored::Moved)
+                .ok_or(TaskclusterError::Undecodable {
+                    call: CONTENT,
+                    problem: "a redirect that leads nowhere".to_owned(),
+                })
         }
-        StatusCode::TOO_MANY_REQUESTS => {
-            Err(TaskclusterError::Busy { call: CONTENT, retry_after: retry_after(&response) })
-        }
-        _ if status.is_server_error() => Err(TaskclusterError::Server { call: CONTENT, status: status.as_u16() }),
-        _ => Err(TaskclusterError::Status { call: CONTENT, status: status.as_u16() }),
+        StatusCode::TOO_MANY_REQUESTS => Err(TaskclusterError::Busy {
+            call: CONTENT,
+            retry_after: retry_after(&response),
+        }),
+        _ if status.is_server_error() => Err(TaskclusterError::Server {
+            call: CONTENT,
+            status: status.as_u16(),
+        }),
+        _ => Err(TaskclusterError::Status {
+            call: CONTENT,
+            status: status.as_u16(),
+        }),
     }
 }
 
 fn header(response: &Response, name: HeaderName) -> Option<&str> {
-    response.headers().get(name).and_then(|value| value.to_str().ok())
+    response
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
 }
 
 /// That an address is not fetched from. Its path and its query may hold a signature.
 fn elsewhere(url: &Url) -> TaskclusterError {
-    let host: String = url.host_str().unwrap_or_default().chars().take(MAX_HOST).collect();
-    TaskclusterError::Elsewhere { call: CONTENT, address: format!("{}://{host}", url.scheme()) }
+    let host: String = url
+        .host_str()
+        .unwrap_or_default()
+        .chars()
+        .take(MAX_HOST)
+        .collect();
+    TaskclusterError::Elsewhere {
+        call: CONTENT,
+        address: format!("{}://{host}", url.scheme()),
+    }
 }
 
 fn too_many_redirects() -> TaskclusterError {
-    TaskclusterError::Undecodable { call: CONTENT, problem: "too many redirects".to_owned() }
+    TaskclusterError::Undecodable {
+        call: CONTENT,
+        problem: "too many redirects".to_owned(),
+    }
 }
 
 /// The content of a gzip stream. Stores keep what workers packed, and hand it out so whether it was asked for or not.
 fn unpacked(packed: &[u8], limit: usize) -> Result<Bytes, TaskclusterError> {
     let mut content = Vec::new();
     let longest = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    MultiGzDecoder::new(packed).take(longest).read_to_end(&mut content).map_err(|_| TaskclusterError::Undecodable {
-        call: CONTENT,
-        problem: "it is called gzip and is none".to_owned(),
-    })?;
+    MultiGzDecoder::new(packed)
+        .take(longest)
+        .read_to_end(&mut content)
+        .map_err(|_| TaskclusterError::Undecodable {
+            call: CONTENT,
+            problem: "it is called gzip and is none".to_owned(),
+        })?;
     if content.len() > limit {
-        return Err(TaskclusterError::TooLarge { call: CONTENT, limit });
+        return Err(TaskclusterError::TooLarge {
+            call: CONTENT,
+            limit,
+        });
     }
     Ok(content.into())
 }
@@ -238,7 +303,10 @@ mod tests {
     #[test]
     fn an_artifact_shows_no_signature() {
         let url = Url::parse("https://store.example.com/a?X-Amz-Signature=s3cret").unwrap();
-        let artifact = Artifact { storage_type: "s3".to_owned(), url };
+        let artifact = Artifact {
+            storage_type: "s3".to_owned(),
+            url,
+        };
         assert!(!format!("{artifact:?}").contains("s3cret"));
     }
 
@@ -248,8 +316,14 @@ mod tests {
         std::io::Write::write_all(&mut packed, &vec![0; 10 << 20]).unwrap();
         let packed = packed.finish().unwrap();
         assert!(packed.len() < 100_000);
-        assert!(matches!(unpacked(&packed, 1 << 20), Err(TaskclusterError::TooLarge { .. })));
+        assert!(matches!(
+            unpacked(&packed, 1 << 20),
+            Err(TaskclusterError::TooLarge { .. })
+        ));
         assert_eq!(unpacked(&packed, 10 << 20).unwrap().len(), 10 << 20);
-        assert!(matches!(unpacked(b"text", 100), Err(TaskclusterError::Undecodable { .. })));
+        assert!(matches!(
+            unpacked(b"text", 100),
+            Err(TaskclusterError::Undecodable { .. })
+        ));
     }
 }

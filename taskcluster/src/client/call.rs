@@ -13,7 +13,11 @@ use url::Url;
 use super::TaskclusterError;
 
 /// What is encoded in a segment of a path, and in a query: all but what never needs it.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 /// The most of a server's words that is kept, in bytes.
 const MAX_WORDS: usize = 500;
 
@@ -51,16 +55,36 @@ struct NoContent {
 
 impl<'a> Call<'a> {
     pub(super) fn get(name: &'static str, path: &'a [&'a str]) -> Self {
-        Self { name, method: Method::GET, path, query: Vec::new(), body: None }
+        Self {
+            name,
+            method: Method::GET,
+            path,
+            query: Vec::new(),
+            body: None,
+        }
     }
 
-    pub(super) fn with_body(name: &'static str, method: Method, path: &'a [&'a str], body: &'a Value) -> Self {
-        Self { name, method, path, query: Vec::new(), body: Some(body) }
+    pub(super) fn with_body(
+        name: &'static str,
+        method: Method,
+        path: &'a [&'a str],
+        body: &'a Value,
+    ) -> Self {
+        Self {
+            name,
+            method,
+            path,
+            query: Vec::new(),
+            body: Some(body),
+        }
     }
 
     /// Where it goes. A name that would lead elsewhere is refused: `.` and `..` climb even when they are encoded.
     pub(super) fn url(&self, root: &Url) -> Result<Url, TaskclusterError> {
-        let unusable = |problem: String| TaskclusterError::Unsendable { call: self.name, problem };
+        let unusable = |problem: String| TaskclusterError::Unsendable {
+            call: self.name,
+            problem,
+        };
         let (service, _) = self.name.split_once('.').unwrap_or((self.name, ""));
         let mut address = format!("{}/api/{service}/v1", root.as_str().trim_end_matches('/'));
         for segment in self.path {
@@ -76,20 +100,26 @@ impl<'a> Call<'a> {
             address.push('=');
             address.extend(utf8_percent_encode(value, ENCODED));
         }
-        Url::parse(&address).map_err(|problem| unusable(format!("the root url is unusable: {problem}")))
+        Url::parse(&address)
+            .map_err(|problem| unusable(format!("the root url is unusable: {problem}")))
     }
 }
 
 impl Answer {
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, TaskclusterError> {
-        serde_json::from_slice(&self.body).map_err(|error| TaskclusterError::undecodable(self.name, &error))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| TaskclusterError::undecodable(self.name, &error))
     }
 
     /// What an answer means that is no success. `secret` does not appear in it.
     ///
     /// Only Taskcluster's own words count as its verdict: a page of something between here and there, even if it is
     /// called 404, says nothing about tasks and hooks.
-    pub(super) fn refusal(&self, retry_after: Option<Duration>, secret: Option<&SecretString>) -> TaskclusterError {
+    pub(super) fn refusal(
+        &self,
+        retry_after: Option<Duration>,
+        secret: Option<&SecretString>,
+    ) -> TaskclusterError {
         let (call, status) = (self.name, self.status.as_u16());
         let words = |words: &str| scrub(words, secret);
         match status {
@@ -97,7 +127,10 @@ impl Answer {
             500.. => return TaskclusterError::Server { call, status },
             424 => {
                 if let Ok(NoContent { reason, message }) = self.json() {
-                    return TaskclusterError::ErrorArtifact { reason: words(&reason), message: words(&message) };
+                    return TaskclusterError::ErrorArtifact {
+                        reason: words(&reason),
+                        message: words(&message),
+                    };
                 }
             }
             _ => {}
@@ -112,14 +145,25 @@ impl Answer {
             403 => TaskclusterError::Scopes { call, message },
             404 => TaskclusterError::NotFound { call, message },
             409 => TaskclusterError::Conflict { call, message },
-            _ => TaskclusterError::Input { call, code: words(&code), message },
+            _ => TaskclusterError::Input {
+                call,
+                code: words(&code),
+                message,
+            },
         }
     }
 }
 
 /// How long the server wants to be left alone, where it says so in seconds.
 pub(super) fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds = response
+        .headers()
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds))
 }
 
@@ -140,13 +184,26 @@ mod tests {
     #[test]
     fn names_are_encoded_and_none_leads_elsewhere() {
         let address = |path: &[&str]| {
-            let call = Call { query: vec![("continuationToken", "a/b=&?")], ..Call::get("hooks.x", path) };
-            call.url(&Url::parse("https://tc.example.com/").unwrap()).map(String::from)
+            let call = Call {
+                query: vec![("continuationToken", "a/b=&?")],
+                ..Call::get("hooks.x", path)
+            };
+            call.url(&Url::parse("https://tc.example.com/").unwrap())
+                .map(String::from)
         };
         let expected = "https://tc.example.com/api/hooks/v1/hooks/project%2Frelman/a%20%3Fb%C3%BC?continuationToken=a%2Fb%3D%26%3F";
-        assert_eq!(address(&["hooks", "project/relman", "a ?bü"]).unwrap(), expected);
+        assert_eq!(
+            address(&["hooks", "project/relman", "a ?bü"]).unwrap(),
+            expected
+        );
         for name in ["", ".", ".."] {
-            assert!(matches!(address(&["hooks", name]), Err(TaskclusterError::Unsendable { .. })), "{name}");
+            assert!(
+                matches!(
+                    address(&["hooks", name]),
+                    Err(TaskclusterError::Unsendable { .. })
+                ),
+                "{name}"
+            );
         }
         // What is no dot segment any more once it is encoded stays a name.
         assert!(address(&["%2e%2e"]).unwrap().contains("/%252e%252e?"));
@@ -156,7 +213,10 @@ mod tests {
     fn words_are_one_short_line_without_the_token() {
         let token = SecretString::from(" t0ken\n");
         let table = [
-            ("No such hook\n\n---\n\n* method:     triggerHook\n* errorCode:  ResourceNotFound", "No such hook"),
+            (
+                "No such hook\n\n---\n\n* method:     triggerHook\n* errorCode:  ResourceNotFound",
+                "No such hook",
+            ),
             ("\nSchema\nfailed\u{202e}", "Schema failed"),
             ("is t0ken wrong?", "is (access token) wrong?"),
         ];
@@ -171,14 +231,34 @@ mod tests {
     fn a_status_counts_only_with_taskclusters_words() {
         let refusal = |status, body: &'static str| {
             let status = StatusCode::from_u16(status).unwrap();
-            Answer { name: "queue.task", status, body: Bytes::from(body) }.refusal(None, None)
+            Answer {
+                name: "queue.task",
+                status,
+                body: Bytes::from(body),
+            }
+            .refusal(None, None)
         };
         let known = r#"{"code": "ResourceNotFound", "message": "no such task"}"#;
-        assert!(matches!(refusal(404, known), TaskclusterError::NotFound { .. }));
+        assert!(matches!(
+            refusal(404, known),
+            TaskclusterError::NotFound { .. }
+        ));
         for status in [400, 401, 403, 404, 409, 424] {
-            assert!(matches!(refusal(status, "<html>not here</html>"), TaskclusterError::Status { .. }), "{status}");
+            assert!(
+                matches!(
+                    refusal(status, "<html>not here</html>"),
+                    TaskclusterError::Status { .. }
+                ),
+                "{status}"
+            );
         }
-        assert!(matches!(refusal(410, known), TaskclusterError::Input { .. }));
-        assert!(matches!(refusal(503, known), TaskclusterError::Server { .. }));
+        assert!(matches!(
+            refusal(410, known),
+            TaskclusterError::Input { .. }
+        ));
+        assert!(matches!(
+            refusal(503, known),
+            TaskclusterError::Server { .. }
+        ));
     }
 }

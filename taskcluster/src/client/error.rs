@@ -180,12 +180,18 @@ impl Classify for TaskclusterError {
             Self::Credentials { .. } | Self::Scopes { .. } | Self::Unsigned { .. } => {
                 Disposition::Defer(CREDENTIALS_PAUSE)
             }
-            Self::Server { .. } | Self::Unreachable { .. } | Self::Stalled { .. } => Disposition::Defer(OUTAGE_PAUSE),
-            Self::Busy { retry_after, .. } => {
-                Disposition::Defer(retry_after.unwrap_or(OUTAGE_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+            Self::Server { .. } | Self::Unreachable { .. } | Self::Stalled { .. } => {
+                Disposition::Defer(OUTAGE_PAUSE)
             }
+            Self::Busy { retry_after, .. } => Disposition::Defer(
+                retry_after
+                    .unwrap_or(OUTAGE_PAUSE)
+                    .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
+            ),
             // Whatever stands between here and Taskcluster may say such things for a while.
-            Self::Status { .. } | Self::Undecodable { .. } | Self::Slow { .. } => Disposition::Retry,
+            Self::Status { .. } | Self::Undecodable { .. } | Self::Slow { .. } => {
+                Disposition::Retry
+            }
         }
     }
 }
@@ -195,14 +201,20 @@ impl TaskclusterError {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { source, .. } => !source.is_builder(),
-            Self::Server { .. } | Self::Busy { retry_after: None, .. } => true,
+            Self::Server { .. }
+            | Self::Busy {
+                retry_after: None, ..
+            } => true,
             _ => false,
         }
     }
 
     /// An address may hold a signature, so it is left out.
     pub(super) fn unreachable(call: &'static str, source: reqwest::Error) -> Self {
-        Self::Unreachable { call, source: source.without_url() }
+        Self::Unreachable {
+            call,
+            source: source.without_url(),
+        }
     }
 
     /// What the decoder quotes could be a secret, so only the place is kept.
@@ -213,7 +225,11 @@ impl TaskclusterError {
             serde_json::error::Category::Data => "type",
             serde_json::error::Category::Eof => "end of input",
         };
-        let problem = format!("{kind} error at line {}, column {}", error.line(), error.column());
+        let problem = format!(
+            "{kind} error at line {}, column {}",
+            error.line(),
+            error.column()
+        );
         Self::Undecodable { call, problem }
     }
 }

@@ -22,7 +22,9 @@ use super::{Credentials, JSON};
 /// Why a request cannot be signed. What these quote holds no secret.
 #[derive(Debug, Error)]
 pub(super) enum SignError {
-    #[error("the certificate of the temporary credentials is no JSON object: take it whole, as it was issued")]
+    #[error(
+        "the certificate of the temporary credentials is no JSON object: take it whole, as it was issued"
+    )]
     Certificate,
     #[error("{0}")]
     Hawk(#[from] hawk::Error),
@@ -39,19 +41,31 @@ pub(super) fn authorization(
 ) -> Result<String, SignError> {
     use_aws_lc();
     let ext = ext(credentials)?;
-    let hash = body.map(|body| PayloadHasher::hash(JSON, SHA256, body)).transpose()?;
-    let request = RequestBuilder::from_url(method, url)?.hash(hash.as_deref()).ext(ext.as_deref()).request();
+    let hash = body
+        .map(|body| PayloadHasher::hash(JSON, SHA256, body))
+        .transpose()?;
+    let request = RequestBuilder::from_url(method, url)?
+        .hash(hash.as_deref())
+        .ext(ext.as_deref())
+        .request();
     let key = Key::new(credentials.access_token.expose_secret(), SHA256)?;
-    let signer = hawk::Credentials { id: credentials.client_id.clone(), key };
+    let signer = hawk::Credentials {
+        id: credentials.client_id.clone(),
+        key,
+    };
     let header = request.make_header_full(&signer, SystemTime::from(now), nonce)?;
     Ok(format!("Hawk {header}"))
 }
 
 /// What goes along with the signature: the certificate of temporary credentials.
 fn ext(credentials: &Credentials) -> Result<Option<String>, SignError> {
-    let Some(certificate) = &credentials.certificate else { return Ok(None) };
+    let Some(certificate) = &credentials.certificate else {
+        return Ok(None);
+    };
     match serde_json::from_str(certificate.expose_secret()) {
-        Ok(Value::Object(certificate)) => Ok(Some(STANDARD.encode(json!({ "certificate": certificate }).to_string()))),
+        Ok(Value::Object(certificate)) => Ok(Some(
+            STANDARD.encode(json!({ "certificate": certificate }).to_string()),
+        )),
         _ => Err(SignError::Certificate),
     }
 }
@@ -76,9 +90,15 @@ impl Cryptographer for AwsLc {
         rand::fill(output).map_err(|error| CryptoError::Other(error.into()))
     }
 
-    fn new_key(&self, algorithm: DigestAlgorithm, key: &[u8]) -> Result<Box<dyn HmacKey>, CryptoError> {
+    fn new_key(
+        &self,
+        algorithm: DigestAlgorithm,
+        key: &[u8],
+    ) -> Result<Box<dyn HmacKey>, CryptoError> {
         match algorithm {
-            DigestAlgorithm::Sha256 => Ok(Box::new(HmacSha256(hmac::Key::new(hmac::HMAC_SHA256, key)))),
+            DigestAlgorithm::Sha256 => {
+                Ok(Box::new(HmacSha256(hmac::Key::new(hmac::HMAC_SHA256, key))))
+            }
             other => Err(CryptoError::UnsupportedDigest(other)),
         }
     }
@@ -135,7 +155,8 @@ mod tests {
 
     #[test]
     fn signatures_are_those_of_npms_hawk() {
-        let vectors: Vec<Vector> = serde_json::from_str(include_str!("../../tests/fixtures/npm-hawk.json")).unwrap();
+        let vectors: Vec<Vector> =
+            serde_json::from_str(include_str!("../../tests/fixtures/npm-hawk.json")).unwrap();
         assert!(vectors.iter().any(|vector| vector.url.query().is_some()));
         for vector in vectors {
             let credentials = Credentials {
@@ -145,8 +166,22 @@ mod tests {
             };
             let now = Timestamp::from_second(vector.time).unwrap();
             let body = vector.body.as_ref().map(String::as_bytes);
-            let ours = authorization(&credentials, &vector.method, &vector.url, body, now, &vector.nonce).unwrap();
-            assert_eq!(fields(&ours), fields(&vector.authorization), "{} {}", vector.method, vector.url);
+            let ours = authorization(
+                &credentials,
+                &vector.method,
+                &vector.url,
+                body,
+                now,
+                &vector.nonce,
+            )
+            .unwrap();
+            assert_eq!(
+                fields(&ours),
+                fields(&vector.authorization),
+                "{} {}",
+                vector.method,
+                vector.url
+            );
         }
     }
 
@@ -163,7 +198,8 @@ mod tests {
             certificate: Some(SecretString::from("{\"signature\": \"s3cret\"")),
         };
         let url = Url::parse("https://tc.example.com/").unwrap();
-        let error = authorization(&credentials, "GET", &url, None, Timestamp::UNIX_EPOCH, "n").unwrap_err();
+        let error =
+            authorization(&credentials, "GET", &url, None, Timestamp::UNIX_EPOCH, "n").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("s3cret"));
     }
 }

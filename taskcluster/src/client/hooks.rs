@@ -25,7 +25,14 @@ impl Taskcluster {
         payload: &Value,
     ) -> Result<Option<String>, TaskclusterError> {
         let path = ["hooks", group, hook, "trigger"];
-        let answer = self.call(&Call::with_body("hooks.triggerHook", Method::POST, &path, payload)).await?;
+        let answer = self
+            .call(&Call::with_body(
+                "hooks.triggerHook",
+                Method::POST,
+                &path,
+                payload,
+            ))
+            .await?;
         Ok(answer.json::<Triggered>()?.task_id)
     }
 }

@@ -41,13 +41,29 @@ pub enum Mailed {
 impl Taskcluster {
     /// Sends a mail (`notify.email`). [`TaskclusterError::DenylistedAddress`] where the address wants none.
     pub async fn email(&self, email: &Email) -> Result<Mailed, TaskclusterError> {
-        let Email { address, subject, content, template } = email;
+        let Email {
+            address,
+            subject,
+            content,
+            template,
+        } = email;
         let template = match template {
             EmailTemplate::Simple => "simple",
             EmailTemplate::Fullscreen => "fullscreen",
         };
         let body = json!({ "address": address, "subject": subject, "content": content, "template": template });
-        let answer = self.call(&Call::with_body("notify.email", Method::POST, &["email"], &body)).await?;
-        Ok(if answer.status == StatusCode::NO_CONTENT { Mailed::Discarded } else { Mailed::Sent })
+        let answer = self
+            .call(&Call::with_body(
+                "notify.email",
+                Method::POST,
+                &["email"],
+                &body,
+            ))
+            .await?;
+        Ok(if answer.status == StatusCode::NO_CONTENT {
+            Mailed::Discarded
+        } else {
+            Mailed::Sent
+        })
     }
 }

@@ -36,31 +36,57 @@ struct Status {
 impl Taskcluster {
     /// The definition of a task (`queue.task`).
     pub async fn task(&self, task_id: &str) -> Result<TaskDefinition, TaskclusterError> {
-        self.call(&Call::get("queue.task", &["task", task_id])).await?.json()
+        self.call(&Call::get("queue.task", &["task", task_id]))
+            .await?
+            .json()
     }
 
     /// How far a task is (`queue.status`).
     pub async fn status(&self, task_id: &str) -> Result<TaskStatus, TaskclusterError> {
-        let answer = self.call(&Call::get("queue.status", &["task", task_id, "status"])).await?;
+        let answer = self
+            .call(&Call::get("queue.status", &["task", task_id, "status"]))
+            .await?;
         Ok(answer.json::<Status>()?.status)
     }
 
     /// Creates a task under an id that the caller chose (`queue.createTask`): 22 letters of url-safe base64 (a slug id).
     /// Doing so again with the same definition changes nothing and succeeds; with another definition it is a
     /// [`TaskclusterError::Conflict`].
-    pub async fn create_task(&self, task_id: &str, task: &TaskDefinition) -> Result<TaskStatus, TaskclusterError> {
+    pub async fn create_task(
+        &self,
+        task_id: &str,
+        task: &TaskDefinition,
+    ) -> Result<TaskStatus, TaskclusterError> {
         let name = "queue.createTask";
-        let task = serde_json::to_value(task)
-            .map_err(|problem| TaskclusterError::Unsendable { call: name, problem: problem.to_string() })?;
-        let answer = self.call(&Call::with_body(name, Method::PUT, &["task", task_id], &task)).await?;
+        let task = serde_json::to_value(task).map_err(|problem| TaskclusterError::Unsendable {
+            call: name,
+            problem: problem.to_string(),
+        })?;
+        let answer = self
+            .call(&Call::with_body(
+                name,
+                Method::PUT,
+                &["task", task_id],
+                &task,
+            ))
+            .await?;
         Ok(answer.json::<Status>()?.status)
     }
 
     /// A page of a task group (`queue.listTaskGroup`): the first, or the one that `token` leads to.
-    pub async fn task_group(&self, group: &str, token: Option<&str>) -> Result<GroupPage, TaskclusterError> {
+    pub async fn task_group(
+        &self,
+        group: &str,
+        token: Option<&str>,
+    ) -> Result<GroupPage, TaskclusterError> {
         let mut query = vec![("limit", PAGE)];
         query.extend(token.map(|token| ("continuationToken", token)));
         let path = ["task-group", group, "list"];
-        self.call(&Call { query, ..Call::get("queue.listTaskGroup", &path) }).await?.json()
+        self.call(&Call {
+            query,
+            ..Call::get("queue.listTaskGroup", &path)
+        })
+        .await?
+        .json()
     }
 }

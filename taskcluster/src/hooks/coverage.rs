@@ -18,7 +18,10 @@ use crate::{
 /// How the names of tasks begin that build for code coverage.
 const BUILDS: [&str; 2] = ["build-linux64-ccov", "build-win64-ccov"];
 /// The repositories whose coverage is collected.
-const REPOSITORIES: [&str; 2] = ["https://hg.mozilla.org/mozilla-central", "https://hg.mozilla.org/try"];
+const REPOSITORIES: [&str; 2] = [
+    "https://hg.mozilla.org/mozilla-central",
+    "https://hg.mozilla.org/try",
+];
 /// The most pages of a group that are read: with 1,000 tasks each, ten times what the largest groups have.
 const MAX_PAGES: usize = 200;
 
@@ -32,7 +35,11 @@ pub struct CoverageBuilds {
 impl CoverageBuilds {
     /// Triggers `hook`, by `hooks`, for groups of `taskcluster`.
     pub fn new(taskcluster: Taskcluster, hook: HookName, hooks: Queue<Trigger>) -> Self {
-        Self { taskcluster, hook, hooks }
+        Self {
+            taskcluster,
+            hook,
+            hooks,
+        }
     }
 
     /// The first build for code coverage of a group.
@@ -40,7 +47,10 @@ impl CoverageBuilds {
         let mut token = None;
         for _ in 0..MAX_PAGES {
             let page = self.taskcluster.task_group(group, token.as_deref()).await;
-            let page = page.map_err(|source| HookError::Group { group: group.to_owned(), source })?;
+            let page = page.map_err(|source| HookError::Group {
+                group: group.to_owned(),
+                source,
+            })?;
             if let Some(build) = page.tasks.into_iter().find(is_build) {
                 return Ok(Some(build));
             }
@@ -49,12 +59,17 @@ impl CoverageBuilds {
                 return Ok(None);
             }
         }
-        Err(HookError::Endless { group: group.to_owned(), pages: MAX_PAGES })
+        Err(HookError::Endless {
+            group: group.to_owned(),
+            pages: MAX_PAGES,
+        })
     }
 }
 
 fn is_build(task: &GroupTask) -> bool {
-    BUILDS.iter().any(|name| task.task.metadata.name.starts_with(name))
+    BUILDS
+        .iter()
+        .any(|name| task.task.metadata.name.starts_with(name))
 }
 
 #[async_trait]
@@ -69,14 +84,29 @@ impl Handler<PulseMessage> for CoverageBuilds {
         };
         let task = build.status.task_id;
         let named = build.task.env("GECKO_HEAD_REPOSITORY");
-        let known = |named: &str| REPOSITORIES.into_iter().find(|known| same_repository(known, named));
+        let known = |named: &str| {
+            REPOSITORIES
+                .into_iter()
+                .find(|known| same_repository(known, named))
+        };
         let Some(repository) = named.and_then(known) else {
-            info!(group, task, "ignored, a build for code coverage of another repository, or of none");
+            info!(
+                group,
+                task, "ignored, a build for code coverage of another repository, or of none"
+            );
             return Ok(());
         };
         let variable = "GECKO_HEAD_REV";
-        let Some(revision) = build.task.env(variable).filter(|revision| is_changeset(revision)) else {
-            return Err(HookError::NoChangeset { task, group, variable });
+        let Some(revision) = build
+            .task
+            .env(variable)
+            .filter(|revision| is_changeset(revision))
+        else {
+            return Err(HookError::NoChangeset {
+                task,
+                group,
+                variable,
+            });
         };
         let payload = json!({"REPOSITORY": repository, "REVISION": revision});
         Trigger::new(self.hook.clone(), payload, &group).send(&self.hooks, cx)?;

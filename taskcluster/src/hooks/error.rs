@@ -30,7 +30,9 @@ pub enum HookError {
         hook: HookName,
     },
     /// The record of the trigger cannot be read.
-    #[error("the record of what was triggered at hook {hook} cannot be read: it was written by another release")]
+    #[error(
+        "the record of what was triggered at hook {hook} cannot be read: it was written by another release"
+    )]
     Record {
         /// The hook.
         hook: HookName,
@@ -56,7 +58,9 @@ pub enum HookError {
         pages: usize,
     },
     /// A task does not say what it was made from.
-    #[error("task {task} of group {group} has no changeset in its {variable}: its hook cannot be told what to look at")]
+    #[error(
+        "task {task} of group {group} has no changeset in its {variable}: its hook cannot be told what to look at"
+    )]
     NoChangeset {
         /// The task.
         task: String,
@@ -90,9 +94,10 @@ impl Classify for HookError {
             Self::Unsettled { .. } => Disposition::Defer(LOOK),
             Self::Unreadable(error) => error.disposition(),
             Self::Bus(error) => error.disposition(),
-            Self::Record { .. } | Self::Endless { .. } | Self::NoChangeset { .. } | Self::Useless { .. } => {
-                Disposition::Dead
-            }
+            Self::Record { .. }
+            | Self::Endless { .. }
+            | Self::NoChangeset { .. }
+            | Self::Useless { .. } => Disposition::Dead,
         }
     }
 }

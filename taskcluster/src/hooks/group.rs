@@ -17,12 +17,22 @@ pub(super) fn resolved(message: &PulseMessage) -> Result<String, HookError> {
     if group.len() == ID && group.bytes().all(fits) {
         return Ok(group);
     }
-    Err(useless(message, "its taskGroupId is not the id of a task group"))
+    Err(useless(
+        message,
+        "its taskGroupId is not the id of a task group",
+    ))
 }
 
 pub(super) fn useless(message: &PulseMessage, problem: &'static str) -> HookError {
-    let (exchange, key) = (message.routing.exchange.clone(), message.routing.key.clone());
-    HookError::Useless { exchange, key, problem }
+    let (exchange, key) = (
+        message.routing.exchange.clone(),
+        message.routing.key.clone(),
+    );
+    HookError::Useless {
+        exchange,
+        key,
+        problem,
+    }
 }
 
 /// Whether it is the whole hash of a changeset.

@@ -53,9 +53,19 @@ pub struct LandedGroups {
 impl LandedGroups {
     /// Triggers the hook of the deployment that is called `channel` (such as `production`), by `hooks`, for groups of
     /// `taskcluster` that belong to this landing.
-    pub fn new(taskcluster: Taskcluster, landing: Landing, channel: &str, hooks: Queue<Trigger>) -> Self {
+    pub fn new(
+        taskcluster: Taskcluster,
+        landing: Landing,
+        channel: &str,
+        hooks: Queue<Trigger>,
+    ) -> Self {
         let hook = HookName::new("project-relman", format!("code-review-{channel}"));
-        Self { taskcluster, landing, hook, hooks }
+        Self {
+            taskcluster,
+            landing,
+            hook,
+            hooks,
+        }
     }
 }
 
@@ -76,10 +86,16 @@ impl Handler<PulseMessage> for LandedGroups {
         };
         let repository = decision.env("GECKO_HEAD_REPOSITORY");
         if !repository.is_some_and(|named| same_repository(named, self.landing.repository())) {
-            debug!(task = group, "ignored, a decision task for another repository, or for none");
+            debug!(
+                task = group,
+                "ignored, a decision task for another repository, or for none"
+            );
             return Ok(());
         }
-        let payload = Map::from_iter([(self.landing.variable().to_owned(), Value::from(group.as_str()))]);
+        let payload = Map::from_iter([(
+            self.landing.variable().to_owned(),
+            Value::from(group.as_str()),
+        )]);
         Trigger::new(self.hook.clone(), Value::Object(payload), &group).send(&self.hooks, cx)?;
         Ok(())
     }

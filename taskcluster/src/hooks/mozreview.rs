@@ -49,7 +49,11 @@ struct Commit {
 impl PublishedCommits {
     /// Triggers `hook`, by `hooks`, for commits of the repository at `repository_url`.
     pub fn new(repository_url: String, hook: HookName, hooks: Queue<Trigger>) -> Self {
-        Self { repository_url, hook, hooks }
+        Self {
+            repository_url,
+            hook,
+            hooks,
+        }
     }
 }
 
@@ -67,7 +71,12 @@ impl Handler<PulseMessage> for PublishedCommits {
         if commits.len() > MAX_COMMITS {
             return Err(useless(&message, "it has over a thousand commits"));
         }
-        for Commit { rev, review_request_id, diffset_revision } in &commits {
+        for Commit {
+            rev,
+            review_request_id,
+            diffset_revision,
+        } in &commits
+        {
             if !is_changeset(rev) {
                 return Err(useless(&message, "the rev of a commit is not a changeset"));
             }

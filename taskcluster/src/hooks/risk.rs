@@ -20,7 +20,11 @@ impl RiskAnalysis {
     /// Triggers the hook, by `hooks`, for what `users` write or review on the Phabricator that the hook knows as
     /// `deployment`.
     pub fn new(deployment: String, users: BTreeSet<Phid>, hooks: Queue<Trigger>) -> Self {
-        Self { deployment, users, hooks }
+        Self {
+            deployment,
+            users,
+            hooks,
+        }
     }
 }
 

@@ -53,47 +53,103 @@ enum Run {
     /// A delivery is about to do it.
     About { at: Timestamp, by: Uuid },
     /// It is done, and made this task, if any.
-    Done { at: Timestamp, task_id: Option<String> },
+    Done {
+        at: Timestamp,
+        task_id: Option<String>,
+    },
 }
 
 impl HookRunner {
     /// Triggers what comes in `hooks` on `taskcluster`, and sends the tasks to `monitoring`. What was triggered is
     /// recorded under the name of `hooks`.
-    pub fn new(taskcluster: Taskcluster, hooks: &Queue<Trigger>, monitoring: Queue<Watched>) -> Self {
-        Self { taskcluster, ledger: Ledger { name: hooks.spec().name, retention: RETENTION }, monitoring }
+    pub fn new(
+        taskcluster: Taskcluster,
+        hooks: &Queue<Trigger>,
+        monitoring: Queue<Watched>,
+    ) -> Self {
+        Self {
+            taskcluster,
+            ledger: Ledger {
+                name: hooks.spec().name,
+                retention: RETENTION,
+            },
+            monitoring,
+        }
     }
 
     async fn read(&self, trigger: &Trigger, cx: &Context) -> Result<Option<Run>, HookError> {
         let record = cx.recorded(&self.ledger, &trigger.key).await?;
-        record.slot(RUN).map_err(|source| HookError::Record { hook: trigger.hook.clone(), source })
+        record.slot(RUN).map_err(|source| HookError::Record {
+            hook: trigger.hook.clone(),
+            source,
+        })
     }
 
-    fn moves(&self, trigger: &Trigger, from: Option<&Run>, to: Option<&Run>) -> Result<Fact, BusError> {
+    fn moves(
+        &self,
+        trigger: &Trigger,
+        from: Option<&Run>,
+        to: Option<&Run>,
+    ) -> Result<Fact, BusError> {
         self.ledger.swap(&trigger.key, RUN, from, to)
     }
 
-    fn watch(&self, trigger: &Trigger, task_id: String, triggered_at: Timestamp, cx: &Context) -> Result<(), BusError> {
-        let watched = Watched { task_id, hook: trigger.hook.clone(), triggered_at, retried: 0 };
+    fn watch(
+        &self,
+        trigger: &Trigger,
+        task_id: String,
+        triggered_at: Timestamp,
+        cx: &Context,
+    ) -> Result<(), BusError> {
+        let watched = Watched {
+            task_id,
+            hook: trigger.hook.clone(),
+            triggered_at,
+            retried: 0,
+        };
         cx.send_once(&self.monitoring, &watched, &watched.task_id)
     }
 
     /// Triggers it, by this delivery alone.
-    async fn run(&self, trigger: &Trigger, before: Option<&Run>, cx: &Context) -> Result<(), HookError> {
+    async fn run(
+        &self,
+        trigger: &Trigger,
+        before: Option<&Run>,
+        cx: &Context,
+    ) -> Result<(), HookError> {
         let Trigger { hook, payload, key } = trigger;
-        let mine = Run::About { at: cx.clock().now(), by: cx.clock().new_id() };
-        cx.record_now(vec![self.moves(trigger, before, Some(&mine))?]).await?;
+        let mine = Run::About {
+            at: cx.clock().now(),
+            by: cx.clock().new_id(),
+        };
+        cx.record_now(vec![self.moves(trigger, before, Some(&mine))?])
+            .await?;
         if self.read(trigger, cx).await?.as_ref() != Some(&mine) {
             return Err(HookError::Unsettled { hook: hook.clone() });
         }
-        let task_id = match self.taskcluster.trigger_hook(&hook.group, &hook.id, payload).await {
+        let task_id = match self
+            .taskcluster
+            .trigger_hook(&hook.group, &hook.id, payload)
+            .await
+        {
             Ok(task_id) => task_id,
             Err(source) => {
                 cx.record(self.moves(trigger, Some(&mine), None)?);
-                return Err(HookError::Trigger { hook: hook.clone(), source });
+                return Err(HookError::Trigger {
+                    hook: hook.clone(),
+                    source,
+                });
             }
         };
         let at = cx.clock().now();
-        let done = self.moves(trigger, Some(&mine), Some(&Run::Done { at, task_id: task_id.clone() }))?;
+        let done = self.moves(
+            trigger,
+            Some(&mine),
+            Some(&Run::Done {
+                at,
+                task_id: task_id.clone(),
+            }),
+        )?;
         if let Err(error) = cx.record_now(vec![done.clone()]).await {
             let error = error_chain(&error);
             warn!(%hook, key, error, "cannot record what was triggered; retrying");
@@ -119,7 +175,9 @@ impl Handler<Trigger> for HookRunner {
                 task_id.map_or(Ok(()), |task_id| self.watch(&trigger, task_id, at, cx))?;
                 Ok(())
             }
-            Some(Run::About { at, .. }) if cx.clock().now().duration_since(at).unsigned_abs() < UNSETTLED => {
+            Some(Run::About { at, .. })
+                if cx.clock().now().duration_since(at).unsigned_abs() < UNSETTLED =>
+            {
                 Err(HookError::Unsettled { hook: trigger.hook })
             }
             before => self.run(&trigger, before.as_ref(), cx).await,

@@ -52,8 +52,16 @@ impl TaskDefinition {
     /// after that as they were before.
     pub fn created_at(&self, now: Timestamp) -> Self {
         let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
-        let moved = |moment: Timestamp| now.saturating_add(moment.duration_since(self.created)).unwrap_or(moment);
-        Self { created: now, deadline: moved(self.deadline), expires: self.expires.map(moved), ..self.clone() }
+        let moved = |moment: Timestamp| {
+            now.saturating_add(moment.duration_since(self.created))
+                .unwrap_or(moment)
+        };
+        Self {
+            created: now,
+            deadline: moved(self.deadline),
+            expires: self.expires.map(moved),
+            ..self.clone()
+        }
     }
 
     /// A text variable of the task's environment (`payload.env`).

@@ -19,7 +19,10 @@ pub struct HookName {
 impl HookName {
     /// The hook `id` of `group`.
     pub fn new(group: impl Into<String>, id: impl Into<String>) -> Self {
-        Self { group: group.into(), id: id.into() }
+        Self {
+            group: group.into(),
+            id: id.into(),
+        }
     }
 }
 

@@ -42,11 +42,18 @@ pub struct EndedTask {
 
 /// The fact that a task has ended.
 pub(super) fn ended(ledger: &Ledger, task: &EndedTask) -> Result<[Fact; 2], BusError> {
-    Ok([ledger.set_once(&task.task_id, SLOT, task)?, ledger.tag(&task.task_id, TAG)])
+    Ok([
+        ledger.set_once(&task.task_id, SLOT, task)?,
+        ledger.tag(&task.task_id, TAG),
+    ])
 }
 
 /// Whether the end of a task is recorded. A reported one stays so, for as long as the ledger keeps it.
-pub(super) async fn is_known(cx: &Context, ledger: &Ledger, task_id: &str) -> Result<bool, BusError> {
+pub(super) async fn is_known(
+    cx: &Context,
+    ledger: &Ledger,
+    task_id: &str,
+) -> Result<bool, BusError> {
     Ok(!cx.recorded(ledger, task_id).await?.is_empty())
 }
 
@@ -59,11 +66,16 @@ pub(super) fn reported(ledger: &Ledger, task: &EndedTask) -> Fact {
 pub(super) async fn unreported(bus: &dyn Bus, ledger: &Ledger) -> Result<Vec<EndedTask>, BusError> {
     let mut tasks = Vec::new();
     for page in 0.. {
-        let found = bus.tagged(ledger, TAG, page * PAGE..(page + 1) * PAGE).await?;
+        let found = bus
+            .tagged(ledger, TAG, page * PAGE..(page + 1) * PAGE)
+            .await?;
         let ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
         for (id, record) in ids.iter().zip(bus.records(ledger, &ids).await?) {
             let read = record.slot::<EndedTask>(SLOT);
-            tasks.extend(read.map_err(|source| BusError::Record { record: id.clone(), source })?);
+            tasks.extend(read.map_err(|source| BusError::Record {
+                record: id.clone(),
+                source,
+            })?);
         }
         if ids.len() < PAGE {
             break;

@@ -69,14 +69,22 @@ impl Classify for MonitorError {
 impl Monitor {
     /// A monitor of the tasks in `queue`, which are of this deployment. Their ends are recorded in `ledger`.
     pub fn new(taskcluster: Taskcluster, queue: Queue<Watched>, ledger: Ledger) -> Self {
-        Self { taskcluster, queue, ledger }
+        Self {
+            taskcluster,
+            queue,
+            ledger,
+        }
     }
 
     /// Makes another task from the definition of one that ended as an exception, unless it was tried often enough or is not
     /// ours to make.
     async fn retry(&self, watched: &Watched, cx: &Context) -> Result<Option<String>, MonitorError> {
         let task_id = &watched.task_id;
-        let definition = self.taskcluster.task(task_id).await.map_err(watching(watched))?;
+        let definition = self
+            .taskcluster
+            .task(task_id)
+            .await
+            .map_err(watching(watched))?;
         let Some(retries) = definition.retries.unwrap_or(RETRIES).checked_sub(1) else {
             warn!(task = task_id, hook = %watched.hook, "the task ended as an exception and has no retries left");
             return Ok(None);
@@ -99,7 +107,16 @@ impl Monitor {
         }
         info!(task = task_id, hook = %watched.hook, "the task ended as an exception, {new} was made in its place");
         let (hook, retried) = (watched.hook.clone(), watched.retried + 1);
-        cx.send_after(&self.queue, &Watched { task_id: new.clone(), hook, triggered_at: now, retried }, SOON)?;
+        cx.send_after(
+            &self.queue,
+            &Watched {
+                task_id: new.clone(),
+                hook,
+                triggered_at: now,
+                retried,
+            },
+            SOON,
+        )?;
         Ok(Some(new))
     }
 }
@@ -125,25 +142,50 @@ impl Handler<Watched> for Monitor {
             Some(TaskState::Completed) => TaskEnd::Completed,
             Some(TaskState::Failed) => TaskEnd::Failed,
             Some(TaskState::Exception) => TaskEnd::Exception,
-            Some(TaskState::Unscheduled | TaskState::Pending | TaskState::Running | TaskState::Unknown) => {
+            Some(
+                TaskState::Unscheduled
+                | TaskState::Pending
+                | TaskState::Running
+                | TaskState::Unknown,
+            ) => {
                 let again = next_look(watched.triggered_at, now);
-                return Err(MonitorError::NotEnded { task_id: watched.task_id, again });
+                return Err(MonitorError::NotEnded {
+                    task_id: watched.task_id,
+                    again,
+                });
             }
         };
         let lost = end == TaskEnd::Exception && !status.as_ref().is_some_and(was_cancelled);
-        let retried_as = if lost { self.retry(&watched, cx).await? } else { None };
+        let retried_as = if lost {
+            self.retry(&watched, cx).await?
+        } else {
+            None
+        };
         let Watched { task_id, hook, .. } = watched;
         info!(task = task_id, %hook, "the task has ended: {end:?}");
-        ends::ended(&self.ledger, &EndedTask { task_id, hook, end, at: now, retried_as })?
-            .into_iter()
-            .for_each(|fact| cx.record(fact));
+        ends::ended(
+            &self.ledger,
+            &EndedTask {
+                task_id,
+                hook,
+                end,
+                at: now,
+                retried_as,
+            },
+        )?
+        .into_iter()
+        .for_each(|fact| cx.record(fact));
         Ok(())
     }
 }
 
 fn watching(watched: &Watched) -> impl FnOnce(TaskclusterError) -> MonitorError {
     let (task_id, hook) = (watched.task_id.clone(), watched.hook.clone());
-    move |source| MonitorError::Taskcluster { task_id, hook, source }
+    move |source| MonitorError::Taskcluster {
+        task_id,
+        hook,
+        source,
+    }
 }
 
 /// A quarter of the task's age, within bounds: who waits long already waits a little longer.
@@ -153,7 +195,10 @@ fn next_look(since: Timestamp, now: Timestamp) -> Duration {
 
 /// Whether somebody wanted it to end.
 fn was_cancelled(status: &TaskStatus) -> bool {
-    status.runs.last().is_some_and(|run| run.reason_resolved.as_deref() == Some("canceled"))
+    status
+        .runs
+        .last()
+        .is_some_and(|run| run.reason_resolved.as_deref() == Some("canceled"))
 }
 
 /// The id of the task that takes the place of `task_id`: a slug id, that is a random uuid in 22 letters, which begins with
@@ -175,7 +220,14 @@ mod tests {
     #[test]
     fn the_looks_come_less_often_the_older_a_task_is() {
         let since: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        for (age, expected) in [(0, 60), (60, 60), (400, 100), (3600, 900), (7200, 1800), (1_000_000, 1800)] {
+        for (age, expected) in [
+            (0, 60),
+            (60, 60),
+            (400, 100),
+            (3600, 900),
+            (7200, 1800),
+            (1_000_000, 1800),
+        ] {
             let again = next_look(since, since + Duration::from_secs(age));
             assert_eq!(again.as_secs(), expected, "after {age} s");
         }

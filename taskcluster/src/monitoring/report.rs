@@ -52,7 +52,10 @@ impl Report {
             }
         }
         if left_out > 0 {
-            let _ = writeln!(text, "There are {left_out} more hooks whose tasks did not all complete.");
+            let _ = writeln!(
+                text,
+                "There are {left_out} more hooks whose tasks did not all complete."
+            );
         }
         Self { hooks, text }
     }
@@ -82,7 +85,13 @@ fn section(text: &mut String, scope: &ReportScope, hook: &HookName, tasks: &[End
     for (end, of_it) in &ends {
         #[expect(clippy::cast_precision_loss, reason = "nobody has so many tasks")]
         let share = 100.0 * of_it.len() as f64 / tasks.len() as f64;
-        let _ = writeln!(text, "* {}: {share:.1} % ({} of {})", name(*end), of_it.len(), tasks.len());
+        let _ = writeln!(
+            text,
+            "* {}: {share:.1} % ({} of {})",
+            name(*end),
+            of_it.len(),
+            tasks.len()
+        );
     }
     text.push('\n');
     for (end, of_it) in ends.iter().filter(|(end, _)| **end != TaskEnd::Completed) {
@@ -102,7 +111,10 @@ fn section(text: &mut String, scope: &ReportScope, hook: &HookName, tasks: &[End
 }
 
 fn link(scope: &ReportScope, task_id: &str) -> String {
-    format!("[{task_id}]({}/tasks/{task_id})", scope.root.as_str().trim_end_matches('/'))
+    format!(
+        "[{task_id}]({}/tasks/{task_id})",
+        scope.root.as_str().trim_end_matches('/')
+    )
 }
 
 fn name(end: TaskEnd) -> &'static str {
@@ -120,7 +132,11 @@ fn plain(text: &str) -> String {
         if letter.is_ascii_punctuation() && !"/-.".contains(letter) {
             plain.push('\\');
         }
-        plain.push(if letter.is_control() || sanitize::is_format(letter) { ' ' } else { letter });
+        plain.push(if letter.is_control() || sanitize::is_format(letter) {
+            ' '
+        } else {
+            letter
+        });
         plain
     })
 }
@@ -130,18 +146,30 @@ mod tests {
     use super::*;
 
     fn scope() -> ReportScope {
-        ReportScope { name: "Firefox".to_owned(), root: Url::parse("https://tc.example").unwrap() }
+        ReportScope {
+            name: "Firefox".to_owned(),
+            root: Url::parse("https://tc.example").unwrap(),
+        }
     }
 
     fn task(hook: &str, id: &str, end: TaskEnd) -> EndedTask {
         let at = "2026-11-21T12:00:00Z".parse().unwrap();
         let hook = HookName::new("project-releng", hook);
-        EndedTask { task_id: id.to_owned(), hook, end, at, retried_as: None }
+        EndedTask {
+            task_id: id.to_owned(),
+            hook,
+            end,
+            at,
+            retried_as: None,
+        }
     }
 
     #[test]
     fn a_hook_whose_tasks_all_completed_is_left_out() {
-        let retried = EndedTask { retried_as: Some("D2".to_owned()), ..task("bot", "D", TaskEnd::Exception) };
+        let retried = EndedTask {
+            retried_as: Some("D2".to_owned()),
+            ..task("bot", "D", TaskEnd::Exception)
+        };
         let report = Report::new(
             &scope(),
             vec![
@@ -156,13 +184,22 @@ mod tests {
                         * exception: 25.0 % (1 of 4)\n\nfailed:\n\n* [C](https://tc.example/tasks/C)\n\nexception:\n\n\
                         * [D](https://tc.example/tasks/D), tried again as [D2](https://tc.example/tasks/D2)\n\n";
         assert_eq!((report.text.as_str(), report.tasks()), (expected, 5));
-        assert_eq!(Report::new(&scope(), vec![task("good", "E", TaskEnd::Completed)]).text, "");
+        assert_eq!(
+            Report::new(&scope(), vec![task("good", "E", TaskEnd::Completed)]).text,
+            ""
+        );
     }
 
     #[test]
     fn a_report_fits_into_a_mail_however_much_went_wrong() {
         let tasks = (0..1000).flat_map(|hook| {
-            (0..100).map(move |number| task(&format!("*hook*{hook}"), &format!("{number:022}"), TaskEnd::Failed))
+            (0..100).map(move |number| {
+                task(
+                    &format!("*hook*{hook}"),
+                    &format!("{number:022}"),
+                    TaskEnd::Failed,
+                )
+            })
         });
         let report = Report::new(&scope(), tasks.collect());
         assert!(report.text.contains("* and 50 more") && report.text.contains("\\*hook\\*0"));

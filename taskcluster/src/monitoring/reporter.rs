@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, Ledger, Outgoing, Producer, Queue, Seat, Shutdown, Subsystem, SubsystemError, error_chain};
+use bus::{
+    BusError, Ledger, Outgoing, Producer, Queue, Seat, Shutdown, Subsystem, SubsystemError,
+    error_chain,
+};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
@@ -35,7 +38,14 @@ impl Reporter {
         producer: Producer,
         period: Duration,
     ) -> Self {
-        Self { scope, ledger, mails, addresses, producer, period }
+        Self {
+            scope,
+            ledger,
+            mails,
+            addresses,
+            producer,
+            period,
+        }
     }
 
     /// What the next report would say.
@@ -49,29 +59,62 @@ impl Reporter {
         let (last, report) = (self.last().await?, self.preview().await?);
         let now = self.producer.clock().now();
         let mut facts = vec![self.ledger.set(CLOCK, SLOT, &now)?];
-        facts.extend(report.clone().into_tasks().map(|task| ends::reported(&self.ledger, &task)));
-        let mails = if report.text.is_empty() { Vec::new() } else { self.mails(&report, last)? };
+        facts.extend(
+            report
+                .clone()
+                .into_tasks()
+                .map(|task| ends::reported(&self.ledger, &task)),
+        );
+        let mails = if report.text.is_empty() {
+            Vec::new()
+        } else {
+            self.mails(&report, last)?
+        };
         self.producer.bus().push_with(mails, facts).await?;
         Ok(report)
     }
 
     /// An instance that was stopped and goes on as if it held the seat makes the same report, after the same last one.
     fn mails(&self, report: &Report, last: Option<Timestamp>) -> Result<Vec<Outgoing>, BusError> {
-        let subject = format!("Taskcluster hooks of {}: {} tasks", self.scope.name, report.tasks());
+        let subject = format!(
+            "Taskcluster hooks of {}: {} tasks",
+            self.scope.name,
+            report.tasks()
+        );
         self.addresses
             .iter()
             .map(|address| {
                 let (subject, content) = (subject.clone(), report.text.clone());
-                let mail = Email { address: address.clone(), subject, content, template: EmailTemplate::Fullscreen };
-                let key = Some(format!("report on {} after {last:?} to {address}", self.scope.name));
-                Ok(Outgoing { key, ..self.mails.pack(&mail, self.producer.clock().as_ref())? })
+                let mail = Email {
+                    address: address.clone(),
+                    subject,
+                    content,
+                    template: EmailTemplate::Fullscreen,
+                };
+                let key = Some(format!(
+                    "report on {} after {last:?} to {address}",
+                    self.scope.name
+                ));
+                Ok(Outgoing {
+                    key,
+                    ..self.mails.pack(&mail, self.producer.clock().as_ref())?
+                })
             })
             .collect()
     }
 
     async fn last(&self) -> Result<Option<Timestamp>, BusError> {
-        let record = self.producer.bus().records(&self.ledger, &[CLOCK.to_owned()]).await?.pop().unwrap_or_default();
-        record.slot(SLOT).map_err(|source| BusError::Record { record: CLOCK.to_owned(), source })
+        let record = self
+            .producer
+            .bus()
+            .records(&self.ledger, &[CLOCK.to_owned()])
+            .await?
+            .pop()
+            .unwrap_or_default();
+        record.slot(SLOT).map_err(|source| BusError::Record {
+            record: CLOCK.to_owned(),
+            source,
+        })
     }
 
     /// Reports if it is time. The time begins with the very first look.
@@ -80,12 +123,19 @@ impl Reporter {
         match self.last().await? {
             None => {
                 let fact = self.ledger.set_once(CLOCK, SLOT, &now)?;
-                self.producer.bus().push_with(Vec::new(), vec![fact]).await.map(|_| ())
+                self.producer
+                    .bus()
+                    .push_with(Vec::new(), vec![fact])
+                    .await
+                    .map(|_| ())
             }
             Some(last) if now.duration_since(last).unsigned_abs() >= self.period => {
                 let report = self.send().await?;
                 let (tasks, to) = (report.tasks(), self.addresses.len());
-                info!(deployment = self.scope.name, tasks, "reported to {to} addresses");
+                info!(
+                    deployment = self.scope.name,
+                    tasks, "reported to {to} addresses"
+                );
                 Ok(())
             }
             Some(_) => Ok(()),
@@ -105,12 +155,21 @@ impl Subsystem for Reporter {
         let mut seat = Seat::new(Arc::clone(self.producer.bus()), Arc::clone(&clock), name);
         let mut failed = false;
         loop {
-            let done = async { if seat.hold().await? { self.look().await } else { Ok(()) } };
+            let done = async {
+                if seat.hold().await? {
+                    self.look().await
+                } else {
+                    Ok(())
+                }
+            };
             // What it does is one step.
             match done.await {
                 Err(error) if !failed => {
                     failed = true;
-                    warn!(error = error_chain(&error), "cannot report on tasks; retrying");
+                    warn!(
+                        error = error_chain(&error),
+                        "cannot report on tasks; retrying"
+                    );
                 }
                 Err(_) => {}
                 Ok(()) => failed = false,

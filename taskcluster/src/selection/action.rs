@@ -141,25 +141,37 @@ pub(super) async fn add_new_jobs(
     let work = tokio::task::spawn_blocking(move || prepare(&actions, &decision, &labels));
     match tokio::time::timeout(LIMIT, work).await {
         Ok(Ok(prepared)) => prepared,
-        Ok(Err(_)) => Err(ActionError::Overdone { problem: "it crashed the one who tried" }),
-        Err(_) => Err(ActionError::Overdone { problem: "it took too long" }),
+        Ok(Err(_)) => Err(ActionError::Overdone {
+            problem: "it crashed the one who tried",
+        }),
+        Err(_) => Err(ActionError::Overdone {
+            problem: "it took too long",
+        }),
     }
 }
 
 fn prepare(actions: &[u8], decision: &Decision, labels: &[String]) -> Result<Trigger, ActionError> {
-    let Actions { actions, variables } = serde_json::from_slice(actions).map_err(ActionError::Unreadable)?;
-    let action = actions.into_iter().find(|action| action["name"] == NAME && action["kind"] == "hook");
-    let action: Action =
-        serde_json::from_value(action.ok_or(ActionError::Missing)?).map_err(ActionError::Unreadable)?;
+    let Actions { actions, variables } =
+        serde_json::from_slice(actions).map_err(ActionError::Unreadable)?;
+    let action = actions
+        .into_iter()
+        .find(|action| action["name"] == NAME && action["kind"] == "hook");
+    let action: Action = serde_json::from_value(action.ok_or(ActionError::Missing)?)
+        .map_err(ActionError::Unreadable)?;
     for name in [&action.hook_group_id, &action.hook_id] {
         // Scopes end with `*` mostly, so they say little of a name; and it stands in keys, logs and a url.
         if name.len() > MAX_HOOK_NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ActionError::Name { name: quote(name) });
         }
     }
-    let scope = format!("in-tree:hook-action:{}/{}", action.hook_group_id, action.hook_id);
+    let scope = format!(
+        "in-tree:hook-action:{}/{}",
+        action.hook_group_id, action.hook_id
+    );
     if !decision.scopes.iter().any(|has| satisfies(has, &scope)) {
-        return Err(ActionError::Scope { scope: quote(&scope) });
+        return Err(ActionError::Scope {
+            scope: quote(&scope),
+        });
     }
     let input = json!({ "tasks": labels });
     check(&action.schema, &input)?;
@@ -171,29 +183,52 @@ fn prepare(actions: &[u8], decision: &Decision, labels: &[String]) -> Result<Tri
     ]);
     let payload = render(&action.hook_payload, &Value::Object(context))?;
     let what = format!("selected tests of {}", decision.id);
-    Ok(Trigger::new(HookName::new(action.hook_group_id, action.hook_id), payload, &what))
+    Ok(Trigger::new(
+        HookName::new(action.hook_group_id, action.hook_id),
+        payload,
+        &what,
+    ))
 }
 
 /// Whether who has the scope `has` has the scope `wanted`.
 fn satisfies(has: &str, wanted: &str) -> bool {
-    has == wanted || has.strip_suffix('*').is_some_and(|prefix| wanted.starts_with(prefix))
+    has == wanted
+        || has
+            .strip_suffix('*')
+            .is_some_and(|prefix| wanted.starts_with(prefix))
 }
 
 fn check(schema: &Value, input: &Value) -> Result<(), ActionError> {
     vet::schema(schema)?;
     // Patterns that are matched in one pass, unlike the usual ones.
-    let patterns = PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN);
-    let validator = jsonschema::options().offline().with_pattern_options(patterns).build(schema);
-    let validator = validator.map_err(|error| ActionError::Schema { problem: quote(&error.to_string()) })?;
+    let patterns = PatternOptions::regex()
+        .size_limit(MAX_PATTERN)
+        .dfa_size_limit(MAX_PATTERN);
+    let validator = jsonschema::options()
+        .offline()
+        .with_pattern_options(patterns)
+        .build(schema);
+    let validator = validator.map_err(|error| ActionError::Schema {
+        problem: quote(&error.to_string()),
+    })?;
     validator.validate(input).map_err(|error| {
-        let problem = format!("{} (at {}, by {})", error.masked(), error.instance_path(), error.schema_path());
-        ActionError::Refused { problem: quote(&problem) }
+        let problem = format!(
+            "{} (at {}, by {})",
+            error.masked(),
+            error.instance_path(),
+            error.schema_path()
+        );
+        ActionError::Refused {
+            problem: quote(&problem),
+        }
     })
 }
 
 fn render(template: &Value, context: &Value) -> Result<Value, ActionError> {
     vet::template(template, context.to_string().len())?;
-    json_e::render(template, context).map_err(|error| ActionError::Template { problem: quote(&error.to_string()) })
+    json_e::render(template, context).map_err(|error| ActionError::Template {
+        problem: quote(&error.to_string()),
+    })
 }
 
 /// Somebody else's words on one short line.
@@ -211,7 +246,11 @@ mod tests {
 
     fn decision() -> Decision {
         let scopes = vec!["in-tree:hook-action:project-gecko/in-tree-action-1-*".to_owned()];
-        Decision { id: "decision".to_owned(), group: "group".to_owned(), scopes }
+        Decision {
+            id: "decision".to_owned(),
+            group: "group".to_owned(),
+            scopes,
+        }
     }
 
     fn labels() -> Vec<String> {
@@ -221,14 +260,24 @@ mod tests {
     /// The action with these changes.
     fn changed(changes: Value) -> Bytes {
         let mut actions: Value = serde_json::from_str(ACTIONS).unwrap();
-        let found = actions["actions"].as_array_mut().unwrap().iter_mut().find(|action| action["name"] == NAME);
+        let found = actions["actions"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .find(|action| action["name"] == NAME);
         let action = found.unwrap().as_object_mut().unwrap();
-        changes.as_object().unwrap().iter().for_each(|(key, value)| _ = action.insert(key.clone(), value.clone()));
+        changes
+            .as_object()
+            .unwrap()
+            .iter()
+            .for_each(|(key, value)| _ = action.insert(key.clone(), value.clone()));
         actions.to_string().into()
     }
 
     async fn outcome(actions: Bytes) -> Result<Trigger, String> {
-        add_new_jobs(actions, decision(), labels()).await.map_err(|error| error_chain(&error))
+        add_new_jobs(actions, decision(), labels())
+            .await
+            .map_err(|error| error_chain(&error))
     }
 
     #[tokio::test]
@@ -238,7 +287,8 @@ mod tests {
             (trigger.hook.group.as_str(), trigger.hook.id.as_str()),
             ("project-gecko", "in-tree-action-1-generic/0123456789")
         );
-        let user = json!({ "input": { "tasks": labels() }, "taskGroupId": "group", "taskId": null });
+        let user =
+            json!({ "input": { "tasks": labels() }, "taskGroupId": "group", "taskId": null });
         assert_eq!(trigger.payload["user"], user);
         assert_eq!(trigger.payload["decision"]["push"]["pushlog_id"], "455023");
         assert_eq!(trigger.payload["decision"]["repository"]["level"], "1");
@@ -247,23 +297,43 @@ mod tests {
     #[tokio::test]
     async fn a_template_may_name_what_the_file_defines_but_not_redefine_the_task() {
         let mut actions: Value =
-            serde_json::from_slice(&changed(json!({ "hookPayload": "${taskGroupId} ${mine}" }))).unwrap();
+            serde_json::from_slice(&changed(json!({ "hookPayload": "${taskGroupId} ${mine}" })))
+                .unwrap();
         actions["variables"] = json!({ "mine": "too", "taskGroupId": "another" });
-        assert_eq!(outcome(actions.to_string().into()).await.unwrap().payload, "group too");
+        assert_eq!(
+            outcome(actions.to_string().into()).await.unwrap().payload,
+            "group too"
+        );
     }
 
     #[tokio::test]
     async fn a_hook_that_the_decision_task_has_no_scope_for_is_not_triggered() {
         for (hook, scopes) in [
-            (json!({ "hookGroupId": "project-relman" }), decision().scopes),
-            (json!({ "hookId": "in-tree-action-3-generic/0123456789" }), decision().scopes),
+            (
+                json!({ "hookGroupId": "project-relman" }),
+                decision().scopes,
+            ),
+            (
+                json!({ "hookId": "in-tree-action-3-generic/0123456789" }),
+                decision().scopes,
+            ),
             (json!({}), vec![]),
-            (json!({}), vec!["in-tree:hook-action:project-gecko/in-tree-action-1".to_owned()]),
+            (
+                json!({}),
+                vec!["in-tree:hook-action:project-gecko/in-tree-action-1".to_owned()],
+            ),
         ] {
-            let decision = Decision { scopes, ..decision() };
-            let refused = add_new_jobs(changed(hook.clone()), decision, labels()).await.unwrap_err();
+            let decision = Decision {
+                scopes,
+                ..decision()
+            };
+            let refused = add_new_jobs(changed(hook.clone()), decision, labels())
+                .await
+                .unwrap_err();
             assert!(
-                refused.to_string().starts_with("it has no scope in-tree:hook-action:project-"),
+                refused
+                    .to_string()
+                    .starts_with("it has no scope in-tree:hook-action:project-"),
                 "{hook}: {refused}"
             );
         }
@@ -272,10 +342,22 @@ mod tests {
     #[tokio::test]
     async fn what_is_wrong_with_an_action_is_said() {
         for (actions, expected) in [
-            (Bytes::from("no json"), "its public/actions.json is not as the specification of actions has it: expected"),
-            ("{}".into(), "its public/actions.json is not as the specification of actions has it: missing field"),
-            (r#"{"actions":[]}"#.into(), "it has no action add-new-jobs of the kind hook"),
-            (changed(json!({ "kind": "task" })), "it has no action add-new-jobs of the kind hook"),
+            (
+                Bytes::from("no json"),
+                "its public/actions.json is not as the specification of actions has it: expected",
+            ),
+            (
+                "{}".into(),
+                "its public/actions.json is not as the specification of actions has it: missing field",
+            ),
+            (
+                r#"{"actions":[]}"#.into(),
+                "it has no action add-new-jobs of the kind hook",
+            ),
+            (
+                changed(json!({ "kind": "task" })),
+                "it has no action add-new-jobs of the kind hook",
+            ),
             (
                 changed(json!({ "hookId": 7 })),
                 "its public/actions.json is not as the specification of actions has it: inv",
@@ -288,7 +370,10 @@ mod tests {
                 changed(json!({ "hookId": format!("in-tree-action-1-{}", "a".repeat(2000)) })),
                 "its hook is not named as hooks are: in-tree-action-1-aaa",
             ),
-            (changed(json!({ "schema": { "type": "triangle" } })), "its schema is wrong: "),
+            (
+                changed(json!({ "schema": { "type": "triangle" } })),
+                "its schema is wrong: ",
+            ),
             (
                 changed(json!({ "schema": { "required": ["times"] } })),
                 "its schema does not accept the selected tests: ",
@@ -297,28 +382,49 @@ mod tests {
                 changed(json!({ "schema": { "properties": { "tasks": { "maxItems": 1 } } } })),
                 "its schema does not accept the selected tests: value has more than 1 item (at /tasks, by /properties/tasks",
             ),
-            (changed(json!({ "schema": { "$ref": "https://elsewhere.example/" } })), "its schema has references"),
-            (changed(json!({ "schema": { "$schema": "https://elsewhere.example/" } })), "its schema is wrong: "),
-            (changed(json!({ "hookPayload": { "$eval": "unknown" } })), "its hookPayload cannot be rendered: "),
-            (changed(json!({ "hookPayload": { "$eval": "" } })), "its hookPayload cannot be rendered: "),
-            (changed(json!({ "hookPayload": { "$eval": "range(0,9)" } })), "its hookPayload uses more of JSON-e than"),
+            (
+                changed(json!({ "schema": { "$ref": "https://elsewhere.example/" } })),
+                "its schema has references",
+            ),
+            (
+                changed(json!({ "schema": { "$schema": "https://elsewhere.example/" } })),
+                "its schema is wrong: ",
+            ),
+            (
+                changed(json!({ "hookPayload": { "$eval": "unknown" } })),
+                "its hookPayload cannot be rendered: ",
+            ),
+            (
+                changed(json!({ "hookPayload": { "$eval": "" } })),
+                "its hookPayload cannot be rendered: ",
+            ),
+            (
+                changed(json!({ "hookPayload": { "$eval": "range(0,9)" } })),
+                "its hookPayload uses more of JSON-e than",
+            ),
         ] {
             let problem = outcome(actions).await.unwrap_err();
             assert!(problem.starts_with(expected), "{expected}: {problem}");
-            assert!(problem.len() < 2 * MAX_QUOTE && !problem.contains('\n'), "{problem}");
+            assert!(
+                problem.len() < 2 * MAX_QUOTE && !problem.contains('\n'),
+                "{problem}"
+            );
         }
     }
 
     /// Backtracking would try them for longer than anybody waits, or the compiled form would fill the memory.
     #[tokio::test]
     async fn a_hostile_pattern_ends_at_once() {
-        let pattern =
-            |pattern: &str| json!({ "schema": { "properties": { "tasks": { "items": { "pattern": pattern } } } } });
+        let pattern = |pattern: &str| json!({ "schema": { "properties": { "tasks": { "items": { "pattern": pattern } } } } });
         let hostile = vec!["a".repeat(200)];
-        let refused = add_new_jobs(changed(pattern("^(a+)+$!")), decision(), hostile.clone()).await.unwrap_err();
+        let refused = add_new_jobs(changed(pattern("^(a+)+$!")), decision(), hostile.clone())
+            .await
+            .unwrap_err();
         assert!(matches!(refused, ActionError::Refused { .. }), "{refused}");
         for huge in ["((a{999}){999}){999}", "(?=(a+)+)b\\1"] {
-            let refused = add_new_jobs(changed(pattern(huge)), decision(), hostile.clone()).await.unwrap_err();
+            let refused = add_new_jobs(changed(pattern(huge)), decision(), hostile.clone())
+                .await
+                .unwrap_err();
             assert!(matches!(refused, ActionError::Schema { .. }), "{refused}");
         }
     }

@@ -60,22 +60,43 @@ impl SelectionEnd {
         queues: SelectionQueues,
         notify: Vec<String>,
     ) -> Self {
-        Self { deployment, community, firefox, queues, notify }
+        Self {
+            deployment,
+            community,
+            firefox,
+            queues,
+            notify,
+        }
     }
 
     /// Whether bugbug thinks that the patch may break anything.
     async fn is_risky(&self, task: &str) -> Result<bool, SelectionError> {
-        let content = self.community.artifact_content(task, FAILURE_RISK, MAX_RISK).await;
+        let content = self
+            .community
+            .artifact_content(task, FAILURE_RISK, MAX_RISK)
+            .await;
         let content = content.map_err(SelectionError::reading_artifact(task, FAILURE_RISK))?;
-        let risk = std::str::from_utf8(&content).ok().and_then(|text| text.trim().parse::<f64>().ok());
-        risk.map(|risk| risk != 0.0).ok_or_else(|| artifact(task, FAILURE_RISK, "no number"))
+        let risk = std::str::from_utf8(&content)
+            .ok()
+            .and_then(|text| text.trim().parse::<f64>().ok());
+        risk.map(|risk| risk != 0.0)
+            .ok_or_else(|| artifact(task, FAILURE_RISK, "no number"))
     }
 
     async fn labels(&self, task: &str) -> Result<Vec<String>, SelectionError> {
-        let content = self.community.artifact_content(task, SELECTED_TASKS, MAX_LABELS).await;
+        let content = self
+            .community
+            .artifact_content(task, SELECTED_TASKS, MAX_LABELS)
+            .await;
         let content = content.map_err(SelectionError::reading_artifact(task, SELECTED_TASKS))?;
-        let text = std::str::from_utf8(&content).map_err(|_| artifact(task, SELECTED_TASKS, "no text"))?;
-        Ok(text.lines().map(str::trim).filter(|label| !label.is_empty()).map(str::to_owned).collect())
+        let text =
+            std::str::from_utf8(&content).map_err(|_| artifact(task, SELECTED_TASKS, "no text"))?;
+        Ok(text
+            .lines()
+            .map(str::trim)
+            .filter(|label| !label.is_empty())
+            .map(str::to_owned)
+            .collect())
     }
 
     /// The decision task of a push and what it offers. It is in the index once it is through.
@@ -85,28 +106,59 @@ impl SelectionEnd {
         let id = match found {
             Ok(found) => found.task_id,
             Err(TaskclusterError::NotFound { .. }) => {
-                return Err(SelectionError::Undecided { revision: push.head.clone() });
+                return Err(SelectionError::Undecided {
+                    revision: push.head.clone(),
+                });
             }
             Err(source) => {
-                return Err(SelectionError::reading(format!("where the decision task of {} is", push.head))(source));
+                return Err(SelectionError::reading(format!(
+                    "where the decision task of {} is",
+                    push.head
+                ))(source));
             }
         };
         let definition = self.firefox.task(&id).await;
-        let definition = definition.map_err(SelectionError::reading(format!("the decision task {id}")))?;
-        let actions = self.firefox.artifact_content(&id, ACTIONS, MAX_ACTIONS).await;
+        let definition =
+            definition.map_err(SelectionError::reading(format!("the decision task {id}")))?;
+        let actions = self
+            .firefox
+            .artifact_content(&id, ACTIONS, MAX_ACTIONS)
+            .await;
         let actions = actions.map_err(SelectionError::reading_artifact(&id, ACTIONS))?;
-        let group = definition.task_group_id.clone().unwrap_or_else(|| id.clone());
-        Ok((Decision { id, group, scopes: scopes(&definition) }, actions))
+        let group = definition
+            .task_group_id
+            .clone()
+            .unwrap_or_else(|| id.clone());
+        Ok((
+            Decision {
+                id,
+                group,
+                scopes: scopes(&definition),
+            },
+            actions,
+        ))
     }
 }
 
 fn artifact(task: &str, artifact: &'static str, problem: &'static str) -> SelectionError {
-    SelectionError::Artifact { task: task.to_owned(), artifact, problem }
+    SelectionError::Artifact {
+        task: task.to_owned(),
+        artifact,
+        problem,
+    }
 }
 
 fn scopes(task: &TaskDefinition) -> Vec<String> {
-    let scopes = task.rest.get("scopes").and_then(Value::as_array).into_iter().flatten();
-    scopes.filter_map(Value::as_str).map(str::to_owned).collect()
+    let scopes = task
+        .rest
+        .get("scopes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    scopes
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What bugbug's task says of the diff that it was triggered for; hooks make texts of numbers.
@@ -120,19 +172,34 @@ impl Handler<PulseMessage> for SelectionEnd {
     type Error = SelectionError;
 
     async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), SelectionError> {
-        if !message.routing.other_routes.iter().any(|route| route == ROUTE) {
+        if !message
+            .routing
+            .other_routes
+            .iter()
+            .any(|route| route == ROUTE)
+        {
             return Ok(());
         }
         let id = message.json::<TaskMessage>()?.status.task_id;
         let task = self.community.task(&id).await;
-        let task = task.map_err(SelectionError::reading(format!("the test selection task {id}")))?;
-        if task.extra.get("phabricator-deployment").and_then(Value::as_str) != Some(self.deployment.as_str()) {
+        let task = task.map_err(SelectionError::reading(format!(
+            "the test selection task {id}"
+        )))?;
+        if task
+            .extra
+            .get("phabricator-deployment")
+            .and_then(Value::as_str)
+            != Some(self.deployment.as_str())
+        {
             debug!(task = id, "tests were selected for another phabricator");
             return Ok(());
         }
         let diff = diff_id(&task).ok_or_else(|| SelectionError::Diff { task: id.clone() })?;
         let Some(OfDiff { push, selected }) = memory::of_diff(cx, diff).await? else {
-            info!(task = id, diff, "tests were selected for a diff that we did not push, or too long ago");
+            info!(
+                task = id,
+                diff, "tests were selected for a diff that we did not push, or too long ago"
+            );
             return Ok(());
         };
         if selected {
@@ -153,8 +220,13 @@ impl Handler<PulseMessage> for SelectionEnd {
         let mail = mail_text(&push, &labels);
         let count = labels.len();
         let add = action::add_new_jobs(actions, decision, labels).await;
-        let add = add.map_err(|source| SelectionError::Action { decision: decision_id, source })?;
-        memory::selected(&push, &group)?.into_iter().for_each(|fact| cx.record(fact));
+        let add = add.map_err(|source| SelectionError::Action {
+            decision: decision_id,
+            source,
+        })?;
+        memory::selected(&push, &group)?
+            .into_iter()
+            .for_each(|fact| cx.record(fact));
         cx.send(&self.queues.hooks, &add)?;
         // Each of its own, so that one that fails repeats none of the others.
         for address in &self.notify {
@@ -166,7 +238,10 @@ impl Handler<PulseMessage> for SelectionEnd {
             };
             cx.send(&self.queues.mails, &email)?;
         }
-        info!(task = id, diff, group, "{count} selected tests are added to the push");
+        info!(
+            task = id,
+            diff, group, "{count} selected tests are added to the push"
+        );
         Ok(())
     }
 }
@@ -182,7 +257,12 @@ fn mail_text(push: &Push, labels: &[String]) -> String {
     );
     for label in labels.iter().take(MAX_NAMED) {
         text.push_str("    ");
-        text.extend(label.chars().filter(|c| !c.is_control() && !sanitize::is_format(*c)).take(255));
+        text.extend(
+            label
+                .chars()
+                .filter(|c| !c.is_control() && !sanitize::is_format(*c))
+                .take(255),
+        );
         text.push('\n');
     }
     if let Some(more) = labels.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
@@ -204,12 +284,17 @@ mod tests {
             head: "a".repeat(40),
             treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         };
-        let labels: Vec<String> = (0..300).map(|number| format!("test-{number}-\u{7}{}", "ü".repeat(400))).collect();
+        let labels: Vec<String> = (0..300)
+            .map(|number| format!("test-{number}-\u{7}{}", "ü".repeat(400)))
+            .collect();
         let text = mail_text(&push, &labels);
+        assert!(text.starts_with(
+            "bugbug selected 300 tests for diff 2 of D1. They are added to [its push to Try](https:"
+        ));
         assert!(
-            text.starts_with("bugbug selected 300 tests for diff 2 of D1. They are added to [its push to Try](https:")
+            text.ends_with("\nand 100 more\n") && !text.contains('\u{7}'),
+            "{text}"
         );
-        assert!(text.ends_with("\nand 100 more\n") && !text.contains('\u{7}'), "{text}");
         // More than notify takes would never be sent.
         assert!(text.chars().count() < 102_400, "{}", text.chars().count());
         assert!(mail_text(&push, &labels[..2]).ends_with("ü\n"));

@@ -34,7 +34,9 @@ pub enum SelectionError {
     #[error("what is remembered of a push to try cannot be read")]
     Memory(#[from] DecodeError),
     /// The task that selected tests does not say for which diff.
-    #[error("the test selection task {task} has no phabricator-diff-id in its extra: check the hook's template")]
+    #[error(
+        "the test selection task {task} has no phabricator-diff-id in its extra: check the hook's template"
+    )]
     Diff {
         /// The task.
         task: String,
@@ -50,7 +52,9 @@ pub enum SelectionError {
         problem: &'static str,
     },
     /// The push has no decision task that ended well, or none yet.
-    #[error("the push {revision} to try has no finished decision task yet: selected tests are added when it has")]
+    #[error(
+        "the push {revision} to try has no finished decision task yet: selected tests are added when it has"
+    )]
     Undecided {
         /// The head of the push.
         revision: String,
@@ -74,7 +78,10 @@ impl SelectionError {
     }
 
     /// Why an artifact of `task` could not be read.
-    pub(super) fn reading_artifact(task: &str, artifact: &str) -> impl FnOnce(TaskclusterError) -> Self + use<> {
+    pub(super) fn reading_artifact(
+        task: &str,
+        artifact: &str,
+    ) -> impl FnOnce(TaskclusterError) -> Self + use<> {
         Self::reading(format!("the artifact {artifact} of task {task}"))
     }
 }
@@ -86,7 +93,9 @@ impl Classify for SelectionError {
             Self::Message(error) => error.disposition(),
             Self::Bus(error) => error.disposition(),
             Self::Undecided { .. } => Disposition::Defer(UNDECIDED),
-            Self::Memory(_) | Self::Diff { .. } | Self::Artifact { .. } | Self::Action { .. } => Disposition::Dead,
+            Self::Memory(_) | Self::Diff { .. } | Self::Artifact { .. } | Self::Action { .. } => {
+                Disposition::Dead
+            }
         }
     }
 }

@@ -13,9 +13,15 @@ use super::SelectionError;
 const RETENTION: Duration = Duration::from_secs(7 * 3600);
 
 /// Pushes by the number of their diff.
-const PUSHES: Ledger = Ledger { name: "selection-pushes", retention: RETENTION };
+const PUSHES: Ledger = Ledger {
+    name: "selection-pushes",
+    retention: RETENTION,
+};
 /// Pushes by their task group.
-const GROUPS: Ledger = Ledger { name: "selection-groups", retention: RETENTION };
+const GROUPS: Ledger = Ledger {
+    name: "selection-groups",
+    retention: RETENTION,
+};
 
 /// The push.
 const PUSH: &str = "push";
@@ -51,14 +57,21 @@ pub(super) fn begun(push: &Push) -> Result<Fact, BusError> {
 
 /// To be recorded when the selected tests are added to the push, in its task group.
 pub(super) fn selected(push: &Push, group: &str) -> Result<[Fact; 2], BusError> {
-    Ok([PUSHES.set(&push.diff_id.to_string(), SELECTED, &push.head)?, GROUPS.set(group, PUSH, push)?])
+    Ok([
+        PUSHES.set(&push.diff_id.to_string(), SELECTED, &push.head)?,
+        GROUPS.set(group, PUSH, push)?,
+    ])
 }
 
 /// The newest push of a diff, unless it is none of ours, or too long ago.
 pub(super) async fn of_diff(cx: &Context, diff_id: u64) -> Result<Option<OfDiff>, SelectionError> {
     let record = cx.recorded(&PUSHES, &diff_id.to_string()).await?;
-    let Some(push) = record.slot::<Push>(PUSH)? else { return Ok(None) };
-    let selected = record.slot::<String>(SELECTED)?.is_some_and(|head| head == push.head);
+    let Some(push) = record.slot::<Push>(PUSH)? else {
+        return Ok(None);
+    };
+    let selected = record
+        .slot::<String>(SELECTED)?
+        .is_some_and(|head| head == push.head);
     Ok(Some(OfDiff { push, selected }))
 }
 

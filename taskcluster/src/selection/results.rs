@@ -40,7 +40,11 @@ impl TestEnd {
             return Ok(Some(label.to_owned()));
         }
         let id = &message.status.task_id;
-        let task = self.firefox.task(id).await.map_err(SelectionError::reading(format!("task {id} on try")))?;
+        let task = self
+            .firefox
+            .task(id)
+            .await
+            .map_err(SelectionError::reading(format!("task {id} on try")))?;
         let tag = |name| task.tags.get(name).and_then(|value| value.as_str());
         let label = tag("label").unwrap_or(&task.metadata.name);
         Ok((tag("kind") == Some(TEST)).then(|| label.to_owned()))
@@ -56,21 +60,38 @@ impl Handler<PulseMessage> for TestEnd {
         let outcome = match message.status.state {
             TaskState::Completed => TestOutcome::Pass,
             TaskState::Failed | TaskState::Exception => TestOutcome::Fail,
-            TaskState::Unscheduled | TaskState::Pending | TaskState::Running | TaskState::Unknown => return Ok(()),
+            TaskState::Unscheduled
+            | TaskState::Pending
+            | TaskState::Running
+            | TaskState::Unknown => return Ok(()),
         };
         if message.task.is_some() && message.tag("kind") != Some(TEST) {
             return Ok(());
         }
         let status = &message.status;
-        let Some(push) = memory::of_group(cx, &status.task_group_id).await? else { return Ok(()) };
-        let Some(label) = self.label(&message).await? else { return Ok(()) };
+        let Some(push) = memory::of_group(cx, &status.task_group_id).await? else {
+            return Ok(());
+        };
+        let Some(label) = self.label(&message).await? else {
+            return Ok(());
+        };
         // A task that was resolved before its first run has none.
-        let run = message.run_id.or_else(|| status.runs.last().map(|run| run.run_id)).unwrap_or_default();
-        let job = format!("{}&selectedTaskRun={}-{run}", push.treeherder_url, status.task_id);
+        let run = message
+            .run_id
+            .or_else(|| status.runs.last().map(|run| run.run_id))
+            .unwrap_or_default();
+        let job = format!(
+            "{}&selectedTaskRun={}-{run}",
+            push.treeherder_url, status.task_id
+        );
         info!(build = %push.target, task = status.task_id, run, "a selected test ended: {outcome:?}");
         let result = TestResult {
             target: push.target,
-            label: label.chars().filter(|c| !c.is_control() && !sanitize::is_format(*c)).take(MAX_LABEL).collect(),
+            label: label
+                .chars()
+                .filter(|c| !c.is_control() && !sanitize::is_format(*c))
+                .take(MAX_LABEL)
+                .collect(),
             outcome,
             link: (outcome == TestOutcome::Fail).then_some(job),
             task_id: status.task_id.clone(),

@@ -32,15 +32,28 @@ impl SelectionStart {
     /// Selects for this `share` of diffs, from 0 to 1. `deployment` is bugbug's name of our Phabricator. `firefox` is the
     /// deployment that works on Try under its public address: bugbug fetches from there. Hooks on the community's
     /// deployment are triggered through `community_hooks`.
-    pub fn new(share: f64, deployment: String, firefox: Taskcluster, community_hooks: Queue<Trigger>) -> Self {
-        Self { share, deployment, firefox, community_hooks }
+    pub fn new(
+        share: f64,
+        deployment: String,
+        firefox: Taskcluster,
+        community_hooks: Queue<Trigger>,
+    ) -> Self {
+        Self {
+            share,
+            deployment,
+            firefox,
+            community_hooks,
+        }
     }
 }
 
 /// Whether a diff is among this share of all. It is the same for each push of the diff, on every machine.
 fn is_chosen(diff_id: u64, share: f64) -> bool {
     let digest = Sha256::digest(format!("test selection of diff {diff_id}"));
-    let number = digest.iter().take(4).fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
+    let number = digest
+        .iter()
+        .take(4)
+        .fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
     f64::from(number) < share * (f64::from(u32::MAX) + 1.0)
 }
 
@@ -48,19 +61,37 @@ fn is_chosen(diff_id: u64, share: f64) -> bool {
 impl Handler<Applied> for SelectionStart {
     type Error = SelectionError;
 
-    async fn handle(&self, Applied { request, report }: Applied, cx: &Context) -> Result<(), SelectionError> {
+    async fn handle(
+        &self,
+        Applied { request, report }: Applied,
+        cx: &Context,
+    ) -> Result<(), SelectionError> {
         let diff_id = request.diff_id;
-        let Report::Pushed(pushed) = report else { return Ok(()) };
+        let Report::Pushed(pushed) = report else {
+            return Ok(());
+        };
         if !is_chosen(diff_id, self.share) {
             return Ok(());
         }
-        if memory::of_diff(cx, diff_id).await?.is_some_and(|known| known.push.head == pushed.revision) {
-            info!(diff = diff_id, head = pushed.revision, "tests are being selected for this push already");
+        if memory::of_diff(cx, diff_id)
+            .await?
+            .is_some_and(|known| known.push.head == pushed.revision)
+        {
+            info!(
+                diff = diff_id,
+                head = pushed.revision,
+                "tests are being selected for this push already"
+            );
             return Ok(());
         }
         let namespace = format!("gecko.v2.try.revision.{}.firefox.decision", pushed.revision);
-        let jobs = self.firefox.indexed_artifact_url(&namespace, "public/runnable-jobs.json");
-        let jobs = jobs.map_err(SelectionError::reading(format!("the runnable jobs of {}", pushed.revision)))?;
+        let jobs = self
+            .firefox
+            .indexed_artifact_url(&namespace, "public/runnable-jobs.json");
+        let jobs = jobs.map_err(SelectionError::reading(format!(
+            "the runnable jobs of {}",
+            pushed.revision
+        )))?;
         let what = format!("diff {diff_id} at {}", pushed.revision);
         let payload = json!({
             "PHABRICATOR_DEPLOYMENT": self.deployment,
@@ -74,7 +105,10 @@ impl Handler<Applied> for SelectionStart {
             head: pushed.revision,
             treeherder_url: pushed.treeherder_url,
         })?);
-        cx.send(&self.community_hooks, &Trigger::new(HookName::new(GROUP, HOOK), payload, &what))?;
+        cx.send(
+            &self.community_hooks,
+            &Trigger::new(HookName::new(GROUP, HOOK), payload, &what),
+        )?;
         info!(diff = diff_id, "tests are selected for the push");
         Ok(())
     }
@@ -86,11 +120,22 @@ mod tests {
 
     #[test]
     fn a_share_of_the_diffs_is_chosen_and_always_the_same_ones() {
-        let chosen = |share| (1..=10_000).filter(|diff| is_chosen(*diff, share)).collect::<Vec<_>>();
+        let chosen = |share| {
+            (1..=10_000)
+                .filter(|diff| is_chosen(*diff, share))
+                .collect::<Vec<_>>()
+        };
         assert_eq!((chosen(0.0).len(), chosen(1.0).len()), (0, 10_000));
         let (tenth, half) = (chosen(0.1), chosen(0.5));
-        assert!((900..1100).contains(&tenth.len()) && (4800..5200).contains(&half.len()), "{}", tenth.len());
+        assert!(
+            (900..1100).contains(&tenth.len()) && (4800..5200).contains(&half.len()),
+            "{}",
+            tenth.len()
+        );
         assert_eq!(tenth, chosen(0.1));
-        assert!(tenth.iter().all(|diff| half.contains(diff)), "a greater share holds the lesser one");
+        assert!(
+            tenth.iter().all(|diff| half.contains(diff)),
+            "a greater share holds the lesser one"
+        );
     }
 }

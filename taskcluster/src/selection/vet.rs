@@ -32,14 +32,23 @@ const OPERATORS: [&str; 3] = ["$eval", "$if", "$merge"];
 pub(super) fn schema(schema: &Value) -> Result<(), ActionError> {
     fn walk(schema: &Value, depth: usize) -> Result<(), ActionError> {
         if depth > MAX_DEPTH {
-            return Err(ActionError::TooDeep { what: "schema", limit: MAX_DEPTH });
+            return Err(ActionError::TooDeep {
+                what: "schema",
+                limit: MAX_DEPTH,
+            });
         }
         match schema {
-            Value::Object(entries) => entries.iter().try_for_each(|(key, value)| match key.as_str() {
-                reference if REFERENCES.contains(&reference) => Err(ActionError::Reference),
-                _ => walk(value, depth + 1),
-            }),
-            Value::Array(elements) => elements.iter().try_for_each(|element| walk(element, depth + 1)),
+            Value::Object(entries) => {
+                entries
+                    .iter()
+                    .try_for_each(|(key, value)| match key.as_str() {
+                        reference if REFERENCES.contains(&reference) => Err(ActionError::Reference),
+                        _ => walk(value, depth + 1),
+                    })
+            }
+            Value::Array(elements) => elements
+                .iter()
+                .try_for_each(|element| walk(element, depth + 1)),
             _ => Ok(()),
         }
     }
@@ -52,20 +61,30 @@ pub(super) fn template(template: &Value, context: usize) -> Result<(), ActionErr
     let length = limit("hookPayload", template, MAX_TEMPLATE)?;
     let names = walk(template, 1)?;
     if names.saturating_mul(context).saturating_add(length) > MAX_RENDERED {
-        return Err(ActionError::TooLarge { what: "rendered hookPayload", limit: MAX_RENDERED });
+        return Err(ActionError::TooLarge {
+            what: "rendered hookPayload",
+            limit: MAX_RENDERED,
+        });
     }
     Ok(())
 }
 
 fn limit(what: &'static str, value: &Value, limit: usize) -> Result<usize, ActionError> {
     let length = value.to_string().len();
-    if length <= limit { Ok(length) } else { Err(ActionError::TooLarge { what, limit }) }
+    if length <= limit {
+        Ok(length)
+    } else {
+        Err(ActionError::TooLarge { what, limit })
+    }
 }
 
 /// How many names are looked up in the part of a template: each can put the whole context there.
 fn walk(template: &Value, depth: usize) -> Result<usize, ActionError> {
     if depth > MAX_DEPTH {
-        return Err(ActionError::TooDeep { what: "hookPayload", limit: MAX_DEPTH });
+        return Err(ActionError::TooDeep {
+            what: "hookPayload",
+            limit: MAX_DEPTH,
+        });
     }
     let mut names = 0_usize;
     match template {
@@ -77,7 +96,9 @@ fn walk(template: &Value, depth: usize) -> Result<usize, ActionError> {
                     return Err(language(key));
                 }
                 names += match value {
-                    Value::String(expression) if key == "$eval" || key == "$if" => evaluated(expression)?,
+                    Value::String(expression) if key == "$eval" || key == "$if" => {
+                        evaluated(expression)?
+                    }
                     value => walk(value, depth + 1)?,
                 };
             }
@@ -108,7 +129,11 @@ fn interpolated(text: &str) -> Result<usize, ActionError> {
     for part in text.split("${").skip(1) {
         let end = part.find('}').ok_or_else(|| language(text))?;
         let name = &part[..end];
-        if name.len() > MAX_EXPRESSION || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_. ".contains(c)) {
+        if name.len() > MAX_EXPRESSION
+            || !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_. ".contains(c))
+        {
             return Err(language(text));
         }
         names += words(name);
@@ -117,7 +142,10 @@ fn interpolated(text: &str) -> Result<usize, ActionError> {
 }
 
 fn words(expression: &str) -> usize {
-    expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count()
+    expression
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .count()
 }
 
 fn language(part: &str) -> ActionError {
@@ -138,7 +166,11 @@ mod tests {
     fn templates_of_names_are_rendered() {
         for usual in [
             json!({ "user": { "input": { "$eval": "input" }, "taskId": { "$eval": " taskId " } }, "level": 1 }),
-            json!(["${taskGroupId}", "a $ b ${ input.times } c", "(not [an] expression)"]),
+            json!([
+                "${taskGroupId}",
+                "a $ b ${ input.times } c",
+                "(not [an] expression)"
+            ]),
             json!({ "$if": "taskId == null && input.times >= 1", "then": "a", "else": { "$$escaped": true } }),
             json!({ "$merge": [{ "a": 1 }, { "b": { "$eval": "input" } }] }),
             nested(MAX_DEPTH - 1),
@@ -177,7 +209,10 @@ mod tests {
 
     #[test]
     fn schemas_are_trees_of_a_sane_size() {
-        assert!(schema(&json!({ "type": "object", "properties": { "tasks": { "type": "array" } } })).is_ok());
+        assert!(
+            schema(&json!({ "type": "object", "properties": { "tasks": { "type": "array" } } }))
+                .is_ok()
+        );
         for hostile in [
             json!({ "$ref": "#" }),
             json!({ "allOf": [{ "$ref": "https://elsewhere.example/schema.json" }] }),

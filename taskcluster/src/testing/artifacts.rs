@@ -44,24 +44,39 @@ pub enum FakeArtifact {
 
 impl FakeTaskcluster {
     /// Adds an artifact to the task's latest run.
-    #[expect(clippy::panic, reason = "whoever names a task that was never created has a fault in the test")]
+    #[expect(
+        clippy::panic,
+        reason = "whoever names a task that was never created has a fault in the test"
+    )]
     pub fn add_artifact(&self, task_id: &str, name: &str, artifact: FakeArtifact) {
         let mut state = self.state();
-        let Some(task) = state.tasks.get_mut(task_id) else { panic!("there is no task {task_id}") };
+        let Some(task) = state.tasks.get_mut(task_id) else {
+            panic!("there is no task {task_id}")
+        };
         task.artifacts.insert(name.to_owned(), artifact);
     }
 }
 
 impl State {
-    pub(super) fn latest_artifact(&self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
+    pub(super) fn latest_artifact(
+        &self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Reply, Refusal> {
         caller.needs_all(&[format!("queue:get-artifact:{}", request.param("name"))])?;
-        let task = self.tasks.get(request.param("taskId")).ok_or_else(|| absent("Task"))?;
+        let task = self
+            .tasks
+            .get(request.param("taskId"))
+            .ok_or_else(|| absent("Task"))?;
         self.place(task, request)
     }
 
     pub(super) fn artifact(&self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
         caller.needs_all(&[format!("queue:get-artifact:{}", request.param("name"))])?;
-        let task = self.tasks.get(request.param("taskId")).ok_or_else(|| absent("Task"))?;
+        let task = self
+            .tasks
+            .get(request.param("taskId"))
+            .ok_or_else(|| absent("Task"))?;
         // Only the latest run has artifacts here.
         if task.latest_run() != request.param("runId").parse().ok() {
             return Err(absent("Artifact"));
@@ -72,18 +87,29 @@ impl State {
     /// Where an artifact is.
     fn place(&self, task: &Task, request: &Request) -> Result<Reply, Refusal> {
         let (id, mut name) = (request.param("taskId"), request.param("name"));
-        let see = |kind: &str, url: &str| Ok(Reply::See(url.to_owned(), json!({ "storageType": kind, "url": url })));
+        let see = |kind: &str, url: &str| {
+            Ok(Reply::See(
+                url.to_owned(),
+                json!({ "storageType": kind, "url": url }),
+            ))
+        };
         loop {
             match task.artifacts.get(name).ok_or_else(|| absent("Artifact"))? {
                 FakeArtifact::Link(target) => name = target,
                 FakeArtifact::Reference(url) => return see("reference", url),
                 FakeArtifact::S3(_) | FakeArtifact::Gzip(_) => {
-                    let name: String =
-                        percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).collect();
+                    let name: String = percent_encoding::utf8_percent_encode(
+                        name,
+                        percent_encoding::NON_ALPHANUMERIC,
+                    )
+                    .collect();
                     return see("s3", &format!("{}store/{id}/{name}?{SIGNATURE}", self.root));
                 }
                 FakeArtifact::Error { reason, message } => {
-                    return Ok(Reply::Other(424, json!({ "reason": reason, "message": message })));
+                    return Ok(Reply::Other(
+                        424,
+                        json!({ "reason": reason, "message": message }),
+                    ));
                 }
             }
         }

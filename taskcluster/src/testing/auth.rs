@@ -42,14 +42,22 @@ pub struct Client {
 
 impl Client {
     pub(super) fn root() -> Self {
-        Self { id: ROOT.0.to_owned(), access_token: ROOT.1.to_owned(), scopes: vec!["*".to_owned()] }
+        Self {
+            id: ROOT.0.to_owned(),
+            access_token: ROOT.1.to_owned(),
+            scopes: vec!["*".to_owned()],
+        }
     }
 }
 
 impl FakeTaskcluster {
     /// Credentials that may do everything.
     pub fn credentials(&self) -> Credentials {
-        Credentials { client_id: ROOT.0.to_owned(), access_token: SecretString::from(ROOT.1), certificate: None }
+        Credentials {
+            client_id: ROOT.0.to_owned(),
+            access_token: SecretString::from(ROOT.1),
+            certificate: None,
+        }
     }
 
     /// Temporary credentials of the client that may do everything, for `scopes` only and for an hour.
@@ -85,35 +93,54 @@ impl Caller {
             return Ok(client.map_or(Self { id: None, scopes }, |client| Self::from(&client)));
         };
         if request.proxied {
-            return Err(Refusal::unauthenticated("A proxy signs itself: send no signature through it"));
+            return Err(Refusal::unauthenticated(
+                "A proxy signs itself: send no signature through it",
+            ));
         }
-        let header = header.strip_prefix("Hawk ").and_then(|header| Header::from_str(header).ok());
+        let header = header
+            .strip_prefix("Hawk ")
+            .and_then(|header| Header::from_str(header).ok());
         let header = header.ok_or_else(|| refused("Bad header format"))?;
-        let id = header.id.clone().ok_or_else(|| refused("Missing attributes"))?;
+        let id = header
+            .id
+            .clone()
+            .ok_or_else(|| refused("Missing attributes"))?;
         let Some(client) = state.clients.get(&id).cloned() else {
-            return Err(Refusal::unauthenticated(format!("Client with clientId '{id}' not found")));
+            return Err(Refusal::unauthenticated(format!(
+                "Client with clientId '{id}' not found"
+            )));
         };
         let mut caller = Self::from(&client);
-        let ext = header.ext.as_ref().map(|ext| read_ext(ext)).transpose()?.unwrap_or_default();
+        let ext = header
+            .ext
+            .as_ref()
+            .map(|ext| read_ext(ext))
+            .transpose()?
+            .unwrap_or_default();
         let mut key = client.access_token.clone();
         if let Some(certificate) = ext.get("certificate") {
             let certificate: Certificate = serde_json::from_value(certificate.clone())
                 .map_err(|_| Refusal::unauthenticated("ext.certificate is not a certificate"))?;
-            certificate.verify(&client.access_token, state.clock.now()).map_err(Refusal::unauthenticated)?;
+            certificate
+                .verify(&client.access_token, state.clock.now())
+                .map_err(Refusal::unauthenticated)?;
             key = certificate.access_token(&client.access_token);
             caller.scopes = certificate.scopes;
         }
         verify(request, &header, &id, &key, state)?;
         if let Some(scopes) = ext.get("authorizedScopes").and_then(Value::as_array) {
-            caller.scopes = scopes.iter().filter_map(|scope| scope.as_str().map(str::to_owned)).collect();
+            caller.scopes = scopes
+                .iter()
+                .filter_map(|scope| scope.as_str().map(str::to_owned))
+                .collect();
         }
         Ok(caller)
     }
 
     /// Whether he may do what takes all of `scopes`.
     pub(super) fn needs_all(&self, scopes: &[String]) -> Result<(), Refusal> {
-        let expression =
-            serde_json::to_string_pretty(&json!({ "AllOf": scopes })).unwrap_or_else(|error| error.to_string());
+        let expression = serde_json::to_string_pretty(&json!({ "AllOf": scopes }))
+            .unwrap_or_else(|error| error.to_string());
         self.satisfies(scopes, &expression)
     }
 
@@ -124,7 +151,11 @@ impl Caller {
     }
 
     fn satisfies(&self, scopes: &[String], expression: &str) -> Result<(), Refusal> {
-        let missing: Vec<_> = scopes.iter().filter(|scope| !self.has(scope)).map(String::as_str).collect();
+        let missing: Vec<_> = scopes
+            .iter()
+            .filter(|scope| !self.has(scope))
+            .map(String::as_str)
+            .collect();
         match &self.id {
             _ if missing.is_empty() => Ok(()),
             None => Err(Refusal::scopes(format!(
@@ -142,10 +173,12 @@ impl Caller {
     }
 
     fn has(&self, wanted: &str) -> bool {
-        self.scopes.iter().any(|scope| match scope.strip_suffix('*') {
-            Some(start) => wanted.starts_with(start),
-            None => scope == wanted,
-        })
+        self.scopes
+            .iter()
+            .any(|scope| match scope.strip_suffix('*') {
+                Some(start) => wanted.starts_with(start),
+                None => scope == wanted,
+            })
     }
 
     /// `auth.currentScopes`.
@@ -157,7 +190,10 @@ impl Caller {
 
 impl From<&Client> for Caller {
     fn from(client: &Client) -> Self {
-        Self { id: Some(client.id.clone()), scopes: client.scopes.clone() }
+        Self {
+            id: Some(client.id.clone()),
+            scopes: client.scopes.clone(),
+        }
     }
 }
 
@@ -171,15 +207,27 @@ fn read_ext(ext: &str) -> Result<Value, Refusal> {
     value.ok_or_else(|| Refusal::unauthenticated("Failed to parse ext"))
 }
 
-fn verify(request: &Request, header: &Header, id: &str, key: &str, state: &mut State) -> Result<(), Refusal> {
+fn verify(
+    request: &Request,
+    header: &Header,
+    id: &str,
+    key: &str,
+    state: &mut State,
+) -> Result<(), Refusal> {
     use_aws_lc();
     let failed = |error: hawk::Error| refused(&error.to_string());
     let (Some(ts), Some(nonce), Some(mac)) = (header.ts, &header.nonce, &header.mac) else {
         return Err(refused("Missing attributes"));
     };
-    let (host, port) = request.host.rsplit_once(':').unwrap_or((&request.host, "80"));
+    let (host, port) = request
+        .host
+        .rsplit_once(':')
+        .unwrap_or((&request.host, "80"));
     let port = port.parse().map_err(|_| refused("Invalid Host header"))?;
-    let signer = hawk::Credentials { id: id.to_owned(), key: Key::new(key, SHA256).map_err(failed)? };
+    let signer = hawk::Credentials {
+        id: id.to_owned(),
+        key: Key::new(key, SHA256).map_err(failed)?,
+    };
     let expected = RequestBuilder::new(request.method.as_str(), host, port, &request.target)
         .hash(header.hash.as_deref())
         .ext(header.ext.as_deref())
@@ -192,7 +240,11 @@ fn verify(request: &Request, header: &Header, id: &str, key: &str, state: &mut S
     match &header.hash {
         // The real one lets this pass; but then what is sent is not what was signed.
         None if !request.body.is_empty() => return Err(refused("Missing required payload hash")),
-        Some(hash) if *hash != PayloadHasher::hash("application/json", SHA256, &request.body).map_err(failed)? => {
+        Some(hash)
+            if *hash
+                != PayloadHasher::hash("application/json", SHA256, &request.body)
+                    .map_err(failed)? =>
+        {
             return Err(refused("Bad payload hash"));
         }
         _ => {}

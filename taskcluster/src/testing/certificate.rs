@@ -24,11 +24,25 @@ pub(super) struct Certificate {
 impl Certificate {
     /// A certificate of the client with this token, for an hour from `now` on.
     pub(super) fn issue(token: &str, scopes: Vec<String>, now: Timestamp) -> Self {
-        let (start, expiry) = (now, now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX));
+        let (start, expiry) = (
+            now,
+            now.saturating_add(SignedDuration::from_hours(1))
+                .unwrap_or(Timestamp::MAX),
+        );
         let (start, expiry) = (start.as_millisecond(), expiry.as_millisecond());
         let (version, seed, signature) = (1, format!("seed-{start}"), String::new());
-        let certificate = Self { version, scopes, start, expiry, seed, signature };
-        Self { signature: certificate.signed(token), ..certificate }
+        let certificate = Self {
+            version,
+            scopes,
+            start,
+            expiry,
+            seed,
+            signature,
+        };
+        Self {
+            signature: certificate.signed(token),
+            ..certificate
+        }
     }
 
     /// The token that goes with it.
@@ -40,19 +54,33 @@ impl Certificate {
         match now.as_millisecond() {
             now if now < self.start => Err("ext.certificate.start > now"),
             now if now > self.expiry => Err("ext.certificate.expiry < now"),
-            _ if self.signature != self.signed(token) => Err("ext.certificate.signature is not valid"),
+            _ if self.signature != self.signed(token) => {
+                Err("ext.certificate.signature is not valid")
+            }
             _ => Ok(()),
         }
     }
 
     fn signed(&self, token: &str) -> String {
-        let Self { version, scopes, start, expiry, seed, .. } = self;
+        let Self {
+            version,
+            scopes,
+            start,
+            expiry,
+            seed,
+            ..
+        } = self;
         let scopes = scopes.join("\n");
-        let text = format!("version:{version}\nseed:{seed}\nstart:{start}\nexpiry:{expiry}\nscopes:\n{scopes}");
+        let text = format!(
+            "version:{version}\nseed:{seed}\nstart:{start}\nexpiry:{expiry}\nscopes:\n{scopes}"
+        );
         STANDARD.encode(mac(token, &text))
     }
 }
 
 fn mac(key: &str, text: &str) -> impl AsRef<[u8]> + use<> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), text.as_bytes())
+    hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()),
+        text.as_bytes(),
+    )
 }

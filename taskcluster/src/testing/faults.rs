@@ -52,7 +52,10 @@ impl Traffic {
     /// Writes down a call. Returns what is to happen to it.
     pub(super) fn arrived(&mut self, call: &str) -> Option<Fault> {
         self.calls.push(call.to_owned());
-        let index = self.plans.iter().position(|plan| plan.call == call || plan.call == EVERY_CALL)?;
+        let index = self
+            .plans
+            .iter()
+            .position(|plan| plan.call == call || plan.call == EVERY_CALL)?;
         let plan = &mut self.plans[index];
         let fault = plan.fault.clone();
         if let Some(left) = &mut plan.left {
@@ -88,7 +91,9 @@ impl FakeTaskcluster {
     /// Goes down, keeping all that it knows: connections are refused from now on, and those that are open end with the
     /// call that they are in.
     pub async fn go_down(&self) -> io::Result<()> {
-        let Some(server) = lock(&self.serving).server.take() else { return Ok(()) };
+        let Some(server) = lock(&self.serving).server.take() else {
+            return Ok(());
+        };
         server.abort();
         // It always ends as aborted; then its socket is closed.
         let _: Result<io::Result<()>, JoinError> = server.await;
@@ -111,7 +116,11 @@ impl FakeTaskcluster {
     }
 
     fn plan(&self, call: &str, left: Option<usize>, fault: &Fault) {
-        lock(&self.inner.traffic).plans.push(Plan { call: call.to_owned(), left, fault: fault.clone() });
+        lock(&self.inner.traffic).plans.push(Plan {
+            call: call.to_owned(),
+            left,
+            fault: fault.clone(),
+        });
     }
 }
 
@@ -121,13 +130,21 @@ impl Fault {
         match self {
             Self::Status(status) => (code(*status), page()).into_response(),
             Self::Cut | Self::CutAfter => {
-                let cut = async { Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset)) };
+                let cut =
+                    async { Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset)) };
                 Body::from_stream(futures::stream::once(cut)).into_response()
             }
-            Self::TooManyRequests { retry_after: None } => (StatusCode::TOO_MANY_REQUESTS, page()).into_response(),
-            Self::TooManyRequests { retry_after: Some(wait) } => {
-                (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, wait.as_secs().to_string())], page()).into_response()
+            Self::TooManyRequests { retry_after: None } => {
+                (StatusCode::TOO_MANY_REQUESTS, page()).into_response()
             }
+            Self::TooManyRequests {
+                retry_after: Some(wait),
+            } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                [(RETRY_AFTER, wait.as_secs().to_string())],
+                page(),
+            )
+                .into_response(),
         }
     }
 }

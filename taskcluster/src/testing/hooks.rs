@@ -38,8 +38,16 @@ impl FakeTaskcluster {
 
     /// Adds a hook whose payloads have to fit `schema`. Of JSON schema it knows `type`, `properties`, `required` and
     /// `additionalProperties: false`.
-    pub fn add_hook_with_schema(&self, group: &str, hook: &str, task: Option<Value>, schema: Value) {
-        self.state().hooks.insert((group.to_owned(), hook.to_owned()), Hook { task, schema });
+    pub fn add_hook_with_schema(
+        &self,
+        group: &str,
+        hook: &str,
+        task: Option<Value>,
+        schema: Value,
+    ) {
+        self.state()
+            .hooks
+            .insert((group.to_owned(), hook.to_owned()), Hook { task, schema });
     }
 
     /// Every hook that was triggered, in order.
@@ -49,11 +57,18 @@ impl FakeTaskcluster {
 }
 
 impl State {
-    pub(super) fn trigger_hook(&mut self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
+    pub(super) fn trigger_hook(
+        &mut self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Reply, Refusal> {
         let (group, hook) = (request.param("hookGroupId"), request.param("hookId"));
         caller.needs(format!("hooks:trigger-hook:{group}/{hook}"))?;
         let key = (group.to_owned(), hook.to_owned());
-        let Hook { task, schema } = self.hooks.get(&key).ok_or_else(|| Refusal::not_found("No such hook"))?;
+        let Hook { task, schema } = self
+            .hooks
+            .get(&key)
+            .ok_or_else(|| Refusal::not_found("No such hook"))?;
         let payload = Value::Object(request.payload());
         if let Some(problem) = misfit(&payload, schema, "data") {
             return Err(Refusal::input(problem));
@@ -61,7 +76,12 @@ impl State {
         let fields = task.clone().map(|task| fired(task, &payload));
         let task_id = fields.map(|fields| self.add_task(fields, 4.hours(), 24.hours() * 30));
         let (group, hook) = key;
-        self.triggers.push(Trigger { group, hook, payload, task_id: task_id.clone() });
+        self.triggers.push(Trigger {
+            group,
+            hook,
+            payload,
+            task_id: task_id.clone(),
+        });
         Ok(Reply::Json(match task_id {
             Some(id) => json!({ "taskId": id, "status": { "taskId": id } }),
             None => json!({}),

@@ -58,9 +58,20 @@ impl FakeTaskcluster {
         let address = listener.local_addr()?;
         let root = url_of(address)?;
         let state = Mutex::new(State::new(clock, root.clone()));
-        let inner = Arc::new(Inner { state, traffic: Mutex::default() });
+        let inner = Arc::new(Inner {
+            state,
+            traffic: Mutex::default(),
+        });
         let server = Some(serve(listener, &inner, false));
-        Ok(Self { address, root, inner, serving: Mutex::new(Serving { server, ..Serving::default() }) })
+        Ok(Self {
+            address,
+            root,
+            inner,
+            serving: Mutex::new(Serving {
+                server,
+                ..Serving::default()
+            }),
+        })
     }
 
     /// Its address.
@@ -73,7 +84,9 @@ impl FakeTaskcluster {
     pub async fn start_proxy(&self) -> io::Result<Url> {
         let listener = bound(SocketAddr::from(([127, 0, 0, 1], 0)))?.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        lock(&self.serving).proxies.push(serve(listener, &self.inner, true));
+        lock(&self.serving)
+            .proxies
+            .push(serve(listener, &self.inner, true));
         url_of(address)
     }
 
@@ -109,9 +122,15 @@ pub(super) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-pub(super) fn serve(listener: TcpListener, inner: &Arc<Inner>, proxied: bool) -> JoinHandle<io::Result<()>> {
+pub(super) fn serve(
+    listener: TcpListener,
+    inner: &Arc<Inner>,
+    proxied: bool,
+) -> JoinHandle<io::Result<()>> {
     let routes = Router::new()
-        .fallback(move |inner, method, uri, headers, body| answer(inner, method, uri, headers, body, proxied))
+        .fallback(move |inner, method, uri, headers, body| {
+            answer(inner, method, uri, headers, body, proxied)
+        })
         .with_state(Arc::clone(inner));
     tokio::spawn(async move { axum::serve(listener, routes).await })
 }

@@ -15,7 +15,15 @@ use super::{
 use crate::model::TaskState;
 
 /// The fields of a task that have no default of their own.
-const OTHERS: [&str; 7] = ["taskQueueId", "taskGroupId", "created", "deadline", "expires", "payload", "metadata"];
+const OTHERS: [&str; 7] = [
+    "taskQueueId",
+    "taskGroupId",
+    "created",
+    "deadline",
+    "expires",
+    "payload",
+    "metadata",
+];
 
 /// The fields of a task that may be left out, and what the queue takes instead; the last two are this fake's.
 fn defaults() -> Value {
@@ -66,18 +74,28 @@ impl FakeTaskcluster {
 
     /// Moves a task on to `state`, through all that lies between; a new run begins where the last one is over. An
     /// exception is for the reason `worker-shutdown`.
-    #[expect(clippy::panic, reason = "whoever names a task that was never created has a fault in the test")]
+    #[expect(
+        clippy::panic,
+        reason = "whoever names a task that was never created has a fault in the test"
+    )]
     pub fn move_on(&self, task_id: &str, state: TaskState) {
         let mut world = self.state();
         let now = world.clock.now();
-        let Some(task) = world.tasks.get_mut(task_id) else { panic!("there is no task {task_id}") };
+        let Some(task) = world.tasks.get_mut(task_id) else {
+            panic!("there is no task {task_id}")
+        };
         task.move_on(state, now);
     }
 
     /// Cancels a task that is not resolved, as somebody does who does not want it any more.
     pub fn cancel(&self, task_id: &str) {
         self.move_on(task_id, TaskState::Exception);
-        if let Some(run) = self.state().tasks.get_mut(task_id).and_then(|task| task.runs.last_mut()) {
+        if let Some(run) = self
+            .state()
+            .tasks
+            .get_mut(task_id)
+            .and_then(|task| task.runs.last_mut())
+        {
             run.insert("reasonResolved".to_owned(), json!("canceled"));
         }
     }
@@ -90,7 +108,12 @@ impl FakeTaskcluster {
 
 impl Task {
     fn new(definition: Map<String, Value>, now: Timestamp) -> Self {
-        let mut task = Self { definition, state: TaskState::Unscheduled, runs: Vec::new(), artifacts: BTreeMap::new() };
+        let mut task = Self {
+            definition,
+            state: TaskState::Unscheduled,
+            runs: Vec::new(),
+            artifacts: BTreeMap::new(),
+        };
         // Whether its dependencies are resolved already is not looked at: a test moves it on.
         if task.definition["dependencies"] == json!([]) {
             task.move_on(TaskState::Pending, now);
@@ -106,15 +129,25 @@ impl Task {
     fn move_on(&mut self, state: TaskState, now: Timestamp) {
         let now_text = json!(text(now));
         if !matches!(self.state, TaskState::Pending | TaskState::Running) {
-            let reason = if self.runs.is_empty() { "scheduled" } else { "rerun" };
-            let run = json!({ "runId": self.runs.len(), "reasonCreated": reason, "scheduled": now_text });
+            let reason = if self.runs.is_empty() {
+                "scheduled"
+            } else {
+                "rerun"
+            };
+            let run =
+                json!({ "runId": self.runs.len(), "reasonCreated": reason, "scheduled": now_text });
             self.runs.extend(run.as_object().cloned());
         }
-        let Some(run) = self.runs.last_mut() else { return };
+        let Some(run) = self.runs.last_mut() else {
+            return;
+        };
         if state != TaskState::Pending && !run.contains_key("started") {
             run.insert("workerGroup".to_owned(), json!("us-east-1"));
             run.insert("workerId".to_owned(), json!("i-0123456789abcdef0"));
-            run.insert("takenUntil".to_owned(), json!(text(later(now, 20.minutes()))));
+            run.insert(
+                "takenUntil".to_owned(),
+                json!(text(later(now, 20.minutes()))),
+            );
             run.insert("started".to_owned(), now_text.clone());
         }
         let reason = match state {
@@ -200,7 +233,11 @@ impl State {
         Ok(Reply::Json(json!({ "status": self.known(id)?.status(id) })))
     }
 
-    pub(super) fn create_task(&mut self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
+    pub(super) fn create_task(
+        &mut self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Reply, Refusal> {
         let (id, fields) = (request.param("taskId"), request.payload());
         check(&fields)?;
         let definition = whole(id, fields);
@@ -227,16 +264,24 @@ impl State {
     fn check_dates(&self, definition: &Map<String, Value>) -> Result<(), Refusal> {
         let date = |name: &str| -> Result<Timestamp, Refusal> {
             let date = definition[name].as_str().and_then(|date| date.parse().ok());
-            date.ok_or_else(|| Refusal::schema(&format!("data/{name} must match format \"date-time\"")))
+            date.ok_or_else(|| {
+                Refusal::schema(&format!("data/{name} must match format \"date-time\""))
+            })
         };
-        let (now, created, deadline, expires) =
-            (self.clock.now(), date("created")?, date("deadline")?, date("expires")?);
+        let (now, created, deadline, expires) = (
+            self.clock.now(),
+            date("created")?,
+            date("deadline")?,
+            date("expires")?,
+        );
         // As the real one, it grants clocks that are 15 minutes off.
         if created < later(now, -15.minutes()) || created > later(now, 15.minutes()) {
             return Err(Refusal::input("`created` cannot be in the past or future"));
         }
         if deadline < created || deadline > later(now, (5 * 24).hours()) {
-            return Err(Refusal::input("`deadline` cannot be past, or more than 5 days into the future"));
+            return Err(Refusal::input(
+                "`deadline` cannot be past, or more than 5 days into the future",
+            ));
         }
         if deadline > expires {
             return Err(Refusal::input("`expires` cannot be before `deadline`"));
@@ -244,15 +289,33 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn list_task_group(&self, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
+    pub(super) fn list_task_group(
+        &self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Reply, Refusal> {
         let group = request.param("taskGroupId");
         caller.needs(format!("queue:list-task-group:{group}"))?;
-        let members: Vec<_> = self.tasks.iter().filter(|(_, task)| task.definition["taskGroupId"] == group).collect();
+        let members: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.definition["taskGroupId"] == group)
+            .collect();
         let Some((_, first)) = members.first() else {
-            return Err(Refusal::not_found(format!("No task-group with taskGroupId: `{group}`")));
+            return Err(Refusal::not_found(format!(
+                "No task-group with taskGroupId: `{group}`"
+            )));
         };
-        let number = |name: &str| request.query.get(name).and_then(|text| text.trim_end_matches("/+=").parse().ok());
-        let (start, limit) = (number("continuationToken").unwrap_or(0), number("limit").unwrap_or(1000));
+        let number = |name: &str| {
+            request
+                .query
+                .get(name)
+                .and_then(|text| text.trim_end_matches("/+=").parse().ok())
+        };
+        let (start, limit) = (
+            number("continuationToken").unwrap_or(0),
+            number("limit").unwrap_or(1000),
+        );
         let end = start + limit.min(self.page);
         let tasks = members.iter().take(end).skip(start);
         let mut page = json!({
@@ -271,7 +334,10 @@ impl State {
 
 /// The definition with everything that its maker left out.
 fn whole(id: &str, mut fields: Map<String, Value>) -> Map<String, Value> {
-    if let Some((provisioner, kind)) = fields.get("taskQueueId").and_then(Value::as_str).and_then(|q| q.split_once('/'))
+    if let Some((provisioner, kind)) = fields
+        .get("taskQueueId")
+        .and_then(Value::as_str)
+        .and_then(|q| q.split_once('/'))
     {
         let (provisioner, kind) = (json!(provisioner), json!(kind));
         fields.insert("provisionerId".to_owned(), provisioner);
@@ -284,7 +350,9 @@ fn whole(id: &str, mut fields: Map<String, Value>) -> Map<String, Value> {
     let queue = format!("{}/{}", part("provisionerId"), part("workerType"));
     fields.entry("taskQueueId").or_insert_with(|| json!(queue));
     fields.entry("taskGroupId").or_insert_with(|| json!(id));
-    let deadline: Option<Timestamp> = fields["deadline"].as_str().and_then(|deadline| deadline.parse().ok());
+    let deadline: Option<Timestamp> = fields["deadline"]
+        .as_str()
+        .and_then(|deadline| deadline.parse().ok());
     let expires = deadline.map(|deadline| text(later(deadline, (365 * 24).hours())));
     fields.entry("expires").or_insert_with(|| json!(expires));
     for name in ["created", "deadline", "expires"] {
@@ -301,7 +369,9 @@ fn check(fields: &Map<String, Value>) -> Result<(), Refusal> {
     let defaults = defaults();
     let known = |name: &str| defaults.get(name).is_some() || OTHERS.contains(&name);
     if let Some(name) = fields.keys().find(|name| !known(name)) {
-        return Err(Refusal::schema(&format!("data must NOT have additional properties: {name}")));
+        return Err(Refusal::schema(&format!(
+            "data must NOT have additional properties: {name}"
+        )));
     }
     let (text, object) = (json!({ "type": "string" }), json!({ "type": "object" }));
     let schema = json!({

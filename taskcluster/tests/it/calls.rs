@@ -14,31 +14,59 @@ use crate::stage::{Stage, http};
 async fn a_hook_makes_a_task_or_none() {
     let stage = Stage::set().await;
     let task = json!({ "metadata": { "name": "bot", "description": "", "owner": "a@b.c", "source": "https://b.c" } });
-    stage.fake.add_hook("project-relman", "code-review-dev", Some(task));
+    stage
+        .fake
+        .add_hook("project-relman", "code-review-dev", Some(task));
     stage.fake.add_hook("project-relman", "null-hook", None);
     let client = stage.client();
 
     let payload = json!({ "PHABRICATOR_OBJECT_PHID": "PHID-HMBT-abc" });
-    let made = client.trigger_hook("project-relman", "code-review-dev", &payload).await.unwrap();
+    let made = client
+        .trigger_hook("project-relman", "code-review-dev", &payload)
+        .await
+        .unwrap();
     let task = client.task(&made.unwrap()).await.unwrap();
     assert_eq!(task.metadata.name, "bot");
     assert_eq!(task.env("PHABRICATOR_OBJECT_PHID"), Some("PHID-HMBT-abc"));
 
-    assert_eq!(client.trigger_hook("project-relman", "null-hook", &json!({})).await.unwrap(), None);
+    assert_eq!(
+        client
+            .trigger_hook("project-relman", "null-hook", &json!({}))
+            .await
+            .unwrap(),
+        None
+    );
 
-    let error = client.trigger_hook("project-relman", "nope", &json!({})).await.unwrap_err();
-    assert!(matches!(error, TaskclusterError::NotFound { .. }), "{error}");
+    let error = client
+        .trigger_hook("project-relman", "nope", &json!({}))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, TaskclusterError::NotFound { .. }),
+        "{error}"
+    );
     assert_eq!(stage.fake.triggers().len(), 2);
 }
 
 #[tokio::test]
 async fn names_arrive_whatever_letters_they_have() {
     let stage = Stage::set().await;
-    for (group, hook) in [("project/relman", "code review"), ("a?b", "c#d"), ("ü%2F", "x&y=z+1")] {
+    for (group, hook) in [
+        ("project/relman", "code review"),
+        ("a?b", "c#d"),
+        ("ü%2F", "x&y=z+1"),
+    ] {
         stage.fake.add_hook(group, hook, None);
-        stage.client().trigger_hook(group, hook, &json!({})).await.unwrap();
+        stage
+            .client()
+            .trigger_hook(group, hook, &json!({}))
+            .await
+            .unwrap();
         let trigger = stage.fake.triggers().pop().unwrap();
-        assert_eq!((trigger.group.as_str(), trigger.hook.as_str()), (group, hook));
+        assert_eq!(
+            (trigger.group.as_str(), trigger.hook.as_str()),
+            (group, hook)
+        );
     }
 }
 
@@ -47,8 +75,13 @@ async fn a_payload_that_does_not_fit_is_refused_for_good() {
     let stage = Stage::set().await;
     let schema = json!({ "type": "object", "properties": { "A": { "type": "string" } } });
     stage.fake.add_hook_with_schema("g", "h", None, schema);
-    let error = stage.client().trigger_hook("g", "h", &json!({ "A": 7 })).await.unwrap_err();
-    let expected = "taskcluster refused hooks.triggerHook as wrong: InputError: data/A must be string";
+    let error = stage
+        .client()
+        .trigger_hook("g", "h", &json!({ "A": 7 }))
+        .await
+        .unwrap_err();
+    let expected =
+        "taskcluster refused hooks.triggerHook as wrong: InputError: data/A must be string";
     assert_eq!(error.to_string(), expected);
     assert_eq!(bus::Classify::disposition(&error), bus::Disposition::Dead);
 }
@@ -57,8 +90,13 @@ async fn a_payload_that_does_not_fit_is_refused_for_good() {
 async fn a_task_is_watched_from_its_creation_to_its_end() {
     let stage = Stage::set().await;
     let (client, id) = (stage.client(), stage.fake.add_task(json!({})));
-    let states =
-        [TaskState::Pending, TaskState::Running, TaskState::Exception, TaskState::Running, TaskState::Completed];
+    let states = [
+        TaskState::Pending,
+        TaskState::Running,
+        TaskState::Exception,
+        TaskState::Running,
+        TaskState::Completed,
+    ];
     for state in states {
         stage.fake.move_on(&id, state);
         let status = client.status(&id).await.unwrap();
@@ -67,7 +105,10 @@ async fn a_task_is_watched_from_its_creation_to_its_end() {
     }
     let status = client.status(&id).await.unwrap();
     assert_eq!(status.runs.len(), 2);
-    assert_eq!(status.runs[0].reason_resolved.as_deref(), Some("worker-shutdown"));
+    assert_eq!(
+        status.runs[0].reason_resolved.as_deref(),
+        Some("worker-shutdown")
+    );
     assert_eq!(status.runs[1].reason_resolved.as_deref(), Some("completed"));
 }
 
@@ -75,8 +116,9 @@ async fn a_task_is_watched_from_its_creation_to_its_end() {
 async fn a_task_is_made_again_with_other_dates_and_nothing_else_changed() {
     let stage = Stage::set().await;
     let client = stage.client();
-    let old =
-        stage.fake.add_task(json!({ "routes": ["a.b"], "requires": "all-resolved", "extra": { "x": [1.5, null] } }));
+    let old = stage.fake.add_task(
+        json!({ "routes": ["a.b"], "requires": "all-resolved", "extra": { "x": [1.5, null] } }),
+    );
     stage.clock.advance(Duration::from_secs(7200));
     let now = bus::Clock::now(stage.clock.as_ref()) + Duration::from_nanos(999);
     let again = client.task(&old).await.unwrap().created_at(now);
@@ -97,15 +139,23 @@ async fn an_id_is_taken_only_by_another_task() {
     let id = stage.fake.add_task(json!({}));
     let task = client.task(&id).await.unwrap();
     client.create_task(&id, &task).await.unwrap();
-    let other = TaskDefinition { retries: Some(1), ..task };
+    let other = TaskDefinition {
+        retries: Some(1),
+        ..task
+    };
     let error = client.create_task(&id, &other).await.unwrap_err();
-    assert!(matches!(error, TaskclusterError::Conflict { .. }), "{error}");
+    assert!(
+        matches!(error, TaskclusterError::Conflict { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_group_is_read_page_by_page() {
     let stage = Stage::set().await;
-    let mut expected: Vec<_> = (0..5).map(|_| stage.fake.add_task(json!({ "taskGroupId": "group" }))).collect();
+    let mut expected: Vec<_> = (0..5)
+        .map(|_| stage.fake.add_task(json!({ "taskGroupId": "group" })))
+        .collect();
     stage.fake.add_task(json!({}));
     stage.fake.page_size(2);
     let (client, mut token, mut found, mut pages) = (stage.client(), None, Vec::new(), 0);
@@ -120,18 +170,29 @@ async fn a_group_is_read_page_by_page() {
     }
     expected.sort();
     assert_eq!((pages, found), (3, expected));
-    assert!(matches!(client.task_group("none", None).await, Err(TaskclusterError::NotFound { .. })));
+    assert!(matches!(
+        client.task_group("none", None).await,
+        Err(TaskclusterError::NotFound { .. })
+    ));
 }
 
 #[tokio::test]
 async fn tasks_are_found_by_name() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
-    stage.fake.index("gecko.v2.try.revision.abc.taskgraph.decision", &id);
+    stage
+        .fake
+        .index("gecko.v2.try.revision.abc.taskgraph.decision", &id);
     let client = stage.client();
-    let found = client.find_task("gecko.v2.try.revision.abc.taskgraph.decision").await.unwrap();
+    let found = client
+        .find_task("gecko.v2.try.revision.abc.taskgraph.decision")
+        .await
+        .unwrap();
     assert_eq!(found.task_id, id);
-    assert!(matches!(client.find_task("gecko.v2.try").await, Err(TaskclusterError::NotFound { .. })));
+    assert!(matches!(
+        client.find_task("gecko.v2.try").await,
+        Err(TaskclusterError::NotFound { .. })
+    ));
 }
 
 #[tokio::test]
@@ -139,11 +200,19 @@ async fn the_address_of_an_indexed_artifact_leads_anyone_to_it() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     stage.fake.index("a.b", &id);
-    let artifact = taskcluster::testing::FakeArtifact::Reference("https://example.com/jobs".to_owned());
+    let artifact =
+        taskcluster::testing::FakeArtifact::Reference("https://example.com/jobs".to_owned());
     stage.fake.add_artifact(&id, "public/jobs.json", artifact);
 
-    let mut place = stage.client().indexed_artifact_url("a.b", "public/jobs.json").unwrap().to_string();
-    assert!(place.ends_with("/api/index/v1/task/a.b/artifacts/public%2Fjobs.json"), "{place}");
+    let mut place = stage
+        .client()
+        .indexed_artifact_url("a.b", "public/jobs.json")
+        .unwrap()
+        .to_string();
+    assert!(
+        place.ends_with("/api/index/v1/task/a.b/artifacts/public%2Fjobs.json"),
+        "{place}"
+    );
     for _ in 0..2 {
         let answer = http().get(&place).send().await.unwrap();
         assert_eq!(answer.status(), 303);
@@ -166,23 +235,52 @@ async fn a_mail_is_sent_once_and_not_to_who_wants_none() {
     assert_eq!(client.email(&mail).await.unwrap(), Mailed::Discarded);
     let sent = stage.fake.mails();
     assert_eq!(sent.len(), 1);
-    assert_eq!((sent[0].subject.as_str(), sent[0].template.as_str()), ("report", "fullscreen"));
+    assert_eq!(
+        (sent[0].subject.as_str(), sent[0].template.as_str()),
+        ("report", "fullscreen")
+    );
 
     stage.fake.denylist("dev@example.com");
-    assert!(matches!(client.email(&mail).await, Err(TaskclusterError::DenylistedAddress)));
+    assert!(matches!(
+        client.email(&mail).await,
+        Err(TaskclusterError::DenylistedAddress)
+    ));
 }
 
 #[tokio::test]
 async fn a_secret_is_read_whole() {
     let stage = Stage::set().await;
     let secret = json!({ "common": { "APP_CHANNEL": "test" }, "events": { "admins": ["a@b.c"] } });
-    stage.fake.add_secret("project/relman/code-review/test", secret.clone());
+    stage
+        .fake
+        .add_secret("project/relman/code-review/test", secret.clone());
     let client = stage.client();
-    assert_eq!(client.secret("project/relman/code-review/test").await.unwrap(), secret);
-    assert!(matches!(client.secret("project/nope").await, Err(TaskclusterError::NotFound { .. })));
-    let anyone = stage.client_with(None).secret("project/relman/code-review/test").await.unwrap_err();
-    assert!(matches!(anyone, TaskclusterError::Scopes { .. }), "{anyone}");
-    assert!(anyone.to_string().contains("secrets:get:project/relman/code-review/test"), "{anyone}");
+    assert_eq!(
+        client
+            .secret("project/relman/code-review/test")
+            .await
+            .unwrap(),
+        secret
+    );
+    assert!(matches!(
+        client.secret("project/nope").await,
+        Err(TaskclusterError::NotFound { .. })
+    ));
+    let anyone = stage
+        .client_with(None)
+        .secret("project/relman/code-review/test")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(anyone, TaskclusterError::Scopes { .. }),
+        "{anyone}"
+    );
+    assert!(
+        anyone
+            .to_string()
+            .contains("secrets:get:project/relman/code-review/test"),
+        "{anyone}"
+    );
 }
 
 #[tokio::test]
@@ -190,7 +288,14 @@ async fn a_proxy_signs_itself() {
     let stage = Stage::set().await;
     stage.fake.add_secret("x", Value::Null);
     let proxy = stage.fake.start_proxy().await.unwrap();
-    let client = |credentials| taskcluster::Taskcluster::new(proxy.clone(), credentials, http(), stage.clock.clone());
+    let client = |credentials| {
+        taskcluster::Taskcluster::new(proxy.clone(), credentials, http(), stage.clock.clone())
+    };
     assert_eq!(client(None).secret("x").await.unwrap(), Value::Null);
-    assert!(client(Some(stage.fake.credentials())).secret("x").await.is_err());
+    assert!(
+        client(Some(stage.fake.credentials()))
+            .secret("x")
+            .await
+            .is_err()
+    );
 }

@@ -19,46 +19,96 @@ fn recorded() -> Vec<Recorded> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let old: Vec<Recorded> = read(&root.join("pulse-of-2019.json"));
     let files = std::fs::read_dir(root.join("pulse")).unwrap();
-    files.map(|file| read(&file.unwrap().path())).chain(old).collect()
+    files
+        .map(|file| read(&file.unwrap().path()))
+        .chain(old)
+        .collect()
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> T {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap())
+        .unwrap_or_else(|error| panic!("{path:?}: {error}"))
 }
 
 #[test]
 fn every_message_says_what_its_routing_key_says() {
     let mut seen = BTreeSet::new();
-    for Recorded { exchange, routing_key, body } in recorded() {
-        let kind = exchange.strip_prefix("exchange/taskcluster-queue/v1/").unwrap();
+    for Recorded {
+        exchange,
+        routing_key,
+        body,
+    } in recorded()
+    {
+        let kind = exchange
+            .strip_prefix("exchange/taskcluster-queue/v1/")
+            .unwrap();
         seen.insert(kind.to_owned());
         let words: Vec<_> = routing_key.split('.').collect();
         if kind == "task-group-resolved" {
             let message = GroupResolvedMessage::deserialize(body).unwrap();
-            assert_eq!([words[1], words[2]], [message.task_group_id.as_str(), &message.scheduler_id]);
+            assert_eq!(
+                [words[1], words[2]],
+                [message.task_group_id.as_str(), &message.scheduler_id]
+            );
             continue;
         }
-        let message = TaskMessage::deserialize(&body).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        let message =
+            TaskMessage::deserialize(&body).unwrap_or_else(|error| panic!("{kind}: {error}"));
         let status = &message.status;
-        assert_eq!([words[1], words[7], words[8]], [&status.task_id, &status.scheduler_id, &*status.task_group_id]);
-        assert_eq!(message.run_id.map_or("_".to_owned(), |run| run.to_string()), words[2]);
+        assert_eq!(
+            [words[1], words[7], words[8]],
+            [
+                &status.task_id,
+                &status.scheduler_id,
+                &*status.task_group_id
+            ]
+        );
+        assert_eq!(
+            message.run_id.map_or("_".to_owned(), |run| run.to_string()),
+            words[2]
+        );
         let state = serde_json::to_value(status.state).unwrap();
-        assert!(kind == "task-defined" || kind == format!("task-{}", state.as_str().unwrap()), "{kind}: {state}");
-        assert!(status.runs.iter().all(|run| run.state != TaskState::Unknown));
+        assert!(
+            kind == "task-defined" || kind == format!("task-{}", state.as_str().unwrap()),
+            "{kind}: {state}"
+        );
+        assert!(
+            status
+                .runs
+                .iter()
+                .all(|run| run.state != TaskState::Unknown)
+        );
     }
-    let kinds = ["completed", "defined", "exception", "failed", "group-resolved", "pending", "running"];
+    let kinds = [
+        "completed",
+        "defined",
+        "exception",
+        "failed",
+        "group-resolved",
+        "pending",
+        "running",
+    ];
     assert_eq!(seen, kinds.map(|kind| format!("task-{kind}")).into());
 }
 
 #[test]
 fn a_message_needs_no_more_than_its_status() {
-    for Recorded { exchange, mut body, .. } in
-        recorded().into_iter().filter(|message| !message.exchange.ends_with("group-resolved"))
+    for Recorded {
+        exchange, mut body, ..
+    } in recorded()
+        .into_iter()
+        .filter(|message| !message.exchange.ends_with("group-resolved"))
     {
         let whole = TaskMessage::deserialize(&body).unwrap();
-        body.as_object_mut().unwrap().retain(|name, _| name == "status" || name == "version");
-        let bare = TaskMessage::deserialize(&body).unwrap_or_else(|error| panic!("{exchange}: {error}"));
-        assert_eq!((bare.status, bare.run_id, bare.task), (whole.status, None, None));
+        body.as_object_mut()
+            .unwrap()
+            .retain(|name, _| name == "status" || name == "version");
+        let bare =
+            TaskMessage::deserialize(&body).unwrap_or_else(|error| panic!("{exchange}: {error}"));
+        assert_eq!(
+            (bare.status, bare.run_id, bare.task),
+            (whole.status, None, None)
+        );
     }
 }
 

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Clock, Consumer, Depth, Ledger, ManualClock, MemoryBus, Operate, Policy, Producer, Queue, Shutdown,
-    Subsystem,
+    Backoff, Clock, Consumer, Depth, Ledger, ManualClock, MemoryBus, Operate, Policy, Producer,
+    Queue, Shutdown, Subsystem,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -19,12 +19,19 @@ use crate::stage::{NOW, http};
 
 const POLICY: Policy = Policy {
     attempts: 3,
-    backoff: Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) },
+    backoff: Backoff {
+        first: Duration::from_secs(1),
+        factor: 2,
+        cap: Duration::from_secs(60),
+    },
     ..Policy::DEFAULT
 };
 const MONITORING: Queue<Watched> = Queue::new("monitoring", POLICY);
 const MAILS: Queue<Email> = Queue::new("mails", POLICY);
-const TASKS: Ledger = Ledger { name: "tasks", retention: Duration::from_secs(30 * 24 * 3600) };
+const TASKS: Ledger = Ledger {
+    name: "tasks",
+    retention: Duration::from_secs(30 * 24 * 3600),
+};
 const PERIOD: Duration = Duration::from_secs(7 * 3600);
 
 /// A clock that is moved by hand, and on which the waits within a call are over at once.
@@ -57,12 +64,23 @@ impl World {
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
         let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
         let hurried = Arc::new(Hurried(clock.clone()));
-        let client = Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), hurried);
+        let client = Taskcluster::new(
+            fake.root().clone(),
+            Some(fake.credentials()),
+            http(),
+            hurried,
+        );
         let bus = Arc::new(MemoryBus::new(clock.clone()));
         let monitor = Monitor::new(client.clone(), MONITORING, TASKS);
         let monitor = Consumer::new(bus.clone(), clock.clone(), MONITORING, monitor);
         let mailer = Consumer::new(bus.clone(), clock.clone(), MAILS, Mailer::new(client));
-        Self { fake, clock, bus, monitor, mailer }
+        Self {
+            fake,
+            clock,
+            bus,
+            monitor,
+            mailer,
+        }
     }
 
     fn producer(&self) -> Producer {
@@ -70,7 +88,10 @@ impl World {
     }
 
     fn reporter(&self) -> Reporter {
-        let scope = ReportScope { name: "Firefox".to_owned(), root: self.fake.root().clone() };
+        let scope = ReportScope {
+            name: "Firefox".to_owned(),
+            root: self.fake.root().clone(),
+        };
         let addresses = vec!["ann@example.com".to_owned(), "bob@example.com".to_owned()];
         Reporter::new(scope, TASKS, MAILS, addresses, self.producer(), PERIOD)
     }
@@ -89,7 +110,12 @@ impl World {
     async fn watch_task(&self, id: &str, task_id: &str) {
         let hook = HookName::new("project-releng", id);
         let triggered_at = self.clock.now();
-        let watched = Watched { task_id: task_id.to_owned(), hook, triggered_at, retried: 0 };
+        let watched = Watched {
+            task_id: task_id.to_owned(),
+            hook,
+            triggered_at,
+            retried: 0,
+        };
         self.producer().send(&MONITORING, &watched).await.unwrap();
     }
 
@@ -139,7 +165,10 @@ async fn a_task_is_looked_at_until_it_ends_and_less_often_with_time() {
     assert!((15..40).contains(&looks), "{looks} looks in eight hours");
     world.fake.move_on(&task, TaskState::Completed);
     world.pass(1800).await;
-    assert_eq!((world.watched().await, world.report().await.tasks()), (Depth::default(), 1));
+    assert_eq!(
+        (world.watched().await, world.report().await.tasks()),
+        (Depth::default(), 1)
+    );
 }
 
 #[tokio::test]
@@ -148,15 +177,20 @@ async fn a_task_that_its_worker_lost_is_made_again_until_its_retries_are_used_up
     let first = world.watch("bot").await;
     for retries in [1, 0] {
         let before = world.fake.task_ids();
-        world.fake.move_on(before.last().unwrap(), TaskState::Exception);
+        world
+            .fake
+            .move_on(before.last().unwrap(), TaskState::Exception);
         world.pass(1800).await;
         let made = world.fake.task_ids();
         assert_eq!(made.len(), before.len() + 1);
-        let [old, new] = [before.last(), made.last()].map(|id| world.fake.task(id.unwrap()).unwrap());
+        let [old, new] =
+            [before.last(), made.last()].map(|id| world.fake.task(id.unwrap()).unwrap());
         assert_eq!(new["retries"], retries);
         assert_eq!(new["payload"], old["payload"]);
         assert_eq!(new["taskGroupId"], first.as_str());
-        let time = |task: &Map<String, Value>, key: &str| -> Timestamp { task[key].as_str().unwrap().parse().unwrap() };
+        let time = |task: &Map<String, Value>, key: &str| -> Timestamp {
+            task[key].as_str().unwrap().parse().unwrap()
+        };
         for key in ["deadline", "expires"] {
             assert_eq!(
                 time(&new, key).duration_since(time(&new, "created")),
@@ -169,9 +203,16 @@ async fn a_task_that_its_worker_lost_is_made_again_until_its_retries_are_used_up
     let last = world.fake.task_ids().pop().unwrap();
     world.fake.move_on(&last, TaskState::Exception);
     world.pass(1800).await;
-    assert_eq!((world.fake.task_ids().len(), world.watched().await), (3, Depth::default()));
+    assert_eq!(
+        (world.fake.task_ids().len(), world.watched().await),
+        (3, Depth::default())
+    );
     let text = world.report().await.text;
-    assert!(text.contains("* exception: 100.0 % (3 of 3)") && text.matches(", tried again as").count() == 2, "{text}");
+    assert!(
+        text.contains("* exception: 100.0 % (3 of 3)")
+            && text.matches(", tried again as").count() == 2,
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -180,12 +221,21 @@ async fn a_worker_that_dies_while_it_makes_a_task_again_makes_no_second_one() {
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Exception);
     // The answer is lost each time, until the attempt is given up.
-    world.fake.fail_next("queue.createTask", 4, &Fault::CutAfter);
+    world
+        .fake
+        .fail_next("queue.createTask", 4, &Fault::CutAfter);
     world.look().await;
     assert_eq!(world.watched().await.delayed, 1, "it is tried again");
     world.pass(60).await;
     assert_eq!(world.fake.task_ids().len(), 2);
-    assert_eq!((world.watched().await.unfinished(), world.watched().await.dead), (1, 0), "its successor is watched");
+    assert_eq!(
+        (
+            world.watched().await.unfinished(),
+            world.watched().await.dead
+        ),
+        (1, 0),
+        "its successor is watched"
+    );
 }
 
 #[tokio::test]
@@ -194,7 +244,10 @@ async fn a_task_that_somebody_cancelled_is_not_made_again() {
     let task = world.watch("bot").await;
     world.fake.cancel(&task);
     world.look().await;
-    assert_eq!((world.fake.task_ids().len(), world.watched().await), (1, Depth::default()));
+    assert_eq!(
+        (world.fake.task_ids().len(), world.watched().await),
+        (1, Depth::default())
+    );
     assert!(world.report().await.text.contains("exception: 100.0 %"));
 }
 
@@ -205,14 +258,24 @@ async fn a_task_that_taskcluster_has_forgotten_is_not_asked_for_for_ever() {
     world.fake.forget(&task);
     world.look().await;
     assert_eq!(world.watched().await, Depth::default());
-    assert!(world.report().await.text.contains("not known any more: 100.0 %"));
+    assert!(
+        world
+            .report()
+            .await
+            .text
+            .contains("not known any more: 100.0 %")
+    );
 }
 
 #[tokio::test]
 async fn an_outage_of_hours_costs_no_attempt() {
     let world = World::new().await;
     let task = world.watch("bot").await;
-    for fault in [Fault::Status(503), Fault::TooManyRequests { retry_after: None }, Fault::Cut] {
+    for fault in [
+        Fault::Status(503),
+        Fault::TooManyRequests { retry_after: None },
+        Fault::Cut,
+    ] {
         world.fake.fail_until_mended(EVERY_CALL, &fault);
         for _ in 0..60 {
             world.pass(120).await;
@@ -221,7 +284,10 @@ async fn an_outage_of_hours_costs_no_attempt() {
     }
     world.fake.move_on(&task, TaskState::Completed);
     world.pass(1800).await;
-    assert_eq!((world.watched().await, world.report().await.tasks()), (Depth::default(), 1));
+    assert_eq!(
+        (world.watched().await, world.report().await.tasks()),
+        (Depth::default(), 1)
+    );
 }
 
 #[tokio::test]
@@ -239,7 +305,11 @@ async fn a_report_reaches_each_admin_once_and_each_end_is_in_one() {
     assert_eq!(to, ["ann@example.com", "bob@example.com"]);
     let link = format!("[{bad}]({}tasks/{bad})", world.fake.root());
     for mail in &mails {
-        assert!(mail.content.contains(&link) && !mail.content.contains(&format!("[{good}]")), "{}", mail.content);
+        assert!(
+            mail.content.contains(&link) && !mail.content.contains(&format!("[{good}]")),
+            "{}",
+            mail.content
+        );
         assert_eq!(mail.template, "fullscreen");
     }
     assert_eq!(world.reporter().send().await.unwrap().tasks(), 0);
@@ -261,7 +331,11 @@ async fn a_task_that_was_reported_and_comes_again_is_in_no_second_report() {
         world.watch_task("bot", task).await;
     }
     assert_eq!(world.look().await, 2);
-    assert_eq!((world.watched().await, world.fake.calls().len()), before, "nothing is asked, nothing more is watched");
+    assert_eq!(
+        (world.watched().await, world.fake.calls().len()),
+        before,
+        "nothing is asked, nothing more is watched"
+    );
     assert_eq!(world.report().await.tasks(), 0);
 }
 
@@ -270,14 +344,25 @@ async fn a_task_that_we_may_not_make_is_reported_without_a_successor() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Exception);
-    let scopes = world.fake.temporary_credentials(&["queue:status:*", "queue:get-task:*"]);
+    let scopes = world
+        .fake
+        .temporary_credentials(&["queue:status:*", "queue:get-task:*"]);
     let hurried = Arc::new(Hurried(world.clock.clone()));
     let client = Taskcluster::new(world.fake.root().clone(), Some(scopes), http(), hurried);
     let monitor = Monitor::new(client, MONITORING, TASKS);
-    Consumer::new(world.bus.clone(), world.clock.clone(), MONITORING, monitor).step().await.unwrap();
-    assert_eq!((world.fake.task_ids().len(), world.watched().await), (1, Depth::default()));
+    Consumer::new(world.bus.clone(), world.clock.clone(), MONITORING, monitor)
+        .step()
+        .await
+        .unwrap();
+    assert_eq!(
+        (world.fake.task_ids().len(), world.watched().await),
+        (1, Depth::default())
+    );
     let text = world.report().await.text;
-    assert!(text.contains("exception: 100.0 %") && !text.contains("tried again"), "{text}");
+    assert!(
+        text.contains("exception: 100.0 %") && !text.contains("tried again"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -285,13 +370,20 @@ async fn a_task_that_cannot_be_made_again_is_kept_for_the_operator_by_its_name()
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Exception);
-    world.fake.fail_until_mended("queue.task", &Fault::Status(404));
+    world
+        .fake
+        .fail_until_mended("queue.task", &Fault::Status(404));
     for _ in 0..3 {
         world.clock.advance(Duration::from_secs(60));
         world.monitor.step().await.unwrap();
     }
     let dead = world.bus.dead(&MONITORING.spec(), "", 10).await.unwrap();
-    assert!(dead[0].reason.starts_with(&format!("cannot watch task {task} of hook project-releng/bot: ")), "{dead:?}");
+    assert!(
+        dead[0].reason.starts_with(&format!(
+            "cannot watch task {task} of hook project-releng/bot: "
+        )),
+        "{dead:?}"
+    );
 }
 
 #[tokio::test]
@@ -316,7 +408,11 @@ async fn nobody_hears_of_hooks_whose_tasks_all_completed() {
     world.reporter().send().await.unwrap();
     world.mail().await;
     assert!(world.fake.mails().is_empty());
-    assert_eq!(world.report().await.tasks(), 0, "it is reported, in silence");
+    assert_eq!(
+        world.report().await.tasks(),
+        0,
+        "it is reported, in silence"
+    );
 }
 
 /// The original made its report and never sent it.
@@ -336,7 +432,10 @@ async fn a_report_is_mailed_every_period_by_one_of_two_instances() {
     while world.bus.depth(&MAILS.spec()).await.unwrap().ready < 2 {
         world.clock.advance(Duration::from_secs(1));
         tokio::task::yield_now().await;
-        assert!(world.clock.now().duration_since(begun).unsigned_abs() < 2 * PERIOD, "nobody reports");
+        assert!(
+            world.clock.now().duration_since(begun).unsigned_abs() < 2 * PERIOD,
+            "nobody reports"
+        );
     }
     shutdowns.iter().for_each(Shutdown::stop);
     for process in running {

@@ -44,7 +44,9 @@ const SECRET: &str = "project/relman/code-review/test";
 
 #[tokio::test]
 async fn the_fake_answers_as_the_real_one() {
-    let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let files = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap());
     let mut differences = Vec::new();
     for name in files.map(|file| file.trim_end_matches(".json").to_owned()) {
         let recorded = read(&name);
@@ -52,7 +54,10 @@ async fn the_fake_answers_as_the_real_one() {
         let ours = replay(&fake, &name, &recorded.request).await;
         let mut found = Vec::new();
         if ours.status != recorded.response.status {
-            found.push(format!("status {} instead of {}", ours.status, recorded.response.status));
+            found.push(format!(
+                "status {} instead of {}",
+                ours.status, recorded.response.status
+            ));
         }
         for header in ["location", "www-authenticate", "content-type"] {
             if ours.headers[header].is_null() != recorded.response.headers[header].is_null() {
@@ -60,7 +65,11 @@ async fn the_fake_answers_as_the_real_one() {
             }
         }
         compare("body", &recorded.response.body, &ours.body, &mut found);
-        differences.extend(found.into_iter().map(|difference| format!("{name}: {difference}")));
+        differences.extend(
+            found
+                .into_iter()
+                .map(|difference| format!("{name}: {difference}")),
+        );
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
@@ -72,13 +81,19 @@ fn folder() -> std::path::PathBuf {
 fn read(name: &str) -> Recorded {
     let text = std::fs::read_to_string(folder().join(format!("{name}.json"))).unwrap();
     // Anonymous readers had no rights when this was recorded; the fake's may read what is public.
-    let text = if name.ends_with("no-anonymous-role") { text.replace("public/x.json", "private/x.json") } else { text };
+    let text = if name.ends_with("no-anonymous-role") {
+        text.replace("public/x.json", "private/x.json")
+    } else {
+        text
+    };
     serde_json::from_str(&text).unwrap()
 }
 
 /// What was there when the request was recorded.
 async fn world(name: &str, recorded: &Recorded) -> FakeTaskcluster {
-    let fake = FakeTaskcluster::start(Arc::new(ManualClock::new(NOW.parse().unwrap()))).await.unwrap();
+    let fake = FakeTaskcluster::start(Arc::new(ManualClock::new(NOW.parse().unwrap())))
+        .await
+        .unwrap();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let client = Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), clock);
     let wanted = recorded.response.body["status"]["state"].clone();
@@ -91,10 +106,21 @@ async fn world(name: &str, recorded: &Recorded) -> FakeTaskcluster {
             {
                 continue;
             }
-            client.create_task(id, &TaskDefinition::deserialize(&task["task"]).unwrap()).await.unwrap();
-            assert_eq!(json!(fake.task(id).unwrap()), task["task"], "a definition passes through the client whole");
+            client
+                .create_task(id, &TaskDefinition::deserialize(&task["task"]).unwrap())
+                .await
+                .unwrap();
+            assert_eq!(
+                json!(fake.task(id).unwrap()),
+                task["task"],
+                "a definition passes through the client whole"
+            );
             let asked = name.starts_with("queue-status") && recorded.request.path.contains(id);
-            let state = if asked { &wanted } else { &task["status"]["state"] };
+            let state = if asked {
+                &wanted
+            } else {
+                &task["status"]["state"]
+            };
             let state = TaskState::deserialize(state).unwrap();
             if state != TaskState::Unscheduled {
                 fake.move_on(id, state);
@@ -102,16 +128,25 @@ async fn world(name: &str, recorded: &Recorded) -> FakeTaskcluster {
         }
     }
     let schema = json!({ "type": "object", "properties": { "PHABRICATOR_OBJECT_PHID": { "type": "string" } } });
-    fake.add_hook_with_schema(HOOK.0, HOOK.1, Some(json!({ "payload": { "env": { "TASK": 1 } } })), schema);
+    fake.add_hook_with_schema(
+        HOOK.0,
+        HOOK.1,
+        Some(json!({ "payload": { "env": { "TASK": 1 } } })),
+        schema,
+    );
     fake.add_hook(HOOK.0, "null-hook", None);
     if recorded.request.path.contains(RICH) || name.starts_with("index") {
-        let reference = FakeArtifact::Reference("http://127.0.0.1:18120/public-bucket/issues.json".to_owned());
+        let reference =
+            FakeArtifact::Reference("http://127.0.0.1:18120/public-bucket/issues.json".to_owned());
         let (reason, message) = ("file-missing-on-worker".to_owned(), "not found".to_owned());
         fake_artifacts(
             &fake,
             [
                 ("public/code-review/issues.json", reference),
-                ("public/link.json", FakeArtifact::Link("public/code-review/issues.json".to_owned())),
+                (
+                    "public/link.json",
+                    FakeArtifact::Link("public/code-review/issues.json".to_owned()),
+                ),
                 ("public/s3.json", FakeArtifact::S3(Vec::new())),
                 ("public/broken.txt", FakeArtifact::Error { reason, message }),
             ],
@@ -136,7 +171,10 @@ async fn replay(fake: &FakeTaskcluster, name: &str, request: &Request) -> Answer
     let mut path = request.path.replace("odWmnO3Mq1", "4%2F%2B%3D");
     if name == "queue-task-of-hook" {
         let hook = read("hooks-triggerHook").request;
-        let made = send(fake, name, &hook, &hook.path, "first").await.body["taskId"].as_str().unwrap().to_owned();
+        let made = send(fake, name, &hook, &hook.path, "first").await.body["taskId"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         path = format!("/api/queue/v1/task/{made}");
     }
     if name == "notify-email-204-duplicate" {
@@ -145,17 +183,38 @@ async fn replay(fake: &FakeTaskcluster, name: &str, request: &Request) -> Answer
     send(fake, name, request, &path, "second").await
 }
 
-async fn send(fake: &FakeTaskcluster, name: &str, request: &Request, path: &str, nonce: &str) -> Answer {
+async fn send(
+    fake: &FakeTaskcluster,
+    name: &str,
+    request: &Request,
+    path: &str,
+    nonce: &str,
+) -> Answer {
     let url = fake.root().join(path).unwrap();
     let body = Some(request.body.to_string()).filter(|_| !request.body.is_null());
     let mut sent = http().request(request.method.parse().unwrap(), url.clone());
     if let Some(id) = request.auth.strip_prefix("hawk ") {
         let credentials = fake.credentials();
-        let key = if name.ends_with("badmac") { "wrong" } else { credentials.access_token.expose_secret() };
+        let key = if name.ends_with("badmac") {
+            "wrong"
+        } else {
+            credentials.access_token.expose_secret()
+        };
         // {"authorizedScopes": []}
-        let ext = if name.ends_with("authorizedScopes") { "eyJhdXRob3JpemVkU2NvcGVzIjogW119" } else { "" };
+        let ext = if name.ends_with("authorizedScopes") {
+            "eyJhdXRob3JpemVkU2NvcGVzIjogW119"
+        } else {
+            ""
+        };
         let time = NOW.parse::<jiff::Timestamp>().unwrap().as_second();
-        let header = Signature { id, key, time, nonce, ext }.header(&request.method, &url, body.as_deref());
+        let header = Signature {
+            id,
+            key,
+            time,
+            nonce,
+            ext,
+        }
+        .header(&request.method, &url, body.as_deref());
         sent = sent.header("authorization", header);
     }
     if let Some(body) = body {
@@ -163,19 +222,38 @@ async fn send(fake: &FakeTaskcluster, name: &str, request: &Request, path: &str,
     }
     let answer = sent.send().await.unwrap();
     let status = answer.status().as_u16();
-    let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap())));
+    let headers = answer
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap())));
     let headers = Value::Object(headers.collect());
     let text = answer.text().await.unwrap();
-    Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    Answer {
+        status,
+        headers,
+        body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    }
 }
 
 /// The same fields of the same kinds; of lists, the first member. What tests put into a definition is their matter.
 fn compare(place: &str, real: &Value, fake: &Value, found: &mut Vec<String>) {
-    let free = ["body.requestInfo.payload", ".payload.env", ".extra", ".tags", ".metadata", "body.secret", ".data"];
+    let free = [
+        "body.requestInfo.payload",
+        ".payload.env",
+        ".extra",
+        ".tags",
+        ".metadata",
+        "body.secret",
+        ".data",
+    ];
     match (real, fake) {
         _ if free.iter().any(|part| place.ends_with(part)) => {}
         (Value::Object(real_fields), Value::Object(fake_fields)) => {
-            for name in real_fields.keys().chain(fake_fields.keys()).collect::<std::collections::BTreeSet<_>>() {
+            for name in real_fields
+                .keys()
+                .chain(fake_fields.keys())
+                .collect::<std::collections::BTreeSet<_>>()
+            {
                 let place = format!("{place}.{name}");
                 match (real_fields.get(name), fake_fields.get(name)) {
                     (Some(real), Some(fake)) => compare(&place, real, fake, found),
@@ -186,26 +264,43 @@ fn compare(place: &str, real: &Value, fake: &Value, found: &mut Vec<String>) {
         }
         (Value::Array(real_items), Value::Array(fake_items)) => {
             if place.ends_with("tasks") && real_items.len() != fake_items.len() {
-                found.push(format!("{place}: {} instead of {}", fake_items.len(), real_items.len()));
+                found.push(format!(
+                    "{place}: {} instead of {}",
+                    fake_items.len(),
+                    real_items.len()
+                ));
             }
             if let (Some(real), Some(fake)) = (real_items.first(), fake_items.first()) {
                 compare(&format!("{place}[]"), real, fake, found);
             }
         }
         (Value::String(real_text), Value::String(fake_text)) => {
-            let exact = [".code", ".state", ".storageType", ".reason", ".reasonCreated", ".method", ".message"];
+            let exact = [
+                ".code",
+                ".state",
+                ".storageType",
+                ".reason",
+                ".reasonCreated",
+                ".method",
+                ".message",
+            ];
             let said = |text: &str| text.split("\n\n---\n").next().unwrap().to_owned();
             let (real_said, fake_said) = (said(real_text), said(fake_text));
             // What a schema finds is listed in the validator's own order and words.
-            let schema =
-                real_said.contains("Schema Validation Failed!") && fake_said.contains("Schema Validation Failed!");
+            let schema = real_said.contains("Schema Validation Failed!")
+                && fake_said.contains("Schema Validation Failed!");
             if exact.iter().any(|part| place.ends_with(part)) && real_said != fake_said && !schema {
                 found.push(format!("{place}: `{fake_said}` instead of `{real_said}`"));
             }
             if real_text.parse::<jiff::Timestamp>().is_ok()
-                && (fake_text.len(), fake_text.parse::<jiff::Timestamp>().is_ok()) != (24, true)
+                && (
+                    fake_text.len(),
+                    fake_text.parse::<jiff::Timestamp>().is_ok(),
+                ) != (24, true)
             {
-                found.push(format!("{place}: `{fake_text}` is no moment as `{real_text}`"));
+                found.push(format!(
+                    "{place}: `{fake_text}` is no moment as `{real_text}`"
+                ));
             }
         }
         _ if std::mem::discriminant(real) == std::mem::discriminant(fake) => {}

@@ -31,7 +31,10 @@ async fn what_passes_is_tried_again_with_growing_waits() {
         let waits = stage.clock.waits();
         assert_eq!(waits.len(), TRIES - 1, "{fault:?}");
         for (wait, expected) in waits.iter().zip([0.5, 1.0, 2.0]) {
-            assert!((expected * 0.9..=expected * 1.1).contains(&wait.as_secs_f64()), "{fault:?}: {waits:?}");
+            assert!(
+                (expected * 0.9..=expected * 1.1).contains(&wait.as_secs_f64()),
+                "{fault:?}: {waits:?}"
+            );
         }
     }
 }
@@ -41,7 +44,13 @@ async fn a_wait_that_taskcluster_asks_for_is_kept() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     let seven = Duration::from_secs(7);
-    stage.fake.fail_next("queue.task", 1, &Fault::TooManyRequests { retry_after: Some(seven) });
+    stage.fake.fail_next(
+        "queue.task",
+        1,
+        &Fault::TooManyRequests {
+            retry_after: Some(seven),
+        },
+    );
     stage.client().task(&id).await.unwrap();
     assert_eq!(stage.clock.waits(), [seven]);
 }
@@ -51,10 +60,16 @@ async fn a_wait_longer_than_a_call_defers_the_message() {
     let stage = Stage::set().await;
     let table = [(60, 60), (0, 1), (86_400, 600)];
     for (asked, kept) in table {
-        let fault = Fault::TooManyRequests { retry_after: Some(Duration::from_secs(asked)) };
+        let fault = Fault::TooManyRequests {
+            retry_after: Some(Duration::from_secs(asked)),
+        };
         stage.fake.fail_until_mended("queue.task", &fault);
         let error = stage.client().task("x").await.unwrap_err();
-        assert_eq!(error.disposition(), Disposition::Defer(Duration::from_secs(kept)), "{error}");
+        assert_eq!(
+            error.disposition(),
+            Disposition::Defer(Duration::from_secs(kept)),
+            "{error}"
+        );
         stage.fake.mend();
     }
     // Only the wait of nothing was worth another try.
@@ -67,15 +82,23 @@ async fn an_outage_costs_no_message_an_attempt() {
     let (client, id) = (stage.client(), stage.fake.add_task(json!({})));
     stage.fake.go_down().await.unwrap();
     let error = client.task(&id).await.unwrap_err();
-    assert!(matches!(error, TaskclusterError::Unreachable { .. }), "{error}");
+    assert!(
+        matches!(error, TaskclusterError::Unreachable { .. }),
+        "{error}"
+    );
     assert!(matches!(error.disposition(), Disposition::Defer(_)));
     assert_eq!(stage.clock.waits().len(), TRIES - 1);
     stage.fake.come_up().unwrap();
     client.task(&id).await.unwrap();
 
-    stage.fake.fail_until_mended(EVERY_CALL, &Fault::Status(502));
+    stage
+        .fake
+        .fail_until_mended(EVERY_CALL, &Fault::Status(502));
     let error = client.task(&id).await.unwrap_err();
-    assert!(matches!(error, TaskclusterError::Server { status: 502, .. }), "{error}");
+    assert!(
+        matches!(error, TaskclusterError::Server { status: 502, .. }),
+        "{error}"
+    );
     assert!(matches!(error.disposition(), Disposition::Defer(_)));
 }
 
@@ -84,9 +107,18 @@ async fn a_task_whose_answer_was_lost_is_not_created_twice() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     let task: TaskDefinition = stage.client().task(&id).await.unwrap();
-    stage.fake.fail_next("queue.createTask", 1, &Fault::CutAfter);
-    stage.client().create_task("fN1SbArXTPSVFNUvaOlinQ", &task).await.unwrap();
-    assert_eq!(stage.fake.task_ids(), [id.as_str(), "fN1SbArXTPSVFNUvaOlinQ"]);
+    stage
+        .fake
+        .fail_next("queue.createTask", 1, &Fault::CutAfter);
+    stage
+        .client()
+        .create_task("fN1SbArXTPSVFNUvaOlinQ", &task)
+        .await
+        .unwrap();
+    assert_eq!(
+        stage.fake.task_ids(),
+        [id.as_str(), "fN1SbArXTPSVFNUvaOlinQ"]
+    );
 }
 
 #[tokio::test]
@@ -102,7 +134,9 @@ async fn a_page_of_something_in_between_says_nothing_about_a_task() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     for status in [401, 403, 404, 409] {
-        stage.fake.fail_next("queue.task", 1, &Fault::Status(status));
+        stage
+            .fake
+            .fail_next("queue.task", 1, &Fault::Status(status));
         let error = stage.client().task(&id).await.unwrap_err();
         assert!(matches!(error, TaskclusterError::Status { .. }), "{error}");
         assert_ne!(error.disposition(), Disposition::Dead);

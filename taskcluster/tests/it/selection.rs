@@ -9,7 +9,10 @@ use phabricator::model::{Applied, Blame, Report};
 use serde_json::{Value, json};
 use taskcluster::testing::Fault;
 
-use world::{ACTIONS, COMMUNITY_HOOKS, HOOKS, MAILS, PUSHES, RESULTS, SELECTIONS, Selection, TASKS, World, ended};
+use world::{
+    ACTIONS, COMMUNITY_HOOKS, HOOKS, MAILS, PUSHES, RESULTS, SELECTIONS, Selection, TASKS, World,
+    ended,
+};
 
 const HEAD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const SEVEN_HOURS: Duration = Duration::from_secs(7 * 3600);
@@ -24,8 +27,15 @@ async fn selected() -> (World, Applied, String) {
     let build = world.build(HEAD).await;
     world.push(&build).await;
     let decision = world.decide(HEAD, Some(ACTIONS));
-    world.selected(build.request.diff_id, &Selection::default()).await;
-    assert_eq!(world.waiting(&HOOKS).await.len(), 1, "{:?}", world.dead(&SELECTIONS).await);
+    world
+        .selected(build.request.diff_id, &Selection::default())
+        .await;
+    assert_eq!(
+        world.waiting(&HOOKS).await.len(),
+        1,
+        "{:?}",
+        world.dead(&SELECTIONS).await
+    );
     (world, build, decision)
 }
 
@@ -36,19 +46,35 @@ async fn from_a_push_to_the_results_of_the_selected_tests() {
     let diff = build.request.diff_id;
 
     world.push(&build).await;
-    let [select] = &world.waiting(&COMMUNITY_HOOKS).await[..] else { panic!("one hook is triggered") };
-    assert_eq!((select.hook.group.as_str(), select.hook.id.as_str()), ("project-bugbug", "bugbug-test-select"));
+    let [select] = &world.waiting(&COMMUNITY_HOOKS).await[..] else {
+        panic!("one hook is triggered")
+    };
+    assert_eq!(
+        (select.hook.group.as_str(), select.hook.id.as_str()),
+        ("project-bugbug", "bugbug-test-select")
+    );
     let jobs = format!(
         "{}api/index/v1/task/gecko.v2.try.revision.{HEAD}.firefox.decision/artifacts/public/runnable-jobs.json",
         world.firefox.root()
     );
     let payload = select.payload.clone();
-    assert_eq!((&payload["PHABRICATOR_DEPLOYMENT"], &payload["DIFF_ID"]), (&json!("prod"), &json!(diff)));
-    assert_eq!(payload["RUNNABLE_JOBS"].as_str().unwrap().replace("%2F", "/"), jobs);
+    assert_eq!(
+        (&payload["PHABRICATOR_DEPLOYMENT"], &payload["DIFF_ID"]),
+        (&json!("prod"), &json!(diff))
+    );
+    assert_eq!(
+        payload["RUNNABLE_JOBS"]
+            .as_str()
+            .unwrap()
+            .replace("%2F", "/"),
+        jobs
+    );
 
     let decision = world.decide(HEAD, Some(ACTIONS));
     world.selected(diff, &Selection::default()).await;
-    let [add] = &world.waiting(&HOOKS).await[..] else { panic!("one hook is triggered") };
+    let [add] = &world.waiting(&HOOKS).await[..] else {
+        panic!("one hook is triggered")
+    };
     assert_eq!(
         (add.hook.group.as_str(), add.hook.id.as_str()),
         ("project-gecko", "in-tree-action-1-generic/0123456789")
@@ -56,26 +82,85 @@ async fn from_a_push_to_the_results_of_the_selected_tests() {
     let user = json!({
         "input": { "tasks": ["test-linux/opt-a", "test-linux/opt-b"] }, "taskGroupId": decision, "taskId": null,
     });
-    assert_eq!((&add.payload["user"], &add.payload["decision"]["action"]["cb_name"]), (&user, &json!("add-new-jobs")));
+    assert_eq!(
+        (
+            &add.payload["user"],
+            &add.payload["decision"]["action"]["cb_name"]
+        ),
+        (&user, &json!("add-new-jobs"))
+    );
 
     assert_eq!(world.send_mails().await, 2);
     let mails = world.firefox.mails();
     assert_eq!(
-        mails.iter().map(|mail| mail.address.as_str()).collect::<Vec<_>>(),
+        mails
+            .iter()
+            .map(|mail| mail.address.as_str())
+            .collect::<Vec<_>>(),
         ["dev@example.com", "qa@example.com"]
     );
-    assert_eq!(mails[0].subject, format!("Tests selected for D{}", build.request.revision_id));
-    assert!(mails[0].content.contains("    test-linux/opt-b\n") && mails[0].content.contains("repo=try&revision=aaaa"));
+    assert_eq!(
+        mails[0].subject,
+        format!("Tests selected for D{}", build.request.revision_id)
+    );
+    assert!(
+        mails[0].content.contains("    test-linux/opt-b\n")
+            && mails[0].content.contains("repo=try&revision=aaaa")
+    );
 
-    world.end_task(&ended("Aq_1-A", &decision, "completed", a_test("test-linux/opt-a"))).await;
-    world.end_task(&ended("Bq_1-B", &decision, "failed", a_test("test-linux/opt-b"))).await;
-    world.end_task(&ended("Cq_1-C", &decision, "exception", a_test("test-linux/opt-c"))).await;
-    world.end_task(&ended("Dq_1-D", &decision, "completed", Some(json!({ "kind": "source-test" })))).await;
-    let job = |task| format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={HEAD}&selectedTaskRun={task}-0");
+    world
+        .end_task(&ended(
+            "Aq_1-A",
+            &decision,
+            "completed",
+            a_test("test-linux/opt-a"),
+        ))
+        .await;
+    world
+        .end_task(&ended(
+            "Bq_1-B",
+            &decision,
+            "failed",
+            a_test("test-linux/opt-b"),
+        ))
+        .await;
+    world
+        .end_task(&ended(
+            "Cq_1-C",
+            &decision,
+            "exception",
+            a_test("test-linux/opt-c"),
+        ))
+        .await;
+    world
+        .end_task(&ended(
+            "Dq_1-D",
+            &decision,
+            "completed",
+            Some(json!({ "kind": "source-test" })),
+        ))
+        .await;
+    let job = |task| {
+        format!(
+            "https://treeherder.mozilla.org/#/jobs?repo=try&revision={HEAD}&selectedTaskRun={task}-0"
+        )
+    };
     let expected = [
-        ["test-linux/opt-a".to_owned(), "pass".to_owned(), String::new()],
-        ["test-linux/opt-b".to_owned(), "fail".to_owned(), job("Bq_1-B")],
-        ["test-linux/opt-c".to_owned(), "fail".to_owned(), job("Cq_1-C")],
+        [
+            "test-linux/opt-a".to_owned(),
+            "pass".to_owned(),
+            String::new(),
+        ],
+        [
+            "test-linux/opt-b".to_owned(),
+            "fail".to_owned(),
+            job("Bq_1-B"),
+        ],
+        [
+            "test-linux/opt-c".to_owned(),
+            "fail".to_owned(),
+            job("Cq_1-C"),
+        ],
     ];
     assert_eq!(world.units(&build), expected);
     assert!(world.unfinished(&RESULTS).await == 0 && world.dead(&TASKS).await.is_empty());
@@ -85,9 +170,19 @@ async fn from_a_push_to_the_results_of_the_selected_tests() {
 async fn only_pushes_have_tests_selected_and_only_the_share_that_is_wanted() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
-    let blame = Blame { summary: "Try is away.".to_owned(), details: String::new(), attempts: 1, seconds: 1.0 };
+    let blame = Blame {
+        summary: "Try is away.".to_owned(),
+        details: String::new(),
+        attempts: 1,
+        seconds: 1.0,
+    };
     for report in [Report::InfrastructureFailed(blame), Report::Withheld] {
-        world.push(&Applied { report, ..build.clone() }).await;
+        world
+            .push(&Applied {
+                report,
+                ..build.clone()
+            })
+            .await;
     }
     assert!(world.waiting(&COMMUNITY_HOOKS).await.is_empty());
     let world = World::with_share(0.0).await;
@@ -107,40 +202,75 @@ async fn a_push_that_is_told_twice_is_selected_for_once_and_another_push_anew() 
     world.push(&again).await;
     let triggers = world.waiting(&COMMUNITY_HOOKS).await;
     assert_eq!(triggers.len(), 2);
-    assert_ne!(triggers[0].key, triggers[1].key, "they are two things to trigger");
+    assert_ne!(
+        triggers[0].key, triggers[1].key,
+        "they are two things to trigger"
+    );
 
     // The results belong to the newest push.
     let decision = world.decide(&other, Some(ACTIONS));
-    world.selected(build.request.diff_id, &Selection::default()).await;
-    world.end_task(&ended("Aq", &decision, "completed", a_test("a"))).await;
-    assert_eq!((world.units(&build).len(), world.units(&again).len()), (0, 1));
+    world
+        .selected(build.request.diff_id, &Selection::default())
+        .await;
+    world
+        .end_task(&ended("Aq", &decision, "completed", a_test("a")))
+        .await;
+    assert_eq!(
+        (world.units(&build).len(), world.units(&again).len()),
+        (0, 1)
+    );
 }
 
 #[tokio::test]
 async fn a_push_of_the_same_diff_after_a_selection_is_selected_for_again() {
     let (world, build, _) = selected().await;
     let other = "b".repeat(40);
-    world.push(&world.build_again(build.request.diff_id, &other).await).await;
+    world
+        .push(&world.build_again(build.request.diff_id, &other).await)
+        .await;
     world.decide(&other, Some(ACTIONS));
-    world.selected(build.request.diff_id, &Selection::default()).await;
+    world
+        .selected(build.request.diff_id, &Selection::default())
+        .await;
     assert_eq!(world.waiting(&HOOKS).await.len(), 2);
 }
 
 #[tokio::test]
 async fn a_selection_that_is_told_twice_adds_its_tests_once() {
     let (world, build, _) = selected().await;
-    world.selected(build.request.diff_id, &Selection::default()).await;
-    assert_eq!((world.waiting(&HOOKS).await.len(), world.waiting(&MAILS).await.len()), (1, 2));
+    world
+        .selected(build.request.diff_id, &Selection::default())
+        .await;
+    assert_eq!(
+        (
+            world.waiting(&HOOKS).await.len(),
+            world.waiting(&MAILS).await.len()
+        ),
+        (1, 2)
+    );
     assert!(world.dead(&SELECTIONS).await.is_empty());
 }
 
 #[tokio::test]
 async fn without_a_risk_or_a_selection_no_tests_are_added() {
     for selection in [
-        Selection { risk: Some("0"), ..Selection::default() },
-        Selection { risk: Some(" 0\n"), labels: None, ..Selection::default() },
-        Selection { labels: Some(" \n\n"), ..Selection::default() },
-        Selection { deployment: "dev", ..Selection::default() },
+        Selection {
+            risk: Some("0"),
+            ..Selection::default()
+        },
+        Selection {
+            risk: Some(" 0\n"),
+            labels: None,
+            ..Selection::default()
+        },
+        Selection {
+            labels: Some(" \n\n"),
+            ..Selection::default()
+        },
+        Selection {
+            deployment: "dev",
+            ..Selection::default()
+        },
     ] {
         let world = World::new().await;
         let build = world.build(HEAD).await;
@@ -148,7 +278,10 @@ async fn without_a_risk_or_a_selection_no_tests_are_added() {
         world.decide(HEAD, Some(ACTIONS));
         world.selected(build.request.diff_id, &selection).await;
         assert!(world.waiting(&HOOKS).await.is_empty() && world.waiting(&MAILS).await.is_empty());
-        assert_eq!(world.bus.depth(&SELECTIONS.spec()).await.unwrap(), Depth::default());
+        assert_eq!(
+            world.bus.depth(&SELECTIONS.spec()).await.unwrap(),
+            Depth::default()
+        );
     }
 }
 
@@ -156,7 +289,9 @@ async fn without_a_risk_or_a_selection_no_tests_are_added() {
 async fn a_task_of_the_community_that_selects_no_tests_costs_no_call() {
     let world = World::new().await;
     let task = world.select(1, &Selection::default());
-    world.send(&SELECTIONS, &ended(&task, &task, "completed", None)).await;
+    world
+        .send(&SELECTIONS, &ended(&task, &task, "completed", None))
+        .await;
     assert_eq!(world.take_selections().await, 1);
     assert!(world.community.calls().is_empty() && world.unfinished(&SELECTIONS).await == 0);
 }
@@ -169,10 +304,19 @@ async fn a_selection_for_a_diff_that_we_did_not_push_or_have_forgotten_is_left_a
     world.push(&build).await;
     world.decide(HEAD, Some(ACTIONS));
     world.clock.advance(SEVEN_HOURS);
-    world.selected(build.request.diff_id, &Selection::default()).await;
+    world
+        .selected(build.request.diff_id, &Selection::default())
+        .await;
     assert!(world.waiting(&HOOKS).await.is_empty());
-    assert_eq!(world.community.calls(), ["queue.task", "queue.task"], "its artifacts are not asked for");
-    assert_eq!(world.bus.depth(&SELECTIONS.spec()).await.unwrap(), Depth::default());
+    assert_eq!(
+        world.community.calls(),
+        ["queue.task", "queue.task"],
+        "its artifacts are not asked for"
+    );
+    assert_eq!(
+        world.bus.depth(&SELECTIONS.spec()).await.unwrap(),
+        Depth::default()
+    );
 }
 
 #[tokio::test]
@@ -180,12 +324,23 @@ async fn a_selection_that_comes_before_the_decision_task_is_through_waits_for_it
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
-    world.selected(build.request.diff_id, &Selection::default()).await;
-    assert_eq!(world.bus.depth(&SELECTIONS.spec()).await.unwrap().delayed, 1);
+    world
+        .selected(build.request.diff_id, &Selection::default())
+        .await;
+    assert_eq!(
+        world.bus.depth(&SELECTIONS.spec()).await.unwrap().delayed,
+        1
+    );
     world.decide(HEAD, Some(ACTIONS));
     world.clock.advance(Duration::from_secs(120));
     assert_eq!(world.take_selections().await, 1);
-    assert_eq!((world.waiting(&HOOKS).await.len(), world.unfinished(&SELECTIONS).await), (1, 0));
+    assert_eq!(
+        (
+            world.waiting(&HOOKS).await.len(),
+            world.unfinished(&SELECTIONS).await
+        ),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -193,12 +348,17 @@ async fn a_push_whose_decision_task_fails_is_forgotten_in_the_end() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
-    world.selected(build.request.diff_id, &Selection::default()).await;
+    world
+        .selected(build.request.diff_id, &Selection::default())
+        .await;
     for _ in 0..7 * 30 {
         world.clock.advance(Duration::from_secs(120));
         world.take_selections().await;
     }
-    assert_eq!(world.bus.depth(&SELECTIONS.spec()).await.unwrap(), Depth::default());
+    assert_eq!(
+        world.bus.depth(&SELECTIONS.spec()).await.unwrap(),
+        Depth::default()
+    );
     assert!(world.waiting(&HOOKS).await.is_empty());
 }
 
@@ -213,22 +373,39 @@ async fn what_is_wrong_with_a_selection_is_kept_for_the_operator() {
     let usual = || Some(ACTIONS.to_owned());
     let table = [
         (
-            Selection { risk: None, ..Selection::default() },
+            Selection {
+                risk: None,
+                ..Selection::default()
+            },
             usual(),
             "cannot read the artifact public/failure_risk of task SELECTION: ",
         ),
         (
-            Selection { labels: None, ..Selection::default() },
+            Selection {
+                labels: None,
+                ..Selection::default()
+            },
             usual(),
             "cannot read the artifact public/selected_tasks of task SELECTION: ",
         ),
         (
-            Selection { risk: Some("high"), ..Selection::default() },
+            Selection {
+                risk: Some("high"),
+                ..Selection::default()
+            },
             usual(),
             "public/failure_risk of the test selection task",
         ),
-        (Selection::default(), None, "cannot read the artifact public/actions.json of task DECISION: "),
-        (Selection::default(), with(|action| action["name"] = json!("other")), "it has no action add-new-jobs"),
+        (
+            Selection::default(),
+            None,
+            "cannot read the artifact public/actions.json of task DECISION: ",
+        ),
+        (
+            Selection::default(),
+            with(|action| action["name"] = json!("other")),
+            "it has no action add-new-jobs",
+        ),
         (
             Selection::default(),
             with(|action| action["schema"]["properties"]["tasks"]["maxItems"] = json!(1)),
@@ -254,11 +431,21 @@ async fn what_is_wrong_with_a_selection_is_kept_for_the_operator() {
         world.announce(&task).await;
         assert_eq!(world.take_selections().await, 1);
         let dead = world.dead(&SELECTIONS).await;
-        let expected = expected.replace("SELECTION", &task).replace("DECISION", &decision);
-        assert!(dead.len() == 1 && dead[0].contains(&expected), "{expected}: {dead:?}");
+        let expected = expected
+            .replace("SELECTION", &task)
+            .replace("DECISION", &decision);
+        assert!(
+            dead.len() == 1 && dead[0].contains(&expected),
+            "{expected}: {dead:?}"
+        );
         assert!(world.waiting(&HOOKS).await.is_empty() && world.waiting(&MAILS).await.is_empty());
-        world.end_task(&ended("Aq", &decision, "completed", a_test("a"))).await;
-        assert!(world.units(&build).is_empty(), "nothing was added, so nothing is told");
+        world
+            .end_task(&ended("Aq", &decision, "completed", a_test("a")))
+            .await;
+        assert!(
+            world.units(&build).is_empty(),
+            "nothing was added, so nothing is told"
+        );
     }
 }
 
@@ -277,19 +464,33 @@ async fn a_selection_outlives_an_outage_and_its_worker() {
     ] {
         fake.fail_until_mended(call, &Fault::Status(500));
         if world.unfinished(&SELECTIONS).await == 0 {
-            world.announce(&world.select(build.request.diff_id, &Selection::default())).await;
+            world
+                .announce(&world.select(build.request.diff_id, &Selection::default()))
+                .await;
         }
         world.clock.advance(Duration::from_secs(600));
         assert_eq!(world.take_selections().await, 1);
         assert_eq!(world.unfinished(&SELECTIONS).await, 1, "{call}");
-        assert!(world.waiting(&HOOKS).await.is_empty() && world.waiting(&MAILS).await.is_empty(), "{call}");
+        assert!(
+            world.waiting(&HOOKS).await.is_empty() && world.waiting(&MAILS).await.is_empty(),
+            "{call}"
+        );
         fake.mend();
     }
     world.clock.advance(Duration::from_secs(600));
     world.die_with(&SELECTIONS).await;
     assert_eq!(world.take_selections().await, 1);
-    assert_eq!((world.waiting(&HOOKS).await.len(), world.waiting(&MAILS).await.len()), (1, 2));
-    assert_eq!(world.bus.depth(&SELECTIONS.spec()).await.unwrap(), Depth::default());
+    assert_eq!(
+        (
+            world.waiting(&HOOKS).await.len(),
+            world.waiting(&MAILS).await.len()
+        ),
+        (1, 2)
+    );
+    assert_eq!(
+        world.bus.depth(&SELECTIONS.spec()).await.unwrap(),
+        Depth::default()
+    );
 }
 
 #[tokio::test]
@@ -298,7 +499,13 @@ async fn a_push_outlives_the_worker_that_had_it() {
     let build = world.build(HEAD).await;
     world.send(&PUSHES, &build).await;
     world.die_with(&PUSHES).await;
-    assert_eq!((world.take_pushes().await, world.waiting(&COMMUNITY_HOOKS).await.len()), (1, 1));
+    assert_eq!(
+        (
+            world.take_pushes().await,
+            world.waiting(&COMMUNITY_HOOKS).await.len()
+        ),
+        (1, 1)
+    );
     world.push(&build).await;
     assert_eq!(world.waiting(&COMMUNITY_HOOKS).await.len(), 1);
 }
@@ -318,7 +525,10 @@ async fn two_deliveries_at_once_ask_for_one_thing() {
     assert_eq!(world.take_selections().await, 2);
     for queue in [COMMUNITY_HOOKS, HOOKS] {
         let triggers = world.waiting(&queue).await;
-        assert!(triggers.windows(2).all(|two| two[0].key == two[1].key) && !triggers.is_empty(), "{triggers:?}");
+        assert!(
+            triggers.windows(2).all(|two| two[0].key == two[1].key) && !triggers.is_empty(),
+            "{triggers:?}"
+        );
     }
     while world.unfinished(&MAILS).await > 0 {
         world.send_mails().await;
@@ -330,10 +540,23 @@ async fn two_deliveries_at_once_ask_for_one_thing() {
 async fn tasks_of_other_pushes_cost_no_call() {
     let (world, build, decision) = selected().await;
     let before = world.firefox.calls().len();
-    world.end_task(&ended("Aq", "another-group", "completed", a_test("a"))).await;
-    world.end_task(&ended("Aq", "another-group", "completed", None)).await;
-    world.end_task(&ended("Aq", &decision, "completed", Some(json!({ "kind": "build" })))).await;
-    world.end_task(&ended("Aq", &decision, "running", a_test("a"))).await;
+    world
+        .end_task(&ended("Aq", "another-group", "completed", a_test("a")))
+        .await;
+    world
+        .end_task(&ended("Aq", "another-group", "completed", None))
+        .await;
+    world
+        .end_task(&ended(
+            "Aq",
+            &decision,
+            "completed",
+            Some(json!({ "kind": "build" })),
+        ))
+        .await;
+    world
+        .end_task(&ended("Aq", &decision, "running", a_test("a")))
+        .await;
     assert_eq!(world.firefox.calls().len(), before);
     assert!(world.units(&build).is_empty() && world.dead(&TASKS).await.is_empty());
 }
@@ -341,8 +564,7 @@ async fn tasks_of_other_pushes_cost_no_call() {
 #[tokio::test]
 async fn a_message_that_says_nothing_of_its_task_is_looked_up() {
     let (world, build, decision) = selected().await;
-    let metadata =
-        json!({ "name": "test by name", "description": "", "owner": "dev@example.com", "source": "https://x/" });
+    let metadata = json!({ "name": "test by name", "description": "", "owner": "dev@example.com", "source": "https://x/" });
     let tasks = [
         json!({ "taskGroupId": decision, "tags": { "kind": "test", "label": "test by label" } }),
         json!({ "taskGroupId": decision, "tags": { "kind": "test" }, "metadata": metadata }),
@@ -350,20 +572,32 @@ async fn a_message_that_says_nothing_of_its_task_is_looked_up() {
     ];
     for task in tasks {
         let task = world.firefox.add_task(task);
-        world.end_task(&ended(&task, &decision, "completed", None)).await;
+        world
+            .end_task(&ended(&task, &decision, "completed", None))
+            .await;
     }
     let units = world.units(&build);
-    assert_eq!(units.iter().map(|unit| unit[0].as_str()).collect::<Vec<_>>(), ["test by label", "test by name"]);
+    assert_eq!(
+        units
+            .iter()
+            .map(|unit| unit[0].as_str())
+            .collect::<Vec<_>>(),
+        ["test by label", "test by name"]
+    );
 }
 
 #[tokio::test]
 async fn a_result_that_comes_twice_or_after_the_push_is_forgotten_is_not_shown_again() {
     let (world, build, decision) = selected().await;
     for _ in 0..2 {
-        world.end_task(&ended("Aq", &decision, "failed", a_test("a"))).await;
+        world
+            .end_task(&ended("Aq", &decision, "failed", a_test("a")))
+            .await;
     }
     world.clock.advance(SEVEN_HOURS);
-    world.end_task(&ended("Bq", &decision, "failed", a_test("b"))).await;
+    world
+        .end_task(&ended("Bq", &decision, "failed", a_test("b")))
+        .await;
     assert_eq!(world.units(&build).len(), 1);
 }
 
@@ -375,7 +609,9 @@ async fn a_message_that_is_none_is_kept_for_the_operator() {
     world.end_task(&message).await;
     let dead = world.dead(&TASKS).await;
     assert!(
-        dead[0].contains("exchange/taskcluster-queue/v1/task-completed with routing key primary.Aq.0."),
+        dead[0].contains(
+            "exchange/taskcluster-queue/v1/task-completed with routing key primary.Aq.0."
+        ),
         "{dead:?}"
     );
 }
@@ -386,12 +622,21 @@ async fn each_mail_fails_and_comes_back_on_its_own() {
     world.firefox.denylist("qa@example.com");
     assert_eq!(world.send_mails().await, 2);
     assert_eq!(world.firefox.mails().len(), 1);
-    assert_eq!(world.bus.depth(&MAILS.spec()).await.unwrap(), Depth::default(), "a refused address is let go");
+    assert_eq!(
+        world.bus.depth(&MAILS.spec()).await.unwrap(),
+        Depth::default(),
+        "a refused address is let go"
+    );
 
     let (world, ..) = selected().await;
-    world.firefox.fail_until_mended("notify.email", &Fault::Status(503));
+    world
+        .firefox
+        .fail_until_mended("notify.email", &Fault::Status(503));
     world.send_mails().await;
-    assert_eq!((world.firefox.mails().len(), world.unfinished(&MAILS).await), (0, 2));
+    assert_eq!(
+        (world.firefox.mails().len(), world.unfinished(&MAILS).await),
+        (0, 2)
+    );
     world.firefox.mend();
     // The answer to one is lost, so it is sent again, and arrives once.
     world.firefox.fail_next("notify.email", 1, &Fault::CutAfter);
@@ -399,5 +644,8 @@ async fn each_mail_fails_and_comes_back_on_its_own() {
         world.clock.advance(Duration::from_secs(600));
         world.send_mails().await;
     }
-    assert_eq!((world.firefox.mails().len(), world.unfinished(&MAILS).await), (2, 0));
+    assert_eq!(
+        (world.firefox.mails().len(), world.unfinished(&MAILS).await),
+        (2, 0)
+    );
 }

@@ -23,28 +23,66 @@ struct Judged {
 
 #[tokio::test]
 async fn the_fake_judges_as_npms_hawk_did() {
-    let judged: Vec<Judged> = serde_json::from_str(include_str!("../fixtures/rust-crate-114-requests.json")).unwrap();
+    let judged: Vec<Judged> =
+        serde_json::from_str(include_str!("../fixtures/rust-crate-114-requests.json")).unwrap();
     let now: Timestamp = NOW.parse().unwrap();
-    for (index, Judged { method, url, headers, body, hawk }) in judged.into_iter().enumerate() {
-        let recorded = headers["authorization"].split_once("hash=\"").map(|(_, rest)| rest.trim_end_matches('"'));
+    for (
+        index,
+        Judged {
+            method,
+            url,
+            headers,
+            body,
+            hawk,
+        },
+    ) in judged.into_iter().enumerate()
+    {
+        let recorded = headers["authorization"]
+            .split_once("hash=\"")
+            .map(|(_, rest)| rest.trim_end_matches('"'));
         let body = Some(body).filter(|body| !body.is_empty());
-        assert_eq!(recorded, body.as_deref().map(payload_hash).as_deref(), "{method} {url}");
+        assert_eq!(
+            recorded,
+            body.as_deref().map(payload_hash).as_deref(),
+            "{method} {url}"
+        );
 
         // The key is not known. So the request is signed again with one that is, and with the mistake of that crate.
         let stage = Stage::set().await;
         let credentials = stage.fake.credentials();
-        let (key, nonce) = (credentials.access_token.expose_secret(), format!("n{index}"));
+        let (key, nonce) = (
+            credentials.access_token.expose_secret(),
+            format!("n{index}"),
+        );
         let id = &credentials.client_id;
-        let signature = Signature { id, key, time: now.as_second(), nonce: &nonce, ext: "" };
+        let signature = Signature {
+            id,
+            key,
+            time: now.as_second(),
+            nonce: &nonce,
+            ext: "",
+        };
         let url = stage.url(&url);
         let mut signed = url.clone();
         signed.set_query(None);
         let header = signature.header(&method, &signed, body.as_deref());
-        let request = http().request(method.parse().unwrap(), url.clone()).header("authorization", header);
-        let request = request.header("content-type", "application/json").body(body.unwrap_or_default());
+        let request = http()
+            .request(method.parse().unwrap(), url.clone())
+            .header("authorization", header);
+        let request = request
+            .header("content-type", "application/json")
+            .body(body.unwrap_or_default());
         let answer = request.send().await.unwrap().text().await.unwrap();
-        assert_eq!(hawk.contains("Bad mac"), answer.contains("Unauthorized: Bad mac"), "{method} {url}: {answer}");
-        assert_eq!(hawk.starts_with("OK"), !answer.contains("Unauthorized"), "{method} {url}: {answer}");
+        assert_eq!(
+            hawk.contains("Bad mac"),
+            answer.contains("Unauthorized: Bad mac"),
+            "{method} {url}: {answer}"
+        );
+        assert_eq!(
+            hawk.starts_with("OK"),
+            !answer.contains("Unauthorized"),
+            "{method} {url}: {answer}"
+        );
     }
 }
 
@@ -63,22 +101,56 @@ async fn nothing_that_is_signed_can_be_changed_and_no_signature_serves_twice() {
     let now = stage.clock.now().as_second();
     let hook = stage.url("/api/hooks/v1/hooks/g/h/trigger");
     let send = |url: url::Url, header: String, body: &'static str| async move {
-        let request = http().post(url).header("authorization", header).header("content-type", "application/json");
-        let answer = request.body(body).send().await.unwrap().text().await.unwrap();
+        let request = http()
+            .post(url)
+            .header("authorization", header)
+            .header("content-type", "application/json");
+        let answer = request
+            .body(body)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
         answer.split("\\n").next().unwrap().to_owned()
     };
     let signed = |nonce, time| signature(time, nonce).header("POST", &hook, Some("{}"));
 
     assert_eq!(send(hook.clone(), signed("a", now), "{}").await, "{}");
-    assert!(send(hook.clone(), signed("a", now), "{}").await.ends_with("Unauthorized: Invalid nonce"));
-    assert!(send(hook.clone(), signed("b", now), "{\"A\": 1}").await.ends_with("Unauthorized: Bad payload hash"));
-    assert!(send(hook.clone(), signed("c", now - 62), "{}").await.ends_with("Unauthorized: Stale timestamp"));
-    assert!(send(hook.clone(), signed("d", now + 62), "{}").await.ends_with("Unauthorized: Stale timestamp"));
+    assert!(
+        send(hook.clone(), signed("a", now), "{}")
+            .await
+            .ends_with("Unauthorized: Invalid nonce")
+    );
+    assert!(
+        send(hook.clone(), signed("b", now), "{\"A\": 1}")
+            .await
+            .ends_with("Unauthorized: Bad payload hash")
+    );
+    assert!(
+        send(hook.clone(), signed("c", now - 62), "{}")
+            .await
+            .ends_with("Unauthorized: Stale timestamp")
+    );
+    assert!(
+        send(hook.clone(), signed("d", now + 62), "{}")
+            .await
+            .ends_with("Unauthorized: Stale timestamp")
+    );
     let mut other = hook.clone();
     other.set_query(Some("x=1"));
-    assert!(send(other, signed("e", now), "{}").await.ends_with("Unauthorized: Bad mac"));
+    assert!(
+        send(other, signed("e", now), "{}")
+            .await
+            .ends_with("Unauthorized: Bad mac")
+    );
     let unhashed = signature(now, "f").header("POST", &hook, None);
-    assert!(send(hook.clone(), unhashed, "{}").await.ends_with("Unauthorized: Missing required payload hash"));
+    assert!(
+        send(hook.clone(), unhashed, "{}")
+            .await
+            .ends_with("Unauthorized: Missing required payload hash")
+    );
     assert_eq!(stage.fake.triggers().len(), 1);
 }
 
@@ -88,29 +160,51 @@ async fn credentials_for_a_time_give_some_scopes_until_they_end() {
     for name in ["mine", "other"] {
         stage.fake.add_secret(name, json!({}));
     }
-    let client = stage.client_with(Some(stage.fake.temporary_credentials(&["secrets:get:mine"])));
+    let client = stage.client_with(Some(
+        stage.fake.temporary_credentials(&["secrets:get:mine"]),
+    ));
     client.secret("mine").await.unwrap();
-    assert!(matches!(client.secret("other").await, Err(TaskclusterError::Scopes { .. })));
+    assert!(matches!(
+        client.secret("other").await,
+        Err(TaskclusterError::Scopes { .. })
+    ));
 
     stage.clock.advance(Duration::from_secs(3601));
     let error = client.secret("mine").await.unwrap_err();
-    assert!(matches!(error, TaskclusterError::Credentials { .. }), "{error}");
-    assert!(error.to_string().contains("ext.certificate.expiry < now"), "{error}");
+    assert!(
+        matches!(error, TaskclusterError::Credentials { .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("ext.certificate.expiry < now"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn what_the_credentials_lack_is_no_messages_fault() {
     let stage = Stage::set().await;
-    let client = Client { id: "me".to_owned(), access_token: "right".to_owned(), scopes: Vec::new() };
+    let client = Client {
+        id: "me".to_owned(),
+        access_token: "right".to_owned(),
+        scopes: Vec::new(),
+    };
     stage.fake.add_client(client);
     let with = |token: &str| {
         let (client_id, access_token) = ("me".to_owned(), SecretString::from(token));
-        stage.client_with(Some(Credentials { client_id, access_token, certificate: None }))
+        stage.client_with(Some(Credentials {
+            client_id,
+            access_token,
+            certificate: None,
+        }))
     };
     with("right").ping().await.unwrap();
 
     let error = with("s3cret").ping().await.unwrap_err();
-    assert!(matches!(error, TaskclusterError::Credentials { .. }), "{error}");
+    assert!(
+        matches!(error, TaskclusterError::Credentials { .. }),
+        "{error}"
+    );
     assert!(matches!(error.disposition(), Disposition::Defer(_)));
     assert!(!format!("{error} {error:?} {:?}", with("s3cret")).contains("s3cret"));
 
@@ -127,7 +221,10 @@ async fn a_machine_whose_time_is_off_is_told_so() {
     let stage = Stage::set().await;
     let (root, credentials) = (stage.fake.root().clone(), Some(stage.fake.credentials()));
     let late = crate::stage::Stopwatch::at("2026-11-21T02:58:05.000Z");
-    let error = taskcluster::Taskcluster::new(root, credentials, http(), late).ping().await.unwrap_err();
+    let error = taskcluster::Taskcluster::new(root, credentials, http(), late)
+        .ping()
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("Stale timestamp"), "{error}");
     assert!(error.to_string().contains("this machine's time"), "{error}");
 }

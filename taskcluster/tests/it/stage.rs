@@ -30,7 +30,10 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(crate) fn at(now: &str) -> Arc<Self> {
-        Arc::new(Self { clock: ManualClock::new(now.parse().unwrap()), waits: Mutex::default() })
+        Arc::new(Self {
+            clock: ManualClock::new(now.parse().unwrap()),
+            waits: Mutex::default(),
+        })
     }
 
     pub(crate) fn advance(&self, by: Duration) {
@@ -62,7 +65,10 @@ impl Clock for Stopwatch {
 impl Stage {
     pub(crate) async fn set() -> Self {
         let clock = Stopwatch::at(NOW);
-        Self { fake: FakeTaskcluster::start(clock.clone()).await.unwrap(), clock }
+        Self {
+            fake: FakeTaskcluster::start(clock.clone()).await.unwrap(),
+            clock,
+        }
     }
 
     /// A client that may do everything.
@@ -71,7 +77,12 @@ impl Stage {
     }
 
     pub(crate) fn client_with(&self, credentials: Option<Credentials>) -> Taskcluster {
-        Taskcluster::new(self.fake.root().clone(), credentials, http(), self.clock.clone())
+        Taskcluster::new(
+            self.fake.root().clone(),
+            credentials,
+            http(),
+            self.clock.clone(),
+        )
     }
 
     pub(crate) fn url(&self, target: &str) -> Url {
@@ -94,10 +105,17 @@ pub(crate) struct Signature<'a> {
 
 impl Signature<'_> {
     pub(crate) fn header(&self, method: &str, url: &Url, body: Option<&str>) -> String {
-        let Self { id, time, nonce, ext, .. } = self;
+        let Self {
+            id,
+            time,
+            nonce,
+            ext,
+            ..
+        } = self;
         let hash = body.map(payload_hash).unwrap_or_default();
         let mac = self.mac(method, url, &hash);
-        let mut header = format!("Hawk id=\"{id}\", ts=\"{time}\", nonce=\"{nonce}\", mac=\"{mac}\"");
+        let mut header =
+            format!("Hawk id=\"{id}\", ts=\"{time}\", nonce=\"{nonce}\", mac=\"{mac}\"");
         for (name, value) in [("hash", hash.as_str()), ("ext", ext)] {
             if !value.is_empty() {
                 header.push_str(&format!(", {name}=\"{value}\""));
@@ -107,11 +125,22 @@ impl Signature<'_> {
     }
 
     fn mac(&self, method: &str, url: &Url, hash: &str) -> String {
-        let Self { key, time, nonce, ext, .. } = self;
+        let Self {
+            key,
+            time,
+            nonce,
+            ext,
+            ..
+        } = self;
         let (target, host) = (&url[Position::BeforePath..], url.host_str().unwrap());
         let port = url.port_or_known_default().unwrap();
-        let text = format!("hawk.1.header\n{time}\n{nonce}\n{method}\n{target}\n{host}\n{port}\n{hash}\n{ext}\n");
-        STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), text.as_bytes()))
+        let text = format!(
+            "hawk.1.header\n{time}\n{nonce}\n{method}\n{target}\n{host}\n{port}\n{hash}\n{ext}\n"
+        );
+        STANDARD.encode(hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()),
+            text.as_bytes(),
+        ))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::{ops::Range, time::Duration};
 
 use bus::{
-    Bus, BusError, Clock, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate, Outgoing, Pushed, Quarantine,
-    QueueSpec, QueueStatus, Record, Remains, Reserve, SystemClock, Waiting, Which,
+    Bus, BusError, Clock, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate, Outgoing,
+    Pushed, Quarantine, QueueSpec, QueueStatus, Record, Remains, Reserve, SystemClock, Waiting,
+    Which,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -38,7 +39,11 @@ impl Operate for Away {
     async fn dead(&self, _: &QueueSpec, _: &str, _: usize) -> Result<Vec<DeadLetter>, BusError> {
         Err(self.error())
     }
-    async fn dead_letter(&self, _: &QueueSpec, _: &str) -> Result<Option<(DeadLetter, Remains)>, BusError> {
+    async fn dead_letter(
+        &self,
+        _: &QueueSpec,
+        _: &str,
+    ) -> Result<Option<(DeadLetter, Remains)>, BusError> {
         Err(self.error())
     }
     async fn requeue_dead(&self, _: &QueueSpec, _: &[String]) -> Result<usize, BusError> {
@@ -66,7 +71,12 @@ impl Bus for Away {
     async fn records(&self, _: &Ledger, _: &[String]) -> Result<Vec<Record>, BusError> {
         Err(self.error())
     }
-    async fn tagged(&self, _: &Ledger, _: &str, _: Range<usize>) -> Result<Vec<(String, Timestamp)>, BusError> {
+    async fn tagged(
+        &self,
+        _: &Ledger,
+        _: &str,
+        _: Range<usize>,
+    ) -> Result<Vec<(String, Timestamp)>, BusError> {
         Err(self.error())
     }
     fn quarantine(&self) -> &Quarantine {
@@ -85,13 +95,21 @@ impl Bus for Away {
 
 impl Away {
     pub fn new(full: bool) -> Self {
-        Self { full, quarantine: Quarantine::default() }
+        Self {
+            full,
+            quarantine: Quarantine::default(),
+        }
     }
 
     fn error(&self) -> BusError {
         if self.full {
-            return BusError::Full { queue: "builds", bound: 1 };
+            return BusError::Full {
+                queue: "builds",
+                bound: 1,
+            };
         }
-        BusError::Unfit { reason: "it is away".to_owned() }
+        BusError::Unfit {
+            reason: "it is away".to_owned(),
+        }
     }
 }

@@ -44,29 +44,50 @@ async fn of_thousands_of_builds_every_target_is_stored_once() {
     // Every fifth is sent twice, by two connections side by side.
     let numbers = |connection: usize| {
         let own = (1..=DISTINCT).filter(move |number| number % CONNECTIONS == connection);
-        let repeated = (1..=DISTINCT).filter(move |number| number % 5 == 0 && (number + 5) % CONNECTIONS == connection);
+        let repeated = (1..=DISTINCT)
+            .filter(move |number| number % 5 == 0 && (number + 5) % CONNECTIONS == connection);
         own.chain(repeated).collect::<Vec<_>>()
     };
-    let clients: Vec<_> =
-        (0..CONNECTIONS).map(|connection| tokio::spawn(send(world.address, numbers(connection)))).collect();
+    let clients: Vec<_> = (0..CONNECTIONS)
+        .map(|connection| tokio::spawn(send(world.address, numbers(connection))))
+        .collect();
     let mut answers = 0;
     for client in clients {
         let statuses = client.await.unwrap();
-        assert!(statuses.iter().all(|status| status == "200"), "{statuses:?}");
+        assert!(
+            statuses.iter().all(|status| status == "200"),
+            "{statuses:?}"
+        );
         answers += statuses.len();
     }
     assert_eq!(answers, DISTINCT + DISTINCT / 5);
     let stored = world.stored().await;
-    let targets: BTreeSet<_> = stored.iter().map(|request| request.target.clone()).collect();
+    let targets: BTreeSet<_> = stored
+        .iter()
+        .map(|request| request.target.clone())
+        .collect();
     assert_eq!((stored.len(), targets.len()), (DISTINCT, DISTINCT));
 }
 
 #[tokio::test]
 async fn a_full_queue_refuses_a_new_target_and_knows_those_that_it_has() {
-    const SMALL: Queue<BuildRequest> = Queue::new("builds", Policy { bound: Some(3), ..Policy::DEFAULT });
+    const SMALL: Queue<BuildRequest> = Queue::new(
+        "builds",
+        Policy {
+            bound: Some(3),
+            ..Policy::DEFAULT
+        },
+    );
     let (_directory, _server, bus) = redis().await;
-    let world = World::serve(WebSettings { builds: SMALL, ..settings(bus) }).await;
-    assert_eq!(send(world.address, vec![1, 2, 3, 4]).await, ["200", "200", "200", "503"]);
+    let world = World::serve(WebSettings {
+        builds: SMALL,
+        ..settings(bus)
+    })
+    .await;
+    assert_eq!(
+        send(world.address, vec![1, 2, 3, 4]).await,
+        ["200", "200", "200", "503"]
+    );
     let (head, _) = world.answer(request(5).as_bytes()).await;
     assert!(head.contains("retry-after: 5\r\n"), "{head}");
     assert_eq!(send(world.address, vec![2]).await, ["200"]);

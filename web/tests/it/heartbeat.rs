@@ -15,10 +15,12 @@ impl World {
         let (status, text) = self.get("/__heartbeat__").await;
         let answer: Value = serde_json::from_str(&text).unwrap();
         let checks = answer["checks"].as_object().unwrap().iter();
-        let failed = checks.filter(|(_, check)| check["status"] != "ok").map(|(name, check)| {
-            assert!(check["detail"].is_string(), "{text}");
-            name.clone()
-        });
+        let failed = checks
+            .filter(|(_, check)| check["status"] != "ok")
+            .map(|(name, check)| {
+                assert!(check["detail"].is_string(), "{text}");
+                name.clone()
+            });
         (status, failed.collect())
     }
 }
@@ -30,16 +32,32 @@ async fn a_redis_that_answers_and_takes_no_writes_fails_the_heartbeat_as_it_fail
     let bus = Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap());
     let world = World::serve(settings(bus)).await;
     assert_eq!(world.heartbeat().await, (200, vec![]));
-    assert_eq!(server.command::<u32>(&["DBSIZE"]).await.unwrap(), 0, "nothing is left of the check");
+    assert_eq!(
+        server.command::<u32>(&["DBSIZE"]).await.unwrap(),
+        0,
+        "nothing is left of the check"
+    );
 
-    let () = server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    let () = server
+        .command(&["CONFIG", "SET", "maxmemory", "1"])
+        .await
+        .unwrap();
     assert_eq!(world.heartbeat().await, (503, vec!["bus_write".to_owned()]));
     let (status, text) = world.post(GOOD).await;
-    assert!(status == 503 && text.contains("no memory left") && text.contains("restart this build"), "{text}");
-    let () = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    assert!(
+        status == 503 && text.contains("no memory left") && text.contains("restart this build"),
+        "{text}"
+    );
+    let () = server
+        .command(&["CONFIG", "SET", "maxmemory", "0"])
+        .await
+        .unwrap();
     assert_eq!(world.heartbeat().await, (200, vec![]));
 
-    let () = server.command(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
+    let () = server
+        .command(&["REPLICAOF", "127.0.0.1", "1"])
+        .await
+        .unwrap();
     assert_eq!(world.heartbeat().await, (503, vec!["bus_write".to_owned()]));
     let () = server.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     assert_eq!(world.heartbeat().await, (200, vec![]));
@@ -48,10 +66,23 @@ async fn a_redis_that_answers_and_takes_no_writes_fails_the_heartbeat_as_it_fail
 
 #[tokio::test]
 async fn a_queue_that_is_full_fails_the_heartbeat() {
-    const ONE: Queue<BuildRequest> = Queue::new("builds", Policy { bound: Some(1), ..Policy::DEFAULT });
+    const ONE: Queue<BuildRequest> = Queue::new(
+        "builds",
+        Policy {
+            bound: Some(1),
+            ..Policy::DEFAULT
+        },
+    );
     let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(Arc::new(SystemClock)));
-    let world = World::serve(WebSettings { builds: ONE, ..settings(bus) }).await;
+    let world = World::serve(WebSettings {
+        builds: ONE,
+        ..settings(bus)
+    })
+    .await;
     assert_eq!(world.heartbeat().await, (200, vec![]));
     assert_eq!(world.post(GOOD).await.0, 200);
-    assert_eq!(world.heartbeat().await, (503, vec!["queue_room".to_owned()]));
+    assert_eq!(
+        world.heartbeat().await,
+        (503, vec!["queue_room".to_owned()])
+    );
 }

@@ -25,7 +25,11 @@ async fn until_closed(stream: &mut TcpStream) -> String {
 #[tokio::test(start_paused = true)]
 async fn clients_that_send_nothing_or_half_a_head_are_cut_off() {
     let world = World::open().await;
-    for sent in ["", "POST /code", "GET /ping HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
+    for sent in [
+        "",
+        "POST /code",
+        "GET /ping HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    ] {
         let mut stream = connect(&world).await;
         stream.write_all(sent.as_bytes()).await.unwrap();
         assert_eq!(until_closed(&mut stream).await, "", "{sent}");
@@ -37,9 +41,15 @@ async fn clients_that_send_nothing_or_half_a_head_are_cut_off() {
 async fn a_connection_that_is_idle_after_an_answer_is_closed() {
     let world = World::open().await;
     let mut stream = connect(&world).await;
-    stream.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     let answer = until_closed(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("pong"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("pong"),
+        "{answer}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,7 +94,9 @@ async fn beyond_256_connections_that_wait_the_oldest_makes_way_and_a_request_is_
     }
     // Its answer says that the server has taken all before it, and it waits for its client from then on.
     let mut last = connect(&world).await;
-    last.write_all(format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    last.write_all(format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut answer = [0; 12];
     last.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
@@ -108,37 +120,86 @@ async fn heads_bodies_and_garbage_beyond_the_limits_are_refused() {
     let fields: String = (0..100).map(|i| format!("X-{i}: y\r\n")).collect();
     let long = "x".repeat(20_000);
     for (status, sent) in [
-        (413, format!("{FORM}Content-Length: {}\r\n\r\n{body}", body.len())),
+        (
+            413,
+            format!("{FORM}Content-Length: {}\r\n\r\n{body}", body.len()),
+        ),
         (413, chunked(&format!("{}0\r\n\r\n", chunk.repeat(10)))),
         // It never ends.
         (413, chunked(&chunk.repeat(10))),
         (400, chunked("ffffffffffffffffff\r\nx")),
         (400, chunked("nonsense\r\nx\r\n")),
-        (431, format!("GET /ping HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n")),
-        (431, format!("GET /ping HTTP/1.1\r\nHost: x\r\n{fields}\r\n")),
-        (431, format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000))),
+        (
+            431,
+            format!("GET /ping HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n"),
+        ),
+        (
+            431,
+            format!("GET /ping HTTP/1.1\r\nHost: x\r\n{fields}\r\n"),
+        ),
+        (
+            431,
+            format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000)),
+        ),
         (400, "\x16\x03\x01\0nonsense\r\n\r\n".to_owned()),
         (400, "GET /ping\r\n\r\n".to_owned()),
         (400, "GET /ping HTTP/1.1\r\nHost x\r\n\r\n".to_owned()),
         (400, "GET /ping HTTP/1.1\r\nX-Nul: \0\r\n\r\n".to_owned()),
-        (400, format!("{FORM}Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx")),
+        (
+            400,
+            format!("{FORM}Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
+        ),
         (400, format!("{FORM}Content-Length: -1\r\n\r\n")),
-        (400, format!("{FORM}Content-Length: 18446744073709551616\r\n\r\n")),
+        (
+            400,
+            format!("{FORM}Content-Length: 18446744073709551616\r\n\r\n"),
+        ),
         (400, format!("{FORM}Transfer-Encoding: gzip\r\n\r\nx")),
-        (400, format!("{FORM}Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n")),
-        (400, format!("{FORM}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n")),
-        (400, format!("{FORM}Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
-        (400, format!("{FORM}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n")),
-        (400, "POST /ping HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
-        (400, format!("{FORM}Content-Length: 1\r\nContent-Length: 1\r\n\r\nx")),
+        (
+            400,
+            format!("{FORM}Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            400,
+            format!("{FORM}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            400,
+            format!(
+                "{FORM}Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            ),
+        ),
+        (
+            400,
+            format!("{FORM}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            400,
+            "POST /ping HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                .to_owned(),
+        ),
+        (
+            400,
+            format!("{FORM}Content-Length: 1\r\nContent-Length: 1\r\n\r\nx"),
+        ),
         (400, chunked("1\nx\r\n0\r\n\r\n")),
         (400, "GET /ping HTTP/1.1\nHost: x\n\n".to_owned()),
-        (400, "GET /ping HTTP/1.1\r\nHost: x\nX: y\r\n\r\n".to_owned()),
+        (
+            400,
+            "GET /ping HTTP/1.1\r\nHost: x\nX: y\r\n\r\n".to_owned(),
+        ),
         (400, "GET /ping HTTP/1.1\r\nHost: x\r\n\n".to_owned()),
         (400, "\nGET /ping HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
         (400, "GET /ping HTTP/1.1\r\n\r\n".to_owned()),
-        (400, "GET /ping HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n".to_owned()),
-        (400, "GET /ping HTTP/1.1\r\nHost: x\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n".to_owned()),
+        (
+            400,
+            "GET /ping HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n".to_owned(),
+        ),
+        (
+            400,
+            "GET /ping HTTP/1.1\r\nHost: x\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n"
+                .to_owned(),
+        ),
     ] {
         let mut stream = connect(&world).await;
         // A server that has seen enough may close the connection before it has all.
@@ -146,7 +207,11 @@ async fn heads_bodies_and_garbage_beyond_the_limits_are_refused() {
         let mut answer = [0; 12];
         let read = stream.read_exact(&mut answer).await;
         let shown = String::from_utf8_lossy(&answer).into_owned();
-        assert!(read.is_ok() && shown == format!("HTTP/1.1 {status}"), "{shown} for {:.200}", sent);
+        assert!(
+            read.is_ok() && shown == format!("HTTP/1.1 {status}"),
+            "{shown} for {:.200}",
+            sent
+        );
     }
     assert_eq!(world.get("/ping").await.0, 200, "it still serves");
     assert!(world.stored().await.is_empty());
@@ -183,14 +248,20 @@ async fn a_request_with_two_lengths_hides_no_other_request() {
 async fn what_a_strict_head_may_have_is_served_request_after_request() {
     let world = World::open().await;
     let form = GOOD.replace("target=", "ignored=%0A\n&target=");
-    let chunks = form
-        .as_bytes()
-        .chunks(9)
-        .map(|chunk| format!("{:x};name=value\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
+    let chunks = form.as_bytes().chunks(9).map(|chunk| {
+        format!(
+            "{:x};name=value\r\n{}\r\n",
+            chunk.len(),
+            String::from_utf8_lossy(chunk)
+        )
+    });
     let sent = [
         "GET /ping HTTP/1.0\r\n\r\n".replace("1.0\r\n", "1.0\r\nConnection: keep-alive\r\n"),
         format!("{FORM}Content-Length: {}\r\n\r\n{form}", form.len()),
-        format!("{FORM}transfer-encoding: Chunked\r\n\r\n{}0\r\nX-Trailer: y\r\n\r\n", chunks.collect::<String>()),
+        format!(
+            "{FORM}transfer-encoding: Chunked\r\n\r\n{}0\r\nX-Trailer: y\r\n\r\n",
+            chunks.collect::<String>()
+        ),
         "GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
     ];
     let mut stream = connect(&world).await;

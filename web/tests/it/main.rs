@@ -1,6 +1,10 @@
 //! What Harbormaster, and whoever else finds the port, is answered.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
 mod api;
 mod away;
@@ -11,7 +15,9 @@ mod secret;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use bus::{Bus, MemoryBus, Message, Operator, Policy, Producer, Queue, Shutdown, Subsystem, SystemClock};
+use bus::{
+    Bus, MemoryBus, Message, Operator, Policy, Producer, Queue, Shutdown, Subsystem, SystemClock,
+};
 use phabricator::{
     BuildPages,
     model::{BuildRequest, Journal},
@@ -25,9 +31,16 @@ use web::{Version, WebServer, WebSettings};
 
 use crate::away::Away;
 
-const BUILDS: Queue<BuildRequest> = Queue::new("builds", Policy { bound: Some(10_000), ..Policy::DEFAULT });
+const BUILDS: Queue<BuildRequest> = Queue::new(
+    "builds",
+    Policy {
+        bound: Some(10_000),
+        ..Policy::DEFAULT
+    },
+);
 const TARGET: &str = "PHID-HMBT-6om2iuajepxcv7v6poue";
-const GOOD: &str = "diff=3&repo=PHID-REPO-gheyr7w2d2ab3qg236ha&revision=1&target=PHID-HMBT-6om2iuajepxcv7v6poue";
+const GOOD: &str =
+    "diff=3&repo=PHID-REPO-gheyr7w2d2ab3qg236ha&revision=1&target=PHID-HMBT-6om2iuajepxcv7v6poue";
 
 struct World {
     address: std::net::SocketAddr,
@@ -39,17 +52,29 @@ struct World {
 impl World {
     async fn start(bus: Arc<dyn Bus>, secret: Option<&str>, version: Version) -> Self {
         let secret = secret.map(SecretString::from);
-        Self::serve(WebSettings { secret, version, ..settings(bus) }).await
+        Self::serve(WebSettings {
+            secret,
+            version,
+            ..settings(bus)
+        })
+        .await
     }
 
     async fn serve(settings: WebSettings) -> Self {
         let bus = settings.producer.bus().clone();
-        let server = WebServer::bind("127.0.0.1:0".parse().unwrap(), settings).await.unwrap();
+        let server = WebServer::bind("127.0.0.1:0".parse().unwrap(), settings)
+            .await
+            .unwrap();
         let address = server.address();
         let shutdown = Shutdown::new();
         let stop = shutdown.clone();
         let running = tokio::spawn(async move { Box::new(server).run(stop).await.unwrap() });
-        Self { address, bus, shutdown, running }
+        Self {
+            address,
+            bus,
+            shutdown,
+            running,
+        }
     }
 
     async fn open() -> Self {
@@ -59,7 +84,13 @@ impl World {
     /// Sends bytes as they are and returns status and body.
     async fn raw(&self, bytes: &[u8]) -> (u16, String) {
         let (head, body) = self.answer(bytes).await;
-        (head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0), body)
+        (
+            head.split(' ')
+                .nth(1)
+                .and_then(|code| code.parse().ok())
+                .unwrap_or(0),
+            body,
+        )
     }
 
     /// Sends bytes as they are and returns head, in lower case, and body.
@@ -70,12 +101,18 @@ impl World {
     }
 
     async fn post(&self, query: &str) -> (u16, String) {
-        self.raw(format!("POST /codereview/new?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").as_bytes())
-            .await
+        self.raw(
+            format!(
+                "POST /codereview/new?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            )
+            .as_bytes(),
+        )
+        .await
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
-        self.raw(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await
+        self.raw(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .await
     }
 
     async fn stored(&self) -> Vec<BuildRequest> {
@@ -95,12 +132,24 @@ async fn read(stream: &mut TcpStream) -> (String, String) {
         if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end;
         }
-        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the answer has no head");
+        assert!(
+            stream.read_buf(&mut answer).await.unwrap() > 0,
+            "the answer has no head"
+        );
     };
-    let head = String::from_utf8(answer[..end + 2].to_vec()).unwrap().to_lowercase();
-    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok()).unwrap_or(0);
+    let head = String::from_utf8(answer[..end + 2].to_vec())
+        .unwrap()
+        .to_lowercase();
+    let length = head
+        .split("content-length: ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next()?.parse().ok())
+        .unwrap_or(0);
     while answer.len() < end + 4 + length {
-        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the answer is cut short");
+        assert!(
+            stream.read_buf(&mut answer).await.unwrap() > 0,
+            "the answer is cut short"
+        );
     }
     (head, String::from_utf8(answer[end + 4..].to_vec()).unwrap())
 }
@@ -124,9 +173,12 @@ fn memory() -> Arc<dyn Bus> {
 
 /// The requests as a real Harbormaster sent them: without and with a credential.
 fn recorded() -> Vec<Vec<u8>> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/harbormaster-requests.txt");
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/harbormaster-requests.txt");
     let text = std::fs::read_to_string(path).unwrap();
-    text.split_inclusive("\r\n\r\n").map(|request| request.as_bytes().to_vec()).collect()
+    text.split_inclusive("\r\n\r\n")
+        .map(|request| request.as_bytes().to_vec())
+        .collect()
 }
 
 #[tokio::test]
@@ -134,24 +186,47 @@ async fn the_request_of_a_real_harbormaster_is_stored() {
     let world = World::open().await;
     let requests = recorded();
     assert_eq!(requests.len(), 2);
-    for (request, target) in requests.iter().zip([TARGET, "PHID-HMBT-pfo2to7xzddsxlazab6f"]) {
+    for (request, target) in requests
+        .iter()
+        .zip([TARGET, "PHID-HMBT-pfo2to7xzddsxlazab6f"])
+    {
         let (status, text) = world.raw(request).await;
         assert_eq!(status, 200);
-        assert!(text.starts_with(&format!("Build queued: {target}, diff 3 of D1.\n")), "{text}");
+        assert!(
+            text.starts_with(&format!("Build queued: {target}, diff 3 of D1.\n")),
+            "{text}"
+        );
     }
     let stored = world.stored().await;
-    let seen: Vec<_> = stored.iter().map(|b| (b.diff_id, b.revision_id, b.target.as_str())).collect();
-    assert_eq!(seen, [(3, 1, TARGET), (3, 1, "PHID-HMBT-pfo2to7xzddsxlazab6f")]);
-    assert_eq!(stored[0].repository.as_str(), "PHID-REPO-gheyr7w2d2ab3qg236ha");
+    let seen: Vec<_> = stored
+        .iter()
+        .map(|b| (b.diff_id, b.revision_id, b.target.as_str()))
+        .collect();
+    assert_eq!(
+        seen,
+        [(3, 1, TARGET), (3, 1, "PHID-HMBT-pfo2to7xzddsxlazab6f")]
+    );
+    assert_eq!(
+        stored[0].repository.as_str(),
+        "PHID-REPO-gheyr7w2d2ab3qg236ha"
+    );
 }
 
 #[tokio::test]
 async fn the_answer_says_where_to_follow_the_build_and_nothing_else() {
     let public_url = Some("https://events.example.com/".parse().unwrap());
-    let pages = BuildPages { public_url, docs_url: Some("https://docs.example.com".parse().unwrap()) };
-    let world = World::serve(WebSettings { pages, ..settings(memory()) }).await;
-    let text =
-        format!("Build queued: {TARGET}, diff 3 of D1.\nFollow it at https://events.example.com/builds/{TARGET}\n");
+    let pages = BuildPages {
+        public_url,
+        docs_url: Some("https://docs.example.com".parse().unwrap()),
+    };
+    let world = World::serve(WebSettings {
+        pages,
+        ..settings(memory())
+    })
+    .await;
+    let text = format!(
+        "Build queued: {TARGET}, diff 3 of D1.\nFollow it at https://events.example.com/builds/{TARGET}\n"
+    );
     assert_eq!(world.post(GOOD).await, (200, text));
 }
 
@@ -173,7 +248,13 @@ async fn parameters_may_come_as_a_form() {
             GOOD.len()
         )
     };
-    assert_eq!(world.raw(form("application/x-www-form-urlencoded; charset=utf-8").as_bytes()).await.0, 200);
+    assert_eq!(
+        world
+            .raw(form("application/x-www-form-urlencoded; charset=utf-8").as_bytes())
+            .await
+            .0,
+        200
+    );
     let (status, text) = world.raw(form("application/json").as_bytes()).await;
     assert_eq!((status, text.contains("form")), (400, true), "{text}");
     assert_eq!(world.stored().await.len(), 1);
@@ -199,21 +280,46 @@ async fn bad_parameters_are_named() {
         (with("diff", "abc"), "parameter diff is not an integer"),
         (with("diff", "3.5"), "parameter diff is not an integer"),
         (with("diff", "%2B3"), "parameter diff is not an integer"),
-        (with("diff", "99999999999999999999"), "parameter diff is not an integer"),
-        (with("diff", &long), "parameter diff is longer than 64 characters"),
+        (
+            with("diff", "99999999999999999999"),
+            "parameter diff is not an integer",
+        ),
+        (
+            with("diff", &long),
+            "parameter diff is longer than 64 characters",
+        ),
         (with("revision", ""), "parameter revision is empty"),
         (with("repo", ""), "parameter repo is empty"),
-        (with("repo", TARGET), "parameter repo is a PHID of another type, expected PHID-REPO-…"),
-        (with("target", "PHID-REPO-gheyr7w2d2ab3qg236ha"), "expected PHID-HMBT-…"),
-        (with("target", "PHID-HMBT-%00%0a"), "parameter target is not a PHID"),
-        (with("target", &"%C3%A4".repeat(65)), "parameter target is longer than 64 characters"),
-        (with("target", &"%C3%A4".repeat(64)), "parameter target is not a PHID"),
+        (
+            with("repo", TARGET),
+            "parameter repo is a PHID of another type, expected PHID-REPO-…",
+        ),
+        (
+            with("target", "PHID-REPO-gheyr7w2d2ab3qg236ha"),
+            "expected PHID-HMBT-…",
+        ),
+        (
+            with("target", "PHID-HMBT-%00%0a"),
+            "parameter target is not a PHID",
+        ),
+        (
+            with("target", &"%C3%A4".repeat(65)),
+            "parameter target is longer than 64 characters",
+        ),
+        (
+            with("target", &"%C3%A4".repeat(64)),
+            "parameter target is not a PHID",
+        ),
         (String::new(), "parameter diff is missing"),
         ("%ff%fe=%".to_owned(), "parameter diff is missing"),
     ];
     for (query, expected) in table {
         let (status, text) = world.post(&query).await;
-        assert_eq!((status, text.contains(expected)), (400, true), "{query}: {text}");
+        assert_eq!(
+            (status, text.contains(expected)),
+            (400, true),
+            "{query}: {text}"
+        );
     }
     assert!(world.stored().await.is_empty());
 }
@@ -231,7 +337,11 @@ async fn other_routes_and_methods() {
     ];
     for (path, status, text) in table {
         let answer = world.get(path).await;
-        assert_eq!((answer.0, answer.1.contains(text)), (status, true), "{path}: {answer:?}");
+        assert_eq!(
+            (answer.0, answer.1.contains(text)),
+            (status, true),
+            "{path}: {answer:?}"
+        );
     }
 }
 
@@ -241,7 +351,10 @@ async fn the_version_comes_from_a_file_when_one_is_named() {
     let path = directory.path().join("version.json");
     std::fs::write(&path, r#"{"commit": "abc"}"#).unwrap();
     let world = World::start(memory(), None, Version::load(Some(path.clone())).unwrap()).await;
-    assert_eq!(world.get("/__version__").await, (200, r#"{"commit":"abc"}"#.to_owned()));
+    assert_eq!(
+        world.get("/__version__").await,
+        (200, r#"{"commit":"abc"}"#.to_owned())
+    );
     std::fs::write(&path, "nonsense").unwrap();
     let error = Version::load(Some(path)).unwrap_err().to_string();
     assert!(error.contains("VERSION_PATH"), "{error}");
@@ -276,17 +389,33 @@ async fn stopping_lets_a_request_finish_and_refuses_new_connections() {
 #[tokio::test]
 async fn what_the_bus_does_not_store_is_never_answered_with_200() {
     for full in [true, false] {
-        let world = World::start(Arc::new(Away::new(full)), None, Version::load(None).unwrap()).await;
+        let world = World::start(
+            Arc::new(Away::new(full)),
+            None,
+            Version::load(None).unwrap(),
+        )
+        .await;
         let mut stream = TcpStream::connect(world.address).await.unwrap();
-        let request = format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("POST /codereview/new?{GOOD} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         assert!(answer.to_lowercase().contains("retry-after: 5"), "{answer}");
-        let why = if full { "too many builds wait" } else { "its queue does not work" };
-        assert!(answer.contains("did not store this build") && answer.contains(why), "{answer}");
-        assert!(answer.contains("restart this build in Harbormaster"), "{answer}");
+        let why = if full {
+            "too many builds wait"
+        } else {
+            "its queue does not work"
+        };
+        assert!(
+            answer.contains("did not store this build") && answer.contains(why),
+            "{answer}"
+        );
+        assert!(
+            answer.contains("restart this build in Harbormaster"),
+            "{answer}"
+        );
         let (status, text) = world.get("/__heartbeat__").await;
         assert_eq!((status, text.contains(r#""bus":{"#)), (503, true), "{text}");
         assert_eq!(world.get("/__lbheartbeat__").await.0, 200);

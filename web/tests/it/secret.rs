@@ -19,7 +19,10 @@ async fn world() -> World {
 }
 
 fn basic(credential: &str) -> String {
-    format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(credential))
+    format!(
+        "Authorization: Basic {}\r\n",
+        BASE64_STANDARD.encode(credential)
+    )
 }
 
 /// A request with these parameters in the query, these in a form, and these header lines.
@@ -94,7 +97,9 @@ async fn whoever_does_not_know_the_secret_is_refused() {
     for (token, form, headers) in table {
         // A world for each: many wrong ones are answered otherwise.
         let world = world().await;
-        let (status, text) = world.raw(&request(&format!("{GOOD}{token}"), form, &headers)).await;
+        let (status, text) = world
+            .raw(&request(&format!("{GOOD}{token}"), form, &headers))
+            .await;
         assert_eq!(status, 401, "{token} {form} {headers}");
         assert!(!text.contains("s3cr3t"), "{text}");
         assert!(world.stored().await.is_empty());
@@ -103,31 +108,65 @@ async fn whoever_does_not_know_the_secret_is_refused() {
 
 #[tokio::test]
 async fn repeated_credentials_are_refused_whichever_is_right() {
-    let (right, wrong) = (basic(&format!("phab-user:{SECRET}")), basic("phab-user:wrong"));
+    let (right, wrong) = (
+        basic(&format!("phab-user:{SECRET}")),
+        basic("phab-user:wrong"),
+    );
     let world = world().await;
-    for headers in [format!("{right}{right}"), format!("{wrong}{right}"), format!("{right}{wrong}")] {
-        assert_eq!(world.raw(&request(GOOD, "", &headers)).await.0, 400, "{headers}");
+    for headers in [
+        format!("{right}{right}"),
+        format!("{wrong}{right}"),
+        format!("{right}{wrong}"),
+    ] {
+        assert_eq!(
+            world.raw(&request(GOOD, "", &headers)).await.0,
+            400,
+            "{headers}"
+        );
     }
     assert!(world.stored().await.is_empty());
 }
 
 #[tokio::test]
-async fn after_ten_wrong_secrets_a_client_is_told_to_wait_and_the_right_one_is_let_in_all_the_same() {
+async fn after_ten_wrong_secrets_a_client_is_told_to_wait_and_the_right_one_is_let_in_all_the_same()
+{
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
     let bus = Arc::new(MemoryBus::new(clock.clone()));
     let producer = Producer::new(bus.clone(), clock.clone());
-    let secrets = (Some(SecretString::from(SECRET)), Some(SecretString::from("the token of the API")));
-    let world = World::serve(WebSettings { producer, secret: secrets.0, api_token: secrets.1, ..settings(bus) }).await;
+    let secrets = (
+        Some(SecretString::from(SECRET)),
+        Some(SecretString::from("the token of the API")),
+    );
+    let world = World::serve(WebSettings {
+        producer,
+        secret: secrets.0,
+        api_token: secrets.1,
+        ..settings(bus)
+    })
+    .await;
     for _ in 0..9 {
         assert_eq!(world.post(&format!("{GOOD}&token=guess")).await.0, 401);
     }
-    assert_eq!(world.get("/api/v1/queues").await.0, 401, "guesses of the API's token are counted too");
+    assert_eq!(
+        world.get("/api/v1/queues").await.0,
+        401,
+        "guesses of the API's token are counted too"
+    );
 
     clock.advance(Duration::from_secs(20));
-    let (head, _) = world.answer(&request(&format!("{GOOD}&token=guess"), "", "")).await;
-    assert!(head.starts_with("http/1.1 429") && head.contains("retry-after: 40\r\n"), "{head}");
+    let (head, _) = world
+        .answer(&request(&format!("{GOOD}&token=guess"), "", ""))
+        .await;
+    assert!(
+        head.starts_with("http/1.1 429") && head.contains("retry-after: 40\r\n"),
+        "{head}"
+    );
     assert_eq!(world.get("/api/v1/queues").await.0, 429);
-    assert_eq!(world.post(&format!("{GOOD}&{TOKEN}")).await.0, 200, "whose address may be the proxy's");
+    assert_eq!(
+        world.post(&format!("{GOOD}&{TOKEN}")).await.0,
+        200,
+        "whose address may be the proxy's"
+    );
     assert_eq!(world.get("/ping").await.0, 200);
 
     clock.advance(Duration::from_secs(40));

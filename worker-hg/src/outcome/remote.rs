@@ -39,7 +39,13 @@ const NO_ACCESS: [&str; 8] = [
 ];
 
 /// How a hook that refuses is named, behind its name.
-const REFUSALS: [&str; 5] = ["failed", "exited with status ", "killed by signal ", "raised an exception", "is invalid"];
+const REFUSALS: [&str; 5] = [
+    "failed",
+    "exited with status ",
+    "killed by signal ",
+    "raised an exception",
+    "is invalid",
+];
 
 /// What Mercurial says on its way, however it ends.
 const ROUTINE: [&str; 10] = [
@@ -57,8 +63,15 @@ const ROUTINE: [&str; 10] = [
 
 /// Judges a push: `Ok` when the head is there, by this push or an earlier one.
 pub(crate) fn push(doing: &str, output: &CommandOutput) -> Result<(), HgError> {
-    let there = output.code == 1 && lines(&output.stdout).iter().any(|line| line == "no changes found");
-    if output.code == 0 || there { Ok(()) } else { Err(remote_failure(doing, output)) }
+    let there = output.code == 1
+        && lines(&output.stdout)
+            .iter()
+            .any(|line| line == "no changes found");
+    if output.code == 0 || there {
+        Ok(())
+    } else {
+        Err(remote_failure(doing, output))
+    }
 }
 
 /// Judges `hg identify`: the changeset that a name stands for in another repository. `None` when nothing is called so
@@ -70,7 +83,11 @@ pub(crate) fn identified(doing: &str, output: &CommandOutput) -> Result<Option<S
     }
     // Mercurial's own last line, whoever knows no such revision.
     let unknown = |line: &String| line.starts_with("abort: unknown revision ");
-    if lines(&output.stderr).iter().any(unknown) { Ok(None) } else { Err(remote_failure(doing, output)) }
+    if lines(&output.stderr).iter().any(unknown) {
+        Ok(None)
+    } else {
+        Err(remote_failure(doing, output))
+    }
 }
 
 /// Judges a command that failed and that talked to another repository.
@@ -78,13 +95,18 @@ pub(crate) fn remote_failure(doing: &str, output: &CommandOutput) -> HgError {
     let (stdout, stderr) = (lines(&output.stdout), lines(&output.stderr));
     // What comes before our own last line may be a hook's, when Try is a path.
     let own = stderr.iter().rev().find(|line| line.starts_with("abort: "));
-    let end = own.and_then(|line| line.strip_prefix("abort: ")).unwrap_or_default().to_lowercase();
+    let end = own
+        .and_then(|line| line.strip_prefix("abort: "))
+        .unwrap_or_default()
+        .to_lowercase();
     let all = || stdout.iter().chain(&stderr);
     let remote = || all().filter_map(|line| line.strip_prefix("remote: "));
 
     let greeted = !end.starts_with(NO_GREETING);
     let turned_away = if greeted {
-        is_missing(&end) || NO_ACCESS.iter().any(|words| end.contains(words)) || may_not_write(all())
+        is_missing(&end)
+            || NO_ACCESS.iter().any(|words| end.contains(words))
+            || may_not_write(all())
     } else {
         remote().any(|line| is_turned_away(&line.to_lowercase()))
     };
@@ -108,26 +130,35 @@ pub(crate) fn remote_failure(doing: &str, output: &CommandOutput) -> HgError {
 /// Whether a hook refused: `<name> hook failed`, and the like. A hook that failed when all was done is warned about.
 fn is_refusal(line: &str) -> bool {
     let line = line.strip_prefix("remote: ").unwrap_or(line);
-    let line = line.strip_prefix("error: ").or_else(|| line.strip_prefix("abort: ")).unwrap_or(line);
-    line.split_once(" hook ")
-        .is_some_and(|(name, rest)| !name.contains(' ') && REFUSALS.iter().any(|refusal| rest.starts_with(refusal)))
+    let line = line
+        .strip_prefix("error: ")
+        .or_else(|| line.strip_prefix("abort: "))
+        .unwrap_or(line);
+    line.split_once(" hook ").is_some_and(|(name, rest)| {
+        !name.contains(' ') && REFUSALS.iter().any(|refusal| rest.starts_with(refusal))
+    })
 }
 
 /// The host of which ssh says that it knows no key.
 fn unknown_host(line: &str) -> Option<String> {
-    let (kind, rest) = line.strip_prefix("No ")?.split_once(" host key is known for ")?;
+    let (kind, rest) = line
+        .strip_prefix("No ")?
+        .split_once(" host key is known for ")?;
     let host = rest.split(' ').next().filter(|_| !kind.contains(' '))?;
     Some(text::path(host.as_bytes()))
 }
 
 /// The host of which ssh says that it has another key.
 fn other_host_key(line: &str) -> Option<String> {
-    let (host, _) = line.strip_prefix("Host key for ")?.split_once(" has changed ")?;
+    let (host, _) = line
+        .strip_prefix("Host key for ")?
+        .split_once(" has changed ")?;
     Some(text::path(host.as_bytes()))
 }
 
 fn is_turned_away(line: &str) -> bool {
-    NO_ENTRY.iter().any(|words| line.contains(words)) || line.strip_prefix("abort: ").is_some_and(is_missing)
+    NO_ENTRY.iter().any(|words| line.contains(words))
+        || line.strip_prefix("abort: ").is_some_and(is_missing)
 }
 
 /// `repository <name> not found`, as Mercurial says for all but a path, and the words that it has for that.
@@ -154,16 +185,28 @@ fn words<'a>(code: i32, lines: impl Iterator<Item = &'a String>) -> String {
         let said = line.strip_prefix("remote: ").unwrap_or(line);
         let is_frame = said.bytes().all(|byte| byte == b'@');
         if !is_frame && !ROUTINE.iter().any(|routine| said.starts_with(routine)) {
-            if line.starts_with("remote: ") { &mut there } else { &mut here }.push(line.as_str());
+            if line.starts_with("remote: ") {
+                &mut there
+            } else {
+                &mut here
+            }
+            .push(line.as_str());
         }
     }
     there.append(&mut here);
     let words = text::one_line(there.join("\n").as_bytes());
-    if words.is_empty() { format!("nothing was said, code {code}") } else { words }
+    if words.is_empty() {
+        format!("nothing was said, code {code}")
+    } else {
+        words
+    }
 }
 
 fn lines(stream: &[u8]) -> Vec<String> {
-    String::from_utf8_lossy(stream).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(stream)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -174,8 +217,15 @@ mod tests {
 
     /// Judges what was recorded: the lines of the standard output, and those of the standard error behind `!`.
     fn judge(code: i32, recorded: &str) -> Result<(), HgError> {
-        let mut output = CommandOutput { code, ..CommandOutput::default() };
-        for line in recorded.lines().map(str::trim_start).filter(|line| !line.is_empty()) {
+        let mut output = CommandOutput {
+            code,
+            ..CommandOutput::default()
+        };
+        for line in recorded
+            .lines()
+            .map(str::trim_start)
+            .filter(|line| !line.is_empty())
+        {
             let (stream, line) = match line.strip_prefix("! ") {
                 Some(line) => (&mut output.stderr, line),
                 None => (&mut output.stdout, line),
@@ -202,10 +252,22 @@ mod tests {
     #[test]
     fn a_head_that_is_there_is_a_success_and_nothing_else_is() {
         let table = [
-            (0, "pushing to ssh://x/try\n searching for changes\n remote: added 2 changesets", true),
-            (1, "pushing to ssh://x/try\n searching for changes\n no changes found", true),
+            (
+                0,
+                "pushing to ssh://x/try\n searching for changes\n remote: added 2 changesets",
+                true,
+            ),
+            (
+                1,
+                "pushing to ssh://x/try\n searching for changes\n no changes found",
+                true,
+            ),
             (1, "pushing to x", false),
-            (1, "searching for changes\n no changes found (ignored 1 secret changesets)", false),
+            (
+                1,
+                "searching for changes\n no changes found (ignored 1 secret changesets)",
+                false,
+            ),
             (1, "searching for changes\n remote: no changes found", false),
             (255, "no changes found\n ! abort: something else", false),
             (255, "", false),
@@ -249,7 +311,13 @@ mod tests {
             ("remote", ""),
         ];
         for (expected, recorded) in before_it {
-            assert_eq!(class(&format!("pushing to ssh://x/try\n {recorded}\n {no_greeting}")), expected, "{recorded}");
+            assert_eq!(
+                class(&format!(
+                    "pushing to ssh://x/try\n {recorded}\n {no_greeting}"
+                )),
+                expected,
+                "{recorded}"
+            );
         }
         let table = [
             ("remote", "! abort: error: Connection refused"),
@@ -325,14 +393,17 @@ mod tests {
             "abort: No space left on device",
         ] {
             for stream in ["", "! "] {
-                let over_ssh = format!("remote: adding changesets\n {stream}remote: {words}\n {lost}");
+                let over_ssh =
+                    format!("remote: adding changesets\n {stream}remote: {words}\n {lost}");
                 assert_eq!(class(&over_ssh), "remote", "{over_ssh}");
                 let refused = format!(
                     "remote: adding changesets\n {stream}remote: {words}\n
                      ! remote: pretxnchangegroup.x hook failed\n ! abort: push failed on remote"
                 );
                 assert_eq!(class(&refused), "refused", "{refused}");
-                let path = format!("adding changesets\n {stream}{words}\n ! abort: No space left on device");
+                let path = format!(
+                    "adding changesets\n {stream}{words}\n ! abort: No space left on device"
+                );
                 assert_eq!(class(&path), "full disk", "{path}");
                 let path = format!("adding changesets\n {stream}{words}\n ! abort: something else");
                 assert_eq!(class(&path), "remote", "{path}");
@@ -363,7 +434,9 @@ mod tests {
             "push to try was refused by a hook there: remote: CLOSED TREE; \
              remote: pretxnchangegroup.tree hook exited with status 1; abort: push failed on remote"
         );
-        let silent = judge(255, "pushing to ssh://x/try\n searching for changes").expect_err("failed").to_string();
+        let silent = judge(255, "pushing to ssh://x/try\n searching for changes")
+            .expect_err("failed")
+            .to_string();
         assert_eq!(silent, "cannot push to try: nothing was said, code 255");
     }
 }

@@ -10,7 +10,8 @@ use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
 use super::{Lines, NewSize, Refusal, UPLOAD, number};
 use crate::Size;
 
-const ALPHABET: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
+const ALPHABET: &[u8; 85] =
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
 /// What each byte stands for as a digit; [`NO_DIGIT`] when it is none.
 const DIGITS: [u8; 256] = digits();
@@ -21,10 +22,17 @@ const LINE: usize = 52;
 
 /// Reads `GIT binary patch` and its data. `budget` is how many bytes the stack's binary files may still have, with the files
 /// that they replace.
-pub(super) fn scan(lines: &mut Lines<'_>, deleted: bool, budget: &mut usize) -> Result<NewSize, Refusal> {
+pub(super) fn scan(
+    lines: &mut Lines<'_>,
+    deleted: bool,
+    budget: &mut usize,
+) -> Result<NewSize, Refusal> {
     lines.next();
     let new = literal(lines, budget)?;
-    let old = if lines.peek().is_some_and(|line| line.starts_with(b"literal ") || line.starts_with(b"delta ")) {
+    let old = if lines
+        .peek()
+        .is_some_and(|line| line.starts_with(b"literal ") || line.starts_with(b"delta "))
+    {
         literal(lines, budget)?
     } else {
         0
@@ -35,12 +43,17 @@ pub(super) fn scan(lines: &mut Lines<'_>, deleted: bool, budget: &mut usize) -> 
         return Err(lines.refuse(reason).advise(UPLOAD));
     }
     let bytes = |size| u64::try_from(size).unwrap_or(u64::MAX);
-    Ok(NewSize::Whole { size: bytes(new), unpacked: bytes(new).saturating_add(bytes(old)) })
+    Ok(NewSize::Whole {
+        size: bytes(new),
+        unpacked: bytes(new).saturating_add(bytes(old)),
+    })
 }
 
 /// Reads one side of a binary patch, up to and with the blank line that ends it, and returns the file's size.
 fn literal(lines: &mut Lines<'_>, budget: &mut usize) -> Result<usize, Refusal> {
-    let head = lines.next().and_then(|line| number(line.strip_prefix(b"literal ")?));
+    let head = lines
+        .next()
+        .and_then(|line| number(line.strip_prefix(b"literal ")?));
     let Some((size, b"")) = head else {
         return Err(lines.refuse("a binary patch does not hold the whole file (`literal <size>`)"));
     };
@@ -52,9 +65,16 @@ fn literal(lines: &mut Lines<'_>, budget: &mut usize) -> Result<usize, Refusal> 
         )));
     }
     *budget -= size;
-    let mut data = Data { lines, chunk: Vec::new(), position: 0 };
+    let mut data = Data {
+        lines,
+        chunk: Vec::new(),
+        position: 0,
+    };
     let limit = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
-    let unpacked = io::copy(&mut ZlibDecoder::new(&mut data).take(limit), &mut io::sink());
+    let unpacked = io::copy(
+        &mut ZlibDecoder::new(&mut data).take(limit),
+        &mut io::sink(),
+    );
     let at_end = data.fill_buf().is_ok_and(<[u8]>::is_empty);
     // The blank line behind the data.
     lines.next();
@@ -144,7 +164,11 @@ pub(crate) fn encode(content: &[u8]) -> io::Result<Vec<u8>> {
     let mut patch = format!("GIT binary patch\nliteral {}\n", content.len()).into_bytes();
     for line in packed.chunks(LINE) {
         let length = u8::try_from(line.len()).unwrap_or_default();
-        patch.push(if length <= 26 { b'A' + length - 1 } else { b'a' + length - 27 });
+        patch.push(if length <= 26 {
+            b'A' + length - 1
+        } else {
+            b'a' + length - 27
+        });
         for group in line.chunks(4) {
             let mut bytes = [0; 4];
             bytes[..group.len()].copy_from_slice(group);
@@ -171,7 +195,9 @@ mod tests {
     fn read(patch: &[u8], budget: usize) -> Result<(), String> {
         let mut lines = Lines::new(patch);
         let mut budget = budget;
-        scan(&mut lines, false, &mut budget).map(|_| ()).map_err(|refusal| refusal.reason)
+        scan(&mut lines, false, &mut budget)
+            .map(|_| ())
+            .map_err(|refusal| refusal.reason)
     }
 
     proptest! {
@@ -192,19 +218,49 @@ mod tests {
     fn what_mercurial_would_die_of_is_refused() {
         let bomb = String::from_utf8(encode(&vec![0; 1 << 20]).expect("encoded")).expect("ascii");
         let table = [
-            ("a small size for much data", bomb.replace("literal 1048576", "literal 10")),
-            ("a large size for less data", bomb.replace("literal 1048576", "literal 1048577")),
-            ("no zlib", "GIT binary patch\nliteral 4\nD00000\n\n".to_owned()),
-            ("no base 85", "GIT binary patch\nliteral 4\nD0,000\n\n".to_owned()),
-            ("a digit too few", "GIT binary patch\nliteral 4\nD0000\n\n".to_owned()),
-            ("a group over 32 bits", "GIT binary patch\nliteral 4\nD~~~~~\n\n".to_owned()),
-            ("bytes behind the stream", bomb.replacen("\n\n", "\nD00000\n\n", 1)),
+            (
+                "a small size for much data",
+                bomb.replace("literal 1048576", "literal 10"),
+            ),
+            (
+                "a large size for less data",
+                bomb.replace("literal 1048576", "literal 1048577"),
+            ),
+            (
+                "no zlib",
+                "GIT binary patch\nliteral 4\nD00000\n\n".to_owned(),
+            ),
+            (
+                "no base 85",
+                "GIT binary patch\nliteral 4\nD0,000\n\n".to_owned(),
+            ),
+            (
+                "a digit too few",
+                "GIT binary patch\nliteral 4\nD0000\n\n".to_owned(),
+            ),
+            (
+                "a group over 32 bits",
+                "GIT binary patch\nliteral 4\nD~~~~~\n\n".to_owned(),
+            ),
+            (
+                "bytes behind the stream",
+                bomb.replacen("\n\n", "\nD00000\n\n", 1),
+            ),
             ("a delta", bomb.replace("literal", "delta")),
             ("no data", "GIT binary patch\nliteral 4\n\n".to_owned()),
             ("nothing", "GIT binary patch\n".to_owned()),
-            ("a size that is no number", bomb.replace("literal 1048576", "literal 99999999999999999999")),
-            ("both sides empty", "GIT binary patch\nliteral 0\nHc$@<O00001\n\nliteral 0\nHc$@<O00001\n\n".to_owned()),
-            ("one side, empty", "GIT binary patch\nliteral 0\nHc$@<O00001\n\n".to_owned()),
+            (
+                "a size that is no number",
+                bomb.replace("literal 1048576", "literal 99999999999999999999"),
+            ),
+            (
+                "both sides empty",
+                "GIT binary patch\nliteral 0\nHc$@<O00001\n\nliteral 0\nHc$@<O00001\n\n".to_owned(),
+            ),
+            (
+                "one side, empty",
+                "GIT binary patch\nliteral 0\nHc$@<O00001\n\n".to_owned(),
+            ),
         ];
         assert_eq!(read(bomb.as_bytes(), 1 << 20), Ok(()));
         for (case, patch) in table {

@@ -21,7 +21,9 @@ impl<'a> Header<'a> {
 
     /// Reads one line.
     pub(super) fn read(&mut self, lines: &mut Lines<'a>) -> Result<(), Refusal> {
-        let Some(line) = lines.next() else { return Ok(()) };
+        let Some(line) = lines.next() else {
+            return Ok(());
+        };
         let mut mode = None;
         let fresh = if let Some(rest) = line.strip_prefix(b"new file mode ") {
             mode = Some(rest);
@@ -46,7 +48,9 @@ impl<'a> Header<'a> {
         } else if let Some(rest) = line.strip_prefix(b"index ") {
             mode = rest.split(|&byte| byte == b' ').nth(1);
             true
-        } else if line.starts_with(b"similarity index ") || line.starts_with(b"dissimilarity index ") {
+        } else if line.starts_with(b"similarity index ")
+            || line.starts_with(b"dissimilarity index ")
+        {
             true
         } else {
             return Err(stray(line, lines));
@@ -55,8 +59,12 @@ impl<'a> Header<'a> {
             return Err(lines.refuse("its header says the same thing twice"));
         }
         match mode {
-            Some(b"160000") => Err(lines.refuse("it is a git submodule, which Mercurial cannot hold")),
-            Some(mode) if !is_mode(mode) => Err(lines.refuse("its mode is neither a file's nor a symbolic link's")),
+            Some(b"160000") => {
+                Err(lines.refuse("it is a git submodule, which Mercurial cannot hold"))
+            }
+            Some(mode) if !is_mode(mode) => {
+                Err(lines.refuse("its mode is neither a file's nor a symbolic link's"))
+            }
             _ => Ok(()),
         }
     }
@@ -66,14 +74,21 @@ impl<'a> Header<'a> {
         let same = old == new;
         let source = || Some(old.to_vec());
         let moved = |names: [Option<&[u8]>; 2]| names == [Some(old), Some(new)] && !same;
-        let one = [self.added, self.deleted, self.renamed != [None; 2], self.copied != [None; 2]];
+        let one = [
+            self.added,
+            self.deleted,
+            self.renamed != [None; 2],
+            self.copied != [None; 2],
+        ];
         if self.old_mode != self.new_mode {
             return None;
         }
         match one {
             [true, false, false, false] => (same && !self.new_mode).then_some(Kind::Add),
             [false, true, false, false] => (same && !self.new_mode).then_some(Kind::Delete),
-            [false, false, true, false] => source().filter(|_| moved(self.renamed)).map(Kind::Rename),
+            [false, false, true, false] => {
+                source().filter(|_| moved(self.renamed)).map(Kind::Rename)
+            }
             [false, false, false, true] => source().filter(|_| moved(self.copied)).map(Kind::Copy),
             [false, false, false, false] => same.then_some(Kind::Modify),
             _ => None,
@@ -87,7 +102,8 @@ fn once(flag: &mut bool) -> bool {
 
 fn is_mode(mode: &[u8]) -> bool {
     let permissions = mode.strip_prefix(b"100").filter(|rest| rest.len() == 3);
-    mode == b"120000" || permissions.is_some_and(|rest| rest.iter().all(|byte| (b'0'..=b'7').contains(byte)))
+    mode == b"120000"
+        || permissions.is_some_and(|rest| rest.iter().all(|byte| (b'0'..=b'7').contains(byte)))
 }
 
 /// The two names on a `diff --git` line, split where Mercurial splits it.
@@ -98,12 +114,18 @@ pub(super) fn names(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The name of a file that [`names`] splits in the wrong place, as Mercurial does, since it holds ` b/`.
-pub(super) fn whole_name<'a>(old: &'a [u8], new: &'a [u8], header: &Header<'a>) -> Option<&'a [u8]> {
+pub(super) fn whole_name<'a>(
+    old: &'a [u8],
+    new: &'a [u8],
+    header: &Header<'a>,
+) -> Option<&'a [u8]> {
     // Without a rename the line holds the same name twice.
     let twice = || {
         let line = [old, b" b/", new].concat();
         let length = (line.len() - 3) / 2;
-        let is_twice = line[length..].strip_prefix(b" b/").is_some_and(|name| *name == line[..length]);
+        let is_twice = line[length..]
+            .strip_prefix(b" b/")
+            .is_some_and(|name| *name == line[..length]);
         old.get(..length).filter(|_| is_twice)
     };
     let name = header.renamed[1].or(header.copied[1]).or_else(twice);

@@ -15,17 +15,30 @@ pub(crate) struct HunkHead<'a> {
 /// has no such hunk.
 ///
 /// Only a file's own hunks are read again: a place for each of them would take more room than the patch.
-pub(crate) fn hunk_head<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<HunkHead<'a>> {
+pub(crate) fn hunk_head<'a>(
+    content: &'a [u8],
+    file: &FileChange,
+    number: usize,
+) -> Option<HunkHead<'a>> {
     let mut lines = Lines::from(content, file.hunks?);
     for _ in 1..number {
         scan_hunk(&mut lines).ok()?;
     }
-    let text = lines.next().filter(|line| number > 0 && hunk_ranges(line).is_some())?;
-    Some(HunkHead { text, line: lines.place().line })
+    let text = lines
+        .next()
+        .filter(|line| number > 0 && hunk_ranges(line).is_some())?;
+    Some(HunkHead {
+        text,
+        line: lines.place().line,
+    })
 }
 
 /// The lines that a file must have for its `number`th hunk to fit, without their signs and `\n`.
-pub(crate) fn old_lines<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<Vec<&'a [u8]>> {
+pub(crate) fn old_lines<'a>(
+    content: &'a [u8],
+    file: &FileChange,
+    number: usize,
+) -> Option<Vec<&'a [u8]>> {
     let mut lines = Lines::from(content, file.hunks?);
     for _ in 1..number {
         scan_hunk(&mut lines).ok()?;
@@ -33,7 +46,11 @@ pub(crate) fn old_lines<'a>(content: &'a [u8], file: &FileChange, number: usize)
     let start = lines.place();
     scan_hunk(&mut lines).ok()?;
     let hunk = lines.since(start);
-    let lines = hunk.strip_suffix(b"\n").unwrap_or(hunk).split(|&byte| byte == b'\n').skip(1);
+    let lines = hunk
+        .strip_suffix(b"\n")
+        .unwrap_or(hunk)
+        .split(|&byte| byte == b'\n')
+        .skip(1);
     let old = |line: &'a [u8]| match line {
         [b'+' | b'\\', ..] => None,
         [b' ' | b'-', old @ ..] => Some(old),
@@ -51,7 +68,11 @@ pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
         return None;
     }
     let mut text = Vec::new();
-    for line in lines.since(hunks).split_inclusive(|&byte| byte == b'\n').skip(1) {
+    for line in lines
+        .since(hunks)
+        .split_inclusive(|&byte| byte == b'\n')
+        .skip(1)
+    {
         match line.split_first()? {
             (first, rest) if *first == sign => text.extend_from_slice(rest),
             // The line before has no end; Mercurial takes a carriage return for a part of that.
@@ -78,7 +99,9 @@ impl Names<'_> {
     /// and deleted files like this when the diff came without modes, as plain `hg diff` prints it. Mercurial reads
     /// them so only if the hunk agrees.
     pub(super) fn kind(&self, lines: &Lines<'_>) -> Kind {
-        let Some((old, new)) = lines.peek().and_then(hunk_ranges) else { return Kind::Modify };
+        let Some((old, new)) = lines.peek().and_then(hunk_ranges) else {
+            return Kind::Modify;
+        };
         if self.from == NOTHING && old.is_empty() {
             Kind::Add
         } else if self.to == NOTHING && new.is_empty() {
@@ -92,8 +115,14 @@ impl Names<'_> {
 /// Reads the names of a file.
 pub(super) fn names<'a>(lines: &mut Lines<'a>) -> Names<'a> {
     Names {
-        from: lines.next().and_then(|line| line.strip_prefix(b"--- ")).map(name_of),
-        to: lines.next().and_then(|line| line.strip_prefix(b"+++ ")).map(name_of),
+        from: lines
+            .next()
+            .and_then(|line| line.strip_prefix(b"--- "))
+            .map(name_of),
+        to: lines
+            .next()
+            .and_then(|line| line.strip_prefix(b"+++ "))
+            .map(name_of),
     }
 }
 
@@ -106,27 +135,39 @@ pub(super) fn scan_text(
     lines: &mut Lines<'_>,
 ) -> Result<Place, Refusal> {
     let is = |name: Option<&[u8]>, prefix: &[u8], expected: &[u8]| {
-        name.and_then(|name| name.strip_prefix(prefix)).is_some_and(|name| name == expected)
+        name.and_then(|name| name.strip_prefix(prefix))
+            .is_some_and(|name| name == expected)
     };
     let from_fits = is(names.from, b"a/", old) || (*kind == Kind::Add && names.from == NOTHING);
     let to_fits = is(names.to, b"b/", new) || (*kind == Kind::Delete && names.to == NOTHING);
     if !from_fits || !to_fits {
-        return Err(lines.refuse("the names in its `---` and `+++` lines differ from those in its `diff --git` line"));
+        return Err(lines.refuse(
+            "the names in its `---` and `+++` lines differ from those in its `diff --git` line",
+        ));
     }
     let hunks = lines.place();
     if *kind == Kind::Delete && lines.next_starts_with(b"@") {
         // Mercurial keeps a file whose lines it finds elsewhere than it is told, and what is left when the first of
         // several hunks has taken it away.
-        let whole = lines.peek().and_then(hunk_ranges).is_some_and(|(old, new)| old.start <= 1 && new.count == 0);
+        let whole = lines
+            .peek()
+            .and_then(hunk_ranges)
+            .is_some_and(|(old, new)| old.start <= 1 && new.count == 0);
         scan_hunk(lines)?;
         if !whole || lines.next_starts_with(b"@") {
-            return Err(lines.refuse("the file goes, but not from its first line to its last in one hunk"));
+            return Err(
+                lines.refuse("the file goes, but not from its first line to its last in one hunk")
+            );
         }
     }
     while lines.next_starts_with(b"@") {
         scan_hunk(lines)?;
     }
-    if lines.place() == hunks { Err(lines.refuse("a hunk (`@@ … @@`) is missing")) } else { Ok(hunks) }
+    if lines.place() == hunks {
+        Err(lines.refuse("a hunk (`@@ … @@`) is missing"))
+    } else {
+        Ok(hunks)
+    }
 }
 
 /// What the hunks of a file, which have been read, say of its size. The sign of a line stands for its line break.
@@ -148,14 +189,19 @@ pub(super) fn new_size(hunks: &[u8]) -> NewSize {
 /// The name on a `---` or `+++` line: up to the tab, or without one up to the first space. A name with spaces is
 /// written with a tab behind it.
 fn name_of(rest: &[u8]) -> &[u8] {
-    let end = rest.iter().position(|&byte| byte == b'\t').or_else(|| rest.iter().position(|&byte| byte == b' '));
+    let end = rest
+        .iter()
+        .position(|&byte| byte == b'\t')
+        .or_else(|| rest.iter().position(|&byte| byte == b' '));
     &rest[..end.unwrap_or(rest.len())]
 }
 
 fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), Refusal> {
     let ranges = lines.next().and_then(hunk_ranges);
     let Some((Range { count: mut old, .. }, Range { count: mut new, .. })) = ranges else {
-        return Err(lines.refuse("the head of a hunk is not `@@ -<line>,<count> +<line>,<count> @@`"));
+        return Err(
+            lines.refuse("the head of a hunk is not `@@ -<line>,<count> +<line>,<count> @@`")
+        );
     };
     let mut signed = false;
     while old > 0 || new > 0 {

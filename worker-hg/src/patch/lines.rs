@@ -30,7 +30,10 @@ impl<'a> Lines<'a> {
 
     /// The next line as it stands, without its `\n`.
     pub(super) fn next_raw(&mut self) -> Option<&'a [u8]> {
-        let rest = self.content.get(self.at.offset..).filter(|rest| !rest.is_empty())?;
+        let rest = self
+            .content
+            .get(self.at.offset..)
+            .filter(|rest| !rest.is_empty())?;
         let line = first_line(rest);
         self.at.offset += line.len() + 1;
         self.at.line += 1;
@@ -48,11 +51,18 @@ impl<'a> Lines<'a> {
 
     /// Whether the next line begins so. Unlike [`Self::peek`], does not look for its end.
     pub(super) fn next_starts_with(&self, prefix: &[u8]) -> bool {
-        self.content.get(self.at.offset..).is_some_and(|rest| rest.starts_with(prefix))
+        self.content
+            .get(self.at.offset..)
+            .is_some_and(|rest| rest.starts_with(prefix))
     }
 
     pub(super) fn refuse(&self, reason: impl Into<String>) -> Refusal {
-        Refusal { path: None, line: self.at.line, reason: reason.into(), advice: "" }
+        Refusal {
+            path: None,
+            line: self.at.line,
+            reason: reason.into(),
+            advice: "",
+        }
     }
 }
 

@@ -18,8 +18,10 @@ pub(super) fn check(path: &[u8]) -> Result<(), String> {
         return Err("the name begins or ends with a space".to_owned());
     }
     // On Windows a backslash separates like a slash.
-    let components: Vec<String> =
-        path.split(|byte| b"/\\".contains(byte)).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+    let components: Vec<String> = path
+        .split(|byte| b"/\\".contains(byte))
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect();
     let first = components.first().map_or("", String::as_str);
     if first.is_empty() {
         return Err("the path is absolute or empty".to_owned());
@@ -46,15 +48,23 @@ pub(super) fn check(path: &[u8]) -> Result<(), String> {
 /// A component as the file systems that are lax about names see it: without case, without the characters that HFS+
 /// ignores, without what NTFS takes for a stream, and without the dots and spaces that Windows drops.
 fn folded(component: &str) -> String {
-    let visible: String = component.to_lowercase().chars().filter(|&c| !text::is_invisible(c)).collect();
+    let visible: String = component
+        .to_lowercase()
+        .chars()
+        .filter(|&c| !text::is_invisible(c))
+        .collect();
     let name = visible.split(':').next().unwrap_or_default();
     name.trim_end_matches(['.', ' ']).to_owned()
 }
 
 /// `HG~1` and the like: what Windows may call `.hg`.
 fn is_short_name(folded: &str) -> bool {
-    let number = folded.strip_prefix("hg~").or_else(|| folded.strip_prefix("hg8b6c~"));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    let number = folded
+        .strip_prefix("hg~")
+        .or_else(|| folded.strip_prefix("hg8b6c~"));
+    number.is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 #[cfg(test)]
@@ -135,7 +145,10 @@ mod tests {
             check("a/".repeat(2047).as_bytes()).err().as_deref(),
             Some("the path has an empty, `.` or `..` component")
         );
-        assert_eq!(check("a/".repeat(2048).as_bytes()).err().as_deref(), Some("the path has more than 4095 bytes"));
+        assert_eq!(
+            check("a/".repeat(2048).as_bytes()).err().as_deref(),
+            Some("the path has more than 4095 bytes")
+        );
         assert_eq!(check(b"caf\xe9.txt"), Ok(()), "names need not be UTF-8");
         assert!(check(b"\xe9/.hg/x").is_err());
     }

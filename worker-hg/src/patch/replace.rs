@@ -42,7 +42,9 @@ pub(super) fn replaced(files: &[FileChange]) -> HashSet<&[u8]> {
         match &file.kind {
             Kind::Delete => _ = gone.insert(file.path.as_slice()),
             Kind::Rename(source) => _ = gone.insert(source.as_slice()),
-            Kind::Add if gone.contains(file.path.as_slice()) => _ = replaced.insert(file.path.as_slice()),
+            Kind::Add if gone.contains(file.path.as_slice()) => {
+                _ = replaced.insert(file.path.as_slice())
+            }
             Kind::Add | Kind::Copy(_) | Kind::Modify => {}
         }
     }
@@ -52,11 +54,16 @@ pub(super) fn replaced(files: &[FileChange]) -> HashSet<&[u8]> {
 /// Prepares a patch that has been read and that replaces these files. `None` when it adds one of them by something
 /// else than lines that begin with `+`.
 pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepared> {
-    let mut prepared = Prepared { content: Vec::with_capacity(content.len()), deletions: Vec::new() };
+    let mut prepared = Prepared {
+        content: Vec::with_capacity(content.len()),
+        deletions: Vec::new(),
+    };
     let mut lines = Lines::new(content);
     loop {
         let start = lines.place();
-        let Some(first) = lines.next() else { return Some(prepared) };
+        let Some(first) = lines.next() else {
+            return Some(prepared);
+        };
         if first.is_empty() {
             continue;
         }
@@ -65,7 +72,11 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
         let (path, file) = scan_file(first, &mut lines, &mut budget).ok()?;
         let section = lines.since(start);
         match file.filter(|_| replaced.contains(path)) {
-            Some(FileChange { kind: Kind::Delete, hunks, .. }) => {
+            Some(FileChange {
+                kind: Kind::Delete,
+                hunks,
+                ..
+            }) => {
                 if let Some(hunks) = hunks {
                     let lines = hunk::only(content, hunks, b'-')?;
                     // Phabricator's answers are UTF-8, and so are the names in them.
@@ -73,7 +84,11 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
                     prepared.deletions.push(Deletion { path, lines });
                 }
             }
-            Some(FileChange { kind: Kind::Add, hunks, .. }) => {
+            Some(FileChange {
+                kind: Kind::Add,
+                hunks,
+                ..
+            }) => {
                 let data = match (hunks, binary_data(section)) {
                     (Some(hunks), _) => &binary::encode(&hunk::only(content, hunks, b'+')?).ok()?,
                     (None, Some(data)) => data,
@@ -91,13 +106,25 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
 
 /// The part of a patch that gives a file this mode and this content, whatever it had.
 fn change(path: &[u8], mode: &[u8], data: &[u8]) -> Vec<u8> {
-    [b"diff --git a/", path, b" b/", path, b"\nold mode 100644\nnew mode ", mode, b"\n", data].concat()
+    [
+        b"diff --git a/",
+        path,
+        b" b/",
+        path,
+        b"\nold mode 100644\nnew mode ",
+        mode,
+        b"\n",
+        data,
+    ]
+    .concat()
 }
 
 /// The binary data in a part of a patch.
 fn binary_data(section: &[u8]) -> Option<&[u8]> {
     let mark = b"\nGIT binary patch";
-    let at = section.windows(mark.len()).position(|window| window == mark)?;
+    let at = section
+        .windows(mark.len())
+        .position(|window| window == mark)?;
     Some(&section[at + 1..])
 }
 

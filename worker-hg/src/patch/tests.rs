@@ -6,17 +6,26 @@ use proptest::prelude::*;
 use super::*;
 
 fn limits() -> Limits {
-    Limits { patch_bytes: 4096, files: 3, ..Limits::default() }
+    Limits {
+        patch_bytes: 4096,
+        files: 3,
+        ..Limits::default()
+    }
 }
 
 fn read(patch: &str) -> Result<Vec<(String, Kind)>, String> {
     let scanned = scan(patch.as_bytes(), &limits()).map_err(|refusal| refusal.to_string())?;
-    Ok(scanned.files.into_iter().map(|file| (text::path(&file.path), file.kind)).collect())
+    Ok(scanned
+        .files
+        .into_iter()
+        .map(|file| (text::path(&file.path), file.kind))
+        .collect())
 }
 
 const MODIFY: &str = "diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n";
 
-const DELETE: &str = "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-b\n";
+const DELETE: &str =
+    "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-b\n";
 
 #[test]
 fn every_form_that_phabricator_writes_is_read() {
@@ -83,7 +92,9 @@ fn every_form_that_phabricator_writes_is_read() {
 #[test]
 fn what_has_no_place_is_refused() {
     let add = |path: &str, mode: &str| {
-        format!("diff --git a/{path} b/{path}\nnew file mode {mode}\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n")
+        format!(
+            "diff --git a/{path} b/{path}\nnew file mode {mode}\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n"
+        )
     };
     let table = [
         ("nothing", String::new(), "changes nothing"),
@@ -265,43 +276,83 @@ fn a_file_that_goes_and_comes_again_is_a_change_for_mercurial() {
     let link = "diff --git a/f b/f\nnew file mode 120000\n--- /dev/null\n+++ b/f\n@@ -0,0 +1 @@\n+g\n\\ No newline at end of file";
     let plain = "diff --git a/f b/f\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,2 @@\n+x\r\n+y\n";
     let empty = "diff --git a/f b/f\nnew file mode 100755\n";
-    let binary = |content: &[u8]| String::from_utf8(encode(content).expect("encoded")).expect("ascii");
-    let data = format!("diff --git a/f b/f\nnew file mode 100644\nindex 0..1\n{}", binary(b"\0"));
+    let binary =
+        |content: &[u8]| String::from_utf8(encode(content).expect("encoded")).expect("ascii");
+    let data = format!(
+        "diff --git a/f b/f\nnew file mode 100644\nindex 0..1\n{}",
+        binary(b"\0")
+    );
     let renamed = "diff --git a/f b/g\nrename from f\nrename to g\n";
     let other = MODIFY.replace("/f", "/e");
     let change = |mode: &str, content: &[u8]| {
-        format!("diff --git a/f b/f\nold mode 100644\nnew mode {mode}\n{}", binary(content))
+        format!(
+            "diff --git a/f b/f\nold mode 100644\nnew mode {mode}\n{}",
+            binary(content)
+        )
     };
     for (case, patch, expected, deletes) in [
-        ("a link", format!("{DELETE}{link}"), change("120000", b"g"), true),
+        (
+            "a link",
+            format!("{DELETE}{link}"),
+            change("120000", b"g"),
+            true,
+        ),
         (
             "a plain file",
             format!("{DELETE}{other}\n{plain}"),
             format!("{other}{}", change("100644", b"x\r\ny\n")),
             true,
         ),
-        ("an empty file", format!("{DELETE}{empty}{other}"), format!("{}{other}", change("100755", b"")), true),
-        ("binary data", format!("{DELETE}{data}"), change("100644", b"\0"), true),
-        ("a renamed file", format!("{renamed}{link}"), format!("{renamed}{}", change("120000", b"g")), false),
+        (
+            "an empty file",
+            format!("{DELETE}{empty}{other}"),
+            format!("{}{other}", change("100755", b"")),
+            true,
+        ),
+        (
+            "binary data",
+            format!("{DELETE}{data}"),
+            change("100644", b"\0"),
+            true,
+        ),
+        (
+            "a renamed file",
+            format!("{renamed}{link}"),
+            format!("{renamed}{}", change("120000", b"g")),
+            false,
+        ),
     ] {
         let scanned = scan(patch.as_bytes(), &limits()).expect(case);
         let prepared = scanned.prepared.as_ref().expect(case);
-        assert_eq!(String::from_utf8_lossy(&prepared.content), expected, "{case}");
+        assert_eq!(
+            String::from_utf8_lossy(&prepared.content),
+            expected,
+            "{case}"
+        );
         assert_eq!(prepared.deletions.len(), usize::from(deletes), "{case}");
         for deletion in &prepared.deletions {
             assert!(deletion.fits(b"b\n") && deletion.fits(b"b\nc"), "{case}");
-            assert!(!deletion.fits(b"b") && !deletion.fits(b"a\nb\n") && !deletion.fits(b""), "{case}");
+            assert!(
+                !deletion.fits(b"b") && !deletion.fits(b"a\nb\n") && !deletion.fits(b""),
+                "{case}"
+            );
         }
         assert_eq!(scanned.removed_by_hunks().count(), 0, "{case}");
     }
-    assert_eq!(scan(MODIFY.as_bytes(), &limits()).expect("fine").prepared, None);
+    assert_eq!(
+        scan(MODIFY.as_bytes(), &limits()).expect("fine").prepared,
+        None
+    );
 }
 
 #[test]
 fn a_refusal_names_the_line() {
     let patch = format!("{MODIFY}\ndiff --git a/.hg/hgrc b/.hg/hgrc\nnew file mode 100644\n");
     let refusal = scan(patch.as_bytes(), &limits()).expect_err("hostile");
-    assert_eq!((refusal.path.as_deref(), refusal.line), (Some(b".hg/hgrc".as_slice()), 9));
+    assert_eq!(
+        (refusal.path.as_deref(), refusal.line),
+        (Some(b".hg/hgrc".as_slice()), 9)
+    );
 }
 
 #[test]
@@ -316,11 +367,15 @@ fn the_head_of_each_hunk_is_found() {
     );
     let scanned = scan(patch.as_bytes(), &limits()).expect("fine");
     let head = |file: usize, number| {
-        hunk_head(patch.as_bytes(), &scanned.files[file], number).map(|head| (text::path(head.text), head.line))
+        hunk_head(patch.as_bytes(), &scanned.files[file], number)
+            .map(|head| (text::path(head.text), head.line))
     };
     let first = |line| Some(("@@ -1,2 +1,2 @@".to_owned(), line));
     assert_eq!([head(0, 0), head(0, 1), head(0, 2)], [None, first(4), None]);
-    assert_eq!([head(1, 1), head(1, 2), head(1, 3)], [first(12), Some(("@@ -9 +9 @@ fn x()".to_owned(), 17)), None]);
+    assert_eq!(
+        [head(1, 1), head(1, 2), head(1, 3)],
+        [first(12), Some(("@@ -9 +9 @@ fn x()".to_owned(), 17)), None]
+    );
     assert_eq!(head(2, 1), None);
 }
 

@@ -24,7 +24,9 @@ pub(super) const TRIES: usize = 5;
 
 /// A port that nobody listens on at the moment.
 pub(super) fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }
 
 /// A server that runs, and its standard streams.
@@ -43,17 +45,25 @@ impl Server {
         let mut server = Self { group, pipes };
         let pause = Duration::from_millis(10);
         for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
-            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok();
+            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+                .await
+                .is_ok();
             if let Ok(status) = tokio::time::timeout(pause, server.group.wait()).await {
                 let (status, mut words) = (status?, String::new());
                 server.pipes.stderr.read_to_string(&mut words).await?;
-                return Err(io::Error::new(io::ErrorKind::BrokenPipe, format!("a server ended, {status}: {words}")));
+                return Err(io::Error::new(
+                    io::ErrorKind::BrokenPipe,
+                    format!("a server ended, {status}: {words}"),
+                ));
             }
             if connected {
                 return Ok(server);
             }
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("nobody listens on port {port}")))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("nobody listens on port {port}"),
+        ))
     }
 
     /// The process itself. `None` when it has ended.
@@ -72,12 +82,18 @@ pub(super) async fn kill_and_wait(processes: &[Pid]) -> io::Result<()> {
     kill_all(processes);
     let pause = Duration::from_millis(10);
     for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
-        if !processes.iter().any(|&pid| stat(pid).is_some_and(|(state, _)| state != "Z")) {
+        if !processes
+            .iter()
+            .any(|&pid| stat(pid).is_some_and(|(state, _)| state != "Z"))
+        {
             return Ok(());
         }
         SystemClock.sleep(pause).await;
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, format!("some of the processes {processes:?} do not go")))
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("some of the processes {processes:?} do not go"),
+    ))
 }
 
 /// Kills the processes.
@@ -92,7 +108,13 @@ pub(super) fn kill_all(processes: &[Pid]) {
 pub(super) fn children(parent: Pid) -> io::Result<Vec<Pid>> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
         let pid = Pid::from_raw(pid);
         if stat(pid).is_some_and(|(_, of)| of == parent) {
             children.push(pid);
@@ -124,11 +146,25 @@ fn stat(pid: Pid) -> Option<(String, Pid)> {
 
 /// Runs a tool that has to succeed, and returns what it prints.
 pub(super) fn tool(program: &str, arguments: &[&str]) -> io::Result<String> {
-    let output =
-        Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot start {program} (is it installed?): {error}"))
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot start {program} (is it installed?): {error}"),
+            )
         })?;
-    let words = if output.status.success() { output.stdout } else { output.stderr };
+    let words = if output.status.success() {
+        output.stdout
+    } else {
+        output.stderr
+    };
     let words = String::from_utf8_lossy(&words).trim_end().to_owned();
-    if output.status.success() { Ok(words) } else { Err(io::Error::other(format!("{program}: {words}"))) }
+    if output.status.success() {
+        Ok(words)
+    } else {
+        Err(io::Error::other(format!("{program}: {words}")))
+    }
 }

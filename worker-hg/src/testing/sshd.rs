@@ -7,7 +7,9 @@ use std::{
 
 use tokio::process::Command;
 
-use super::processes::{Server, TRIES, children, descendants, free_port, kill_all, kill_and_wait, tool};
+use super::processes::{
+    Server, TRIES, children, descendants, free_port, kill_all, kill_and_wait, tool,
+};
 
 /// It starts itself anew for each session, and wants to know where it is.
 const PROGRAM: &str = "/usr/sbin/sshd";
@@ -31,7 +33,12 @@ impl Sshd {
         if tool("id", &["-u"])? == "0" {
             fs::create_dir_all("/run/sshd")?;
         }
-        let mut sshd = Self { directory, user: tool("id", &["-un"])?, port: 0, running: None };
+        let mut sshd = Self {
+            directory,
+            user: tool("id", &["-un"])?,
+            port: 0,
+            running: None,
+        };
         sshd.make_key("client_key")?;
         fs::copy(sshd.path("client_key.pub"), sshd.path("authorized_keys"))?;
         sshd.make_key("host_key")?;
@@ -45,7 +52,10 @@ impl Sshd {
             }
         }
         let key = fs::read_to_string(sshd.path("host_key.pub"))?;
-        fs::write(sshd.known_hosts(), format!("[127.0.0.1]:{} {key}", sshd.port))?;
+        fs::write(
+            sshd.known_hosts(),
+            format!("[127.0.0.1]:{} {key}", sshd.port),
+        )?;
         Ok(sshd)
     }
 
@@ -91,9 +101,18 @@ impl Sshd {
         fs::write(self.path("sshd_config"), self.configuration())?;
         let config = self.path("sshd_config").display().to_string();
         let mut command = Command::new(PROGRAM);
-        command.args(["-D", "-f", &config]).arg("-E").arg(self.path("log")).process_group(0);
+        command
+            .args(["-D", "-f", &config])
+            .arg("-E")
+            .arg(self.path("log"))
+            .process_group(0);
         // Newer ones keep off who failed a few times, and refuse options that they do not know.
-        if tool(PROGRAM, &["-t", "-f", &config, "-o", "PerSourcePenalties=no"]).is_ok() {
+        if tool(
+            PROGRAM,
+            &["-t", "-f", &config, "-o", "PerSourcePenalties=no"],
+        )
+        .is_ok()
+        {
             command.args(["-o", "PerSourcePenalties=no"]);
         }
         self.running = Some(Server::start(command, self.port).await?);
@@ -108,8 +127,12 @@ impl Sshd {
 
     /// Stops it, and everything that its sessions run.
     pub async fn stop(&mut self) -> io::Result<()> {
-        let Some(server) = self.running.take() else { return Ok(()) };
-        let below = server.leader().map_or_else(|| Ok(Vec::new()), descendants)?;
+        let Some(server) = self.running.take() else {
+            return Ok(());
+        };
+        let below = server
+            .leader()
+            .map_or_else(|| Ok(Vec::new()), descendants)?;
         server.end().await;
         kill_and_wait(&below).await
     }
@@ -123,7 +146,8 @@ impl Sshd {
     }
 
     fn configuration(&self) -> String {
-        let [host_key, authorized_keys] = ["host_key", "authorized_keys"].map(|name| self.path(name));
+        let [host_key, authorized_keys] =
+            ["host_key", "authorized_keys"].map(|name| self.path(name));
         format!(
             "ListenAddress 127.0.0.1\nPort {}\nPidFile none\nLogLevel VERBOSE\n\
              HostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nStrictModes no\nUsePAM no\n\
@@ -143,7 +167,11 @@ impl Sshd {
             _ => {}
         }
         let path = path.display().to_string();
-        tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", &path]).map(|_| ())
+        tool(
+            "ssh-keygen",
+            &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", &path],
+        )
+        .map(|_| ())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -153,7 +181,9 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let Some(server) = self.running.take() else { return };
+        let Some(server) = self.running.take() else {
+            return;
+        };
         let below = server.leader().and_then(|leader| descendants(leader).ok());
         drop(server);
         kill_all(&below.unwrap_or_default());

@@ -25,9 +25,21 @@ impl HgWeb {
     pub async fn start(repository: &Path, directory: impl Into<PathBuf>) -> io::Result<Self> {
         let directory = directory.into();
         fs::create_dir_all(&directory)?;
-        let name = repository.file_name().unwrap_or_default().display().to_string();
-        fs::write(directory.join("web.conf"), format!("[paths]\n{name} = {}\n", repository.display()))?;
-        let mut web = Self { name, directory, port: 0, running: None };
+        let name = repository
+            .file_name()
+            .unwrap_or_default()
+            .display()
+            .to_string();
+        fs::write(
+            directory.join("web.conf"),
+            format!("[paths]\n{name} = {}\n", repository.display()),
+        )?;
+        let mut web = Self {
+            name,
+            directory,
+            port: 0,
+            running: None,
+        };
         let mut tries = 0;
         loop {
             web.port = free_port()?;
@@ -47,15 +59,24 @@ impl HgWeb {
     /// Starts it again, on the same port, after something killed it.
     pub async fn restart(&mut self) -> io::Result<()> {
         self.stop().await;
-        let option = |name: &str, file: &str| format!("--{name}={}", self.directory.join(file).display());
+        let option =
+            |name: &str, file: &str| format!("--{name}={}", self.directory.join(file).display());
         let mut command = Command::new("hg");
         command
             // What the user has configured for Mercurial is not for the tests.
             .env("HGRCPATH", "")
             .process_group(0)
             .args(["--config=web.push_ssl=false", "--config=web.allow-push=*"])
-            .args(["serve", "--address=127.0.0.1", &format!("--port={}", self.port)])
-            .args([option("web-conf", "web.conf"), option("accesslog", "access.log"), option("errorlog", "error.log")]);
+            .args([
+                "serve",
+                "--address=127.0.0.1",
+                &format!("--port={}", self.port),
+            ])
+            .args([
+                option("web-conf", "web.conf"),
+                option("accesslog", "access.log"),
+                option("errorlog", "error.log"),
+            ]);
         self.running = Some(Server::start(command, self.port).await?);
         Ok(())
     }

@@ -14,14 +14,26 @@ fn based_on(world: &World, number: u64, base: Option<&str>) -> Build {
 }
 
 fn named(used: &str) -> BaseChoice {
-    BaseChoice { used: used.to_owned(), instead_of: None, reason: BaseReason::Named, tried: None }
+    BaseChoice {
+        used: used.to_owned(),
+        instead_of: None,
+        reason: BaseReason::Named,
+        tried: None,
+    }
 }
 
 /// The unit that the author of a pushed build finds, with its result in front.
 fn unit(pushed: &Pushed) -> String {
     let answers = answer(&Report::Pushed(pushed.clone()));
-    let unit = answers.iter().find(|answer| answer.act == "work").expect("a unit");
-    format!("{} {}", unit.heading.as_deref().unwrap_or_default(), unit.text)
+    let unit = answers
+        .iter()
+        .find(|answer| answer.act == "work")
+        .expect("a unit");
+    format!(
+        "{} {}",
+        unit.heading.as_deref().unwrap_or_default(),
+        unit.text
+    )
 }
 
 #[tokio::test]
@@ -35,13 +47,20 @@ async fn the_named_base_is_used_when_it_is_known_or_can_be_pulled() {
     assert_eq!(pushed.base, named(&first));
     assert_eq!(
         unit(&pushed),
-        format!("mercurial: pass 1 patch (D1) was applied on changeset `{first}`. The stack names it as its base.")
+        format!(
+            "mercurial: pass 1 patch (D1) was applied on changeset `{first}`. The stack names it as its base."
+        )
     );
     world.source.write("later", b"y");
     let third = world.source.commit("third");
     let pushed = world.pushed(&based_on(&world, 2, Some(&third))).await;
     assert_eq!(pushed.base, named(&third), "it was pulled");
-    assert_eq!(world.try_repo.log(&format!("{}~2", pushed.revision), "{node}"), third);
+    assert_eq!(
+        world
+            .try_repo
+            .log(&format!("{}~2", pushed.revision), "{node}"),
+        third
+    );
 
     // The lowest patch decides, and what the others were made on does not matter.
     let mut stack = vec![world.patch(3, add("a", "a")), world.patch(4, add("b", "b"))];
@@ -50,10 +69,19 @@ async fn the_named_base_is_used_when_it_is_known_or_can_be_pulled() {
     let mut build = world.build_of(stack);
     build.landed = vec![1, 2];
     let pushed = world.pushed(&build).await;
-    assert_eq!((&pushed.base, &pushed.revisions), (&named(&second), &vec![3, 4]));
+    assert_eq!(
+        (&pushed.base, &pushed.revisions),
+        (&named(&second), &vec![3, 4])
+    );
     let said = unit(&pushed);
-    assert!(said.starts_with("mercurial: pass 2 patches (D3 and D4) were applied on"), "{said}");
-    assert!(said.ends_with("D1 and D2 have landed and were left out."), "{said}");
+    assert!(
+        said.starts_with("mercurial: pass 2 patches (D3 and D4) were applied on"),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("D1 and D2 have landed and were left out."),
+        "{said}"
+    );
     world.stop().await;
 }
 
@@ -64,32 +92,90 @@ async fn the_default_revision_is_used_when_the_base_is_unknown_or_garbage() {
     world.start_ready().await;
     let touched = world.path("touched");
     let git = "1234567890".repeat(4);
-    let alias = format!("--config=alias.log=!touch {} {}", touched.display(), "x".repeat(60));
+    let alias = format!(
+        "--config=alias.log=!touch {} {}",
+        touched.display(),
+        "x".repeat(60)
+    );
     let cut = format!("{}…", alias.chars().take(60).collect::<String>());
     let (null, all_ones) = ("0".repeat(40), "f".repeat(40));
     let table = [
         (None, None, Unnamed, "The stack does not name its base"),
         (Some(""), None, Unnamed, "The stack does not name its base"),
-        (Some(" \n"), None, Unnamed, "The stack does not name its base"),
-        (Some(&*git), Some(&*git), Unknown, "the repository has no such changeset"),
-        (Some(&*null), Some(&*null), Unknown, "the repository has no such changeset"),
-        (Some(&*all_ones), Some(&*all_ones), Unknown, "the repository has no such changeset"),
-        (Some("refs/heads/main"), Some("refs/heads/main"), NotAHash, "`refs/heads/main` as its base, which is not"),
-        (Some("all()"), Some("all()"), NotAHash, "`all()` as its base, which is not the hash"),
-        (Some("tip"), Some("tip"), NotAHash, "`tip` as its base, which is not the hash"),
-        (Some("a\nb\0c"), Some(r"a\u{a}b\u{0}c"), NotAHash, r"`a\u{a}b\u{0}c` as its base"),
-        (Some(&*alias), Some(&*cut), NotAHash, "`--config=alias.log=!touch"),
+        (
+            Some(" \n"),
+            None,
+            Unnamed,
+            "The stack does not name its base",
+        ),
+        (
+            Some(&*git),
+            Some(&*git),
+            Unknown,
+            "the repository has no such changeset",
+        ),
+        (
+            Some(&*null),
+            Some(&*null),
+            Unknown,
+            "the repository has no such changeset",
+        ),
+        (
+            Some(&*all_ones),
+            Some(&*all_ones),
+            Unknown,
+            "the repository has no such changeset",
+        ),
+        (
+            Some("refs/heads/main"),
+            Some("refs/heads/main"),
+            NotAHash,
+            "`refs/heads/main` as its base, which is not",
+        ),
+        (
+            Some("all()"),
+            Some("all()"),
+            NotAHash,
+            "`all()` as its base, which is not the hash",
+        ),
+        (
+            Some("tip"),
+            Some("tip"),
+            NotAHash,
+            "`tip` as its base, which is not the hash",
+        ),
+        (
+            Some("a\nb\0c"),
+            Some(r"a\u{a}b\u{0}c"),
+            NotAHash,
+            r"`a\u{a}b\u{0}c` as its base",
+        ),
+        (
+            Some(&*alias),
+            Some(&*cut),
+            NotAHash,
+            "`--config=alias.log=!touch",
+        ),
     ];
     for (number, (base, instead_of, reason, text)) in (1_u8..).zip(table) {
         world.source.write("later", &[number]);
         let newest = world.source.commit("newest");
         let pushed = world.pushed(&based_on(&world, number.into(), base)).await;
         let instead_of = instead_of.map(str::to_owned);
-        assert_eq!(pushed.base, BaseChoice { used: newest.clone(), instead_of, reason, tried: None }, "{base:?}");
-        let said = unit(&pushed);
-        assert!(
-            said.starts_with(&format!("mercurial: unsound 1 patch (D{number}) was applied on changeset `{newest}`"))
+        assert_eq!(
+            pushed.base,
+            BaseChoice {
+                used: newest.clone(),
+                instead_of,
+                reason,
+                tried: None
+            },
+            "{base:?}"
         );
+        let said = unit(&pushed);
+        assert!(said.starts_with(&format!(
+            "mercurial: unsound 1 patch (D{number}) was applied on changeset `{newest}`"
+        )));
         assert!(said.contains(text), "{said}");
     }
     assert!(!touched.exists());
@@ -122,7 +208,8 @@ async fn the_latest_revision_is_used_when_it_is_configured() {
     assert_eq!(pushed.base, latest(Some(first.clone())));
     let said = unit(&pushed);
     assert!(
-        said.starts_with("mercurial: unsound") && said.contains("always applied on its newest changeset"),
+        said.starts_with("mercurial: unsound")
+            && said.contains("always applied on its newest changeset"),
         "{said}"
     );
     assert!(said.contains(&newest) && said.contains(&first), "{said}");
@@ -131,7 +218,11 @@ async fn the_latest_revision_is_used_when_it_is_configured() {
     assert_eq!(pushed.base, latest(None));
 
     let pushed = world.pushed(&based_on(&world, 3, Some(&newest))).await;
-    assert_eq!(pushed.base, named(&newest), "the newest one is what the stack names");
+    assert_eq!(
+        pushed.base,
+        named(&newest),
+        "the newest one is what the stack names"
+    );
     assert!(unit(&pushed).starts_with("mercurial: pass"));
     world.stop().await;
 }
@@ -151,7 +242,10 @@ async fn a_diamond_becomes_one_line_of_changesets() {
     let pushed = world.pushed(&world.build_of(stack)).await;
     assert_eq!(pushed.revisions, [1, 2, 3, 4]);
     let content = String::from_utf8(world.try_repo.cat(&pushed.revision, "hello.txt")).unwrap();
-    assert!(content.contains("line V\n") && content.contains("line XX\n"), "{content}");
+    assert!(
+        content.contains("line V\n") && content.contains("line XX\n"),
+        "{content}"
+    );
     world.stop().await;
 }
 
@@ -181,7 +275,14 @@ async fn changesets_that_a_source_does_not_publish_are_built_on_and_kept() {
     let draft = world.source.commit("a draft");
     world.start_ready().await;
     for number in 1..3 {
-        assert_eq!(world.pushed(&based_on(&world, number, Some(&draft))).await.base.used, draft);
+        assert_eq!(
+            world
+                .pushed(&based_on(&world, number, Some(&draft)))
+                .await
+                .base
+                .used,
+            draft
+        );
         world.until_tidy(&world.clone(), &draft).await;
         world.stop().await;
         world.start();
@@ -207,7 +308,11 @@ async fn short_or_oddly_written_hash_of_a_known_changeset_is_a_named_base() {
         assert_eq!(pushed.base, named(&first), "{written:?}");
     }
     // Shorter ones are guesses, and an expression is none.
-    for (number, written) in (10..).zip([&first[..11], &format!("{first}0"), &format!("{} or tip", &first[..12])]) {
+    for (number, written) in (10..).zip([
+        &first[..11],
+        &format!("{first}0"),
+        &format!("{} or tip", &first[..12]),
+    ]) {
         let pushed = world.pushed(&based_on(&world, number, Some(written))).await;
         assert_eq!(pushed.base.reason, BaseReason::NotAHash, "{written:?}");
     }
@@ -241,9 +346,19 @@ async fn newest_named_base_that_contains_the_others_is_used() {
     };
     let pushed = world.pushed(&build(10, &[&first, &unknown, &second])).await;
     assert_eq!(pushed.base, newest);
-    assert!(unit(&pushed).starts_with("mercurial: pass"), "{}", unit(&pushed));
+    assert!(
+        unit(&pushed).starts_with("mercurial: pass"),
+        "{}",
+        unit(&pushed)
+    );
     let pushed = world.pushed(&build(20, &[&unknown, &second])).await;
-    assert_eq!(pushed.base, BaseChoice { instead_of: Some(unknown.clone()), ..newest });
+    assert_eq!(
+        pushed.base,
+        BaseChoice {
+            instead_of: Some(unknown.clone()),
+            ..newest
+        }
+    );
     let pushed = world.pushed(&build(30, &[&second, &aside])).await;
     assert_eq!(pushed.base, named(&second), "they lie on two lines");
     world.stop().await;
@@ -255,29 +370,60 @@ async fn unknown_base_leads_to_what_was_there_when_the_diff_was_made_and_then_to
     let at = |world: &World, date: &str, file: &str| {
         world.source.write(file, b"x");
         let date = format!("--date={date} +0000");
-        world.source.hg(&["commit", "--addremove", "--quiet", "--user=src", &date, "--message=dated"]);
+        world.source.hg(&[
+            "commit",
+            "--addremove",
+            "--quiet",
+            "--user=src",
+            &date,
+            "--message=dated",
+        ]);
         world.source.node("tip")
     };
     let before = at(&world, "2026-11-21 10:00", "before");
     let after = at(&world, "2026-11-21 11:30", "after");
     world.start_ready().await;
     let git = "1234567890".repeat(4);
-    for (number, base) in [(1, Some(git.as_str())), (2, None), (3, Some("refs/heads/main"))] {
+    for (number, base) in [
+        (1, Some(git.as_str())),
+        (2, None),
+        (3, Some("refs/heads/main")),
+    ] {
         let pushed = world.pushed(&based_on(&world, number, base)).await;
         let instead_of = base.map(str::to_owned);
-        let by_date = BaseChoice { used: before.clone(), instead_of, reason: BaseReason::ByDate, tried: None };
+        let by_date = BaseChoice {
+            used: before.clone(),
+            instead_of,
+            reason: BaseReason::ByDate,
+            tried: None,
+        };
         assert_eq!(pushed.base, by_date);
-        assert!(unit(&pushed).contains("the newest changeset from before the diff was used"), "{}", unit(&pushed));
+        assert!(
+            unit(&pushed).contains("the newest changeset from before the diff was used"),
+            "{}",
+            unit(&pushed)
+        );
     }
     // It changes a file that came later, so it does not apply there.
-    let mut patch = world.patch(4, "diff --git a/after b/moved\nrename from after\nrename to moved\n");
+    let mut patch = world.patch(
+        4,
+        "diff --git a/after b/moved\nrename from after\nrename to moved\n",
+    );
     patch.diff.base = Some(git.clone());
     let build = world.build_of(vec![patch]);
-    let newest =
-        BaseChoice { used: after.clone(), instead_of: Some(git), reason: BaseReason::Unknown, tried: Some(before) };
+    let newest = BaseChoice {
+        used: after.clone(),
+        instead_of: Some(git),
+        reason: BaseReason::Unknown,
+        tried: Some(before),
+    };
     let pushed = world.pushed(&build).await;
     assert_eq!(pushed.base, newest);
-    assert!(unit(&pushed).contains("Before that it was tried on"), "{}", unit(&pushed));
+    assert!(
+        unit(&pushed).contains("Before that it was tried on"),
+        "{}",
+        unit(&pushed)
+    );
     assert_eq!(world.record(&build).await.base, Some(newest));
     world.until_tidy(&world.clone(), &after).await;
 
@@ -295,7 +441,10 @@ async fn default_revision_is_what_the_source_calls_so() {
     let first = world.source.node("tip");
     world.source.hg(&["bookmark", "--inactive", "central"]);
     world.start_ready().await;
-    assert_eq!(world.pushed(&based_on(&world, 1, None)).await.base.used, first);
+    assert_eq!(
+        world.pushed(&based_on(&world, 1, None)).await.base.used,
+        first
+    );
 
     world.source.write("later", b"x");
     let second = world.source.commit("second");
@@ -303,24 +452,50 @@ async fn default_revision_is_what_the_source_calls_so() {
     world.source.write("aside", b"x");
     let aside = world.source.commit("on another line");
     for (number, moved) in [(2, &second), (3, &aside), (4, &first)] {
-        world.source.hg(&["bookmark", "--force", "--rev", moved, "central"]);
-        assert_eq!(world.pushed(&based_on(&world, number, None)).await.base.used, *moved, "moved to another line");
+        world
+            .source
+            .hg(&["bookmark", "--force", "--rev", moved, "central"]);
+        assert_eq!(
+            world
+                .pushed(&based_on(&world, number, None))
+                .await
+                .base
+                .used,
+            *moved,
+            "moved to another line"
+        );
     }
     // The clone is made equal to it with the next pull.
     world.source.write("aside", b"y");
     let newest = world.source.commit("the newest");
-    world.source.hg(&["bookmark", "--force", "--rev", &newest, "central"]);
-    assert_eq!(world.pushed(&based_on(&world, 5, None)).await.base.used, newest);
+    world
+        .source
+        .hg(&["bookmark", "--force", "--rev", &newest, "central"]);
+    assert_eq!(
+        world.pushed(&based_on(&world, 5, None)).await.base.used,
+        newest
+    );
     world.until_tidy(&world.clone(), &newest).await;
-    assert_eq!(world.clone().hg(&["bookmarks", "--template={bookmark} {node}\n"]), format!("central {newest}\n"));
+    assert_eq!(
+        world
+            .clone()
+            .hg(&["bookmarks", "--template={bookmark} {node}\n"]),
+        format!("central {newest}\n")
+    );
 
     world.source.hg(&["bookmark", "--delete", "central"]);
     let build = based_on(&world, 6, None);
     world.send(&build).await;
     world.pass(std::time::Duration::from_secs(180)).await;
-    assert!(world.report().await.is_none() && world.dead_letters().await.is_empty(), "it waits");
+    assert!(
+        world.report().await.is_none() && world.dead_letters().await.is_empty(),
+        "it waits"
+    );
     // A build that names its base needs no default.
-    assert_eq!(world.pushed(&based_on(&world, 7, Some(&second))).await.base, named(&second));
+    assert_eq!(
+        world.pushed(&based_on(&world, 7, Some(&second))).await.base,
+        named(&second)
+    );
     let events = world.record(&build).await.events;
     let gone = |event: &phabricator::model::Event| {
         matches!(&event.what, phabricator::model::What::Parked { reason, .. }
@@ -329,7 +504,9 @@ async fn default_revision_is_what_the_source_calls_so() {
     assert!(events.iter().any(gone), "{events:?}");
     world.source.hg(&["bookmark", "--rev", &second, "central"]);
     let applied = world.next_report().await;
-    let Report::Pushed(pushed) = applied.report else { panic!("{applied:?}") };
+    let Report::Pushed(pushed) = applied.report else {
+        panic!("{applied:?}")
+    };
     assert_eq!(pushed.base.used, second);
     world.stop().await;
 }

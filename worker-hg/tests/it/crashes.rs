@@ -16,7 +16,13 @@ async fn what_a_dead_worker_left_in_the_clone_is_gone_at_the_next_start() {
     clone.hg(&["debugsetparents", &base]);
     let patch = world.path("left.patch");
     fs::write(&patch, add("left", "x")).unwrap();
-    clone.hg(&["import", "--bypass", "--user=x", "--message=left", patch.to_str().unwrap()]);
+    clone.hg(&[
+        "import",
+        "--bypass",
+        "--user=x",
+        "--message=left",
+        patch.to_str().unwrap(),
+    ]);
     // A push to a publishing Try would have made it public.
     clone.hg(&["phase", "--public", "tip"]);
     assert_ne!(clone.node("tip"), base);
@@ -44,10 +50,18 @@ async fn a_clone_that_was_interrupted_is_made_anew() {
 async fn a_clone_that_is_broken_at_the_start_is_made_anew() {
     type Breaking = fn(&Repo);
     let table: [(&str, Breaking); 4] = [
-        ("no mark", |clone| fs::remove_file(clone.path.join(".hg/source-tip")).unwrap()),
-        ("a mark that is unknown", |clone| fs::write(clone.path.join(".hg/source-tip"), "1".repeat(40)).unwrap()),
-        ("no changelog", |clone| fs::write(clone.path.join(".hg/store/00changelog.i"), "junk").unwrap()),
-        ("no repository", |clone| fs::remove_dir_all(clone.path.join(".hg")).unwrap()),
+        ("no mark", |clone| {
+            fs::remove_file(clone.path.join(".hg/source-tip")).unwrap()
+        }),
+        ("a mark that is unknown", |clone| {
+            fs::write(clone.path.join(".hg/source-tip"), "1".repeat(40)).unwrap()
+        }),
+        ("no changelog", |clone| {
+            fs::write(clone.path.join(".hg/store/00changelog.i"), "junk").unwrap()
+        }),
+        ("no repository", |clone| {
+            fs::remove_dir_all(clone.path.join(".hg")).unwrap()
+        }),
     ];
     let mut world = World::new();
     world.start_ready().await;
@@ -75,7 +89,9 @@ async fn a_clone_that_breaks_under_a_build_is_made_anew() {
     fs::remove_file(&history).unwrap();
     fs::write(&history, bytes).unwrap();
     let patch = crate::world::change("line 5", "line five");
-    world.pushed(&world.build_of(vec![world.patch(2, patch)])).await;
+    world
+        .pushed(&world.build_of(vec![world.patch(2, patch)]))
+        .await;
     world.stop().await;
 }
 
@@ -104,7 +120,10 @@ async fn a_worker_that_must_end_within_an_import_leaves_no_process_and_the_next_
     let note = world.path("hanging");
     let configuration = world.clone().path.join(".hg/hgrc");
     let without_hook = fs::read(&configuration).unwrap();
-    world.clone().configure(&format!("[hooks]\npretxncommit.hang = {}\n", hanging_hook(&note)));
+    world.clone().configure(&format!(
+        "[hooks]\npretxncommit.hang = {}\n",
+        hanging_hook(&note)
+    ));
 
     world.start();
     world.send(&world.simple_build(7)).await;
@@ -121,7 +140,10 @@ async fn a_worker_that_must_end_within_a_push_leaves_no_process_and_the_next_one
     let note = world.path("hanging");
     let configuration = world.try_repo.path.join(".hg/hgrc");
     let without_hook = fs::read(&configuration).unwrap();
-    world.try_repo.configure(&format!("[hooks]\npretxnchangegroup.hang = {}\n", hanging_hook(&note)));
+    world.try_repo.configure(&format!(
+        "[hooks]\npretxnchangegroup.hang = {}\n",
+        hanging_hook(&note)
+    ));
 
     world.start();
     world.send(&world.simple_build(7)).await;
@@ -130,7 +152,10 @@ async fn a_worker_that_must_end_within_a_push_leaves_no_process_and_the_next_one
 
     fs::write(&configuration, without_hook).unwrap();
     let journal = world.try_repo.path.join(".hg/store/journal");
-    assert!(!journal.exists(), "Mercurial had the time to take its transaction back");
+    assert!(
+        !journal.exists(),
+        "Mercurial had the time to take its transaction back"
+    );
     ends_with_one_head(world).await;
 }
 
@@ -138,7 +163,10 @@ async fn a_worker_that_must_end_within_a_push_leaves_no_process_and_the_next_one
 async fn a_worker_that_must_end_within_the_first_clone_leaves_no_process() {
     let mut world = World::new();
     let note = world.path("hanging");
-    world.source.configure(&format!("[hooks]\npreoutgoing.hang = {}\n", hanging_hook(&note)));
+    world.source.configure(&format!(
+        "[hooks]\npreoutgoing.hang = {}\n",
+        hanging_hook(&note)
+    ));
     world.start();
     world.stop_in_flight(|| note.exists()).await;
     assert_eq!(living_in_group(&note), Vec::<String>::new());
@@ -148,7 +176,9 @@ async fn a_worker_that_must_end_within_the_first_clone_leaves_no_process() {
 async fn ends_with_one_head(mut world: World) {
     world.start();
     let applied = world.next_report().await;
-    let Report::Pushed(pushed) = applied.report else { panic!("{applied:?}") };
+    let Report::Pushed(pushed) = applied.report else {
+        panic!("{applied:?}")
+    };
     assert_eq!(world.try_repo.node("tip"), pushed.revision);
     assert_eq!(world.try_repo.heads(), 1);
     let count = world.try_repo.log("all()", "x").len();

@@ -24,7 +24,10 @@ impl Disk {
     fn mount(path: PathBuf, megabytes: u32) -> Option<Self> {
         fs::create_dir_all(&path).unwrap();
         let options = format!("size={megabytes}m,mode=700");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).output();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(&path)
+            .output();
         match mount {
             Ok(output) if output.status.success() => Some(Self { path }),
             refused => {
@@ -55,7 +58,10 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // Lazily: a process that is about to end may still be in it.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(&self.path)
+            .status();
     }
 }
 
@@ -74,19 +80,30 @@ fn noise(seed: u64, bytes: usize) -> String {
 
 /// A build of another author that needs two megabytes of room.
 fn large(world: &World, number: u64) -> Build {
-    world.build_of(vec![world.patch(number, add(&format!("large{number}"), &noise(number, 2 << 20)))])
+    world.build_of(vec![world.patch(
+        number,
+        add(&format!("large{number}"), &noise(number, 2 << 20)),
+    )])
 }
 
 /// Both builds wait, without a counted attempt, and the record of each says why.
 async fn both_wait(world: &World, builds: &[Build]) {
     world.pass(Duration::from_secs(120)).await;
     assert!(world.report().await.is_none(), "a build ended");
-    assert_eq!((world.waiting().await, world.dead_letters().await), (builds.len(), Vec::new()));
+    assert_eq!(
+        (world.waiting().await, world.dead_letters().await),
+        (builds.len(), Vec::new())
+    );
     for build in builds {
         let events = world.record(build).await.events;
         let full = |what: &What| matches!(what, What::Parked { reason, .. } if reason.starts_with("our disk is full"));
         assert!(events.iter().any(|event| full(&event.what)), "{events:?}");
-        assert!(!events.iter().any(|event| matches!(event.what, What::Failed { .. })), "{events:?}");
+        assert!(
+            !events
+                .iter()
+                .any(|event| matches!(event.what, What::Failed { .. })),
+            "{events:?}"
+        );
     }
 }
 
@@ -96,7 +113,9 @@ async fn both_are_pushed(world: &mut World, builds: &[Build]) {
         let applied = world.next_report().await;
         assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
     }
-    world.until_tidy(&world.clone(), &world.source.node("tip")).await;
+    world
+        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .await;
     world.stop().await;
     world.clone().hg(&["verify", "--quiet"]);
     let left = |name: &str| world.settings.clones_dir.join(name).exists();
@@ -112,10 +131,14 @@ async fn on_a_disk(world: &mut World, megabytes: u32) -> Option<Disk> {
 #[tokio::test]
 async fn builds_wait_while_an_import_fills_the_disk_and_are_pushed_when_it_has_room() {
     let mut world = World::new();
-    let Some(disk) = on_a_disk(&mut world, 24).await else { return };
+    let Some(disk) = on_a_disk(&mut world, 24).await else {
+        return;
+    };
     world.start_ready().await;
     world.pushed(&world.simple_build(1)).await;
-    world.until_tidy(&world.clone(), &world.source.node("tip")).await;
+    world
+        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .await;
     // The second one is full after the patch was written, and in the middle of the transaction.
     for (number, left) in [(10, 1 << 20), (20, 3 << 20), (30, 0)] {
         disk.fill(left);
@@ -134,7 +157,9 @@ async fn builds_wait_while_an_import_fills_the_disk_and_are_pushed_when_it_has_r
 #[tokio::test]
 async fn builds_wait_while_a_pull_fills_the_disk_and_are_pushed_when_it_has_room() {
     let mut world = World::new();
-    let Some(disk) = on_a_disk(&mut world, 24).await else { return };
+    let Some(disk) = on_a_disk(&mut world, 24).await else {
+        return;
+    };
     world.start_ready().await;
     world.source.write("large", noise(7, 4 << 20).as_bytes());
     world.source.commit("a large file");
@@ -151,9 +176,17 @@ async fn builds_wait_while_a_pull_fills_the_disk_and_are_pushed_when_it_has_room
 #[tokio::test]
 async fn builds_wait_while_a_push_fills_the_disk_and_are_pushed_when_it_has_room() {
     let mut world = World::new();
-    let Some(disk) = Disk::mount(world.path("disk"), 24) else { return };
+    let Some(disk) = Disk::mount(world.path("disk"), 24) else {
+        return;
+    };
     let target = disk.path.join("try");
-    world.source.hg(&["clone", "--quiet", "--noupdate", ".", target.to_str().unwrap()]);
+    world.source.hg(&[
+        "clone",
+        "--quiet",
+        "--noupdate",
+        ".",
+        target.to_str().unwrap(),
+    ]);
     let target = Repo { path: target };
     target.configure("[phases]\npublish = false\n");
     world.repository().try_url = target.path.to_str().unwrap().to_owned();
@@ -175,7 +208,9 @@ async fn builds_wait_while_the_first_clone_fills_the_disk_and_are_pushed_when_it
     let mut world = World::new();
     world.source.write("large", noise(7, 4 << 20).as_bytes());
     world.source.commit("a large file");
-    let Some(disk) = on_a_disk(&mut world, 24).await else { return };
+    let Some(disk) = on_a_disk(&mut world, 24).await else {
+        return;
+    };
     disk.fill(2 << 20);
     world.start();
     let builds = [world.simple_build(1), world.simple_build(2)];
@@ -186,7 +221,9 @@ async fn builds_wait_while_the_first_clone_fills_the_disk_and_are_pushed_when_it
     for _ in 0..600 {
         world.pass(Duration::from_secs(10)).await;
         let events = world.record(&builds[0]).await.events;
-        if events.iter().any(|event| matches!(&event.what, What::Parked { reason, .. } if reason.contains("disk"))) {
+        if events.iter().any(
+            |event| matches!(&event.what, What::Parked { reason, .. } if reason.contains("disk")),
+        ) {
             break;
         }
         crate::world::pause().await;
@@ -199,7 +236,9 @@ async fn builds_wait_while_the_first_clone_fills_the_disk_and_are_pushed_when_it
 #[tokio::test]
 async fn build_that_expires_on_a_full_disk_names_the_disk_and_not_the_patch() {
     let mut world = World::new();
-    let Some(disk) = on_a_disk(&mut world, 24).await else { return };
+    let Some(disk) = on_a_disk(&mut world, 24).await else {
+        return;
+    };
     world.start_ready().await;
     disk.fill(0);
     let builds = [large(&world, 1)];
@@ -207,8 +246,13 @@ async fn build_that_expires_on_a_full_disk_names_the_disk_and_not_the_patch() {
     both_wait(&world, &builds).await;
     world.clock.advance(Duration::from_secs(24 * 3600));
     let applied = world.next_report().await;
-    let Report::InfrastructureFailed(blame) = applied.report else { panic!("{applied:?}") };
-    assert_eq!(blame.summary, "The build waited for more than 24 hours: our disk is full.");
+    let Report::InfrastructureFailed(blame) = applied.report else {
+        panic!("{applied:?}")
+    };
+    assert_eq!(
+        blame.summary,
+        "The build waited for more than 24 hours: our disk is full."
+    );
     world.stop().await;
 }
 
@@ -217,13 +261,20 @@ async fn transaction_that_a_failed_command_left_is_taken_back_before_the_next_bu
     let mut world = World::new();
     world.start_ready().await;
     world.pushed(&world.simple_build(1)).await;
-    world.until_tidy(&world.clone(), &world.source.node("tip")).await;
+    world
+        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .await;
     // As it stays when there is no room even to roll back; the server lives on.
     fs::write(world.clone().path.join(".hg/store/journal"), "").unwrap();
     let build = world.simple_build(2);
     world.pushed(&build).await;
     let events = world.record(&build).await.events;
-    assert!(!events.iter().any(|event| matches!(event.what, What::Failed { .. })), "{events:?}");
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event.what, What::Failed { .. })),
+        "{events:?}"
+    );
     world.stop().await;
     assert!(!world.settings.clones_dir.join(".central.aside").exists());
 }

@@ -21,7 +21,9 @@ const COST: u64 = 300_000_000;
 /// Puts a greedy build into the queue and one of another author behind it: the first is its patch's fault, without a
 /// second attempt and without a trace, and the other is pushed.
 async fn refused_and_the_next_one_pushed(world: &World, greedy: &Build) -> PatchFailure {
-    let next = world.build_of(vec![world.patch(greedy.request.revision_id + 1000, add("next.txt", "next"))]);
+    let next = world.build_of(vec![
+        world.patch(greedy.request.revision_id + 1000, add("next.txt", "next")),
+    ]);
     let before = world.disk_usage();
     for build in [greedy, &next] {
         world.send(build).await;
@@ -30,18 +32,31 @@ async fn refused_and_the_next_one_pushed(world: &World, greedy: &Build) -> Patch
     for _ in 0..2 {
         let applied = world.next_report().await;
         match applied.report {
-            Report::PatchFailed(failed) if applied.request == greedy.request => failure = Some(failed),
+            Report::PatchFailed(failed) if applied.request == greedy.request => {
+                failure = Some(failed)
+            }
             Report::Pushed(_) if applied.request == next.request => {}
             other => panic!("{other:?}"),
         }
     }
     let events = world.record(greedy).await.events;
-    assert!(!events.iter().any(|event| matches!(event.what, What::Failed { .. })), "it was tried again: {events:?}");
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event.what, What::Failed { .. })),
+        "it was tried again: {events:?}"
+    );
     for patch in &greedy.stack {
         let of_patch = format!("desc('re:^Bug {} -')", patch.revision_id);
-        assert_eq!(world.try_repo.log(&of_patch, "{node}\n"), "", "it is on Try");
+        assert_eq!(
+            world.try_repo.log(&of_patch, "{node}\n"),
+            "",
+            "it is on Try"
+        );
     }
-    world.until_tidy(&world.clone(), &world.source.node("tip")).await;
+    world
+        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .await;
     let grown = world.disk_usage().saturating_sub(before);
     assert!(grown < 20_000_000, "{grown} bytes are left on the disk");
     failure.expect("its patch's fault")
@@ -58,7 +73,10 @@ async fn makes_too_much(world: &World, greedy: &Build) -> PatchFailure {
 /// The command servers for clones in this directory, as directories of `/proc`.
 fn servers(clones: &Path) -> Vec<PathBuf> {
     let clones = clones.to_str().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     let serves = |process: &PathBuf| {
         let command = fs::read(process.join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command);
@@ -71,19 +89,33 @@ fn servers(clones: &Path) -> Vec<PathBuf> {
 fn peak_of_servers(clones: &Path) -> u64 {
     let peak = |process: PathBuf| {
         let status = fs::read_to_string(process.join("status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     };
-    servers(clones).into_iter().filter_map(peak).max().unwrap_or_default()
+    servers(clones)
+        .into_iter()
+        .filter_map(peak)
+        .max()
+        .unwrap_or_default()
 }
 
 impl World {
     /// What the clones, with what Mercurial unpacks there, and Try take on the disk.
     fn disk_usage(&self) -> u64 {
         let directories = [&self.settings.clones_dir, &self.try_repo.path];
-        let output = Command::new("du").args(["--summarize", "--bytes"]).args(directories).output().unwrap().stdout;
+        let output = Command::new("du")
+            .args(["--summarize", "--bytes"])
+            .args(directories)
+            .output()
+            .unwrap()
+            .stdout;
         let lines = String::from_utf8(output).unwrap();
-        lines.lines().map(|line| line.split('\t').next().unwrap().parse::<u64>().unwrap()).sum()
+        lines
+            .lines()
+            .map(|line| line.split('\t').next().unwrap().parse::<u64>().unwrap())
+            .sum()
     }
 
     /// A world with the file `big`, of 13 MB, ready to build.
@@ -117,14 +149,21 @@ fn rename(from: &str, to: &str) -> String {
 
 /// A new binary file.
 fn binary(path: &str, content: &[u8]) -> String {
-    const DIGITS: &[u8; 85] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
+    const DIGITS: &[u8; 85] =
+        b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(content).unwrap();
-    let mut patch =
-        format!("diff --git a/{path} b/{path}\nnew file mode 100644\nGIT binary patch\nliteral {}\n", content.len());
+    let mut patch = format!(
+        "diff --git a/{path} b/{path}\nnew file mode 100644\nGIT binary patch\nliteral {}\n",
+        content.len()
+    );
     for line in encoder.finish().unwrap().chunks(52) {
         let length = u8::try_from(line.len()).unwrap();
-        patch.push(char::from(if length <= 26 { b'A' + length - 1 } else { b'a' + length - 27 }));
+        patch.push(char::from(if length <= 26 {
+            b'A' + length - 1
+        } else {
+            b'a' + length - 27
+        }));
         for group in line.chunks(4) {
             let mut bytes = [0; 4];
             bytes[..group.len()].copy_from_slice(group);
@@ -140,9 +179,14 @@ fn binary(path: &str, content: &[u8]) -> String {
 #[tokio::test]
 async fn copies_of_a_large_file_are_refused_before_they_are_made() {
     let mut world = World::with_big_file().await;
-    let copies: String = (0..120).map(|number| copy("big", &format!("copy{number}"))).collect();
+    let copies: String = (0..120)
+        .map(|number| copy("big", &format!("copy{number}")))
+        .collect();
     let failure = makes_too_much(&world, &world.build_of(vec![world.patch(1, copies)])).await;
-    assert_eq!(failure.summary, "The stack of D1 is refused: it makes too large files.");
+    assert_eq!(
+        failure.summary,
+        "The stack of D1 is refused: it makes too large files."
+    );
     assert_eq!(
         failure.details,
         "The files that its patches add, copy, rename or change have 1.5 GB, and 256 MB are allowed.\nThe largest part of \
@@ -155,7 +199,9 @@ async fn copies_of_a_large_file_are_refused_before_they_are_made() {
 async fn binary_files_that_pack_well_are_refused_before_they_are_made() {
     let mut world = World::with_big_file().await;
     let zeros = vec![0; 9 << 20];
-    let files: String = (0..28).map(|number| binary(&format!("zeros{number}"), &zeros)).collect();
+    let files: String = (0..28)
+        .map(|number| binary(&format!("zeros{number}"), &zeros))
+        .collect();
     assert!(files.len() < 400_000, "{}", files.len());
     let failure = makes_too_much(&world, &world.build_of(vec![world.patch(1, files)])).await;
     assert!(
@@ -167,36 +213,77 @@ async fn binary_files_that_pack_well_are_refused_before_they_are_made() {
         failure.details
     );
     // The same in several patches, and as copies of one.
-    let stack = (0..28_u64).map(|number| world.patch(10 + number, binary(&format!("zeros{number}"), &zeros)));
+    let stack = (0..28_u64)
+        .map(|number| world.patch(10 + number, binary(&format!("zeros{number}"), &zeros)));
     let failure = makes_too_much(&world, &world.build_of(stack.collect())).await;
-    assert!(failure.details.starts_with("zeros27: it has 9.4 MB when it is unpacked"), "{}", failure.details);
-    let copies: String = (0..27).map(|number| copy("zeros", &format!("copy{number}"))).collect();
-    let stack = vec![world.patch(50, binary("zeros", &zeros)), world.patch(51, copies)];
+    assert!(
+        failure
+            .details
+            .starts_with("zeros27: it has 9.4 MB when it is unpacked"),
+        "{}",
+        failure.details
+    );
+    let copies: String = (0..27)
+        .map(|number| copy("zeros", &format!("copy{number}")))
+        .collect();
+    let stack = vec![
+        world.patch(50, binary("zeros", &zeros)),
+        world.patch(51, copies),
+    ];
     let failure = makes_too_much(&world, &world.build_of(stack)).await;
-    assert!(failure.details.contains("28 files, which are copies or versions of one: zeros"), "{}", failure.details);
+    assert!(
+        failure
+            .details
+            .contains("28 files, which are copies or versions of one: zeros"),
+        "{}",
+        failure.details
+    );
     world.stop().await;
 }
 
 #[tokio::test]
 async fn binary_deltas_are_refused() {
     let mut world = World::with_big_file().await;
-    let delta = binary("big", &[0; 100]).replace("new file mode 100644\n", "").replace("literal 100", "delta 100");
+    let delta = binary("big", &[0; 100])
+        .replace("new file mode 100644\n", "")
+        .replace("literal 100", "delta 100");
     let stack = vec![world.patch(1, delta.clone()), world.patch(2, delta)];
     let failure = makes_too_much(&world, &world.build_of(stack)).await;
-    assert!(failure.details.starts_with("big: a binary patch does not hold the whole file"), "{}", failure.details);
+    assert!(
+        failure
+            .details
+            .starts_with("big: a binary patch does not hold the whole file"),
+        "{}",
+        failure.details
+    );
     world.stop().await;
 }
 
 #[tokio::test]
 async fn stack_whose_patches_make_too_much_together_is_refused() {
     let mut world = World::with_big_file().await;
-    let copies: String = (0..8).map(|number| copy("big", &format!("a{number}"))).collect();
-    let renames =
-        |from: &str, to: &str| (0..8).map(|n| rename(&format!("{from}{n}"), &format!("{to}{n}"))).collect::<String>();
+    let copies: String = (0..8)
+        .map(|number| copy("big", &format!("a{number}")))
+        .collect();
+    let renames = |from: &str, to: &str| {
+        (0..8)
+            .map(|n| rename(&format!("{from}{n}"), &format!("{to}{n}")))
+            .collect::<String>()
+    };
     // 104 MB each.
-    let stack = vec![world.patch(1, copies), world.patch(2, renames("a", "b")), world.patch(3, renames("b", "c"))];
+    let stack = vec![
+        world.patch(1, copies),
+        world.patch(2, renames("a", "b")),
+        world.patch(3, renames("b", "c")),
+    ];
     let failure = makes_too_much(&world, &world.build_of(stack)).await;
-    assert!(failure.details.contains(" have 311 MB, and 256 MB are allowed."), "{}", failure.details);
+    assert!(
+        failure
+            .details
+            .contains(" have 311 MB, and 256 MB are allowed."),
+        "{}",
+        failure.details
+    );
     world.stop().await;
 }
 
@@ -212,11 +299,16 @@ async fn stack_that_makes_as_much_as_is_allowed_is_pushed() {
     world.start_ready().await;
     let stack = |number, more: &str| {
         let copies = copy("a", "b") + &copy("a", "c") + more;
-        world.build_of(vec![world.patch(number, copy("big", "a")), world.patch(number + 1, copies)])
+        world.build_of(vec![
+            world.patch(number, copy("big", "a")),
+            world.patch(number + 1, copies),
+        ])
     };
     let too_much = makes_too_much(&world, &stack(1, &copy("caf\u{e9} path:x", "y"))).await;
     assert!(
-        too_much.details.ends_with("39.0 MB in 3 files, which are copies or versions of one: big"),
+        too_much
+            .details
+            .ends_with("39.0 MB in 3 files, which are copies or versions of one: big"),
         "{}",
         too_much.details
     );
@@ -230,7 +322,11 @@ fn hunks_that_fit_nowhere(count: usize) -> String {
     let mut patch = "diff --git a/equal b/equal\n--- a/equal\n+++ b/equal\n".to_owned();
     for line in (1000..).step_by(2000).take(count) {
         let same = " same\n".repeat(3);
-        write!(patch, "@@ -{line},7 +{line},7 @@\n{same}-other\n+new\n{same}").unwrap();
+        write!(
+            patch,
+            "@@ -{line},7 +{line},7 @@\n{same}-other\n+new\n{same}"
+        )
+        .unwrap();
     }
     patch
 }
@@ -238,7 +334,9 @@ fn hunks_that_fit_nowhere(count: usize) -> String {
 #[tokio::test]
 async fn hunks_that_fit_nowhere_among_equal_lines_are_the_patchs_fault_at_once() {
     let mut world = World::new();
-    world.source.write("equal", "same\n".repeat(400_000).as_bytes());
+    world
+        .source
+        .write("equal", "same\n".repeat(400_000).as_bytes());
     world.source.commit("equal lines");
     // Else Mercurial looks for places until then, and the build is tried again.
     world.settings.limits.import = Duration::from_secs(20);
@@ -246,18 +344,29 @@ async fn hunks_that_fit_nowhere_among_equal_lines_are_the_patchs_fault_at_once()
     let greedy = world.build_of(vec![world.patch(1, hunks_that_fit_nowhere(150))]);
     let failure = refused_and_the_next_one_pushed(&world, &greedy).await;
     assert_eq!(failure.summary, "The patch of D1 does not apply.");
-    assert!(failure.details.contains("equal, line 1000: hunk #1 does not fit"), "{}", failure.details);
+    assert!(
+        failure
+            .details
+            .contains("equal, line 1000: hunk #1 does not fit"),
+        "{}",
+        failure.details
+    );
     world.stop().await;
 }
 
 #[tokio::test]
 async fn patches_that_take_too_long_to_apply_are_refused_and_not_tried_again() {
     let mut world = World::new();
-    world.source.write("equal", "same\n".repeat(400_000).as_bytes());
+    world
+        .source
+        .write("equal", "same\n".repeat(400_000).as_bytes());
     world.source.commit("equal lines");
     world.settings.limits.work = Duration::from_millis(500);
     world.start_ready().await;
-    let greedy = world.build_of(vec![world.patch(1, add("a", "a")), world.patch(2, hunks_that_fit_nowhere(150))]);
+    let greedy = world.build_of(vec![
+        world.patch(1, add("a", "a")),
+        world.patch(2, hunks_that_fit_nowhere(150)),
+    ]);
     let failure = refused_and_the_next_one_pushed(&world, &greedy).await;
     assert_eq!(
         failure.summary,
@@ -270,17 +379,33 @@ async fn patches_that_take_too_long_to_apply_are_refused_and_not_tried_again() {
 async fn many_hunks_that_fit_where_they_say_are_pushed() {
     let mut world = World::new();
     let line = |number: usize| format!("line {number} of many\n");
-    world.source.write("large", (0..100_000).map(line).collect::<String>().as_bytes());
+    world.source.write(
+        "large",
+        (0..100_000).map(line).collect::<String>().as_bytes(),
+    );
     world.source.commit("a large file");
     world.start_ready().await;
     let mut patch = "diff --git a/large b/large\n--- a/large\n+++ b/large\n".to_owned();
     for number in (0..100_000).step_by(50) {
         let (first, old, last) = (line(number), line(number + 1), line(number + 2));
-        write!(patch, "@@ -{0},3 +{0},3 @@\n {first}-{old}+new {old} {last}", number + 1).unwrap();
+        write!(
+            patch,
+            "@@ -{0},3 +{0},3 @@\n {first}-{old}+new {old} {last}",
+            number + 1
+        )
+        .unwrap();
     }
-    let pushed = world.pushed(&world.build_of(vec![world.patch(1, patch)])).await;
+    let pushed = world
+        .pushed(&world.build_of(vec![world.patch(1, patch)]))
+        .await;
     let content = world.try_repo.cat(&pushed.revision, "large");
-    assert_eq!(String::from_utf8(content).unwrap().matches("\nnew line ").count(), 2000);
+    assert_eq!(
+        String::from_utf8(content)
+            .unwrap()
+            .matches("\nnew line ")
+            .count(),
+        2000
+    );
     world.stop().await;
 }
 
@@ -291,12 +416,16 @@ async fn patch_that_takes_too_much_memory_is_refused_and_not_tried_again() {
     world.settings.limits.memory = 256 << 20;
     world.start_ready().await;
     let count = 2 << 20;
-    let mut patch =
-        format!("diff --git a/f b/f\nnew file mode 100644\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,{count} @@\n");
+    let mut patch = format!(
+        "diff --git a/f b/f\nnew file mode 100644\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,{count} @@\n"
+    );
     patch.push_str(&"+\n".repeat(count));
     let greedy = world.build_of(vec![world.patch(1, patch)]);
     let failure = refused_and_the_next_one_pushed(&world, &greedy).await;
-    assert_eq!(failure.summary, "Applying the patch of D1 takes more memory than 268 MB.");
+    assert_eq!(
+        failure.summary,
+        "Applying the patch of D1 takes more memory than 268 MB."
+    );
     world.stop().await;
 }
 
@@ -307,9 +436,18 @@ async fn temporary_files_that_a_killed_mercurial_left_are_removed_with_the_next_
     world.pushed(&world.simple_build(1)).await;
     let scratch = world.clone().path.join(".hg/scratch");
     let here = format!("TMPDIR={}\0", scratch.display());
-    let environments = servers(&world.settings.clones_dir).into_iter().map(|server| fs::read(server.join("environ")));
-    let environments: Vec<_> = environments.map(|bytes| String::from_utf8(bytes.unwrap()).unwrap()).collect();
-    assert!(environments.iter().any(|variables| variables.contains(&here)), "{environments:?}");
+    let environments = servers(&world.settings.clones_dir)
+        .into_iter()
+        .map(|server| fs::read(server.join("environ")));
+    let environments: Vec<_> = environments
+        .map(|bytes| String::from_utf8(bytes.unwrap()).unwrap())
+        .collect();
+    assert!(
+        environments
+            .iter()
+            .any(|variables| variables.contains(&here)),
+        "{environments:?}"
+    );
     let left = scratch.join("hg-patch-1");
     fs::create_dir(&left).unwrap();
     fs::write(left.join("0"), "of a private patch").unwrap();

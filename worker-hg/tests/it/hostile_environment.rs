@@ -13,14 +13,22 @@ fn in_a_hostile_environment(test: &str) {
     let touched = home.path().join("touched");
     let touch = format!("touch {}", touched.display());
     let config = home.path().join(".hgrc");
-    fs::write(&config, format!("[hooks]\npre-import = {touch}\npre-log = {touch}\npre-push = {touch}\n")).unwrap();
+    fs::write(
+        &config,
+        format!("[hooks]\npre-import = {touch}\npre-log = {touch}\npre-push = {touch}\n"),
+    )
+    .unwrap();
     fs::write(
         home.path().join("sitecustomize.py"),
-        format!("import os\nif os.environ.get('HGEDITOR') == 'false':\n    open({touched:?}, 'w')\n"),
+        format!(
+            "import os\nif os.environ.get('HGEDITOR') == 'false':\n    open({touched:?}, 'w')\n"
+        ),
     )
     .unwrap();
     let program = home.path().join("hg");
-    let script = format!("#!/bin/sh\n[ \"$HGEDITOR\" = false ] && {touch}\nPATH=${{PATH#*:}} exec hg \"$@\"\n");
+    let script = format!(
+        "#!/bin/sh\n[ \"$HGEDITOR\" = false ] && {touch}\nPATH=${{PATH#*:}} exec hg \"$@\"\n"
+    );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", home.path().display(), env::var("PATH").unwrap());
@@ -39,7 +47,8 @@ fn in_a_hostile_environment(test: &str) {
         .env(INSIDE, "1")
         .output()
         .unwrap();
-    let words = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let words = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words}");
     assert!(words.contains("1 passed"), "{words}");
     assert!(!touched.exists(), "something of it was used");
@@ -48,7 +57,9 @@ fn in_a_hostile_environment(test: &str) {
 #[tokio::test]
 async fn nothing_of_our_environment_reaches_mercurial() {
     if env::var_os(INSIDE).is_none() {
-        return in_a_hostile_environment("hostile_environment::nothing_of_our_environment_reaches_mercurial");
+        return in_a_hostile_environment(
+            "hostile_environment::nothing_of_our_environment_reaches_mercurial",
+        );
     }
     let mut world = World::new();
     let (program, seen) = recorder(&world);
@@ -57,17 +68,31 @@ async fn nothing_of_our_environment_reaches_mercurial() {
     let mut patch = world.patch(7, add("a", "a"));
     patch.author = Some("Ж <ж@example.org>".to_owned());
     let pushed = world.pushed(&world.build_of(vec![patch])).await;
-    assert_eq!(world.try_repo.log(&format!("p1({})", pushed.revision), "{author}"), "Ж <ж@example.org>");
+    assert_eq!(
+        world
+            .try_repo
+            .log(&format!("p1({})", pushed.revision), "{author}"),
+        "Ж <ж@example.org>"
+    );
     world.stop().await;
 
     let seen = fs::read_to_string(seen).unwrap();
-    let mut environment: Vec<&str> = seen.lines().filter_map(|line| line.strip_prefix("env ")).collect();
+    let mut environment: Vec<&str> = seen
+        .lines()
+        .filter_map(|line| line.strip_prefix("env "))
+        .collect();
     environment.sort_unstable();
     environment.dedup();
     // Without a file for a command that asks nobody else.
     environment.retain(|line| *line != "HGRCPATH=");
-    let scratch = format!("TMPDIR={}/central/.hg/scratch", world.settings.clones_dir.display());
-    let ours = format!("HGRCPATH={}/.ssh/central/hgrc", world.settings.clones_dir.display());
+    let scratch = format!(
+        "TMPDIR={}/central/.hg/scratch",
+        world.settings.clones_dir.display()
+    );
+    let ours = format!(
+        "HGRCPATH={}/.ssh/central/hgrc",
+        world.settings.clones_dir.display()
+    );
     let expected = [
         "HGEDITOR=false",
         "HGENCODING=UTF-8",
@@ -80,8 +105,14 @@ async fn nothing_of_our_environment_reaches_mercurial() {
     ];
     assert_eq!(environment, expected);
     let certificates = "/etc/ssl/certs/ca-certificates.crt";
-    for start in seen.lines().filter_map(|line| line.strip_prefix("arguments ")) {
-        assert_eq!(start.contains(&format!("--config=web.cacerts={certificates} ")), Path::new(certificates).exists());
+    for start in seen
+        .lines()
+        .filter_map(|line| line.strip_prefix("arguments "))
+    {
+        assert_eq!(
+            start.contains(&format!("--config=web.cacerts={certificates} ")),
+            Path::new(certificates).exists()
+        );
     }
 }
 
@@ -100,7 +131,9 @@ fn recorder(world: &World) -> (std::path::PathBuf, std::path::PathBuf) {
 #[tokio::test]
 async fn the_program_is_not_looked_for_in_our_path() {
     if env::var_os(INSIDE).is_none() {
-        return in_a_hostile_environment("hostile_environment::the_program_is_not_looked_for_in_our_path");
+        return in_a_hostile_environment(
+            "hostile_environment::the_program_is_not_looked_for_in_our_path",
+        );
     }
     let mut world = World::new();
     world.start();

@@ -35,8 +35,12 @@ fn is_alone(test: &str) -> bool {
         .env(ALONE, "1")
         .output()
         .unwrap();
-    let [stdout, stderr] = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(run.status.success() && stdout.contains("1 passed"), "{stdout}\n{stderr}");
+    let [stdout, stderr] =
+        [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(
+        run.status.success() && stdout.contains("1 passed"),
+        "{stdout}\n{stderr}"
+    );
     false
 }
 
@@ -48,20 +52,31 @@ async fn outlives(import: Duration, behaviours: &[&str]) {
         fs::write(&note, behaviour).unwrap();
         world.start_ready().await;
         let report = world.build(&world.simple_build(number)).await;
-        let Report::Pushed(pushed) = report else { panic!("{behaviour}: {report:?}") };
-        let files = world.try_repo.log(&format!("{}~1", pushed.revision), "{files}");
+        let Report::Pushed(pushed) = report else {
+            panic!("{behaviour}: {report:?}")
+        };
+        let files = world
+            .try_repo
+            .log(&format!("{}~1", pushed.revision), "{files}");
         assert_eq!(files, "new.txt", "{behaviour}: the patch arrived");
         assert!(!note.exists(), "{behaviour}: was not seen");
         // A Mercurial that works is kept; the next one is to be mad again.
         world.stop().await;
     }
-    assert!(peak_megabytes() < 100, "the worker took {} MB", peak_megabytes());
+    assert!(
+        peak_megabytes() < 100,
+        "the worker took {} MB",
+        peak_megabytes()
+    );
 }
 
 /// The most memory that this process ever had. Only in a process of its own does that say something of one test.
 fn peak_megabytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
@@ -111,8 +126,16 @@ async fn a_build_that_always_meets_madness_ends_as_our_fault_and_the_next_one_wo
     fs::write(&note, "garbage always").unwrap();
     world.start();
     let report = world.build(&world.simple_build(1)).await;
-    let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
-    assert!(blame.details.contains("the hg command server failed during `hg import`"), "{}", blame.details);
+    let Report::InfrastructureFailed(blame) = report else {
+        panic!("{report:?}")
+    };
+    assert!(
+        blame
+            .details
+            .contains("the hg command server failed during `hg import`"),
+        "{}",
+        blame.details
+    );
     fs::remove_file(&note).unwrap();
     world.pushed(&world.simple_build(2)).await;
     world.stop().await;

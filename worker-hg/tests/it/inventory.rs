@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use bus::{Clock, SystemClock};
-use worker_hg::{CloneReport, CloneState, HgError, Inventory, Outcome, Progress, Requests, Task, Upkept, maintain};
+use worker_hg::{
+    CloneReport, CloneState, HgError, Inventory, Outcome, Progress, Requests, Task, Upkept,
+    maintain,
+};
 
 use crate::world::{Repo, World, change, hanging_hook, living_in_group, until};
 
@@ -28,11 +31,15 @@ impl World {
     }
 
     fn ask(&self, task: Task) -> String {
-        Requests::new(&self.settings.clones_dir, "central").ask(task, &SystemClock.new_id().to_string()).unwrap()
+        Requests::new(&self.settings.clones_dir, "central")
+            .ask(task, &SystemClock.new_id().to_string())
+            .unwrap()
     }
 
     fn progress(&self, id: &str) -> Progress {
-        Requests::new(&self.settings.clones_dir, "central").progress(id).unwrap()
+        Requests::new(&self.settings.clones_dir, "central")
+            .progress(id)
+            .unwrap()
     }
 
     /// Waits until a request has its answer.
@@ -49,29 +56,53 @@ impl World {
 
     /// A whole clone of the source under this name, as a worker would have made it.
     fn plant(&self, name: &str) -> Repo {
-        let clone = Repo { path: self.settings.clones_dir.join(name) };
+        let clone = Repo {
+            path: self.settings.clones_dir.join(name),
+        };
         fs::create_dir_all(&self.settings.clones_dir).unwrap();
-        let (from, to) = (self.source.path.to_str().unwrap(), clone.path.to_str().unwrap());
-        crate::world::hg(self.home.path(), &["clone", "--quiet", "--noupdate", "--pull", from, to]);
+        let (from, to) = (
+            self.source.path.to_str().unwrap(),
+            clone.path.to_str().unwrap(),
+        );
+        crate::world::hg(
+            self.home.path(),
+            &["clone", "--quiet", "--noupdate", "--pull", from, to],
+        );
         fs::write(clone.path.join(".hg/source-tip"), self.source.node("tip")).unwrap();
         clone
     }
 
     async fn maintain(&self, task: Task) -> Result<Outcome, HgError> {
-        maintain(self.settings.clone(), "central", task, Arc::new(SystemClock)).await
+        maintain(
+            self.settings.clone(),
+            "central",
+            task,
+            Arc::new(SystemClock),
+        )
+        .await
     }
 
     fn upkept(&self, clone: &str, new_changesets: Option<u64>) -> Upkept {
-        Upkept { clone: clone.to_owned(), tip: self.tip(), new_changesets }
+        Upkept {
+            clone: clone.to_owned(),
+            tip: self.tip(),
+            new_changesets,
+        }
     }
 }
 
 fn states(reports: &[CloneReport]) -> Vec<(String, CloneState)> {
-    reports.iter().map(|report| (report.directory.clone(), report.state)).collect()
+    reports
+        .iter()
+        .map(|report| (report.directory.clone(), report.state))
+        .collect()
 }
 
 fn named(states: &[(&str, CloneState)]) -> Vec<(String, CloneState)> {
-    states.iter().map(|(name, state)| ((*name).to_owned(), *state)).collect()
+    states
+        .iter()
+        .map(|(name, state)| ((*name).to_owned(), *state))
+        .collect()
 }
 
 #[tokio::test]
@@ -83,13 +114,30 @@ async fn a_clone_is_listed_with_its_state_its_size_its_tip_and_its_last_pull() {
     assert_eq!(world.states(), named(&[("central", CloneState::InUse)]));
     world.stop().await;
     let report = world.inventory().list().unwrap().remove(0);
-    assert_eq!((report.state, report.in_use, report.lane), (CloneState::Ready, false, 1));
+    assert_eq!(
+        (report.state, report.in_use, report.lane),
+        (CloneState::Ready, false, 1)
+    );
     assert_eq!(report.tip, Some(world.tip()));
-    let du = std::process::Command::new("du").args(["-s", "-B1"]).arg(world.clone().path).output().unwrap().stdout;
+    let du = std::process::Command::new("du")
+        .args(["-s", "-B1"])
+        .arg(world.clone().path)
+        .output()
+        .unwrap()
+        .stdout;
     let du = String::from_utf8(du).unwrap();
-    assert_eq!(report.bytes.to_string(), du.split_whitespace().next().unwrap());
-    let marked = fs::metadata(world.clone().path.join(".hg/source-tip")).unwrap().modified().unwrap();
-    assert_eq!(report.last_pull.map(std::time::SystemTime::from), Some(marked));
+    assert_eq!(
+        report.bytes.to_string(),
+        du.split_whitespace().next().unwrap()
+    );
+    let marked = fs::metadata(world.clone().path.join(".hg/source-tip"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    assert_eq!(
+        report.last_pull.map(std::time::SystemTime::from),
+        Some(marked)
+    );
 }
 
 #[tokio::test]
@@ -104,7 +152,12 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
     world.plant("old");
     world.plant("mine");
     fs::remove_file(clones.join("mine/.hg/source-tip")).unwrap();
-    for ours in [".central.cloning", ".central.aside", ".old.removing", ".ssh"] {
+    for ours in [
+        ".central.cloning",
+        ".central.aside",
+        ".old.removing",
+        ".ssh",
+    ] {
         fs::create_dir(clones.join(ours)).unwrap();
     }
     for other in ["notes", "with\nnewline", "-x", "old@1"] {
@@ -132,8 +185,25 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
         assert!(inventory.remove(report).unwrap(), "{report:?}");
         assert!(!inventory.remove(report).unwrap(), "it is gone: {report:?}");
     }
-    assert_eq!(world.states(), named(&[("central", CloneState::Ready), ("central@2", CloneState::Damaged)]));
-    for other in ["notes", "with\nnewline", "-x", "old@1", "file", "root", "link", ".link.aside", "mine", ".ssh"] {
+    assert_eq!(
+        world.states(),
+        named(&[
+            ("central", CloneState::Ready),
+            ("central@2", CloneState::Damaged)
+        ])
+    );
+    for other in [
+        "notes",
+        "with\nnewline",
+        "-x",
+        "old@1",
+        "file",
+        "root",
+        "link",
+        ".link.aside",
+        "mine",
+        ".ssh",
+    ] {
         assert!(fs::symlink_metadata(clones.join(other)).is_ok(), "{other}");
     }
 }
@@ -148,11 +218,17 @@ async fn what_a_worker_has_is_not_removed() {
     other.repositories[0].name = "renamed".to_owned();
     let inventory = Inventory::new(&other);
     let report = inventory.not_configured().unwrap().remove(0);
-    assert_eq!((report.directory.as_str(), report.in_use), ("central", true));
+    assert_eq!(
+        (report.directory.as_str(), report.in_use),
+        ("central", true)
+    );
     assert!(inventory.removable().unwrap().is_empty());
     assert!(!inventory.remove(&report).unwrap());
     world.stop().await;
-    assert!(!removable_before.remove(&report).unwrap(), "it is configured there");
+    assert!(
+        !removable_before.remove(&report).unwrap(),
+        "it is configured there"
+    );
     assert!(inventory.remove(&report).unwrap());
     assert!(!world.clone().path.exists());
 }
@@ -165,7 +241,10 @@ async fn a_clone_that_is_elsewhere_is_named_and_not_followed() {
     let report = world.inventory().list().unwrap().remove(0);
     assert_eq!((report.state, report.bytes), (CloneState::Unreadable, 0));
     let fault = report.fault.unwrap();
-    assert!(fault.contains("clones/central is a symbolic link"), "{fault}");
+    assert!(
+        fault.contains("clones/central is a symbolic link"),
+        "{fault}"
+    );
     assert!(world.inventory().removable().unwrap().is_empty());
 }
 
@@ -175,19 +254,43 @@ async fn without_a_worker_the_clones_are_made_pulled_and_made_anew() {
     world.repository().lanes = 2;
     let outcome = world.maintain(Task::Pull).await.unwrap();
     let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
-    assert_eq!(outcome, Outcome { done: both(Some(0)), error: None });
+    assert_eq!(
+        outcome,
+        Outcome {
+            done: both(Some(0)),
+            error: None
+        }
+    );
     world.new_changeset("one");
     let outcome = world.maintain(Task::Pull).await.unwrap();
     let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
-    assert_eq!(outcome, Outcome { done: both(Some(1)), error: None });
+    assert_eq!(
+        outcome,
+        Outcome {
+            done: both(Some(1)),
+            error: None
+        }
+    );
     let first = world.clone();
     fs::write(first.path.join("old"), "").unwrap();
     world.new_changeset("two");
     let outcome = world.maintain(Task::Reclone).await.unwrap();
     let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
-    assert_eq!(outcome, Outcome { done: both(None), error: None });
+    assert_eq!(
+        outcome,
+        Outcome {
+            done: both(None),
+            error: None
+        }
+    );
     assert!(!first.path.join("old").exists());
-    assert_eq!(world.states(), named(&[("central", CloneState::Ready), ("central@2", CloneState::Ready)]));
+    assert_eq!(
+        world.states(),
+        named(&[
+            ("central", CloneState::Ready),
+            ("central@2", CloneState::Ready)
+        ])
+    );
 }
 
 #[tokio::test]
@@ -200,7 +303,10 @@ async fn a_source_that_is_away_is_said_and_the_old_clone_stays() {
         let outcome = world.maintain(task).await.unwrap();
         assert!(outcome.done.is_empty());
         let error = outcome.error.unwrap();
-        assert!(error.contains("central") && error.contains("not found"), "{error}");
+        assert!(
+            error.contains("central") && error.contains("not found"),
+            "{error}"
+        );
     }
     fs::rename(&away, &world.source.path).unwrap();
     assert_eq!(world.states(), named(&[("central", CloneState::Ready)]));
@@ -211,19 +317,34 @@ async fn a_worker_pulls_and_makes_anew_when_it_is_asked() {
     let mut world = World::new();
     world.repository().lanes = 2;
     world.start_ready().await;
-    assert!(matches!(world.maintain(Task::Pull).await, Err(HgError::InUse { .. })));
+    assert!(matches!(
+        world.maintain(Task::Pull).await,
+        Err(HgError::InUse { .. })
+    ));
     world.new_changeset("one");
     let outcome = world.answer(&world.ask(Task::Pull)).await;
     let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
-    assert_eq!((outcome.error, outcome.done[0].clone()), (None, both(Some(1))[0].clone()));
+    assert_eq!(
+        (outcome.error, outcome.done[0].clone()),
+        (None, both(Some(1))[0].clone())
+    );
     fs::write(world.clone().path.join("old"), "").unwrap();
     world.new_changeset("two");
     let outcome = world.answer(&world.ask(Task::Reclone)).await;
     let both = |new| vec![world.upkept("central", new), world.upkept("central@2", new)];
-    assert_eq!(outcome, Outcome { done: both(None), error: None });
+    assert_eq!(
+        outcome,
+        Outcome {
+            done: both(None),
+            error: None
+        }
+    );
     assert!(!world.clone().path.join("old").exists());
     let build = world.build_of(vec![world.patch(1, change("line 5", "line five"))]);
-    assert_eq!(world.pushed(&build).await.base.used, world.source.node("tip"));
+    assert_eq!(
+        world.pushed(&build).await.base.used,
+        world.source.node("tip")
+    );
     world.stop().await;
 }
 
@@ -233,7 +354,10 @@ async fn builds_go_on_while_a_clone_is_made_anew_and_what_a_dead_worker_left_is_
     world.start_ready().await;
     world.pushed(&world.simple_build(1)).await;
     let note = world.path("hanging");
-    world.source.configure(&format!("[hooks]\npreoutgoing.hang = {}\n", hanging_hook(&note)));
+    world.source.configure(&format!(
+        "[hooks]\npreoutgoing.hang = {}\n",
+        hanging_hook(&note)
+    ));
     let id = world.ask(Task::Reclone);
     for _ in 0..6000 {
         if note.exists() {
@@ -247,13 +371,23 @@ async fn builds_go_on_while_a_clone_is_made_anew_and_what_a_dead_worker_left_is_
     assert_eq!(world.progress(&id), Progress::Asked);
     world.stop().await;
     assert_eq!(living_in_group(&note), Vec::<String>::new());
-    assert_eq!(world.progress(&id), Progress::Asked, "the request outlives the worker");
+    assert_eq!(
+        world.progress(&id),
+        Progress::Asked,
+        "the request outlives the worker"
+    );
     fs::write(world.source.path.join(".hg/hgrc"), "").unwrap();
     let old = world.clone().path.join("old");
     fs::write(&old, "").unwrap();
     world.start();
     let outcome = world.answer(&id).await;
-    assert_eq!(outcome, Outcome { done: vec![world.upkept("central", None)], error: None });
+    assert_eq!(
+        outcome,
+        Outcome {
+            done: vec![world.upkept("central", None)],
+            error: None
+        }
+    );
     assert!(!old.exists());
     world.pushed(&world.simple_build(3)).await;
     world.stop().await;
@@ -270,11 +404,20 @@ async fn beyond_the_budget_what_nobody_needs_goes_and_no_further_lane_is_made() 
     // Room for one and a half: the old one has to go, and still there is no room for the second lane.
     world.settings.disk_budget = Some(size * 3 / 2);
     world.start();
-    until("the old clone to go", || !world.settings.clones_dir.join("old").exists()).await;
+    until("the old clone to go", || {
+        !world.settings.clones_dir.join("old").exists()
+    })
+    .await;
     world.pushed(&world.simple_build(1)).await;
     world.pushed(&world.simple_build(2)).await;
     world.stop().await;
-    assert_eq!(world.states(), named(&[("central", CloneState::Ready), ("central@2", CloneState::Missing)]));
+    assert_eq!(
+        world.states(),
+        named(&[
+            ("central", CloneState::Ready),
+            ("central@2", CloneState::Missing)
+        ])
+    );
 
     world.plant("old");
     world.settings.disk_budget = Some(size * 3);

@@ -9,12 +9,16 @@ use crate::world::{Repo, World, until};
 /// A hook of a clone that says that a push has begun, and holds it until there is a file `go`.
 fn holding_hook(world: &World) -> String {
     let home = world.home.path().display();
-    format!("[hooks]\npreoutgoing.hold = touch {home}/begun-$PPID; until test -e {home}/go; do sleep 0.05; done\n")
+    format!(
+        "[hooks]\npreoutgoing.hold = touch {home}/begun-$PPID; until test -e {home}/go; do sleep 0.05; done\n"
+    )
 }
 
 fn begun(world: &World) -> usize {
     let entries = fs::read_dir(world.home.path()).unwrap().flatten();
-    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("begun-")).count()
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("begun-"))
+        .count()
 }
 
 #[tokio::test]
@@ -27,7 +31,9 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
     // The second build waits for the second clone.
     world.settings.limits.ready = Duration::from_secs(60);
     world.start();
-    let second = Repo { path: world.settings.clones_dir.join("central@2") };
+    let second = Repo {
+        path: world.settings.clones_dir.join("central@2"),
+    };
     for number in 1..=3 {
         world.send(&world.simple_build(number)).await;
     }
@@ -46,7 +52,9 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
     }
     assert_eq!(world.try_repo.heads(), 3);
     world.until_tidy(&second, &world.source.node("tip")).await;
-    world.until_tidy(&world.clone(), &world.source.node("tip")).await;
+    world
+        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .await;
     shutdown.stop();
     working.await.unwrap();
 }
@@ -56,8 +64,13 @@ async fn a_lane_that_is_damaged_is_made_anew_while_the_other_works() {
     let mut world = World::new();
     world.repository().lanes = 2;
     world.start();
-    let second = Repo { path: world.settings.clones_dir.join("central@2") };
-    until("the second lane", || second.path.join(".hg/source-tip").exists()).await;
+    let second = Repo {
+        path: world.settings.clones_dir.join("central@2"),
+    };
+    until("the second lane", || {
+        second.path.join(".hg/source-tip").exists()
+    })
+    .await;
     world.stop().await;
     let changelog = second.path.join(".hg/store/00changelog.i");
     fs::write(&changelog, "junk").unwrap();
@@ -65,8 +78,14 @@ async fn a_lane_that_is_damaged_is_made_anew_while_the_other_works() {
     for number in 1..=3 {
         world.pushed(&world.simple_build(number)).await;
     }
-    until("the second lane again", || fs::read(&changelog).is_ok_and(|bytes| bytes != b"junk")).await;
-    let aside = world.settings.clones_dir.join(".central@2.aside/.hg/store/00changelog.i");
+    until("the second lane again", || {
+        fs::read(&changelog).is_ok_and(|bytes| bytes != b"junk")
+    })
+    .await;
+    let aside = world
+        .settings
+        .clones_dir
+        .join(".central@2.aside/.hg/store/00changelog.i");
     assert_eq!(fs::read(aside).unwrap(), b"junk", "it is kept for a look");
     world.stop().await;
 }

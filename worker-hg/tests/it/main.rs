@@ -1,6 +1,11 @@
 //! The Mercurial worker on a real Mercurial, with real repositories.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
 mod bases;
 mod crashes;

@@ -45,7 +45,9 @@ pub async fn over_ssh() -> (World, Sshd) {
 /// A world whose Try is behind a web server.
 async fn over_http() -> (World, HgWeb) {
     let mut world = World::new();
-    let web = HgWeb::start(&world.try_repo.path, world.path("web")).await.unwrap();
+    let web = HgWeb::start(&world.try_repo.path, world.path("web"))
+        .await
+        .unwrap();
     world.repository().try_url = web.url();
     (world, web)
 }

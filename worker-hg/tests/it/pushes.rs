@@ -41,12 +41,23 @@ async fn a_hook_that_refuses_is_tried_again_and_shown() {
     let mut world = World::new();
     let open = world.path("open");
     let hook = format!("echo CLOSED TREE; test -e {}", open.display());
-    world.try_repo.configure(&format!("[hooks]\npretxnchangegroup.tree = {hook}\n"));
+    world
+        .try_repo
+        .configure(&format!("[hooks]\npretxnchangegroup.tree = {hook}\n"));
     world.start();
     let report = world.build(&world.simple_build(7)).await;
-    let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
-    assert_eq!(blame.summary, "The push to try was refused by a hook there.");
-    assert!(blame.details.contains("pretxnchangegroup.tree hook"), "{}", blame.details);
+    let Report::InfrastructureFailed(blame) = report else {
+        panic!("{report:?}")
+    };
+    assert_eq!(
+        blame.summary,
+        "The push to try was refused by a hook there."
+    );
+    assert!(
+        blame.details.contains("pretxnchangegroup.tree hook"),
+        "{}",
+        blame.details
+    );
     assert_eq!(world.dead_letters().await.len(), 1);
     assert_eq!(world.try_repo.node("tip"), world.source.node("tip"));
 
@@ -63,12 +74,21 @@ async fn what_only_an_operator_can_mend_is_not_tried_again() {
     world.start();
     let before = world.clock.now();
     let report = world.build(&world.simple_build(7)).await;
-    let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
+    let Report::InfrastructureFailed(blame) = report else {
+        panic!("{report:?}")
+    };
     assert_eq!(
         (blame.summary.as_str(), blame.attempts),
-        ("The address that we have for try leads to no repository.", 1)
+        (
+            "The address that we have for try leads to no repository.",
+            1
+        )
     );
-    assert!(blame.details.contains("does not exist"), "{}", blame.details);
+    assert!(
+        blame.details.contains("does not exist"),
+        "{}",
+        blame.details
+    );
     // The first pause between attempts is 6 s, the second 36 s; a deferral while the clone is made takes 5 s.
     assert!(world.clock.now().duration_since(before).as_secs() < 3600);
     std::fs::rename(&hidden, &world.try_repo.path).unwrap();
@@ -80,12 +100,16 @@ async fn what_only_an_operator_can_mend_is_not_tried_again() {
 async fn a_push_that_landed_though_its_end_was_never_heard_is_a_success() {
     let mut world = World::new();
     // The hook of a local Try runs below our own `hg`, and kills it when all is written.
-    world.try_repo.configure("[hooks]\nchangegroup.die = kill -9 $PPID\n");
+    world
+        .try_repo
+        .configure("[hooks]\nchangegroup.die = kill -9 $PPID\n");
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
     assert_eq!(world.try_repo.node("tip"), pushed.revision);
     assert_eq!(world.try_repo.heads(), 1);
-    world.until_tidy(&world.clone(), &world.source.node("tip")).await;
+    world
+        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .await;
     world.stop().await;
 }
 
@@ -93,8 +117,13 @@ async fn a_push_that_landed_though_its_end_was_never_heard_is_a_success() {
 async fn a_push_that_died_in_a_local_try_does_not_stop_the_later_ones() {
     let mut world = World::new();
     let died = world.path("died");
-    let hook = format!("test -e {0} || {{ touch {0}; kill -9 $PPID; }}", died.display());
-    world.try_repo.configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
+    let hook = format!(
+        "test -e {0} || {{ touch {0}; kill -9 $PPID; }}",
+        died.display()
+    );
+    world
+        .try_repo
+        .configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
     assert!(died.exists());
@@ -109,12 +138,21 @@ async fn a_push_past_its_deadline_is_killed_with_its_children() {
     let note = world.path("hanging");
     world.start_ready().await;
     world.stop().await;
-    world.clone().configure(&format!("[hooks]\npreoutgoing.hang = {}\n", hanging_hook(&note)));
+    world.clone().configure(&format!(
+        "[hooks]\npreoutgoing.hang = {}\n",
+        hanging_hook(&note)
+    ));
     world.settings.limits.transfer = Duration::from_secs(2);
     world.start();
     let report = world.build(&world.simple_build(7)).await;
-    let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
-    assert!(blame.details.contains("`hg push` was killed after 2 s"), "{}", blame.details);
+    let Report::InfrastructureFailed(blame) = report else {
+        panic!("{report:?}")
+    };
+    assert!(
+        blame.details.contains("`hg push` was killed after 2 s"),
+        "{}",
+        blame.details
+    );
     assert_eq!(living_in_group(&note), Vec::<String>::new());
     world.stop().await;
 }
@@ -132,13 +170,21 @@ async fn each_repository_is_ready_on_its_own() {
     waiting.request.repository = crate::world::phid("PHID-REPO-away");
     world.send(&waiting).await;
     world.pushed(&world.simple_build(7)).await;
-    assert!(world.dead_letters().await.is_empty(), "a build that waits uses up no attempt");
+    assert!(
+        world.dead_letters().await.is_empty(),
+        "a build that waits uses up no attempt"
+    );
 
-    hg(world.home.path(), &["clone", "--quiet", "source", "not-there"]);
+    hg(
+        world.home.path(),
+        &["clone", "--quiet", "source", "not-there"],
+    );
     let applied = world.next_report().await;
     assert_eq!(applied.request, waiting.request);
     assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
-    let away = Repo { path: world.settings.clones_dir.join("away") };
+    let away = Repo {
+        path: world.settings.clones_dir.join("away"),
+    };
     world.until_tidy(&away, &world.source.node("tip")).await;
     world.stop().await;
 }

@@ -6,14 +6,22 @@ use serde_json::Value;
 use crate::world::{World, fixture};
 
 fn recorded(name: &str) -> Vec<u8> {
-    let exchange: Value = serde_json::from_slice(&fixture(&format!("differential.getrawdiff.{name}.json"))).unwrap();
-    exchange["response"]["result"].as_str().unwrap().as_bytes().to_vec()
+    let exchange: Value =
+        serde_json::from_slice(&fixture(&format!("differential.getrawdiff.{name}.json"))).unwrap();
+    exchange["response"]["result"]
+        .as_str()
+        .unwrap()
+        .as_bytes()
+        .to_vec()
 }
 
 fn numbered(prefix: &str, count: u32, replaced: &[(u32, &str)]) -> Vec<u8> {
     let line = |n| {
         let replacement = replaced.iter().find(|(at, _)| *at == n);
-        replacement.map_or_else(|| format!("{prefix} {n}\n"), |(_, text)| format!("{text}\n"))
+        replacement.map_or_else(
+            || format!("{prefix} {n}\n"),
+            |(_, text)| format!("{text}\n"),
+        )
     };
     (1..=count).map(line).collect::<String>().into_bytes()
 }
@@ -27,8 +35,18 @@ fn plain(path: &'static str, content: impl Into<Vec<u8>>) -> Expected {
 
 #[tokio::test]
 async fn each_is_applied_byte_by_byte() {
-    let unicode = |last: &str| plain("unicode.txt", format!("héllo wörld\nсъешь ещё\n日本語 テキスト\n{last}\n"));
-    let renamed = || plain("new_name.txt", numbered("rename me", 6, &[(3, "renamed 3")]));
+    let unicode = |last: &str| {
+        plain(
+            "unicode.txt",
+            format!("héllo wörld\nсъешь ещё\n日本語 テキスト\n{last}\n"),
+        )
+    };
+    let renamed = || {
+        plain(
+            "new_name.txt",
+            numbered("rename me", 6, &[(3, "renamed 3")]),
+        )
+    };
     let renames = || {
         vec![
             renamed(),
@@ -40,24 +58,56 @@ async fn each_is_applied_byte_by_byte() {
         ]
     };
     let ends = || {
-        vec![plain("with space.txt", "a\nb\nc"), plain("noeol.txt", "alpha\nBETA\ngamma2"), plain("addnoeol.txt", "x")]
+        vec![
+            plain("with space.txt", "a\nb\nc"),
+            plain("noeol.txt", "alpha\nBETA\ngamma2"),
+            plain("addnoeol.txt", "x"),
+        ]
     };
     let data = || plain("data.bin", fixture("data.bin.after"));
     let stack = |lines: &[(u32, &str)]| vec![plain("stack.txt", numbered("stack line", 10, lines))];
-    let (two, five, nine) = ((2, "stack line two"), (5, "stack line five"), (9, "stack line nine"));
+    let (two, five, nine) = (
+        (2, "stack line two"),
+        (5, "stack line five"),
+        (9, "stack line nine"),
+    );
     let table: Vec<(&[&str], Vec<Expected>)> = vec![
-        (&["simple"], vec![plain("hello.txt", numbered("line", 20, &[(5, "line five")]))]),
-        (&["nocommit"], vec![plain("hello.txt", numbered("line", 20, &[(9, "line nine")]))]),
+        (
+            &["simple"],
+            vec![plain(
+                "hello.txt",
+                numbered("line", 20, &[(5, "line five")]),
+            )],
+        ),
+        (
+            &["nocommit"],
+            vec![plain(
+                "hello.txt",
+                numbered("line", 20, &[(9, "line nine")]),
+            )],
+        ),
         (&["unicode"], vec![unicode("ünïcödé 🎉 テスト")]),
         (&["raw-unicode"], vec![unicode("ünïcödé 🎉 テスト")]),
-        (&["latin1"], vec![plain("latin1.txt", "café crème\nplain à\nthird\n")]),
-        (&["crlf"], vec![plain("crlf.txt", "one\r\nTWO\r\nthree\r\nfour\r\nfive\r\n")]),
-        (&["raw-crlf"], vec![plain("crlf.txt", "one\r\nTWO\r\nthree\r\nfour\r\nfive\r\n")]),
+        (
+            &["latin1"],
+            vec![plain("latin1.txt", "café crème\nplain à\nthird\n")],
+        ),
+        (
+            &["crlf"],
+            vec![plain("crlf.txt", "one\r\nTWO\r\nthree\r\nfour\r\nfive\r\n")],
+        ),
+        (
+            &["raw-crlf"],
+            vec![plain("crlf.txt", "one\r\nTWO\r\nthree\r\nfour\r\nfive\r\n")],
+        ),
         (&["noeol"], ends()),
         (&["raw-noeol"], ends()),
         (&["rename"], renames()),
         (&["raw-rename"], renames()),
-        (&["binary"], vec![plain("new.bin", fixture("new.bin")), data()]),
+        (
+            &["binary"],
+            vec![plain("new.bin", fixture("new.bin")), data()],
+        ),
         (
             &["mixed"],
             vec![
@@ -85,10 +135,15 @@ async fn each_is_applied_byte_by_byte() {
     let mut world = World::new();
     world.start();
     for (number, (names, files)) in (1..).step_by(10).zip(table) {
-        let patches = (number..).zip(names).map(|(number, name)| world.patch(number, recorded(name))).collect();
+        let patches = (number..)
+            .zip(names)
+            .map(|(number, name)| world.patch(number, recorded(name)))
+            .collect();
         let pushed = world.pushed(&world.build_of(patches)).await;
         assert_eq!(pushed.patches, names.len());
-        let kinds = world.try_repo.hg(&["manifest", "--debug", "--rev", &pushed.revision]);
+        let kinds = world
+            .try_repo
+            .hg(&["manifest", "--debug", "--rev", &pushed.revision]);
         for (path, expected) in files {
             let line = kinds.lines().find(|line| line.get(47..) == Some(path));
             let flags = line.map(|line| match &line[41..47] {
@@ -108,9 +163,15 @@ async fn each_is_applied_byte_by_byte() {
 async fn a_patch_without_its_binary_content_is_refused() {
     let mut world = World::new();
     world.start();
-    let failure = world.patch_failed(&world.build_of(vec![world.patch(7, recorded("raw-binary"))])).await;
+    let failure = world
+        .patch_failed(&world.build_of(vec![world.patch(7, recorded("raw-binary"))]))
+        .await;
     assert_eq!(failure.summary, "The patch of D7 is refused.");
-    assert!(failure.details.starts_with("new.bin: the content"), "{}", failure.details);
+    assert!(
+        failure.details.starts_with("new.bin: the content"),
+        "{}",
+        failure.details
+    );
     world.stop().await;
 }
 
@@ -118,12 +179,25 @@ async fn a_patch_without_its_binary_content_is_refused() {
 async fn renames_and_copies_are_known_as_such() {
     let mut world = World::new();
     world.start();
-    let report = world.build(&world.build_of(vec![world.patch(7, recorded("rename"))])).await;
-    let Report::Pushed(pushed) = report else { panic!("{report:?}") };
+    let report = world
+        .build(&world.build_of(vec![world.patch(7, recorded("rename"))]))
+        .await;
+    let Report::Pushed(pushed) = report else {
+        panic!("{report:?}")
+    };
     let parent = format!("p1({})", pushed.revision);
-    let copies = world.try_repo.log(&parent, "{file_copies % '{source} > {name}\n'}");
+    let copies = world
+        .try_repo
+        .log(&parent, "{file_copies % '{source} > {name}\n'}");
     let mut copies: Vec<&str> = copies.lines().collect();
     copies.sort_unstable();
-    assert_eq!(copies, ["copysrc.txt > copydst.txt", "old_name.txt > new_name.txt", "old_pure.txt > dir_pure.txt"]);
+    assert_eq!(
+        copies,
+        [
+            "copysrc.txt > copydst.txt",
+            "old_name.txt > new_name.txt",
+            "old_pure.txt > dir_pure.txt"
+        ]
+    );
     world.stop().await;
 }

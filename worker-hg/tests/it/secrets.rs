@@ -20,7 +20,11 @@ fn open_to_others(path: &Path) -> Vec<String> {
         found.push(format!("{:o} {}", data.mode() & 0o777, path.display()));
     }
     if data.is_dir() {
-        found.extend(fs::read_dir(path).unwrap().flat_map(|entry| open_to_others(&entry.unwrap().path())));
+        found.extend(
+            fs::read_dir(path)
+                .unwrap()
+                .flat_map(|entry| open_to_others(&entry.unwrap().path())),
+        );
     }
     found
 }
@@ -29,37 +33,67 @@ fn open_to_others(path: &Path) -> Vec<String> {
 async fn clones_and_patches_are_for_our_user_alone() {
     let mut world = World::new();
     // Of a path on this machine the clone would have links to the files.
-    let web = HgWeb::start(&world.source.path, world.path("web")).await.unwrap();
+    let web = HgWeb::start(&world.source.path, world.path("web"))
+        .await
+        .unwrap();
     world.repository().url = web.url();
     world.repository().lanes = 2;
     world.start_ready().await;
     // The patch is looked at while Mercurial has it.
     let seen = world.path("seen");
     let hook = format!("cp -p .hg/incoming.patch {}", seen.display());
-    world.clone().configure(&format!("[hooks]\npretxncommit.look = {hook}\n"));
-    until("the other lane", || world.settings.clones_dir.join("central@2/.hg/source-tip").exists()).await;
+    world
+        .clone()
+        .configure(&format!("[hooks]\npretxncommit.look = {hook}\n"));
+    until("the other lane", || {
+        world
+            .settings
+            .clones_dir
+            .join("central@2/.hg/source-tip")
+            .exists()
+    })
+    .await;
     world.stop().await;
     world.repository().lanes = 1;
     world.start();
-    world.pushed(&world.build_of(vec![world.patch(7, add("a", "a"))])).await;
-    world.until_tidy(&world.clone(), &world.source.node("tip")).await;
-    assert_eq!(fs::metadata(&seen).unwrap().permissions().mode() & 0o777, 0o600);
+    world
+        .pushed(&world.build_of(vec![world.patch(7, add("a", "a"))]))
+        .await;
+    world
+        .until_tidy(&world.clone(), &world.source.node("tip"))
+        .await;
+    assert_eq!(
+        fs::metadata(&seen).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     assert!(!world.clone().path.join(".hg/incoming.patch").exists());
-    assert_eq!(open_to_others(&world.settings.clones_dir), Vec::<String>::new());
+    assert_eq!(
+        open_to_others(&world.settings.clones_dir),
+        Vec::<String>::new()
+    );
     world.stop().await;
 
     // As an older release left it.
     fs::set_permissions(&world.clone().path, fs::Permissions::from_mode(0o755)).unwrap();
     world.start();
     world.pushed(&world.simple_build(8)).await;
-    assert_eq!(open_to_others(&world.settings.clones_dir), Vec::<String>::new());
+    assert_eq!(
+        open_to_others(&world.settings.clones_dir),
+        Vec::<String>::new()
+    );
     world.stop().await;
 }
 
 /// Says who asks, and knows no repository.
-async fn gate(State(seen): State<mpsc::UnboundedSender<String>>, headers: HeaderMap) -> impl IntoResponse {
+async fn gate(
+    State(seen): State<mpsc::UnboundedSender<String>>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
     match headers.get("authorization") {
-        None => (StatusCode::UNAUTHORIZED, [("www-authenticate", "Basic realm=\"gate\"")]),
+        None => (
+            StatusCode::UNAUTHORIZED,
+            [("www-authenticate", "Basic realm=\"gate\"")],
+        ),
         Some(value) => {
             seen.send(value.to_str().unwrap().to_owned()).unwrap();
             (StatusCode::NOT_FOUND, [("x-no", "repository")])
@@ -74,10 +108,15 @@ async fn password_of_an_address_reaches_the_server_and_no_command_line() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
-        axum::serve(listener, Router::new().fallback(gate).with_state(sender)).await.unwrap();
+        axum::serve(listener, Router::new().fallback(gate).with_state(sender))
+            .await
+            .unwrap();
     });
     let (program, seen) = (world.path("recorder"), world.path("arguments"));
-    let script = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\nexec hg \"$@\"\n", seen.display());
+    let script = format!(
+        "#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\nexec hg \"$@\"\n",
+        seen.display()
+    );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     world.settings.hg = program;
@@ -88,6 +127,9 @@ async fn password_of_an_address_reaches_the_server_and_no_command_line() {
     assert_eq!(login.unwrap().unwrap(), "Basic Ym9iOnNAY3JldA==");
     world.stop().await;
     let arguments = fs::read_to_string(seen).unwrap();
-    assert!(arguments.contains(" clone ") && !arguments.contains("cret"), "{arguments}");
+    assert!(
+        arguments.contains(" clone ") && !arguments.contains("cret"),
+        "{arguments}"
+    );
     server.abort();
 }

@@ -21,12 +21,26 @@ fn hold(world: &World) {
 
 /// The command lines of the programs called `ssh` that run where this world's clones are.
 fn ssh_of(world: &World) -> Vec<String> {
-    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let is_here =
-        |process: &PathBuf| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == world.settings.clones_dir);
-    let is_ssh = |process: &PathBuf| fs::read_to_string(process.join("comm")).is_ok_and(|name| name == "ssh\n");
-    let line = |process: PathBuf| fs::read_to_string(process.join("cmdline")).ok().map(|line| line.replace('\0', " "));
-    processes.filter(is_here).filter(is_ssh).filter_map(line).collect()
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let is_here = |process: &PathBuf| {
+        fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == world.settings.clones_dir)
+    };
+    let is_ssh = |process: &PathBuf| {
+        fs::read_to_string(process.join("comm")).is_ok_and(|name| name == "ssh\n")
+    };
+    let line = |process: PathBuf| {
+        fs::read_to_string(process.join("cmdline"))
+            .ok()
+            .map(|line| line.replace('\0', " "))
+    };
+    processes
+        .filter(is_here)
+        .filter(is_ssh)
+        .filter_map(line)
+        .collect()
 }
 
 #[tokio::test]
@@ -39,8 +53,14 @@ async fn hg_pushes_in_the_session_that_was_opened_for_it() {
     let arrived = world.path("arrived");
     let (shutdown, working) = world.work();
     until("the push to arrive", || arrived.exists()).await;
-    let sessions = ssh_of(&world).into_iter().filter(|line| line.contains("serve --stdio")).count();
-    let masters = ssh_of(&world).into_iter().filter(|line| line.contains("[mux]")).count();
+    let sessions = ssh_of(&world)
+        .into_iter()
+        .filter(|line| line.contains("serve --stdio"))
+        .count();
+    let masters = ssh_of(&world)
+        .into_iter()
+        .filter(|line| line.contains("[mux]"))
+        .count();
     assert_eq!((sessions, masters), (1, 1), "{:?}", ssh_of(&world));
     fs::write(world.path("go"), "").unwrap();
     let mut report = None;
@@ -55,7 +75,8 @@ async fn hg_pushes_in_the_session_that_was_opened_for_it() {
 }
 
 #[tokio::test]
-async fn a_worker_that_must_end_within_a_push_over_ssh_leaves_no_process_and_the_next_one_finishes() {
+async fn a_worker_that_must_end_within_a_push_over_ssh_leaves_no_process_and_the_next_one_finishes()
+{
     let (mut world, _sshd) = over_ssh().await;
     hold(&world);
     world.start();
@@ -76,8 +97,15 @@ async fn a_build_that_is_not_pushed_gives_its_session_back() {
     let (mut world, _sshd) = over_ssh().await;
     world.start();
     let patch = crate::world::change("line V", "x");
-    world.patch_failed(&world.build_of(vec![world.patch(7, patch)])).await;
-    until("no session to be left", || !ssh_of(&world).iter().any(|line| line.contains("serve --stdio"))).await;
+    world
+        .patch_failed(&world.build_of(vec![world.patch(7, patch)]))
+        .await;
+    until("no session to be left", || {
+        !ssh_of(&world)
+            .iter()
+            .any(|line| line.contains("serve --stdio"))
+    })
+    .await;
     world.pushed(&world.simple_build(8)).await;
     world.stop().await;
 }

@@ -14,8 +14,11 @@ async fn a_stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
     world.start();
     let mut second = world.patch(8, add("b", "b"));
     second.author = None;
-    let build =
-        world.build_of(vec![world.patch(7, add("a", "a")), second, world.patch(9, change("line 5", "line five"))]);
+    let build = world.build_of(vec![
+        world.patch(7, add("a", "a")),
+        second,
+        world.patch(9, change("line 5", "line five")),
+    ]);
     let pushed = world.pushed(&build).await;
 
     let base = world.source.node("tip");
@@ -24,11 +27,15 @@ async fn a_stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
     assert_eq!(pushed.patches, 3);
     assert_eq!(
         pushed.treeherder_url,
-        format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={}", pushed.revision)
+        format!(
+            "https://treeherder.mozilla.org/#/jobs?repo=try&revision={}",
+            pushed.revision
+        )
     );
-    let log = world
-        .try_repo
-        .log(&format!("{base}::{} - {base}", pushed.revision), "{author}|{date|hgdate}|{desc}|{files}\n\n");
+    let log = world.try_repo.log(
+        &format!("{base}::{} - {base}", pushed.revision),
+        "{author}|{date|hgdate}|{desc}|{files}\n\n",
+    );
     let date = "1795258800 0";
     let expected = format!(
         "Ada <ada@example.org>|{date}|Bug 7 - Do it\n\nDifferential Diff: PHID-DIFF-7|a\n\n\
@@ -38,7 +45,8 @@ async fn a_stack_becomes_changesets_and_one_that_tells_try_what_to_do() {
          Differential Diff: PHID-DIFF-9|try_task_config.json\n\n"
     );
     assert_eq!(log, expected);
-    let config = String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json")).unwrap();
+    let config =
+        String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json")).unwrap();
     let expected = r#"{
     "parameters": {
         "optimize_target_tasks": true,
@@ -58,8 +66,12 @@ async fn try_syntax_goes_into_the_message() {
     world.start();
     let pushed = world.pushed(&world.simple_build(7)).await;
     let message = world.try_repo.log(&pushed.revision, "{desc}");
-    assert_eq!(message, "try: -b do -p linux64 -u none\nPhabricator Revision: https://phabricator.example.org/D7");
-    let config = String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json")).unwrap();
+    assert_eq!(
+        message,
+        "try: -b do -p linux64 -u none\nPhabricator Revision: https://phabricator.example.org/D7"
+    );
+    let config =
+        String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json")).unwrap();
     let expected = r#"{
     "parameters": {
         "code-review": {
@@ -78,7 +90,9 @@ async fn a_config_that_is_there_already_is_replaced_whatever_it_is() {
     world.start();
     let fresh = world.pushed(&world.simple_build(7)).await;
     let config = world.try_repo.cat(&fresh.revision, "try_task_config.json");
-    let same = String::from_utf8(config.clone()).unwrap().replace("HMBT-7", "HMBT-11");
+    let same = String::from_utf8(config.clone())
+        .unwrap()
+        .replace("HMBT-7", "HMBT-11");
     let same: String = same.lines().map(|line| format!("+{line}\n")).collect();
     let same = format!(
         "diff --git a/try_task_config.json b/try_task_config.json\nnew file mode 100644\n--- /dev/null\n\
@@ -95,12 +109,23 @@ async fn a_config_that_is_there_already_is_replaced_whatever_it_is() {
         (11, same),
     ];
     for (number, patch) in table {
-        let pushed = world.pushed(&world.build_of(vec![world.patch(number, patch)])).await;
-        let content = String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json")).unwrap();
-        assert_eq!(content, String::from_utf8_lossy(&config).replace("HMBT-7", &format!("HMBT-{number}")));
-        let kinds = world.try_repo.hg(&["manifest", "--verbose", "--rev", &pushed.revision]);
+        let pushed = world
+            .pushed(&world.build_of(vec![world.patch(number, patch)]))
+            .await;
+        let content =
+            String::from_utf8(world.try_repo.cat(&pushed.revision, "try_task_config.json"))
+                .unwrap();
+        assert_eq!(
+            content,
+            String::from_utf8_lossy(&config).replace("HMBT-7", &format!("HMBT-{number}"))
+        );
+        let kinds = world
+            .try_repo
+            .hg(&["manifest", "--verbose", "--rev", &pushed.revision]);
         assert!(kinds.contains("644   try_task_config.json"), "{kinds}");
-        let parents = world.try_repo.log(&format!("{0}~2::{0}", pushed.revision), "x");
+        let parents = world
+            .try_repo
+            .log(&format!("{0}~2::{0}", pushed.revision), "x");
         assert_eq!(parents.len(), 3, "one for the patch, one for the config");
     }
     world.stop().await;
@@ -117,7 +142,10 @@ async fn the_same_build_gives_the_same_hashes_elsewhere() {
             world.pushed(&world.simple_build(30)).await;
             world.clock.advance(Duration::from_secs(3600));
         }
-        let build = world.build_of(vec![world.patch(7, add("a", "a")), world.patch(8, change("line 5", "5"))]);
+        let build = world.build_of(vec![
+            world.patch(7, add("a", "a")),
+            world.patch(8, change("line 5", "5")),
+        ]);
         heads.push(world.pushed(&build).await.revision);
         world.stop().await;
     }
@@ -130,10 +158,16 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
     world.start();
     let base = world.source.node("tip");
 
-    let build = world.build_of(vec![world.patch(7, add("a", "a")), world.patch(8, change("line V", "line five"))]);
+    let build = world.build_of(vec![
+        world.patch(7, add("a", "a")),
+        world.patch(8, change("line V", "line five")),
+    ]);
     let failure = world.patch_failed(&build).await;
     assert_eq!(failure.summary, "The patch of D8 does not apply.");
-    assert_eq!(failure.details, "hello.txt, line 4: hunk #1 does not fit\n  @@ -4,3 +4,3 @@");
+    assert_eq!(
+        failure.details,
+        "hello.txt, line 4: hunk #1 does not fit\n  @@ -4,3 +4,3 @@"
+    );
     assert_eq!(failure.base.map(|base| base.used), Some(base.clone()));
 
     let table = [
@@ -159,12 +193,22 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
         ),
     ];
     for (number, (patch, expected)) in (20..).zip(table) {
-        let failure = world.patch_failed(&world.build_of(vec![world.patch(number, patch)])).await;
+        let failure = world
+            .patch_failed(&world.build_of(vec![world.patch(number, patch)]))
+            .await;
         assert_eq!(failure.details, expected);
     }
     let landed = "diff --git a/hello.txt b/hello.txt\nold mode 100755\nnew mode 100644\n";
-    let failure = world.patch_failed(&world.build_of(vec![world.patch(30, landed)])).await;
-    assert!(failure.summary.starts_with("The patch of D30 changes nothing:"), "{}", failure.summary);
+    let failure = world
+        .patch_failed(&world.build_of(vec![world.patch(30, landed)]))
+        .await;
+    assert!(
+        failure
+            .summary
+            .starts_with("The patch of D30 changes nothing:"),
+        "{}",
+        failure.summary
+    );
 
     assert_eq!(world.try_repo.node("tip"), base, "nothing was pushed");
     world.pushed(&world.simple_build(9)).await;
@@ -176,9 +220,14 @@ async fn a_patch_that_does_not_apply_names_patch_file_hunk_and_base() {
 async fn the_commands_that_an_author_is_given_rebase_the_stack() {
     let mut world = World::new();
     world.source.hg(&["clone", "--quiet", ".", "../author"]);
-    let author = Repo { path: world.path("author") };
-    let message =
-        |id| format!("Bug {id}\n\nDifferential Revision: https://phabricator.example.org/D{id}\n\nD7 follows");
+    let author = Repo {
+        path: world.path("author"),
+    };
+    let message = |id| {
+        format!(
+            "Bug {id}\n\nDifferential Revision: https://phabricator.example.org/D{id}\n\nD7 follows"
+        )
+    };
     for (file, id) in [("unrelated", 70), ("seven", 7), ("eight", 8)] {
         author.write(file, b"x");
         author.commit(&message(id));
@@ -186,12 +235,23 @@ async fn the_commands_that_an_author_is_given_rebase_the_stack() {
     world.source.write("hello.txt", b"all different\n");
     let newest = world.source.commit("later");
     world.start();
-    let mut stack = vec![world.patch(7, change("line 5", "five")), world.patch(8, add("eight", "x"))];
+    let mut stack = vec![
+        world.patch(7, change("line 5", "five")),
+        world.patch(8, add("eight", "x")),
+    ];
     stack[0].diff.base = Some("0123456789".repeat(4));
     let failure = world.patch_failed(&world.build_of(stack)).await;
-    assert_eq!(failure.summary, "D8 cannot be built. It stands on D7, and the patch of D7 does not apply.");
+    assert_eq!(
+        failure.summary,
+        "D8 cannot be built. It stands on D7, and the patch of D7 does not apply."
+    );
     let (with_commits, without) = failure.commands.split_once("\n\n").unwrap();
-    assert!(without.contains(&format!("\nmoz-phab patch D8 --apply-to {newest}\nmoz-phab submit")), "{without}");
+    assert!(
+        without.contains(&format!(
+            "\nmoz-phab patch D8 --apply-to {newest}\nmoz-phab submit"
+        )),
+        "{without}"
+    );
     let (rebase, submit) = with_commits.rsplit_once('\n').unwrap();
     assert_eq!(submit, "moz-phab submit");
     author.configure("[extensions]\nrebase =\n");
@@ -202,9 +262,19 @@ async fn the_commands_that_an_author_is_given_rebase_the_stack() {
         .env("HGPLAIN", "1")
         .output()
         .unwrap();
-    assert!(done.status.success(), "{rebase}: {}", String::from_utf8_lossy(&done.stderr));
-    let above = author.log(&format!("descendants({newest}) and not {newest}"), "{files} ");
-    assert_eq!(above, "seven eight ", "and the unrelated one stays where it was");
+    assert!(
+        done.status.success(),
+        "{rebase}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let above = author.log(
+        &format!("descendants({newest}) and not {newest}"),
+        "{files} ",
+    );
+    assert_eq!(
+        above, "seven eight ",
+        "and the unrelated one stays where it was"
+    );
     world.stop().await;
 }
 
@@ -216,35 +286,57 @@ async fn a_clone_that_was_never_ready_is_our_fault_and_not_the_diffs_age() {
     let mut expired = world.simple_build(2);
     expired.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
     let report = world.build(&expired).await;
-    let Report::InfrastructureFailed(blame) = report else { panic!("{report:?}") };
-    assert_eq!(blame.summary, "Our clone of central was not ready within 24 hours.");
+    let Report::InfrastructureFailed(blame) = report else {
+        panic!("{report:?}")
+    };
+    assert_eq!(
+        blame.summary,
+        "Our clone of central was not ready within 24 hours."
+    );
     world.stop().await;
 }
 
 #[tokio::test]
 async fn what_need_not_be_built_has_a_neutral_end() {
     let mut world = World::new();
-    world.settings.skippable_files.insert("docs/skip.rst".to_owned());
+    world
+        .settings
+        .skippable_files
+        .insert("docs/skip.rst".to_owned());
     world.start();
     // Without a clone an expired diff would be our fault.
     world.pushed(&world.simple_build(90)).await;
     let build = |number| world.simple_build(number);
-    let nothing_left = Build { stack: Vec::new(), ..build(1) };
+    let nothing_left = Build {
+        stack: Vec::new(),
+        ..build(1)
+    };
     let mut expired = build(2);
     expired.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
     let mut unknown = build(3);
     unknown.request.repository = phid("PHID-REPO-other");
-    let skipped = world.build_of(vec![world.patch(4, add("docs/skip.rst", "x")), world.patch(5, add("b", "b"))]);
+    let skipped = world.build_of(vec![
+        world.patch(4, add("docs/skip.rst", "x")),
+        world.patch(5, add("b", "b")),
+    ]);
     let renamed = "diff --git a/docs/skip.rst b/c\nrename from docs/skip.rst\nrename to c\n";
     let renamed = world.build_of(vec![world.patch(6, renamed)]);
     let table = [
-        (nothing_left, NeutralReason::Landed, "All patches of the stack have landed, there is nothing left to build."),
+        (
+            nothing_left,
+            NeutralReason::Landed,
+            "All patches of the stack have landed, there is nothing left to build.",
+        ),
         (
             expired,
             NeutralReason::Expired,
             "Expired: the diff is older than 24 hours, and such diffs are not built. Submit it again to have it built.",
         ),
-        (unknown, NeutralReason::Repository, "Unsupported repository: its patches are not built."),
+        (
+            unknown,
+            NeutralReason::Repository,
+            "Unsupported repository: its patches are not built.",
+        ),
         (
             skipped,
             NeutralReason::File,
@@ -271,10 +363,34 @@ async fn no_field_of_a_build_is_taken_for_an_option_or_breaks_a_commit() {
     let option = format!("--config=alias.log=!touch {}", touched.display());
     let table: [(&str, Option<&str>, &str, &str, &str); 6] = [
         ("options", Some(&option), &option, &option, &option),
-        ("a newline and a NUL in the author", Some("A\nB <a\0b>"), "x", "A B <a b>", "x"),
-        ("an empty author", Some(" \n"), "x", "Bot <bot@example.org>", "x"),
-        ("a NUL in the message", Some("A"), "a\0--rev=0\0b", "A", "a\u{fffd}--rev=0\u{fffd}b"),
-        ("characters beyond ASCII", Some("Ж <ж@example.org>"), "日本 🎉", "Ж <ж@example.org>", "日本 🎉"),
+        (
+            "a newline and a NUL in the author",
+            Some("A\nB <a\0b>"),
+            "x",
+            "A B <a b>",
+            "x",
+        ),
+        (
+            "an empty author",
+            Some(" \n"),
+            "x",
+            "Bot <bot@example.org>",
+            "x",
+        ),
+        (
+            "a NUL in the message",
+            Some("A"),
+            "a\0--rev=0\0b",
+            "A",
+            "a\u{fffd}--rev=0\u{fffd}b",
+        ),
+        (
+            "characters beyond ASCII",
+            Some("Ж <ж@example.org>"),
+            "日本 🎉",
+            "Ж <ж@example.org>",
+            "日本 🎉",
+        ),
         (
             "an export header in the message",
             Some("A"),
@@ -289,8 +405,14 @@ async fn no_field_of_a_build_is_taken_for_an_option_or_breaks_a_commit() {
         patch.message = message.to_owned();
         patch.diff.base = Some(option.clone());
         let pushed = world.pushed(&world.build_of(vec![patch])).await;
-        let log = world.try_repo.log(&format!("p1({})", pushed.revision), "{author}|{desc}");
-        assert_eq!(log, format!("{made_by}|{made}\n\nDifferential Diff: PHID-DIFF-{number}"), "{case}");
+        let log = world
+            .try_repo
+            .log(&format!("p1({})", pushed.revision), "{author}|{desc}");
+        assert_eq!(
+            log,
+            format!("{made_by}|{made}\n\nDifferential Diff: PHID-DIFF-{number}"),
+            "{case}"
+        );
     }
     assert!(!touched.exists());
     world.stop().await;
@@ -302,11 +424,22 @@ async fn a_stack_that_is_too_large_is_refused() {
     world.settings.limits.stack = 2;
     world.settings.limits.patch_bytes = 2000;
     world.start();
-    let three = (1..4).map(|number| world.patch(number, add(&format!("f{number}"), "x"))).collect();
+    let three = (1..4)
+        .map(|number| world.patch(number, add(&format!("f{number}"), "x")))
+        .collect();
     let failure = world.patch_failed(&world.build_of(three)).await;
-    assert_eq!(failure.summary, "The stack of D3 has 3 patches that have not landed, and only 2 are allowed.");
-    let failure = world.patch_failed(&world.build_of(vec![world.patch(5, add("f", &"x".repeat(3000)))])).await;
-    assert!(failure.details.contains("2000 are allowed"), "{}", failure.details);
+    assert_eq!(
+        failure.summary,
+        "The stack of D3 has 3 patches that have not landed, and only 2 are allowed."
+    );
+    let failure = world
+        .patch_failed(&world.build_of(vec![world.patch(5, add("f", &"x".repeat(3000)))]))
+        .await;
+    assert!(
+        failure.details.contains("2000 are allowed"),
+        "{}",
+        failure.details
+    );
     world.stop().await;
 }
 
@@ -321,12 +454,16 @@ async fn a_patch_of_many_lines_and_odd_bytes_arrives_whole() {
         content.extend(vec![b'x'; usize::try_from(number % 7).unwrap() * 1000]);
         content.push(b'\n');
     }
-    let mut patch = b"diff --git a/f b/f\nnew file mode 100644\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,3000 @@\n".to_vec();
+    let mut patch =
+        b"diff --git a/f b/f\nnew file mode 100644\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,3000 @@\n"
+            .to_vec();
     for line in content.split_inclusive(|&byte| byte == b'\n') {
         patch.push(b'+');
         patch.extend(line);
     }
-    let pushed = world.pushed(&world.build_of(vec![world.patch(7, patch)])).await;
+    let pushed = world
+        .pushed(&world.build_of(vec![world.patch(7, patch)]))
+        .await;
     assert!(world.try_repo.cat(&pushed.revision, "f") == content);
     world.stop().await;
 }
@@ -335,16 +472,33 @@ async fn a_patch_of_many_lines_and_odd_bytes_arrives_whole() {
 async fn abandoned_parent_of_a_stack_that_cannot_be_built_is_named() {
     let mut world = World::new();
     world.start_ready().await;
-    let mut stack = vec![world.patch(1, add("bottom", "x")), world.patch(2, change("line V", "line five"))];
+    let mut stack = vec![
+        world.patch(1, add("bottom", "x")),
+        world.patch(2, change("line V", "line five")),
+    ];
     let without = world.patch_failed(&world.build_of(stack.clone())).await;
     assert!(!without.advice.contains("abandoned"), "{}", without.advice);
     stack[0].abandoned = true;
     stack[1].revision_id = 3;
     let with = world.patch_failed(&world.build_of(stack)).await;
-    assert!(with.advice.starts_with("The stack holds D1, which was abandoned: "), "{}", with.advice);
-    let mut stack = vec![world.patch(1, add(".hg/hgrc", "x")), world.patch(4, add("top", "x"))];
+    assert!(
+        with.advice
+            .starts_with("The stack holds D1, which was abandoned: "),
+        "{}",
+        with.advice
+    );
+    let mut stack = vec![
+        world.patch(1, add(".hg/hgrc", "x")),
+        world.patch(4, add("top", "x")),
+    ];
     stack[0].abandoned = true;
     let refused = world.patch_failed(&world.build_of(stack)).await;
-    assert!(refused.advice.starts_with("The stack holds D1, which was abandoned: "), "{}", refused.advice);
+    assert!(
+        refused
+            .advice
+            .starts_with("The stack holds D1, which was abandoned: "),
+        "{}",
+        refused.advice
+    );
     world.stop().await;
 }

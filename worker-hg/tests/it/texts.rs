@@ -26,8 +26,11 @@ struct Golden(String);
 impl Golden {
     fn add(&mut self, case: &str, report: &Report, home: &Path) {
         let answers: Vec<String> = answer(report).iter().map(ToString::to_string).collect();
-        let text = answers.join("\n\n").replace(home.to_str().unwrap(), "/home");
-        self.0.push_str(&format!("======== {case}\n\n{}\n\n", without_times(&text)));
+        let text = answers
+            .join("\n\n")
+            .replace(home.to_str().unwrap(), "/home");
+        self.0
+            .push_str(&format!("======== {case}\n\n{}\n\n", without_times(&text)));
     }
 }
 
@@ -57,7 +60,10 @@ async fn golden(world: &mut World, cases: Vec<(&str, Vec<Patch>)>) -> String {
         let mut build = now(world, world.build_of(stack));
         build.request.target = phid(&format!("PHID-HMBT-case{number}"));
         let report = world.build(&build).await;
-        assert!(matches!(report, Report::PatchFailed(_)), "{case}: {report:?}");
+        assert!(
+            matches!(report, Report::PatchFailed(_)),
+            "{case}: {report:?}"
+        );
         golden.add(case, &report, world.home.path());
     }
     world.stop().await;
@@ -75,11 +81,17 @@ async fn patches_that_do_not_apply() {
     let one = |content: &str| vec![world.patch(9, content)];
     let misfit = || change("line V", "line five");
     let context = misfit().replace("+4,3 @@", "+4,3 @@ fn main() {");
-    let two_hunks =
-        format!("{}@@ -12,3 +12,3 @@ fn other()\n line 12\n-line XIII\n+line thirteen\n line 14\n", misfit());
+    let two_hunks = format!(
+        "{}@@ -12,3 +12,3 @@ fn other()\n line 12\n-line XIII\n+line thirteen\n line 14\n",
+        misfit()
+    );
     let several = format!("{}{}", misfit(), misfit().replace("hello.txt", "gone.txt"));
-    let many: String = (10..30).map(|n| misfit().replace("hello.txt", &format!("dir/gone{n}.txt"))).collect();
-    let hostile = misfit().replace("hello.txt", "`{F1}`@alice[[x]].txt").replace("+4,3 @@", "+4,3 @@ {F2} ``` @bob");
+    let many: String = (10..30)
+        .map(|n| misfit().replace("hello.txt", &format!("dir/gone{n}.txt")))
+        .collect();
+    let hostile = misfit()
+        .replace("hello.txt", "`{F1}`@alice[[x]].txt")
+        .replace("+4,3 @@", "+4,3 @@ {F2} ``` @bob");
     let git = "1234567890".repeat(4);
     let endings = "diff --git a/crlf.txt b/crlf.txt\n--- a/crlf.txt\n+++ b/crlf.txt\n@@ -1,2 +1,2 @@\n one\n-two\n+zwei\n@@ -3,2 +3,2 @@\n three\n-four\n+vier\n";
     let latin1 = "diff --git a/latin1.bin b/latin1.bin\n--- a/latin1.bin\n+++ b/latin1.bin\n@@ -1,2 +1,2 @@\n-café\n+tea\n plain\n";
@@ -91,10 +103,19 @@ async fn patches_that_do_not_apply() {
         ("two hunks", one(&two_hunks)),
         ("several files", one(&several)),
         ("many files", one(&many)),
-        ("a file that is not there", one(&misfit().replace("hello.txt", "gone.txt"))),
+        (
+            "a file that is not there",
+            one(&misfit().replace("hello.txt", "gone.txt")),
+        ),
         ("a file that is there already", one(&add("hello.txt", "x"))),
-        ("a rename of a file that is not there", one("diff --git a/gone b/g\nrename from gone\nrename to g\n")),
-        ("a copy of a file that is not there", one("diff --git a/gone b/g\ncopy from gone\ncopy to g\n")),
+        (
+            "a rename of a file that is not there",
+            one("diff --git a/gone b/g\nrename from gone\nrename to g\n"),
+        ),
+        (
+            "a copy of a file that is not there",
+            one("diff --git a/gone b/g\ncopy from gone\ncopy to g\n"),
+        ),
         (
             "a rename to a file that is there",
             one("diff --git a/script.sh b/hello.txt\nrename from script.sh\nrename to hello.txt\n"),
@@ -105,16 +126,29 @@ async fn patches_that_do_not_apply() {
                 "diff --git a/hello.txt b/hello.txt\ndeleted file mode 100644\n--- a/hello.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-line 3\n",
             ),
         ),
-        ("the mode of a file that is not there", one("diff --git a/gone b/gone\nold mode 100644\nnew mode 100755\n")),
+        (
+            "the mode of a file that is not there",
+            one("diff --git a/gone b/gone\nold mode 100644\nnew mode 100755\n"),
+        ),
         ("names that want to be markup", one(&hostile)),
-        ("the top of a stack", vec![world.patch(7, add("a", "a")), world.patch(9, misfit())]),
+        (
+            "the top of a stack",
+            vec![world.patch(7, add("a", "a")), world.patch(9, misfit())],
+        ),
         (
             "below the top of a stack",
-            vec![world.patch(7, add("a", "a")), world.patch(8, misfit()), world.patch(9, add("b", "b"))],
+            vec![
+                world.patch(7, add("a", "a")),
+                world.patch(8, misfit()),
+                world.patch(9, add("b", "b")),
+            ],
         ),
         ("other line endings", one(endings)),
         ("a file that is not UTF-8", one(latin1)),
-        ("all of that and a hunk that does not fit", one(&format!("{endings}{latin1}{}", misfit()))),
+        (
+            "all of that and a hunk that does not fit",
+            one(&format!("{endings}{latin1}{}", misfit())),
+        ),
         ("on an unknown base", on(Some(&git))),
         ("on a base that is no hash", on(Some("`{F1}`"))),
         ("without a base", on(None)),
@@ -124,9 +158,15 @@ async fn patches_that_do_not_apply() {
         ),
     ];
     let text = golden(&mut world, cases).await;
-    let outside: Vec<&str> = text.lines().filter(|line| !line.starts_with("  ") && line.contains(['{', '@'])).collect();
+    let outside: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("  ") && line.contains(['{', '@']))
+        .collect();
     assert_eq!(outside.len(), 1, "what is hostile is code: {outside:?}");
-    assert!(outside[0].contains("names `{F1}` as its base"), "{outside:?}");
+    assert!(
+        outside[0].contains("names `{F1}` as its base"),
+        "{outside:?}"
+    );
     insta::assert_snapshot!(text);
 }
 
@@ -156,38 +196,75 @@ async fn patches_that_are_refused() {
     let twice = format!("{}{}", change("line 5", "5"), change("line 5", "5"));
     let cases = vec![
         ("Mercurial's own directory", file(".hg/hgrc")),
-        ("the same with invisible characters", file(".h\u{200c}g/hgrc")),
+        (
+            "the same with invisible characters",
+            file(".h\u{200c}g/hgrc"),
+        ),
         ("outside the tree", file("../x")),
         ("an absolute path", file("/tmp/x")),
         ("a drive", file("C:/x")),
         ("subrepositories", file(".hgsub")),
         ("a name that wants to be markup", file("../`{F1}` @alice")),
         ("a control character", file("a\u{1b}b")),
-        ("a submodule", one(&add_mode("m", "Subproject commit 1234", "160000"))),
+        (
+            "a submodule",
+            one(&add_mode("m", "Subproject commit 1234", "160000")),
+        ),
         ("below a file", file("hello.txt/x")),
-        ("below a link", one(&format!("{link}{}", add("link/x", "x")))),
+        (
+            "below a link",
+            one(&format!("{link}{}", add("link/x", "x"))),
+        ),
         ("lost binary data", one(lost)),
         ("a directory that ends in ` b`", file("dir b/x")),
-        ("CRLF behind names", one(&change("line 5", "5").replace('\n', "\r\n").replace(" b/hello", "\r b/hello"))),
+        (
+            "CRLF behind names",
+            one(&change("line 5", "5")
+                .replace('\n', "\r\n")
+                .replace(" b/hello", "\r b/hello")),
+        ),
         (
             "a binary file without data",
-            one("diff --git a/data.bin b/data.bin\nBinary files a/data.bin and b/data.bin differ\n"),
+            one(
+                "diff --git a/data.bin b/data.bin\nBinary files a/data.bin and b/data.bin differ\n",
+            ),
         ),
         ("no change", one("diff --git a/hello.txt b/hello.txt\n")),
         ("a file twice", one(&twice)),
         ("not a git patch", one("From: {F1} @alice\n\nhello\n")),
         (
             "a hunk that ends early",
-            one("diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -1,9 +1,9 @@\n line 1\n"),
+            one(
+                "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -1,9 +1,9 @@\n line 1\n",
+            ),
         ),
         ("nothing", one("\n")),
         ("too large", file(&"x".repeat(3000))),
-        ("too many files", one(&(0..5).map(|n| add(&format!("f{n}"), "x")).collect::<String>())),
-        ("below the top of a stack", vec![world.patch(8, add("../x", "x")), world.patch(9, add("b", "b"))]),
-        ("too long a stack", (7..10).map(|id| world.patch(id, add(&format!("f{id}"), "x"))).collect()),
+        (
+            "too many files",
+            one(&(0..5)
+                .map(|n| add(&format!("f{n}"), "x"))
+                .collect::<String>()),
+        ),
+        (
+            "below the top of a stack",
+            vec![
+                world.patch(8, add("../x", "x")),
+                world.patch(9, add("b", "b")),
+            ],
+        ),
+        (
+            "too long a stack",
+            (7..10)
+                .map(|id| world.patch(id, add(&format!("f{id}"), "x")))
+                .collect(),
+        ),
     ];
     let text = golden(&mut world, cases).await;
-    let outside: Vec<&str> = text.lines().filter(|line| !line.starts_with("  ") && line.contains(['{', '@'])).collect();
+    let outside: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("  ") && line.contains(['{', '@']))
+        .collect();
     assert_eq!(outside, Vec::<&str>::new(), "what is hostile is code");
     insta::assert_snapshot!(text);
 }
@@ -195,12 +272,18 @@ async fn patches_that_are_refused() {
 #[tokio::test]
 async fn builds_that_need_no_push() {
     let mut world = World::new();
-    world.settings.skippable_files.insert("docs/skip.rst".to_owned());
+    world
+        .settings
+        .skippable_files
+        .insert("docs/skip.rst".to_owned());
     world.start();
     // Without a clone an expired diff would be our fault.
     world.pushed(&world.simple_build(90)).await;
     let mut golden = Golden::default();
-    let nothing_left = Build { stack: Vec::new(), ..world.simple_build(1) };
+    let nothing_left = Build {
+        stack: Vec::new(),
+        ..world.simple_build(1)
+    };
     let mut expired = world.simple_build(2);
     expired.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
     let mut unknown = world.simple_build(3);
@@ -224,7 +307,11 @@ async fn builds_that_need_no_push() {
     world.start();
     let mut parked = world.simple_build(5);
     parked.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
-    golden.add("expired in front of a closed tree", &world.build(&parked).await, world.home.path());
+    golden.add(
+        "expired in front of a closed tree",
+        &world.build(&parked).await,
+        world.home.path(),
+    );
     world.stop().await;
     let text = golden.0;
     insta::assert_snapshot!(text);
@@ -233,7 +320,10 @@ async fn builds_that_need_no_push() {
 /// Adds what becomes of a build that fails by our fault.
 async fn broken(golden: &mut Golden, case: &str, world: &World) {
     let report = world.build(&now(world, world.simple_build(7))).await;
-    assert!(matches!(report, Report::InfrastructureFailed(_)), "{case}: {report:?}");
+    assert!(
+        matches!(report, Report::InfrastructureFailed(_)),
+        "{case}: {report:?}"
+    );
     golden.add(case, &report, world.home.path());
 }
 
@@ -244,9 +334,9 @@ async fn failures_of_ours() {
     let mut golden = Golden::default();
 
     let mut world = World::new();
-    world
-        .try_repo
-        .configure("[hooks]\npretxnchangegroup.size = echo 'Bug 1: this push is too large for @try'; false\n");
+    world.try_repo.configure(
+        "[hooks]\npretxnchangegroup.size = echo 'Bug 1: this push is too large for @try'; false\n",
+    );
     world.start_ready().await;
     broken(&mut golden, "a hook of Try refuses the push", &world).await;
     world.stop().await;
@@ -264,8 +354,14 @@ async fn failures_of_ours() {
     world.stop().await;
 
     for (case, words) in [
-        ("our key is not accepted", "try@try.example.org: Permission denied (publickey)."),
-        ("the host key is another one", "Host key verification failed."),
+        (
+            "our key is not accepted",
+            "try@try.example.org: Permission denied (publickey).",
+        ),
+        (
+            "the host key is another one",
+            "Host key verification failed.",
+        ),
     ] {
         let mut world = World::new();
         world.settings.hg = hg_with_ssh_that_says(world.home.path(), words);
@@ -278,7 +374,10 @@ async fn failures_of_ours() {
     let mut world = World::new();
     world.start_ready().await;
     world.stop().await;
-    world.clone().configure(&format!("[hooks]\npreoutgoing.hang = {}\n", hanging_hook(&world.path("hanging"))));
+    world.clone().configure(&format!(
+        "[hooks]\npreoutgoing.hang = {}\n",
+        hanging_hook(&world.path("hanging"))
+    ));
     world.settings.limits.transfer = Duration::from_secs(1);
     world.start();
     broken(&mut golden, "the push does not end", &world).await;
@@ -289,7 +388,11 @@ async fn failures_of_ours() {
     world.start();
     let mut waiting = world.simple_build(2);
     waiting.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
-    golden.add("the clone is not ready for a day", &world.build(&waiting).await, world.home.path());
+    golden.add(
+        "the clone is not ready for a day",
+        &world.build(&waiting).await,
+        world.home.path(),
+    );
     world.stop().await;
     let text = golden.0;
     insta::assert_snapshot!(text);
@@ -306,5 +409,8 @@ fn hg_with_ssh_that_says(home: &Path, words: &str) -> PathBuf {
         path
     };
     program("ssh", format!("echo '{words}' >&2; exit 255"));
-    program("hg-and-ssh", format!("PATH={}:$PATH exec hg \"$@\"", directory.display()))
+    program(
+        "hg-and-ssh",
+        format!("PATH={}:$PATH exec hg \"$@\"", directory.display()),
+    )
 }

@@ -38,11 +38,19 @@ struct Trees {
 impl TreeService {
     pub async fn start() -> Self {
         let trees: Arc<Mutex<Trees>> = Arc::default();
-        let router = Router::new().route("/base/trees/{tree}", get(tree)).with_state(trees.clone());
+        let router = Router::new()
+            .route("/base/trees/{tree}", get(tree))
+            .with_state(trees.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/base/", listener.local_addr().unwrap()).parse().unwrap();
+        let url = format!("http://{}/base/", listener.local_addr().unwrap())
+            .parse()
+            .unwrap();
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, trees, serving }
+        Self {
+            url,
+            trees,
+            serving,
+        }
     }
 
     pub fn url(&self) -> Url {
@@ -51,12 +59,20 @@ impl TreeService {
 
     /// From now on a tree is this.
     pub fn say(&self, tree: &str, status: &str, reason: &str) {
-        self.trees.lock().unwrap().states.insert(tree.to_owned(), (status.to_owned(), reason.to_owned()));
+        self.trees
+            .lock()
+            .unwrap()
+            .states
+            .insert(tree.to_owned(), (status.to_owned(), reason.to_owned()));
     }
 
     /// For the next question it is this.
     pub fn say_once(&self, status: &str, reason: &str) {
-        self.trees.lock().unwrap().first.push_back((status.to_owned(), reason.to_owned()));
+        self.trees
+            .lock()
+            .unwrap()
+            .first
+            .push_back((status.to_owned(), reason.to_owned()));
     }
 
     /// From now on nothing but this is answered.
@@ -80,9 +96,17 @@ async fn tree(State(trees): State<Arc<Mutex<Trees>>>, Path(tree): Path<String>) 
     trees.questions += 1;
     if let Some((status, body)) = &trees.broken {
         let headers = HeaderMap::from_iter([(header::LOCATION, "/elsewhere".parse().unwrap())]);
-        return (StatusCode::from_u16(*status).unwrap(), headers, body.clone()).into_response();
+        return (
+            StatusCode::from_u16(*status).unwrap(),
+            headers,
+            body.clone(),
+        )
+            .into_response();
     }
-    let state = trees.first.pop_front().or_else(|| trees.states.get(&tree).cloned());
+    let state = trees
+        .first
+        .pop_front()
+        .or_else(|| trees.states.get(&tree).cloned());
     let (status, reason) = state.unwrap_or(("open".to_owned(), String::new()));
     Json(json!({ "result": {
         "tree": tree,
@@ -98,13 +122,23 @@ async fn tree(State(trees): State<Arc<Mutex<Trees>>>, Path(tree): Path<String>) 
 #[tokio::test]
 async fn it_answers_as_the_recorded_one() {
     let service = TreeService::start().await;
-    for (name, status, reason) in
-        [("closed", "closed", "Bug 123 - infra"), ("open", "open", ""), ("approval-required", "approval required", "")]
-    {
+    for (name, status, reason) in [
+        ("closed", "closed", "Bug 123 - infra"),
+        ("open", "open", ""),
+        ("approval-required", "approval required", ""),
+    ] {
         service.say("try", status, reason);
         let http = observe::http::client(std::time::Duration::from_secs(5)).unwrap();
-        let answer = http.get(service.url().join("trees/try").unwrap()).send().await.unwrap().bytes().await.unwrap();
-        let mut recorded: Value = serde_json::from_slice(&fixture(&format!("trees-try-{name}.json"))).unwrap();
+        let answer = http
+            .get(service.url().join("trees/try").unwrap())
+            .send()
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap();
+        let mut recorded: Value =
+            serde_json::from_slice(&fixture(&format!("trees-try-{name}.json"))).unwrap();
         // Which kind of reason it is does not concern us.
         recorded["result"]["tags"] = json!([]);
         assert_eq!(serde_json::from_slice::<Value>(&answer).unwrap(), recorded);

@@ -69,7 +69,10 @@ async fn a_tree_that_wants_approval_is_as_good_as_closed() {
     world.pass(5 * MINUTE).await;
     assert_eq!(world.waiting().await, 1);
     service.say("try", "open", "");
-    assert!(matches!(world.next_report().await.report, Report::Pushed(_)));
+    assert!(matches!(
+        world.next_report().await.report,
+        Report::Pushed(_)
+    ));
     world.stop().await;
 }
 
@@ -78,8 +81,14 @@ async fn a_patch_that_does_not_apply_is_told_while_the_tree_is_closed() {
     let (mut world, service) = world().await;
     service.say("try", "closed", "");
     world.start();
-    let failure = world.patch_failed(&world.build_of(vec![world.patch(7, change("line V", "x"))])).await;
-    assert!(failure.summary.contains("does not apply"), "{}", failure.summary);
+    let failure = world
+        .patch_failed(&world.build_of(vec![world.patch(7, change("line V", "x"))]))
+        .await;
+    assert!(
+        failure.summary.contains("does not apply"),
+        "{}",
+        failure.summary
+    );
     world.stop().await;
 }
 
@@ -124,7 +133,13 @@ async fn a_tree_that_nobody_knows_about_counts_as_open() {
         service.answer(status, body);
         world.pushed(&next(&world)).await;
     }
-    service.answer(200, &format!(r#"{{"result": {{"status": "closed", "reason": "{}"}}}}"#, "x".repeat(1 << 20)));
+    service.answer(
+        200,
+        &format!(
+            r#"{{"result": {{"status": "closed", "reason": "{}"}}}}"#,
+            "x".repeat(1 << 20)
+        ),
+    );
     world.pushed(&next(&world)).await;
     service.stop().await;
     world.pushed(&next(&world)).await;
@@ -137,14 +152,24 @@ async fn a_push_that_a_hook_refuses_waits_when_the_tree_was_closed_meanwhile() {
     world.start_ready().await;
     service.say_once("open", "");
     service.say("try", "closed", "closed at this very moment");
-    world.try_repo.configure("[hooks]\npretxnchangegroup.tree = echo CLOSED TREE; exit 1\n");
+    world
+        .try_repo
+        .configure("[hooks]\npretxnchangegroup.tree = echo CLOSED TREE; exit 1\n");
     world.send(&world.simple_build(7)).await;
     world.pass(5 * MINUTE).await;
     assert_eq!(world.waiting().await, 1);
-    assert!(service.questions() > 10, "before the push, behind it, and again and again while it waits");
+    assert!(
+        service.questions() > 10,
+        "before the push, behind it, and again and again while it waits"
+    );
 
-    world.try_repo.configure("[hooks]\npretxnchangegroup.tree =\n");
+    world
+        .try_repo
+        .configure("[hooks]\npretxnchangegroup.tree =\n");
     service.say("try", "open", "");
-    assert!(matches!(world.next_report().await.report, Report::Pushed(_)));
+    assert!(matches!(
+        world.next_report().await.report,
+        Report::Pushed(_)
+    ));
     world.stop().await;
 }

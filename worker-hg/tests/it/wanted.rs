@@ -7,7 +7,10 @@ use phabricator::model::{Build, BuildState, NeutralReason, Report, What};
 use crate::world::{Answer, World, add, phid};
 
 fn superseded() -> Report {
-    Report::neutral(NeutralReason::Superseded, "Superseded: diff 1 was replaced by the newer diff 2.")
+    Report::neutral(
+        NeutralReason::Superseded,
+        "Superseded: diff 1 was replaced by the newer diff 2.",
+    )
 }
 
 #[tokio::test]
@@ -24,7 +27,11 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
         assert_eq!(world.build(&build).await, end);
         let record = world.record(&build).await;
         assert!(record.ends_with(&end));
-        assert_eq!(record.base.is_some(), end != Report::Withheld, "of a private revision numbers are left");
+        assert_eq!(
+            record.base.is_some(),
+            end != Report::Withheld,
+            "of a private revision numbers are left"
+        );
     }
     // Also when it does not apply: the author of a private patch is told nothing of it.
     let wrong = world.build_of(vec![world.patch(
@@ -51,11 +58,19 @@ async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
     assert_eq!((world.waiting().await, world.try_repo.heads()), (1, heads));
     let parked = |event: &phabricator::model::Event| matches!(event.what, What::Parked { .. });
     let record = world.record(&build).await;
-    assert_eq!(record.events.iter().filter(|event| parked(event)).count(), 1, "the same trouble is told once");
+    assert_eq!(
+        record.events.iter().filter(|event| parked(event)).count(),
+        1,
+        "the same trouble is told once"
+    );
 
     world.phabricator.say(Answer::Wanted);
     let applied = world.next_report().await;
-    assert!(matches!(applied.report, Report::Pushed(_)), "{:?}", applied.report);
+    assert!(
+        matches!(applied.report, Report::Pushed(_)),
+        "{:?}",
+        applied.report
+    );
     assert_eq!(world.record(&build).await.state(), BuildState::Pushed);
     world.stop().await;
 }
@@ -70,13 +85,20 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
     world.send(&world.simple_build(1)).await;
     let waits = |logs: &observe::testing::Logs| {
         let text = logs.text();
-        text.lines().filter(|line| line.contains("the build waits: ") && line.contains("PHID-HMBT-1 ")).count()
+        text.lines()
+            .filter(|line| line.contains("the build waits: ") && line.contains("PHID-HMBT-1 "))
+            .count()
     };
     world.pass(Duration::from_secs(30)).await;
     assert_eq!(waits(&logs), 0, "{}", logs.text());
     world.pass(Duration::from_secs(3600)).await;
     assert_eq!(waits(&logs), 1, "{}", logs.text());
-    assert!(logs.text().contains("whether the build is still wanted: phabricator is away"), "{}", logs.text());
+    assert!(
+        logs.text()
+            .contains("whether the build is still wanted: phabricator is away"),
+        "{}",
+        logs.text()
+    );
     world.stop().await;
 }
 
@@ -115,7 +137,9 @@ async fn a_build_whose_push_has_begun_is_finished_although_its_diff_has_expired(
 #[tokio::test]
 async fn a_push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_build() {
     let mut world = World::new();
-    world.try_repo.configure("[hooks]\npretxnchangegroup.no = false\n");
+    world
+        .try_repo
+        .configure("[hooks]\npretxnchangegroup.no = false\n");
     world.start_ready().await;
     let build = world.simple_build(1);
     world.send(&build).await;
@@ -132,7 +156,12 @@ async fn a_build_whose_end_was_decided_meanwhile_is_neither_pushed_nor_reported(
     world.start_ready().await;
     let heads = world.try_repo.heads();
     let build = world.build_of(vec![world.patch(1, add("new.txt", "x"))]);
-    world.decide(&build, &Report::neutral(NeutralReason::Cancelled, "Cancelled.")).await;
+    world
+        .decide(
+            &build,
+            &Report::neutral(NeutralReason::Cancelled, "Cancelled."),
+        )
+        .await;
     world.send(&build).await;
     world.pass(Duration::from_secs(60)).await;
     assert!(world.report().await.is_none());
@@ -149,7 +178,13 @@ fn builds_without_a_push(world: &World, number: u64) -> [Build; 5] {
     unsupported.request.repository = phid("PHID-REPO-other");
     let mut landed = world.simple_build(number + 3);
     landed.stack.clear();
-    [refused, world.simple_build(number + 4), expired, unsupported, landed]
+    [
+        refused,
+        world.simple_build(number + 4),
+        expired,
+        unsupported,
+        landed,
+    ]
 }
 
 /// What a private patch is refused for is about its files.
@@ -162,7 +197,10 @@ async fn a_private_build_is_withheld_also_when_it_would_have_ended_without_a_pus
     for build in builds_without_a_push(&world, 1) {
         assert_eq!(world.build(&build).await, Report::Withheld);
         let record = format!("{:?}", world.record(&build).await);
-        assert!(!record.contains("new.txt") && !record.contains("hgrc"), "{record}");
+        assert!(
+            !record.contains("new.txt") && !record.contains("hgrc"),
+            "{record}"
+        );
     }
     world.stop().await;
 }
@@ -185,7 +223,9 @@ async fn a_newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_oth
 #[tokio::test]
 async fn a_build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_letter() {
     let mut world = World::new();
-    world.try_repo.configure("[hooks]\npretxnchangegroup.no = hg log -r $HG_NODE -T 'no {files}\\n'; false\n");
+    world.try_repo.configure(
+        "[hooks]\npretxnchangegroup.no = hg log -r $HG_NODE -T 'no {files}\\n'; false\n",
+    );
     world.start_ready().await;
     let build = world.simple_build(1);
     world.send(&build).await;
@@ -194,6 +234,9 @@ async fn a_build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_le
     world.phabricator.say(Answer::Over(Report::Withheld));
     assert_eq!(world.next_report().await.report, Report::Withheld);
     assert!(!format!("{:?}", world.record(&build).await).contains("new.txt"));
-    assert_eq!((world.waiting().await, world.dead_letters().await.len()), (0, 0));
+    assert_eq!(
+        (world.waiting().await, world.dead_letters().await.len()),
+        (0, 0)
+    );
     world.stop().await;
 }

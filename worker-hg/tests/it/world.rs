@@ -12,13 +12,13 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement,
-    Shutdown, Subsystem, SystemClock,
+    Backoff, Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue,
+    Reserve, Settlement, Shutdown, Subsystem, SystemClock,
 };
 use jiff::Timestamp;
 use phabricator::model::{
-    Applied, Build, BuildRecord, BuildRequest, Diff, Journal, Patch, PatchFailure, Phid, Pushed, Recheck, Report,
-    Revision, Unsure, What,
+    Applied, Build, BuildRecord, BuildRequest, Diff, Journal, Patch, PatchFailure, Phid, Pushed,
+    Recheck, Report, Revision, Unsure, What,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -26,11 +26,16 @@ use worker_hg::{Mercurial, MercurialQueues, RepositorySettings, Settings};
 
 const POLICY: Policy = Policy {
     attempts: 3,
-    backoff: Backoff { first: Duration::from_secs(6), factor: 6, cap: Duration::from_secs(1296) },
+    backoff: Backoff {
+        first: Duration::from_secs(6),
+        factor: 6,
+        cap: Duration::from_secs(1296),
+    },
     ..Policy::DEFAULT
 };
-pub const BUILDS: Queue<Build> =
-    Queue::with_lanes("mercurial", POLICY, |build| build.request.repository.as_str().to_owned());
+pub const BUILDS: Queue<Build> = Queue::with_lanes("mercurial", POLICY, |build| {
+    build.request.repository.as_str().to_owned()
+});
 pub const APPLIED: Queue<Applied> = Queue::new("mercurial:applied", POLICY);
 
 /// How long a test waits for something before it fails.
@@ -91,19 +96,37 @@ impl World {
     /// A source with every file that the recorded patches change, and a Try repository that has the same.
     pub fn new() -> Self {
         let home = TempDir::new().unwrap();
-        let [source, try_repo] = ["source", "try"].map(|name| Repo { path: home.path().join(name) });
+        let [source, try_repo] = ["source", "try"].map(|name| Repo {
+            path: home.path().join(name),
+        });
         copy_directory(&template().join("source"), &source.path);
         copy_directory(&template().join("try"), &try_repo.path);
-        let paths = format!("[paths]\ndefault = {}\n[phases]\npublish = false\n", source.path.display());
+        let paths = format!(
+            "[paths]\ndefault = {}\n[phases]\npublish = false\n",
+            source.path.display()
+        );
         fs::write(try_repo.path.join(".hg/hgrc"), paths).unwrap();
-        let (url, try_url) = (source.path.to_str().unwrap(), try_repo.path.to_str().unwrap());
-        let repository = RepositorySettings::new(phid("PHID-REPO-central"), "central", url, try_url);
+        let (url, try_url) = (
+            source.path.to_str().unwrap(),
+            try_repo.path.to_str().unwrap(),
+        );
+        let repository =
+            RepositorySettings::new(phid("PHID-REPO-central"), "central", url, try_url);
         let mut settings = Settings::new(vec![repository], home.path().join("clones"));
         settings.limits.ready = Duration::from_millis(100);
         settings.default_author = "Bot <bot@example.org>".to_owned();
         let clock = Arc::new(ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        Self { home, source, try_repo, settings, clock, phabricator: Arc::default(), bus, running: None }
+        Self {
+            home,
+            source,
+            try_repo,
+            settings,
+            clock,
+            phabricator: Arc::default(),
+            bus,
+            running: None,
+        }
     }
 
     pub fn repository(&mut self) -> &mut RepositorySettings {
@@ -112,7 +135,9 @@ impl World {
 
     /// The worker's clone.
     pub fn clone(&self) -> Repo {
-        Repo { path: self.settings.clones_dir.join("central") }
+        Repo {
+            path: self.settings.clones_dir.join("central"),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -120,19 +145,45 @@ impl World {
     }
 
     fn mercurial(&self) -> Mercurial {
-        let queues = MercurialQueues { builds: BUILDS, applied: APPLIED };
+        let queues = MercurialQueues {
+            builds: BUILDS,
+            applied: APPLIED,
+        };
         let recheck = Arc::clone(&self.phabricator);
-        Mercurial::new(self.settings.clone(), queues, journal(), recheck, self.clock.clone()).unwrap()
+        Mercurial::new(
+            self.settings.clone(),
+            queues,
+            journal(),
+            recheck,
+            self.clock.clone(),
+        )
+        .unwrap()
     }
 
     /// What is recorded of a build.
     pub async fn record(&self, build: &Build) -> BuildRecord {
-        journal().find(self.bus.as_ref(), std::slice::from_ref(&build.request.target)).await.unwrap().pop().unwrap()
+        journal()
+            .find(
+                self.bus.as_ref(),
+                std::slice::from_ref(&build.request.target),
+            )
+            .await
+            .unwrap()
+            .pop()
+            .unwrap()
     }
 
     /// Decides how a build ends, as somebody else than the worker.
     pub async fn decide(&self, build: &Build, end: &Report) {
-        let facts = journal().ends(&build.request, &BuildRecord::default(), end, "results", self.clock.now()).unwrap();
+        let facts = journal()
+            .ends(
+                &build.request,
+                &BuildRecord::default(),
+                end,
+                "results",
+                self.clock.now(),
+            )
+            .unwrap();
         self.bus.push_with(Vec::new(), facts).await.unwrap();
     }
 
@@ -155,9 +206,19 @@ impl World {
             let shutdown = shutdown.clone();
             async move { keeper.run(shutdown).await.unwrap() }
         });
-        let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, mercurial.handler())
-            .with_lanes(mercurial.lanes());
-        self.running = Some(Running { mercurial, consumer, keeper, shutdown });
+        let consumer = Consumer::new(
+            self.bus.clone(),
+            self.clock.clone(),
+            BUILDS,
+            mercurial.handler(),
+        )
+        .with_lanes(mercurial.lanes());
+        self.running = Some(Running {
+            mercurial,
+            consumer,
+            keeper,
+            shutdown,
+        });
     }
 
     /// Starts a worker and waits until its clone can be built on.
@@ -165,12 +226,19 @@ impl World {
         self.start();
         let running = self.running.as_ref().unwrap();
         let ready = async { while !running.mercurial.is_ready().await {} };
-        tokio::time::timeout(PATIENCE, ready).await.expect("the clone is ready in time");
+        tokio::time::timeout(PATIENCE, ready)
+            .await
+            .expect("the clone is ready in time");
     }
 
     /// Works on what is in the queue in the background, until the shutdown that is returned.
     pub fn work(&mut self) -> (Shutdown, JoinHandle<()>) {
-        let Running { consumer, keeper, shutdown, .. } = self.running.take().unwrap();
+        let Running {
+            consumer,
+            keeper,
+            shutdown,
+            ..
+        } = self.running.take().unwrap();
         let working = tokio::spawn({
             let shutdown = shutdown.clone();
             async move {
@@ -186,7 +254,10 @@ impl World {
         let running = self.running.take().unwrap();
         running.shutdown.stop();
         running.keeper.await.unwrap();
-        Box::new(running.consumer).run(running.shutdown).await.unwrap();
+        Box::new(running.consumer)
+            .run(running.shutdown)
+            .await
+            .unwrap();
     }
 
     /// Starts on what is in the queue, and ends the worker as SIGTERM does after the grace period as soon as `moment`
@@ -204,13 +275,20 @@ impl World {
         }
         assert!(moment(), "the moment to stop never came");
         running.shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(2), consuming).await.expect("ends quickly").unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(2), consuming)
+            .await
+            .expect("ends quickly")
+            .unwrap()
+            .unwrap();
         running.keeper.await.unwrap();
     }
 
     /// Puts a build into the queue.
     pub async fn send(&self, build: &Build) {
-        Producer::new(self.bus.clone(), self.clock.clone()).send(&BUILDS, build).await.unwrap();
+        Producer::new(self.bus.clone(), self.clock.clone())
+            .send(&BUILDS, build)
+            .await
+            .unwrap();
     }
 
     /// Puts a build into the queue and handles it to its end, through deferrals and retries.
@@ -238,9 +316,17 @@ impl World {
 
     /// A report that is there.
     pub async fn report(&self) -> Option<Applied> {
-        let leased = self.bus.reserve(&APPLIED.spec(), Reserve::now(1)).await.unwrap().pop()?;
+        let leased = self
+            .bus
+            .reserve(&APPLIED.spec(), Reserve::now(1))
+            .await
+            .unwrap()
+            .pop()?;
         let applied = Applied::decode(leased.envelope.version, &leased.envelope.body).unwrap();
-        self.bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+        self.bus
+            .settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
+            .await
+            .unwrap();
         Some(applied)
     }
 
@@ -260,14 +346,21 @@ impl World {
         for _ in 0..PATIENCE.as_millis() / 10 {
             while running.consumer.step().await.unwrap() > 0 {}
             let record = self.record(build).await;
-            if record.events.iter().any(|event| matches!(event.what, What::Failed { attempt: 1, .. })) {
+            if record
+                .events
+                .iter()
+                .any(|event| matches!(event.what, What::Failed { attempt: 1, .. }))
+            {
                 return record;
             }
             // The clone may take a moment.
             SystemClock.sleep(Duration::from_millis(10)).await;
             self.clock.advance(Duration::from_secs(1));
         }
-        panic!("waited in vain for a failure: {:?}", self.record(build).await);
+        panic!(
+            "waited in vain for a failure: {:?}",
+            self.record(build).await
+        );
     }
 
     /// How many builds wait to be looked at again.
@@ -277,7 +370,10 @@ impl World {
 
     /// Waits until nothing of a build is left in a clone, which is after its answer.
     pub async fn until_tidy(&self, clone: &Repo, tip: &str) {
-        until("nothing to be left in the clone", || clone.node("tip") == tip).await;
+        until("nothing to be left in the clone", || {
+            clone.node("tip") == tip
+        })
+        .await;
     }
 
     pub async fn dead_letters(&self) -> Vec<String> {
@@ -289,7 +385,10 @@ impl World {
     pub async fn pushed(&self, build: &Build) -> Pushed {
         match self.build(build).await {
             Report::Pushed(pushed) => pushed,
-            other => panic!("not pushed: {other:?}, dead letters: {:?}", self.dead_letters().await),
+            other => panic!(
+                "not pushed: {other:?}, dead letters: {:?}",
+                self.dead_letters().await
+            ),
         }
     }
 
@@ -300,13 +399,27 @@ impl World {
         self.clock.advance(Duration::from_secs(1));
         // It may have failed before, in another way.
         self.die_before_the_end_is_recorded(build).await;
-        let Report::InfrastructureFailed(blame) = self.build(build).await else { panic!("it did not fail") };
-        assert!(!blame.summary.contains("went wrong"), "its author learns nothing: {blame:?}");
+        let Report::InfrastructureFailed(blame) = self.build(build).await else {
+            panic!("it did not fail")
+        };
+        assert!(
+            !blame.summary.contains("went wrong"),
+            "its author learns nothing: {blame:?}"
+        );
         let letters = self.bus.dead(&BUILDS.spec(), "", 10).await.unwrap();
-        let letter = letters.iter().max_by_key(|letter| letter.died_at).expect("a dead letter");
+        let letter = letters
+            .iter()
+            .max_by_key(|letter| letter.died_at)
+            .expect("a dead letter");
         let home = self.home.path().to_str().unwrap();
         let address = &self.settings.repositories[0].try_url;
-        let port: String = address.rsplit(':').next().unwrap().chars().take_while(char::is_ascii_digit).collect();
+        let port: String = address
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
         let mut reason = letter.reason.replace(home, "HOME");
         if !port.is_empty() {
             reason = reason.replace(&port, "PORT");
@@ -318,7 +431,10 @@ impl World {
     pub async fn patch_failed(&self, build: &Build) -> PatchFailure {
         match self.build(build).await {
             Report::PatchFailed(failure) => failure,
-            other => panic!("not the patch's fault: {other:?}, dead letters: {:?}", self.dead_letters().await),
+            other => panic!(
+                "not the patch's fault: {other:?}, dead letters: {:?}",
+                self.dead_letters().await
+            ),
         }
     }
 
@@ -391,7 +507,18 @@ impl Repo {
 
     /// Commits the working copy, on a fixed date.
     pub fn commit(&self, message: &str) -> String {
-        hg(&self.path, &["commit", "--addremove", "--quiet", "--user=src", "--date=0 0", "--message", message]);
+        hg(
+            &self.path,
+            &[
+                "commit",
+                "--addremove",
+                "--quiet",
+                "--user=src",
+                "--date=0 0",
+                "--message",
+                message,
+            ],
+        );
         self.node("tip")
     }
 
@@ -409,7 +536,11 @@ impl Repo {
 
     /// A file's bytes in a changeset.
     pub fn cat(&self, revision: &str, path: &str) -> Vec<u8> {
-        run_hg(&self.path, &["cat", "--rev", revision, &format!("path:{path}")]).stdout
+        run_hg(
+            &self.path,
+            &["cat", "--rev", revision, &format!("path:{path}")],
+        )
+        .stdout
     }
 
     pub fn heads(&self) -> usize {
@@ -427,7 +558,11 @@ impl Repo {
 /// Runs Mercurial as the tests need it; it must succeed.
 pub fn hg(directory: &Path, arguments: &[&str]) -> String {
     let output = run_hg(directory, arguments);
-    assert!(output.status.success(), "hg {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "hg {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -482,7 +617,8 @@ fn template() -> &'static Path {
     TEMPLATE.get_or_init(|| {
         let mut hasher = DefaultHasher::new();
         base_files().hash(&mut hasher);
-        let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hg-world-{:x}", hasher.finish()));
+        let made =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hg-world-{:x}", hasher.finish()));
         if !made.exists() {
             let making = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             let source = Repo::init(making.path().join("source"));
@@ -490,7 +626,10 @@ fn template() -> &'static Path {
                 source.write(path, &content);
             }
             source.commit("the beginning");
-            hg(making.path(), &["clone", "--quiet", "--noupdate", "source", "try"]);
+            hg(
+                making.path(),
+                &["clone", "--quiet", "--noupdate", "source", "try"],
+            );
             // Another process may have been faster: its template is as good.
             if fs::rename(making.path(), &made).is_ok() {
                 let _ = making.keep();
@@ -513,16 +652,27 @@ fn chg_settings() -> &'static Path {
 }
 
 fn copy_directory(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    let status = Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .status()
+        .unwrap();
     assert!(status.success(), "cannot copy {}", from.display());
 }
 
 /// The files that the recorded patches change.
 fn base_files() -> Vec<(&'static str, Vec<u8>)> {
-    let numbered = |prefix: &str, count: u32| (1..=count).map(|n| format!("{prefix} {n}\n")).collect::<String>();
+    let numbered = |prefix: &str, count: u32| {
+        (1..=count)
+            .map(|n| format!("{prefix} {n}\n"))
+            .collect::<String>()
+    };
     vec![
         ("hello.txt", numbered("line", 20).into_bytes()),
-        ("unicode.txt", "héllo wörld\nсъешь ещё\n日本語 テキスト\nplain\n".into()),
+        (
+            "unicode.txt",
+            "héllo wörld\nсъешь ещё\n日本語 テキスト\nplain\n".into(),
+        ),
         ("latin1.txt", "café crème\nplain\nthird\n".into()),
         ("noeol.txt", b"alpha\nbeta\ngamma".to_vec()),
         ("with space.txt", b"a\nb\nc\n".to_vec()),
@@ -538,7 +688,12 @@ fn base_files() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 pub fn fixture(name: &str) -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
+    fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name),
+    )
+    .unwrap()
 }
 
 /// Lets what runs beside the test go on for a moment.
@@ -567,10 +722,17 @@ pub fn hanging_hook(note: &Path) -> String {
 /// The processes of the group that a hanging hook noted. Killed ones that only wait for their parent don't count.
 pub fn living_in_group(note: &Path) -> Vec<String> {
     let group = fs::read_to_string(note).unwrap().trim().to_owned();
-    let processes = Command::new("ps").args(["-eo", "pgid=,stat=,args="]).output().unwrap().stdout;
+    let processes = Command::new("ps")
+        .args(["-eo", "pgid=,stat=,args="])
+        .output()
+        .unwrap()
+        .stdout;
     let processes = String::from_utf8_lossy(&processes).into_owned();
-    let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let lives =
-        |line: &&str| matches!(fields(line).as_slice(), [pgid, stat, ..] if *pgid == group && !stat.starts_with('Z'));
+    let fields = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let lives = |line: &&str| matches!(fields(line).as_slice(), [pgid, stat, ..] if *pgid == group && !stat.starts_with('Z'));
     processes.lines().filter(lives).map(str::to_owned).collect()
 }

@@ -23,9 +23,18 @@ impl Message for Note {
     const VERSION: u16 = 1;
 }
 
-const NOTES: Queue<Note> = Queue::new("notes", Policy { bound: Some(1000), ..Policy::DEFAULT });
+const NOTES: Queue<Note> = Queue::new(
+    "notes",
+    Policy {
+        bound: Some(1000),
+        ..Policy::DEFAULT
+    },
+);
 const LANED: Queue<Note> = Queue::with_lanes("laned", Policy::DEFAULT, |_| "x".to_owned());
-const BUILDS: Ledger = Ledger { name: "builds", retention: Duration::from_secs(60) };
+const BUILDS: Ledger = Ledger {
+    name: "builds",
+    retention: Duration::from_secs(60),
+};
 
 struct Server {
     connection: MultiplexedConnection,
@@ -39,7 +48,11 @@ impl Server {
         let server = RedisServer::start(directory.path()).await.unwrap();
         let client = redis::Client::open(server.url()).unwrap();
         let connection = client.get_multiplexed_async_connection().await.unwrap();
-        Self { connection, _server: server, _directory: directory }
+        Self {
+            connection,
+            _server: server,
+            _directory: directory,
+        }
     }
 
     async fn run<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
@@ -65,7 +78,11 @@ impl Server {
         arguments: &[Vec<u8>],
     ) -> Result<redis::Value, RedisError> {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(script.get_hash()).arg(keys.len()).arg(keys).arg(arguments);
+        command
+            .arg(script.get_hash())
+            .arg(keys.len())
+            .arg(keys)
+            .arg(arguments);
         command.query_async(&mut self.connection).await
     }
 
@@ -73,9 +90,15 @@ impl Server {
     async fn refuses(&mut self, name: &str, script: &Script, keys: &[&str], arguments: &[Vec<u8>]) {
         let before = self.keyspace().await;
         let answer = self.call(script, keys, arguments).await;
-        let shown: Vec<_> = arguments.iter().map(|argument| String::from_utf8_lossy(argument)).collect();
+        let shown: Vec<_> = arguments
+            .iter()
+            .map(|argument| String::from_utf8_lossy(argument))
+            .collect();
         assert!(answer.is_err(), "{name} takes {shown:?}: {answer:?}");
-        assert!(self.keyspace().await == before, "{name} changes something and then fails with {shown:?}: {answer:?}");
+        assert!(
+            self.keyspace().await == before,
+            "{name} changes something and then fails with {shown:?}: {answer:?}"
+        );
     }
 }
 
@@ -83,27 +106,71 @@ impl Server {
 async fn fill(server: &mut Server) {
     for stream in ["{test}:notes:ready", "{test}:laned:lane:x"] {
         for entry in 1..=8 {
-            server.run::<String>(&["XADD", stream, &format!("{entry}-0"), "a", "0", "e", "envelope"]).await;
+            server
+                .run::<String>(&[
+                    "XADD",
+                    stream,
+                    &format!("{entry}-0"),
+                    "a",
+                    "0",
+                    "e",
+                    "envelope",
+                ])
+                .await;
         }
-        server.run::<String>(&["XGROUP", "CREATE", stream, GROUP, "0"]).await;
-        let read = ["XREADGROUP", "GROUP", GROUP, "me", "COUNT", "4", "STREAMS", stream, ">"];
+        server
+            .run::<String>(&["XGROUP", "CREATE", stream, GROUP, "0"])
+            .await;
+        let read = [
+            "XREADGROUP",
+            "GROUP",
+            GROUP,
+            "me",
+            "COUNT",
+            "4",
+            "STREAMS",
+            stream,
+            ">",
+        ];
         server.run::<redis::Value>(&read).await;
     }
-    server.run::<u32>(&["SADD", "{test}:laned:lanes", "x"]).await;
+    server
+        .run::<u32>(&["SADD", "{test}:laned:lanes", "x"])
+        .await;
     for queue in ["notes", "laned"] {
         for number in 0..5 {
             let (id, due) = (format!("letter-{number}"), format!("{}", 1000 + number));
-            server.run::<u32>(&["ZADD", &format!("{{test}}:{queue}:delayed"), &due, &format!("member {number}")]).await;
-            server.run::<u32>(&["ZADD", &format!("{{test}}:{queue}:dead"), &due, &id]).await;
-            server.run::<u32>(&["HSET", &format!("{{test}}:{queue}:letters"), &id, "why"]).await;
-            server.run::<u32>(&["HSET", &format!("{{test}}:{queue}:bodies"), &id, "body"]).await;
+            server
+                .run::<u32>(&[
+                    "ZADD",
+                    &format!("{{test}}:{queue}:delayed"),
+                    &due,
+                    &format!("member {number}"),
+                ])
+                .await;
+            server
+                .run::<u32>(&["ZADD", &format!("{{test}}:{queue}:dead"), &due, &id])
+                .await;
+            server
+                .run::<u32>(&["HSET", &format!("{{test}}:{queue}:letters"), &id, "why"])
+                .await;
+            server
+                .run::<u32>(&["HSET", &format!("{{test}}:{queue}:bodies"), &id, "body"])
+                .await;
         }
     }
 }
 
 fn lease(queue: &QueueSpec, lane: Option<&str>, entry: u64) -> Lease {
     let (queue, length) = (queue.name, queue.policy.lease);
-    Lease { queue, length, lane: lane.map(str::to_owned), entry: (entry, 0), delivery: 1, known: None }
+    Lease {
+        queue,
+        length,
+        lane: lane.map(str::to_owned),
+        entry: (entry, 0),
+        delivery: 1,
+        known: None,
+    }
 }
 
 /// A call of each script that changes what it can, by name.
@@ -118,9 +185,24 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         (name, call.script(), arguments.skip(4).collect())
     }
     let (notes, laned) = (NOTES.spec(), LANED.spec());
-    let message = |queue: &Queue<Note>| queue.pack(&Note { text: "x".to_owned() }, &SystemClock).unwrap();
-    let keyed = || Outgoing { key: Some("k".to_owned()), ..message(&NOTES) };
-    let late = || Outgoing { after: Duration::from_secs(5), ..message(&LANED) };
+    let message = |queue: &Queue<Note>| {
+        queue
+            .pack(
+                &Note {
+                    text: "x".to_owned(),
+                },
+                &SystemClock,
+            )
+            .unwrap()
+    };
+    let keyed = || Outgoing {
+        key: Some("k".to_owned()),
+        ..message(&NOTES)
+    };
+    let late = || Outgoing {
+        after: Duration::from_secs(5),
+        ..message(&LANED)
+    };
     let facts = vec![
         BUILDS.erase("a"),
         BUILDS.set("a", "one", &1).unwrap(),
@@ -133,16 +215,38 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         BUILDS.untag("b", "open"),
     ];
     let push = [
-        Packed { messages: pack(vec![keyed(), late()]).unwrap(), facts: facts.clone() },
-        Packed { messages: pack(vec![message(&LANED)]).unwrap(), facts: vec![BUILDS.open("c", "begin", &1).unwrap()] },
+        Packed {
+            messages: pack(vec![keyed(), late()]).unwrap(),
+            facts: facts.clone(),
+        },
+        Packed {
+            messages: pack(vec![message(&LANED)]).unwrap(),
+            facts: vec![BUILDS.open("c", "begin", &1).unwrap()],
+        },
     ];
-    let dead =
-        Settlement::Dead { id: message(&NOTES).envelope.id, reason: "why".into(), attempts: 1, emit: vec![late()] };
-    let (done, plain) = (Settlement::Done { emit: vec![keyed()] }, Settlement::Done { emit: Vec::new() });
+    let dead = Settlement::Dead {
+        id: message(&NOTES).envelope.id,
+        reason: "why".into(),
+        attempts: 1,
+        emit: vec![late()],
+    };
+    let (done, plain) = (
+        Settlement::Done {
+            emit: vec![keyed()],
+        },
+        Settlement::Done { emit: Vec::new() },
+    );
     let after = Duration::from_secs(1);
-    let (retry, defer) = (Settlement::Retry { after }, Settlement::Defer { after: Duration::ZERO });
+    let (retry, defer) = (
+        Settlement::Retry { after },
+        Settlement::Defer {
+            after: Duration::ZERO,
+        },
+    );
     let leases: Vec<Lease> = (1..=4).map(|entry| lease(&notes, None, entry)).collect();
-    let in_lane: Vec<Lease> = (1..=3).map(|entry| lease(&laned, Some("x"), entry)).collect();
+    let in_lane: Vec<Lease> = (1..=3)
+        .map(|entry| lease(&laned, Some("x"), entry))
+        .collect();
     let end = |lease, how, facts| SettleOne::new(Ending { lease, how, facts }).unwrap();
     let ended = [
         end(&leases[0], &plain, &[]),
@@ -156,21 +260,80 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
     let from = ("1-0".to_owned(), String::new());
     let due = ("1000".to_owned(), "0".to_owned());
     let ids: Vec<String> = (0..3).map(|number| format!("letter-{number}")).collect();
-    let walk = |over, what, from| Walk { over, queue: &notes, what, which: Which::All, wanted: 2, from };
+    let walk = |over, what, from| Walk {
+        over,
+        queue: &notes,
+        what,
+        which: Which::All,
+        wanted: 2,
+        from,
+    };
     vec![
         one("push", &Push { pushes: &push }),
-        one("look", &Look { queue: &notes, consumer: "me", max: 2 }),
-        one("reserve", &TakeFromLanes { queue: &laned, consumer: "me", max: 2, skip: &["y".to_owned()] }),
-        one("settle", &Settle { consumer: "me", ended: &ended }),
-        one("extend", &Extend { lease: &leases[0], consumer: "me" }),
+        one(
+            "look",
+            &Look {
+                queue: &notes,
+                consumer: "me",
+                max: 2,
+            },
+        ),
+        one(
+            "reserve",
+            &TakeFromLanes {
+                queue: &laned,
+                consumer: "me",
+                max: 2,
+                skip: &["y".to_owned()],
+            },
+        ),
+        one(
+            "settle",
+            &Settle {
+                consumer: "me",
+                ended: &ended,
+            },
+        ),
+        one(
+            "extend",
+            &Extend {
+                lease: &leases[0],
+                consumer: "me",
+            },
+        ),
         one("probe", &ProbeWrite { consumer: "me" }),
         one("status", &GetStatus { queue: &notes }),
         one("ready", &walk(Over::Ready, Do::Drop, &from)),
         one("delayed", &walk(Over::Delayed, Do::Requeue, &due)),
-        one("pause", &SetPaused { queue: &notes, paused: true }),
-        one("letters", &ListLetters { queue: &notes, from: &due }),
-        one("letter", &GetLetter { queue: &notes, id: "letter-1" }),
-        one("take_letters", &TakeLetters { queue: &notes, requeue: true, ids: &ids }),
+        one(
+            "pause",
+            &SetPaused {
+                queue: &notes,
+                paused: true,
+            },
+        ),
+        one(
+            "letters",
+            &ListLetters {
+                queue: &notes,
+                from: &due,
+            },
+        ),
+        one(
+            "letter",
+            &GetLetter {
+                queue: &notes,
+                id: "letter-1",
+            },
+        ),
+        one(
+            "take_letters",
+            &TakeLetters {
+                queue: &notes,
+                requeue: true,
+                ids: &ids,
+            },
+        ),
     ]
 }
 
@@ -183,7 +346,9 @@ async fn a_call_with_a_missing_or_wrong_argument_changes_nothing() {
         script.load_async(&mut server.connection).await.unwrap();
         server.refuses(name, script, &[], &arguments).await;
         for length in 0..arguments.len() {
-            server.refuses(name, script, &[PREFIX], &arguments[..length]).await;
+            server
+                .refuses(name, script, &[PREFIX], &arguments[..length])
+                .await;
         }
         let more: Vec<Vec<u8>> = arguments.iter().cloned().chain([b"1".to_vec()]).collect();
         server.refuses(name, script, &[PREFIX], &more).await;
@@ -194,7 +359,11 @@ async fn a_call_with_a_missing_or_wrong_argument_changes_nothing() {
                 let before = server.keyspace().await;
                 // Many an argument may be anything.
                 if server.call(script, &[PREFIX], &wrong).await.is_err() {
-                    assert!(server.keyspace().await == before, "{name}: {garbage:?} as argument {}", place + 1);
+                    assert!(
+                        server.keyspace().await == before,
+                        "{name}: {garbage:?} as argument {}",
+                        place + 1
+                    );
                 }
             }
         }
@@ -213,7 +382,9 @@ async fn every_script_takes_what_its_builder_gives_it() {
         if name == "settle" {
             let lost: Vec<usize> = redis::from_redis_value(answer.unwrap()).unwrap();
             assert_eq!(lost, Vec::<usize>::new());
-            let record: HashMap<String, Vec<u8>> = server.run(&["HGETALL", "{test}:-ledger-:builds:record:a"]).await;
+            let record: HashMap<String, Vec<u8>> = server
+                .run(&["HGETALL", "{test}:-ledger-:builds:record:a"])
+                .await;
             let mut fields: Vec<_> = record.into_keys().collect();
             fields.sort_unstable();
             assert_eq!(fields, ["#1", "=begin", "=end", "=one", "=two", "n"]);

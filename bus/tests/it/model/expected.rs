@@ -51,7 +51,11 @@ pub struct Model {
 /// apart), and none within a quarter of an hour of a moment at which the test looks: the real time that passes on Redis
 /// changes nothing.
 pub fn after(hours: u64, number: u128) -> u64 {
-    if hours == 0 { 0 } else { hours * 3600 + 900 + u64::try_from(number).unwrap() }
+    if hours == 0 {
+        0
+    } else {
+        hours * 3600 + 900 + u64::try_from(number).unwrap()
+    }
 }
 
 impl Model {
@@ -60,15 +64,21 @@ impl Model {
     }
 
     fn remembers(&self, queue: usize, key: usize) -> bool {
-        self.keys.iter().any(|&(of, other, until)| (of, other) == (queue, key) && until > self.now)
+        self.keys
+            .iter()
+            .any(|&(of, other, until)| (of, other) == (queue, key) && until > self.now)
     }
 
     /// What was pushed, or the queue that is full.
     pub fn push(&mut self, sends: &[(u128, Send)]) -> Result<Pushed, usize> {
-        let mut waiting: Vec<usize> = (0..QUEUES.len()).map(|queue| self.depth(queue).unfinished()).collect();
+        let mut waiting: Vec<usize> = (0..QUEUES.len())
+            .map(|queue| self.depth(queue).unfinished())
+            .collect();
         let mut seen = Vec::new();
         for (_, send) in sends {
-            let Some(bound) = QUEUES[send.queue].policy.bound else { continue };
+            let Some(bound) = QUEUES[send.queue].policy.bound else {
+                continue;
+            };
             if let Some(key) = send.key {
                 if self.remembers(send.queue, key) || seen.contains(&(send.queue, key)) {
                     continue;
@@ -97,13 +107,26 @@ impl Model {
             pushed.stored += 1;
             let lane = QUEUES[send.queue].lanes.then(|| LANES[send.lane]);
             let state = self.ready_after(after(send.hours, *id));
-            self.messages.push(Message { id: *id, queue: send.queue, lane, attempts: 0, deaths: 0, state });
+            self.messages.push(Message {
+                id: *id,
+                queue: send.queue,
+                lane,
+                attempts: 0,
+                deaths: 0,
+                state,
+            });
         }
         pushed
     }
 
     fn ready_after(&self, seconds: u64) -> State {
-        if seconds == 0 { State::Ready } else { State::Delayed { due: self.now + seconds } }
+        if seconds == 0 {
+            State::Ready
+        } else {
+            State::Delayed {
+                due: self.now + seconds,
+            }
+        }
     }
 
     fn is_takeable(&self, message: &Message) -> bool {
@@ -116,7 +139,11 @@ impl Model {
 
     /// Places of the delayed messages by the time at which they are due.
     fn delayed(&self, queue: usize) -> Vec<(u64, usize)> {
-        let of_queue = self.messages.iter().enumerate().filter(|(_, message)| message.queue == queue);
+        let of_queue = self
+            .messages
+            .iter()
+            .enumerate()
+            .filter(|(_, message)| message.queue == queue);
         let mut delayed: Vec<_> = of_queue
             .filter_map(|(at, message)| match message.state {
                 State::Delayed { due } => Some((due, at)),
@@ -132,21 +159,41 @@ impl Model {
         for id in ids {
             let at = self.place(*id);
             let message = self.messages.remove(at);
-            self.messages.push(Message { state: State::Ready, ..message });
+            self.messages.push(Message {
+                state: State::Ready,
+                ..message
+            });
         }
     }
 
     fn place(&self, id: u128) -> usize {
-        self.messages.iter().position(|message| message.id == id).expect("it was stored")
+        self.messages
+            .iter()
+            .position(|message| message.id == id)
+            .expect("it was stored")
     }
 
     /// Compares what a reservation returned with what it had to, and notes it. The leases have numbers from `lease` on.
-    pub fn reserve(&mut self, queue: usize, max: usize, skip: &[&str], taken: &[Taken], lease: usize) -> Checked {
-        let due = self.delayed(queue).into_iter().filter(|(due, _)| *due <= self.now);
+    pub fn reserve(
+        &mut self,
+        queue: usize,
+        max: usize,
+        skip: &[&str],
+        taken: &[Taken],
+        lease: usize,
+    ) -> Checked {
+        let due = self
+            .delayed(queue)
+            .into_iter()
+            .filter(|(due, _)| *due <= self.now);
         let due: Vec<u128> = due.map(|(_, at)| self.messages[at].id).collect();
         self.make_ready(&due);
 
-        let mut open: Vec<&Message> = self.messages.iter().filter(|message| message.queue == queue).collect();
+        let mut open: Vec<&Message> = self
+            .messages
+            .iter()
+            .filter(|message| message.queue == queue)
+            .collect();
         open.retain(|message| !self.paused[queue] && self.is_takeable(message));
         let ids: Vec<u128> = taken.iter().map(|taken| taken.id).collect();
         let is_suspect = |message: &Message| deaths(message) >= SUSPECT;
@@ -160,10 +207,19 @@ impl Model {
                 first
             });
             let expected: Vec<u128> = open.iter().map(|message| message.id).collect();
-            let suspects: Vec<u128> =
-                open.iter().filter(|message| is_suspect(message)).map(|message| message.id).collect();
-            prop_assert!(ids.iter().all(|id| expected.contains(id)), "{ids:?} of {expected:?}");
-            prop_assert!((1..ids.len()).all(|at| !ids[..at].contains(&ids[at])), "twice: {ids:?}");
+            let suspects: Vec<u128> = open
+                .iter()
+                .filter(|message| is_suspect(message))
+                .map(|message| message.id)
+                .collect();
+            prop_assert!(
+                ids.iter().all(|id| expected.contains(id)),
+                "{ids:?} of {expected:?}"
+            );
+            prop_assert!(
+                (1..ids.len()).all(|at| !ids[..at].contains(&ids[at])),
+                "twice: {ids:?}"
+            );
             let complete = ids.len() == max.min(expected.len());
             let has_suspect = ids.iter().any(|id| suspects.contains(id));
             let fits = match ids.len() {
@@ -171,7 +227,10 @@ impl Model {
                 2.. => !has_suspect && (complete || ids.len() < max && !suspects.is_empty()),
                 0 => complete,
             };
-            prop_assert!(fits, "{ids:?} of {expected:?}, suspects {suspects:?}, at most {max}");
+            prop_assert!(
+                fits,
+                "{ids:?} of {expected:?}, suspects {suspects:?}, at most {max}"
+            );
         } else {
             let mut expected = Vec::new();
             for message in open.iter().take(max) {
@@ -191,20 +250,32 @@ impl Model {
             let message = &mut self.messages[at];
             message.deaths = deaths(message);
             message.attempts += 1;
-            prop_assert_eq!((taken.attempt, taken.deaths), (message.attempts, message.deaths), "of {}", taken.id);
+            prop_assert_eq!(
+                (taken.attempt, taken.deaths),
+                (message.attempts, message.deaths),
+                "of {}",
+                taken.id
+            );
             let until = self.now + QUEUES[queue].policy.lease.as_secs();
-            message.state = State::Held { lease: lease + number, until };
+            message.state = State::Held {
+                lease: lease + number,
+                until,
+            };
         }
         Ok(())
     }
 
     fn holder(&self, lease: usize) -> Option<usize> {
-        self.messages.iter().position(|message| matches!(message.state, State::Held { lease: of, .. } if of == lease))
+        self.messages.iter().position(
+            |message| matches!(message.state, State::Held { lease: of, .. } if of == lease),
+        )
     }
 
     /// Whether the lease still holds.
     pub fn extend(&mut self, lease: usize) -> bool {
-        let Some(at) = self.holder(lease) else { return false };
+        let Some(at) = self.holder(lease) else {
+            return false;
+        };
         let until = self.now + QUEUES[self.messages[at].queue].policy.lease.as_secs();
         self.messages[at].state = State::Held { lease, until };
         true
@@ -212,7 +283,9 @@ impl Model {
 
     /// Whether the lease still held. `number` is as for [`after`].
     pub fn settle(&mut self, lease: usize, how: &How, number: u128, emit: &[(u128, Send)]) -> bool {
-        let Some(at) = self.holder(lease) else { return false };
+        let Some(at) = self.holder(lease) else {
+            return false;
+        };
         if matches!(how, How::Release) {
             self.messages[at].state = State::Ready;
             self.messages[at].attempts -= 1;
@@ -221,7 +294,12 @@ impl Model {
         let mut message = self.messages.remove(at);
         match how {
             How::Done(_) => message.state = State::Done,
-            How::Dead(_) => message.state = State::Dead { reason: reason(lease), attempts: message.attempts },
+            How::Dead(_) => {
+                message.state = State::Dead {
+                    reason: reason(lease),
+                    attempts: message.attempts,
+                }
+            }
             How::Retry { hours } | How::Defer { hours } => {
                 message.state = self.ready_after(after(*hours, number));
                 message.deaths = 0;
@@ -235,15 +313,24 @@ impl Model {
     }
 
     pub fn requeue(&mut self, queue: usize, one: Option<u128>) -> usize {
-        let delayed = self.delayed(queue).into_iter().map(|(_, at)| self.messages[at].id);
-        let meant: Vec<u128> = delayed.filter(|id| one.is_none_or(|one| one == *id)).collect();
+        let delayed = self
+            .delayed(queue)
+            .into_iter()
+            .map(|(_, at)| self.messages[at].id);
+        let meant: Vec<u128> = delayed
+            .filter(|id| one.is_none_or(|one| one == *id))
+            .collect();
         self.make_ready(&meant);
         meant.len()
     }
 
     pub fn drop_waiting(&mut self, queue: usize, one: Option<u128>) -> usize {
-        let waiting = self.messages.iter_mut().filter(|message| message.queue == queue);
-        let waiting = waiting.filter(|message| matches!(message.state, State::Ready | State::Delayed { .. }));
+        let waiting = self
+            .messages
+            .iter_mut()
+            .filter(|message| message.queue == queue);
+        let waiting =
+            waiting.filter(|message| matches!(message.state, State::Ready | State::Delayed { .. }));
         waiting
             .filter(|message| one.is_none_or(|one| one == message.id))
             .map(|message| message.state = State::Dropped)
@@ -252,7 +339,11 @@ impl Model {
 
     /// Dead letters, the newest first.
     pub fn dead(&self, queue: usize) -> Vec<(u128, &str, u32)> {
-        let of_queue = self.messages.iter().rev().filter(|message| message.queue == queue);
+        let of_queue = self
+            .messages
+            .iter()
+            .rev()
+            .filter(|message| message.queue == queue);
         of_queue
             .filter_map(|message| match &message.state {
                 State::Dead { reason, attempts } => Some((message.id, &reason[..], *attempts)),
@@ -267,8 +358,17 @@ impl Model {
         for id in ids {
             if self.dead(queue).iter().any(|(dead, ..)| dead == id) {
                 let at = self.place(*id);
-                let state = if requeue { State::Ready } else { State::Dropped };
-                let message = Message { attempts: 0, deaths: 0, state, ..self.messages.remove(at) };
+                let state = if requeue {
+                    State::Ready
+                } else {
+                    State::Dropped
+                };
+                let message = Message {
+                    attempts: 0,
+                    deaths: 0,
+                    state,
+                    ..self.messages.remove(at)
+                };
                 self.messages.push(message);
                 count += 1;
             }
@@ -278,7 +378,11 @@ impl Model {
 
     pub fn depth(&self, queue: usize) -> Depth {
         let mut depth = Depth::default();
-        for message in self.messages.iter().filter(|message| message.queue == queue) {
+        for message in self
+            .messages
+            .iter()
+            .filter(|message| message.queue == queue)
+        {
             match message.state {
                 State::Ready => depth.ready += 1,
                 State::Held { .. } => depth.in_flight += 1,
@@ -292,9 +396,19 @@ impl Model {
 
     /// Those that are ready or held in their order, then the delayed ones by the time at which they are due.
     pub fn peek(&self, queue: usize) -> Vec<&Message> {
-        let of_queue = self.messages.iter().filter(|message| message.queue == queue);
-        let present = of_queue.filter(|message| matches!(message.state, State::Ready | State::Held { .. }));
-        present.chain(self.delayed(queue).into_iter().map(|(_, at)| &self.messages[at])).collect()
+        let of_queue = self
+            .messages
+            .iter()
+            .filter(|message| message.queue == queue);
+        let present =
+            of_queue.filter(|message| matches!(message.state, State::Ready | State::Held { .. }));
+        present
+            .chain(
+                self.delayed(queue)
+                    .into_iter()
+                    .map(|(_, at)| &self.messages[at]),
+            )
+            .collect()
     }
 }
 

@@ -8,13 +8,34 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 /// The lease ends between two whole hours, and so does the window of a key. Clocks move by whole hours; so the real
 /// time that a sequence takes decides nothing.
-const POLICY: Policy =
-    Policy { lease: Duration::from_secs(5400), key_window: Duration::from_secs(9000), ..Policy::DEFAULT };
+const POLICY: Policy = Policy {
+    lease: Duration::from_secs(5400),
+    key_window: Duration::from_secs(9000),
+    ..Policy::DEFAULT
+};
 
 pub const QUEUES: [QueueSpec; 3] = [
-    QueueSpec { name: "plain", policy: POLICY, lanes: false },
-    QueueSpec { name: "bounded", policy: Policy { bound: Some(3), ..POLICY }, lanes: false },
-    QueueSpec { name: "laned", policy: Policy { bound: Some(8), ..POLICY }, lanes: true },
+    QueueSpec {
+        name: "plain",
+        policy: POLICY,
+        lanes: false,
+    },
+    QueueSpec {
+        name: "bounded",
+        policy: Policy {
+            bound: Some(3),
+            ..POLICY
+        },
+        lanes: false,
+    },
+    QueueSpec {
+        name: "laned",
+        policy: Policy {
+            bound: Some(8),
+            ..POLICY
+        },
+        lanes: true,
+    },
 ];
 
 pub const LANES: [&str; 3] = ["", "a", "b"];
@@ -103,8 +124,12 @@ fn hours() -> impl Strategy<Value = u64> {
 
 fn sends(count: Range<usize>) -> impl Strategy<Value = Vec<Send>> {
     let key = option::weighted(0.25, 0..KEYS.len());
-    let send =
-        (queue(), 0..LANES.len(), hours(), key).prop_map(|(queue, lane, hours, key)| Send { queue, lane, hours, key });
+    let send = (queue(), 0..LANES.len(), hours(), key).prop_map(|(queue, lane, hours, key)| Send {
+        queue,
+        lane,
+        hours,
+        key,
+    });
     vec(send, count)
 }
 

@@ -28,7 +28,12 @@ enum Time {
 /// Where one subject after the other comes from.
 pub enum Backend {
     Memory,
-    Redis { server: RedisServer, connection: MultiplexedConnection, number: AtomicUsize, _directory: TempDir },
+    Redis {
+        server: RedisServer,
+        connection: MultiplexedConnection,
+        number: AtomicUsize,
+        _directory: TempDir,
+    },
 }
 
 impl Backend {
@@ -37,7 +42,12 @@ impl Backend {
         let server = RedisServer::start(directory.path()).await.unwrap();
         let client = redis::Client::open(server.url()).unwrap();
         let connection = client.get_multiplexed_async_connection().await.unwrap();
-        Self::Redis { server, connection, number: AtomicUsize::new(0), _directory: directory }
+        Self::Redis {
+            server,
+            connection,
+            number: AtomicUsize::new(0),
+            _directory: directory,
+        }
     }
 
     /// An empty bus.
@@ -46,13 +56,27 @@ impl Backend {
             Self::Memory => {
                 let clock = Arc::new(ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap()));
                 let bus = Arc::new(MemoryBus::new(clock.clone()));
-                Subject { workers: [bus.clone(), bus], time: Time::Manual(clock) }
+                Subject {
+                    workers: [bus.clone(), bus],
+                    time: Time::Manual(clock),
+                }
             }
-            Self::Redis { server, connection, number, .. } => {
+            Self::Redis {
+                server,
+                connection,
+                number,
+                ..
+            } => {
                 let namespace = number.fetch_add(1, Ordering::Relaxed).to_string();
-                let options = RedisOptions { namespace, ..server.options() };
+                let options = RedisOptions {
+                    namespace,
+                    ..server.options()
+                };
                 let workers = [process(&options), process(&options)];
-                Subject { workers, time: Time::Redis(options, connection.clone()) }
+                Subject {
+                    workers,
+                    time: Time::Redis(options, connection.clone()),
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Clock, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve, Settlement, SystemClock,
+    Bus, Clock, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve, Settlement,
+    SystemClock,
     testing::{RedisCluster, RedisServer},
 };
 use tempfile::TempDir;
@@ -25,43 +26,81 @@ async fn namespaces(cluster: &RedisCluster) -> [String; 3] {
 async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
     let soon = Duration::from_millis(50);
     bus.ping().await.unwrap();
-    let delayed = Outgoing { after: soon, ..packed(&NOTES, "late") };
-    bus.push(vec![packed(&NOTES, "a"), packed(&LANED, "one"), packed(&LANED, "two"), delayed]).await.unwrap();
+    let delayed = Outgoing {
+        after: soon,
+        ..packed(&NOTES, "late")
+    };
+    bus.push(vec![
+        packed(&NOTES, "a"),
+        packed(&LANED, "one"),
+        packed(&LANED, "two"),
+        delayed,
+    ])
+    .await
+    .unwrap();
     bus.push(vec![packed(&NOTES, "b")]).await.unwrap();
 
     let taken = take(bus, &NOTES).await;
     bus.extend(&taken.lease).await.unwrap();
     let emit = vec![packed(&OUT, "of a"), packed(&LANED, "three")];
-    bus.settle(&taken.lease, &Settlement::Done { emit }).await.unwrap();
+    bus.settle(&taken.lease, &Settlement::Done { emit })
+        .await
+        .unwrap();
     assert_eq!(text(&take(bus, &OUT).await), "of a");
 
     let b = take(bus, &NOTES).await;
     assert_eq!(text(&b), "b");
     let id = b.envelope.id;
-    let dead = Settlement::Dead { id, reason: "no good".to_owned(), attempts: 1, emit: Vec::new() };
+    let dead = Settlement::Dead {
+        id,
+        reason: "no good".to_owned(),
+        attempts: 1,
+        emit: Vec::new(),
+    };
     bus.settle(&b.lease, &dead).await.unwrap();
     let late = take(bus, &NOTES).await;
     assert_eq!(text(&late), "late");
-    bus.settle(&late.lease, &Settlement::Retry { after: soon }).await.unwrap();
+    bus.settle(&late.lease, &Settlement::Retry { after: soon })
+        .await
+        .unwrap();
     let late = take(bus, &NOTES).await;
     assert_eq!((text(&late).as_str(), late.attempt), ("late", 2));
     bus.settle(&late.lease, &Settlement::Release).await.unwrap();
     let late = take(bus, &NOTES).await;
     bus.settle(&late.lease, &done()).await.unwrap();
     let letters = bus.dead(&NOTES.spec(), "", 10).await.unwrap();
-    assert_eq!(bus.requeue_dead(&NOTES.spec(), &[letters[0].id.clone()]).await.unwrap(), 1);
+    assert_eq!(
+        bus.requeue_dead(&NOTES.spec(), &[letters[0].id.clone()])
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(text(&take(bus, &NOTES).await), "b");
 
-    let mut lanes: Vec<String> = bus.reserve(&LANED.spec(), Reserve::now(10)).await.unwrap().iter().map(text).collect();
+    let mut lanes: Vec<String> = bus
+        .reserve(&LANED.spec(), Reserve::now(10))
+        .await
+        .unwrap()
+        .iter()
+        .map(text)
+        .collect();
     lanes.sort_unstable();
-    assert_eq!(lanes, ["one", "two"], "the third shares a lane with the second");
+    assert_eq!(
+        lanes,
+        ["one", "two"],
+        "the third shares a lane with the second"
+    );
 
     // Waits are ended where they wait.
     for queue in [OUT, LANED] {
         let interrupt = Arc::new(Notify::new());
         let wait = Duration::from_secs(3600);
-        let request =
-            Reserve { wait, interrupt: interrupt.clone(), skip_lanes: vec!["t".to_owned()], ..Reserve::now(1) };
+        let request = Reserve {
+            wait,
+            interrupt: interrupt.clone(),
+            skip_lanes: vec!["t".to_owned()],
+            ..Reserve::now(1)
+        };
         let waiting = tokio::spawn({
             let bus = bus.clone();
             async move { bus.reserve(&queue.spec(), request).await }
@@ -85,11 +124,21 @@ async fn everything_works_on_whichever_master_has_the_slot_and_whichever_is_aske
     for (round, seeds) in seeds.iter().enumerate() {
         for (server, namespace) in cluster.nodes().zip(&namespaces) {
             let namespace = namespace.clone();
-            let bus = connect(&RedisOptions { namespace: namespace.clone(), ..cluster.options(seeds) });
+            let bus = connect(&RedisOptions {
+                namespace: namespace.clone(),
+                ..cluster.options(seeds)
+            });
             every_operation(&bus, server).await;
             let keys: Vec<String> = server.command(&["KEYS", "*"]).await.unwrap();
-            assert!(!keys.is_empty(), "round {round}: this is the master of {namespace}");
-            assert!(keys.iter().all(|key| key.starts_with(&format!("{{{namespace}}}:"))), "{keys:?}");
+            assert!(
+                !keys.is_empty(),
+                "round {round}: this is the master of {namespace}"
+            );
+            assert!(
+                keys.iter()
+                    .all(|key| key.starts_with(&format!("{{{namespace}}}:"))),
+                "{keys:?}"
+            );
             let () = server.command(&["FLUSHALL"]).await.unwrap();
         }
     }
@@ -99,7 +148,10 @@ async fn everything_works_on_whichever_master_has_the_slot_and_whichever_is_aske
 async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
     const MESSAGES: usize = 300;
     /// Leases outlast the moves, so nothing comes twice.
-    const PATIENT: Policy = Policy { lease: Duration::from_secs(120), ..POLICY };
+    const PATIENT: Policy = Policy {
+        lease: Duration::from_secs(120),
+        ..POLICY
+    };
     const WORK: Queue<Note> = Queue::new("work", PATIENT);
     const HELD: Queue<Note> = Queue::new("held", PATIENT);
     let directory = TempDir::new().unwrap();
@@ -115,9 +167,18 @@ async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
         async move {
             for number in 0..MESSAGES {
                 let after = Duration::from_millis(if number % 3 == 0 { 100 } else { 0 });
-                let delayed = || Outgoing { after, ..packed(&WORK, &format!("{number} with another")) };
-                persist("a push", || bus.push(vec![packed(&WORK, &format!("{number}"))])).await;
-                persist("a push", || bus.push(vec![delayed(), packed(&OUT, "another")])).await;
+                let delayed = || Outgoing {
+                    after,
+                    ..packed(&WORK, &format!("{number} with another"))
+                };
+                persist("a push", || {
+                    bus.push(vec![packed(&WORK, &format!("{number}"))])
+                })
+                .await;
+                persist("a push", || {
+                    bus.push(vec![delayed(), packed(&OUT, "another")])
+                })
+                .await;
                 SystemClock.sleep(Duration::from_millis(2)).await;
             }
         }
@@ -127,10 +188,19 @@ async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
         async move {
             let mut taken = Vec::new();
             while taken.len() < 2 * MESSAGES {
-                let request = || Reserve { wait: Duration::from_secs(1), ..Reserve::now(10) };
-                let some = persist("a reservation", || async { bus.reserve(&WORK.spec(), request()).await }).await;
+                let request = || Reserve {
+                    wait: Duration::from_secs(1),
+                    ..Reserve::now(10)
+                };
+                let some = persist("a reservation", || async {
+                    bus.reserve(&WORK.spec(), request()).await
+                })
+                .await;
                 for leased in some {
-                    persist("a settlement", || async { bus.settle(&leased.lease, &done()).await }).await;
+                    persist("a settlement", || async {
+                        bus.settle(&leased.lease, &done()).await
+                    })
+                    .await;
                     taken.push(text(&leased));
                 }
             }
@@ -149,8 +219,9 @@ async fn a_slot_that_moves_while_the_bus_works_takes_everything_along() {
     pushing.await.unwrap();
     let mut taken = taking.await.unwrap();
     taken.sort_unstable();
-    let mut pushed: Vec<String> =
-        (0..MESSAGES).flat_map(|number| [format!("{number}"), format!("{number} with another")]).collect();
+    let mut pushed: Vec<String> = (0..MESSAGES)
+        .flat_map(|number| [format!("{number}"), format!("{number} with another")])
+        .collect();
     pushed.sort_unstable();
     assert_eq!(taken, pushed);
     assert_eq!(bus.depth(&OUT.spec()).await.unwrap().ready, MESSAGES);

@@ -20,48 +20,93 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
         packed(&NOTES, "c"),
         packed(&NOTES, "d"),
         packed(&LANED, "a"),
-        Outgoing { after: soon, ..packed(&LANED, "late") },
-        Outgoing { after: soon, ..packed(&NOTES, "late") },
+        Outgoing {
+            after: soon,
+            ..packed(&LANED, "late")
+        },
+        Outgoing {
+            after: soon,
+            ..packed(&NOTES, "late")
+        },
     ])
     .await
     .unwrap();
     let first = take(&bus, &NOTES).await;
-    let () = server.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await.unwrap();
+    let () = server
+        .command(&["CONFIG", "SET", "maxmemory", "1mb"])
+        .await
+        .unwrap();
 
     // One message, and several with a key: by a command and by a script.
     let alone = bus.push(vec![packed(&OUT, "x")]).await;
     assert!(matches!(alone, Err(BusError::Memory { .. })), "{alone:?}");
     assert!(passing(alone).contains("maxmemory"));
-    let keyed = |text: &str| Outgoing { key: Some(text.to_owned()), ..packed(&OUT, text) };
-    let several = bus.push(vec![keyed("y"), packed(&LANED, "z"), packed(&OUT, "w")]).await;
-    assert!(matches!(several, Err(BusError::Memory { .. })), "{several:?}");
+    let keyed = |text: &str| Outgoing {
+        key: Some(text.to_owned()),
+        ..packed(&OUT, text)
+    };
+    let several = bus
+        .push(vec![keyed("y"), packed(&LANED, "z"), packed(&OUT, "w")])
+        .await;
+    assert!(
+        matches!(several, Err(BusError::Memory { .. })),
+        "{several:?}"
+    );
     assert_eq!(bus.depth(&OUT.spec()).await.unwrap().ready, 0);
 
     // What is there goes its way all the same, outputs included.
-    bus.settle(&first.lease, &Settlement::Done { emit: vec![packed(&OUT, "of a"), packed(&LANED, "of a")] })
+    bus.settle(
+        &first.lease,
+        &Settlement::Done {
+            emit: vec![packed(&OUT, "of a"), packed(&LANED, "of a")],
+        },
+    )
+    .await
+    .unwrap();
+    let retried = take(&bus, &NOTES).await;
+    bus.settle(&retried.lease, &Settlement::Retry { after: soon })
         .await
         .unwrap();
-    let retried = take(&bus, &NOTES).await;
-    bus.settle(&retried.lease, &Settlement::Retry { after: soon }).await.unwrap();
     let dead = take(&bus, &NOTES).await;
     let id = dead.envelope.id;
-    let letter = Settlement::Dead { id, reason: "no good".to_owned(), attempts: 1, emit: vec![packed(&OUT, "dead")] };
+    let letter = Settlement::Dead {
+        id,
+        reason: "no good".to_owned(),
+        attempts: 1,
+        emit: vec![packed(&OUT, "dead")],
+    };
     bus.settle(&dead.lease, &letter).await.unwrap();
     let mut taken = Vec::new();
     while taken.len() < 8 {
         for queue in [NOTES, OUT, LANED] {
-            for leased in bus.reserve(&queue.spec(), bus::Reserve::now(10)).await.unwrap() {
+            for leased in bus
+                .reserve(&queue.spec(), bus::Reserve::now(10))
+                .await
+                .unwrap()
+            {
                 taken.push(format!("{} {}", queue.spec().name, text(&leased)));
                 bus.settle(&leased.lease, &done()).await.unwrap();
             }
         }
     }
     taken.sort_unstable();
-    let expected = ["laned a", "laned late", "laned of a", "notes b", "notes d", "notes late", "out dead", "out of a"];
+    let expected = [
+        "laned a",
+        "laned late",
+        "laned of a",
+        "notes b",
+        "notes d",
+        "notes late",
+        "out dead",
+        "out of a",
+    ];
     assert_eq!(taken, expected);
     assert_eq!(bus.depth(&NOTES.spec()).await.unwrap().dead, 1);
 
     // Nothing is left of what was refused: its key is free.
-    let () = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    let () = server
+        .command(&["CONFIG", "SET", "maxmemory", "0"])
+        .await
+        .unwrap();
     assert_eq!(bus.push(vec![keyed("y")]).await.unwrap().stored, 1);
 }

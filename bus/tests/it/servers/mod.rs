@@ -11,8 +11,8 @@ mod unfit;
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Backoff, Bus, BusError, Classify, Clock, Disposition, Leased, Outgoing, Queue, RedisBus, RedisOptions, Reserve,
-    Settlement, SystemClock, error_chain, testing::RedisServer,
+    Backoff, Bus, BusError, Classify, Clock, Disposition, Leased, Outgoing, Queue, RedisBus,
+    RedisOptions, Reserve, Settlement, SystemClock, error_chain, testing::RedisServer,
 };
 
 use crate::world::{Note, note};
@@ -44,8 +44,15 @@ fn passing<T: std::fmt::Debug>(result: Result<T, BusError>) -> String {
 }
 
 /// Tries until it goes, as a worker does that waits for Redis: the errors must be such that trying again helps.
-async fn persist<T, F: Future<Output = Result<T, BusError>>>(what: &str, attempt: impl Fn() -> F) -> T {
-    let away = Backoff { first: Duration::from_millis(20), factor: 2, cap: Duration::from_millis(200) };
+async fn persist<T, F: Future<Output = Result<T, BusError>>>(
+    what: &str,
+    attempt: impl Fn() -> F,
+) -> T {
+    let away = Backoff {
+        first: Duration::from_millis(20),
+        factor: 2,
+        cap: Duration::from_millis(200),
+    };
     for number in 1..200 {
         match attempt().await {
             Ok(value) => return value,
@@ -58,15 +65,25 @@ async fn persist<T, F: Future<Output = Result<T, BusError>>>(what: &str, attempt
 
 /// Reserves one message, and waits for it.
 async fn take(bus: &RedisBus, queue: &Queue<Note>) -> Leased {
-    let request = Reserve { wait: Duration::from_secs(60), ..Reserve::now(1) };
-    bus.reserve(&queue.spec(), request).await.unwrap().pop().expect("a message")
+    let request = Reserve {
+        wait: Duration::from_secs(60),
+        ..Reserve::now(1)
+    };
+    bus.reserve(&queue.spec(), request)
+        .await
+        .unwrap()
+        .pop()
+        .expect("a message")
 }
 
 /// Waits until somebody waits for messages on `server`.
 async fn wait_begins(server: &RedisServer) {
     loop {
         let clients: String = server.command(&["CLIENT", "LIST"]).await.unwrap();
-        if clients.lines().any(|client| client.contains("cmd=xread") && client.contains("flags=b")) {
+        if clients
+            .lines()
+            .any(|client| client.contains("cmd=xread") && client.contains("flags=b"))
+        {
             return;
         }
     }

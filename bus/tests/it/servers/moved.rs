@@ -27,14 +27,25 @@ impl Pair {
             let place = directory.path().join(name);
             std::fs::create_dir(&place).unwrap();
             let server = RedisServer::start(place).await.unwrap();
-            let () = server.command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await.unwrap();
+            let () = server
+                .command(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"])
+                .await
+                .unwrap();
             let port = listen(&server).await;
             servers.push((server, port));
         }
         let servers: [_; 2] = servers.try_into().unwrap();
-        let () = servers[1].0.command(&["REPLICAOF", "127.0.0.1", &servers[0].1.to_string()]).await.unwrap();
+        let () = servers[1]
+            .0
+            .command(&["REPLICAOF", "127.0.0.1", &servers[0].1.to_string()])
+            .await
+            .unwrap();
         let relay = Relay::to(servers[0].1).await;
-        Self { servers, relay, _directory: directory }
+        Self {
+            servers,
+            relay,
+            _directory: directory,
+        }
     }
 
     /// Has the other server take the place of the master `from`, with all that it has.
@@ -44,7 +55,10 @@ impl Pair {
         while offset(new, "slave_repl_offset:").await != offset(old, "master_repl_offset:").await {}
         let () = new.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
         self.relay.turn(*port);
-        let () = old.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]).await.unwrap();
+        let () = old
+            .command(&["REPLICAOF", "127.0.0.1", &port.to_string()])
+            .await
+            .unwrap();
     }
 }
 
@@ -52,7 +66,10 @@ impl Pair {
 async fn offset(server: &RedisServer, field: &str) -> Option<String> {
     let info: String = server.command(&["INFO", "replication"]).await.unwrap();
     let linked = field.starts_with("master") || info.contains("master_link_status:up");
-    info.lines().find_map(|line| line.strip_prefix(field)).filter(|_| linked).map(str::to_owned)
+    info.lines()
+        .find_map(|line| line.strip_prefix(field))
+        .filter(|_| linked)
+        .map(str::to_owned)
 }
 
 fn assert_read_only<T: std::fmt::Debug>(result: Result<T, BusError>) {
@@ -64,8 +81,13 @@ fn assert_read_only<T: std::fmt::Debug>(result: Result<T, BusError>) {
 async fn a_master_that_became_a_replica_is_left_at_its_first_refusal() {
     let pair = Pair::start().await;
     let url = format!("redis://127.0.0.1:{}", pair.relay.port).into();
-    let bus = connect(&RedisOptions { url, ..pair.servers[0].0.options() });
-    bus.push(vec![packed(&NOTES, "a"), packed(&NOTES, "b")]).await.unwrap();
+    let bus = connect(&RedisOptions {
+        url,
+        ..pair.servers[0].0.options()
+    });
+    bus.push(vec![packed(&NOTES, "a"), packed(&NOTES, "b")])
+        .await
+        .unwrap();
     bus.push(vec![packed(&NOTES, "c")]).await.unwrap();
     let a = take(&bus, &NOTES).await;
     bus.extend(&a.lease).await.unwrap();
@@ -85,7 +107,16 @@ async fn a_master_that_became_a_replica_is_left_at_its_first_refusal() {
 
     let waiting = tokio::spawn({
         let bus = bus.clone();
-        async move { bus.reserve(&OUT.spec(), Reserve { wait: Duration::from_secs(3600), ..Reserve::now(1) }).await }
+        async move {
+            bus.reserve(
+                &OUT.spec(),
+                Reserve {
+                    wait: Duration::from_secs(3600),
+                    ..Reserve::now(1)
+                },
+            )
+            .await
+        }
     });
     wait_begins(&pair.servers[1].0).await;
     pair.swap(1).await;

@@ -21,12 +21,21 @@ pub struct Relay {
 impl Relay {
     pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (heard, target) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU16::new(port)));
-        let relay = Self { port: listener.local_addr().unwrap().port(), heard, target };
+        let (heard, target) = (
+            Arc::new(Mutex::new(Vec::new())),
+            Arc::new(AtomicU16::new(port)),
+        );
+        let relay = Self {
+            port: listener.local_addr().unwrap().port(),
+            heard,
+            target,
+        };
         let (heard, target) = (relay.heard.clone(), relay.target.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", target.load(Ordering::SeqCst))).await.unwrap();
+                let server = TcpStream::connect(("127.0.0.1", target.load(Ordering::SeqCst)))
+                    .await
+                    .unwrap();
                 tokio::spawn(pass_on(client, server, heard.clone()));
             }
         });
@@ -54,7 +63,15 @@ async fn pass_on(client: TcpStream, server: TcpStream, heard: Arc<Mutex<Vec<u8>>
 
 /// Has a server listen on a port too.
 pub async fn listen(server: &RedisServer) -> u16 {
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let () = server.command(&["CONFIG", "SET", "port", &port.to_string()]).await.unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let () = server
+        .command(&["CONFIG", "SET", "port", &port.to_string()])
+        .await
+        .unwrap();
     port
 }

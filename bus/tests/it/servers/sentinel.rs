@@ -14,7 +14,12 @@ async fn is_copied(sentinels: &mut RedisSentinels) {
     // WAIT asks for the writes of its own connection only.
     loop {
         let info: String = master.command(&["INFO", "replication"]).await.unwrap();
-        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+        let field = |name: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+                .to_owned()
+        };
         let (own, copy) = (field("master_repl_offset:"), field("slave0:"));
         if copy.contains(&format!(",offset={own},")) {
             return;
@@ -28,12 +33,17 @@ async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
     let directory = TempDir::new().unwrap();
     let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
     let bus = connect(&sentinels.options());
-    bus.push(vec![packed(&NOTES, "held"), packed(&NOTES, "ready")]).await.unwrap();
+    bus.push(vec![packed(&NOTES, "held"), packed(&NOTES, "ready")])
+        .await
+        .unwrap();
     let held = take(&bus, &NOTES).await;
     // Somebody waits when it happens.
     let waiting = tokio::spawn({
         let bus = bus.clone();
-        let request = Reserve { wait: Duration::from_secs(3600), ..Reserve::now(1) };
+        let request = Reserve {
+            wait: Duration::from_secs(3600),
+            ..Reserve::now(1)
+        };
         async move { bus.reserve(&OUT.spec(), request).await }
     });
     wait_begins(sentinels.master().await.unwrap()).await;
@@ -48,12 +58,24 @@ async fn a_dead_master_is_followed_to_the_next_with_the_work_in_flight() {
     sentinels.changed(before).await.unwrap();
 
     persist("a settlement", || async {
-        bus.settle(&held.lease, &Settlement::Done { emit: vec![packed(&OUT, "of held")] }).await
+        bus.settle(
+            &held.lease,
+            &Settlement::Done {
+                emit: vec![packed(&OUT, "of held")],
+            },
+        )
+        .await
     })
     .await;
     assert_eq!(text(&take(&bus, &NOTES).await), "ready");
     assert_eq!(text(&take(&bus, &OUT).await), "of held");
-    assert!(bus.reserve(&NOTES.spec(), Reserve::now(10)).await.unwrap().is_empty(), "nothing was done twice");
+    assert!(
+        bus.reserve(&NOTES.spec(), Reserve::now(10))
+            .await
+            .unwrap()
+            .is_empty(),
+        "nothing was done twice"
+    );
 }
 
 #[tokio::test]
@@ -62,12 +84,22 @@ async fn a_master_that_becomes_a_replica_is_left() {
     let directory = TempDir::new().unwrap();
     let mut sentinels = RedisSentinels::start(directory.path()).await.unwrap();
     let bus = connect(&sentinels.options());
-    bus.push(vec![packed(&NOTES, "a"), packed(&NOTES, "b")]).await.unwrap();
+    bus.push(vec![packed(&NOTES, "a"), packed(&NOTES, "b")])
+        .await
+        .unwrap();
     is_copied(&mut sentinels).await;
     sentinels.fail_over().await.unwrap();
-    let a =
-        persist("a reservation", || async { bus.reserve(&NOTES.spec(), Reserve::now(1)).await }).await.pop().unwrap();
-    persist("a settlement", || async { bus.settle(&a.lease, &Settlement::Done { emit: Vec::new() }).await }).await;
+    let a = persist("a reservation", || async {
+        bus.reserve(&NOTES.spec(), Reserve::now(1)).await
+    })
+    .await
+    .pop()
+    .unwrap();
+    persist("a settlement", || async {
+        bus.settle(&a.lease, &Settlement::Done { emit: Vec::new() })
+            .await
+    })
+    .await;
     assert_eq!(text(&take(&bus, &NOTES).await), "b");
 }
 
@@ -77,7 +109,10 @@ async fn sentinels_and_what_they_watch_are_not_taken_for_each_other() {
     let directory = TempDir::new().unwrap();
     let sentinels = RedisSentinels::start(directory.path()).await.unwrap();
     let mut options = sentinels.options();
-    assert_eq!(connect(&options).check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        connect(&options).check().await.unwrap(),
+        Vec::<String>::new()
+    );
     let refused = refusal(&sentinels.sentinel().options()).await;
     assert!(refused.contains("redis+sentinel://"), "{refused}");
     let master = sentinels.address().await.unwrap();

@@ -26,21 +26,42 @@ fn authority(directory: &Path, name: &str) -> Authority {
 fn options(port: u16, ca: Option<&Authority>) -> RedisOptions {
     let url = format!("rediss://bus:{PASSWORD}@localhost:{port}").into();
     let ca = ca.map(|authority| authority.certificate().unwrap());
-    RedisOptions { url, namespace: "test".to_owned(), ca, waiters: 2 }
+    RedisOptions {
+        url,
+        namespace: "test".to_owned(),
+        ca,
+        waiters: 2,
+    }
 }
 
 async fn start(directory: &Path, authority: &Authority, name: &str) -> (RedisServer, u16) {
-    let (server, port) = RedisServer::start_with_tls(directory.join("redis"), authority, name).await.unwrap();
+    let (server, port) = RedisServer::start_with_tls(directory.join("redis"), authority, name)
+        .await
+        .unwrap();
     let password = format!(">{PASSWORD}");
-    let () = server.command(&["ACL", "SETUSER", "bus", "on", &password, "~*", "&*", "+@all"]).await.unwrap();
+    let () = server
+        .command(&[
+            "ACL", "SETUSER", "bus", "on", &password, "~*", "&*", "+@all",
+        ])
+        .await
+        .unwrap();
     (server, port)
 }
 
 fn assert_nothing_in_clear(relay: &Relay) {
     let heard = relay.heard.lock().unwrap();
-    assert_eq!(heard.first(), Some(&0x16), "it begins with a handshake of TLS");
+    assert_eq!(
+        heard.first(),
+        Some(&0x16),
+        "it begins with a handshake of TLS"
+    );
     for word in [PASSWORD, "AUTH", "HELLO", "CLIENT", "PING"] {
-        assert!(!heard.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes())), "{word}");
+        assert!(
+            !heard
+                .windows(word.len())
+                .any(|part| part.eq_ignore_ascii_case(word.as_bytes())),
+            "{word}"
+        );
     }
 }
 
@@ -60,7 +81,14 @@ async fn the_bus_works_over_tls_with_a_private_authority() {
     bus.push(vec![packed(&NOTES, "a")]).await.unwrap();
     let taken = waiting.await.unwrap();
     assert_eq!(text(&taken), "a");
-    bus.settle(&taken.lease, &Settlement::Done { emit: vec![packed(&OUT, "b")] }).await.unwrap();
+    bus.settle(
+        &taken.lease,
+        &Settlement::Done {
+            emit: vec![packed(&OUT, "b")],
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(text(&take(&bus, &OUT).await), "b");
     assert_nothing_in_clear(&relay);
 }
@@ -68,8 +96,14 @@ async fn the_bus_works_over_tls_with_a_private_authority() {
 #[tokio::test]
 async fn a_certificate_that_proves_nothing_is_refused_before_anything_is_said() {
     let directory = TempDir::new().unwrap();
-    let (ours, other) = (authority(directory.path(), "ours"), authority(directory.path(), "other"));
-    let (right, wrong) = (directory.path().join("right"), directory.path().join("wrong"));
+    let (ours, other) = (
+        authority(directory.path(), "ours"),
+        authority(directory.path(), "other"),
+    );
+    let (right, wrong) = (
+        directory.path().join("right"),
+        directory.path().join("wrong"),
+    );
     let (_right, right) = start(&right, &ours, "localhost").await;
     let (_wrong, wrong) = start(&wrong, &ours, "redis.example.com").await;
     for (port, ca, reason) in [
@@ -80,7 +114,10 @@ async fn a_certificate_that_proves_nothing_is_refused_before_anything_is_said() 
         let relay = Relay::to(port).await;
         let bus = connect(&options(relay.port, ca));
         let error = passing(bus.push(vec![packed(&NOTES, "a")]).await);
-        assert!(error.contains("certificate") && error.contains(reason), "{error}");
+        assert!(
+            error.contains("certificate") && error.contains(reason),
+            "{error}"
+        );
         assert!(!error.contains(PASSWORD), "{error}");
         assert_nothing_in_clear(&relay);
     }
@@ -98,5 +135,12 @@ async fn tls_and_plain_do_not_understand_each_other_and_say_so() {
     assert_nothing_in_clear(&relay);
 
     let url = format!("redis://localhost:{tls}").into();
-    passing(connect(&RedisOptions { url, ..options(tls, None) }).ping().await);
+    passing(
+        connect(&RedisOptions {
+            url,
+            ..options(tls, None)
+        })
+        .ping()
+        .await,
+    );
 }

@@ -22,18 +22,29 @@ async fn a_server_that_keeps_nothing_is_warned_of() {
     let server = RedisServer::start(directory.path()).await.unwrap();
     let bus = connect(&server.options());
     assert_eq!(bus.check().await.unwrap(), Vec::<String>::new());
-    let () = server.command(&["CONFIG", "SET", "appendonly", "no"]).await.unwrap();
+    let () = server
+        .command(&["CONFIG", "SET", "appendonly", "no"])
+        .await
+        .unwrap();
     assert!(bus.check().await.unwrap()[0].contains("keeps nothing on disk"));
-    let () = server.command(&["CONFIG", "SET", "save", "3600 1"]).await.unwrap();
+    let () = server
+        .command(&["CONFIG", "SET", "save", "3600 1"])
+        .await
+        .unwrap();
     assert!(bus.check().await.unwrap()[0].contains("no append-only file"));
 }
 
 #[tokio::test]
 async fn a_node_of_a_cluster_and_a_lone_server_are_not_taken_for_each_other() {
     let directory = TempDir::new().unwrap();
-    let cluster = RedisCluster::start(&directory.path().join("cluster")).await.unwrap();
+    let cluster = RedisCluster::start(&directory.path().join("cluster"))
+        .await
+        .unwrap();
     let mut options = cluster.options(&cluster.ports()[..1]);
-    assert_eq!(connect(&options).check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(
+        connect(&options).check().await.unwrap(),
+        Vec::<String>::new()
+    );
     options.url = format!("redis://127.0.0.1:{}", cluster.ports()[0]).into();
     let refused = refusal(&options).await;
     assert!(refused.contains("redis+cluster://"), "{refused}");
@@ -48,7 +59,13 @@ async fn a_node_of_a_cluster_and_a_lone_server_are_not_taken_for_each_other() {
 async fn a_replica_is_refused_with_its_master() {
     let directory = TempDir::new().unwrap();
     let server = RedisServer::start(directory.path()).await.unwrap();
-    let () = server.command(&["REPLICAOF", "redis.example.com", "6379"]).await.unwrap();
+    let () = server
+        .command(&["REPLICAOF", "redis.example.com", "6379"])
+        .await
+        .unwrap();
     let refused = refusal(&server.options()).await;
-    assert!(refused.contains("name its master redis.example.com:6379"), "{refused}");
+    assert!(
+        refused.contains("name its master redis.example.com:6379"),
+        "{refused}"
+    );
 }

@@ -6,9 +6,16 @@ use super::lines::Lines;
 use crate::config::Config;
 
 /// Looks at whether answers are written, and at the build plan.
-pub(super) async fn check(config: &Config, conduit: &Conduit, lines: &mut Lines) -> anyhow::Result<()> {
+pub(super) async fn check(
+    config: &Config,
+    conduit: &Conduit,
+    lines: &mut Lines,
+) -> anyhow::Result<()> {
     if config.phabricator.publish {
-        lines.ok(&"PHABRICATOR.publish", "answers are written to build targets")?;
+        lines.ok(
+            &"PHABRICATOR.publish",
+            "answers are written to build targets",
+        )?;
     } else {
         lines.warning(
             &"PHABRICATOR.publish",
@@ -35,11 +42,20 @@ pub(super) async fn check(config: &Config, conduit: &Conduit, lines: &mut Lines)
         Err(error) => return lines.say(&subject, Err(error.into())),
     };
     if plan.is_enabled {
-        lines.ok(&subject, &format!("harbormaster.buildplan.search finds it: {}, enabled", plan.name))?;
+        lines.ok(
+            &subject,
+            &format!(
+                "harbormaster.buildplan.search finds it: {}, enabled",
+                plan.name
+            ),
+        )?;
     } else {
         lines.failed(
             &subject,
-            &format!("{} is disabled, so no build is requested: enable it in Harbormaster", plan.name),
+            &format!(
+                "{} is disabled, so no build is requested: enable it in Harbormaster",
+                plan.name
+            ),
         )?;
     }
     hold_drafts(plan.hold_drafts.as_deref(), &subject, lines)?;
@@ -75,11 +91,15 @@ async fn step(conduit: &Conduit, plan: &Phid, lines: &mut Lines) -> anyhow::Resu
     const EXPECTED: &str = "Make HTTP Request, with the address of docs/configuration.md, method POST, When Complete: Wait For \
                             Message, and the credential with webhook_secret";
     match conduit.build_steps(plan).await {
-        Ok(steps) if steps.is_empty() => {
-            lines.failed(&SUBJECT, &format!("harbormaster.step.search finds none in the plan: add {EXPECTED}"))
-        }
+        Ok(steps) if steps.is_empty() => lines.failed(
+            &SUBJECT,
+            &format!("harbormaster.step.search finds none in the plan: add {EXPECTED}"),
+        ),
         Ok(steps) => {
-            lines.ok(&SUBJECT, &format!("harbormaster.step.search finds {}", steps.join(", ")))?;
+            lines.ok(
+                &SUBJECT,
+                &format!("harbormaster.step.search finds {}", steps.join(", ")),
+            )?;
             lines.by_hand(
                 &SUBJECT,
                 &format!("its settings cannot be read through Conduit: check by hand that it is {EXPECTED}"),
@@ -87,7 +107,9 @@ async fn step(conduit: &Conduit, plan: &Phid, lines: &mut Lines) -> anyhow::Resu
         }
         Err(error) if error.is_unknown_method() => lines.by_hand(
             &SUBJECT,
-            &format!("cannot be read through Conduit of this server: check by hand that it is {EXPECTED}"),
+            &format!(
+                "cannot be read through Conduit of this server: check by hand that it is {EXPECTED}"
+            ),
         ),
         Err(error) => lines.say(&SUBJECT, Err(error.into())),
     }
@@ -117,14 +139,23 @@ async fn builds(conduit: &Conduit, plan: &Phid, lines: &mut Lines) -> anyhow::Re
             ),
         )?;
     } else {
-        lines.ok(&RULE, &format!("{} of the newest {} builds were started by one", found.by_herald, found.builds))?;
+        lines.ok(
+            &RULE,
+            &format!(
+                "{} of the newest {} builds were started by one",
+                found.by_herald, found.builds
+            ),
+        )?;
         lines.by_hand(
             &RULE,
             "its type cannot be read through Conduit: check by hand that it is Differential Revision, not Differential Diff",
         )?;
     }
     if found.is_empty() {
-        lines.by_hand(&RIGHTS, "there is no build to look at: start one, then check again")
+        lines.by_hand(
+            &RIGHTS,
+            "there is no build to look at: start one, then check again",
+        )
     } else if found.targets == 0 {
         lines.by_hand(
             &RIGHTS,

@@ -40,7 +40,11 @@ impl Lines {
     }
 
     /// What an attempt came to.
-    pub(super) fn say(&mut self, subject: &dyn Display, result: anyhow::Result<String>) -> anyhow::Result<()> {
+    pub(super) fn say(
+        &mut self,
+        subject: &dyn Display,
+        result: anyhow::Result<String>,
+    ) -> anyhow::Result<()> {
         match result {
             Ok(finding) => self.ok(subject, &finding),
             Err(error) => {

@@ -26,15 +26,27 @@ pub(super) async fn web(namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Resu
 }
 
 /// What the notifier needs.
-pub(super) async fn notifier(namespace: &str, notifier: &Notifier, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
+pub(super) async fn notifier(
+    namespace: &str,
+    notifier: &Notifier,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<()> {
     let mut lines = Lines::default();
     lines.say(&"redis", redis(namespace, clock).await)?;
     let client = &notifier.taskcluster;
-    lines.say(&format!("taskcluster {}", place(client.root())), http(client.root()).await)?;
+    lines.say(
+        &format!("taskcluster {}", place(client.root())),
+        http(client.root()).await,
+    )?;
     match &notifier.pulse {
-        Some(settings) => lines.say(&format!("pulse {}", settings.address), pulse_settings(settings).await)?,
-        None => lines
-            .failed(&"pulse", "no user is set: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD")?,
+        Some(settings) => lines.say(
+            &format!("pulse {}", settings.address),
+            pulse_settings(settings).await,
+        )?,
+        None => lines.failed(
+            &"pulse",
+            "no user is set: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD",
+        )?,
     }
     channels(notifier, &mut lines).await?;
     lines.end()
@@ -48,17 +60,26 @@ pub(super) async fn telemetry(
 ) -> anyhow::Result<()> {
     let mut lines = Lines::default();
     lines.say(&"redis", redis(namespace, clock).await)?;
-    lines.say(&format!("pulse {}", pushes.pulse.address), pulse_settings(&pushes.pulse).await)?;
-    for (name, url) in
-        [("repository", config.target.url()), ("bugzilla", &config.bugzilla), ("pings", &config.edge.base)]
-    {
+    lines.say(
+        &format!("pulse {}", pushes.pulse.address),
+        pulse_settings(&pushes.pulse).await,
+    )?;
+    for (name, url) in [
+        ("repository", config.target.url()),
+        ("bugzilla", &config.bugzilla),
+        ("pings", &config.edge.base),
+    ] {
         lines.say(&format!("{name} {}", place(url)), http(url).await)?;
     }
     lines.end()
 }
 
 /// What builds need, and what they trigger.
-pub(super) async fn worker(config: &Config, notifier: Option<&Notifier>, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
+pub(super) async fn worker(
+    config: &Config,
+    notifier: Option<&Notifier>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<()> {
     let mut lines = Lines::default();
     lines.say(&"redis", redis(&config.redis_namespace, clock).await)?;
     phabricator(config, &mut lines).await?;
@@ -67,15 +88,23 @@ pub(super) async fn worker(config: &Config, notifier: Option<&Notifier>, clock: 
         lines.say(&format!("tree status {}", place(url)), http(url).await)?;
     }
     if let Some(lando) = &config.lando {
-        lines.say(&format!("lando {}", place(&lando.url)), http(&lando.url).await)?;
+        lines.say(
+            &format!("lando {}", place(&lando.url)),
+            http(&lando.url).await,
+        )?;
     }
     let triggers = &config.triggers;
     match Deployment::all(triggers, clock) {
         Ok((firefox, community)) => {
             for Deployment { name, client, .. } in firefox.into_iter().chain(community) {
-                let answer = client.ping().await.map(|()| "it answers, and accepts the credentials".to_owned());
-                lines
-                    .say(&format!("the Taskcluster of {name} {}", place(client.root())), answer.map_err(Into::into))?;
+                let answer = client
+                    .ping()
+                    .await
+                    .map(|()| "it answers, and accepts the credentials".to_owned());
+                lines.say(
+                    &format!("the Taskcluster of {name} {}", place(client.root())),
+                    answer.map_err(Into::into),
+                )?;
             }
         }
         Err(error) => lines.say(&"taskcluster", Err(error))?,
@@ -103,8 +132,13 @@ async fn redis(namespace: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<String
             let warnings = bus.check().await?;
             // A server whose memory is full answers, and stores nothing.
             bus.probe_write().await?;
-            let warnings: String = warnings.iter().map(|warning| format!("; {warning}")).collect();
-            Ok(format!("it answers, its settings keep messages, and a record was stored and removed{warnings}"))
+            let warnings: String = warnings
+                .iter()
+                .map(|warning| format!("; {warning}"))
+                .collect();
+            Ok(format!(
+                "it answers, its settings keep messages, and a record was stored and removed{warnings}"
+            ))
         }
     }
 }
@@ -115,7 +149,10 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
     let conduit = Conduit::new(phabricator.url.clone(), phabricator.api_key.clone(), http);
     let subject = format!("phabricator {}", place(&phabricator.url));
     match conduit.whoami().await {
-        Ok(user) => lines.ok(&subject, &format!("user.whoami accepts the token, our user is {user}"))?,
+        Ok(user) => lines.ok(
+            &subject,
+            &format!("user.whoami accepts the token, our user is {user}"),
+        )?,
         Err(error) => {
             lines.say(&subject, Err(error.into()))?;
             return lines.warning(
@@ -125,7 +162,9 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
         }
     }
     let names = match topology::unknown_names(config, &conduit).await {
-        Ok(unknown) if unknown.is_empty() => Ok("it knows every configured name, and our user sees them".to_owned()),
+        Ok(unknown) if unknown.is_empty() => {
+            Ok("it knows every configured name, and our user sees them".to_owned())
+        }
         Ok(unknown) => Err(anyhow::anyhow!(
             "it does not know: {}; correct the configuration, or let our user see them",
             unknown.join(", ")
@@ -134,7 +173,10 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
     };
     lines.say(&"names on phabricator", names)?;
     if config.secure_projects.is_empty() {
-        lines.warning(&"secure_projects", "is empty: no project makes a revision private")?;
+        lines.warning(
+            &"secure_projects",
+            "is empty: no project makes a revision private",
+        )?;
     }
     harbormaster::check(config, &conduit, lines).await
 }
@@ -143,7 +185,13 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
 async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
     let settings = repos::settings(&config.into())?;
     for repository in &settings.repositories {
-        for worker_hg::Probe { what, how, result, warning } in worker_hg::probe(&settings, repository).await {
+        for worker_hg::Probe {
+            what,
+            how,
+            result,
+            warning,
+        } in worker_hg::probe(&settings, repository).await
+        {
             match result {
                 Ok(found) => lines.ok(&what, &format!("{found} ({how})"))?,
                 Err(error) => lines.failed(&what, &format!("{} ({how})", error_chain(&error)))?,
@@ -187,7 +235,10 @@ async fn channels(notifier: &Notifier, lines: &mut Lines) -> anyhow::Result<()> 
 
 /// Whether anybody answers, whatever it is.
 async fn http(url: &url::Url) -> anyhow::Result<String> {
-    let response = observe::http::client(REQUEST)?.get(url.clone()).send().await;
+    let response = observe::http::client(REQUEST)?
+        .get(url.clone())
+        .send()
+        .await;
     let status = response.map_err(reqwest::Error::without_url)?.status();
     if status.is_server_error() {
         bail!("it answers with http status {status}");

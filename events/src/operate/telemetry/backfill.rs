@@ -34,17 +34,38 @@ pub(super) async fn backfill(
     console: &Console,
 ) -> anyhow::Result<()> {
     let (start, end, repository) = (options.start, options.end, &options.repository);
-    ensure!(start < end, "nothing comes after push {start} up to push {end}: START is the push before the first one");
+    ensure!(
+        start < end,
+        "nothing comes after push {start} up to push {end}: START is the push before the first one"
+    );
     let config = settings.read()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let telemetry = wiring::telemetry(&config, &clock)?;
-    let telemetry = if options.no_send { telemetry.only_shown(console.show()) } else { telemetry };
-    let file = (!options.no_send).then(|| StateFile::of(options, settings.variables)).transpose()?;
-    let earlier = if options.resume { file.as_ref().map(StateFile::load).transpose()?.flatten() } else { None };
+    let telemetry = if options.no_send {
+        telemetry.only_shown(console.show())
+    } else {
+        telemetry
+    };
+    let file = (!options.no_send)
+        .then(|| StateFile::of(options, settings.variables))
+        .transpose()?;
+    let earlier = if options.resume {
+        file.as_ref().map(StateFile::load).transpose()?.flatten()
+    } else {
+        None
+    };
     if options.resume && earlier.is_none() {
-        console.say(&format!("no earlier run of this is known that did not end: it begins after push {start}"));
+        console.say(&format!(
+            "no earlier run of this is known that did not end: it begins after push {start}"
+        ));
     }
-    let mut stopped = earlier.unwrap_or(Stopped { place: Place { push: start, changesets: 0 }, failed: Vec::new() });
+    let mut stopped = earlier.unwrap_or(Stopped {
+        place: Place {
+            push: start,
+            changesets: 0,
+        },
+        failed: Vec::new(),
+    });
 
     let shutdown = Shutdown::new();
     let backfill = Backfill::new(&telemetry, repository, clock.as_ref(), &shutdown);
@@ -53,7 +74,9 @@ pub(super) async fn backfill(
     let pushes = end.saturating_sub(stopped.place.push);
     if pushes == 0 {
         file.as_ref().map_or(Ok(()), StateFile::forget)?;
-        console.say(&format!("nothing is left to do: the newest push of {repository} is {newest}"));
+        console.say(&format!(
+            "nothing is left to do: the newest push of {repository} is {newest}"
+        ));
         return ending(&stopped.failed, console);
     }
     let first = stopped.place.push + 1;
@@ -62,10 +85,18 @@ pub(super) async fn backfill(
         let host = config.edge.base.host_str().unwrap_or_default();
         confirm_sending(&format!("{what} to {host}"), options.yes)?;
     }
-    signals::watch(shutdown.clone(), Duration::from_secs(GRACE), Arc::clone(&clock))
-        .context("cannot watch for signals")?;
+    signals::watch(
+        shutdown.clone(),
+        Duration::from_secs(GRACE),
+        Arc::clone(&clock),
+    )
+    .context("cannot watch for signals")?;
 
-    let span = Span { from: stopped.place, end, at_once: AT_ONCE };
+    let span = Span {
+        from: stopped.place,
+        end,
+        at_once: AT_ONCE,
+    };
     let run = Run {
         backfill: &backfill,
         shutdown: &shutdown,
@@ -74,21 +105,30 @@ pub(super) async fn backfill(
         before_the_row: stopped.clone(),
         row: 0,
     };
-    let outcome = run.until_the_end(span, &mut stopped, console.progress(pushes)?).await;
+    let outcome = run
+        .until_the_end(span, &mut stopped, console.progress(pushes)?)
+        .await;
     if matches!(outcome, Ok(Outcome::Complete)) {
         file.as_ref().map_or(Ok(()), StateFile::forget)?;
         return ending(&stopped.failed, console);
     }
     let Some(file) = &file else {
         list(&stopped.failed, console);
-        return outcome.and_then(|_| bail!("stopped after push {}; nothing was sent", stopped.place.push));
+        return outcome.and_then(|_| {
+            bail!(
+                "stopped after push {}; nothing was sent",
+                stopped.place.push
+            )
+        });
     };
     list(&stopped.failed, console);
     if let Err(error) = file.save(&stopped) {
         console.say(&format!("where to go on is not kept: {error:#}"));
     }
     let (push, command, path) = (stopped.place.push, command(options)?, file.path().display());
-    let on = format!("everything up to push {push} is done, which is kept in {path}. Go on with\n  {command}");
+    let on = format!(
+        "everything up to push {push} is done, which is kept in {path}. Go on with\n  {command}"
+    );
     match outcome {
         Ok(_) => bail!("stopped: {on}"),
         Err(error) => Err(error.context(format!("{on}\nIt ended because"))),
@@ -137,10 +177,13 @@ impl Run<'_> {
                     }
                     if self.row >= MOST_FAILED {
                         *stopped = self.before_the_row;
-                        let last = ended.failure.map(anyhow::Error::from).unwrap_or_else(|| anyhow::anyhow!("unknown"));
-                        return Err(
-                            last.context(format!("{MOST_FAILED} changesets in a row failed, the last one with"))
-                        );
+                        let last = ended
+                            .failure
+                            .map(anyhow::Error::from)
+                            .unwrap_or_else(|| anyhow::anyhow!("unknown"));
+                        return Err(last.context(format!(
+                            "{MOST_FAILED} changesets in a row failed, the last one with"
+                        )));
                     }
                 }
                 Some(Err(error)) => failure = failure.or(Some(error.into())),
@@ -148,7 +191,9 @@ impl Run<'_> {
         }
         match failure {
             Some(failure) => Err(failure),
-            None if self.shutdown.is_stopping() && stopped.place.push < span.end => Ok(Outcome::Stopped),
+            None if self.shutdown.is_stopping() && stopped.place.push < span.end => {
+                Ok(Outcome::Stopped)
+            }
             None => Ok(Outcome::Complete),
         }
     }
@@ -156,7 +201,9 @@ impl Run<'_> {
     fn ended(&mut self, ended: &Ended, stopped: &mut Stopped) -> anyhow::Result<()> {
         stopped.place = ended.place;
         // What is done again is listed by its last outcome.
-        stopped.failed.retain(|failure| failure.node != ended.node.as_str());
+        stopped
+            .failed
+            .retain(|failure| failure.node != ended.node.as_str());
         stopped.failed.extend(Failure::of(ended));
         if ended.failure.is_none() {
             self.row = 0;
@@ -186,7 +233,9 @@ fn list(failed: &[Failure], console: &Console) {
     let mut failed: Vec<_> = failed.iter().collect();
     failed.sort_by_key(|failure| failure.push);
     for Failure { push, node, reason } in failed {
-        console.say(&format!("push {push}: changeset {node} has no ping: {reason}"));
+        console.say(&format!(
+            "push {push}: changeset {node} has no ping: {reason}"
+        ));
     }
 }
 
@@ -196,7 +245,10 @@ fn ending(failed: &[Failure], console: &Console) -> anyhow::Result<()> {
     match failed.len() {
         0 => Ok(()),
         count => {
-            bail!("{} without a ping; a push N is done again with START N-1 and END N", counted(count, "changeset"))
+            bail!(
+                "{} without a ping; a push N is done again with START N-1 and END N",
+                counted(count, "changeset")
+            )
         }
     }
 }

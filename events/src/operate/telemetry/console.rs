@@ -30,10 +30,19 @@ pub(super) struct Console {
 impl Console {
     /// Log lines of this process go to standard error from now on.
     pub(super) fn new(debug: bool) -> anyhow::Result<Self> {
-        let console = Self { bars: MultiProgress::new() };
-        let filter = if debug { "info,commit_telemetry=debug,pulse=debug" } else { "info" };
+        let console = Self {
+            bars: MultiProgress::new(),
+        };
+        let filter = if debug {
+            "info,commit_telemetry=debug,pulse=debug"
+        } else {
+            "info"
+        };
         let log = crate::log_layer_to(filter, console.clone())?;
-        tracing_subscriber::registry().with(log).with(observe::sentry::layer()).init();
+        tracing_subscriber::registry()
+            .with(log)
+            .with(observe::sentry::layer())
+            .init();
         Ok(console)
     }
 
@@ -42,29 +51,47 @@ impl Console {
         let console = self.clone();
         Arc::new(move |ping: &Ping| {
             let line = serde_json::to_string(ping)?;
-            console.bars.suspend(|| crate::print(&sanitize::json(&line))).map_err(io::Error::other)
+            console
+                .bars
+                .suspend(|| crate::print(&sanitize::json(&line)))
+                .map_err(io::Error::other)
         })
     }
 
     /// Says something that is no log line.
     pub(super) fn say(&self, text: &str) {
         // A terminal that is gone needs no words.
-        let _ = self.bars.suspend(|| writeln!(io::stderr(), "{}", sanitize::plain(text)));
+        let _ = self
+            .bars
+            .suspend(|| writeln!(io::stderr(), "{}", sanitize::plain(text)));
     }
 
     /// Shows how far it is: a bar on a terminal, else a line now and then.
     pub(super) fn progress(&self, pushes: u64) -> anyhow::Result<Progress<'_>> {
-        let bar = io::stderr().is_terminal().then(|| self.bars.add(ProgressBar::new(pushes)));
+        let bar = io::stderr()
+            .is_terminal()
+            .then(|| self.bars.add(ProgressBar::new(pushes)));
         if let Some(bar) = &bar {
             let told = |state: &ProgressState, words: &mut dyn std::fmt::Write| {
                 // A bar without words is no failure.
-                let _ = words.write_str(&line(state.pos(), state.len().unwrap_or_default(), state.elapsed()));
+                let _ = words.write_str(&line(
+                    state.pos(),
+                    state.len().unwrap_or_default(),
+                    state.elapsed(),
+                ));
             };
             bar.set_style(ProgressStyle::with_template(BAR)?.with_key("line", told));
             bar.enable_steady_tick(TICK);
         }
         let now = SystemClock.now();
-        Ok(Progress { console: self, bar, pushes, done: 0, begun: now, said: now })
+        Ok(Progress {
+            console: self,
+            bar,
+            pushes,
+            done: 0,
+            begun: now,
+            said: now,
+        })
     }
 }
 
@@ -88,7 +115,11 @@ impl Progress<'_> {
         let now = SystemClock.now();
         if now.duration_since(self.said).unsigned_abs() >= LINES {
             self.said = now;
-            self.console.say(&line(self.done, self.pushes, now.duration_since(self.begun).unsigned_abs()));
+            self.console.say(&line(
+                self.done,
+                self.pushes,
+                now.duration_since(self.begun).unsigned_abs(),
+            ));
         }
     }
 }
@@ -137,8 +168,17 @@ mod tests {
 
     #[test]
     fn a_line_tells_how_far_how_fast_and_how_long_it_takes() {
-        assert_eq!(line(500, 2000, Duration::from_secs(10)), "500/2000 pushes, 50.0/s, 30 s left");
-        assert_eq!(line(0, 2000, Duration::from_secs(10)), "0/2000 pushes, 0.0/s, unknown time left");
-        assert_eq!(line(2000, 2000, Duration::from_secs(10)), "2000/2000 pushes, 200.0/s, 0.0 s left");
+        assert_eq!(
+            line(500, 2000, Duration::from_secs(10)),
+            "500/2000 pushes, 50.0/s, 30 s left"
+        );
+        assert_eq!(
+            line(0, 2000, Duration::from_secs(10)),
+            "0/2000 pushes, 0.0/s, unknown time left"
+        );
+        assert_eq!(
+            line(2000, 2000, Duration::from_secs(10)),
+            "2000/2000 pushes, 200.0/s, 0.0 s left"
+        );
     }
 }

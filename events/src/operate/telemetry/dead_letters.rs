@@ -59,24 +59,38 @@ enum Body<'a> {
 impl DeadLetters {
     /// The file that the option or [`FILE`] names, else one in the state directory of the user.
     pub(super) fn of(option: Option<&Path>, variables: Variables<'_>) -> Self {
-        let named = option.map(PathBuf::from).or_else(|| variables(FILE).map(PathBuf::from));
-        Self { path: named.or_else(|| state::file("telemetry/dead-letters.jsonl", variables).ok()) }
+        let named = option
+            .map(PathBuf::from)
+            .or_else(|| variables(FILE).map(PathBuf::from));
+        Self {
+            path: named.or_else(|| state::file("telemetry/dead-letters.jsonl", variables).ok()),
+        }
     }
 
     /// Names the file in texts.
     pub(super) fn name(&self) -> String {
-        self.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+        self.path
+            .as_ref()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default()
     }
 
     /// Keeps a message. When this returns `Ok`, it is on the disk.
     pub(super) fn keep(&self, message: &PulseMessage, reason: &str) -> anyhow::Result<()> {
-        let path = self.path.as_ref().with_context(|| format!("no file is set: set {FILE}, or HOME"))?;
+        let path = self
+            .path
+            .as_ref()
+            .with_context(|| format!("no file is set: set {FILE}, or HOME"))?;
         let line = line(message, reason, SystemClock.now())?;
         let append = || {
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder)?;
             }
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            let mut file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(path)?;
             // Two commands may share the file.
             file.lock()?;
             append(&mut file, &line)
@@ -136,13 +150,22 @@ mod tests {
     use super::*;
 
     fn message(body: &[u8]) -> PulseMessage {
-        let routing = Routing { exchange: "exchange/x".into(), key: "a.b".into(), other_routes: Vec::new() };
-        PulseMessage { routing, body: body.to_vec().into() }
+        let routing = Routing {
+            exchange: "exchange/x".into(),
+            key: "a.b".into(),
+            other_routes: Vec::new(),
+        };
+        PulseMessage {
+            routing,
+            body: body.to_vec().into(),
+        }
     }
 
     fn lines(letters: &DeadLetters) -> Vec<Value> {
         let text = fs::read_to_string(letters.path.as_ref().unwrap()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     #[test]
@@ -153,8 +176,14 @@ mod tests {
         letters.keep(&message(b"{\"a\":\n1"), "it is cut").unwrap();
         letters.keep(&message(b"\xff\xfe"), "no text").unwrap();
         let lines = lines(&letters);
-        assert_eq!((&lines[0]["body"], &lines[0]["reason"]), (&"{\"a\":\n1".into(), &"it is cut".into()));
-        assert_eq!((&lines[1]["body_base64"], &lines[1]["key"]), (&"//4=".into(), &"a.b".into()));
+        assert_eq!(
+            (&lines[0]["body"], &lines[0]["reason"]),
+            (&"{\"a\":\n1".into(), &"it is cut".into())
+        );
+        assert_eq!(
+            (&lines[1]["body_base64"], &lines[1]["key"]),
+            (&"//4=".into(), &"a.b".into())
+        );
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -164,11 +193,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("letters");
         let letters = DeadLetters::of(Some(&path), &|_| None);
-        letters.keep(&message(&vec![b'x'; MOST_BODY + 5]), "long").unwrap();
+        letters
+            .keep(&message(&vec![b'x'; MOST_BODY + 5]), "long")
+            .unwrap();
         let kept = &lines(&letters)[0];
         assert_eq!(kept["body"].as_str().unwrap().len(), MOST_BODY);
         assert_eq!(kept["bytes"], MOST_BODY + 5);
-        let full = std::iter::repeat_with(|| letters.keep(&message(&vec![b'x'; MOST_BODY]), "long"));
+        let full =
+            std::iter::repeat_with(|| letters.keep(&message(&vec![b'x'; MOST_BODY]), "long"));
         let error = full.take(20).find_map(Result::err).unwrap();
         assert!(error.to_string().contains("more than 16 MB"), "{error}");
         assert!(fs::metadata(&path).unwrap().len() <= MOST_BYTES);
@@ -178,13 +210,20 @@ mod tests {
     #[test]
     fn the_option_wins_over_the_variable_and_that_over_the_state_directory() {
         let home = |name: &str| (name == "HOME").then(|| "/home/ann".to_owned());
-        let both = |name: &str| home(name).or_else(|| (name == FILE).then(|| "/var/kept".to_owned()));
-        let path = |option, variables: Variables<'_>| DeadLetters::of(option, variables).path.unwrap();
+        let both =
+            |name: &str| home(name).or_else(|| (name == FILE).then(|| "/var/kept".to_owned()));
+        let path =
+            |option, variables: Variables<'_>| DeadLetters::of(option, variables).path.unwrap();
         assert_eq!(path(Some(Path::new("/a")), &both), Path::new("/a"));
         assert_eq!(path(None, &both), Path::new("/var/kept"));
         let usual = "/home/ann/.local/state/code-review-events/telemetry/dead-letters.jsonl";
         assert_eq!(path(None, &home), Path::new(usual));
-        let none = DeadLetters::of(None, &|_| None).keep(&message(b""), "").unwrap_err();
-        assert!(none.to_string().contains("set TELEMETRY_DEAD_LETTERS"), "{none}");
+        let none = DeadLetters::of(None, &|_| None)
+            .keep(&message(b""), "")
+            .unwrap_err();
+        assert!(
+            none.to_string().contains("set TELEMETRY_DEAD_LETTERS"),
+            "{none}"
+        );
     }
 }

@@ -28,7 +28,11 @@ const MOST_SHOWN: usize = 10_000;
 /// How often a connection is tried for without `--follow`: for five minutes.
 const PATIENT: u32 = 10;
 /// The waits while RabbitMQ does not answer.
-const AWAY: Backoff = Backoff { first: Duration::from_secs(1), factor: 2, cap: Duration::from_secs(60) };
+const AWAY: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    factor: 2,
+    cap: Duration::from_secs(60),
+};
 
 /// Runs `events telemetry process-queue-messages`.
 pub(super) async fn process(
@@ -50,8 +54,12 @@ pub(super) async fn process(
     let handler = wiring::push_handler(&config, telemetry, statsd.as_ref());
     let shutdown = Shutdown::new();
     let patience = Patience::new(clock.as_ref(), &shutdown);
-    signals::watch(shutdown.clone(), Duration::from_secs(GRACE), Arc::clone(&clock))
-        .context("cannot watch for signals")?;
+    signals::watch(
+        shutdown.clone(),
+        Duration::from_secs(GRACE),
+        Arc::clone(&clock),
+    )
+    .context("cannot watch for signals")?;
     let work = Work {
         handler: &handler,
         pushes: &pushes,
@@ -68,11 +76,21 @@ pub(super) async fn process(
 }
 
 async fn subscribe(pushes: &HgPushesConfig, ahead: u16) -> Result<Inbox, PulseError> {
-    Inbox::open(pushes.pulse.clone(), &pushes.queue, wiring::hgpushes(pushes), ahead).await
+    Inbox::open(
+        pushes.pulse.clone(),
+        &pushes.queue,
+        wiring::hgpushes(pushes),
+        ahead,
+    )
+    .await
 }
 
 /// Shows the pings of all that waits. The messages are given back before they are worked on, so nobody misses them for long.
-async fn look(handler: &PushHandler, pushes: &HgPushesConfig, silence: Duration) -> anyhow::Result<()> {
+async fn look(
+    handler: &PushHandler,
+    pushes: &HgPushesConfig,
+    silence: Duration,
+) -> anyhow::Result<()> {
     let mut inbox = subscribe(pushes, 0).await?;
     let mut messages: Vec<PulseMessage> = Vec::new();
     while messages.len() < MOST_SHOWN
@@ -81,17 +99,34 @@ async fn look(handler: &PushHandler, pushes: &HgPushesConfig, silence: Duration)
         messages.push(taken?.message);
     }
     inbox.close().await;
-    info!("looking at {}, which stay in the queue", counted(messages.len(), "message"));
-    let outcomes = stream::iter(&messages).map(|message| handler.process(message)).buffer_unordered(AT_ONCE);
-    let failed: Vec<TelemetryError> = outcomes.filter_map(|outcome| std::future::ready(outcome.err())).collect().await;
+    info!(
+        "looking at {}, which stay in the queue",
+        counted(messages.len(), "message")
+    );
+    let outcomes = stream::iter(&messages)
+        .map(|message| handler.process(message))
+        .buffer_unordered(AT_ONCE);
+    let failed: Vec<TelemetryError> = outcomes
+        .filter_map(|outcome| std::future::ready(outcome.err()))
+        .collect()
+        .await;
     for failure in &failed {
-        let consequence =
-            if failure.is_final() { "a run that sends would keep the message aside" } else { "the message would stay" };
-        error!(error = error_chain(failure), "cannot work off a message: {consequence}");
+        let consequence = if failure.is_final() {
+            "a run that sends would keep the message aside"
+        } else {
+            "the message would stay"
+        };
+        error!(
+            error = error_chain(failure),
+            "cannot work off a message: {consequence}"
+        );
     }
     match failed.len() {
         0 => {
-            info!("looked at {}, sent nothing", counted(messages.len(), "message"));
+            info!(
+                "looked at {}, sent nothing",
+                counted(messages.len(), "message")
+            );
             Ok(())
         }
         count => bail!("{} cannot be worked off", counted(count, "message")),
@@ -165,10 +200,16 @@ impl Work<'_> {
         info!("{} done", counted(done, "message"));
         let kept = (kept > 0).then(|| {
             let file = self.dead_letters.name();
-            format!("{} could never be worked off: kept in {file}, and taken off the queue", counted(kept, "message"))
+            format!(
+                "{} could never be worked off: kept in {file}, and taken off the queue",
+                counted(kept, "message")
+            )
         });
         let stay = (failed > 0).then(|| {
-            format!("{} could not be worked off, and left in the queue for a later run", counted(failed, "message"))
+            format!(
+                "{} could not be worked off, and left in the queue for a later run",
+                counted(failed, "message")
+            )
         });
         match [kept, stay].into_iter().flatten().collect::<Vec<_>>() {
             failures if failures.is_empty() => Ok(()),
@@ -178,9 +219,15 @@ impl Work<'_> {
 
     async fn work(&self, taken: Taken) -> Result<Settled, NotDone> {
         let settled = loop {
-            match self.patience.until_done(|| self.handler.process(&taken.message)).await {
+            match self
+                .patience
+                .until_done(|| self.handler.process(&taken.message))
+                .await
+            {
                 Err(NotDone::Away(_)) if self.options.follow => {}
-                Err(NotDone::Failed(error)) if never(&taken, &error) => break self.keep(&taken, error)?,
+                Err(NotDone::Failed(error)) if never(&taken, &error) => {
+                    break self.keep(&taken, error)?;
+                }
                 Err(not_done) => return Err(not_done),
                 Ok(()) => break Settled::Done,
             }
@@ -205,7 +252,10 @@ impl Work<'_> {
                 Ok(Settled::Kept)
             }
             Err(problem) => {
-                error!(error = error_chain(problem.as_ref()), "cannot keep a message aside");
+                error!(
+                    error = error_chain(problem.as_ref()),
+                    "cannot keep a message aside"
+                );
                 Err(NotDone::Failed(failure))
             }
         }
@@ -214,7 +264,10 @@ impl Work<'_> {
     /// Connects again: for some minutes, and for as long as it takes when it is to follow. The messages that were under way
     /// come again. `None` when it is to stop.
     async fn again(&self, lost: PulseError) -> anyhow::Result<Option<Inbox>> {
-        warn!(error = error_chain(&lost), "pulse cannot be read, it is tried until it can");
+        warn!(
+            error = error_chain(&lost),
+            "pulse cannot be read, it is tried until it can"
+        );
         for attempt in 1.. {
             tokio::select! {
                 () = SystemClock.sleep(AWAY.after(attempt, &SystemClock)) => {}
@@ -222,7 +275,9 @@ impl Work<'_> {
             }
             match subscribe(self.pushes, AHEAD).await {
                 Ok(opened) => return Ok(Some(opened)),
-                Err(error) if attempt == PATIENT && !self.options.follow => return Err(error.into()),
+                Err(error) if attempt == PATIENT && !self.options.follow => {
+                    return Err(error.into());
+                }
                 Err(_) => {}
             }
         }

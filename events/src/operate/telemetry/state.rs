@@ -10,7 +10,11 @@ use crate::config::Variables;
 pub(super) fn file(name: &str, variables: Variables<'_>) -> anyhow::Result<PathBuf> {
     let home = || variables("HOME").map(|home| Path::new(&home).join(".local/state"));
     // The specification has it that a relative path means nothing.
-    let state = variables("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
-    let state = state.context("there is no folder for files of this program: set HOME or XDG_STATE_HOME")?;
+    let state = variables("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(home);
+    let state = state
+        .context("there is no folder for files of this program: set HOME or XDG_STATE_HOME")?;
     Ok(state.join("code-review-events").join(name))
 }

@@ -39,7 +39,11 @@ impl Failure {
     /// The failure of a changeset, if it is one.
     pub(super) fn of(ended: &Ended) -> Option<Self> {
         let reason = bus::error_chain(ended.failure.as_ref()?);
-        Some(Self { push: ended.push, node: ended.node.to_string(), reason })
+        Some(Self {
+            push: ended.push,
+            node: ended.node.to_string(),
+            reason,
+        })
     }
 }
 
@@ -52,7 +56,10 @@ impl StateFile {
     /// Below `XDG_STATE_HOME`, else below `~/.local/state`.
     pub(super) fn of(run: &BackfillPushlog, variables: Variables<'_>) -> anyhow::Result<Self> {
         let name = utf8_percent_encode(run.repository.url().as_str(), ENCODED);
-        let path = state::file(&format!("backfill/{name}-{}-{}.json", run.start, run.end), variables)?;
+        let path = state::file(
+            &format!("backfill/{name}-{}-{}.json", run.start, run.end),
+            variables,
+        )?;
         Ok(Self { path })
     }
 
@@ -62,7 +69,12 @@ impl StateFile {
 
     /// What an earlier run kept; `None` if there was none, or it came to its end.
     pub(super) fn load(&self) -> anyhow::Result<Option<Stopped>> {
-        let about = || format!("cannot read where an earlier run stopped, from {}", self.path.display());
+        let about = || {
+            format!(
+                "cannot read where an earlier run stopped, from {}",
+                self.path.display()
+            )
+        };
         match fs::read(&self.path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(about),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -98,11 +110,21 @@ impl StateFile {
 /// The command that goes on with a run.
 pub(super) fn command(run: &BackfillPushlog) -> anyhow::Result<String> {
     let url = run.repository.to_string();
-    ensure!(!url.contains('\''), "the address of the repository has a quote");
+    ensure!(
+        !url.contains('\''),
+        "the address of the repository has a quote"
+    );
     let plain = |c: char| c.is_ascii_alphanumeric() || ":/._-%~".contains(c);
-    let url = if url.chars().all(plain) { url } else { format!("'{url}'") };
+    let url = if url.chars().all(plain) {
+        url
+    } else {
+        format!("'{url}'")
+    };
     let yes = if run.yes { " --yes" } else { "" };
-    Ok(format!("events telemetry backfill-pushlog {url} {} {} --resume{yes}", run.start, run.end))
+    Ok(format!(
+        "events telemetry backfill-pushlog {url} {} {} --resume{yes}",
+        run.start, run.end
+    ))
 }
 
 #[cfg(test)]
@@ -111,7 +133,14 @@ mod tests {
 
     fn run(repository: &str) -> BackfillPushlog {
         let repository = repository.parse().unwrap();
-        BackfillPushlog { repository, start: 1, end: 9, no_send: false, yes: true, resume: false }
+        BackfillPushlog {
+            repository,
+            start: 1,
+            end: 9,
+            no_send: false,
+            yes: true,
+            resume: false,
+        }
     }
 
     #[test]
@@ -123,8 +152,18 @@ mod tests {
         let other = StateFile::of(&run("https://hg.mozilla.org/try/"), &variables).unwrap();
         assert_eq!(file.load().unwrap(), None);
         for push in [3, 4] {
-            let failure = Failure { push: 2, node: "a".repeat(40), reason: "it is too large".to_owned() };
-            let stopped = Stopped { place: Place { push, changesets: 2 }, failed: vec![failure] };
+            let failure = Failure {
+                push: 2,
+                node: "a".repeat(40),
+                reason: "it is too large".to_owned(),
+            };
+            let stopped = Stopped {
+                place: Place {
+                    push,
+                    changesets: 2,
+                },
+                failed: vec![failure],
+            };
             file.save(&stopped).unwrap();
             assert_eq!(file.load().unwrap(), Some(stopped));
         }
@@ -139,9 +178,16 @@ mod tests {
 
     #[test]
     fn the_command_can_be_pasted() {
-        let expected = "events telemetry backfill-pushlog https://hg.mozilla.org/try 1 9 --resume --yes";
-        assert_eq!(command(&run("https://hg.mozilla.org/try")).unwrap(), expected);
+        let expected =
+            "events telemetry backfill-pushlog https://hg.mozilla.org/try 1 9 --resume --yes";
+        assert_eq!(
+            command(&run("https://hg.mozilla.org/try")).unwrap(),
+            expected
+        );
         let quoted = command(&run("https://hg.mozilla.org/a;reboot")).unwrap();
-        assert!(quoted.contains(" 'https://hg.mozilla.org/a;reboot' "), "{quoted}");
+        assert!(
+            quoted.contains(" 'https://hg.mozilla.org/a;reboot' "),
+            "{quoted}"
+        );
     }
 }

@@ -21,20 +21,31 @@ struct Stage {
 
 impl Stage {
     async fn new(pushes: u64) -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), peer: Peer::start(pushes).await }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            peer: Peer::start(pushes).await,
+        }
     }
 
     async fn backfill(&self, arguments: &[&str]) -> Said {
         let repository = self.peer.repository();
         let arguments = [&["backfill-pushlog", &repository], arguments].concat();
-        telemetry(&arguments, &servers(&self.peer, &self.directory), &self.directory).await
+        telemetry(
+            &arguments,
+            &servers(&self.peer, &self.directory),
+            &self.directory,
+        )
+        .await
     }
 
     fn start(&self, arguments: &[&str]) -> Process {
         let repository = self.peer.repository();
         let arguments = [&["telemetry", "backfill-pushlog", &repository], arguments].concat();
         let environment = servers(&self.peer, &self.directory);
-        let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let environment: Vec<_> = environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         Process::start(&arguments, &environment)
     }
 }
@@ -56,13 +67,25 @@ async fn each_once(pushes: u64) {
     let peer = &stage.peer;
     peer.world().fail_every = Some(203);
     let mut command = stage.start(&["0", &end, "--yes"]);
-    until("a good part of the pings", &command, || peer.accepted().len() > all.len() / 4).await;
+    until("a good part of the pings", &command, || {
+        peer.accepted().len() > all.len() / 4
+    })
+    .await;
     command.signal(Signal::SIGINT);
     let status = command.ended().await;
     assert_eq!(status.code(), Some(1), "{}", command.log());
-    let again = format!("events telemetry backfill-pushlog {} 0 {end} --resume --yes", peer.repository());
+    let again = format!(
+        "events telemetry backfill-pushlog {} 0 {end} --resume --yes",
+        peer.repository()
+    );
     assert!(command.log().contains(&again), "{}", command.log());
-    assert!(command.log().contains("/.local/state/code-review-events/backfill/"), "{}", command.log());
+    assert!(
+        command
+            .log()
+            .contains("/.local/state/code-review-events/backfill/"),
+        "{}",
+        command.log()
+    );
     let before = peer.accepted().len();
     assert!(before < all.len(), "it was stopped in the middle");
 
@@ -73,7 +96,11 @@ async fn each_once(pushes: u64) {
     let repeated = world.accepted.values().filter(|&&times| times > 1).count();
     assert_eq!(repeated, 0, "what was in flight had ended");
     assert!((16..=32).contains(&world.most), "{} at once", world.most);
-    assert!(said.err.contains(" pushes, "), "how far it is: {}", said.err);
+    assert!(
+        said.err.contains(" pushes, "),
+        "how far it is: {}",
+        said.err
+    );
 }
 
 #[tokio::test]
@@ -82,9 +109,15 @@ async fn after_a_kill_only_the_last_second_is_repeated_and_nothing_is_lost() {
     let peer = &stage.peer;
     peer.world().latency = Duration::from_millis(100);
     let command = stage.start(&["100", "400", "--yes"]);
-    let folder = stage.directory.path().join(".local/state/code-review-events/backfill");
+    let folder = stage
+        .directory
+        .path()
+        .join(".local/state/code-review-events/backfill");
     let kept = || std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some());
-    until("how far it is to be kept", &command, || kept() && peer.accepted().len() > 100).await;
+    until("how far it is to be kept", &command, || {
+        kept() && peer.accepted().len() > 100
+    })
+    .await;
     command.signal(Signal::SIGKILL);
     peer.world().latency = Duration::ZERO;
     let said = stage.backfill(&["100", "400", "--yes", "--resume"]).await;
@@ -111,15 +144,29 @@ async fn nothing_is_sent_before_somebody_agreed() {
     let shown: BTreeSet<_> = said
         .out
         .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["changesetID"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["changesetID"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     assert_eq!(shown, (21..=30).flat_map(nodes).collect());
     assert_eq!(stage.peer.accepted(), BTreeSet::new());
-    assert!(!stage.directory.path().join(".local").exists(), "nothing is kept of it");
+    assert!(
+        !stage.directory.path().join(".local").exists(),
+        "nothing is kept of it"
+    );
 
     for (arguments, expected) in [
-        (&["7", "7", "--yes"][..], "START is the push before the first one"),
-        (&["30", "31", "--yes"], "nothing is left to do: the newest push of"),
+        (
+            &["7", "7", "--yes"][..],
+            "START is the push before the first one",
+        ),
+        (
+            &["30", "31", "--yes"],
+            "nothing is left to do: the newest push of",
+        ),
         (&["1", "2", "--no-send", "--resume"], "cannot be used with"),
     ] {
         let said = stage.backfill(arguments).await;
@@ -131,22 +178,39 @@ async fn nothing_is_sent_before_somebody_agreed() {
 async fn a_terminal_is_asked_and_has_a_bar() {
     let stage = Stage::new(30).await;
     // `script` gives its child a terminal.
-    let line =
-        format!("'{}' telemetry backfill-pushlog {} 0 30", env!("CARGO_BIN_EXE_events"), stage.peer.repository());
+    let line = format!(
+        "'{}' telemetry backfill-pushlog {} 0 30",
+        env!("CARGO_BIN_EXE_events"),
+        stage.peer.repository()
+    );
     for (answer, expected) in [("n\n", "nothing was sent"), ("y\n", "30/30 pushes, ")] {
         assert_eq!(stage.peer.accepted(), BTreeSet::new());
         let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear();
-        command.env("PATH", "/usr/bin:/bin").env("TERM", "xterm").envs(servers(&stage.peer, &stage.directory));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env_clear();
+        command
+            .env("PATH", "/usr/bin:/bin")
+            .env("TERM", "xterm")
+            .envs(servers(&stage.peer, &stage.directory));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(answer.as_bytes()).await.unwrap();
         let output = child.wait_with_output().await.unwrap();
         drop(stdin);
         let shown = String::from_utf8_lossy(&output.stdout);
-        assert!(shown.contains("send the pings of 30 pushes (1 to 30) to "), "{shown}");
-        assert!(shown.contains("? [y/N] ") && shown.contains(expected), "{shown}");
+        assert!(
+            shown.contains("send the pings of 30 pushes (1 to 30) to "),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("? [y/N] ") && shown.contains(expected),
+            "{shown}"
+        );
         assert_eq!(output.status.success(), answer == "y\n", "{shown}");
     }
     assert_eq!(stage.peer.accepted(), pings(1..=30));
@@ -159,10 +223,19 @@ async fn a_changeset_that_fails_for_good_is_listed_at_the_end_and_the_others_go_
     stage.peer.world().missing.insert(missing.clone());
     let said = stage.backfill(&["100", "300", "--yes"]).await;
     assert_eq!(said.code, Some(1));
-    let expected = format!("push 150: changeset {missing} has no ping: no such changeset: {missing} is not in");
+    let expected = format!(
+        "push 150: changeset {missing} has no ping: no such changeset: {missing} is not in"
+    );
     assert!(said.err.contains(&expected), "{}", said.err);
-    assert!(said.err.contains("events: 1 changeset without a ping"), "{}", said.err);
-    assert_eq!(pings(101..=300).difference(&stage.peer.accepted()).count(), 1);
+    assert!(
+        said.err.contains("events: 1 changeset without a ping"),
+        "{}",
+        said.err
+    );
+    assert_eq!(
+        pings(101..=300).difference(&stage.peer.accepted()).count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -173,8 +246,19 @@ async fn a_dry_run_that_is_stopped_says_so_and_keeps_nothing() {
     until("requests", &command, || stage.peer.world().most > 0).await;
     command.signal(Signal::SIGINT);
     assert_eq!(command.ended().await.code(), Some(1), "{}", command.log());
-    assert!(command.log().contains("events: stopped after push "), "{}", command.log());
-    assert!(command.log().contains("; nothing was sent"), "{}", command.log());
-    assert!(!stage.directory.path().join(".local").exists(), "nothing is kept of it");
+    assert!(
+        command.log().contains("events: stopped after push "),
+        "{}",
+        command.log()
+    );
+    assert!(
+        command.log().contains("; nothing was sent"),
+        "{}",
+        command.log()
+    );
+    assert!(
+        !stage.directory.path().join(".local").exists(),
+        "nothing is kept of it"
+    );
     assert_eq!(stage.peer.accepted(), BTreeSet::new());
 }

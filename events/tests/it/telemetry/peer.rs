@@ -51,7 +51,9 @@ pub struct Peer {
 /// The changesets of a push: three in every tenth.
 pub fn nodes(push: u64) -> Vec<String> {
     let count = if push.is_multiple_of(10) { 3 } else { 1 };
-    (0..count).map(|at| format!("{push:016x}{at:016x}00000000")).collect()
+    (0..count)
+        .map(|at| format!("{push:016x}{at:016x}00000000"))
+        .collect()
 }
 
 /// The ids of the pings of pushes.
@@ -62,7 +64,10 @@ pub fn pings(pushes: impl IntoIterator<Item = u64>) -> BTreeSet<String> {
 
 impl Peer {
     pub async fn start(pushes: u64) -> Self {
-        let world = Arc::new(Mutex::new(World { pushes, ..World::default() }));
+        let world = Arc::new(Mutex::new(World {
+            pushes,
+            ..World::default()
+        }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let root = format!("http://{}", listener.local_addr().unwrap());
         let peer = Self { root, world };
@@ -88,7 +93,9 @@ impl Peer {
     pub fn message(&self, push: u64) -> Value {
         let repository = self.repository();
         let after = push - 1;
-        let about = |full: &str| format!("{repository}/json-pushes?version=2{full}&startID={after}&endID={push}");
+        let about = |full: &str| {
+            format!("{repository}/json-pushes?version=2{full}&startID={after}&endID={push}")
+        };
         json!({
             "payload": {
                 "type": "changegroup.1",
@@ -119,8 +126,15 @@ impl World {
             ["mozilla-central", "raw-rev", node] => (200, diff(node)),
             ["rest", "bug", bug, "attachment"] => {
                 let attachment = json!({"content_type": "text/x-phabricator-request", "is_patch": 0, "is_obsolete": 0});
-                let reviewed = if *bug == REVIEWED.to_string() { vec![attachment] } else { Vec::new() };
-                (200, json!({"bugs": {*bug: reviewed}, "attachments": {}}).to_string())
+                let reviewed = if *bug == REVIEWED.to_string() {
+                    vec![attachment]
+                } else {
+                    Vec::new()
+                };
+                (
+                    200,
+                    json!({"bugs": {*bug: reviewed}, "attachments": {}}).to_string(),
+                )
             }
             ["submit", "eng-workflow", "hgpush", "1", id] => {
                 *self.accepted.entry((*id).to_owned()).or_default() += 1;
@@ -131,11 +145,16 @@ impl World {
     }
 
     fn pushlog(&self, query: &str) -> Value {
-        let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes())
+            .into_owned()
+            .collect();
         assert_eq!(query["version"], "2");
         let number = |name: &str| query[name].parse::<u64>().unwrap();
         let (start, end) = (number("startID"), number("endID").min(self.pushes));
-        assert!(end.saturating_sub(start) <= 100, "pushes are asked for in bounded steps");
+        assert!(
+            end.saturating_sub(start) <= 100,
+            "pushes are asked for in bounded steps"
+        );
         let push = |push| {
             let told = json!({"changesets": nodes(push), "date": 1_795_228_689_u64 + push, "user": "ann@example.com"});
             (push.to_string(), told)
@@ -146,9 +165,19 @@ impl World {
 
     fn changeset(&self, asked: &str) -> (u16, String) {
         let push = u64::from_str_radix(&asked[..asked.len().min(16)], 16).unwrap_or(u64::MAX);
-        let known = (1..=self.pushes).contains(&push).then(|| nodes(push)).into_iter().flatten();
-        let Some(node) = known.into_iter().find(|node| node.starts_with(asked) && !self.missing.contains(node)) else {
-            return (404, json!({"error": format!("unknown revision '{asked}'")}).to_string());
+        let known = (1..=self.pushes)
+            .contains(&push)
+            .then(|| nodes(push))
+            .into_iter()
+            .flatten();
+        let Some(node) = known
+            .into_iter()
+            .find(|node| node.starts_with(asked) && !self.missing.contains(node))
+        else {
+            return (
+                404,
+                json!({"error": format!("unknown revision '{asked}'")}).to_string(),
+            );
         };
         let description = match push % 100 {
             7 => format!("Bug {REVIEWED} - x r=a"),
@@ -188,9 +217,14 @@ async fn answer(State(peer): State<Peer>, method: Method, uri: Uri, _: Bytes) ->
         let number = world.requests;
         let silent = world.silent && method == Method::PUT;
         if silent {
-            world.unheard.insert(path.rsplit('/').next().unwrap().to_owned());
+            world
+                .unheard
+                .insert(path.rsplit('/').next().unwrap().to_owned());
         }
-        let fails = world.fail_every.filter(|every| number.is_multiple_of(*every)).map(|every| number / every);
+        let fails = world
+            .fail_every
+            .filter(|every| number.is_multiple_of(*every))
+            .map(|every| number / every);
         (world.latency, fails, silent)
     };
     if silent {

@@ -42,12 +42,16 @@ impl Job {
 /// Keeps a connection from the first job on, until nobody can send jobs any more.
 pub(super) async fn run(config: Arc<Config>, clock: Arc<dyn Clock>, mut jobs: mpsc::Receiver<Job>) {
     let mut presence = Presence::new(&config.channel);
-    let Some(first) = jobs.recv().await else { return };
+    let Some(first) = jobs.recv().await else {
+        return;
+    };
     let mut waiting = Some(first);
     let mut pause = FIRST_PAUSE;
     let mut is_outage = false;
     loop {
-        let (fault, has_served) = match Session::open(&config, Arc::clone(&clock), &mut presence).await {
+        let (fault, has_served) = match Session::open(&config, Arc::clone(&clock), &mut presence)
+            .await
+        {
             Err(fault) => (fault, false),
             Ok(mut session) => match serve(&mut session, &mut jobs, waiting.take(), &clock).await {
                 Err(fault) => (fault, session.has_served),
@@ -61,7 +65,12 @@ pub(super) async fn run(config: Arc<Config>, clock: Arc<dyn Clock>, mut jobs: mp
         if is_outage {
             debug!(channel = NAME, ?kind, problem, "still no connection");
         } else {
-            warn!(channel = NAME, ?kind, problem, "no connection, trying again and again");
+            warn!(
+                channel = NAME,
+                ?kind,
+                problem,
+                "no connection, trying again and again"
+            );
         }
         is_outage = true;
         if let Some(job) = waiting.take() {
@@ -106,7 +115,11 @@ async fn serve(
 
 /// Sends one line. When the connection breaks meanwhile, whoever waits for it gets the reason.
 async fn say(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
-    let Job { target, line, mut reply } = job;
+    let Job {
+        target,
+        line,
+        mut reply,
+    } = job;
     let answer = match session.say(&target, &line, reply.closed()).await {
         Ok(Said::Unwanted) => return Ok(()),
         Ok(Said::Taken) => Ok(()),
@@ -125,7 +138,12 @@ async fn say(session: &mut Session<'_>, job: Job) -> Result<(), Fault> {
 }
 
 /// Waits before the next try, and tells everyone who comes meanwhile why it has to be waited. False once nobody is left.
-async fn wait(jobs: &mut mpsc::Receiver<Job>, fault: &Fault, pause: Duration, clock: &Arc<dyn Clock>) -> bool {
+async fn wait(
+    jobs: &mut mpsc::Receiver<Job>,
+    fault: &Fault,
+    pause: Duration,
+    clock: &Arc<dyn Clock>,
+) -> bool {
     let mut over = clock.sleep(pause);
     loop {
         select! {
@@ -141,6 +159,8 @@ async fn wait(jobs: &mut mpsc::Receiver<Job>, fault: &Fault, pause: Duration, cl
 
 /// Up to a quarter longer, so that those whom one outage stopped do not come back at once.
 fn jittered(pause: Duration, clock: &dyn Clock) -> Duration {
-    let quarter = u64::try_from(pause.as_millis() / 4).unwrap_or_default().max(1);
+    let quarter = u64::try_from(pause.as_millis() / 4)
+        .unwrap_or_default()
+        .max(1);
     pause + Duration::from_millis(clock.random() % quarter)
 }

@@ -17,7 +17,9 @@ pub(super) struct Bucket {
 
 impl Bucket {
     pub(super) fn full() -> Self {
-        Self { full: Timestamp::MIN }
+        Self {
+            full: Timestamp::MIN,
+        }
     }
 
     /// How long it is until a line may be sent.
@@ -33,7 +35,14 @@ impl Bucket {
 
     /// How long it takes until it is full. A clock that was put back makes that no longer than an empty one needs.
     fn lacking(&self, now: Timestamp) -> Duration {
-        if self.full <= now { Duration::ZERO } else { self.full.duration_since(now).unsigned_abs().min(PACE * BURST) }
+        if self.full <= now {
+            Duration::ZERO
+        } else {
+            self.full
+                .duration_since(now)
+                .unsigned_abs()
+                .min(PACE * BURST)
+        }
     }
 }
 

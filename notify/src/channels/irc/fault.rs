@@ -23,13 +23,19 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(kind: Kind, problem: impl Into<String>) -> Self {
-        Self { kind, problem: problem.into() }
+        Self {
+            kind,
+            problem: problem.into(),
+        }
     }
 
     /// The same for whoever's line was written before the connection broke: people may have read it, so it costs an
     /// attempt. On a server that never says what became of a line, it would be read all day.
     pub(super) fn of_unheard(self) -> Self {
-        Self::new(Kind::Failed, format!("{}: the line may have been read all the same", self.problem))
+        Self::new(
+            Kind::Failed,
+            format!("{}: the line may have been read all the same", self.problem),
+        )
     }
 
     /// As the error of a notification to `recipient`.
@@ -37,9 +43,17 @@ impl Fault {
         let (channel, problem) = (NAME, self.problem);
         match self.kind {
             Kind::Refused => ChannelError::Refused { channel, problem },
-            Kind::HardBounce => ChannelError::HardBounce { channel, recipient: one_line(recipient, 100), problem },
+            Kind::HardBounce => ChannelError::HardBounce {
+                channel,
+                recipient: one_line(recipient, 100),
+                problem,
+            },
             Kind::Failed => ChannelError::Failed { channel, problem },
-            Kind::Busy => ChannelError::Busy { channel, retry_after: None, problem },
+            Kind::Busy => ChannelError::Busy {
+                channel,
+                retry_after: None,
+                problem,
+            },
             Kind::Unreachable => ChannelError::Unreachable { channel, problem },
             Kind::Credentials => ChannelError::Credentials { channel, problem },
         }
@@ -56,36 +70,68 @@ impl Fault {
                 Kind::Refused,
                 "nobody has that nick now, and nothing waits until somebody has: release the letter to try it again",
             ),
-            "403" | "476" | "479" => (Kind::HardBounce, "there can be no such channel: correct its name in the task"),
+            "403" | "476" | "479" => (
+                Kind::HardBounce,
+                "there can be no such channel: correct its name in the task",
+            ),
             // Servers answer so for a moderated channel, a ban, and words or colours that the channel does not take.
             "404" => (
                 Kind::Refused,
                 "it does not take this line: have its operators give us voice, lift the ban, or look at its filters",
             ),
             "405" => (Kind::Failed, "the server allows no more channels"),
-            "407" | "408" | "412" | "417" | "492" => (Kind::Refused, "the server will never take this line"),
+            "407" | "408" | "412" | "417" | "492" => {
+                (Kind::Refused, "the server will never take this line")
+            }
             "437" => (Kind::Failed, "it cannot be used for a while"),
             "441" | "442" => (Kind::Failed, "we were no longer in it, and join it again"),
-            "470" => (Kind::HardBounce, "it sends us to another channel: name that one in the task"),
+            "470" => (
+                Kind::HardBounce,
+                "it sends us to another channel: name that one in the task",
+            ),
             "471" => (Kind::Failed, "it is full"),
-            "473" => (Kind::HardBounce, "it takes invited people only: have its operators let us in (mode +I)"),
-            "474" => (Kind::HardBounce, "it has banned us: have its operators lift the ban"),
-            "475" => (Kind::HardBounce, "it wants a key, and we have none: have its operators let us in without one"),
-            "477" | "486" => {
-                (Kind::HardBounce, "it wants an account: set notify.irc.auth to sasl, and a registered nick")
-            }
+            "473" => (
+                Kind::HardBounce,
+                "it takes invited people only: have its operators let us in (mode +I)",
+            ),
+            "474" => (
+                Kind::HardBounce,
+                "it has banned us: have its operators lift the ban",
+            ),
+            "475" => (
+                Kind::HardBounce,
+                "it wants a key, and we have none: have its operators let us in without one",
+            ),
+            "477" | "486" => (
+                Kind::HardBounce,
+                "it wants an account: set notify.irc.auth to sasl, and a registered nick",
+            ),
             "489" | "520" => (Kind::HardBounce, "it wants TLS: set notify.irc.tls to on"),
-            "531" => (Kind::Refused, "they do not take this line, for its words or for being from us"),
-            "716" => (Kind::HardBounce, "they take no messages from us: they have to allow it"),
+            "531" => (
+                Kind::Refused,
+                "they do not take this line, for its words or for being from us",
+            ),
+            "716" => (
+                Kind::HardBounce,
+                "they take no messages from us: they have to allow it",
+            ),
             "263" | "439" | "707" => (Kind::Busy, "the server wants us to be slower"),
             _ => return None,
         };
         let about = line.param(1);
         // Numbers about no name say the command, or nothing, in its place.
-        let ours = line.params.len() < 3 || matches!(about, "PRIVMSG" | "JOIN") || super::target::same(about, target);
+        let ours = line.params.len() < 3
+            || matches!(about, "PRIVMSG" | "JOIN")
+            || super::target::same(about, target);
         ours.then(|| {
             let (code, words) = (&line.command, line.words());
-            Self::new(kind, format!("{} answered {code} ({words}) for {target}: {advice}", server(line)))
+            Self::new(
+                kind,
+                format!(
+                    "{} answered {code} ({words}) for {target}: {advice}",
+                    server(line)
+                ),
+            )
         })
     }
 
@@ -93,15 +139,24 @@ impl Fault {
     /// [`Fault::of_error`].
     pub(super) fn of_login(line: &Line) -> Option<Self> {
         let advice = match line.command.as_str() {
-            "463" | "465" => "it lets us in no more: ask those who run it, and look at notify.irc.host",
+            "463" | "465" => {
+                "it lets us in no more: ask those who run it, and look at notify.irc.host"
+            }
             "464" => "set notify.irc.password (or IRC_PASS in the environment)",
             "902" | "904" | "905" | "906" | "908" => {
                 "set notify.irc.nick to the account's name and notify.irc.password to its password"
             }
-            "432" => "set notify.irc.nick (or IRC_NICK in the environment) to a nick that it allows",
+            "432" => {
+                "set notify.irc.nick (or IRC_NICK in the environment) to a nick that it allows"
+            }
             _ => return None,
         };
-        let problem = format!("{} answered {} ({}): {advice}", server(line), line.command, line.words());
+        let problem = format!(
+            "{} answered {} ({}): {advice}",
+            server(line),
+            line.command,
+            line.words()
+        );
         Some(Self::new(Kind::Credentials, problem))
     }
 
@@ -110,19 +165,35 @@ impl Fault {
         let words = line.words();
         let lower = words.to_ascii_lowercase();
         let holds = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
-        let (kind, advice) = if holds(&["password", "unauthorized", "not authorized", "lined", "banned"]) {
-            (Kind::Credentials, ": set notify.irc.password, or ask those who run it")
+        let (kind, advice) = if holds(&[
+            "password",
+            "unauthorized",
+            "not authorized",
+            "lined",
+            "banned",
+        ]) {
+            (
+                Kind::Credentials,
+                ": set notify.irc.password, or ask those who run it",
+            )
         } else if holds(&["throttl", "too fast", "too many", "flood"]) {
             (Kind::Busy, "")
         } else {
             (Kind::Unreachable, "")
         };
-        Self::new(kind, format!("the server closed the connection ({words}){advice}"))
+        Self::new(
+            kind,
+            format!("the server closed the connection ({words}){advice}"),
+        )
     }
 }
 
 fn server(line: &Line) -> String {
-    if line.from.is_empty() { "the server".to_owned() } else { one_line(&line.from, 80) }
+    if line.from.is_empty() {
+        "the server".to_owned()
+    } else {
+        one_line(&line.from, 80)
+    }
 }
 
 #[cfg(test)]
@@ -138,20 +209,42 @@ mod tests {
         for (text, target, expected) in [
             (":s 401 me ann :No such nick", "Ann", Some(Kind::Refused)),
             (":s 401 me bob :No such nick", "ann", None),
-            (":s 474 me #ci :Cannot join (+b)", "#ci", Some(Kind::HardBounce)),
-            (":s 404 me #ci :Cannot send to channel (+G)", "#ci", Some(Kind::Refused)),
-            (":s 531 me ann :You cannot send this to ann", "ann", Some(Kind::Refused)),
-            (":s 716 me ann :is in +g mode", "ann", Some(Kind::HardBounce)),
+            (
+                ":s 474 me #ci :Cannot join (+b)",
+                "#ci",
+                Some(Kind::HardBounce),
+            ),
+            (
+                ":s 404 me #ci :Cannot send to channel (+G)",
+                "#ci",
+                Some(Kind::Refused),
+            ),
+            (
+                ":s 531 me ann :You cannot send this to ann",
+                "ann",
+                Some(Kind::Refused),
+            ),
+            (
+                ":s 716 me ann :is in +g mode",
+                "ann",
+                Some(Kind::HardBounce),
+            ),
             (":s 471 me #ci :Cannot join (+l)", "#ci", Some(Kind::Failed)),
             (":s 412 me :No text to send", "#ci", Some(Kind::Refused)),
             (":s 263 me PRIVMSG :Please wait", "#ci", Some(Kind::Busy)),
             (":s 301 me ann :I am away", "ann", None),
             (":s 433 me ann :Nick in use", "ann", None),
         ] {
-            assert_eq!(Fault::of_answer(&line(text), target).map(|fault| fault.kind), expected, "{text}");
+            assert_eq!(
+                Fault::of_answer(&line(text), target).map(|fault| fault.kind),
+                expected,
+                "{text}"
+            );
         }
-        let fault = Fault::of_answer(&line(":irc.example.net 473 me #ci :Invite only"), "#ci").unwrap();
-        let expected = "irc.example.net answered 473 (Invite only) for #ci: it takes invited people only";
+        let fault =
+            Fault::of_answer(&line(":irc.example.net 473 me #ci :Invite only"), "#ci").unwrap();
+        let expected =
+            "irc.example.net answered 473 (Invite only) for #ci: it takes invited people only";
         assert!(fault.problem.starts_with(expected), "{}", fault.problem);
     }
 
@@ -159,8 +252,14 @@ mod tests {
     fn a_leave_is_taken_by_its_words() {
         for (text, expected) in [
             ("ERROR :Access denied: Bad password?", Kind::Credentials),
-            ("ERROR :Closing Link: 192.0.2.1 (K-Lined)", Kind::Credentials),
-            ("ERROR :Your host is trying to (re)connect too fast -- throttled.", Kind::Busy),
+            (
+                "ERROR :Closing Link: 192.0.2.1 (K-Lined)",
+                Kind::Credentials,
+            ),
+            (
+                "ERROR :Your host is trying to (re)connect too fast -- throttled.",
+                Kind::Busy,
+            ),
             ("ERROR :Closing Link: me (Excess Flood)", Kind::Busy),
             ("ERROR :Server going down", Kind::Unreachable),
         ] {

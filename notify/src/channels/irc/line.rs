@@ -43,7 +43,11 @@ impl Line {
         }
         let mut words = words.into_iter().map(str::to_owned);
         let command = words.next()?.to_ascii_uppercase();
-        Some(Self { from: from.to_owned(), command, params: words.collect() })
+        Some(Self {
+            from: from.to_owned(),
+            command,
+            params: words.collect(),
+        })
     }
 
     /// A parameter; empty when there are not so many.
@@ -73,11 +77,18 @@ pub(super) fn privmsg(
         Some(colour) => (format!("\u{3}{colour:02}"), "\u{f}"),
         None => (String::new(), ""),
     };
-    let addressed = addressed.map(within).map(|nicks| format!("{nicks}: ")).unwrap_or_default();
+    let addressed = addressed
+        .map(within)
+        .map(|nicks| format!("{nicks}: "))
+        .unwrap_or_default();
     let head = format!("PRIVMSG {target} :{addressed}{on}{begin}: ");
     let room = MAX_LINE.saturating_sub(MAX_PREFIX + head.len() + off.len() + "\r\n".len());
     let text = one_line(text, room);
-    if text.is_empty() { None } else { Some(format!("{head}{text}{off}\r\n")) }
+    if text.is_empty() {
+        None
+    } else {
+        Some(format!("{head}{text}{off}\r\n"))
+    }
 }
 
 /// As many of these nicks as fit.
@@ -86,12 +97,18 @@ fn within(nicks: &str) -> &str {
         return nicks;
     }
     // Nicks are of ASCII, and the longest is far shorter.
-    nicks.get(..MAX_ADDRESSED).and_then(|begin| begin.rsplit_once(", ")).map_or("", |(fitting, _)| fitting)
+    nicks
+        .get(..MAX_ADDRESSED)
+        .and_then(|begin| begin.rsplit_once(", "))
+        .map_or("", |(fitting, _)| fitting)
 }
 
 /// mIRC's number of the colour of a notification. A digest has one when all in it have the same.
 pub(super) fn colour(notification: &Notification) -> Option<u8> {
-    let mut held = notification.digest.iter().map(|line| of_status(line.status));
+    let mut held = notification
+        .digest
+        .iter()
+        .map(|line| of_status(line.status));
     match held.next() {
         None => of_status(notification.status),
         Some(first) => first.filter(|_| held.all(|other| other == first)),
@@ -121,13 +138,29 @@ mod tests {
     fn a_line_is_read_in_all_its_forms() {
         let line = |from: &str, command: &str, params: &[&str]| {
             let params = params.iter().map(|param| (*param).to_owned()).collect();
-            Some(Line { from: from.to_owned(), command: command.to_owned(), params })
+            Some(Line {
+                from: from.to_owned(),
+                command: command.to_owned(),
+                params,
+            })
         };
         for (text, expected) in [
-            ("PING :irc.example.net", line("", "PING", &["irc.example.net"])),
-            (":ann!~a@host PRIVMSG #ci :a :b  c", line("ann", "PRIVMSG", &["#ci", "a :b  c"])),
-            (":irc.example.net 433 * bob :Nick in use", line("irc.example.net", "433", &["*", "bob", "Nick in use"])),
-            ("@time=12:00;a=b :x  join   #ci", line("x", "JOIN", &["#ci"])),
+            (
+                "PING :irc.example.net",
+                line("", "PING", &["irc.example.net"]),
+            ),
+            (
+                ":ann!~a@host PRIVMSG #ci :a :b  c",
+                line("ann", "PRIVMSG", &["#ci", "a :b  c"]),
+            ),
+            (
+                ":irc.example.net 433 * bob :Nick in use",
+                line("irc.example.net", "433", &["*", "bob", "Nick in use"]),
+            ),
+            (
+                "@time=12:00;a=b :x  join   #ci",
+                line("x", "JOIN", &["#ci"]),
+            ),
             ("ERROR :", line("", "ERROR", &[""])),
             (":only", None),
             ("@tags", None),
@@ -136,39 +169,79 @@ mod tests {
         ] {
             assert_eq!(Line::read(text.as_bytes()), expected, "{text:?}");
         }
-        assert_eq!(Line::read(b"PRIVMSG a :\xff").unwrap().params[1], "\u{fffd}");
+        assert_eq!(
+            Line::read(b"PRIVMSG a :\xff").unwrap().params[1],
+            "\u{fffd}"
+        );
     }
 
     #[test]
     fn a_text_never_begins_a_line() {
-        for text in ["!op mallory", "/quit", "\u{1}DCC SEND x\u{1}", "limnoria: op mallory", "\u{202e}!op", ",05x"] {
+        for text in [
+            "!op mallory",
+            "/quit",
+            "\u{1}DCC SEND x\u{1}",
+            "limnoria: op mallory",
+            "\u{202e}!op",
+            ",05x",
+        ] {
             for colour in [None, Some(RED)] {
                 let line = privmsg("#ci", colour, (Some("limnoria"), "task-failed"), text).unwrap();
-                let said = line.strip_prefix("PRIVMSG #ci :limnoria: ").unwrap().trim_start_matches("\u{3}04");
-                assert!(said.starts_with("task-failed: ") && !said.contains(['\u{1}', '\u{202e}']), "{line:?}");
+                let said = line
+                    .strip_prefix("PRIVMSG #ci :limnoria: ")
+                    .unwrap()
+                    .trim_start_matches("\u{3}04");
+                assert!(
+                    said.starts_with("task-failed: ") && !said.contains(['\u{1}', '\u{202e}']),
+                    "{line:?}"
+                );
             }
         }
     }
 
     #[test]
     fn a_text_is_one_line_in_its_colour_and_fits() {
-        let told = |target, colour, text: &str| privmsg(target, colour, (None, "task-failed"), text);
+        let told =
+            |target, colour, text: &str| privmsg(target, colour, (None, "task-failed"), text);
         assert_eq!(
             told("#ci", Some(RED), "a\r\nQUIT :b\u{3}12").unwrap(),
             "PRIVMSG #ci :\u{3}04task-failed: a QUIT :b12\u{f}\r\n"
         );
-        assert_eq!(told("ann", None, "5 tasks").unwrap(), "PRIVMSG ann :task-failed: 5 tasks\r\n");
+        assert_eq!(
+            told("ann", None, "5 tasks").unwrap(),
+            "PRIVMSG ann :task-failed: 5 tasks\r\n"
+        );
         assert_eq!(told("ann", Some(GREEN), "\u{1}\r\n"), None);
         let addressed = privmsg("#ci", Some(RED), (Some("ann, bob"), "task-failed"), "a").unwrap();
-        assert_eq!(addressed, "PRIVMSG #ci :ann, bob: \u{3}04task-failed: a\u{f}\r\n");
+        assert_eq!(
+            addressed,
+            "PRIVMSG #ci :ann, bob: \u{3}04task-failed: a\u{f}\r\n"
+        );
         let many = vec!["a".repeat(32); 50].join(", ");
         for letter in ["a", "ä", "✓", "🦊"] {
-            let line = privmsg("#ci", Some(RED), (Some(&many), "task-failed"), &letter.repeat(600)).unwrap();
-            assert!(line.contains(&format!("{}: \u{3}04task-failed: {letter}", "a".repeat(32))), "{line}");
-            assert!((MAX_LINE - 7..=MAX_LINE).contains(&(MAX_PREFIX + line.len())), "{}", line.len());
+            let line = privmsg(
+                "#ci",
+                Some(RED),
+                (Some(&many), "task-failed"),
+                &letter.repeat(600),
+            )
+            .unwrap();
+            assert!(
+                line.contains(&format!("{}: \u{3}04task-failed: {letter}", "a".repeat(32))),
+                "{line}"
+            );
+            assert!(
+                (MAX_LINE - 7..=MAX_LINE).contains(&(MAX_PREFIX + line.len())),
+                "{}",
+                line.len()
+            );
             let line = told("#ci", Some(RED), &letter.repeat(600)).unwrap();
             assert!(line.ends_with("…\u{f}\r\n"));
-            assert!((MAX_LINE - 7..=MAX_LINE).contains(&(MAX_PREFIX + line.len())), "{}", line.len());
+            assert!(
+                (MAX_LINE - 7..=MAX_LINE).contains(&(MAX_PREFIX + line.len())),
+                "{}",
+                line.len()
+            );
         }
     }
 }

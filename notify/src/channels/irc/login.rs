@@ -31,7 +31,11 @@ pub(super) async fn login(wire: &mut Wire, config: &Config) -> Result<String, Fa
         Login::Password(password) => format!("PASS :{}\r\n", password.expose_secret()),
         Login::Sasl(_) => "CAP REQ :sasl\r\n".to_owned(),
     };
-    wire.write(&format!("{first}NICK {nick}\r\nUSER {} 0 * :{}\r\n", config.user, config.name)).await?;
+    wire.write(&format!(
+        "{first}NICK {nick}\r\nUSER {} 0 * :{}\r\n",
+        config.user, config.name
+    ))
+    .await?;
     let mut is_proven = !matches!(config.login, Login::Sasl(_));
     let mut is_another = false;
     loop {
@@ -42,7 +46,9 @@ pub(super) async fn login(wire: &mut Wire, config: &Config) -> Result<String, Fa
             ("001", _) if is_proven => return Ok(line.param(0).to_owned()),
             ("001" | "421", Login::Sasl(_)) => return Err(no_sasl(wire)),
             // The first nick is the one that was set: nobody but an operator knows a better one.
-            ("432", _) if !is_another => return Err(Fault::of_login(&line).unwrap_or_else(|| no_nick(wire))),
+            ("432", _) if !is_another => {
+                return Err(Fault::of_login(&line).unwrap_or_else(|| no_nick(wire)));
+            }
             ("432" | "433" | "436" | "437", _) => {
                 is_another = true;
                 let nick = nicks.next().ok_or_else(|| no_nick(wire))?;
@@ -70,7 +76,10 @@ pub(super) async fn login(wire: &mut Wire, config: &Config) -> Result<String, Fa
 
 /// The nicks that are tried, one after the other: as it is set, longer, and, where that is too long, with another end.
 fn candidates(nick: &str) -> Vec<String> {
-    let shorter = |by: usize| nick.get(..nick.len().saturating_sub(by)).unwrap_or_default();
+    let shorter = |by: usize| {
+        nick.get(..nick.len().saturating_sub(by))
+            .unwrap_or_default()
+    };
     let all = [
         nick.to_owned(),
         format!("{nick}_"),
@@ -84,12 +93,18 @@ fn candidates(nick: &str) -> Vec<String> {
 
 /// The lines that hold account and password.
 fn plain(account: &str, password: &SecretString) -> String {
-    let encoded = BASE64_STANDARD.encode(format!("{account}\0{account}\0{}", password.expose_secret()));
+    let encoded = BASE64_STANDARD.encode(format!(
+        "{account}\0{account}\0{}",
+        password.expose_secret()
+    ));
     let mut lines = String::new();
     let mut rest = encoded.as_str();
     loop {
         let (chunk, after) = rest.split_at(rest.len().min(CHUNK));
-        lines.push_str(&format!("AUTHENTICATE {}\r\n", if chunk.is_empty() { "+" } else { chunk }));
+        lines.push_str(&format!(
+            "AUTHENTICATE {}\r\n",
+            if chunk.is_empty() { "+" } else { chunk }
+        ));
         if chunk.len() < CHUNK {
             return lines;
         }
@@ -98,12 +113,18 @@ fn plain(account: &str, password: &SecretString) -> String {
 }
 
 fn no_sasl(wire: &Wire) -> Fault {
-    let problem = format!("{} does not offer sasl: set notify.irc.auth to password", wire.server());
+    let problem = format!(
+        "{} does not offer sasl: set notify.irc.auth to password",
+        wire.server()
+    );
     Fault::new(Kind::Credentials, problem)
 }
 
 fn no_nick(wire: &Wire) -> Fault {
-    let problem = format!("all nicks that we try are taken on {}: set notify.irc.nick to a free one", wire.server());
+    let problem = format!(
+        "all nicks that we try are taken on {}: set notify.irc.nick to a free one",
+        wire.server()
+    );
     Fault::new(Kind::Unreachable, problem)
 }
 
@@ -115,7 +136,10 @@ mod tests {
     fn a_long_password_is_sent_in_parts() {
         let lengths = |password: usize| {
             let lines = plain("n", &"p".repeat(password).into());
-            lines.lines().map(|line| line.len() - "AUTHENTICATE ".len()).collect::<Vec<_>>()
+            lines
+                .lines()
+                .map(|line| line.len() - "AUTHENTICATE ".len())
+                .collect::<Vec<_>>()
         };
         assert_eq!(lengths(8), [16]);
         // With 300 bytes in all, the last part is empty.
@@ -126,7 +150,21 @@ mod tests {
     #[test]
     fn another_nick_is_near_to_the_one_that_was_set() {
         let all = candidates("notifier");
-        assert_eq!(all, ["notifier", "notifier_", "notifier__", "notifie_", "notifi__", "notif___"]);
-        assert!(candidates("a").iter().all(|nick| super::super::target::is_nick(nick)));
+        assert_eq!(
+            all,
+            [
+                "notifier",
+                "notifier_",
+                "notifier__",
+                "notifie_",
+                "notifi__",
+                "notif___"
+            ]
+        );
+        assert!(
+            candidates("a")
+                .iter()
+                .all(|nick| super::super::target::is_nick(nick))
+        );
     }
 }

@@ -20,14 +20,22 @@ pub(super) struct Presence {
 
 impl Presence {
     pub(super) fn new(default: &str) -> Self {
-        Self { default: default.to_owned(), others: Vec::new(), most: MAX_CHANNELS - 1, bucket: Bucket::full() }
+        Self {
+            default: default.to_owned(),
+            others: Vec::new(),
+            most: MAX_CHANNELS - 1,
+            bucket: Bucket::full(),
+        }
     }
 
     /// Lists of channels, separated by commas, that fit into a line each.
     pub(super) fn lists(&self) -> Vec<String> {
         let mut lists = vec![self.default.clone()];
         for channel in &self.others {
-            match lists.last_mut().filter(|list| list.len() + channel.len() < MAX_JOIN) {
+            match lists
+                .last_mut()
+                .filter(|list| list.len() + channel.len() < MAX_JOIN)
+            {
                 Some(list) => {
                     list.push(',');
                     list.push_str(channel);
@@ -75,10 +83,17 @@ mod tests {
         }
         presence.told("#CI");
         presence.told("#0");
-        assert_eq!(presence.make_room().as_deref(), Some("#1"), "the others were told later");
+        assert_eq!(
+            presence.make_room().as_deref(),
+            Some("#1"),
+            "the others were told later"
+        );
         presence.told("#x");
         let joined = presence.lists().join(",");
-        assert!(joined.starts_with("#ci,#2,") && joined.ends_with(",#0,#x"), "{joined}");
+        assert!(
+            joined.starts_with("#ci,#2,") && joined.ends_with(",#0,#x"),
+            "{joined}"
+        );
     }
 
     #[test]
@@ -101,7 +116,17 @@ mod tests {
             presence.told(&format!("#{}{number}", "a".repeat(61)));
         }
         let lists = presence.lists();
-        assert_eq!(lists.iter().map(|list| list.split(',').count()).sum::<usize>(), 20);
-        assert!(lists.iter().all(|list| "JOIN \r\n".len() + list.len() <= 512));
+        assert_eq!(
+            lists
+                .iter()
+                .map(|list| list.split(',').count())
+                .sum::<usize>(),
+            20
+        );
+        assert!(
+            lists
+                .iter()
+                .all(|list| "JOIN \r\n".len() + list.len() <= 512)
+        );
     }
 }

@@ -65,7 +65,16 @@ impl<'a> Session<'a> {
         let nick = within(&clock, LOGIN, "let us in", login(&mut wire, config)).await?;
         let server = wire.server().to_owned();
         let joined = Vec::new();
-        let mut session = Self { config, clock, presence, wire, nick, joined, pings: 0, has_served: false };
+        let mut session = Self {
+            config,
+            clock,
+            presence,
+            wire,
+            nick,
+            joined,
+            pings: 0,
+            has_served: false,
+        };
         session.rejoin().await?;
         let (nick, channels) = (&session.nick, session.joined.join(" "));
         info!(channel = NAME, server, nick, channels, "connected");
@@ -126,11 +135,14 @@ impl<'a> Session<'a> {
         };
         self.has_served = true;
         let Some(fault) = answer else {
-            channel.into_iter().for_each(|channel| self.presence.told(channel));
+            channel
+                .into_iter()
+                .for_each(|channel| self.presence.told(channel));
             return Ok(Said::Taken);
         };
         if was_in && channel.is_some_and(|channel| !self.is_in(channel)) {
-            let problem = format!("we were put out of {target} just then: the next try joins it again");
+            let problem =
+                format!("we were put out of {target} just then: the next try joins it again");
             return Ok(Said::Refused(Fault::new(Kind::Failed, problem)));
         }
         Ok(Said::Refused(fault))
@@ -142,7 +154,10 @@ impl<'a> Session<'a> {
     }
 
     /// Waits until a line may be sent, and takes its place; false when `unwanted` is over.
-    async fn turn(&mut self, unwanted: &mut Pin<&mut impl Future<Output = ()>>) -> Result<bool, Fault> {
+    async fn turn(
+        &mut self,
+        unwanted: &mut Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<bool, Fault> {
         let clock = Arc::clone(&self.clock);
         let mut pause = clock.sleep(self.presence.bucket.wait(clock.now()));
         loop {
@@ -161,12 +176,19 @@ impl<'a> Session<'a> {
     /// Sends `lines`, which are about `target`, and waits until the server has worked on them: how it refuses them.
     async fn ask(&mut self, lines: &str, target: &str) -> Result<Option<Fault>, Fault> {
         let mut fault = None;
-        self.finish(lines, |line| fault = fault.take().or_else(|| Fault::of_answer(line, target))).await?;
+        self.finish(lines, |line| {
+            fault = fault.take().or_else(|| Fault::of_answer(line, target))
+        })
+        .await?;
         Ok(fault)
     }
 
     /// The same, where each line is shown that comes until then.
-    async fn finish(&mut self, lines: &str, mut shown: impl FnMut(&Line) + Send) -> Result<(), Fault> {
+    async fn finish(
+        &mut self,
+        lines: &str,
+        mut shown: impl FnMut(&Line) + Send,
+    ) -> Result<(), Fault> {
         self.pings += 1;
         let token = format!("n{}", self.pings);
         let clock = Arc::clone(&self.clock);
@@ -190,7 +212,10 @@ impl<'a> Session<'a> {
             self.turn(&mut pin!(pending())).await?;
             let mut refused = Vec::new();
             let each = |line: &Line| {
-                refused.extend(list.split(',').find_map(|channel| Some((channel, Fault::of_answer(line, channel)?))));
+                refused.extend(
+                    list.split(',')
+                        .find_map(|channel| Some((channel, Fault::of_answer(line, channel)?))),
+                );
             };
             self.finish(&format!("JOIN {list}\r\n"), each).await?;
             for (refusing, Fault { problem, .. }) in refused {
@@ -202,8 +227,14 @@ impl<'a> Session<'a> {
     }
 
     async fn join(&mut self, channel: &str) -> Result<Option<Fault>, Fault> {
-        let leaving = self.presence.make_room().map(|left| format!("PART {left}\r\n")).unwrap_or_default();
-        let fault = self.ask(&format!("{leaving}JOIN {channel}\r\n"), channel).await?;
+        let leaving = self
+            .presence
+            .make_room()
+            .map(|left| format!("PART {left}\r\n"))
+            .unwrap_or_default();
+        let fault = self
+            .ask(&format!("{leaving}JOIN {channel}\r\n"), channel)
+            .await?;
         if fault.is_none() {
             self.presence.told(channel);
         }
@@ -226,13 +257,20 @@ impl<'a> Session<'a> {
             "PING" => self.wire.write(&format!("PONG :{first}\r\n")).await?,
             "ERROR" => return Err(Fault::of_error(line)),
             "NICK" if is_us => first.clone_into(&mut self.nick),
-            "NICK" | "QUIT" if !is_us && same(&line.from, &self.config.nick) => self.take_nick_back().await?,
+            "NICK" | "QUIT" if !is_us && same(&line.from, &self.config.nick) => {
+                self.take_nick_back().await?
+            }
             "JOIN" if is_us && !self.is_in(first) => self.joined.push(first.to_owned()),
             "PART" if is_us => self.left(first),
             "405" => self.presence.is_full(),
             "442" => self.left(line.param(1)),
             "KICK" if same(line.param(1), &self.nick) => {
-                warn!(channel = NAME, kicked_from = first, words = line.words(), "joining it again when there is news");
+                warn!(
+                    channel = NAME,
+                    kicked_from = first,
+                    words = line.words(),
+                    "joining it again when there is news"
+                );
                 self.left(first);
             }
             _ => {}
@@ -241,8 +279,14 @@ impl<'a> Session<'a> {
     }
 
     async fn take_nick_back(&mut self) -> Result<(), Fault> {
-        debug!(channel = NAME, wanted = self.config.nick, "trying to take the nick back");
-        self.wire.write(&format!("NICK {}\r\n", self.config.nick)).await
+        debug!(
+            channel = NAME,
+            wanted = self.config.nick,
+            "trying to take the nick back"
+        );
+        self.wire
+            .write(&format!("NICK {}\r\n", self.config.nick))
+            .await
     }
 }
 

@@ -50,17 +50,29 @@ impl fmt::Display for Target {
 
 /// A channel's name as a recipient: a section may leave its `#` out.
 pub(super) fn channel(name: &str) -> String {
-    if begins_channel(name) { name.to_owned() } else { format!("#{name}") }
+    if begins_channel(name) {
+        name.to_owned()
+    } else {
+        format!("#{name}")
+    }
 }
 
 /// A nick as a recipient. One that begins as channels do gets no line, and is named in the dead letter.
 pub(super) fn nick(name: &str) -> String {
-    if begins_channel(name) { format!("{NICK}{name}") } else { name.to_owned() }
+    if begins_channel(name) {
+        format!("{NICK}{name}")
+    } else {
+        name.to_owned()
+    }
 }
 
 /// A channel as a recipient, in which these nicks are addressed: `#ci (ann, bob)`. No name of a channel holds a space.
 pub(super) fn addressing(channel: &str, nicks: &[String]) -> String {
-    if nicks.is_empty() { channel.to_owned() } else { format!("{channel} ({})", nicks.join(", ")) }
+    if nicks.is_empty() {
+        channel.to_owned()
+    } else {
+        format!("{channel} ({})", nicks.join(", "))
+    }
 }
 
 /// Where a recipient's line goes.
@@ -95,9 +107,19 @@ pub(super) fn is_channel(name: &str) -> bool {
 }
 
 pub(super) fn is_nick(name: &str) -> bool {
-    let special = |byte: u8| matches!(byte, b'[' | b']' | b'\\' | b'`' | b'_' | b'^' | b'{' | b'|' | b'}');
-    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || special(byte));
-    let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || special(byte) || byte == b'-');
+    let special = |byte: u8| {
+        matches!(
+            byte,
+            b'[' | b']' | b'\\' | b'`' | b'_' | b'^' | b'{' | b'|' | b'}'
+        )
+    };
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || special(byte));
+    let rest = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || special(byte) || byte == b'-');
     first && rest && name.len() <= MAX_NICK
 }
 
@@ -148,16 +170,36 @@ mod tests {
         let nicks = ["ann".to_owned(), "[bob]".to_owned()];
         let recipient = addressing("#ci", &nicks);
         assert_eq!(recipient, "#ci (ann, [bob])");
-        assert_eq!((place(&recipient), addressed(&recipient)), ("#ci", Some("ann, [bob]")));
-        assert_eq!((addressing("#ci", &[]).as_str(), place("#ci"), addressed("#ci")), ("#ci", "#ci", None));
-        for other in ["ann (bob)", "#ci (a b)", "#ci ()", "#ci (ann", "#a b (ann)", "#ci (ann) (bob)"] {
+        assert_eq!(
+            (place(&recipient), addressed(&recipient)),
+            ("#ci", Some("ann, [bob]"))
+        );
+        assert_eq!(
+            (
+                addressing("#ci", &[]).as_str(),
+                place("#ci"),
+                addressed("#ci")
+            ),
+            ("#ci", "#ci", None)
+        );
+        for other in [
+            "ann (bob)",
+            "#ci (a b)",
+            "#ci ()",
+            "#ci (ann",
+            "#a b (ann)",
+            "#ci (ann) (bob)",
+        ] {
             assert_eq!((place(other), addressed(other)), (other, None));
         }
     }
 
     #[test]
     fn what_stands_among_the_nicks_is_no_channel() {
-        assert_eq!((channel("ci"), channel("#ci"), channel("&ci")), ("#ci".into(), "#ci".into(), "&ci".into()));
+        assert_eq!(
+            (channel("ci"), channel("#ci"), channel("&ci")),
+            ("#ci".into(), "#ci".into(), "&ci".into())
+        );
         assert_eq!(nick("ann"), "ann");
         assert!(Target::parse(&nick("#ci")).is_err());
     }

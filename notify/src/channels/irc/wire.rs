@@ -40,13 +40,17 @@ pub(super) struct Address {
 /// verifies others.
 pub(super) fn tls(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    let config = config
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
     let config = match ca_file {
         None => config.with_platform_verifier().map_err(io::Error::other)?,
         Some(file) => {
             let mut trusted = RootCertStore::empty();
             for certificate in CertificateDer::pem_slice_iter(&fs::read(file)?) {
-                trusted.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+                trusted
+                    .add(certificate.map_err(io::Error::other)?)
+                    .map_err(io::Error::other)?;
             }
             if trusted.is_empty() {
                 return Err(io::Error::other("it holds no certificate"));
@@ -82,7 +86,11 @@ impl Wire {
             };
             Fault::new(Kind::Unreachable, format!("connect to {server}: {}: {advice}", bus::error_chain(&error)))
         })?;
-        Ok(Self { server, stream, read: Vec::new() })
+        Ok(Self {
+            server,
+            stream,
+            read: Vec::new(),
+        })
     }
 
     /// The server, as it is set.
@@ -100,7 +108,9 @@ impl Wire {
                 }
             }
             if self.read.len() > MAX_READ {
-                return Err(self.broken(&format!("a line has more than {MAX_READ} bytes, which is not irc")));
+                return Err(self.broken(&format!(
+                    "a line has more than {MAX_READ} bytes, which is not irc"
+                )));
             }
             match self.stream.read_buf(&mut self.read).await {
                 Ok(0) => return Err(self.broken("the server closed it")),
@@ -116,7 +126,9 @@ impl Wire {
             self.stream.write_all(lines.as_bytes()).await?;
             self.stream.flush().await
         };
-        let written = timeout(WRITE, writing).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let written = timeout(WRITE, writing)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         written.map_err(|error| self.broken(&error.to_string()))
     }
 
@@ -128,14 +140,23 @@ impl Wire {
     }
 
     fn broken(&self, problem: &str) -> Fault {
-        Fault::new(Kind::Unreachable, format!("the connection to {} broke: {problem}", self.server))
+        Fault::new(
+            Kind::Unreachable,
+            format!("the connection to {} broke: {problem}", self.server),
+        )
     }
 }
 
 async fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
     stream.set_nodelay(true)?;
-    let Some(tls) = &address.tls else { return Ok(Box::new(stream)) };
+    let Some(tls) = &address.tls else {
+        return Ok(Box::new(stream));
+    };
     let name = ServerName::try_from(address.host.clone()).map_err(io::Error::other)?;
-    Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?))
+    Ok(Box::new(
+        TlsConnector::from(Arc::clone(tls))
+            .connect(name, stream)
+            .await?,
+    ))
 }

@@ -57,7 +57,10 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let mut buffer = mem::take(&mut self.buffer);
         buffer.clear();
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        self.spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(buffer);
     }
 }
 
@@ -75,11 +78,22 @@ impl Parts {
             None => Packed::Here(GzEncoder::new(Vec::new(), Compression::default())),
             Some("gzip" | "x-gzip") => Packed::Already(Vec::new()),
             Some(other) => {
-                let problem = format!("the log is encoded as {}, and not with gzip", one_line(other, 60));
-                return Err(ChannelError::Refused { channel: NAME, problem });
+                let problem = format!(
+                    "the log is encoded as {}, and not with gzip",
+                    one_line(other, 60)
+                );
+                return Err(ChannelError::Refused {
+                    channel: NAME,
+                    problem,
+                });
             }
         };
-        Ok(Self { log, packed, spare: Spare::default(), count: 0 })
+        Ok(Self {
+            log,
+            packed,
+            spare: Spare::default(),
+            count: 0,
+        })
     }
 
     /// The next part; not to be asked for after the last.
@@ -87,31 +101,51 @@ impl Parts {
         self.count += 1;
         if self.count > MAX_PARTS {
             let problem = format!("the log is longer than {MAX_PARTS} parts of {PART} bytes");
-            return Err(ChannelError::Refused { channel: NAME, problem });
+            return Err(ChannelError::Refused {
+                channel: NAME,
+                problem,
+            });
         }
         self.provide_buffer();
         while self.packed.buffer().len() < PART {
-            let chunk = self.log.chunk().await.map_err(|error| broken(&bus::error_chain(&error)))?;
+            let chunk = self
+                .log
+                .chunk()
+                .await
+                .map_err(|error| broken(&bus::error_chain(&error)))?;
             let Some(chunk) = chunk else {
                 self.packed.finish()?;
-                return Ok(Part { bytes: self.take(), is_last: true });
+                return Ok(Part {
+                    bytes: self.take(),
+                    is_last: true,
+                });
             };
             self.packed.add(&chunk)?;
         }
-        Ok(Part { bytes: self.take(), is_last: false })
+        Ok(Part {
+            bytes: self.take(),
+            is_last: false,
+        })
     }
 
     /// Has what comes now written to a buffer with room for a part, so that it is not moved while it grows. By now the
     /// part before the last one was sent. The packer may have begun to write already.
     fn provide_buffer(&mut self) {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = self
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let mut buffer = spare.unwrap_or_else(|| Vec::with_capacity(PART + SLACK));
         buffer.append(self.packed.buffer());
         *self.packed.buffer() = buffer;
     }
 
     fn take(&mut self) -> Bytes {
-        Bytes::from_owner(Lent { buffer: mem::take(self.packed.buffer()), spare: Arc::clone(&self.spare) })
+        Bytes::from_owner(Lent {
+            buffer: mem::take(self.packed.buffer()),
+            spare: Arc::clone(&self.spare),
+        })
     }
 }
 
@@ -126,7 +160,9 @@ impl Packed {
     fn add(&mut self, chunk: &[u8]) -> Result<(), ChannelError> {
         match self {
             Self::Already(buffer) => buffer.extend_from_slice(chunk),
-            Self::Here(packer) => packer.write_all(chunk).map_err(|error| broken(&error.to_string()))?,
+            Self::Here(packer) => packer
+                .write_all(chunk)
+                .map_err(|error| broken(&error.to_string()))?,
         }
         Ok(())
     }
@@ -135,11 +171,16 @@ impl Packed {
     fn finish(&mut self) -> Result<(), ChannelError> {
         match self {
             Self::Already(_) => Ok(()),
-            Self::Here(packer) => packer.try_finish().map_err(|error| broken(&error.to_string())),
+            Self::Here(packer) => packer
+                .try_finish()
+                .map_err(|error| broken(&error.to_string())),
         }
     }
 }
 
 fn broken(problem: &str) -> ChannelError {
-    ChannelError::Failed { channel: NAME, problem: format!("the log broke off: {problem}") }
+    ChannelError::Failed {
+        channel: NAME,
+        problem: format!("the log broke off: {problem}"),
+    }
 }

@@ -13,8 +13,15 @@ const MAX_TEXT: usize = 120;
 pub(super) fn of(task: &NotifiedTask, run: u32) -> String {
     let prop = |name: &str| task.build_props.get(name).and_then(|text| harmless(text));
     let or_unknown = |name: &str| prop(name).unwrap_or_else(|| format!("unknown-{name}"));
-    let (branch, product, version) = (or_unknown("branch"), or_unknown("product"), or_unknown("version"));
-    let build = prop("build_number").map_or_else(|| "unknown-build".to_owned(), |number| format!("build{number}"));
+    let (branch, product, version) = (
+        or_unknown("branch"),
+        or_unknown("product"),
+        or_unknown("version"),
+    );
+    let build = prop("build_number").map_or_else(
+        || "unknown-build".to_owned(),
+        |number| format!("build{number}"),
+    );
     let name = harmless(&task.name).unwrap_or_else(|| "unknown-name".to_owned());
     let (platform, id) = (or_unknown("platform"), &task.id);
     format!("{branch}/{product}-{version}/{build}/{name}-{platform}-{id}-{run}")
@@ -38,7 +45,9 @@ mod tests {
     use super::*;
 
     fn place(name: &str, props: &[(&str, &str)]) -> String {
-        let props = props.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let props = props
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let task = NotifiedTask {
             id: "bGmvC3EFTSWLcp5Kb5E12A".to_owned(),
             name: name.to_owned(),
@@ -59,7 +68,8 @@ mod tests {
             ("build_number", "2"),
             ("platform", "linux64"),
         ];
-        let expected = "mozilla-beta/firefox-51.0b1/build2/build-linux64_opt-linux64-bGmvC3EFTSWLcp5Kb5E12A-3";
+        let expected =
+            "mozilla-beta/firefox-51.0b1/build2/build-linux64_opt-linux64-bGmvC3EFTSWLcp5Kb5E12A-3";
         assert_eq!(place("build-linux64/opt", &props), expected);
     }
 
@@ -83,7 +93,12 @@ mod tests {
         assert!(place.starts_with("_./_._.._etc_passwd-1__"), "{place}");
         assert!(place.ends_with("-bGmvC3EFTSWLcp5Kb5E12A-3"), "{place}");
         assert_eq!(place.split('/').count(), 4, "{place}");
-        assert!(place.split('/').all(|part| !part.is_empty() && !part.starts_with('.')), "{place}");
+        assert!(
+            place
+                .split('/')
+                .all(|part| !part.is_empty() && !part.starts_with('.')),
+            "{place}"
+        );
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
         assert!(place.bytes().all(fits) && place.len() < 1024, "{place}");
     }

@@ -16,7 +16,10 @@ use crate::{
 };
 
 /// What every log is stored as. Nothing in it is to be run by a browser.
-const HEADERS: &[(&str, &str)] = &[("content-type", "text/plain; charset=utf-8"), ("content-encoding", "gzip")];
+const HEADERS: &[(&str, &str)] = &[
+    ("content-type", "text/plain; charset=utf-8"),
+    ("content-encoding", "gzip"),
+];
 /// The same for a log that everybody may read.
 const PUBLIC_HEADERS: &[(&str, &str)] = &[HEADERS[0], HEADERS[1], ("x-amz-acl", "public-read")];
 /// How long the end of a dropped upload may take.
@@ -53,7 +56,12 @@ impl Store {
     /// The bucket of this name. Where `is_public`, everybody may read what is stored.
     pub(super) fn new(aws: Aws, bucket: &str, is_public: bool) -> Self {
         let headers = if is_public { PUBLIC_HEADERS } else { HEADERS };
-        Self { aws: Arc::new(aws), bucket: bucket.to_owned(), headers, leaving: TaskTracker::new() }
+        Self {
+            aws: Arc::new(aws),
+            bucket: bucket.to_owned(),
+            headers,
+            leaving: TaskTracker::new(),
+        }
     }
 
     /// Waits until nothing is left of dropped uploads, for some seconds at most.
@@ -103,7 +111,13 @@ impl Store {
         };
         let Answer { body, .. } = self.aws.call(call).await?;
         let id = upload_id(&body).ok_or_else(|| senseless("begins no upload"))?;
-        Ok(Upload { aws: Arc::clone(&self.aws), path, id, is_over: false, leaving: self.leaving.clone() })
+        Ok(Upload {
+            aws: Arc::clone(&self.aws),
+            path,
+            id,
+            is_over: false,
+            leaving: self.leaving.clone(),
+        })
     }
 
     fn path(&self, place: &str) -> String {
@@ -115,20 +129,30 @@ impl Upload {
     /// Stores part `number`, from 1. Returns its tag.
     pub(super) async fn part(&self, number: usize, bytes: Bytes) -> Result<String, ChannelError> {
         let query = format!("partNumber={number}&uploadId={}", self.id);
-        let answer = self.call("store a part of a log", Method::PUT, &query, bytes).await?;
+        let answer = self
+            .call("store a part of a log", Method::PUT, &query, bytes)
+            .await?;
         let tag = answer.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
-        tag.filter(|tag| !tag.contains(['<', '&'])).map(str::to_owned).ok_or_else(|| senseless("gives a part no tag"))
+        tag.filter(|tag| !tag.contains(['<', '&']))
+            .map(str::to_owned)
+            .ok_or_else(|| senseless("gives a part no tag"))
     }
 
     /// Makes one log of the parts with these tags.
     pub(super) async fn complete(&self, tags: &[String]) -> Result<(), ChannelError> {
         let parts: String = (1..)
             .zip(tags)
-            .map(|(number, tag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"))
+            .map(|(number, tag)| {
+                format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>")
+            })
             .collect();
         let namespace = "http://s3.amazonaws.com/doc/2006-03-01/";
-        let body = format!("<CompleteMultipartUpload xmlns=\"{namespace}\">{parts}</CompleteMultipartUpload>");
-        self.call("complete a log", Method::POST, &self.query(), body.into()).await.map(drop)
+        let body = format!(
+            "<CompleteMultipartUpload xmlns=\"{namespace}\">{parts}</CompleteMultipartUpload>"
+        );
+        self.call("complete a log", Method::POST, &self.query(), body.into())
+            .await
+            .map(drop)
     }
 
     /// It is stored.
@@ -144,7 +168,15 @@ impl Upload {
 
     async fn throw_away(&self) {
         let query = self.query();
-        if let Err(error) = self.call("throw away the parts of a log", Method::DELETE, &query, Bytes::new()).await {
+        if let Err(error) = self
+            .call(
+                "throw away the parts of a log",
+                Method::DELETE,
+                &query,
+                Bytes::new(),
+            )
+            .await
+        {
             warn!(
                 channel = NAME,
                 error = bus::error_chain(&error),
@@ -153,8 +185,23 @@ impl Upload {
         }
     }
 
-    async fn call(&self, what: &'static str, method: Method, query: &str, body: Bytes) -> Result<Answer, ChannelError> {
-        self.aws.call(Call { what, method, path: &self.path, query, headers: &[], body }).await
+    async fn call(
+        &self,
+        what: &'static str,
+        method: Method,
+        query: &str,
+        body: Bytes,
+    ) -> Result<Answer, ChannelError> {
+        self.aws
+            .call(Call {
+                what,
+                method,
+                path: &self.path,
+                query,
+                headers: &[],
+                body,
+            })
+            .await
     }
 
     fn query(&self) -> String {
@@ -167,21 +214,38 @@ impl Drop for Upload {
         if mem::replace(&mut self.is_over, true) {
             return;
         }
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
         let (aws, leaving) = (Arc::clone(&self.aws), self.leaving.clone());
-        let rest = Self { aws, path: mem::take(&mut self.path), id: mem::take(&mut self.id), is_over: true, leaving };
-        self.leaving.spawn_on(async move { timeout(LEAVE, rest.throw_away()).await }, &runtime);
+        let rest = Self {
+            aws,
+            path: mem::take(&mut self.path),
+            id: mem::take(&mut self.id),
+            is_over: true,
+            leaving,
+        };
+        self.leaving.spawn_on(
+            async move { timeout(LEAVE, rest.throw_away()).await },
+            &runtime,
+        );
     }
 }
 
 /// The id of an upload, as it can stand in a query.
 fn upload_id(answer: &str) -> Option<String> {
     let document = Document::parse(answer).ok()?;
-    let id = document.descendants().find(|node| node.tag_name().name() == "UploadId")?.text()?;
+    let id = document
+        .descendants()
+        .find(|node| node.tag_name().name() == "UploadId")?
+        .text()?;
     let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
     (1..=MAX_ID).contains(&id.len()).then_some(id)
 }
 
 fn senseless(problem: &str) -> ChannelError {
-    ChannelError::Failed { channel: NAME, problem: format!("the store's answer {problem}") }
+    ChannelError::Failed {
+        channel: NAME,
+        problem: format!("the store's answer {problem}"),
+    }
 }

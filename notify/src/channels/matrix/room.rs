@@ -12,13 +12,20 @@ pub(in crate::channels) fn is_room(name: &str) -> bool {
         return false;
     }
     if let Some(id) = name.strip_prefix('!') {
-        let (opaque, server) = id.split_once(':').map_or((id, None), |(opaque, server)| (opaque, Some(server)));
+        let (opaque, server) = id
+            .split_once(':')
+            .map_or((id, None), |(opaque, server)| (opaque, Some(server)));
         let is_opaque = !opaque.is_empty() && opaque.bytes().all(|byte| byte.is_ascii_graphic());
         return is_opaque && server.is_none_or(is_server);
     }
-    let parts = name.strip_prefix('#').and_then(|alias| alias.split_once(':'));
+    let parts = name
+        .strip_prefix('#')
+        .and_then(|alias| alias.split_once(':'));
     parts.is_some_and(|(local, server)| {
-        let is_local = !local.is_empty() && !local.chars().any(|letter| letter.is_control() || letter.is_whitespace());
+        let is_local = !local.is_empty()
+            && !local
+                .chars()
+                .any(|letter| letter.is_control() || letter.is_whitespace());
         is_local && is_server(server)
     })
 }
@@ -35,15 +42,23 @@ fn is_server(server: &str) -> bool {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (server, None),
     };
-    let is_port = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = |port: &str| {
+        (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit())
+    };
     is_host(host) && port.is_none_or(is_port)
 }
 
 fn is_host(host: &str) -> bool {
-    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(address) = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         return address.parse::<Ipv6Addr>().is_ok();
     }
-    let is_name = |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    let is_name = |host: &str| {
+        host.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    };
     host.parse::<Ipv4Addr>().is_ok() || (!host.is_empty() && is_name(host))
 }
 

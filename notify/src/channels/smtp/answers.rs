@@ -48,9 +48,16 @@ impl Fault {
         let smtp = error.downcast_ref::<smtp::Error>();
         let code = smtp.and_then(smtp::Error::status).map(u16::from);
         // The error itself says its source as well.
-        let source = smtp.and_then(std::error::Error::source).unwrap_or(error.as_ref());
+        let source = smtp
+            .and_then(std::error::Error::source)
+            .unwrap_or(error.as_ref());
         let text = one_line(&bus::error_chain(source), MAX_ANSWER);
-        Self { stage, code, unasked: smtp.is_some_and(smtp::Error::is_client), text }
+        Self {
+            stage,
+            code,
+            unasked: smtp.is_some_and(smtp::Error::is_client),
+            text,
+        }
     }
 
     /// Whether the relay answered, and goes on listening.
@@ -60,10 +67,18 @@ impl Fault {
 
     /// The subject and the detail of the enhanced status that the answer begins with.
     fn enhanced(&self) -> Option<(u16, u16)> {
-        let mut numbers = self.text.split_whitespace().next()?.split('.').map(str::parse);
-        let (Some(Ok(4 | 5)), Some(Ok(subject)), Some(Ok(detail)), None) =
-            (numbers.next(), numbers.next(), numbers.next(), numbers.next())
-        else {
+        let mut numbers = self
+            .text
+            .split_whitespace()
+            .next()?
+            .split('.')
+            .map(str::parse);
+        let (Some(Ok(4 | 5)), Some(Ok(subject)), Some(Ok(detail)), None) = (
+            numbers.next(),
+            numbers.next(),
+            numbers.next(),
+            numbers.next(),
+        ) else {
             return None;
         };
         Some((subject, detail))
@@ -72,7 +87,9 @@ impl Fault {
 
 /// What comes of a mail to `recipient` that the relay at `place` did not take.
 pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError {
-    let Some(code) = fault.code else { return unanswered(fault, place) };
+    let Some(code) = fault.code else {
+        return unanswered(fault, place);
+    };
     let asked = match fault.stage {
         Stage::Connect => "a connection",
         Stage::Starttls => "starttls",
@@ -83,29 +100,48 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
     };
     let problem = format!("{place} answered {asked} with {code} {}", fault.text);
     let advised = |advice: &str| format!("{problem}: {advice}");
-    let bounced =
-        || ChannelError::HardBounce { channel: NAME, recipient: recipient.to_owned(), problem: problem.clone() };
+    let bounced = || ChannelError::HardBounce {
+        channel: NAME,
+        recipient: recipient.to_owned(),
+        problem: problem.clone(),
+    };
     match (fault.stage, code, fault.enhanced()) {
-        (_, 421, _) => ChannelError::Busy { channel: NAME, retry_after: None, problem },
+        (_, 421, _) => ChannelError::Busy {
+            channel: NAME,
+            retry_after: None,
+            problem,
+        },
         (_, 530 | 534 | 535 | 538, _) | (Stage::Login, 500.., _) => ChannelError::Credentials {
             channel: NAME,
-            problem: advised("set notify.smtp.login (or email) and notify.smtp.password to what it expects"),
+            problem: advised(
+                "set notify.smtp.login (or email) and notify.smtp.password to what it expects",
+            ),
         },
-        (Stage::Connect | Stage::Starttls | Stage::Login, ..500, _) => {
-            ChannelError::Busy { channel: NAME, retry_after: None, problem }
-        }
+        (Stage::Connect | Stage::Starttls | Stage::Login, ..500, _) => ChannelError::Busy {
+            channel: NAME,
+            retry_after: None,
+            problem,
+        },
         (Stage::Connect | Stage::Starttls, ..) => ChannelError::Unreachable {
             channel: NAME,
-            problem: advised("set notify.smtp.host and notify.smtp.port to a relay that takes our mails"),
+            problem: advised(
+                "set notify.smtp.host and notify.smtp.port to a relay that takes our mails",
+            ),
         },
-        (_, ..500, _) => ChannelError::Failed { channel: NAME, problem },
+        (_, ..500, _) => ChannelError::Failed {
+            channel: NAME,
+            problem,
+        },
         (Stage::Sender, 550 | 551 | 553 | 554, _) => ChannelError::Credentials {
             channel: NAME,
             problem: advised("set notify.smtp.email to an address that may be sent from"),
         },
         // A full mailbox, whatever number it has, and if it is seen only when the mail is there.
         (Stage::Recipient | Stage::Content, _, Some((2, 2))) | (Stage::Recipient, 552, _) => {
-            ChannelError::Failed { channel: NAME, problem }
+            ChannelError::Failed {
+                channel: NAME,
+                problem,
+            }
         }
         // The mailbox does not exist, or is closed.
         (Stage::Recipient | Stage::Content, _, Some((1, 1..=6 | 10) | (2, 1))) => bounced(),
@@ -116,18 +152,26 @@ pub(super) fn judge(fault: &Fault, place: &str, recipient: &str) -> ChannelError
         },
         (Stage::Recipient, _, Some((7, _))) => ChannelError::Refused {
             channel: NAME,
-            problem: advised("if it relays nothing for us, let it, or set notify.smtp.password for a login"),
+            problem: advised(
+                "if it relays nothing for us, let it, or set notify.smtp.password for a login",
+            ),
         },
         // What an enhanced status says more exactly was looked at above: the rest of them is not about the recipient.
         (Stage::Recipient, 521 | 550 | 551 | 553 | 556, None | Some((0, 0))) => bounced(),
-        _ => ChannelError::Refused { channel: NAME, problem },
+        _ => ChannelError::Refused {
+            channel: NAME,
+            problem,
+        },
     }
 }
 
 /// Nothing came back, or nothing that could be understood.
 fn unanswered(fault: &Fault, place: &str) -> ChannelError {
     let text = &fault.text;
-    let unreachable = |problem| ChannelError::Unreachable { channel: NAME, problem };
+    let unreachable = |problem| ChannelError::Unreachable {
+        channel: NAME,
+        problem,
+    };
     match fault.stage {
         Stage::Login if fault.unasked => ChannelError::Credentials {
             channel: NAME,
@@ -139,19 +183,25 @@ fn unanswered(fault: &Fault, place: &str) -> ChannelError {
             "{place} offers no STARTTLS, and nothing is sent in plain text: set notify.smtp.tls and notify.smtp.port \
              to what it offers"
         )),
-        Stage::Connect | Stage::Starttls if text.contains("invalid peer certificate") => unreachable(format!(
-            "{place} is not trusted, {text}: set notify.smtp.ca_file to the certificate (PEM) of its authority, and \
+        Stage::Connect | Stage::Starttls if text.contains("invalid peer certificate") => {
+            unreachable(format!(
+                "{place} is not trusted, {text}: set notify.smtp.ca_file to the certificate (PEM) of its authority, and \
              notify.smtp.host to the name that its certificate is for"
-        )),
+            ))
+        }
         Stage::Connect | Stage::Starttls => unreachable(format!(
             "connect to {place}: {text}: check notify.smtp.host, notify.smtp.port and notify.smtp.tls"
         )),
         // It may have taken the mail. One that always does and never says so must not be given it for a whole day.
         Stage::Content => ChannelError::Failed {
             channel: NAME,
-            problem: format!("{place} broke off when it was given the mail, which it may have taken: {text}"),
+            problem: format!(
+                "{place} broke off when it was given the mail, which it may have taken: {text}"
+            ),
         },
-        Stage::Sender | Stage::Recipient | Stage::Login => unreachable(format!("{place} broke off: {text}")),
+        Stage::Sender | Stage::Recipient | Stage::Login => {
+            unreachable(format!("{place} broke off: {text}"))
+        }
     }
 }
 
@@ -160,7 +210,12 @@ mod tests {
     use super::*;
 
     fn judged(stage: Stage, code: u16, text: &str) -> ChannelError {
-        let fault = Fault { stage, code: Some(code), unasked: false, text: text.to_owned() };
+        let fault = Fault {
+            stage,
+            code: Some(code),
+            unasked: false,
+            text: text.to_owned(),
+        };
         judge(&fault, "relay:25", "ann@example.com")
     }
 
@@ -185,10 +240,30 @@ mod tests {
             (Recipient, 554, "5.1.2 bad host", "HardBounce"),
             (Recipient, 550, "5.2.1 mailbox disabled", "HardBounce"),
             (Recipient, 550, "5.0.0 unknown", "HardBounce"),
-            (Recipient, 550, "5.1.8 sender address rejected: domain not found", "Credentials"),
-            (Recipient, 553, "5.1.7 sender address rejected", "Credentials"),
-            (Recipient, 550, "5.3.2 system not accepting messages", "Refused"),
-            (Recipient, 550, "5.4.1 recipient address rejected: access denied", "Refused"),
+            (
+                Recipient,
+                550,
+                "5.1.8 sender address rejected: domain not found",
+                "Credentials",
+            ),
+            (
+                Recipient,
+                553,
+                "5.1.7 sender address rejected",
+                "Credentials",
+            ),
+            (
+                Recipient,
+                550,
+                "5.3.2 system not accepting messages",
+                "Refused",
+            ),
+            (
+                Recipient,
+                550,
+                "5.4.1 recipient address rejected: access denied",
+                "Refused",
+            ),
             (Recipient, 550, "5.7.1 relaying denied", "Refused"),
             (Recipient, 554, "relay access denied", "Refused"),
             (Recipient, 452, "4.2.2 full", "Failed"),
@@ -204,13 +279,21 @@ mod tests {
             (Content, 451, "later", "Failed"),
         ] {
             let error = judged(stage, code, text);
-            assert!(format!("{error:?}").starts_with(expected), "{stage:?} {code} {text}: {error:?}");
+            assert!(
+                format!("{error:?}").starts_with(expected),
+                "{stage:?} {code} {text}: {error:?}"
+            );
         }
     }
 
     #[test]
     fn a_connection_that_the_relay_leaves_is_not_used_again() {
-        let fault = |code| Fault { stage: Stage::Recipient, code, unasked: false, text: String::new() };
+        let fault = |code| Fault {
+            stage: Stage::Recipient,
+            code,
+            unasked: false,
+            text: String::new(),
+        };
         assert!(fault(Some(550)).is_answer());
         assert!(!fault(Some(421)).is_answer() && !fault(None).is_answer());
     }

@@ -3,7 +3,9 @@
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bus::{Clock, ManualClock, SystemClock, testing::Authority};
-use notify::{Channel, ChannelError, Channels, DigestLine, Notification, Recipients, Status, Templates};
+use notify::{
+    Channel, ChannelError, Channels, DigestLine, Notification, Recipients, Status, Templates,
+};
 use tempfile::TempDir;
 
 use super::{checked, notification, open, open_at};
@@ -20,7 +22,12 @@ pub(super) async fn channel(port: u16, more: &[(&str, &str)]) -> Channels {
 
 async fn channel_by(clock: Arc<dyn Clock>, port: u16, more: &[(&str, &str)]) -> Channels {
     let port = port.to_string();
-    let mut file = vec![("host", "localhost"), ("port", &port), ("nick", "notifier"), ("channel", "#ci")];
+    let mut file = vec![
+        ("host", "localhost"),
+        ("port", &port),
+        ("nick", "notifier"),
+        ("channel", "#ci"),
+    ];
     if !more.iter().any(|(key, _)| *key == "ca_file") {
         file.push(("tls", "off"));
     }
@@ -34,14 +41,28 @@ pub(super) fn irc(channels: &Channels) -> &dyn Channel {
 
 pub(super) fn to(channels: &[&str], nicks: &[&str]) -> Notification {
     let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    notification("irc", Recipients { emails: Vec::new(), nicks: all(nicks), channels: all(channels) })
+    notification(
+        "irc",
+        Recipients {
+            emails: Vec::new(),
+            nicks: all(nicks),
+            channels: all(channels),
+        },
+    )
 }
 
 fn with_subject(subject: &str) -> Notification {
-    Notification { subject: subject.to_owned(), ..to(&[], &[]) }
+    Notification {
+        subject: subject.to_owned(),
+        ..to(&[], &[])
+    }
 }
 
-pub(super) async fn send(channels: &Channels, one: &Notification, recipient: &str) -> Result<(), ChannelError> {
+pub(super) async fn send(
+    channels: &Channels,
+    one: &Notification,
+    recipient: &str,
+) -> Result<(), ChannelError> {
     irc(channels).send(one, recipient).await
 }
 
@@ -69,8 +90,19 @@ async fn each_status_has_its_colour() {
         (Status::TaskRunning, "", ""),
     ] {
         clock.advance(Duration::from_secs(10));
-        send(&channels, &Notification { status, ..to(&[], &[]) }, "#ci").await.unwrap();
-        let text = format!("{begin}{status}: build-linux64/opt failed - {LINK} - The build failed. See its log.{end}");
+        send(
+            &channels,
+            &Notification {
+                status,
+                ..to(&[], &[])
+            },
+            "#ci",
+        )
+        .await
+        .unwrap();
+        let text = format!(
+            "{begin}{status}: build-linux64/opt failed - {LINK} - The build failed. See its log.{end}"
+        );
         assert_eq!(ann.told().await, ("#ci".to_owned(), text), "{status}");
     }
 }
@@ -84,13 +116,19 @@ async fn channels_and_nicks_are_told_and_channels_are_joined_once() {
         send(&channels, &to(&[], &[]), recipient).await.unwrap();
     }
     let joined = ann.until(&[":notifier!", " JOIN "]).await;
-    assert!(joined.ends_with("#ci"), "the default channel first: {joined}");
+    assert!(
+        joined.ends_with("#ci"),
+        "the default channel first: {joined}"
+    );
     let joined = ann.until(&[":notifier!", " JOIN "]).await;
     assert!(joined.ends_with("#builds"), "{joined}");
     // Nothing but the lines comes from then on.
     for expected in [" PRIVMSG #builds :", " PRIVMSG #Builds :", " PRIVMSG ann :"] {
         let line = ann.until(&[":notifier!"]).await;
-        assert!(line.to_lowercase().contains(&expected.to_lowercase()), "{line}");
+        assert!(
+            line.to_lowercase().contains(&expected.to_lowercase()),
+            "{line}"
+        );
     }
     irc(&channels).close().await;
     ann.until(&[":notifier!", " QUIT "]).await;
@@ -100,8 +138,19 @@ async fn channels_and_nicks_are_told_and_channels_are_joined_once() {
 
 #[tokio::test]
 async fn recipients_are_channels_and_nicks_or_the_default() {
-    let channels = open("irc", &[("host", "h"), ("nick", "n"), ("channel", "ci"), ("tls", "off")]).await.unwrap();
-    let recipients = |channels_: &[&str], nicks: &[&str]| irc(&channels).recipients(&to(channels_, nicks));
+    let channels = open(
+        "irc",
+        &[
+            ("host", "h"),
+            ("nick", "n"),
+            ("channel", "ci"),
+            ("tls", "off"),
+        ],
+    )
+    .await
+    .unwrap();
+    let recipients =
+        |channels_: &[&str], nicks: &[&str]| irc(&channels).recipients(&to(channels_, nicks));
     assert_eq!(recipients(&[], &[]), ["#ci"]);
     assert_eq!(
         recipients(&["builds", "#Builds", "&x"], &["ann", "Ann", "bob"]),
@@ -110,12 +159,26 @@ async fn recipients_are_channels_and_nicks_or_the_default() {
     assert_eq!(recipients(&[], &["ann"]), ["#ci (ann)"]);
     assert_eq!(recipients(&[], &["#ci"]), ["nick #ci"]);
     assert_eq!(recipients(&[], &["#ci", "ann"]), ["#ci (ann)", "nick #ci"]);
-    assert_eq!(recipients(&["#builds", "#builds:example.org", "!x:example.org"], &[]), ["#builds"]);
+    assert_eq!(
+        recipients(&["#builds", "#builds:example.org", "!x:example.org"], &[]),
+        ["#builds"]
+    );
     assert_eq!(recipients(&["!x:example.org"], &[]), ["#ci"]);
-    assert_eq!(irc(&channels).place("#ci (ann)"), "#ci", "it is muted and counted as the channel");
-    let private = [("host", "h"), ("nick", "n"), ("channel", "ci"), ("tls", "off"), ("nicks", "private")];
+    assert_eq!(
+        irc(&channels).place("#ci (ann)"),
+        "#ci",
+        "it is muted and counted as the channel"
+    );
+    let private = [
+        ("host", "h"),
+        ("nick", "n"),
+        ("channel", "ci"),
+        ("tls", "off"),
+        ("nicks", "private"),
+    ];
     let channels = open("irc", &private).await.unwrap();
-    let recipients = |channels_: &[&str], nicks: &[&str]| irc(&channels).recipients(&to(channels_, nicks));
+    let recipients =
+        |channels_: &[&str], nicks: &[&str]| irc(&channels).recipients(&to(channels_, nicks));
     assert_eq!(recipients(&["builds"], &["ann", "Ann"]), ["#builds", "ann"]);
     assert_eq!(recipients(&[], &["ann"]), ["ann"]);
 }
@@ -125,19 +188,37 @@ async fn nicks_are_addressed_in_the_channel_and_no_author_begins_a_line() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
-    let one = Notification { subject: "!op mallory".to_owned(), ..to(&[], &["ann", "bob"]) };
+    let one = Notification {
+        subject: "!op mallory".to_owned(),
+        ..to(&[], &["ann", "bob"])
+    };
     let recipients = irc(&channels).recipients(&one);
     assert_eq!(recipients, ["#ci (ann, bob)"]);
     send(&channels, &one, &recipients[0]).await.unwrap();
-    let text = format!("ann, bob: \u{3}04task-failed: !op mallory - {LINK} - The build failed. See its log.\u{f}");
+    let text = format!(
+        "ann, bob: \u{3}04task-failed: !op mallory - {LINK} - The build failed. See its log.\u{f}"
+    );
     assert_eq!(ann.told().await, ("#ci".to_owned(), text));
 }
 
 #[tokio::test]
 async fn hostile_names_get_no_line_and_are_named() {
-    let channels = open("irc", &[("host", "h"), ("nick", "n"), ("channel", "ci"), ("tls", "off")]).await.unwrap();
+    let channels = open(
+        "irc",
+        &[
+            ("host", "h"),
+            ("nick", "n"),
+            ("channel", "ci"),
+            ("tls", "off"),
+        ],
+    )
+    .await
+    .unwrap();
     for (named, words) in [
-        (to(&[], &["x PRIVMSG #other :hi"]), "x PRIVMSG #other :hi gets no line: it is neither"),
+        (
+            to(&[], &["x PRIVMSG #other :hi"]),
+            "x PRIVMSG #other :hi gets no line: it is neither",
+        ),
         (to(&[], &["a,b"]), "a,b gets no line"),
         (to(&[], &["#chan"]), "nick #chan gets no line"),
         (to(&["#a,#b"], &[]), "#a,#b gets no line"),
@@ -148,8 +229,13 @@ async fn hostile_names_get_no_line_and_are_named() {
         assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
-    let error = send(&channels, &to(&[], &[]), "NickServ").await.unwrap_err();
-    assert!(error.to_string().contains("it is the nick of a service"), "{error}");
+    let error = send(&channels, &to(&[], &[]), "NickServ")
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("it is the nick of a service"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -157,12 +243,26 @@ async fn hostile_texts_stay_one_line_and_are_cut_between_characters() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
-    send(&channels, &with_subject("a\r\nQUIT :bye\u{1}\u{3}12,4\u{0}\u{f}\u{202e}"), "#ci").await.unwrap();
-    let text = format!("\u{3}04task-failed: a QUIT :bye12,4 - {LINK} - The build failed. See its log.\u{f}");
+    send(
+        &channels,
+        &with_subject("a\r\nQUIT :bye\u{1}\u{3}12,4\u{0}\u{f}\u{202e}"),
+        "#ci",
+    )
+    .await
+    .unwrap();
+    let text = format!(
+        "\u{3}04task-failed: a QUIT :bye12,4 - {LINK} - The build failed. See its log.\u{f}"
+    );
     assert_eq!(ann.told().await, ("#ci".to_owned(), text));
-    send(&channels, &with_subject(&"✓".repeat(600)), "#ci").await.unwrap();
+    send(&channels, &with_subject(&"✓".repeat(600)), "#ci")
+        .await
+        .unwrap();
     let line = ann.until(&[" PRIVMSG "]).await;
-    assert!(line.ends_with("✓…\u{f}") && line.len() <= 510, "{} bytes", line.len());
+    assert!(
+        line.ends_with("✓…\u{f}") && line.len() <= 510,
+        "{} bytes",
+        line.len()
+    );
 }
 
 #[test]
@@ -170,7 +270,9 @@ fn the_text_of_each_kind() {
     let failed = to(&[], &[]);
     let fallback = Notification {
         subject: "build-linux64/opt: task-failed".to_owned(),
-        message: format!("Task build-linux64/opt (bGmvC3EFTSWLcp5Kb5E12A), run 1: task-failed\n{LINK}"),
+        message: format!(
+            "Task build-linux64/opt (bGmvC3EFTSWLcp5Kb5E12A), run 1: task-failed\n{LINK}"
+        ),
         ..failed.clone()
     };
     let artifact = Notification {
@@ -190,7 +292,8 @@ fn the_text_of_each_kind() {
         ..fallback.clone()
     };
     let templates = Templates::ours().unwrap();
-    let texts = [failed, fallback, artifact, digest].map(|one| templates.render("irc", "irc.txt", &one).unwrap());
+    let texts = [failed, fallback, artifact, digest]
+        .map(|one| templates.render("irc", "irc.txt", &one).unwrap());
     insta::assert_snapshot!(texts.join("\n"));
 }
 
@@ -199,12 +302,25 @@ async fn a_digest_is_one_line() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
-    let line = |status, subject: &str| DigestLine { status, subject: subject.to_owned(), link: LINK.parse().unwrap() };
+    let line = |status, subject: &str| DigestLine {
+        status,
+        subject: subject.to_owned(),
+        link: LINK.parse().unwrap(),
+    };
     let mut digest = with_subject("2 more notifications");
-    for (second, begin, end) in [(Status::TaskFailed, "\u{3}04", "\u{f}"), (Status::TaskCompleted, "", "")] {
-        digest.digest = vec![line(Status::TaskFailed, "a failed"), line(second, "b ended")];
+    for (second, begin, end) in [
+        (Status::TaskFailed, "\u{3}04", "\u{f}"),
+        (Status::TaskCompleted, "", ""),
+    ] {
+        digest.digest = vec![
+            line(Status::TaskFailed, "a failed"),
+            line(second, "b ended"),
+        ];
         send(&channels, &digest, "#ci").await.unwrap();
-        assert_eq!(ann.told().await.1, format!("{begin}digest: 2 more notifications: a failed; b ended{end}"));
+        assert_eq!(
+            ann.told().await.1,
+            format!("{begin}digest: 2 more notifications: a failed; b ended{end}")
+        );
     }
 }
 
@@ -216,13 +332,25 @@ async fn a_server_that_was_killed_is_found_again_and_its_channels_are_joined() {
     server.kill();
     let error = send(&channels, &to(&[], &[]), "#builds").await.unwrap_err();
     // The latter, when the line was written before we saw that the server was gone.
-    assert!(matches!(error, ChannelError::Unreachable { .. } | ChannelError::Failed { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ChannelError::Unreachable { .. } | ChannelError::Failed { .. }
+        ),
+        "{error}"
+    );
     server.start_again().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#builds"]).await;
     // Without anything to say.
-    let mut joined = vec![ann.until(&[":notifier!", " JOIN "]).await, ann.until(&[":notifier!", " JOIN "]).await];
+    let mut joined = vec![
+        ann.until(&[":notifier!", " JOIN "]).await,
+        ann.until(&[":notifier!", " JOIN "]).await,
+    ];
     joined.sort();
-    assert!(joined[0].ends_with("#builds") && joined[1].ends_with("#ci"), "{joined:?}");
+    assert!(
+        joined[0].ends_with("#builds") && joined[1].ends_with("#ci"),
+        "{joined:?}"
+    );
     send_at_last(&channels, &with_subject("again"), "#builds").await;
     let (to, text) = ann.told().await;
     assert!(to == "#builds" && text.contains("again"), "{to} {text}");
@@ -247,13 +375,19 @@ async fn one_who_is_kicked_comes_again_with_news() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#builds"]).await;
     let channels = channel(server.port, &[]).await;
-    send(&channels, &with_subject("one"), "#builds").await.unwrap();
+    send(&channels, &with_subject("one"), "#builds")
+        .await
+        .unwrap();
     ann.until(&["one"]).await;
     ann.say("KICK #builds notifier :enough").await;
     ann.until(&[" KICK "]).await;
     // By its answer to this, the server has told us too.
-    send(&channels, &with_subject("between"), "ann").await.unwrap();
-    send(&channels, &with_subject("two"), "#builds").await.unwrap();
+    send(&channels, &with_subject("between"), "ann")
+        .await
+        .unwrap();
+    send(&channels, &with_subject("two"), "#builds")
+        .await
+        .unwrap();
     ann.until(&[":notifier!", " JOIN "]).await;
     ann.until(&[" PRIVMSG #builds :", "two"]).await;
 }
@@ -270,18 +404,28 @@ async fn what_the_server_refuses_is_taken_by_what_it_means() {
     ] {
         clock.advance(Duration::from_secs(10));
         let error = send(&channels, &to(&[], &[]), recipient).await.unwrap_err();
-        assert!(matches!(&error, ChannelError::HardBounce { recipient: who, .. } if who == recipient), "{error}");
+        assert!(
+            matches!(&error, ChannelError::HardBounce { recipient: who, .. } if who == recipient),
+            "{error}"
+        );
         assert!(error.to_string().contains(words), "{error}");
     }
     // It may be for the words, so the channel is not muted.
     clock.advance(Duration::from_secs(10));
     let error = send(&channels, &to(&[], &[]), "#silent").await.unwrap_err();
     assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("irc.example.net answered 404"), "{error}");
+    assert!(
+        error.to_string().contains("irc.example.net answered 404"),
+        "{error}"
+    );
     clock.advance(Duration::from_secs(10));
     let error = send(&channels, &to(&[], &[]), "nobody").await.unwrap_err();
     assert!(matches!(error, ChannelError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("answered 401") && error.to_string().contains("release the letter"), "{error}");
+    assert!(
+        error.to_string().contains("answered 401")
+            && error.to_string().contains("release the letter"),
+        "{error}"
+    );
     // The connection is of use all the while.
     clock.advance(Duration::from_secs(10));
     send(&channels, &to(&[], &[]), "#ci").await.unwrap();
@@ -315,7 +459,10 @@ async fn a_wrong_password_is_a_matter_of_credentials_and_is_not_shown() {
         let error = send(&channels, &to(&[], &[]), "#ci").await.unwrap_err();
         assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
         let text = format!("{error} {error:?}");
-        assert!(text.contains("notify.irc.password") && !text.contains("hunter2"), "{text}");
+        assert!(
+            text.contains("notify.irc.password") && !text.contains("hunter2"),
+            "{text}"
+        );
     }
     let channels = channel(server.port, &[("password", "opensesame")]).await;
     send(&channels, &to(&[], &[]), "#ci").await.unwrap();
@@ -331,8 +478,13 @@ async fn a_burst_arrives_as_a_whole_in_order_and_is_no_flood() {
     let sending = {
         let (channels, long) = (channels.clone(), "x".repeat(300));
         tokio::spawn(async move {
-            let all = (0..12).map(|number| with_subject(&format!("{number:02} {long}"))).collect::<Vec<_>>();
-            let mut sends: Vec<_> = all.iter().map(|one| Box::pin(send(&channels, one, "#ci"))).collect();
+            let all = (0..12)
+                .map(|number| with_subject(&format!("{number:02} {long}")))
+                .collect::<Vec<_>>();
+            let mut sends: Vec<_> = all
+                .iter()
+                .map(|one| Box::pin(send(&channels, one, "#ci")))
+                .collect();
             for sent in &mut sends {
                 // All of them are begun before the first is done.
                 assert!(poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx).is_pending())).await);
@@ -348,7 +500,10 @@ async fn a_burst_arrives_as_a_whole_in_order_and_is_no_flood() {
             clock.advance(Duration::from_secs(2));
         }
         let (_, text) = ann.told().await;
-        assert!(text.starts_with(&format!("\u{3}04task-failed: {number:02} x")), "{text}");
+        assert!(
+            text.starts_with(&format!("\u{3}04task-failed: {number:02} x")),
+            "{text}"
+        );
     }
     sending.await.unwrap();
 }
@@ -359,10 +514,18 @@ async fn a_server_is_trusted_with_a_certificate_from_the_right_authority() {
     let [ours, other] = [0, 1].map(|number| Authority::new(directories[number].path()).unwrap());
     let server = Ngircd::start_with_tls(&ours).await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
-    let channels = channel(server.tls_port, &[("ca_file", ours.file().to_str().unwrap())]).await;
+    let channels = channel(
+        server.tls_port,
+        &[("ca_file", ours.file().to_str().unwrap())],
+    )
+    .await;
     send(&channels, &to(&[], &[]), "#ci").await.unwrap();
     ann.told().await;
-    let channels = channel(server.tls_port, &[("ca_file", other.file().to_str().unwrap())]).await;
+    let channels = channel(
+        server.tls_port,
+        &[("ca_file", other.file().to_str().unwrap())],
+    )
+    .await;
     let error = send(&channels, &to(&[], &[]), "#ci").await.unwrap_err();
     assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
@@ -374,14 +537,26 @@ async fn check_logs_in_and_neither_joins_nor_speaks() {
     let mut ann = Reader::come(server.port, "sesame", "ann", &["#ci"]).await;
     let port = server.port.to_string();
     let check = async |port: &str, password: &str| {
-        let file = [("host", "localhost"), ("port", port), ("tls", "off"), ("nick", "notifier"), ("channel", "#ci")];
+        let file = [
+            ("host", "localhost"),
+            ("port", port),
+            ("tls", "off"),
+            ("nick", "notifier"),
+            ("channel", "#ci"),
+        ];
         let password = Some(("password", password)).filter(|(_, password)| !password.is_empty());
         checked("irc", &file.into_iter().chain(password).collect::<Vec<_>>()).await
     };
     let found = check(&port, "sesame").await.unwrap();
-    assert_eq!(found, format!("localhost:{port} accepts our login, with the nick notifier"));
+    assert_eq!(
+        found,
+        format!("localhost:{port} accepts our login, with the nick notifier")
+    );
     let fault = check(&port, "hunter2").await.unwrap_err();
-    assert!(fault.contains("does not accept our credentials") && !fault.contains("hunter2"), "{fault}");
+    assert!(
+        fault.contains("does not accept our credentials") && !fault.contains("hunter2"),
+        "{fault}"
+    );
     let fault = check("9", "").await.unwrap_err();
     assert!(fault.contains("connect to localhost:9"), "{fault}");
     // What ann sees next is the notifier that really comes.
@@ -398,10 +573,22 @@ async fn check_verifies_the_certificate() {
     let port = server.tls_port.to_string();
     let check = async |authority: &Authority| {
         let ca_file = ("ca_file", authority.file().to_str().unwrap());
-        checked("irc", &[("host", "localhost"), ("port", &port), ("nick", "notifier"), ("channel", "#ci"), ca_file])
-            .await
+        checked(
+            "irc",
+            &[
+                ("host", "localhost"),
+                ("port", &port),
+                ("nick", "notifier"),
+                ("channel", "#ci"),
+                ca_file,
+            ],
+        )
+        .await
     };
     assert!(check(&ours).await.unwrap().contains("accepts our login"));
     let fault = check(&other).await.unwrap_err();
-    assert!(fault.contains("UnknownIssuer") && fault.contains("ca_file"), "{fault}");
+    assert!(
+        fault.contains("UnknownIssuer") && fault.contains("ca_file"),
+        "{fault}"
+    );
 }

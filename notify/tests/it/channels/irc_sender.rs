@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, Clock, Consumer, Depth, MemoryBus, Operate, Producer, Shutdown, Subsystem, SystemClock};
+use bus::{
+    Bus, Clock, Consumer, Depth, MemoryBus, Operate, Producer, Shutdown, Subsystem, SystemClock,
+};
 use notify::{Channels, Dispatcher, Identities, Sender, Status, Templates};
 use serde_json::json;
 use taskcluster::{Taskcluster, testing::FakeTaskcluster};
@@ -25,14 +27,23 @@ fn process(
     let (channels, templates) = (Arc::new(channels), Arc::new(Templates::ours().unwrap()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let root = ROOT.parse().unwrap();
-    let dispatcher =
-        Dispatcher::new(client, root, channels.clone(), Identities::default(), templates.clone(), NOTIFICATIONS);
+    let dispatcher = Dispatcher::new(
+        client,
+        root,
+        channels.clone(),
+        Identities::default(),
+        templates.clone(),
+        NOTIFICATIONS,
+    );
     let sender = Sender::new(channels, templates, NOTIFICATIONS, DIGESTS, 100);
     let dispatcher = Consumer::new(bus.clone(), clock.clone(), TASKS, dispatcher);
     let sender = Consumer::new(bus.clone(), clock, NOTIFICATIONS, sender);
     let shutdown = shutdown.clone();
     tokio::spawn(async move {
-        let running = (Box::new(dispatcher).run(shutdown.clone()), Box::new(sender).run(shutdown));
+        let running = (
+            Box::new(dispatcher).run(shutdown.clone()),
+            Box::new(sender).run(shutdown),
+        );
         let (one, other) = tokio::join!(running.0, running.1);
         one.unwrap();
         other.unwrap();
@@ -45,14 +56,25 @@ async fn a_process_that_ends_in_a_burst_loses_no_line_and_repeats_none() {
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let fake = FakeTaskcluster::start(clock.clone()).await.unwrap();
-    let client = || Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), clock.clone());
+    let client = || {
+        Taskcluster::new(
+            fake.root().clone(),
+            Some(fake.credentials()),
+            http(),
+            clock.clone(),
+        )
+    };
     let bus = Arc::new(MemoryBus::new(clock.clone()));
     let producer = Producer::new(bus.clone() as Arc<dyn Bus>, clock.clone());
     for number in 0..COUNT {
-        let section = json!({ "plugins": ["irc"], "subject": format!("news {number}"), "message": "." });
+        let section =
+            json!({ "plugins": ["irc"], "subject": format!("news {number}"), "message": "." });
         let extra = json!({ "notification": { "task-failed": section } });
         let task = fake.add_task(json!({ "metadata": metadata("build"), "extra": extra }));
-        producer.send(&TASKS, &message(&task, Status::TaskFailed, |_| {})).await.unwrap();
+        producer
+            .send(&TASKS, &message(&task, Status::TaskFailed, |_| {}))
+            .await
+            .unwrap();
     }
     let (shutdown, channels) = (Shutdown::new(), irc::channel(server.port, &[]).await);
     let running = process(&bus, client(), channels, &shutdown);
@@ -74,7 +96,14 @@ async fn a_process_that_ends_in_a_burst_loses_no_line_and_repeats_none() {
     running.await.unwrap();
     told.extend(ann.told_until(&[":notifier!", " QUIT "]).await);
     told.sort();
-    let expected: Vec<_> = (0..COUNT).map(|number| format!("\u{3}04task-failed: news {number} - ")).collect();
+    let expected: Vec<_> = (0..COUNT)
+        .map(|number| format!("\u{3}04task-failed: news {number} - "))
+        .collect();
     assert_eq!(told.len(), COUNT, "{told:#?}");
-    assert!(told.iter().zip(&expected).all(|(text, begin)| text.starts_with(begin)), "{told:#?}");
+    assert!(
+        told.iter()
+            .zip(&expected)
+            .all(|(text, begin)| text.starts_with(begin)),
+        "{told:#?}"
+    );
 }

@@ -17,8 +17,13 @@ use crate::{
 };
 
 async fn channel(clock: Arc<dyn Clock>, port: &str, more: &[(&str, &str)]) -> Arc<Channels> {
-    let mut file =
-        vec![("host", "127.0.0.1"), ("port", port), ("nick", "notifier"), ("channel", "#ci"), ("tls", "off")];
+    let mut file = vec![
+        ("host", "127.0.0.1"),
+        ("port", port),
+        ("nick", "notifier"),
+        ("channel", "#ci"),
+        ("tls", "off"),
+    ];
     file.extend(more);
     Arc::new(open_at(clock, "irc", &file, &|_| None, None).await.unwrap())
 }
@@ -38,7 +43,12 @@ async fn let_in(client: &mut Lines) {
 
 async fn pong(client: &mut Lines) {
     let ping = client.line().await.unwrap();
-    client.say(&format!(":s PONG s :{}", ping.strip_prefix("PING ").unwrap())).await;
+    client
+        .say(&format!(
+            ":s PONG s :{}",
+            ping.strip_prefix("PING ").unwrap()
+        ))
+        .await;
 }
 
 async fn come(listener: &TcpListener) -> Lines {
@@ -52,18 +62,29 @@ async fn come(listener: &TcpListener) -> Lines {
 #[tokio::test]
 async fn sasl_proves_the_account_before_anything_else() {
     let (listener, port) = listener().await;
-    let sasl = [("auth", "sasl"), ("password", "opensesame"), ("name", "Release Notifier")];
+    let sasl = [
+        ("auth", "sasl"),
+        ("password", "opensesame"),
+        ("name", "Release Notifier"),
+    ];
     let channels = channel(Arc::new(SystemClock), &port, &sasl).await;
     let sent = sending(&channels);
     let mut client = accept(&listener).await;
-    for expected in ["CAP REQ :sasl", "NICK notifier", "USER releaseno 0 * :Release Notifier"] {
+    for expected in [
+        "CAP REQ :sasl",
+        "NICK notifier",
+        "USER releaseno 0 * :Release Notifier",
+    ] {
         assert_eq!(client.line().await.unwrap(), expected);
     }
     client.say(":s CAP * ACK :sasl").await;
     assert_eq!(client.line().await.unwrap(), "AUTHENTICATE PLAIN");
     client.say("AUTHENTICATE +").await;
     let plain = BASE64_STANDARD.encode("notifier\0notifier\0opensesame");
-    assert_eq!(client.line().await.unwrap(), format!("AUTHENTICATE {plain}"));
+    assert_eq!(
+        client.line().await.unwrap(),
+        format!("AUTHENTICATE {plain}")
+    );
     client.say(":s 903 * :SASL authentication successful").await;
     assert_eq!(client.line().await.unwrap(), "CAP END");
     let_in(&mut client).await;
@@ -75,10 +96,16 @@ async fn sasl_proves_the_account_before_anything_else() {
 #[tokio::test]
 async fn without_sasl_nothing_is_sent() {
     for (answer, words) in [
-        (":s CAP * NAK :sasl", "does not offer sasl: set notify.irc.auth to password"),
+        (
+            ":s CAP * NAK :sasl",
+            "does not offer sasl: set notify.irc.auth to password",
+        ),
         (":s 421 * CAP :Unknown command", "does not offer sasl"),
         (":s 001 notifier :Welcome", "does not offer sasl"),
-        (":s 904 * :SASL authentication failed", "answered 904 (SASL authentication failed): set notify.irc.nick"),
+        (
+            ":s 904 * :SASL authentication failed",
+            "answered 904 (SASL authentication failed): set notify.irc.nick",
+        ),
         (":s 465 * :You are banned", "answered 465 (You are banned)"),
     ] {
         let (listener, port) = listener().await;
@@ -100,7 +127,10 @@ async fn a_server_that_throttles_is_left_alone_for_a_while() {
     let (listener, port) = listener().await;
     let channels = channel(Arc::new(SystemClock), &port, &[]).await;
     let sent = sending(&channels);
-    accept(&listener).await.say("ERROR :Trying to reconnect too fast").await;
+    accept(&listener)
+        .await
+        .say("ERROR :Trying to reconnect too fast")
+        .await;
     let error = sent.await.unwrap().unwrap_err();
     assert!(matches!(error, ChannelError::Busy { .. }), "{error}");
     assert!(matches!(error.disposition(), Disposition::Defer(_)));
@@ -128,13 +158,19 @@ async fn a_line_waits_for_its_turn_and_is_not_sent_when_nobody_waits_for_it() {
     drop(begun);
     clock.advance(Duration::from_secs(2));
     let next = client.line().await.unwrap();
-    assert!(next.starts_with("PRIVMSG ann :"), "nobody waits for the line to bob: {next}");
+    assert!(
+        next.starts_with("PRIVMSG ann :"),
+        "nobody waits for the line to bob: {next}"
+    );
     pong(&mut client).await;
     sent.await.unwrap().unwrap();
     clock.advance(Duration::from_secs(10));
     let last = sending(&channels);
     let next = client.line().await.unwrap();
-    assert!(next.starts_with("PRIVMSG ann :"), "nobody waited for the line to bob: {next}");
+    assert!(
+        next.starts_with("PRIVMSG ann :"),
+        "nobody waited for the line to bob: {next}"
+    );
     pong(&mut client).await;
     last.await.unwrap().unwrap();
 }
@@ -151,7 +187,11 @@ async fn a_server_that_is_gone_without_a_word_is_noticed() {
     sent.await.unwrap().unwrap();
     let pinged = passing(&clock, 61, client.line()).await.unwrap();
     assert!(pinged.starts_with("PING "), "{pinged}");
-    assert_eq!(passing(&clock, 21, client.line()).await, None, "it closes the connection");
+    assert_eq!(
+        passing(&clock, 21, client.line()).await,
+        None,
+        "it closes the connection"
+    );
     // And makes another.
     passing(&clock, 2, come(&listener)).await;
 }
@@ -165,8 +205,17 @@ async fn a_connection_that_breaks_before_the_answer_is_no_sending_and_costs_an_a
     client.until(&["PRIVMSG ann :"]).await;
     drop(client);
     let error = sent.await.unwrap().unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Retry, "a server that always does so is not told it all day: {error}");
-    assert!(error.to_string().ends_with("the line may have been read all the same"), "{error}");
+    assert_eq!(
+        error.disposition(),
+        Disposition::Retry,
+        "a server that always does so is not told it all day: {error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .ends_with("the line may have been read all the same"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -180,7 +229,9 @@ async fn one_who_is_put_out_while_a_line_is_on_its_way_tries_again() {
     let sent = telling(&channels);
     let mut client = come(&listener).await;
     client.until(&["PRIVMSG #ci :"]).await;
-    client.say(":ann!a@host KICK #ci notifier :enough\r\n:s 404 notifier #ci :Cannot send to channel").await;
+    client
+        .say(":ann!a@host KICK #ci notifier :enough\r\n:s 404 notifier #ci :Cannot send to channel")
+        .await;
     pong(&mut client).await;
     let error = sent.await.unwrap().unwrap_err();
     assert!(matches!(error, ChannelError::Failed { .. }), "{error}");
@@ -207,25 +258,72 @@ async fn passing<T>(clock: &ManualClock, seconds: u64, awaited: impl Future<Outp
 
 #[tokio::test]
 async fn what_is_set_wrong_is_named() {
-    let good = [("host", "irc.example.net"), ("nick", "notifier"), ("channel", "#ci")];
+    let good = [
+        ("host", "irc.example.net"),
+        ("nick", "notifier"),
+        ("channel", "#ci"),
+    ];
     for (key, value, expected) in [
-        ("nick", "two words", "notify.irc.nick (or IRC_NICK in the environment) is not a nick"),
-        ("channel", "#a,#b", "notify.irc.channel (or IRC_CHAN in the environment) is not the name of one channel"),
-        ("port", "0x", "notify.irc.port (or IRC_PORT in the environment) is not a port"),
+        (
+            "nick",
+            "two words",
+            "notify.irc.nick (or IRC_NICK in the environment) is not a nick",
+        ),
+        (
+            "channel",
+            "#a,#b",
+            "notify.irc.channel (or IRC_CHAN in the environment) is not the name of one channel",
+        ),
+        (
+            "port",
+            "0x",
+            "notify.irc.port (or IRC_PORT in the environment) is not a port",
+        ),
         ("tls", "maybe", "notify.irc.tls is not on or off"),
-        ("ca_file", "/nonexistent", "notify.irc.ca_file is not a readable file"),
-        ("nicks", "both", "notify.irc.nicks is not channel or private"),
-        ("auth", "sasl", "set notify.irc.password (or IRC_PASS in the environment)"),
-        ("password", "a\r\nQUIT", "notify.irc.password (or IRC_PASS in the environment) is not on one line"),
+        (
+            "ca_file",
+            "/nonexistent",
+            "notify.irc.ca_file is not a readable file",
+        ),
+        (
+            "nicks",
+            "both",
+            "notify.irc.nicks is not channel or private",
+        ),
+        (
+            "auth",
+            "sasl",
+            "set notify.irc.password (or IRC_PASS in the environment)",
+        ),
+        (
+            "password",
+            "a\r\nQUIT",
+            "notify.irc.password (or IRC_PASS in the environment) is not on one line",
+        ),
     ] {
-        let file: Vec<_> = good.into_iter().filter(|(name, _)| *name != key).chain([(key, value)]).collect();
-        let error = open_with("irc", &file, &|_| None, None).await.err().unwrap().to_string();
+        let file: Vec<_> = good
+            .into_iter()
+            .filter(|(name, _)| *name != key)
+            .chain([(key, value)])
+            .collect();
+        let error = open_with("irc", &file, &|_| None, None)
+            .await
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(expected), "{error}");
     }
     let clear = [("auth", "sasl"), ("password", "x"), ("tls", "off")];
     let file: Vec<_> = good.into_iter().chain(clear).collect();
-    let error = open_with("irc", &file, &|_| None, None).await.err().unwrap().to_string();
-    assert!(error.contains("notify.irc.tls is not on, which sasl needs"), "{error}");
+    let error = open_with("irc", &file, &|_| None, None)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("notify.irc.tls is not on, which sasl needs"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -24,7 +24,8 @@ use crate::{
 /// Somebody whom nobody looks at.
 const ANYBODY: (&str, &str) = ("AKIATEST", "hunter2");
 const BUCKET: &str = "ci-logs";
-const PLACE: &str = "mozilla-beta/firefox-51.0b1/build2/build-linux64_opt-linux64-bGmvC3EFTSWLcp5Kb5E12A-1";
+const PLACE: &str =
+    "mozilla-beta/firefox-51.0b1/build2/build-linux64_opt-linux64-bGmvC3EFTSWLcp5Kb5E12A-1";
 /// So many pieces of a log are stored in two parts, and exactly fill three where they are not packed.
 const TWO_PARTS: usize = 240;
 
@@ -36,7 +37,14 @@ async fn store() -> Moto {
 }
 
 async fn make_bucket(moto: &Moto) {
-    let made = moto.signed(http().put(moto.address(&format!("/{BUCKET}"))).body(CONFIGURATION), "s3").await;
+    let made = moto
+        .signed(
+            http()
+                .put(moto.address(&format!("/{BUCKET}")))
+                .body(CONFIGURATION),
+            "s3",
+        )
+        .await;
     assert_eq!(made.status(), StatusCode::OK);
 }
 
@@ -56,18 +64,41 @@ fn collector_with(
     more: &[(&str, &str)],
 ) -> Channels {
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-    let credentials = Credentials { client_id: "tests".to_owned(), access_token: "s3cret".into(), certificate: None };
+    let credentials = Credentials {
+        client_id: "tests".to_owned(),
+        access_token: "s3cret".into(),
+        certificate: None,
+    };
     let parts = Parts {
         templates: &Arc::new(Templates::ours().unwrap()),
-        taskcluster: &Taskcluster::new(root.clone(), Some(credentials), http(), Arc::new(Hurried(clock.clone()))),
+        taskcluster: &Taskcluster::new(
+            root.clone(),
+            Some(credentials),
+            http(),
+            Arc::new(Hurried(clock.clone())),
+        ),
         pulse: None,
         http: &http(),
         clock: &(clock as Arc<dyn Clock>),
     };
-    let file = [("bucket", bucket), ("endpoint", endpoint), ("access_key_id", id), ("secret_access_key", secret)];
-    let file = file.iter().chain(more).map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
-    Channels::open(&["log_collect".to_owned()], &BTreeMap::from([("log_collect".to_owned(), file)]), &|_| None, &parts)
-        .unwrap()
+    let file = [
+        ("bucket", bucket),
+        ("endpoint", endpoint),
+        ("access_key_id", id),
+        ("secret_access_key", secret),
+    ];
+    let file = file
+        .iter()
+        .chain(more)
+        .map(|(key, value)| ((*key).to_owned(), SecretString::from(*value)))
+        .collect();
+    Channels::open(
+        &["log_collect".to_owned()],
+        &BTreeMap::from([("log_collect".to_owned(), file)]),
+        &|_| None,
+        &parts,
+    )
+    .unwrap()
 }
 
 fn failed() -> Notification {
@@ -80,21 +111,35 @@ async fn collect(logs: &Logs, moto: &Moto) -> Result<(), ChannelError> {
 
 async fn collect_as(keys: (&str, &str), logs: &Logs, moto: &Moto) -> Result<(), ChannelError> {
     let channels = collector(&logs.root, &moto.endpoint(), BUCKET, keys);
-    channels.get("log_collect").unwrap().send(&failed(), "run 1").await
+    channels
+        .get("log_collect")
+        .unwrap()
+        .send(&failed(), "run 1")
+        .await
 }
 
 async fn get(moto: &Moto, path: &str) -> Response {
-    moto.signed(http().get(moto.address(&format!("/{BUCKET}{path}"))), "s3").await
+    moto.signed(http().get(moto.address(&format!("/{BUCKET}{path}"))), "s3")
+        .await
 }
 
 /// How many uploads have begun and are not over.
 async fn uploads(moto: &Moto) -> usize {
-    get(moto, "?uploads").await.text().await.unwrap().matches("<Upload>").count()
+    get(moto, "?uploads")
+        .await
+        .text()
+        .await
+        .unwrap()
+        .matches("<Upload>")
+        .count()
 }
 
 async fn stored(moto: &Moto) -> Vec<String> {
     let list = get(moto, "?list-type=2").await.text().await.unwrap();
-    list.split("<Key>").skip(1).map(|rest| rest.split_once('<').unwrap().0.to_owned()).collect()
+    list.split("<Key>")
+        .skip(1)
+        .map(|rest| rest.split_once('<').unwrap().0.to_owned())
+        .collect()
 }
 
 fn text(pieces: usize) -> Vec<u8> {
@@ -122,7 +167,9 @@ async fn logs_are_stored_packed_in_one_part_or_in_several() {
         (Log::Text(TWO_PARTS), Some("-2")),
         (Log::Packed(TWO_PARTS), Some("-3")),
     ] {
-        collect(&Logs::serve(log.clone(), Log::Unknown).await, &moto).await.unwrap();
+        collect(&Logs::serve(log.clone(), Log::Unknown).await, &moto)
+            .await
+            .unwrap();
         let found = get(&moto, &format!("/{PLACE}")).await;
         let header = |name: &str| found.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(
@@ -131,28 +178,48 @@ async fn logs_are_stored_packed_in_one_part_or_in_several() {
         );
         // The tag of what came in parts ends in how many there were.
         let tag = header("etag");
-        assert_eq!(tag.trim_matches('"').find('-').map(|at| &tag.trim_matches('"')[at..]), parts);
+        assert_eq!(
+            tag.trim_matches('"')
+                .find('-')
+                .map(|at| &tag.trim_matches('"')[at..]),
+            parts
+        );
         let bytes = found.bytes().await.unwrap();
         match log {
-            Log::Packed(pieces) => assert!(bytes == text(pieces), "what comes packed is stored as it comes"),
+            Log::Packed(pieces) => assert!(
+                bytes == text(pieces),
+                "what comes packed is stored as it comes"
+            ),
             Log::Text(pieces) => {
                 let mut unpacked = Vec::new();
-                GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).unwrap();
+                GzDecoder::new(&bytes[..])
+                    .read_to_end(&mut unpacked)
+                    .unwrap();
                 assert!(unpacked == text(pieces) && (pieces == 0 || bytes.len() < unpacked.len()));
             }
             _ => unreachable!(),
         }
     }
-    assert_eq!((stored(&moto).await, uploads(&moto).await), (vec![PLACE.to_owned()], 0));
+    assert_eq!(
+        (stored(&moto).await, uploads(&moto).await),
+        (vec![PLACE.to_owned()], 0)
+    );
 }
 
 #[tokio::test]
 async fn a_log_that_breaks_off_leaves_nothing_in_the_store() {
     let moto = store().await;
     for pieces in [1, TWO_PARTS] {
-        let error = collect(&Logs::serve(Log::Broken(pieces), Log::Unknown).await, &moto).await.unwrap_err();
+        let error = collect(&Logs::serve(Log::Broken(pieces), Log::Unknown).await, &moto)
+            .await
+            .unwrap_err();
         assert!(matches!(error, ChannelError::Failed { .. }), "{error}");
-        assert!(error.to_string().contains("log_collect failed: the log broke off: "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("log_collect failed: the log broke off: "),
+            "{error}"
+        );
         assert_eq!((stored(&moto).await, uploads(&moto).await), (Vec::new(), 0));
     }
 }
@@ -182,10 +249,14 @@ async fn a_sending_that_is_dropped_leaves_nothing_in_the_store() {
 async fn a_log_that_is_not_there_is_looked_for_elsewhere_and_then_left() {
     let moto = store().await;
     for gone in [Log::Unknown, Log::Status(404), Log::Status(410)] {
-        collect(&Logs::serve(gone.clone(), gone).await, &moto).await.unwrap();
+        collect(&Logs::serve(gone.clone(), gone).await, &moto)
+            .await
+            .unwrap();
         assert_eq!(stored(&moto).await, [""; 0]);
     }
-    collect(&Logs::serve(Log::Unknown, Log::Text(1)).await, &moto).await.unwrap();
+    collect(&Logs::serve(Log::Unknown, Log::Text(1)).await, &moto)
+        .await
+        .unwrap();
     assert_eq!(stored(&moto).await, [PLACE]);
 }
 
@@ -198,8 +269,16 @@ async fn a_log_is_fetched_where_that_is_safe() {
             Disposition::Dead,
             "http://127.0.0.1, which is not fetched from",
         ),
-        (Log::At("file:///etc/passwd"), Disposition::Dead, "not fetched from"),
-        (Log::Encoded("br"), Disposition::Dead, "the log is encoded as br, and not with gzip"),
+        (
+            Log::At("file:///etc/passwd"),
+            Disposition::Dead,
+            "not fetched from",
+        ),
+        (
+            Log::Encoded("br"),
+            Disposition::Dead,
+            "the log is encoded as br, and not with gzip",
+        ),
         (Log::Status(403), Disposition::Retry, "http status 403"),
         (
             Log::Status(503),
@@ -209,13 +288,23 @@ async fn a_log_is_fetched_where_that_is_safe() {
     ] {
         let logs = Logs::serve(log, Log::Text(1)).await;
         let channels = collector(&logs.root, endpoint, BUCKET, ANYBODY);
-        let error = channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap_err();
+        let error = channels
+            .get("log_collect")
+            .unwrap()
+            .send(&failed(), "run 1")
+            .await
+            .unwrap_err();
         assert_eq!(error.disposition(), expected, "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
     let logs = Logs::serve(Log::At("http://127.0.0.1:9/"), Log::Text(1)).await;
     let channels = collector(&logs.root, endpoint, BUCKET, ANYBODY);
-    channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap_err();
+    channels
+        .get("log_collect")
+        .unwrap()
+        .send(&failed(), "run 1")
+        .await
+        .unwrap_err();
     assert_eq!(logs.served(), 0);
 }
 
@@ -225,11 +314,19 @@ async fn a_log_is_fetched_from_public_addresses_unless_others_are_allowed() {
     for (more, expected) in [
         (&[][..], "https://127.0.0.1, which is not fetched from"),
         // Nobody listens there.
-        (&[("allowed_networks", "127.0.0.0/8")][..], "taskcluster cannot be reached"),
+        (
+            &[("allowed_networks", "127.0.0.0/8")][..],
+            "taskcluster cannot be reached",
+        ),
     ] {
         let logs = Logs::serve(Log::At("https://127.0.0.1:9/log"), Log::Unknown).await;
         let channels = collector_with(&logs.root, endpoint, BUCKET, ANYBODY, more);
-        let error = channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap_err();
+        let error = channels
+            .get("log_collect")
+            .unwrap()
+            .send(&failed(), "run 1")
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
@@ -245,9 +342,22 @@ async fn a_log_is_for_everybody_only_where_that_is_set() {
     ] {
         let logs = Logs::serve(Log::Packed(pieces), Log::Unknown).await;
         let channels = collector_with(&logs.root, &moto.endpoint(), BUCKET, ANYBODY, more);
-        channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap();
-        let granted = get(&moto, &format!("/{PLACE}?acl")).await.text().await.unwrap();
-        assert_eq!(granted.contains("global/AllUsers") && granted.contains("READ"), expected, "{granted}");
+        channels
+            .get("log_collect")
+            .unwrap()
+            .send(&failed(), "run 1")
+            .await
+            .unwrap();
+        let granted = get(&moto, &format!("/{PLACE}?acl"))
+            .await
+            .text()
+            .await
+            .unwrap();
+        assert_eq!(
+            granted.contains("global/AllUsers") && granted.contains("READ"),
+            expected,
+            "{granted}"
+        );
     }
 }
 
@@ -259,10 +369,18 @@ async fn a_hostile_name_leads_nowhere_else() {
     let mut one = failed();
     one.task.name = "../../x?uploads#\r\n%2e%2e/\u{202e}".to_owned();
     for name in ["branch", "product", "version", "build_number", "platform"] {
-        one.task.build_props.insert(name.to_owned(), "../..".to_owned());
+        one.task
+            .build_props
+            .insert(name.to_owned(), "../..".to_owned());
     }
-    channels.get("log_collect").unwrap().send(&one, "run 0").await.unwrap();
-    let expected = "_._../_._..-_._../build_._../_._.._x_uploads____2e_2e__-_._..-bGmvC3EFTSWLcp5Kb5E12A-0";
+    channels
+        .get("log_collect")
+        .unwrap()
+        .send(&one, "run 0")
+        .await
+        .unwrap();
+    let expected =
+        "_._../_._..-_._../build_._../_._.._x_uploads____2e_2e__-_._..-bGmvC3EFTSWLcp5Kb5E12A-0";
     assert_eq!(stored(&moto).await, [expected]);
 }
 
@@ -271,10 +389,20 @@ async fn what_a_store_answers_is_taken_by_what_it_means() {
     let mut moto = store().await;
     let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
     let channels = collector(&logs.root, &moto.endpoint(), "no-such-bucket", ANYBODY);
-    let error = channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap_err();
+    let error = channels
+        .get("log_collect")
+        .unwrap()
+        .send(&failed(), "run 1")
+        .await
+        .unwrap_err();
     assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("NoSuchBucket"), "{error}");
-    assert!(error.to_string().contains("set notify.log_collect.bucket to one that there is"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("set notify.log_collect.bucket to one that there is"),
+        "{error}"
+    );
 
     let (id, secret) = moto.user("s3:*").await;
     moto.demand_credentials().await;
@@ -283,18 +411,34 @@ async fn what_a_store_answers_is_taken_by_what_it_means() {
         let logs = Logs::serve(Log::Packed(pieces), Log::Unknown).await;
         collect_as((&id, &secret), &logs, &moto).await.unwrap();
     }
-    for (keys, code) in [(ANYBODY, "InvalidAccessKeyId"), ((id.as_str(), "hunter2"), "SignatureDoesNotMatch")] {
+    for (keys, code) in [
+        (ANYBODY, "InvalidAccessKeyId"),
+        ((id.as_str(), "hunter2"), "SignatureDoesNotMatch"),
+    ] {
         let error = collect_as(keys, &logs, &moto).await.unwrap_err();
         assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
-        assert!(error.to_string().contains(&format!("http status 403, {code}")), "{error}");
-        assert!(error.to_string().contains("set notify.log_collect.access_key_id"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("http status 403, {code}")),
+            "{error}"
+        );
+        assert!(
+            error
+                .to_string()
+                .contains("set notify.log_collect.access_key_id"),
+            "{error}"
+        );
         assert!(!format!("{error:?}").contains("hunter2"));
     }
 
     moto.kill();
     let error = collect(&logs, &moto).await.unwrap_err();
     assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
-    assert!(matches!(error.disposition(), Disposition::Defer(_)), "an outage costs no attempt");
+    assert!(
+        matches!(error.disposition(), Disposition::Defer(_)),
+        "an outage costs no attempt"
+    );
     moto.restart().await;
     make_bucket(&moto).await;
     collect(&logs, &moto).await.unwrap();
@@ -304,7 +448,10 @@ async fn what_a_store_answers_is_taken_by_what_it_means() {
 #[tokio::test]
 async fn what_is_not_set_is_named() {
     for (file, expected) in [
-        (&[][..], "log_collect cannot be used: set notify.log_collect.bucket (or S3_BUCKET in the environment)"),
+        (
+            &[][..],
+            "log_collect cannot be used: set notify.log_collect.bucket (or S3_BUCKET in the environment)",
+        ),
         (
             &[("bucket", "a/../b")][..],
             "notify.log_collect.bucket (or S3_BUCKET in the environment) is not the name of a bucket",
@@ -313,13 +460,23 @@ async fn what_is_not_set_is_named() {
             &[("bucket", "logs"), ("secret_access_key", "x")][..],
             "set notify.log_collect.access_key_id (or AWS_ACCESS_KEY_ID in the environment)",
         ),
-        (&[("bucket", "logs"), ("acl", "public")][..], "notify.log_collect.acl is not private or public-read"),
         (
-            &[("bucket", "logs"), ("access_key_id", "a"), ("secret_access_key", "b"), ("allowed_networks", "intranet")]
-                [..],
+            &[("bucket", "logs"), ("acl", "public")][..],
+            "notify.log_collect.acl is not private or public-read",
+        ),
+        (
+            &[
+                ("bucket", "logs"),
+                ("access_key_id", "a"),
+                ("secret_access_key", "b"),
+                ("allowed_networks", "intranet"),
+            ][..],
             "notify.log_collect.allowed_networks is not a list of networks such as 10.1.0.0/16",
         ),
-        (&[("bucket", "logs"), ("region", "evil.example/")][..], "is not the name of a region such as us-west-2"),
+        (
+            &[("bucket", "logs"), ("region", "evil.example/")][..],
+            "is not the name of a region such as us-west-2",
+        ),
     ] {
         let error = open("log_collect", file).await.err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
@@ -334,18 +491,32 @@ async fn check_finds_the_bucket_and_stores_nothing() {
     let check = async |keys: (&str, &str), bucket: &str| {
         let channels = collector(&logs.root, &endpoint, bucket, keys);
         let checked = channels.get("log_collect").unwrap().check().await;
-        checked.map(|checked| checked.found.unwrap()).map_err(|error| error.to_string())
+        checked
+            .map(|checked| checked.found.unwrap())
+            .map_err(|error| error.to_string())
     };
     let found = check(ANYBODY, BUCKET).await.unwrap();
-    assert_eq!(found, "127.0.0.1 accepts our credentials, and let us ask where the bucket is");
+    assert_eq!(
+        found,
+        "127.0.0.1 accepts our credentials, and let us ask where the bucket is"
+    );
     assert_eq!(stored(&moto).await, Vec::<String>::new());
     let fault = check(ANYBODY, "no-such-bucket").await.unwrap_err();
-    assert!(fault.contains("set notify.log_collect.bucket to one that there is"), "{fault}");
+    assert!(
+        fault.contains("set notify.log_collect.bucket to one that there is"),
+        "{fault}"
+    );
 
     let (id, secret) = moto.user("s3:PutObject").await;
     moto.demand_credentials().await;
     let found = check((&id, &secret), BUCKET).await.unwrap();
-    assert!(found.contains("accepts our credentials, and gives no right to ask where the bucket is"), "{found}");
+    assert!(
+        found.contains("accepts our credentials, and gives no right to ask where the bucket is"),
+        "{found}"
+    );
     let fault = check((&id, "hunter2"), BUCKET).await.unwrap_err();
-    assert!(fault.contains("set notify.log_collect.access_key_id") && !fault.contains("hunter2"), "{fault}");
+    assert!(
+        fault.contains("set notify.log_collect.access_key_id") && !fault.contains("hunter2"),
+        "{fault}"
+    );
 }

@@ -17,14 +17,29 @@ const ALIAS: &str = "#rel/eng?#ü:example.org";
 
 fn to(channels: &[&str]) -> Notification {
     let channels = channels.iter().map(|name| (*name).to_owned()).collect();
-    notification("matrix", Recipients { channels, ..Recipients::default() })
+    notification(
+        "matrix",
+        Recipients {
+            channels,
+            ..Recipients::default()
+        },
+    )
 }
 
 async fn opened(url: &str) -> Channels {
-    open("matrix", &[("homeserver", url), ("access_token", TOKEN), ("room", ROOM)]).await.unwrap()
+    open(
+        "matrix",
+        &[("homeserver", url), ("access_token", TOKEN), ("room", ROOM)],
+    )
+    .await
+    .unwrap()
 }
 
-async fn send(channels: &Channels, one: &Notification, recipient: &str) -> Result<(), ChannelError> {
+async fn send(
+    channels: &Channels,
+    one: &Notification,
+    recipient: &str,
+) -> Result<(), ChannelError> {
     channels.get("matrix").unwrap().send(one, recipient).await
 }
 
@@ -43,9 +58,18 @@ async fn content(one: &Notification) -> Value {
 }
 
 fn digest(lines: usize, subject: &str) -> Notification {
-    let line = DigestLine { status: Status::TaskFailed, subject: subject.to_owned(), link: to(&[]).links.task };
+    let line = DigestLine {
+        status: Status::TaskFailed,
+        subject: subject.to_owned(),
+        link: to(&[]).links.task,
+    };
     let message = vec![format!("{subject}\n{}", line.link); lines].join("\n");
-    Notification { digest: vec![line; lines], subject: format!("{lines} more notifications"), message, ..to(&[]) }
+    Notification {
+        digest: vec![line; lines],
+        subject: format!("{lines} more notifications"),
+        message,
+        ..to(&[])
+    }
 }
 
 #[tokio::test]
@@ -55,35 +79,71 @@ async fn what_people_read() {
         artifact: Some("public/build/target.tar.bz2".to_owned()),
         ..to(&[])
     };
-    for (name, one) in [("failed", to(&[])), ("artifact", artifact), ("digest", digest(2, "test failed"))] {
-        insta::assert_snapshot!(format!("matrix {name}"), serde_json::to_string_pretty(&content(&one).await).unwrap());
+    for (name, one) in [
+        ("failed", to(&[])),
+        ("artifact", artifact),
+        ("digest", digest(2, "test failed")),
+    ] {
+        insta::assert_snapshot!(
+            format!("matrix {name}"),
+            serde_json::to_string_pretty(&content(&one).await).unwrap()
+        );
     }
 }
 
 #[tokio::test]
 async fn what_a_stranger_wrote_is_text() {
     let hostile = "<script>alert(1)</script> <!channel> &lt;b&gt; \"'\u{1b}[31m\u{202e} @room";
-    let bad = Notification { subject: hostile.to_owned(), message: format!("{hostile}\r\n<br>{hostile}"), ..to(&[]) };
+    let bad = Notification {
+        subject: hostile.to_owned(),
+        message: format!("{hostile}\r\n<br>{hostile}"),
+        ..to(&[])
+    };
     for one in [bad, digest(2, hostile)] {
         let content = content(&one).await;
-        let (text, html) = (content["body"].as_str().unwrap(), content["formatted_body"].as_str().unwrap());
-        assert!(!html.contains("<script") && !html.contains("<!") && html.contains("&amp;lt;b&amp;gt;"), "{html}");
+        let (text, html) = (
+            content["body"].as_str().unwrap(),
+            content["formatted_body"].as_str().unwrap(),
+        );
+        assert!(
+            !html.contains("<script") && !html.contains("<!") && html.contains("&amp;lt;b&amp;gt;"),
+            "{html}"
+        );
         assert!(!text.contains(['\u{1b}', '\u{202e}', '\r']), "{text}");
-        assert_eq!((&content["msgtype"], &content["m.mentions"]), (&json!("m.notice"), &json!({})));
+        assert_eq!(
+            (&content["msgtype"], &content["m.mentions"]),
+            (&json!("m.notice"), &json!({}))
+        );
     }
 }
 
 #[tokio::test]
 async fn what_is_long_fits_into_an_event() {
-    let lines = Notification { message: "\"\\\n".repeat(6600), ..to(&[]) };
-    let empty = Notification { message: "\n".repeat(20_000), ..to(&[]) };
+    let lines = Notification {
+        message: "\"\\\n".repeat(6600),
+        ..to(&[])
+    };
+    let empty = Notification {
+        message: "\n".repeat(20_000),
+        ..to(&[])
+    };
     for one in [digest(500, &"\"<&>\"".repeat(50)), lines, empty] {
         let content = content(&one).await;
         assert!(content["body"].as_str().unwrap().ends_with('…'));
-        assert_eq!((content.get("format"), content.get("formatted_body")), (None, None), "it cannot be cut");
+        assert_eq!(
+            (content.get("format"), content.get("formatted_body")),
+            (None, None),
+            "it cannot be cut"
+        );
     }
     let counted = content(&digest(101, "failed")).await;
-    assert!(counted["formatted_body"].as_str().unwrap().contains("<li>and 1 more</li>"), "{counted}");
+    assert!(
+        counted["formatted_body"]
+            .as_str()
+            .unwrap()
+            .contains("<li>and 1 more</li>"),
+        "{counted}"
+    );
 }
 
 #[tokio::test]
@@ -99,8 +159,15 @@ async fn a_sending_that_is_repeated_shows_nothing_new() {
     }
     assert_eq!(home.events(ROOM).len(), 1);
 
-    let others =
-        [Notification { status: Status::TaskCompleted, ..to(&[]) }, digest(1, "a"), digest(1, "b"), digest(2, "a")];
+    let others = [
+        Notification {
+            status: Status::TaskCompleted,
+            ..to(&[])
+        },
+        digest(1, "a"),
+        digest(1, "b"),
+        digest(2, "a"),
+    ];
     for other in others {
         for _ in 0..2 {
             send(&channels, &other, ROOM).await.unwrap();
@@ -116,18 +183,39 @@ async fn the_same_is_shown_in_each_room() {
     for room in [ROOM, "!other:example.org"] {
         send(&channels, &to(&[]), room).await.unwrap();
     }
-    assert_eq!((home.events(ROOM).len(), home.events("!other:example.org").len()), (1, 1));
+    assert_eq!(
+        (
+            home.events(ROOM).len(),
+            home.events("!other:example.org").len()
+        ),
+        (1, 1)
+    );
 }
 
 #[tokio::test]
 async fn a_section_names_rooms_and_the_rest_is_for_irc() {
     let (home, channels) = world().await;
     let channel = channels.get("matrix").unwrap();
-    assert_eq!(channel.recipients(&to(&["#build", ALIAS, "!x:example.org", "build"])), [ALIAS, "!x:example.org"]);
-    assert_eq!(channel.recipients(&to(&["#build"])), [ROOM], "none of these is a room");
+    assert_eq!(
+        channel.recipients(&to(&["#build", ALIAS, "!x:example.org", "build"])),
+        [ALIAS, "!x:example.org"]
+    );
+    assert_eq!(
+        channel.recipients(&to(&["#build"])),
+        [ROOM],
+        "none of these is a room"
+    );
     assert_eq!(channel.recipients(&to(&[])), [ROOM]);
-    let roomless = open("matrix", &[("homeserver", &home.url), ("access_token", TOKEN)]).await.unwrap();
-    assert_eq!(roomless.get("matrix").unwrap().recipients(&to(&[])), Vec::<String>::new());
+    let roomless = open(
+        "matrix",
+        &[("homeserver", &home.url), ("access_token", TOKEN)],
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        roomless.get("matrix").unwrap().recipients(&to(&[])),
+        Vec::<String>::new()
+    );
 }
 
 #[tokio::test]
@@ -137,7 +225,11 @@ async fn an_alias_is_resolved_once() {
     send(&channels, &to(&[]), ALIAS).await.unwrap();
     send(&channels, &digest(1, "a"), ALIAS).await.unwrap();
     send(&channels, &to(&[]), ROOM).await.unwrap();
-    assert_eq!((home.events(ROOM).len(), home.asked()), (2, 1), "by its alias or its id, it is the same room");
+    assert_eq!(
+        (home.events(ROOM).len(), home.asked()),
+        (2, 1),
+        "by its alias or its id, it is the same room"
+    );
 }
 
 #[tokio::test]
@@ -151,14 +243,22 @@ async fn an_alias_that_gets_another_room_leads_there() {
     for lines in 1..3 {
         send(&channels, &digest(lines, "a"), ALIAS).await.unwrap();
     }
-    assert_eq!((home.events("!new:example.org").len(), home.asked()), (2, 1), "joining it says which room it is");
+    assert_eq!(
+        (home.events("!new:example.org").len(), home.asked()),
+        (2, 1),
+        "joining it says which room it is"
+    );
 
     home.room("!new:example.org", Door::Closed);
     send(&channels, &to(&[]), ALIAS).await.unwrap_err();
     home.room("!newest:example.org", Door::Member);
     home.alias(ALIAS, "!newest:example.org");
     send(&channels, &to(&[]), ALIAS).await.unwrap();
-    assert_eq!((home.events("!newest:example.org").len(), home.asked()), (1, 2), "what took nothing is asked for anew");
+    assert_eq!(
+        (home.events("!newest:example.org").len(), home.asked()),
+        (1, 2),
+        "what took nothing is asked for anew"
+    );
 }
 
 #[tokio::test]
@@ -179,10 +279,18 @@ async fn a_room_that_cannot_be_reached_is_left_alone() {
             "!closed:example.org",
             "with http status 403: M_FORBIDDEN: You are not invited to this room.: invite our account",
         ),
-        ("#none:example.org", "404: M_NOT_FOUND: Room alias #none:example.org not found.: give a room this alias"),
+        (
+            "#none:example.org",
+            "404: M_NOT_FOUND: Room alias #none:example.org not found.: give a room this alias",
+        ),
     ] {
         let error = send(&channels, &to(&[]), room).await.unwrap_err();
-        let ChannelError::HardBounce { recipient, problem, .. } = error else { panic!("{error:?}") };
+        let ChannelError::HardBounce {
+            recipient, problem, ..
+        } = error
+        else {
+            panic!("{error:?}")
+        };
         assert_eq!(recipient, room);
         assert!(problem.contains(words), "{problem}");
     }
@@ -198,10 +306,15 @@ async fn a_message_that_is_refused_mutes_no_room() {
             "!quiet:example.org",
             "M_FORBIDDEN: You don't have permission to post that to the room.: let our account write",
         ),
-        ("!none:example.org", "404: M_UNKNOWN: Can't join remote room"),
+        (
+            "!none:example.org",
+            "404: M_UNKNOWN: Can't join remote room",
+        ),
     ] {
         let error = send(&channels, &to(&[]), room).await.unwrap_err();
-        let ChannelError::Refused { problem, .. } = error else { panic!("{error:?}") };
+        let ChannelError::Refused { problem, .. } = error else {
+            panic!("{error:?}")
+        };
         assert!(problem.contains(words), "{problem}");
     }
 }
@@ -217,22 +330,65 @@ async fn answers_are_taken_by_what_they_mean() {
             wait(2500),
             "matrix has too much to do: 127.0.0.1 answered a message with http status 429: M_LIMIT_EXCEEDED",
         ),
-        (429, error("M_LIMIT_EXCEEDED"), wait(30_000), "matrix has too much to do"),
-        (401, error("M_UNKNOWN_TOKEN"), wait(60_000), "M_UNKNOWN_TOKEN: so it is: set notify.matrix.access_token"),
-        (403, error("M_USER_DEACTIVATED"), wait(60_000), "matrix does not accept our credentials"),
-        (413, error("M_TOO_LARGE"), Disposition::Dead, "matrix refused it: 127.0.0.1 answered a message"),
-        (400, error("M_BAD_JSON\n\u{1b}"), Disposition::Dead, "M_BAD_JSON: so it is"),
-        (404, json!("a page"), Disposition::Dead, "set notify.matrix.homeserver to the address of one"),
+        (
+            429,
+            error("M_LIMIT_EXCEEDED"),
+            wait(30_000),
+            "matrix has too much to do",
+        ),
+        (
+            401,
+            error("M_UNKNOWN_TOKEN"),
+            wait(60_000),
+            "M_UNKNOWN_TOKEN: so it is: set notify.matrix.access_token",
+        ),
+        (
+            403,
+            error("M_USER_DEACTIVATED"),
+            wait(60_000),
+            "matrix does not accept our credentials",
+        ),
+        (
+            413,
+            error("M_TOO_LARGE"),
+            Disposition::Dead,
+            "matrix refused it: 127.0.0.1 answered a message",
+        ),
+        (
+            400,
+            error("M_BAD_JSON\n\u{1b}"),
+            Disposition::Dead,
+            "M_BAD_JSON: so it is",
+        ),
+        (
+            404,
+            json!("a page"),
+            Disposition::Dead,
+            "set notify.matrix.homeserver to the address of one",
+        ),
         (302, json!({}), Disposition::Dead, "http status 302"),
-        (502, json!({}), Disposition::Retry, "matrix failed: 127.0.0.1 answered a message with http status 502"),
-        (200, json!({}), Disposition::Retry, "answered with success and no event_id"),
+        (
+            502,
+            json!({}),
+            Disposition::Retry,
+            "matrix failed: 127.0.0.1 answered a message with http status 502",
+        ),
+        (
+            200,
+            json!({}),
+            Disposition::Retry,
+            "answered with success and no event_id",
+        ),
     ] {
         let (home, channels) = world().await;
         home.fail_next(status, body);
         let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
         assert_eq!(error.disposition(), expected, "{error}");
         let text = error.to_string();
-        assert!(text.contains(words) && !text.contains(['\n', '\u{1b}']), "{text}");
+        assert!(
+            text.contains(words) && !text.contains(['\n', '\u{1b}']),
+            "{text}"
+        );
     }
 }
 
@@ -241,45 +397,88 @@ async fn a_token_that_is_revoked_is_told_and_not_shown() {
     let (home, channels) = world().await;
     home.revoke();
     let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
-    assert!(matches!(error, ChannelError::Credentials { .. }), "{error:?}");
-    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    assert!(
+        matches!(error, ChannelError::Credentials { .. }),
+        "{error:?}"
+    );
+    assert!(
+        !format!("{error} {error:?}").contains("hunter2"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_closed_port_is_an_outage() {
-    let error = send(&opened(&closed().await).await, &to(&[]), ROOM).await.unwrap_err();
-    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error:?}");
-    assert!(error.to_string().contains("a message to 127.0.0.1: "), "{error}");
+    let error = send(&opened(&closed().await).await, &to(&[]), ROOM)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ChannelError::Unreachable { .. }),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("a message to 127.0.0.1: "),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn what_is_not_set_or_does_not_do_is_named() {
-    let (url, token) = (("homeserver", "https://matrix.example.org"), ("access_token", "hunter2"));
+    let (url, token) = (
+        ("homeserver", "https://matrix.example.org"),
+        ("access_token", "hunter2"),
+    );
     for (file, expected) in [
-        (&[token][..], "matrix cannot be used: set notify.matrix.homeserver"),
-        (&[url], "matrix cannot be used: set notify.matrix.access_token"),
+        (
+            &[token][..],
+            "matrix cannot be used: set notify.matrix.homeserver",
+        ),
+        (
+            &[url],
+            "matrix cannot be used: set notify.matrix.access_token",
+        ),
         (
             &[("homeserver", "http://matrix.example.org"), token],
             "notify.matrix.homeserver is not an address that begins",
         ),
-        (&[url, ("access_token", "hunter2\n")], "notify.matrix.access_token is not a token without spaces"),
-        (&[url, token, ("room", "releng")], "notify.matrix.room is not the id (!…:server) or an alias (#…:server)"),
+        (
+            &[url, ("access_token", "hunter2\n")],
+            "notify.matrix.access_token is not a token without spaces",
+        ),
+        (
+            &[url, token, ("room", "releng")],
+            "notify.matrix.room is not the id (!…:server) or an alias (#…:server)",
+        ),
     ] {
         let error = open("matrix", file).await.err().unwrap().to_string();
-        assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains(expected) && !error.contains("hunter2"),
+            "{error}"
+        );
     }
 }
 
 #[tokio::test]
 async fn check_asks_who_we_are_and_sends_nothing() {
     let (home, _) = world().await;
-    let ask =
-        async |url: &str| checked("matrix", &[("homeserver", url), ("access_token", TOKEN), ("room", ROOM)]).await;
-    assert_eq!(ask(&home.url).await.unwrap(), "127.0.0.1 accepts the token, our account is @events:example.org");
+    let ask = async |url: &str| {
+        checked(
+            "matrix",
+            &[("homeserver", url), ("access_token", TOKEN), ("room", ROOM)],
+        )
+        .await
+    };
+    assert_eq!(
+        ask(&home.url).await.unwrap(),
+        "127.0.0.1 accepts the token, our account is @events:example.org"
+    );
     assert_eq!(home.events(ROOM), Vec::<Value>::new());
     home.revoke();
     let fault = ask(&home.url).await.unwrap_err();
-    assert!(fault.contains("M_UNKNOWN_TOKEN") && fault.contains("set notify.matrix.access_token"), "{fault}");
+    assert!(
+        fault.contains("M_UNKNOWN_TOKEN") && fault.contains("set notify.matrix.access_token"),
+        "{fault}"
+    );
     assert!(!fault.contains(TOKEN), "{fault}");
     let fault = ask(&closed().await).await.unwrap_err();
     assert!(fault.starts_with("matrix cannot be reached: "), "{fault}");

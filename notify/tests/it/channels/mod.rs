@@ -16,7 +16,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bus::{Clock, ManualClock};
 use notify::{
-    Channels, Links, LogLink, Notification, NotifiedTask, Parts, Recipients, SettingsError, Status, Templates,
+    Channels, Links, LogLink, Notification, NotifiedTask, Parts, Recipients, SettingsError, Status,
+    Templates,
 };
 use pulse::{PulseMessage, PulseSettings, Routing};
 use secrecy::SecretString;
@@ -36,7 +37,14 @@ pub(crate) async fn open_with(
     environment: &dyn Fn(&str) -> Option<String>,
     pulse: Option<&PulseSettings>,
 ) -> Result<Channels, SettingsError> {
-    open_at(Arc::new(ManualClock::new(NOW.parse().unwrap())), name, file, environment, pulse).await
+    open_at(
+        Arc::new(ManualClock::new(NOW.parse().unwrap())),
+        name,
+        file,
+        environment,
+        pulse,
+    )
+    .await
 }
 
 /// The same, by another clock.
@@ -49,7 +57,10 @@ pub(crate) async fn open_at(
 ) -> Result<Channels, SettingsError> {
     let still = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let fake = FakeTaskcluster::start(still.clone()).await.unwrap();
-    let section = file.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
+    let section = file
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), SecretString::from(*value)))
+        .collect();
     let parts = Parts {
         templates: &Arc::new(Templates::ours().unwrap()),
         taskcluster: &client(&fake, &still),
@@ -57,14 +68,27 @@ pub(crate) async fn open_at(
         http: &http(),
         clock: &clock,
     };
-    Channels::open(&[name.to_owned()], &BTreeMap::from([(name.to_owned(), section)]), environment, &parts)
+    Channels::open(
+        &[name.to_owned()],
+        &BTreeMap::from([(name.to_owned(), section)]),
+        environment,
+        &parts,
+    )
 }
 
 /// What a check of the channel found, or why it failed.
 pub(crate) async fn checked(name: &str, file: &[(&str, &str)]) -> Result<String, String> {
     let channels = open(name, file).await.unwrap();
-    let checked = channels.get(name).unwrap().check().await.map_err(|error| error.to_string())?;
-    assert_ne!(checked.by_hand, None, "something is left that only a notification shows");
+    let checked = channels
+        .get(name)
+        .unwrap()
+        .check()
+        .await
+        .map_err(|error| error.to_string())?;
+    assert_ne!(
+        checked.by_hand, None,
+        "something is left that only a notification shows"
+    );
     Ok(checked.found.unwrap())
 }
 

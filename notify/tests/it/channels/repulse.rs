@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, Clock, MemoryBus, Message, Operate, Policy, Producer, Queue, Shutdown, Subsystem, SystemClock};
+use bus::{
+    Bus, Clock, MemoryBus, Message, Operate, Policy, Producer, Queue, Shutdown, Subsystem,
+    SystemClock,
+};
 use notify::{ChannelError, Channels, Recipients};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, testing::RabbitServer};
 use tempfile::TempDir;
@@ -12,7 +15,9 @@ use super::{notification, open_with};
 const AGAIN: Queue<PulseMessage> = Queue::new("again", Policy::DEFAULT);
 
 async fn repulse(pulse: &PulseSettings, file: &[(&str, &str)]) -> Channels {
-    open_with("repulse", file, &|_| None, Some(pulse)).await.unwrap()
+    open_with("repulse", file, &|_| None, Some(pulse))
+        .await
+        .unwrap()
 }
 
 async fn send(channels: &Channels) -> Result<(), ChannelError> {
@@ -26,12 +31,22 @@ async fn send(channels: &Channels) -> Result<(), ChannelError> {
 /// Listens to `exchange` as somebody else, and sends until one has come; what comes.
 async fn heard(rabbit: &RabbitServer, exchange: &str, channels: &Channels) -> PulseMessage {
     let bus: Arc<MemoryBus> = Arc::new(MemoryBus::new(Arc::new(SystemClock)));
-    let other = PulseSettings { user: "admin".to_owned(), ..rabbit.settings() };
+    let other = PulseSettings {
+        user: "admin".to_owned(),
+        ..rabbit.settings()
+    };
     // By its further key.
     let topics = vec!["route.index.#".parse().unwrap()];
-    let route = Route { exchange: exchange.to_owned(), topics, queue: AGAIN };
+    let route = Route {
+        exchange: exchange.to_owned(),
+        topics,
+        queue: AGAIN,
+    };
     let producer = Producer::new(bus.clone() as Arc<dyn Bus>, Arc::new(SystemClock));
-    let (listener, shutdown) = (Listener::new(other, "again", vec![route], producer).unwrap(), Shutdown::new());
+    let (listener, shutdown) = (
+        Listener::new(other, "again", vec![route], producer).unwrap(),
+        Shutdown::new(),
+    );
     let listening = tokio::spawn(Box::new(listener).run(shutdown.clone()));
     loop {
         send(channels).await.unwrap();
@@ -52,18 +67,30 @@ async fn a_message_is_published_again_as_it_was() {
     let ours = rabbit.settings();
     for (file, exchange) in [
         (&[][..], "exchange/pulseuser/notify"),
-        (&[("exchange", "exchange/pulseuser/more/again")][..], "exchange/pulseuser/more/again"),
+        (
+            &[("exchange", "exchange/pulseuser/more/again")][..],
+            "exchange/pulseuser/more/again",
+        ),
     ] {
         let channels = repulse(&ours, file).await;
         // Nobody listens yet, which is no error.
         send(&channels).await.unwrap();
-        let (came, mut expected) =
-            (heard(&rabbit, exchange, &channels).await, notification("", Recipients::default()).pulse);
+        let (came, mut expected) = (
+            heard(&rabbit, exchange, &channels).await,
+            notification("", Recipients::default()).pulse,
+        );
         expected.routing.exchange = exchange.to_owned();
         assert_eq!(came, expected);
     }
 
-    let wrong = repulse(&PulseSettings { password: "hunter2".into(), ..ours.clone() }, &[]).await;
+    let wrong = repulse(
+        &PulseSettings {
+            password: "hunter2".into(),
+            ..ours.clone()
+        },
+        &[],
+    )
+    .await;
     let error = wrong.get("repulse").unwrap().check().await.unwrap_err();
     assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
     let right = repulse(&ours, &[]).await;
@@ -71,14 +98,23 @@ async fn a_message_is_published_again_as_it_was() {
     assert!(checked.found.unwrap().contains("lets pulseuser in") && checked.by_hand.is_none());
     let error = send(&wrong).await.unwrap_err();
     assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
-    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    assert!(
+        !format!("{error} {error:?}").contains("hunter2"),
+        "{error:?}"
+    );
 
     let channels = repulse(&ours, &[]).await;
     send(&channels).await.unwrap();
     rabbit.kill().unwrap();
     // Over the connection that just broke it may have been taken; after that nobody is there.
     let error = send(&channels).await.unwrap_err();
-    assert!(matches!(error, ChannelError::Unreachable { .. } | ChannelError::Failed { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ChannelError::Unreachable { .. } | ChannelError::Failed { .. }
+        ),
+        "{error}"
+    );
     let error = send(&channels).await.unwrap_err();
     assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
     rabbit.restart().await.unwrap();
@@ -94,10 +130,32 @@ async fn only_an_exchange_of_our_own_can_be_set() {
         password: "secret".into(),
         ca: None,
     };
-    for exchange in ["exchange/other/x", "exchange/pulseuser", "exchange/pulseuser/", "exchange/pulseuser2/x", "x"] {
-        let error = open_with("repulse", &[("exchange", exchange)], &|_| None, Some(&ours)).await.err().unwrap();
-        assert!(error.to_string().contains("notify.repulse.exchange is not an exchange of our own"), "{error}");
+    for exchange in [
+        "exchange/other/x",
+        "exchange/pulseuser",
+        "exchange/pulseuser/",
+        "exchange/pulseuser2/x",
+        "x",
+    ] {
+        let error = open_with("repulse", &[("exchange", exchange)], &|_| None, Some(&ours))
+            .await
+            .err()
+            .unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains("notify.repulse.exchange is not an exchange of our own"),
+            "{error}"
+        );
     }
-    let error = open_with("repulse", &[], &|_| None, None).await.err().unwrap();
-    assert!(error.to_string().contains("set that one (pulse, or PULSE_LOGIN"), "{error}");
+    let error = open_with("repulse", &[], &|_| None, None)
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("set that one (pulse, or PULSE_LOGIN"),
+        "{error}"
+    );
 }

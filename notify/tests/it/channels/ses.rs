@@ -18,21 +18,39 @@ async fn account() -> Moto {
 }
 
 async fn verify(moto: &Moto) {
-    let request = http().post(moto.address("/v2/email/identities")).json(&json!({ "EmailIdentity": FROM }));
+    let request = http()
+        .post(moto.address("/v2/email/identities"))
+        .json(&json!({ "EmailIdentity": FROM }));
     moto.signed(request, "ses").await;
 }
 
 fn failed() -> Notification {
-    notification("ses", Recipients { emails: vec![ANN.to_owned()], ..Recipients::default() })
+    notification(
+        "ses",
+        Recipients {
+            emails: vec![ANN.to_owned()],
+            ..Recipients::default()
+        },
+    )
 }
 
 async fn send(moto: &Moto, from: &str, to: &str) -> Result<(), ChannelError> {
     send_as(moto, ("AKIATEST", "hunter2"), from, to).await
 }
 
-async fn send_as(moto: &Moto, (id, secret): (&str, &str), from: &str, to: &str) -> Result<(), ChannelError> {
+async fn send_as(
+    moto: &Moto,
+    (id, secret): (&str, &str),
+    from: &str,
+    to: &str,
+) -> Result<(), ChannelError> {
     let endpoint = moto.endpoint();
-    let file = [("access_key_id", id), ("secret_access_key", secret), ("email", from), ("endpoint", &endpoint)];
+    let file = [
+        ("access_key_id", id),
+        ("secret_access_key", secret),
+        ("email", from),
+        ("endpoint", &endpoint),
+    ];
     let channels = open("ses", &file).await.unwrap();
     let channel = channels.get("ses").unwrap();
     assert_eq!(channel.recipients(&failed()), [ANN]);
@@ -79,7 +97,10 @@ async fn what_ses_answers_is_taken_by_what_it_means() {
     for keys in [("AKIATEST", "hunter2"), (&id, "hunter2")] {
         let error = send_as(&moto, keys, FROM, ANN).await.unwrap_err();
         assert!(matches!(error, ChannelError::Credentials { .. }), "{error}");
-        assert!(error.to_string().contains("set notify.ses.access_key_id"), "{error}");
+        assert!(
+            error.to_string().contains("set notify.ses.access_key_id"),
+            "{error}"
+        );
     }
 
     moto.kill();
@@ -96,19 +117,33 @@ async fn check_finds_accepted_credentials_and_sends_nothing() {
     let mut moto = account().await;
     let endpoint = moto.endpoint();
     let check = async |(id, secret): (&str, &str)| {
-        let file = [("access_key_id", id), ("secret_access_key", secret), ("email", FROM), ("endpoint", &endpoint)];
+        let file = [
+            ("access_key_id", id),
+            ("secret_access_key", secret),
+            ("email", FROM),
+            ("endpoint", &endpoint),
+        ];
         checked("ses", &file).await
     };
     let found = check(("AKIATEST", "hunter2")).await.unwrap();
-    assert_eq!(found, "127.0.0.1 accepts our credentials, and let us read the sending quota");
+    assert_eq!(
+        found,
+        "127.0.0.1 accepts our credentials, and let us read the sending quota"
+    );
     assert_eq!(sent(&moto).await.len(), 0);
 
     let (id, secret) = moto.user("ses:SendEmail").await;
     moto.demand_credentials().await;
     let found = check((&id, &secret)).await.unwrap();
-    assert!(found.contains("accepts our credentials, and gives no right to read the sending quota"), "{found}");
+    assert!(
+        found.contains("accepts our credentials, and gives no right to read the sending quota"),
+        "{found}"
+    );
     let fault = check((&id, "hunter2")).await.unwrap_err();
-    assert!(fault.contains("set notify.ses.access_key_id") && !fault.contains("hunter2"), "{fault}");
+    assert!(
+        fault.contains("set notify.ses.access_key_id") && !fault.contains("hunter2"),
+        "{fault}"
+    );
     moto.kill();
     let fault = check((&id, &secret)).await.unwrap_err();
     assert!(fault.starts_with("ses cannot be reached: "), "{fault}");

@@ -19,7 +19,11 @@ fn one() -> Notification {
 async fn send(url: &str, one: &Notification) -> Result<(), ChannelError> {
     let channels = open("slack", &[("url", url)]).await.unwrap();
     let channel = channels.get("slack").unwrap();
-    assert_eq!(channel.recipients(one), ["127.0.0.1"], "the address is a secret, the host is not");
+    assert_eq!(
+        channel.recipients(one),
+        ["127.0.0.1"],
+        "the address is a secret, the host is not"
+    );
     channel.send(one, "127.0.0.1").await
 }
 
@@ -32,8 +36,14 @@ async fn posted(one: &Notification) -> Value {
 /// Everything in a message that Slack would read as markup.
 fn texts(message: &Value) -> String {
     let blocks = message["attachments"][0]["blocks"].as_array().unwrap();
-    let texts = blocks.iter().map(|block| block["text"]["text"].as_str().unwrap());
-    [message["text"].as_str().unwrap()].into_iter().chain(texts).collect::<Vec<_>>().join("\n")
+    let texts = blocks
+        .iter()
+        .map(|block| block["text"]["text"].as_str().unwrap());
+    [message["text"].as_str().unwrap()]
+        .into_iter()
+        .chain(texts)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[tokio::test]
@@ -49,18 +59,26 @@ async fn what_people_read() {
         subject: format!("test {number} failed"),
         link: one().links.task,
     };
-    let digest = Notification { digest: vec![line(1), line(2)], subject: "2 more notifications".to_owned(), ..one() };
-    for (name, message) in
-        [("failed", failed), ("artifact", posted(&artifact).await), ("digest", posted(&digest).await)]
-    {
-        insta::assert_snapshot!(format!("slack {name}"), serde_json::to_string_pretty(&message).unwrap());
+    let digest = Notification {
+        digest: vec![line(1), line(2)],
+        subject: "2 more notifications".to_owned(),
+        ..one()
+    };
+    for (name, message) in [
+        ("failed", failed),
+        ("artifact", posted(&artifact).await),
+        ("digest", posted(&digest).await),
+    ] {
+        insta::assert_snapshot!(
+            format!("slack {name}"),
+            serde_json::to_string_pretty(&message).unwrap()
+        );
     }
 }
 
 #[tokio::test]
 async fn what_a_stranger_wrote_links_to_nothing_and_calls_nobody() {
-    let hostile =
-        "<script> <!channel> <!here|x> <@U1> <https://evil.example|log> &lt;!everyone&gt; *b* _i_ `c`\u{1b}[31m";
+    let hostile = "<script> <!channel> <!here|x> <@U1> <https://evil.example|log> &lt;!everyone&gt; *b* _i_ `c`\u{1b}[31m";
     let mut bad = one();
     bad.task.name = format!("{hostile}|\n{hostile}");
     (bad.subject, bad.message) = (hostile.to_owned(), format!("{hostile}\r\n> {hostile}"));
@@ -76,24 +94,55 @@ async fn what_a_stranger_wrote_links_to_nothing_and_calls_nobody() {
     for one in [bad, digest] {
         let message = posted(&one).await;
         let text = texts(&message);
-        assert!(message["text"].as_str().unwrap().starts_with("&lt;script&gt;"), "{message}");
+        assert!(
+            message["text"]
+                .as_str()
+                .unwrap()
+                .starts_with("&lt;script&gt;"),
+            "{message}"
+        );
         let marked: Vec<_> = text.split('<').skip(1).collect();
         assert!(!marked.is_empty());
         for marked in marked {
-            assert!(marked.starts_with("https://taskcluster.example/"), "{marked}");
+            assert!(
+                marked.starts_with("https://taskcluster.example/"),
+                "{marked}"
+            );
         }
-        assert!(!text.contains(['*', '`', '\u{1b}']) && !text.contains("_i_"), "{text}");
-        assert!(text.contains("&lt;!channel&gt;") && text.contains("&amp;lt;!everyone&amp;gt;"), "{text}");
-        assert_eq!((&message["parse"], &message["unfurl_links"]), (&"none".into(), &false.into()));
-        assert_eq!(message["attachments"][0]["blocks"][0]["text"]["verbatim"], true);
+        assert!(
+            !text.contains(['*', '`', '\u{1b}']) && !text.contains("_i_"),
+            "{text}"
+        );
+        assert!(
+            text.contains("&lt;!channel&gt;") && text.contains("&amp;lt;!everyone&amp;gt;"),
+            "{text}"
+        );
+        assert_eq!(
+            (&message["parse"], &message["unfurl_links"]),
+            (&"none".into(), &false.into())
+        );
+        assert_eq!(
+            message["attachments"][0]["blocks"][0]["text"]["verbatim"],
+            true
+        );
     }
 }
 
 #[tokio::test]
 async fn what_is_long_keeps_the_limits() {
-    let line = DigestLine { status: Status::TaskFailed, subject: "<&>".repeat(160), link: one().links.task };
-    let many = Notification { digest: vec![line; 500], ..one() };
-    let long = Notification { message: "<&> ".repeat(5000), ..one() };
+    let line = DigestLine {
+        status: Status::TaskFailed,
+        subject: "<&>".repeat(160),
+        link: one().links.task,
+    };
+    let many = Notification {
+        digest: vec![line; 500],
+        ..one()
+    };
+    let long = Notification {
+        message: "<&> ".repeat(5000),
+        ..one()
+    };
     for one in [many, long] {
         let text = texts(&posted(&one).await);
         assert!(text.ends_with('…') && text.len() < 40_000, "{}", text.len());
@@ -102,7 +151,9 @@ async fn what_is_long_keeps_the_limits() {
 
 #[tokio::test]
 async fn answers_are_taken_by_what_they_mean() {
-    let (again, wait) = (Disposition::Retry, |seconds| Disposition::Defer(Duration::from_secs(seconds)));
+    let (again, wait) = (Disposition::Retry, |seconds| {
+        Disposition::Defer(Duration::from_secs(seconds))
+    });
     for (fault, expected, words) in [
         (
             Fault::Revoked,
@@ -110,20 +161,48 @@ async fn answers_are_taken_by_what_they_mean() {
             "slack does not accept our credentials: 127.0.0.1 answered the post with http status \
              404: no_service: the webhook is revoked or mistyped; set notify.slack.url to a new one",
         ),
-        (Fault::Prohibited, wait(60), "403: action_prohibited: an administrator of the workspace has to allow"),
-        (Fault::Archived, Disposition::Dead, "slack cannot reach 127.0.0.1, nothing more is sent there for a day"),
-        (Fault::NoChannel, Disposition::Dead, "404: channel_not_found: the webhook's channel is gone"),
-        (Fault::Limited("7"), wait(7), "slack has too much to do: 127.0.0.1 answered the post with http status 429"),
+        (
+            Fault::Prohibited,
+            wait(60),
+            "403: action_prohibited: an administrator of the workspace has to allow",
+        ),
+        (
+            Fault::Archived,
+            Disposition::Dead,
+            "slack cannot reach 127.0.0.1, nothing more is sent there for a day",
+        ),
+        (
+            Fault::NoChannel,
+            Disposition::Dead,
+            "404: channel_not_found: the webhook's channel is gone",
+        ),
+        (
+            Fault::Limited("7"),
+            wait(7),
+            "slack has too much to do: 127.0.0.1 answered the post with http status 429",
+        ),
         (Fault::Limited("99999"), wait(600), "429: rate_limited"),
-        (Fault::Broken, again, "slack failed: 127.0.0.1 answered the post with http status 500: rollup_error"),
+        (
+            Fault::Broken,
+            again,
+            "slack failed: 127.0.0.1 answered the post with http status 500: rollup_error",
+        ),
         (
             Fault::Invalid,
             Disposition::Dead,
             "slack refused it: 127.0.0.1 answered the post with http status 400: invalid_payload: look at the template \
              slack.mrkdwn",
         ),
-        (Fault::NotSlack, Disposition::Dead, "200: <html>welcome </html><html>welcome"),
-        (Fault::Moved, Disposition::Dead, "302: : set notify.slack.url to the address of an incoming webhook"),
+        (
+            Fault::NotSlack,
+            Disposition::Dead,
+            "200: <html>welcome </html><html>welcome",
+        ),
+        (
+            Fault::Moved,
+            Disposition::Dead,
+            "302: : set notify.slack.url to the address of an incoming webhook",
+        ),
     ] {
         let slack = Slack::start().await;
         slack.fail(fault);
@@ -131,7 +210,12 @@ async fn answers_are_taken_by_what_they_mean() {
         assert_eq!(error.disposition(), expected, "{error}");
         let text = error.to_string();
         assert!(text.contains(words), "{text}");
-        assert!(text.len() < 500 && !text.contains("services") && !format!("{error:?}").contains("hunter2"), "{text}");
+        assert!(
+            text.len() < 500
+                && !text.contains("services")
+                && !format!("{error:?}").contains("hunter2"),
+            "{text}"
+        );
         assert_eq!(slack.posted(), Vec::<Value>::new());
     }
 }
@@ -139,16 +223,30 @@ async fn answers_are_taken_by_what_they_mean() {
 #[tokio::test]
 async fn a_mistyped_address_is_told() {
     let slack = Slack::start().await;
-    let error = send(&format!("{}x", slack.hook()), &one()).await.unwrap_err().to_string();
-    assert!(error.contains("404: no_team: the webhook is revoked or mistyped"), "{error}");
+    let error = send(&format!("{}x", slack.hook()), &one())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("404: no_team: the webhook is revoked or mistyped"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
-    let error = send(&format!("{}/services/hunter2", closed().await), &one()).await.unwrap_err();
-    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error:?}");
+    let error = send(&format!("{}/services/hunter2", closed().await), &one())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ChannelError::Unreachable { .. }),
+        "{error:?}"
+    );
     let text = format!("{error} {error:?}");
-    assert!(text.contains("post to 127.0.0.1") && !text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains("post to 127.0.0.1") && !text.contains("hunter2"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -165,17 +263,30 @@ async fn the_address_is_one_with_tls_unless_it_is_this_machine() {
     ] {
         assert_eq!(open("slack", &[("url", url)]).await.is_ok(), fits, "{url}");
     }
-    let error = open("slack", &[("url", "http://hooks.slack.com/hunter2")]).await.err().unwrap().to_string();
-    assert_eq!(error, "slack cannot be used: notify.slack.url is not an address that begins with https");
+    let error = open("slack", &[("url", "http://hooks.slack.com/hunter2")])
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert_eq!(
+        error,
+        "slack cannot be used: notify.slack.url is not an address that begins with https"
+    );
 }
 
 #[tokio::test]
 async fn check_reaches_the_host_and_posts_nothing() {
     let slack = Slack::start().await;
     let found = checked("slack", &[("url", &slack.hook())]).await.unwrap();
-    assert!(found.starts_with("127.0.0.1 answered a HEAD request with http status "), "{found}");
+    assert!(
+        found.starts_with("127.0.0.1 answered a HEAD request with http status "),
+        "{found}"
+    );
     assert_eq!(slack.posted(), Vec::<Value>::new());
     let away = format!("{}/services/T0/B0/hunter2", closed().await);
     let fault = checked("slack", &[("url", &away)]).await.unwrap_err();
-    assert!(fault.starts_with("slack cannot be reached: ") && !fault.contains("hunter2"), "{fault}");
+    assert!(
+        fault.starts_with("slack cannot be reached: ") && !fault.contains("hunter2"),
+        "{fault}"
+    );
 }

@@ -16,11 +16,20 @@ const ANN: &str = "ann@example.com";
 
 fn to(emails: &[&str]) -> Notification {
     let emails = emails.iter().map(|&email| email.to_owned()).collect();
-    notification("smtp", Recipients { emails, ..Recipients::default() })
+    notification(
+        "smtp",
+        Recipients {
+            emails,
+            ..Recipients::default()
+        },
+    )
 }
 
 /// The channel, logged in at `server`, with this set differently.
-async fn at(server: &SmtpServer, changed: &[(&'static str, &str)]) -> Result<Channels, SettingsError> {
+async fn at(
+    server: &SmtpServer,
+    changed: &[(&'static str, &str)],
+) -> Result<Channels, SettingsError> {
     let (port, ca) = (server.port().to_string(), server.ca());
     let mut file = vec![
         ("email", LOGIN.0),
@@ -45,11 +54,20 @@ async fn sent(channels: &Channels) -> Result<(), ChannelError> {
 }
 
 #[tokio::test]
-async fn a_mail_goes_to_each_address_once_by_whatever_name_and_to_the_default_where_nobody_is_named() {
+async fn a_mail_goes_to_each_address_once_by_whatever_name_and_to_the_default_where_nobody_is_named()
+ {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
-    let named = to(&["Ann <ann@example.com>", ANN, "\"Example, Bob\" <bob@example.com> (releng)", "nobody"]);
-    assert_eq!(channel(&channels).recipients(&named), [ANN, "bob@example.com", "nobody"]);
+    let named = to(&[
+        "Ann <ann@example.com>",
+        ANN,
+        "\"Example, Bob\" <bob@example.com> (releng)",
+        "nobody",
+    ]);
+    assert_eq!(
+        channel(&channels).recipients(&named),
+        [ANN, "bob@example.com", "nobody"]
+    );
     assert_eq!(channel(&channels).recipients(&to(&[])), [LOGIN.0]);
     let names = [
         ("email", "Robot <robot@example.com>"),
@@ -57,13 +75,32 @@ async fn a_mail_goes_to_each_address_once_by_whatever_name_and_to_the_default_wh
         ("login", LOGIN.0),
     ];
     let channels = at(&server, &names).await.unwrap();
-    assert_eq!(channel(&channels).recipients(&to(&[])), ["releng@example.com"]);
-    channel(&channels).send(&to(&[]), "Ann <ann@example.com>").await.unwrap();
+    assert_eq!(
+        channel(&channels).recipients(&to(&[])),
+        ["releng@example.com"]
+    );
+    channel(&channels)
+        .send(&to(&[]), "Ann <ann@example.com>")
+        .await
+        .unwrap();
     let mail = server.mails(1).await.remove(0);
-    assert_eq!((mail.from.as_str(), mail.to.as_slice()), ("robot@example.com", &[ANN.to_owned()][..]));
-    assert_eq!((mail.header("from"), mail.header("to")), ("Robot <robot@example.com>", ANN));
-    let error = at(&server, &[("default_recipient", "nobody")]).await.err().unwrap().to_string();
-    assert!(error.contains("notify.smtp.default_recipient is not a mail address"), "{error}");
+    assert_eq!(
+        (mail.from.as_str(), mail.to.as_slice()),
+        ("robot@example.com", &[ANN.to_owned()][..])
+    );
+    assert_eq!(
+        (mail.header("from"), mail.header("to")),
+        ("Robot <robot@example.com>", ANN)
+    );
+    let error = at(&server, &[("default_recipient", "nobody")])
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("notify.smtp.default_recipient is not a mail address"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -71,8 +108,14 @@ async fn a_mail_goes_out_under_starttls_and_login() {
     let server = SmtpServer::start("starttls").await;
     sent(&at(&server, &[]).await.unwrap()).await.unwrap();
     let mails = server.mails(1).await;
-    assert_eq!((mails[0].from.as_str(), mails[0].to.as_slice()), (LOGIN.0, &[ANN.to_owned()][..]));
-    assert_eq!((mails[0].header("from"), mails[0].header("to")), (LOGIN.0, ANN));
+    assert_eq!(
+        (mails[0].from.as_str(), mails[0].to.as_slice()),
+        (LOGIN.0, &[ANN.to_owned()][..])
+    );
+    assert_eq!(
+        (mails[0].header("from"), mails[0].header("to")),
+        (LOGIN.0, ANN)
+    );
     assert_eq!(server.said("asked")[0]["encrypted"], true);
     assert_eq!(server.said("login")[0]["login"], LOGIN.0);
 }
@@ -80,7 +123,16 @@ async fn a_mail_goes_out_under_starttls_and_login() {
 #[tokio::test]
 async fn a_mail_goes_out_under_tls_and_under_another_name() {
     let server = SmtpServer::start("tls").await;
-    let channels = at(&server, &[("tls", "tls"), ("email", "ci@example.com"), ("login", LOGIN.0)]).await.unwrap();
+    let channels = at(
+        &server,
+        &[
+            ("tls", "tls"),
+            ("email", "ci@example.com"),
+            ("login", LOGIN.0),
+        ],
+    )
+    .await
+    .unwrap();
     sent(&channels).await.unwrap();
     assert_eq!(server.mails(1).await[0].from, "ci@example.com");
     assert_eq!(server.said("login")[0]["login"], LOGIN.0);
@@ -90,7 +142,12 @@ async fn a_mail_goes_out_under_tls_and_under_another_name() {
 async fn a_relay_on_this_machine_needs_no_login() {
     let server = SmtpServer::start("plain").await;
     let port = server.port().to_string();
-    let file = [("email", LOGIN.0), ("host", "127.0.0.1"), ("port", &port), ("tls", "none")];
+    let file = [
+        ("email", LOGIN.0),
+        ("host", "127.0.0.1"),
+        ("port", &port),
+        ("tls", "none"),
+    ];
     sent(&open("smtp", &file).await.unwrap()).await.unwrap();
     assert_eq!(server.mails(1).await[0].header("to"), ANN);
 }
@@ -111,8 +168,13 @@ async fn the_environment_alone_sets_it_up_and_plain_text_is_never_fallen_back_to
         };
         Some(value.to_owned())
     };
-    let error = sent(&open_with("smtp", &[], &environment, None).await.unwrap()).await.unwrap_err();
-    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error:?}");
+    let error = sent(&open_with("smtp", &[], &environment, None).await.unwrap())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ChannelError::Unreachable { .. }),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("offers no STARTTLS"), "{error}");
     assert_eq!(server.said("asked").len() + server.said("login").len(), 0);
 }
@@ -121,7 +183,10 @@ async fn the_environment_alone_sets_it_up_and_plain_text_is_never_fallen_back_to
 async fn a_mail_can_be_read_as_text_and_as_html_and_is_in_its_groups_thread() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
-    let mut digest = Notification { subject: "2 more notifications".to_owned(), ..to(&[ANN]) };
+    let mut digest = Notification {
+        subject: "2 more notifications".to_owned(),
+        ..to(&[ANN])
+    };
     digest.digest = vec![notify::DigestLine {
         status: digest.status,
         subject: "one <b>".to_owned(),
@@ -129,29 +194,49 @@ async fn a_mail_can_be_read_as_text_and_as_html_and_is_in_its_groups_thread() {
     }];
     channel(&channels).send(&to(&[ANN]), ANN).await.unwrap();
     channel(&channels).send(&to(&[ANN]), ANN).await.unwrap();
-    channel(&channels).send(&to(&[ANN]), "bob@example.com").await.unwrap();
+    channel(&channels)
+        .send(&to(&[ANN]), "bob@example.com")
+        .await
+        .unwrap();
     channel(&channels).send(&digest, ANN).await.unwrap();
     let mails = server.mails(4).await;
     let thread = "<fNq1pK0NRKSlMhPvJ3zj5g@ci.example.com>";
     for mail in &mails {
-        assert_eq!((mail.header("in-reply-to"), mail.header("references")), (thread, thread));
+        assert_eq!(
+            (mail.header("in-reply-to"), mail.header("references")),
+            (thread, thread)
+        );
         assert_eq!(mail.header("auto-submitted"), "auto-generated");
         assert_eq!(mail.header("date"), "Sat, 21 Nov 2026 02:48:05 +0000");
-        assert!(mail.header("content-type").starts_with("multipart/alternative"), "{mail:?}");
-        assert!(mail.header("message-id").ends_with("@ci.example.com>"), "{mail:?}");
+        assert!(
+            mail.header("content-type")
+                .starts_with("multipart/alternative"),
+            "{mail:?}"
+        );
+        assert!(
+            mail.header("message-id").ends_with("@ci.example.com>"),
+            "{mail:?}"
+        );
     }
     let ids: Vec<_> = mails.iter().map(|mail| mail.header("message-id")).collect();
     assert_eq!(ids[0], ids[1], "the same again is known by its id");
     assert!(ids[0] != ids[2] && ids[0] != ids[3], "{ids:?}");
-    let [(plain, text), (rich, html)] = mails[0].parts.as_slice() else { panic!("{:?}", mails[0].parts) };
+    let [(plain, text), (rich, html)] = mails[0].parts.as_slice() else {
+        panic!("{:?}", mails[0].parts)
+    };
     assert_eq!((plain.as_str(), rich.as_str()), ("text/plain", "text/html"));
     assert!(
-        text.starts_with("The build failed.\nSee its log.\n") && text.contains("Status: task-failed, run 1"),
+        text.starts_with("The build failed.\nSee its log.\n")
+            && text.contains("Status: task-failed, run 1"),
         "{text}"
     );
     let link = "<a href=\"https://taskcluster.example/tasks/bGmvC3EFTSWLcp5Kb5E12A\">build-linux64/opt</a>";
     assert!(html.replace("&#x2f;", "/").contains(link), "{html}");
-    assert!(mails[3].parts[1].1.contains("one &lt;b&gt;"), "{:?}", mails[3].parts);
+    assert!(
+        mails[3].parts[1].1.contains("one &lt;b&gt;"),
+        "{:?}",
+        mails[3].parts
+    );
 }
 
 #[tokio::test]
@@ -163,17 +248,30 @@ async fn strangers_write_no_headers_and_no_markup() {
     one.identity = Some("x\r\nBcc: all@example.com".to_owned());
     one.task.name = "<script>alert(1)</script>\r\nBcc: all@example.com".to_owned();
     one.task.group_id = "g>\r\nBcc: <all@example.com".to_owned();
-    one.message = "\r\n.\r\nMAIL FROM:<evil@example.com>\r\n<img src=x onerror=alert(1)>".to_owned();
+    one.message =
+        "\r\n.\r\nMAIL FROM:<evil@example.com>\r\n<img src=x onerror=alert(1)>".to_owned();
     channel(&channels).send(&one, ANN).await.unwrap();
     channel(&channels).send(&to(&[ANN]), ANN).await.unwrap();
     let mails = server.mails(2).await;
     assert_eq!(mails[0].names(), mails[1].names());
-    assert_eq!(mails[0].header("subject"), "a Bcc: all@example.com <script>alert(1)</script>");
-    assert_eq!(mails[0].header("references"), "<gBccallexamplecom@ci.example.com>");
+    assert_eq!(
+        mails[0].header("subject"),
+        "a Bcc: all@example.com <script>alert(1)</script>"
+    );
+    assert_eq!(
+        mails[0].header("references"),
+        "<gBccallexamplecom@ci.example.com>"
+    );
     assert_eq!(mails[0].parts.len(), 2);
     let html = &mails[0].parts[1].1;
-    assert!(!html.contains("<script") && !html.contains("<img") && html.contains("&lt;script&gt;"), "{html}");
-    assert_eq!(mails[1].from, LOGIN.0, "the second was not a part of the first");
+    assert!(
+        !html.contains("<script") && !html.contains("<img") && html.contains("&lt;script&gt;"),
+        "{html}"
+    );
+    assert_eq!(
+        mails[1].from, LOGIN.0,
+        "the second was not a part of the first"
+    );
 }
 
 #[tokio::test]
@@ -190,9 +288,18 @@ async fn what_is_no_address_is_asked_of_nobody() {
         "ann@ex\u{e4}mple.com",
         "\"a>\"@example.com",
     ] {
-        let error = channel(&channels).send(&to(&[recipient]), recipient).await.unwrap_err();
-        assert!(matches!(error, ChannelError::HardBounce { .. }), "{recipient}: {error:?}");
-        assert!(error.to_string().contains("it is no mail address"), "{error}");
+        let error = channel(&channels)
+            .send(&to(&[recipient]), recipient)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, ChannelError::HardBounce { .. }),
+            "{recipient}: {error:?}"
+        );
+        assert!(
+            error.to_string().contains("it is no mail address"),
+            "{error}"
+        );
         assert!(!error.to_string().contains('\n'), "{error}");
     }
     assert_eq!(server.said("asked").len(), 0);
@@ -211,7 +318,11 @@ async fn letters_of_all_kinds_and_long_lines_arrive() {
     channel(&channels).send(&ascii, ANN).await.unwrap();
     let mails = server.mails(2).await;
     assert_eq!(mails[0].header("subject"), one.subject);
-    assert!(mails[0].parts[0].1.starts_with(&one.message), "{}", mails[0].parts[0].1);
+    assert!(
+        mails[0].parts[0].1.starts_with(&one.message),
+        "{}",
+        mails[0].parts[0].1
+    );
     assert_eq!(mails[1].header("subject"), ascii.subject);
     for mail in mails {
         assert!(mail.ascii && mail.longest < 998, "{}", mail.longest);
@@ -223,12 +334,21 @@ async fn wrong_credentials_are_said_and_cost_no_attempt() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[("password", "hunter2")]).await.unwrap();
     let error = sent(&channels).await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Defer(Duration::from_secs(60)));
+    assert_eq!(
+        error.disposition(),
+        Disposition::Defer(Duration::from_secs(60))
+    );
     let text = format!("{error}, {error:?}");
-    assert!(text.contains("notify.smtp.password") && text.contains("535") && !text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains("notify.smtp.password") && text.contains("535") && !text.contains("hunter2"),
+        "{text}"
+    );
     let without = at(&server, &[("password", "")]).await.unwrap();
     let error = sent(&without).await.unwrap_err();
-    assert!(matches!(error, ChannelError::Credentials { .. }) && error.to_string().contains("530"), "{error:?}");
+    assert!(
+        matches!(error, ChannelError::Credentials { .. }) && error.to_string().contains("530"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -244,7 +364,13 @@ async fn a_full_mailbox_gets_its_mail_once_there_is_room() {
     server.takes_everything();
     world.pass(60).await;
     assert_eq!(server.mails(1).await[0].to, [ANN]);
-    assert_eq!((world.depth(&NOTIFICATIONS).await, server.said("asked").len()), (Depth::default(), 3));
+    assert_eq!(
+        (
+            world.depth(&NOTIFICATIONS).await,
+            server.said("asked").len()
+        ),
+        (Depth::default(), 3)
+    );
 }
 
 #[tokio::test]
@@ -253,22 +379,42 @@ async fn who_does_not_exist_is_left_alone_for_a_day_and_the_others_get_theirs() 
     let server = SmtpServer::start("starttls").await;
     server.answers(ANN, "550 5.1.1 no such user");
     let world = World::over(at(&server, &[]).await.unwrap()).await;
-    world.send(&NOTIFICATIONS, &to(&[ANN, "bob@example.com", "nobody"])).await;
+    world
+        .send(&NOTIFICATIONS, &to(&[ANN, "bob@example.com", "nobody"]))
+        .await;
     world.work().await;
     assert_eq!(server.mails(1).await[0].to, ["bob@example.com"]);
-    let mut alone = muted(world.bus.as_ref(), NOW.parse().unwrap()).await.unwrap();
+    let mut alone = muted(world.bus.as_ref(), NOW.parse().unwrap())
+        .await
+        .unwrap();
     alone.sort_by(|one, other| one.recipient.cmp(&other.recipient));
-    let told: Vec<_> = alone.iter().map(|muted| (muted.recipient.as_str(), muted.problem.as_str())).collect();
-    let refused = format!("localhost:{} answered the recipient with 550 5.1.1 no such user", server.port());
+    let told: Vec<_> = alone
+        .iter()
+        .map(|muted| (muted.recipient.as_str(), muted.problem.as_str()))
+        .collect();
+    let refused = format!(
+        "localhost:{} answered the recipient with 550 5.1.1 no such user",
+        server.port()
+    );
     let unfit = "it is no mail address: write another one into the task's section";
     assert_eq!(told, [(ANN, refused.as_str()), ("nobody", unfit)]);
-    assert!(logs.text().contains("nothing more is sent there for a day"), "{}", logs.text());
+    assert!(
+        logs.text().contains("nothing more is sent there for a day"),
+        "{}",
+        logs.text()
+    );
     let mut another = to(&[ANN]);
     another.task.id = "EHvlZcWCR6WAZapcRiLoNg".to_owned();
     let asked = server.said("asked").len();
     world.send(&NOTIFICATIONS, &another).await;
     world.work().await;
-    assert_eq!((world.dead(&NOTIFICATIONS).await.len(), server.said("asked").len()), (2, asked));
+    assert_eq!(
+        (
+            world.dead(&NOTIFICATIONS).await.len(),
+            server.said("asked").len()
+        ),
+        (2, asked)
+    );
 }
 
 #[tokio::test]
@@ -276,21 +422,53 @@ async fn a_refused_sender_or_text_is_not_the_recipients_fault() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
     for (asked, said, expected, words) in [
-        ("MAIL", "553 5.7.1 not your address", Disposition::Defer(Duration::from_secs(60)), "set notify.smtp.email"),
-        ("DATA", "554 5.7.1 this is spam", Disposition::Dead, "answered the mail with 554 5.7.1 this is spam"),
-        ("DATA", "552 5.3.4 too big", Disposition::Dead, "smtp refused it"),
-        (ANN, "550 5.7.1 relaying denied", Disposition::Dead, "smtp refused it"),
-        (ANN, "421 4.3.2 shutting down", Disposition::Defer(Duration::from_secs(30)), "smtp has too much to do"),
+        (
+            "MAIL",
+            "553 5.7.1 not your address",
+            Disposition::Defer(Duration::from_secs(60)),
+            "set notify.smtp.email",
+        ),
+        (
+            "DATA",
+            "554 5.7.1 this is spam",
+            Disposition::Dead,
+            "answered the mail with 554 5.7.1 this is spam",
+        ),
+        (
+            "DATA",
+            "552 5.3.4 too big",
+            Disposition::Dead,
+            "smtp refused it",
+        ),
+        (
+            ANN,
+            "550 5.7.1 relaying denied",
+            Disposition::Dead,
+            "smtp refused it",
+        ),
+        (
+            ANN,
+            "421 4.3.2 shutting down",
+            Disposition::Defer(Duration::from_secs(30)),
+            "smtp has too much to do",
+        ),
     ] {
         server.answers(asked, said);
         let error = sent(&channels).await.unwrap_err();
         assert_eq!(error.disposition(), expected, "{said}");
         assert!(error.to_string().contains(words), "{error}");
-        assert!(!matches!(error, ChannelError::HardBounce { .. }), "{error:?}");
+        assert!(
+            !matches!(error, ChannelError::HardBounce { .. }),
+            "{error:?}"
+        );
     }
     server.takes_everything();
     sent(&channels).await.unwrap();
-    assert_eq!(server.said("login").len(), 2, "a refusal does not cost the connection, a 421 does");
+    assert_eq!(
+        server.said("login").len(),
+        2,
+        "a refusal does not cost the connection, a 421 does"
+    );
 }
 
 #[tokio::test]
@@ -302,8 +480,14 @@ async fn a_server_that_was_away_is_found_again() {
     assert_eq!(server.said("login").len(), 1, "the connection was kept");
     server.kill().await;
     let error = sent(&channels).await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Defer(Duration::from_secs(30)));
-    assert!(error.to_string().contains("connect to localhost:"), "{error}");
+    assert_eq!(
+        error.disposition(),
+        Disposition::Defer(Duration::from_secs(30))
+    );
+    assert!(
+        error.to_string().contains("connect to localhost:"),
+        "{error}"
+    );
     assert!(error.to_string().contains("notify.smtp.port"), "{error}");
     server.restart().await;
     sent(&channels).await.unwrap();
@@ -322,10 +506,17 @@ async fn a_relay_that_takes_mails_and_never_says_so_is_not_given_them_all_day() 
         world.pass(600).await;
     }
     let dead = world.dead(&NOTIFICATIONS).await;
-    assert!(dead[0].contains("broke off when it was given the mail, which it may have taken"), "{dead:?}");
+    assert!(
+        dead[0].contains("broke off when it was given the mail, which it may have taken"),
+        "{dead:?}"
+    );
     let mails = server.mails(5).await;
     assert_eq!(mails.len(), 5, "as often as a notification is tried");
-    assert!(mails.iter().all(|mail| mail.header("message-id") == mails[0].header("message-id")));
+    assert!(
+        mails
+            .iter()
+            .all(|mail| mail.header("message-id") == mails[0].header("message-id"))
+    );
 }
 
 #[tokio::test]
@@ -343,7 +534,11 @@ async fn a_mail_that_is_broken_off_gets_into_no_other() {
     let other = "bob@example.com";
     channel(&channels).send(&to(&[other]), other).await.unwrap();
     assert_eq!(server.mails(1).await[0].to, [other]);
-    assert_eq!(server.said("login").len(), 2, "its connection is not used again");
+    assert_eq!(
+        server.said("login").len(),
+        2,
+        "its connection is not used again"
+    );
 }
 
 #[tokio::test]
@@ -357,9 +552,15 @@ async fn a_certificate_that_is_not_trusted_is_said_with_what_to_set() {
         at(&implicit, &[("tls", "tls"), ("ca_file", &server.ca())]).await,
     ] {
         let error = sent(&channels.unwrap()).await.unwrap_err();
-        assert!(matches!(error, ChannelError::Unreachable { .. }), "{error:?}");
+        assert!(
+            matches!(error, ChannelError::Unreachable { .. }),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("is not trusted"), "{error}");
-        assert!(error.to_string().contains("set notify.smtp.ca_file"), "{error}");
+        assert!(
+            error.to_string().contains("set notify.smtp.ca_file"),
+            "{error}"
+        );
     }
     assert_eq!(server.said("login").len() + implicit.said("login").len(), 0);
 }
@@ -368,7 +569,12 @@ async fn a_certificate_that_is_not_trusted_is_said_with_what_to_set() {
 async fn a_sending_that_is_dropped_leaves_nothing_behind() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let file = [("email", LOGIN.0), ("host", "127.0.0.1"), ("port", &port), ("tls", "none")];
+    let file = [
+        ("email", LOGIN.0),
+        ("host", "127.0.0.1"),
+        ("port", &port),
+        ("tls", "none"),
+    ];
     let channels = open("smtp", &file).await.unwrap();
     let left = tokio::select! {
         result = sent(&channels) => panic!("nothing was answered: {result:?}"),
@@ -385,11 +591,23 @@ async fn a_deployments_own_html_takes_the_place_of_ours() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "<p>{{ task.name }}: {{ status }}</p>").unwrap();
     let path = file.path().display().to_string();
-    sent(&at(&server, &[("template", &path)]).await.unwrap()).await.unwrap();
-    assert_eq!(server.mails(1).await[0].parts[1].1.trim(), "<p>build-linux64&#x2f;opt: task-failed</p>");
+    sent(&at(&server, &[("template", &path)]).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        server.mails(1).await[0].parts[1].1.trim(),
+        "<p>build-linux64&#x2f;opt: task-failed</p>"
+    );
     fs::write(file.path(), "{{ tasc }}").unwrap();
-    let error = at(&server, &[("template", &path)]).await.err().unwrap().to_string();
-    assert!(error.contains("smtp cannot be used: the template mail.html cannot be used"), "{error}");
+    let error = at(&server, &[("template", &path)])
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("smtp cannot be used: the template mail.html cannot be used"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -397,14 +615,34 @@ async fn check_logs_in_and_sends_nothing() {
     let server = SmtpServer::start("starttls").await;
     let checked = async |changed: &[(&'static str, &str)]| {
         let channels = at(&server, changed).await.unwrap();
-        channel(&channels).check().await.map_err(|error| error.to_string())
+        channel(&channels)
+            .check()
+            .await
+            .map_err(|error| error.to_string())
     };
     let found = checked(&[]).await.unwrap().found.unwrap();
-    assert!(found.ends_with("accepts a connection, and our login where one is set"), "{found}");
-    assert_eq!((server.until("login", 1).await.len(), server.said("mail").len()), (1, 0));
+    assert!(
+        found.ends_with("accepts a connection, and our login where one is set"),
+        "{found}"
+    );
+    assert_eq!(
+        (
+            server.until("login", 1).await.len(),
+            server.said("mail").len()
+        ),
+        (1, 0)
+    );
     let refused = checked(&[("password", "wrong")]).await.unwrap_err();
-    assert!(refused.contains("the login") && !refused.contains("wrong"), "{refused}");
-    assert!(checked(&[("port", "9")]).await.unwrap_err().contains("localhost:9"));
+    assert!(
+        refused.contains("the login") && !refused.contains("wrong"),
+        "{refused}"
+    );
+    assert!(
+        checked(&[("port", "9")])
+            .await
+            .unwrap_err()
+            .contains("localhost:9")
+    );
 }
 
 #[tokio::test]
@@ -416,11 +654,21 @@ async fn switch_for_the_template_chooses_html_or_plain_text() {
         ("0", &["text/plain"]),
     ] {
         let server = SmtpServer::start("starttls").await;
-        sent(&at(&server, &[("template", value)]).await.unwrap()).await.unwrap();
+        sent(&at(&server, &[("template", value)]).await.unwrap())
+            .await
+            .unwrap();
         let mails = server.mails(1).await;
-        let found: Vec<&str> = mails[0].parts.iter().map(|(kind, _)| kind.as_str()).collect();
+        let found: Vec<&str> = mails[0]
+            .parts
+            .iter()
+            .map(|(kind, _)| kind.as_str())
+            .collect();
         assert_eq!(found, kinds, "{value}");
-        assert!(mails[0].parts[0].1.contains("build-linux64"), "{:?}", mails[0].parts);
+        assert!(
+            mails[0].parts[0].1.contains("build-linux64"),
+            "{:?}",
+            mails[0].parts
+        );
     }
 }
 
@@ -428,22 +676,55 @@ async fn switch_for_the_template_chooses_html_or_plain_text() {
 async fn what_cannot_be_is_said_at_start() {
     let basis = [("email", LOGIN.0), ("host", "mail.example.com")];
     for (changed, expected) in [
-        (("email", "robot"), "notify.smtp.email (or SMTP_EMAIL in the environment) is not a mail address"),
-        (("port", "0"), "notify.smtp.port (or SMTP_PORT in the environment) is not a port from 1 to 65535"),
-        (("tls", "ssl"), "notify.smtp.tls is not starttls, tls or none"),
-        (("login", "ci"), "set notify.smtp.password (or SMTP_PASSWD in the environment)"),
-        (("threading_domain", "a b"), "EMAIL_THREADING_DOMAIN in the environment) is not the name of a domain"),
-        (("threading_domain", "x>\r\nBcc: <a"), "is not the name of a domain"),
-        (("ca_file", "/nowhere"), "notify.smtp.ca_file is not a file that can be read"),
-        (("template", "/nowhere"), "cannot read the template /nowhere"),
-        (("host", ""), "set notify.smtp.host (or SMTP_HOST in the environment)"),
+        (
+            ("email", "robot"),
+            "notify.smtp.email (or SMTP_EMAIL in the environment) is not a mail address",
+        ),
+        (
+            ("port", "0"),
+            "notify.smtp.port (or SMTP_PORT in the environment) is not a port from 1 to 65535",
+        ),
+        (
+            ("tls", "ssl"),
+            "notify.smtp.tls is not starttls, tls or none",
+        ),
+        (
+            ("login", "ci"),
+            "set notify.smtp.password (or SMTP_PASSWD in the environment)",
+        ),
+        (
+            ("threading_domain", "a b"),
+            "EMAIL_THREADING_DOMAIN in the environment) is not the name of a domain",
+        ),
+        (
+            ("threading_domain", "x>\r\nBcc: <a"),
+            "is not the name of a domain",
+        ),
+        (
+            ("ca_file", "/nowhere"),
+            "notify.smtp.ca_file is not a file that can be read",
+        ),
+        (
+            ("template", "/nowhere"),
+            "cannot read the template /nowhere",
+        ),
+        (
+            ("host", ""),
+            "set notify.smtp.host (or SMTP_HOST in the environment)",
+        ),
     ] {
-        let mut file: Vec<_> = basis.into_iter().filter(|(key, _)| *key != changed.0).collect();
+        let mut file: Vec<_> = basis
+            .into_iter()
+            .filter(|(key, _)| *key != changed.0)
+            .collect();
         file.extend(Some(changed).filter(|(_, value)| !value.is_empty()));
         let error = open("smtp", &file).await.err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
     }
     let bare = [basis[0], basis[1], ("tls", "none"), ("password", "hunter2")];
     let error = open("smtp", &bare).await.err().unwrap().to_string();
-    assert!(error.contains("starttls or tls, which it has to be where a password is sent"), "{error}");
+    assert!(
+        error.contains("starttls or tls, which it has to be where a password is sent"),
+        "{error}"
+    );
 }

@@ -26,12 +26,20 @@ struct Receiver {
     answers: Mutex<Vec<(u16, Option<&'static str>)>>,
 }
 
-async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn receive(
+    State(receiver): State<Arc<Receiver>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     receiver.got.lock().unwrap().push((headers, body));
     match receiver.answers.lock().unwrap().pop() {
         None => StatusCode::NO_CONTENT.into_response(),
         Some((status, None)) => StatusCode::from_u16(status).unwrap().into_response(),
-        Some((status, Some(wait))) => (StatusCode::from_u16(status).unwrap(), [("retry-after", wait)]).into_response(),
+        Some((status, Some(wait))) => (
+            StatusCode::from_u16(status).unwrap(),
+            [("retry-after", wait)],
+        )
+            .into_response(),
     }
 }
 
@@ -44,10 +52,16 @@ async fn sending(receiver: Arc<Receiver>) -> Result<(), ChannelError> {
 }
 
 async fn send(url: &str) -> Result<(), ChannelError> {
-    let channels = open("webhook", &[("url", url), ("secret", SECRET)]).await.unwrap();
+    let channels = open("webhook", &[("url", url), ("secret", SECRET)])
+        .await
+        .unwrap();
     let one = notification("webhook", Recipients::default());
     let channel = channels.get("webhook").unwrap();
-    assert_eq!(channel.recipients(&one), ["127.0.0.1"], "the address may be a secret, the host is not");
+    assert_eq!(
+        channel.recipients(&one),
+        ["127.0.0.1"],
+        "the address may be a secret, the host is not"
+    );
     channel.send(&one, "127.0.0.1").await
 }
 
@@ -59,27 +73,56 @@ async fn a_receiver_can_tell_that_it_is_us() {
     let (headers, body) = &got[0];
     let header = |name: &str| headers[name].to_str().unwrap();
     let signed = [header("x-events-timestamp").as_bytes(), b".", body].concat();
-    let tag: String = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), &signed)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let tag: String = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()),
+        &signed,
+    )
+    .as_ref()
+    .iter()
+    .map(|byte| format!("{byte:02x}"))
+    .collect();
     assert_eq!(header("x-events-signature"), format!("sha256={tag}"));
     assert_eq!(header("x-events-timestamp"), "1795229285");
     let body: Value = serde_json::from_slice(body).unwrap();
-    assert_eq!((&body["status"], &body["subject"]), (&json!("task-failed"), &json!("build-linux64/opt failed")));
+    assert_eq!(
+        (&body["status"], &body["subject"]),
+        (&json!("task-failed"), &json!("build-linux64/opt failed"))
+    );
     assert_eq!(body["task"]["name"], "build-linux64/opt");
-    assert_eq!(header("x-events-delivery"), "bGmvC3EFTSWLcp5Kb5E12A/1/task-failed/webhook");
+    assert_eq!(
+        header("x-events-delivery"),
+        "bGmvC3EFTSWLcp5Kb5E12A/1/task-failed/webhook"
+    );
 }
 
 #[tokio::test]
 async fn answers_are_taken_by_what_they_mean() {
     use std::time::Duration;
     for (status, wait, expected, words) in [
-        (500, None, Disposition::Retry, "webhook failed: 127.0.0.1 answered the post with http status 500"),
-        (429, Some("7"), Disposition::Defer(Duration::from_secs(7)), "webhook has too much to do"),
-        (429, Some("99999"), Disposition::Defer(Duration::from_secs(600)), "webhook has too much to do"),
-        (403, None, Disposition::Defer(Duration::from_secs(60)), "set notify.webhook.secret"),
+        (
+            500,
+            None,
+            Disposition::Retry,
+            "webhook failed: 127.0.0.1 answered the post with http status 500",
+        ),
+        (
+            429,
+            Some("7"),
+            Disposition::Defer(Duration::from_secs(7)),
+            "webhook has too much to do",
+        ),
+        (
+            429,
+            Some("99999"),
+            Disposition::Defer(Duration::from_secs(600)),
+            "webhook has too much to do",
+        ),
+        (
+            403,
+            None,
+            Disposition::Defer(Duration::from_secs(60)),
+            "set notify.webhook.secret",
+        ),
         (404, None, Disposition::Dead, "set notify.webhook.url"),
         (302, None, Disposition::Dead, "http status 302"),
     ] {
@@ -93,10 +136,22 @@ async fn answers_are_taken_by_what_they_mean() {
 
 #[tokio::test]
 async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let error = send(&format!("http://{address}/hunter2")).await.unwrap_err();
-    assert!(matches!(error, ChannelError::Unreachable { .. }), "{error:?}");
-    assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
+    let address = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = send(&format!("http://{address}/hunter2"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ChannelError::Unreachable { .. }),
+        "{error:?}"
+    );
+    assert!(
+        !format!("{error:?} {error}").contains("hunter2"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -109,19 +164,40 @@ async fn what_a_receiver_got_and_did_not_answer_costs_an_attempt() {
     };
     let (sent, ()) = tokio::join!(send(&url), silent);
     let error = sent.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Retry, "it is not to get the same all day: {error}");
-    assert!(error.to_string().ends_with("it may have arrived all the same"), "{error}");
-    assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
+    assert_eq!(
+        error.disposition(),
+        Disposition::Retry,
+        "it is not to get the same all day: {error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .ends_with("it may have arrived all the same"),
+        "{error}"
+    );
+    assert!(
+        !format!("{error:?} {error}").contains("hunter2"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn what_is_not_set_is_named() {
     for (file, expected) in [
         (&[][..], "webhook cannot be used: set notify.webhook.url"),
-        (&[("url", "ftp://x")][..], "notify.webhook.url is not an address that begins with http or https"),
+        (
+            &[("url", "ftp://x")][..],
+            "notify.webhook.url is not an address that begins with http or https",
+        ),
         (&[("url", "http://x")][..], "set notify.webhook.secret"),
-        (&[("url", "http://x"), ("secret", "")][..], "set notify.webhook.secret"),
-        (&[("uri", "http://x")][..], "webhook knows no notify.webhook.uri: it knows url, secret"),
+        (
+            &[("url", "http://x"), ("secret", "")][..],
+            "set notify.webhook.secret",
+        ),
+        (
+            &[("uri", "http://x")][..],
+            "webhook knows no notify.webhook.uri: it knows url, secret",
+        ),
     ] {
         let error = open("webhook", file).await.err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
@@ -138,12 +214,18 @@ async fn check_reaches_the_receiver_and_posts_nothing() {
     let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
     let check = async || checked("webhook", &[("url", &url), ("secret", SECRET)]).await;
     let found = check().await.unwrap();
-    assert_eq!(found, "127.0.0.1 answered a HEAD request with http status 405", "it takes posts alone");
+    assert_eq!(
+        found, "127.0.0.1 answered a HEAD request with http status 405",
+        "it takes posts alone"
+    );
     assert!(receiver.got.lock().unwrap().is_empty());
     serving.abort();
     let _ = serving.await;
     let fault = check().await.unwrap_err();
-    assert!(fault.starts_with("webhook ") && !fault.contains("hunter2"), "{fault}");
+    assert!(
+        fault.starts_with("webhook ") && !fault.contains("hunter2"),
+        "{fault}"
+    );
 }
 
 #[tokio::test]
@@ -152,6 +234,11 @@ async fn check_fails_where_the_receiver_is_at_fault() {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let routes = Router::new().fallback(async || StatusCode::BAD_GATEWAY);
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    let fault = checked("webhook", &[("url", &url), ("secret", SECRET)]).await.unwrap_err();
-    assert_eq!(fault, "webhook failed: 127.0.0.1 answered a HEAD request with http status 502");
+    let fault = checked("webhook", &[("url", &url), ("secret", SECRET)])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        fault,
+        "webhook failed: 127.0.0.1 answered a HEAD request with http status 502"
+    );
 }

@@ -15,8 +15,12 @@ const NAME: &str = "logbook";
 /// The longest line, in bytes.
 const MAX_LINE: usize = 2000;
 
-pub(super) const REGISTRATION: Registration =
-    Registration { name: NAME, keys: &[Key::new("file").or_variable("LOGBOOK_FILE")], templates: &[], open };
+pub(super) const REGISTRATION: Registration = Registration {
+    name: NAME,
+    keys: &[Key::new("file").or_variable("LOGBOOK_FILE")],
+    templates: &[],
+    open,
+};
 
 fn open(settings: &Settings, _: &Parts<'_>) -> Opened {
     let file = PathBuf::from(settings.text("file")?);
@@ -45,19 +49,38 @@ impl Channel for Logbook {
     }
 
     async fn send(&self, notification: &Notification, recipient: &str) -> Result<(), ChannelError> {
-        let Notification { created_at, subject, .. } = notification;
-        let line = one_line(&format!("{created_at} {}: {subject}", notification.key()), MAX_LINE);
+        let Notification {
+            created_at,
+            subject,
+            ..
+        } = notification;
+        let line = one_line(
+            &format!("{created_at} {}: {subject}", notification.key()),
+            MAX_LINE,
+        );
         let problem = |error: &io::Error| format!("tried to write to {recipient}: {error}");
         // It is one short write that nobody can drop half-way, and no other process gets a line between.
-        let mut file =
-            File::options().append(true).create(true).open(&self.file).map_err(|error| match error.kind() {
+        let mut file = File::options()
+            .append(true)
+            .create(true)
+            .open(&self.file)
+            .map_err(|error| match error.kind() {
                 ErrorKind::PermissionDenied => ChannelError::Credentials {
                     channel: NAME,
-                    problem: format!("{}: let our user write there, or set notify.logbook.file", problem(&error)),
+                    problem: format!(
+                        "{}: let our user write there, or set notify.logbook.file",
+                        problem(&error)
+                    ),
                 },
-                _ => ChannelError::Unreachable { channel: NAME, problem: problem(&error) },
+                _ => ChannelError::Unreachable {
+                    channel: NAME,
+                    problem: problem(&error),
+                },
             })?;
         let written = file.write_all(format!("{line}\n").as_bytes());
-        written.map_err(|error| ChannelError::Failed { channel: NAME, problem: problem(&error) })
+        written.map_err(|error| ChannelError::Failed {
+            channel: NAME,
+            problem: problem(&error),
+        })
     }
 }

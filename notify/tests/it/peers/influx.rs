@@ -36,9 +36,16 @@ impl Influx {
     /// One that wants to know who writes.
     pub(crate) async fn start_with_login() -> Self {
         let influx = Self::start_with(true).await;
-        let created = influx.ask(&format!("CREATE USER {USER} WITH PASSWORD '{PASSWORD}' WITH ALL PRIVILEGES")).await;
+        let created = influx
+            .ask(&format!(
+                "CREATE USER {USER} WITH PASSWORD '{PASSWORD}' WITH ALL PRIVILEGES"
+            ))
+            .await;
         assert!(created.is_some());
-        influx.ask(&format!("CREATE DATABASE {DATABASE}")).await.unwrap();
+        influx
+            .ask(&format!("CREATE DATABASE {DATABASE}"))
+            .await
+            .unwrap();
         influx
     }
 
@@ -55,10 +62,18 @@ impl Influx {
         );
         fs::write(directory.path().join("influxdb.conf"), configuration).unwrap();
         let server = spawn(&directory);
-        let mut influx = Self { directory, port, server, login };
+        let mut influx = Self {
+            directory,
+            port,
+            server,
+            login,
+        };
         influx.wait().await;
         if !login {
-            influx.ask(&format!("CREATE DATABASE {DATABASE}")).await.unwrap();
+            influx
+                .ask(&format!("CREATE DATABASE {DATABASE}"))
+                .await
+                .unwrap();
         }
         influx
     }
@@ -90,10 +105,18 @@ impl Influx {
 
     /// The points that it holds, oldest first: channel, outcome, milliseconds.
     pub(crate) async fn points(&self) -> Vec<(String, String, f64)> {
-        let rows = self.ask("SELECT channel, outcome, duration_ms FROM notify").await.unwrap();
+        let rows = self
+            .ask("SELECT channel, outcome, duration_ms FROM notify")
+            .await
+            .unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let rows = rows["results"][0]["series"][0]["values"].as_array().cloned().unwrap_or_default();
-        rows.iter().map(|row| (text(&row[1]), text(&row[2]), row[3].as_f64().unwrap())).collect()
+        let rows = rows["results"][0]["series"][0]["values"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        rows.iter()
+            .map(|row| (text(&row[1]), text(&row[2]), row[3].as_f64().unwrap()))
+            .collect()
     }
 
     /// Waits until it holds so many points.
@@ -109,17 +132,29 @@ impl Influx {
 
     /// What it answers to a statement, if it does not refuse it.
     async fn ask(&self, statement: &str) -> Option<Value> {
-        let mut request =
-            http().post(format!("{}/query", self.url())).form(&[("q", statement), ("db", DATABASE), ("epoch", "ns")]);
+        let mut request = http().post(format!("{}/query", self.url())).form(&[
+            ("q", statement),
+            ("db", DATABASE),
+            ("epoch", "ns"),
+        ]);
         if self.login {
             request = request.basic_auth(USER, Some(PASSWORD));
         }
         let answer = request.send().await.unwrap();
-        if answer.status().is_success() { Some(answer.json().await.unwrap()) } else { None }
+        if answer.status().is_success() {
+            Some(answer.json().await.unwrap())
+        } else {
+            None
+        }
     }
 
     async fn wait(&mut self) {
-        while http().get(format!("{}/ping", self.url())).send().await.is_err() {
+        while http()
+            .get(format!("{}/ping", self.url()))
+            .send()
+            .await
+            .is_err()
+        {
             let ended = self.server.try_wait().unwrap();
             let said = fs::read_to_string(self.directory.path().join("log")).unwrap();
             assert!(ended.is_none(), "influxd ended: {said}");
@@ -138,12 +173,26 @@ impl Drop for Influx {
 fn spawn(directory: &TempDir) -> Child {
     let log = File::create(directory.path().join("log")).unwrap();
     let mut command = Command::new("influxd");
-    command.arg("-config").arg(directory.path().join("influxdb.conf"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", directory.path());
+    command
+        .arg("-config")
+        .arg(directory.path().join("influxdb.conf"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", directory.path());
     // Debian's package influxdb has it.
-    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }

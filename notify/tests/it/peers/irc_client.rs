@@ -23,8 +23,16 @@ impl Lines {
     pub(crate) async fn line(&mut self) -> Option<String> {
         let mut bytes = Vec::new();
         let reading = self.0.read_until(b'\n', &mut bytes);
-        let count = timeout(PATIENCE, reading).await.expect("waited in vain for a line").unwrap_or(0);
-        (count > 0).then(|| String::from_utf8(bytes).unwrap().trim_end_matches(['\r', '\n']).to_owned())
+        let count = timeout(PATIENCE, reading)
+            .await
+            .expect("waited in vain for a line")
+            .unwrap_or(0);
+        (count > 0).then(|| {
+            String::from_utf8(bytes)
+                .unwrap()
+                .trim_end_matches(['\r', '\n'])
+                .to_owned()
+        })
     }
 
     /// The first line from here on that holds all of `parts`.
@@ -40,7 +48,11 @@ impl Lines {
     }
 
     pub(crate) async fn say(&mut self, line: &str) {
-        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        self.0
+            .get_mut()
+            .write_all(format!("{line}\r\n").as_bytes())
+            .await
+            .unwrap();
     }
 }
 
@@ -54,11 +66,17 @@ impl Reader {
     /// Comes by this nick, and is in `channels`.
     pub(crate) async fn come(port: u16, password: &str, nick: &str, channels: &[&str]) -> Self {
         let lines = Lines::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
-        let mut reader = Self { lines, password: password.to_owned() };
+        let mut reader = Self {
+            lines,
+            password: password.to_owned(),
+        };
         if !reader.password.is_empty() {
             reader.lines.say(&format!("PASS {password}")).await;
         }
-        reader.lines.say(&format!("NICK {nick}\r\nUSER {nick} 0 * :a reader")).await;
+        reader
+            .lines
+            .say(&format!("NICK {nick}\r\nUSER {nick} 0 * :a reader"))
+            .await;
         reader.lines.until(&[" 001 "]).await;
         for channel in channels {
             reader.lines.say(&format!("JOIN {channel}")).await;
@@ -87,7 +105,11 @@ impl Reader {
     /// The first line from here on that holds all of `parts`. Answers the server's questions.
     pub(crate) async fn until(&mut self, parts: &[&str]) -> String {
         loop {
-            let line = self.lines.line().await.expect("the server closed the connection");
+            let line = self
+                .lines
+                .line()
+                .await
+                .expect("the server closed the connection");
             if let Some(token) = line.strip_prefix("PING ") {
                 self.lines.say(&format!("PONG {token}")).await;
             }
@@ -116,5 +138,11 @@ pub(crate) async fn listener() -> (TcpListener, String) {
 
 /// The next one who connects.
 pub(crate) async fn accept(listener: &TcpListener) -> Lines {
-    Lines::new(timeout(PATIENCE, listener.accept()).await.expect("waited in vain for a client").unwrap().0)
+    Lines::new(
+        timeout(PATIENCE, listener.accept())
+            .await
+            .expect("waited in vain for a client")
+            .unwrap()
+            .0,
+    )
 }

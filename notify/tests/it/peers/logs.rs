@@ -56,10 +56,19 @@ impl Logs {
     /// Every run has `backing` as its `live_backing.log` and `live` as its `live.log`.
     pub(crate) async fn serve(backing: Log, live: Log) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let root = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let logs = Self { root, log: Arc::new(Mutex::new((backing, live))), served: Arc::default() };
+        let root = format!("http://{}", listener.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let logs = Self {
+            root,
+            log: Arc::new(Mutex::new((backing, live))),
+            served: Arc::default(),
+        };
         let routes = Router::new()
-            .route("/api/queue/v1/task/{task}/runs/{run}/artifacts/{name}", get(artifact))
+            .route(
+                "/api/queue/v1/task/{task}/runs/{run}/artifacts/{name}",
+                get(artifact),
+            )
             .route("/store/{name}", get(stored))
             .with_state(logs.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -73,28 +82,55 @@ impl Logs {
 
     fn named(&self, name: &str) -> Log {
         let logs = self.log.lock().unwrap();
-        if name.ends_with("live_backing.log") { logs.0.clone() } else { logs.1.clone() }
+        if name.ends_with("live_backing.log") {
+            logs.0.clone()
+        } else {
+            logs.1.clone()
+        }
     }
 }
 
-async fn artifact(State(logs): State<Logs>, Path((_, _, name)): Path<(String, String, String)>) -> Response {
+async fn artifact(
+    State(logs): State<Logs>,
+    Path((_, _, name)): Path<(String, String, String)>,
+) -> Response {
     let url = match logs.named(&name) {
         Log::Unknown => {
             let words = json!({ "code": "ResourceNotFound", "message": "Artifact not found" });
             return (StatusCode::NOT_FOUND, Json(words)).into_response();
         }
         Log::At(url) => url.to_owned(),
-        _ => logs.root.join(&format!("store/{}?signed", name.rsplit('/').next().unwrap())).unwrap().into(),
+        _ => logs
+            .root
+            .join(&format!(
+                "store/{}?signed",
+                name.rsplit('/').next().unwrap()
+            ))
+            .unwrap()
+            .into(),
     };
-    (StatusCode::SEE_OTHER, [(header::LOCATION, url.clone())], Json(json!({ "storageType": "s3", "url": url })))
+    (
+        StatusCode::SEE_OTHER,
+        [(header::LOCATION, url.clone())],
+        Json(json!({ "storageType": "s3", "url": url })),
+    )
         .into_response()
 }
 
-async fn stored(State(logs): State<Logs>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+async fn stored(
+    State(logs): State<Logs>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     logs.served.fetch_add(1, Ordering::SeqCst);
-    assert!(!headers.contains_key(header::AUTHORIZATION), "the store is shown credentials");
+    assert!(
+        !headers.contains_key(header::AUTHORIZATION),
+        "the store is shown credentials"
+    );
     let pieces = |count| stream::iter((0..count).map(piece).map(Ok::<_, io::Error>));
-    let encoded = |encoding: &'static str, body| ([(header::CONTENT_ENCODING, encoding)], body).into_response();
+    let encoded = |encoding: &'static str, body| {
+        ([(header::CONTENT_ENCODING, encoding)], body).into_response()
+    };
     match logs.named(&name) {
         Log::Text(count) => Body::from_stream(pieces(count)).into_response(),
         Log::Packed(count) => encoded("gzip", Body::from_stream(pieces(count))),
@@ -122,7 +158,9 @@ async fn stored(State(logs): State<Logs>, Path(name): Path<String>, headers: Hea
 
 /// A piece of a log: text that can be packed to about half its length.
 pub(crate) fn piece(number: usize) -> Bytes {
-    let mut state = (number as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut state = (number as u64)
+        .wrapping_add(1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut piece = Vec::with_capacity(CHUNK);
     while piece.len() < CHUNK {
         // The generator of Marsaglia, xorshift64.

@@ -63,7 +63,10 @@ pub(crate) struct Homeserver {
 impl Homeserver {
     pub(crate) async fn start() -> Self {
         let home = Arc::new(Mutex::new(Home::default()));
-        home.lock().unwrap().tokens.insert(TOKEN.to_owned(), USER.to_owned());
+        home.lock()
+            .unwrap()
+            .tokens
+            .insert(TOKEN.to_owned(), USER.to_owned());
         let api = Router::new()
             .route("/directory/room/{alias}", get(resolve))
             .route("/join/{room}", post(join))
@@ -79,12 +82,25 @@ impl Homeserver {
     }
 
     pub(crate) fn room(&self, id: &str, door: Door) {
-        let members = if door == Door::Member { HashSet::from([USER.to_owned()]) } else { HashSet::new() };
-        self.home().rooms.insert(id.to_owned(), Room { door, members, events: Vec::new() });
+        let members = if door == Door::Member {
+            HashSet::from([USER.to_owned()])
+        } else {
+            HashSet::new()
+        };
+        self.home().rooms.insert(
+            id.to_owned(),
+            Room {
+                door,
+                members,
+                events: Vec::new(),
+            },
+        );
     }
 
     pub(crate) fn alias(&self, alias: &str, room: &str) {
-        self.home().aliases.insert(alias.to_owned(), room.to_owned());
+        self.home()
+            .aliases
+            .insert(alias.to_owned(), room.to_owned());
     }
 
     pub(crate) fn revoke(&self) {
@@ -115,24 +131,44 @@ impl Home {
     /// Who asks, or what the answer is if that is nobody, or is not to be answered.
     fn enter(&mut self, headers: &HeaderMap) -> Result<(String, String), Box<Response>> {
         if let Some((status, body)) = self.faults.pop() {
-            return Err(Box::new((StatusCode::from_u16(status).unwrap(), Json(body)).into_response()));
+            return Err(Box::new(
+                (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
+            ));
         }
-        let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let value = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         let Some(token) = value.and_then(|value| value.strip_prefix("Bearer ")) else {
-            return Err(Box::new(denied(401, "M_MISSING_TOKEN", "Missing access token")));
+            return Err(Box::new(denied(
+                401,
+                "M_MISSING_TOKEN",
+                "Missing access token",
+            )));
         };
         match self.tokens.get(token) {
             Some(user) => Ok((token.to_owned(), user.clone())),
-            None => Err(Box::new(denied(401, "M_UNKNOWN_TOKEN", "Invalid access token passed."))),
+            None => Err(Box::new(denied(
+                401,
+                "M_UNKNOWN_TOKEN",
+                "Invalid access token passed.",
+            ))),
         }
     }
 }
 
 fn denied(status: u16, errcode: &str, error: &str) -> Response {
-    (StatusCode::from_u16(status).unwrap(), Json(json!({ "errcode": errcode, "error": error }))).into_response()
+    (
+        StatusCode::from_u16(status).unwrap(),
+        Json(json!({ "errcode": errcode, "error": error })),
+    )
+        .into_response()
 }
 
-async fn resolve(State(home): State<Arc<Mutex<Home>>>, Path(alias): Path<String>, headers: HeaderMap) -> Response {
+async fn resolve(
+    State(home): State<Arc<Mutex<Home>>>,
+    Path(alias): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let mut home = home.lock().unwrap();
     if let Err(answer) = home.enter(&headers) {
         return *answer;
@@ -140,7 +176,11 @@ async fn resolve(State(home): State<Arc<Mutex<Home>>>, Path(alias): Path<String>
     home.asked += 1;
     match home.aliases.get(&alias) {
         Some(room) => Json(json!({ "room_id": room, "servers": ["example.org"] })).into_response(),
-        None => denied(404, "M_NOT_FOUND", &format!("Room alias {alias} not found.")),
+        None => denied(
+            404,
+            "M_NOT_FOUND",
+            &format!("Room alias {alias} not found."),
+        ),
     }
 }
 
@@ -151,7 +191,11 @@ async fn whoami(State(home): State<Arc<Mutex<Home>>>, headers: HeaderMap) -> Res
     }
 }
 
-async fn join(State(home): State<Arc<Mutex<Home>>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+async fn join(
+    State(home): State<Arc<Mutex<Home>>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let mut home = home.lock().unwrap();
     let user = match home.enter(&headers) {
         Ok((_, user)) => user,
@@ -159,8 +203,14 @@ async fn join(State(home): State<Arc<Mutex<Home>>>, Path(name): Path<String>, he
     };
     let id = home.aliases.get(&name).cloned().unwrap_or(name);
     match home.rooms.get_mut(&id) {
-        None => denied(404, "M_UNKNOWN", "Can't join remote room because no servers that are in the room are known."),
-        Some(room) if room.door == Door::Closed => denied(403, "M_FORBIDDEN", "You are not invited to this room."),
+        None => denied(
+            404,
+            "M_UNKNOWN",
+            "Can't join remote room because no servers that are in the room are known.",
+        ),
+        Some(room) if room.door == Door::Closed => {
+            denied(403, "M_FORBIDDEN", "You are not invited to this room.")
+        }
         Some(room) => {
             room.members.insert(user);
             Json(json!({ "room_id": id })).into_response()
@@ -184,11 +234,19 @@ async fn send(
     }
     let transaction = [token, id.clone(), transaction];
     if !home.transactions.contains_key(&transaction) {
-        let Some(room) = home.rooms.get_mut(&id).filter(|room| room.members.contains(&user)) else {
+        let Some(room) = home
+            .rooms
+            .get_mut(&id)
+            .filter(|room| room.members.contains(&user))
+        else {
             return denied(403, "M_FORBIDDEN", &format!("User {user} not in room {id}"));
         };
         if room.door == Door::Quiet {
-            return denied(403, "M_FORBIDDEN", "You don't have permission to post that to the room.");
+            return denied(
+                403,
+                "M_FORBIDDEN",
+                "You don't have permission to post that to the room.",
+            );
         }
         room.events.push(content);
         let event = format!("${}", home.transactions.len());

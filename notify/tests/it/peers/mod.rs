@@ -1,6 +1,10 @@
 //! What the channels talk to.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails, and says why")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails, and says why"
+)]
 
 pub(crate) mod influx;
 pub(crate) mod irc_client;
@@ -24,5 +28,12 @@ pub(crate) async fn serve(routes: Router) -> String {
 
 /// The address of a port on which nobody listens.
 pub(crate) async fn closed() -> String {
-    format!("http://{}", TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap())
+    format!(
+        "http://{}",
+        TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+    )
 }

@@ -24,7 +24,11 @@ pub(crate) struct Moto {
 
 impl Moto {
     pub(crate) async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         Self::start_at(port).await
     }
 
@@ -67,7 +71,12 @@ impl Moto {
 
     /// From now on it looks at who calls, and what they may do.
     pub(crate) async fn demand_credentials(&self) {
-        let answer = http().post(self.address("/moto-api/reset-auth")).body("0").send().await.unwrap();
+        let answer = http()
+            .post(self.address("/moto-api/reset-auth"))
+            .body("0")
+            .send()
+            .await
+            .unwrap();
         assert!(answer.status().is_success());
     }
 
@@ -77,29 +86,55 @@ impl Moto {
         let policy = json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
         let user = ("UserName", "ci");
         self.form("iam", &[("Action", "CreateUser"), user]).await;
-        let grant = [("Action", "PutUserPolicy"), user, ("PolicyName", "may"), ("PolicyDocument", policy.as_str())];
+        let grant = [
+            ("Action", "PutUserPolicy"),
+            user,
+            ("PolicyName", "may"),
+            ("PolicyDocument", policy.as_str()),
+        ];
         self.form("iam", &grant).await;
-        let key = self.form("iam", &[("Action", "CreateAccessKey"), user]).await;
+        let key = self
+            .form("iam", &[("Action", "CreateAccessKey"), user])
+            .await;
         (within(&key, "AccessKeyId"), within(&key, "SecretAccessKey"))
     }
 
     /// Calls a service that is spoken to by forms.
     pub(crate) async fn form(&self, service: &str, form: &[(&str, &str)]) -> String {
-        self.signed(http().post(self.endpoint()).form(form), service).await.text().await.unwrap()
+        self.signed(http().post(self.endpoint()).form(form), service)
+            .await
+            .text()
+            .await
+            .unwrap()
     }
 
     /// A call of somebody whom nobody looks at.
     pub(crate) async fn signed(&self, request: reqwest::RequestBuilder, service: &str) -> Response {
         let scope = format!("Credential=AKIATEST/20261121/{REGION}/{service}/aws4_request");
         let signature = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0");
-        let answer = request.header(AUTHORIZATION, signature).send().await.unwrap();
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        let answer = request
+            .header(AUTHORIZATION, signature)
+            .send()
+            .await
+            .unwrap();
+        assert!(
+            answer.status().is_success(),
+            "{}",
+            answer.text().await.unwrap()
+        );
         answer
     }
 
     /// Everything of one kind that a service holds, as moto sees it.
     pub(crate) async fn held(&self, service: &str, kind: &str) -> Vec<Value> {
-        let data: Value = http().get(self.address("/moto-api/data.json")).send().await.unwrap().json().await.unwrap();
+        let data: Value = http()
+            .get(self.address("/moto-api/data.json"))
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
         data[service][kind].as_array().cloned().unwrap_or_default()
     }
 }
@@ -113,13 +148,22 @@ impl Drop for Moto {
 
 /// A program that `./dev test` has installed beside what is built.
 fn program(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("bin").join(name);
-    assert!(path.exists(), "{} is missing: run ./dev test once, which installs it", path.display());
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .with_file_name("peers")
+        .join("bin")
+        .join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run ./dev test once, which installs it",
+        path.display()
+    );
     path
 }
 
 /// The text of the first `element` of an answer.
 pub(crate) fn within(answer: &str, element: &str) -> String {
-    let (_, rest) = answer.split_once(&format!("<{element}>")).unwrap_or_else(|| panic!("{answer}"));
+    let (_, rest) = answer
+        .split_once(&format!("<{element}>"))
+        .unwrap_or_else(|| panic!("{answer}"));
     rest.split_once("</").unwrap().0.to_owned()
 }

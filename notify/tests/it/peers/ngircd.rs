@@ -41,7 +41,11 @@ impl Ngircd {
         let [port, tls_port] = held.map(|listener| listener.local_addr().unwrap().port());
         let tls = authority.map_or_else(String::new, |authority| {
             let (certificate, key) = authority.certify(directory.path(), "localhost").unwrap();
-            format!("[SSL]\nCertFile = {}\nKeyFile = {}\nPorts = {tls_port}\n", certificate.display(), key.display())
+            format!(
+                "[SSL]\nCertFile = {}\nKeyFile = {}\nPorts = {tls_port}\n",
+                certificate.display(),
+                key.display()
+            )
         });
         let configuration = format!(
             "[Global]\nName = irc.example.net\nInfo = a test\nAdminEMail = dev@example.com\nMotdPhrase = hello\n\
@@ -53,7 +57,12 @@ impl Ngircd {
         );
         fs::write(directory.path().join("ngircd.conf"), configuration).unwrap();
         let server = spawn(directory.path());
-        let mut server = Self { directory, port, tls_port, server };
+        let mut server = Self {
+            directory,
+            port,
+            tls_port,
+            server,
+        };
         server.until_up().await;
         server
     }
@@ -74,8 +83,13 @@ impl Ngircd {
         while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             let ended = self.server.try_wait().unwrap();
             let said = fs::read_to_string(self.directory.path().join("output")).unwrap();
-            assert!(ended.is_none(), "ngircd ended at its start: {ended:?}\n{said}");
-            SystemClock.sleep(std::time::Duration::from_millis(20)).await;
+            assert!(
+                ended.is_none(),
+                "ngircd ended at its start: {ended:?}\n{said}"
+            );
+            SystemClock
+                .sleep(std::time::Duration::from_millis(20))
+                .await;
         }
     }
 }
@@ -88,10 +102,24 @@ impl Drop for Ngircd {
 }
 
 fn spawn(directory: &Path) -> Child {
-    let output = File::options().create(true).append(true).open(directory.join("output")).unwrap();
+    let output = File::options()
+        .create(true)
+        .append(true)
+        .open(directory.join("output"))
+        .unwrap();
     let path = "/usr/sbin/ngircd";
-    let mut command = Command::new(if Path::new(path).exists() { path } else { "ngircd" });
-    command.args(["--nodaemon", "--config"]).arg(directory.join("ngircd.conf")).stdin(Stdio::null());
-    let spawned = command.stdout(output.try_clone().unwrap()).stderr(output).spawn();
+    let mut command = Command::new(if Path::new(path).exists() {
+        path
+    } else {
+        "ngircd"
+    });
+    command
+        .args(["--nodaemon", "--config"])
+        .arg(directory.join("ngircd.conf"))
+        .stdin(Stdio::null());
+    let spawned = command
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .spawn();
     spawned.unwrap_or_else(|error| panic!("cannot start ngircd (is it installed?): {error}"))
 }

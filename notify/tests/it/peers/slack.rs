@@ -52,7 +52,11 @@ pub(crate) struct Slack {
 impl Slack {
     pub(crate) async fn start() -> Self {
         let workspace = Arc::new(Mutex::new(Workspace::default()));
-        workspace.lock().unwrap().hooks.insert(HOOK.to_owned(), None);
+        workspace
+            .lock()
+            .unwrap()
+            .hooks
+            .insert(HOOK.to_owned(), None);
         let url = serve(Router::new().fallback(post).with_state(workspace.clone())).await;
         Self { url, workspace }
     }
@@ -63,7 +67,11 @@ impl Slack {
     }
 
     pub(crate) fn fail(&self, fault: Fault) {
-        self.workspace.lock().unwrap().hooks.insert(HOOK.to_owned(), Some(fault));
+        self.workspace
+            .lock()
+            .unwrap()
+            .hooks
+            .insert(HOOK.to_owned(), Some(fault));
     }
 
     /// What people can read in the channel.
@@ -82,13 +90,18 @@ async fn post(State(workspace): State<Arc<Mutex<Workspace>>>, uri: Uri, body: By
         Some(Fault::Prohibited) => (StatusCode::FORBIDDEN, "action_prohibited").into_response(),
         Some(Fault::Archived) => (StatusCode::GONE, "channel_is_archived").into_response(),
         Some(Fault::NoChannel) => (StatusCode::NOT_FOUND, "channel_not_found").into_response(),
-        Some(Fault::Limited(wait)) => {
-            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, *wait)], "rate_limited").into_response()
-        }
+        Some(Fault::Limited(wait)) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            [(header::RETRY_AFTER, *wait)],
+            "rate_limited",
+        )
+            .into_response(),
         Some(Fault::Broken) => (StatusCode::INTERNAL_SERVER_ERROR, "rollup_error").into_response(),
         Some(Fault::Invalid) => (StatusCode::BAD_REQUEST, "invalid_payload").into_response(),
         Some(Fault::NotSlack) => "<html>welcome\n</html>".repeat(10_000).into_response(),
-        Some(Fault::Moved) => (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]).into_response(),
+        Some(Fault::Moved) => {
+            (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]).into_response()
+        }
         None => match fit(&body) {
             Ok(message) => {
                 workspace.posted.push(message);
@@ -107,7 +120,9 @@ fn fit(body: &[u8]) -> Result<Value, &'static str> {
         return Err("invalid_payload");
     }
     for attachment in message["attachments"].as_array().into_iter().flatten() {
-        let blocks = attachment["blocks"].as_array().ok_or("invalid_attachments")?;
+        let blocks = attachment["blocks"]
+            .as_array()
+            .ok_or("invalid_attachments")?;
         let fits = |block: &Value| {
             let text = &block["text"];
             let length = text["text"].as_str().map_or(0, |text| text.chars().count());

@@ -36,8 +36,14 @@ pub(crate) struct Received {
 impl Received {
     /// The only header of that name.
     pub(crate) fn header(&self, name: &str) -> &str {
-        let mut found = self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
-        let value = found.next().unwrap_or_else(|| panic!("no {name} in {:?}", self.headers));
+        let mut found = self
+            .headers
+            .iter()
+            .filter(|(known, _)| known == name)
+            .map(|(_, value)| value);
+        let value = found
+            .next()
+            .unwrap_or_else(|| panic!("no {name} in {:?}", self.headers));
         assert_eq!(found.next(), None, "{name} is there twice");
         value
     }
@@ -65,7 +71,14 @@ impl SmtpServer {
         let authority = Authority::new(folder.path()).unwrap();
         authority.certify(folder.path(), "localhost").unwrap();
         let (process, port, lines) = spawn(&folder, 0, security).await;
-        let server = Self { security, folder, authority, port, process, said: Arc::default() };
+        let server = Self {
+            security,
+            folder,
+            authority,
+            port,
+            process,
+            said: Arc::default(),
+        };
         server.listen(lines);
         server
     }
@@ -86,7 +99,9 @@ impl SmtpServer {
         let said = self.said.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                said.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                said.lock()
+                    .unwrap()
+                    .push(serde_json::from_str(&line).unwrap());
             }
         });
     }
@@ -102,7 +117,11 @@ impl SmtpServer {
 
     /// From now on it answers `said` to `asked`: a recipient, `MAIL` or `DATA`.
     pub(crate) fn answers(&self, asked: &str, said: &str) {
-        fs::write(self.folder.path().join("answers.json"), json!({ asked: said }).to_string()).unwrap();
+        fs::write(
+            self.folder.path().join("answers.json"),
+            json!({ asked: said }).to_string(),
+        )
+        .unwrap();
     }
 
     /// From now on it takes everything.
@@ -112,13 +131,22 @@ impl SmtpServer {
 
     /// What it said under that name.
     pub(crate) fn said(&self, name: &str) -> Vec<Value> {
-        self.said.lock().unwrap().iter().filter(|said| said.get(name).is_some()).cloned().collect()
+        self.said
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|said| said.get(name).is_some())
+            .cloned()
+            .collect()
     }
 
     /// What it got, once that is `count` mails.
     pub(crate) async fn mails(&self, count: usize) -> Vec<Received> {
         let mails = self.until("mail", count).await;
-        mails.into_iter().map(|mut said| serde_json::from_value(said["mail"].take()).unwrap()).collect()
+        mails
+            .into_iter()
+            .map(|mut said| serde_json::from_value(said["mail"].take()).unwrap())
+            .collect()
     }
 
     /// What it said under that name, once that is `count` times.
@@ -130,14 +158,24 @@ impl SmtpServer {
             }
             SystemClock.sleep(Duration::from_millis(20)).await;
         }
-        panic!("waited in vain for {count} times {name}: {:?}", self.said.lock().unwrap());
+        panic!(
+            "waited in vain for {count} times {name}: {:?}",
+            self.said.lock().unwrap()
+        );
     }
 }
 
-async fn spawn(folder: &TempDir, port: u16, security: &'static str) -> (Child, u16, Lines<BufReader<ChildStdout>>) {
+async fn spawn(
+    folder: &TempDir,
+    port: u16,
+    security: &'static str,
+) -> (Child, u16, Lines<BufReader<ChildStdout>>) {
     // Debian's own Python has Debian's aiosmtpd.
     let mut process = Command::new("/usr/bin/python3")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/peers/smtp.py"))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/it/peers/smtp.py"
+        ))
         .arg(folder.path())
         .args([&port.to_string(), security])
         .stdin(Stdio::piped())
@@ -146,7 +184,15 @@ async fn spawn(folder: &TempDir, port: u16, security: &'static str) -> (Child, u
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let started = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("no mail server: is aiosmtpd installed?"));
+    let started = lines
+        .next_line()
+        .await
+        .unwrap()
+        .unwrap_or_else(|| panic!("no mail server: is aiosmtpd installed?"));
     let started: Value = serde_json::from_str(&started).unwrap();
-    (process, started["port"].as_u64().unwrap().try_into().unwrap(), lines)
+    (
+        process,
+        started["port"].as_u64().unwrap().try_into().unwrap(),
+        lines,
+    )
 }

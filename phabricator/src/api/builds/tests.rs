@@ -22,12 +22,20 @@ struct Answer<T> {
 }
 
 fn read<T: DeserializeOwned>(recorded: &str) -> Vec<T> {
-    serde_json::from_str::<Recorded<T>>(recorded).unwrap().response.result.data
+    serde_json::from_str::<Recorded<T>>(recorded)
+        .unwrap()
+        .response
+        .result
+        .data
 }
 
 macro_rules! fixture {
     ($name:literal) => {
-        read(include_str!(concat!("../../../tests/fixtures/phorge/harbormaster.", $name, ".json")))
+        read(include_str!(concat!(
+            "../../../tests/fixtures/phorge/harbormaster.",
+            $name,
+            ".json"
+        )))
     };
 }
 
@@ -43,12 +51,24 @@ fn recorded_targets_are_read() {
     };
     let runs: Vec<TargetInfo> = fixture!("target.search.after-restart");
     let newest = target("PHID-HMBT-rvm3mtalp4c4yb3u22ji", 2, 1_795_229_063);
-    assert_eq!(runs, [newest.clone(), target("PHID-HMBT-iefnn5l5w6gdjfm65it2", 1, 1_795_228_927)]);
-    assert_eq!(waiting_by_build(runs), HashMap::from([(build.clone(), vec![newest])]));
+    assert_eq!(
+        runs,
+        [
+            newest.clone(),
+            target("PHID-HMBT-iefnn5l5w6gdjfm65it2", 1, 1_795_228_927)
+        ]
+    );
+    assert_eq!(
+        waiting_by_build(runs),
+        HashMap::from([(build.clone(), vec![newest])])
+    );
 
     let passed: Vec<TargetInfo> = fixture!("target.search.phid-passed");
     let failed: Vec<TargetInfo> = fixture!("target.search.phid-failed");
-    assert_eq!((passed[0].status, failed[0].status), (TargetStatus::Passed, TargetStatus::Failed));
+    assert_eq!(
+        (passed[0].status, failed[0].status),
+        (TargetStatus::Passed, TargetStatus::Failed)
+    );
 }
 
 #[test]
@@ -63,14 +83,18 @@ fn statuses_that_were_not_recorded_are_read() {
         let fields = json!({
             "buildPHID": "PHID-HMBD-a", "buildGeneration": 1, "status": { "value": word }, "epochStarted": null,
         });
-        let target: TargetInfo = serde_json::from_value(json!({ "phid": "PHID-HMBT-a", "fields": fields })).unwrap();
+        let target: TargetInfo =
+            serde_json::from_value(json!({ "phid": "PHID-HMBT-a", "fields": fields })).unwrap();
         assert_eq!((target.status, target.started_at), (expected, None));
     }
 }
 
 #[test]
 fn recorded_builds_and_buildables_are_read() {
-    let builds = [fixture!("build.search.phid-building"), fixture!("build.search.herald")];
+    let builds = [
+        fixture!("build.search.phid-building"),
+        fixture!("build.search.herald"),
+    ];
     for build in builds.iter().flatten() {
         let build: &Wire<BuildFields> = build;
         assert!(build.fields.status.value == BuildStatus::Open);
@@ -83,7 +107,10 @@ fn recorded_builds_and_buildables_are_read() {
     assert_eq!(aborted[0].fields.created_at.as_second(), 1_795_228_926);
     let buildables: Vec<Wire<BuildableFields>> = fixture!("buildable.search.objectPHIDs");
     assert_eq!(buildables.len(), 3);
-    assert_eq!(buildables[0].fields.object.as_str(), "PHID-DIFF-7oxxlizx4z7visjevdpy");
+    assert_eq!(
+        buildables[0].fields.object.as_str(),
+        "PHID-DIFF-7oxxlizx4z7visjevdpy"
+    );
 }
 
 struct World {
@@ -100,12 +127,26 @@ impl World {
         let fake = FakePhabricator::start(clock.clone()).await.unwrap();
         let http = observe::http::client(Duration::from_secs(10)).unwrap();
         let conduit = Conduit::new(fake.url().clone(), fake.token(), http);
-        let (alice, repository) = (fake.add_user("alice", "Alice"), fake.add_repository("mozilla-central"));
-        Self { fake, clock, conduit, alice, repository }
+        let (alice, repository) = (
+            fake.add_user("alice", "Alice"),
+            fake.add_repository("mozilla-central"),
+        );
+        Self {
+            fake,
+            clock,
+            conduit,
+            alice,
+            repository,
+        }
     }
 
     fn revision(&self) -> CreatedRevision {
-        self.fake.create_revision(NewRevision::new("x", &self.alice, &self.repository, NewDiff::new("patch")))
+        self.fake.create_revision(NewRevision::new(
+            "x",
+            &self.alice,
+            &self.repository,
+            NewDiff::new("patch"),
+        ))
     }
 
     /// A build whose target waits.
@@ -116,7 +157,10 @@ impl World {
     }
 
     async fn waiting_since(&self, since: Timestamp) -> Vec<WaitingBuild> {
-        self.conduit.waiting_builds(&self.fake.build_plan(), since).await.unwrap()
+        self.conduit
+            .waiting_builds(&self.fake.build_plan(), since)
+            .await
+            .unwrap()
     }
 
     async fn waiting(&self) -> Vec<Phid> {
@@ -135,7 +179,11 @@ impl World {
     }
 
     fn calls(&self, method: &str) -> usize {
-        self.fake.calls().iter().filter(|call| call.method == method).count()
+        self.fake
+            .calls()
+            .iter()
+            .filter(|call| call.method == method)
+            .count()
     }
 }
 
@@ -144,13 +192,25 @@ async fn builds_of_the_plan_that_wait_are_found_with_what_they_are_of() {
     let world = World::new().await;
     let (first, second) = (world.revision(), world.revision());
     let (older, newer) = (world.build(&first), world.build(&second));
-    world.fake.start_build_of_plan(&world.fake.add_build_plan(), first.diff.id);
-    let expected = [world.expected(&newer, &second), world.expected(&older, &first)];
+    world
+        .fake
+        .start_build_of_plan(&world.fake.add_build_plan(), first.diff.id);
+    let expected = [
+        world.expected(&newer, &second),
+        world.expected(&older, &first),
+    ];
     assert_eq!(world.waiting_since(world.clock.now()).await, expected);
 
-    let targets = world.conduit.targets(&[older.clone(), Phid::parse("PHID-HMBT-unknown").unwrap()]).await.unwrap();
+    let targets = world
+        .conduit
+        .targets(&[older.clone(), Phid::parse("PHID-HMBT-unknown").unwrap()])
+        .await
+        .unwrap();
     assert_eq!(targets.len(), 1);
-    assert_eq!((&targets[0].phid, targets[0].status), (&older, TargetStatus::Waiting));
+    assert_eq!(
+        (&targets[0].phid, targets[0].status),
+        (&older, TargetStatus::Waiting)
+    );
 }
 
 #[tokio::test]
@@ -161,7 +221,11 @@ async fn builds_that_do_not_wait_are_not_found() {
     let refused = world.fake.start_build(revision.diff.id).target;
     world.fake.answered(&refused, 503);
     let ended = world.build(&revision);
-    world.conduit.send_message(&ended, crate::api::MessageType::Pass, &[]).await.unwrap();
+    world
+        .conduit
+        .send_message(&ended, crate::api::MessageType::Pass, &[])
+        .await
+        .unwrap();
     world.fake.abort_build(&world.build(&revision));
     assert_eq!(world.waiting().await, []);
     world.fake.answered(&request_on_its_way, 200);
@@ -233,7 +297,10 @@ async fn older_builds_are_not_looked_at() {
     }
     world.clock.advance(Duration::from_secs(60));
     let target = world.build(&revision);
-    assert_eq!(world.waiting_since(world.clock.now()).await, [world.expected(&target, &revision)]);
+    assert_eq!(
+        world.waiting_since(world.clock.now()).await,
+        [world.expected(&target, &revision)]
+    );
     assert_eq!(world.calls("harbormaster.build.search"), 1);
     world.clock.advance(Duration::from_secs(60));
     assert_eq!(world.waiting_since(world.clock.now()).await, []);

@@ -17,7 +17,8 @@ use pulse::{
 use serde_json::Value;
 
 use super::{
-    BUILDS, JOBS, Told, counted, fixture, listening, publish_all, publish_build, rabbit, said, until_listening,
+    BUILDS, JOBS, Told, counted, fixture, listening, publish_all, publish_build, rabbit, said,
+    until_listening,
 };
 use crate::world::{logged, message, until};
 
@@ -31,10 +32,26 @@ fn expected_tests() -> Vec<Value> {
         assert_eq!(call["callback"], "on_test_complete");
         let payload = &call["payload"];
         let mut event = serde_json::Map::new();
-        for field in ["tree", "os", "platform", "buildtype", "builddate", "test", "logurl", "talos", "product", "key"] {
+        for field in [
+            "tree",
+            "os",
+            "platform",
+            "buildtype",
+            "builddate",
+            "test",
+            "logurl",
+            "talos",
+            "product",
+            "key",
+        ] {
             event.insert(field.to_owned(), payload[field].clone());
         }
-        let timestamp: String = payload["timestamp"].as_str().unwrap().chars().filter(char::is_ascii_digit).collect();
+        let timestamp: String = payload["timestamp"]
+            .as_str()
+            .unwrap()
+            .chars()
+            .filter(char::is_ascii_digit)
+            .collect();
         event.insert("timestamp".to_owned(), timestamp.into());
         event.insert("branch".to_owned(), payload["tree"].clone());
         event.insert("mobile".to_owned(), false.into());
@@ -64,7 +81,13 @@ async fn the_recorded_messages_are_told_as_the_predecessor_told_them() {
         .start(rabbit.settings())
         .unwrap();
     let everything = Told::default();
-    let all = everything.monitor().label("everything").trees([""; 0]).talos(true).start(rabbit.settings()).unwrap();
+    let all = everything
+        .monitor()
+        .label("everything")
+        .trees([""; 0])
+        .talos(true)
+        .start(rabbit.settings())
+        .unwrap();
     until_listening("recorded", 1).await;
     until_listening("everything", 1).await;
     publish_all(&rabbit).await;
@@ -75,12 +98,25 @@ async fn the_recorded_messages_are_told_as_the_predecessor_told_them() {
         monitor.join().await.unwrap();
     }
     assert_eq!(sorted(told.0.lock().unwrap().clone()), expected_tests());
-    assert_eq!(everything.all("buildtype").iter().filter(|kind| *kind == "debug").count(), 3);
+    assert_eq!(
+        everything
+            .all("buildtype")
+            .iter()
+            .filter(|kind| *kind == "debug")
+            .count(),
+        3
+    );
     // The queue asked for no more than it wanted, and all of it was acknowledged.
     assert_eq!(counted("recorded")["pulse_monitor_messages_total"], 3.0);
     assert_eq!(counted("everything")["pulse_monitor_accepted_total"], 13.0);
     for label in ["recorded", "everything"] {
-        assert_eq!(rabbit.depth(&format!("queue/pulseuser/{label}")).await.unwrap(), Some(0));
+        assert_eq!(
+            rabbit
+                .depth(&format!("queue/pulseuser/{label}"))
+                .await
+                .unwrap(),
+            Some(0)
+        );
     }
 }
 
@@ -97,7 +133,12 @@ async fn a_monitor_tells_what_it_was_asked_for() {
 }
 
 async fn filters_work_on_a_real_server(rabbit: &RabbitServer) {
-    let none = || BuildMonitor::builder().trees([""; 0]).mobile(None).talos(true);
+    let none = || {
+        BuildMonitor::builder()
+            .trees([""; 0])
+            .mobile(None)
+            .talos(true)
+    };
     // How many messages the queue asks for, and how many of these are told of.
     let cases: Vec<(&str, BuildMonitorBuilder, usize, usize)> = vec![
         ("tree", BuildMonitor::builder().talos(true), 7, 7),
@@ -107,11 +148,24 @@ async fn filters_work_on_a_real_server(rabbit: &RabbitServer) {
         ("test", none().tests(["xpcshell"]), 10, 10),
         ("product", none().products(["fennec"]), 8, 0),
         ("tags", none().build_tags(["nightly", "l10n"]), 13, 6),
-        ("any", none().any_build_tags([vec!["nightly"], vec!["pgo", "x"]]), 13, 7),
+        (
+            "any",
+            none().any_build_tags([vec!["nightly"], vec!["pgo", "x"]]),
+            13,
+            7,
+        ),
         ("mobile", none().mobile(true), 13, 0),
         ("desktop", none().mobile(false), 13, 13),
         ("talos", none().talos(false), 12, 12),
-        ("both", none().trees(["mozilla-central"]).platforms(["linux64"]).build_types(["opt"]), 2, 2),
+        (
+            "both",
+            none()
+                .trees(["mozilla-central"])
+                .platforms(["linux64"])
+                .build_types(["opt"]),
+            2,
+            2,
+        ),
     ];
     let mut running = Vec::new();
     for (name, builder, routed, expected) in cases {
@@ -137,25 +191,46 @@ async fn filters_work_on_a_real_server(rabbit: &RabbitServer) {
         // All was read, so nothing more is accepted.
         let accepted = count("pulse_monitor_accepted_total");
         assert_eq!(accepted, expected as f64, "{label}");
-        until(&format!("{label} to have told {expected}"), async || told.load(Ordering::SeqCst) == expected).await;
+        until(&format!("{label} to have told {expected}"), async || {
+            told.load(Ordering::SeqCst) == expected
+        })
+        .await;
         counting.abort();
     }
 }
 
 async fn jobs_of_treeherder_are_the_same_events(rabbit: &RabbitServer) {
     let told = Told::default();
-    let builder = told.monitor().source(Source::treeherder()).trees(["autoland"]).label("jobs");
-    let mut monitor = builder.build_types(["debug"]).products(["firefox"]).start(rabbit.settings()).unwrap();
+    let builder = told
+        .monitor()
+        .source(Source::treeherder())
+        .trees(["autoland"])
+        .label("jobs");
+    let mut monitor = builder
+        .build_types(["debug"])
+        .products(["firefox"])
+        .start(rabbit.settings())
+        .unwrap();
     until_listening("jobs", 1).await;
     let samples = fs::read("tests/fixtures/treeherder/pulse-jobs-samples.json").unwrap();
     let samples: Vec<Value> = serde_json::from_slice(&samples).unwrap();
     for project in ["try", "autoland"] {
         for mut job in samples.clone() {
             job["origin"]["project"] = project.into();
-            rabbit.publish(&message(JOBS, &format!("primary.{project}._"), &job.to_string())).await.unwrap();
+            rabbit
+                .publish(&message(
+                    JOBS,
+                    &format!("primary.{project}._"),
+                    &job.to_string(),
+                ))
+                .await
+                .unwrap();
         }
     }
-    until("the jobs to be told of", async || told.count() == samples.len()).await;
+    until("the jobs to be told of", async || {
+        told.count() == samples.len()
+    })
+    .await;
     monitor.stop();
     monitor.join().await.unwrap();
     assert_eq!(told.all("tree"), vec!["autoland"; samples.len()]);
@@ -168,7 +243,10 @@ async fn a_stream_has_both_and_its_queue_ends_with_it(rabbit: &RabbitServer) {
     until_listening("monitor-", before + 1).await;
     let log = logged();
     let (_, queue) = log.rsplit_once("queue/pulseuser/monitor-").unwrap();
-    let queue = format!("queue/pulseuser/monitor-{}", queue.split('"').next().unwrap());
+    let queue = format!(
+        "queue/pulseuser/monitor-{}",
+        queue.split('"').next().unwrap()
+    );
     publish_all(rabbit).await;
     let (mut builds, mut tests) = (0, 0);
     for _ in 0..6 {
@@ -185,36 +263,77 @@ async fn a_stream_has_both_and_its_queue_ends_with_it(rabbit: &RabbitServer) {
     }
     assert_eq!((builds, tests), (3, 3));
     drop(stream);
-    until("its queue to end", async || matches!(rabbit.depth(&queue).await, Ok(None))).await;
+    until("its queue to end", async || {
+        matches!(rabbit.depth(&queue).await, Ok(None))
+    })
+    .await;
 }
 
 async fn every_message_is_for_who_wants_all(rabbit: &RabbitServer) {
     let (told, raw) = (Told::default(), Told::default());
     let messages = raw.clone();
-    let builder = told.monitor().platforms(["win32"]).label("raw").on_pulse(move |message: PulseMessage| {
-        messages.note(message.routing.key);
-        async { Ok::<(), PulseError>(()) }
-    });
+    let builder =
+        told.monitor()
+            .platforms(["win32"])
+            .label("raw")
+            .on_pulse(move |message: PulseMessage| {
+                messages.note(message.routing.key);
+                async { Ok::<(), PulseError>(()) }
+            });
     let mut monitor = builder.start(rabbit.settings()).unwrap();
     until_listening("raw", 1).await;
-    for (key, body) in [("build.x", "{}"), ("unittest.a.b.c.d.e.f.g", "no json"), ("talos.\u{1b}[2J", "")] {
+    for (key, body) in [
+        ("build.x", "{}"),
+        ("unittest.a.b.c.d.e.f.g", "no json"),
+        ("talos.\u{1b}[2J", ""),
+    ] {
         rabbit.publish(&message(BUILDS, key, body)).await.unwrap();
     }
     let large = "x".repeat(300 * 1024);
-    rabbit.publish(&message(BUILDS, "build.a.b.c.large", &large)).await.unwrap();
-    let wide = format!("{{\"payload\": {{\"buildurl\": \"{}\"}}}}", "x".repeat(20_000));
-    rabbit.publish(&message(BUILDS, "build.mozilla-central.win32.c.wide", &wide)).await.unwrap();
+    rabbit
+        .publish(&message(BUILDS, "build.a.b.c.large", &large))
+        .await
+        .unwrap();
+    let wide = format!(
+        "{{\"payload\": {{\"buildurl\": \"{}\"}}}}",
+        "x".repeat(20_000)
+    );
+    rabbit
+        .publish(&message(
+            BUILDS,
+            "build.mozilla-central.win32.c.wide",
+            &wide,
+        ))
+        .await
+        .unwrap();
     publish_all(rabbit).await;
-    until("all messages to be read", async || counted("raw").get("pulse_monitor_messages_total") == Some(&18.0)).await;
+    until("all messages to be read", async || {
+        counted("raw").get("pulse_monitor_messages_total") == Some(&18.0)
+    })
+    .await;
     monitor.stop();
     monitor.join().await.unwrap();
     let keys = raw.0.lock().unwrap().clone();
-    assert_eq!(keys.len(), 17, "all but the one that is too large to wait in memory");
-    assert!(!keys.contains(&"build.a.b.c.large".into()) && keys.contains(&"build.x".into()), "{keys:?}");
+    assert_eq!(
+        keys.len(),
+        17,
+        "all but the one that is too large to wait in memory"
+    );
+    assert!(
+        !keys.contains(&"build.a.b.c.large".into()) && keys.contains(&"build.x".into()),
+        "{keys:?}"
+    );
     assert_eq!(told.count(), 2);
     assert_eq!(counted("raw")["pulse_monitor_unreadable_total"], 5.0);
     // Said once, without what a terminal would obey.
-    assert_eq!(said(&["ERROR", "key=\"build.x\"", "no build or test can be read from a message"]), 1);
+    assert_eq!(
+        said(&[
+            "ERROR",
+            "key=\"build.x\"",
+            "no build or test can be read from a message"
+        ]),
+        1
+    );
     assert_eq!(said(&["key=\"build.a.b.c.large\""]), 0);
     assert!(!logged().contains('\u{1b}'));
 }
@@ -228,13 +347,22 @@ async fn a_durable_queue_gathers_while_nobody_listens(rabbit: &RabbitServer) {
     monitor.join().await.unwrap();
     publish_build(rabbit, "kept", 1).await;
     let mut monitor = builder().start(rabbit.settings()).unwrap();
-    until("what came meanwhile", async || told.all("key") == ["kept 1"]).await;
+    until("what came meanwhile", async || {
+        told.all("key") == ["kept 1"]
+    })
+    .await;
     // Somebody deletes it.
     rabbit.delete_queue("queue/pulseuser/kept").await.unwrap();
     until_listening("kept", 3).await;
     publish_build(rabbit, "kept", 2).await;
-    until("what comes after that", async || told.all("key") == ["kept 1", "kept 2"]).await;
-    assert_eq!(said(&["WARN", "queue=\"queue/pulseuser/kept\"", "was deleted"]), 1);
+    until("what comes after that", async || {
+        told.all("key") == ["kept 1", "kept 2"]
+    })
+    .await;
+    assert_eq!(
+        said(&["WARN", "queue=\"queue/pulseuser/kept\"", "was deleted"]),
+        1
+    );
     monitor.stop();
     monitor.join().await.unwrap();
 }
@@ -243,11 +371,32 @@ fn a_monitor_that_could_do_nothing_is_refused(rabbit: &RabbitServer) {
     let long = "x".repeat(300);
     let told = Told::default();
     for (error, expected) in [
-        (BuildMonitor::builder().start(rabbit.settings()).err(), "has no handler"),
-        (told.monitor().stream(rabbit.settings()).err(), "has handlers, which a stream would never call"),
-        (told.monitor().label(&*long).start(rabbit.settings()).err(), "the queue \"queue/pulseuser/xxx"),
-        (told.monitor().trees([&*long]).start(rabbit.settings()).err(), "the topic \"build.xxx"),
-        (told.monitor().source(Source::buildbot().on(&*long)).start(rabbit.settings()).err(), "the exchange \"xxx"),
+        (
+            BuildMonitor::builder().start(rabbit.settings()).err(),
+            "has no handler",
+        ),
+        (
+            told.monitor().stream(rabbit.settings()).err(),
+            "has handlers, which a stream would never call",
+        ),
+        (
+            told.monitor().label(&*long).start(rabbit.settings()).err(),
+            "the queue \"queue/pulseuser/xxx",
+        ),
+        (
+            told.monitor()
+                .trees([&*long])
+                .start(rabbit.settings())
+                .err(),
+            "the topic \"build.xxx",
+        ),
+        (
+            told.monitor()
+                .source(Source::buildbot().on(&*long))
+                .start(rabbit.settings())
+                .err(),
+            "the exchange \"xxx",
+        ),
     ] {
         let error = error.map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(expected), "{expected}: {error}");

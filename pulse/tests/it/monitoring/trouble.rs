@@ -9,7 +9,9 @@ use pulse::{
 };
 use tokio::sync::Notify;
 
-use super::{Told, counted, listening, own_rabbit, publish_all, publish_build, rabbit, said, until_listening};
+use super::{
+    Told, counted, listening, own_rabbit, publish_all, publish_build, rabbit, said, until_listening,
+};
 use crate::world::{logged, until};
 
 #[tokio::test]
@@ -34,20 +36,33 @@ async fn handlers_that_fail_panic_or_hang_stop_nothing() {
         .start(rabbit.settings())
         .unwrap();
     until_listening("faulty", 1).await;
-    for (number, tree) in ["panics", "hangs", "fails"].iter().cycle().take(12).enumerate() {
+    for (number, tree) in ["panics", "hangs", "fails"]
+        .iter()
+        .cycle()
+        .take(12)
+        .enumerate()
+    {
         publish_build(&rabbit, tree, number).await;
     }
     publish_all(&rabbit).await;
     until("all tests", async || told.count() == 4).await;
     monitor.stop();
     monitor.join().await.unwrap();
-    assert_eq!(counted("faulty")["pulse_monitor_handlers_failed_total"], 20.0);
+    assert_eq!(
+        counted("faulty")["pulse_monitor_handlers_failed_total"],
+        20.0
+    );
     for (key, problem) in [
         ("panics 0", "it panicked: a handler of a test"),
         ("hangs 1", "it took too long, and was given up"),
         ("fails 2", "it does not like fails"),
     ] {
-        assert_eq!(said(&["ERROR", &format!("key=\"{key}\""), problem]), 1, "{}", logged());
+        assert_eq!(
+            said(&["ERROR", &format!("key=\"{key}\""), problem]),
+            1,
+            "{}",
+            logged()
+        );
     }
 }
 
@@ -74,7 +89,10 @@ async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
         .unwrap();
     until_listening("slow", 1).await;
     publish_build(&rabbit, "slow", 0).await;
-    until("the first to be taken", async || counted("slow").get("pulse_monitor_accepted_total") == Some(&1.0)).await;
+    until("the first to be taken", async || {
+        counted("slow").get("pulse_monitor_accepted_total") == Some(&1.0)
+    })
+    .await;
     // It is with its handler before the others come, or is the first to go.
     let all = 1_200;
     futures::stream::iter(1..all)
@@ -82,30 +100,59 @@ async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
         .buffered(50)
         .collect::<()>()
         .await;
-    until("all to be taken", async || counted("slow")["pulse_monitor_accepted_total"] == all as f64).await;
-    assert_eq!(rabbit.depth("queue/pulseuser/slow").await.unwrap(), Some(0), "the queue is not held up");
+    until("all to be taken", async || {
+        counted("slow")["pulse_monitor_accepted_total"] == all as f64
+    })
+    .await;
+    assert_eq!(
+        rabbit.depth("queue/pulseuser/slow").await.unwrap(),
+        Some(0),
+        "the queue is not held up"
+    );
     let dropped = counted("slow")["pulse_monitor_dropped_total"];
     assert!((199.0..=200.0).contains(&dropped), "{dropped}");
-    assert_eq!(said(&["WARN", "key=\"slow ", "the oldest of what waits for them is dropped"]), 1);
+    assert_eq!(
+        said(&[
+            "WARN",
+            "key=\"slow ",
+            "the oldest of what waits for them is dropped"
+        ]),
+        1
+    );
     gate.notify_one();
     monitor.stop();
     monitor.join().await.unwrap();
     assert_eq!(told.count(), all - dropped as usize);
     let keys = told.all("key");
-    assert!((200..all).all(|number| keys.contains(&format!("slow {number}"))), "the newest are told of");
+    assert!(
+        (200..all).all(|number| keys.contains(&format!("slow {number}"))),
+        "the newest are told of"
+    );
 }
 
 #[tokio::test]
 async fn rabbitmq_is_killed_and_restarted() {
     let (mut rabbit, _directory) = own_rabbit().await;
     let (told, passing) = (Told::default(), Told::default());
-    let monitor = told.monitor().trees(["again"]).label("again").start(rabbit.settings()).unwrap();
+    let monitor = told
+        .monitor()
+        .trees(["again"])
+        .label("again")
+        .start(rabbit.settings())
+        .unwrap();
     let before = listening("monitor-");
-    let other = passing.monitor().trees(["again"]).start(rabbit.settings()).unwrap();
+    let other = passing
+        .monitor()
+        .trees(["again"])
+        .start(rabbit.settings())
+        .unwrap();
     until_listening("again", 1).await;
     until_listening("monitor-", before + 1).await;
     publish_build(&rabbit, "again", 1).await;
-    until("the first", async || told.count() == 1 && passing.count() == 1).await;
+    until("the first", async || {
+        told.count() == 1 && passing.count() == 1
+    })
+    .await;
     rabbit.restart().await.unwrap();
     until_listening("again", 2).await;
     until_listening("monitor-", before + 2).await;
@@ -141,15 +188,36 @@ async fn a_fault_at_the_start_ends_a_monitor_with_an_error_that_names_it() {
             Source::buildbot().on(missing),
             format!("cannot find the exchange {missing}: correct the name"),
         ),
-        (rabbit.settings(), Source::buildbot().on("amq.topic"), "user pulseuser may not".to_owned()),
-        (password, Source::buildbot(), "does not let user pulseuser in".to_owned()),
-        (vhost, Source::buildbot(), "cannot use the virtual host nowhere".to_owned()),
+        (
+            rabbit.settings(),
+            Source::buildbot().on("amq.topic"),
+            "user pulseuser may not".to_owned(),
+        ),
+        (
+            password,
+            Source::buildbot(),
+            "does not let user pulseuser in".to_owned(),
+        ),
+        (
+            vhost,
+            Source::buildbot(),
+            "cannot use the virtual host nowhere".to_owned(),
+        ),
     ] {
-        let mut monitor = Told::default().monitor().source(source.clone()).start(settings.clone()).unwrap();
+        let mut monitor = Told::default()
+            .monitor()
+            .source(source.clone())
+            .start(settings.clone())
+            .unwrap();
         let fault = monitor.join().await.unwrap_err();
         assert!(fault.to_string().contains(&expected), "{fault}");
         monitor.join().await.unwrap();
-        let mut stream = Box::pin(BuildMonitor::builder().source(source).stream(settings).unwrap());
+        let mut stream = Box::pin(
+            BuildMonitor::builder()
+                .source(source)
+                .stream(settings)
+                .unwrap(),
+        );
         let fault = stream.next().await.unwrap().unwrap_err();
         assert!(fault.to_string().contains(&expected), "{fault}");
         assert!(stream.next().await.is_none());
@@ -160,13 +228,25 @@ async fn a_fault_at_the_start_ends_a_monitor_with_an_error_that_names_it() {
 async fn an_exchange_that_goes_away_later_is_waited_for_and_logged_once() {
     let rabbit = rabbit().await;
     let told = Told::default();
-    let mut monitor = told.monitor().trees(["later"]).label("later").start(rabbit.settings()).unwrap();
+    let mut monitor = told
+        .monitor()
+        .trees(["later"])
+        .label("later")
+        .start(rabbit.settings())
+        .unwrap();
     until_listening("later", 1).await;
     // The monitor declares its queue again, and finds nothing to bind it to.
     rabbit.delete_exchange(super::BUILDS).await.unwrap();
     rabbit.delete_queue("queue/pulseuser/later").await.unwrap();
-    let gone = ["WARN", "cannot listen to pulse", "cannot find the exchange exchange/build/normalized"];
-    until("the missing exchange to be logged", async || said(&gone) == 1).await;
+    let gone = [
+        "WARN",
+        "cannot listen to pulse",
+        "cannot find the exchange exchange/build/normalized",
+    ];
+    until("the missing exchange to be logged", async || {
+        said(&gone) == 1
+    })
+    .await;
     rabbit.declare_exchange(super::BUILDS).await.unwrap();
     until_listening("later", 2).await;
     publish_build(&rabbit, "later", 1).await;

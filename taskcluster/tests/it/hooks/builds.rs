@@ -27,16 +27,24 @@ async fn a_new_diff_is_analysed_once() {
         repository: phid("PHID-REPO-00000000000000000001"),
     };
     for number in [1, 2, 1] {
-        world.handle(DIFFS, DiffAnalysis::new(bot(), HOOKS), &diff(number)).await;
+        world
+            .handle(DIFFS, DiffAnalysis::new(bot(), HOOKS), &diff(number))
+            .await;
     }
     let expected = [1, 2].map(|number| {
         let phid = diff(number).phid;
-        Trigger::new(bot(), json!({ "ANALYSIS_SOURCE": "phabricator", "ANALYSIS_ID": phid.as_str() }), phid.as_str())
+        Trigger::new(
+            bot(),
+            json!({ "ANALYSIS_SOURCE": "phabricator", "ANALYSIS_ID": phid.as_str() }),
+            phid.as_str(),
+        )
     });
     assert_eq!(world.take(&HOOKS).await, expected);
     // Another hook for the same diff is another matter.
     let other = HookName::new("project-releng", "other/bot");
-    world.handle(DIFFS, DiffAnalysis::new(other, HOOKS), &diff(1)).await;
+    world
+        .handle(DIFFS, DiffAnalysis::new(other, HOOKS), &diff(1))
+        .await;
     assert_eq!(world.depth(&HOOKS).await.ready, 1);
 }
 
@@ -78,14 +86,24 @@ fn build(world: &World, diff_id: u64, author: &str, reviewers: &[&str]) -> Build
 async fn risk_is_analysed_for_those_who_write_or_review() {
     let world = World::new().await;
     let analysis = || RiskAnalysis::new("dev".to_owned(), [phid(ALICE)].into(), HOOKS);
-    let builds: [(u64, &str, &[&str]); 4] =
-        [(1, BOB, &[CAROL]), (2, ALICE, &[]), (3, BOB, &[CAROL, ALICE]), (2, ALICE, &[BOB])];
+    let builds: [(u64, &str, &[&str]); 4] = [
+        (1, BOB, &[CAROL]),
+        (2, ALICE, &[]),
+        (3, BOB, &[CAROL, ALICE]),
+        (2, ALICE, &[BOB]),
+    ];
     for (diff, author, reviewers) in builds {
-        world.handle(BUGBUG, analysis(), &build(&world, diff, author, reviewers)).await;
+        world
+            .handle(BUGBUG, analysis(), &build(&world, diff, author, reviewers))
+            .await;
     }
     let hook = HookName::new("project-bugbug", "bugbug-classify-patch");
     let expected = [2, 3].map(|diff| {
-        Trigger::new(hook.clone(), json!({ "PHABRICATOR_DEPLOYMENT": "dev", "DIFF_ID": diff }), &format!("diff {diff}"))
+        Trigger::new(
+            hook.clone(),
+            json!({ "PHABRICATOR_DEPLOYMENT": "dev", "DIFF_ID": diff }),
+            &format!("diff {diff}"),
+        )
     });
     assert_eq!(world.take(&HOOKS).await, expected);
 }

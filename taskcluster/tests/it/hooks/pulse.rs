@@ -40,26 +40,41 @@ fn env(repository: impl Into<Value>, revision: impl Into<Value>) -> Value {
 impl World {
     /// A decision task with this environment: its group's id.
     fn decision(&self, env: &Value) -> String {
-        self.stage.fake.add_task(json!({ "payload": { "env": env } }))
+        self.stage
+            .fake
+            .add_task(json!({ "payload": { "env": env } }))
     }
 
     fn add_to(&self, group: &str, name: &str, env: &Value) -> String {
         let payload = json!({ "env": env });
-        self.stage.fake.add_task(json!({ "taskGroupId": group, "metadata": metadata(name), "payload": payload }))
+        self.stage.fake.add_task(
+            json!({ "taskGroupId": group, "metadata": metadata(name), "payload": payload }),
+        )
     }
 
     /// The recorded group.
     async fn recorded_group(&self) {
         let client = self.stage.client();
-        let pages = PAGES.map(|page| serde_json::from_str::<Value>(page).unwrap()["response"]["body"]["tasks"].take());
-        let mut tasks: Vec<_> = pages.iter().flat_map(|tasks| tasks.as_array().unwrap()).collect();
+        let pages = PAGES.map(|page| {
+            serde_json::from_str::<Value>(page).unwrap()["response"]["body"]["tasks"].take()
+        });
+        let mut tasks: Vec<_> = pages
+            .iter()
+            .flat_map(|tasks| tasks.as_array().unwrap())
+            .collect();
         // The decision task was the first, and what depends on others came last.
         tasks.sort_by_key(|task| {
-            (task["status"]["taskId"] != RECORDED_GROUP, task["task"]["dependencies"].as_array().unwrap().len())
+            (
+                task["status"]["taskId"] != RECORDED_GROUP,
+                task["task"]["dependencies"].as_array().unwrap().len(),
+            )
         });
         for task in tasks {
             let definition: TaskDefinition = serde_json::from_value(task["task"].clone()).unwrap();
-            client.create_task(task["status"]["taskId"].as_str().unwrap(), &definition).await.unwrap();
+            client
+                .create_task(task["status"]["taskId"].as_str().unwrap(), &definition)
+                .await
+                .unwrap();
         }
     }
 
@@ -84,14 +99,27 @@ async fn the_recorded_group_is_neither_coverage_nor_landed() {
     }
     assert_eq!(world.depth(&HOOKS).await.ready, 0);
     assert_eq!(world.dead(&PULSE).await, [""; 0]);
-    let listed = world.stage.fake.calls().iter().filter(|call| *call == "queue.listTaskGroup").count();
+    let listed = world
+        .stage
+        .fake
+        .calls()
+        .iter()
+        .filter(|call| *call == "queue.listTaskGroup")
+        .count();
     assert!(listed > 1, "page by page");
 
     let rev = "a".repeat(40);
-    world.add_to(RECORDED_GROUP, "build-linux64-ccov/opt", &env("https://hg.mozilla.org/try", rev.as_str()));
+    world.add_to(
+        RECORDED_GROUP,
+        "build-linux64-ccov/opt",
+        &env("https://hg.mozilla.org/try", rev.as_str()),
+    );
     world.handle(PULSE, world.coverage(), &message).await;
     let payload = json!({ "REPOSITORY": "https://hg.mozilla.org/try", "REVISION": rev });
-    assert_eq!(world.take(&HOOKS).await, [Trigger::new(bot(), payload, RECORDED_GROUP)]);
+    assert_eq!(
+        world.take(&HOOKS).await,
+        [Trigger::new(bot(), payload, RECORDED_GROUP)]
+    );
 }
 
 #[tokio::test]
@@ -99,9 +127,17 @@ async fn coverage_is_collected_once_for_a_group_however_often_it_is_resolved() {
     let world = World::new().await;
     let group = world.decision(&env(CENTRAL, REVISION));
     for chunk in 0..5 {
-        world.add_to(&group, &format!("test-linux64-ccov/opt-mochitest-{chunk}"), &env(CENTRAL, REVISION));
+        world.add_to(
+            &group,
+            &format!("test-linux64-ccov/opt-mochitest-{chunk}"),
+            &env(CENTRAL, REVISION),
+        );
     }
-    world.add_to(&group, "build-win64-ccov/debug", &env(format!("{CENTRAL}/"), REVISION));
+    world.add_to(
+        &group,
+        "build-win64-ccov/debug",
+        &env(format!("{CENTRAL}/"), REVISION),
+    );
     world.add_to(&group, "build-linux64-ccov/opt", &env(CENTRAL, REVISION));
     world.stage.fake.page_size(2);
     let runner = world.runner();
@@ -118,37 +154,61 @@ async fn coverage_is_collected_once_for_a_group_however_often_it_is_resolved() {
     }
     let triggers = world.stage.fake.triggers();
     let payloads: Vec<_> = triggers.iter().map(|trigger| &trigger.payload).collect();
-    assert_eq!(payloads, [&json!({ "REPOSITORY": CENTRAL, "REVISION": REVISION })]);
+    assert_eq!(
+        payloads,
+        [&json!({ "REPOSITORY": CENTRAL, "REVISION": REVISION })]
+    );
 }
 
 #[tokio::test]
 async fn coverage_of_other_repositories_is_ignored() {
     let world = World::new().await;
-    let hostile =
-        [json!(AUTOLAND), json!("https://hg.mozilla.org.example.com/try"), json!(7), json!(["x"]), json!(null)];
+    let hostile = [
+        json!(AUTOLAND),
+        json!("https://hg.mozilla.org.example.com/try"),
+        json!(7),
+        json!(["x"]),
+        json!(null),
+    ];
     for repository in hostile {
         let group = world.decision(&json!({}));
         world.add_to(&group, "build-linux64-ccov/opt", &env(repository, REVISION));
-        world.handle(PULSE, world.coverage(), &resolved(&group)).await;
+        world
+            .handle(PULSE, world.coverage(), &resolved(&group))
+            .await;
     }
     let group = world.decision(&json!({}));
-    let bare =
-        json!({ "taskGroupId": group, "metadata": metadata("build-linux64-ccov"), "payload": { "env": "none" } });
+    let bare = json!({ "taskGroupId": group, "metadata": metadata("build-linux64-ccov"), "payload": { "env": "none" } });
     world.stage.fake.add_task(bare);
-    world.handle(PULSE, world.coverage(), &resolved(&group)).await;
-    assert_eq!((world.depth(&HOOKS).await.ready, world.dead(&PULSE).await), (0, Vec::new()));
+    world
+        .handle(PULSE, world.coverage(), &resolved(&group))
+        .await;
+    assert_eq!(
+        (world.depth(&HOOKS).await.ready, world.dead(&PULSE).await),
+        (0, Vec::new())
+    );
 }
 
 #[tokio::test]
 async fn a_build_for_coverage_without_a_changeset_is_a_dead_letter_that_names_it() {
     let world = World::new().await;
-    for revision in [json!(null), json!(7), json!("tip"), json!(format!("{REVISION}0")), json!("--config".repeat(5))] {
+    for revision in [
+        json!(null),
+        json!(7),
+        json!("tip"),
+        json!(format!("{REVISION}0")),
+        json!("--config".repeat(5)),
+    ] {
         let group = world.decision(&json!({}));
         let task = world.add_to(&group, "build-linux64-ccov/opt", &env(CENTRAL, revision));
-        world.handle(PULSE, world.coverage(), &resolved(&group)).await;
+        world
+            .handle(PULSE, world.coverage(), &resolved(&group))
+            .await;
         let reason = world.dead(&PULSE).await.remove(0);
         assert!(
-            reason.starts_with(&format!("task {task} of group {group} has no changeset in its GECKO_HEAD_REV")),
+            reason.starts_with(&format!(
+                "task {task} of group {group} has no changeset in its GECKO_HEAD_REV"
+            )),
             "{reason}"
         );
     }
@@ -158,9 +218,12 @@ async fn a_build_for_coverage_without_a_changeset_is_a_dead_letter_that_names_it
 #[tokio::test]
 async fn a_group_that_taskcluster_does_not_know_is_a_dead_letter_that_names_it() {
     let world = World::new().await;
-    world.handle(PULSE, world.coverage(), &recorded(RESOLVED, |_| {})).await;
+    world
+        .handle(PULSE, world.coverage(), &recorded(RESOLVED, |_| {}))
+        .await;
     let reasons = world.dead(&PULSE).await;
-    let expected = format!("cannot look into task group {RECORDED_GROUP}: taskcluster knows nothing");
+    let expected =
+        format!("cannot look into task group {RECORDED_GROUP}: taskcluster knows nothing");
     assert!(reasons[0].starts_with(&expected), "{reasons:?}");
 }
 
@@ -172,9 +235,14 @@ async fn pages_without_end_are_given_up() {
         world.add_to(&group, "test", &json!({}));
     }
     world.stage.fake.page_size(1);
-    world.handle(PULSE, world.coverage(), &resolved(&group)).await;
+    world
+        .handle(PULSE, world.coverage(), &resolved(&group))
+        .await;
     let reasons = world.dead(&PULSE).await;
-    assert!(reasons[0].starts_with(&format!("task group {group} has more than 200 pages")), "{reasons:?}");
+    assert!(
+        reasons[0].starts_with(&format!("task group {group} has more than 200 pages")),
+        "{reasons:?}"
+    );
 }
 
 #[tokio::test]
@@ -183,47 +251,84 @@ async fn what_landed_is_reviewed_once_by_the_hook_of_its_channel() {
     let hook = HookName::new("project-relman", "code-review-testing");
     let table = [
         (Landing::Autoland, AUTOLAND, "AUTOLAND_TASK_GROUP_ID"),
-        (Landing::MozillaCentral, CENTRAL, "MOZILLA_CENTRAL_TASK_GROUP_ID"),
+        (
+            Landing::MozillaCentral,
+            CENTRAL,
+            "MOZILLA_CENTRAL_TASK_GROUP_ID",
+        ),
     ];
     for (landing, repository, variable) in table {
         let group = world.decision(&env(repository, REVISION));
         for every in [Landing::Autoland, Landing::MozillaCentral, landing] {
-            world.handle(PULSE, world.landed(every), &resolved(&group)).await;
+            world
+                .handle(PULSE, world.landed(every), &resolved(&group))
+                .await;
         }
-        assert_eq!(world.take(&HOOKS).await, [Trigger::new(hook.clone(), json!({ variable: group }), &group)]);
+        assert_eq!(
+            world.take(&HOOKS).await,
+            [Trigger::new(
+                hook.clone(),
+                json!({ variable: group }),
+                &group
+            )]
+        );
     }
 }
 
 #[tokio::test]
 async fn groups_of_others_are_ignored() {
     let world = World::new().await;
-    let without_env = world.stage.fake.add_task(json!({ "payload": { "image": "x" } }));
+    let without_env = world
+        .stage
+        .fake
+        .add_task(json!({ "payload": { "image": "x" } }));
     let mut groups = vec![without_env, "AAAAAAAAAAAAAAAAAAAAAA".to_owned()];
-    for repository in [json!("https://hg.mozilla.org/releases/mozilla-beta"), json!(7), json!({ "a": 1 }), json!(null)]
-    {
+    for repository in [
+        json!("https://hg.mozilla.org/releases/mozilla-beta"),
+        json!(7),
+        json!({ "a": 1 }),
+        json!(null),
+    ] {
         groups.push(world.decision(&env(repository, REVISION)));
     }
     for group in groups {
         for landing in [Landing::Autoland, Landing::MozillaCentral] {
-            world.handle(PULSE, world.landed(landing), &resolved(&group)).await;
+            world
+                .handle(PULSE, world.landed(landing), &resolved(&group))
+                .await;
         }
     }
-    assert_eq!((world.depth(&HOOKS).await.ready, world.dead(&PULSE).await), (0, Vec::new()));
+    assert_eq!(
+        (world.depth(&HOOKS).await.ready, world.dead(&PULSE).await),
+        (0, Vec::new())
+    );
 }
 
 #[tokio::test]
 async fn a_message_that_names_no_group_is_a_dead_letter_that_names_its_way() {
     let world = World::new().await;
-    let hostile = [json!("../../x"), json!(""), json!("A".repeat(100_000)), json!("EHvlZcWCR6WAZapcRiLoN\n")];
-    let mut messages: Vec<_> =
-        hostile.into_iter().map(|id| recorded(RESOLVED, |body| body["taskGroupId"] = id)).collect();
+    let hostile = [
+        json!("../../x"),
+        json!(""),
+        json!("A".repeat(100_000)),
+        json!("EHvlZcWCR6WAZapcRiLoN\n"),
+    ];
+    let mut messages: Vec<_> = hostile
+        .into_iter()
+        .map(|id| recorded(RESOLVED, |body| body["taskGroupId"] = id))
+        .collect();
     messages.push(recorded(RESOLVED, |body| body["taskGroupId"] = json!(7)));
     messages.push(recorded(RESOLVED, |body| *body = json!([])));
     messages.push(recorded(DEFINED, |_| {}));
     for message in messages {
-        let way = format!("the message of {} with routing key {} ", message.routing.exchange, message.routing.key);
+        let way = format!(
+            "the message of {} with routing key {} ",
+            message.routing.exchange, message.routing.key
+        );
         world.handle(PULSE, world.coverage(), &message).await;
-        world.handle(PULSE, world.landed(Landing::Autoland), &message).await;
+        world
+            .handle(PULSE, world.landed(Landing::Autoland), &message)
+            .await;
         for reason in &world.dead(&PULSE).await[..2] {
             assert!(reason.starts_with(&way) && reason.len() < 500, "{reason}");
         }
@@ -237,9 +342,15 @@ async fn a_taskcluster_that_does_not_answer_costs_no_message_an_attempt() {
     let world = World::new().await;
     let group = world.decision(&env(AUTOLAND, REVISION));
     world.add_to(&group, "build-linux64-ccov/opt", &env(CENTRAL, REVISION));
-    let handlers = [world.consumer(PULSE, world.coverage()), world.consumer(PULSE, world.landed(Landing::Autoland))];
+    let handlers = [
+        world.consumer(PULSE, world.coverage()),
+        world.consumer(PULSE, world.landed(Landing::Autoland)),
+    ];
     for (number, handler) in handlers.iter().enumerate() {
-        world.stage.fake.fail_until_mended(taskcluster::testing::EVERY_CALL, &Fault::Status(503));
+        world
+            .stage
+            .fake
+            .fail_until_mended(taskcluster::testing::EVERY_CALL, &Fault::Status(503));
         world.send(&PULSE, &resolved(&group)).await;
         for _ in 0..2 * POLICY.attempts {
             assert_eq!(handler.step().await.unwrap(), 1);
@@ -252,7 +363,11 @@ async fn a_taskcluster_that_does_not_answer_costs_no_message_an_attempt() {
 }
 
 fn gecko() -> PublishedCommits {
-    PublishedCommits::new("https://reviewboard-hg.mozilla.org/gecko".to_owned(), bot(), HOOKS)
+    PublishedCommits::new(
+        "https://reviewboard-hg.mozilla.org/gecko".to_owned(),
+        bot(),
+        HOOKS,
+    )
 }
 
 #[tokio::test]
@@ -262,12 +377,25 @@ async fn each_commit_published_on_mozreview_is_analysed_once() {
     world.handle(PULSE, gecko(), &message).await;
     // The same series, published again with a commit on top.
     let longer = recorded(PUBLISHED, |body| {
-        let commit = json!({ "rev": "c".repeat(40), "review_request_id": 4, "diffset_revision": 1 });
-        body["payload"]["commits"].as_array_mut().unwrap().push(commit);
+        let commit =
+            json!({ "rev": "c".repeat(40), "review_request_id": 4, "diffset_revision": 1 });
+        body["payload"]["commits"]
+            .as_array_mut()
+            .unwrap()
+            .push(commit);
     });
     world.handle(PULSE, gecko(), &longer).await;
-    let payloads: Vec<_> = world.take(&HOOKS).await.into_iter().map(|trigger| trigger.payload).collect();
-    let expected = [(2, REVISION), (3, "3a446ae4382006c43cdfa5aa33c494f582736f35"), (4, &"c".repeat(40))];
+    let payloads: Vec<_> = world
+        .take(&HOOKS)
+        .await
+        .into_iter()
+        .map(|trigger| trigger.payload)
+        .collect();
+    let expected = [
+        (2, REVISION),
+        (3, "3a446ae4382006c43cdfa5aa33c494f582736f35"),
+        (4, &"c".repeat(40)),
+    ];
     let expected = expected.map(|(id, rev)| {
         json!({ "ANALYSIS_SOURCE": "mozreview", "ANALYSIS_ID": id, "MOZREVIEW_REVISION": rev, "MOZREVIEW_DIFFSET": 1 })
     });
@@ -281,7 +409,10 @@ async fn commits_for_another_repository_are_ignored() {
         body["payload"] = json!({ "repository_url": "https://reviewboard-hg.mozilla.org/other" });
     });
     world.handle(PULSE, gecko(), &elsewhere).await;
-    assert_eq!((world.depth(&HOOKS).await.ready, world.dead(&PULSE).await), (0, Vec::new()));
+    assert_eq!(
+        (world.depth(&HOOKS).await.ready, world.dead(&PULSE).await),
+        (0, Vec::new())
+    );
 }
 
 #[tokio::test]
@@ -290,11 +421,18 @@ async fn a_mozreview_message_that_lacks_something_is_a_dead_letter() {
     let without = |path: &'static str| {
         recorded(PUBLISHED, move |body| {
             let (parent, name) = path.rsplit_once('/').unwrap();
-            body.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
+            body.pointer_mut(parent)
+                .unwrap()
+                .as_object_mut()
+                .unwrap()
+                .remove(name);
         })
     };
-    let with =
-        |path: &'static str, value: Value| recorded(PUBLISHED, move |body| *body.pointer_mut(path).unwrap() = value);
+    let with = |path: &'static str, value: Value| {
+        recorded(PUBLISHED, move |body| {
+            *body.pointer_mut(path).unwrap() = value
+        })
+    };
     let commit = json!({ "rev": REVISION, "review_request_id": 2, "diffset_revision": 1 });
     let messages = [
         without("/payload"),
@@ -312,9 +450,14 @@ async fn a_mozreview_message_that_lacks_something_is_a_dead_letter() {
         let reasons = world.dead(&PULSE).await;
         assert_eq!(reasons.len(), number + 1);
         assert!(
-            reasons[0].starts_with("the message of exchange/mozreview/ with routing key mozreview."),
+            reasons[0]
+                .starts_with("the message of exchange/mozreview/ with routing key mozreview."),
             "{reasons:?}"
         );
     }
-    assert_eq!(world.depth(&HOOKS).await.ready, 0, "nor is a part of one triggered");
+    assert_eq!(
+        world.depth(&HOOKS).await.ready,
+        0,
+        "nor is a part of one triggered"
+    );
 }

@@ -13,13 +13,19 @@ use tokio::task::yield_now;
 use super::world::{DAY, HOOKS, LATER, MONITORING, POLICY, World, bot, trigger};
 
 /// Runs a step until Taskcluster has acted on it, and no further: its answer is on its way.
-async fn until_acted(world: &World, mut step: std::pin::Pin<&mut impl Future<Output = Result<usize, BusError>>>) {
+async fn until_acted(
+    world: &World,
+    mut step: std::pin::Pin<&mut impl Future<Output = Result<usize, BusError>>>,
+) {
     let before = world.triggered();
     poll_fn(|cx| {
         if world.triggered() > before {
             return Poll::Ready(());
         }
-        assert!(step.as_mut().poll(cx).is_pending(), "ended before Taskcluster had acted on it");
+        assert!(
+            step.as_mut().poll(cx).is_pending(),
+            "ended before Taskcluster had acted on it"
+        );
         Poll::Pending
     })
     .await;
@@ -32,10 +38,20 @@ async fn a_hook_is_triggered_and_its_task_watched() {
     world.send(&HOOKS, &trigger("a")).await;
     world.runner().step().await.unwrap();
     let triggers = world.stage.fake.triggers();
-    let [fired] = &triggers[..] else { panic!("{triggers:?}") };
-    assert_eq!((&fired.group, &fired.hook, &fired.payload), (&bot().group, &bot().id, &json!({ "ANALYSIS_ID": "a" })));
+    let [fired] = &triggers[..] else {
+        panic!("{triggers:?}")
+    };
+    assert_eq!(
+        (&fired.group, &fired.hook, &fired.payload),
+        (&bot().group, &bot().id, &json!({ "ANALYSIS_ID": "a" }))
+    );
     let task_id = fired.task_id.clone().unwrap();
-    let expected = Watched { task_id, hook: bot(), triggered_at: world.clock.now(), retried: 0 };
+    let expected = Watched {
+        task_id,
+        hook: bot(),
+        triggered_at: world.clock.now(),
+        retried: 0,
+    };
     assert_eq!(world.take(&MONITORING).await, [expected]);
     assert_eq!(world.depth(&HOOKS).await.unfinished(), 0);
 }
@@ -76,11 +92,18 @@ async fn of_two_instances_one_triggers_and_its_task_is_watched_once() {
     until_acted(&world, working.as_mut()).await;
     world.send(&HOOKS, &trigger("a")).await;
     assert_eq!(other.step().await.unwrap(), 1);
-    assert_eq!(world.depth(&HOOKS).await.delayed, 1, "it waits for what comes of the other one");
+    assert_eq!(
+        world.depth(&HOOKS).await.delayed,
+        1,
+        "it waits for what comes of the other one"
+    );
     working.await.unwrap();
     world.clock.advance(LATER);
     assert_eq!(other.step().await.unwrap(), 1);
-    assert_eq!((world.triggered(), world.take(&MONITORING).await.len()), (1, 1));
+    assert_eq!(
+        (world.triggered(), world.take(&MONITORING).await.len()),
+        (1, 1)
+    );
     assert_eq!(world.depth(&HOOKS).await, bus::Depth::default());
 }
 
@@ -94,11 +117,20 @@ async fn a_worker_that_lost_its_lease_in_the_call_leaves_its_task_to_the_next() 
     world.clock.advance(POLICY.lease);
     assert_eq!(next.step().await.unwrap(), 1, "it has the message now");
     working.await.unwrap();
-    assert_eq!(world.depth(&MONITORING).await.ready, 0, "the slow one may not settle any more");
+    assert_eq!(
+        world.depth(&MONITORING).await.ready,
+        0,
+        "the slow one may not settle any more"
+    );
     world.clock.advance(LATER);
     assert_eq!(next.step().await.unwrap(), 1);
     let task_id = world.stage.fake.triggers()[0].task_id.clone().unwrap();
-    let watched: Vec<_> = world.take(&MONITORING).await.into_iter().map(|watched| watched.task_id).collect();
+    let watched: Vec<_> = world
+        .take(&MONITORING)
+        .await
+        .into_iter()
+        .map(|watched| watched.task_id)
+        .collect();
     assert_eq!((world.triggered(), watched), (1, vec![task_id]));
 }
 
@@ -113,12 +145,25 @@ async fn a_worker_that_died_in_the_call_is_waited_for_and_then_done_without() {
     world.clock.advance(POLICY.lease);
     let next = world.runner();
     assert_eq!(next.step().await.unwrap(), 1);
-    assert_eq!((world.triggered(), world.depth(&HOOKS).await.delayed), (1, 1), "it may be at it still");
+    assert_eq!(
+        (world.triggered(), world.depth(&HOOKS).await.delayed),
+        (1, 1),
+        "it may be at it still"
+    );
     world.clock.advance(LATER);
     assert_eq!(next.step().await.unwrap(), 1);
     let triggers = world.stage.fake.triggers();
-    assert_eq!(triggers.len(), 2, "whether it got through cannot be known, and none would be worse");
-    let watched: Vec<_> = world.take(&MONITORING).await.into_iter().map(|watched| Some(watched.task_id)).collect();
+    assert_eq!(
+        triggers.len(),
+        2,
+        "whether it got through cannot be known, and none would be worse"
+    );
+    let watched: Vec<_> = world
+        .take(&MONITORING)
+        .await
+        .into_iter()
+        .map(|watched| Some(watched.task_id))
+        .collect();
     assert_eq!(watched, [triggers[1].task_id.clone()]);
 }
 
@@ -126,9 +171,18 @@ async fn a_worker_that_died_in_the_call_is_waited_for_and_then_done_without() {
 async fn an_outage_costs_no_attempt() {
     let world = World::new().await;
     let runner = world.runner();
-    let faults = [Fault::Status(500), Fault::Status(503), Fault::TooManyRequests { retry_after: Some(LATER) }];
+    let faults = [
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::TooManyRequests {
+            retry_after: Some(LATER),
+        },
+    ];
     for (number, fault) in faults.iter().enumerate() {
-        world.stage.fake.fail_until_mended("hooks.triggerHook", fault);
+        world
+            .stage
+            .fake
+            .fail_until_mended("hooks.triggerHook", fault);
         world.send(&HOOKS, &trigger(&format!("{fault:?}"))).await;
         for _ in 0..2 * POLICY.attempts {
             assert_eq!(runner.step().await.unwrap(), 1, "{fault:?}");
@@ -137,7 +191,11 @@ async fn an_outage_costs_no_attempt() {
         }
         world.stage.fake.mend();
         assert_eq!(runner.step().await.unwrap(), 1, "{fault:?}");
-        assert_eq!((world.triggered(), world.take(&MONITORING).await.len()), (number + 1, 1), "{fault:?}");
+        assert_eq!(
+            (world.triggered(), world.take(&MONITORING).await.len()),
+            (number + 1, 1),
+            "{fault:?}"
+        );
     }
     assert_eq!(world.depth(&HOOKS).await, bus::Depth::default());
 }
@@ -155,8 +213,12 @@ async fn a_call_that_failed_is_over_and_need_not_be_waited_for() {
     }
     world.stage.fake.come_up().unwrap();
     assert_eq!(runner.step().await.unwrap(), 1);
-    assert_eq!((world.triggered(), world.take(&MONITORING).await.len()), (1, 1));
-    let said = ["taskcluster does not answer", "taskcluster answers again"].map(|text| log.count(text));
+    assert_eq!(
+        (world.triggered(), world.take(&MONITORING).await.len()),
+        (1, 1)
+    );
+    let said =
+        ["taskcluster does not answer", "taskcluster answers again"].map(|text| log.count(text));
     assert_eq!(said, [1, 1], "{}", log.text());
 }
 
@@ -174,9 +236,15 @@ async fn wrong_credentials_park_it_until_somebody_corrects_them() {
         assert_eq!(runner.step().await.unwrap(), 1);
         world.clock.advance(LATER);
     }
-    assert_eq!((world.triggered(), world.dead(&HOOKS).await), (0, Vec::new()));
+    assert_eq!(
+        (world.triggered(), world.dead(&HOOKS).await),
+        (0, Vec::new())
+    );
     world.runner().step().await.unwrap();
-    assert_eq!((world.triggered(), world.take(&MONITORING).await.len()), (1, 1));
+    assert_eq!(
+        (world.triggered(), world.take(&MONITORING).await.len()),
+        (1, 1)
+    );
 }
 
 #[tokio::test]
@@ -188,27 +256,53 @@ async fn an_unknown_hook_is_a_dead_letter_that_names_it_and_can_be_sent_again() 
     world.runner().step().await.unwrap();
     let reasons = world.dead(&HOOKS).await;
     assert!(
-        reasons[0].starts_with("cannot trigger hook project-releng/nope/bot: taskcluster knows nothing"),
+        reasons[0]
+            .starts_with("cannot trigger hook project-releng/nope/bot: taskcluster knows nothing"),
         "{reasons:?}"
     );
 
-    world.stage.fake.add_hook(&lost.hook.group, &lost.hook.id, None);
-    let letter = world.bus.dead(&HOOKS.spec(), "", 1).await.unwrap().remove(0);
-    world.bus.requeue_dead(&HOOKS.spec(), &[letter.id]).await.unwrap();
+    world
+        .stage
+        .fake
+        .add_hook(&lost.hook.group, &lost.hook.id, None);
+    let letter = world
+        .bus
+        .dead(&HOOKS.spec(), "", 1)
+        .await
+        .unwrap()
+        .remove(0);
+    world
+        .bus
+        .requeue_dead(&HOOKS.spec(), &[letter.id])
+        .await
+        .unwrap();
     world.runner().step().await.unwrap();
-    assert_eq!((world.triggered(), world.dead(&HOOKS).await), (1, Vec::new()));
+    assert_eq!(
+        (world.triggered(), world.dead(&HOOKS).await),
+        (1, Vec::new())
+    );
 }
 
 #[tokio::test]
 async fn a_payload_that_the_hook_does_not_take_is_a_dead_letter() {
     let world = World::new().await;
-    let schema = json!({ "type": "object", "properties": { "ANALYSIS_ID": { "type": "integer" } } });
-    world.stage.fake.add_hook_with_schema(&bot().group, &bot().id, None, schema);
+    let schema =
+        json!({ "type": "object", "properties": { "ANALYSIS_ID": { "type": "integer" } } });
+    world
+        .stage
+        .fake
+        .add_hook_with_schema(&bot().group, &bot().id, None, schema);
     world.send(&HOOKS, &trigger("a")).await;
     world.runner().step().await.unwrap();
     let reasons = world.dead(&HOOKS).await;
-    assert!(reasons[0].contains("/bot: taskcluster refused hooks.triggerHook as wrong: InputError"), "{reasons:?}");
-    assert!(reasons[0].contains("ANALYSIS_ID must be integer"), "{reasons:?}");
+    assert!(
+        reasons[0].contains("/bot: taskcluster refused hooks.triggerHook as wrong: InputError"),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons[0].contains("ANALYSIS_ID must be integer"),
+        "{reasons:?}"
+    );
     assert_eq!(world.triggered(), 0);
 }
 
@@ -217,15 +311,28 @@ async fn a_missing_scope_parks_what_needs_it_and_is_said_once() {
     let (_guard, log) = capture_logs();
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
-    let runner = world.runner_with(world.stage.fake.temporary_credentials(&["queue:get-artifact:*"]));
+    let runner = world.runner_with(
+        world
+            .stage
+            .fake
+            .temporary_credentials(&["queue:get-artifact:*"]),
+    );
     for _ in 0..3 {
         assert_eq!(runner.step().await.unwrap(), 1);
         world.clock.advance(LATER);
     }
     let scope = format!("hooks:trigger-hook:{}", bot());
-    assert_eq!((log.count("client lacks scopes"), log.count(&scope)), (1, 1), "{}", log.text());
+    assert_eq!(
+        (log.count("client lacks scopes"), log.count(&scope)),
+        (1, 1),
+        "{}",
+        log.text()
+    );
     world.runner().step().await.unwrap();
-    assert_eq!((world.triggered(), world.dead(&HOOKS).await), (1, Vec::new()));
+    assert_eq!(
+        (world.triggered(), world.dead(&HOOKS).await),
+        (1, Vec::new())
+    );
 }
 
 #[tokio::test]
@@ -233,15 +340,23 @@ async fn a_bus_that_was_away_just_then_learns_with_the_settlement_what_was_trigg
     let directory = TempDir::new().unwrap();
     let (_guard, log) = capture_logs();
     let mut server = RedisServer::start(directory.path()).await.unwrap();
-    let world = World::on(|_| Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap())).await;
+    let world =
+        World::on(|_| Arc::new(RedisBus::new(&server.options(), &SystemClock).unwrap())).await;
     world.send(&HOOKS, &trigger("a")).await;
     let runner = world.runner();
     let mut working = pin!(runner.step());
     until_acted(&world, working.as_mut()).await;
     server.stop().unwrap();
     poll_fn(|cx| {
-        assert!(working.as_mut().poll(cx).is_pending(), "settled without a bus");
-        if log.count("cannot record what was triggered") > 0 { Poll::Ready(()) } else { Poll::Pending }
+        assert!(
+            working.as_mut().poll(cx).is_pending(),
+            "settled without a bus"
+        );
+        if log.count("cannot record what was triggered") > 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     server.restart().await.unwrap();

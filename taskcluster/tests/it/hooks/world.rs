@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve,
-    Settlement,
+    Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy,
+    Producer, Queue, Reserve, Settlement,
 };
 use pulse::{PulseMessage, Routing};
 use serde::Deserialize;
@@ -19,7 +19,11 @@ use crate::stage::{NOW, Stage};
 /// Three attempts, a minute apart; keys are known for a day.
 pub(crate) const POLICY: Policy = Policy {
     attempts: 3,
-    backoff: Backoff { first: Duration::from_secs(60), factor: 1, cap: Duration::from_secs(60) },
+    backoff: Backoff {
+        first: Duration::from_secs(60),
+        factor: 1,
+        cap: Duration::from_secs(60),
+    },
     ..Policy::DEFAULT
 };
 pub(crate) const HOOKS: Queue<Trigger> = Queue::new("hooks", POLICY);
@@ -53,9 +57,17 @@ impl World {
     pub(crate) async fn on(bus: impl FnOnce(Arc<ManualClock>) -> Arc<dyn Bus>) -> Self {
         let stage = Stage::set().await;
         let bot = bot();
-        stage.fake.add_hook(&bot.group, &bot.id, Some(json!({ "metadata": metadata("bot") })));
+        stage.fake.add_hook(
+            &bot.group,
+            &bot.id,
+            Some(json!({ "metadata": metadata("bot") })),
+        );
         let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-        Self { stage, bus: bus(clock.clone()), clock }
+        Self {
+            stage,
+            bus: bus(clock.clone()),
+            clock,
+        }
     }
 
     /// A process that handles `hooks`.
@@ -68,18 +80,30 @@ impl World {
         self.consumer(HOOKS, HookRunner::new(client, &HOOKS, MONITORING))
     }
 
-    pub(crate) fn consumer<M: Message>(&self, queue: Queue<M>, handler: impl Handler<M>) -> Consumer {
+    pub(crate) fn consumer<M: Message>(
+        &self,
+        queue: Queue<M>,
+        handler: impl Handler<M>,
+    ) -> Consumer {
         Consumer::new(self.bus.clone(), self.clock.clone(), queue, handler)
     }
 
     /// Puts a message into a queue, whatever was there before.
     pub(crate) async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) {
         let clock: Arc<dyn Clock> = self.clock.clone();
-        Producer::new(self.bus.clone(), clock).send(queue, message).await.unwrap();
+        Producer::new(self.bus.clone(), clock)
+            .send(queue, message)
+            .await
+            .unwrap();
     }
 
     /// Has `handler` handle one message.
-    pub(crate) async fn handle<M: Message>(&self, queue: Queue<M>, handler: impl Handler<M>, message: &M) {
+    pub(crate) async fn handle<M: Message>(
+        &self,
+        queue: Queue<M>,
+        handler: impl Handler<M>,
+        message: &M,
+    ) {
         self.send(&queue, message).await;
         assert_eq!(self.consumer(queue, handler).step().await.unwrap(), 1);
     }
@@ -90,16 +114,32 @@ impl World {
 
     /// Takes all that is ready in a queue out of it.
     pub(crate) async fn take<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
-        let taken = self.bus.reserve(&queue.spec(), Reserve::now(100)).await.unwrap();
+        let taken = self
+            .bus
+            .reserve(&queue.spec(), Reserve::now(100))
+            .await
+            .unwrap();
         for leased in &taken {
-            self.bus.settle(&leased.lease, &Settlement::Done { emit: Vec::new() }).await.unwrap();
+            self.bus
+                .settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
+                .await
+                .unwrap();
         }
-        taken.iter().map(|leased| M::decode(leased.envelope.version, &leased.envelope.body).unwrap()).collect()
+        taken
+            .iter()
+            .map(|leased| M::decode(leased.envelope.version, &leased.envelope.body).unwrap())
+            .collect()
     }
 
     /// Why messages of a queue became dead letters.
     pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
-        self.bus.dead(&queue.spec(), "", 100).await.unwrap().into_iter().map(|letter| letter.reason).collect()
+        self.bus
+            .dead(&queue.spec(), "", 100)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|letter| letter.reason)
+            .collect()
     }
 
     /// How often a hook was triggered.
@@ -124,8 +164,19 @@ struct Recorded {
 
 /// The message in a file of recorded ones, changed by `change`.
 pub(crate) fn recorded(text: &str, change: impl FnOnce(&mut Value)) -> PulseMessage {
-    let Recorded { exchange, key, mut body } = serde_json::from_str(text).unwrap();
+    let Recorded {
+        exchange,
+        key,
+        mut body,
+    } = serde_json::from_str(text).unwrap();
     change(&mut body);
-    let routing = Routing { exchange, key, other_routes: Vec::new() };
-    PulseMessage { routing, body: body.to_string().into_bytes().into() }
+    let routing = Routing {
+        exchange,
+        key,
+        other_routes: Vec::new(),
+    };
+    PulseMessage {
+        routing,
+        body: body.to_string().into_bytes().into(),
+    }
 }

@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve};
+use bus::{
+    Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve,
+};
 use phabricator::{
     Conduit, TestResultPublisher,
     model::{
-        Applied, BaseChoice, BaseReason, BuildRecord, BuildRequest, Journal, Phid, Pushed, Report, Source, TestResult,
+        Applied, BaseChoice, BaseReason, BuildRecord, BuildRequest, Journal, Phid, Pushed, Report,
+        Source, TestResult,
     },
     testing::{FakePhabricator, NewDiff, NewRevision},
 };
@@ -25,7 +28,8 @@ const TASK_COMPLETED: &str = include_str!("../../fixtures/pulse/queue-task-compl
 
 pub(crate) const PUSHES: Queue<Applied> = Queue::new("bugbug:try_push", Policy::DEFAULT);
 pub(crate) const COMMUNITY_HOOKS: Queue<Trigger> = Queue::new("hooks:community", Policy::DEFAULT);
-pub(crate) const SELECTIONS: Queue<PulseMessage> = Queue::new("pulse:bugbug_test_select", Policy::DEFAULT);
+pub(crate) const SELECTIONS: Queue<PulseMessage> =
+    Queue::new("pulse:bugbug_test_select", Policy::DEFAULT);
 pub(crate) const HOOKS: Queue<Trigger> = Queue::new("hooks", Policy::DEFAULT);
 pub(crate) const MAILS: Queue<Email> = Queue::new("mails", Policy::DEFAULT);
 pub(crate) const TASKS: Queue<PulseMessage> = Queue::new("pulse:try_task_end", Policy::DEFAULT);
@@ -40,7 +44,11 @@ pub(crate) struct Selection<'a> {
 
 impl Default for Selection<'_> {
     fn default() -> Self {
-        Self { deployment: "prod", risk: Some("1\n"), labels: Some("test-linux/opt-a\ntest-linux/opt-b\n") }
+        Self {
+            deployment: "prod",
+            risk: Some("1\n"),
+            labels: Some("test-linux/opt-a\ntest-linux/opt-b\n"),
+        }
     }
 }
 
@@ -74,14 +82,23 @@ impl World {
         let phabricator = FakePhabricator::start(clock.clone()).await.unwrap();
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let client = |fake: &FakeTaskcluster| {
-            Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), hasty.clone())
+            Taskcluster::new(
+                fake.root().clone(),
+                Some(fake.credentials()),
+                http(),
+                hasty.clone(),
+            )
         };
-        let start = SelectionStart::new(share, "prod".to_owned(), client(&firefox), COMMUNITY_HOOKS);
+        let start =
+            SelectionStart::new(share, "prod".to_owned(), client(&firefox), COMMUNITY_HOOKS);
         let end = SelectionEnd::new(
             "prod".to_owned(),
             client(&community),
             client(&firefox),
-            SelectionQueues { hooks: HOOKS, mails: MAILS },
+            SelectionQueues {
+                hooks: HOOKS,
+                mails: MAILS,
+            },
             vec!["dev@example.com".to_owned(), "qa@example.com".to_owned()],
         );
         let conduit = Conduit::new(phabricator.url().clone(), phabricator.token(), http());
@@ -89,8 +106,18 @@ impl World {
         Self {
             start: Consumer::new(on().0, on().1, PUSHES, start),
             end: Consumer::new(on().0, on().1, SELECTIONS, end),
-            tests: Consumer::new(on().0, on().1, TASKS, TestEnd::new(client(&firefox), RESULTS)),
-            results: Consumer::new(on().0, on().1, RESULTS, TestResultPublisher::new(conduit, true, journal())),
+            tests: Consumer::new(
+                on().0,
+                on().1,
+                TASKS,
+                TestEnd::new(client(&firefox), RESULTS),
+            ),
+            results: Consumer::new(
+                on().0,
+                on().1,
+                RESULTS,
+                TestResultPublisher::new(conduit, true, journal()),
+            ),
             mails: Consumer::new(on().0, on().1, MAILS, Mailer::new(client(&firefox))),
             alice: phabricator.add_user("alice", "Alice Example"),
             repository: phabricator.add_repository("mozilla-central"),
@@ -105,7 +132,12 @@ impl World {
     /// A build of a new revision that ended with a push of this head.
     pub(crate) async fn build(&self, head: &str) -> Applied {
         let diff = NewDiff::new("patch").base("f".repeat(40));
-        let revision = self.phabricator.create_revision(NewRevision::new("title", &self.alice, &self.repository, diff));
+        let revision = self.phabricator.create_revision(NewRevision::new(
+            "title",
+            &self.alice,
+            &self.repository,
+            diff,
+        ));
         self.build_again(revision.diff.id, head).await
     }
 
@@ -123,15 +155,34 @@ impl World {
         };
         let report = Report::Pushed(Pushed {
             revision: head.to_owned(),
-            treeherder_url: format!("https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}"),
+            treeherder_url: format!(
+                "https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}"
+            ),
             patches: 1,
             revisions: vec![request.revision_id],
             landed: Vec::new(),
-            base: BaseChoice { used: "b".repeat(40), instead_of: None, reason: BaseReason::Named, tried: None },
+            base: BaseChoice {
+                used: "b".repeat(40),
+                instead_of: None,
+                reason: BaseReason::Named,
+                tried: None,
+            },
             seconds: 1.0,
         });
-        let mut facts = journal().accepted(&request, Source::Harbormaster, "builds").unwrap();
-        facts.extend(journal().ends(&request, &BuildRecord::default(), &report, "results", self.clock.now()).unwrap());
+        let mut facts = journal()
+            .accepted(&request, Source::Harbormaster, "builds")
+            .unwrap();
+        facts.extend(
+            journal()
+                .ends(
+                    &request,
+                    &BuildRecord::default(),
+                    &report,
+                    "results",
+                    self.clock.now(),
+                )
+                .unwrap(),
+        );
         self.bus.push_with(Vec::new(), facts).await.unwrap();
         Applied { request, report }
     }
@@ -153,10 +204,14 @@ impl World {
             // Its hook makes texts of all that it is triggered with.
             "extra": { "phabricator-deployment": selection.deployment, "phabricator-diff-id": diff_id.to_string() },
         }));
-        let artifacts = [("public/failure_risk", selection.risk), ("public/selected_tasks", selection.labels)];
+        let artifacts = [
+            ("public/failure_risk", selection.risk),
+            ("public/selected_tasks", selection.labels),
+        ];
         for (name, content) in artifacts {
             if let Some(content) = content {
-                self.community.add_artifact(&task, name, FakeArtifact::Gzip(content.into()));
+                self.community
+                    .add_artifact(&task, name, FakeArtifact::Gzip(content.into()));
             }
         }
         task
@@ -165,7 +220,10 @@ impl World {
     /// Sends what Pulse says when bugbug's task is done.
     pub(crate) async fn announce(&self, task: &str) {
         let mut message = ended(task, task, "completed", Some(json!({})));
-        message.routing.other_routes = vec!["route.index.x".to_owned(), "route.project.bugbug.test_select".to_owned()];
+        message.routing.other_routes = vec![
+            "route.index.x".to_owned(),
+            "route.project.bugbug.test_select".to_owned(),
+        ];
         self.send(&SELECTIONS, &message).await;
     }
 
@@ -187,9 +245,16 @@ impl World {
             "tags": { "kind": "decision-task" },
         }));
         if let Some(actions) = actions {
-            self.firefox.add_artifact(&decision, "public/actions.json", FakeArtifact::Gzip(actions.into()));
+            self.firefox.add_artifact(
+                &decision,
+                "public/actions.json",
+                FakeArtifact::Gzip(actions.into()),
+            );
         }
-        self.firefox.index(&format!("gecko.v2.try.revision.{head}.taskgraph.decision"), &decision);
+        self.firefox.index(
+            &format!("gecko.v2.try.revision.{head}.taskgraph.decision"),
+            &decision,
+        );
         decision
     }
 
@@ -205,18 +270,30 @@ impl World {
     }
 
     pub(crate) async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) {
-        Producer::new(self.bus.clone(), self.clock.clone()).send(queue, message).await.unwrap();
+        Producer::new(self.bus.clone(), self.clock.clone())
+            .send(queue, message)
+            .await
+            .unwrap();
     }
 
     /// What waits in a queue.
     pub(crate) async fn waiting<M: Message>(&self, queue: &Queue<M>) -> Vec<M> {
         let found = self.bus.peek(&queue.spec(), 100).await.unwrap();
-        found.iter().map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap()).collect()
+        found
+            .iter()
+            .map(|waiting| M::decode(waiting.envelope.version, &waiting.envelope.body).unwrap())
+            .collect()
     }
 
     /// Why messages of a queue failed for good.
     pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
-        self.bus.dead(&queue.spec(), "", 100).await.unwrap().into_iter().map(|letter| letter.reason).collect()
+        self.bus
+            .dead(&queue.spec(), "", 100)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|letter| letter.reason)
+            .collect()
     }
 
     /// How many messages of a queue are to be handled, now or later.
@@ -226,15 +303,29 @@ impl World {
 
     /// A worker takes the messages of a queue, and dies of something else.
     pub(crate) async fn die_with<M: Message>(&self, queue: &Queue<M>) {
-        assert!(!self.bus.reserve(&queue.spec(), Reserve::now(10)).await.unwrap().is_empty());
+        assert!(
+            !self
+                .bus
+                .reserve(&queue.spec(), Reserve::now(10))
+                .await
+                .unwrap()
+                .is_empty()
+        );
         self.clock.advance(2 * queue.spec().policy.lease);
     }
 
     /// Name, result and details of the units on a build's target.
     pub(crate) fn units(&self, applied: &Applied) -> Vec<[String; 3]> {
-        let units = self.phabricator.target(&applied.request.target).unwrap().units;
+        let units = self
+            .phabricator
+            .target(&applied.request.target)
+            .unwrap()
+            .units;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        units.iter().map(|unit| ["name", "result", "details"].map(|key| text(&unit[key]))).collect()
+        units
+            .iter()
+            .map(|unit| ["name", "result", "details"].map(|key| text(&unit[key])))
+            .collect()
     }
 }
 
@@ -247,7 +338,8 @@ pub(crate) fn ended(task: &str, group: &str, state: &str, tags: Option<Value>) -
     let recorded: Value = serde_json::from_str(TASK_COMPLETED).unwrap();
     let mut body = recorded["body"].clone();
     let status = &mut body["status"];
-    (status["taskId"], status["taskGroupId"], status["state"]) = (json!(task), json!(group), json!(state));
+    (status["taskId"], status["taskGroupId"], status["state"]) =
+        (json!(task), json!(group), json!(state));
     (status["schedulerId"], status["runs"][0]["state"]) = (json!("gecko-level-1"), json!(state));
     match tags {
         Some(tags) => body["task"] = json!({ "tags": tags }),
@@ -258,5 +350,8 @@ pub(crate) fn ended(task: &str, group: &str, state: &str, tags: Option<Value>) -
         key: format!("primary.{task}.0.us-east-1.i-0.gecko-t.t-linux.gecko-level-1.{group}._"),
         other_routes: Vec::new(),
     };
-    PulseMessage { routing, body: body.to_string().into_bytes().into() }
+    PulseMessage {
+        routing,
+        body: body.to_string().into_bytes().into(),
+    }
 }

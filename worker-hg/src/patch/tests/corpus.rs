@@ -7,17 +7,29 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 /// The files of the repository that the patches are for, as a patch: those that the recorded patches change, and some
 /// with names and kinds of their own.
 pub(super) fn base() -> Vec<u8> {
-    let numbered = |prefix: &str, count: u32| (1..=count).map(|n| format!("{prefix} {n}\n")).collect::<String>();
+    let numbered = |prefix: &str, count: u32| {
+        (1..=count)
+            .map(|n| format!("{prefix} {n}\n"))
+            .collect::<String>()
+    };
     let files: [(&str, &str, Vec<u8>); 20] = [
         ("hello.txt", "100644", numbered("line", 20).into()),
-        ("unicode.txt", "100644", "héllo wörld\nсъешь ещё\n日本語 テキスト\nplain\n".into()),
+        (
+            "unicode.txt",
+            "100644",
+            "héllo wörld\nсъешь ещё\n日本語 テキスト\nplain\n".into(),
+        ),
         ("latin1.txt", "100644", "café crème\nplain\nthird\n".into()),
         ("noeol.txt", "100644", "alpha\nbeta\ngamma".into()),
         ("with space.txt", "100644", "a\nb\nc\n".into()),
         ("old_name.txt", "100644", numbered("rename me", 6).into()),
         ("old_pure.txt", "100644", "pure\n".into()),
         ("copysrc.txt", "100644", numbered("copy src", 7).into()),
-        ("crlf.txt", "100644", "one\r\ntwo\r\nthree\r\nfour\r\n".into()),
+        (
+            "crlf.txt",
+            "100644",
+            "one\r\ntwo\r\nthree\r\nfour\r\n".into(),
+        ),
         ("todelete.txt", "100644", "bye\nbye\n".into()),
         ("script.sh", "100644", "#!/bin/sh\n".into()),
         ("stack.txt", "100644", numbered("stack line", 10).into()),
@@ -27,7 +39,11 @@ pub(super) fn base() -> Vec<u8> {
         ("a c/d e", "100755", "x\ny\n".into()),
         ("x y", "100644", "x\ny\n".into()),
         ("link", "120000", "hello.txt".into()),
-        ("odd.txt", "100644", "a\x0cb\x0bc\n\u{2028}\u{85}\n\n--- a/x\n+++ b/y\n@@ -1 +1 @@\n".into()),
+        (
+            "odd.txt",
+            "100644",
+            "a\x0cb\x0bc\n\u{2028}\u{85}\n\n--- a/x\n+++ b/y\n@@ -1 +1 @@\n".into(),
+        ),
         ("empty", "100644", Vec::new()),
     ];
     let mut patch = Vec::new();
@@ -60,18 +76,34 @@ pub(super) fn patches() -> Vec<Vec<u8>> {
         "modes",
         "stack1",
     ];
-    let by_hand = include_str!("corpus.patches").split("=====\n").map(|patch| patch.as_bytes().to_vec());
-    recorded.into_iter().map(recorded_patch).chain(by_hand).collect()
+    let by_hand = include_str!("corpus.patches")
+        .split("=====\n")
+        .map(|patch| patch.as_bytes().to_vec());
+    recorded
+        .into_iter()
+        .map(recorded_patch)
+        .chain(by_hand)
+        .collect()
 }
 
 fn recorded_patch(name: &str) -> Vec<u8> {
     let exchange: serde_json::Value =
-        serde_json::from_slice(&fixture(&format!("differential.getrawdiff.{name}.json"))).expect("JSON");
-    exchange["response"]["result"].as_str().expect("a patch").as_bytes().to_vec()
+        serde_json::from_slice(&fixture(&format!("differential.getrawdiff.{name}.json")))
+            .expect("JSON");
+    exchange["response"]["result"]
+        .as_str()
+        .expect("a patch")
+        .as_bytes()
+        .to_vec()
 }
 
 fn fixture(name: &str) -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).expect("a fixture")
+    fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name),
+    )
+    .expect("a fixture")
 }
 
 /// Lines that mean something to some reader of patches.
@@ -286,14 +318,19 @@ pub(super) fn spoilt(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let first = any::<Index>();
     (first, vec(spoil(), 0..5)).prop_map(move |(first, spoils)| {
         let start = lines_of(first.get::<Vec<u8>>(&corpus));
-        let lines = spoils.iter().fold(start, |lines, spoil| spoil.apply(lines, &corpus));
+        let lines = spoils
+            .iter()
+            .fold(start, |lines, spoil| spoil.apply(lines, &corpus));
         lines.concat()
     })
 }
 
 /// The lines with their ends.
 fn lines_of(patch: &[u8]) -> Vec<Vec<u8>> {
-    patch.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
+    patch
+        .split_inclusive(|&byte| byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 impl Spoil {
@@ -312,10 +349,14 @@ impl Spoil {
                 let line = lines.remove(from.index(count));
                 lines.insert(to.index(count), line);
             }
-            Self::Insert(at, line) => lines.insert(at.index(count + 1), [line, b"\n".as_slice()].concat()),
+            Self::Insert(at, line) => {
+                lines.insert(at.index(count + 1), [line, b"\n".as_slice()].concat())
+            }
             Self::Join(at, other, from) => {
                 let sections = |lines: &[Vec<u8>]| -> Vec<usize> {
-                    (0..lines.len()).filter(|&at| lines[at].starts_with(b"diff --git")).collect()
+                    (0..lines.len())
+                        .filter(|&at| lines[at].starts_with(b"diff --git"))
+                        .collect()
                 };
                 let mut other = lines_of(other.get::<Vec<u8>>(corpus));
                 let starts = sections(&other);
@@ -328,20 +369,28 @@ impl Spoil {
                 lines.splice(place..place, other);
             }
             Self::Rename(from, to, only) => {
-                let there: Vec<&[u8]> = NAMES.into_iter().filter(|name| lines.iter().any(|l| holds(l, name))).collect();
+                let there: Vec<&[u8]> = NAMES
+                    .into_iter()
+                    .filter(|name| lines.iter().any(|l| holds(l, name)))
+                    .collect();
                 if there.is_empty() {
                     return lines;
                 }
                 let (from, to) = (*from.get(&there), *to.get(&NAMES));
                 let held: Vec<usize> = (0..count).filter(|&at| holds(&lines[at], from)).collect();
                 let only = only.map(|only| *only.get(&held));
-                for at in held.into_iter().filter(|at| only.is_none_or(|only| only == *at)) {
+                for at in held
+                    .into_iter()
+                    .filter(|at| only.is_none_or(|only| only == *at))
+                {
                     lines[at] = replace(&lines[at], from, to);
                 }
             }
             Self::Count(at, which, number) => {
                 let line = &mut lines[at.index(count)];
-                let digits: Vec<usize> = (0..line.len()).filter(|&at| line[at].is_ascii_digit()).collect();
+                let digits: Vec<usize> = (0..line.len())
+                    .filter(|&at| line[at].is_ascii_digit())
+                    .collect();
                 if !digits.is_empty() {
                     line[*which.get(&digits)] = b'0' + number;
                 }
@@ -359,7 +408,9 @@ impl Spoil {
             }
             Self::WithoutModes => {
                 let gives_mode = |line: &[u8]| {
-                    [b"new file mode".as_slice(), b"deleted file mode"].iter().any(|start| line.starts_with(start))
+                    [b"new file mode".as_slice(), b"deleted file mode"]
+                        .iter()
+                        .any(|start| line.starts_with(start))
                 };
                 lines.retain(|line| !gives_mode(line));
             }
@@ -369,7 +420,9 @@ impl Spoil {
                     .filter_map(|pair| {
                         let moved = pair[0].strip_prefix(b"rename from ");
                         moved.or_else(|| {
-                            pair[0].strip_prefix(b"--- a/").filter(|_| pair[1].starts_with(b"+++ /dev/null"))
+                            pair[0]
+                                .strip_prefix(b"--- a/")
+                                .filter(|_| pair[1].starts_with(b"+++ /dev/null"))
                         })
                     })
                     .map(|name| name.trim_ascii_end().to_vec())

@@ -46,10 +46,18 @@ impl Lab {
     fn new() -> Self {
         let home = TempDir::new().expect("a directory");
         let repository = home.path().join("repository");
-        let made = Command::new("hg").arg("init").arg(&repository).env("HGRCPATH", "").status().expect("Mercurial");
+        let made = Command::new("hg")
+            .arg("init")
+            .arg(&repository)
+            .env("HGRCPATH", "")
+            .status()
+            .expect("Mercurial");
         assert!(made.success());
         let mut lab = Self {
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime"),
             server: CommandServer::new("hg".into(), None, repository, Limits::default().memory),
             home,
             base: String::new(),
@@ -62,14 +70,18 @@ impl Lab {
         lab.newest = 0;
         lab.base = lab.hg(&["log", "--rev=tip", "--template={node}"]);
         let manifest = lab.hg(&["log", "--rev=tip", "--template={manifest % \"{node}\"}"]);
-        lab.manifest = lab.run(&["debugdata", "--manifest", "--", &manifest]).stdout;
+        lab.manifest = lab
+            .run(&["debugdata", "--manifest", "--", &manifest])
+            .stdout;
         let base = lab.base.clone();
         lab.hg(&["debugsetparents", "--", &base]);
         lab
     }
 
     fn run(&mut self, arguments: &[&str]) -> CommandOutput {
-        self.runtime.block_on(self.server.run(arguments, Duration::from_secs(60))).expect("an answer")
+        self.runtime
+            .block_on(self.server.run(arguments, Duration::from_secs(60)))
+            .expect("an answer")
     }
 
     fn hg(&mut self, arguments: &[&str]) -> String {
@@ -82,19 +94,35 @@ impl Lab {
         let message = format!("--message=patch {}", self.newest + 1);
         let path = self.home.path().join("patch");
         std::fs::write(&path, patch).expect("written");
-        self.run(&["import", "--bypass", "--user=Ada", "--date=0 0", &message, "--", &path.display().to_string()])
+        self.run(&[
+            "import",
+            "--bypass",
+            "--user=Ada",
+            "--date=0 0",
+            &message,
+            "--",
+            &path.display().to_string(),
+        ])
     }
 
     /// The lines that a template makes of the newest changeset.
     fn newest(&mut self, template: &str) -> BTreeSet<Vec<u8>> {
         let template = format!("--template={template}");
         let output = self.run(&["log", "--rev=tip", &template]);
-        output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+        output
+            .stdout
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect()
     }
 
     /// Says in what Mercurial and the scanner differ.
     fn compare(&mut self, patch: &[u8]) -> Result<(), String> {
-        let limits = Limits { made: 1 << 20, ..Limits::default() };
+        let limits = Limits {
+            made: 1 << 20,
+            ..Limits::default()
+        };
         let Ok(scanned) = scan(patch, &limits) else {
             self.seen.refused += 1;
             return Ok(());
@@ -107,7 +135,12 @@ impl Lab {
             self.seen.refused += 1;
             return Ok(());
         }
-        let output = self.import(scanned.prepared.as_ref().map_or(patch, |prepared| &prepared.content));
+        let output = self.import(
+            scanned
+                .prepared
+                .as_ref()
+                .map_or(patch, |prepared| &prepared.content),
+        );
         let place = self.hg(&["log", "--rev=tip", "--template={rev} {p1node} {p2rev}"]);
         if output.code != 0 {
             self.seen.failed += 1;
@@ -115,11 +148,18 @@ impl Lab {
                 return Err(format!("we would take the blame for {}", output.words()));
             }
             let none = place.starts_with(&format!("{} ", self.newest));
-            return if none { Ok(()) } else { Err(format!("failed and made {place}: {}", output.words())) };
+            return if none {
+                Ok(())
+            } else {
+                Err(format!("failed and made {place}: {}", output.words()))
+            };
         }
         self.seen.committed += 1;
         let expected = format!("{} {} -1", self.newest + 1, self.base);
-        let newest = place.split(' ').next().and_then(|number| number.parse().ok());
+        let newest = place
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok());
         self.newest = newest.expect("a number");
         if place != expected {
             return Err(format!("{place} was made, not {expected}"));
@@ -133,11 +173,17 @@ impl Lab {
         if let Some(file) = files.difference(&touched).next() {
             return Err(format!("{} was not announced", shown(file)));
         }
-        let manifest = self.newest("{manifest % '{node}'}").pop_first().expect("a manifest");
-        let manifest = self.run(&["debugdata", "--manifest", "--", &shown(&manifest)]).stdout;
+        let manifest = self
+            .newest("{manifest % '{node}'}")
+            .pop_first()
+            .expect("a manifest");
+        let manifest = self
+            .run(&["debugdata", "--manifest", "--", &shown(&manifest)])
+            .stdout;
         // Some announced changes are none: a file may be made what it is.
-        if let Some(file) =
-            touched.difference(&files).find(|file| entry(&manifest, file) != entry(&self.manifest, file))
+        if let Some(file) = touched
+            .difference(&files)
+            .find(|file| entry(&manifest, file) != entry(&self.manifest, file))
         {
             return Err(format!("{} changed unannounced", shown(file)));
         }
@@ -148,23 +194,41 @@ impl Lab {
         }
         for path in &there {
             check_path(path)?;
-            let mut above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| &path[..end]);
+            let mut above = path
+                .iter()
+                .enumerate()
+                .filter(|(_, byte)| **byte == b'/')
+                .map(|(end, _)| &path[..end]);
             if let Some(above) = above.find(|above| there.contains(above)) {
                 return Err(format!("{} lies below {}", shown(path), shown(above)));
             }
         }
-        let comes_again =
-            |file: &FileChange| scanned.files.iter().any(|other| other.path == file.path && other.kind.adds());
-        for file in scanned.files.iter().filter(|file| file.kind != Kind::Delete || !comes_again(file)) {
+        let comes_again = |file: &FileChange| {
+            scanned
+                .files
+                .iter()
+                .any(|other| other.path == file.path && other.kind.adds())
+        };
+        for file in scanned
+            .files
+            .iter()
+            .filter(|file| file.kind != Kind::Delete || !comes_again(file))
+        {
             let is_there = there.contains(file.path.as_slice());
             if is_there == (file.kind == Kind::Delete) {
-                return Err(format!("{} {:?}: there is {is_there}", shown(&file.path), file.kind));
+                return Err(format!(
+                    "{} {:?}: there is {is_there}",
+                    shown(&file.path),
+                    file.kind
+                ));
             }
         }
         let copies = self.newest("{file_copies % '{name}\\0{source}\n'}");
         let announced = |copy: &Vec<u8>| {
             scanned.files.iter().any(|file| match &file.kind {
-                Kind::Copy(source) | Kind::Rename(source) => [&file.path, &b"\0"[..], source].concat() == *copy,
+                Kind::Copy(source) | Kind::Rename(source) => {
+                    [&file.path, &b"\0"[..], source].concat() == *copy
+                }
                 _ => false,
             })
         };
@@ -177,22 +241,31 @@ impl Lab {
 
 /// Mercurial's own rules for paths, said once more and in another way.
 fn check_path(path: &[u8]) -> Result<(), String> {
-    let text = shown(path).to_lowercase().replace(|c: char| crate::text::is_invisible(c), "");
+    let text = shown(path)
+        .to_lowercase()
+        .replace(|c: char| crate::text::is_invisible(c), "");
     let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part == ".hg";
-    if text.split(['/', '\\']).any(bad) || text.starts_with(".hgsub") || Path::new(&text).is_absolute() {
+    if text.split(['/', '\\']).any(bad)
+        || text.starts_with(".hgsub")
+        || Path::new(&text).is_absolute()
+    {
         return Err(format!("{text} is in the tree"));
     }
     Ok(())
 }
 
 fn entries(manifest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    manifest
-        .split(|&byte| byte == b'\n')
-        .filter_map(|line| line.iter().position(|&byte| byte == 0).map(|end| line.split_at(end)))
+    manifest.split(|&byte| byte == b'\n').filter_map(|line| {
+        line.iter()
+            .position(|&byte| byte == 0)
+            .map(|end| line.split_at(end))
+    })
 }
 
 fn entry<'a>(manifest: &'a [u8], path: &[u8]) -> Option<&'a [u8]> {
-    entries(manifest).find(|(other, _)| *other == path).map(|(_, entry)| entry)
+    entries(manifest)
+        .find(|(other, _)| *other == path)
+        .map(|(_, entry)| entry)
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -201,18 +274,31 @@ fn shown(bytes: &[u8]) -> String {
 
 #[test]
 fn mercurial_does_with_a_patch_what_the_scanner_says() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(CASES);
     let corpus = corpus::patches();
     let lab = std::cell::RefCell::new(Lab::new());
     for patch in &corpus {
         assert_eq!(lab.borrow_mut().compare(patch), Ok(()), "{}", shown(patch));
     }
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..Config::default()
+    };
     let result = TestRunner::new(config).run(&corpus::spoilt(corpus), |patch| -> TestCaseResult {
-        lab.borrow_mut().compare(&patch).map_err(|reason| TestCaseError::fail(format!("{reason}\n{}", shown(&patch))))
+        lab.borrow_mut()
+            .compare(&patch)
+            .map_err(|reason| TestCaseError::fail(format!("{reason}\n{}", shown(&patch))))
     });
     let seen = &lab.borrow().seen;
     println!("{seen:?}");
     result.expect("the same");
-    assert!(seen.committed > cases / 10, "enough patches get through to show something: {seen:?}");
+    assert!(
+        seen.committed > cases / 10,
+        "enough patches get through to show something: {seen:?}"
+    );
 }

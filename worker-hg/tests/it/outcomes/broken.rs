@@ -14,8 +14,13 @@ async fn a_remote_hg_that_is_ended_within_the_transaction_is_tried_again_and_lan
     let (mut world, _sshd) = over_ssh().await;
     let died = world.path("died");
     // Three pushes: the two of the first attempt, and one of the second.
-    let hook = format!("echo >> {0}; test $(wc -l < {0}) -gt 3 || kill $PPID", died.display());
-    world.try_repo.configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
+    let hook = format!(
+        "echo >> {0}; test $(wc -l < {0}) -gt 3 || kill $PPID",
+        died.display()
+    );
+    world
+        .try_repo
+        .configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
     world.start();
     world.lands(7).await;
     assert_eq!(fs::read_to_string(&died).unwrap().lines().count(), 4);
@@ -26,8 +31,13 @@ async fn a_remote_hg_that_is_ended_within_the_transaction_is_tried_again_and_lan
 async fn what_a_killed_remote_hg_left_is_named_and_the_build_lands_when_it_is_mended() {
     let (mut world, _sshd) = over_ssh().await;
     let died = world.path("died");
-    let hook = format!("test -e {0} || {{ touch {0}; kill -9 $PPID; }}", died.display());
-    world.try_repo.configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
+    let hook = format!(
+        "test -e {0} || {{ touch {0}; kill -9 $PPID; }}",
+        died.display()
+    );
+    world
+        .try_repo
+        .configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
     world.start();
     let expected = "3: cannot push to try: remote: abort: abandoned transaction found; \
                     remote: (run 'hg recover' to clean up transaction); \
@@ -42,11 +52,19 @@ async fn what_a_killed_remote_hg_left_is_named_and_the_build_lands_when_it_is_me
 async fn a_web_server_that_dies_within_the_transaction_is_tried_again() {
     let (mut world, mut web) = over_http().await;
     let died = world.path("died");
-    let hook = format!("test -e {0} || {{ touch {0}; kill -9 $PPID; }}", died.display());
-    world.try_repo.configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
+    let hook = format!(
+        "test -e {0} || {{ touch {0}; kill -9 $PPID; }}",
+        died.display()
+    );
+    world
+        .try_repo
+        .configure(&format!("[hooks]\npretxnchangegroup.die = {hook}\n"));
     world.start();
     let answer = world.failed(&world.simple_build(7)).await;
-    assert_eq!(answer, "3: cannot push to try: abort: error: Connection refused");
+    assert_eq!(
+        answer,
+        "3: cannot push to try: abort: error: Connection refused"
+    );
     assert!(died.exists());
     // Until it is reaped, it is as good as alive for the lock that it left.
     web.stop().await;
@@ -65,7 +83,11 @@ async fn a_push_over_ssh_that_landed_though_its_end_was_never_heard_is_a_success
         world.try_repo.configure(&format!("[hooks]\n{hook}\n"));
         world.start();
         world.lands(7).await;
-        assert_eq!(fs::read_to_string(&died).unwrap().lines().count(), 1, "{hook}");
+        assert_eq!(
+            fs::read_to_string(&died).unwrap().lines().count(),
+            1,
+            "{hook}"
+        );
         world.stop().await;
     }
 }
@@ -73,10 +95,15 @@ async fn a_push_over_ssh_that_landed_though_its_end_was_never_heard_is_a_success
 #[tokio::test]
 async fn a_push_over_http_that_landed_though_its_end_was_never_heard_is_a_success() {
     let (mut world, mut web) = over_http().await;
-    world.try_repo.configure("[hooks]\nchangegroup.die = kill -9 $PPID\n");
+    world
+        .try_repo
+        .configure("[hooks]\nchangegroup.die = kill -9 $PPID\n");
     world.start();
     let answer = world.failed(&world.simple_build(7)).await;
-    assert_eq!(answer, "3: cannot push to try: abort: error: Connection refused");
+    assert_eq!(
+        answer,
+        "3: cannot push to try: abort: error: Connection refused"
+    );
     web.restart().await.unwrap();
     // The hook would kill the server again, if there was anything to push.
     world.lands(7).await;
@@ -91,7 +118,9 @@ async fn a_connection_that_breaks_while_the_remote_receives_is_tried_again_and_l
     let known = fs::read_to_string(sshd.known_hosts()).unwrap();
     let known = known.replace(&sshd.port().to_string(), &cutting.port().to_string());
     fs::write(sshd.known_hosts(), known).unwrap();
-    let url = sshd.url(&world.try_repo.path).replace(&sshd.port().to_string(), &cutting.port().to_string());
+    let url = sshd
+        .url(&world.try_repo.path)
+        .replace(&sshd.port().to_string(), &cutting.port().to_string());
     world.repository().try_url = url;
     world.start();
     let pushed = world.pushed(&large_build(&world)).await;
@@ -103,7 +132,15 @@ async fn a_connection_that_breaks_while_the_remote_receives_is_tried_again_and_l
 #[tokio::test]
 async fn a_web_connection_that_breaks_while_the_remote_receives_is_tried_again_and_lands() {
     let (mut world, web) = over_http().await;
-    let port = web.url().rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
+    let port = web
+        .url()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
     let (cutting, cuts) = Listener::cutting(port.parse().unwrap(), 3, 300_000).await;
     world.repository().try_url = web.url().replace(&port, &cutting.port().to_string());
     world.start();
@@ -125,7 +162,9 @@ async fn an_ssh_server_whose_sessions_are_killed_makes_one_head_and_one_answer()
         fs::write(&go, "").unwrap();
     };
     let (applied, ()) = tokio::join!(world.next_report(), breaking);
-    let Report::Pushed(pushed) = applied.report else { panic!("{applied:?}") };
+    let Report::Pushed(pushed) = applied.report else {
+        panic!("{applied:?}")
+    };
     world.has_landed(&pushed.revision);
     world.stop().await;
 }
@@ -139,8 +178,15 @@ async fn our_ssh_that_is_killed_in_the_middle_makes_one_head_and_one_answer() {
     let breaking = async {
         until("the transaction", || held.exists()).await;
         // By their port, and by the directory of the sockets of those that are kept.
-        let ours = [sshd.port().to_string(), world.settings.clones_dir.display().to_string()];
-        let processes = Command::new("ps").args(["-eo", "pid=,comm=,args="]).output().unwrap().stdout;
+        let ours = [
+            sshd.port().to_string(),
+            world.settings.clones_dir.display().to_string(),
+        ];
+        let processes = Command::new("ps")
+            .args(["-eo", "pid=,comm=,args="])
+            .output()
+            .unwrap()
+            .stdout;
         let processes = String::from_utf8(processes).unwrap();
         let mut killed = 0;
         for line in processes.lines() {
@@ -155,7 +201,9 @@ async fn our_ssh_that_is_killed_in_the_middle_makes_one_head_and_one_answer() {
         fs::write(&go, "").unwrap();
     };
     let (applied, ()) = tokio::join!(world.next_report(), breaking);
-    let Report::Pushed(pushed) = applied.report else { panic!("{applied:?}") };
+    let Report::Pushed(pushed) = applied.report else {
+        panic!("{applied:?}")
+    };
     world.has_landed(&pushed.revision);
     world.stop().await;
 }
@@ -168,7 +216,9 @@ fn hold_the_transaction(world: &World) -> (std::path::PathBuf, std::path::PathBu
         held.display(),
         go.display()
     );
-    world.try_repo.configure(&format!("[hooks]\npretxnchangegroup.hold = {hook}\n"));
+    world
+        .try_repo
+        .configure(&format!("[hooks]\npretxnchangegroup.hold = {hook}\n"));
     (held, go)
 }
 
@@ -177,7 +227,9 @@ fn large_build(world: &World) -> Build {
     let mut state = 1_u64;
     let mut line = String::new();
     while line.len() < 2_000_000 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         line.push_str(&format!("{:016x}", state));
     }
     world.build_of(vec![world.patch(7, add("large.txt", &line))])

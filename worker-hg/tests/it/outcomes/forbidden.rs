@@ -15,20 +15,31 @@ const FINAL: &str = "1: cannot push to try, and trying again will not help; chec
 async fn a_key_that_ssh_does_not_take_ends_the_build() {
     let (mut world, sshd) = over_ssh().await;
     let user = sshd.user();
-    let denied =
-        format!("remote: {user}@127.0.0.1: Permission denied (publickey).; abort: no suitable response from remote hg");
+    let denied = format!(
+        "remote: {user}@127.0.0.1: Permission denied (publickey).; abort: no suitable response from remote hg"
+    );
     world.repository().ssh_key = Some(sshd.wrong_key().unwrap().into());
     world.start();
-    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{FINAL}{denied}"));
+    assert_eq!(
+        world.failed(&world.simple_build(7)).await,
+        format!("{FINAL}{denied}")
+    );
 
-    world.restart_with(|world| world.repository().ssh_key = Some("no key at all".into())).await;
+    world
+        .restart_with(|world| world.repository().ssh_key = Some("no key at all".into()))
+        .await;
     let unusable = world.failed(&world.simple_build(7)).await;
     // What is wrong with it depends on how ssh was built.
-    assert!(unusable.starts_with(&format!("{FINAL}remote: Load key \"***\": ")), "{unusable}");
+    assert!(
+        unusable.starts_with(&format!("{FINAL}remote: Load key \"***\": ")),
+        "{unusable}"
+    );
     assert!(unusable.ends_with(&denied), "{unusable}");
 
     let key = sshd.private_key().unwrap();
-    world.restart_with(|world| world.repository().ssh_key = Some(key.into())).await;
+    world
+        .restart_with(|world| world.repository().ssh_key = Some(key.into()))
+        .await;
     world.lands(7).await;
     world.stop().await;
 }
@@ -45,15 +56,25 @@ async fn a_host_that_is_not_known_or_not_the_known_one_ends_the_build() {
                    remote: Host key verification failed.; abort: no suitable response from remote hg";
     let remedy = "1: cannot push to try, and trying again will not help; no host key is known for [127.0.0.1]:PORT: add \
                   its line to `known_hosts` (`ssh-keyscan` prints it; compare it with what its operators publish): ";
-    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{remedy}{unknown}"));
+    assert_eq!(
+        world.failed(&world.simple_build(7)).await,
+        format!("{remedy}{unknown}")
+    );
 
-    world.restart_with(|world| world.settings.known_hosts = Some(known)).await;
+    world
+        .restart_with(|world| world.settings.known_hosts = Some(known))
+        .await;
     sshd.change_host_key().await.unwrap();
     let changed = world.failed(&world.simple_build(7)).await;
     let remedy = "1: cannot push to try, and trying again will not help; [127.0.0.1]:PORT has another host key than the \
                   one in `known_hosts`: ask its operators, and replace the line if they changed it: ";
-    let words = changed.strip_prefix(remedy).unwrap_or_else(|| panic!("{changed}"));
-    assert!(words.starts_with("remote: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @; "), "{words}");
+    let words = changed
+        .strip_prefix(remedy)
+        .unwrap_or_else(|| panic!("{changed}"));
+    assert!(
+        words.starts_with("remote: @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @; "),
+        "{words}"
+    );
     let end = "remote: Host key for [127.0.0.1]:PORT has changed and you have requested strict checking.; \
                remote: Host key verification failed.; abort: no suitable response from remote hg";
     assert!(words.ends_with(end), "{words}");
@@ -64,7 +85,9 @@ async fn a_host_that_is_not_known_or_not_the_known_one_ends_the_build() {
 #[tokio::test]
 async fn a_repository_that_is_not_there_ends_the_build() {
     let (mut world, sshd) = over_ssh().await;
-    let web = HgWeb::start(&world.try_repo.path, world.path("web")).await.unwrap();
+    let web = HgWeb::start(&world.try_repo.path, world.path("web"))
+        .await
+        .unwrap();
     let nowhere = world.path("nowhere");
     world.start();
     for (url, expected) in [
@@ -72,13 +95,30 @@ async fn a_repository_that_is_not_there_ends_the_build() {
             sshd.url(&nowhere),
             "remote: abort: repository HOME/nowhere not found; abort: no suitable response from remote hg",
         ),
-        (format!("{}-not", web.url()), "abort: HTTP Error 404: Not Found"),
-        (nowhere.to_str().unwrap().to_owned(), "abort: repository HOME/nowhere does not exist"),
-        ("htps://bob:secret@example.org/try".to_owned(), "abort: repository htps://bob:***@example.org/try not found"),
-        (format!("ssh://bob:secret@127.0.0.1:{}/try", sshd.port()), "abort: password in URL not supported"),
+        (
+            format!("{}-not", web.url()),
+            "abort: HTTP Error 404: Not Found",
+        ),
+        (
+            nowhere.to_str().unwrap().to_owned(),
+            "abort: repository HOME/nowhere does not exist",
+        ),
+        (
+            "htps://bob:secret@example.org/try".to_owned(),
+            "abort: repository htps://bob:***@example.org/try not found",
+        ),
+        (
+            format!("ssh://bob:secret@127.0.0.1:{}/try", sshd.port()),
+            "abort: password in URL not supported",
+        ),
     ] {
-        world.restart_with(|world| world.repository().try_url = url).await;
-        assert_eq!(world.failed(&world.simple_build(7)).await, format!("{FINAL}{expected}"));
+        world
+            .restart_with(|world| world.repository().try_url = url)
+            .await;
+        assert_eq!(
+            world.failed(&world.simple_build(7)).await,
+            format!("{FINAL}{expected}")
+        );
     }
     world.nothing_has_landed();
     world.stop().await;
@@ -91,15 +131,29 @@ async fn a_web_server_that_does_not_let_us_push_ends_the_build() {
     world.start();
     // Mercurial's own server says 401.
     let unauthorized = "abort: authorization failed";
-    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{FINAL}{unauthorized}"));
+    assert_eq!(
+        world.failed(&world.simple_build(7)).await,
+        format!("{FINAL}{unauthorized}")
+    );
 
-    world.try_repo.configure("[web]\ndeny_push =\ndeny_read = *\n");
-    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{FINAL}{unauthorized}"));
+    world
+        .try_repo
+        .configure("[web]\ndeny_push =\ndeny_read = *\n");
+    assert_eq!(
+        world.failed(&world.simple_build(7)).await,
+        format!("{FINAL}{unauthorized}")
+    );
 
-    let forbidding = Listener::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    let forbidding =
+        Listener::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
     let url = format!("http://bob:secret@127.0.0.1:{}/try", forbidding.port());
-    world.restart_with(|world| world.repository().try_url = url).await;
-    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{FINAL}abort: HTTP Error 403: Forbidden"));
+    world
+        .restart_with(|world| world.repository().try_url = url)
+        .await;
+    assert_eq!(
+        world.failed(&world.simple_build(7)).await,
+        format!("{FINAL}abort: HTTP Error 403: Forbidden")
+    );
     world.nothing_has_landed();
     world.stop().await;
 }
@@ -115,7 +169,11 @@ async fn tls_that_is_not_what_it_should_be_ends_the_build() {
     let expected = format!("{FINAL}abort: error: [SSL: WRONG_VERSION_NUMBER] wrong version number");
     assert!(no_tls.starts_with(&expected), "{no_tls}");
 
-    world.restart_with(|world| world.repository().try_url = format!("https://127.0.0.1:{}/try", stranger.port)).await;
+    world
+        .restart_with(|world| {
+            world.repository().try_url = format!("https://127.0.0.1:{}/try", stranger.port)
+        })
+        .await;
     let unknown = world.failed(&world.simple_build(7)).await;
     let words = "abort: error: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate";
     assert!(unknown.starts_with(&format!("{FINAL}{words}")), "{unknown}");
@@ -130,20 +188,47 @@ struct Stranger {
 
 impl Stranger {
     async fn start(directory: &Path) -> Self {
-        let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2"];
+        let make = [
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-days",
+            "2",
+        ];
         let files = ["-keyout", "tls.key", "-out", "tls.crt"];
-        let made = Command::new("openssl").args(make).args(files).current_dir(directory).output().unwrap();
+        let made = Command::new("openssl")
+            .args(make)
+            .args(files)
+            .current_dir(directory)
+            .output()
+            .unwrap();
         assert!(made.status.success(), "{made:?}");
         let port = Listener::free_port();
         let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-key", "tls.key", "-cert", "tls.crt", "-accept", &port.to_string()])
+            .args([
+                "s_server",
+                "-quiet",
+                "-key",
+                "tls.key",
+                "-cert",
+                "tls.crt",
+                "-accept",
+                &port.to_string(),
+            ])
             .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        crate::world::until("the TLS server", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+        crate::world::until("the TLS server", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
+        .await;
         Self { child, port }
     }
 }

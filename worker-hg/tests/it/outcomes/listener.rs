@@ -27,7 +27,11 @@ impl Listener {
 
     /// A port that nobody listens on.
     pub fn free_port() -> u16 {
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port()
     }
 
     /// Accepts, and says nothing.
@@ -39,7 +43,10 @@ impl Listener {
                 kept.push(listener.accept().await.unwrap());
             }
         };
-        Self { port, accepting: tokio::spawn(accepting) }
+        Self {
+            port,
+            accepting: tokio::spawn(accepting),
+        }
     }
 
     /// Accepts, and hangs up.
@@ -50,7 +57,10 @@ impl Listener {
                 drop(listener.accept().await.unwrap());
             }
         };
-        Self { port, accepting: tokio::spawn(accepting) }
+        Self {
+            port,
+            accepting: tokio::spawn(accepting),
+        }
     }
 
     /// Says the same to each request of HTTP, and hangs up.
@@ -61,11 +71,19 @@ impl Listener {
                 let (mut connection, _) = listener.accept().await.unwrap();
                 let mut lines = BufReader::new(&mut connection).lines();
                 // What is left unread would take the answer along.
-                while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
+                while lines
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .is_some_and(|line| !line.is_empty())
+                {}
                 connection.write_all(answer.as_bytes()).await.unwrap();
             }
         };
-        Self { port, accepting: tokio::spawn(accepting) }
+        Self {
+            port,
+            accepting: tokio::spawn(accepting),
+        }
     }
 
     /// Passes everything on to the server at `port`, but cuts each of the first `times` connections when `bytes` have
@@ -80,14 +98,24 @@ impl Listener {
                 let (connection, _) = listener.accept().await.unwrap();
                 let counted = Arc::clone(&counted);
                 passing.spawn(async move {
-                    let limit = if counted.load(Ordering::SeqCst) < times { bytes } else { u64::MAX };
+                    let limit = if counted.load(Ordering::SeqCst) < times {
+                        bytes
+                    } else {
+                        u64::MAX
+                    };
                     if !pass(connection, to, limit).await {
                         counted.fetch_add(1, Ordering::SeqCst);
                     }
                 });
             }
         };
-        (Self { port, accepting: tokio::spawn(accepting) }, cuts)
+        (
+            Self {
+                port,
+                accepting: tokio::spawn(accepting),
+            },
+            cuts,
+        )
     }
 }
 

@@ -24,7 +24,10 @@ async fn over_ssh_a_lock_is_waited_for_and_named() {
 async fn over_http_a_lock_is_waited_for() {
     let (mut world, _web) = over_http().await;
     let answer = locked_then_free(&mut world).await;
-    assert_eq!(answer, "3: cannot push to try: abort: HTTP Error 500: Internal Server Error");
+    assert_eq!(
+        answer,
+        "3: cannot push to try: abort: HTTP Error 500: Internal Server Error"
+    );
 }
 
 #[tokio::test]
@@ -70,14 +73,21 @@ impl Lock {
             .unwrap();
         let lock = repository.path.join(".hg/store/lock");
         until("the lock", || lock.is_symlink()).await;
-        let holder = std::fs::read_link(lock).unwrap().to_str().unwrap().to_owned();
+        let holder = std::fs::read_link(lock)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         Self { child, holder }
     }
 
     fn unnamed(&self, answer: &str) -> String {
         let (host, process) = self.holder.rsplit_once(':').unwrap();
         let short = host.split('/').next().unwrap();
-        answer.replace(host, "HOST").replace(&format!("'{short}'"), "'HOST'").replace(process, "PID")
+        answer
+            .replace(host, "HOST")
+            .replace(&format!("'{short}'"), "'HOST'")
+            .replace(process, "PID")
     }
 }
 

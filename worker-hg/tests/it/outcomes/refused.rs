@@ -6,8 +6,7 @@ use crate::{
 };
 
 /// Prints to both streams, and refuses. The second line is what an author would write to be heard as Mercurial.
-const HOOK: &str =
-    "[hooks]\npretxnchangegroup.tree = echo CLOSED TREE; echo 'abort: authorization failed' >&2; exit 1\n";
+const HOOK: &str = "[hooks]\npretxnchangegroup.tree = echo CLOSED TREE; echo 'abort: authorization failed' >&2; exit 1\n";
 
 const REFUSED: &str = "3: push to try was refused by a hook there: remote: CLOSED TREE; \
                        remote: abort: authorization failed; \

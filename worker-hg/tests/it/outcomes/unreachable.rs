@@ -16,7 +16,10 @@ async fn an_ssh_server_that_is_down_is_tried_again() {
     sshd.stop().await.unwrap();
     let refused = "remote: ssh: connect to host 127.0.0.1 port PORT: Connection refused; \
                    abort: no suitable response from remote hg";
-    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{RETRIED}{refused}"));
+    assert_eq!(
+        world.failed(&world.simple_build(7)).await,
+        format!("{RETRIED}{refused}")
+    );
     sshd.restart().await.unwrap();
     world.lands(7).await;
     world.stop().await;
@@ -27,7 +30,10 @@ async fn a_web_server_that_is_down_is_tried_again() {
     let (mut world, mut web) = over_http().await;
     world.start();
     web.stop().await;
-    assert_eq!(world.failed(&world.simple_build(7)).await, format!("{RETRIED}abort: error: Connection refused"));
+    assert_eq!(
+        world.failed(&world.simple_build(7)).await,
+        format!("{RETRIED}abort: error: Connection refused")
+    );
     web.restart().await.unwrap();
     world.lands(7).await;
     world.stop().await;
@@ -36,11 +42,15 @@ async fn a_web_server_that_is_down_is_tried_again() {
 #[tokio::test]
 async fn a_web_server_that_is_overloaded_is_tried_again() {
     let (mut world, _web) = over_http().await;
-    let busy = Listener::answering("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
+    let busy =
+        Listener::answering("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
     world.repository().try_url = format!("http://127.0.0.1:{}/try", busy.port());
     world.start();
     let answer = world.failed(&world.simple_build(7)).await;
-    assert_eq!(answer, format!("{RETRIED}abort: HTTP Error 503: Service Unavailable"));
+    assert_eq!(
+        answer,
+        format!("{RETRIED}abort: HTTP Error 503: Service Unavailable")
+    );
     world.stop().await;
 }
 
@@ -54,9 +64,14 @@ async fn a_name_that_does_not_resolve_is_tried_again() {
     let unresolved = format!("{RETRIED}remote: ssh: Could not resolve hostname nowhere.invalid: ");
     assert!(answer.starts_with(&unresolved), "{answer}");
 
-    world.restart_with(|world| world.repository().try_url = "http://nowhere.invalid/try".to_owned()).await;
+    world
+        .restart_with(|world| world.repository().try_url = "http://nowhere.invalid/try".to_owned())
+        .await;
     let answer = world.failed(&world.simple_build(7)).await;
-    assert!(answer.starts_with(&format!("{RETRIED}abort: error: ")), "{answer}");
+    assert!(
+        answer.starts_with(&format!("{RETRIED}abort: error: ")),
+        "{answer}"
+    );
     world.stop().await;
 }
 
@@ -69,10 +84,20 @@ async fn a_server_that_hangs_up_at_once_is_tried_again() {
     let answer = world.failed(&world.simple_build(7)).await;
     assert!(answer.starts_with(&format!("{RETRIED}abort: ")), "{answer}");
 
-    world.restart_with(|world| world.repository().try_url = format!("ssh://127.0.0.1:{}//try", rude.port())).await;
+    world
+        .restart_with(|world| {
+            world.repository().try_url = format!("ssh://127.0.0.1:{}//try", rude.port())
+        })
+        .await;
     let answer = world.failed(&world.simple_build(7)).await;
-    assert!(answer.starts_with(&format!("{RETRIED}remote: ")), "{answer}");
-    assert!(answer.ends_with("; abort: no suitable response from remote hg"), "{answer}");
+    assert!(
+        answer.starts_with(&format!("{RETRIED}remote: ")),
+        "{answer}"
+    );
+    assert!(
+        answer.ends_with("; abort: no suitable response from remote hg"),
+        "{answer}"
+    );
     world.stop().await;
 }
 

@@ -33,15 +33,28 @@ async fn a_log_of_200_mb_takes_less_than_20_mb() {
         assert!(took < LIMIT, "{took} kB");
         assert_eq!(uploads(&moto).await, 0);
         let found = super::get(&moto, &format!("/{PLACE}")).await;
-        assert!(found.content_length().unwrap() > 100_000_000, "{:?}", found.headers());
+        assert!(
+            found.content_length().unwrap() > 100_000_000,
+            "{:?}",
+            found.headers()
+        );
     }
 }
 
 async fn took(logs: &Logs, moto: &Moto) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "channels::log_collect::memory::sends_in_a_process_of_its_own", "--ignored", "--nocapture"]);
-    child.env(ROOT, logs.root.as_str()).env(ENDPOINT, moto.endpoint());
-    let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+    child.args([
+        "--exact",
+        "channels::log_collect::memory::sends_in_a_process_of_its_own",
+        "--ignored",
+        "--nocapture",
+    ]);
+    child
+        .env(ROOT, logs.root.as_str())
+        .env(ENDPOINT, moto.endpoint());
+    let output = tokio::task::spawn_blocking(move || child.output().unwrap())
+        .await
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains(RESULT), "{text}{:?}", output.stderr);
     let (_, result) = text.split_once(RESULT).unwrap();
@@ -51,15 +64,25 @@ async fn took(logs: &Logs, moto: &Moto) -> u64 {
 #[ignore = "what the test of this module runs in a process of its own"]
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_in_a_process_of_its_own() {
-    let (Ok(root), Ok(endpoint)) = (std::env::var(ROOT), std::env::var(ENDPOINT)) else { return };
+    let (Ok(root), Ok(endpoint)) = (std::env::var(ROOT), std::env::var(ENDPOINT)) else {
+        return;
+    };
     let channels = collector(&root.parse().unwrap(), &endpoint, BUCKET, ANYBODY);
     let idle = kilobytes("VmRSS:");
-    channels.get("log_collect").unwrap().send(&failed(), "run 1").await.unwrap();
+    channels
+        .get("log_collect")
+        .unwrap()
+        .send(&failed(), "run 1")
+        .await
+        .unwrap();
     println!("{RESULT}{} kB", kilobytes("VmHWM:") - idle);
 }
 
 fn kilobytes(line: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let found = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+    let found = status
+        .lines()
+        .find_map(|text| text.strip_prefix(line))
+        .unwrap();
     found.trim().trim_end_matches(" kB").parse().unwrap()
 }
