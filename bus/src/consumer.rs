@@ -18,13 +18,13 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    Bus, BusError, Clock, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT,
-    Settlement, Shutdown, Subsystem, SubsystemError, erased,
-    handler::error_chain,
+    Bus, BusError, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT,
+    Settlement, erased,
     meters::Meters,
     quarantine::{Alone, Presence},
     worker::{Ended, LAST_TRIES, OUTAGE, Worker},
 };
+use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 
 /// How long one reservation waits. It bounds nothing that matters: a message or the end of the process ends it early.
 const WAIT: Duration = Duration::from_secs(5);
@@ -186,12 +186,12 @@ impl Consumer {
 }
 
 #[async_trait]
-impl Subsystem for Consumer {
+impl Service for Consumer {
     fn name(&self) -> &str {
         self.queue.name
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         self.consume(Arc::new(shutdown)).await;
         self.worker.handler.close().await;
         Ok(())

@@ -2,17 +2,18 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use tokio::sync::Notify;
 
-use crate::{
-    Bus, BusError, Clock, Fact, Ledger, Message, Outgoing, Queue, Record, Shutdown, clock::lock,
-};
+use crate::{Bus, BusError, Fact, Ledger, Message, Outgoing, Queue, Record};
+use runtime::{Clock, Shutdown};
 
 /// A handler's only way to send and to record, and its view of the delivery it works on.
 pub struct Context {
@@ -60,7 +61,7 @@ impl Context {
         after: Duration,
     ) -> Result<(), BusError> {
         let outgoing = queue.pack(message, self.clock.as_ref())?;
-        lock(&self.outgoing).push(Outgoing { after, ..outgoing });
+        self.outgoing.lock().push(Outgoing { after, ..outgoing });
         Ok(())
     }
 
@@ -73,7 +74,7 @@ impl Context {
         key: &str,
     ) -> Result<(), BusError> {
         let outgoing = queue.pack(message, self.clock.as_ref())?;
-        lock(&self.outgoing).push(Outgoing {
+        self.outgoing.lock().push(Outgoing {
             key: Some(key.to_owned()),
             ..outgoing
         });
@@ -83,7 +84,7 @@ impl Context {
     /// Records something when this step is settled, however it ends: unlike what it sends, this is not void when the step
     /// fails.
     pub fn record(&self, fact: Fact) {
-        lock(&self.facts).push(fact);
+        self.facts.lock().push(fact);
     }
 
     /// Records something now, before this step goes on: an intention that the next delivery must know of, should this one
@@ -131,10 +132,10 @@ impl Context {
     }
 
     pub(crate) fn take_facts(&self) -> Vec<Fact> {
-        std::mem::take(&mut lock(&self.facts))
+        std::mem::take(&mut self.facts.lock())
     }
 
     pub(crate) fn take_outgoing(&self) -> Vec<Outgoing> {
-        std::mem::take(&mut lock(&self.outgoing))
+        std::mem::take(&mut self.outgoing.lock())
     }
 }

@@ -5,10 +5,9 @@ use std::marker::PhantomData;
 use async_trait::async_trait;
 
 use crate::{
-    Context, Disposition, Handler, Message, Postponed,
-    handler::{Classify, error_chain},
-    transport::Envelope,
+    Context, Disposition, Handler, Message, Postponed, handler::Classify, transport::Envelope,
 };
+use runtime::error_chain;
 
 /// Why a step failed, and how its message is settled.
 pub(crate) struct Failure {

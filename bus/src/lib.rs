@@ -1,4 +1,4 @@
-//! The engine that carries builds from step to step: typed queues with leases, retries, delayed messages and dead
+//! The engine that carries messages from step to step: typed queues with leases, retries, delayed messages and dead
 //! letters, on Redis or in one process.
 //!
 //! A [`Queue`] names a queue and its [`Policy`]; a [`Handler`] does one step; a [`Consumer`] reserves messages, runs
@@ -8,7 +8,6 @@
 //! This crate knows no application.
 
 mod blob;
-mod clock;
 mod consumer;
 mod context;
 mod erased;
@@ -26,18 +25,15 @@ mod queue;
 mod readable;
 mod redis;
 mod seat;
-mod shutdown;
-mod subsystem;
 pub mod testing;
 mod transport;
 mod worker;
 
 pub use blob::Blob;
-pub use clock::{Clock, ManualClock, SystemClock};
 pub use consumer::Consumer;
 pub use context::Context;
 pub use error::BusError;
-pub use handler::{Classify, Disposition, Handler, Postponed, error_chain};
+pub use handler::{Classify, Disposition, Handler, Postponed};
 pub use ledger::{Fact, Ledger, Record};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
@@ -54,8 +50,6 @@ pub use queue::{Producer, Queue, QueueSpec};
 pub use readable::Body;
 pub use redis::{RedisBus, RedisOptions};
 pub use seat::Seat;
-pub use shutdown::Shutdown;
-pub use subsystem::{Subsystem, SubsystemError, run_subsystems};
 pub use transport::{
     Bus, Ending, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, SUSPECT, Settlement,
 };

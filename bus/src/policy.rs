@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Clock;
+use runtime::Clock;
 
 /// A queue's rules. They stand beside the queue's name, as a const.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ManualClock;
+    use runtime::ManualClock;
 
     #[test]
     fn waits_grow_by_the_factor_within_the_jitter_and_stop_at_the_cap() {

@@ -2,7 +2,8 @@
 
 use std::{cell::RefCell, marker::PhantomData, sync::Arc, time::Duration};
 
-use crate::{Bus, BusError, Clock, Envelope, Fact, Message, Outgoing, Policy, Pushed};
+use crate::{Bus, BusError, Envelope, Fact, Message, Outgoing, Policy, Pushed};
+use runtime::Clock;
 
 /// What the bus knows of a queue: its name and its rules.
 #[derive(Debug, Clone, Copy)]

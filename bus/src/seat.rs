@@ -16,7 +16,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Bus, BusError, Clock, Ledger};
+use crate::{Bus, BusError, Ledger};
+use runtime::Clock;
 
 const LEDGER: Ledger = Ledger {
     name: "seats",

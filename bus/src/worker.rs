@@ -23,12 +23,12 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    Backoff, Bus, BusError, Clock, Context, Disposition, Ending, Fact, Leased, Postponed,
-    QueueSpec, Settlement, Shutdown,
+    Backoff, Bus, BusError, Context, Disposition, Ending, Fact, Leased, Postponed, QueueSpec,
+    Settlement,
     erased::{AnyHandler, Failure},
-    handler::error_chain,
     meters::Meters,
 };
+use runtime::{Clock, Shutdown, error_chain};
 
 /// How long a cancelled handler has to end its child processes before its future is dropped.
 const WIND_DOWN: Duration = Duration::from_secs(2);

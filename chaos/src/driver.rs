@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use bus::{Bus, Clock, Operate, Reserve, Settlement, SystemClock};
+use bus::{Bus, Operate, Reserve, Settlement};
 use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,

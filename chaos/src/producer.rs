@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use bus::{Bus, BusError, Clock, Outgoing, RedisBus, SystemClock};
+use bus::{Bus, BusError, Outgoing, RedisBus};
 use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
 use uuid::Uuid;
 
 use crate::{

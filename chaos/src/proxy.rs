@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixStream},

@@ -4,10 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use bus::{
-    Bus, BusError, Classify, Clock, Consumer, Context, Disposition, Handler, RedisBus, Shutdown,
-    Subsystem, SystemClock, run_subsystems,
-};
+use bus::{Bus, BusError, Classify, Consumer, Context, Disposition, Handler, RedisBus};
+use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -61,9 +59,9 @@ pub async fn work(options: WorkerOptions) -> anyhow::Result<()> {
             clock.clone(),
             step.queue(),
             handler,
-        )) as Box<dyn Subsystem>
+        )) as Box<dyn Service>
     });
-    run_subsystems(consumers.into(), shutdown)
+    run_services(consumers.into(), shutdown)
         .await
         .map_err(anyhow::Error::from_boxed)
 }

@@ -10,12 +10,12 @@ use std::{
 };
 
 use anyhow::Context;
-use bus::{Clock, SystemClock};
 use jiff::Timestamp;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use runtime::{Clock, SystemClock};
 use tokio::process::{Child, Command};
 
 use crate::account::{Kind, Offence};

@@ -3,8 +3,9 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use bus::{Clock, RedisBus, SystemClock, testing::RedisServer};
+use bus::{RedisBus, testing::RedisServer};
 use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
 
 use crate::{
     chain,

@@ -13,11 +13,11 @@ use axum::{
     extract::Path,
     routing::{get, put},
 };
-use bus::{Clock, Shutdown, SystemClock};
 use commit_telemetry::{
     Backfill, Bugzilla, Edge, EdgeSettings, Hgweb, Place, Repository, Span, Telemetry,
 };
 use futures::StreamExt;
+use runtime::{Clock, Shutdown, SystemClock};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use url::Url;

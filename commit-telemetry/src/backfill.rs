@@ -9,8 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use bus::{Clock, Shutdown};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use runtime::{Clock, Shutdown};
 use serde::{Deserialize, Serialize};
 
 use crate::{NotDone, Patience, Pushlog, Repository, Telemetry, TelemetryError, names::Node};

@@ -7,9 +7,9 @@
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use bus::Clock;
 use moka::future::Cache;
 use reqwest::StatusCode;
+use runtime::Clock;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use url::Url;

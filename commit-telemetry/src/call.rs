@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Backoff, Clock};
+use bus::Backoff;
 use bytes::Bytes;
 use reqwest::{RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use runtime::Clock;
 use serde::{Deserializer, de::DeserializeOwned};
 
 use crate::TelemetryError;
@@ -173,5 +174,5 @@ where
 
 /// Words on one short line.
 pub(crate) fn short(words: &str) -> String {
-    observe::sanitize::one_line(words, MAX_WORDS)
+    runtime::sanitize::one_line(words, MAX_WORDS)
 }

@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use bus::Clock;
 use jsonschema::Validator;
 use reqwest::StatusCode;
+use runtime::Clock;
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;

@@ -5,8 +5,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use bus::Clock;
 use reqwest::StatusCode;
+use runtime::Clock;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, Visitor},

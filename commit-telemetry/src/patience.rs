@@ -8,15 +8,15 @@
 //! A server that says for how long it wants to be left alone is left alone by everyone.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
-use bus::{Backoff, Classify, Clock, Disposition, Shutdown, error_chain};
+use parking_lot::Mutex;
+
+use bus::{Backoff, Classify, Disposition};
 use jiff::Timestamp;
+use runtime::{Clock, Shutdown, error_chain};
 use tracing::{info, warn};
 
 use crate::TelemetryError;
@@ -134,14 +134,14 @@ impl<'a> Patience<'a> {
             .now()
             .checked_add(pause)
             .unwrap_or(Timestamp::MAX);
-        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quiet = self.quiet.lock();
         *quiet = until.max(*quiet);
     }
 
     /// Waits for as long as a server wants to be left alone.
     async fn silence(&self) -> Result<(), NotDone> {
         loop {
-            let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+            let until = *self.quiet.lock();
             match Duration::try_from(until.duration_since(self.clock.now())) {
                 Ok(left) if !left.is_zero() => self.wait(left).await?,
                 _ => return Ok(()),
@@ -161,8 +161,8 @@ impl<'a> Patience<'a> {
 mod tests {
     use std::cell::Cell;
 
-    use bus::ManualClock;
     use futures::{FutureExt, future::join};
+    use runtime::ManualClock;
 
     use super::*;
 

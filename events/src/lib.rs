@@ -49,7 +49,7 @@ pub fn print(line: &str) -> anyhow::Result<()> {
     match writeln!(
         std::io::stdout().lock(),
         "{}",
-        observe::sanitize::plain(line)
+        runtime::sanitize::plain(line)
     ) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write the output")

@@ -67,6 +67,6 @@ fn log() -> anyhow::Result<()> {
 fn complain(error: &anyhow::Error) {
     eprintln!(
         "events: {}",
-        observe::sanitize::plain(&format!("{error:#}"))
+        runtime::sanitize::plain(&format!("{error:#}"))
     );
 }

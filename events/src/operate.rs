@@ -20,8 +20,9 @@ mod why;
 use std::sync::Arc;
 
 use anyhow::bail;
-use bus::{Bus, Operator, RedisBus, SystemClock};
-use observe::sanitize;
+use bus::{Bus, Operator, RedisBus};
+use runtime::SystemClock;
+use runtime::sanitize;
 use serde::Serialize;
 
 pub use self::{

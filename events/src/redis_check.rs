@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Backoff, BusError, Clock, RedisBus, Shutdown, Subsystem, SubsystemError};
+use bus::{Backoff, BusError, RedisBus};
+use runtime::{Clock, Service, ServiceError, Shutdown};
 use tracing::{info, warn};
 
 /// Ends the process when Redis is one that would lose messages; keeps asking while it is away.
@@ -21,12 +22,12 @@ const AWAY: Backoff = Backoff {
 };
 
 #[async_trait]
-impl Subsystem for RedisCheck {
+impl Service for RedisCheck {
     fn name(&self) -> &str {
         "redis check"
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         for attempt in 1.. {
             match self.bus.check().await {
                 Ok(warnings) => {

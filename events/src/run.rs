@@ -3,9 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use bus::{
-    Bus, Clock, MemoryBus, RedisBus, RedisOptions, Shutdown, Subsystem, SystemClock, run_subsystems,
-};
+use bus::{Bus, MemoryBus, RedisBus, RedisOptions};
+use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::{info, warn};
 
@@ -81,8 +80,8 @@ async fn notifier(place: Place<'_>, grace: u64, dyno: Option<&str>) -> anyhow::R
     let notifier = Notifier::open(config, &environment::variable, &process.clock)?
         .ok_or_else(Notifier::nothing)?;
     process
-        .subsystems
-        .extend(notifier.subsystems(&process.bus, &process.clock)?);
+        .services
+        .extend(notifier.services(&process.bus, &process.clock)?);
     process.run(grace).await
 }
 
@@ -101,8 +100,8 @@ async fn telemetry(options: Run, dyno: Option<&str>) -> anyhow::Result<()> {
         records.sentry_dsn.as_ref(),
     )?;
     process
-        .subsystems
-        .extend(topology::telemetry::subsystems(settings, &process.bus, &process.clock).await?);
+        .services
+        .extend(topology::telemetry::services(settings, &process.bus, &process.clock).await?);
     process.run(options.grace).await
 }
 
@@ -128,7 +127,7 @@ pub(crate) fn report_errors(variables: Variables<'_>, documented: Option<&Secret
 
 /// A process while its parts are put together.
 struct Process {
-    subsystems: Vec<Box<dyn Subsystem>>,
+    services: Vec<Box<dyn Service>>,
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
 }
@@ -145,10 +144,10 @@ impl Process {
         let redis = environment::redis(namespace, waiters())?;
         role.check(dyno, redis.is_some())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
-        let bus = bus(redis, &clock, &mut subsystems)?;
+        let mut services: Vec<Box<dyn Service>> = Vec::new();
+        let bus = bus(redis, &clock, &mut services)?;
         Ok(Self {
-            subsystems,
+            services,
             bus,
             clock,
         })
@@ -164,7 +163,7 @@ impl Process {
             address,
         )
         .await?;
-        self.subsystems.push(Box::new(server));
+        self.services.push(Box::new(server));
         Ok(())
     }
 
@@ -174,17 +173,16 @@ impl Process {
         if let Some(notifier) =
             Notifier::open((&config).into(), &environment::variable, &self.clock)?
         {
-            self.subsystems
-                .extend(notifier.subsystems(&self.bus, &self.clock)?);
+            self.services
+                .extend(notifier.services(&self.bus, &self.clock)?);
         }
         let (bus, clock) = (Arc::clone(&self.bus), Arc::clone(&self.clock));
-        self.subsystems
-            .push(Box::new(Worker { config, bus, clock }));
+        self.services.push(Box::new(Worker { config, bus, clock }));
         Ok(())
     }
 
     async fn run(self, grace: u64) -> anyhow::Result<()> {
-        until_a_signal(self.subsystems, grace, self.clock).await
+        until_a_signal(self.services, grace, self.clock).await
     }
 }
 
@@ -197,14 +195,14 @@ fn waiters() -> usize {
 fn bus(
     redis: Option<RedisOptions>,
     clock: &Arc<dyn Clock>,
-    subsystems: &mut Vec<Box<dyn Subsystem>>,
+    services: &mut Vec<Box<dyn Service>>,
 ) -> anyhow::Result<Arc<dyn Bus>> {
     let Some(redis) = redis else {
         warn!("no REDIS_URL: queues are in memory, and what waits in them ends with this process");
         return Ok(Arc::new(MemoryBus::new(clock.clone())));
     };
     let bus = Arc::new(RedisBus::new(&redis, clock.as_ref())?);
-    subsystems.push(Box::new(RedisCheck {
+    services.push(Box::new(RedisCheck {
         bus: bus.clone(),
         clock: clock.clone(),
     }));
@@ -213,7 +211,7 @@ fn bus(
 
 /// Runs these parts until a signal, or until one of them ends; `grace` seconds are for what is in flight then.
 pub(crate) async fn until_a_signal(
-    subsystems: Vec<Box<dyn Subsystem>>,
+    services: Vec<Box<dyn Service>>,
     grace: u64,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<()> {
@@ -224,16 +222,13 @@ pub(crate) async fn until_a_signal(
             observe::metrics::upkeep();
         }
     });
-    let names: Vec<&str> = subsystems
-        .iter()
-        .map(|subsystem| subsystem.name())
-        .collect();
+    let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
     info!("starting {}", names.join(", "));
 
     let shutdown = Shutdown::new();
     signals::watch(shutdown.clone(), Duration::from_secs(grace), clock)
         .context("cannot watch for signals")?;
-    run_subsystems(subsystems, shutdown)
+    run_services(services, shutdown)
         .await
         .map_err(anyhow::Error::from_boxed)?;
     info!("stopped");

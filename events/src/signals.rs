@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Clock, Shutdown};
 use futures::StreamExt;
+use runtime::{Clock, Shutdown};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tracing::{info, warn};

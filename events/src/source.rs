@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{

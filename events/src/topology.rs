@@ -15,14 +15,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{
-    Backoff, Bus, Clock, Consumer, Producer, Shutdown, Subsystem, SubsystemError, run_subsystems,
-};
+use bus::{Backoff, Bus, Consumer, Producer};
 use phabricator::{
     AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook,
     Publisher, ViewPolicies, Workflow, WorkflowQueues, WorkflowSettings,
     model::{Journal, Phid},
 };
+use runtime::{Clock, Service, ServiceError, Shutdown, run_services};
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
 use worker_hg::{Limits, Mercurial, MercurialQueues, RepositorySettings, Settings, Size};
@@ -107,12 +106,12 @@ impl Names {
 }
 
 #[async_trait]
-impl Subsystem for Worker {
+impl Service for Worker {
     fn name(&self) -> &str {
         "worker"
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         let http = observe::http::client(REQUEST)?;
         let conduit = Conduit::new(
             self.config.phabricator.url.clone(),
@@ -131,12 +130,12 @@ impl Subsystem for Worker {
             clock: &self.clock,
         };
         let triggers = tokio::select! {
-            triggers = triggers.subsystems() => triggers?,
+            triggers = triggers.services() => triggers?,
             () = shutdown.stopping() => return Ok(()),
         };
-        let mut subsystems = self.subsystems(&conduit, names)?;
-        subsystems.extend(triggers);
-        run_subsystems(subsystems, shutdown).await
+        let mut services = self.services(&conduit, names)?;
+        services.extend(triggers);
+        run_services(services, shutdown).await
     }
 }
 
@@ -180,7 +179,7 @@ impl Worker {
         &self,
         conduit: &Conduit,
         shutdown: &Shutdown,
-    ) -> Result<Option<Names>, SubsystemError> {
+    ) -> Result<Option<Names>, ServiceError> {
         let config = &self.config;
         for attempt in 1.. {
             let answer = tokio::select! {
@@ -217,11 +216,11 @@ impl Worker {
         Ok(None)
     }
 
-    fn subsystems(
+    fn services(
         &self,
         conduit: &Conduit,
         names: Names,
-    ) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
+    ) -> Result<Vec<Box<dyn Service>>, ServiceError> {
         let Self { config, bus, clock } = self;
         let journal = journal(config.build_retention);
         let queues = MercurialQueues {
@@ -282,7 +281,7 @@ impl Worker {
                 .join(", ")
         );
         let pushes = Some(BUGBUG_TRY_PUSH).filter(|_| config.triggers.test_selection.is_some());
-        let mut subsystems: Vec<Box<dyn Subsystem>> = vec![
+        let mut services: Vec<Box<dyn Service>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
             Box::new(Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow)),
@@ -310,14 +309,14 @@ impl Worker {
         if let Some(lando) = lando {
             let http = observe::http::client(LANDO_REQUEST)?;
             let lando = Lando::new(lando.url.clone(), config.phabricator.api_key.clone(), http);
-            subsystems.push(Box::new(Consumer::new(
+            services.push(Box::new(Consumer::new(
                 bus.clone(),
                 clock.clone(),
                 LANDO,
                 lando,
             )));
         }
-        Ok(subsystems)
+        Ok(services)
     }
 }
 

@@ -17,12 +17,12 @@ use aws_sigv4::{
     },
     sign::v4,
 };
-use bus::Clock;
 use bytes::Bytes;
 use reqwest::{
     Method, Response, StatusCode,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
+use runtime::Clock;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     sync::OnceCell,
@@ -291,7 +291,7 @@ impl Aws {
         let host = place.endpoint.host_str().unwrap_or_default();
         let unanswered = |error: reqwest::Error| {
             let is_unsent = error.is_connect();
-            let problem = bus::error_chain(&error.without_url());
+            let problem = runtime::error_chain(&error.without_url());
             if is_unsent {
                 self.unreachable(host, call.what, &problem)
             } else {
@@ -356,9 +356,9 @@ impl Aws {
             .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let body = SignableBody::Bytes(&call.body);
         let request = SignableRequest::new(call.method.as_str(), url.as_str(), texts, body)
-            .map_err(|error| unsigned(&bus::error_chain(&error)))?;
-        let signed =
-            sign(request, &params.into()).map_err(|error| unsigned(&bus::error_chain(&error)))?;
+            .map_err(|error| unsigned(&runtime::error_chain(&error)))?;
+        let signed = sign(request, &params.into())
+            .map_err(|error| unsigned(&runtime::error_chain(&error)))?;
         let (signed, _) = signed.into_parts().0.into_parts();
         signed
             .into_iter()

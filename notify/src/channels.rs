@@ -13,8 +13,8 @@ mod webhook;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use bus::Clock;
 use pulse::PulseSettings;
+use runtime::Clock;
 use secrecy::SecretString;
 use taskcluster::Taskcluster;
 

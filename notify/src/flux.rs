@@ -11,9 +11,9 @@ mod settings;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Clock, Shutdown, Subsystem, SubsystemError, error_chain};
 use jiff::Timestamp;
 use reqwest::StatusCode;
+use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{info, warn};
@@ -96,12 +96,12 @@ fn line(channel: &'static str, outcome: Outcome, begun: Timestamp, ended: Timest
 }
 
 #[async_trait]
-impl Subsystem for FluxWriter {
+impl Service for FluxWriter {
     fn name(&self) -> &str {
         "flux"
     }
 
-    async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         tokio::select! {
             () = self.write_all(&shutdown) => {}
             () = too_late(&shutdown) => {

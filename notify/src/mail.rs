@@ -14,7 +14,6 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use bus::Clock;
 use lettre::{
     Address, Message,
     message::{
@@ -22,6 +21,7 @@ use lettre::{
         header::{ContentType, HeaderName, HeaderValue},
     },
 };
+use runtime::Clock;
 
 use crate::{
     ChannelError, Key, Notification, Settings, SettingsError, Templates, memory::name,

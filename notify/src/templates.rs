@@ -299,7 +299,7 @@ fn faulty(name: &str, error: &minijinja::Error) -> TemplateError {
         .line()
         .map(|line| format!(" in line {line}"))
         .unwrap_or_default();
-    let problem = format!("{}{line}", one_line(&bus::error_chain(error), 300));
+    let problem = format!("{}{line}", one_line(&runtime::error_chain(error), 300));
     TemplateError::Faulty {
         name: name.to_owned(),
         problem,

@@ -1,6 +1,6 @@
 //! Texts that strangers wrote, made harmless for where they go.
 
-pub use observe::sanitize::{bounded, one_line, plain};
+pub use runtime::sanitize::{bounded, one_line, plain};
 
 /// For mrkdwn, the markup of Slack: no link, no mention and no format comes of it.
 ///

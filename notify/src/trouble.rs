@@ -6,8 +6,10 @@
 use std::{
     collections::BTreeMap,
     mem::{Discriminant, discriminant},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 use bus::{Classify, Disposition};
 use tracing::{error, info, warn};
@@ -21,7 +23,7 @@ pub(crate) struct Troubles(Arc<Mutex<BTreeMap<&'static str, Discriminant<Channel
 impl Troubles {
     /// Logs how a sending ended, where that is another trouble than before, or the end of one.
     pub(crate) fn tell(&self, channel: &'static str, sent: &Result<(), ChannelError>) {
-        let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut troubles = self.0.lock();
         match sent {
             Ok(()) if troubles.remove(channel).is_some() => {
                 info!(channel, "the channel sends again")

@@ -1,10 +1,9 @@
-//! What everyone needs to be seen and to reach others: logs, metrics, StatsD, Sentry, the HTTP
-//! clients and the sanitizer of foreign text.
+//! What everyone needs to be seen and to reach others: logs, metrics, StatsD, Sentry, and
+//! the HTTP clients.
 
 pub mod http;
 pub mod log;
 pub mod metrics;
-pub mod sanitize;
 pub mod sentry;
 pub mod statsd;
 pub mod testing;

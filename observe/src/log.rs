@@ -14,7 +14,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::sanitize;
+use runtime::sanitize;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

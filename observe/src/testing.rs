@@ -9,8 +9,10 @@ use std::{
     cell::RefCell,
     io::{self, Write},
     marker::PhantomData,
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::{Arc, Once},
 };
+
+use parking_lot::Mutex;
 
 use tracing::subscriber::set_global_default;
 
@@ -58,7 +60,7 @@ impl Drop for CaptureGuard {
 impl Logs {
     /// All lines so far.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
     }
 
     /// The number of lines that contain `text`.
@@ -77,10 +79,7 @@ impl Write for CurrentCapture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         CAPTURES.with_borrow(|captures| {
             if let Some(Logs(buffer)) = captures.last() {
-                buffer
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .extend_from_slice(bytes);
+                buffer.lock().extend_from_slice(bytes);
             }
         });
         Ok(bytes.len())

@@ -29,11 +29,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{
-    BusError, Fact, Message, Producer, Queue, QueueSpec, QueueStatus, Shutdown, Subsystem,
-    SubsystemError, error_chain,
-};
+use bus::{BusError, Fact, Message, Producer, Queue, QueueSpec, QueueStatus};
 use jiff::Timestamp;
+use runtime::{Service, ServiceError, Shutdown, error_chain};
 use serde::Serialize;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -485,12 +483,12 @@ fn given_up(request: &BuildRequest, now: Timestamp) -> Report {
 
 /// Audits every ten minutes.
 #[async_trait]
-impl Subsystem for Auditor {
+impl Service for Auditor {
     fn name(&self) -> &str {
         "audit"
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         let clock = Arc::clone(self.producer.clock());
         let mut pause = FIRST;
         loop {

@@ -329,7 +329,7 @@ fn scrub(info: &str, token: &str) -> String {
     } else {
         info.replace(token, "(token)")
     };
-    observe::sanitize::one_line(&info, MAX_INFO)
+    runtime::sanitize::one_line(&info, MAX_INFO)
 }
 
 #[cfg(test)]

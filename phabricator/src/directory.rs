@@ -3,12 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{RwLock, RwLockReadGuard};
+
 use async_trait::async_trait;
-use bus::{Clock, Shutdown, Subsystem, SubsystemError, error_chain};
+use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -139,13 +141,13 @@ impl Directory {
 
     /// What is known is whole between any two statements, so a panic elsewhere does not spoil it.
     fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+        self.known.read()
     }
 
     /// Takes over what `fresh` knows. A name that it does not know keeps its meaning: a user who was renamed is the
     /// same user, and a private revision must not become public because our user lost sight of its project.
     fn learn(&self, fresh: Known) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         for (name, phid) in fresh {
             if known.get(&name) != Some(&phid) {
                 info!("{name} is now {phid}");
@@ -200,12 +202,12 @@ impl DirectoryKeeper {
 }
 
 #[async_trait]
-impl Subsystem for DirectoryKeeper {
+impl Service for DirectoryKeeper {
     fn name(&self) -> &str {
         "directory"
     }
 
-    async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         let clock = Arc::clone(&self.clock);
         loop {
             let refreshed = async {

@@ -1,4 +1,4 @@
-//! What travels between the steps of a build. Every other subsystem knows Phabricator only by these types.
+//! What travels between the steps of a build. Every other crate knows Phabricator only by these types.
 
 mod build;
 mod diff;

@@ -33,9 +33,8 @@ mod round;
 use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{
-    BusError, Clock, Producer, Queue, Seat, Shutdown, Subsystem, SubsystemError, error_chain,
-};
+use bus::{BusError, Producer, Queue, Seat};
+use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
 
 use self::round::Rounds;
@@ -139,12 +138,12 @@ impl DiffPoller {
 }
 
 #[async_trait]
-impl Subsystem for DiffPoller {
+impl Service for DiffPoller {
     fn name(&self) -> &str {
         "diff-poller"
     }
 
-    async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(mut self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         // What it does is whole between any two steps, so it may end there.
         tokio::select! {
             () = self.poll() => {}

@@ -8,9 +8,11 @@ use std::{
     io,
     net::{Shutdown, TcpStream},
     os::fd::AsFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use lapin::{
     AsyncTcpStream, Channel, ConnectionProperties, ExchangeKind,
@@ -67,7 +69,7 @@ impl Connection {
                         if let AsyncTcpStream::Plain(stream) = &stream {
                             let handle =
                                 TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?);
-                            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+                            *kept.lock() = Some(handle);
                         }
                         match &connector {
                             Some(connector) => stream.into_rustls(connector, &host).await,
@@ -204,7 +206,7 @@ struct Socket(Arc<Mutex<Option<TcpStream>>>);
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(socket) = self.0.lock().take() {
             // It may be closed already.
             let _ = socket.shutdown(Shutdown::Both);
         }

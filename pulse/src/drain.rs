@@ -14,10 +14,11 @@
 
 use std::time::Duration;
 
-use bus::{BusError, Producer, Pushed, Shutdown, error_chain};
+use bus::{BusError, Producer, Pushed};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
+use runtime::{Shutdown, error_chain};
 use tracing::{info, warn};
 
 use crate::{

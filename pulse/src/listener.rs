@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{Producer, Shutdown, Subsystem, SubsystemError, error_chain};
+use bus::Producer;
+use runtime::{Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
 
 use crate::{
@@ -138,12 +139,12 @@ impl Listener {
 }
 
 #[async_trait]
-impl Subsystem for Listener {
+impl Service for Listener {
     fn name(&self) -> &str {
         &self.queue.name
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         let clock = self.producer.clock();
         let (mut known, mut sessions) = (Known::default(), Sessions::none());
         loop {

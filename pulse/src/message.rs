@@ -122,7 +122,7 @@ impl Classify for UnreadableBody {
 
 #[cfg(test)]
 mod tests {
-    use bus::error_chain;
+    use runtime::error_chain;
     use serde_json::Value;
 
     use super::*;

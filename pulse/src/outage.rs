@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use bus::{Backoff, Clock};
+use bus::Backoff;
 use jiff::Timestamp;
+use runtime::Clock;
 
 use crate::PulseError;
 
@@ -159,8 +160,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use bus::ManualClock;
     use jiff::Timestamp;
+    use runtime::ManualClock;
 
     use super::*;
 

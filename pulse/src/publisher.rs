@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bus::Clock;
 use lapin::{
     BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
+use runtime::Clock;
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{

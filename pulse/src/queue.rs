@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use bus::error_chain;
 use lapin::{
     Channel, Consumer,
     options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
 };
+use runtime::error_chain;
 use tracing::{error, info, warn};
 
 use crate::{

@@ -1,6 +1,7 @@
 //! Who wants which messages.
 
-use bus::{BusError, Clock, Outgoing, Queue};
+use bus::{BusError, Outgoing, Queue};
+use runtime::Clock;
 use sha2::{Digest, Sha256};
 
 use crate::{PulseMessage, Routing, Topic};
@@ -68,7 +69,8 @@ fn key(message: &PulseMessage) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bus::{Policy, SystemClock};
+    use bus::Policy;
+    use runtime::SystemClock;
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! What an exchange carries, for people.
 
-use bus::Clock;
 use futures::{Stream, StreamExt};
 use lapin::{Consumer, options::BasicAckOptions};
+use runtime::Clock;
 
 use crate::{
     PulseError, PulseMessage, PulseSettings, Topic,

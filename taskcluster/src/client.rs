@@ -17,19 +17,22 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use bus::{Backoff, Clock, error_chain};
+use parking_lot::Mutex;
+
+use bus::Backoff;
 use bytes::Bytes;
 use observe::http::PublicClient;
 use reqwest::{
     Response,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
+use runtime::{Clock, error_chain};
 use tracing::{error, info, warn};
 use url::Url;
 
@@ -207,7 +210,7 @@ impl Taskcluster {
 
     /// Whether this was not said of missing scopes yet.
     fn is_news(&self, message: &str) -> bool {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = self.missing.lock();
         missing.len() < MAX_MISSING && missing.insert(message.to_owned())
     }
 

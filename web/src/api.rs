@@ -14,7 +14,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bus::{Letters, Messages, Operator, OperatorError, Requeued, error_chain};
+use bus::{Letters, Messages, Operator, OperatorError, Requeued};
+use runtime::error_chain;
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};

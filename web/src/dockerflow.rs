@@ -8,7 +8,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use bus::{BusError, error_chain};
+use bus::BusError;
+use runtime::error_chain;
 use serde_json::{Map, Value, json};
 use tracing::warn;
 

@@ -4,14 +4,12 @@
 //! proxy all clients have one address, and whoever guesses would lock Harbormaster out, which never repeats a
 //! request. So this keeps the log and the answers honest; what keeps guesses from being right is a secret that is long.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bus::Clock;
+use parking_lot::Mutex;
+
 use jiff::Timestamp;
+use runtime::Clock;
 use tracing::warn;
 
 use crate::client::Client;
@@ -48,7 +46,7 @@ impl Guesses {
     /// Counts a wrong secret that was sent to `path`. Says how many seconds a client that sent too many is to wait.
     pub(crate) fn count(&self, client: Client, path: &str) -> Option<u64> {
         let now = self.clock.now();
-        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = self.minute.lock();
         let mut passed = now.duration_since(minute.began).unsigned_abs();
         if passed >= MINUTE {
             *minute = Minute {
@@ -81,7 +79,7 @@ impl Guesses {
 mod tests {
     use std::net::IpAddr;
 
-    use bus::ManualClock;
+    use runtime::ManualClock;
 
     use super::*;
 
@@ -108,7 +106,7 @@ mod tests {
             let told = guesses.count(client(number), "/").is_some();
             assert_eq!(told, number >= 4096, "{number}");
         }
-        assert_eq!(guesses.minute.lock().unwrap().wrong.len(), 4096);
+        assert_eq!(guesses.minute.lock().wrong.len(), 4096);
         assert_eq!(
             guesses.count(client(0), "/"),
             None,

@@ -14,11 +14,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bus::{Backoff, BusError, Pushed, error_chain};
+use bus::{Backoff, BusError, Pushed};
 use phabricator::{
     BuildPages,
     model::{BuildRequest, Phid, PhidError, Source},
 };
+use runtime::error_chain;
 use secrecy::SecretString;
 use tracing::{info, warn};
 use url::form_urlencoded;

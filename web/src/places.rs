@@ -10,10 +10,9 @@
 //! When every place is answered on, new connections wait in the system's queue of connections, which costs nothing
 //! here. Answers take seconds at most, and Harbormaster waits for a minute.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -57,7 +56,7 @@ pub(crate) struct Place {
 
 impl Shared {
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 

@@ -15,7 +15,6 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use bus::{Clock, Shutdown, Subsystem, SubsystemError, SystemClock};
 use hyper::{
     Request,
     body::{Body, Bytes, Frame, Incoming, SizeHint},
@@ -27,6 +26,7 @@ use hyper_util::{
     server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
+use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, info, warn};
@@ -105,12 +105,12 @@ impl WebServer {
 }
 
 #[async_trait]
-impl Subsystem for WebServer {
+impl Service for WebServer {
     fn name(&self) -> &str {
         "web"
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         info!(address = %self.address, "listening");
         let mut builder = http1::Builder::new();
         builder

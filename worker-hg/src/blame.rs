@@ -158,11 +158,11 @@ fn turned_away(words: &str, peer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bus::error_chain;
     use phabricator::{
         answer,
         model::{Phid, Report},
     };
+    use runtime::error_chain;
 
     use super::*;
     use crate::{HgError, framing::FramingError};

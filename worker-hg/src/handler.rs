@@ -3,15 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use bus::{
-    Classify, Clock, Context, Disposition, Handler, Postponed, Queue, Shutdown, Subsystem,
-    SubsystemError, error_chain,
-};
+use bus::{Classify, Context, Disposition, Handler, Postponed, Queue};
 use futures::future::join_all;
 use jiff::Timestamp;
 use phabricator::model::{
     Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report, What,
 };
+use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -136,12 +134,12 @@ pub struct Keeper {
 }
 
 #[async_trait]
-impl Subsystem for Keeper {
+impl Service for Keeper {
     fn name(&self) -> &str {
         "mercurial clones"
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         let keeping = join_all(
             self.repositories
                 .values()

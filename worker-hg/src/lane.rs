@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use bus::{Backoff, Clock, error_chain};
+use bus::Backoff;
 use jiff::Timestamp;
+use runtime::{Clock, error_chain};
 use tokio::sync::{Mutex, Notify, mpsc};
 use tracing::{info, warn};
 

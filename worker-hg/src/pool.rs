@@ -3,11 +3,13 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -98,9 +100,7 @@ impl<T> Pool<T> {
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<T>> {
-        self.free
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.free.lock()
     }
 }
 

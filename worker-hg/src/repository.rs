@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Clock, Shutdown, error_chain};
 use futures::future::join_all;
 use phabricator::model::{BaseChoice, BaseReason, Build};
+use runtime::{Clock, Shutdown, error_chain};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 

@@ -2,12 +2,13 @@
 
 use std::{
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use bus::{Clock, error_chain};
+use parking_lot::{Mutex, MutexGuard};
+
 use jiff::Timestamp;
+use runtime::{Clock, error_chain};
 use tracing::{error, info};
 
 use crate::{
@@ -86,7 +87,7 @@ impl FullDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, Option<Full>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -183,7 +184,7 @@ fn age(inventory: &Inventory, report: &CloneReport) -> SystemTime {
 mod tests {
     use std::path::PathBuf;
 
-    use bus::ManualClock;
+    use runtime::ManualClock;
 
     use super::*;
 

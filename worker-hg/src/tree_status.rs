@@ -3,14 +3,12 @@
 //! A service that cannot be asked must not stop anybody: without an answer a tree counts as open. What a closed tree
 //! does to a push that goes there all the same, a hook of the tree decides.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bus::{Clock, error_chain};
+use parking_lot::Mutex;
+
 use jiff::Timestamp;
+use runtime::{Clock, error_chain};
 use serde::Deserialize;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -94,7 +92,9 @@ impl TreeStatus {
 
     /// What is known of `tree`, by an answer that is some seconds old at most, or a minute when there was none.
     pub(crate) async fn look(&self, tree: &str) -> Verdict {
-        let known = lock(&self.known)
+        let known = self
+            .known
+            .lock()
             .get(tree)
             .filter(|(until, _)| self.clock.now() < *until)
             .cloned();
@@ -118,7 +118,10 @@ impl TreeStatus {
             .now()
             .saturating_add(good_for)
             .unwrap_or(Timestamp::MAX);
-        let before = lock(&self.known).insert(tree.to_owned(), (until, verdict.clone()));
+        let before = self
+            .known
+            .lock()
+            .insert(tree.to_owned(), (until, verdict.clone()));
         let before = before.map_or(Verdict::Open, |(_, verdict)| verdict);
         match &verdict {
             Verdict::Closed(reason) if before == Verdict::Open => {
@@ -137,7 +140,7 @@ impl TreeStatus {
 
     /// Says once that the service is silent, and once that it speaks again.
     fn note(&self, tree: &str, unknown: Option<&Unknown>) {
-        let was_silent = std::mem::replace(&mut *lock(&self.silent), unknown.is_some());
+        let was_silent = std::mem::replace(&mut *self.silent.lock(), unknown.is_some());
         match unknown {
             Some(unknown) if !was_silent => {
                 let error = error_chain(unknown);
@@ -191,10 +194,4 @@ async fn ask(service: &Url, http: &reqwest::Client, tree: &str) -> Result<Verdic
         "approval required" => Ok(Verdict::Closed(format!("approval required, {reason}"))),
         _ => Err(Unknown::Word(text::cut(&status, 40))),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

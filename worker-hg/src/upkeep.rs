@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use bus::Clock;
 use jiff::Timestamp;
+use runtime::Clock;
 use tokio::sync::oneshot;
 use tracing::info;
 

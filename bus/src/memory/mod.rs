@@ -8,11 +8,13 @@ use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     ops::Range,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -21,9 +23,10 @@ use tokio::sync::Notify;
 
 use self::{ledger::Ledgers, operate::Finished};
 use crate::{
-    Bus, BusError, Clock, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased, Ledger,
-    Outgoing, Pushed, Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement, clock::lock,
+    Bus, BusError, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased, Ledger, Outgoing,
+    Pushed, Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement,
 };
+use runtime::Clock;
 
 /// Their names come from the program, so nobody can choose them to collide.
 type Queues = FxHashMap<&'static str, QueueState>;
@@ -102,7 +105,7 @@ impl MemoryBus {
     }
 
     fn take(&self, queue: &QueueSpec, request: &Reserve, now: Timestamp) -> Vec<Leased> {
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         let state = queues.entry(queue.name).or_default();
         state.wake_due(now);
         if state.paused {
@@ -146,7 +149,7 @@ impl MemoryBus {
     /// How long until a delayed message is due, or a lease runs out that had not at the `last` look.
     fn next_event(&self, queue: &QueueSpec, last: Timestamp) -> Option<Duration> {
         let now = self.clock.now();
-        let queues = lock(&self.queues);
+        let queues = self.queues.lock();
         let state = queues.get(queue.name)?;
         let due = state.delayed.keys().next().map(|(due, _)| *due);
         let expiry = state
@@ -435,8 +438,8 @@ impl Bus for MemoryBus {
             } else {
                 self.clock.now()
             };
-            let mut queues = lock(&self.queues);
-            if !messages.is_empty() && !facts.is_empty() && lock(&self.ledgers).is_open(&facts, now)
+            let mut queues = self.queues.lock();
+            if !messages.is_empty() && !facts.is_empty() && self.ledgers.lock().is_open(&facts, now)
             {
                 return Ok(Pushed {
                     stored: 0,
@@ -451,7 +454,7 @@ impl Bus for MemoryBus {
             }
             let pushed = store_all(&mut queues, messages, now);
             if !facts.is_empty() && (pushed.stored > 0 || pushed.repeated == 0) {
-                lock(&self.ledgers).write(&facts, now);
+                self.ledgers.lock().write(&facts, now);
             }
             pushed
         };
@@ -495,7 +498,7 @@ impl Bus for MemoryBus {
 
     async fn extend(&self, lease: &Lease) -> Result<(), BusError> {
         let expires = later(self.clock.now(), lease.length);
-        let mut queues = lock(&self.queues);
+        let mut queues = self.queues.lock();
         let (_, held) = queues.entry(lease.queue).or_default().held(lease)?;
         held.expires = expires;
         Ok(())
@@ -507,11 +510,11 @@ impl Bus for MemoryBus {
         // What is done is freed when the others can go on.
         let mut done = Vec::with_capacity(ended.len());
         {
-            let mut queues = lock(&self.queues);
+            let mut queues = self.queues.lock();
             for Ending { lease, how, facts } in ended {
                 let held = settle(&mut queues, lease, how, now, &mut done);
                 if held && !facts.is_empty() && !matches!(how, Settlement::Release) {
-                    lock(&self.ledgers).write(facts, now);
+                    self.ledgers.lock().write(facts, now);
                 }
                 written.push(held);
             }
@@ -521,7 +524,7 @@ impl Bus for MemoryBus {
     }
 
     async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {
-        Ok(lock(&self.ledgers).read(ledger, ids, self.clock.now()))
+        Ok(self.ledgers.lock().read(ledger, ids, self.clock.now()))
     }
 
     async fn tagged(
@@ -530,7 +533,10 @@ impl Bus for MemoryBus {
         tag: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
-        Ok(lock(&self.ledgers).tagged(ledger, tag, part, self.clock.now()))
+        Ok(self
+            .ledgers
+            .lock()
+            .tagged(ledger, tag, part, self.clock.now()))
     }
 
     fn quarantine(&self) -> &Quarantine {

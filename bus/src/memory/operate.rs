@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{MemoryBus, QueueState, Stored};
 use crate::{
     BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus, Remains,
-    Waiting, Which, clock::lock, operate::per_minute,
+    Waiting, Which, operate::per_minute,
 };
 
 /// How many messages were finished in this minute and in the one before.
@@ -126,7 +126,7 @@ impl MemoryBus {
         change: impl FnOnce(&mut QueueState, Timestamp) -> T,
     ) -> T {
         let changed = change(
-            lock(&self.queues).entry(queue.name).or_default(),
+            self.queues.lock().entry(queue.name).or_default(),
             self.clock.now(),
         );
         self.changed.notify_waiters();
@@ -135,7 +135,7 @@ impl MemoryBus {
 
     fn look<T>(&self, queue: &QueueSpec, look: impl FnOnce(&mut QueueState, Timestamp) -> T) -> T {
         look(
-            lock(&self.queues).entry(queue.name).or_default(),
+            self.queues.lock().entry(queue.name).or_default(),
             self.clock.now(),
         )
     }

@@ -6,11 +6,13 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::RwLock;
 
 use deadpool::{
     Runtime,
@@ -150,7 +152,7 @@ impl Connections {
 
     /// Ends the era of a connection that proved broken, unless it has ended already.
     fn broke(&self, era: u64) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         if self
             .era
             .compare_exchange(era, era + 1, Ordering::SeqCst, Ordering::SeqCst)
@@ -161,12 +163,7 @@ impl Connections {
     }
 
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
-        let current = || {
-            self.current
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        };
+        let current = || self.current.read().clone();
         if let Some(connection) = current() {
             return Ok(connection);
         }
@@ -180,7 +177,7 @@ impl Connections {
                 .set_response_timeout(Some(ANSWER));
             let era = self.era.load(Ordering::SeqCst);
             let made = (era, self.endpoint.connect(&config).await?);
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.current.write();
             // It may have ended meanwhile.
             if self.era.load(Ordering::SeqCst) == era {
                 *current = Some(made.clone());

@@ -17,15 +17,11 @@ mod pushes;
 mod reserve;
 mod scripts;
 
-use std::{
-    collections::HashSet,
-    ops::Range,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashSet, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use redis::{
     Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind,
     aio::MultiplexedConnection,
@@ -40,9 +36,10 @@ use self::{
     scripts::{Call, Extend, Packed, ProbeWrite, PushAnswer, Settle, SettleOne},
 };
 use crate::{
-    Bus, BusError, Clock, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine,
-    QueueSpec, Record, Reserve, Settlement,
+    Bus, BusError, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine, QueueSpec,
+    Record, Reserve, Settlement,
 };
+use runtime::Clock;
 
 /// The most settlements in one script run, so that none holds up the server.
 const BATCH: usize = 256;

@@ -1,11 +1,9 @@
 //! Pushes that need a script. Those that come while runs are on their way share the next one: the busier the process, the
 //! fewer exchanges with Redis each push takes. A lone push is sent at once.
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Arc, Mutex},
-};
+use std::{collections::VecDeque, io, sync::Arc};
+
+use parking_lot::Mutex;
 
 use redis::RedisResult;
 use tokio::sync::oneshot;
@@ -16,7 +14,6 @@ use super::{
     eval,
     scripts::{Call, Packed, Push, PushAnswer},
 };
-use crate::clock::lock;
 
 /// The most pushes, and about the most bytes, that share a run: Redis serves nobody else meanwhile.
 const MOST: usize = 64;
@@ -63,7 +60,7 @@ impl Pushes {
         }
         let (answer, answered) = oneshot::channel();
         let idle = {
-            let mut state = lock(&self.0.state);
+            let mut state = self.0.state.lock();
             state.waiting.push_back(Waiting { push, answer });
             let idle = state.sending < RUNS;
             state.sending += usize::from(idle);
@@ -105,7 +102,7 @@ impl Shared {
                 Err(error) => {
                     // What waited for a broken connection shares its end, and does not wait for the next one to break.
                     let others = if is_broken(&error) {
-                        std::mem::take(&mut lock(&self.state).waiting)
+                        std::mem::take(&mut self.state.lock().waiting)
                     } else {
                         VecDeque::new()
                     };
@@ -123,7 +120,7 @@ impl Shared {
     /// What is sent next; nothing when nothing waits.
     #[expect(clippy::type_complexity, reason = "two columns of a table")]
     fn next(&self) -> Option<(Vec<Packed>, Vec<oneshot::Sender<RedisResult<PushAnswer>>>)> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let (mut pushes, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
         while pushes.len() < MOST && bytes < MOST_BYTES {
             let Some(Waiting { push, answer }) = state.waiting.pop_front() else {

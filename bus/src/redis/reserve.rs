@@ -12,10 +12,8 @@ use super::{
     is_no_script,
     scripts::{self, Call, Look as LookCall, Settle, SettleOne, TakeFromLanes},
 };
-use crate::{
-    Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, Settlement, blob,
-    clock::lock, handler::error_chain,
-};
+use crate::{Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, Settlement, blob};
+use runtime::error_chain;
 
 /// The longest wait between two looks at what nothing announces.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
@@ -176,7 +174,7 @@ impl RedisBus {
         pipeline
             .ignore_errors()
             .add_command(look.command(&self.prefix));
-        let apart = lock(&self.apart).contains(queue.name);
+        let apart = self.apart.lock().contains(queue.name);
         if !apart {
             pipeline.add_command(self.read(queue, max, None));
         }
@@ -258,7 +256,7 @@ impl RedisBus {
 
     /// Whether the next look is to be made apart from the reading of new messages, which it may find unwanted.
     fn remember(&self, queue: &QueueSpec, apart: bool) {
-        let mut queues = lock(&self.apart);
+        let mut queues = self.apart.lock();
         if apart {
             queues.insert(queue.name);
         } else {

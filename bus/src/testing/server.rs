@@ -15,7 +15,8 @@ use nix::{
 use redis::FromRedisValue;
 
 use super::Authority;
-use crate::{Clock, RedisOptions, SystemClock};
+use crate::RedisOptions;
+use runtime::{Clock, SystemClock};
 
 /// The file of the socket on which a server of ours listens, in its directory.
 const SOCKET: &str = "redis.sock";

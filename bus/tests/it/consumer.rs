@@ -9,8 +9,9 @@ use std::{
 use async_trait::async_trait;
 use bus::{
     Backoff, Bus, BusError, Classify, Consumer, Context, Disposition, Envelope, Handler, Ledger,
-    Outgoing, Policy, Postponed, Queue, Shutdown, Subsystem,
+    Outgoing, Policy, Postponed, Queue,
 };
+use runtime::{Service, Shutdown};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -576,14 +577,14 @@ async fn a_lane_with_a_limit_of_its_own_is_worked_on_that_often_at_once(world: W
 }
 
 #[tokio::test]
-async fn a_subsystem_that_fails_stops_the_others_and_is_named() {
+async fn service_that_fails_stops_the_others_and_is_named() {
     struct Faulty;
     #[async_trait]
-    impl Subsystem for Faulty {
+    impl Service for Faulty {
         fn name(&self) -> &str {
             "faulty"
         }
-        async fn run(self: Box<Self>, _: Shutdown) -> Result<(), bus::SubsystemError> {
+        async fn run(self: Box<Self>, _: Shutdown) -> Result<(), runtime::ServiceError> {
             Err(Box::new(Said {
                 text: "no".to_owned(),
             }))
@@ -592,9 +593,9 @@ async fn a_subsystem_that_fails_stops_the_others_and_is_named() {
     let world = World::memory().await;
     let handler = Obedient::default();
     let bus: Arc<dyn Bus> = world.bus.clone();
-    let consumer = Consumer::new(bus, Arc::new(bus::SystemClock), WORK, handler);
+    let consumer = Consumer::new(bus, Arc::new(runtime::SystemClock), WORK, handler);
     let ended =
-        bus::run_subsystems(vec![Box::new(consumer), Box::new(Faulty)], Shutdown::new()).await;
+        runtime::run_services(vec![Box::new(consumer), Box::new(Faulty)], Shutdown::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "faulty stopped: it says no");
 }
 

@@ -2,9 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use bus::{
-    Depth, MessageState, Outgoing, Queue, Remains, Reserve, Settlement, SystemClock, Waiting, Which,
-};
+use bus::{Depth, MessageState, Outgoing, Queue, Remains, Reserve, Settlement, Waiting, Which};
+use runtime::SystemClock;
 use uuid::Uuid;
 
 use crate::{

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{
-    BusError, Consumer, Context, Handler, Queue, Reserve, Settlement, Shutdown, Subsystem,
-    SubsystemError,
-};
+use bus::{BusError, Consumer, Context, Handler, Queue, Reserve, Settlement};
+use runtime::{Service, ServiceError, Shutdown};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
@@ -94,7 +92,7 @@ impl Stage {
         }
     }
 
-    fn run(&self, world: &World, queue: Queue<Note>) -> JoinHandle<Result<(), SubsystemError>> {
+    fn run(&self, world: &World, queue: Queue<Note>) -> JoinHandle<Result<(), ServiceError>> {
         let consumer = Consumer::new(
             world.bus.clone(),
             world.clock.clone(),

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Clock, Ending, Ledger, Letters, Operate, Operator, Outgoing, Queue, RedisBus,
-    Remains, Reserve, Settlement, SystemClock, Which, testing::RedisServer,
+    Bus, BusError, Ending, Ledger, Letters, Operate, Operator, Outgoing, Queue, RedisBus, Remains,
+    Reserve, Settlement, Which, testing::RedisServer,
 };
+use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
 
 use crate::world::{LANED, NOTES, Note, OUT, note, text};

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, ManualClock, Seat};
+use bus::{Bus, Seat};
+use runtime::ManualClock;
 
 use crate::{on_both, world::World};
 

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Clock, Depth, Envelope, Leased, ManualClock, MemoryBus, Message, Policy, Producer, Queue,
-    RedisBus, Reserve, SystemClock, testing::RedisServer,
+    Bus, Depth, Envelope, Leased, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve,
+    testing::RedisServer,
 };
+use runtime::{Clock, ManualClock, SystemClock};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bus::{Clock, SystemClock};
 use phabricator::{
     model::Phid,
     testing::{BuildVariables, CreatedRevision, NewDiff, NewRevision},
 };
+use runtime::{Clock, SystemClock};
 
 use super::{
     books::Truth,

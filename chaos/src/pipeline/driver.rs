@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use bus::{Clock, SystemClock};
 use events::queues::MERCURIAL;
 use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{

@@ -3,9 +3,9 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::Context;
-use bus::SystemClock;
 use events::demo::repositories::{Repositories, hg};
 use phabricator::{model::Phid, testing::FakePhabricator};
+use runtime::SystemClock;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use worker_hg::testing::Sshd;

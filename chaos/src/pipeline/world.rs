@@ -7,9 +7,10 @@ use std::{
 };
 
 use anyhow::Context;
-use bus::{Depth, Message, Operate, RedisBus, RedisOptions, Remains, SystemClock, Which};
+use bus::{Depth, Message, Operate, RedisBus, RedisOptions, Remains, Which};
 use events::queues::{APPLIED, BUILDS, MERCURIAL, RESULTS};
 use phabricator::model::{Applied, Build, BuildRequest, Phid, Update};
+use runtime::SystemClock;
 
 use super::{
     books::{Letter, Try},

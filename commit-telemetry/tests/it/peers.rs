@@ -14,9 +14,9 @@ use axum::{
     extract::State,
     http::{HeaderMap, Method, Response, StatusCode, Uri},
 };
-use bus::{Clock, SystemClock};
 use commit_telemetry::{Bugzilla, Edge, EdgeSettings, Hgweb, Repository, Telemetry};
 use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Barrier, task::JoinHandle};
 use url::Url;

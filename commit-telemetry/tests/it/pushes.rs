@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Backoff, Bus, Consumer, Depth, ManualClock, MemoryBus, Policy, Producer, Queue};
+use bus::{Backoff, Bus, Consumer, Depth, MemoryBus, Policy, Producer, Queue};
 use commit_telemetry::PushHandler;
 use pulse::{PulseMessage, Routing};
+use runtime::ManualClock;
 use serde_json::{Value, json};
 
 use crate::{

@@ -16,7 +16,7 @@ async fn compare(hg: &mut Hg, encoding: &str, nodes: &[(&str, String)]) {
         assert_eq!(changeset.node.as_str(), node);
         let counted = hgweb.diffstat(&repository, &changeset).await;
         let counted =
-            counted.unwrap_or_else(|error| panic!("{name}: {}", bus::error_chain(&error)));
+            counted.unwrap_or_else(|error| panic!("{name}: {}", runtime::error_chain(&error)));
         assert_eq!(counted, hg.stat(node), "{name}");
     }
 }

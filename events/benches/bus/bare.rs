@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use bus::{Clock, SystemClock, testing::RedisServer};
+use bus::testing::RedisServer;
 use redis::{AsyncConnectionConfig, Client, Value, aio::MultiplexedConnection};
+use runtime::{Clock, SystemClock};
 use tokio::sync::mpsc;
 
 use crate::{

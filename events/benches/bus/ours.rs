@@ -10,9 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Bus, BusError, Clock, Consumer, Context, Ending, Handler, MemoryBus, Message, Policy, Producer,
-    Queue, RedisBus, Reserve, Settlement, Shutdown, Subsystem, SystemClock, testing::RedisServer,
+    Bus, BusError, Consumer, Context, Ending, Handler, MemoryBus, Message, Policy, Producer, Queue,
+    RedisBus, Reserve, Settlement, testing::RedisServer,
 };
+use runtime::{Clock, Service, Shutdown, SystemClock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 

@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use bus::{Bus, Clock, Outgoing, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
+use bus::{Bus, Outgoing, RedisBus, RedisOptions, testing::RedisServer};
 use events::{demo::repositories::Repositories, queues::BUILDS};
 use phabricator::{
     model::{BuildRequest, Phid},
     testing::FakePhabricator,
 };
+use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 

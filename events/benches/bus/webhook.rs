@@ -7,7 +7,8 @@ use std::{
 };
 
 use axum::{Router, extract::State, routing::post};
-use bus::{Clock, SystemClock, testing::RedisServer};
+use bus::testing::RedisServer;
+use runtime::{Clock, SystemClock};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 
 use crate::{
     client::{Client, Output, hg},

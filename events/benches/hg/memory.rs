@@ -2,12 +2,13 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use bus::{Bus, Clock, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
+use bus::{Bus, RedisBus, RedisOptions, testing::RedisServer};
 use events::queues::MERCURIAL;
 use phabricator::{
     model::{Build, Phid},
     testing::{FakePhabricator, NewDiff, NewRevision},
 };
+use runtime::{Clock, SystemClock};
 
 use crate::{
     process::{Process, hg_of, peak_mb},

@@ -3,12 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{
-    Bus, BusError, Clock, Consumer, Context, Handler, MemoryBus, Producer, Shutdown, Subsystem,
-    SystemClock, run_subsystems,
-};
+use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Producer};
 use events::queues::{APPLIED, MERCURIAL};
 use phabricator::model::{Applied, Build, Journal, Recheck, Report, Unsure};
+use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use tokio::{sync::mpsc, task::JoinHandle};
 use worker_hg::{Mercurial, MercurialQueues, Settings};
 
@@ -56,7 +54,7 @@ impl<'w> Ours<'w> {
         )
         .expect("settings that are right");
         let (sender, reports) = mpsc::unbounded_channel();
-        let subsystems: Vec<Box<dyn Subsystem>> = vec![
+        let services: Vec<Box<dyn Service>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler())
@@ -74,7 +72,7 @@ impl<'w> Ours<'w> {
         let running = tokio::spawn({
             let shutdown = shutdown.clone();
             async move {
-                run_subsystems(subsystems, shutdown)
+                run_services(services, shutdown)
                     .await
                     .expect("the worker runs")
             }

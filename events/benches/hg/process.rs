@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock, testing::RedisServer};
+use bus::testing::RedisServer;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use phabricator::testing::FakePhabricator;
+use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! The figures, as a table or as JSON lines.
 
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 pub struct Report {

@@ -1,7 +1,7 @@
 //! Stacks of patches, the same for both sides.
 
-use bus::{Clock, SystemClock};
 use phabricator::model::{Build, BuildRequest, Diff, Patch, Phid, Revision};
+use runtime::{Clock, SystemClock};
 
 use crate::{
     content::{KEPT, change, directory, path},

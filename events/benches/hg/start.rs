@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 use worker_hg::Settings;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 
 use crate::{
     base::Base,

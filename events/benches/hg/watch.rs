@@ -1,8 +1,8 @@
 //! The worker's progress, from the same events that are logged.
 
-use bus::{Clock, SystemClock};
 use jiff::Timestamp;
 use observe::log::{Fields, Format};
+use runtime::{Clock, SystemClock};
 use tokio::sync::mpsc;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{

@@ -7,7 +7,7 @@ mod story;
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use bus::{Clock, MemoryBus, Shutdown, Subsystem, SystemClock, run_subsystems};
+use bus::MemoryBus;
 use phabricator::{
     model::Phid,
     testing::{
@@ -15,6 +15,7 @@ use phabricator::{
         harbormaster_request,
     },
 };
+use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use serde::Serialize;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 use worker_hg::TryMode;
@@ -91,8 +92,8 @@ pub async fn demo(options: Demo) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     signals::watch(shutdown.clone(), Duration::from_secs(5), clock.clone())
         .context("cannot watch for signals")?;
-    let subsystems: Vec<Box<dyn Subsystem>> = vec![Box::new(web), Box::new(worker)];
-    let mut running = tokio::spawn(run_subsystems(subsystems, shutdown.clone()));
+    let services: Vec<Box<dyn Service>> = vec![Box::new(web), Box::new(worker)];
+    let mut running = tokio::spawn(run_services(services, shutdown.clone()));
     story.line(
         "ready",
         &format!(

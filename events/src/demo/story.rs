@@ -1,6 +1,8 @@
 //! Tells a build's steps as they happen, from the same events that are logged.
 
-use std::{fmt::Write as _, sync::Mutex};
+use std::fmt::Write as _;
+
+use parking_lot::Mutex;
 
 use jiff::Timestamp;
 use observe::log::Fields;
@@ -30,12 +32,9 @@ impl Story {
         let seconds = (self.now)().duration_since(self.begun).as_secs_f64();
         let mut line = String::new();
         // Only this process's own words and numbers come here, but titles may be among them.
-        let text = observe::sanitize::one_line(text, 1000);
+        let text = runtime::sanitize::one_line(text, 1000);
         let _ = writeln!(line, "{seconds:>7.2} s  {step:<10} {text}");
-        let mut out = self
-            .out
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut out = self.out.lock();
         // A reader that has gone (`| head`) ends the story, not the build.
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use bus::error_chain;
 use futures::{StreamExt, stream};
 use pulse::monitor::Event;
+use runtime::error_chain;
 use tokio::{sync::mpsc::Receiver, time::timeout};
 use tracing::error;
 

@@ -71,7 +71,7 @@ impl Drop for Group {
 mod tests {
     use std::time::Duration;
 
-    use bus::{Clock, SystemClock};
+    use runtime::{Clock, SystemClock};
     use serde_json::json;
     use tokio::time::timeout;
 

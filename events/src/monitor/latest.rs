@@ -1,9 +1,8 @@
 //! The newest build for each tree, platform and build type.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use pulse::monitor::BuildFinished;
 
@@ -95,7 +94,7 @@ impl Latest {
     }
 
     fn kinds(&self) -> MutexGuard<'_, Kinds> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,7 +1,7 @@
 //! An event as a line. What comes from outside cannot begin another one, nor speak to a terminal.
 
-use observe::sanitize;
 use pulse::monitor::Event;
+use runtime::sanitize;
 
 use super::latest::moment;
 

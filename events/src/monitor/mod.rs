@@ -11,12 +11,12 @@ mod page;
 use std::{future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Shutdown, Subsystem, SubsystemError, SystemClock};
 use futures::future::OptionFuture;
 use pulse::{
     PulseSettings,
     monitor::{BuildMonitor, BuildMonitorBuilder, Event, Source},
 };
+use runtime::{Service, ServiceError, Shutdown, SystemClock};
 use tokio::time::timeout;
 use web::WebServer;
 
@@ -45,22 +45,22 @@ pub async fn monitor(options: Monitor) -> anyhow::Result<()> {
     // Later, an outage is waited for; at the start, somebody looks. The monitor itself finds what else is wrong.
     pulse::check(&settings).await?;
     let latest = options.serve.map(|_| Arc::new(Latest::default()));
-    let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
+    let mut services: Vec<Box<dyn Service>> = Vec::new();
     if let Some((port, latest)) = options.serve.zip(latest.clone()) {
         let routes = page::routes(latest)?;
-        subsystems.push(Box::new(
+        services.push(Box::new(
             WebServer::with_routes(SocketAddr::new(options.bind, port), routes).await?,
         ));
     }
     let builder = builder(&options);
-    subsystems.push(Box::new(Watch {
+    services.push(Box::new(Watch {
         builder,
         settings,
         latest,
         format: options.format,
         exec: options.exec,
     }));
-    run::until_a_signal(subsystems, GRACE, Arc::new(SystemClock)).await
+    run::until_a_signal(services, GRACE, Arc::new(SystemClock)).await
 }
 
 fn builder(options: &Monitor) -> BuildMonitorBuilder {
@@ -106,12 +106,12 @@ struct Watch {
 }
 
 #[async_trait]
-impl Subsystem for Watch {
+impl Service for Watch {
     fn name(&self) -> &str {
         "the build monitor"
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         let Self {
             builder,
             settings,

@@ -1,10 +1,9 @@
 //! The way to somebody who may be slow.
 
-use std::sync::{Mutex, PoisonError};
-
-use bus::{Clock, SystemClock};
 use metrics::Counter;
+use parking_lot::Mutex;
 use pulse::monitor::Seldom;
+use runtime::{Clock, SystemClock};
 use tokio::sync::mpsc::{self, Receiver, Sender, error::TrySendError};
 use tracing::warn;
 
@@ -41,11 +40,7 @@ impl<T> Outlet<T> {
             return;
         };
         self.dropped.increment(1);
-        let said = self
-            .said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .happens(SystemClock.now());
+        let said = self.said.lock().happens(SystemClock.now());
         if let Some(count) = said {
             warn!(count, key, "{}: what is one too many is dropped", self.slow);
         }

@@ -6,8 +6,8 @@ use std::{
     thread,
 };
 
-use bus::{Clock, Shutdown, SystemClock};
 use pulse::monitor::Seldom;
+use runtime::{Clock, Shutdown, SystemClock};
 use tokio::sync::oneshot;
 use tracing::error;
 

@@ -3,10 +3,9 @@
 //! Everything in a build comes from outside. The template escapes it, only addresses of the web become links, and the
 //! page may load and run nothing at all: its style is in it, allowed by its hash.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
 
 use anyhow::Context as _;
 use axum::{
@@ -19,10 +18,10 @@ use axum::{
     routing::get,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bus::{Clock, SystemClock, error_chain};
 use jiff::Timestamp;
 use minijinja::{Environment, value::Serde};
 use pulse::monitor::BuildFinished;
+use runtime::{Clock, SystemClock, error_chain};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tracing::error;
@@ -70,7 +69,7 @@ impl Cached {
         make: impl FnOnce() -> anyhow::Result<Bytes>,
     ) -> anyhow::Result<Bytes> {
         // Who comes while it is made waits for it rather than make another.
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.0.lock();
         // Before the builds are read: what comes in between is in the body, which is then made once more.
         let version = latest.version();
         if let Some((made, body)) = &*cached

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bus::{Clock, SystemClock};
 use phabricator::Conduit;
+use runtime::{Clock, SystemClock};
 
 use super::{builds::Archive, counted, print_json, table::Table};
 use crate::{cli::Audit, config::Config, source, topology};

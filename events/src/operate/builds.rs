@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail};
-use bus::{Bus, Clock, Message, Queue, RedisBus, SystemClock};
+use bus::{Bus, Message, Queue, RedisBus};
 use jiff::Timestamp;
 use phabricator::model::{
     ALL, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Now, Outcome, Phid, Report,
     Step, Update, revision_tag,
 };
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{

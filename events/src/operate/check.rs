@@ -6,7 +6,7 @@ mod online;
 
 use std::sync::Arc;
 
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 
 use crate::{
     cli::CheckConfig,

@@ -1,7 +1,8 @@
 //! `events dead`
 
 use anyhow::bail;
-use bus::{Clock, KeptLetter, LetterContents, LetterReport, Letters, Operator, SystemClock};
+use bus::{KeptLetter, LetterContents, LetterReport, Letters, Operator};
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{

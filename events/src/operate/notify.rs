@@ -3,11 +3,12 @@
 use std::{pin::pin, sync::Arc};
 
 use anyhow::{Context as _, bail};
-use bus::{Clock, RedisBus, SystemClock, error_chain};
+use bus::RedisBus;
 use futures::{StreamExt, stream::select_all};
 use jiff::Timestamp;
 use notify::{Notification, Plan, Remark, Status};
 use pulse::PulseMessage;
+use runtime::{Clock, SystemClock, error_chain};
 use serde_json::json;
 
 use super::{

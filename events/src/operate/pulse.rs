@@ -3,9 +3,9 @@
 use std::pin::pin;
 
 use anyhow::Context as _;
-use bus::SystemClock;
 use futures::StreamExt;
 use pulse::{PulseMessage, Topic};
+use runtime::SystemClock;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use bus::{Clock, MessageReport, MessageState, Messages, Operator, QueueReport, SystemClock};
+use bus::{MessageReport, MessageState, Messages, Operator, QueueReport};
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::bail;
-use bus::{Bus, Clock, Producer, SystemClock};
+use bus::{Bus, Producer};
 use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
 use serde::Serialize;
 
 use super::{builds::Archive, counted, print_json};

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, bail};
-use bus::{Clock, SystemClock};
 use phabricator::model::Phid;
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 use worker_hg::{CloneReport, Inventory, Settings, Size, Task};
 
@@ -146,5 +146,5 @@ fn complain_of_faults(reports: &[CloneReport]) -> anyhow::Result<()> {
 
 /// A path in one line, without what a terminal would obey.
 fn printable(path: &Path) -> String {
-    observe::sanitize::escape(&path.display().to_string()).into_owned()
+    runtime::sanitize::escape(&path.display().to_string()).into_owned()
 }

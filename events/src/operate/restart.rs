@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, bail};
-use bus::{Clock, SystemClock};
 use jiff::Timestamp;
 use phabricator::{
     BuildOfTarget, Conduit, ConduitError,
     model::{ALL, BuildRecord, BuildRequest, Phid},
 };
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{builds::Archive, counted, print_json, table::Table};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use observe::sanitize::one_line;
+use runtime::sanitize::one_line;
 
 /// The longest cell. A reason may hold a whole error page.
 const WIDEST: usize = 100;

@@ -9,8 +9,8 @@ mod stopped;
 
 use std::sync::Arc;
 
-use bus::{Clock, SystemClock};
 use commit_telemetry::Rules;
+use runtime::{Clock, SystemClock};
 
 use self::console::Console;
 use crate::{

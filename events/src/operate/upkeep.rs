@@ -3,8 +3,8 @@
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use bus::{Clock, SystemClock};
 use futures::StreamExt;
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
@@ -142,7 +142,7 @@ fn show(name: &str, task: Task, outcome: &Outcome, json: bool) -> anyhow::Result
         Some(error) => bail!(
             "the {} of {name} failed: {}",
             task.name(),
-            observe::sanitize::escape(error)
+            runtime::sanitize::escape(error)
         ),
     }
 }

@@ -1,8 +1,9 @@
 //! `events why`: the whole story of a build.
 
-use bus::{Clock, QueueStatus, SystemClock};
+use bus::QueueStatus;
 use jiff::Timestamp;
 use phabricator::model::{BuildRecord, BuildRequest, BuildState, Event, Source, Step, What};
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{
@@ -182,7 +183,7 @@ fn published(record: &BuildRecord) -> String {
 
 /// A line without what a terminal would obey: texts quote what tools and authors wrote.
 fn tame(line: &str) -> String {
-    observe::sanitize::plain(line).replace('\n', " ")
+    runtime::sanitize::plain(line).replace('\n', " ")
 }
 
 fn words(event: &Event) -> String {

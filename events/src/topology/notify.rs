@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use bus::{Bus, Clock, Consumer, Handler, Message, Producer, Queue, Subsystem};
+use bus::{Bus, Consumer, Handler, Message, Producer, Queue};
 use notify::{
     CHANNELS, Channels, Dispatcher, Flux, FluxSettings, Identities, Parts, Sender, Templates,
 };
 use pulse::{Listener, PulseSettings, Route, Topic};
+use runtime::{Clock, Service};
 use taskcluster::Taskcluster;
 use tracing::info;
 
@@ -120,11 +121,11 @@ impl Notifier {
     }
 
     /// Everything that runs: it listens, dispatches and sends.
-    pub(crate) fn subsystems(
+    pub(crate) fn services(
         self,
         bus: &Arc<dyn Bus>,
         clock: &Arc<dyn Clock>,
-    ) -> anyhow::Result<Vec<Box<dyn Subsystem>>> {
+    ) -> anyhow::Result<Vec<Box<dyn Service>>> {
         let pulse = self.pulse.clone().context(
             "the notifier listens to Pulse: set pulse_user and pulse_password, or PULSE_LOGIN and PULSE_PASSWORD",
         )?;
@@ -149,20 +150,20 @@ impl Notifier {
             NOTIFY_DIGESTS,
             self.config.notify.storm_limit,
         );
-        let mut subsystems: Vec<Box<dyn Subsystem>> = vec![Box::new(listener)];
+        let mut services: Vec<Box<dyn Service>> = vec![Box::new(listener)];
         if let Some(settings) = &self.flux {
             info!("notify: {settings:?} is told how long each channel takes");
             let http = observe::http::client(REQUEST)?;
             let (flux, writer) = Flux::new(settings.clone(), http, Arc::clone(clock));
             sender = sender.timed_by(flux);
-            subsystems.push(Box::new(writer));
+            services.push(Box::new(writer));
         }
-        subsystems.extend([
+        services.extend([
             consumer(bus, clock, PULSE_NOTIFY, self.dispatcher()),
             consumer(bus, clock, NOTIFY_DIGESTS, sender.clone()),
             consumer(bus, clock, NOTIFY, sender),
         ]);
-        Ok(subsystems)
+        Ok(services)
     }
 
     /// The name of our queue below `queue/<user>/`. It may be set in full.
@@ -185,7 +186,7 @@ fn consumer<M: Message, H: Handler<M>>(
     clock: &Arc<dyn Clock>,
     queue: Queue<M>,
     handler: H,
-) -> Box<dyn Subsystem> {
+) -> Box<dyn Service> {
     Box::new(Consumer::new(
         Arc::clone(bus),
         Arc::clone(clock),

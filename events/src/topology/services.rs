@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use bus::Clock;
 use observe::http::{Networks, PublicClient};
 use pulse::PulseSettings;
+use runtime::Clock;
 use taskcluster::{Credentials, Taskcluster};
 use url::Url;
 

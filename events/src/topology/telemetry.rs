@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, Clock, Consumer, Producer, Subsystem};
+use bus::{Bus, Consumer, Producer};
 use commit_telemetry::{Bugzilla, Edge, Hgweb, PushHandler, Telemetry};
 use observe::statsd::StatsD;
 use pulse::{Listener, Route};
+use runtime::{Clock, Service};
 use tracing::{info, warn};
 
 use super::REQUEST;
@@ -66,11 +67,11 @@ pub(crate) fn hgpushes(pushes: &HgPushesConfig) -> Route {
 }
 
 /// Everything that runs: it listens, and works off what it heard.
-pub(crate) async fn subsystems(
+pub(crate) async fn services(
     (config, pushes): (TelemetryConfig, HgPushesConfig),
     bus: &Arc<dyn Bus>,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Vec<Box<dyn Subsystem>>> {
+) -> anyhow::Result<Vec<Box<dyn Service>>> {
     info!(
         "telemetry: as {} on {}",
         pushes.pulse.user, pushes.pulse.address

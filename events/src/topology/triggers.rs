@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use bus::{Bus, Clock, Consumer, Ledger, Producer, Queue, Subsystem, SubsystemError, error_chain};
+use bus::{Bus, Consumer, Ledger, Producer, Queue};
 use phabricator::{
     Conduit, ConduitError, DiffPoller, Directory, TestResultPublisher,
     model::{NewDiff, Phid},
 };
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Topic};
+use runtime::{Clock, Service, ServiceError, error_chain};
 use taskcluster::{
     CoverageBuilds, DiffAnalysis, HookRunner, LandedGroups, Landing, Mailer, Monitor,
     PublishedCommits, ReportScope, Reporter, RiskAnalysis, SelectionEnd, SelectionQueues,
@@ -171,7 +172,7 @@ impl Deployment {
     }
 
     /// Credentials that are refused stop the start; a Taskcluster that is away does not.
-    async fn check(&self, for_what: &str) -> Result<(), SubsystemError> {
+    async fn check(&self, for_what: &str) -> Result<(), ServiceError> {
         match timeout(CHECK, self.client.ping()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(
@@ -214,11 +215,11 @@ impl Deployment {
 
 impl Triggers<'_> {
     /// Everything that is configured, each with a line that says so.
-    pub(super) async fn subsystems(&self) -> Result<Vec<Box<dyn Subsystem>>, SubsystemError> {
+    pub(super) async fn services(&self) -> Result<Vec<Box<dyn Service>>, ServiceError> {
         let config = &self.config.triggers;
-        let mut subsystems: Vec<Box<dyn Subsystem>> = Vec::new();
+        let mut services: Vec<Box<dyn Service>> = Vec::new();
         let Some(what) = first_need(config) else {
-            return Ok(subsystems);
+            return Ok(services);
         };
         let (firefox, community) = Deployment::all(config, self.clock)?;
         let Some(firefox) = firefox else {
@@ -229,17 +230,17 @@ impl Triggers<'_> {
             .into());
         };
         firefox.check(&what).await?;
-        self.deployment(&firefox, &mut subsystems);
+        self.deployment(&firefox, &mut services);
         if let Some(community) = &community {
             if let Some(what) = need_of_community(config) {
                 community.check(what).await?;
             }
             // Also while nothing is triggered there any more: tasks of before may not have ended.
-            self.deployment(community, &mut subsystems);
+            self.deployment(community, &mut services);
         }
-        subsystems.push(self.consumer(MAILS, Mailer::new(firefox.client.clone())));
-        let mut routes = self.hooks(&firefox, &mut subsystems)?;
-        routes.extend(self.landed(&firefox, &mut subsystems)?);
+        services.push(self.consumer(MAILS, Mailer::new(firefox.client.clone())));
+        let mut routes = self.hooks(&firefox, &mut services)?;
+        routes.extend(self.landed(&firefox, &mut services)?);
         if let (Some(deployment), Some(_)) = (&config.bugbug_deployment, &community)
             && !config.risk_analysis_users.is_empty()
         {
@@ -248,7 +249,7 @@ impl Triggers<'_> {
                 self.names.users.len()
             );
             let users = self.names.users.values().cloned().collect();
-            subsystems.push(self.consumer(
+            services.push(self.consumer(
                 BUGBUG,
                 RiskAnalysis::new(deployment.clone(), users, HOOKS_COMMUNITY),
             ));
@@ -263,15 +264,15 @@ impl Triggers<'_> {
                 deployment,
                 &firefox,
                 community,
-                &mut subsystems,
+                &mut services,
             )?);
         }
         if let Some(pulse) = &config.pulse
             && !routes.is_empty()
         {
-            subsystems.push(self.listener(services::pulse(pulse)?, "events", routes)?);
+            services.push(self.listener(services::pulse(pulse)?, "events", routes)?);
         }
-        Ok(subsystems)
+        Ok(services)
     }
 
     fn producer(&self) -> Producer {
@@ -282,7 +283,7 @@ impl Triggers<'_> {
         &self,
         queue: Queue<M>,
         handler: H,
-    ) -> Box<dyn Subsystem> {
+    ) -> Box<dyn Service> {
         Box::new(Consumer::new(
             Arc::clone(self.bus),
             Arc::clone(self.clock),
@@ -296,7 +297,7 @@ impl Triggers<'_> {
         settings: PulseSettings,
         of_whom: &str,
         routes: Vec<Route>,
-    ) -> Result<Box<dyn Subsystem>, SubsystemError> {
+    ) -> Result<Box<dyn Service>, ServiceError> {
         let exchanges: BTreeSet<&str> =
             routes.iter().map(|route| route.exchange.as_str()).collect();
         let exchanges = Vec::from_iter(exchanges).join(", ");
@@ -315,7 +316,7 @@ impl Triggers<'_> {
     }
 
     /// Triggers hooks of a deployment, watches their tasks, and reports.
-    fn deployment(&self, deployment: &Deployment, subsystems: &mut Vec<Box<dyn Subsystem>>) {
+    fn deployment(&self, deployment: &Deployment, services: &mut Vec<Box<dyn Service>>) {
         let Deployment {
             name,
             client,
@@ -329,15 +330,15 @@ impl Triggers<'_> {
             "taskcluster: triggering and watching on that of {name}, {}",
             client.root().host_str().unwrap_or_default()
         );
-        subsystems.push(self.consumer(*hooks, HookRunner::new(client.clone(), hooks, *monitoring)));
-        subsystems.push(self.consumer(
+        services.push(self.consumer(*hooks, HookRunner::new(client.clone(), hooks, *monitoring)));
+        services.push(self.consumer(
             *monitoring,
             Monitor::new(client.clone(), *monitoring, *tasks),
         ));
         if config.admins.is_empty() {
             warn!("admins is empty: nobody is sent a report on tasks");
         } else {
-            subsystems.push(Box::new(deployment.reporter(config, self.producer())));
+            services.push(Box::new(deployment.reporter(config, self.producer())));
         }
     }
 
@@ -345,8 +346,8 @@ impl Triggers<'_> {
     fn hooks(
         &self,
         firefox: &Deployment,
-        subsystems: &mut Vec<Box<dyn Subsystem>>,
-    ) -> Result<Vec<Route>, SubsystemError> {
+        services: &mut Vec<Box<dyn Service>>,
+    ) -> Result<Vec<Route>, ServiceError> {
         let (mut routes, mut coverage, mut commits, mut diffs) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut watched, mut every) = (BTreeSet::new(), None);
@@ -396,15 +397,15 @@ impl Triggers<'_> {
             }
         }
         if !coverage.is_empty() {
-            subsystems.push(self.consumer(PULSE_COVERAGE, Each(coverage)));
+            services.push(self.consumer(PULSE_COVERAGE, Each(coverage)));
         }
         if !commits.is_empty() {
-            subsystems.push(self.consumer(PULSE_MOZREVIEW, Each(commits)));
+            services.push(self.consumer(PULSE_MOZREVIEW, Each(commits)));
         }
         if let Some(every) = every {
-            subsystems.push(self.consumer(DIFFS, Each(diffs)));
+            services.push(self.consumer(DIFFS, Each(diffs)));
             let (conduit, directory) = (self.conduit.clone(), self.directory.clone());
-            subsystems.push(Box::new(DiffPoller::new(
+            services.push(Box::new(DiffPoller::new(
                 conduit,
                 directory,
                 watched,
@@ -420,8 +421,8 @@ impl Triggers<'_> {
     fn landed(
         &self,
         firefox: &Deployment,
-        subsystems: &mut Vec<Box<dyn Subsystem>>,
-    ) -> Result<Vec<Route>, SubsystemError> {
+        services: &mut Vec<Box<dyn Service>>,
+    ) -> Result<Vec<Route>, ServiceError> {
         let config = &self.config.triggers;
         let landings = [
             (config.autoland, Landing::Autoland),
@@ -445,7 +446,7 @@ impl Triggers<'_> {
         if reviews.is_empty() {
             return Ok(Vec::new());
         }
-        subsystems.push(self.consumer(PULSE_LANDED, Each(reviews)));
+        services.push(self.consumer(PULSE_LANDED, Each(reviews)));
         Ok(vec![route(GROUPS, &[LEVEL_3.parse()?], PULSE_LANDED)])
     }
 
@@ -456,8 +457,8 @@ impl Triggers<'_> {
         deployment: &str,
         firefox: &Deployment,
         community: &Deployment,
-        subsystems: &mut Vec<Box<dyn Subsystem>>,
-    ) -> Result<Vec<Route>, SubsystemError> {
+        services: &mut Vec<Box<dyn Service>>,
+    ) -> Result<Vec<Route>, ServiceError> {
         info!(
             "test selection: for {:.0} % of pushes",
             100.0 * selection.share
@@ -486,16 +487,16 @@ impl Triggers<'_> {
             publish,
             journal(self.config.build_retention),
         );
-        subsystems.push(self.consumer(BUGBUG_TRY_PUSH, start));
-        subsystems.push(self.consumer(PULSE_SELECTED, end));
-        subsystems.push(self.consumer(
+        services.push(self.consumer(BUGBUG_TRY_PUSH, start));
+        services.push(self.consumer(PULSE_SELECTED, end));
+        services.push(self.consumer(
             PULSE_TESTS,
             TestEnd::new(firefox.client.clone(), TEST_RESULTS),
         ));
-        subsystems.push(self.consumer(TEST_RESULTS, publisher));
+        services.push(self.consumer(TEST_RESULTS, publisher));
         if let Some(pulse) = &self.config.triggers.community_pulse {
             let routes = vec![route(COMPLETED, &[SELECTED.parse()?], PULSE_SELECTED)];
-            subsystems.push(self.listener(services::pulse(pulse)?, "events-community", routes)?);
+            services.push(self.listener(services::pulse(pulse)?, "events-community", routes)?);
         }
         let topic: Topic = LEVEL_1.parse()?;
         Ok(ENDS

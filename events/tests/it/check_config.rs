@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::SystemClock;
 use events::demo::repositories::hg;
 use phabricator::testing::{Fault, Plan};
+use runtime::SystemClock;
 use taskcluster::testing::FakeTaskcluster;
 use worker_hg::testing::Sshd;
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bus::{Clock, SystemClock};
 use phabricator::{
     model::BuildState::{Expired, Landed, Skipped, Superseded, Unsupported},
     testing::{NewDiff, NewRevision, RevisionStatus},
 };
+use runtime::{Clock, SystemClock};
 
 use crate::{
     stage::{PUBLIC_URL, Stage, neutral, not_said, patch_failed, pushed, withheld},

@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock};
 use futures::{StreamExt, stream};
 use nix::sys::signal::Signal;
 use pulse::{PulseMessage, Routing, testing::RabbitServer};
+use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -10,11 +10,12 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap};
-use bus::{Clock, Operate, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
+use bus::{Operate, RedisBus, RedisOptions, testing::RedisServer};
 use events::queues::{NOTIFY, PULSE_NOTIFY};
 use nix::sys::signal::Signal;
 use notify::Status;
 use pulse::{PulseMessage, PulseSettings, Routing, testing::RabbitServer};
+use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use taskcluster::{model::TaskState, testing::FakeTaskcluster};

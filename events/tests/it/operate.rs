@@ -2,11 +2,12 @@
 
 use std::{process::Stdio, time::Duration};
 
-use bus::{Bus, Clock, Message, Operate, Outgoing, Queue, Reserve, Settlement, SystemClock};
+use bus::{Bus, Message, Operate, Outgoing, Queue, Reserve, Settlement};
 use events::queues::{self, BUILDS, RESULTS};
 use phabricator::model::{
     BuildRecord, BuildRequest, Journal, NeutralReason, Phid, Report, Source, Update,
 };
+use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

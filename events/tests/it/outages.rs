@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use bus::{Bus, Clock, Consumer, ManualClock, MemoryBus, Operate, Producer, QueueSpec};
+use bus::{Bus, Consumer, MemoryBus, Operate, Producer, QueueSpec};
 use events::queues::{BUILDS, MERCURIAL, RESULTS};
 use phabricator::{
     Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
@@ -14,6 +14,7 @@ use phabricator::{
     },
     testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision, TargetStatus},
 };
+use runtime::{Clock, ManualClock};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;

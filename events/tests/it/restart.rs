@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use bus::{Bus, Clock, SystemClock};
+use bus::Bus;
 use phabricator::{
     model::{Blame, BuildRecord, BuildRequest, Journal, Phid, Report, Source, What},
     testing::CreatedRevision,
 };
+use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use crate::world::World;

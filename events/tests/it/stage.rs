@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bus::{Clock, Operate, RedisBus, SystemClock, Which};
+use bus::{Operate, RedisBus, Which};
 use events::queues::{self, BUILDS, MERCURIAL};
 use phabricator::{
     model::{BuildRecord, BuildState, Event, Journal, What},
@@ -10,6 +10,7 @@ use phabricator::{
         BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request,
     },
 };
+use runtime::{Clock, SystemClock};
 
 use crate::world::{Process, World};
 

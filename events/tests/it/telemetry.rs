@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, Operate, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
+use bus::{Operate, RedisBus, RedisOptions, testing::RedisServer};
 use events::queues::PULSE_HGPUSHES;
 use nix::sys::signal::Signal;
 use pulse::{PulseMessage, Routing, testing::RabbitServer};
+use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -3,10 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Clock, Operate, SystemClock, Which};
+use bus::{Operate, Which};
 use events::queues::{self, MONITORING};
 use phabricator::testing::{NewDiff, NewRevision};
 use pulse::{PulseMessage, Routing, testing::RabbitServer};
+use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use taskcluster::{

@@ -2,9 +2,10 @@
 
 use std::process::Output;
 
-use bus::{Clock, Operate};
+use bus::Operate;
 use events::queues::MERCURIAL;
 use phabricator::testing::{RevisionStatus, TargetStatus};
+use runtime::Clock;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -295,7 +296,7 @@ async fn a_story_says_which_attempt_failed_and_when_the_next_one_is() {
                     || !matches!(waiting.state, bus::MessageState::Delayed { .. })
             })
         {
-            bus::SystemClock
+            runtime::SystemClock
                 .sleep(std::time::Duration::from_millis(20))
                 .await;
         }

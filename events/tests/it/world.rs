@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
+use bus::{RedisBus, RedisOptions, testing::RedisServer};
 use events::demo::repositories::{Repositories, hg};
 use nix::{
     sys::signal::{Signal, kill},
@@ -23,6 +23,7 @@ use phabricator::{
     },
 };
 use pulse::PulseSettings;
+use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use tokio::{

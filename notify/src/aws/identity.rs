@@ -21,9 +21,9 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
-use bus::Clock;
 use jiff::Timestamp;
 use reqwest::Method;
+use runtime::Clock;
 use tokio::sync::Mutex;
 
 /// How long before its end a credential is renewed.
@@ -111,7 +111,7 @@ impl Identity {
         let credentials = provider
             .provide_credentials()
             .await
-            .map_err(|error| bus::error_chain(&error))?;
+            .map_err(|error| runtime::error_chain(&error))?;
         found.credentials = Some(credentials.clone());
         Ok(credentials)
     }

@@ -50,7 +50,7 @@ pub(super) async fn ask(
         Ok(response) => Ok(Answer::read(response).await),
         Err(error) => {
             let is_unsent = error.is_connect();
-            let problem = format!("{what}: {}", bus::error_chain(&error.without_url()));
+            let problem = format!("{what}: {}", runtime::error_chain(&error.without_url()));
             if is_unsent {
                 return Err(ChannelError::Unreachable { channel, problem });
             }

@@ -56,15 +56,12 @@ mod session;
 mod target;
 mod wire;
 
-use std::{
-    path::Path,
-    str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use bus::Clock;
+use runtime::Clock;
 use secrecy::ExposeSecret;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -411,7 +408,7 @@ impl Irc {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

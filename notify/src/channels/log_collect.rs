@@ -88,7 +88,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
         let client = observe::http::public_client(REQUEST, networks);
         let problem = |error| SettingsError::Needs {
             channel: NAME,
-            problem: bus::error_chain(&error),
+            problem: runtime::error_chain(&error),
         };
         taskcluster = taskcluster.fetching_elsewhere(client.map_err(problem)?);
     }
@@ -219,7 +219,7 @@ fn unfetched(error: &TaskclusterError) -> ChannelError {
     use TaskclusterError as E;
     let (channel, problem) = (
         NAME,
-        format!("tried to fetch a log: {}", bus::error_chain(error)),
+        format!("tried to fetch a log: {}", runtime::error_chain(error)),
     );
     match error {
         E::Busy { retry_after, .. } => ChannelError::Busy {

@@ -17,11 +17,9 @@
 
 mod room;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use reqwest::{Method, StatusCode};
@@ -382,8 +380,8 @@ impl Matrix {
         self.homeserver.host_str().unwrap_or_default()
     }
 
-    fn aliases(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-        self.aliases.lock().unwrap_or_else(PoisonError::into_inner)
+    fn aliases(&self) -> parking_lot::MutexGuard<'_, HashMap<String, String>> {
+        self.aliases.lock()
     }
 }
 

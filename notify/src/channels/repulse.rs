@@ -109,7 +109,7 @@ impl Channel for Repulse {
 }
 
 fn judged(error: &PulseError) -> ChannelError {
-    let (channel, problem) = (NAME, bus::error_chain(error));
+    let (channel, problem) = (NAME, runtime::error_chain(error));
     match error {
         PulseError::Unreachable { .. } => ChannelError::Unreachable { channel, problem },
         PulseError::Login { .. } | PulseError::Vhost { .. } | PulseError::Forbidden { .. } => {

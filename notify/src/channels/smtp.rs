@@ -77,7 +77,7 @@ fn open(settings: &Settings, parts: &Parts<'_>) -> Opened {
     let switch = template.as_deref().and_then(flag);
     let templates = match template.filter(|_| switch.is_none()) {
         Some(file) => Templates::with_file(parts.templates, mail::HTML, Path::new(&file))
-            .map_err(|error| needs(bus::error_chain(&error)))?,
+            .map_err(|error| needs(runtime::error_chain(&error)))?,
         None => Arc::clone(parts.templates),
     };
     let mut writer = MailWriter::open(NAME, settings, templates, Arc::clone(parts.clock))?;
@@ -318,7 +318,7 @@ fn trust(settings: &Settings, host: &str) -> Result<TlsParameters, SettingsError
     parameters.build().map_err(|error| {
         needs(format!(
             "no certificate can be trusted: {}",
-            bus::error_chain(&error)
+            runtime::error_chain(&error)
         ))
     })
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
-use bus::Clock;
 use reqwest::{StatusCode, header};
+use runtime::Clock;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;

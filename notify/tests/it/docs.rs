@@ -4,11 +4,11 @@ mod logbook;
 
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
-use bus::{Clock, ManualClock};
 use notify::{
     CHANNELS, ChannelError, FluxSettings, Key, Opened, Parts, Recipients, Registration, Settings,
     SettingsError, Status, Templates,
 };
+use runtime::{Clock, ManualClock};
 use secrecy::SecretString;
 use taskcluster::testing::FakeTaskcluster;
 

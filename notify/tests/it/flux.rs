@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::{Consumer, Shutdown, Subsystem, SubsystemError};
+use bus::Consumer;
 use notify::{ChannelError, Flux, FluxSettings, Notification, Sender, Status, Templates};
+use runtime::{Service, ServiceError, Shutdown};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -26,7 +27,7 @@ impl Timed {
     async fn new(
         settings: FluxSettings,
         shutdown: &Shutdown,
-    ) -> (Self, JoinHandle<Result<(), SubsystemError>>) {
+    ) -> (Self, JoinHandle<Result<(), ServiceError>>) {
         let world = World::new().await;
         let (flux, writer) = Flux::new(settings, http(), Arc::new(Hurried(world.clock.clone())));
         let running = tokio::spawn(Box::new(writer).run(shutdown.clone()));

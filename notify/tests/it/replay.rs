@@ -93,7 +93,7 @@ async fn planned(world: &World, task: &str) -> Plan {
         NOTIFICATIONS,
     );
     dispatcher
-        .plan(&message, bus::Clock::now(world.clock.as_ref()))
+        .plan(&message, runtime::Clock::now(world.clock.as_ref()))
         .await
         .unwrap()
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use bus::{Clock, Depth, Operate};
+use bus::{Depth, Operate};
 use notify::{ChannelError, Status, muted};
+use runtime::Clock;
 use serde_json::{Value, json};
 
 use crate::world::{NOTIFICATIONS, TASKS, World, capture_logs, message};
@@ -403,9 +404,12 @@ async fn who_cannot_be_reached_is_left_alone_for_a_day_and_listed() {
         dead[0].contains("nothing more is sent there for a day: 550 no such user"),
         "{dead:?}"
     );
-    let listed = muted(world.bus.as_ref(), bus::Clock::now(world.clock.as_ref()))
-        .await
-        .unwrap();
+    let listed = muted(
+        world.bus.as_ref(),
+        runtime::Clock::now(world.clock.as_ref()),
+    )
+    .await
+    .unwrap();
     assert_eq!(
         (
             listed.len(),
@@ -427,9 +431,12 @@ async fn who_cannot_be_reached_is_left_alone_for_a_day_and_listed() {
         .await;
     assert_eq!(world.post.sent(), sent(&[BOB, BOB, ANN]));
     assert_eq!(
-        muted(world.bus.as_ref(), bus::Clock::now(world.clock.as_ref()))
-            .await
-            .unwrap(),
+        muted(
+            world.bus.as_ref(),
+            runtime::Clock::now(world.clock.as_ref())
+        )
+        .await
+        .unwrap(),
         []
     );
 }

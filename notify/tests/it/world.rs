@@ -10,16 +10,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{
-    Backoff, Clock, Consumer, Depth, ManualClock, MemoryBus, Message, Operate, Policy, Producer,
-    Queue, Shutdown, Subsystem, SystemClock,
-};
+use bus::{Backoff, Consumer, Depth, MemoryBus, Message, Operate, Policy, Producer, Queue};
 use jiff::Timestamp;
 use notify::{
     Channel, ChannelError, Channels, Digest, Dispatcher, Identities, Notification, Sender, Status,
     Templates,
 };
 use pulse::{PulseMessage, Routing};
+use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use taskcluster::{Taskcluster, testing::FakeTaskcluster};

@@ -513,7 +513,7 @@ impl Journal {
 /// A record of another release may not be readable. The build goes on without it, as one of which nothing is known.
 fn readable(target: &Phid, read: Result<BuildRecord, DecodeError>) -> BuildRecord {
     read.unwrap_or_else(|error| {
-        let error = bus::error_chain(&error);
+        let error = runtime::error_chain(&error);
         tracing::warn!(build = %target, error, "the record of a build cannot be read, going on without it");
         BuildRecord::default()
     })

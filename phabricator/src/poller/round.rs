@@ -226,8 +226,9 @@ impl Rounds {
 mod tests {
     use std::sync::Arc;
 
-    use bus::{Bus, ManualClock, MemoryBus, Policy};
+    use bus::{Bus, MemoryBus, Policy};
     use futures::join;
+    use runtime::ManualClock;
 
     use super::*;
     use crate::{

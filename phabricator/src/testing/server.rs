@@ -1,10 +1,8 @@
 //! The fake Phabricator's HTTP side.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, net::SocketAddr, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use axum::{
     Json, Router,
@@ -14,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use bus::Clock;
+use runtime::Clock;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -101,21 +99,16 @@ impl FakePhabricator {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.inner.state)
+        self.inner.state.lock()
     }
 }
 
 impl Drop for FakePhabricator {
     fn drop(&mut self) {
-        if let Some(server) = &lock(&self.serving).server {
+        if let Some(server) = &self.serving.lock().server {
             server.abort();
         }
     }
-}
-
-/// State is whole between any two statements, so a panic elsewhere does not spoil it.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A socket at `address` that does not listen yet.
@@ -156,7 +149,7 @@ async fn answer(
         Ok(request) => request,
         Err(refusal) => return refused(&refusal),
     };
-    let trouble = lock(&inner.traffic).arrived(request.call.clone());
+    let trouble = inner.traffic.lock().arrived(request.call.clone());
     match &trouble {
         Some(Trouble::Fault(Fault::Status(status))) => return page(*status),
         Some(Trouble::Fault(Fault::Cut)) => return cut(),
@@ -166,7 +159,7 @@ async fn answer(
         _ => {}
     }
     let (answer, clock) = {
-        let mut state = lock(&inner.state);
+        let mut state = inner.state.lock();
         (perform(&mut state, &request), Arc::clone(&state.clock))
     };
     match trouble {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bus::Clock;
 use jiff::Timestamp;
+use runtime::Clock;
 use serde_json::{Map, Value};
 
 use super::{build::PLAN, plans::Plan};

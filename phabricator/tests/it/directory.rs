@@ -2,13 +2,13 @@
 
 use std::{pin::Pin, time::Duration};
 
-use bus::{Clock, Shutdown, Subsystem, SubsystemError, SystemClock};
 use futures::poll;
 use phabricator::{
     Directory, DirectoryNames,
     model::{Phid, Report},
     testing::{Fault, NewDiff, NewRevision},
 };
+use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
 
 use crate::world::{Logs, World, capture_logs, conduit, fake};
 
@@ -16,7 +16,7 @@ use crate::world::{Logs, World, capture_logs, conduit, fake};
 struct Keeper<'w> {
     world: &'w World,
     logs: Logs,
-    running: Pin<Box<dyn Future<Output = Result<(), SubsystemError>> + 'w>>,
+    running: Pin<Box<dyn Future<Output = Result<(), ServiceError>> + 'w>>,
 }
 
 impl<'w> Keeper<'w> {

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Clock, ManualClock};
 use phabricator::{
     model::Phid,
     testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision},
 };
+use runtime::{Clock, ManualClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 

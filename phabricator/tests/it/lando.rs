@@ -13,12 +13,13 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::get,
 };
-use bus::{Backoff, Bus, Consumer, Depth, ManualClock, MemoryBus, Policy, Producer, Queue};
+use bus::{Backoff, Bus, Consumer, Depth, MemoryBus, Policy, Producer, Queue};
 use phabricator::{
     Lando, LandoWarning,
     model::{Blame, NeutralReason, PatchFailure, Report},
     warning_for,
 };
+use runtime::ManualClock;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use bus::{Clock, Policy, Queue, Seat, Shutdown, Subsystem, SubsystemError, SystemClock};
+use bus::{Policy, Queue, Seat};
 use futures::{future::BoxFuture, poll};
 use phabricator::{
     DiffPoller,
     model::{NewDiff as Found, Phid},
     testing::{Call, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus},
 };
+use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
 
 use crate::world::{World, capture_logs, conduit};
 
@@ -17,7 +18,7 @@ const FOUND: Queue<Found> = Queue::new("diffs", Policy::DEFAULT);
 /// A process that looks for new diffs. It runs while the test waits for something, and dies when it is dropped.
 struct Process<'w> {
     world: &'w World,
-    running: BoxFuture<'static, Result<(), SubsystemError>>,
+    running: BoxFuture<'static, Result<(), ServiceError>>,
 }
 
 impl<'w> Process<'w> {

@@ -1,11 +1,11 @@
 //! What is read on a build target in the end.
 
-use bus::Clock;
 use phabricator::{
     BuildPages,
     model::{BaseChoice, BaseReason, Blame, NeutralReason, PatchFailure, Pushed, Report, What},
     testing::{Artifact, EVERY_METHOD, Fault, TargetStatus},
 };
+use runtime::Clock;
 use serde_json::json;
 
 use crate::world::{World, capture_logs, conduit};

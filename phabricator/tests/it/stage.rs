@@ -3,13 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Clock, ManualClock};
 use jiff::Timestamp;
 use phabricator::{
     Conduit,
     model::Phid,
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, RevisionStatus},
 };
+use runtime::{Clock, ManualClock};
 use serde_json::{Map, Value, json};
 
 /// When the stacks were made, and when the later revisions were: pages of edges are cut at such times.

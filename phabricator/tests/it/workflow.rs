@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bus::Clock;
 use phabricator::{
     ViewPolicies,
     model::{Build, BuildRequest, BuildState, Hidden, Journal, Report, Source, Step, What},
     testing::{CreatedRevision, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus},
 };
+use runtime::Clock;
 
 use crate::world::{World, capture_logs, start};
 

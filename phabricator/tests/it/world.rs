@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use bus::{
-    Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy,
-    Producer, Queue,
-};
+use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
     AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Publisher, ViewPolicies,
@@ -13,6 +10,7 @@ use phabricator::{
     model::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
+use runtime::{Clock, ManualClock};
 
 pub(crate) use observe::testing::{Logs, capture_logs};
 

@@ -1,10 +1,9 @@
 //! What waits between Pulse and the handlers. It is bounded: when it is full, the oldest makes room, since who watches
 //! builds wants to know of the newest.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::VecDeque;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -71,7 +70,7 @@ impl<T> Buffer<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

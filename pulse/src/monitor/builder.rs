@@ -2,8 +2,8 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use bus::Shutdown;
 use futures::{FutureExt, Stream, stream};
+use runtime::Shutdown;
 use tokio::task::JoinHandle;
 
 use super::{

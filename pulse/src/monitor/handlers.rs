@@ -2,8 +2,8 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use bus::error_chain;
 use futures::{FutureExt, future::BoxFuture};
+use runtime::error_chain;
 use tokio::{
     sync::Semaphore,
     task::JoinSet,

@@ -6,9 +6,9 @@
 
 use std::{pin::pin, sync::Arc};
 
-use bus::{Clock, Shutdown, SystemClock, error_chain};
 use futures::{FutureExt, StreamExt};
 use lapin::{message::Delivery, options::BasicAckOptions};
+use runtime::{Clock, Shutdown, SystemClock, error_chain};
 use tracing::{error, info, warn};
 
 use super::{

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock, testing::Authority};
+use bus::testing::Authority;
 use lapin::{
     ExchangeKind,
     options::{
@@ -24,6 +24,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, MemoryBus, Policy, Queue, Reserve, Settlement, SystemClock};
+use bus::{Bus, MemoryBus, Policy, Queue, Reserve, Settlement};
 use pulse::PulseMessage;
+use runtime::SystemClock;
 
 use crate::world::{
     EXCHANGE, TASKS, World, bodies, counted, depth, listen, logged, memory, message, redis, route,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::{Classify, Disposition, SystemClock, error_chain};
+use bus::{Classify, Disposition};
 use pulse::{Publisher, PulseError, PulseMessage, Routing};
+use runtime::{SystemClock, error_chain};
 
 use crate::world::{
     EXCHANGE, OTHERS, World, connect, listen, memory, message, queue_name, route, take, until,

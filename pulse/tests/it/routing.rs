@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use bus::ManualClock;
 use jiff::Timestamp;
 use lapin::{
     options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use pulse::{PulseMessage, Topic};
+use runtime::ManualClock;
 use serde_json::Value;
 
 use crate::world::{

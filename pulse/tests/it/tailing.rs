@@ -1,8 +1,8 @@
 //! What people see of an exchange.
 
-use bus::{SystemClock, error_chain};
 use futures::StreamExt;
 use pulse::{Topic, tail};
+use runtime::{SystemClock, error_chain};
 
 use crate::world::{
     EXCHANGE, TASKS, World, bodies, logged, memory, message, take_bodies, until, until_stored,
@@ -53,10 +53,10 @@ async fn it_shows_what_fits_and_takes_nothing_from_anybody(world: &mut World) {
 }
 
 async fn its_queue_ends_with_it(world: &World) {
-    let fixed = bus::ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
+    let fixed = runtime::ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
     let queue = {
-        use bus::Clock;
-        let same = bus::ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
+        use runtime::Clock;
+        let same = runtime::ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
         format!("queue/pulseuser/tail-{:016x}", same.random())
     };
     let shown = tail(

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::{SystemClock, error_chain, testing::Authority};
+use bus::testing::Authority;
 use pulse::{Publisher, PulseError, testing::RabbitServer};
+use runtime::{SystemClock, error_chain};
 use tempfile::TempDir;
 
 use crate::world::message;

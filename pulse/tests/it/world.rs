@@ -9,11 +9,12 @@ use std::{
 };
 
 use bus::{
-    Bus, Clock, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve, Settlement,
-    Shutdown, Subsystem, SubsystemError, SystemClock, testing::RedisServer,
+    Bus, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve, Settlement,
+    testing::RedisServer,
 };
 use futures::{StreamExt, stream};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Routing, testing::RabbitServer};
+use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -143,7 +144,7 @@ pub struct Listening {
     /// How often listeners to this queue had begun before, and had begun again.
     before: (usize, usize),
     shutdown: Shutdown,
-    running: JoinHandle<Result<(), SubsystemError>>,
+    running: JoinHandle<Result<(), ServiceError>>,
 }
 
 pub fn listen(

@@ -6,7 +6,6 @@
 
 use std::{fmt, io::Read, sync::Arc, time::Duration};
 
-use bus::Clock;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
@@ -15,6 +14,7 @@ use reqwest::{
     RequestBuilder, Response, StatusCode,
     header::{CONTENT_ENCODING, HeaderName, LOCATION},
 };
+use runtime::Clock;
 use serde::Deserialize;
 use tokio::time::timeout;
 use url::Url;

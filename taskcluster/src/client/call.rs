@@ -174,7 +174,7 @@ fn scrub(words: &str, secret: Option<&SecretString>) -> String {
         Some(secret) if !secret.is_empty() => words.replace(secret, "(access token)"),
         _ => words.to_owned(),
     };
-    observe::sanitize::one_line(&words, MAX_WORDS)
+    runtime::sanitize::one_line(&words, MAX_WORDS)
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{BusError, Context, Fact, Handler, Ledger, Queue, error_chain};
+use bus::{BusError, Context, Fact, Handler, Ledger, Queue};
 use jiff::Timestamp;
+use runtime::error_chain;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 use uuid::Uuid;

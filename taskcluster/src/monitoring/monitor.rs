@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bus::{BusError, Classify, Context, Disposition, Handler, Ledger, Queue, error_chain};
+use bus::{BusError, Classify, Context, Disposition, Handler, Ledger, Queue};
 use jiff::Timestamp;
+use runtime::error_chain;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tracing::{debug, info, warn};

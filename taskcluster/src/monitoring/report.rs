@@ -1,6 +1,6 @@
 //! What is reported of tasks that have ended, in Markdown.
 
-use observe::sanitize;
+use runtime::sanitize;
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;

@@ -3,11 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{
-    BusError, Ledger, Outgoing, Producer, Queue, Seat, Shutdown, Subsystem, SubsystemError,
-    error_chain,
-};
+use bus::{BusError, Ledger, Outgoing, Producer, Queue, Seat};
 use jiff::Timestamp;
+use runtime::{Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
 
 use super::{Report, ReportScope, ends};
@@ -144,12 +142,12 @@ impl Reporter {
 }
 
 #[async_trait]
-impl Subsystem for Reporter {
+impl Service for Reporter {
     fn name(&self) -> &str {
         "reporter"
     }
 
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError> {
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         let clock = Arc::clone(self.producer.clock());
         let name = format!("reporter {}", self.scope.name);
         let mut seat = Seat::new(Arc::clone(self.producer.bus()), Arc::clone(&clock), name);

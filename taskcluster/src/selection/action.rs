@@ -233,12 +233,12 @@ fn render(template: &Value, context: &Value) -> Result<Value, ActionError> {
 
 /// Somebody else's words on one short line.
 fn quote(words: &str) -> String {
-    observe::sanitize::one_line(words, MAX_QUOTE)
+    runtime::sanitize::one_line(words, MAX_QUOTE)
 }
 
 #[cfg(test)]
 mod tests {
-    use bus::error_chain;
+    use runtime::error_chain;
 
     use super::*;
 

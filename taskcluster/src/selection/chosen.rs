@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use bus::{Context, Handler, Queue};
 use bytes::Bytes;
-use observe::sanitize;
 use pulse::PulseMessage;
+use runtime::sanitize;
 use serde_json::Value;
 use tracing::{debug, info};
 

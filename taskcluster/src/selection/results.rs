@@ -6,9 +6,9 @@
 
 use async_trait::async_trait;
 use bus::{Context, Handler, Queue};
-use observe::sanitize;
 use phabricator::model::{TestOutcome, TestResult};
 use pulse::PulseMessage;
+use runtime::sanitize;
 use tracing::info;
 
 use super::{SelectionError, memory};

@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 use super::{
     FakeTaskcluster,
     request::code,
-    server::{BACKLOG, bound, lock, serve},
+    server::{BACKLOG, bound, serve},
 };
 
 /// In the place of a call's name: whatever is called.
@@ -85,25 +85,25 @@ impl FakeTaskcluster {
 
     /// Nothing more goes wrong.
     pub fn mend(&self) {
-        lock(&self.inner.traffic).plans.clear();
+        self.inner.traffic.lock().plans.clear();
     }
 
     /// Goes down, keeping all that it knows: connections are refused from now on, and those that are open end with the
     /// call that they are in.
     pub async fn go_down(&self) -> io::Result<()> {
-        let Some(server) = lock(&self.serving).server.take() else {
+        let Some(server) = self.serving.lock().server.take() else {
             return Ok(());
         };
         server.abort();
         // It always ends as aborted; then its socket is closed.
         let _: Result<io::Result<()>, JoinError> = server.await;
-        lock(&self.serving).reserved = Some(bound(self.address)?);
+        self.serving.lock().reserved = Some(bound(self.address)?);
         Ok(())
     }
 
     /// Comes up again, at the same address.
     pub fn come_up(&self) -> io::Result<()> {
-        let mut serving = lock(&self.serving);
+        let mut serving = self.serving.lock();
         if let Some(reserved) = serving.reserved.take() {
             serving.server = Some(serve(reserved.listen(BACKLOG)?, &self.inner, false));
         }
@@ -112,11 +112,11 @@ impl FakeTaskcluster {
 
     /// The calls that were received until now, such as `queue.task`, those that went wrong included.
     pub fn calls(&self) -> Vec<String> {
-        lock(&self.inner.traffic).calls.clone()
+        self.inner.traffic.lock().calls.clone()
     }
 
     fn plan(&self, call: &str, left: Option<usize>, fault: &Fault) {
-        lock(&self.inner.traffic).plans.push(Plan {
+        self.inner.traffic.lock().plans.push(Plan {
             call: call.to_owned(),
             left,
             fault: fault.clone(),

@@ -1,10 +1,8 @@
 //! The fake's HTTP side.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, net::SocketAddr, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use axum::{
     Router,
@@ -13,7 +11,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
-use bus::Clock;
+use runtime::Clock;
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinHandle,
@@ -84,20 +82,21 @@ impl FakeTaskcluster {
     pub async fn start_proxy(&self) -> io::Result<Url> {
         let listener = bound(SocketAddr::from(([127, 0, 0, 1], 0)))?.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        lock(&self.serving)
+        self.serving
+            .lock()
             .proxies
             .push(serve(listener, &self.inner, true));
         url_of(address)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.inner.state)
+        self.inner.state.lock()
     }
 }
 
 impl Drop for FakeTaskcluster {
     fn drop(&mut self) {
-        let serving = lock(&self.serving);
+        let serving = self.serving.lock();
         for server in serving.server.iter().chain(&serving.proxies) {
             server.abort();
         }
@@ -106,11 +105,6 @@ impl Drop for FakeTaskcluster {
 
 fn url_of(address: SocketAddr) -> io::Result<Url> {
     Url::parse(&format!("http://{address}")).map_err(io::Error::other)
-}
-
-/// State is whole between any two statements, so a panic elsewhere does not spoil it.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A socket at `address` that does not listen yet.
@@ -144,21 +138,21 @@ async fn answer(
     proxied: bool,
 ) -> Response {
     if let Some(path) = uri.path().strip_prefix("/store/") {
-        let fault = lock(&inner.traffic).arrived("store");
+        let fault = inner.traffic.lock().arrived("store");
         return match fault {
             Some(fault) => fault.answer(),
-            None => lock(&inner.state).stored(path, uri.query(), &headers),
+            None => inner.state.lock().stored(path, uri.query(), &headers),
         };
     }
     let Some(request) = Request::read(method, &uri, &headers, body, proxied) else {
         return (StatusCode::NOT_FOUND, page()).into_response();
     };
-    let fault = lock(&inner.traffic).arrived(request.name);
+    let fault = inner.traffic.lock().arrived(request.name);
     match &fault {
         None | Some(Fault::CutAfter) => {}
         Some(fault) => return fault.answer(),
     }
-    let mut state = lock(&inner.state);
+    let mut state = inner.state.lock();
     let answer = match perform(&request, &mut state) {
         Ok(reply) => reply.into_response(),
         Err(refusal) => refusal.answer(&request, state.clock.now()),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bus::Clock;
+use runtime::Clock;
 use serde_json::Value;
 use url::Url;
 

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use bus::{Classify, Clock, Disposition};
+use bus::{Classify, Disposition};
+use runtime::Clock;
 use serde_json::json;
 use taskcluster::{
     Artifact, Taskcluster, TaskclusterError,
@@ -371,7 +372,7 @@ async fn a_store_in_trouble_is_asked_again_and_its_signed_address_is_kept_to_our
             .await
             .unwrap_err();
         stage.fake.mend();
-        let told = format!("{} {error:?}", bus::error_chain(&error));
+        let told = format!("{} {error:?}", runtime::error_chain(&error));
         assert!(
             !told.contains("Signature") && !told.contains("store/"),
             "{told}"

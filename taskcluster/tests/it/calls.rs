@@ -120,7 +120,7 @@ async fn a_task_is_made_again_with_other_dates_and_nothing_else_changed() {
         json!({ "routes": ["a.b"], "requires": "all-resolved", "extra": { "x": [1.5, null] } }),
     );
     stage.clock.advance(Duration::from_secs(7200));
-    let now = bus::Clock::now(stage.clock.as_ref()) + Duration::from_nanos(999);
+    let now = runtime::Clock::now(stage.clock.as_ref()) + Duration::from_nanos(999);
     let again = client.task(&old).await.unwrap().created_at(now);
     let new = "fN1SbArXTPSVFNUvaOlinQ";
     client.create_task(new, &again).await.unwrap();

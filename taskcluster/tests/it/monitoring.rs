@@ -3,11 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{
-    Backoff, Clock, Consumer, Depth, Ledger, ManualClock, MemoryBus, Operate, Policy, Producer,
-    Queue, Shutdown, Subsystem,
-};
+use bus::{Backoff, Consumer, Depth, Ledger, MemoryBus, Operate, Policy, Producer, Queue};
 use jiff::Timestamp;
+use runtime::{Clock, ManualClock, Service, Shutdown};
 use serde_json::{Map, Value, json};
 use taskcluster::{
     Email, Mailer, Monitor, Report, ReportScope, Reporter, Taskcluster,

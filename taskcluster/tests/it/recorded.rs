@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use bus::{Clock, ManualClock};
+use runtime::{Clock, ManualClock};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bus::{Classify, Clock, Disposition};
+use bus::{Classify, Disposition};
 use jiff::Timestamp;
+use runtime::Clock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;

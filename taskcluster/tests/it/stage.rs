@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use aws_lc_rs::{digest, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bus::{Clock, ManualClock};
 use jiff::Timestamp;
+use runtime::{Clock, ManualClock};
 use taskcluster::{Credentials, Taskcluster, testing::FakeTaskcluster};
 use url::{Position, Url};
 

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Message, Outgoing, Policy, Queue, Reserve, Settlement, SystemClock};
+use bus::{Message, Outgoing, Policy, Queue, Reserve, Settlement};
+use runtime::SystemClock;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

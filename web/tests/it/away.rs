@@ -3,11 +3,11 @@
 use std::{ops::Range, time::Duration};
 
 use bus::{
-    Bus, BusError, Clock, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate, Outgoing,
-    Pushed, Quarantine, QueueSpec, QueueStatus, Record, Remains, Reserve, SystemClock, Waiting,
-    Which,
+    Bus, BusError, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate, Outgoing, Pushed,
+    Quarantine, QueueSpec, QueueStatus, Record, Remains, Reserve, Waiting, Which,
 };
 use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
 use uuid::Uuid;
 
 /// A bus that is away, or full.

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use bus::{Bus, Policy, Queue, RedisBus, SystemClock, testing::RedisServer};
+use bus::{Bus, Policy, Queue, RedisBus, testing::RedisServer};
 use phabricator::model::BuildRequest;
+use runtime::SystemClock;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use web::WebSettings;
 

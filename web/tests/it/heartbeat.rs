@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, MemoryBus, Policy, Queue, RedisBus, SystemClock, testing::RedisServer};
+use bus::{Bus, MemoryBus, Policy, Queue, RedisBus, testing::RedisServer};
 use phabricator::model::BuildRequest;
+use runtime::SystemClock;
 use serde_json::Value;
 use web::WebSettings;
 

@@ -15,13 +15,12 @@ mod secret;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use bus::{
-    Bus, MemoryBus, Message, Operator, Policy, Producer, Queue, Shutdown, Subsystem, SystemClock,
-};
+use bus::{Bus, MemoryBus, Message, Operator, Policy, Producer, Queue};
 use phabricator::{
     BuildPages,
     model::{BuildRequest, Journal},
 };
+use runtime::{Service, Shutdown, SystemClock};
 use secrecy::SecretString;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

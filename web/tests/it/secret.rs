@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bus::{ManualClock, MemoryBus, Producer};
+use bus::{MemoryBus, Producer};
 use jiff::Timestamp;
+use runtime::ManualClock;
 use secrecy::SecretString;
 use web::{Version, WebSettings};
 

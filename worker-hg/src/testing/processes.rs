@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use runtime::{Clock, SystemClock};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use crate::process::{Group, Pipes};

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 use worker_hg::{
     CloneReport, CloneState, HgError, Inventory, Outcome, Progress, Requests, Task, Upkept,
     maintain,

@@ -12,7 +12,9 @@ async fn probed(world: &World) -> Vec<(String, Result<String, String>)> {
     let found = probe(&world.settings, &world.settings.repositories[0]).await;
     found
         .into_iter()
-        .map(|Probe { what, result, .. }| (what, result.map_err(|error| bus::error_chain(&error))))
+        .map(|Probe { what, result, .. }| {
+            (what, result.map_err(|error| runtime::error_chain(&error)))
+        })
         .collect()
 }
 

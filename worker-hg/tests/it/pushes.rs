@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::Clock;
+use runtime::Clock;
 
 use phabricator::model::Report;
 

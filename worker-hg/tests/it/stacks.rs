@@ -2,8 +2,8 @@
 
 use std::{process::Command, time::Duration};
 
-use bus::Clock;
 use phabricator::model::{Build, NeutralReason, Report};
+use runtime::Clock;
 use worker_hg::TryMode;
 
 use crate::world::{Repo, World, add, add_mode, change, phid};

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use bus::Clock;
 use phabricator::{
     answer,
     model::{Build, Patch, Report},
 };
+use runtime::Clock;
 
 use crate::{
     tree_service::TreeService,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bus::Clock;
 use phabricator::model::{Build, NeutralReason, Report};
+use runtime::Clock;
 
 use crate::{
     tree_service::TreeService,

@@ -12,14 +12,14 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue,
-    Reserve, Settlement, Shutdown, Subsystem, SystemClock,
+    Backoff, Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement,
 };
 use jiff::Timestamp;
 use phabricator::model::{
     Applied, Build, BuildRecord, BuildRequest, Diff, Journal, Patch, PatchFailure, Phid, Pushed,
     Recheck, Report, Revision, Unsure, What,
 };
+use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use worker_hg::{Mercurial, MercurialQueues, RepositorySettings, Settings};

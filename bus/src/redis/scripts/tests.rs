@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Ledger, Message, Policy, Queue, SystemClock, testing::RedisServer};
+use crate::{Ledger, Message, Policy, Queue, testing::RedisServer};
+use runtime::SystemClock;
 
 const PREFIX: &str = "{test}:";
 

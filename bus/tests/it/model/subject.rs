@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use bus::{Bus, ManualClock, MemoryBus, RedisBus, RedisOptions, SystemClock, testing::RedisServer};
+use bus::{Bus, MemoryBus, RedisBus, RedisOptions, testing::RedisServer};
 use redis::{Script, aio::MultiplexedConnection};
+use runtime::{ManualClock, SystemClock};
 use tempfile::TempDir;
 
 use super::steps::{KEYS, QUEUES};

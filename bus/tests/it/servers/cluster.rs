@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Clock, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve, Settlement,
-    SystemClock,
+    Bus, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve, Settlement,
     testing::{RedisCluster, RedisServer},
 };
+use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 

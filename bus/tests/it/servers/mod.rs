@@ -11,9 +11,10 @@ mod unfit;
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Backoff, Bus, BusError, Classify, Clock, Disposition, Leased, Outgoing, Queue, RedisBus,
-    RedisOptions, Reserve, Settlement, SystemClock, error_chain, testing::RedisServer,
+    Backoff, Bus, BusError, Classify, Disposition, Leased, Outgoing, Queue, RedisBus, RedisOptions,
+    Reserve, Settlement, testing::RedisServer,
 };
+use runtime::{Clock, SystemClock, error_chain};
 
 use crate::world::{Note, note};
 

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use anyhow::bail;
-use bus::error_chain;
 use notify::text::one_line;
+use runtime::error_chain;
 
 use crate::operate::counted;
 

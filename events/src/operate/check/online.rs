@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
-use bus::{Bus, Clock, RedisBus, error_chain};
+use bus::{Bus, RedisBus};
 use notify::Checked;
 use phabricator::Conduit;
+use runtime::{Clock, error_chain};
 
 use super::{harbormaster, lines::Lines};
 use crate::{

@@ -3,10 +3,10 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use bus::{Clock, Shutdown, SystemClock};
 use commit_telemetry::{Backfill, Ended, NotDone, Place, Span};
 use futures::StreamExt;
 use jiff::Timestamp;
+use runtime::{Clock, Shutdown, SystemClock};
 
 use super::{
     Console, GRACE, Settings,

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock};
 use commit_telemetry::{Ping, Show};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use jiff::Timestamp;
-use observe::sanitize;
+use runtime::sanitize;
+use runtime::{Clock, SystemClock};
 use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::operate::table::span;

@@ -11,9 +11,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bus::{Clock, SystemClock};
 use jiff::Timestamp;
 use pulse::PulseMessage;
+use runtime::{Clock, SystemClock};
 use serde::Serialize;
 
 use super::state;

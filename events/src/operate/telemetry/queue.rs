@@ -7,10 +7,11 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use bus::{Backoff, Clock, Shutdown, SystemClock, error_chain};
+use bus::Backoff;
 use commit_telemetry::{NotDone, Patience, PushHandler, TelemetryError};
 use futures::{StreamExt, stream, stream::FuturesUnordered};
 use pulse::{Inbox, PulseError, PulseMessage, Taken};
+use runtime::{Clock, Shutdown, SystemClock, error_chain};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 

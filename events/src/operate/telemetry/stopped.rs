@@ -38,7 +38,7 @@ pub(super) struct Failure {
 impl Failure {
     /// The failure of a changeset, if it is one.
     pub(super) fn of(ended: &Ended) -> Option<Self> {
-        let reason = bus::error_chain(ended.failure.as_ref()?);
+        let reason = runtime::error_chain(ended.failure.as_ref()?);
         Some(Self {
             push: ended.push,
             node: ended.node.to_string(),

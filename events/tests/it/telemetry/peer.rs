@@ -13,7 +13,7 @@ use axum::{
     extract::State,
     http::{Method, Response, Uri},
 };
-use bus::{Clock, SystemClock};
+use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 

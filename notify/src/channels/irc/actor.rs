@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::Clock;
+use runtime::Clock;
 use tokio::{
     select,
     sync::{mpsc, oneshot},

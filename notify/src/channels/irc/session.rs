@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bus::Clock;
+use runtime::Clock;
 use tokio::select;
 use tracing::{debug, info, warn};
 

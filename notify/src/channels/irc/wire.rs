@@ -84,7 +84,7 @@ impl Wire {
                 }
                 None => "look at notify.irc.host and port",
             };
-            Fault::new(Kind::Unreachable, format!("connect to {server}: {}: {advice}", bus::error_chain(&error)))
+            Fault::new(Kind::Unreachable, format!("connect to {server}: {}: {advice}", runtime::error_chain(&error)))
         })?;
         Ok(Self {
             server,

@@ -3,11 +3,9 @@
 //! The same two buffers are filled in turn. Were each part given a new one, an allocator that keeps what is freed would
 //! hold several of them, and more in a process that collects for days.
 
-use std::{
-    io::Write,
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io::Write, mem, sync::Arc};
+
+use parking_lot::Mutex;
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -57,10 +55,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let mut buffer = mem::take(&mut self.buffer);
         buffer.clear();
-        self.spare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(buffer);
+        self.spare.lock().push(buffer);
     }
 }
 
@@ -112,7 +107,7 @@ impl Parts {
                 .log
                 .chunk()
                 .await
-                .map_err(|error| broken(&bus::error_chain(&error)))?;
+                .map_err(|error| broken(&runtime::error_chain(&error)))?;
             let Some(chunk) = chunk else {
                 self.packed.finish()?;
                 return Ok(Part {
@@ -131,11 +126,7 @@ impl Parts {
     /// Has what comes now written to a buffer with room for a part, so that it is not moved while it grows. By now the
     /// part before the last one was sent. The packer may have begun to write already.
     fn provide_buffer(&mut self) {
-        let spare = self
-            .spare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let spare = self.spare.lock().pop();
         let mut buffer = spare.unwrap_or_else(|| Vec::with_capacity(PART + SLACK));
         buffer.append(self.packed.buffer());
         *self.packed.buffer() = buffer;

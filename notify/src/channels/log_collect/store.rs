@@ -179,7 +179,7 @@ impl Upload {
         {
             warn!(
                 channel = NAME,
-                error = bus::error_chain(&error),
+                error = runtime::error_chain(&error),
                 "parts of a log remain in the bucket: let a lifecycle rule end incomplete uploads"
             );
         }

@@ -51,7 +51,7 @@ impl Fault {
         let source = smtp
             .and_then(std::error::Error::source)
             .unwrap_or(error.as_ref());
-        let text = one_line(&bus::error_chain(source), MAX_ANSWER);
+        let text = one_line(&runtime::error_chain(source), MAX_ANSWER);
         Self {
             stage,
             code,

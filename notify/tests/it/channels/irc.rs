@@ -2,10 +2,11 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use bus::{Clock, ManualClock, SystemClock, testing::Authority};
+use bus::testing::Authority;
 use notify::{
     Channel, ChannelError, Channels, DigestLine, Notification, Recipients, Status, Templates,
 };
+use runtime::{Clock, ManualClock, SystemClock};
 use tempfile::TempDir;
 
 use super::{checked, notification, open, open_at};

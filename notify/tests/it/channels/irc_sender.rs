@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{
-    Bus, Clock, Consumer, Depth, MemoryBus, Operate, Producer, Shutdown, Subsystem, SystemClock,
-};
+use bus::{Bus, Consumer, Depth, MemoryBus, Operate, Producer};
 use notify::{Channels, Dispatcher, Identities, Sender, Status, Templates};
+use runtime::{Clock, Service, Shutdown, SystemClock};
 use serde_json::json;
 use taskcluster::{Taskcluster, testing::FakeTaskcluster};
 

@@ -3,8 +3,9 @@
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bus::{Classify, Clock, Disposition, ManualClock, SystemClock};
+use bus::{Classify, Disposition};
 use notify::{ChannelError, Channels, Recipients};
+use runtime::{Clock, ManualClock, SystemClock};
 use tokio::net::TcpListener;
 
 use super::{

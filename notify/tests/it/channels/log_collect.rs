@@ -4,10 +4,11 @@ mod memory;
 
 use std::{collections::BTreeMap, io::Read, sync::Arc, time::Duration};
 
-use bus::{Classify, Clock, Disposition, ManualClock, SystemClock};
+use bus::{Classify, Disposition};
 use flate2::read::GzDecoder;
 use notify::{ChannelError, Channels, Notification, Parts, Recipients, Templates};
 use reqwest::{Response, StatusCode};
+use runtime::{Clock, ManualClock, SystemClock};
 use secrecy::SecretString;
 use taskcluster::{Credentials, Taskcluster};
 use tokio::sync::Notify;

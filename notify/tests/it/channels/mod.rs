@@ -14,12 +14,12 @@ mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bus::{Clock, ManualClock};
 use notify::{
     Channels, Links, LogLink, Notification, NotifiedTask, Parts, Recipients, SettingsError, Status,
     Templates,
 };
 use pulse::{PulseMessage, PulseSettings, Routing};
+use runtime::{Clock, ManualClock};
 use secrecy::SecretString;
 use taskcluster::testing::FakeTaskcluster;
 

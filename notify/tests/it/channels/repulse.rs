@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{
-    Bus, Clock, MemoryBus, Message, Operate, Policy, Producer, Queue, Shutdown, Subsystem,
-    SystemClock,
-};
+use bus::{Bus, MemoryBus, Message, Operate, Policy, Producer, Queue};
 use notify::{ChannelError, Channels, Recipients};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, testing::RabbitServer};
+use runtime::{Clock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 
 use super::{notification, open_with};

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock};
 use notify::FluxSettings;
+use runtime::{Clock, SystemClock};
 use serde_json::Value;
 use tempfile::TempDir;
 

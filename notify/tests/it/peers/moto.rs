@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock};
 use reqwest::{Response, header::AUTHORIZATION};
+use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::world::http;

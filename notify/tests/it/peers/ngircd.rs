@@ -7,7 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use bus::{Clock, SystemClock, testing::Authority};
+use bus::testing::Authority;
+use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 

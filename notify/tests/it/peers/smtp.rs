@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use bus::{Clock, SystemClock, testing::Authority};
+use bus::testing::Authority;
+use runtime::{Clock, SystemClock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Clock, ManualClock};
+use runtime::{Clock, ManualClock};
 use serde::de::DeserializeOwned;
 
 use super::*;

@@ -1,7 +1,8 @@
 //! What Phabricator's side sends that triggers hooks.
 
-use bus::{Clock, Queue};
+use bus::Queue;
 use phabricator::model::{Build, BuildRequest, Diff, NewDiff, Phid, Revision};
+use runtime::Clock;
 use serde_json::json;
 use taskcluster::{
     DiffAnalysis, RiskAnalysis,

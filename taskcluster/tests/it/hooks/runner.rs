@@ -2,8 +2,9 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use bus::{BusError, Clock, RedisBus, SystemClock, testing::RedisServer};
+use bus::{BusError, RedisBus, testing::RedisServer};
 use observe::testing::capture_logs;
+use runtime::{Clock, SystemClock};
 use secrecy::SecretString;
 use serde_json::json;
 use taskcluster::{Credentials, model::Watched, testing::Fault};

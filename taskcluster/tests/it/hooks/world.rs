@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Backoff, Bus, Clock, Consumer, Depth, Handler, ManualClock, MemoryBus, Message, Policy,
-    Producer, Queue, Reserve, Settlement,
+    Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue, Reserve,
+    Settlement,
 };
 use pulse::{PulseMessage, Routing};
+use runtime::{Clock, ManualClock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use taskcluster::{

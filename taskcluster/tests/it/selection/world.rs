@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{
-    Bus, Clock, Consumer, ManualClock, MemoryBus, Message, Policy, Producer, Queue, Reserve,
-};
+use bus::{Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve};
 use phabricator::{
     Conduit, TestResultPublisher,
     model::{
@@ -14,6 +12,7 @@ use phabricator::{
     testing::{FakePhabricator, NewDiff, NewRevision},
 };
 use pulse::{PulseMessage, Routing};
+use runtime::{Clock, ManualClock};
 use serde_json::{Value, json};
 use taskcluster::{
     Email, Mailer, SelectionEnd, SelectionQueues, SelectionStart, Taskcluster, TestEnd,

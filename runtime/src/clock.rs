@@ -1,10 +1,11 @@
 //! Time and randomness, the only two things that make a run differ from the next: everything asks a [`Clock`], so a
 //! test can steer both.
 
-use std::{fmt, sync::Mutex, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -89,7 +90,7 @@ impl ManualClock {
     /// Moves the clock forward and wakes everyone whose time has come.
     pub fn advance(&self, by: Duration) {
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             state.now = state.now.checked_add(by).unwrap_or(Timestamp::MAX);
         }
         self.moved.notify_waiters();
@@ -99,7 +100,7 @@ impl ManualClock {
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        lock(&self.state).now
+        self.state.lock().now
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -115,18 +116,11 @@ impl Clock for ManualClock {
 
     fn random(&self) -> u64 {
         // SplitMix64: short, and good enough to keep ids apart.
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.seed = state.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = state.seed;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
-}
-
-/// A lock whose holder panicked still holds consistent data here: every critical section is a few assignments.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -3,31 +3,31 @@
 use async_trait::async_trait;
 use futures::{StreamExt, stream::FuturesUnordered};
 
-use crate::Shutdown;
+use crate::{Shutdown, error_chain};
 
-/// Why a subsystem ended before its shutdown.
-pub type SubsystemError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a service ended before its shutdown.
+pub type ServiceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A part of the process that runs until its shutdown: a consumer, a web server, a poller.
 #[async_trait]
-pub trait Subsystem: Send {
+pub trait Service: Send {
     /// Names it in logs.
     fn name(&self) -> &str;
 
     /// Runs until `shutdown` says stop. An error stops the whole process.
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), SubsystemError>;
+    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError>;
 }
 
 /// Runs all of them until `shutdown`; when one fails, the others are stopped and the first failure is returned.
-pub async fn run_subsystems(
-    subsystems: Vec<Box<dyn Subsystem>>,
+pub async fn run_services(
+    services: Vec<Box<dyn Service>>,
     shutdown: Shutdown,
-) -> Result<(), SubsystemError> {
-    let mut running: FuturesUnordered<_> = subsystems
+) -> Result<(), ServiceError> {
+    let mut running: FuturesUnordered<_> = services
         .into_iter()
-        .map(|subsystem| {
-            let name = subsystem.name().to_owned();
-            let task = tokio::spawn(subsystem.run(shutdown.clone()));
+        .map(|service| {
+            let name = service.name().to_owned();
+            let task = tokio::spawn(service.run(shutdown.clone()));
             async move { (name, task.await) }
         })
         .collect();
@@ -40,11 +40,7 @@ pub async fn run_subsystems(
         };
         shutdown.stop();
         if outcome.is_ok() {
-            outcome = Err(format!(
-                "{name} stopped: {}",
-                crate::handler::error_chain(failure.as_ref())
-            )
-            .into());
+            outcome = Err(format!("{name} stopped: {}", error_chain(failure.as_ref())).into());
         }
     }
     outcome

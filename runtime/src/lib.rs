@@ -1,0 +1,13 @@
+//! What every part of the program stands on: time and randomness, shutdown, services, error chains, and the sanitizer of
+//! foreign text. Knows nothing of queues, builds or peers.
+
+mod clock;
+mod error_chain;
+pub mod sanitize;
+mod service;
+mod shutdown;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error_chain::error_chain;
+pub use service::{Service, ServiceError, run_services};
+pub use shutdown::Shutdown;
