@@ -105,7 +105,7 @@ impl Lane {
         }
     }
 
-    /// Prepares the clone, again and again until it works, and anew whenever it was found broken. Meanwhile does what
+    /// Prepares the clone, again and again until it works, and once more whenever it was found broken. Meanwhile does what
     /// operators ask for.
     pub(crate) async fn keep(&self, site: Site<'_>) {
         let mut incoming = self.incoming.lock().await;

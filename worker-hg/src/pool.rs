@@ -68,7 +68,7 @@ impl<T> Pool<T> {
         self.wait(patience, take).await
     }
 
-    /// Takes out all that nobody works on, for good.
+    /// Takes out all that nobody works on.
     pub(crate) fn empty(&self) -> Vec<T> {
         let all = std::mem::take(&mut *self.free());
         self.there.fetch_sub(all.len(), Ordering::SeqCst);

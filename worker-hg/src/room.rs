@@ -96,7 +96,7 @@ pub(crate) fn taken(directory: &Path) -> u64 {
     Usage::default().of(directory)
 }
 
-/// Sees to it that `needed` more bytes find room for good, within the budget and on the disk: if they do not, what
+/// Makes room for `needed` more bytes, within the budget and on the disk: if they do not, what
 /// nobody needs goes, the oldest first, until they do. `Err` with the reason when they still do not.
 pub(crate) fn make(settings: &Settings, needed: u64) -> Result<Result<(), String>, HgError> {
     make_within(settings, settings.disk_budget, needed)

@@ -127,11 +127,11 @@ impl TreeStatus {
             Verdict::Closed(reason) if before == Verdict::Open => {
                 info!(
                     tree,
-                    "the tree is closed, builds for it are parked: {reason}"
+                    "the tree is closed; its builds are deferred: {reason}"
                 );
             }
             Verdict::Open if before != Verdict::Open => {
-                info!(tree, "the tree is open, parked builds go on")
+                info!(tree, "the tree is open; its deferred builds go on")
             }
             _ => {}
         }

@@ -131,7 +131,7 @@ impl Lane {
             let _ = disk::blocking(move || disk::remove(&left)).await;
         }
         made?;
-        // Out of the pool for good: if this ends in the middle, nobody may go on with what is known of the old clone.
+        // Out of the pool, and not back: if this ends in the middle, nobody may go on with what is known of the old clone.
         let Some(mut ready) = self.take(site).await?.discard() else {
             return Err(HgError::NotReady {
                 repository: self.name.clone(),
@@ -166,7 +166,7 @@ impl Lane {
         info!(
             step = "recloned",
             repository = self.name,
-            "the clone {} was made anew",
+            "{} was cloned again",
             self.name
         );
         disk::blocking(move || disk::remove(&temporary))

@@ -130,7 +130,7 @@ fn show(name: &str, task: Task, outcome: &Outcome, json: bool) -> anyhow::Result
     } else {
         for one in &outcome.done {
             let what = match one.new_changesets {
-                None => "made anew".to_owned(),
+                None => "cloned again".to_owned(),
                 Some(0) => "nothing new".to_owned(),
                 Some(new) => super::counted(usize::try_from(new)?, "new changeset"),
             };

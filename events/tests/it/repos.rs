@@ -130,7 +130,7 @@ async fn clones_are_listed_and_those_of_nobody_removed_while_a_worker_runs() {
 async fn clones_are_pulled_and_made_anew_with_a_worker_and_without() {
     let world = World::with_redis().await;
     let tip = world.repositories.base[..12].to_owned();
-    let anew = [format!("product: made anew, at {tip}")];
+    let anew = [format!("product: cloned again, at {tip}")];
     let same = [format!("product: nothing new, at {tip}")];
     assert_eq!(
         world.repos(&["pull", "product"]).await.lines(),

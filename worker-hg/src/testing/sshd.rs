@@ -11,7 +11,7 @@ use super::processes::{
     Server, TRIES, children, descendants, free_port, kill_all, kill_and_wait, tool,
 };
 
-/// It starts itself anew for each session, and wants to know where it is.
+/// It starts itself again for each session, and wants to know where it is.
 const PROGRAM: &str = "/usr/sbin/sshd";
 
 /// An `sshd` of its own on a port of loopback, that lets in the user who runs it, with one key. What its sessions

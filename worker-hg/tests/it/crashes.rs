@@ -35,7 +35,7 @@ async fn what_a_dead_worker_left_in_the_clone_is_gone_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_clone_that_was_interrupted_is_made_anew() {
+async fn a_clone_that_was_interrupted_is_cloned_again() {
     let mut world = World::new();
     let temporary = world.settings.clones_dir.join(".central.cloning");
     fs::create_dir_all(temporary.join(".hg/store")).unwrap();
@@ -47,7 +47,7 @@ async fn a_clone_that_was_interrupted_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_clone_that_is_broken_at_the_start_is_made_anew() {
+async fn a_clone_that_is_broken_at_the_start_is_cloned_again() {
     type Breaking = fn(&Repo);
     let table: [(&str, Breaking); 4] = [
         ("no mark", |clone| {
@@ -76,7 +76,7 @@ async fn a_clone_that_is_broken_at_the_start_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_clone_that_breaks_under_a_build_is_made_anew() {
+async fn a_clone_that_breaks_under_a_build_is_cloned_again() {
     let mut world = World::new();
     world.start();
     world.pushed(&world.simple_build(1)).await;

@@ -249,7 +249,7 @@ async fn a_clone_that_is_elsewhere_is_named_and_not_followed() {
 }
 
 #[tokio::test]
-async fn without_a_worker_the_clones_are_made_pulled_and_made_anew() {
+async fn without_a_worker_the_clones_are_made_pulled_and_cloned_again() {
     let mut world = World::new();
     world.repository().lanes = 2;
     let outcome = world.maintain(Task::Pull).await.unwrap();
@@ -313,7 +313,7 @@ async fn a_source_that_is_away_is_said_and_the_old_clone_stays() {
 }
 
 #[tokio::test]
-async fn a_worker_pulls_and_makes_anew_when_it_is_asked() {
+async fn worker_pulls_and_clones_again_when_it_is_asked() {
     let mut world = World::new();
     world.repository().lanes = 2;
     world.start_ready().await;
@@ -349,7 +349,8 @@ async fn a_worker_pulls_and_makes_anew_when_it_is_asked() {
 }
 
 #[tokio::test]
-async fn builds_go_on_while_a_clone_is_made_anew_and_what_a_dead_worker_left_is_done_by_the_next() {
+async fn builds_go_on_while_a_repository_is_cloned_again_and_what_a_dead_worker_left_is_done_by_the_next()
+ {
     let mut world = World::new();
     world.start_ready().await;
     world.pushed(&world.simple_build(1)).await;

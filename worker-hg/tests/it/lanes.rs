@@ -60,7 +60,7 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
 }
 
 #[tokio::test]
-async fn a_lane_that_is_damaged_is_made_anew_while_the_other_works() {
+async fn a_lane_that_is_damaged_is_cloned_again_while_the_other_works() {
     let mut world = World::new();
     world.repository().lanes = 2;
     world.start();

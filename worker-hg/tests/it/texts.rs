@@ -305,11 +305,11 @@ async fn builds_that_need_no_push() {
     world.settings.tree_status = Some(service.url());
     world.settings.limits.ready = Duration::from_secs(60);
     world.start();
-    let mut parked = world.simple_build(5);
-    parked.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
+    let mut deferred = world.simple_build(5);
+    deferred.diff.created_at = world.clock.now() - Duration::from_secs(25 * 3600);
     golden.add(
         "expired in front of a closed tree",
-        &world.build(&parked).await,
+        &world.build(&deferred).await,
         world.home.path(),
     );
     world.stop().await;
