@@ -85,6 +85,8 @@ pub struct Config {
     pub max_stack_size: Size,
     /// The processor time for applying the patches of one build.
     pub max_apply_time: Duration,
+    /// The processor time for applying the patches of one author within ten minutes.
+    pub max_author_time: Duration,
     /// The service that says which trees are closed.
     pub treestatus_url: Option<Url>,
     /// The host keys of the servers that are pushed to, in the form of ssh.
@@ -176,6 +178,7 @@ impl Config {
             clones_budget: None,
             max_stack_size: mercurial::MAX_STACK_SIZE,
             max_apply_time: mercurial::MAX_APPLY_TIME,
+            max_author_time: mercurial::MAX_AUTHOR_TIME,
             treestatus_url: None,
             known_hosts: None,
             treeherder_url: "https://treeherder.mozilla.org".to_owned(),
@@ -375,6 +378,7 @@ fn read(keys: &Section<'_>) -> Option<Config> {
         clones_budget: mercurial.clones_budget,
         max_stack_size: mercurial.max_stack_size,
         max_apply_time: mercurial.max_apply_time,
+        max_author_time: mercurial.max_author_time,
         treestatus_url: mercurial.treestatus_url,
         known_hosts: mercurial.known_hosts,
         treeherder_url: mercurial.treeherder_url,

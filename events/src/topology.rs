@@ -380,6 +380,7 @@ pub(crate) fn mercurial(
         limits: Limits {
             made: config.max_stack_size.0,
             work: config.max_apply_time,
+            author: config.max_author_time,
             ..Limits::default()
         },
         ..Settings::new(repositories.collect(), absolute(&config.clones_dir)?)

@@ -16,10 +16,12 @@ use crate::{
     fault::PatchFault,
     made, misfit, outcome,
     patch::Scanned,
+    search,
     server::Ended,
     text,
     tree::ManifestReader,
     try_config,
+    work::Work,
 };
 
 /// Why a build ends without a head.
@@ -40,7 +42,7 @@ impl From<HgError> for Failure {
 }
 
 /// Makes one changeset of each patch, and the one that tells Try what to do; returns that one. `work` is the processor time
-/// that is left to do so.
+/// that is left for it.
 pub(crate) async fn apply(
     clone: &mut HgClone,
     build: &Build,
@@ -48,7 +50,7 @@ pub(crate) async fn apply(
     base: &Base,
     mode: &TryMode,
     default_author: &str,
-    work: &mut Duration,
+    work: &mut Work,
 ) -> Result<Changeset, Failure> {
     let mut tree = clone
         .read_manifest(&base.changeset, ManifestReader::new(scanned))
@@ -63,11 +65,11 @@ pub(crate) async fn apply(
         .filter(|path| tree.was_there(path))
         .collect();
     let sizes = clone.sizes(&base.changeset, &sized).await?;
-    made::check(scanned, &sizes, clone.limits().made)
+    let before = made::check(scanned, &sizes, clone.limits().made)
         .map_err(|too_much| Failure::Patch(PatchFault::makes_too_much(build, &too_much)))?;
     let mut newest = clone.mark();
     let mut parent = base.changeset.clone();
-    for (patch, scanned) in build.stack.iter().zip(scanned) {
+    for ((patch, scanned), sizes) in build.stack.iter().zip(scanned).zip(&before) {
         let author = patch.author.as_deref().and_then(text::author);
         let prepared = scanned.prepared.as_ref();
         for deletion in prepared.iter().flat_map(|prepared| &prepared.deletions) {
@@ -94,7 +96,12 @@ pub(crate) async fn apply(
                 patch.message, patch.diff.phid
             ),
         };
-        parent = match commit.import(clone, &parent, newest, work).await? {
+        let misplaced = search::misplaced(clone, &parent, patch, scanned, sizes).await?;
+        let searches = misplaced.is_some();
+        parent = match commit
+            .import(clone, &parent, newest, work, searches)
+            .await?
+        {
             Ok(made) if made.changes => made,
             Ok(_) => {
                 return Err(Failure::Patch(PatchFault::changes_nothing(
@@ -114,7 +121,22 @@ pub(crate) async fn apply(
                     misfits,
                 )));
             }
-            Err(ended) => return Err(not_imported(clone, build, patch.revision_id, ended).await),
+            Err(ended) => {
+                let failure = match (ended, misplaced) {
+                    (Ended::Spent, Some(misfits)) => {
+                        let allowed = clone.limits().search;
+                        Failure::Patch(PatchFault::searches_too_long(
+                            build,
+                            patch,
+                            &base.choice,
+                            allowed,
+                            misfits,
+                        ))
+                    }
+                    (ended, _) => not_imported(clone, build, patch.revision_id, ended).await,
+                };
+                return Err(failure);
+            }
         };
         newest += 1;
         // The tree was checked as if they had gone.
@@ -141,7 +163,7 @@ pub(crate) async fn apply(
         date: build.diff.created_at,
         message: &try_config::message(mode, build),
     };
-    match commit.import(clone, &parent, newest, work).await? {
+    match commit.import(clone, &parent, newest, work, false).await? {
         Ok(made) => Ok(made),
         Err(ended) => Err(not_imported(clone, build, build.request.revision_id, ended).await),
     }
@@ -195,15 +217,19 @@ impl Commit<'_> {
         clone: &mut HgClone,
         parent: &Changeset,
         newest: i64,
-        work: &mut Duration,
+        work: &mut Work,
+        searches: bool,
     ) -> Result<Result<Changeset, Ended>, HgError> {
         let user = format!("--user={}", self.author);
         let date = format!("--date={} 0", self.date.as_second());
         let message = format!("--message={}", text::message(self.message));
-        match clone
-            .import(parent, self.patch, &[&user, &date, &message], work)
-            .await?
-        {
+        let (allowed, mut used) = (work.left(searches), Duration::ZERO);
+        let options = [user.as_str(), &date, &message];
+        let imported = clone
+            .import(parent, self.patch, &options, allowed, &mut used)
+            .await;
+        work.spend(used, searches);
+        match imported? {
             Ended::ByItself(output) if output.code == 0 => {}
             ended => return Ok(Err(ended)),
         }

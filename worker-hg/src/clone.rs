@@ -471,19 +471,22 @@ impl HgClone {
             .collect())
     }
 
-    /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges. The processor time is taken from
-    /// `work`.
+    /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges. It may use the
+    /// processor time `allowed`; what it used is added to `used`.
     pub(crate) async fn import(
         &mut self,
         parent: &Changeset,
         patch: &[u8],
         options: &[&str],
-        work: &mut Duration,
+        allowed: Duration,
+        used: &mut Duration,
     ) -> Result<Ended, HgError> {
         // Before the first thing that can be left behind.
         self.dirty = true;
         let path = self.directory.join(PATCH);
-        let imported = self.import_file(parent, patch, options, &path, work).await;
+        let imported = self
+            .import_file(parent, patch, options, &path, allowed, used)
+            .await;
         self.remove_patch().and(imported)
     }
 
@@ -498,7 +501,8 @@ impl HgClone {
         patch: &[u8],
         options: &[&str],
         path: &Path,
-        work: &mut Duration,
+        allowed: Duration,
+        used: &mut Duration,
     ) -> Result<Ended, HgError> {
         // In pieces: `fs::write` would copy all of it first.
         let writing = async {
@@ -526,7 +530,8 @@ impl HgClone {
                 &arguments,
                 self.source.limits.import,
                 outcome::is_failing,
-                work,
+                allowed,
+                used,
             )
             .await
     }

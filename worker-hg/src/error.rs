@@ -109,8 +109,8 @@ pub enum HgError {
         /// What Mercurial says.
         words: String,
     },
-    /// The clone is damaged. It is being made anew.
-    #[error("the clone of {repository} is damaged and is made anew: {reason}")]
+    /// The clone is damaged. It is cloned again.
+    #[error("the clone of {repository} is damaged and is cloned again: {reason}")]
     Damaged {
         /// The repository's name.
         repository: String,
@@ -177,6 +177,17 @@ pub enum HgError {
         /// Why, as those say who closed it.
         reason: String,
     },
+    /// The builds of this author have used the author's processor time for now.
+    #[error(
+        "builds of this author have used {} s of processor time within ten minutes (`max_author_time`): builds of other \
+         authors go first", allowed.as_secs()
+    )]
+    AuthorTime {
+        /// How much an author may use.
+        allowed: Duration,
+        /// The time until the author may use more.
+        pause: Duration,
+    },
     /// The repository is still being prepared.
     #[error("the clone of {repository} is not ready yet")]
     NotReady {
@@ -237,7 +248,7 @@ impl HgError {
         )
     }
 
-    /// Whether the clone may be broken, so that it has to be opened, or made, anew.
+    /// Whether the clone may be broken, so that it has to be opened, or cloned, again.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Protocol { .. } => true,
@@ -294,6 +305,7 @@ impl Classify for HgError {
             Self::TreeClosed { .. } | Self::Unsure(_) | Self::DiskFull { .. } => {
                 Disposition::Defer(CLOSED_PAUSE)
             }
+            Self::AuthorTime { pause, .. } => Disposition::Defer(*pause),
             Self::NoDefaultRevision { .. } => Disposition::Defer(OUTAGE_PAUSE),
             Self::Settings { .. }
             | Self::Http(_)

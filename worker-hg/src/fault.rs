@@ -108,6 +108,24 @@ impl PatchFault {
         }
     }
 
+    /// Mercurial searched longer than `allowed` for the places of hunks that are not where they say.
+    pub(crate) fn searches_too_long(
+        build: &Build,
+        patch: &Patch,
+        base: &BaseChoice,
+        allowed: Duration,
+        misfits: Misfits,
+    ) -> Self {
+        let seconds = allowed.as_secs();
+        Self {
+            summary: format!(
+                "{} does not fit where it says, and other places were not found within {seconds} s of processor time.",
+                subject(build, patch)
+            ),
+            ..Self::does_not_apply(build, patch, base, misfits)
+        }
+    }
+
     /// The patch leaves every file as it is.
     pub(crate) fn changes_nothing(build: &Build, patch: &Patch, base: &BaseChoice) -> Self {
         Self {
@@ -147,7 +165,7 @@ impl PatchFault {
             ),
         };
         Self {
-            summary: format!("The stack of D{} is refused: it makes too large files.", build.request.revision_id),
+            summary: format!("The stack of D{} is refused: the files that it makes are too large.", build.request.revision_id),
             details: format!(
                 "The files that its patches add, copy, rename or change have {bytes}, and {allowed} are allowed.\n{part}"
             ),

@@ -20,7 +20,7 @@ use crate::{
     fault::PatchFault,
     inventory::{CloneReport, Inventory},
     made,
-    patch::{self, Scanned},
+    patch::{self, Budget, Scanned},
     place, process,
     repository::Repository,
     room::FullDisk,
@@ -115,7 +115,7 @@ impl Mercurial {
         }
     }
 
-    /// Prepares the clones, each on its own, and makes those anew that are found broken. Until a repository's is ready,
+    /// Prepares the clones, each on its own, and clones those again that are found broken. Until a repository's is ready,
     /// its builds are deferred.
     pub fn keeper(&self) -> Keeper {
         Keeper {
@@ -497,24 +497,22 @@ impl HgHandler {
         &self,
         build: Build,
     ) -> Result<(Build, Result<Vec<Scanned>, PatchFault>), HgError> {
-        let mut limits = self.settings.limits.clone();
+        let limits = self.settings.limits.clone();
         if build.stack.len() > limits.stack {
             let fault = PatchFault::too_long(&build, limits.stack);
             return Ok((build, Err(fault)));
         }
         let scan = move || {
-            let allowed = limits.made;
+            let mut budget = Budget::new(&limits);
             let scanned = build.stack.iter().map(|patch| {
-                let scanned = patch::scan(&patch.content, &limits)
-                    .map_err(|refusal| PatchFault::refused(&build, patch, &refusal))?;
-                limits.made = limits.made.saturating_sub(scanned.unpacked());
-                Ok(scanned)
+                patch::scan_next(&patch.content, &limits, &mut budget)
+                    .map_err(|refusal| PatchFault::refused(&build, patch, &refusal))
             });
             let scanned = scanned.collect::<Result<Vec<_>, _>>().and_then(|scanned| {
                 // Without the base, and so before it is known.
-                let checked = made::check(&scanned, &made::Sizes::new(), allowed);
+                let checked = made::check(&scanned, &made::Sizes::new(), limits.made);
                 checked
-                    .map(|()| scanned)
+                    .map(|_| scanned)
                     .map_err(|too_much| PatchFault::makes_too_much(&build, &too_much))
             });
             (build, scanned)

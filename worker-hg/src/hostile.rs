@@ -20,7 +20,9 @@
 //! | a key that others can read, or that stays | a directory 0700, a file 0600, removed on drop | `ssh::tests::…` |
 //! | patches, stacks and paths without end | `Limits`, `patch::path` | [`the_limits_are_those_of_the_contract`], `patch::tests::…`, `it::stacks::a_stack_that_is_too_large…` |
 //! | copies of large files and binary files that pack well, as gigabytes in the clone, in memory and on Try | `made` | `made::tests::…`, `it::greedy::copies…`, `it::greedy::binary_files…`, `it::greedy::stack…` |
-//! | hunks that fit nowhere, searched for hours; lines that become objects | processor time and memory of the command server | `it::greedy::hunks…`, `it::greedy::patches_that_take_too_long…`, `it::greedy::patch_that_takes_too_much_memory…` |
+//! | hunks that fit nowhere or far away, searched for hours | `search`; processor time of the command server | `search::tests::…`, `it::greedy::hunks…`, `it::greedy::patches_that_take_too_long…` |
+//! | lines that become objects | a number of lines for each stack; memory of the command server | `it::greedy::empty_lines…`, `it::greedy::patch_that_takes_too_much_memory…` |
+//! | one author's builds that take all the time there is | processor time for each author, `work` | `it::greedy::builds_of_an_author…` |
 //! | a Mercurial that was made to misbehave | `framing`, deadlines, process groups | `framing::tests::…`, `it::hostile_hg::…` |
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
@@ -144,7 +146,15 @@ fn the_limits_are_those_of_the_contract() {
         (64 << 20, 100, 20_000)
     );
     assert_eq!(
-        (limits.made, limits.work, limits.memory),
-        (256_000_000, Duration::from_secs(60), 3 << 30)
+        (limits.made, limits.lines, limits.memory),
+        (256_000_000, 2_000_000, 3 << 30)
+    );
+    assert_eq!(
+        (limits.work, limits.search, limits.author),
+        (
+            Duration::from_secs(60),
+            Duration::from_secs(3),
+            Duration::from_secs(120)
+        )
     );
 }

@@ -33,6 +33,7 @@ mod push;
 mod repository;
 mod request;
 mod room;
+mod search;
 mod server;
 mod session;
 mod settings;
@@ -44,6 +45,7 @@ mod tree;
 mod tree_status;
 mod try_config;
 mod upkeep;
+mod work;
 
 pub use error::HgError;
 pub use handler::{HgHandler, Keeper, Mercurial, MercurialQueues, maintain};

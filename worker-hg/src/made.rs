@@ -35,24 +35,34 @@ pub(crate) fn sized(stack: &[Scanned]) -> BTreeSet<&[u8]> {
         .collect()
 }
 
-/// Refuses a stack that makes more than `allowed` bytes of files on a base with these sizes.
-pub(crate) fn check(stack: &[Scanned], base: &Sizes, allowed: u64) -> Result<(), TooMuch> {
+/// Refuses a stack that makes more than `allowed` bytes of files on a base with these sizes. Else returns for each patch
+/// the sizes that its files have before it, in bytes, in the order of the files. A file that is not there has 0.
+pub(crate) fn check(
+    stack: &[Scanned],
+    base: &Sizes,
+    allowed: u64,
+) -> Result<Vec<Vec<u64>>, TooMuch> {
     // What the stack has made so far: the size of each file, and the file of the base that it comes from, or the first one.
     let mut made: HashMap<&[u8], (u64, &[u8])> = HashMap::new();
     let mut parts: BTreeMap<&[u8], (u64, u64)> = BTreeMap::new();
     let mut bytes = 0_u64;
+    let mut sizes = Vec::new();
     for patch in stack {
         let before = |path| {
             made.get(path)
                 .copied()
                 .unwrap_or_else(|| (base.get(path).copied().unwrap_or_default(), path))
         };
-        let resulting = patch.files.iter().filter(|file| file.kind != Kind::Delete);
-        let after: Vec<_> = resulting
-            .map(|file| {
-                let (size, origin) = source(file).map_or((0, file.path.as_slice()), before);
-                (file.path.as_slice(), (file.size.after(size), origin))
-            })
+        let sources: Vec<_> = patch
+            .files
+            .iter()
+            .map(|file| source(file).map_or((0, file.path.as_slice()), before))
+            .collect();
+        sizes.push(sources.iter().map(|(size, _)| *size).collect());
+        let files = patch.files.iter().zip(sources);
+        let after: Vec<_> = files
+            .filter(|(file, _)| file.kind != Kind::Delete)
+            .map(|(file, (size, origin))| (file.path.as_slice(), (file.size.after(size), origin)))
             .collect();
         for &(_, (size, origin)) in &after {
             bytes = bytes.saturating_add(size);
@@ -63,7 +73,7 @@ pub(crate) fn check(stack: &[Scanned], base: &Sizes, allowed: u64) -> Result<(),
         made.extend(after);
     }
     if bytes <= allowed {
-        return Ok(());
+        return Ok(sizes);
     }
     let (largest, (part, files)) = parts
         .into_iter()
@@ -78,10 +88,11 @@ pub(crate) fn check(stack: &[Scanned], base: &Sizes, allowed: u64) -> Result<(),
     })
 }
 
-/// The file that another one is made from.
+/// The file that another one is made from, and the file whose lines are compared before it goes.
 fn source(file: &FileChange) -> Option<&[u8]> {
     match &file.kind {
         Kind::Modify => Some(&file.path),
+        Kind::Delete if file.hunks.is_some() => Some(&file.path),
         Kind::Copy(source) | Kind::Rename(source) => Some(source),
         Kind::Add | Kind::Delete => None,
     }
@@ -224,12 +235,10 @@ mod tests {
         ]);
         let too_much = check(&chain, &base, 0).expect_err("more than nothing");
         assert_eq!((too_much.largest, too_much.files), (b"big".to_vec(), 4));
-        assert_eq!(check(&stack, &base, 120 * 13 * MB + 1000), Ok(()));
-        assert_eq!(
-            check(&stack, &Sizes::new(), 256 * MB),
-            Ok(()),
-            "nothing is known of the base yet"
-        );
+        let sizes = check(&stack, &base, 120 * 13 * MB + 1000).expect("as much as is allowed");
+        assert_eq!(sizes, [vec![1000], vec![13 * MB; 120]]);
+        let unknown = check(&stack, &Sizes::new(), 256 * MB);
+        assert!(unknown.is_ok(), "nothing is known of the base yet");
         assert_eq!(sized(&stack), BTreeSet::from([b"big".as_slice(), b"small"]));
     }
 }

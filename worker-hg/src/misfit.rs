@@ -125,6 +125,20 @@ fn describe(
     }
 }
 
+/// A hunk that is not where it says.
+pub(crate) fn hunk(patch: &Patch, scanned: &Scanned, file: &FileChange, number: usize) -> Misfits {
+    let name = String::from_utf8_lossy(&file.path);
+    let place = Place {
+        file: &name,
+        what: What::Hunk(number),
+    };
+    Misfits {
+        details: shown_place(patch, scanned, &place, None),
+        unexplained: true,
+        ..Misfits::default()
+    }
+}
+
 /// A file that the patch deletes and that has other lines, or more.
 pub(crate) fn other_lines(path: &[u8], more: bool) -> Misfits {
     let what = if more { "more" } else { "other" };
@@ -286,7 +300,7 @@ fn shown(name: &str) -> String {
 }
 
 /// The file whose lines the hunks of a change begin with.
-fn source(change: &FileChange) -> &str {
+pub(crate) fn source(change: &FileChange) -> &str {
     let path = match &change.kind {
         Kind::Copy(source) | Kind::Rename(source) => source,
         Kind::Add | Kind::Modify | Kind::Delete => &change.path,

@@ -57,9 +57,9 @@ pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
     stderr.lines().any(of_patch)
 }
 
-/// Whether this piece of what an import complains of says that it will fail, as it does once per hunk.
-pub(crate) fn is_failing(piece: &[u8]) -> bool {
-    piece.starts_with(b"Hunk #") && memchr::memmem::find(piece, b" FAILED at ").is_some()
+/// Whether this line of what an import complains of says that it will fail, as it does once per hunk.
+pub(crate) fn is_failing(line: &[u8]) -> bool {
+    line.starts_with(b"Hunk #") && memchr::memmem::find(line, b" FAILED at ").is_some()
 }
 
 /// Whether Mercurial found no more memory.

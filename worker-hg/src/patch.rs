@@ -37,10 +37,10 @@ use std::{
 };
 
 pub(crate) use binary::encode;
-pub(crate) use hunk::{hunk_head, old_lines};
+pub(crate) use hunk::{hunk_head, old_lines, old_texts};
 pub(crate) use replace::Prepared;
 
-use crate::{Limits, text};
+use crate::{Limits, Size, text};
 use header::Header;
 use lines::Lines;
 
@@ -69,8 +69,8 @@ pub(crate) struct FileChange {
 /// What a patch says of the size of a file afterwards, in bytes. A missing line break at the end of the file is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewSize {
-    /// It holds the whole file, as binary data. With the old file, so much has to be unpacked.
-    Whole { size: u64, unpacked: u64 },
+    /// It holds the whole file, as binary data.
+    Whole { size: u64 },
     /// It adds and removes lines, or none.
     Changed { added: u64, removed: u64 },
 }
@@ -79,7 +79,7 @@ impl NewSize {
     /// The size afterwards of a file that had `before`.
     pub(crate) fn after(self, before: u64) -> u64 {
         match self {
-            Self::Whole { size, .. } => size,
+            Self::Whole { size } => size,
             Self::Changed { added, removed } => {
                 before.saturating_add(added).saturating_sub(removed)
             }
@@ -112,6 +112,69 @@ impl Kind {
     /// Whether there is a file afterwards that was not there.
     pub(crate) fn adds(&self) -> bool {
         !matches!(self, Self::Modify | Self::Delete)
+    }
+}
+
+/// What is left of the limits of a stack while its patches are read, one after another.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// The bytes that binary files and those that they replace may have, of how many, and the largest of them.
+    binary: u64,
+    binary_allowed: u64,
+    largest: (Vec<u8>, u64),
+    /// The lines that hunks may have, of how many.
+    lines: usize,
+    lines_allowed: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            binary: limits.made,
+            binary_allowed: limits.made,
+            largest: (Vec::new(), 0),
+            lines: limits.lines,
+            lines_allowed: limits.lines,
+        }
+    }
+
+    /// No limits, for a patch that has kept them.
+    fn unlimited() -> Self {
+        Self {
+            binary: u64::MAX,
+            binary_allowed: u64::MAX,
+            largest: (Vec::new(), 0),
+            lines: usize::MAX,
+            lines_allowed: usize::MAX,
+        }
+    }
+
+    /// The binary file `path` has `size` bytes when it is unpacked, or replaces one that has.
+    fn spend_binary(&mut self, path: &[u8], size: u64) -> Result<(), Refusal> {
+        if size > self.largest.1 {
+            self.largest = (path.to_vec(), size);
+        }
+        self.binary = self.binary.checked_sub(size).ok_or_else(|| {
+            let (path, size) = &self.largest;
+            let (size, allowed) = (Size(*size), Size(self.binary_allowed));
+            let reason = format!(
+                "it has {size} when it is unpacked, and all binary files of the stack have more than {allowed}; it is \
+                 the largest of them"
+            );
+            Refusal::without_line(reason).about(path)
+        })?;
+        Ok(())
+    }
+
+    /// Hunks have this many lines.
+    fn spend_lines(&mut self, count: usize) -> Result<(), Refusal> {
+        let allowed = self.lines_allowed;
+        self.lines = self.lines.checked_sub(count).ok_or_else(|| {
+            let reason =
+                format!("the hunks of the stack have more than {allowed} lines up to here");
+            Refusal::without_line(reason).advise(SPLIT)
+        })?;
+        Ok(())
     }
 }
 
@@ -152,15 +215,6 @@ impl Scanned {
         })
     }
 
-    /// How many bytes had to be unpacked to read it.
-    pub(crate) fn unpacked(&self) -> u64 {
-        let unpacked = self.files.iter().map(|file| match file.size {
-            NewSize::Whole { unpacked, .. } => unpacked,
-            NewSize::Changed { .. } => 0,
-        });
-        unpacked.fold(0, u64::saturating_add)
-    }
-
     /// The files that go if they hold what the patch says, and that Mercurial keeps if they hold more.
     pub(crate) fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
         let replaced = replace::replaced(&self.files);
@@ -173,8 +227,18 @@ impl Scanned {
     }
 }
 
-/// Reads a patch, or says why it is refused.
+/// Reads a patch that is a stack of its own.
+#[cfg(test)]
 pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
+    scan_next(content, limits, &mut Budget::new(limits))
+}
+
+/// Reads the next patch of a stack, or says why it is refused.
+pub(crate) fn scan_next(
+    content: &[u8],
+    limits: &Limits,
+    budget: &mut Budget,
+) -> Result<Scanned, Refusal> {
     let mut lines = Lines::new(content);
     if content.len() > limits.patch_bytes {
         return Err(lines.refuse(format!(
@@ -186,12 +250,11 @@ pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> 
     let mut files = Vec::new();
     let mut seen = HashMap::new();
     let mut unchanged = None;
-    let mut binary_bytes = usize::try_from(limits.made).unwrap_or(usize::MAX);
     while let Some(line) = lines.next() {
         if line.is_empty() {
             continue;
         }
-        let (path, file) = scan_file(line, &mut lines, &mut binary_bytes)?;
+        let (path, file) = scan_file(line, &mut lines, budget)?;
         let kind = file.as_ref().map(|file| &file.kind);
         match seen.insert(path, kind == Some(&Kind::Delete)) {
             None => {}
@@ -254,7 +317,7 @@ fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
 fn scan_file<'a>(
     first: &'a [u8],
     lines: &mut Lines<'a>,
-    binary_bytes: &mut usize,
+    budget: &mut Budget,
 ) -> Result<(&'a [u8], Option<FileChange>), Refusal> {
     let Some((old, new)) = header::names(first) else {
         return Err(stray(first, lines));
@@ -267,7 +330,7 @@ fn scan_file<'a>(
     for name in [old, new] {
         path::check(name).map_err(|reason| lines.refuse(reason).about(name))?;
     }
-    let file = scan_named(old, new, lines, binary_bytes).map_err(|refusal| refusal.about(new))?;
+    let file = scan_named(old, new, lines, budget).map_err(|refusal| refusal.about(new))?;
     Ok((new, file))
 }
 
@@ -275,7 +338,7 @@ fn scan_named<'a>(
     old: &'a [u8],
     new: &'a [u8],
     lines: &mut Lines<'a>,
-    binary_bytes: &mut usize,
+    budget: &mut Budget,
 ) -> Result<Option<FileChange>, Refusal> {
     let mut header = Header::default();
     while lines
@@ -308,11 +371,10 @@ fn scan_named<'a>(
                 kind = names.kind(lines);
             }
             let start = hunk::scan_text(old, new, &kind, &names, lines)?;
+            budget.spend_lines(lines.place().line - start.line)?;
             (hunks, size) = (Some(start), hunk::new_size(lines.since(start)));
         }
-        Some(b"GIT binary patch") => {
-            size = binary::scan(lines, kind == Kind::Delete, binary_bytes)?
-        }
+        Some(b"GIT binary patch") => size = binary::scan(lines, new, kind == Kind::Delete, budget)?,
         _ if kind == Kind::Modify && !header.changes_mode() => return Ok(None),
         _ => {}
     }
@@ -358,12 +420,22 @@ fn stray(line: &[u8], lines: &Lines<'_>) -> Refusal {
 }
 
 const CONVERT: &str = "Convert the patch to LF line endings (`dos2unix`) and submit it again. A rebase does not help.";
+const SPLIT: &str = "Split the stack, and land its lower part first.";
 const UPLOAD: &str =
     "Submit it again with `moz-phab` or `arc diff`, which upload the content of binary files.";
 const RENAME: &str = "Mercurial cannot import a patch for such a file. Rename the directory whose name ends in ` b`, in a \
                       revision of its own, and submit this one on top of that.";
 
 impl Refusal {
+    fn without_line(reason: String) -> Self {
+        Self {
+            path: None,
+            line: 0,
+            reason,
+            advice: "",
+        }
+    }
+
     fn about(self, path: &[u8]) -> Self {
         // What is taken for a name can be as long as the patch.
         let start = &path[..path.len().min(path::MAX_PATH)];

@@ -24,6 +24,7 @@ use crate::{
     session::Session,
     tree_status::{TreeStatus, Verdict},
     upkeep::Order,
+    work::{self, Work},
 };
 
 /// How long a lane that is being tidied up is waited for at the end of the process.
@@ -192,7 +193,14 @@ impl Repository {
         {
             return Err(still_wanted(desk, build)
                 .await?
-                .unwrap_or_else(|| self.parked(reason).into()));
+                .unwrap_or_else(|| self.tree_closed(reason).into()));
+        }
+        // One that has begun to push is finished.
+        let (author, allowed) = (&build.revision.author, self.all.limits.author);
+        if !desk.record.pushing
+            && let Some(error) = work::exceeded(desk.cx, author, allowed).await?
+        {
+            return Err(still_wanted(desk, build).await?.unwrap_or(error.into()));
         }
         let Some(mut lane) = self.pool.take(self.all.limits.ready).await else {
             let not_ready = match self.outage.words() {
@@ -270,10 +278,10 @@ impl Repository {
             );
             None
         });
+        let mut work = Work::new(&self.all.limits);
         let applying = async {
             let mut base = base::choose(clone, build, &self.settings, desk).await?;
             let (mode, author) = (&self.settings.mode, &self.all.default_author);
-            let mut work = self.all.limits.work;
             let head =
                 match apply::apply(clone, build, scanned, &base, mode, author, &mut work).await {
                     Err(Failure::Patch(fault)) if base.choice.reason == BaseReason::ByDate => {
@@ -303,26 +311,28 @@ impl Repository {
         };
         let (applied, verdict, looked) =
             futures::join!(applying, self.look_at_tree(), desk.look_again(build));
+        let recorded = work::record(desk.cx, &build.revision.author, work.used()).await;
         // What is wrong on our side comes first, since the clone may be damaged; then what may not be spoken of.
         let applied = match applied {
             Err(Failure::Ours(error)) => return Err(error.into()),
             applied => applied,
         };
+        recorded?;
         if let Some(unwanted) = looked? {
             return Err(Failure::Unwanted(unwanted));
         }
         // A patch that does not apply fails even while the tree is closed.
         let (base, head) = applied?;
         if let Verdict::Closed(reason) = verdict {
-            info!(step = "parked", build = %build.request.target, "{} is closed: {reason}", target.name);
-            return Err(self.parked(reason).into());
+            info!(step = "deferred", build = %build.request.target, "{} is closed: {reason}", target.name);
+            return Err(self.tree_closed(reason).into());
         }
         desk.pushes(build).await?;
         match target.push(clone, &head, session).await {
             Err(HgError::Refused { doing, words }) => {
                 desk.pushed_nothing(build)?;
                 match self.tree_status.look_again(target.name).await {
-                    Verdict::Closed(reason) => return Err(self.parked(reason).into()),
+                    Verdict::Closed(reason) => return Err(self.tree_closed(reason).into()),
                     Verdict::Open => return Err(HgError::Refused { doing, words }.into()),
                 }
             }
@@ -348,7 +358,7 @@ impl Repository {
         }
     }
 
-    fn parked(&self, reason: String) -> HgError {
+    fn tree_closed(&self, reason: String) -> HgError {
         HgError::TreeClosed {
             tree: self.settings.try_name.clone(),
             reason,

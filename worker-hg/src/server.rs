@@ -43,7 +43,10 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// How long a command may go on that has said that it will fail. Mercurial then still looks for a place for each of the
 /// other hunks, to name them all, and that can take hours.
-const FAILING: Duration = Duration::from_secs(4);
+const FAILING: Duration = Duration::from_secs(2);
+
+/// How much of a line is enough to see that a command will fail.
+const MAX_LINE: usize = 128;
 
 /// Where a server puts its temporary files, within the repository: what a patch makes, for one. They are on the same disk as
 /// the clone, and what one that was killed left can be found.
@@ -76,9 +79,11 @@ enum Stop {
     Deadline,
 }
 
-/// Takes what a command complains of, and notes whether it says that it will fail.
+/// Takes what a command complains of, and notes whether one of its lines says that it will fail.
 struct Errors<'a> {
     kept: Vec<u8>,
+    /// The start of the last line, which arrives in pieces.
+    line: Vec<u8>,
     says_so: fn(&[u8]) -> bool,
     fails: &'a AtomicBool,
 }
@@ -90,8 +95,15 @@ impl Sink for Errors<'_> {
 
     fn take(&mut self, piece: &[u8]) {
         self.kept.take(piece);
-        if (self.says_so)(piece) {
-            self.fails.store(true, Ordering::Relaxed);
+        for part in piece.split_inclusive(|&byte| byte == b'\n') {
+            let room = MAX_LINE.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            if (self.says_so)(&self.line) {
+                self.fails.store(true, Ordering::Relaxed);
+            }
+            if part.ends_with(b"\n") {
+                self.line.clear();
+            }
         }
     }
 }
@@ -176,25 +188,29 @@ impl CommandServer {
         }
     }
 
-    /// Runs a command that does what an author asks for, which may be more than anybody can wait for. Its processor time
-    /// is taken from `work`. One that hangs, without computing, fails at the deadline as any other does.
+    /// Runs a command that does what an author asks for, which may be more than anybody can wait for. It may use the
+    /// processor time `allowed`; what it used is added to `used`. One that hangs, without computing, fails at the deadline
+    /// as any other does.
     pub(crate) async fn run_foreign(
         &mut self,
         arguments: &[&str],
         deadline: Duration,
         is_failing: fn(&[u8]) -> bool,
-        work: &mut Duration,
+        allowed: Duration,
+        used: &mut Duration,
     ) -> Result<Ended, HgError> {
         let arguments = bytes(arguments);
         let mut running = self.ready_for(&arguments).await?;
         let leader = running.group.leader();
-        let used = || leader.and_then(process::processor_time).unwrap_or_default();
-        let before = used();
+        let processor_time = || leader.and_then(process::processor_time).unwrap_or_default();
+        let before = processor_time();
+        let since = || processor_time().saturating_sub(before);
         let fails = AtomicBool::new(false);
         let (mut stdout, mut stderr) = (
             Vec::new(),
             Errors {
                 kept: Vec::new(),
+                line: Vec::new(),
                 says_so: is_failing,
                 fails: &fails,
             },
@@ -210,7 +226,7 @@ impl CommandServer {
                     exchanged = &mut exchanging => return Ok(exchanged),
                     now = looks.tick() => now,
                 };
-                if used().saturating_sub(before) > *work {
+                if since() > allowed {
                     return Err(Stop::Spent);
                 }
                 if fails.load(Ordering::Relaxed)
@@ -223,7 +239,7 @@ impl CommandServer {
         let watched = tokio::time::timeout(deadline, watching)
             .await
             .unwrap_or(Err(Stop::Deadline));
-        *work = work.saturating_sub(used().saturating_sub(before));
+        *used += since();
         let output = |code| CommandOutput {
             code,
             stdout,
@@ -239,8 +255,8 @@ impl CommandServer {
         };
         running.group.end().await;
         match stop {
-            Stop::Spent => Ok(Ended::Spent),
-            Stop::Failing => Ok(Ended::Failing(output(-1))),
+            Stop::Spent if !fails.load(Ordering::Relaxed) => Ok(Ended::Spent),
+            Stop::Spent | Stop::Failing => Ok(Ended::Failing(output(-1))),
             Stop::Deadline => Err(HgError::Deadline {
                 command: name_of(&arguments),
                 seconds: deadline.as_secs(),
@@ -407,4 +423,37 @@ async fn last_words(mut stderr: ChildStderr) -> Vec<u8> {
         kept.drain(..kept.len().saturating_sub(MAX_LAST_WORDS));
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_is_noticed_however_its_line_is_cut() {
+        let fails = |pieces: &[&[u8]]| {
+            let fails = AtomicBool::new(false);
+            let mut errors = Errors {
+                kept: Vec::new(),
+                line: Vec::new(),
+                says_so: outcome::is_failing,
+                fails: &fails,
+            };
+            pieces.iter().for_each(|piece| errors.take(piece));
+            assert_eq!(errors.kept, pieces.concat());
+            fails.into_inner()
+        };
+        let words = b"patching file a\nHunk #1 succeeded at 3\nHunk #2 FAILED at 7\n";
+        for cut in 0..=words.len() {
+            let (start, end) = words.split_at(cut);
+            assert!(fails(&[start, end]), "cut at {cut}");
+        }
+        let one_by_one: Vec<&[u8]> = words.chunks(1).collect();
+        assert!(fails(&one_by_one));
+        assert!(
+            !fails(&[b"patching file Hunk #1 ", b"FAILED at 7\n"]),
+            "the name of a file"
+        );
+        assert!(!fails(&[b"Hunk #1 succeeded at 3\n", b" FAILED at 7\n"]));
+    }
 }

@@ -121,14 +121,20 @@ pub struct Limits {
     pub command: Duration,
     /// The time for the import of one patch. That it takes longer is our fault: see `work`.
     pub import: Duration,
+    /// The most lines in the hunks of one stack. Mercurial makes some objects of each, about 200 bytes for an empty one.
+    pub lines: usize,
     /// The processor time for applying the patches of one build. That it takes more is the fault of these.
     pub work: Duration,
+    /// The part of `work` for patches whose hunks are not where they say, in files where a search can take long.
+    pub search: Duration,
+    /// The processor time for applying the patches of one author within ten minutes. Builds beyond it are deferred.
+    pub author: Duration,
     /// The time for one pull or push.
     pub transfer: Duration,
     /// The time for the first clone.
     pub clone: Duration,
     /// The time that a build waits in its place for the clone, before it is deferred. Only builds for the same
-    /// repository stand behind it, and a kept clone is opened within a second; a deferred build is written anew each
+    /// repository stand behind it, and a kept clone is opened within a second; a deferred build is written again each
     /// time, and can be large.
     pub ready: Duration,
     /// The most memory that a command server may have, in bytes of address space (with Mercurial, what it takes and some
@@ -151,7 +157,10 @@ impl Default for Limits {
             stack: 100,
             command: Duration::from_secs(180),
             import: Duration::from_secs(180),
+            lines: 2_000_000,
             work: Duration::from_secs(60),
+            search: Duration::from_secs(3),
+            author: Duration::from_secs(120),
             transfer: Duration::from_secs(900),
             clone: Duration::from_secs(6 * 3600),
             ready: Duration::from_secs(60),

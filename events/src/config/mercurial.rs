@@ -10,6 +10,7 @@ use super::{Config, Faults, RepositoryConfig, reader::Section, repository};
 
 pub(super) const MAX_STACK_SIZE: Size = Size(256_000_000);
 pub(super) const MAX_APPLY_TIME: Duration = Duration::from_secs(60);
+pub(super) const MAX_AUTHOR_TIME: Duration = Duration::from_secs(120);
 
 /// The repositories that are built, and how. It is all that commands on clones need.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct MercurialConfig {
     pub max_stack_size: Size,
     /// The processor time for applying the patches of one build.
     pub max_apply_time: Duration,
+    /// The processor time for applying the patches of one author within ten minutes.
+    pub max_author_time: Duration,
     /// The service that says which trees are closed.
     pub treestatus_url: Option<Url>,
     /// The host keys of the servers that are pushed to, in the form of ssh.
@@ -53,6 +56,7 @@ impl From<&Config> for MercurialConfig {
             clones_budget: config.clones_budget,
             max_stack_size: config.max_stack_size,
             max_apply_time: config.max_apply_time,
+            max_author_time: config.max_author_time,
             treestatus_url: config.treestatus_url.clone(),
             known_hosts: config.known_hosts.clone(),
             treeherder_url: config.treeherder_url.clone(),
@@ -92,6 +96,7 @@ pub(super) fn read(keys: &Section<'_>) -> Option<MercurialConfig> {
         clones_budget: keys.optional("clones_budget"),
         max_stack_size: keys.optional("max_stack_size").unwrap_or(MAX_STACK_SIZE),
         max_apply_time: keys.optional("max_apply_time").unwrap_or(MAX_APPLY_TIME),
+        max_author_time: keys.optional("max_author_time").unwrap_or(MAX_AUTHOR_TIME),
         treestatus_url: keys.optional("treestatus_url"),
         known_hosts: keys.optional("known_hosts"),
         treeherder_url: treeherder_url

@@ -252,19 +252,21 @@ fn lando_is_told_nothing_unless_that_is_wanted() {
 #[test]
 fn limits_of_a_stack_can_be_set_and_are_those_of_the_worker_else() {
     let (config, _) = Config::parse(&format!(
-        "{GOOD}  max_stack_size: 1GB\n  max_apply_time: 5m\n"
+        "{GOOD}  max_stack_size: 1GB\n  max_apply_time: 5m\n  max_author_time: 20m\n"
     ));
     let config = config.expect("it is right");
     assert_eq!(
         (config.max_stack_size, config.max_apply_time),
         (Size(1_000_000_000), Duration::from_secs(300))
     );
+    assert_eq!(config.max_author_time, Duration::from_secs(1200));
     let (config, _) = Config::parse(GOOD);
     let (config, limits) = (config.expect("it is right"), worker_hg::Limits::default());
     assert_eq!(
         (config.max_stack_size, config.max_apply_time),
         (Size(limits.made), limits.work)
     );
+    assert_eq!(config.max_author_time, limits.author);
 }
 
 #[test]

@@ -7,8 +7,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
 
-use super::{Lines, NewSize, Refusal, UPLOAD, number};
-use crate::Size;
+use super::{Budget, Lines, NewSize, Refusal, UPLOAD, number};
 
 const ALPHABET: &[u8; 85] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
@@ -20,20 +19,18 @@ const NO_DIGIT: u8 = 85;
 /// The most bytes on one line.
 const LINE: usize = 52;
 
-/// Reads `GIT binary patch` and its data. `budget` is how many bytes the stack's binary files may still have, with the files
-/// that they replace.
+/// Reads `GIT binary patch` and its data for the file `path`.
 pub(super) fn scan(
     lines: &mut Lines<'_>,
+    path: &[u8],
     deleted: bool,
-    budget: &mut usize,
+    budget: &mut Budget,
 ) -> Result<NewSize, Refusal> {
     lines.next();
-    let new = literal(lines, budget)?;
-    let old = if lines
-        .peek()
-        .is_some_and(|line| line.starts_with(b"literal ") || line.starts_with(b"delta "))
-    {
-        literal(lines, budget)?
+    let new = literal(lines, path, budget)?;
+    let is_data = |line: &[u8]| line.starts_with(b"literal ") || line.starts_with(b"delta ");
+    let old = if lines.peek().is_some_and(is_data) {
+        literal(lines, path, budget)?
     } else {
         0
     };
@@ -42,44 +39,33 @@ pub(super) fn scan(
         let reason = "the content of a binary file is missing: both sides of its patch are empty";
         return Err(lines.refuse(reason).advise(UPLOAD));
     }
-    let bytes = |size| u64::try_from(size).unwrap_or(u64::MAX);
-    Ok(NewSize::Whole {
-        size: bytes(new),
-        unpacked: bytes(new).saturating_add(bytes(old)),
-    })
+    Ok(NewSize::Whole { size: new })
 }
 
 /// Reads one side of a binary patch, up to and with the blank line that ends it, and returns the file's size.
-fn literal(lines: &mut Lines<'_>, budget: &mut usize) -> Result<usize, Refusal> {
+fn literal(lines: &mut Lines<'_>, path: &[u8], budget: &mut Budget) -> Result<u64, Refusal> {
     let head = lines
         .next()
         .and_then(|line| number(line.strip_prefix(b"literal ")?));
     let Some((size, b"")) = head else {
         return Err(lines.refuse("a binary patch does not hold the whole file (`literal <size>`)"));
     };
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    if size > *budget {
-        let size = Size(u64::try_from(size).unwrap_or(u64::MAX));
-        return Err(lines.refuse(format!(
-            "it has {size} when it is unpacked, and with that the binary files of the stack have more than is allowed"
-        )));
-    }
-    *budget -= size;
+    let size = u64::from(size);
+    budget.spend_binary(path, size)?;
     let mut data = Data {
         lines,
         chunk: Vec::new(),
         position: 0,
     };
-    let limit = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
     let unpacked = io::copy(
-        &mut ZlibDecoder::new(&mut data).take(limit),
+        &mut ZlibDecoder::new(&mut data).take(size.saturating_add(1)),
         &mut io::sink(),
     );
     let at_end = data.fill_buf().is_ok_and(<[u8]>::is_empty);
     // The blank line behind the data.
     lines.next();
     match unpacked {
-        Ok(unpacked) if at_end && usize::try_from(unpacked) == Ok(size) => Ok(size),
+        Ok(unpacked) if at_end && unpacked == size => Ok(size),
         Ok(_) => Err(lines.refuse("a binary patch holds more or less than it says")),
         Err(_) => Err(lines.refuse("a binary patch cannot be unpacked")),
     }
@@ -191,11 +177,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Limits;
 
     fn read(patch: &[u8], budget: usize) -> Result<(), String> {
         let mut lines = Lines::new(patch);
-        let mut budget = budget;
-        scan(&mut lines, false, &mut budget)
+        let mut budget = Budget::new(&Limits {
+            made: u64::try_from(budget).expect("small"),
+            ..Limits::default()
+        });
+        scan(&mut lines, b"file", false, &mut budget)
             .map(|_| ())
             .map_err(|refusal| refusal.reason)
     }

@@ -60,6 +60,45 @@ pub(crate) fn old_lines<'a>(
     Some(lines.filter_map(old).collect())
 }
 
+/// The hunks of a file: how many lines stand before each in the old file, and its old text there.
+pub(crate) fn old_texts<'a>(
+    content: &'a [u8],
+    file: &FileChange,
+) -> impl Iterator<Item = (usize, Vec<u8>)> + 'a {
+    let mut lines = file.hunks.map(|hunks| Lines::from(content, hunks));
+    std::iter::from_fn(move || {
+        let lines = lines
+            .as_mut()
+            .filter(|lines| lines.next_starts_with(b"@"))?;
+        let (old, _) = lines.peek().and_then(hunk_ranges)?;
+        let start = lines.place();
+        scan_hunk(lines).ok()?;
+        // A hunk without old lines names the one before it.
+        let before = old.start.saturating_sub(u32::from(old.count > 0));
+        Some((usize::try_from(before).ok()?, old_text(lines.since(start))))
+    })
+}
+
+/// The old text of a hunk.
+fn old_text(hunk: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(hunk.len());
+    let mut is_old = false;
+    for line in hunk.split_inclusive(|&byte| byte == b'\n').skip(1) {
+        match line {
+            [b'\\', ..] if is_old => {
+                text.pop_if(|last| *last == b'\n');
+            }
+            [b'\\', ..] => {}
+            [sign, old @ ..] if b" -".contains(sign) => text.extend_from_slice(old),
+            [b'+', ..] => {}
+            // It lost its space.
+            _ => text.extend_from_slice(line),
+        }
+        is_old = !line.starts_with(b"+");
+    }
+    text
+}
+
 /// The text of a file's only hunk, when all of its lines begin with `sign`; the file has it before or afterwards.
 pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
     let mut lines = Lines::from(content, hunks);

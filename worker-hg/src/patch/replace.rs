@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::{FileChange, Kind, Lines, binary, hunk, is_content, scan_file};
+use super::{Budget, FileChange, Kind, Lines, binary, hunk, is_content, scan_file};
 
 /// A patch in a form that Mercurial takes.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
         deletions: Vec::new(),
     };
     let mut lines = Lines::new(content);
+    let mut budget = Budget::unlimited();
     loop {
         let start = lines.place();
         let Some(first) = lines.next() else {
@@ -67,8 +68,6 @@ pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepa
         if first.is_empty() {
             continue;
         }
-        // The budget was kept when the patch was read.
-        let mut budget = usize::MAX;
         let (path, file) = scan_file(first, &mut lines, &mut budget).ok()?;
         let section = lines.since(start);
         match file.filter(|_| replaced.contains(path)) {

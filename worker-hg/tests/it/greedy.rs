@@ -13,7 +13,7 @@ use std::{
 use flate2::{Compression, write::ZlibEncoder};
 use phabricator::model::{Build, PatchFailure, Report, What};
 
-use crate::world::{World, add, until};
+use crate::world::{World, add, phid, until};
 
 /// The most that an answer may cost: of the disk, and of Mercurial's memory.
 const COST: u64 = 300_000_000;
@@ -185,7 +185,7 @@ async fn copies_of_a_large_file_are_refused_before_they_are_made() {
     let failure = makes_too_much(&world, &world.build_of(vec![world.patch(1, copies)])).await;
     assert_eq!(
         failure.summary,
-        "The stack of D1 is refused: it makes too large files."
+        "The stack of D1 is refused: the files that it makes are too large."
     );
     assert_eq!(
         failure.details,
@@ -204,25 +204,14 @@ async fn binary_files_that_pack_well_are_refused_before_they_are_made() {
         .collect();
     assert!(files.len() < 400_000, "{}", files.len());
     let failure = makes_too_much(&world, &world.build_of(vec![world.patch(1, files)])).await;
-    assert!(
-        failure.details.starts_with(
-            "zeros27: it has 9.4 MB when it is unpacked, and with that the binary files of the stack have more than is \
-             allowed (line "
-        ),
-        "{}",
-        failure.details
-    );
+    let largest = "zeros0: it has 9.4 MB when it is unpacked, and all binary files of the stack have more than 256 MB; it \
+                   is the largest of them";
+    assert_eq!(failure.details, largest);
     // The same in several patches, and as copies of one.
     let stack = (0..28_u64)
         .map(|number| world.patch(10 + number, binary(&format!("zeros{number}"), &zeros)));
     let failure = makes_too_much(&world, &world.build_of(stack.collect())).await;
-    assert!(
-        failure
-            .details
-            .starts_with("zeros27: it has 9.4 MB when it is unpacked"),
-        "{}",
-        failure.details
-    );
+    assert_eq!(failure.details, largest);
     let copies: String = (0..27)
         .map(|number| copy("zeros", &format!("copy{number}")))
         .collect();
@@ -343,7 +332,12 @@ async fn hunks_that_fit_nowhere_among_equal_lines_are_the_patchs_fault_at_once()
     world.start_ready().await;
     let greedy = world.build_of(vec![world.patch(1, hunks_that_fit_nowhere(150))]);
     let failure = refused_and_the_next_one_pushed(&world, &greedy).await;
-    assert_eq!(failure.summary, "The patch of D1 does not apply.");
+    // On a slow machine its time is over before Mercurial names the hunk.
+    assert!(
+        failure.summary.starts_with("The patch of D1 does not "),
+        "{}",
+        failure.summary
+    );
     assert!(
         failure
             .details
@@ -355,17 +349,83 @@ async fn hunks_that_fit_nowhere_among_equal_lines_are_the_patchs_fault_at_once()
 }
 
 #[tokio::test]
-async fn patches_that_take_too_long_to_apply_are_refused_and_not_tried_again() {
+async fn hunks_that_fit_far_away_among_equal_lines_are_refused_at_once() {
     let mut world = World::new();
-    world
-        .source
-        .write("equal", "same\n".repeat(400_000).as_bytes());
-    world.source.commit("equal lines");
-    world.settings.limits.work = Duration::from_millis(500);
+    let line = |number: usize| match number % 1000 {
+        500 => format!("mark {}\n", number / 1000),
+        _ => "same\n".to_owned(),
+    };
+    let equal: String = (0..400_000).map(line).collect();
+    world.source.write("equal", equal.as_bytes());
+    world.source.commit("equal lines with marks");
+    world.start_ready().await;
+    let mut patch = "diff --git a/equal b/equal\n--- a/equal\n+++ b/equal\n".to_owned();
+    for number in 0..150 {
+        // Now from the beginning, now from the end.
+        let mark = [number / 2, 399 - number / 2][number % 2];
+        let line = number * 10 + 1;
+        write!(
+            patch,
+            "@@ -{line},4 +{line},4 @@\n same\n same\n-mark {mark}\n+new\n same\n"
+        )
+        .unwrap();
+    }
+    let greedy = world.build_of(vec![world.patch(1, add("a", "a")), world.patch(2, patch)]);
+    let failure = refused_and_the_next_one_pushed(&world, &greedy).await;
+    assert_eq!(
+        failure.summary,
+        "The patch of D2 does not fit where it says, and other places were not found within 3 s of processor time."
+    );
+    assert_eq!(
+        failure.details,
+        "equal, line 1: hunk #1 does not fit\n  @@ -1,4 +1,4 @@"
+    );
+    assert!(failure.advice.starts_with("Rebase"), "{}", failure.advice);
+    world.stop().await;
+}
+
+impl World {
+    /// A world with the file `large`, of 100,000 different lines.
+    fn with_many_lines() -> Self {
+        let world = Self::new();
+        let large: String = (0..100_000).map(many_line).collect();
+        world.source.write("large", large.as_bytes());
+        world.source.commit("a large file");
+        world
+    }
+}
+
+fn many_line(number: usize) -> String {
+    format!("line {number} of many\n")
+}
+
+/// Hunks for the file `large`, one for each `step` of its lines, that say they are `off` lines below their places.
+fn many_hunks(step: usize, off: usize) -> String {
+    let mut patch = "diff --git a/large b/large\n--- a/large\n+++ b/large\n".to_owned();
+    for number in (0..100_000).step_by(step) {
+        let (first, old, last) = (
+            many_line(number),
+            many_line(number + 1),
+            many_line(number + 2),
+        );
+        write!(
+            patch,
+            "@@ -{0},3 +{0},3 @@\n {first}-{old}+new {old} {last}",
+            number + 1 + off
+        )
+        .unwrap();
+    }
+    patch
+}
+
+#[tokio::test]
+async fn patches_that_take_too_long_to_apply_are_refused_and_not_tried_again() {
+    let mut world = World::with_many_lines();
+    world.settings.limits.work = Duration::from_millis(100);
     world.start_ready().await;
     let greedy = world.build_of(vec![
         world.patch(1, add("a", "a")),
-        world.patch(2, hunks_that_fit_nowhere(150)),
+        world.patch(2, many_hunks(5, 0)),
     ]);
     let failure = refused_and_the_next_one_pushed(&world, &greedy).await;
     assert_eq!(
@@ -376,36 +436,91 @@ async fn patches_that_take_too_long_to_apply_are_refused_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn many_hunks_that_fit_where_they_say_are_pushed() {
-    let mut world = World::new();
-    let line = |number: usize| format!("line {number} of many\n");
-    world.source.write(
-        "large",
-        (0..100_000).map(line).collect::<String>().as_bytes(),
-    );
-    world.source.commit("a large file");
+async fn many_hunks_that_fit_where_they_say_are_pushed_without_time_to_search() {
+    let mut world = World::with_many_lines();
+    world.settings.limits.search = Duration::ZERO;
     world.start_ready().await;
-    let mut patch = "diff --git a/large b/large\n--- a/large\n+++ b/large\n".to_owned();
-    for number in (0..100_000).step_by(50) {
-        let (first, old, last) = (line(number), line(number + 1), line(number + 2));
-        write!(
-            patch,
-            "@@ -{0},3 +{0},3 @@\n {first}-{old}+new {old} {last}",
-            number + 1
-        )
-        .unwrap();
-    }
     let pushed = world
-        .pushed(&world.build_of(vec![world.patch(1, patch)]))
+        .pushed(&world.build_of(vec![world.patch(1, many_hunks(20, 0))]))
         .await;
     let content = world.try_repo.cat(&pushed.revision, "large");
-    assert_eq!(
-        String::from_utf8(content)
-            .unwrap()
-            .matches("\nnew line ")
-            .count(),
-        2000
+    let content = String::from_utf8(content).unwrap();
+    assert_eq!(content.matches("\nnew line ").count(), 5000);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn hunks_that_are_a_few_lines_off_in_a_large_file_are_pushed() {
+    let mut world = World::with_many_lines();
+    world.start_ready().await;
+    let pushed = world
+        .pushed(&world.build_of(vec![world.patch(1, many_hunks(5000, 3))]))
+        .await;
+    let content = world.try_repo.cat(&pushed.revision, "large");
+    let content = String::from_utf8(content).unwrap();
+    assert_eq!(content.matches("\nnew line ").count(), 20);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn builds_of_an_author_who_used_much_time_are_deferred_and_those_of_others_are_pushed() {
+    let mut world = World::with_many_lines();
+    world.settings.limits.work = Duration::from_millis(100);
+    world.settings.limits.author = Duration::from_millis(100);
+    world.start_ready().await;
+    let greedy = world.build_of(vec![world.patch(1, many_hunks(5, 0))]);
+    world.patch_failed(&greedy).await;
+    let waiting = world.simple_build(2);
+    let mut other = world.simple_build(3);
+    other.revision.author = phid("PHID-USER-bob");
+    world.send(&waiting).await;
+    world.send(&other).await;
+    let applied = world.next_report().await;
+    assert_eq!(applied.request, other.request);
+    assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+    assert_eq!(world.waiting().await, 1);
+    let events = world.record(&waiting).await.events;
+    let reason = "builds of this author have used 0 s of processor time within ten minutes (`max_author_time`): builds of \
+                  other authors go first";
+    let deferred = |what: &What| matches!(what, What::Parked { reason: why, .. } if why == reason);
+    assert!(
+        events.iter().any(|event| deferred(&event.what)),
+        "{events:?}"
     );
+    // Until the window ends, and then once.
+    world.pass(Duration::from_secs(300)).await;
+    assert!(world.report().await.is_none());
+    let applied = world.next_report().await;
+    assert_eq!(applied.request, waiting.request);
+    assert!(matches!(applied.report, Report::Pushed(_)), "{applied:?}");
+    world.pass(Duration::from_secs(1200)).await;
+    assert!(world.report().await.is_none() && world.dead_letters().await.is_empty());
+    world.stop().await;
+}
+
+/// Each of these lines becomes some objects in Mercurial.
+#[tokio::test]
+async fn empty_lines_are_refused_before_they_are_applied() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let lines = |path: &str, count: usize| {
+        let header = format!("diff --git a/{path} b/{path}\nnew file mode 100644\n");
+        let added = "+\n".repeat(count);
+        format!("{header}--- /dev/null\n+++ b/{path}\n@@ -0,0 +1,{count} @@\n{added}")
+    };
+    let greedy = world.build_of(vec![world.patch(1, lines("f", 31 << 20))]);
+    let failure = makes_too_much(&world, &greedy).await;
+    assert_eq!(
+        failure.details,
+        "f: the hunks of the stack have more than 2000000 lines up to here"
+    );
+    assert!(failure.advice.starts_with("Split"), "{}", failure.advice);
+    let greedy = world.build_of(vec![
+        world.patch(2, lines("f", 1_200_000)),
+        world.patch(3, lines("g", 1_200_000)),
+    ]);
+    let failure = makes_too_much(&world, &greedy).await;
+    assert!(failure.details.starts_with("g: "), "{}", failure.details);
     world.stop().await;
 }
 
@@ -415,7 +530,7 @@ async fn patch_that_takes_too_much_memory_is_refused_and_not_tried_again() {
     let mut world = World::new();
     world.settings.limits.memory = 256 << 20;
     world.start_ready().await;
-    let count = 2 << 20;
+    let count = 1_900_000;
     let mut patch = format!(
         "diff --git a/f b/f\nnew file mode 100644\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,{count} @@\n"
     );
