@@ -11,6 +11,8 @@
 mod base;
 mod client;
 mod content;
+mod disk;
+mod hostile;
 mod memory;
 mod ours;
 mod process;
@@ -75,6 +77,8 @@ enum Measure {
     Builds,
     /// The worker's memory.
     Memory,
+    /// What hostile stacks cost. On a repository of its own.
+    Hostile,
 }
 
 fn main() {
@@ -102,6 +106,10 @@ fn main() {
             wants,
         )
         .await;
+        if wants(Measure::Hostile) {
+            let mut stage = Stage::set_up(&cache, &SMALL).await;
+            hostile::measure(&mut stage, &report, &mut watch, options.smallest).await;
+        }
         if options.large {
             let size = Size {
                 rounds: options.rounds.unwrap_or(5),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Producer};
 use events::queues::{APPLIED, MERCURIAL};
-use phabricator::model::{Applied, Build, Journal, Recheck, Report, Unsure};
+use phabricator::model::{Applied, Build, Journal, Recheck, Report, Unsure, What};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use tokio::{sync::mpsc, task::JoinHandle};
 use worker_hg::{Mercurial, MercurialQueues, Settings};
@@ -17,9 +17,14 @@ use crate::{
     watch::Watch,
 };
 
+/// How often a record is read.
+const LOOK: Duration = Duration::from_millis(20);
+
 pub struct Ours<'w> {
+    bus: Arc<dyn Bus>,
+    journal: Journal,
     producer: Producer,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<Applied>,
     watch: &'w mut Watch,
     shutdown: Shutdown,
     running: JoinHandle<()>,
@@ -48,7 +53,7 @@ impl<'w> Ours<'w> {
         let mercurial = Mercurial::new(
             settings.clone(),
             queues,
-            journal,
+            journal.clone(),
             Arc::new(Wanted),
             clock.clone(),
         )
@@ -87,7 +92,9 @@ impl<'w> Ours<'w> {
             clones -= usize::from(told.step.as_deref() == Some("ready"));
         }
         Self {
-            producer: Producer::new(bus, clock),
+            producer: Producer::new(bus.clone(), clock),
+            bus,
+            journal,
             reports,
             watch,
             shutdown,
@@ -100,10 +107,7 @@ impl<'w> Ours<'w> {
         let build = stack.build(repository());
         while self.watch.try_recv().is_ok() {}
         let begin = SystemClock.now();
-        self.producer
-            .send(&MERCURIAL, &build)
-            .await
-            .expect("the bus stores it");
+        self.send(&build).await;
         self.pushed().await;
         let end = SystemClock.now();
         let mut steps = Vec::new();
@@ -132,10 +136,7 @@ impl<'w> Ours<'w> {
             .collect();
         let begin = SystemClock.now();
         for build in &builds {
-            self.producer
-                .send(&MERCURIAL, build)
-                .await
-                .expect("the bus stores it");
+            self.send(build).await;
         }
         for _ in &builds {
             self.pushed().await;
@@ -143,8 +144,56 @@ impl<'w> Ours<'w> {
         since(begin)
     }
 
+    /// Hands two builds over at once; their reports, and the seconds until each.
+    pub async fn pair(&mut self, builds: [&Build; 2]) -> [(Report, f64); 2] {
+        let begin = SystemClock.now();
+        for build in builds {
+            self.send(build).await;
+        }
+        let mut reports = [None, None];
+        while reports.iter().any(Option::is_none) {
+            let Applied { request, report } = self.reported().await;
+            let at = usize::from(request.target == builds[1].request.target);
+            reports[at] = Some((report, since(begin)));
+        }
+        reports.map(|report| report.expect("each has one"))
+    }
+
+    /// Hands a build over that has to wait until `mend`: the seconds until it is deferred, and from then until it is pushed.
+    pub async fn deferred_until(&mut self, build: &Build, mend: impl FnOnce()) -> (f64, f64) {
+        let target = [build.request.target.clone()];
+        let begin = SystemClock.now();
+        self.send(build).await;
+        loop {
+            let records = self.journal.find(self.bus.as_ref(), &target).await;
+            let events = &records.expect("a record")[0].events;
+            if events
+                .iter()
+                .any(|event| matches!(event.what, What::Parked { .. }))
+            {
+                break;
+            }
+            SystemClock.sleep(LOOK).await;
+        }
+        let (deferred, mended) = (since(begin), SystemClock.now());
+        mend();
+        self.pushed().await;
+        (deferred, since(mended))
+    }
+
+    async fn send(&self, build: &Build) {
+        self.producer
+            .send(&MERCURIAL, build)
+            .await
+            .expect("the bus stores it");
+    }
+
+    async fn reported(&mut self) -> Applied {
+        self.reports.recv().await.expect("the worker reports")
+    }
+
     async fn pushed(&mut self) {
-        let report = self.reports.recv().await.expect("the worker reports");
+        let report = self.reported().await.report;
         assert!(
             matches!(report, Report::Pushed(_)),
             "a build is not pushed: {report:?}"
@@ -157,14 +206,14 @@ impl<'w> Ours<'w> {
     }
 }
 
-struct Reports(mpsc::UnboundedSender<Report>);
+struct Reports(mpsc::UnboundedSender<Applied>);
 
 #[async_trait]
 impl Handler<Applied> for Reports {
     type Error = BusError;
 
-    async fn handle(&self, Applied { report, .. }: Applied, _: &Context) -> Result<(), BusError> {
-        let _ = self.0.send(report);
+    async fn handle(&self, applied: Applied, _: &Context) -> Result<(), BusError> {
+        let _ = self.0.send(applied);
         Ok(())
     }
 }

@@ -77,18 +77,17 @@ impl Drop for Process {
 
 /// The most memory that a process has had, in MB.
 pub fn peak_mb(id: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("the process lives");
+    peak(id).expect("the process lives")
+}
+
+/// The same, unless the process has ended.
+pub fn peak(id: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("its memory is told");
-    let kb: f64 = line
-        .trim()
-        .trim_end_matches("kB")
-        .trim()
-        .parse()
-        .expect("a number");
-    kb / 1024.0
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kb: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kb / 1024.0)
 }
 
 /// The `hg` processes that a process has started.

@@ -46,6 +46,14 @@ impl Stack {
         }
     }
 
+    pub fn of(stage: &Stage, number: u64, patches: Vec<String>) -> Self {
+        Self {
+            number,
+            patches,
+            base: stage.tip.clone(),
+        }
+    }
+
     /// A stack of one patch, which adds files of `stage`'s lines until it has `bytes`.
     pub fn huge(stage: &Stage, number: u64, bytes: usize) -> Self {
         let mut random = fastrand::Rng::with_seed(number);
@@ -120,7 +128,7 @@ impl Stack {
 }
 
 /// A patch that adds a file.
-fn add(path: &str, lines: &[&str]) -> String {
+pub fn add(path: &str, lines: &[&str]) -> String {
     let (count, added) = (lines.len(), lines.join("\n+"));
     format!(
         "diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1,{count} @@\n+{added}\n"

@@ -1,6 +1,9 @@
 //! What both sides work with: a source and Try repositories behind an ssh server.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use events::demo::repositories::hg;
 use phabricator::model::Phid;
@@ -20,6 +23,8 @@ pub struct Stage {
     pub tip: String,
     source: PathBuf,
     run: PathBuf,
+    /// The directory of the worker's clones.
+    clones: &'static str,
     /// How many stacks were made.
     stacks: u64,
     /// How many Try repositories were made.
@@ -41,6 +46,7 @@ impl Stage {
             tip,
             source,
             run,
+            clones: "clones",
             stacks: 0,
             tries: 0,
         }
@@ -84,6 +90,19 @@ impl Stage {
         Stack::new(self, self.stacks, length)
     }
 
+    /// A stack of these patches.
+    pub fn stack_of(&mut self, patches: Vec<String>) -> Stack {
+        self.stacks += 1;
+        Stack::of(self, self.stacks, patches)
+    }
+
+    /// Has everything from now on stand on another source.
+    pub async fn move_to(&mut self, source: PathBuf) {
+        let tip = ["log", "--rev=tip", "--template={node}"];
+        self.tip = hg(&source, &tip).await.expect("the source has changesets");
+        (self.source, self.clones) = (source, "other-clones");
+    }
+
     /// A stack of one patch of at least `bytes`.
     pub fn huge_stack(&mut self, bytes: usize) -> Stack {
         self.stacks += 1;
@@ -104,7 +123,7 @@ impl Stage {
 
     /// Where the worker keeps its clone.
     pub fn clones(&self) -> PathBuf {
-        self.path("clones")
+        self.path(self.clones)
     }
 }
 
@@ -122,6 +141,10 @@ pub struct Try {
 }
 
 impl Try {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// How many heads were pushed to it.
     pub async fn heads(&self) -> usize {
         let heads = ["log", "--rev=head() and not public()", "--template=x"];

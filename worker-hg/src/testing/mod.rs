@@ -5,3 +5,8 @@ mod sshd;
 mod web;
 
 pub use self::{sshd::Sshd, web::HgWeb};
+
+/// The part of a git patch behind the names that makes a binary file be `content`.
+pub fn binary_patch(content: &[u8]) -> std::io::Result<Vec<u8>> {
+    crate::patch::encode(content)
+}
