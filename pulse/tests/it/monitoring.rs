@@ -92,18 +92,44 @@ fn said(parts: &[&str]) -> usize {
         .count()
 }
 
-fn listening(label: &str) -> usize {
-    said(&[
-        &format!("queue=\"queue/pulseuser/{label}"),
-        "the build monitor listens",
-    ])
-}
-
 async fn until_listening(label: &str, times: usize) {
+    let queue = format!("queue=\"queue/pulseuser/{label}\"");
     until(&format!("{label} to listen"), async || {
-        listening(label) == times
+        said(&[&queue, "the build monitor listens"]) >= times
     })
     .await;
+}
+
+/// The queues of monitors without a label, in the order in which they began to listen. Their names are random, so the
+/// exchange is what tells tests of one process apart: each has an exchange of its own for them.
+fn passing_queues(exchange: &str) -> Vec<String> {
+    let parts = [
+        &format!("exchange=\"{exchange}\""),
+        "the build monitor listens",
+    ];
+    let log = logged();
+    let lines = log
+        .lines()
+        .filter(|line| parts.iter().all(|part| line.contains(part)));
+    let names = lines.filter_map(|line| {
+        line.split_once("queue=\"queue/pulseuser/monitor-")?
+            .1
+            .split('"')
+            .next()
+    });
+    names
+        .map(|name| format!("queue/pulseuser/monitor-{name}"))
+        .collect()
+}
+
+/// Waits until a monitor without a label listens to this exchange for the so many-th time.
+async fn until_passing_listens(exchange: &str, times: usize) -> String {
+    until(
+        &format!("a queue of {exchange} to be listened to"),
+        async || passing_queues(exchange).len() >= times,
+    )
+    .await;
+    passing_queues(exchange).swap_remove(times - 1)
 }
 
 fn counted(label: &str) -> BTreeMap<String, f64> {
@@ -154,8 +180,12 @@ async fn publish_all(rabbit: &RabbitServer) {
 
 /// A message with which a monitor that takes all trees knows that it has heard all before it.
 async fn publish_build(rabbit: &RabbitServer, tree: &str, number: usize) {
+    publish_build_on(rabbit, BUILDS, tree, number).await;
+}
+
+async fn publish_build_on(rabbit: &RabbitServer, exchange: &str, tree: &str, number: usize) {
     let body = format!("{{\"payload\": {{\"key\": \"{tree} {number}\"}}}}");
-    let message = message(BUILDS, &format!("build.{tree}.linux64.opt.b"), &body);
+    let message = message(exchange, &format!("build.{tree}.linux64.opt.b"), &body);
     // What was published before the server was restarted is on a connection that is gone.
     until("a message to be confirmed", async || {
         rabbit.publish(&message).await.is_ok()

@@ -17,8 +17,8 @@ use pulse::{
 use serde_json::Value;
 
 use super::{
-    BUILDS, JOBS, Told, counted, fixture, listening, publish_all, publish_build, rabbit, said,
-    until_listening,
+    BUILDS, JOBS, Told, counted, fixture, publish_all, publish_build, rabbit, said,
+    until_listening, until_passing_listens,
 };
 use crate::world::{logged, message, until};
 
@@ -238,15 +238,8 @@ async fn jobs_of_treeherder_are_the_same_events(rabbit: &RabbitServer) {
 }
 
 async fn a_stream_has_both_and_its_queue_ends_with_it(rabbit: &RabbitServer) {
-    let before = listening("monitor-");
     let mut stream = Box::pin(BuildMonitor::builder().stream(rabbit.settings()).unwrap());
-    until_listening("monitor-", before + 1).await;
-    let log = logged();
-    let (_, queue) = log.rsplit_once("queue/pulseuser/monitor-").unwrap();
-    let queue = format!(
-        "queue/pulseuser/monitor-{}",
-        queue.split('"').next().unwrap()
-    );
+    let queue = until_passing_listens(BUILDS, 1).await;
     publish_all(rabbit).await;
     let (mut builds, mut tests) = (0, 0);
     for _ in 0..6 {

@@ -10,7 +10,8 @@ use pulse::{
 use tokio::sync::Notify;
 
 use super::{
-    Told, counted, listening, own_rabbit, publish_all, publish_build, rabbit, said, until_listening,
+    Told, counted, own_rabbit, publish_all, publish_build, publish_build_on, rabbit, said,
+    until_listening, until_passing_listens,
 };
 use crate::world::{logged, until};
 
@@ -130,33 +131,35 @@ async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
     );
 }
 
+/// The exchange of the server that is restarted.
+const RESTARTED: &str = "exchange/build/restarted";
+
 #[tokio::test]
 async fn rabbitmq_is_killed_and_restarted() {
     let (mut rabbit, _directory) = own_rabbit().await;
     let (told, passing) = (Told::default(), Told::default());
-    let monitor = told
-        .monitor()
-        .trees(["again"])
+    rabbit.declare_exchange(RESTARTED).await.unwrap();
+    let builder = |told: &Told| {
+        told.monitor()
+            .trees(["again"])
+            .source(Source::buildbot().on(RESTARTED))
+    };
+    let monitor = builder(&told)
         .label("again")
         .start(rabbit.settings())
         .unwrap();
-    let before = listening("monitor-");
-    let other = passing
-        .monitor()
-        .trees(["again"])
-        .start(rabbit.settings())
-        .unwrap();
+    let other = builder(&passing).start(rabbit.settings()).unwrap();
     until_listening("again", 1).await;
-    until_listening("monitor-", before + 1).await;
-    publish_build(&rabbit, "again", 1).await;
+    until_passing_listens(RESTARTED, 1).await;
+    publish_build_on(&rabbit, RESTARTED, "again", 1).await;
     until("the first", async || {
         told.count() == 1 && passing.count() == 1
     })
     .await;
     rabbit.restart().await.unwrap();
     until_listening("again", 2).await;
-    until_listening("monitor-", before + 2).await;
-    publish_build(&rabbit, "again", 2).await;
+    until_passing_listens(RESTARTED, 2).await;
+    publish_build_on(&rabbit, RESTARTED, "again", 2).await;
     for told in [&told, &passing] {
         until("the second", async || {
             let mut keys = told.all("key");
