@@ -1,6 +1,6 @@
 //! Records: what is known of one thing (a build, say) beside the messages about it, for whoever asks later.
 //!
-//! A message is gone when it is handled. What became of it is written into a record, in the same atomic step in which the
+//! A message is gone when it is handled. Its outcome is written into a record, in the same atomic step in which the
 //! message is stored or settled: a crash can neither lose a step from the record nor tell of one that did not happen.
 //!
 //! A record has *entries*, which are added one after another and stay, and *slots*, which are named and hold one value.

@@ -286,7 +286,7 @@ impl Worker {
             %id,
             attempts = leased.attempt,
             error = reason,
-            "failed for good, kept as a dead letter"
+            "message failed permanently, kept as a dead letter"
         );
         Settlement::Dead {
             id,

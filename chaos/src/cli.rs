@@ -48,7 +48,7 @@ pub struct Campaign {
     /// Restarts Redis by SIGKILL, and reports what that loses rather than fails
     #[arg(long)]
     pub kill_redis: bool,
-    /// Prints the outcome as one JSON line
+    /// Outcome as one JSON line
     #[arg(long)]
     pub json: bool,
 }

@@ -89,7 +89,7 @@ fn due(plan: &Plan, begun: Timestamp) -> usize {
     ((plan.parcels.len() as f64 * share) as usize).min(plan.parcels.len())
 }
 
-/// Each try is packed anew, with an id and a tag of its own, so that a parcel that was stored twice can be told.
+/// Packs each try again, with an id and a tag of its own, so that a parcel that was stored twice is noticed.
 fn pack(parcel: &Parcel) -> Result<Outgoing, BusError> {
     let tagged = Parcel {
         tag: SystemClock.random(),

@@ -98,7 +98,7 @@ pub struct Report {
     pub seconds: f64,
     /// All that is wrong.
     pub offences: Vec<Offence>,
-    /// Whether a loss is told and not a failure.
+    /// Whether a loss is reported and no failure.
     #[serde(skip)]
     pub losses_are_expected: bool,
 }

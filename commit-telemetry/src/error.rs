@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{DiffFault, Node};
 
-/// How long a push is parked while a service does not answer.
+/// How long a push is deferred while a service does not answer.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
 /// The bounds of the pause that a service asks for.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);

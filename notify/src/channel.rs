@@ -8,9 +8,9 @@ use thiserror::Error;
 
 use crate::Notification;
 
-/// How long a notification is parked while its peer does not answer.
+/// How long a notification is deferred while its peer does not answer.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
-/// How long it is parked while our credentials are not accepted. Only an operator can help.
+/// How long it is deferred while our credentials are not accepted. Only an operator can help.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(60);
 /// The bounds of the pause that a peer asks for.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);

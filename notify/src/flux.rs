@@ -144,7 +144,7 @@ impl FluxWriter {
         }
     }
 
-    /// Logs what became of a batch, where the one before it was `taken` and this one was not, or the other way around.
+    /// Logs the outcome of a batch, where the one before it was `taken` and this one was not, or the other way around.
     fn tell(&self, written: &Result<(), String>, taken: bool) {
         let host = self.settings.url.host_str();
         match written {

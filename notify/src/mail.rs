@@ -122,7 +122,7 @@ impl MailWriter {
     }
 
     /// Whom a notification is for, each by its address alone: the same one under two names gets one mail. What can be no
-    /// address is among them, so that it is told of like one that does not exist. A section that names nobody is for the
+    /// address is among them, so that it is reported like one that does not exist. A section that names nobody is for the
     /// default.
     pub(crate) fn recipients(&self, notification: &Notification) -> Vec<String> {
         let mut recipients: Vec<String> = Vec::new();

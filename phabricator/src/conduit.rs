@@ -23,7 +23,7 @@ use url::Url;
 const TRIES: usize = 3;
 /// The wait before the second try; it doubles after that.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// How long what needs a call is parked while the token is not accepted.
+/// How long what needs a call is deferred while the token is not accepted.
 const TOKEN_PAUSE: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes: twice the largest patch that is applied.
 const MAX_ANSWER: usize = 128 << 20;
@@ -255,7 +255,7 @@ impl Conduit {
             if !self.revoked.swap(true, Ordering::Relaxed) {
                 error!(
                     code,
-                    "phabricator does not accept the api token: builds are parked until PHABRICATOR.api_key is valid again"
+                    "phabricator does not accept the api token: builds are deferred until PHABRICATOR.api_key is valid again"
                 );
             }
             // Its text echoes the token, and says nothing that the code does not.

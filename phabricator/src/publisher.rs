@@ -1,4 +1,4 @@
-//! Says on a build target what became of its build.
+//! Reports the outcome of a build on its target.
 //!
 //! # Said once
 //!

@@ -71,7 +71,7 @@ impl From<Refusal> for StackError {
 }
 
 impl Refusal {
-    /// What the author of `revision_id` is told, after so many seconds.
+    /// The report to the author of `revision_id`, after so many seconds.
     pub(crate) fn report(&self, revision_id: u64, seconds: f64) -> Report {
         let (summary, advice) = self.in_words(revision_id);
         let (details, commands, advice) = (String::new(), String::new(), advice.to_owned());

@@ -69,7 +69,7 @@ impl PulseQueue {
             if known.seen {
                 error!(
                     queue = self.name,
-                    "the pulse queue was deleted, and what was in it is lost: it is declared anew. PulseGuardian deletes \
+                    "the pulse queue was deleted, and what was in it is lost: it is declared again. PulseGuardian deletes \
                      a queue with more than 8000 messages and writes to its owner"
                 );
             } else {

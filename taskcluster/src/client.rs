@@ -178,14 +178,14 @@ impl Taskcluster {
             {
                 error!(
                     host = self.root.host_str(),
-                    "taskcluster does not accept the credentials: what needs it is parked until they are valid again"
+                    "taskcluster does not accept the credentials: what needs it is deferred until they are valid again"
                 )
             }
             Err(TaskclusterError::Scopes { call, message }) if self.is_news(message) => error!(
                 host = self.root.host_str(),
                 call,
                 message,
-                "taskcluster's client lacks scopes: what needs them is parked until it has them"
+                "taskcluster's client lacks scopes: what needs them is deferred until it has them"
             ),
             Err(error) if error.may_pass() && !self.away.swap(true, Ordering::Relaxed) => warn!(
                 host = self.root.host_str(),

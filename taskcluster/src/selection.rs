@@ -9,7 +9,7 @@
 //!
 //! What is sent and what is remembered is one step, so a message that is repeated later finds that it is done. Two that are
 //! handled at the same moment may both send: a trigger has a key, and its hook is triggered once for it; a mail is dropped
-//! by the service that sent the same one before; and a result is told once by whoever tells it.
+//! by the service that sent the same one before; and a result is sent once, whoever sends it.
 //!
 //! # What is trusted
 //!

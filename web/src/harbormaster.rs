@@ -1,7 +1,7 @@
 //! `POST /codereview/new`: what Harbormaster's "make HTTP request" step calls for each published diff.
 //!
 //! Harbormaster never repeats a request: any answer but 2xx, and any fault of the connection, fails the author's build
-//! for good. So accepting depends on nothing but the bus, and 200 means that the bus has stored the build. It may send
+//! permanently. So accepting depends on nothing but the bus, and 200 means that the bus has stored the build. It may send
 //! the same request twice by itself (over a kept-alive connection that was just closed), so a target is stored once.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};

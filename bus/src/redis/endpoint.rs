@@ -1,7 +1,7 @@
 //! From a url to the server that has the keys: one server, the master that Sentinel names, or the node of a Cluster
 //! that serves our slot.
 //!
-//! All keys of a deployment share a hash tag, so on a Cluster too there is one server to talk to. It is asked for anew
+//! All keys of a deployment share a hash tag, so on a Cluster too there is one server to talk to. It is asked for again
 //! with every new connection; a connection whose server is no longer the right one is thrown away (see
 //! [`is_broken`]).
 

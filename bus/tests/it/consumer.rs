@@ -1,4 +1,4 @@
-//! The consumer: what becomes of a message when its handler succeeds, fails, panics, dies, or is told to stop.
+//! The consumer: how a delivery ends when its handler succeeds, fails, panics, dies, or has to stop.
 
 use std::{
     collections::HashMap,

@@ -49,7 +49,7 @@ async fn a_suspect_is_reserved_alone(world: World) {
     );
 }
 
-/// Says when it begins, and ends when it is told to.
+/// Reports its begin, and ends on command.
 #[derive(Clone)]
 struct Told {
     begun: mpsc::UnboundedSender<String>,

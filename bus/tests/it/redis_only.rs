@@ -283,7 +283,7 @@ async fn what_was_stored_survives_a_restart_of_redis_and_work_goes_on() {
         .unwrap()
         .pop()
         .unwrap();
-    // A power cut may lose the last second (`appendfsync everysec`); a file that is written anew is synced whole.
+    // A power cut may lose the last second (`appendfsync everysec`); a file that is rewritten is synced whole.
     let _: String = world
         .command(&["CONFIG", "SET", "appendfsync", "always"])
         .await;

@@ -40,7 +40,7 @@ const HURRY: Duration = Duration::from_secs(10);
 const STANDSTILL: Duration = Duration::from_secs(400);
 /// How long the processes may take to be up at the start.
 const START: Duration = Duration::from_secs(60);
-/// How often it is told how things stand, to people and to a log.
+/// How often progress is reported, on a terminal and in a log.
 const TERMINAL: Duration = Duration::from_secs(1);
 const LOG: Duration = Duration::from_secs(10);
 

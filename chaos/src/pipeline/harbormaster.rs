@@ -1,4 +1,4 @@
-//! Asks for builds as Harbormaster does: once each, and whoever does not answer 200 has failed the build for good.
+//! Asks for builds as Harbormaster does: once each, and whoever does not answer 200 has failed the build permanently.
 
 use std::{io, net::SocketAddr, time::Duration};
 

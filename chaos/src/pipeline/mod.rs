@@ -31,7 +31,7 @@ pub struct Pipeline {
     /// 5 s for each
     #[arg(long, default_value_t = 40)]
     pub kills: u32,
-    /// Prints the outcome as one JSON line
+    /// Outcome as one JSON line
     #[arg(long)]
     pub json: bool,
 }

@@ -205,7 +205,7 @@ impl Peers {
         recorded.replace(RECORDED, self.root.as_str().trim_end_matches('/'))
     }
 
-    /// Changes what is told of a changeset.
+    /// Changes what is known of a changeset.
     pub(crate) fn change(&self, node: &str, field: &str, value: Value) {
         self.world().changesets.get_mut(node).unwrap().0[field] = value;
     }

@@ -109,7 +109,7 @@ pub fn rss_mb(process: &Process) -> f64 {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("its memory is told");
+        .expect("its memory is in it");
     let kb: f64 = line
         .trim()
         .trim_end_matches("kB")

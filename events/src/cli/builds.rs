@@ -25,7 +25,7 @@ const OUTCOMES: [&str; 7] = [
 /// Options of `events why`, `retry` and `cancel`.
 #[derive(Debug, Args)]
 pub struct OneBuild {
-    /// The build: its target (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
+    /// Build: its target (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
     #[arg(value_name = "BUILD")]
     pub which: Which,
     /// Whose builds.
@@ -59,22 +59,22 @@ pub enum BuildsAction {
 /// Options of `events builds restart`.
 #[derive(Debug, Args)]
 pub struct Restart {
-    /// The builds: their targets (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
+    /// Builds: their targets (PHID-HMBT-…), or the newest build of a revision (D123) or of a diff (its number)
     #[arg(value_name = "BUILD", required_unless_present = "outcome", conflicts_with_all = ["outcome", "since", "repository"])]
     pub builds: Vec<Which>,
     /// All builds with this outcome: passed, failed, pushed, patch_failed, skipped, infra_failed or private
     #[arg(long, value_name = "OUTCOME", requires = "since", value_parser = OUTCOMES)]
     pub outcome: Option<String>,
-    /// How long ago they ended at most, such as 2h or 90m
+    /// Longest time since their end, such as 2h or 90m
     #[arg(long, value_name = "DURATION", requires = "outcome", value_parser = duration)]
     pub since: Option<Duration>,
-    /// Those of this repository only, by its short name
+    /// Only builds of this repository, by its short name
     #[arg(long, value_name = "NAME", requires = "outcome")]
     pub repository: Option<String>,
-    /// How many builds are restarted at most, the newest first
+    /// Most builds to restart, the newest first
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
-    /// Shows what would be restarted, and restarts nothing
+    /// Preview only: nothing is restarted
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -82,13 +82,13 @@ pub struct Restart {
 /// Options of `events builds list`.
 #[derive(Debug, Args)]
 pub struct BuildList {
-    /// Those in this state only
+    /// Only builds in this state
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub state: Option<BuildState>,
-    /// Those of this revision only, such as D123
+    /// Only builds of this revision, such as D123
     #[arg(long, value_name = "D123", value_parser = revision)]
     pub revision: Option<u64>,
-    /// How many builds are listed, the newest first
+    /// Most builds to list, the newest first
     #[arg(long, default_value_t = LISTED, value_name = "N")]
     pub limit: usize,
 }
@@ -103,7 +103,7 @@ impl BuildList {
 /// Options of `events audit`.
 #[derive(Debug, Args)]
 pub struct Audit {
-    /// Shows what would be done, and does nothing
+    /// Preview only: nothing is done
     #[arg(long)]
     pub dry_run: bool,
     /// Whose builds.

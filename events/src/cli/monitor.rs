@@ -7,57 +7,57 @@ use clap::{Args, ValueEnum};
 /// Options of `events monitor`.
 #[derive(Debug, Args)]
 pub struct Monitor {
-    /// A YAML file that names our user on Pulse; the environment wins over it, and can be enough
+    /// YAML file that names our user on Pulse; the environment wins over it, and can be enough
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Takes the document from this secret of Taskcluster instead
+    /// Secret of Taskcluster that holds the configuration instead
     #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME")]
     pub taskcluster_secret: Option<String>,
-    /// A tree of interest, mozilla-central if none is named, '*' for all; may be given several times, as most of these
+    /// Tree of interest, mozilla-central if none is named, '*' for all; may be given several times, as most of these
     #[arg(long = "tree", value_name = "TREE")]
     pub trees: Vec<String>,
-    /// A platform of interest, such as linux64; else all
+    /// Platform of interest, such as linux64; else all
     #[arg(long = "platform", value_name = "PLATFORM")]
     pub platforms: Vec<String>,
-    /// A build type of interest, such as opt or debug; else all
+    /// Build type of interest, such as opt or debug; else all
     #[arg(long = "build-type", value_name = "TYPE")]
     pub build_types: Vec<String>,
-    /// A test of interest, by its full name, such as mochitest-1; else all
+    /// Test of interest, by its full name, such as mochitest-1; else all
     #[arg(long = "test", value_name = "NAME")]
     pub tests: Vec<String>,
-    /// A product of interest, such as firefox; else all
+    /// Product of interest, such as firefox; else all
     #[arg(long = "product", value_name = "PRODUCT")]
     pub products: Vec<String>,
     /// Only builds that have this tag, or all of several with commas between them; when given several times, one of these
     /// is enough
     #[arg(long = "tag", value_name = "TAG[,TAG]…")]
     pub tags: Vec<String>,
-    /// Whether events are for phones and tablets
+    /// Events of phones and tablets
     #[arg(long, value_enum, default_value_t = Mobile::False)]
     pub mobile: Mobile,
-    /// Tells of performance tests as well
+    /// Performance tests as well
     #[arg(long)]
     pub talos: bool,
-    /// Names a queue on Pulse that keeps messages while this does not run
+    /// Label of a queue on Pulse that keeps messages while this does not run
     #[arg(long)]
     pub label: Option<String>,
-    /// Whose messages are read
+    /// Origin of the messages
     #[arg(long, value_enum, default_value_t = Origin::Buildbot)]
     pub source: Origin,
-    /// Another exchange with the same messages
+    /// Other exchange with the same messages
     #[arg(long)]
     pub exchange: Option<String>,
-    /// Runs this in a shell for each event, which is on its standard input as JSON; 16 at once at most, for ten minutes
+    /// Shell command for each event, which is on its standard input as JSON; 16 at once at most, for ten minutes
     /// each
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
-    /// How events are printed
+    /// Format of printed events
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Serves the newest build for each tree, platform and build type on this port, as JSON and as a page
+    /// Port that serves the newest build for each tree, platform and build type, as JSON and as a page
     #[arg(long, value_name = "PORT")]
     pub serve: Option<u16>,
-    /// The address to serve on
+    /// Address to serve on
     #[arg(
         long,
         value_name = "ADDRESS",

@@ -11,19 +11,19 @@ pub struct Notify {
     /// Where the configuration is; the environment alone can be enough.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// Prints what would be sent, and sends nothing; what Pulse tells stays for everybody else
+    /// Preview only: nothing is sent, and messages on Pulse stay for everybody else
     #[arg(long)]
     pub dry_run: bool,
-    /// Does as if this happened to one task now, sends what it asks for even if that was sent before, and ends
+    /// Task to notify of now, even if its notifications were sent before
     #[arg(long, value_name = "ID", requires = "status")]
     pub task: Option<String>,
-    /// What happened to it, such as task-failed
+    /// Status of that task, such as task-failed
     #[arg(long, value_name = "STATUS", requires = "task", value_parser = status)]
     pub status: Option<Status>,
-    /// Which artifact it made, for artifact-created
+    /// Artifact of that task, for artifact-created
     #[arg(long, value_name = "NAME", requires = "task")]
     pub artifact: Option<String>,
-    /// Seconds that work in flight is given after SIGTERM
+    /// Grace period in seconds for work in flight after SIGTERM
     #[arg(long, default_value_t = 20, value_name = "SECONDS")]
     pub grace: u64,
     /// Something else than to notify.
@@ -41,7 +41,7 @@ impl Notify {
 /// What else there is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum NotifyAction {
-    /// List who is sent nothing for a day, since nothing reaches them; or unmute one of them
+    /// List recipients that are muted for a day, since nothing reaches them; or unmute one of them
     Muted {
         /// Recipient to send to again, as the list names it
         #[arg(long, num_args = 2, value_names = ["CHANNEL", "RECIPIENT"])]

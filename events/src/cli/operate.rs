@@ -19,56 +19,56 @@ pub struct Queues {
 /// What to do with a queue.
 #[derive(Debug, Subcommand)]
 pub enum QueueAction {
-    /// Shows the messages of a queue, the oldest first, or one with its body
+    /// Show the messages of a queue, the oldest first, or one with its body
     Peek {
-        /// The queue
+        /// Queue
         queue: String,
-        /// Shows this message with its body
+        /// Message to show with its body
         #[arg(long, value_name = "ID")]
         id: Option<Uuid>,
-        /// How many messages are shown
+        /// Most messages to show
         #[arg(long, default_value_t = 20, value_name = "N", conflicts_with = "id")]
         limit: usize,
     },
-    /// Makes delayed messages ready now, instead of when they are due
+    /// Make delayed messages ready now, instead of when they are due
     Requeue {
-        /// The queue
+        /// Queue
         queue: String,
         /// Which messages.
         #[command(flatten)]
         which: MessageChoice,
     },
-    /// Throws away messages that are ready or delayed; those that a worker holds stay
+    /// Delete messages that are ready or delayed; those in flight stay
     Drop {
-        /// The queue
+        /// Queue
         queue: String,
         /// Which messages.
         #[command(flatten)]
         which: MessageChoice,
-        /// Does not ask
+        /// Confirmation in advance, so that nothing is asked
         #[arg(long)]
         yes: bool,
     },
-    /// Lets nothing be taken from a queue; builds are still accepted, and what a worker holds is finished
+    /// Stop deliveries from a queue; builds are still accepted, and work in flight is finished
     Pause {
-        /// The queue
+        /// Queue
         queue: String,
     },
-    /// Ends a pause
+    /// End a pause
     Resume {
-        /// The queue
+        /// Queue
         queue: String,
     },
-    /// Waits until nothing is ready, in flight or delayed; exits with 1 when the time is over
+    /// Wait until nothing is ready, in flight or delayed; exit with 1 when the time is over
     Drain(Drain),
 }
 
 /// Options of `events queues drain`.
 #[derive(Debug, Args)]
 pub struct Drain {
-    /// The queue
+    /// Queue
     pub queue: String,
-    /// The longest wait; without it, there is none
+    /// Longest wait; else there is no limit
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 }
@@ -77,7 +77,7 @@ pub struct Drain {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct MessageChoice {
-    /// This message
+    /// Message
     #[arg(long, value_name = "ID")]
     pub id: Option<Uuid>,
     /// All messages
@@ -99,38 +99,38 @@ pub struct Dead {
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadAction {
-    /// Lists dead letters, the newest first
+    /// List dead letters, the newest first
     List {
-        /// Of this queue only
+        /// Only letters of this queue
         #[arg(long, value_name = "QUEUE")]
         queue: Option<String>,
-        /// Those whose reason contains this
+        /// Only letters whose reason contains this
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: Option<String>,
-        /// How many letters are listed
+        /// Most letters to list
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: usize,
     },
-    /// Shows one dead letter with its message
+    /// Show one dead letter with its message
     Show {
-        /// The letter
+        /// Letter
         id: String,
-        /// Of this queue only
+        /// Only letters of this queue
         #[arg(long, value_name = "QUEUE")]
         queue: Option<String>,
     },
-    /// Puts dead letters back into their queues, their attempts at zero
+    /// Put dead letters back into their queues, their attempts at zero
     Requeue {
         /// Which letters.
         #[command(flatten)]
         which: DeadChoice,
     },
-    /// Throws dead letters away
+    /// Delete dead letters
     Drop {
         /// Which letters.
         #[command(flatten)]
         which: DeadChoice,
-        /// Does not ask
+        /// Confirmation in advance, so that nothing is asked
         #[arg(long)]
         yes: bool,
     },
@@ -140,16 +140,16 @@ pub enum DeadAction {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").args(["ids", "reason", "all"]).required(true).multiple(false))]
 pub struct DeadChoice {
-    /// These letters
+    /// Letters
     #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub ids: Vec<String>,
-    /// Of this queue only
+    /// Only letters of this queue
     #[arg(long, value_name = "QUEUE")]
     pub queue: Option<String>,
-    /// All whose reason contains this
+    /// All letters whose reason contains this
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub reason: Option<String>,
-    /// All
+    /// All letters
     #[arg(long)]
     pub all: bool,
 }
@@ -168,23 +168,23 @@ pub struct Repos {
 /// What to do with clones.
 #[derive(Debug, Subcommand)]
 pub enum RepoAction {
-    /// Removes clones that are not configured any more, damaged ones that were set aside, and half ones
+    /// Remove clones that are not configured any more, damaged ones that were set aside, and half ones
     Prune {
-        /// Shows what would be removed, and removes nothing
+        /// Preview only: nothing is removed
         #[arg(long)]
         dry_run: bool,
-        /// Does not ask
+        /// Confirmation in advance, so that nothing is asked
         #[arg(long)]
         yes: bool,
     },
-    /// Brings the clones of a repository up to date, and makes those that are missing
+    /// Bring the clones of a repository up to date, and make those that are missing
     Pull {
-        /// The repository
+        /// Repository
         name: String,
     },
     /// Replace the clones of a repository; the old ones serve until then
     Reclone {
-        /// The repository
+        /// Repository
         name: String,
     },
 }
@@ -192,10 +192,10 @@ pub enum RepoAction {
 /// Which deployment, and how it is shown.
 #[derive(Debug, Args)]
 pub struct Deployment {
-    /// The YAML file of the deployment
+    /// YAML file of the deployment
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Takes its configuration from this secret of Taskcluster instead
+    /// Secret of Taskcluster that holds the configuration instead
     #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME", global = true)]
     pub taskcluster_secret: Option<String>,
     /// How it is shown.
@@ -206,7 +206,7 @@ pub struct Deployment {
 /// How answers are shown.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
-    /// Prints JSON, one object a line
+    /// Output as JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
 }

@@ -7,11 +7,11 @@ use clap::Args;
 /// Where the configuration is.
 #[derive(Debug, Clone, Args)]
 pub struct Source {
-    /// The YAML file
+    /// YAML file
     #[arg(long, env = "EVENTS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Takes the document from this secret of Taskcluster instead, with the credentials of the environment or through
-    /// TASKCLUSTER_PROXY_URL
+    /// Secret of Taskcluster that holds the configuration instead, read with the credentials of the environment or
+    /// through TASKCLUSTER_PROXY_URL
     #[arg(long, env = "TASKCLUSTER_SECRET", value_name = "NAME")]
     pub taskcluster_secret: Option<String>,
 }

@@ -10,7 +10,7 @@ pub struct Report {
     /// Whose tasks.
     #[command(flatten)]
     pub deployment: Deployment,
-    /// Mails it to the admins now; the next one begins after it
+    /// Delivery by mail to the admins now; the next report begins after it
     #[arg(long)]
     pub send: bool,
 }
@@ -29,23 +29,23 @@ pub struct Pulse {
 /// What to do with Pulse.
 #[derive(Debug, Subcommand)]
 pub enum PulseAction {
-    /// Prints messages as they come, one object a line; nobody else misses them
+    /// Print messages as they come, one object a line; nobody else misses them
     Tail(Tail),
 }
 
 /// Options of `events pulse tail`.
 #[derive(Debug, Args)]
 pub struct Tail {
-    /// The exchange, such as exchange/taskcluster-queue/v1/task-completed
+    /// Exchange, such as exchange/taskcluster-queue/v1/task-completed
     #[arg(long)]
     pub exchange: String,
     /// Only messages whose routing key fits: * is one word, # any number of them; may be given several times
     #[arg(long = "topic", default_value = "#")]
     pub topics: Vec<String>,
-    /// On the Pulse of the community's Taskcluster
+    /// Pulse of the community's Taskcluster instead
     #[arg(long)]
     pub community: bool,
-    /// Ends after so many messages
+    /// Most messages to print; else it goes on until a signal
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }

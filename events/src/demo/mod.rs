@@ -34,7 +34,7 @@ pub const REPOSITORY: &str = "product";
 /// How long the build may take before something must be wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What became of the build; also its line for machines.
+/// The outcome of the build; also its line for machines.
 #[derive(Serialize)]
 struct Outcome {
     outcome: &'static str,

@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 /// Asks whether `what` is to be thrown away. Where nobody can be asked, `yes` has to be said beforehand.
 pub(super) fn confirm_drop(what: &str, yes: bool) -> anyhow::Result<()> {
     confirm(
-        &format!("drop {what} for good"),
-        &format!("{what} would be dropped for good"),
+        &format!("drop {what} permanently"),
+        &format!("{what} would be dropped permanently"),
         "dropped",
         yes,
     )
@@ -17,8 +17,8 @@ pub(super) fn confirm_drop(what: &str, yes: bool) -> anyhow::Result<()> {
 /// As [`confirm_drop`], for directories.
 pub(super) fn confirm_removal(what: &str, yes: bool) -> anyhow::Result<()> {
     confirm(
-        &format!("remove {what} for good"),
-        &format!("{what} would be removed for good"),
+        &format!("remove {what} permanently"),
+        &format!("{what} would be removed permanently"),
         "removed",
         yes,
     )

@@ -152,7 +152,7 @@ impl Notifier {
         );
         let mut services: Vec<Box<dyn Service>> = vec![Box::new(listener)];
         if let Some(settings) = &self.flux {
-            info!("notify: {settings:?} is told how long each channel takes");
+            info!("notify: {settings:?} gets the duration of each sending");
             let http = observe::http::client(REQUEST)?;
             let (flux, writer) = Flux::new(settings.clone(), http, Arc::clone(clock));
             sender = sender.timed_by(flux);

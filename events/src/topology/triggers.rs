@@ -47,7 +47,7 @@ const LEVEL_3: &str = "#.gecko-level-3.#";
 const LEVEL_1: &str = "#.gecko-level-1.#";
 const SELECTED: &str = "route.project.bugbug.test_select";
 
-/// How long what became of tasks is kept. A report is made more often.
+/// How long outcomes of tasks are kept. A report is made more often.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How long the start waits for the word of a Taskcluster.

@@ -135,7 +135,7 @@ impl World {
             .to_owned()
     }
 
-    /// A task that wants to have this told of its failure.
+    /// A task whose failure is to be notified with this.
     fn task(&self, section: &Value) -> String {
         let metadata = json!({ "name": "build", "description": "x", "owner": "a@example.com", "source": "https://example.com" });
         let task = self
@@ -637,7 +637,7 @@ async fn the_environment_alone_is_enough_and_whom_nothing_reaches_is_listed() {
     world
         .fails(&world.task(&json!({ "plugins": ["smtp"], "emails": ["nobody"] })))
         .await;
-    notifier.until_logged("failed for good").await;
+    notifier.until_logged("message failed permanently").await;
     while world.bus().depth(&NOTIFY.spec()).await.unwrap().dead == 0 {
         SystemClock.sleep(Duration::from_millis(20)).await;
     }

@@ -277,7 +277,7 @@ async fn delayed_builds_are_made_ready_and_waiting_ones_dropped() {
     let refused = world.events(&["queues", "drop", "builds", "--all"]).await;
     assert_eq!(
         refused.fault(),
-        "4 messages of builds would be dropped for good: say --yes if that is meant"
+        "4 messages of builds would be dropped permanently: say --yes if that is meant"
     );
     assert_eq!(world.counts("builds").await, [4, 0, 0, 0]);
     let one = world
@@ -391,7 +391,7 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
     let refused = world.events(&["dead", "drop", "--reason", "refuses"]).await;
     assert_eq!(
         refused.fault(),
-        "1 dead letter would be dropped for good: say --yes if that is meant"
+        "1 dead letter would be dropped permanently: say --yes if that is meant"
     );
     let dropped = world
         .events(&["dead", "drop", "--reason", "refuses", "--yes", "--json"])

@@ -99,7 +99,9 @@ async fn clones_are_listed_and_those_of_nobody_removed_while_a_worker_runs() {
     let refused = world.repos(&["prune"]).await;
     assert_eq!(refused.code, Some(1));
     assert!(
-        refused.err.contains("would be removed for good: say --yes"),
+        refused
+            .err
+            .contains("would be removed permanently: say --yes"),
         "{refused:?}"
     );
     let dry = world.repos(&["prune", "--dry-run"]).await;
@@ -127,23 +129,23 @@ async fn clones_are_listed_and_those_of_nobody_removed_while_a_worker_runs() {
 }
 
 #[tokio::test]
-async fn clones_are_pulled_and_made_anew_with_a_worker_and_without() {
+async fn clones_are_pulled_and_recloned_with_a_worker_and_without() {
     let world = World::with_redis().await;
     let tip = world.repositories.base[..12].to_owned();
-    let anew = [format!("product: cloned again, at {tip}")];
+    let cloned = [format!("product: cloned again, at {tip}")];
     let same = [format!("product: nothing new, at {tip}")];
     assert_eq!(
         world.repos(&["pull", "product"]).await.lines(),
         same,
         "it is made"
     );
-    assert_eq!(world.repos(&["reclone", "product"]).await.lines(), anew);
+    assert_eq!(world.repos(&["reclone", "product"]).await.lines(), cloned);
     let mut worker = world.start("worker");
     worker.until_logged("is ready").await;
     assert_eq!(world.repos(&["pull", "product"]).await.lines(), same);
     let old = world.path("clones/product/old");
     fs::write(&old, "").unwrap();
-    assert_eq!(world.repos(&["reclone", "product"]).await.lines(), anew);
+    assert_eq!(world.repos(&["reclone", "product"]).await.lines(), cloned);
     assert!(!old.exists());
     worker.until_logged("the reclone of product is done").await;
     let said = world.repos(&["pull", "product", "--json"]).await.json();

@@ -2,8 +2,8 @@
 //!
 //! The text is the status and the template `irc.txt`, on one line; its colour tells the status: green for completed, red
 //! for failed, purple for an exception, blue for an artifact. What is longer than IRC's 512 bytes is cut. `channels` of a
-//! section are joined when they are first told something, rooms of Matrix among them are left alone, and the default channel
-//! is told when a section names none. The `nicks` of a section stand at the begin of each line (`ann, bob: …`), or get
+//! section are joined before their first message, rooms of Matrix among them are left alone, and the default channel
+//! gets the message when a section names none. The `nicks` of a section stand at the begin of each line (`ann, bob: …`), or get
 //! lines of their own where `nicks` is set to `private`.
 //!
 //! A line begins with a word of ours, behind the nicks: other programs take what begins with `!` or with their name for a
@@ -44,7 +44,7 @@
 //! * *Taken nick.* Our own ghost may hold it after a connection broke. We go by another one, and try again when the ghost
 //!   leaves and each minute. Names are compared with what the server last called us, never with what we asked for.
 //! * *Closing.* [`Channel::close`] takes the queue's only lasting end: the actor says what is still in it, and QUIT. What
-//!   is sent after that is told that the process ends.
+//!   is sent after that fails with the error that the process ends.
 
 mod actor;
 mod bucket;

@@ -145,7 +145,7 @@ async fn what_waits_is_written_when_the_process_ends() {
     assert_eq!(
         influx.points().await.len(),
         3,
-        "the first one is written once more, on a clock that began anew"
+        "the first one is written once more, on a clock that began again"
     );
 }
 

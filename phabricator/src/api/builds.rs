@@ -1,4 +1,4 @@
-//! Builds as Harbormaster knows them: what became of a target, and which targets wait for an answer.
+//! Builds as Harbormaster knows them: the outcome of a target, and which targets wait for an answer.
 
 use std::collections::{BTreeSet, HashMap};
 

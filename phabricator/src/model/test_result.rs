@@ -1,4 +1,4 @@
-//! What became of a test that ran for a build.
+//! The result of a test that ran for a build.
 
 use bus::Message;
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@
 //! twice would be worse than one that may be missing. A call that the server surely did not act on takes the note back.
 //!
 //! Of many failures that is not sure, and in an outage of hours each result would be left alone after its first. So the
-//! server is asked for the target before, which may be asked again: only one that answers is told anything.
+//! server is asked for the target before, which may be asked again: only a server that answers is sent the result.
 //!
 //! The notes are not in the build's record: a push may have thousands of tests, and the record is read for each of them.
 

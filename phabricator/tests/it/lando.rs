@@ -327,7 +327,7 @@ async fn a_repeated_warning_is_shown_once_and_others_beside_it() {
         lando.shown(),
         [&*warning().text, "another", &*warning().text]
     );
-    // A build of the same diff that is started anew is in progress again.
+    // A build of the same diff that is started again is in progress again.
     lando.archive();
     world.warn(&warning()).await;
     assert_eq!(lando.shown(), [warning().text]);

@@ -451,7 +451,7 @@ async fn the_end_that_was_decided_first_is_the_one_that_is_said() {
 
 /// However long it takes: the operators are told, and no build is to blame.
 #[tokio::test]
-async fn while_the_token_is_not_accepted_answers_and_builds_are_parked() {
+async fn while_the_token_is_not_accepted_answers_and_builds_are_deferred() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);
@@ -474,7 +474,7 @@ async fn while_the_token_is_not_accepted_answers_and_builds_are_parked() {
     );
     assert_eq!(
         logs.text()
-            .matches("does not accept the api token: builds are parked")
+            .matches("does not accept the api token: builds are deferred")
             .count(),
         1,
         "{}",

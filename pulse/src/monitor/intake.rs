@@ -156,7 +156,7 @@ impl Intake {
             if first.is_none() {
                 warn!(
                     queue,
-                    "the queue of the build monitor was deleted with what was in it: it is declared anew"
+                    "the queue of the build monitor was deleted with what was in it: it is declared again"
                 );
                 break;
             }

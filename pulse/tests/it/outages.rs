@@ -106,7 +106,7 @@ async fn nothing_is_acknowledged_while_the_bus_is_away() {
 }
 
 #[tokio::test]
-async fn a_queue_that_was_deleted_is_made_anew_with_a_loud_word() {
+async fn a_queue_that_was_deleted_is_declared_again_and_logged_as_an_error() {
     let (mut world, bus) = (World::start().await, memory());
     let (new, deleted) = (
         ["WARN", "does not exist and is declared"],

@@ -67,7 +67,7 @@ async fn its_queue_ends_with_it(world: &World) {
     )
     .await
     .unwrap();
-    // It is the user's alone, so even the administrator is told only that it is there.
+    // It is the user's alone, so even the administrator learns only that it is there.
     let locked = world.rabbit.depth(&queue).await.unwrap_err();
     assert!(
         error_chain(&locked).contains("exclusive"),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bus::{Classify, Disposition};
 use thiserror::Error;
 
-/// How long what needs a call is parked while the credentials do not do for it. Only an operator can help.
+/// How long what needs a call is deferred while the credentials do not do for it. Only an operator can help.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(60);
-/// How long what needs a call is parked while Taskcluster does not answer.
+/// How long what needs a call is deferred while Taskcluster does not answer.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(30);
 /// The bounds of the pause that Taskcluster asks for.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);

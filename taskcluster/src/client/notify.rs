@@ -29,7 +29,7 @@ pub enum EmailTemplate {
     Fullscreen,
 }
 
-/// What became of a mail.
+/// The outcome of a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mailed {
     /// It is on its way.

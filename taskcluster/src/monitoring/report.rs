@@ -24,7 +24,7 @@ pub struct ReportScope {
     pub root: Url,
 }
 
-/// What became of the tasks of each hook.
+/// The outcomes of the tasks of each hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The tasks that have ended, by hook.

@@ -187,7 +187,7 @@ async fn the_deployment_itself_is_fetched_from_without_credentials_too() {
     );
 }
 
-/// A store that sends a byte when it is told to.
+/// A store that sends a byte on command.
 #[tokio::test]
 async fn a_stream_that_trickles_is_ended() {
     let store = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -191,7 +191,7 @@ async fn only_pushes_have_tests_selected_and_only_the_share_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_push_that_is_told_twice_is_selected_for_once_and_another_push_anew() {
+async fn a_push_received_twice_is_selected_for_once_and_another_push_again() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
@@ -444,7 +444,7 @@ async fn what_is_wrong_with_a_selection_is_kept_for_the_operator() {
             .await;
         assert!(
             world.units(&build).is_empty(),
-            "nothing was added, so nothing is told"
+            "nothing was added, so nothing is sent"
         );
     }
 }

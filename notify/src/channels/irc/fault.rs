@@ -30,7 +30,7 @@ impl Fault {
     }
 
     /// The same for whoever's line was written before the connection broke: people may have read it, so it costs an
-    /// attempt. On a server that never says what became of a line, it would be read all day.
+    /// attempt. On a server that never reports the outcome of a line, it would be read all day.
     pub(super) fn of_unheard(self) -> Self {
         Self::new(
             Kind::Failed,

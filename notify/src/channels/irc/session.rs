@@ -26,7 +26,7 @@ const LOGIN: Duration = Duration::from_secs(25);
 /// How long it may take to answer a PING. It answers in order, so what was sent before counts too, and a server that slows
 /// us down takes its time.
 const ANSWER: Duration = Duration::from_secs(20);
-/// What became of a line while the connection held.
+/// The outcome of a line while the connection held.
 pub(super) enum Said {
     /// The server has it.
     Taken,

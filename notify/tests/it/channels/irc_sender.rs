@@ -16,7 +16,7 @@ use crate::{
 
 const COUNT: usize = 10;
 
-/// A process that dispatches and sends, until it is told to end.
+/// A process that dispatches and sends, until it has to end.
 fn process(
     bus: &Arc<MemoryBus>,
     client: Taskcluster,

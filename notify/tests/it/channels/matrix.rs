@@ -153,8 +153,8 @@ async fn a_sending_that_is_repeated_shows_nothing_new() {
     let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Retry, "{error}");
     home.mumble(false);
-    let anew = opened(&home.url).await;
-    for channels in [&channels, &anew] {
+    let reopened = opened(&home.url).await;
+    for channels in [&channels, &reopened] {
         send(channels, &to(&[]), ROOM).await.unwrap();
     }
     assert_eq!(home.events(ROOM).len(), 1);
@@ -257,7 +257,7 @@ async fn an_alias_that_gets_another_room_leads_there() {
     assert_eq!(
         (home.events("!newest:example.org").len(), home.asked()),
         (1, 2),
-        "what took nothing is asked for anew"
+        "what took nothing is asked for again"
     );
 }
 

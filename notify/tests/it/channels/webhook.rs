@@ -19,7 +19,7 @@ use super::{checked, notification, open};
 
 const SECRET: &str = "0123456789abcdef";
 
-/// A receiver that keeps what it gets, and answers as it is told.
+/// A receiver that keeps what it gets, and answers as a test sets it.
 #[derive(Default)]
 struct Receiver {
     got: Mutex<Vec<(HeaderMap, Bytes)>>,

@@ -85,7 +85,7 @@ impl Reader {
         reader
     }
 
-    /// The next line that is told, to whom and which text; whatever else happens is not looked at.
+    /// The next message, its recipient and its text; other lines are skipped.
     pub(crate) async fn told(&mut self) -> (String, String) {
         told(&self.until(&[" PRIVMSG "]).await).unwrap()
     }

@@ -35,7 +35,7 @@ pub(crate) enum Log {
     Encoded(&'static str),
     /// So many pieces, and then the connection ends.
     Broken(usize),
-    /// So many pieces, and then nothing; a test is told.
+    /// So many pieces, and then nothing; a test is notified.
     Silent(usize, Arc<Notify>),
     /// This status of the store.
     Status(u16),

@@ -56,7 +56,7 @@ impl Moto {
         self.server.wait().unwrap();
     }
 
-    /// Starts it anew, at the same address.
+    /// Restarts it, at the same address.
     pub(crate) async fn restart(&mut self) {
         *self = Self::start_at(self.port).await;
     }

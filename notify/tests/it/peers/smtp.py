@@ -1,4 +1,4 @@
-"""A mail server that says what it got, one JSON object a line, and answers as it is told.
+"""A mail server that says what it got, one JSON object a line, and answers as a test sets it.
 
 usage: smtp.py FOLDER PORT plain|starttls|tls
 

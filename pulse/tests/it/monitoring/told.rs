@@ -1,4 +1,4 @@
-//! What is told, and to whom.
+//! Which events reach which handlers.
 
 use std::{
     fs,

@@ -284,7 +284,7 @@ impl World {
             .collect()
     }
 
-    /// Why messages of a queue failed for good.
+    /// Why messages of a queue became dead letters.
     pub(crate) async fn dead<M: Message>(&self, queue: &Queue<M>) -> Vec<String> {
         self.bus
             .dead(&queue.spec(), "", 100)
