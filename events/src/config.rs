@@ -150,10 +150,6 @@ pub enum ConfigError {
 /// The sections of other programs, with which operators of the original share one document.
 const OTHER_PROGRAMS: &[&str] = &["bot", "backend"];
 
-/// What it means that builds have no page.
-const NO_LINK: &str = "is not set, nor is docs_url: a build that ends without a push has no link to the reason, which Phorge \
-                       hides on the revision";
-
 /// What comes before all keys in Redis, where nothing else is set.
 const REDIS_NAMESPACE: &str = "events";
 
@@ -350,9 +346,6 @@ fn read(keys: &Section<'_>) -> Option<Config> {
     let build_retention = records::retention(keys);
     let view_policies = view_policies(keys);
     let pages = web::pages(keys);
-    if pages == BuildPages::default() {
-        keys.advise("public_url", NO_LINK);
-    }
     let redis_namespace = redis_namespace(keys);
     let triggers = triggers::read(keys);
     let notify = notify::read(keys);

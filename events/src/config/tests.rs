@@ -358,7 +358,11 @@ fn garbage_is_refused_with_a_line() {
 
 #[test]
 fn the_web_server_requires_and_keeps_its_own_keys_alone() {
-    let small = "events:\n  webhook_secret: 0123456789abcdef\n  redis_namespace: review\n";
+    let small = "events:
+  webhook_secret: 0123456789abcdef
+  redis_namespace: review
+  docs_url: https://docs.example.com
+";
     let (config, faults) = WebConfig::parse(small);
     let config = config.unwrap_or_else(|| panic!("{faults}"));
     assert_eq!(
@@ -378,6 +382,8 @@ fn the_web_server_requires_and_keeps_its_own_keys_alone() {
         warnings,
         [
             "line 3: common.SENTRY_DSN: is no DSN, so errors are not reported: expected https://KEY@HOST/PROJECT",
+            "line 9: events.public_url: is not set, nor is docs_url: a build that ends without a push has no link to the \
+             reason, which Phorge hides on the revision",
             "line 9: events.webhook_secret: is not set: whoever reaches the port can start builds",
             "line 22: events.api_tokn: unknown key, did you mean api_token?",
         ]
@@ -517,7 +523,7 @@ fn a_file_with_secrets_that_others_may_read_is_warned_of() {
         let (_, faults) = load(&path, WebConfig::parse).unwrap_or_else(|error| panic!("{error}"));
         faults.to_string()
     };
-    let secret = "events: {webhook_secret: 0123456789abcdef}";
+    let secret = "events: {webhook_secret: 0123456789abcdef, docs_url: 'https://docs.example.com'}";
     for mode in [0o644, 0o640, 0o602] {
         assert!(
             warnings(secret, mode)

@@ -49,12 +49,20 @@ impl From<&Config> for WebConfig {
     }
 }
 
+/// Consequence for builds without a page.
+const NO_LINK: &str = "is not set, nor is docs_url: a build that ends without a push has no link to the reason, which Phorge \
+                       hides on the revision";
+
 /// Where people read of builds.
 pub(super) fn pages(keys: &Section<'_>) -> BuildPages {
-    BuildPages {
+    let pages = BuildPages {
         public_url: keys.optional("public_url"),
         docs_url: keys.optional("docs_url"),
+    };
+    if pages == BuildPages::default() {
+        keys.advise("public_url", NO_LINK);
     }
+    pages
 }
 
 /// Reads the web server's keys.
