@@ -275,9 +275,10 @@ impl World {
         }
         assert!(moment(), "the moment to stop never came");
         running.shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(2), consuming)
+        // Its work never ends by itself: what holds it is removed later.
+        tokio::time::timeout(PATIENCE, consuming)
             .await
-            .expect("ends quickly")
+            .expect("ends without its work")
             .unwrap()
             .unwrap();
         running.keeper.await.unwrap();
