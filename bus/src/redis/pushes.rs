@@ -83,14 +83,30 @@ fn no_answer() -> redis::RedisError {
     .into()
 }
 
+/// A task that sends. Dropped when it panics or is cancelled: it no longer counts, and if it was the last one, what waits
+/// fails, since only a task that runs answers it.
+struct Run<'a>(&'a Mutex<State>);
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.sending -= 1;
+        if state.sending == 0 {
+            state.waiting.clear();
+        }
+    }
+}
+
 impl Shared {
     /// Sends until nothing waits.
     async fn send_all(self: Arc<Self>) {
+        let run = Run(&self.state);
         loop {
             // Whoever is about to push goes first, so that its push is in this run.
             tokio::task::yield_now().await;
             let Some((pushes, waiting)) = self.next() else {
-                return;
+                // It is counted off already, under the lock that saw that nothing waits.
+                return std::mem::forget(run);
             };
             match self.send(&pushes).await {
                 Ok(answers) => {
@@ -150,5 +166,36 @@ impl Shared {
                 broken.map_or(Ok(answers), Err)
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_that_panics_frees_its_place_and_the_last_one_fails_what_waits() {
+        let (answer, mut answered) = oneshot::channel();
+        let push = Packed {
+            messages: Vec::new(),
+            facts: Vec::new(),
+        };
+        let state = Mutex::new(State {
+            sending: 2,
+            waiting: VecDeque::from([Waiting { push, answer }]),
+        });
+        for (sending, waiting) in [(1, 1), (0, 0)] {
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _run = Run(&state);
+                std::panic::resume_unwind(Box::new(()));
+            }));
+            assert!(panicked.is_err());
+            let state = state.lock();
+            assert_eq!((state.sending, state.waiting.len()), (sending, waiting));
+        }
+        assert_eq!(
+            answered.try_recv().err(),
+            Some(oneshot::error::TryRecvError::Closed)
+        );
     }
 }
