@@ -5,7 +5,8 @@ COPY . .
 ARG EVENTS_SOURCE=""
 ARG EVENTS_COMMIT=""
 ARG EVENTS_BUILD=""
-RUN cargo build --release --locked --bin events
+# Of this package alone: others have features for tests.
+RUN cargo build --release --locked --package events --bin events
 
 FROM debian:bookworm-slim
 RUN apt-get update \
