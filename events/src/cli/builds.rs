@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand};
-use phabricator::model::{BuildState, Phid, diff_tag, revision_tag};
+use phabricator::model::{BuildRequest, BuildState, Phid, diff_tag, revision_tag};
 use thiserror::Error;
 
 use super::Deployment;
@@ -143,12 +143,21 @@ impl FromStr for Which {
 }
 
 impl Which {
-    /// The tag of the records that are meant; `None` when one record is.
+    /// A tag of the records that are meant, and perhaps of others; `None` when one record is meant.
     pub fn tag(&self) -> Option<String> {
         match self {
             Self::Target(_) => None,
             Self::Revision(id) => Some(revision_tag(*id)),
             Self::Diff(id) => Some(diff_tag(*id)),
+        }
+    }
+
+    /// Whether a build is meant.
+    pub fn names(&self, build: &BuildRequest) -> bool {
+        match self {
+            Self::Target(target) => build.target == *target,
+            Self::Revision(id) => build.revision_id == *id,
+            Self::Diff(id) => build.diff_id == *id,
         }
     }
 }

@@ -62,18 +62,18 @@ impl Archive {
         &self,
         which: &Which,
     ) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
-        let targets = match which.tag() {
-            Some(tag) => {
-                self.journal
-                    .tagged(self.bus.as_ref(), &tag, 0..PAGE)
-                    .await?
+        let mut found = Vec::new();
+        if let Some(tag) = which.tag() {
+            for page in 0.. {
+                let (builds, last) = self.page(&tag, page).await?;
+                found.extend(builds.into_iter().filter(|(build, _)| which.names(build)));
+                if last || found.len() >= PAGE {
+                    break;
+                }
             }
-            None => match which {
-                Which::Target(target) => vec![target.clone()],
-                Which::Revision(_) | Which::Diff(_) => Vec::new(),
-            },
-        };
-        let found = self.read(&targets).await?;
+        } else if let Which::Target(target) = which {
+            found = self.read(std::slice::from_ref(target)).await?;
+        }
         if found.is_empty() {
             let days = self.records.build_retention.as_secs() / 86_400;
             bail!(

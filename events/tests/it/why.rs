@@ -165,6 +165,13 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
         story.contains("next: its stack is applied on a clone and pushed to Try"),
         "{story}"
     );
+    // Neighbouring diffs share a tag.
+    for (diff, build) in [("3", &first), ("1", &second)] {
+        let found = &world.json(&["why", diff]).await["target"];
+        assert_eq!(found, build.target.as_str(), "diff {diff}");
+    }
+    let unknown = world.complaint(&["why", "2"]).await;
+    assert!(unknown.contains("no build of diff 2 is known"), "{unknown}");
     let list = world.told(&["builds", "--state", "public"]).await;
     assert!(
         list.contains(first.target.as_str()) && list.contains(second.target.as_str()),

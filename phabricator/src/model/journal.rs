@@ -524,7 +524,11 @@ pub fn revision_tag(revision: u64) -> String {
     format!("D{revision}")
 }
 
-/// The tag of the builds of a diff.
+/// How many diffs share a tag. Diffs that are published together have numbers near each other, and what shares a tag
+/// shares the commands that write it.
+const DIFFS: u64 = 100;
+
+/// The tag of the builds of a diff and of its neighbours: whoever reads it leaves out those of other diffs.
 pub fn diff_tag(diff: u64) -> String {
-    format!("diff:{diff}")
+    format!("diffs:{}", diff / DIFFS)
 }
