@@ -34,9 +34,17 @@ local function key(queue, part)
   return PREFIX .. queue .. ':' .. part
 end
 
+-- The streams of queues without lanes, once they were asked for: making text takes Lua long.
+local streams = {}
+
 local function stream_of(queue, lane)
-  if lane == '' then return key(queue, 'ready') end
-  return key(queue, 'lane:' .. lane)
+  if lane ~= '' then return key(queue, 'lane:' .. lane) end
+  local stream = streams[queue]
+  if not stream then
+    stream = key(queue, 'ready')
+    streams[queue] = stream
+  end
+  return stream
 end
 
 -- Redis's time, the same for the whole run, as a number and as text: making text of a number takes Redis long.
@@ -67,7 +75,7 @@ local function filled(at)
   return value and value ~= '' and value or refuse(at, 'there, or empty')
 end
 
--- Numbers by their text: many arguments have the same.
+-- Numbers by their text: many arguments have the same. What was checked is read here, without another check.
 local numbers = {}
 
 local function whole(at)
@@ -194,7 +202,7 @@ local function check_messages(at)
 end
 
 local function skip_messages(at)
-  return at + 1 + whole(at) * WIDTH
+  return at + 1 + numbers[ARGV[at]] * WIDTH
 end
 
 local function once_key(base)
@@ -207,12 +215,16 @@ local counts = {}
 -- Whether a queue would hold more than its bound with the messages that are described from ARGV[at] on: which, if so.
 local function overfull(at)
   local crowded = false
-  local count = whole(at)
+  local count = numbers[ARGV[at]]
   for base = at + 1, at + count * WIDTH, WIDTH do
-    local queue, bound = ARGV[base], whole(base + 5)
+    local queue, bound = ARGV[base], numbers[ARGV[base + 5]]
     if bound > 0 then
-      counts[queue] = counts[queue] or waiting(queue)
-      crowded = crowded or counts[queue] + count > bound
+      local before = counts[queue]
+      if not before then
+        before = waiting(queue)
+        counts[queue] = before
+      end
+      crowded = crowded or before + count > bound
     end
   end
   if not crowded then return nil end
@@ -243,12 +255,13 @@ local function store(at)
   for base = at + 1, ends - 1, WIDTH do
     local once = ARGV[base + 3] ~= ''
     if not once or call('SET', once_key(base), '1', 'NX', 'PX', ARGV[base + 4]) then
-      local queue, lane, after, bytes = ARGV[base], ARGV[base + 1], whole(base + 2), ARGV[base + 6]
-      stored_now[#stored_now + 1] = base
+      local queue, lane, after, bytes = ARGV[base], ARGV[base + 1], numbers[ARGV[base + 2]], ARGV[base + 6]
+      local place = #stored_now + 1
+      stored_now[place] = base
       if after > 0 then
-        stored_now[#stored_now + 1] = delay(queue, lane, 0, bytes, '', after)
+        stored_now[place + 1] = delay(queue, lane, 0, bytes, '', after)
       else
-        stored_now[#stored_now + 1] = append(queue, lane, '0', bytes)
+        stored_now[place + 1] = append(queue, lane, '0', bytes)
       end
       if counts[queue] then counts[queue] = counts[queue] + 1 end
       stored = stored + 1

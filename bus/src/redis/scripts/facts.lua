@@ -94,7 +94,7 @@ end
 -- Where the changes that are described from ARGV[at] on begin with an 'open', if they do: its record and the place of its
 -- field.
 local function opening(at)
-  if whole(at) == 0 or whole(at + 4) == 0 or ARGV[at + 5] ~= 'open' then return nil end
+  if ARGV[at + 5] ~= 'open' or numbers[ARGV[at]] == 0 or numbers[ARGV[at + 4]] == 0 then return nil end
   return record_key(ARGV[at + 1], ARGV[at + 2]), at + 7
 end
 
@@ -130,15 +130,15 @@ end
 -- Writes the changes that are described from ARGV[at] on. Tags are written by write_tags(), which comes last. Returns where
 -- the description ends.
 local function record(at)
-  local groups = whole(at)
+  local groups = numbers[ARGV[at]]
   at = at + 1
   for _ = 1, groups do
-    local ledger, id, retention, changes = ARGV[at], ARGV[at + 1], ARGV[at + 2], whole(at + 3)
+    local ledger, id, retention, changes = ARGV[at], ARGV[at + 1], ARGV[at + 2], numbers[ARGV[at + 3]]
     local kept, touched = record_key(ledger, id), false
     local tags = PREFIX .. '-ledger-:' .. ledger .. ':tag:'
     at = at + 4
     for _ = 1, changes do
-      local how, count = ARGV[at], whole(at + 1)
+      local how, count = ARGV[at], numbers[ARGV[at + 1]]
       at = at + 2
       if how == 'tag' then
         for place = at, at + count - 1 do tag(tags .. ARGV[place], id, retention) end
