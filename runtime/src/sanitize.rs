@@ -59,7 +59,9 @@ pub fn plain(text: &str) -> String {
 pub fn escape(text: &str) -> Cow<'_, str> {
     let hidden =
         |character: char| character.is_control() || is_line_end(character) || is_format(character);
-    if !text.contains(hidden) {
+    // Most lines are printable ASCII: their bytes need no decoding.
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    if text.bytes().all(printable) || !text.contains(hidden) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
