@@ -9,6 +9,7 @@ pub mod monitor;
 pub mod operate;
 pub mod queues;
 mod redis_check;
+mod resident;
 pub mod role;
 pub mod run;
 mod signals;

@@ -13,6 +13,7 @@ use crate::{
     config::{Config, Faults, TelemetryConfig, Variables, WebConfig},
     environment, queues,
     redis_check::RedisCheck,
+    resident,
     role::Role,
     signals,
     source::{self, Place},
@@ -220,6 +221,13 @@ pub(crate) async fn until_a_signal(
         loop {
             upkeep.sleep(observe::metrics::UPKEEP).await;
             observe::metrics::upkeep();
+        }
+    });
+    let unmapping = Arc::clone(&clock);
+    tokio::spawn(async move {
+        loop {
+            unmapping.sleep(resident::PERIOD).await;
+            resident::unmap_code();
         }
     });
     let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
