@@ -22,7 +22,7 @@ use crate::{
     Settlement, erased,
     meters::Meters,
     quarantine::{Alone, Presence},
-    worker::{Ended, LAST_TRIES, OUTAGE, Worker},
+    worker::{Ended, LAST_TRIES, OUTAGE, Verdict, Worker},
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 
@@ -300,7 +300,7 @@ impl<'c> Run<'c> {
             // Nobody has touched it: the process ends, or another suspect comes first.
             self.ended.push(Ended {
                 leased,
-                how: Some(Settlement::Release),
+                verdict: Verdict::Settled(Settlement::Release),
                 facts: Vec::new(),
                 at: None,
             });

@@ -11,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use tokio::sync::Notify;
+use tracing::Span;
 
 use crate::{Bus, BusError, Fact, Ledger, Message, Outgoing, Queue, Record};
 use runtime::{Clock, Shutdown};
@@ -22,6 +23,9 @@ pub struct Context {
     lost: AtomicBool,
     told: Notify,
     attempt: u32,
+    span: Span,
+    /// Whether the span shows what the message is about.
+    described: AtomicBool,
     bus: Arc<dyn Bus>,
     outgoing: Mutex<Vec<Outgoing>>,
     facts: Mutex<Vec<Fact>>,
@@ -33,18 +37,26 @@ impl Context {
         clock: Arc<dyn Clock>,
         shutdown: Arc<Shutdown>,
         attempt: u32,
+        span: Span,
     ) -> Self {
-        let (lost, told) = (AtomicBool::new(false), Notify::new());
-        let (outgoing, facts) = (Mutex::default(), Mutex::default());
         Self {
             clock,
             shutdown,
-            lost,
-            told,
+            lost: AtomicBool::new(false),
+            told: Notify::new(),
             attempt,
+            span,
+            described: AtomicBool::new(false),
             bus,
-            outgoing,
-            facts,
+            outgoing: Mutex::default(),
+            facts: Mutex::default(),
+        }
+    }
+
+    /// Shows in the delivery's span what its message is about, once.
+    pub(crate) fn describe(&self, message: &impl Message) {
+        if !self.span.is_disabled() && !self.described.swap(true, Ordering::Relaxed) {
+            message.describe(&self.span);
         }
     }
 

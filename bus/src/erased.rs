@@ -1,25 +1,42 @@
-//! Handlers without their message type: the one place where bytes become a message.
+//! Handlers without their message type: the one place where bytes become a message, and where a handler's own error is
+//! kept until the message's end is decided.
 
-use std::marker::PhantomData;
+use std::{error::Error, fmt, marker::PhantomData};
 
 use async_trait::async_trait;
 
 use crate::{
-    Context, Disposition, Handler, Message, Postponed, handler::Classify, transport::Envelope,
+    Cause, Context, Handler, Message, Outcome, Requeue, Retry, Retryable, transport::Envelope,
 };
-use runtime::error_chain;
 
-/// Why a step failed, and how its message is settled.
-pub(crate) struct Failure {
-    pub(crate) disposition: Disposition,
-    pub(crate) reason: String,
+/// The error of some handler.
+#[derive(Debug)]
+pub(crate) struct AnyError(Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for AnyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
-impl<E: Classify> From<E> for Failure {
+impl Error for AnyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// A handler failed with an error.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) retry: Retry,
+    pub(crate) error: AnyError,
+}
+
+impl<E: Retryable> From<E> for Failure {
     fn from(error: E) -> Self {
         Self {
-            disposition: error.disposition(),
-            reason: error_chain(&error),
+            retry: error.retry(),
+            error: AnyError(error.into()),
         }
     }
 }
@@ -27,17 +44,17 @@ impl<E: Classify> From<E> for Failure {
 /// A handler whose message type was erased: it decodes for itself.
 #[async_trait]
 pub(crate) trait AnyHandler: Send + Sync {
-    async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<(), Failure>;
-    async fn exhausted(
+    async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<Outcome, Failure>;
+    async fn on_dead_letter(
         &self,
         envelope: &Envelope,
-        reason: &str,
+        cause: Cause<'_, AnyError>,
         cx: &Context,
     ) -> Result<(), Failure>;
-    async fn postponed(
+    async fn on_requeue(
         &self,
         envelope: &Envelope,
-        postponed: &Postponed<'_>,
+        requeue: Requeue<'_, AnyError>,
         cx: &Context,
     ) -> Result<(), Failure>;
     async fn close(&self);
@@ -48,40 +65,53 @@ struct Typed<M, H> {
     carries: PhantomData<fn(M)>,
 }
 
+impl<M: Message, H: Handler<M>> Typed<M, H> {
+    fn decode(&self, envelope: &Envelope, cx: &Context) -> Result<M, Failure> {
+        let message = M::decode(envelope.version, &envelope.body).map_err(|error| Failure {
+            retry: Retry::Never,
+            error: AnyError(error.into()),
+        })?;
+        cx.describe(&message);
+        Ok(message)
+    }
+
+    fn own(error: &AnyError) -> Option<&H::Error> {
+        error.0.downcast_ref()
+    }
+}
+
 #[async_trait]
 impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
-    async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<(), Failure> {
-        let message = M::decode(envelope.version, &envelope.body).map_err(|error| Failure {
-            disposition: Disposition::Dead,
-            reason: error_chain(&error),
-        })?;
+    async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<Outcome, Failure> {
+        let message = self.decode(envelope, cx)?;
         Ok(self.handler.handle(message, cx).await?)
     }
 
-    async fn exhausted(
+    async fn on_dead_letter(
         &self,
         envelope: &Envelope,
-        reason: &str,
+        cause: Cause<'_, AnyError>,
         cx: &Context,
     ) -> Result<(), Failure> {
-        match M::decode(envelope.version, &envelope.body) {
-            Ok(message) => Ok(self.handler.exhausted(message, reason, cx).await?),
-            // What cannot be read has nobody to speak for it; the dead letter keeps the bytes.
-            Err(_) => Ok(()),
-        }
+        // No handler can answer for what cannot be decoded; the dead letter keeps the bytes.
+        let Ok(message) = self.decode(envelope, cx) else {
+            return Ok(());
+        };
+        let cause = cause.map(Self::own);
+        Ok(self.handler.on_dead_letter(message, cause, cx).await?)
     }
 
-    async fn postponed(
+    async fn on_requeue(
         &self,
         envelope: &Envelope,
-        postponed: &Postponed<'_>,
+        requeue: Requeue<'_, AnyError>,
         cx: &Context,
     ) -> Result<(), Failure> {
-        match M::decode(envelope.version, &envelope.body) {
-            Ok(message) => Ok(self.handler.postponed(message, postponed, cx).await?),
-            // It was read a moment ago, or its handler would not have asked for a delay.
-            Err(_) => Ok(()),
-        }
+        let (Ok(message), Some(requeue)) = (self.decode(envelope, cx), requeue.map(Self::own))
+        else {
+            return Ok(());
+        };
+        Ok(self.handler.on_requeue(message, requeue, cx).await?)
     }
 
     async fn close(&self) {

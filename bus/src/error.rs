@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Classify, DecodeError, Disposition, redis::says};
+use crate::{DecodeError, Retry, Retryable, redis::says};
 
 /// How long a step is put off that met a backend which did not answer.
 const AWAY: Duration = Duration::from_secs(2);
@@ -90,14 +90,14 @@ impl BusError {
     }
 }
 
-impl Classify for BusError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for BusError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Encode { .. } | Self::Unfit { .. } => Disposition::Dead,
-            Self::LeaseLost { .. } | Self::Full { .. } | Self::Record { .. } => Disposition::Retry,
+            Self::Encode { .. } | Self::Unfit { .. } => Retry::Never,
+            Self::LeaseLost { .. } | Self::Full { .. } | Self::Record { .. } => Retry::Backoff,
             // A handler that met it failed through no fault of its message's: that costs no attempt.
             Self::Redis { .. } | Self::Memory { .. } | Self::Connection { .. } => {
-                Disposition::Defer(AWAY)
+                Retry::Defer(AWAY)
             }
         }
     }

@@ -33,7 +33,7 @@ pub use blob::Blob;
 pub use consumer::Consumer;
 pub use context::Context;
 pub use error::BusError;
-pub use handler::{Classify, Disposition, Handler, Postponed};
+pub use handler::{Cause, Handler, Outcome, Requeue, RequeueReason, Retry, Retryable};
 pub use ledger::{Fact, Ledger, Record};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};

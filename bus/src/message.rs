@@ -2,6 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
+use tracing::Span;
 
 use crate::blob::{self, Blob};
 
@@ -24,6 +25,10 @@ pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
         }
         blob::decode(body).map_err(DecodeError::Body)
     }
+
+    /// Records what this message is about in the span of its delivery, so that each log line of the delivery shows it.
+    /// The span has the empty fields `build` and `task`.
+    fn describe(&self, _span: &Span) {}
 }
 
 /// Why a body could not be read. Such a message becomes a dead letter as it is.

@@ -16,19 +16,19 @@
 //! * A settlement whose reply was lost is sent again. If the first one had arrived, the second finds the lease lost,
 //!   and that is the same as done.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, error, field::Empty, info, info_span, warn};
 
 use crate::{
-    Backoff, Bus, BusError, Context, Disposition, Ending, Fact, Leased, Postponed, QueueSpec,
-    Settlement,
-    erased::{AnyHandler, Failure},
+    Backoff, Bus, BusError, Cause, Context, Ending, Fact, Leased, Outcome, QueueSpec, Requeue,
+    RequeueReason, Retry, Settlement,
+    erased::{AnyError, AnyHandler, Failure},
     meters::Meters,
 };
-use runtime::{Clock, Shutdown, error_chain};
+use runtime::{Clock, Shutdown, chain, error_chain};
 
 /// How long a cancelled handler has to end its child processes before its future is dropped.
 const WIND_DOWN: Duration = Duration::from_secs(2);
@@ -36,8 +36,8 @@ const WIND_DOWN: Duration = Duration::from_secs(2);
 /// How long settlements are tried once the process must end.
 pub(crate) const LAST_TRIES: Duration = Duration::from_secs(3);
 
-/// How often more than the policy allows a message may die before it is buried without its last word: it is the last
-/// word, then, that kills.
+/// How many unsettled deliveries more than the policy allows a message may have before it becomes a dead letter without its
+/// dead-letter handler: then it is that handler that kills.
 const LAST_WORDS: u32 = 2;
 
 /// The waits while the bus does not answer: short, since work is to go on within a second of its return.
@@ -56,19 +56,66 @@ pub(crate) struct Worker {
     pub(crate) meters: Meters,
 }
 
-/// A message whose handler has ended, and what is to become of it. `None` when its lease is lost: it is another's.
+/// A message whose handler has ended, and how it is settled.
 pub(crate) struct Ended {
     pub(crate) leased: Leased,
-    pub(crate) how: Option<Settlement>,
+    pub(crate) verdict: Verdict,
     /// What is recorded with that.
     pub(crate) facts: Vec<Fact>,
     /// When its handler ended, if it did.
     pub(crate) at: Option<Timestamp>,
 }
 
+/// How a delivery ends.
+pub(crate) enum Verdict {
+    Settled(Settlement),
+    /// Another worker has the message; there is nothing to settle.
+    LeaseLost,
+}
+
+/// Why an attempt failed.
+enum Failed {
+    Error(Failure),
+    Panicked(String),
+}
+
+/// Why a message becomes a dead letter, without the type of its handler's error.
+enum DeadReason {
+    /// Another attempt cannot help.
+    Failed(AnyError),
+    AttemptsExhausted {
+        attempts: u32,
+        last: Option<AnyError>,
+    },
+    WorkerDied {
+        times: u32,
+    },
+    Panicked(String),
+}
+
+impl DeadReason {
+    fn cause(&self) -> Cause<'_, AnyError> {
+        match self {
+            Self::Failed(error) => Cause::Failed(error),
+            Self::AttemptsExhausted { attempts, last } => Cause::AttemptsExhausted {
+                attempts: *attempts,
+                last: last.as_ref(),
+            },
+            Self::WorkerDied { times } => Cause::WorkerDied { times: *times },
+            Self::Panicked(text) => Cause::Panicked(text),
+        }
+    }
+}
+
+impl fmt::Display for DeadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause().fmt(f)
+    }
+}
+
 impl Worker {
-    /// Handles one message. A suspect waits until it is alone in this process. `now`, when the caller knows it: asking for
-    /// the time is a good part of what a short step costs.
+    /// Handles one message in a span of its own. A suspect waits until it is alone in this process. `now`, when the caller
+    /// knows it: asking for the time is a good part of what a short step costs.
     pub(crate) async fn process(
         self: Arc<Self>,
         leased: Leased,
@@ -76,19 +123,60 @@ impl Worker {
         shutdown: Arc<Shutdown>,
         now: Option<Timestamp>,
     ) -> Ended {
+        let span = info_span!(
+            "delivery",
+            queue = self.queue.name,
+            id = %leased.envelope.id,
+            attempt = leased.attempt,
+            build = Empty,
+            task = Empty,
+        );
         let cx = Context::new(
             Arc::clone(&self.bus),
             Arc::clone(&self.clock),
             Arc::clone(&shutdown),
             leased.attempt,
+            span.clone(),
         );
         let mut at = now.filter(|_| !alone);
-        let how = self.decide(&leased, alone, &cx, &shutdown, &mut at).await;
+        let deciding = self.decide(&leased, alone, &cx, &shutdown, &mut at);
+        let verdict = self
+            .with_lease(&leased, &cx, &shutdown, deciding)
+            .instrument(span)
+            .await;
         Ended {
             leased,
-            how,
+            verdict,
             facts: cx.take_facts(),
             at,
+        }
+    }
+
+    /// Runs the handling of a message for as long as the process lives and the lease holds, and renews the lease.
+    async fn with_lease(
+        &self,
+        leased: &Leased,
+        cx: &Context,
+        shutdown: &Shutdown,
+        handling: impl Future<Output = Settlement>,
+    ) -> Verdict {
+        tokio::pin!(handling);
+        tokio::select! {
+            biased;
+            settlement = &mut handling => Verdict::Settled(settlement),
+            () = shutdown.cancelled() => {
+                let settlement = self.wind_down(handling).await.unwrap_or(Settlement::Release);
+                if matches!(settlement, Settlement::Release) {
+                    info!("released unfinished: the process ends");
+                }
+                Verdict::Settled(settlement)
+            }
+            () = self.renew(leased) => {
+                warn!("lease lost; this attempt is given up");
+                cx.lose();
+                let _ = self.wind_down(handling).await;
+                Verdict::LeaseLost
+            }
         }
     }
 
@@ -98,79 +186,176 @@ impl Worker {
         leased: &Leased,
         alone: bool,
         cx: &Context,
-        shutdown: &Arc<Shutdown>,
+        shutdown: &Shutdown,
         at: &mut Option<Timestamp>,
-    ) -> Option<Settlement> {
-        let begin = at.take();
+    ) -> Settlement {
+        if alone {
+            self.bus.quarantine().until_empty().await;
+            if shutdown.is_cancelled() {
+                return Settlement::Release;
+            }
+        }
+        if let Some(reason) = self.precheck(leased) {
+            return self.dead_letter(leased, reason, cx).await;
+        }
+        match self.run_handler(leased, cx, at).await {
+            Ok(Outcome::Done) => Settlement::Done {
+                emit: cx.take_outgoing(),
+            },
+            Ok(Outcome::Defer { after, reason }) => {
+                self.defer(leased, RequeueReason::Deferred(&reason), after, cx)
+                    .await
+            }
+            // A handler that failed after it was cancelled did not fail by itself.
+            Err(_) if shutdown.is_cancelled() => Settlement::Release,
+            Err(failed) => self.classify(leased, failed, cx).await,
+        }
+    }
+
+    /// Why the message is a dead letter before its handler runs, if it is.
+    fn precheck(&self, leased: &Leased) -> Option<DeadReason> {
         let policy = self.queue.policy;
-        let handling = async {
-            if alone {
-                self.bus.quarantine().until_empty().await;
-                if shutdown.is_cancelled() {
-                    return Settlement::Release;
+        let exhausted = leased.attempt > policy.attempts;
+        if leased.deaths >= policy.deaths || (exhausted && leased.deaths > 0) {
+            return Some(DeadReason::WorkerDied {
+                times: leased.deaths,
+            });
+        }
+        exhausted.then_some(DeadReason::AttemptsExhausted {
+            attempts: policy.attempts,
+            last: None,
+        })
+    }
+
+    /// Runs the handler, catches its panic, and takes its time.
+    async fn run_handler(
+        &self,
+        leased: &Leased,
+        cx: &Context,
+        at: &mut Option<Timestamp>,
+    ) -> Result<Outcome, Failed> {
+        let begun = at.take().unwrap_or_else(|| self.clock.now());
+        let handled = AssertUnwindSafe(self.handler.handle(&leased.envelope, cx))
+            .catch_unwind()
+            .await;
+        let ended = self.clock.now();
+        *at = Some(ended);
+        self.meters
+            .handling
+            .record(ended.duration_since(begun).as_secs_f64());
+        match handled {
+            Ok(handled) => handled.map_err(Failed::Error),
+            Err(panic) => Err(Failed::Panicked(panic_text(panic.as_ref()))),
+        }
+    }
+
+    /// Decides whether a message whose attempt failed is retried, deferred, or a dead letter.
+    async fn classify(&self, leased: &Leased, failed: Failed, cx: &Context) -> Settlement {
+        let policy = self.queue.policy;
+        let exhausted = leased.attempt >= policy.attempts;
+        let backoff = || policy.backoff.after(leased.attempt, self.clock.as_ref());
+        let (why, after) = match &failed {
+            Failed::Error(Failure { retry, error }) => match *retry {
+                Retry::Defer(after) => {
+                    return self
+                        .defer(leased, RequeueReason::Outage(error), after, cx)
+                        .await;
                 }
-            }
-            if leased.deaths >= policy.deaths || leased.attempt > policy.attempts {
-                let reason = if leased.deaths == 0 {
-                    format!(
-                        "its {} attempts are used up, and its last word could not be said before",
-                        policy.attempts
-                    )
-                } else if leased.deaths > 1 {
-                    format!(
-                        "it was taken {} times in a row and never finished: its worker died, or lost its lease",
-                        leased.deaths
-                    )
-                } else {
-                    format!(
-                        "its {} attempts are used up, and the last one never finished: its worker died, or lost its lease",
-                        policy.attempts
-                    )
-                };
-                return self.bury(leased, reason, cx).await;
-            }
-            let handling = AssertUnwindSafe(self.handler.handle(&leased.envelope, cx));
-            let begun = begin.unwrap_or_else(|| self.clock.now());
-            let handled = handling.catch_unwind().await;
-            let ended = self.clock.now();
-            *at = Some(ended);
-            self.meters
-                .handling
-                .record(ended.duration_since(begun).as_secs_f64());
-            let failure = match handled {
-                Ok(Ok(())) => {
-                    return Settlement::Done {
-                        emit: cx.take_outgoing(),
-                    };
-                }
-                // A step that failed after it was cancelled did not fail by itself.
-                Ok(Err(_)) | Err(_) if shutdown.is_cancelled() => return Settlement::Release,
-                Ok(Err(failure)) => failure,
-                Err(panic) => Failure {
-                    disposition: Disposition::Retry,
-                    reason: panic_text(panic.as_ref()),
-                },
-            };
-            self.fail(leased, failure, cx).await
+                Retry::Never => return self.give_up(leased, failed, cx).await,
+                Retry::After(after) => (RequeueReason::Failed(error), after),
+                Retry::Backoff => (RequeueReason::Failed(error), backoff()),
+            },
+            Failed::Panicked(text) => (RequeueReason::Panicked(text), backoff()),
         };
-        tokio::pin!(handling);
-        let id = leased.envelope.id;
-        tokio::select! {
-            biased;
-            how = &mut handling => Some(how),
-            () = shutdown.cancelled() => {
-                let how = self.wind_down(handling).await.unwrap_or(Settlement::Release);
-                if matches!(how, Settlement::Release) {
-                    info!(queue = self.queue.name, %id, "given back unfinished, the process ends");
+        if exhausted {
+            return self.give_up(leased, failed, cx).await;
+        }
+        warn!(
+            error = %why,
+            "attempt {} of {} failed; next in {:.1} s",
+            leased.attempt,
+            policy.attempts,
+            after.as_secs_f64()
+        );
+        self.requeue(leased, why, after, cx).await;
+        Settlement::Retry { after }
+    }
+
+    async fn give_up(&self, leased: &Leased, failed: Failed, cx: &Context) -> Settlement {
+        let reason = match failed {
+            Failed::Error(Failure {
+                retry: Retry::Never,
+                error,
+            }) => DeadReason::Failed(error),
+            Failed::Error(Failure { error, .. }) => DeadReason::AttemptsExhausted {
+                attempts: self.queue.policy.attempts,
+                last: Some(error),
+            },
+            Failed::Panicked(text) => DeadReason::Panicked(text),
+        };
+        self.dead_letter(leased, reason, cx).await
+    }
+
+    async fn defer(
+        &self,
+        leased: &Leased,
+        why: RequeueReason<'_, AnyError>,
+        after: Duration,
+        cx: &Context,
+    ) -> Settlement {
+        debug!(reason = %why, "deferred");
+        self.requeue(leased, why, after, cx).await;
+        Settlement::Defer { after }
+    }
+
+    /// Lets the handler record that the message comes back. A failure of that changes nothing.
+    async fn requeue(
+        &self,
+        leased: &Leased,
+        why: RequeueReason<'_, AnyError>,
+        after: Duration,
+        cx: &Context,
+    ) {
+        let requeue = Requeue { why, after };
+        let recording = self.handler.on_requeue(&leased.envelope, requeue, cx);
+        if let Err(error) = caught(recording).await {
+            warn!(error, "cannot record that the message comes back");
+        }
+    }
+
+    async fn dead_letter(&self, leased: &Leased, reason: DeadReason, cx: &Context) -> Settlement {
+        let policy = self.queue.policy;
+        // What a failed attempt wanted to send is void.
+        cx.take_outgoing();
+        let mut emit = Vec::new();
+        if leased.deaths < policy.deaths.saturating_add(LAST_WORDS) {
+            let answering = self
+                .handler
+                .on_dead_letter(&leased.envelope, reason.cause(), cx);
+            match caught(answering).await {
+                Ok(()) => emit = cx.take_outgoing(),
+                Err(error) => {
+                    error!(error, "the dead-letter handler failed");
+                    if leased.attempt < policy.attempts.saturating_mul(2) {
+                        // Whoever waits for an answer would wait for ever: it is no dead letter before that is sent.
+                        return Settlement::Retry {
+                            after: policy.backoff.after(leased.attempt, self.clock.as_ref()),
+                        };
+                    }
+                    cx.take_outgoing();
                 }
-                Some(how)
             }
-            () = self.renew(leased) => {
-                warn!(queue = self.queue.name, %id, "lease lost, this attempt is given up");
-                cx.lose();
-                let _ = self.wind_down(handling).await;
-                None
-            }
+        }
+        error!(
+            attempts = leased.attempt,
+            error = %reason,
+            "message failed permanently, kept as a dead letter"
+        );
+        Settlement::Dead {
+            id: leased.envelope.id,
+            reason: reason.to_string(),
+            attempts: leased.attempt,
+            emit,
         }
     }
 
@@ -182,11 +367,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(BusError::LeaseLost { .. }) => return,
                 Err(error) => {
-                    warn!(
-                        queue = self.queue.name,
-                        error = error_chain(&error),
-                        "cannot renew a lease; retrying"
-                    );
+                    warn!(error = chain(&error), "cannot renew a lease; retrying");
                 }
             }
         }
@@ -196,103 +377,6 @@ impl Worker {
         tokio::select! {
             handled = handling => Some(handled),
             () = self.clock.sleep(WIND_DOWN) => None,
-        }
-    }
-
-    async fn fail(&self, leased: &Leased, failure: Failure, cx: &Context) -> Settlement {
-        let policy = self.queue.policy;
-        let attempt = leased.attempt;
-        let after = match failure.disposition {
-            Disposition::Defer(after) => {
-                debug!(queue = self.queue.name, id = %leased.envelope.id, reason = failure.reason, "deferred");
-                self.postpone(
-                    leased,
-                    &Postponed {
-                        reason: &failure.reason,
-                        after,
-                        counted: false,
-                    },
-                    cx,
-                )
-                .await;
-                return Settlement::Defer { after };
-            }
-            Disposition::Dead => return self.bury(leased, failure.reason, cx).await,
-            _ if attempt >= policy.attempts => return self.bury(leased, failure.reason, cx).await,
-            Disposition::RetryAfter(after) => after,
-            Disposition::Retry => policy.backoff.after(attempt, self.clock.as_ref()),
-        };
-        warn!(
-            queue = self.queue.name,
-            id = %leased.envelope.id,
-            error = failure.reason,
-            "attempt {attempt} of {} failed, next in {:.1} s",
-            policy.attempts,
-            after.as_secs_f64()
-        );
-        self.postpone(
-            leased,
-            &Postponed {
-                reason: &failure.reason,
-                after,
-                counted: true,
-            },
-            cx,
-        )
-        .await;
-        Settlement::Retry { after }
-    }
-
-    /// Lets the handler record that the message comes back. What goes wrong with that changes nothing of it.
-    async fn postpone(&self, leased: &Leased, postponed: &Postponed<'_>, cx: &Context) {
-        let recording = AssertUnwindSafe(self.handler.postponed(&leased.envelope, postponed, cx))
-            .catch_unwind();
-        let trouble = match recording.await {
-            Ok(Ok(())) => return,
-            Ok(Err(failure)) => failure.reason,
-            Err(panic) => panic_text(panic.as_ref()),
-        };
-        warn!(queue = self.queue.name, id = %leased.envelope.id, error = trouble, "cannot record that it comes back");
-    }
-
-    async fn bury(&self, leased: &Leased, reason: String, cx: &Context) -> Settlement {
-        let policy = self.queue.policy;
-        let id = leased.envelope.id;
-        // What a failed step wanted to send is void.
-        cx.take_outgoing();
-        let mut emit = Vec::new();
-        if leased.deaths < policy.deaths.saturating_add(LAST_WORDS) {
-            let speaking = AssertUnwindSafe(self.handler.exhausted(&leased.envelope, &reason, cx))
-                .catch_unwind();
-            let trouble = match speaking.await {
-                Ok(Ok(())) => None,
-                Ok(Err(failure)) => Some(failure.reason),
-                Err(panic) => Some(panic_text(panic.as_ref())),
-            };
-            if let Some(trouble) = trouble {
-                error!(queue = self.queue.name, %id, error = trouble, "the last word on it failed");
-                if leased.attempt < policy.attempts.saturating_mul(2) {
-                    // Without its last word the sender would wait for ever: it is not buried before that is said.
-                    return Settlement::Retry {
-                        after: policy.backoff.after(leased.attempt, self.clock.as_ref()),
-                    };
-                }
-            } else {
-                emit = cx.take_outgoing();
-            }
-        }
-        error!(
-            queue = self.queue.name,
-            %id,
-            attempts = leased.attempt,
-            error = reason,
-            "message failed permanently, kept as a dead letter"
-        );
-        Settlement::Dead {
-            id,
-            reason,
-            attempts: leased.attempt,
-            emit,
         }
     }
 
@@ -313,14 +397,15 @@ impl Worker {
     async fn settle_until_answered(&self, batch: &[Ended], shutdown: &Shutdown) {
         batch
             .iter()
-            .filter(|ended| ended.how.is_none())
+            .filter(|ended| matches!(ended.verdict, Verdict::LeaseLost))
             .for_each(|_| self.meters.count(None));
-        let ended = batch.iter().filter_map(|ended| {
-            Some(Ending {
+        let ended = batch.iter().filter_map(|ended| match &ended.verdict {
+            Verdict::Settled(how) => Some(Ending {
                 lease: &ended.leased.lease,
-                how: ended.how.as_ref()?,
+                how,
                 facts: &ended.facts,
-            })
+            }),
+            Verdict::LeaseLost => None,
         });
         let mut ended: Vec<_> = ended.collect();
         for failures in 1.. {
@@ -344,7 +429,7 @@ impl Worker {
             if failures == 1 {
                 warn!(
                     queue = self.queue.name,
-                    error = error_chain(&error),
+                    error = chain(&error),
                     "cannot settle messages; retrying"
                 );
             }
@@ -365,5 +450,14 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no message"))
+    text.unwrap_or("no message").to_owned()
+}
+
+/// The failure of a handler's answer as text, also when it panicked.
+async fn caught(answering: impl Future<Output = Result<(), Failure>>) -> Result<(), String> {
+    match AssertUnwindSafe(answering).catch_unwind().await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(failure)) => Err(error_chain(&failure.error)),
+        Err(panic) => Err(format!("panicked: {}", panic_text(panic.as_ref()))),
+    }
 }

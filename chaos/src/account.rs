@@ -448,7 +448,7 @@ mod tests {
             .log
             .retain(|(_, event)| !matches!(event, Event::Effect(done) if done.number == 1));
         let reason =
-            "it was taken 5 times in a row and never finished: its worker died, or lost its lease";
+            "delivered 5 times in a row and never settled: its worker died, or lost its lease";
         campaign
             .remains
             .letters

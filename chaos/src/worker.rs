@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use bus::{Bus, BusError, Classify, Consumer, Context, Disposition, Handler, RedisBus};
+use bus::{Bus, BusError, Cause, Consumer, Context, Handler, Outcome, RedisBus, Retry, Retryable};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,11 +82,11 @@ enum StepError {
     Cancelled,
 }
 
-impl Classify for StepError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for StepError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Outside(_) | Self::Cancelled => Disposition::Retry,
-            Self::Send(error) => error.disposition(),
+            Self::Outside(_) | Self::Cancelled => Retry::Backoff,
+            Self::Send(error) => error.retry(),
         }
     }
 }
@@ -96,7 +96,7 @@ impl Handler<Parcel> for StepHandler {
     type Error = StepError;
 
     #[expect(clippy::panic, reason = "a handler that panics is one of the faults")]
-    async fn handle(&self, parcel: Parcel, cx: &Context) -> Result<(), StepError> {
+    async fn handle(&self, parcel: Parcel, cx: &Context) -> Result<Outcome, StepError> {
         let work = Work {
             number: parcel.number,
             step: self.step,
@@ -123,14 +123,19 @@ impl Handler<Parcel> for StepHandler {
                 },
             )?;
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 
-    async fn exhausted(&self, parcel: Parcel, reason: &str, cx: &Context) -> Result<(), StepError> {
+    async fn on_dead_letter(
+        &self,
+        parcel: Parcel,
+        cause: Cause<'_, StepError>,
+        cx: &Context,
+    ) -> Result<(), StepError> {
         let word = LastWord {
             number: parcel.number,
             step: self.step,
-            reason: reason.to_owned(),
+            reason: cause.to_string(),
         };
         Ok(cx.send(&LAST_WORDS, &word)?)
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{BusError, Classify, Disposition};
+use bus::{BusError, Retry, Retryable};
 use thiserror::Error;
 
 use crate::{DiffFault, Node};
@@ -173,13 +173,13 @@ pub enum TelemetryError {
     Bus(#[from] BusError),
 }
 
-impl Classify for TelemetryError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for TelemetryError {
+    fn retry(&self) -> Retry {
         match self {
             // No push is to blame for an outage.
-            Self::Unreachable { source, .. } if source.is_builder() => Disposition::Dead,
-            Self::Unreachable { .. } | Self::Silent { .. } => Disposition::Defer(OUTAGE_PAUSE),
-            Self::Server { retry_after, .. } => Disposition::Defer(
+            Self::Unreachable { source, .. } if source.is_builder() => Retry::Never,
+            Self::Unreachable { .. } | Self::Silent { .. } => Retry::Defer(OUTAGE_PAUSE),
+            Self::Server { retry_after, .. } => Retry::Defer(
                 retry_after
                     .unwrap_or(OUTAGE_PAUSE)
                     .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
@@ -189,25 +189,25 @@ impl Classify for TelemetryError {
             Self::Status { .. }
             | Self::Undecodable { .. }
             | Self::Diff { .. }
-            | Self::NoSuchChangeset { .. } => Disposition::Retry,
+            | Self::NoSuchChangeset { .. } => Retry::Backoff,
             Self::TooLarge { .. }
             | Self::Elsewhere { .. }
             | Self::Unfit { .. }
             | Self::Refused { .. }
             | Self::Useless { .. }
             | Self::Unshown { .. }
-            | Self::Setup { .. } => Disposition::Dead,
-            Self::Bugzilla(error) => error.disposition(),
+            | Self::Setup { .. } => Retry::Never,
+            Self::Bugzilla(error) => error.retry(),
             // A changeset that its server fails at for ever must not hold its push for ever.
             Self::Push {
                 source,
                 others_are_well,
                 ..
-            } => match source.disposition() {
-                Disposition::Defer(_) if *others_are_well => Disposition::Retry,
+            } => match source.retry() {
+                Retry::Defer(_) if *others_are_well => Retry::Backoff,
                 disposition => disposition,
             },
-            Self::Bus(error) => error.disposition(),
+            Self::Bus(error) => error.retry(),
         }
     }
 }

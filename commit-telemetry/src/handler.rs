@@ -5,7 +5,7 @@
 //! under the same id, and the ingestion drops them.
 
 use async_trait::async_trait;
-use bus::{Classify, Context, Disposition, Handler};
+use bus::{Context, Handler, Outcome, Retry, Retryable};
 use futures::{StreamExt, stream};
 use observe::statsd::StatsD;
 use pulse::PulseMessage;
@@ -205,7 +205,7 @@ impl PushHandler {
 impl Handler<PulseMessage> for PushHandler {
     type Error = TelemetryError;
 
-    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), TelemetryError> {
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, TelemetryError> {
         let begun = cx.clock().now();
         let outcome = self.process(&message).await;
         if let Some(statsd) = &self.statsd {
@@ -214,7 +214,8 @@ impl Handler<PulseMessage> for PushHandler {
                 cx.clock().now().duration_since(begun).unsigned_abs(),
             );
         }
-        outcome
+        outcome?;
+        Ok(Outcome::Done)
     }
 }
 
@@ -234,12 +235,12 @@ enum Hope {
 
 impl Hope {
     fn of(error: &TelemetryError) -> Self {
-        match error.disposition() {
-            Disposition::Dead if error.is_final() => Self::Never,
-            Disposition::Dead => Self::Settings,
-            Disposition::Retry | Disposition::RetryAfter(_) if error.is_missing() => Self::Known,
-            Disposition::Retry | Disposition::RetryAfter(_) => Self::Again,
-            Disposition::Defer(_) => Self::Later,
+        match error.retry() {
+            Retry::Never if error.is_final() => Self::Never,
+            Retry::Never => Self::Settings,
+            Retry::Backoff | Retry::After(_) if error.is_missing() => Self::Known,
+            Retry::Backoff | Retry::After(_) => Self::Again,
+            Retry::Defer(_) => Self::Later,
         }
     }
 }

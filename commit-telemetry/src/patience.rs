@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use bus::{Backoff, Classify, Disposition};
+use bus::{Backoff, Retry, Retryable};
 use jiff::Timestamp;
 use runtime::{Clock, Shutdown, error_chain};
 use tracing::{info, warn};
@@ -95,10 +95,10 @@ impl<'a> Patience<'a> {
                 Err(error) => error,
             };
             let well = self.well.load(Ordering::Relaxed);
-            let outage = match error.disposition() {
-                Disposition::Dead => return Err(NotDone::Failed(error)),
-                Disposition::Retry | Disposition::RetryAfter(_) => false,
-                Disposition::Defer(_) => well == seen,
+            let outage = match error.retry() {
+                Retry::Never => return Err(NotDone::Failed(error)),
+                Retry::Backoff | Retry::After(_) => false,
+                Retry::Defer(_) => well == seen,
             };
             seen = well;
             failures += 1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use thiserror::Error;
 
 use crate::Notification;
@@ -135,18 +135,18 @@ pub enum ChannelError {
     },
 }
 
-impl Classify for ChannelError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for ChannelError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Refused { .. } | Self::HardBounce { .. } => Disposition::Dead,
-            Self::Failed { .. } => Disposition::Retry,
-            Self::Busy { retry_after, .. } => Disposition::Defer(
+            Self::Refused { .. } | Self::HardBounce { .. } => Retry::Never,
+            Self::Failed { .. } => Retry::Backoff,
+            Self::Busy { retry_after, .. } => Retry::Defer(
                 retry_after
                     .unwrap_or(OUTAGE_PAUSE)
                     .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
             ),
-            Self::Unreachable { .. } => Disposition::Defer(OUTAGE_PAUSE),
-            Self::Credentials { .. } => Disposition::Defer(CREDENTIALS_PAUSE),
+            Self::Unreachable { .. } => Retry::Defer(OUTAGE_PAUSE),
+            Self::Credentials { .. } => Retry::Defer(CREDENTIALS_PAUSE),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use bus::{BusError, Classify, Context, Disposition, Handler, Queue};
+use bus::{BusError, Context, Handler, Outcome, Queue, Retry, Retryable};
 use jiff::Timestamp;
 use pulse::{PulseMessage, UnreadableBody};
 use serde_json::Value;
@@ -69,13 +69,13 @@ pub enum DispatchError {
     Bus(#[from] BusError),
 }
 
-impl Classify for DispatchError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for DispatchError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Exchange { .. } | Self::NoId { .. } | Self::Template(_) => Disposition::Dead,
-            Self::Unreadable(error) => error.disposition(),
-            Self::Task { source, .. } => source.disposition(),
-            Self::Bus(error) => error.disposition(),
+            Self::Exchange { .. } | Self::NoId { .. } | Self::Template(_) => Retry::Never,
+            Self::Unreadable(error) => error.retry(),
+            Self::Task { source, .. } => source.retry(),
+            Self::Bus(error) => error.retry(),
         }
     }
 }
@@ -385,7 +385,7 @@ fn build_props(definition: &TaskDefinition) -> BTreeMap<String, String> {
 impl Handler<PulseMessage> for Dispatcher {
     type Error = DispatchError;
 
-    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), DispatchError> {
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, DispatchError> {
         let mut plan = self.plan(&message, cx.clock().now()).await?;
         plan.log();
         if let Some(Notification {
@@ -410,9 +410,9 @@ impl Handler<PulseMessage> for Dispatcher {
                         most = MAX_ARTIFACTS,
                         "nobody is notified of this artifact, nor of further ones: the task makes too many"
                     );
-                    return Ok(());
+                    return Ok(Outcome::Done);
                 }
-                Place::FarOver => return Ok(()),
+                Place::FarOver => return Ok(Outcome::Done),
             }
         }
         for notification in plan.notifications {
@@ -423,6 +423,6 @@ impl Handler<PulseMessage> for Dispatcher {
             );
             cx.send_once(&self.notifications, &notification, &key)?;
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, Classify, Context, Disposition, Handler, Queue};
+use bus::{BusError, Context, Handler, Outcome, Queue, Retry, Retryable};
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     Channel, ChannelError, Channels, Notification, TemplateError, Templates,
-    flux::{Flux, Outcome},
+    flux::{self, Flux},
     memory::{DAY, Muted, Sending},
     storm::{self, Digest},
     templates::{DIGEST, DIGEST_SUBJECT},
@@ -76,9 +76,6 @@ pub enum SendError {
         /// Whom it was for.
         recipient: String,
     },
-    /// A digest's time has not come.
-    #[error("the digest is gathered until its minute is over")]
-    Gathering(Duration),
     /// A digest's text cannot be written.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -87,16 +84,15 @@ pub enum SendError {
     Bus(#[from] BusError),
 }
 
-impl Classify for SendError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for SendError {
+    fn retry(&self) -> Retry {
         match self {
             Self::Closed { .. }
             | Self::Stale { .. }
             | Self::Forgotten { .. }
-            | Self::Template(_) => Disposition::Dead,
-            Self::Channel { source, .. } => source.disposition(),
-            Self::Gathering(after) => Disposition::Defer(*after),
-            Self::Bus(error) => error.disposition(),
+            | Self::Template(_) => Retry::Never,
+            Self::Channel { source, .. } => source.retry(),
+            Self::Bus(error) => error.retry(),
         }
     }
 }
@@ -114,7 +110,7 @@ impl SendError {
             notification.task.id.clone(),
         );
         let old = now.duration_since(notification.created_at).unsigned_abs() > DAY;
-        if old && matches!(source.disposition(), Disposition::Defer(_)) {
+        if old && matches!(source.retry(), Retry::Defer(_)) {
             return Self::Stale {
                 recipient,
                 status,
@@ -129,6 +125,11 @@ impl SendError {
             source,
         }
     }
+}
+
+/// A digest's time has not come.
+fn gathering(rest: Duration) -> Outcome {
+    Outcome::defer(rest, "the digest is gathered until its minute is over")
 }
 
 /// Handles notifications, and the digests of what it held back.
@@ -211,9 +212,9 @@ impl Sender {
         let now = cx.clock().now();
         if let Some(flux) = &self.flux {
             let outcome = if sent.is_ok() {
-                Outcome::Sent
+                flux::Outcome::Sent
             } else {
-                Outcome::Failed
+                flux::Outcome::Failed
             };
             flux.record(channel.name(), outcome, begun, now);
         }
@@ -285,9 +286,10 @@ impl Sender {
 impl Handler<Notification> for Sender {
     type Error = SendError;
 
-    async fn handle(&self, notification: Notification, cx: &Context) -> Result<(), SendError> {
+    async fn handle(&self, notification: Notification, cx: &Context) -> Result<Outcome, SendError> {
         if let Some(recipient) = &notification.recipient {
-            return self.send_to(&notification, recipient, cx).await;
+            self.send_to(&notification, recipient, cx).await?;
+            return Ok(Outcome::Done);
         }
         let recipients = self
             .channel(&notification.channel)?
@@ -299,11 +301,14 @@ impl Handler<Notification> for Sender {
                     channel,
                     task, "not sent, the task names nobody whom this channel could tell"
                 );
-                Ok(())
+                Ok(Outcome::Done)
             }
             // There are fewer than there were: a process with other settings began.
-            (None, _) => Ok(()),
-            (Some(recipient), 1) => self.send_to(&notification, recipient, cx).await,
+            (None, _) => Ok(Outcome::Done),
+            (Some(recipient), 1) => {
+                self.send_to(&notification, recipient, cx).await?;
+                Ok(Outcome::Done)
+            }
             (Some(recipient), count) => {
                 let one = Notification {
                     recipient: Some(recipient.clone()),
@@ -320,7 +325,7 @@ impl Handler<Notification> for Sender {
                         },
                     )?;
                 }
-                Ok(())
+                Ok(Outcome::Done)
             }
         }
     }
@@ -336,11 +341,11 @@ impl Handler<Notification> for Sender {
 impl Handler<Digest> for Sender {
     type Error = SendError;
 
-    async fn handle(&self, digest: Digest, cx: &Context) -> Result<(), SendError> {
+    async fn handle(&self, digest: Digest, cx: &Context) -> Result<Outcome, SendError> {
         let now = cx.clock().now();
         let wait = digest.due_in(now);
         if !wait.is_zero() {
-            return Err(SendError::Gathering(wait));
+            return Ok(gathering(wait));
         }
         let recipient = &digest.recipient;
         let untold = digest.untold(cx).await?;
@@ -378,8 +383,8 @@ impl Handler<Digest> for Sender {
         }
         cx.record(told);
         match digest.over_in(now) {
-            Duration::ZERO => Ok(()),
-            rest => Err(SendError::Gathering(rest)),
+            Duration::ZERO => Ok(Outcome::Done),
+            rest => Ok(gathering(rest)),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use tracing::{error, info, warn};
 
 use crate::ChannelError;
@@ -28,7 +28,7 @@ impl Troubles {
             Ok(()) if troubles.remove(channel).is_some() => {
                 info!(channel, "the channel sends again")
             }
-            Err(problem) if matches!(problem.disposition(), Disposition::Defer(_)) => {
+            Err(problem) if matches!(problem.retry(), Retry::Defer(_)) => {
                 let kind = discriminant(problem);
                 if troubles.insert(channel, kind) == Some(kind) {
                     return;

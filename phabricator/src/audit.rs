@@ -317,17 +317,8 @@ impl Auditor {
             }
             Action::DoAgain => {
                 let facts = redriven(builds.spec().name)?;
-                self.send(
-                    &builds,
-                    &BuildRequest {
-                        checks: 0,
-                        ..request
-                    },
-                    &target,
-                    times,
-                    facts,
-                )
-                .await
+                self.send(&builds, &BuildRequest { ..request }, &target, times, facts)
+                    .await
             }
             Action::Adopt => self.adopt(&request, false, now).await,
             Action::End(report) => {
@@ -402,7 +393,6 @@ impl Auditor {
                 repository: build.repository,
                 revision_id: build.revision_id,
                 accepted_at: now,
-                checks: 0,
             };
             let adopt = pushed.contains(&request.target);
             let (found, action) = match adopt {

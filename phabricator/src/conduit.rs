@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use backon::{ExponentialBuilder, Retryable};
-use bus::{Classify, Disposition};
+use backon::{ExponentialBuilder, Retryable as _};
+use bus::{Retry, Retryable};
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -106,20 +106,20 @@ pub enum ConduitError {
     },
 }
 
-impl Classify for ConduitError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for ConduitError {
+    fn retry(&self) -> Retry {
         match self {
             // The call itself is wrong, and stays so.
-            Self::Refused { code, .. } if code == "ERR-CONDUIT-CALL" => Disposition::Dead,
-            Self::TooLarge { .. } => Disposition::Dead,
+            Self::Refused { code, .. } if code == "ERR-CONDUIT-CALL" => Retry::Never,
+            Self::TooLarge { .. } => Retry::Never,
             // Nobody but an operator can help, and however long that takes, no build is to blame for it.
-            Self::InvalidToken { .. } => Disposition::Defer(TOKEN_PAUSE),
+            Self::InvalidToken { .. } => Retry::Defer(TOKEN_PAUSE),
             // Also refusals: a database that is away for a moment comes as ERR-CONDUIT-CORE, a parent that became
             // private between two calls as ERR-BAD-SOURCEPHIDS, and the next try sees the new state.
             Self::Refused { .. }
             | Self::Server { .. }
             | Self::Unreachable { .. }
-            | Self::Undecodable { .. } => Disposition::Retry,
+            | Self::Undecodable { .. } => Retry::Backoff,
         }
     }
 }

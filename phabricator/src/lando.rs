@@ -3,7 +3,7 @@
 //! A warning is a kindness. It travels in a queue of its own, so that a Lando that fails never touches a build.
 
 use async_trait::async_trait;
-use bus::{Classify, Context, Disposition, Handler, Message};
+use bus::{Context, Handler, Message, Outcome, Retry, Retryable};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -106,20 +106,20 @@ pub enum LandoError {
     TooLarge,
 }
 
-impl Classify for LandoError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for LandoError {
+    fn retry(&self) -> Retry {
         match self {
             // The request itself cannot be made.
-            Self::Unreachable { source, .. } if source.is_builder() => Disposition::Dead,
-            Self::Unreachable { .. } => Disposition::Retry,
+            Self::Unreachable { source, .. } if source.is_builder() => Retry::Never,
+            Self::Unreachable { .. } => Retry::Backoff,
             Self::Status {
                 status: 408 | 429 | 500..,
                 ..
-            } => Disposition::Retry,
+            } => Retry::Backoff,
             Self::Status { .. }
             | Self::InvalidToken { .. }
             | Self::Undecodable(_)
-            | Self::TooLarge => Disposition::Dead,
+            | Self::TooLarge => Retry::Never,
         }
     }
 }
@@ -222,7 +222,7 @@ impl Handler<LandoWarning> for Lando {
 
     /// A repeated message finds its warning shown. Only a warning that Lando took in without our hearing of it, and
     /// that it lists late, could be shown twice.
-    async fn handle(&self, warning: LandoWarning, _cx: &Context) -> Result<(), LandoError> {
+    async fn handle(&self, warning: LandoWarning, _cx: &Context) -> Result<Outcome, LandoError> {
         let LandoWarning {
             revision_id,
             diff_id,
@@ -230,10 +230,10 @@ impl Handler<LandoWarning> for Lando {
         } = &warning;
         if self.shows(&warning).await? {
             info!("lando shows already for diff {diff_id} of D{revision_id}: {text}");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         self.add(&warning).await?;
         info!("lando shows for diff {diff_id} of D{revision_id}: {text}");
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

@@ -36,7 +36,7 @@ pub use test_result::TestResultPublisher;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{BusError, Classify, Context, Disposition, Handler, Postponed, Queue};
+use bus::{BusError, Cause, Context, Handler, Outcome, Queue, Requeue, Retry, Retryable};
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
 
@@ -60,6 +60,8 @@ const WHY_NAME: &str = "Why this was not built";
 const UNSETTLED: Duration = Duration::from_secs(120);
 /// How long to wait between two looks at that.
 const LOOK: Duration = Duration::from_secs(5);
+/// What is waited for meanwhile.
+const UNDER_WAY: &str = "another delivery was about to send this answer: waiting for harbormaster to act on it, if it came";
 
 /// Handles `results`.
 pub struct Publisher {
@@ -92,23 +94,17 @@ pub enum PublishError {
          check the request, and what the api token may see"
     )]
     UnknownTarget(Phid),
-    /// Another delivery may have said it, and the server may not have acted on it yet.
-    #[error(
-        "another delivery was about to send this answer: waiting for harbormaster to act on it, if it came"
-    )]
-    Unsettled,
     /// The build's record cannot be read or written.
     #[error(transparent)]
     Bus(#[from] BusError),
 }
 
-impl Classify for PublishError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for PublishError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Conduit(error) => error.disposition(),
-            Self::Bus(error) => error.disposition(),
-            Self::Unsettled => Disposition::Defer(LOOK),
-            Self::UnknownTarget(_) => Disposition::Dead,
+            Self::Conduit(error) => error.retry(),
+            Self::Bus(error) => error.retry(),
+            Self::UnknownTarget(_) => Retry::Never,
         }
     }
 }
@@ -182,13 +178,13 @@ impl Publisher {
         )
     }
 
-    /// Says an end.
+    /// Publishes an end. `None` while the same answer of another delivery may be on its way.
     async fn tell(
         &self,
         update: &Update,
         record: &BuildRecord,
         cx: &Context,
-    ) -> Result<What, PublishError> {
+    ) -> Result<Option<What>, PublishError> {
         let (target, what) = (&update.request.target, name(&update.report));
         let told = What::Told {
             what: what.to_owned(),
@@ -202,7 +198,7 @@ impl Publisher {
             Some(found) => found.status,
             // The target of a private revision is as private as the revision.
             None if update.report == Report::Withheld => {
-                return Ok(not_told("the target is private, too"));
+                return Ok(Some(not_told("the target is private, too")));
             }
             None => return Err(PublishError::UnknownTarget(target.clone())),
         };
@@ -213,11 +209,11 @@ impl Publisher {
                 for say in words {
                     self.sent(target, say, record, cx)?;
                 }
-                return Ok(told);
+                return Ok(Some(told));
             }
             let status = status.name();
             info!(build = %target, "not published, the target is {status} already: {what}");
-            return Ok(not_told(&format!("the target was {status} already")));
+            return Ok(Some(not_told(&format!("the target was {status} already"))));
         }
         for say in words {
             match &say {
@@ -226,7 +222,9 @@ impl Publisher {
                     Linked::UnknownTarget => {
                         return Err(PublishError::UnknownTarget(target.clone()));
                     }
-                    Linked::Conflict(conflict) if link.key == PUSHED_KEY => return Ok(conflict),
+                    Linked::Conflict(conflict) if link.key == PUSHED_KEY => {
+                        return Ok(Some(conflict));
+                    }
                     Linked::Conflict(conflict) => {
                         self.journal.note(cx, target, conflict)?;
                         continue;
@@ -237,20 +235,24 @@ impl Publisher {
                         if cx.clock().now().duration_since(before.at).unsigned_abs()
                             < UNSETTLED =>
                     {
-                        return Err(PublishError::Unsettled);
+                        return Ok(None);
                     }
                     Some(_) if *kind == MessageType::Work => {
                         warn!(build = %target, "what was applied may have been sent before, it is not sent again");
-                        return Ok(What::Told {
+                        return Ok(Some(What::Told {
                             what: format!("{what}; what was applied may be missing"),
-                        });
+                        }));
                     }
                     before => {
-                        if !self
+                        let sent = self
                             .send(target, *kind, unit.as_slice(), before.as_ref(), cx)
-                            .await?
-                        {
-                            return Err(PublishError::UnknownTarget(target.clone()));
+                            .await?;
+                        match sent {
+                            Some(true) => {}
+                            Some(false) => {
+                                return Err(PublishError::UnknownTarget(target.clone()));
+                            }
+                            None => return Ok(None),
                         }
                     }
                 },
@@ -258,7 +260,7 @@ impl Publisher {
             self.sent(target, say, record, cx)?;
         }
         info!(step = "published", build = %target, "published on the build target: {what}");
-        Ok(told)
+        Ok(Some(told))
     }
 
     /// Records what is on the target now, once.
@@ -317,6 +319,7 @@ impl Publisher {
         })
     }
 
+    /// Sends a message by this delivery alone, and says whether its target exists. `None` when another delivery was faster.
     async fn send(
         &self,
         target: &Phid,
@@ -324,17 +327,15 @@ impl Publisher {
         units: &[Unit],
         before: Option<&Telling>,
         cx: &Context,
-    ) -> Result<bool, PublishError> {
-        let mine = self
-            .journal
-            .tells(cx, target, before)
-            .await?
-            .ok_or(PublishError::Unsettled)?;
+    ) -> Result<Option<bool>, PublishError> {
+        let Some(mine) = self.journal.tells(cx, target, before).await? else {
+            return Ok(None);
+        };
         let sent = self.conduit.send_message(target, kind, units).await;
         if sent.as_ref().is_err_and(ConduitError::had_no_effect) {
             self.journal.does_not_tell(cx, target, &mine)?;
         }
-        Ok(sent?)
+        Ok(Some(sent?))
     }
 
     fn close(&self, update: &Update, what: What, cx: &Context) -> Result<(), BusError> {
@@ -356,12 +357,12 @@ fn not_told(reason: &str) -> What {
 impl Handler<Update> for Publisher {
     type Error = PublishError;
 
-    async fn handle(&self, update: Update, cx: &Context) -> Result<(), PublishError> {
+    async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, PublishError> {
         let (target, what) = (&update.request.target, name(&update.report));
         let record = self.journal.read(cx, target).await?;
         if record.overrules(&update.report) {
             debug!(build = %target, "not published, its end was decided otherwise or published before: {what}");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         self.warn(&update, cx)?;
         if !self.publish {
@@ -369,10 +370,12 @@ impl Handler<Update> for Publisher {
             if update.report.is_end() {
                 self.close(&update, not_told("publish is false"), cx)?;
             }
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         if update.report.is_end() {
-            let what = self.tell(&update, &record, cx).await?;
+            let Some(what) = self.tell(&update, &record, cx).await? else {
+                return Ok(Outcome::defer(LOOK, UNDER_WAY));
+            };
             self.close(&update, what, cx)?;
         } else if self
             .conduit
@@ -390,34 +393,36 @@ impl Handler<Update> for Publisher {
         } else {
             return Err(PublishError::UnknownTarget(target.clone()));
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 
-    async fn exhausted(
+    async fn on_dead_letter(
         &self,
         update: Update,
-        reason: &str,
+        cause: Cause<'_, PublishError>,
         cx: &Context,
     ) -> Result<(), PublishError> {
         if update.report.is_end() {
-            let facts = self
-                .journal
-                .not_told(&update.request.target, reason, cx.clock().now())?;
+            let facts = self.journal.not_told(
+                &update.request.target,
+                &cause.to_string(),
+                cx.clock().now(),
+            )?;
             facts.into_iter().for_each(|fact| cx.record(fact));
         }
         Ok(())
     }
 
-    async fn postponed(
+    async fn on_requeue(
         &self,
         update: Update,
-        postponed: &Postponed<'_>,
+        requeue: Requeue<'_, PublishError>,
         cx: &Context,
     ) -> Result<(), PublishError> {
         let (target, results) = (&update.request.target, self.results.spec().name);
         if update.report.is_end() {
             self.journal
-                .postponed(cx, target, results, postponed, postponed.reason)
+                .requeued(cx, target, results, &requeue, None)
                 .await?;
         }
         Ok(())

@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, Classify, Context, Disposition, Handler, Postponed, Queue};
+use bus::{
+    BusError, Cause, Context, Handler, Outcome, Queue, Requeue, RequeueReason, Retry, Retryable,
+};
 use jiff::Timestamp;
 use thiserror::Error;
 use tracing::{debug, error, info};
@@ -47,7 +49,7 @@ impl Default for WorkflowSettings {
 /// Where the workflow sends to.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkflowQueues {
-    /// Its own input, for a build whose revision is not public yet.
+    /// Its own input.
     pub builds: Queue<BuildRequest>,
     /// Builds to apply.
     pub mercurial: Queue<Build>,
@@ -76,11 +78,11 @@ pub enum WorkflowError {
     Bus(#[from] BusError),
 }
 
-impl Classify for WorkflowError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for WorkflowError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Conduit(error) => error.disposition(),
-            Self::Bus(error) => error.disposition(),
+            Self::Conduit(error) => error.retry(),
+            Self::Bus(error) => error.retry(),
         }
     }
 }
@@ -121,7 +123,12 @@ impl Workflow {
         Self { bugbug, ..self }
     }
 
-    async fn look(&self, request: &BuildRequest, cx: &Context) -> Result<Finding, ConduitError> {
+    async fn look(
+        &self,
+        request: &BuildRequest,
+        is_last: bool,
+        cx: &Context,
+    ) -> Result<Finding, ConduitError> {
         let started = cx.clock().now();
         let privacy = self.directory.privacy();
         let Some(found) = self.conduit.revision(request.revision_id).await? else {
@@ -149,7 +156,7 @@ impl Workflow {
                 landed: stack.landed,
             }))),
             // The revisions of a stack become public one after another.
-            Err(StackError::Refused(Refusal::HiddenParent(_))) if !self.is_last_look(request) => {
+            Err(StackError::Refused(Refusal::HiddenParent(_))) if !is_last => {
                 Ok(Finding::Hidden(Hidden::Parent))
             }
             Err(StackError::Refused(refusal)) => {
@@ -212,52 +219,45 @@ impl Workflow {
         Ok(None)
     }
 
-    fn is_last_look(&self, request: &BuildRequest) -> bool {
-        request.checks.saturating_add(1) >= self.settings.visibility_checks
+    /// Whether nobody waits any longer for the revision to become public. A build that is too old would not be built then.
+    fn is_last_look(&self, request: &BuildRequest, record: &BuildRecord, now: Timestamp) -> bool {
+        record.looks().saturating_add(1) >= self.settings.visibility_checks
+            || now.duration_since(request.accepted_at).unsigned_abs() > self.settings.build_expiry
     }
 
     /// Looks again later, or gives up. Nothing but numbers may be said here.
     fn hidden(
         &self,
-        mut request: BuildRequest,
+        request: BuildRequest,
         record: &BuildRecord,
+        is_last: bool,
         why: Hidden,
         cx: &Context,
-    ) -> Result<(), BusError> {
+    ) -> Result<Outcome, BusError> {
         let build = request.target.clone();
         let looks = self.settings.visibility_checks;
-        self.journal.note(
-            cx,
-            &build,
-            What::Hidden {
-                look: request.checks.saturating_add(1),
-                looks,
-                why,
-            },
-        )?;
-        let last = self.is_last_look(&request);
-        request.checks = request.checks.saturating_add(1);
-        if !last {
-            let wait = self
-                .settings
-                .visibility_sleep
-                .saturating_mul(2_u32.saturating_pow(request.checks));
-            info!(
-                step = "deferred",
-                build = %build,
-                "D{}: {}; look {} of {} follows in {} s",
-                request.revision_id,
-                why.text(),
-                request.checks + 1,
-                self.settings.visibility_checks,
-                wait.as_secs()
-            );
-            let queue = self.queues.builds.spec().name;
-            self.journal.delayed(cx, &build, queue, wait, why.text())?;
-            return cx.send_after(&self.queues.builds, &request, wait);
+        let look = record.looks().saturating_add(1);
+        self.journal
+            .note(cx, &build, What::Hidden { look, looks, why })?;
+        if is_last {
+            info!(step = "withheld", build = %build, "D{} did not become public", request.revision_id);
+            self.end(request, record, Report::Withheld, cx)?;
+            return Ok(Outcome::Done);
         }
-        info!(step = "withheld", build = %build, "D{} did not become public", request.revision_id);
-        self.end(request, record, Report::Withheld, cx)
+        let wait = self
+            .settings
+            .visibility_sleep
+            .saturating_mul(2_u32.saturating_pow(look));
+        info!(
+            step = "deferred",
+            build = %build,
+            "D{}: {}; look {} of {looks} follows in {} s",
+            request.revision_id,
+            why.text(),
+            look + 1,
+            wait.as_secs()
+        );
+        Ok(Outcome::defer(wait, why.text()))
     }
 
     fn end(
@@ -291,16 +291,17 @@ impl Workflow {
 impl Handler<BuildRequest> for Workflow {
     type Error = WorkflowError;
 
-    async fn handle(&self, request: BuildRequest, cx: &Context) -> Result<(), WorkflowError> {
+    async fn handle(&self, request: BuildRequest, cx: &Context) -> Result<Outcome, WorkflowError> {
         let (target, builds) = (&request.target, self.queues.builds.spec().name);
         let record = self.journal.read(cx, target).await?;
         if record.end.is_some() {
             debug!(build = %target, "its end is decided already");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         self.journal.begins(cx, target, builds).await?;
-        match self.look(&request, cx).await? {
-            Finding::Hidden(why) => self.hidden(request, &record, why, cx)?,
+        let is_last = self.is_last_look(&request, &record, cx.clock().now());
+        match self.look(&request, is_last, cx).await? {
+            Finding::Hidden(why) => return Ok(self.hidden(request, &record, is_last, why, cx)?),
             Finding::End(report) => self.end(request, &record, report, cx)?,
             Finding::Ready(build) => {
                 // Anything may stand there; a changeset has 40 characters.
@@ -344,15 +345,15 @@ impl Handler<BuildRequest> for Workflow {
                 )?;
             }
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 
     /// A build that could not be looked at gets its answer too. The reason may hold words about a private revision,
     /// so it stays in the dead letter.
-    async fn exhausted(
+    async fn on_dead_letter(
         &self,
         request: BuildRequest,
-        _reason: &str,
+        _cause: Cause<'_, WorkflowError>,
         cx: &Context,
     ) -> Result<(), WorkflowError> {
         let record = self.journal.read(cx, &request.target).await?;
@@ -372,17 +373,27 @@ impl Handler<BuildRequest> for Workflow {
         Ok(self.end(request, &record, Report::InfrastructureFailed(blame), cx)?)
     }
 
-    async fn postponed(
+    async fn on_requeue(
         &self,
         request: BuildRequest,
-        postponed: &Postponed<'_>,
+        requeue: Requeue<'_, WorkflowError>,
         cx: &Context,
     ) -> Result<(), WorkflowError> {
         let builds = self.queues.builds.spec().name;
-        Ok(self
-            .journal
-            .postponed(cx, &request.target, builds, postponed, postponed.reason)
-            .await?)
+        let target = &request.target;
+        match requeue.why {
+            // The look is recorded already.
+            RequeueReason::Deferred(reason) => {
+                self.journal
+                    .delayed(cx, target, builds, requeue.after, reason)?;
+            }
+            _ => {
+                self.journal
+                    .requeued(cx, target, builds, &requeue, None)
+                    .await?;
+            }
+        }
+        Ok(())
     }
 }
 

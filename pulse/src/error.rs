@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use lapin::ErrorKind;
 use thiserror::Error;
 
@@ -187,17 +187,15 @@ fn refusal(error: &lapin::Error) -> Option<(u16, String)> {
     }
 }
 
-impl Classify for PulseError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for PulseError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Unusable { .. } | Self::Forbidden { .. } | Self::Mismatch { .. } => {
-                Disposition::Dead
-            }
-            Self::Missing { .. } | Self::NotStored { .. } => Disposition::Retry,
+            Self::Unusable { .. } | Self::Forbidden { .. } | Self::Mismatch { .. } => Retry::Never,
+            Self::Missing { .. } | Self::NotStored { .. } => Retry::Backoff,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::Lost { .. } => {
-                Disposition::Defer(AWAY)
+                Retry::Defer(AWAY)
             }
-            Self::Login { .. } | Self::Vhost { .. } => Disposition::Defer(SETTING),
+            Self::Login { .. } | Self::Vhost { .. } => Retry::Defer(SETTING),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What comes from Pulse, as it travels on the bus.
 
-use bus::{Blob, Classify, Disposition, Message};
+use bus::{Blob, Message, Retry, Retryable};
 use lapin::{
     BasicProperties,
     message::Delivery,
@@ -114,9 +114,9 @@ pub struct UnreadableBody {
     pub source: serde_json::Error,
 }
 
-impl Classify for UnreadableBody {
-    fn disposition(&self) -> Disposition {
-        Disposition::Dead
+impl Retryable for UnreadableBody {
+    fn retry(&self) -> Retry {
+        Retry::Never
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
                 body: body.to_vec().into(),
             };
             let error = message.json::<Value>().unwrap_err();
-            assert_eq!(error.disposition(), Disposition::Dead);
+            assert_eq!(error.retry(), Retry::Never);
             let text = error_chain(&error);
             assert!(
                 text.starts_with("the message of exchange/x with routing key a.b cannot be read: "),

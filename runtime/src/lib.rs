@@ -8,6 +8,6 @@ mod service;
 mod shutdown;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use error_chain::error_chain;
+pub use error_chain::{Chain, chain, error_chain};
 pub use service::{Service, ServiceError, run_services};
 pub use shutdown::Shutdown;

@@ -1,7 +1,7 @@
 //! Mails, sent through Taskcluster's notify service.
 
 use async_trait::async_trait;
-use bus::{Context, Handler, Message};
+use bus::{Context, Handler, Message, Outcome};
 use tracing::{info, warn};
 
 use crate::{Email, Mailed, Taskcluster, TaskclusterError};
@@ -27,7 +27,7 @@ impl Mailer {
 impl Handler<Email> for Mailer {
     type Error = TaskclusterError;
 
-    async fn handle(&self, email: Email, _cx: &Context) -> Result<(), TaskclusterError> {
+    async fn handle(&self, email: Email, _cx: &Context) -> Result<Outcome, TaskclusterError> {
         match self.taskcluster.email(&email).await {
             Ok(Mailed::Sent) => info!(subject = email.subject, "mailed"),
             Ok(Mailed::Discarded) => info!(subject = email.subject, "mailed before, not again"),
@@ -39,6 +39,6 @@ impl Handler<Email> for Mailer {
             }
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

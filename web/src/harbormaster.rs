@@ -263,7 +263,6 @@ impl<'a> Parameters<'a> {
             revision_id: self.number("revision")?,
             target: self.phid("target", Phid::TARGET)?,
             accepted_at,
-            checks: 0,
         })
     }
 }

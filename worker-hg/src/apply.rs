@@ -33,6 +33,13 @@ pub(crate) enum Failure {
     Ours(HgError),
     /// It is not wanted any more.
     Unwanted(Unwanted),
+    /// Its time has not come: a clone is not ready, or the tree is closed.
+    NotYet {
+        /// How long it waits before the next attempt.
+        after: Duration,
+        /// What it waits for.
+        reason: String,
+    },
 }
 
 impl From<HgError> for Failure {

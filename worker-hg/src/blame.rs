@@ -1,16 +1,14 @@
 //! The text for an author about a failure of ours.
-//!
-//! The last word on a build may be spoken by another process than the one that failed, so all that is left of the
-//! error is its text. Here that is turned back into what happened; the texts are those of [`crate::HgError`].
 
-use phabricator::model::Blame;
+use bus::Cause;
+use phabricator::model::{Blame, Blocker};
 
-use crate::RepositorySettings;
+use crate::{HgError, Peer, RepositorySettings};
 
 /// A build that has been given up after `attempts`, and after `seconds` since it was accepted. `repository` is `None`
 /// when its repository is not configured any more.
 pub(crate) fn given_up(
-    reason: &str,
+    cause: &Cause<'_, HgError>,
     repository: Option<&RepositorySettings>,
     attempts: u32,
     seconds: f64,
@@ -18,10 +16,22 @@ pub(crate) fn given_up(
     let (name, try_name) = repository.map_or(("the repository", "Try"), |it| {
         (it.name.as_str(), it.try_name.as_str())
     });
-    let summary = what_happened(reason, name, try_name);
+    let summary = match cause {
+        Cause::Failed(error)
+        | Cause::AttemptsExhausted {
+            last: Some(error), ..
+        } => what_happened(error, name, try_name),
+        Cause::AttemptsExhausted { last: None, .. } => UNKNOWN.to_owned(),
+        Cause::WorkerDied { .. } | Cause::Panicked(_) => {
+            "Our server broke down while it worked on this build.".to_owned()
+        }
+    };
+    // The words of others, each line on its own as they said it; they were put on one line for the log.
+    let words = cause.error().and_then(peers_words);
+    let details = words.map_or_else(|| cause.to_string(), str::to_owned);
     Blame {
         summary,
-        details: words(reason),
+        details: details.replace("; ", "\n"),
         attempts,
         seconds,
     }
@@ -43,101 +53,87 @@ pub(crate) fn never_ready(repository: &RepositorySettings, hours: u64, seconds: 
 
 /// A build that waited for `hours` in vain, when the last thing that it waited for was for us to mend.
 pub(crate) fn waited(
-    reason: Option<&str>,
+    blocker: Blocker,
     repository: &RepositorySettings,
     hours: u64,
     seconds: f64,
-) -> Option<Blame> {
-    let reason = reason?;
-    let what = if reason.starts_with(FULL_DISK) {
-        "our disk is full".to_owned()
-    } else if reason.contains(NO_REVISION) {
-        let (name, revision) = (&repository.name, &repository.default_revision);
-        format!(
-            "the revision {revision} on which we build patches for {name} is not there any more"
-        )
-    } else {
-        return None;
+) -> Blame {
+    let what = match blocker {
+        Blocker::DiskFull => "our disk is full".to_owned(),
+        Blocker::NoDefaultRevision => format!(
+            "the revision {} on which we build patches for {} is not there any more",
+            repository.default_revision, repository.name
+        ),
     };
-    let summary = format!("The build waited for more than {hours} hours: {what}.");
-    Some(Blame {
-        summary,
+    Blame {
+        summary: format!("The build waited for more than {hours} hours: {what}."),
         details: String::new(),
         attempts: 0,
         seconds,
-    })
-}
-
-/// How the errors begin, or what they say, that builds wait for.
-const FULL_DISK: &str = "our disk is full";
-const NO_REVISION: &str = " at its source: correct `default_revision`";
-
-fn what_happened(reason: &str, name: &str, try_name: &str) -> String {
-    let is_push = reason.starts_with("cannot push ");
-    let peer = if is_push { try_name } else { name };
-    let reaches_out = reaches_out(reason);
-    if reason.contains(" was refused by a hook there: ") {
-        format!("The push to {try_name} was refused by a hook there.")
-    } else if reaches_out && let Some((_, words)) = reason.split_once("trying again will not help")
-    {
-        turned_away(&words.to_lowercase(), peer)
-    } else if is_push {
-        format!(
-            "The repository {try_name} could not be reached, or the connection to it broke off."
-        )
-    } else if reaches_out {
-        format!("The newest changesets of {name} could not be fetched.")
-    } else if reason.starts_with(FULL_DISK) {
-        "Our disk is full.".to_owned()
-    } else if reason.contains(NO_REVISION) {
-        format!("The revision on which we build patches for {name} is not there any more.")
-    } else if reason.starts_with("the clone of ") {
-        format!("Our clone of {name} was damaged; a new one is being made.")
-    } else if reason.starts_with("`hg push`") {
-        format!("The push to {try_name} did not end in time and was stopped.")
-    } else if reason.starts_with("`hg ") && reason.contains(" was killed after ") {
-        "Mercurial did not end in time on our server and was stopped.".to_owned()
-    } else if reason.starts_with("it was taken ") || reason.starts_with("panicked: ") {
-        "Our server broke down while it worked on this build.".to_owned()
-    } else {
-        "Something went wrong on our server.".to_owned()
     }
 }
 
-/// The words of others, each line on its own as they said it; they were put on one line for the log. What we said in
-/// front of them is for operators.
-fn words(reason: &str) -> String {
-    let ours = [
-        " was refused by a hook there: ",
-        "check the address, keys and permissions: ",
-        "compare it with what its operators publish): ",
-        "replace the line if they changed it: ",
-    ];
-    let theirs = ours.iter().find_map(|ours| reason.split_once(ours));
-    let theirs = theirs.or_else(|| reason.split_once(": ").filter(|_| reaches_out(reason)));
-    theirs
-        .map_or(reason, |(_, theirs)| theirs)
-        .replace("; ", "\n")
+const UNKNOWN: &str = "Something went wrong on our server.";
+
+fn what_happened(error: &HgError, name: &str, try_name: &str) -> String {
+    let called = |peer: &Peer| match peer {
+        Peer::Source => name,
+        Peer::Destination => try_name,
+    };
+    match error {
+        HgError::Refused { .. } => format!("The push to {try_name} was refused by a hook there."),
+        HgError::Forbidden { peer, words, .. } => turned_away(&words.to_lowercase(), called(peer)),
+        HgError::UnknownHost { peer, .. } => {
+            format!("No host key of {} is known here.", called(peer))
+        }
+        HgError::OtherHostKey { peer, .. } => other_host_key(called(peer)),
+        HgError::Remote {
+            peer: Peer::Destination,
+            ..
+        } => format!(
+            "The repository {try_name} could not be reached, or the connection to it broke off."
+        ),
+        HgError::Remote {
+            peer: Peer::Source, ..
+        } => format!("The newest changesets of {name} could not be fetched."),
+        HgError::DiskFull { .. } => "Our disk is full.".to_owned(),
+        HgError::NoDefaultRevision { .. } => {
+            format!("The revision on which we build patches for {name} is not there any more.")
+        }
+        HgError::Damaged { .. } => {
+            format!("Our clone of {name} was damaged; a new one is being made.")
+        }
+        HgError::Deadline { command, .. } if command == "push" => {
+            format!("The push to {try_name} did not end in time and was stopped.")
+        }
+        HgError::Deadline { .. } => {
+            "Mercurial did not end in time on our server and was stopped.".to_owned()
+        }
+        _ => UNKNOWN.to_owned(),
+    }
 }
 
-/// Whether this is about another repository.
-fn reaches_out(reason: &str) -> bool {
-    ["cannot push ", "cannot pull ", "cannot clone "]
-        .iter()
-        .any(|start| reason.starts_with(start))
+/// What the other side said. What we say in front of it is for operators.
+fn peers_words(error: &HgError) -> Option<&str> {
+    match error {
+        HgError::Refused { words, .. }
+        | HgError::Forbidden { words, .. }
+        | HgError::UnknownHost { words, .. }
+        | HgError::OtherHostKey { words, .. }
+        | HgError::Remote { words, .. } => Some(words),
+        _ => None,
+    }
+}
+
+fn other_host_key(peer: &str) -> String {
+    format!("The host key of {peer} is not the one that we know.")
 }
 
 /// The other side will not have us.
 fn turned_away(words: &str, peer: &str) -> String {
     let says = |patterns: &[&str]| patterns.iter().any(|pattern| words.contains(pattern));
-    if says(&["no host key is known for "]) {
-        format!("No host key of {peer} is known here.")
-    } else if says(&[
-        "another host key than",
-        "host key verification failed",
-        "remote host identification",
-    ]) {
-        format!("The host key of {peer} is not the one that we know.")
+    if says(&["host key verification failed", "remote host identification"]) {
+        other_host_key(peer)
     } else if says(&["certificate"]) {
         format!("The certificate of {peer} is not one that we accept.")
     } else if says(&[
@@ -158,17 +154,26 @@ fn turned_away(words: &str, peer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bus::{Retry, Retryable};
     use phabricator::{
         answer,
         model::{Phid, Report},
     };
-    use runtime::error_chain;
 
     use super::*;
-    use crate::{HgError, framing::FramingError};
+    use crate::framing::FramingError;
+
+    fn peer(doing: &str) -> Peer {
+        if doing.starts_with("push ") {
+            Peer::Destination
+        } else {
+            Peer::Source
+        }
+    }
 
     fn remote(doing: &str) -> HgError {
         HgError::Remote {
+            peer: peer(doing),
             doing: doing.to_owned(),
             words: "abort: error: Connection refused".to_owned(),
         }
@@ -176,6 +181,7 @@ mod tests {
 
     fn forbidden(doing: &str, words: &str) -> HgError {
         HgError::Forbidden {
+            peer: peer(doing),
             doing: doing.to_owned(),
             words: words.to_owned(),
         }
@@ -188,7 +194,7 @@ mod tests {
         }
     }
 
-    /// The errors whose text has to be known again; the golden file says as what.
+    /// The errors that have a text of their own; the golden file shows it.
     fn errors() -> Vec<HgError> {
         // A hook may say anything.
         let hook = "remote: certificate not found; remote: pretxnchangegroup.x hook failed; abort: push failed on remote";
@@ -207,11 +213,13 @@ mod tests {
             forbidden("pull central", "abort: authorization failed"),
             forbidden("push to try", "remote: Host key verification failed."),
             HgError::UnknownHost {
+                peer: Peer::Destination,
                 doing: "push to try".to_owned(),
                 host: "[hg.example.org]:2222".to_owned(),
                 words: "remote: Host key verification failed.".to_owned(),
             },
             HgError::OtherHostKey {
+                peer: Peer::Destination,
                 doing: "push to try".to_owned(),
                 host: "hg.example.org".to_owned(),
                 words: "remote: Host key verification failed.".to_owned(),
@@ -245,34 +253,37 @@ mod tests {
     }
 
     #[test]
-    fn each_error_is_told_apart_by_its_text() {
+    fn each_cause_has_its_text() {
         let phid = Phid::parse("PHID-REPO-central").expect("a PHID");
         let repository = RepositorySettings::new(phid, "central", "source", "try");
-        let died =
-            "it was taken 5 times in a row and never finished: its worker died, or lost its lease"
-                .to_owned();
-        let reasons = errors()
-            .into_iter()
-            .map(|error| error_chain(&error))
-            .chain([died, "panicked: oh".to_owned()]);
+        let errors = errors();
+        let causes = errors.iter().map(|error| match error.retry() {
+            Retry::Never => (Cause::Failed(error), 1),
+            _ => (
+                Cause::AttemptsExhausted {
+                    attempts: 5,
+                    last: Some(error),
+                },
+                5,
+            ),
+        });
+        let without_error = [
+            (Cause::WorkerDied { times: 5 }, 5),
+            (Cause::Panicked("oh"), 5),
+            (
+                Cause::AttemptsExhausted {
+                    attempts: 5,
+                    last: None,
+                },
+                6,
+            ),
+        ];
         let mut texts = String::new();
-        for reason in reasons {
-            let attempts = if reason.contains("will not help") {
-                1
-            } else {
-                5
-            };
-            let report = Report::InfrastructureFailed(given_up(
-                &reason,
-                Some(&repository),
-                attempts,
-                1570.0,
-            ));
+        for (cause, attempts) in causes.chain(without_error) {
+            let report =
+                Report::InfrastructureFailed(given_up(&cause, Some(&repository), attempts, 1570.0));
             let answers: Vec<String> = answer(&report).iter().map(ToString::to_string).collect();
-            texts.push_str(&format!(
-                "======== {reason}\n\n{}\n\n",
-                answers.join("\n\n")
-            ));
+            texts.push_str(&format!("======== {cause}\n\n{}\n\n", answers.join("\n\n")));
         }
         insta::assert_snapshot!(texts);
     }

@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 
 use crate::{
-    HgError, Limits,
+    HgError, Limits, Peer,
     address::SOURCE,
     disk::{self, write_atomically},
     framing::Sink,
@@ -164,7 +164,7 @@ impl HgClone {
         ];
         let output = process::run(hg(), arguments, "clone", source.limits.clone).await?;
         if output.code != 0 {
-            return Err(outcome::remote_failure(&doing, &output));
+            return Err(outcome::remote_failure(Peer::Source, &doing, &output));
         }
         let repository = format!("--repository={target}");
         let arguments = [repository.as_str(), "log", "--rev=tip", "--template={node}"];
@@ -250,6 +250,7 @@ impl HgClone {
             .await?;
         if output.code != 0 {
             return Err(outcome::remote_failure(
+                Peer::Source,
                 &format!("pull {}", self.source.name),
                 &output,
             ));
@@ -354,6 +355,7 @@ impl HgClone {
         self.find_or_pull(&node)
             .await?
             .ok_or_else(|| HgError::Remote {
+                peer: Peer::Source,
                 doing,
                 words: format!(
                     "{name} is changeset {node} at the source, and a pull did not bring it"

@@ -3,15 +3,15 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use bus::{BusError, Classify, Disposition};
+use bus::{BusError, Retry, Retryable};
 use observe::http::HttpError;
-use phabricator::model::Unsure;
+use phabricator::model::{Blocker, Unsure};
 use thiserror::Error;
 
 use crate::{framing::FramingError, outcome};
 
 /// How long a build waits before it looks again for a clone that is not ready.
-const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a build waits before it looks again at a tree that is closed, or for room on the disk.
 pub(crate) const CLOSED_PAUSE: Duration = Duration::from_secs(20);
@@ -26,6 +26,15 @@ const HARMLESS: [&str; 4] = [
     "Cannot allocate memory",
     "Read-only file system",
 ];
+
+/// The other side of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// The repository that clones are made of.
+    Source,
+    /// The repository that is pushed to.
+    Destination,
+}
 
 /// A failure of the Mercurial worker. The patch is not to blame.
 #[derive(Debug, Error)]
@@ -120,6 +129,8 @@ pub enum HgError {
     /// The other side could not be reached, or did not finish. It may work the next time.
     #[error("cannot {doing}: {words}")]
     Remote {
+        /// The other side.
+        peer: Peer,
         /// What was tried.
         doing: String,
         /// What Mercurial, ssh and the other side say.
@@ -138,6 +149,8 @@ pub enum HgError {
         "cannot {doing}, and trying again will not help; check the address, keys and permissions: {words}"
     )]
     Forbidden {
+        /// The other side.
+        peer: Peer,
         /// What was tried.
         doing: String,
         /// What Mercurial, ssh and the other side say.
@@ -149,6 +162,8 @@ pub enum HgError {
          (`ssh-keyscan` prints it; compare it with what its operators publish): {words}"
     )]
     UnknownHost {
+        /// The other side.
+        peer: Peer,
         /// What was tried.
         doing: String,
         /// The host as `known_hosts` has to name it, such as `[hg.example.org]:2222`.
@@ -162,31 +177,14 @@ pub enum HgError {
          its operators, and replace the line if they changed it: {words}"
     )]
     OtherHostKey {
+        /// The other side.
+        peer: Peer,
         /// What was tried.
         doing: String,
         /// The host as `known_hosts` names it.
         host: String,
         /// What Mercurial, ssh and the other side say.
         words: String,
-    },
-    /// The tree that is pushed to is closed; it is looked at again.
-    #[error("{tree} is closed: {reason}")]
-    TreeClosed {
-        /// The tree's name.
-        tree: String,
-        /// Why, as those say who closed it.
-        reason: String,
-    },
-    /// The builds of this author have used the author's processor time for now.
-    #[error(
-        "builds of this author have used {} s of processor time within ten minutes (`max_author_time`): builds of other \
-         authors go first", allowed.as_secs()
-    )]
-    AuthorTime {
-        /// How much an author may use.
-        allowed: Duration,
-        /// The time until the author may use more.
-        pause: Duration,
     },
     /// The repository is still being prepared.
     #[error("the clone of {repository} is not ready yet")]
@@ -248,6 +246,15 @@ impl HgError {
         )
     }
 
+    /// What an operator has to mend before a build can go on that waits for it.
+    pub(crate) fn blocker(&self) -> Option<Blocker> {
+        match self {
+            Self::DiskFull { .. } => Some(Blocker::DiskFull),
+            Self::NoDefaultRevision { .. } => Some(Blocker::NoDefaultRevision),
+            _ => None,
+        }
+    }
+
     /// Whether the clone may be broken, so that it has to be opened, or cloned, again.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
@@ -287,8 +294,8 @@ impl HgError {
     }
 }
 
-impl Classify for HgError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for HgError {
+    fn retry(&self) -> Retry {
         match self {
             Self::Io { .. }
             | Self::Protocol { .. }
@@ -297,24 +304,21 @@ impl Classify for HgError {
             | Self::Damaged { .. }
             | Self::Remote { .. }
             | Self::Refused { .. }
-            | Self::Cancelled => Disposition::Retry,
+            | Self::Cancelled => Retry::Backoff,
             Self::NotReady { .. }
             | Self::InUse { .. }
             | Self::Busy { .. }
-            | Self::NoRoom { .. } => Disposition::Defer(NOT_READY_PAUSE),
-            Self::TreeClosed { .. } | Self::Unsure(_) | Self::DiskFull { .. } => {
-                Disposition::Defer(CLOSED_PAUSE)
-            }
-            Self::AuthorTime { pause, .. } => Disposition::Defer(*pause),
-            Self::NoDefaultRevision { .. } => Disposition::Defer(OUTAGE_PAUSE),
+            | Self::NoRoom { .. } => Retry::Defer(NOT_READY_PAUSE),
+            Self::Unsure(_) | Self::DiskFull { .. } => Retry::Defer(CLOSED_PAUSE),
+            Self::NoDefaultRevision { .. } => Retry::Defer(OUTAGE_PAUSE),
             Self::Settings { .. }
             | Self::Http(_)
             | Self::Argument { .. }
             | Self::Forbidden { .. }
             | Self::UnknownHost { .. }
             | Self::OtherHostKey { .. }
-            | Self::Unrelated { .. } => Disposition::Dead,
-            Self::Bus(error) => error.disposition(),
+            | Self::Unrelated { .. } => Retry::Never,
+            Self::Bus(error) => error.retry(),
         }
     }
 }

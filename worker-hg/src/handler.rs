@@ -1,9 +1,9 @@
 //! The queue's side: from a build to the report on it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Classify, Context, Disposition, Handler, Postponed, Queue};
+use bus::{Cause, Context, Handler, Queue, Requeue, Retry, Retryable};
 use futures::future::join_all;
 use jiff::Timestamp;
 use phabricator::model::{
@@ -233,16 +233,26 @@ enum Course<'a> {
     Push(&'a Repository, Vec<Scanned>),
 }
 
+/// How a delivery of a build ends, without a failure of ours.
+enum Built {
+    /// With this report.
+    Ended(Report),
+    /// Somebody else has decided how the build ends.
+    Decided,
+    /// Its time has not come.
+    NotYet { after: Duration, reason: String },
+}
+
 #[async_trait]
 impl Handler<Build> for HgHandler {
     type Error = HgError;
 
-    async fn handle(&self, build: Build, cx: &Context) -> Result<(), HgError> {
+    async fn handle(&self, build: Build, cx: &Context) -> Result<bus::Outcome, HgError> {
         let request = build.request.clone();
         let record = self.journal.read(cx, &request.target).await?;
         if record.end.is_some() {
             debug!(build = %request.target, "its end is decided already");
-            return Ok(());
+            return Ok(bus::Outcome::Done);
         }
         self.journal
             .begins(cx, &request.target, self.queues.builds.spec().name)
@@ -252,9 +262,13 @@ impl Handler<Build> for HgHandler {
             // What was running is killed and reaped with the future that ran it.
             () = cx.cancelled() => return Err(HgError::Cancelled),
         };
-        let Some(report) = built else {
-            info!(build = %request.target, "not pushed: its end was decided meanwhile");
-            return Ok(());
+        let report = match built {
+            Built::Ended(report) => report,
+            Built::Decided => {
+                info!(build = %request.target, "not pushed: its end was decided meanwhile");
+                return Ok(bus::Outcome::Done);
+            }
+            Built::NotYet { after, reason } => return Ok(bus::Outcome::defer(after, reason)),
         };
         match &report {
             Report::Neutral(neutral) => {
@@ -271,10 +285,16 @@ impl Handler<Build> for HgHandler {
             }
             _ => {}
         }
-        self.end(Applied { request, report }, &record, cx)
+        self.end(Applied { request, report }, &record, cx)?;
+        Ok(bus::Outcome::Done)
     }
 
-    async fn exhausted(&self, build: Build, reason: &str, cx: &Context) -> Result<(), HgError> {
+    async fn on_dead_letter(
+        &self,
+        build: Build,
+        cause: Cause<'_, HgError>,
+        cx: &Context,
+    ) -> Result<(), HgError> {
         let request = build.request;
         let record = self.journal.read(cx, &request.target).await?;
         if record.end.is_some() {
@@ -285,7 +305,7 @@ impl Handler<Build> for HgHandler {
             .repositories
             .get(&request.repository)
             .map(Repository::settings);
-        let blame = blame::given_up(reason, repository, cx.attempt(), seconds);
+        let blame = blame::given_up(&cause, repository, cx.attempt(), seconds);
         info!(step = "failed", build = %request.target, "we are to blame: {}", blame.summary);
         self.end(
             Applied {
@@ -297,16 +317,17 @@ impl Handler<Build> for HgHandler {
         )
     }
 
-    async fn postponed(
+    async fn on_requeue(
         &self,
         build: Build,
-        postponed: &Postponed<'_>,
+        requeue: Requeue<'_, HgError>,
         cx: &Context,
     ) -> Result<(), HgError> {
-        let (target, queue) = (&build.request.target, self.queues.builds.spec().name);
+        let queue = self.queues.builds.spec().name;
+        let blocker = requeue.why.error().and_then(HgError::blocker);
         Ok(self
             .journal
-            .postponed(cx, target, queue, postponed, postponed.reason)
+            .requeued(cx, &build.request.target, queue, &requeue, blocker)
             .await?)
     }
 
@@ -325,13 +346,12 @@ impl HgHandler {
         Ok(cx.send(&self.queues.applied, &applied)?)
     }
 
-    /// `None` when somebody else has decided how the build ends.
     async fn build(
         &self,
         build: Build,
         record: &BuildRecord,
         cx: &Context,
-    ) -> Result<Option<Report>, HgError> {
+    ) -> Result<Built, HgError> {
         let clock = cx.clock().as_ref();
         let started = clock.now();
         let desk = Desk {
@@ -346,9 +366,9 @@ impl HgHandler {
             Course::End(report) => {
                 // It may be private by now, and then even the name of a file is too much.
                 return Ok(match desk.look_again(&build).await? {
-                    Some(Unwanted::Decided) => None,
-                    Some(Unwanted::Over(over)) if overrules(&over, &report) => Some(over),
-                    _ => Some(report),
+                    Some(Unwanted::Decided) => Built::Decided,
+                    Some(Unwanted::Over(over)) if overrules(&over, &report) => Built::Ended(over),
+                    _ => Built::Ended(report),
                 });
             }
         };
@@ -356,7 +376,7 @@ impl HgHandler {
             Ok(landed) => {
                 let name = &repository.settings().try_name;
                 let treeherder = self.settings.treeherder_url.trim_end_matches('/');
-                Ok(Some(Report::Pushed(Pushed {
+                Ok(Built::Ended(Report::Pushed(Pushed {
                     treeherder_url: format!(
                         "{treeherder}/#/jobs?repo={name}&revision={}",
                         landed.head
@@ -369,15 +389,18 @@ impl HgHandler {
                     seconds: seconds_since(started, clock),
                 })))
             }
-            Err(Failure::Patch(fault)) => Ok(Some(fault.report(seconds_since(started, clock)))),
-            Err(Failure::Unwanted(Unwanted::Over(report))) => Ok(Some(report)),
-            Err(Failure::Unwanted(Unwanted::Decided)) => Ok(None),
+            Err(Failure::Patch(fault)) => {
+                Ok(Built::Ended(fault.report(seconds_since(started, clock))))
+            }
+            Err(Failure::Unwanted(Unwanted::Over(report))) => Ok(Built::Ended(report)),
+            Err(Failure::Unwanted(Unwanted::Decided)) => Ok(Built::Decided),
+            Err(Failure::NotYet { after, reason }) => Ok(Built::NotYet { after, reason }),
             Err(Failure::Ours(error)) => {
                 // A failure is written down in Mercurial's words, and a dead letter keeps the patch. Of a build that has to
                 // wait that was asked already.
-                let counted = !matches!(error.disposition(), Disposition::Defer(_));
+                let counted = !matches!(error.retry(), Retry::Defer(_));
                 if counted && let Ok(Some(Report::Withheld)) = self.recheck.recheck(&build).await {
-                    return Ok(Some(Report::Withheld));
+                    return Ok(Built::Ended(Report::Withheld));
                 }
                 Err(error)
             }
@@ -453,14 +476,14 @@ impl HgHandler {
             .iter()
             .rev()
             .find_map(|event| match &event.what {
-                What::Parked { reason, .. } => Some(Some(reason.as_str())),
+                What::Parked { blocker, .. } => Some(*blocker),
                 What::Failed { .. } => Some(None),
                 _ => None,
             });
         if !record.pushing
-            && let Some(blame) =
-                blame::waited(waited_for.flatten(), repository.settings(), hours, seconds)
+            && let Some(blocker) = waited_for.flatten()
         {
+            let blame = blame::waited(blocker, repository.settings(), hours, seconds);
             return Some(Report::InfrastructureFailed(blame));
         }
         if !repository.is_ready().await {

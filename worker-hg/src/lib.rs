@@ -47,7 +47,7 @@ mod try_config;
 mod upkeep;
 mod work;
 
-pub use error::HgError;
+pub use error::{HgError, Peer};
 pub use handler::{HgHandler, Keeper, Mercurial, MercurialQueues, maintain};
 pub use inventory::{CloneReport, CloneState, Inventory};
 pub use probe::{Probe, probe};

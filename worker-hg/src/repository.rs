@@ -13,6 +13,7 @@ use crate::{
     apply::{self, Failure},
     base,
     desk::Desk,
+    error::{CLOSED_PAUSE, NOT_READY_PAUSE},
     lane::{Lane, Ready, Site},
     outcome,
     patch::Scanned,
@@ -193,26 +194,34 @@ impl Repository {
         {
             return Err(still_wanted(desk, build)
                 .await?
-                .unwrap_or_else(|| self.tree_closed(reason).into()));
+                .unwrap_or_else(|| self.tree_closed(&reason)));
         }
         // One that has begun to push is finished.
         let (author, allowed) = (&build.revision.author, self.all.limits.author);
         if !desk.record.pushing
-            && let Some(error) = work::exceeded(desk.cx, author, allowed).await?
+            && let Some(after) = work::exceeded(desk.cx, author, allowed).await?
         {
-            return Err(still_wanted(desk, build).await?.unwrap_or(error.into()));
+            let reason = format!(
+                "builds of this author have used {} s of processor time within ten minutes (`max_author_time`): builds \
+                 of other authors go first",
+                allowed.as_secs()
+            );
+            return Err(still_wanted(desk, build)
+                .await?
+                .unwrap_or(Failure::NotYet { after, reason }));
         }
         let Some(mut lane) = self.pool.take(self.all.limits.ready).await else {
             let not_ready = match self.outage.words() {
-                Some(words) => HgError::DiskFull {
+                Some(words) => Failure::Ours(HgError::DiskFull {
                     doing: format!("prepare the clone of {}", self.settings.name),
                     words,
-                },
-                None => HgError::NotReady {
-                    repository: self.settings.name.clone(),
+                }),
+                None => Failure::NotYet {
+                    after: NOT_READY_PAUSE,
+                    reason: format!("the clone of {} is not ready yet", self.settings.name),
                 },
             };
-            return Err(still_wanted(desk, build).await?.unwrap_or(not_ready.into()));
+            return Err(still_wanted(desk, build).await?.unwrap_or(not_ready));
         };
         let mut session = None;
         let mut result = self
@@ -325,14 +334,14 @@ impl Repository {
         let (base, head) = applied?;
         if let Verdict::Closed(reason) = verdict {
             info!(step = "deferred", build = %build.request.target, "{} is closed: {reason}", target.name);
-            return Err(self.tree_closed(reason).into());
+            return Err(self.tree_closed(&reason));
         }
         desk.pushes(build).await?;
         match target.push(clone, &head, session).await {
             Err(HgError::Refused { doing, words }) => {
                 desk.pushed_nothing(build)?;
                 match self.tree_status.look_again(target.name).await {
-                    Verdict::Closed(reason) => return Err(self.tree_closed(reason).into()),
+                    Verdict::Closed(reason) => return Err(self.tree_closed(&reason)),
                     Verdict::Open => return Err(HgError::Refused { doing, words }.into()),
                 }
             }
@@ -358,10 +367,10 @@ impl Repository {
         }
     }
 
-    fn tree_closed(&self, reason: String) -> HgError {
-        HgError::TreeClosed {
-            tree: self.settings.try_name.clone(),
-            reason,
+    fn tree_closed(&self, reason: &str) -> Failure {
+        Failure::NotYet {
+            after: CLOSED_PAUSE,
+            reason: format!("{} is closed: {reason}", self.settings.try_name),
         }
     }
 

@@ -73,19 +73,19 @@ pub(crate) async fn record(cx: &Context, author: &Phid, used: Duration) -> Resul
     Ok(cx.record_now(vec![USED.add(&id, &milliseconds)?]).await?)
 }
 
-/// The reason to defer a build of this author, when others have used up the author's time.
+/// How long a build of this author is deferred, when others have used up the author's time.
 pub(crate) async fn exceeded(
     cx: &Context,
     author: &Phid,
     allowed: Duration,
-) -> Result<Option<HgError>, HgError> {
+) -> Result<Option<Duration>, HgError> {
     let (id, pause) = window(author, cx.clock().now());
     let record = cx.recorded(&USED, &id).await?;
     // What another release wrote costs nobody a build.
     let used: Vec<u64> = record.entries().unwrap_or_default();
     let used = used.into_iter().fold(0, u64::saturating_add);
     let exceeded = Duration::from_millis(used) >= allowed;
-    Ok(exceeded.then_some(HgError::AuthorTime { allowed, pause }))
+    Ok(exceeded.then_some(pause))
 }
 
 /// The record of an author at this moment, and the time until the next window begins.

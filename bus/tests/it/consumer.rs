@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Bus, BusError, Classify, Consumer, Context, Disposition, Envelope, Handler, Ledger,
-    Outgoing, Policy, Postponed, Queue,
+    Backoff, Bus, BusError, Cause, Consumer, Context, Envelope, Handler, Ledger, Outcome, Outgoing,
+    Policy, Queue, Requeue, Retry, Retryable,
 };
 use runtime::{Service, Shutdown};
 use tokio::sync::Semaphore;
@@ -22,11 +22,11 @@ use crate::{
 on_both!(
     what_a_handler_sends_arrives_when_it_succeeds,
     what_a_handler_sends_once_arrives_once_within_the_window,
-    the_error_decides_between_retry_defer_and_dead,
-    a_panic_is_an_attempt_and_the_last_word_is_sent,
-    a_message_whose_workers_died_is_buried_without_being_tried_again,
+    error_decides_between_retry_defer_and_dead_letter,
+    panic_is_an_attempt_and_the_dead_letter_handler_sends,
+    message_whose_workers_died_is_a_dead_letter_without_another_attempt,
     deaths_are_fewer_than_attempts_where_there_are_many,
-    a_last_word_that_fails_is_tried_again_before_the_burial,
+    failed_dead_letter_handler_is_called_again_before_the_dead_letter,
     what_cannot_be_read_is_a_dead_letter_and_the_others_flow,
     a_long_handler_keeps_its_lease,
     stopping_waits_for_what_is_in_flight,
@@ -34,6 +34,7 @@ on_both!(
     a_slow_lane_does_not_hold_up_another,
     a_lane_with_a_limit_of_its_own_is_worked_on_that_often_at_once,
     what_a_handler_records_is_kept_however_its_step_ends,
+    dead_letter_handler_gets_the_typed_cause,
 );
 
 const QUICK: Policy = Policy {
@@ -53,13 +54,13 @@ struct Said {
     text: String,
 }
 
-impl Classify for Said {
-    fn disposition(&self) -> Disposition {
+impl Retryable for Said {
+    fn retry(&self) -> Retry {
         match self.text.as_str() {
-            "defer" => Disposition::Defer(Duration::from_millis(20)),
-            "dead" => Disposition::Dead,
-            "after" => Disposition::RetryAfter(Duration::from_millis(30)),
-            _ => Disposition::Retry,
+            "defer" => Retry::Defer(Duration::from_millis(20)),
+            "dead" => Retry::Never,
+            "after" => Retry::After(Duration::from_millis(30)),
+            _ => Retry::Backoff,
         }
     }
 }
@@ -103,7 +104,7 @@ impl Obedient {
 impl Handler<Note> for Obedient {
     type Error = Said;
 
-    async fn handle(&self, message: Note, cx: &Context) -> Result<(), Said> {
+    async fn handle(&self, message: Note, cx: &Context) -> Result<Outcome, Said> {
         *self
             .seen
             .lock()
@@ -117,8 +118,12 @@ impl Handler<Note> for Obedient {
             .map_err(|_| said())?;
         match message.text.as_str() {
             "panic" => panic!("as told"),
-            "once" if cx.attempt() > 1 => Ok(()),
-            "ok" => Ok(()),
+            "once" if cx.attempt() > 1 => Ok(Outcome::Done),
+            "ok" => Ok(Outcome::Done),
+            "later" => Ok(Outcome::defer(
+                Duration::from_millis(20),
+                "its time has not come",
+            )),
             "speechless" => {
                 return Err(Said {
                     text: "dead".to_owned(),
@@ -131,14 +136,19 @@ impl Handler<Note> for Obedient {
             }
             text if text.starts_with("hold") || text.starts_with('h') => {
                 self.gate.0.acquire().await.map_err(|_| said())?.forget();
-                Ok(())
+                Ok(Outcome::Done)
             }
-            text if text.starts_with("quick") => Ok(()),
+            text if text.starts_with("quick") => Ok(Outcome::Done),
             _ => Err(said()),
         }
     }
 
-    async fn exhausted(&self, message: Note, reason: &str, cx: &Context) -> Result<(), Said> {
+    async fn on_dead_letter(
+        &self,
+        message: Note,
+        cause: Cause<'_, Said>,
+        cx: &Context,
+    ) -> Result<(), Said> {
         if message.text == "speechless" && self.seen("speechless") < 3 {
             return Err(Said {
                 text: "nothing".to_owned(),
@@ -146,7 +156,7 @@ impl Handler<Note> for Obedient {
         }
         cx.send(
             &OUT,
-            &note(&format!("last word on {}: {reason}", message.text)),
+            &note(&format!("last word on {}: {cause}", message.text)),
         )
         .map_err(|_| Said {
             text: message.text.clone(),
@@ -198,8 +208,9 @@ const KEYED: Queue<Note> = Queue::new(
 impl Handler<Note> for Once {
     type Error = BusError;
 
-    async fn handle(&self, message: Note, cx: &Context) -> Result<(), BusError> {
-        cx.send_once(&KEYED, &message, &message.text)
+    async fn handle(&self, message: Note, cx: &Context) -> Result<Outcome, BusError> {
+        cx.send_once(&KEYED, &message, &message.text)?;
+        Ok(Outcome::Done)
     }
 }
 
@@ -224,9 +235,9 @@ async fn what_a_handler_sends_once_arrives_once_within_the_window(world: World) 
     assert_eq!(world.texts(&KEYED).await, ["a", "b", "a"]);
 }
 
-async fn the_error_decides_between_retry_defer_and_dead(world: World) {
+async fn error_decides_between_retry_defer_and_dead_letter(world: World) {
     let handler = Obedient::default();
-    for text in ["once", "retry", "after", "defer", "dead"] {
+    for text in ["once", "retry", "after", "defer", "later", "dead"] {
         world.send(&WORK, text).await;
     }
     let consumer = world.consumer(WORK, &handler);
@@ -240,7 +251,10 @@ async fn the_error_decides_between_retry_defer_and_dead(world: World) {
         (3, 3),
         "as many attempts as the policy gives"
     );
-    assert!(handler.seen("defer") > 3, "a deferral costs no attempt");
+    assert!(
+        handler.seen("defer") > 3 && handler.seen("later") > 3,
+        "a deferral costs no attempt"
+    );
     let mut said = world.texts(&OUT).await;
     said.sort();
     assert_eq!(
@@ -269,7 +283,7 @@ async fn the_error_decides_between_retry_defer_and_dead(world: World) {
     );
 }
 
-async fn a_panic_is_an_attempt_and_the_last_word_is_sent(world: World) {
+async fn panic_is_an_attempt_and_the_dead_letter_handler_sends(world: World) {
     let handler = Obedient::default();
     world.send(&WORK, "panic").await;
     world.send(&WORK, "ok").await;
@@ -286,7 +300,7 @@ async fn a_panic_is_an_attempt_and_the_last_word_is_sent(world: World) {
     assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
 }
 
-async fn a_message_whose_workers_died_is_buried_without_being_tried_again(world: World) {
+async fn message_whose_workers_died_is_a_dead_letter_without_another_attempt(world: World) {
     let handler = Obedient::default();
     world.send(&WORK, "ok").await;
     for _ in 0..3 {
@@ -299,7 +313,7 @@ async fn a_message_whose_workers_died_is_buried_without_being_tried_again(world:
     assert_eq!(
         world.texts(&OUT).await,
         [
-            "last word on ok: it was taken 3 times in a row and never finished: its worker died, or lost its lease"
+            "last word on ok: delivered 3 times in a row and never settled: its worker died, or lost its lease"
         ]
     );
     assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
@@ -335,12 +349,12 @@ async fn deaths_are_fewer_than_attempts_where_there_are_many(world: World) {
         .unwrap()
         .remove(0);
     assert!(
-        letter.reason.starts_with("it was taken 2 times in a row"),
+        letter.reason.starts_with("delivered 2 times in a row"),
         "{letter:?}"
     );
 }
 
-async fn a_last_word_that_fails_is_tried_again_before_the_burial(world: World) {
+async fn failed_dead_letter_handler_is_called_again_before_the_dead_letter(world: World) {
     let handler = Obedient::default();
     world.send(&WORK, "speechless").await;
     let consumer = world.consumer(WORK, &handler);
@@ -611,7 +625,7 @@ struct Diligent(Obedient);
 impl Handler<Note> for Diligent {
     type Error = Said;
 
-    async fn handle(&self, message: Note, cx: &Context) -> Result<(), Said> {
+    async fn handle(&self, message: Note, cx: &Context) -> Result<Outcome, Said> {
         let text = message.text.clone();
         cx.record_now(vec![STORIES.add(&text, &"begun").unwrap()])
             .await
@@ -622,32 +636,36 @@ impl Handler<Note> for Diligent {
         self.0.handle(message, cx).await
     }
 
-    async fn exhausted(&self, message: Note, reason: &str, cx: &Context) -> Result<(), Said> {
+    async fn on_dead_letter(
+        &self,
+        message: Note,
+        cause: Cause<'_, Said>,
+        cx: &Context,
+    ) -> Result<(), Said> {
         cx.record(
             STORIES
-                .add(&message.text, &format!("given up: {reason}"))
+                .add(&message.text, &format!("given up: {cause}"))
                 .unwrap(),
         );
         Ok(())
     }
 
-    async fn postponed(
+    async fn on_requeue(
         &self,
         message: Note,
-        postponed: &Postponed<'_>,
+        Requeue { why, after }: Requeue<'_, Said>,
         cx: &Context,
     ) -> Result<(), Said> {
-        let Postponed {
-            reason,
-            after,
-            counted,
-        } = postponed;
-        let how = if *counted { "failed" } else { "not yet" };
+        let how = if why.is_attempt() {
+            "failed"
+        } else {
+            "not yet"
+        };
         cx.record(
             STORIES
                 .add(
                     &message.text,
-                    &format!("{how}, {} ms: {reason}", after.as_millis()),
+                    &format!("{how}, {} ms: {why}", after.as_millis()),
                 )
                 .unwrap(),
         );
@@ -663,7 +681,7 @@ async fn what_a_handler_records_is_kept_however_its_step_ends(world: World) {
         WORK,
         Diligent(Obedient::default()),
     );
-    for text in ["ok", "defer", "dead", "after"] {
+    for text in ["ok", "defer", "later", "dead", "after"] {
         world.send(&WORK, text).await;
         consumer.step().await.unwrap();
         world
@@ -688,11 +706,85 @@ async fn what_a_handler_records_is_kept_however_its_step_ends(world: World) {
         ["begun", "handled", "not yet, 20 ms: it says defer"]
     );
     assert_eq!(
+        story("later").await,
+        ["begun", "handled", "not yet, 20 ms: its time has not come"]
+    );
+    assert_eq!(
         story("dead").await,
         ["begun", "handled", "given up: it says dead"]
     );
     assert_eq!(
         story("after").await,
         ["begun", "handled", "failed, 30 ms: it says after"]
+    );
+}
+
+/// Fails as its message says, and keeps the cause that its dead-letter handler got.
+#[derive(Clone, Default)]
+struct Causes(Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Handler<Note> for Causes {
+    type Error = Said;
+
+    async fn handle(&self, message: Note, _: &Context) -> Result<Outcome, Said> {
+        assert_ne!(message.text, "panic", "as told");
+        Err(Said { text: message.text })
+    }
+
+    async fn on_dead_letter(
+        &self,
+        message: Note,
+        cause: Cause<'_, Said>,
+        cx: &Context,
+    ) -> Result<(), Said> {
+        let cause = match cause {
+            Cause::Failed(Said { text }) => format!("failed with {text}"),
+            Cause::AttemptsExhausted {
+                attempts,
+                last: Some(Said { text }),
+            } => format!("{attempts} attempts, the last with {text}"),
+            Cause::AttemptsExhausted {
+                attempts,
+                last: None,
+            } => format!("{attempts} attempts, the last one is not known"),
+            Cause::WorkerDied { times } => format!("worker died {times} times"),
+            Cause::Panicked(_) => "panicked".to_owned(),
+        };
+        self.0.lock().unwrap().push(cause);
+        // The first word on this one cannot be sent.
+        if message.text == "mute" && cx.attempt() == 3 {
+            return Err(Said { text: message.text });
+        }
+        Ok(())
+    }
+}
+
+async fn dead_letter_handler_gets_the_typed_cause(world: World) {
+    let handler = Causes::default();
+    let consumer = Consumer::new(
+        world.bus.clone(),
+        world.clock.clone(),
+        WORK,
+        handler.clone(),
+    );
+    let mut causes = Vec::new();
+    for text in ["dead", "retry", "panic", "mute"] {
+        world.send(&WORK, text).await;
+        for _ in 0..5 {
+            while consumer.step().await.unwrap() > 0 {}
+            world.pass(Duration::from_millis(50)).await;
+        }
+        causes.append(&mut handler.0.lock().unwrap());
+    }
+    assert_eq!(
+        causes,
+        [
+            "failed with dead",
+            "3 attempts, the last with retry",
+            "panicked",
+            "3 attempts, the last with mute",
+            "3 attempts, the last one is not known",
+        ]
     );
 }

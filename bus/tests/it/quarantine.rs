@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{BusError, Consumer, Context, Handler, Queue, Reserve, Settlement};
+use bus::{BusError, Consumer, Context, Handler, Outcome, Queue, Reserve, Settlement};
 use runtime::{Service, ServiceError, Shutdown};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -61,14 +61,14 @@ struct Told {
 impl Handler<Note> for Told {
     type Error = BusError;
 
-    async fn handle(&self, message: Note, _: &Context) -> Result<(), BusError> {
+    async fn handle(&self, message: Note, _: &Context) -> Result<Outcome, BusError> {
         let _ = self.begun.send(message.text);
         self.end
             .acquire()
             .await
             .expect("it is never closed")
             .forget();
-        Ok(())
+        Ok(Outcome::Done)
     }
 }
 

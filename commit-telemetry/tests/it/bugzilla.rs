@@ -1,6 +1,6 @@
 //! What is made of Bugzilla's answers.
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use commit_telemetry::{ReviewSystem, TelemetryError};
 use serde_json::{Value, json};
 
@@ -144,7 +144,7 @@ async fn an_address_that_bugzilla_does_not_know_is_a_fault_of_ours_and_tells_no_
     );
     let error = peers.bugzilla().review_system(1_400_001).await.unwrap_err();
     assert!(error.to_string().contains("404"), "{error}");
-    assert_eq!(error.disposition(), Disposition::Retry);
+    assert_eq!(error.retry(), Retry::Backoff);
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn an_outage_is_waited_for_and_tells_no_system() {
         peers.outage("/bug/1400001/", status);
         let error = bugzilla.review_system(1_400_001).await.unwrap_err();
         assert!(
-            matches!(error.disposition(), Disposition::Defer(_)),
+            matches!(error.retry(), Retry::Defer(_)),
             "{status}: {error}"
         );
     }
@@ -225,7 +225,7 @@ async fn an_answer_of_another_shape_names_the_field() {
         peers.fail(&format!("/bug/{number}/attachment"), Fault::body(body));
         let error = peers.bugzilla().review_system(number).await.unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");
-        assert_eq!(error.disposition(), Disposition::Retry);
+        assert_eq!(error.retry(), Retry::Backoff);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ingestion edge, and what it answers.
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use commit_telemetry::{Ping, TelemetryError};
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ async fn what_the_edge_will_never_take_is_dead_and_says_what_to_do() {
     for status in [400, 404, 405, 411, 413, 414] {
         peers.fail("/submit/", Fault::status(status));
         let error = peers.edge().send(&ping).await.unwrap_err();
-        assert_eq!(error.disposition(), Disposition::Dead);
+        assert_eq!(error.retry(), Retry::Never);
         let TelemetryError::Refused {
             node,
             status: told,
@@ -45,10 +45,7 @@ async fn what_the_edge_may_take_later_is_waited_for() {
     for status in [500, 502, 503, 504, 429] {
         peers.outage("/submit/", status);
         let error = peers.edge().send(&ping).await.unwrap_err();
-        assert!(
-            matches!(error.disposition(), Disposition::Defer(_)),
-            "{error}"
-        );
+        assert!(matches!(error.retry(), Retry::Defer(_)), "{error}");
     }
     // One that says for how long is not asked again before.
     let before = peers.seen("/submit/").len();
@@ -61,8 +58,8 @@ async fn what_the_edge_may_take_later_is_waited_for() {
     );
     let error = peers.edge().send(&ping).await.unwrap_err();
     assert_eq!(
-        error.disposition(),
-        Disposition::Defer(std::time::Duration::from_secs(120))
+        error.retry(),
+        Retry::Defer(std::time::Duration::from_secs(120))
     );
     assert_eq!(peers.seen("/submit/").len(), before + 1);
     for _ in 0..3 {
@@ -78,10 +75,7 @@ async fn an_edge_that_is_away_is_waited_for() {
     let edge = peers.edge();
     drop(peers);
     let error = edge.send(&ping).await.unwrap_err();
-    assert!(
-        matches!(error.disposition(), Disposition::Defer(_)),
-        "{error}"
-    );
+    assert!(matches!(error.retry(), Retry::Defer(_)), "{error}");
 }
 
 #[tokio::test]
@@ -95,7 +89,7 @@ async fn a_status_that_means_nothing_is_no_acceptance() {
             matches!(error, TelemetryError::Status { status: told, .. } if told == status),
             "{error}"
         );
-        assert_eq!(error.disposition(), Disposition::Retry);
+        assert_eq!(error.retry(), Retry::Backoff);
     }
 }
 
@@ -107,7 +101,7 @@ async fn what_does_not_fit_the_schema_is_not_sent() {
         ..ping(&peers).await
     };
     let error = peers.edge().send(&ping).await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Dead);
+    assert_eq!(error.retry(), Retry::Never);
     let TelemetryError::Unfit {
         node,
         place,

@@ -1,6 +1,6 @@
 //! Answers of hgweb that are meant to break something.
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use commit_telemetry::{DiffFault, Hgweb, TelemetryError};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ async fn a_changeset_of_another_shape_names_the_field() {
         wrong[field] = value;
         let error = changeset(&peers, wrong.to_string()).await.unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");
-        assert_eq!(error.disposition(), Disposition::Retry);
+        assert_eq!(error.retry(), Retry::Backoff);
     }
     for (body, problem) in [
         ("", "EOF"),
@@ -100,7 +100,7 @@ async fn a_description_without_end_is_not_read_to_its_end() {
         ),
         "{error}"
     );
-    assert_eq!(error.disposition(), Disposition::Dead);
+    assert_eq!(error.retry(), Retry::Never);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_diff_that_is_not_what_it_says_is_not_counted() {
             .ping_for(&peers.repository(), NODE)
             .await
             .unwrap_err();
-        assert_eq!(error.disposition(), Disposition::Retry);
+        assert_eq!(error.retry(), Retry::Backoff);
         let TelemetryError::Diff { source, .. } = error else {
             panic!("{body}: {error}")
         };

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Bus, BusError, Consumer, Context, Ending, Handler, MemoryBus, Message, Policy, Producer, Queue,
-    RedisBus, Reserve, Settlement, testing::RedisServer,
+    Bus, BusError, Consumer, Context, Ending, Handler, MemoryBus, Message, Outcome, Policy,
+    Producer, Queue, RedisBus, Reserve, Settlement, testing::RedisServer,
 };
 use runtime::{Clock, Service, Shutdown, SystemClock};
 use serde::{Deserialize, Serialize};
@@ -156,12 +156,12 @@ impl Count {
 impl Handler<Parcel> for Arc<Count> {
     type Error = BusError;
 
-    async fn handle(&self, parcel: Parcel, _: &Context) -> Result<(), BusError> {
+    async fn handle(&self, parcel: Parcel, _: &Context) -> Result<Outcome, BusError> {
         assert!(parcel.content.len() == SIZE, "a parcel arrives whole");
         if self.handled.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted {
             self.all.notify_one();
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 }
 
@@ -209,9 +209,9 @@ struct Arrival(mpsc::UnboundedSender<jiff::Timestamp>);
 impl Handler<Parcel> for Arrival {
     type Error = BusError;
 
-    async fn handle(&self, _: Parcel, _: &Context) -> Result<(), BusError> {
+    async fn handle(&self, _: Parcel, _: &Context) -> Result<Outcome, BusError> {
         let _ = self.0.send(SystemClock.now());
-        Ok(())
+        Ok(Outcome::Done)
     }
 }
 

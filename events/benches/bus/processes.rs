@@ -153,7 +153,6 @@ pub async fn idle(server: &RedisServer) -> (f64, f64) {
         revision_id: 1,
         target: Phid::parse_as(Phid::TARGET, "PHID-HMBT-aaaaaaaaaaaaaaaaaaaa").expect("a PHID"),
         accepted_at: SystemClock.now(),
-        checks: 0,
     };
     for _ in 0..scale().deferred {
         let packed = BUILDS

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Producer};
+use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Producer};
 use events::queues::{APPLIED, MERCURIAL};
 use phabricator::model::{Applied, Build, Journal, Recheck, Report, Unsure, What};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
@@ -212,8 +212,8 @@ struct Reports(mpsc::UnboundedSender<Applied>);
 impl Handler<Applied> for Reports {
     type Error = BusError;
 
-    async fn handle(&self, applied: Applied, _: &Context) -> Result<(), BusError> {
+    async fn handle(&self, applied: Applied, _: &Context) -> Result<Outcome, BusError> {
         let _ = self.0.send(applied);
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

@@ -107,7 +107,6 @@ impl Stack {
             repository,
             revision_id,
             accepted_at: SystemClock.now(),
-            checks: 0,
         };
         let revision = Revision {
             id: revision_id,

@@ -328,14 +328,7 @@ pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
     } else {
         let facts = facts(BUILDS.spec().name)?;
         archive
-            .send(
-                &BUILDS,
-                &BuildRequest {
-                    checks: 0,
-                    ..request
-                },
-                facts,
-            )
+            .send(&BUILDS, &BuildRequest { ..request }, facts)
             .await?;
         "it is built again, from the beginning"
     };

@@ -219,7 +219,7 @@ fn words(event: &Event) -> String {
             attempt,
             reason,
         } => format!("attempt {attempt} in {queue} failed: {reason}"),
-        What::Parked { queue, reason } => format!("waits in {queue}: {reason}"),
+        What::Parked { queue, reason, .. } => format!("waits in {queue}: {reason}"),
         What::Based(base) => format!("put on {}", base.used),
         What::Ended(state) => format!("its end: {}", state.name()),
         What::Sent(answer) => match &answer.heading {

@@ -91,7 +91,6 @@ impl Office {
             repository: build.repository,
             revision_id: build.revision_id,
             accepted_at: self.clock.now(),
-            checks: 0,
         }
     }
 

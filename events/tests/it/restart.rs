@@ -40,7 +40,6 @@ impl World {
             repository: build.repository,
             revision_id: build.revision_id,
             accepted_at: at,
-            checks: 0,
         };
         let journal = journal();
         let mut facts = journal

@@ -246,7 +246,7 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
-    use bus::{Classify, Disposition};
+    use bus::{Retry, Retryable};
 
     use super::*;
 
@@ -282,8 +282,7 @@ mod tests {
 
     #[test]
     fn refusals_are_taken_by_their_codes() {
-        const DAYS: fn(u64) -> Disposition =
-            |seconds| Disposition::Defer(Duration::from_secs(seconds));
+        const DAYS: fn(u64) -> Retry = |seconds| Retry::Defer(Duration::from_secs(seconds));
         for (status, code, expected, words) in [
             (
                 403,
@@ -317,11 +316,11 @@ mod tests {
                 DAYS(30),
                 "set notify.sns.arn to where it is",
             ),
-            (400, "MessageRejected", Disposition::Dead, "sns refused it"),
-            (500, "InternalFailure", Disposition::Retry, "sns failed"),
+            (400, "MessageRejected", Retry::Never, "sns refused it"),
+            (500, "InternalFailure", Retry::Backoff, "sns failed"),
         ] {
             let error = judged(status, &[], &xml(code, "Because."));
-            assert_eq!(error.disposition(), expected, "{error}");
+            assert_eq!(error.retry(), expected, "{error}");
             let told = format!(
                 "sns.example.com answered with http status {status}, {code}: Because., when asked to publish"
             );
@@ -357,10 +356,7 @@ mod tests {
             "sns failed: sns.example.com answered with http status 502, when asked to publish to the topic"
         );
         let error = judged(429, &[("retry-after", "7")], "");
-        assert_eq!(
-            error.disposition(),
-            Disposition::Defer(Duration::from_secs(7))
-        );
+        assert_eq!(error.retry(), Retry::Defer(Duration::from_secs(7)));
     }
 
     #[test]

@@ -21,9 +21,6 @@ pub struct BuildRequest {
     pub revision_id: u64,
     /// When the request was accepted.
     pub accepted_at: Timestamp,
-    /// How many times the revision was looked at and was not public.
-    #[serde(default)]
-    pub checks: u32,
 }
 
 impl Message for BuildRequest {

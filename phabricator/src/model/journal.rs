@@ -10,14 +10,14 @@
 //! A private revision is the exception that overrules: what was written down before it was known to be private must go,
 //! so its end erases the record first.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
-use bus::{Bus, BusError, Context, DecodeError, Fact, Ledger, Postponed};
+use bus::{Bus, BusError, Context, DecodeError, Fact, Ledger, Requeue};
 use jiff::Timestamp;
 use tracing::info;
 
 use super::{
-    BaseChoice, BuildRequest, BuildState, Phid, Report,
+    BaseChoice, Blocker, BuildRequest, BuildState, Phid, Report,
     record::{
         Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, Telling, What, slot,
     },
@@ -171,15 +171,16 @@ impl Journal {
 
     /// The build's message comes back to `queue`. The same trouble again is not told again. A wait for one reason is
     /// logged when it comes to more than a minute, once; a failed attempt is logged by the consumer.
-    pub async fn postponed(
+    pub async fn requeued<E: Error>(
         &self,
         cx: &Context,
         target: &Phid,
         queue: &str,
-        postponed: &Postponed<'_>,
-        reason: &str,
+        requeue: &Requeue<'_, E>,
+        blocker: Option<Blocker>,
     ) -> Result<(), BusError> {
-        let (queue_name, text) = (queue.to_owned(), reason.to_owned());
+        let reason = &requeue.why.to_string();
+        let is_attempt = requeue.why.is_attempt();
         let known = self.read(cx, target).await?.events;
         let same = known.last().filter(|event| match &event.what {
             What::Failed {
@@ -190,6 +191,7 @@ impl Journal {
             | What::Parked {
                 queue: at,
                 reason: before,
+                ..
             } => at == queue && before == reason,
             _ => false,
         });
@@ -197,26 +199,29 @@ impl Journal {
         let waited = same.map_or(Duration::ZERO, |event| {
             Duration::try_from(now.duration_since(event.at)).unwrap_or_default()
         });
-        if !postponed.counted && waited < LONG_WAIT && waited + postponed.after >= LONG_WAIT {
+        if !is_attempt && waited < LONG_WAIT && waited + requeue.after >= LONG_WAIT {
             info!(step = "deferred", build = %target, queue, reason, "the build waits: {reason}");
         }
         if same.is_none() {
-            let what = if postponed.counted {
+            let queue = queue.to_owned();
+            let reason = reason.clone();
+            let what = if is_attempt {
                 What::Failed {
-                    queue: queue_name,
+                    queue,
                     attempt: cx.attempt(),
-                    reason: text,
+                    reason,
                 }
             } else {
                 What::Parked {
-                    queue: queue_name,
-                    reason: text,
+                    queue,
+                    reason,
+                    blocker,
                 }
             };
             self.note(cx, target, what)?;
         }
-        let attempt = if postponed.counted { cx.attempt() } else { 0 };
-        self.waits(cx, target, queue, postponed.after, reason, attempt)
+        let attempt = if is_attempt { cx.attempt() } else { 0 };
+        self.waits(cx, target, queue, requeue.after, reason, attempt)
     }
 
     /// Decides what the build is based on, unless that was decided before: returns what stands. It is written before the

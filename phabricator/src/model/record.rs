@@ -63,6 +63,9 @@ pub enum What {
         queue: String,
         /// Why.
         reason: String,
+        /// What an operator has to mend first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blocker: Option<Blocker>,
     },
     /// The changeset to build on was chosen.
     Based(BaseChoice),
@@ -101,6 +104,16 @@ pub enum What {
         /// Who did so, and why.
         reason: String,
     },
+}
+
+/// What keeps a build waiting that an operator has to mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blocker {
+    /// The disk of the clones is full.
+    DiskFull,
+    /// The source does not have the configured revision.
+    NoDefaultRevision,
 }
 
 /// Why a build is not public.
@@ -443,6 +456,14 @@ impl BuildRecord {
             }
             None => BuildState::Queued,
         }
+    }
+
+    /// How often its revision was looked at and was not public, since the build was last sent through the pipeline.
+    pub fn looks(&self) -> u32 {
+        let again = |event: &&Event| !matches!(event.what, What::Redriven { .. });
+        let events = self.events.iter().rev().take_while(again);
+        let hidden = events.filter(|event| matches!(event.what, What::Hidden { .. }));
+        u32::try_from(hidden.count()).unwrap_or(u32::MAX)
     }
 
     /// What was sent to its target, and when, in order.

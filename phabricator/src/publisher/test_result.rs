@@ -95,7 +95,7 @@ fn silenced(record: &BuildRecord) -> Option<&'static str> {
 impl Handler<TestResult> for TestResultPublisher {
     type Error = PublishError;
 
-    async fn handle(&self, result: TestResult, cx: &Context) -> Result<(), PublishError> {
+    async fn handle(&self, result: TestResult, cx: &Context) -> Result<bus::Outcome, PublishError> {
         let TestResult {
             target,
             task_id,
@@ -105,11 +105,11 @@ impl Handler<TestResult> for TestResultPublisher {
         let record = self.journal.read(cx, target).await?;
         if let Some(reason) = silenced(&record) {
             info!(build = %target, task = task_id, run, "the result of a test is not said: {reason}");
-            return Ok(());
+            return Ok(bus::Outcome::Done);
         }
         if !self.publish {
             info!(build = %target, task = task_id, run, "publishing is switched off, the result of a test is not said");
-            return Ok(());
+            return Ok(bus::Outcome::Done);
         }
         if self
             .conduit
@@ -118,11 +118,11 @@ impl Handler<TestResult> for TestResultPublisher {
             .is_empty()
         {
             warn_of_hidden(&result);
-            return Ok(());
+            return Ok(bus::Outcome::Done);
         }
         let Some(mine) = self.claim(&result, cx).await? else {
             debug!(build = %target, task = task_id, run, "the result of a test was said before, or is being said");
-            return Ok(());
+            return Ok(bus::Outcome::Done);
         };
         let sent = self
             .conduit
@@ -136,7 +136,7 @@ impl Handler<TestResult> for TestResultPublisher {
         } else {
             warn_of_hidden(&result);
         }
-        Ok(())
+        Ok(bus::Outcome::Done)
     }
 }
 

@@ -13,7 +13,7 @@ use axum::{
     http::{StatusCode, header},
     routing::post,
 };
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use phabricator::{Conduit, ConduitError, testing::Fault};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -126,8 +126,8 @@ async fn a_token_that_is_not_accepted_is_never_shown() {
             "{error:?}"
         );
         assert_eq!(
-            error.disposition(),
-            Disposition::Defer(Duration::from_secs(30)),
+            error.retry(),
+            Retry::Defer(Duration::from_secs(30)),
             "no build is to blame"
         );
         assert!(!shown(&error).contains(token), "{error:?}");
@@ -182,7 +182,7 @@ async fn a_long_outage_is_an_error_that_asks_to_be_tried_again() {
         matches!(error, ConduitError::Server { status: 502, .. }),
         "{error:?}"
     );
-    assert_eq!(error.disposition(), Disposition::Retry);
+    assert_eq!(error.retry(), Retry::Backoff);
     assert_eq!(fake.calls().len(), 3);
 }
 
@@ -201,7 +201,7 @@ async fn nobody_there_is_an_error_without_the_address() {
         matches!(error, ConduitError::Unreachable { .. }),
         "{error:?}"
     );
-    assert_eq!(error.disposition(), Disposition::Retry);
+    assert_eq!(error.retry(), Retry::Backoff);
     for private in ["passw0rd", "http://"] {
         assert!(!shown(&error).contains(private), "{}", shown(&error));
     }
@@ -214,10 +214,10 @@ async fn refusals_are_not_tried_again_within_the_call() {
         .call::<Value>("user.nosuchmethod", Map::new())
         .await
         .unwrap_err();
-    assert_eq!(wrong.disposition(), Disposition::Dead);
+    assert_eq!(wrong.retry(), Retry::Never);
     fake.fail_next("user.whoami", 1, &Fault::Refuse("ERR-CONDUIT-CORE"));
     let hiccup = conduit(&fake).check().await.unwrap_err();
-    assert_eq!(hiccup.disposition(), Disposition::Retry);
+    assert_eq!(hiccup.retry(), Retry::Backoff);
     assert_eq!(fake.calls().len(), 2);
 }
 

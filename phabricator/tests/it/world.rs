@@ -180,7 +180,6 @@ impl World {
             repository: build.repository,
             revision_id: build.revision_id,
             accepted_at: self.clock.now(),
-            checks: 0,
         }
     }
 

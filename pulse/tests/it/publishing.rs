@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use pulse::{Publisher, PulseError, PulseMessage, Routing};
 use runtime::{SystemClock, error_chain};
 
@@ -67,7 +67,7 @@ async fn a_refusal_says_what_to_do_and_touches_no_other_exchange(world: &mut Wor
     one.unwrap();
     let error = other.unwrap_err();
     assert!(matches!(error, PulseError::Forbidden { .. }), "{error}");
-    assert_eq!(error.disposition(), Disposition::Dead);
+    assert_eq!(error.retry(), Retry::Never);
     assert!(
         error
             .to_string()
@@ -89,7 +89,7 @@ async fn a_refusal_says_what_to_do_and_touches_no_other_exchange(world: &mut Wor
     world.rabbit.kill().unwrap();
     let lost = publisher.publish(&own).await.unwrap_err();
     assert!(
-        matches!(lost.disposition(), Disposition::Defer(_)),
+        matches!(lost.retry(), Retry::Defer(_)),
         "{}",
         error_chain(&lost)
     );

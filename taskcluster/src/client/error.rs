@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use thiserror::Error;
 
 /// How long what needs a call is deferred while the credentials do not do for it. Only an operator can help.
@@ -164,8 +164,8 @@ pub enum TaskclusterError {
     },
 }
 
-impl Classify for TaskclusterError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for TaskclusterError {
+    fn retry(&self) -> Retry {
         match self {
             // The message asks for what cannot be, and will ask for it again.
             Self::Input { .. }
@@ -175,23 +175,21 @@ impl Classify for TaskclusterError {
             | Self::ErrorArtifact { .. }
             | Self::TooLarge { .. }
             | Self::Elsewhere { .. }
-            | Self::Unsendable { .. } => Disposition::Dead,
+            | Self::Unsendable { .. } => Retry::Never,
             // No message is to blame for the credentials, however long it takes an operator to mend them.
             Self::Credentials { .. } | Self::Scopes { .. } | Self::Unsigned { .. } => {
-                Disposition::Defer(CREDENTIALS_PAUSE)
+                Retry::Defer(CREDENTIALS_PAUSE)
             }
             Self::Server { .. } | Self::Unreachable { .. } | Self::Stalled { .. } => {
-                Disposition::Defer(OUTAGE_PAUSE)
+                Retry::Defer(OUTAGE_PAUSE)
             }
-            Self::Busy { retry_after, .. } => Disposition::Defer(
+            Self::Busy { retry_after, .. } => Retry::Defer(
                 retry_after
                     .unwrap_or(OUTAGE_PAUSE)
                     .clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
             ),
             // Whatever stands between here and Taskcluster may say such things for a while.
-            Self::Status { .. } | Self::Undecodable { .. } | Self::Slow { .. } => {
-                Disposition::Retry
-            }
+            Self::Status { .. } | Self::Undecodable { .. } | Self::Slow { .. } => Retry::Backoff,
         }
     }
 }

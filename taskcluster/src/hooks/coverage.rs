@@ -1,7 +1,7 @@
 //! Builds for code coverage: once their group is resolved, what they measured is to be collected.
 
 use async_trait::async_trait;
-use bus::{Context, Handler, Queue};
+use bus::{Context, Handler, Outcome, Queue};
 use pulse::PulseMessage;
 use serde_json::json;
 use tracing::{debug, info};
@@ -76,11 +76,11 @@ fn is_build(task: &GroupTask) -> bool {
 impl Handler<PulseMessage> for CoverageBuilds {
     type Error = HookError;
 
-    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), HookError> {
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, HookError> {
         let group = resolved(&message)?;
         let Some(build) = self.build(&group).await? else {
             debug!(group, "no build for code coverage is in the group");
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         let task = build.status.task_id;
         let named = build.task.env("GECKO_HEAD_REPOSITORY");
@@ -94,7 +94,7 @@ impl Handler<PulseMessage> for CoverageBuilds {
                 group,
                 task, "ignored, a build for code coverage of another repository, or of none"
             );
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         let variable = "GECKO_HEAD_REV";
         let Some(revision) = build
@@ -110,6 +110,6 @@ impl Handler<PulseMessage> for CoverageBuilds {
         };
         let payload = json!({"REPOSITORY": repository, "REVISION": revision});
         Trigger::new(self.hook.clone(), payload, &group).send(&self.hooks, cx)?;
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

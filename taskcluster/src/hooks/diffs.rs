@@ -1,7 +1,7 @@
 //! New diffs on Phabricator.
 
 use async_trait::async_trait;
-use bus::{BusError, Context, Handler, Queue};
+use bus::{BusError, Context, Handler, Outcome, Queue};
 use phabricator::model::NewDiff;
 use serde_json::json;
 
@@ -24,8 +24,9 @@ impl DiffAnalysis {
 impl Handler<NewDiff> for DiffAnalysis {
     type Error = BusError;
 
-    async fn handle(&self, diff: NewDiff, cx: &Context) -> Result<(), BusError> {
+    async fn handle(&self, diff: NewDiff, cx: &Context) -> Result<Outcome, BusError> {
         let payload = json!({"ANALYSIS_SOURCE": "phabricator", "ANALYSIS_ID": diff.phid.as_str()});
-        Trigger::new(self.hook.clone(), payload, diff.phid.as_str()).send(&self.hooks, cx)
+        Trigger::new(self.hook.clone(), payload, diff.phid.as_str()).send(&self.hooks, cx)?;
+        Ok(Outcome::Done)
     }
 }

@@ -1,15 +1,10 @@
 //! Why no hook was triggered.
 
-use std::time::Duration;
-
-use bus::{BusError, Classify, DecodeError, Disposition};
+use bus::{BusError, DecodeError, Retry, Retryable};
 use pulse::UnreadableBody;
 use thiserror::Error;
 
 use crate::{TaskclusterError, model::HookName};
-
-/// How long to wait before looking again at what another delivery is about to do.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Why no hook was triggered.
 #[derive(Debug, Error)]
@@ -22,12 +17,6 @@ pub enum HookError {
         /// What Taskcluster says.
         #[source]
         source: TaskclusterError,
-    },
-    /// Another delivery of the trigger may be at it.
-    #[error("another delivery is about to trigger hook {hook}: waiting for what comes of it")]
-    Unsettled {
-        /// The hook.
-        hook: HookName,
     },
     /// The record of the trigger cannot be read.
     #[error(
@@ -87,17 +76,16 @@ pub enum HookError {
     Bus(#[from] BusError),
 }
 
-impl Classify for HookError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for HookError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Trigger { source, .. } | Self::Group { source, .. } => source.disposition(),
-            Self::Unsettled { .. } => Disposition::Defer(LOOK),
-            Self::Unreadable(error) => error.disposition(),
-            Self::Bus(error) => error.disposition(),
+            Self::Trigger { source, .. } | Self::Group { source, .. } => source.retry(),
+            Self::Unreadable(error) => error.retry(),
+            Self::Bus(error) => error.retry(),
             Self::Record { .. }
             | Self::Endless { .. }
             | Self::NoChangeset { .. }
-            | Self::Useless { .. } => Disposition::Dead,
+            | Self::Useless { .. } => Retry::Never,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Groups of what has landed: once all their tasks are resolved, what they found is to be reviewed.
 
 use async_trait::async_trait;
-use bus::{Context, Handler, Queue};
+use bus::{Context, Handler, Outcome, Queue};
 use pulse::PulseMessage;
 use serde_json::{Map, Value};
 use tracing::debug;
@@ -73,14 +73,14 @@ impl LandedGroups {
 impl Handler<PulseMessage> for LandedGroups {
     type Error = HookError;
 
-    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), HookError> {
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, HookError> {
         let group = resolved(&message)?;
         // The first task of a group, which made the others, has the group's id.
         let decision = match self.taskcluster.task(&group).await {
             Ok(task) => task,
             Err(TaskclusterError::NotFound { .. }) => {
                 debug!(group, "ignored, the group has no decision task");
-                return Ok(());
+                return Ok(Outcome::Done);
             }
             Err(source) => return Err(HookError::Group { group, source }),
         };
@@ -90,13 +90,13 @@ impl Handler<PulseMessage> for LandedGroups {
                 task = group,
                 "ignored, a decision task for another repository, or for none"
             );
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let payload = Map::from_iter([(
             self.landing.variable().to_owned(),
             Value::from(group.as_str()),
         )]);
         Trigger::new(self.hook.clone(), Value::Object(payload), &group).send(&self.hooks, cx)?;
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

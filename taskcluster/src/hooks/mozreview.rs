@@ -1,7 +1,7 @@
 //! Commits that were published on MozReview.
 
 use async_trait::async_trait;
-use bus::{Context, Handler, Queue};
+use bus::{Context, Handler, Outcome, Queue};
 use pulse::PulseMessage;
 use serde::Deserialize;
 use serde_json::json;
@@ -61,11 +61,11 @@ impl PublishedCommits {
 impl Handler<PulseMessage> for PublishedCommits {
     type Error = HookError;
 
-    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), HookError> {
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, HookError> {
         let Repository { repository_url } = message.json::<Published<Repository>>()?.payload;
         if !same_repository(&repository_url, &self.repository_url) {
             debug!("ignored, commits for another repository");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let Commits { commits } = message.json::<Published<Commits>>()?.payload;
         if commits.len() > MAX_COMMITS {
@@ -89,6 +89,6 @@ impl Handler<PulseMessage> for PublishedCommits {
             let what = format!("mozreview {review_request_id} {diffset_revision} {rev}");
             Trigger::new(self.hook.clone(), payload, &what).send(&self.hooks, cx)?;
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use bus::{BusError, Context, Handler, Queue};
+use bus::{BusError, Context, Handler, Outcome, Queue};
 use phabricator::model::{Build, Phid};
 use serde_json::json;
 
@@ -32,13 +32,14 @@ impl RiskAnalysis {
 impl Handler<Build> for RiskAnalysis {
     type Error = BusError;
 
-    async fn handle(&self, build: Build, cx: &Context) -> Result<(), BusError> {
+    async fn handle(&self, build: Build, cx: &Context) -> Result<Outcome, BusError> {
         let mut people = std::iter::once(&build.revision.author).chain(&build.revision.reviewers);
         if !people.any(|person| self.users.contains(person)) {
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let hook = HookName::new("project-bugbug", "bugbug-classify-patch");
         let payload = json!({"PHABRICATOR_DEPLOYMENT": self.deployment, "DIFF_ID": build.diff.id});
-        Trigger::new(hook, payload, &format!("diff {}", build.diff.id)).send(&self.hooks, cx)
+        Trigger::new(hook, payload, &format!("diff {}", build.diff.id)).send(&self.hooks, cx)?;
+        Ok(Outcome::Done)
     }
 }

@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{BusError, Context, Fact, Handler, Ledger, Queue};
+use bus::{BusError, Context, Fact, Handler, Ledger, Outcome, Queue};
 use jiff::Timestamp;
 use runtime::error_chain;
 use serde::{Deserialize, Serialize};
@@ -30,13 +30,15 @@ use uuid::Uuid;
 use super::HookError;
 use crate::{
     Taskcluster,
-    model::{Trigger, Watched},
+    model::{HookName, Trigger, Watched},
 };
 
 /// How long it is remembered what was triggered.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a call may take at the longest: four tries of 30 s, and the waits between them.
 const UNSETTLED: Duration = Duration::from_secs(180);
+/// How long to wait before looking again at what another delivery is about to do.
+const LOOK: Duration = Duration::from_secs(5);
 /// The slot of a record.
 const RUN: &str = "run";
 
@@ -111,13 +113,20 @@ impl HookRunner {
         cx.send_once(&self.monitoring, &watched, &watched.task_id)
     }
 
+    /// Waits for what another delivery does.
+    fn unsettled(hook: &HookName) -> Outcome {
+        let reason =
+            format!("another delivery is about to trigger hook {hook}: waiting for its result");
+        Outcome::defer(LOOK, reason)
+    }
+
     /// Triggers it, by this delivery alone.
     async fn run(
         &self,
         trigger: &Trigger,
         before: Option<&Run>,
         cx: &Context,
-    ) -> Result<(), HookError> {
+    ) -> Result<Outcome, HookError> {
         let Trigger { hook, payload, key } = trigger;
         let mine = Run::About {
             at: cx.clock().now(),
@@ -126,7 +135,7 @@ impl HookRunner {
         cx.record_now(vec![self.moves(trigger, before, Some(&mine))?])
             .await?;
         if self.read(trigger, cx).await?.as_ref() != Some(&mine) {
-            return Err(HookError::Unsettled { hook: hook.clone() });
+            return Ok(Self::unsettled(hook));
         }
         let task_id = match self
             .taskcluster
@@ -158,10 +167,11 @@ impl HookRunner {
         cx.record(done);
         let Some(task_id) = task_id else {
             info!(step = "triggered", %hook, key, "triggered, its template made no task");
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         info!(step = "triggered", %hook, key, task = task_id, "triggered");
-        Ok(self.watch(trigger, task_id, at, cx)?)
+        self.watch(trigger, task_id, at, cx)?;
+        Ok(Outcome::Done)
     }
 }
 
@@ -169,17 +179,19 @@ impl HookRunner {
 impl Handler<Trigger> for HookRunner {
     type Error = HookError;
 
-    async fn handle(&self, trigger: Trigger, cx: &Context) -> Result<(), HookError> {
+    async fn handle(&self, trigger: Trigger, cx: &Context) -> Result<Outcome, HookError> {
         match self.read(&trigger, cx).await? {
             Some(Run::Done { at, task_id }) => {
                 debug!(hook = %trigger.hook, key = trigger.key, "triggered before");
-                task_id.map_or(Ok(()), |task_id| self.watch(&trigger, task_id, at, cx))?;
-                Ok(())
+                if let Some(task_id) = task_id {
+                    self.watch(&trigger, task_id, at, cx)?;
+                }
+                Ok(Outcome::Done)
             }
             Some(Run::About { at, .. })
                 if cx.clock().now().duration_since(at).unsigned_abs() < UNSETTLED =>
             {
-                Err(HookError::Unsettled { hook: trigger.hook })
+                Ok(Self::unsettled(&trigger.hook))
             }
             before => self.run(&trigger, before.as_ref(), cx).await,
         }

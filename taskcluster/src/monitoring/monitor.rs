@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bus::{BusError, Classify, Context, Disposition, Handler, Ledger, Queue};
+use bus::{BusError, Context, Handler, Ledger, Outcome, Queue, Retry, Retryable};
 use jiff::Timestamp;
 use runtime::error_chain;
 use sha2::{Digest, Sha256};
@@ -30,17 +30,9 @@ pub struct Monitor {
     ledger: Ledger,
 }
 
-/// Why a watched task has not ended, as far as we know.
+/// Why it is not known whether a watched task has ended.
 #[derive(Debug, Error)]
 pub enum MonitorError {
-    /// It has not.
-    #[error("task {task_id} has not ended, it is looked at again")]
-    NotEnded {
-        /// The task.
-        task_id: String,
-        /// When it is looked at again.
-        again: Duration,
-    },
     /// Taskcluster does not say, or does not make it again.
     #[error("cannot watch task {task_id} of hook {hook}")]
     Taskcluster {
@@ -57,12 +49,11 @@ pub enum MonitorError {
     Bus(#[from] BusError),
 }
 
-impl Classify for MonitorError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for MonitorError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::NotEnded { again, .. } => Disposition::Defer(*again),
-            Self::Taskcluster { source, .. } => source.disposition(),
-            Self::Bus(error) => error.disposition(),
+            Self::Taskcluster { source, .. } => source.retry(),
+            Self::Bus(error) => error.retry(),
         }
     }
 }
@@ -126,11 +117,11 @@ impl Monitor {
 impl Handler<Watched> for Monitor {
     type Error = MonitorError;
 
-    async fn handle(&self, watched: Watched, cx: &Context) -> Result<(), MonitorError> {
+    async fn handle(&self, watched: Watched, cx: &Context) -> Result<Outcome, MonitorError> {
         // A hook that is asked for the same again hands the same task over again, days later perhaps.
         if ends::is_known(cx, &self.ledger, &watched.task_id).await? {
             debug!(task = watched.task_id, hook = %watched.hook, "its end is known");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let now = cx.clock().now();
         let status = match self.taskcluster.status(&watched.task_id).await {
@@ -150,10 +141,7 @@ impl Handler<Watched> for Monitor {
                 | TaskState::Unknown,
             ) => {
                 let again = next_look(watched.triggered_at, now);
-                return Err(MonitorError::NotEnded {
-                    task_id: watched.task_id,
-                    again,
-                });
+                return Ok(Outcome::defer(again, "the task has not ended"));
             }
         };
         let lost = end == TaskEnd::Exception && !status.as_ref().is_some_and(was_cancelled);
@@ -176,7 +164,7 @@ impl Handler<Watched> for Monitor {
         )?
         .into_iter()
         .for_each(|fact| cx.record(fact));
-        Ok(())
+        Ok(Outcome::Done)
     }
 }
 

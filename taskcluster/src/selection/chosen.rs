@@ -1,7 +1,9 @@
 //! The middle: tests were selected, and are added to their push.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use bus::{Context, Handler, Queue};
+use bus::{Context, Handler, Outcome, Queue};
 use bytes::Bytes;
 use pulse::PulseMessage;
 use runtime::sanitize;
@@ -28,6 +30,9 @@ const ACTIONS: &str = "public/actions.json";
 const MAX_RISK: usize = 64;
 const MAX_LABELS: usize = 256 * 1024;
 const MAX_ACTIONS: usize = 4 * 1024 * 1024;
+
+/// How long a selection waits for the decision task of its push: until there is one, or the push is forgotten.
+const UNDECIDED: Duration = Duration::from_secs(120);
 
 /// The most labels that a mail names.
 const MAX_NAMED: usize = 200;
@@ -99,17 +104,13 @@ impl SelectionEnd {
             .collect())
     }
 
-    /// The decision task of a push and what it offers. It is in the index once it is through.
-    async fn decision(&self, push: &Push) -> Result<(Decision, Bytes), SelectionError> {
+    /// The decision task of a push and what it offers. It is in the index once it is through; `None` before that.
+    async fn decision(&self, push: &Push) -> Result<Option<(Decision, Bytes)>, SelectionError> {
         let namespace = format!("gecko.v2.try.revision.{}.taskgraph.decision", push.head);
         let found = self.firefox.find_task(&namespace).await;
         let id = match found {
             Ok(found) => found.task_id,
-            Err(TaskclusterError::NotFound { .. }) => {
-                return Err(SelectionError::Undecided {
-                    revision: push.head.clone(),
-                });
-            }
+            Err(TaskclusterError::NotFound { .. }) => return Ok(None),
             Err(source) => {
                 return Err(SelectionError::reading(format!(
                     "where the decision task of {} is",
@@ -129,14 +130,8 @@ impl SelectionEnd {
             .task_group_id
             .clone()
             .unwrap_or_else(|| id.clone());
-        Ok((
-            Decision {
-                id,
-                group,
-                scopes: scopes(&definition),
-            },
-            actions,
-        ))
+        let scopes = scopes(&definition);
+        Ok(Some((Decision { id, group, scopes }, actions)))
     }
 }
 
@@ -171,14 +166,14 @@ fn diff_id(task: &TaskDefinition) -> Option<u64> {
 impl Handler<PulseMessage> for SelectionEnd {
     type Error = SelectionError;
 
-    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), SelectionError> {
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, SelectionError> {
         if !message
             .routing
             .other_routes
             .iter()
             .any(|route| route == ROUTE)
         {
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let id = message.json::<TaskMessage>()?.status.task_id;
         let task = self.community.task(&id).await;
@@ -192,7 +187,7 @@ impl Handler<PulseMessage> for SelectionEnd {
             != Some(self.deployment.as_str())
         {
             debug!(task = id, "tests were selected for another phabricator");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let diff = diff_id(&task).ok_or_else(|| SelectionError::Diff { task: id.clone() })?;
         let Some(OfDiff { push, selected }) = memory::of_diff(cx, diff).await? else {
@@ -200,22 +195,28 @@ impl Handler<PulseMessage> for SelectionEnd {
                 task = id,
                 diff, "tests were selected for a diff that we did not push, or too long ago"
             );
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         if selected {
             debug!(task = id, diff, "tests were selected for this push before");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         if !self.is_risky(&id).await? {
             info!(task = id, diff, "no tests are added, bugbug sees no risk");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let labels = self.labels(&id).await?;
         if labels.is_empty() {
             info!(task = id, diff, "no tests are added, bugbug selected none");
-            return Ok(());
+            return Ok(Outcome::Done);
         }
-        let (decision, actions) = self.decision(&push).await?;
+        let Some((decision, actions)) = self.decision(&push).await? else {
+            let reason = format!(
+                "the push {} to try has no finished decision task yet: selected tests are added when it has",
+                push.head
+            );
+            return Ok(Outcome::defer(UNDECIDED, reason));
+        };
         let (decision_id, group) = (decision.id.clone(), decision.group.clone());
         let mail = mail_text(&push, &labels);
         let count = labels.len();
@@ -242,7 +243,7 @@ impl Handler<PulseMessage> for SelectionEnd {
             task = id,
             diff, group, "{count} selected tests are added to the push"
         );
-        Ok(())
+        Ok(Outcome::Done)
     }
 }
 

@@ -1,16 +1,11 @@
 //! Why a step of test selection failed.
 
-use std::time::Duration;
-
-use bus::{BusError, Classify, DecodeError, Disposition};
+use bus::{BusError, DecodeError, Retry, Retryable};
 use pulse::UnreadableBody;
 use thiserror::Error;
 
 use super::action::ActionError;
 use crate::TaskclusterError;
-
-/// How long a selection waits for the decision task of its push: until there is one, or the push is forgotten.
-const UNDECIDED: Duration = Duration::from_secs(120);
 
 /// Why a step of test selection failed.
 #[derive(Debug, Error)]
@@ -51,14 +46,6 @@ pub enum SelectionError {
         /// What it is instead.
         problem: &'static str,
     },
-    /// The push has no decision task that ended well, or none yet.
-    #[error(
-        "the push {revision} to try has no finished decision task yet: selected tests are added when it has"
-    )]
-    Undecided {
-        /// The head of the push.
-        revision: String,
-    },
     /// The decision task does not offer what is needed, or not in a way that can be trusted.
     #[error("the action to add tests of the decision task {decision} cannot be used")]
     Action {
@@ -86,15 +73,14 @@ impl SelectionError {
     }
 }
 
-impl Classify for SelectionError {
-    fn disposition(&self) -> Disposition {
+impl Retryable for SelectionError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Taskcluster { source, .. } => source.disposition(),
-            Self::Message(error) => error.disposition(),
-            Self::Bus(error) => error.disposition(),
-            Self::Undecided { .. } => Disposition::Defer(UNDECIDED),
+            Self::Taskcluster { source, .. } => source.retry(),
+            Self::Message(error) => error.retry(),
+            Self::Bus(error) => error.retry(),
             Self::Memory(_) | Self::Diff { .. } | Self::Artifact { .. } | Self::Action { .. } => {
-                Disposition::Dead
+                Retry::Never
             }
         }
     }

@@ -5,7 +5,7 @@
 //! say.
 
 use async_trait::async_trait;
-use bus::{Context, Handler, Queue};
+use bus::{Context, Handler, Outcome, Queue};
 use phabricator::model::{TestOutcome, TestResult};
 use pulse::PulseMessage;
 use runtime::sanitize;
@@ -55,7 +55,7 @@ impl TestEnd {
 impl Handler<PulseMessage> for TestEnd {
     type Error = SelectionError;
 
-    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<(), SelectionError> {
+    async fn handle(&self, message: PulseMessage, cx: &Context) -> Result<Outcome, SelectionError> {
         let message: TaskMessage = message.json()?;
         let outcome = match message.status.state {
             TaskState::Completed => TestOutcome::Pass,
@@ -63,17 +63,17 @@ impl Handler<PulseMessage> for TestEnd {
             TaskState::Unscheduled
             | TaskState::Pending
             | TaskState::Running
-            | TaskState::Unknown => return Ok(()),
+            | TaskState::Unknown => return Ok(Outcome::Done),
         };
         if message.task.is_some() && message.tag("kind") != Some(TEST) {
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let status = &message.status;
         let Some(push) = memory::of_group(cx, &status.task_group_id).await? else {
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         let Some(label) = self.label(&message).await? else {
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         // A task that was resolved before its first run has none.
         let run = message
@@ -98,6 +98,6 @@ impl Handler<PulseMessage> for TestEnd {
             run,
         };
         cx.send(&self.results, &result)?;
-        Ok(())
+        Ok(Outcome::Done)
     }
 }

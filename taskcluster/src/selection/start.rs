@@ -1,7 +1,7 @@
 //! The beginning: a push whose tests are to be selected.
 
 use async_trait::async_trait;
-use bus::{Context, Handler, Queue};
+use bus::{Context, Handler, Outcome, Queue};
 use phabricator::model::{Applied, Report};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -65,13 +65,13 @@ impl Handler<Applied> for SelectionStart {
         &self,
         Applied { request, report }: Applied,
         cx: &Context,
-    ) -> Result<(), SelectionError> {
+    ) -> Result<Outcome, SelectionError> {
         let diff_id = request.diff_id;
         let Report::Pushed(pushed) = report else {
-            return Ok(());
+            return Ok(Outcome::Done);
         };
         if !is_chosen(diff_id, self.share) {
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         if memory::of_diff(cx, diff_id)
             .await?
@@ -82,7 +82,7 @@ impl Handler<Applied> for SelectionStart {
                 head = pushed.revision,
                 "tests are being selected for this push already"
             );
-            return Ok(());
+            return Ok(Outcome::Done);
         }
         let namespace = format!("gecko.v2.try.revision.{}.firefox.decision", pushed.revision);
         let jobs = self
@@ -110,7 +110,7 @@ impl Handler<Applied> for SelectionStart {
             &Trigger::new(HookName::new(GROUP, HOOK), payload, &what),
         )?;
         info!(diff = diff_id, "tests are selected for the push");
-        Ok(())
+        Ok(Outcome::Done)
     }
 }
 

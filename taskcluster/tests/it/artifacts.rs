@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use runtime::Clock;
 use serde_json::json;
 use taskcluster::{
@@ -104,7 +104,7 @@ async fn a_reference_says_where_the_content_is_and_is_followed_only_where_that_i
         matches!(error, TaskclusterError::Elsewhere { .. }),
         "{error}"
     );
-    assert_eq!(error.disposition(), Disposition::Dead);
+    assert_eq!(error.retry(), Retry::Never);
     assert!(!error.to_string().contains("s3cret"));
 }
 
@@ -148,7 +148,7 @@ async fn an_address_that_is_not_public_is_connected_to_only_where_it_is_allowed(
                         matches!(error, TaskclusterError::Elsewhere { .. }),
                         "{host} {name}: {error}"
                     );
-                    assert_eq!(error.disposition(), Disposition::Dead);
+                    assert_eq!(error.retry(), Retry::Never);
                     assert!(!error.to_string().contains("s3cret"));
                 }
             }
@@ -233,11 +233,7 @@ async fn a_stream_that_trickles_is_ended() {
     });
     let error = chunk.unwrap_err();
     assert!(matches!(error, TaskclusterError::Slow { .. }), "{error}");
-    assert_eq!(
-        error.disposition(),
-        Disposition::Retry,
-        "it costs an attempt"
-    );
+    assert_eq!(error.retry(), Retry::Backoff, "it costs an attempt");
 }
 
 /// A proxy signs all that passes through it, also what a worker made up.
@@ -377,7 +373,7 @@ async fn a_store_in_trouble_is_asked_again_and_its_signed_address_is_kept_to_our
             !told.contains("Signature") && !told.contains("store/"),
             "{told}"
         );
-        assert!(matches!(error.disposition(), Disposition::Defer(_)));
+        assert!(matches!(error.retry(), Retry::Defer(_)));
     }
 }
 

@@ -83,7 +83,7 @@ async fn a_payload_that_does_not_fit_is_refused_for_good() {
     let expected =
         "taskcluster refused hooks.triggerHook as wrong: InputError: data/A must be string";
     assert_eq!(error.to_string(), expected);
-    assert_eq!(bus::Classify::disposition(&error), bus::Disposition::Dead);
+    assert_eq!(bus::Retryable::retry(&error), bus::Retry::Never);
 }
 
 #[tokio::test]

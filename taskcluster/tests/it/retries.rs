@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use serde_json::json;
 use taskcluster::{
     TaskclusterError,
@@ -66,8 +66,8 @@ async fn a_wait_longer_than_a_call_defers_the_message() {
         stage.fake.fail_until_mended("queue.task", &fault);
         let error = stage.client().task("x").await.unwrap_err();
         assert_eq!(
-            error.disposition(),
-            Disposition::Defer(Duration::from_secs(kept)),
+            error.retry(),
+            Retry::Defer(Duration::from_secs(kept)),
             "{error}"
         );
         stage.fake.mend();
@@ -86,7 +86,7 @@ async fn an_outage_costs_no_message_an_attempt() {
         matches!(error, TaskclusterError::Unreachable { .. }),
         "{error}"
     );
-    assert!(matches!(error.disposition(), Disposition::Defer(_)));
+    assert!(matches!(error.retry(), Retry::Defer(_)));
     assert_eq!(stage.clock.waits().len(), TRIES - 1);
     stage.fake.come_up().unwrap();
     client.task(&id).await.unwrap();
@@ -99,7 +99,7 @@ async fn an_outage_costs_no_message_an_attempt() {
         matches!(error, TaskclusterError::Server { status: 502, .. }),
         "{error}"
     );
-    assert!(matches!(error.disposition(), Disposition::Defer(_)));
+    assert!(matches!(error.retry(), Retry::Defer(_)));
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_task_whose_answer_was_lost_is_not_created_twice() {
 async fn a_refusal_is_not_argued_with() {
     let stage = Stage::set().await;
     let error = stage.client().task("nope").await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Dead);
+    assert_eq!(error.retry(), Retry::Never);
     assert_eq!(stage.fake.calls(), ["queue.task"]);
 }
 
@@ -139,6 +139,6 @@ async fn a_page_of_something_in_between_says_nothing_about_a_task() {
             .fail_next("queue.task", 1, &Fault::Status(status));
         let error = stage.client().task(&id).await.unwrap_err();
         assert!(matches!(error, TaskclusterError::Status { .. }), "{error}");
-        assert_ne!(error.disposition(), Disposition::Dead);
+        assert_ne!(error.retry(), Retry::Never);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use jiff::Timestamp;
 use runtime::Clock;
 use secrecy::{ExposeSecret, SecretString};
@@ -206,12 +206,12 @@ async fn what_the_credentials_lack_is_no_messages_fault() {
         matches!(error, TaskclusterError::Credentials { .. }),
         "{error}"
     );
-    assert!(matches!(error.disposition(), Disposition::Defer(_)));
+    assert!(matches!(error.retry(), Retry::Defer(_)));
     assert!(!format!("{error} {error:?} {:?}", with("s3cret")).contains("s3cret"));
 
     let error = with("right").secret("x").await.unwrap_err();
     assert!(matches!(error, TaskclusterError::Scopes { .. }), "{error}");
-    assert!(matches!(error.disposition(), Disposition::Defer(_)));
+    assert!(matches!(error.retry(), Retry::Defer(_)));
 
     // None of these is tried again within the call.
     assert_eq!(stage.clock.waits(), [Duration::ZERO; 0]);

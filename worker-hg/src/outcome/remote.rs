@@ -6,7 +6,7 @@
 //! a connection that came to nothing, and before the other side has taken a changeset.
 
 use super::is_full_disk;
-use crate::{HgError, clone::is_hash, process::CommandOutput, text};
+use crate::{HgError, Peer, clone::is_hash, process::CommandOutput, text};
 
 /// What our `hg` says when the other side did not greet. Until then no hook runs there.
 const NO_GREETING: &str = "no suitable response from remote hg";
@@ -70,7 +70,7 @@ pub(crate) fn push(doing: &str, output: &CommandOutput) -> Result<(), HgError> {
     if output.code == 0 || there {
         Ok(())
     } else {
-        Err(remote_failure(doing, output))
+        Err(remote_failure(Peer::Destination, doing, output))
     }
 }
 
@@ -86,12 +86,12 @@ pub(crate) fn identified(doing: &str, output: &CommandOutput) -> Result<Option<S
     if lines(&output.stderr).iter().any(unknown) {
         Ok(None)
     } else {
-        Err(remote_failure(doing, output))
+        Err(remote_failure(Peer::Source, doing, output))
     }
 }
 
 /// Judges a command that failed and that talked to another repository.
-pub(crate) fn remote_failure(doing: &str, output: &CommandOutput) -> HgError {
+pub(crate) fn remote_failure(peer: Peer, doing: &str, output: &CommandOutput) -> HgError {
     let (stdout, stderr) = (lines(&output.stdout), lines(&output.stderr));
     // What comes before our own last line may be a hook's, when Try is a path.
     let own = stderr.iter().rev().find(|line| line.starts_with("abort: "));
@@ -117,13 +117,23 @@ pub(crate) fn remote_failure(doing: &str, output: &CommandOutput) -> HgError {
     } else if greeted && all().any(|line| is_refusal(line)) {
         HgError::Refused { doing, words }
     } else if !greeted && let Some(host) = remote().find_map(unknown_host) {
-        HgError::UnknownHost { doing, host, words }
+        HgError::UnknownHost {
+            peer,
+            doing,
+            host,
+            words,
+        }
     } else if !greeted && let Some(host) = remote().find_map(other_host_key) {
-        HgError::OtherHostKey { doing, host, words }
+        HgError::OtherHostKey {
+            peer,
+            doing,
+            host,
+            words,
+        }
     } else if turned_away {
-        HgError::Forbidden { doing, words }
+        HgError::Forbidden { peer, doing, words }
     } else {
-        HgError::Remote { doing, words }
+        HgError::Remote { peer, doing, words }
     }
 }
 

@@ -466,7 +466,6 @@ impl World {
                 repository: phid("PHID-REPO-central"),
                 revision_id: top.revision_id,
                 accepted_at: Timestamp::UNIX_EPOCH,
-                checks: 0,
             },
             revision: Revision {
                 id: top.revision_id,

@@ -11,8 +11,8 @@ mod unfit;
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Backoff, Bus, BusError, Classify, Disposition, Leased, Outgoing, Queue, RedisBus, RedisOptions,
-    Reserve, Settlement, testing::RedisServer,
+    Backoff, Bus, BusError, Leased, Outgoing, Queue, RedisBus, RedisOptions, Reserve, Retry,
+    Retryable, Settlement, testing::RedisServer,
 };
 use runtime::{Clock, SystemClock, error_chain};
 
@@ -34,7 +34,7 @@ fn done() -> Settlement {
 
 /// Whether trying again helps, and what fails by it loses no attempt.
 fn is_passing(error: &BusError) -> bool {
-    matches!(error.disposition(), Disposition::Defer(_))
+    matches!(error.retry(), Retry::Defer(_))
 }
 
 /// An error after which trying again helps, as it is logged.

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use notify::{ChannelError, Channels, Recipients};
 use runtime::{Clock, ManualClock, SystemClock};
 use tokio::net::TcpListener;
@@ -134,7 +134,7 @@ async fn a_server_that_throttles_is_left_alone_for_a_while() {
         .await;
     let error = sent.await.unwrap().unwrap_err();
     assert!(matches!(error, ChannelError::Busy { .. }), "{error}");
-    assert!(matches!(error.disposition(), Disposition::Defer(_)));
+    assert!(matches!(error.retry(), Retry::Defer(_)));
 }
 
 #[tokio::test]
@@ -207,8 +207,8 @@ async fn a_connection_that_breaks_before_the_answer_is_no_sending_and_costs_an_a
     drop(client);
     let error = sent.await.unwrap().unwrap_err();
     assert_eq!(
-        error.disposition(),
-        Disposition::Retry,
+        error.retry(),
+        Retry::Backoff,
         "a server that always does so is not told it all day: {error}"
     );
     assert!(

@@ -4,7 +4,7 @@ mod memory;
 
 use std::{collections::BTreeMap, io::Read, sync::Arc, time::Duration};
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use flate2::read::GzDecoder;
 use notify::{ChannelError, Channels, Notification, Parts, Recipients, Templates};
 use reqwest::{Response, StatusCode};
@@ -155,7 +155,7 @@ async fn each_run_leaves_its_log() {
     assert_eq!(channel.recipients(&failed()), ["run 0", "run 1"]);
     assert!(!channel.is_read_by_people());
     let error = channel.send(&failed(), "run x").await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Dead);
+    assert_eq!(error.retry(), Retry::Never);
 }
 
 #[tokio::test]
@@ -267,23 +267,23 @@ async fn a_log_is_fetched_where_that_is_safe() {
     for (log, expected, words) in [
         (
             Log::At("http://127.0.0.1:9/latest/meta-data"),
-            Disposition::Dead,
+            Retry::Never,
             "http://127.0.0.1, which is not fetched from",
         ),
         (
             Log::At("file:///etc/passwd"),
-            Disposition::Dead,
+            Retry::Never,
             "not fetched from",
         ),
         (
             Log::Encoded("br"),
-            Disposition::Dead,
+            Retry::Never,
             "the log is encoded as br, and not with gzip",
         ),
-        (Log::Status(403), Disposition::Retry, "http status 403"),
+        (Log::Status(403), Retry::Backoff, "http status 403"),
         (
             Log::Status(503),
-            Disposition::Defer(Duration::from_secs(30)),
+            Retry::Defer(Duration::from_secs(30)),
             "log_collect cannot be reached: tried to fetch a log",
         ),
     ] {
@@ -295,7 +295,7 @@ async fn a_log_is_fetched_where_that_is_safe() {
             .send(&failed(), "run 1")
             .await
             .unwrap_err();
-        assert_eq!(error.disposition(), expected, "{error}");
+        assert_eq!(error.retry(), expected, "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
     let logs = Logs::serve(Log::At("http://127.0.0.1:9/"), Log::Text(1)).await;
@@ -437,7 +437,7 @@ async fn what_a_store_answers_is_taken_by_what_it_means() {
     let error = collect(&logs, &moto).await.unwrap_err();
     assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
     assert!(
-        matches!(error.disposition(), Disposition::Defer(_)),
+        matches!(error.retry(), Retry::Defer(_)),
         "an outage costs no attempt"
     );
     moto.restart().await;

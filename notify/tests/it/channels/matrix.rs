@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use notify::{ChannelError, Channels, DigestLine, Notification, Recipients, Status};
 use serde_json::{Value, json};
 
@@ -151,7 +151,7 @@ async fn a_sending_that_is_repeated_shows_nothing_new() {
     let (home, channels) = world().await;
     home.mumble(true);
     let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Retry, "{error}");
+    assert_eq!(error.retry(), Retry::Backoff, "{error}");
     home.mumble(false);
     let reopened = opened(&home.url).await;
     for channels in [&channels, &reopened] {
@@ -321,7 +321,7 @@ async fn a_message_that_is_refused_mutes_no_room() {
 
 #[tokio::test]
 async fn answers_are_taken_by_what_they_mean() {
-    let wait = |milliseconds| Disposition::Defer(Duration::from_millis(milliseconds));
+    let wait = |milliseconds| Retry::Defer(Duration::from_millis(milliseconds));
     let error = |code| json!({ "errcode": code, "error": "so it is" });
     for (status, body, expected, words) in [
         (
@@ -351,39 +351,39 @@ async fn answers_are_taken_by_what_they_mean() {
         (
             413,
             error("M_TOO_LARGE"),
-            Disposition::Dead,
+            Retry::Never,
             "matrix refused it: 127.0.0.1 answered a message",
         ),
         (
             400,
             error("M_BAD_JSON\n\u{1b}"),
-            Disposition::Dead,
+            Retry::Never,
             "M_BAD_JSON: so it is",
         ),
         (
             404,
             json!("a page"),
-            Disposition::Dead,
+            Retry::Never,
             "set notify.matrix.homeserver to the address of one",
         ),
-        (302, json!({}), Disposition::Dead, "http status 302"),
+        (302, json!({}), Retry::Never, "http status 302"),
         (
             502,
             json!({}),
-            Disposition::Retry,
+            Retry::Backoff,
             "matrix failed: 127.0.0.1 answered a message with http status 502",
         ),
         (
             200,
             json!({}),
-            Disposition::Retry,
+            Retry::Backoff,
             "answered with success and no event_id",
         ),
     ] {
         let (home, channels) = world().await;
         home.fail_next(status, body);
         let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
-        assert_eq!(error.disposition(), expected, "{error}");
+        assert_eq!(error.retry(), expected, "{error}");
         let text = error.to_string();
         assert!(
             text.contains(words) && !text.contains(['\n', '\u{1b}']),

@@ -1,6 +1,6 @@
 //! SES: the mails that it is given.
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use notify::{ChannelError, Notification, Recipients};
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ async fn a_mail_is_handed_over_as_it_is_written() {
 async fn what_ses_answers_is_taken_by_what_it_means() {
     let mut moto = account().await;
     let error = send(&moto, "somebody@example.org", ANN).await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Dead, "{error}");
+    assert_eq!(error.retry(), Retry::Never, "{error}");
     assert!(error.to_string().contains("MessageRejected: "), "{error}");
     let error = send(&moto, FROM, "nobody").await.unwrap_err();
     assert!(matches!(error, ChannelError::HardBounce { .. }), "{error}");

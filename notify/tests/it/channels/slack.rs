@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use notify::{ChannelError, DigestLine, Notification, Recipients, Status};
 use serde_json::Value;
 
@@ -151,8 +151,8 @@ async fn what_is_long_keeps_the_limits() {
 
 #[tokio::test]
 async fn answers_are_taken_by_what_they_mean() {
-    let (again, wait) = (Disposition::Retry, |seconds| {
-        Disposition::Defer(Duration::from_secs(seconds))
+    let (again, wait) = (Retry::Backoff, |seconds| {
+        Retry::Defer(Duration::from_secs(seconds))
     });
     for (fault, expected, words) in [
         (
@@ -168,12 +168,12 @@ async fn answers_are_taken_by_what_they_mean() {
         ),
         (
             Fault::Archived,
-            Disposition::Dead,
+            Retry::Never,
             "slack cannot reach 127.0.0.1, nothing more is sent there for a day",
         ),
         (
             Fault::NoChannel,
-            Disposition::Dead,
+            Retry::Never,
             "404: channel_not_found: the webhook's channel is gone",
         ),
         (
@@ -189,25 +189,25 @@ async fn answers_are_taken_by_what_they_mean() {
         ),
         (
             Fault::Invalid,
-            Disposition::Dead,
+            Retry::Never,
             "slack refused it: 127.0.0.1 answered the post with http status 400: invalid_payload: look at the template \
              slack.mrkdwn",
         ),
         (
             Fault::NotSlack,
-            Disposition::Dead,
+            Retry::Never,
             "200: <html>welcome </html><html>welcome",
         ),
         (
             Fault::Moved,
-            Disposition::Dead,
+            Retry::Never,
             "302: : set notify.slack.url to the address of an incoming webhook",
         ),
     ] {
         let slack = Slack::start().await;
         slack.fail(fault);
         let error = send(&slack.hook(), &one()).await.unwrap_err();
-        assert_eq!(error.disposition(), expected, "{error}");
+        assert_eq!(error.retry(), expected, "{error}");
         let text = error.to_string();
         assert!(text.contains(words), "{text}");
         assert!(

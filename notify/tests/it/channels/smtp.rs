@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use bus::{Classify, Depth, Disposition};
+use bus::{Depth, Retry, Retryable};
 use notify::{Channel, ChannelError, Channels, Notification, Recipients, SettingsError, muted};
 use tokio::net::TcpListener;
 
@@ -334,10 +334,7 @@ async fn wrong_credentials_are_said_and_cost_no_attempt() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[("password", "hunter2")]).await.unwrap();
     let error = sent(&channels).await.unwrap_err();
-    assert_eq!(
-        error.disposition(),
-        Disposition::Defer(Duration::from_secs(60))
-    );
+    assert_eq!(error.retry(), Retry::Defer(Duration::from_secs(60)));
     let text = format!("{error}, {error:?}");
     assert!(
         text.contains("notify.smtp.password") && text.contains("535") && !text.contains("hunter2"),
@@ -425,37 +422,32 @@ async fn a_refused_sender_or_text_is_not_the_recipients_fault() {
         (
             "MAIL",
             "553 5.7.1 not your address",
-            Disposition::Defer(Duration::from_secs(60)),
+            Retry::Defer(Duration::from_secs(60)),
             "set notify.smtp.email",
         ),
         (
             "DATA",
             "554 5.7.1 this is spam",
-            Disposition::Dead,
+            Retry::Never,
             "answered the mail with 554 5.7.1 this is spam",
         ),
-        (
-            "DATA",
-            "552 5.3.4 too big",
-            Disposition::Dead,
-            "smtp refused it",
-        ),
+        ("DATA", "552 5.3.4 too big", Retry::Never, "smtp refused it"),
         (
             ANN,
             "550 5.7.1 relaying denied",
-            Disposition::Dead,
+            Retry::Never,
             "smtp refused it",
         ),
         (
             ANN,
             "421 4.3.2 shutting down",
-            Disposition::Defer(Duration::from_secs(30)),
+            Retry::Defer(Duration::from_secs(30)),
             "smtp has too much to do",
         ),
     ] {
         server.answers(asked, said);
         let error = sent(&channels).await.unwrap_err();
-        assert_eq!(error.disposition(), expected, "{said}");
+        assert_eq!(error.retry(), expected, "{said}");
         assert!(error.to_string().contains(words), "{error}");
         assert!(
             !matches!(error, ChannelError::HardBounce { .. }),
@@ -480,10 +472,7 @@ async fn a_server_that_was_away_is_found_again() {
     assert_eq!(server.said("login").len(), 1, "the connection was kept");
     server.kill().await;
     let error = sent(&channels).await.unwrap_err();
-    assert_eq!(
-        error.disposition(),
-        Disposition::Defer(Duration::from_secs(30))
-    );
+    assert_eq!(error.retry(), Retry::Defer(Duration::from_secs(30)));
     assert!(
         error.to_string().contains("connect to localhost:"),
         "{error}"

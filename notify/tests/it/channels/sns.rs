@@ -1,6 +1,6 @@
 //! SNS: what subscribers of a topic get.
 
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use notify::{ChannelError, DigestLine, Notification, Recipients, Status};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -167,7 +167,7 @@ async fn what_a_topic_answers_is_taken_by_what_it_means() {
     let error = topic.send(&one).await.unwrap_err();
     assert!(matches!(error, ChannelError::Unreachable { .. }), "{error}");
     assert!(
-        matches!(error.disposition(), Disposition::Defer(_)),
+        matches!(error.retry(), Retry::Defer(_)),
         "an outage costs no attempt"
     );
     assert!(
@@ -201,8 +201,8 @@ async fn what_was_published_without_an_answer_costs_an_attempt() {
     let (sent, ()) = tokio::join!(channels.get("sns").unwrap().send(&one, "topic"), silent);
     let error = sent.unwrap_err();
     assert_eq!(
-        error.disposition(),
-        Disposition::Retry,
+        error.retry(),
+        Retry::Backoff,
         "it is not to be published all day: {error}"
     );
     assert!(

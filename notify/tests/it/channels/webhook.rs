@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use bus::{Classify, Disposition};
+use bus::{Retry, Retryable};
 use notify::{ChannelError, Recipients};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -102,34 +102,34 @@ async fn answers_are_taken_by_what_they_mean() {
         (
             500,
             None,
-            Disposition::Retry,
+            Retry::Backoff,
             "webhook failed: 127.0.0.1 answered the post with http status 500",
         ),
         (
             429,
             Some("7"),
-            Disposition::Defer(Duration::from_secs(7)),
+            Retry::Defer(Duration::from_secs(7)),
             "webhook has too much to do",
         ),
         (
             429,
             Some("99999"),
-            Disposition::Defer(Duration::from_secs(600)),
+            Retry::Defer(Duration::from_secs(600)),
             "webhook has too much to do",
         ),
         (
             403,
             None,
-            Disposition::Defer(Duration::from_secs(60)),
+            Retry::Defer(Duration::from_secs(60)),
             "set notify.webhook.secret",
         ),
-        (404, None, Disposition::Dead, "set notify.webhook.url"),
-        (302, None, Disposition::Dead, "http status 302"),
+        (404, None, Retry::Never, "set notify.webhook.url"),
+        (302, None, Retry::Never, "http status 302"),
     ] {
         let receiver = Arc::new(Receiver::default());
         receiver.answers.lock().unwrap().push((status, wait));
         let error = sending(receiver).await.unwrap_err();
-        assert_eq!(error.disposition(), expected, "{status}");
+        assert_eq!(error.retry(), expected, "{status}");
         assert!(error.to_string().contains(words), "{error}");
     }
 }
@@ -165,8 +165,8 @@ async fn what_a_receiver_got_and_did_not_answer_costs_an_attempt() {
     let (sent, ()) = tokio::join!(send(&url), silent);
     let error = sent.unwrap_err();
     assert_eq!(
-        error.disposition(),
-        Disposition::Retry,
+        error.retry(),
+        Retry::Backoff,
         "it is not to get the same all day: {error}"
     );
     assert!(

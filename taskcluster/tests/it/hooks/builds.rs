@@ -67,7 +67,6 @@ fn build(world: &World, diff_id: u64, author: &str, reviewers: &[&str]) -> Build
             repository: phid("PHID-REPO-00000000000000000001"),
             revision_id: 5,
             accepted_at: world.clock.now(),
-            checks: 0,
         },
         revision: Revision {
             id: 5,

@@ -150,7 +150,6 @@ impl World {
             repository: build.repository,
             revision_id: build.revision_id,
             accepted_at: self.clock.now(),
-            checks: 0,
         };
         let report = Report::Pushed(Pushed {
             revision: head.to_owned(),
