@@ -20,7 +20,7 @@ use std::{any::Any, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use tracing::{Instrument, debug, error, field::Empty, info, info_span, warn};
+use tracing::{Instrument, debug, error, error_span, field::Empty, info, warn};
 
 use crate::{
     Backoff, Bus, BusError, Cause, Context, Ending, Fact, Leased, Outcome, QueueSpec, Requeue,
@@ -123,7 +123,8 @@ impl Worker {
         shutdown: Arc<Shutdown>,
         now: Option<Timestamp>,
     ) -> Ended {
-        let span = info_span!(
+        // At the highest level, so that lines of every level are in it.
+        let span = error_span!(
             "delivery",
             queue = self.queue.name,
             id = %leased.envelope.id,

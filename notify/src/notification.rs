@@ -189,6 +189,10 @@ pub struct DigestLine {
 
 impl Message for Notification {
     const VERSION: u16 = 1;
+
+    fn describe(&self, span: &tracing::Span) {
+        span.record("task", tracing::field::display(&self.task.id));
+    }
 }
 
 impl Notification {

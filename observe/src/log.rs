@@ -10,7 +10,10 @@ use thiserror::Error;
 use tracing::{Event, Level, Subscriber, field};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer},
+    fmt::{
+        FmtContext, FormatEvent, FormattedFields, MakeWriter,
+        format::{JsonFields, Writer},
+    },
     registry::LookupSpan,
 };
 
@@ -130,14 +133,8 @@ where
     Ok(match format {
         Format::Text => Box::new(text(writer, std::io::stderr().is_terminal()).with_filter(filter)),
         Format::Mozlog => {
-            let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-            Box::new(
-                layer
-                    .event_format(Mozlog {
-                        pid: std::process::id(),
-                    })
-                    .with_filter(filter),
-            )
+            let pid = std::process::id();
+            Box::new(mozlog(writer, pid).with_filter(filter))
         }
     })
 }
@@ -150,6 +147,17 @@ where
     tracing_subscriber::fmt::layer()
         .with_writer(OneLineEach { writer, colours })
         .with_ansi(colours)
+}
+
+fn mozlog<S, W>(writer: W, pid: u32) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .fmt_fields(JsonFields::new())
+        .event_format(Mozlog { pid })
 }
 
 fn read(filter: &str) -> Result<EnvFilter, LogError> {
@@ -168,18 +176,29 @@ struct Mozlog {
     pid: u32,
 }
 
-impl<S, N> FormatEvent<S, N> for Mozlog
+/// The fields of a record are its own and those of the spans around it; the innermost wins.
+impl<S> FormatEvent<S, JsonFields> for Mozlog
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(
         &self,
-        _: &FmtContext<'_, S, N>,
+        context: &FmtContext<'_, S, JsonFields>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut fields = Fields::default();
+        for span in context
+            .event_scope()
+            .into_iter()
+            .flat_map(|all| all.from_root())
+        {
+            let extensions = span.extensions();
+            let of_span = extensions
+                .get::<FormattedFields<JsonFields>>()
+                .and_then(|formatted| serde_json::from_str::<Map<_, _>>(formatted).ok());
+            fields.0.extend(of_span.into_iter().flatten());
+        }
         event.record(&mut fields);
         let metadata = event.metadata();
         let line = json!({
@@ -320,10 +339,12 @@ mod tests {
     fn mozlog_is_one_json_object_a_line_whatever_the_text() {
         let lines = Lines::default();
         let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(move || writer.clone())
-            .event_format(Mozlog { pid: 7 });
+        let layer = mozlog(move || writer.clone(), 7);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let empty = field::Empty;
+            let span = tracing::info_span!("delivery", queue = "builds", count = 1, build = empty);
+            span.record("build", "PHID\n\u{202e}");
+            let _entered = span.entered();
             tracing::warn!(count = 3, who = "a \"quoted\"\nname\u{202e}", "two\nlines");
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
@@ -334,7 +355,7 @@ mod tests {
         assert_eq!(line["Pid"], 7);
         assert_eq!(
             line["Fields"],
-            json!({"count": 3, "who": "a \"quoted\"\nname\u{202e}", "message": "two\nlines"})
+            json!({"queue": "builds", "build": "PHID\n\u{202e}", "count": 3, "who": "a \"quoted\"\nname\u{202e}", "message": "two\nlines"})
         );
         assert!(line["Timestamp"].as_i64().unwrap() > 1_700_000_000_000_000_000);
     }

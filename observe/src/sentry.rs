@@ -17,8 +17,8 @@ use sentry::{
     types::Dsn,
 };
 use thiserror::Error;
-use tracing::{Level, Subscriber, level_filters::LevelFilter};
-use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+use tracing::{Level, Metadata, Subscriber, span};
+use tracing_subscriber::{Layer, filter::filter_fn, layer::Context, registry::LookupSpan};
 
 use crate::{
     http::{self, HttpError},
@@ -34,7 +34,11 @@ pub const FIELDS: &[&str] = &[
     "queue",
     "repository",
     "step",
+    "task",
 ];
+
+/// The span of a message's delivery: its fields are sent, too.
+const DELIVERY: &str = "delivery";
 
 /// Who may log what is sent: the crates of this program.
 const OURS: &[&str] = &[
@@ -119,29 +123,81 @@ pub fn layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    Errors.with_filter(LevelFilter::ERROR)
+    let errors = Errors {
+        is_on: || CLIENT.get().is_some(),
+        send: |event| {
+            if let Some(client) = CLIENT.get() {
+                client.capture_event(event, None);
+            }
+        },
+    };
+    errors.with_filter(filter_fn(is_of_interest))
 }
 
-struct Errors;
+fn is_of_interest(metadata: &Metadata<'_>) -> bool {
+    if metadata.is_span() {
+        metadata.name() == DELIVERY
+    } else {
+        *metadata.level() == Level::ERROR
+    }
+}
 
-impl<S: Subscriber> Layer<S> for Errors {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if let Some(client) = CLIENT.get()
-            && let Some(event) = read(event)
+/// Sends errors, with the fields of the delivery that they happened in.
+struct Errors<F> {
+    is_on: fn() -> bool,
+    send: F,
+}
+
+/// The fields of a delivery.
+struct OfDelivery(Fields);
+
+impl<S, F> Layer<S> for Errors<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    F: Fn(Event<'static>) + 'static,
+{
+    fn on_new_span(&self, new: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id).filter(|_| (self.is_on)()) {
+            let mut fields = Fields::default();
+            new.record(&mut fields);
+            span.extensions_mut().insert(OfDelivery(fields));
+        }
+    }
+
+    fn on_record(&self, id: &span::Id, record: &span::Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(OfDelivery(fields)) = span.extensions_mut().get_mut()
         {
-            client.capture_event(event, None);
+            record.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+        if (self.is_on)()
+            && let Some(event) = read(event, &context)
+        {
+            (self.send)(event);
         }
     }
 }
 
 /// What is sent of a log line; nothing of one that is not ours.
-fn read(event: &tracing::Event<'_>) -> Option<Event<'static>> {
+fn read<S>(event: &tracing::Event<'_>, context: &Context<'_, S>) -> Option<Event<'static>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let metadata = event.metadata();
     let from = metadata.target().split("::").next().unwrap_or_default();
     if *metadata.level() != Level::ERROR || !OURS.contains(&from) {
         return None;
     }
     let mut fields = Fields::default();
+    let spans = context.event_scope(event).into_iter();
+    for span in spans.flat_map(|spans| spans.from_root()) {
+        if let Some(OfDelivery(of_span)) = span.extensions().get() {
+            fields.0.extend(of_span.0.clone());
+        }
+    }
     event.record(&mut fields);
     let text = fields
         .0
@@ -169,35 +225,31 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what would be sent.
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<Event<'static>>>>);
-
-    impl<S: Subscriber> Layer<S> for Kept {
-        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            self.0.lock().unwrap().extend(read(event));
-        }
-    }
-
     #[test]
     fn event_holds_the_text_and_the_fields_that_quote_nobody() {
-        let kept = Kept::default();
-        tracing::subscriber::with_default(
-            tracing_subscriber::registry().with(kept.clone()),
-            || {
-                tracing::error!(
-                    queue = "builds",
-                    attempts = 5,
-                    error = "a patch says hunter2",
-                    diff = 7,
-                    "kept as a dead letter"
-                );
-                tracing::warn!("not an error");
-                tracing::error!(target: "rustls_platform_verifier", "of a library");
-                tracing::error!("{}", "é".repeat(2000));
-            },
-        );
-        let kept = kept.0.lock().unwrap();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keeping = Arc::clone(&kept);
+        let errors = Errors {
+            is_on: || true,
+            send: move |event| keeping.lock().unwrap().push(event),
+        };
+        let errors = errors.with_filter(filter_fn(is_of_interest));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(errors), || {
+            let span = tracing::info_span!("delivery", attempt = 5, build = tracing::field::Empty);
+            span.record("build", "PHID-HMBT-1");
+            let _entered = span.entered();
+            tracing::error!(
+                queue = "builds",
+                attempts = 5,
+                error = "a patch says hunter2",
+                diff = 7,
+                "kept as a dead letter"
+            );
+            tracing::warn!("not an error");
+            tracing::error!(target: "rustls_platform_verifier", "of a library");
+            tracing::error!("{}", "é".repeat(2000));
+        });
+        let kept = kept.lock().unwrap();
         assert_eq!(kept.len(), 2, "{kept:?}");
         assert_eq!(kept[0].message.as_deref(), Some("kept as a dead letter"));
         let extra: Vec<_> = kept[0]
@@ -205,7 +257,10 @@ mod tests {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        assert_eq!(extra, ["attempts=5", "queue=\"builds\""]);
+        assert_eq!(
+            extra,
+            ["attempts=5", "build=\"PHID-HMBT-1\"", "queue=\"builds\""]
+        );
         assert_eq!(kept[1].message.as_ref().unwrap().len(), MAX_TEXT);
         assert!(!format!("{kept:?}").contains("hunter2"));
     }

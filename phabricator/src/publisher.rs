@@ -212,7 +212,7 @@ impl Publisher {
                 return Ok(Some(told));
             }
             let status = status.name();
-            info!(build = %target, "not published, the target is {status} already: {what}");
+            info!("not published, the target is {status} already: {what}");
             return Ok(Some(not_told(&format!("the target was {status} already"))));
         }
         for say in words {
@@ -238,7 +238,7 @@ impl Publisher {
                         return Ok(None);
                     }
                     Some(_) if *kind == MessageType::Work => {
-                        warn!(build = %target, "what was applied may have been sent before, it is not sent again");
+                        warn!("what was applied may have been sent before, it is not sent again");
                         return Ok(Some(What::Told {
                             what: format!("{what}; what was applied may be missing"),
                         }));
@@ -259,7 +259,7 @@ impl Publisher {
             }
             self.sent(target, say, record, cx)?;
         }
-        info!(step = "published", build = %target, "published on the build target: {what}");
+        info!(step = "published", "published on the build target: {what}");
         Ok(Some(told))
     }
 
@@ -301,7 +301,9 @@ impl Publisher {
                 .as_deref()
                 .unwrap_or("an address that harbormaster does not show");
             error!(
-                build = %target, key, ours = url, theirs,
+                key,
+                ours = url,
+                theirs,
                 "the target has another link with this key already, so ours is not published"
             );
             return Ok(Linked::Conflict(What::Conflict {
@@ -361,12 +363,12 @@ impl Handler<Update> for Publisher {
         let (target, what) = (&update.request.target, name(&update.report));
         let record = self.journal.read(cx, target).await?;
         if record.overrules(&update.report) {
-            debug!(build = %target, "not published, its end was decided otherwise or published before: {what}");
+            debug!("not published, its end was decided otherwise or published before: {what}");
             return Ok(Outcome::Done);
         }
         self.warn(&update, cx)?;
         if !self.publish {
-            info!(build = %target, "not published, PHABRICATOR.publish is false: {what}");
+            info!("not published, PHABRICATOR.publish is false: {what}");
             if update.report.is_end() {
                 self.close(&update, not_told("publish is false"), cx)?;
             }
@@ -382,7 +384,7 @@ impl Handler<Update> for Publisher {
             .send_message(target, MessageType::Work, &[])
             .await?
         {
-            info!(step = "published", build = %target, "published on the build target: {what}");
+            info!(step = "published", "published on the build target: {what}");
             self.journal.note(
                 cx,
                 target,

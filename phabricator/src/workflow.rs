@@ -137,7 +137,7 @@ impl Workflow {
         let Some(revision) = privacy.public(vec![found]).pop() else {
             return Ok(Finding::Hidden(Hidden::Restricted));
         };
-        info!(step = "visible", build = %request.target, "D{} is public", revision.id);
+        info!(step = "visible", "D{} is public", revision.id);
         let Some(diff) = self.conduit.diff(request.diff_id).await? else {
             return Ok(Finding::End(contradiction(format!(
                 "there is no diff {}",
@@ -240,7 +240,10 @@ impl Workflow {
         self.journal
             .note(cx, &build, What::Hidden { look, looks, why })?;
         if is_last {
-            info!(step = "withheld", build = %build, "D{} did not become public", request.revision_id);
+            info!(
+                step = "withheld",
+                "D{} did not become public", request.revision_id
+            );
             self.end(request, record, Report::Withheld, cx)?;
             return Ok(Outcome::Done);
         }
@@ -250,7 +253,6 @@ impl Workflow {
             .saturating_mul(2_u32.saturating_pow(look));
         info!(
             step = "deferred",
-            build = %build,
             "D{}: {}; look {} of {looks} follows in {} s",
             request.revision_id,
             why.text(),
@@ -267,14 +269,13 @@ impl Workflow {
         report: Report,
         cx: &Context,
     ) -> Result<(), BusError> {
-        let build = &request.target;
         match &report {
-            Report::Neutral(neutral) => info!(step = "neutral", build = %build, "{}", neutral.text),
+            Report::Neutral(neutral) => info!(step = "neutral", "{}", neutral.text),
             Report::PatchFailed(failure) => {
-                info!(step = "failed", build = %build, "{}", failure.summary)
+                info!(step = "failed", "{}", failure.summary)
             }
             Report::InfrastructureFailed(blame) => {
-                error!(step = "failed", build = %build, "{}", blame.summary)
+                error!(step = "failed", "{}", blame.summary)
             }
             Report::Working | Report::Pushed(_) | Report::Withheld => {}
         }
@@ -295,7 +296,7 @@ impl Handler<BuildRequest> for Workflow {
         let (target, builds) = (&request.target, self.queues.builds.spec().name);
         let record = self.journal.read(cx, target).await?;
         if record.end.is_some() {
-            debug!(build = %target, "its end is decided already");
+            debug!("its end is decided already");
             return Ok(Outcome::Done);
         }
         self.journal.begins(cx, target, builds).await?;
@@ -313,7 +314,6 @@ impl Handler<BuildRequest> for Workflow {
                 let base: String = base.chars().filter(|c| !c.is_control()).take(40).collect();
                 info!(
                     step = "loaded",
-                    build = %request.target,
                     "loaded a stack of {} patches, base {base}",
                     build.stack.len()
                 );

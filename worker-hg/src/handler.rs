@@ -251,7 +251,7 @@ impl Handler<Build> for HgHandler {
         let request = build.request.clone();
         let record = self.journal.read(cx, &request.target).await?;
         if record.end.is_some() {
-            debug!(build = %request.target, "its end is decided already");
+            debug!("its end is decided already");
             return Ok(bus::Outcome::Done);
         }
         self.journal
@@ -265,23 +265,26 @@ impl Handler<Build> for HgHandler {
         let report = match built {
             Built::Ended(report) => report,
             Built::Decided => {
-                info!(build = %request.target, "not pushed: its end was decided meanwhile");
+                info!("not pushed: its end was decided meanwhile");
                 return Ok(bus::Outcome::Done);
             }
             Built::NotYet { after, reason } => return Ok(bus::Outcome::defer(after, reason)),
         };
         match &report {
             Report::Neutral(neutral) => {
-                info!(step = "neutral", build = %request.target, "nothing to push: {}", neutral.text);
+                info!(step = "neutral", "nothing to push: {}", neutral.text);
             }
             Report::Withheld => {
-                info!(step = "withheld", build = %request.target, "the revision is not public any more")
+                info!(step = "withheld", "the revision is not public any more")
             }
             Report::PatchFailed(failure) => {
-                info!(step = "failed", build = %request.target, "the patch is to blame: {}", failure.summary);
+                info!(
+                    step = "failed",
+                    "the patch is to blame: {}", failure.summary
+                );
             }
             Report::InfrastructureFailed(blame) => {
-                error!(step = "failed", build = %request.target, "we are to blame: {}", blame.summary);
+                error!(step = "failed", "we are to blame: {}", blame.summary);
             }
             _ => {}
         }
@@ -306,7 +309,7 @@ impl Handler<Build> for HgHandler {
             .get(&request.repository)
             .map(Repository::settings);
         let blame = blame::given_up(&cause, repository, cx.attempt(), seconds);
-        info!(step = "failed", build = %request.target, "we are to blame: {}", blame.summary);
+        info!(step = "failed", "we are to blame: {}", blame.summary);
         self.end(
             Applied {
                 request,

@@ -305,16 +305,16 @@ impl Repository {
                     }
                     applied => applied?.node,
                 };
-            let (target, patches) = (&build.request.target, build.stack.len());
+            let patches = build.stack.len();
             let text = format!(
                 "applied a stack of {patches} patches on {:.12} as {head:.12}",
                 base.choice.used
             );
             // One that waits is applied again each time.
             if desk.record.base.is_none() {
-                info!(step = "applied", build = %target, "{text}");
+                info!(step = "applied", "{text}");
             } else {
-                debug!(step = "applied", build = %target, "{text}");
+                debug!(step = "applied", "{text}");
             }
             Ok::<_, Failure>((base.choice, head))
         };
@@ -333,7 +333,7 @@ impl Repository {
         // A patch that does not apply fails even while the tree is closed.
         let (base, head) = applied?;
         if let Verdict::Closed(reason) = verdict {
-            info!(step = "deferred", build = %build.request.target, "{} is closed: {reason}", target.name);
+            info!(step = "deferred", "{} is closed: {reason}", target.name);
             return Err(self.tree_closed(&reason));
         }
         desk.pushes(build).await?;
@@ -347,7 +347,7 @@ impl Repository {
             }
             pushed => pushed?,
         }
-        info!(step = "pushed", build = %build.request.target, "pushed {head} to {}", target.name);
+        info!(step = "pushed", "pushed {head} to {}", target.name);
         Ok(Landed { head, base })
     }
 

@@ -9,6 +9,7 @@
 
 mod consumer;
 mod contract;
+mod example;
 mod ledger;
 mod model;
 mod operate;
@@ -17,4 +18,5 @@ mod quarantine;
 mod redis_only;
 mod seat;
 mod servers;
+mod span;
 mod world;

@@ -5,6 +5,7 @@ use std::fmt;
 use bus::{Blob, Message};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tracing::{Span, field::display};
 
 use super::Phid;
 
@@ -25,6 +26,10 @@ pub struct BuildRequest {
 
 impl Message for BuildRequest {
     const VERSION: u16 = 1;
+
+    fn describe(&self, span: &Span) {
+        span.record("build", display(&self.target));
+    }
 }
 
 /// A public build with its stack loaded; travels in `mercurial`.
@@ -46,6 +51,10 @@ pub struct Build {
 
 impl Message for Build {
     const VERSION: u16 = 1;
+
+    fn describe(&self, span: &Span) {
+        span.record("build", display(&self.request.target));
+    }
 }
 
 /// A revision: a review.

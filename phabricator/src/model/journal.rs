@@ -200,7 +200,7 @@ impl Journal {
             Duration::try_from(now.duration_since(event.at)).unwrap_or_default()
         });
         if !is_attempt && waited < LONG_WAIT && waited + requeue.after >= LONG_WAIT {
-            info!(step = "deferred", build = %target, queue, reason, "the build waits: {reason}");
+            info!(step = "deferred", reason, "the build waits: {reason}");
         }
         if same.is_none() {
             let queue = queue.to_owned();

@@ -2,6 +2,7 @@
 
 use bus::Message;
 use serde::{Deserialize, Serialize};
+use tracing::{Span, field::display};
 
 use super::BuildRequest;
 
@@ -16,6 +17,10 @@ pub struct Applied {
 
 impl Message for Applied {
     const VERSION: u16 = 1;
+
+    fn describe(&self, span: &Span) {
+        span.record("build", display(&self.request.target));
+    }
 }
 
 /// Something to say on a build target; travels in `results`.
@@ -29,6 +34,10 @@ pub struct Update {
 
 impl Message for Update {
     const VERSION: u16 = 1;
+
+    fn describe(&self, span: &Span) {
+        span.record("build", display(&self.request.target));
+    }
 }
 
 /// What is said on a build target.

@@ -2,6 +2,7 @@
 
 use bus::Message;
 use serde::{Deserialize, Serialize};
+use tracing::{Span, field::display};
 
 use super::Phid;
 
@@ -24,6 +25,10 @@ pub struct TestResult {
 
 impl Message for TestResult {
     const VERSION: u16 = 1;
+
+    fn describe(&self, span: &Span) {
+        span.record("build", display(&self.target));
+    }
 }
 
 /// How a test ended.

@@ -104,11 +104,17 @@ impl Handler<TestResult> for TestResultPublisher {
         } = &result;
         let record = self.journal.read(cx, target).await?;
         if let Some(reason) = silenced(&record) {
-            info!(build = %target, task = task_id, run, "the result of a test is not said: {reason}");
+            info!(
+                task = task_id,
+                run, "the result of a test is not said: {reason}"
+            );
             return Ok(bus::Outcome::Done);
         }
         if !self.publish {
-            info!(build = %target, task = task_id, run, "publishing is switched off, the result of a test is not said");
+            info!(
+                task = task_id,
+                run, "publishing is switched off, the result of a test is not said"
+            );
             return Ok(bus::Outcome::Done);
         }
         if self
@@ -121,7 +127,10 @@ impl Handler<TestResult> for TestResultPublisher {
             return Ok(bus::Outcome::Done);
         }
         let Some(mine) = self.claim(&result, cx).await? else {
-            debug!(build = %target, task = task_id, run, "the result of a test was said before, or is being said");
+            debug!(
+                task = task_id,
+                run, "the result of a test was said before, or is being said"
+            );
             return Ok(bus::Outcome::Done);
         };
         let sent = self
@@ -132,7 +141,10 @@ impl Handler<TestResult> for TestResultPublisher {
             cx.record(SAID.swap(&id(&result), TELLING, Some(&mine), None)?);
         }
         if sent? {
-            info!(build = %target, task = task_id, run, "said on the build target how a test ended");
+            info!(
+                task = task_id,
+                run, "said on the build target how a test ended"
+            );
         } else {
             warn_of_hidden(&result);
         }
@@ -140,15 +152,11 @@ impl Handler<TestResult> for TestResultPublisher {
     }
 }
 
-fn warn_of_hidden(
-    TestResult {
-        target,
-        task_id,
-        run,
-        ..
-    }: &TestResult,
-) {
-    warn!(build = %target, task = task_id, run, "the result of a test is not said: its build target is not visible");
+fn warn_of_hidden(TestResult { task_id, run, .. }: &TestResult) {
+    warn!(
+        task = task_id,
+        run, "the result of a test is not said: its build target is not visible"
+    );
 }
 
 fn unit(result: &TestResult) -> Unit {

@@ -76,4 +76,8 @@ pub struct Watched {
 
 impl Message for Watched {
     const VERSION: u16 = 1;
+
+    fn describe(&self, span: &tracing::Span) {
+        span.record("task", tracing::field::display(&self.task_id));
+    }
 }

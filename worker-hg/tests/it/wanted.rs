@@ -88,7 +88,9 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
     let waits = |logs: &observe::testing::Logs| {
         let text = logs.text();
         text.lines()
-            .filter(|line| line.contains("the build waits: ") && line.contains("PHID-HMBT-1 "))
+            .filter(|line| {
+                line.contains("the build waits: ") && line.contains("build=PHID-HMBT-1}")
+            })
             .count()
     };
     world.pass(Duration::from_secs(30)).await;
