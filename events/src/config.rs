@@ -25,7 +25,8 @@ use std::{
     time::Duration,
 };
 
-use phabricator::{BuildPages, ViewPolicies, model::Phid};
+use build::Phid;
+use phabricator::{BuildPages, ViewPolicies};
 use saphyr::{LoadableYamlNode, MarkedYaml};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;

@@ -1,8 +1,8 @@
 //! Hands the end of a push to everyone whom it concerns.
 
 use async_trait::async_trait;
+use build::{Applied, Report, Update};
 use bus::{BusError, Context, Handler, Message, Outcome, Queue};
-use phabricator::model::{Applied, Report, Update};
 
 /// Reads `mercurial:applied`. The author's answer is sent first.
 pub struct Dispatch {

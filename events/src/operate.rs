@@ -41,10 +41,7 @@ pub use self::{
 use crate::{cli::Deployment, environment, source, topology};
 
 /// An operator of all queues on a bus, for the command line and the API.
-pub(crate) fn operator_of_builds(
-    bus: Arc<dyn Bus>,
-    journal: phabricator::model::Journal,
-) -> Operator {
+pub(crate) fn operator_of_builds(bus: Arc<dyn Bus>, journal: build::Journal) -> Operator {
     ended::operator(bus, journal)
 }
 

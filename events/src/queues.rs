@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use build::{Applied, Build, BuildRequest, NewDiff, TestResult, Update};
 use bus::{Backoff, Policy, Queue, QueueSpec};
 use notify::{Digest, Notification};
-use phabricator::{
-    LandoWarning,
-    model::{Applied, Build, BuildRequest, NewDiff, TestResult, Update},
-};
+use phabricator::LandoWarning;
 use pulse::PulseMessage;
 use taskcluster::{
     Email,

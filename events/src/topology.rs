@@ -15,11 +15,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use build::{Journal, Phid};
 use bus::{Backoff, Bus, Consumer, Producer};
 use phabricator::{
     AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook,
     Publisher, ViewPolicies, Workflow, WorkflowQueues, WorkflowSettings,
-    model::{Journal, Phid},
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, run_services};
 use tracing::{info, warn};

@@ -36,14 +36,10 @@ use serde::Serialize;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::{
-    Conduit, ConduitError,
-    api::TargetStatus,
-    model::{
-        Blame, BuildRecord, BuildRequest, Journal, Now, OPEN, Outcome, Phid, Report, Source, Step,
-        Update, What,
-    },
-    publisher::PUSHED_KEY,
+use crate::{Conduit, ConduitError, api::TargetStatus, publisher::PUSHED_KEY};
+use build::{
+    Blame, BuildRecord, BuildRequest, Journal, Now, OPEN, Outcome, Phid, Report, Source, Step,
+    Update, What,
 };
 
 /// How often it is looked, and when first.

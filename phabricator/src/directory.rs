@@ -15,9 +15,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     Conduit, ConduitError,
-    model::Phid,
     visibility::{Privacy, ViewPolicies},
 };
+use build::Phid;
 
 /// How often the names are looked up again.
 const REFRESH: Duration = Duration::from_secs(3600);

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tracing::info;
 use url::Url;
 
-use crate::model::Report;
+use build::Report;
 
 /// The group that our warnings belong to; Lando shows each group apart.
 const GROUP: &str = "LINT";

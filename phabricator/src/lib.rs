@@ -9,7 +9,6 @@ mod audit;
 mod conduit;
 mod directory;
 mod lando;
-pub mod model;
 mod pages;
 mod poller;
 mod publisher;

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::model::Phid;
+use build::Phid;
 
 /// The addresses of pages about builds, as far as the deployment has such.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -38,10 +38,8 @@ use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
 
 use self::round::Rounds;
-use crate::{
-    Conduit, Directory,
-    model::{NewDiff, Phid},
-};
+use crate::{Conduit, Directory};
+use build::{NewDiff, Phid};
 
 /// Looks for new diffs: one poller for a deployment, however many processes run it.
 pub struct DiffPoller {

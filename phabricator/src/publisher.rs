@@ -44,8 +44,8 @@ use crate::{
     BuildPages, Conduit, ConduitError,
     api::{MessageType, Unit},
     lando::{self, LandoWarning},
-    model::{Answer, BuildRecord, Journal, Phid, Report, Telling, Update, What},
 };
+use build::{Answer, BuildRecord, Journal, Phid, Report, Telling, Update, What};
 
 /// The key of the link to the jobs on Try. A target that has it was pushed.
 pub(crate) const PUSHED_KEY: &str = "treeherder";

@@ -2,12 +2,8 @@
 
 use async_trait::async_trait;
 
-use crate::{
-    Conduit, ConduitError, Directory,
-    api::RevisionInfo,
-    model::{Build, NeutralReason, Phid, Recheck, Report, Unsure},
-    stack::Refusal,
-};
+use crate::{Conduit, ConduitError, Directory, api::RevisionInfo, stack::Refusal};
+use build::{Build, NeutralReason, Phid, Recheck, Report, Unsure};
 
 /// Asks Phabricator right before a push. The answer was right when the stack was loaded; since then the build has waited
 /// for its turn, for a clone, or for a tree to open.

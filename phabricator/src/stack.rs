@@ -24,9 +24,9 @@ use thiserror::Error;
 use crate::{
     Conduit, ConduitError,
     api::{DiffInfo, RevisionInfo},
-    model::{Diff, Patch, PatchFailure, Phid, Report},
     visibility::Privacy,
 };
+use build::{Diff, Patch, PatchFailure, Phid, Report};
 
 /// The most patches that are applied for one build.
 const MAX_PATCHES: usize = 100;

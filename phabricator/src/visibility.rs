@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::{api::RevisionInfo, model::Phid};
+use crate::api::RevisionInfo;
+use build::Phid;
 
 /// View policies with which a revision counts as public.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use tracing::{debug, error, info};
 use crate::{
     Conduit, ConduitError, Directory,
     api::{DiffInfo, RevisionInfo},
-    model::{
-        Blame, Build, BuildRecord, BuildRequest, Hidden, Journal, NeutralReason, Phid, Report,
-        Revision, Update, What,
-    },
     recheck,
     stack::{self, Refusal, StackError},
+};
+use build::{
+    Blame, Build, BuildRecord, BuildRequest, Hidden, Journal, NeutralReason, Phid, Report,
+    Revision, Update, What,
 };
 
 /// What the workflow goes by.

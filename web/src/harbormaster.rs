@@ -14,11 +14,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use build::{BuildRequest, Phid, PhidError, Source};
 use bus::{Backoff, BusError, Pushed};
-use phabricator::{
-    BuildPages,
-    model::{BuildRequest, Phid, PhidError, Source},
-};
+use phabricator::BuildPages;
 use runtime::error_chain;
 use secrecy::SecretString;
 use tracing::{info, warn};

@@ -20,11 +20,9 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use build::{BuildRequest, Journal};
 use bus::{Operator, Producer, Queue};
-use phabricator::{
-    BuildPages,
-    model::{BuildRequest, Journal},
-};
+use phabricator::BuildPages;
 use secrecy::SecretString;
 use std::time::Duration;
 use tower_http::{

@@ -92,7 +92,7 @@ pub(crate) fn configuration(repository: &RepositorySettings) -> Result<SecretStr
 
 #[cfg(test)]
 mod tests {
-    use phabricator::model::Phid;
+    use build::Phid;
 
     use super::*;
 

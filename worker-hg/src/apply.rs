@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use phabricator::model::Build;
+use build::Build;
 
 use crate::{
     HgError, TryMode,

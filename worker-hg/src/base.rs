@@ -19,7 +19,7 @@
 //! known, the newest changeset that was there when the diff was made is the best guess; where that does not fit, the
 //! newest one, as a rebase would do. A stack on revisions that have landed goes there at once: they may have landed since.
 
-use phabricator::model::{BaseChoice, BaseReason, Build};
+use build::{BaseChoice, BaseReason, Build};
 
 use crate::{
     HgError, RepositorySettings,

@@ -1,7 +1,7 @@
 //! The text for an author about a failure of ours.
 
+use build::{Blame, Blocker};
 use bus::Cause;
-use phabricator::model::{Blame, Blocker};
 
 use crate::{HgError, Peer, RepositorySettings};
 
@@ -154,11 +154,9 @@ fn turned_away(words: &str, peer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use build::{Phid, Report};
     use bus::{Retry, Retryable};
-    use phabricator::{
-        answer,
-        model::{Phid, Report},
-    };
+    use phabricator::answer;
 
     use super::*;
     use crate::framing::FramingError;

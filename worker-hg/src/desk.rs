@@ -1,7 +1,7 @@
 //! What a build has on the bus beside its message: its record, and the question whether it is still wanted.
 
+use build::{BaseChoice, Build, BuildRecord, Journal, Recheck, Report};
 use bus::Context;
-use phabricator::model::{BaseChoice, Build, BuildRecord, Journal, Recheck, Report};
 
 use crate::HgError;
 

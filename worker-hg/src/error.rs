@@ -3,9 +3,9 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use build::{Blocker, Unsure};
 use bus::{BusError, Retry, Retryable};
 use observe::http::HttpError;
-use phabricator::model::{Blocker, Unsure};
 use thiserror::Error;
 
 use crate::{framing::FramingError, outcome};

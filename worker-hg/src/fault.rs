@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phabricator::model::{BaseChoice, BaseReason, Build, Patch, PatchFailure, Report};
+use build::{BaseChoice, BaseReason, Build, Patch, PatchFailure, Report};
 
 use crate::{
     Size,

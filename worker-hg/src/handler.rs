@@ -3,12 +3,12 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use build::{
+    Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report, What,
+};
 use bus::{Cause, Context, Handler, Queue, Requeue, Retry, Retryable};
 use futures::future::join_all;
 use jiff::Timestamp;
-use phabricator::model::{
-    Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report, What,
-};
 use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::{debug, error, info, warn};
 

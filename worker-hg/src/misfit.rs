@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use build::Patch;
 use memchr::memmem;
-use phabricator::model::Patch;
 
 use crate::{
     HgError,
@@ -354,7 +354,7 @@ fn in_ascii(line: &[u8], joined: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use phabricator::model::{Diff, Phid};
+    use build::{Diff, Phid};
 
     use super::*;
     use crate::Limits;

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use build::{BaseChoice, BaseReason, Build};
 use futures::future::join_all;
-use phabricator::model::{BaseChoice, BaseReason, Build};
 use runtime::{Clock, Shutdown, error_chain};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};

@@ -8,7 +8,7 @@
 
 use std::cmp::Reverse;
 
-use phabricator::model::Patch;
+use build::Patch;
 
 use crate::{
     HgError,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use phabricator::model::Phid;
+use build::Phid;
 use secrecy::SecretString;
 use url::Url;
 

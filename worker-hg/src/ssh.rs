@@ -235,7 +235,7 @@ pub(crate) fn quoted(word: &str) -> String {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use phabricator::model::Phid;
+    use build::Phid;
     use secrecy::SecretString;
 
     use super::*;

@@ -1,6 +1,6 @@
 //! The last commit of a build: it tells the decision task on Try what to do.
 
-use phabricator::model::Build;
+use build::Build;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 

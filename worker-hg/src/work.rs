@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
+use build::Phid;
 use bus::{Context, Ledger};
 use jiff::Timestamp;
-use phabricator::model::Phid;
 
 use crate::{HgError, Limits};
 

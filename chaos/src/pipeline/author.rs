@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use phabricator::{
-    model::Phid,
-    testing::{BuildVariables, CreatedRevision, NewDiff, NewRevision},
-};
+use build::Phid;
+use phabricator::testing::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
 use runtime::{Clock, SystemClock};
 
 use super::{

@@ -3,8 +3,9 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::Context;
+use build::Phid;
 use events::demo::repositories::{Repositories, hg};
-use phabricator::{model::Phid, testing::FakePhabricator};
+use phabricator::testing::FakePhabricator;
 use runtime::SystemClock;
 use secrecy::ExposeSecret;
 use serde_json::json;

@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
+use build::{Applied, Build, BuildRequest, Phid, Update};
 use bus::{Depth, Message, Operate, RedisBus, RedisOptions, Remains, Which};
 use events::queues::{APPLIED, BUILDS, MERCURIAL, RESULTS};
-use phabricator::model::{Applied, Build, BuildRequest, Phid, Update};
 use runtime::SystemClock;
 
 use super::{

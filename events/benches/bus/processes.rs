@@ -7,12 +7,10 @@ use std::{
     time::Duration,
 };
 
+use build::{BuildRequest, Phid};
 use bus::{Bus, Outgoing, RedisBus, RedisOptions, testing::RedisServer};
 use events::{demo::repositories::Repositories, queues::BUILDS};
-use phabricator::{
-    model::{BuildRequest, Phid},
-    testing::FakePhabricator,
-};
+use phabricator::testing::FakePhabricator;
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;

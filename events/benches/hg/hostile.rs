@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
+use build::{Build, Phid, Report as Outcome};
 use events::demo::repositories::hg;
-use phabricator::model::{Build, Phid, Report as Outcome};
 use worker_hg::testing::binary_patch;
 
 use crate::{

@@ -2,12 +2,10 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
+use build::{Build, Phid};
 use bus::{Bus, RedisBus, RedisOptions, testing::RedisServer};
 use events::queues::MERCURIAL;
-use phabricator::{
-    model::{Build, Phid},
-    testing::{FakePhabricator, NewDiff, NewRevision},
-};
+use phabricator::testing::{FakePhabricator, NewDiff, NewRevision};
 use runtime::{Clock, SystemClock};
 
 use crate::{

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use build::{Applied, Build, Journal, Recheck, Report, Unsure, What};
 use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Producer};
 use events::queues::{APPLIED, MERCURIAL};
-use phabricator::model::{Applied, Build, Journal, Recheck, Report, Unsure, What};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use tokio::{sync::mpsc, task::JoinHandle};
 use worker_hg::{Mercurial, MercurialQueues, Settings};

@@ -1,6 +1,6 @@
 //! Stacks of patches, the same for both sides.
 
-use phabricator::model::{Build, BuildRequest, Diff, Patch, Phid, Revision};
+use build::{Build, BuildRequest, Diff, Patch, Phid, Revision};
 use runtime::{Clock, SystemClock};
 
 use crate::{

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use build::Phid;
 use events::demo::repositories::hg;
-use phabricator::model::Phid;
 use worker_hg::{RepositorySettings, Settings, testing::Sshd};
 
 use crate::{

@@ -2,8 +2,8 @@
 
 use std::{str::FromStr, time::Duration};
 
+use build::{BuildRequest, BuildState, Phid, diff_tag, revision_tag};
 use clap::{Args, Subcommand};
-use phabricator::model::{BuildRequest, BuildState, Phid, diff_tag, revision_tag};
 use thiserror::Error;
 
 use super::Deployment;

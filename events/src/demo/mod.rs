@@ -7,13 +7,11 @@ mod story;
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
+use build::Phid;
 use bus::MemoryBus;
-use phabricator::{
-    model::Phid,
-    testing::{
-        BuildVariables, FakePhabricator, NewDiff, NewRevision, Target, TargetStatus,
-        harbormaster_request,
-    },
+use phabricator::testing::{
+    BuildVariables, FakePhabricator, NewDiff, NewRevision, Target, TargetStatus,
+    harbormaster_request,
 };
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use serde::Serialize;

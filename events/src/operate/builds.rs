@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail};
-use bus::{Bus, Message, Queue, RedisBus};
-use jiff::Timestamp;
-use phabricator::model::{
+use build::{
     ALL, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Now, Outcome, Phid, Report,
     Step, Update, revision_tag,
 };
+use bus::{Bus, Message, Queue, RedisBus};
+use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use build::{BuildRecord, BuildRequest, BuildState, Journal, Outcome, Phid, Report};
 use bus::{Bus, BusError, Envelope, Message, Operator, Queue, QueueSpec, Usefulness};
-use phabricator::model::{BuildRecord, BuildRequest, BuildState, Journal, Outcome, Phid, Report};
 
 use crate::queues::{self, APPLIED, BUILDS, MERCURIAL, RESULTS, TEST_RESULTS};
 

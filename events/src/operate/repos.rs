@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, bail};
-use phabricator::model::Phid;
+use build::Phid;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 use worker_hg::{CloneReport, Inventory, Settings, Size, Task};

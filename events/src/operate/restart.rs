@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, bail};
+use build::{ALL, BuildRecord, BuildRequest, Phid};
 use jiff::Timestamp;
-use phabricator::{
-    BuildOfTarget, Conduit, ConduitError,
-    model::{ALL, BuildRecord, BuildRequest, Phid},
-};
+use phabricator::{BuildOfTarget, Conduit, ConduitError};
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 

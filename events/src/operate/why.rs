@@ -1,8 +1,8 @@
 //! `events why`: the whole story of a build.
 
+use build::{BuildRecord, BuildRequest, BuildState, Event, Source, Step, What};
 use bus::QueueStatus;
 use jiff::Timestamp;
-use phabricator::model::{BuildRecord, BuildRequest, BuildState, Event, Source, Step, What};
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 

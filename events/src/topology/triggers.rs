@@ -6,11 +6,9 @@ use std::{
     time::Duration,
 };
 
+use build::{NewDiff, Phid};
 use bus::{Bus, Consumer, Ledger, Producer, Queue};
-use phabricator::{
-    Conduit, ConduitError, DiffPoller, Directory, TestResultPublisher,
-    model::{NewDiff, Phid},
-};
+use phabricator::{Conduit, ConduitError, DiffPoller, Directory, TestResultPublisher};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Topic};
 use runtime::{Clock, Service, ServiceError, error_chain};
 use taskcluster::{

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use phabricator::{
-    model::BuildState::{Expired, Landed, Skipped, Superseded, Unsupported},
-    testing::{NewDiff, NewRevision, RevisionStatus},
-};
+use build::BuildState::{Expired, Landed, Skipped, Superseded, Unsupported};
+use phabricator::testing::{NewDiff, NewRevision, RevisionStatus};
 use runtime::{Clock, SystemClock};
 
 use crate::{

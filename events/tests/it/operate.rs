@@ -2,11 +2,9 @@
 
 use std::{process::Stdio, time::Duration};
 
+use build::{BuildRecord, BuildRequest, Journal, NeutralReason, Phid, Report, Source, Update};
 use bus::{Bus, Message, Operate, Outgoing, Queue, Reserve, Settlement};
 use events::queues::{self, BUILDS, RESULTS};
-use phabricator::model::{
-    BuildRecord, BuildRequest, Journal, NeutralReason, Phid, Report, Source, Update,
-};
 use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::{

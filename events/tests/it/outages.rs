@@ -4,14 +4,14 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use build::{
+    BaseChoice, BaseReason, Blame, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason,
+    Phid, Pushed, Report, Source, Update,
+};
 use bus::{Bus, Consumer, MemoryBus, Operate, Producer, QueueSpec};
 use events::queues::{BUILDS, MERCURIAL, RESULTS};
 use phabricator::{
     Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
-    model::{
-        BaseChoice, BaseReason, Blame, BuildRecord, BuildRequest, BuildState, Journal,
-        NeutralReason, Phid, Pushed, Report, Source, Update,
-    },
     testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision, TargetStatus},
 };
 use runtime::{Clock, ManualClock};

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use build::{Blame, BuildRecord, BuildRequest, Journal, Phid, Report, Source, What};
 use bus::Bus;
-use phabricator::{
-    model::{Blame, BuildRecord, BuildRequest, Journal, Phid, Report, Source, What},
-    testing::CreatedRevision,
-};
+use phabricator::testing::CreatedRevision;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 
@@ -86,7 +84,7 @@ async fn builds_that_we_failed_since_then_are_restarted_once() {
     world
         .ended(
             &skipped,
-            &Report::neutral(phabricator::model::NeutralReason::Expired, "Expired."),
+            &Report::neutral(build::NeutralReason::Expired, "Expired."),
             HOUR,
         )
         .await;

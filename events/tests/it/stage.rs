@@ -2,13 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use build::{BuildRecord, BuildState, Event, Journal, What};
 use bus::{Operate, RedisBus, Which};
 use events::queues::{self, BUILDS, MERCURIAL};
-use phabricator::{
-    model::{BuildRecord, BuildState, Event, Journal, What},
-    testing::{
-        BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request,
-    },
+use phabricator::testing::{
+    BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request,
 };
 use runtime::{Clock, SystemClock};
 

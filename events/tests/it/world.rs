@@ -9,18 +9,16 @@ use std::{
     time::Duration,
 };
 
+use build::Phid;
 use bus::{RedisBus, RedisOptions, testing::RedisServer};
 use events::demo::repositories::{Repositories, hg};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use phabricator::{
-    model::Phid,
-    testing::{
-        BuildVariables, CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target,
-        harbormaster_request,
-    },
+use phabricator::testing::{
+    BuildVariables, CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target,
+    harbormaster_request,
 };
 use pulse::PulseSettings;
 use runtime::{Clock, SystemClock};

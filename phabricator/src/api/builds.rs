@@ -10,7 +10,8 @@ use serde::{
 use serde_json::json;
 
 use super::{params, review::epoch};
-use crate::{Conduit, ConduitError, model::Phid};
+use crate::{Conduit, ConduitError};
+use build::Phid;
 
 /// What is read of a build target.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, json};
 
-use crate::{Conduit, ConduitError, model::Phid};
+use crate::{Conduit, ConduitError};
+use build::Phid;
 
 #[derive(Deserialize)]
 struct UserInfo {

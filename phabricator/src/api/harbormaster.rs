@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::json;
 
 use super::params;
-use crate::{Conduit, ConduitError, model::Phid};
+use crate::{Conduit, ConduitError};
+use build::Phid;
 
 /// What a message does to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{PAGE, Page, params, review::epoch};
-use crate::{Conduit, ConduitError, api::RevisionInfo, model::Phid};
+use crate::{Conduit, ConduitError, api::RevisionInfo};
+use build::Phid;
 
 const DIFFS: &str = "differential.diff.search";
 const REVISIONS: &str = "differential.revision.search";

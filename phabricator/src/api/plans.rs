@@ -6,7 +6,8 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
 
 use super::{Page, params};
-use crate::{Conduit, ConduitError, model::Phid};
+use crate::{Conduit, ConduitError};
+use build::Phid;
 
 /// How many of the newest builds are looked at.
 const NEWEST: usize = 20;

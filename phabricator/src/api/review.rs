@@ -5,7 +5,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::json;
 
 use super::{PAGE, Page, params};
-use crate::{Conduit, ConduitError, model::Phid};
+use crate::{Conduit, ConduitError};
+use build::Phid;
 
 /// What is read of a revision.
 #[derive(Debug, Clone, Deserialize)]
@@ -283,12 +284,6 @@ impl Conduit {
             Err(ConduitError::Refused { code, .. }) if code == "ERR_NOT_FOUND" => Ok(None),
             Err(error) => Err(error),
         }
-    }
-}
-
-impl AsRef<str> for Phid {
-    fn as_ref(&self) -> &str {
-        self.as_str()
     }
 }
 

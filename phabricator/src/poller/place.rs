@@ -5,7 +5,7 @@ use std::time::Duration;
 use bus::{Bus, BusError, Fact, Ledger};
 use jiff::Timestamp;
 
-use crate::model::Phid;
+use build::Phid;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

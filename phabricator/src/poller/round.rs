@@ -14,8 +14,8 @@ use super::place::{Place, is_remembered, sees, were_seen};
 use crate::{
     Conduit, ConduitError, Directory,
     api::{Listed, ListedFields, Object, PAGE, RevisionInfo},
-    model::{NewDiff, Phid},
 };
+use build::{NewDiff, Phid};
 
 /// How long a change of a revision may take to show after the time that it bears: a transaction is dated before it is
 /// committed, and the server may be several machines.

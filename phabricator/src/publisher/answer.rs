@@ -1,7 +1,7 @@
 //! What is read on a build target in the end.
 
 use super::{Say, words};
-use crate::model::{Answer, Report};
+use build::{Answer, Report};
 
 /// What the [`super::Publisher`] sends of a report, in its order, but for the link to a page of the deployment.
 pub fn answer(report: &Report) -> Vec<Answer> {

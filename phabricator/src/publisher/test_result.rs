@@ -22,8 +22,8 @@ use super::{PublishError, text};
 use crate::{
     Conduit, ConduitError,
     api::{MessageType, Unit, UnitResult},
-    model::{BuildRecord, Journal, Outcome, Report, Telling, TestOutcome, TestResult},
 };
+use build::{BuildRecord, Journal, Outcome, Report, Telling, TestOutcome, TestResult};
 
 /// Results that were said, by their task and run. A message is not repeated after so long.
 const SAID: Ledger = Ledger {
@@ -181,7 +181,7 @@ fn unit(result: &TestResult) -> Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Phid;
+    use build::Phid;
 
     #[test]
     fn a_label_that_the_server_could_not_store_is_cut() {

@@ -3,10 +3,8 @@
 use std::borrow::Cow;
 
 use super::remarkup::{code_block, inline_code, paragraphs, sentence};
-use crate::{
-    api::{Unit, UnitResult},
-    model::{BaseChoice, BaseReason, Blame, PatchFailure, Pushed},
-};
+use crate::api::{Unit, UnitResult};
+use build::{BaseChoice, BaseReason, Blame, PatchFailure, Pushed};
 
 const NAMESPACE: &str = "code-review";
 /// The unit for what Mercurial said.

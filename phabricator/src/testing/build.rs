@@ -7,7 +7,7 @@ use super::{
     plans::Plan,
     state::{Build, State, Stop},
 };
-use crate::model::Phid;
+use build::Phid;
 
 /// The build plan that is there from the start.
 pub(super) const PLAN: &str = "PHID-HMCP-00000000000000000000";

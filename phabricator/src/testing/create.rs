@@ -6,7 +6,7 @@ use super::{
     FakePhabricator, RevisionStatus,
     state::{Diff, Edge, Project, Repository, Revision, State, User},
 };
-use crate::model::Phid;
+use build::Phid;
 
 /// A diff to create.
 #[derive(Debug, Clone)]

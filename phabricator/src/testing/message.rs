@@ -7,7 +7,7 @@ use super::{
     search::Refusal,
     state::{ListedArtifact, State, Stop},
 };
-use crate::model::Phid;
+use build::Phid;
 
 /// The longest `engine` and `namespace`, in characters; with more the real one crashes.
 const MAX_COLUMN: usize = 255;

@@ -7,7 +7,7 @@ use super::{
     search::{Known, Refusal, Search, numbered},
     state::State,
 };
-use crate::model::Phid;
+use build::Phid;
 
 /// A build plan. It begins as one that is right.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::model::Phid;
+use build::Phid;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 10;

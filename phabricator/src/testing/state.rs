@@ -7,7 +7,7 @@ use runtime::Clock;
 use serde_json::{Map, Value};
 
 use super::{build::PLAN, plans::Plan};
-use crate::model::Phid;
+use build::Phid;
 
 pub(super) struct State {
     pub(super) clock: Arc<dyn Clock>,

@@ -1,8 +1,8 @@
 //! Builds that nobody works on any more, and builds whose request was lost.
 
+use build::{BuildRequest, BuildState, NeutralReason, Outcome, Phid, Report, Source, What};
 use phabricator::{
     AuditFinding,
-    model::{BuildRequest, BuildState, NeutralReason, Outcome, Phid, Report, Source, What},
     testing::{EVERY_METHOD, Fault, TargetStatus},
 };
 

@@ -270,7 +270,7 @@ async fn names_are_resolved_and_unknown_ones_left_out() {
 #[tokio::test]
 async fn an_error_counts_the_tries_that_were_made() {
     let fake = fake().await;
-    let build = phabricator::model::Phid::parse("PHID-HMBD-00000000000000000001").unwrap();
+    let build = build::Phid::parse("PHID-HMBD-00000000000000000001").unwrap();
     fake.fail_until_mended("user.whoami", &Fault::Cut);
     fake.fail_until_mended("harbormaster.sendmessage", &Fault::Cut);
     let error = conduit(&fake)

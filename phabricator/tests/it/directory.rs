@@ -2,10 +2,10 @@
 
 use std::{pin::Pin, time::Duration};
 
+use build::{Phid, Report};
 use futures::poll;
 use phabricator::{
     Directory, DirectoryNames,
-    model::{Phid, Report},
     testing::{Fault, NewDiff, NewRevision},
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};

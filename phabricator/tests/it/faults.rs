@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use phabricator::{
-    model::Phid,
-    testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision},
-};
+use build::Phid;
+use phabricator::testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision};
 use runtime::{Clock, ManualClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};

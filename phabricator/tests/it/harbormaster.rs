@@ -1,8 +1,8 @@
 //! What the fake's Harbormaster does with builds, as the real one was seen to do.
 
+use build::Phid;
 use phabricator::{
     BuildOfTarget,
-    model::Phid,
     testing::{Target, TargetStatus},
 };
 use serde_json::{Map, Value, json};

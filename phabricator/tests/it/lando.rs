@@ -13,12 +13,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::get,
 };
+use build::{Blame, NeutralReason, PatchFailure, Report};
 use bus::{Backoff, Bus, Consumer, Depth, MemoryBus, Policy, Producer, Queue};
-use phabricator::{
-    Lando, LandoWarning,
-    model::{Blame, NeutralReason, PatchFailure, Report},
-    warning_for,
-};
+use phabricator::{Lando, LandoWarning, warning_for};
 use runtime::ManualClock;
 use secrecy::SecretString;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! The last look before a push.
 
+use build::{Build, BuildState, Recheck, Report};
 use phabricator::{
     LastLook,
-    model::{Build, BuildState, Recheck, Report},
     testing::{EVERY_METHOD, Fault, NewDiff, RevisionStatus},
 };
 

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use build::{NewDiff as Found, Phid};
 use bus::{Policy, Queue, Seat};
 use futures::{future::BoxFuture, poll};
 use phabricator::{
     DiffPoller,
-    model::{NewDiff as Found, Phid},
     testing::{Call, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus},
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};

@@ -1,8 +1,8 @@
 //! What is read on a build target in the end.
 
+use build::{BaseChoice, BaseReason, Blame, NeutralReason, PatchFailure, Pushed, Report, What};
 use phabricator::{
     BuildPages,
-    model::{BaseChoice, BaseReason, Blame, NeutralReason, PatchFailure, Pushed, Report, What},
     testing::{Artifact, EVERY_METHOD, Fault, TargetStatus},
 };
 use runtime::Clock;
@@ -184,7 +184,7 @@ async fn an_answer_before_the_target_waits_counts() {
     let revision = world.create("revision");
     let request = world.request(revision.diff.id);
     let early = world.fake.start_build(revision.diff.id).target;
-    let request = phabricator::model::BuildRequest {
+    let request = build::BuildRequest {
         target: early.clone(),
         ..request
     };

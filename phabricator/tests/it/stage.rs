@@ -3,10 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use build::Phid;
 use jiff::Timestamp;
 use phabricator::{
     Conduit,
-    model::Phid,
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, RevisionStatus},
 };
 use runtime::{Clock, ManualClock};

@@ -1,12 +1,11 @@
 //! What is read on a build target of the tests that ran for it.
 
+use build::{
+    BaseChoice, BaseReason, BuildRequest, NeutralReason, Pushed, Report, TestOutcome, TestResult,
+};
 use bus::{Consumer, Depth, Policy, Queue};
 use phabricator::{
     TestResultPublisher,
-    model::{
-        BaseChoice, BaseReason, BuildRequest, NeutralReason, Pushed, Report, TestOutcome,
-        TestResult,
-    },
     testing::{Fault, TargetStatus},
 };
 use serde_json::json;

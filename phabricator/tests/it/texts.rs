@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use build::{BaseChoice, BaseReason, BuildRequest, Pushed, Report};
 use phabricator::{
     answer,
-    model::{BaseChoice, BaseReason, BuildRequest, Pushed, Report},
     testing::{Fault, NewDiff, RevisionStatus},
 };
 

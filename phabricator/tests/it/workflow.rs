@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use build::{Build, BuildRequest, BuildState, Hidden, Journal, Report, Source, Step, What};
 use phabricator::{
     ViewPolicies,
-    model::{Build, BuildRequest, BuildState, Hidden, Journal, Report, Source, Step, What},
     testing::{CreatedRevision, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus},
 };
 use runtime::Clock;

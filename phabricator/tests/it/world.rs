@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use build::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update};
 use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
     AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Publisher, ViewPolicies,
     Workflow, WorkflowQueues, WorkflowSettings,
-    model::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update},
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
 use runtime::{Clock, ManualClock};

@@ -1,8 +1,8 @@
 //! New diffs on Phabricator.
 
 use async_trait::async_trait;
+use build::NewDiff;
 use bus::{BusError, Context, Handler, Outcome, Queue};
-use phabricator::model::NewDiff;
 use serde_json::json;
 
 use crate::model::{HookName, Trigger};

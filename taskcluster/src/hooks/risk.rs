@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use build::{Build, Phid};
 use bus::{BusError, Context, Handler, Outcome, Queue};
-use phabricator::model::{Build, Phid};
 use serde_json::json;
 
 use crate::model::{HookName, Trigger};

@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_mail_names_some_tests_and_stays_short() {
         let push = Push {
-            target: phabricator::model::Phid::parse("PHID-HMBT-00000000000000000001").unwrap(),
+            target: build::Phid::parse("PHID-HMBT-00000000000000000001").unwrap(),
             diff_id: 2,
             revision_id: 1,
             head: "a".repeat(40),

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use build::Phid;
 use bus::{BusError, Context, Fact, Ledger};
-use phabricator::model::Phid;
 use serde::{Deserialize, Serialize};
 
 use super::SelectionError;

@@ -5,8 +5,8 @@
 //! say.
 
 use async_trait::async_trait;
+use build::{TestOutcome, TestResult};
 use bus::{Context, Handler, Outcome, Queue};
-use phabricator::model::{TestOutcome, TestResult};
 use pulse::PulseMessage;
 use runtime::sanitize;
 use tracing::info;

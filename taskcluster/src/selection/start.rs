@@ -1,8 +1,8 @@
 //! The beginning: a push whose tests are to be selected.
 
 use async_trait::async_trait;
+use build::{Applied, Report};
 use bus::{Context, Handler, Outcome, Queue};
-use phabricator::model::{Applied, Report};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tracing::info;

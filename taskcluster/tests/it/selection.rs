@@ -4,8 +4,8 @@ mod world;
 
 use std::time::Duration;
 
+use build::{Applied, Blame, Report};
 use bus::Depth;
-use phabricator::model::{Applied, Blame, Report};
 use serde_json::{Value, json};
 use taskcluster::testing::Fault;
 

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
+use build::BuildRequest;
 use bus::{Bus, Policy, Queue, RedisBus, testing::RedisServer};
-use phabricator::model::BuildRequest;
 use runtime::SystemClock;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use web::WebSettings;

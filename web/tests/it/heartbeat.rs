@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use build::BuildRequest;
 use bus::{Bus, MemoryBus, Policy, Queue, RedisBus, testing::RedisServer};
-use phabricator::model::BuildRequest;
 use runtime::SystemClock;
 use serde_json::Value;
 use web::WebSettings;

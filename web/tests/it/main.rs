@@ -15,11 +15,9 @@ mod secret;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use build::{BuildRequest, Journal};
 use bus::{Bus, MemoryBus, Message, Operator, Policy, Producer, Queue};
-use phabricator::{
-    BuildPages,
-    model::{BuildRequest, Journal},
-};
+use phabricator::BuildPages;
 use runtime::{Service, Shutdown, SystemClock};
 use secrecy::SecretString;
 use tokio::{

@@ -1,9 +1,7 @@
 //! What a stack is put on, and what its author is told of that.
 
-use phabricator::{
-    answer,
-    model::{BaseChoice, BaseReason, Build, Pushed, Report},
-};
+use build::{BaseChoice, BaseReason, Build, Pushed, Report};
+use phabricator::answer;
 
 use crate::world::{World, add, change};
 
@@ -497,8 +495,8 @@ async fn default_revision_is_what_the_source_calls_so() {
         named(&second)
     );
     let events = world.record(&build).await.events;
-    let gone = |event: &phabricator::model::Event| {
-        matches!(&event.what, phabricator::model::What::Parked { reason, .. }
+    let gone = |event: &build::Event| {
+        matches!(&event.what, build::What::Parked { reason, .. }
             if reason.starts_with("central has no revision central at its source"))
     };
     assert!(events.iter().any(gone), "{events:?}");

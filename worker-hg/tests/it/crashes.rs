@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use phabricator::model::Report;
+use build::Report;
 
 use crate::world::{Repo, World, add, hanging_hook, living_in_group};
 

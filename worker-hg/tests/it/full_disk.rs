@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use phabricator::model::{Build, Report, What};
+use build::{Build, Report, What};
 
 use crate::world::{Repo, World, add};
 

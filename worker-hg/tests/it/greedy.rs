@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
+use build::{Build, PatchFailure, Report, What};
 use flate2::{Compression, write::ZlibEncoder};
-use phabricator::model::{Build, PatchFailure, Report, What};
 
 use crate::world::{World, add, phid, until};
 

@@ -3,7 +3,7 @@
 
 use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
 
-use phabricator::model::Report;
+use build::Report;
 
 use crate::world::{World, fixture};
 

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use phabricator::model::Report;
+use build::Report;
 
 use crate::world::{Repo, World, until};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use runtime::Clock;
 
-use phabricator::model::Report;
+use build::Report;
 
 use crate::world::{Repo, World, hanging_hook, hg, living_in_group};
 

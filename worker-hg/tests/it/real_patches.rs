@@ -1,6 +1,6 @@
 //! Patches as a real Phorge wrote them.
 
-use phabricator::model::Report;
+use build::Report;
 use serde_json::Value;
 
 use crate::world::{World, fixture};

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use phabricator::model::Report;
+use build::Report;
 
 use crate::world::{Repo, World, fixture, hg, run_hg_with};
 

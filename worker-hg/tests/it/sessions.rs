@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use phabricator::model::Report;
+use build::Report;
 use worker_hg::testing::Sshd;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use phabricator::model::{Build, NeutralReason, Report};
+use build::{Build, NeutralReason, Report};
 use runtime::Clock;
 use worker_hg::TryMode;
 

@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use phabricator::{
-    answer,
-    model::{Build, Patch, Report},
-};
+use build::{Build, Patch, Report};
+use phabricator::answer;
 use runtime::Clock;
 
 use crate::{

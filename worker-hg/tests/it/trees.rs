@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phabricator::model::{Build, NeutralReason, Report};
+use build::{Build, NeutralReason, Report};
 use runtime::Clock;
 
 use crate::{

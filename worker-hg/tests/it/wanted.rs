@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phabricator::model::{Build, BuildState, NeutralReason, Report, What};
+use build::{Build, BuildState, NeutralReason, Report, What};
 
 use crate::world::{Answer, World, add, phid};
 
@@ -56,7 +56,7 @@ async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
     world.send(&build).await;
     world.pass(Duration::from_secs(3600)).await;
     assert_eq!((world.waiting().await, world.try_repo.heads()), (1, heads));
-    let deferred = |event: &phabricator::model::Event| matches!(event.what, What::Parked { .. });
+    let deferred = |event: &build::Event| matches!(event.what, What::Parked { .. });
     let record = world.record(&build).await;
     assert_eq!(
         record.events.iter().filter(|event| deferred(event)).count(),

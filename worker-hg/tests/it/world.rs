@@ -11,14 +11,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use build::{
+    Applied, Build, BuildRecord, BuildRequest, Diff, Journal, Patch, PatchFailure, Phid, Pushed,
+    Recheck, Report, Revision, Unsure, What,
+};
 use bus::{
     Backoff, Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement,
 };
 use jiff::Timestamp;
-use phabricator::model::{
-    Applied, Build, BuildRecord, BuildRequest, Diff, Journal, Patch, PatchFailure, Phid, Pushed,
-    Recheck, Report, Revision, Unsure, What,
-};
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;

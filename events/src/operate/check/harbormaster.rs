@@ -1,6 +1,7 @@
 //! What Harbormaster needs so that builds reach us, and answers reach it.
 
-use phabricator::{Conduit, model::Phid};
+use build::Phid;
+use phabricator::Conduit;
 
 use super::lines::Lines;
 use crate::config::Config;

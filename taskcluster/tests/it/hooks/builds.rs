@@ -1,7 +1,7 @@
 //! What Phabricator's side sends that triggers hooks.
 
+use build::{Build, BuildRequest, Diff, NewDiff, Phid, Revision};
 use bus::Queue;
-use phabricator::model::{Build, BuildRequest, Diff, NewDiff, Phid, Revision};
 use runtime::Clock;
 use serde_json::json;
 use taskcluster::{

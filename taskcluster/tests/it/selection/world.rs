@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use build::{
+    Applied, BaseChoice, BaseReason, BuildRecord, BuildRequest, Journal, Phid, Pushed, Report,
+    Source, TestResult,
+};
 use bus::{Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve};
 use phabricator::{
     Conduit, TestResultPublisher,
-    model::{
-        Applied, BaseChoice, BaseReason, BuildRecord, BuildRequest, Journal, Phid, Pushed, Report,
-        Source, TestResult,
-    },
     testing::{FakePhabricator, NewDiff, NewRevision},
 };
 use pulse::{PulseMessage, Routing};

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, sync::atomic::Ordering};
 
-use phabricator::model::{Build, Report};
+use build::{Build, Report};
 
 use crate::{
     outcomes::{listener::Listener, over_http, over_ssh},

@@ -1,4 +1,7 @@
-//! What travels between the steps of a build. Every other crate knows Phabricator only by these types.
+//! The domain: a build from the request to its report. [`BuildRequest`], [`Build`] and [`Update`] travel in the queues;
+//! [`Journal`] keeps the record of each build and decides its end once.
+//!
+//! Knows no peer: Phabricator's client is in `phabricator`.
 
 mod build;
 mod diff;

@@ -73,6 +73,12 @@ impl Phid {
     }
 }
 
+impl AsRef<str> for Phid {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl fmt::Display for Phid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -500,13 +500,13 @@ impl BuildRecord {
 
 /// The slots of a build's record.
 pub(super) mod slot {
-    pub(in crate::model) const ACCEPTED: &str = "accepted";
-    pub(in crate::model) const NOW: &str = "now";
-    pub(in crate::model) const BASE: &str = "base";
-    pub(in crate::model) const PUSHING: &str = "pushing";
-    pub(in crate::model) const END: &str = "end";
-    pub(in crate::model) const LINK: &str = "link";
-    pub(in crate::model) const TELLING: &str = "telling";
-    pub(in crate::model) const TOLD: &str = "told";
-    pub(in crate::model) const REDRIVEN: &str = "redriven";
+    pub(crate) const ACCEPTED: &str = "accepted";
+    pub(crate) const NOW: &str = "now";
+    pub(crate) const BASE: &str = "base";
+    pub(crate) const PUSHING: &str = "pushing";
+    pub(crate) const END: &str = "end";
+    pub(crate) const LINK: &str = "link";
+    pub(crate) const TELLING: &str = "telling";
+    pub(crate) const TOLD: &str = "told";
+    pub(crate) const REDRIVEN: &str = "redriven";
 }
