@@ -29,32 +29,17 @@ use crate::{
 /// The pause between two samples of memory and disk.
 const SAMPLE: Duration = Duration::from_millis(20);
 
-/// How large the hostile stacks are.
-struct Amount {
-    /// The lines of the file whose lines are equal.
-    equal_lines: usize,
-    hunks: usize,
-    empty_lines: usize,
-}
-
-const FULL: Amount = Amount {
-    equal_lines: 400_000,
-    hunks: 150,
-    empty_lines: 31 << 20,
-};
-const SMALLEST: Amount = Amount {
-    equal_lines: 100_000,
-    hunks: 20,
-    empty_lines: 3 << 20,
-};
+/// The lines of the files whose lines are equal, the hunks for these, and the lines of the patch of empty lines.
+const EQUAL_LINES: usize = 400_000;
+const HUNKS: usize = 150;
+const EMPTY_LINES: usize = 31 << 20;
 
 pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, smallest: bool) {
-    let amount = if smallest { SMALLEST } else { FULL };
-    let source = source(stage.path("source"), &amount).await;
+    let source = source(stage.path("source")).await;
     stage.move_to(source).await;
     let usual = usual(stage, watch, if smallest { 1 } else { 5 }).await;
     report.figure("-", "hostile: usual build", usual, "s");
-    for (name, patches) in cases(&amount) {
+    for (name, patches) in cases() {
         let case = Case { name, patches };
         case.measure(stage, report, watch, usual).await;
     }
@@ -65,16 +50,16 @@ pub async fn measure(stage: &mut Stage, report: &Report, watch: &mut Watch, smal
 }
 
 /// A repository with the files that the stacks are made for.
-async fn source(path: PathBuf, amount: &Amount) -> PathBuf {
+async fn source(path: PathBuf) -> PathBuf {
     fs::create_dir(&path).expect("a directory");
     let big: String = (0..500_000).map(big_line).collect();
-    let marked = (0..amount.equal_lines).map(|number| match number % 1000 {
+    let marked = (0..EQUAL_LINES).map(|number| match number % 1000 {
         500 => format!("mark {}\n", number / 1000),
         _ => "same\n".to_owned(),
     });
     let files = [
         ("big", big),
-        ("equal", "same\n".repeat(amount.equal_lines)),
+        ("equal", "same\n".repeat(EQUAL_LINES)),
         ("marked", marked.collect()),
     ];
     hg(&path, &["init"]).await.expect("a repository");
@@ -97,7 +82,7 @@ fn big_line(number: usize) -> String {
 }
 
 /// The stacks: each is a list of patches.
-fn cases(amount: &Amount) -> Vec<(&'static str, Vec<String>)> {
+fn cases() -> Vec<(&'static str, Vec<String>)> {
     let copies = |count: usize| {
         (0..count)
             .map(|n| copy("big", &format!("a{n}")))
@@ -113,7 +98,7 @@ fn cases(amount: &Amount) -> Vec<(&'static str, Vec<String>)> {
     let delta = binary("big", 100)
         .replace("new file mode 100644\n", "")
         .replace("literal 100", "delta 100");
-    let empty = vec![""; amount.empty_lines];
+    let empty = vec![""; EMPTY_LINES];
     vec![
         ("copies", vec![copies(120)]),
         ("zeros", vec![many_zeros.collect()]),
@@ -122,8 +107,8 @@ fn cases(amount: &Amount) -> Vec<(&'static str, Vec<String>)> {
             "renames",
             vec![copies(8), renames("a", "b"), renames("b", "c")],
         ),
-        ("hunks nowhere", vec![hunks_nowhere(amount)]),
-        ("hunks far away", vec![hunks_far_away(amount)]),
+        ("hunks nowhere", vec![hunks_nowhere()]),
+        ("hunks far away", vec![hunks_far_away()]),
         ("empty lines", vec![add("empty", &empty)]),
     ]
 }
@@ -147,10 +132,10 @@ fn binary(path: &str, size: usize) -> String {
 }
 
 /// Hunks that look like all of their file but for one line.
-fn hunks_nowhere(amount: &Amount) -> String {
+fn hunks_nowhere() -> String {
     let mut patch = "diff --git a/equal b/equal\n--- a/equal\n+++ b/equal\n".to_owned();
     let same = " same\n".repeat(3);
-    for number in 0..amount.hunks {
+    for number in 0..HUNKS {
         let line = 1000 + 2000 * number;
         let _ = write!(
             patch,
@@ -161,10 +146,10 @@ fn hunks_nowhere(amount: &Amount) -> String {
 }
 
 /// Hunks that fit, now near the beginning of the file, now near its end.
-fn hunks_far_away(amount: &Amount) -> String {
+fn hunks_far_away() -> String {
     let mut patch = "diff --git a/marked b/marked\n--- a/marked\n+++ b/marked\n".to_owned();
-    let last = amount.equal_lines / 1000 - 1;
-    for number in 0..amount.hunks {
+    let last = EQUAL_LINES / 1000 - 1;
+    for number in 0..HUNKS {
         let mark = [number / 2, last - number / 2][number % 2];
         let line = number * 10 + 1;
         let _ = write!(
