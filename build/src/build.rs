@@ -49,6 +49,17 @@ pub struct Build {
     pub landed: Vec<u64>,
 }
 
+impl Build {
+    /// The revisions of the stack, below the one to build, that their authors have abandoned.
+    pub fn abandoned_below(&self) -> Vec<u64> {
+        let below = self
+            .stack
+            .iter()
+            .filter(|patch| patch.abandoned && patch.revision_id != self.request.revision_id);
+        below.map(|patch| patch.revision_id).collect()
+    }
+}
+
 impl Message for Build {
     const VERSION: u16 = 1;
 

@@ -267,6 +267,8 @@ pub enum BuildState {
     Unsupported,
     /// All of it has landed.
     Landed,
+    /// Its author has given the revision up.
+    Abandoned,
     /// An operator ended it.
     Cancelled,
     /// There was nothing to do for a reason that older releases did not tell apart.
@@ -279,7 +281,7 @@ pub enum BuildState {
 
 impl BuildState {
     /// All of them, in the order in which a build may come to them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Queued,
         Self::Public,
         Self::Pushed,
@@ -290,6 +292,7 @@ impl BuildState {
         Self::Skipped,
         Self::Unsupported,
         Self::Landed,
+        Self::Abandoned,
         Self::Cancelled,
         Self::Neutral,
         Self::Secured,
@@ -309,6 +312,7 @@ impl BuildState {
             Self::Skipped => "skipped",
             Self::Unsupported => "unsupported",
             Self::Landed => "landed",
+            Self::Abandoned => "abandoned",
             Self::Cancelled => "cancelled",
             Self::Neutral => "neutral",
             Self::Secured => "secured",
@@ -328,6 +332,7 @@ impl BuildState {
             | Self::Skipped
             | Self::Unsupported
             | Self::Landed
+            | Self::Abandoned
             | Self::Cancelled
             | Self::Neutral => Some("skipped"),
             Self::Queued | Self::Public | Self::EndedElsewhere => None,
@@ -359,6 +364,8 @@ impl From<&Report> for BuildState {
                 NeutralReason::Author | NeutralReason::File => Self::Skipped,
                 NeutralReason::Repository => Self::Unsupported,
                 NeutralReason::Landed => Self::Landed,
+                NeutralReason::Abandoned => Self::Abandoned,
+                NeutralReason::EndedElsewhere => Self::EndedElsewhere,
                 NeutralReason::Cancelled => Self::Cancelled,
                 NeutralReason::Unrecorded => Self::Neutral,
             },

@@ -46,7 +46,7 @@ pub enum Report {
     /// The stack is loaded and the work goes on.
     Working,
     /// The head is on Try.
-    Pushed(Pushed),
+    Pushed(Box<Pushed>),
     /// The patch cannot be built, by its author's or its parents' fault.
     PatchFailed(PatchFailure),
     /// We failed; the patch is not to blame.
@@ -88,6 +88,10 @@ pub enum NeutralReason {
     Landed,
     /// An operator ended it.
     Cancelled,
+    /// Its author has given the revision up.
+    Abandoned,
+    /// Its target has ended in Harbormaster, or has a newer one: nothing can be published on it.
+    EndedElsewhere,
 }
 
 /// How an older release wrote it, or this one.
@@ -140,6 +144,9 @@ pub struct Pushed {
     /// Revisions that the stack stands on and that were left out because they have landed.
     #[serde(default)]
     pub landed: Vec<u64>,
+    /// Those of the applied revisions, below the one that was built, that their authors have abandoned.
+    #[serde(default)]
+    pub abandoned: Vec<u64>,
     /// What they were applied on.
     pub base: BaseChoice,
     /// Seconds from taking the build to the end of the push.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::{Conduit, ConduitError};
 
 pub use builds::BuildOfTarget;
-pub(crate) use builds::TargetStatus;
+pub(crate) use builds::{TargetEnd, TargetStatus};
 pub(crate) use harbormaster::{MessageType, Unit, UnitResult};
 pub(crate) use listing::{Listed, ListedFields, Object};
 pub use plans::{BuildPlan, NewestBuilds};

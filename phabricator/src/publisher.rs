@@ -45,7 +45,9 @@ use crate::{
     api::{MessageType, Unit},
     lando::{self, LandoWarning},
 };
-use build::{Answer, BuildRecord, Journal, Phid, Report, Telling, Update, What};
+use build::{
+    Answer, BuildRecord, Journal, Neutral, NeutralReason, Phid, Report, Telling, Update, What,
+};
 
 /// The key of the link to the jobs on Try. A target that has it was pushed.
 pub(crate) const PUSHED_KEY: &str = "treeherder";
@@ -189,6 +191,13 @@ impl Publisher {
         let told = What::Told {
             what: what.to_owned(),
         };
+        if let Report::Neutral(Neutral {
+            reason: NeutralReason::EndedElsewhere,
+            text,
+        }) = &update.report
+        {
+            return Ok(Some(not_told(text)));
+        }
         let status = match self
             .conduit
             .targets(std::slice::from_ref(target))

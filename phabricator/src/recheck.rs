@@ -2,8 +2,14 @@
 
 use async_trait::async_trait;
 
-use crate::{Conduit, ConduitError, Directory, api::RevisionInfo, stack::Refusal};
 use build::{Build, NeutralReason, Phid, Recheck, Report, Unsure};
+use futures::future::try_join;
+
+use crate::{
+    Conduit, ConduitError, Directory,
+    api::{RevisionInfo, TargetEnd},
+    stack::Refusal,
+};
 
 /// Asks Phabricator right before a push. The answer was right when the stack was loaded; since then the build has waited
 /// for its turn, for a clone, or for a tree to open.
@@ -20,7 +26,11 @@ impl LastLook {
 
     async fn look(&self, build: &Build) -> Result<Option<Report>, ConduitError> {
         let ids: Vec<u64> = build.stack.iter().map(|patch| patch.revision_id).collect();
-        let found = self.conduit.revisions_by_id(&ids).await?;
+        let (found, ended) = try_join(
+            self.conduit.revisions_by_id(&ids),
+            ended_elsewhere(&self.conduit, &build.request.target),
+        )
+        .await?;
         let public = self.directory.privacy().public(found);
         let Some(revision) = public
             .iter()
@@ -28,6 +38,9 @@ impl LastLook {
         else {
             return Ok(Some(Report::Withheld));
         };
+        if ended.is_some() {
+            return Ok(ended);
+        }
         if ids
             .iter()
             .any(|id| public.iter().all(|revision| revision.id != *id))
@@ -47,7 +60,25 @@ impl Recheck for LastLook {
     }
 }
 
-/// The end of a build that came too late: its revision has landed, or has a newer diff.
+/// The end of a build whose target can get no answer: Harbormaster aborted it, somebody ended it by hand, or a restart
+/// gave its build a newer target, which is a build of its own.
+pub(crate) async fn ended_elsewhere(
+    conduit: &Conduit,
+    target: &Phid,
+) -> Result<Option<Report>, ConduitError> {
+    let ended = conduit.end_of_target(target).await?;
+    Ok(ended.map(|end| {
+        let text = match end {
+            TargetEnd::Ended(status) => {
+                format!("The build target is {} in Harbormaster.", status.name())
+            }
+            TargetEnd::Restarted => "The build was restarted in Harbormaster.".to_owned(),
+        };
+        Report::neutral(NeutralReason::EndedElsewhere, text)
+    }))
+}
+
+/// The end of a build that came too late: its revision has landed, was abandoned, or has a newer diff.
 pub(crate) async fn overtaken(
     conduit: &Conduit,
     revision: &RevisionInfo,
@@ -60,6 +91,10 @@ pub(crate) async fn overtaken(
             revision.id
         );
         return Ok(Some(Report::neutral(NeutralReason::Landed, text)));
+    }
+    if revision.abandoned() {
+        let text = format!("D{} was abandoned, its patch is not built.", revision.id);
+        return Ok(Some(Report::neutral(NeutralReason::Abandoned, text)));
     }
     if revision.fields.diff == *diff {
         return Ok(None);

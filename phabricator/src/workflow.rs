@@ -138,6 +138,9 @@ impl Workflow {
             return Ok(Finding::Hidden(Hidden::Restricted));
         };
         info!(step = "visible", "D{} is public", revision.id);
+        if let Some(end) = recheck::ended_elsewhere(&self.conduit, &request.target).await? {
+            return Ok(Finding::End(end));
+        }
         let Some(diff) = self.conduit.diff(request.diff_id).await? else {
             return Ok(Finding::End(contradiction(format!(
                 "there is no diff {}",

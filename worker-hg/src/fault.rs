@@ -242,14 +242,8 @@ fn subject(build: &Build, patch: &Patch) -> String {
 
 /// What to know of revisions below that were abandoned: one of them may be what is in the way.
 fn abandoned_below(build: &Build) -> String {
-    let top = build.request.revision_id;
-    let below = build
-        .stack
-        .iter()
-        .filter(|patch| patch.abandoned && patch.revision_id != top);
-    let names: Vec<String> = below
-        .map(|patch| format!("D{}", patch.revision_id))
-        .collect();
+    let below = build.abandoned_below();
+    let names: Vec<String> = below.iter().map(|id| format!("D{id}")).collect();
     if names.is_empty() {
         return String::new();
     }

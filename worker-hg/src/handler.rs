@@ -379,7 +379,7 @@ impl HgHandler {
             Ok(landed) => {
                 let name = &repository.settings().try_name;
                 let treeherder = self.settings.treeherder_url.trim_end_matches('/');
-                Ok(Built::Ended(Report::Pushed(Pushed {
+                Ok(Built::Ended(Report::Pushed(Box::new(Pushed {
                     treeherder_url: format!(
                         "{treeherder}/#/jobs?repo={name}&revision={}",
                         landed.head
@@ -387,10 +387,11 @@ impl HgHandler {
                     revision: landed.head,
                     patches: build.stack.len(),
                     revisions: build.stack.iter().map(|patch| patch.revision_id).collect(),
+                    abandoned: build.abandoned_below(),
                     landed: build.landed,
                     base: landed.base,
                     seconds: seconds_since(started, clock),
-                })))
+                }))))
             }
             Err(Failure::Patch(fault)) => {
                 Ok(Built::Ended(fault.report(seconds_since(started, clock))))

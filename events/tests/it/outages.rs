@@ -172,12 +172,13 @@ fn broken() -> Report {
 }
 
 fn pushed() -> Report {
-    Report::Pushed(Pushed {
+    Report::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
         treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         patches: 1,
         revisions: vec![1],
         landed: Vec::new(),
+        abandoned: Vec::new(),
         base: BaseChoice {
             used: "b".repeat(40),
             instead_of: None,
@@ -185,7 +186,7 @@ fn pushed() -> Report {
             tried: None,
         },
         seconds: 1.0,
-    })
+    }))
 }
 
 /// An outage.

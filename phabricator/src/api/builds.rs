@@ -73,6 +73,15 @@ impl TargetStatus {
     }
 }
 
+/// Why nothing can be published on a target any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TargetEnd {
+    /// It has ended in Harbormaster, without us.
+    Ended(TargetStatus),
+    /// Its build was restarted, and so has a newer target.
+    Restarted,
+}
+
 /// The build in Harbormaster that a target is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildOfTarget {
@@ -209,6 +218,23 @@ impl Conduit {
             }
         }
         Ok(targets)
+    }
+
+    /// Why nothing can be published on a target any more, if so: it has ended, or its build was restarted. A target that is not
+    /// visible says nothing of itself.
+    pub(crate) async fn end_of_target(
+        &self,
+        target: &Phid,
+    ) -> Result<Option<TargetEnd>, ConduitError> {
+        let targets = std::slice::from_ref(target);
+        let (found, builds) =
+            futures::future::try_join(self.targets(targets), self.builds_of(targets)).await?;
+        // A restart aborts the targets of the earlier run: it is the better reason.
+        if builds.iter().any(|build| build.restarted) {
+            return Ok(Some(TargetEnd::Restarted));
+        }
+        let ended = found.first().filter(|target| target.status.has_ended());
+        Ok(ended.map(|target| TargetEnd::Ended(target.status)))
     }
 
     /// The builds of these targets. A target that is not visible is missing.

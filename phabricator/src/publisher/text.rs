@@ -42,6 +42,16 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
         [one] => format!("D{one} has landed and was left out."),
         all => format!("{} have landed and were left out.", names(all)),
     };
+    let abandoned = match pushed.abandoned.as_slice() {
+        [] => String::new(),
+        [one] => {
+            format!("D{one} was abandoned: if its change is not wanted, remove it from the stack.")
+        }
+        all => format!(
+            "{} were abandoned: if their changes are not wanted, remove them from the stack.",
+            names(all)
+        ),
+    };
     let parts = [
         format!(
             "{applied} applied on changeset {}. {}",
@@ -49,6 +59,7 @@ pub(super) fn applied(pushed: &Pushed) -> Unit {
             why(base)
         ),
         left_out,
+        abandoned,
         if as_named {
             String::new()
         } else {

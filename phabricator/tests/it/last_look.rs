@@ -1,10 +1,12 @@
 //! The last look before a push.
 
-use build::{Build, BuildState, Recheck, Report};
+use build::{Build, BuildState, NeutralReason, Phid, Recheck, Report};
 use phabricator::{
     LastLook,
     testing::{EVERY_METHOD, Fault, NewDiff, RevisionStatus},
 };
+
+use serde_json::{Map, Value, json};
 
 use crate::world::{World, conduit};
 
@@ -123,4 +125,97 @@ async fn nothing_is_certain_while_phabricator_is_away_or_does_not_let_us_in() {
     tokio::time::resume();
     world.fake.come_up().unwrap();
     assert_eq!(look.recheck(&build).await.unwrap(), None);
+}
+
+/// What a person does to a build in Harbormaster, and what its end says then.
+const ENDINGS: [(Hand, &str); 3] = [
+    (Hand::Aborts, "The build target is aborted in Harbormaster."),
+    (Hand::Passes, "The build target is passed in Harbormaster."),
+    (Hand::Restarts, "The build was restarted in Harbormaster."),
+];
+
+#[derive(Clone, Copy)]
+enum Hand {
+    Aborts,
+    Passes,
+    Restarts,
+}
+
+impl Hand {
+    async fn acts(self, world: &World, target: &Phid) {
+        match self {
+            Self::Aborts => world.fake.abort_build(target),
+            Self::Restarts => _ = world.fake.restart_build(target),
+            Self::Passes => {
+                let params = json!({ "receiver": target, "type": "pass" });
+                let params: Map<String, Value> = serde_json::from_value(params).unwrap();
+                let _: Value = conduit(&world.fake)
+                    .call("harbormaster.sendmessage", params)
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn build_that_ended_in_harbormaster_after_its_stack_was_loaded_is_not_pushed() {
+    for (hand, text) in ENDINGS {
+        let (world, build) = loaded().await;
+        hand.acts(&world, &build.request.target).await;
+        let end = LastLook::new(conduit(&world.fake), world.directory.clone())
+            .recheck(&build)
+            .await
+            .unwrap();
+        assert_eq!(
+            end,
+            Some(Report::neutral(NeutralReason::EndedElsewhere, text))
+        );
+    }
+}
+
+#[tokio::test]
+async fn build_that_ended_in_harbormaster_before_its_stack_is_loaded_is_closed_without_an_answer() {
+    for (hand, text) in ENDINGS {
+        let world = World::new().await;
+        let request = world.build(&world.create("patch")).await;
+        hand.acts(&world, &request.target).await;
+        let before = world.target(&request);
+        world.work().await;
+        assert_eq!(world.builds().await, [], "{text}");
+        assert_eq!(world.tell().await, 1);
+        let after = world.target(&request);
+        assert_eq!(
+            (after.units, after.messages),
+            (before.units, before.messages)
+        );
+        let record = world.record(&request).await;
+        assert_eq!(record.state(), BuildState::EndedElsewhere);
+        assert!(record.told.is_some());
+        assert_eq!(world.open().await, []);
+    }
+}
+
+#[tokio::test]
+async fn build_of_an_abandoned_revision_ends_before_and_after_its_stack_is_loaded() {
+    let end = end_after(|world| world.fake.set_status(2, RevisionStatus::Abandoned))
+        .await
+        .unwrap();
+    assert_eq!(BuildState::from(&end), BuildState::Abandoned);
+
+    let world = World::new().await;
+    let revision = world.create("given up");
+    world
+        .fake
+        .set_status(revision.id, RevisionStatus::Abandoned);
+    let request = world.build(&revision).await;
+    world.work().await;
+    assert_eq!(world.builds().await, []);
+    world.tell().await;
+    let units = world.target(&request).units;
+    assert_eq!(units.len(), 1, "{units:?}");
+    assert!(
+        format!("{:?}", units[0]).contains("D1 was abandoned, its patch is not built."),
+        "{units:?}"
+    );
 }

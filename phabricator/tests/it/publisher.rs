@@ -11,12 +11,13 @@ use serde_json::json;
 use crate::world::{World, capture_logs, conduit};
 
 fn pushed(instead_of: Option<&str>) -> Report {
-    Report::Pushed(Pushed {
+    Report::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
         treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         patches: 3,
         revisions: vec![7, 8, 9],
         landed: Vec::new(),
+        abandoned: Vec::new(),
         base: BaseChoice {
             used: "b".repeat(40),
             instead_of: instead_of.map(str::to_owned),
@@ -28,7 +29,7 @@ fn pushed(instead_of: Option<&str>) -> Report {
             tried: None,
         },
         seconds: 12.5,
-    })
+    }))
 }
 
 fn patch_failed() -> Report {

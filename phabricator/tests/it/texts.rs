@@ -35,15 +35,16 @@ async fn end(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> Report {
 }
 
 fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> Report {
-    Report::Pushed(Pushed {
+    Report::Pushed(Box::new(Pushed {
         revision: "a".repeat(40),
         treeherder_url: "https://treeherder.example/#/jobs?repo=try&revision=aaaa".to_owned(),
         patches: revisions.len(),
         revisions,
         landed,
+        abandoned: Vec::new(),
         base,
         seconds: 12.5,
-    })
+    }))
 }
 
 #[test]
@@ -61,15 +62,25 @@ fn what_was_applied_and_on_what() {
         base(BaseReason::Unrecorded, Some(&git)),
     );
     let from_an_old_worker = |base| {
-        Report::Pushed(Pushed {
+        Report::Pushed(Box::new(Pushed {
             revision: "a".repeat(40),
             treeherder_url: "https://treeherder.example/".to_owned(),
             patches: 3,
             revisions: Vec::new(),
             landed: Vec::new(),
+            abandoned: Vec::new(),
             base,
             seconds: 1.0,
-        })
+        }))
+    };
+    let on_abandoned = |abandoned: Vec<u64>| {
+        let Report::Pushed(pushed) = pushed(named(), vec![7, 8, 9], vec![]) else {
+            unreachable!()
+        };
+        Report::Pushed(Box::new(Pushed {
+            abandoned,
+            ..*pushed
+        }))
     };
     let texts = golden(&[
         ("the work has begun", Report::Working),
@@ -81,6 +92,8 @@ fn what_was_applied_and_on_what() {
         ("a long stack", pushed(named(), (1..=100).collect(), vec![])),
         ("on a landed revision", pushed(named(), vec![7], vec![5])),
         ("on landed revisions", pushed(named(), vec![7], vec![4, 5])),
+        ("on an abandoned revision", on_abandoned(vec![7])),
+        ("on abandoned revisions", on_abandoned(vec![7, 8])),
         (
             "an unknown base",
             pushed(base(BaseReason::Unknown, Some(&git)), vec![7], vec![5]),

@@ -22,7 +22,7 @@ fn named(used: &str) -> BaseChoice {
 
 /// The unit that the author of a pushed build finds, with its result in front.
 fn unit(pushed: &Pushed) -> String {
-    let answers = answer(&Report::Pushed(pushed.clone()));
+    let answers = answer(&Report::Pushed(Box::new(pushed.clone())));
     let unit = answers
         .iter()
         .find(|answer| answer.act == "work")

@@ -385,7 +385,7 @@ impl World {
     /// A build that must be pushed.
     pub async fn pushed(&self, build: &Build) -> Pushed {
         match self.build(build).await {
-            Report::Pushed(pushed) => pushed,
+            Report::Pushed(pushed) => *pushed,
             other => panic!(
                 "not pushed: {other:?}, dead letters: {:?}",
                 self.dead_letters().await

@@ -151,7 +151,7 @@ impl World {
             revision_id: build.revision_id,
             accepted_at: self.clock.now(),
         };
-        let report = Report::Pushed(Pushed {
+        let report = Report::Pushed(Box::new(Pushed {
             revision: head.to_owned(),
             treeherder_url: format!(
                 "https://treeherder.mozilla.org/#/jobs?repo=try&revision={head}"
@@ -159,6 +159,7 @@ impl World {
             patches: 1,
             revisions: vec![request.revision_id],
             landed: Vec::new(),
+            abandoned: Vec::new(),
             base: BaseChoice {
                 used: "b".repeat(40),
                 instead_of: None,
@@ -166,7 +167,7 @@ impl World {
                 tried: None,
             },
             seconds: 1.0,
-        });
+        }));
         let mut facts = journal()
             .accepted(&request, Source::Harbormaster, "builds")
             .unwrap();
