@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use build::BuildState::{Expired, Landed, Skipped, Superseded, Unsupported};
+use build::BuildState::{Abandoned, Expired, Landed, Skipped, Superseded, Unsupported};
 use phabricator::testing::{NewDiff, NewRevision, RevisionStatus};
 use runtime::{Clock, SystemClock};
 
 use crate::{
-    stage::{PUBLIC_URL, Stage, neutral, not_said, patch_failed, pushed, withheld},
+    stage::{
+        PUBLIC_URL, Stage, ended_elsewhere, neutral, not_said, patch_failed, pushed, withheld,
+    },
     world::World,
 };
 
@@ -178,6 +180,8 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
     let [good, replaced, landed, secured, hidden, parent] =
         ["good", "replaced", "landed", "secured", "hidden", "parent"]
             .map(|name| stage.create(stage.revision(name)));
+    let [abandoned, aborted, restarted] =
+        ["abandoned", "aborted", "restarted"].map(|name| stage.create(stage.revision(name)));
     let child = stage.create(stage.revision("child").parent(&parent.phid));
     let wrong = NewDiff::new("no patch at all").base(&stage.world.repositories.base);
     let wrong = stage.create(NewRevision::new(
@@ -187,7 +191,10 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
         wrong,
     ));
     let mut builds = Vec::new();
-    for revision in [&good, &replaced, &landed, &secured, &hidden, &child, &wrong] {
+    for revision in [
+        &good, &replaced, &landed, &secured, &hidden, &child, &wrong, &abandoned, &aborted,
+        &restarted,
+    ] {
         builds.push(stage.build(revision).await);
     }
     stage.until_waiting_for_mercurial(builds.len()).await;
@@ -200,7 +207,11 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
     }
     phabricator.set_visible(hidden.id, false);
     phabricator.set_projects(parent.id, std::slice::from_ref(&stage.world.secure));
+    phabricator.set_status(abandoned.id, RevisionStatus::Abandoned);
+    phabricator.abort_build(&builds[8].target);
+    let again = phabricator.restart_build(&builds[9].target);
     builds.push(stage.build_diff(newer.id).await);
+    builds.push(stage.request(again).await);
     stage.pause_mercurial(false).await;
 
     let superseded = format!(
@@ -215,6 +226,10 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
         not_said(),
         patch_failed("was deleted or is not public"),
         withheld(),
+        neutral(Abandoned, "was abandoned, its patch is not built"),
+        ended_elsewhere(),
+        ended_elsewhere(),
+        pushed(),
         pushed(),
     ];
     stage.until_all_is_said(&builds).await;

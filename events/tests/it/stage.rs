@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use build::{BuildRecord, BuildState, Event, Journal, What};
 use bus::{Operate, RedisBus, Which};
-use events::queues::{self, BUILDS, MERCURIAL};
+use events::queues::{self, BUILDS, MERCURIAL, RESULTS};
 use phabricator::testing::{
     BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request,
 };
@@ -76,6 +76,11 @@ impl Stage {
 
     pub async fn build_diff(&self, diff: u64) -> BuildVariables {
         let build = self.world.phabricator.start_build(diff);
+        self.request(build).await
+    }
+
+    /// Sends Harbormaster's request for a build, which is accepted.
+    pub async fn request(&self, build: BuildVariables) -> BuildVariables {
         let credentials = self.secret.map(|secret| ("harbormaster", secret));
         let (status, body) = harbormaster_request(self.address, &build, credentials)
             .await
@@ -89,8 +94,8 @@ impl Stage {
             }
         };
         let queued = format!(
-            "Build queued: {}, diff {diff} of D{}.\n{follow}\n",
-            build.target, build.revision_id
+            "Build queued: {}, diff {} of D{}.\n{follow}\n",
+            build.target, build.diff_id, build.revision_id
         );
         assert_eq!((status, body), (200, queued));
         build
@@ -124,6 +129,8 @@ impl Stage {
     pub async fn until_waiting_for_mercurial(&self, count: usize) {
         self.until("the builds to wait for Mercurial", async || {
             self.bus.depth(&MERCURIAL.spec()).await.unwrap().ready == count
+                // That they are being built is published by then: on a target that is hidden later it could not be.
+                && self.bus.depth(&RESULTS.spec()).await.unwrap().unfinished() == 0
         })
         .await;
     }
@@ -318,6 +325,14 @@ pub fn withheld() -> Ending {
         BuildState::Secured,
         "This is a private revision, it is not built.",
     )
+}
+
+/// Somebody ended the target in Harbormaster, or restarted its build.
+pub fn ended_elsewhere() -> Ending {
+    Ending {
+        state: BuildState::EndedElsewhere,
+        unit: None,
+    }
 }
 
 /// The target is as private as the revision.
