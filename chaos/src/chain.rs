@@ -118,7 +118,9 @@ impl Trouble {
         match self {
             // The worker of its last attempt may have been killed.
             Self::Panic(_) => {
-                reason.starts_with("panicked: poison") || reason.contains("attempts are used up")
+                reason.starts_with("panicked: poison")
+                    || reason.starts_with("the last attempt was never settled")
+                    || reason.contains("attempts failed")
             }
             Self::Abort(_) => reason.contains("worker died"),
             Self::Undecodable => reason.starts_with("undecodable message body"),
