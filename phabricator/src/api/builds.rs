@@ -220,21 +220,32 @@ impl Conduit {
         Ok(targets)
     }
 
-    /// Why nothing can be published on a target any more, if so: it has ended, or its build was restarted. A target that is not
-    /// visible says nothing of itself.
+    /// Why nothing can be published on a target any more, if so: it has ended, or its build was restarted. `None` also for a
+    /// target that is not visible.
     pub(crate) async fn end_of_target(
         &self,
         target: &Phid,
     ) -> Result<Option<TargetEnd>, ConduitError> {
-        let targets = std::slice::from_ref(target);
-        let (found, builds) =
-            futures::future::try_join(self.targets(targets), self.builds_of(targets)).await?;
-        // A restart aborts the targets of the earlier run: it is the better reason.
-        if builds.iter().any(|build| build.restarted) {
-            return Ok(Some(TargetEnd::Restarted));
+        let mut found = self.targets(std::slice::from_ref(target)).await?;
+        let Some(found) = found.pop() else {
+            return Ok(None);
+        };
+        if found.status.has_ended() {
+            return Ok(Some(TargetEnd::Ended(found.status)));
         }
-        let ended = found.first().filter(|target| target.status.has_ended());
-        Ok(ended.map(|target| TargetEnd::Ended(target.status)))
+        let runs = self.runs(&[&found.build]).await?;
+        Ok(is_restarted(&found, &runs).then_some(TargetEnd::Restarted))
+    }
+
+    /// The targets of all runs of these builds.
+    async fn runs(&self, builds: &[&Phid]) -> Result<Vec<TargetInfo>, ConduitError> {
+        self.search(
+            "harbormaster.target.search",
+            "buildPHIDs",
+            builds,
+            json!({}),
+        )
+        .await
     }
 
     /// The builds of these targets. A target that is not visible is missing.
@@ -242,23 +253,10 @@ impl Conduit {
         let found: Vec<TargetInfo> = self
             .search("harbormaster.target.search", "phids", targets, json!({}))
             .await?;
-        let builds = unique(found.iter().map(|target| &target.build));
-        let runs: Vec<TargetInfo> = self
-            .search(
-                "harbormaster.target.search",
-                "buildPHIDs",
-                &builds,
-                json!({}),
-            )
-            .await?;
-        let newest = |build: &Phid| {
-            runs.iter()
-                .filter(|run| run.build == *build)
-                .map(|run| run.generation)
-                .max()
-        };
+        let builds: Vec<Phid> = unique(found.iter().map(|target| &target.build));
+        let runs = self.runs(&builds.iter().collect::<Vec<_>>()).await?;
         let of_target = |target: TargetInfo| BuildOfTarget {
-            restarted: newest(&target.build).is_some_and(|newest| newest > target.generation),
+            restarted: is_restarted(&target, &runs),
             target: target.phid,
             build: target.build,
         };
@@ -293,14 +291,7 @@ impl Conduit {
         builds.retain(|build| recent(build) && build.fields.status.value == BuildStatus::Open);
 
         let phids: Vec<&Phid> = builds.iter().map(|build| &build.phid).collect();
-        let targets = self
-            .search(
-                "harbormaster.target.search",
-                "buildPHIDs",
-                &phids,
-                json!({}),
-            )
-            .await?;
+        let targets = self.runs(&phids).await?;
         let waiting = waiting_by_build(targets);
         builds.retain(|build| waiting.contains_key(&build.phid));
         let subjects = self.subjects(&builds).await?;
@@ -374,6 +365,12 @@ impl Conduit {
             .filter_map(|buildable| Some((buildable.phid.clone(), subject(buildable)?)))
             .collect())
     }
+}
+
+/// Whether the target's build has a newer run.
+fn is_restarted(target: &TargetInfo, runs: &[TargetInfo]) -> bool {
+    runs.iter()
+        .any(|run| run.build == target.build && run.generation > target.generation)
 }
 
 /// The targets that wait in the newest run of each build.
