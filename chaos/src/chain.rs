@@ -1,8 +1,8 @@
 //! What goes through the campaign: three queues in a row, and the parcels in them.
 
-use std::{fmt, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
-use bus::{Backoff, Message, Policy, Queue, RedisOptions};
+use bus::{Backoff, Cause, Message, Policy, Queue, RedisOptions};
 use serde::{Deserialize, Serialize};
 
 /// Short, so that a campaign meets many leases that run out.
@@ -116,11 +116,17 @@ impl Trouble {
     /// Whether `reason` is what its dead letter should say.
     pub fn explains(self, reason: &str) -> bool {
         match self {
-            // The worker of its last attempt may have been killed.
+            // The workers of its last attempts may have been killed, or its dead letter could not be written at once.
             Self::Panic(_) => {
+                type OfPanic = Cause<'static, Infallible>;
+                let exhausted = OfPanic::AttemptsExhausted {
+                    attempts: ATTEMPTS,
+                    last: None,
+                };
+                let killed = |times| OfPanic::WorkerDied { times }.to_string();
                 reason.starts_with("panicked: poison")
-                    || reason.starts_with("the last attempt was never settled")
-                    || reason.contains("attempts failed")
+                    || reason == exhausted.to_string()
+                    || (1..=DEATHS).any(|times| reason == killed(times))
             }
             Self::Abort(_) => reason.contains("worker died"),
             Self::Undecodable => reason.starts_with("undecodable message body"),
@@ -150,7 +156,7 @@ pub struct LastWord {
     pub number: u32,
     /// Where it was buried.
     pub step: Step,
-    /// Why.
+    /// The dead letter's reason.
     pub reason: String,
 }
 
