@@ -45,7 +45,7 @@ pub struct Tail {
     /// Pulse of the community's Taskcluster instead
     #[arg(long)]
     pub community: bool,
-    /// Most messages to print; else it goes on until a signal
+    /// Number of messages to print before it ends; without it, it ends at a signal
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }

@@ -8,7 +8,8 @@ use runtime::{Clock, SystemClock};
 
 use crate::{
     stage::{
-        PUBLIC_URL, Stage, ended_elsewhere, neutral, not_said, patch_failed, pushed, withheld,
+        PUBLIC_URL, Stage, ended_elsewhere, neutral, not_said, patch_failed, pushed, pushed_with,
+        withheld,
     },
     world::World,
 };
@@ -64,6 +65,12 @@ async fn what_is_wrong_from_the_start() {
         .world
         .phabricator
         .set_status(landed.id, RevisionStatus::Published);
+    let given_up = stage.create(stage.revision("given-up.txt"));
+    stage
+        .world
+        .phabricator
+        .set_status(given_up.id, RevisionStatus::Abandoned);
+    let on_given_up = stage.create(stage.revision("on-given-up.txt").parent(&given_up.phid));
     let child = stage.create(stage.revision("child.txt").parent(&good.phid));
     let cyclic = stage.create(stage.revision("cyclic.txt"));
     stage
@@ -117,6 +124,14 @@ async fn what_is_wrong_from_the_start() {
         (
             stage.build(&landed).await,
             neutral(Landed, "has landed, there is no patch left to build"),
+        ),
+        (
+            stage.build(&given_up).await,
+            neutral(Abandoned, "was abandoned, its patch is not built"),
+        ),
+        (
+            stage.build(&on_given_up).await,
+            pushed_with(&format!("D{} was abandoned", given_up.id)),
         ),
         (
             stage.build(&cyclic).await,

@@ -300,9 +300,14 @@ pub struct Ending {
 }
 
 pub fn pushed() -> Ending {
+    pushed_with("applied on changeset")
+}
+
+/// Pushed, with a unit that has this text.
+pub fn pushed_with(text: &str) -> Ending {
     Ending {
         state: BuildState::Pushed,
-        unit: Some(("mercurial", "pass", "applied on changeset".to_owned())),
+        unit: Some(("mercurial", "pass", text.to_owned())),
     }
 }
 
