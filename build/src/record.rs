@@ -54,7 +54,7 @@ pub enum What {
         queue: String,
         /// Which attempt this was, from 1.
         attempt: u32,
-        /// Why.
+        /// The error and its causes.
         reason: String,
     },
     /// A step cannot be done yet.

@@ -177,7 +177,7 @@ impl<E: Error> fmt::Display for Cause<'_, E> {
 /// Why and until when a message comes back.
 #[derive(Debug)]
 pub struct Requeue<'a, E> {
-    /// Why.
+    /// Why it comes back, and whether that counts as an attempt.
     pub why: RequeueReason<'a, E>,
     /// How long it is held back.
     pub after: Duration,

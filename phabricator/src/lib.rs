@@ -1,7 +1,7 @@
 //! Phabricator (or Phorge): its Conduit API, the workflow of a build, and the answers on a build target.
 //!
 //! [`Workflow`] takes what Harbormaster asked for, waits until the revision is public, loads its stack and hands the
-//! build on. [`Publisher`] reports its outcome on the build target. [`DiffPoller`] tells of diffs that nobody told us of.
+//! build on. [`Publisher`] reports its outcome on the build target. [`DiffPoller`] finds diffs for which no request came.
 //! All of them speak to Phabricator through [`Conduit`].
 
 mod api;

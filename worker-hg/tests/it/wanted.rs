@@ -61,7 +61,7 @@ async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
     assert_eq!(
         record.events.iter().filter(|event| deferred(event)).count(),
         1,
-        "the same trouble is told once"
+        "the same reason is recorded once"
     );
 
     world.phabricator.say(Answer::Wanted);

@@ -131,7 +131,7 @@ async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
     let keys = told.all("key");
     assert!(
         (200..all).all(|number| keys.contains(&format!("slow {number}"))),
-        "the newest are told of"
+        "the newest are delivered"
     );
 }
 
