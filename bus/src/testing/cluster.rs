@@ -2,7 +2,10 @@
 
 use std::{io, path::Path, time::Duration};
 
-use super::server::{RedisServer, free_port, options, persistent, until};
+use super::{
+    Port,
+    server::{RedisServer, options, persistent, until},
+};
 use crate::RedisOptions;
 
 /// The first slots of the three masters, and the end.
@@ -15,6 +18,8 @@ const AGREE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<(RedisServer, u16)>,
+    /// Where they speak with each other.
+    buses: Vec<Port>,
 }
 
 impl RedisCluster {
@@ -23,11 +28,9 @@ impl RedisCluster {
         let mut nodes = Vec::new();
         let mut buses = Vec::new();
         for number in 0..3 {
-            // The port by which they speak with each other; taken too, the server ends, and both are chosen again.
-            let bus = std::cell::Cell::new(0);
+            let bus = Port::claim()?;
             let place = directory.join(format!("node-{number}"));
             let started = RedisServer::start_on_a_port(place, |port| {
-                bus.set(free_port()?);
                 let mut arguments =
                     persistent(["--bind", "127.0.0.1", "--port", &port.to_string()]);
                 let cluster = [
@@ -38,13 +41,13 @@ impl RedisCluster {
                     "--cluster-port",
                 ];
                 arguments.extend(cluster.map(str::to_owned));
-                arguments.push(bus.get().to_string());
+                arguments.push(bus.number().to_string());
                 Ok(arguments)
             });
             nodes.push(started.await?);
-            buses.push(bus.get());
+            buses.push(bus);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, buses };
         let (first, _) = &cluster.nodes[0];
         for (number, (node, port)) in cluster.nodes.iter().enumerate() {
             let slots = [BOUNDS[number], BOUNDS[number + 1] - 1].map(|slot| slot.to_string());
@@ -54,7 +57,7 @@ impl RedisCluster {
             let () = node
                 .command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])
                 .await?;
-            let (port, bus) = (port.to_string(), buses[number].to_string());
+            let (port, bus) = (port.to_string(), cluster.buses[number].number().to_string());
             if number > 0 {
                 let () = first
                     .command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])

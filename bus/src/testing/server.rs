@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -14,15 +13,12 @@ use nix::{
 };
 use redis::FromRedisValue;
 
-use super::Authority;
+use super::{Authority, Port};
 use crate::RedisOptions;
 use runtime::{Clock, SystemClock};
 
 /// The file of the socket on which a server of ours listens, in its directory.
 const SOCKET: &str = "redis.sock";
-
-/// How often a server is started again because another process took its port.
-const TRIES: usize = 5;
 
 /// A `redis-server` of its own, as a child process on a socket in `directory`. Ends with this value.
 #[derive(Debug)]
@@ -30,12 +26,14 @@ pub struct RedisServer {
     directory: PathBuf,
     arguments: Vec<String>,
     child: Child,
+    /// Where it listens besides.
+    _port: Option<Port>,
 }
 
 impl RedisServer {
     /// Starts a server that keeps an append-only file in `directory`, and waits until it answers.
     pub async fn start(directory: impl Into<PathBuf>) -> io::Result<Self> {
-        Self::spawn(directory.into(), persistent(["--port", "0"])).await
+        Self::spawn(directory.into(), persistent(["--port", "0"]), None).await
     }
 
     /// Starts a server that also speaks TLS, and nothing else, on the port that is returned. Its certificate is for
@@ -71,30 +69,29 @@ impl RedisServer {
         .await
     }
 
-    /// Starts a server with the arguments for a port that is free. Another process may take the port first: then it is
-    /// another one.
+    /// Starts a server with the arguments for a port of its own, which is returned.
     pub(super) async fn start_on_a_port(
         directory: PathBuf,
-        arguments: impl Fn(u16) -> io::Result<Vec<String>>,
+        arguments: impl FnOnce(u16) -> io::Result<Vec<String>>,
     ) -> io::Result<(Self, u16)> {
         fs::create_dir_all(&directory)?;
-        let mut tries = 0;
-        loop {
-            let port = free_port()?;
-            tries += 1;
-            match Self::spawn(directory.clone(), arguments(port)?).await {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe && tries < TRIES => {}
-                started => return Ok((started?, port)),
-            }
-        }
+        let port = Port::claim()?;
+        let number = port.number();
+        let server = Self::spawn(directory, arguments(number)?, Some(port)).await?;
+        Ok((server, number))
     }
 
-    async fn spawn(directory: PathBuf, arguments: Vec<String>) -> io::Result<Self> {
+    async fn spawn(
+        directory: PathBuf,
+        arguments: Vec<String>,
+        port: Option<Port>,
+    ) -> io::Result<Self> {
         let child = spawn(&directory, &arguments)?;
         let mut server = Self {
             directory,
             arguments,
             child,
+            _port: port,
         };
         server.answers().await?;
         Ok(server)
@@ -198,11 +195,6 @@ pub(super) fn persistent<const N: usize>(listen: [&str; N]) -> Vec<String> {
         .chain(&keep)
         .map(|argument| (*argument).to_owned())
         .collect()
-}
-
-/// A port that nobody listens on at the moment.
-pub(super) fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Waits for up to `patience`, until `condition` holds.

@@ -1,14 +1,17 @@
 //! The program's own processes.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
 use build::{BuildRequest, Phid};
-use bus::{Bus, Outgoing, RedisBus, RedisOptions, testing::RedisServer};
+use bus::{
+    Bus, Outgoing, RedisBus, RedisOptions,
+    testing::{Port, RedisServer},
+};
 use events::{demo::repositories::Repositories, queues::BUILDS};
 use phabricator::testing::FakePhabricator;
 use runtime::{Clock, SystemClock};
@@ -25,12 +28,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// Waits until somebody listens.
@@ -163,7 +160,8 @@ pub async fn idle(server: &RedisServer) -> (f64, f64) {
         bus.push(vec![later]).await.expect("the bus stores it");
     }
     let around = Surroundings::make().await;
-    let port = free_port();
+    let claimed = Port::claim().expect("a port");
+    let port = claimed.number();
     let web = run("web", server, &around, port);
     let worker = run("worker", server, &around, port);
     listens(port).await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, extract::State, routing::post};
-use bus::testing::RedisServer;
+use bus::testing::{Port, RedisServer};
 use runtime::{Clock, SystemClock};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,14 +17,15 @@ use tokio::{
 use crate::{
     bare::Bare,
     ours::envelope_size,
-    processes::{Process, Surroundings, free_port, listens, rss_mb, run},
+    processes::{Process, Surroundings, listens, rss_mb, run},
     report::{Report, median},
     scale::scale,
 };
 
 pub async fn measure(report: &Report, server: &RedisServer, redis: &mut Bare, connections: usize) {
     let around = Surroundings::make().await;
-    let (port, bare_port) = (free_port(), free_port());
+    let claimed = [(); 2].map(|()| Port::claim().expect("a port"));
+    let [port, bare_port] = claimed.each_ref().map(Port::number);
     let web = run("web", server, &around, port);
     let bare = Command::new(std::env::current_exe().expect("this program"))
         .args(["bare-web", &format!("{bare_port} {}", server.url())])

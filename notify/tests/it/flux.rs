@@ -209,7 +209,7 @@ async fn what_it_wants_changed_is_said() {
 
 #[tokio::test]
 async fn without_anybody_who_writes_nothing_waits() {
-    let url = closed().await.parse().unwrap();
+    let url = closed().parse().unwrap();
     let world = World::new().await;
     let settings = FluxSettings {
         url,

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io,
-    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -11,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bus::testing::Authority;
+use bus::testing::{Authority, Port};
 use lapin::{
     ExchangeKind,
     options::{
@@ -33,8 +32,6 @@ use crate::{Address, Publisher, PulseError, PulseMessage, PulseSettings, connect
 
 /// Where Debian has the script that starts a server as whoever calls it. The one on the PATH is for root alone.
 const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-/// How often a server is started again because another process took one of its ports.
-const TRIES: usize = 3;
 /// How long a server may take to start: an idle machine needs about four seconds.
 const START: Duration = Duration::from_secs(90);
 
@@ -79,12 +76,12 @@ struct Process {
 }
 
 /// Where a server listens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Ports {
-    amqp: u16,
-    names: u16,
+    amqp: Port,
+    names: Port,
     /// Of Erlang's own protocol.
-    distribution: u16,
+    distribution: Port,
 }
 
 impl RabbitServer {
@@ -281,29 +278,17 @@ impl RabbitServer {
 }
 
 impl Process {
-    /// Another process may take a port first: then it is another one.
     async fn start(
         directory: PathBuf,
         vhosts: &[String],
         authority: Option<&Authority>,
     ) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match Self::start_on(directory.clone(), vhosts, authority, Ports::free()?).await {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe && tries < TRIES => {}
-                started => return started,
-            }
-        }
-    }
-
-    async fn start_on(
-        directory: PathBuf,
-        vhosts: &[String],
-        authority: Option<&Authority>,
-        ports: Ports,
-    ) -> io::Result<Self> {
+        let ports = Ports {
+            amqp: Port::claim()?,
+            names: Port::claim()?,
+            distribution: Port::claim()?,
+        };
         let files = authority
             .map(|authority| authority.certify(&directory, "localhost"))
             .transpose()?;
@@ -318,7 +303,7 @@ impl Process {
         fs::write(&users, definitions(vhosts).to_string())?;
         fs::write(
             directory.join("rabbitmq.conf"),
-            configuration(&users, ports.amqp, tls.as_ref()),
+            configuration(&users, ports.amqp.number(), tls.as_ref()),
         )?;
         fs::write(directory.join("enabled_plugins"), "[].\n")?;
         let ca = authority.map(Authority::certificate).transpose()?;
@@ -368,7 +353,7 @@ impl Process {
             "-address",
             "127.0.0.1",
             "-port",
-            &self.ports.names.to_string(),
+            &self.ports.names.number().to_string(),
         ]);
         self.names = Some(spawn(&mut names, &self.directory)?);
         self.server = Some(spawn(&mut self.command(), &self.directory)?);
@@ -405,7 +390,7 @@ impl Process {
             address: Address {
                 tls: self.ca.is_some(),
                 host: "localhost".to_owned(),
-                port: self.ports.amqp,
+                port: self.ports.amqp.number(),
             },
             vhost: vhost.to_owned(),
             user: user.to_owned(),
@@ -415,11 +400,8 @@ impl Process {
     }
 
     fn command(&self) -> Command {
-        let Ports {
-            names,
-            distribution,
-            ..
-        } = self.ports;
+        let names = self.ports.names.number();
+        let distribution = self.ports.distribution.number();
         let mut command = Command::new(if Path::new(SCRIPT).exists() {
             SCRIPT
         } else {
@@ -451,21 +433,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.kill();
-    }
-}
-
-impl Ports {
-    /// Ports that nobody listens on at the moment.
-    fn free() -> io::Result<Self> {
-        // Held together, so that they differ.
-        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-        let [amqp, names, distribution] =
-            held.map(|listener| listener?.local_addr().map(|address| address.port()));
-        Ok(Self {
-            amqp: amqp?,
-            names: names?,
-            distribution: distribution?,
-        })
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use bus::{Bus, BusError, RedisOptions, Reserve, testing::RedisServer};
+use bus::{
+    Bus, BusError, RedisOptions, Reserve,
+    testing::{Port, RedisServer},
+};
 use tempfile::TempDir;
 
 use super::{
@@ -13,7 +16,7 @@ use super::{
 use crate::world::{NOTES, OUT, text};
 
 struct Pair {
-    servers: [(RedisServer, u16); 2],
+    servers: [(RedisServer, Port); 2],
     relay: Relay,
     _directory: TempDir,
 }
@@ -37,10 +40,10 @@ impl Pair {
         let servers: [_; 2] = servers.try_into().unwrap();
         let () = servers[1]
             .0
-            .command(&["REPLICAOF", "127.0.0.1", &servers[0].1.to_string()])
+            .command(&["REPLICAOF", "127.0.0.1", &servers[0].1.number().to_string()])
             .await
             .unwrap();
-        let relay = Relay::to(servers[0].1).await;
+        let relay = Relay::to(servers[0].1.number()).await;
         Self {
             servers,
             relay,
@@ -54,7 +57,8 @@ impl Pair {
         // WAIT asks for the writes of its own connection only.
         while offset(new, "slave_repl_offset:").await != offset(old, "master_repl_offset:").await {}
         let () = new.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-        self.relay.turn(*port);
+        let port = port.number();
+        self.relay.turn(port);
         let () = old
             .command(&["REPLICAOF", "127.0.0.1", &port.to_string()])
             .await

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU16, Ordering},
 };
 
-use bus::testing::RedisServer;
+use bus::testing::{Port, RedisServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -62,15 +62,10 @@ async fn pass_on(client: TcpStream, server: TcpStream, heard: Arc<Mutex<Vec<u8>>
 }
 
 /// Has a server listen on a port too.
-pub async fn listen(server: &RedisServer) -> u16 {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+pub async fn listen(server: &RedisServer) -> Port {
+    let port = Port::claim().unwrap();
     let () = server
-        .command(&["CONFIG", "SET", "port", &port.to_string()])
+        .command(&["CONFIG", "SET", "port", &port.number().to_string()])
         .await
         .unwrap();
     port

@@ -130,7 +130,7 @@ async fn tls_and_plain_do_not_understand_each_other_and_say_so() {
     let (server, tls) = start(directory.path(), &ours, "localhost").await;
     let plain = listen(&server).await;
 
-    let relay = Relay::to(plain).await;
+    let relay = Relay::to(plain.number()).await;
     passing(connect(&options(relay.port, Some(&ours))).ping().await);
     assert_nothing_in_clear(&relay);
 

@@ -50,7 +50,8 @@ async fn a_node_of_a_cluster_and_a_lone_server_are_not_taken_for_each_other() {
     assert!(refused.contains("redis+cluster://"), "{refused}");
 
     let lone = RedisServer::start(directory.path()).await.unwrap();
-    options.url = format!("redis+cluster://127.0.0.1:{}", listen(&lone).await).into();
+    let port = listen(&lone).await;
+    options.url = format!("redis+cluster://127.0.0.1:{}", port.number()).into();
     let refused = refusal(&options).await;
     assert!(refused.contains("no node of a cluster"), "{refused}");
 }

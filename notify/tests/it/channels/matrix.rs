@@ -409,7 +409,7 @@ async fn a_token_that_is_revoked_is_told_and_not_shown() {
 
 #[tokio::test]
 async fn a_closed_port_is_an_outage() {
-    let error = send(&opened(&closed().await).await, &to(&[]), ROOM)
+    let error = send(&opened(&closed()).await, &to(&[]), ROOM)
         .await
         .unwrap_err();
     assert!(
@@ -480,6 +480,6 @@ async fn check_asks_who_we_are_and_sends_nothing() {
         "{fault}"
     );
     assert!(!fault.contains(TOKEN), "{fault}");
-    let fault = ask(&closed().await).await.unwrap_err();
+    let fault = ask(&closed()).await.unwrap_err();
     assert!(fault.starts_with("matrix cannot be reached: "), "{fault}");
 }

@@ -235,7 +235,7 @@ async fn a_mistyped_address_is_told() {
 
 #[tokio::test]
 async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
-    let error = send(&format!("{}/services/hunter2", closed().await), &one())
+    let error = send(&format!("{}/services/hunter2", closed()), &one())
         .await
         .unwrap_err();
     assert!(
@@ -283,7 +283,7 @@ async fn check_reaches_the_host_and_posts_nothing() {
         "{found}"
     );
     assert_eq!(slack.posted(), Vec::<Value>::new());
-    let away = format!("{}/services/T0/B0/hunter2", closed().await);
+    let away = format!("{}/services/T0/B0/hunter2", closed());
     let fault = checked("slack", &[("url", &away)]).await.unwrap_err();
     assert!(
         fault.starts_with("slack cannot be reached: ") && !fault.contains("hunter2"),

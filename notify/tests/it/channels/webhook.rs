@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{checked, notification, open};
+use crate::peers::closed;
 
 const SECRET: &str = "0123456789abcdef";
 
@@ -136,14 +137,7 @@ async fn answers_are_taken_by_what_they_mean() {
 
 #[tokio::test]
 async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let error = send(&format!("http://{address}/hunter2"))
-        .await
-        .unwrap_err();
+    let error = send(&format!("{}/hunter2", closed())).await.unwrap_err();
     assert!(
         matches!(error, ChannelError::Unreachable { .. }),
         "{error:?}"

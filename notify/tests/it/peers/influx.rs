@@ -2,11 +2,11 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use bus::testing::Port;
 use notify::FluxSettings;
 use runtime::{Clock, SystemClock};
 use serde_json::Value;
@@ -22,7 +22,8 @@ pub(crate) const PASSWORD: &str = "hunter2";
 
 pub(crate) struct Influx {
     directory: TempDir,
-    port: u16,
+    port: Port,
+    _backup: Port,
     server: Child,
     login: bool,
 }
@@ -51,20 +52,23 @@ impl Influx {
 
     async fn start_with(login: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (port, backup) = (free_port(), free_port());
+        let (port, backup) = (Port::claim().unwrap(), Port::claim().unwrap());
         let files = directory.path().display();
         let configuration = format!(
-            "reporting-disabled = true\nbind-address = \"127.0.0.1:{backup}\"\n\
+            "reporting-disabled = true\nbind-address = \"127.0.0.1:{}\"\n\
              [meta]\ndir = \"{files}/meta\"\n\
              [data]\ndir = \"{files}/data\"\nwal-dir = \"{files}/wal\"\n\
              [monitor]\nstore-enabled = false\n\
-             [http]\nbind-address = \"127.0.0.1:{port}\"\nauth-enabled = {login}\nlog-enabled = false\n"
+             [http]\nbind-address = \"127.0.0.1:{}\"\nauth-enabled = {login}\nlog-enabled = false\n",
+            backup.number(),
+            port.number()
         );
         fs::write(directory.path().join("influxdb.conf"), configuration).unwrap();
         let server = spawn(&directory);
         let mut influx = Self {
             directory,
             port,
+            _backup: backup,
             server,
             login,
         };
@@ -79,7 +83,7 @@ impl Influx {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.number())
     }
 
     /// How to write to it.
@@ -187,12 +191,4 @@ fn spawn(directory: &TempDir) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }

@@ -1,12 +1,12 @@
 //! Amazon's services as moto plays them: a process of its own, which ends with this value.
 
 use std::{
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use bus::testing::Port;
 use reqwest::{Response, header::AUTHORIZATION};
 use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
@@ -18,32 +18,24 @@ pub(crate) const REGION: &str = "us-west-2";
 const LOOKS: usize = 600;
 
 pub(crate) struct Moto {
-    port: u16,
+    port: Port,
     server: Child,
 }
 
 impl Moto {
     pub(crate) async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        Self::start_at(port).await
+        let port = Port::claim().unwrap();
+        let server = spawn(&port);
+        let mut moto = Self { port, server };
+        moto.until_up().await;
+        moto
     }
 
-    async fn start_at(port: u16) -> Self {
-        let server = Command::new(program("moto_server"))
-            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut moto = Self { port, server };
+    async fn until_up(&mut self) {
         for _ in 0..LOOKS {
-            assert_eq!(moto.server.try_wait().unwrap(), None, "moto has ended");
-            if http().get(moto.address("/moto-api/")).send().await.is_ok() {
-                return moto;
+            assert_eq!(self.server.try_wait().unwrap(), None, "moto has ended");
+            if http().get(self.address("/moto-api/")).send().await.is_ok() {
+                return;
             }
             SystemClock.sleep(Duration::from_millis(100)).await;
         }
@@ -58,11 +50,12 @@ impl Moto {
 
     /// Restarts it, at the same address.
     pub(crate) async fn restart(&mut self) {
-        *self = Self::start_at(self.port).await;
+        self.server = spawn(&self.port);
+        self.until_up().await;
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.number())
     }
 
     pub(crate) fn address(&self, path: &str) -> String {
@@ -137,6 +130,15 @@ impl Moto {
             .unwrap();
         data[service][kind].as_array().cloned().unwrap_or_default()
     }
+}
+
+fn spawn(port: &Port) -> Child {
+    Command::new(program("moto_server"))
+        .args(["--host", "127.0.0.1", "--port", &port.number().to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Moto {

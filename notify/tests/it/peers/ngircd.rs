@@ -2,12 +2,11 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
-use bus::testing::Authority;
+use bus::testing::{Authority, Port};
 use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -19,6 +18,7 @@ pub(crate) struct Ngircd {
     /// The port that speaks TLS, where there is one.
     pub(crate) tls_port: u16,
     server: Child,
+    _ports: [Port; 2],
 }
 
 impl Ngircd {
@@ -37,9 +37,8 @@ impl Ngircd {
 
     async fn start_with(global: &str, authority: Option<&Authority>) -> Self {
         let directory = TempDir::new().unwrap();
-        // Held together, so that they differ.
-        let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [port, tls_port] = held.map(|listener| listener.local_addr().unwrap().port());
+        let ports = [(); 2].map(|()| Port::claim().unwrap());
+        let [port, tls_port] = ports.each_ref().map(Port::number);
         let tls = authority.map_or_else(String::new, |authority| {
             let (certificate, key) = authority.certify(directory.path(), "localhost").unwrap();
             format!(
@@ -63,6 +62,7 @@ impl Ngircd {
             port,
             tls_port,
             server,
+            _ports: ports,
         };
         server.until_up().await;
         server
