@@ -21,7 +21,11 @@ pub(super) async fn channel(port: u16, more: &[(&str, &str)]) -> Channels {
     channel_by(Arc::new(SystemClock), port, more).await
 }
 
-async fn channel_by(clock: Arc<dyn Clock>, port: u16, more: &[(&str, &str)]) -> Channels {
+pub(super) async fn channel_by(
+    clock: Arc<dyn Clock>,
+    port: u16,
+    more: &[(&str, &str)],
+) -> Channels {
     let port = port.to_string();
     let mut file = vec![
         ("host", "localhost"),
