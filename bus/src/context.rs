@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::Span;
 
-use crate::{Bus, BusError, Fact, Ledger, Message, Outgoing, Queue, Record};
+use crate::{Bus, BusError, CompareAndSet, Fact, Ledger, Message, Outgoing, Queue, Record};
 use runtime::{Clock, Shutdown};
 
 /// A handler's only way to send and to record, and its view of the delivery it works on.
@@ -95,14 +95,24 @@ impl Context {
 
     /// Records something when this step is settled, however it ends: unlike what it sends, this is not void when the step
     /// fails.
-    pub fn record(&self, fact: Fact) {
-        self.facts.lock().push(fact);
+    pub fn record(&self, fact: impl Into<Fact>) {
+        self.facts.lock().push(fact.into());
     }
 
     /// Records something now, before this step goes on: an intention that the next delivery must know of, should this one
     /// never end.
     pub async fn record_now(&self, facts: Vec<Fact>) -> Result<(), BusError> {
         self.bus.push_with(Vec::new(), facts).await.map(|_| ())
+    }
+
+    /// Makes a change now, and `facts` with it, if its slot holds what it expects; returns whether it did. Who has `false`
+    /// was not the first: nothing was recorded.
+    pub async fn compare_and_set(
+        &self,
+        change: CompareAndSet,
+        facts: Vec<Fact>,
+    ) -> Result<bool, BusError> {
+        self.bus.compare_and_set(change, facts).await
     }
 
     /// What is recorded of `id`, without what this step is still to record.

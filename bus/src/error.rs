@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{DecodeError, Retry, Retryable, redis::says};
+use crate::{DecodeError, Fact, Retry, Retryable, redis::says};
 
 /// How long a step is put off that met a backend which did not answer.
 const AWAY: Duration = Duration::from_secs(2);
@@ -73,6 +73,19 @@ pub enum BusError {
         #[source]
         source: DecodeError,
     },
+    /// What has the name of a record on Redis is none.
+    #[error(
+        "redis holds something else than a record under the name of the record {record} of {ledger}: remove it"
+    )]
+    NoRecord {
+        /// The kind of record.
+        ledger: &'static str,
+        /// The record.
+        record: String,
+        /// What the client says.
+        #[source]
+        source: Box<redis::RedisError>,
+    },
     /// The Redis server or its settings do not do for a bus.
     #[error("this redis cannot carry the bus: {reason}")]
     Unfit {
@@ -90,11 +103,28 @@ impl BusError {
     }
 }
 
+impl BusError {
+    /// Names the record whose change failed, if its key holds something else.
+    pub(crate) fn of_record(Fact { ledger, record, .. }: &Fact) -> impl Fn(Self) -> Self {
+        move |error| match error {
+            Self::Redis { source, .. } if says(&source, "WRONGTYPE") => Self::NoRecord {
+                ledger: ledger.name,
+                record: record.clone(),
+                source,
+            },
+            error => error,
+        }
+    }
+}
+
 impl Retryable for BusError {
     fn retry(&self) -> Retry {
         match self {
             Self::Encode { .. } | Self::Unfit { .. } => Retry::Never,
-            Self::LeaseLost { .. } | Self::Full { .. } | Self::Record { .. } => Retry::Backoff,
+            Self::LeaseLost { .. }
+            | Self::Full { .. }
+            | Self::Record { .. }
+            | Self::NoRecord { .. } => Retry::Backoff,
             // A handler that met it failed through no fault of its message's: that costs no attempt.
             Self::Redis { .. } | Self::Memory { .. } | Self::Connection { .. } => {
                 Retry::Defer(AWAY)

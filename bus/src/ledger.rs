@@ -4,8 +4,9 @@
 //! message is stored or settled: a crash can neither lose a step from the record nor tell of one that did not happen.
 //!
 //! A record has *entries*, which are added one after another and stay, and *slots*, which are named and hold one value.
-//! A slot that is [set once](Ledger::set_once) keeps its first value, whoever else tries: several workers that have to
-//! come to the same decision write theirs and read what stands there. Records are found again by their *tags*.
+//! A slot that is [set once](Ledger::set_once) keeps its first value, whoever else tries. Who has to know at once whether
+//! its value is the one uses [`Context::compare_and_set`](crate::Context::compare_and_set). Records are found again by
+//! their *tags*.
 //!
 //! A record may be its own deduplication key: a push whose facts begin with [`Ledger::open`] stores its messages only if it
 //! makes the record.
@@ -31,6 +32,19 @@ pub struct Fact {
     pub(crate) ledger: Ledger,
     pub(crate) record: String,
     pub(crate) change: Change,
+}
+
+/// A change of one slot that is made only where the slot holds what is expected. See [`Bus::compare_and_set`]; as a
+/// [`Fact`] it is written with something else, and nobody learns whether it was made.
+///
+/// [`Bus::compare_and_set`]: crate::Bus::compare_and_set
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompareAndSet(pub(crate) Fact);
+
+impl From<CompareAndSet> for Fact {
+    fn from(CompareAndSet(fact): CompareAndSet) -> Self {
+        fact
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,11 +137,29 @@ impl Ledger {
         slot: &'static str,
         value: &T,
     ) -> Result<Fact, BusError> {
-        self.swap(record, slot, None, Some(value))
+        Ok(self
+            .compare_and_set(record, slot, None, Some(value))?
+            .into())
     }
 
-    /// Has a slot hold `to` if it holds `from`, and changes nothing otherwise; `None` is an empty slot. Of several who
-    /// try at once one succeeds: it finds its value there.
+    /// Has a slot hold `new` if it holds `expected`, and changes nothing otherwise; `None` is an empty slot. Of several
+    /// who try at once one succeeds.
+    pub fn compare_and_set<T: Serialize>(
+        &self,
+        record: &str,
+        slot: &'static str,
+        expected: Option<&T>,
+        new: Option<&T>,
+    ) -> Result<CompareAndSet, BusError> {
+        let bytes = |value: Option<&T>| {
+            value
+                .map(|value| encode(self.name, value).map(Blob::from))
+                .transpose()
+        };
+        Ok(self.compare_and_set_bytes(record, slot, bytes(expected)?, bytes(new)?))
+    }
+
+    /// The same, to be written with something else.
     pub fn swap<T: Serialize>(
         &self,
         record: &str,
@@ -135,19 +167,17 @@ impl Ledger {
         from: Option<&T>,
         to: Option<&T>,
     ) -> Result<Fact, BusError> {
-        let bytes = |value: Option<&T>| {
-            value
-                .map(|value| encode(self.name, value).map(Blob::from))
-                .transpose()
-        };
-        Ok(self.fact(
-            record,
-            Change::Swap {
-                slot,
-                from: bytes(from)?,
-                to: bytes(to)?,
-            },
-        ))
+        Ok(self.compare_and_set(record, slot, from, to)?.into())
+    }
+
+    pub(crate) fn compare_and_set_bytes(
+        &self,
+        record: &str,
+        slot: &'static str,
+        from: Option<Blob>,
+        to: Option<Blob>,
+    ) -> CompareAndSet {
+        CompareAndSet(self.fact(record, Change::Swap { slot, from, to }))
     }
 
     /// Lets the record be found by `tag`. Tagging it again changes nothing.

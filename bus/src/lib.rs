@@ -8,6 +8,7 @@
 //! This crate knows no application.
 
 mod blob;
+mod claim;
 mod consumer;
 mod context;
 mod erased;
@@ -30,11 +31,12 @@ mod transport;
 mod worker;
 
 pub use blob::Blob;
+pub use claim::{Claim, ClaimField, ClaimHandle};
 pub use consumer::Consumer;
 pub use context::Context;
 pub use error::BusError;
 pub use handler::{Cause, Handler, Outcome, Requeue, RequeueReason, Retry, Retryable};
-pub use ledger::{Fact, Ledger, Record};
+pub use ledger::{CompareAndSet, Fact, Ledger, Record};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
 pub use operate::{

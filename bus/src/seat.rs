@@ -4,8 +4,8 @@
 //!
 //! The holder writes a number into a record at each [beat](Seat::BEAT), always one more. Whoever has seen the same number for
 //! [`PATIENCE`], by its own clock, puts itself in the holder's place: clocks of different machines are never compared. Both
-//! write by [`Ledger::swap`], so of several who try at once one succeeds, and a holder that was replaced notices at its
-//! next beat.
+//! write by compare-and-set, so of several who try at once one succeeds, and a holder that was replaced notices at its next
+//! beat.
 //!
 //! Between two beats a process may be stopped for longer than that, and go on as if it held the seat. So what the holder
 //! does must bear it: a cursor is swapped, a message has a key.
@@ -72,14 +72,15 @@ impl Seat {
             holder: self.me,
             number,
         };
-        self.swap(held.as_ref(), Some(&mine)).await?;
-        Ok(self.read().await?.as_ref() == Some(&mine))
+        self.compare_and_set(held.as_ref(), Some(&mine)).await
     }
 
     /// Leaves the seat to whoever is next.
     pub async fn leave(&mut self) -> Result<(), BusError> {
         match self.read().await? {
-            Some(beat) if beat.holder == self.me => self.swap(Some(&beat), None).await,
+            Some(beat) if beat.holder == self.me => {
+                self.compare_and_set(Some(&beat), None).await.map(drop)
+            }
             _ => Ok(()),
         }
     }
@@ -110,8 +111,12 @@ impl Seat {
         })
     }
 
-    async fn swap(&self, from: Option<&Beat>, to: Option<&Beat>) -> Result<(), BusError> {
-        let fact = LEDGER.swap(&self.name, SLOT, from, to)?;
-        self.bus.push_with(Vec::new(), vec![fact]).await.map(|_| ())
+    async fn compare_and_set(
+        &self,
+        expected: Option<&Beat>,
+        new: Option<&Beat>,
+    ) -> Result<bool, BusError> {
+        let change = LEDGER.compare_and_set(&self.name, SLOT, expected, new)?;
+        self.bus.compare_and_set(change, Vec::new()).await
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{Blob, BusError, Fact, Ledger, Operate, Quarantine, QueueSpec, Record};
+use crate::{Blob, BusError, CompareAndSet, Fact, Ledger, Operate, Quarantine, QueueSpec, Record};
 
 /// A message on its way, independent of its type.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,6 +231,16 @@ pub trait Bus: Operate {
         messages: Vec<Outgoing>,
         facts: Vec<Fact>,
     ) -> Result<Pushed, BusError>;
+
+    /// Records a change and `facts` in one step, if the change finds what it expects; returns whether it did. Otherwise
+    /// nothing is recorded.
+    ///
+    /// An error says nothing about whether it was recorded.
+    async fn compare_and_set(
+        &self,
+        change: CompareAndSet,
+        facts: Vec<Fact>,
+    ) -> Result<bool, BusError>;
 
     /// [`Bus::push_with`], without facts.
     async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {

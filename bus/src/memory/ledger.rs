@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::later;
-use crate::{Fact, Ledger, Record, ledger::Change};
+use crate::{CompareAndSet, Fact, Ledger, Record, ledger::Change};
 
 /// All ledgers of a bus.
 #[derive(Debug, Default)]
@@ -73,6 +73,20 @@ impl Ledgers {
         self.records
             .get(&(ledger.name, record.clone()))
             .is_some_and(|kept| kept.record.slots.contains_key(*slot))
+    }
+
+    /// Whether a slot holds what this change expects.
+    pub(super) fn finds_expected(
+        &mut self,
+        CompareAndSet(fact): &CompareAndSet,
+        now: Timestamp,
+    ) -> bool {
+        let Change::Swap { slot, from, .. } = &fact.change else {
+            return false;
+        };
+        self.forget(now);
+        let kept = self.records.get(&(fact.ledger.name, fact.record.clone()));
+        kept.and_then(|kept| kept.record.slots.get(*slot)) == from.as_ref()
     }
 
     fn change(&mut self, ledger: &Ledger, id: &str, change: &Change, now: Timestamp) {

@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 
 use self::{ledger::Ledgers, operate::Finished};
 use crate::{
-    Bus, BusError, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased, Ledger, Outgoing,
-    Pushed, Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement,
+    Bus, BusError, CompareAndSet, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased, Ledger,
+    Outgoing, Pushed, Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement,
 };
 use runtime::Clock;
 
@@ -465,6 +465,19 @@ impl Bus for MemoryBus {
             tokio::spawn(async move { changed.notify_waiters() });
         }
         Ok(pushed)
+    }
+
+    async fn compare_and_set(
+        &self,
+        change: CompareAndSet,
+        facts: Vec<Fact>,
+    ) -> Result<bool, BusError> {
+        let (now, mut ledgers) = (self.clock.now(), self.ledgers.lock());
+        let is_met = ledgers.finds_expected(&change, now);
+        if is_met {
+            ledgers.write(&[&[change.into()], &facts[..]].concat(), now);
+        }
+        Ok(is_met)
     }
 
     async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {

@@ -33,11 +33,11 @@ pub(crate) use self::endpoint::says;
 use self::{
     connection::Connections,
     pushes::Pushes,
-    scripts::{Call, Extend, Packed, ProbeWrite, PushAnswer, Settle, SettleOne},
+    scripts::{Call, CompareFirst, Extend, Packed, ProbeWrite, PushAnswer, Settle, SettleOne},
 };
 use crate::{
-    Bus, BusError, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed, Quarantine, QueueSpec,
-    Record, Reserve, Settlement,
+    Bus, BusError, CompareAndSet, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed,
+    Quarantine, QueueSpec, Record, Reserve, Settlement,
 };
 use runtime::Clock;
 
@@ -188,6 +188,18 @@ impl Bus for RedisBus {
             }
             PushAnswer::Failed(error) => Err(BusError::redis(doing)(error)),
         }
+    }
+
+    async fn compare_and_set(
+        &self,
+        change: CompareAndSet,
+        mut facts: Vec<Fact>,
+    ) -> Result<bool, BusError> {
+        facts.insert(0, change.into());
+        let call = CompareFirst { facts: &facts };
+        self.run("changing a record", &call)
+            .await
+            .map_err(BusError::of_record(&facts[0]))
     }
 
     async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {

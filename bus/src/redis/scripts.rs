@@ -145,6 +145,23 @@ impl Call for Push<'_> {
     }
 }
 
+/// Makes changes of records if the first one, a [`crate::CompareAndSet`], finds what it expects. Returns whether it does.
+pub(super) struct CompareFirst<'a> {
+    pub(super) facts: &'a [Fact],
+}
+
+impl Call for CompareFirst<'_> {
+    type Answer = bool;
+
+    fn script(&self) -> &'static Script {
+        script!("common", "facts", "compare_and_set")
+    }
+
+    fn arguments(&self, call: &mut Cmd) {
+        facts(call, self.facts);
+    }
+}
+
 /// The first half of a reservation from a queue without lanes.
 pub(super) struct Look<'a> {
     pub(super) queue: &'a QueueSpec,

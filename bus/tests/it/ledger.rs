@@ -19,6 +19,9 @@ on_both!(
     settlements_of_one_batch_record_each_its_own,
     a_slot_that_is_set_once_keeps_its_first_value,
     of_two_who_swap_the_same_value_one_succeeds,
+    compare_and_set_returns_whether_it_was_made,
+    failed_compare_and_set_records_nothing,
+    concurrent_compare_and_set_has_one_winner,
     an_erased_record_is_empty_and_still_found_by_its_tags,
     tags_list_records_the_newest_first,
     a_record_is_forgotten_after_its_last_change,
@@ -381,7 +384,8 @@ async fn a_slot_that_is_set_once_keeps_its_first_value(world: World) {
 
 async fn of_two_who_swap_the_same_value_one_succeeds(world: World) {
     let swap = |from: Option<&str>, to: Option<&str>| {
-        vec![BUILDS.swap("a", "by", from.as_ref(), to.as_ref()).unwrap()]
+        let change = BUILDS.compare_and_set("a", "by", from.as_ref(), to.as_ref());
+        vec![change.unwrap().into()]
     };
     let by = || async {
         read(&world, &BUILDS, "a")
@@ -404,6 +408,87 @@ async fn of_two_who_swap_the_same_value_one_succeeds(world: World) {
             .await
             .unwrap();
         assert_eq!(by().await.as_deref(), held, "{from:?} for {to:?}");
+    }
+}
+
+async fn compare_and_set_returns_whether_it_was_made(world: World) {
+    for (expected, new, is_made) in [
+        (Some("first"), None, false),
+        (None, Some("first"), true),
+        (None, Some("second"), false),
+        (None, Some("first"), false),
+        (Some("second"), Some("third"), false),
+        (Some("first"), Some("first"), true),
+        (Some("first"), Some("third"), true),
+        (Some("third"), None, true),
+        (Some("third"), Some("fourth"), false),
+        (None, Some("fifth"), true),
+    ] {
+        let change = BUILDS.compare_and_set("a", "by", expected.as_ref(), new.as_ref());
+        let made = world.bus.compare_and_set(change.unwrap(), Vec::new()).await;
+        assert_eq!(made.unwrap(), is_made, "{expected:?} for {new:?}");
+    }
+    let by: Option<String> = read(&world, &BUILDS, "a").await.slot("by").unwrap();
+    assert_eq!(by.as_deref(), Some("fifth"));
+}
+
+async fn failed_compare_and_set_records_nothing(world: World) {
+    let by = |expected: Option<&str>, new: &str| {
+        BUILDS
+            .compare_and_set("a", "by", expected.as_ref(), Some(&new))
+            .unwrap()
+    };
+    let facts = |text: &str| {
+        vec![
+            said("a", text),
+            BUILDS.tag("a", text),
+            BUILDS.set("b", "text", &text).unwrap(),
+        ]
+    };
+    for (expected, new, is_made) in [(None, "won", true), (None, "lost", false)] {
+        let made = world
+            .bus
+            .compare_and_set(by(expected, new), facts(new))
+            .await;
+        assert_eq!(made.unwrap(), is_made);
+    }
+    assert_eq!(story(&world, "a").await, ["won"]);
+    assert_eq!(tagged(&world, &BUILDS, "won").await, ["a"]);
+    assert!(tagged(&world, &BUILDS, "lost").await.is_empty());
+    let other: Option<String> = read(&world, &BUILDS, "b").await.slot("text").unwrap();
+    assert_eq!(other.as_deref(), Some("won"));
+    assert!(
+        world
+            .bus
+            .compare_and_set(by(Some("won"), "again"), facts("again"))
+            .await
+            .unwrap()
+    );
+    assert_eq!(story(&world, "a").await, ["won", "again"]);
+}
+
+async fn concurrent_compare_and_set_has_one_winner(world: World) {
+    for round in 0..20_u32 {
+        let tries = (0..16_u32).map(|me| {
+            let bus = if me % 2 == 0 {
+                &world.bus
+            } else {
+                &world.other
+            };
+            let before = round.checked_sub(1);
+            let change = BUILDS
+                .compare_and_set("a", "round", before.as_ref(), Some(&round))
+                .unwrap();
+            bus.compare_and_set(change, vec![BUILDS.add("a", &me).unwrap()])
+        });
+        let made = futures::future::try_join_all(tries).await.unwrap();
+        let winners: Vec<_> = (0..16_u32).zip(made).filter(|(_, made)| *made).collect();
+        let [(winner, _)] = winners[..] else {
+            panic!("winners: {winners:?}")
+        };
+        let entries: Vec<u32> = read(&world, &BUILDS, "a").await.entries().unwrap();
+        assert_eq!(entries.len() as u32, round + 1);
+        assert_eq!(entries.last(), Some(&winner));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{ops::Range, time::Duration};
 
 use bus::{
-    Bus, BusError, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate, Outgoing, Pushed,
-    Quarantine, QueueSpec, QueueStatus, Record, Remains, Reserve, Waiting, Which,
+    Bus, BusError, CompareAndSet, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate,
+    Outgoing, Pushed, Quarantine, QueueSpec, QueueStatus, Record, Remains, Reserve, Waiting, Which,
 };
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
@@ -57,6 +57,9 @@ impl Operate for Away {
 #[async_trait::async_trait]
 impl Bus for Away {
     async fn push_with(&self, _: Vec<Outgoing>, _: Vec<Fact>) -> Result<Pushed, BusError> {
+        Err(self.error())
+    }
+    async fn compare_and_set(&self, _: CompareAndSet, _: Vec<Fact>) -> Result<bool, BusError> {
         Err(self.error())
     }
     async fn reserve(&self, _: &QueueSpec, _: Reserve) -> Result<Vec<Leased>, BusError> {

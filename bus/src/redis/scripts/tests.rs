@@ -215,6 +215,8 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         BUILDS.tag("b", "all"),
         BUILDS.untag("b", "open"),
     ];
+    let first = BUILDS.compare_and_set("a", "by", None, Some(&1)).unwrap();
+    let compare_first: Vec<Fact> = [first.into()].into_iter().chain(facts.clone()).collect();
     let push = [
         Packed {
             messages: pack(vec![keyed(), late()]).unwrap(),
@@ -271,6 +273,12 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
     };
     vec![
         one("push", &Push { pushes: &push }),
+        one(
+            "compare_and_set",
+            &CompareFirst {
+                facts: &compare_first,
+            },
+        ),
         one(
             "look",
             &Look {

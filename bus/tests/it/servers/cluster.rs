@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve, Settlement,
+    Bus, Ledger, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve, Settlement,
     testing::{RedisCluster, RedisServer},
 };
 use runtime::{Clock, SystemClock};
@@ -12,6 +12,11 @@ use tokio::sync::Notify;
 
 use super::{connect, done, packed, passing, persist, take, wait_begins};
 use crate::world::{LANED, NOTES, Note, OUT, POLICY, text};
+
+const RECORDS: Ledger = Ledger {
+    name: "records",
+    retention: Duration::from_secs(600),
+};
 
 /// A namespace for each master.
 async fn namespaces(cluster: &RedisCluster) -> [String; 3] {
@@ -39,6 +44,13 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
     .await
     .unwrap();
     bus.push(vec![packed(&NOTES, "b")]).await.unwrap();
+    for is_first in [true, false] {
+        let change = RECORDS.compare_and_set("a", "by", None, Some(&1)).unwrap();
+        let facts = vec![RECORDS.add("b", &"won").unwrap(), RECORDS.tag("b", "all")];
+        assert_eq!(bus.compare_and_set(change, facts).await.unwrap(), is_first);
+    }
+    let records = bus.records(&RECORDS, &["b".to_owned()]).await.unwrap();
+    assert_eq!(records[0].entries::<String>().unwrap(), ["won"]);
 
     let taken = take(bus, &NOTES).await;
     bus.extend(&taken.lease).await.unwrap();

@@ -1,0 +1,224 @@
+//! A claim: an intention that is recorded before an effect that has no key of its own.
+//!
+//! An effect outside the bus is repeated when its message is delivered again. Where the peer knows a key by which it
+//! refuses the repetition, that is enough. Where it does not, the handler [claims](Context::claim) the effect first:
+//!
+//! ```text
+//! match cx.claim(&CALLS, id, CALL).await? {
+//!     Claim::Acquired(claim) => match call().await {          // this delivery alone makes the effect
+//!         Ok(result) => claim.complete_now(cx, &result).await?,
+//!         Err(error) if error.had_no_effect() => claim.release(cx),
+//!         Err(error) => …                                     // it may have been made: the claim stays until it runs out
+//!     },
+//!     Claim::Held { look_again, .. } => return Ok(Outcome::defer(look_again, "another delivery is about to call")),
+//!     Claim::Done(result) => …                                // the effect was made: it is not repeated
+//! }
+//! ```
+//!
+//! # Where the race is
+//!
+//! * Two deliveries claim at once: both write by compare-and-set, so one of them acquires the claim.
+//! * A process dies after its claim. Nobody can know whether it got as far as the effect. The next delivery finds the
+//!   claim held, and waits until its time is over: longer than the effect may take, so that nobody is still at it. Then it
+//!   acquires the claim. The effect may be made a second time; a handler for which that is worse than none asks
+//!   [`ClaimHandle::is_takeover`], and leaves it.
+//! * A process dies after the effect and before [`ClaimHandle::complete_now`] has ended: the same.
+//! * A process is stopped for longer than the claim's time and goes on: it makes the effect beside its successor. Its
+//!   `complete` and `release` change nothing then, since the claim is no longer its own.
+//!
+//! A claim's age is measured by the clock of whoever looks. A clock that is off by more than the claim's time takes it over
+//! early: so the time must be long beside the differences of clocks.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+
+use crate::{
+    Blob, BusError, CompareAndSet, Context, DecodeError, Ledger, Record, blob, queue::encode,
+};
+
+/// The longest wait between two looks at a claim of somebody else: it may be completed or released before its time is
+/// over.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// A field of records that is claimed, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimField {
+    name: &'static str,
+    ttl: Duration,
+}
+
+/// What a claim came to.
+#[derive(Debug)]
+#[must_use = "only who acquired the claim may make the effect"]
+pub enum Claim<R> {
+    /// This delivery makes the effect, and nobody else meanwhile.
+    Acquired(ClaimHandle),
+    /// Somebody else is about to make it, or was when it died.
+    Held {
+        /// When the claim's time is over.
+        until: Timestamp,
+        /// How long to wait before looking again.
+        look_again: Duration,
+    },
+    /// The effect was made, with this result.
+    Done(R),
+}
+
+/// An acquired claim. Dropped, it stays until its time is over.
+#[derive(Debug)]
+pub struct ClaimHandle {
+    ledger: Ledger,
+    record: String,
+    field: &'static str,
+    mine: Blob,
+    is_takeover: bool,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum State<R> {
+    Claimed { at: Timestamp, by: String },
+    Done(R),
+}
+
+/// The state of a claim, whatever its result.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AnyState {
+    Claimed { at: Timestamp },
+    Done(IgnoredAny),
+}
+
+impl ClaimField {
+    /// The field with this name. A claim is held for `ttl`: longer than its effect may take, and shorter than the
+    /// record's retention.
+    pub const fn new(name: &'static str, ttl: Duration) -> Self {
+        Self { name, ttl }
+    }
+
+    /// Since when `record` has a claim that is not completed.
+    pub fn claimed_at(&self, record: &Record) -> Result<Option<Timestamp>, DecodeError> {
+        let state: Option<AnyState> = record.slot(self.name)?;
+        Ok(state.and_then(|state| match state {
+            AnyState::Claimed { at } => Some(at),
+            AnyState::Done(_) => None,
+        }))
+    }
+}
+
+impl ClaimHandle {
+    /// Whether an earlier claim ran out: its owner died, or takes very long. Its effect may have been made.
+    pub fn is_takeover(&self) -> bool {
+        self.is_takeover
+    }
+
+    /// Records with this step that the effect was made.
+    pub fn complete<R: Serialize>(self, cx: &Context, result: &R) -> Result<(), BusError> {
+        cx.record(self.done(result)?);
+        Ok(())
+    }
+
+    /// Records now that the effect was made. On an error it is recorded with this step.
+    pub async fn complete_now<R: Serialize>(
+        self,
+        cx: &Context,
+        result: &R,
+    ) -> Result<(), BusError> {
+        let done = self.done(result)?;
+        let recorded = cx.compare_and_set(done.clone(), Vec::new()).await;
+        if recorded.is_err() {
+            cx.record(done);
+        }
+        recorded.map(drop)
+    }
+
+    /// Gives the claim back with this step: the effect was surely not made, or may be repeated.
+    pub fn release(self, cx: &Context) {
+        cx.record(self.swap(None));
+    }
+
+    fn done<R: Serialize>(&self, result: &R) -> Result<CompareAndSet, BusError> {
+        let done = encode(self.ledger.name, &State::Done(result))?;
+        Ok(self.swap(Some(done.into())))
+    }
+
+    fn swap(&self, to: Option<Blob>) -> CompareAndSet {
+        self.ledger
+            .compare_and_set_bytes(&self.record, self.field, Some(self.mine.clone()), to)
+    }
+}
+
+impl Context {
+    /// Claims an effect, by this delivery alone.
+    pub async fn claim<R: DeserializeOwned>(
+        &self,
+        ledger: &Ledger,
+        record: &str,
+        field: ClaimField,
+    ) -> Result<Claim<R>, BusError> {
+        let me = self.clock().new_id().to_string();
+        self.claim_as(&me, ledger, record, field).await
+    }
+
+    /// Claims an effect for `owner`, who may be several deliveries: each of them acquires a claim that is the owner's.
+    pub async fn claim_as<R: DeserializeOwned>(
+        &self,
+        owner: &str,
+        ledger: &Ledger,
+        record: &str,
+        ClaimField { name: field, ttl }: ClaimField,
+    ) -> Result<Claim<R>, BusError> {
+        let now = self.clock().now();
+        let claimed: State<()> = State::Claimed {
+            at: now,
+            by: owner.to_owned(),
+        };
+        let mine = Blob::from(encode(ledger.name, &claimed)?);
+        let acquired = |mine, is_takeover| {
+            Claim::Acquired(ClaimHandle {
+                ledger: *ledger,
+                record: record.to_owned(),
+                field,
+                mine,
+                is_takeover,
+            })
+        };
+        let held_since = |at: Timestamp| {
+            let until = at.checked_add(ttl).unwrap_or(Timestamp::MAX);
+            let rest = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+            let look_again = rest.min(LOOK);
+            Claim::Held { until, look_again }
+        };
+        let claim = async |before: Option<Blob>| {
+            let change = ledger.compare_and_set_bytes(record, field, before, Some(mine.clone()));
+            self.compare_and_set(change, Vec::new()).await
+        };
+
+        if claim(None).await? {
+            return Ok(acquired(mine, false));
+        }
+        let mut found = self.recorded(ledger, record).await?;
+        let Some(before) = found.slots.remove(field) else {
+            // It was released just now.
+            return Ok(held_since(now));
+        };
+        let state = blob::decode(&before).map_err(|source| BusError::Record {
+            record: record.to_owned(),
+            source: DecodeError::Body(source),
+        })?;
+        Ok(match state {
+            State::Done(result) => Claim::Done(result),
+            State::Claimed { by, .. } if by == owner => acquired(before, false),
+            State::Claimed { at, .. } if now.duration_since(at).unsigned_abs() < ttl => {
+                held_since(at)
+            }
+            State::Claimed { .. } if claim(Some(before)).await? => acquired(mine, true),
+            State::Claimed { .. } => held_since(now),
+        })
+    }
+}
