@@ -1,6 +1,6 @@
 //! Why no hook was triggered.
 
-use bus::{BusError, DecodeError, Retry, Retryable};
+use bus::{BusError, Retry, Retryable};
 use pulse::UnreadableBody;
 use thiserror::Error;
 
@@ -17,17 +17,6 @@ pub enum HookError {
         /// What Taskcluster says.
         #[source]
         source: TaskclusterError,
-    },
-    /// The record of the trigger cannot be read.
-    #[error(
-        "the record of what was triggered at hook {hook} cannot be read: it was written by another release"
-    )]
-    Record {
-        /// The hook.
-        hook: HookName,
-        /// What is wrong with it.
-        #[source]
-        source: DecodeError,
     },
     /// Taskcluster does not tell what is in a task group.
     #[error("cannot look into task group {group}")]
@@ -82,10 +71,7 @@ impl Retryable for HookError {
             Self::Trigger { source, .. } | Self::Group { source, .. } => source.retry(),
             Self::Unreadable(error) => error.retry(),
             Self::Bus(error) => error.retry(),
-            Self::Record { .. }
-            | Self::Endless { .. }
-            | Self::NoChangeset { .. }
-            | Self::Useless { .. } => Retry::Never,
+            Self::Endless { .. } | Self::NoChangeset { .. } | Self::Useless { .. } => Retry::Never,
         }
     }
 }
