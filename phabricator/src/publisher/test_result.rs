@@ -3,19 +3,19 @@
 //! # Said once
 //!
 //! As with other units (see `publisher.rs`), the server appends one each time it is sent, and nothing lists them. Before a
-//! result is sent, it is written down that it is about to be, and by which delivery. A delivery that finds another one's
-//! note leaves the result alone: it was said, or is being said, or its delivery died on the way, and a test that is shown
-//! twice would be worse than one that may be missing. A call that the server surely did not act on takes the note back.
+//! result is sent, it is claimed, for as long as the claim is kept. A delivery that finds another one's claim leaves the
+//! result alone: it was said, or is being said, or its delivery died on the way, and a test that is shown twice would be
+//! worse than one that may be missing. A call that the server surely did not act on releases the claim.
 //!
 //! Of many failures that is not sure, and in an outage of hours each result would be left alone after its first. So the
 //! server is asked for the target before, which may be asked again: only a server that answers is sent the result.
 //!
-//! The notes are not in the build's record: a push may have thousands of tests, and the record is read for each of them.
+//! The claims are not in the build's record: a push may have thousands of tests, and the record is read for each of them.
 
 use std::{borrow::Cow, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Context, Handler, Ledger};
+use bus::{Claim, ClaimField, Context, Handler, Ledger};
 use tracing::{debug, info, warn};
 
 use super::{PublishError, text};
@@ -23,15 +23,15 @@ use crate::{
     Conduit, ConduitError,
     api::{MessageType, Unit, UnitResult},
 };
-use build::{BuildRecord, Journal, Outcome, Report, Telling, TestOutcome, TestResult};
+use build::{BuildRecord, Journal, Outcome, Report, TestOutcome, TestResult};
 
 /// Results that were said, by their task and run. A message is not repeated after so long.
 const SAID: Ledger = Ledger {
     name: "test-results",
     retention: Duration::from_secs(24 * 3600),
 };
-/// Which delivery says it.
-const TELLING: &str = "telling";
+/// Which delivery says it. It does not run out before the record is forgotten.
+const CLAIM: ClaimField = ClaimField::new("claim", Duration::MAX);
 
 /// The longest name of a unit, in characters: the server's column ends there.
 const MAX_NAME: usize = 255;
@@ -51,29 +51,6 @@ impl TestResultPublisher {
             publish,
             journal,
         }
-    }
-
-    /// Notes that this delivery is about to say the result; `None` when another one was before.
-    async fn claim(
-        &self,
-        result: &TestResult,
-        cx: &Context,
-    ) -> Result<Option<Telling>, PublishError> {
-        let mine = Telling {
-            at: cx.clock().now(),
-            by: cx.clock().new_id(),
-        };
-        let id = id(result);
-        cx.record_now(vec![SAID.swap(&id, TELLING, None, Some(&mine))?])
-            .await?;
-        // A note of another release cannot be ours.
-        let stands = cx
-            .recorded(&SAID, &id)
-            .await?
-            .slot::<Telling>(TELLING)
-            .ok()
-            .flatten();
-        Ok(stands.filter(|telling| *telling == mine))
     }
 }
 
@@ -126,7 +103,7 @@ impl Handler<TestResult> for TestResultPublisher {
             warn_of_hidden(&result);
             return Ok(bus::Outcome::Done);
         }
-        let Some(mine) = self.claim(&result, cx).await? else {
+        let Claim::Acquired(claim) = cx.claim::<()>(&SAID, &id(&result), CLAIM).await? else {
             debug!(
                 task = task_id,
                 run, "the result of a test was said before, or is being said"
@@ -138,7 +115,7 @@ impl Handler<TestResult> for TestResultPublisher {
             .send_message(target, MessageType::Work, &[unit(&result)])
             .await;
         if sent.as_ref().is_err_and(ConduitError::had_no_effect) {
-            cx.record(SAID.swap(&id(&result), TELLING, Some(&mine), None)?);
+            claim.release(cx);
         }
         if sent? {
             info!(
