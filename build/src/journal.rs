@@ -12,15 +12,13 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use bus::{Bus, BusError, Context, DecodeError, Fact, Ledger, Requeue};
+use bus::{Bus, BusError, Claim, Context, DecodeError, Fact, Ledger, Requeue};
 use jiff::Timestamp;
 use tracing::info;
 
 use super::{
     BaseChoice, Blocker, BuildRequest, BuildState, Phid, Report,
-    record::{
-        Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, Telling, What, slot,
-    },
+    record::{Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, What, slot},
 };
 
 /// A wait that is logged.
@@ -232,16 +230,7 @@ impl Journal {
         target: &Phid,
         choice: &BaseChoice,
     ) -> Result<BaseChoice, BusError> {
-        let facts = vec![
-            self.ledger.set_once(target.as_str(), slot::BASE, choice)?,
-            self.event(target, cx.clock().now(), What::Based(choice.clone()))?,
-        ];
-        cx.record_now(facts).await?;
-        Ok(self
-            .read(cx, target)
-            .await?
-            .base
-            .unwrap_or_else(|| choice.clone()))
+        self.chooses(cx, target, None, choice).await
     }
 
     /// Decides on another base, after the stack did not apply on the one that was `tried`: returns what stands.
@@ -252,17 +241,25 @@ impl Journal {
         tried: &BaseChoice,
         choice: &BaseChoice,
     ) -> Result<BaseChoice, BusError> {
-        let facts = vec![
+        self.chooses(cx, target, Some(tried), choice).await
+    }
+
+    async fn chooses(
+        &self,
+        cx: &Context,
+        target: &Phid,
+        before: Option<&BaseChoice>,
+        choice: &BaseChoice,
+    ) -> Result<BaseChoice, BusError> {
+        let based = self.event(target, cx.clock().now(), What::Based(choice.clone()))?;
+        let change =
             self.ledger
-                .swap(target.as_str(), slot::BASE, Some(tried), Some(choice))?,
-            self.event(target, cx.clock().now(), What::Based(choice.clone()))?,
-        ];
-        cx.record_now(facts).await?;
-        Ok(self
-            .read(cx, target)
-            .await?
-            .base
-            .unwrap_or_else(|| choice.clone()))
+                .compare_and_set(target.as_str(), slot::BASE, before, Some(choice))?;
+        let stands = match cx.compare_and_set(change, vec![based]).await? {
+            true => None,
+            false => self.read(cx, target).await?.base,
+        };
+        Ok(stands.unwrap_or_else(|| choice.clone()))
     }
 
     /// The build's head is about to be pushed. From here on it is known that it may be on Try.
@@ -364,44 +361,9 @@ impl Journal {
         Ok(vec![self.event(target, at, What::Restarted)?])
     }
 
-    /// An answer is about to be sent that must not be sent twice, by this delivery alone: `None` when another one was
-    /// faster than `before`, which the record held.
-    pub async fn tells(
-        &self,
-        cx: &Context,
-        target: &Phid,
-        before: Option<&Telling>,
-    ) -> Result<Option<Telling>, BusError> {
-        let mine = Telling {
-            at: cx.clock().now(),
-            by: cx.clock().new_id(),
-        };
-        cx.record_now(vec![self.ledger.swap(
-            target.as_str(),
-            slot::TELLING,
-            before,
-            Some(&mine),
-        )?])
-        .await?;
-        Ok(self
-            .read(cx, target)
-            .await?
-            .telling
-            .filter(|telling| *telling == mine))
-    }
-
-    /// The answer was not sent after all.
-    pub fn does_not_tell(
-        &self,
-        cx: &Context,
-        target: &Phid,
-        mine: &Telling,
-    ) -> Result<(), BusError> {
-        cx.record(
-            self.ledger
-                .swap(target.as_str(), slot::TELLING, Some(mine), None)?,
-        );
-        Ok(())
+    /// Claims the answer that must not be sent twice.
+    pub async fn claims_answer(&self, cx: &Context, target: &Phid) -> Result<Claim<()>, BusError> {
+        cx.claim(&self.ledger, target.as_str(), slot::CLAIM).await
     }
 
     /// The build has its end: it was said, or need not be. `elsewhere` when its target was ended by somebody else.

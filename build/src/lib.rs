@@ -18,8 +18,7 @@ pub use journal::{ALL, Journal, OPEN, diff_tag, revision_tag};
 pub use phid::{Phid, PhidError};
 pub use recheck::{Recheck, Unsure};
 pub use record::{
-    Answer, Blocker, BuildRecord, BuildState, End, Event, Hidden, Now, Outcome, Source, Step,
-    Telling, What,
+    Answer, Blocker, BuildRecord, BuildState, End, Event, Hidden, Now, Outcome, Source, Step, What,
 };
 pub use report::{
     Applied, BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report,

@@ -5,7 +5,6 @@ use std::fmt;
 use bus::{DecodeError, Record};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{BaseChoice, BuildRequest, NeutralReason, Report};
 
@@ -373,15 +372,6 @@ impl From<&Report> for BuildState {
     }
 }
 
-/// An answer that must not be given twice is about to be sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Telling {
-    /// Since when.
-    pub at: Timestamp,
-    /// By which delivery of the message.
-    pub by: Uuid,
-}
-
 /// What is known of a build.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BuildRecord {
@@ -402,8 +392,8 @@ pub struct BuildRecord {
     pub end: Option<End>,
     /// The address of the link that was about to be put on its target.
     pub link: Option<String>,
-    /// Who was about to send an answer that must not be given twice. It may have arrived.
-    pub telling: Option<Telling>,
+    /// When a delivery claimed the answer that must not be given twice. It may have arrived.
+    pub claimed_at: Option<Timestamp>,
     /// When its end had been said, or was found not to be said.
     pub told: Option<Timestamp>,
     /// How often the auditor sent it through the pipeline again.
@@ -444,7 +434,7 @@ impl BuildRecord {
             pushing: record.slot(slot::PUSHING)?.unwrap_or_default(),
             end: record.slot(slot::END)?,
             link: record.slot(slot::LINK)?,
-            telling: record.slot(slot::TELLING)?,
+            claimed_at: slot::CLAIM.claimed_at(record)?,
             told: record.slot(slot::TOLD)?,
             redriven: record.slot(slot::REDRIVEN)?.unwrap_or_default(),
         })
@@ -507,13 +497,18 @@ impl BuildRecord {
 
 /// The slots of a build's record.
 pub(super) mod slot {
+    use std::time::Duration;
+
+    use bus::ClaimField;
+
     pub(crate) const ACCEPTED: &str = "accepted";
     pub(crate) const NOW: &str = "now";
     pub(crate) const BASE: &str = "base";
     pub(crate) const PUSHING: &str = "pushing";
     pub(crate) const END: &str = "end";
     pub(crate) const LINK: &str = "link";
-    pub(crate) const TELLING: &str = "telling";
+    /// The answer that must not be sent twice. The server acts on a message within two minutes of its sending.
+    pub(crate) const CLAIM: ClaimField = ClaimField::new("claim", Duration::from_secs(120));
     pub(crate) const TOLD: &str = "told";
     pub(crate) const REDRIVEN: &str = "redriven";
 }

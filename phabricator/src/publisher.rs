@@ -4,17 +4,15 @@
 //!
 //! A link is made once, since its key is unique on its target, and the first message that ends a target is the one that
 //! counts. Units have neither: the server appends them each time. A unit and the message that it comes with are stored by
-//! the server in one step, and no call lists units. So before a unit is sent, the record of the build says that it is
-//! about to be, and which delivery does it: of two that run beside each other only one can write that down. A delivery
-//! that finds it and no more cannot know whether the other one got through, or is still at it. So it looks again until
-//! [`UNSETTLED`] is over, and then:
+//! the server in one step, and no call lists units. So a unit is claimed in the record of the build before it is sent,
+//! as [`bus::Claim`] has it. A delivery that finds another one's claim waits until the claim's time is over, and then:
 //!
 //! * If the message ends the target, the target has told, since the server acts some seconds after it took a message. If
 //!   the target still waits, it is said again.
 //! * If it does not, as for a push, nothing tells, and the unit is left: the link is the answer, and a unit that is shown
 //!   twice would be worse than one that may be missing.
 //!
-//! A call that the server surely did not act on takes the note back.
+//! A call that the server surely did not act on releases the claim.
 //!
 //! # Links
 //!
@@ -36,7 +34,10 @@ pub use test_result::TestResultPublisher;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{BusError, Cause, Context, Handler, Outcome, Queue, Requeue, Retry, Retryable};
+use bus::{
+    BusError, Cause, Claim, ClaimHandle, Context, Handler, Outcome, Queue, Requeue, Retry,
+    Retryable,
+};
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
 
@@ -45,9 +46,7 @@ use crate::{
     api::{MessageType, Unit},
     lando::{self, LandoWarning},
 };
-use build::{
-    Answer, BuildRecord, Journal, Neutral, NeutralReason, Phid, Report, Telling, Update, What,
-};
+use build::{Answer, BuildRecord, Journal, Neutral, NeutralReason, Phid, Report, Update, What};
 
 /// The key of the link to the jobs on Try. A target that has it was pushed.
 pub(crate) const PUSHED_KEY: &str = "treeherder";
@@ -58,11 +57,7 @@ const WHY_KEY: &str = "code-review-why";
 /// Its name, as it is shown.
 const WHY_NAME: &str = "Why this was not built";
 
-/// How long the server may take to act on a message, from when it was about to be sent.
-const UNSETTLED: Duration = Duration::from_secs(120);
-/// How long to wait between two looks at that.
-const LOOK: Duration = Duration::from_secs(5);
-/// What is waited for meanwhile.
+/// What is waited for while another delivery has the claim.
 const UNDER_WAY: &str = "another delivery was about to send this answer: waiting for harbormaster to act on it, if it came";
 
 /// Handles `results`.
@@ -126,6 +121,14 @@ struct Link<'a> {
     url: &'a str,
 }
 
+/// How the publishing of an end went.
+enum Told {
+    /// It is over.
+    Ended(What),
+    /// The same answer of another delivery may be on its way. When to look again.
+    UnderWay(Duration),
+}
+
 /// How a link came to be on its target, or did not.
 enum Linked {
     /// It is there, by us.
@@ -180,13 +183,13 @@ impl Publisher {
         )
     }
 
-    /// Publishes an end. `None` while the same answer of another delivery may be on its way.
+    /// Publishes an end.
     async fn tell(
         &self,
         update: &Update,
         record: &BuildRecord,
         cx: &Context,
-    ) -> Result<Option<What>, PublishError> {
+    ) -> Result<Told, PublishError> {
         let (target, what) = (&update.request.target, name(&update.report));
         let told = What::Told {
             what: what.to_owned(),
@@ -196,7 +199,7 @@ impl Publisher {
             text,
         }) = &update.report
         {
-            return Ok(Some(not_told(text)));
+            return Ok(Told::Ended(not_told(text)));
         }
         let status = match self
             .conduit
@@ -207,22 +210,24 @@ impl Publisher {
             Some(found) => found.status,
             // The target of a private revision is as private as the revision.
             None if update.report == Report::Withheld => {
-                return Ok(Some(not_told("the target is private, too")));
+                return Ok(Told::Ended(not_told("the target is private, too")));
             }
             None => return Err(PublishError::UnknownTarget(target.clone())),
         };
         let page = self.pages.why(target);
         let words = words(&update.report, page.as_deref());
         if status.has_ended() {
-            if record.telling.is_some() && !matches!(update.report, Report::Pushed(_)) {
+            if record.claimed_at.is_some() && !matches!(update.report, Report::Pushed(_)) {
                 for say in words {
                     self.sent(target, say, record, cx)?;
                 }
-                return Ok(Some(told));
+                return Ok(Told::Ended(told));
             }
             let status = status.name();
             info!("not published, the target is {status} already: {what}");
-            return Ok(Some(not_told(&format!("the target was {status} already"))));
+            return Ok(Told::Ended(not_told(&format!(
+                "the target was {status} already"
+            ))));
         }
         for say in words {
             match &say {
@@ -232,44 +237,34 @@ impl Publisher {
                         return Err(PublishError::UnknownTarget(target.clone()));
                     }
                     Linked::Conflict(conflict) if link.key == PUSHED_KEY => {
-                        return Ok(Some(conflict));
+                        return Ok(Told::Ended(conflict));
                     }
                     Linked::Conflict(conflict) => {
                         self.journal.note(cx, target, conflict)?;
                         continue;
                     }
                 },
-                Say::Message(kind, unit) => match &record.telling {
-                    Some(before)
-                        if cx.clock().now().duration_since(before.at).unsigned_abs()
-                            < UNSETTLED =>
-                    {
-                        return Ok(None);
-                    }
-                    Some(_) if *kind == MessageType::Work => {
+                Say::Message(kind, unit) => match self.journal.claims_answer(cx, target).await? {
+                    Claim::Held { look_again, .. } => return Ok(Told::UnderWay(look_again)),
+                    Claim::Acquired(claim) if *kind == MessageType::Work && claim.is_takeover() => {
                         warn!("what was applied may have been sent before, it is not sent again");
-                        return Ok(Some(What::Told {
+                        return Ok(Told::Ended(What::Told {
                             what: format!("{what}; what was applied may be missing"),
                         }));
                     }
-                    before => {
-                        let sent = self
-                            .send(target, *kind, unit.as_slice(), before.as_ref(), cx)
-                            .await?;
-                        match sent {
-                            Some(true) => {}
-                            Some(false) => {
-                                return Err(PublishError::UnknownTarget(target.clone()));
-                            }
-                            None => return Ok(None),
+                    Claim::Acquired(claim) => {
+                        let sent = self.send(target, *kind, unit.as_slice(), claim, cx);
+                        if !sent.await? {
+                            return Err(PublishError::UnknownTarget(target.clone()));
                         }
                     }
+                    Claim::Done(()) => {}
                 },
             }
             self.sent(target, say, record, cx)?;
         }
         info!(step = "published", "published on the build target: {what}");
-        Ok(Some(told))
+        Ok(Told::Ended(told))
     }
 
     /// Records what is on the target now, once.
@@ -330,23 +325,20 @@ impl Publisher {
         })
     }
 
-    /// Sends a message by this delivery alone, and says whether its target exists. `None` when another delivery was faster.
+    /// Sends a message by this delivery alone, and says whether its target exists.
     async fn send(
         &self,
         target: &Phid,
         kind: MessageType,
         units: &[Unit],
-        before: Option<&Telling>,
+        claim: ClaimHandle,
         cx: &Context,
-    ) -> Result<Option<bool>, PublishError> {
-        let Some(mine) = self.journal.tells(cx, target, before).await? else {
-            return Ok(None);
-        };
+    ) -> Result<bool, ConduitError> {
         let sent = self.conduit.send_message(target, kind, units).await;
         if sent.as_ref().is_err_and(ConduitError::had_no_effect) {
-            self.journal.does_not_tell(cx, target, &mine)?;
+            claim.release(cx);
         }
-        Ok(Some(sent?))
+        sent
     }
 
     fn close(&self, update: &Update, what: What, cx: &Context) -> Result<(), BusError> {
@@ -384,10 +376,10 @@ impl Handler<Update> for Publisher {
             return Ok(Outcome::Done);
         }
         if update.report.is_end() {
-            let Some(what) = self.tell(&update, &record, cx).await? else {
-                return Ok(Outcome::defer(LOOK, UNDER_WAY));
-            };
-            self.close(&update, what, cx)?;
+            match self.tell(&update, &record, cx).await? {
+                Told::Ended(what) => self.close(&update, what, cx)?,
+                Told::UnderWay(look_again) => return Ok(Outcome::defer(look_again, UNDER_WAY)),
+            }
         } else if self
             .conduit
             .send_message(target, MessageType::Work, &[])

@@ -117,8 +117,8 @@ fn story(
             "next: {}",
             next(record, publish).unwrap_or("nothing")
         ));
-        if let Some(telling) = record.telling.as_ref() {
-            let ago = ago(telling.at);
+        if let Some(at) = record.claimed_at {
+            let ago = ago(at);
             lines.push(format!(
                 "      an answer was about to be sent {ago}: whether it arrived is not known yet"
             ));

@@ -75,12 +75,16 @@ impl Place {
 
     /// Follows the search to `cursor`, unless somebody else did meanwhile.
     pub(super) fn moves_to(&self, cursor: u64) -> Result<Fact, BusError> {
-        PLACE.swap(RECORD, CURSOR, Some(&self.cursor), Some(&cursor))
+        Ok(PLACE
+            .compare_and_set(RECORD, CURSOR, Some(&self.cursor), Some(&cursor))?
+            .into())
     }
 
     /// Revisions that changed before `at` were looked at, unless somebody else did that meanwhile.
     pub(super) fn reconciled_to(&self, at: i64) -> Result<Fact, BusError> {
-        PLACE.swap(RECORD, RECONCILED, Some(&self.reconciled), Some(&at))
+        Ok(PLACE
+            .compare_and_set(RECORD, RECONCILED, Some(&self.reconciled), Some(&at))?
+            .into())
     }
 }
 

@@ -393,7 +393,7 @@ async fn an_end_that_was_refused_is_said_at_the_next_try() {
         let request = world.request(world.create("revision").diff.id);
         world.fake.fail_next("harbormaster.sendmessage", 1, &fault);
         world.publish(&request, &pushed(None)).await;
-        assert_eq!(world.record(&request).await.telling, None);
+        assert_eq!(world.record(&request).await.claimed_at, None);
         world.advance(70);
         world.tell().await;
         assert_eq!(world.target(&request).units.len(), 1, "{fault:?}");
