@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Bus, BusError, Context, DecodeError, Fact, Ledger};
+use bus::{Bus, BusError, Claim, ClaimField, ClaimHandle, Context, DecodeError, Fact, Ledger};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -25,8 +25,8 @@ const ALL_MUTED: &str = "muted";
 /// The most of them that are listed.
 const MAX_LISTED: usize = 1000;
 
-const CLAIM: &str = "claim";
-const AT: &str = "at";
+/// Who sends it. It does not run out before the record is forgotten.
+const CLAIM: ClaimField = ClaimField::new("claim", Duration::MAX);
 const WHO: &str = "who";
 
 /// A recipient that is left alone, since nothing reaches it.
@@ -107,38 +107,21 @@ impl Muted {
     }
 }
 
-/// The one sending of a notification to a recipient.
+/// Claims the one sending of the notification with this key to a recipient. `None` when it was sent within a day, or is
+/// another one's to send.
 ///
 /// Several messages may ask for the same, since several identities may have one address. The first that claims it sends
 /// it, however often it takes; the others leave it to that one.
-pub(crate) struct Sending {
-    id: String,
-}
-
-impl Sending {
-    /// What `key` names, to `recipient`.
-    pub(crate) fn of(key: &str, recipient: &str) -> Self {
-        Self {
-            id: name(&[key, recipient]),
-        }
-    }
-
-    /// Whether it is `claimant`'s to send. Not when it was sent within a day.
-    pub(crate) async fn claim(&self, cx: &Context, claimant: &str) -> Result<bool, BusError> {
-        let mut record = cx.recorded(&SENT, &self.id).await?;
-        if record.is_empty() {
-            cx.record_now(vec![SENT.set_once(&self.id, CLAIM, &claimant)?])
-                .await?;
-            record = cx.recorded(&SENT, &self.id).await?;
-        }
-        let sent: Option<Timestamp> = record.slot(AT).map_err(unreadable(&self.id))?;
-        let claim: Option<String> = record.slot(CLAIM).map_err(unreadable(&self.id))?;
-        Ok(sent.is_none() && claim.as_deref() == Some(claimant))
-    }
-
-    /// That it is sent.
-    pub(crate) fn done(&self, now: Timestamp) -> Result<Fact, BusError> {
-        SENT.set(&self.id, AT, &now)
+pub(crate) async fn claim_sending(
+    cx: &Context,
+    key: &str,
+    recipient: &str,
+    claimant: &str,
+) -> Result<Option<ClaimHandle>, BusError> {
+    let id = name(&[key, recipient]);
+    match cx.claim_as::<()>(claimant, &SENT, &id, CLAIM).await? {
+        Claim::Acquired(claim) => Ok(Some(claim)),
+        Claim::Held { .. } | Claim::Done(()) => Ok(None),
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use crate::{
     Channel, ChannelError, Channels, Notification, TemplateError, Templates,
     flux::{self, Flux},
-    memory::{DAY, Muted, Sending},
+    memory::{DAY, Muted, claim_sending},
     storm::{self, Digest},
     templates::{DIGEST, DIGEST_SUBJECT},
     trouble::Troubles,
@@ -251,12 +251,11 @@ impl Sender {
             info!(channel = channel.name(), recipient, task, %status, "not sent, the recipient could not be reached of late");
             return Ok(());
         }
-        let sending = Sending::of(&notification.key(), recipient);
         let claimant = notification.identity.as_deref().unwrap_or_default();
-        if !sending.claim(cx, claimant).await? {
+        let Some(claim) = claim_sending(cx, &notification.key(), recipient, claimant).await? else {
             debug!(channel = channel.name(), recipient, task, %status, "not sent, it was already");
             return Ok(());
-        }
+        };
         let admission = match channel.is_read_by_people() {
             true => storm::admit(cx, channel.name(), place, self.limit).await?,
             false => None,
@@ -266,7 +265,7 @@ impl Sender {
             let digest = Digest::begun_by(notification, place, now);
             cx.send_once(&self.digests, &digest, &digest.key())?;
             cx.record(digest.holds(notification)?);
-            cx.record(sending.done(now)?);
+            claim.complete(cx, &())?;
             debug!(channel = channel.name(), recipient, task, %status, "held for a digest");
             return Ok(());
         }
@@ -276,7 +275,7 @@ impl Sender {
             }
             return Err(error);
         }
-        cx.record(sending.done(cx.clock().now())?);
+        claim.complete(cx, &())?;
         info!(channel = channel.name(), recipient, task, %status, "sent");
         Ok(())
     }

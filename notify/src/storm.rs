@@ -53,8 +53,6 @@ const MINUTE: i64 = 60;
 struct Window {
     minute: i64,
     count: u32,
-    /// Sets those apart who count at once.
-    by: u64,
 }
 
 /// What was held back from one recipient within one minute, to be sent as one.
@@ -128,24 +126,9 @@ async fn count(
         let Some(count) = counted(before.as_ref()) else {
             return Ok(false);
         };
-        let after = Window {
-            minute,
-            count,
-            by: cx.clock().random(),
-        };
-        cx.record_now(vec![WINDOWS.swap(
-            id,
-            WINDOW,
-            before.as_ref(),
-            Some(&after),
-        )?])
-        .await?;
-        let found: Option<Window> = cx
-            .recorded(&WINDOWS, id)
-            .await?
-            .slot(WINDOW)
-            .map_err(unreadable(id))?;
-        if found.as_ref() == Some(&after) {
+        let after = Window { minute, count };
+        let change = WINDOWS.compare_and_set(id, WINDOW, before.as_ref(), Some(&after))?;
+        if cx.compare_and_set(change, Vec::new()).await? {
             return Ok(true);
         }
     }
