@@ -336,6 +336,39 @@ async fn a_unit_whose_answer_was_lost_is_not_shown_twice() {
 }
 
 #[tokio::test]
+async fn answer_of_a_worker_that_died_after_sending_it_is_not_sent_again() {
+    for report in [patch_failed(), pushed(None)] {
+        let world = World::new().await;
+        let request = world.request(world.create("revision").diff.id);
+        world.send_update(&request, &report).await;
+        let acted = async {
+            while world.target(&request).messages.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = acted => {}
+            ended = world.tell() => panic!("settled before it died: {ended}"),
+        }
+        let record = world.record(&request).await;
+        assert!(record.claimed_at.is_some() && record.told.is_none());
+        for _ in 0..60 {
+            world.advance(5);
+            world.tell().await;
+        }
+        let target = world.target(&request);
+        assert_eq!(
+            (target.units.len(), target.messages.len()),
+            (1, 1),
+            "{report:?}"
+        );
+        assert!(world.record(&request).await.told.is_some());
+        assert_eq!(world.results().await, bus::Depth::default());
+    }
+}
+
+#[tokio::test]
 async fn an_end_that_harbormaster_has_not_acted_on_yet_is_waited_for() {
     let world = World::new().await;
     let request = world.request(world.create("revision").diff.id);

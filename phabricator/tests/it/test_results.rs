@@ -223,6 +223,31 @@ async fn a_result_whose_answer_was_lost_is_not_shown_twice() {
     );
 }
 
+#[tokio::test]
+async fn result_of_a_worker_that_died_after_sending_it_is_not_shown_again() {
+    let stage = Stage::new().await;
+    let request = stage.build(&pushed()).await;
+    stage
+        .send(&result(&request, "A", 0, TestOutcome::Fail))
+        .await;
+    let acted = async {
+        while stage.units(&request).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = acted => {}
+        ended = stage.publisher.step() => panic!("settled before it died: {ended:?}"),
+    }
+    stage.world.advance(3600);
+    assert_eq!(stage.publisher.step().await.unwrap(), 1);
+    assert_eq!(
+        (stage.units(&request).len(), stage.depth().await),
+        (1, Depth::default())
+    );
+}
+
 /// Nobody can tell this from the case above.
 #[tokio::test]
 async fn a_result_that_was_lost_on_its_way_stays_away() {
