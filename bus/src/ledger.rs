@@ -159,17 +159,6 @@ impl Ledger {
         Ok(self.compare_and_set_bytes(record, slot, bytes(expected)?, bytes(new)?))
     }
 
-    /// The same, to be written with something else.
-    pub fn swap<T: Serialize>(
-        &self,
-        record: &str,
-        slot: &'static str,
-        from: Option<&T>,
-        to: Option<&T>,
-    ) -> Result<Fact, BusError> {
-        Ok(self.compare_and_set(record, slot, from, to)?.into())
-    }
-
     pub(crate) fn compare_and_set_bytes(
         &self,
         record: &str,

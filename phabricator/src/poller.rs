@@ -20,8 +20,8 @@
 //! # Who sends what, and when
 //!
 //! A diff's message, the note that it was seen, and the cursor behind it are one step, so a crash between any two steps
-//! neither loses a diff nor repeats one. One instance polls, by a [`Seat`]; losing it drops the round wherever it is.
-//! An instance that was stopped and goes on as if it held the seat does no harm either: its messages bear keys and were
+//! neither loses a diff nor repeats one. One instance polls, by a [`LeaderLease`]; losing it drops the round wherever it is.
+//! An instance that was stopped and goes on as if it held the lease does no harm either: its messages bear keys and were
 //! stored before, the cursor is swapped and does not go back, and it stops when it does not find the value that it wrote.
 //!
 //! The cursor must name a diff that the server shows, or it refuses the search. A diff that became private, or was
@@ -33,7 +33,7 @@ mod round;
 use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, Producer, Queue, Seat};
+use bus::{BusError, LeaderLease, Producer, Queue};
 use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
 
@@ -45,7 +45,7 @@ use build::{NewDiff, Phid};
 pub struct DiffPoller {
     rounds: Rounds,
     interval: Duration,
-    seat: Seat,
+    lease: LeaderLease,
     clock: Arc<dyn Clock>,
     looking: Trouble,
     beating: Trouble,
@@ -66,7 +66,7 @@ impl DiffPoller {
         interval: Duration,
     ) -> Self {
         let clock = Arc::clone(producer.clock());
-        let seat = Seat::new(
+        let lease = LeaderLease::new(
             Arc::clone(producer.bus()),
             Arc::clone(&clock),
             "diff-poller",
@@ -85,7 +85,7 @@ impl DiffPoller {
         Self {
             rounds,
             interval,
-            seat,
+            lease,
             clock,
             looking,
             beating,
@@ -94,22 +94,22 @@ impl DiffPoller {
 
     async fn poll(&mut self) {
         loop {
-            let held = self.seat.hold().await;
+            let held = self.lease.try_acquire().await;
             if self.beating.note(held) == Some(true) {
                 info!("this process looks for new diffs");
                 self.preside().await;
                 info!("this process does not look for new diffs any more");
             }
-            self.clock.sleep(Seat::BEAT).await;
+            self.clock.sleep(LeaderLease::RENEW_INTERVAL).await;
         }
     }
 
-    /// Looks as long as the seat is held.
+    /// Looks as long as the lease is held.
     async fn preside(&mut self) {
         let Self {
             rounds,
             interval,
-            seat,
+            lease,
             clock,
             looking,
             beating,
@@ -122,8 +122,8 @@ impl DiffPoller {
         };
         let beats = async {
             loop {
-                clock.sleep(Seat::BEAT).await;
-                if beating.note(seat.hold().await) != Some(true) {
+                clock.sleep(LeaderLease::RENEW_INTERVAL).await;
+                if beating.note(lease.try_acquire().await) != Some(true) {
                     return;
                 }
             }
@@ -148,7 +148,7 @@ impl Service for DiffPoller {
             () = shutdown.stopping() => {}
         }
         // Without that the next one waits a little longer.
-        let _: Result<(), BusError> = self.seat.leave().await;
+        let _: Result<(), BusError> = self.lease.release().await;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use build::{NewDiff as Found, Phid};
-use bus::{Policy, Queue, Seat};
+use bus::{LeaderLease, Policy, Queue};
 use futures::{future::BoxFuture, poll};
 use phabricator::{
     DiffPoller,
@@ -65,7 +65,7 @@ impl<'w> Process<'w> {
         while !condition(self.world) {
             self.go_on().await;
             SystemClock.sleep(Duration::from_millis(1)).await;
-            self.world.clock.advance(Seat::BEAT);
+            self.world.clock.advance(LeaderLease::RENEW_INTERVAL);
         }
     }
 
@@ -81,7 +81,7 @@ impl<'w> Process<'w> {
         while found(self.world).await.len() < count {
             self.go_on().await;
             SystemClock.sleep(Duration::from_millis(1)).await;
-            self.world.clock.advance(Seat::BEAT);
+            self.world.clock.advance(LeaderLease::RENEW_INTERVAL);
         }
         found(self.world).await
     }
@@ -236,7 +236,7 @@ async fn a_process_that_dies_anywhere_loses_and_repeats_nothing() {
         for _ in 0..steps {
             process.go_on().await;
             tokio::task::yield_now().await;
-            world.clock.advance(Seat::BEAT);
+            world.clock.advance(LeaderLease::RENEW_INTERVAL);
         }
     }
     Process::start(&world).look().await;
@@ -256,7 +256,7 @@ async fn of_two_processes_one_looks_and_the_other_follows_within_thirty_seconds_
         first.go_on().await;
         second.go_on().await;
         SystemClock.sleep(Duration::from_millis(1)).await;
-        world.clock.advance(Seat::BEAT);
+        world.clock.advance(LeaderLease::RENEW_INTERVAL);
     }
     let starts = || {
         logs.text()
@@ -270,7 +270,7 @@ async fn of_two_processes_one_looks_and_the_other_follows_within_thirty_seconds_
     let revision = world.create("after its death");
     while starts() == 1 {
         second.go_on().await;
-        world.clock.advance(Seat::BEAT);
+        world.clock.advance(LeaderLease::RENEW_INTERVAL);
     }
     assert!(
         world.clock.now().duration_since(died).as_secs() <= 30,

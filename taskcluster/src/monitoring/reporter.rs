@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, Ledger, Outgoing, Producer, Queue, Seat};
+use bus::{BusError, LeaderLease, Ledger, Outgoing, Producer, Queue};
 use jiff::Timestamp;
 use runtime::{Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
@@ -72,7 +72,7 @@ impl Reporter {
         Ok(report)
     }
 
-    /// An instance that was stopped and goes on as if it held the seat makes the same report, after the same last one.
+    /// An instance that was stopped and goes on as if it held the lease makes the same report, after the same last one.
     fn mails(&self, report: &Report, last: Option<Timestamp>) -> Result<Vec<Outgoing>, BusError> {
         let subject = format!(
             "Taskcluster hooks of {}: {} tasks",
@@ -150,11 +150,11 @@ impl Service for Reporter {
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
         let clock = Arc::clone(self.producer.clock());
         let name = format!("reporter {}", self.scope.name);
-        let mut seat = Seat::new(Arc::clone(self.producer.bus()), Arc::clone(&clock), name);
+        let mut lease = LeaderLease::new(Arc::clone(self.producer.bus()), Arc::clone(&clock), name);
         let mut failed = false;
         loop {
             let done = async {
-                if seat.hold().await? {
+                if lease.try_acquire().await? {
                     self.look().await
                 } else {
                     Ok(())
@@ -173,12 +173,12 @@ impl Service for Reporter {
                 Ok(()) => failed = false,
             }
             tokio::select! {
-                () = clock.sleep(Seat::BEAT) => {}
+                () = clock.sleep(LeaderLease::RENEW_INTERVAL) => {}
                 () = shutdown.stopping() => break,
             }
         }
         // Without that the next one waits a little longer.
-        let _: Result<(), BusError> = seat.leave().await;
+        let _: Result<(), BusError> = lease.release().await;
         Ok(())
     }
 }

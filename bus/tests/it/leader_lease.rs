@@ -1,37 +1,37 @@
-//! Of several processes one holds a seat. They meet on the bus, and have clocks of their own.
+//! Of several processes one holds a lease. They meet on the bus, and have clocks of their own.
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, Seat};
+use bus::{Bus, LeaderLease};
 use runtime::ManualClock;
 
 use crate::{on_both, world::World};
 
 on_both!(
-    one_of_two_holds_the_seat_and_keeps_it,
+    one_of_two_holds_the_lease_and_keeps_it,
     a_holder_that_dies_is_followed_within_thirty_seconds,
     a_holder_that_was_stopped_for_long_notices_at_its_next_beat,
     a_holder_that_leaves_is_followed_at_once,
-    seats_with_other_names_are_free,
+    leases_with_other_names_are_free,
 );
 
 struct Process {
     clock: Arc<ManualClock>,
-    seat: Seat,
+    lease: LeaderLease,
 }
 
 impl Process {
     fn new(bus: &Arc<dyn Bus>, now: &str) -> Self {
         let clock = Arc::new(ManualClock::new(now.parse().unwrap()));
         Self {
-            seat: Seat::new(bus.clone(), clock.clone(), "poller"),
+            lease: LeaderLease::new(bus.clone(), clock.clone(), "poller"),
             clock,
         }
     }
 
     async fn beat(&mut self) -> bool {
-        self.clock.advance(Seat::BEAT);
-        self.seat.hold().await.unwrap()
+        self.clock.advance(LeaderLease::RENEW_INTERVAL);
+        self.lease.try_acquire().await.unwrap()
     }
 }
 
@@ -43,13 +43,13 @@ fn two(world: &World) -> (Process, Process) {
     )
 }
 
-async fn one_of_two_holds_the_seat_and_keeps_it(world: World) {
+async fn one_of_two_holds_the_lease_and_keeps_it(world: World) {
     let (mut first, mut second) = two(&world);
     for _ in 0..20 {
         assert_eq!((first.beat().await, second.beat().await), (true, false));
     }
-    first.seat.leave().await.unwrap();
-    let (first, second) = futures::join!(first.seat.hold(), second.seat.hold());
+    first.lease.release().await.unwrap();
+    let (first, second) = futures::join!(first.lease.try_acquire(), second.lease.try_acquire());
     assert_eq!(
         u8::from(first.unwrap()) + u8::from(second.unwrap()),
         1,
@@ -64,7 +64,7 @@ async fn a_holder_that_dies_is_followed_within_thirty_seconds(world: World) {
     assert!(first.beat().await);
     let mut waited = Duration::ZERO;
     while !second.beat().await {
-        waited += Seat::BEAT;
+        waited += LeaderLease::RENEW_INTERVAL;
         assert!(waited < Duration::from_secs(30), "nobody follows");
     }
     assert!(
@@ -84,18 +84,18 @@ async fn a_holder_that_was_stopped_for_long_notices_at_its_next_beat(world: Worl
 async fn a_holder_that_leaves_is_followed_at_once(world: World) {
     let (mut first, mut second) = two(&world);
     assert_eq!((first.beat().await, second.beat().await), (true, false));
-    second.seat.leave().await.unwrap();
+    second.lease.release().await.unwrap();
     assert!(first.beat().await, "it is not another's to leave");
-    first.seat.leave().await.unwrap();
+    first.lease.release().await.unwrap();
     assert!(second.beat().await);
 }
 
-async fn seats_with_other_names_are_free(world: World) {
+async fn leases_with_other_names_are_free(world: World) {
     let (mut first, second) = two(&world);
     assert!(first.beat().await);
     assert!(
-        Seat::new(world.other.clone(), second.clock.clone(), "reporter")
-            .hold()
+        LeaderLease::new(world.other.clone(), second.clock.clone(), "reporter")
+            .try_acquire()
             .await
             .unwrap()
     );
