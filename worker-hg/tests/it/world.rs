@@ -331,13 +331,19 @@ impl World {
         Some(applied)
     }
 
-    /// Handles what is in the queue, as often as it comes back within `time`.
+    /// Handles what is in the queue, as often as it comes back within `time`: looks each ten seconds in the first minutes, and
+    /// each minute after these.
     pub async fn pass(&self, time: Duration) {
         let running = self.running.as_ref().expect("the worker runs");
-        let end = self.clock.now() + time;
-        while self.clock.now() < end {
+        let begin = self.clock.now();
+        loop {
+            let passed = self.clock.now().duration_since(begin).unsigned_abs();
+            if passed >= time {
+                break;
+            }
             while running.consumer.step().await.unwrap() > 0 {}
-            self.clock.advance(Duration::from_secs(10));
+            let step = if passed.as_secs() < 300 { 10 } else { 60 };
+            self.clock.advance(Duration::from_secs(step));
         }
     }
 
