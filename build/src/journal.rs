@@ -18,7 +18,7 @@ use tracing::info;
 
 use super::{
     BaseChoice, Blocker, BuildRequest, BuildState, Phid, Report,
-    record::{Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, What, slot},
+    record::{Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, What, field},
 };
 
 /// A wait that is logged.
@@ -67,7 +67,7 @@ impl Journal {
     fn ready(&self, target: &Phid, at: Timestamp, queue: &str) -> Result<Fact, BusError> {
         self.ledger.set(
             target.as_str(),
-            slot::NOW,
+            field::NOW,
             &Now {
                 queue: queue.to_owned(),
                 since: at,
@@ -91,7 +91,7 @@ impl Journal {
             queue: queue.to_owned(),
         };
         Ok(vec![
-            self.ledger.open(id, slot::ACCEPTED, &accepted)?,
+            self.ledger.open(id, field::ACCEPTED, &accepted)?,
             self.ledger.tag(id, ALL),
             self.ledger.tag(id, OPEN),
             self.ledger.tag(id, revision_tag(request.revision_id)),
@@ -142,7 +142,7 @@ impl Journal {
         };
         cx.record(self.ledger.set(
             target.as_str(),
-            slot::NOW,
+            field::NOW,
             &Now {
                 queue: queue.to_owned(),
                 since: now,
@@ -163,7 +163,7 @@ impl Journal {
             since: cx.clock().now(),
             step,
         };
-        cx.record_now(vec![self.ledger.set(target.as_str(), slot::NOW, &now)?])
+        cx.record_now(vec![self.ledger.set(target.as_str(), field::NOW, &now)?])
             .await
     }
 
@@ -254,7 +254,7 @@ impl Journal {
         let based = self.event(target, cx.clock().now(), What::Based(choice.clone()))?;
         let change =
             self.ledger
-                .compare_and_set(target.as_str(), slot::BASE, before, Some(choice))?;
+                .compare_and_set(target.as_str(), field::BASE, before, Some(choice))?;
         let stands = match cx.compare_and_set(change, vec![based]).await? {
             true => None,
             false => self.read(cx, target).await?.base,
@@ -266,7 +266,7 @@ impl Journal {
     pub async fn pushes(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
         cx.record_now(vec![self.ledger.set(
             target.as_str(),
-            slot::PUSHING,
+            field::PUSHING,
             &true,
         )?])
         .await
@@ -274,7 +274,7 @@ impl Journal {
 
     /// The push was refused: nothing is on Try.
     pub fn pushed_nothing(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
-        cx.record(self.ledger.set(target.as_str(), slot::PUSHING, &false)?);
+        cx.record(self.ledger.set(target.as_str(), field::PUSHING, &false)?);
         Ok(())
     }
 
@@ -301,7 +301,7 @@ impl Journal {
             };
             facts.push(self.ledger.set(
                 id,
-                slot::ACCEPTED,
+                field::ACCEPTED,
                 &record.accepted.clone().unwrap_or_else(unknown),
             )?);
         }
@@ -309,7 +309,7 @@ impl Journal {
             at,
             outcome: Outcome::Answered(report.clone()),
         };
-        facts.push(self.ledger.set_once(id, slot::END, &end)?);
+        facts.push(self.ledger.set_once(id, field::END, &end)?);
         facts.push(self.event(target, at, What::Ended(BuildState::from(report)))?);
         facts.push(self.ready(target, at, queue)?);
         Ok(facts)
@@ -317,8 +317,12 @@ impl Journal {
 
     /// A link with this address is about to be put on the target: should its target have one already, it is this one.
     pub async fn links(&self, cx: &Context, target: &Phid, url: &str) -> Result<(), BusError> {
-        cx.record_now(vec![self.ledger.set(target.as_str(), slot::LINK, &url)?])
-            .await
+        cx.record_now(vec![self.ledger.set(
+            target.as_str(),
+            field::LINK,
+            &url.to_owned(),
+        )?])
+        .await
     }
 
     /// A build whose target has the link of a push, made by somebody else: it is not built, and needs no answer.
@@ -339,7 +343,7 @@ impl Journal {
         };
         facts.push(self.ledger.set_once(
             id,
-            slot::END,
+            field::END,
             &End {
                 at,
                 outcome: Outcome::PushedBefore,
@@ -363,7 +367,7 @@ impl Journal {
 
     /// Claims the answer that must not be sent twice.
     pub async fn claims_answer(&self, cx: &Context, target: &Phid) -> Result<Claim<()>, BusError> {
-        cx.claim(&self.ledger, target.as_str(), slot::CLAIM).await
+        cx.claim(&self.ledger, target.as_str(), field::CLAIM).await
     }
 
     /// The build has its end: it was said, or need not be. `elsewhere` when its target was ended by somebody else.
@@ -377,13 +381,13 @@ impl Journal {
         let id = target.as_str();
         let mut facts = vec![
             self.event(target, at, what)?,
-            self.ledger.set(id, slot::TOLD, &at)?,
+            self.ledger.set(id, field::TOLD, &at)?,
             self.ledger.untag(id, OPEN),
         ];
         if elsewhere {
             facts.push(self.ledger.set_once(
                 id,
-                slot::END,
+                field::END,
                 &End {
                     at,
                     outcome: Outcome::EndedElsewhere,
@@ -433,7 +437,7 @@ impl Journal {
                 },
             )?,
             self.ledger
-                .set(target.as_str(), slot::REDRIVEN, &redriven)?,
+                .set(target.as_str(), field::REDRIVEN, &redriven)?,
             self.ready(target, at, queue)?,
             self.ledger.tag(target.as_str(), OPEN),
         ])

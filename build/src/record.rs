@@ -421,22 +421,22 @@ impl Acceptance {
 
 impl BuildRecord {
     pub(super) fn read(record: &Record) -> Result<Self, DecodeError> {
-        let accepted: Option<Acceptance> = record.slot(slot::ACCEPTED)?;
+        let accepted: Option<Acceptance> = record.field(field::ACCEPTED)?;
         let first = accepted.as_ref().and_then(Acceptance::event);
         Ok(Self {
             request: accepted.as_ref().map(|accepted| accepted.request.clone()),
             events: first.into_iter().chain(record.entries()?).collect(),
             now: record
-                .slot(slot::NOW)?
+                .field(field::NOW)?
                 .or_else(|| accepted.as_ref().map(Acceptance::now)),
             accepted,
-            base: record.slot(slot::BASE)?,
-            pushing: record.slot(slot::PUSHING)?.unwrap_or_default(),
-            end: record.slot(slot::END)?,
-            link: record.slot(slot::LINK)?,
-            claimed_at: slot::CLAIM.claimed_at(record)?,
-            told: record.slot(slot::TOLD)?,
-            redriven: record.slot(slot::REDRIVEN)?.unwrap_or_default(),
+            base: record.field(field::BASE)?,
+            pushing: record.field(field::PUSHING)?.unwrap_or_default(),
+            end: record.field(field::END)?,
+            link: record.field(field::LINK)?,
+            claimed_at: field::CLAIM.claimed_at(record)?,
+            told: record.field(field::TOLD)?,
+            redriven: record.field(field::REDRIVEN)?.unwrap_or_default(),
         })
     }
 
@@ -495,20 +495,23 @@ impl BuildRecord {
     }
 }
 
-/// The slots of a build's record.
-pub(super) mod slot {
+/// The fields of a build's record.
+pub(super) mod field {
     use std::time::Duration;
 
-    use bus::ClaimField;
+    use bus::{ClaimField, Field};
+    use jiff::Timestamp;
 
-    pub(crate) const ACCEPTED: &str = "accepted";
-    pub(crate) const NOW: &str = "now";
-    pub(crate) const BASE: &str = "base";
-    pub(crate) const PUSHING: &str = "pushing";
-    pub(crate) const END: &str = "end";
-    pub(crate) const LINK: &str = "link";
+    use super::{Acceptance, BaseChoice, End, Now};
+
+    pub(crate) const ACCEPTED: Field<Acceptance> = Field::new("accepted");
+    pub(crate) const NOW: Field<Now> = Field::new("now");
+    pub(crate) const BASE: Field<BaseChoice> = Field::new("base");
+    pub(crate) const PUSHING: Field<bool> = Field::new("pushing");
+    pub(crate) const END: Field<End> = Field::new("end");
+    pub(crate) const LINK: Field<String> = Field::new("link");
     /// The answer that must not be sent twice. The server acts on a message within two minutes of its sending.
     pub(crate) const CLAIM: ClaimField = ClaimField::new("claim", Duration::from_secs(120));
-    pub(crate) const TOLD: &str = "told";
-    pub(crate) const REDRIVEN: &str = "redriven";
+    pub(crate) const TOLD: Field<Timestamp> = Field::new("told");
+    pub(crate) const REDRIVEN: Field<u32> = Field::new("redriven");
 }

@@ -38,7 +38,7 @@ use serde::{
 };
 
 use crate::{
-    Blob, BusError, CompareAndSet, Context, DecodeError, Ledger, Record, blob, queue::encode,
+    Blob, BusError, CompareAndSet, Context, DecodeError, Field, Ledger, Record, blob, queue::encode,
 };
 
 /// The longest wait between two looks at a claim of somebody else: it may be completed or released before its time is
@@ -103,7 +103,7 @@ impl ClaimField {
 
     /// Since when `record` has a claim that is not completed.
     pub fn claimed_at(&self, record: &Record) -> Result<Option<Timestamp>, DecodeError> {
-        let state: Option<AnyState> = record.slot(self.name)?;
+        let state: Option<AnyState> = record.field(Field::new(self.name))?;
         Ok(state.and_then(|state| match state {
             AnyState::Claimed { at } => Some(at),
             AnyState::Done(_) => None,

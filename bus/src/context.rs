@@ -105,7 +105,7 @@ impl Context {
         self.bus.push_with(Vec::new(), facts).await.map(|_| ())
     }
 
-    /// Makes a change now, and `facts` with it, if its slot holds what it expects; returns whether it did. Who has `false`
+    /// Makes a change now, and `facts` with it, if its field holds what it expects; returns whether it did. Who has `false`
     /// was not the first: nothing was recorded.
     pub async fn compare_and_set(
         &self,

@@ -17,14 +17,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Bus, BusError, Ledger};
+use crate::{Bus, BusError, Field, Ledger};
 use runtime::Clock;
 
 const LEDGER: Ledger = Ledger {
     name: "leader-leases",
     retention: Duration::from_secs(24 * 3600),
 };
-const SLOT: &str = "holder";
+const HOLDER: Field<Renewal> = Field::new("holder");
 
 /// How long after its last renewal a holder counts as gone.
 const TTL: Duration = Duration::from_secs(15);
@@ -106,7 +106,7 @@ impl LeaderLease {
             .await?
             .pop()
             .unwrap_or_default();
-        record.slot(SLOT).map_err(|source| BusError::Record {
+        record.field(HOLDER).map_err(|source| BusError::Record {
             record: self.name.clone(),
             source,
         })
@@ -117,7 +117,7 @@ impl LeaderLease {
         expected: Option<&Renewal>,
         new: Option<&Renewal>,
     ) -> Result<bool, BusError> {
-        let change = LEDGER.compare_and_set(&self.name, SLOT, expected, new)?;
+        let change = LEDGER.compare_and_set(&self.name, HOLDER, expected, new)?;
         self.bus.compare_and_set(change, Vec::new()).await
     }
 }

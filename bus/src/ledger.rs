@@ -3,15 +3,15 @@
 //! A message is gone when it is handled. Its outcome is written into a record, in the same atomic step in which the
 //! message is stored or settled: a crash can neither lose a step from the record nor tell of one that did not happen.
 //!
-//! A record has *entries*, which are added one after another and stay, and *slots*, which are named and hold one value.
-//! A slot that is [set once](Ledger::set_once) keeps its first value, whoever else tries. Who has to know at once whether
+//! A record has *entries*, which are added one after another and stay, and *fields*, which are named and hold one value.
+//! A field that is [set once](Ledger::set_once) keeps its first value, whoever else tries. Who has to know at once whether
 //! its value is the one uses [`Context::compare_and_set`](crate::Context::compare_and_set). Records are found again by
 //! their *tags*.
 //!
 //! A record may be its own deduplication key: a push whose facts begin with [`Ledger::open`] stores its messages only if it
 //! makes the record.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, marker::PhantomData, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -26,6 +26,36 @@ pub struct Ledger {
     pub retention: Duration,
 }
 
+/// A named value of records, and its type.
+pub struct Field<T> {
+    name: &'static str,
+    value: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Field<T> {
+    /// The field with this name, unique in its records.
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            value: PhantomData,
+        }
+    }
+}
+
+impl<T> Clone for Field<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Field<T> {}
+
+impl<T> fmt::Debug for Field<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Field").field(&self.name).finish()
+    }
+}
+
 /// A change of a record, to be written together with what is sent or settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
@@ -34,7 +64,7 @@ pub struct Fact {
     pub(crate) change: Change,
 }
 
-/// A change of one slot that is made only where the slot holds what is expected. See [`Bus::compare_and_set`]; as a
+/// A change of one field that is made only where the field holds what is expected. See [`Bus::compare_and_set`]; as a
 /// [`Fact`] it is written with something else, and nobody learns whether it was made.
 ///
 /// [`Bus::compare_and_set`]: crate::Bus::compare_and_set
@@ -92,18 +122,18 @@ impl Ledger {
         }
     }
 
-    /// Puts a value into a slot, unless there is one. A push whose facts begin with it depends on it: when the slot has a
-    /// value, its messages count as stored before, and nothing is recorded.
+    /// Puts a value into a field, unless there is one. A push whose facts begin with it depends on it: when the field has
+    /// a value, its messages count as stored before, and nothing is recorded.
     pub fn open<T: Serialize>(
         &self,
         record: &str,
-        slot: &'static str,
+        field: Field<T>,
         value: &T,
     ) -> Result<Fact, BusError> {
         Ok(self.fact(
             record,
             Change::Open {
-                slot,
+                slot: field.name,
                 value: encode(self.name, value)?.into(),
             },
         ))
@@ -114,40 +144,40 @@ impl Ledger {
         Ok(self.fact(record, Change::Add(encode(self.name, entry)?.into())))
     }
 
-    /// Puts a value into a slot.
+    /// Puts a value into a field.
     pub fn set<T: Serialize>(
         &self,
         record: &str,
-        slot: &'static str,
+        field: Field<T>,
         value: &T,
     ) -> Result<Fact, BusError> {
         Ok(self.fact(
             record,
             Change::Set {
-                slot,
+                slot: field.name,
                 value: encode(self.name, value)?.into(),
             },
         ))
     }
 
-    /// Puts a value into a slot, unless there is one.
+    /// Puts a value into a field, unless there is one.
     pub fn set_once<T: Serialize>(
         &self,
         record: &str,
-        slot: &'static str,
+        field: Field<T>,
         value: &T,
     ) -> Result<Fact, BusError> {
         Ok(self
-            .compare_and_set(record, slot, None, Some(value))?
+            .compare_and_set(record, field, None, Some(value))?
             .into())
     }
 
-    /// Has a slot hold `new` if it holds `expected`, and changes nothing otherwise; `None` is an empty slot. Of several
+    /// Has a field hold `new` if it holds `expected`, and changes nothing otherwise; `None` is an empty field. Of several
     /// who try at once one succeeds.
     pub fn compare_and_set<T: Serialize>(
         &self,
         record: &str,
-        slot: &'static str,
+        field: Field<T>,
         expected: Option<&T>,
         new: Option<&T>,
     ) -> Result<CompareAndSet, BusError> {
@@ -156,7 +186,7 @@ impl Ledger {
                 .map(|value| encode(self.name, value).map(Blob::from))
                 .transpose()
         };
-        Ok(self.compare_and_set_bytes(record, slot, bytes(expected)?, bytes(new)?))
+        Ok(self.compare_and_set_bytes(record, field.name, bytes(expected)?, bytes(new)?))
     }
 
     pub(crate) fn compare_and_set_bytes(
@@ -179,7 +209,7 @@ impl Ledger {
         self.fact(record, Change::Untag(tag.into()))
     }
 
-    /// Removes all entries and slots. The tags stay.
+    /// Removes all entries and fields. The tags stay.
     pub fn erase(&self, record: &str) -> Fact {
         self.fact(record, Change::Erase)
     }
@@ -206,10 +236,10 @@ impl Record {
             .collect()
     }
 
-    /// What stands in a slot.
-    pub fn slot<T: DeserializeOwned>(&self, slot: &str) -> Result<Option<T>, DecodeError> {
+    /// The value of a field.
+    pub fn field<T: DeserializeOwned>(&self, field: Field<T>) -> Result<Option<T>, DecodeError> {
         self.slots
-            .get(slot)
+            .get(field.name)
             .map(|value| blob::decode(value).map_err(DecodeError::Body))
             .transpose()
     }

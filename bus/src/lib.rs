@@ -37,7 +37,7 @@ pub use context::Context;
 pub use error::BusError;
 pub use handler::{Cause, Handler, Outcome, Requeue, RequeueReason, Retry, Retryable};
 pub use leader_lease::LeaderLease;
-pub use ledger::{CompareAndSet, Fact, Ledger, Record};
+pub use ledger::{CompareAndSet, Fact, Field, Ledger, Record};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
 pub use operate::{

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bus::{Bus, BusError, Claim, ClaimField, ClaimHandle, Context, DecodeError, Fact, Ledger};
+use bus::{
+    Bus, BusError, Claim, ClaimField, ClaimHandle, Context, DecodeError, Fact, Field, Ledger,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -27,7 +29,7 @@ const MAX_LISTED: usize = 1000;
 
 /// Who sends it. It does not run out before the record is forgotten.
 const CLAIM: ClaimField = ClaimField::new("claim", Duration::MAX);
-const WHO: &str = "who";
+const WHO: Field<Muted> = Field::new("who");
 
 /// A recipient that is left alone, since nothing reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +54,7 @@ pub async fn muted(bus: &dyn Bus, now: Timestamp) -> Result<Vec<Muted>, BusError
         .collect();
     let mut muted = Vec::new();
     for (record, id) in bus.records(&MUTED, &ids).await?.into_iter().zip(&ids) {
-        let who: Option<Muted> = record.slot(WHO).map_err(unreadable(id))?;
+        let who: Option<Muted> = record.field(WHO).map_err(unreadable(id))?;
         muted.extend(who.filter(|who| who.lasts(now)));
     }
     Ok(muted)
@@ -71,7 +73,7 @@ pub async fn unmute(
         .await?
         .pop()
         .unwrap_or_default();
-    let who: Option<Muted> = record.slot(WHO).map_err(unreadable(&id))?;
+    let who: Option<Muted> = record.field(WHO).map_err(unreadable(&id))?;
     bus.push_with(
         Vec::new(),
         vec![MUTED.erase(&id), MUTED.untag(&id, ALL_MUTED)],
@@ -97,7 +99,7 @@ impl Muted {
         let who: Option<Self> = cx
             .recorded(&MUTED, &id)
             .await?
-            .slot(WHO)
+            .field(WHO)
             .map_err(unreadable(&id))?;
         Ok(who.filter(|who| who.lasts(cx.clock().now())))
     }

@@ -7,7 +7,7 @@
 //! * What a task asks for beyond [`MAX_ARTIFACTS`] and [`MAX_RECIPIENTS`] is left out, which the log and the last
 //!   notification say.
 
-use bus::{BusError, Context, Ledger};
+use bus::{BusError, Context, Field, Ledger};
 use sha2::{Digest as _, Sha256};
 
 use crate::memory::{DAY, name, unreadable};
@@ -26,7 +26,7 @@ const ARTIFACTS: Ledger = Ledger {
     name: "notify-artifacts",
     retention: DAY,
 };
-const FULL: &str = "full";
+const FULL: Field<bool> = Field::new("full");
 
 /// The lane of a task's notifications on a channel.
 pub(crate) fn lane(channel: &str, task: &str) -> String {
@@ -61,7 +61,7 @@ pub(crate) async fn place(
     let taken = async || {
         let record = cx.recorded(&ARTIFACTS, &id).await?;
         let taken: Vec<String> = record.entries().map_err(unreadable(&id))?;
-        let is_full: Option<bool> = record.slot(FULL).map_err(unreadable(&id))?;
+        let is_full: Option<bool> = record.field(FULL).map_err(unreadable(&id))?;
         Ok::<_, BusError>((taken, is_full))
     };
     let (mut places, is_full) = taken().await?;

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use bus::{BusError, Context, Fact, Ledger, Message};
+use bus::{BusError, Context, Fact, Field, Ledger, Message};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +36,8 @@ const HELD: Ledger = Ledger {
     retention: Duration::from_secs(7 * 24 * 3600),
 };
 
-const WINDOW: &str = "window";
-const TOLD: &str = "told";
+const WINDOW: Field<Window> = Field::new("window");
+const TOLD: Field<usize> = Field::new("told");
 
 /// How often a place in a window is tried for, while others try for it too.
 const TRIES: usize = 20;
@@ -121,7 +121,7 @@ async fn count(
         let before: Option<Window> = cx
             .recorded(&WINDOWS, id)
             .await?
-            .slot(WINDOW)
+            .field(WINDOW)
             .map_err(unreadable(id))?;
         let Some(count) = counted(before.as_ref()) else {
             return Ok(false);
@@ -193,7 +193,7 @@ impl Digest {
             return Ok(None);
         }
         let mut lines: Vec<DigestLine> = record.entries().map_err(unreadable(&id))?;
-        let told: usize = record.slot(TOLD).map_err(unreadable(&id))?.unwrap_or(0);
+        let told: usize = record.field(TOLD).map_err(unreadable(&id))?.unwrap_or(0);
         let fact = HELD.set(&id, TOLD, &lines.len())?;
         lines.drain(..told.min(lines.len()));
         Ok(Some((lines, fact)))

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bus::{BusError, Ending, Fact, Leased, Ledger, Policy, Pushed, Queue, Record, Settlement};
+use bus::{
+    BusError, Ending, Fact, Field, Leased, Ledger, Policy, Pushed, Queue, Record, Settlement,
+};
 
 use crate::{
     on_both,
@@ -17,7 +19,7 @@ on_both!(
     every_way_to_settle_records_but_a_release,
     a_stale_worker_records_nothing,
     settlements_of_one_batch_record_each_its_own,
-    a_slot_that_is_set_once_keeps_its_first_value,
+    a_field_that_is_set_once_keeps_its_first_value,
     of_two_who_swap_the_same_value_one_succeeds,
     compare_and_set_returns_whether_it_was_made,
     failed_compare_and_set_records_nothing,
@@ -71,7 +73,7 @@ async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
     let facts = vec![
         said("a", "accepted"),
         BUILDS.tag("a", "open"),
-        BUILDS.set("a", "waits", &7_u64).unwrap(),
+        BUILDS.set("a", Field::new("waits"), &7_u64).unwrap(),
     ];
     let message = NOTES.pack(&note("a"), world.clock.as_ref()).unwrap();
     world.bus.push_with(vec![message], facts).await.unwrap();
@@ -79,8 +81,8 @@ async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
     let record = read(&world, &BUILDS, "a").await;
     assert_eq!(record.entries::<String>().unwrap(), ["accepted"]);
-    assert_eq!(record.slot::<u64>("waits").unwrap(), Some(7));
-    assert_eq!(record.slot::<u64>("other").unwrap(), None);
+    assert_eq!(record.field(Field::<u64>::new("waits")).unwrap(), Some(7));
+    assert_eq!(record.field(Field::<u64>::new("other")).unwrap(), None);
     assert_eq!(tagged(&world, &BUILDS, "open").await, ["a"]);
     assert!(read(&world, &BUILDS, "b").await.is_empty());
 
@@ -92,7 +94,7 @@ async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
         .unwrap();
     assert_eq!(story(&world, "a").await, ["accepted", "seen"]);
     assert!(
-        record.slot::<String>("waits").is_err(),
+        record.field(Field::<String>::new("waits")).is_err(),
         "a value of another type is no value"
     );
 }
@@ -118,7 +120,7 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
     let (bus, clock) = (&world.bus, &world.clock);
     let send = async |ledger: Ledger, value: &str| {
         let facts = vec![
-            ledger.open("a", "accepted", &value).unwrap(),
+            ledger.open("a", Field::new("accepted"), &value).unwrap(),
             ledger.add("a", &"accepted").unwrap(),
             ledger.tag("a", "open"),
         ];
@@ -127,9 +129,12 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
             .unwrap()
     };
     // A record that is not open yet may have something else.
-    bus.push_with(Vec::new(), vec![BUILDS.set("a", "now", &1).unwrap()])
-        .await
-        .unwrap();
+    bus.push_with(
+        Vec::new(),
+        vec![BUILDS.set("a", Field::new("now"), &1).unwrap()],
+    )
+    .await
+    .unwrap();
     assert_eq!(
         send(BUILDS, "first").await,
         Pushed {
@@ -147,7 +152,10 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
     let record = read(&world, &BUILDS, "a").await;
     assert_eq!(
-        record.slot::<String>("accepted").unwrap().as_deref(),
+        record
+            .field(Field::<String>::new("accepted"))
+            .unwrap()
+            .as_deref(),
         Some("first")
     );
     assert_eq!(record.entries::<String>().unwrap(), ["accepted"]);
@@ -163,7 +171,7 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
     bus.push_with(
         Vec::new(),
         vec![
-            BUILDS.open("a", "accepted", &"fourth").unwrap(),
+            BUILDS.open("a", Field::new("accepted"), &"fourth").unwrap(),
             said("a", "seen"),
         ],
     )
@@ -171,7 +179,10 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
     .unwrap();
     let record = read(&world, &BUILDS, "a").await;
     assert_eq!(
-        record.slot::<String>("accepted").unwrap().as_deref(),
+        record
+            .field(Field::<String>::new("accepted"))
+            .unwrap()
+            .as_deref(),
         Some("first")
     );
     assert_eq!(story(&world, "a").await, ["accepted", "seen"]);
@@ -197,7 +208,7 @@ async fn a_refused_message_does_not_open_its_record(world: World) {
     let send = async |record: &str| {
         let message = BOUNDED.pack(&note("a"), world.clock.as_ref()).unwrap();
         let opening = vec![
-            BUILDS.open(record, "accepted", &1).unwrap(),
+            BUILDS.open(record, Field::new("accepted"), &1).unwrap(),
             BUILDS.tag(record, "open"),
         ];
         world.bus.push_with(vec![message], opening).await
@@ -355,8 +366,8 @@ async fn settlements_of_one_batch_record_each_its_own(world: World) {
     assert_eq!(story(&world, "b").await, ["1", "2"]);
 }
 
-async fn a_slot_that_is_set_once_keeps_its_first_value(world: World) {
-    let value = |value: &str| BUILDS.set_once("a", "base", &value).unwrap();
+async fn a_field_that_is_set_once_keeps_its_first_value(world: World) {
+    let value = |value: &str| BUILDS.set_once("a", Field::new("base"), &value).unwrap();
     world
         .bus
         .push_with(Vec::new(), vec![value("first")])
@@ -370,13 +381,16 @@ async fn a_slot_that_is_set_once_keeps_its_first_value(world: World) {
     let base = || async {
         read(&world, &BUILDS, "a")
             .await
-            .slot::<String>("base")
+            .field(Field::<String>::new("base"))
             .unwrap()
     };
     assert_eq!(base().await.as_deref(), Some("first"));
     world
         .bus
-        .push_with(Vec::new(), vec![BUILDS.set("a", "base", &"third").unwrap()])
+        .push_with(
+            Vec::new(),
+            vec![BUILDS.set("a", Field::new("base"), &"third").unwrap()],
+        )
         .await
         .unwrap();
     assert_eq!(base().await.as_deref(), Some("third"));
@@ -384,13 +398,13 @@ async fn a_slot_that_is_set_once_keeps_its_first_value(world: World) {
 
 async fn of_two_who_swap_the_same_value_one_succeeds(world: World) {
     let swap = |from: Option<&str>, to: Option<&str>| {
-        let change = BUILDS.compare_and_set("a", "by", from.as_ref(), to.as_ref());
+        let change = BUILDS.compare_and_set("a", Field::new("by"), from.as_ref(), to.as_ref());
         vec![change.unwrap().into()]
     };
     let by = || async {
         read(&world, &BUILDS, "a")
             .await
-            .slot::<String>("by")
+            .field(Field::<String>::new("by"))
             .unwrap()
     };
     for (from, to, held) in [
@@ -424,25 +438,28 @@ async fn compare_and_set_returns_whether_it_was_made(world: World) {
         (Some("third"), Some("fourth"), false),
         (None, Some("fifth"), true),
     ] {
-        let change = BUILDS.compare_and_set("a", "by", expected.as_ref(), new.as_ref());
+        let change = BUILDS.compare_and_set("a", Field::new("by"), expected.as_ref(), new.as_ref());
         let made = world.bus.compare_and_set(change.unwrap(), Vec::new()).await;
         assert_eq!(made.unwrap(), is_made, "{expected:?} for {new:?}");
     }
-    let by: Option<String> = read(&world, &BUILDS, "a").await.slot("by").unwrap();
+    let by: Option<String> = read(&world, &BUILDS, "a")
+        .await
+        .field(Field::new("by"))
+        .unwrap();
     assert_eq!(by.as_deref(), Some("fifth"));
 }
 
 async fn failed_compare_and_set_records_nothing(world: World) {
     let by = |expected: Option<&str>, new: &str| {
         BUILDS
-            .compare_and_set("a", "by", expected.as_ref(), Some(&new))
+            .compare_and_set("a", Field::new("by"), expected.as_ref(), Some(&new))
             .unwrap()
     };
     let facts = |text: &str| {
         vec![
             said("a", text),
             BUILDS.tag("a", text),
-            BUILDS.set("b", "text", &text).unwrap(),
+            BUILDS.set("b", Field::new("text"), &text).unwrap(),
         ]
     };
     for (expected, new, is_made) in [(None, "won", true), (None, "lost", false)] {
@@ -455,7 +472,10 @@ async fn failed_compare_and_set_records_nothing(world: World) {
     assert_eq!(story(&world, "a").await, ["won"]);
     assert_eq!(tagged(&world, &BUILDS, "won").await, ["a"]);
     assert!(tagged(&world, &BUILDS, "lost").await.is_empty());
-    let other: Option<String> = read(&world, &BUILDS, "b").await.slot("text").unwrap();
+    let other: Option<String> = read(&world, &BUILDS, "b")
+        .await
+        .field(Field::new("text"))
+        .unwrap();
     assert_eq!(other.as_deref(), Some("won"));
     assert!(
         world
@@ -477,7 +497,7 @@ async fn concurrent_compare_and_set_has_one_winner(world: World) {
             };
             let before = round.checked_sub(1);
             let change = BUILDS
-                .compare_and_set("a", "round", before.as_ref(), Some(&round))
+                .compare_and_set("a", Field::new("round"), before.as_ref(), Some(&round))
                 .unwrap();
             bus.compare_and_set(change, vec![BUILDS.add("a", &me).unwrap()])
         });
@@ -495,7 +515,7 @@ async fn concurrent_compare_and_set_has_one_winner(world: World) {
 async fn an_erased_record_is_empty_and_still_found_by_its_tags(world: World) {
     let facts = vec![
         said("a", "a name"),
-        BUILDS.set("a", "title", &"x").unwrap(),
+        BUILDS.set("a", Field::new("title"), &"x").unwrap(),
         BUILDS.tag("a", "D1"),
     ];
     world.bus.push_with(Vec::new(), facts).await.unwrap();
@@ -506,7 +526,7 @@ async fn an_erased_record_is_empty_and_still_found_by_its_tags(world: World) {
         .unwrap();
     let record = read(&world, &BUILDS, "a").await;
     assert_eq!(record.entries::<String>().unwrap(), ["a number"]);
-    assert_eq!(record.slot::<String>("title").unwrap(), None);
+    assert_eq!(record.field(Field::<String>::new("title")).unwrap(), None);
     assert_eq!(tagged(&world, &BUILDS, "D1").await, ["a"]);
 }
 

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Ending, Ledger, Letters, Operate, Operator, Outgoing, Queue, RedisBus, Remains,
-    Reserve, Settlement, Which, testing::RedisServer,
+    Bus, BusError, Ending, Field, Ledger, Letters, Operate, Operator, Outgoing, Queue, RedisBus,
+    Remains, Reserve, Settlement, Which, testing::RedisServer,
 };
 use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
@@ -499,7 +499,7 @@ async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
             .bus
             .push_with(
                 vec![world.packed("a")],
-                vec![ledger.open("a", "accepted", &1).unwrap()],
+                vec![ledger.open("a", Field::new("accepted"), &1).unwrap()],
             )
             .await
     };
@@ -526,8 +526,13 @@ async fn compare_and_set_of_what_is_no_record_names_it_and_changes_nothing() {
     let world = Server::start().await;
     let key = "{test}:-ledger-:builds:record:a";
     let _: String = world.command(&["SET", key, "no record"]).await;
-    let change = builds.compare_and_set("a", "by", None, Some(&1)).unwrap();
-    let facts = vec![builds.tag("a", "all"), builds.set("b", "by", &1).unwrap()];
+    let change = builds
+        .compare_and_set("a", Field::new("by"), None, Some(&1))
+        .unwrap();
+    let facts = vec![
+        builds.tag("a", "all"),
+        builds.set("b", Field::new("by"), &1).unwrap(),
+    ];
     let refused = world.bus.compare_and_set(change, facts).await.unwrap_err();
     assert!(matches!(refused, BusError::NoRecord { .. }), "{refused:?}");
     assert_eq!(
@@ -562,10 +567,10 @@ async fn every_key_of_a_record_expires() {
     };
     let world = Server::start().await;
     let entry = |record: &str| BUILDS.add(record, &"x").unwrap();
-    let once = |record: &str| BUILDS.set_once(record, "end", &1).unwrap();
+    let once = |record: &str| BUILDS.set_once(record, Field::new("end"), &1).unwrap();
     let accepted = vec![
         entry("a"),
-        BUILDS.set("a", "now", &1).unwrap(),
+        BUILDS.set("a", Field::new("now"), &1).unwrap(),
         BUILDS.tag("a", "open"),
     ];
     world

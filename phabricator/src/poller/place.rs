@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Bus, BusError, Fact, Ledger};
+use bus::{Bus, BusError, Fact, Field, Ledger};
 use jiff::Timestamp;
 
 use build::Phid;
@@ -22,10 +22,10 @@ const SEEN: Ledger = Ledger {
 };
 
 const RECORD: &str = "place";
-const START: &str = "start";
-const CURSOR: &str = "cursor";
-const RECONCILED: &str = "reconciled";
-const AT: &str = "at";
+const START: Field<u64> = Field::new("start");
+const CURSOR: Field<u64> = Field::new("cursor");
+const RECONCILED: Field<i64> = Field::new("reconciled");
+const AT: Field<i64> = Field::new("at");
 
 /// How far the poller is. Each value has a slot of its own, as a plain number, so that what another release wrote can be
 /// swapped.
@@ -51,9 +51,9 @@ impl Place {
             record: RECORD.to_owned(),
             source,
         };
-        let start = record.slot(START).map_err(unreadable)?;
-        let cursor = record.slot(CURSOR).map_err(unreadable)?;
-        let reconciled = record.slot(RECONCILED).map_err(unreadable)?;
+        let start = record.field(START).map_err(unreadable)?;
+        let cursor = record.field(CURSOR).map_err(unreadable)?;
+        let reconciled = record.field(RECONCILED).map_err(unreadable)?;
         Ok(start
             .zip(cursor)
             .zip(reconciled)

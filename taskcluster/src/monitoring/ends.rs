@@ -1,12 +1,12 @@
 //! What is recorded of tasks that have ended, until it is reported.
 
-use bus::{Bus, BusError, Context, Fact, Ledger};
+use bus::{Bus, BusError, Context, Fact, Field, Ledger};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::HookName;
 
-const SLOT: &str = "end";
+const ENDED: Field<EndedTask> = Field::new("end");
 const TAG: &str = "to-report";
 /// How many records are read in one go.
 const PAGE: usize = 500;
@@ -43,7 +43,7 @@ pub struct EndedTask {
 /// The fact that a task has ended.
 pub(super) fn ended(ledger: &Ledger, task: &EndedTask) -> Result<[Fact; 2], BusError> {
     Ok([
-        ledger.set_once(&task.task_id, SLOT, task)?,
+        ledger.set_once(&task.task_id, ENDED, task)?,
         ledger.tag(&task.task_id, TAG),
     ])
 }
@@ -71,7 +71,7 @@ pub(super) async fn unreported(bus: &dyn Bus, ledger: &Ledger) -> Result<Vec<End
             .await?;
         let ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
         for (id, record) in ids.iter().zip(bus.records(ledger, &ids).await?) {
-            let read = record.slot::<EndedTask>(SLOT);
+            let read = record.field(ENDED);
             tasks.extend(read.map_err(|source| BusError::Record {
                 record: id.clone(),
                 source,

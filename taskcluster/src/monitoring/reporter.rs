@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, LeaderLease, Ledger, Outgoing, Producer, Queue};
+use bus::{BusError, Field, LeaderLease, Ledger, Outgoing, Producer, Queue};
 use jiff::Timestamp;
 use runtime::{Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::{Report, ReportScope, ends};
 use crate::{Email, EmailTemplate};
 
-const SLOT: &str = "reported";
+const LAST: Field<Timestamp> = Field::new("reported");
 /// The record that holds when the last report was made. No task has such an id.
 const CLOCK: &str = "-reports-";
 
@@ -56,7 +56,7 @@ impl Reporter {
     pub async fn send(&self) -> Result<Report, BusError> {
         let (last, report) = (self.last().await?, self.preview().await?);
         let now = self.producer.clock().now();
-        let mut facts = vec![self.ledger.set(CLOCK, SLOT, &now)?];
+        let mut facts = vec![self.ledger.set(CLOCK, LAST, &now)?];
         facts.extend(
             report
                 .clone()
@@ -109,7 +109,7 @@ impl Reporter {
             .await?
             .pop()
             .unwrap_or_default();
-        record.slot(SLOT).map_err(|source| BusError::Record {
+        record.field(LAST).map_err(|source| BusError::Record {
             record: CLOCK.to_owned(),
             source,
         })
@@ -120,7 +120,7 @@ impl Reporter {
         let now = self.producer.clock().now();
         match self.last().await? {
             None => {
-                let fact = self.ledger.set_once(CLOCK, SLOT, &now)?;
+                let fact = self.ledger.set_once(CLOCK, LAST, &now)?;
                 self.producer
                     .bus()
                     .push_with(Vec::new(), vec![fact])

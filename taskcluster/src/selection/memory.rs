@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use build::Phid;
-use bus::{BusError, Context, Fact, Ledger};
+use bus::{BusError, Context, Fact, Field, Ledger};
 use serde::{Deserialize, Serialize};
 
 use super::SelectionError;
@@ -24,9 +24,9 @@ const GROUPS: Ledger = Ledger {
 };
 
 /// The push.
-const PUSH: &str = "push";
+const PUSH: Field<Push> = Field::new("push");
 /// The head of the push for which tests were selected and asked for. A diff may be pushed again.
-const SELECTED: &str = "selected";
+const SELECTED: Field<String> = Field::new("selected");
 
 /// A push to Try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,16 +66,16 @@ pub(super) fn selected(push: &Push, group: &str) -> Result<[Fact; 2], BusError> 
 /// The newest push of a diff, unless it is none of ours, or too long ago.
 pub(super) async fn of_diff(cx: &Context, diff_id: u64) -> Result<Option<OfDiff>, SelectionError> {
     let record = cx.recorded(&PUSHES, &diff_id.to_string()).await?;
-    let Some(push) = record.slot::<Push>(PUSH)? else {
+    let Some(push) = record.field(PUSH)? else {
         return Ok(None);
     };
     let selected = record
-        .slot::<String>(SELECTED)?
+        .field(SELECTED)?
         .is_some_and(|head| head == push.head);
     Ok(Some(OfDiff { push, selected }))
 }
 
 /// The push that selected tests were added to in this task group, if they were.
 pub(super) async fn of_group(cx: &Context, group: &str) -> Result<Option<Push>, SelectionError> {
-    Ok(cx.recorded(&GROUPS, group).await?.slot(PUSH)?)
+    Ok(cx.recorded(&GROUPS, group).await?.field(PUSH)?)
 }

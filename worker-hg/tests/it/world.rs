@@ -191,8 +191,11 @@ impl World {
     pub async fn die_before_the_end_is_recorded(&self, build: &Build) {
         let base = self.record(build).await.base;
         let (ledger, id) = (journal().ledger(), build.request.target.as_str());
-        let mut facts = vec![ledger.erase(id), ledger.set(id, "pushing", &true).unwrap()];
-        facts.extend(base.map(|base| ledger.set(id, "base", &base).unwrap()));
+        let mut facts = vec![
+            ledger.erase(id),
+            ledger.set(id, bus::Field::new("pushing"), &true).unwrap(),
+        ];
+        facts.extend(base.map(|base| ledger.set(id, bus::Field::new("base"), &base).unwrap()));
         self.bus.push_with(Vec::new(), facts).await.unwrap();
     }
 

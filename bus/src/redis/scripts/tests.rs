@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Ledger, Message, Policy, Queue, testing::RedisServer};
+use crate::{Field, Ledger, Message, Policy, Queue, testing::RedisServer};
 use runtime::SystemClock;
 
 const PREFIX: &str = "{test}:";
@@ -206,16 +206,18 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
     };
     let facts = vec![
         BUILDS.erase("a"),
-        BUILDS.set("a", "one", &1).unwrap(),
-        BUILDS.set("a", "two", &2).unwrap(),
+        BUILDS.set("a", Field::new("one"), &1).unwrap(),
+        BUILDS.set("a", Field::new("two"), &2).unwrap(),
         BUILDS.add("a", &"entry").unwrap(),
-        BUILDS.set_once("a", "end", &1).unwrap(),
-        BUILDS.open("a", "begin", &1).unwrap(),
+        BUILDS.set_once("a", Field::new("end"), &1).unwrap(),
+        BUILDS.open("a", Field::new("begin"), &1).unwrap(),
         BUILDS.tag("a", "all"),
         BUILDS.tag("b", "all"),
         BUILDS.untag("b", "open"),
     ];
-    let first = BUILDS.compare_and_set("a", "by", None, Some(&1)).unwrap();
+    let first = BUILDS
+        .compare_and_set("a", Field::new("by"), None, Some(&1))
+        .unwrap();
     let compare_first: Vec<Fact> = [first.into()].into_iter().chain(facts.clone()).collect();
     let push = [
         Packed {
@@ -224,7 +226,7 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         },
         Packed {
             messages: pack(vec![message(&LANED)]).unwrap(),
-            facts: vec![BUILDS.open("c", "begin", &1).unwrap()],
+            facts: vec![BUILDS.open("c", Field::new("begin"), &1).unwrap()],
         },
     ];
     let dead = Settlement::Dead {

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Ledger, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve, Settlement,
+    Bus, Field, Ledger, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve,
+    Settlement,
     testing::{RedisCluster, RedisServer},
 };
 use runtime::{Clock, SystemClock};
@@ -45,7 +46,9 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
     .unwrap();
     bus.push(vec![packed(&NOTES, "b")]).await.unwrap();
     for is_first in [true, false] {
-        let change = RECORDS.compare_and_set("a", "by", None, Some(&1)).unwrap();
+        let change = RECORDS
+            .compare_and_set("a", Field::new("by"), None, Some(&1))
+            .unwrap();
         let facts = vec![RECORDS.add("b", &"won").unwrap(), RECORDS.tag("b", "all")];
         assert_eq!(bus.compare_and_set(change, facts).await.unwrap(), is_first);
     }
