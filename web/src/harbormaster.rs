@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -46,9 +46,13 @@ pub(crate) async fn accept(
     mut request: Request,
 ) -> Response {
     let (uri, headers) = (request.uri().clone(), std::mem::take(request.headers_mut()));
-    let body = match Bytes::from_request(request, &()).await {
-        Ok(body) => body,
-        Err(rejection) => return rejection.into_response(),
+    let body = if request.body().is_end_stream() {
+        Bytes::new()
+    } else {
+        match Bytes::from_request(request, &()).await {
+            Ok(body) => body,
+            Err(rejection) => return rejection.into_response(),
+        }
     };
     let parameters = match Parameters::read(uri.query().unwrap_or_default(), &headers, &body) {
         Ok(parameters) => parameters,

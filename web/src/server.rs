@@ -183,6 +183,9 @@ async fn answer(
         return Ok((fault.0, [(header::CONNECTION, "close")], fault.1).into_response());
     }
     let mut request = request.map(|incoming| {
+        if incoming.is_end_stream() {
+            return axum::body::Body::empty();
+        }
         axum::body::Body::new(Arriving {
             incoming,
             place: place.clone(),
