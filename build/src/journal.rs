@@ -10,7 +10,7 @@
 //! A private revision is the exception that overrules: what was written down before it was known to be private must go,
 //! so its end erases the record first.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, sync::Arc, time::Duration};
 
 use bus::{Bus, BusError, Claim, Context, DecodeError, Fact, Ledger, Requeue};
 use jiff::Timestamp;
@@ -85,10 +85,10 @@ impl Journal {
     ) -> Result<Vec<Fact>, BusError> {
         let id = request.target.as_str();
         let accepted = Acceptance {
-            request: request.clone(),
+            request: Cow::Borrowed(request),
             source: Some(source),
-            process: self.process.to_string(),
-            queue: queue.to_owned(),
+            process: Cow::Borrowed(&self.process),
+            queue: Cow::Borrowed(queue),
         };
         Ok(vec![
             self.ledger.open(id, field::ACCEPTED, &accepted)?,
@@ -292,17 +292,16 @@ impl Journal {
         let mut facts = Vec::new();
         if *report == Report::Withheld {
             facts.push(self.ledger.erase(id));
-            let (process, queue) = (self.process.to_string(), queue.to_owned());
-            let unknown = || Acceptance {
-                request: request.clone(),
+            let unknown = Acceptance {
+                request: Cow::Borrowed(request),
                 source: None,
-                process,
-                queue,
+                process: Cow::Borrowed(&self.process),
+                queue: Cow::Borrowed(queue),
             };
             facts.push(self.ledger.set(
                 id,
                 field::ACCEPTED,
-                &record.accepted.clone().unwrap_or_else(unknown),
+                record.accepted.as_ref().unwrap_or(&unknown),
             )?);
         }
         let end = End {

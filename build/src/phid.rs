@@ -2,14 +2,20 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 /// A PHID: `PHID-<four letters of the type>-<twenty letters and digits>`. Longer kinds carry a subtype before the
 /// last part (`PHID-XACT-DREV-…`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Phid(String);
+
+impl Serialize for Phid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
 
 /// Why a text is no PHID.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -40,11 +46,9 @@ impl Phid {
         let kind = parts
             .next()
             .is_some_and(|kind| kind.len() == 4 && kind.bytes().all(|b| b.is_ascii_uppercase()));
-        let rest: Vec<&str> = parts.collect();
-        let tail = !rest.is_empty()
-            && rest
-                .iter()
-                .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let mut rest = parts.peekable();
+        let tail = rest.peek().is_some()
+            && rest.all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()));
         if head && kind && tail && text.len() <= Self::MAX_LENGTH {
             Ok(Self(text.to_owned()))
         } else {

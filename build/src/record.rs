@@ -1,6 +1,6 @@
 //! What is known of a build, for whoever asks later: an operator, the auditor, or a worker that takes it up again.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use bus::{DecodeError, Record};
 use jiff::Timestamp;
@@ -164,15 +164,15 @@ impl fmt::Display for Answer {
 /// That a build was accepted: its request, its first event and its first place. They are one value, since accepting has to
 /// be fast: what is recorded then is most of what it costs Redis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Acceptance {
+pub(super) struct Acceptance<'a> {
     /// What was asked for, and when it was accepted.
-    pub(super) request: BuildRequest,
+    pub(super) request: Cow<'a, BuildRequest>,
     /// `None` when the record was lost meanwhile.
     pub(super) source: Option<Source>,
     /// The process that accepted it.
-    pub(super) process: String,
+    pub(super) process: Cow<'a, str>,
     /// The queue that its message was put into.
-    pub(super) queue: String,
+    pub(super) queue: Cow<'a, str>,
 }
 
 /// Who asked for a build.
@@ -377,7 +377,7 @@ impl From<&Report> for BuildState {
 pub struct BuildRecord {
     /// What `request`, the first event, and `now` at first were read from.
     #[serde(skip)]
-    pub(super) accepted: Option<Acceptance>,
+    pub(super) accepted: Option<Acceptance<'static>>,
     /// What was asked for. `None` when nothing is known of it, or nothing any more.
     pub request: Option<BuildRequest>,
     /// What happened, in order.
@@ -400,9 +400,9 @@ pub struct BuildRecord {
     pub redriven: u32,
 }
 
-impl Acceptance {
+impl Acceptance<'_> {
     fn event(&self) -> Option<Event> {
-        let (at, process) = (self.request.accepted_at, self.process.clone());
+        let (at, process) = (self.request.accepted_at, self.process.to_string());
         self.source.map(|source| Event {
             at,
             process,
@@ -412,7 +412,7 @@ impl Acceptance {
 
     fn now(&self) -> Now {
         Now {
-            queue: self.queue.clone(),
+            queue: self.queue.to_string(),
             since: self.request.accepted_at,
             step: Step::Ready,
         }
@@ -421,10 +421,12 @@ impl Acceptance {
 
 impl BuildRecord {
     pub(super) fn read(record: &Record) -> Result<Self, DecodeError> {
-        let accepted: Option<Acceptance> = record.field(field::ACCEPTED)?;
+        let accepted: Option<Acceptance<'static>> = record.field(field::ACCEPTED)?;
         let first = accepted.as_ref().and_then(Acceptance::event);
         Ok(Self {
-            request: accepted.as_ref().map(|accepted| accepted.request.clone()),
+            request: accepted
+                .as_ref()
+                .map(|accepted| accepted.request.clone().into_owned()),
             events: first.into_iter().chain(record.entries()?).collect(),
             now: record
                 .field(field::NOW)?
@@ -504,7 +506,7 @@ pub(super) mod field {
 
     use super::{Acceptance, BaseChoice, End, Now};
 
-    pub(crate) const ACCEPTED: Field<Acceptance> = Field::new("accepted");
+    pub(crate) const ACCEPTED: Field<Acceptance<'static>> = Field::new("accepted");
     pub(crate) const NOW: Field<Now> = Field::new("now");
     pub(crate) const BASE: Field<BaseChoice> = Field::new("base");
     pub(crate) const PUSHING: Field<bool> = Field::new("pushing");

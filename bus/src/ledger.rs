@@ -11,7 +11,7 @@
 //! A record may be its own deduplication key: a push whose facts begin with [`Ledger::open`] stores its messages only if it
 //! makes the record.
 
-use std::{collections::HashMap, fmt, marker::PhantomData, time::Duration};
+use std::{borrow::Cow, collections::HashMap, fmt, marker::PhantomData, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -29,7 +29,8 @@ pub struct Ledger {
 /// A named value of records, and its type.
 pub struct Field<T> {
     name: &'static str,
-    value: PhantomData<fn(T) -> T>,
+    // A value that borrows may be written where one that owns is read.
+    value: PhantomData<fn() -> T>,
 }
 
 impl<T> Field<T> {
@@ -93,8 +94,9 @@ pub(crate) enum Change {
         from: Option<Blob>,
         to: Option<Blob>,
     },
-    Tag(String),
-    Untag(String),
+    /// A name that is written in the program is common to many records.
+    Tag(Cow<'static, str>),
+    Untag(Cow<'static, str>),
     Erase,
 }
 
@@ -200,12 +202,12 @@ impl Ledger {
     }
 
     /// Lets the record be found by `tag`. Tagging it again changes nothing.
-    pub fn tag(&self, record: &str, tag: impl Into<String>) -> Fact {
+    pub fn tag(&self, record: &str, tag: impl Into<Cow<'static, str>>) -> Fact {
         self.fact(record, Change::Tag(tag.into()))
     }
 
     /// Takes a tag away.
-    pub fn untag(&self, record: &str, tag: impl Into<String>) -> Fact {
+    pub fn untag(&self, record: &str, tag: impl Into<Cow<'static, str>>) -> Fact {
         self.fact(record, Change::Untag(tag.into()))
     }
 

@@ -40,11 +40,11 @@ impl Ledgers {
             self.serial += 1;
             match change {
                 Change::Tag(tag) => {
-                    let records = self.tags.entry((ledger.name, tag.clone())).or_default();
+                    let records = self.tags.entry((ledger.name, tag.to_string())).or_default();
                     records.entry(id.clone()).or_insert((now, self.serial));
                 }
                 Change::Untag(tag) => {
-                    if let Some(records) = self.tags.get_mut(&(ledger.name, tag.clone())) {
+                    if let Some(records) = self.tags.get_mut(&(ledger.name, tag.to_string())) {
                         records.remove(id);
                     }
                 }

@@ -133,6 +133,9 @@ impl Bus for RedisBus {
         facts: Vec<Fact>,
     ) -> Result<Pushed, BusError> {
         let doing = "storing messages";
+        if messages.is_empty() && facts.is_empty() {
+            return Ok(Pushed::default());
+        }
         let push = Packed {
             messages: scripts::pack(messages)?,
             facts,

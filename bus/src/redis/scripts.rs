@@ -3,9 +3,14 @@
 //! Each script has one type, whose fields are its arguments: whoever calls it gives all of them. The scripts check them
 //! once more, before their first write.
 
-use std::{borrow::Borrow, sync::LazyLock, time::Duration};
+use std::{
+    borrow::{Borrow, Cow},
+    ops::Range,
+    sync::LazyLock,
+    time::Duration,
+};
 
-use redis::{Cmd, FromRedisValue, RedisWrite, Script, ToRedisArgs, ToSingleRedisArg};
+use redis::{Arg, Cmd, FromRedisValue, RedisWrite, Script, ToRedisArgs, ToSingleRedisArg};
 
 use super::entries::Taken;
 use crate::{
@@ -90,6 +95,28 @@ impl Packed {
         let facts: usize = self.facts.iter().map(|fact| fact.change.size()).sum();
         messages + facts
     }
+
+    fn describe(&self, call: &mut Cmd, part: Part) {
+        let mut to = DescriptionWriter { call, part };
+        to.messages(&self.messages);
+        to.facts(&self.facts);
+    }
+}
+
+/// What is written of a description.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// What many have in common: all of it, but each value is empty.
+    Kind,
+    /// The values alone.
+    Values,
+}
+
+/// Writes a description of messages or of changes into a call.
+struct DescriptionWriter<'a> {
+    call: &'a mut Cmd,
+    part: Part,
 }
 
 /// The outcome of one push.
@@ -129,18 +156,37 @@ impl Call for Push<'_> {
 
     fn size(&self) -> (usize, usize) {
         let bytes: usize = self.pushes.iter().map(Packed::size).sum();
-        (32 * self.pushes.len(), bytes + 256 * self.pushes.len())
+        (
+            32 + 8 * self.pushes.len(),
+            512 + bytes + 128 * self.pushes.len(),
+        )
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        call.arg(self.pushes.len());
-        for Packed {
-            messages,
-            facts: recorded,
-        } in self.pushes
-        {
-            append(call, messages);
-            facts(call, recorded);
+        // Neighbours of one kind share its description.
+        let mut kinds: Vec<(Cmd, Range<usize>)> = Vec::new();
+        let mut kind = Cmd::new();
+        for (place, push) in self.pushes.iter().enumerate() {
+            kind.clear();
+            push.describe(&mut kind, Part::Kind);
+            match kinds.last_mut() {
+                Some((last, places)) if last.args_iter().eq(kind.args_iter()) => {
+                    places.end = place + 1;
+                }
+                _ => kinds.push((std::mem::take(&mut kind), place..place + 1)),
+            }
+        }
+        call.arg(kinds.len());
+        for (kind, places) in kinds {
+            for argument in kind.args_iter() {
+                if let Arg::Simple(argument) = argument {
+                    call.arg(argument);
+                }
+            }
+            call.arg(places.len());
+            for push in self.pushes.get(places).unwrap_or_default() {
+                push.describe(call, Part::Values);
+            }
         }
     }
 }
@@ -158,7 +204,7 @@ impl Call for CompareFirst<'_> {
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        facts(call, self.facts);
+        DescriptionWriter::whole(call).facts(self.facts);
     }
 }
 
@@ -548,73 +594,111 @@ pub(super) fn pack<O: Borrow<Outgoing>>(
     messages.into_iter().map(pack).collect()
 }
 
-/// Appends what `check_messages()` in `common.lua` reads.
-fn append<O: Borrow<Outgoing>>(call: &mut Cmd, messages: &[PackedMessage<O>]) {
-    call.arg(messages.len());
-    for PackedMessage { outgoing, bytes } in messages {
-        let Outgoing {
-            queue,
-            envelope,
-            after,
-            key,
-        } = outgoing.borrow();
-        call.arg(queue.name)
-            .arg(envelope.lane.as_deref().unwrap_or_default())
-            .arg(millis(*after))
-            .arg(key.as_deref().unwrap_or_default())
-            .arg(millis(queue.policy.key_window).max(1))
-            .arg(count(queue.policy.bound.unwrap_or(0)))
-            .arg(bytes);
+impl<'a> DescriptionWriter<'a> {
+    fn whole(call: &'a mut Cmd) -> Self {
+        Self {
+            call,
+            part: Part::Whole,
+        }
     }
-}
 
-/// Appends what `check_facts()` in `facts.lua` reads.
-fn facts(call: &mut Cmd, facts: &[Fact]) {
-    let groups = facts.chunk_by(|one, next| one.ledger == next.ledger && one.record == next.record);
-    call.arg(groups.clone().count());
-    for group in groups {
-        let Some(Fact { ledger, record, .. }) = group.first() else {
-            continue;
-        };
-        // Slots that are set, and tags, share a change with their neighbours.
-        let shares = |one: &Fact, next: &Fact| {
-            matches!(
-                (&one.change, &next.change),
-                (Change::Set { .. }, Change::Set { .. }) | (Change::Tag(_), Change::Tag(_))
-            )
-        };
-        let changes = group.chunk_by(shares);
-        call.arg(ledger.name)
-            .arg(record)
-            .arg(millis(ledger.retention))
-            .arg(changes.clone().count());
-        for changes in changes {
-            let Some(Fact { change, .. }) = changes.first() else {
+    /// Writes what many descriptions have in common.
+    fn common(&mut self, argument: impl ToSingleRedisArg) -> &mut Self {
+        if self.part != Part::Values {
+            self.call.arg(argument);
+        }
+        self
+    }
+
+    /// Writes what each description has for itself, and what is never empty; see `value()` in `common.lua`.
+    fn value(&mut self, value: &[u8]) -> &mut Self {
+        self.call.arg(match self.part {
+            Part::Kind => &[],
+            Part::Whole | Part::Values => value,
+        });
+        self
+    }
+
+    /// Writes what `check_messages()` in `common.lua` reads.
+    fn messages<O: Borrow<Outgoing>>(&mut self, messages: &[PackedMessage<O>]) {
+        self.common(messages.len());
+        for PackedMessage { outgoing, bytes } in messages {
+            let Outgoing {
+                queue,
+                envelope,
+                after,
+                key,
+            } = outgoing.borrow();
+            self.common(queue.name)
+                .common(envelope.lane.as_deref().unwrap_or_default())
+                .common(millis(*after));
+            match key.as_deref() {
+                Some(key) if !key.is_empty() => self
+                    .value(key.as_bytes())
+                    .common(millis(queue.policy.key_window).max(1)),
+                _ => self.common("").common(0),
+            };
+            self.common(count(queue.policy.bound.unwrap_or(0)))
+                .value(bytes);
+        }
+    }
+
+    /// Writes what `check_facts()` in `facts.lua` reads.
+    fn facts(&mut self, facts: &[Fact]) {
+        let groups =
+            facts.chunk_by(|one, next| one.ledger == next.ledger && one.record == next.record);
+        self.common(groups.clone().count());
+        for group in groups {
+            let Some(Fact { ledger, record, .. }) = group.first() else {
                 continue;
             };
-            match change {
-                Change::Open { .. } => call.arg("open").arg(2),
-                Change::Set { .. } => call.arg("set").arg(2 * changes.len()),
-                Change::Add(_) => call.arg("add").arg(1),
-                Change::Swap { .. } => call.arg("swap").arg(3),
-                Change::Tag(_) => call.arg("tag").arg(changes.len()),
-                Change::Untag(_) => call.arg("untag").arg(1),
-                Change::Erase => call.arg("erase").arg(0),
+            // Slots that are set, and tags, share a change with their neighbours.
+            let shares = |one: &Fact, next: &Fact| {
+                matches!(
+                    (&one.change, &next.change),
+                    (Change::Set { .. }, Change::Set { .. }) | (Change::Tag(_), Change::Tag(_))
+                )
             };
-            for Fact { change, .. } in changes {
-                match change {
-                    Change::Add(entry) => call.arg(&entry[..]),
-                    Change::Open { slot, value } | Change::Set { slot, value } => {
-                        call.arg(Field(slot)).arg(&value[..])
-                    }
-                    Change::Swap { slot, from, to } => {
-                        call.arg(Field(slot)).arg(bytes(from)).arg(bytes(to))
-                    }
-                    Change::Tag(tag) | Change::Untag(tag) => call.arg(tag),
-                    Change::Erase => call,
+            let changes = group.chunk_by(shares);
+            self.common(ledger.name)
+                .value(record.as_bytes())
+                .common(millis(ledger.retention))
+                .common(changes.clone().count());
+            for changes in changes {
+                let Some(Fact { change, .. }) = changes.first() else {
+                    continue;
                 };
+                match change {
+                    Change::Open { .. } => self.common("open").common(2),
+                    Change::Set { .. } => self.common("set").common(2 * changes.len()),
+                    Change::Add(_) => self.common("add").common(1),
+                    Change::Swap { .. } => self.common("swap").common(3),
+                    Change::Tag(_) => self.common("tag").common(changes.len()),
+                    Change::Untag(_) => self.common("untag").common(1),
+                    Change::Erase => self.common("erase").common(0),
+                };
+                for Fact { change, .. } in changes {
+                    self.change(change);
+                }
             }
         }
+    }
+
+    fn change(&mut self, change: &Change) {
+        match change {
+            Change::Add(entry) => self.value(entry),
+            Change::Open { slot, value } | Change::Set { slot, value } => {
+                self.common(Field(slot)).value(value)
+            }
+            // Either may be empty.
+            Change::Swap { slot, from, to } => self
+                .common(Field(slot))
+                .common(bytes(from))
+                .common(bytes(to)),
+            Change::Tag(Cow::Borrowed(tag)) if !tag.is_empty() => self.common(*tag),
+            Change::Tag(tag) | Change::Untag(tag) => self.value(tag.as_bytes()),
+            Change::Erase => self,
+        };
     }
 }
 
@@ -676,17 +760,17 @@ fn settlements(call: &mut Cmd, group: &[SettleOne<'_>]) {
         }
         match how {
             SettleHow::Done(_) if plain.is_some() => continue,
-            SettleHow::Done(emit) => append(call, emit),
+            SettleHow::Done(emit) => DescriptionWriter::whole(call).messages(emit),
             SettleHow::Retry(after) | SettleHow::Defer(after) => {
                 call.arg(millis(*after));
             }
             SettleHow::Dead { id, letter, emit } => {
                 call.arg(id).arg(letter);
-                append(call, emit);
+                DescriptionWriter::whole(call).messages(emit);
             }
             SettleHow::Release => continue,
         }
-        facts(call, recorded);
+        DescriptionWriter::whole(call).facts(recorded);
     }
 }
 

@@ -458,7 +458,7 @@ async fn failed_compare_and_set_records_nothing(world: World) {
     let facts = |text: &str| {
         vec![
             said("a", text),
-            BUILDS.tag("a", text),
+            BUILDS.tag("a", text.to_owned()),
             BUILDS.set("b", Field::new("text"), &text).unwrap(),
         ]
     };

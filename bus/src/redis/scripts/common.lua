@@ -105,6 +105,16 @@ local function entry_name(at)
   return is_entry(value) and value or refuse(at, "an entry's name")
 end
 
+-- A run may have many pushes of one kind: what they have in common is described once, with empty values, and each of
+-- them gives its values in their order. Then these are the places of the values; otherwise there are none.
+local holes
+
+local function value(at)
+  if not holes then return filled(at) end
+  if given(at) ~= '' then refuse(at, 'empty: each push gives a value of its own') end
+  holes[#holes + 1] = at
+end
+
 local function one_of(at, words)
   local value = given(at)
   return words[value] and value or refuse(at, 'a word that is known here')
@@ -186,7 +196,9 @@ end
 local WIDTH = 7
 
 -- Checks that messages are described from ARGV[at] on: a count, then for each
---   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms), bound (0 for none), envelope.
+--   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms, 0 for no key), bound (0 for none),
+--   envelope.
+-- Key and envelope are values, see value().
 -- Returns where the description ends.
 local function check_messages(at)
   local ends = at + 1 + whole(at) * WIDTH
@@ -194,9 +206,13 @@ local function check_messages(at)
   for base = at + 1, ends - 1, WIDTH do
     filled(base)
     whole(base + 2)
-    if whole(base + 4) == 0 and ARGV[base + 3] ~= '' then refuse(base + 4, 'more than 0: a key needs a window') end
+    if whole(base + 4) > 0 then
+      value(base + 3)
+    elseif ARGV[base + 3] ~= '' then
+      refuse(base + 4, 'more than 0: a key needs a window')
+    end
     whole(base + 5)
-    filled(base + 6)
+    value(base + 6)
   end
   return ends
 end

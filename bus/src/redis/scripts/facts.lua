@@ -22,7 +22,7 @@ local function check_facts(at)
   at = at + 1
   for _ = 1, groups do
     filled(at)
-    filled(at + 1)
+    value(at + 1)
     whole(at + 2)
     local changes = whole(at + 3)
     at = at + 4
@@ -33,17 +33,24 @@ local function check_facts(at)
       local right = count == 1
       if how == 'set' then
         right = count > 0 and count % 2 == 0
-        for field = at - count, at - 1, 2 do filled(field) end
+        for field = at - count, right and at - 2 or 0, 2 do
+          filled(field)
+          value(field + 1)
+        end
       elseif how == 'open' then
-        right = count == 2 and filled(at - 2) and filled(at - 1)
+        right = count == 2 and filled(at - 2)
+        if right then value(at - 1) end
       elseif how == 'swap' then
         right = count == 3 and filled(at - 3)
       elseif how == 'erase' then
         right = count == 0
       elseif how == 'tag' then
         right = count > 0
+        for tag = at - count, at - 1 do
+          if ARGV[tag] == '' then value(tag) end
+        end
       elseif right then
-        filled(at - 1)
+        value(at - 1)
       end
       if not right then refuse(at - count - 1, 'as many arguments as the change ' .. how .. ' has') end
     end
@@ -51,44 +58,55 @@ local function check_facts(at)
   return at
 end
 
--- Which records are to get a tag, by its key, and its retention: several that get the same one share a command.
+-- What all keys of a ledger's records and tags begin with, once it was asked for.
+local of_records = {}
+
+local function record_key(ledger, id)
+  local before = of_records[ledger]
+  if not before then
+    before = PREFIX .. '-ledger-:' .. ledger .. ':record:'
+    of_records[ledger] = before
+  end
+  return before .. id
+end
+
+local function tag_key(ledger, tag)
+  return PREFIX .. '-ledger-:' .. ledger .. ':tag:' .. tag
+end
+
+-- Which records are to get a tag, by its ledger and name, and its retention: several that get the same one share a command.
 local tagged, retentions = {}, {}
 
 -- The most arguments of one command.
 local MANY = 1000
 
-local function write_tag(kept)
-  local records = tagged[kept]
+local function write_tag(ledger, tag)
+  local records = tagged[ledger][tag]
   if not records then return end
-  tagged[kept] = nil
-  local number, text = now_ms()
-  local retention = retentions[kept]
-  if type(records) == 'table' then
-    call('ZADD', kept, 'NX', unpack(records))
-  else
-    call('ZADD', kept, 'NX', text, records)
-  end
+  tagged[ledger][tag] = nil
+  local kept, retention = tag_key(ledger, tag), retentions[ledger]
+  call('ZADD', kept, 'NX', unpack(records))
+  local number = now_ms()
   if number % 64 == 0 then call('ZREMRANGEBYSCORE', kept, '-inf', number - tonumber(retention)) end
   call('PEXPIRE', kept, retention)
 end
 
-local function tag(kept, record, retention)
-  local records, _, text = tagged[kept], now_ms()
+local function add_tag(ledger, tag, record, retention)
+  local tags = tagged[ledger]
+  if not tags then
+    tags = {}
+    tagged[ledger] = tags
+    now_ms()
+  end
+  retentions[ledger] = retention
+  local records = tags[tag]
   if not records then
-    tagged[kept], retentions[kept] = record, retention
+    tags[tag] = { now_text, record }
     return
   end
-  if type(records) ~= 'table' then
-    records = { text, records }
-    tagged[kept] = records
-  end
   local count = #records
-  records[count + 1], records[count + 2] = text, record
-  if count >= MANY then write_tag(kept) end
-end
-
-local function record_key(ledger, id)
-  return PREFIX .. '-ledger-:' .. ledger .. ':record:' .. id
+  records[count + 1], records[count + 2] = now_text, record
+  if count >= MANY then write_tag(ledger, tag) end
 end
 
 -- Where the changes that are described from ARGV[at] on begin with an 'open', if they do: its record and the place of its
@@ -135,18 +153,17 @@ local function record(at)
   for _ = 1, groups do
     local ledger, id, retention, changes = ARGV[at], ARGV[at + 1], ARGV[at + 2], numbers[ARGV[at + 3]]
     local kept, touched = record_key(ledger, id), false
-    local tags = PREFIX .. '-ledger-:' .. ledger .. ':tag:'
     at = at + 4
     for _ = 1, changes do
       local how, count = ARGV[at], numbers[ARGV[at + 1]]
       at = at + 2
       if how == 'tag' then
-        for place = at, at + count - 1 do tag(tags .. ARGV[place], id, retention) end
+        for place = at, at + count - 1 do add_tag(ledger, ARGV[place], id, retention) end
       elseif how == 'untag' then
-        local tag = tags .. ARGV[at]
-        write_tag(tag)
-        call('ZREM', tag, id)
-        call('PEXPIRE', tag, retention)
+        local tag = ARGV[at]
+        if tagged[ledger] then write_tag(ledger, tag) end
+        call('ZREM', tag_key(ledger, tag), id)
+        call('PEXPIRE', tag_key(ledger, tag), retention)
       else
         touched = true
         change(how, kept, at, count)
@@ -159,5 +176,7 @@ local function record(at)
 end
 
 local function write_tags()
-  for kept in pairs(tagged) do write_tag(kept) end
+  for ledger, tags in pairs(tagged) do
+    for tag in pairs(tags) do write_tag(ledger, tag) end
+  end
 end

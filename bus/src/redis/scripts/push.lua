@@ -1,18 +1,30 @@
 -- Stores messages, and records what is to be recorded with them. Several pushes share a run; each is done whole or not at
 -- all, and what one of them meets does not concern the others.
--- ARGV[1] number of pushes, then for each: messages, see check_messages(), and changes of records, see check_facts()
+-- ARGV[1] number of kinds, then for each: messages, see check_messages(), and changes of records, see check_facts(), both
+-- with empty values, see value(); the number of pushes, and for each of them its values.
 -- Returns for each push how many messages were stored, the others had been before; or {'full', queue}, or {'error', what
 -- Redis said}. What is recorded with messages is recorded unless all of them had been stored before. Where the changes
 -- begin with an 'open' of a slot that has a value, all messages had been stored before.
 
--- Where each push is described: its messages come first.
-local pushes, ends, only_facts = {}, 2, true
+-- Where each kind is described (its messages come first), where its values go, and where the values of its pushes begin
+-- and end.
+local kinds, at, only_facts = {}, 2, true
 for place = 1, whole(1) do
-  pushes[place] = ends
-  only_facts = only_facts and whole(ends) == 0
-  ends = check_facts(check_messages(ends))
+  holes = {}
+  local kind = { at = at, holes = holes }
+  only_facts = only_facts and whole(at) == 0
+  at = check_facts(check_messages(at))
+  if #holes == 0 then refuse(at, 'behind a kind that has values') end
+  kind.first = at + 1
+  at = at + 1 + whole(at) * #holes
+  given(at - 1)
+  for filled_in = kind.first, at - 1 do
+    if ARGV[filled_in] == '' then refuse(filled_in, 'a value') end
+  end
+  kind.last = at - 1
+  kinds[place] = kind
 end
-ends_at(ends)
+ends_at(at)
 
 local function take_back_opening(kept, field)
   if kept and opened[field] then
@@ -23,7 +35,10 @@ end
 
 local function push_one(at)
   local kept, field = opening(skip_messages(at))
-  if kept and whole(at) > 0 and not open(kept, field) then return 0 end
+  if kept then
+    opened[field] = nil
+    if whole(at) > 0 and not open(kept, field) then return 0 end
+  end
   local full = overfull(at)
   if full then
     take_back_opening(kept, field)
@@ -37,17 +52,22 @@ end
 -- What is only recorded is of work that was accepted already, and the way to more memory is that it ends.
 if only_facts then even_when_full() end
 local answers = {}
-for place, at in ipairs(pushes) do
-  local before = #stored_now
-  local done, answer = pcall(push_one, at)
-  if not done then
-    take_back(before)
-    take_back_opening(opening(skip_messages(at)))
-    -- Redis 6.2 has the text alone, with the error's code somewhere in it.
-    local text = type(answer) == 'table' and answer.err or tostring(answer)
-    answer = { 'error', string.match(text, '%-(%u+ .*)') or text }
+for _, kind in ipairs(kinds) do
+  local at, holes = kind.at, kind.holes
+  local width = #holes
+  for first = kind.first, kind.last, width do
+    for place = 1, width do ARGV[holes[place]] = ARGV[first + place - 1] end
+    local before = #stored_now
+    local done, answer = pcall(push_one, at)
+    if not done then
+      take_back(before)
+      take_back_opening(opening(skip_messages(at)))
+      -- Redis 6.2 has the text alone, with the error's code somewhere in it.
+      local text = type(answer) == 'table' and answer.err or tostring(answer)
+      answer = { 'error', string.match(text, '%-(%u+ .*)') or text }
+    end
+    answers[#answers + 1] = answer
   end
-  answers[place] = answer
 end
 write_tags()
 return answers

@@ -228,6 +228,10 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
             messages: pack(vec![message(&LANED)]).unwrap(),
             facts: vec![BUILDS.open("c", Field::new("begin"), &1).unwrap()],
         },
+        Packed {
+            messages: pack(vec![message(&LANED)]).unwrap(),
+            facts: vec![BUILDS.open("d", Field::new("begin"), &1).unwrap()],
+        },
     ];
     let dead = Settlement::Dead {
         id: message(&NOTES).envelope.id,
@@ -400,5 +404,82 @@ async fn every_script_takes_what_its_builder_gives_it() {
             fields.sort_unstable();
             assert_eq!(fields, ["#1", "=begin", "=end", "=one", "=two", "n"]);
         }
+    }
+}
+
+#[tokio::test]
+async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
+    let push = |queue: &Queue<Note>, record: &str, tag: &str| {
+        let note = Note {
+            text: record.to_owned(),
+        };
+        let facts = vec![
+            BUILDS.open(record, Field::new("begin"), &record).unwrap(),
+            BUILDS.tag(record, "all"),
+            BUILDS.tag(record, tag.to_owned()),
+        ];
+        Packed {
+            messages: pack(vec![queue.pack(&note, &SystemClock).unwrap()]).unwrap(),
+            facts,
+        }
+    };
+    let size = |pushes: &[Packed]| Push { pushes }.command(PREFIX).args_iter().len();
+    let (one, other) = (push(&NOTES, "a", "D1"), push(&LANED, "d", "D1"));
+    let alone = size(std::slice::from_ref(&one));
+    let pushes = [
+        one,
+        push(&NOTES, "b", "D2"),
+        push(&NOTES, "a", "D3"),
+        other,
+        push(&NOTES, "c", "D1"),
+    ];
+    // The envelope, the record, the slot's value and the tag of its own.
+    assert_eq!(size(&pushes[..2]), alone + 4);
+    assert_eq!(size(&pushes[..3]), alone + 8);
+
+    let mut server = Server::start().await;
+    let call = Push { pushes: &pushes };
+    call.script()
+        .load_async(&mut server.connection)
+        .await
+        .unwrap();
+    let answers: Vec<PushAnswer> = call
+        .command(PREFIX)
+        .query_async(&mut server.connection)
+        .await
+        .unwrap();
+    let stored: Vec<_> = answers
+        .iter()
+        .map(|answer| matches!(answer, PushAnswer::Stored(1)))
+        .collect();
+    assert_eq!(
+        stored,
+        [true, true, false, true, true],
+        "a record is opened once"
+    );
+    assert_eq!(
+        server.run::<usize>(&["XLEN", "{test}:notes:ready"]).await,
+        3
+    );
+    assert_eq!(
+        server.run::<usize>(&["XLEN", "{test}:laned:lane:x"]).await,
+        1
+    );
+    for (tag, expected) in [
+        ("all", &["a", "b", "c", "d"][..]),
+        ("D1", &["a", "c", "d"]),
+        ("D2", &["b"]),
+        ("D3", &[]),
+    ] {
+        let key = format!("{{test}}:-ledger-:builds:tag:{tag}");
+        let mut found: Vec<String> = server.run(&["ZRANGE", &key, "0", "-1"]).await;
+        found.sort_unstable();
+        assert_eq!(found, expected, "{tag}");
+    }
+    for record in ["a", "b", "c", "d"] {
+        let key = format!("{{test}}:-ledger-:builds:record:{record}");
+        let value: Vec<u8> = server.run(&["HGET", &key, "=begin"]).await;
+        assert_eq!(value, encode("test", &record).unwrap());
+        assert!(server.run::<i64>(&["PTTL", &key]).await > 0);
     }
 }
