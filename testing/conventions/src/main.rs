@@ -1,0 +1,24 @@
+//! Checks what neither the compiler nor clippy knows of this workspace: which crate may import which, that modules do not
+//! import each other in circles, and which words are not written. `./dev lint` runs it in the workspace's directory.
+
+mod layers;
+mod modules;
+mod phrases;
+mod sources;
+
+use std::{path::Path, process::ExitCode};
+
+#[expect(clippy::print_stdout, reason = "the faults")]
+fn main() -> anyhow::Result<ExitCode> {
+    let root = Path::new(".");
+    let crates = layers::crates(root)?;
+    let mut faults = layers::faults(&crates);
+    for one in &crates {
+        faults.extend(modules::faults(&one.name, &one.sources())?);
+    }
+    faults.extend(phrases::faults(root)?);
+    for fault in &faults {
+        println!("{fault}");
+    }
+    Ok(ExitCode::from(u8::from(!faults.is_empty())))
+}
