@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{DecodeError, Fact, Retry, Retryable, redis::says};
 
-/// How long a step is put off that met a backend which did not answer.
+/// How long a step is deferred when the backend did not answer.
 const AWAY: Duration = Duration::from_secs(2);
 
 /// A failure of the bus.

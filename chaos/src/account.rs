@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn an_effect_that_is_made_twice_is_told_and_one_that_was_refused_is_not() {
+    fn an_effect_that_is_made_twice_is_reported_and_one_that_was_refused_is_not() {
         let mut campaign = Campaign::good();
         campaign.log.push((2, Event::Begun(work(0, Step::Second))));
         campaign.log.push((2, Event::Repeat(work(0, Step::Second))));
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_with_two_senders_is_told_even_though_its_effect_is_one() {
+    fn a_parcel_with_two_senders_is_reported_even_though_its_effect_is_one() {
         let mut campaign = Campaign::good();
         campaign.log.push((
             2,
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn an_innocent_dead_letter_is_told_as_that() {
+    fn an_innocent_dead_letter_is_reported_as_that() {
         let mut campaign = Campaign::good();
         campaign
             .log

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_over_the_file_and_that_is_told() {
+    fn the_environment_wins_over_the_file_and_that_is_reported() {
         let both = settings(
             &[("host", "a"), ("port", "25")],
             &[("SMTP_HOST", "b"), ("SMTP_PORT", "")],

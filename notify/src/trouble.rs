@@ -1,6 +1,6 @@
 //! Says once that a channel is in trouble, and once that it is out of it.
 //!
-//! What is put off costs no attempt, waits for up to a day and is logged nowhere else: from dead letters alone, an operator
+//! What is deferred costs no attempt, waits for up to a day and is logged nowhere else: from dead letters alone, an operator
 //! would learn of a wrong password a day too late.
 
 use std::{
@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::ChannelError;
 
-/// The channels that put off what they were to send last, and why. Clones know the same.
+/// The channels that deferred what they were to send last, and why. Clones know the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Troubles(Arc<Mutex<BTreeMap<&'static str, Discriminant<ChannelError>>>>);
 

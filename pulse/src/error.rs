@@ -8,9 +8,9 @@ use thiserror::Error;
 
 use crate::{Address, PulseSettings};
 
-/// How long a step is put off that met a server which could not be reached.
+/// How long a step is deferred when the server could not be reached.
 const AWAY: Duration = Duration::from_secs(5);
-/// How long a step is put off that waits for somebody to change a setting.
+/// How long a step is deferred that waits for somebody to change a setting.
 const SETTING: Duration = Duration::from_secs(60);
 
 /// A failure of Pulse. None of these holds the password.

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn full_disk_of_ours_is_told_from_one_of_others() {
+    fn full_disk_of_ours_differs_from_one_of_others() {
         for (words, full) in [
             ("abort: No space left on device", true),
             (

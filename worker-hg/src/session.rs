@@ -102,7 +102,7 @@ impl Session {
     }
 }
 
-/// Where a session leads to, as ssh is told.
+/// Where a session leads to, in ssh's arguments.
 #[derive(Debug, PartialEq, Eq)]
 struct Address {
     destination: String,

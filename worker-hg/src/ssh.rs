@@ -1,7 +1,7 @@
 //! How a clone reaches its servers by ssh: with one key, to known hosts only, over a connection that is kept.
 //!
 //! Setting up a connection costs about as much as a push. So the first use of a server leaves a master behind
-//! (`ControlMaster`), and the next ones are sessions on its connection. The master leaves our process group; it is told
+//! (`ControlMaster`), and the next ones are sessions on its connection. The master leaves our process group; it is asked
 //! to go when the clone is closed or a push failed, and goes by itself when nobody has used it for [`IDLE`].
 
 use std::{
@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(120);
 /// The time that a master has to go.
 const GOING: Duration = Duration::from_secs(2);
 
-/// The longest name of a directory with sockets, as ssh is told it: the path of a socket may have 107 bytes, of which ssh
+/// The longest name of a directory with sockets: the path of a socket may have 107 bytes, of which ssh
 /// takes 40 for a hash, 17 for a suffix while it is made, and a slash.
 const MAX_DIRECTORY: usize = 107 - 40 - 17 - 1;
 

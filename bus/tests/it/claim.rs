@@ -50,7 +50,7 @@ const WORK: Queue<Note> = Queue::new(
     },
 );
 
-/// Makes an effect for each message, and holds it there if it is told so.
+/// Makes an effect for each message, and holds it there on request.
 #[derive(Clone)]
 struct Caller {
     shared: Arc<Shared>,

@@ -246,7 +246,7 @@ async fn pushes_at_the_same_time_are_each_stored_once_and_one_that_fails_concern
 }
 
 #[tokio::test]
-async fn a_server_that_answers_and_stores_nothing_is_told_from_one_that_does() {
+async fn a_server_that_answers_and_stores_nothing_differs_from_one_that_does() {
     let world = Server::start().await;
     world.bus.probe_write().await.unwrap();
     assert_eq!(

@@ -180,7 +180,7 @@ async fn another_changeset_than_was_asked_for_is_refused() {
 }
 
 #[tokio::test]
-async fn a_repository_without_a_pushlog_is_told_of() {
+async fn a_repository_without_a_pushlog_is_reported() {
     let peers = Peers::start().await;
     let body = json!({"node": NODE, "desc": "No bug", "user": "y", "parents": []});
     peers.fail("/json-rev/", Fault::body(body.to_string()));

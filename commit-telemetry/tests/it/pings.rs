@@ -84,7 +84,7 @@ async fn a_changeset_can_be_named_by_the_beginning_of_its_id() {
 }
 
 #[tokio::test]
-async fn an_unknown_changeset_is_told_with_its_name_and_its_repository() {
+async fn an_unknown_changeset_is_reported_with_its_name_and_its_repository() {
     let peers = Peers::start().await;
     for revision in ["deadbeefdead", "..", "", "../../etc"] {
         let error = peers

@@ -384,7 +384,7 @@ async fn a_changeset_that_is_not_there_yet_is_looked_for_again() {
 }
 
 #[tokio::test]
-async fn a_changeset_that_is_never_there_is_told_in_the_dead_letter() {
+async fn a_changeset_that_is_never_there_is_named_in_the_dead_letter() {
     let stage = Stage::start().await;
     for _ in 0..2 {
         stage.peers.fail("/json-rev/30b686e0", Fault::status(404));

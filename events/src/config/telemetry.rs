@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once_by_its_variable_and_without_its_value() {
+    fn every_fault_is_reported_at_once_by_its_variable_and_without_its_value() {
         const WRONG: &[(&str, &str)] = &[
             ("PULSE_PASSWORD", "hunter2"),
             ("PULSE_PORT", "hunter2"),

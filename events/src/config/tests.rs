@@ -200,7 +200,7 @@ fn there_is_a_secure_project_unless_an_empty_list_says_that_there_is_none() {
 }
 
 #[test]
-fn lando_is_told_nothing_unless_that_is_wanted() {
+fn lando_receives_nothing_unless_that_is_wanted() {
     let parse = |text: &str| Config::parse(&format!("{GOOD}{text}"));
     let lando = |text: &str| {
         let (config, faults) = parse(text);

@@ -293,7 +293,7 @@ impl Triggers<'_> {
     fn listener(
         &self,
         settings: PulseSettings,
-        of_whom: &str,
+        owner: &str,
         routes: Vec<Route>,
     ) -> Result<Box<dyn Service>, ServiceError> {
         let exchanges: BTreeSet<&str> =
@@ -304,7 +304,7 @@ impl Triggers<'_> {
             settings.user, settings.address
         );
         // Deployments may share a user.
-        let name = format!("{of_whom}-{}", self.config.triggers.channel);
+        let name = format!("{owner}-{}", self.config.triggers.channel);
         Ok(Box::new(Listener::new(
             settings,
             &name,

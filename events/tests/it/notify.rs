@@ -254,7 +254,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn each_task_is_told_of_once_although_the_notifier_is_killed_while_it_tells() {
+async fn each_task_is_sent_once_although_the_notifier_is_killed_while_it_sends() {
     let world = World::new().await;
     let section = json!({ "plugins": ["webhook"], "subject": "it failed" });
     let tasks: Vec<_> = (0..20).map(|_| world.task(&section)).collect();

@@ -199,7 +199,7 @@ async fn a_build_with_a_newer_one_or_without_an_end_is_not_restarted() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_harbormaster_is_told_with_what_to_do() {
+async fn a_refusal_of_harbormaster_is_reported_with_what_to_do() {
     let world = World::with_redis().await;
     let revision = world.revisions(&["one"]).remove(0);
     world.ended(&revision, &broken(), HOUR).await;

@@ -151,7 +151,7 @@ impl Stage {
         .await;
     }
 
-    /// Waits until a step of a build has failed, and been put off.
+    /// Waits until a step of a build has failed, and is deferred.
     pub async fn until_failed_once(&self, build: &BuildVariables) {
         self.until("a step to fail", async || {
             let record = self.record(build).await;
@@ -164,7 +164,7 @@ impl Stage {
         .await;
     }
 
-    /// Has what was put off done now, not in some minutes.
+    /// Has what was deferred done now, not in some minutes.
     async fn look_again_now(&self) {
         for queue in [BUILDS.spec(), MERCURIAL.spec()] {
             self.bus.requeue(&queue, Which::All).await.unwrap();

@@ -456,7 +456,7 @@ async fn under_the_bus_every_push_has_its_pings_although_the_process_is_killed()
 }
 
 #[tokio::test]
-async fn one_ping_is_dumped_and_an_unknown_changeset_is_told_of() {
+async fn one_ping_is_dumped_and_an_unknown_changeset_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let peer = Peer::start(20).await;
     let environment = servers(&peer, &directory);
@@ -522,7 +522,7 @@ async fn one_ping_is_dumped_and_an_unknown_changeset_is_told_of() {
 }
 
 #[tokio::test]
-async fn settings_stand_in_a_file_the_environment_wins_and_every_fault_is_told_at_once() {
+async fn settings_stand_in_a_file_the_environment_wins_and_every_fault_is_reported_at_once() {
     let deployment = Deployment::with_queue().await;
     deployment.push([1]).await;
     let file: PathBuf = deployment.directory.path().join(".env");
@@ -594,7 +594,7 @@ async fn the_example_of_a_file_can_be_read_as_it_is() {
 }
 
 #[tokio::test]
-async fn statsd_is_told_of_each_changeset_and_of_the_time() {
+async fn statsd_receives_each_changeset_and_the_time() {
     let deployment = Deployment::with_queue().await;
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     deployment.push([9, 10]).await;

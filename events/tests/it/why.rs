@@ -44,7 +44,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn the_story_of_a_pushed_build_is_told_from_its_request_to_its_answer() {
+async fn the_story_of_a_pushed_build_is_reported_from_its_request_to_its_answer() {
     let world = World::with_redis().await;
     let (mut web, mut worker) = (world.start("web"), world.start("worker"));
     let build = world.submit_stack().await;

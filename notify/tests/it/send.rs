@@ -23,7 +23,7 @@ fn sent(to: &[&str]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_failed_task_is_told_to_everyone_once() {
+async fn a_failed_task_is_sent_to_everyone_once() {
     let world = World::new().await;
     let task = world.task(section(&[ANN, BOB]));
     world.happens(&task, Status::TaskFailed).await;
@@ -101,7 +101,7 @@ async fn an_outage_costs_no_attempt_until_the_news_is_a_day_old() {
 }
 
 #[tokio::test]
-async fn what_keeps_a_channel_from_sending_is_said_once_and_so_is_its_end() {
+async fn what_keeps_a_channel_from_sending_is_logged_once_and_so_is_its_end() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     for number in 0..3 {

@@ -59,7 +59,7 @@ async fn a_deployment_puts_its_own_in_the_place_of_ours() {
 }
 
 #[test]
-fn a_template_that_would_fail_is_told_at_start() {
+fn a_template_that_would_fail_is_reported_at_start() {
     for (name, text, expected) in [
         (
             "subject.txt",

@@ -73,7 +73,7 @@ impl<'w> Keeper<'w> {
     }
 }
 
-/// What becomes of a build of a revision by `author`.
+/// The outcome of a build of a revision by `author`.
 async fn report_on(world: &World, author: &Phid, title: &str) -> Report {
     let new = NewRevision::new(title, author, &world.repository, NewDiff::new("patch"));
     world.build(&world.fake.create_revision(new)).await;

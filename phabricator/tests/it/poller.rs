@@ -295,7 +295,7 @@ async fn a_process_that_was_stopped_for_long_gives_way_to_the_one_that_replaced_
 }
 
 #[tokio::test]
-async fn a_process_that_is_told_to_stop_is_followed_at_once() {
+async fn a_process_that_stops_is_followed_at_once() {
     let world = World::new().await;
     let shutdown = Shutdown::new();
     let mut first = Process::stopped_by(&world, &[&world.repository], shutdown.clone());

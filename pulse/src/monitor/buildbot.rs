@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_build_is_told_with_every_field() {
+    fn a_recorded_build_is_sent_with_every_field() {
         let (key, body) = recorded()
             .into_iter()
             .find(|(key, _)| key.contains("win32-nightly"))
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_says_nothing_more_is_told_with_what_its_key_says() {
+    fn a_message_that_says_nothing_more_is_sent_with_what_its_key_says() {
         let Event::Test(test) = read(
             "talos.try.android-4-3.panda.opt.tp5o.mobile.b",
             EMPTY,

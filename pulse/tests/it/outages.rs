@@ -147,7 +147,7 @@ async fn a_queue_that_was_deleted_is_declared_again_and_logged_as_an_error() {
     );
 }
 
-async fn an_outage_is_said_once_and_can_be_stopped(world: &mut World) {
+async fn an_outage_is_logged_once_and_can_be_stopped(world: &mut World) {
     let bus = memory();
     world.rabbit.kill().unwrap();
     let listening = world.listen("outage", &bus);
@@ -174,7 +174,7 @@ async fn an_outage_is_said_once_and_can_be_stopped(world: &mut World) {
 async fn a_wrong_setting_ends_the_start_and_an_outage_is_logged_once() {
     let mut world = World::start().await;
     what_the_operator_got_wrong_ends_the_start(&world).await;
-    an_outage_is_said_once_and_can_be_stopped(&mut world).await;
+    an_outage_is_logged_once_and_can_be_stopped(&mut world).await;
 }
 
 async fn what_the_operator_got_wrong_ends_the_start(world: &World) {

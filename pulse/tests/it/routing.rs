@@ -24,7 +24,7 @@ async fn messages_go_where_they_are_asked_for() {
     two_routes_on_one_exchange_each_get_what_they_ask_for(&world).await;
     a_recorded_message_comes_as_it_was_by_its_key_and_by_its_cc_routes(&world).await;
     what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(&world).await;
-    a_binding_from_before_is_said_once_and_its_messages_are_dropped(&world).await;
+    a_binding_from_before_is_logged_once_and_its_messages_are_dropped(&world).await;
     an_exchange_that_does_not_exist_is_named_and_the_others_are_listened_to(&world).await;
 }
 
@@ -200,7 +200,7 @@ async fn what_no_json_reader_could_read_comes_with_its_key_and_holds_nothing_up(
     world.until_depth("unreadable", 0).await;
 }
 
-async fn a_binding_from_before_is_said_once_and_its_messages_are_dropped(world: &World) {
+async fn a_binding_from_before_is_logged_once_and_its_messages_are_dropped(world: &World) {
     let bus = memory();
     let before = world.listen("narrowed", &bus).ready().await;
     before.stop().await;

@@ -320,7 +320,7 @@ async fn redirects_lead_to_a_content_and_never_elsewhere() {
 }
 
 #[tokio::test]
-async fn an_error_in_the_place_of_an_artifact_is_told() {
+async fn an_error_in_the_place_of_an_artifact_is_reported() {
     let reason = "file-missing-on-worker".to_owned();
     let (stage, id) = task_with(FakeArtifact::Error {
         reason,

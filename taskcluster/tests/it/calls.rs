@@ -71,7 +71,7 @@ async fn names_arrive_whatever_letters_they_have() {
 }
 
 #[tokio::test]
-async fn a_payload_that_does_not_fit_is_refused_for_good() {
+async fn a_payload_that_does_not_fit_is_refused_permanently() {
     let stage = Stage::set().await;
     let schema = json!({ "type": "object", "properties": { "A": { "type": "string" } } });
     stage.fake.add_hook_with_schema("g", "h", None, schema);

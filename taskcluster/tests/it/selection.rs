@@ -236,7 +236,7 @@ async fn a_push_of_the_same_diff_after_a_selection_is_selected_for_again() {
 }
 
 #[tokio::test]
-async fn a_selection_that_is_told_twice_adds_its_tests_once() {
+async fn a_selection_that_is_received_twice_adds_its_tests_once() {
     let (world, build, _) = selected().await;
     world
         .selected(build.request.diff_id, &Selection::default())

@@ -218,7 +218,7 @@ async fn what_the_credentials_lack_is_no_messages_fault() {
 }
 
 #[tokio::test]
-async fn a_machine_whose_time_is_off_is_told_so() {
+async fn a_machine_whose_time_is_off_is_reported() {
     let stage = Stage::set().await;
     let (root, credentials) = (stage.fake.root().clone(), Some(stage.fake.credentials()));
     let late = crate::stage::Stopwatch::at("2026-11-21T02:58:05.000Z");

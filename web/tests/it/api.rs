@@ -113,7 +113,7 @@ async fn without_a_token_in_the_configuration_there_is_no_api() {
 }
 
 #[tokio::test]
-async fn who_does_not_know_the_token_is_told_nothing() {
+async fn without_the_token_nothing_is_shown() {
     let world = World::with_api().await;
     let wrong = [
         "",

@@ -129,8 +129,7 @@ async fn repeated_credentials_are_refused_whichever_is_right() {
 }
 
 #[tokio::test]
-async fn after_ten_wrong_secrets_a_client_is_told_to_wait_and_the_right_one_is_let_in_all_the_same()
-{
+async fn after_ten_wrong_secrets_a_client_has_to_wait_and_the_right_one_is_let_in_all_the_same() {
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
     let bus = Arc::new(MemoryBus::new(clock.clone()));
     let producer = Producer::new(bus.clone(), clock.clone());

@@ -290,7 +290,7 @@ mod tests {
 
     /// As recorded from Mercurial 6.3.2; 7.2.4 says the same, letter for letter.
     #[test]
-    fn what_was_recorded_is_told_apart() {
+    fn recorded_texts_are_distinguished() {
         let no_greeting = "! abort: no suitable response from remote hg";
         let before_it = [
             ("forbidden", "! remote: hg@x: Permission denied (publickey)."),

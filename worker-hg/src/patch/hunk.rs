@@ -186,7 +186,7 @@ pub(super) fn scan_text(
     }
     let hunks = lines.place();
     if *kind == Kind::Delete && lines.next_starts_with(b"@") {
-        // Mercurial keeps a file whose lines it finds elsewhere than it is told, and what is left when the first of
+        // Mercurial keeps a file whose lines it finds elsewhere than the hunk says, and what is left when the first of
         // several hunks has taken it away.
         let whole = lines
             .peek()

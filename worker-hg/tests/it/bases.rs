@@ -1,4 +1,4 @@
-//! What a stack is put on, and what its author is told of that.
+//! The base of a stack, and what its author reads about it.
 
 use build::{BaseChoice, BaseReason, Build, Pushed, Report};
 use phabricator::answer;

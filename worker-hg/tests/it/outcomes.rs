@@ -1,4 +1,4 @@
-//! Every way a push can end, provoked with real servers: what becomes of the build, and what its author reads.
+//! Every way a push can end, provoked with real servers: the outcome of the build, and what its author reads.
 
 mod broken;
 mod forbidden;

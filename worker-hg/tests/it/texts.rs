@@ -50,7 +50,7 @@ fn now(world: &World, mut build: Build) -> Build {
     build
 }
 
-/// What becomes of stacks of patches in one world.
+/// The outcomes of stacks of patches in one world.
 async fn golden(world: &mut World, cases: Vec<(&str, Vec<Patch>)>) -> String {
     let mut golden = Golden::default();
     world.start();
@@ -315,7 +315,7 @@ async fn builds_that_need_no_push() {
     insta::assert_snapshot!(text);
 }
 
-/// Adds what becomes of a build that fails by our fault.
+/// Adds the outcome of a build that fails by our fault.
 async fn broken(golden: &mut Golden, case: &str, world: &World) {
     let report = world.build(&now(world, world.simple_build(7))).await;
     assert!(

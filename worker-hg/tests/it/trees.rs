@@ -77,7 +77,7 @@ async fn a_tree_that_wants_approval_is_as_good_as_closed() {
 }
 
 #[tokio::test]
-async fn a_patch_that_does_not_apply_is_told_while_the_tree_is_closed() {
+async fn a_patch_that_does_not_apply_is_reported_while_the_tree_is_closed() {
     let (mut world, service) = world().await;
     service.say("try", "closed", "");
     world.start();

@@ -33,7 +33,7 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
             "of a private revision numbers are left"
         );
     }
-    // Also when it does not apply: the author of a private patch is told nothing of it.
+    // Also when it does not apply: the author of a private patch reads nothing of it.
     let wrong = world.build_of(vec![world.patch(
         3,
         "diff --git a/hello.txt b/hello.txt\n--- a/hello.txt\n+++ b/hello.txt\n@@ -1,1 +1,1 @@\n-never there\n+x\n",

@@ -217,7 +217,7 @@ async fn a_terminal_is_asked_and_has_a_bar() {
 }
 
 #[tokio::test]
-async fn a_changeset_that_fails_for_good_is_listed_at_the_end_and_the_others_go_on() {
+async fn a_changeset_that_fails_permanently_is_listed_at_the_end_and_the_others_go_on() {
     let stage = Stage::new(300).await;
     let missing = nodes(150)[1].clone();
     stage.peer.world().missing.insert(missing.clone());

@@ -34,7 +34,7 @@ fn sending(channels: &Arc<Channels>) -> tokio::task::JoinHandle<Result<(), Chann
     tokio::spawn(async move { send(&channels, &to(&[], &[]), "ann").await })
 }
 
-/// Lets a client in that has said its last word of that, and answers it until it is in its channel.
+/// Lets a client in that has sent its last line of that, and answers it until it is in its channel.
 async fn let_in(client: &mut Lines) {
     client.say(":s 001 notifier :Welcome").await;
     assert_eq!(client.line().await.unwrap(), "JOIN #ci");

@@ -393,7 +393,7 @@ async fn answers_are_taken_by_what_they_mean() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_revoked_is_told_and_not_shown() {
+async fn a_token_that_is_revoked_is_reported_and_not_shown() {
     let (home, channels) = world().await;
     home.revoke();
     let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();

@@ -221,7 +221,7 @@ async fn answers_are_taken_by_what_they_mean() {
 }
 
 #[tokio::test]
-async fn a_mistyped_address_is_told() {
+async fn a_mistyped_address_is_reported() {
     let slack = Slack::start().await;
     let error = send(&format!("{}x", slack.hook()), &one())
         .await

@@ -308,7 +308,7 @@ async fn a_payload_that_the_hook_does_not_take_is_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_missing_scope_parks_what_needs_it_and_is_said_once() {
+async fn a_missing_scope_parks_what_needs_it_and_is_logged_once() {
     let (_guard, log) = capture_logs();
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;

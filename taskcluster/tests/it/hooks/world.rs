@@ -31,7 +31,7 @@ pub(crate) const HOOKS: Queue<Trigger> = Queue::new("hooks", POLICY);
 pub(crate) const MONITORING: Queue<Watched> = Queue::new("monitoring", POLICY);
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Longer than a failed attempt is put off, or a call's outcome is waited for.
+/// Longer than a failed attempt is deferred, or a call's outcome is waited for.
 pub(crate) const LATER: Duration = Duration::from_secs(200);
 
 pub(crate) struct World {
