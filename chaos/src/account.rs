@@ -8,11 +8,37 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    chain::{LastWord, Parcel, Step, key},
+    chain::{LastWord, Parcel, Step, Trouble, key},
     outside::{Entry, Event, Work},
     redelivery::Redelivery,
-    report::Dead,
 };
+
+/// How many dead letters there are of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Dead {
+    /// Their handler panicked.
+    pub panic: u32,
+    /// They aborted their process.
+    pub abort: u32,
+    /// They could not be decoded.
+    pub undecodable: u32,
+    /// They were of an unknown version.
+    pub version: u32,
+    /// They are not meant to be there.
+    pub unexpected: u32,
+}
+
+impl Dead {
+    /// The number of those of one kind.
+    pub fn count(&mut self, trouble: Trouble) -> &mut u32 {
+        match trouble {
+            Trouble::Panic(_) => &mut self.panic,
+            Trouble::Abort(_) => &mut self.abort,
+            Trouble::Undecodable => &mut self.undecodable,
+            Trouble::Version => &mut self.version,
+        }
+    }
+}
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -270,7 +296,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::{ATTEMPTS, DEATHS, Trouble};
+    use crate::chain::{ATTEMPTS, DEATHS};
 
     /// A campaign of four parcels in which all went well: two are sound, one panics in the second step, one cannot be
     /// read.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::{
     account::{Account, Kind, Offence, Remains},
     chain::{LAST_WORDS, LastWord, Step},
     cli::Campaign,
+    console::{tell, thousandths},
     outside::{CHUNK, Event},
     plan::Plan,
     producer::{self, Progress, Sent},
@@ -304,14 +305,4 @@ impl Driver {
     async fn end(self) {
         self.world.end().await;
     }
-}
-
-/// To three digits.
-pub fn thousandths(seconds: f64) -> f64 {
-    (seconds * 1000.0).round() / 1000.0
-}
-
-/// A line on the way. Nobody may be listening.
-pub fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "chaos: {line}");
 }

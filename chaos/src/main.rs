@@ -3,6 +3,7 @@
 mod account;
 mod chain;
 mod cli;
+mod console;
 mod driver;
 mod outside;
 mod pipeline;

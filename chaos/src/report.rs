@@ -4,10 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::{
-    account::{Kind, Offence},
-    chain::Trouble,
-};
+use crate::account::{Dead, Kind, Offence};
 
 /// How often each fault happened.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -28,33 +25,6 @@ pub struct Faults {
     pub slowed: u32,
     /// Links that held everything.
     pub black_holed: u32,
-}
-
-/// How many dead letters there are of each kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Dead {
-    /// Their handler panicked.
-    pub panic: u32,
-    /// They aborted their process.
-    pub abort: u32,
-    /// They could not be decoded.
-    pub undecodable: u32,
-    /// They were of an unknown version.
-    pub version: u32,
-    /// They are not meant to be there.
-    pub unexpected: u32,
-}
-
-impl Dead {
-    /// The number of those of one kind.
-    pub fn count(&mut self, trouble: Trouble) -> &mut u32 {
-        match trouble {
-            Trouble::Panic(_) => &mut self.panic,
-            Trouble::Abort(_) => &mut self.abort,
-            Trouble::Undecodable => &mut self.undecodable,
-            Trouble::Version => &mut self.version,
-        }
-    }
 }
 
 /// The outcome, also as its JSON line.

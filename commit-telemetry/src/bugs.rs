@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::classify::{pattern, word_after, word_before};
+use crate::pattern::{pattern, word_after, word_before};
 
 /// Numbers from here on are taken for timestamps and the like.
 const TOO_LARGE: u64 = 100_000_000;

@@ -8,23 +8,11 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
-use tracing::error;
 
-use crate::bugs::bug_numbers;
-
-/// A regular expression of ours. One that cannot be read, which tests would show, matches nothing.
-macro_rules! pattern {
-    ($pattern:expr) => {
-        std::sync::LazyLock::new(|| crate::classify::compile($pattern))
-    };
-}
-pub(crate) use pattern;
-
-pub(crate) fn compile(pattern: &str) -> Option<Regex> {
-    Regex::new(pattern)
-        .inspect_err(|problem| error!("a pattern of this program is wrong: {problem}"))
-        .ok()
-}
+use crate::{
+    bugs::bug_numbers,
+    pattern::{matches, pattern, word_after, word_before},
+};
 
 /// The review system of a changeset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,8 +65,6 @@ static BACKOUT: LazyLock<Option<Regex>> = pattern!(concat!(
 ));
 static NO_BUG: LazyLock<Option<Regex>> = pattern!("(?i)no bug");
 static APPROVAL: LazyLock<Option<Regex>> = pattern!("(?i)a=");
-/// What is a part of a word to the original.
-static WORD: LazyLock<Option<Regex>> = pattern!(r"^[\p{L}\p{N}_]");
 
 impl Evidence {
     /// Applies the rules, the first that fits, to a changeset's description, its author (`Name <address>`), and the number of
@@ -124,10 +110,6 @@ fn is_approved(summary: &str) -> bool {
     found(&APPROVAL, summary).any(flag)
 }
 
-fn matches(pattern: &Option<Regex>, text: &str) -> bool {
-    pattern.as_ref().is_some_and(|regex| regex.is_match(text))
-}
-
 fn found<'a>(
     pattern: &'a Option<Regex>,
     text: &'a str,
@@ -136,26 +118,6 @@ fn found<'a>(
         .iter()
         .flat_map(|regex| regex.find_iter(text))
         .map(|found| (found.start(), found.end()))
-}
-
-/// Whether a part of a word stands right before the place `at`.
-pub(crate) fn word_before(text: &str, at: usize) -> bool {
-    text[..at].chars().next_back().is_some_and(is_word)
-}
-
-/// Whether a part of a word stands right after the place `at`.
-pub(crate) fn word_after(text: &str, at: usize) -> bool {
-    text[at..].chars().next().is_some_and(is_word)
-}
-
-/// What `\w` is to Python: letters, numbers of all kinds, and the low line. It differs from the `\w` of `regex` (and so
-/// would `\b`) in marks and in numbers like ①.
-fn is_word(c: char) -> bool {
-    if c.is_ascii() {
-        c.is_ascii_alphanumeric() || c == '_'
-    } else {
-        matches(&WORD, c.encode_utf8(&mut [0; 4]))
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod handler;
 mod hgweb;
 mod names;
 mod patience;
+mod pattern;
 mod ping;
 mod skim;
 mod telemetry;

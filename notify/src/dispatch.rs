@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use bus::{BusError, Context, Handler, Outcome, Queue, Retry, Retryable};
+use bus::{Context, Handler, Outcome, Queue};
 use jiff::Timestamp;
-use pulse::{PulseMessage, UnreadableBody};
+use pulse::PulseMessage;
 use serde_json::Value;
 use taskcluster::{Taskcluster, TaskclusterError, model::TaskDefinition};
 use thiserror::Error;
@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::{
-    Channels, Identities, Links, LogLink, Notification, NotifiedTask, TemplateError, Templates,
+    Channels, DispatchError, Identities, Links, LogLink, Notification, NotifiedTask, Templates,
     event::Event,
     fields::fill,
     notification::MAX_MESSAGE,
@@ -29,56 +29,6 @@ const MAX_NAME: usize = 300;
 const MAX_PROPS: (usize, usize) = (50, 200);
 /// Where a worker writes its log while the task runs and after.
 const LOG: &str = "public/logs/live_backing.log";
-
-/// Why a message of Pulse gave no notifications.
-#[derive(Debug, Error)]
-pub enum DispatchError {
-    /// It came from an exchange that tells of no status.
-    #[error(
-        "the exchange {exchange} tells of no status of a task: route no such messages to the notifier"
-    )]
-    Exchange {
-        /// The exchange.
-        exchange: String,
-    },
-    /// What should be the id of a task is none.
-    #[error("a message of {exchange} speaks of the task {id}, which can be none")]
-    NoId {
-        /// The exchange.
-        exchange: String,
-        /// What stands for the id.
-        id: String,
-    },
-    /// It cannot be read.
-    #[error(transparent)]
-    Unreadable(#[from] UnreadableBody),
-    /// Taskcluster does not tell what the task asks for.
-    #[error("cannot learn whom task {task} notifies")]
-    Task {
-        /// The task.
-        task: String,
-        /// What Taskcluster says.
-        #[source]
-        source: TaskclusterError,
-    },
-    /// A text could not be written.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// The bus failed.
-    #[error(transparent)]
-    Bus(#[from] BusError),
-}
-
-impl Retryable for DispatchError {
-    fn retry(&self) -> Retry {
-        match self {
-            Self::Exchange { .. } | Self::NoId { .. } | Self::Template(_) => Retry::Never,
-            Self::Unreadable(error) => error.retry(),
-            Self::Task { source, .. } => source.retry(),
-            Self::Bus(error) => error.retry(),
-        }
-    }
-}
 
 /// What a message of Pulse leads to.
 #[derive(Debug, Default)]

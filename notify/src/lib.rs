@@ -8,6 +8,7 @@ mod aws;
 mod channel;
 mod channels;
 mod dispatch;
+mod error;
 mod event;
 mod fields;
 mod flux;
@@ -27,7 +28,8 @@ mod trouble;
 
 pub use channel::{Channel, ChannelError, Checked};
 pub use channels::{CHANNELS, Channels, Opened, Parts, Registration};
-pub use dispatch::{DispatchError, Dispatcher, Plan, Remark};
+pub use dispatch::{Dispatcher, Plan, Remark};
+pub use error::DispatchError;
 pub use event::replayed;
 pub use flux::{Flux, FluxSettings, FluxWriter};
 pub use identities::{Identities, IdentitiesError};

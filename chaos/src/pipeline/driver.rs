@@ -23,7 +23,7 @@ use super::{
     report::{Course, Report},
     world::{Depths, World},
 };
-use crate::driver::{tell, thousandths};
+use crate::console::{tell, thousandths};
 
 const TICK: Duration = Duration::from_millis(10);
 /// How often the queues are looked at.
