@@ -1,11 +1,4 @@
-//! The engine that carries messages from step to step: typed queues with leases, retries, delayed messages and dead
-//! letters, on Redis or in one process.
-//!
-//! A [`Queue`] names a queue and its [`Policy`]; a [`Handler`] does one step; a [`Consumer`] reserves messages, runs
-//! the handler, keeps the lease alive and settles. What a handler sent through its [`Context`] and the
-//! acknowledgement of its input reach the [`Bus`] as one atomic step, so a crash repeats a step and never splits one.
-//!
-//! This crate knows no application.
+#![doc = include_str!("../README.md")]
 
 mod blob;
 mod claim;
