@@ -84,7 +84,8 @@ async fn a_process_that_ends_in_a_burst_loses_no_line_and_repeats_none() {
     while told.len() < 3 {
         told.push(ann.told().await.1);
     }
-    shutdown.stop();
+    // The lines that wait for their turn are given up, as when the grace period is over.
+    shutdown.cancel();
     running.await.unwrap();
     told.extend(ann.told_until(&[":notifier!", " QUIT "]).await);
     assert_eq!(told.len(), 3, "it ended before it was done");
