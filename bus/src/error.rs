@@ -101,9 +101,7 @@ impl BusError {
             source => Self::Redis { doing, source },
         }
     }
-}
 
-impl BusError {
     /// Names the record whose change failed, if its key holds something else.
     pub(crate) fn of_record(Fact { ledger, record, .. }: &Fact) -> impl Fn(Self) -> Self {
         move |error| match error {
