@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Field, Ledger, Message, Policy, Queue, testing::RedisServer};
+use crate::{
+    Ending, Fact, Field, Lease, Ledger, Message, Outgoing, Policy, Queue, QueueSpec, Settlement,
+    Which, queue::encode, testing::RedisServer,
+};
 use runtime::SystemClock;
 
 const PREFIX: &str = "{test}:";

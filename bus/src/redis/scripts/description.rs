@@ -1,0 +1,169 @@
+//! Messages and changes of records as arguments, in the form that `common.lua` and `facts.lua` read.
+
+use std::borrow::{Borrow, Cow};
+
+use redis::{Cmd, RedisWrite, ToRedisArgs, ToSingleRedisArg};
+
+use super::{count, millis};
+use crate::{Blob, BusError, Fact, Outgoing, ledger::Change, queue::encode};
+
+/// A message and its encoded envelope.
+pub(in crate::redis) struct PackedMessage<O> {
+    pub(in crate::redis) outgoing: O,
+    pub(in crate::redis) bytes: Vec<u8>,
+}
+
+/// What is written of a description.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    /// What many have in common: all of it, but each value is empty.
+    Kind,
+    /// The values alone.
+    Values,
+}
+
+/// Writes a description of messages or of changes into a call.
+pub(super) struct DescriptionWriter<'a> {
+    pub(super) call: &'a mut Cmd,
+    pub(super) part: Part,
+}
+
+pub(in crate::redis) fn pack<O: Borrow<Outgoing>>(
+    messages: impl IntoIterator<Item = O>,
+) -> Result<Vec<PackedMessage<O>>, BusError> {
+    let pack = |outgoing: O| {
+        let Outgoing {
+            queue, envelope, ..
+        } = outgoing.borrow();
+        Ok(PackedMessage {
+            bytes: encode(queue.name, envelope)?,
+            outgoing,
+        })
+    };
+    messages.into_iter().map(pack).collect()
+}
+
+impl<'a> DescriptionWriter<'a> {
+    pub(super) fn whole(call: &'a mut Cmd) -> Self {
+        Self {
+            call,
+            part: Part::Whole,
+        }
+    }
+
+    /// Writes what many descriptions have in common.
+    fn common(&mut self, argument: impl ToSingleRedisArg) -> &mut Self {
+        if self.part != Part::Values {
+            self.call.arg(argument);
+        }
+        self
+    }
+
+    /// Writes what each description has for itself, and what is never empty; see `value()` in `common.lua`.
+    fn value(&mut self, value: &[u8]) -> &mut Self {
+        self.call.arg(match self.part {
+            Part::Kind => &[],
+            Part::Whole | Part::Values => value,
+        });
+        self
+    }
+
+    /// Writes what `check_messages()` in `common.lua` reads.
+    pub(super) fn messages<O: Borrow<Outgoing>>(&mut self, messages: &[PackedMessage<O>]) {
+        self.common(messages.len());
+        for PackedMessage { outgoing, bytes } in messages {
+            let Outgoing {
+                queue,
+                envelope,
+                after,
+                key,
+            } = outgoing.borrow();
+            self.common(queue.name)
+                .common(envelope.lane.as_deref().unwrap_or_default())
+                .common(millis(*after));
+            match key.as_deref() {
+                Some(key) if !key.is_empty() => self
+                    .value(key.as_bytes())
+                    .common(millis(queue.policy.key_window).max(1)),
+                _ => self.common("").common(0),
+            };
+            self.common(count(queue.policy.bound.unwrap_or(0)))
+                .value(bytes);
+        }
+    }
+
+    /// Writes what `check_facts()` in `facts.lua` reads.
+    pub(super) fn facts(&mut self, facts: &[Fact]) {
+        let groups =
+            facts.chunk_by(|one, next| one.ledger == next.ledger && one.record == next.record);
+        self.common(groups.clone().count());
+        for group in groups {
+            let Some(Fact { ledger, record, .. }) = group.first() else {
+                continue;
+            };
+            // Slots that are set, and tags, share a change with their neighbours.
+            let shares = |one: &Fact, next: &Fact| {
+                matches!(
+                    (&one.change, &next.change),
+                    (Change::Set { .. }, Change::Set { .. }) | (Change::Tag(_), Change::Tag(_))
+                )
+            };
+            let changes = group.chunk_by(shares);
+            self.common(ledger.name)
+                .value(record.as_bytes())
+                .common(millis(ledger.retention))
+                .common(changes.clone().count());
+            for changes in changes {
+                let Some(Fact { change, .. }) = changes.first() else {
+                    continue;
+                };
+                match change {
+                    Change::Open { .. } => self.common("open").common(2),
+                    Change::Set { .. } => self.common("set").common(2 * changes.len()),
+                    Change::Add(_) => self.common("add").common(1),
+                    Change::Swap { .. } => self.common("swap").common(3),
+                    Change::Tag(_) => self.common("tag").common(changes.len()),
+                    Change::Untag(_) => self.common("untag").common(1),
+                    Change::Erase => self.common("erase").common(0),
+                };
+                for Fact { change, .. } in changes {
+                    self.change(change);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, change: &Change) {
+        match change {
+            Change::Add(entry) => self.value(entry),
+            Change::Open { slot, value } | Change::Set { slot, value } => {
+                self.common(Field(slot)).value(value)
+            }
+            // Either may be empty.
+            Change::Swap { slot, from, to } => self
+                .common(Field(slot))
+                .common(bytes(from))
+                .common(bytes(to)),
+            Change::Tag(Cow::Borrowed(tag)) if !tag.is_empty() => self.common(*tag),
+            Change::Tag(tag) | Change::Untag(tag) => self.value(tag.as_bytes()),
+            Change::Erase => self,
+        };
+    }
+}
+
+/// The field of a slot.
+struct Field<'a>(&'a str);
+
+impl ToRedisArgs for Field<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(format_args!("={}", self.0));
+    }
+}
+
+impl ToSingleRedisArg for Field<'_> {}
+
+/// No value is empty, so that says that there is none.
+fn bytes(value: &Option<Blob>) -> &[u8] {
+    value.as_deref().unwrap_or_default()
+}

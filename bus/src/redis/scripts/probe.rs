@@ -1,0 +1,22 @@
+//! Checking that messages could be stored.
+
+use redis::{Cmd, Script};
+
+use super::Call;
+
+/// Stores a value and removes it.
+pub(in crate::redis) struct ProbeWrite<'a> {
+    pub(in crate::redis) consumer: &'a str,
+}
+
+impl Call for ProbeWrite<'_> {
+    type Answer = ();
+
+    fn script(&self) -> &'static Script {
+        script!("common", "probe")
+    }
+
+    fn arguments(&self, call: &mut Cmd) {
+        call.arg(self.consumer);
+    }
+}

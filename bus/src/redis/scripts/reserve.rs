@@ -1,0 +1,76 @@
+//! Taking messages, and holding them.
+
+use redis::{Cmd, Script};
+
+use super::{Call, Entry, count, millis};
+use crate::{Lease, QueueSpec, SUSPECT, redis::entries::Taken};
+
+/// The first half of a reservation from a queue without lanes.
+pub(in crate::redis) struct Look<'a> {
+    pub(in crate::redis) queue: &'a QueueSpec,
+    pub(in crate::redis) consumer: &'a str,
+    pub(in crate::redis) max: usize,
+}
+
+impl Call for Look<'_> {
+    type Answer = (Vec<Taken>, i64, usize, bool);
+
+    fn script(&self) -> &'static Script {
+        script!("common", "take", "look")
+    }
+
+    fn arguments(&self, call: &mut Cmd) {
+        call.arg(self.queue.name)
+            .arg(self.consumer)
+            .arg(count(self.max));
+        call.arg(millis(self.queue.policy.lease)).arg(SUSPECT);
+    }
+}
+
+/// A reservation from a queue with lanes.
+pub(in crate::redis) struct TakeFromLanes<'a> {
+    pub(in crate::redis) queue: &'a QueueSpec,
+    pub(in crate::redis) consumer: &'a str,
+    pub(in crate::redis) max: usize,
+    pub(in crate::redis) skip: &'a [String],
+}
+
+impl Call for TakeFromLanes<'_> {
+    type Answer = (Vec<Taken>, i64, String);
+
+    fn script(&self) -> &'static Script {
+        script!("common", "take", "reserve")
+    }
+
+    fn arguments(&self, call: &mut Cmd) {
+        call.arg(self.queue.name)
+            .arg(self.consumer)
+            .arg(count(self.max));
+        call.arg(millis(self.queue.policy.lease))
+            .arg(SUSPECT)
+            .arg(self.skip.len())
+            .arg(self.skip);
+    }
+}
+
+/// Renews a lease.
+pub(in crate::redis) struct Extend<'a> {
+    pub(in crate::redis) lease: &'a Lease,
+    pub(in crate::redis) consumer: &'a str,
+}
+
+impl Call for Extend<'_> {
+    type Answer = bool;
+
+    fn script(&self) -> &'static Script {
+        script!("common", "extend")
+    }
+
+    fn arguments(&self, call: &mut Cmd) {
+        let Self { lease, consumer } = self;
+        call.arg(lease.queue)
+            .arg(lease.lane.as_deref().unwrap_or_default())
+            .arg(Entry(lease.entry));
+        call.arg(*consumer).arg(lease.delivery);
+    }
+}
