@@ -5,18 +5,18 @@
 
 mod build;
 mod diff;
+pub mod eligibility;
 mod journal;
 mod phid;
-mod recheck;
 mod record;
 mod report;
 mod test_result;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use diff::NewDiff;
+pub use eligibility::{Ineligible, PushGuard, PushGuardError};
 pub use journal::{ALL, Journal, OPEN, diff_tag, revision_tag};
 pub use phid::{Phid, PhidError};
-pub use recheck::{Recheck, Unsure};
 pub use record::{
     Answer, Blocker, BuildRecord, BuildState, End, Event, Hidden, Now, Outcome, Source, Step, What,
 };

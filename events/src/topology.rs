@@ -15,10 +15,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use build::{Journal, Phid};
+use build::{Journal, Phid, eligibility::Rules};
 use bus::{Backoff, Bus, Consumer, Producer};
 use phabricator::{
-    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Lando, LandoWarnings, LastLook,
+    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Eligibility, Lando, LandoWarnings,
     Publisher, ViewPolicies, Workflow, WorkflowQueues, WorkflowSettings,
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, run_services};
@@ -227,18 +227,18 @@ impl Worker {
             builds: MERCURIAL,
             applied: APPLIED,
         };
-        let recheck = Arc::new(LastLook::new(conduit.clone(), names.directory.clone()));
+        let rules = Rules {
+            expiry: config.build_expiry,
+            repositories: names.repositories.values().cloned().collect(),
+        };
+        let eligibility = Eligibility::new(conduit.clone(), names.directory.clone(), rules);
+        let guard = Arc::new(eligibility.clone());
         let settings = mercurial(&config.into(), &names.repositories)?;
-        let mercurial = Mercurial::new(settings, queues, journal.clone(), recheck, clock.clone())?;
+        let mercurial = Mercurial::new(settings, queues, journal.clone(), guard, clock.clone())?;
         let lanes = mercurial.lanes();
         let workflow = Workflow::new(
-            conduit.clone(),
-            names.directory.clone(),
-            WorkflowSettings {
-                repositories: names.repositories.values().cloned().collect(),
-                build_expiry: config.build_expiry,
-                ..WorkflowSettings::default()
-            },
+            eligibility,
+            WorkflowSettings::default(),
             WorkflowQueues {
                 builds: BUILDS,
                 mercurial: MERCURIAL,

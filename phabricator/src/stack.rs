@@ -40,6 +40,9 @@ pub(crate) enum StackError {
     /// The stack cannot be built, whoever tries.
     #[error("the stack is refused")]
     Refused(Refusal),
+    /// A parent of this revision was deleted or is not public. Nothing is said about which.
+    #[error("a parent of D{0} is not public")]
+    HiddenParent(u64),
     /// Phabricator gave no answer.
     #[error(transparent)]
     Conduit(#[from] ConduitError),
@@ -48,8 +51,6 @@ pub(crate) enum StackError {
 /// Why a stack cannot be built. The numbers are of revisions that are public.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// A parent of this revision was deleted or is not public. Nothing is said about which.
-    HiddenParent(u64),
     /// This revision, on which the stack stands, is for another repository: the one with this name, if it may be known.
     OtherRepository { parent: u64, name: Option<String> },
     /// The patch of this revision is not there.
@@ -88,12 +89,6 @@ impl Refusal {
     /// A sentence for the author of `revision_id`, and what to do about it.
     fn in_words(&self, revision_id: u64) -> (String, &'static str) {
         match self {
-            Self::HiddenParent(child) => (
-                format!(
-                    "The stack of D{revision_id} cannot be loaded: a parent of D{child} was deleted or is not public."
-                ),
-                "Remove that parent in Phabricator, or make it public, and submit again.",
-            ),
             Self::OtherRepository { parent, name } => (
                 format!(
                     "The stack of D{revision_id} cannot be built: D{parent}, on which it stands, is for {}.",
@@ -330,7 +325,7 @@ impl Graph {
                         .revisions
                         .get(&edge.child)
                         .map_or(top.id, |child| child.id);
-                    return Err(Refusal::HiddenParent(child).into());
+                    return Err(StackError::HiddenParent(child));
                 }
             }
             if graph.revisions.len() > MAX_PATCHES {

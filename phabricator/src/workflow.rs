@@ -1,6 +1,6 @@
 //! From what Harbormaster asked for to a build that can be applied, or to an answer that needs no build.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bus::{
@@ -11,14 +11,14 @@ use thiserror::Error;
 use tracing::{debug, error, info};
 
 use crate::{
-    Conduit, ConduitError, Directory,
-    api::{DiffInfo, RevisionInfo},
-    recheck,
-    stack::{self, Refusal, StackError},
+    ConduitError, Eligibility,
+    api::RevisionInfo,
+    eligibility::Eligible,
+    stack::{self, StackError},
 };
 use build::{
-    Blame, Build, BuildRecord, BuildRequest, Hidden, Journal, NeutralReason, Phid, Report,
-    Revision, Update, What,
+    Blame, Build, BuildRecord, BuildRequest, Hidden, Ineligible, Journal, Report, Revision, Update,
+    What,
 };
 
 /// What the workflow goes by.
@@ -28,20 +28,14 @@ pub struct WorkflowSettings {
     pub visibility_checks: u32,
     /// The unit of the waits between these looks: after the n-th it is 2^n times this.
     pub visibility_sleep: Duration,
-    /// Diffs that are older are not built.
-    pub build_expiry: Duration,
-    /// Repositories that are built.
-    pub repositories: BTreeSet<Phid>,
 }
 
 impl Default for WorkflowSettings {
-    /// Looks at once and after 20, 40, 80 and 160 s; diffs expire after a day; no repository is built.
+    /// Looks at once and after 20, 40, 80 and 160 s.
     fn default() -> Self {
         Self {
             visibility_checks: 5,
             visibility_sleep: Duration::from_secs(10),
-            build_expiry: Duration::from_secs(24 * 3600),
-            repositories: BTreeSet::new(),
         }
     }
 }
@@ -59,8 +53,7 @@ pub struct WorkflowQueues {
 
 /// Handles `builds`: waits until the revision is public, loads its stack, and hands the build on.
 pub struct Workflow {
-    conduit: Conduit,
-    directory: Directory,
+    eligibility: Eligibility,
     settings: WorkflowSettings,
     queues: WorkflowQueues,
     journal: Journal,
@@ -98,18 +91,15 @@ enum Finding {
 }
 
 impl Workflow {
-    /// A workflow that asks `conduit`, and records the progress of builds; `directory` says who is skipped and what is
-    /// private.
+    /// A workflow that builds what `eligibility` says, and records the progress of builds.
     pub fn new(
-        conduit: Conduit,
-        directory: Directory,
+        eligibility: Eligibility,
         settings: WorkflowSettings,
         queues: WorkflowQueues,
         journal: Journal,
     ) -> Self {
         Self {
-            conduit,
-            directory,
+            eligibility,
             settings,
             queues,
             journal,
@@ -130,27 +120,17 @@ impl Workflow {
         cx: &Context,
     ) -> Result<Finding, ConduitError> {
         let started = cx.clock().now();
-        let privacy = self.directory.privacy();
-        let Some(found) = self.conduit.revision(request.revision_id).await? else {
-            return Ok(Finding::Hidden(Hidden::Revision));
-        };
-        let Some(revision) = privacy.public(vec![found]).pop() else {
-            return Ok(Finding::Hidden(Hidden::Restricted));
-        };
-        info!(step = "visible", "D{} is public", revision.id);
-        if let Some(end) = recheck::ended_elsewhere(&self.conduit, &request.target).await? {
-            return Ok(Finding::End(end));
+        let found = self.eligibility.on_load(request, started).await?;
+        if !matches!(found, Err(Ineligible::Private(_))) {
+            info!(step = "visible", "D{} is public", request.revision_id);
         }
-        let Some(diff) = self.conduit.diff(request.diff_id).await? else {
-            return Ok(Finding::End(contradiction(format!(
-                "there is no diff {}",
-                request.diff_id
-            ))));
+        let Eligible { revision, diff } = match found {
+            Ok(eligible) => eligible,
+            Err(Ineligible::Private(hidden)) => return Ok(Finding::Hidden(hidden)),
+            Err(ineligible) => return Ok(Finding::End(ineligible.report())),
         };
-        if let Some(report) = self.decide(request, &revision, &diff, started).await? {
-            return Ok(Finding::End(report));
-        }
-        match stack::load(&self.conduit, &privacy, &revision, &diff).await {
+        let privacy = self.eligibility.directory().privacy();
+        match stack::load(self.eligibility.conduit(), &privacy, &revision, &diff).await {
             Ok(stack) => Ok(Finding::Ready(Box::new(Build {
                 request: request.clone(),
                 revision: revision_of(&revision),
@@ -159,8 +139,11 @@ impl Workflow {
                 landed: stack.landed,
             }))),
             // The revisions of a stack become public one after another.
-            Err(StackError::Refused(Refusal::HiddenParent(_))) if !is_last => {
-                Ok(Finding::Hidden(Hidden::Parent))
+            Err(StackError::HiddenParent(_)) if !is_last => Ok(Finding::Hidden(Hidden::Parent)),
+            Err(StackError::HiddenParent(child)) => {
+                let revision = revision.id;
+                let hidden = Ineligible::HiddenParent { revision, child };
+                Ok(Finding::End(hidden.report()))
             }
             Err(StackError::Refused(refusal)) => {
                 let seconds = cx.clock().now().duration_since(started).as_secs_f64();
@@ -170,62 +153,11 @@ impl Workflow {
         }
     }
 
-    /// The end of a build that needs no look at its stack.
-    async fn decide(
-        &self,
-        request: &BuildRequest,
-        revision: &RevisionInfo,
-        diff: &DiffInfo,
-        now: Timestamp,
-    ) -> Result<Option<Report>, ConduitError> {
-        let neutral = |reason, text: String| Ok(Some(Report::neutral(reason, text)));
-        if diff.fields.revision.as_ref() != Some(&revision.phid) {
-            return Ok(Some(contradiction(format!(
-                "diff {} is not one of D{}",
-                diff.id, revision.id
-            ))));
-        }
-        if revision.fields.repository.as_ref() != Some(&request.repository) {
-            return Ok(Some(contradiction(format!(
-                "D{} is not for {}",
-                revision.id, request.repository
-            ))));
-        }
-        if self.directory.skips(&revision.fields.author) {
-            return neutral(
-                NeutralReason::Author,
-                "Revisions of this author are not built.".to_owned(),
-            );
-        }
-        if !self.settings.repositories.contains(&request.repository) {
-            let text = format!(
-                "Unsupported repository: patches for {} are not built.",
-                request.repository
-            );
-            return neutral(NeutralReason::Repository, text);
-        }
-        if let Some(end) = recheck::overtaken(&self.conduit, revision, &diff.phid, diff.id).await? {
-            return Ok(Some(end));
-        }
-        let age = Duration::try_from(now.duration_since(diff.fields.created_at))
-            .unwrap_or(Duration::ZERO);
-        if age > self.settings.build_expiry {
-            let text = format!(
-                "Expired: diff {} was made {} hours ago, and diffs older than {} hours are not built. \
-                 Submit it again to have it built.",
-                diff.id,
-                age.as_secs() / 3600,
-                self.settings.build_expiry.as_secs() / 3600
-            );
-            return neutral(NeutralReason::Expired, text);
-        }
-        Ok(None)
-    }
-
     /// Whether nobody waits any longer for the revision to become public. A build that is too old would not be built then.
     fn is_last_look(&self, request: &BuildRequest, record: &BuildRecord, now: Timestamp) -> bool {
         record.looks().saturating_add(1) >= self.settings.visibility_checks
-            || now.duration_since(request.accepted_at).unsigned_abs() > self.settings.build_expiry
+            || now.duration_since(request.accepted_at).unsigned_abs()
+                > self.eligibility.rules().expiry
     }
 
     /// Looks again later, or gives up. Nothing but numbers may be said here.
@@ -398,17 +330,6 @@ impl Handler<BuildRequest> for Workflow {
         }
         Ok(())
     }
-}
-
-/// The request names things that do not belong together: its build plan passes wrong variables, or somebody else than
-/// Harbormaster sent it. The author cannot help it.
-fn contradiction(what: String) -> Report {
-    Report::InfrastructureFailed(Blame {
-        summary: format!("The build request contradicts itself: {what}."),
-        details: String::new(),
-        attempts: 0,
-        seconds: 0.0,
-    })
 }
 
 fn revision_of(info: &RevisionInfo) -> Revision {

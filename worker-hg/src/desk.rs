@@ -1,6 +1,6 @@
 //! What a build has on the bus beside its message: its record, and the question whether it is still wanted.
 
-use build::{BaseChoice, Build, BuildRecord, Journal, Recheck, Report};
+use build::{BaseChoice, Build, BuildRecord, Ineligible, Journal, PushGuard};
 use bus::Context;
 
 use crate::HgError;
@@ -10,7 +10,7 @@ use crate::HgError;
 pub(crate) struct Desk<'a> {
     pub(crate) cx: &'a Context,
     pub(crate) journal: &'a Journal,
-    pub(crate) recheck: &'a dyn Recheck,
+    pub(crate) guard: &'a dyn PushGuard,
     /// What earlier deliveries did.
     pub(crate) record: &'a BuildRecord,
 }
@@ -18,8 +18,8 @@ pub(crate) struct Desk<'a> {
 /// Why a build is not to be pushed any more.
 #[derive(Debug)]
 pub(crate) enum Unwanted {
-    /// It ends with this.
-    Over(Report),
+    /// It is not to be built any more.
+    Over(Ineligible),
     /// Somebody has decided how it ends, and sees to its answer.
     Decided,
 }
@@ -27,8 +27,9 @@ pub(crate) enum Unwanted {
 impl Desk<'_> {
     /// Whether the build is not to be pushed any more.
     pub(crate) async fn look_again(&self, build: &Build) -> Result<Option<Unwanted>, HgError> {
-        let (wanted, record) = futures::join!(
-            self.recheck.recheck(build),
+        let now = self.cx.clock().now();
+        let (found, record) = futures::join!(
+            self.guard.check(build, now),
             self.journal.read(self.cx, &build.request.target)
         );
         let record = record?;
@@ -37,7 +38,8 @@ impl Desk<'_> {
         }
         // Once its head may be on Try, a build is finished: else a head would be there that nobody was told of. Another
         // delivery may have begun to push since this one did.
-        let over = wanted?.filter(|report| !record.pushing || *report == Report::Withheld);
+        let over =
+            found?.filter(|found| !record.pushing || matches!(found, Ineligible::Private(_)));
         Ok(over.map(Unwanted::Over))
     }
 

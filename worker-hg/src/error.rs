@@ -3,7 +3,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use build::{Blocker, Unsure};
+use build::{Blocker, PushGuardError};
 use bus::{BusError, Retry, Retryable};
 use observe::http::HttpError;
 use thiserror::Error;
@@ -227,7 +227,7 @@ pub enum HgError {
     Http(#[from] HttpError),
     /// Nobody can tell whether the build is still wanted. It is not pushed meanwhile.
     #[error(transparent)]
-    Unsure(#[from] Unsure),
+    Unsure(#[from] PushGuardError),
     /// The answer could not be sent.
     #[error("cannot send the outcome of a build")]
     Bus(#[from] BusError),

@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use build::{
-    Applied, Build, BuildRecord, Journal, NeutralReason, Phid, Pushed, Recheck, Report, What,
+    Applied, Build, BuildRecord, Ineligible, Journal, Neutral, Phid, PushGuard, Pushed, Report,
+    What, eligibility,
 };
 use bus::{Cause, Context, Handler, Queue, Requeue, Retry, Retryable};
 use futures::future::join_all;
@@ -34,7 +35,7 @@ pub struct Mercurial {
     repositories: Arc<HashMap<Phid, Repository>>,
     queues: MercurialQueues,
     journal: Journal,
-    recheck: Arc<dyn Recheck>,
+    guard: Arc<dyn PushGuard>,
     clock: Arc<dyn Clock>,
 }
 
@@ -57,7 +58,7 @@ impl Mercurial {
         settings: Settings,
         queues: MercurialQueues,
         journal: Journal,
-        recheck: Arc<dyn Recheck>,
+        guard: Arc<dyn PushGuard>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, HgError> {
         settings.check()?;
@@ -82,7 +83,7 @@ impl Mercurial {
             settings,
             queues,
             journal,
-            recheck,
+            guard,
             clock,
         })
     }
@@ -111,7 +112,7 @@ impl Mercurial {
             repositories: Arc::clone(&self.repositories),
             queues: self.queues,
             journal: self.journal.clone(),
-            recheck: Arc::clone(&self.recheck),
+            guard: Arc::clone(&self.guard),
         }
     }
 
@@ -222,7 +223,7 @@ pub struct HgHandler {
     repositories: Arc<HashMap<Phid, Repository>>,
     queues: MercurialQueues,
     journal: Journal,
-    recheck: Arc<dyn Recheck>,
+    guard: Arc<dyn PushGuard>,
 }
 
 /// What is to be done with a build.
@@ -360,7 +361,7 @@ impl HgHandler {
         let desk = Desk {
             cx,
             journal: &self.journal,
-            recheck: self.recheck.as_ref(),
+            guard: self.guard.as_ref(),
             record,
         };
         let (build, course) = self.course(build, record, clock).await?;
@@ -370,7 +371,9 @@ impl HgHandler {
                 // It may be private by now, and then even the name of a file is too much.
                 return Ok(match desk.look_again(&build).await? {
                     Some(Unwanted::Decided) => Built::Decided,
-                    Some(Unwanted::Over(over)) if overrules(&over, &report) => Built::Ended(over),
+                    Some(Unwanted::Over(over)) if overrules(&over, &report) => {
+                        Built::Ended(self.over(&over, &build, record, clock).await)
+                    }
                     _ => Built::Ended(report),
                 });
             }
@@ -396,15 +399,20 @@ impl HgHandler {
             Err(Failure::Patch(fault)) => {
                 Ok(Built::Ended(fault.report(seconds_since(started, clock))))
             }
-            Err(Failure::Unwanted(Unwanted::Over(report))) => Ok(Built::Ended(report)),
+            Err(Failure::Unwanted(Unwanted::Over(over))) => {
+                Ok(Built::Ended(self.over(&over, &build, record, clock).await))
+            }
             Err(Failure::Unwanted(Unwanted::Decided)) => Ok(Built::Decided),
             Err(Failure::NotYet { after, reason }) => Ok(Built::NotYet { after, reason }),
             Err(Failure::Ours(error)) => {
                 // A failure is written down in Mercurial's words, and a dead letter keeps the patch. Of a build that has to
                 // wait that was asked already.
                 let counted = !matches!(error.retry(), Retry::Defer(_));
-                if counted && let Ok(Some(Report::Withheld)) = self.recheck.recheck(&build).await {
-                    return Ok(Built::Ended(Report::Withheld));
+                if counted
+                    && let Ok(Some(private @ Ineligible::Private(_))) =
+                        self.guard.check(&build, clock.now()).await
+                {
+                    return Ok(Built::Ended(private.report()));
                 }
                 Err(error)
             }
@@ -419,21 +427,19 @@ impl HgHandler {
         clock: &dyn Clock,
     ) -> Result<(Build, Course<'_>), HgError> {
         let started = clock.now();
-        let neutral = |reason, text: &str| Course::End(Report::neutral(reason, text));
         let Some(repository) = self.repositories.get(&build.request.repository) else {
-            return Ok((
-                build,
-                neutral(
-                    NeutralReason::Repository,
-                    "Unsupported repository: its patches are not built.",
-                ),
-            ));
+            let unsupported = Ineligible::Repository(build.request.repository.clone());
+            return Ok((build, Course::End(unsupported.report())));
         };
         if build.stack.is_empty() {
-            let text = "All patches of the stack have landed, there is nothing left to build.";
-            return Ok((build, neutral(NeutralReason::Landed, text)));
+            let revision = build.request.revision_id;
+            return Ok((build, Course::End(Ineligible::Landed { revision }.report())));
         }
-        if let Some(report) = self.expired(&build, repository, record, clock).await {
+        let (diff, allowed) = (&build.diff, self.settings.build_expiry);
+        if let Some(expired) = eligibility::expired(diff.id, diff.created_at, allowed, started)
+            && (!record.pushing || !repository.is_ready().await)
+        {
+            let report = self.over(&expired, &build, record, clock).await;
             return Ok((build, Course::End(report)));
         }
         let (build, scanned) = self.scan(build).await?;
@@ -451,29 +457,26 @@ impl HgHandler {
             .flat_map(Scanned::touched)
             .find_map(|path| self.skippable(path));
         let course = match skippable {
-            Some(path) => {
-                let text = format!(
-                    "The stack changes `{path}`, and stacks that change this file are not built."
-                );
-                neutral(NeutralReason::File, &text)
-            }
+            Some(path) => Course::End(Ineligible::File(path.to_owned()).report()),
             None => Course::Push(repository, scanned),
         };
         Ok((build, course))
     }
 
-    /// How a build ends whose diff is too old by now.
-    async fn expired(
+    /// How a build ends that is not to be built any more. One that has expired says what it waited for.
+    async fn over(
         &self,
+        over: &Ineligible,
         build: &Build,
-        repository: &Repository,
         record: &BuildRecord,
         clock: &dyn Clock,
-    ) -> Option<Report> {
-        if seconds_since(build.diff.created_at, clock) <= self.settings.build_expiry.as_secs_f64() {
-            return None;
-        }
-        let hours = self.settings.build_expiry.as_secs() / 3600;
+    ) -> Report {
+        let (Ineligible::Expired { allowed, .. }, Some(repository)) =
+            (over, self.repositories.get(&build.request.repository))
+        else {
+            return over.report();
+        };
+        let hours = allowed.as_secs() / 3600;
         let seconds = seconds_since(build.request.accepted_at, clock);
         let waited_for = record
             .events
@@ -488,35 +491,24 @@ impl HgHandler {
             && let Some(blocker) = waited_for.flatten()
         {
             let blame = blame::waited(blocker, repository.settings(), hours, seconds);
-            return Some(Report::InfrastructureFailed(blame));
+            return Report::InfrastructureFailed(blame);
         }
         if !repository.is_ready().await {
-            return Some(Report::InfrastructureFailed(blame::never_ready(
-                repository.settings(),
-                hours,
-                seconds,
-            )));
+            let blame = blame::never_ready(repository.settings(), hours, seconds);
+            return Report::InfrastructureFailed(blame);
         }
-        // Its head may be on Try: it is finished, else nobody would be told of that.
-        if record.pushing {
-            return None;
+        let mut report = over.report();
+        if let Report::Neutral(Neutral { text, .. }) = &mut report
+            && let Some(reason) = repository.tree_is_closed().await
+        {
+            // Whoever closes a tree writes what they like.
+            let reason = text::path(reason.as_bytes()).replace('`', "'");
+            let tree = &repository.settings().try_name;
+            text.push_str(&format!(
+                " The build waited for {tree}, which is closed: `{reason}`."
+            ));
         }
-        let closed = repository
-            .tree_is_closed()
-            .await
-            .map_or_else(String::new, |reason| {
-                // Whoever closes a tree writes what they like.
-                let reason = text::path(reason.as_bytes()).replace('`', "'");
-                format!(
-                    " The build waited for {}, which is closed: `{reason}`.",
-                    repository.settings().try_name
-                )
-            });
-        let text = format!(
-            "Expired: the diff is older than {hours} hours, and such diffs are not built. Submit it again to have it \
-             built.{closed}"
-        );
-        Some(Report::neutral(NeutralReason::Expired, &text))
+        report
     }
 
     /// Reads all patches, on a thread of its own: large ones take a while.
@@ -555,9 +547,9 @@ impl HgHandler {
     }
 }
 
-/// Whether what the last look says comes before an end that needs no push.
-fn overrules(over: &Report, end: &Report) -> bool {
-    *over == Report::Withheld || matches!(end, Report::PatchFailed(_))
+/// Whether a build that is not to be built any more ends with that, and not with an end that needs no push.
+fn overrules(over: &Ineligible, end: &Report) -> bool {
+    matches!(over, Ineligible::Private(_)) || matches!(end, Report::PatchFailed(_))
 }
 
 fn seconds_since(start: Timestamp, clock: &dyn Clock) -> f64 {

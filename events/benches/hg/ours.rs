@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use build::{Applied, Build, Journal, Recheck, Report, Unsure, What};
+use build::{Applied, Build, Ineligible, Journal, PushGuard, PushGuardError, Report, What};
 use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Producer};
 use events::queues::{APPLIED, MERCURIAL};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
@@ -34,8 +34,12 @@ pub struct Ours<'w> {
 struct Wanted;
 
 #[async_trait]
-impl Recheck for Wanted {
-    async fn recheck(&self, _: &Build) -> Result<Option<Report>, Unsure> {
+impl PushGuard for Wanted {
+    async fn check(
+        &self,
+        _: &Build,
+        _: jiff::Timestamp,
+    ) -> Result<Option<Ineligible>, PushGuardError> {
         Ok(None)
     }
 }

@@ -11,7 +11,8 @@ use build::{
 use bus::{Bus, Consumer, MemoryBus, Operate, Producer, QueueSpec};
 use events::queues::{BUILDS, MERCURIAL, RESULTS};
 use phabricator::{
-    Conduit, Directory, DirectoryNames, Publisher, Workflow, WorkflowQueues, WorkflowSettings,
+    Conduit, Directory, DirectoryNames, Eligibility, Publisher, Workflow, WorkflowQueues,
+    WorkflowSettings,
     testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision, TargetStatus},
 };
 use runtime::{Clock, ManualClock};
@@ -52,17 +53,18 @@ impl Office {
         };
         let directory = Directory::load(&conduit, names).await.unwrap();
         let repositories = BTreeSet::from([repository.clone()]);
-        let settings = WorkflowSettings {
+        let rules = build::eligibility::Rules {
+            expiry: Duration::from_secs(24 * 3600),
             repositories,
-            ..WorkflowSettings::default()
         };
+        let eligibility = Eligibility::new(conduit.clone(), directory, rules);
         let queues = WorkflowQueues {
             builds: BUILDS,
             mercurial: MERCURIAL,
             results: RESULTS,
         };
         let bus = Arc::new(MemoryBus::new(clock.clone()));
-        let workflow = Workflow::new(conduit.clone(), directory, settings, queues, journal());
+        let workflow = Workflow::new(eligibility, WorkflowSettings::default(), queues, journal());
         let publisher = Publisher::new(conduit, true, RESULTS, journal());
         Self {
             workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),

@@ -9,10 +9,10 @@
 mod audit;
 mod client;
 mod directory;
+mod eligibility;
 mod faults;
 mod harbormaster;
 mod lando;
-mod last_look;
 mod poller;
 mod publisher;
 mod recorded;

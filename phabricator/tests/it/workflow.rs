@@ -160,7 +160,7 @@ async fn a_revision_that_stays_private_is_withheld_after_five_looks() {
 #[tokio::test]
 async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
     let (_guard, logs) = capture_logs();
-    let world = World::with(|settings| settings.visibility_checks = 2, true).await;
+    let world = World::with(|settings| settings.workflow.visibility_checks = 2, true).await;
     let other = world.fake.add_project("other");
     let new = world
         .revision("the secure title")
@@ -198,7 +198,7 @@ async fn a_revision_with_a_restricted_view_policy_is_private_whatever_its_projec
         ),
         (Some(ViewPolicies::Any), "PHID-PLCY-others", true),
     ] {
-        let mut world = World::with(|settings| settings.visibility_checks = 1, true).await;
+        let mut world = World::with(|settings| settings.workflow.visibility_checks = 1, true).await;
         if let Some(policies) = policies {
             world = world.with_view_policies(policies);
         }
@@ -280,7 +280,7 @@ async fn a_skipped_author_is_not_built() {
 
 #[tokio::test]
 async fn an_unsupported_repository_is_not_built() {
-    let world = World::with(|settings| settings.repositories.clear(), true).await;
+    let world = World::with(|settings| settings.rules.repositories.clear(), true).await;
     world.build(&world.create("elsewhere")).await;
     world.work().await;
     let reason = only_neutral(&world).await;
@@ -739,7 +739,7 @@ async fn the_record_says_which_revision_is_hidden_and_why() {
 #[tokio::test]
 async fn a_private_end_keeps_where_the_build_was_accepted() {
     for source in [Source::Harbormaster, Source::Audit] {
-        let world = World::with(|settings| settings.visibility_checks = 1, true).await;
+        let world = World::with(|settings| settings.workflow.visibility_checks = 1, true).await;
         let revision = world.create("hidden");
         world.fake.set_visible(revision.id, false);
         let request = world.request(revision.diff.id);

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use build::{Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update};
+use build::{
+    Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update,
+    eligibility::Rules,
+};
 use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
-    AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Publisher, ViewPolicies,
-    Workflow, WorkflowQueues, WorkflowSettings,
+    AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Eligibility, Publisher,
+    ViewPolicies, Workflow, WorkflowQueues, WorkflowSettings,
     testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
 use runtime::{Clock, ManualClock};
@@ -52,16 +55,26 @@ pub(crate) fn journal() -> Journal {
     Journal::new(Duration::from_secs(30 * 24 * 3600), "a worker")
 }
 
-fn workflow(conduit: &Conduit, directory: &Directory, settings: &WorkflowSettings) -> Workflow {
+/// What a test may change of a deployment.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) workflow: WorkflowSettings,
+    pub(crate) rules: Rules,
+}
+
+fn eligibility(conduit: &Conduit, directory: &Directory, settings: &Settings) -> Eligibility {
+    Eligibility::new(conduit.clone(), directory.clone(), settings.rules.clone())
+}
+
+fn workflow(conduit: &Conduit, directory: &Directory, settings: &Settings) -> Workflow {
     let queues = WorkflowQueues {
         builds: BUILDS,
         mercurial: MERCURIAL,
         results: RESULTS,
     };
     Workflow::new(
-        conduit.clone(),
-        directory.clone(),
-        settings.clone(),
+        eligibility(conduit, directory, settings),
+        settings.workflow.clone(),
         queues,
         journal(),
     )
@@ -77,7 +90,7 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) clock: Arc<ManualClock>,
     bus: Arc<dyn Bus>,
-    settings: WorkflowSettings,
+    settings: Settings,
     workflow: Consumer,
     publisher: Consumer,
 }
@@ -92,13 +105,13 @@ impl World {
         Self::make(vec![username.to_owned()], |_| {}, true).await
     }
 
-    pub(crate) async fn with(adjust: impl FnOnce(&mut WorkflowSettings), publish: bool) -> Self {
+    pub(crate) async fn with(adjust: impl FnOnce(&mut Settings), publish: bool) -> Self {
         Self::make(Vec::new(), adjust, publish).await
     }
 
     async fn make(
         skipped_authors: Vec<String>,
-        adjust: impl FnOnce(&mut WorkflowSettings),
+        adjust: impl FnOnce(&mut Settings),
         publish: bool,
     ) -> Self {
         let clock = Arc::new(ManualClock::new(start()));
@@ -111,9 +124,12 @@ impl World {
             secure_projects: vec!["secure-revision".to_owned()],
         };
         let directory = Directory::load(&conduit(&fake), names).await.unwrap();
-        let mut settings = WorkflowSettings {
-            repositories: BTreeSet::from([repository.clone()]),
-            ..WorkflowSettings::default()
+        let mut settings = Settings {
+            workflow: WorkflowSettings::default(),
+            rules: Rules {
+                expiry: Duration::from_secs(24 * 3600),
+                repositories: BTreeSet::from([repository.clone()]),
+            },
         };
         adjust(&mut settings);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
@@ -152,6 +168,17 @@ impl World {
             workflow,
             ..self
         }
+    }
+
+    /// The same, where no repository is built any more.
+    pub(crate) fn without_repositories(mut self) -> Self {
+        self.settings.rules.repositories.clear();
+        self
+    }
+
+    /// What decides whether a build is to be built.
+    pub(crate) fn eligibility(&self) -> Eligibility {
+        eligibility(&conduit(&self.fake), &self.directory, &self.settings)
     }
 
     /// A revision of Alice's, to be created.

@@ -325,17 +325,17 @@ async fn what_need_not_be_built_has_a_neutral_end() {
         (
             nothing_left,
             NeutralReason::Landed,
-            "All patches of the stack have landed, there is nothing left to build.",
+            "D1 has landed, there is no patch left to build.",
         ),
         (
             expired,
             NeutralReason::Expired,
-            "Expired: the diff is older than 24 hours, and such diffs are not built. Submit it again to have it built.",
+            "Expired: diff 1002 was made 25 hours ago, and diffs older than 24 hours are not built. Submit it again to have it built.",
         ),
         (
             unknown,
             NeutralReason::Repository,
-            "Unsupported repository: its patches are not built.",
+            "Unsupported repository: patches for PHID-REPO-other are not built.",
         ),
         (
             skipped,

@@ -105,7 +105,7 @@ async fn a_build_that_expires_in_front_of_a_closed_tree_says_so() {
     assert_eq!(world.waiting().await, 1);
     world.pass(4 * MINUTE).await;
     let report = world.report().await.expect("its time is over").report;
-    let expected = "Expired: the diff is older than 24 hours, and such diffs are not built. Submit it again to have it built. \
+    let expected = "Expired: diff 1007 was made 24 hours ago, and diffs older than 24 hours are not built. Submit it again to have it built. \
          The build waited for try, which is closed: `Bug 123 - infra`.";
     assert_eq!(report, Report::neutral(NeutralReason::Expired, expected));
     world.stop().await;

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use build::{Build, BuildState, NeutralReason, Report, What};
+use build::{Build, BuildState, Hidden, Ineligible, NeutralReason, Report, What};
 
 use crate::world::{Answer, World, add, phid};
 
-fn superseded() -> Report {
-    Report::neutral(
-        NeutralReason::Superseded,
-        "Superseded: diff 1 was replaced by the newer diff 2.",
-    )
+fn superseded() -> Ineligible {
+    Ineligible::Superseded { diff: 1, newer: 2 }
+}
+
+fn private() -> Ineligible {
+    Ineligible::Private(Hidden::Restricted)
 }
 
 #[tokio::test]
@@ -21,8 +22,9 @@ async fn what_a_newer_diff_or_a_private_revision_has_overtaken_is_not_pushed() {
     world.start_ready().await;
     world.pushed(&world.simple_build(9)).await;
     let heads = world.try_repo.heads();
-    for (number, end) in [(1, superseded()), (2, Report::Withheld)] {
-        world.phabricator.say(Answer::Over(end.clone()));
+    for (number, over) in [(1, superseded()), (2, private())] {
+        let end = over.report();
+        world.phabricator.say(Answer::Over(over));
         let build = world.simple_build(number);
         assert_eq!(world.build(&build).await, end);
         let record = world.record(&build).await;
@@ -120,7 +122,7 @@ async fn a_build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {
 
     // What has become private is not spoken of, whatever is on Try.
     world.die_before_the_end_is_recorded(&build).await;
-    world.phabricator.say(Answer::Over(Report::Withheld));
+    world.phabricator.say(Answer::Over(private()));
     assert_eq!(world.build(&build).await, Report::Withheld);
     world.stop().await;
 }
@@ -150,7 +152,7 @@ async fn a_push_that_a_hook_refused_has_left_nothing_so_a_newer_diff_ends_the_bu
     let record = world.failed_once(&build).await;
     assert!(!record.pushing, "{record:?}");
     world.phabricator.say(Answer::Over(superseded()));
-    assert_eq!(world.next_report().await.report, superseded());
+    assert_eq!(world.next_report().await.report, superseded().report());
     world.stop().await;
 }
 
@@ -197,7 +199,7 @@ async fn a_private_build_is_withheld_also_when_it_would_have_ended_without_a_pus
     let mut world = World::new();
     world.settings.skippable_files = ["new.txt".to_owned()].into();
     world.start_ready().await;
-    world.phabricator.say(Answer::Over(Report::Withheld));
+    world.phabricator.say(Answer::Over(private()));
     for build in builds_without_a_push(&world, 1) {
         assert_eq!(world.build(&build).await, Report::Withheld);
         let record = format!("{:?}", world.record(&build).await);
@@ -235,7 +237,7 @@ async fn a_build_that_fails_by_our_fault_and_is_private_by_now_leaves_no_dead_le
     world.send(&build).await;
     let record = format!("{:?}", world.failed_once(&build).await);
     assert!(record.contains("new.txt"), "{record}");
-    world.phabricator.say(Answer::Over(Report::Withheld));
+    world.phabricator.say(Answer::Over(private()));
     assert_eq!(world.next_report().await.report, Report::Withheld);
     assert!(!format!("{:?}", world.record(&build).await).contains("new.txt"));
     assert_eq!(

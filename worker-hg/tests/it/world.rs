@@ -12,8 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use build::{
-    Applied, Build, BuildRecord, BuildRequest, Diff, Journal, Patch, PatchFailure, Phid, Pushed,
-    Recheck, Report, Revision, Unsure, What,
+    Applied, Build, BuildRecord, BuildRequest, Diff, Ineligible, Journal, Patch, PatchFailure,
+    Phid, PushGuard, PushGuardError, Pushed, Report, Revision, What,
 };
 use bus::{
     Backoff, Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement,
@@ -60,7 +60,7 @@ pub struct Answers(pub Mutex<Answer>);
 pub enum Answer {
     #[default]
     Wanted,
-    Over(Report),
+    Over(Ineligible),
     Away,
 }
 
@@ -71,12 +71,12 @@ impl Answers {
 }
 
 #[async_trait]
-impl Recheck for Answers {
-    async fn recheck(&self, _: &Build) -> Result<Option<Report>, Unsure> {
+impl PushGuard for Answers {
+    async fn check(&self, _: &Build, _: Timestamp) -> Result<Option<Ineligible>, PushGuardError> {
         match self.0.lock().unwrap().clone() {
             Answer::Wanted => Ok(None),
-            Answer::Over(report) => Ok(Some(report)),
-            Answer::Away => Err(Unsure("phabricator is away".into())),
+            Answer::Over(over) => Ok(Some(over)),
+            Answer::Away => Err(PushGuardError("phabricator is away".into())),
         }
     }
 }
@@ -149,12 +149,12 @@ impl World {
             builds: BUILDS,
             applied: APPLIED,
         };
-        let recheck = Arc::clone(&self.phabricator);
+        let guard = Arc::clone(&self.phabricator);
         Mercurial::new(
             self.settings.clone(),
             queues,
             journal(),
-            recheck,
+            guard,
             self.clock.clone(),
         )
         .unwrap()

@@ -1,11 +1,9 @@
-//! The last look before a push.
+//! Whether a build is (still) to be built.
 
-use build::{Build, BuildState, NeutralReason, Phid, Recheck, Report};
-use phabricator::{
-    LastLook,
-    testing::{EVERY_METHOD, Fault, NewDiff, RevisionStatus},
-};
+use build::{Build, BuildState, Ineligible, NeutralReason, Phid, PushGuard, Report};
+use phabricator::testing::{EVERY_METHOD, Fault, NewDiff, RevisionStatus};
 
+use runtime::Clock;
 use serde_json::{Map, Value, json};
 
 use crate::world::{World, conduit};
@@ -23,14 +21,17 @@ async fn loaded() -> (World, Build) {
     (world, build)
 }
 
+/// How a build ends by what the gate finds before its push.
+async fn ask(world: &World, build: &Build) -> Result<Option<Report>, build::PushGuardError> {
+    let found = world.eligibility().check(build, world.clock.now()).await?;
+    Ok(found.as_ref().map(Ineligible::report))
+}
+
 /// How the build ends that `change` came between.
 async fn end_after(change: impl FnOnce(&World)) -> Option<Report> {
     let (world, build) = loaded().await;
     change(&world);
-    LastLook::new(conduit(&world.fake), world.directory.clone())
-        .recheck(&build)
-        .await
-        .unwrap()
+    ask(&world, &build).await.unwrap()
 }
 
 #[tokio::test]
@@ -99,11 +100,23 @@ async fn what_is_not_public_any_more_is_withheld_and_a_parent_is_not_named() {
     }
 }
 
+#[tokio::test]
+async fn what_changed_since_the_stack_was_loaded_has_the_same_text_as_before() {
+    let expired = "Expired: diff 2 was made 25 hours ago, and diffs older than 24 hours are not built. \
+                   Submit it again to have it built.";
+    let end = end_after(|world| world.advance(25 * 3600)).await;
+    assert_eq!(end, Some(Report::neutral(NeutralReason::Expired, expired)));
+
+    let (world, build) = loaded().await;
+    let world = world.without_repositories();
+    let end = ask(&world, &build).await.unwrap().unwrap();
+    assert_eq!(BuildState::from(&end), BuildState::Unsupported);
+}
+
 /// While nobody can tell, that is no end.
 #[tokio::test]
 async fn nothing_is_certain_while_phabricator_is_away_or_does_not_let_us_in() {
     let (world, build) = loaded().await;
-    let look = LastLook::new(conduit(&world.fake), world.directory.clone());
     for fault in [
         Fault::Status(500),
         Fault::Status(503),
@@ -114,17 +127,17 @@ async fn nothing_is_certain_while_phabricator_is_away_or_does_not_let_us_in() {
         world.fake.fail_until_mended(EVERY_METHOD, &fault);
         // The waits within a call are short, and real: while nothing can succeed they are skipped.
         tokio::time::pause();
-        assert!(look.recheck(&build).await.is_err(), "{fault:?}");
+        assert!(ask(&world, &build).await.is_err(), "{fault:?}");
         tokio::time::resume();
         world.fake.mend();
-        assert_eq!(look.recheck(&build).await.unwrap(), None, "after {fault:?}");
+        assert_eq!(ask(&world, &build).await.unwrap(), None, "after {fault:?}");
     }
     world.fake.go_down().await.unwrap();
     tokio::time::pause();
-    assert!(look.recheck(&build).await.is_err());
+    assert!(ask(&world, &build).await.is_err());
     tokio::time::resume();
     world.fake.come_up().unwrap();
-    assert_eq!(look.recheck(&build).await.unwrap(), None);
+    assert_eq!(ask(&world, &build).await.unwrap(), None);
 }
 
 /// What a person does to a build in Harbormaster, and what its end says then.
@@ -163,10 +176,7 @@ async fn build_that_ended_in_harbormaster_after_its_stack_was_loaded_is_not_push
     for (hand, text) in ENDINGS {
         let (world, build) = loaded().await;
         hand.acts(&world, &build.request.target).await;
-        let end = LastLook::new(conduit(&world.fake), world.directory.clone())
-            .recheck(&build)
-            .await
-            .unwrap();
+        let end = ask(&world, &build).await.unwrap();
         assert_eq!(
             end,
             Some(Report::neutral(NeutralReason::EndedElsewhere, text))

@@ -1,0 +1,442 @@
+//! Whether a build is to be built, or still is: decided here for all who ask, with one text for each reason.
+//!
+//! It is asked twice: when the stack is loaded, and at the gate right before the push, since a build may have waited for
+//! hours in between. Who asks collects the [`Facts`]; [`Rules::decide`] decides.
+
+use std::{collections::BTreeSet, error::Error, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use super::{Blame, Build, BuildRequest, Hidden, NeutralReason, PatchFailure, Phid, Report};
+
+/// When it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the stack is loaded.
+    Load,
+    /// Right before the head is pushed, and while a build waits for that.
+    Push,
+}
+
+/// Why a build is not to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ineligible {
+    /// Its revision is not public, at [`Stage::Load`] perhaps not yet.
+    Private(Hidden),
+    /// A parent of `child`, a revision of the stack of `revision`, is not public.
+    HiddenParent {
+        /// The number of the revision to build.
+        revision: u64,
+        /// The number of the one whose parent it is.
+        child: u64,
+    },
+    /// The request names things that do not belong together: its build plan passes wrong variables, or somebody else than
+    /// Harbormaster sent it. The author cannot help it.
+    Contradiction(String),
+    /// Its target has ended in Harbormaster, with this status.
+    EndedElsewhere {
+        /// Its name, such as `aborted`.
+        status: &'static str,
+    },
+    /// Its build was restarted in Harbormaster: the newer target is a build of its own.
+    Restarted,
+    /// Revisions of its author are not built.
+    Author,
+    /// Patches for its repository are not built.
+    Repository(Phid),
+    /// Its stack changes this file, and such stacks are not built. The name is configured.
+    File(String),
+    /// Its revision has landed.
+    Landed {
+        /// Its number.
+        revision: u64,
+    },
+    /// Its author has abandoned the revision.
+    Abandoned {
+        /// Its number.
+        revision: u64,
+    },
+    /// There is a newer diff.
+    Superseded {
+        /// The number of the diff to build.
+        diff: u64,
+        /// The number of the newer one.
+        newer: u64,
+    },
+    /// Its diff is too old.
+    Expired {
+        /// The diff's number.
+        diff: u64,
+        /// How old it is.
+        age: Duration,
+        /// How old it may be.
+        allowed: Duration,
+    },
+}
+
+impl Ineligible {
+    /// The end of the build.
+    pub fn report(&self) -> Report {
+        let (reason, text) = match self {
+            Self::Private(_) => return Report::Withheld,
+            Self::HiddenParent { revision, child } => {
+                return Report::PatchFailed(hidden_parent(*revision, *child));
+            }
+            Self::Contradiction(what) => {
+                return Report::InfrastructureFailed(Blame {
+                    summary: format!("The build request contradicts itself: {what}."),
+                    details: String::new(),
+                    attempts: 0,
+                    seconds: 0.0,
+                });
+            }
+            Self::EndedElsewhere { status } => (
+                NeutralReason::EndedElsewhere,
+                format!("The build target is {status} in Harbormaster."),
+            ),
+            Self::Restarted => (
+                NeutralReason::EndedElsewhere,
+                "The build was restarted in Harbormaster.".to_owned(),
+            ),
+            Self::Author => (
+                NeutralReason::Author,
+                "Revisions of this author are not built.".to_owned(),
+            ),
+            Self::Repository(phid) => (
+                NeutralReason::Repository,
+                format!("Unsupported repository: patches for {phid} are not built."),
+            ),
+            Self::File(path) => (
+                NeutralReason::File,
+                format!(
+                    "The stack changes `{path}`, and stacks that change this file are not built."
+                ),
+            ),
+            Self::Landed { revision } => (
+                NeutralReason::Landed,
+                format!("D{revision} has landed, there is no patch left to build."),
+            ),
+            Self::Abandoned { revision } => (
+                NeutralReason::Abandoned,
+                format!("D{revision} was abandoned, its patch is not built."),
+            ),
+            Self::Superseded { diff, newer } => (
+                NeutralReason::Superseded,
+                format!(
+                    "Superseded: diff {diff} was replaced by the newer diff {newer}, and only the newest is built."
+                ),
+            ),
+            Self::Expired { diff, age, allowed } => (
+                NeutralReason::Expired,
+                format!(
+                    "Expired: diff {diff} was made {} hours ago, and diffs older than {} hours are not built. \
+                     Submit it again to have it built.",
+                    age.as_secs() / 3600,
+                    allowed.as_secs() / 3600
+                ),
+            ),
+        };
+        Report::neutral(reason, text)
+    }
+}
+
+/// What the author of `revision` reads when a parent of `child` is not public. Nothing is said about which.
+fn hidden_parent(revision: u64, child: u64) -> PatchFailure {
+    PatchFailure {
+        summary: format!(
+            "The stack of D{revision} cannot be loaded: a parent of D{child} was deleted or is not public."
+        ),
+        details: String::new(),
+        advice: "Remove that parent in Phabricator, or make it public, and submit again."
+            .to_owned(),
+        commands: String::new(),
+        base: None,
+        seconds: 0.0,
+    }
+}
+
+/// What is built.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Diffs that are older are not built.
+    pub expiry: Duration,
+    /// Repositories that are built.
+    pub repositories: BTreeSet<Phid>,
+}
+
+/// What is known of a build whose revision is public.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// What was asked for.
+    pub request: &'a BuildRequest,
+    /// Why nothing can be published on its target, if so.
+    pub target: Option<Ineligible>,
+    /// The diff to build, if it is there.
+    pub diff: Option<DiffFacts>,
+    /// The repository of its revision.
+    pub repository: Option<Phid>,
+    /// Whether revisions of its author are left out.
+    pub author_is_skipped: bool,
+    /// Whether its revision has landed.
+    pub landed: bool,
+    /// Whether its revision was abandoned.
+    pub abandoned: bool,
+    /// The number of the revision's newest diff, if it is another one.
+    pub newest_diff: Option<u64>,
+    /// Whether a revision that the stack was loaded with is not public any more.
+    pub parent_is_hidden: bool,
+}
+
+/// What is known of a diff.
+#[derive(Debug, Clone, Copy)]
+pub struct DiffFacts {
+    /// Whether it is one of the build's revision.
+    pub is_of_revision: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Rules {
+    /// Why a build whose revision is public is not to be built, if so.
+    pub fn decide(&self, stage: Stage, facts: &Facts<'_>, now: Timestamp) -> Option<Ineligible> {
+        let request = facts.request;
+        let (revision, diff) = (request.revision_id, request.diff_id);
+        if let Some(ended) = &facts.target {
+            return Some(ended.clone());
+        }
+        if stage == Stage::Push && facts.parent_is_hidden {
+            return Some(Ineligible::HiddenParent {
+                revision,
+                child: revision,
+            });
+        }
+        let Some(found) = facts.diff else {
+            return Some(Ineligible::Contradiction(format!(
+                "there is no diff {diff}"
+            )));
+        };
+        if !found.is_of_revision {
+            return Some(Ineligible::Contradiction(format!(
+                "diff {diff} is not one of D{revision}"
+            )));
+        }
+        if facts.repository.as_ref() != Some(&request.repository) {
+            return Some(Ineligible::Contradiction(format!(
+                "D{revision} is not for {}",
+                request.repository
+            )));
+        }
+        if facts.author_is_skipped {
+            return Some(Ineligible::Author);
+        }
+        if !self.repositories.contains(&request.repository) {
+            return Some(Ineligible::Repository(request.repository.clone()));
+        }
+        if facts.landed {
+            return Some(Ineligible::Landed { revision });
+        }
+        if facts.abandoned {
+            return Some(Ineligible::Abandoned { revision });
+        }
+        // The revision was read before its newest diff, which may by now be ours.
+        if let Some(newer) = facts.newest_diff.filter(|newest| *newest > diff) {
+            return Some(Ineligible::Superseded { diff, newer });
+        }
+        expired(diff, found.created_at, self.expiry, now)
+    }
+}
+
+/// Whether a diff that was made at `created_at` is too old.
+pub fn expired(
+    diff: u64,
+    created_at: Timestamp,
+    allowed: Duration,
+    now: Timestamp,
+) -> Option<Ineligible> {
+    let age = Duration::try_from(now.duration_since(created_at)).unwrap_or(Duration::ZERO);
+    (age > allowed).then_some(Ineligible::Expired { diff, age, allowed })
+}
+
+/// Asks whether a build is still to be pushed: it may have waited for long since its stack was loaded.
+#[async_trait]
+pub trait PushGuard: Send + Sync + 'static {
+    /// Why it is not, if so.
+    async fn check(
+        &self,
+        build: &Build,
+        now: Timestamp,
+    ) -> Result<Option<Ineligible>, PushGuardError>;
+}
+
+/// Nobody can tell at the moment. Nothing may be pushed meanwhile: the revision may have become private.
+#[derive(Debug, Error)]
+#[error("cannot ask whether the build is still wanted")]
+pub struct PushGuardError(#[source] pub Box<dyn Error + Send + Sync>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BuildState;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn phid(text: &str) -> Phid {
+        Phid::parse(text).expect("a PHID")
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-21T12:00:00Z".parse().expect("a time")
+    }
+
+    fn request() -> BuildRequest {
+        BuildRequest {
+            target: phid("PHID-HMBT-a"),
+            diff_id: 3,
+            repository: phid("PHID-REPO-a"),
+            revision_id: 2,
+            accepted_at: now(),
+        }
+    }
+
+    fn rules() -> Rules {
+        Rules {
+            expiry: 24 * HOUR,
+            repositories: [phid("PHID-REPO-a"), phid("PHID-REPO-b")].into(),
+        }
+    }
+
+    fn good(request: &BuildRequest) -> Facts<'_> {
+        Facts {
+            request,
+            target: None,
+            diff: Some(DiffFacts {
+                is_of_revision: true,
+                created_at: now() - HOUR,
+            }),
+            repository: Some(request.repository.clone()),
+            author_is_skipped: false,
+            landed: false,
+            abandoned: false,
+            newest_diff: None,
+            parent_is_hidden: false,
+        }
+    }
+
+    fn decided(
+        stage: Stage,
+        change: impl FnOnce(&mut Facts<'_>),
+    ) -> Option<(BuildState, Ineligible)> {
+        let request = request();
+        let mut facts = good(&request);
+        change(&mut facts);
+        let found = rules().decide(stage, &facts, now())?;
+        Some((BuildState::from(&found.report()), found))
+    }
+
+    type Case = (&'static str, fn(&mut Facts<'_>), BuildState);
+
+    /// From what decides first to what decides last.
+    const REASONS: [Case; 9] = [
+        (
+            "ended elsewhere",
+            |facts| facts.target = Some(Ineligible::Restarted),
+            BuildState::EndedElsewhere,
+        ),
+        (
+            "no diff",
+            |facts| facts.diff = None,
+            BuildState::InfrastructureFailed,
+        ),
+        (
+            "another repository",
+            |facts| facts.repository = None,
+            BuildState::InfrastructureFailed,
+        ),
+        (
+            "skipped author",
+            |facts| facts.author_is_skipped = true,
+            BuildState::Skipped,
+        ),
+        ("landed", |facts| facts.landed = true, BuildState::Landed),
+        (
+            "abandoned",
+            |facts| facts.abandoned = true,
+            BuildState::Abandoned,
+        ),
+        (
+            "newer diff",
+            |facts| facts.newest_diff = Some(4),
+            BuildState::Superseded,
+        ),
+        (
+            "too old",
+            |facts| {
+                facts.diff = Some(DiffFacts {
+                    is_of_revision: true,
+                    created_at: now() - 25 * HOUR,
+                });
+            },
+            BuildState::Expired,
+        ),
+        (
+            "older diff is the newest that is known",
+            |facts| {
+                facts.newest_diff = Some(4);
+                facts.landed = true;
+            },
+            BuildState::Landed,
+        ),
+    ];
+
+    #[test]
+    fn each_reason_ends_a_build_at_both_stages() {
+        for stage in [Stage::Load, Stage::Push] {
+            assert_eq!(decided(stage, |_| {}), None);
+            for (case, change, expected) in REASONS {
+                let found = decided(stage, change).map(|(state, _)| state);
+                assert_eq!(found, Some(expected), "{case} at {stage:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn hidden_parent_counts_once_the_stack_is_loaded() {
+        let hide = |facts: &mut Facts<'_>| facts.parent_is_hidden = true;
+        assert_eq!(decided(Stage::Load, hide), None);
+        let (state, _) = decided(Stage::Push, hide).expect("an end");
+        assert_eq!(state, BuildState::PatchFailed);
+    }
+
+    #[test]
+    fn age_is_compared_with_the_limit_to_the_second() {
+        let at = |age: Duration| expired(3, now() - age, 24 * HOUR, now());
+        assert_eq!(at(24 * HOUR), None);
+        let found = at(25 * HOUR).expect("expired").report();
+        let text = "Expired: diff 3 was made 25 hours ago, and diffs older than 24 hours are not built. \
+                    Submit it again to have it built.";
+        assert_eq!(found, Report::neutral(NeutralReason::Expired, text));
+        assert_eq!(
+            expired(3, now() + HOUR, 24 * HOUR, now()),
+            None,
+            "a clock may be ahead"
+        );
+    }
+
+    #[test]
+    fn unconfigured_repository_is_not_built() {
+        let mut request = request();
+        request.repository = phid("PHID-REPO-c");
+        let found = rules().decide(Stage::Load, &good(&request), now());
+        assert_eq!(found, Some(Ineligible::Repository(phid("PHID-REPO-c"))));
+    }
+
+    #[test]
+    fn older_diff_as_the_newest_one_supersedes_nothing() {
+        assert_eq!(
+            decided(Stage::Load, |facts| facts.newest_diff = Some(2)),
+            None
+        );
+    }
+}
