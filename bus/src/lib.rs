@@ -19,7 +19,6 @@ mod quarantine;
 mod queue;
 mod readable;
 mod redis;
-pub mod testing;
 mod transport;
 mod worker;
 

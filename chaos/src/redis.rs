@@ -3,9 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context;
-use bus::testing::RedisServer;
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
+use testkit::RedisServer;
 use tokio::task::JoinHandle;
 
 /// A server that is up, or on its way back.

@@ -3,9 +3,10 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use bus::{RedisBus, testing::RedisServer};
+use bus::RedisBus;
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
+use testkit::RedisServer;
 
 use crate::{
     chain,

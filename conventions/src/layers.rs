@@ -14,17 +14,28 @@ const LAYERS: &[&str] = &[
     "observe",
     "bus",
     "build",
+    "pulse",
+    TESTKIT,
     "phabricator",
     "worker-hg",
-    "pulse",
     "taskcluster",
     "notify",
     "commit-telemetry",
     "web",
     "events",
+    "demo",
     "chaos",
     "conventions",
 ];
+
+/// What the tests of every crate may have, those before it too.
+const TESTKIT: &str = "testkit";
+
+/// The crates that are in no deployed program: only these may import each other, and what is [`FOR_TESTS`].
+const TESTING: &[&str] = &[TESTKIT, "demo", "chaos", "conventions"];
+
+/// Libraries for tests alone.
+const FOR_TESTS: &[&str] = &["insta", "proptest"];
 
 /// A crate of the workspace.
 #[derive(Debug, Deserialize)]
@@ -37,6 +48,14 @@ pub(crate) struct Crate {
 #[derive(Debug, Deserialize)]
 struct Dependency {
     name: String,
+    /// `dev` or `build`; none for what is linked.
+    kind: Option<String>,
+}
+
+impl Dependency {
+    fn is_for_tests(&self) -> bool {
+        self.kind.as_deref() == Some("dev")
+    }
 }
 
 impl Crate {
@@ -76,8 +95,17 @@ pub(crate) fn faults(crates: &[Crate]) -> Vec<String> {
             faults.push(format!("crate {} has no layer: give it one", one.name));
             continue;
         };
-        for Dependency { name } in &one.dependencies {
-            if layer(name).is_some_and(|other| other >= own) {
+        for dependency in &one.dependencies {
+            let name = dependency.name.as_str();
+            if name == TESTKIT && dependency.is_for_tests() {
+                continue;
+            }
+            if is_deployed(&one.name) && !dependency.is_for_tests() && !may_be_deployed(name) {
+                faults.push(format!(
+                    "crate {} is deployed and imports {name}, which is for tests: make it a dev-dependency",
+                    one.name
+                ));
+            } else if layer(name).is_some_and(|other| other >= own) {
                 faults.push(format!(
                     "crate {} imports {name}, which is not below it",
                     one.name
@@ -88,13 +116,26 @@ pub(crate) fn faults(crates: &[Crate]) -> Vec<String> {
     faults
 }
 
+fn is_deployed(name: &str) -> bool {
+    !TESTING.contains(&name)
+}
+
+fn may_be_deployed(name: &str) -> bool {
+    is_deployed(name) && !FOR_TESTS.contains(&name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn one(name: &str, dependencies: &[&str]) -> Crate {
-        let dependencies = dependencies.iter().map(|name| Dependency {
-            name: (*name).to_owned(),
+        let dependencies = dependencies.iter().map(|name| {
+            let (name, kind) = match name.strip_prefix("dev:") {
+                Some(name) => (name, Some("dev".to_owned())),
+                None => (*name, None),
+            };
+            let name = name.to_owned();
+            Dependency { name, kind }
         });
         Crate {
             name: name.to_owned(),
@@ -119,6 +160,29 @@ mod tests {
         assert_eq!(
             faults(&[one("left", &[])]),
             ["crate left has no layer: give it one"]
+        );
+    }
+
+    #[test]
+    fn deployed_crates_have_testing_crates_for_their_tests_only() {
+        assert_eq!(
+            faults(&[
+                one("bus", &["runtime", "dev:testkit", "dev:proptest"]),
+                one("demo", &["events", "testkit"]),
+            ]),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            faults(&[
+                one("events", &["bus", "testkit"]),
+                one("bus", &["insta"]),
+                one("testkit", &["dev:events"]),
+            ]),
+            [
+                "crate events is deployed and imports testkit, which is for tests: make it a dev-dependency",
+                "crate bus is deployed and imports insta, which is for tests: make it a dev-dependency",
+                "crate testkit imports events, which is not below it",
+            ]
         );
     }
 }

@@ -68,8 +68,6 @@ pub enum Command {
     Monitor(Monitor),
     /// Report to telemetry.mozilla.org how each pushed changeset was reviewed
     Telemetry(Telemetry),
-    /// Show a build from request to push, with a Phabricator and repositories of its own
-    Demo(Demo),
 }
 
 /// Options of `events run`.
@@ -106,15 +104,4 @@ pub struct CheckConfig {
     /// Requests to each service too, and look-ups of each name at Phabricator
     #[arg(long)]
     pub online: bool,
-}
-
-/// Options of `events demo`.
-#[derive(Debug, Args)]
-pub struct Demo {
-    /// Outcome as one JSON line on standard output, and the story on standard error
-    #[arg(long)]
-    pub json: bool,
-    /// Further builds after this one, until a signal
-    #[arg(long)]
-    pub keep: bool,
 }

@@ -2,7 +2,6 @@
 
 pub mod cli;
 pub mod config;
-pub mod demo;
 mod dispatch;
 mod environment;
 pub mod monitor;
@@ -12,7 +11,7 @@ mod redis_check;
 mod resident;
 pub mod role;
 pub mod run;
-mod signals;
+pub mod signals;
 mod source;
 pub mod topology;
 

@@ -7,7 +7,7 @@ use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use events::{
     cli::{Cli, Command},
-    demo, log_layer, monitor, operate, run,
+    log_layer, monitor, operate, run,
 };
 
 #[tokio::main]
@@ -41,7 +41,6 @@ async fn main() -> ExitCode {
         Command::Report(options) => operate::report(options).await,
         Command::Pulse(options) => operate::pulse(options).await,
         Command::Telemetry(options) => operate::telemetry(options).await,
-        Command::Demo(options) => demo::demo(options).await,
     };
     observe::sentry::close();
     match outcome {

@@ -6,4 +6,3 @@ pub mod log;
 pub mod metrics;
 pub mod sentry;
 pub mod statsd;
-pub mod testing;

@@ -14,7 +14,6 @@ mod pages;
 mod poller;
 mod publisher;
 mod stack;
-pub mod testing;
 mod visibility;
 mod workflow;
 

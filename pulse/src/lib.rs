@@ -22,7 +22,6 @@ mod route;
 mod settings;
 mod subscription;
 mod tail;
-pub mod testing;
 mod topic;
 
 pub use error::PulseError;

@@ -45,8 +45,6 @@ pub use index::IndexedTask;
 pub use notify::{Email, EmailTemplate, Mailed};
 pub use queue::{GroupPage, GroupTask};
 
-pub(crate) use self::hawk::use_aws_lc;
-
 /// How often one call is tried while there is hope, the first try included.
 const TRIES: u32 = 4;
 /// The waits between the tries.

@@ -13,7 +13,6 @@ mod mail;
 pub mod model;
 mod monitoring;
 mod selection;
-pub mod testing;
 
 pub use client::{
     Artifact, ArtifactStream, Credentials, Email, EmailTemplate, GroupPage, GroupTask, IndexedTask,

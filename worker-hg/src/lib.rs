@@ -39,7 +39,6 @@ mod session;
 mod settings;
 mod size;
 mod ssh;
-pub mod testing;
 mod text;
 mod tree;
 mod tree_status;
@@ -54,3 +53,8 @@ pub use probe::{Probe, probe};
 pub use request::{Outcome, Progress, Requests, Task, Upkept};
 pub use settings::{Limits, RepositorySettings, Settings, TryMode};
 pub use size::Size;
+
+/// The part of a git patch below the names that makes a binary file be `content`.
+pub fn binary_patch(content: &[u8]) -> std::io::Result<Vec<u8>> {
+    patch::encode(content)
+}

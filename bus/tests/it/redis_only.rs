@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{
     Bus, BusError, Ending, Field, Ledger, Letters, Operate, Operator, Outgoing, Queue, RedisBus,
-    Remains, Reserve, Settlement, Which, testing::RedisServer,
+    Remains, Reserve, Settlement, Which,
 };
 use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
+use testkit::RedisServer;
 
 use crate::world::{LANED, NOTES, Note, OUT, note, text};
 

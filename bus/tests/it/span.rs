@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use bus::{BusError, Consumer, Context, Handler, Message, Outcome, Queue};
-use observe::testing::capture_logs;
 use serde::{Deserialize, Serialize};
+use testkit::capture_logs;
 use tracing::{Span, info};
 
 use crate::world::{POLICY, World};

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{
     Bus, Depth, Envelope, Leased, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve,
-    testing::RedisServer,
 };
 use runtime::{Clock, ManualClock, SystemClock};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+use testkit::RedisServer;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {

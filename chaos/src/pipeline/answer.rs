@@ -1,7 +1,7 @@
 //! What stands on a build target in the end.
 
-use phabricator::testing::Target;
 use serde_json::Value;
+use testkit::phabricator::Target;
 
 /// All that was said on a build target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

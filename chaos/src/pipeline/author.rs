@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use build::Phid;
-use phabricator::testing::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
 use runtime::{Clock, SystemClock};
+use testkit::phabricator::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
 
 use super::{
     books::Truth,

@@ -2,8 +2,8 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use phabricator::testing::{BuildVariables, harbormaster_request};
 use runtime::{Clock, SystemClock};
+use testkit::phabricator::{BuildVariables, harbormaster_request};
 use tokio::task::JoinSet;
 
 use super::{books::Heard, stage::SECRET};

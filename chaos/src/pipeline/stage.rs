@@ -4,12 +4,14 @@ use std::{fs, path::Path, sync::Arc};
 
 use anyhow::Context;
 use build::Phid;
-use events::demo::repositories::{Repositories, hg};
-use phabricator::testing::FakePhabricator;
 use runtime::SystemClock;
 use secrecy::ExposeSecret;
 use serde_json::json;
-use worker_hg::testing::Sshd;
+use testkit::{
+    Sshd,
+    phabricator::FakePhabricator,
+    repositories::{Repositories, hg},
+};
 
 use super::{
     books::Head,

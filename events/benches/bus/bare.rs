@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bus::testing::RedisServer;
 use redis::{AsyncConnectionConfig, Client, Value, aio::MultiplexedConnection};
 use runtime::{Clock, SystemClock};
+use testkit::RedisServer;
 use tokio::sync::mpsc;
 
 use crate::{

@@ -13,7 +13,7 @@ mod report;
 mod scale;
 mod webhook;
 
-use bus::testing::RedisServer;
+use testkit::RedisServer;
 
 use bare::Bare;
 use report::Report;

@@ -11,10 +11,11 @@ use std::{
 use async_trait::async_trait;
 use bus::{
     Bus, BusError, Consumer, Context, Ending, Handler, MemoryBus, Message, Outcome, Policy,
-    Producer, Queue, RedisBus, Reserve, Settlement, testing::RedisServer,
+    Producer, Queue, RedisBus, Reserve, Settlement,
 };
 use runtime::{Clock, Service, Shutdown, SystemClock};
 use serde::{Deserialize, Serialize};
+use testkit::RedisServer;
 use tokio::sync::{Notify, mpsc};
 
 use crate::scale::scale;

@@ -8,15 +8,12 @@ use std::{
 };
 
 use build::{BuildRequest, Phid};
-use bus::{
-    Bus, Outgoing, RedisBus, RedisOptions,
-    testing::{Port, RedisServer},
-};
-use events::{demo::repositories::Repositories, queues::BUILDS};
-use phabricator::testing::FakePhabricator;
+use bus::{Bus, Outgoing, RedisBus, RedisOptions};
+use events::queues::BUILDS;
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
+use testkit::{Port, RedisServer, phabricator::FakePhabricator, repositories::Repositories};
 
 use crate::scale::scale;
 

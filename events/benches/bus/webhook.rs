@@ -7,8 +7,8 @@ use std::{
 };
 
 use axum::{Router, extract::State, routing::post};
-use bus::testing::{Port, RedisServer};
 use runtime::{Clock, SystemClock};
+use testkit::{Port, RedisServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

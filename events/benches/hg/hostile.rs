@@ -13,8 +13,8 @@ use std::{
 };
 
 use build::{Build, Phid, Report as Outcome};
-use events::demo::repositories::hg;
-use worker_hg::testing::binary_patch;
+use testkit::repositories::hg;
+use worker_hg::binary_patch;
 
 use crate::{
     disk::Disk,

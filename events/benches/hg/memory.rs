@@ -3,10 +3,13 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use build::{Build, Phid};
-use bus::{Bus, RedisBus, RedisOptions, testing::RedisServer};
+use bus::{Bus, RedisBus, RedisOptions};
 use events::queues::MERCURIAL;
-use phabricator::testing::{FakePhabricator, NewDiff, NewRevision};
 use runtime::{Clock, SystemClock};
+use testkit::{
+    RedisServer,
+    phabricator::{FakePhabricator, NewDiff, NewRevision},
+};
 
 use crate::{
     process::{Process, hg_of, peak_mb},

@@ -6,15 +6,14 @@ use std::{
     time::Duration,
 };
 
-use bus::testing::RedisServer;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use phabricator::testing::FakePhabricator;
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::json;
+use testkit::{RedisServer, phabricator::FakePhabricator};
 
 use crate::stage::{Stage, Try};
 

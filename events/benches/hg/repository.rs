@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use events::demo::repositories::hg;
+use testkit::repositories::hg;
 
 use crate::content::{Content, Shape, path};
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use build::Phid;
-use events::demo::repositories::hg;
-use worker_hg::{RepositorySettings, Settings, testing::Sshd};
+use testkit::{Sshd, repositories::hg};
+use worker_hg::{RepositorySettings, Settings};
 
 use crate::{
     content::{Content, Shape},

@@ -1,7 +1,9 @@
 //! Builds, from the request to the answer.
 
-use bus::testing::RedisServer;
-use phabricator::testing::{TargetStatus, harbormaster_request};
+use testkit::{
+    RedisServer,
+    phabricator::{TargetStatus, harbormaster_request},
+};
 
 use crate::world::{Process, World, until};
 

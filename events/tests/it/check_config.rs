@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use events::demo::repositories::hg;
-use phabricator::testing::{Fault, Plan};
 use runtime::SystemClock;
-use taskcluster::testing::FakeTaskcluster;
-use worker_hg::testing::Sshd;
+use testkit::{
+    Sshd,
+    phabricator::{Fault, Plan},
+    repositories::hg,
+    taskcluster::FakeTaskcluster,
+};
 
 use crate::{operate::Said, world::World};
 

@@ -297,32 +297,6 @@ fn a_file_of_trusted_certificates_that_is_none_is_refused_by_every_command() {
 }
 
 #[test]
-fn the_demo_pushes_three_patches_and_says_so_in_one_line() {
-    let output = events(&["demo", "--json"], &[]);
-    assert!(output.status.success(), "{}", said(&output));
-    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (line["outcome"].as_str(), line["patches"].as_u64()),
-        (Some("pushed"), Some(3))
-    );
-    let revision = line["revision"].as_str().unwrap();
-    assert!(
-        revision.len() == 40 && line["treeherder_url"].as_str().unwrap().ends_with(revision),
-        "{line}"
-    );
-    let story = String::from_utf8_lossy(&output.stderr);
-    let steps = [
-        "accepted",
-        "visible",
-        "loaded",
-        "applied",
-        "pushed",
-        "published",
-    ];
-    assert!(steps.iter().all(|step| story.contains(step)), "{story}");
-}
-
-#[test]
 fn an_empty_choice_is_refused_by_the_name_of_its_option() {
     for (arguments, option) in [
         (vec!["dead", "drop", "--reason", "", "--yes"], "--reason"),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use build::BuildState::{Abandoned, Expired, Landed, Skipped, Superseded, Unsupported};
-use phabricator::testing::{NewDiff, NewRevision, RevisionStatus};
 use runtime::{Clock, SystemClock};
+use testkit::phabricator::{NewDiff, NewRevision, RevisionStatus};
 
 use crate::{
     stage::{

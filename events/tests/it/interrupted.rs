@@ -1,7 +1,7 @@
 //! A worker that ends in the middle of a build: the next one finishes it, with one head on Try and one answer.
 
 use nix::sys::signal::Signal;
-use phabricator::testing::BuildVariables;
+use testkit::phabricator::BuildVariables;
 
 use crate::world::{Gate, Process, World};
 

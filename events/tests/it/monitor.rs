@@ -9,11 +9,12 @@ use std::{
 
 use futures::{StreamExt, stream};
 use nix::sys::signal::Signal;
-use pulse::{PulseMessage, Routing, testing::RabbitServer};
+use pulse::{PulseMessage, Routing};
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::RabbitServer;
 
 use crate::world::{Process, until};
 

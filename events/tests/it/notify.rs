@@ -10,16 +10,16 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap};
-use bus::{Operate, RedisBus, RedisOptions, testing::RedisServer};
+use bus::{Operate, RedisBus, RedisOptions};
 use events::queues::{NOTIFY, PULSE_NOTIFY};
 use nix::sys::signal::Signal;
 use notify::Status;
-use pulse::{PulseMessage, PulseSettings, Routing, testing::RabbitServer};
+use pulse::{PulseMessage, PulseSettings, Routing};
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use taskcluster::{model::TaskState, testing::FakeTaskcluster};
 use tempfile::TempDir;
+use testkit::{RabbitServer, RedisServer, taskcluster::FakeTaskcluster, taskcluster::TaskState};
 use tokio::{net::TcpListener, process::Command};
 
 use crate::world::{Process, pulse_url, until};

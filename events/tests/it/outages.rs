@@ -13,9 +13,11 @@ use events::queues::{BUILDS, MERCURIAL, RESULTS};
 use phabricator::{
     Conduit, Directory, DirectoryNames, Eligibility, Publisher, Workflow, WorkflowQueues,
     WorkflowSettings,
-    testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision, TargetStatus},
 };
 use runtime::{Clock, ManualClock};
+use testkit::phabricator::{
+    EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision, TargetStatus,
+};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;

@@ -1,6 +1,6 @@
 //! A Redis with TLS, whose certificate only `REDIS_CA_FILE` makes trusted.
 
-use bus::testing::{Authority, RedisServer};
+use testkit::{Authority, RedisServer};
 use tokio::process::Command;
 
 use crate::world::{Process, World};

@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use phabricator::testing::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
 use secrecy::ExposeSecret;
+use testkit::phabricator::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
 
 use crate::{
     stage::{PUBLIC_URL, Stage, adds, withheld},

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use build::{Blame, BuildRecord, BuildRequest, Journal, Phid, Report, Source, What};
 use bus::Bus;
-use phabricator::testing::CreatedRevision;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
+use testkit::phabricator::CreatedRevision;
 
 use crate::world::World;
 

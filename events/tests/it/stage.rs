@@ -5,10 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use build::{BuildRecord, BuildState, Event, Journal, What};
 use bus::{Operate, RedisBus, Which};
 use events::queues::{self, BUILDS, MERCURIAL, RESULTS};
-use phabricator::testing::{
+use runtime::{Clock, SystemClock};
+use testkit::phabricator::{
     BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request,
 };
-use runtime::{Clock, SystemClock};
 
 use crate::world::{Process, World};
 

@@ -10,14 +10,15 @@ use std::{
     time::Duration,
 };
 
-use bus::{Operate, RedisBus, RedisOptions, testing::RedisServer};
+use bus::{Operate, RedisBus, RedisOptions};
 use events::queues::PULSE_HGPUSHES;
 use nix::sys::signal::Signal;
-use pulse::{PulseMessage, Routing, testing::RabbitServer};
+use pulse::{PulseMessage, Routing};
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::{RabbitServer, RedisServer};
 use tokio::{net::UdpSocket, process::Command};
 
 use self::peer::{Peer, nodes, pings};

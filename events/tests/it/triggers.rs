@@ -5,14 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{Operate, Which};
 use events::queues::{self, MONITORING};
-use phabricator::testing::{NewDiff, NewRevision};
-use pulse::{PulseMessage, Routing, testing::RabbitServer};
+use pulse::{PulseMessage, Routing};
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use taskcluster::{
-    model::TaskState,
-    testing::{FakeTaskcluster, Trigger},
+use testkit::{
+    RabbitServer,
+    phabricator::{NewDiff, NewRevision},
+    taskcluster::TaskState,
+    taskcluster::{FakeTaskcluster, Trigger},
 };
 
 use crate::world::{Process, World, pulse_url, until};

@@ -4,9 +4,9 @@ use std::process::Output;
 
 use bus::Operate;
 use events::queues::MERCURIAL;
-use phabricator::testing::{RevisionStatus, TargetStatus};
 use runtime::Clock;
 use serde_json::Value;
+use testkit::phabricator::{RevisionStatus, TargetStatus};
 use tokio::process::Command;
 
 use crate::world::{World, until};

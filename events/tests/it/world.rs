@@ -10,20 +10,23 @@ use std::{
 };
 
 use build::Phid;
-use bus::{RedisBus, RedisOptions, testing::RedisServer};
-use events::demo::repositories::{Repositories, hg};
+use bus::{RedisBus, RedisOptions};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
-};
-use phabricator::testing::{
-    BuildVariables, CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target,
-    harbormaster_request,
 };
 use pulse::PulseSettings;
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
+use testkit::{
+    RedisServer,
+    phabricator::{
+        BuildVariables, CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target,
+        harbormaster_request,
+    },
+    repositories::{Repositories, hg},
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -47,7 +50,7 @@ pub struct World {
 /// The demo's repositories, which are made once and kept beside what is built, copied into `directory`.
 async fn copy_of_template(directory: &Path) -> Repositories {
     let mut hasher = DefaultHasher::new();
-    include_str!("../../src/demo/repositories.rs").hash(&mut hasher);
+    include_str!("../../../testing/testkit/src/repositories.rs").hash(&mut hasher);
     let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let template = built.join(format!("demo-{:x}", hasher.finish()));
     if !template.exists() {

@@ -10,7 +10,7 @@ use notify::{
 };
 use runtime::{Clock, ManualClock};
 use secrecy::SecretString;
-use taskcluster::testing::FakeTaskcluster;
+use testkit::taskcluster::FakeTaskcluster;
 
 use crate::{
     channels::notification,

@@ -67,7 +67,7 @@ impl Timed {
     }
 
     /// Sends until `said` is logged, and not longer.
-    async fn send_until(&self, logs: &observe::testing::Logs, said: &str) {
+    async fn send_until(&self, logs: &testkit::Logs, said: &str) {
         while !logs.text().contains(said) {
             self.send().await;
             tokio::task::yield_now().await;

@@ -3,7 +3,7 @@
 use notify::{Dispatcher, Identities, Plan, Status, Templates, preview, replayed};
 use serde_json::json;
 use std::sync::Arc;
-use taskcluster::model::TaskState;
+use testkit::taskcluster::TaskState;
 
 use crate::world::{NOTIFICATIONS, ROOT, World, capture_logs, client};
 

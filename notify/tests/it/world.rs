@@ -20,11 +20,12 @@ use pulse::{PulseMessage, Routing};
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use taskcluster::{Taskcluster, testing::FakeTaskcluster};
+use taskcluster::{Credentials, Taskcluster};
+use testkit::taskcluster::FakeTaskcluster;
 use tokio::task::JoinHandle;
 use url::Url;
 
-pub(crate) use observe::testing::capture_logs;
+pub(crate) use testkit::capture_logs;
 
 pub(crate) const NOW: &str = "2026-11-21T02:48:05.000Z";
 pub(crate) const ROOT: &str = "https://taskcluster.example/";
@@ -322,10 +323,20 @@ impl World {
 pub(crate) fn client(fake: &FakeTaskcluster, clock: &Arc<ManualClock>) -> Taskcluster {
     Taskcluster::new(
         fake.root().clone(),
-        Some(fake.credentials()),
+        Some(credentials(fake)),
         http(),
         Arc::new(Hurried(clock.clone())),
     )
+}
+
+/// Credentials that may do everything.
+pub(crate) fn credentials(fake: &FakeTaskcluster) -> Credentials {
+    let shown = fake.credentials();
+    Credentials {
+        client_id: shown.client_id,
+        access_token: shown.access_token,
+        certificate: shown.certificate,
+    }
 }
 
 pub(crate) fn http() -> reqwest::Client {

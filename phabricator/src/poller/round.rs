@@ -231,10 +231,8 @@ mod tests {
     use runtime::ManualClock;
 
     use super::*;
-    use crate::{
-        DirectoryNames,
-        testing::{FakePhabricator, NewDiff as Patch, NewRevision},
-    };
+    use crate::DirectoryNames;
+    use testkit::phabricator::{FakePhabricator, NewDiff as Patch, NewRevision};
 
     const FOUND: Queue<NewDiff> = Queue::new("diffs", Policy::DEFAULT);
 

@@ -1,10 +1,8 @@
 //! Builds that nobody works on any more, and builds whose request was lost.
 
 use build::{BuildRequest, BuildState, NeutralReason, Outcome, Phid, Report, Source, What};
-use phabricator::{
-    AuditFinding,
-    testing::{EVERY_METHOD, Fault, TargetStatus},
-};
+use phabricator::AuditFinding;
+use testkit::phabricator::{EVERY_METHOD, Fault, TargetStatus};
 
 use serde_json::{Value, json};
 
@@ -91,7 +89,7 @@ async fn an_answer_that_was_decided_and_never_said_is_said() {
     let revision = world.create("revision");
     world
         .fake
-        .set_status(revision.id, phabricator::testing::RevisionStatus::Published);
+        .set_status(revision.id, testkit::phabricator::RevisionStatus::Published);
     let request = world.build(&revision).await;
     world.work().await;
     world.lose_all_messages().await;
@@ -236,7 +234,7 @@ async fn a_request_that_is_repeated_after_days_does_not_open_its_build_again() {
     let revision = world.create("revision");
     world
         .fake
-        .set_status(revision.id, phabricator::testing::RevisionStatus::Published);
+        .set_status(revision.id, testkit::phabricator::RevisionStatus::Published);
     let request = world.build(&revision).await;
     world.work().await;
     world.tell().await;

@@ -14,9 +14,10 @@ use axum::{
     routing::post,
 };
 use bus::{Retry, Retryable};
-use phabricator::{Conduit, ConduitError, testing::Fault};
+use phabricator::{Conduit, ConduitError};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
+use testkit::phabricator::Fault;
 use url::Url;
 
 use crate::{

@@ -4,11 +4,9 @@ use std::{pin::Pin, time::Duration};
 
 use build::{Phid, Report};
 use futures::poll;
-use phabricator::{
-    Directory, DirectoryNames,
-    testing::{Fault, NewDiff, NewRevision},
-};
+use phabricator::{Directory, DirectoryNames};
 use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
+use testkit::phabricator::{Fault, NewDiff, NewRevision};
 
 use crate::world::{Logs, World, capture_logs, conduit, fake};
 

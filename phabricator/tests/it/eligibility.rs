@@ -1,7 +1,7 @@
 //! Whether a build is (still) to be built.
 
 use build::{Build, BuildState, Ineligible, NeutralReason, Phid, PushGuard, Report};
-use phabricator::testing::{EVERY_METHOD, Fault, NewDiff, RevisionStatus};
+use testkit::phabricator::{EVERY_METHOD, Fault, NewDiff, RevisionStatus};
 
 use runtime::Clock;
 use serde_json::{Map, Value, json};

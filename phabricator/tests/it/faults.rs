@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use build::Phid;
-use phabricator::testing::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision};
 use runtime::{Clock, ManualClock};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use testkit::phabricator::{EVERY_METHOD, FakePhabricator, Fault, NewDiff, NewRevision};
 
 use crate::world::{http, start};
 

@@ -1,11 +1,9 @@
 //! What the fake's Harbormaster does with builds, as the real one was seen to do.
 
 use build::Phid;
-use phabricator::{
-    BuildOfTarget,
-    testing::{Target, TargetStatus},
-};
+use phabricator::BuildOfTarget;
 use serde_json::{Map, Value, json};
+use testkit::phabricator::{Target, TargetStatus};
 
 use crate::world::{World, conduit};
 

@@ -5,11 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use build::{NewDiff as Found, Phid};
 use bus::{LeaderLease, Policy, Queue};
 use futures::{future::BoxFuture, poll};
-use phabricator::{
-    DiffPoller,
-    testing::{Call, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus},
-};
+use phabricator::DiffPoller;
 use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
+use testkit::phabricator::{Call, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus};
 
 use crate::world::{World, capture_logs, conduit};
 

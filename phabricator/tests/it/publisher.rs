@@ -1,12 +1,10 @@
 //! What is read on a build target in the end.
 
 use build::{BaseChoice, BaseReason, Blame, NeutralReason, PatchFailure, Pushed, Report, What};
-use phabricator::{
-    BuildPages,
-    testing::{Artifact, EVERY_METHOD, Fault, TargetStatus},
-};
+use phabricator::BuildPages;
 use runtime::Clock;
 use serde_json::json;
+use testkit::phabricator::{Artifact, EVERY_METHOD, Fault, TargetStatus};
 
 use crate::world::{World, capture_logs, conduit};
 

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use build::Phid;
 use jiff::Timestamp;
-use phabricator::{
-    Conduit,
-    testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, RevisionStatus},
-};
+use phabricator::Conduit;
 use runtime::{Clock, ManualClock};
 use serde_json::{Map, Value, json};
+use testkit::phabricator::{
+    CreatedRevision, FakePhabricator, NewDiff, NewRevision, RevisionStatus,
+};
 
 /// When the stacks were made, and when the later revisions were: pages of edges are cut at such times.
 const STACK2: i64 = 1_795_228_632;

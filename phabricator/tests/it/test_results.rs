@@ -4,11 +4,9 @@ use build::{
     BaseChoice, BaseReason, BuildRequest, NeutralReason, Pushed, Report, TestOutcome, TestResult,
 };
 use bus::{Consumer, Depth, Policy, Queue};
-use phabricator::{
-    TestResultPublisher,
-    testing::{Fault, TargetStatus},
-};
+use phabricator::TestResultPublisher;
 use serde_json::json;
+use testkit::phabricator::{Fault, TargetStatus};
 
 use crate::world::{World, capture_logs, conduit, journal};
 

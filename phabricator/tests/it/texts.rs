@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use build::{BaseChoice, BaseReason, BuildRequest, Pushed, Report};
-use phabricator::{
-    answer,
-    testing::{Fault, NewDiff, RevisionStatus},
-};
+use phabricator::answer;
+use testkit::phabricator::{Fault, NewDiff, RevisionStatus};
 
 use crate::world::{World, start};
 
@@ -193,7 +191,7 @@ async fn builds_that_end_before_their_stack_is_loaded() {
     });
     let elsewhere = end(async |world| {
         let other = world.fake.add_repository("elsewhere");
-        let new = phabricator::testing::NewRevision::new(
+        let new = testkit::phabricator::NewRevision::new(
             "x",
             &world.alice,
             &other,

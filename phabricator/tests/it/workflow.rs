@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use build::{Build, BuildRequest, BuildState, Hidden, Journal, Report, Source, Step, What};
-use phabricator::{
-    ViewPolicies,
-    testing::{CreatedRevision, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus},
-};
+use phabricator::ViewPolicies;
 use runtime::Clock;
+use testkit::phabricator::{
+    CreatedRevision, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus,
+};
 
 use crate::world::{World, capture_logs, start};
 

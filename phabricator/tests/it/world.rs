@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use phabricator::{
     AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Eligibility, Publisher,
     ViewPolicies, Workflow, WorkflowQueues, WorkflowSettings,
-    testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target},
 };
 use runtime::{Clock, ManualClock};
+use testkit::phabricator::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target};
 
-pub(crate) use observe::testing::{Logs, capture_logs};
+pub(crate) use testkit::{Logs, capture_logs};
 
 /// Two attempts, the second after a minute (and a jitter of a few seconds).
 const POLICY: Policy = Policy {

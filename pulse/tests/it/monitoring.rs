@@ -12,10 +12,10 @@ use std::{
 use pulse::{
     PulseError, PulseMessage,
     monitor::{BuildFinished, BuildMonitor, BuildMonitorBuilder, TestFinished},
-    testing::RabbitServer,
 };
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::RabbitServer;
 
 use crate::world::{keep_logs, logged, message, until};
 

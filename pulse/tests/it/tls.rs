@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bus::testing::Authority;
-use pulse::{Publisher, PulseError, testing::RabbitServer};
+use pulse::{Publisher, PulseError};
 use runtime::{SystemClock, error_chain};
 use tempfile::TempDir;
+use testkit::{Authority, RabbitServer};
 
 use crate::world::message;
 

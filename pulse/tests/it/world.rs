@@ -8,14 +8,12 @@ use std::{
     time::Duration,
 };
 
-use bus::{
-    Bus, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve, Settlement,
-    testing::RedisServer,
-};
+use bus::{Bus, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve, Settlement};
 use futures::{StreamExt, stream};
-use pulse::{Listener, PulseMessage, PulseSettings, Route, Routing, testing::RabbitServer};
+use pulse::{Listener, PulseMessage, PulseSettings, Route, Routing};
 use runtime::{Clock, Service, ServiceError, Shutdown, SystemClock};
 use tempfile::TempDir;
+use testkit::{RabbitServer, RedisServer};
 use tokio::task::JoinHandle;
 
 pub const TASKS: Queue<PulseMessage> = Queue::new("tasks", Policy::DEFAULT);

@@ -71,7 +71,7 @@ fn ext(credentials: &Credentials) -> Result<Option<String>, SignError> {
 }
 
 /// Has `hawk` compute with the library that TLS uses as well, before its first use.
-pub(crate) fn use_aws_lc() {
+fn use_aws_lc() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Refused only where somebody else has chosen already, and then there is one.

@@ -11,10 +11,8 @@ use std::{
 use bus::{Retry, Retryable};
 use runtime::Clock;
 use serde_json::json;
-use taskcluster::{
-    Artifact, Taskcluster, TaskclusterError,
-    testing::{FakeArtifact, Fault},
-};
+use taskcluster::{Artifact, Taskcluster, TaskclusterError};
+use testkit::taskcluster::{FakeArtifact, Fault};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

@@ -91,14 +91,20 @@ async fn a_task_is_watched_from_its_creation_to_its_end() {
     let stage = Stage::set().await;
     let (client, id) = (stage.client(), stage.fake.add_task(json!({})));
     let states = [
-        TaskState::Pending,
-        TaskState::Running,
-        TaskState::Exception,
-        TaskState::Running,
-        TaskState::Completed,
+        (testkit::taskcluster::TaskState::Pending, TaskState::Pending),
+        (testkit::taskcluster::TaskState::Running, TaskState::Running),
+        (
+            testkit::taskcluster::TaskState::Exception,
+            TaskState::Exception,
+        ),
+        (testkit::taskcluster::TaskState::Running, TaskState::Running),
+        (
+            testkit::taskcluster::TaskState::Completed,
+            TaskState::Completed,
+        ),
     ];
-    for state in states {
-        stage.fake.move_on(&id, state);
+    for (now, state) in states {
+        stage.fake.move_on(&id, now);
         let status = client.status(&id).await.unwrap();
         assert_eq!(status.state, state);
         assert_eq!(status.runs.last().unwrap().state, state);
@@ -201,7 +207,7 @@ async fn the_address_of_an_indexed_artifact_leads_anyone_to_it() {
     let id = stage.fake.add_task(json!({}));
     stage.fake.index("a.b", &id);
     let artifact =
-        taskcluster::testing::FakeArtifact::Reference("https://example.com/jobs".to_owned());
+        testkit::taskcluster::FakeArtifact::Reference("https://example.com/jobs".to_owned());
     stage.fake.add_artifact(&id, "public/jobs.json", artifact);
 
     let mut place = stage
@@ -292,10 +298,5 @@ async fn a_proxy_signs_itself() {
         taskcluster::Taskcluster::new(proxy.clone(), credentials, http(), stage.clock.clone())
     };
     assert_eq!(client(None).secret("x").await.unwrap(), Value::Null);
-    assert!(
-        client(Some(stage.fake.credentials()))
-            .secret("x")
-            .await
-            .is_err()
-    );
+    assert!(client(Some(stage.credentials())).secret("x").await.is_err());
 }

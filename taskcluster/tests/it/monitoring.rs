@@ -9,11 +9,11 @@ use runtime::{Clock, ManualClock, Service, Shutdown};
 use serde_json::{Map, Value, json};
 use taskcluster::{
     Email, Mailer, Monitor, Report, ReportScope, Reporter, Taskcluster,
-    model::{HookName, TaskState, Watched},
-    testing::{EVERY_CALL, FakeTaskcluster, Fault},
+    model::{HookName, Watched},
 };
+use testkit::taskcluster::{EVERY_CALL, FakeTaskcluster, Fault, TaskState};
 
-use crate::stage::{NOW, http};
+use crate::stage::{NOW, client_credentials, credentials, http};
 
 const POLICY: Policy = Policy {
     attempts: 3,
@@ -64,7 +64,7 @@ impl World {
         let hurried = Arc::new(Hurried(clock.clone()));
         let client = Taskcluster::new(
             fake.root().clone(),
-            Some(fake.credentials()),
+            Some(credentials(&fake)),
             http(),
             hurried,
         );
@@ -345,6 +345,7 @@ async fn a_task_that_we_may_not_make_is_reported_without_a_successor() {
     let scopes = world
         .fake
         .temporary_credentials(&["queue:status:*", "queue:get-task:*"]);
+    let scopes = client_credentials(scopes);
     let hurried = Arc::new(Hurried(world.clock.clone()));
     let client = Taskcluster::new(world.fake.root().clone(), Some(scopes), http(), hurried);
     let monitor = Monitor::new(client, MONITORING, TASKS);

@@ -7,13 +7,10 @@ use runtime::{Clock, ManualClock};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use taskcluster::{
-    Taskcluster,
-    model::{TaskDefinition, TaskState},
-    testing::{FakeArtifact, FakeTaskcluster},
-};
+use taskcluster::{Taskcluster, model::TaskDefinition};
+use testkit::taskcluster::{FakeArtifact, FakeTaskcluster, TaskState};
 
-use crate::stage::{NOW, Signature, http};
+use crate::stage::{NOW, Signature, credentials, http};
 
 #[derive(Deserialize)]
 struct Recorded {
@@ -95,7 +92,7 @@ async fn world(name: &str, recorded: &Recorded) -> FakeTaskcluster {
         .await
         .unwrap();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-    let client = Taskcluster::new(fake.root().clone(), Some(fake.credentials()), http(), clock);
+    let client = Taskcluster::new(fake.root().clone(), Some(credentials(&fake)), http(), clock);
     let wanted = recorded.response.body["status"]["state"].clone();
     for page in ["queue-listTaskGroup-page1", "queue-listTaskGroup-page2"] {
         for task in read(page).response.body["tasks"].as_array().unwrap() {

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use bus::{Retry, Retryable};
 use serde_json::json;
-use taskcluster::{
-    TaskclusterError,
-    model::TaskDefinition,
-    testing::{EVERY_CALL, Fault},
-};
+use taskcluster::{TaskclusterError, model::TaskDefinition};
+use testkit::taskcluster::{EVERY_CALL, Fault};
 
 use crate::stage::Stage;
 

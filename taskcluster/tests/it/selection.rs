@@ -7,7 +7,7 @@ use std::time::Duration;
 use build::{Applied, Blame, Report};
 use bus::Depth;
 use serde_json::{Value, json};
-use taskcluster::testing::Fault;
+use testkit::taskcluster::Fault;
 
 use world::{
     ACTIONS, COMMUNITY_HOOKS, HOOKS, MAILS, PUSHES, RESULTS, SELECTIONS, Selection, TASKS, World,

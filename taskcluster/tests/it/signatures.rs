@@ -8,9 +8,10 @@ use runtime::Clock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
-use taskcluster::{Credentials, TaskclusterError, testing::Client};
+use taskcluster::{Credentials, TaskclusterError};
+use testkit::taskcluster::Client;
 
-use crate::stage::{NOW, Signature, Stage, http, payload_hash};
+use crate::stage::{NOW, Signature, Stage, client_credentials, http, payload_hash};
 
 /// A request of the crate `taskcluster` 114 as it was recorded, and npm hawk's verdict.
 #[derive(Deserialize)]
@@ -161,9 +162,8 @@ async fn credentials_for_a_time_give_some_scopes_until_they_end() {
     for name in ["mine", "other"] {
         stage.fake.add_secret(name, json!({}));
     }
-    let client = stage.client_with(Some(
-        stage.fake.temporary_credentials(&["secrets:get:mine"]),
-    ));
+    let credentials = stage.fake.temporary_credentials(&["secrets:get:mine"]);
+    let client = stage.client_with(Some(client_credentials(credentials)));
     client.secret("mine").await.unwrap();
     assert!(matches!(
         client.secret("other").await,
@@ -220,7 +220,7 @@ async fn what_the_credentials_lack_is_no_messages_fault() {
 #[tokio::test]
 async fn a_machine_whose_time_is_off_is_reported() {
     let stage = Stage::set().await;
-    let (root, credentials) = (stage.fake.root().clone(), Some(stage.fake.credentials()));
+    let (root, credentials) = (stage.fake.root().clone(), Some(stage.credentials()));
     let late = crate::stage::Stopwatch::at("2026-11-21T02:58:05.000Z");
     let error = taskcluster::Taskcluster::new(root, credentials, http(), late)
         .ping()

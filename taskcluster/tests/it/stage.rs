@@ -10,7 +10,8 @@ use aws_lc_rs::{digest, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use runtime::{Clock, ManualClock};
-use taskcluster::{Credentials, Taskcluster, testing::FakeTaskcluster};
+use taskcluster::{Credentials, Taskcluster};
+use testkit::taskcluster::FakeTaskcluster;
 use url::{Position, Url};
 
 /// When the answers were recorded.
@@ -73,7 +74,11 @@ impl Stage {
 
     /// A client that may do everything.
     pub(crate) fn client(&self) -> Taskcluster {
-        self.client_with(Some(self.fake.credentials()))
+        self.client_with(Some(self.credentials()))
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        credentials(&self.fake)
     }
 
     pub(crate) fn client_with(&self, credentials: Option<Credentials>) -> Taskcluster {
@@ -87,6 +92,19 @@ impl Stage {
 
     pub(crate) fn url(&self, target: &str) -> Url {
         self.fake.root().join(target).unwrap()
+    }
+}
+
+/// Credentials that may do everything.
+pub(crate) fn credentials(fake: &FakeTaskcluster) -> Credentials {
+    client_credentials(fake.credentials())
+}
+
+pub(crate) fn client_credentials(shown: testkit::taskcluster::Credentials) -> Credentials {
+    Credentials {
+        client_id: shown.client_id,
+        access_token: shown.access_token,
+        certificate: shown.certificate,
     }
 }
 

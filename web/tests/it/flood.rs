@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use build::BuildRequest;
-use bus::{Bus, Policy, Queue, RedisBus, testing::RedisServer};
+use bus::{Bus, Policy, Queue, RedisBus};
 use runtime::SystemClock;
+use testkit::RedisServer;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use web::WebSettings;
 

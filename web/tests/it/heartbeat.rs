@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use build::BuildRequest;
-use bus::{Bus, MemoryBus, Policy, Queue, RedisBus, testing::RedisServer};
+use bus::{Bus, MemoryBus, Policy, Queue, RedisBus};
 use runtime::SystemClock;
 use serde_json::Value;
+use testkit::RedisServer;
 use web::WebSettings;
 
 use crate::{GOOD, World, settings};

@@ -7,7 +7,7 @@ mod locked;
 mod refused;
 mod unreachable;
 
-use worker_hg::testing::{HgWeb, Sshd};
+use testkit::{HgWeb, Sshd};
 
 use crate::world::World;
 

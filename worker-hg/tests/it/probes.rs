@@ -125,7 +125,7 @@ async fn probe_warns_of_several_lines_of_development_without_a_default_revision(
         matches!(found.as_slice(), [one] if one.contains("2 lines of development (head 1, head 2)")),
         "{found:?}"
     );
-    let (_guard, logs) = observe::testing::capture_logs();
+    let (_guard, logs) = testkit::capture_logs();
     world.start_ready().await;
     let warned = || {
         logs.text().contains("WARN")

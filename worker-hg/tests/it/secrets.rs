@@ -7,8 +7,8 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::HeaderMap, http::StatusCode, response::IntoResponse};
+use testkit::HgWeb;
 use tokio::sync::mpsc;
-use worker_hg::testing::HgWeb;
 
 use crate::world::{World, add, until};
 

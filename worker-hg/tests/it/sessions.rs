@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use build::Report;
-use worker_hg::testing::Sshd;
+use testkit::Sshd;
 
 use crate::{
     outcomes::over_ssh,

@@ -79,7 +79,7 @@ async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
 
 #[tokio::test]
 async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
-    let (_guard, logs) = observe::testing::capture_logs();
+    let (_guard, logs) = testkit::capture_logs();
     let mut world = World::new();
     // However long the clone is tidied after the first build: the second one is applied before it waits.
     world.settings.limits.ready = Duration::from_secs(60);
@@ -87,7 +87,7 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
     world.pushed(&world.simple_build(9)).await;
     world.phabricator.say(Answer::Away);
     world.send(&world.simple_build(1)).await;
-    let waits = |logs: &observe::testing::Logs| {
+    let waits = |logs: &testkit::Logs| {
         let text = logs.text();
         text.lines()
             .filter(|line| {

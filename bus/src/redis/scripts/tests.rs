@@ -12,9 +12,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     Ending, Fact, Field, Lease, Ledger, Message, Outgoing, Policy, Queue, QueueSpec, Settlement,
-    Which, queue::encode, testing::RedisServer,
+    Which, queue::encode,
 };
 use runtime::SystemClock;
+use testkit::RedisServer;
 
 const PREFIX: &str = "{test}:";
 

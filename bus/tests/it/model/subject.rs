@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use bus::{Bus, MemoryBus, RedisBus, RedisOptions, testing::RedisServer};
+use bus::{Bus, MemoryBus, RedisBus, RedisOptions};
 use redis::{Script, aio::MultiplexedConnection};
 use runtime::{ManualClock, SystemClock};
 use tempfile::TempDir;
+use testkit::RedisServer;
 
 use super::steps::{KEYS, QUEUES};
 

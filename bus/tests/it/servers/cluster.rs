@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use bus::{
     Bus, Field, Ledger, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve,
     Settlement,
-    testing::{RedisCluster, RedisServer},
 };
 use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
+use testkit::{RedisCluster, RedisServer};
 use tokio::sync::Notify;
 
 use super::{connect, done, packed, passing, persist, take, wait_begins};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use bus::{Bus, BusError, Operate, Outgoing, Settlement, testing::RedisServer};
+use bus::{Bus, BusError, Operate, Outgoing, Settlement};
 use tempfile::TempDir;
+use testkit::RedisServer;
 
 use super::{connect, done, packed, passing, take};
 use crate::world::{LANED, NOTES, OUT, text};

@@ -12,9 +12,10 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{
     Backoff, Bus, BusError, Leased, Outgoing, Queue, RedisBus, RedisOptions, Reserve, Retry,
-    Retryable, Settlement, testing::RedisServer,
+    Retryable, Settlement,
 };
 use runtime::{Clock, SystemClock, error_chain};
+use testkit::RedisServer;
 
 use crate::world::{Note, note};
 

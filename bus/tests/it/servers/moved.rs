@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use bus::{
-    Bus, BusError, RedisOptions, Reserve,
-    testing::{Port, RedisServer},
-};
+use bus::{Bus, BusError, RedisOptions, Reserve};
 use tempfile::TempDir;
+use testkit::{Port, RedisServer};
 
 use super::{
     connect, packed, passing,

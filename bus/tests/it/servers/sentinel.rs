@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use bus::{Bus, Reserve, Settlement, testing::RedisSentinels};
+use bus::{Bus, Reserve, Settlement};
 use tempfile::TempDir;
+use testkit::RedisSentinels;
 
 use super::{connect, packed, passing, persist, take, unfit::refusal, wait_begins};
 use crate::world::{NOTES, OUT, text};

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use bus::{
-    Bus, RedisOptions, Settlement,
-    testing::{Authority, RedisServer},
-};
+use bus::{Bus, RedisOptions, Settlement};
 use tempfile::TempDir;
+use testkit::{Authority, RedisServer};
 
 use super::{
     connect, packed, passing,

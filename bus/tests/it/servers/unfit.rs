@@ -1,10 +1,8 @@
 //! What is looked for at the start, on servers that are not good for it.
 
-use bus::{
-    BusError, RedisOptions,
-    testing::{RedisCluster, RedisServer},
-};
+use bus::{BusError, RedisOptions};
 use tempfile::TempDir;
+use testkit::{RedisCluster, RedisServer};
 
 use super::{connect, relay::listen};
 

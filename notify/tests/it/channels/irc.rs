@@ -2,12 +2,12 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use bus::testing::Authority;
 use notify::{
     Channel, ChannelError, Channels, DigestLine, Notification, Recipients, Status, Templates,
 };
 use runtime::{Clock, ManualClock, SystemClock};
 use tempfile::TempDir;
+use testkit::Authority;
 
 use super::{checked, notification, open, open_at};
 use crate::{

@@ -6,12 +6,13 @@ use bus::{Bus, Consumer, Depth, MemoryBus, Operate, Producer};
 use notify::{Channels, Dispatcher, Identities, Sender, Status, Templates};
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use serde_json::json;
-use taskcluster::{Taskcluster, testing::FakeTaskcluster};
+use taskcluster::Taskcluster;
+use testkit::taskcluster::FakeTaskcluster;
 
 use super::irc;
 use crate::{
     peers::{irc_client::Reader, ngircd::Ngircd},
-    world::{DIGESTS, NOTIFICATIONS, NOW, ROOT, TASKS, http, message, metadata},
+    world::{DIGESTS, NOTIFICATIONS, NOW, ROOT, TASKS, credentials, http, message, metadata},
 };
 
 const COUNT: usize = 10;
@@ -58,7 +59,7 @@ async fn a_process_that_ends_in_a_burst_loses_no_line_and_repeats_none() {
     let client = || {
         Taskcluster::new(
             fake.root().clone(),
-            Some(fake.credentials()),
+            Some(credentials(&fake)),
             http(),
             clock.clone(),
         )

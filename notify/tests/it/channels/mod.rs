@@ -21,7 +21,7 @@ use notify::{
 use pulse::{PulseMessage, PulseSettings, Routing};
 use runtime::{Clock, ManualClock};
 use secrecy::SecretString;
-use taskcluster::testing::FakeTaskcluster;
+use testkit::taskcluster::FakeTaskcluster;
 
 use crate::world::{NOW, client, http};
 

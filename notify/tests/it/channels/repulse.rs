@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bus::{Bus, MemoryBus, Message, Operate, Policy, Producer, Queue};
 use notify::{ChannelError, Channels, Recipients};
-use pulse::{Listener, PulseMessage, PulseSettings, Route, testing::RabbitServer};
+use pulse::{Listener, PulseMessage, PulseSettings, Route};
 use runtime::{Clock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
+use testkit::RabbitServer;
 
 use super::{notification, open_with};
 

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use bus::testing::Port;
 use notify::FluxSettings;
 use runtime::{Clock, SystemClock};
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::Port;
 
 use crate::world::http;
 

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use bus::testing::Port;
 use reqwest::{Response, header::AUTHORIZATION};
 use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
+use testkit::Port;
 
 use crate::world::http;
 

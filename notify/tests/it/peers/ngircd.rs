@@ -6,9 +6,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use bus::testing::{Authority, Port};
 use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
+use testkit::{Authority, Port};
 use tokio::net::TcpStream;
 
 /// A server on a port of its own. Ends with this value.

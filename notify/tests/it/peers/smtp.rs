@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use bus::testing::Authority;
 use runtime::{Clock, SystemClock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::Authority;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},

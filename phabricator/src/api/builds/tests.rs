@@ -6,10 +6,8 @@ use runtime::{Clock, ManualClock};
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::{
-    api::Page,
-    testing::{CreatedRevision, FakePhabricator, NewDiff, NewRevision},
-};
+use crate::api::Page;
+use testkit::phabricator::{CreatedRevision, FakePhabricator, NewDiff, NewRevision};
 
 #[derive(Deserialize)]
 struct Recorded<T> {

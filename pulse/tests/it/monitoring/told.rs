@@ -12,9 +12,9 @@ use futures::StreamExt;
 use pulse::{
     PulseError, PulseMessage,
     monitor::{BuildMonitor, BuildMonitorBuilder, Event, Source, TestFinished},
-    testing::RabbitServer,
 };
 use serde_json::Value;
+use testkit::RabbitServer;
 
 use super::{
     BUILDS, JOBS, Told, counted, fixture, publish_all, publish_build, rabbit, said,

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use taskcluster::{
     CoverageBuilds, LandedGroups, Landing, PublishedCommits,
     model::{HookName, TaskDefinition, Trigger},
-    testing::Fault,
 };
+use testkit::taskcluster::Fault;
 
 use super::world::{DAY, HOOKS, LATER, POLICY, World, bot, metadata, recorded};
 
@@ -350,7 +350,7 @@ async fn a_taskcluster_that_does_not_answer_costs_no_message_an_attempt() {
         world
             .stage
             .fake
-            .fail_until_mended(taskcluster::testing::EVERY_CALL, &Fault::Status(503));
+            .fail_until_mended(testkit::taskcluster::EVERY_CALL, &Fault::Status(503));
         world.send(&PULSE, &resolved(&group)).await;
         for _ in 0..2 * POLICY.attempts {
             assert_eq!(handler.step().await.unwrap(), 1);

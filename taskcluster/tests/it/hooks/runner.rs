@@ -2,16 +2,17 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use bus::{BusError, RedisBus, testing::RedisServer};
-use observe::testing::capture_logs;
+use bus::{BusError, RedisBus};
 use runtime::{Clock, SystemClock};
 use secrecy::SecretString;
 use serde_json::json;
-use taskcluster::{Credentials, model::Watched, testing::Fault};
+use taskcluster::{Credentials, model::Watched};
 use tempfile::TempDir;
+use testkit::{RedisServer, capture_logs, taskcluster::Fault};
 use tokio::task::yield_now;
 
 use super::world::{DAY, HOOKS, LATER, MONITORING, POLICY, World, bot, trigger};
+use crate::stage::client_credentials;
 
 /// Runs a step until Taskcluster has acted on it, and no further: its answer is on its way.
 async fn until_acted(
@@ -312,12 +313,12 @@ async fn a_missing_scope_parks_what_needs_it_and_is_logged_once() {
     let (_guard, log) = capture_logs();
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
-    let runner = world.runner_with(
+    let runner = world.runner_with(client_credentials(
         world
             .stage
             .fake
             .temporary_credentials(&["queue:get-artifact:*"]),
-    );
+    ));
     for _ in 0..3 {
         assert_eq!(runner.step().await.unwrap(), 1);
         world.clock.advance(LATER);

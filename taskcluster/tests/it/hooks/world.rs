@@ -73,7 +73,7 @@ impl World {
 
     /// A process that handles `hooks`.
     pub(crate) fn runner(&self) -> Consumer {
-        self.runner_with(self.stage.fake.credentials())
+        self.runner_with(self.stage.credentials())
     }
 
     pub(crate) fn runner_with(&self, credentials: Credentials) -> Consumer {

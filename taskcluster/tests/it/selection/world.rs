@@ -7,20 +7,20 @@ use build::{
     Source, TestResult,
 };
 use bus::{Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve};
-use phabricator::{
-    Conduit, TestResultPublisher,
-    testing::{FakePhabricator, NewDiff, NewRevision},
-};
+use phabricator::{Conduit, TestResultPublisher};
 use pulse::{PulseMessage, Routing};
 use runtime::{Clock, ManualClock};
 use serde_json::{Value, json};
 use taskcluster::{
     Email, Mailer, SelectionEnd, SelectionQueues, SelectionStart, Taskcluster, TestEnd,
     model::Trigger,
-    testing::{FakeArtifact, FakeTaskcluster},
+};
+use testkit::{
+    phabricator::{FakePhabricator, NewDiff, NewRevision},
+    taskcluster::{FakeArtifact, FakeTaskcluster},
 };
 
-use crate::stage::{NOW, Stopwatch, http};
+use crate::stage::{NOW, Stopwatch, credentials, http};
 
 pub(crate) const ACTIONS: &str = include_str!("../../fixtures/actions.json");
 const TASK_COMPLETED: &str = include_str!("../../fixtures/pulse/queue-task-completed-1.json");
@@ -83,7 +83,7 @@ impl World {
         let client = |fake: &FakeTaskcluster| {
             Taskcluster::new(
                 fake.root().clone(),
-                Some(fake.credentials()),
+                Some(credentials(fake)),
                 http(),
                 hasty.clone(),
             )

@@ -67,7 +67,7 @@ async fn a_web_server_that_dies_within_the_transaction_is_tried_again() {
     );
     assert!(died.exists());
     // Until it is reaped, it is as good as alive for the lock that it left.
-    web.stop().await;
+    web.stop().await.unwrap();
     world.try_repo.hg(&["recover"]);
     web.restart().await.unwrap();
     world.lands(7).await;

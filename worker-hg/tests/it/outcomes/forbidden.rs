@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use worker_hg::testing::HgWeb;
+use testkit::HgWeb;
 
 use crate::outcomes::{listener::Listener, over_http, over_ssh};
 

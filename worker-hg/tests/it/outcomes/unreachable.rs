@@ -29,7 +29,7 @@ async fn an_ssh_server_that_is_down_is_tried_again() {
 async fn a_web_server_that_is_down_is_tried_again() {
     let (mut world, mut web) = over_http().await;
     world.start();
-    web.stop().await;
+    web.stop().await.unwrap();
     assert_eq!(
         world.failed(&world.simple_build(7)).await,
         format!("{RETRIED}abort: error: Connection refused")

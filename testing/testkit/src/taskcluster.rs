@@ -15,8 +15,9 @@ mod state;
 mod tasks;
 
 pub use artifacts::FakeArtifact;
-pub use auth::Client;
+pub use auth::{Client, Credentials};
 pub use faults::{EVERY_CALL, Fault};
 pub use hooks::Trigger;
 pub use notify::Mail;
 pub use server::FakeTaskcluster;
+pub use tasks::TaskState;

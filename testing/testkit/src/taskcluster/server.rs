@@ -1,6 +1,6 @@
 //! The fake's HTTP side.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -12,10 +12,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use runtime::Clock;
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    task::JoinHandle,
-};
 use url::Url;
 
 use super::{
@@ -24,16 +20,14 @@ use super::{
     request::{Refusal, Reply, Request},
     state::State,
 };
-
-/// How many connections may wait to be accepted.
-pub(super) const BACKLOG: u32 = 1024;
+use crate::fake::{Reserved, Server};
 
 /// A running Taskcluster; it ends when this is dropped.
 pub struct FakeTaskcluster {
-    pub(super) address: SocketAddr,
     root: Url,
     pub(super) inner: Arc<Inner>,
-    pub(super) serving: Mutex<Serving>,
+    pub(super) server: Server,
+    proxies: Mutex<Vec<Server>>,
 }
 
 pub(super) struct Inner {
@@ -41,34 +35,20 @@ pub(super) struct Inner {
     pub(super) traffic: Mutex<Traffic>,
 }
 
-/// Either it serves, or it keeps its address for later: a socket that is bound and does not listen refuses.
-#[derive(Default)]
-pub(super) struct Serving {
-    pub(super) server: Option<JoinHandle<io::Result<()>>>,
-    pub(super) reserved: Option<TcpSocket>,
-    proxies: Vec<JoinHandle<io::Result<()>>>,
-}
-
 impl FakeTaskcluster {
     /// Serves a deployment without tasks on a free port of this machine.
     pub async fn start(clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let listener = bound(SocketAddr::from(([127, 0, 0, 1], 0)))?.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        let root = url_of(address)?;
-        let state = Mutex::new(State::new(clock, root.clone()));
+        let reserved = Reserved::take_any()?;
+        let root = reserved.url()?;
         let inner = Arc::new(Inner {
-            state,
+            state: Mutex::new(State::new(clock, root.clone())),
             traffic: Mutex::default(),
         });
-        let server = Some(serve(listener, &inner, false));
         Ok(Self {
-            address,
             root,
+            server: reserved.serve(routes(&inner, false))?,
             inner,
-            serving: Mutex::new(Serving {
-                server,
-                ..Serving::default()
-            }),
+            proxies: Mutex::default(),
         })
     }
 
@@ -77,16 +57,14 @@ impl FakeTaskcluster {
         &self.root
     }
 
-    /// Starts a proxy to it, as a task has one (`TASKCLUSTER_PROXY_URL`): what comes through it may do everything, and
-    /// must not be signed. Returns the proxy's address.
+    /// Starts a proxy to it, as a task has one (`TASKCLUSTER_PROXY_URL`): requests through it may do everything, and must
+    /// not be signed. Returns the proxy's address.
     pub async fn start_proxy(&self) -> io::Result<Url> {
-        let listener = bound(SocketAddr::from(([127, 0, 0, 1], 0)))?.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        self.serving
-            .lock()
-            .proxies
-            .push(serve(listener, &self.inner, true));
-        url_of(address)
+        let reserved = Reserved::take_any()?;
+        let url = reserved.url()?;
+        let proxy = reserved.serve(routes(&self.inner, true))?;
+        self.proxies.lock().push(proxy);
+        Ok(url)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -94,39 +72,12 @@ impl FakeTaskcluster {
     }
 }
 
-impl Drop for FakeTaskcluster {
-    fn drop(&mut self) {
-        let serving = self.serving.lock();
-        for server in serving.server.iter().chain(&serving.proxies) {
-            server.abort();
-        }
-    }
-}
-
-fn url_of(address: SocketAddr) -> io::Result<Url> {
-    Url::parse(&format!("http://{address}")).map_err(io::Error::other)
-}
-
-/// A socket at `address` that does not listen yet.
-pub(super) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    // Connections of the time before do not keep the address.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-pub(super) fn serve(
-    listener: TcpListener,
-    inner: &Arc<Inner>,
-    proxied: bool,
-) -> JoinHandle<io::Result<()>> {
-    let routes = Router::new()
+fn routes(inner: &Arc<Inner>, proxied: bool) -> Router {
+    Router::new()
         .fallback(move |inner, method, uri, headers, body| {
             answer(inner, method, uri, headers, body, proxied)
         })
-        .with_state(Arc::clone(inner));
-    tokio::spawn(async move { axum::serve(listener, routes).await })
+        .with_state(Arc::clone(inner))
 }
 
 async fn answer(
@@ -138,7 +89,7 @@ async fn answer(
     proxied: bool,
 ) -> Response {
     if let Some(path) = uri.path().strip_prefix("/store/") {
-        let fault = inner.traffic.lock().arrived("store");
+        let fault = inner.traffic.lock().received("store", "store".to_owned());
         return match fault {
             Some(fault) => fault.answer(),
             None => inner.state.lock().stored(path, uri.query(), &headers),
@@ -147,7 +98,10 @@ async fn answer(
     let Some(request) = Request::read(method, &uri, &headers, body, proxied) else {
         return (StatusCode::NOT_FOUND, page()).into_response();
     };
-    let fault = inner.traffic.lock().arrived(request.name);
+    let fault = inner
+        .traffic
+        .lock()
+        .received(request.name, request.name.to_owned());
     match &fault {
         None | Some(Fault::CutAfter) => {}
         Some(fault) => return fault.answer(),

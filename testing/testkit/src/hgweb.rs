@@ -3,11 +3,14 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
 };
 
-use tokio::process::Command;
+use crate::{Port, process::Group};
 
-use super::processes::{Server, TRIES, free_port};
+/// How long it may take to end, and to take back a transaction.
+const END: Duration = Duration::from_secs(5);
 
 /// An `hg serve` of its own for one repository, on a port of loopback. Everybody may push, unless `web.deny_push` of the
 /// repository says otherwise.
@@ -15,8 +18,8 @@ use super::processes::{Server, TRIES, free_port};
 pub struct HgWeb {
     name: String,
     directory: PathBuf,
-    port: u16,
-    running: Option<Server>,
+    port: Port,
+    running: Option<Group>,
 }
 
 impl HgWeb {
@@ -37,54 +40,47 @@ impl HgWeb {
         let mut web = Self {
             name,
             directory,
-            port: 0,
+            port: Port::claim()?,
             running: None,
         };
-        let mut tries = 0;
-        loop {
-            web.port = free_port()?;
-            tries += 1;
-            match web.restart().await {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe && tries < TRIES => {}
-                started => return started.map(|()| web),
-            }
-        }
+        web.restart().await?;
+        Ok(web)
     }
 
     /// The address of the repository. No other path below its root has one.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/{}", self.port, self.name)
+        format!("http://127.0.0.1:{}/{}", self.port.number(), self.name)
     }
 
     /// Starts it again, on the same port, after something killed it.
     pub async fn restart(&mut self) -> io::Result<()> {
-        self.stop().await;
+        self.stop().await?;
         let option =
             |name: &str, file: &str| format!("--{name}={}", self.directory.join(file).display());
         let mut command = Command::new("hg");
         command
             // What the user has configured for Mercurial is not for the tests.
             .env("HGRCPATH", "")
-            .process_group(0)
             .args(["--config=web.push_ssl=false", "--config=web.allow-push=*"])
             .args([
                 "serve",
                 "--address=127.0.0.1",
-                &format!("--port={}", self.port),
+                &format!("--port={}", self.port.number()),
             ])
             .args([
                 option("web-conf", "web.conf"),
                 option("accesslog", "access.log"),
                 option("errorlog", "error.log"),
             ]);
-        self.running = Some(Server::start(command, self.port).await?);
+        self.running = Some(Group::serve(&mut command, &self.directory, self.port.number()).await?);
         Ok(())
     }
 
     /// Stops it.
-    pub async fn stop(&mut self) {
-        if let Some(server) = self.running.take() {
-            server.end().await;
+    pub async fn stop(&mut self) -> io::Result<()> {
+        match self.running.take() {
+            Some(server) => server.end(END).await,
+            None => Ok(()),
         }
     }
 }

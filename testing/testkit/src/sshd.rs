@@ -3,16 +3,20 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
 };
 
-use tokio::process::Command;
-
-use super::processes::{
-    Server, TRIES, children, descendants, free_port, kill_all, kill_and_wait, tool,
+use crate::{
+    Port,
+    process::{Group, children, descendants, kill_all, kill_and_wait, tool},
 };
 
 /// It starts itself again for each session, and wants to know where it is.
 const PROGRAM: &str = "/usr/sbin/sshd";
+
+/// How long it may take to end.
+const END: Duration = Duration::from_secs(5);
 
 /// An `sshd` of its own on a port of loopback, that lets in the user who runs it, with one key. What its sessions
 /// leave running, as `hg serve --stdio`, ends with this value too.
@@ -20,8 +24,8 @@ const PROGRAM: &str = "/usr/sbin/sshd";
 pub struct Sshd {
     directory: PathBuf,
     user: String,
-    port: u16,
-    running: Option<Server>,
+    port: Port,
+    running: Option<Group>,
 }
 
 impl Sshd {
@@ -36,37 +40,29 @@ impl Sshd {
         let mut sshd = Self {
             directory,
             user: tool("id", &["-un"])?,
-            port: 0,
+            port: Port::claim()?,
             running: None,
         };
         sshd.make_key("client_key")?;
         fs::copy(sshd.path("client_key.pub"), sshd.path("authorized_keys"))?;
         sshd.make_key("host_key")?;
-        let mut tries = 0;
-        loop {
-            sshd.port = free_port()?;
-            tries += 1;
-            match sshd.restart().await {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe && tries < TRIES => {}
-                started => break started?,
-            }
-        }
+        sshd.restart().await?;
         let key = fs::read_to_string(sshd.path("host_key.pub"))?;
         fs::write(
             sshd.known_hosts(),
-            format!("[127.0.0.1]:{} {key}", sshd.port),
+            format!("[127.0.0.1]:{} {key}", sshd.port()),
         )?;
         Ok(sshd)
     }
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The address of a repository on this machine, without a user.
     pub fn url(&self, repository: &Path) -> String {
-        format!("ssh://127.0.0.1:{}/{}", self.port, repository.display())
+        format!("ssh://127.0.0.1:{}/{}", self.port(), repository.display())
     }
 
     /// The user it lets in.
@@ -90,7 +86,7 @@ impl Sshd {
         self.path("known_hosts")
     }
 
-    /// What it tells about its sessions.
+    /// Its log.
     pub fn log(&self) -> io::Result<String> {
         fs::read_to_string(self.path("log"))
     }
@@ -104,8 +100,7 @@ impl Sshd {
         command
             .args(["-D", "-f", &config])
             .arg("-E")
-            .arg(self.path("log"))
-            .process_group(0);
+            .arg(self.path("log"));
         // Newer ones keep off who failed a few times, and refuse options that they do not know.
         if tool(
             PROGRAM,
@@ -115,7 +110,7 @@ impl Sshd {
         {
             command.args(["-o", "PerSourcePenalties=no"]);
         }
-        self.running = Some(Server::start(command, self.port).await?);
+        self.running = Some(Group::serve(&mut command, &self.directory, self.port()).await?);
         Ok(())
     }
 
@@ -130,17 +125,15 @@ impl Sshd {
         let Some(server) = self.running.take() else {
             return Ok(());
         };
-        let below = server
-            .leader()
-            .map_or_else(|| Ok(Vec::new()), descendants)?;
-        server.end().await;
+        let below = descendants(server.leader()?)?;
+        server.end(END).await?;
         kill_and_wait(&below).await
     }
 
     /// Kills its side of the sessions, as a network that breaks does. What they run learns it from its input's end.
     pub async fn cut_sessions(&self) -> io::Result<()> {
-        match self.running.as_ref().and_then(Server::leader) {
-            Some(leader) => kill_and_wait(&children(leader)?).await,
+        match &self.running {
+            Some(server) => kill_and_wait(&children(server.leader()?)?).await,
             None => Ok(()),
         }
     }
@@ -153,7 +146,7 @@ impl Sshd {
              HostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nStrictModes no\nUsePAM no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\n\
              # What the user has configured for Mercurial is not for the tests.\nSetEnv HGRCPATH=\n",
-            self.port,
+            self.port(),
             host_key.display(),
             authorized_keys.display(),
         )
@@ -184,7 +177,7 @@ impl Drop for Sshd {
         let Some(server) = self.running.take() else {
             return;
         };
-        let below = server.leader().and_then(|leader| descendants(leader).ok());
+        let below = server.leader().and_then(descendants);
         drop(server);
         kill_all(&below.unwrap_or_default());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{Span, Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -12,7 +13,6 @@ use super::{
     request::{Refusal, Reply, Request},
     state::State,
 };
-use crate::model::TaskState;
 
 /// The fields of a task that have no default of their own.
 const OTHERS: [&str; 7] = [
@@ -41,6 +41,24 @@ fn defaults() -> Value {
         "provisionerId": "proj-relman",
         "workerType": "ci",
     })
+}
+
+/// The state of a task, or of one of its runs (a run is never [`TaskState::Unscheduled`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    /// It waits for other tasks.
+    Unscheduled,
+    /// It waits for a worker.
+    Pending,
+    /// A worker has it.
+    Running,
+    /// It succeeded.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was cancelled or malformed, its worker was lost, or its deadline has passed.
+    Exception,
 }
 
 pub(super) struct Task {

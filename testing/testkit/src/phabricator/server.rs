@@ -8,47 +8,33 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, State as Shared},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use runtime::Clock;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    task::JoinHandle,
-};
 use url::Url;
 
 use super::{
     conduit::{Request, TOKEN, perform},
-    faults::{Fault, Traffic, Trouble, cut, page},
+    faults::{Fault, Traffic, Trouble, page},
     search::Refusal,
     state::State,
 };
-
-/// How many connections may wait to be accepted.
-pub(super) const BACKLOG: u32 = 1024;
+use crate::fake::{self, Reserved, Server};
 
 /// A running Phabricator; it ends when this is dropped.
 pub struct FakePhabricator {
-    pub(super) address: SocketAddr,
     url: Url,
     pub(super) inner: Arc<Inner>,
-    pub(super) serving: Mutex<Serving>,
+    pub(super) server: Server,
 }
 
 pub(super) struct Inner {
     state: Mutex<State>,
     pub(super) traffic: Mutex<Traffic>,
-}
-
-/// Either it serves, or it keeps its address for later: a socket that is bound and does not listen refuses.
-#[derive(Default)]
-pub(super) struct Serving {
-    pub(super) server: Option<JoinHandle<io::Result<()>>>,
-    pub(super) reserved: Option<TcpSocket>,
 }
 
 /// A call that was received.
@@ -68,23 +54,20 @@ impl FakePhabricator {
 
     /// Serves an empty Phabricator at `address`.
     pub async fn start_at(address: SocketAddr, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let listener = bound(address)?.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        let url = format!("http://{address}");
-        let state = Mutex::new(State::new(clock, url.clone()));
+        let reserved = Reserved::take(address)?;
+        let url = reserved.url()?;
+        let root = url.as_str().trim_end_matches('/').to_owned();
         let inner = Arc::new(Inner {
-            state,
+            state: Mutex::new(State::new(clock, root)),
             traffic: Mutex::default(),
         });
-        let serving = Mutex::new(Serving {
-            server: Some(serve(listener, &inner)),
-            reserved: None,
-        });
+        let routes = Router::new()
+            .route("/api/{method}", post(answer))
+            .with_state(Arc::clone(&inner));
         Ok(Self {
-            address,
-            url: Url::parse(&url).map_err(io::Error::other)?,
+            url,
             inner,
-            serving,
+            server: reserved.serve(routes)?,
         })
     }
 
@@ -101,34 +84,6 @@ impl FakePhabricator {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock()
     }
-}
-
-impl Drop for FakePhabricator {
-    fn drop(&mut self) {
-        if let Some(server) = &self.serving.lock().server {
-            server.abort();
-        }
-    }
-}
-
-/// A socket at `address` that does not listen yet.
-pub(super) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // Connections of the time before do not keep the address.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-pub(super) fn serve(listener: TcpListener, inner: &Arc<Inner>) -> JoinHandle<io::Result<()>> {
-    let routes = Router::new()
-        .route("/api/{method}", post(answer))
-        .with_state(Arc::clone(inner));
-    tokio::spawn(async move { axum::serve(listener, routes).await })
 }
 
 async fn answer(
@@ -149,10 +104,13 @@ async fn answer(
         Ok(request) => request,
         Err(refusal) => return refused(&refusal),
     };
-    let trouble = inner.traffic.lock().arrived(request.call.clone());
+    let trouble = inner
+        .traffic
+        .lock()
+        .received(&request.call.method, request.call.clone());
     match &trouble {
         Some(Trouble::Fault(Fault::Status(status))) => return page(*status),
-        Some(Trouble::Fault(Fault::Cut)) => return cut(),
+        Some(Trouble::Fault(Fault::Cut)) => return fake::cut(),
         Some(Trouble::Fault(Fault::Refuse(code))) => {
             return refused(&Refusal::new(code, "as the test wants it"));
         }
@@ -164,7 +122,7 @@ async fn answer(
     };
     match trouble {
         Some(Trouble::Fault(Fault::StatusAfter(status))) => return page(status),
-        Some(Trouble::Fault(Fault::CutAfter)) => return cut(),
+        Some(Trouble::Fault(Fault::CutAfter)) => return fake::cut(),
         Some(Trouble::Fault(Fault::Delay(duration))) => clock.sleep(duration).await,
         Some(Trouble::Hold(hold)) => hold.wait().await,
         _ => {}
@@ -179,13 +137,10 @@ async fn answer(
 fn refused(refusal: &Refusal) -> Response {
     match refusal {
         Refusal::Crash => page(500),
-        Refusal::Conduit { status, code, info } => {
-            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (
-                status,
-                Json(json!({ "result": null, "error_code": code, "error_info": info })),
-            )
-                .into_response()
-        }
+        Refusal::Conduit { status, code, info } => (
+            fake::status(*status),
+            Json(json!({ "result": null, "error_code": code, "error_info": info })),
+        )
+            .into_response(),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{io, path::Path, time::Duration};
 
+use bus::RedisOptions;
+
 use super::server::{RedisServer, options, persistent, until};
-use crate::RedisOptions;
 
 /// What the Sentinels call the master.
 const NAME: &str = "main";

@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
+use bus::RedisOptions;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use redis::FromRedisValue;
-
-use super::{Authority, Port};
-use crate::RedisOptions;
 use runtime::{Clock, SystemClock};
+
+use crate::{Authority, Port};
 
 /// The file of the socket on which a server of ours listens, in its directory.
 const SOCKET: &str = "redis.sock";

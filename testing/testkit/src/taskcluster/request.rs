@@ -12,6 +12,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
+use crate::fake;
+
 /// A call of the API.
 pub(super) struct Request {
     /// Service and method, such as `queue.task`.
@@ -156,7 +158,7 @@ impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         match self {
             Self::Json(body) => axum::Json(body).into_response(),
-            Self::Other(status, body) => (code(status), axum::Json(body)).into_response(),
+            Self::Other(code, body) => (fake::status(code), axum::Json(body)).into_response(),
             Self::Text(text) => text.into_response(),
             Self::Empty => StatusCode::NO_CONTENT.into_response(),
             Self::Redirect(place) => {
@@ -256,7 +258,7 @@ impl Refusal {
         let info = json!({ "method": method, "params": request.params, "payload": request.payload(), "time": time });
         let body =
             json!({ "code": name, "message": format!("{message}{facts}"), "requestInfo": info });
-        let mut response = (code(*status), axum::Json(body)).into_response();
+        let mut response = (fake::status(*status), axum::Json(body)).into_response();
         if *status == 401 {
             response.headers_mut().insert(
                 header::WWW_AUTHENTICATE,
@@ -265,8 +267,4 @@ impl Refusal {
         }
         response
     }
-}
-
-pub(super) fn code(status: u16) -> StatusCode {
-    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -57,7 +57,7 @@ impl Authority {
         );
         let server = [
             "-subj",
-            "/CN=redis",
+            "/CN=server",
             "-CA",
             &ca,
             "-CAkey",

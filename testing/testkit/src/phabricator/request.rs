@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn the_request_is_the_recorded_one() {
-        let recorded = include_str!("../../tests/fixtures/phorge/raw_request.txt");
+        let recorded =
+            include_str!("../../../../phabricator/tests/fixtures/phorge/raw_request.txt");
         let build = |target: &str| BuildVariables {
             diff_id: 3,
             repository: Phid::parse("PHID-REPO-gheyr7w2d2ab3qg236ha").unwrap(),

@@ -2,11 +2,10 @@
 
 use std::{io, path::Path, time::Duration};
 
-use super::{
-    Port,
-    server::{RedisServer, options, persistent, until},
-};
-use crate::RedisOptions;
+use bus::RedisOptions;
+
+use super::server::{RedisServer, options, persistent, until};
+use crate::Port;
 
 /// The first slots of the three masters, and the end.
 const BOUNDS: [u16; 4] = [0, 5461, 10923, 16384];

@@ -1,39 +1,35 @@
 //! One server.
 
 use std::{
-    fs::{self, File},
-    io,
-    os::unix::process::CommandExt,
+    fs, io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use bus::testing::{Authority, Port};
 use lapin::{
-    ExchangeKind,
+    Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind,
     options::{
         ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::FieldTable,
+    uri::{AMQPAuthority, AMQPUri, AMQPUserInfo},
 };
-use nix::{
-    errno::Errno,
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
+use pulse::{Address, Publisher, PulseError, PulseMessage, PulseSettings};
 use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::definitions::{ADMIN, PASSWORD, Tls, USER, configuration, definitions};
-use crate::{Address, Publisher, PulseError, PulseMessage, PulseSettings, connection::Connection};
+use crate::{Authority, Port, process::Group};
 
 /// Where Debian has the script that starts a server as whoever calls it. The one on the PATH is for root alone.
 const SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// How long a server may take to start: an idle machine needs about four seconds.
 const START: Duration = Duration::from_secs(90);
+/// How long a server may take to end.
+const END: Duration = Duration::from_secs(30);
 
 /// A virtual host of a `rabbitmq-server` with one Pulse user. The server is a child process, which ends when
 /// the last value that uses it is dropped.
@@ -56,7 +52,7 @@ enum Server {
 struct Shared {
     process: Process,
     /// Those that nobody had yet.
-    vhosts: std::sync::Mutex<Vec<String>>,
+    vhosts: parking_lot::Mutex<Vec<String>>,
     /// Removed with the last test that uses the server.
     _directory: TempDir,
 }
@@ -71,8 +67,8 @@ struct Process {
     ca: Option<Vec<u8>>,
     ports: Ports,
     /// Erlang's directory of names, one for this server alone.
-    names: Option<Child>,
-    server: Option<Child>,
+    names: Option<Group>,
+    server: Option<Group>,
 }
 
 /// Where a server listens.
@@ -107,11 +103,7 @@ impl RabbitServer {
     pub async fn share() -> io::Result<Self> {
         let mut newest = SHARED.lock().await;
         if let Some(shared) = newest.upgrade() {
-            let vhost = shared
-                .vhosts
-                .lock()
-                .map_err(|_| io::Error::other("a test panicked meanwhile"))?
-                .pop();
+            let vhost = shared.vhosts.lock().pop();
             if let Some(vhost) = vhost {
                 return Ok(Self::of(Server::Shared(shared), vhost));
             }
@@ -124,7 +116,7 @@ impl RabbitServer {
         let vhost = vhosts.pop().unwrap_or_default();
         let shared = Arc::new(Shared {
             process,
-            vhosts: std::sync::Mutex::new(vhosts),
+            vhosts: parking_lot::Mutex::new(vhosts),
             _directory: directory,
         });
         *newest = Arc::downgrade(&shared);
@@ -184,25 +176,16 @@ impl RabbitServer {
     }
 
     /// Makes a topic exchange that is not the user's.
-    pub async fn declare_exchange(&self, name: &str) -> Result<(), PulseError> {
-        let (options, none) = (
-            ExchangeDeclareOptions {
-                durable: true,
-                ..Default::default()
-            },
-            FieldTable::default(),
-        );
-        self.administer(async |connection| {
-            let channel = connection.channel().await?;
-            let declared = channel
-                .exchange_declare(name.into(), ExchangeKind::Topic, options, none.clone())
-                .await;
-            declared.map_err(PulseError::doing(
-                connection.settings(),
-                "declare an exchange",
-            ))
-        })
-        .await
+    pub async fn declare_exchange(&self, name: &str) -> lapin::Result<()> {
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let none = FieldTable::default();
+        let channel = self.channel().await?;
+        channel
+            .exchange_declare(name.into(), ExchangeKind::Topic, options, none)
+            .await
     }
 
     /// Publishes as somebody else, and waits until the server has stored it.
@@ -211,70 +194,58 @@ impl RabbitServer {
     }
 
     /// How many messages wait in a queue and are with nobody; none when there is no such queue.
-    pub async fn depth(&self, queue: &str) -> Result<Option<u32>, PulseError> {
+    pub async fn depth(&self, queue: &str) -> lapin::Result<Option<u32>> {
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
         };
-        self.administer(async |connection| {
-            let channel = connection.channel().await?;
-            let found = channel
-                .queue_declare(queue.into(), options, FieldTable::default())
-                .await;
-            match found.map_err(PulseError::doing(connection.settings(), "look at a queue")) {
-                Ok(queue) => Ok(Some(queue.message_count())),
-                Err(PulseError::Missing { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
-        .await
+        let channel = self.channel().await?;
+        let found = channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await;
+        match found {
+            Ok(queue) => Ok(Some(queue.message_count())),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes a queue with all that is in it, as PulseGuardian does with one that has grown too long.
-    pub async fn delete_queue(&self, queue: &str) -> Result<(), PulseError> {
-        self.administer(async |connection| {
-            let channel = connection.channel().await?;
-            let deleted = channel
-                .queue_delete(queue.into(), QueueDeleteOptions::default())
-                .await;
-            deleted
-                .map(|_| ())
-                .map_err(PulseError::doing(connection.settings(), "delete a queue"))
-        })
-        .await
+    pub async fn delete_queue(&self, queue: &str) -> lapin::Result<()> {
+        let channel = self.channel().await?;
+        channel
+            .queue_delete(queue.into(), QueueDeleteOptions::default())
+            .await
+            .map(|_| ())
     }
 
     /// Deletes an exchange, as its owner does.
-    pub async fn delete_exchange(&self, exchange: &str) -> Result<(), PulseError> {
-        self.administer(async |connection| {
-            let channel = connection.channel().await?;
-            let deleted = channel
-                .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
-                .await;
-            deleted.map_err(PulseError::doing(
-                connection.settings(),
-                "delete an exchange",
-            ))
-        })
-        .await
+    pub async fn delete_exchange(&self, exchange: &str) -> lapin::Result<()> {
+        let channel = self.channel().await?;
+        channel
+            .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
+            .await
     }
 
-    /// Does something on the administrator's connection, which is opened again when the server was restarted.
-    async fn administer<T>(
-        &self,
-        what: impl AsyncFnOnce(&Connection) -> Result<T, PulseError>,
-    ) -> Result<T, PulseError> {
+    /// A channel on the administrator's connection, which is opened again when the server was restarted.
+    async fn channel(&self) -> lapin::Result<Channel> {
         let mut administrator = self.administrator.lock().await;
-        administrator.take_if(|connection| !connection.is_open());
+        administrator.take_if(|connection| !connection.status().connected());
         let connection = match &mut *administrator {
             Some(connection) => connection,
             none => {
-                let settings = self.process().settings(ADMIN, &self.vhost);
-                none.insert(Connection::open(&settings, "administrator").await?)
+                let uri = self.process().uri(ADMIN, &self.vhost);
+                let properties = ConnectionProperties::default();
+                none.insert(Connection::connect_uri(uri, properties).await?)
             }
         };
-        what(connection).await
+        connection.create_channel().await
     }
+}
+
+/// Whether the server knows no such queue.
+fn is_missing(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404)
 }
 
 impl Process {
@@ -321,30 +292,19 @@ impl Process {
     }
 
     fn kill(&mut self) -> io::Result<()> {
-        for child in [&mut self.server, &mut self.names] {
-            if let Some(mut child) = child.take() {
-                signal(&child, Signal::SIGKILL)?;
-                child.wait()?;
+        for group in [&mut self.server, &mut self.names] {
+            if let Some(mut group) = group.take() {
+                group.kill()?;
             }
         }
         Ok(())
     }
 
     async fn stop_gently(&mut self) -> io::Result<()> {
-        let Some(server) = &mut self.server else {
-            return Ok(());
-        };
-        signal(server, Signal::SIGTERM)?;
-        for _ in 0..3000 {
-            if server.try_wait()?.is_some() {
-                return self.kill();
-            }
-            SystemClock.sleep(Duration::from_millis(10)).await;
+        if let Some(server) = self.server.take() {
+            server.end(END).await?;
         }
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "rabbitmq-server did not end within 30 s of SIGTERM",
-        ))
+        self.kill()
     }
 
     async fn spawn(&mut self, vhost: &str) -> io::Result<()> {
@@ -355,27 +315,16 @@ impl Process {
             "-port",
             &self.ports.names.number().to_string(),
         ]);
-        self.names = Some(spawn(&mut names, &self.directory)?);
-        self.server = Some(spawn(&mut self.command(), &self.directory)?);
+        names.current_dir(&self.directory);
+        self.names = Some(Group::spawn(&mut names, &self.directory)?);
+        let mut server = Group::spawn(&mut self.command(), &self.directory)?;
         let pause = Duration::from_millis(50);
         for _ in 0..START.as_millis() / pause.as_millis() {
-            if Connection::open(&self.settings(USER, vhost), "start")
-                .await
-                .is_ok()
-            {
+            if pulse::check(&self.settings(USER, vhost)).await.is_ok() {
+                self.server = Some(server);
                 return Ok(());
             }
-            if let Some(status) = self
-                .server
-                .as_mut()
-                .map(Child::try_wait)
-                .transpose()?
-                .flatten()
-            {
-                let said = fs::read_to_string(self.directory.join(OUTPUT)).unwrap_or_default();
-                let reason = format!("rabbitmq-server ended at its start: {status}\n{said}");
-                return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason));
-            }
+            server.check(&self.directory)?;
             SystemClock.sleep(pause).await;
         }
         let reason = format!(
@@ -399,6 +348,21 @@ impl Process {
         }
     }
 
+    fn uri(&self, user: &str, vhost: &str) -> AMQPUri {
+        AMQPUri {
+            authority: AMQPAuthority {
+                userinfo: AMQPUserInfo {
+                    username: user.to_owned(),
+                    password: PASSWORD.to_owned(),
+                },
+                host: "localhost".to_owned(),
+                port: self.ports.amqp.number(),
+            },
+            vhost: vhost.to_owned(),
+            ..AMQPUri::default()
+        }
+    }
+
     fn command(&self) -> Command {
         let names = self.ports.names.number();
         let distribution = self.ports.distribution.number();
@@ -408,6 +372,7 @@ impl Process {
             "rabbitmq-server"
         });
         command
+            .current_dir(&self.directory)
             .env("HOME", &self.directory)
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_EPMD_PORT", names.to_string())
@@ -427,45 +392,5 @@ impl Process {
                 "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
             );
         command
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.kill();
-    }
-}
-
-/// What a server writes goes here, in its directory.
-const OUTPUT: &str = "output";
-
-/// Starts a process with a group of its own, which ends as a whole.
-fn spawn(command: &mut Command, directory: &Path) -> io::Result<Child> {
-    let output = File::options()
-        .create(true)
-        .append(true)
-        .open(directory.join(OUTPUT))?;
-    command
-        .current_dir(directory)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
-    let spawned = command.spawn();
-    spawned.map_err(|error| {
-        let name = command.get_program().display();
-        io::Error::new(
-            error.kind(),
-            format!("cannot start {name} (is rabbitmq-server installed?): {error}"),
-        )
-    })
-}
-
-fn signal(child: &Child, signal: Signal) -> io::Result<()> {
-    let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-    match killpg(group, signal) {
-        // All of it has ended.
-        Err(Errno::ESRCH) => Ok(()),
-        sent => Ok(sent?),
     }
 }

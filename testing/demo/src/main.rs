@@ -1,36 +1,50 @@
-//! `events demo`: one build from Harbormaster's request to the push on Try, in one process, with the program's own
-//! parts. Only Phabricator is a stand-in; Mercurial and HTTP are real.
+//! `./dev demo`: one build from Harbormaster's request to the push on Try, in one process, with the program's own parts.
+//! Only Phabricator is a fake; Mercurial and HTTP are real.
 
-pub mod repositories;
 mod story;
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use build::Phid;
 use bus::MemoryBus;
-use phabricator::testing::{
-    BuildVariables, FakePhabricator, NewDiff, NewRevision, Target, TargetStatus,
-    harbormaster_request,
-};
-use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
-use serde::Serialize;
-use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
-use worker_hg::TryMode;
-
-use self::{repositories::Repositories, story::Story};
-use crate::{
-    cli::Demo,
+use clap::Parser;
+use events::{
     config::{Config, PhabricatorConfig, RepositoryConfig},
     log_layer, print, signals,
     topology::{self, Worker},
 };
+use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
+use serde::Serialize;
+use testkit::{
+    phabricator::{
+        BuildVariables, FakePhabricator, NewDiff, NewRevision, Target, TargetStatus,
+        harbormaster_request,
+    },
+    repositories::{self, Repositories},
+};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+use worker_hg::TryMode;
+
+use self::story::Story;
 
 /// The name of the demo's repository on Phabricator.
-pub const REPOSITORY: &str = "product";
+const REPOSITORY: &str = "product";
 
 /// How long the build may take before something must be wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Show a build from request to push, with a Phabricator and repositories of its own.
+#[derive(Debug, Parser)]
+#[command(name = "demo", version, max_term_width = 100)]
+struct Demo {
+    /// Outcome as one JSON line on standard output, and the story on standard error
+    #[arg(long)]
+    json: bool,
+    /// Further builds after this one, until a signal
+    #[arg(long)]
+    keep: bool,
+}
 
 /// The outcome of the build; also its line for machines.
 #[derive(Serialize)]
@@ -42,8 +56,27 @@ struct Outcome {
     seconds: f64,
 }
 
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Demo::parse();
+    // One TLS provider for everything. It is set once, here, so setting it cannot fail.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match demo(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last line of a program that fails")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("demo: {}", runtime::sanitize::plain(&format!("{error:#}")));
+}
+
 /// Runs the demo, and prints its story and outcome.
-pub async fn demo(options: Demo) -> anyhow::Result<()> {
+async fn demo(options: Demo) -> anyhow::Result<()> {
     let out: Box<dyn io::Write + Send> = if options.json {
         Box::new(io::stderr())
     } else {

@@ -1,0 +1,3 @@
+//! The demo, as somebody starts it.
+
+mod demo;

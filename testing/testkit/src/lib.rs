@@ -1,0 +1,27 @@
+//! What tests, benchmarks and the demo work with: fakes of Phabricator and Taskcluster, real servers as child processes,
+//! repositories, and the capture of what is logged. No program that is deployed has it.
+//!
+//! A server ends with its value. Everything that can fail returns an error or panics in the words of the test's fault.
+
+mod fake;
+mod hgweb;
+mod logs;
+pub mod phabricator;
+mod port;
+mod process;
+mod rabbit;
+mod redis;
+pub mod repositories;
+mod sshd;
+pub mod taskcluster;
+mod tls;
+
+pub use self::{
+    hgweb::HgWeb,
+    logs::{CaptureGuard, Logs, capture_logs},
+    port::Port,
+    rabbit::RabbitServer,
+    redis::{Move, RedisCluster, RedisSentinels, RedisServer},
+    sshd::Sshd,
+    tls::Authority,
+};

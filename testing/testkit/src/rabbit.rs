@@ -1,0 +1,6 @@
+//! A real RabbitMQ with PulseGuardian's rules.
+
+mod definitions;
+mod server;
+
+pub use self::server::RabbitServer;
