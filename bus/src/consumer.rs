@@ -12,6 +12,7 @@ use futures::{
     future::{Fuse, FusedFuture},
 };
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{error, info, warn};
@@ -34,6 +35,36 @@ pub struct Consumer {
     queue: QueueSpec,
     worker: Arc<Worker>,
     lanes: HashMap<String, usize>,
+    held: Held,
+}
+
+/// The lanes of which nothing is taken, and until when.
+#[derive(Default)]
+struct Held(Mutex<HashMap<String, Timestamp>>);
+
+impl Held {
+    /// Notes what a settled message holds.
+    fn note(&self, ended: &Ended) {
+        if let (Some(lane), Some(until)) = (&ended.leased.envelope.lane, ended.hold_until) {
+            self.0.lock().insert(lane.clone(), until);
+        }
+    }
+
+    /// Those that are held at this time, and the shortest time until one of them is not. None are held before the first
+    /// one was noted, which needs no clock.
+    fn at(&self, clock: &dyn Clock) -> (Vec<String>, Option<Duration>) {
+        let mut held = self.0.lock();
+        if held.is_empty() {
+            return (Vec::new(), None);
+        }
+        let now = clock.now();
+        held.retain(|_, until| *until > now);
+        let next = held
+            .values()
+            .min()
+            .map(|until| until.duration_since(now).unsigned_abs());
+        (held.keys().cloned().collect(), next)
+    }
 }
 
 impl Consumer {
@@ -57,6 +88,7 @@ impl Consumer {
                 meters,
             }),
             lanes: HashMap::new(),
+            held: Held::default(),
         }
     }
 
@@ -68,17 +100,18 @@ impl Consumer {
 
     /// Handles what is ready now, and returns how many messages that was. For tests and one-off commands.
     pub async fn step(&self) -> Result<usize, BusError> {
-        let leased = self
-            .worker
-            .bus
-            .reserve(&self.queue, Reserve::now(self.queue.policy.concurrency))
-            .await?;
+        let request = Reserve {
+            skip_lanes: self.held.at(self.worker.clock.as_ref()).0,
+            ..Reserve::now(self.queue.policy.concurrency)
+        };
+        let leased = self.worker.bus.reserve(&self.queue, request).await?;
         let shutdown = Arc::new(Shutdown::new());
         let work = leased
             .into_iter()
             .map(|leased| Arc::clone(&self.worker).process(leased, false, shutdown.clone(), None));
         let ended = futures::future::join_all(work).await;
         self.worker.settle(&ended, &shutdown).await;
+        ended.iter().for_each(|ended| self.held.note(ended));
         Ok(ended.len())
     }
 
@@ -202,6 +235,7 @@ impl Service for Consumer {
 struct Run<'c> {
     worker: &'c Arc<Worker>,
     lane_limits: &'c HashMap<String, usize>,
+    held: &'c Held,
     shutdown: Arc<Shutdown>,
     /// Messages that handlers work on.
     tasks: JoinSet<Ended>,
@@ -223,6 +257,7 @@ impl<'c> Run<'c> {
         Self {
             worker: &consumer.worker,
             lane_limits: &consumer.lanes,
+            held: &consumer.held,
             shutdown,
             tasks: JoinSet::new(),
             spare: None,
@@ -276,11 +311,13 @@ impl<'c> Run<'c> {
             .lanes
             .iter()
             .filter(|(lane, unsettled)| **unsettled >= limit(lane));
+        let (mut skip_lanes, wait) = self.held.at(self.worker.clock.as_ref());
+        skip_lanes.extend(full.map(|(lane, _)| lane.clone()));
         Reserve {
             max: policy.concurrency - self.tasks.len(),
-            wait: WAIT,
+            wait: wait.map_or(WAIT, |wait| wait.min(WAIT)),
             interrupt,
-            skip_lanes: full.map(|(lane, _)| lane.clone()).collect(),
+            skip_lanes,
         }
     }
 
@@ -303,6 +340,7 @@ impl<'c> Run<'c> {
                 verdict: Verdict::Settled(Settlement::Release),
                 facts: Vec::new(),
                 at: None,
+                hold_until: None,
             });
             return None;
         }
@@ -349,6 +387,7 @@ impl<'c> Run<'c> {
             if self.is_suspect(&ended) {
                 self.alone = None;
             }
+            self.held.note(&ended);
             let Some(lane) = &ended.leased.envelope.lane else {
                 continue;
             };

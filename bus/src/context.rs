@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use tokio::sync::Notify;
@@ -29,6 +30,7 @@ pub struct Context {
     bus: Arc<dyn Bus>,
     outgoing: Mutex<Vec<Outgoing>>,
     facts: Mutex<Vec<Fact>>,
+    hold_until: Mutex<Option<Timestamp>>,
 }
 
 impl Context {
@@ -50,7 +52,19 @@ impl Context {
             bus,
             outgoing: Mutex::default(),
             facts: Mutex::default(),
+            hold_until: Mutex::default(),
         }
+    }
+
+    /// Holds the message's lane for this long.
+    pub(crate) fn hold(&self, after: Duration) {
+        let until = self.clock.now().saturating_add(after);
+        *self.hold_until.lock() = Some(until.unwrap_or(Timestamp::MAX));
+    }
+
+    /// Until when the message's lane is held, if it is.
+    pub(crate) fn hold_until(&self) -> Option<Timestamp> {
+        *self.hold_until.lock()
     }
 
     /// Shows in the delivery's span what its message is about, once.

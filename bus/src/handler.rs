@@ -65,9 +65,26 @@ pub enum Outcome {
         /// What it waits for.
         reason: Cow<'static, str>,
     },
+    /// The time of its whole lane has not come. The message stays the first of its lane, and this process takes nothing of
+    /// that lane for a while; what waits there is not touched. No attempt is counted. Otherwise as [`Outcome::Defer`],
+    /// which it is in a queue without lanes.
+    Hold {
+        /// How long the lane is held.
+        after: Duration,
+        /// What it waits for.
+        reason: Cow<'static, str>,
+    },
 }
 
 impl Outcome {
+    /// Holds the lane of the message.
+    pub fn hold(after: Duration, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Hold {
+            after,
+            reason: reason.into(),
+        }
+    }
+
     /// Defers the message.
     pub fn defer(after: Duration, reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Defer {
@@ -92,6 +109,9 @@ pub enum Retry {
     After(Duration),
     /// After this time, and no attempt is counted: a peer is away, through no fault of the message.
     Defer(Duration),
+    /// As [`Retry::Defer`], and until then this process takes nothing of the message's lane: what is away is away for all
+    /// of them. The others go first then.
+    Hold(Duration),
     /// Never: another attempt cannot help.
     Never,
 }
@@ -190,9 +210,9 @@ pub enum RequeueReason<'a, E> {
     Failed(&'a E),
     /// An attempt panicked with this text.
     Panicked(&'a str),
-    /// A peer is away ([`Retry::Defer`]): no attempt is counted.
+    /// A peer is away ([`Retry::Defer`], [`Retry::Hold`]): no attempt is counted.
     Outage(&'a E),
-    /// Its time has not come ([`Outcome::Defer`]): no attempt is counted.
+    /// Its time has not come ([`Outcome::Defer`], [`Outcome::Hold`]): no attempt is counted.
     Deferred(&'a str),
 }
 

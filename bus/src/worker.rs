@@ -64,6 +64,8 @@ pub(crate) struct Ended {
     pub(crate) facts: Vec<Fact>,
     /// When its handler ended, if it did.
     pub(crate) at: Option<Timestamp>,
+    /// Until when nothing of its lane is taken.
+    pub(crate) hold_until: Option<Timestamp>,
 }
 
 /// How a delivery ends.
@@ -150,6 +152,7 @@ impl Worker {
             verdict,
             facts: cx.take_facts(),
             at,
+            hold_until: cx.hold_until(),
         }
     }
 
@@ -203,7 +206,10 @@ impl Worker {
             Ok(Outcome::Done) => Settlement::Done {
                 emit: cx.take_outgoing(),
             },
-            Ok(Outcome::Defer { after, reason }) => {
+            Ok(Outcome::Hold { after, reason }) if leased.envelope.lane.is_some() => {
+                self.hold(leased, &reason, after, cx).await
+            }
+            Ok(Outcome::Defer { after, reason } | Outcome::Hold { after, reason }) => {
                 self.defer(leased, RequeueReason::Deferred(&reason), after, cx)
                     .await
             }
@@ -262,6 +268,12 @@ impl Worker {
                         .defer(leased, RequeueReason::Outage(error), after, cx)
                         .await;
                 }
+                Retry::Hold(after) => {
+                    cx.hold(after);
+                    return self
+                        .defer(leased, RequeueReason::Outage(error), after, cx)
+                        .await;
+                }
                 Retry::Never => return self.give_up(leased, failed, cx).await,
                 Retry::After(after) => (RequeueReason::Failed(error), after),
                 Retry::Backoff => (RequeueReason::Failed(error), backoff()),
@@ -307,6 +319,29 @@ impl Worker {
         debug!(reason = %why, "deferred");
         self.requeue(leased, why, after, cx).await;
         Settlement::Defer { after }
+    }
+
+    /// Gives a message back as the first of its lane, and holds the lane.
+    async fn hold(
+        &self,
+        leased: &Leased,
+        reason: &str,
+        after: Duration,
+        cx: &Context,
+    ) -> Settlement {
+        debug!(reason, "the lane is held");
+        self.requeue(leased, RequeueReason::Deferred(reason), after, cx)
+            .await;
+        // Nothing is recorded with a release.
+        let facts = cx.take_facts();
+        if !facts.is_empty()
+            && let Err(error) = cx.record_now(facts).await
+        {
+            let error = chain(&error);
+            warn!(error, "cannot record that the message waits");
+        }
+        cx.hold(after);
+        Settlement::Release
     }
 
     /// Lets the handler record that the message comes back. A failure of that changes nothing.

@@ -240,7 +240,7 @@ impl Hope {
             Retry::Never => Self::Settings,
             Retry::Backoff | Retry::After(_) if error.is_missing() => Self::Known,
             Retry::Backoff | Retry::After(_) => Self::Again,
-            Retry::Defer(_) => Self::Later,
+            Retry::Defer(_) | Retry::Hold(_) => Self::Later,
         }
     }
 }

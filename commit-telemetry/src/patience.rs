@@ -98,7 +98,7 @@ impl<'a> Patience<'a> {
             let outage = match error.retry() {
                 Retry::Never => return Err(NotDone::Failed(error)),
                 Retry::Backoff | Retry::After(_) => false,
-                Retry::Defer(_) => well == seen,
+                Retry::Defer(_) | Retry::Hold(_) => well == seen,
             };
             seen = well;
             failures += 1;

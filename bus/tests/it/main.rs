@@ -11,6 +11,7 @@ mod claim;
 mod consumer;
 mod contract;
 mod example;
+mod hold;
 mod leader_lease;
 mod ledger;
 mod model;
