@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 mod dispatch;
+mod ended;
 mod environment;
 pub mod monitor;
 pub mod operate;

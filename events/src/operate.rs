@@ -4,7 +4,6 @@ mod audit;
 mod builds;
 mod check;
 mod dead;
-mod ended;
 mod notify;
 mod pulse;
 mod queues;
@@ -20,7 +19,7 @@ mod why;
 use std::sync::Arc;
 
 use anyhow::bail;
-use bus::{Bus, Operator, RedisBus};
+use bus::{Operator, RedisBus};
 use runtime::SystemClock;
 use runtime::sanitize;
 use serde::Serialize;
@@ -38,12 +37,7 @@ pub use self::{
     telemetry::telemetry,
     why::why,
 };
-use crate::{cli::Deployment, environment, source, topology};
-
-/// An operator of all queues on a bus, for the command line and the API.
-pub(crate) fn operator_of_builds(bus: Arc<dyn Bus>, journal: build::Journal) -> Operator {
-    ended::operator(bus, journal)
-}
+use crate::{cli::Deployment, ended, environment, source, topology};
 
 /// The operator of the deployment that the options and the environment name.
 async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
@@ -56,7 +50,7 @@ async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
         );
     };
     let bus = RedisBus::new(&options, &SystemClock)?;
-    Ok(operator_of_builds(Arc::new(bus), journal))
+    Ok(ended::operator(Arc::new(bus), journal))
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -29,7 +29,7 @@ use worker_hg::{Limits, Mercurial, MercurialQueues, RepositorySettings, Settings
 use crate::{
     config::{Config, MercurialConfig, WebConfig},
     dispatch::Dispatch,
-    environment, operate,
+    ended, environment,
     queues::{self, APPLIED, BUGBUG, BUGBUG_TRY_PUSH, BUILDS, LANDO, MERCURIAL, RESULTS},
 };
 
@@ -59,7 +59,7 @@ pub async fn web(
 ) -> anyhow::Result<WebServer> {
     let version = Version::load(std::env::var_os("VERSION_PATH").map(PathBuf::from))?;
     let settings = WebSettings {
-        operator: operate::operator_of_builds(bus.clone(), journal(config.build_retention)),
+        operator: ended::operator(bus.clone(), journal(config.build_retention)),
         pages: config.pages.clone(),
         api_token: config.api_token.clone(),
         producer: Producer::new(bus, clock),

@@ -17,6 +17,7 @@ mod mail;
 mod memory;
 mod notification;
 mod preview;
+mod registration;
 mod section;
 mod send;
 mod settings;
@@ -27,7 +28,7 @@ pub mod text;
 mod trouble;
 
 pub use channel::{Channel, ChannelError, Checked};
-pub use channels::{CHANNELS, Channels, Opened, Parts, Registration};
+pub use channels::{CHANNELS, Channels};
 pub use dispatch::{Dispatcher, Plan, Remark};
 pub use error::DispatchError;
 pub use event::replayed;
@@ -38,6 +39,7 @@ pub use notification::{
     DigestLine, Links, LogLink, Notification, NotifiedTask, Recipients, Status,
 };
 pub use preview::preview;
+pub use registration::{Opened, Parts, Registration};
 pub use send::{SendError, Sender};
 pub use settings::{Key, Settings, SettingsError, flag};
 pub use storm::Digest;

@@ -22,7 +22,6 @@ use url::Url;
 
 use crate::{
     ChannelError, DigestLine, LogLink, Notification, NotifiedTask, Status,
-    channels::CHANNELS,
     text::{mrkdwn, one_line, plain},
 };
 
@@ -113,8 +112,10 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Our templates.
-    pub fn ours() -> Result<Self, TemplateError> {
+    /// The common templates and these, each a name and a text.
+    pub(crate) fn new(
+        more: impl IntoIterator<Item = &'static (&'static str, &'static str)>,
+    ) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
@@ -135,10 +136,7 @@ impl Templates {
         });
         environment.add_filter("one_line", |text: String| one_line(&text, MAX_LINE));
         let mut templates = Self { environment };
-        for (name, source) in COMMON
-            .iter()
-            .chain(CHANNELS.iter().flat_map(|channel| channel.templates))
-        {
+        for (name, source) in COMMON.iter().chain(more) {
             templates.put(name, source)?;
         }
         Ok(templates)

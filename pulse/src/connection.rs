@@ -25,7 +25,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
-use crate::{PulseError, PulseSettings, settings::check_name};
+use crate::{PulseError, PulseSettings, error::check_name};
 
 /// How long a connection may take to be made, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -8,6 +8,9 @@ use thiserror::Error;
 
 use crate::{Address, PulseSettings};
 
+/// The longest name or routing key that AMQP carries, in bytes.
+const MAX_NAME: usize = 255;
+
 /// How long a step is deferred when the server could not be reached.
 const AWAY: Duration = Duration::from_secs(5);
 /// How long a step is deferred that waits for somebody to change a setting.
@@ -177,6 +180,18 @@ impl PulseError {
             Self::Missing { .. } | Self::Forbidden { .. } | Self::Mismatch { .. }
         )
     }
+}
+
+/// [`PulseError::Unusable`] when AMQP cannot carry `name`; `what` says whose it is.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), PulseError> {
+    let length = name.len();
+    if length <= MAX_NAME {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(40).collect();
+    Err(PulseError::Unusable {
+        reason: format!("{what} {shown:?}… has {length} bytes, and amqp carries {MAX_NAME}"),
+    })
 }
 
 /// The code and the text with which the server closed a channel or a connection.

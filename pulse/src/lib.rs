@@ -30,6 +30,6 @@ pub use listener::Listener;
 pub use message::{PulseMessage, Routing, UnreadableBody};
 pub use publisher::Publisher;
 pub use route::Route;
-pub use settings::{Address, PulseSettings};
+pub use settings::{Address, AddressError, PulseSettings};
 pub use tail::{check, tail};
 pub use topic::Topic;

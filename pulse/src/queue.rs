@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::{
     PulseError, PulseSettings, Route,
     connection::{Connection, short},
-    settings::check_name,
+    error::check_name,
 };
 
 /// A durable queue, and what it is bound to.

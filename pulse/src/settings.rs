@@ -3,12 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use secrecy::SecretString;
+use thiserror::Error;
 use url::Url;
-
-use crate::PulseError;
-
-/// The longest name or routing key that AMQP carries, in bytes.
-const MAX_NAME: usize = 255;
 
 /// How Pulse is reached.
 #[derive(Debug, Clone)]
@@ -51,14 +47,17 @@ pub struct Address {
     pub port: u16,
 }
 
-impl FromStr for Address {
-    type Err = PulseError;
+/// Why a text is no address of a server.
+#[derive(Debug, Error)]
+#[error("pulse cannot be used: its address is not usable: {0}")]
+pub struct AddressError(String);
 
-    /// [`PulseError::Unusable`] when it is no such url. A url with a password in it is refused, and not repeated.
-    fn from_str(text: &str) -> Result<Self, PulseError> {
-        let unusable = |reason: &str| PulseError::Unusable {
-            reason: format!("its address is not usable: {reason}"),
-        };
+impl FromStr for Address {
+    type Err = AddressError;
+
+    /// A url with a password in it is refused, and not repeated.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let unusable = |reason: &str| AddressError(reason.to_owned());
         let url = Url::parse(text).map_err(|error| unusable(&error.to_string()))?;
         let tls = match url.scheme() {
             "amqps" => true,
@@ -98,18 +97,6 @@ impl fmt::Display for Address {
             write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
-}
-
-/// [`PulseError::Unusable`] when AMQP cannot carry `name`; `what` says whose it is.
-pub(crate) fn check_name(what: &str, name: &str) -> Result<(), PulseError> {
-    let length = name.len();
-    if length <= MAX_NAME {
-        return Ok(());
-    }
-    let shown: String = name.chars().take(40).collect();
-    Err(PulseError::Unusable {
-        reason: format!("{what} {shown:?}… has {length} bytes, and amqp carries {MAX_NAME}"),
-    })
 }
 
 #[cfg(test)]

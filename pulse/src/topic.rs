@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{PulseError, settings::check_name};
+use crate::{PulseError, error::check_name};
 
 /// A pattern of routing keys as AMQP has them: words between dots, where `*` stands for one word and `#` for any number
 /// of words, also none.

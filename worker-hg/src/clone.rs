@@ -29,6 +29,7 @@ use crate::{
     HgError, Limits, Peer,
     address::SOURCE,
     disk::{self, write_atomically},
+    error::is_full_disk,
     framing::Sink,
     locks,
     made::Sizes,
@@ -198,7 +199,7 @@ impl HgClone {
         )))?;
         let mark = fs::read_to_string(directory.join(MARK))
             .map_err(|error| clone.damaged(format!("no mark: {error}")))?;
-        if !is_hash(&mark) {
+        if !text::is_hash(&mark) {
             return Err(clone.damaged("its mark is no changeset".to_owned()));
         }
         locks::break_stale(directory).map_err(HgError::io(format!(
@@ -623,7 +624,7 @@ impl HgClone {
             .await?;
         match output.words() {
             _ if matches!(output.code, 0 | 1) => Ok(()),
-            words if outcome::is_full_disk(&words) => Err(HgError::DiskFull {
+            words if is_full_disk(&words) => Err(HgError::DiskFull {
                 doing: format!("recover the clone of {}", self.source.name),
                 words,
             }),
@@ -704,14 +705,6 @@ async fn remove(directory: &Path) -> Result<(), HgError> {
         ))(error)),
         _ => Ok(()),
     }
-}
-
-/// Whether a text is a changeset's whole hash.
-pub(crate) fn is_hash(text: &str) -> bool {
-    text.len() == 40
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// How Mercurial is to call ssh, for one command. It is said to each, since what one was told holds for later ones.

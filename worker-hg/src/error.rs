@@ -8,7 +8,7 @@ use bus::{BusError, Retry, Retryable};
 use observe::http::HttpError;
 use thiserror::Error;
 
-use crate::{framing::FramingError, outcome};
+use crate::framing::FramingError;
 
 /// How long a build waits before it looks again for a clone that is not ready.
 pub(crate) const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
@@ -25,6 +25,14 @@ const HARMLESS: [&str; 4] = [
     "No space left on device",
     "Cannot allocate memory",
     "Read-only file system",
+];
+
+/// What our own Mercurial says when our disk is full: for an error that it expected, and for one that it did not.
+const FULL: [&str; 4] = [
+    "abort: No space left on device",
+    "abort: Disk quota exceeded",
+    "[Errno 28] No space",
+    "[Errno 122] Disk quota",
 ];
 
 /// The other side of a connection.
@@ -280,7 +288,7 @@ impl HgError {
 
     /// A command on the clone failed with these words.
     pub(crate) fn command(doing: impl Into<String>, words: String) -> Self {
-        if outcome::is_full_disk(&words) {
+        if is_full_disk(&words) {
             Self::DiskFull {
                 doing: doing.into(),
                 words,
@@ -319,6 +327,46 @@ impl Retryable for HgError {
             | Self::OtherHostKey { .. }
             | Self::Unrelated { .. } => Retry::Never,
             Self::Bus(error) => error.retry(),
+        }
+    }
+}
+
+/// Whether these words say that a disk of ours is full. A full disk of another machine is not ours.
+pub(crate) fn is_full_disk(words: &str) -> bool {
+    words
+        .split(['\n', ';'])
+        .map(str::trim_start)
+        .any(|line| !line.starts_with("remote: ") && FULL.iter().any(|full| line.contains(full)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_disk_of_ours_differs_from_one_of_others() {
+        for (words, full) in [
+            ("abort: No space left on device", true),
+            (
+                "abort: No space left on device: '/clones/nss/.hg/store/data/a.i'",
+                true,
+            ),
+            (
+                "transaction abort!; rollback failed; (failure reason: [Errno 28] No space left on device)",
+                true,
+            ),
+            ("OSError: [Errno 122] Disk quota exceeded", true),
+            (
+                "remote: abort: No space left on device; abort: stream ended unexpectedly",
+                false,
+            ),
+            (
+                "abort: cannot create 'No space left on device': file exists",
+                false,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(is_full_disk(words), full, "{words}");
         }
     }
 }

@@ -29,7 +29,7 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use tempfile::TempDir;
 
-use crate::{HgError, Limits, clone::is_hash, process::CommandOutput, server::CommandServer};
+use crate::{HgError, Limits, process::CommandOutput, server::CommandServer, text::is_hash};
 
 /// Long enough for any command here; what hangs has failed.
 const DEADLINE: Duration = Duration::from_secs(30);

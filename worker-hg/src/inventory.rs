@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use crate::{
     HgError, Settings,
-    clone::{MARK, is_hash},
+    clone::MARK,
     disk::{self, Usage},
     place::{self, Kind, Place, lane_name},
+    text,
 };
 
 /// What is in a directory for clones, seen beside the repositories that are configured.
@@ -359,7 +360,7 @@ fn read_mark(path: &Path) -> io::Result<(String, Timestamp)> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut tip = fs::read_to_string(path)?;
-    if !is_hash(&tip) {
+    if !text::is_hash(&tip) {
         return Err(io::ErrorKind::InvalidData.into());
     }
     tip.truncate(12);

@@ -30,22 +30,6 @@ const CORRUPT: [&str; 6] = [
     "potential partial write",
 ];
 
-/// What our own Mercurial says when our disk is full: for an error that it expected, and for one that it did not.
-const FULL: [&str; 4] = [
-    "abort: No space left on device",
-    "abort: Disk quota exceeded",
-    "[Errno 28] No space",
-    "[Errno 122] Disk quota",
-];
-
-/// Whether these words say that a disk of ours is full. A full disk of another machine is not ours.
-pub(crate) fn is_full_disk(words: &str) -> bool {
-    words
-        .split(['\n', ';'])
-        .map(str::trim_start)
-        .any(|line| !line.starts_with("remote: ") && FULL.iter().any(|full| line.contains(full)))
-}
-
 /// Whether the patch is why an import failed.
 pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -93,33 +77,6 @@ mod tests {
             code,
             stdout: stdout.into(),
             stderr: stderr.into(),
-        }
-    }
-
-    #[test]
-    fn full_disk_of_ours_differs_from_one_of_others() {
-        for (words, full) in [
-            ("abort: No space left on device", true),
-            (
-                "abort: No space left on device: '/clones/nss/.hg/store/data/a.i'",
-                true,
-            ),
-            (
-                "transaction abort!; rollback failed; (failure reason: [Errno 28] No space left on device)",
-                true,
-            ),
-            ("OSError: [Errno 122] Disk quota exceeded", true),
-            (
-                "remote: abort: No space left on device; abort: stream ended unexpectedly",
-                false,
-            ),
-            (
-                "abort: cannot create 'No space left on device': file exists",
-                false,
-            ),
-            ("", false),
-        ] {
-            assert_eq!(is_full_disk(words), full, "{words}");
         }
     }
 

@@ -22,8 +22,8 @@ use tokio::{
 
 use crate::{
     HgError,
+    error::is_full_disk,
     framing::{self, Frame, FramingError, Sink},
-    outcome,
     process::{self, CommandOutput, Group},
     text,
 };
@@ -384,7 +384,7 @@ impl Running {
             Ok(Ok(bytes)) if !bytes.is_empty() => format!(": {}", text::one_line(&bytes)),
             _ => String::new(),
         };
-        if outcome::is_full_disk(&words) {
+        if is_full_disk(&words) {
             return HgError::DiskFull {
                 doing: format!("run `hg {command}`"),
                 words,
@@ -428,6 +428,7 @@ async fn last_words(mut stderr: ChildStderr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome;
 
     #[test]
     fn failure_is_noticed_however_its_line_is_cut() {

@@ -122,6 +122,14 @@ fn shown(line: &str) -> String {
     shown
 }
 
+/// Whether a text is a changeset's whole hash.
+pub(crate) fn is_hash(text: &str) -> bool {
+    text.len() == 40
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -76,10 +76,10 @@ use self::{
     target::{Target, is_channel, is_nick, same},
     wire::{Address, Wire},
 };
-use super::{Opened, Parts, Registration, is_this_machine, matrix::is_room};
+use super::{is_this_machine, matrix::is_room};
 use crate::{
-    Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError, Templates, flag,
-    text::one_line,
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
+    SettingsError, Templates, flag, text::one_line,
 };
 
 const NAME: &str = "irc";

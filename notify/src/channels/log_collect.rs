@@ -29,9 +29,9 @@ use self::{
     parts::{Part, Parts as LogParts},
     store::{Store, Upload},
 };
-use super::{Opened, Parts, Registration};
 use crate::{
-    Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError,
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
+    SettingsError,
     aws::{self, Aws},
 };
 

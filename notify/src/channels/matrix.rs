@@ -30,9 +30,10 @@ use url::Url;
 
 use self::room::is_alias;
 pub(super) use self::room::is_room;
-use super::{Opened, Parts, Registration, http};
+use super::http;
 use crate::{
-    Channel, ChannelError, Checked, Key, Notification, Settings, Templates,
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
+    Templates,
     memory::name,
     text::{bounded, one_line},
 };

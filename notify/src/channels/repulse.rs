@@ -10,8 +10,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pulse::{Publisher, PulseError, PulseMessage, PulseSettings, Routing};
 
-use super::{Opened, Parts, Registration};
-use crate::{Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError};
+use crate::{
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
+    SettingsError,
+};
 
 const NAME: &str = "repulse";
 /// The exchange where none is set, after that part of its name which says whose it is.

@@ -12,9 +12,8 @@ use bytes::Bytes;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{Opened, Parts, Registration};
 use crate::{
-    Channel, ChannelError, Checked, Key, Notification, Settings,
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
     aws::{self, Aws, Call},
     mail::{self, Mail, MailWriter},
 };

@@ -10,12 +10,10 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{
-    Opened, Parts, Registration,
-    http::{self, Answer},
-};
+use super::http::{self, Answer};
 use crate::{
-    Channel, ChannelError, Checked, Key, Notification, Settings, Status, Templates,
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
+    Status, Templates,
     notification::MAX_SUBJECT,
     text::{bounded, mrkdwn, one_line},
 };

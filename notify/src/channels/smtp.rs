@@ -36,9 +36,10 @@ use lettre::transport::smtp::{
 use secrecy::{ExposeSecret, SecretString};
 
 use self::answers::{Fault, Stage};
-use super::{Opened, Parts, Registration, is_this_machine};
+use super::is_this_machine;
 use crate::{
-    Channel, ChannelError, Checked, Key, Notification, Settings, SettingsError, Templates, flag,
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
+    SettingsError, Templates, flag,
     mail::{self, Mail, MailWriter},
     text::one_line,
 };

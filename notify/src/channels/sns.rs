@@ -7,9 +7,9 @@ use bytes::Bytes;
 use reqwest::Method;
 use url::form_urlencoded;
 
-use super::{Opened, Parts, Registration};
 use crate::{
-    Channel, ChannelError, Checked, Key, Notification, Settings, Templates,
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
+    Templates,
     aws::{self, Aws, Call},
     text::{bounded, one_line},
 };

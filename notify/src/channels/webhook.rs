@@ -17,11 +17,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
 
-use super::{
-    Opened, Parts, Registration,
-    http::{self, Answer},
+use super::http::{self, Answer};
+use crate::{
+    Channel, ChannelError, Checked, Key, Notification, Opened, Parts, Registration, Settings,
+    text::one_line,
 };
-use crate::{Channel, ChannelError, Checked, Key, Notification, Settings, text::one_line};
 
 const NAME: &str = "webhook";
 

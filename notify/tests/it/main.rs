@@ -15,4 +15,6 @@ mod templates;
 mod world;
 
 // What a channel within the crate takes from its root, for the one that `docs` shows.
-use notify::{Channel, ChannelError, Key, Notification, Settings, text};
+use notify::{
+    Channel, ChannelError, Key, Notification, Opened, Parts, Registration, Settings, text,
+};

@@ -15,7 +15,7 @@ use super::{
     meters::Meters,
     source::{Source, Wanted},
 };
-use crate::{PulseError, PulseMessage, PulseSettings, settings::check_name};
+use crate::{PulseError, PulseMessage, PulseSettings, error::check_name};
 
 /// How many events and messages wait for handlers at most.
 const BUFFER: usize = 1_000;

@@ -5,8 +5,12 @@
 //! Mercurial's. So words that end a build at once count only where no hook has spoken: on our own `hg`'s last line, on
 //! a connection that came to nothing, and before the other side has taken a changeset.
 
-use super::is_full_disk;
-use crate::{HgError, Peer, clone::is_hash, process::CommandOutput, text};
+use crate::{
+    HgError, Peer,
+    error::is_full_disk,
+    process::CommandOutput,
+    text::{self, is_hash},
+};
 
 /// What our `hg` says when the other side did not greet. Until then no hook runs there.
 const NO_GREETING: &str = "no suitable response from remote hg";

@@ -8,8 +8,9 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Opened, Parts, Registration};
-use crate::{Channel, ChannelError, Key, Notification, Settings, text::one_line};
+use crate::{
+    Channel, ChannelError, Key, Notification, Opened, Parts, Registration, Settings, text::one_line,
+};
 
 const NAME: &str = "logbook";
 /// The longest line, in bytes.
