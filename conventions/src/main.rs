@@ -1,5 +1,5 @@
 //! Checks what neither the compiler nor clippy knows of this workspace: which crate may import which, that modules do not
-//! import each other in circles, and which words are not written. `./dev lint` runs it in the workspace's directory.
+//! import each other in circles, how their files are named, and which words are not written. `./dev lint` runs it in the workspace's directory.
 
 mod layers;
 mod modules;
@@ -16,6 +16,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for one in &crates {
         faults.extend(modules::faults(&one.name, &one.sources())?);
     }
+    faults.extend(modules::misnamed(root)?);
     faults.extend(phrases::faults(root)?);
     for fault in &faults {
         println!("{fault}");

@@ -35,6 +35,21 @@ pub(crate) fn faults(name: &str, directory: &Path) -> anyhow::Result<Vec<String>
     Ok(faults)
 }
 
+/// Every file named `mod.rs`: a module with modules of its own is `name.rs` beside `name/`.
+pub(crate) fn misnamed(root: &Path) -> anyhow::Result<Vec<String>> {
+    let files = sources::files(root, &["mod.rs"])?;
+    let files = files
+        .iter()
+        .filter(|file| file.file_name().is_some_and(|name| name == "mod.rs"));
+    Ok(files
+        .map(|file| {
+            let file = file.strip_prefix(root).unwrap_or(file);
+            let directory = file.parent().unwrap_or(file).display();
+            format!("{}: name it {directory}.rs", file.display())
+        })
+        .collect())
+}
+
 /// Every circle of modules at the top of a crate whose sources are in `directory`: its first module, and its imports.
 fn circles(directory: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let imports = imports(directory)?;
@@ -76,13 +91,10 @@ fn imports(directory: &Path) -> anyhow::Result<Imports> {
     let mut exported = BTreeMap::new();
     for file in sources::files(directory, &[".rs"])? {
         let path = file.strip_prefix(directory)?.with_extension("");
-        let mut place: Vec<_> = path
+        let place: Vec<_> = path
             .iter()
             .map(|part| part.to_string_lossy().into_owned())
             .collect();
-        if place.last().is_some_and(|last| last == "mod") {
-            place.pop();
-        }
         let text = sources::read(&file)?;
         let tokens = TokenStream::from_str(&text)
             .map_err(|error| anyhow!("cannot read {}: {error}", file.display()))?;
@@ -265,10 +277,24 @@ mod tests {
                 "pub struct One; #[cfg(test)] mod tests { use crate::c::Three; }",
             ),
             ("b.rs", "use crate::One; use super::a;"),
-            ("c/mod.rs", "mod d; use crate::{a, b::Two};"),
+            ("c.rs", "mod d; use crate::{a, b::Two};"),
             ("c/d.rs", "use super::x; use crate::One; // crate::c"),
         ];
         assert_eq!(of(&files), Vec::<String>::new());
+    }
+
+    #[test]
+    fn module_with_modules_is_no_mod_rs() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("web/tests/it/servers");
+        fs::create_dir_all(&inner).unwrap();
+        for name in ["mod.rs", "some_mod.rs"] {
+            fs::write(inner.join(name), "").unwrap();
+        }
+        assert_eq!(
+            misnamed(directory.path()).unwrap(),
+            ["web/tests/it/servers/mod.rs: name it web/tests/it/servers.rs"]
+        );
     }
 
     #[test]
