@@ -1,15 +1,13 @@
 //! A build: what Harbormaster asked for, and what the workflow found out about it.
 
-use std::fmt;
-
-use bus::{Blob, Message};
+use bus::Message;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{Span, field::display};
 
 use super::Phid;
 
-/// What Harbormaster asked for; travels in `builds` until the revision is public.
+/// What Harbormaster asked for; travels in `build:load` until the revision is public.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRequest {
     /// The build target that waits for an answer. It names the build.
@@ -32,7 +30,7 @@ impl Message for BuildRequest {
     }
 }
 
-/// A public build with its stack loaded; travels in `mercurial`.
+/// A public build whose stack is known; travels in `build:push`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// What was asked for.
@@ -49,7 +47,22 @@ pub struct Build {
     pub landed: Vec<u64>,
 }
 
+/// The longest base that is shown and recorded, in characters: a changeset has 40.
+const SHOWN_BASE: usize = 40;
+
 impl Build {
+    /// The revisions of the stack, ancestors first.
+    pub fn revisions(&self) -> Vec<u64> {
+        self.stack.iter().map(|patch| patch.revision_id).collect()
+    }
+
+    /// The base that the stack names, as it can be shown. Anything may stand there.
+    pub fn named_base(&self) -> Option<String> {
+        let lowest = self.stack.first()?.diff.base.as_deref()?;
+        let shown = lowest.chars().filter(|c| !c.is_control());
+        Some(shown.take(SHOWN_BASE).collect())
+    }
+
     /// The revisions of the stack, below the one to build, that their authors have abandoned.
     pub fn abandoned_below(&self) -> Vec<u64> {
         let below = self
@@ -77,8 +90,6 @@ pub struct Revision {
     pub phid: Phid,
     /// `https://<phabricator host>/D<id>`.
     pub url: String,
-    /// Its title.
-    pub title: String,
     /// Its author.
     pub author: Phid,
     /// Its reviewers: users or projects.
@@ -98,33 +109,17 @@ pub struct Diff {
     pub base: Option<String>,
 }
 
-/// One patch of a stack: becomes one changeset.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One patch of a stack: becomes one changeset. Its content does not travel: see [`PatchSource`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// The number of its revision, without the `D`.
     pub revision_id: u64,
     /// Its diff.
     pub diff: Diff,
-    /// `Name <mail>` of its first commit, without quotes; `None` when the diff has no commit information.
-    pub author: Option<String>,
-    /// The message of its first commit, or the revision's title. Never empty.
-    pub message: String,
-    /// The patch in git's format, as Phabricator gave it. Hostile.
-    pub content: Blob,
+    /// The message of its changeset, where the diff has no message of its own: those of diffs never change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// Whether its revision was abandoned when the stack was loaded.
     #[serde(default)]
     pub abandoned: bool,
-}
-
-/// A patch can be large, and private: its content is not shown.
-impl fmt::Debug for Patch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patch")
-            .field("revision_id", &self.revision_id)
-            .field("diff", &self.diff)
-            .field("author", &self.author)
-            .field("message", &self.message)
-            .field("content", &self.content)
-            .finish()
-    }
 }

@@ -1,12 +1,13 @@
 //! The domain: a build from the request to its report. [`BuildRequest`], [`Build`] and [`Update`] travel in the queues;
-//! [`Journal`] keeps the record of each build and decides its end once.
+//! [`BuildLog`] records what happens to each build, sends what follows from that, and decides its end once.
 //!
 //! Knows no peer: Phabricator's client is in `phabricator`.
 
 mod build;
 mod diff;
 pub mod eligibility;
-mod journal;
+mod log;
+mod patches;
 mod phid;
 mod record;
 mod report;
@@ -15,13 +16,13 @@ mod test_result;
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
 pub use diff::NewDiff;
 pub use eligibility::{Ineligible, PushGuard, PushGuardError};
-pub use journal::{ALL, Journal, OPEN, diff_tag, revision_tag};
+pub use log::{ALL, BuildLog, BuildQueues, OPEN, diff_tag, revision_tag};
+pub use patches::{PatchContent, PatchSource, PatchSourceError};
 pub use phid::{Phid, PhidError};
 pub use record::{
     Answer, Blocker, BuildRecord, BuildState, End, Event, Hidden, Now, Outcome, Source, Step, What,
 };
 pub use report::{
-    Applied, BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report,
-    Update,
+    BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report, Update,
 };
 pub use test_result::{TestOutcome, TestResult};

@@ -398,6 +398,8 @@ pub struct BuildRecord {
     pub told: Option<Timestamp>,
     /// How often the auditor sent it through the pipeline again.
     pub redriven: u32,
+    /// When the last wait began that was logged.
+    pub wait_logged: Option<Timestamp>,
 }
 
 impl Acceptance<'_> {
@@ -439,6 +441,7 @@ impl BuildRecord {
             claimed_at: field::CLAIM.claimed_at(record)?,
             told: record.field(field::TOLD)?,
             redriven: record.field(field::REDRIVEN)?.unwrap_or_default(),
+            wait_logged: record.field(field::WAIT_LOGGED)?,
         })
     }
 
@@ -516,4 +519,5 @@ pub(super) mod field {
     pub(crate) const CLAIM: ClaimField = ClaimField::new("claim", Duration::from_secs(120));
     pub(crate) const TOLD: Field<Timestamp> = Field::new("told");
     pub(crate) const REDRIVEN: Field<u32> = Field::new("redriven");
+    pub(crate) const WAIT_LOGGED: Field<Timestamp> = Field::new("wait_logged");
 }

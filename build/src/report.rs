@@ -6,24 +6,7 @@ use tracing::{Span, field::display};
 
 use super::BuildRequest;
 
-/// How applying and pushing a build ended; travels in `mercurial:applied`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Applied {
-    /// Which build.
-    pub request: BuildRequest,
-    /// How it ended.
-    pub report: Report,
-}
-
-impl Message for Applied {
-    const VERSION: u16 = 1;
-
-    fn describe(&self, span: &Span) {
-        span.record("build", display(&self.request.target));
-    }
-}
-
-/// Something to say on a build target; travels in `results`.
+/// What is published on a build target; travels in `build:publish`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Update {
     /// Which build.

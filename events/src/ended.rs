@@ -3,23 +3,23 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use build::{BuildRecord, BuildRequest, BuildState, Journal, Outcome, Phid, Report};
+use build::{BuildLog, BuildRecord, BuildRequest, BuildState, Outcome, Phid, Report};
 use bus::{Bus, BusError, Envelope, Message, Operator, Queue, QueueSpec, Usefulness};
 
-use crate::queues::{self, APPLIED, BUILDS, MERCURIAL, RESULTS, TEST_RESULTS};
+use crate::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, TEST_RESULTS};
 
 /// An operator of all queues, who requeues no message of a build that has ended.
-pub(crate) fn operator(bus: Arc<dyn Bus>, journal: Journal) -> Operator {
+pub(crate) fn operator(bus: Arc<dyn Bus>, log: BuildLog) -> Operator {
     let ended = EndedBuilds {
         bus: Arc::clone(&bus),
-        journal,
+        log,
     };
     Operator::new(bus, &queues::all()).with_usefulness(Arc::new(ended))
 }
 
 struct EndedBuilds {
     bus: Arc<dyn Bus>,
-    journal: Journal,
+    log: BuildLog,
 }
 
 /// What a message is about: its build, and what it would have published.
@@ -44,15 +44,11 @@ impl About {
             ours.then(|| M::decode(message.version, &message.body).ok())
                 .flatten()
         }
-        decode(&BUILDS, queue, message)
+        decode(&BUILD_LOAD, queue, message)
             .map(Self::Build)
-            .or_else(|| decode(&MERCURIAL, queue, message).map(|build| Self::Build(build.request)))
+            .or_else(|| decode(&BUILD_PUSH, queue, message).map(|build| Self::Build(build.request)))
             .or_else(|| {
-                decode(&APPLIED, queue, message)
-                    .map(|applied| Self::Report(applied.request, applied.report))
-            })
-            .or_else(|| {
-                decode(&RESULTS, queue, message)
+                decode(&BUILD_PUBLISH, queue, message)
                     .map(|update| Self::Report(update.request, update.report))
             })
             .or_else(|| {
@@ -92,7 +88,7 @@ impl Usefulness for EndedBuilds {
         };
         let target = about.target();
         let found = self
-            .journal
+            .log
             .find(self.bus.as_ref(), std::slice::from_ref(target))
             .await?;
         let Some(record) = found

@@ -2,7 +2,7 @@
 
 pub mod cli;
 pub mod config;
-mod dispatch;
+mod each;
 mod ended;
 mod environment;
 pub mod monitor;

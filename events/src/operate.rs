@@ -42,7 +42,7 @@ use crate::{cli::Deployment, ended, environment, source, topology};
 /// The operator of the deployment that the options and the environment name.
 async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
     let records = source::records(deployment.into()).await?;
-    let journal = topology::journal(records.build_retention);
+    let log = topology::build_log(records.build_retention);
     let Some(options) = environment::redis(records.redis_namespace, 1)? else {
         bail!(
             "no REDIS_URL: queues in memory belong to the process that runs them; ask its API (/api/v1/queues), or set \
@@ -50,7 +50,7 @@ async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
         );
     };
     let bus = RedisBus::new(&options, &SystemClock)?;
-    Ok(ended::operator(Arc::new(bus), journal))
+    Ok(ended::operator(Arc::new(bus), log))
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{Applied, Build, BuildRequest, NewDiff, TestResult, Update};
+use build::{Build, BuildQueues, BuildRequest, NewDiff, TestResult, Update};
 use bus::{Backoff, Policy, Queue, QueueSpec};
 use notify::{Digest, Notification};
 use phabricator::LandoWarning;
@@ -14,8 +14,8 @@ use taskcluster::{
 
 /// What Harbormaster asked for, until the revision is public. Phabricator may be away for five hours. A bound keeps a
 /// flood from filling Redis: beyond it the web answers 503.
-pub const BUILDS: Queue<BuildRequest> = Queue::new(
-    "builds",
+pub const BUILD_LOAD: Queue<BuildRequest> = Queue::new(
+    "build:load",
     Policy {
         bound: Some(100_000),
         backoff: OUTSIDE,
@@ -24,10 +24,10 @@ pub const BUILDS: Queue<BuildRequest> = Queue::new(
     },
 );
 
-/// Public builds with their stacks, to be applied and pushed: one after another for each repository. The waits are
-/// 6 s, 36 s, 3.6 min and 21.6 min.
-pub const MERCURIAL: Queue<Build> = Queue::with_lanes(
-    "mercurial",
+/// Public builds whose stacks are known, to be applied and pushed: one after another for each repository. Their patches are
+/// loaded by the worker that applies them. The waits are 6 s, 36 s, 3.6 min and 21.6 min.
+pub const BUILD_PUSH: Queue<Build> = Queue::with_lanes(
+    "build:push",
     Policy {
         attempts: 5,
         // Lanes keep it to one build for each repository; one that waits for its clone must not hold up another.
@@ -42,14 +42,11 @@ pub const MERCURIAL: Queue<Build> = Queue::with_lanes(
     |build| build.request.repository.to_string(),
 );
 
-/// How applying and pushing ended, to be handed to everyone whom it concerns.
-pub const APPLIED: Queue<Applied> = Queue::new("mercurial:applied", Policy::DEFAULT);
-
-/// What is to be said on build targets. An answer that cannot be given is tried for a week: nobody else would give it.
-/// Words may overtake each other: the first that ends a target ends it, and a `work` that comes later is ignored by
-/// Harbormaster.
-pub const RESULTS: Queue<Update> = Queue::new(
-    "results",
+/// What is published on build targets. An answer that cannot be published is retried for a week: nobody else would publish
+/// it. Messages may overtake each other: the first that ends a target ends it, and Harbormaster ignores a `work` that comes
+/// later.
+pub const BUILD_PUBLISH: Queue<Update> = Queue::new(
+    "build:publish",
     Policy {
         backoff: OUTSIDE,
         attempts: 10_000,
@@ -67,11 +64,11 @@ pub const LANDO: Queue<LandoWarning> = Queue::new(
     },
 );
 
-/// Public builds, without their patches, whose risk may be analysed.
+/// Public builds whose risk may be analysed.
 pub const BUGBUG: Queue<Build> = Queue::new("bugbug", ELSEWHERE);
 
 /// Pushes to Try, whose tests may be selected.
-pub const BUGBUG_TRY_PUSH: Queue<Applied> = Queue::new("bugbug:try_push", ELSEWHERE);
+pub const BUGBUG_TRY_PUSH: Queue<Update> = Queue::new("bugbug:try_push", ELSEWHERE);
 
 /// How selected tests ended, to be said on build targets.
 pub const TEST_RESULTS: Queue<TestResult> = Queue::new(
@@ -195,13 +192,15 @@ const OUTSIDE: Backoff = Backoff {
     cap: Duration::from_secs(60),
 };
 
+/// The queues of builds, for who sends into them.
+pub const BUILD_QUEUES: BuildQueues = BuildQueues::new(BUILD_LOAD, BUILD_PUSH, BUILD_PUBLISH);
+
 /// Those that a build passes, in that order.
 pub fn of_builds() -> Vec<QueueSpec> {
     vec![
-        BUILDS.spec(),
-        MERCURIAL.spec(),
-        APPLIED.spec(),
-        RESULTS.spec(),
+        BUILD_LOAD.spec(),
+        BUILD_PUSH.spec(),
+        BUILD_PUBLISH.spec(),
         LANDO.spec(),
     ]
 }

@@ -15,22 +15,23 @@ use std::{
 };
 
 use async_trait::async_trait;
-use build::{Journal, Phid, eligibility::Rules};
+use build::{BuildLog, BuildQueues, Phid, eligibility::Rules};
 use bus::{Backoff, Bus, Consumer, Producer};
 use phabricator::{
-    AuditQueues, Auditor, Conduit, Directory, DirectoryNames, Eligibility, Lando, LandoWarnings,
-    Publisher, ViewPolicies, Workflow, WorkflowQueues, WorkflowSettings,
+    Auditor, Conduit, Directory, DirectoryNames, Eligibility, Lando, LandoWarnings, Publisher,
+    ViewPolicies, Workflow, WorkflowSettings,
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, run_services};
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
-use worker_hg::{Limits, Mercurial, MercurialQueues, RepositorySettings, Settings, Size};
+use worker_hg::{Limits, Mercurial, RepositorySettings, Settings, Size};
 
 use crate::{
     config::{Config, MercurialConfig, WebConfig},
-    dispatch::Dispatch,
     ended, environment,
-    queues::{self, APPLIED, BUGBUG, BUGBUG_TRY_PUSH, BUILDS, LANDO, MERCURIAL, RESULTS},
+    queues::{
+        self, BUGBUG, BUGBUG_TRY_PUSH, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES, LANDO,
+    },
 };
 
 pub(crate) use notify::Notifier;
@@ -50,7 +51,7 @@ const AWAY: Backoff = Backoff {
     cap: Duration::from_secs(60),
 };
 
-/// The web server: Harbormaster's requests go to `builds`, and operators reach every queue.
+/// The web server: Harbormaster's requests go to `build:load`, and operators reach every queue.
 pub async fn web(
     config: &WebConfig,
     bus: Arc<dyn Bus>,
@@ -59,12 +60,11 @@ pub async fn web(
 ) -> anyhow::Result<WebServer> {
     let version = Version::load(std::env::var_os("VERSION_PATH").map(PathBuf::from))?;
     let settings = WebSettings {
-        operator: ended::operator(bus.clone(), journal(config.build_retention)),
+        operator: ended::operator(bus.clone(), build_log(config.build_retention)),
         pages: config.pages.clone(),
         api_token: config.api_token.clone(),
         producer: Producer::new(bus, clock),
-        journal: journal(config.build_retention),
-        builds: BUILDS,
+        log: build_log(config.build_retention),
         secret: config.webhook_secret.clone(),
         version,
     };
@@ -222,11 +222,17 @@ impl Worker {
         names: Names,
     ) -> Result<Vec<Box<dyn Service>>, ServiceError> {
         let Self { config, bus, clock } = self;
-        let journal = journal(config.build_retention);
-        let queues = MercurialQueues {
-            builds: MERCURIAL,
-            applied: APPLIED,
+        let risk = !config.triggers.risk_analysis_users.is_empty();
+        let queues = BuildQueues {
+            risk: risk.then_some(BUGBUG),
+            selection: config
+                .triggers
+                .test_selection
+                .as_ref()
+                .map(|_| BUGBUG_TRY_PUSH),
+            ..BUILD_QUEUES
         };
+        let log = BuildLog::new(config.build_retention, &environment::process(), queues);
         let rules = Rules {
             expiry: config.build_expiry,
             repositories: names.repositories.values().cloned().collect(),
@@ -234,32 +240,18 @@ impl Worker {
         let eligibility = Eligibility::new(conduit.clone(), names.directory.clone(), rules);
         let guard = Arc::new(eligibility.clone());
         let settings = mercurial(&config.into(), &names.repositories)?;
-        let mercurial = Mercurial::new(settings, queues, journal.clone(), guard, clock.clone())?;
+        let patches = Arc::new(conduit.clone());
+        let mercurial = Mercurial::new(settings, log.clone(), guard, patches, clock.clone())?;
         let lanes = mercurial.lanes();
-        let workflow = Workflow::new(
-            eligibility,
-            WorkflowSettings::default(),
-            WorkflowQueues {
-                builds: BUILDS,
-                mercurial: MERCURIAL,
-                results: RESULTS,
-            },
-            journal.clone(),
-        )
-        .with_bugbug(Some(BUGBUG).filter(|_| !config.triggers.risk_analysis_users.is_empty()));
+        let workflow = Workflow::new(eligibility, WorkflowSettings::default(), log.clone());
         let lando = config.lando.as_ref().filter(|lando| lando.publish);
         let warnings = lando.map(|lando| LandoWarnings {
             queue: LANDO,
             failures: lando.publish_failure,
         });
-        let publisher = Publisher::new(
-            conduit.clone(),
-            config.phabricator.publish,
-            RESULTS,
-            journal,
-        )
-        .with_pages(config.pages.clone())
-        .with_lando(warnings);
+        let publisher = Publisher::new(conduit.clone(), config.phabricator.publish, log)
+            .with_pages(config.pages.clone())
+            .with_lando(warnings);
         if config.secure_projects.is_empty() {
             warn!(
                 "secure_projects is empty: every revision that our phabricator user sees counts as public"
@@ -280,28 +272,23 @@ impl Worker {
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        let pushes = Some(BUGBUG_TRY_PUSH).filter(|_| config.triggers.test_selection.is_some());
         let mut services: Vec<Box<dyn Service>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
-            Box::new(Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow)),
+            Box::new(Consumer::new(
+                bus.clone(),
+                clock.clone(),
+                BUILD_LOAD,
+                workflow,
+            )),
             Box::new(
-                Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler())
+                Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, mercurial.handler())
                     .with_lanes(lanes),
             ),
             Box::new(Consumer::new(
                 bus.clone(),
                 clock.clone(),
-                APPLIED,
-                Dispatch {
-                    results: RESULTS,
-                    pushes,
-                },
-            )),
-            Box::new(Consumer::new(
-                bus.clone(),
-                clock.clone(),
-                RESULTS,
+                BUILD_PUBLISH,
                 publisher,
             )),
             Box::new(auditor(config, conduit, bus, clock)),
@@ -320,9 +307,9 @@ impl Worker {
     }
 }
 
-/// Where builds are recorded for this long, as this process writes it.
-pub(crate) fn journal(retention: Duration) -> Journal {
-    Journal::new(retention, &environment::process())
+/// The log of builds, with records that are kept for this long, as this process writes them.
+pub(crate) fn build_log(retention: Duration) -> BuildLog {
+    BuildLog::new(retention, &environment::process(), BUILD_QUEUES)
 }
 
 /// The auditor of a deployment.
@@ -332,17 +319,12 @@ pub(crate) fn auditor(
     bus: &Arc<dyn Bus>,
     clock: &Arc<dyn Clock>,
 ) -> Auditor {
-    let queues = AuditQueues {
-        builds: BUILDS,
-        results: RESULTS,
-        all: queues::of_builds(),
-    };
     let producer = Producer::new(bus.clone(), clock.clone());
     let plan = config.build_plan.clone();
     Auditor::new(
         conduit.clone(),
-        journal(config.build_retention),
-        queues,
+        build_log(config.build_retention),
+        queues::of_builds(),
         producer,
         plan,
         config.build_expiry,

@@ -342,7 +342,8 @@ mod tests {
         let layer = mozlog(move || writer.clone(), 7);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let empty = field::Empty;
-            let span = tracing::info_span!("delivery", queue = "builds", count = 1, build = empty);
+            let span =
+                tracing::info_span!("delivery", queue = "build:load", count = 1, build = empty);
             span.record("build", "PHID\n\u{202e}");
             let _entered = span.entered();
             tracing::warn!(count = 3, who = "a \"quoted\"\nname\u{202e}", "two\nlines");
@@ -355,7 +356,7 @@ mod tests {
         assert_eq!(line["Pid"], 7);
         assert_eq!(
             line["Fields"],
-            json!({"queue": "builds", "build": "PHID\n\u{202e}", "count": 3, "who": "a \"quoted\"\nname\u{202e}", "message": "two\nlines"})
+            json!({"queue": "build:load", "build": "PHID\n\u{202e}", "count": 3, "who": "a \"quoted\"\nname\u{202e}", "message": "two\nlines"})
         );
         assert!(line["Timestamp"].as_i64().unwrap() > 1_700_000_000_000_000_000);
     }

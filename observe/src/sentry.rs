@@ -239,7 +239,7 @@ mod tests {
             span.record("build", "PHID-HMBT-1");
             let _entered = span.entered();
             tracing::error!(
-                queue = "builds",
+                queue = "build:load",
                 attempts = 5,
                 error = "a patch says hunter2",
                 diff = 7,

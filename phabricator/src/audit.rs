@@ -29,7 +29,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bus::{BusError, Fact, Message, Producer, Queue, QueueSpec, QueueStatus};
+use bus::{BusError, Producer, QueueSpec, QueueStatus};
 use jiff::Timestamp;
 use runtime::{Service, ServiceError, Shutdown, error_chain};
 use serde::Serialize;
@@ -38,8 +38,7 @@ use tracing::{info, warn};
 
 use crate::{Conduit, ConduitError, api::TargetStatus, publisher::PUSHED_KEY};
 use build::{
-    Blame, BuildRecord, BuildRequest, Journal, Now, OPEN, Outcome, Phid, Report, Source, Step,
-    Update, What,
+    Blame, BuildLog, BuildRecord, BuildRequest, Now, OPEN, Outcome, Phid, Report, Source, Step,
 };
 
 /// How often it is looked, and when first.
@@ -59,22 +58,12 @@ const ADOPTED: &str = "it has its link already: recorded as pushed, and not buil
 /// How many records are looked at in one go.
 const PAGE: usize = 500;
 
-/// Where the auditor sends to, and where builds may be.
-#[derive(Debug, Clone)]
-pub struct AuditQueues {
-    /// Builds that are to be done again.
-    pub builds: Queue<BuildRequest>,
-    /// Answers that are to be said again.
-    pub results: Queue<Update>,
-    /// All that a build passes.
-    pub all: Vec<QueueSpec>,
-}
-
 /// Compares what is recorded of builds with the queues and with Harbormaster.
 pub struct Auditor {
     conduit: Conduit,
-    journal: Journal,
-    queues: AuditQueues,
+    log: BuildLog,
+    /// All queues that a build passes.
+    queues: Vec<QueueSpec>,
     producer: Producer,
     /// The build plan that calls us, and how old a diff may be.
     plan: Option<Phid>,
@@ -109,8 +98,8 @@ pub enum AuditError {
 
 /// What is to be done about a build.
 enum Action {
-    /// Nobody waits for an answer.
-    Close(What),
+    /// Nobody waits for an answer, for this reason.
+    Close(String),
     /// Its answer is sent again.
     SayAgain(Report),
     /// It is done again.
@@ -122,19 +111,19 @@ enum Action {
 }
 
 impl Auditor {
-    /// An auditor of the builds on the producer's bus. With a `plan`, it also looks for builds of that plan that wait in
+    /// An auditor of the builds on the producer's bus, which pass `queues`. With a `plan`, it also looks for builds of that plan that wait in
     /// Harbormaster and are not known here, of the last `build_expiry`.
     pub fn new(
         conduit: Conduit,
-        journal: Journal,
-        queues: AuditQueues,
+        log: BuildLog,
+        queues: Vec<QueueSpec>,
         producer: Producer,
         plan: Option<Phid>,
         build_expiry: Duration,
     ) -> Self {
         Self {
             conduit,
-            journal,
+            log,
             queues,
             producer,
             plan,
@@ -154,17 +143,17 @@ impl Auditor {
     async fn overdue(&self, dry_run: bool) -> Result<Vec<AuditFinding>, AuditError> {
         let bus = self.producer.bus().as_ref();
         let mut statuses = HashMap::new();
-        for queue in &self.queues.all {
+        for queue in &self.queues {
             statuses.insert(queue.name, bus.status(queue).await?);
         }
         let now = self.producer.clock().now();
         let (mut overdue, mut closed) = (Vec::new(), Vec::new());
         for page in 0.. {
             let targets = self
-                .journal
+                .log
                 .tagged(bus, OPEN, page * PAGE..(page + 1) * PAGE)
                 .await?;
-            let records = self.journal.find(bus, &targets).await?;
+            let records = self.log.find(bus, &targets).await?;
             // A request that is repeated after days opens a build again that has its end.
             closed.extend(
                 targets
@@ -182,14 +171,7 @@ impl Auditor {
             }
         }
         if !dry_run && !closed.is_empty() {
-            bus.push_with(
-                Vec::new(),
-                closed
-                    .iter()
-                    .map(|target| self.journal.not_open(target))
-                    .collect(),
-            )
-            .await?;
+            self.log.untrack(bus, &closed).await?;
         }
         let targets: Vec<Phid> = overdue
             .iter()
@@ -244,22 +226,17 @@ impl Auditor {
         let decided = record.end.as_ref().map(|end| &end.outcome);
         let action = match (status, decided) {
             (Some(status), _) if status.has_ended() => {
-                let reason = format!("the target was {} already", status.name());
-                Action::Close(What::NotTold { reason })
+                Action::Close(format!("the target was {} already", status.name()))
             }
             // It was accepted again, or sent again in the very moment in which it was said.
-            _ if record.told.is_some() => Action::Close(What::NotTold {
-                reason: "it was said before".to_owned(),
-            }),
+            _ if record.told.is_some() => Action::Close("it was published before".to_owned()),
             (Some(_), Some(Outcome::Answered(report))) => Action::SayAgain(report.clone()),
             (Some(_), None) if pushed => Action::Adopt,
             (Some(_), None) if record.redriven < REDRIVES => Action::DoAgain,
             (Some(_), None) => Action::End(given_up(&request, now)),
             // What is not shown is private now, as far as we can tell.
             (None, None) => Action::End(Report::Withheld),
-            _ => Action::Close(What::NotTold {
-                reason: "harbormaster does not show the target".to_owned(),
-            }),
+            _ => Action::Close("harbormaster does not show the target".to_owned()),
         };
         let words = match &action {
             Action::Close(_) => "closed",
@@ -272,7 +249,7 @@ impl Auditor {
         let (target, revision_id, diff_id) =
             (request.target.clone(), request.revision_id, request.diff_id);
         if !dry_run {
-            self.act(request, record, action, now).await?;
+            self.act(request, record, action).await?;
             warn!(build = %target, "the build of diff {diff_id} of D{revision_id} {found}: {words}");
         }
         Ok(AuditFinding {
@@ -289,75 +266,30 @@ impl Auditor {
         request: BuildRequest,
         record: &BuildRecord,
         action: Action,
-        now: Timestamp,
     ) -> Result<(), BusError> {
-        let (journal, target) = (&self.journal, request.target.clone());
+        let (log, producer) = (&self.log, &self.producer);
         let times = record.redriven + 1;
-        let (builds, results) = (self.queues.builds, self.queues.results);
-        let redriven = |queue: &str| {
-            journal.redriven(&target, queue, "the audit found it in no queue", times, now)
-        };
+        let key = format!("audit:{times}:{}", request.target);
+        let reason = "the audit found it in no queue";
         match action {
-            Action::Close(what) => {
-                let facts = journal.closed(&target, what, true, now)?;
-                self.producer
-                    .bus()
-                    .push_with(Vec::new(), facts)
+            Action::Close(reason) => {
+                log.close_elsewhere(producer, &request.target, &reason)
                     .await
-                    .map(|_| ())
             }
             Action::SayAgain(report) => {
-                let facts = redriven(results.spec().name)?;
-                self.send(&results, &Update { request, report }, &target, times, facts)
+                log.redrive(producer, request, Some(report), reason, times, Some(&key))
                     .await
             }
             Action::DoAgain => {
-                let facts = redriven(builds.spec().name)?;
-                self.send(&builds, &BuildRequest { ..request }, &target, times, facts)
+                log.redrive(producer, request, None, reason, times, Some(&key))
                     .await
             }
-            Action::Adopt => self.adopt(&request, false, now).await,
+            Action::Adopt => log.adopt(producer, &request, false, PUSHED_KEY).await,
             Action::End(report) => {
-                let facts = journal.ends(&request, record, &report, results.spec().name, now)?;
-                self.send(&results, &Update { request, report }, &target, times, facts)
+                log.finish_from(producer, &request, record, report, Some(&key))
                     .await
             }
         }
-    }
-
-    /// Records that somebody else pushed a build.
-    async fn adopt(
-        &self,
-        request: &BuildRequest,
-        accepted: bool,
-        now: Timestamp,
-    ) -> Result<(), BusError> {
-        let facts = self.journal.adopted(
-            request,
-            accepted,
-            PUSHED_KEY,
-            self.queues.builds.spec().name,
-            now,
-        )?;
-        self.producer
-            .bus()
-            .push_with(Vec::new(), facts)
-            .await
-            .map(|_| ())
-    }
-
-    async fn send<M: Message>(
-        &self,
-        queue: &Queue<M>,
-        message: &M,
-        target: &Phid,
-        times: u32,
-        facts: Vec<Fact>,
-    ) -> Result<(), BusError> {
-        self.producer
-            .send_once(queue, message, &format!("audit:{times}:{target}"), facts)
-            .await
-            .map(|_| ())
     }
 
     /// Builds that wait in Harbormaster for an answer from us, and that we know nothing of.
@@ -368,7 +300,7 @@ impl Auditor {
         waiting.retain(|build| now.duration_since(build.started_at).unsigned_abs() > UNDER_WAY);
         let targets: Vec<Phid> = waiting.iter().map(|build| build.target.clone()).collect();
         let records = self
-            .journal
+            .log
             .find(self.producer.bus().as_ref(), &targets)
             .await?;
         let unknown = targets
@@ -409,15 +341,16 @@ impl Auditor {
                 action: action.to_owned(),
             };
             if !dry_run && adopt {
-                self.adopt(&request, true, now).await?;
+                self.log
+                    .adopt(&self.producer, &request, true, PUSHED_KEY)
+                    .await?;
                 let (diff, revision) = (finding.diff_id, finding.revision_id);
                 warn!(build = %finding.target, "the build of diff {diff} of D{revision} {found}: {action}");
             } else if !dry_run {
-                let builds = self.queues.builds;
-                let facts = self
-                    .journal
-                    .accepted(&request, Source::Audit, builds.spec().name)?;
-                let pushed = self.producer.send_with(&builds, &request, facts).await?;
+                let pushed = self
+                    .log
+                    .accept(&self.producer, &request, Source::Audit)
+                    .await?;
                 if pushed.stored == 0 {
                     continue;
                 }

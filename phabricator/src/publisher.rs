@@ -46,7 +46,7 @@ use crate::{
     api::{MessageType, Unit},
     lando::{self, LandoWarning},
 };
-use build::{Answer, BuildRecord, Journal, Neutral, NeutralReason, Phid, Report, Update, What};
+use build::{Answer, BuildLog, BuildRecord, Neutral, NeutralReason, Phid, Report, Update, What};
 
 /// The key of the link to the jobs on Try. A target that has it was pushed.
 pub(crate) const PUSHED_KEY: &str = "treeherder";
@@ -60,12 +60,11 @@ const WHY_NAME: &str = "Why this was not built";
 /// What is waited for while another delivery has the claim.
 const UNDER_WAY: &str = "another delivery was about to send this answer: waiting for harbormaster to act on it, if it came";
 
-/// Handles `results`.
+/// Handles `build:publish`.
 pub struct Publisher {
     conduit: Conduit,
     publish: bool,
-    results: Queue<Update>,
-    journal: Journal,
+    log: BuildLog,
     pages: BuildPages,
     lando: Option<LandoWarnings>,
 }
@@ -140,14 +139,12 @@ enum Linked {
 }
 
 impl Publisher {
-    /// A publisher of what comes in `results`, which speaks through `conduit`; without `publish` it only logs what it
-    /// would say.
-    pub fn new(conduit: Conduit, publish: bool, results: Queue<Update>, journal: Journal) -> Self {
+    /// A publisher through `conduit`; without `publish` it only logs what it would publish.
+    pub fn new(conduit: Conduit, publish: bool, log: BuildLog) -> Self {
         Self {
             conduit,
             publish,
-            results,
-            journal,
+            log,
             pages: BuildPages::default(),
             lando: None,
         }
@@ -240,11 +237,11 @@ impl Publisher {
                         return Ok(Told::Ended(conflict));
                     }
                     Linked::Conflict(conflict) => {
-                        self.journal.note(cx, target, conflict)?;
+                        self.log.conflicts(cx, target, conflict)?;
                         continue;
                     }
                 },
-                Say::Message(kind, unit) => match self.journal.claims_answer(cx, target).await? {
+                Say::Message(kind, unit) => match self.log.claim_answer(cx, target).await? {
                     Claim::Held { look_again, .. } => return Ok(Told::UnderWay(look_again)),
                     Claim::Acquired(claim) if *kind == MessageType::Work && claim.is_takeover() => {
                         warn!("what was applied may have been sent before, it is not sent again");
@@ -279,7 +276,7 @@ impl Publisher {
         if record.sent().any(|(_, before)| *before == answer) {
             return Ok(());
         }
-        self.journal.note(cx, target, What::Sent(answer))
+        self.log.sent(cx, target, answer)
     }
 
     async fn link(
@@ -297,7 +294,7 @@ impl Publisher {
             .any(|known| known == key)
         {
             // Whoever makes a link writes it down before. This is read after the link was seen.
-            let noted = self.journal.read(cx, target).await?.link;
+            let noted = self.log.read(cx, target).await?.link;
             if noted.as_deref() == Some(url) {
                 return Ok(Linked::Ours);
             }
@@ -316,7 +313,7 @@ impl Publisher {
                 theirs: noted,
             }));
         }
-        self.journal.links(cx, target, url).await?;
+        self.log.links(cx, target, url).await?;
         let known = self.conduit.create_link(target, key, name, url).await?;
         Ok(if known {
             Linked::Ours
@@ -340,14 +337,6 @@ impl Publisher {
         }
         sent
     }
-
-    fn close(&self, update: &Update, what: What, cx: &Context) -> Result<(), BusError> {
-        let facts = self
-            .journal
-            .closed(&update.request.target, what, false, cx.clock().now())?;
-        facts.into_iter().for_each(|fact| cx.record(fact));
-        Ok(())
-    }
 }
 
 fn not_told(reason: &str) -> What {
@@ -362,7 +351,7 @@ impl Handler<Update> for Publisher {
 
     async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, PublishError> {
         let (target, what) = (&update.request.target, name(&update.report));
-        let record = self.journal.read(cx, target).await?;
+        let record = self.log.read(cx, target).await?;
         if record.overrules(&update.report) {
             debug!("not published, its end was decided otherwise or published before: {what}");
             return Ok(Outcome::Done);
@@ -371,13 +360,13 @@ impl Handler<Update> for Publisher {
         if !self.publish {
             info!("not published, PHABRICATOR.publish is false: {what}");
             if update.report.is_end() {
-                self.close(&update, not_told("publish is false"), cx)?;
+                self.log.close(cx, target, not_told("publish is false"))?;
             }
             return Ok(Outcome::Done);
         }
         if update.report.is_end() {
             match self.tell(&update, &record, cx).await? {
-                Told::Ended(what) => self.close(&update, what, cx)?,
+                Told::Ended(what) => self.log.close(cx, target, what)?,
                 Told::UnderWay(look_again) => return Ok(Outcome::defer(look_again, UNDER_WAY)),
             }
         } else if self
@@ -386,13 +375,7 @@ impl Handler<Update> for Publisher {
             .await?
         {
             info!(step = "published", "published on the build target: {what}");
-            self.journal.note(
-                cx,
-                target,
-                What::Told {
-                    what: what.to_owned(),
-                },
-            )?;
+            self.log.told_working(cx, target, what)?;
         } else {
             return Err(PublishError::UnknownTarget(target.clone()));
         }
@@ -406,12 +389,8 @@ impl Handler<Update> for Publisher {
         cx: &Context,
     ) -> Result<(), PublishError> {
         if update.report.is_end() {
-            let facts = self.journal.not_told(
-                &update.request.target,
-                &cause.to_string(),
-                cx.clock().now(),
-            )?;
-            facts.into_iter().for_each(|fact| cx.record(fact));
+            let target = &update.request.target;
+            self.log.not_published(cx, target, &cause.to_string())?;
         }
         Ok(())
     }
@@ -422,11 +401,12 @@ impl Handler<Update> for Publisher {
         requeue: Requeue<'_, PublishError>,
         cx: &Context,
     ) -> Result<(), PublishError> {
-        let (target, results) = (&update.request.target, self.results.spec().name);
+        let (target, queue) = (
+            &update.request.target,
+            self.log.queues().publish.spec().name,
+        );
         if update.report.is_end() {
-            self.journal
-                .requeued(cx, target, results, &requeue, None)
-                .await?;
+            self.log.requeued(cx, target, queue, &requeue, None).await?;
         }
         Ok(())
     }

@@ -24,15 +24,17 @@ use thiserror::Error;
 use crate::{
     Conduit, ConduitError,
     api::{DiffInfo, RevisionInfo},
+    patches::{self, MAX_BYTES},
     visibility::Privacy,
 };
 use build::{Diff, Patch, PatchFailure, Phid, Report};
 
 /// The most patches that are applied for one build.
 const MAX_PATCHES: usize = 100;
-/// The most bytes that the patches of one build have together: a build travels as one message, and moving a message of
-/// this size keeps Redis busy for about a second.
-const MAX_BYTES: usize = 64 << 20;
+/// The longest title that becomes the message of a changeset, and the longest base that is kept, in characters. A base is a
+/// changeset's hash, with spaces around it perhaps, and anything else is only shown.
+const MAX_TITLE: usize = 1000;
+const MAX_BASE: usize = 200;
 
 /// Why there is no stack.
 #[derive(Debug, Error)]
@@ -74,16 +76,21 @@ impl From<Refusal> for StackError {
 impl Refusal {
     /// The report to the author of `revision_id`, after so many seconds.
     pub(crate) fn report(&self, revision_id: u64, seconds: f64) -> Report {
+        Report::PatchFailed(self.failure(revision_id, seconds))
+    }
+
+    /// What the author of `revision_id` reads, after so many seconds.
+    pub(crate) fn failure(&self, revision_id: u64, seconds: f64) -> PatchFailure {
         let (summary, advice) = self.in_words(revision_id);
         let (details, commands, advice) = (String::new(), String::new(), advice.to_owned());
-        Report::PatchFailed(PatchFailure {
+        PatchFailure {
             summary,
             details,
             advice,
             commands,
             base: None,
             seconds,
-        })
+        }
     }
 
     /// A sentence for the author of `revision_id`, and what to do about it.
@@ -171,7 +178,6 @@ pub(crate) async fn load(
         .into_iter()
         .map(|diff| (diff.phid.clone(), diff))
         .collect();
-    let mut bytes = 0;
     let mut patches = Vec::new();
     for revision in line.iter().chain([top]) {
         let diff = if revision.phid == top.phid {
@@ -180,36 +186,25 @@ pub(crate) async fn load(
             diffs.get(&revision.fields.diff)
         };
         let diff = diff.ok_or(Refusal::NoPatch(revision.id))?;
-        let content = match conduit.raw_diff(diff.id).await {
-            Ok(content) => content.ok_or(Refusal::NoPatch(revision.id))?,
-            Err(ConduitError::TooLarge { .. }) => return Err(Refusal::TooLarge.into()),
-            Err(error) => return Err(error.into()),
-        };
-        bytes += content.len();
-        if bytes > MAX_BYTES {
-            return Err(Refusal::TooLarge.into());
-        }
-        patches.push(patch(revision, diff, content));
+        patches.push(patch(revision, diff));
     }
     Ok(Stack { patches, landed })
 }
 
-fn patch(revision: &RevisionInfo, diff: &DiffInfo, content: String) -> Patch {
-    let commit = diff.first_commit();
-    let message = commit
-        .and_then(|commit| commit.message.as_deref())
-        .filter(|message| !message.trim().is_empty());
-    let title = Some(revision.fields.title.as_str()).filter(|title| !title.trim().is_empty());
+fn patch(revision: &RevisionInfo, diff: &DiffInfo) -> Patch {
+    let title = revision.fields.title.trim();
+    let own = patches::message(diff).is_some();
     Patch {
         revision_id: revision.id,
         diff: diff_of(diff),
-        author: commit.and_then(|commit| author(commit.author.as_ref()?.raw.as_deref()?)),
-        message: message
-            .or(title)
-            .map_or_else(|| format!("D{}", revision.id), str::to_owned),
-        content: content.into_bytes().into(),
+        message: (!own && !title.is_empty()).then(|| cut(&revision.fields.title, MAX_TITLE)),
         abandoned: revision.abandoned(),
     }
+}
+
+/// The first `length` characters.
+fn cut(text: &str, length: usize) -> String {
+    text.chars().take(length).collect()
 }
 
 /// What later steps need to know of a diff.
@@ -218,19 +213,8 @@ pub(crate) fn diff_of(diff: &DiffInfo) -> Diff {
         id: diff.id,
         phid: diff.phid.clone(),
         created_at: diff.fields.created_at,
-        base: diff.base().map(str::to_owned),
+        base: diff.base().map(|base| cut(base, MAX_BASE)),
     }
-}
-
-/// `Name <mail>` from `"Name" <mail>`, on one line.
-fn author(raw: &str) -> Option<String> {
-    let plain: String = raw
-        .chars()
-        .filter(|c| *c != '"')
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let plain = plain.trim();
-    (!plain.is_empty()).then(|| plain.to_owned())
 }
 
 /// A revision and all it stands on that has not landed.
@@ -553,25 +537,6 @@ mod tests {
         ];
         for (case, edges, expected) in table {
             assert_eq!(line(edges), expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn an_author_is_a_plain_line() {
-        let table = [
-            (
-                "\"Alice Example\" <alice@example.com>",
-                Some("Alice Example <alice@example.com>"),
-            ),
-            (
-                "Alice\n<alice@example.com>",
-                Some("Alice <alice@example.com>"),
-            ),
-            ("\"\"", None),
-            (" ", None),
-        ];
-        for (raw, expected) in table {
-            assert_eq!(author(raw).as_deref(), expected, "{raw:?}");
         }
     }
 }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{
-    BusError, Cause, Context, Handler, Outcome, Queue, Requeue, RequeueReason, Retry, Retryable,
-};
+use bus::{BusError, Cause, Context, Handler, Outcome, Requeue, RequeueReason, Retry, Retryable};
 use jiff::Timestamp;
 use thiserror::Error;
 use tracing::{debug, error, info};
@@ -17,8 +15,7 @@ use crate::{
     stack::{self, StackError},
 };
 use build::{
-    Blame, Build, BuildRecord, BuildRequest, Hidden, Ineligible, Journal, Report, Revision, Update,
-    What,
+    Blame, Build, BuildLog, BuildRecord, BuildRequest, Hidden, Ineligible, Report, Revision,
 };
 
 /// What the workflow goes by.
@@ -40,24 +37,11 @@ impl Default for WorkflowSettings {
     }
 }
 
-/// Where the workflow sends to.
-#[derive(Debug, Clone, Copy)]
-pub struct WorkflowQueues {
-    /// Its own input.
-    pub builds: Queue<BuildRequest>,
-    /// Builds to apply.
-    pub mercurial: Queue<Build>,
-    /// What to say on build targets.
-    pub results: Queue<Update>,
-}
-
-/// Handles `builds`: waits until the revision is public, loads its stack, and hands the build on.
+/// Handles `build:load`: waits until the revision is public, loads its stack, and hands the build on.
 pub struct Workflow {
     eligibility: Eligibility,
     settings: WorkflowSettings,
-    queues: WorkflowQueues,
-    journal: Journal,
-    bugbug: Option<Queue<Build>>,
+    log: BuildLog,
 }
 
 /// Why a build could not be looked at.
@@ -92,25 +76,12 @@ enum Finding {
 
 impl Workflow {
     /// A workflow that builds what `eligibility` says, and records the progress of builds.
-    pub fn new(
-        eligibility: Eligibility,
-        settings: WorkflowSettings,
-        queues: WorkflowQueues,
-        journal: Journal,
-    ) -> Self {
+    pub fn new(eligibility: Eligibility, settings: WorkflowSettings, log: BuildLog) -> Self {
         Self {
             eligibility,
             settings,
-            queues,
-            journal,
-            bugbug: None,
+            log,
         }
-    }
-
-    /// Sends what can be built to `bugbug`, too, without its patches.
-    #[must_use]
-    pub fn with_bugbug(self, bugbug: Option<Queue<Build>>) -> Self {
-        Self { bugbug, ..self }
     }
 
     async fn look(
@@ -172,14 +143,13 @@ impl Workflow {
         let build = request.target.clone();
         let looks = self.settings.visibility_checks;
         let look = record.looks().saturating_add(1);
-        self.journal
-            .note(cx, &build, What::Hidden { look, looks, why })?;
+        self.log.not_public(cx, &build, look, looks, why)?;
         if is_last {
             info!(
                 step = "withheld",
                 "D{} did not become public", request.revision_id
             );
-            self.end(request, record, Report::Withheld, cx)?;
+            self.end(&request, record, Report::Withheld, cx)?;
             return Ok(Outcome::Done);
         }
         let wait = self
@@ -199,7 +169,7 @@ impl Workflow {
 
     fn end(
         &self,
-        request: BuildRequest,
+        request: &BuildRequest,
         record: &BuildRecord,
         report: Report,
         cx: &Context,
@@ -214,12 +184,7 @@ impl Workflow {
             }
             Report::Working | Report::Pushed(_) | Report::Withheld => {}
         }
-        let results = self.queues.results.spec().name;
-        let facts = self
-            .journal
-            .ends(&request, record, &report, results, cx.clock().now())?;
-        facts.into_iter().for_each(|fact| cx.record(fact));
-        cx.send(&self.queues.results, &Update { request, report })
+        self.log.finish(cx, request, record, report)
     }
 }
 
@@ -228,56 +193,25 @@ impl Handler<BuildRequest> for Workflow {
     type Error = WorkflowError;
 
     async fn handle(&self, request: BuildRequest, cx: &Context) -> Result<Outcome, WorkflowError> {
-        let (target, builds) = (&request.target, self.queues.builds.spec().name);
-        let record = self.journal.read(cx, target).await?;
+        let (target, queue) = (&request.target, self.log.queues().load.spec().name);
+        let record = self.log.read(cx, target).await?;
         if record.end.is_some() {
             debug!("its end is decided already");
             return Ok(Outcome::Done);
         }
-        self.journal.begins(cx, target, builds).await?;
+        self.log.begin(cx, target, queue).await?;
         let is_last = self.is_last_look(&request, &record, cx.clock().now());
         match self.look(&request, is_last, cx).await? {
             Finding::Hidden(why) => return Ok(self.hidden(request, &record, is_last, why, cx)?),
-            Finding::End(report) => self.end(request, &record, report, cx)?,
+            Finding::End(report) => self.end(&request, &record, report, cx)?,
             Finding::Ready(build) => {
-                // Anything may stand there; a changeset has 40 characters.
-                let base = build
-                    .stack
-                    .first()
-                    .and_then(|patch| patch.diff.base.as_deref())
-                    .unwrap_or("(none named)");
-                let base: String = base.chars().filter(|c| !c.is_control()).take(40).collect();
                 info!(
                     step = "loaded",
-                    "loaded a stack of {} patches, base {base}",
-                    build.stack.len()
+                    "loaded a stack of {} patches, base {}",
+                    build.stack.len(),
+                    build.named_base().as_deref().unwrap_or("(none named)")
                 );
-                let loaded = What::Loaded {
-                    revisions: build.stack.iter().map(|patch| patch.revision_id).collect(),
-                    landed: build.landed.clone(),
-                    base: Some(base)
-                        .filter(|_| build.stack.iter().any(|patch| patch.diff.base.is_some())),
-                };
-                self.journal.note(cx, target, loaded)?;
-                self.journal
-                    .sent(cx, target, self.queues.mercurial.spec().name)?;
-                cx.send(&self.queues.mercurial, &build)?;
-                if let Some(bugbug) = &self.bugbug {
-                    cx.send(
-                        bugbug,
-                        &Build {
-                            stack: Vec::new(),
-                            ..*build
-                        },
-                    )?;
-                }
-                cx.send(
-                    &self.queues.results,
-                    &Update {
-                        request,
-                        report: Report::Working,
-                    },
-                )?;
+                self.log.loaded(cx, &build)?;
             }
         }
         Ok(Outcome::Done)
@@ -291,7 +225,7 @@ impl Handler<BuildRequest> for Workflow {
         _cause: Cause<'_, WorkflowError>,
         cx: &Context,
     ) -> Result<(), WorkflowError> {
-        let record = self.journal.read(cx, &request.target).await?;
+        let record = self.log.read(cx, &request.target).await?;
         if record.end.is_some() {
             return Ok(());
         }
@@ -305,7 +239,7 @@ impl Handler<BuildRequest> for Workflow {
                 .duration_since(request.accepted_at)
                 .as_secs_f64(),
         };
-        Ok(self.end(request, &record, Report::InfrastructureFailed(blame), cx)?)
+        Ok(self.end(&request, &record, Report::InfrastructureFailed(blame), cx)?)
     }
 
     async fn on_requeue(
@@ -314,19 +248,13 @@ impl Handler<BuildRequest> for Workflow {
         requeue: Requeue<'_, WorkflowError>,
         cx: &Context,
     ) -> Result<(), WorkflowError> {
-        let builds = self.queues.builds.spec().name;
-        let target = &request.target;
+        let (target, queue) = (&request.target, self.log.queues().load.spec().name);
         match requeue.why {
             // The look is recorded already.
             RequeueReason::Deferred(reason) => {
-                self.journal
-                    .delayed(cx, target, builds, requeue.after, reason)?;
+                self.log.waits(cx, target, queue, requeue.after, reason)?;
             }
-            _ => {
-                self.journal
-                    .requeued(cx, target, builds, &requeue, None)
-                    .await?;
-            }
+            _ => self.log.requeued(cx, target, queue, &requeue, None).await?,
         }
         Ok(())
     }
@@ -337,7 +265,6 @@ fn revision_of(info: &RevisionInfo) -> Revision {
         id: info.id,
         phid: info.phid.clone(),
         url: info.fields.uri.clone(),
-        title: info.fields.title.clone(),
         author: info.fields.author.clone(),
         reviewers: info.reviewers(),
     }

@@ -53,7 +53,7 @@ pub(crate) async fn version(State(settings): State<Arc<WebSettings>>) -> Json<Va
 
 /// `GET /__heartbeat__`: whether a build would be stored if it came now. Accepting depends on nothing but the bus.
 pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Response {
-    let (bus, queue) = (settings.producer.bus(), settings.builds.spec());
+    let (bus, queue) = (settings.producer.bus(), settings.log.queues().load.spec());
     let answers = check(bus.ping()).await;
     // A Redis that is a replica, or whose memory is full, answers, and stores nothing.
     let writes = match answers {

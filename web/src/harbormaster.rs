@@ -136,16 +136,10 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed,
     let clock = settings.producer.clock();
     let begun = clock.now();
     for attempt in 1.. {
-        let facts = settings.journal.accepted(
-            request,
-            Source::Harbormaster,
-            settings.builds.spec().name,
-        )?;
-        match settings
-            .producer
-            .send_with(&settings.builds, request, facts)
-            .await
-        {
+        let stored = settings
+            .log
+            .accept(&settings.producer, request, Source::Harbormaster);
+        match stored.await {
             Err(
                 error @ (BusError::Redis { .. }
                 | BusError::Memory { .. }

@@ -20,8 +20,8 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use build::{BuildRequest, Journal};
-use bus::{Operator, Producer, Queue};
+use build::BuildLog;
+use bus::{Operator, Producer};
 use phabricator::BuildPages;
 use secrecy::SecretString;
 use std::time::Duration;
@@ -47,10 +47,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub struct WebSettings {
     /// Where accepted builds go.
     pub producer: Producer,
-    /// Where accepted builds are recorded.
-    pub journal: Journal,
-    /// The queue of accepted builds.
-    pub builds: Queue<BuildRequest>,
+    /// Records accepted builds, and sends them on.
+    pub log: BuildLog,
     /// Where people read of builds.
     pub pages: BuildPages,
     /// What a client of `/codereview/new` must know, if anything.

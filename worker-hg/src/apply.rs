@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use build::Build;
+use build::{Build, Ineligible, PatchContent};
 
 use crate::{
     HgError, TryMode,
     base::Base,
     clone::{Changeset, HgClone},
-    desk::Unwanted,
     fault::PatchFault,
     made, misfit, outcome,
     patch::Scanned,
@@ -31,13 +30,22 @@ pub(crate) enum Failure {
     Patch(PatchFault),
     /// We are to blame.
     Ours(HgError),
-    /// It is not wanted any more.
-    Unwanted(Unwanted),
-    /// Its time has not come: a clone is not ready, or the tree is closed.
-    NotYet {
+    /// It is not to be built any more.
+    Ineligible(Ineligible),
+    /// Somebody else has decided how it ends, and sees to its answer.
+    Decided,
+    /// Its author's time is used up: builds of other authors go first.
+    Defer {
         /// How long it waits before the next attempt.
         after: Duration,
         /// What it waits for.
+        reason: String,
+    },
+    /// All builds of its repository wait: a clone is not ready, or the tree is closed.
+    Hold {
+        /// How long they wait before the next attempt.
+        after: Duration,
+        /// What they wait for.
         reason: String,
     },
 }
@@ -48,12 +56,19 @@ impl From<HgError> for Failure {
     }
 }
 
+/// The patches of a stack, loaded and read.
+#[derive(Debug)]
+pub(crate) struct Patches {
+    pub(crate) contents: Vec<PatchContent>,
+    pub(crate) scanned: Vec<Scanned>,
+}
+
 /// Makes one changeset of each patch, and the one that tells Try what to do; returns that one. `work` is the processor time
 /// that is left for it.
 pub(crate) async fn apply(
     clone: &mut HgClone,
     build: &Build,
-    scanned: &[Scanned],
+    Patches { contents, scanned }: &Patches,
     base: &Base,
     mode: &TryMode,
     default_author: &str,
@@ -76,15 +91,16 @@ pub(crate) async fn apply(
         .map_err(|too_much| Failure::Patch(PatchFault::makes_too_much(build, &too_much)))?;
     let mut newest = clone.mark();
     let mut parent = base.changeset.clone();
-    for ((patch, scanned), sizes) in build.stack.iter().zip(scanned).zip(&before) {
-        let author = patch.author.as_deref().and_then(text::author);
+    let stack = build.stack.iter().zip(contents).zip(scanned).zip(&before);
+    for (((patch, content), scanned), sizes) in stack {
+        let author = content.author.as_deref().and_then(text::author);
         let prepared = scanned.prepared.as_ref();
         for deletion in prepared.iter().flat_map(|prepared| &prepared.deletions) {
-            let content = clone
+            let old = clone
                 .read_file(&parent, &deletion.path, deletion.bytes())
                 .await?;
             // Mercurial itself reports a file that is not there.
-            if content.is_some_and(|content| !deletion.fits(&content)) {
+            if old.is_some_and(|old| !deletion.fits(&old)) {
                 let misfits = misfit::other_lines(deletion.path.as_bytes(), false);
                 return Err(Failure::Patch(PatchFault::does_not_apply(
                     build,
@@ -95,15 +111,15 @@ pub(crate) async fn apply(
             }
         }
         let commit = Commit {
-            patch: prepared.map_or(&patch.content, |prepared| &prepared.content),
+            patch: prepared.map_or(&content.bytes, |prepared| &prepared.content),
             author: author.as_deref().unwrap_or(default_author),
             date: patch.diff.created_at,
             message: &format!(
                 "{}\n\nDifferential Diff: {}",
-                patch.message, patch.diff.phid
+                content.message, patch.diff.phid
             ),
         };
-        let misplaced = search::misplaced(clone, &parent, patch, scanned, sizes).await?;
+        let misplaced = search::misplaced(clone, &parent, &content.bytes, scanned, sizes).await?;
         let searches = misplaced.is_some();
         parent = match commit
             .import(clone, &parent, newest, work, searches)
@@ -120,7 +136,8 @@ pub(crate) async fn apply(
             Err(Ended::ByItself(output) | Ended::Failing(output))
                 if outcome::is_patch_fault(&output) =>
             {
-                let misfits = misfit::find(clone, &parent, patch, scanned, &output).await?;
+                let misfits =
+                    misfit::find(clone, &parent, &content.bytes, scanned, &output).await?;
                 return Err(Failure::Patch(PatchFault::does_not_apply(
                     build,
                     patch,
@@ -163,9 +180,9 @@ pub(crate) async fn apply(
             }
         }
     }
-    let content = try_config::content(mode, build)?;
+    let config = try_config::content(mode, build)?;
     let commit = Commit {
-        patch: &try_config::patch(&content, tree.has_try_config())?,
+        patch: &try_config::patch(&config, tree.has_try_config())?,
         author: default_author,
         date: build.diff.created_at,
         message: &try_config::message(mode, build),

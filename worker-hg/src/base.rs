@@ -24,7 +24,7 @@ use build::{BaseChoice, BaseReason, Build};
 use crate::{
     HgError, RepositorySettings,
     clone::{Changeset, Hash, HgClone},
-    desk::Desk,
+    handler::Delivery,
     text,
 };
 
@@ -38,11 +38,11 @@ pub(crate) struct Base {
 /// Chooses the base of a build, and writes the choice down before anything is built on it.
 pub(crate) async fn choose(
     clone: &mut HgClone,
-    build: &Build,
     settings: &RepositorySettings,
-    desk: Desk<'_>,
+    delivery: &Delivery<'_>,
 ) -> Result<Base, HgError> {
-    if let Some(choice) = &desk.record.base
+    let build = delivery.build;
+    if let Some(choice) = &delivery.record.base
         && let Some(changeset) = clone.find_or_pull(&choice.used).await?
     {
         return Ok(Base {
@@ -60,7 +60,7 @@ pub(crate) async fn choose(
     } else {
         choice(&changeset, named, reason)
     };
-    let stands = desk.choose(build, choice).await?;
+    let stands = delivery.choose_base(choice).await?;
     standing(clone, stands, changeset).await
 }
 
@@ -68,9 +68,8 @@ pub(crate) async fn choose(
 /// was `tried`. `None` when there is no other. There must be nothing of ours in the clone.
 pub(crate) async fn newest_instead(
     clone: &mut HgClone,
-    build: &Build,
     settings: &RepositorySettings,
-    desk: Desk<'_>,
+    delivery: &Delivery<'_>,
     tried: &BaseChoice,
 ) -> Result<Option<Base>, HgError> {
     let changeset = clone.default_revision(&settings.default_revision).await?;
@@ -80,9 +79,9 @@ pub(crate) async fn newest_instead(
     let tried_node = Some(tried.used.clone());
     let choice = BaseChoice {
         tried: tried_node,
-        ..choice(&changeset, lowest(build), unknown(build))
+        ..choice(&changeset, lowest(delivery.build), unknown(delivery.build))
     };
-    let stands = desk.choose_instead(build, tried, choice).await?;
+    let stands = delivery.choose_base_instead(tried, choice).await?;
     Ok(Some(standing(clone, stands, changeset).await?))
 }
 

@@ -3,7 +3,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use build::{Blocker, PushGuardError};
+use build::{Blocker, PatchSourceError, PushGuardError};
 use bus::{BusError, Retry, Retryable};
 use observe::http::HttpError;
 use thiserror::Error;
@@ -236,6 +236,9 @@ pub enum HgError {
     /// Nobody can tell whether the build is still wanted. It is not pushed meanwhile.
     #[error(transparent)]
     Unsure(#[from] PushGuardError),
+    /// The patches cannot be loaded at the moment.
+    #[error(transparent)]
+    Patches(#[from] PatchSourceError),
     /// The answer could not be sent.
     #[error("cannot send the outcome of a build")]
     Bus(#[from] BusError),
@@ -317,7 +320,7 @@ impl Retryable for HgError {
             | Self::InUse { .. }
             | Self::Busy { .. }
             | Self::NoRoom { .. } => Retry::Defer(NOT_READY_PAUSE),
-            Self::Unsure(_) | Self::DiskFull { .. } => Retry::Defer(CLOSED_PAUSE),
+            Self::Unsure(_) | Self::Patches(_) | Self::DiskFull { .. } => Retry::Hold(CLOSED_PAUSE),
             Self::NoDefaultRevision { .. } => Retry::Defer(OUTAGE_PAUSE),
             Self::Settings { .. }
             | Self::Http(_)

@@ -29,6 +29,17 @@ impl PatchFault {
         Self::unfit(build, patch, refusal.to_string(), refusal.advice)
     }
 
+    /// A patch cannot be loaded.
+    pub(crate) fn not_loaded(failure: PatchFailure) -> Self {
+        Self {
+            summary: failure.summary,
+            details: failure.details,
+            advice: failure.advice,
+            commands: failure.commands,
+            base: failure.base.map(Box::new),
+        }
+    }
+
     /// A file of the patch would lie below another file.
     pub(crate) fn conflicts(build: &Build, patch: &Patch, conflict: &Conflict) -> Self {
         let (path, other) = (text::path(&conflict.path), text::path(&conflict.other));

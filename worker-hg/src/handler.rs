@@ -1,275 +1,476 @@
-//! The queue's side: from a build to the report on it.
+//! A build, from top to bottom: validate → clone → base → apply → gate → push → outcome.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use build::{
-    Applied, Build, BuildRecord, Ineligible, Journal, Neutral, Phid, PushGuard, Pushed, Report,
-    What, eligibility,
+    BaseChoice, BaseReason, Build, BuildLog, BuildRecord, Ineligible, Neutral, PatchContent,
+    PatchSource, PatchSourceError, Phid, PushGuard, Pushed, Report, What, eligibility,
 };
-use bus::{Cause, Context, Handler, Queue, Requeue, Retry, Retryable};
+use bus::{Cause, Context, Handler, Outcome, Requeue, Retry, Retryable};
 use futures::future::join_all;
 use jiff::Timestamp;
-use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
+use runtime::{Clock, error_chain};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    HgError, Outcome, Settings, Size, Task,
-    apply::Failure,
-    blame,
-    desk::{Desk, Unwanted},
+    HgError, Settings, address,
+    apply::{self, Failure, Patches},
+    base, blame,
+    clone::HgClone,
     fault::PatchFault,
-    inventory::{CloneReport, Inventory},
+    lane::Ready,
     made,
-    patch::{self, Budget, Scanned},
-    place, process,
+    patch::{self, Budget, Refusal, Scanned},
+    push::Try,
     repository::Repository,
-    room::FullDisk,
+    session::Session,
     text,
-    tree_status::TreeStatus,
+    tree_status::Verdict,
+    work::{self, Work},
 };
 
-/// The Mercurial worker: what its handler and its keeper share.
-pub struct Mercurial {
-    settings: Arc<Settings>,
-    repositories: Arc<HashMap<Phid, Repository>>,
-    queues: MercurialQueues,
-    journal: Journal,
-    guard: Arc<dyn PushGuard>,
-    clock: Arc<dyn Clock>,
-}
-
-/// The worker's queues.
-#[derive(Debug, Clone, Copy)]
-pub struct MercurialQueues {
-    /// The builds, in lanes; see [`Mercurial::lanes`].
-    pub builds: Queue<Build>,
-    /// What became of them.
-    pub applied: Queue<Applied>,
-}
-
-impl Mercurial {
-    /// A worker that records the progress of builds, and looks again whether they are wanted before it pushes. Does
-    /// nothing yet: the [`Keeper`] prepares the clones. From now on, files that this process and its children make can be
-    /// read by nobody else.
-    ///
-    /// [`HgError::Settings`] when a name cannot be a directory, or is given twice.
-    pub fn new(
-        settings: Settings,
-        queues: MercurialQueues,
-        journal: Journal,
-        guard: Arc<dyn PushGuard>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, HgError> {
-        settings.check()?;
-        process::keep_files_private();
-        let settings = Arc::new(settings);
-        let trees = Arc::new(TreeStatus::new(
-            settings.tree_status.clone(),
-            Arc::clone(&clock),
-        )?);
-        let outage = Arc::<FullDisk>::default();
-        let repositories = settings.repositories.iter().map(|repository| {
-            let (all, trees, outage) = (
-                Arc::clone(&settings),
-                Arc::clone(&trees),
-                Arc::clone(&outage),
-            );
-            let one = Repository::new(all, repository.clone(), trees, outage);
-            (repository.phid.clone(), one)
-        });
-        Ok(Self {
-            repositories: Arc::new(repositories.collect()),
-            settings,
-            queues,
-            journal,
-            guard,
-            clock,
-        })
-    }
-
-    /// How many builds of each repository are made side by side, for a queue whose lanes are called by its PHID.
-    pub fn lanes(&self) -> HashMap<String, usize> {
-        self.settings
-            .repositories
-            .iter()
-            .map(|one| (one.phid.to_string(), one.lanes))
-            .collect()
-    }
-
-    /// Reports whether every repository has a clone to build on; waits for each as long as a build would.
-    pub async fn is_ready(&self) -> bool {
-        join_all(self.repositories.values().map(Repository::is_ready))
-            .await
-            .into_iter()
-            .all(|ready| ready)
-    }
-
-    /// Does the builds. The queue's lanes are to be repositories; see [`Mercurial::lanes`].
-    pub fn handler(&self) -> HgHandler {
-        HgHandler {
-            settings: Arc::clone(&self.settings),
-            repositories: Arc::clone(&self.repositories),
-            queues: self.queues,
-            journal: self.journal.clone(),
-            guard: Arc::clone(&self.guard),
-        }
-    }
-
-    /// Prepares the clones, each on its own, and clones those again that are found broken. Until a repository's is ready,
-    /// its builds are deferred.
-    pub fn keeper(&self) -> Keeper {
-        Keeper {
-            settings: Arc::clone(&self.settings),
-            repositories: Arc::clone(&self.repositories),
-            clock: Arc::clone(&self.clock),
-        }
-    }
-}
-
-/// Prepares the clones; see [`Mercurial::keeper`].
-pub struct Keeper {
-    settings: Arc<Settings>,
-    repositories: Arc<HashMap<Phid, Repository>>,
-    clock: Arc<dyn Clock>,
-}
-
-#[async_trait]
-impl Service for Keeper {
-    fn name(&self) -> &str {
-        "mercurial clones"
-    }
-
-    async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let keeping = join_all(
-            self.repositories
-                .values()
-                .map(|one| one.keep(self.clock.as_ref(), &shutdown)),
-        );
-        futures::join!(keeping, tell_of_unconfigured(&self.settings));
-        Ok(())
-    }
-}
-
-/// Without a budget nothing is removed by itself. Says what could be.
-async fn tell_of_unconfigured(settings: &Settings) {
-    if settings.disk_budget.is_some() {
-        return;
-    }
-    let inventory = Inventory::new(settings);
-    match tokio::task::spawn_blocking(move || inventory.not_configured()).await {
-        Ok(Ok(clones)) if !clones.is_empty() => {
-            let names: Vec<String> = clones.iter().map(CloneReport::name).collect();
-            let size = Size(clones.iter().map(|clone| clone.bytes).sum());
-            warn!(
-                "{} take {size} and are not configured any more: `events repos prune` removes them",
-                names.join(", ")
-            );
-        }
-        Ok(Err(error)) => warn!(
-            error = error_chain(&error),
-            "cannot look for clones that are not configured"
-        ),
-        _ => {}
-    }
-}
-
-/// Has a task done on all clones of the repository called `name`, by this process. Makes those that are not there.
-///
-/// [`HgError::InUse`] when another process has one of them: it is to be asked, see [`crate::Requests`]. Dropping this in
-/// the middle kills and reaps what runs.
-pub async fn maintain(
-    settings: Settings,
-    name: &str,
-    task: Task,
-    clock: Arc<dyn Clock>,
-) -> Result<Outcome, HgError> {
-    settings.check()?;
-    process::keep_files_private();
-    let unknown = || HgError::Settings {
-        reason: format!("there is no repository {name}"),
-    };
-    let repository = settings
-        .repositories
-        .iter()
-        .find(|one| one.name == name)
-        .cloned()
-        .ok_or_else(unknown)?;
-    for lane in (0..repository.lanes).map(|number| place::lane_name(name, number)) {
-        if place::is_locked(&settings.clones_dir, &lane)? {
-            return Err(HgError::InUse { repository: lane });
-        }
-    }
-    // Nothing is pushed, so nobody asks for it.
-    let trees = Arc::new(TreeStatus::new(None, Arc::clone(&clock))?);
-    let repository = Repository::new(Arc::new(settings), repository, trees, Arc::default());
-    let (done, result) = tokio::select! {
-        ended = repository.maintain(task, clock.as_ref()) => ended,
-        () = repository.keep_lanes(clock.as_ref()) => return Err(HgError::Cancelled),
-    };
-    repository.close().await;
-    match result {
-        Err(error @ HgError::InUse { .. }) => Err(error),
-        result => Ok(Outcome {
-            done,
-            error: result.err().map(|error| error_chain(&error)),
-        }),
-    }
-}
-
-/// Applies stacks and pushes them; see [`Mercurial::handler`].
+/// Applies stacks and pushes them; see [`crate::Mercurial::handler`].
 pub struct HgHandler {
-    settings: Arc<Settings>,
-    repositories: Arc<HashMap<Phid, Repository>>,
-    queues: MercurialQueues,
-    journal: Journal,
-    guard: Arc<dyn PushGuard>,
-}
-
-/// What is to be done with a build.
-enum Course<'a> {
-    /// It ends with this.
-    End(Report),
-    /// It is applied and pushed.
-    Push(&'a Repository, Vec<Scanned>),
-}
-
-/// How a delivery of a build ends, without a failure of ours.
-enum Built {
-    /// With this report.
-    Ended(Report),
-    /// Somebody else has decided how the build ends.
-    Decided,
-    /// Its time has not come.
-    NotYet { after: Duration, reason: String },
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) repositories: Arc<HashMap<Phid, Repository>>,
+    pub(crate) log: BuildLog,
+    pub(crate) guard: Arc<dyn PushGuard>,
+    pub(crate) patches: Arc<dyn PatchSource>,
 }
 
 #[async_trait]
 impl Handler<Build> for HgHandler {
     type Error = HgError;
 
-    async fn handle(&self, build: Build, cx: &Context) -> Result<bus::Outcome, HgError> {
-        let request = build.request.clone();
-        let record = self.journal.read(cx, &request.target).await?;
+    async fn handle(&self, build: Build, cx: &Context) -> Result<Outcome, HgError> {
+        let target = &build.request.target;
+        let record = self.log.read(cx, target).await?;
         if record.end.is_some() {
             debug!("its end is decided already");
-            return Ok(bus::Outcome::Done);
+            return Ok(Outcome::Done);
         }
-        self.journal
-            .begins(cx, &request.target, self.queues.builds.spec().name)
-            .await?;
-        let built = tokio::select! {
-            built = self.build(build, &record, cx) => built?,
-            // What was running is killed and reaped with the future that ran it.
-            () = cx.cancelled() => return Err(HgError::Cancelled),
+        self.log.begin(cx, target, self.queue()).await?;
+        let delivery = Delivery {
+            worker: self,
+            cx,
+            build: &build,
+            record: &record,
+            started: cx.clock().now(),
         };
-        let report = match built {
-            Built::Ended(report) => report,
-            Built::Decided => {
-                info!("not pushed: its end was decided meanwhile");
-                return Ok(bus::Outcome::Done);
+        tokio::select! {
+            ended = async { delivery.settle(delivery.run().await).await } => ended,
+            // What was running is killed and reaped with the future that ran it.
+            () = cx.cancelled() => Err(HgError::Cancelled),
+        }
+    }
+
+    async fn on_dead_letter(
+        &self,
+        build: Build,
+        cause: Cause<'_, HgError>,
+        cx: &Context,
+    ) -> Result<(), HgError> {
+        let request = build.request;
+        let record = self.log.read(cx, &request.target).await?;
+        if record.end.is_some() {
+            return Ok(());
+        }
+        let seconds = seconds_since(request.accepted_at, cx.clock().as_ref());
+        let repository = self
+            .repositories
+            .get(&request.repository)
+            .map(Repository::settings);
+        let blame = blame::given_up(&cause, repository, cx.attempt(), seconds);
+        info!(step = "failed", "we are to blame: {}", blame.summary);
+        let report = Report::InfrastructureFailed(blame);
+        Ok(self.log.finish(cx, &request, &record, report)?)
+    }
+
+    async fn on_requeue(
+        &self,
+        build: Build,
+        requeue: Requeue<'_, HgError>,
+        cx: &Context,
+    ) -> Result<(), HgError> {
+        let blocker = requeue.why.error().and_then(HgError::blocker);
+        let target = &build.request.target;
+        Ok(self
+            .log
+            .requeued(cx, target, self.queue(), &requeue, blocker)
+            .await?)
+    }
+
+    async fn close(&self) {
+        join_all(self.repositories.values().map(Repository::close)).await;
+    }
+}
+
+impl HgHandler {
+    fn queue(&self) -> &'static str {
+        self.log.queues().push.spec().name
+    }
+
+    fn skippable(&self, path: &[u8]) -> Option<&str> {
+        let path = std::str::from_utf8(path).ok()?;
+        self.settings.skippable_files.get(path).map(String::as_str)
+    }
+}
+
+/// A head that is on Try.
+#[derive(Debug)]
+pub(crate) struct PushedHead {
+    repository: Arc<str>,
+    head: String,
+    base: BaseChoice,
+}
+
+/// One delivery of a build.
+pub(crate) struct Delivery<'a> {
+    worker: &'a HgHandler,
+    cx: &'a Context,
+    pub(crate) build: &'a Build,
+    /// What earlier deliveries did.
+    pub(crate) record: &'a BuildRecord,
+    started: Timestamp,
+}
+
+impl Delivery<'_> {
+    /// Pushes the build's head. Dropping this in the middle kills and reaps what runs; what it left in the clone is taken
+    /// away before the next build.
+    async fn run(&self) -> Result<PushedHead, Failure> {
+        let repository = self.validate().await?;
+        self.wait_for_tree_and_author(repository).await?;
+        self.on_clone(repository).await
+    }
+
+    // ---- validate
+
+    /// The build's repository, if the build may go on as far as that can be told without Phabricator and a clone.
+    async fn validate(&self) -> Result<&Repository, Failure> {
+        let Build {
+            request,
+            diff,
+            stack,
+            ..
+        } = self.build;
+        let settings = &self.worker.settings;
+        let Some(repository) = self.worker.repositories.get(&request.repository) else {
+            let unsupported = Ineligible::Repository(request.repository.clone());
+            return self.refuse(Failure::Ineligible(unsupported)).await;
+        };
+        if stack.is_empty() {
+            let revision = request.revision_id;
+            let landed = Ineligible::Landed { revision };
+            return self.refuse(Failure::Ineligible(landed)).await;
+        }
+        let allowed = settings.build_expiry;
+        if let Some(expired) = eligibility::expired(diff.id, diff.created_at, allowed, self.started)
+            && (!self.record.pushing || !repository.is_ready().await)
+        {
+            return self.refuse(Failure::Ineligible(expired)).await;
+        }
+        let longest = settings.limits.stack;
+        if stack.len() > longest {
+            let fault = PatchFault::too_long(self.build, longest);
+            return self.refuse(Failure::Patch(fault)).await;
+        }
+        Ok(repository)
+    }
+
+    async fn wait_for_tree_and_author(&self, repository: &Repository) -> Result<(), Failure> {
+        // A build that was here before is known to apply; while the tree is closed nothing else is to be found out.
+        if self.record.base.is_some()
+            && let Verdict::Closed(reason) = repository.look_at_tree().await
+        {
+            return self.wait(repository.tree_closed(&reason)).await;
+        }
+        // One that has begun to push is finished.
+        let allowed = self.worker.settings.limits.author;
+        let author = &self.build.revision.author;
+        if !self.record.pushing
+            && let Some(after) = work::exceeded(self.cx, author, allowed).await?
+        {
+            let reason = format!(
+                "builds of this author have used {} s of processor time within ten minutes (`max_author_time`): builds \
+                 of other authors go first",
+                allowed.as_secs()
+            );
+            return self.wait(Failure::Defer { after, reason }).await;
+        }
+        Ok(())
+    }
+
+    // ---- clone
+
+    /// Does the rest on a clone that nobody else has meanwhile. What is left there is taken away after that: the author
+    /// need not wait for it.
+    async fn on_clone(&self, repository: &Repository) -> Result<PushedHead, Failure> {
+        let mut slot = match repository.take_clone().await {
+            Ok(slot) => slot,
+            Err(not_ready) => return self.wait(not_ready).await,
+        };
+        let mut session = None;
+        let pushed = self.push_from(repository, &mut slot, &mut session).await;
+        let clock = self.cx.clock().as_ref();
+        match repository.give_back(slot, session, pushed, clock).await {
+            Err(full @ Failure::Ours(HgError::DiskFull { .. })) => self.wait(full).await,
+            pushed => pushed,
+        }
+    }
+
+    async fn push_from(
+        &self,
+        repository: &Repository,
+        Ready { clone, ssh, .. }: &mut Ready,
+        session: &mut Option<Session>,
+    ) -> Result<PushedHead, Failure> {
+        let settings = repository.settings();
+        clone
+            .tidy()
+            .await
+            .map_err(|error| repository.judged(error))?;
+        let patches = self.load().await?;
+        let url = address::plain(&settings.try_url);
+        let target = Try {
+            url: &url,
+            name: &settings.try_name,
+            ssh,
+        };
+        *session = Session::open(ssh, target.url).unwrap_or_else(|error| {
+            warn!(
+                repository = settings.name,
+                error = error_chain(&error),
+                "cannot open a session in advance"
+            );
+            None
+        });
+        let mut work = Work::new(&self.worker.settings.limits);
+        let (applied, tree, gate) = futures::join!(
+            self.apply(repository, clone, &patches, &mut work),
+            repository.look_at_tree(),
+            self.gate()
+        );
+        let author = &self.build.revision.author;
+        let recorded = work::record(self.cx, author, work.used()).await;
+        // What is wrong on our side comes first, since the clone may be damaged; then what may not be shown.
+        let applied = match applied {
+            Err(Failure::Ours(error)) => return Err(error.into()),
+            applied => applied,
+        };
+        recorded?;
+        gate?;
+        // A patch that does not apply fails even while the tree is closed.
+        let (base, head) = applied?;
+        if let Verdict::Closed(reason) = tree {
+            info!(step = "deferred", "{} is closed: {reason}", target.name);
+            return Err(repository.tree_closed(&reason));
+        }
+        self.push(repository, &target, clone, &head, session)
+            .await?;
+        Ok(PushedHead {
+            repository: settings.try_name.as_str().into(),
+            head,
+            base,
+        })
+    }
+
+    /// Loads and reads the patches, and refuses what must not be given to Mercurial.
+    async fn load(&self) -> Result<Patches, Failure> {
+        let contents = match self.worker.patches.load(self.build).await {
+            Ok(contents) if contents.len() == self.build.stack.len() => contents,
+            Ok(contents) => {
+                let (found, wanted) = (contents.len(), self.build.stack.len());
+                let away = format!("{found} of {wanted} patches were found").into();
+                return Err(HgError::from(PatchSourceError::Away(away)).into());
             }
-            Built::NotYet { after, reason } => return Ok(bus::Outcome::defer(after, reason)),
+            Err(PatchSourceError::Refused(failure)) => {
+                let fault = PatchFault::not_loaded(*failure);
+                return self.refuse(Failure::Patch(fault)).await;
+            }
+            Err(away) => return Err(HgError::from(away).into()),
+        };
+        let limits = self.worker.settings.limits.clone();
+        // On a thread of its own: large ones take a while.
+        let reading = move || {
+            let read = scan(&contents, &limits);
+            (contents, read)
+        };
+        let (contents, read) = tokio::task::spawn_blocking(reading)
+            .await
+            .map_err(|error| HgError::io("read the patches")(error.into()))?;
+        let scanned = match read {
+            Ok(scanned) => scanned,
+            Err(unfit) => {
+                let fault = unfit.fault(self.build);
+                return self.refuse(Failure::Patch(fault)).await;
+            }
+        };
+        let skippable = scanned
+            .iter()
+            .flat_map(Scanned::touched)
+            .find_map(|path| self.worker.skippable(path));
+        if let Some(path) = skippable {
+            let skipped = Ineligible::File(path.to_owned());
+            return self.refuse(Failure::Ineligible(skipped)).await;
+        }
+        Ok(Patches { contents, scanned })
+    }
+
+    // ---- base, apply
+
+    /// Makes the changesets; returns the base and the head.
+    async fn apply(
+        &self,
+        repository: &Repository,
+        clone: &mut HgClone,
+        patches: &Patches,
+        work: &mut Work,
+    ) -> Result<(BaseChoice, String), Failure> {
+        let settings = repository.settings();
+        let author = &self.worker.settings.default_author;
+        let (build, mode) = (self.build, &settings.mode);
+        let mut base = base::choose(clone, settings, self).await?;
+        let head = match apply::apply(clone, build, patches, &base, mode, author, work).await {
+            Err(Failure::Patch(fault)) if base.choice.reason == BaseReason::ByDate => {
+                clone.tidy().await?;
+                let newest = base::newest_instead(clone, settings, self, &base.choice).await?;
+                base = newest.ok_or(Failure::Patch(fault))?;
+                apply::apply(clone, build, patches, &base, mode, author, work).await?
+            }
+            applied => applied?,
+        };
+        let head = head.node;
+        let patches = build.stack.len();
+        let text = format!(
+            "applied a stack of {patches} patches on {:.12} as {head:.12}",
+            base.choice.used
+        );
+        // One that waits is applied again each time.
+        if self.record.base.is_none() {
+            info!(step = "applied", "{text}");
+        } else {
+            debug!(step = "applied", "{text}");
+        }
+        Ok((base.choice, head))
+    }
+
+    /// Records the base, unless another delivery did so: returns the one that stands.
+    pub(crate) async fn choose_base(&self, choice: BaseChoice) -> Result<BaseChoice, HgError> {
+        let (log, target) = (&self.worker.log, &self.build.request.target);
+        Ok(log.choose_base(self.cx, target, &choice).await?)
+    }
+
+    /// Records another base than the one that was tried, unless another delivery did so: returns the one that stands.
+    pub(crate) async fn choose_base_instead(
+        &self,
+        tried: &BaseChoice,
+        choice: BaseChoice,
+    ) -> Result<BaseChoice, HgError> {
+        let (log, target) = (&self.worker.log, &self.build.request.target);
+        Ok(log
+            .choose_base_instead(self.cx, target, tried, &choice)
+            .await?)
+    }
+
+    // ---- gate
+
+    /// Fails when the build is not to be pushed any more.
+    async fn gate(&self) -> Result<(), Failure> {
+        let now = self.cx.clock().now();
+        let (found, record) = futures::join!(
+            self.worker.guard.check(self.build, now),
+            self.worker.log.read(self.cx, &self.build.request.target)
+        );
+        let record = record.map_err(HgError::from)?;
+        if record.end.is_some() {
+            return Err(Failure::Decided);
+        }
+        // Once its head may be on Try, a build is finished: else a head would be there of which its author knows nothing.
+        // Another delivery may have begun to push since this one began.
+        match found.map_err(HgError::from)? {
+            Some(over) if !record.pushing || matches!(over, Ineligible::Private(_)) => {
+                Err(Failure::Ineligible(over))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends a build that has to wait if it is not to be built any more: its author need not wait as well.
+    async fn wait<T>(&self, failure: Failure) -> Result<T, Failure> {
+        self.gate().await?;
+        Err(failure)
+    }
+
+    /// Ends a build without a push. It may be private by now, and then even the name of a file is too much; what overtook
+    /// it comes before what is wrong with its patch.
+    async fn refuse<T>(&self, failure: Failure) -> Result<T, Failure> {
+        Err(match self.gate().await {
+            Ok(()) => failure,
+            Err(Failure::Ineligible(over))
+                if !matches!(over, Ineligible::Private(_))
+                    && !matches!(failure, Failure::Patch(_)) =>
+            {
+                failure
+            }
+            Err(stronger) => stronger,
+        })
+    }
+
+    // ---- push
+
+    async fn push(
+        &self,
+        repository: &Repository,
+        target: &Try<'_>,
+        clone: &mut HgClone,
+        head: &str,
+        session: &mut Option<Session>,
+    ) -> Result<(), Failure> {
+        let (log, build) = (&self.worker.log, &self.build.request.target);
+        log.mark_pushing(self.cx, build)
+            .await
+            .map_err(HgError::from)?;
+        match target.push(clone, head, session).await {
+            Err(HgError::Refused { doing, words }) => {
+                log.clear_pushing(self.cx, build).map_err(HgError::from)?;
+                return Err(match repository.look_at_tree_again().await {
+                    Verdict::Closed(reason) => repository.tree_closed(&reason),
+                    Verdict::Open => HgError::Refused { doing, words }.into(),
+                });
+            }
+            pushed => pushed?,
+        }
+        info!(step = "pushed", "pushed {head} to {}", target.name);
+        Ok(())
+    }
+
+    // ---- outcome
+
+    async fn settle(&self, pushed: Result<PushedHead, Failure>) -> Result<Outcome, HgError> {
+        let clock = self.cx.clock().as_ref();
+        let report = match pushed {
+            Ok(pushed) => self.pushed(pushed),
+            Err(Failure::Patch(fault)) => fault.report(seconds_since(self.started, clock)),
+            Err(Failure::Ineligible(over)) => self.ineligible(&over).await,
+            Err(Failure::Decided) => {
+                info!("not pushed: its end was decided meanwhile");
+                return Ok(Outcome::Done);
+            }
+            Err(Failure::Defer { after, reason }) => return Ok(Outcome::defer(after, reason)),
+            Err(Failure::Hold { after, reason }) => return Ok(Outcome::hold(after, reason)),
+            Err(Failure::Ours(error)) => {
+                // A failure is recorded in Mercurial's words, which name files. Of a build that has to wait that was
+                // asked already.
+                let counted = !matches!(error.retry(), Retry::Defer(_) | Retry::Hold(_));
+                if !counted {
+                    return Err(error);
+                }
+                match self.worker.guard.check(self.build, clock.now()).await {
+                    Ok(Some(private @ Ineligible::Private(_))) => private.report(),
+                    _ => return Err(error),
+                }
+            }
         };
         match &report {
             Report::Neutral(neutral) => {
@@ -287,208 +488,50 @@ impl Handler<Build> for HgHandler {
             Report::InfrastructureFailed(blame) => {
                 error!(step = "failed", "we are to blame: {}", blame.summary);
             }
-            _ => {}
+            Report::Working | Report::Pushed(_) => {}
         }
-        self.end(Applied { request, report }, &record, cx)?;
-        Ok(bus::Outcome::Done)
+        let log = &self.worker.log;
+        log.finish(self.cx, &self.build.request, self.record, report)?;
+        Ok(Outcome::Done)
     }
 
-    async fn on_dead_letter(
-        &self,
-        build: Build,
-        cause: Cause<'_, HgError>,
-        cx: &Context,
-    ) -> Result<(), HgError> {
-        let request = build.request;
-        let record = self.journal.read(cx, &request.target).await?;
-        if record.end.is_some() {
-            return Ok(());
-        }
-        let seconds = seconds_since(request.accepted_at, cx.clock().as_ref());
-        let repository = self
-            .repositories
-            .get(&request.repository)
-            .map(Repository::settings);
-        let blame = blame::given_up(&cause, repository, cx.attempt(), seconds);
-        info!(step = "failed", "we are to blame: {}", blame.summary);
-        self.end(
-            Applied {
-                request,
-                report: Report::InfrastructureFailed(blame),
-            },
-            &record,
-            cx,
-        )
-    }
-
-    async fn on_requeue(
-        &self,
-        build: Build,
-        requeue: Requeue<'_, HgError>,
-        cx: &Context,
-    ) -> Result<(), HgError> {
-        let queue = self.queues.builds.spec().name;
-        let blocker = requeue.why.error().and_then(HgError::blocker);
-        Ok(self
-            .journal
-            .requeued(cx, &build.request.target, queue, &requeue, blocker)
-            .await?)
-    }
-
-    async fn close(&self) {
-        join_all(self.repositories.values().map(Repository::close)).await;
-    }
-}
-
-impl HgHandler {
-    fn end(&self, applied: Applied, record: &BuildRecord, cx: &Context) -> Result<(), HgError> {
-        let (queue, now) = (self.queues.applied.spec().name, cx.clock().now());
-        let facts = self
-            .journal
-            .ends(&applied.request, record, &applied.report, queue, now)?;
-        facts.into_iter().for_each(|fact| cx.record(fact));
-        Ok(cx.send(&self.queues.applied, &applied)?)
-    }
-
-    async fn build(
-        &self,
-        build: Build,
-        record: &BuildRecord,
-        cx: &Context,
-    ) -> Result<Built, HgError> {
-        let clock = cx.clock().as_ref();
-        let started = clock.now();
-        let desk = Desk {
-            cx,
-            journal: &self.journal,
-            guard: self.guard.as_ref(),
-            record,
-        };
-        let (build, course) = self.course(build, record, clock).await?;
-        let (repository, scanned) = match course {
-            Course::Push(repository, scanned) => (repository, scanned),
-            Course::End(report) => {
-                // It may be private by now, and then even the name of a file is too much.
-                return Ok(match desk.look_again(&build).await? {
-                    Some(Unwanted::Decided) => Built::Decided,
-                    Some(Unwanted::Over(over)) if overrules(&over, &report) => {
-                        Built::Ended(self.over(&over, &build, record, clock).await)
-                    }
-                    _ => Built::Ended(report),
-                });
-            }
-        };
-        match repository.build(&build, &scanned, desk).await {
-            Ok(landed) => {
-                let name = &repository.settings().try_name;
-                let treeherder = self.settings.treeherder_url.trim_end_matches('/');
-                Ok(Built::Ended(Report::Pushed(Box::new(Pushed {
-                    treeherder_url: format!(
-                        "{treeherder}/#/jobs?repo={name}&revision={}",
-                        landed.head
-                    ),
-                    revision: landed.head,
-                    patches: build.stack.len(),
-                    revisions: build.stack.iter().map(|patch| patch.revision_id).collect(),
-                    abandoned: build.abandoned_below(),
-                    landed: build.landed,
-                    base: landed.base,
-                    seconds: seconds_since(started, clock),
-                }))))
-            }
-            Err(Failure::Patch(fault)) => {
-                Ok(Built::Ended(fault.report(seconds_since(started, clock))))
-            }
-            Err(Failure::Unwanted(Unwanted::Over(over))) => {
-                Ok(Built::Ended(self.over(&over, &build, record, clock).await))
-            }
-            Err(Failure::Unwanted(Unwanted::Decided)) => Ok(Built::Decided),
-            Err(Failure::NotYet { after, reason }) => Ok(Built::NotYet { after, reason }),
-            Err(Failure::Ours(error)) => {
-                // A failure is written down in Mercurial's words, and a dead letter keeps the patch. Of a build that has to
-                // wait that was asked already.
-                let counted = !matches!(error.retry(), Retry::Defer(_));
-                if counted
-                    && let Ok(Some(private @ Ineligible::Private(_))) =
-                        self.guard.check(&build, clock.now()).await
-                {
-                    return Ok(Built::Ended(private.report()));
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// What is to be done with a build, as far as that can be told without Phabricator and without a clone.
-    async fn course(
-        &self,
-        build: Build,
-        record: &BuildRecord,
-        clock: &dyn Clock,
-    ) -> Result<(Build, Course<'_>), HgError> {
-        let started = clock.now();
-        let Some(repository) = self.repositories.get(&build.request.repository) else {
-            let unsupported = Ineligible::Repository(build.request.repository.clone());
-            return Ok((build, Course::End(unsupported.report())));
-        };
-        if build.stack.is_empty() {
-            let revision = build.request.revision_id;
-            return Ok((build, Course::End(Ineligible::Landed { revision }.report())));
-        }
-        let (diff, allowed) = (&build.diff, self.settings.build_expiry);
-        if let Some(expired) = eligibility::expired(diff.id, diff.created_at, allowed, started)
-            && (!record.pushing || !repository.is_ready().await)
-        {
-            let report = self.over(&expired, &build, record, clock).await;
-            return Ok((build, Course::End(report)));
-        }
-        let (build, scanned) = self.scan(build).await?;
-        let scanned = match scanned {
-            Err(fault) => {
-                return Ok((
-                    build,
-                    Course::End(fault.report(seconds_since(started, clock))),
-                ));
-            }
-            Ok(scanned) => scanned,
-        };
-        let skippable = scanned
-            .iter()
-            .flat_map(Scanned::touched)
-            .find_map(|path| self.skippable(path));
-        let course = match skippable {
-            Some(path) => Course::End(Ineligible::File(path.to_owned()).report()),
-            None => Course::Push(repository, scanned),
-        };
-        Ok((build, course))
+    fn pushed(&self, pushed: PushedHead) -> Report {
+        let PushedHead {
+            repository,
+            head,
+            base,
+        } = pushed;
+        let treeherder = self.worker.settings.treeherder_url.trim_end_matches('/');
+        Report::Pushed(Box::new(Pushed {
+            treeherder_url: format!("{treeherder}/#/jobs?repo={repository}&revision={head}"),
+            revision: head,
+            patches: self.build.stack.len(),
+            revisions: self.build.revisions(),
+            abandoned: self.build.abandoned_below(),
+            landed: self.build.landed.clone(),
+            base,
+            seconds: seconds_since(self.started, self.cx.clock().as_ref()),
+        }))
     }
 
     /// How a build ends that is not to be built any more. One that has expired says what it waited for.
-    async fn over(
-        &self,
-        over: &Ineligible,
-        build: &Build,
-        record: &BuildRecord,
-        clock: &dyn Clock,
-    ) -> Report {
+    async fn ineligible(&self, over: &Ineligible) -> Report {
+        let request = &self.build.request;
         let (Ineligible::Expired { allowed, .. }, Some(repository)) =
-            (over, self.repositories.get(&build.request.repository))
+            (over, self.worker.repositories.get(&request.repository))
         else {
             return over.report();
         };
         let hours = allowed.as_secs() / 3600;
-        let seconds = seconds_since(build.request.accepted_at, clock);
-        let waited_for = record
-            .events
-            .iter()
-            .rev()
-            .find_map(|event| match &event.what {
-                What::Parked { blocker, .. } => Some(*blocker),
-                What::Failed { .. } => Some(None),
-                _ => None,
-            });
-        if !record.pushing
-            && let Some(blocker) = waited_for.flatten()
+        let seconds = seconds_since(request.accepted_at, self.cx.clock().as_ref());
+        let events = self.record.events.iter().rev();
+        let mut waits = events.filter_map(|event| match &event.what {
+            What::Parked { blocker, .. } => Some(*blocker),
+            What::Failed { .. } => Some(None),
+            _ => None,
+        });
+        if !self.record.pushing
+            && let Some(blocker) = waits.next().flatten()
         {
             let blame = blame::waited(blocker, repository.settings(), hours, seconds);
             return Report::InfrastructureFailed(blame);
@@ -499,7 +542,7 @@ impl HgHandler {
         }
         let mut report = over.report();
         if let Report::Neutral(Neutral { text, .. }) = &mut report
-            && let Some(reason) = repository.tree_is_closed().await
+            && let Verdict::Closed(reason) = repository.look_at_tree().await
         {
             // Whoever closes a tree writes what they like.
             let reason = text::path(reason.as_bytes()).replace('`', "'");
@@ -510,46 +553,37 @@ impl HgHandler {
         }
         report
     }
+}
 
-    /// Reads all patches, on a thread of its own: large ones take a while.
-    async fn scan(
-        &self,
-        build: Build,
-    ) -> Result<(Build, Result<Vec<Scanned>, PatchFault>), HgError> {
-        let limits = self.settings.limits.clone();
-        if build.stack.len() > limits.stack {
-            let fault = PatchFault::too_long(&build, limits.stack);
-            return Ok((build, Err(fault)));
+/// Why a stack must not be given to Mercurial.
+enum Unfit {
+    /// The patch at this place.
+    Refused(usize, Refusal),
+    /// The files that it makes are too large.
+    TooMuch(made::TooMuch),
+}
+
+impl Unfit {
+    fn fault(&self, build: &Build) -> PatchFault {
+        match self {
+            Self::Refused(place, refusal) => {
+                PatchFault::refused(build, &build.stack[*place], refusal)
+            }
+            Self::TooMuch(too_much) => PatchFault::makes_too_much(build, too_much),
         }
-        let scan = move || {
-            let mut budget = Budget::new(&limits);
-            let scanned = build.stack.iter().map(|patch| {
-                patch::scan_next(&patch.content, &limits, &mut budget)
-                    .map_err(|refusal| PatchFault::refused(&build, patch, &refusal))
-            });
-            let scanned = scanned.collect::<Result<Vec<_>, _>>().and_then(|scanned| {
-                // Without the base, and so before it is known.
-                let checked = made::check(&scanned, &made::Sizes::new(), limits.made);
-                checked
-                    .map(|_| scanned)
-                    .map_err(|too_much| PatchFault::makes_too_much(&build, &too_much))
-            });
-            (build, scanned)
-        };
-        tokio::task::spawn_blocking(scan)
-            .await
-            .map_err(|error| HgError::io("read the patches")(error.into()))
-    }
-
-    fn skippable(&self, path: &[u8]) -> Option<&str> {
-        let path = std::str::from_utf8(path).ok()?;
-        self.settings.skippable_files.get(path).map(String::as_str)
     }
 }
 
-/// Whether a build that is not to be built any more ends with that, and not with an end that needs no push.
-fn overrules(over: &Ineligible, end: &Report) -> bool {
-    matches!(over, Ineligible::Private(_)) || matches!(end, Report::PatchFailed(_))
+fn scan(contents: &[PatchContent], limits: &crate::Limits) -> Result<Vec<Scanned>, Unfit> {
+    let mut budget = Budget::new(limits);
+    let scanned = contents.iter().enumerate().map(|(place, content)| {
+        patch::scan_next(&content.bytes, limits, &mut budget)
+            .map_err(|refusal| Unfit::Refused(place, refusal))
+    });
+    let scanned = scanned.collect::<Result<Vec<_>, _>>()?;
+    // Without the base, and so before it is known.
+    made::check(&scanned, &made::Sizes::new(), limits.made).map_err(Unfit::TooMuch)?;
+    Ok(scanned)
 }
 
 fn seconds_since(start: Timestamp, clock: &dyn Clock) -> f64 {

@@ -10,7 +10,6 @@ mod apply;
 mod base;
 mod blame;
 mod clone;
-mod desk;
 mod disk;
 mod error;
 mod fault;
@@ -45,14 +44,16 @@ mod tree_status;
 mod try_config;
 mod upkeep;
 mod work;
+mod worker;
 
 pub use error::{HgError, Peer};
-pub use handler::{HgHandler, Keeper, Mercurial, MercurialQueues, maintain};
+pub use handler::HgHandler;
 pub use inventory::{CloneReport, CloneState, Inventory};
 pub use probe::{Probe, probe};
 pub use request::{Outcome, Progress, Requests, Task, Upkept};
 pub use settings::{Limits, RepositorySettings, Settings, TryMode};
 pub use size::Size;
+pub use worker::{Keeper, Mercurial, maintain};
 
 /// The part of a git patch below the names that makes a binary file be `content`.
 pub fn binary_patch(content: &[u8]) -> std::io::Result<Vec<u8>> {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use build::Patch;
 use memchr::memmem;
 
 use crate::{
@@ -67,11 +66,11 @@ impl Place<'_> {
     }
 }
 
-/// What is wrong with a patch that Mercurial could not apply on `parent`.
+/// What is wrong with a patch of this `content` that Mercurial could not apply on `parent`.
 pub(crate) async fn find(
     clone: &mut HgClone,
     parent: &Changeset,
-    patch: &Patch,
+    content: &[u8],
     scanned: &Scanned,
     output: &CommandOutput,
 ) -> Result<Misfits, HgError> {
@@ -84,22 +83,22 @@ pub(crate) async fn find(
         if let (Some(change), What::Hunk(number)) = (place.change(scanned), place.what) {
             let source = source(change);
             if !files.contains_key(source) {
-                let content = clone.read_file(parent, source, MAX_FILE + 1).await?;
-                files.insert(source, content.filter(|content| content.len() <= MAX_FILE));
+                let old = clone.read_file(parent, source, MAX_FILE + 1).await?;
+                files.insert(source, old.filter(|old| old.len() <= MAX_FILE));
             }
-            let lines = patch::old_lines(&patch.content, change, number);
+            let lines = patch::old_lines(content, change, number);
             cause = lines
                 .zip(files[source].as_deref())
-                .and_then(|(lines, content)| compare(&lines, content));
+                .and_then(|(lines, old)| compare(&lines, old));
         }
         causes.push(cause);
     }
-    Ok(describe(patch, scanned, &said, &causes))
+    Ok(describe(content, scanned, &said, &causes))
 }
 
 /// What the author reads of Mercurial's output. `causes` are those of the first places.
 fn describe(
-    patch: &Patch,
+    content: &[u8],
     scanned: &Scanned,
     said: &Said<'_>,
     causes: &[Option<Cause>],
@@ -108,7 +107,7 @@ fn describe(
     let named: Vec<String> = places
         .iter()
         .zip(causes)
-        .map(|(place, cause)| shown_place(patch, scanned, place, *cause))
+        .map(|(place, cause)| shown_place(content, scanned, place, *cause))
         .collect();
     let parts = [counted(places), named.join("\n"), own_words(others)];
     // The hunks that were not looked at are taken to be like those that were.
@@ -126,14 +125,14 @@ fn describe(
 }
 
 /// A hunk that is not where it says.
-pub(crate) fn hunk(patch: &Patch, scanned: &Scanned, file: &FileChange, number: usize) -> Misfits {
+pub(crate) fn hunk(content: &[u8], scanned: &Scanned, file: &FileChange, number: usize) -> Misfits {
     let name = String::from_utf8_lossy(&file.path);
     let place = Place {
         file: &name,
         what: What::Hunk(number),
     };
     Misfits {
-        details: shown_place(patch, scanned, &place, None),
+        details: shown_place(content, scanned, &place, None),
         unexplained: true,
         ..Misfits::default()
     }
@@ -252,7 +251,7 @@ fn counted(places: &[Place<'_>]) -> String {
 }
 
 fn shown_place(
-    patch: &Patch,
+    content: &[u8],
     scanned: &Scanned,
     place: &Place<'_>,
     cause: Option<Cause>,
@@ -270,7 +269,7 @@ fn shown_place(
     };
     let head = place
         .change(scanned)
-        .and_then(|change| patch::hunk_head(&patch.content, change, number));
+        .and_then(|change| patch::hunk_head(content, change, number));
     let Some(head) = head else {
         return format!("{file}: hunk #{number} does not fit{why}");
     };
@@ -354,30 +353,15 @@ fn in_ascii(line: &[u8], joined: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use build::{Diff, Phid};
-
     use super::*;
     use crate::Limits;
 
     const PATCH: &str = "diff --git a/a b b/a b\n--- a/a b\t\n+++ b/a b\t\n@@ -3,1 +3,1 @@ fn first()\n-x\n+y\n@@ -90,1 +90,1 @@\n-x\n+y\n";
 
     fn described(stderr: &str, causes: &[Option<Cause>]) -> Misfits {
-        let phid = |text| Phid::parse(text).expect("a PHID");
-        let patch = Patch {
-            revision_id: 7,
-            diff: Diff {
-                id: 8,
-                phid: phid("PHID-DIFF-8"),
-                created_at: jiff::Timestamp::UNIX_EPOCH,
-                base: None,
-            },
-            author: None,
-            message: "message".to_owned(),
-            content: PATCH.as_bytes().to_vec().into(),
-            abandoned: false,
-        };
-        let scanned = patch::scan(&patch.content, &Limits::default()).expect("a good patch");
-        describe(&patch, &scanned, &read(stderr), causes)
+        let content = PATCH.as_bytes();
+        let scanned = patch::scan(content, &Limits::default()).expect("a good patch");
+        describe(content, &scanned, &read(stderr), causes)
     }
 
     #[test]

@@ -1,31 +1,25 @@
-//! One repository: its lanes, and the builds on them.
+//! One repository: its clones.
 
 use std::{sync::Arc, time::Duration};
 
-use build::{BaseChoice, BaseReason, Build};
 use futures::future::join_all;
 use runtime::{Clock, Shutdown, error_chain};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::{
-    HgError, RepositorySettings, Settings, address,
-    apply::{self, Failure},
-    base,
-    desk::Desk,
+    HgError, RepositorySettings, Settings,
+    apply::Failure,
     error::{CLOSED_PAUSE, NOT_READY_PAUSE},
     lane::{Lane, Ready, Site},
     outcome,
-    patch::Scanned,
     pool::{Pool, Taken},
     probe,
-    push::Try,
     request::{Outcome, Requests, Task, Upkept},
     room::FullDisk,
     session::Session,
     tree_status::{TreeStatus, Verdict},
     upkeep::Order,
-    work::{self, Work},
 };
 
 /// How long a lane that is being tidied up is waited for at the end of the process.
@@ -46,13 +40,6 @@ pub(crate) struct Repository {
     /// What is done on a lane after its build was answered.
     afterwards: TaskTracker,
     closing: CancellationToken,
-}
-
-/// A head that is on Try.
-#[derive(Debug)]
-pub(crate) struct Landed {
-    pub(crate) head: String,
-    pub(crate) base: BaseChoice,
 }
 
 impl Repository {
@@ -178,59 +165,36 @@ impl Repository {
         }
     }
 
-    /// Applies a build's stack and pushes the head. Dropping this in the middle kills and reaps what runs; what it left
-    /// in the clone is taken away before the next build.
-    ///
-    /// What it leaves when it ends is taken away after that: the author need not wait for it.
-    pub(crate) async fn build(
+    /// Takes a clone that nobody works on; waits for one for a while.
+    pub(crate) async fn take_clone(&self) -> Result<Taken<Ready>, Failure> {
+        if let Some(slot) = self.pool.take(self.all.limits.ready).await {
+            return Ok(slot);
+        }
+        Err(match self.outage.words() {
+            Some(words) => Failure::Ours(HgError::DiskFull {
+                doing: format!("prepare the clone of {}", self.settings.name),
+                words,
+            }),
+            None => Failure::Hold {
+                after: NOT_READY_PAUSE,
+                reason: format!("the clone of {} is not ready yet", self.settings.name),
+            },
+        })
+    }
+
+    /// Gives a clone back after a build that ended so: a clone that is damaged is made again, any other is tidied up.
+    /// Returns how the build ended.
+    pub(crate) async fn give_back<T>(
         &self,
-        build: &Build,
-        scanned: &[Scanned],
-        desk: Desk<'_>,
-    ) -> Result<Landed, Failure> {
-        // A build that was here before is known to apply; while the tree is closed nothing else is to be found out.
-        if desk.record.base.is_some()
-            && let Verdict::Closed(reason) = self.look_at_tree().await
-        {
-            return Err(still_wanted(desk, build)
-                .await?
-                .unwrap_or_else(|| self.tree_closed(&reason)));
-        }
-        // One that has begun to push is finished.
-        let (author, allowed) = (&build.revision.author, self.all.limits.author);
-        if !desk.record.pushing
-            && let Some(after) = work::exceeded(desk.cx, author, allowed).await?
-        {
-            let reason = format!(
-                "builds of this author have used {} s of processor time within ten minutes (`max_author_time`): builds \
-                 of other authors go first",
-                allowed.as_secs()
-            );
-            return Err(still_wanted(desk, build)
-                .await?
-                .unwrap_or(Failure::NotYet { after, reason }));
-        }
-        let Some(mut lane) = self.pool.take(self.all.limits.ready).await else {
-            let not_ready = match self.outage.words() {
-                Some(words) => Failure::Ours(HgError::DiskFull {
-                    doing: format!("prepare the clone of {}", self.settings.name),
-                    words,
-                }),
-                None => Failure::NotYet {
-                    after: NOT_READY_PAUSE,
-                    reason: format!("the clone of {} is not ready yet", self.settings.name),
-                },
-            };
-            return Err(still_wanted(desk, build).await?.unwrap_or(not_ready));
-        };
-        let mut session = None;
-        let mut result = self
-            .build_on(&mut lane, &mut session, build, scanned, desk)
-            .await;
+        mut slot: Taken<Ready>,
+        session: Option<Session>,
+        mut result: Result<T, Failure>,
+        clock: &dyn Clock,
+    ) -> Result<T, Failure> {
         if let Err(Failure::Ours(error)) = &result
             && let Some(reason) = damage(error)
         {
-            lane.clone.condemn()?;
+            slot.clone.condemn()?;
             result = Err(HgError::Damaged {
                 repository: self.settings.name.clone(),
                 reason,
@@ -239,124 +203,39 @@ impl Repository {
         }
         if matches!(&result, Err(Failure::Ours(error)) if error.is_of_mercurial()) {
             // A server that has failed may hold locks, and remember what was rolled back.
-            lane.clone.close().await;
+            slot.clone.close().await;
         }
         if let Err(Failure::Ours(HgError::Damaged { .. })) = &result {
-            if let Some(lost) = lane.discard() {
+            if let Some(lost) = slot.discard() {
                 self.lanes
                     .get(lost.lane)
                     .inspect(|lane| lane.lost.notify_one());
             }
         } else {
-            self.tidy_afterwards(lane, session);
+            self.tidy_afterwards(slot, session);
         }
-        let clock = desk.cx.clock().as_ref();
-        match result {
+        match &result {
             Err(Failure::Ours(error @ HgError::DiskFull { .. })) => {
-                self.outage.begins(&error, &self.all, clock);
-                Err(still_wanted(desk, build).await?.unwrap_or(error.into()))
+                self.outage.begins(error, &self.all, clock);
             }
-            Err(Failure::Ours(error)) => Err(error.into()),
-            result => {
-                self.outage.ends(&self.all, clock);
-                result
-            }
+            Err(Failure::Ours(_)) => {}
+            _ => self.outage.ends(&self.all, clock),
         }
+        result
     }
 
-    async fn build_on(
-        &self,
-        Ready { clone, ssh, .. }: &mut Ready,
-        session: &mut Option<Session>,
-        build: &Build,
-        scanned: &[Scanned],
-        desk: Desk<'_>,
-    ) -> Result<Landed, Failure> {
-        clone.tidy().await.map_err(|error| self.judged(error))?;
-        let url = address::plain(&self.settings.try_url);
-        let target = Try {
-            url: &url,
-            name: &self.settings.try_name,
-            ssh,
-        };
-        *session = Session::open(ssh, target.url).unwrap_or_else(|error| {
-            warn!(
-                repository = self.settings.name,
-                error = error_chain(&error),
-                "cannot open a session in advance"
-            );
-            None
-        });
-        let mut work = Work::new(&self.all.limits);
-        let applying = async {
-            let mut base = base::choose(clone, build, &self.settings, desk).await?;
-            let (mode, author) = (&self.settings.mode, &self.all.default_author);
-            let head =
-                match apply::apply(clone, build, scanned, &base, mode, author, &mut work).await {
-                    Err(Failure::Patch(fault)) if base.choice.reason == BaseReason::ByDate => {
-                        clone.tidy().await?;
-                        let newest =
-                            base::newest_instead(clone, build, &self.settings, desk, &base.choice)
-                                .await?;
-                        base = newest.ok_or(Failure::Patch(fault))?;
-                        apply::apply(clone, build, scanned, &base, mode, author, &mut work)
-                            .await?
-                            .node
-                    }
-                    applied => applied?.node,
-                };
-            let patches = build.stack.len();
-            let text = format!(
-                "applied a stack of {patches} patches on {:.12} as {head:.12}",
-                base.choice.used
-            );
-            // One that waits is applied again each time.
-            if desk.record.base.is_none() {
-                info!(step = "applied", "{text}");
-            } else {
-                debug!(step = "applied", "{text}");
-            }
-            Ok::<_, Failure>((base.choice, head))
-        };
-        let (applied, verdict, looked) =
-            futures::join!(applying, self.look_at_tree(), desk.look_again(build));
-        let recorded = work::record(desk.cx, &build.revision.author, work.used()).await;
-        // What is wrong on our side comes first, since the clone may be damaged; then what may not be spoken of.
-        let applied = match applied {
-            Err(Failure::Ours(error)) => return Err(error.into()),
-            applied => applied,
-        };
-        recorded?;
-        if let Some(unwanted) = looked? {
-            return Err(Failure::Unwanted(unwanted));
-        }
-        // A patch that does not apply fails even while the tree is closed.
-        let (base, head) = applied?;
-        if let Verdict::Closed(reason) = verdict {
-            info!(step = "deferred", "{} is closed: {reason}", target.name);
-            return Err(self.tree_closed(&reason));
-        }
-        desk.pushes(build).await?;
-        match target.push(clone, &head, session).await {
-            Err(HgError::Refused { doing, words }) => {
-                desk.pushed_nothing(build)?;
-                match self.tree_status.look_again(target.name).await {
-                    Verdict::Closed(reason) => return Err(self.tree_closed(&reason)),
-                    Verdict::Open => return Err(HgError::Refused { doing, words }.into()),
-                }
-            }
-            pushed => pushed?,
-        }
-        info!(step = "pushed", "pushed {head} to {}", target.name);
-        Ok(Landed { head, base })
-    }
-
-    async fn look_at_tree(&self) -> Verdict {
+    /// Whether the tree takes pushes.
+    pub(crate) async fn look_at_tree(&self) -> Verdict {
         self.tree_status.look(&self.settings.try_name).await
     }
 
+    /// Whether the tree takes pushes, by an answer of now.
+    pub(crate) async fn look_at_tree_again(&self) -> Verdict {
+        self.tree_status.look_again(&self.settings.try_name).await
+    }
+
     /// A clone that cannot even be tidied up has to be cloned again.
-    fn judged(&self, error: HgError) -> HgError {
+    pub(crate) fn judged(&self, error: HgError) -> HgError {
         if error.is_damage() {
             HgError::Damaged {
                 repository: self.settings.name.clone(),
@@ -367,18 +246,11 @@ impl Repository {
         }
     }
 
-    fn tree_closed(&self, reason: &str) -> Failure {
-        Failure::NotYet {
+    /// All builds of the repository wait for its tree.
+    pub(crate) fn tree_closed(&self, reason: &str) -> Failure {
+        Failure::Hold {
             after: CLOSED_PAUSE,
             reason: format!("{} is closed: {reason}", self.settings.try_name),
-        }
-    }
-
-    /// Why the tree is closed, if it is.
-    pub(crate) async fn tree_is_closed(&self) -> Option<String> {
-        match self.look_at_tree().await {
-            Verdict::Closed(reason) => Some(reason),
-            Verdict::Open => None,
         }
     }
 
@@ -421,11 +293,6 @@ impl Repository {
         });
         join_all(closing).await;
     }
-}
-
-/// The end of a build that has to wait and is not wanted any more: its author need not wait as well.
-async fn still_wanted(desk: Desk<'_>, build: &Build) -> Result<Option<Failure>, Failure> {
-    Ok(desk.look_again(build).await?.map(Failure::Unwanted))
 }
 
 /// What an error says about the clone, if it says that the clone has lost data.

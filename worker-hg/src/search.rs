@@ -8,8 +8,6 @@
 
 use std::cmp::Reverse;
 
-use build::Patch;
-
 use crate::{
     HgError,
     clone::{Changeset, HgClone},
@@ -24,38 +22,38 @@ const HARMLESS: u64 = 10_000_000;
 const MAX_FILES: usize = 100;
 const MAX_FILE: usize = 32 << 20;
 
-/// The first hunk that is not where it says, in a file where a search can take long. `sizes` are those of the patch's
+/// The first hunk of a patch with this `content` that is not where it says, in a file where a search can take long. `sizes` are those of the patch's
 /// files in `parent`.
 pub(crate) async fn misplaced(
     clone: &mut HgClone,
     parent: &Changeset,
-    patch: &Patch,
+    content: &[u8],
     scanned: &Scanned,
     sizes: &[u64],
 ) -> Result<Option<Misfits>, HgError> {
-    for file in costly(patch, scanned, sizes) {
+    for file in costly(content, scanned, sizes) {
         let source = misfit::source(file);
-        let content = clone.read_file(parent, source, MAX_FILE + 1).await?;
+        let old = clone.read_file(parent, source, MAX_FILE + 1).await?;
         // Mercurial itself reports a file that is not there.
-        let compared = content.filter(|content| content.len() <= MAX_FILE);
-        let number = compared
-            .and_then(|content| first_misplaced(&content, patch::old_texts(&patch.content, file)));
+        let compared = old.filter(|old| old.len() <= MAX_FILE);
+        let number =
+            compared.and_then(|old| first_misplaced(&old, patch::old_texts(content, file)));
         if let Some(number) = number {
-            return Ok(Some(misfit::hunk(patch, scanned, file, number)));
+            return Ok(Some(misfit::hunk(content, scanned, file, number)));
         }
     }
     Ok(None)
 }
 
 /// The files for whose hunks a search could take long, those with the most work first.
-fn costly<'a>(patch: &Patch, scanned: &'a Scanned, sizes: &[u64]) -> Vec<&'a FileChange> {
+fn costly<'a>(content: &[u8], scanned: &'a Scanned, sizes: &[u64]) -> Vec<&'a FileChange> {
     let searched = scanned
         .files
         .iter()
         .zip(sizes)
         .filter(|(file, _)| file.hunks.is_some() && file.kind != Kind::Add);
     let mut costly: Vec<_> = searched
-        .map(|(file, size)| (comparisons(patch, file, *size), file))
+        .map(|(file, size)| (comparisons(content, file, *size), file))
         .filter(|(comparisons, _)| *comparisons > HARMLESS)
         .collect();
     costly.sort_by_key(|(comparisons, _)| Reverse(*comparisons));
@@ -65,14 +63,14 @@ fn costly<'a>(patch: &Patch, scanned: &'a Scanned, sizes: &[u64]) -> Vec<&'a Fil
 
 /// How many lines could be compared for a file of `size` bytes: each of its bytes can be a line that is like the first one
 /// of each hunk.
-fn comparisons(patch: &Patch, file: &FileChange, size: u64) -> u64 {
+fn comparisons(content: &[u8], file: &FileChange, size: u64) -> u64 {
     let most = |lines: usize| size.saturating_mul(u64::try_from(lines).unwrap_or(u64::MAX));
-    if most(patch.content.len()) <= HARMLESS {
+    if most(content.len()) <= HARMLESS {
         return 0;
     }
     let lines = |text: &[u8]| memchr::memchr_iter(b'\n', text).count() + 1;
     most(
-        patch::old_texts(&patch.content, file)
+        patch::old_texts(content, file)
             .map(|(_, text)| lines(&text))
             .sum(),
     )

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use events::queues::MERCURIAL;
+use events::queues::BUILD_PUSH;
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -157,7 +157,7 @@ impl Driver {
             tries: self.world.tries().await?,
             letters: self.world.letters().await?,
         };
-        let mut balance = books.balance(MERCURIAL.spec().name);
+        let mut balance = books.balance(BUILD_PUSH.spec().name);
         offences.append(&mut self.world.processes.offences);
         offences.append(&mut balance.offences);
         balance.offences = offences;

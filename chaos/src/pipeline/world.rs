@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
-use build::{Applied, Build, BuildRequest, Phid, Update};
+use build::{Build, BuildRequest, Phid, Update};
 use bus::{Depth, Message, Operate, RedisBus, RedisOptions, Remains, Which};
-use events::queues::{APPLIED, BUILDS, MERCURIAL, RESULTS};
+use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
 use runtime::SystemClock;
 
 use super::{
@@ -118,23 +118,16 @@ impl World {
         if !self.redis.is_up() {
             return None;
         }
-        let [builds, mercurial, applied, results] = [
-            BUILDS.spec(),
-            MERCURIAL.spec(),
-            APPLIED.spec(),
-            RESULTS.spec(),
-        ];
         Some(Depths {
-            builds: self.bus.depth(&builds).await.ok()?,
-            mercurial: self.bus.depth(&mercurial).await.ok()?,
-            applied: self.bus.depth(&applied).await.ok()?,
-            results: self.bus.depth(&results).await.ok()?,
+            load: self.bus.depth(&BUILD_LOAD.spec()).await.ok()?,
+            push: self.bus.depth(&BUILD_PUSH.spec()).await.ok()?,
+            publish: self.bus.depth(&BUILD_PUBLISH.spec()).await.ok()?,
         })
     }
 
     /// Has the builds that wait for another attempt tried now, as an operator does after an outage.
     pub async fn hurry(&self) -> anyhow::Result<()> {
-        self.bus.requeue(&MERCURIAL.spec(), Which::All).await?;
+        self.bus.requeue(&BUILD_PUSH.spec(), Which::All).await?;
         Ok(())
     }
 
@@ -195,33 +188,32 @@ impl World {
 /// How full the queues are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depths {
-    builds: Depth,
-    mercurial: Depth,
-    applied: Depth,
-    results: Depth,
+    load: Depth,
+    push: Depth,
+    publish: Depth,
 }
 
 impl Depths {
     /// Whether nothing is left but dead letters.
     pub fn are_empty(&self) -> bool {
-        [self.builds, self.mercurial, self.applied, self.results]
+        [self.load, self.push, self.publish]
             .iter()
             .all(|depth| depth.unfinished() == 0)
     }
 
     /// Whether a worker has a build in its hands.
     pub fn show_work(&self) -> bool {
-        self.mercurial.in_flight > 0
+        self.push.in_flight > 0
     }
 
     /// Whether a worker has an answer in its hands.
     pub fn show_answers(&self) -> bool {
-        self.results.in_flight > 0
+        self.publish.in_flight > 0
     }
 
     /// Whether builds wait for another attempt and none is under way.
     pub fn only_wait(&self) -> bool {
-        self.mercurial.delayed > 0 && self.mercurial.ready + self.mercurial.in_flight == 0
+        self.push.delayed > 0 && self.push.ready + self.push.in_flight == 0
     }
 }
 
@@ -233,14 +225,13 @@ fn target(queue: &str, remains: &Remains) -> Option<Phid> {
     let (version, body) = (envelope.version, &envelope.body);
     let request = |request: BuildRequest| request.target;
     match queue {
-        _ if queue == BUILDS.spec().name => BuildRequest::decode(version, body).ok().map(request),
-        _ if queue == MERCURIAL.spec().name => Build::decode(version, body)
+        _ if queue == BUILD_LOAD.spec().name => {
+            BuildRequest::decode(version, body).ok().map(request)
+        }
+        _ if queue == BUILD_PUSH.spec().name => Build::decode(version, body)
             .ok()
             .map(|it| request(it.request)),
-        _ if queue == APPLIED.spec().name => Applied::decode(version, body)
-            .ok()
-            .map(|it| request(it.request)),
-        _ if queue == RESULTS.spec().name => Update::decode(version, body)
+        _ if queue == BUILD_PUBLISH.spec().name => Update::decode(version, body)
             .ok()
             .map(|it| request(it.request)),
         _ => None,

@@ -9,7 +9,7 @@ use std::{
 
 use build::{BuildRequest, Phid};
 use bus::{Bus, Outgoing, RedisBus, RedisOptions};
-use events::queues::BUILDS;
+use events::queues::BUILD_LOAD;
 use runtime::{Clock, SystemClock};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -147,7 +147,7 @@ pub async fn idle(server: &RedisServer) -> (f64, f64) {
         accepted_at: SystemClock.now(),
     };
     for _ in 0..scale().deferred {
-        let packed = BUILDS
+        let packed = BUILD_LOAD
             .pack(&request, &SystemClock)
             .expect("a build is packed");
         let later = Outgoing {

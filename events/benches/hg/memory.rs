@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use build::{Build, Phid};
 use bus::{Bus, RedisBus, RedisOptions};
-use events::queues::MERCURIAL;
+use events::queues::BUILD_PUSH;
 use runtime::{Clock, SystemClock};
 use testkit::{
     RedisServer,
@@ -14,7 +14,7 @@ use testkit::{
 use crate::{
     process::{Process, hg_of, peak_mb},
     report::Report,
-    stack::Stack,
+    stack::{AUTHOR, Stack, message},
     stage::Stage,
 };
 
@@ -83,9 +83,9 @@ fn registered(
     repository: &Phid,
 ) -> Build {
     let mut build = stack.build(repository.clone());
-    for patch in &mut build.stack {
-        // The worker does not load it again.
-        let revision = NewRevision::new("Do it", author, repository, NewDiff::new(""));
+    for (patch, content) in build.stack.iter_mut().zip(&stack.patches) {
+        let diff = NewDiff::new(content.clone()).commit(AUTHOR, message(patch.revision_id));
+        let revision = NewRevision::new("Do it", author, repository, diff);
         let created = phabricator.create_revision(revision);
         (patch.revision_id, patch.diff.id, patch.diff.phid) =
             (created.id, created.diff.id, created.diff.phid);
@@ -97,7 +97,7 @@ fn registered(
 }
 
 async fn push(bus: &RedisBus, build: &Build) {
-    let packed = MERCURIAL
+    let packed = BUILD_PUSH
         .pack(build, &SystemClock)
         .expect("a build is packed");
     bus.push(vec![packed]).await.expect("the bus stores it");
@@ -106,7 +106,7 @@ async fn push(bus: &RedisBus, build: &Build) {
 /// Waits until nothing is left to build.
 async fn drained(bus: &dyn Bus) {
     while bus
-        .depth(&MERCURIAL.spec())
+        .depth(&BUILD_PUSH.spec())
         .await
         .expect("the bus answers")
         .unfinished()

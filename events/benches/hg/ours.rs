@@ -3,16 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use build::{Applied, Build, Ineligible, Journal, PushGuard, PushGuardError, Report, What};
+use build::{
+    Build, BuildLog, Ineligible, PatchContent, PatchSource, PatchSourceError, PushGuard,
+    PushGuardError, Report, Update, What,
+};
 use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Producer};
-use events::queues::{APPLIED, MERCURIAL};
+use events::queues::{BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use tokio::{sync::mpsc, task::JoinHandle};
-use worker_hg::{Mercurial, MercurialQueues, Settings};
+use worker_hg::{Mercurial, Settings};
 
 use crate::{
     report::{Times, since},
-    stack::Stack,
+    stack::{Stack, contents},
     stage::repository,
     watch::Watch,
 };
@@ -22,9 +25,9 @@ const LOOK: Duration = Duration::from_millis(20);
 
 pub struct Ours<'w> {
     bus: Arc<dyn Bus>,
-    journal: Journal,
+    log: BuildLog,
     producer: Producer,
-    reports: mpsc::UnboundedReceiver<Applied>,
+    reports: mpsc::UnboundedReceiver<Update>,
     watch: &'w mut Watch,
     shutdown: Shutdown,
     running: JoinHandle<()>,
@@ -44,20 +47,23 @@ impl PushGuard for Wanted {
     }
 }
 
+#[async_trait]
+impl PatchSource for Wanted {
+    async fn load(&self, build: &Build) -> Result<Vec<PatchContent>, PatchSourceError> {
+        Ok(contents(build))
+    }
+}
+
 impl<'w> Ours<'w> {
     /// Starts the worker, and waits until its clones are ready.
     pub async fn start(settings: Settings, watch: &'w mut Watch) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
-        let queues = MercurialQueues {
-            builds: MERCURIAL,
-            applied: APPLIED,
-        };
-        let journal = Journal::new(Duration::from_secs(3600), "bench");
+        let log = BuildLog::new(Duration::from_secs(3600), "bench", BUILD_QUEUES);
         let mercurial = Mercurial::new(
             settings.clone(),
-            queues,
-            journal.clone(),
+            log.clone(),
+            Arc::new(Wanted),
             Arc::new(Wanted),
             clock.clone(),
         )
@@ -66,13 +72,13 @@ impl<'w> Ours<'w> {
         let services: Vec<Box<dyn Service>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(
-                Consumer::new(bus.clone(), clock.clone(), MERCURIAL, mercurial.handler())
+                Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, mercurial.handler())
                     .with_lanes(mercurial.lanes()),
             ),
             Box::new(Consumer::new(
                 bus.clone(),
                 clock.clone(),
-                APPLIED,
+                BUILD_PUBLISH,
                 Reports(sender),
             )),
         ];
@@ -98,7 +104,7 @@ impl<'w> Ours<'w> {
         Self {
             producer: Producer::new(bus.clone(), clock),
             bus,
-            journal,
+            log,
             reports,
             watch,
             shutdown,
@@ -156,7 +162,7 @@ impl<'w> Ours<'w> {
         }
         let mut reports = [None, None];
         while reports.iter().any(Option::is_none) {
-            let Applied { request, report } = self.reported().await;
+            let Update { request, report } = self.reported().await;
             let at = usize::from(request.target == builds[1].request.target);
             reports[at] = Some((report, since(begin)));
         }
@@ -169,7 +175,7 @@ impl<'w> Ours<'w> {
         let begin = SystemClock.now();
         self.send(build).await;
         loop {
-            let records = self.journal.find(self.bus.as_ref(), &target).await;
+            let records = self.log.find(self.bus.as_ref(), &target).await;
             let events = &records.expect("a record")[0].events;
             if events
                 .iter()
@@ -187,12 +193,12 @@ impl<'w> Ours<'w> {
 
     async fn send(&self, build: &Build) {
         self.producer
-            .send(&MERCURIAL, build)
+            .send(&BUILD_PUSH, build)
             .await
             .expect("the bus stores it");
     }
 
-    async fn reported(&mut self) -> Applied {
+    async fn reported(&mut self) -> Update {
         self.reports.recv().await.expect("the worker reports")
     }
 
@@ -210,13 +216,13 @@ impl<'w> Ours<'w> {
     }
 }
 
-struct Reports(mpsc::UnboundedSender<Applied>);
+struct Reports(mpsc::UnboundedSender<Update>);
 
 #[async_trait]
-impl Handler<Applied> for Reports {
+impl Handler<Update> for Reports {
     type Error = BusError;
 
-    async fn handle(&self, applied: Applied, _: &Context) -> Result<Outcome, BusError> {
+    async fn handle(&self, applied: Update, _: &Context) -> Result<Outcome, BusError> {
         let _ = self.0.send(applied);
         Ok(Outcome::Done)
     }

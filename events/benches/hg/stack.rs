@@ -1,6 +1,9 @@
 //! Stacks of patches, the same for both sides.
 
-use build::{Build, BuildRequest, Diff, Patch, Phid, Revision};
+use std::collections::BTreeMap;
+
+use build::{Build, BuildRequest, Diff, Patch, PatchContent, Phid, Revision};
+use parking_lot::Mutex;
 use runtime::{Clock, SystemClock};
 
 use crate::{
@@ -10,6 +13,24 @@ use crate::{
 
 /// The author of every patch.
 pub const AUTHOR: &str = "Ada <ada@example.org>";
+
+/// The contents of the patches of all builds, by the numbers of their diffs: there is no Phabricator to load them from.
+static CONTENTS: Mutex<BTreeMap<u64, PatchContent>> = Mutex::new(BTreeMap::new());
+
+/// The contents of a build's patches.
+pub fn contents(build: &Build) -> Vec<PatchContent> {
+    let known = CONTENTS.lock();
+    let found = build
+        .stack
+        .iter()
+        .filter_map(|patch| known.get(&patch.diff.id));
+    found.cloned().collect()
+}
+
+/// The message of a revision's patch.
+pub fn message(revision_id: u64) -> String {
+    format!("Bug {revision_id} - Do it")
+}
 
 pub struct Stack {
     /// Tells stacks apart.
@@ -87,13 +108,16 @@ impl Stack {
                 created_at: SystemClock.now(),
                 base: Some(self.base.clone()),
             };
-            let message = format!("Bug {revision_id} - Do it");
+            let content = PatchContent {
+                author: Some(AUTHOR.to_owned()),
+                message: message(revision_id),
+                bytes: content.clone().into_bytes().into(),
+            };
+            CONTENTS.lock().insert(diff.id, content);
             Patch {
                 revision_id,
                 diff,
-                author: Some(AUTHOR.to_owned()),
-                message,
-                content: content.clone().into_bytes().into(),
+                message: None,
                 abandoned: false,
             }
         });
@@ -112,7 +136,6 @@ impl Stack {
             id: revision_id,
             phid: phid("DREV", revision_id),
             url: format!("https://phabricator.example.org/D{revision_id}"),
-            title: "Do it".to_owned(),
             author: phid("USER", 1),
             reviewers: Vec::new(),
         };

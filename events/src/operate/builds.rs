@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use build::{
-    ALL, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason, Now, Outcome, Phid, Report,
-    Step, Update, revision_tag,
+    ALL, BuildLog, BuildRecord, BuildRequest, BuildState, NeutralReason, Now, Outcome, Phid,
+    Report, Step, revision_tag,
 };
-use bus::{Bus, Message, Queue, RedisBus};
+use bus::{Bus, Producer, RedisBus};
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
@@ -20,9 +20,7 @@ use super::{
 use crate::{
     cli::{BuildList, Builds, BuildsAction, Deployment, OneBuild, Which},
     config::RecordsConfig,
-    environment,
-    queues::{self, BUILDS, RESULTS},
-    source, topology,
+    environment, queues, source, topology,
 };
 
 /// How many records are read in one go.
@@ -32,7 +30,7 @@ const PAGE: usize = 200;
 pub(super) struct Archive {
     pub(super) records: RecordsConfig,
     pub(super) bus: Arc<dyn Bus>,
-    pub(super) journal: Journal,
+    pub(super) log: BuildLog,
 }
 
 impl Archive {
@@ -49,11 +47,11 @@ impl Archive {
                  redis of the deployment"
             );
         };
-        let journal = topology::journal(records.build_retention);
+        let log = topology::build_log(records.build_retention);
         Ok(Self {
             bus: Arc::new(RedisBus::new(&options, &SystemClock)?),
             records,
-            journal,
+            log,
         })
     }
 
@@ -85,7 +83,7 @@ impl Archive {
     }
 
     async fn read(&self, targets: &[Phid]) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
-        let records = self.journal.find(self.bus.as_ref(), targets).await?;
+        let records = self.log.find(self.bus.as_ref(), targets).await?;
         Ok(records
             .into_iter()
             .filter_map(|record| Some((record.request.clone()?, record)))
@@ -99,7 +97,7 @@ impl Archive {
         page: usize,
     ) -> anyhow::Result<(Vec<(BuildRequest, BuildRecord)>, bool)> {
         let targets = self
-            .journal
+            .log
             .tagged(self.bus.as_ref(), tag, page * PAGE..(page + 1) * PAGE)
             .await?;
         Ok((self.read(&targets).await?, targets.len() < PAGE))
@@ -138,15 +136,9 @@ impl Archive {
         Ok(paused)
     }
 
-    async fn send<M: Message>(
-        &self,
-        queue: &Queue<M>,
-        message: &M,
-        facts: Vec<bus::Fact>,
-    ) -> anyhow::Result<()> {
-        let packed = queue.pack(message, &SystemClock)?;
-        self.bus.push_with(vec![packed], facts).await?;
-        Ok(())
+    /// Sends into the deployment.
+    pub(super) fn producer(&self) -> Producer {
+        Producer::new(Arc::clone(&self.bus), Arc::new(SystemClock))
     }
 }
 
@@ -308,30 +300,14 @@ pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
             record.state().name()
         );
     }
-    let facts = |queue: &str| {
-        archive.journal.redriven(
-            &target,
-            queue,
-            "an operator retries it",
-            record.redriven,
-            SystemClock.now(),
-        )
+    let (answer, action) = match record.end.as_ref().map(|end| end.outcome.clone()) {
+        Some(Outcome::Answered(report)) => (Some(report), "its answer is sent again"),
+        _ => (None, "it is built again, from the beginning"),
     };
-    let action = if let Some(Outcome::Answered(report)) =
-        record.end.as_ref().map(|end| end.outcome.clone())
-    {
-        let facts = facts(RESULTS.spec().name)?;
-        archive
-            .send(&RESULTS, &Update { request, report }, facts)
-            .await?;
-        "its answer is sent again"
-    } else {
-        let facts = facts(BUILDS.spec().name)?;
-        archive
-            .send(&BUILDS, &BuildRequest { ..request }, facts)
-            .await?;
-        "it is built again, from the beginning"
-    };
+    let (log, producer) = (&archive.log, archive.producer());
+    let reason = "an operator retries it";
+    log.redrive(&producer, request, answer, reason, record.redriven, None)
+        .await?;
     done(&options, &target, action)
 }
 
@@ -350,18 +326,12 @@ pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
         bail!("the push of {target} has begun, and its head may be on Try: it is finished");
     }
     let report = Report::neutral(NeutralReason::Cancelled, "Cancelled by an operator.");
-    let facts = archive.journal.ends(
-        &request,
-        &record,
-        &report,
-        RESULTS.spec().name,
-        SystemClock.now(),
-    )?;
-    let update = Update { request, report };
-    archive.send(&RESULTS, &update, facts).await?;
+    let (log, producer) = (&archive.log, archive.producer());
+    log.finish_from(&producer, &request, &record, report.clone(), None)
+        .await?;
     // Whoever decided first has decided.
     let (_, now) = archive.newest(&Which::Target(target.clone())).await?;
-    if !now.ends_with(&update.report) {
+    if !now.ends_with(&report) {
         bail!(
             "{target} came to its end at this moment: {}",
             now.state().name()

@@ -231,12 +231,9 @@ async fn one(
             return Err(anyhow::Error::new(error).context("harbormaster may have restarted it"));
         }
     }
-    let facts = archive
-        .journal
-        .restarted(&request.target, SystemClock.now())?;
     archive
-        .bus
-        .push_with(Vec::new(), facts)
+        .log
+        .restarted(&archive.producer(), &request.target)
         .await
         .context("it was restarted, but that cannot be recorded")?;
     Ok(Done::Restarted)

@@ -11,7 +11,10 @@ use super::{
     print_json,
     table::{Table, span},
 };
-use crate::{cli::OneBuild, queues};
+use crate::{
+    cli::OneBuild,
+    queues::{self, BUILD_LOAD, BUILD_PUSH},
+};
 
 /// Runs `events why`.
 pub async fn why(options: OneBuild) -> anyhow::Result<()> {
@@ -279,9 +282,14 @@ fn next(record: &BuildRecord, publish: bool) -> Option<&'static str> {
     if record.end.is_some() {
         return Some(ends);
     }
-    Some(match record.now.as_ref().map(|now| now.queue.as_str()) {
-        Some("builds") => "its revision is looked at; when it is public, its stack is loaded",
-        Some("mercurial") => "its stack is applied on a clone and pushed to Try",
+    let queue = record.now.as_ref().map(|now| now.queue.as_str());
+    Some(match queue {
+        Some(queue) if queue == BUILD_LOAD.spec().name => {
+            "its revision is looked at; when it is public, its stack is loaded"
+        }
+        Some(queue) if queue == BUILD_PUSH.spec().name => {
+            "its stack is applied on a clone and pushed to Try"
+        }
         _ => ends,
     })
 }

@@ -20,10 +20,10 @@ use taskcluster::{
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{journal, services};
+use super::{build_log, services};
 use crate::{
     config::{Config, HookConfig, HookSource, TestSelectionConfig, TriggersConfig},
-    dispatch::{Each, Wanted},
+    each::{Each, Wanted},
     queues::{
         BUGBUG, BUGBUG_TRY_PUSH, DIFFS, HOOKS, HOOKS_COMMUNITY, MAILS, MONITORING,
         MONITORING_COMMUNITY, PULSE_COVERAGE, PULSE_LANDED, PULSE_MOZREVIEW, PULSE_SELECTED,
@@ -483,7 +483,7 @@ impl Triggers<'_> {
         let publisher = TestResultPublisher::new(
             self.conduit.clone(),
             publish,
-            journal(self.config.build_retention),
+            build_log(self.config.build_retention),
         );
         services.push(self.consumer(BUGBUG_TRY_PUSH, start));
         services.push(self.consumer(PULSE_SELECTED, end));

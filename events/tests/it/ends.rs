@@ -191,7 +191,7 @@ async fn what_is_not_public_yet_or_ever() {
 #[tokio::test]
 async fn what_changes_while_a_build_waits_for_mercurial() {
     let mut stage = stage().await;
-    stage.pause_mercurial(true).await;
+    stage.pause_push(true).await;
     let [good, replaced, landed, secured, hidden, parent] =
         ["good", "replaced", "landed", "secured", "hidden", "parent"]
             .map(|name| stage.create(stage.revision(name)));
@@ -212,7 +212,7 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
     ] {
         builds.push(stage.build(revision).await);
     }
-    stage.until_waiting_for_mercurial(builds.len()).await;
+    stage.until_waiting_for_push(builds.len()).await;
 
     let phabricator = &stage.world.phabricator;
     let newer = phabricator.update_revision(replaced.id, stage.diff("newer"));
@@ -227,7 +227,7 @@ async fn what_changes_while_a_build_waits_for_mercurial() {
     let again = phabricator.restart_build(&builds[9].target);
     builds.push(stage.build_diff(newer.id).await);
     builds.push(stage.request(again).await);
-    stage.pause_mercurial(false).await;
+    stage.pause_push(false).await;
 
     let superseded = format!(
         "Superseded: diff {} was replaced by the newer diff {}",

@@ -1,10 +1,10 @@
 //! What an operator does with a deployment that runs, on the command line and over the API.
 
-use std::{process::Stdio, time::Duration};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
-use build::{BuildRecord, BuildRequest, Journal, NeutralReason, Phid, Report, Source, Update};
-use bus::{Bus, Message, Operate, Outgoing, Queue, Reserve, Settlement};
-use events::queues::{self, BUILDS, RESULTS};
+use build::{BuildLog, BuildRecord, BuildRequest, NeutralReason, Phid, Report, Source, Update};
+use bus::{Bus, Message, Operate, Outgoing, Producer, Queue, Reserve, Settlement};
+use events::queues::{self, BUILD_LOAD, BUILD_PUBLISH};
 use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 use tokio::{
@@ -142,21 +142,15 @@ async fn accepted_builds_are_seen_in_their_queue() {
     let expected = std::iter::once("QUEUE").chain(all.iter().map(|queue| queue.name));
     assert_eq!(names, Vec::from_iter(expected));
     assert_eq!(
-        names[1..6],
-        [
-            "builds",
-            "mercurial",
-            "mercurial:applied",
-            "results",
-            "lando"
-        ]
+        names[1..5],
+        ["build:load", "build:push", "build:publish", "lando"]
     );
     assert_eq!([cells[0][1].trim(), cells[0][2]], ["READY", "IN FLIGHT"]);
     assert_eq!(cells[1][1].trim(), "1");
-    assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
+    assert_eq!(world.counts("build:load").await, [1, 0, 0, 0]);
 
     let peeked = world
-        .events(&["queues", "peek", "builds", "--json"])
+        .events(&["queues", "peek", "build:load", "--json"])
         .await
         .json();
     assert_eq!(
@@ -166,13 +160,13 @@ async fn accepted_builds_are_seen_in_their_queue() {
     let id = peeked[0]["id"].as_str().unwrap();
     assert!(
         world
-            .events(&["queues", "peek", "builds"])
+            .events(&["queues", "peek", "build:load"])
             .await
             .out
             .contains(id)
     );
     let one = world
-        .events(&["queues", "peek", "builds", "--id", id, "--json"])
+        .events(&["queues", "peek", "build:load", "--id", id, "--json"])
         .await
         .json()
         .remove(0);
@@ -183,8 +177,11 @@ async fn accepted_builds_are_seen_in_their_queue() {
 async fn a_paused_queue_holds_a_build_until_it_is_resumed() {
     let world = World::with_redis().await;
     assert_eq!(
-        world.events(&["queues", "pause", "builds"]).await.lines(),
-        ["builds is paused: 0 ready, 0 in flight, 0 delayed"]
+        world
+            .events(&["queues", "pause", "build:load"])
+            .await
+            .lines(),
+        ["build:load is paused: 0 ready, 0 in flight, 0 delayed"]
     );
     let (web, worker) = (world.start("web"), world.start("worker"));
     let build = world.submit_stack().await;
@@ -204,25 +201,19 @@ async fn a_paused_queue_holds_a_build_until_it_is_resumed() {
             .unwrap()
             .ends_with("paused")
     );
-    assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
+    assert_eq!(world.counts("build:load").await, [1, 0, 0, 0]);
 
     let resumed = world
-        .events(&["queues", "resume", "builds", "--json"])
+        .events(&["queues", "resume", "build:load", "--json"])
         .await
         .json()
         .remove(0);
     assert_eq!(
         (&resumed["queue"], &resumed["paused"]),
-        (&json!("builds"), &json!(false))
+        (&json!("build:load"), &json!(false))
     );
     let link = world.until_pushed(&build, &worker).await;
-    for queue in [
-        "builds",
-        "mercurial",
-        "mercurial:applied",
-        "results",
-        "lando",
-    ] {
+    for queue in ["build:load", "build:push", "build:publish", "lando"] {
         assert_eq!(
             world.events(&["queues", "drain", queue]).await.lines(),
             [format!("{queue} is drained")]
@@ -235,76 +226,75 @@ async fn a_paused_queue_holds_a_build_until_it_is_resumed() {
         .iter()
         .filter(|row| row["finished_per_minute"].as_f64().unwrap() > 0.0);
     let used: Vec<_> = used.map(|row| row["queue"].as_str().unwrap()).collect();
-    assert_eq!(
-        used,
-        ["builds", "mercurial", "mercurial:applied", "results"]
-    );
+    assert_eq!(used, ["build:load", "build:push", "build:publish"]);
 }
 
 #[tokio::test]
 async fn delayed_builds_are_made_ready_and_waiting_ones_dropped() {
     let world = World::with_redis().await;
-    let first = world.push(&BUILDS, &request(1), HOUR).await;
+    let first = world.push(&BUILD_LOAD, &request(1), HOUR).await;
     for diff in 2..=4 {
-        world.push(&BUILDS, &request(diff), HOUR).await;
+        world.push(&BUILD_LOAD, &request(diff), HOUR).await;
     }
     let one = world
-        .events(&["queues", "requeue", "builds", "--id", &first])
+        .events(&["queues", "requeue", "build:load", "--id", &first])
         .await;
-    assert_eq!(one.lines(), ["made 1 delayed message of builds ready"]);
+    assert_eq!(one.lines(), ["made 1 delayed message of build:load ready"]);
     let again = world
-        .events(&["queues", "requeue", "builds", "--id", &first])
+        .events(&["queues", "requeue", "build:load", "--id", &first])
         .await;
     assert_eq!(
         again.fault(),
-        format!("queue builds has no message {first} that is delayed")
+        format!("queue build:load has no message {first} that is delayed")
     );
     let all = world
-        .events(&["queues", "requeue", "builds", "--all", "--json"])
+        .events(&["queues", "requeue", "build:load", "--all", "--json"])
         .await;
-    assert_eq!(all.json(), [json!({"queue": "builds", "requeued": 3})]);
-    assert_eq!(world.counts("builds").await, [4, 0, 0, 0]);
+    assert_eq!(all.json(), [json!({"queue": "build:load", "requeued": 3})]);
+    assert_eq!(world.counts("build:load").await, [4, 0, 0, 0]);
 
     let limited = world
-        .events(&["queues", "peek", "builds", "--limit", "3"])
+        .events(&["queues", "peek", "build:load", "--limit", "3"])
         .await;
     assert_eq!(limited.lines().len(), 5);
     assert!(limited.lines()[4].contains("there are more"), "{limited:?}");
 
-    let refused = world.events(&["queues", "drop", "builds", "--all"]).await;
+    let refused = world
+        .events(&["queues", "drop", "build:load", "--all"])
+        .await;
     assert_eq!(
         refused.fault(),
-        "4 messages of builds would be dropped permanently: say --yes if that is meant"
+        "4 messages of build:load would be dropped permanently: say --yes if that is meant"
     );
-    assert_eq!(world.counts("builds").await, [4, 0, 0, 0]);
+    assert_eq!(world.counts("build:load").await, [4, 0, 0, 0]);
     let one = world
-        .events(&["queues", "drop", "builds", "--id", &first, "--yes"])
+        .events(&["queues", "drop", "build:load", "--id", &first, "--yes"])
         .await;
-    assert_eq!(one.lines(), ["dropped 1 message of builds"]);
+    assert_eq!(one.lines(), ["dropped 1 message of build:load"]);
     let all = world
-        .events(&["queues", "drop", "builds", "--all", "--yes", "--json"])
+        .events(&["queues", "drop", "build:load", "--all", "--yes", "--json"])
         .await;
-    assert_eq!(all.json(), [json!({"queue": "builds", "dropped": 3})]);
-    assert_eq!(world.counts("builds").await, [0, 0, 0, 0]);
+    assert_eq!(all.json(), [json!({"queue": "build:load", "dropped": 3})]);
+    assert_eq!(world.counts("build:load").await, [0, 0, 0, 0]);
 }
 
 #[tokio::test]
 async fn draining_waits_for_the_last_message_or_says_what_is_left() {
     let world = World::with_redis().await;
-    world.push(&BUILDS, &request(1), Duration::ZERO).await;
-    world.push(&BUILDS, &request(2), HOUR).await;
+    world.push(&BUILD_LOAD, &request(1), Duration::ZERO).await;
+    world.push(&BUILD_LOAD, &request(2), HOUR).await;
     let late = world
-        .events(&["queues", "drain", "builds", "--timeout", "0"])
+        .events(&["queues", "drain", "build:load", "--timeout", "0"])
         .await;
     assert_eq!(
         late.fault(),
-        "builds is not drained after 0 s: 1 ready, 0 in flight, 1 delayed"
+        "build:load is not drained after 0 s: 1 ready, 0 in flight, 1 delayed"
     );
 
-    let mut draining = world.command(&["queues", "drain", "builds", "--json"]);
+    let mut draining = world.command(&["queues", "drain", "build:load", "--json"]);
     let draining = draining.stdout(Stdio::piped()).spawn().unwrap();
     world
-        .events(&["queues", "drop", "builds", "--all", "--yes"])
+        .events(&["queues", "drop", "build:load", "--all", "--yes"])
         .await
         .lines();
     let output = draining.wait_with_output().await.unwrap();
@@ -312,7 +302,7 @@ async fn draining_waits_for_the_last_message_or_says_what_is_left() {
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&line["queue"], &line["ready"], &line["delayed"]),
-        (&json!("builds"), &json!(0), &json!(0))
+        (&json!("build:load"), &json!(0), &json!(0))
     );
 }
 
@@ -325,7 +315,7 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
     );
     let build = world
         .bury(
-            &BUILDS,
+            &BUILD_LOAD,
             &request(1),
             "phabricator is away: 503\n\x1b[2J<html>",
         )
@@ -335,7 +325,7 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
         report: Report::Withheld,
     };
     let answer = world
-        .bury(&RESULTS, &update, "phabricator refuses it")
+        .bury(&BUILD_PUBLISH, &update, "phabricator refuses it")
         .await;
 
     let listed = world.events(&["dead", "list"]).await;
@@ -360,13 +350,13 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
     };
     assert_eq!(ids(&["--limit", "1"]).await, [answer.as_str()]);
     assert_eq!(ids(&["--reason", "is away"]).await, [build.as_str()]);
-    assert_eq!(ids(&["--queue", "results"]).await, [answer.as_str()]);
+    assert_eq!(ids(&["--queue", "build:publish"]).await, [answer.as_str()]);
 
     let shown = world.events(&["dead", "show", &answer]).await;
     let shown: Value = serde_json::from_str(&shown.lines().join("\n")).unwrap();
     assert_eq!(
         (&shown["queue"], &shown["attempts"], &shown["version"]),
-        (&json!("results"), &json!(3), &json!(1))
+        (&json!("build:publish"), &json!(3), &json!(1))
     );
     assert_eq!(
         (
@@ -384,7 +374,7 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
         world.events(&["dead", "requeue", &build]).await.lines(),
         ["requeued 1 dead letter"]
     );
-    assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
+    assert_eq!(world.counts("build:load").await, [1, 0, 0, 0]);
     let refused = world.events(&["dead", "drop", "--reason", "refuses"]).await;
     assert_eq!(
         refused.fault(),
@@ -396,7 +386,7 @@ async fn dead_letters_are_found_read_requeued_and_dropped() {
     assert_eq!(dropped.json(), [json!({"dropped": 1})]);
     assert_eq!(
         world
-            .events(&["dead", "drop", "--all", "--queue", "results"])
+            .events(&["dead", "drop", "--all", "--queue", "build:publish"])
             .await
             .lines(),
         ["dropped nothing: there are no such dead letters"]
@@ -409,30 +399,30 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
     let world = World::with_redis().await;
     world.configure("  api_token: t0ken-t0ken-t0ken\n");
     let (ended, open) = (request(1), request(2));
-    let journal = Journal::new(HOUR, "a test");
+    let log = BuildLog::new(HOUR, "a test", queues::BUILD_QUEUES);
+    let producer = Producer::new(Arc::new(world.bus()), Arc::new(SystemClock));
     let landed = Report::neutral(NeutralReason::Landed, "It landed.");
     for one in [&ended, &open] {
-        let facts = journal
-            .accepted(one, Source::Harbormaster, "builds")
+        log.accept(&producer, one, Source::Harbormaster)
+            .await
             .unwrap();
-        world.bus().push_with(Vec::new(), facts).await.unwrap();
     }
-    let facts = journal
-        .ends(
-            &ended,
-            &BuildRecord::default(),
-            &landed,
-            "results",
-            ended.accepted_at,
-        )
+    let record = BuildRecord::default();
+    log.finish_from(&producer, &ended, &record, landed.clone(), None)
+        .await
         .unwrap();
-    world.bus().push_with(Vec::new(), facts).await.unwrap();
-    let build = world.bury(&BUILDS, &ended, "phabricator is away").await;
+    for queue in [BUILD_LOAD.spec(), BUILD_PUBLISH.spec()] {
+        let all = bus::Which::All;
+        producer.bus().drop_waiting(&queue, all).await.unwrap();
+    }
+    let build = world.bury(&BUILD_LOAD, &ended, "phabricator is away").await;
     let other = Update {
         request: ended.clone(),
         report: Report::Withheld,
     };
-    let other = world.bury(&RESULTS, &other, "phabricator refuses it").await;
+    let other = world
+        .bury(&BUILD_PUBLISH, &other, "phabricator refuses it")
+        .await;
 
     let why = format!(
         "build {0} has ended (outcome skipped); requeueing does nothing; restart it with `events builds restart {0}`",
@@ -443,11 +433,11 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
         (said.code, said.out),
         (
             Some(1),
-            format!("requeued 0 dead letters\nkept {build} of builds: {why}\n")
+            format!("requeued 0 dead letters\nkept {build} of build:load: {why}\n")
         )
     );
     assert!(said.err.contains("nothing was requeued"), "{}", said.err);
-    assert_eq!(world.counts("builds").await, [0, 0, 0, 1]);
+    assert_eq!(world.counts("build:load").await, [0, 0, 0, 1]);
     assert_eq!(
         world.events(&["dead", "requeue", &other]).await.code,
         Some(1),
@@ -457,7 +447,7 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
     // Its end was decided and not published: that letter does something.
     let end = world
         .bury(
-            &RESULTS,
+            &BUILD_PUBLISH,
             &Update {
                 request: ended.clone(),
                 report: landed,
@@ -469,20 +459,27 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
         world.events(&["dead", "requeue", &end]).await.lines(),
         ["requeued 1 dead letter"]
     );
-    let going = world.bury(&BUILDS, &open, "phabricator is away").await;
+    let going = world.bury(&BUILD_LOAD, &open, "phabricator is away").await;
     let all = world
-        .events(&["dead", "requeue", "--all", "--queue", "builds", "--json"])
+        .events(&[
+            "dead",
+            "requeue",
+            "--all",
+            "--queue",
+            "build:load",
+            "--json",
+        ])
         .await
         .json();
     assert_eq!(
         all,
-        [json!({"requeued": 1, "kept": [{"queue": "builds", "id": build, "why": why}]})]
+        [json!({"requeued": 1, "kept": [{"queue": "build:load", "id": build, "why": why}]})]
     );
     assert!(going != build);
 
-    let delayed = world.push(&BUILDS, &ended, HOUR).await;
+    let delayed = world.push(&BUILD_LOAD, &ended, HOUR).await;
     let said = world
-        .events(&["queues", "requeue", "builds", "--id", &delayed])
+        .events(&["queues", "requeue", "build:load", "--id", &delayed])
         .await;
     assert!(said.fault().ends_with(&why), "{said:?}");
 
@@ -520,21 +517,24 @@ async fn a_command_that_changes_nothing_says_so() {
     let world = World::with_redis().await;
     for (arguments, expected) in [
         (
-            vec!["queues", "resume", "builds"],
-            "builds was not paused: ",
-        ),
-        (vec!["queues", "pause", "builds"], "builds is paused: "),
-        (
-            vec!["queues", "pause", "builds"],
-            "builds was paused already: ",
+            vec!["queues", "resume", "build:load"],
+            "build:load was not paused: ",
         ),
         (
-            vec!["queues", "requeue", "builds", "--all"],
-            "requeued nothing: builds has no delayed message",
+            vec!["queues", "pause", "build:load"],
+            "build:load is paused: ",
         ),
         (
-            vec!["queues", "drop", "builds", "--all", "--yes"],
-            "dropped nothing: builds has no message that is ready or delayed",
+            vec!["queues", "pause", "build:load"],
+            "build:load was paused already: ",
+        ),
+        (
+            vec!["queues", "requeue", "build:load", "--all"],
+            "requeued nothing: build:load has no delayed message",
+        ),
+        (
+            vec!["queues", "drop", "build:load", "--all", "--yes"],
+            "dropped nothing: build:load has no message that is ready or delayed",
         ),
         (
             vec!["dead", "requeue", "--all"],
@@ -561,7 +561,7 @@ async fn a_letter_that_is_no_message_is_shown_in_base64() {
         .args(["-s", redis.trim_start_matches("redis+unix://")])
         .args([
             "XADD",
-            "{events}:builds:ready",
+            "{events}:build:load:ready",
             "*",
             "a",
             "0",
@@ -573,14 +573,21 @@ async fn a_letter_that_is_no_message_is_shown_in_base64() {
     assert!(added.success());
     let bus = world.bus();
     assert!(
-        bus.reserve(&BUILDS.spec(), Reserve::now(1))
+        bus.reserve(&BUILD_LOAD.spec(), Reserve::now(1))
             .await
             .unwrap()
             .is_empty()
     );
-    let letter = bus.dead(&BUILDS.spec(), "", 1).await.unwrap().remove(0);
+    let letter = bus.dead(&BUILD_LOAD.spec(), "", 1).await.unwrap().remove(0);
     let shown = world
-        .events(&["dead", "show", &letter.id, "--queue", "builds", "--json"])
+        .events(&[
+            "dead",
+            "show",
+            &letter.id,
+            "--queue",
+            "build:load",
+            "--json",
+        ])
         .await
         .json()
         .remove(0);
@@ -605,16 +612,16 @@ async fn a_wrong_name_or_place_is_said_with_what_to_do() {
     let known = format!("the queues are {known}");
     for (arguments, expected) in [
         (
-            vec!["queues", "peek", "build"],
-            format!("there is no queue \"build\", did you mean builds?; {known}"),
+            vec!["queues", "peek", "build:loud"],
+            format!("there is no queue \"build:loud\", did you mean build:load?; {known}"),
         ),
         (
             vec!["queues", "drop", "xyz", "--all", "--yes"],
             format!("there is no queue \"xyz\"; {known}"),
         ),
         (
-            vec!["dead", "list", "--queue", "result"],
-            format!("there is no queue \"result\", did you mean results?; {known}"),
+            vec!["dead", "list", "--queue", "build:publsh"],
+            format!("there is no queue \"build:publsh\", did you mean build:publish?; {known}"),
         ),
     ] {
         assert_eq!(world.events(&arguments).await.fault(), expected);
@@ -639,7 +646,7 @@ async fn a_wrong_name_or_place_is_said_with_what_to_do() {
     }
     for unclear in [
         vec!["dead", "drop", "--yes"],
-        vec!["queues", "drop", "builds", "--yes"],
+        vec!["queues", "drop", "build:load", "--yes"],
         vec!["dead", "requeue", "x", "--all"],
     ] {
         assert_eq!(world.events(&unclear).await.code, Some(2), "{unclear:?}");
@@ -657,7 +664,7 @@ async fn the_api_of_a_running_web_server_serves_who_knows_the_token() {
     .unwrap();
     let mut web = world.start("web");
     let address = web.address().await;
-    let delayed = world.push(&BUILDS, &request(1), HOUR).await;
+    let delayed = world.push(&BUILD_LOAD, &request(1), HOUR).await;
     let call = async |token: &str, line: &str, body: &str| -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!(
@@ -676,17 +683,17 @@ async fn the_api_of_a_running_web_server_serves_who_knows_the_token() {
     );
     let queues = call("t0ken", "GET /api/v1/queues", "").await;
     assert!(
-        queues.starts_with("HTTP/1.1 200") && queues.contains("\"mercurial:applied\""),
+        queues.starts_with("HTTP/1.1 200") && queues.contains("\"build:publish\""),
         "{queues}"
     );
     let requeued = call(
         "t0ken",
-        "POST /api/v1/queues/builds/requeue",
+        "POST /api/v1/queues/build:load/requeue",
         &json!({"id": delayed}).to_string(),
     )
     .await;
     assert!(requeued.ends_with("{\"requeued\":1}"), "{requeued}");
-    assert_eq!(world.counts("builds").await, [1, 0, 0, 0]);
+    assert_eq!(world.counts("build:load").await, [1, 0, 0, 0]);
     until("the refusal to be logged", &web, || {
         web.log()
             .contains("a request without the secret was refused")

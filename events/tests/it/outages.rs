@@ -5,14 +5,13 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use build::{
-    BaseChoice, BaseReason, Blame, BuildRecord, BuildRequest, BuildState, Journal, NeutralReason,
-    Phid, Pushed, Report, Source, Update,
+    BaseChoice, BaseReason, Blame, BuildLog, BuildRecord, BuildRequest, BuildState, NeutralReason,
+    Phid, Pushed, Report, Source,
 };
-use bus::{Bus, Consumer, MemoryBus, Operate, Producer, QueueSpec};
-use events::queues::{BUILDS, MERCURIAL, RESULTS};
+use bus::{Consumer, MemoryBus, Operate, Producer, QueueSpec};
+use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
 use phabricator::{
-    Conduit, Directory, DirectoryNames, Eligibility, Publisher, Workflow, WorkflowQueues,
-    WorkflowSettings,
+    Conduit, Directory, DirectoryNames, Eligibility, Publisher, Workflow, WorkflowSettings,
 };
 use runtime::{Clock, ManualClock};
 use testkit::phabricator::{
@@ -34,8 +33,12 @@ struct Office {
     publisher: Consumer,
 }
 
-fn journal() -> Journal {
-    Journal::new(Duration::from_secs(30 * 24 * HOUR), "a worker")
+fn build_log() -> BuildLog {
+    BuildLog::new(
+        Duration::from_secs(30 * 24 * HOUR),
+        "a worker",
+        BUILD_QUEUES,
+    )
 }
 
 impl Office {
@@ -60,17 +63,12 @@ impl Office {
             repositories,
         };
         let eligibility = Eligibility::new(conduit.clone(), directory, rules);
-        let queues = WorkflowQueues {
-            builds: BUILDS,
-            mercurial: MERCURIAL,
-            results: RESULTS,
-        };
         let bus = Arc::new(MemoryBus::new(clock.clone()));
-        let workflow = Workflow::new(eligibility, WorkflowSettings::default(), queues, journal());
-        let publisher = Publisher::new(conduit, true, RESULTS, journal());
+        let workflow = Workflow::new(eligibility, WorkflowSettings::default(), build_log());
+        let publisher = Publisher::new(conduit, true, build_log());
         Self {
-            workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),
-            publisher: Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher),
+            workflow: Consumer::new(bus.clone(), clock.clone(), BUILD_LOAD, workflow),
+            publisher: Consumer::new(bus.clone(), clock.clone(), BUILD_PUBLISH, publisher),
             fake,
             alice,
             repository,
@@ -100,11 +98,8 @@ impl Office {
 
     async fn accept(&self) -> BuildRequest {
         let request = self.request();
-        let facts = journal()
-            .accepted(&request, Source::Harbormaster, BUILDS.spec().name)
-            .unwrap();
-        self.producer()
-            .send_with(&BUILDS, &request, facts)
+        build_log()
+            .accept(&self.producer(), &request, Source::Harbormaster)
             .await
             .unwrap();
         request
@@ -113,21 +108,10 @@ impl Office {
     /// A build that ended with `report`, which is to be said.
     async fn end(&self, report: Report) -> BuildRequest {
         let request = self.request();
-        let facts = journal()
-            .ends(
-                &request,
-                &BuildRecord::default(),
-                &report,
-                RESULTS.spec().name,
-                self.clock.now(),
-            )
+        let (log, record) = (build_log(), BuildRecord::default());
+        log.finish_from(&self.producer(), &request, &record, report, None)
+            .await
             .unwrap();
-        let update = Update {
-            request: request.clone(),
-            report,
-        };
-        let message = RESULTS.pack(&update, self.clock.as_ref()).unwrap();
-        self.bus.push_with(vec![message], facts).await.unwrap();
         request
     }
 
@@ -146,7 +130,7 @@ impl Office {
     }
 
     async fn state(&self, request: &BuildRequest) -> BuildState {
-        let found = journal()
+        let found = build_log()
             .find(self.bus.as_ref(), std::slice::from_ref(&request.target))
             .await
             .unwrap();
@@ -221,8 +205,8 @@ async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
         assert_eq!(office.said(request), nothing);
     }
     assert_eq!(office.state(&accepted).await, BuildState::Queued);
-    assert_eq!(office.depth(&BUILDS.spec()).await, (1, 0));
-    assert_eq!(office.depth(&RESULTS.spec()).await, (3, 0));
+    assert_eq!(office.depth(&BUILD_LOAD.spec()).await, (1, 0));
+    assert_eq!(office.depth(&BUILD_PUBLISH.spec()).await, (3, 0));
 
     office.fake.come_up().unwrap();
     office.fake.mend();
@@ -230,12 +214,12 @@ async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
     assert_eq!(office.said(&ended[0]), (TargetStatus::Waiting, 1, 1, 1));
     assert_eq!(office.said(&ended[1]), (TargetStatus::Failed, 1, 1, 0));
     assert_eq!(office.said(&ended[2]), (TargetStatus::Passed, 1, 1, 0));
-    assert_eq!(office.depth(&BUILDS.spec()).await, (0, 0));
-    assert_eq!(office.depth(&RESULTS.spec()).await, (0, 0));
+    assert_eq!(office.depth(&BUILD_LOAD.spec()).await, (0, 0));
+    assert_eq!(office.depth(&BUILD_PUBLISH.spec()).await, (0, 0));
     let state = office.state(&accepted).await;
     let goes_on = state == BuildState::Public;
     assert_eq!(
-        office.depth(&MERCURIAL.spec()).await,
+        office.depth(&BUILD_PUSH.spec()).await,
         (usize::from(goes_on), 0)
     );
     let said = if goes_on {

@@ -29,8 +29,15 @@ async fn a_private_authority_is_trusted_by_the_program_and_by_the_operating_comm
         web.stop().await;
 
         let mut peek = Command::new(env!("CARGO_BIN_EXE_events"));
-        peek.args(["queues", "peek", "builds", "--json", "--config", &config])
-            .env_clear();
+        peek.args([
+            "queues",
+            "peek",
+            "build:load",
+            "--json",
+            "--config",
+            &config,
+        ])
+        .env_clear();
         let peeked = peek.envs(environment).output().await.unwrap();
         let stdout = String::from_utf8_lossy(&peeked.stdout);
         assert!(

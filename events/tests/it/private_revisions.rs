@@ -174,22 +174,23 @@ async fn a_revision_that_is_secure_from_the_start_is_never_written_down() {
 #[tokio::test]
 async fn a_revision_that_becomes_secure_before_its_push_is_forgotten() {
     let mut stage = stage().await;
-    stage.pause_mercurial(true).await;
+    stage.pause_push(true).await;
     let revision = stage.create(submit(&stage));
     let build = stage.build(&revision).await;
-    stage.until_waiting_for_mercurial(1).await;
+    stage.until_waiting_for_push(1).await;
     let known: Vec<String> = find_in_redis(&stage, &words())
         .await
         .into_iter()
         .map(|(word, _)| word)
         .collect();
-    assert!(
-        known.contains(&"vellichorline".to_owned()),
-        "while it is public and waits, its patch is there: {known:?}"
+    assert_eq!(
+        known,
+        [] as [String; 0],
+        "while it is public and waits, nothing of its patch is there"
     );
 
     make_secure(&stage, &revision);
-    stage.pause_mercurial(false).await;
+    stage.pause_push(false).await;
     stage.until_all_is_said([&build]).await;
     stage.assert_ends(&[(build.clone(), withheld())]).await;
     stage.stop().await;

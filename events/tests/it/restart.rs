@@ -1,10 +1,12 @@
 //! `events builds restart`: builds that have ended are done again by Harbormaster.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use build::{Blame, BuildRecord, BuildRequest, Journal, Phid, Report, Source, What};
-use bus::Bus;
-use runtime::{Clock, SystemClock};
+use async_trait::async_trait;
+use build::{Blame, BuildLog, BuildRecord, BuildRequest, Phid, Report, Source, Update, What};
+use bus::{BusError, Consumer, Context, Handler, Outcome, Producer, Which};
+use events::queues::BUILD_QUEUES;
+use runtime::{Clock, ManualClock, SystemClock};
 use serde_json::json;
 use testkit::phabricator::CreatedRevision;
 
@@ -12,8 +14,8 @@ use crate::world::World;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn journal() -> Journal {
-    Journal::new(24 * HOUR, "a test")
+fn build_log() -> BuildLog {
+    BuildLog::new(24 * HOUR, "a test", BUILD_QUEUES)
 }
 
 fn broken() -> Report {
@@ -24,6 +26,23 @@ fn broken() -> Report {
         attempts: 5,
         seconds: 60.0,
     })
+}
+
+/// Publishes nothing, and records that it did.
+struct Closed {
+    log: BuildLog,
+    what: What,
+}
+
+#[async_trait]
+impl Handler<Update> for Closed {
+    type Error = BusError;
+
+    async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, BusError> {
+        let target = &update.request.target;
+        self.log.close(cx, target, self.what.clone())?;
+        Ok(Outcome::Done)
+    }
 }
 
 impl World {
@@ -39,20 +58,31 @@ impl World {
             revision_id: build.revision_id,
             accepted_at: at,
         };
-        let journal = journal();
-        let mut facts = journal
-            .accepted(&request, Source::Harbormaster, "builds")
+        let (log, bus) = (build_log(), self.bus());
+        let clock = Arc::new(ManualClock::new(at));
+        let producer = Producer::new(Arc::new(bus), clock.clone());
+        log.accept(&producer, &request, Source::Harbormaster)
+            .await
             .unwrap();
-        facts.extend(
-            journal
-                .ends(&request, &BuildRecord::default(), report, "results", at)
-                .unwrap(),
-        );
-        let told = What::Told {
-            what: "failed".to_owned(),
+        let record = BuildRecord::default();
+        log.finish_from(&producer, &request, &record, report.clone(), None)
+            .await
+            .unwrap();
+        let closed = Closed {
+            log,
+            what: What::Told {
+                what: "failed".to_owned(),
+            },
         };
-        facts.extend(journal.closed(&request.target, told, false, at).unwrap());
-        self.bus().push_with(Vec::new(), facts).await.unwrap();
+        let publish = BUILD_QUEUES.publish;
+        let publisher = Consumer::new(producer.bus().clone(), clock, publish, closed);
+        while publisher.step().await.unwrap() > 0 {}
+        let load = BUILD_QUEUES.load.spec();
+        producer
+            .bus()
+            .drop_waiting(&load, Which::All)
+            .await
+            .unwrap();
         request.target
     }
 
@@ -120,7 +150,7 @@ async fn builds_that_we_failed_since_then_are_restarted_once() {
     );
     assert_eq!((lines.len(), lines[2]), (3, "restarted 1 build"));
     assert_eq!(world.restarted(), [open.diff.id, failed.diff.id]);
-    let record = journal()
+    let record = build_log()
         .find(&world.bus(), &[target])
         .await
         .unwrap()

@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use build::{BuildRecord, BuildState, Event, Journal, What};
+use build::{BuildLog, BuildRecord, BuildState, Event, What};
 use bus::{Operate, RedisBus, Which};
-use events::queues::{self, BUILDS, MERCURIAL, RESULTS};
+use events::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
 use runtime::{Clock, SystemClock};
 use testkit::phabricator::{
     BuildVariables, CreatedRevision, NewDiff, NewRevision, TargetStatus, harbormaster_request,
@@ -109,28 +109,27 @@ impl Stage {
     }
 
     pub async fn record(&self, build: &BuildVariables) -> BuildRecord {
-        let journal = Journal::new(Duration::from_secs(3600), "a test");
-        journal
-            .find(&self.bus, std::slice::from_ref(&build.target))
+        let log = BuildLog::new(Duration::from_secs(3600), "a test", queues::BUILD_QUEUES);
+        log.find(&self.bus, std::slice::from_ref(&build.target))
             .await
             .unwrap()
             .remove(0)
     }
 
-    /// Stops or resumes the taking of builds by Mercurial.
-    pub async fn pause_mercurial(&self, paused: bool) {
+    /// Stops or resumes the pushing of builds.
+    pub async fn pause_push(&self, paused: bool) {
         self.bus
-            .set_paused(&MERCURIAL.spec(), paused)
+            .set_paused(&BUILD_PUSH.spec(), paused)
             .await
             .unwrap();
     }
 
-    /// Waits until this many builds are loaded and wait for Mercurial.
-    pub async fn until_waiting_for_mercurial(&self, count: usize) {
-        self.until("the builds to wait for Mercurial", async || {
-            self.bus.depth(&MERCURIAL.spec()).await.unwrap().ready == count
+    /// Waits until this many builds are loaded and wait to be pushed.
+    pub async fn until_waiting_for_push(&self, count: usize) {
+        self.until("the builds to wait for their push", async || {
+            self.bus.depth(&BUILD_PUSH.spec()).await.unwrap().ready == count
                 // That they are being built is published by then: on a target that is hidden later it could not be.
-                && self.bus.depth(&RESULTS.spec()).await.unwrap().unfinished() == 0
+                && self.bus.depth(&BUILD_PUBLISH.spec()).await.unwrap().unfinished() == 0
         })
         .await;
     }
@@ -159,14 +158,14 @@ impl Stage {
                 .events
                 .iter()
                 .any(|event| matches!(event.what, What::Failed { .. }))
-                && self.bus.depth(&MERCURIAL.spec()).await.unwrap().delayed == 1
+                && self.bus.depth(&BUILD_PUSH.spec()).await.unwrap().delayed == 1
         })
         .await;
     }
 
     /// Has what was deferred done now, not in some minutes.
     async fn look_again_now(&self) {
-        for queue in [BUILDS.spec(), MERCURIAL.spec()] {
+        for queue in [BUILD_LOAD.spec(), BUILD_PUSH.spec()] {
             self.bus.requeue(&queue, Which::All).await.unwrap();
         }
     }

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use bus::Operate;
-use events::queues::MERCURIAL;
+use events::queues::BUILD_PUSH;
 use runtime::Clock;
 use serde_json::Value;
 use testkit::phabricator::{RevisionStatus, TargetStatus};
@@ -140,7 +140,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     let world = World::with_redis().await;
     let (mut web, mut worker) = (world.start("web"), world.start("worker"));
     let bus = world.bus();
-    bus.set_paused(&MERCURIAL.spec(), true).await.unwrap();
+    bus.set_paused(&BUILD_PUSH.spec(), true).await.unwrap();
     let first = world.submit_stack().await;
     let second = world.phabricator.start_build(1);
     for build in [&first, &second] {
@@ -156,7 +156,10 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     .await;
 
     let story = world.told(&["why", "D3"]).await;
-    assert!(story.contains("now:  in mercurial, to be taken"), "{story}");
+    assert!(
+        story.contains("now:  in build:push, to be taken"),
+        "{story}"
+    );
     assert!(
         story.contains("2 ready and 0 in flight, and is paused"),
         "{story}"
@@ -180,7 +183,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     let list = world.told(&["builds", "--revision", "D1"]).await;
     assert!(
         !list.contains(first.target.as_str())
-            && list.contains("its turn in mercurial, which is paused"),
+            && list.contains("its turn in build:push, which is paused"),
         "{list}"
     );
     assert_eq!(
@@ -210,10 +213,10 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     );
 
     // The message of the other one is gone; who retries it has it built from the beginning.
-    bus.drop_waiting(&MERCURIAL.spec(), bus::Which::All)
+    bus.drop_waiting(&BUILD_PUSH.spec(), bus::Which::All)
         .await
         .unwrap();
-    bus.set_paused(&MERCURIAL.spec(), false).await.unwrap();
+    bus.set_paused(&BUILD_PUSH.spec(), false).await.unwrap();
     assert!(
         world
             .told(&["retry", "D1"])
@@ -294,7 +297,7 @@ async fn a_story_says_which_attempt_failed_and_when_the_next_one_is() {
     // Without a worker its message stays where it is after the second attempt.
     for attempts in 1..=2 {
         while bus
-            .peek(&MERCURIAL.spec(), 1)
+            .peek(&BUILD_PUSH.spec(), 1)
             .await
             .unwrap()
             .first()
@@ -308,7 +311,7 @@ async fn a_story_says_which_attempt_failed_and_when_the_next_one_is() {
                 .await;
         }
         if attempts == 1 {
-            bus.requeue(&MERCURIAL.spec(), bus::Which::All)
+            bus.requeue(&BUILD_PUSH.spec(), bus::Which::All)
                 .await
                 .unwrap();
         }
@@ -316,12 +319,12 @@ async fn a_story_says_which_attempt_failed_and_when_the_next_one_is() {
     let story = world.told(&["why", "D3"]).await;
     let line = story.lines().find(|line| line.starts_with("now:")).unwrap();
     assert!(
-        line.contains("in mercurial, attempt 2 of 5, next at ") && line.contains(" UTC (in "),
+        line.contains("in build:push, attempt 2 of 5, next at ") && line.contains(" UTC (in "),
         "{line}"
     );
     let list = world.told(&["builds", "--revision", "D3"]).await;
     assert!(
-        list.contains("mercurial: attempt 2 of 5, next at "),
+        list.contains("build:push: attempt 2 of 5, next at "),
         "{list}"
     );
     worker.stop().await;

@@ -23,7 +23,7 @@ use crate::{
     Conduit, ConduitError,
     api::{MessageType, Unit, UnitResult},
 };
-use build::{BuildRecord, Journal, Outcome, Report, TestOutcome, TestResult};
+use build::{BuildLog, BuildRecord, Outcome, Report, TestOutcome, TestResult};
 
 /// Results that were said, by their task and run. A message is not repeated after so long.
 const SAID: Ledger = Ledger {
@@ -40,16 +40,16 @@ const MAX_NAME: usize = 255;
 pub struct TestResultPublisher {
     conduit: Conduit,
     publish: bool,
-    journal: Journal,
+    log: BuildLog,
 }
 
 impl TestResultPublisher {
     /// A publisher which speaks through `conduit`; without `publish` it only logs what it would say.
-    pub fn new(conduit: Conduit, publish: bool, journal: Journal) -> Self {
+    pub fn new(conduit: Conduit, publish: bool, log: BuildLog) -> Self {
         Self {
             conduit,
             publish,
-            journal,
+            log,
         }
     }
 }
@@ -79,7 +79,7 @@ impl Handler<TestResult> for TestResultPublisher {
             run,
             ..
         } = &result;
-        let record = self.journal.read(cx, target).await?;
+        let record = self.log.read(cx, target).await?;
         if let Some(reason) = silenced(&record) {
             info!(
                 task = task_id,

@@ -8,7 +8,7 @@ use phabricator::TestResultPublisher;
 use serde_json::json;
 use testkit::phabricator::{Fault, TargetStatus};
 
-use crate::world::{World, capture_logs, conduit, journal};
+use crate::world::{World, build_log, capture_logs, conduit};
 
 const TESTS: Queue<TestResult> = Queue::new("results:tests", Policy::DEFAULT);
 const LINK: &str =
@@ -28,7 +28,7 @@ impl Stage {
         let world = World::new().await;
         let publisher = world.consumer(
             TESTS,
-            TestResultPublisher::new(conduit(&world.fake), publish, journal()),
+            TestResultPublisher::new(conduit(&world.fake), publish, build_log()),
         );
         Self { world, publisher }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use build::{BaseChoice, BaseReason, BuildRequest, Pushed, Report};
+use build::{BaseChoice, BaseReason, BuildRequest, PatchSource, PatchSourceError, Pushed, Report};
 use phabricator::answer;
 use testkit::phabricator::{Fault, NewDiff, RevisionStatus};
 
-use crate::world::{World, start};
+use crate::world::{World, conduit, start};
 
 /// The answers of `cases` under their names.
 fn golden(cases: &[(&str, Report)]) -> String {
@@ -30,6 +30,19 @@ async fn end(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> Report {
     let reports = world.reports().await;
     assert_eq!(reports.len(), 1, "{reports:?}");
     reports[0].clone()
+}
+
+/// What an author reads when the patches of a stack cannot be loaded.
+async fn not_loaded(prepare: impl AsyncFnOnce(&World) -> BuildRequest) -> Report {
+    let world = World::new().await;
+    let request = prepare(&world).await;
+    world.accept(&request).await;
+    world.work().await;
+    let build = world.builds().await.remove(0);
+    match conduit(&world.fake).load(&build).await {
+        Err(PatchSourceError::Refused(failure)) => Report::PatchFailed(*failure),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn pushed(base: BaseChoice, revisions: Vec<u64>, landed: Vec<u64>) -> Report {
@@ -280,7 +293,7 @@ async fn stacks_that_are_refused() {
         }
         world.request(last.diff.id)
     });
-    let no_patch = end(async |world| {
+    let no_patch = not_loaded(async |world| {
         let bottom = world.create("bottom");
         let top = world
             .fake
@@ -292,7 +305,7 @@ async fn stacks_that_are_refused() {
         );
         world.request(top.diff.id)
     });
-    let too_large = end(async |world| {
+    let too_large = not_loaded(async |world| {
         let half = || NewDiff::new("x".repeat(33 << 20));
         let bottom = world
             .fake

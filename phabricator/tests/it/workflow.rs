@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use build::{Build, BuildRequest, BuildState, Hidden, Journal, Report, Source, Step, What};
+use build::{BuildRequest, BuildState, Hidden, Report, Source, Step, What};
 use phabricator::ViewPolicies;
 use runtime::Clock;
 use testkit::phabricator::{
     CreatedRevision, EVERY_METHOD, Fault, NewDiff, NewRevision, RevisionStatus,
 };
 
-use crate::world::{World, capture_logs, start};
+use crate::world::{World, build_log_of, capture_logs, start};
 
 /// The one report there is, when it says that nothing is built.
 async fn only_neutral(world: &World) -> String {
@@ -61,11 +61,7 @@ async fn a_public_revision_is_built_at_once() {
     assert_eq!(world.reports().await, [Report::Working]);
     let builds = world.builds().await;
     let build = &builds[0];
-    let without_patches = Build {
-        stack: Vec::new(),
-        ..build.clone()
-    };
-    assert_eq!(world.sent_to_bugbug().await, [without_patches]);
+    assert_eq!(&world.sent_to_bugbug().await, &builds);
     assert_eq!(build.request, request);
     assert_eq!(build.revision.url, format!("{}D1", world.fake.url()));
     assert_eq!(
@@ -90,12 +86,14 @@ async fn a_public_revision_is_built_at_once() {
     assert_eq!(build.stack.len(), 1);
     let patch = &build.stack[0];
     assert_eq!((patch.revision_id, &patch.diff), (1, &build.diff));
+    assert_eq!(patch.message, None, "the diff has one of its own");
+    let content = &world.contents(build).await[0];
     assert_eq!(
-        patch.author.as_deref(),
+        content.author.as_deref(),
         Some("Alice Example <alice@example.com>")
     );
     assert_eq!(
-        (patch.message.as_str(), &*patch.content),
+        (content.message.as_str(), &*content.bytes),
         ("Bug 1 - message", b"the patch".as_slice())
     );
 }
@@ -109,12 +107,18 @@ async fn a_diff_without_commits_takes_the_title_and_no_author() {
         .create_revision(world.revision_with("Bug 2 - title", diff));
     world.build(&revision).await;
     world.work().await;
-    let patch = &world.builds().await[0].stack[0];
+    let build = world.builds().await.remove(0);
     assert_eq!(
-        (patch.author.as_deref(), patch.message.as_str()),
+        build.stack[0].message.as_deref(),
+        Some("Bug 2 - title"),
+        "a title can be edited, and a build makes the same changesets each time"
+    );
+    let content = &world.contents(&build).await[0];
+    assert_eq!(
+        (content.author.as_deref(), content.message.as_str()),
         (None, "Bug 2 - title")
     );
-    assert_eq!(patch.diff.base, None);
+    assert_eq!(build.stack[0].diff.base, None);
 }
 
 #[tokio::test]
@@ -264,7 +268,8 @@ async fn a_diff_that_was_replaced_is_not_built_and_the_newer_one_is() {
     );
     world.accept(&new).await;
     world.work().await;
-    assert_eq!(&*world.builds().await[0].stack[0].content, b"better patch");
+    let build = world.builds().await.remove(0);
+    assert_eq!(&*world.contents(&build).await[0].bytes, b"better patch");
 }
 
 #[tokio::test]
@@ -370,10 +375,11 @@ async fn a_longer_way_to_a_parent_leaves_no_choice() {
     world.build(&top).await;
     world.work().await;
     assert_eq!(only_stack(&world).await, [p1.id, p2.id, p3.id, top.id]);
-    let contents: Vec<Vec<u8>> = world.builds().await[0]
-        .stack
+    let build = world.builds().await.remove(0);
+    let contents = world.contents(&build).await;
+    let contents: Vec<Vec<u8>> = contents
         .iter()
-        .map(|patch| patch.content.to_vec())
+        .map(|content| content.bytes.to_vec())
         .collect();
     assert_eq!(
         contents,
@@ -743,9 +749,8 @@ async fn a_private_end_keeps_where_the_build_was_accepted() {
         let revision = world.create("hidden");
         world.fake.set_visible(revision.id, false);
         let request = world.request(revision.diff.id);
-        let web = Journal::new(Duration::from_secs(3600), "the web");
-        let facts = web.accepted(&request, source, "builds").unwrap();
-        world.accept_with(&request, facts).await;
+        let web = build_log_of("the web");
+        world.accept_from(&request, source, &web).await;
         world.work().await;
         let record = world.record(&request).await;
         assert_eq!(

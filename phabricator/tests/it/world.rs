@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use build::{
-    Build, BuildRecord, BuildRequest, Journal, OPEN, Phid, Report, Source, Update,
-    eligibility::Rules,
+    Build, BuildLog, BuildQueues, BuildRecord, BuildRequest, OPEN, PatchContent, PatchSource, Phid,
+    Report, Source, Update, eligibility::Rules,
 };
 use bus::{Backoff, Bus, Consumer, Depth, Handler, MemoryBus, Message, Policy, Producer, Queue};
 use jiff::Timestamp;
 use phabricator::{
-    AuditQueues, Auditor, BuildPages, Conduit, Directory, DirectoryNames, Eligibility, Publisher,
-    ViewPolicies, Workflow, WorkflowQueues, WorkflowSettings,
+    Auditor, BuildPages, Conduit, Directory, DirectoryNames, Eligibility, Publisher, ViewPolicies,
+    Workflow, WorkflowSettings,
 };
 use runtime::{Clock, ManualClock};
 use testkit::phabricator::{CreatedRevision, FakePhabricator, NewDiff, NewRevision, Target};
@@ -27,10 +27,10 @@ const POLICY: Policy = Policy {
     },
     ..Policy::DEFAULT
 };
-const BUILDS: Queue<BuildRequest> = Queue::new("builds", POLICY);
-const MERCURIAL: Queue<Build> = Queue::new("mercurial", POLICY);
+const LOAD: Queue<BuildRequest> = Queue::new("build:load", POLICY);
+const PUSH: Queue<Build> = Queue::new("build:push", POLICY);
 const BUGBUG: Queue<Build> = Queue::new("bugbug", POLICY);
-const RESULTS: Queue<Update> = Queue::new("results", POLICY);
+const PUBLISH: Queue<Update> = Queue::new("build:publish", POLICY);
 
 /// When every test begins.
 pub(crate) fn start() -> Timestamp {
@@ -51,8 +51,17 @@ pub(crate) fn conduit(fake: &FakePhabricator) -> Conduit {
     Conduit::new(fake.url().clone(), fake.token(), http())
 }
 
-pub(crate) fn journal() -> Journal {
-    Journal::new(Duration::from_secs(30 * 24 * 3600), "a worker")
+pub(crate) fn build_log() -> BuildLog {
+    build_log_of("a worker")
+}
+
+/// As this process writes it.
+pub(crate) fn build_log_of(process: &str) -> BuildLog {
+    let queues = BuildQueues {
+        risk: Some(BUGBUG),
+        ..BuildQueues::new(LOAD, PUSH, PUBLISH)
+    };
+    BuildLog::new(Duration::from_secs(30 * 24 * 3600), process, queues)
 }
 
 /// What a test may change of a deployment.
@@ -67,18 +76,11 @@ fn eligibility(conduit: &Conduit, directory: &Directory, settings: &Settings) ->
 }
 
 fn workflow(conduit: &Conduit, directory: &Directory, settings: &Settings) -> Workflow {
-    let queues = WorkflowQueues {
-        builds: BUILDS,
-        mercurial: MERCURIAL,
-        results: RESULTS,
-    };
     Workflow::new(
         eligibility(conduit, directory, settings),
         settings.workflow.clone(),
-        queues,
-        journal(),
+        build_log(),
     )
-    .with_bugbug(Some(BUGBUG))
 }
 
 pub(crate) struct World {
@@ -135,10 +137,10 @@ impl World {
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let conduit = conduit(&fake);
         let workflow = workflow(&conduit, &directory, &settings);
-        let publisher = Publisher::new(conduit, publish, RESULTS, journal());
+        let publisher = Publisher::new(conduit, publish, build_log());
         Self {
-            workflow: Consumer::new(bus.clone(), clock.clone(), BUILDS, workflow),
-            publisher: Consumer::new(bus.clone(), clock.clone(), RESULTS, publisher),
+            workflow: Consumer::new(bus.clone(), clock.clone(), LOAD, workflow),
+            publisher: Consumer::new(bus.clone(), clock.clone(), PUBLISH, publisher),
             fake,
             alice,
             repository,
@@ -152,9 +154,8 @@ impl World {
 
     /// The same, where builds have pages.
     pub(crate) fn with_pages(self, pages: BuildPages) -> Self {
-        let publisher =
-            Publisher::new(conduit(&self.fake), true, RESULTS, journal()).with_pages(pages);
-        let publisher = Consumer::new(self.bus.clone(), self.clock.clone(), RESULTS, publisher);
+        let publisher = Publisher::new(conduit(&self.fake), true, build_log()).with_pages(pages);
+        let publisher = Consumer::new(self.bus.clone(), self.clock.clone(), PUBLISH, publisher);
         Self { publisher, ..self }
     }
 
@@ -162,7 +163,7 @@ impl World {
     pub(crate) fn with_view_policies(self, policies: ViewPolicies) -> Self {
         let directory = self.directory.with_view_policies(policies);
         let workflow = workflow(&conduit(&self.fake), &directory, &self.settings);
-        let workflow = Consumer::new(self.bus.clone(), self.clock.clone(), BUILDS, workflow);
+        let workflow = Consumer::new(self.bus.clone(), self.clock.clone(), LOAD, workflow);
         Self {
             directory,
             workflow,
@@ -212,21 +213,13 @@ impl World {
 
     /// Sends a request into the workflow.
     pub(crate) async fn accept(&self, request: &BuildRequest) {
-        self.accept_with(
-            request,
-            journal()
-                .accepted(request, Source::Harbormaster, "builds")
-                .unwrap(),
-        )
-        .await;
+        self.accept_from(request, Source::Harbormaster, &build_log())
+            .await;
     }
 
-    /// The same with another record of it.
-    pub(crate) async fn accept_with(&self, request: &BuildRequest, facts: Vec<bus::Fact>) {
-        self.producer()
-            .send_with(&BUILDS, request, facts)
-            .await
-            .unwrap();
+    /// The same from another source, with another log.
+    pub(crate) async fn accept_from(&self, request: &BuildRequest, source: Source, log: &BuildLog) {
+        log.accept(&self.producer(), request, source).await.unwrap();
     }
 
     /// Asks for a build of a revision's first diff.
@@ -248,16 +241,11 @@ impl World {
 
     /// An auditor, which looks for lost requests of `plan`.
     pub(crate) fn auditor(&self, plan: Option<&Phid>) -> Auditor {
-        let queues = AuditQueues {
-            builds: BUILDS,
-            results: RESULTS,
-            all: vec![BUILDS.spec(), MERCURIAL.spec(), RESULTS.spec()],
-        };
         let day = Duration::from_secs(24 * 3600);
         Auditor::new(
             conduit(&self.fake),
-            journal(),
-            queues,
+            build_log(),
+            vec![LOAD.spec(), PUSH.spec(), PUBLISH.spec()],
             self.producer(),
             plan.cloned(),
             day,
@@ -266,7 +254,7 @@ impl World {
 
     /// Throws away all messages, as an operator may, or a Redis that lost its last second.
     pub(crate) async fn lose_all_messages(&self) {
-        for queue in [BUILDS.spec(), MERCURIAL.spec(), RESULTS.spec()] {
+        for queue in [LOAD.spec(), PUSH.spec(), PUBLISH.spec()] {
             self.bus
                 .drop_waiting(&queue, bus::Which::All)
                 .await
@@ -279,7 +267,7 @@ impl World {
             request: request.clone(),
             report: report.clone(),
         };
-        self.producer().send(&RESULTS, &update).await.unwrap();
+        self.producer().send(&PUBLISH, &update).await.unwrap();
     }
 
     /// Has an update published.
@@ -288,7 +276,7 @@ impl World {
             request: request.clone(),
             report: report.clone(),
         };
-        self.producer().send(&RESULTS, &update).await.unwrap();
+        self.producer().send(&PUBLISH, &update).await.unwrap();
         assert_eq!(self.publisher.step().await.unwrap(), 1);
     }
 
@@ -298,7 +286,7 @@ impl World {
 
     /// What the workflow had to say, oldest first.
     pub(crate) async fn reports(&self) -> Vec<Report> {
-        self.peek(&RESULTS)
+        self.peek(&PUBLISH)
             .await
             .into_iter()
             .map(|update| update.report)
@@ -307,7 +295,12 @@ impl World {
 
     /// The builds that wait to be applied.
     pub(crate) async fn builds(&self) -> Vec<Build> {
-        self.peek(&MERCURIAL).await
+        self.peek(&PUSH).await
+    }
+
+    /// The contents of a build's patches, as a worker loads them.
+    pub(crate) async fn contents(&self, build: &Build) -> Vec<PatchContent> {
+        conduit(&self.fake).load(build).await.unwrap()
     }
 
     /// The builds that wait to be looked at by bugbug.
@@ -316,17 +309,17 @@ impl World {
     }
 
     pub(crate) async fn requests(&self) -> Depth {
-        self.bus.depth(&BUILDS.spec()).await.unwrap()
+        self.bus.depth(&LOAD.spec()).await.unwrap()
     }
 
     pub(crate) async fn results(&self) -> Depth {
-        self.bus.depth(&RESULTS.spec()).await.unwrap()
+        self.bus.depth(&PUBLISH.spec()).await.unwrap()
     }
 
     /// Why updates could not be published.
     pub(crate) async fn dead_results(&self) -> Vec<String> {
         self.bus
-            .dead(&RESULTS.spec(), "", 10)
+            .dead(&PUBLISH.spec(), "", 10)
             .await
             .unwrap()
             .into_iter()
@@ -336,19 +329,19 @@ impl World {
 
     /// Sends the updates that could not be published again, as an operator does.
     pub(crate) async fn requeue_dead_results(&self) -> usize {
-        let letters = self.bus.dead(&RESULTS.spec(), "", 10).await.unwrap();
+        let letters = self.bus.dead(&PUBLISH.spec(), "", 10).await.unwrap();
         let ids: Vec<String> = letters.into_iter().map(|letter| letter.id).collect();
-        self.bus.requeue_dead(&RESULTS.spec(), &ids).await.unwrap()
+        self.bus.requeue_dead(&PUBLISH.spec(), &ids).await.unwrap()
     }
 
     /// Stops or resumes the workflow.
     pub(crate) async fn pause_requests(&self, paused: bool) {
-        self.bus.set_paused(&BUILDS.spec(), paused).await.unwrap();
+        self.bus.set_paused(&LOAD.spec(), paused).await.unwrap();
     }
 
     /// The builds that the auditor looks at.
     pub(crate) async fn open(&self) -> Vec<Phid> {
-        journal()
+        build_log()
             .tagged(self.bus.as_ref(), OPEN, 0..100)
             .await
             .unwrap()
@@ -357,15 +350,17 @@ impl World {
     /// Decides how a build ends, and says nothing of it.
     pub(crate) async fn decide(&self, request: &BuildRequest, end: &Report) {
         let record = self.record(request).await;
-        let facts = journal()
-            .ends(request, &record, end, "results", self.clock.now())
+        let log = build_log();
+        log.finish_from(&self.producer(), request, &record, end.clone(), None)
+            .await
             .unwrap();
-        self.bus.push_with(Vec::new(), facts).await.unwrap();
+        let sent = bus::Which::All;
+        self.bus.drop_waiting(&PUBLISH.spec(), sent).await.unwrap();
     }
 
     /// What is recorded of a build.
     pub(crate) async fn record(&self, request: &BuildRequest) -> BuildRecord {
-        let found = journal()
+        let found = build_log()
             .find(self.bus.as_ref(), std::slice::from_ref(&request.target))
             .await
             .unwrap();

@@ -1,7 +1,7 @@
 //! The beginning: a push whose tests are to be selected.
 
 use async_trait::async_trait;
-use build::{Applied, Report};
+use build::{Report, Update};
 use bus::{Context, Handler, Outcome, Queue};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -58,12 +58,12 @@ fn is_chosen(diff_id: u64, share: f64) -> bool {
 }
 
 #[async_trait]
-impl Handler<Applied> for SelectionStart {
+impl Handler<Update> for SelectionStart {
     type Error = SelectionError;
 
     async fn handle(
         &self,
-        Applied { request, report }: Applied,
+        Update { request, report }: Update,
         cx: &Context,
     ) -> Result<Outcome, SelectionError> {
         let diff_id = request.diff_id;

@@ -4,7 +4,7 @@ mod world;
 
 use std::time::Duration;
 
-use build::{Applied, Blame, Report};
+use build::{Blame, Report, Update};
 use bus::Depth;
 use serde_json::{Value, json};
 use testkit::taskcluster::Fault;
@@ -22,7 +22,7 @@ fn a_test(label: &str) -> Option<Value> {
 }
 
 /// A world with a push whose selected tests were added: the build, and the group of its tasks.
-async fn selected() -> (World, Applied, String) {
+async fn selected() -> (World, Update, String) {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
@@ -178,7 +178,7 @@ async fn only_pushes_have_tests_selected_and_only_the_share_that_is_wanted() {
     };
     for report in [Report::InfrastructureFailed(blame), Report::Withheld] {
         world
-            .push(&Applied {
+            .push(&Update {
                 report,
                 ..build.clone()
             })

@@ -130,7 +130,7 @@ async fn without_the_token_nothing_is_shown() {
         let world = World::with_api().await;
         for (method, path) in [
             ("GET", "queues"),
-            ("POST", "queues/builds/drop"),
+            ("POST", "queues/build:load/drop"),
             ("GET", "nothing"),
             ("PUT", "dead"),
         ] {
@@ -173,7 +173,10 @@ async fn queues_and_their_messages_are_shown() {
             queue["delayed"].as_u64().unwrap(),
         )
     };
-    assert_eq!((row(0), row(1)), (("builds", 1, 0), ("jobs:laned", 1, 1)));
+    assert_eq!(
+        (row(0), row(1)),
+        (("build:load", 1, 0), ("jobs:laned", 1, 1))
+    );
     assert_eq!(
         (&queues[0]["paused"], queues[0]["oldest_seconds"].is_f64()),
         (&json!(false), true),
@@ -254,26 +257,26 @@ async fn waiting_messages_are_requeued_and_dropped() {
 async fn a_queue_is_paused_and_resumed() {
     let world = World::with_api().await;
     assert_eq!(
-        world.ok("POST", "queues/builds/pause", "").await["paused"],
+        world.ok("POST", "queues/build:load/pause", "").await["paused"],
         json!(true)
     );
     assert_eq!(world.post(GOOD).await.0, 200, "builds are accepted");
     assert!(
         world
             .bus
-            .reserve(&crate::BUILDS.spec(), Reserve::now(1))
+            .reserve(&crate::LOAD.spec(), Reserve::now(1))
             .await
             .unwrap()
             .is_empty()
     );
     assert_eq!(
-        world.ok("POST", "queues/builds/resume", "{}").await["paused"],
+        world.ok("POST", "queues/build:load/resume", "{}").await["paused"],
         json!(false)
     );
     assert_eq!(
         world
             .bus
-            .reserve(&crate::BUILDS.spec(), Reserve::now(1))
+            .reserve(&crate::LOAD.spec(), Reserve::now(1))
             .await
             .unwrap()
             .len(),
@@ -300,7 +303,7 @@ async fn dead_letters_are_found_shown_requeued_and_dropped() {
         ids("?queue=jobs:laned&reason=away%20%26").await,
         [away.as_str()]
     );
-    assert!(ids("?queue=builds").await.is_empty());
+    assert!(ids("?queue=build:load").await.is_empty());
     let shown = world
         .ok("GET", &format!("dead/jobs:laned/{away}"), "")
         .await;
@@ -358,21 +361,33 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
             "queues/build/messages",
             "",
             404,
-            "did you mean builds?; the queues are builds, jobs:laned",
+            "did you mean build:load?; the queues are build:load, jobs:laned",
         ),
         ("GET", "queues/%ff/messages", "", 400, "UTF-8"),
         (
             "GET",
-            "queues/builds/messages?limit=0",
+            "queues/build:load/messages?limit=0",
             "",
             400,
             "limit is from 1",
         ),
-        ("GET", "queues/builds/messages?limit=-1", "", 400, "limit"),
-        ("GET", "queues/builds/messages?offset=1", "", 400, "offset"),
-        ("GET", "queues/builds/messages/7", "", 400, "7"),
+        (
+            "GET",
+            "queues/build:load/messages?limit=-1",
+            "",
+            400,
+            "limit",
+        ),
+        (
+            "GET",
+            "queues/build:load/messages?offset=1",
+            "",
+            400,
+            "offset",
+        ),
+        ("GET", "queues/build:load/messages/7", "", 400, "7"),
         ("GET", "dead?reson=x", "", 400, "reson"),
-        ("GET", "dead/builds/no-such-id", "", 404, "no-such-id"),
+        ("GET", "dead/build:load/no-such-id", "", 404, "no-such-id"),
         (
             "POST",
             "queues/jobs:laned/drop",
@@ -463,7 +478,7 @@ async fn a_bus_that_is_away_is_said() {
     for (method, path, body) in [
         ("GET", "queues", ""),
         ("GET", "dead", ""),
-        ("POST", "queues/builds/drop", r#"{"all": true}"#),
+        ("POST", "queues/build:load/drop", r#"{"all": true}"#),
     ] {
         let (status, answer) = world.call(method, path, body).await;
         assert_eq!(

@@ -107,7 +107,7 @@ impl Away {
     fn error(&self) -> BusError {
         if self.full {
             return BusError::Full {
-                queue: "builds",
+                queue: "build:load",
                 bound: 1,
             };
         }

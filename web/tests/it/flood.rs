@@ -9,7 +9,7 @@ use testkit::RedisServer;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use web::WebSettings;
 
-use crate::{World, read, settings};
+use crate::{World, log, read, settings};
 
 const DISTINCT: usize = 5000;
 const CONNECTIONS: usize = 50;
@@ -74,7 +74,7 @@ async fn of_thousands_of_builds_every_target_is_stored_once() {
 #[tokio::test]
 async fn a_full_queue_refuses_a_new_target_and_knows_those_that_it_has() {
     const SMALL: Queue<BuildRequest> = Queue::new(
-        "builds",
+        "build:load",
         Policy {
             bound: Some(3),
             ..Policy::DEFAULT
@@ -82,7 +82,7 @@ async fn a_full_queue_refuses_a_new_target_and_knows_those_that_it_has() {
     );
     let (_directory, _server, bus) = redis().await;
     let world = World::serve(WebSettings {
-        builds: SMALL,
+        log: log(SMALL),
         ..settings(bus)
     })
     .await;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use testkit::RedisServer;
 use web::WebSettings;
 
-use crate::{GOOD, World, settings};
+use crate::{GOOD, World, log, settings};
 
 impl World {
     /// The status of the heartbeat, and the checks that failed.
@@ -69,7 +69,7 @@ async fn a_redis_that_answers_and_takes_no_writes_fails_the_heartbeat_as_it_fail
 #[tokio::test]
 async fn a_queue_that_is_full_fails_the_heartbeat() {
     const ONE: Queue<BuildRequest> = Queue::new(
-        "builds",
+        "build:load",
         Policy {
             bound: Some(1),
             ..Policy::DEFAULT
@@ -77,7 +77,7 @@ async fn a_queue_that_is_full_fails_the_heartbeat() {
     );
     let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(Arc::new(SystemClock)));
     let world = World::serve(WebSettings {
-        builds: ONE,
+        log: log(ONE),
         ..settings(bus)
     })
     .await;

@@ -15,7 +15,7 @@ mod secret;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use build::{BuildRequest, Journal};
+use build::{BuildLog, BuildQueues, BuildRequest};
 use bus::{Bus, MemoryBus, Message, Operator, Policy, Producer, Queue};
 use phabricator::BuildPages;
 use runtime::{Service, Shutdown, SystemClock};
@@ -28,8 +28,8 @@ use web::{Version, WebServer, WebSettings};
 
 use crate::away::Away;
 
-const BUILDS: Queue<BuildRequest> = Queue::new(
-    "builds",
+const LOAD: Queue<BuildRequest> = Queue::new(
+    "build:load",
     Policy {
         bound: Some(10_000),
         ..Policy::DEFAULT
@@ -113,7 +113,7 @@ impl World {
     }
 
     async fn stored(&self) -> Vec<BuildRequest> {
-        let found = self.bus.peek(&BUILDS.spec(), 10_000).await.unwrap();
+        let found = self.bus.peek(&LOAD.spec(), 10_000).await.unwrap();
         found
             .iter()
             .map(|waiting| &waiting.envelope)
@@ -151,15 +151,24 @@ async fn read(stream: &mut TcpStream) -> (String, String) {
     (head, String::from_utf8(answer[end + 4..].to_vec()).unwrap())
 }
 
+/// The log of builds whose requests go to this queue.
+fn log(load: Queue<BuildRequest>) -> BuildLog {
+    let queues = BuildQueues::new(
+        load,
+        Queue::new("build:push", Policy::DEFAULT),
+        Queue::new("build:publish", Policy::DEFAULT),
+    );
+    BuildLog::new(Duration::from_secs(3600), "web", queues)
+}
+
 fn settings(bus: Arc<dyn Bus>) -> WebSettings {
     WebSettings {
         producer: Producer::new(bus.clone(), Arc::new(SystemClock)),
-        journal: Journal::new(Duration::from_secs(3600), "web"),
-        builds: BUILDS,
+        log: log(LOAD),
         pages: BuildPages::default(),
         secret: None,
         version: Version::load(None).unwrap(),
-        operator: Operator::new(bus, &[BUILDS.spec(), api::LANED.spec()]),
+        operator: Operator::new(bus, &[LOAD.spec(), api::LANED.spec()]),
         api_token: None,
     }
 }
@@ -379,7 +388,7 @@ async fn stopping_lets_a_request_finish_and_refuses_new_connections() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     world.running.await.unwrap();
-    let found = world.bus.peek(&BUILDS.spec(), 10).await.unwrap();
+    let found = world.bus.peek(&LOAD.spec(), 10).await.unwrap();
     assert_eq!(found.len(), 1);
 }
 

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use build::{Build, Patch, Report};
+use build::{Build, Report};
 use phabricator::answer;
 use runtime::Clock;
 
 use crate::{
     tree_service::TreeService,
-    world::{World, add, add_mode, change, hanging_hook, phid},
+    world::{TestPatch, World, add, add_mode, change, hanging_hook, phid},
 };
 
 /// The answers of reports under their names.
@@ -51,7 +51,7 @@ fn now(world: &World, mut build: Build) -> Build {
 }
 
 /// The outcomes of stacks of patches in one world.
-async fn golden(world: &mut World, cases: Vec<(&str, Vec<Patch>)>) -> String {
+async fn golden(world: &mut World, cases: Vec<(&str, Vec<TestPatch>)>) -> String {
     let mut golden = Golden::default();
     world.start();
     for (number, (case, stack)) in (0..).zip(cases) {

@@ -108,6 +108,25 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn wait_is_logged_although_no_delivery_comes_in_its_first_minute() {
+    let (_guard, logs) = testkit::capture_logs();
+    let mut world = World::new();
+    world.settings.limits.ready = Duration::from_secs(60);
+    world.start_ready().await;
+    world.phabricator.say(Answer::Away);
+    world.send(&world.simple_build(1)).await;
+    let waits = |logs: &testkit::Logs| logs.text().matches("the build waits: ").count();
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(waits(&logs), 0, "{}", logs.text());
+    world.clock.advance(Duration::from_secs(600));
+    for _ in 0..3 {
+        world.pass(Duration::from_secs(30)).await;
+        assert_eq!(waits(&logs), 1, "{}", logs.text());
+    }
+    world.stop().await;
+}
+
 /// Else there would be a head on Try that nobody was told of.
 #[tokio::test]
 async fn a_build_whose_push_has_begun_is_finished_although_a_newer_diff_came() {

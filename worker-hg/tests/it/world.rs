@@ -1,28 +1,33 @@
 //! A source and a Try repository, a worker between them, and a queue with builds in front of it.
 
 use std::{
+    collections::HashMap,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use build::{
-    Applied, Build, BuildRecord, BuildRequest, Diff, Ineligible, Journal, Patch, PatchFailure,
-    Phid, PushGuard, PushGuardError, Pushed, Report, Revision, What,
+    Build, BuildLog, BuildQueues, BuildRecord, BuildRequest, Diff, Ineligible, Patch, PatchContent,
+    PatchFailure, PatchSource, PatchSourceError, Phid, PushGuard, PushGuardError, Pushed, Report,
+    Revision, Update, What,
 };
 use bus::{
-    Backoff, Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement,
+    Backoff, Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement, Which,
 };
 use jiff::Timestamp;
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use worker_hg::{Mercurial, MercurialQueues, RepositorySettings, Settings};
+use worker_hg::{Mercurial, RepositorySettings, Settings};
 
 const POLICY: Policy = Policy {
     attempts: 3,
@@ -33,10 +38,11 @@ const POLICY: Policy = Policy {
     },
     ..Policy::DEFAULT
 };
-pub const BUILDS: Queue<Build> = Queue::with_lanes("mercurial", POLICY, |build| {
+pub const PUSH: Queue<Build> = Queue::with_lanes("build:push", POLICY, |build| {
     build.request.repository.as_str().to_owned()
 });
-pub const APPLIED: Queue<Applied> = Queue::new("mercurial:applied", POLICY);
+pub const PUBLISH: Queue<Update> = Queue::new("build:publish", POLICY);
+const LOAD: Queue<BuildRequest> = Queue::new("build:load", POLICY);
 
 /// How long a test waits for something before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,6 +54,7 @@ pub struct World {
     pub settings: Settings,
     pub clock: Arc<ManualClock>,
     pub phabricator: Arc<Answers>,
+    pub contents: Arc<Contents>,
     bus: Arc<dyn Bus>,
     running: Option<Running>,
 }
@@ -81,8 +88,73 @@ impl PushGuard for Answers {
     }
 }
 
-fn journal() -> Journal {
-    Journal::new(Duration::from_secs(30 * 24 * 3600), "a worker")
+fn build_log() -> BuildLog {
+    let queues = BuildQueues::new(LOAD, PUSH, PUBLISH);
+    BuildLog::new(Duration::from_secs(30 * 24 * 3600), "a worker", queues)
+}
+
+/// A patch of a stack, with what it holds.
+#[derive(Clone)]
+pub struct TestPatch {
+    pub revision_id: u64,
+    pub diff: Diff,
+    pub author: Option<String>,
+    pub message: String,
+    pub content: Vec<u8>,
+    pub abandoned: bool,
+}
+
+/// The contents of patches, by the numbers of their diffs.
+#[derive(Default)]
+pub struct Contents {
+    known: Mutex<HashMap<u64, PatchContent>>,
+    /// How often they were loaded.
+    loads: AtomicUsize,
+    away: AtomicBool,
+}
+
+impl Contents {
+    /// Whether nobody answers.
+    pub fn go_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn loads(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
+    }
+
+    /// Loses what a build holds.
+    pub fn forget(&self, build: &Build) {
+        let mut known = self.known.lock().unwrap();
+        for patch in &build.stack {
+            known.remove(&patch.diff.id);
+        }
+    }
+}
+
+#[async_trait]
+impl PatchSource for Contents {
+    async fn load(&self, build: &Build) -> Result<Vec<PatchContent>, PatchSourceError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(PatchSourceError::Away("phabricator is away".into()));
+        }
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        let known = self.known.lock().unwrap();
+        let contents = build
+            .stack
+            .iter()
+            .map(|patch| known.get(&patch.diff.id).cloned());
+        contents.collect::<Option<_>>().ok_or_else(|| {
+            PatchSourceError::Refused(Box::new(PatchFailure {
+                summary: "A patch cannot be read.".to_owned(),
+                details: String::new(),
+                advice: String::new(),
+                commands: String::new(),
+                base: None,
+                seconds: 0.0,
+            }))
+        })
+    }
 }
 
 struct Running {
@@ -124,6 +196,7 @@ impl World {
             settings,
             clock,
             phabricator: Arc::default(),
+            contents: Arc::default(),
             bus,
             running: None,
         }
@@ -145,16 +218,13 @@ impl World {
     }
 
     fn mercurial(&self) -> Mercurial {
-        let queues = MercurialQueues {
-            builds: BUILDS,
-            applied: APPLIED,
-        };
         let guard = Arc::clone(&self.phabricator);
+        let patches = Arc::clone(&self.contents);
         Mercurial::new(
             self.settings.clone(),
-            queues,
-            journal(),
+            build_log(),
             guard,
+            patches,
             self.clock.clone(),
         )
         .unwrap()
@@ -162,7 +232,7 @@ impl World {
 
     /// What is recorded of a build.
     pub async fn record(&self, build: &Build) -> BuildRecord {
-        journal()
+        build_log()
             .find(
                 self.bus.as_ref(),
                 std::slice::from_ref(&build.request.target),
@@ -175,22 +245,21 @@ impl World {
 
     /// Decides how a build ends, as somebody else than the worker.
     pub async fn decide(&self, build: &Build, end: &Report) {
-        let facts = journal()
-            .ends(
-                &build.request,
-                &BuildRecord::default(),
-                end,
-                "results",
-                self.clock.now(),
-            )
+        let producer = Producer::new(self.bus.clone(), self.clock.clone());
+        let (log, record) = (build_log(), BuildRecord::default());
+        log.finish_from(&producer, &build.request, &record, end.clone(), None)
+            .await
             .unwrap();
-        self.bus.push_with(Vec::new(), facts).await.unwrap();
+        self.bus
+            .drop_waiting(&PUBLISH.spec(), Which::All)
+            .await
+            .unwrap();
     }
 
     /// Leaves the record of a build as it is when its worker dies after the push and before it has said so.
     pub async fn die_before_the_end_is_recorded(&self, build: &Build) {
         let base = self.record(build).await.base;
-        let (ledger, id) = (journal().ledger(), build.request.target.as_str());
+        let (ledger, id) = (build_log().ledger(), build.request.target.as_str());
         let mut facts = vec![
             ledger.erase(id),
             ledger.set(id, bus::Field::new("pushing"), &true).unwrap(),
@@ -212,7 +281,7 @@ impl World {
         let consumer = Consumer::new(
             self.bus.clone(),
             self.clock.clone(),
-            BUILDS,
+            PUSH,
             mercurial.handler(),
         )
         .with_lanes(mercurial.lanes());
@@ -290,7 +359,7 @@ impl World {
     /// Puts a build into the queue.
     pub async fn send(&self, build: &Build) {
         Producer::new(self.bus.clone(), self.clock.clone())
-            .send(&BUILDS, build)
+            .send(&PUSH, build)
             .await
             .unwrap();
     }
@@ -304,7 +373,7 @@ impl World {
     }
 
     /// Handles what is in the queue until there is a report.
-    pub async fn next_report(&self) -> Applied {
+    pub async fn next_report(&self) -> Update {
         let running = self.running.as_ref().expect("the worker runs");
         for _ in 0..PATIENCE.as_millis() / 10 {
             if running.consumer.step().await.unwrap() == 0 {
@@ -319,14 +388,14 @@ impl World {
     }
 
     /// A report that is there.
-    pub async fn report(&self) -> Option<Applied> {
+    pub async fn report(&self) -> Option<Update> {
         let leased = self
             .bus
-            .reserve(&APPLIED.spec(), Reserve::now(1))
+            .reserve(&PUBLISH.spec(), Reserve::now(1))
             .await
             .unwrap()
             .pop()?;
-        let applied = Applied::decode(leased.envelope.version, &leased.envelope.body).unwrap();
+        let applied = Update::decode(leased.envelope.version, &leased.envelope.body).unwrap();
         self.bus
             .settle(&leased.lease, &Settlement::Done { emit: Vec::new() })
             .await
@@ -375,7 +444,7 @@ impl World {
 
     /// How many builds wait to be looked at again.
     pub async fn waiting(&self) -> usize {
-        self.bus.depth(&BUILDS.spec()).await.unwrap().delayed
+        self.bus.depth(&PUSH.spec()).await.unwrap().unfinished()
     }
 
     /// Waits until nothing of a build is left in a clone, which is after its answer.
@@ -387,7 +456,7 @@ impl World {
     }
 
     pub async fn dead_letters(&self) -> Vec<String> {
-        let letters = self.bus.dead(&BUILDS.spec(), "", 10).await.unwrap();
+        let letters = self.bus.dead(&PUSH.spec(), "", 10).await.unwrap();
         letters.into_iter().map(|letter| letter.reason).collect()
     }
 
@@ -416,7 +485,7 @@ impl World {
             !blame.summary.contains("went wrong"),
             "its author learns nothing: {blame:?}"
         );
-        let letters = self.bus.dead(&BUILDS.spec(), "", 10).await.unwrap();
+        let letters = self.bus.dead(&PUSH.spec(), "", 10).await.unwrap();
         let letter = letters
             .iter()
             .max_by_key(|letter| letter.died_at)
@@ -449,8 +518,8 @@ impl World {
     }
 
     /// A patch for revision `D<number>`, made on the source's newest changeset.
-    pub fn patch(&self, number: u64, content: impl Into<Vec<u8>>) -> Patch {
-        Patch {
+    pub fn patch(&self, number: u64, content: impl Into<Vec<u8>>) -> TestPatch {
+        TestPatch {
             revision_id: number,
             diff: Diff {
                 id: number + 1000,
@@ -460,13 +529,29 @@ impl World {
             },
             author: Some("Ada <ada@example.org>".to_owned()),
             message: format!("Bug {number} - Do it"),
-            content: content.into().into(),
+            content: content.into(),
             abandoned: false,
         }
     }
 
     /// A build of a stack, for the revision of its last patch.
-    pub fn build_of(&self, stack: Vec<Patch>) -> Build {
+    pub fn build_of(&self, stack: Vec<TestPatch>) -> Build {
+        let mut known = self.contents.known.lock().unwrap();
+        let keep = |patch: TestPatch| {
+            let content = PatchContent {
+                author: patch.author,
+                message: patch.message,
+                bytes: patch.content.into(),
+            };
+            known.insert(patch.diff.id, content);
+            Patch {
+                revision_id: patch.revision_id,
+                diff: patch.diff,
+                message: None,
+                abandoned: patch.abandoned,
+            }
+        };
+        let stack: Vec<Patch> = stack.into_iter().map(keep).collect();
         let top = stack.last().expect("a patch").clone();
         Build {
             request: BuildRequest {
@@ -480,7 +565,6 @@ impl World {
                 id: top.revision_id,
                 phid: phid(&format!("PHID-DREV-{}", top.revision_id)),
                 url: format!("https://phabricator.example.org/D{}", top.revision_id),
-                title: "Do it".to_owned(),
                 author: phid("PHID-USER-ada"),
                 reviewers: Vec::new(),
             },

@@ -1,6 +1,6 @@
 use super::*;
 
-const QUEUE: &str = "mercurial";
+const QUEUE: &str = "build:push";
 
 fn unit(name: &str, result: &str, text: &str) -> (String, String, String) {
     (name.to_owned(), result.to_owned(), text.to_owned())
@@ -343,7 +343,7 @@ fn each_offence_is_found() {
             "a dead letter elsewhere",
             |books| {
                 give_up(books);
-                books.letters.push(letter("results", 0, 5));
+                books.letters.push(letter("build:publish", 0, 5));
                 books.letters.push(Letter {
                     target: None,
                     ..letter(QUEUE, 0, 5)

@@ -72,7 +72,6 @@ fn build(world: &World, diff_id: u64, author: &str, reviewers: &[&str]) -> Build
             id: 5,
             phid: phid("PHID-DREV-00000000000000000005"),
             url: "https://phabricator.example.com/D5".to_owned(),
-            title: "a change".to_owned(),
             author: phid(author),
             reviewers: reviewers.iter().map(|reviewer| phid(reviewer)).collect(),
         },

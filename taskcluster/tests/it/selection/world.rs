@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use build::{
-    Applied, BaseChoice, BaseReason, BuildRecord, BuildRequest, Journal, Phid, Pushed, Report,
-    Source, TestResult,
+    BaseChoice, BaseReason, BuildLog, BuildQueues, BuildRecord, BuildRequest, Phid, Pushed, Report,
+    Source, TestResult, Update,
 };
 use bus::{Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve};
 use phabricator::{Conduit, TestResultPublisher};
@@ -25,7 +25,7 @@ use crate::stage::{NOW, Stopwatch, credentials, http};
 pub(crate) const ACTIONS: &str = include_str!("../../fixtures/actions.json");
 const TASK_COMPLETED: &str = include_str!("../../fixtures/pulse/queue-task-completed-1.json");
 
-pub(crate) const PUSHES: Queue<Applied> = Queue::new("bugbug:try_push", Policy::DEFAULT);
+pub(crate) const PUSHES: Queue<Update> = Queue::new("bugbug:try_push", Policy::DEFAULT);
 pub(crate) const COMMUNITY_HOOKS: Queue<Trigger> = Queue::new("hooks:community", Policy::DEFAULT);
 pub(crate) const SELECTIONS: Queue<PulseMessage> =
     Queue::new("pulse:bugbug_test_select", Policy::DEFAULT);
@@ -115,7 +115,7 @@ impl World {
                 on().0,
                 on().1,
                 RESULTS,
-                TestResultPublisher::new(conduit, true, journal()),
+                TestResultPublisher::new(conduit, true, build_log()),
             ),
             mails: Consumer::new(on().0, on().1, MAILS, Mailer::new(client(&firefox))),
             alice: phabricator.add_user("alice", "Alice Example"),
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// A build of a new revision that ended with a push of this head.
-    pub(crate) async fn build(&self, head: &str) -> Applied {
+    pub(crate) async fn build(&self, head: &str) -> Update {
         let diff = NewDiff::new("patch").base("f".repeat(40));
         let revision = self.phabricator.create_revision(NewRevision::new(
             "title",
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// A build of a diff that ended with a push of this head.
-    pub(crate) async fn build_again(&self, diff_id: u64, head: &str) -> Applied {
+    pub(crate) async fn build_again(&self, diff_id: u64, head: &str) -> Update {
         let build = self.phabricator.start_build(diff_id);
         self.phabricator.answered(&build.target, 200);
         let request = BuildRequest {
@@ -168,26 +168,22 @@ impl World {
             },
             seconds: 1.0,
         }));
-        let mut facts = journal()
-            .accepted(&request, Source::Harbormaster, "builds")
-            .unwrap();
-        facts.extend(
-            journal()
-                .ends(
-                    &request,
-                    &BuildRecord::default(),
-                    &report,
-                    "results",
-                    self.clock.now(),
-                )
-                .unwrap(),
+        let (log, producer) = (
+            build_log(),
+            Producer::new(self.bus.clone(), self.clock.clone()),
         );
-        self.bus.push_with(Vec::new(), facts).await.unwrap();
-        Applied { request, report }
+        log.accept(&producer, &request, Source::Harbormaster)
+            .await
+            .unwrap();
+        let record = BuildRecord::default();
+        log.finish_from(&producer, &request, &record, report.clone(), None)
+            .await
+            .unwrap();
+        Update { request, report }
     }
 
     /// Hands a push to test selection.
-    pub(crate) async fn push(&self, applied: &Applied) {
+    pub(crate) async fn push(&self, applied: &Update) {
         self.send(&PUSHES, applied).await;
         assert_eq!(self.take_pushes().await, 1);
     }
@@ -314,7 +310,7 @@ impl World {
     }
 
     /// Name, result and details of the units on a build's target.
-    pub(crate) fn units(&self, applied: &Applied) -> Vec<[String; 3]> {
+    pub(crate) fn units(&self, applied: &Update) -> Vec<[String; 3]> {
         let units = self
             .phabricator
             .target(&applied.request.target)
@@ -328,8 +324,13 @@ impl World {
     }
 }
 
-fn journal() -> Journal {
-    Journal::new(Duration::from_secs(30 * 24 * 3600), "a worker")
+fn build_log() -> BuildLog {
+    let queues = BuildQueues::new(
+        Queue::new("build:load", Policy::DEFAULT),
+        Queue::new("build:push", Policy::DEFAULT),
+        Queue::new("build:publish", Policy::DEFAULT),
+    );
+    BuildLog::new(Duration::from_secs(30 * 24 * 3600), "a worker", queues)
 }
 
 /// The recorded end of a task, as the end of another one. `tags` is what it says of the task.

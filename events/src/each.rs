@@ -1,30 +1,7 @@
-//! Hands the end of a push to everyone whom it concerns.
+//! Several handlers of one queue.
 
 use async_trait::async_trait;
-use build::{Applied, Report, Update};
-use bus::{BusError, Context, Handler, Message, Outcome, Queue};
-
-/// Reads `mercurial:applied`. The author's answer is sent first.
-pub struct Dispatch {
-    /// Where words on build targets go.
-    pub results: Queue<Update>,
-    /// Where pushes go whose tests may be selected.
-    pub pushes: Option<Queue<Applied>>,
-}
-
-#[async_trait]
-impl Handler<Applied> for Dispatch {
-    type Error = BusError;
-
-    async fn handle(&self, applied: Applied, cx: &Context) -> Result<Outcome, BusError> {
-        if let (Some(pushes), Report::Pushed(_)) = (&self.pushes, &applied.report) {
-            cx.send(pushes, &applied)?;
-        }
-        let Applied { request, report } = applied;
-        cx.send(&self.results, &Update { request, report })?;
-        Ok(Outcome::Done)
-    }
-}
+use bus::{Context, Handler, Message, Outcome};
 
 /// Several handlers of one queue, as configured: each has a look at each message. What they send is one step, so a
 /// message that one of them fails at, or defers, comes back for all, and what they send must bear keys.

@@ -1,0 +1,121 @@
+//! The contents of patches, loaded by their diffs.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use build::{Build, Patch, PatchContent, PatchFailure, PatchSource, PatchSourceError, Phid};
+
+use crate::{Conduit, ConduitError, api::DiffInfo, stack::Refusal};
+
+/// The most bytes that the patches of one build have together.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
+
+/// Why a patch has no content.
+enum Failed {
+    Refused(Refusal),
+    Conduit(ConduitError),
+}
+
+impl From<ConduitError> for Failed {
+    fn from(error: ConduitError) -> Self {
+        match error {
+            ConduitError::TooLarge { .. } => Self::Refused(Refusal::TooLarge),
+            error => Self::Conduit(error),
+        }
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+#[async_trait]
+impl PatchSource for Conduit {
+    async fn load(&self, build: &Build) -> Result<Vec<PatchContent>, PatchSourceError> {
+        contents(self, &build.stack)
+            .await
+            .map_err(|failed| match failed {
+                Failed::Refused(refusal) => {
+                    let failure: PatchFailure = refusal.failure(build.request.revision_id, 0.0);
+                    PatchSourceError::Refused(Box::new(failure))
+                }
+                Failed::Conduit(error) => PatchSourceError::Away(error.into()),
+            })
+    }
+}
+
+async fn contents(conduit: &Conduit, stack: &[Patch]) -> Result<Vec<PatchContent>, Failed> {
+    let phids: Vec<Phid> = stack.iter().map(|patch| patch.diff.phid.clone()).collect();
+    let diffs: BTreeMap<Phid, DiffInfo> = conduit
+        .diffs(&phids)
+        .await?
+        .into_iter()
+        .map(|diff| (diff.phid.clone(), diff))
+        .collect();
+    let (mut bytes, mut contents) = (0, Vec::new());
+    for patch in stack {
+        let missing = || Refusal::NoPatch(patch.revision_id);
+        let diff = diffs.get(&patch.diff.phid).ok_or_else(missing)?;
+        let content = conduit.raw_diff(diff.id).await?.ok_or_else(missing)?;
+        bytes += content.len();
+        if bytes > MAX_BYTES {
+            return Err(Refusal::TooLarge.into());
+        }
+        contents.push(PatchContent {
+            author: author(diff),
+            message: message(diff)
+                .or(patch.message.as_deref())
+                .map_or_else(|| format!("D{}", patch.revision_id), str::to_owned),
+            bytes: content.into_bytes().into(),
+        });
+    }
+    Ok(contents)
+}
+
+/// The message of a diff's first commit.
+pub(crate) fn message(diff: &DiffInfo) -> Option<&str> {
+    let message = diff.first_commit()?.message.as_deref()?;
+    (!message.trim().is_empty()).then_some(message)
+}
+
+/// The author of a diff's first commit.
+fn author(diff: &DiffInfo) -> Option<String> {
+    one_line(diff.first_commit()?.author.as_ref()?.raw.as_deref()?)
+}
+
+/// `Name <mail>` from `"Name" <mail>`, on one line.
+fn one_line(raw: &str) -> Option<String> {
+    let plain: String = raw
+        .chars()
+        .filter(|c| *c != '"')
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let plain = plain.trim();
+    (!plain.is_empty()).then(|| plain.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_author_is_a_plain_line() {
+        let table = [
+            (
+                "\"Alice Example\" <alice@example.com>",
+                Some("Alice Example <alice@example.com>"),
+            ),
+            (
+                "Alice\n<alice@example.com>",
+                Some("Alice <alice@example.com>"),
+            ),
+            ("\"\"", None),
+            (" ", None),
+        ];
+        for (raw, expected) in table {
+            assert_eq!(one_line(raw).as_deref(), expected, "{raw:?}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The contents of patches are loaded by the worker that applies them.
+
+use std::time::Duration;
+
+use build::{Hidden, Ineligible, Report, What};
+
+use crate::{
+    tree_service::TreeService,
+    world::{Answer, World},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The build waits, however long, and no attempt is counted.
+#[tokio::test]
+async fn outage_between_load_and_push_parks_the_build() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let heads = world.try_repo.heads();
+    world.contents.go_away(true);
+    let builds = [1, 2, 3].map(|number| world.simple_build(number));
+    for build in &builds {
+        world.send(build).await;
+    }
+    world.pass(60 * MINUTE).await;
+    assert_eq!((world.waiting().await, world.try_repo.heads()), (3, heads));
+    let waits = |event: &build::Event| match &event.what {
+        What::Parked { reason, .. } => reason.contains("phabricator is away"),
+        What::Failed { .. } => panic!("an attempt is counted: {event:?}"),
+        _ => false,
+    };
+    let record = world.record(&builds[0]).await;
+    assert_eq!(record.events.iter().filter(|event| waits(event)).count(), 1);
+    world.contents.go_away(false);
+    for _ in &builds {
+        let report = world.next_report().await.report;
+        assert!(matches!(report, Report::Pushed(_)), "{report:?}");
+    }
+    world.stop().await;
+}
+
+/// A build in front of a closed tree needs its patches once.
+#[tokio::test]
+async fn patches_are_not_loaded_again_while_the_tree_is_closed() {
+    let mut world = World::new();
+    let service = TreeService::start().await;
+    world.settings.tree_status = Some(service.url());
+    service.say("try", "closed", "");
+    world.start_ready().await;
+    for number in 1..=3 {
+        world.send(&world.simple_build(number)).await;
+    }
+    world.pass(60 * MINUTE).await;
+    assert_eq!((world.waiting().await, world.contents.loads()), (3, 1));
+    service.say("try", "open", "");
+    for number in 1..=3 {
+        let update = world.next_report().await;
+        assert_eq!(update.request.revision_id, number, "in their order");
+        assert!(matches!(update.report, Report::Pushed(_)));
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn patch_that_is_gone_is_reported_unless_its_revision_is_private() {
+    let mut world = World::new();
+    world.start_ready().await;
+    let build = world.simple_build(1);
+    world.contents.forget(&build);
+    let failure = world.patch_failed(&build).await;
+    assert_eq!(failure.summary, "A patch cannot be read.");
+    let private = world.simple_build(2);
+    world.contents.forget(&private);
+    let over = Ineligible::Private(Hidden::Restricted);
+    world.phabricator.say(Answer::Over(over));
+    assert_eq!(world.build(&private).await, Report::Withheld);
+    world.stop().await;
+}
