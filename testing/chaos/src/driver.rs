@@ -1,0 +1,319 @@
+//! Runs a campaign from its first push to its last check.
+
+use std::{
+    collections::HashMap,
+    io::{self, IsTerminal},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use bus::{Bus, Operate, Reserve, Settlement};
+use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
+use uuid::Uuid;
+
+use crate::{
+    chain::{DEAD_LETTER_NOTES, DeadLetterNote, Step},
+    cli::Campaign,
+    console::{tell, thousandths},
+    plan::Plan,
+    producer::{self, Progress, Sent},
+    report::Report,
+    side_effects::{CHUNK, Event},
+    verify::{Kind, Observations, Remains, Violation},
+    world::World,
+};
+
+const TICK: Duration = Duration::from_millis(20);
+/// How often the log is read.
+const LOOK: Duration = Duration::from_millis(200);
+/// The least time between two faults, so that each one meets work.
+const APART: Duration = Duration::from_millis(200);
+/// How long nothing at all may happen before the campaign is given up.
+const STANDSTILL: Duration = Duration::from_secs(60);
+/// How long the queues may take to run empty.
+const DRAIN: Duration = Duration::from_secs(180);
+
+/// Runs the campaign that `options` describe, and cleans up after it.
+pub async fn run(options: Campaign) -> anyhow::Result<Report> {
+    let seed = options.seed.unwrap_or_else(|| SystemClock.random() >> 32);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut directory = tempfile::Builder::new()
+        .prefix("chaos-")
+        .tempdir()
+        .context("cannot make a directory")?;
+    let plan = Arc::new(Plan::new(seed, options.messages, options.kills));
+    tell(&format!(
+        "seed {seed}: {} messages, {} kills",
+        options.messages, options.kills
+    ));
+
+    let world = World::start(directory.path(), &program, options.kill_redis).await?;
+    let mut driver = Driver::new(plan, world);
+    let outcome = tokio::select! {
+        outcome = driver.campaign(seed, options.kill_redis) => Some(outcome),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    driver.end().await;
+    let Some(outcome) = outcome else {
+        bail!("interrupted, nothing was checked")
+    };
+    if !outcome.as_ref().is_ok_and(Report::passed) {
+        directory.disable_cleanup(true);
+        tell(&format!(
+            "logs and data are kept in {}",
+            directory.path().display()
+        ));
+    }
+    outcome
+}
+
+struct Driver {
+    plan: Arc<Plan>,
+    world: World,
+    observed: Observations,
+    progress: Arc<Progress>,
+    /// How many faults have happened.
+    faults: usize,
+    last_fault: Timestamp,
+    /// When a worker last did something.
+    last_news: Timestamp,
+    begun: Timestamp,
+}
+
+impl Driver {
+    fn new(plan: Arc<Plan>, world: World) -> Self {
+        let now = SystemClock.now();
+        let observed = Observations::new(&plan.messages);
+        let progress = Arc::default();
+        Self {
+            plan,
+            world,
+            observed,
+            progress,
+            faults: 0,
+            last_fault: now,
+            last_news: now,
+            begun: now,
+        }
+    }
+
+    async fn campaign(&mut self, seed: u64, losses_are_expected: bool) -> anyhow::Result<Report> {
+        let bus = self.world.producer_bus()?;
+        let mut producing = tokio::spawn(producer::produce(
+            bus,
+            self.plan.clone(),
+            self.progress.clone(),
+        ));
+        let mut violations = Vec::new();
+        let unfinished = self.drive(&mut producing).await?;
+        if let Some(what) = unfinished {
+            violations.push(Violation::new(
+                Kind::Unfinished,
+                "campaign".to_owned(),
+                what,
+            ));
+            self.world.workers.kill_all().await;
+        } else {
+            self.world.workers.end().await?;
+        }
+        let sent = if producing.is_finished() {
+            producing.await.context("the producer panicked")??
+        } else {
+            producing.abort();
+            Sent::default()
+        };
+        while self.read().await? {}
+        let remains = self.remains(sent.envelopes).await?;
+        let (found, dead_letters) = self.observed.check(&remains);
+        violations.append(&mut self.world.workers.violations);
+        violations.extend(found);
+        let count = |kind| {
+            violations
+                .iter()
+                .filter(|violation| violation.kind == kind)
+                .count()
+        };
+        let faults = self.world.done.clone();
+        let longest = self
+            .observed
+            .redelivery
+            .longest(&self.world.redis.downtimes);
+        Ok(Report {
+            messages: self.plan.messages.len(),
+            kills: faults.sigkill + faults.sigterm + faults.sigstop,
+            lost: count(Kind::Lost),
+            duplicate_effects: count(Kind::DuplicateEffect),
+            duplicate_messages: count(Kind::DuplicateMessage),
+            dead: remains.letters.len(),
+            max_redelivery_s: thousandths(longest.as_secs_f64()),
+            redelivered: self.observed.redelivery.count(),
+            repeated: self.observed.repeated(),
+            refused_effects: self.observed.refused,
+            failed_pushes: sent.failed,
+            repeated_pushes: sent.repeated,
+            restarts: self.world.workers.restarts(),
+            aborted: self.world.workers.aborted,
+            faults,
+            dead_letters,
+            seed,
+            seconds: thousandths(SystemClock.now().duration_since(self.begun).as_secs_f64()),
+            violations,
+            losses_are_expected,
+        })
+    }
+
+    /// Lets faults happen until all messages are through, or says why they are not.
+    async fn drive(
+        &mut self,
+        producing: &mut JoinHandle<Result<Sent, bus::BusError>>,
+    ) -> anyhow::Result<Option<String>> {
+        let mut looked = self.begun;
+        let mut shown = self.begun;
+        let mut drained_by = None;
+        loop {
+            SystemClock.sleep(TICK).await;
+            let now = SystemClock.now();
+            self.world.tend().await?;
+            self.inject_fault(now)?;
+            if now < looked.checked_add(LOOK)? {
+                continue;
+            }
+            looked = now;
+            while self.read().await? {}
+            if now >= shown.checked_add(Duration::from_secs(1))? {
+                shown = now;
+                self.show(now);
+            }
+            let all_done = producing.is_finished() && self.faults == self.plan.faults.len();
+            if all_done && self.world.is_whole() && self.is_empty().await {
+                return Ok(None);
+            }
+            if all_done && now >= *drained_by.get_or_insert(now.checked_add(DRAIN)?) {
+                return Ok(Some(format!(
+                    "the queues are not empty {} s after the last fault",
+                    DRAIN.as_secs()
+                )));
+            }
+            if now >= self.last_news.checked_add(STANDSTILL)? {
+                return Ok(Some(format!(
+                    "no worker did anything for {} s",
+                    STANDSTILL.as_secs()
+                )));
+            }
+        }
+    }
+
+    /// Lets the next fault happen when its place has come.
+    fn inject_fault(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let Some((share, fault)) = self.plan.faults.get(self.faults).copied() else {
+            return Ok(());
+        };
+        let pushed =
+            self.progress.pushed.load(Ordering::Relaxed) as f64 / self.plan.messages.len() as f64;
+        if pushed >= share
+            && now >= self.last_fault.checked_add(APART)?
+            && self.world.inject_fault(fault)?
+        {
+            self.faults += 1;
+            self.last_fault = now;
+        }
+        Ok(())
+    }
+
+    /// Records what is new in the log; `true` when there is more.
+    async fn read(&mut self) -> anyhow::Result<bool> {
+        let news = self.world.outside.take().await?;
+        for (at, entry) in &news {
+            if entry.event == Event::Ready {
+                self.world.workers.ready(entry.worker);
+            } else {
+                self.last_news = *at;
+            }
+            self.observed.record(*at, entry, &self.world.workers.deaths);
+        }
+        self.progress
+            .finished
+            .store(self.observed.finished, Ordering::Relaxed);
+        Ok(news.len() == CHUNK)
+    }
+
+    /// Whether no queue holds anything but dead letters.
+    async fn is_empty(&self) -> bool {
+        for step in Step::ALL {
+            match self.world.bus.depth(&step.queue().spec()).await {
+                Ok(depth) if depth.ready + depth.in_flight + depth.delayed == 0 => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    async fn remains(&self, envelopes: HashMap<Uuid, u32>) -> anyhow::Result<Remains> {
+        let bus = &self.world.bus;
+        let mut remains = Remains {
+            envelopes,
+            ..Remains::default()
+        };
+        for step in Step::ALL {
+            let spec = step.queue().spec();
+            let count = bus.depth(&spec).await?.dead;
+            let letters = bus.dead(&spec, "", count).await?;
+            if letters.len() != count {
+                bail!(
+                    "{step} has {count} dead letters and shows {}",
+                    letters.len()
+                );
+            }
+            remains
+                .letters
+                .extend(letters.into_iter().map(|letter| (step, letter)));
+        }
+        loop {
+            let leased = bus
+                .reserve(&DEAD_LETTER_NOTES.spec(), Reserve::now(100))
+                .await?;
+            if leased.is_empty() {
+                return Ok(remains);
+            }
+            for word in leased {
+                let envelope = &word.envelope;
+                remains
+                    .dead_letter_notes
+                    .push(<DeadLetterNote as bus::Message>::decode(
+                        envelope.version,
+                        &envelope.body,
+                    )?);
+                bus.settle(&word.lease, &Settlement::Done { emit: Vec::new() })
+                    .await?;
+            }
+        }
+    }
+
+    fn show(&self, now: Timestamp) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        let pushed = self.progress.pushed.load(Ordering::Relaxed);
+        tell(&format!(
+            "{:>4.0} s  {pushed} pushed, {} through, {} of {} faults, {} steps repeated",
+            now.duration_since(self.begun).as_secs_f64(),
+            self.observed.finished,
+            self.faults,
+            self.plan.faults.len(),
+            self.observed.repeated(),
+        ));
+    }
+
+    async fn end(self) {
+        self.world.end().await;
+    }
+}

@@ -1,0 +1,167 @@
+//! Publishes what the plan says on Phabricator, as authors do, and says how each build has to end.
+
+use std::time::Duration;
+
+use build::Phid;
+use runtime::{Clock, SystemClock};
+use testkit::phabricator::{BuildVariables, CreatedRevision, NewDiff, NewRevision};
+
+use super::{
+    plan::{Base, Build, Kind, Secrecy},
+    stage::Stage,
+    verify::Truth,
+};
+
+/// A build that can be asked for.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// What Harbormaster sends.
+    pub variables: BuildVariables,
+    /// The diff that is built.
+    pub diff: Phid,
+    /// How it has to end.
+    pub truth: Truth,
+}
+
+/// Publishes build number `number` of the plan with all that it stands on, and starts it.
+pub fn publish(stage: &Stage, number: usize, build: &Build) -> anyhow::Result<Published> {
+    let mut stack: Vec<CreatedRevision> = Vec::new();
+    for place in 0..build.patches {
+        let created =
+            stage
+                .phabricator
+                .create_revision(revision(stage, number, place, build, stack.last())?);
+        stack.push(created);
+    }
+    let Some(top) = stack.last() else {
+        anyhow::bail!("build {number} has no patch")
+    };
+    match build.kind {
+        Kind::PublicLater(how, _) | Kind::Private(how) => set_private(stage, top.id, how, true),
+        Kind::Superseded => {
+            stage
+                .phabricator
+                .update_revision(top.id, NewDiff::new(change(number, 0, true)));
+        }
+        Kind::HiddenParent => {
+            let parent = NewRevision::new(
+                "Hidden",
+                &stage.author,
+                &repository(stage, build),
+                NewDiff::new(""),
+            );
+            let parent = stage.phabricator.create_revision(parent);
+            stage.phabricator.set_visible(parent.id, false);
+            stage.phabricator.add_parent(&top.phid, &parent.phid);
+        }
+        _ => {}
+    }
+    let truth = truth(
+        build,
+        &stack.iter().map(|revision| revision.id).collect::<Vec<_>>(),
+        top,
+    );
+    Ok(Published {
+        variables: stage.phabricator.start_build(top.diff.id),
+        diff: top.diff.phid.clone(),
+        truth,
+    })
+}
+
+/// Makes a revision private, or public.
+pub fn set_private(stage: &Stage, revision: u64, how: Secrecy, private: bool) {
+    match how {
+        Secrecy::Hidden => stage.phabricator.set_visible(revision, !private),
+        Secrecy::Secured if private => stage
+            .phabricator
+            .set_projects(revision, std::slice::from_ref(&stage.secure)),
+        Secrecy::Secured => stage.phabricator.set_projects(revision, &[]),
+    }
+}
+
+fn repository(stage: &Stage, build: &Build) -> Phid {
+    match build.kind {
+        Kind::Unsupported => stage.unsupported.clone(),
+        _ => stage.repositories[build.repository].phid.clone(),
+    }
+}
+
+fn revision(
+    stage: &Stage,
+    number: usize,
+    place: usize,
+    build: &Build,
+    parent: Option<&CreatedRevision>,
+) -> anyhow::Result<NewRevision> {
+    let patch = match build.kind {
+        Kind::Hostile => hostile(),
+        Kind::DoesNotApply(bad) => change(number, place, place != bad),
+        _ => change(number, place, true),
+    };
+    let mut diff = NewDiff::new(patch);
+    match build.base {
+        Base::Known(age) => diff = diff.base(&stage.repositories[build.repository].history[age]),
+        Base::Unknown => diff = diff.base(format!("{number:0>40}")),
+        Base::Unnamed => {}
+    }
+    if build.kind == Kind::Expired {
+        diff = diff.created_at(
+            SystemClock
+                .now()
+                .checked_sub(Duration::from_secs(25 * 3600))?,
+        );
+    }
+    let author = if build.kind == Kind::SkippedAuthor {
+        &stage.skipped_author
+    } else {
+        &stage.author
+    };
+    let new = NewRevision::new(
+        format!("Change {number}.{place}"),
+        author,
+        &repository(stage, build),
+        diff,
+    );
+    Ok(match parent {
+        Some(parent) => new.parent(&parent.phid),
+        None => new,
+    })
+}
+
+/// A patch to a file that the source has and nobody else changes; without `fits` the line that it replaces is not
+/// there. Patches of one stack stay out of each other's context.
+fn change(number: usize, place: usize, fits: bool) -> String {
+    let line = 3 + 12 * place + number % 9;
+    let (before, after) = (line - 1, line + 1);
+    let old = if fits { "step" } else { "stop" };
+    format!(
+        "diff --git a/src/engine.rs b/src/engine.rs\n--- a/src/engine.rs\n+++ b/src/engine.rs\n@@ -{before},3 +{before},3 @@\n \
+         fn step_{before}() {{}}\n-fn {old}_{line}() {{}}\n+fn step_{line}() {{ /* {number}.{place} */ }}\n fn step_{after}() {{}}\n"
+    )
+}
+
+/// A patch that would have Mercurial run a program of its choice.
+fn hostile() -> String {
+    "diff --git a/.hg/hgrc b/.hg/hgrc\nnew file mode 100644\n--- /dev/null\n+++ b/.hg/hgrc\n@@ -0,0 +1,2 @@\n\
+     +[hooks]\n+update = touch owned\n"
+        .to_owned()
+}
+
+fn truth(build: &Build, stack: &[u64], top: &CreatedRevision) -> Truth {
+    let patch_failed =
+        |id: u64, words: &str| Truth::PatchFailed(vec![format!("D{id} "), words.to_owned()]);
+    let neutral = |words: &str| Truth::Neutral(words.to_owned());
+    match build.kind {
+        Kind::Good | Kind::PublicLater(..) => Truth::Pushed,
+        Kind::DoesNotApply(at) => patch_failed(stack[at], "does not apply"),
+        Kind::Hostile => patch_failed(top.id, "is refused"),
+        Kind::HiddenParent => patch_failed(top.id, "was deleted or is not public"),
+        Kind::SkippedAuthor => neutral("Revisions of this author are not built"),
+        Kind::Superseded => neutral("Superseded"),
+        Kind::Expired => neutral("Expired"),
+        Kind::Unsupported => neutral("Unsupported repository"),
+        // The target of a revision that our user does not see is not seen either.
+        Kind::Private(Secrecy::Hidden) => Truth::Silent,
+        Kind::Private(Secrecy::Secured) => neutral("This is a private revision"),
+    }
+}

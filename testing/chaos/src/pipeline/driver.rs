@@ -1,0 +1,412 @@
+//! Runs a campaign on the pipeline from its first request to its last check.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use events::queues::BUILD_PUSH;
+use jiff::Timestamp;
+use runtime::{Clock, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    Pipeline,
+    answer::Said,
+    author::{self, Published},
+    harbormaster::Harbormaster,
+    plan::{Fault, Kind, Plan, Secrecy},
+    report::{Course, Report},
+    verify::{Entry, Heard, Kind as Wrong, Observations, Violation},
+    world::{Depths, World},
+};
+use crate::console::{tell, thousandths};
+
+const TICK: Duration = Duration::from_millis(10);
+/// How often the queues are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a fault waits for work that it can strike. Then it strikes whatever is there.
+const CHANCE: Duration = Duration::from_secs(5);
+/// The least time between two faults.
+const APART: Duration = Duration::from_millis(500);
+/// How often, after the last fault, builds that wait for another attempt are tried at once: nothing is to be learnt
+/// from the longer waits, which take up to 22 minutes.
+const HURRY: Duration = Duration::from_secs(10);
+/// How long nothing at all may be seen to happen: longer than a private revision is looked at, with waits of 10 to 160 s,
+/// which changes nothing in how full the queues are.
+const STANDSTILL: Duration = Duration::from_secs(400);
+/// How long the processes may take to be up at the start.
+const START: Duration = Duration::from_secs(60);
+/// How often progress is reported, on a terminal and in a log.
+const TERMINAL: Duration = Duration::from_secs(1);
+const LOG: Duration = Duration::from_secs(10);
+
+/// Runs the campaign that `options` describe, and cleans up after it.
+pub async fn run(options: &Pipeline) -> anyhow::Result<Report> {
+    let seed = options.seed.unwrap_or_else(|| SystemClock.random() >> 32);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
+    let program = program()?;
+    let mut directory = tempfile::Builder::new()
+        .prefix("chaos-")
+        .tempdir()
+        .context("cannot make a directory")?;
+    let plan = Plan::new(seed, options.builds as usize, options.kills);
+    tell(&format!(
+        "seed {seed}: {} builds, {} kills",
+        options.builds, options.kills
+    ));
+
+    let world = World::start(directory.path(), &program).await?;
+    let mut driver = Driver::new(plan, world);
+    let outcome = tokio::select! {
+        outcome = driver.campaign(seed) => Some(outcome),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    driver.world.end().await;
+    let Some(outcome) = outcome else {
+        bail!("interrupted, nothing was checked")
+    };
+    if !outcome.as_ref().is_ok_and(Report::passed) {
+        directory.disable_cleanup(true);
+        tell(&format!(
+            "logs and data are kept in {}",
+            directory.path().display()
+        ));
+    }
+    outcome
+}
+
+/// The program that is put to the test, which is built beside this one.
+fn program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()
+        .context("cannot find this program")?
+        .with_file_name("events");
+    if !program.exists() {
+        bail!(
+            "there is no {}: build it with this program, `cargo build --release -p chaos -p events`",
+            program.display()
+        );
+    }
+    Ok(program)
+}
+
+/// A build that was asked for.
+struct Asked {
+    published: Published,
+    heard: Option<Heard>,
+    /// How many faults there were before.
+    faults: u32,
+}
+
+struct Driver {
+    plan: Plan,
+    world: World,
+    harbormaster: Harbormaster,
+    asked: Vec<Asked>,
+    /// When which revisions become public.
+    reveals: BTreeMap<(Timestamp, u64), Secrecy>,
+    repeated: usize,
+    /// How many faults and commits of the plan have happened.
+    faults: usize,
+    commits: usize,
+    last_fault: Timestamp,
+    begun: Timestamp,
+}
+
+impl Driver {
+    fn new(plan: Plan, world: World) -> Self {
+        let now = SystemClock.now();
+        Self {
+            plan,
+            world,
+            harbormaster: Harbormaster::default(),
+            asked: Vec::new(),
+            reveals: BTreeMap::new(),
+            repeated: 0,
+            faults: 0,
+            commits: 0,
+            last_fault: now,
+            begun: now,
+        }
+    }
+
+    async fn campaign(&mut self, seed: u64) -> anyhow::Result<Report> {
+        self.wait_for_start().await?;
+        self.begun = SystemClock.now();
+        self.last_fault = self.begun;
+        let mut violations = Vec::new();
+        match self.drive().await? {
+            Some(what) => violations.push(Violation::new(
+                Wrong::Unfinished,
+                "campaign".to_owned(),
+                what,
+            )),
+            None => self.world.processes.end().await?,
+        }
+        let seconds = thousandths(SystemClock.now().duration_since(self.begun).as_secs_f64());
+        let observed = Observations {
+            builds: self
+                .asked
+                .iter()
+                .enumerate()
+                .map(|(number, asked)| self.entry(number, asked))
+                .collect(),
+            tries: self.world.tries().await?,
+            letters: self.world.letters().await?,
+        };
+        let mut verdict = observed.verify(BUILD_PUSH.spec().name);
+        violations.append(&mut self.world.processes.violations);
+        violations.append(&mut verdict.violations);
+        verdict.violations = violations;
+        let course = Course {
+            refused: self
+                .asked
+                .iter()
+                .filter(|asked| asked.heard != Some(Heard::Accepted))
+                .count(),
+            repeated_requests: self.repeated,
+            try_heads: observed.tries.iter().map(|pushed| pushed.heads.len()).sum(),
+            dead_letters: observed.letters.len(),
+            faults: self.world.done.clone(),
+            seed,
+            seconds,
+        };
+        Ok(Report::new(self.plan.builds.len(), verdict, course))
+    }
+
+    async fn wait_for_start(&mut self) -> anyhow::Result<()> {
+        let until = SystemClock.now().checked_add(START)?;
+        while !self.world.is_whole() {
+            if SystemClock.now() > until {
+                bail!(
+                    "the program was not up within {} s, see its logs",
+                    START.as_secs()
+                );
+            }
+            SystemClock.sleep(TICK).await;
+            self.world.tend().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything happen that is planned until all builds are through, or says why they are not.
+    async fn drive(&mut self) -> anyhow::Result<Option<String>> {
+        let (mut looked, mut shown, mut hurried, mut news) =
+            (self.begun, self.begun, self.begun, self.begun);
+        let mut last = (Depths::default(), 0);
+        let pause = if io::stderr().is_terminal() {
+            TERMINAL
+        } else {
+            LOG
+        };
+        loop {
+            SystemClock.sleep(TICK).await;
+            let now = SystemClock.now();
+            self.world.tend().await?;
+            self.ask(now)?;
+            self.hear()?;
+            self.go_on(now).await?;
+            self.inject_fault(now).await?;
+            if now < looked.checked_add(LOOK)? {
+                continue;
+            }
+            looked = now;
+            let ended = self.ended();
+            if now >= shown.checked_add(pause)? {
+                shown = now;
+                self.show(now, ended);
+            }
+            let depths = self.world.depths().await;
+            let state = (depths.unwrap_or_default(), ended);
+            if state != last {
+                (last, news) = (state, now);
+            }
+            let all_done = self.asked.len() == self.plan.builds.len()
+                && self.harbormaster.is_idle()
+                && self.reveals.is_empty()
+                && self.faults == self.plan.faults.len()
+                && self.world.is_whole();
+            if let Some(depths) = depths.filter(|_| all_done) {
+                if depths.are_empty() {
+                    return Ok(None);
+                }
+                if depths.only_wait() && now >= hurried.checked_add(HURRY)? {
+                    hurried = now;
+                    self.world.hurry().await?;
+                }
+            }
+            if now >= news.checked_add(STANDSTILL)? {
+                return Ok(Some(format!(
+                    "nothing happened for {} s: {:?}",
+                    STANDSTILL.as_secs(),
+                    last.0
+                )));
+            }
+        }
+    }
+
+    /// The time at which something is due that has this share of the campaign.
+    fn due(&self, share: f64) -> anyhow::Result<Timestamp> {
+        Ok(self.begun.checked_add(self.plan.duration.mul_f64(share))?)
+    }
+
+    /// Publishes the builds whose time has come, and has Harbormaster ask for them.
+    fn ask(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        while let Some(build) = self.plan.builds.get(self.asked.len()) {
+            if now < self.due(build.at)? {
+                break;
+            }
+            let number = self.asked.len();
+            let published = author::publish(&self.world.stage, number, build)?;
+            if let Kind::PublicLater(how, after) = build.kind {
+                self.reveals.insert(
+                    (now.checked_add(after)?, published.variables.revision_id),
+                    how,
+                );
+            }
+            self.harbormaster
+                .ask(self.world.web, number, published.variables.clone());
+            self.asked.push(Asked {
+                published,
+                heard: None,
+                faults: self.world.done.all(),
+            });
+        }
+        while let Some(entry) = self
+            .reveals
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            let ((_, revision), how) = entry.remove_entry();
+            author::set_private(&self.world.stage, revision, how, false);
+        }
+        Ok(())
+    }
+
+    /// Takes note of the answers to requests.
+    fn hear(&mut self) -> anyhow::Result<()> {
+        for answer in self.harbormaster.answers()? {
+            let asked = &mut self.asked[answer.build];
+            asked.heard = Some(answer.heard);
+            let variables = asked.published.variables.clone();
+            self.world
+                .stage
+                .phabricator
+                .answered(&variables.target, answer.status);
+            let again = self.plan.builds[answer.build]
+                .again
+                .filter(|_| answer.heard == Heard::Accepted);
+            if let Some(after) = again {
+                self.repeated += 1;
+                self.harbormaster
+                    .ask_again(self.world.web, after, variables);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the sources go on.
+    async fn go_on(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        if let Some((share, repository)) = self.plan.commits.get(self.commits).copied()
+            && now >= self.due(share)?
+        {
+            self.commits += 1;
+            self.world.stage.repositories[repository].commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the next fault happen when its time has come and there is something to strike.
+    async fn inject_fault(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let Some((share, fault)) = self.plan.faults.get(self.faults).copied() else {
+            return Ok(());
+        };
+        let due = self.due(share)?.max(self.last_fault.checked_add(APART)?);
+        if now < due {
+            return Ok(());
+        }
+        let at_work = match fault {
+            Fault::StopWeb | Fault::Redis(_) => true,
+            // Between a request and its answer.
+            Fault::Web => self.asked.iter().any(|asked| asked.heard.is_none()),
+            // Every other time between an answer and the note that it was given.
+            Fault::Worker(_) if self.world.done.worker % 2 == 1 => {
+                self.depths().await.show_answers()
+            }
+            _ => self.depths().await.show_work(),
+        };
+        let no_chance = now >= due.checked_add(CHANCE)?;
+        if !at_work && !no_chance {
+            return Ok(());
+        }
+        let happened = self.world.inject_fault(fault).await?
+            || match fault {
+                // Nothing of it is there: another process takes its place.
+                Fault::Hg(number) | Fault::Ssh(number) | Fault::Try(number) if no_chance => {
+                    self.world.inject_fault(Fault::Worker(number)).await?
+                }
+                _ => false,
+            };
+        if happened {
+            self.faults += 1;
+            self.last_fault = SystemClock.now();
+        }
+        Ok(())
+    }
+
+    /// How full the queues are; nothing while Redis is away.
+    async fn depths(&self) -> Depths {
+        self.world.depths().await.unwrap_or_default()
+    }
+
+    fn said(&self, asked: &Asked) -> Said {
+        let target = self
+            .world
+            .stage
+            .phabricator
+            .target(&asked.published.variables.target);
+        target.map(|target| Said::on(&target)).unwrap_or_default()
+    }
+
+    fn ended(&self) -> usize {
+        self.asked
+            .iter()
+            .filter(|asked| self.said(asked).end().is_ok())
+            .count()
+    }
+
+    fn entry(&self, number: usize, asked: &Asked) -> Entry {
+        let (build, variables) = (&self.plan.builds[number], &asked.published.variables);
+        Entry {
+            name: format!(
+                "build {number} (D{}, {}, {:?})",
+                variables.revision_id, variables.target, build.kind
+            ),
+            target: variables.target.to_string(),
+            diff: asked.published.diff.to_string(),
+            repository: build.repository,
+            patches: build.patches,
+            truth: asked.published.truth.clone(),
+            // One whose answer has not come is as good as one whose answer never comes.
+            heard: asked.heard.unwrap_or(Heard::Unsure),
+            said: self.said(asked),
+            faults: self.world.done.all() - asked.faults,
+        }
+    }
+
+    fn show(&self, now: Timestamp, ended: usize) {
+        tell(&format!(
+            "{:>4.0} s  {} of {} asked for, {ended} ended, {} of {} faults",
+            now.duration_since(self.begun).as_secs_f64(),
+            self.asked.len(),
+            self.plan.builds.len(),
+            self.faults,
+            self.plan.faults.len(),
+        ));
+    }
+}

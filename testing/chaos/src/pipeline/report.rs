@@ -1,0 +1,253 @@
+//! What a campaign on the pipeline found.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::{
+    answer::End,
+    plan::Fault,
+    verify::{Kind, Verdict, Violation},
+};
+
+/// How many builds ended in which way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ends {
+    /// On Try.
+    pub pushed: usize,
+    /// By their patch's fault.
+    pub patch_failed: usize,
+    /// With nothing to do.
+    pub neutral: usize,
+    /// By ours.
+    pub broken: usize,
+    /// Without a word, since nobody may say one.
+    pub silent: usize,
+}
+
+impl Ends {
+    /// Counts one more.
+    pub fn count(&mut self, end: &End) {
+        *match end {
+            End::Pushed(_) => &mut self.pushed,
+            End::PatchFailed(_) => &mut self.patch_failed,
+            End::Neutral(_) => &mut self.neutral,
+            End::Broken(_) => &mut self.broken,
+        } += 1;
+    }
+}
+
+/// How often each fault happened.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Faults {
+    /// Web servers killed.
+    pub web: u32,
+    /// Workers killed.
+    pub worker: u32,
+    /// Times that the `hg`s of a worker were killed.
+    pub hg: u32,
+    /// Times that the `ssh`s of a worker were killed.
+    pub ssh: u32,
+    /// Times that the `hg`s on the side of Try were killed.
+    pub try_hg: u32,
+    /// Web servers and workers told to end.
+    pub sigterm: u32,
+    /// Restarts of Redis.
+    pub redis_restarts: u32,
+}
+
+impl Faults {
+    /// Counts one more.
+    pub fn count(&mut self, fault: Fault) {
+        *match fault {
+            Fault::Web => &mut self.web,
+            Fault::Worker(_) => &mut self.worker,
+            Fault::Hg(_) => &mut self.hg,
+            Fault::Ssh(_) => &mut self.ssh,
+            Fault::Try(_) => &mut self.try_hg,
+            Fault::StopWeb | Fault::StopWorker(_) => &mut self.sigterm,
+            Fault::Redis(_) => &mut self.redis_restarts,
+        } += 1;
+    }
+
+    /// How many were SIGKILL or SIGTERM to something that is not Redis.
+    pub fn kills(&self) -> u32 {
+        self.web + self.worker + self.hg + self.ssh + self.try_hg + self.sigterm
+    }
+
+    /// All of them.
+    pub fn all(&self) -> u32 {
+        self.kills() + self.redis_restarts
+    }
+}
+
+/// The outcome, also as its JSON line.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Builds that were taken in.
+    pub accepted: usize,
+    /// Those of them that have their end.
+    pub ended: usize,
+    /// Those of them that have the link of a push.
+    pub pushed: usize,
+    /// Heads on both Try repositories.
+    pub try_heads: usize,
+    /// Builds on which something was said twice.
+    pub duplicate_answers: usize,
+    /// Builds whose answer names another cause than the true one.
+    pub wrong_blame: usize,
+    /// Processes killed or told to end.
+    pub kills: u32,
+    /// Builds that were asked for.
+    pub builds: usize,
+    /// Builds whose request got no 200.
+    pub refused: usize,
+    /// Those of them that were taken in all the same.
+    pub unheard: usize,
+    /// Requests that were sent twice.
+    pub repeated_requests: usize,
+    /// How the builds ended.
+    pub ends: Ends,
+    /// Good and bad builds alike whose attempts were used up by faults.
+    pub given_up: Vec<String>,
+    /// Dead letters.
+    pub dead_letters: usize,
+    /// Faults by kind.
+    pub faults: Faults,
+    /// Decides what happens.
+    pub seed: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// All that is wrong.
+    pub violations: Vec<Violation>,
+}
+
+/// What a report is made of beside the verdict.
+#[derive(Debug)]
+pub struct Course {
+    /// Builds whose request got no 200.
+    pub refused: usize,
+    /// Requests that were sent twice.
+    pub repeated_requests: usize,
+    /// Heads on both Try repositories.
+    pub try_heads: usize,
+    /// Dead letters.
+    pub dead_letters: usize,
+    /// Faults by kind.
+    pub faults: Faults,
+    /// Decides what happens.
+    pub seed: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Report {
+    /// The report on a campaign of so many builds.
+    pub fn new(builds: usize, verdict: Verdict, course: Course) -> Self {
+        let count = |kind| {
+            verdict
+                .violations
+                .iter()
+                .filter(|violation| violation.kind == kind)
+                .count()
+        };
+        Self {
+            accepted: verdict.accepted,
+            ended: verdict.ended,
+            pushed: verdict.ends.pushed,
+            try_heads: course.try_heads,
+            duplicate_answers: count(Kind::DuplicateAnswer),
+            wrong_blame: count(Kind::WrongBlame),
+            kills: course.faults.kills(),
+            builds,
+            refused: course.refused,
+            unheard: verdict.unheard,
+            repeated_requests: course.repeated_requests,
+            ends: verdict.ends,
+            given_up: verdict.given_up,
+            dead_letters: course.dead_letters,
+            faults: course.faults,
+            seed: course.seed,
+            seconds: course.seconds,
+            violations: verdict.violations,
+        }
+    }
+
+    /// Whether all is as it must be.
+    pub fn passed(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// The outcome for people.
+    pub fn table(&self) -> String {
+        let Faults {
+            web,
+            worker,
+            hg,
+            ssh,
+            try_hg,
+            sigterm,
+            redis_restarts,
+        } = &self.faults;
+        let Ends {
+            pushed,
+            patch_failed,
+            neutral,
+            broken,
+            silent,
+        } = &self.ends;
+        let rows = [
+            (
+                "builds",
+                format!(
+                    "{} in {:.0} s, seed {}",
+                    self.builds, self.seconds, self.seed
+                ),
+            ),
+            (
+                "kills",
+                format!(
+                    "{} ({web} web, {worker} workers, {hg} hg, {ssh} ssh, {try_hg} hg of Try; {sigterm} SIGTERM)",
+                    self.kills
+                ),
+            ),
+            ("restarts of redis", redis_restarts.to_string()),
+            (
+                "accepted",
+                format!(
+                    "{}, {} of them unheard; {} requests got no 200",
+                    self.accepted, self.unheard, self.refused
+                ),
+            ),
+            (
+                "ended",
+                format!(
+                    "{} ({pushed} pushed, {patch_failed} bad patches, {neutral} nothing to do, {silent} in silence, {broken} given up)",
+                    self.ended
+                ),
+            ),
+            ("heads on Try", self.try_heads.to_string()),
+            (
+                "duplicate answers",
+                format!(
+                    "{} ({} requests were sent twice)",
+                    self.duplicate_answers, self.repeated_requests
+                ),
+            ),
+            ("wrong blame", self.wrong_blame.to_string()),
+            ("dead letters", self.dead_letters.to_string()),
+        ];
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        for (name, value) in rows {
+            let _ = writeln!(text, "{name:<20} {value}");
+        }
+        for build in &self.given_up {
+            let _ = writeln!(text, "{:<20} {build}", "given up");
+        }
+        for Violation { kind, key, what } in &self.violations {
+            let _ = writeln!(text, "WRONG ({kind:?}) {key}: {what}");
+        }
+        text + if self.passed() { "passed" } else { "FAILED" }
+    }
+}

@@ -1,0 +1,365 @@
+use super::*;
+
+const QUEUE: &str = "build:push";
+
+fn unit(name: &str, result: &str, text: &str) -> (String, String, String) {
+    (name.to_owned(), result.to_owned(), text.to_owned())
+}
+
+fn pushed(node: &str) -> Said {
+    let links = vec![format!(
+        "https://treeherder.example.com/#/jobs?repo=try&revision={node}"
+    )];
+    Said {
+        ends: Vec::new(),
+        units: vec![unit("mercurial", "pass", "applied")],
+        links,
+    }
+}
+
+fn ended(end: &str, name: &str, result: &str, text: &str) -> Said {
+    Said {
+        ends: vec![end.to_owned()],
+        units: vec![unit(name, result, text)],
+        links: Vec::new(),
+    }
+}
+
+fn broken() -> Said {
+    ended(
+        "fail",
+        "general",
+        "broken",
+        "This is not your patch's fault.",
+    )
+}
+
+fn entry(number: usize, truth: Truth, said: Said) -> Entry {
+    Entry {
+        name: format!("b{number}"),
+        target: format!("target{number}"),
+        diff: format!("diff{number}"),
+        repository: 0,
+        patches: 2,
+        truth,
+        heard: Heard::Accepted,
+        said,
+        faults: 0,
+    }
+}
+
+fn head(node: &str, number: usize) -> Head {
+    Head {
+        node: node.to_owned(),
+        diff: format!("diff{number}"),
+    }
+}
+
+fn letter(queue: &'static str, number: usize, attempts: u32) -> Letter {
+    Letter {
+        queue,
+        target: Some(format!("target{number}")),
+        attempts,
+        reason: "it broke".to_owned(),
+    }
+}
+
+/// A campaign in which all went well: two builds were pushed, and one each ended in another way.
+fn good() -> Observations {
+    let failed = Truth::PatchFailed(vec!["D7 ".to_owned(), "does not apply".to_owned()]);
+    let builds = vec![
+        entry(0, Truth::Pushed, pushed("aaa")),
+        entry(1, Truth::Pushed, pushed("bbb")),
+        entry(
+            2,
+            failed,
+            ended(
+                "fail",
+                "mercurial",
+                "fail",
+                "The patch of D7 does not apply.",
+            ),
+        ),
+        entry(
+            3,
+            Truth::Neutral("Expired".to_owned()),
+            ended("pass", "general", "skip", "Expired: it is old."),
+        ),
+        entry(4, Truth::Silent, Said::default()),
+        Entry {
+            heard: Heard::Nobody,
+            ..entry(5, Truth::Pushed, Said::default())
+        },
+        Entry {
+            heard: Heard::Unsure,
+            ..entry(6, Truth::Pushed, Said::default())
+        },
+    ];
+    let heads = vec![head("aaa", 0), head("bbb", 1)];
+    Observations {
+        builds,
+        tries: vec![
+            Try {
+                heads,
+                changesets: 6,
+            },
+            Try::default(),
+        ],
+        letters: Vec::new(),
+    }
+}
+
+/// The build was given up after faults enough.
+fn give_up(observed: &mut Observations) {
+    observed.builds[0].said = broken();
+    observed.builds[0].faults = ATTEMPTS;
+    observed.letters.push(letter(QUEUE, 0, ATTEMPTS));
+    observed.tries[0] = Try {
+        heads: vec![head("bbb", 1)],
+        changesets: 3,
+    };
+}
+
+#[test]
+fn sound_campaign_has_no_violations() {
+    let verdict = good().verify(QUEUE);
+    assert_eq!(verdict.violations, []);
+    assert_eq!(
+        (verdict.accepted, verdict.ended, verdict.unheard),
+        (5, 5, 0)
+    );
+    let ends = Ends {
+        pushed: 2,
+        patch_failed: 1,
+        neutral: 1,
+        broken: 0,
+        silent: 1,
+    };
+    assert_eq!(verdict.ends, ends);
+}
+
+#[test]
+fn build_may_be_given_up_after_as_many_faults_as_attempts() {
+    let mut observed = good();
+    give_up(&mut observed);
+    let verdict = observed.verify(QUEUE);
+    assert_eq!(verdict.violations, []);
+    assert_eq!(verdict.given_up, ["b0: it broke"]);
+}
+
+#[test]
+fn build_accepted_without_response_is_verified_too() {
+    let mut observed = good();
+    observed.builds[1].heard = Heard::Unsure;
+    let verdict = observed.verify(QUEUE);
+    assert_eq!(
+        (verdict.violations, verdict.accepted, verdict.unheard),
+        (Vec::new(), 5, 1)
+    );
+    observed.builds[1].said.units.clear();
+    assert_eq!(observed.verify(QUEUE).violations[0].kind, Kind::NoAnswer);
+}
+
+#[test]
+fn unit_beside_link_may_be_missing_only_after_a_fault() {
+    let mut observed = good();
+    observed.builds[0].said.units.clear();
+    assert_eq!(observed.verify(QUEUE).violations[0].kind, Kind::NoAnswer);
+    observed.builds[0].faults = 1;
+    assert_eq!(observed.verify(QUEUE).violations, []);
+    observed.builds[0].said.links.clear();
+    assert_eq!(observed.verify(QUEUE).violations[0].kind, Kind::NoAnswer);
+}
+
+#[test]
+fn each_violation_is_found() {
+    type Case = (
+        &'static str,
+        fn(&mut Observations),
+        &'static [(Kind, &'static str)],
+    );
+    let table: [Case; 24] = [
+        (
+            "an answer is lost",
+            |observed| observed.builds[3].said = Said::default(),
+            &[(Kind::NoAnswer, "b3")],
+        ),
+        (
+            "half an answer is lost",
+            |observed| observed.builds[0].said.units.clear(),
+            &[(Kind::NoAnswer, "b0")],
+        ),
+        (
+            "a push is lost",
+            |observed| {
+                observed.builds[0].said = Said::default();
+                observed.tries[0] = Try {
+                    heads: vec![head("bbb", 1)],
+                    changesets: 3,
+                };
+            },
+            &[(Kind::NoAnswer, "b0")],
+        ),
+        (
+            "a unit is shown twice",
+            |observed| {
+                let again = observed.builds[0].said.units[0].clone();
+                observed.builds[0].said.units.push(again);
+            },
+            &[(Kind::DuplicateAnswer, "b0")],
+        ),
+        (
+            "a target is ended twice",
+            |observed| {
+                observed.builds[3].said.ends.push("pass".to_owned());
+            },
+            &[(Kind::DuplicateAnswer, "b3")],
+        ),
+        (
+            "an end and a push",
+            |observed| observed.builds[0].said.ends.push("fail".to_owned()),
+            &[(Kind::DuplicateAnswer, "b0")],
+        ),
+        (
+            "a good patch is blamed",
+            |observed| {
+                observed.builds[0].said = ended(
+                    "fail",
+                    "mercurial",
+                    "fail",
+                    "The patch of D7 does not apply.",
+                );
+                observed.tries[0] = Try {
+                    heads: vec![head("bbb", 1)],
+                    changesets: 3,
+                };
+            },
+            &[(Kind::WrongBlame, "b0")],
+        ),
+        (
+            "another patch is blamed",
+            |observed| observed.builds[2].said.units[0].2 = "D71 does not apply".to_owned(),
+            &[(Kind::WrongBlame, "b2")],
+        ),
+        (
+            "a bad patch is not blamed",
+            |observed| observed.builds[2].said = broken(),
+            &[(Kind::WrongBlame, "b2")],
+        ),
+        (
+            "another reason is given",
+            |observed| observed.builds[3].said.units[0].2 = "Superseded".to_owned(),
+            &[(Kind::WrongBlame, "b3")],
+        ),
+        (
+            "a private build is notes of",
+            |observed| observed.builds[4].said = broken(),
+            &[(Kind::WrongBlame, "b4")],
+        ),
+        (
+            "a build is given up without a letter",
+            |observed| {
+                give_up(observed);
+                observed.letters.clear();
+            },
+            &[(Kind::WrongBlame, "b0")],
+        ),
+        (
+            "a build is given up too early",
+            |observed| {
+                give_up(observed);
+                observed.letters[0].attempts = 1;
+            },
+            &[(Kind::WrongBlame, "b0")],
+        ),
+        (
+            "a build is given up without faults enough",
+            |observed| {
+                give_up(observed);
+                observed.builds[0].faults = ATTEMPTS - 1;
+            },
+            &[(Kind::WrongBlame, "b0")],
+        ),
+        (
+            "nobody asked",
+            |observed| observed.builds[5].said = broken(),
+            &[(Kind::Stray, "b5")],
+        ),
+        (
+            "a head is missing",
+            |observed| {
+                observed.tries[0] = Try {
+                    heads: vec![head("bbb", 1)],
+                    changesets: 3,
+                };
+            },
+            &[(Kind::TryHead, "b0")],
+        ),
+        (
+            "a build is pushed twice",
+            |observed| observed.tries[0].heads.push(head("ccc", 0)),
+            &[(Kind::TryHead, "b0")],
+        ),
+        (
+            "the link leads elsewhere",
+            |observed| observed.builds[0].said = pushed("ccc"),
+            &[(Kind::TryHead, "b0")],
+        ),
+        (
+            "a bad patch is pushed",
+            |observed| observed.tries[0].heads.push(head("ccc", 2)),
+            &[(Kind::TryHead, "b2")],
+        ),
+        (
+            "a head of nobody",
+            |observed| observed.tries[0].heads.push(head("ccc", 9)),
+            &[(Kind::TryHead, "diff9")],
+        ),
+        (
+            "a head on the other Try",
+            |observed| {
+                observed.tries[0] = Try {
+                    heads: vec![head("bbb", 1)],
+                    changesets: 3,
+                };
+                observed.tries[1] = Try {
+                    heads: vec![head("aaa", 0)],
+                    changesets: 3,
+                };
+            },
+            &[(Kind::TryHead, "b0"), (Kind::TryHead, "diff0")],
+        ),
+        (
+            "a patch is left out",
+            |observed| observed.tries[0].changesets -= 1,
+            &[(Kind::TryHead, "Try 0")],
+        ),
+        (
+            "a dead letter of a build that is well",
+            |observed| observed.letters.push(letter(QUEUE, 0, 5)),
+            &[(Kind::DeadLetter, "b0")],
+        ),
+        (
+            "a dead letter elsewhere",
+            |observed| {
+                give_up(observed);
+                observed.letters.push(letter("build:publish", 0, 5));
+                observed.letters.push(Letter {
+                    target: None,
+                    ..letter(QUEUE, 0, 5)
+                });
+            },
+            &[(Kind::DeadLetter, "b0"), (Kind::DeadLetter, "unknown")],
+        ),
+    ];
+    for (case, spoil, expected) in table {
+        let mut observed = good();
+        spoil(&mut observed);
+        let violations = observed.verify(QUEUE).violations;
+        let found: Vec<_> = violations
+            .iter()
+            .map(|violation| (violation.kind, violation.key.as_str()))
+            .collect();
+        assert_eq!(found, expected, "{case}: {violations:?}");
+    }
+}
