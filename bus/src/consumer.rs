@@ -4,7 +4,14 @@
 //! written. While a batch is on its way the next one gathers, so the busier the queue is, the more messages share an
 //! exchange with the backend; an idle queue's message is settled alone and at once.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::{
@@ -30,12 +37,17 @@ use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 /// How long one reservation waits. It bounds nothing that matters: a message or the end of the process ends it early.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// How long nothing is taken when there is no room for its work.
+const NO_ROOM: Duration = Duration::from_secs(5);
+
 /// Runs one handler over one queue.
 pub struct Consumer {
     queue: QueueSpec,
     worker: Arc<Worker>,
     lanes: HashMap<String, usize>,
     held: Held,
+    /// The queue that the handler's work goes to, and whether it was last seen at its bound.
+    next: Option<(QueueSpec, AtomicBool)>,
 }
 
 /// The lanes of which nothing is taken, and until when.
@@ -89,6 +101,17 @@ impl Consumer {
             }),
             lanes: HashMap::new(),
             held: Held::default(),
+            next: None,
+        }
+    }
+
+    /// Takes nothing while `next`, which the handler sends to, is at its bound: what handlers send is never refused, so
+    /// what came before must wait in its own queue.
+    #[must_use]
+    pub fn with_room_in(self, next: QueueSpec) -> Self {
+        Self {
+            next: Some((next, AtomicBool::new(false))),
+            ..self
         }
     }
 
@@ -100,6 +123,9 @@ impl Consumer {
 
     /// Handles what is ready now, and returns how many messages that was. For tests and one-off commands.
     pub async fn step(&self) -> Result<usize, BusError> {
+        if !self.has_room().await {
+            return Ok(0);
+        }
         let request = Reserve {
             skip_lanes: self.held.at(self.worker.clock.as_ref()).0,
             ..Reserve::now(self.queue.policy.concurrency)
@@ -209,7 +235,39 @@ impl Consumer {
                 () = shutdown.stopping() => return Ok(Vec::new()),
             }
         }
+        if !self.has_room().await {
+            tokio::select! {
+                () = self.worker.clock.sleep(NO_ROOM) => {}
+                () = request.interrupt.notified() => {}
+                () = shutdown.stopping() => {}
+            }
+            return Ok(Vec::new());
+        }
         self.worker.bus.reserve(&self.queue, request).await
+    }
+
+    /// Whether the next queue takes more. A bus that does not answer is the reservation's affair.
+    async fn has_room(&self) -> bool {
+        let Some((next, was_full)) = &self.next else {
+            return true;
+        };
+        let Ok(status) = self.worker.bus.status(next).await else {
+            return true;
+        };
+        let (queue, next_name) = (self.queue.name, next.name);
+        let bound = next.policy.bound_reached(&status);
+        let was_full = was_full.swap(bound.is_some(), Ordering::Relaxed);
+        match bound {
+            Some(bound) if !was_full => {
+                warn!(
+                    queue,
+                    "{next_name} is full: {bound} wait there; nothing is taken"
+                );
+            }
+            None if was_full => info!(queue, "{next_name} has room again"),
+            _ => {}
+        }
+        bound.is_none()
     }
 
     async fn settle(&self, batch: Vec<Ended>, shutdown: &Shutdown) -> Vec<Ended> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{DecodeError, Fact, Retry, Retryable, redis::says};
+use crate::{Bound, DecodeError, Fact, Retry, Retryable, redis::says};
 
 /// How long a step is deferred when the backend did not answer.
 const AWAY: Duration = Duration::from_secs(2);
@@ -19,12 +19,12 @@ pub enum BusError {
         queue: &'static str,
     },
     /// The queue is at its bound.
-    #[error("queue {queue} is full: {bound} messages wait, try again when some are done")]
+    #[error("queue {queue} is full: {bound} wait, try again when some are done")]
     Full {
         /// The queue.
         queue: &'static str,
         /// Its bound.
-        bound: usize,
+        bound: Bound,
     },
     /// The message cannot be encoded: a fault of the program.
     #[error("cannot encode a message for queue {queue}")]

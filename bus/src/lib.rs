@@ -39,7 +39,7 @@ pub use operator::{
     ChosenLetters, Contents, KeptLetter, LetterContents, LetterReport, Letters, MessageReport,
     Messages, Operator, OperatorError, QueueReport, Requeued, Usefulness,
 };
-pub use policy::{Backoff, Policy};
+pub use policy::{Backoff, Bound, Policy};
 pub use quarantine::Quarantine;
 pub use queue::{Producer, Queue, QueueSpec};
 pub use readable::Body;

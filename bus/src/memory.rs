@@ -22,9 +22,10 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use self::{ledger::Ledgers, operate::Finished};
+use crate::policy::LARGE;
 use crate::{
-    Bus, BusError, CompareAndSet, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased, Ledger,
-    Outgoing, Pushed, Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement,
+    Bound, Bus, BusError, CompareAndSet, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased,
+    Ledger, Outgoing, Pushed, Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement,
 };
 use runtime::Clock;
 
@@ -166,6 +167,14 @@ impl MemoryBus {
 impl QueueState {
     fn waiting(&self) -> usize {
         self.ready.len() + self.held.len() + self.delayed.len()
+    }
+
+    /// What the messages that wait take, about, in bytes.
+    fn bytes(&self) -> u64 {
+        let ready = self.ready.iter().map(|(_, stored)| stored);
+        let held = self.held.values().map(|held| &held.stored);
+        let all = ready.chain(held).chain(self.delayed.values());
+        all.map(|stored| stored.envelope.size()).sum()
     }
 
     fn next_serial(&mut self) -> u64 {
@@ -385,18 +394,43 @@ fn check_bounds(
     now: Timestamp,
 ) -> Result<(), BusError> {
     let (mut counts, mut seen) = (FxHashMap::default(), HashSet::new());
-    for Outgoing { queue, key, .. } in messages {
-        let Some(bound) = queue.policy.bound else {
+    for Outgoing {
+        queue,
+        key,
+        envelope,
+        ..
+    } in messages
+    {
+        let policy = queue.policy;
+        if !policy.is_bounded() {
             continue;
-        };
+        }
         let state = queues.entry(queue.name).or_default();
         let key = key.as_deref();
         if state.remembers(key, now) || key.is_some_and(|key| !seen.insert((queue.name, key))) {
             continue;
         }
-        let waiting = counts.entry(queue.name).or_insert_with(|| state.waiting());
+        let (waiting, bytes) = counts.entry(queue.name).or_insert_with(|| {
+            let waiting = state.waiting();
+            let few = u64::try_from(waiting)
+                .unwrap_or(u64::MAX)
+                .saturating_mul(LARGE);
+            let asked = policy
+                .bound_bytes
+                .is_some_and(|bound| few >= bound || envelope.size() > LARGE);
+            (waiting, if asked { state.bytes() } else { 0 })
+        });
         *waiting += 1;
-        if *waiting > bound {
+        let reached = policy
+            .bound
+            .filter(|bound| *waiting > *bound)
+            .map(Bound::Messages)
+            .or(policy
+                .bound_bytes
+                .filter(|bound| *bytes >= *bound)
+                .map(Bound::Bytes));
+        *bytes += envelope.size();
+        if let Some(bound) = reached {
             return Err(BusError::Full {
                 queue: queue.name,
                 bound,
@@ -448,7 +482,7 @@ impl Bus for MemoryBus {
             }
             if messages
                 .iter()
-                .any(|message| message.queue.policy.bound.is_some())
+                .any(|message| message.queue.policy.is_bounded())
             {
                 check_bounds(&mut queues, &messages, now)?;
             }

@@ -48,6 +48,8 @@ pub struct QueueStatus {
     pub last_late: Option<Duration>,
     /// Messages that ended, well or as dead letters, per minute: over the last whole minute and the one that runs.
     pub finished_per_minute: f64,
+    /// What its messages take, about, in bytes: those that are ready, in flight or delayed.
+    pub bytes: u64,
 }
 
 /// Where a message is on its way.

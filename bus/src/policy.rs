@@ -1,8 +1,10 @@
 //! How a queue treats its messages.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use runtime::Clock;
+
+use crate::QueueStatus;
 
 /// A queue's rules. They stand beside the queue's name, as a const.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +26,31 @@ pub struct Policy {
     /// The most messages that may wait (ready, in flight or delayed); a push beyond it is answered with
     /// [`crate::BusError::Full`]. What handlers send is never refused: it was accepted already.
     pub bound: Option<usize>,
+    /// The bytes, about, from which on the waiting messages take too much; a push is then answered as one beyond `bound` is.
+    pub bound_bytes: Option<u64>,
     /// How long the key of a message sent with `send_once` is remembered.
     pub key_window: Duration,
 }
 
 impl Policy {
+    /// Whether a push can be refused.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.bound.is_some() || self.bound_bytes.is_some()
+    }
+
+    /// The bound that a queue in this state is at, if it is at one.
+    pub fn bound_reached(&self, status: &QueueStatus) -> Option<Bound> {
+        let messages = self
+            .bound
+            .filter(|bound| status.depth.unfinished() >= *bound)
+            .map(Bound::Messages);
+        let bytes = self
+            .bound_bytes
+            .filter(|bound| status.bytes >= *bound)
+            .map(Bound::Bytes);
+        messages.or(bytes)
+    }
+
     /// The rules that most queues keep.
     pub const DEFAULT: Self = Self {
         lease: Duration::from_secs(10),
@@ -42,8 +64,31 @@ impl Policy {
         concurrency: 8,
         lane_concurrency: 1,
         bound: None,
+        bound_bytes: None,
         key_window: Duration::from_secs(24 * 3600),
     };
+}
+
+/// A message larger than this is large. What a queue's messages take is asked for when a large one is pushed, or when more
+/// wait than would fit into its bound in bytes if each had this size.
+pub(crate) const LARGE: u64 = 64 << 10;
+
+/// What a queue may hold at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// So many messages.
+    Messages(usize),
+    /// Messages with so many bytes together.
+    Bytes(u64),
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Messages(count) => write!(f, "{count} messages"),
+            Self::Bytes(bytes) => write!(f, "messages of {bytes} bytes together"),
+        }
+    }
 }
 
 /// Growing waits: `first`, `first × factor`, `first × factor²`, … up to `cap`.

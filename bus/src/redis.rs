@@ -36,8 +36,8 @@ use self::{
     scripts::{Call, CompareFirst, Extend, Packed, ProbeWrite, PushAnswer, Settle, SettleOne},
 };
 use crate::{
-    Bus, BusError, CompareAndSet, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed,
-    Quarantine, QueueSpec, Record, Reserve, Settlement,
+    Bound, Bus, BusError, CompareAndSet, Ending, Fact, Lease, Leased, Ledger, Outgoing, Policy,
+    Pushed, Quarantine, QueueSpec, Record, Reserve, Settlement,
 };
 use runtime::Clock;
 
@@ -182,11 +182,14 @@ impl Bus for RedisBus {
                     repeated: queues.len().saturating_sub(stored),
                 })
             }
-            PushAnswer::Full(name) => {
-                let full = queues.into_iter().find(|queue| queue.name == name);
-                let (queue, bound) = full.map_or(("?", 0), |queue| {
-                    (queue.name, queue.policy.bound.unwrap_or(0))
-                });
+            PushAnswer::Full { queue, in_bytes } => {
+                let full = queues.into_iter().find(|one| one.name == queue);
+                let (queue, policy) =
+                    full.map_or(("?", Policy::DEFAULT), |queue| (queue.name, queue.policy));
+                let bound = match in_bytes {
+                    true => Bound::Bytes(policy.bound_bytes.unwrap_or_default()),
+                    false => Bound::Messages(policy.bound.unwrap_or_default()),
+                };
                 Err(BusError::Full { queue, bound })
             }
             PushAnswer::Failed(error) => Err(BusError::redis(doing)(error)),

@@ -34,7 +34,16 @@ pub struct Envelope {
     pub body: Blob,
 }
 
-/// A body may hold a whole patch, and a private one: it is never shown.
+impl Envelope {
+    /// About how many bytes it takes.
+    pub(crate) fn size(&self) -> u64 {
+        const REST: usize = 64;
+        let lane = self.lane.as_ref().map_or(0, String::len);
+        u64::try_from(self.body.len() + lane + REST).unwrap_or(u64::MAX)
+    }
+}
+
+/// A body may hold private things: it is never shown.
 impl fmt::Debug for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope")
@@ -66,7 +75,7 @@ impl Outgoing {
         self.after.is_zero()
             && self.key.is_none()
             && self.envelope.lane.is_none()
-            && self.queue.policy.bound.is_none()
+            && !self.queue.policy.is_bounded()
     }
 }
 

@@ -18,6 +18,7 @@ pub const BUILD_LOAD: Queue<BuildRequest> = Queue::new(
     "build:load",
     Policy {
         bound: Some(100_000),
+        bound_bytes: Some(64 << 20),
         backoff: OUTSIDE,
         attempts: 300,
         ..Policy::DEFAULT
@@ -30,6 +31,8 @@ pub const BUILD_PUSH: Queue<Build> = Queue::with_lanes(
     "build:push",
     Policy {
         attempts: 5,
+        // Beyond it the workflow loads no more stacks.
+        bound_bytes: Some(64 << 20),
         // Lanes keep it to one build for each repository; one that waits for its clone must not hold up another.
         concurrency: 64,
         backoff: Backoff {

@@ -275,12 +275,10 @@ impl Worker {
         let mut services: Vec<Box<dyn Service>> = vec![
             Box::new(mercurial.keeper()),
             Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
-            Box::new(Consumer::new(
-                bus.clone(),
-                clock.clone(),
-                BUILD_LOAD,
-                workflow,
-            )),
+            Box::new(
+                Consumer::new(bus.clone(), clock.clone(), BUILD_LOAD, workflow)
+                    .with_room_in(BUILD_PUSH.spec()),
+            ),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, mercurial.handler())
                     .with_lanes(lanes),

@@ -185,7 +185,7 @@ async fn metrics(State(operator): State<Operator>) -> String {
         Vec::new()
     });
     text.push_str("# TYPE bus_queue_messages gauge\n");
-    for report in reports {
+    for report in &reports {
         let depth = report.depth;
         for (state, count) in [
             ("ready", depth.ready),
@@ -198,6 +198,16 @@ async fn metrics(State(operator): State<Operator>) -> String {
                 report.queue
             ));
         }
+    }
+    text.push_str("# TYPE bus_queue_bytes gauge\n");
+    for report in &reports {
+        let (queue, bytes) = (report.queue, report.bytes);
+        text.push_str(&format!("bus_queue_bytes{{queue=\"{queue}\"}} {bytes}\n"));
+    }
+    text.push_str("# TYPE bus_queue_full gauge\n");
+    for report in &reports {
+        let (queue, full) = (report.queue, u8::from(report.full));
+        text.push_str(&format!("bus_queue_full{{queue=\"{queue}\"}} {full}\n"));
     }
     text
 }

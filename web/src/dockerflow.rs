@@ -61,18 +61,17 @@ pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Respo
         Err(_) => Err("not checked: the bus does not answer".to_owned()),
     };
     let room = async {
-        let Some(bound) = queue.policy.bound else {
+        let policy = queue.policy;
+        if policy.bound.is_none() && policy.bound_bytes.is_none() {
             return Ok(());
-        };
-        let waiting = bus.depth(&queue).await?.unfinished();
-        if waiting < bound {
-            Ok(())
-        } else {
+        }
+        let status = bus.status(&queue).await?;
+        policy.bound_reached(&status).map_or(Ok(()), |bound| {
             Err(BusError::Full {
                 queue: queue.name,
                 bound,
             })
-        }
+        })
     };
     let room = match answers {
         Ok(()) => check(room).await,

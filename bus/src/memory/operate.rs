@@ -166,6 +166,7 @@ impl Operate for MemoryBus {
                 oldest: oldest.map(ago),
                 last_late: state.last_late.map(ago),
                 finished_per_minute: state.finished.per_minute(now),
+                bytes: state.bytes(),
             }
         }))
     }

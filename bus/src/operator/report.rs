@@ -22,6 +22,10 @@ pub struct QueueReport {
     pub oldest_seconds: Option<f64>,
     /// Messages that ended, well or as dead letters, per minute: over the last whole minute and the one that runs.
     pub finished_per_minute: f64,
+    /// What its messages take, about, in bytes.
+    pub bytes: u64,
+    /// Whether it is at its bound, so that pushes are refused.
+    pub full: bool,
 }
 
 impl QueueReport {
@@ -32,6 +36,7 @@ impl QueueReport {
             oldest,
             last_late: _,
             finished_per_minute,
+            bytes,
         } = status;
         Self {
             queue: queue.name,
@@ -39,6 +44,8 @@ impl QueueReport {
             paused,
             oldest_seconds: oldest.map(|age| age.as_secs_f64()),
             finished_per_minute: (finished_per_minute * 10.0).round() / 10.0,
+            bytes,
+            full: queue.policy.bound_reached(&status).is_some(),
         }
     }
 }

@@ -128,7 +128,7 @@ impl RedisBus {
 #[async_trait]
 impl Operate for RedisBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
-        let (depth, (paused, oldest, last_late), (last, current, seconds)) = self
+        let (depth, (paused, oldest, last_late), (last, current, seconds), bytes) = self
             .run("asking how a queue is doing", &GetStatus { queue })
             .await?;
         let (ready, in_flight, delayed, dead) = depth;
@@ -144,6 +144,7 @@ impl Operate for RedisBus {
             oldest: ago(oldest),
             last_late: ago(last_late),
             finished_per_minute: per_minute(last, current, seconds),
+            bytes,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    BusError, Ending, Lease, Outgoing, Policy, Producer, Pushed, Queue, Reserve, Settlement,
+    Bound, BusError, Ending, Lease, Outgoing, Policy, Producer, Pushed, Queue, Reserve, Settlement,
 };
 
 use crate::{
@@ -27,6 +27,8 @@ on_both!(
     a_dead_letter_is_kept_and_can_be_requeued,
     a_key_is_stored_once_within_its_window,
     a_bound_refuses_pushes_but_not_outputs,
+    bound_in_bytes_refuses_new_messages_and_knows_those_that_it_has,
+    large_messages_are_measured_from_the_first_on,
     lanes_are_taken_one_by_one_and_side_by_side,
     a_lane_without_a_name_is_a_lane,
     a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt,
@@ -445,6 +447,77 @@ async fn a_key_is_stored_once_within_its_window(world: World) {
     );
 }
 
+async fn bound_in_bytes_refuses_new_messages_and_knows_those_that_it_has(world: World) {
+    const BOUND: u64 = 200 << 10;
+    const BOUNDED: Queue<Note> = Queue::new(
+        "bounded",
+        Policy {
+            bound_bytes: Some(BOUND),
+            ..Policy::DEFAULT
+        },
+    );
+    let large = |key: &str| Outgoing {
+        key: Some(key.to_owned()),
+        ..packed(&world, &BOUNDED, &"x".repeat(30 << 10), Duration::ZERO)
+    };
+    let mut stored = 0;
+    let refused = loop {
+        match world.bus.push(vec![large(&stored.to_string())]).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 20, "it has no end");
+    };
+    assert!(
+        matches!(
+            refused,
+            BusError::Full {
+                queue: "bounded",
+                bound: Bound::Bytes(BOUND)
+            }
+        ),
+        "{refused:?}"
+    );
+    assert!((6..=7).contains(&stored), "{stored} of 30 KiB");
+    assert_eq!(world.depth(&BOUNDED).await, (stored, 0, 0, 0));
+    let again = world.bus.push(vec![large("0")]).await.unwrap();
+    assert_eq!((again.stored, again.repeated), (0, 1));
+    let status = world.bus.status(&BOUNDED.spec()).await.unwrap();
+    assert!(
+        (100 << 10..300 << 10).contains(&status.bytes),
+        "{}",
+        status.bytes
+    );
+
+    // What handlers send was accepted already, and what is done makes room.
+    world.send(&NOTES, "in").await;
+    let leased = world.take(&NOTES).await;
+    let emit = vec![packed(&world, &BOUNDED, "output", Duration::ZERO)];
+    settle(&world, leased, Settlement::Done { emit }).await;
+    for leased in world.take_all(&BOUNDED, 3).await {
+        settle(&world, leased, Settlement::Done { emit: Vec::new() }).await;
+    }
+    world.bus.push(vec![large("new")]).await.unwrap();
+}
+
+async fn large_messages_are_measured_from_the_first_on(world: World) {
+    const BOUNDED: Queue<Note> = Queue::new(
+        "bounded",
+        Policy {
+            bound_bytes: Some(300 << 10),
+            ..Policy::DEFAULT
+        },
+    );
+    let large = note(&"x".repeat(120 << 10));
+    let producer = world.producer();
+    for _ in 0..3 {
+        producer.send(&BOUNDED, &large).await.unwrap();
+    }
+    let refused = producer.send(&BOUNDED, &large).await;
+    assert!(matches!(refused, Err(BusError::Full { .. })), "{refused:?}");
+    assert_eq!(world.depth(&BOUNDED).await, (3, 0, 0, 0));
+}
+
 async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
     const BOUNDED: Queue<Note> = Queue::new(
         "bounded",
@@ -486,7 +559,7 @@ async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
             refused,
             Err(BusError::Full {
                 queue: "bounded",
-                bound: 2
+                bound: Bound::Messages(2)
             })
         ),
         "{refused:?}"

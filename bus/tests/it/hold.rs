@@ -7,7 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    BusError, Consumer, Context, Field, Handler, Ledger, Outcome, Queue, Requeue, Retry, Retryable,
+    BusError, Consumer, Context, Field, Handler, Ledger, Outcome, Policy, Queue, Requeue, Retry,
+    Retryable, Settlement,
 };
 use runtime::{Service, Shutdown};
 
@@ -21,6 +22,7 @@ on_both!(
     held_lane_goes_on_by_itself,
     lane_of_a_message_that_meets_an_outage_is_held,
     message_of_a_queue_without_lanes_is_deferred,
+    nothing_is_taken_while_the_next_queue_is_full,
 );
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -204,4 +206,25 @@ async fn message_of_a_queue_without_lanes_is_deferred(world: World) {
     all(&consumer(&world, OUT, &handler)).await.unwrap();
     assert_eq!(handler.done(), ["o1"]);
     assert_eq!(world.depth(&OUT).await, (0, 0, 1, 0));
+}
+
+async fn nothing_is_taken_while_the_next_queue_is_full(world: World) {
+    const NEXT: Queue<Note> = Queue::new(
+        "next",
+        Policy {
+            bound: Some(1),
+            ..Policy::DEFAULT
+        },
+    );
+    let handler = Gardener::new(Tree::Open);
+    world.send(&OUT, "o1").await;
+    world.send(&NEXT, "full").await;
+    let consumer = consumer(&world, OUT, &handler).with_room_in(NEXT.spec());
+    all(&consumer).await.unwrap();
+    assert_eq!(world.depth(&OUT).await, (1, 0, 0, 0));
+    let leased = world.take(&NEXT).await;
+    let done = Settlement::Done { emit: Vec::new() };
+    world.bus.settle(&leased.lease, &done).await.unwrap();
+    all(&consumer).await.unwrap();
+    assert_eq!(handler.done(), ["o1"]);
 }

@@ -16,6 +16,7 @@ mod names;
 mod notify;
 mod operate;
 mod outages;
+mod parked;
 mod predecessors;
 mod private_authority;
 mod private_revisions;

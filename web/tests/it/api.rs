@@ -503,7 +503,9 @@ async fn metrics_say_what_was_counted_and_how_full_the_queues_are() {
         "{text}"
     );
     assert!(
-        text.contains("bus_queue_messages{queue=\"jobs:laned\",state=\"dead\"} 1\n"),
+        text.contains("bus_queue_messages{queue=\"jobs:laned\",state=\"dead\"} 1\n")
+            && text.contains("bus_queue_bytes{queue=\"build:load\"} ")
+            && text.contains("bus_queue_full{queue=\"build:load\"} 0\n"),
         "{text}"
     );
 }

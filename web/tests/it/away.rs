@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use bus::{
-    Bus, BusError, CompareAndSet, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate,
+    Bound, Bus, BusError, CompareAndSet, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate,
     Outgoing, Pushed, Quarantine, QueueSpec, QueueStatus, Record, Remains, Reserve, Waiting, Which,
 };
 use jiff::Timestamp;
@@ -108,7 +108,7 @@ impl Away {
         if self.full {
             return BusError::Full {
                 queue: "build:load",
-                bound: 1,
+                bound: Bound::Messages(1),
             };
         }
         BusError::Unfit {

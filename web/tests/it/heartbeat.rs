@@ -88,3 +88,53 @@ async fn a_queue_that_is_full_fails_the_heartbeat() {
         (503, vec!["queue_room".to_owned()])
     );
 }
+
+/// Builds that are stored already are accepted again, as Harbormaster may send a request twice.
+#[tokio::test]
+async fn queue_at_its_bound_in_bytes_refuses_new_builds_only_and_fails_the_heartbeat() {
+    const SMALL: Queue<BuildRequest> = Queue::new(
+        "build:load",
+        Policy {
+            bound_bytes: Some(2000),
+            ..Policy::DEFAULT
+        },
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let server = RedisServer::start(directory.path()).await.unwrap();
+    let redis = RedisBus::new(&server.options(), &SystemClock).unwrap();
+    let memory = MemoryBus::new(Arc::new(SystemClock));
+    let buses: [Arc<dyn Bus>; 2] = [Arc::new(redis), Arc::new(memory)];
+    for bus in buses {
+        let world = World::serve(WebSettings {
+            log: log(SMALL),
+            ..settings(bus)
+        })
+        .await;
+        let query = |number: usize| {
+            let repository = "PHID-REPO-gheyr7w2d2ab3qg236ha";
+            format!("diff=3&repo={repository}&revision=1&target=PHID-HMBT-{number:020}")
+        };
+        let mut accepted = 0;
+        let refused = loop {
+            let (status, text) = world.post(&query(accepted)).await;
+            if status != 200 {
+                break (status, text);
+            }
+            accepted += 1;
+            assert!(accepted < 50, "it has no end");
+        };
+        assert!(accepted > 0 && refused.0 == 503, "{accepted} {refused:?}");
+        assert!(
+            refused.1.contains("too many builds wait in its queue"),
+            "{refused:?}"
+        );
+        for number in 0..accepted {
+            assert_eq!(world.post(&query(number)).await.0, 200, "stored already");
+        }
+        assert_eq!(world.post(&query(accepted)).await.0, 503);
+        assert_eq!(
+            world.heartbeat().await,
+            (503, vec!["queue_room".to_owned()])
+        );
+    }
+}

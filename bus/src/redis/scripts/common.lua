@@ -192,12 +192,24 @@ local function waiting(queue)
   return count
 end
 
+-- What the messages of a queue take, about, in bytes.
+local function bytes_of(queue)
+  local bytes = call('MEMORY', 'USAGE', key(queue, 'delayed')) or 0
+  for _, lane in ipairs(lanes_of(queue)) do
+    bytes = bytes + (call('MEMORY', 'USAGE', stream_of(queue, lane)) or 0)
+  end
+  return bytes
+end
+
+-- A message that is larger than this is large, see policy.rs.
+local LARGE = 65536
+
 -- How many arguments a message has.
-local WIDTH = 7
+local WIDTH = 8
 
 -- Checks that messages are described from ARGV[at] on: a count, then for each
 --   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms, 0 for no key), bound (0 for none),
---   envelope.
+--   bound in bytes (0 for none), envelope.
 -- Key and envelope are values, see value().
 -- Returns where the description ends.
 local function check_messages(at)
@@ -212,7 +224,8 @@ local function check_messages(at)
       refuse(base + 4, 'more than 0: a key needs a window')
     end
     whole(base + 5)
-    value(base + 6)
+    whole(base + 6)
+    value(base + 7)
   end
   return ends
 end
@@ -225,36 +238,55 @@ local function once_key(base)
   return PREFIX .. ARGV[base] .. ':key:' .. ARGV[base + 3]
 end
 
--- How many messages wait in each queue that has a bound, once it was asked for.
-local counts = {}
+-- How many messages wait in each queue that has a bound, and what they take, once it was asked for.
+local counts, sizes = {}, {}
 
--- Whether a queue would hold more than its bound with the messages that are described from ARGV[at] on: which, if so.
+-- How many messages wait in a queue that has a bound.
+local function count_of(queue)
+  local count = counts[queue]
+  if not count then
+    count = waiting(queue)
+    counts[queue] = count
+  end
+  return count
+end
+
+-- What the messages of a queue take that has a bound in bytes, before a push with so many bytes. Few messages that are not
+-- large cannot reach it.
+local function size_of(queue, bound, pushed)
+  local size = sizes[queue]
+  if not size and pushed <= LARGE and count_of(queue) * LARGE < bound then return 0 end
+  if not size then
+    size = bytes_of(queue)
+    sizes[queue] = size
+  end
+  return size
+end
+
+-- Whether a queue would hold more messages than its bound with those that are described from ARGV[at] on, or is at its bound
+-- in bytes: which, and 'messages' or 'bytes', if so.
 local function overfull(at)
-  local crowded = false
+  local crowded, pushed = false, 0
   local count = numbers[ARGV[at]]
+  for base = at + 1, at + count * WIDTH, WIDTH do pushed = pushed + #ARGV[base + 7] end
   for base = at + 1, at + count * WIDTH, WIDTH do
-    local queue, bound = ARGV[base], numbers[ARGV[base + 5]]
-    if bound > 0 then
-      local before = counts[queue]
-      if not before then
-        before = waiting(queue)
-        counts[queue] = before
-      end
-      crowded = crowded or before + count > bound
-    end
+    local queue, bound, bytes = ARGV[base], numbers[ARGV[base + 5]], numbers[ARGV[base + 6]]
+    if bound > 0 then crowded = crowded or count_of(queue) + count > bound end
+    if bytes > 0 then crowded = crowded or size_of(queue, bytes, pushed) >= bytes end
   end
   if not crowded then return nil end
   -- Each queue has some of them only, and what was stored before needs no room.
   local more, seen = {}, {}
   for base = at + 1, at + count * WIDTH, WIDTH do
-    local queue, bound = ARGV[base], whole(base + 5)
-    if bound > 0 then
+    local queue, bound, bytes = ARGV[base], whole(base + 5), whole(base + 6)
+    if bound > 0 or bytes > 0 then
       local once = ARGV[base + 3] ~= '' and once_key(base)
       local repeated = once and (seen[once] or call('EXISTS', once) == 1)
       if once then seen[once] = true end
       if not repeated then
         more[queue] = (more[queue] or 0) + 1
-        if counts[queue] + more[queue] > bound then return queue end
+        if bound > 0 and count_of(queue) + more[queue] > bound then return queue, 'messages' end
+        if bytes > 0 and size_of(queue, bytes, pushed) >= bytes then return queue, 'bytes' end
       end
     end
   end
@@ -271,7 +303,7 @@ local function store(at)
   for base = at + 1, ends - 1, WIDTH do
     local once = ARGV[base + 3] ~= ''
     if not once or call('SET', once_key(base), '1', 'NX', 'PX', ARGV[base + 4]) then
-      local queue, lane, after, bytes = ARGV[base], ARGV[base + 1], numbers[ARGV[base + 2]], ARGV[base + 6]
+      local queue, lane, after, bytes = ARGV[base], ARGV[base + 1], numbers[ARGV[base + 2]], ARGV[base + 7]
       local place = #stored_now + 1
       stored_now[place] = base
       if after > 0 then
@@ -280,6 +312,7 @@ local function store(at)
         stored_now[place + 1] = append(queue, lane, '0', bytes)
       end
       if counts[queue] then counts[queue] = counts[queue] + 1 end
+      if sizes[queue] then sizes[queue] = sizes[queue] + #bytes end
       stored = stored + 1
     end
   end
@@ -299,7 +332,7 @@ local function take_back(from)
     end
     stored_now[place], stored_now[place + 1] = nil, nil
   end
-  counts = {}
+  counts, sizes = {}, {}
 end
 
 -- Exists when something that `consumer` held was given to somebody else, or to itself again.

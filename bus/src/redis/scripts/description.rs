@@ -89,6 +89,7 @@ impl<'a> DescriptionWriter<'a> {
                 _ => self.common("").common(0),
             };
             self.common(count(queue.policy.bound.unwrap_or(0)))
+                .common(queue.policy.bound_bytes.unwrap_or(0))
                 .value(bytes);
         }
     }

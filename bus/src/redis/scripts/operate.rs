@@ -15,6 +15,7 @@ impl Call for GetStatus<'_> {
         (usize, usize, usize, usize),
         (bool, i64, i64),
         (u64, u64, u64),
+        u64,
     );
 
     fn script(&self) -> &'static Script {

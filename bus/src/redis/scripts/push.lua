@@ -2,7 +2,7 @@
 -- all, and what one of them meets does not concern the others.
 -- ARGV[1] number of kinds, then for each: messages, see check_messages(), and changes of records, see check_facts(), both
 -- with empty values, see value(); the number of pushes, and for each of them its values.
--- Returns for each push how many messages were stored, the others had been before; or {'full', queue}, or {'error', what
+-- Returns for each push how many messages were stored, the others had been before; or {'full messages' or 'full bytes', queue}, or {'error', what
 -- Redis said}. What is recorded with messages is recorded unless all of them had been stored before. Where the changes
 -- begin with an 'open' of a slot that has a value, all messages had been stored before.
 
@@ -39,10 +39,10 @@ local function push_one(at)
     opened[field] = nil
     if whole(at) > 0 and not open(kept, field) then return 0 end
   end
-  local full = overfull(at)
+  local full, of = overfull(at)
   if full then
     take_back_opening(kept, field)
-    return { 'full', full }
+    return { 'full ' .. of, full }
   end
   local facts, stored = store(at)
   if stored > 0 or whole(at) == 0 then record(facts) end

@@ -44,7 +44,11 @@ impl Packed {
 pub(in crate::redis) enum PushAnswer {
     /// So many messages were stored, the others had been before.
     Stored(usize),
-    Full(String),
+    /// This queue is at its bound, in bytes or in messages.
+    Full {
+        queue: String,
+        in_bytes: bool,
+    },
     Failed(redis::RedisError),
 }
 
@@ -54,8 +58,11 @@ impl FromRedisValue for PushAnswer {
             return Ok(Self::Stored(usize::try_from(stored).unwrap_or_default()));
         }
         let (how, text): (String, String) = redis::from_redis_value(value)?;
-        if how == "full" {
-            return Ok(Self::Full(text));
+        if let Some(of) = how.strip_prefix("full ") {
+            return Ok(Self::Full {
+                queue: text,
+                in_bytes: of == "bytes",
+            });
         }
         // As the server would have sent it.
         match redis::parse_redis_value(

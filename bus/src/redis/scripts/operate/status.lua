@@ -2,7 +2,7 @@
 -- ARGV[1] queue
 -- Returns {{ready, in flight, delayed, dead}, {1 when it is paused, how long (ms) ago the oldest ready or held message
 -- became ready or -1, how long ago a delayed message was last made ready late or -1},
--- {finished in the last whole minute, finished in this minute, seconds of this minute}}.
+-- {finished in the last whole minute, finished in this minute, seconds of this minute}, what its messages take in bytes}.
 
 local queue = filled(1)
 ends_at(2)
@@ -36,4 +36,5 @@ return {
   { total - held, held, call('ZCARD', key(queue, 'delayed')), call('ZCARD', key(queue, 'dead')) },
   { call('EXISTS', key(queue, 'paused')), ago(oldest), ago(late) },
   { finished(minute - 1), finished(minute), math.floor(now / 1000) % 60 },
+  bytes_of(queue),
 }
