@@ -278,7 +278,7 @@ pub struct PushGuardError(#[source] pub Box<dyn Error + Send + Sync>);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BuildState;
+    use crate::BuildOutcome;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -327,48 +327,52 @@ mod tests {
     fn decided(
         stage: Stage,
         change: impl FnOnce(&mut Facts<'_>),
-    ) -> Option<(BuildState, Ineligible)> {
+    ) -> Option<(BuildOutcome, Ineligible)> {
         let request = request();
         let mut facts = good(&request);
         change(&mut facts);
         let found = rules().decide(stage, &facts, now())?;
-        Some((BuildState::from(&found.report()), found))
+        Some((found.report().outcome()?, found))
     }
 
-    type Case = (&'static str, fn(&mut Facts<'_>), BuildState);
+    type Case = (&'static str, fn(&mut Facts<'_>), BuildOutcome);
 
     /// From what decides first to what decides last.
     const REASONS: [Case; 9] = [
         (
             "ended elsewhere",
             |facts| facts.target = Some(Ineligible::Restarted),
-            BuildState::EndedElsewhere,
+            BuildOutcome::Skipped(NeutralReason::EndedElsewhere),
         ),
         (
             "no diff",
             |facts| facts.diff = None,
-            BuildState::InfrastructureFailed,
+            BuildOutcome::InfraFailed,
         ),
         (
             "another repository",
             |facts| facts.repository = None,
-            BuildState::InfrastructureFailed,
+            BuildOutcome::InfraFailed,
         ),
         (
             "skipped author",
             |facts| facts.author_is_skipped = true,
-            BuildState::Skipped,
+            BuildOutcome::Skipped(NeutralReason::Author),
         ),
-        ("landed", |facts| facts.landed = true, BuildState::Landed),
+        (
+            "landed",
+            |facts| facts.landed = true,
+            BuildOutcome::Skipped(NeutralReason::Landed),
+        ),
         (
             "abandoned",
             |facts| facts.abandoned = true,
-            BuildState::Abandoned,
+            BuildOutcome::Skipped(NeutralReason::Abandoned),
         ),
         (
             "newer diff",
             |facts| facts.newest_diff = Some(4),
-            BuildState::Superseded,
+            BuildOutcome::Skipped(NeutralReason::Superseded),
         ),
         (
             "too old",
@@ -378,7 +382,7 @@ mod tests {
                     created_at: now() - 25 * HOUR,
                 });
             },
-            BuildState::Expired,
+            BuildOutcome::Skipped(NeutralReason::Expired),
         ),
         (
             "older diff is the newest that is known",
@@ -386,7 +390,7 @@ mod tests {
                 facts.newest_diff = Some(4);
                 facts.landed = true;
             },
-            BuildState::Landed,
+            BuildOutcome::Skipped(NeutralReason::Landed),
         ),
     ];
 
@@ -406,7 +410,7 @@ mod tests {
         let hide = |facts: &mut Facts<'_>| facts.parent_is_hidden = true;
         assert_eq!(decided(Stage::Load, hide), None);
         let (state, _) = decided(Stage::Push, hide).expect("an end");
-        assert_eq!(state, BuildState::PatchFailed);
+        assert_eq!(state, BuildOutcome::PatchFailed);
     }
 
     #[test]

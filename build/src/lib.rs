@@ -11,6 +11,7 @@ mod patches;
 mod phid;
 mod record;
 mod report;
+mod state;
 mod test_result;
 
 pub use build::{Build, BuildRequest, Diff, Patch, Revision};
@@ -20,9 +21,10 @@ pub use log::{ALL, BuildLog, BuildQueues, OPEN, diff_tag, revision_tag};
 pub use patches::{PatchContent, PatchSource, PatchSourceError};
 pub use phid::{Phid, PhidError};
 pub use record::{
-    Answer, Blocker, BuildRecord, BuildState, End, Event, Hidden, Now, Outcome, Source, Step, What,
+    Answer, Blocker, BuildRecord, End, Event, Hidden, Now, Outcome, Source, Step, What,
 };
 pub use report::{
     BaseChoice, BaseReason, Blame, Neutral, NeutralReason, PatchFailure, Pushed, Report, Update,
 };
+pub use state::{BuildOutcome, BuildState};
 pub use test_result::{TestOutcome, TestResult};

@@ -281,7 +281,10 @@ impl BuildLog {
         let is_long = !is_attempt && waited + requeue.after >= LONG_WAIT;
         // A delivery may come late: what was logged is seen from the record, not from the time.
         if is_long && known.wait_logged != Some(since) {
-            info!(step = "deferred", reason, "the build waits: {reason}");
+            info!(
+                state = BuildState::Deferred.name(),
+                reason, "the build waits: {reason}"
+            );
             cx.record(
                 self.ledger
                     .set(target.as_str(), field::WAIT_LOGGED, &since)?,
@@ -433,7 +436,9 @@ impl BuildLog {
             outcome: Outcome::Answered(report.clone()),
         };
         facts.push(self.ledger.set_once(id, field::END, &end)?);
-        facts.push(self.event(target, at, What::Ended(BuildState::from(report)))?);
+        if let Some(outcome) = report.outcome() {
+            facts.push(self.event(target, at, What::Ended(outcome))?);
+        }
         facts.push(self.ready(target, at, self.queues.publish.spec().name)?);
         Ok(facts)
     }

@@ -6,7 +6,7 @@ use bus::{DecodeError, Record};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BaseChoice, BuildRequest, NeutralReason, Report};
+use super::{BaseChoice, BuildOutcome, BuildRequest, BuildState, NeutralReason, Report};
 
 /// One thing that happened to a build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub enum What {
     /// The changeset to build on was chosen.
     Based(BaseChoice),
     /// How it ends was decided.
-    Ended(BuildState),
+    Ended(BuildOutcome),
     /// The publisher sent this to its target.
     Sent(Answer),
     /// Its target had this link already, so somebody else had pushed it: it is not built again.
@@ -242,132 +242,15 @@ pub enum Outcome {
     PushedBefore,
 }
 
-/// The state of a build, as operators ask for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BuildState {
-    /// Its revision is not known to be public.
-    Queued,
-    /// It is public and loaded, and being built.
-    Public,
-    /// Its head is on Try.
-    Pushed,
-    /// The patch cannot be built.
-    PatchFailed,
-    /// We failed.
-    InfrastructureFailed,
-    /// Its diff is too old.
-    Expired,
-    /// There is a newer diff.
-    Superseded,
-    /// Its author or a file that it changes is not built.
-    Skipped,
-    /// Its repository is not built.
-    Unsupported,
-    /// All of it has landed.
-    Landed,
-    /// Its author has given the revision up.
-    Abandoned,
-    /// An operator ended it.
-    Cancelled,
-    /// There was nothing to do for a reason that older releases did not tell apart.
-    Neutral,
-    /// Its revision is private.
-    Secured,
-    /// Its target was ended by somebody else.
-    EndedElsewhere,
-}
-
-impl BuildState {
-    /// All of them, in the order in which a build may come to them.
-    pub const ALL: [Self; 15] = [
-        Self::Queued,
-        Self::Public,
-        Self::Pushed,
-        Self::PatchFailed,
-        Self::InfrastructureFailed,
-        Self::Expired,
-        Self::Superseded,
-        Self::Skipped,
-        Self::Unsupported,
-        Self::Landed,
-        Self::Abandoned,
-        Self::Cancelled,
-        Self::Neutral,
-        Self::Secured,
-        Self::EndedElsewhere,
-    ];
-
-    /// Its name, as operators type it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Public => "public",
-            Self::Pushed => "pushed",
-            Self::PatchFailed => "patch-failed",
-            Self::InfrastructureFailed => "infrastructure-failed",
-            Self::Expired => "expired",
-            Self::Superseded => "superseded",
-            Self::Skipped => "skipped",
-            Self::Unsupported => "unsupported",
-            Self::Landed => "landed",
-            Self::Abandoned => "abandoned",
-            Self::Cancelled => "cancelled",
-            Self::Neutral => "neutral",
-            Self::Secured => "secured",
-            Self::EndedElsewhere => "ended-elsewhere",
-        }
-    }
-
-    /// The word for how it ended; `None` while it has not, or when somebody else ended it.
-    pub fn outcome(self) -> Option<&'static str> {
-        match self {
-            Self::Pushed => Some("pushed"),
-            Self::PatchFailed => Some("patch_failed"),
-            Self::InfrastructureFailed => Some("infra_failed"),
-            Self::Secured => Some("private"),
-            Self::Expired
-            | Self::Superseded
-            | Self::Skipped
-            | Self::Unsupported
-            | Self::Landed
-            | Self::Abandoned
-            | Self::Cancelled
-            | Self::Neutral => Some("skipped"),
-            Self::Queued | Self::Public | Self::EndedElsewhere => None,
-        }
-    }
-}
-
-impl From<&Outcome> for BuildState {
+impl From<&Outcome> for BuildOutcome {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Answered(report) => Self::from(report),
-            Outcome::EndedElsewhere => Self::EndedElsewhere,
+            // A report that does not end a build is no end.
+            Outcome::Answered(report) => report
+                .outcome()
+                .unwrap_or(Self::Skipped(NeutralReason::Unrecorded)),
+            Outcome::EndedElsewhere => Self::Skipped(NeutralReason::EndedElsewhere),
             Outcome::PushedBefore => Self::Pushed,
-        }
-    }
-}
-
-impl From<&Report> for BuildState {
-    fn from(report: &Report) -> Self {
-        match report {
-            Report::Working => Self::Public,
-            Report::Pushed(_) => Self::Pushed,
-            Report::PatchFailed(_) => Self::PatchFailed,
-            Report::InfrastructureFailed(_) => Self::InfrastructureFailed,
-            Report::Withheld => Self::Secured,
-            Report::Neutral(neutral) => match neutral.reason {
-                NeutralReason::Expired => Self::Expired,
-                NeutralReason::Superseded => Self::Superseded,
-                NeutralReason::Author | NeutralReason::File => Self::Skipped,
-                NeutralReason::Repository => Self::Unsupported,
-                NeutralReason::Landed => Self::Landed,
-                NeutralReason::Abandoned => Self::Abandoned,
-                NeutralReason::EndedElsewhere => Self::EndedElsewhere,
-                NeutralReason::Cancelled => Self::Cancelled,
-                NeutralReason::Unrecorded => Self::Neutral,
-            },
         }
     }
 }
@@ -447,17 +330,31 @@ impl BuildRecord {
 
     /// Its state.
     pub fn state(&self) -> BuildState {
-        match &self.end {
-            Some(end) => BuildState::from(&end.outcome),
-            None if self
-                .events
+        let loaded = || {
+            self.events
                 .iter()
-                .any(|event| matches!(event.what, What::Loaded { .. })) =>
-            {
-                BuildState::Public
-            }
-            None => BuildState::Queued,
+                .any(|event| matches!(event.what, What::Loaded { .. }))
+        };
+        let begun =
+            self.events.len() > 1 || self.now.as_ref().is_some_and(|now| now.step != Step::Ready);
+        match &self.now {
+            _ if self.told.is_some() => BuildState::Published,
+            Some(Now {
+                step: Step::Delayed { .. },
+                ..
+            }) => BuildState::Deferred,
+            _ if self.pushing => BuildState::Pushing,
+            _ if loaded() => BuildState::Applying,
+            _ if begun => BuildState::Loading,
+            _ => BuildState::Accepted,
         }
+    }
+
+    /// How it ends, once that is decided.
+    pub fn outcome(&self) -> Option<BuildOutcome> {
+        self.end
+            .as_ref()
+            .map(|end| BuildOutcome::from(&end.outcome))
     }
 
     /// How often its revision was looked at and was not public, since the build was last sent through the pipeline.

@@ -51,7 +51,7 @@ pub struct Neutral {
 }
 
 /// Why there is nothing to do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NeutralReason {
     /// It was written down before reasons were told apart.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use build::{BuildLog, BuildRecord, BuildRequest, BuildState, Outcome, Phid, Report};
+use build::{BuildLog, BuildRecord, BuildRequest, Outcome, Phid, Report};
 use bus::{Bus, BusError, Envelope, Message, Operator, Queue, QueueSpec, Usefulness};
 
 use crate::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, TEST_RESULTS};
@@ -98,13 +98,12 @@ impl Usefulness for EndedBuilds {
         else {
             return Ok(None);
         };
-        let state = record
-            .end
-            .as_ref()
-            .map_or(record.state(), |end| BuildState::from(&end.outcome));
-        let outcome = state.outcome().unwrap_or(state.name());
+        let outcome = match record.outcome() {
+            Some(outcome) => format!("outcome {outcome}"),
+            None => record.state().to_string(),
+        };
         Ok(Some(format!(
-            "build {target} has ended (outcome {outcome}); requeueing does nothing; \
+            "build {target} has ended ({outcome}); requeueing does nothing; \
              restart it with `events builds restart {target}`"
         )))
     }

@@ -31,8 +31,10 @@ pub const FIELDS: &[&str] = &[
     "build",
     "channel",
     "id",
+    "outcome",
     "queue",
     "repository",
+    "state",
     "step",
     "task",
 ];
@@ -259,7 +261,11 @@ mod tests {
             .collect();
         assert_eq!(
             extra,
-            ["attempts=5", "build=\"PHID-HMBT-1\"", "queue=\"builds\""]
+            [
+                "attempts=5",
+                "build=\"PHID-HMBT-1\"",
+                "queue=\"build:load\""
+            ]
         );
         assert_eq!(kept[1].message.as_ref().unwrap().len(), MAX_TEXT);
         assert!(!format!("{kept:?}").contains("hunter2"));

@@ -355,7 +355,7 @@ impl Auditor {
                     continue;
                 }
                 let (diff, revision) = (finding.diff_id, finding.revision_id);
-                warn!(step = "accepted", build = %finding.target, "the request for diff {diff} of D{revision} never came, it is taken in");
+                warn!(state = "accepted", build = %finding.target, "the request for diff {diff} of D{revision} never came, it is taken in");
             }
             findings.push(finding);
         }

@@ -260,7 +260,7 @@ impl Publisher {
             }
             self.sent(target, say, record, cx)?;
         }
-        info!(step = "published", "published on the build target: {what}");
+        info!(state = "published", "published on the build target: {what}");
         Ok(Told::Ended(told))
     }
 
@@ -339,6 +339,16 @@ impl Publisher {
     }
 }
 
+impl Publisher {
+    /// Closes a build whose end was published, or need not be.
+    fn close(&self, update: &Update, what: What, cx: &Context) -> Result<(), BusError> {
+        if let Some(outcome) = update.report.outcome() {
+            metrics::counter!("builds_total", "outcome" => outcome.name()).increment(1);
+        }
+        self.log.close(cx, &update.request.target, what)
+    }
+}
+
 fn not_told(reason: &str) -> What {
     What::NotTold {
         reason: reason.to_owned(),
@@ -360,13 +370,13 @@ impl Handler<Update> for Publisher {
         if !self.publish {
             info!("not published, PHABRICATOR.publish is false: {what}");
             if update.report.is_end() {
-                self.log.close(cx, target, not_told("publish is false"))?;
+                self.close(&update, not_told("publish is false"), cx)?;
             }
             return Ok(Outcome::Done);
         }
         if update.report.is_end() {
             match self.tell(&update, &record, cx).await? {
-                Told::Ended(what) => self.log.close(cx, target, what)?,
+                Told::Ended(what) => self.close(&update, what, cx)?,
                 Told::UnderWay(look_again) => return Ok(Outcome::defer(look_again, UNDER_WAY)),
             }
         } else if self
@@ -374,7 +384,7 @@ impl Handler<Update> for Publisher {
             .send_message(target, MessageType::Work, &[])
             .await?
         {
-            info!(step = "published", "published on the build target: {what}");
+            info!("published on the build target: {what}");
             self.log.told_working(cx, target, what)?;
         } else {
             return Err(PublishError::UnknownTarget(target.clone()));

@@ -93,7 +93,7 @@ impl Workflow {
         let started = cx.clock().now();
         let found = self.eligibility.on_load(request, started).await?;
         if !matches!(found, Err(Ineligible::Private(_))) {
-            info!(step = "visible", "D{} is public", request.revision_id);
+            info!(state = "loading", "D{} is public", request.revision_id);
         }
         let Eligible { revision, diff } = match found {
             Ok(eligible) => eligible,
@@ -146,7 +146,7 @@ impl Workflow {
         self.log.not_public(cx, &build, look, looks, why)?;
         if is_last {
             info!(
-                step = "withheld",
+                outcome = "private",
                 "D{} did not become public", request.revision_id
             );
             self.end(&request, record, Report::Withheld, cx)?;
@@ -157,7 +157,7 @@ impl Workflow {
             .visibility_sleep
             .saturating_mul(2_u32.saturating_pow(look));
         info!(
-            step = "deferred",
+            state = "deferred",
             "D{}: {}; look {} of {looks} follows in {} s",
             request.revision_id,
             why.text(),
@@ -175,12 +175,12 @@ impl Workflow {
         cx: &Context,
     ) -> Result<(), BusError> {
         match &report {
-            Report::Neutral(neutral) => info!(step = "neutral", "{}", neutral.text),
+            Report::Neutral(neutral) => info!(outcome = "skipped", "{}", neutral.text),
             Report::PatchFailed(failure) => {
-                info!(step = "failed", "{}", failure.summary)
+                info!(outcome = "patch_failed", "{}", failure.summary)
             }
             Report::InfrastructureFailed(blame) => {
-                error!(step = "failed", "{}", blame.summary)
+                error!(outcome = "infra_failed", "{}", blame.summary)
             }
             Report::Working | Report::Pushed(_) | Report::Withheld => {}
         }
@@ -206,7 +206,7 @@ impl Handler<BuildRequest> for Workflow {
             Finding::End(report) => self.end(&request, &record, report, cx)?,
             Finding::Ready(build) => {
                 info!(
-                    step = "loaded",
+                    state = "applying",
                     "loaded a stack of {} patches, base {}",
                     build.stack.len(),
                     build.named_base().as_deref().unwrap_or("(none named)")

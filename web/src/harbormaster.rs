@@ -94,7 +94,7 @@ pub(crate) async fn accept(
                 ""
             };
             info!(
-                step = "accepted",
+                state = "accepted",
                 build = target,
                 "accepted diff {} of D{}{repeated}",
                 request.diff_id,

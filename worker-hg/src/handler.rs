@@ -82,7 +82,10 @@ impl Handler<Build> for HgHandler {
             .get(&request.repository)
             .map(Repository::settings);
         let blame = blame::given_up(&cause, repository, cx.attempt(), seconds);
-        info!(step = "failed", "we are to blame: {}", blame.summary);
+        info!(
+            outcome = "infra_failed",
+            "we are to blame: {}", blame.summary
+        );
         let report = Report::InfrastructureFailed(blame);
         Ok(self.log.finish(cx, &request, &record, report)?)
     }
@@ -263,7 +266,7 @@ impl Delivery<'_> {
         // A patch that does not apply fails even while the tree is closed.
         let (base, head) = applied?;
         if let Verdict::Closed(reason) = tree {
-            info!(step = "deferred", "{} is closed: {reason}", target.name);
+            info!(state = "deferred", "{} is closed: {reason}", target.name);
             return Err(repository.tree_closed(&reason));
         }
         self.push(repository, &target, clone, &head, session)
@@ -348,9 +351,9 @@ impl Delivery<'_> {
         );
         // One that waits is applied again each time.
         if self.record.base.is_none() {
-            info!(step = "applied", "{text}");
+            info!(state = "pushing", "{text}");
         } else {
-            debug!(step = "applied", "{text}");
+            debug!(state = "pushing", "{text}");
         }
         Ok((base.choice, head))
     }
@@ -441,7 +444,7 @@ impl Delivery<'_> {
             }
             pushed => pushed?,
         }
-        info!(step = "pushed", "pushed {head} to {}", target.name);
+        info!(outcome = "pushed", "pushed {head} to {}", target.name);
         Ok(())
     }
 
@@ -474,19 +477,22 @@ impl Delivery<'_> {
         };
         match &report {
             Report::Neutral(neutral) => {
-                info!(step = "neutral", "nothing to push: {}", neutral.text);
+                info!(outcome = "skipped", "nothing to push: {}", neutral.text);
             }
             Report::Withheld => {
-                info!(step = "withheld", "the revision is not public any more")
+                info!(outcome = "private", "the revision is not public any more")
             }
             Report::PatchFailed(failure) => {
                 info!(
-                    step = "failed",
+                    outcome = "patch_failed",
                     "the patch is to blame: {}", failure.summary
                 );
             }
             Report::InfrastructureFailed(blame) => {
-                error!(step = "failed", "we are to blame: {}", blame.summary);
+                error!(
+                    outcome = "infra_failed",
+                    "we are to blame: {}", blame.summary
+                );
             }
             Report::Working | Report::Pushed(_) => {}
         }

@@ -36,7 +36,7 @@ impl<S: Subscriber> Layer<S> for Watcher {
         };
         let _ = self.0.send(Seen {
             at,
-            step: text("step"),
+            step: ["step", "state", "outcome"].into_iter().find_map(text),
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use build::{BuildRequest, BuildState, Phid, diff_tag, revision_tag};
+use build::{BuildOutcome, BuildRecord, BuildRequest, BuildState, Phid, diff_tag, revision_tag};
 use clap::{Args, Subcommand};
 use thiserror::Error;
 
@@ -10,17 +10,6 @@ use super::Deployment;
 
 /// How many builds are listed, unless another number is given.
 const LISTED: usize = 20;
-
-/// How a build can end.
-const OUTCOMES: [&str; 7] = [
-    "passed",
-    "failed",
-    "pushed",
-    "patch_failed",
-    "skipped",
-    "infra_failed",
-    "private",
-];
 
 /// Options of `events why`, `retry` and `cancel`.
 #[derive(Debug, Args)]
@@ -63,7 +52,7 @@ pub struct Restart {
     #[arg(value_name = "BUILD", required_unless_present = "outcome", conflicts_with_all = ["outcome", "since", "repository"])]
     pub builds: Vec<Which>,
     /// All builds with this outcome: passed, failed, pushed, patch_failed, skipped, infra_failed or private
-    #[arg(long, value_name = "OUTCOME", requires = "since", value_parser = OUTCOMES)]
+    #[arg(long, value_name = "OUTCOME", requires = "since", value_parser = BuildOutcome::NAMES)]
     pub outcome: Option<String>,
     /// Longest time since their end, such as 2h or 90m
     #[arg(long, value_name = "DURATION", requires = "outcome", value_parser = duration)]
@@ -85,6 +74,9 @@ pub struct BuildList {
     /// Only builds in this state
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub state: Option<BuildState>,
+    /// Only builds with this outcome: passed, failed, pushed, patch_failed, skipped, infra_failed or private
+    #[arg(long, value_name = "OUTCOME", value_parser = BuildOutcome::NAMES)]
+    pub outcome: Option<String>,
     /// Only builds of this revision, such as D123
     #[arg(long, value_name = "D123", value_parser = revision)]
     pub revision: Option<u64>,
@@ -94,9 +86,19 @@ pub struct BuildList {
 }
 
 impl BuildList {
+    /// Whether a build is to be listed, as far as its record tells.
+    pub fn names(&self, record: &BuildRecord) -> bool {
+        let outcome = record.outcome().map(BuildOutcome::name);
+        self.state.is_none_or(|state| record.state() == state)
+            && (self.outcome.is_none() || self.outcome.as_deref() == outcome)
+    }
+
     /// Whether nothing was said of what is to be listed.
     pub fn is_plain(&self) -> bool {
-        self.state.is_none() && self.revision.is_none() && self.limit == LISTED
+        self.state.is_none()
+            && self.outcome.is_none()
+            && self.revision.is_none()
+            && self.limit == LISTED
     }
 }
 
@@ -214,11 +216,11 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(text.parse::<Which>(), expected, "{text:?}");
         }
-        assert_eq!(state("pushed"), Ok(BuildState::Pushed));
+        assert_eq!(state("pushing"), Ok(BuildState::Pushing));
         assert!(
             state("push")
                 .unwrap_err()
-                .contains("queued, public, pushed, patch-failed")
+                .contains("accepted, loading, applying, pushing")
         );
         assert!(revision("99").is_err());
     }

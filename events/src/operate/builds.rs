@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use build::{
-    ALL, BuildLog, BuildRecord, BuildRequest, BuildState, NeutralReason, Now, Outcome, Phid,
+    ALL, BuildLog, BuildOutcome, BuildRecord, BuildRequest, NeutralReason, Now, Outcome, Phid,
     Report, Step, revision_tag,
 };
 use bus::{Bus, Producer, RedisBus};
@@ -170,7 +170,7 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
     let wanted = options.limit.saturating_add(1);
     for page in 0.. {
         let (mut of_page, last) = archive.page(&tag, page).await?;
-        of_page.retain(|(_, record)| options.state.is_none_or(|state| record.state() == state));
+        of_page.retain(|(_, record)| options.names(record));
         found.extend(of_page);
         if last || found.len() >= wanted {
             break;
@@ -191,6 +191,7 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
         "REVISION ",
         "DIFF ",
         "STATE",
+        "OUTCOME",
         "ACCEPTED ",
         "WAITS FOR",
     ]);
@@ -201,7 +202,8 @@ async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()>
             request.target.to_string(),
             format!("D{}", request.revision_id),
             request.diff_id.to_string(),
-            record.state().name().to_owned(),
+            record.state().to_string(),
+            outcome(record),
             format!(
                 "{} ago",
                 span(now.duration_since(request.accepted_at).unsigned_abs())
@@ -273,6 +275,23 @@ pub(super) fn of_attempts(queue: &str) -> String {
         .unwrap_or_default()
 }
 
+/// The outcome of a build, with its reason; nothing while it is not decided.
+fn outcome(record: &BuildRecord) -> String {
+    let outcome = record.outcome();
+    outcome
+        .map(|outcome| outcome.to_string())
+        .unwrap_or_default()
+}
+
+/// The state of a build, and its outcome once that is decided: "published: skipped (expired)".
+pub(super) fn state_and_outcome(record: &BuildRecord) -> String {
+    let state = record.state();
+    match record.outcome() {
+        Some(outcome) => format!("{state}: {outcome}"),
+        None => state.to_string(),
+    }
+}
+
 /// A build in one JSON object.
 pub(super) fn summary(request: &BuildRequest, record: &BuildRecord) -> serde_json::Value {
     json!({
@@ -281,6 +300,8 @@ pub(super) fn summary(request: &BuildRequest, record: &BuildRecord) -> serde_jso
         "diff": request.diff_id,
         "repository": request.repository,
         "state": record.state(),
+        "outcome": record.outcome().map(BuildOutcome::name),
+        "reason": record.outcome().and_then(BuildOutcome::reason),
         "accepted_at": request.accepted_at,
         "ended_at": record.end.as_ref().map(|end| end.at),
         "told_at": record.told,
@@ -297,7 +318,7 @@ pub async fn retry(options: OneBuild) -> anyhow::Result<()> {
         bail!(
             "{target} has its end ({}), and its target takes no other: restart the build in Harbormaster, with \
              `events builds restart {target}`, which makes a new one",
-            record.state().name()
+            outcome(&record)
         );
     }
     let (answer, action) = match record.end.as_ref().map(|end| end.outcome.clone()) {
@@ -319,7 +340,7 @@ pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
     if let Some(end) = &record.end {
         bail!(
             "{target} has its end already: {}",
-            BuildState::from(&end.outcome).name()
+            BuildOutcome::from(&end.outcome)
         );
     }
     if record.pushing {
@@ -332,10 +353,7 @@ pub async fn cancel(options: OneBuild) -> anyhow::Result<()> {
     // Whoever decided first has decided.
     let (_, now) = archive.newest(&Which::Target(target.clone())).await?;
     if !now.ends_with(&report) {
-        bail!(
-            "{target} came to its end at this moment: {}",
-            now.state().name()
-        );
+        bail!("{target} came to its end at this moment: {}", outcome(&now));
     }
     done(&options, &target, "it is cancelled")
 }

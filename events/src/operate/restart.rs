@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, bail};
-use build::{ALL, BuildRecord, BuildRequest, Phid};
+use build::{ALL, BuildOutcome, BuildRecord, BuildRequest, Phid};
 use jiff::Timestamp;
 use phabricator::{BuildOfTarget, Conduit, ConduitError};
 use runtime::{Clock, SystemClock};
@@ -88,7 +88,9 @@ pub(super) async fn restart(options: Restart, deployment: &Deployment) -> anyhow
                 format!("refused: {why}")
             }
         };
-        let outcome = record.state().outcome().unwrap_or(record.state().name());
+        let outcome = record
+            .outcome()
+            .map_or(record.state().name(), BuildOutcome::name);
         if deployment.output.json {
             print_json(&json!({
                 "target": request.target, "revision": request.revision_id, "diff": request.diff_id,
@@ -159,9 +161,9 @@ async fn choose(
         .checked_sub(since)
         .unwrap_or(Timestamp::MIN);
     let wanted = |(request, record): &(BuildRequest, BuildRecord)| {
-        let state = record.state();
+        let found = record.outcome().map(BuildOutcome::name);
         // One that was restarted has a newer target, which is a build of its own.
-        state.outcome() == Some(outcome.as_str())
+        found == Some(outcome.as_str())
             && !record.was_restarted()
             && record.end.as_ref().is_some_and(|end| end.at >= since)
             && repository

@@ -1,13 +1,13 @@
 //! `events why`: the whole story of a build.
 
-use build::{BuildRecord, BuildRequest, BuildState, Event, Source, Step, What};
+use build::{BuildOutcome, BuildRecord, BuildRequest, Event, Source, Step, What};
 use bus::QueueStatus;
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 
 use super::{
-    builds::{Archive, delayed, of_attempts, summary},
+    builds::{Archive, delayed, of_attempts, state_and_outcome, summary},
     print_json,
     table::{Table, span},
 };
@@ -72,7 +72,7 @@ pub async fn why(options: OneBuild) -> anyhow::Result<()> {
                 "  {}  diff {}  {}",
                 request.target,
                 request.diff_id,
-                record.state().name()
+                state_and_outcome(record)
             ));
         }
     }
@@ -95,7 +95,7 @@ fn story(
         ),
         format!(
             "{}, accepted {}",
-            record.state().name(),
+            state_and_outcome(record),
             ago(request.accepted_at)
         ),
         String::new(),
@@ -131,9 +131,9 @@ fn story(
         let closed = record
             .told
             .map_or_else(String::new, |at| format!(", closed {}", ago(at)));
-        let name = BuildState::from(&end.outcome).name();
+        let name = BuildOutcome::from(&end.outcome);
         lines.push(format!(
-            "end:  {name}, decided {}{closed}; {}",
+            "outcome: {name}, decided {}{closed}; {}",
             ago(end.at),
             tame(&published(record))
         ));
@@ -224,7 +224,7 @@ fn words(event: &Event) -> String {
         } => format!("attempt {attempt} in {queue} failed: {reason}"),
         What::Parked { queue, reason, .. } => format!("waits in {queue}: {reason}"),
         What::Based(base) => format!("put on {}", base.used),
-        What::Ended(state) => format!("its end: {}", state.name()),
+        What::Ended(outcome) => format!("outcome: {outcome}"),
         What::Sent(answer) => match &answer.heading {
             Some(heading) => format!("sent to its target: [{}] {heading}", answer.act),
             None => format!("sent to its target: [{}]", answer.act),

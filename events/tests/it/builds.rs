@@ -41,17 +41,14 @@ async fn one_process_builds_a_stack() {
     all.until_logged("pushed, with the link").await;
     let log = all.log();
     let steps = [
-        "accepted",
-        "visible",
-        "loaded",
-        "applied",
-        "pushed",
-        "published",
+        "state=\"accepted\"",
+        "state=\"loading\"",
+        "state=\"applying\"",
+        "state=\"pushing\"",
+        "outcome=\"pushed\"",
+        "state=\"published\"",
     ];
-    let missing: Vec<_> = steps
-        .iter()
-        .filter(|step| !log.contains(&format!("step=\"{step}\"")))
-        .collect();
+    let missing: Vec<_> = steps.iter().filter(|step| !log.contains(**step)).collect();
     assert!(missing.is_empty(), "{missing:?} in\n{log}");
     all.stop().await;
     assert_eq!(world.processes(), Vec::<String>::new());
@@ -68,7 +65,7 @@ async fn web_and_worker_apart_build_a_stack_and_a_repeated_request_is_built_once
     let link = world.until_pushed(&build, &worker).await;
     worker.until_logged("pushed, with the link").await;
     world.assert_pushed_once(&build, &link).await;
-    assert_eq!(worker.log().matches("step=\"pushed\"").count(), 1);
+    assert_eq!(worker.log().matches("outcome=\"pushed\"").count(), 1);
     web.stop().await;
     worker.stop().await;
 }

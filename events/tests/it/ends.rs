@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::BuildState::{Abandoned, Expired, Landed, Skipped, Superseded, Unsupported};
+use build::NeutralReason::{Abandoned, Author, Expired, File, Landed, Repository, Superseded};
 use runtime::{Clock, SystemClock};
 use testkit::phabricator::{NewDiff, NewRevision, RevisionStatus};
 
@@ -99,18 +99,15 @@ async fn what_is_wrong_from_the_start() {
         (stage.build(&hostile).await, patch_failed(".hg/hgrc")),
         (
             stage.build(&skipped).await,
-            neutral(Skipped, "Revisions of this author are not built."),
+            neutral(Author, "Revisions of this author are not built."),
         ),
         (
             stage.build(&generated).await,
-            neutral(Skipped, "The stack changes `generated.txt`"),
+            neutral(File, "The stack changes `generated.txt`"),
         ),
         (
             stage.build(&unsupported).await,
-            neutral(
-                Unsupported,
-                "Unsupported repository: patches for PHID-REPO-",
-            ),
+            neutral(Repository, "Unsupported repository: patches for PHID-REPO-"),
         ),
         (
             stage.build(&expired).await,

@@ -425,7 +425,7 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
         .await;
 
     let why = format!(
-        "build {0} has ended (outcome skipped); requeueing does nothing; restart it with `events builds restart {0}`",
+        "build {0} has ended (outcome skipped (landed)); requeueing does nothing; restart it with `events builds restart {0}`",
         ended.target
     );
     let said = world.events(&["dead", "requeue", &build]).await;

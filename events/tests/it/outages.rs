@@ -5,8 +5,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use build::{
-    BaseChoice, BaseReason, Blame, BuildLog, BuildRecord, BuildRequest, BuildState, NeutralReason,
-    Phid, Pushed, Report, Source,
+    BaseChoice, BaseReason, Blame, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
+    NeutralReason, Phid, Pushed, Report, Source,
 };
 use bus::{Consumer, MemoryBus, Operate, Producer, QueueSpec};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
@@ -129,12 +129,12 @@ impl Office {
         (depth.unfinished(), depth.dead)
     }
 
-    async fn state(&self, request: &BuildRequest) -> BuildState {
+    async fn record(&self, request: &BuildRequest) -> BuildRecord {
         let found = build_log()
             .find(self.bus.as_ref(), std::slice::from_ref(&request.target))
             .await
             .unwrap();
-        found[0].state()
+        found.into_iter().next().unwrap()
     }
 
     /// What its target was told: status, messages, units, links.
@@ -183,8 +183,9 @@ enum Trouble {
     Fails(Fault),
 }
 
-/// Builds of all kinds meet an outage of so many seconds; says how the build that was accepted has ended or goes on.
-async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
+/// Builds of all kinds meet an outage of so many seconds; says how the build that was accepted has ended, unless
+/// it goes on.
+async fn outage(trouble: Trouble, seconds: u64) -> Option<BuildOutcome> {
     let office = Office::new().await;
     let accepted = office.accept().await;
     let ended = [
@@ -204,7 +205,11 @@ async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
     for request in ended.iter().chain([&accepted]) {
         assert_eq!(office.said(request), nothing);
     }
-    assert_eq!(office.state(&accepted).await, BuildState::Queued);
+    let record = office.record(&accepted).await;
+    assert_eq!(
+        (record.state(), record.outcome()),
+        (BuildState::Deferred, None)
+    );
     assert_eq!(office.depth(&BUILD_LOAD.spec()).await, (1, 0));
     assert_eq!(office.depth(&BUILD_PUBLISH.spec()).await, (3, 0));
 
@@ -216,8 +221,15 @@ async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
     assert_eq!(office.said(&ended[2]), (TargetStatus::Passed, 1, 1, 0));
     assert_eq!(office.depth(&BUILD_LOAD.spec()).await, (0, 0));
     assert_eq!(office.depth(&BUILD_PUBLISH.spec()).await, (0, 0));
-    let state = office.state(&accepted).await;
-    let goes_on = state == BuildState::Public;
+    let record = office.record(&accepted).await;
+    let (state, outcome) = (record.state(), record.outcome());
+    let goes_on = outcome.is_none();
+    let expected = if goes_on {
+        BuildState::Applying
+    } else {
+        BuildState::Published
+    };
+    assert_eq!(state, expected);
     assert_eq!(
         office.depth(&BUILD_PUSH.spec()).await,
         (usize::from(goes_on), 0)
@@ -228,7 +240,7 @@ async fn outage(trouble: Trouble, seconds: u64) -> BuildState {
         (TargetStatus::Passed, 1, 1, 0)
     };
     assert_eq!(office.said(&accepted), said);
-    state
+    outcome
 }
 
 fn skipped() -> Report {
@@ -240,12 +252,12 @@ fn skipped() -> Report {
 
 #[tokio::test]
 async fn phabricator_is_down_for_a_minute() {
-    assert_eq!(outage(Trouble::Down, MINUTE).await, BuildState::Public);
+    assert_eq!(outage(Trouble::Down, MINUTE).await, None);
 }
 
 #[tokio::test]
 async fn phabricator_is_down_for_an_hour() {
-    assert_eq!(outage(Trouble::Down, HOUR).await, BuildState::Public);
+    assert_eq!(outage(Trouble::Down, HOUR).await, None);
 }
 
 #[tokio::test]
@@ -253,24 +265,28 @@ async fn phabricator_answers_500_for_an_hour() {
     for status in [500, 503] {
         assert_eq!(
             outage(Trouble::Fails(Fault::Status(status)), HOUR).await,
-            BuildState::Public
+            None
         );
     }
 }
 
 #[tokio::test]
 async fn phabricator_cuts_every_answer_for_an_hour() {
-    assert_eq!(
-        outage(Trouble::Fails(Fault::Cut), HOUR).await,
-        BuildState::Public
-    );
+    assert_eq!(outage(Trouble::Fails(Fault::Cut), HOUR).await, None);
 }
 
 /// A build whose diff is a day old by then is neutral, which is nobody's fault.
 #[tokio::test]
 async fn the_token_is_revoked_for_most_of_a_day_and_for_longer() {
-    for (hours, state) in [(23, BuildState::Public), (25, BuildState::Expired)] {
+    for (hours, outcome) in [
+        (23, None),
+        (25, Some(BuildOutcome::Skipped(NeutralReason::Expired))),
+    ] {
         let revoked = Trouble::Fails(Fault::Refuse("ERR-INVALID-AUTH"));
-        assert_eq!(outage(revoked, hours * HOUR).await, state, "{hours} hours");
+        assert_eq!(
+            outage(revoked, hours * HOUR).await,
+            outcome,
+            "{hours} hours"
+        );
     }
 }

@@ -148,7 +148,7 @@ async fn find_where_it_is_shown(
 fn find_in_logs(stage: &Stage, words: &[String]) -> Vec<Leak> {
     let (web, worker) = (stage.web.log(), stage.worker.log());
     assert!(
-        web.contains("accepted") && worker.contains("withheld"),
+        web.contains("accepted") && worker.contains("outcome=\"private\""),
         "{web}\n{worker}"
     );
     let mut leaks = find(words, "the web's log", web.as_bytes());

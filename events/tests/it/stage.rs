@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use build::{BuildLog, BuildRecord, BuildState, Event, What};
+use build::{BuildLog, BuildOutcome, BuildRecord, Event, NeutralReason, What};
 use bus::{Operate, RedisBus, Which};
 use events::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
 use runtime::{Clock, SystemClock};
@@ -198,7 +198,7 @@ impl Stage {
         for (build, ending) in expected {
             let (target, record) = (self.world.target(build), self.record(build).await);
             let about = format!("{ending:?}: {target:?} {record:?}");
-            assert_eq!(record.state(), ending.state, "{about}");
+            assert_eq!(record.outcome(), Some(ending.outcome), "{about}");
             let ends: Vec<_> = target
                 .messages
                 .iter()
@@ -232,7 +232,7 @@ impl Stage {
                     .collect()
             };
             links.extend(of_key("treeherder"));
-            let explained = self.has_pages() && ending.state != BuildState::Pushed;
+            let explained = self.has_pages() && ending.outcome != BuildOutcome::Pushed;
             let why: Vec<String> = explained.then(|| page(build)).into_iter().collect();
             assert_eq!(of_key("code-review-why"), why, "{about}");
         }
@@ -253,7 +253,7 @@ impl Stage {
             pushed.len(),
             expected
                 .iter()
-                .filter(|(_, ending)| ending.state == BuildState::Pushed)
+                .filter(|(_, ending)| ending.outcome == BuildOutcome::Pushed)
                 .count()
         );
     }
@@ -293,7 +293,7 @@ fn page(build: &BuildVariables) -> String {
 /// How a build is to have ended.
 #[derive(Debug)]
 pub struct Ending {
-    state: BuildState,
+    outcome: BuildOutcome,
     /// Name, result, and a part of the text.
     unit: Option<(&'static str, &'static str, String)>,
 }
@@ -305,28 +305,32 @@ pub fn pushed() -> Ending {
 /// Pushed, with a unit that has this text.
 pub fn pushed_with(text: &str) -> Ending {
     Ending {
-        state: BuildState::Pushed,
+        outcome: BuildOutcome::Pushed,
         unit: Some(("mercurial", "pass", text.to_owned())),
     }
 }
 
 pub fn patch_failed(text: impl Into<String>) -> Ending {
     Ending {
-        state: BuildState::PatchFailed,
+        outcome: BuildOutcome::PatchFailed,
         unit: Some(("mercurial", "fail", text.into())),
     }
 }
 
-pub fn neutral(state: BuildState, text: impl Into<String>) -> Ending {
+pub fn neutral(reason: NeutralReason, text: impl Into<String>) -> Ending {
+    skipped(BuildOutcome::Skipped(reason), text)
+}
+
+fn skipped(outcome: BuildOutcome, text: impl Into<String>) -> Ending {
     Ending {
-        state,
+        outcome,
         unit: Some(("general", "skip", text.into())),
     }
 }
 
 pub fn withheld() -> Ending {
-    neutral(
-        BuildState::Secured,
+    skipped(
+        BuildOutcome::Private,
         "This is a private revision, it is not built.",
     )
 }
@@ -334,7 +338,7 @@ pub fn withheld() -> Ending {
 /// Somebody ended the target in Harbormaster, or restarted its build.
 pub fn ended_elsewhere() -> Ending {
     Ending {
-        state: BuildState::EndedElsewhere,
+        outcome: BuildOutcome::Skipped(NeutralReason::EndedElsewhere),
         unit: None,
     }
 }
@@ -342,7 +346,7 @@ pub fn ended_elsewhere() -> Ending {
 /// The target is as private as the revision.
 pub fn not_said() -> Ending {
     Ending {
-        state: BuildState::Secured,
+        outcome: BuildOutcome::Private,
         unit: None,
     }
 }

@@ -59,15 +59,15 @@ async fn the_story_of_a_pushed_build_is_reported_from_its_request_to_its_answer(
     let story = world.told(&["why", build.target.as_str()]).await;
     let order = [
         "diff 3 of D3",
-        "pushed, accepted",
+        "published: pushed, accepted",
         "accepted from Harbormaster",
         "public; loaded D1, D2, D3",
         "put on ",
-        "its end: pushed",
+        "outcome: pushed",
         "sent to its target: [link] CI (Treeherder) Jobs",
         "sent to its target: [work] mercurial: pass",
         "published: pushed, with the link to its jobs",
-        "end:  pushed, decided",
+        "outcome: pushed, decided",
         "[link] CI (Treeherder) Jobs",
         &link,
         "[work] mercurial: pass",
@@ -88,7 +88,11 @@ async fn the_story_of_a_pushed_build_is_reported_from_its_request_to_its_answer(
     let json = world.json(&["why", "D3"]).await;
     assert_eq!(
         (&json["state"], &json["now"], &json["next"]),
-        (&"pushed".into(), &Value::Null, &Value::Null)
+        (&"published".into(), &Value::Null, &Value::Null)
+    );
+    assert_eq!(
+        (&json["outcome"], &json["reason"]),
+        (&"pushed".into(), &Value::Null)
     );
     assert_eq!(json["base"]["used"], world.repositories.base);
     assert_eq!(json["published"], "published");
@@ -175,7 +179,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     }
     let unknown = world.complaint(&["why", "2"]).await;
     assert!(unknown.contains("no build of diff 2 is known"), "{unknown}");
-    let list = world.told(&["builds", "--state", "public"]).await;
+    let list = world.told(&["builds", "--state", "applying"]).await;
     assert!(
         list.contains(first.target.as_str()) && list.contains(second.target.as_str()),
         "{list}"
@@ -187,14 +191,14 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
         "{list}"
     );
     assert_eq!(
-        world.told(&["builds", "--state", "pushed"]).await,
+        world.told(&["builds", "--outcome", "pushed"]).await,
         "there are no such builds\n"
     );
     assert!(
         world
             .complaint(&["builds", "--state", "x"])
             .await
-            .contains("expected one of queued, public")
+            .contains("expected one of accepted, loading, applying")
     );
 
     assert!(
@@ -227,7 +231,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     world.assert_pushed_once(&second, &link).await;
     until_closed(&world, second.target.as_str()).await;
     assert_eq!(
-        world.json(&["builds", "--state", "pushed"]).await["target"],
+        world.json(&["builds", "--outcome", "pushed"]).await["target"],
         second.target.as_str()
     );
     assert!(

@@ -1,6 +1,6 @@
 //! Builds that nobody works on any more, and builds whose request was lost.
 
-use build::{BuildRequest, BuildState, NeutralReason, Outcome, Phid, Report, Source, What};
+use build::{BuildOutcome, BuildRequest, NeutralReason, Outcome, Phid, Report, Source, What};
 use phabricator::AuditFinding;
 use testkit::phabricator::{EVERY_METHOD, Fault, TargetStatus};
 
@@ -56,8 +56,8 @@ async fn a_build_whose_message_is_gone_is_built_again_and_given_up_after_the_thi
         (TargetStatus::Failed, 1)
     );
     assert_eq!(
-        world.record(&request).await.state(),
-        BuildState::InfrastructureFailed
+        world.record(&request).await.outcome(),
+        Some(BuildOutcome::InfraFailed)
     );
     world.advance(HOUR);
     assert!(audit(&world, None).await.is_empty());
@@ -101,7 +101,10 @@ async fn an_answer_that_was_decided_and_never_said_is_said() {
     world.tell().await;
     assert_eq!(world.target(&request).status, TargetStatus::Passed);
     let record = world.record(&request).await;
-    assert_eq!(record.state(), BuildState::Landed);
+    assert_eq!(
+        record.outcome(),
+        Some(BuildOutcome::Skipped(NeutralReason::Landed))
+    );
     assert!(record.told.is_some());
 }
 
@@ -123,10 +126,13 @@ async fn a_build_that_harbormaster_has_ended_or_does_not_show_is_closed_without_
     actions.sort();
     assert_eq!(actions, ["closed", "withheld: its target cannot be seen"]);
     assert_eq!(
-        world.record(&aborted).await.state(),
-        BuildState::EndedElsewhere
+        world.record(&aborted).await.outcome(),
+        Some(BuildOutcome::Skipped(NeutralReason::EndedElsewhere))
     );
-    assert_eq!(world.record(&hidden).await.state(), BuildState::Secured);
+    assert_eq!(
+        world.record(&hidden).await.outcome(),
+        Some(BuildOutcome::Private)
+    );
     world.tell().await;
     assert!(world.target(&hidden).messages.is_empty());
     assert!(world.target(&aborted).units.is_empty());
@@ -312,10 +318,7 @@ async fn a_build_that_is_not_known_and_has_the_link_of_a_push_is_adopted_and_not
 
     assert_eq!(audit(&world, Some(&plan)).await.len(), 2);
     let record = world.record(&pushed).await;
-    assert_eq!(
-        (record.state(), record.state().outcome()),
-        (BuildState::Pushed, Some("pushed"))
-    );
+    assert_eq!(record.outcome(), Some(BuildOutcome::Pushed));
     assert_eq!(record.end.as_ref().unwrap().outcome, Outcome::PushedBefore);
     assert!(
         record.told.is_some() && record.sent().next().is_none(),
@@ -356,7 +359,10 @@ async fn a_build_whose_message_is_gone_and_that_has_the_link_of_a_push_is_adopte
         actions(&audit(&world, None).await),
         ["it has its link already: recorded as pushed, and not built again"]
     );
-    assert_eq!(world.record(&request).await.state(), BuildState::Pushed);
+    assert_eq!(
+        world.record(&request).await.outcome(),
+        Some(BuildOutcome::Pushed)
+    );
     assert!(world.open().await.is_empty());
     assert_eq!(
         (

@@ -1,6 +1,6 @@
 //! Whether a build is (still) to be built.
 
-use build::{Build, BuildState, Ineligible, NeutralReason, Phid, PushGuard, Report};
+use build::{Build, BuildOutcome, Ineligible, NeutralReason, Phid, PushGuard, Report};
 use testkit::phabricator::{EVERY_METHOD, Fault, NewDiff, RevisionStatus};
 
 use runtime::Clock;
@@ -19,6 +19,10 @@ async fn loaded() -> (World, Build) {
     world.work().await;
     let build = world.builds().await.remove(0);
     (world, build)
+}
+
+fn skipped(reason: NeutralReason) -> Option<BuildOutcome> {
+    Some(BuildOutcome::Skipped(reason))
 }
 
 /// How a build ends by what the gate finds before its push.
@@ -55,7 +59,7 @@ async fn a_newer_diff_or_landing_ends_it() {
     let end = end_after(|world| _ = world.fake.update_revision(2, NewDiff::new("newer")))
         .await
         .unwrap();
-    assert_eq!(BuildState::from(&end), BuildState::Superseded);
+    assert_eq!(end.outcome(), skipped(NeutralReason::Superseded));
     assert!(
         format!("{end:?}").contains("diff 2 was replaced by the newer diff 3"),
         "{end:?}"
@@ -63,7 +67,7 @@ async fn a_newer_diff_or_landing_ends_it() {
     let end = end_after(|world| world.fake.set_status(2, RevisionStatus::Published))
         .await
         .unwrap();
-    assert_eq!(BuildState::from(&end), BuildState::Landed);
+    assert_eq!(end.outcome(), skipped(NeutralReason::Landed));
 }
 
 #[tokio::test]
@@ -110,7 +114,7 @@ async fn what_changed_since_the_stack_was_loaded_has_the_same_text_as_before() {
     let (world, build) = loaded().await;
     let world = world.without_repositories();
     let end = ask(&world, &build).await.unwrap().unwrap();
-    assert_eq!(BuildState::from(&end), BuildState::Unsupported);
+    assert_eq!(end.outcome(), skipped(NeutralReason::Repository));
 }
 
 /// While nobody can tell, that is no end.
@@ -200,7 +204,7 @@ async fn build_that_ended_in_harbormaster_before_its_stack_is_loaded_is_closed_w
             (before.units, before.messages)
         );
         let record = world.record(&request).await;
-        assert_eq!(record.state(), BuildState::EndedElsewhere);
+        assert_eq!(record.outcome(), skipped(NeutralReason::EndedElsewhere));
         assert!(record.told.is_some());
         assert_eq!(world.open().await, []);
     }
@@ -211,7 +215,7 @@ async fn build_of_an_abandoned_revision_ends_before_and_after_its_stack_is_loade
     let end = end_after(|world| world.fake.set_status(2, RevisionStatus::Abandoned))
         .await
         .unwrap();
-    assert_eq!(BuildState::from(&end), BuildState::Abandoned);
+    assert_eq!(end.outcome(), skipped(NeutralReason::Abandoned));
 
     let world = World::new().await;
     let revision = world.create("given up");

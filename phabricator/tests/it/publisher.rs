@@ -96,6 +96,7 @@ async fn each_report_is_said_in_its_way() {
             left(Passed, &["pass"], Some(("general", "skip")), false),
         ),
     ];
+    observe::metrics::install();
     let world = World::new().await;
     for (report, left) in table {
         let request = world.request(world.create("revision").diff.id);
@@ -123,6 +124,11 @@ async fn each_report_is_said_in_its_way() {
             if left.link { vec![link] } else { vec![] },
             "{report:?}"
         );
+        if let Some(outcome) = report.outcome() {
+            let counted = format!("builds_total{{outcome=\"{}\"}}", outcome.name());
+            let metrics = observe::metrics::render();
+            assert!(metrics.contains(&counted), "{counted} in {metrics}");
+        }
     }
     assert_eq!(world.results().await, bus::Depth::default());
 }

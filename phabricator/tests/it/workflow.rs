@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{BuildRequest, BuildState, Hidden, Report, Source, Step, What};
+use build::{BuildOutcome, BuildRequest, Hidden, Report, Source, Step, What};
 use phabricator::ViewPolicies;
 use runtime::Clock;
 use testkit::phabricator::{
@@ -177,7 +177,11 @@ async fn a_secure_revision_is_withheld_though_it_can_be_seen() {
     world.work().await;
     assert_eq!(world.reports().await, [Report::Withheld]);
     assert!(!logs.text().contains("secure title"), "{}", logs.text());
-    assert!(logs.text().contains("withheld"), "{}", logs.text());
+    assert!(
+        logs.text().contains("outcome=\"private\""),
+        "{}",
+        logs.text()
+    );
 }
 
 /// A revision that our user sees, for others need not be public.
@@ -754,8 +758,8 @@ async fn a_private_end_keeps_where_the_build_was_accepted() {
         world.work().await;
         let record = world.record(&request).await;
         assert_eq!(
-            (record.state(), record.events.len()),
-            (BuildState::Secured, 2),
+            (record.outcome(), record.events.len()),
+            (Some(BuildOutcome::Private), 2),
             "{record:?}"
         );
         assert_eq!(

@@ -45,7 +45,8 @@ impl<S: Subscriber> Layer<S> for &'static Story {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let text = |name: &str| fields.0.get(name).and_then(Value::as_str);
-        if let (Some(step), Some(message)) = (text("step"), text("message")) {
+        let step = ["step", "state", "outcome"].into_iter().find_map(text);
+        if let (Some(step), Some(message)) = (step, text("message")) {
             self.line(step, message);
         }
     }

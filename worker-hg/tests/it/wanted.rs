@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{Build, BuildState, Hidden, Ineligible, NeutralReason, Report, What};
+use build::{Build, BuildOutcome, Hidden, Ineligible, NeutralReason, Report, What};
 
 use crate::world::{Answer, World, add, phid};
 
@@ -73,7 +73,10 @@ async fn nothing_is_pushed_while_nobody_can_tell_and_no_attempt_is_counted() {
         "{:?}",
         applied.report
     );
-    assert_eq!(world.record(&build).await.state(), BuildState::Pushed);
+    assert_eq!(
+        world.record(&build).await.outcome(),
+        Some(BuildOutcome::Pushed)
+    );
     world.stop().await;
 }
 
@@ -238,10 +241,11 @@ async fn a_newer_diff_comes_before_what_is_wrong_with_a_patch_and_not_before_oth
     world.phabricator.say(Answer::Over(superseded()));
     let mut ends = Vec::new();
     for build in builds_without_a_push(&world, 1) {
-        ends.push(BuildState::from(&world.build(&build).await));
+        let outcome = world.build(&build).await.outcome();
+        ends.push(outcome.and_then(BuildOutcome::reason).unwrap());
     }
-    use BuildState::{Expired, Landed, Skipped, Superseded, Unsupported};
-    assert_eq!(ends, [Superseded, Skipped, Expired, Unsupported, Landed]);
+    use NeutralReason::{Expired, File, Landed, Repository, Superseded};
+    assert_eq!(ends, [Superseded, File, Expired, Repository, Landed]);
     world.stop().await;
 }
 

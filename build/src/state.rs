@@ -1,0 +1,175 @@
+//! The life of a build: its states and its outcomes. Logs, metrics, records, commands and pages use these words.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NeutralReason, Report};
+
+/// Where a build is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildState {
+    /// Its request is stored.
+    Accepted,
+    /// Whether it is eligible is asked, and which patches its stack has.
+    Loading,
+    /// Its stack is known: its patches are loaded and applied, as soon as it is its turn.
+    Applying,
+    /// Its push has begun, and its head may be on Try.
+    Pushing,
+    /// Its jobs run.
+    Testing,
+    /// Its outcome is published, or need not be.
+    Published,
+    /// It waits for something, with a reason.
+    Deferred,
+}
+
+impl BuildState {
+    /// All of them, in the order in which a build comes to them; `deferred` is beside it.
+    pub const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Loading,
+        Self::Applying,
+        Self::Pushing,
+        Self::Testing,
+        Self::Published,
+        Self::Deferred,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Loading => "loading",
+            Self::Applying => "applying",
+            Self::Pushing => "pushing",
+            Self::Testing => "testing",
+            Self::Published => "published",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+impl fmt::Display for BuildState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a build ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildOutcome {
+    /// Its jobs passed.
+    Passed,
+    /// Some of its jobs failed.
+    Failed,
+    /// Its head is on Try.
+    Pushed,
+    /// Its patch cannot be built.
+    PatchFailed,
+    /// There was nothing to build, for this reason.
+    Skipped(NeutralReason),
+    /// We failed.
+    InfraFailed,
+    /// Its revision is private.
+    Private,
+}
+
+impl BuildOutcome {
+    /// The names of all, in the order in which they are listed.
+    pub const NAMES: [&'static str; 7] = [
+        "passed",
+        "failed",
+        "pushed",
+        "patch_failed",
+        "skipped",
+        "infra_failed",
+        "private",
+    ];
+
+    /// Its name, without the reason.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Pushed => "pushed",
+            Self::PatchFailed => "patch_failed",
+            Self::Skipped(_) => "skipped",
+            Self::InfraFailed => "infra_failed",
+            Self::Private => "private",
+        }
+    }
+
+    /// Why it was skipped, if it was.
+    pub fn reason(self) -> Option<NeutralReason> {
+        match self {
+            Self::Skipped(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// With the reason: `skipped (superseded)`.
+impl fmt::Display for BuildOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason() {
+            Some(reason) => write!(f, "{} ({})", self.name(), reason.name()),
+            None => f.write_str(self.name()),
+        }
+    }
+}
+
+impl Report {
+    /// How it ends a build; `None` when the work goes on.
+    pub fn outcome(&self) -> Option<BuildOutcome> {
+        Some(match self {
+            Self::Working => return None,
+            Self::Pushed(_) => BuildOutcome::Pushed,
+            Self::PatchFailed(_) => BuildOutcome::PatchFailed,
+            Self::InfrastructureFailed(_) => BuildOutcome::InfraFailed,
+            Self::Neutral(neutral) => BuildOutcome::Skipped(neutral.reason),
+            Self::Withheld => BuildOutcome::Private,
+        })
+    }
+}
+
+impl NeutralReason {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unrecorded => "unrecorded",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+            Self::Author => "author",
+            Self::File => "file",
+            Self::Repository => "repository",
+            Self::Landed => "landed",
+            Self::Cancelled => "cancelled",
+            Self::Abandoned => "abandoned",
+            Self::EndedElsewhere => "ended_elsewhere",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcome_is_shown_with_its_reason() {
+        let outcomes = [
+            BuildOutcome::Passed,
+            BuildOutcome::Failed,
+            BuildOutcome::Pushed,
+            BuildOutcome::PatchFailed,
+            BuildOutcome::Skipped(NeutralReason::Expired),
+            BuildOutcome::InfraFailed,
+            BuildOutcome::Private,
+        ];
+        assert_eq!(outcomes.map(BuildOutcome::name), BuildOutcome::NAMES);
+        assert_eq!(outcomes[4].to_string(), "skipped (expired)");
+    }
+}
