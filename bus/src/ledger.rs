@@ -22,7 +22,7 @@ use crate::{Blob, BusError, DecodeError, blob, queue::encode};
 pub struct Ledger {
     /// The name, unique in a deployment.
     pub name: &'static str,
-    /// A record is forgotten this long after its last change.
+    /// A record is forgotten this long after its last change, see [`Ledger::open`] for the first one.
     pub retention: Duration,
 }
 
@@ -126,6 +126,9 @@ impl Ledger {
 
     /// Puts a value into a field, unless there is one. A push whose facts begin with it depends on it: when the field has
     /// a value, its messages count as stored before, and nothing is recorded.
+    ///
+    /// It does not begin the retention: a record that holds nothing else is kept until its next change, and from then on for
+    /// the retention. So what was accepted is not forgotten before it was handled, however long it waits.
     pub fn open<T: Serialize>(
         &self,
         record: &str,

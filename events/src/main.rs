@@ -10,9 +10,24 @@ use events::{
     log_layer, monitor, operate, run,
 };
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Run(options) = &cli.command
+        && let Some(threads) = run::threads(options)
+    {
+        builder.worker_threads(threads);
+    }
+    match builder.enable_all().build() {
+        Ok(runtime) => runtime.block_on(execute(cli)),
+        Err(error) => {
+            complain(&anyhow::Error::new(error).context("cannot start the threads of the program"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> ExitCode {
     // One TLS provider for everything. It is set once, here, so setting it cannot fail.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = match cli.command {

@@ -20,6 +20,17 @@ use crate::{
     topology::{self, Notifier, Worker},
 };
 
+/// How many threads run the tasks of a process; `None` leaves it to the number of processors.
+///
+/// A web process does little else than to hand requests to Redis, and a second thread costs it more than it gives: the two
+/// wake each other for each request. See docs/performance.md. `TOKIO_WORKER_THREADS` overrules it.
+pub fn threads(options: &Run) -> Option<usize> {
+    let dyno = environment::variable("DYNO");
+    let role = Role::named(options.role, dyno.as_deref());
+    let chosen = environment::variable("TOKIO_WORKER_THREADS").is_some();
+    (role == Ok(Role::Web) && !chosen).then_some(1)
+}
+
 /// Runs until a signal, or until something fails permanently.
 pub async fn run(options: Run) -> anyhow::Result<()> {
     let dyno = environment::variable("DYNO");

@@ -26,7 +26,8 @@ type Tagged = HashMap<String, (Timestamp, u64)>;
 #[derive(Debug)]
 struct Kept {
     record: Record,
-    until: Timestamp,
+    /// When it is forgotten, if nothing changes it before.
+    until: Option<Timestamp>,
 }
 
 impl Ledgers {
@@ -91,13 +92,19 @@ impl Ledgers {
 
     fn change(&mut self, ledger: &Ledger, id: &str, change: &Change, now: Timestamp) {
         let name = (ledger.name, id.to_owned());
-        let until = later(now, ledger.retention);
+        // The expiry of a record that an opening alone has made begins with its next change.
+        let until = match change {
+            Change::Open { .. } => None,
+            _ => Some(later(now, ledger.retention)),
+        };
         let kept = self.records.entry(name.clone()).or_insert_with(|| Kept {
             record: Record::default(),
             until,
         });
-        kept.until = until;
-        self.forget.insert((until, self.serial), name);
+        if let Some(until) = until {
+            kept.until = Some(until);
+            self.forget.insert((until, self.serial), name);
+        }
         match change {
             Change::Open { slot, value } => {
                 kept.record
@@ -131,7 +138,7 @@ impl Ledgers {
             if self
                 .records
                 .get(&name)
-                .is_some_and(|kept| kept.until <= now)
+                .is_some_and(|kept| kept.until.is_some_and(|until| until <= now))
             {
                 self.records.remove(&name);
                 for (_, records) in self

@@ -27,6 +27,7 @@ on_both!(
     an_erased_record_is_empty_and_still_found_by_its_tags,
     tags_list_records_the_newest_first,
     a_record_is_forgotten_after_its_last_change,
+    retention_of_an_opened_record_begins_with_its_next_change,
 );
 
 const BUILDS: Ledger = Ledger {
@@ -568,6 +569,37 @@ async fn tags_list_records_the_newest_first(world: World) {
         .await
         .unwrap();
     assert_eq!(tagged(&world, &BUILDS, "all").await, ["c", "a"]);
+}
+
+async fn retention_of_an_opened_record_begins_with_its_next_change(world: World) {
+    let short = Ledger {
+        retention: Duration::from_millis(400),
+        ..BUILDS
+    };
+    let accepted = Field::new("accepted");
+    for id in ["waits", "handled"] {
+        let message = NOTES.pack(&note(id), world.clock.as_ref()).unwrap();
+        let opening = vec![short.open(id, accepted, &1).unwrap(), short.tag(id, "all")];
+        world.bus.push_with(vec![message], opening).await.unwrap();
+    }
+    world
+        .bus
+        .push_with(Vec::new(), vec![short.add("handled", &"x").unwrap()])
+        .await
+        .unwrap();
+    world.pass(Duration::from_millis(500)).await;
+    assert_eq!(
+        read(&world, &short, "waits").await.field(accepted).unwrap(),
+        Some(1)
+    );
+    assert!(read(&world, &short, "handled").await.is_empty());
+    world
+        .bus
+        .push_with(Vec::new(), vec![short.add("waits", &"x").unwrap()])
+        .await
+        .unwrap();
+    world.pass(Duration::from_millis(500)).await;
+    assert!(read(&world, &short, "waits").await.is_empty());
 }
 
 async fn a_record_is_forgotten_after_its_last_change(world: World) {

@@ -1,8 +1,8 @@
 -- Records, see ledger.rs. Keys (after the prefix):
 --   -ledger-:L:record:R   hash   "=slot" -> value; "#n" -> the n-th entry; "n" -> how many entries were ever added
 --   -ledger-:L:tag:T      zset   records by the time (ms) at which they got the tag T
--- All expire with the retention, which each change renews. From a tag's set the older records are taken out now and then;
--- whoever reads it leaves them out.
+-- All expire with the retention, which each change renews, but a record that an 'open' alone has made: its expiry begins
+-- with its next change. From a tag's set the older records are taken out now and then; whoever reads it leaves them out.
 
 local CHANGES = { open = true, set = true, add = true, swap = true, tag = true, untag = true, erase = true }
 
@@ -128,9 +128,7 @@ end
 
 -- Makes one change of a record, whose `count` arguments begin at ARGV[at].
 local function change(how, kept, at, count)
-  if how == 'open' then
-    if not opened[at] then open(kept, at) end
-  elseif how == 'set' then
+  if how == 'set' then
     for from = at, at + count - 1, MANY do
       call('HSET', kept, unpack(ARGV, from, math.min(from + MANY, at + count) - 1))
     end
@@ -152,7 +150,8 @@ local function record(at)
   at = at + 1
   for _ = 1, groups do
     local ledger, id, retention, changes = ARGV[at], ARGV[at + 1], ARGV[at + 2], numbers[ARGV[at + 3]]
-    local kept, touched = record_key(ledger, id), false
+    -- Once the record is changed by more than an 'open'.
+    local kept
     at = at + 4
     for _ = 1, changes do
       local how, count = ARGV[at], numbers[ARGV[at + 1]]
@@ -164,13 +163,15 @@ local function record(at)
         if tagged[ledger] then write_tag(ledger, tag) end
         call('ZREM', tag_key(ledger, tag), id)
         call('PEXPIRE', tag_key(ledger, tag), retention)
+      elseif how == 'open' then
+        if not opened[at] then open(record_key(ledger, id), at) end
       else
-        touched = true
+        kept = kept or record_key(ledger, id)
         change(how, kept, at, count)
       end
       at = at + count
     end
-    if touched then call('PEXPIRE', kept, retention) end
+    if kept then call('PEXPIRE', kept, retention) end
   end
   return at
 end
