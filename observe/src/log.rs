@@ -267,7 +267,9 @@ impl field::Visit for Fields {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -278,7 +280,7 @@ mod tests {
 
     impl std::io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
@@ -305,7 +307,7 @@ mod tests {
                 tracing::error!(target: "rustls_platform_verifier::verification::others", "failed to verify");
             });
             assert_eq!(
-                lines.0.lock().unwrap().split(|byte| *byte == b'\n').count() - 1,
+                lines.0.lock().split(|byte| *byte == b'\n').count() - 1,
                 expected,
                 "{filter}"
             );
@@ -322,7 +324,7 @@ mod tests {
                 let foreign = "a\u{202e}b\u{2066}c\nERROR forged\u{1b}[2J\u{9b}2J\u{2028}d";
                 tracing::warn!(plain = foreign, shown = %foreign, "{foreign}");
             });
-            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let text = String::from_utf8(lines.0.lock().clone()).unwrap();
             assert_eq!(text.lines().count(), 1, "{text}");
             let hidden =
                 |c: char| c != '\n' && c != ESCAPE && (c.is_control() || sanitize::is_format(c));
@@ -348,7 +350,7 @@ mod tests {
             let _entered = span.entered();
             tracing::warn!(count = 3, who = "a \"quoted\"\nname\u{202e}", "two\nlines");
         });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(lines.0.lock().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains('\u{202e}'), "{text:?}");
         let line: Value = serde_json::from_str(&text).unwrap();

@@ -221,7 +221,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -233,7 +233,7 @@ mod tests {
         let keeping = Arc::clone(&kept);
         let errors = Errors {
             is_on: || true,
-            send: move |event| keeping.lock().unwrap().push(event),
+            send: move |event| keeping.lock().push(event),
         };
         let errors = errors.with_filter(filter_fn(is_of_interest));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(errors), || {
@@ -251,7 +251,7 @@ mod tests {
             tracing::error!(target: "rustls_platform_verifier", "of a library");
             tracing::error!("{}", "é".repeat(2000));
         });
-        let kept = kept.lock().unwrap();
+        let kept = kept.lock();
         assert_eq!(kept.len(), 2, "{kept:?}");
         assert_eq!(kept[0].message.as_deref(), Some("kept as a dead letter"));
         let extra: Vec<_> = kept[0]

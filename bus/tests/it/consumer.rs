@@ -1,10 +1,8 @@
 //! The consumer: how a delivery ends when its handler succeeds, fails, panics, dies, or has to stop.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use bus::{
@@ -84,15 +82,15 @@ impl Default for Gate {
 
 impl Obedient {
     fn seen(&self, text: &str) -> u32 {
-        self.seen.lock().unwrap().get(text).copied().unwrap_or(0)
+        self.seen.lock().get(text).copied().unwrap_or(0)
     }
 
     fn event(&self, text: &str) {
-        self.events.lock().unwrap().push(text.to_owned());
+        self.events.lock().push(text.to_owned());
     }
 
     fn events(&self) -> Vec<String> {
-        self.events.lock().unwrap().clone()
+        self.events.lock().clone()
     }
 
     fn open(&self) {
@@ -105,12 +103,7 @@ impl Handler<Note> for Obedient {
     type Error = Said;
 
     async fn handle(&self, message: Note, cx: &Context) -> Result<Outcome, Said> {
-        *self
-            .seen
-            .lock()
-            .unwrap()
-            .entry(message.text.clone())
-            .or_default() += 1;
+        *self.seen.lock().entry(message.text.clone()).or_default() += 1;
         let said = || Said {
             text: message.text.clone(),
         };
@@ -751,7 +744,7 @@ impl Handler<Note> for Causes {
             Cause::WorkerDied { times } => format!("worker died {times} times"),
             Cause::Panicked(_) => "panicked".to_owned(),
         };
-        self.0.lock().unwrap().push(cause);
+        self.0.lock().push(cause);
         // The first word on this one cannot be sent.
         if message.text == "mute" && cx.attempt() == 3 {
             return Err(Said { text: message.text });
@@ -775,7 +768,7 @@ async fn dead_letter_handler_gets_the_typed_cause(world: World) {
             while consumer.step().await.unwrap() > 0 {}
             world.pass(Duration::from_millis(50)).await;
         }
-        causes.append(&mut handler.0.lock().unwrap());
+        causes.append(&mut handler.0.lock());
     }
     assert_eq!(
         causes,

@@ -1,9 +1,8 @@
 //! A lane that is held: what its messages wait for concerns all of them.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use bus::{
@@ -68,15 +67,15 @@ impl Gardener {
     }
 
     fn set(&self, tree: Tree) {
-        *self.tree.lock().unwrap() = tree;
+        *self.tree.lock() = tree;
     }
 
     fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().clone()
     }
 
     fn done(&self) -> Vec<String> {
-        let done = self.done.lock().unwrap();
+        let done = self.done.lock();
         done.iter().map(|(text, _)| text.clone()).collect()
     }
 }
@@ -86,15 +85,15 @@ impl Handler<Note> for Gardener {
     type Error = Away;
 
     async fn handle(&self, message: Note, cx: &Context) -> Result<Outcome, Away> {
-        self.seen.lock().unwrap().push(message.text.clone());
-        let tree = *self.tree.lock().unwrap();
+        self.seen.lock().push(message.text.clone());
+        let tree = *self.tree.lock();
         match tree {
             Tree::Closed(after) if message.text.starts_with('c') => {
                 Ok(Outcome::hold(after, "the tree is closed"))
             }
             Tree::Away if message.text.starts_with('c') => Err(Away),
             _ => {
-                self.done.lock().unwrap().push((message.text, cx.attempt()));
+                self.done.lock().push((message.text, cx.attempt()));
                 Ok(Outcome::Done)
             }
         }
@@ -154,7 +153,7 @@ async fn held_lane_keeps_its_order_and_the_others_flow(world: World) {
     handler.set(Tree::Open);
     all(&consumer(&world, LANED, &handler)).await.unwrap();
     assert_eq!(handler.done()[2..], ["c1", "c2", "c3"]);
-    let attempts = handler.done.lock().unwrap().clone();
+    let attempts = handler.done.lock().clone();
     assert!(attempts.iter().all(|(_, attempt)| *attempt == 1));
 }
 

@@ -3,9 +3,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::Duration,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use axum::{
@@ -163,7 +165,7 @@ impl Peers {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap()
+        self.world.lock()
     }
 
     pub(crate) fn address(&self, path: &str) -> String {
@@ -263,7 +265,7 @@ async fn answer(
         .get("content-type")
         .map(|value| value.to_str().unwrap().to_owned());
     let gate = {
-        let mut world = world.lock().unwrap();
+        let mut world = world.lock();
         world.seen.push(Seen {
             method: method.clone(),
             path: path.clone(),
@@ -279,7 +281,7 @@ async fn answer(
     if let Some(gate) = gate {
         gate.wait().await;
     }
-    let mut world = world.lock().unwrap();
+    let mut world = world.lock();
     let fault = world
         .faults
         .iter_mut()

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap};
 use bus::{Operate, RedisBus, RedisOptions};
@@ -50,7 +52,6 @@ impl Receiver {
     fn deliveries(&self) -> Vec<String> {
         self.got
             .lock()
-            .unwrap()
             .iter()
             .map(|(delivery, _)| delivery.clone())
             .collect()
@@ -62,7 +63,6 @@ async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body
     receiver
         .got
         .lock()
-        .unwrap()
         .push((delivery, serde_json::from_slice(&body).unwrap()));
     if receiver.silent.load(Ordering::SeqCst) {
         std::future::pending::<()>().await;
@@ -319,7 +319,6 @@ async fn each_task_is_sent_once_although_the_notifier_is_killed_while_it_sends()
             .receiver
             .got
             .lock()
-            .unwrap()
             .iter()
             .all(|(_, body)| body["subject"] == "it failed")
     );
@@ -498,10 +497,7 @@ async fn amazon() -> (String, Arc<Mutex<Vec<(String, String)>>>) {
             .next()
             .unwrap()
             .to_owned();
-        noted
-            .lock()
-            .unwrap()
-            .push((key, text("x-amz-security-token")));
+        noted.lock().push((key, text("x-amz-security-token")));
         "<PublishResponse/>"
     };
     let routes = Router::new()
@@ -580,7 +576,7 @@ async fn credentials_of_amazon_are_found_where_its_own_programs_find_them() {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        let found = std::mem::take(&mut *signed.lock().unwrap());
+        let found = std::mem::take(&mut *signed.lock());
         let found: Vec<_> = found
             .iter()
             .map(|(key, token)| (key.as_str(), token.as_str()))

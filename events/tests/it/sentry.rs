@@ -1,6 +1,8 @@
 //! Errors that are reported to Sentry, to a peer that takes what it is sent.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use axum::{Router, extract::State, routing::post};
 use secrecy::ExposeSecret;
@@ -14,7 +16,7 @@ type Envelopes = Arc<Mutex<Vec<String>>>;
 async fn peer() -> (String, Envelopes) {
     let envelopes = Envelopes::default();
     let take = async |State(envelopes): State<Envelopes>, body: String| {
-        envelopes.lock().unwrap().push(body);
+        envelopes.lock().push(body);
         "{}"
     };
     let routes = Router::new()
@@ -37,13 +39,10 @@ async fn error_is_reported_once_and_without_secrets() {
         .replace(&token, &wrong);
     std::fs::write(world.path("config.yml"), config).unwrap();
     let mut worker = world.start_with("worker", &[("SENTRY_DSN", &dsn)]);
-    until("the report", &worker, || {
-        !envelopes.lock().unwrap().is_empty()
-    })
-    .await;
+    until("the report", &worker, || !envelopes.lock().is_empty()).await;
     worker.stop().await;
 
-    let envelopes = envelopes.lock().unwrap();
+    let envelopes = envelopes.lock();
     assert_eq!(envelopes.len(), 1, "{envelopes:?}");
     let envelope = &envelopes[0];
     let event: serde_json::Value = serde_json::from_str(envelope.lines().nth(2).unwrap()).unwrap();
@@ -84,14 +83,11 @@ async fn configuration_may_name_sentry_and_the_environment_wins() {
     std::fs::write(world.path("config.yml"), config).unwrap();
     world.configure(&format!("  SENTRY_DSN: {documented}\n"));
     let mut worker = world.start_with("worker", &[("SENTRY_DSN", &dsn)]);
-    until("the report", &worker, || {
-        !envelopes.lock().unwrap().is_empty()
-    })
-    .await;
+    until("the report", &worker, || !envelopes.lock().is_empty()).await;
     worker.stop().await;
-    assert!(unused.lock().unwrap().is_empty());
+    assert!(unused.lock().is_empty());
 
     let mut worker = world.start("worker");
-    until("the report", &worker, || !unused.lock().unwrap().is_empty()).await;
+    until("the report", &worker, || !unused.lock().is_empty()).await;
     worker.stop().await;
 }

@@ -5,9 +5,11 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use build::Phid;
 use bus::{RedisBus, RedisOptions};
@@ -342,14 +344,14 @@ impl Process {
         let kept = log.clone();
         let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                kept.lock().unwrap().push(line);
+                kept.lock().push(line);
             }
         });
         Self { child, log, reader }
     }
 
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.lock().join("\n")
     }
 
     pub async fn until_logged(&self, text: &str) {

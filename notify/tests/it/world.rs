@@ -3,11 +3,13 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use bus::{Backoff, Consumer, Depth, MemoryBus, Message, Operate, Policy, Producer, Queue};
@@ -84,14 +86,13 @@ impl Paper {
     pub(crate) fn sent(&self) -> Vec<(String, String)> {
         self.sent
             .lock()
-            .unwrap()
             .iter()
             .map(|(to, one)| (to.clone(), one.subject.clone()))
             .collect()
     }
 
     pub(crate) fn last(&self) -> Notification {
-        self.sent.lock().unwrap().last().unwrap().1.clone()
+        self.sent.lock().last().unwrap().1.clone()
     }
 
     /// From now on nothing comes of a sending, not even an error.
@@ -100,7 +101,7 @@ impl Paper {
     }
 
     pub(crate) fn fail_next(&self, error: ChannelError) {
-        self.faults.lock().unwrap().push_back(error);
+        self.faults.lock().push_back(error);
     }
 }
 
@@ -134,13 +135,12 @@ impl Channel for Writer {
         if self.paper.stuck.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        if let Some(fault) = self.paper.faults.lock().unwrap().pop_front() {
+        if let Some(fault) = self.paper.faults.lock().pop_front() {
             return Err(fault);
         }
         self.paper
             .sent
             .lock()
-            .unwrap()
             .push((recipient.to_owned(), notification.clone()));
         Ok(())
     }

@@ -1,10 +1,8 @@
 //! The Conduit client against recorded exchanges, and against a Phabricator that fails.
 
-use std::{
-    error::Error,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{error::Error, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use axum::{
     Router,
@@ -37,7 +35,7 @@ async fn serve(status: u16, body: Vec<u8>) -> (Url, Arc<Mutex<Vec<(String, Bytes
     let routes = Router::new().route(
         "/api/{method}",
         post(move |Path(method): Path<String>, sent: Bytes| {
-            kept.lock().unwrap().push((method, sent));
+            kept.lock().push((method, sent));
             std::future::ready(answer.clone())
         }),
     );
@@ -90,7 +88,7 @@ async fn requests_have_the_recorded_form_and_answers_are_read() {
             .call::<Value>(method, params(&recorded.params))
             .await;
 
-        let received = received.lock().unwrap();
+        let received = received.lock();
         assert_eq!(received.len(), 1, "{name}");
         let (called, body) = &received[0];
         assert_eq!(*called, recorded.method);
@@ -226,7 +224,7 @@ async fn an_answer_without_end_is_not_read_to_it() {
         .await
         .unwrap_err();
     assert!(matches!(error, ConduitError::TooLarge { .. }), "{error:?}");
-    assert_eq!(received.lock().unwrap().len(), 1);
+    assert_eq!(received.lock().len(), 1);
 }
 
 #[tokio::test]

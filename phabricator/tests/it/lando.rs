@@ -1,11 +1,8 @@
 //! Warnings on a Lando that keeps them.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use axum::{
     Json, Router,
@@ -86,7 +83,7 @@ async fn list(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Answer {
-    let mut kept = kept.lock().unwrap();
+    let mut kept = kept.lock();
     kept.seen.push(("GET", json!(query)));
     if let Some(answer) = refuse(&mut kept, &headers) {
         return answer;
@@ -108,7 +105,7 @@ async fn add(
     headers: HeaderMap,
     Json(mut warning): Json<Value>,
 ) -> Answer {
-    let mut kept = kept.lock().unwrap();
+    let mut kept = kept.lock();
     kept.seen.push(("POST", warning.clone()));
     if let Some(answer) = refuse(&mut kept, &headers) {
         return answer;
@@ -142,7 +139,7 @@ impl FakeLando {
 
     /// The messages that are shown.
     fn shown(&self) -> Vec<String> {
-        let kept = self.kept.lock().unwrap();
+        let kept = self.kept.lock();
         let shown = kept
             .warnings
             .iter()
@@ -154,14 +151,14 @@ impl FakeLando {
 
     /// Takes all warnings back, as the review bot does when it is done.
     fn archive(&self) {
-        for warning in &mut self.kept.lock().unwrap().warnings {
+        for warning in &mut self.kept.lock().warnings {
             warning["status"] = json!("ARCHIVED");
         }
     }
 
     /// Answers the next request with this status.
     fn fail(&self, status: u16) {
-        self.kept.lock().unwrap().fault = Some(status);
+        self.kept.lock().fault = Some(status);
     }
 }
 
@@ -282,7 +279,7 @@ async fn a_warning_is_shown_by_requests_of_the_recorded_form() {
     assert_eq!(world.depth().await, Depth::default());
 
     let recorded = recorded();
-    let kept = lando.kept.lock().unwrap();
+    let kept = lando.kept.lock();
     let mut posted = recorded["add"]["request"]["body"].clone();
     posted["data"]["message"] = json!(warning().text);
     let asked = json!({"revision_id": "36474", "diff_id": "125397", "group": "LINT"});
@@ -334,7 +331,7 @@ async fn a_repeated_warning_is_shown_once_and_others_beside_it() {
 async fn a_warning_that_was_taken_in_without_an_answer_is_not_repeated() {
     let lando = FakeLando::start().await;
     let world = World::new(&lando, KEY);
-    lando.kept.lock().unwrap().lose_answer = true;
+    lando.kept.lock().lose_answer = true;
     world.warn(&warning()).await;
     assert_eq!((lando.shown().len(), world.depth().await.delayed), (1, 1));
     world.again().await;

@@ -3,11 +3,9 @@
 mod told;
 mod trouble;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, fs, sync::Arc};
+
+use parking_lot::Mutex;
 
 use pulse::{
     PulseError, PulseMessage,
@@ -28,19 +26,16 @@ struct Told(Arc<Mutex<Vec<Value>>>);
 
 impl Told {
     fn note(&self, event: impl serde::Serialize) {
-        self.0
-            .lock()
-            .unwrap()
-            .push(serde_json::to_value(event).unwrap());
+        self.0.lock().push(serde_json::to_value(event).unwrap());
     }
 
     fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.0.lock().len()
     }
 
     /// The values of a field, sorted.
     fn all(&self, field: &str) -> Vec<String> {
-        let told = self.0.lock().unwrap();
+        let told = self.0.lock();
         let mut values: Vec<_> = told
             .iter()
             .map(|event| event[field].as_str().unwrap_or_default().to_owned())

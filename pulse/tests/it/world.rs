@@ -4,9 +4,11 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use bus::{Bus, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve, Settlement};
 use futures::{StreamExt, stream};
@@ -270,7 +272,7 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -301,7 +303,7 @@ pub fn keep_logs() {
 }
 
 pub fn logged() -> String {
-    String::from_utf8(logs().0.lock().unwrap().clone()).unwrap()
+    String::from_utf8(logs().0.lock().clone()).unwrap()
 }
 
 /// How many lines about this queue hold all of `parts`.

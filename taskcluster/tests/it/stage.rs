@@ -1,9 +1,8 @@
 //! What the tests share: a fake Taskcluster, a clock that never makes them wait, and a signature by hand.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use aws_lc_rs::{digest, hmac};
@@ -43,7 +42,7 @@ impl Stopwatch {
 
     /// The waits since this was last asked.
     pub(crate) fn waits(&self) -> Vec<Duration> {
-        std::mem::take(&mut self.waits.lock().unwrap())
+        std::mem::take(&mut self.waits.lock())
     }
 }
 
@@ -54,7 +53,7 @@ impl Clock for Stopwatch {
     }
 
     async fn sleep(&self, duration: Duration) {
-        self.waits.lock().unwrap().push(duration);
+        self.waits.lock().push(duration);
         self.clock.advance(duration);
     }
 

@@ -2,8 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 use axum::{
     Json, Router,
@@ -61,7 +63,6 @@ impl TreeService {
     pub fn say(&self, tree: &str, status: &str, reason: &str) {
         self.trees
             .lock()
-            .unwrap()
             .states
             .insert(tree.to_owned(), (status.to_owned(), reason.to_owned()));
     }
@@ -70,19 +71,18 @@ impl TreeService {
     pub fn say_once(&self, status: &str, reason: &str) {
         self.trees
             .lock()
-            .unwrap()
             .first
             .push_back((status.to_owned(), reason.to_owned()));
     }
 
     /// From now on nothing but this is answered.
     pub fn answer(&self, status: u16, body: &str) {
-        self.trees.lock().unwrap().broken = Some((status, body.to_owned()));
+        self.trees.lock().broken = Some((status, body.to_owned()));
     }
 
     /// How often it was asked.
     pub fn questions(&self) -> usize {
-        self.trees.lock().unwrap().questions
+        self.trees.lock().questions
     }
 
     pub async fn stop(&mut self) {
@@ -92,7 +92,7 @@ impl TreeService {
 }
 
 async fn tree(State(trees): State<Arc<Mutex<Trees>>>, Path(tree): Path<String>) -> Response {
-    let mut trees = trees.lock().unwrap();
+    let mut trees = trees.lock();
     trees.questions += 1;
     if let Some((status, body)) = &trees.broken {
         let headers = HeaderMap::from_iter([(header::LOCATION, "/elsewhere".parse().unwrap())]);

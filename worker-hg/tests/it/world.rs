@@ -8,11 +8,13 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use build::{
@@ -73,14 +75,14 @@ pub enum Answer {
 
 impl Answers {
     pub fn say(&self, answer: Answer) {
-        *self.0.lock().unwrap() = answer;
+        *self.0.lock() = answer;
     }
 }
 
 #[async_trait]
 impl PushGuard for Answers {
     async fn check(&self, _: &Build, _: Timestamp) -> Result<Option<Ineligible>, PushGuardError> {
-        match self.0.lock().unwrap().clone() {
+        match self.0.lock().clone() {
             Answer::Wanted => Ok(None),
             Answer::Over(over) => Ok(Some(over)),
             Answer::Away => Err(PushGuardError("phabricator is away".into())),
@@ -125,7 +127,7 @@ impl Contents {
 
     /// Loses what a build holds.
     pub fn forget(&self, build: &Build) {
-        let mut known = self.known.lock().unwrap();
+        let mut known = self.known.lock();
         for patch in &build.stack {
             known.remove(&patch.diff.id);
         }
@@ -139,7 +141,7 @@ impl PatchSource for Contents {
             return Err(PatchSourceError::Away("phabricator is away".into()));
         }
         self.loads.fetch_add(1, Ordering::SeqCst);
-        let known = self.known.lock().unwrap();
+        let known = self.known.lock();
         let contents = build
             .stack
             .iter()
@@ -536,7 +538,7 @@ impl World {
 
     /// A build of a stack, for the revision of its last patch.
     pub fn build_of(&self, stack: Vec<TestPatch>) -> Build {
-        let mut known = self.contents.known.lock().unwrap();
+        let mut known = self.contents.known.lock();
         let keep = |patch: TestPatch| {
             let content = PatchContent {
                 author: patch.author,

@@ -1,9 +1,11 @@
 //! A way to a server that can be turned to another one, and that knows what went over it.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicU16, Ordering},
 };
+
+use parking_lot::Mutex;
 
 use testkit::{Port, RedisServer};
 use tokio::{
@@ -54,7 +56,7 @@ async fn pass_on(client: TcpStream, server: TcpStream, heard: Arc<Mutex<Vec<u8>>
     tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
     let mut bytes = vec![0; 4096];
     while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
-        heard.lock().unwrap().extend(&bytes[..count]);
+        heard.lock().extend(&bytes[..count]);
         if to_server.write_all(&bytes[..count]).await.is_err() {
             return;
         }

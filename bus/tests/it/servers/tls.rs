@@ -47,7 +47,7 @@ async fn start(directory: &Path, authority: &Authority, name: &str) -> (RedisSer
 }
 
 fn assert_nothing_in_clear(relay: &Relay) {
-    let heard = relay.heard.lock().unwrap();
+    let heard = relay.heard.lock();
     assert_eq!(
         heard.first(),
         Some(&0x16),

@@ -1,6 +1,8 @@
 //! The webhook against a small HTTP server.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use aws_lc_rs::hmac;
 use axum::{
@@ -32,8 +34,8 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    receiver.got.lock().unwrap().push((headers, body));
-    match receiver.answers.lock().unwrap().pop() {
+    receiver.got.lock().push((headers, body));
+    match receiver.answers.lock().pop() {
         None => StatusCode::NO_CONTENT.into_response(),
         Some((status, None)) => StatusCode::from_u16(status).unwrap().into_response(),
         Some((status, Some(wait))) => (
@@ -70,7 +72,7 @@ async fn send(url: &str) -> Result<(), ChannelError> {
 async fn a_receiver_can_tell_that_it_is_us() {
     let receiver = Arc::new(Receiver::default());
     sending(receiver.clone()).await.unwrap();
-    let got = receiver.got.lock().unwrap();
+    let got = receiver.got.lock();
     let (headers, body) = &got[0];
     let header = |name: &str| headers[name].to_str().unwrap();
     let signed = [header("x-events-timestamp").as_bytes(), b".", body].concat();
@@ -128,7 +130,7 @@ async fn answers_are_taken_by_what_they_mean() {
         (302, None, Retry::Never, "http status 302"),
     ] {
         let receiver = Arc::new(Receiver::default());
-        receiver.answers.lock().unwrap().push((status, wait));
+        receiver.answers.lock().push((status, wait));
         let error = sending(receiver).await.unwrap_err();
         assert_eq!(error.retry(), expected, "{status}");
         assert!(error.to_string().contains(words), "{error}");
@@ -212,7 +214,7 @@ async fn check_reaches_the_receiver_and_posts_nothing() {
         found, "127.0.0.1 answered a HEAD request with http status 405",
         "it takes posts alone"
     );
-    assert!(receiver.got.lock().unwrap().is_empty());
+    assert!(receiver.got.lock().is_empty());
     serving.abort();
     let _ = serving.await;
     let fault = check().await.unwrap_err();

@@ -4,10 +4,12 @@ use std::{
     convert::Infallible,
     io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+use parking_lot::Mutex;
 
 use axum::{
     Json, Router,
@@ -81,7 +83,7 @@ impl Logs {
     }
 
     fn named(&self, name: &str) -> Log {
-        let logs = self.log.lock().unwrap();
+        let logs = self.log.lock();
         if name.ends_with("live_backing.log") {
             logs.0.clone()
         } else {

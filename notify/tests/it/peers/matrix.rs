@@ -2,8 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use axum::{
     Json, Router,
@@ -63,10 +65,7 @@ pub(crate) struct Homeserver {
 impl Homeserver {
     pub(crate) async fn start() -> Self {
         let home = Arc::new(Mutex::new(Home::default()));
-        home.lock()
-            .unwrap()
-            .tokens
-            .insert(TOKEN.to_owned(), USER.to_owned());
+        home.lock().tokens.insert(TOKEN.to_owned(), USER.to_owned());
         let api = Router::new()
             .route("/directory/room/{alias}", get(resolve))
             .route("/join/{room}", post(join))
@@ -78,7 +77,7 @@ impl Homeserver {
     }
 
     fn home(&self) -> MutexGuard<'_, Home> {
-        self.home.lock().unwrap()
+        self.home.lock()
     }
 
     pub(crate) fn room(&self, id: &str, door: Door) {
@@ -169,7 +168,7 @@ async fn resolve(
     Path(alias): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let mut home = home.lock().unwrap();
+    let mut home = home.lock();
     if let Err(answer) = home.enter(&headers) {
         return *answer;
     }
@@ -185,7 +184,7 @@ async fn resolve(
 }
 
 async fn whoami(State(home): State<Arc<Mutex<Home>>>, headers: HeaderMap) -> Response {
-    match home.lock().unwrap().enter(&headers) {
+    match home.lock().enter(&headers) {
         Ok((_, user)) => Json(json!({ "user_id": user, "device_id": "DEVICE" })).into_response(),
         Err(answer) => *answer,
     }
@@ -196,7 +195,7 @@ async fn join(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let mut home = home.lock().unwrap();
+    let mut home = home.lock();
     let user = match home.enter(&headers) {
         Ok((_, user)) => user,
         Err(answer) => return *answer,
@@ -224,7 +223,7 @@ async fn send(
     headers: HeaderMap,
     Json(content): Json<Value>,
 ) -> Response {
-    let mut home = home.lock().unwrap();
+    let mut home = home.lock();
     let (token, user) = match home.enter(&headers) {
         Ok(known) => known,
         Err(answer) => return *answer,

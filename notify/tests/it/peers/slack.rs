@@ -1,9 +1,8 @@
 //! Slack, as far as incoming webhooks go: workspaces' webhooks, their channels, and a limit.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
 
 use axum::{
     Router,
@@ -52,11 +51,7 @@ pub(crate) struct Slack {
 impl Slack {
     pub(crate) async fn start() -> Self {
         let workspace = Arc::new(Mutex::new(Workspace::default()));
-        workspace
-            .lock()
-            .unwrap()
-            .hooks
-            .insert(HOOK.to_owned(), None);
+        workspace.lock().hooks.insert(HOOK.to_owned(), None);
         let url = serve(Router::new().fallback(post).with_state(workspace.clone())).await;
         Self { url, workspace }
     }
@@ -69,19 +64,18 @@ impl Slack {
     pub(crate) fn fail(&self, fault: Fault) {
         self.workspace
             .lock()
-            .unwrap()
             .hooks
             .insert(HOOK.to_owned(), Some(fault));
     }
 
     /// What people can read in the channel.
     pub(crate) fn posted(&self) -> Vec<Value> {
-        self.workspace.lock().unwrap().posted.clone()
+        self.workspace.lock().posted.clone()
     }
 }
 
 async fn post(State(workspace): State<Arc<Mutex<Workspace>>>, uri: Uri, body: Bytes) -> Response {
-    let mut workspace = workspace.lock().unwrap();
+    let mut workspace = workspace.lock();
     let Some(fault) = workspace.hooks.get(uri.path()) else {
         return (StatusCode::NOT_FOUND, "no_team").into_response();
     };

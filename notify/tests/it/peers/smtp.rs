@@ -1,11 +1,8 @@
 //! A mail server (aiosmtpd), as a process of its own that ends with this value.
 
-use std::{
-    fs,
-    process::Stdio,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fs, process::Stdio, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use runtime::{Clock, SystemClock};
 use serde::Deserialize;
@@ -100,9 +97,7 @@ impl SmtpServer {
         let said = self.said.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                said.lock()
-                    .unwrap()
-                    .push(serde_json::from_str(&line).unwrap());
+                said.lock().push(serde_json::from_str(&line).unwrap());
             }
         });
     }
@@ -134,7 +129,6 @@ impl SmtpServer {
     pub(crate) fn said(&self, name: &str) -> Vec<Value> {
         self.said
             .lock()
-            .unwrap()
             .iter()
             .filter(|said| said.get(name).is_some())
             .cloned()
@@ -161,7 +155,7 @@ impl SmtpServer {
         }
         panic!(
             "waited in vain for {count} times {name}: {:?}",
-            self.said.lock().unwrap()
+            self.said.lock()
         );
     }
 }

@@ -97,7 +97,7 @@ async fn the_recorded_messages_are_told_as_the_predecessor_told_them() {
         monitor.stop();
         monitor.join().await.unwrap();
     }
-    assert_eq!(sorted(told.0.lock().unwrap().clone()), expected_tests());
+    assert_eq!(sorted(told.0.lock().clone()), expected_tests());
     assert_eq!(
         everything
             .all("buildtype")
@@ -306,7 +306,7 @@ async fn every_message_is_for_who_wants_all(rabbit: &RabbitServer) {
     .await;
     monitor.stop();
     monitor.join().await.unwrap();
-    let keys = raw.0.lock().unwrap().clone();
+    let keys = raw.0.lock().clone();
     assert_eq!(
         keys.len(),
         17,
