@@ -272,8 +272,14 @@ pub trait PushGuard: Send + Sync + 'static {
 
 /// Nobody can tell at the moment. Nothing may be pushed meanwhile: the revision may have become private.
 #[derive(Debug, Error)]
-#[error("cannot ask whether the build is still wanted")]
-pub struct PushGuardError(#[source] pub Box<dyn Error + Send + Sync>);
+pub enum PushGuardError {
+    /// Who is asked is away, for all builds.
+    #[error("cannot ask whether the build is still wanted")]
+    Away(#[source] Box<dyn Error + Send + Sync>),
+    /// What is answered about this build cannot be understood.
+    #[error("cannot tell whether the build is still wanted")]
+    Unclear(#[source] Box<dyn Error + Send + Sync>),
+}
 
 #[cfg(test)]
 mod tests {

@@ -44,7 +44,10 @@ pub enum PatchSourceError {
     /// A patch is not there any more, or they are too large together: for the author.
     #[error("the patches of the stack cannot be loaded")]
     Refused(Box<PatchFailure>),
-    /// The source is away. It is no attempt of the build.
+    /// The source is away, for all builds. It is no attempt of the build.
     #[error("cannot load the patches of the stack")]
     Away(#[source] Box<dyn Error + Send + Sync>),
+    /// What is answered about this build cannot be understood. It is no attempt of the build either.
+    #[error("cannot read the patches of the stack")]
+    Unclear(#[source] Box<dyn Error + Send + Sync>),
 }

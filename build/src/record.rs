@@ -418,3 +418,54 @@ pub(super) mod field {
     pub(crate) const REDRIVEN: Field<u32> = Field::new("redriven");
     pub(crate) const WAIT_LOGGED: Field<Timestamp> = Field::new("wait_logged");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_the_furthest_that_a_build_came_to() {
+        let at = Timestamp::UNIX_EPOCH;
+        let event = |what| Event {
+            at,
+            process: String::new(),
+            what,
+        };
+        let step = |step| {
+            Some(Now {
+                queue: String::new(),
+                since: at,
+                step,
+            })
+        };
+        let mut record = BuildRecord {
+            events: vec![event(What::Accepted {
+                source: Source::Harbormaster,
+            })],
+            now: step(Step::Ready),
+            ..BuildRecord::default()
+        };
+        assert_eq!(record.state(), BuildState::Accepted);
+        record.now = step(Step::Working {
+            attempt: 1,
+            process: String::new(),
+        });
+        assert_eq!(record.state(), BuildState::Loading);
+        record.events.push(event(What::Loaded {
+            revisions: Vec::new(),
+            landed: Vec::new(),
+            base: None,
+        }));
+        assert_eq!(record.state(), BuildState::Applying);
+        record.now = step(Step::Delayed {
+            until: at,
+            reason: String::new(),
+            attempt: 0,
+        });
+        assert_eq!(record.state(), BuildState::Deferred);
+        (record.now, record.pushing) = (step(Step::Ready), true);
+        assert_eq!(record.state(), BuildState::Pushing);
+        record.told = Some(at);
+        assert_eq!(record.state(), BuildState::Published);
+    }
+}

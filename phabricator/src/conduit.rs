@@ -274,6 +274,14 @@ impl Conduit {
 }
 
 impl ConduitError {
+    /// Whether it concerns all calls, and not only what was asked for.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::InvalidToken { .. } | Self::Server { .. } | Self::Unreachable { .. } => true,
+            Self::Refused { .. } | Self::TooLarge { .. } | Self::Undecodable { .. } => false,
+        }
+    }
+
     /// Whether the same call may succeed a second later.
     fn may_pass(&self) -> bool {
         match self {

@@ -167,6 +167,9 @@ impl PushGuard for Eligibility {
     ) -> Result<Option<Ineligible>, PushGuardError> {
         self.on_push(build, now)
             .await
-            .map_err(|error| PushGuardError(error.into()))
+            .map_err(|error| match error.is_outage() {
+                true => PushGuardError::Away(error.into()),
+                false => PushGuardError::Unclear(error.into()),
+            })
     }
 }

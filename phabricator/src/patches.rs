@@ -41,7 +41,8 @@ impl PatchSource for Conduit {
                     let failure: PatchFailure = refusal.failure(build.request.revision_id, 0.0);
                     PatchSourceError::Refused(Box::new(failure))
                 }
-                Failed::Conduit(error) => PatchSourceError::Away(error.into()),
+                Failed::Conduit(error) if error.is_outage() => PatchSourceError::Away(error.into()),
+                Failed::Conduit(error) => PatchSourceError::Unclear(error.into()),
             })
     }
 }

@@ -320,7 +320,13 @@ impl Retryable for HgError {
             | Self::InUse { .. }
             | Self::Busy { .. }
             | Self::NoRoom { .. } => Retry::Defer(NOT_READY_PAUSE),
-            Self::Unsure(_) | Self::Patches(_) | Self::DiskFull { .. } => Retry::Hold(CLOSED_PAUSE),
+            Self::Unsure(PushGuardError::Away(_))
+            | Self::Patches(PatchSourceError::Away(_))
+            | Self::DiskFull { .. } => Retry::Hold(CLOSED_PAUSE),
+            // One build must not hold up the others.
+            Self::Unsure(PushGuardError::Unclear(_)) | Self::Patches(_) => {
+                Retry::Defer(CLOSED_PAUSE)
+            }
             Self::NoDefaultRevision { .. } => Retry::Defer(OUTAGE_PAUSE),
             Self::Settings { .. }
             | Self::Http(_)

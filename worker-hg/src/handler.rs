@@ -284,8 +284,8 @@ impl Delivery<'_> {
             Ok(contents) if contents.len() == self.build.stack.len() => contents,
             Ok(contents) => {
                 let (found, wanted) = (contents.len(), self.build.stack.len());
-                let away = format!("{found} of {wanted} patches were found").into();
-                return Err(HgError::from(PatchSourceError::Away(away)).into());
+                let unclear = format!("{found} of {wanted} patches were found").into();
+                return Err(HgError::from(PatchSourceError::Unclear(unclear)).into());
             }
             Err(PatchSourceError::Refused(failure)) => {
                 let fault = PatchFault::not_loaded(*failure);

@@ -33,7 +33,7 @@ impl Bare {
             .expect("redis flushes");
     }
 
-    /// How many messages the queue `builds` has.
+    /// How many messages the queue `build:load` has.
     pub async fn builds(&mut self) -> u32 {
         redis::cmd("XLEN")
             .arg("{events}:builds:ready")

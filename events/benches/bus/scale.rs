@@ -12,7 +12,7 @@ pub struct Scale {
     pub messages: u32,
     /// Messages that are sent one at a time.
     pub single: usize,
-    /// Requests to the webhook, fewer than the bound of the queue `builds`.
+    /// Requests to the webhook, fewer than the bound of the queue `build:load`.
     pub requests: usize,
     /// Deferred messages while web and worker have nothing to do.
     pub deferred: usize,

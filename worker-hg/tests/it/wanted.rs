@@ -112,6 +112,23 @@ async fn wait_of_more_than_a_minute_is_logged_once_with_its_reason() {
 }
 
 #[tokio::test]
+async fn build_of_which_the_answer_is_unclear_holds_up_no_other() {
+    let mut world = World::new();
+    world.settings.limits.ready = Duration::from_secs(60);
+    world.start_ready().await;
+    world.phabricator.say(Answer::UnclearOf(1));
+    for number in [1, 2] {
+        world.send(&world.simple_build(number)).await;
+    }
+    // Time does not pass: a lane that is held would stay so.
+    world.handle_all().await;
+    let update = world.report().await.expect("the other one is pushed");
+    assert_eq!(update.request.revision_id, 2);
+    assert_eq!(world.waiting().await, 1);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn wait_is_logged_although_no_delivery_comes_in_its_first_minute() {
     let (_guard, logs) = testkit::capture_logs();
     let mut world = World::new();

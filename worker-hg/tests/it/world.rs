@@ -71,6 +71,8 @@ pub enum Answer {
     Wanted,
     Over(Ineligible),
     Away,
+    /// What is answered of this revision cannot be understood.
+    UnclearOf(u64),
 }
 
 impl Answers {
@@ -81,11 +83,19 @@ impl Answers {
 
 #[async_trait]
 impl PushGuard for Answers {
-    async fn check(&self, _: &Build, _: Timestamp) -> Result<Option<Ineligible>, PushGuardError> {
+    async fn check(
+        &self,
+        build: &Build,
+        _: Timestamp,
+    ) -> Result<Option<Ineligible>, PushGuardError> {
         match self.0.lock().clone() {
             Answer::Wanted => Ok(None),
             Answer::Over(over) => Ok(Some(over)),
-            Answer::Away => Err(PushGuardError("phabricator is away".into())),
+            Answer::Away => Err(PushGuardError::Away("phabricator is away".into())),
+            Answer::UnclearOf(revision) if revision == build.request.revision_id => {
+                Err(PushGuardError::Unclear("it makes no sense".into()))
+            }
+            Answer::UnclearOf(_) => Ok(None),
         }
     }
 }
@@ -387,6 +397,12 @@ impl World {
             }
         }
         panic!("no report, dead letters: {:?}", self.dead_letters().await);
+    }
+
+    /// Handles what is ready, without letting time pass.
+    pub async fn handle_all(&self) {
+        let running = self.running.as_ref().expect("the worker runs");
+        while running.consumer.step().await.unwrap() > 0 {}
     }
 
     /// A report that is there.
