@@ -21,11 +21,22 @@ use tracing::info;
 
 use super::{
     Answer, BaseChoice, Blocker, Build, BuildRequest, BuildState, Hidden, Phid, Report, Update,
-    record::{Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, What, field},
+    record::{
+        Acceptance, BuildRecord, End, Event, Now, Outcome, SharedWait, Source, Step, What, field,
+    },
 };
 
 /// A wait that is logged.
 const LONG_WAIT: Duration = Duration::from_secs(60);
+
+/// What the builds of a repository wait for together: one record for each, called by its PHID.
+const REPOSITORIES: Ledger = Ledger {
+    name: "repositories",
+    retention: Duration::from_secs(3600),
+};
+
+/// How long after its time a shared wait still counts: somebody is about to look again.
+const SHARED_WAIT_ENDS: Duration = Duration::from_secs(60);
 
 /// All builds have this tag.
 pub const ALL: &str = "all";
@@ -163,7 +174,7 @@ impl BuildLog {
         self.note(cx, target, What::Hidden { look, looks, why })
     }
 
-    /// The build's stack is loaded: it is sent on to be pushed, and its target is told that the work goes on.
+    /// The build's stack is loaded: it is sent on to be pushed, and `work` to its target.
     pub fn loaded(&self, cx: &Context, build: &Build) -> Result<(), BusError> {
         let BuildQueues {
             push,
@@ -310,6 +321,67 @@ impl BuildLog {
         }
         let attempt = if is_attempt { cx.attempt() } else { 0 };
         self.delayed(cx, target, queue, requeue.after, reason, attempt)
+    }
+
+    /// All builds of the repository wait, for this reason: those that are not first are not touched, and say nothing of it
+    /// themselves.
+    pub fn hold(
+        &self,
+        cx: &Context,
+        repository: &Phid,
+        after: Duration,
+        reason: &str,
+    ) -> Result<(), BusError> {
+        let until = cx.clock().now().saturating_add(after);
+        let wait = SharedWait {
+            until: until.unwrap_or(Timestamp::MAX),
+            reason: reason.to_owned(),
+        };
+        cx.record(REPOSITORIES.set(repository.as_str(), field::SHARED_WAIT, &wait)?);
+        Ok(())
+    }
+
+    /// Lets each of these builds that waits for its turn behind another one of its repository say what that one waits for.
+    pub async fn show_shared_waits(
+        &self,
+        bus: &dyn Bus,
+        builds: &mut [BuildRecord],
+        at: Timestamp,
+    ) -> Result<(), BusError> {
+        let push = self.queues.push.spec().name;
+        let mut behind: Vec<(&mut Now, String)> = builds
+            .iter_mut()
+            .filter_map(|record| {
+                let repository = record.request.as_ref()?.repository.to_string();
+                let now = record.now.as_mut()?;
+                (now.queue == push && now.step == Step::Ready).then_some((now, repository))
+            })
+            .collect();
+        let mut repositories: Vec<String> = behind.iter().map(|(_, id)| id.clone()).collect();
+        repositories.sort_unstable();
+        repositories.dedup();
+        if repositories.is_empty() {
+            return Ok(());
+        }
+        let found = bus.records(&REPOSITORIES, &repositories).await?;
+        for (repository, record) in repositories.iter().zip(found) {
+            // What another release wrote is not shown.
+            let Ok(Some(wait)) = record.field(field::SHARED_WAIT) else {
+                continue;
+            };
+            if wait.until.saturating_add(SHARED_WAIT_ENDS).unwrap_or(at) <= at {
+                continue;
+            }
+            let waiting = behind.iter_mut().filter(|(_, id)| id == repository);
+            for (now, _) in waiting {
+                now.step = Step::Delayed {
+                    until: wait.until,
+                    reason: wait.reason.clone(),
+                    attempt: 0,
+                };
+            }
+        }
+        Ok(())
     }
 
     /// Decides what the build is based on, unless that was decided before: returns what stands. It is written before the
@@ -518,8 +590,8 @@ impl BuildLog {
         self.note(cx, target, conflict)
     }
 
-    /// The target was told that the work goes on.
-    pub fn told_working(&self, cx: &Context, target: &Phid, what: &str) -> Result<(), BusError> {
+    /// The publisher sent `work` to the target.
+    pub fn sent_working(&self, cx: &Context, target: &Phid, what: &str) -> Result<(), BusError> {
         let what = what.to_owned();
         self.note(cx, target, What::Told { what })
     }

@@ -221,6 +221,15 @@ pub enum Step {
     },
 }
 
+/// What all builds of a repository wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedWait {
+    /// Until when nobody looks again.
+    pub until: Timestamp,
+    /// What they wait for.
+    pub reason: String,
+}
+
 /// How a build ends. The first that is written is the one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct End {
@@ -404,7 +413,7 @@ pub(super) mod field {
     use bus::{ClaimField, Field};
     use jiff::Timestamp;
 
-    use super::{Acceptance, BaseChoice, End, Now};
+    use super::{Acceptance, BaseChoice, End, Now, SharedWait};
 
     pub(crate) const ACCEPTED: Field<Acceptance<'static>> = Field::new("accepted");
     pub(crate) const NOW: Field<Now> = Field::new("now");
@@ -416,6 +425,8 @@ pub(super) mod field {
     pub(crate) const CLAIM: ClaimField = ClaimField::new("claim", Duration::from_secs(120));
     pub(crate) const TOLD: Field<Timestamp> = Field::new("told");
     pub(crate) const REDRIVEN: Field<u32> = Field::new("redriven");
+    /// Of the record of a repository.
+    pub(crate) const SHARED_WAIT: Field<SharedWait> = Field::new("waits");
     pub(crate) const WAIT_LOGGED: Field<Timestamp> = Field::new("wait_logged");
 }
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use build::{Build, Patch, PatchContent, PatchFailure, PatchSource, PatchSourceError, Phid};
 
-use crate::{Conduit, ConduitError, api::DiffInfo, stack::Refusal};
-
-/// The most bytes that the patches of one build have together.
-pub(crate) const MAX_BYTES: usize = 64 << 20;
+use crate::{
+    Conduit, ConduitError,
+    api::DiffInfo,
+    stack::{MAX_BYTES, Refusal},
+};
 
 /// Why a patch has no content.
 enum Failed {
@@ -66,19 +67,14 @@ async fn contents(conduit: &Conduit, stack: &[Patch]) -> Result<Vec<PatchContent
         }
         contents.push(PatchContent {
             author: author(diff),
-            message: message(diff)
+            message: diff
+                .message()
                 .or(patch.message.as_deref())
                 .map_or_else(|| format!("D{}", patch.revision_id), str::to_owned),
             bytes: content.into_bytes().into(),
         });
     }
     Ok(contents)
-}
-
-/// The message of a diff's first commit.
-pub(crate) fn message(diff: &DiffInfo) -> Option<&str> {
-    let message = diff.first_commit()?.message.as_deref()?;
-    (!message.trim().is_empty()).then_some(message)
 }
 
 /// The author of a diff's first commit.

@@ -385,7 +385,7 @@ impl Handler<Update> for Publisher {
             .await?
         {
             info!("published on the build target: {what}");
-            self.log.told_working(cx, target, what)?;
+            self.log.sent_working(cx, target, what)?;
         } else {
             return Err(PublishError::UnknownTarget(target.clone()));
         }

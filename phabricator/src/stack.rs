@@ -24,13 +24,15 @@ use thiserror::Error;
 use crate::{
     Conduit, ConduitError,
     api::{DiffInfo, RevisionInfo},
-    patches::{self, MAX_BYTES},
     visibility::Privacy,
 };
 use build::{Diff, Patch, PatchFailure, Phid, Report};
 
 /// The most patches that are applied for one build.
 const MAX_PATCHES: usize = 100;
+/// The most bytes that the patches of one build have together.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
+
 /// The longest title that becomes the message of a changeset, and the longest base that is kept, in characters. A base is a
 /// changeset's hash, with spaces around it perhaps, and anything else is only shown.
 const MAX_TITLE: usize = 1000;
@@ -193,7 +195,7 @@ pub(crate) async fn load(
 
 fn patch(revision: &RevisionInfo, diff: &DiffInfo) -> Patch {
     let title = revision.fields.title.trim();
-    let own = patches::message(diff).is_some();
+    let own = diff.message().is_some();
     Patch {
         revision_id: revision.id,
         diff: diff_of(diff),

@@ -19,12 +19,12 @@
 //! known, the newest changeset that was there when the diff was made is the best guess; where that does not fit, the
 //! newest one, as a rebase would do. A stack on revisions that have landed goes there at once: they may have landed since.
 
-use build::{BaseChoice, BaseReason, Build};
+use build::{BaseChoice, BaseReason, Build, BuildLog, Phid};
+use bus::Context;
 
 use crate::{
     HgError, RepositorySettings,
     clone::{Changeset, Hash, HgClone},
-    handler::Delivery,
     text,
 };
 
@@ -35,14 +35,43 @@ pub(crate) struct Base {
     pub(crate) changeset: Changeset,
 }
 
+/// The base in the record of a build.
+#[derive(Clone, Copy)]
+pub(crate) struct RecordedBase<'a> {
+    pub(crate) cx: &'a Context,
+    pub(crate) log: &'a BuildLog,
+    pub(crate) target: &'a Phid,
+    /// What an earlier delivery chose.
+    pub(crate) before: Option<&'a BaseChoice>,
+}
+
+impl RecordedBase<'_> {
+    /// Records the base, unless another delivery did so: returns the one that stands.
+    async fn choose(self, choice: BaseChoice) -> Result<BaseChoice, HgError> {
+        Ok(self.log.choose_base(self.cx, self.target, &choice).await?)
+    }
+
+    /// Records another base than the one that was tried, unless another delivery did so: returns the one that stands.
+    async fn choose_instead(
+        self,
+        tried: &BaseChoice,
+        choice: BaseChoice,
+    ) -> Result<BaseChoice, HgError> {
+        let (log, target) = (self.log, self.target);
+        Ok(log
+            .choose_base_instead(self.cx, target, tried, &choice)
+            .await?)
+    }
+}
+
 /// Chooses the base of a build, and writes the choice down before anything is built on it.
 pub(crate) async fn choose(
     clone: &mut HgClone,
+    build: &Build,
     settings: &RepositorySettings,
-    delivery: &Delivery<'_>,
+    recorded: RecordedBase<'_>,
 ) -> Result<Base, HgError> {
-    let build = delivery.build;
-    if let Some(choice) = &delivery.record.base
+    if let Some(choice) = recorded.before
         && let Some(changeset) = clone.find_or_pull(&choice.used).await?
     {
         return Ok(Base {
@@ -60,7 +89,7 @@ pub(crate) async fn choose(
     } else {
         choice(&changeset, named, reason)
     };
-    let stands = delivery.choose_base(choice).await?;
+    let stands = recorded.choose(choice).await?;
     standing(clone, stands, changeset).await
 }
 
@@ -68,8 +97,9 @@ pub(crate) async fn choose(
 /// was `tried`. `None` when there is no other. There must be nothing of ours in the clone.
 pub(crate) async fn newest_instead(
     clone: &mut HgClone,
+    build: &Build,
     settings: &RepositorySettings,
-    delivery: &Delivery<'_>,
+    recorded: RecordedBase<'_>,
     tried: &BaseChoice,
 ) -> Result<Option<Base>, HgError> {
     let changeset = clone.default_revision(&settings.default_revision).await?;
@@ -79,9 +109,9 @@ pub(crate) async fn newest_instead(
     let tried_node = Some(tried.used.clone());
     let choice = BaseChoice {
         tried: tried_node,
-        ..choice(&changeset, lowest(delivery.build), unknown(delivery.build))
+        ..choice(&changeset, lowest(build), unknown(build))
     };
-    let stands = delivery.choose_base_instead(tried, choice).await?;
+    let stands = recorded.choose_instead(tried, choice).await?;
     Ok(Some(standing(clone, stands, changeset).await?))
 }
 

@@ -1,6 +1,6 @@
 //! A build, from top to bottom: validate → clone → base → apply → gate → push → outcome.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use build::{
@@ -16,7 +16,8 @@ use tracing::{debug, error, info, warn};
 use crate::{
     HgError, Settings, address,
     apply::{self, Failure, Patches},
-    base, blame,
+    base::{self, RecordedBase},
+    blame,
     clone::HgClone,
     fault::PatchFault,
     lane::Ready,
@@ -122,19 +123,19 @@ impl HgHandler {
 
 /// A head that is on Try.
 #[derive(Debug)]
-pub(crate) struct PushedHead {
+struct PushedHead {
     repository: Arc<str>,
     head: String,
     base: BaseChoice,
 }
 
 /// One delivery of a build.
-pub(crate) struct Delivery<'a> {
+struct Delivery<'a> {
     worker: &'a HgHandler,
     cx: &'a Context,
-    pub(crate) build: &'a Build,
+    build: &'a Build,
     /// What earlier deliveries did.
-    pub(crate) record: &'a BuildRecord,
+    record: &'a BuildRecord,
     started: Timestamp,
 }
 
@@ -333,11 +334,18 @@ impl Delivery<'_> {
         let settings = repository.settings();
         let author = &self.worker.settings.default_author;
         let (build, mode) = (self.build, &settings.mode);
-        let mut base = base::choose(clone, settings, self).await?;
+        let recorded = RecordedBase {
+            cx: self.cx,
+            log: &self.worker.log,
+            target: &build.request.target,
+            before: self.record.base.as_ref(),
+        };
+        let mut base = base::choose(clone, build, settings, recorded).await?;
         let head = match apply::apply(clone, build, patches, &base, mode, author, work).await {
             Err(Failure::Patch(fault)) if base.choice.reason == BaseReason::ByDate => {
                 clone.tidy().await?;
-                let newest = base::newest_instead(clone, settings, self, &base.choice).await?;
+                let newest =
+                    base::newest_instead(clone, build, settings, recorded, &base.choice).await?;
                 base = newest.ok_or(Failure::Patch(fault))?;
                 apply::apply(clone, build, patches, &base, mode, author, work).await?
             }
@@ -356,24 +364,6 @@ impl Delivery<'_> {
             debug!(state = "pushing", "{text}");
         }
         Ok((base.choice, head))
-    }
-
-    /// Records the base, unless another delivery did so: returns the one that stands.
-    pub(crate) async fn choose_base(&self, choice: BaseChoice) -> Result<BaseChoice, HgError> {
-        let (log, target) = (&self.worker.log, &self.build.request.target);
-        Ok(log.choose_base(self.cx, target, &choice).await?)
-    }
-
-    /// Records another base than the one that was tried, unless another delivery did so: returns the one that stands.
-    pub(crate) async fn choose_base_instead(
-        &self,
-        tried: &BaseChoice,
-        choice: BaseChoice,
-    ) -> Result<BaseChoice, HgError> {
-        let (log, target) = (&self.worker.log, &self.build.request.target);
-        Ok(log
-            .choose_base_instead(self.cx, target, tried, &choice)
-            .await?)
     }
 
     // ---- gate
@@ -461,13 +451,25 @@ impl Delivery<'_> {
                 return Ok(Outcome::Done);
             }
             Err(Failure::Defer { after, reason }) => return Ok(Outcome::defer(after, reason)),
-            Err(Failure::Hold { after, reason }) => return Ok(Outcome::hold(after, reason)),
+            Err(Failure::Hold { after, reason }) => {
+                self.share_wait(after, &reason)?;
+                return Ok(Outcome::hold(after, reason));
+            }
             Err(Failure::Ours(error)) => {
                 // A failure is recorded in Mercurial's words, which name files. Of a build that has to wait that was
                 // asked already.
-                let counted = !matches!(error.retry(), Retry::Defer(_) | Retry::Hold(_));
-                if !counted {
-                    return Err(error);
+                match error.retry() {
+                    Retry::Hold(after) => {
+                        // What a full disk could not hold may be private.
+                        let reason = match &error {
+                            HgError::DiskFull { .. } => "our disk is full".to_owned(),
+                            error => error_chain(error),
+                        };
+                        self.share_wait(after, &reason)?;
+                        return Err(error);
+                    }
+                    Retry::Defer(_) => return Err(error),
+                    Retry::Backoff | Retry::After(_) | Retry::Never => {}
                 }
                 match self.worker.guard.check(self.build, clock.now()).await {
                     Ok(Some(private @ Ineligible::Private(_))) => private.report(),
@@ -499,6 +501,13 @@ impl Delivery<'_> {
         let log = &self.worker.log;
         log.finish(self.cx, &self.build.request, self.record, report)?;
         Ok(Outcome::Done)
+    }
+
+    /// Records what all builds of the repository wait for.
+    fn share_wait(&self, after: Duration, reason: &str) -> Result<(), HgError> {
+        let repository = &self.build.request.repository;
+        let log = &self.worker.log;
+        Ok(log.hold(self.cx, repository, after, reason)?)
     }
 
     fn pushed(&self, pushed: PushedHead) -> Report {

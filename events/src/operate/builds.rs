@@ -83,7 +83,10 @@ impl Archive {
     }
 
     async fn read(&self, targets: &[Phid]) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
-        let records = self.log.find(self.bus.as_ref(), targets).await?;
+        let bus = self.bus.as_ref();
+        let mut records = self.log.find(bus, targets).await?;
+        let now = SystemClock.now();
+        self.log.show_shared_waits(bus, &mut records, now).await?;
         Ok(records
             .into_iter()
             .filter_map(|record| Some((record.request.clone()?, record)))

@@ -107,7 +107,7 @@ impl Handler<Update> for Steps {
 
     async fn handle(&self, update: Update, cx: &Context) -> Result<Outcome, BusError> {
         self.log
-            .told_working(cx, &update.request.target, "the work goes on")?;
+            .sent_working(cx, &update.request.target, "the work goes on")?;
         Ok(Outcome::Done)
     }
 }

@@ -173,6 +173,12 @@ impl DiffInfo {
             .as_deref()
     }
 
+    /// The message of the first commit, if it says anything.
+    pub(crate) fn message(&self) -> Option<&str> {
+        let message = self.first_commit()?.message.as_deref()?;
+        (!message.trim().is_empty()).then_some(message)
+    }
+
     /// The first of the commits it was made from; there is none without commit information.
     pub(crate) fn first_commit(&self) -> Option<&Commit> {
         self.attachments.commits.commits.first()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use build::{Hidden, Ineligible, Report, What};
+use build::{Hidden, Ineligible, Report, Step, What};
 
 use crate::{
     tree_service::TreeService,
@@ -45,13 +45,20 @@ async fn patches_are_not_loaded_again_while_the_tree_is_closed() {
     let mut world = World::new();
     let service = TreeService::start().await;
     world.settings.tree_status = Some(service.url());
-    service.say("try", "closed", "");
+    service.say("try", "closed", "Bug 1 - infra");
     world.start_ready().await;
-    for number in 1..=3 {
-        world.send(&world.simple_build(number)).await;
+    let builds = [1, 2, 3].map(|number| world.simple_build(number));
+    for build in &builds {
+        world.accept(build).await;
     }
     world.pass(60 * MINUTE).await;
     assert_eq!((world.waiting().await, world.contents.loads()), (3, 1));
+    for record in world.shown(&builds).await {
+        let Some(Step::Delayed { reason, .. }) = record.now.map(|now| now.step) else {
+            panic!("each says what it waits for, those behind the first one, too")
+        };
+        assert_eq!(reason, "try is closed: Bug 1 - infra");
+    }
     service.say("try", "open", "");
     for number in 1..=3 {
         let update = world.next_report().await;

@@ -20,10 +20,11 @@ use async_trait::async_trait;
 use build::{
     Build, BuildLog, BuildQueues, BuildRecord, BuildRequest, Diff, Ineligible, Patch, PatchContent,
     PatchFailure, PatchSource, PatchSourceError, Phid, PushGuard, PushGuardError, Pushed, Report,
-    Revision, Update, What,
+    Revision, Source, Update, What,
 };
 use bus::{
-    Backoff, Bus, Consumer, MemoryBus, Message, Policy, Producer, Queue, Reserve, Settlement, Which,
+    Backoff, Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, Outcome, Policy,
+    Producer, Queue, Reserve, Settlement, Which,
 };
 use jiff::Timestamp;
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
@@ -103,6 +104,19 @@ impl PushGuard for Answers {
 fn build_log() -> BuildLog {
     let queues = BuildQueues::new(LOAD, PUSH, PUBLISH);
     BuildLog::new(Duration::from_secs(30 * 24 * 3600), "a worker", queues)
+}
+
+/// The workflow, for one build.
+struct Loads(Build);
+
+#[async_trait]
+impl Handler<BuildRequest> for Loads {
+    type Error = BusError;
+
+    async fn handle(&self, _: BuildRequest, cx: &Context) -> Result<Outcome, BusError> {
+        build_log().loaded(cx, &self.0)?;
+        Ok(Outcome::Done)
+    }
 }
 
 /// A patch of a stack, with what it holds.
@@ -255,6 +269,20 @@ impl World {
             .unwrap()
     }
 
+    /// What operators see of these builds.
+    pub async fn shown(&self, builds: &[Build]) -> Vec<BuildRecord> {
+        let targets: Vec<Phid> = builds
+            .iter()
+            .map(|build| build.request.target.clone())
+            .collect();
+        let (log, bus) = (build_log(), self.bus.as_ref());
+        let mut records = log.find(bus, &targets).await.unwrap();
+        log.show_shared_waits(bus, &mut records, self.clock.now())
+            .await
+            .unwrap();
+        records
+    }
+
     /// Decides how a build ends, as somebody else than the worker.
     pub async fn decide(&self, build: &Build, end: &Report) {
         let producer = Producer::new(self.bus.clone(), self.clock.clone());
@@ -372,6 +400,27 @@ impl World {
     pub async fn send(&self, build: &Build) {
         Producer::new(self.bus.clone(), self.clock.clone())
             .send(&PUSH, build)
+            .await
+            .unwrap();
+    }
+
+    /// Has a build accepted and loaded, with its record.
+    pub async fn accept(&self, build: &Build) {
+        let producer = Producer::new(self.bus.clone(), self.clock.clone());
+        let source = Source::Harbormaster;
+        build_log()
+            .accept(&producer, &build.request, source)
+            .await
+            .unwrap();
+        let load = Consumer::new(
+            self.bus.clone(),
+            self.clock.clone(),
+            LOAD,
+            Loads(build.clone()),
+        );
+        assert_eq!(load.step().await.unwrap(), 1);
+        self.bus
+            .drop_waiting(&PUBLISH.spec(), Which::All)
             .await
             .unwrap();
     }
