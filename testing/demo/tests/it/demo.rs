@@ -22,9 +22,9 @@ fn demo_pushes_three_patches_and_prints_one_line_for_machines() {
     );
     let steps = [
         "accepted",
-        "visible",
-        "loaded",
-        "applied",
+        "loading",
+        "applying",
+        "pushing",
         "pushed",
         "published",
     ];
