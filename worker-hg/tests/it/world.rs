@@ -486,17 +486,19 @@ impl World {
         }
     }
 
-    /// What is recorded of a build once its first attempt has failed.
+    /// The record of a build once its first attempt has failed.
     pub async fn failed_once(&self, build: &Build) -> BuildRecord {
+        let failed = |what: &What| matches!(what, What::Failed { attempt: 1, .. });
+        self.recorded(build, failed).await
+    }
+
+    /// The record of a build once it has such an event.
+    pub async fn recorded(&self, build: &Build, event: impl Fn(&What) -> bool) -> BuildRecord {
         let running = self.running.as_ref().expect("the worker runs");
         for _ in 0..PATIENCE.as_millis() / 10 {
             while running.consumer.step().await.unwrap() > 0 {}
             let record = self.record(build).await;
-            if record
-                .events
-                .iter()
-                .any(|event| matches!(event.what, What::Failed { attempt: 1, .. }))
-            {
+            if record.events.iter().any(|found| event(&found.what)) {
                 return record;
             }
             // The clone may take a moment.
@@ -504,7 +506,7 @@ impl World {
             self.clock.advance(Duration::from_secs(1));
         }
         panic!(
-            "waited in vain for a failure: {:?}",
+            "waited in vain for an event: {:?}",
             self.record(build).await
         );
     }
