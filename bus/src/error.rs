@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Bound, DecodeError, Fact, Retry, Retryable, redis::says};
+use crate::{Bound, DecodeError, Retry, Retryable, redis::says};
 
 /// How long a step is deferred when the backend did not answer.
 const AWAY: Duration = Duration::from_secs(2);
@@ -73,18 +73,13 @@ pub enum BusError {
         #[source]
         source: DecodeError,
     },
-    /// What has the name of a record on Redis is none.
-    #[error(
-        "redis holds something else than a record under the name of the record {record} of {ledger}: remove it"
-    )]
-    NoRecord {
-        /// The kind of record.
-        ledger: &'static str,
-        /// The record.
-        record: String,
-        /// What the client says.
-        #[source]
-        source: Box<redis::RedisError>,
+    /// Redis refused one change, most likely since a key holds something that is not the bus's. Nothing of it was written.
+    #[error("redis refused {doing}: {reason}")]
+    Refused {
+        /// What was tried.
+        doing: &'static str,
+        /// The key, and what to do about it.
+        reason: String,
     },
     /// The Redis server or its settings do not do for a bus.
     #[error("this redis cannot carry the bus: {reason}")]
@@ -101,18 +96,6 @@ impl BusError {
             source => Self::Redis { doing, source },
         }
     }
-
-    /// Names the record whose change failed, if its key holds something else.
-    pub(crate) fn of_record(Fact { ledger, record, .. }: &Fact) -> impl Fn(Self) -> Self {
-        move |error| match error {
-            Self::Redis { source, .. } if says(&source, "WRONGTYPE") => Self::NoRecord {
-                ledger: ledger.name,
-                record: record.clone(),
-                source,
-            },
-            error => error,
-        }
-    }
 }
 
 impl Retryable for BusError {
@@ -122,7 +105,7 @@ impl Retryable for BusError {
             Self::LeaseLost { .. }
             | Self::Full { .. }
             | Self::Record { .. }
-            | Self::NoRecord { .. } => Retry::Backoff,
+            | Self::Refused { .. } => Retry::Backoff,
             // A handler that met it failed through no fault of its message's: that costs no attempt.
             Self::Redis { .. } | Self::Memory { .. } | Self::Connection { .. } => {
                 Retry::Defer(AWAY)

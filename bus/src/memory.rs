@@ -251,7 +251,7 @@ impl QueueState {
                 lane: stored.envelope.lane.clone(),
                 entry: (0, serial),
                 delivery,
-                known: None,
+                spent: None,
             },
             envelope: stored.envelope.clone(),
             attempt: stored.attempts,
@@ -551,9 +551,12 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
-    async fn settle_all(&self, ended: &[Ending<'_>]) -> Result<Vec<bool>, BusError> {
+    async fn settle_all(
+        &self,
+        ended: &[Ending<'_>],
+    ) -> Result<Vec<Result<(), BusError>>, BusError> {
         let now = self.clock.now();
-        let mut written = Vec::with_capacity(ended.len());
+        let mut results = Vec::with_capacity(ended.len());
         // What is done is freed when the others can go on.
         let mut done = Vec::with_capacity(ended.len());
         {
@@ -563,11 +566,14 @@ impl Bus for MemoryBus {
                 if held && !facts.is_empty() && !matches!(how, Settlement::Release) {
                     self.ledgers.lock().write(facts, now);
                 }
-                written.push(held);
+                results.push(match held {
+                    true => Ok(()),
+                    false => Err(BusError::LeaseLost { queue: lease.queue }),
+                });
             }
         }
         self.changed.notify_waiters();
-        Ok(written)
+        Ok(results)
     }
 
     async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {

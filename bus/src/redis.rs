@@ -33,7 +33,10 @@ pub(crate) use self::endpoint::says;
 use self::{
     connection::Connections,
     pushes::Pushes,
-    scripts::{Call, CompareFirst, Extend, Packed, ProbeWrite, PushAnswer, Settle, SettleOne},
+    scripts::{
+        Call, CompareFirst, CompareFirstAnswer, Extend, Packed, ProbeWrite, PushAnswer, Settle,
+        SettleOne,
+    },
 };
 use crate::{
     Bound, Bus, BusError, CompareAndSet, Ending, Fact, Lease, Leased, Ledger, Outgoing, Policy,
@@ -201,11 +204,13 @@ impl Bus for RedisBus {
         change: CompareAndSet,
         mut facts: Vec<Fact>,
     ) -> Result<bool, BusError> {
+        let doing = "changing a record";
         facts.insert(0, change.into());
-        let call = CompareFirst { facts: &facts };
-        self.run("changing a record", &call)
-            .await
-            .map_err(BusError::of_record(&facts[0]))
+        match self.run(doing, &CompareFirst { facts: &facts }).await? {
+            CompareFirstAnswer::Made => Ok(true),
+            CompareFirstAnswer::Differs => Ok(false),
+            CompareFirstAnswer::Refused(reason) => Err(BusError::Refused { doing, reason }),
+        }
     }
 
     async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {
@@ -230,27 +235,44 @@ impl Bus for RedisBus {
         }
     }
 
-    async fn settle_all(&self, ended: &[Ending<'_>]) -> Result<Vec<bool>, BusError> {
-        let mut written: Vec<bool> = ended
-            .iter()
-            .map(|ending| !ending.lease.is_spent())
-            .collect();
-        let unspent: Vec<usize> = (0..ended.len()).filter(|place| written[*place]).collect();
-        for batch in unspent.chunks(BATCH) {
-            let of_batch = batch.iter().map(|place| SettleOne::new(ended[*place]));
-            let of_batch: Vec<_> = of_batch.collect::<Result<_, _>>()?;
-            let settle = Settle {
-                consumer: &self.consumer,
-                ended: &of_batch,
-            };
-            let lost = self.run("settling messages", &settle).await?;
-            for place in lost.into_iter().filter_map(|place| batch.get(place)) {
-                written[*place] = false;
+    async fn settle_all(
+        &self,
+        ended: &[Ending<'_>],
+    ) -> Result<Vec<Result<(), BusError>>, BusError> {
+        let doing = "settling a message";
+        let mut results = Vec::with_capacity(ended.len());
+        let mut settlements = Vec::with_capacity(ended.len());
+        let mut places = Vec::with_capacity(ended.len());
+        for (place, ending) in ended.iter().enumerate() {
+            let lease = ending.lease;
+            results.push(Ok(()));
+            if lease.is_spent() {
+                results[place] = Err(BusError::LeaseLost { queue: lease.queue });
+                continue;
             }
-            batch
-                .iter()
-                .filter(|place| written[**place])
-                .for_each(|place| ended[*place].lease.spend());
+            match SettleOne::new(*ending) {
+                Ok(settlement) => {
+                    settlements.push(settlement);
+                    places.push(place);
+                }
+                Err(error) => results[place] = Err(error),
+            }
+        }
+        for (batch, places) in settlements.chunks(BATCH).zip(places.chunks(BATCH)) {
+            let settle = Settle::new(&self.consumer, batch)?;
+            let (lost, refused) = self.run(doing, &settle).await?;
+            for place in lost.into_iter().filter_map(|place| places.get(place)) {
+                let queue = ended[*place].lease.queue;
+                results[*place] = Err(BusError::LeaseLost { queue });
+            }
+            for (place, reason) in refused {
+                if let Some(place) = places.get(place) {
+                    results[*place] = Err(BusError::Refused { doing, reason });
+                }
+            }
+            for place in places.iter().filter(|place| results[**place].is_ok()) {
+                ended[*place].lease.spend();
+            }
         }
         self.hasten(ended.iter().filter_map(|ending| {
             match ending.how {
@@ -263,7 +285,7 @@ impl Bus for RedisBus {
                     .min(),
             }
         }));
-        Ok(written)
+        Ok(results)
     }
 
     async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {

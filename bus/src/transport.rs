@@ -125,37 +125,22 @@ pub struct Lease {
     pub(crate) entry: (u64, u64),
     /// Which reservation of the entry this is; an older one is stale.
     pub(crate) delivery: u64,
-    /// On Redis, what this process knows of it without asking.
-    pub(crate) known: Option<Arc<Known>>,
-}
-
-/// What a process did with a lease itself.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    /// A settlement was sent, and may have arrived.
-    settling: AtomicBool,
-    /// It was settled. Redis counts a released delivery back, so the next one may bear the same number.
-    spent: AtomicBool,
+    /// Whether it was settled. Redis counts a released delivery back, so the next one may have the same number; in memory
+    /// no two have, and this is `None`.
+    pub(crate) spent: Option<Arc<AtomicBool>>,
 }
 
 impl Lease {
     pub(crate) fn is_spent(&self) -> bool {
-        self.known
+        self.spent
             .as_ref()
-            .is_some_and(|known| known.spent.load(Ordering::Relaxed))
+            .is_some_and(|spent| spent.load(Ordering::Relaxed))
     }
 
     pub(crate) fn spend(&self) {
-        if let Some(known) = &self.known {
-            known.spent.store(true, Ordering::Relaxed);
+        if let Some(spent) = &self.spent {
+            spent.store(true, Ordering::Relaxed);
         }
-    }
-
-    /// Notes that a settlement is sent, and says whether it is the first.
-    pub(crate) fn note_settlement(&self) -> bool {
-        self.known
-            .as_ref()
-            .is_some_and(|known| !known.settling.swap(true, Ordering::Relaxed))
     }
 }
 
@@ -266,19 +251,21 @@ pub trait Bus: Operate {
     /// Renews a lease for its full length. [`BusError::LeaseLost`] when the message has gone to somebody else.
     async fn extend(&self, lease: &Lease) -> Result<(), BusError>;
 
-    /// Ends reservations: each is one atomic step of its own, in this order, in as few exchanges with the backend as it
-    /// can. Says of each whether it was written; what was not had gone to somebody else.
+    /// Settles deliveries: each is one atomic step of its own, in this order, in as few exchanges with the backend as it
+    /// can. The result of each is in its place: one that failed was not written, and does not concern the others. It is
+    /// [`BusError::LeaseLost`] when the message has gone to somebody else, and [`BusError::Refused`] when the backend holds
+    /// something that is not the bus's where the settlement would write.
     ///
-    /// An error says nothing about what was written before it; the same call can be made again.
-    async fn settle_all(&self, ended: &[Ending<'_>]) -> Result<Vec<bool>, BusError>;
+    /// An error of the whole says nothing about what was written before it; the same call can be made again.
+    async fn settle_all(&self, ended: &[Ending<'_>])
+    -> Result<Vec<Result<(), BusError>>, BusError>;
 
-    /// Ends one reservation, with nothing to record. [`BusError::LeaseLost`] when the message has gone to somebody else; then nothing was
-    /// written.
+    /// Settles one delivery, with nothing to record; see [`Bus::settle_all`].
     async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError> {
-        match self.settle_all(&[Ending::new(lease, how)]).await?[..] {
-            [true] => Ok(()),
-            _ => Err(BusError::LeaseLost { queue: lease.queue }),
-        }
+        let mut results = self.settle_all(&[Ending::new(lease, how)]).await?;
+        results
+            .pop()
+            .unwrap_or(Err(BusError::LeaseLost { queue: lease.queue }))
     }
 
     /// The records with these names, in this order. One that nothing is known of is empty.

@@ -99,7 +99,7 @@ impl RedisBus {
                 lane,
                 entry,
                 delivery,
-                known: Some(Arc::default()),
+                spent: Some(Arc::default()),
             };
             let deliveries = u32::try_from(delivery).unwrap_or(u32::MAX);
             let attempt = attempts.saturating_add(deliveries);
@@ -145,20 +145,15 @@ impl RedisBus {
     async fn bury(&self, lease: &Lease, reason: &str, attempts: u32) -> Result<(), BusError> {
         let (lane, (millis, number)) = (lease.lane.as_deref().unwrap_or_default(), lease.entry);
         let id = format!("entry-{lane}{millis}-{number}");
-        let ended = [SettleOne::unreadable(lease, id, reason, attempts)?];
-        let lost = self
-            .run(
-                "settling a message",
-                &Settle {
-                    consumer: &self.consumer,
-                    ended: &ended,
-                },
-            )
+        let doing = "settling a message";
+        let dead = [SettleOne::unreadable(lease, id, reason, attempts)];
+        let (lost, refused) = self
+            .run(doing, &Settle::new(&self.consumer, &dead)?)
             .await?;
-        if lost.is_empty() {
-            Ok(())
-        } else {
-            Err(BusError::LeaseLost { queue: lease.queue })
+        match refused.into_iter().next() {
+            Some((_, reason)) => Err(BusError::Refused { doing, reason }),
+            None if lost.is_empty() => Ok(()),
+            None => Err(BusError::LeaseLost { queue: lease.queue }),
         }
     }
 

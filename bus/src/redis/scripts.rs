@@ -28,7 +28,7 @@ mod record;
 mod reserve;
 mod settle;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use redis::{Cmd, FromRedisValue, RedisWrite, Script, ToRedisArgs, ToSingleRedisArg};
 
@@ -39,7 +39,7 @@ pub(super) use self::{
     },
     probe::ProbeWrite,
     push::{Packed, Push, PushAnswer},
-    record::CompareFirst,
+    record::{CompareFirst, CompareFirstAnswer},
     reserve::{Extend, Look, TakeFromLanes},
     settle::{Description, Settle, SettleOne},
 };
@@ -91,16 +91,22 @@ pub(super) fn count(number: usize) -> u64 {
 }
 
 /// An entry's name in its stream.
-struct Entry((u64, u64));
+struct EntryName((u64, u64));
 
-impl ToRedisArgs for Entry {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (millis, number) = self.0;
-        out.write_arg_fmt(format_args!("{millis}-{number}"));
+        write!(f, "{millis}-{number}")
     }
 }
 
-impl ToSingleRedisArg for Entry {}
+impl ToRedisArgs for EntryName {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(self);
+    }
+}
+
+impl ToSingleRedisArg for EntryName {}
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use bus::{
 
 use crate::{
     on_both,
-    world::{LANED, LEASE, NOTES, Note, OUT, World, note, text},
+    world::{LANED, LEASE, NOTES, Note, OUT, World, note, text, written},
 };
 
 on_both!(
@@ -240,23 +240,21 @@ async fn a_lease_that_is_settled_twice_in_one_batch_is_settled_once(world: World
     let retry = Settlement::Retry {
         after: Duration::ZERO,
     };
-    let written = world
+    let results = world
         .bus
         .settle_all(&[(a, &done()), (a, &retry), (b, &done()), (b, &retry)].map(ending))
         .await
         .unwrap();
-    assert_eq!(written, [true, false, true, false]);
+    assert_eq!(written(results), [true, false, true, false]);
     let emit = Settlement::Done {
         emit: vec![packed(&world, &OUT, "c", Duration::ZERO)],
     };
-    assert_eq!(
-        world
-            .bus
-            .settle_all(&[(c, &emit), (c, &done())].map(ending))
-            .await
-            .unwrap(),
-        [true, false]
-    );
+    let results = world
+        .bus
+        .settle_all(&[(c, &emit), (c, &done())].map(ending))
+        .await
+        .unwrap();
+    assert_eq!(written(results), [true, false]);
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
 }
 

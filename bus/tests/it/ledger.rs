@@ -8,7 +8,7 @@ use bus::{
 
 use crate::{
     on_both,
-    world::{LEASE, NOTES, Note, OUT, World, note},
+    world::{LEASE, NOTES, Note, OUT, World, note, written},
 };
 
 on_both!(
@@ -68,6 +68,7 @@ async fn end(world: &World, leased: &Leased, how: &Settlement, facts: &[Fact]) -
         }])
         .await
         .unwrap()[0]
+        .is_ok()
 }
 
 async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
@@ -319,7 +320,7 @@ async fn a_stale_worker_records_nothing(world: World) {
     }
     let how = Settlement::Done { emit: Vec::new() };
     let facts = [said("a", "by the fresh one")];
-    let written = world
+    let results = world
         .other
         .settle_all(&[Ending {
             lease: &fresh.lease,
@@ -328,7 +329,7 @@ async fn a_stale_worker_records_nothing(world: World) {
         }])
         .await
         .unwrap();
-    assert_eq!(written, [true]);
+    assert_eq!(written(results), [true]);
     assert_eq!(story(&world, "a").await, ["by the fresh one"]);
 }
 
@@ -353,14 +354,15 @@ async fn settlements_of_one_batch_record_each_its_own(world: World) {
             facts,
         })
         .collect();
-    assert_eq!(world.bus.settle_all(&endings).await.unwrap(), [true; 4]);
+    let results = world.bus.settle_all(&endings).await.unwrap();
+    assert_eq!(written(results), [true; 4]);
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
     assert_eq!(
         (story(&world, "b").await, story(&world, "d").await),
         (vec!["1".into(), "2".into()], vec!["1".into()])
     );
     assert_eq!(
-        world.bus.settle_all(&endings).await.unwrap(),
+        written(world.bus.settle_all(&endings).await.unwrap()),
         [false; 4],
         "settled once, recorded once"
     );

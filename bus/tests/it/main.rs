@@ -22,3 +22,4 @@ mod redis_only;
 mod servers;
 mod span;
 mod world;
+mod wrong_type;

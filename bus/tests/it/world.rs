@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Depth, Envelope, Leased, MemoryBus, Message, Policy, Producer, Queue, RedisBus, Reserve,
+    Bus, BusError, Depth, Envelope, Leased, MemoryBus, Message, Policy, Producer, Queue, RedisBus,
+    Reserve,
 };
 use runtime::{Clock, ManualClock, SystemClock};
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,16 @@ impl World {
         }
         panic!("waited in vain for: {what}");
     }
+}
+
+/// Which settlements were written; the leases of the others were lost.
+pub fn written(results: Vec<Result<(), BusError>>) -> Vec<bool> {
+    let results = results.into_iter().map(|result| match result {
+        Ok(()) => true,
+        Err(BusError::LeaseLost { .. }) => false,
+        Err(error) => panic!("refused: {error}"),
+    });
+    results.collect()
 }
 
 pub fn text(leased: &Leased) -> String {

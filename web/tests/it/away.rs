@@ -68,7 +68,7 @@ impl Bus for Away {
     async fn extend(&self, _: &Lease) -> Result<(), BusError> {
         Err(self.error())
     }
-    async fn settle_all(&self, _: &[Ending<'_>]) -> Result<Vec<bool>, BusError> {
+    async fn settle_all(&self, _: &[Ending<'_>]) -> Result<Vec<Result<(), BusError>>, BusError> {
         Err(self.error())
     }
     async fn records(&self, _: &Ledger, _: &[String]) -> Result<Vec<Record>, BusError> {

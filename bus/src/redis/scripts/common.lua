@@ -19,7 +19,6 @@
 --
 -- Beside the queues:
 --   -probe-:C        string   there for an instant while it is checked that C can write
---   -taken-from-:C   string   consumer C lost a lease; expires long after C is gone
 
 -- A stream entry has the fields "a" (attempts counted so far, the delivery count of the group comes on top) and "e"
 -- (the envelope). Time is Redis's own.
@@ -333,11 +332,6 @@ local function take_back(from)
     stored_now[place], stored_now[place + 1] = nil, nil
   end
   counts, sizes = {}, {}
-end
-
--- Exists when something that `consumer` held was given to somebody else, or to itself again.
-local function taken_from(consumer)
-  return PREFIX .. '-taken-from-:' .. consumer
 end
 
 -- Whether `consumer` still holds this very delivery of the entry.

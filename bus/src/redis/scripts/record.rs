@@ -1,6 +1,6 @@
 //! Changing records.
 
-use redis::{Cmd, Script};
+use redis::{Cmd, FromRedisValue, Script};
 
 use super::{Call, description::DescriptionWriter};
 use crate::Fact;
@@ -10,11 +10,29 @@ pub(in crate::redis) struct CompareFirst<'a> {
     pub(in crate::redis) facts: &'a [Fact],
 }
 
+/// Whether the changes were made.
+pub(in crate::redis) enum CompareFirstAnswer {
+    Made,
+    /// The field holds something else.
+    Differs,
+    Refused(String),
+}
+
+impl FromRedisValue for CompareFirstAnswer {
+    fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
+        Ok(match value {
+            redis::Value::Int(0) => Self::Differs,
+            redis::Value::Int(_) => Self::Made,
+            reason => Self::Refused(redis::from_redis_value(reason)?),
+        })
+    }
+}
+
 impl Call for CompareFirst<'_> {
-    type Answer = bool;
+    type Answer = CompareFirstAnswer;
 
     fn script(&self) -> &'static Script {
-        script!("common", "facts", "compare_and_set")
+        script!("common", "facts", "fit", "compare_and_set")
     }
 
     fn arguments(&self, call: &mut Cmd) {

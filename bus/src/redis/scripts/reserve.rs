@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Script};
 
-use super::{Call, Entry, count, millis};
+use super::{Call, EntryName, count, millis};
 use crate::{Lease, QueueSpec, SUSPECT, redis::entries::Taken};
 
 /// The first half of a reservation from a queue without lanes.
@@ -70,7 +70,7 @@ impl Call for Extend<'_> {
         let Self { lease, consumer } = self;
         call.arg(lease.queue)
             .arg(lease.lane.as_deref().unwrap_or_default())
-            .arg(Entry(lease.entry));
+            .arg(EntryName(lease.entry));
         call.arg(*consumer).arg(lease.delivery);
     }
 }

@@ -1,94 +1,124 @@
--- Ends reservations, each in one step with what it sends.
--- ARGV[1] consumer   ARGV[2] number of groups, then groups, one for each stream:
---   queue, lane, lowest entry, highest entry, number of runs, then for each run
---     how, delivery, number of entries, the entries, and by how
---       sure, done, release   nothing
---       emit            messages, see check_messages()
---       retry, defer    the wait (ms)
---       dead            the letter's id, why and after how many attempts, messages
---     and for the last four changes of records, see check_facts().
---     Only "sure" and "done" have runs of more than one entry. "sure" is "done" for the first time: if nothing was ever
---     taken from this consumer, it still holds what it was given, and need not be asked for each.
--- Returns the places (from 0, over all groups) of those whose lease is lost; nothing was written for them.
+-- Settles deliveries. Each settlement is written whole, in one step with what it stores and records, or not at all.
+-- ARGV[1]  the request, in MessagePack; see `Request` in settle.rs, which has the same fields:
+--   consumer  who settles
+--   streams   for each: queue, lane, lowest and highest entry, and its settlements, for each of these
+--     entry, delivery
+--     how       one of HOW
+--     after     of 'retry' and 'defer': the wait (ms)
+--     letter    of 'dead': id, reason, attempts, and whether it is unreadable
+--     effects   whether it stores or records something
+-- The other arguments describe the effects of each settlement that has any, in order: messages, see check_messages(), and
+-- changes of records, see check_facts().
+-- Returns {lost, failed}: the places (from 0, over all streams) of the settlements whose lease is lost, and {place, error}
+-- for those that Redis refused.
 
-local HOW = { sure = true, done = true, emit = true, release = true, retry = true, defer = true, dead = true }
+local HOW = { done = true, retry = true, defer = true, dead = true, release = true }
+-- After these the message is not in its queue any more.
+local FINISHED = { done = true, dead = true }
 
-local function check_run(at)
-  local how, count = one_of(at, HOW), whole(at + 2)
-  positive(at + 1)
-  given(at + 2 + count)
-  for place = at + 3, at + 2 + count do entry_name(place) end
-  at = at + 3 + count
-  if how == 'sure' or how == 'done' then return at end
-  if count ~= 1 then refuse(at, '1: one entry is settled so at a time') end
-  if how == 'release' then return at end
-  if how == 'retry' or how == 'defer' then
-    whole(at)
-    at = at + 1
-  elseif how == 'dead' then
-    filled(at)
-    filled(at + 1)
-    at = at + 2
-  end
-  if how == 'emit' or how == 'dead' then at = check_messages(at) end
-  return check_facts(at)
+local function field(of, name, kind)
+  local found = of[name]
+  return type(found) == kind and found or refuse(1, 'a request with ' .. name)
 end
 
-local consumer, at = filled(1), 3
-for _ = 1, whole(2) do
-  filled(at)
-  given(at + 1)
-  entry_name(at + 2)
-  entry_name(at + 3)
-  local runs = whole(at + 4)
-  at = at + 5
-  for _ = 1, runs do at = check_run(at) end
+local function number(of, name)
+  local found = field(of, name, 'number')
+  return found >= 0 and found % 1 == 0 and found or refuse(1, 'a request with a whole ' .. name)
+end
+
+local function entry_of(of, name)
+  local found = of[name]
+  return type(found) == 'string' and is_entry(found) and found or refuse(1, "a request with an entry's name as " .. name)
+end
+
+-- Where the effects of a settlement begin.
+local effects = {}
+
+-- Checks a settlement whose effects would begin at ARGV[at]. Returns where they end.
+local function check(one, at)
+  entry_of(one, 'entry')
+  number(one, 'delivery')
+  if not HOW[one.how] then refuse(1, 'a request with a known how') end
+  if one.how == 'retry' or one.how == 'defer' then number(one, 'after') end
+  if one.how == 'dead' then
+    local letter = field(one, 'letter', 'table')
+    field(letter, 'id', 'string')
+    field(letter, 'reason', 'string')
+    number(letter, 'attempts')
+    if type(letter.unreadable) ~= 'boolean' then refuse(1, 'a request with unreadable') end
+  end
+  if not one.effects then return at end
+  effects[one] = at
+  return check_facts(check_messages(at))
+end
+
+local readable, request = pcall(cmsgpack.unpack, filled(1))
+if not readable or type(request) ~= 'table' then refuse(1, 'a request') end
+local consumer, at = field(request, 'consumer', 'string'), 2
+for _, group in ipairs(field(request, 'streams', 'table')) do
+  field(group, 'queue', 'string')
+  field(group, 'lane', 'string')
+  entry_of(group, 'lowest')
+  entry_of(group, 'highest')
+  for _, one in ipairs(field(group, 'settlements', 'table')) do at = check(one, at) end
 end
 ends_at(at)
-at = 3
 
-local function next_arg()
-  at = at + 1
-  return ARGV[at - 1]
+-- Why the keys that a settlement writes to are not fit, or nil.
+local function unfit_for(queue, lane, one)
+  local how, place, wrong = one.how, effects[one], nil
+  if how == 'dead' then
+    wrong = unfit(key(queue, 'dead'), 'ZCARD') or unfit(key(queue, 'letters'), 'HLEN') or unfit(key(queue, 'bodies'), 'HLEN')
+  elseif how == 'release' then
+    wrong = lane ~= '' and unfit(key(queue, 'hint'), 'XLEN')
+  elseif how ~= 'done' then
+    if one.after > 0 then wrong = unfit(key(queue, 'delayed'), 'ZCARD') else wrong = unfit_stream(queue, lane) end
+  end
+  return wrong or place and (unfit_messages(place) or unfit_facts(skip_messages(place))) or nil
 end
 
--- Writes what one settlement says, if it is `held`; returns whether the entry is to go.
-local function settle(queue, lane, stream, entry, delivery, how, held)
-  if how == 'release' then
-    if held then
-      -- Idle for ten years, so it is taken over at once; the count is set back, so the next delivery has this one's number.
-      call('XCLAIM', stream, GROUP, NOBODY, 0, entry, 'IDLE', 315360000000, 'RETRYCOUNT', delivery - 1, 'JUSTID')
-      if lane ~= '' then hint(queue) end
-    end
-    return false
+-- Keeps a message that is not done, where it belongs now.
+local function keep(queue, lane, one, attempts, bytes)
+  local letter = one.letter
+  if letter then
+    call('ZADD', key(queue, 'dead'), now_ms(), letter.id)
+    call('HSET', key(queue, 'letters'), letter.id, cmsgpack.pack({ letter.reason, letter.attempts, letter.unreadable }))
+    call('HSET', key(queue, 'bodies'), letter.id, cmsgpack.pack(lane, bytes))
+    return
   end
-  local attempts, bytes
-  if held and how ~= 'emit' then
-    local found = call('XRANGE', stream, entry, entry)[1]
-    -- Who deleted it under our hands did so on purpose: nothing is left to be kept.
-    if found then attempts, bytes = content(found) end
-  end
-  if how == 'retry' or how == 'defer' then
-    local counted = how == 'retry' and delivery or delivery - 1
-    local after = tonumber(next_arg())
-    if bytes and after > 0 then delay(queue, lane, attempts + counted, bytes, entry, after) end
-    if bytes and after == 0 then append(queue, lane, attempts + counted, bytes) end
+  local counted = attempts + (one.how == 'retry' and one.delivery or one.delivery - 1)
+  if one.after > 0 then
+    delay(queue, lane, counted, bytes, one.entry, one.after)
   else
-    if how == 'dead' then
-      local id, letter = next_arg(), next_arg()
-      if bytes then
-        call('ZADD', key(queue, 'dead'), now_ms(), id)
-        call('HSET', key(queue, 'letters'), id, letter)
-        call('HSET', key(queue, 'bodies'), id, cmsgpack.pack(lane, bytes))
-      end
-    end
-    if held then store(at) end
-    at = skip_messages(at)
+    append(queue, lane, counted, bytes)
   end
-  local facts = at
-  at = check_facts(facts)
-  if held then record(facts) end
-  return held
+end
+
+local function write(queue, lane, one)
+  local stream, entry, place = stream_of(queue, lane), one.entry, effects[one]
+  if one.how == 'release' then
+    if lane ~= '' then hint(queue) end
+    -- Idle for ten years, so it is taken over at once; the count is set back, so the next delivery has this one's number.
+    call('XCLAIM', stream, GROUP, NOBODY, 0, entry, 'IDLE', 315360000000, 'RETRYCOUNT', one.delivery - 1, 'JUSTID')
+    return
+  end
+  if one.how ~= 'done' then
+    local found = call('XRANGE', stream, entry, entry)[1]
+    -- Somebody who deleted a held message did so on purpose: nothing is left to be kept.
+    if found then keep(queue, lane, one, content(found)) end
+  end
+  if place then record((store(place))) end
+end
+
+-- Writes a settlement whose lease is held. Returns why it could not, or nil.
+local function settle(queue, lane, one)
+  local wrong = unfit_for(queue, lane, one)
+  if wrong then return wrong end
+  local before = #stored_now
+  local written, failure = pcall(write, queue, lane, one)
+  if written then return nil end
+  take_back(before)
+  return type(failure) == 'table' and failure.err or tostring(failure)
 end
 
 -- The entries that this consumer holds, with their deliveries.
@@ -103,49 +133,39 @@ end
 
 -- What is sent and kept here was accepted already, and the way to more memory is that messages end.
 even_when_full()
-local trusted = call('EXISTS', taken_from(consumer)) == 0
-local place, lost = 0, {}
-for _ = 1, whole(2) do
-  local queue, lane, lowest, highest = next_arg(), next_arg(), next_arg(), next_arg()
+local place, lost, failed = 0, {}, {}
+for _, group in ipairs(request.streams) do
+  local queue, lane = group.queue, group.lane
   local stream = stream_of(queue, lane)
-  local holds
+  local holds = held_by_us(stream, group.lowest, group.highest)
   local gone, finished = {}, 0
-  for _ = 1, tonumber(next_arg()) do
-    local how, delivery = next_arg(), tonumber(next_arg())
-    local count = tonumber(next_arg())
-    if how == 'sure' and trusted then
-      for _ = 1, count do
-        local entry = next_arg()
-        gone[#gone + 1] = entry
-        if holds then holds[entry] = nil end
-      end
-      finished, place, count = finished + count, place + count, 0
-    elseif not holds then
-      holds = held_by_us(stream, lowest, highest)
-      for _, entry in ipairs(gone) do holds[entry] = nil end
-    end
-    for _ = 1, count do
-      local entry = next_arg()
-      local held = holds[entry] == delivery
-      if held then holds[entry] = nil else lost[#lost + 1] = place end
-      place = place + 1
-      local goes = held
-      if how ~= 'done' and how ~= 'sure' then goes = settle(queue, lane, stream, entry, delivery, how, held) end
-      if goes then
-        gone[#gone + 1] = entry
-        if how ~= 'retry' and how ~= 'defer' then finished = finished + 1 end
+  for _, one in ipairs(group.settlements) do
+    local entry, how = one.entry, one.how
+    if holds[entry] ~= one.delivery then
+      lost[#lost + 1] = place
+    else
+      local failure
+      if how ~= 'done' or one.effects then failure = settle(queue, lane, one) end
+      if failure then
+        failed[#failed + 1] = { place, failure }
+      else
+        holds[entry] = nil
+        if how ~= 'release' then gone[#gone + 1] = entry end
+        if FINISHED[how] then finished = finished + 1 end
       end
     end
+    place = place + 1
   end
   if #gone > 0 then
     call('XACK', stream, GROUP, unpack(gone))
     call('XDEL', stream, unpack(gone))
   end
   if finished > 0 then
+    -- A statistic: whatever its key holds, messages are settled.
     local counter = key(queue, 'done:' .. math.floor(now_ms() / 60000))
-    call('INCRBY', counter, finished)
-    call('PEXPIRE', counter, 180000)
+    try('INCRBY', counter, finished)
+    try('PEXPIRE', counter, 180000)
   end
 end
 write_tags()
-return lost
+return { lost, failed }

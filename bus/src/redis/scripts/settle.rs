@@ -1,179 +1,211 @@
-//! Ending reservations.
-
-use std::time::Duration;
+//! Settling deliveries.
 
 use redis::{Cmd, Script};
+use serde::{Serialize, Serializer};
 
 use super::{
-    Call, Entry,
+    Call, EntryName,
     description::{DescriptionWriter, PackedMessage, pack},
     millis,
 };
 use crate::{BusError, Ending, Fact, Lease, Outgoing, Settlement, queue::encode};
 
-/// The end of reservations. Returns the places of those whose lease was lost.
+/// Settles deliveries. Each settlement is written whole or not at all.
 pub(in crate::redis) struct Settle<'a> {
-    pub(in crate::redis) consumer: &'a str,
-    pub(in crate::redis) ended: &'a [SettleOne<'a>],
+    /// The encoded [`Request`].
+    request: Vec<u8>,
+    settlements: &'a [SettleOne<'a>],
 }
 
-/// The end of one reservation.
-pub(in crate::redis) struct SettleOne<'a> {
-    pub(in crate::redis) lease: &'a Lease,
-    pub(in crate::redis) how: SettleHow<'a>,
-    pub(in crate::redis) facts: &'a [Fact],
+/// What `settle.lua` is asked to do.
+#[derive(Serialize)]
+struct Request<'a> {
+    consumer: &'a str,
+    streams: Vec<Group<'a>>,
 }
 
-/// How a reservation ends.
-pub(in crate::redis) enum SettleHow<'a> {
-    Done(Vec<PackedMessage<&'a Outgoing>>),
-    Retry(Duration),
-    Defer(Duration),
-    Dead {
-        id: String,
-        letter: Vec<u8>,
-        emit: Vec<PackedMessage<&'a Outgoing>>,
-    },
+/// Neighbours that are in one stream.
+#[derive(Serialize)]
+struct Group<'a> {
+    queue: &'a str,
+    lane: &'a str,
+    lowest: EntryName,
+    highest: EntryName,
+    settlements: Vec<&'a Item<'a>>,
+}
+
+/// One settlement.
+#[derive(Serialize)]
+struct Item<'a> {
+    entry: EntryName,
+    delivery: u64,
+    how: How,
+    /// In ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    letter: Option<Letter<'a>>,
+    /// Whether other arguments describe what it stores and records.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    effects: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum How {
+    Done,
+    Retry,
+    Defer,
+    Dead,
     Release,
+}
+
+/// A dead letter.
+#[derive(Serialize)]
+struct Letter<'a> {
+    id: String,
+    reason: &'a str,
+    attempts: u32,
+    unreadable: bool,
+}
+
+/// How a dead letter is kept: its reason, its attempts, and whether it is no message of ours.
+pub(in crate::redis) type Description = (String, u32, bool);
+
+/// One settlement with what it stores and records.
+pub(in crate::redis) struct SettleOne<'a> {
+    lease: &'a Lease,
+    item: Item<'a>,
+    emit: Vec<PackedMessage<&'a Outgoing>>,
+    facts: &'a [Fact],
 }
 
 impl<'a> SettleOne<'a> {
     pub(in crate::redis) fn new(
         Ending { lease, how, facts }: Ending<'a>,
     ) -> Result<Self, BusError> {
-        let how = match how {
-            Settlement::Done { emit } => SettleHow::Done(pack(emit)?),
-            Settlement::Retry { after } => SettleHow::Retry(*after),
-            Settlement::Defer { after } => SettleHow::Defer(*after),
+        let mut one = Self::bare(lease, How::Done);
+        // Nothing is recorded with a release.
+        one.facts = facts;
+        match how {
+            Settlement::Done { emit } => one.emit = pack(emit)?,
+            Settlement::Retry { after } => {
+                one.item.how = How::Retry;
+                one.item.after = Some(millis(*after));
+            }
+            Settlement::Defer { after } => {
+                one.item.how = How::Defer;
+                one.item.after = Some(millis(*after));
+            }
             Settlement::Dead {
                 id,
                 reason,
                 attempts,
                 emit,
-            } => SettleHow::Dead {
-                id: id.to_string(),
-                letter: letter(lease.queue, reason, *attempts, false)?,
-                emit: pack(emit)?,
-            },
-            Settlement::Release => SettleHow::Release,
-        };
-        Ok(Self { lease, how, facts })
+            } => {
+                one.item.how = How::Dead;
+                one.item.letter = Some(Letter {
+                    id: id.to_string(),
+                    reason,
+                    attempts: *attempts,
+                    unreadable: false,
+                });
+                one.emit = pack(emit)?;
+            }
+            Settlement::Release => one = Self::bare(lease, How::Release),
+        }
+        one.item.effects = !one.emit.is_empty() || !one.facts.is_empty();
+        Ok(one)
     }
 
-    /// The end of one that held no message of ours.
+    /// Makes an entry that holds no message of ours a dead letter.
     pub(in crate::redis) fn unreadable(
         lease: &'a Lease,
         id: String,
-        reason: &str,
+        reason: &'a str,
         attempts: u32,
-    ) -> Result<Self, BusError> {
-        let letter = letter(lease.queue, reason, attempts, true)?;
-        Ok(Self {
+    ) -> Self {
+        let mut one = Self::bare(lease, How::Dead);
+        one.item.letter = Some(Letter {
+            id,
+            reason,
+            attempts,
+            unreadable: true,
+        });
+        one
+    }
+
+    fn bare(lease: &'a Lease, how: How) -> Self {
+        Self {
             lease,
-            how: SettleHow::Dead {
-                id,
-                letter,
-                emit: Vec::new(),
+            item: Item {
+                entry: EntryName(lease.entry),
+                delivery: lease.delivery,
+                how,
+                after: None,
+                letter: None,
+                effects: false,
             },
+            emit: Vec::new(),
             facts: &[],
-        })
-    }
-
-    fn stream(&self) -> (&str, &str) {
-        (
-            self.lease.queue,
-            self.lease.lane.as_deref().unwrap_or_default(),
-        )
-    }
-
-    /// The word and the number that a run of several has in common, if it can be in one: it is done and has nothing to
-    /// send, as most have.
-    fn plain(&self) -> Option<(&'static str, u64)> {
-        let first = self.lease.note_settlement();
-        match &self.how {
-            SettleHow::Done(emit) if emit.is_empty() && self.facts.is_empty() => {
-                Some((if first { "sure" } else { "done" }, self.lease.delivery))
-            }
-            _ => None,
         }
+    }
+
+    fn stream(&self) -> (&'a str, &'a str) {
+        let lane = self.lease.lane.as_deref().unwrap_or_default();
+        (self.lease.queue, lane)
+    }
+}
+
+impl<'a> Settle<'a> {
+    pub(in crate::redis) fn new(
+        consumer: &str,
+        settlements: &'a [SettleOne<'a>],
+    ) -> Result<Self, BusError> {
+        let neighbours = settlements.chunk_by(|one, next| one.stream() == next.stream());
+        let streams = neighbours.map(|group| {
+            let (queue, lane) = group.first().map(SettleOne::stream).unwrap_or_default();
+            let entries = group.iter().map(|one| one.lease.entry);
+            Group {
+                queue,
+                lane,
+                lowest: EntryName(entries.clone().min().unwrap_or_default()),
+                highest: EntryName(entries.max().unwrap_or_default()),
+                settlements: group.iter().map(|one| &one.item).collect(),
+            }
+        });
+        let request = Request {
+            consumer,
+            streams: streams.collect(),
+        };
+        let queue = settlements.first().map_or("", |one| one.lease.queue);
+        Ok(Self {
+            request: encode(queue, &request)?,
+            settlements,
+        })
     }
 }
 
 impl Call for Settle<'_> {
-    type Answer = Vec<usize>;
+    /// The places of those whose lease was lost; the places of those that Redis refused, and why.
+    type Answer = (Vec<usize>, Vec<(usize, String)>);
 
     fn script(&self) -> &'static Script {
-        script!("common", "facts", "settle")
+        script!("common", "facts", "fit", "settle")
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        let groups = self
-            .ended
-            .chunk_by(|one, next| one.stream() == next.stream());
-        call.arg(self.consumer).arg(groups.clone().count());
-        for group in groups {
-            let entries = || group.iter().map(|one| one.lease.entry);
-            let (queue, lane) = group.first().map(SettleOne::stream).unwrap_or_default();
-            call.arg(queue).arg(lane);
-            call.arg(Entry(entries().min().unwrap_or_default()));
-            call.arg(Entry(entries().max().unwrap_or_default()));
-            settlements(call, group);
+        call.arg(&self.request);
+        for one in self.settlements.iter().filter(|one| one.item.effects) {
+            let mut effects = DescriptionWriter::whole(call);
+            effects.messages(&one.emit);
+            effects.facts(one.facts);
         }
     }
 }
 
-/// Appends the runs of one stream, as `settle.lua` reads them.
-fn settlements(call: &mut Cmd, group: &[SettleOne<'_>]) {
-    let group: Vec<_> = group.iter().map(|one| (one, one.plain())).collect();
-    let runs = group.chunk_by(|(_, one), (_, next)| one.is_some() && one == next);
-    call.arg(runs.clone().count());
-    for run in runs {
-        let Some((
-            SettleOne {
-                lease,
-                how,
-                facts: recorded,
-            },
-            plain,
-        )) = run.first()
-        else {
-            continue;
-        };
-        let name = match how {
-            SettleHow::Done(_) => plain.map_or("emit", |(name, _)| name),
-            SettleHow::Retry(_) => "retry",
-            SettleHow::Defer(_) => "defer",
-            SettleHow::Dead { .. } => "dead",
-            SettleHow::Release => "release",
-        };
-        call.arg(name).arg(lease.delivery).arg(run.len());
-        for (one, _) in run {
-            call.arg(Entry(one.lease.entry));
-        }
-        match how {
-            SettleHow::Done(_) if plain.is_some() => continue,
-            SettleHow::Done(emit) => DescriptionWriter::whole(call).messages(emit),
-            SettleHow::Retry(after) | SettleHow::Defer(after) => {
-                call.arg(millis(*after));
-            }
-            SettleHow::Dead { id, letter, emit } => {
-                call.arg(id).arg(letter);
-                DescriptionWriter::whole(call).messages(emit);
-            }
-            SettleHow::Release => continue,
-        }
-        DescriptionWriter::whole(call).facts(recorded);
+impl Serialize for EntryName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
-}
-
-/// How a dead letter is described: why, after how many attempts, and whether it is no message of ours.
-pub(in crate::redis) type Description = (String, u32, bool);
-
-fn letter(
-    queue: &'static str,
-    reason: &str,
-    attempts: u32,
-    unreadable: bool,
-) -> Result<Vec<u8>, BusError> {
-    encode(queue, &(reason, attempts, unreadable))
 }

@@ -44,11 +44,10 @@ local function take_over(stream, lane, consumer, count, lease, suspect, taken)
       return false
     end
     for _, held in ipairs(pending) do
-      local entry, owner, delivered = held[1], held[2], held[4]
+      local entry, delivered = held[1], held[4]
       local suspected = delivered >= suspect
       if suspected and #taken > 0 then return true end
       local claimed = call('XCLAIM', stream, GROUP, consumer, 0, entry)[1]
-      if owner ~= NOBODY then call('SET', taken_from(owner), 1, 'PX', 2592000000) end
       if claimed then
         local attempts, bytes = content(claimed)
         taken[#taken + 1] = { lane, entry, delivered + 1, attempts, bytes }

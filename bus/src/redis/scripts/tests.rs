@@ -6,6 +6,7 @@ use std::{
 };
 
 use redis::{Arg, RedisError, aio::MultiplexedConnection};
+use rmpv::Value;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -174,7 +175,7 @@ fn lease(queue: &QueueSpec, lane: Option<&str>, entry: u64) -> Lease {
         lane: lane.map(str::to_owned),
         entry: (entry, 0),
         delivery: 1,
-        known: None,
+        spent: None,
     }
 }
 
@@ -306,13 +307,7 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
                 skip: &["y".to_owned()],
             },
         ),
-        one(
-            "settle",
-            &Settle {
-                consumer: "me",
-                ended: &ended,
-            },
-        ),
+        one("settle", &Settle::new("me", &ended).unwrap()),
         one(
             "extend",
             &Extend {
@@ -389,6 +384,73 @@ async fn a_call_with_a_missing_or_wrong_argument_changes_nothing() {
     }
 }
 
+/// The value with each of its parts once left out, and once replaced by each of some others.
+fn mutations(value: &Value) -> Vec<Value> {
+    let mut found = Vec::new();
+    match value {
+        Value::Map(fields) => {
+            for (at, (name, inner)) in fields.iter().enumerate() {
+                let mut without = fields.clone();
+                without.remove(at);
+                found.push(Value::Map(without));
+                for inner in mutations(inner) {
+                    let mut with = fields.clone();
+                    with[at] = (name.clone(), inner);
+                    found.push(Value::Map(with));
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                for item in mutations(item) {
+                    let mut with = items.clone();
+                    with[at] = item;
+                    found.push(Value::Array(with));
+                }
+            }
+        }
+        _ => {}
+    }
+    let others = [
+        Value::from(""),
+        Value::from(-1),
+        Value::from(1.5),
+        Value::Nil,
+    ];
+    found.extend(others);
+    found.push(Value::Map(Vec::new()));
+    found
+}
+
+#[tokio::test]
+async fn settlement_request_of_another_form_changes_nothing() {
+    let mut server = Server::start().await;
+    let (_, script, arguments) = calls()
+        .into_iter()
+        .find(|(name, ..)| *name == "settle")
+        .unwrap();
+    script.load_async(&mut server.connection).await.unwrap();
+    fill(&mut server).await;
+    let mut before = server.keyspace().await;
+    let request: Value = rmpv::decode::read_value(&mut &arguments[0][..]).unwrap();
+    let mut refused = 0;
+    for mutation in mutations(&request) {
+        let mut wrong = arguments.clone();
+        wrong[0].clear();
+        rmpv::encode::write_value(&mut wrong[0], &mutation).unwrap();
+        if server.call(script, &[PREFIX], &wrong).await.is_err() {
+            refused += 1;
+            assert!(server.keyspace().await == before, "{mutation}");
+        } else {
+            // Text and numbers may be others; then it settles what it names, or nothing.
+            let _: redis::Value = server.run(&["FLUSHALL"]).await;
+            fill(&mut server).await;
+            before = server.keyspace().await;
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
+
 #[tokio::test]
 async fn every_script_takes_what_its_builder_gives_it() {
     let mut server = Server::start().await;
@@ -399,8 +461,9 @@ async fn every_script_takes_what_its_builder_gives_it() {
         let answer = server.call(script, &[PREFIX], &arguments).await;
         assert!(answer.is_ok(), "{name}: {answer:?}");
         if name == "settle" {
-            let lost: Vec<usize> = redis::from_redis_value(answer.unwrap()).unwrap();
-            assert_eq!(lost, Vec::<usize>::new());
+            let (lost, refused): <Settle<'_> as Call>::Answer =
+                redis::from_redis_value(answer.unwrap()).unwrap();
+            assert_eq!((lost, refused), (Vec::new(), Vec::new()));
             let record: HashMap<String, Vec<u8>> = server
                 .run(&["HGETALL", "{test}:-ledger-:builds:record:a"])
                 .await;

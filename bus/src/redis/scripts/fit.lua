@@ -1,0 +1,65 @@
+-- Whether keys hold what a script is about to write to them. Redis keeps what a script wrote before it met an error, so these
+-- are asked before the first write.
+
+-- The keys that were asked for and are fit. What the script writes afterwards is of the right type.
+local fit = {}
+
+local function wrong_type(name)
+  return 'WRONGTYPE ' .. name .. ' holds a ' .. call('TYPE', name).ok .. ', which is not the bus\'s: remove it'
+end
+
+-- Why a key is not fit, or nil. `count` is a command that only keys of the right type answer.
+local function unfit(name, count)
+  if fit[name] then return nil end
+  local answer = try(count, name)
+  if type(answer) == 'table' and answer.err then return wrong_type(name) end
+  fit[name] = true
+end
+
+-- The same for a record.
+local function unfit_record(name)
+  if fit[name] then return nil end
+  local added = try('HGET', name, 'n')
+  if type(added) == 'table' and added.err then return wrong_type(name) end
+  if added and not find(added, '^%d+$') then return 'WRONGTYPE ' .. name .. ' has the field n, which is not a number: remove it' end
+  fit[name] = true
+end
+
+-- The same for the stream of a queue or lane, and what append() writes beside it.
+local function unfit_stream(queue, lane)
+  return unfit(stream_of(queue, lane), 'XLEN')
+    or lane ~= '' and (unfit(key(queue, 'lanes'), 'SCARD') or unfit(key(queue, 'hint'), 'XLEN'))
+    or nil
+end
+
+-- The same for what store() writes. The messages were checked.
+local function unfit_messages(at)
+  for base = at + 1, skip_messages(at) - 1, WIDTH do
+    local queue, after = ARGV[base], numbers[ARGV[base + 2]]
+    local wrong
+    if after > 0 then wrong = unfit(key(queue, 'delayed'), 'ZCARD') else wrong = unfit_stream(queue, ARGV[base + 1]) end
+    if wrong then return wrong end
+  end
+end
+
+-- The same for what record() writes. The changes were checked.
+local function unfit_facts(at)
+  local groups = numbers[ARGV[at]]
+  at = at + 1
+  for _ = 1, groups do
+    local ledger, id, changes = ARGV[at], ARGV[at + 1], numbers[ARGV[at + 3]]
+    at = at + 4
+    for _ = 1, changes do
+      local how, count = ARGV[at], numbers[ARGV[at + 1]]
+      at = at + 2
+      local wrong
+      if how == 'tag' or how == 'untag' then
+        for place = at, at + count - 1 do wrong = wrong or unfit(tag_key(ledger, ARGV[place]), 'ZCARD') end
+      else
+        wrong = unfit_record(record_key(ledger, id))
+      end
+      if wrong then return wrong end
+      at = at + count
+    end
+  end
+end
