@@ -38,7 +38,8 @@ use serde::{
 };
 
 use crate::{
-    Blob, BusError, CompareAndSet, Context, DecodeError, Field, Ledger, Record, blob, queue::encode,
+    Blob, BusError, CompareAndSet, Context, DecodeError, Field, Ledger, Record, blob,
+    encoding::encode,
 };
 
 /// The longest wait between two looks at a claim of somebody else: it may be completed or released before its time is

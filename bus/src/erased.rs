@@ -5,9 +5,7 @@ use std::{error::Error, fmt, marker::PhantomData};
 
 use async_trait::async_trait;
 
-use crate::{
-    Cause, Context, Handler, Message, Outcome, Requeue, Retry, Retryable, transport::Envelope,
-};
+use crate::{Cause, Context, Envelope, Handler, Message, Outcome, Requeue, Retry, Retryable};
 
 /// The error of some handler.
 #[derive(Debug)]

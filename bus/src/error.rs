@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{Bound, DecodeError, Retry, Retryable, redis::says};
+use crate::{Bound, DecodeError, Retry, Retryable};
 
 /// How long a step is deferred when the backend did not answer.
 const AWAY: Duration = Duration::from_secs(2);
@@ -87,15 +87,6 @@ pub enum BusError {
         /// What is wrong and what to do.
         reason: String,
     },
-}
-
-impl BusError {
-    pub(crate) fn redis(doing: &'static str) -> impl Fn(redis::RedisError) -> Self {
-        move |source| match Box::new(source) {
-            source if says(&source, "OOM") => Self::Memory { doing, source },
-            source => Self::Redis { doing, source },
-        }
-    }
 }
 
 impl Retryable for BusError {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, error::Error, fmt, time::Duration};
 use async_trait::async_trait;
 use runtime::error_chain;
 
-use crate::{Context, Message};
+use crate::{Context, Message, Retryable};
 
 /// Handles the messages of a queue; sends others through the context.
 ///
@@ -92,28 +92,6 @@ impl Outcome {
             reason: reason.into(),
         }
     }
-}
-
-/// An error that knows whether another attempt helps.
-pub trait Retryable: Error + Send + Sync + 'static {
-    /// When the message is delivered again, if at all.
-    fn retry(&self) -> Retry;
-}
-
-/// When a message is delivered again whose handler failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// After the queue's backoff, until the attempts are exhausted.
-    Backoff,
-    /// After this time, until the attempts are exhausted.
-    After(Duration),
-    /// After this time, and no attempt is counted: a peer is away, through no fault of the message.
-    Defer(Duration),
-    /// As [`Retry::Defer`], and until then this process takes nothing of the message's lane: what is away is away for all
-    /// of them. The others go first then.
-    Hold(Duration),
-    /// Never: another attempt cannot help.
-    Never,
 }
 
 /// Why a message becomes a dead letter. As text it is the dead letter's reason.

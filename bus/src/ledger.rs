@@ -15,7 +15,7 @@ use std::{borrow::Cow, collections::HashMap, fmt, marker::PhantomData, time::Dur
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Blob, BusError, DecodeError, blob, queue::encode};
+use crate::{Blob, BusError, DecodeError, blob, encoding::encode};
 
 /// Where records of one kind are kept, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,8 @@ mod blob;
 mod claim;
 mod consumer;
 mod context;
+mod encoding;
+mod envelope;
 mod erased;
 mod error;
 mod handler;
@@ -19,6 +21,7 @@ mod quarantine;
 mod queue;
 mod readable;
 mod redis;
+mod retry;
 mod transport;
 mod worker;
 
@@ -26,8 +29,9 @@ pub use blob::Blob;
 pub use claim::{Claim, ClaimField, ClaimHandle};
 pub use consumer::Consumer;
 pub use context::Context;
+pub use envelope::{Envelope, Outgoing, Pushed};
 pub use error::BusError;
-pub use handler::{Cause, Handler, Outcome, Requeue, RequeueReason, Retry, Retryable};
+pub use handler::{Cause, Handler, Outcome, Requeue, RequeueReason};
 pub use leader_lease::LeaderLease;
 pub use ledger::{CompareAndSet, Fact, Field, Ledger, Record};
 pub use memory::MemoryBus;
@@ -39,11 +43,10 @@ pub use operator::{
     ChosenLetters, Contents, KeptLetter, LetterContents, LetterReport, Letters, MessageReport,
     Messages, Operator, OperatorError, QueueReport, Requeued, Usefulness,
 };
-pub use policy::{Backoff, Bound, Policy};
+pub use policy::{Backoff, Bound, Policy, QueueSpec};
 pub use quarantine::Quarantine;
-pub use queue::{Producer, Queue, QueueSpec};
+pub use queue::{Producer, Queue};
 pub use readable::Body;
 pub use redis::{RedisBus, RedisOptions};
-pub use transport::{
-    Bus, Ending, Envelope, Lease, Leased, Outgoing, Pushed, Reserve, SUSPECT, Settlement,
-};
+pub use retry::{Retry, Retryable};
+pub use transport::{Bus, Ending, Lease, Leased, Reserve, SUSPECT, Settlement};

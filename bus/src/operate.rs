@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{BusError, Envelope, QueueSpec};
+use crate::{Bound, BusError, Envelope, Policy, QueueSpec};
 
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -172,6 +172,21 @@ pub trait Operate: Send + Sync + 'static {
 /// the `seconds` since.
 pub(crate) fn per_minute(last: u64, current: u64, seconds: u64) -> f64 {
     (last + current) as f64 * 60.0 / (60 + seconds) as f64
+}
+
+impl Policy {
+    /// The bound that a queue in this state is at, if it is at one.
+    pub fn bound_reached(&self, status: &QueueStatus) -> Option<Bound> {
+        let messages = self
+            .bound
+            .filter(|bound| status.depth.unfinished() >= *bound)
+            .map(Bound::Messages);
+        let bytes = self
+            .bound_bytes
+            .filter(|bound| status.bytes >= *bound)
+            .map(Bound::Bytes);
+        messages.or(bytes)
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@ use std::{fmt, time::Duration};
 
 use runtime::Clock;
 
-use crate::QueueStatus;
-
 /// A queue's rules. They stand beside the queue's name, as a const.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
@@ -38,19 +36,6 @@ impl Policy {
         self.bound.is_some() || self.bound_bytes.is_some()
     }
 
-    /// The bound that a queue in this state is at, if it is at one.
-    pub fn bound_reached(&self, status: &QueueStatus) -> Option<Bound> {
-        let messages = self
-            .bound
-            .filter(|bound| status.depth.unfinished() >= *bound)
-            .map(Bound::Messages);
-        let bytes = self
-            .bound_bytes
-            .filter(|bound| status.bytes >= *bound)
-            .map(Bound::Bytes);
-        messages.or(bytes)
-    }
-
     /// The rules that most queues keep.
     pub const DEFAULT: Self = Self {
         lease: Duration::from_secs(10),
@@ -67,6 +52,17 @@ impl Policy {
         bound_bytes: None,
         key_window: Duration::from_secs(24 * 3600),
     };
+}
+
+/// What the bus knows of a queue: its name and its rules.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueSpec {
+    /// The queue's name, unique in a deployment.
+    pub name: &'static str,
+    /// Its rules.
+    pub policy: Policy,
+    /// Whether its messages belong to lanes. Messages of one lane are taken in order, different lanes side by side.
+    pub lanes: bool,
 }
 
 /// A message larger than this is large. What a queue's messages take is asked for when a large one is pushed, or when more

@@ -1,20 +1,11 @@
 //! Typed queues and the way to send into them from outside a handler.
 
-use std::{cell::RefCell, marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-use crate::{Bus, BusError, Envelope, Fact, Message, Outgoing, Policy, Pushed};
+use crate::{
+    Bus, BusError, Envelope, Fact, Message, Outgoing, Policy, Pushed, QueueSpec, encoding::encode,
+};
 use runtime::Clock;
-
-/// What the bus knows of a queue: its name and its rules.
-#[derive(Debug, Clone, Copy)]
-pub struct QueueSpec {
-    /// The queue's name, unique in a deployment.
-    pub name: &'static str,
-    /// Its rules.
-    pub policy: Policy,
-    /// Whether its messages belong to lanes. Messages of one lane are taken in order, different lanes side by side.
-    pub lanes: bool,
-}
 
 /// A queue that carries messages of type `M`.
 #[derive(Debug)]
@@ -83,34 +74,6 @@ impl<M: Message> Queue<M> {
             key: None,
         })
     }
-}
-
-thread_local! {
-    /// Where values are encoded, so that their own memory is taken once and in the right size.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The most scratch memory that a thread keeps, in bytes.
-const KEPT: usize = 64 * 1024;
-
-/// MessagePack with named fields.
-pub(crate) fn encode<T: serde::Serialize>(
-    queue: &'static str,
-    value: &T,
-) -> Result<Vec<u8>, BusError> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        let written = rmp_serde::encode::write_named(scratch, value);
-        // A large one is not copied.
-        let encoded = if scratch.len() > KEPT {
-            std::mem::take(scratch)
-        } else {
-            scratch.clone()
-        };
-        written
-            .map(|()| encoded)
-            .map_err(|source| BusError::Encode { queue, source })
-    })
 }
 
 /// Sends from outside a handler: from the web, from a poller, from a test.

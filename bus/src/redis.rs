@@ -11,6 +11,7 @@ mod check;
 mod connection;
 mod endpoint;
 mod entries;
+mod error;
 mod ledger;
 mod operate;
 mod pushes;
@@ -29,7 +30,6 @@ use redis::{
 use tokio::sync::Notify;
 
 pub use self::connection::RedisOptions;
-pub(crate) use self::endpoint::says;
 use self::{
     connection::Connections,
     pushes::Pushes,

@@ -1,7 +1,6 @@
 //! The bus as its backends see it: bytes, leases and one atomic step to end one.
 
 use std::{
-    fmt,
     ops::Range,
     sync::{
         Arc,
@@ -12,81 +11,13 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{Blob, BusError, CompareAndSet, Fact, Ledger, Operate, Quarantine, QueueSpec, Record};
-
-/// A message on its way, independent of its type.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Envelope {
-    /// Unique, and sorts by time of creation. It stays the same over retries.
-    pub id: Uuid,
-    /// The version of the body.
-    pub version: u16,
-    /// When it was first sent.
-    #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
-    pub created_at: Timestamp,
-    /// The lane, for a queue that has lanes.
-    pub lane: Option<String>,
-    /// The encoded message.
-    pub body: Blob,
-}
-
-impl Envelope {
-    /// About how many bytes it takes.
-    pub(crate) fn size(&self) -> u64 {
-        const REST: usize = 64;
-        let lane = self.lane.as_ref().map_or(0, String::len);
-        u64::try_from(self.body.len() + lane + REST).unwrap_or(u64::MAX)
-    }
-}
-
-/// A body may hold private things: it is never shown.
-impl fmt::Debug for Envelope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Envelope")
-            .field("id", &self.id)
-            .field("version", &self.version)
-            .field("created_at", &self.created_at)
-            .field("lane", &self.lane)
-            .field("body", &self.body)
-            .finish()
-    }
-}
-
-/// A message to send, and how.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// Where to.
-    pub queue: QueueSpec,
-    /// What.
-    pub envelope: Envelope,
-    /// How long it is held back. Zero makes it ready at once.
-    pub after: Duration,
-    /// The idempotence key: within the queue's `key_window` it is stored once.
-    pub key: Option<String>,
-}
-
-impl Outgoing {
-    /// Whether it can be stored without a look at anything else.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.after.is_zero()
-            && self.key.is_none()
-            && self.envelope.lane.is_none()
-            && !self.queue.policy.is_bounded()
-    }
-}
-
-/// What a push did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pushed {
-    /// How many messages were stored.
-    pub stored: usize,
-    /// How many had been stored before, by their key.
-    pub repeated: usize,
-}
+use crate::{
+    BusError, CompareAndSet, Envelope, Fact, Ledger, Operate, Outgoing, Pushed, Quarantine,
+    QueueSpec, Record,
+};
 
 /// What to reserve.
 #[derive(Debug, Clone, Default)]

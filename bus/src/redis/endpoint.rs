@@ -298,7 +298,7 @@ pub(super) fn is_broken(error: &RedisError) -> bool {
 
 /// Whether the server answered with this code. Redis 6.2 puts what a script met into a message of its own: "ERR Error
 /// running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica."
-pub(crate) fn says(error: &RedisError, code: &str) -> bool {
+pub(super) fn says(error: &RedisError, code: &str) -> bool {
     let wrapped = || {
         error
             .detail()

@@ -5,7 +5,7 @@ use std::borrow::{Borrow, Cow};
 use redis::{Cmd, RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
 use super::{count, millis};
-use crate::{Blob, BusError, Fact, Outgoing, ledger::Change, queue::encode};
+use crate::{Blob, BusError, Fact, Outgoing, encoding::encode, ledger::Change};
 
 /// A message and its encoded envelope.
 pub(in crate::redis) struct PackedMessage<O> {

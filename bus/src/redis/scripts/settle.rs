@@ -8,7 +8,7 @@ use super::{
     description::{DescriptionWriter, PackedMessage, pack},
     millis,
 };
-use crate::{BusError, Ending, Fact, Lease, Outgoing, Settlement, queue::encode};
+use crate::{BusError, Ending, Fact, Lease, Outgoing, Settlement, encoding::encode};
 
 /// Settles deliveries. Each settlement is written whole or not at all.
 pub(in crate::redis) struct Settle<'a> {

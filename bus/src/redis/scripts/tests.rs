@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     Ending, Fact, Field, Lease, Ledger, Message, Outgoing, Policy, Queue, QueueSpec, Settlement,
-    Which, queue::encode,
+    Which, encoding::encode,
 };
 use runtime::SystemClock;
 use testkit::RedisServer;
