@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slack_finds_nothing_to_do_in_it() {
+    fn mrkdwn_of_foreign_text_is_inert() {
         for (text, expected) in [
             (
                 "<!channel> <https://evil.example|log>",

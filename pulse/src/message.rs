@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unreadable_body_is_dead_and_names_its_way() {
+    fn unreadable_body_is_dead_letter_naming_its_route() {
         for body in [&b"no json"[..], b"", b"\xff\xfe", b"{}{}"] {
             let routing = Routing {
                 exchange: "exchange/x".into(),

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_news_once_unless_it_changes() {
+    fn outage_is_logged_once_unless_it_changes() {
         let mut outage = Outage::none();
         assert!(!outage.ends());
         let news = [Failure::One, Failure::One, Failure::Other, Failure::Other]
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_and_stop_growing() {
+    fn waits_grow_up_to_the_maximum() {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
         let mut outage = Outage::none();
         let waits: Vec<u64> = (0..12)
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_is_deleted_once_is_made_again_without_a_wait() {
+    fn queue_deleted_once_is_declared_again_at_once() {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
         let mut sessions = Sessions::none();
         let waits: Vec<_> = (0..8)
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_try_can_find_a_fault_of_the_start() {
+    fn fault_at_start_is_found_by_first_try_only() {
         let mut sessions = Sessions::none();
         assert!(sessions.is_fault_at_start(&missing()) && !sessions.is_fault_at_start(&lost()));
         assert!(sessions.is_news(&lost()));

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_same_for_the_same_message_alone() {
+    fn deduplication_key_is_equal_for_equal_messages_only() {
         let one = message("exchange/x", "a.b", &[], "body");
         assert_eq!(
             key(&one),

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_says_how_and_where() {
+    fn address_has_scheme_host_and_port() {
         for (text, expected) in [
             (
                 "amqps://pulse.mozilla.org",
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_without_its_password() {
+    fn malformed_address_is_refused_without_showing_password() {
         for (text, expected) in [
             ("pulse.mozilla.org", "relative URL"),
             ("https://pulse.mozilla.org", "begins with"),

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_taken_by_their_codes() {
+    fn refusals_are_classified_by_code() {
         const DAYS: fn(u64) -> Retry = |seconds| Retry::Defer(Duration::from_secs(seconds));
         for (status, code, expected, words) in [
             (

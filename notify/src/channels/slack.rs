@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_leaves_no_half_link_and_no_half_entity() {
+    fn cut_text_has_no_half_link_or_entity() {
         let begin = "x".repeat(MAX_BLOCK - 10);
         for rest in [
             "<https://example.com/|a task>",

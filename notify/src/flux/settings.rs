@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_switch_alone_is_enough() {
+    fn switch_alone_enables_the_channel() {
         for on in ["1", "true", "True", "on", "yes"] {
             let settings = open(&[], &[("FLUX_RECORD", on)]).unwrap().unwrap();
             assert_eq!(
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_do_is_named() {
+    fn unusable_setting_is_named() {
         for (file, expected) in [
             (
                 &[("record", "perhaps")][..],

@@ -176,7 +176,7 @@ async fn an_influxdb_that_does_not_answer_does_not_keep_the_process() {
 }
 
 #[tokio::test]
-async fn what_it_wants_changed_is_said() {
+async fn rejected_write_is_reported() {
     let influx = Influx::start_with_login().await;
     let other = FluxSettings {
         database: "others".to_owned(),
@@ -208,7 +208,7 @@ async fn what_it_wants_changed_is_said() {
 }
 
 #[tokio::test]
-async fn without_anybody_who_writes_nothing_waits() {
+async fn without_writer_nothing_is_buffered() {
     let url = closed().parse().unwrap();
     let world = World::new().await;
     let settings = FluxSettings {

@@ -145,7 +145,7 @@ async fn what_keeps_a_channel_from_sending_is_logged_once_and_so_is_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_a_dead_letter_at_once() {
+async fn refused_notification_is_dead_letter_at_once() {
     let world = World::new().await;
     let task = world.task(section(&[ANN]));
     world.post.fail_next(ChannelError::Refused {
@@ -159,7 +159,7 @@ async fn what_is_refused_is_a_dead_letter_at_once() {
 }
 
 #[tokio::test]
-async fn the_same_is_sent_once_a_day() {
+async fn duplicate_is_sent_once_a_day() {
     let world = World::with_identities("ann: {emails: [ann@example.com]}").await;
     let mut extra = section(&[ANN]);
     extra["notification"]["task-failed"]["ids"] = json!(["ann"]);
@@ -287,7 +287,7 @@ async fn what_a_task_asks_for_beyond_its_share_is_left_out_and_said() {
 }
 
 #[tokio::test]
-async fn who_is_muted_can_be_unmuted() {
+async fn muted_recipient_can_be_unmuted() {
     let world = World::new().await;
     let bounce = || ChannelError::HardBounce {
         channel: "post",
@@ -316,7 +316,7 @@ async fn who_is_muted_can_be_unmuted() {
 }
 
 #[tokio::test]
-async fn who_asked_first_sends_it_however_often_it_takes() {
+async fn first_claim_sends_despite_retries() {
     let world = World::with_identities("ann: {emails: [ann@example.com]}").await;
     let mut extra = section(&[ANN]);
     extra["notification"]["task-failed"]["ids"] = json!(["ann"]);
@@ -387,7 +387,7 @@ async fn two_artifacts_of_a_run_are_two_notifications() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_reached_is_left_alone_for_a_day_and_listed() {
+async fn unreachable_recipient_is_muted_for_a_day_and_listed() {
     let world = World::new().await;
     let problem = "550 no such user".to_owned();
     world.post.fail_next(ChannelError::HardBounce {
@@ -442,7 +442,7 @@ async fn who_cannot_be_reached_is_left_alone_for_a_day_and_listed() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_to_wait_does_not_hold_up_the_others() {
+async fn waiting_channel_does_not_block_others() {
     let world = World::new().await;
     for number in 0..20 {
         world.post.fail_next(ChannelError::Busy {
@@ -467,7 +467,7 @@ async fn a_channel_that_is_to_wait_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_stuck_does_not_hold_up_the_others() {
+async fn stuck_channel_does_not_block_others() {
     let world = World::new().await;
     world.post.get_stuck();
     for number in 0..20 {
@@ -486,7 +486,7 @@ async fn a_channel_that_is_stuck_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
-async fn a_sending_that_never_ends_gives_its_place_back() {
+async fn sending_without_end_releases_its_slot() {
     let world = World::new().await;
     world.post.get_stuck();
     world

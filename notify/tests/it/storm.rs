@@ -24,7 +24,7 @@ async fn storm(world: &World, tasks: std::ops::Range<usize>) {
 }
 
 #[tokio::test]
-async fn what_exceeds_the_limit_is_listed_in_one_digest() {
+async fn excess_is_listed_in_one_digest() {
     let world = World::new().await;
     storm(&world, 0..10).await;
     let subjects = |world: &World| {
@@ -128,7 +128,7 @@ async fn only_what_was_sent_counts_toward_the_limit() {
 }
 
 #[tokio::test]
-async fn two_minutes_of_storm_are_two_digests() {
+async fn each_minute_over_the_limit_has_one_digest() {
     let world = World::new().await;
     storm(&world, 0..5).await;
     world.pass(60).await;

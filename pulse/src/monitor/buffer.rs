@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_oldest_makes_room_and_what_waits_at_the_end_is_still_taken() {
+    async fn full_buffer_drops_oldest_and_closed_buffer_drains() {
         let buffer = Buffer::new(3);
         let gone: Vec<_> = (0..5).map(|number| buffer.put(number)).collect();
         assert_eq!(gone, [None, None, None, Some(0), Some(1)]);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken() {
+    async fn waiting_reader_is_woken() {
         let buffer = Arc::new(Buffer::new(3));
         let taking = Arc::clone(&buffer);
         let taken = tokio::spawn(async move {

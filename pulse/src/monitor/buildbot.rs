@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn key_and_payload_of_every_recorded_message_say_the_same() {
+    fn key_and_payload_of_recorded_messages_agree() {
         for (key, body) in recorded() {
             let event =
                 serde_json::to_value(read(&key, body.to_string().as_bytes(), epoch()).unwrap())
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_says_nothing_more_is_sent_with_what_its_key_says() {
+    fn message_with_empty_payload_is_sent_with_fields_of_its_key() {
         let Event::Test(test) = read(
             "talos.try.android-4-3.panda.opt.tp5o.mobile.b",
             EMPTY,
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused() {
+    fn unreadable_message_is_refused() {
         for key in [
             "",
             "build",
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_ask_for_no_more_than_what_is_wanted() {
+    fn topics_select_no_more_than_needed() {
         let wanted = Wanted {
             builds: true,
             tests: true,
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_let_through_whatever_the_filters_want() {
+    fn topics_pass_everything_that_filters_select() {
         let wanted = Wanted {
             builds: true,
             tests: true,

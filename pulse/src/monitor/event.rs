@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_written_in_utc() {
+    fn timestamp_is_written_in_utc() {
         let received: Timestamp = "2026-11-21T01:02:03Z".parse().unwrap();
         for (named, expected) in [
             (Some("2026-11-21T02:55:54Z"), "20261121025554"),

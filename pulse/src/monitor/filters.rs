@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_filter_by_itself() {
+    fn each_filter_selects_by_itself() {
         let (none, android) = (
             json!({}),
             json!({ "platform": "android-4-3", "mobile": true }),
@@ -350,7 +350,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn together_they_want_what_the_model_wants(filters in filters(), event in events()) {
+        fn combined_filters_agree_with_model(filters in filters(), event in events()) {
             let expected = model(&filters, &event);
             prop_assert_eq!(filters.want(&serde_json::from_value(event).unwrap()), expected);
         }

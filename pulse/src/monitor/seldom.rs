@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_logged_once_a_minute_with_what_was_not() {
+    fn repeated_line_is_logged_once_a_minute_with_count() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut seldom = Seldom::default();
         let said = [0, 1, 59, 60, 61, 500, 2].map(|second| seldom.happens(at(second)));

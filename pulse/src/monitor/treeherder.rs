@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_samples_are_what_the_schema_says_and_are_all_told() {
+    fn samples_match_the_schema_and_are_all_sent() {
         let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
         let mut tests = Vec::new();
         for sample in samples() {
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_job_does_not_say_is_found_elsewhere() {
+    fn fields_missing_in_job_are_derived() {
         let machine =
             |platform: &str| json!({ "platform": platform, "os": "-", "architecture": "-" });
         let display = |name: &str| json!({ "jobSymbol": "x", "groupSymbol": "x", "jobName": name });
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_job_is_refused() {
+    fn malformed_job_is_refused() {
         for body in ["", "{}", "[]", "null", "{\"state\": \"completed\"}"] {
             assert!(
                 read(KEY, body.as_bytes(), Timestamp::UNIX_EPOCH).is_err(),
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_trees_can_be_asked_for() {
+    fn only_trees_are_selectable_by_topic() {
         let wanted = Wanted {
             builds: true,
             tests: true,

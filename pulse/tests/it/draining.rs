@@ -51,7 +51,7 @@ async fn drains(world: &World, name: &str, bus: Arc<dyn Bus>) {
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn everything_comes_once() {
+async fn every_message_is_stored_once() {
     let world = World::share().await;
     everything_comes_into_memory(&world).await;
     everything_comes_into_redis(&world).await;

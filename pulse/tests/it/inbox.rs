@@ -79,7 +79,7 @@ async fn a_queue_that_is_deleted_and_a_server_that_dies_are_told(world: &mut Wor
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn a_message_is_gone_when_somebody_is_done_with_it() {
+async fn acknowledged_message_is_gone() {
     let mut world = World::start().await;
     what_is_not_acknowledged_goes_back_in_its_order(&world).await;
     a_queue_that_is_deleted_and_a_server_that_dies_are_told(&mut world).await;

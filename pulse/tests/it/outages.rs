@@ -19,7 +19,7 @@ async fn publish_through(world: &World, from: usize, to: usize) {
 }
 
 #[tokio::test]
-async fn rabbitmq_is_killed_and_restarted_in_the_middle_of_a_flow() {
+async fn listener_survives_restart_of_rabbitmq_under_load() {
     let (mut world, (bus, _server, _directory)) = (World::start().await, redis().await);
     let listening = world.listen("flow", &bus).ready().await;
     publish_through(&world, 0, 200).await;

@@ -99,7 +99,7 @@ async fn a_refusal_says_what_to_do_and_touches_no_other_exchange(world: &mut Wor
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn what_is_published_is_stored_or_there_is_an_error() {
+async fn publish_stores_message_or_fails() {
     let mut world = World::start().await;
     an_exchange_of_another_kind_is_named(&world).await;
     a_refusal_says_what_to_do_and_touches_no_other_exchange(&mut world).await;

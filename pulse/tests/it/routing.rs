@@ -18,7 +18,7 @@ use crate::world::{
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn messages_go_where_they_are_asked_for() {
+async fn messages_go_to_queues_of_their_routes() {
     let world = World::share().await;
     topics_match_here_as_they_do_in_rabbitmq(&world).await;
     two_routes_on_one_exchange_each_get_what_they_ask_for(&world).await;

@@ -83,7 +83,7 @@ async fn its_queue_ends_with_it(world: &World) {
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn people_see_what_an_exchange_carries() {
+async fn tail_shows_messages_of_exchange() {
     let mut world = World::start().await;
     an_exchange_that_does_not_exist_is_named(&world).await;
     its_queue_ends_with_it(&world).await;

@@ -10,7 +10,7 @@ use testkit::{Authority, RabbitServer};
 use crate::world::message;
 
 #[tokio::test]
-async fn a_server_is_let_near_only_with_a_certificate_from_the_right_authority() {
+async fn server_needs_certificate_of_trusted_authority() {
     let directories = [
         TempDir::new().unwrap(),
         TempDir::new().unwrap(),

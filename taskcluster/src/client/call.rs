@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_one_short_line_without_the_token() {
+    fn error_text_is_one_short_line_without_token() {
         let token = SecretString::from(" t0ken\n");
         let table = [
             (
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_counts_only_with_taskclusters_words() {
+    fn status_counts_only_with_taskcluster_error_body() {
         let refusal = |status, body: &'static str| {
             let status = StatusCode::from_u16(status).unwrap();
             Answer {

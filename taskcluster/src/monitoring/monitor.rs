@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_looks_come_less_often_the_older_a_task_is() {
+    fn polls_become_rarer_as_task_ages() {
         let since: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         for (age, expected) in [
             (0, 60),

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_fits_into_a_mail_however_much_went_wrong() {
+    fn report_is_bounded_to_mail_size() {
         let tasks = (0..1000).flat_map(|hook| {
             (0..100).map(move |number| {
                 task(

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_with_an_action_is_said() {
+    async fn malformed_action_is_reported() {
         for (actions, expected) in [
             (
                 Bytes::from("no json"),
@@ -414,7 +414,7 @@ mod tests {
 
     /// Backtracking would try them for longer than anybody waits, or the compiled form would fill the memory.
     #[tokio::test]
-    async fn a_hostile_pattern_ends_at_once() {
+    async fn hostile_pattern_is_bounded_in_time() {
         let pattern = |pattern: &str| json!({ "schema": { "properties": { "tasks": { "items": { "pattern": pattern } } } } });
         let hostile = vec!["a".repeat(200)];
         let refused = add_new_jobs(changed(pattern("^(a+)+$!")), decision(), hostile.clone())

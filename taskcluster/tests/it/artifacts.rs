@@ -346,7 +346,7 @@ async fn an_error_in_the_place_of_an_artifact_is_reported() {
 }
 
 #[tokio::test]
-async fn a_store_in_trouble_is_asked_again_and_its_signed_address_is_kept_to_ourselves() {
+async fn failing_store_is_retried_without_showing_signed_address() {
     let (stage, id) = task_with(FakeArtifact::S3(b"0.07".to_vec())).await;
     for fault in [Fault::Status(503), Fault::Cut] {
         stage.fake.fail_next("store", 2, &fault);

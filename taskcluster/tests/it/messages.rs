@@ -113,7 +113,7 @@ fn a_message_needs_no_more_than_its_status() {
 }
 
 #[test]
-fn tags_and_states_that_are_new_do_not_matter() {
+fn unknown_tags_and_states_are_tolerated() {
     let Recorded { mut body, .. } = recorded().pop().unwrap();
     body["task"] = serde_json::json!({ "tags": { "kind": "test" }, "more": 1 });
     body["status"]["state"] = "asleep".into();

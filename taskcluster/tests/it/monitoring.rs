@@ -152,7 +152,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_task_is_looked_at_until_it_ends_and_less_often_with_time() {
+async fn task_is_polled_until_it_ends() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     assert_eq!(world.look().await, 1);
@@ -250,7 +250,7 @@ async fn a_task_that_somebody_cancelled_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn a_task_that_taskcluster_has_forgotten_is_not_asked_for_for_ever() {
+async fn expired_task_is_no_longer_polled() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.forget(&task);
@@ -386,7 +386,7 @@ async fn a_task_that_cannot_be_made_again_is_kept_for_the_operator_by_its_name()
 }
 
 #[tokio::test]
-async fn of_two_reporters_at_once_one_is_heard() {
+async fn concurrent_reporters_send_one_report() {
     let world = World::new().await;
     let bad = world.watch("bot").await;
     world.fake.move_on(&bad, TaskState::Failed);
@@ -399,7 +399,7 @@ async fn of_two_reporters_at_once_one_is_heard() {
 }
 
 #[tokio::test]
-async fn nobody_hears_of_hooks_whose_tasks_all_completed() {
+async fn report_omits_hooks_whose_tasks_all_completed() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Completed);

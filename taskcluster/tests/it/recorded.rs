@@ -40,7 +40,7 @@ const HOOK: (&str, &str) = ("project-relman", "code-review-dev");
 const SECRET: &str = "project/relman/code-review/test";
 
 #[tokio::test]
-async fn the_fake_answers_as_the_real_one() {
+async fn fake_answers_as_recorded_services() {
     let files = std::fs::read_dir(folder())
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap());

@@ -12,7 +12,7 @@ use crate::stage::Stage;
 const TRIES: usize = 4;
 
 #[tokio::test]
-async fn what_passes_is_tried_again_with_growing_waits() {
+async fn transient_failures_are_retried_with_backoff() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     let faults = [
@@ -37,7 +37,7 @@ async fn what_passes_is_tried_again_with_growing_waits() {
 }
 
 #[tokio::test]
-async fn a_wait_that_taskcluster_asks_for_is_kept() {
+async fn retry_after_is_respected() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     let seven = Duration::from_secs(7);
@@ -53,7 +53,7 @@ async fn a_wait_that_taskcluster_asks_for_is_kept() {
 }
 
 #[tokio::test]
-async fn a_wait_longer_than_a_call_defers_the_message() {
+async fn long_retry_after_defers_the_message() {
     let stage = Stage::set().await;
     let table = [(60, 60), (0, 1), (86_400, 600)];
     for (asked, kept) in table {
@@ -119,7 +119,7 @@ async fn a_task_whose_answer_was_lost_is_not_created_twice() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_argued_with() {
+async fn permanent_refusal_is_not_retried() {
     let stage = Stage::set().await;
     let error = stage.client().task("nope").await.unwrap_err();
     assert_eq!(error.retry(), Retry::Never);
@@ -127,7 +127,7 @@ async fn a_refusal_is_not_argued_with() {
 }
 
 #[tokio::test]
-async fn a_page_of_something_in_between_says_nothing_about_a_task() {
+async fn error_page_of_proxy_is_no_answer_about_a_task() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     for status in [401, 403, 404, 409] {

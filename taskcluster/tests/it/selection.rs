@@ -40,7 +40,7 @@ async fn selected() -> (World, Update, String) {
 }
 
 #[tokio::test]
-async fn from_a_push_to_the_results_of_the_selected_tests() {
+async fn selected_tests_run_and_their_results_are_published() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     let diff = build.request.diff_id;
@@ -344,7 +344,7 @@ async fn a_selection_that_comes_before_the_decision_task_is_through_waits_for_it
 }
 
 #[tokio::test]
-async fn a_push_whose_decision_task_fails_is_forgotten_in_the_end() {
+async fn push_with_failed_decision_task_expires() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
@@ -364,7 +364,7 @@ async fn a_push_whose_decision_task_fails_is_forgotten_in_the_end() {
 
 /// An operator can see why, mend it, and send the message again.
 #[tokio::test]
-async fn what_is_wrong_with_a_selection_is_kept_for_the_operator() {
+async fn malformed_selection_becomes_dead_letter() {
     let with = |change: fn(&mut Value)| {
         let mut actions: Value = serde_json::from_str(ACTIONS).unwrap();
         change(&mut actions["actions"][1]);
@@ -512,7 +512,7 @@ async fn a_push_outlives_the_worker_that_had_it() {
 
 /// What is asked for twice at once bears one key: whoever triggers hooks does it once.
 #[tokio::test]
-async fn two_deliveries_at_once_ask_for_one_thing() {
+async fn concurrent_deliveries_create_one_task() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.send(&PUSHES, &build).await;
@@ -602,7 +602,7 @@ async fn a_result_that_comes_twice_or_after_the_push_is_forgotten_is_not_shown_a
 }
 
 #[tokio::test]
-async fn a_message_that_is_none_is_kept_for_the_operator() {
+async fn malformed_message_becomes_dead_letter() {
     let world = World::new().await;
     let mut message = ended("Aq", "group", "completed", None);
     message.body = b"{}".to_vec().into();

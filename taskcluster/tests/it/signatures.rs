@@ -24,7 +24,7 @@ struct Judged {
 }
 
 #[tokio::test]
-async fn the_fake_judges_as_npms_hawk_did() {
+async fn fake_verifies_signatures_as_npm_hawk() {
     let judged: Vec<Judged> =
         serde_json::from_str(include_str!("../fixtures/rust-crate-114-requests.json")).unwrap();
     let now: Timestamp = NOW.parse().unwrap();
@@ -89,7 +89,7 @@ async fn the_fake_judges_as_npms_hawk_did() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_signed_can_be_changed_and_no_signature_serves_twice() {
+async fn tampered_or_replayed_request_is_refused() {
     let stage = Stage::set().await;
     stage.fake.add_hook("g", "h", None);
     let credentials = stage.fake.credentials();
@@ -157,7 +157,7 @@ async fn nothing_that_is_signed_can_be_changed_and_no_signature_serves_twice() {
 }
 
 #[tokio::test]
-async fn credentials_for_a_time_give_some_scopes_until_they_end() {
+async fn temporary_credentials_grant_their_scopes_until_they_expire() {
     let stage = Stage::set().await;
     for name in ["mine", "other"] {
         stage.fake.add_secret(name, json!({}));
@@ -183,7 +183,7 @@ async fn credentials_for_a_time_give_some_scopes_until_they_end() {
 }
 
 #[tokio::test]
-async fn what_the_credentials_lack_is_no_messages_fault() {
+async fn missing_scope_is_no_fault_of_the_message() {
     let stage = Stage::set().await;
     let client = Client {
         id: "me".to_owned(),
@@ -218,7 +218,7 @@ async fn what_the_credentials_lack_is_no_messages_fault() {
 }
 
 #[tokio::test]
-async fn a_machine_whose_time_is_off_is_reported() {
+async fn clock_skew_is_reported() {
     let stage = Stage::set().await;
     let (root, credentials) = (stage.fake.root().clone(), Some(stage.credentials()));
     let late = crate::stage::Stopwatch::at("2026-11-21T02:58:05.000Z");

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_differ_and_nobody_listens_on_them() {
+    fn claimed_ports_differ_and_are_free() {
         let ports: Vec<_> = (0..200).map(|_| Port::claim().unwrap()).collect();
         let numbers: HashSet<_> = ports.iter().map(Port::number).collect();
         assert_eq!(numbers.len(), ports.len());

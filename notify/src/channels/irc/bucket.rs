@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn four_lines_at_once_then_one_each_two_seconds() {
+    fn token_bucket_allows_four_lines_then_one_per_two_seconds() {
         let mut bucket = Bucket::full();
         let mut sent = Vec::new();
         let mut now = 0;
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_put_back_does_not_stop_it() {
+    fn token_bucket_survives_clock_set_back() {
         let mut bucket = Bucket::full();
         bucket.take(at(86_400));
         assert_eq!(bucket.wait(at(0)), Duration::from_secs(2));

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_about_whom_it_names() {
+    fn reply_is_attributed_to_the_target_it_names() {
         for (text, target, expected) in [
             (":s 401 me ann :No such nick", "Ann", Some(Kind::Refused)),
             (":s 401 me bob :No such nick", "ann", None),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leave_is_taken_by_its_words() {
+    fn part_reason_is_classified() {
         for (text, expected) in [
             ("ERROR :Access denied: Bad password?", Kind::Credentials),
             (

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_never_begins_a_line() {
+    fn foreign_text_never_begins_a_line() {
         for text in [
             "!op mallory",
             "/quit",

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_tasks_name_the_channels_are_few_and_the_default_stays() {
+    fn joined_channels_are_bounded_and_keep_the_default() {
         let mut presence = Presence::new("#ci");
         for number in 0..MAX_CHANNELS - 1 {
             assert_eq!(presence.make_room(), None);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_fits_into_a_line() {
+    fn nick_list_fits_into_one_line() {
         let mut presence = Presence::new("#ci");
         for number in 10..29 {
             presence.told(&format!("#{}{number}", "a".repeat(61)));

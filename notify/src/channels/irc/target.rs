@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_a_channel_or_a_nick_or_nothing() {
+    fn target_is_channel_nick_or_invalid() {
         for name in ["#ci", "&local", "##rust", "#a.b-c_d", "#straße", "#0"] {
             assert_eq!(Target::parse(name), Ok(Target::Channel(name.to_owned())));
         }
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_among_the_nicks_is_no_channel() {
+    fn channel_among_nicks_is_ignored() {
         assert_eq!(
             (channel("ci"), channel("#ci"), channel("&ci")),
             ("#ci".into(), "#ci".into(), "&ci".into())

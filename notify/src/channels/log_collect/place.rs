@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_lead_nowhere_else() {
+    fn hostile_names_stay_in_their_key() {
         let props = [
             ("branch", ".."),
             ("product", "../../etc/passwd"),

@@ -376,7 +376,7 @@ async fn a_nick_that_is_taken_is_taken_back() {
 }
 
 #[tokio::test]
-async fn one_who_is_kicked_comes_again_with_news() {
+async fn kicked_client_rejoins_with_next_message() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#builds"]).await;
     let channels = channel(server.port, &[]).await;
@@ -398,7 +398,7 @@ async fn one_who_is_kicked_comes_again_with_news() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_taken_by_what_it_means() {
+async fn server_refusals_are_classified() {
     let server = Ngircd::start().await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = channel_by(clock.clone(), server.port, &[]).await;

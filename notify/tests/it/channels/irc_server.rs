@@ -220,7 +220,7 @@ async fn a_connection_that_breaks_before_the_answer_is_no_sending_and_costs_an_a
 }
 
 #[tokio::test]
-async fn one_who_is_put_out_while_a_line_is_on_its_way_tries_again() {
+async fn kicked_during_send_is_retried() {
     let (listener, port) = listener().await;
     let channels = channel(Arc::new(SystemClock), &port, &[]).await;
     let telling = |channels: &Arc<Channels>| {

@@ -386,7 +386,7 @@ async fn a_hostile_name_leads_nowhere_else() {
 }
 
 #[tokio::test]
-async fn what_a_store_answers_is_taken_by_what_it_means() {
+async fn store_responses_are_classified() {
     let mut moto = store().await;
     let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
     let channels = collector(&logs.root, &moto.endpoint(), "no-such-bucket", ANYBODY);

@@ -118,7 +118,7 @@ async fn what_a_stranger_wrote_is_text() {
 }
 
 #[tokio::test]
-async fn what_is_long_fits_into_an_event() {
+async fn long_message_fits_into_matrix_event() {
     let lines = Notification {
         message: "\"\\\n".repeat(6600),
         ..to(&[])
@@ -147,7 +147,7 @@ async fn what_is_long_fits_into_an_event() {
 }
 
 #[tokio::test]
-async fn a_sending_that_is_repeated_shows_nothing_new() {
+async fn repeated_sending_is_idempotent() {
     let (home, channels) = world().await;
     home.mumble(true);
     let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
@@ -320,7 +320,7 @@ async fn a_message_that_is_refused_mutes_no_room() {
 }
 
 #[tokio::test]
-async fn answers_are_taken_by_what_they_mean() {
+async fn responses_are_classified() {
     let wait = |milliseconds| Retry::Defer(Duration::from_millis(milliseconds));
     let error = |code| json!({ "errcode": code, "error": "so it is" });
     for (status, body, expected, words) in [

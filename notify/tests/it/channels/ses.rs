@@ -83,7 +83,7 @@ async fn a_mail_is_handed_over_as_it_is_written() {
 }
 
 #[tokio::test]
-async fn what_ses_answers_is_taken_by_what_it_means() {
+async fn ses_responses_are_classified() {
     let mut moto = account().await;
     let error = send(&moto, "somebody@example.org", ANN).await.unwrap_err();
     assert_eq!(error.retry(), Retry::Never, "{error}");

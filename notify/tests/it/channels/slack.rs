@@ -129,7 +129,7 @@ async fn what_a_stranger_wrote_links_to_nothing_and_calls_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_long_keeps_the_limits() {
+async fn long_message_keeps_slack_limits() {
     let line = DigestLine {
         status: Status::TaskFailed,
         subject: "<&>".repeat(160),
@@ -150,7 +150,7 @@ async fn what_is_long_keeps_the_limits() {
 }
 
 #[tokio::test]
-async fn answers_are_taken_by_what_they_mean() {
+async fn responses_are_classified() {
     let (again, wait) = (Retry::Backoff, |seconds| {
         Retry::Defer(Duration::from_secs(seconds))
     });

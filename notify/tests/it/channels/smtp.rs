@@ -275,7 +275,7 @@ async fn strangers_write_no_headers_and_no_markup() {
 }
 
 #[tokio::test]
-async fn what_is_no_address_is_asked_of_nobody() {
+async fn malformed_address_is_not_sent_to_server() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
     for recipient in [
@@ -330,7 +330,7 @@ async fn letters_of_all_kinds_and_long_lines_arrive() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_said_and_cost_no_attempt() {
+async fn wrong_credentials_are_reported_and_cost_no_attempt() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[("password", "hunter2")]).await.unwrap();
     let error = sent(&channels).await.unwrap_err();
@@ -371,7 +371,7 @@ async fn a_full_mailbox_gets_its_mail_once_there_is_room() {
 }
 
 #[tokio::test]
-async fn who_does_not_exist_is_left_alone_for_a_day_and_the_others_get_theirs() {
+async fn unknown_recipient_is_muted_for_a_day_and_others_are_served() {
     let (_guard, logs) = capture_logs();
     let server = SmtpServer::start("starttls").await;
     server.answers(ANN, "550 5.1.1 no such user");

@@ -122,7 +122,7 @@ async fn subscribers_get_the_text_and_the_logs() {
 }
 
 #[tokio::test]
-async fn what_a_topic_answers_is_taken_by_what_it_means() {
+async fn topic_responses_are_classified() {
     let mut topic = Topic::new().await;
     let one = notification("sns", Recipients::default());
 

@@ -99,7 +99,7 @@ async fn a_receiver_can_tell_that_it_is_us() {
 }
 
 #[tokio::test]
-async fn answers_are_taken_by_what_they_mean() {
+async fn responses_are_classified() {
     use std::time::Duration;
     for (status, wait, expected, words) in [
         (

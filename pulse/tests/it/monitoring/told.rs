@@ -66,7 +66,7 @@ fn sorted(mut events: Vec<Value>) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_recorded_messages_are_told_as_the_predecessor_told_them() {
+async fn recorded_messages_are_sent_as_by_the_predecessor() {
     let rabbit = rabbit().await;
     let told = Told::default();
     let tests = told.clone();
@@ -122,7 +122,7 @@ async fn the_recorded_messages_are_told_as_the_predecessor_told_them() {
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn a_monitor_tells_what_it_was_asked_for() {
+async fn monitor_sends_what_its_filters_select() {
     let rabbit = rabbit().await;
     filters_work_on_a_real_server(&rabbit).await;
     jobs_of_treeherder_are_the_same_events(&rabbit).await;

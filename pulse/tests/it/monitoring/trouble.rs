@@ -139,7 +139,7 @@ async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
 const RESTARTED: &str = "exchange/build/restarted";
 
 #[tokio::test]
-async fn rabbitmq_is_killed_and_restarted() {
+async fn monitor_survives_restart_of_rabbitmq() {
     let (mut rabbit, _directory) = own_rabbit().await;
     let (told, passing) = (Told::default(), Told::default());
     rabbit.declare_exchange(RESTARTED).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_fault_at_the_start_ends_a_monitor_with_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_goes_away_later_is_waited_for_and_logged_once() {
+async fn exchange_deleted_later_is_awaited_and_logged_once() {
     let rabbit = rabbit().await;
     let told = Told::default();
     let mut monitor = told

@@ -228,7 +228,7 @@ async fn a_group_that_taskcluster_does_not_know_is_a_dead_letter_that_names_it()
 }
 
 #[tokio::test]
-async fn pages_without_end_are_given_up() {
+async fn endless_pagination_is_given_up() {
     let world = World::new().await;
     let group = world.decision(&json!({}));
     for _ in 0..200 {
@@ -246,7 +246,7 @@ async fn pages_without_end_are_given_up() {
 }
 
 #[tokio::test]
-async fn what_landed_is_reviewed_once_by_the_hook_of_its_channel() {
+async fn landed_push_triggers_hook_of_its_channel_once() {
     let world = World::new().await;
     let hook = HookName::new("project-relman", "code-review-testing");
     let table = [

@@ -72,7 +72,7 @@ async fn a_template_that_makes_no_task_leaves_nothing_to_watch() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_twice_is_triggered_once_long_after_too() {
+async fn duplicate_trigger_is_dropped_within_the_window() {
     let world = World::new().await;
     for pause in [Duration::ZERO, LATER, 10 * DAY] {
         world.clock.advance(pause);
@@ -86,7 +86,7 @@ async fn what_is_asked_for_twice_is_triggered_once_long_after_too() {
 }
 
 #[tokio::test]
-async fn of_two_instances_one_triggers_and_its_task_is_watched_once() {
+async fn concurrent_instances_trigger_once() {
     let world = World::new().await;
     let (one, other) = (world.runner(), world.runner());
     world.send(&HOOKS, &trigger("a")).await;
@@ -203,7 +203,7 @@ async fn an_outage_costs_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_call_that_failed_is_over_and_need_not_be_waited_for() {
+async fn failed_call_releases_its_claim() {
     let (_guard, log) = capture_logs();
     let world = World::new().await;
     let runner = world.runner();
@@ -225,7 +225,7 @@ async fn a_call_that_failed_is_over_and_need_not_be_waited_for() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_park_it_until_somebody_corrects_them() {
+async fn wrong_credentials_defer_the_trigger() {
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
     let wrong = Credentials {
@@ -309,7 +309,7 @@ async fn a_payload_that_the_hook_does_not_take_is_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_missing_scope_parks_what_needs_it_and_is_logged_once() {
+async fn missing_scope_defers_the_trigger_and_is_logged_once() {
     let (_guard, log) = capture_logs();
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
@@ -338,7 +338,7 @@ async fn a_missing_scope_parks_what_needs_it_and_is_logged_once() {
 }
 
 #[tokio::test]
-async fn a_bus_that_was_away_just_then_learns_with_the_settlement_what_was_triggered() {
+async fn trigger_is_recorded_with_settlement_after_bus_outage() {
     let directory = TempDir::new().unwrap();
     let (_guard, log) = capture_logs();
     let mut server = RedisServer::start(directory.path()).await.unwrap();

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_request_is_the_recorded_one() {
+    fn request_equals_the_recorded_one() {
         let recorded =
             include_str!("../../../../phabricator/tests/fixtures/phorge/raw_request.txt");
         let build = |target: &str| BuildVariables {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_answer_is_read_to_its_end_on_a_connection_that_stays_open() {
+    async fn response_is_read_to_its_end_on_keep_alive_connection() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let web = listener.local_addr().unwrap();
         let echo = async |RawQuery(query): RawQuery| {
