@@ -27,9 +27,9 @@ use uuid::Uuid;
 
 use crate::{
     Bus, BusError, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT,
-    Settlement, erased,
-    meters::Meters,
-    quarantine::{Alone, Presence},
+    Settlement, dyn_handler,
+    metrics::Metrics,
+    quarantine::{ActivePermit, ExclusivePermit},
     worker::{Ended, LAST_TRIES, OUTAGE, Verdict, Worker},
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
@@ -87,9 +87,9 @@ impl Consumer {
         queue: Queue<M>,
         handler: impl Handler<M>,
     ) -> Self {
-        let handler = erased::erase(handler);
+        let handler = dyn_handler::erase(handler);
         let queue = queue.spec();
-        let meters = Meters::new(queue.name);
+        let metrics = Metrics::new(queue.name);
         Self {
             queue,
             worker: Arc::new(Worker {
@@ -97,7 +97,7 @@ impl Consumer {
                 clock,
                 queue,
                 handler,
-                meters,
+                metrics,
             }),
             lanes: HashMap::new(),
             held: Held::default(),
@@ -303,9 +303,9 @@ struct Run<'c> {
     ended: Vec<Ended>,
     /// How many messages of a lane are not settled yet.
     lanes: HashMap<String, usize>,
-    presence: Option<Presence<'c>>,
+    permit: Option<ActivePermit<'c>>,
     /// Held until a suspect of ours is settled, with its id.
-    alone: Option<(Alone<'c>, Uuid)>,
+    alone: Option<(ExclusivePermit<'c>, Uuid)>,
     /// Whether that suspect is among the tasks.
     suspect_works: bool,
 }
@@ -321,7 +321,7 @@ impl<'c> Run<'c> {
             spare: None,
             ended: Vec::new(),
             lanes: HashMap::new(),
-            presence: None,
+            permit: None,
             alone: None,
             suspect_works: false,
         }
@@ -343,15 +343,15 @@ impl<'c> Run<'c> {
             .len()
             .saturating_sub(usize::from(self.suspect_works));
         if resting && others == 0 && self.quarantine().is_wanted() {
-            self.presence = None;
-        } else if self.presence.is_none() && self.alone.is_none() {
-            self.presence = self.quarantine().enter();
+            self.permit = None;
+        } else if self.permit.is_none() && self.alone.is_none() {
+            self.permit = self.quarantine().enter();
         }
     }
 
     fn may_reserve(&self) -> bool {
         let concurrency = self.worker.queue.policy.concurrency;
-        self.presence.is_some()
+        self.permit.is_some()
             && !self.quarantine().is_wanted()
             && self.tasks.len() < concurrency
             && self.ended.len() < concurrency

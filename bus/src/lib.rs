@@ -1,31 +1,32 @@
 #![doc = include_str!("../README.md")]
 
 mod blob;
+mod body_json;
 mod claim;
 mod consumer;
 mod context;
+mod dyn_handler;
 mod encoding;
 mod envelope;
-mod erased;
 mod error;
 mod handler;
 mod leader_lease;
 mod ledger;
 mod memory;
 mod message;
-mod meters;
+mod metrics;
 mod operate;
 mod operator;
 mod policy;
 mod quarantine;
 mod queue;
-mod readable;
 mod redis;
 mod retry;
 mod transport;
 mod worker;
 
 pub use blob::Blob;
+pub use body_json::Body;
 pub use claim::{Claim, ClaimField, ClaimHandle};
 pub use consumer::Consumer;
 pub use context::Context;
@@ -46,7 +47,6 @@ pub use operator::{
 pub use policy::{Backoff, Bound, Policy, QueueSpec};
 pub use quarantine::Quarantine;
 pub use queue::{Producer, Queue};
-pub use readable::Body;
 pub use redis::{RedisBus, RedisOptions};
 pub use retry::{Retry, Retryable};
 pub use transport::{Bus, Ending, Lease, Leased, Reserve, SUSPECT, Settlement};

@@ -3,9 +3,10 @@
 
 mod ledger;
 mod operate;
+mod state;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::HashSet,
     ops::Range,
     sync::{
         Arc,
@@ -18,19 +19,17 @@ use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use self::{ledger::Ledgers, operate::Finished};
-use crate::policy::LARGE;
+use self::{
+    ledger::Ledgers,
+    state::{Queues, check_bounds, later, settle, store_all},
+};
 use crate::{
-    Bound, Bus, BusError, CompareAndSet, DeadLetter, Ending, Envelope, Fact, LATE, Lease, Leased,
-    Ledger, Outgoing, Pushed, Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement,
+    Bus, BusError, CompareAndSet, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed,
+    Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement,
 };
 use runtime::Clock;
-
-/// Their names come from the program, so nobody can choose them to collide.
-type Queues = FxHashMap<&'static str, QueueState>;
 
 /// Queues in the memory of this process.
 #[derive(Debug)]
@@ -44,52 +43,6 @@ pub struct MemoryBus {
     /// How many wait for it.
     waiting: AtomicUsize,
     quarantine: Quarantine,
-}
-
-/// Everything is ordered by a serial number that a message gets when it becomes ready and keeps while it is held, so
-/// what is released or taken over goes before newer messages.
-#[derive(Debug, Default)]
-struct QueueState {
-    serial: u64,
-    /// In the order of their serial numbers.
-    ready: VecDeque<(u64, Stored)>,
-    held: BTreeMap<u64, Held>,
-    delayed: BTreeMap<(Timestamp, u64), Stored>,
-    dead: VecDeque<(DeadLetter, Arc<Envelope>)>,
-    paused: bool,
-    finished: Finished,
-    /// When a delayed message was last made ready late.
-    last_late: Option<Timestamp>,
-    keys: HashSet<String>,
-    /// The keys in the order in which they are forgotten: the window of a queue is a constant.
-    forget: VecDeque<(Timestamp, String)>,
-}
-
-#[derive(Debug)]
-struct Stored {
-    envelope: Arc<Envelope>,
-    attempts: u32,
-    deaths: u32,
-    /// When it became ready; means nothing before that.
-    since: Timestamp,
-}
-
-impl Stored {
-    fn new(envelope: Arc<Envelope>) -> Self {
-        Self {
-            envelope,
-            attempts: 0,
-            deaths: 0,
-            since: Timestamp::UNIX_EPOCH,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Held {
-    stored: Stored,
-    delivery: u64,
-    expires: Timestamp,
 }
 
 impl MemoryBus {
@@ -162,282 +115,6 @@ impl MemoryBus {
         let next = due.into_iter().chain(expiry).min()?;
         Some(Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO))
     }
-}
-
-impl QueueState {
-    fn waiting(&self) -> usize {
-        self.ready.len() + self.held.len() + self.delayed.len()
-    }
-
-    /// What the messages that wait take, about, in bytes.
-    fn bytes(&self) -> u64 {
-        let ready = self.ready.iter().map(|(_, stored)| stored);
-        let held = self.held.values().map(|held| &held.stored);
-        let all = ready.chain(held).chain(self.delayed.values());
-        all.map(|stored| stored.envelope.size()).sum()
-    }
-
-    fn next_serial(&mut self) -> u64 {
-        self.serial += 1;
-        self.serial
-    }
-
-    fn store(&mut self, mut stored: Stored, after: Duration, now: Timestamp) {
-        let serial = self.next_serial();
-        if after.is_zero() {
-            // A plain push does not ask for the time: its messages are as old as their envelopes.
-            stored.since = now.max(stored.envelope.created_at);
-            self.ready.push_back((serial, stored));
-        } else {
-            self.delayed.insert((later(now, after), serial), stored);
-        }
-    }
-
-    fn wake_due(&mut self, now: Timestamp) {
-        while let Some(entry) = self
-            .delayed
-            .first_entry()
-            .filter(|entry| entry.key().0 <= now)
-        {
-            if later(entry.key().0, LATE) <= now {
-                self.last_late = Some(now);
-            }
-            let mut stored = entry.remove();
-            stored.since = now;
-            let serial = self.next_serial();
-            self.ready.push_back((serial, stored));
-        }
-    }
-
-    /// Puts a message back to its place.
-    fn put_back(&mut self, serial: u64, stored: Stored) {
-        let place = self.ready.partition_point(|(other, _)| *other < serial);
-        self.ready.insert(place, (serial, stored));
-    }
-
-    /// Whose lease ran out. It still holds, until somebody takes the message.
-    fn expired(&self, now: Timestamp) -> Vec<u64> {
-        self.held
-            .iter()
-            .filter(|(_, held)| held.expires <= now)
-            .map(|(serial, _)| *serial)
-            .collect()
-    }
-
-    fn take_over(&mut self, serial: u64, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
-        let Held { mut stored, .. } = self.held.remove(&serial)?;
-        stored.deaths += 1;
-        Some(self.hold(serial, stored, queue, expires))
-    }
-
-    fn take(&mut self, place: usize, queue: &QueueSpec, expires: Timestamp) -> Option<Leased> {
-        let (serial, stored) = self.ready.remove(place)?;
-        Some(self.hold(serial, stored, queue, expires))
-    }
-
-    fn hold(
-        &mut self,
-        serial: u64,
-        mut stored: Stored,
-        queue: &QueueSpec,
-        expires: Timestamp,
-    ) -> Leased {
-        stored.attempts += 1;
-        let delivery = self.next_serial();
-        let leased = Leased {
-            lease: Lease {
-                queue: queue.name,
-                length: queue.policy.lease,
-                lane: stored.envelope.lane.clone(),
-                entry: (0, serial),
-                delivery,
-                spent: None,
-            },
-            envelope: stored.envelope.clone(),
-            attempt: stored.attempts,
-            deaths: stored.deaths,
-        };
-        self.held.insert(
-            serial,
-            Held {
-                stored,
-                delivery,
-                expires,
-            },
-        );
-        leased
-    }
-
-    fn held(&mut self, lease: &Lease) -> Result<(u64, &mut Held), BusError> {
-        let serial = lease.entry.1;
-        let held = self
-            .held
-            .get_mut(&serial)
-            .filter(|held| held.delivery == lease.delivery);
-        held.map(|held| (serial, held))
-            .ok_or(BusError::LeaseLost { queue: lease.queue })
-    }
-
-    /// Whether `key` was seen within the window.
-    fn remembers(&mut self, key: Option<&str>, now: Timestamp) -> bool {
-        if key.is_none() {
-            return false;
-        }
-        while self
-            .forget
-            .front()
-            .is_some_and(|(expiry, _)| *expiry <= now)
-        {
-            if let Some((_, key)) = self.forget.pop_front() {
-                self.keys.remove(&key);
-            }
-        }
-        key.is_some_and(|key| self.keys.contains(key))
-    }
-
-    /// Remembers `key` until `until`.
-    fn remember(&mut self, key: String, until: Timestamp) {
-        self.keys.insert(key.clone());
-        self.forget.push_back((until, key));
-    }
-}
-
-fn later(now: Timestamp, by: Duration) -> Timestamp {
-    now.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
-fn store_all(queues: &mut Queues, messages: Vec<Outgoing>, now: Timestamp) -> Pushed {
-    let mut pushed = Pushed::default();
-    for Outgoing {
-        queue,
-        envelope,
-        after,
-        key,
-    } in messages
-    {
-        let state = queues.entry(queue.name).or_default();
-        if state.remembers(key.as_deref(), now) {
-            pushed.repeated += 1;
-            continue;
-        }
-        if let Some(key) = key {
-            state.remember(key, later(now, queue.policy.key_window));
-        }
-        state.store(Stored::new(Arc::new(envelope)), after, now);
-        pushed.stored += 1;
-    }
-    pushed
-}
-
-/// Whether the lease still held; else nothing is done. A message that is done is put into `done`.
-fn settle(
-    queues: &mut Queues,
-    lease: &Lease,
-    how: &Settlement,
-    now: Timestamp,
-    done: &mut Vec<Stored>,
-) -> bool {
-    let state = queues.entry(lease.queue).or_default();
-    let Ok((serial, _)) = state.held(lease) else {
-        return false;
-    };
-    let Some(Held { mut stored, .. }) = state.held.remove(&serial) else {
-        return false;
-    };
-    match how {
-        Settlement::Done { emit } => {
-            state.finished.count(now);
-            done.push(stored);
-            if !emit.is_empty() {
-                store_all(queues, emit.clone(), now);
-            }
-        }
-        Settlement::Retry { after } => {
-            stored.deaths = 0;
-            state.store(stored, *after, now);
-        }
-        Settlement::Defer { after } => {
-            stored.attempts -= 1;
-            stored.deaths = 0;
-            state.store(stored, *after, now);
-        }
-        Settlement::Dead {
-            id,
-            reason,
-            attempts,
-            emit,
-        } => {
-            state.finished.count(now);
-            let (id, reason) = (id.to_string(), reason.clone());
-            let letter = DeadLetter {
-                id,
-                reason,
-                attempts: *attempts,
-                died_at: now,
-                unreadable: false,
-            };
-            state.dead.push_front((letter, stored.envelope));
-            store_all(queues, emit.clone(), now);
-        }
-        Settlement::Release => {
-            stored.attempts -= 1;
-            state.put_back(serial, stored);
-        }
-    }
-    true
-}
-
-/// Whether there is room for all of `messages`; those that are repeated need none.
-fn check_bounds(
-    queues: &mut Queues,
-    messages: &[Outgoing],
-    now: Timestamp,
-) -> Result<(), BusError> {
-    let (mut counts, mut seen) = (FxHashMap::default(), HashSet::new());
-    for Outgoing {
-        queue,
-        key,
-        envelope,
-        ..
-    } in messages
-    {
-        let policy = queue.policy;
-        if !policy.is_bounded() {
-            continue;
-        }
-        let state = queues.entry(queue.name).or_default();
-        let key = key.as_deref();
-        if state.remembers(key, now) || key.is_some_and(|key| !seen.insert((queue.name, key))) {
-            continue;
-        }
-        let (waiting, bytes) = counts.entry(queue.name).or_insert_with(|| {
-            let waiting = state.waiting();
-            let few = u64::try_from(waiting)
-                .unwrap_or(u64::MAX)
-                .saturating_mul(LARGE);
-            let asked = policy
-                .bound_bytes
-                .is_some_and(|bound| few >= bound || envelope.size() > LARGE);
-            (waiting, if asked { state.bytes() } else { 0 })
-        });
-        *waiting += 1;
-        let reached = policy
-            .bound
-            .filter(|bound| *waiting > *bound)
-            .map(Bound::Messages)
-            .or(policy
-                .bound_bytes
-                .filter(|bound| *bytes >= *bound)
-                .map(Bound::Bytes));
-        *bytes += envelope.size();
-        if let Some(bound) = reached {
-            return Err(BusError::Full {
-                queue: queue.name,
-                bound,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Counts one who waits.

@@ -31,20 +31,20 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// Joins those who may hold messages; `None` while a suspect is, or wants to be, alone.
-    pub(crate) fn enter(&self) -> Option<Presence<'_>> {
+    pub(crate) fn enter(&self) -> Option<ActivePermit<'_>> {
         let entered = self.state.send_if_modified(|state| {
             state.present += usize::from(!state.wanted);
             !state.wanted
         });
-        entered.then(|| Presence(self))
+        entered.then(|| ActivePermit(self))
     }
 
     /// Asks everyone to leave; `None` when a suspect did so already.
-    pub(crate) fn begin(&self) -> Option<Alone<'_>> {
+    pub(crate) fn begin(&self) -> Option<ExclusivePermit<'_>> {
         let begun = self
             .state
             .send_if_modified(|state| !std::mem::replace(&mut state.wanted, true));
-        begun.then(|| Alone(self))
+        begun.then(|| ExclusivePermit(self))
     }
 
     /// Whether a suspect is, or wants to be, alone.
@@ -74,9 +74,9 @@ impl Quarantine {
 
 /// While it lives, its consumer may hold messages.
 #[derive(Debug)]
-pub(crate) struct Presence<'q>(&'q Quarantine);
+pub(crate) struct ActivePermit<'q>(&'q Quarantine);
 
-impl Drop for Presence<'_> {
+impl Drop for ActivePermit<'_> {
     fn drop(&mut self) {
         self.0.state.send_modify(|state| state.present -= 1);
     }
@@ -84,9 +84,9 @@ impl Drop for Presence<'_> {
 
 /// While it lives, nobody may enter.
 #[derive(Debug)]
-pub(crate) struct Alone<'q>(&'q Quarantine);
+pub(crate) struct ExclusivePermit<'q>(&'q Quarantine);
 
-impl Drop for Alone<'_> {
+impl Drop for ExclusivePermit<'_> {
     fn drop(&mut self) {
         self.0.state.send_modify(|state| state.wanted = false);
     }

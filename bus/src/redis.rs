@@ -56,13 +56,13 @@ pub struct RedisBus {
     /// This process, as the owner of what it holds.
     consumer: String,
     /// Queues whose last look found them paused, or something to take over: new messages may be unwanted.
-    apart: Mutex<HashSet<&'static str>>,
+    script_first: Mutex<HashSet<&'static str>>,
     /// Something of ours becomes ready before the next look would find it: waits are to look again.
-    soon: Notify,
+    wakeup: Notify,
     quarantine: Quarantine,
 }
 
-fn is_no_script(error: &RedisError) -> bool {
+fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
@@ -73,7 +73,7 @@ async fn eval<T: FromRedisValue>(
     call: &Cmd,
 ) -> RedisResult<T> {
     match call.query_async(connection).await {
-        Err(error) if is_no_script(&error) => {
+        Err(error) if is_unknown_script(&error) => {
             script.load_async(connection).await?;
             call.query_async(connection).await
         }
@@ -93,8 +93,8 @@ impl RedisBus {
             connections,
             prefix,
             consumer: clock.new_id().to_string(),
-            apart: Mutex::default(),
-            soon: Notify::new(),
+            script_first: Mutex::default(),
+            wakeup: Notify::new(),
             quarantine: Quarantine::default(),
         })
     }
@@ -121,9 +121,9 @@ impl RedisBus {
     }
 
     /// Has waits look again when something that we wrote becomes ready before they would.
-    fn hasten(&self, how: impl Iterator<Item = Duration>) {
+    fn wake_waiters_before(&self, how: impl Iterator<Item = Duration>) {
         if how.into_iter().any(|after| after < reserve::LOOK) {
-            self.soon.notify_waiters();
+            self.wakeup.notify_waiters();
         }
     }
 }
@@ -179,7 +179,7 @@ impl Bus for RedisBus {
             .map_err(BusError::redis(doing))?
         {
             PushAnswer::Stored(stored) => {
-                self.hasten(after.into_iter());
+                self.wake_waiters_before(after.into_iter());
                 Ok(Pushed {
                     stored,
                     repeated: queues.len().saturating_sub(stored),
@@ -274,7 +274,7 @@ impl Bus for RedisBus {
                 ended[*place].lease.spend();
             }
         }
-        self.hasten(ended.iter().filter_map(|ending| {
+        self.wake_waiters_before(ended.iter().filter_map(|ending| {
             match ending.how {
                 Settlement::Retry { after } | Settlement::Defer { after } => Some(*after),
                 Settlement::Release => Some(Duration::ZERO),

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::later;
+use super::state::later;
 use crate::{CompareAndSet, Fact, Ledger, Record, ledger::Change};
 
 /// All ledgers of a bus.

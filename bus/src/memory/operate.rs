@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{MemoryBus, QueueState, Stored};
+use super::{
+    MemoryBus,
+    state::{QueueState, Stored},
+};
 use crate::{
     BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus, Remains,
     Waiting, Which, operate::per_minute,

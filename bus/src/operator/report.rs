@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    DeadLetter, Depth, Envelope, MessageState, QueueSpec, QueueStatus, Waiting, readable::Body,
+    DeadLetter, Depth, Envelope, MessageState, QueueSpec, QueueStatus, Waiting, body_json::Body,
 };
 
 /// How a queue is doing.

@@ -53,23 +53,23 @@ const UNBLOCK_AGAIN: Duration = Duration::from_millis(10);
 /// The connections of one process.
 pub(super) struct Connections {
     endpoint: Arc<Endpoint>,
-    /// The connection for commands, with the era in which it was made.
+    /// The connection for commands, with the generation in which it was made.
     current: RwLock<Option<(u64, MultiplexedConnection)>>,
     /// Held while it is made.
     making: Mutex<()>,
     /// Each connection that proves broken begins another one. Those of earlier eras are not used again: what broke one
     /// (the server died, or is no longer the master) most likely broke all.
-    era: Arc<AtomicU64>,
-    waits: Pool<Waits>,
+    generation: Arc<AtomicU64>,
+    waits: Pool<BlockingPool>,
 }
 
 impl Connections {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, BusError> {
         let endpoint = Arc::new(Endpoint::new(options)?);
-        let era = Arc::default();
-        let waits = Pool::builder(Waits {
+        let generation = Arc::default();
+        let waits = Pool::builder(BlockingPool {
             endpoint: Arc::clone(&endpoint),
-            era: Arc::clone(&era),
+            generation: Arc::clone(&generation),
         })
         .max_size(options.waiters)
         .timeouts(Timeouts {
@@ -86,7 +86,7 @@ impl Connections {
             endpoint,
             current: RwLock::default(),
             making: Mutex::default(),
-            era,
+            generation,
             waits,
         })
     }
@@ -114,7 +114,8 @@ impl Connections {
         doing: &'static str,
         pipeline: &Pipeline,
     ) -> Result<Vec<RedisResult<Value>>, BusError> {
-        let (era, mut connection) = self.connection().await.map_err(BusError::redis(doing))?;
+        let (generation, mut connection) =
+            self.connection().await.map_err(BusError::redis(doing))?;
         let answers: RedisResult<Vec<RedisResult<Value>>> =
             pipeline.query_async(&mut connection).await;
         let failures = answers
@@ -123,7 +124,7 @@ impl Connections {
             .filter_map(|answer| answer.as_ref().err())
             .chain(answers.as_ref().err());
         if { failures }.any(is_broken) {
-            self.broke(era);
+            self.broke(generation);
         }
         answers.map_err(BusError::redis(doing))
     }
@@ -142,20 +143,25 @@ impl Connections {
         &self,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> RedisResult<T> {
-        let (era, mut connection) = self.connection().await?;
+        let (generation, mut connection) = self.connection().await?;
         let answer = ask(&mut connection).await;
         if answer.as_ref().is_err_and(is_broken) {
-            self.broke(era);
+            self.broke(generation);
         }
         answer
     }
 
-    /// Ends the era of a connection that proved broken, unless it has ended already.
-    fn broke(&self, era: u64) {
+    /// Ends the generation of a connection that proved broken, unless it has ended already.
+    fn broke(&self, generation: u64) {
         let mut current = self.current.write();
         if self
-            .era
-            .compare_exchange(era, era + 1, Ordering::SeqCst, Ordering::SeqCst)
+            .generation
+            .compare_exchange(
+                generation,
+                generation + 1,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            )
             .is_ok()
         {
             *current = None;
@@ -175,11 +181,11 @@ impl Connections {
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT))
                 .set_response_timeout(Some(ANSWER));
-            let era = self.era.load(Ordering::SeqCst);
-            let made = (era, self.endpoint.connect(&config).await?);
+            let generation = self.generation.load(Ordering::SeqCst);
+            let made = (generation, self.endpoint.connect(&config).await?);
             let mut current = self.current.write();
             // It may have ended meanwhile.
-            if self.era.load(Ordering::SeqCst) == era {
+            if self.generation.load(Ordering::SeqCst) == generation {
                 *current = Some(made.clone());
             }
             Ok(made)
@@ -206,7 +212,7 @@ impl Connections {
         let Some(Wait {
             connection,
             id,
-            era,
+            generation,
         }) = wait.0.as_deref_mut()
         else {
             return Ok(Value::Nil);
@@ -218,7 +224,7 @@ impl Connections {
             tokio::select! {
                 answer = &mut answer => answer,
                 () = interrupt.notified() => loop {
-                    let again = match self.unblock(*id, *era).await {
+                    let again = match self.unblock(*id, *generation).await {
                         Ok(false) => UNBLOCK_AGAIN,
                         _ => block + ANSWER,
                     };
@@ -231,18 +237,18 @@ impl Connections {
         };
         let answer = answer.unwrap_or_else(|_| Err(silent()));
         if answer.as_ref().is_err_and(is_broken) {
-            self.broke(*era);
+            self.broke(*generation);
         } else {
             drop(wait.0.take());
         }
         answer.map_err(BusError::redis(doing))
     }
 
-    /// Ends the wait with this number; false when there is none yet. After another era began there is nobody to ask: the
+    /// Ends the wait with this number; false when there is none yet. After another generation began there is nobody to ask: the
     /// number may be another's on another server. The wait ends by itself.
-    async fn unblock(&self, id: i64, era: u64) -> RedisResult<bool> {
+    async fn unblock(&self, id: i64, generation: u64) -> RedisResult<bool> {
         let (now, mut connection) = self.connection().await?;
-        if now != era {
+        if now != generation {
             return Ok(true);
         }
         redis::cmd("CLIENT")
@@ -255,7 +261,7 @@ impl Connections {
 
 /// A connection that waits. Unless it is taken out after the answer, it is thrown away: the server may still have the
 /// wait, and closing the connection ends that.
-struct Blocking(Option<Object<Waits>>);
+struct Blocking(Option<Object<BlockingPool>>);
 
 impl Drop for Blocking {
     fn drop(&mut self) {
@@ -268,19 +274,19 @@ fn silent() -> RedisError {
 }
 
 /// Makes the connections that wait.
-struct Waits {
+struct BlockingPool {
     endpoint: Arc<Endpoint>,
-    era: Arc<AtomicU64>,
+    generation: Arc<AtomicU64>,
 }
 
 struct Wait {
     connection: MultiplexedConnection,
     /// The server's number for it.
     id: i64,
-    era: u64,
+    generation: u64,
 }
 
-impl Manager for Waits {
+impl Manager for BlockingPool {
     type Type = Wait;
     type Error = RedisError;
 
@@ -288,7 +294,7 @@ impl Manager for Waits {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(None);
-        let era = self.era.load(Ordering::SeqCst);
+        let generation = self.generation.load(Ordering::SeqCst);
         let mut connection = self.endpoint.connect(&config).await?;
         let id = redis::cmd("CLIENT")
             .arg("ID")
@@ -297,13 +303,13 @@ impl Manager for Waits {
         Ok(Wait {
             connection,
             id,
-            era,
+            generation,
         })
     }
 
     async fn recycle(&self, wait: &mut Wait, _: &Metrics) -> RecycleResult<RedisError> {
         // One that broke was taken out then; what else is wrong, the next wait finds out.
-        if wait.era == self.era.load(Ordering::SeqCst) {
+        if wait.generation == self.generation.load(Ordering::SeqCst) {
             Ok(())
         } else {
             Err(RecycleError::message(

@@ -3,7 +3,7 @@
 use redis::{ErrorKind, FromRedisValue, ParsingError, RedisError, RedisResult, Value};
 
 /// An entry that is now ours.
-pub(super) struct Taken {
+pub(super) struct RawEntry {
     pub(super) lane: Option<String>,
     pub(super) entry: (u64, u64),
     pub(super) delivery: u64,
@@ -14,7 +14,7 @@ pub(super) struct Taken {
 }
 
 /// As the scripts return it: lane, entry, delivery, attempts, envelope.
-impl FromRedisValue for Taken {
+impl FromRedisValue for RawEntry {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let (lane, entry, delivery, attempts, bytes): (String, String, u64, u32, Vec<u8>) =
             FromRedisValue::from_redis_value(value)?;
@@ -31,7 +31,7 @@ impl FromRedisValue for Taken {
 }
 
 /// The new entries in the answer to an `XREADGROUP` of one stream.
-pub(super) fn read(answer: Value) -> RedisResult<Vec<Taken>> {
+pub(super) fn read(answer: Value) -> RedisResult<Vec<RawEntry>> {
     let unexpected = || {
         RedisError::from((
             ErrorKind::UnexpectedReturnType,
@@ -57,7 +57,7 @@ pub(super) fn read(answer: Value) -> RedisResult<Vec<Taken>> {
         .collect()
 }
 
-fn fresh(entry: Value) -> Option<Taken> {
+fn fresh(entry: Value) -> Option<RawEntry> {
     let Value::Array(entry) = entry else {
         return None;
     };
@@ -77,7 +77,7 @@ fn fresh(entry: Value) -> Option<Taken> {
         // Not ours, but its bytes are kept.
         _ => (0, fields.join(&b' ')),
     };
-    Some(Taken {
+    Some(RawEntry {
         lane: None,
         entry: name(&id)?,
         delivery: 1,

@@ -8,8 +8,8 @@ use tracing::{error, warn};
 
 use super::{
     RedisBus,
-    entries::{self, Taken},
-    is_no_script,
+    entries::{self, RawEntry},
+    is_unknown_script,
     scripts::{self, Call, Look as LookCall, Settle, SettleOne, TakeFromLanes},
 };
 use crate::{Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, Settlement, blob};
@@ -45,9 +45,9 @@ impl RedisBus {
         }
         let mut left = request.wait;
         loop {
-            let soon = self.soon.notified();
-            tokio::pin!(soon);
-            soon.as_mut().enable();
+            let wakeup = self.wakeup.notified();
+            tokio::pin!(wakeup);
+            wakeup.as_mut().enable();
             let look = if queue.lanes {
                 self.look_in_lanes(queue, request).await?
             } else {
@@ -70,7 +70,7 @@ impl RedisBus {
                         left = Duration::ZERO;
                         ended.notify_one();
                     }
-                    () = &mut soon, if !interrupted => {
+                    () = &mut wakeup, if !interrupted => {
                         interrupted = true;
                         ended.notify_one();
                     }
@@ -83,9 +83,9 @@ impl RedisBus {
     }
 
     /// Makes leases of taken entries. Something that is no envelope cannot be handled by anyone: it is buried.
-    async fn leases(&self, queue: &QueueSpec, taken: Vec<Taken>) -> Vec<Leased> {
+    async fn leases(&self, queue: &QueueSpec, taken: Vec<RawEntry>) -> Vec<Leased> {
         let mut leased = Vec::with_capacity(taken.len());
-        for Taken {
+        for RawEntry {
             lane,
             entry,
             delivery,
@@ -169,8 +169,8 @@ impl RedisBus {
         pipeline
             .ignore_errors()
             .add_command(look.command(&self.prefix));
-        let apart = self.apart.lock().contains(queue.name);
-        if !apart {
+        let script_first = self.script_first.lock().contains(queue.name);
+        if !script_first {
             pipeline.add_command(self.read(queue, max, None));
         }
         let mut answers = self
@@ -184,7 +184,7 @@ impl RedisBus {
             .unwrap_or(Ok(redis::Value::Nil))
             .and_then(entries::read);
         let looked = match looked {
-            Err(error) if is_no_script(&error) => {
+            Err(error) if is_unknown_script(&error) => {
                 let load = async |connection: &mut _| look.script().load_async(connection).await;
                 let loaded: Result<String, BusError> = self.connections.run(doing, load).await;
                 if !fresh.as_ref().is_ok_and(|fresh| !fresh.is_empty()) {
@@ -205,7 +205,7 @@ impl RedisBus {
         };
         let fresh = match fresh {
             // Nothing new was asked for yet.
-            Ok(_) if apart && room > 0 => match self
+            Ok(_) if script_first && room > 0 => match self
                 .connections
                 .command(doing, &self.read(queue, room, None))
                 .await
@@ -249,10 +249,10 @@ impl RedisBus {
         })
     }
 
-    /// Whether the next look is to be made apart from the reading of new messages, which it may find unwanted.
-    fn remember(&self, queue: &QueueSpec, apart: bool) {
-        let mut queues = self.apart.lock();
-        if apart {
+    /// Whether the next look runs its script first, and reads new messages afterwards: the script may find them unwanted.
+    fn remember(&self, queue: &QueueSpec, script_first: bool) {
+        let mut queues = self.script_first.lock();
+        if script_first {
             queues.insert(queue.name);
         } else {
             queues.remove(queue.name);

@@ -3,7 +3,7 @@
 use redis::{Cmd, Script};
 
 use super::{Call, EntryName, count, millis};
-use crate::{Lease, QueueSpec, SUSPECT, redis::entries::Taken};
+use crate::{Lease, QueueSpec, SUSPECT, redis::entries::RawEntry};
 
 /// The first half of a reservation from a queue without lanes.
 pub(in crate::redis) struct Look<'a> {
@@ -13,7 +13,7 @@ pub(in crate::redis) struct Look<'a> {
 }
 
 impl Call for Look<'_> {
-    type Answer = (Vec<Taken>, i64, usize, bool);
+    type Answer = (Vec<RawEntry>, i64, usize, bool);
 
     fn script(&self) -> &'static Script {
         script!("common", "take", "look")
@@ -36,7 +36,7 @@ pub(in crate::redis) struct TakeFromLanes<'a> {
 }
 
 impl Call for TakeFromLanes<'_> {
-    type Answer = (Vec<Taken>, i64, String);
+    type Answer = (Vec<RawEntry>, i64, String);
 
     fn script(&self) -> &'static Script {
         script!("common", "take", "reserve")

@@ -5,7 +5,7 @@ use metrics::{Counter, Histogram};
 use crate::Settlement;
 
 /// The counters of one queue. They are looked up once, and cost next to nothing from then on.
-pub(crate) struct Meters {
+pub(crate) struct Metrics {
     done: Counter,
     retried: Counter,
     deferred: Counter,
@@ -16,7 +16,7 @@ pub(crate) struct Meters {
     pub(crate) handling: Histogram,
 }
 
-impl Meters {
+impl Metrics {
     pub(crate) fn new(queue: &'static str) -> Self {
         let ended = |how: &'static str| metrics::counter!("bus_messages_total", "queue" => queue, "outcome" => how);
         Self {

@@ -41,7 +41,7 @@ impl<E: Retryable> From<E> for Failure {
 
 /// A handler whose message type was erased: it decodes for itself.
 #[async_trait]
-pub(crate) trait AnyHandler: Send + Sync {
+pub(crate) trait DynHandler: Send + Sync {
     async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<Outcome, Failure>;
     async fn on_dead_letter(
         &self,
@@ -79,7 +79,7 @@ impl<M: Message, H: Handler<M>> Typed<M, H> {
 }
 
 #[async_trait]
-impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
+impl<M: Message, H: Handler<M>> DynHandler for Typed<M, H> {
     async fn handle(&self, envelope: &Envelope, cx: &Context) -> Result<Outcome, Failure> {
         let message = self.decode(envelope, cx)?;
         Ok(self.handler.handle(message, cx).await?)
@@ -117,7 +117,7 @@ impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
     }
 }
 
-pub(crate) fn erase<M: Message>(handler: impl Handler<M>) -> Box<dyn AnyHandler> {
+pub(crate) fn erase<M: Message>(handler: impl Handler<M>) -> Box<dyn DynHandler> {
     Box::new(Typed {
         handler,
         carries: PhantomData,

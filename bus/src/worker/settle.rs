@@ -1,0 +1,150 @@
+//! Writing how deliveries ended.
+
+use runtime::{Shutdown, chain, error_chain};
+use tracing::{error, warn};
+
+use super::{Ended, LAST_TRIES, OUTAGE, Verdict, Worker};
+use crate::{BusError, Ending, Fact, Leased, Settlement};
+
+impl Worker {
+    /// Writes how these messages ended, and tries again for as long as the bus does not answer and the process lives.
+    pub(crate) async fn settle(&self, batch: &[Ended], shutdown: &Shutdown) {
+        tokio::select! {
+            () = self.settle_until_answered(batch, shutdown) => {}
+            () = async { shutdown.cancelled().await; self.clock.sleep(LAST_TRIES).await } => {
+                warn!(
+                    queue = self.queue.name,
+                    messages = batch.len(),
+                    "not settled before the process ends, they come back with their leases"
+                );
+            }
+        }
+    }
+
+    /// Writes these settlements. Of one that is refused, because it cannot be written, the attempt counts as failed.
+    async fn settle_until_answered(&self, batch: &[Ended], shutdown: &Shutdown) {
+        let lost = |ended: &&Ended| matches!(ended.verdict, Verdict::LeaseLost);
+        batch
+            .iter()
+            .filter(lost)
+            .for_each(|_| self.metrics.count(None));
+        let settlements = batch.iter().filter_map(|ended| match &ended.verdict {
+            Verdict::Settled(how) => Some((&ended.leased, how, &ended.facts[..])),
+            Verdict::LeaseLost => None,
+        });
+        let refused = self.write(settlements.collect(), shutdown).await;
+        if refused.is_empty() {
+            return;
+        }
+        let instead: Vec<_> = refused
+            .iter()
+            .filter_map(|(leased, how, error)| {
+                Some((*leased, self.instead_of(leased, how, error)?))
+            })
+            .collect();
+        let settlements = instead.iter().map(|(leased, how)| (*leased, how, &[][..]));
+        for (leased, _, error) in self.write(settlements.collect(), shutdown).await {
+            error!(
+                queue = self.queue.name,
+                id = %leased.envelope.id,
+                error = chain(&error),
+                "cannot settle a message; it comes back with its lease"
+            );
+        }
+    }
+
+    /// Writes settlements as soon as the bus answers. Returns those that it refused.
+    async fn write<'a>(
+        &self,
+        mut settlements: Vec<(&'a Leased, &'a Settlement, &'a [Fact])>,
+        shutdown: &Shutdown,
+    ) -> Vec<(&'a Leased, &'a Settlement, BusError)> {
+        for failures in 1.. {
+            let endings = settlements.iter().map(|(leased, how, facts)| Ending {
+                lease: &leased.lease,
+                how,
+                facts,
+            });
+            let endings: Vec<_> = endings.collect();
+            match self.bus.settle_all(&endings).await {
+                Ok(results) => return self.sort_out(settlements, results, failures),
+                Err(error) if failures == 1 => warn!(
+                    queue = self.queue.name,
+                    error = chain(&error),
+                    "cannot settle messages; retrying"
+                ),
+                Err(_) => {}
+            }
+            if !shutdown.is_stopping() {
+                // It may have arrived, and the message be ours again, under the same number: a second release would take
+                // it from under its handler. It comes back with its lease at the latest.
+                settlements.retain(|(_, how, _)| !matches!(how, Settlement::Release));
+            }
+            self.clock
+                .sleep(OUTAGE.after(failures, self.clock.as_ref()))
+                .await;
+        }
+        Vec::new()
+    }
+
+    /// Counts what was written, and returns what was refused.
+    fn sort_out<'a>(
+        &self,
+        settlements: Vec<(&'a Leased, &'a Settlement, &'a [Fact])>,
+        results: Vec<Result<(), BusError>>,
+        tries: u32,
+    ) -> Vec<(&'a Leased, &'a Settlement, BusError)> {
+        let mut refused = Vec::new();
+        let mut lost = 0;
+        for ((leased, how, _), result) in settlements.into_iter().zip(results) {
+            match result {
+                Ok(()) => self.metrics.count(Some(how)),
+                Err(BusError::LeaseLost { .. }) => {
+                    self.metrics.count(None);
+                    lost += 1;
+                }
+                Err(error) => refused.push((leased, how, error)),
+            }
+        }
+        if lost > 0 {
+            // After a failed try the first one may have arrived.
+            warn!(
+                queue = self.queue.name,
+                lost, tries, "leases lost, these settlements were not written"
+            );
+        }
+        refused
+    }
+
+    /// How a message is settled whose settlement was refused: without what it would have sent and recorded.
+    fn instead_of(
+        &self,
+        leased: &Leased,
+        how: &Settlement,
+        error: &BusError,
+    ) -> Option<Settlement> {
+        let policy = self.queue.policy;
+        let error = error_chain(error);
+        error!(
+            queue = self.queue.name,
+            id = %leased.envelope.id,
+            error,
+            "cannot write a settlement; the attempt counts as failed"
+        );
+        if matches!(how, Settlement::Release) {
+            // Its lease brings it back.
+            return None;
+        }
+        if leased.attempt < policy.attempts {
+            return Some(Settlement::Retry {
+                after: policy.backoff.after(leased.attempt, self.clock.as_ref()),
+            });
+        }
+        Some(Settlement::Dead {
+            id: leased.envelope.id,
+            reason: format!("cannot write the settlement: {error}"),
+            attempts: leased.attempt,
+            emit: Vec::new(),
+        })
+    }
+}
