@@ -38,9 +38,10 @@ const REPOSITORIES: Ledger = Ledger {
 /// How long after its time a shared wait still counts: somebody is about to look again.
 const SHARED_WAIT_ENDS: Duration = Duration::from_secs(60);
 
-/// All builds have this tag.
+/// All builds have this tag, and those of their revision and their diff, but for builds whose state is still `accepted`:
+/// these are found by [`OPEN`] alone. Accepting a build is to cost little, and reading its records may.
 pub const ALL: &str = "all";
-/// Builds whose end was not said yet have this tag.
+/// Builds whose end is not published yet have this tag.
 pub const OPEN: &str = "open";
 
 /// The queues that a build passes, and those of who else wants to know of it.
@@ -150,11 +151,18 @@ impl BuildLog {
         };
         Ok(vec![
             self.ledger.open(id, field::ACCEPTED, &accepted)?,
-            self.ledger.tag(id, ALL),
             self.ledger.tag(id, OPEN),
+        ])
+    }
+
+    /// Lets a build that is not just accepted any more be found.
+    fn tags(&self, request: &BuildRequest) -> [Fact; 3] {
+        let id = request.target.as_str();
+        [
+            self.ledger.tag(id, ALL),
             self.ledger.tag(id, revision_tag(request.revision_id)),
             self.ledger.tag(id, diff_tag(request.diff_id)),
-        ])
+        ]
     }
 
     fn note(&self, cx: &Context, target: &Phid, what: What) -> Result<(), BusError> {
@@ -245,8 +253,13 @@ impl BuildLog {
         Ok(())
     }
 
-    /// A worker begins with the build.
-    pub async fn begin(&self, cx: &Context, target: &Phid, queue: &str) -> Result<(), BusError> {
+    /// A worker begins with the build, which came from `queue`.
+    pub async fn begin(
+        &self,
+        cx: &Context,
+        request: &BuildRequest,
+        queue: &str,
+    ) -> Result<(), BusError> {
         let step = Step::Working {
             attempt: cx.attempt(),
             process: self.process.to_string(),
@@ -256,8 +269,12 @@ impl BuildLog {
             since: cx.clock().now(),
             step,
         };
-        cx.record_now(vec![self.ledger.set(target.as_str(), field::NOW, &now)?])
-            .await
+        let id = request.target.as_str();
+        let mut facts = vec![self.ledger.set(id, field::NOW, &now)?];
+        if queue == self.queues.load.spec().name {
+            facts.extend(self.tags(request));
+        }
+        cx.record_now(facts).await
     }
 
     /// The build's message comes back to `queue`. The same reason again is not recorded again. A wait for one reason that
@@ -488,7 +505,7 @@ impl BuildLog {
         at: Timestamp,
     ) -> Result<Vec<Fact>, BusError> {
         let (target, id) = (&request.target, request.target.as_str());
-        let mut facts = Vec::new();
+        let mut facts = Vec::from(self.tags(request));
         if *report == Report::Withheld {
             facts.push(self.ledger.erase(id));
             let unknown = Acceptance {
@@ -545,6 +562,7 @@ impl BuildLog {
             outcome: Outcome::PushedBefore,
         };
         facts.push(self.ledger.set_once(id, field::END, &end)?);
+        facts.extend(self.tags(request));
         let adopted = What::Adopted {
             key: key.to_owned(),
         };
@@ -556,11 +574,12 @@ impl BuildLog {
     pub async fn close_elsewhere(
         &self,
         producer: &Producer,
-        target: &Phid,
+        request: &BuildRequest,
         reason: &str,
     ) -> Result<(), BusError> {
-        let at = producer.clock().now();
+        let (target, at) = (&request.target, producer.clock().now());
         let mut facts = self.closed(target, not_told(reason), at)?;
+        facts.extend(self.tags(request));
         let end = End {
             at,
             outcome: Outcome::EndedElsewhere,
@@ -645,13 +664,14 @@ impl BuildLog {
             None => self.queues.load.spec().name,
         };
         let reason = reason.to_owned();
-        let facts = vec![
+        let mut facts = vec![
             self.event(target, at, What::Redriven { reason })?,
             self.ledger
                 .set(target.as_str(), field::REDRIVEN, &redriven)?,
             self.ready(target, at, queue)?,
             self.ledger.tag(target.as_str(), OPEN),
         ];
+        facts.extend(self.tags(&request));
         match answer {
             Some(report) => {
                 let update = Update { request, report };
@@ -736,7 +756,7 @@ fn readable(target: &Phid, read: Result<BuildRecord, DecodeError>) -> BuildRecor
     })
 }
 
-/// The tag of the builds of a revision.
+/// The tag of the builds of a revision, see [`ALL`].
 pub fn revision_tag(revision: u64) -> String {
     format!("D{revision}")
 }
@@ -745,7 +765,7 @@ pub fn revision_tag(revision: u64) -> String {
 /// shares the commands that write it.
 const DIFFS: u64 = 100;
 
-/// The tag of the builds of a diff and of its neighbours: whoever reads it leaves out those of other diffs.
+/// The tag of the builds of a diff and of its neighbours, see [`ALL`]: whoever reads it leaves out those of other diffs.
 pub fn diff_tag(diff: u64) -> String {
     format!("diffs:{}", diff / DIFFS)
 }

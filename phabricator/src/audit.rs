@@ -272,10 +272,7 @@ impl Auditor {
         let key = format!("audit:{times}:{}", request.target);
         let reason = "the audit found it in no queue";
         match action {
-            Action::Close(reason) => {
-                log.close_elsewhere(producer, &request.target, &reason)
-                    .await
-            }
+            Action::Close(reason) => log.close_elsewhere(producer, &request, &reason).await,
             Action::SayAgain(report) => {
                 log.redrive(producer, request, Some(report), reason, times, Some(&key))
                     .await

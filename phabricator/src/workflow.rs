@@ -199,7 +199,7 @@ impl Handler<BuildRequest> for Workflow {
             debug!("its end is decided already");
             return Ok(Outcome::Done);
         }
-        self.log.begin(cx, target, queue).await?;
+        self.log.begin(cx, &request, queue).await?;
         let is_last = self.is_last_look(&request, &record, cx.clock().now());
         match self.look(&request, is_last, cx).await? {
             Finding::Hidden(why) => return Ok(self.hidden(request, &record, is_last, why, cx)?),

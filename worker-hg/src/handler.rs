@@ -51,7 +51,7 @@ impl Handler<Build> for HgHandler {
             debug!("its end is decided already");
             return Ok(Outcome::Done);
         }
-        self.log.begin(cx, target, self.queue()).await?;
+        self.log.begin(cx, &build.request, self.queue()).await?;
         let delivery = Delivery {
             worker: self,
             cx,

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use build::{
-    ALL, BuildLog, BuildOutcome, BuildRecord, BuildRequest, NeutralReason, Now, Outcome, Phid,
-    Report, Step, revision_tag,
+    ALL, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState, NeutralReason, Now, OPEN,
+    Outcome, Phid, Report, Step, revision_tag,
 };
 use bus::{Bus, Producer, RedisBus};
 use jiff::Timestamp;
@@ -62,9 +62,11 @@ impl Archive {
     ) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
         let mut found = Vec::new();
         if let Some(tag) = which.tag() {
+            found = self.accepted(|build| which.names(build)).await?;
             for page in 0.. {
                 let (builds, last) = self.page(&tag, page).await?;
-                found.extend(builds.into_iter().filter(|(build, _)| which.names(build)));
+                let meant = builds.into_iter().filter(|(build, _)| which.names(build));
+                add_new(&mut found, meant.collect());
                 if last || found.len() >= PAGE {
                     break;
                 }
@@ -91,6 +93,24 @@ impl Archive {
             .into_iter()
             .filter_map(|record| Some((record.request.clone()?, record)))
             .collect())
+    }
+
+    /// The builds that no worker has begun with, the newest first: they have no other tag.
+    pub(super) async fn accepted(
+        &self,
+        wanted: impl Fn(&BuildRequest) -> bool,
+    ) -> anyhow::Result<Vec<(BuildRequest, BuildRecord)>> {
+        let mut found = Vec::new();
+        for page in 0.. {
+            let (builds, last) = self.page(OPEN, page).await?;
+            found.extend(builds.into_iter().filter(|(request, record)| {
+                record.state() == BuildState::Accepted && record.end.is_none() && wanted(request)
+            }));
+            if last {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// A page of the builds with a tag, the newest first, and whether it is the last.
@@ -163,18 +183,33 @@ pub async fn builds(
     }
 }
 
+/// Adds builds that are not there yet: a worker may have begun with one while they were read.
+fn add_new(found: &mut Vec<(BuildRequest, BuildRecord)>, more: Vec<(BuildRequest, BuildRecord)>) {
+    for (request, record) in more {
+        if !found
+            .iter()
+            .any(|(known, _)| known.target == request.target)
+        {
+            found.push((request, record));
+        }
+    }
+}
+
 async fn list(options: BuildList, deployment: &Deployment) -> anyhow::Result<()> {
     let archive = Archive::open(deployment).await?;
     let tag = options
         .revision
         .map_or_else(|| ALL.to_owned(), revision_tag);
-    let mut found = Vec::new();
+    let mut found = archive
+        .accepted(|build| options.revision.is_none_or(|id| build.revision_id == id))
+        .await?;
+    found.retain(|(_, record)| options.names(record));
     // One more than is shown tells whether there are more.
     let wanted = options.limit.saturating_add(1);
     for page in 0.. {
         let (mut of_page, last) = archive.page(&tag, page).await?;
         of_page.retain(|(_, record)| options.names(record));
-        found.extend(of_page);
+        add_new(&mut found, of_page);
         if last || found.len() >= wanted {
             break;
         }

@@ -93,9 +93,7 @@ impl Handler<BuildRequest> for Steps {
     type Error = BusError;
 
     async fn handle(&self, request: BuildRequest, cx: &Context) -> Result<Outcome, BusError> {
-        self.log
-            .begin(cx, &request.target, BUILD_LOAD.spec().name)
-            .await?;
+        self.log.begin(cx, &request, BUILD_LOAD.spec().name).await?;
         self.log.loaded(cx, &build(request))?;
         Ok(Outcome::Done)
     }
@@ -119,7 +117,7 @@ impl Handler<Build> for Steps {
     async fn handle(&self, build: Build, cx: &Context) -> Result<Outcome, BusError> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.log
-            .begin(cx, &build.request.target, BUILD_PUSH.spec().name)
+            .begin(cx, &build.request, BUILD_PUSH.spec().name)
             .await?;
         Ok(Outcome::hold(HOLD, "try is closed: Bug 1 - infra"))
     }

@@ -244,6 +244,55 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     web.stop().await;
 }
 
+#[tokio::test]
+async fn accepted_build_is_found_and_cancelled_before_a_worker_begins_with_it() {
+    let world = World::with_redis().await;
+    let mut web = world.start("web");
+    let first = world.submit_stack().await;
+    let second = world.phabricator.start_build(1);
+    for build in [&first, &second] {
+        assert_eq!(world.request(web.address().await, build).await, 200);
+    }
+    web.stop().await;
+    for which in ["D3", "3", first.target.as_str()] {
+        let found = &world.json(&["why", which]).await["target"];
+        assert_eq!(found, first.target.as_str(), "{which}");
+    }
+    for options in [&["builds"][..], &["builds", "--state", "accepted"]] {
+        let list = world.told(options).await;
+        assert!(
+            [&first, &second]
+                .iter()
+                .all(|build| list.contains(build.target.as_str())),
+            "{list}"
+        );
+    }
+    let list = world.told(&["builds", "--revision", "D1"]).await;
+    assert!(
+        list.contains(second.target.as_str()) && !list.contains(first.target.as_str()),
+        "{list}"
+    );
+
+    world.told(&["cancel", "D3"]).await;
+    let mut worker = world.start("worker");
+    until("the neutral answer", &worker, || {
+        world.target(&first).status == TargetStatus::Passed
+    })
+    .await;
+    let link = world.until_pushed(&second, &worker).await;
+    world.assert_pushed_once(&second, &link).await;
+    until_closed(&world, first.target.as_str()).await;
+    for which in ["D3", "3"] {
+        let found = &world.json(&["why", which]).await["target"];
+        assert_eq!(found, first.target.as_str(), "{which}");
+    }
+    assert_eq!(
+        world.json(&["builds", "--outcome", "skipped"]).await["target"],
+        first.target.as_str()
+    );
+    worker.stop().await;
+}
+
 /// The settlement comes after the answer was seen.
 async fn until_closed(world: &World, target: &str) {
     for _ in 0..200 {
