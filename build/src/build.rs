@@ -109,7 +109,7 @@ pub struct Diff {
     pub base: Option<String>,
 }
 
-/// One patch of a stack: becomes one changeset. Its content does not travel: see [`PatchSource`].
+/// One patch of a stack: becomes one changeset. Its content does not travel: see [`crate::PatchSource`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
     /// The number of its revision, without the `D`.
