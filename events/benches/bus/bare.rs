@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use events::queues::BUILD_LOAD;
 use redis::{AsyncConnectionConfig, Client, Value, aio::MultiplexedConnection};
 use runtime::{Clock, SystemClock};
 use testkit::RedisServer;
@@ -36,7 +37,7 @@ impl Bare {
     /// How many messages the queue `build:load` has.
     pub async fn builds(&mut self) -> u32 {
         redis::cmd("XLEN")
-            .arg("{events}:builds:ready")
+            .arg(format!("{{events}}:{}:ready", BUILD_LOAD.spec().name))
             .query_async(&mut self.connection)
             .await
             .expect("redis counts")
