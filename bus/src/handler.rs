@@ -188,7 +188,7 @@ pub enum RequeueReason<'a, E> {
     Failed(&'a E),
     /// An attempt panicked with this text.
     Panicked(&'a str),
-    /// A peer is away ([`Retry::Defer`], [`Retry::Hold`]): no attempt is counted.
+    /// A peer is away ([`crate::Retry::Defer`], [`crate::Retry::Hold`]): no attempt is counted.
     Outage(&'a E),
     /// Its time has not come ([`Outcome::Defer`], [`Outcome::Hold`]): no attempt is counted.
     Deferred(&'a str),
