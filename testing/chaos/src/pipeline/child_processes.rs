@@ -90,7 +90,13 @@ mod tests {
         };
         let mut children = [sleep(&ours), sleep(&other)];
         let pid = Pid::from_raw(children[0].id().try_into().unwrap());
-        // It is called so from its start, which spawning waits for.
+        // Spawning returns when the new program has its memory. The system names it right after that.
+        for _ in 0..1_000_000 {
+            if !of_worker(ours.path(), "sleep").is_empty() {
+                break;
+            }
+            std::thread::yield_now();
+        }
         assert_eq!(of_worker(ours.path(), "sleep"), [pid]);
         assert_eq!(of_worker(ours.path(), "hg"), []);
         assert_eq!(servers_of(ours.path()), []);
