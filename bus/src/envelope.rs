@@ -49,9 +49,9 @@ impl fmt::Debug for Envelope {
 /// A message to send, and how.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// Where to.
+    /// The queue that it is stored in.
     pub queue: QueueSpec,
-    /// What.
+    /// The message with its id and version.
     pub envelope: Envelope,
     /// How long it is held back. Zero makes it ready at once.
     pub after: Duration,

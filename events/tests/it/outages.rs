@@ -183,8 +183,7 @@ enum Trouble {
     Fails(Fault),
 }
 
-/// Builds of all kinds meet an outage of so many seconds; says how the build that was accepted has ended, unless
-/// it goes on.
+/// Builds of all kinds meet an outage of `seconds`. Returns the outcome of the build that was accepted before it, if it has one.
 async fn outage(trouble: Trouble, seconds: u64) -> Option<BuildOutcome> {
     let office = Office::new().await;
     let accepted = office.accept().await;
