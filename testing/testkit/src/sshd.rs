@@ -145,10 +145,12 @@ impl Sshd {
             "ListenAddress 127.0.0.1\nPort {}\nPidFile none\nLogLevel VERBOSE\n\
              HostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nStrictModes no\nUsePAM no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             # What the user has configured for Mercurial is not for the tests.\nSetEnv HGRCPATH=\n",
+             # The user's settings of Mercurial and of the shell are not for the tests.\nPermitUserRC no\n\
+             SetEnv HGRCPATH= \"HOME={}\"\n",
             self.port(),
             host_key.display(),
             authorized_keys.display(),
+            self.directory.display(),
         )
     }
 
