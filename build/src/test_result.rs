@@ -6,7 +6,7 @@ use tracing::{Span, field::display};
 
 use super::Phid;
 
-/// A test that ran on Try for a build, to be told on its target; travels in `results:tests`.
+/// A test that ran on Try for a build, to be published on its target; travels in `build:publish-tests`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestResult {
     /// The target of the build that was pushed.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use build::{BuildLog, BuildRecord, BuildRequest, Outcome, Phid, Report};
 use bus::{Bus, BusError, Envelope, Message, Operator, Queue, QueueSpec, Usefulness};
 
-use crate::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, TEST_RESULTS};
+use crate::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUBLISH_TESTS, BUILD_PUSH};
 
 /// An operator of all queues, who requeues no message of a build that has ended.
 pub(crate) fn operator(bus: Arc<dyn Bus>, log: BuildLog) -> Operator {
@@ -52,7 +52,7 @@ impl About {
                     .map(|update| Self::Report(update.request, update.report))
             })
             .or_else(|| {
-                decode(&TEST_RESULTS, queue, message).map(|result| Self::Test(result.target))
+                decode(&BUILD_PUBLISH_TESTS, queue, message).map(|result| Self::Test(result.target))
             })
     }
 

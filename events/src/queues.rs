@@ -73,9 +73,9 @@ pub const BUGBUG: Queue<Build> = Queue::new("bugbug", ELSEWHERE);
 /// Pushes to Try, whose tests may be selected.
 pub const BUGBUG_TRY_PUSH: Queue<Update> = Queue::new("bugbug:try_push", ELSEWHERE);
 
-/// How selected tests ended, to be said on build targets.
-pub const TEST_RESULTS: Queue<TestResult> = Queue::new(
-    "results:tests",
+/// Results of selected tests, to be published on build targets.
+pub const BUILD_PUBLISH_TESTS: Queue<TestResult> = Queue::new(
+    "build:publish-tests",
     Policy {
         backoff: OUTSIDE,
         attempts: 10_000,
@@ -220,7 +220,7 @@ pub fn all() -> Vec<QueueSpec> {
         BUGBUG_TRY_PUSH.spec(),
         PULSE_SELECTED.spec(),
         PULSE_TESTS.spec(),
-        TEST_RESULTS.spec(),
+        BUILD_PUBLISH_TESTS.spec(),
         HOOKS.spec(),
         HOOKS_COMMUNITY.spec(),
         MONITORING.spec(),

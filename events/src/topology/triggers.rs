@@ -25,9 +25,9 @@ use crate::{
     config::{Config, HookConfig, HookSource, TestSelectionConfig, TriggersConfig},
     each::{Each, Wanted},
     queues::{
-        BUGBUG, BUGBUG_TRY_PUSH, DIFFS, HOOKS, HOOKS_COMMUNITY, MAILS, MONITORING,
-        MONITORING_COMMUNITY, PULSE_COVERAGE, PULSE_LANDED, PULSE_MOZREVIEW, PULSE_SELECTED,
-        PULSE_TESTS, TEST_RESULTS,
+        BUGBUG, BUGBUG_TRY_PUSH, BUILD_PUBLISH_TESTS, DIFFS, HOOKS, HOOKS_COMMUNITY, MAILS,
+        MONITORING, MONITORING_COMMUNITY, PULSE_COVERAGE, PULSE_LANDED, PULSE_MOZREVIEW,
+        PULSE_SELECTED, PULSE_TESTS,
     },
 };
 
@@ -489,9 +489,9 @@ impl Triggers<'_> {
         services.push(self.consumer(PULSE_SELECTED, end));
         services.push(self.consumer(
             PULSE_TESTS,
-            TestEnd::new(firefox.client.clone(), TEST_RESULTS),
+            TestEnd::new(firefox.client.clone(), BUILD_PUBLISH_TESTS),
         ));
-        services.push(self.consumer(TEST_RESULTS, publisher));
+        services.push(self.consumer(BUILD_PUBLISH_TESTS, publisher));
         if let Some(pulse) = &self.config.triggers.community_pulse {
             let routes = vec![route(COMPLETED, &[SELECTED.parse()?], PULSE_SELECTED)];
             services.push(self.listener(services::pulse(pulse)?, "events-community", routes)?);

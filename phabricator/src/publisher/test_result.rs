@@ -36,7 +36,7 @@ const CLAIM: ClaimField = ClaimField::new("claim", Duration::MAX);
 /// The longest name of a unit, in characters: the server's column ends there.
 const MAX_NAME: usize = 255;
 
-/// Handles `results:tests`.
+/// Handles `build:publish-tests`.
 pub struct TestResultPublisher {
     conduit: Conduit,
     publish: bool,

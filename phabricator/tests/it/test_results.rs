@@ -10,7 +10,7 @@ use testkit::phabricator::{Fault, TargetStatus};
 
 use crate::world::{World, build_log, capture_logs, conduit};
 
-const TESTS: Queue<TestResult> = Queue::new("results:tests", Policy::DEFAULT);
+const TESTS: Queue<TestResult> = Queue::new("build:publish-tests", Policy::DEFAULT);
 const LINK: &str =
     "https://treeherder.example/#/jobs?repo=try&revision=aaaa&selectedTaskRun=B-_1-0";
 

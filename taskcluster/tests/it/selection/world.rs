@@ -32,7 +32,7 @@ pub(crate) const SELECTIONS: Queue<PulseMessage> =
 pub(crate) const HOOKS: Queue<Trigger> = Queue::new("hooks", Policy::DEFAULT);
 pub(crate) const MAILS: Queue<Email> = Queue::new("mails", Policy::DEFAULT);
 pub(crate) const TASKS: Queue<PulseMessage> = Queue::new("pulse:try_task_end", Policy::DEFAULT);
-pub(crate) const RESULTS: Queue<TestResult> = Queue::new("results:tests", Policy::DEFAULT);
+pub(crate) const RESULTS: Queue<TestResult> = Queue::new("build:publish-tests", Policy::DEFAULT);
 
 /// What bugbug may say of a diff, in its artifacts.
 pub(crate) struct Selection<'a> {
