@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_moves_when_the_first_that_was_begun_has_ended() {
+    fn position_advances_when_oldest_push_completes() {
         let place = |push| Place {
             push,
             changesets: 0,
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn going_on_leaves_out_what_is_done_of_a_push() {
+    fn resumed_push_skips_completed_changesets() {
         let nodes: Vec<_> = (0..3).map(node).collect();
         let left = |from| -> Vec<_> {
             steps_of(8, nodes.clone(), from)

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_1_a_backout_needs_no_review() {
+    fn rule_1_backout_needs_no_review() {
         let unneeded = Evidence::Clear(ReviewSystem::ReviewUnneeded);
         for summary in [
             "Backed out changeset abc (bug 5)",
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_1_a_backout_with_git_needs_no_review_unless_the_rules_are_classic() {
+    fn rule_1_git_backout_needs_no_review_unless_classic() {
         for summary in [
             "Revert \"Bug 5 - x r=a\" for causing build bustages",
             "Revert \"x\" (Bug 5)",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_1_a_change_that_only_begins_with_revert_is_reviewed_like_any_other() {
+    fn rule_1_revert_as_plain_word_is_no_backout() {
         for summary in [
             "Revert to the old layout, bug 5",
             "Revert the change of bug 5",
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_2_what_a_program_made_is_not_reviewed() {
+    fn rule_2_automated_change_is_not_reviewed() {
         assert_eq!(
             of("Bug 5 - reformat # ignore-this-changeset"),
             Evidence::Clear(ReviewSystem::NotApplicable)
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_2_a_merge_is_not_reviewed() {
+    fn rule_2_merge_is_not_reviewed() {
         for parents in [2, 3] {
             for description in [
                 "",
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_3_what_says_so_has_no_bug() {
+    fn rule_3_no_bug_marker_means_no_bug() {
         for summary in [
             "No bug - fix r=me",
             "fix, no bug",
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_4_what_was_approved_needs_no_review() {
+    fn rule_4_approved_change_needs_no_review() {
         for summary in [
             "Bug 5 - x a=RyanVM",
             "Bug 5 - x r=a,a=b",
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_4_what_comes_from_web_platform_tests_needs_no_review() {
+    fn rule_4_web_platform_sync_needs_no_review() {
         for summary in [
             "Bug 5 [wpt PR 10812] - x, a=testonly",
             "[wpt PR 1] a=testonly",
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_5_what_names_no_bug_is_unknown_and_else_the_first_bug_tells() {
+    fn rule_5_first_bug_decides_and_none_is_unknown() {
         assert_eq!(of("fix typo"), Evidence::Clear(ReviewSystem::Unknown));
         assert_eq!(
             of("fix typo\n\nBug 5"),
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_that_is_empty_or_begins_with_a_line_end_has_an_empty_summary() {
+    fn summary_of_empty_first_line_is_empty() {
         for description in [
             "",
             "\n",
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_megabyte_in_one_line_is_read_to_its_end() {
+    fn megabyte_line_is_read_to_its_end() {
         let long = "no bugs a= ".repeat(100_000);
         assert_eq!(of(&long), Evidence::Clear(ReviewSystem::Unknown));
         assert_eq!(of(&format!("{long} bug 5")), Evidence::Bug(5));

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_matter_where_the_answer_is_cut() {
+    fn count_is_independent_of_chunk_boundaries() {
         let text = include_bytes!("../tests/fixtures/hg/raw-rev-rename-binary-unicode.txt");
         for cut in 0..text.len() {
             let mut parser = DiffstatParser::new(
@@ -273,13 +273,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_files_are_no_headers_whatever_they_hold() {
+    fn content_lines_are_never_headers() {
         let diff = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,4 +1,5 @@ fn\n diff --git a/y b/y\n--- a/y\n-@@ -1 +1 @@\n+++ b/y\n+diff --git a/z b/z\n+@@ -7,7 +7,7 @@\n same\n";
         assert_eq!(count(diff), stat(1, 3, 2));
     }
 
     #[test]
-    fn ranges_may_leave_out_a_length_of_one() {
+    fn range_without_length_counts_one_line() {
         assert_eq!(
             count("diff --git a/x b/x\n@@ -1 +1,2 @@\n-a\n+b\n+c\n@@ -9,0 +10 @@\n+d\n"),
             stat(1, 3, 1)
@@ -301,13 +301,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_newline_at_its_end() {
+    fn missing_final_newline_is_counted() {
         let diff = "diff --git a/x b/x\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+b\n\\ No newline at end of file\n";
         assert_eq!(count(diff), stat(1, 1, 1));
     }
 
     #[test]
-    fn a_carriage_return_ends_no_line() {
+    fn carriage_return_does_not_end_a_line() {
         assert_eq!(
             count("diff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\r+b\r-c\r\n+d\r\n"),
             stat(1, 2, 0)
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn mercurials_own_headers_are_files_too() {
+    fn mercurial_style_headers_count_as_files() {
         assert_eq!(
             count(
                 "diff -r 123 -r 456 a b.txt\n--- a/a b.txt\n+++ b/a b.txt\n@@ -0,0 +1,1 @@\n+x\n"
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_may_look_like_a_diff() {
+    fn description_resembling_a_diff_is_skipped() {
         let description = "Bug 5\n\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -0,0 +1,2 @@\n+a\n+b";
         let diff = "diff --git a/y b/y\n@@ -0,0 +1,1 @@\n+x\n";
         let text = format!("{HEADER_TEXT}{description}\n\n{diff}\n");
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_description_and_an_empty_diff() {
+    fn empty_description_and_empty_diff_are_counted() {
         assert_eq!(
             parse("", format!("{HEADER_TEXT}\n\n\n").as_bytes()),
             stat(0, 0, 0)
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_not_counted() {
+    fn truncated_diff_is_not_counted() {
         let whole =
             format!("{HEADER_TEXT}Bug 5\n\ndiff --git a/x b/x\n@@ -0,0 +1,2 @@\n+a\n+b\n\n");
         let diff = whole.find("diff").unwrap();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_diff_of_hgweb_is_not_counted() {
+    fn foreign_content_is_not_counted_as_diff() {
         for text in [
             "<html>\n",
             "error: no such thing\n",
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_takes_no_memory() {
+    fn endless_line_needs_bounded_memory() {
         let mut parser = DiffstatParser::new(b"Bug 5");
         parser
             .feed(

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_has_forty_lower_case_hex_digits_and_gives_the_ping_its_id() {
+    fn node_is_validated_and_determines_ping_id() {
         let node = Node::try_from("30b686e0c48bde03742fb29c17ff80e54b3712a4".to_owned()).unwrap();
         assert_eq!(
             node.ping_id().to_string(),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_has_a_plain_address() {
+    fn repository_address_is_validated() {
         for text in [
             "",
             "mozilla-central",
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn no_revision_leads_out_of_its_repository() {
+    fn revision_cannot_leave_its_repository() {
         for base in ["https://hg.mozilla.org/try", "https://hg.mozilla.org/try/"] {
             let repository: Repository = base.parse().unwrap();
             let address = |revision| repository.command("json-rev", revision).map(String::from);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_repository_is_on_its_server_and_under_its_path() {
+    fn url_belongs_to_repository_only_on_its_server_and_path() {
         let repository: Repository = "https://hg.mozilla.org/try".parse().unwrap();
         for (url, below) in [
             (

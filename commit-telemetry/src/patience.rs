@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_fails_while_others_go_well_is_given_up_and_an_outage_is_waited_for() {
+    async fn lone_failure_is_given_up_and_outage_is_waited_for() {
         let (clock, shutdown) = (ManualClock::new(Timestamp::UNIX_EPOCH), Shutdown::new());
         let patience = Patience::new(&clock, &shutdown);
         let tries = Cell::new(0);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_outage_that_begins_while_much_is_under_way_is_waited_for() {
+    async fn outage_during_concurrent_requests_is_waited_for() {
         let (clock, shutdown) = (ManualClock::new(Timestamp::UNIX_EPOCH), Shutdown::new());
         let patience = Patience::new(&clock, &shutdown);
         let tries = Cell::new(0);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_wants_to_be_left_alone_is_left_alone_by_everyone() {
+    async fn retry_after_pauses_all_requests_to_the_server() {
         let (clock, shutdown) = (ManualClock::new(Timestamp::UNIX_EPOCH), Shutdown::new());
         let patience = Patience::new(&clock, &shutdown);
         let asked = Cell::new(Vec::new());
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_tried_again_once_the_end_has_begun() {
+    async fn no_retries_after_shutdown_begins() {
         let (clock, shutdown) = (ManualClock::new(Timestamp::UNIX_EPOCH), Shutdown::new());
         let patience = Patience::new(&clock, &shutdown);
         let attempt = || async {

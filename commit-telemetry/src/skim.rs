@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn wanted_fields_stay_wherever_the_answer_is_cut() {
+    fn wanted_fields_are_kept_for_any_chunking() {
         let whole = br#"{"a\"b": "]}\\", "node" : "x\"}, \\", "diff": [{"node": "no", "l": "\"}]\\\""}], "desc": ["a", {"b": 1}], "n": -1e5 }"#;
         let expected =
             r#"{"a\"b":null, "node" : "x\"}, \\", "diff":null, "desc": ["a", {"b": 1}], "n":null}"#;
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_stays_unreadable() {
+    fn non_object_is_unreadable() {
         for text in [
             "",
             "[1, 2]",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_takes_no_memory() {
+    fn unwanted_fields_need_no_memory() {
         let mut skim = Skim::new(WANTED);
         skim.feed(b"{\"diff\": [\"");
         for _ in 0..1000 {

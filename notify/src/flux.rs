@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_line_protocol() {
+    fn point_is_encoded_as_line_protocol() {
         let begun: Timestamp = "2026-11-21T02:48:05Z".parse().unwrap();
         let ended: Timestamp = "2026-11-21T02:48:05.0125Z".parse().unwrap();
         let written = line("smtp", Outcome::Sent, begun, ended);

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_for_fields() {
+    fn placeholders_are_replaced_by_fields() {
         let identities = Identities::parse(
             "ann: {emails: [ann@example.com], nicks: [ann]}\nteam:\n  channels: ['#t']\n",
         );
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_name() {
+    fn invalid_field_is_reported_by_name() {
         for (text, expected) in [
             (
                 "ann: {emails: ann@example.com}",

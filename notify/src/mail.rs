@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_what_rfc_5322_says() {
+    fn address_follows_rfc_5322() {
         for (text, name, email) in [
             ("ann@example.com", None, "ann@example.com"),
             (" ann@example.com ", None, "ann@example.com"),

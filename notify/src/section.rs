@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn both_names_of_the_section_are_known() {
+    fn section_is_read_under_either_name() {
         for name in NAMES {
             let extra = json!({ name: { "task-failed": { "plugins": ["irc", "irc", " smtp "], "subject": "s" } } });
             let fields = section(&extra).unwrap().unwrap();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_asks_for_nothing_is_no_error() {
+    fn task_without_section_is_no_error() {
         for extra in [
             json!({}),
             json!({ "notification": null }),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_section_is_named() {
+    fn malformed_section_is_reported() {
         for (extra, expected) in [
             (
                 json!({ "notification": [] }),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_laid_over_the_section() {
+    fn identity_overrides_section() {
         let read = |value| Fields::read(&value).unwrap();
         let under =
             read(json!({ "plugins": ["smtp"], "emails": ["a@x"], "message": "m", "ids": ["ann"] }));

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_over_the_file_and_that_is_reported() {
+    fn environment_overriding_file_is_reported() {
         let both = settings(
             &[("host", "a"), ("port", "25")],
             &[("SMTP_HOST", "b"), ("SMTP_PORT", "")],
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_both_places_and_no_value() {
+    fn fault_names_file_key_and_variable_without_value() {
         let wrong = settings(&[("port", "hunter2")], &[]);
         for (error, expected) in [
             (

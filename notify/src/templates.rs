@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn html_and_mrkdwn_are_escaped_and_plain_text_is_not() {
+    fn html_and_mrkdwn_are_escaped_unlike_plain_text() {
         let mut templates = Templates::ours().unwrap();
         let [mut one, ..] = example::notifications().unwrap();
         one.task.name = "<script>\"&'\u{1b}".to_owned();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_leads_where_the_template_says() {
+    fn link_has_address_of_template() {
         let mut templates = Templates::ours().unwrap();
         let [mut one, ..] = example::notifications().unwrap();
         one.task.name = "<x>|y\nz".to_owned();
@@ -354,7 +354,7 @@ mod tests {
 
     /// A channel's own templates are in this as soon as it is registered.
     #[test]
-    fn every_template_bears_every_notification() {
+    fn every_template_renders_every_notification() {
         let templates = Templates::ours().unwrap();
         for (name, _) in templates.environment.templates() {
             templates.try_out(name).unwrap();

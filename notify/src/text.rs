@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mrkdwn_of_foreign_text_is_inert() {
+    fn foreign_mrkdwn_is_escaped() {
         for (text, expected) in [
             (
                 "<!channel> <https://evil.example|log>",

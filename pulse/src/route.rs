@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_goes_once_to_each_queue_that_wants_it() {
+    fn message_goes_once_to_each_matching_queue() {
         let routes = [
             route("exchange/x", &["a.#", "b.#"], ONE),
             route("exchange/x", &["a.#"], ONE),

@@ -24,7 +24,7 @@ fn history(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn recorded_bugs_tell_their_review_system() {
+async fn review_system_of_recorded_bugs_is_found() {
     let peers = Peers::start().await;
     for (number, (attached, told, expected)) in (1..).zip([
         (
@@ -63,7 +63,7 @@ async fn recorded_bugs_tell_their_review_system() {
 }
 
 #[tokio::test]
-async fn a_review_is_granted_by_its_own_flag_only() {
+async fn only_the_review_flag_grants_a_review() {
     let peers = Peers::start().await;
     for (number, (field, added, expected)) in (1..).zip([
         ("flagtypes.name", "review+", ReviewSystem::Bmo),
@@ -88,7 +88,7 @@ async fn a_review_is_granted_by_its_own_flag_only() {
 }
 
 #[tokio::test]
-async fn rule_6_refusals_of_bugzilla_mean_no_bug_and_others_say_nothing() {
+async fn rule_6_refusal_by_bugzilla_means_no_bug() {
     let peers = Peers::start().await;
     let bugzilla = peers.bugzilla();
     assert_eq!(
@@ -131,7 +131,7 @@ async fn rule_6_refusals_of_bugzilla_mean_no_bug_and_others_say_nothing() {
 }
 
 #[tokio::test]
-async fn an_address_that_bugzilla_does_not_know_is_a_fault_of_ours_and_tells_no_system() {
+async fn unknown_bugzilla_endpoint_is_infrastructure_fault() {
     let peers = Peers::start().await;
     let body =
         r#"{"code":32614,"error":true,"message":"The requested method '/whoami' was not found."}"#;
@@ -148,7 +148,7 @@ async fn an_address_that_bugzilla_does_not_know_is_a_fault_of_ours_and_tells_no_
 }
 
 #[tokio::test]
-async fn an_outage_is_waited_for_and_tells_no_system() {
+async fn outage_is_waited_for_without_classifying() {
     let peers = Peers::start().await;
     let bugzilla = peers.bugzilla();
     for status in [500, 502, 503, 429] {
@@ -178,7 +178,7 @@ async fn an_outage_is_waited_for_and_tells_no_system() {
 }
 
 #[tokio::test]
-async fn a_moment_of_trouble_goes_unnoticed() {
+async fn brief_failure_is_retried_silently() {
     let peers = Peers::start().await;
     for _ in 0..3 {
         peers.fail("/bug/1400001/", Fault::status(503));
@@ -190,7 +190,7 @@ async fn a_moment_of_trouble_goes_unnoticed() {
 }
 
 #[tokio::test]
-async fn a_bug_that_is_asked_for_by_many_is_asked_for_once() {
+async fn concurrent_lookups_of_a_bug_share_one_request() {
     let peers = Peers::start().await;
     let bugzilla = peers.bugzilla();
     let all = futures::future::join_all((0..50).map(|_| bugzilla.review_system(1_400_004))).await;
@@ -207,7 +207,7 @@ async fn a_bug_that_is_asked_for_by_many_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_shape_names_the_field() {
+async fn malformed_answer_error_names_the_field() {
     let peers = Peers::start().await;
     for (number, (body, problem)) in (1..).zip([
         (
@@ -230,7 +230,7 @@ async fn an_answer_of_another_shape_names_the_field() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let peers = Peers::start().await;
     let location = vec![(
         "location",

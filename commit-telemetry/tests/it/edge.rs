@@ -17,7 +17,7 @@ async fn ping(peers: &Peers) -> Ping {
 }
 
 #[tokio::test]
-async fn what_the_edge_will_never_take_is_dead_and_says_what_to_do() {
+async fn ping_refused_permanently_becomes_dead_letter_with_remedy() {
     let peers = Peers::start().await;
     let ping = ping(&peers).await;
     for status in [400, 404, 405, 411, 413, 414] {
@@ -39,7 +39,7 @@ async fn what_the_edge_will_never_take_is_dead_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn what_the_edge_may_take_later_is_waited_for() {
+async fn ping_refused_temporarily_is_deferred() {
     let peers = Peers::start().await;
     let ping = ping(&peers).await;
     for status in [500, 502, 503, 504, 429] {
@@ -69,7 +69,7 @@ async fn what_the_edge_may_take_later_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_edge_that_is_away_is_waited_for() {
+async fn unreachable_edge_defers_ping() {
     let peers = Peers::start().await;
     let ping = ping(&peers).await;
     let edge = peers.edge();
@@ -79,7 +79,7 @@ async fn an_edge_that_is_away_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_status_that_means_nothing_is_no_acceptance() {
+async fn unknown_status_is_no_acceptance() {
     let peers = Peers::start().await;
     let ping = ping(&peers).await;
     for status in [201, 204, 302, 401, 403] {
@@ -94,7 +94,7 @@ async fn a_status_that_means_nothing_is_no_acceptance() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_the_schema_is_not_sent() {
+async fn ping_violating_schema_is_not_sent() {
     let peers = Peers::start().await;
     let ping = Ping {
         push_date: -1,
@@ -119,7 +119,7 @@ async fn what_does_not_fit_the_schema_is_not_sent() {
 }
 
 #[test]
-fn the_schema_takes_its_own_samples() {
+fn schema_accepts_its_samples() {
     let schema: Value =
         serde_json::from_str(include_str!("../../src/hgpush.1.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();

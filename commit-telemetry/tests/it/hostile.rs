@@ -17,7 +17,7 @@ async fn changeset(
 }
 
 #[tokio::test]
-async fn a_changeset_of_another_shape_names_the_field() {
+async fn malformed_changeset_error_names_the_field() {
     let peers = Peers::start().await;
     let good = json!({"node": NODE, "desc": "x", "user": "y", "parents": [], "pushdate": [1, 0], "landingsystem": null});
     assert_eq!(
@@ -61,7 +61,7 @@ async fn a_changeset_of_another_shape_names_the_field() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_utf_8_arrive_as_they_are_in_the_repository() {
+async fn invalid_utf_8_arrives_unchanged() {
     let peers = Peers::start().await;
     let json = |desc: &[u8]| {
         let mut body = format!(r#"{{"node": "{NODE}", "user": "\udcff", "parents": [], "desc": ""#)
@@ -86,7 +86,7 @@ async fn bytes_that_are_no_utf_8_arrive_as_they_are_in_the_repository() {
 }
 
 #[tokio::test]
-async fn a_description_without_end_is_not_read_to_its_end() {
+async fn endless_description_is_cut() {
     let peers = Peers::start().await;
     let body = format!(r#"{{"node": "{NODE}", "desc": "{}""#, "x".repeat(17 << 20));
     let error = changeset(&peers, body).await.unwrap_err();
@@ -104,7 +104,7 @@ async fn a_description_without_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_diff_that_is_not_what_it_says_is_not_counted() {
+async fn inconsistent_diff_is_not_counted() {
     let peers = Peers::start().await;
     let raw = fixture("hg/raw-rev-reviewed.txt");
     for (body, expected) in [
@@ -135,7 +135,7 @@ async fn a_diff_that_is_not_what_it_says_is_not_counted() {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed() {
+async fn redirect_is_not_followed() {
     let peers = Peers::start().await;
     for part in ["/json-rev/", "/raw-rev/"] {
         let location = vec![("location", peers.address("/elsewhere"))];
@@ -160,7 +160,7 @@ async fn no_redirect_is_followed() {
 }
 
 #[tokio::test]
-async fn another_changeset_than_was_asked_for_is_refused() {
+async fn different_changeset_in_answer_is_refused() {
     let peers = Peers::start().await;
     peers.fail(
         "/json-rev/",
@@ -180,7 +180,7 @@ async fn another_changeset_than_was_asked_for_is_refused() {
 }
 
 #[tokio::test]
-async fn a_repository_without_a_pushlog_is_reported() {
+async fn repository_without_pushlog_is_reported() {
     let peers = Peers::start().await;
     let body = json!({"node": NODE, "desc": "No bug", "user": "y", "parents": []});
     peers.fail("/json-rev/", Fault::body(body.to_string()));

@@ -43,7 +43,7 @@ pub(crate) fn expected(peers: &Peers) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_changeset_gets_the_ping_that_the_original_sent() {
+async fn pings_equal_those_of_the_original() {
     let peers = Peers::start().await;
     let telemetry = peers.telemetry();
     for ping in recorded(&peers) {
@@ -58,7 +58,7 @@ async fn every_changeset_gets_the_ping_that_the_original_sent() {
 }
 
 #[tokio::test]
-async fn a_diff_is_only_fetched_where_the_ping_tells_of_it() {
+async fn diff_is_fetched_only_when_ping_reports_it() {
     let peers = Peers::start().await;
     for ping in recorded(&peers) {
         let node = ping["body"]["changesetID"].as_str().unwrap();
@@ -73,7 +73,7 @@ async fn a_diff_is_only_fetched_where_the_ping_tells_of_it() {
 }
 
 #[tokio::test]
-async fn a_changeset_can_be_named_by_the_beginning_of_its_id() {
+async fn changeset_is_found_by_prefix_of_its_id() {
     let peers = Peers::start().await;
     let ping = peers
         .telemetry()
@@ -84,7 +84,7 @@ async fn a_changeset_can_be_named_by_the_beginning_of_its_id() {
 }
 
 #[tokio::test]
-async fn an_unknown_changeset_is_reported_with_its_name_and_its_repository() {
+async fn unknown_changeset_is_reported_with_its_repository() {
     let peers = Peers::start().await;
     for revision in ["deadbeefdead", "..", "", "../../etc"] {
         let error = peers
@@ -107,7 +107,7 @@ async fn an_unknown_changeset_is_reported_with_its_name_and_its_repository() {
 }
 
 #[tokio::test]
-async fn the_date_of_a_push_is_its_time_and_its_offset() {
+async fn push_date_keeps_time_and_offset() {
     let peers = Peers::start().await;
     peers.change(REVIEWED, "pushdate", json!([1_795_228_689.0, -3600]));
     let ping = peers
@@ -119,7 +119,7 @@ async fn the_date_of_a_push_is_its_time_and_its_offset() {
 }
 
 #[tokio::test]
-async fn descriptions_of_every_kind_get_a_sensible_system() {
+async fn every_kind_of_description_is_classified() {
     let peers = Peers::start().await;
     let (zero, long) = ("0".repeat(40), "x".repeat(1 << 20));
     for (description, parents, expected) in [

@@ -110,7 +110,7 @@ fn sorted(mut pings: Vec<Value>) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_recorded_pushes_give_the_recorded_pings() {
+async fn recorded_pushes_produce_recorded_pings() {
     let stage = Stage::start().await;
     for name in MESSAGES {
         stage
@@ -122,7 +122,7 @@ async fn the_recorded_pushes_give_the_recorded_pings() {
 }
 
 #[tokio::test]
-async fn messages_that_tell_of_no_push_or_of_several_are_skipped() {
+async fn messages_without_exactly_one_push_are_skipped() {
     let stage = Stage::start().await;
     for name in ["newrepo", "obsolete", "changegroup-zero-pushes"] {
         stage
@@ -143,7 +143,7 @@ async fn messages_that_tell_of_no_push_or_of_several_are_skipped() {
 }
 
 #[tokio::test]
-async fn a_malformed_message_is_a_dead_letter_that_names_the_field() {
+async fn malformed_message_becomes_dead_letter_naming_the_field() {
     let stage = Stage::start().await;
     let good = stage.message("changegroup-reviewed");
     let with = |pointer: &str, value: Value| {
@@ -210,7 +210,7 @@ async fn a_malformed_message_is_a_dead_letter_that_names_the_field() {
 }
 
 #[tokio::test]
-async fn only_the_known_server_is_asked_and_only_below_the_repository() {
+async fn requests_stay_on_known_server_and_below_repository() {
     for (pointer, address) in [
         ("/payload/data/repo_url", "http://169.254.169.254/latest"),
         (
@@ -242,7 +242,7 @@ async fn only_the_known_server_is_asked_and_only_below_the_repository() {
 }
 
 #[tokio::test]
-async fn a_push_waits_for_each_service_that_is_away_and_nothing_is_lost() {
+async fn push_survives_outage_of_each_service() {
     for service in [
         "/json-pushes",
         "/json-rev/",
@@ -285,7 +285,7 @@ async fn a_push_waits_for_each_service_that_is_away_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_changeset_that_gets_no_ping_does_not_keep_the_others_from_theirs() {
+async fn changeset_without_ping_does_not_block_others() {
     let stage = Stage::start().await;
     // Push 1 has two changesets.
     for _ in 0..2 {
@@ -314,7 +314,7 @@ async fn a_changeset_that_gets_no_ping_does_not_keep_the_others_from_theirs() {
 }
 
 #[tokio::test]
-async fn a_changeset_that_a_server_fails_at_does_not_keep_the_others_from_theirs() {
+async fn failing_changeset_does_not_block_others() {
     let stage = Stage::start().await;
     stage.peers.outage("/json-rev/30b686e0", 500);
     stage.give(stage.message("changegroup-reviewed")).await;
@@ -346,7 +346,7 @@ async fn a_changeset_that_a_server_fails_at_does_not_keep_the_others_from_theirs
 }
 
 #[tokio::test]
-async fn a_long_push_gives_up_soon_while_a_server_is_away() {
+async fn long_push_is_deferred_early_during_outage() {
     let stage = Stage::start().await;
     let nodes: Vec<_> = (0..1000).map(|number| format!("{number:040x}")).collect();
     stage.peers.fail(
@@ -368,7 +368,7 @@ async fn a_long_push_gives_up_soon_while_a_server_is_away() {
 }
 
 #[tokio::test]
-async fn a_changeset_that_is_not_there_yet_is_looked_for_again() {
+async fn missing_changeset_is_requested_again() {
     let stage = Stage::start().await;
     stage.peers.fail("/json-rev/30b686e0", Fault::status(404));
     stage.give(stage.message("changegroup-reviewed")).await;
@@ -384,7 +384,7 @@ async fn a_changeset_that_is_not_there_yet_is_looked_for_again() {
 }
 
 #[tokio::test]
-async fn a_changeset_that_is_never_there_is_named_in_the_dead_letter() {
+async fn permanently_missing_changeset_becomes_dead_letter() {
     let stage = Stage::start().await;
     for _ in 0..2 {
         stage.peers.fail("/json-rev/30b686e0", Fault::status(404));
@@ -402,7 +402,7 @@ async fn a_changeset_that_is_never_there_is_named_in_the_dead_letter() {
 }
 
 #[tokio::test]
-async fn the_changesets_of_a_push_are_worked_on_side_by_side_within_a_bound() {
+async fn changesets_of_a_push_are_handled_concurrently_within_bound() {
     let stage = Stage::start().await;
     let nodes: Vec<_> = (0..32).map(|number| format!("{number:040x}")).collect();
     stage.peers.fail(
@@ -433,7 +433,7 @@ async fn the_changesets_of_a_push_are_worked_on_side_by_side_within_a_bound() {
 }
 
 #[tokio::test]
-async fn a_push_that_the_server_does_not_tell_of_is_tried_again() {
+async fn push_missing_from_pushlog_is_retried() {
     let stage = Stage::start().await;
     for body in [
         r#"{"pushes": {}}"#,

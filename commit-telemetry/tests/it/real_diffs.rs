@@ -26,7 +26,7 @@ fn lines(range: std::ops::Range<u32>) -> String {
 }
 
 #[tokio::test]
-async fn changes_of_every_kind_are_counted_as_mercurial_counts_them() {
+async fn counts_equal_those_of_mercurial_for_every_kind_of_change() {
     let mut hg = Hg::new();
     let mut nodes = Vec::new();
     let mut commit = |hg: &Hg, name: &'static str| nodes.push((name, hg.commit(name)));
@@ -90,7 +90,7 @@ async fn changes_of_every_kind_are_counted_as_mercurial_counts_them() {
 }
 
 #[tokio::test]
-async fn what_follows_a_lone_carriage_return_counts_once_though_mercurials_stat_counts_it_again() {
+async fn line_after_lone_carriage_return_counts_once() {
     let mut hg = Hg::new();
     hg.write("file", "a\r+b\r-c\r\nd\n");
     let node = hg.commit("Bug 5");
@@ -183,18 +183,18 @@ async fn compare_descriptions(encoding: &str) {
 }
 
 #[tokio::test]
-async fn a_description_that_looks_like_a_diff_is_not_counted() {
+async fn description_resembling_a_diff_is_not_counted() {
     compare_descriptions("UTF-8").await;
 }
 
 #[tokio::test]
-async fn the_encoding_of_the_server_does_not_matter() {
+async fn count_is_independent_of_server_encoding() {
     compare_descriptions("ascii").await;
     compare_descriptions("latin-1").await;
 }
 
 #[tokio::test]
-async fn a_description_of_a_megabyte() {
+async fn megabyte_description_is_skipped() {
     let mut hg = Hg::new();
     hg.write("file", "1\n");
     let nodes = [("long", hg.commit("diff --git a/x b/x\n".repeat(60_000)))];

@@ -12,7 +12,7 @@ const DIFFERS: [(&str, &str); 1] = [(
 )];
 
 #[tokio::test]
-async fn every_changeset_gets_the_review_system_that_the_original_gave_it() {
+async fn review_systems_equal_those_of_the_original() {
     let peers = Peers::start().await;
     let bugzilla = peers.bugzilla();
     let vectors = json_fixture("telemetry/classifier-vectors.json");
@@ -43,7 +43,7 @@ async fn every_changeset_gets_the_review_system_that_the_original_gave_it() {
 }
 
 #[test]
-fn systems_have_the_names_that_the_dashboards_know() {
+fn review_systems_keep_names_of_dashboards() {
     let names: Vec<Value> = [
         ReviewSystem::Phabricator,
         ReviewSystem::Bmo,

@@ -63,7 +63,7 @@ const ALONE: &str = "TEST_ALONE";
 
 #[test]
 #[ignore = "slow: ./dev test --all"]
-fn half_a_gigabyte_streams_by_in_less_than_20_mb() {
+fn half_gigabyte_diff_needs_less_than_20_mb_of_memory() {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([
         "--exact",

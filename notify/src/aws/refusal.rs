@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_read_in_each_of_their_languages() {
+    fn refusal_is_read_as_xml_and_json() {
         let json = r#"{"message": "Email address is not verified."}"#;
         let error = judged(
             400,
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_holds_no_credential_and_no_second_line() {
+    fn error_has_one_line_without_credentials() {
         let error = judged(400, &[], &xml("InvalidParameter", "AKIA1 hunter2\nnext")).to_string();
         assert!(
             error.contains("(a credential) (a credential) next"),

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_is_cut_between_lines() {
+    fn long_text_is_cut_between_lines() {
         let line = "x".repeat(1000);
         let short = [line.as_str(); 3].join("\n");
         let two = blocks(&short);

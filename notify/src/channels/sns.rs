@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_tells_its_region() {
+    fn region_is_read_from_topic() {
         assert_eq!(
             region_of("arn:aws:sns:eu-west-1:123456789012:ci_failures-1"),
             Some("eu-west-1")

@@ -184,7 +184,7 @@ mod tests {
 
     /// Computed with `printf '1700000000.{}' | openssl dgst -sha256 -hmac secret`.
     #[test]
-    fn a_signature_is_what_others_compute() {
+    fn signature_matches_published_examples() {
         assert_eq!(
             signature(b"secret", "1700000000", b"{}"),
             "b8569b78799ff9e3cbff0fc2d63a33a2b57f3282abd07c37ae5e8e7d79a5f163"

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_laid_over_the_file() {
+    fn environment_overrides_file() {
         let file = [
             ("record", "0"),
             ("url", "http://a:1"),

@@ -32,7 +32,7 @@ async fn dispatched(world: &World, extra: Value, status: Status) -> Vec<Notifica
 }
 
 #[tokio::test]
-async fn every_status_has_its_section_under_either_name() {
+async fn every_status_selects_its_section_under_either_name() {
     for status in Status::ALL {
         for name in ["notification", "notifications"] {
             let world = World::new().await;
@@ -49,7 +49,7 @@ async fn every_status_has_its_section_under_either_name() {
 }
 
 #[tokio::test]
-async fn each_channel_and_each_identity_has_a_message_of_its_own() {
+async fn each_channel_and_identity_gets_its_own_message() {
     let world = World::with_identities(
         "ann: {emails: [ann@example.com]}\nrobots: {plugins: [robot], subject: beep}\nbob: {emails: [bob@example.com]}\n",
     )
@@ -77,7 +77,7 @@ async fn each_channel_and_each_identity_has_a_message_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_section_without_texts_has_ours() {
+async fn section_without_texts_gets_default_texts() {
     let world = World::new().await;
     let extra =
         json!({ "notification": { "task-completed": { "plugins": ["robot"], "subject": " " } } });
@@ -95,7 +95,7 @@ async fn a_section_without_texts_has_ours() {
 }
 
 #[tokio::test]
-async fn fields_of_a_section_are_filled_in_once() {
+async fn placeholders_of_section_are_filled_in_once() {
     let world = World::new().await;
     let section = json!({ "plugins": ["robot"],
         "subject": "{task_name} of {product} {version}: {status}, run {run_id}",
@@ -116,7 +116,7 @@ async fn fields_of_a_section_are_filled_in_once() {
 }
 
 #[tokio::test]
-async fn a_task_that_asks_for_nothing_or_is_forgotten_is_no_error() {
+async fn task_without_section_or_expired_is_no_error() {
     let world = World::new().await;
     for extra in [
         json!({}),
@@ -139,7 +139,7 @@ async fn a_task_that_asks_for_nothing_or_is_forgotten_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_malformed_section_is_logged_once_with_its_task_and_settled() {
+async fn malformed_section_is_logged_once_and_settled() {
     let world = World::new().await;
     let (_guard, logs) = capture_logs();
     let task = world.task(json!({ "notification": { "task-failed": { "plugins": "post" } } }));
@@ -156,7 +156,7 @@ async fn a_malformed_section_is_logged_once_with_its_task_and_settled() {
 }
 
 #[tokio::test]
-async fn what_would_be_more_than_a_text_is_taken_out() {
+async fn control_characters_are_removed() {
     let world = World::new().await;
     let section = json!({ "plugins": ["post"], "subject": "s\r\nBcc: all@example.com", "message": "a\u{1b}[31m\nb",
                           "emails": ["ann@example.com\nRCPT TO:<bob@example.com>", "\u{0}", "ann@example.com"] });
@@ -175,7 +175,7 @@ async fn what_would_be_more_than_a_text_is_taken_out() {
 }
 
 #[tokio::test]
-async fn a_message_that_pulse_brings_twice_is_dispatched_once() {
+async fn duplicate_pulse_message_is_dispatched_once() {
     let world = World::new().await;
     let task = world.task(json!({ "notification": { "task-failed": { "plugins": ["robot"] } } }));
     for _ in 0..2 {
@@ -188,7 +188,7 @@ async fn a_message_that_pulse_brings_twice_is_dispatched_once() {
 }
 
 #[tokio::test]
-async fn what_no_task_can_be_is_a_dead_letter() {
+async fn invalid_message_becomes_dead_letter() {
     let world = World::new().await;
     let task = world.task(json!({}));
     let mut elsewhere = message(&task, Status::TaskFailed, |_| {});
@@ -212,7 +212,7 @@ async fn what_no_task_can_be_is_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_is_cut() {
+async fn overlong_text_is_cut() {
     let world = World::new().await;
     let emails: Vec<_> = (0..200)
         .map(|number| format!("{number}@example.com"))

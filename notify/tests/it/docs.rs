@@ -25,7 +25,7 @@ fn page(name: &str) -> String {
 }
 
 #[test]
-fn the_page_names_every_channel_with_its_keys_and_variables() {
+fn docs_list_every_channel_with_keys_and_variables() {
     let page = page("notify.md");
     let influxdb = (
         "influxdb",
@@ -71,7 +71,7 @@ fn the_page_names_every_channel_with_its_keys_and_variables() {
 }
 
 #[test]
-fn the_page_names_every_status_and_template() {
+fn docs_list_every_status_and_template() {
     let page = page("notify.md");
     let statuses = Status::ALL.map(Status::name);
     let own = CHANNELS
@@ -93,7 +93,7 @@ fn the_page_names_every_status_and_template() {
 }
 
 #[test]
-fn the_channel_of_the_page_is_the_one_that_is_compiled_here() {
+fn channel_in_docs_equals_compiled_one() {
     let page = page("notify-channels.md");
     let here = include_str!("docs/logbook.rs");
     assert!(
@@ -110,7 +110,7 @@ fn code<'a>(page: &'a str, language: &str) -> &'a str {
 
 /// With the signature that openssl computes, see `src/channels/webhook.rs`.
 #[test]
-fn the_receiver_of_the_page_knows_our_posts() {
+fn receiver_in_docs_verifies_our_posts() {
     let signature = "sha256=b8569b78799ff9e3cbff0fc2d63a33a2b57f3282abd07c37ae5e8e7d79a5f163";
     let trial = format!(
         r#"
@@ -157,7 +157,7 @@ async fn open(environment: &[(&str, &str)]) -> Opened {
 }
 
 #[tokio::test]
-async fn the_channel_of_the_page_works() {
+async fn channel_in_docs_works() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("log");
     let channel = open(&[("LOGBOOK_FILE", file.to_str().unwrap())])

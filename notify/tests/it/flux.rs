@@ -84,7 +84,7 @@ fn point(outcome: &str) -> (String, String, f64) {
 }
 
 #[tokio::test]
-async fn each_sending_is_a_point() {
+async fn each_send_writes_one_point() {
     let influx = Influx::start().await;
     let (timed, _running) = Timed::new(influx.settings(None), &Shutdown::new()).await;
     timed.send().await;
@@ -98,7 +98,7 @@ async fn each_sending_is_a_point() {
 }
 
 #[tokio::test]
-async fn sending_goes_on_while_influxdb_is_away() {
+async fn notifications_are_sent_during_influxdb_outage() {
     let (_guard, logs) = capture_logs();
     let mut influx = Influx::start().await;
     let (timed, _running) = Timed::new(influx.settings(None), &Shutdown::new()).await;
@@ -123,7 +123,7 @@ async fn sending_goes_on_while_influxdb_is_away() {
 }
 
 #[tokio::test]
-async fn what_waits_is_written_when_the_process_ends() {
+async fn buffered_points_are_written_at_shutdown() {
     let influx = Influx::start().await;
     let shutdown = Shutdown::new();
     let (timed, running) = Timed::new(influx.settings(None), &shutdown).await;
@@ -150,7 +150,7 @@ async fn what_waits_is_written_when_the_process_ends() {
 }
 
 #[tokio::test]
-async fn an_influxdb_that_does_not_answer_does_not_keep_the_process() {
+async fn unresponsive_influxdb_does_not_block_shutdown() {
     let (_guard, logs) = capture_logs();
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap())

@@ -23,13 +23,13 @@ fn html(one: &Notification) -> String {
 }
 
 #[test]
-fn a_failed_task() {
+fn mail_of_failed_task_matches_snapshot() {
     insta::assert_snapshot!("mail_failed_text", text(&failed()));
     insta::assert_snapshot!("mail_failed_html", html(&failed()));
 }
 
 #[test]
-fn an_artifact() {
+fn mail_of_artifact_matches_snapshot() {
     let mut one = failed();
     (one.status, one.artifact) = (
         Status::ArtifactCreated,
@@ -42,7 +42,7 @@ fn an_artifact() {
 }
 
 #[test]
-fn a_digest() {
+fn mail_of_digest_matches_snapshot() {
     let mut one = failed();
     let line = |(subject, status): (&str, Status)| DigestLine {
         status,
@@ -69,7 +69,7 @@ fn a_digest() {
 }
 
 #[test]
-fn a_hostile_one() {
+fn mail_of_hostile_task_matches_snapshot() {
     let mut one = failed();
     one.task.name = "<script>alert(1)</script>\"onclick='alert(2)'".to_owned();
     one.subject = "</title><script>alert(3)</script>".to_owned();
@@ -80,7 +80,7 @@ fn a_hostile_one() {
 }
 
 #[test]
-fn the_longest_message_can_be_written() {
+fn longest_message_is_rendered() {
     let one = Notification {
         message: format!("x{}y", "\n".repeat(19_998)),
         ..failed()

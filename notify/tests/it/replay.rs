@@ -8,7 +8,7 @@ use testkit::taskcluster::TaskState;
 use crate::world::{NOTIFICATIONS, ROOT, World, capture_logs, client};
 
 #[tokio::test]
-async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
+async fn dry_run_prints_messages_and_sends_nothing() {
     let world = World::new().await;
     let section =
         json!({ "plugins": ["post", "robot"], "emails": ["ann@example.com", "bob@example.com"] });
@@ -27,7 +27,7 @@ async fn a_dry_run_tells_what_would_be_sent_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_everything_that_is_logged() {
+async fn dry_run_prints_everything_that_is_logged() {
     for (section, expected, is_fault) in [
         (
             json!({ "plugins": ["post"], "emails": "ann@example.com" }),

@@ -23,7 +23,7 @@ fn sent(to: &[&str]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_failed_task_is_sent_to_everyone_once() {
+async fn failed_task_is_sent_once_to_each_recipient() {
     let world = World::new().await;
     let task = world.task(section(&[ANN, BOB]));
     world.happens(&task, Status::TaskFailed).await;
@@ -35,7 +35,7 @@ async fn a_failed_task_is_sent_to_everyone_once() {
 }
 
 #[tokio::test]
-async fn a_channel_that_fails_is_tried_again_and_the_others_are_not() {
+async fn only_the_failed_channel_is_retried() {
     let world = World::new().await;
     let task = world.task(section(&[ANN, BOB]));
     let full = || ChannelError::Failed {
@@ -71,7 +71,7 @@ async fn a_channel_that_fails_is_tried_again_and_the_others_are_not() {
 }
 
 #[tokio::test]
-async fn an_outage_costs_no_attempt_until_the_news_is_a_day_old() {
+async fn outage_counts_no_attempt_for_a_day() {
     let world = World::new().await;
     let task = world.task(section(&[ANN]));
     let away = || ChannelError::Unreachable {
@@ -101,7 +101,7 @@ async fn an_outage_costs_no_attempt_until_the_news_is_a_day_old() {
 }
 
 #[tokio::test]
-async fn what_keeps_a_channel_from_sending_is_logged_once_and_so_is_its_end() {
+async fn outage_and_recovery_are_logged_once_each() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     for number in 0..3 {
@@ -145,7 +145,7 @@ async fn what_keeps_a_channel_from_sending_is_logged_once_and_so_is_its_end() {
 }
 
 #[tokio::test]
-async fn refused_notification_is_dead_letter_at_once() {
+async fn refused_notification_becomes_dead_letter_at_once() {
     let world = World::new().await;
     let task = world.task(section(&[ANN]));
     world.post.fail_next(ChannelError::Refused {
@@ -184,7 +184,7 @@ async fn duplicate_is_sent_once_a_day() {
 }
 
 #[tokio::test]
-async fn a_task_that_asks_for_much_lets_the_others_pass() {
+async fn large_task_does_not_delay_others() {
     let world = World::new().await;
     let all: Vec<_> = (0..100)
         .map(|number| format!("{number}@example.com"))
@@ -221,7 +221,7 @@ async fn a_task_that_asks_for_much_lets_the_others_pass() {
 }
 
 #[tokio::test]
-async fn what_a_task_asks_for_beyond_its_share_is_left_out_and_said() {
+async fn notifications_beyond_the_share_are_skipped_and_logged() {
     let (_guard, logs) = capture_logs();
     let world = World::new().await;
     let all: Vec<_> = (0..53)
@@ -342,7 +342,7 @@ async fn first_claim_sends_despite_retries() {
 }
 
 #[tokio::test]
-async fn what_comes_again_by_whatever_way_is_not_sent_again_within_a_day() {
+async fn repeated_notification_is_sent_once_a_day_by_any_route() {
     let world = World::new().await;
     let task = world.task(section(&[ANN]));
     world
@@ -373,7 +373,7 @@ async fn what_comes_again_by_whatever_way_is_not_sent_again_within_a_day() {
 }
 
 #[tokio::test]
-async fn two_artifacts_of_a_run_are_two_notifications() {
+async fn each_artifact_of_a_run_is_notified() {
     let world = World::new().await;
     let task =
         world.task(json!({ "notification": { "artifact-created": { "plugins": ["robot"] } } }));
@@ -486,7 +486,7 @@ async fn stuck_channel_does_not_block_others() {
 }
 
 #[tokio::test]
-async fn sending_without_end_releases_its_slot() {
+async fn endless_send_releases_its_slot() {
     let world = World::new().await;
     world.post.get_stuck();
     world
@@ -512,7 +512,7 @@ async fn sending_without_end_releases_its_slot() {
 }
 
 #[tokio::test]
-async fn a_task_that_names_nobody_is_settled() {
+async fn task_without_recipients_is_settled() {
     let world = World::new().await;
     world
         .happens(&world.task(section(&[])), Status::TaskFailed)

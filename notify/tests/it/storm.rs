@@ -76,7 +76,7 @@ async fn excess_is_listed_in_one_digest() {
 }
 
 #[tokio::test]
-async fn a_digest_that_fails_is_tried_again_and_lists_each_once() {
+async fn failed_digest_is_retried_and_lists_each_notification_once() {
     let world = World::new().await;
     storm(&world, 0..5).await;
     world.post.fail_next(ChannelError::Failed {
@@ -96,7 +96,7 @@ async fn a_digest_that_fails_is_tried_again_and_lists_each_once() {
 }
 
 #[tokio::test]
-async fn only_what_was_sent_counts_toward_the_limit() {
+async fn only_sent_notifications_count_toward_the_limit() {
     let world = World::new().await;
     for number in 0..4 {
         let full = || ChannelError::Failed {
@@ -154,7 +154,7 @@ async fn each_minute_over_the_limit_has_one_digest() {
 }
 
 #[tokio::test]
-async fn a_digest_that_was_refused_can_be_released_for_a_week() {
+async fn refused_digest_can_be_requeued_for_a_week() {
     const DAY: u64 = 24 * 3600;
     for (days, expected) in [
         (2, Ok("2 more notifications")),

@@ -27,7 +27,7 @@ fn replaced(folder: &Path) -> Result<Templates, TemplateError> {
 }
 
 #[tokio::test]
-async fn a_hostile_name_stays_on_one_line() {
+async fn hostile_name_stays_on_one_line() {
     let one = hostile().await;
     assert_eq!(
         one.subject,
@@ -37,7 +37,7 @@ async fn a_hostile_name_stays_on_one_line() {
 }
 
 #[tokio::test]
-async fn a_deployment_puts_its_own_in_the_place_of_ours() {
+async fn templates_of_deployment_replace_defaults() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(
         folder.path().join("subject.txt"),
@@ -59,7 +59,7 @@ async fn a_deployment_puts_its_own_in_the_place_of_ours() {
 }
 
 #[test]
-fn a_template_that_would_fail_is_reported_at_start() {
+fn broken_template_is_reported_at_start() {
     for (name, text, expected) in [
         (
             "subject.txt",

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_build_is_sent_with_every_field() {
+    fn recorded_build_is_sent_with_every_field() {
         let (key, body) = recorded()
             .into_iter()
             .find(|(key, _)| key.contains("win32-nightly"))

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn any_list_of_tags_that_is_there_as_a_whole_is_enough() {
+    fn one_complete_list_of_tags_is_enough() {
         for (lists, expected) in [
             (&[][..], true),
             (&[&["nightly"][..]], true),

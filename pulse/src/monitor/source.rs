@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_are_every_way_to_choose() {
+    fn topics_cover_every_selection() {
         let (trees, types) = (words(&["a", "b"]), words(&["opt", "debug"]));
         let topics = combine("build", &[&trees, &[], &types], "#");
         assert_eq!(
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_makes_too_many_topics_is_left_to_the_filters() {
+    fn selection_with_too_many_topics_uses_filters() {
         let many: Vec<String> = (0..40).map(|number| format!("t{number}")).collect();
         let topics = combine("build", &[&many, &many, &words(&["opt"])], "#");
         assert_eq!((topics.len(), topics[0].as_str()), (40, "build.t0.*.opt.#"));

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_match_the_schema_and_are_all_sent() {
+    fn schema_samples_are_all_sent() {
         let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
         let mut tests = Vec::new();
         for sample in samples() {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_sent_with_every_field() {
+    fn test_is_sent_with_every_field() {
         let log = "https://firefox-ci-tc.services.mozilla.com/api/queue/v1/task/AI3Nrr3gSDSpZ9E9aBA3rg/runs/0/artifacts/\
                    public/logs/live_backing.log";
         let expected = json!({
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_is_sent_with_every_field() {
+    fn build_is_sent_with_every_field() {
         let link = |name: &str| {
             let url = format!("https://tc.example/runs/0/artifacts/public/build/{name}");
             json!({ "url": url, "linkText": name, "label": "artifact uploaded" })
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_end_with_a_result_of_a_build_or_a_test_is_sent() {
+    fn only_finished_builds_and_tests_are_sent() {
         for (more, expected) in [
             (json!({ "state": "unscheduled" }), false),
             (json!({ "state": "pending" }), false),

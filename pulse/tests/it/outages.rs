@@ -44,7 +44,7 @@ async fn listener_survives_restart_of_rabbitmq_under_load() {
 }
 
 #[tokio::test]
-async fn a_lost_acknowledgement_stores_nothing_twice() {
+async fn lost_acknowledgement_stores_message_once() {
     let (mut world, (bus, redis, _directory)) = (World::start().await, redis().await);
     let listening = world.listen("lost", &bus).ready().await;
     world.publish("before", 1).await;
@@ -106,7 +106,7 @@ async fn nothing_is_acknowledged_while_the_bus_is_away() {
 }
 
 #[tokio::test]
-async fn a_queue_that_was_deleted_is_declared_again_and_logged_as_an_error() {
+async fn deleted_queue_is_declared_again_and_logged_as_error() {
     let (mut world, bus) = (World::start().await, memory());
     let (new, deleted) = (
         ["WARN", "does not exist and is declared"],
@@ -171,7 +171,7 @@ async fn an_outage_is_logged_once_and_can_be_stopped(world: &mut World) {
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn a_wrong_setting_ends_the_start_and_an_outage_is_logged_once() {
+async fn wrong_setting_fails_start_and_outage_is_logged_once() {
     let mut world = World::start().await;
     what_the_operator_got_wrong_ends_the_start(&world).await;
     an_outage_is_logged_once_and_can_be_stopped(&mut world).await;

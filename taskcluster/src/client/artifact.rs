@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_artifact_shows_no_signature() {
+    fn artifact_debug_output_hides_signature() {
         let url = Url::parse("https://store.example.com/a?X-Amz-Signature=s3cret").unwrap();
         let artifact = Artifact {
             storage_type: "s3".to_owned(),

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_encoded_and_none_leads_elsewhere() {
+    fn names_are_encoded_and_cannot_change_the_path() {
         let address = |path: &[&str]| {
             let call = Call {
                 query: vec![("continuationToken", "a/b=&?")],

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_are_those_of_npms_hawk() {
+    fn signatures_equal_those_of_npm_hawk() {
         let vectors: Vec<Vector> =
             serde_json::from_str(include_str!("../../tests/fixtures/npm-hawk.json")).unwrap();
         assert!(vectors.iter().any(|vector| vector.url.query().is_some()));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_cannot_be_read_is_not_shown() {
+    fn unreadable_certificate_is_not_shown() {
         let credentials = Credentials {
             client_id: "me".to_owned(),
             access_token: SecretString::from("t0ken"),

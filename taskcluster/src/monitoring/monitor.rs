@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_has_the_form_of_a_slug_id_and_follows_from_the_first() {
+    fn successor_is_slug_id_derived_from_its_predecessor() {
         let first = "fN1SbArXTPSVFNUvaOlinQ";
         let id = successor(first);
         assert_eq!(id, successor(first));

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_whose_tasks_all_completed_is_left_out() {
+    fn hook_with_only_completed_tasks_is_omitted() {
         let retried = EndedTask {
             retried_as: Some("D2".to_owned()),
             ..task("bot", "D", TaskEnd::Exception)

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_hook_is_triggered_with_the_labels_in_the_group() {
+    async fn hook_is_triggered_with_labels_of_the_group() {
         let trigger = outcome(ACTIONS.into()).await.unwrap();
         assert_eq!(
             (trigger.hook.group.as_str(), trigger.hook.id.as_str()),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_template_may_name_what_the_file_defines_but_not_redefine_the_task() {
+    async fn template_cannot_redefine_the_task() {
         let mut actions: Value =
             serde_json::from_slice(&changed(json!({ "hookPayload": "${taskGroupId} ${mine}" })))
                 .unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hook_that_the_decision_task_has_no_scope_for_is_not_triggered() {
+    async fn hook_without_scope_of_decision_task_is_not_triggered() {
         for (hook, scopes) in [
             (
                 json!({ "hookGroupId": "project-relman" }),

@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mail_names_some_tests_and_stays_short() {
+    fn mail_lists_bounded_number_of_tests() {
         let push = Push {
             target: build::Phid::parse("PHID-HMBT-00000000000000000001").unwrap(),
             diff_id: 2,

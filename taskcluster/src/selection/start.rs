@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_of_the_diffs_is_chosen_and_always_the_same_ones() {
+    fn configured_share_of_diffs_is_chosen_consistently() {
         let chosen = |share| {
             (1..=10_000)
                 .filter(|diff| is_chosen(*diff, share))

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_of_names_are_rendered() {
+    fn name_templates_are_rendered() {
         for usual in [
             json!({ "user": { "input": { "$eval": "input" }, "taskId": { "$eval": " taskId " } }, "level": 1 }),
             json!([

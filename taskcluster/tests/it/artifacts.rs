@@ -35,7 +35,7 @@ async fn task_with(artifact: FakeArtifact) -> (Stage, String) {
 }
 
 #[tokio::test]
-async fn a_content_is_read_without_showing_the_store_our_credentials() {
+async fn artifact_is_fetched_from_store_without_credentials() {
     // The store refuses whoever shows some.
     for kind in [FakeArtifact::S3, FakeArtifact::Gzip] {
         let (stage, id) = task_with(kind(b"0.07".to_vec())).await;
@@ -59,7 +59,7 @@ async fn a_content_is_read_without_showing_the_store_our_credentials() {
 }
 
 #[tokio::test]
-async fn a_content_has_a_limit_packed_or_not() {
+async fn artifact_size_is_bounded_compressed_or_not() {
     for kind in [FakeArtifact::S3, FakeArtifact::Gzip] {
         let (stage, id) = task_with(kind(vec![b'a'; LIMIT + 1])).await;
         let error = stage
@@ -84,7 +84,7 @@ async fn a_content_has_a_limit_packed_or_not() {
 }
 
 #[tokio::test]
-async fn a_reference_says_where_the_content_is_and_is_followed_only_where_that_is_safe() {
+async fn reference_is_followed_to_safe_addresses_only() {
     let elsewhere = "http://127.0.0.1:9/latest/meta-data?token=s3cret";
     let (stage, id) = task_with(FakeArtifact::Reference(elsewhere.to_owned())).await;
     let Artifact { storage_type, url } = stage.client().artifact(&id, "public/link").await.unwrap();
@@ -114,7 +114,7 @@ fn fetching(client: Taskcluster, allowed: &str) -> Taskcluster {
 }
 
 #[tokio::test]
-async fn an_address_that_is_not_public_is_connected_to_only_where_it_is_allowed() {
+async fn private_address_needs_permission() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let connections = Arc::new(AtomicUsize::new(0));
@@ -171,7 +171,7 @@ async fn an_address_that_is_not_public_is_connected_to_only_where_it_is_allowed(
 }
 
 #[tokio::test]
-async fn the_deployment_itself_is_fetched_from_without_credentials_too() {
+async fn artifact_of_own_deployment_is_fetched_without_credentials() {
     let (stage, id) = task_with(FakeArtifact::S3(b"log".to_vec())).await;
     let client = stage.client_with(None);
     let mut stream = client.artifact_stream(&id, 0, "public/link").await.unwrap();
@@ -187,7 +187,7 @@ async fn the_deployment_itself_is_fetched_from_without_credentials_too() {
 
 /// A store that sends a byte on command.
 #[tokio::test]
-async fn a_stream_that_trickles_is_ended() {
+async fn trickling_stream_is_ended() {
     let store = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let root = format!("http://{}", store.local_addr().unwrap());
     let (send, mut sent) = tokio::sync::mpsc::channel::<usize>(1);
@@ -236,7 +236,7 @@ async fn a_stream_that_trickles_is_ended() {
 
 /// A proxy signs all that passes through it, also what a worker made up.
 #[tokio::test]
-async fn a_reference_into_our_proxy_opens_nothing() {
+async fn reference_to_proxy_is_refused() {
     let (stage, id) = task_with(FakeArtifact::S3(Vec::new())).await;
     stage
         .fake
@@ -266,7 +266,7 @@ async fn a_reference_into_our_proxy_opens_nothing() {
 }
 
 #[tokio::test]
-async fn redirects_lead_to_a_content_and_never_elsewhere() {
+async fn redirects_are_followed_to_safe_addresses_only() {
     // An answer of the queue is a redirect as well as that of any store.
     let (stage, id) = task_with(FakeArtifact::S3(b"found".to_vec())).await;
     let reference = |name: &str| {
@@ -318,7 +318,7 @@ async fn redirects_lead_to_a_content_and_never_elsewhere() {
 }
 
 #[tokio::test]
-async fn an_error_in_the_place_of_an_artifact_is_reported() {
+async fn error_artifact_is_reported() {
     let reason = "file-missing-on-worker".to_owned();
     let (stage, id) = task_with(FakeArtifact::Error {
         reason,
@@ -376,7 +376,7 @@ async fn failing_store_is_retried_without_showing_signed_address() {
 }
 
 #[tokio::test]
-async fn a_long_content_comes_in_pieces_as_the_store_has_it() {
+async fn long_artifact_is_streamed_unchanged() {
     for (kind, encoding) in [
         (FakeArtifact::S3 as fn(_) -> _, None),
         (FakeArtifact::Gzip, Some("gzip")),
@@ -400,7 +400,7 @@ async fn a_long_content_comes_in_pieces_as_the_store_has_it() {
 }
 
 #[tokio::test]
-async fn a_stream_is_opened_where_that_is_safe_and_tried_again_until_it_is_open() {
+async fn stream_is_opened_at_safe_addresses_with_retries() {
     let (stage, id) = task_with(FakeArtifact::S3(b"log".to_vec())).await;
     stage.fake.add_artifact(
         &id,

@@ -11,7 +11,7 @@ use taskcluster::{
 use crate::stage::{Stage, http};
 
 #[tokio::test]
-async fn a_hook_makes_a_task_or_none() {
+async fn hook_creates_a_task_or_none() {
     let stage = Stage::set().await;
     let task = json!({ "metadata": { "name": "bot", "description": "", "owner": "a@b.c", "source": "https://b.c" } });
     stage
@@ -49,7 +49,7 @@ async fn a_hook_makes_a_task_or_none() {
 }
 
 #[tokio::test]
-async fn names_arrive_whatever_letters_they_have() {
+async fn names_with_any_character_arrive() {
     let stage = Stage::set().await;
     for (group, hook) in [
         ("project/relman", "code review"),
@@ -71,7 +71,7 @@ async fn names_arrive_whatever_letters_they_have() {
 }
 
 #[tokio::test]
-async fn a_payload_that_does_not_fit_is_refused_permanently() {
+async fn payload_violating_schema_is_refused_permanently() {
     let stage = Stage::set().await;
     let schema = json!({ "type": "object", "properties": { "A": { "type": "string" } } });
     stage.fake.add_hook_with_schema("g", "h", None, schema);
@@ -87,7 +87,7 @@ async fn a_payload_that_does_not_fit_is_refused_permanently() {
 }
 
 #[tokio::test]
-async fn a_task_is_watched_from_its_creation_to_its_end() {
+async fn task_status_is_read_from_creation_to_end() {
     let stage = Stage::set().await;
     let (client, id) = (stage.client(), stage.fake.add_task(json!({})));
     let states = [
@@ -119,7 +119,7 @@ async fn a_task_is_watched_from_its_creation_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_task_is_made_again_with_other_dates_and_nothing_else_changed() {
+async fn recreated_task_differs_only_in_dates() {
     let stage = Stage::set().await;
     let client = stage.client();
     let old = stage.fake.add_task(
@@ -139,7 +139,7 @@ async fn a_task_is_made_again_with_other_dates_and_nothing_else_changed() {
 }
 
 #[tokio::test]
-async fn an_id_is_taken_only_by_another_task() {
+async fn task_id_conflicts_only_with_different_task() {
     let stage = Stage::set().await;
     let client = stage.client();
     let id = stage.fake.add_task(json!({}));
@@ -157,7 +157,7 @@ async fn an_id_is_taken_only_by_another_task() {
 }
 
 #[tokio::test]
-async fn a_group_is_read_page_by_page() {
+async fn group_is_read_page_by_page() {
     let stage = Stage::set().await;
     let mut expected: Vec<_> = (0..5)
         .map(|_| stage.fake.add_task(json!({ "taskGroupId": "group" })))
@@ -202,7 +202,7 @@ async fn tasks_are_found_by_name() {
 }
 
 #[tokio::test]
-async fn the_address_of_an_indexed_artifact_leads_anyone_to_it() {
+async fn address_of_indexed_artifact_works_without_credentials() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     stage.fake.index("a.b", &id);
@@ -228,7 +228,7 @@ async fn the_address_of_an_indexed_artifact_leads_anyone_to_it() {
 }
 
 #[tokio::test]
-async fn a_mail_is_sent_once_and_not_to_who_wants_none() {
+async fn mail_is_sent_once_and_skips_denied_addresses() {
     let stage = Stage::set().await;
     let client = stage.client();
     let mail = Email {
@@ -254,7 +254,7 @@ async fn a_mail_is_sent_once_and_not_to_who_wants_none() {
 }
 
 #[tokio::test]
-async fn a_secret_is_read_whole() {
+async fn secret_is_read() {
     let stage = Stage::set().await;
     let secret = json!({ "common": { "APP_CHANNEL": "test" }, "events": { "admins": ["a@b.c"] } });
     stage
@@ -290,7 +290,7 @@ async fn a_secret_is_read_whole() {
 }
 
 #[tokio::test]
-async fn a_proxy_signs_itself() {
+async fn calls_through_proxy_are_unsigned() {
     let stage = Stage::set().await;
     stage.fake.add_secret("x", Value::Null);
     let proxy = stage.fake.start_proxy().await.unwrap();

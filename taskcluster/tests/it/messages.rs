@@ -31,7 +31,7 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> T {
 }
 
 #[test]
-fn every_message_says_what_its_routing_key_says() {
+fn message_and_routing_key_agree() {
     let mut seen = BTreeSet::new();
     for Recorded {
         exchange,
@@ -92,7 +92,7 @@ fn every_message_says_what_its_routing_key_says() {
 }
 
 #[test]
-fn a_message_needs_no_more_than_its_status() {
+fn message_with_status_alone_is_read() {
     for Recorded {
         exchange, mut body, ..
     } in recorded()

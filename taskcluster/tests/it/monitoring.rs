@@ -170,7 +170,7 @@ async fn task_is_polled_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_task_that_its_worker_lost_is_made_again_until_its_retries_are_used_up() {
+async fn lost_task_is_recreated_until_retries_are_used_up() {
     let world = World::new().await;
     let first = world.watch("bot").await;
     for retries in [1, 0] {
@@ -214,7 +214,7 @@ async fn a_task_that_its_worker_lost_is_made_again_until_its_retries_are_used_up
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_while_it_makes_a_task_again_makes_no_second_one() {
+async fn worker_death_during_recreation_creates_one_task() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Exception);
@@ -237,7 +237,7 @@ async fn a_worker_that_dies_while_it_makes_a_task_again_makes_no_second_one() {
 }
 
 #[tokio::test]
-async fn a_task_that_somebody_cancelled_is_not_made_again() {
+async fn cancelled_task_is_not_recreated() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.cancel(&task);
@@ -266,7 +266,7 @@ async fn expired_task_is_no_longer_polled() {
 }
 
 #[tokio::test]
-async fn an_outage_of_hours_costs_no_attempt() {
+async fn outage_of_hours_counts_no_attempt() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     for fault in [
@@ -289,7 +289,7 @@ async fn an_outage_of_hours_costs_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_report_reaches_each_admin_once_and_each_end_is_in_one() {
+async fn each_task_is_in_one_report_to_every_admin() {
     let world = World::new().await;
     let (good, bad) = (world.watch("bot").await, world.watch("bot").await);
     world.fake.move_on(&good, TaskState::Completed);
@@ -317,7 +317,7 @@ async fn a_report_reaches_each_admin_once_and_each_end_is_in_one() {
 
 /// A hook that is asked for the same days later is not triggered again, and hands its task over again.
 #[tokio::test]
-async fn a_task_that_was_reported_and_comes_again_is_in_no_second_report() {
+async fn reported_task_is_in_no_second_report() {
     let world = World::new().await;
     let (failed, lost) = (world.watch("bot").await, world.watch("bot").await);
     world.fake.move_on(&failed, TaskState::Failed);
@@ -338,7 +338,7 @@ async fn a_task_that_was_reported_and_comes_again_is_in_no_second_report() {
 }
 
 #[tokio::test]
-async fn a_task_that_we_may_not_make_is_reported_without_a_successor() {
+async fn task_without_scope_to_recreate_is_reported_without_successor() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Exception);
@@ -365,7 +365,7 @@ async fn a_task_that_we_may_not_make_is_reported_without_a_successor() {
 }
 
 #[tokio::test]
-async fn a_task_that_cannot_be_made_again_is_kept_for_the_operator_by_its_name() {
+async fn unrecreatable_task_becomes_dead_letter_naming_it() {
     let world = World::new().await;
     let task = world.watch("bot").await;
     world.fake.move_on(&task, TaskState::Exception);
@@ -416,7 +416,7 @@ async fn report_omits_hooks_whose_tasks_all_completed() {
 
 /// The original made its report and never sent it.
 #[tokio::test]
-async fn a_report_is_mailed_every_period_by_one_of_two_instances() {
+async fn one_of_two_instances_mails_report_each_period() {
     let world = World::new().await;
     let bad = world.watch("bot").await;
     world.fake.move_on(&bad, TaskState::Failed);
@@ -447,7 +447,7 @@ async fn a_report_is_mailed_every_period_by_one_of_two_instances() {
 }
 
 #[tokio::test]
-async fn an_address_that_wants_no_mail_does_not_keep_the_others_from_theirs() {
+async fn denied_address_does_not_block_other_recipients() {
     let world = World::new().await;
     world.fake.denylist("ann@example.com");
     let bad = world.watch("bot").await;

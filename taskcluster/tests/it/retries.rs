@@ -74,7 +74,7 @@ async fn long_retry_after_defers_the_message() {
 }
 
 #[tokio::test]
-async fn an_outage_costs_no_message_an_attempt() {
+async fn outage_counts_no_attempt_of_a_message() {
     let stage = Stage::set().await;
     let (client, id) = (stage.client(), stage.fake.add_task(json!({})));
     stage.fake.go_down().await.unwrap();
@@ -100,7 +100,7 @@ async fn an_outage_costs_no_message_an_attempt() {
 }
 
 #[tokio::test]
-async fn a_task_whose_answer_was_lost_is_not_created_twice() {
+async fn task_whose_answer_was_lost_is_created_once() {
     let stage = Stage::set().await;
     let id = stage.fake.add_task(json!({}));
     let task: TaskDefinition = stage.client().task(&id).await.unwrap();

@@ -40,7 +40,7 @@ async fn selected() -> (World, Update, String) {
 }
 
 #[tokio::test]
-async fn selected_tests_run_and_their_results_are_published() {
+async fn selected_tests_run_and_results_are_published() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     let diff = build.request.diff_id;
@@ -167,7 +167,7 @@ async fn selected_tests_run_and_their_results_are_published() {
 }
 
 #[tokio::test]
-async fn only_pushes_have_tests_selected_and_only_the_share_that_is_wanted() {
+async fn tests_are_selected_for_configured_share_of_pushes() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     let blame = Blame {
@@ -191,7 +191,7 @@ async fn only_pushes_have_tests_selected_and_only_the_share_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_push_received_twice_is_selected_for_once_and_another_push_again() {
+async fn each_push_has_tests_selected_once() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
@@ -222,7 +222,7 @@ async fn a_push_received_twice_is_selected_for_once_and_another_push_again() {
 }
 
 #[tokio::test]
-async fn a_push_of_the_same_diff_after_a_selection_is_selected_for_again() {
+async fn new_push_of_same_diff_has_tests_selected_again() {
     let (world, build, _) = selected().await;
     let other = "b".repeat(40);
     world
@@ -236,7 +236,7 @@ async fn a_push_of_the_same_diff_after_a_selection_is_selected_for_again() {
 }
 
 #[tokio::test]
-async fn a_selection_that_is_received_twice_adds_its_tests_once() {
+async fn duplicate_selection_adds_tests_once() {
     let (world, build, _) = selected().await;
     world
         .selected(build.request.diff_id, &Selection::default())
@@ -252,7 +252,7 @@ async fn a_selection_that_is_received_twice_adds_its_tests_once() {
 }
 
 #[tokio::test]
-async fn without_a_risk_or_a_selection_no_tests_are_added() {
+async fn no_tests_are_added_without_risk_or_selection() {
     for selection in [
         Selection {
             risk: Some("0"),
@@ -286,7 +286,7 @@ async fn without_a_risk_or_a_selection_no_tests_are_added() {
 }
 
 #[tokio::test]
-async fn a_task_of_the_community_that_selects_no_tests_costs_no_call() {
+async fn unrelated_community_task_makes_no_call() {
     let world = World::new().await;
     let task = world.select(1, &Selection::default());
     world
@@ -297,7 +297,7 @@ async fn a_task_of_the_community_that_selects_no_tests_costs_no_call() {
 }
 
 #[tokio::test]
-async fn a_selection_for_a_diff_that_we_did_not_push_or_have_forgotten_is_left_alone() {
+async fn selection_for_unknown_or_expired_push_is_ignored() {
     let world = World::new().await;
     world.selected(4711, &Selection::default()).await;
     let build = world.build(HEAD).await;
@@ -320,7 +320,7 @@ async fn a_selection_for_a_diff_that_we_did_not_push_or_have_forgotten_is_left_a
 }
 
 #[tokio::test]
-async fn a_selection_that_comes_before_the_decision_task_is_through_waits_for_it() {
+async fn selection_waits_for_decision_task() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
@@ -450,7 +450,7 @@ async fn malformed_selection_becomes_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_selection_outlives_an_outage_and_its_worker() {
+async fn selection_survives_outage_and_worker_death() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.push(&build).await;
@@ -494,7 +494,7 @@ async fn a_selection_outlives_an_outage_and_its_worker() {
 }
 
 #[tokio::test]
-async fn a_push_outlives_the_worker_that_had_it() {
+async fn push_survives_worker_death() {
     let world = World::new().await;
     let build = world.build(HEAD).await;
     world.send(&PUSHES, &build).await;
@@ -537,7 +537,7 @@ async fn concurrent_deliveries_create_one_task() {
 }
 
 #[tokio::test]
-async fn tasks_of_other_pushes_cost_no_call() {
+async fn tasks_of_other_pushes_make_no_call() {
     let (world, build, decision) = selected().await;
     let before = world.firefox.calls().len();
     world
@@ -562,7 +562,7 @@ async fn tasks_of_other_pushes_cost_no_call() {
 }
 
 #[tokio::test]
-async fn a_message_that_says_nothing_of_its_task_is_looked_up() {
+async fn task_is_requested_when_message_lacks_it() {
     let (world, build, decision) = selected().await;
     let metadata = json!({ "name": "test by name", "description": "", "owner": "dev@example.com", "source": "https://x/" });
     let tasks = [
@@ -587,7 +587,7 @@ async fn a_message_that_says_nothing_of_its_task_is_looked_up() {
 }
 
 #[tokio::test]
-async fn a_result_that_comes_twice_or_after_the_push_is_forgotten_is_not_shown_again() {
+async fn duplicate_or_late_result_is_not_published() {
     let (world, build, decision) = selected().await;
     for _ in 0..2 {
         world
@@ -617,7 +617,7 @@ async fn malformed_message_becomes_dead_letter() {
 }
 
 #[tokio::test]
-async fn each_mail_fails_and_comes_back_on_its_own() {
+async fn each_mail_is_retried_on_its_own() {
     let (world, ..) = selected().await;
     world.firefox.denylist("qa@example.com");
     assert_eq!(world.send_mails().await, 2);

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_in_all_its_forms() {
+    fn every_form_of_line_is_parsed() {
         let line = |from: &str, command: &str, params: &[&str]| {
             let params = params.iter().map(|param| (*param).to_owned()).collect();
             Some(Line {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_never_begins_a_line() {
+    fn foreign_text_never_starts_line() {
         for text in [
             "!op mallory",
             "/quit",
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_one_line_in_its_colour_and_fits() {
+    fn text_becomes_one_coloured_line_within_limit() {
         let told =
             |target, colour, text: &str| privmsg(target, colour, (None, "task-failed"), text);
         assert_eq!(

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_password_is_sent_in_parts() {
+    fn long_password_is_sent_in_chunks() {
         let lengths = |password: usize| {
             let lines = plain("n", &"p".repeat(password).into());
             lines
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn another_nick_is_near_to_the_one_that_was_set() {
+    fn alternative_nick_resembles_configured_one() {
         let all = candidates("notifier");
         assert_eq!(
             all,

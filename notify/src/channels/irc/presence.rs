@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_allow_fewer() {
+    fn server_limit_lowers_channel_bound() {
         let mut presence = Presence::new("#ci");
         presence.is_full();
         assert_eq!(presence.make_room(), None, "there is none but the default");

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nicks_are_addressed_in_a_channel_and_nowhere_else() {
+    fn nicks_are_addressed_in_channels_only() {
         let nicks = ["ann".to_owned(), "[bob]".to_owned()];
         let recipient = addressing("#ci", &nicks);
         assert_eq!(recipient, "#ci (ann, [bob])");

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_found_by_what_it_is_the_log_of() {
+    fn key_is_built_from_task_properties() {
         let props = [
             ("branch", "mozilla-beta"),
             ("product", "firefox"),
@@ -74,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_in_its_place() {
+    fn missing_value_has_placeholder_in_key() {
         let expected = "unknown-branch/unknown-product-unknown-version/unknown-build/\
                         unknown-name-unknown-platform-bGmvC3EFTSWLcp5Kb5E12A-3";
         assert_eq!(place(" ", &[("branch", "")]), expected);
     }
 
     #[test]
-    fn hostile_names_stay_in_their_key() {
+    fn hostile_name_cannot_leave_its_key() {
         let props = [
             ("branch", ".."),
             ("product", "../../etc/passwd"),

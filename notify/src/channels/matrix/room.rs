@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rooms_are_told_from_what_else_has_names() {
+    fn rooms_are_distinguished_from_other_recipients() {
         let longest = format!("#{}:e.org", "x".repeat(MAX_NAME - 7));
         for name in [
             "!OEassajhhkasLULVAa:example.org",

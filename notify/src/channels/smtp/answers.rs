@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_counts_for_what_was_asked() {
+    fn answer_is_attributed_to_its_command() {
         use Stage::{Connect, Content, Login, Recipient, Sender};
         for (stage, code, text, expected) in [
             (Connect, 421, "too many connections", "Busy"),
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_the_relay_leaves_is_not_used_again() {
+    fn connection_closed_by_relay_is_not_reused() {
         let fault = |code| Fault {
             stage: Stage::Recipient,
             code,

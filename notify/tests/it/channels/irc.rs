@@ -113,7 +113,7 @@ async fn each_status_has_its_colour() {
 }
 
 #[tokio::test]
-async fn channels_and_nicks_are_told_and_channels_are_joined_once() {
+async fn channels_and_nicks_get_message_and_channels_are_joined_once() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#builds"]).await;
     let channels = channel(server.port, &[]).await;
@@ -189,7 +189,7 @@ async fn recipients_are_channels_and_nicks_or_the_default() {
 }
 
 #[tokio::test]
-async fn nicks_are_addressed_in_the_channel_and_no_author_begins_a_line() {
+async fn nicks_are_addressed_in_channel_and_no_author_starts_line() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
@@ -207,7 +207,7 @@ async fn nicks_are_addressed_in_the_channel_and_no_author_begins_a_line() {
 }
 
 #[tokio::test]
-async fn hostile_names_get_no_line_and_are_named() {
+async fn hostile_recipients_are_reported_and_get_no_line() {
     let channels = open(
         "irc",
         &[
@@ -271,7 +271,7 @@ async fn hostile_texts_stay_one_line_and_are_cut_between_characters() {
 }
 
 #[test]
-fn the_text_of_each_kind() {
+fn text_of_each_kind_matches_snapshot() {
     let failed = to(&[], &[]);
     let fallback = Notification {
         subject: "build-linux64/opt: task-failed".to_owned(),
@@ -303,7 +303,7 @@ fn the_text_of_each_kind() {
 }
 
 #[tokio::test]
-async fn a_digest_is_one_line() {
+async fn digest_is_one_line() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let channels = channel(server.port, &[]).await;
@@ -330,7 +330,7 @@ async fn a_digest_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_is_found_again_and_its_channels_are_joined() {
+async fn reconnect_after_server_kill_rejoins_channels() {
     let mut server = Ngircd::start().await;
     let channels = channel(server.port, &[]).await;
     send(&channels, &to(&[], &[]), "#builds").await.unwrap();
@@ -362,7 +362,7 @@ async fn a_server_that_was_killed_is_found_again_and_its_channels_are_joined() {
 }
 
 #[tokio::test]
-async fn a_nick_that_is_taken_is_taken_back() {
+async fn nick_in_use_is_reclaimed() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let mut thief = Reader::come(server.port, "", "notifier", &["#ci"]).await;
@@ -437,7 +437,7 @@ async fn server_refusals_are_classified() {
 }
 
 #[tokio::test]
-async fn a_channel_is_left_when_the_server_allows_no_more() {
+async fn least_recently_used_channel_is_left_at_server_limit() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci", "#a", "#b"]).await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
@@ -456,7 +456,7 @@ async fn a_channel_is_left_when_the_server_allows_no_more() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_a_matter_of_credentials_and_is_not_shown() {
+async fn wrong_password_is_credentials_error_without_showing_it() {
     let server = Ngircd::start_with_password("opensesame").await;
     let mut ann = Reader::come(server.port, "opensesame", "ann", &["#ci"]).await;
     for wrong in [&[][..], &[("password", "hunter2")]] {
@@ -475,7 +475,7 @@ async fn a_wrong_password_is_a_matter_of_credentials_and_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_burst_arrives_as_a_whole_in_order_and_is_no_flood() {
+async fn burst_arrives_complete_in_order_within_rate_limit() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
@@ -514,7 +514,7 @@ async fn a_burst_arrives_as_a_whole_in_order_and_is_no_flood() {
 }
 
 #[tokio::test]
-async fn a_server_is_trusted_with_a_certificate_from_the_right_authority() {
+async fn server_certificate_needs_trusted_authority() {
     let directories = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let [ours, other] = [0, 1].map(|number| Authority::new(directories[number].path()).unwrap());
     let server = Ngircd::start_with_tls(&ours).await;
@@ -537,7 +537,7 @@ async fn a_server_is_trusted_with_a_certificate_from_the_right_authority() {
 }
 
 #[tokio::test]
-async fn check_logs_in_and_neither_joins_nor_speaks() {
+async fn check_logs_in_without_joining_or_sending() {
     let server = Ngircd::start_with_password("sesame").await;
     let mut ann = Reader::come(server.port, "sesame", "ann", &["#ci"]).await;
     let port = server.port.to_string();

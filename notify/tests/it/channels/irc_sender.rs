@@ -51,7 +51,7 @@ fn process(
 }
 
 #[tokio::test]
-async fn a_process_that_ends_in_a_burst_loses_no_line_and_repeats_none() {
+async fn shutdown_during_burst_loses_and_repeats_no_line() {
     let server = Ngircd::start().await;
     let mut ann = Reader::come(server.port, "", "ann", &["#ci"]).await;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

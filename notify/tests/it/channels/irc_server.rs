@@ -61,7 +61,7 @@ async fn come(listener: &TcpListener) -> Lines {
 }
 
 #[tokio::test]
-async fn sasl_proves_the_account_before_anything_else() {
+async fn sasl_authenticates_before_other_commands() {
     let (listener, port) = listener().await;
     let sasl = [
         ("auth", "sasl"),
@@ -124,7 +124,7 @@ async fn without_sasl_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_server_that_throttles_is_left_alone_for_a_while() {
+async fn throttling_server_defers_message() {
     let (listener, port) = listener().await;
     let channels = channel(Arc::new(SystemClock), &port, &[]).await;
     let sent = sending(&channels);
@@ -138,7 +138,7 @@ async fn a_server_that_throttles_is_left_alone_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_line_waits_for_its_turn_and_is_not_sent_when_nobody_waits_for_it() {
+async fn cancelled_line_is_not_sent() {
     let (listener, port) = listener().await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = channel(clock.clone(), &port, &[]).await;
@@ -177,7 +177,7 @@ async fn a_line_waits_for_its_turn_and_is_not_sent_when_nobody_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_without_a_word_is_noticed() {
+async fn silent_loss_of_server_is_detected() {
     let (listener, port) = listener().await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let channels = channel(clock.clone(), &port, &[]).await;
@@ -198,7 +198,7 @@ async fn a_server_that_is_gone_without_a_word_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_before_the_answer_is_no_sending_and_costs_an_attempt() {
+async fn connection_lost_before_answer_counts_an_attempt() {
     let (listener, port) = listener().await;
     let channels = channel(Arc::new(SystemClock), &port, &[]).await;
     let sent = sending(&channels);
@@ -258,7 +258,7 @@ async fn passing<T>(clock: &ManualClock, seconds: u64, awaited: impl Future<Outp
 }
 
 #[tokio::test]
-async fn what_is_set_wrong_is_named() {
+async fn invalid_settings_are_named() {
     let good = [
         ("host", "irc.example.net"),
         ("nick", "notifier"),
@@ -328,7 +328,7 @@ async fn what_is_set_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn the_environment_alone_configures_it() {
+async fn environment_alone_configures_channel() {
     let environment = |name: &str| {
         let value = match name {
             "IRC_HOST" => "irc.example.net",

@@ -148,7 +148,7 @@ fn text(pieces: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_run_leaves_its_log() {
+async fn every_run_has_its_log_stored() {
     let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
     let channels = collector(&logs.root, "http://127.0.0.1:9", BUCKET, ANYBODY);
     let channel = channels.get("log_collect").unwrap();
@@ -159,7 +159,7 @@ async fn each_run_leaves_its_log() {
 }
 
 #[tokio::test]
-async fn logs_are_stored_packed_in_one_part_or_in_several() {
+async fn logs_are_stored_compressed_in_one_or_more_parts() {
     let moto = store().await;
     for (log, parts) in [
         (Log::Text(0), None),
@@ -208,7 +208,7 @@ async fn logs_are_stored_packed_in_one_part_or_in_several() {
 }
 
 #[tokio::test]
-async fn a_log_that_breaks_off_leaves_nothing_in_the_store() {
+async fn truncated_log_leaves_no_upload() {
     let moto = store().await;
     for pieces in [1, TWO_PARTS] {
         let error = collect(&Logs::serve(Log::Broken(pieces), Log::Unknown).await, &moto)
@@ -226,7 +226,7 @@ async fn a_log_that_breaks_off_leaves_nothing_in_the_store() {
 }
 
 #[tokio::test]
-async fn a_sending_that_is_dropped_leaves_nothing_in_the_store() {
+async fn cancelled_send_leaves_no_upload() {
     let moto = store().await;
     let reached = Arc::new(Notify::new());
     let logs = Logs::serve(Log::Silent(TWO_PARTS, reached.clone()), Log::Unknown).await;
@@ -247,7 +247,7 @@ async fn a_sending_that_is_dropped_leaves_nothing_in_the_store() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_not_there_is_looked_for_elsewhere_and_then_left() {
+async fn missing_log_is_searched_elsewhere_then_skipped() {
     let moto = store().await;
     for gone in [Log::Unknown, Log::Status(404), Log::Status(410)] {
         collect(&Logs::serve(gone.clone(), gone).await, &moto)
@@ -262,7 +262,7 @@ async fn a_log_that_is_not_there_is_looked_for_elsewhere_and_then_left() {
 }
 
 #[tokio::test]
-async fn a_log_is_fetched_where_that_is_safe() {
+async fn unsafe_or_failing_log_is_refused_or_retried() {
     let endpoint = "http://127.0.0.1:9";
     for (log, expected, words) in [
         (
@@ -310,7 +310,7 @@ async fn a_log_is_fetched_where_that_is_safe() {
 }
 
 #[tokio::test]
-async fn a_log_is_fetched_from_public_addresses_unless_others_are_allowed() {
+async fn log_is_fetched_from_private_address_only_when_allowed() {
     let endpoint = "http://127.0.0.1:9";
     for (more, expected) in [
         (&[][..], "https://127.0.0.1, which is not fetched from"),
@@ -333,7 +333,7 @@ async fn a_log_is_fetched_from_public_addresses_unless_others_are_allowed() {
 }
 
 #[tokio::test]
-async fn a_log_is_for_everybody_only_where_that_is_set() {
+async fn log_is_public_only_when_configured() {
     let moto = store().await;
     for (more, pieces, expected) in [
         (&[][..], 1, false),
@@ -363,7 +363,7 @@ async fn a_log_is_for_everybody_only_where_that_is_set() {
 }
 
 #[tokio::test]
-async fn a_hostile_name_leads_nowhere_else() {
+async fn hostile_name_cannot_change_object_key() {
     let moto = store().await;
     let logs = Logs::serve(Log::Text(1), Log::Unknown).await;
     let channels = collector(&logs.root, &moto.endpoint(), BUCKET, ANYBODY);
@@ -447,7 +447,7 @@ async fn store_responses_are_classified() {
 }
 
 #[tokio::test]
-async fn what_is_not_set_is_named() {
+async fn missing_settings_are_named() {
     for (file, expected) in [
         (
             &[][..],

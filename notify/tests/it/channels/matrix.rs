@@ -73,7 +73,7 @@ fn digest(lines: usize, subject: &str) -> Notification {
 }
 
 #[tokio::test]
-async fn what_people_read() {
+async fn texts_match_snapshots() {
     let artifact = Notification {
         status: Status::ArtifactCreated,
         artifact: Some("public/build/target.tar.bz2".to_owned()),
@@ -92,7 +92,7 @@ async fn what_people_read() {
 }
 
 #[tokio::test]
-async fn what_a_stranger_wrote_is_text() {
+async fn foreign_text_is_not_interpreted() {
     let hostile = "<script>alert(1)</script> <!channel> &lt;b&gt; \"'\u{1b}[31m\u{202e} @room";
     let bad = Notification {
         subject: hostile.to_owned(),
@@ -177,7 +177,7 @@ async fn repeated_sending_is_idempotent() {
 }
 
 #[tokio::test]
-async fn the_same_is_shown_in_each_room() {
+async fn every_room_gets_the_same_text() {
     let (home, channels) = world().await;
     home.room("!other:example.org", Door::Member);
     for room in [ROOM, "!other:example.org"] {
@@ -193,7 +193,7 @@ async fn the_same_is_shown_in_each_room() {
 }
 
 #[tokio::test]
-async fn a_section_names_rooms_and_the_rest_is_for_irc() {
+async fn rooms_are_for_matrix_and_other_channels_for_irc() {
     let (home, channels) = world().await;
     let channel = channels.get("matrix").unwrap();
     assert_eq!(
@@ -219,7 +219,7 @@ async fn a_section_names_rooms_and_the_rest_is_for_irc() {
 }
 
 #[tokio::test]
-async fn an_alias_is_resolved_once() {
+async fn alias_is_resolved_once() {
     let (home, channels) = world().await;
     home.alias(ALIAS, ROOM);
     send(&channels, &to(&[]), ALIAS).await.unwrap();
@@ -233,7 +233,7 @@ async fn an_alias_is_resolved_once() {
 }
 
 #[tokio::test]
-async fn an_alias_that_gets_another_room_leads_there() {
+async fn moved_alias_is_resolved_again() {
     let (home, channels) = world().await;
     home.alias(ALIAS, ROOM);
     send(&channels, &to(&[]), ALIAS).await.unwrap();
@@ -262,7 +262,7 @@ async fn an_alias_that_gets_another_room_leads_there() {
 }
 
 #[tokio::test]
-async fn a_room_that_lets_us_in_is_joined() {
+async fn room_open_to_us_is_joined() {
     let (home, channels) = world().await;
     home.room("!open:example.org", Door::Open);
     home.alias(ALIAS, "!open:example.org");
@@ -271,7 +271,7 @@ async fn a_room_that_lets_us_in_is_joined() {
 }
 
 #[tokio::test]
-async fn a_room_that_cannot_be_reached_is_left_alone() {
+async fn unreachable_room_is_hard_bounce() {
     let (home, channels) = world().await;
     home.room("!closed:example.org", Door::Closed);
     for (room, words) in [
@@ -298,7 +298,7 @@ async fn a_room_that_cannot_be_reached_is_left_alone() {
 
 /// Who muted the room for it would keep it from everybody else.
 #[tokio::test]
-async fn a_message_that_is_refused_mutes_no_room() {
+async fn refused_message_mutes_no_room() {
     let (home, channels) = world().await;
     home.room("!quiet:example.org", Door::Quiet);
     for (room, words) in [
@@ -393,7 +393,7 @@ async fn responses_are_classified() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_revoked_is_reported_and_not_shown() {
+async fn revoked_token_is_reported_without_showing_it() {
     let (home, channels) = world().await;
     home.revoke();
     let error = send(&channels, &to(&[]), ROOM).await.unwrap_err();
@@ -408,7 +408,7 @@ async fn a_token_that_is_revoked_is_reported_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_an_outage() {
+async fn closed_port_is_outage() {
     let error = send(&opened(&closed()).await, &to(&[]), ROOM)
         .await
         .unwrap_err();
@@ -423,7 +423,7 @@ async fn a_closed_port_is_an_outage() {
 }
 
 #[tokio::test]
-async fn what_is_not_set_or_does_not_do_is_named() {
+async fn missing_or_invalid_settings_are_named() {
     let (url, token) = (
         ("homeserver", "https://matrix.example.org"),
         ("access_token", "hunter2"),
@@ -459,7 +459,7 @@ async fn what_is_not_set_or_does_not_do_is_named() {
 }
 
 #[tokio::test]
-async fn check_asks_who_we_are_and_sends_nothing() {
+async fn check_requests_identity_and_sends_nothing() {
     let (home, _) = world().await;
     let ask = async |url: &str| {
         checked(

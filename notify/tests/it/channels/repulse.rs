@@ -60,7 +60,7 @@ async fn heard(rabbit: &RabbitServer, exchange: &str, channels: &Channels) -> Pu
 
 /// They share a server, which takes seconds to start.
 #[tokio::test]
-async fn a_message_is_published_again_as_it_was() {
+async fn message_is_republished_unchanged() {
     let directory = TempDir::new().unwrap();
     let mut rabbit = RabbitServer::start(directory.path()).await.unwrap();
     let ours = rabbit.settings();
@@ -121,7 +121,7 @@ async fn a_message_is_published_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn only_an_exchange_of_our_own_can_be_set() {
+async fn exchange_of_another_user_is_refused() {
     let ours = PulseSettings {
         address: "amqp://localhost".parse().unwrap(),
         vhost: "/".to_owned(),

@@ -62,7 +62,7 @@ async fn sent(moto: &Moto) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_mail_is_handed_over_as_it_is_written() {
+async fn mail_is_sent_byte_for_byte() {
     let moto = account().await;
     send(&moto, FROM, ANN).await.unwrap();
     let sent = sent(&moto).await;

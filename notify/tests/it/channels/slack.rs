@@ -47,7 +47,7 @@ fn texts(message: &Value) -> String {
 }
 
 #[tokio::test]
-async fn what_people_read() {
+async fn texts_match_snapshots() {
     let failed = posted(&one()).await;
     let artifact = Notification {
         status: Status::ArtifactCreated,
@@ -77,7 +77,7 @@ async fn what_people_read() {
 }
 
 #[tokio::test]
-async fn what_a_stranger_wrote_links_to_nothing_and_calls_nobody() {
+async fn foreign_text_creates_no_links_or_mentions() {
     let hostile = "<script> <!channel> <!here|x> <@U1> <https://evil.example|log> &lt;!everyone&gt; *b* _i_ `c`\u{1b}[31m";
     let mut bad = one();
     bad.task.name = format!("{hostile}|\n{hostile}");
@@ -221,7 +221,7 @@ async fn responses_are_classified() {
 }
 
 #[tokio::test]
-async fn a_mistyped_address_is_reported() {
+async fn mistyped_address_is_reported() {
     let slack = Slack::start().await;
     let error = send(&format!("{}x", slack.hook()), &one())
         .await
@@ -234,7 +234,7 @@ async fn a_mistyped_address_is_reported() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
+async fn closed_port_is_outage_and_address_stays_secret() {
     let error = send(&format!("{}/services/hunter2", closed()), &one())
         .await
         .unwrap_err();
@@ -250,7 +250,7 @@ async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
 }
 
 #[tokio::test]
-async fn the_address_is_one_with_tls_unless_it_is_this_machine() {
+async fn address_needs_tls_except_on_loopback() {
     for (url, fits) in [
         ("https://hooks.slack.com/services/x", true),
         ("http://localhost:1/x", true),

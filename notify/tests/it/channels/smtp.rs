@@ -54,8 +54,7 @@ async fn sent(channels: &Channels) -> Result<(), ChannelError> {
 }
 
 #[tokio::test]
-async fn a_mail_goes_to_each_address_once_by_whatever_name_and_to_the_default_where_nobody_is_named()
- {
+async fn each_address_gets_one_mail_and_default_is_used_without_recipients() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
     let named = to(&[
@@ -104,7 +103,7 @@ async fn a_mail_goes_to_each_address_once_by_whatever_name_and_to_the_default_wh
 }
 
 #[tokio::test]
-async fn a_mail_goes_out_under_starttls_and_login() {
+async fn mail_is_sent_with_starttls_and_login() {
     let server = SmtpServer::start("starttls").await;
     sent(&at(&server, &[]).await.unwrap()).await.unwrap();
     let mails = server.mails(1).await;
@@ -121,7 +120,7 @@ async fn a_mail_goes_out_under_starttls_and_login() {
 }
 
 #[tokio::test]
-async fn a_mail_goes_out_under_tls_and_under_another_name() {
+async fn mail_is_sent_with_tls_and_another_sender_name() {
     let server = SmtpServer::start("tls").await;
     let channels = at(
         &server,
@@ -139,7 +138,7 @@ async fn a_mail_goes_out_under_tls_and_under_another_name() {
 }
 
 #[tokio::test]
-async fn a_relay_on_this_machine_needs_no_login() {
+async fn local_relay_needs_no_login() {
     let server = SmtpServer::start("plain").await;
     let port = server.port().to_string();
     let file = [
@@ -154,7 +153,7 @@ async fn a_relay_on_this_machine_needs_no_login() {
 
 /// The seed knows no other settings, and such a relay is one of another kind.
 #[tokio::test]
-async fn the_environment_alone_sets_it_up_and_plain_text_is_never_fallen_back_to() {
+async fn environment_alone_configures_channel_without_plaintext_fallback() {
     let server = SmtpServer::start("plain").await;
     let port = server.port().to_string();
     let environment = |name: &str| {
@@ -180,7 +179,7 @@ async fn the_environment_alone_sets_it_up_and_plain_text_is_never_fallen_back_to
 }
 
 #[tokio::test]
-async fn a_mail_can_be_read_as_text_and_as_html_and_is_in_its_groups_thread() {
+async fn mail_has_text_and_html_and_joins_thread_of_its_group() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
     let mut digest = Notification {
@@ -240,7 +239,7 @@ async fn a_mail_can_be_read_as_text_and_as_html_and_is_in_its_groups_thread() {
 }
 
 #[tokio::test]
-async fn strangers_write_no_headers_and_no_markup() {
+async fn foreign_text_cannot_add_headers_or_markup() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
     let mut one = to(&[ANN]);
@@ -306,7 +305,7 @@ async fn malformed_address_is_not_sent_to_server() {
 }
 
 #[tokio::test]
-async fn letters_of_all_kinds_and_long_lines_arrive() {
+async fn unicode_and_long_lines_arrive_unchanged() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
     let mut one = to(&[ANN]);
@@ -330,7 +329,7 @@ async fn letters_of_all_kinds_and_long_lines_arrive() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_reported_and_cost_no_attempt() {
+async fn wrong_credentials_are_reported_without_counting_an_attempt() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[("password", "hunter2")]).await.unwrap();
     let error = sent(&channels).await.unwrap_err();
@@ -349,7 +348,7 @@ async fn wrong_credentials_are_reported_and_cost_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_full_mailbox_gets_its_mail_once_there_is_room() {
+async fn full_mailbox_gets_mail_once_it_has_room() {
     let server = SmtpServer::start("starttls").await;
     server.answers(ANN, "452 4.2.2 mailbox full");
     let world = World::over(at(&server, &[]).await.unwrap()).await;
@@ -415,7 +414,7 @@ async fn unknown_recipient_is_muted_for_a_day_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_refused_sender_or_text_is_not_the_recipients_fault() {
+async fn refused_sender_or_text_mutes_no_recipient() {
     let server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
     for (asked, said, expected, words) in [
@@ -464,7 +463,7 @@ async fn a_refused_sender_or_text_is_not_the_recipients_fault() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_away_is_found_again() {
+async fn sending_resumes_after_server_outage() {
     let mut server = SmtpServer::start("starttls").await;
     let channels = at(&server, &[]).await.unwrap();
     sent(&channels).await.unwrap();
@@ -485,7 +484,7 @@ async fn a_server_that_was_away_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_relay_that_takes_mails_and_never_says_so_is_not_given_them_all_day() {
+async fn relay_that_never_confirms_gets_bounded_attempts() {
     let server = SmtpServer::start("starttls").await;
     server.answers("DATA", "hang up");
     let world = World::over(at(&server, &[]).await.unwrap()).await;
@@ -509,7 +508,7 @@ async fn a_relay_that_takes_mails_and_never_says_so_is_not_given_them_all_day() 
 }
 
 #[tokio::test]
-async fn a_mail_that_is_broken_off_gets_into_no_other() {
+async fn interrupted_mail_does_not_leak_into_another() {
     let server = SmtpServer::start("starttls").await;
     let channels = std::sync::Arc::new(at(&server, &[]).await.unwrap());
     server.answers(ANN, "never");
@@ -531,7 +530,7 @@ async fn a_mail_that_is_broken_off_gets_into_no_other() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_is_said_with_what_to_set() {
+async fn untrusted_certificate_error_names_the_setting() {
     let server = SmtpServer::start("starttls").await;
     let implicit = SmtpServer::start("tls").await;
     for channels in [
@@ -555,7 +554,7 @@ async fn a_certificate_that_is_not_trusted_is_said_with_what_to_set() {
 }
 
 #[tokio::test]
-async fn a_sending_that_is_dropped_leaves_nothing_behind() {
+async fn cancelled_send_leaves_nothing_behind() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let file = [
@@ -575,7 +574,7 @@ async fn a_sending_that_is_dropped_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_deployments_own_html_takes_the_place_of_ours() {
+async fn html_template_of_deployment_replaces_default() {
     let server = SmtpServer::start("starttls").await;
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "<p>{{ task.name }}: {{ status }}</p>").unwrap();
@@ -662,7 +661,7 @@ async fn switch_for_the_template_chooses_html_or_plain_text() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_said_at_start() {
+async fn impossible_settings_are_reported_at_start() {
     let basis = [("email", LOGIN.0), ("host", "mail.example.com")];
     for (changed, expected) in [
         (

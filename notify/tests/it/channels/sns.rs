@@ -92,7 +92,7 @@ impl Topic {
 }
 
 #[tokio::test]
-async fn subscribers_get_the_text_and_the_logs() {
+async fn subscribers_get_text_and_log_links() {
     let topic = Topic::new().await;
     let mut one = notification("sns", Recipients::default());
     topic.send(&one).await.unwrap();
@@ -183,7 +183,7 @@ async fn topic_responses_are_classified() {
 }
 
 #[tokio::test]
-async fn what_was_published_without_an_answer_costs_an_attempt() {
+async fn publish_without_answer_counts_an_attempt() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let file = [
@@ -214,7 +214,7 @@ async fn what_was_published_without_an_answer_costs_an_attempt() {
 }
 
 #[tokio::test]
-async fn the_environment_alone_sets_it_up() {
+async fn environment_alone_configures_channel() {
     let topic = Topic::new().await;
     let endpoint = topic.moto.endpoint();
     let variables = [
@@ -240,7 +240,7 @@ async fn the_environment_alone_sets_it_up() {
 }
 
 #[tokio::test]
-async fn what_is_not_set_is_named() {
+async fn missing_settings_are_named() {
     let arn = ("arn", "arn:aws:sns:us-west-2:123456789012:ci");
     let (id, secret) = (
         ("access_key_id", "AKIATEST"),

@@ -69,7 +69,7 @@ async fn send(url: &str) -> Result<(), ChannelError> {
 }
 
 #[tokio::test]
-async fn a_receiver_can_tell_that_it_is_us() {
+async fn receiver_can_verify_signature() {
     let receiver = Arc::new(Receiver::default());
     sending(receiver.clone()).await.unwrap();
     let got = receiver.got.lock();
@@ -138,7 +138,7 @@ async fn responses_are_classified() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
+async fn closed_port_is_outage_and_address_stays_secret() {
     let error = send(&format!("{}/hunter2", closed())).await.unwrap_err();
     assert!(
         matches!(error, ChannelError::Unreachable { .. }),
@@ -151,7 +151,7 @@ async fn a_closed_port_is_an_outage_and_the_address_stays_secret() {
 }
 
 #[tokio::test]
-async fn what_a_receiver_got_and_did_not_answer_costs_an_attempt() {
+async fn post_without_answer_counts_an_attempt() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hunter2", listener.local_addr().unwrap());
     let silent = async {
@@ -178,7 +178,7 @@ async fn what_a_receiver_got_and_did_not_answer_costs_an_attempt() {
 }
 
 #[tokio::test]
-async fn what_is_not_set_is_named() {
+async fn missing_settings_are_named() {
     for (file, expected) in [
         (&[][..], "webhook cannot be used: set notify.webhook.url"),
         (

@@ -16,7 +16,7 @@ use super::{
 use crate::world::{logged, until};
 
 #[tokio::test]
-async fn handlers_that_fail_panic_or_hang_stop_nothing() {
+async fn failing_handlers_do_not_stop_monitor() {
     let rabbit = rabbit().await;
     let told = Told::default();
     let tests = told.clone();
@@ -72,7 +72,7 @@ async fn handlers_that_fail_panic_or_hang_stop_nothing() {
 }
 
 #[tokio::test]
-async fn overload_drops_the_oldest_and_never_holds_up_the_queue() {
+async fn overload_drops_oldest_and_keeps_queue_empty() {
     let rabbit = rabbit().await;
     let (told, gate) = (Told::default(), Arc::new(Notify::new()));
     let (builds, open) = (told.clone(), Arc::clone(&gate));
@@ -182,7 +182,7 @@ async fn monitor_survives_restart_of_rabbitmq() {
 }
 
 #[tokio::test]
-async fn a_fault_at_the_start_ends_a_monitor_with_an_error_that_names_it() {
+async fn fault_at_start_ends_monitor_with_its_cause() {
     let rabbit = rabbit().await;
     let missing = "exchange/build/none";
     let mut password = rabbit.settings();

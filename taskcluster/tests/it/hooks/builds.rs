@@ -19,7 +19,7 @@ fn phid(text: &str) -> Phid {
 }
 
 #[tokio::test]
-async fn a_new_diff_is_analysed_once() {
+async fn new_diff_is_analysed_once() {
     let world = World::new().await;
     let diff = |number: u64| NewDiff {
         phid: phid(&format!("PHID-DIFF-{number:020}")),
@@ -82,7 +82,7 @@ fn build(world: &World, diff_id: u64, author: &str, reviewers: &[&str]) -> Build
 }
 
 #[tokio::test]
-async fn risk_is_analysed_for_those_who_write_or_review() {
+async fn risk_is_analysed_for_configured_authors_and_reviewers() {
     let world = World::new().await;
     let analysis = || RiskAnalysis::new("dev".to_owned(), [phid(ALICE)].into(), HOOKS);
     let builds: [(u64, &str, &[&str]); 4] = [

@@ -88,7 +88,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn the_recorded_group_is_neither_coverage_nor_landed() {
+async fn recorded_group_triggers_neither_coverage_nor_landed() {
     let world = World::new().await;
     world.recorded_group().await;
     world.stage.fake.page_size(4);
@@ -123,7 +123,7 @@ async fn the_recorded_group_is_neither_coverage_nor_landed() {
 }
 
 #[tokio::test]
-async fn coverage_is_collected_once_for_a_group_however_often_it_is_resolved() {
+async fn coverage_is_collected_once_per_group() {
     let world = World::new().await;
     let group = world.decision(&env(CENTRAL, REVISION));
     for chunk in 0..5 {
@@ -190,7 +190,7 @@ async fn coverage_of_other_repositories_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_build_for_coverage_without_a_changeset_is_a_dead_letter_that_names_it() {
+async fn coverage_build_without_changeset_becomes_dead_letter() {
     let world = World::new().await;
     for revision in [
         json!(null),
@@ -216,7 +216,7 @@ async fn a_build_for_coverage_without_a_changeset_is_a_dead_letter_that_names_it
 }
 
 #[tokio::test]
-async fn a_group_that_taskcluster_does_not_know_is_a_dead_letter_that_names_it() {
+async fn unknown_group_becomes_dead_letter() {
     let world = World::new().await;
     world
         .handle(PULSE, world.coverage(), &recorded(RESOLVED, |_| {}))
@@ -305,7 +305,7 @@ async fn groups_of_others_are_ignored() {
 }
 
 #[tokio::test]
-async fn a_message_that_names_no_group_is_a_dead_letter_that_names_its_way() {
+async fn message_without_group_becomes_dead_letter_naming_its_route() {
     let world = World::new().await;
     let hostile = [
         json!("../../x"),
@@ -338,7 +338,7 @@ async fn a_message_that_names_no_group_is_a_dead_letter_that_names_its_way() {
 }
 
 #[tokio::test]
-async fn a_taskcluster_that_does_not_answer_costs_no_message_an_attempt() {
+async fn unresponsive_taskcluster_counts_no_attempt() {
     let world = World::new().await;
     let group = world.decision(&env(AUTOLAND, REVISION));
     world.add_to(&group, "build-linux64-ccov/opt", &env(CENTRAL, REVISION));
@@ -371,7 +371,7 @@ fn gecko() -> PublishedCommits {
 }
 
 #[tokio::test]
-async fn each_commit_published_on_mozreview_is_analysed_once() {
+async fn each_mozreview_commit_is_analysed_once() {
     let world = World::new().await;
     let message = recorded(PUBLISHED, |_| {});
     world.handle(PULSE, gecko(), &message).await;
@@ -416,7 +416,7 @@ async fn commits_for_another_repository_are_ignored() {
 }
 
 #[tokio::test]
-async fn a_mozreview_message_that_lacks_something_is_a_dead_letter() {
+async fn incomplete_mozreview_message_becomes_dead_letter() {
     let world = World::new().await;
     let without = |path: &'static str| {
         recorded(PUBLISHED, move |body| {

@@ -35,7 +35,7 @@ async fn until_acted(
 }
 
 #[tokio::test]
-async fn a_hook_is_triggered_and_its_task_watched() {
+async fn hook_is_triggered_and_its_task_monitored() {
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
     world.runner().step().await.unwrap();
@@ -59,7 +59,7 @@ async fn a_hook_is_triggered_and_its_task_watched() {
 }
 
 #[tokio::test]
-async fn a_template_that_makes_no_task_leaves_nothing_to_watch() {
+async fn hook_without_task_leaves_nothing_to_monitor() {
     let world = World::new().await;
     world.stage.fake.add_hook(&bot().group, &bot().id, None);
     for _ in 0..2 {
@@ -110,7 +110,7 @@ async fn concurrent_instances_trigger_once() {
 }
 
 #[tokio::test]
-async fn a_worker_that_lost_its_lease_in_the_call_leaves_its_task_to_the_next() {
+async fn lease_lost_during_call_hands_task_to_next_worker() {
     let world = World::new().await;
     let (slow, next) = (world.runner(), world.runner());
     world.send(&HOOKS, &trigger("a")).await;
@@ -137,7 +137,7 @@ async fn a_worker_that_lost_its_lease_in_the_call_leaves_its_task_to_the_next() 
 }
 
 #[tokio::test]
-async fn a_worker_that_died_in_the_call_is_waited_for_and_then_done_without() {
+async fn hook_is_triggered_again_after_claim_of_dead_worker_expires() {
     let world = World::new().await;
     world.send(&HOOKS, &trigger("a")).await;
     {
@@ -170,7 +170,7 @@ async fn a_worker_that_died_in_the_call_is_waited_for_and_then_done_without() {
 }
 
 #[tokio::test]
-async fn an_outage_costs_no_attempt() {
+async fn outage_counts_no_attempt() {
     let world = World::new().await;
     let runner = world.runner();
     let faults = [
@@ -250,7 +250,7 @@ async fn wrong_credentials_defer_the_trigger() {
 }
 
 #[tokio::test]
-async fn an_unknown_hook_is_a_dead_letter_that_names_it_and_can_be_sent_again() {
+async fn unknown_hook_becomes_dead_letter_and_can_be_requeued() {
     let world = World::new().await;
     let mut lost = trigger("a");
     lost.hook.id = "nope/bot".to_owned();
@@ -286,7 +286,7 @@ async fn an_unknown_hook_is_a_dead_letter_that_names_it_and_can_be_sent_again() 
 }
 
 #[tokio::test]
-async fn a_payload_that_the_hook_does_not_take_is_a_dead_letter() {
+async fn payload_refused_by_hook_becomes_dead_letter() {
     let world = World::new().await;
     let schema =
         json!({ "type": "object", "properties": { "ANALYSIS_ID": { "type": "integer" } } });

@@ -23,7 +23,7 @@ const RESULT: &str = "memory on top of the idle process: ";
 
 #[ignore = "slow: 400 MB through a store in Python"]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_of_200_mb_takes_less_than_20_mb() {
+async fn log_of_200_mb_needs_less_than_20_mb_of_memory() {
     let moto = store().await;
     let pieces = LENGTH.div_ceil(CHUNK);
     for log in [Log::Text(pieces), Log::Packed(pieces)] {
