@@ -47,6 +47,8 @@ impl World {
     }
 
     async fn of(rabbit: RabbitServer, directory: TempDir) -> Self {
+        // Also for a test that only reads logs at its end: it may be the only one of its process.
+        keep_logs();
         rabbit.declare_exchange(EXCHANGE).await.unwrap();
         Self { rabbit, directory }
     }
