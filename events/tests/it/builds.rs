@@ -12,7 +12,7 @@ async fn one_process_builds_a_stack() {
     let world = World::alone().await;
     let mut all = world.start("all");
     let web = all.address().await;
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     assert_eq!(world.request(web, &build).await, 200);
     let link = world.until_pushed(&build, &all).await;
     world.assert_pushed_once(&build, &link).await;
@@ -59,7 +59,7 @@ async fn web_and_worker_apart_build_a_stack_and_a_repeated_request_is_built_once
     let world = World::with_redis().await;
     let (mut web, mut worker) = (world.start("web"), world.start("worker"));
     let address = web.address().await;
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     assert_eq!(world.request(address, &build).await, 200);
     assert_eq!(world.request(address, &build).await, 200);
     let link = world.until_pushed(&build, &worker).await;
@@ -79,7 +79,7 @@ async fn a_stack_that_does_not_apply_is_the_patchs_fault_and_the_next_build_is_n
     let bad = world.submit("It does not apply", patch, None);
     let bad = world.phabricator.start_build(bad.diff.id);
     world.request(web, &bad).await;
-    let good = world.submit_stack().await;
+    let good = world.submit_stack();
     world.request(web, &good).await;
     let link = world.until_pushed(&good, &all).await;
     world.assert_pushed_once(&good, &link).await;
@@ -106,7 +106,7 @@ async fn a_stack_that_does_not_apply_is_the_patchs_fault_and_the_next_build_is_n
 async fn a_worker_that_finds_waiting_builds_does_them() {
     let world = World::with_redis().await;
     let mut web = world.start("web");
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     assert_eq!(world.request(web.address().await, &build).await, 200);
     web.signal(nix::sys::signal::Signal::SIGKILL);
     web.ended().await;
@@ -121,7 +121,7 @@ async fn while_redis_is_away_nothing_is_accepted_and_work_goes_on_when_it_is_bac
     world.redis.as_mut().unwrap().stop().unwrap();
     let (web, worker) = (world.start("web"), world.start("worker"));
     let address = web.address().await;
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     let (status, _) = harbormaster_request(address, &build, None).await.unwrap();
     assert_eq!(status, 503);
     web.until_logged("redis does not answer").await;

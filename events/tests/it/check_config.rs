@@ -15,36 +15,52 @@ use crate::{operate::Said, world::World};
 /// A deployment in which everything is right.
 struct Right {
     world: World,
-    sshd: Sshd,
+    /// The server of Try, when it is not a path: each check takes twice as long over it.
+    sshd: Option<Sshd>,
 }
 
 impl Right {
     async fn new() -> Self {
+        Self::of(World::with_redis().await, None)
+    }
+
+    async fn over_ssh() -> Self {
         let world = World::with_redis().await;
         let sshd = Sshd::start(world.path("sshd")).await.unwrap();
+        Self::of(world, Some(sshd))
+    }
+
+    fn of(world: World, sshd: Option<Sshd>) -> Self {
         let right = Self { world, sshd };
         right.write(&right.keys());
-        let build = right.world.submit_stack().await;
+        let build = right.world.submit_stack();
         right.world.phabricator.answered(&build.target, 200);
         right
     }
 
     /// The keys of the section `events`, each with its value.
     fn keys(&self) -> Vec<(&'static str, String)> {
-        let Self { world, sshd } = self;
-        let key = sshd.private_key().unwrap().replace('\n', "\\n");
+        let world = &self.world;
         let source = world.repositories.source.display();
-        let target = sshd.url(&world.repositories.try_repository);
-        let user = sshd.user();
-        let repository = format!(
-            "[{{name: product, url: {source}, try_url: \"{target}\", ssh_user: {user}, ssh_key: \"{key}\"}}]"
-        );
+        let target = &world.repositories.try_repository;
+        let try_keys = match &self.sshd {
+            Some(sshd) => format!(
+                "try_url: \"{}\", ssh_user: {}, ssh_key: \"{}\"",
+                sshd.url(target),
+                sshd.user(),
+                self.key()
+            ),
+            None => format!("try_url: {}", target.display()),
+        };
+        let repository = format!("[{{name: product, url: {source}, {try_keys}}}]");
         let token = secrecy::ExposeSecret::expose_secret(&world.phabricator.token()).to_owned();
         let phabricator = format!(
             "{{url: \"{}\", api_key: \"{token}\", publish: true}}",
             world.phabricator.url()
         );
-        vec![
+        let known_hosts = self.sshd.as_ref().map(Sshd::known_hosts);
+        let known_hosts = known_hosts.map(|file| ("known_hosts", file.display().to_string()));
+        let mut keys = vec![
             ("PHABRICATOR", phabricator),
             (
                 "build_plan_phid",
@@ -52,9 +68,20 @@ impl Right {
             ),
             ("webhook_secret", "0123456789abcdef".to_owned()),
             ("clones_dir", world.path("clones").display().to_string()),
-            ("known_hosts", sshd.known_hosts().display().to_string()),
             ("repositories", repository),
-        ]
+        ];
+        keys.extend(known_hosts);
+        keys
+    }
+
+    fn sshd(&mut self) -> &mut Sshd {
+        self.sshd.as_mut().unwrap()
+    }
+
+    /// The private key, as it stands in the configuration.
+    fn key(&self) -> String {
+        let key = self.sshd.as_ref().unwrap().private_key().unwrap();
+        key.replace('\n', "\\n")
     }
 
     fn write(&self, keys: &[(&'static str, String)]) {
@@ -117,7 +144,7 @@ fn has(said: &Said, verdict: &str, parts: &[&str]) {
 
 #[tokio::test]
 async fn everything_that_a_build_needs_is_looked_at_and_said_how() {
-    let right = Right::new().await;
+    let right = Right::over_ssh().await;
     let said = right.check().await;
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
     for (verdict, parts) in [
@@ -209,9 +236,9 @@ async fn everything_that_a_build_needs_is_looked_at_and_said_how() {
 
 #[tokio::test]
 async fn each_fault_of_a_repository_is_found() {
-    let mut right = Right::new().await;
-    let wrong = right.sshd.wrong_key().unwrap().replace('\n', "\\n");
-    let key = right.sshd.private_key().unwrap().replace('\n', "\\n");
+    let mut right = Right::over_ssh().await;
+    let wrong = right.sshd().wrong_key().unwrap().replace('\n', "\\n");
+    let key = right.key();
     let said = right
         .check_with("repositories", |value| value.replace(&key, &wrong))
         .await;
@@ -259,10 +286,8 @@ async fn each_fault_of_a_repository_is_found() {
     )
     .await
     .unwrap();
-    let (try_url, other) = (
-        right.sshd.url(&right.world.repositories.try_repository),
-        right.sshd.url(&other),
-    );
+    let try_repository = right.world.repositories.try_repository.clone();
+    let [try_url, other] = [try_repository, other].map(|path| right.sshd().url(&path));
     let said = right
         .check_with("repositories", |value| value.replace(&try_url, &other))
         .await;
@@ -277,7 +302,7 @@ async fn each_fault_of_a_repository_is_found() {
     has(&said, "FAILED", &["the clones directory /proc/clones"]);
     assert_eq!(said.code, Some(1));
 
-    right.sshd.change_host_key().await.unwrap();
+    right.sshd().change_host_key().await.unwrap();
     let said = right.check().await;
     assert!(
         failed(&said).contains("try, to which product is pushed: "),
@@ -287,8 +312,8 @@ async fn each_fault_of_a_repository_is_found() {
 
 #[tokio::test]
 async fn a_broken_key_and_missing_host_keys_are_named_for_themselves() {
-    let right = Right::new().await;
-    let key = right.sshd.private_key().unwrap().replace('\n', "\\n");
+    let right = Right::over_ssh().await;
+    let key = right.key();
     let broken = key.replace("KEY-----\\n", "KEY-----\\nAAAA");
     let said = right
         .check_with("repositories", |value| value.replace(&key, &broken))
@@ -385,7 +410,7 @@ async fn each_fault_of_harbormaster_is_found() {
 
 #[tokio::test]
 async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
-    let mut right = Right::new().await;
+    let right = Right::new().await;
     let said = right
         .check_with("PHABRICATOR", |value| {
             value.replace("api_key: \"api-", "api_key: \"api+")
@@ -481,7 +506,7 @@ async fn each_fault_of_a_service_is_found_and_all_of_them_at_once() {
         .edit_build_plan(&right.world.phabricator.build_plan(), |plan| {
             plan.is_enabled = false
         });
-    right.sshd.stop().await.unwrap();
+    std::fs::remove_dir_all(&right.world.repositories.try_repository).unwrap();
     let mut keys = right.keys();
     keys.push(("treestatus_url", away.to_owned()));
     right.write(&keys);

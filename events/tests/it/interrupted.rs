@@ -17,7 +17,7 @@ async fn with_clone() -> World {
 /// A worker that has just come to the gate.
 async fn worker_at(world: &World, gate: &Gate) -> (Process, BuildVariables) {
     let (mut web, worker) = (world.start("web"), world.start("worker"));
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     assert_eq!(world.request(web.address().await, &build).await, 200);
     gate.until_reached(&worker).await;
     web.stop().await;

@@ -127,7 +127,7 @@ fn request(diff_id: u64) -> BuildRequest {
 async fn accepted_builds_are_seen_in_their_queue() {
     let world = World::with_redis().await;
     let mut web = world.start("web");
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     assert_eq!(world.request(web.address().await, &build).await, 200);
     web.stop().await;
 
@@ -184,7 +184,7 @@ async fn a_paused_queue_holds_a_build_until_it_is_resumed() {
         ["build:load is paused: 0 ready, 0 in flight, 0 delayed"]
     );
     let (web, worker) = (world.start("web"), world.start("worker"));
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     assert_eq!(
         world.request(web.address().await, &build).await,
         200,

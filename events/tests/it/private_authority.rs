@@ -20,7 +20,7 @@ async fn a_private_authority_is_trusted_by_the_program_and_by_the_operating_comm
     let distrustful = Process::start(&run, &[("REDIS_URL", &url)]);
     distrustful.until_logged("invalid peer certificate").await;
 
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     for name in ["REDIS_URL", "REDIS_TLS_URL"] {
         let environment = [(name, url.as_str()), ("REDIS_CA_FILE", ca.as_str())];
         let mut web = Process::start(&run, &environment);

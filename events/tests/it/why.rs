@@ -47,7 +47,7 @@ impl World {
 async fn the_story_of_a_pushed_build_is_reported_from_its_request_to_its_answer() {
     let world = World::with_redis().await;
     let (mut web, mut worker) = (world.start("web"), world.start("worker"));
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     assert_eq!(world.request(web.address().await, &build).await, 200);
     let link = world.until_pushed(&build, &worker).await;
     world.assert_pushed_once(&build, &link).await;
@@ -145,7 +145,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     let (mut web, mut worker) = (world.start("web"), world.start("worker"));
     let bus = world.bus();
     bus.set_paused(&BUILD_PUSH.spec(), true).await.unwrap();
-    let first = world.submit_stack().await;
+    let first = world.submit_stack();
     let second = world.phabricator.start_build(1);
     for build in [&first, &second] {
         assert_eq!(world.request(web.address().await, build).await, 200);
@@ -248,7 +248,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
 async fn accepted_build_is_found_and_cancelled_before_a_worker_begins_with_it() {
     let world = World::with_redis().await;
     let mut web = world.start("web");
-    let first = world.submit_stack().await;
+    let first = world.submit_stack();
     let second = world.phabricator.start_build(1);
     for build in [&first, &second] {
         assert_eq!(world.request(web.address().await, build).await, 200);
@@ -344,7 +344,7 @@ async fn a_story_says_which_attempt_failed_and_when_the_next_one_is() {
     let settings = std::fs::read_to_string(&file).unwrap_or_default();
     std::fs::write(&file, settings + hook).unwrap();
     let (mut web, mut worker) = (world.start("web"), world.start("worker"));
-    let build = world.submit_stack().await;
+    let build = world.submit_stack();
     assert_eq!(world.request(web.address().await, &build).await, 200);
     let bus = world.bus();
     // Without a worker its message stays where it is after the second attempt.

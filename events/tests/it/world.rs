@@ -49,15 +49,20 @@ pub struct World {
     pub author: Phid,
 }
 
-/// The demo's repositories, which are made once and kept beside what is built, copied into `directory`.
+/// The demo's repositories with the patches of its stack, which are made once and kept beside what is built, copied into
+/// `directory`.
 async fn copy_of_template(directory: &Path) -> Repositories {
     let mut hasher = DefaultHasher::new();
     include_str!("../../../testing/testkit/src/repositories.rs").hash(&mut hasher);
     let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let template = built.join(format!("demo-{:x}", hasher.finish()));
+    let template = built.join(format!("deployment-{:x}", hasher.finish()));
     if !template.exists() {
         let making = TempDir::new_in(built).unwrap();
         let made = Repositories::create(making.path()).await.unwrap();
+        for (number, work) in made.work().await.unwrap().into_iter().enumerate() {
+            let text = format!("{}\n{}", work.title, work.patch);
+            std::fs::write(making.path().join(format!("patch-{number}")), text).unwrap();
+        }
         std::fs::write(making.path().join("base"), made.base).unwrap();
         // Another test may have been faster: its template is as good.
         if std::fs::rename(making.path(), &template).is_ok() {
@@ -198,10 +203,12 @@ impl World {
     }
 
     /// Publishes the stack of three and starts the build of its top.
-    pub async fn submit_stack(&self) -> BuildVariables {
+    pub fn submit_stack(&self) -> BuildVariables {
         let mut top: Option<CreatedRevision> = None;
-        for work in self.repositories.work().await.unwrap() {
-            top = Some(self.submit(work.title, &work.patch, top.as_ref()));
+        for number in 0..3 {
+            let work = std::fs::read_to_string(self.path(&format!("patch-{number}"))).unwrap();
+            let (title, patch) = work.split_once('\n').unwrap();
+            top = Some(self.submit(title, patch, top.as_ref()));
         }
         self.phabricator.start_build(top.unwrap().diff.id)
     }
