@@ -1,7 +1,7 @@
-//! What the fakes have in common: an HTTP server that can go down and come up at the same address, and the calls that it
+//! The common part of the fakes: an HTTP server that can go down and come up at the same address, and the calls that it
 //! received, with the faults that a test has planned for them.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -15,6 +15,49 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 use url::Url;
+
+/// What a test does with each fake: the fakes dereference to it.
+pub struct Fake<Call, Fault> {
+    server: Server,
+    traffic: Arc<Mutex<Traffic<Call, Fault>>>,
+}
+
+impl<Call: Clone, Fault> Fake<Call, Fault> {
+    pub(crate) fn new(server: Server, traffic: Arc<Mutex<Traffic<Call, Fault>>>) -> Self {
+        Self { server, traffic }
+    }
+
+    /// Goes down, keeping all that it knows: connections are refused from now on, and those that are open end with the
+    /// call that they are in.
+    pub async fn go_down(&self) -> io::Result<()> {
+        self.server.go_down().await
+    }
+
+    /// Comes up again, at the same address.
+    pub fn come_up(&self) -> io::Result<()> {
+        self.server.come_up()
+    }
+
+    /// The calls that were received until now, those with faults included.
+    pub fn calls(&self) -> Vec<Call> {
+        self.traffic.lock().calls.clone()
+    }
+
+    /// Drops all faults that are planned, but for answers that are held back already.
+    pub fn mend(&self) {
+        self.traffic.lock().plans.clear();
+    }
+
+    /// Plans a fault, as [`Traffic::plan`].
+    pub(crate) fn plan(
+        &self,
+        call: &str,
+        times: Option<usize>,
+        fault: impl FnMut() -> Option<Fault> + Send + 'static,
+    ) {
+        self.traffic.lock().plan(call, times, fault);
+    }
+}
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -146,7 +189,7 @@ impl<Call, Fault> Default for Traffic<Call, Fault> {
     }
 }
 
-impl<Call: Clone, Fault> Traffic<Call, Fault> {
+impl<Call, Fault> Traffic<Call, Fault> {
     /// Records a call of this name. Returns the fault that is planned for it.
     pub(crate) fn received(&mut self, name: &str, call: Call) -> Option<Fault> {
         self.calls.push(call);
@@ -180,16 +223,6 @@ impl<Call: Clone, Fault> Traffic<Call, Fault> {
                 fault: Box::new(fault),
             });
         }
-    }
-
-    /// Drops all plans.
-    pub(crate) fn mend(&mut self) {
-        self.plans.clear();
-    }
-
-    /// The calls until now, those with faults included.
-    pub(crate) fn calls(&self) -> Vec<Call> {
-        self.calls.clone()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod taskcluster;
 mod tls;
 
 pub use self::{
+    fake::Fake,
     hgweb::HgWeb,
     logs::{CaptureGuard, Logs, capture_logs},
     port::Port,

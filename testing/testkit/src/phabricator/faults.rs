@@ -1,12 +1,12 @@
 //! What can go wrong between a client and the fake, as a test plans it.
 
-use std::{io, time::Duration};
+use std::{ops::Deref, time::Duration};
 
 use axum::response::{Html, IntoResponse, Response};
 use tokio::sync::oneshot;
 
 use super::{Call, FakePhabricator};
-use crate::fake;
+use crate::fake::{self, Fake};
 
 /// In the place of a method's name: every method.
 pub const EVERY_METHOD: &str = fake::EVERY_CALL;
@@ -52,7 +52,8 @@ impl HeldAnswer {
 pub(super) type Traffic = fake::Traffic<Call, Trouble>;
 
 /// The fake's side of a [`HeldAnswer`].
-pub(super) struct Hold {
+#[derive(Debug)]
+pub struct Hold {
     acted: oneshot::Sender<()>,
     released: oneshot::Receiver<()>,
 }
@@ -65,9 +66,12 @@ impl Hold {
     }
 }
 
-/// What happens to one call.
-pub(super) enum Trouble {
+/// The fault of one call, or its answer that is held back.
+#[derive(Debug)]
+pub enum Trouble {
+    /// A fault.
     Fault(Fault),
+    /// An answer that waits for the test.
     Hold(Hold),
 }
 
@@ -75,12 +79,12 @@ pub(super) enum Trouble {
 impl FakePhabricator {
     /// The next `times` calls of `method` end in `fault`.
     pub fn fail_next(&self, method: &str, times: usize, fault: &Fault) {
-        self.plan(method, Some(times), fault);
+        self.plan_fault(method, Some(times), fault);
     }
 
-    /// Every call of `method` ends in `fault`, until [`FakePhabricator::mend`].
+    /// Every call of `method` ends in `fault`, until [`Fake::mend`].
     pub fn fail_until_mended(&self, method: &str, fault: &Fault) {
-        self.plan(method, None, fault);
+        self.plan_fault(method, None, fault);
     }
 
     /// The next call of `method` is acted on, and its answer is held back.
@@ -88,43 +92,24 @@ impl FakePhabricator {
         let (acted, is_acted) = oneshot::channel();
         let (release, released) = oneshot::channel();
         let mut hold = Some(Hold { acted, released });
-        self.inner
-            .traffic
-            .lock()
-            .plan(method, Some(1), move || hold.take().map(Trouble::Hold));
+        self.plan(method, Some(1), move || hold.take().map(Trouble::Hold));
         HeldAnswer {
             acted: Some(is_acted),
             _release: release,
         }
     }
 
-    /// Nothing more goes wrong, but for answers that are held back already.
-    pub fn mend(&self) {
-        self.inner.traffic.lock().mend();
-    }
-
-    /// Goes down, keeping all that it knows: connections are refused from now on, and those that are open end with the
-    /// call that they are in.
-    pub async fn go_down(&self) -> io::Result<()> {
-        self.server.go_down().await
-    }
-
-    /// Comes up again, at the same address.
-    pub fn come_up(&self) -> io::Result<()> {
-        self.server.come_up()
-    }
-
-    /// The calls that were received until now, those that went wrong included.
-    pub fn calls(&self) -> Vec<Call> {
-        self.inner.traffic.lock().calls()
-    }
-
-    fn plan(&self, method: &str, times: Option<usize>, fault: &Fault) {
+    fn plan_fault(&self, method: &str, times: Option<usize>, fault: &Fault) {
         let fault = fault.clone();
-        self.inner
-            .traffic
-            .lock()
-            .plan(method, times, move || Some(Trouble::Fault(fault.clone())));
+        self.plan(method, times, move || Some(Trouble::Fault(fault.clone())));
+    }
+}
+
+impl Deref for FakePhabricator {
+    type Target = Fake<Call, Trouble>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.fake
     }
 }
 

@@ -23,18 +23,18 @@ use super::{
     search::Refusal,
     state::State,
 };
-use crate::fake::{self, Reserved, Server};
+use crate::fake::{self, Fake, Reserved};
 
 /// A running Phabricator; it ends when this is dropped.
 pub struct FakePhabricator {
     url: Url,
     pub(super) inner: Arc<Inner>,
-    pub(super) server: Server,
+    pub(super) fake: Fake<Call, Trouble>,
 }
 
 pub(super) struct Inner {
     state: Mutex<State>,
-    pub(super) traffic: Mutex<Traffic>,
+    pub(super) traffic: Arc<Mutex<Traffic>>,
 }
 
 /// A call that was received.
@@ -59,16 +59,13 @@ impl FakePhabricator {
         let root = url.as_str().trim_end_matches('/').to_owned();
         let inner = Arc::new(Inner {
             state: Mutex::new(State::new(clock, root)),
-            traffic: Mutex::default(),
+            traffic: Arc::default(),
         });
         let routes = Router::new()
             .route("/api/{method}", post(answer))
             .with_state(Arc::clone(&inner));
-        Ok(Self {
-            url,
-            inner,
-            server: reserved.serve(routes)?,
-        })
+        let fake = Fake::new(reserved.serve(routes)?, Arc::clone(&inner.traffic));
+        Ok(Self { url, inner, fake })
     }
 
     /// Its address, without `/api`.

@@ -1,6 +1,6 @@
 //! What can go wrong between a client and the fake, as a test plans it.
 
-use std::{io, time::Duration};
+use std::{ops::Deref, time::Duration};
 
 use axum::{
     http::{StatusCode, header::RETRY_AFTER},
@@ -8,7 +8,7 @@ use axum::{
 };
 
 use super::FakeTaskcluster;
-use crate::fake;
+use crate::fake::{self, Fake};
 
 /// In the place of a call's name: every call.
 pub const EVERY_CALL: &str = fake::EVERY_CALL;
@@ -36,41 +36,26 @@ pub(super) type Traffic = fake::Traffic<String, Fault>;
 impl FakeTaskcluster {
     /// The next `times` calls of `call` end in `fault`.
     pub fn fail_next(&self, call: &str, times: usize, fault: &Fault) {
-        self.plan(call, Some(times), fault);
+        self.plan_fault(call, Some(times), fault);
     }
 
-    /// Every call of `call` ends in `fault`, until [`FakeTaskcluster::mend`].
+    /// Every call of `call` ends in `fault`, until [`Fake::mend`].
     pub fn fail_until_mended(&self, call: &str, fault: &Fault) {
-        self.plan(call, None, fault);
+        self.plan_fault(call, None, fault);
     }
 
-    /// Nothing more goes wrong.
-    pub fn mend(&self) {
-        self.inner.traffic.lock().mend();
-    }
-
-    /// Goes down, keeping all that it knows: connections are refused from now on, and those that are open end with the
-    /// call that they are in.
-    pub async fn go_down(&self) -> io::Result<()> {
-        self.server.go_down().await
-    }
-
-    /// Comes up again, at the same address.
-    pub fn come_up(&self) -> io::Result<()> {
-        self.server.come_up()
-    }
-
-    /// The calls that were received until now, such as `queue.task`, those that went wrong included.
-    pub fn calls(&self) -> Vec<String> {
-        self.inner.traffic.lock().calls()
-    }
-
-    fn plan(&self, call: &str, times: Option<usize>, fault: &Fault) {
+    fn plan_fault(&self, call: &str, times: Option<usize>, fault: &Fault) {
         let fault = fault.clone();
-        self.inner
-            .traffic
-            .lock()
-            .plan(call, times, move || Some(fault.clone()));
+        self.plan(call, times, move || Some(fault.clone()));
+    }
+}
+
+/// Calls have names such as `queue.task`.
+impl Deref for FakeTaskcluster {
+    type Target = Fake<String, Fault>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.fake
     }
 }
 

@@ -20,19 +20,19 @@ use super::{
     request::{Refusal, Reply, Request},
     state::State,
 };
-use crate::fake::{Reserved, Server};
+use crate::fake::{Fake, Reserved, Server};
 
 /// A running Taskcluster; it ends when this is dropped.
 pub struct FakeTaskcluster {
     root: Url,
     pub(super) inner: Arc<Inner>,
-    pub(super) server: Server,
+    pub(super) fake: Fake<String, Fault>,
     proxies: Mutex<Vec<Server>>,
 }
 
 pub(super) struct Inner {
     state: Mutex<State>,
-    pub(super) traffic: Mutex<Traffic>,
+    pub(super) traffic: Arc<Mutex<Traffic>>,
 }
 
 impl FakeTaskcluster {
@@ -42,11 +42,12 @@ impl FakeTaskcluster {
         let root = reserved.url()?;
         let inner = Arc::new(Inner {
             state: Mutex::new(State::new(clock, root.clone())),
-            traffic: Mutex::default(),
+            traffic: Arc::default(),
         });
+        let server = reserved.serve(routes(&inner, false))?;
         Ok(Self {
             root,
-            server: reserved.serve(routes(&inner, false))?,
+            fake: Fake::new(server, Arc::clone(&inner.traffic)),
             inner,
             proxies: Mutex::default(),
         })
