@@ -19,7 +19,7 @@ pub struct Cli {
     pub command: Option<Command>,
     /// What the driver of the campaign on the bus does.
     #[command(flatten)]
-    pub campaign: Campaign,
+    pub campaign: Options,
 }
 
 /// Another campaign, or what the driver starts.
@@ -34,7 +34,7 @@ pub enum Command {
 
 /// Options of a campaign.
 #[derive(Debug, Args)]
-pub struct Campaign {
+pub struct Options {
     /// Decides what goes wrong and when; a random one without it
     #[arg(long)]
     pub seed: Option<u64>,

@@ -11,15 +11,13 @@ use anyhow::{Context, bail};
 use bus::{Bus, Operate, Reserve, Settlement};
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
+    campaign::{self, Campaign},
     chain::{DEAD_LETTER_NOTES, DeadLetterNote, Step},
-    cli::Campaign,
+    cli::Options,
     console::{tell, thousandths},
     plan::Plan,
     producer::{self, Progress, Sent},
@@ -40,43 +38,25 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(180);
 
 /// Runs the campaign that `options` describe, and cleans up after it.
-pub async fn run(options: Campaign) -> anyhow::Result<Report> {
-    let seed = options.seed.unwrap_or_else(|| SystemClock.random() >> 32);
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
+pub async fn run(options: &Options) -> anyhow::Result<Report> {
+    let seed = campaign::seed(options.seed);
     let program = std::env::current_exe().context("cannot find this program")?;
-    let mut directory = tempfile::Builder::new()
-        .prefix("chaos-")
-        .tempdir()
-        .context("cannot make a directory")?;
     let plan = Arc::new(Plan::new(seed, options.messages, options.kills));
     tell(&format!(
         "seed {seed}: {} messages, {} kills",
         options.messages, options.kills
     ));
 
-    let world = World::start(directory.path(), &program, options.kill_redis).await?;
-    let mut driver = Driver::new(plan, world);
-    let outcome = tokio::select! {
-        outcome = driver.campaign(seed, options.kill_redis) => Some(outcome),
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-    };
-    driver.end().await;
-    let Some(outcome) = outcome else {
-        bail!("interrupted, nothing was checked")
-    };
-    if !outcome.as_ref().is_ok_and(Report::passed) {
-        directory.disable_cleanup(true);
-        tell(&format!(
-            "logs and data are kept in {}",
-            directory.path().display()
-        ));
-    }
-    outcome
+    campaign::conduct(async |directory| {
+        let world = World::start(directory, &program, options.kill_redis).await?;
+        Ok(Driver::new(plan, world, seed, options.kill_redis))
+    })
+    .await
 }
 
 struct Driver {
+    seed: u64,
+    losses_are_expected: bool,
     plan: Arc<Plan>,
     world: World,
     observed: Observations,
@@ -90,11 +70,13 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(plan: Arc<Plan>, world: World) -> Self {
+    fn new(plan: Arc<Plan>, world: World, seed: u64, losses_are_expected: bool) -> Self {
         let now = SystemClock.now();
         let observed = Observations::new(&plan.messages);
         let progress = Arc::default();
         Self {
+            seed,
+            losses_are_expected,
             plan,
             world,
             observed,
@@ -105,8 +87,12 @@ impl Driver {
             begun: now,
         }
     }
+}
 
-    async fn campaign(&mut self, seed: u64, losses_are_expected: bool) -> anyhow::Result<Report> {
+impl Campaign for Driver {
+    type Report = Report;
+
+    async fn run(&mut self) -> anyhow::Result<Report> {
         let bus = self.world.producer_bus()?;
         let mut producing = tokio::spawn(producer::produce(
             bus,
@@ -136,12 +122,7 @@ impl Driver {
         let (found, dead_letters) = self.observed.check(&remains);
         violations.append(&mut self.world.workers.violations);
         violations.extend(found);
-        let count = |kind| {
-            violations
-                .iter()
-                .filter(|violation| violation.kind == kind)
-                .count()
-        };
+        let count = |kind| campaign::count(&violations, kind);
         let faults = self.world.done.clone();
         let longest = self
             .observed
@@ -164,13 +145,19 @@ impl Driver {
             aborted: self.world.workers.aborted,
             faults,
             dead_letters,
-            seed,
+            seed: self.seed,
             seconds: thousandths(SystemClock.now().duration_since(self.begun).as_secs_f64()),
             violations,
-            losses_are_expected,
+            losses_are_expected: self.losses_are_expected,
         })
     }
 
+    async fn end(self) {
+        self.world.end().await;
+    }
+}
+
+impl Driver {
     /// Lets faults happen until all messages are through, or says why they are not.
     async fn drive(
         &mut self,
@@ -311,9 +298,5 @@ impl Driver {
             self.plan.faults.len(),
             self.observed.repeated(),
         ));
-    }
-
-    async fn end(self) {
-        self.world.end().await;
     }
 }

@@ -1,5 +1,6 @@
 //! `./dev chaos`: proves that nothing is lost, whatever dies.
 
+mod campaign;
 mod chain;
 mod cli;
 mod console;
@@ -24,16 +25,20 @@ use std::{
 
 use clap::Parser;
 
-use cli::{Campaign, Cli, Command};
-use pipeline::Pipeline;
+use campaign::Outcome;
+use cli::{Cli, Command};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Command::Worker(options)) => worker::work(options).await.map(|()| true),
-        Some(Command::Pipeline(options)) => pipeline(options).await,
-        None => campaign(cli.campaign).await,
+        Some(Command::Pipeline(options)) => pipeline::run(&options)
+            .await
+            .and_then(|report| finish(&report, options.json)),
+        None => driver::run(&cli.campaign)
+            .await
+            .and_then(|report| finish(&report, cli.campaign.json)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -46,31 +51,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn campaign(options: Campaign) -> anyhow::Result<bool> {
-    let json = options.json;
-    let report = driver::run(options).await?;
-    print(&if json {
-        serde_json::to_string(&report)?
-    } else {
-        report.table()
-    })?;
+/// Prints the outcome, and says whether nothing is wrong.
+fn finish(report: &impl Outcome, json: bool) -> anyhow::Result<bool> {
+    campaign::print(report, json)?;
     Ok(report.passed())
-}
-
-async fn pipeline(options: Pipeline) -> anyhow::Result<bool> {
-    let report = pipeline::run(&options).await?;
-    print(&if options.json {
-        serde_json::to_string(&report)?
-    } else {
-        report.table()
-    })?;
-    Ok(report.passed())
-}
-
-/// The outcome. A reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }

@@ -1,10 +1,11 @@
 //! What a campaign found.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 
-use crate::verify::{Dead, Kind, Violation};
+use crate::{
+    campaign::{Outcome, table},
+    verify::{Dead, Kind, Violation},
+};
 
 /// How often each fault happened.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -73,9 +74,8 @@ pub struct Report {
     pub losses_are_expected: bool,
 }
 
-impl Report {
-    /// Whether all is as it must be.
-    pub fn passed(&self) -> bool {
+impl Outcome for Report {
+    fn passed(&self) -> bool {
         let forgiven =
             |kind| self.losses_are_expected && matches!(kind, Kind::Lost | Kind::DuplicateMessage);
         self.violations
@@ -83,8 +83,7 @@ impl Report {
             .all(|violation| forgiven(violation.kind))
     }
 
-    /// The outcome for people.
-    pub fn table(&self) -> String {
+    fn table(&self) -> String {
         let Faults {
             sigkill,
             sigterm,
@@ -161,19 +160,11 @@ impl Report {
                 format!("{:.2} s, of {}", self.max_redelivery_s, self.redelivered),
             ),
         ];
-        let mut text = String::new();
-        // Writing into a string does not fail.
-        for (name, value) in rows {
-            let _ = writeln!(text, "{name:<20} {value}");
-        }
-        for Violation { kind, key, what } in &self.violations {
-            let _ = writeln!(text, "WRONG ({kind:?}) {key}: {what}");
-        }
         let outcome = match (self.violations.is_empty(), self.passed()) {
             (true, _) => "passed",
             (false, true) => "passed with losses",
             (false, false) => "FAILED",
         };
-        text + outcome
+        table(rows, &self.violations) + outcome
     }
 }

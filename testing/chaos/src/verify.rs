@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
+    campaign,
     chain::{DeadLetterNote, Step, TestMessage, Trouble, key},
     redelivery::Redelivery,
     side_effects::{Entry, Event, Work},
@@ -41,15 +42,7 @@ impl Dead {
 }
 
 /// Something that must not be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// Of which kind.
-    pub kind: Kind,
-    /// The message, dead letter or worker.
-    pub key: String,
-    /// What is wrong with it.
-    pub what: String,
-}
+pub type Violation = campaign::Violation<Kind>;
 
 /// Kinds of violations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,13 +60,6 @@ pub enum Kind {
     Process,
     /// The campaign did not come to its end.
     Unfinished,
-}
-
-impl Violation {
-    /// A violation.
-    pub fn new(kind: Kind, key: String, what: String) -> Self {
-        Self { kind, key, what }
-    }
 }
 
 /// What was seen of one message in one step.

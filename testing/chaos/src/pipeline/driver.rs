@@ -11,7 +11,6 @@ use anyhow::{Context, bail};
 use events::queues::BUILD_PUSH;
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Pipeline,
@@ -23,7 +22,10 @@ use super::{
     verify::{Entry, Heard, Kind as Wrong, Observations, Violation},
     world::{Depths, World},
 };
-use crate::console::{tell, thousandths};
+use crate::{
+    campaign::{self, Campaign},
+    console::{tell, thousandths},
+};
 
 const TICK: Duration = Duration::from_millis(10);
 /// How often the queues are looked at.
@@ -46,39 +48,22 @@ const LOG: Duration = Duration::from_secs(10);
 
 /// Runs the campaign that `options` describe, and cleans up after it.
 pub async fn run(options: &Pipeline) -> anyhow::Result<Report> {
-    let seed = options.seed.unwrap_or_else(|| SystemClock.random() >> 32);
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
+    let seed = campaign::seed(options.seed);
     let program = program()?;
-    let mut directory = tempfile::Builder::new()
-        .prefix("chaos-")
-        .tempdir()
-        .context("cannot make a directory")?;
     let plan = Plan::new(seed, options.builds as usize, options.kills);
     tell(&format!(
         "seed {seed}: {} builds, {} kills",
         options.builds, options.kills
     ));
 
-    let world = World::start(directory.path(), &program).await?;
-    let mut driver = Driver::new(plan, world);
-    let outcome = tokio::select! {
-        outcome = driver.campaign(seed) => Some(outcome),
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-    };
-    driver.world.end().await;
-    let Some(outcome) = outcome else {
-        bail!("interrupted, nothing was checked")
-    };
-    if !outcome.as_ref().is_ok_and(Report::passed) {
-        directory.disable_cleanup(true);
-        tell(&format!(
-            "logs and data are kept in {}",
-            directory.path().display()
-        ));
-    }
-    outcome
+    campaign::conduct(async |directory| {
+        Ok(Driver::new(
+            plan,
+            World::start(directory, &program).await?,
+            seed,
+        ))
+    })
+    .await
 }
 
 /// The program that is put to the test, which is built beside this one.
@@ -104,6 +89,7 @@ struct Asked {
 }
 
 struct Driver {
+    seed: u64,
     plan: Plan,
     world: World,
     harbormaster: Harbormaster,
@@ -119,9 +105,10 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(plan: Plan, world: World) -> Self {
+    fn new(plan: Plan, world: World, seed: u64) -> Self {
         let now = SystemClock.now();
         Self {
+            seed,
             plan,
             world,
             harbormaster: Harbormaster::default(),
@@ -134,8 +121,12 @@ impl Driver {
             begun: now,
         }
     }
+}
 
-    async fn campaign(&mut self, seed: u64) -> anyhow::Result<Report> {
+impl Campaign for Driver {
+    type Report = Report;
+
+    async fn run(&mut self) -> anyhow::Result<Report> {
         self.wait_for_start().await?;
         self.begun = SystemClock.now();
         self.last_fault = self.begun;
@@ -173,12 +164,18 @@ impl Driver {
             try_heads: observed.tries.iter().map(|pushed| pushed.heads.len()).sum(),
             dead_letters: observed.letters.len(),
             faults: self.world.done.clone(),
-            seed,
+            seed: self.seed,
             seconds,
         };
         Ok(Report::new(self.plan.builds.len(), verdict, course))
     }
 
+    async fn end(self) {
+        self.world.end().await;
+    }
+}
+
+impl Driver {
     async fn wait_for_start(&mut self) -> anyhow::Result<()> {
         let until = SystemClock.now().checked_add(START)?;
         while !self.world.is_whole() {

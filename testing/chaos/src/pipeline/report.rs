@@ -1,7 +1,5 @@
 //! What a campaign on the pipeline found.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 
 use super::{
@@ -9,6 +7,7 @@ use super::{
     plan::Fault,
     verify::{Kind, Verdict, Violation},
 };
+use crate::campaign::{Outcome, count, table};
 
 /// How many builds ended in which way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -144,13 +143,7 @@ pub struct Course {
 impl Report {
     /// The report on a campaign of so many builds.
     pub fn new(builds: usize, verdict: Verdict, course: Course) -> Self {
-        let count = |kind| {
-            verdict
-                .violations
-                .iter()
-                .filter(|violation| violation.kind == kind)
-                .count()
-        };
+        let count = |kind| count(&verdict.violations, kind);
         Self {
             accepted: verdict.accepted,
             ended: verdict.ended,
@@ -172,14 +165,14 @@ impl Report {
             violations: verdict.violations,
         }
     }
+}
 
-    /// Whether all is as it must be.
-    pub fn passed(&self) -> bool {
+impl Outcome for Report {
+    fn passed(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// The outcome for people.
-    pub fn table(&self) -> String {
+    fn table(&self) -> String {
         let Faults {
             web,
             worker,
@@ -196,7 +189,7 @@ impl Report {
             broken,
             silent,
         } = &self.ends;
-        let rows = [
+        let mut rows = vec![
             (
                 "builds",
                 format!(
@@ -237,17 +230,11 @@ impl Report {
             ("wrong blame", self.wrong_blame.to_string()),
             ("dead letters", self.dead_letters.to_string()),
         ];
-        let mut text = String::new();
-        // Writing into a string does not fail.
-        for (name, value) in rows {
-            let _ = writeln!(text, "{name:<20} {value}");
-        }
-        for build in &self.given_up {
-            let _ = writeln!(text, "{:<20} {build}", "given up");
-        }
-        for Violation { kind, key, what } in &self.violations {
-            let _ = writeln!(text, "WRONG ({kind:?}) {key}: {what}");
-        }
-        text + if self.passed() { "passed" } else { "FAILED" }
+        rows.extend(
+            self.given_up
+                .iter()
+                .map(|build| ("given up", build.clone())),
+        );
+        table(rows, &self.violations) + if self.passed() { "passed" } else { "FAILED" }
     }
 }

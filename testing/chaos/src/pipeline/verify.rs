@@ -8,21 +8,14 @@ use super::{
     answer::{Amiss, End, Said},
     report::Ends,
 };
+use crate::campaign;
 
 /// The least attempts after which a build may be given up, and so the least faults that it must have met. Both limits
 /// of the queue, attempts and deaths, are as high.
 pub const ATTEMPTS: u32 = 5;
 
 /// Something that must not be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// Of which kind.
-    pub kind: Kind,
-    /// The build, dead letter, repository or process.
-    pub key: String,
-    /// What is wrong with it.
-    pub what: String,
-}
+pub type Violation = campaign::Violation<Kind>;
 
 /// Kinds of violations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -44,13 +37,6 @@ pub enum Kind {
     Process,
     /// The campaign did not come to its end.
     Unfinished,
-}
-
-impl Violation {
-    /// A violation.
-    pub fn new(kind: Kind, key: String, what: String) -> Self {
-        Self { kind, key, what }
-    }
 }
 
 /// How a build has to end.
