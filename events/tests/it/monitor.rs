@@ -1,5 +1,8 @@
 //! `events monitor` as its users run it, on a real RabbitMQ.
 
+mod commands;
+mod page;
+
 use std::{
     fs::{self, File},
     path::PathBuf,
@@ -141,8 +144,8 @@ async fn it_tells_of_what_is_of_interest() {
     events_are_lines_for_people(&world).await;
     events_are_lines_for_programs_and_go_to_a_command(&world).await;
     jobs_of_treeherder_are_told_of(&world).await;
-    the_newest_builds_are_served(&world).await;
-    commands_that_hang_hold_up_nothing_else(&world).await;
+    page::the_newest_builds_are_served(&world).await;
+    commands::commands_that_hang_hold_up_nothing_else(&world).await;
     a_full_pipe_holds_up_nothing_else(&world).await;
     nobody_who_reads_ends_it(&world).await;
     what_cannot_work_ends_it_with_a_reason(&world).await;
@@ -331,182 +334,6 @@ async fn jobs_of_treeherder_are_told_of(world: &World) {
     );
 }
 
-async fn the_newest_builds_are_served(world: &World) {
-    let mut process = world
-        .monitor("served", &["--tree", "*", "--serve", "0"])
-        .await;
-    let url = format!("http://{}", process.address().await);
-    let http = observe::http::client(Duration::from_secs(20)).unwrap();
-    let get = async |path: &str, accept: &str| {
-        let response = http
-            .get(format!("{url}{path}"))
-            .header("accept", accept)
-            .send()
-            .await
-            .unwrap();
-        let headers = response.headers().clone();
-        let header = move |name: &str| {
-            headers
-                .get(name)
-                .map(|value| value.to_str().unwrap().to_owned())
-                .unwrap_or_default()
-        };
-        (header, response.text().await.unwrap())
-    };
-    let (_, page) = get("/", "text/html").await;
-    assert!(page.contains("No build has finished since then."), "{page}");
-
-    for (number, date) in [(1, 100), (3, 300), (2, 200)] {
-        let url = format!("http://builds.example/{number}.zip");
-        world
-            .publish_build(
-                "mozilla-central",
-                "win32",
-                json!({ "buildurl": url, "builddate": date }),
-            )
-            .await;
-    }
-    let hostile = json!({
-        "buildurl": "javascript:alert(1)", "testsurl": "https://x.example/\"onmouseover=\"alert(1)", "buildid": HOSTILE,
-        "product": HOSTILE, "tags": [HOSTILE], "key": HOSTILE,
-    });
-    world
-        .publish_build(HOSTILE, "\"'><img src=x>", hostile)
-        .await;
-    until("all builds", &process, || {
-        world.read("served").lines().count() == 4
-    })
-    .await;
-
-    let (header, json) = get("/", "*/*").await;
-    assert_eq!(
-        (header("content-type").as_str(), header("vary").as_str()),
-        ("application/json", "accept")
-    );
-    let builds: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(
-        builds["mozilla-central"]["win32"]["opt"]["buildurl"],
-        "http://builds.example/3.zip"
-    );
-    assert_eq!(
-        builds[HOSTILE]["\"'><img src=x>"]["opt"]["buildurl"],
-        "javascript:alert(1)"
-    );
-    assert_eq!(get("/builds.json", "text/html").await.1, json);
-
-    let (header, page) = get("/", "text/html,application/xhtml+xml,*/*;q=0.8").await;
-    assert_eq!(header("content-type"), "text/html; charset=utf-8");
-    assert!(
-        page.contains("<a href=\"http:&#x2f;&#x2f;builds.example&#x2f;3.zip\""),
-        "{page}"
-    );
-    for harmful in ["<script", "<img", "javascript:", "\"onmouseover"] {
-        assert!(!page.contains(harmful), "{harmful}: {page}");
-    }
-    assert!(
-        page.contains("&lt;script&gt;alert(1)&lt;&#x2f;script&gt;"),
-        "{page}"
-    );
-    for (name, expected) in [
-        (
-            "content-security-policy",
-            "default-src 'none'; style-src 'sha256-",
-        ),
-        ("x-content-type-options", "nosniff"),
-        ("x-frame-options", "DENY"),
-        ("referrer-policy", "no-referrer"),
-        ("cache-control", "no-cache"),
-    ] {
-        assert!(
-            header(name).starts_with(expected),
-            "{name}: {}",
-            header(name)
-        );
-    }
-    assert!(
-        get("/builds.html", "*/*")
-            .await
-            .1
-            .contains("<caption>mozilla-central</caption>")
-    );
-    let (_, metrics) = get("/metrics", "*/*").await;
-    assert!(
-        metrics.contains("pulse_monitor_accepted_total{label=\"random\"} 4"),
-        "{metrics}"
-    );
-    process.stop().await;
-}
-
-/// What a process that serves says of itself.
-async fn served(process: &Process, path: &str) -> String {
-    let url = format!("http://{}{path}", process.address().await);
-    let http = observe::http::client(Duration::from_secs(20)).unwrap();
-    http.get(url).send().await.unwrap().text().await.unwrap()
-}
-
-async fn until_served(process: &Process, path: &str, expected: impl Fn(&str) -> bool) {
-    let begun = SystemClock.now();
-    loop {
-        let text = served(process, path).await;
-        if expected(&text) {
-            return;
-        }
-        let waited = SystemClock.now().duration_since(begun);
-        assert!(
-            waited.unsigned_abs() < Duration::from_secs(40),
-            "{text}\n{}",
-            process.log()
-        );
-        SystemClock.sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn trees(json: &str) -> usize {
-    serde_json::from_str::<Value>(json)
-        .unwrap()
-        .as_object()
-        .unwrap()
-        .len()
-}
-
-async fn commands_that_hang_hold_up_nothing_else(world: &World) {
-    let (started, open, ran) = (world.path("started"), world.path("open"), world.path("ran"));
-    let command = format!(
-        "echo >> {}; while [ ! -e {} ]; do sleep 0.1; done; cat >> {}",
-        started.display(),
-        open.display(),
-        ran.display()
-    );
-    let mut process = world
-        .monitor("held", &["--tree", "*", "--serve", "0", "--exec", &command])
-        .await;
-    for number in 0..40 {
-        world
-            .publish_build(&format!("tree{number}"), "win32", json!({}))
-            .await;
-    }
-    until("all lines", &process, || {
-        world.read("held").lines().count() == 40
-    })
-    .await;
-    until("some commands", &process, || {
-        world.read("started").lines().count() >= 16
-    })
-    .await;
-    assert_eq!(trees(&served(&process, "/builds.json").await), 40);
-    assert_eq!(
-        world.read("started").lines().count(),
-        16,
-        "no more run at once"
-    );
-    fs::write(open, "").unwrap();
-    until("all commands", &process, || {
-        world.read("ran").lines().count() == 40
-    })
-    .await;
-    process.stop().await;
-}
-
 async fn a_full_pipe_holds_up_nothing_else(world: &World) {
     let (_reader, writer) = std::io::pipe().unwrap();
     let mut process = world.start_printing(
@@ -620,28 +447,34 @@ async fn what_cannot_work_ends_it_with_a_reason(world: &World) {
     process.until_logged("amqp carries 255").await;
 }
 
-#[tokio::test]
-async fn a_command_that_hangs_is_ended_with_it() {
-    let world = World::new().await;
-    let command = format!(
-        "sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait",
-        world.path("pid").display()
-    );
-    let mut process = world.monitor("hangs", &["--exec", &command]).await;
-    world.publish_test("unittest", "reftest").await;
-    until("the command to run", &process, || {
-        world.path("pid").exists()
-    })
-    .await;
-    // The second signal is an order.
-    process.signal(Signal::SIGTERM);
-    process.until_logged("asked to stop").await;
-    process.signal(Signal::SIGTERM);
-    assert!(process.ended().await.success(), "{}", process.log());
-    let child = world.read("pid");
-    let alive = || {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
-        !(stat.is_empty() || stat.contains(") Z "))
-    };
-    until("the command's processes to end", &process, || !alive()).await;
+/// What a process that serves says of itself.
+async fn served(process: &Process, path: &str) -> String {
+    let url = format!("http://{}{path}", process.address().await);
+    let http = observe::http::client(Duration::from_secs(20)).unwrap();
+    http.get(url).send().await.unwrap().text().await.unwrap()
+}
+
+async fn until_served(process: &Process, path: &str, expected: impl Fn(&str) -> bool) {
+    let begun = SystemClock.now();
+    loop {
+        let text = served(process, path).await;
+        if expected(&text) {
+            return;
+        }
+        let waited = SystemClock.now().duration_since(begun);
+        assert!(
+            waited.unsigned_abs() < Duration::from_secs(40),
+            "{text}\n{}",
+            process.log()
+        );
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn trees(json: &str) -> usize {
+    serde_json::from_str::<Value>(json)
+        .unwrap()
+        .as_object()
+        .unwrap()
+        .len()
 }

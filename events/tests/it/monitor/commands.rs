@@ -1,0 +1,67 @@
+//! Commands that hang.
+
+use super::*;
+
+pub(super) async fn commands_that_hang_hold_up_nothing_else(world: &World) {
+    let (started, open, ran) = (world.path("started"), world.path("open"), world.path("ran"));
+    let command = format!(
+        "echo >> {}; while [ ! -e {} ]; do sleep 0.1; done; cat >> {}",
+        started.display(),
+        open.display(),
+        ran.display()
+    );
+    let mut process = world
+        .monitor("held", &["--tree", "*", "--serve", "0", "--exec", &command])
+        .await;
+    for number in 0..40 {
+        world
+            .publish_build(&format!("tree{number}"), "win32", json!({}))
+            .await;
+    }
+    until("all lines", &process, || {
+        world.read("held").lines().count() == 40
+    })
+    .await;
+    until("some commands", &process, || {
+        world.read("started").lines().count() >= 16
+    })
+    .await;
+    assert_eq!(trees(&served(&process, "/builds.json").await), 40);
+    assert_eq!(
+        world.read("started").lines().count(),
+        16,
+        "no more run at once"
+    );
+    fs::write(open, "").unwrap();
+    until("all commands", &process, || {
+        world.read("ran").lines().count() == 40
+    })
+    .await;
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_ended_with_it() {
+    let world = World::new().await;
+    let command = format!(
+        "sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait",
+        world.path("pid").display()
+    );
+    let mut process = world.monitor("hangs", &["--exec", &command]).await;
+    world.publish_test("unittest", "reftest").await;
+    until("the command to run", &process, || {
+        world.path("pid").exists()
+    })
+    .await;
+    // The second signal is an order.
+    process.signal(Signal::SIGTERM);
+    process.until_logged("asked to stop").await;
+    process.signal(Signal::SIGTERM);
+    assert!(process.ended().await.success(), "{}", process.log());
+    let child = world.read("pid");
+    let alive = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        !(stat.is_empty() || stat.contains(") Z "))
+    };
+    until("the command's processes to end", &process, || !alive()).await;
+}

@@ -1,0 +1,115 @@
+//! Messages that cannot be read, or that cannot be done.
+
+use super::*;
+
+#[tokio::test]
+async fn an_unreadable_message_is_kept_in_a_file_and_the_next_run_succeeds() {
+    let deployment = Deployment::with_queue().await;
+    let elsewhere = json!({
+        "pushid": 1, "time": 1, "user": "ann@example.com", "push_json_url": "http://127.0.0.1:1/json-pushes",
+        "push_full_json_url": "http://127.0.0.1:1/json-pushes",
+    });
+    let data = json!({"repo_url": deployment.peer.repository(), "heads": [], "pushlog_pushes": [elsewhere]});
+    deployment
+        .publish(&json!({"payload": {"type": "changegroup.1", "data": {}}}))
+        .await;
+    deployment
+        .publish(&json!({"payload": {"type": "changegroup.1", "data": data}}))
+        .await;
+    deployment.push(1..=5).await;
+    let looked = deployment.process(&["--no-send"]).await;
+    assert_eq!(looked.code, Some(1), "{}", looked.err);
+    deployment.until_depth(7).await;
+    let usual = deployment
+        .directory
+        .path()
+        .join(".local/state/code-review-events/telemetry/dead-letters.jsonl");
+    assert!(!usual.exists(), "a dry run keeps nothing");
+
+    let said = deployment.process(&[]).await;
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    let expected = format!(
+        "events: 2 messages could never be worked off: kept in {}, and taken off the queue\n",
+        usual.display()
+    );
+    assert!(said.err.ends_with(&expected), "{}", said.err);
+    assert_eq!(deployment.peer.accepted(), pings(1..=5));
+    deployment.until_depth(0).await;
+    let kept = dead_letters(&usual);
+    let reasons: Vec<_> = kept
+        .iter()
+        .map(|letter| letter["reason"].as_str().unwrap())
+        .collect();
+    assert!(
+        reasons
+            .iter()
+            .any(|reason| reason.contains("payload.data.missing field `repo_url`")),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons
+            .iter()
+            .any(|reason| reason.contains("push_json_url: is not below")),
+        "{reasons:?}"
+    );
+    for letter in &kept {
+        assert_eq!(
+            (&letter["exchange"], &letter["key"]),
+            (&json!(EXCHANGE), &json!("mozilla-central"))
+        );
+        let body: Value = serde_json::from_str(letter["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["payload"]["type"], "changegroup.1");
+    }
+
+    let said = deployment.process(&[]).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let other = deployment.directory.path().join("other");
+    deployment.publish(&json!(5)).await;
+    let said = deployment
+        .process(&["--dead-letters", other.to_str().unwrap()])
+        .await;
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!(
+        (dead_letters(&other).len(), dead_letters(&usual).len()),
+        (1, 2)
+    );
+}
+
+#[tokio::test]
+async fn a_message_stays_in_the_queue_while_no_file_can_keep_it() {
+    let deployment = Deployment::with_queue().await;
+    deployment.publish(&json!(5)).await;
+    let folder = deployment.directory.path().to_str().unwrap();
+    let said = deployment.process(&["--dead-letters", folder]).await;
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(
+        said.err.contains(&format!("cannot write to {folder}")),
+        "{}",
+        said.err
+    );
+    let left = "events: 1 message could not be worked off, and left in the queue for a later run\n";
+    assert!(said.err.ends_with(left), "{}", said.err);
+    deployment.until_depth(1).await;
+}
+
+#[tokio::test]
+#[ignore = "slow: ./dev test --all"]
+async fn a_push_whose_changeset_is_stripped_is_kept_in_the_file_when_it_comes_again() {
+    let deployment = Deployment::with_queue().await;
+    deployment.peer.world().missing.insert(nodes(3)[0].clone());
+    deployment.push([3, 4]).await;
+    for (left, ending) in [
+        (1, "left in the queue for a later run"),
+        (0, "and taken off the queue"),
+    ] {
+        let said = deployment.process(&[]).await;
+        assert!(
+            said.code == Some(1) && said.err.ends_with(&format!("{ending}\n")),
+            "{}",
+            said.err
+        );
+        deployment.until_depth(left).await;
+    }
+    assert_eq!(deployment.process(&[]).await.code, Some(0));
+    assert_eq!(deployment.peer.accepted(), pings([4]));
+}
