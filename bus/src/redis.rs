@@ -195,6 +195,7 @@ impl Bus for RedisBus {
                 };
                 Err(BusError::Full { queue, bound })
             }
+            PushAnswer::Refused(reason) => Err(BusError::Refused { doing, reason }),
             PushAnswer::Failed(error) => Err(BusError::redis(doing)(error)),
         }
     }

@@ -232,7 +232,7 @@ async fn pushes_at_the_same_time_are_each_stored_once_and_one_that_fails_concern
     for (queue, pushed) in futures::future::join_all(pushes).await {
         match pushed {
             Ok(pushed) if queue == "notes" => stored += pushed.stored,
-            Err(BusError::Redis { .. }) if queue == "out" => {}
+            Err(BusError::Refused { .. }) if queue == "out" => {}
             other => panic!("{queue}: {other:?}"),
         }
     }
@@ -504,13 +504,13 @@ async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
             )
             .await
     };
-    // Something else is where the queue should be: the script opens the record, and then fails.
+    // Something else is where the queue should be.
     let _: String = world
         .command(&["SET", "{test}:notes:ready", "no stream"])
         .await;
     let refused = send().await;
     assert!(
-        matches!(refused, Err(BusError::Redis { .. })),
+        matches!(refused, Err(BusError::Refused { .. })),
         "{refused:?}"
     );
     assert!(world.bus.records(&ledger, &["a".to_owned()]).await.unwrap()[0].is_empty());

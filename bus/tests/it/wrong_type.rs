@@ -244,6 +244,96 @@ async fn count_of_settled_messages_of_wrong_type_hinders_no_settlement() {
     assert_eq!(world.run::<usize>(&["XLEN", "{test}:notes:ready"]).await, 0);
 }
 
+/// Pushes that write to each kind of key: its name, and what is recorded. Each stores a message now, later and in a lane.
+fn pushes() -> Vec<(&'static str, Vec<Fact>)> {
+    let open = |record: &str| BUILDS.open(record, Field::new("by"), &1).unwrap();
+    let opening = || {
+        vec![
+            open("new"),
+            BUILDS.tag("new", "all"),
+            BUILDS.add("good", &"entry").unwrap(),
+            BUILDS.untag("good", "open"),
+            BUILDS.set("bad", Field::new("by"), &1).unwrap(),
+            open("other"),
+        ]
+    };
+    let without_opening = || opening().split_off(1);
+    vec![
+        ("-ledger-:builds:record:new", opening()),
+        ("-ledger-:builds:record:other", opening()),
+        ("-ledger-:builds:record:bad", opening()),
+        ("-ledger-:builds:record:bad", without_opening()),
+        ("-ledger-:builds:tag:all", opening()),
+        ("-ledger-:builds:tag:open", opening()),
+        ("-ledger-:builds:tag:open", without_opening()),
+        ("out:ready", opening()),
+        ("out:delayed", opening()),
+        ("laned:lane:l", opening()),
+        ("laned:lanes", opening()),
+        ("laned:hint", opening()),
+        ("laned:hint", Vec::new()),
+    ]
+}
+
+#[tokio::test]
+async fn push_that_meets_a_key_of_wrong_type_writes_nothing_and_is_stored_once_the_key_is_gone() {
+    let mut world = Server::start().await;
+    let messages = || {
+        let later = Outgoing {
+            after: MINUTE,
+            key: Some("once".to_owned()),
+            ..packed(&OUT, "later")
+        };
+        vec![packed(&OUT, "now"), later, packed(&LANED, "lane")]
+    };
+    for (key, facts) in pushes() {
+        let _: String = world.run(&["FLUSHALL"]).await;
+        let key = format!("{{test}}:{key}");
+        let _: String = world.run(&["SET", &key, "something else"]).await;
+        let before = world.keyspace().await;
+
+        let refused = world.bus.push_with(messages(), facts.clone()).await;
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            format!(
+                "redis refused storing messages: WRONGTYPE {key} holds a string, which is not the bus's: remove it"
+            )
+        );
+        assert!(world.keyspace().await == before, "{key}: {facts:?}");
+
+        let _: u32 = world.run(&["DEL", &key]).await;
+        let pushed = world.bus.push_with(messages(), facts).await.unwrap();
+        assert_eq!((pushed.stored, pushed.repeated), (3, 0), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn changes_of_records_that_meet_a_key_of_wrong_type_are_not_made() {
+    let mut world = Server::start().await;
+    for key in ["record:bad", "tag:all", "tag:open"] {
+        let _: String = world.run(&["FLUSHALL"]).await;
+        let key = format!("{{test}}:-ledger-:builds:{key}");
+        let _: String = world.run(&["SET", &key, "something else"]).await;
+        let before = world.keyspace().await;
+        let facts = || {
+            vec![
+                BUILDS.add("good", &"entry").unwrap(),
+                BUILDS.tag("good", "all"),
+                BUILDS.untag("good", "open"),
+                BUILDS.set("bad", Field::new("by"), &1).unwrap(),
+            ]
+        };
+        let refused = world.bus.push_with(Vec::new(), facts()).await;
+        assert!(
+            matches!(&refused, Err(BusError::Refused { reason, .. }) if reason.contains(&key)),
+            "{key}: {refused:?}"
+        );
+        assert!(world.keyspace().await == before, "{key}");
+        let _: u32 = world.run(&["DEL", &key]).await;
+        world.bus.push_with(Vec::new(), facts()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn compare_and_set_that_meets_a_key_of_wrong_type_names_it_and_changes_nothing() {
     let mut world = Server::start().await;

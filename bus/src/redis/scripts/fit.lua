@@ -42,8 +42,8 @@ local function unfit_messages(at)
   end
 end
 
--- The same for what record() writes. The changes were checked.
-local function unfit_facts(at)
+-- The same for what record() writes. The changes were checked. An 'open' whose field is ARGV[opening] is left out.
+local function unfit_facts(at, opening)
   local groups = numbers[ARGV[at]]
   at = at + 1
   for _ = 1, groups do
@@ -55,7 +55,7 @@ local function unfit_facts(at)
       local wrong
       if how == 'tag' or how == 'untag' then
         for place = at, at + count - 1 do wrong = wrong or unfit(tag_key(ledger, ARGV[place]), 'ZCARD') end
-      else
+      elseif how ~= 'open' or at ~= opening then
         wrong = unfit_record(record_key(ledger, id))
       end
       if wrong then return wrong end

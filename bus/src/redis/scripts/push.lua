@@ -2,8 +2,8 @@
 -- all, and what one of them meets does not concern the others.
 -- ARGV[1] number of kinds, then for each: messages, see check_messages(), and changes of records, see check_facts(), both
 -- with empty values, see value(); the number of pushes, and for each of them its values.
--- Returns for each push how many messages were stored, the others had been before; or {'full messages' or 'full bytes', queue}, or {'error', what
--- Redis said}. What is recorded with messages is recorded unless all of them had been stored before. Where the changes
+-- Returns for each push how many messages were stored, the others had been before; or {'full messages' or 'full bytes', queue},
+-- or {'refused', why a key is not fit}, or {'error', what Redis said}. What is recorded with messages is recorded unless all of them had been stored before. Where the changes
 -- begin with an 'open' of a slot that has a value, all messages had been stored before.
 
 -- Where each kind is described (its messages come first), where its values go, and where the values of its pushes begin
@@ -34,10 +34,20 @@ local function take_back_opening(kept, field)
 end
 
 local function push_one(at)
-  local kept, field = opening(skip_messages(at))
-  if kept then
-    opened[field] = nil
-    if whole(at) > 0 and not open(kept, field) then return 0 end
+  local changes = skip_messages(at)
+  local kept, field = opening(changes)
+  if kept then opened[field] = nil end
+  -- The opening asks for its own key: that is one command less for each build.
+  local wrong = unfit_messages(at) or unfit_facts(changes, whole(at) > 0 and field)
+  if wrong then return { 'refused', wrong } end
+  if kept and whole(at) > 0 then
+    local free, answer = pcall(open, kept, field)
+    if not free then
+      local held = call('TYPE', kept).ok
+      if held ~= 'hash' and held ~= 'none' then return { 'refused', wrong_type(kept) } end
+      return error(answer, 0)
+    end
+    if not answer then return 0 end
   end
   local full, of = overfull(at)
   if full then

@@ -49,6 +49,8 @@ pub(in crate::redis) enum PushAnswer {
         queue: String,
         in_bytes: bool,
     },
+    /// A key is not fit; nothing of the push was written.
+    Refused(String),
     Failed(redis::RedisError),
 }
 
@@ -63,6 +65,9 @@ impl FromRedisValue for PushAnswer {
                 queue: text,
                 in_bytes: of == "bytes",
             });
+        }
+        if how == "refused" {
+            return Ok(Self::Refused(text));
         }
         // As the server would have sent it.
         match redis::parse_redis_value(
@@ -79,7 +84,7 @@ impl Call for Push<'_> {
     type Answer = Vec<PushAnswer>;
 
     fn script(&self) -> &'static Script {
-        script!("common", "facts", "push")
+        script!("common", "facts", "fit", "push")
     }
 
     fn size(&self) -> (usize, usize) {
