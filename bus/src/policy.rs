@@ -65,10 +65,6 @@ pub struct QueueSpec {
     pub lanes: bool,
 }
 
-/// A message larger than this is large. What a queue's messages take is asked for when a large one is pushed, or when more
-/// wait than would fit into its bound in bytes if each had this size.
-pub(crate) const LARGE: u64 = 64 << 10;
-
 /// What a queue may hold at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {

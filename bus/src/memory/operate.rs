@@ -169,7 +169,7 @@ impl Operate for MemoryBus {
                 oldest: oldest.map(ago),
                 last_late: state.last_late.map(ago),
                 finished_per_minute: state.finished.per_minute(now),
-                bytes: state.bytes(),
+                bytes: state.bytes,
             }
         }))
     }
@@ -195,12 +195,9 @@ impl Operate for MemoryBus {
 
     async fn requeue(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError> {
         Ok(self.change(queue, |state, now| {
-            let (meant, others): (BTreeMap<_, _>, _) = std::mem::take(&mut state.delayed)
-                .into_iter()
-                .partition(|(_, stored)| is_meant(which, stored));
-            state.delayed = others;
+            let meant = state.remove_delayed(|stored| is_meant(which, stored));
             let count = meant.len();
-            for stored in meant.into_values() {
+            for stored in meant {
                 state.store(stored, Duration::ZERO, now);
             }
             count
@@ -209,10 +206,8 @@ impl Operate for MemoryBus {
 
     async fn drop_waiting(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError> {
         Ok(self.change(queue, |state, _| {
-            let before = state.waiting();
-            state.ready.retain(|(_, stored)| !is_meant(which, stored));
-            state.delayed.retain(|_, stored| !is_meant(which, stored));
-            before - state.waiting()
+            let meant = |stored: &Stored| is_meant(which, stored);
+            state.remove_ready(meant) + state.remove_delayed(meant).len()
         }))
     }
 

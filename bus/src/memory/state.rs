@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use super::operate::Finished;
 use crate::{
     Bound, BusError, DeadLetter, Envelope, LATE, Lease, Leased, Outgoing, Pushed, QueueSpec,
-    Settlement, policy::LARGE,
+    Settlement,
 };
 
 /// Their names come from the program, so nobody can choose them to collide.
@@ -27,6 +27,8 @@ pub(super) struct QueueState {
     pub(super) ready: VecDeque<(u64, Stored)>,
     pub(super) held: BTreeMap<u64, Held>,
     pub(super) delayed: BTreeMap<(Timestamp, u64), Stored>,
+    /// The bytes, about, of all messages that are ready, held or delayed. A push must not count them again.
+    pub(super) bytes: u64,
     pub(super) dead: VecDeque<(DeadLetter, Arc<Envelope>)>,
     pub(super) paused: bool,
     pub(super) finished: Finished,
@@ -69,20 +71,14 @@ impl QueueState {
         self.ready.len() + self.held.len() + self.delayed.len()
     }
 
-    /// What the messages that wait take, about, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
-        let ready = self.ready.iter().map(|(_, stored)| stored);
-        let held = self.held.values().map(|held| &held.stored);
-        let all = ready.chain(held).chain(self.delayed.values());
-        all.map(|stored| stored.envelope.size()).sum()
-    }
-
     pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
     }
 
+    /// Adds a message that the queue does not have.
     pub(super) fn store(&mut self, mut stored: Stored, after: Duration, now: Timestamp) {
+        self.bytes += stored.envelope.size();
         let serial = self.next_serial();
         if after.is_zero() {
             // A plain push does not ask for the time: its messages are as old as their envelopes.
@@ -109,8 +105,9 @@ impl QueueState {
         }
     }
 
-    /// Puts a message back to its place.
+    /// Adds a message at the place that its serial number gives it.
     pub(super) fn put_back(&mut self, serial: u64, stored: Stored) {
+        self.bytes += stored.envelope.size();
         let place = self.ready.partition_point(|(other, _)| *other < serial);
         self.ready.insert(place, (serial, stored));
     }
@@ -188,6 +185,36 @@ impl QueueState {
             .ok_or(BusError::LeaseLost { queue: lease.queue })
     }
 
+    /// Takes a held message out of the queue, if the lease still holds.
+    fn end(&mut self, lease: &Lease) -> Option<Stored> {
+        let (serial, _) = self.held(lease).ok()?;
+        let Held { stored, .. } = self.held.remove(&serial)?;
+        self.bytes -= stored.envelope.size();
+        Some(stored)
+    }
+
+    /// Takes all delayed messages out of the queue for which `meant` holds.
+    pub(super) fn remove_delayed(&mut self, meant: impl Fn(&Stored) -> bool) -> Vec<Stored> {
+        let removed = self.delayed.extract_if(.., |_, stored| meant(stored));
+        let removed: Vec<_> = removed.map(|(_, stored)| stored).collect();
+        self.bytes -= total_size(&removed);
+        removed
+    }
+
+    /// Takes all ready messages out of the queue for which `meant` holds.
+    pub(super) fn remove_ready(&mut self, meant: impl Fn(&Stored) -> bool) -> usize {
+        let before = self.ready.len();
+        let bytes = &mut self.bytes;
+        self.ready.retain(|(_, stored)| {
+            let removed = meant(stored);
+            if removed {
+                *bytes -= stored.envelope.size();
+            }
+            !removed
+        });
+        before - self.ready.len()
+    }
+
     /// Whether `key` was seen within the window.
     pub(super) fn remembers(&mut self, key: Option<&str>, now: Timestamp) -> bool {
         if key.is_none() {
@@ -210,6 +237,10 @@ impl QueueState {
         self.keys.insert(key.clone());
         self.forget.push_back((until, key));
     }
+}
+
+fn total_size(messages: &[Stored]) -> u64 {
+    messages.iter().map(|stored| stored.envelope.size()).sum()
 }
 
 pub(super) fn later(now: Timestamp, by: Duration) -> Timestamp {
@@ -248,10 +279,7 @@ pub(super) fn settle(
     done: &mut Vec<Stored>,
 ) -> bool {
     let state = queues.entry(lease.queue).or_default();
-    let Ok((serial, _)) = state.held(lease) else {
-        return false;
-    };
-    let Some(Held { mut stored, .. }) = state.held.remove(&serial) else {
+    let Some(mut stored) = state.end(lease) else {
         return false;
     };
     match how {
@@ -291,7 +319,7 @@ pub(super) fn settle(
         }
         Settlement::Release => {
             stored.attempts -= 1;
-            state.put_back(serial, stored);
+            state.put_back(lease.entry.1, stored);
         }
     }
     true
@@ -320,16 +348,9 @@ pub(super) fn check_bounds(
         if state.remembers(key, now) || key.is_some_and(|key| !seen.insert((queue.name, key))) {
             continue;
         }
-        let (waiting, bytes) = counts.entry(queue.name).or_insert_with(|| {
-            let waiting = state.waiting();
-            let few = u64::try_from(waiting)
-                .unwrap_or(u64::MAX)
-                .saturating_mul(LARGE);
-            let asked = policy
-                .bound_bytes
-                .is_some_and(|bound| few >= bound || envelope.size() > LARGE);
-            (waiting, if asked { state.bytes() } else { 0 })
-        });
+        let (waiting, bytes) = counts
+            .entry(queue.name)
+            .or_insert_with(|| (state.waiting(), state.bytes));
         *waiting += 1;
         let reached = policy
             .bound

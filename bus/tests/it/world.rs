@@ -75,6 +75,10 @@ impl World {
         }
     }
 
+    pub fn is_in_memory(&self) -> bool {
+        self.manual.is_some()
+    }
+
     /// Lets `duration` pass.
     pub async fn pass(&self, duration: Duration) {
         match &self.manual {

@@ -200,7 +200,8 @@ local function bytes_of(queue)
   return bytes
 end
 
--- A message that is larger than this is large, see policy.rs.
+-- A message that has more bytes than this is large. Redis counts the bytes of a queue by walking through it, so the count is
+-- taken only when a large message is pushed, or when so many wait that with this size each they would reach the bound.
 local LARGE = 65536
 
 -- How many arguments a message has.
