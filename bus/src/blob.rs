@@ -21,8 +21,14 @@ thread_local! {
     static WHOLE: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 
-/// Decodes MessagePack. The blobs in it become parts of `whole`.
+/// Parts of less than so many bytes are copied: that costs less than to share them.
+const SHARED_FROM: usize = 4096;
+
+/// Decodes MessagePack. The blobs in it become parts of `whole`, if it is large.
 pub(crate) fn decode<T: DeserializeOwned>(whole: &Blob) -> Result<T, rmp_serde::decode::Error> {
+    if whole.len() < SHARED_FROM {
+        return rmp_serde::from_slice(whole);
+    }
     let before = WHOLE.replace(Some(whole.0.clone()));
     let decoded = rmp_serde::from_slice(whole);
     WHOLE.set(before);

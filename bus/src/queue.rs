@@ -102,7 +102,7 @@ impl Producer {
     /// Sends one message; when this returns `Ok`, the bus has stored it.
     pub async fn send<M: Message>(&self, queue: &Queue<M>, message: &M) -> Result<(), BusError> {
         self.bus
-            .push(vec![queue.pack(message, self.clock.as_ref())?])
+            .push_with(vec![queue.pack(message, self.clock.as_ref())?], Vec::new())
             .await
             .map(|_| ())
     }

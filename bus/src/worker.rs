@@ -18,7 +18,14 @@
 
 mod settle;
 
-use std::{any::Any, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -144,11 +151,13 @@ impl Worker {
             span.clone(),
         );
         let mut at = now.filter(|_| !alone);
-        let deciding = self.decide(&leased, alone, &cx, &shutdown, &mut at);
-        let verdict = self
-            .with_lease(&leased, &cx, &shutdown, deciding)
-            .instrument(span)
-            .await;
+        let verdict = {
+            // It stays in its place: each move copies all that a handler keeps while it waits.
+            let deciding = pin!(self.decide(&leased, alone, &cx, &shutdown, &mut at));
+            self.with_lease(&leased, &cx, &shutdown, deciding)
+                .instrument(span)
+                .await
+        };
         Ended {
             leased,
             verdict,
@@ -164,9 +173,8 @@ impl Worker {
         leased: &Leased,
         cx: &Context,
         shutdown: &Shutdown,
-        handling: impl Future<Output = Settlement>,
+        mut handling: Pin<&mut impl Future<Output = Settlement>>,
     ) -> Verdict {
-        tokio::pin!(handling);
         tokio::select! {
             biased;
             settlement = &mut handling => Verdict::Settled(settlement),
@@ -202,22 +210,23 @@ impl Worker {
             }
         }
         if let Some(reason) = self.precheck(leased) {
-            return self.dead_letter(leased, reason, cx).await;
+            return Box::pin(self.dead_letter(leased, reason, cx)).await;
         }
         match self.run_handler(leased, cx, at).await {
             Ok(Outcome::Done) => Settlement::Done {
                 emit: cx.take_outgoing(),
             },
+            // Each other end is in memory of its own, which a message that is done does not need.
             Ok(Outcome::Hold { after, reason }) if leased.envelope.lane.is_some() => {
-                self.hold(leased, &reason, after, cx).await
+                Box::pin(self.hold(leased, &reason, after, cx)).await
             }
             Ok(Outcome::Defer { after, reason } | Outcome::Hold { after, reason }) => {
-                self.defer(leased, RequeueReason::Deferred(&reason), after, cx)
-                    .await
+                let why = RequeueReason::Deferred(&reason);
+                Box::pin(self.defer(leased, why, after, cx)).await
             }
             // A handler that failed after it was cancelled did not fail by itself.
             Err(_) if shutdown.is_cancelled() => Settlement::Release,
-            Err(failed) => self.classify(leased, failed, cx).await,
+            Err(failed) => Box::pin(self.classify(leased, failed, cx)).await,
         }
     }
 
