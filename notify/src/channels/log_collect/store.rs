@@ -1,11 +1,11 @@
 //! The calls of S3 that store a log.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{Method, header::ETAG};
 use roxmltree::Document;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -98,26 +98,26 @@ impl Store {
         self.aws.call(call).await.map(drop)
     }
 
-    /// Begins to store what comes in parts.
+    /// Begins to store what comes in parts. A task of its own waits for the answer: a sending that is dropped meanwhile
+    /// would leave an upload whose id nobody knows.
     pub(super) async fn begin(&self, place: &str) -> Result<Upload, ChannelError> {
-        let path = self.path(place);
-        let call = Call {
-            what: "begin to store a log",
-            method: Method::POST,
-            path: &path,
-            query: "uploads=",
-            headers: self.headers,
-            body: Bytes::new(),
-        };
-        let Answer { body, .. } = self.aws.call(call).await?;
-        let id = upload_id(&body).ok_or_else(|| senseless("begins no upload"))?;
-        Ok(Upload {
-            aws: Arc::clone(&self.aws),
-            path,
-            id,
-            is_over: false,
-            leaving: self.leaving.clone(),
-        })
+        let (mut wanted, begun) = oneshot::channel();
+        let (aws, path) = (Arc::clone(&self.aws), self.path(place));
+        let (headers, leaving) = (self.headers, self.leaving.clone());
+        self.leaving.spawn(async move {
+            let mut beginning = pin!(Upload::begin(aws, path, headers, leaving));
+            let upload = tokio::select! {
+                upload = &mut beginning => Some(upload),
+                () = wanted.closed() => timeout(LEAVE, beginning).await.ok(),
+            };
+            // One that nobody waits for is dropped here, which throws it away.
+            if let Some(upload) = upload {
+                let _: Result<(), Result<Upload, ChannelError>> = wanted.send(upload);
+            }
+        });
+        begun
+            .await
+            .unwrap_or_else(|_| Err(senseless("was not waited for")))
     }
 
     fn path(&self, place: &str) -> String {
@@ -126,6 +126,31 @@ impl Store {
 }
 
 impl Upload {
+    async fn begin(
+        aws: Arc<Aws>,
+        path: String,
+        headers: &'static [(&'static str, &'static str)],
+        leaving: TaskTracker,
+    ) -> Result<Self, ChannelError> {
+        let call = Call {
+            what: "begin to store a log",
+            method: Method::POST,
+            path: &path,
+            query: "uploads=",
+            headers,
+            body: Bytes::new(),
+        };
+        let Answer { body, .. } = aws.call(call).await?;
+        let id = upload_id(&body).ok_or_else(|| senseless("begins no upload"))?;
+        Ok(Self {
+            aws,
+            path,
+            id,
+            is_over: false,
+            leaving,
+        })
+    }
+
     /// Stores part `number`, from 1. Returns its tag.
     pub(super) async fn part(&self, number: usize, bytes: Bytes) -> Result<String, ChannelError> {
         let query = format!("partNumber={number}&uploadId={}", self.id);

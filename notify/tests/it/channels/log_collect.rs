@@ -1,7 +1,7 @@
 //! The logs that come to lie in a bucket.
 
+mod cancelled;
 mod fetch;
-
 mod memory;
 
 use std::{collections::BTreeMap, io::Read, sync::Arc, time::Duration};
@@ -225,27 +225,6 @@ async fn truncated_log_leaves_no_upload() {
         );
         assert_eq!((stored(&moto).await, uploads(&moto).await), (Vec::new(), 0));
     }
-}
-
-#[tokio::test]
-async fn cancelled_send_leaves_no_upload() {
-    let moto = store().await;
-    let reached = Arc::new(Notify::new());
-    let logs = Logs::serve(Log::Silent(TWO_PARTS, reached.clone()), Log::Unknown).await;
-    let channels = collector(&logs.root, &moto.endpoint(), BUCKET, ANYBODY);
-    let (channel, one) = (channels.get("log_collect").unwrap(), failed());
-    tokio::select! {
-        sent = channel.send(&one, "run 1") => panic!("the log has no end: {sent:?}"),
-        () = async {
-            reached.notified().await;
-            while uploads(&moto).await == 0 {
-                SystemClock.sleep(Duration::from_millis(20)).await;
-            }
-        } => {}
-    }
-    channel.close().await;
-    assert_eq!(uploads(&moto).await, 0);
-    assert_eq!(stored(&moto).await, [""; 0]);
 }
 
 #[tokio::test]
