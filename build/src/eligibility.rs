@@ -200,19 +200,19 @@ pub struct DiffFacts {
 
 impl Rules {
     /// Why a build whose revision is public is not to be built, if so.
-    pub fn decide(&self, stage: Stage, facts: &Facts<'_>, now: Timestamp) -> Option<Ineligible> {
-        let request = facts.request;
+    pub fn decide(&self, stage: Stage, updates: &Facts<'_>, now: Timestamp) -> Option<Ineligible> {
+        let request = updates.request;
         let (revision, diff) = (request.revision_id, request.diff_id);
-        if let Some(ended) = &facts.target {
+        if let Some(ended) = &updates.target {
             return Some(ended.clone());
         }
-        if stage == Stage::Push && facts.parent_is_hidden {
+        if stage == Stage::Push && updates.parent_is_hidden {
             return Some(Ineligible::HiddenParent {
                 revision,
                 child: revision,
             });
         }
-        let Some(found) = facts.diff else {
+        let Some(found) = updates.diff else {
             return Some(Ineligible::Contradiction(format!(
                 "there is no diff {diff}"
             )));
@@ -222,26 +222,26 @@ impl Rules {
                 "diff {diff} is not one of D{revision}"
             )));
         }
-        if facts.repository.as_ref() != Some(&request.repository) {
+        if updates.repository.as_ref() != Some(&request.repository) {
             return Some(Ineligible::Contradiction(format!(
                 "D{revision} is not for {}",
                 request.repository
             )));
         }
-        if facts.author_is_skipped {
+        if updates.author_is_skipped {
             return Some(Ineligible::Author);
         }
         if !self.repositories.contains(&request.repository) {
             return Some(Ineligible::Repository(request.repository.clone()));
         }
-        if facts.landed {
+        if updates.landed {
             return Some(Ineligible::Landed { revision });
         }
-        if facts.abandoned {
+        if updates.abandoned {
             return Some(Ineligible::Abandoned { revision });
         }
         // The revision was read before its newest diff, which may by now be ours.
-        if let Some(newer) = facts.newest_diff.filter(|newest| *newest > diff) {
+        if let Some(newer) = updates.newest_diff.filter(|newest| *newest > diff) {
             return Some(Ineligible::Superseded { diff, newer });
         }
         expired(diff, found.created_at, self.expiry, now)
@@ -335,9 +335,9 @@ mod tests {
         change: impl FnOnce(&mut Facts<'_>),
     ) -> Option<(BuildOutcome, Ineligible)> {
         let request = request();
-        let mut facts = good(&request);
-        change(&mut facts);
-        let found = rules().decide(stage, &facts, now())?;
+        let mut updates = good(&request);
+        change(&mut updates);
+        let found = rules().decide(stage, &updates, now())?;
         Some((found.report().outcome()?, found))
     }
 
@@ -347,43 +347,43 @@ mod tests {
     const REASONS: [Case; 9] = [
         (
             "ended elsewhere",
-            |facts| facts.target = Some(Ineligible::Restarted),
+            |updates| updates.target = Some(Ineligible::Restarted),
             BuildOutcome::Skipped(NeutralReason::EndedElsewhere),
         ),
         (
             "no diff",
-            |facts| facts.diff = None,
+            |updates| updates.diff = None,
             BuildOutcome::InfraFailed,
         ),
         (
             "another repository",
-            |facts| facts.repository = None,
+            |updates| updates.repository = None,
             BuildOutcome::InfraFailed,
         ),
         (
             "skipped author",
-            |facts| facts.author_is_skipped = true,
+            |updates| updates.author_is_skipped = true,
             BuildOutcome::Skipped(NeutralReason::Author),
         ),
         (
             "landed",
-            |facts| facts.landed = true,
+            |updates| updates.landed = true,
             BuildOutcome::Skipped(NeutralReason::Landed),
         ),
         (
             "abandoned",
-            |facts| facts.abandoned = true,
+            |updates| updates.abandoned = true,
             BuildOutcome::Skipped(NeutralReason::Abandoned),
         ),
         (
             "newer diff",
-            |facts| facts.newest_diff = Some(4),
+            |updates| updates.newest_diff = Some(4),
             BuildOutcome::Skipped(NeutralReason::Superseded),
         ),
         (
             "too old",
-            |facts| {
-                facts.diff = Some(DiffFacts {
+            |updates| {
+                updates.diff = Some(DiffFacts {
                     is_of_revision: true,
                     created_at: now() - 25 * HOUR,
                 });
@@ -392,9 +392,9 @@ mod tests {
         ),
         (
             "older diff is the newest that is known",
-            |facts| {
-                facts.newest_diff = Some(4);
-                facts.landed = true;
+            |updates| {
+                updates.newest_diff = Some(4);
+                updates.landed = true;
             },
             BuildOutcome::Skipped(NeutralReason::Landed),
         ),
@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn hidden_parent_counts_once_the_stack_is_loaded() {
-        let hide = |facts: &mut Facts<'_>| facts.parent_is_hidden = true;
+        let hide = |updates: &mut Facts<'_>| updates.parent_is_hidden = true;
         assert_eq!(decided(Stage::Load, hide), None);
         let (state, _) = decided(Stage::Push, hide).expect("an end");
         assert_eq!(state, BuildOutcome::PatchFailed);
@@ -445,7 +445,7 @@ mod tests {
     #[test]
     fn older_diff_as_the_newest_one_supersedes_nothing() {
         assert_eq!(
-            decided(Stage::Load, |facts| facts.newest_diff = Some(2)),
+            decided(Stage::Load, |updates| updates.newest_diff = Some(2)),
             None
         );
     }

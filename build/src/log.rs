@@ -13,8 +13,8 @@
 use std::{borrow::Cow, error::Error, sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Claim, Context, DecodeError, Fact, Ledger, Message, Producer, Pushed, Queue,
-    Requeue,
+    Bus, BusError, Claim, Context, DecodeError, EnqueueOutcome, Message, Producer, Queue,
+    RecordStore, RecordUpdate, Requeue,
 };
 use jiff::Timestamp;
 use tracing::info;
@@ -30,7 +30,7 @@ use super::{
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
 /// What the builds of a repository wait for together: one record for each, called by its PHID.
-const REPOSITORIES: Ledger = Ledger {
+const REPOSITORIES: RecordStore = RecordStore {
     name: "repositories",
     retention: Duration::from_secs(3600),
 };
@@ -79,7 +79,7 @@ impl BuildQueues {
 /// Records what happens to builds and sends what follows; reads the records.
 #[derive(Debug, Clone)]
 pub struct BuildLog {
-    ledger: Ledger,
+    store: RecordStore,
     process: Arc<str>,
     queues: BuildQueues,
 }
@@ -88,7 +88,7 @@ impl BuildLog {
     /// The records of builds, each kept for `retention` after its last change, as `process` writes them.
     pub fn new(retention: Duration, process: &str, queues: BuildQueues) -> Self {
         Self {
-            ledger: Ledger {
+            store: RecordStore {
                 name: "builds",
                 retention,
             },
@@ -98,8 +98,8 @@ impl BuildLog {
     }
 
     /// Where the records are.
-    pub fn ledger(&self) -> Ledger {
-        self.ledger
+    pub fn store(&self) -> RecordStore {
+        self.store
     }
 
     /// The queues that builds pass.
@@ -107,8 +107,8 @@ impl BuildLog {
         &self.queues
     }
 
-    fn event(&self, target: &Phid, at: Timestamp, what: What) -> Result<Fact, BusError> {
-        self.ledger.add(
+    fn event(&self, target: &Phid, at: Timestamp, what: What) -> Result<RecordUpdate, BusError> {
+        self.store.add(
             target.as_str(),
             &Event {
                 at,
@@ -118,8 +118,8 @@ impl BuildLog {
         )
     }
 
-    fn ready(&self, target: &Phid, at: Timestamp, queue: &str) -> Result<Fact, BusError> {
-        self.ledger.set(
+    fn ready(&self, target: &Phid, at: Timestamp, queue: &str) -> Result<RecordUpdate, BusError> {
+        self.store.set(
             target.as_str(),
             field::NOW,
             &Now {
@@ -136,12 +136,18 @@ impl BuildLog {
         producer: &Producer,
         request: &BuildRequest,
         source: Source,
-    ) -> Result<Pushed, BusError> {
-        let facts = self.accepted(request, source)?;
-        producer.send_with(&self.queues.load, request, facts).await
+    ) -> Result<EnqueueOutcome, BusError> {
+        let updates = self.accepted(request, source)?;
+        producer
+            .send_with(&self.queues.load, request, updates)
+            .await
     }
 
-    fn accepted(&self, request: &BuildRequest, source: Source) -> Result<Vec<Fact>, BusError> {
+    fn accepted(
+        &self,
+        request: &BuildRequest,
+        source: Source,
+    ) -> Result<Vec<RecordUpdate>, BusError> {
         let id = request.target.as_str();
         let accepted = Acceptance {
             request: Cow::Borrowed(request),
@@ -150,18 +156,18 @@ impl BuildLog {
             queue: Cow::Borrowed(self.queues.load.spec().name),
         };
         Ok(vec![
-            self.ledger.open(id, field::ACCEPTED, &accepted)?,
-            self.ledger.tag(id, OPEN),
+            self.store.open(id, field::ACCEPTED, &accepted)?,
+            self.store.tag(id, OPEN),
         ])
     }
 
     /// Lets a build that is not just accepted any more be found.
-    fn tags(&self, request: &BuildRequest) -> [Fact; 3] {
+    fn tags(&self, request: &BuildRequest) -> [RecordUpdate; 3] {
         let id = request.target.as_str();
         [
-            self.ledger.tag(id, ALL),
-            self.ledger.tag(id, revision_tag(request.revision_id)),
-            self.ledger.tag(id, diff_tag(request.diff_id)),
+            self.store.tag(id, ALL),
+            self.store.tag(id, revision_tag(request.revision_id)),
+            self.store.tag(id, diff_tag(request.diff_id)),
         ]
     }
 
@@ -241,7 +247,7 @@ impl BuildLog {
             reason: reason.to_owned(),
             attempt,
         };
-        cx.record(self.ledger.set(
+        cx.record(self.store.set(
             target.as_str(),
             field::NOW,
             &Now {
@@ -270,11 +276,11 @@ impl BuildLog {
             step,
         };
         let id = request.target.as_str();
-        let mut facts = vec![self.ledger.set(id, field::NOW, &now)?];
+        let mut updates = vec![self.store.set(id, field::NOW, &now)?];
         if queue == self.queues.load.spec().name {
-            facts.extend(self.tags(request));
+            updates.extend(self.tags(request));
         }
-        cx.record_now(facts).await
+        cx.record_now(updates).await
     }
 
     /// The build's message comes back to `queue`. The same reason again is not recorded again. A wait for one reason that
@@ -314,7 +320,7 @@ impl BuildLog {
                 reason, "the build waits: {reason}"
             );
             cx.record(
-                self.ledger
+                self.store
                     .set(target.as_str(), field::WAIT_LOGGED, &since)?,
             );
         }
@@ -432,7 +438,7 @@ impl BuildLog {
     ) -> Result<BaseChoice, BusError> {
         let based = self.event(target, cx.clock().now(), What::Based(choice.clone()))?;
         let change =
-            self.ledger
+            self.store
                 .compare_and_set(target.as_str(), field::BASE, before, Some(choice))?;
         let stands = match cx.compare_and_set(change, vec![based]).await? {
             true => None,
@@ -443,7 +449,7 @@ impl BuildLog {
 
     /// The build's head is about to be pushed. From here on it is known that it may be on Try.
     pub async fn mark_pushing(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
-        cx.record_now(vec![self.ledger.set(
+        cx.record_now(vec![self.store.set(
             target.as_str(),
             field::PUSHING,
             &true,
@@ -453,7 +459,7 @@ impl BuildLog {
 
     /// The push was refused: nothing is on Try.
     pub fn clear_pushing(&self, cx: &Context, target: &Phid) -> Result<(), BusError> {
-        cx.record(self.ledger.set(target.as_str(), field::PUSHING, &false)?);
+        cx.record(self.store.set(target.as_str(), field::PUSHING, &false)?);
         Ok(())
     }
 
@@ -466,8 +472,8 @@ impl BuildLog {
         record: &BuildRecord,
         report: Report,
     ) -> Result<(), BusError> {
-        for fact in self.ended(request, record, &report, cx.clock().now())? {
-            cx.record(fact);
+        for update in self.ended(request, record, &report, cx.clock().now())? {
+            cx.record(update);
         }
         let is_push = matches!(report, Report::Pushed(_));
         let update = Update {
@@ -489,12 +495,12 @@ impl BuildLog {
         report: Report,
         key: Option<&str>,
     ) -> Result<(), BusError> {
-        let facts = self.ended(request, record, &report, producer.clock().now())?;
+        let updates = self.ended(request, record, &report, producer.clock().now())?;
         let update = Update {
             request: request.clone(),
             report,
         };
-        send(producer, &self.queues.publish, &update, key, facts).await
+        send(producer, &self.queues.publish, &update, key, updates).await
     }
 
     fn ended(
@@ -503,18 +509,18 @@ impl BuildLog {
         record: &BuildRecord,
         report: &Report,
         at: Timestamp,
-    ) -> Result<Vec<Fact>, BusError> {
+    ) -> Result<Vec<RecordUpdate>, BusError> {
         let (target, id) = (&request.target, request.target.as_str());
-        let mut facts = Vec::from(self.tags(request));
+        let mut updates = Vec::from(self.tags(request));
         if *report == Report::Withheld {
-            facts.push(self.ledger.erase(id));
+            updates.push(self.store.erase(id));
             let unknown = Acceptance {
                 request: Cow::Borrowed(request),
                 source: None,
                 process: Cow::Borrowed(&self.process),
                 queue: Cow::Borrowed(self.queues.publish.spec().name),
             };
-            facts.push(self.ledger.set(
+            updates.push(self.store.set(
                 id,
                 field::ACCEPTED,
                 record.accepted.as_ref().unwrap_or(&unknown),
@@ -524,17 +530,17 @@ impl BuildLog {
             at,
             outcome: Outcome::Answered(report.clone()),
         };
-        facts.push(self.ledger.set_once(id, field::END, &end)?);
+        updates.push(self.store.set_once(id, field::END, &end)?);
         if let Some(outcome) = report.outcome() {
-            facts.push(self.event(target, at, What::Ended(outcome))?);
+            updates.push(self.event(target, at, What::Ended(outcome))?);
         }
-        facts.push(self.ready(target, at, self.queues.publish.spec().name)?);
-        Ok(facts)
+        updates.push(self.ready(target, at, self.queues.publish.spec().name)?);
+        Ok(updates)
     }
 
     /// A link with this address is about to be put on the target: should its target have one already, it is this one.
     pub async fn links(&self, cx: &Context, target: &Phid, url: &str) -> Result<(), BusError> {
-        cx.record_now(vec![self.ledger.set(
+        cx.record_now(vec![self.store.set(
             target.as_str(),
             field::LINK,
             &url.to_owned(),
@@ -552,7 +558,7 @@ impl BuildLog {
         key: &str,
     ) -> Result<(), BusError> {
         let (id, at) = (request.target.as_str(), producer.clock().now());
-        let mut facts = if accepted {
+        let mut updates = if accepted {
             self.accepted(request, Source::Audit)?
         } else {
             Vec::new()
@@ -561,13 +567,13 @@ impl BuildLog {
             at,
             outcome: Outcome::PushedBefore,
         };
-        facts.push(self.ledger.set_once(id, field::END, &end)?);
-        facts.extend(self.tags(request));
+        updates.push(self.store.set_once(id, field::END, &end)?);
+        updates.extend(self.tags(request));
         let adopted = What::Adopted {
             key: key.to_owned(),
         };
-        facts.extend(self.closed(&request.target, adopted, at)?);
-        record(producer, facts).await
+        updates.extend(self.closed(&request.target, adopted, at)?);
+        record(producer, updates).await
     }
 
     /// Closes a build whose target was ended by somebody else, and so takes no answer.
@@ -578,14 +584,14 @@ impl BuildLog {
         reason: &str,
     ) -> Result<(), BusError> {
         let (target, at) = (&request.target, producer.clock().now());
-        let mut facts = self.closed(target, not_told(reason), at)?;
-        facts.extend(self.tags(request));
+        let mut updates = self.closed(target, not_told(reason), at)?;
+        updates.extend(self.tags(request));
         let end = End {
             at,
             outcome: Outcome::EndedElsewhere,
         };
-        facts.push(self.ledger.set_once(target.as_str(), field::END, &end)?);
-        record(producer, facts).await
+        updates.push(self.store.set_once(target.as_str(), field::END, &end)?);
+        record(producer, updates).await
     }
 
     /// An operator restarted the build in Harbormaster.
@@ -596,7 +602,7 @@ impl BuildLog {
 
     /// Claims the answer that must not be sent twice.
     pub async fn claim_answer(&self, cx: &Context, target: &Phid) -> Result<Claim<()>, BusError> {
-        cx.claim(&self.ledger, target.as_str(), field::CLAIM).await
+        cx.claim(&self.store, target.as_str(), field::CLAIM).await
     }
 
     /// The publisher sent this to the target.
@@ -617,33 +623,38 @@ impl BuildLog {
 
     /// The build's end was published, or need not be: `what` says which.
     pub fn close(&self, cx: &Context, target: &Phid, what: What) -> Result<(), BusError> {
-        for fact in self.closed(target, what, cx.clock().now())? {
-            cx.record(fact);
+        for update in self.closed(target, what, cx.clock().now())? {
+            cx.record(update);
         }
         Ok(())
     }
 
-    fn closed(&self, target: &Phid, what: What, at: Timestamp) -> Result<Vec<Fact>, BusError> {
+    fn closed(
+        &self,
+        target: &Phid,
+        what: What,
+        at: Timestamp,
+    ) -> Result<Vec<RecordUpdate>, BusError> {
         let id = target.as_str();
         Ok(vec![
             self.event(target, at, what)?,
-            self.ledger.set(id, field::TOLD, &at)?,
-            self.ledger.untag(id, OPEN),
+            self.store.set(id, field::TOLD, &at)?,
+            self.store.untag(id, OPEN),
         ])
     }
 
     /// The builds need no more audits: their ends were published, and they were taken for open again.
     pub async fn untrack(&self, bus: &dyn Bus, targets: &[Phid]) -> Result<(), BusError> {
-        let untag = |target: &Phid| self.ledger.untag(target.as_str(), OPEN);
-        let facts = targets.iter().map(untag).collect();
-        bus.push_with(Vec::new(), facts).await.map(|_| ())
+        let untag = |target: &Phid| self.store.untag(target.as_str(), OPEN);
+        let updates = targets.iter().map(untag).collect();
+        bus.push_with(Vec::new(), updates).await.map(|_| ())
     }
 
     /// The build's answer could not be published, and nobody tries any more. It may still be, should an operator send the
     /// dead letter again.
     pub fn not_published(&self, cx: &Context, target: &Phid, reason: &str) -> Result<(), BusError> {
         self.note(cx, target, not_told(reason))?;
-        cx.record(self.ledger.untag(target.as_str(), OPEN));
+        cx.record(self.store.untag(target.as_str(), OPEN));
         Ok(())
     }
 
@@ -664,20 +675,20 @@ impl BuildLog {
             None => self.queues.load.spec().name,
         };
         let reason = reason.to_owned();
-        let mut facts = vec![
+        let mut updates = vec![
             self.event(target, at, What::Redriven { reason })?,
-            self.ledger
+            self.store
                 .set(target.as_str(), field::REDRIVEN, &redriven)?,
             self.ready(target, at, queue)?,
-            self.ledger.tag(target.as_str(), OPEN),
+            self.store.tag(target.as_str(), OPEN),
         ];
-        facts.extend(self.tags(&request));
+        updates.extend(self.tags(&request));
         match answer {
             Some(report) => {
                 let update = Update { request, report };
-                send(producer, &self.queues.publish, &update, key, facts).await
+                send(producer, &self.queues.publish, &update, key, updates).await
             }
-            None => send(producer, &self.queues.load, &request, key, facts).await,
+            None => send(producer, &self.queues.load, &request, key, updates).await,
         }
     }
 
@@ -685,7 +696,7 @@ impl BuildLog {
     pub async fn read(&self, cx: &Context, target: &Phid) -> Result<BuildRecord, BusError> {
         Ok(readable(
             target,
-            BuildRecord::read(&cx.recorded(&self.ledger, target.as_str()).await?),
+            BuildRecord::read(&cx.recorded(&self.store, target.as_str()).await?),
         ))
     }
 
@@ -696,7 +707,7 @@ impl BuildLog {
         targets: &[Phid],
     ) -> Result<Vec<BuildRecord>, BusError> {
         let ids: Vec<String> = targets.iter().map(Phid::to_string).collect();
-        let records = bus.records(&self.ledger, &ids).await?;
+        let records = bus.records(&self.store, &ids).await?;
         Ok(targets
             .iter()
             .zip(&records)
@@ -711,7 +722,7 @@ impl BuildLog {
         tag: &str,
         part: std::ops::Range<usize>,
     ) -> Result<Vec<Phid>, BusError> {
-        let found = bus.tagged(&self.ledger, tag, part).await?;
+        let found = bus.tagged(&self.store, tag, part).await?;
         Ok(found
             .into_iter()
             .filter_map(|(id, _)| Phid::parse(&id).ok())
@@ -724,19 +735,23 @@ async fn send<M: Message>(
     queue: &Queue<M>,
     message: &M,
     key: Option<&str>,
-    facts: Vec<Fact>,
+    updates: Vec<RecordUpdate>,
 ) -> Result<(), BusError> {
     let sent = match key {
-        Some(key) => producer.send_once(queue, message, key, facts).await,
-        None => producer.send_with(queue, message, facts).await,
+        Some(key) => {
+            producer
+                .send_deduplicated(queue, message, key, updates)
+                .await
+        }
+        None => producer.send_with(queue, message, updates).await,
     };
     sent.map(|_| ())
 }
 
-async fn record(producer: &Producer, facts: Vec<Fact>) -> Result<(), BusError> {
+async fn record(producer: &Producer, updates: Vec<RecordUpdate>) -> Result<(), BusError> {
     producer
         .bus()
-        .push_with(Vec::new(), facts)
+        .push_with(Vec::new(), updates)
         .await
         .map(|_| ())
 }

@@ -129,7 +129,7 @@ pub enum Hidden {
 }
 
 impl Hidden {
-    /// The fact for operators, without a word of a private revision.
+    /// The update for operators, without a word of a private revision.
     pub fn text(self) -> &'static str {
         match self {
             Self::Revision => "the revision is not visible to us",

@@ -38,7 +38,7 @@ use serde::{
 };
 
 use crate::{
-    Blob, BusError, CompareAndSet, Context, DecodeError, Field, Ledger, Record, blob,
+    Blob, BusError, CompareAndSet, Context, DecodeError, Field, Record, RecordStore, blob,
     encoding::encode,
 };
 
@@ -73,7 +73,7 @@ pub enum Claim<R> {
 /// An acquired claim. Dropped, it stays until its time is over.
 #[derive(Debug)]
 pub struct ClaimHandle {
-    ledger: Ledger,
+    store: RecordStore,
     record: String,
     field: &'static str,
     mine: Blob,
@@ -144,12 +144,12 @@ impl ClaimHandle {
     }
 
     fn done<R: Serialize>(&self, result: &R) -> Result<CompareAndSet, BusError> {
-        let done = encode(self.ledger.name, &State::Done(result))?;
+        let done = encode(self.store.name, &State::Done(result))?;
         Ok(self.swap(Some(done.into())))
     }
 
     fn swap(&self, to: Option<Blob>) -> CompareAndSet {
-        self.ledger
+        self.store
             .compare_and_set_bytes(&self.record, self.field, Some(self.mine.clone()), to)
     }
 }
@@ -158,19 +158,19 @@ impl Context {
     /// Claims an effect, by this delivery alone.
     pub async fn claim<R: DeserializeOwned>(
         &self,
-        ledger: &Ledger,
+        store: &RecordStore,
         record: &str,
         field: ClaimField,
     ) -> Result<Claim<R>, BusError> {
         let me = self.clock().new_id().to_string();
-        self.claim_as(&me, ledger, record, field).await
+        self.claim_as(&me, store, record, field).await
     }
 
     /// Claims an effect for `owner`, who may be several deliveries: each of them acquires a claim that is the owner's.
     pub async fn claim_as<R: DeserializeOwned>(
         &self,
         owner: &str,
-        ledger: &Ledger,
+        store: &RecordStore,
         record: &str,
         ClaimField { name: field, ttl }: ClaimField,
     ) -> Result<Claim<R>, BusError> {
@@ -179,10 +179,10 @@ impl Context {
             at: now,
             by: owner.to_owned(),
         };
-        let mine = Blob::from(encode(ledger.name, &claimed)?);
+        let mine = Blob::from(encode(store.name, &claimed)?);
         let acquired = |mine, is_takeover| {
             Claim::Acquired(ClaimHandle {
-                ledger: *ledger,
+                store: *store,
                 record: record.to_owned(),
                 field,
                 mine,
@@ -196,15 +196,15 @@ impl Context {
             Claim::Held { until, look_again }
         };
         let claim = async |before: Option<Blob>| {
-            let change = ledger.compare_and_set_bytes(record, field, before, Some(mine.clone()));
+            let change = store.compare_and_set_bytes(record, field, before, Some(mine.clone()));
             self.compare_and_set(change, Vec::new()).await
         };
 
         if claim(None).await? {
             return Ok(acquired(mine, false));
         }
-        let mut found = self.recorded(ledger, record).await?;
-        let Some(before) = found.slots.remove(field) else {
+        let mut found = self.recorded(store, record).await?;
+        let Some(before) = found.fields.remove(field) else {
             // It was released just now.
             return Ok(held_since(now));
         };

@@ -26,10 +26,10 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
-    Bus, BusError, Handler, Leased, Message, Quarantine, Queue, QueueSpec, Reserve, SUSPECT,
-    Settlement, dyn_handler,
+    Bus, BusError, Delivery, Handler, Isolation, Message, POISON_SUSPECT_DELIVERIES, Queue,
+    QueueSpec, Reserve, Settlement, dyn_handler,
+    isolation::{ActivePermit, ExclusivePermit},
     metrics::Metrics,
-    quarantine::{ActivePermit, ExclusivePermit},
     worker::{Ended, LAST_TRIES, OUTAGE, Verdict, Worker},
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
@@ -44,21 +44,22 @@ const NO_ROOM: Duration = Duration::from_secs(5);
 pub struct Consumer {
     queue: QueueSpec,
     worker: Arc<Worker>,
-    lanes: HashMap<String, usize>,
+    partitions: HashMap<String, usize>,
     held: Held,
     /// The queue that the handler's work goes to, and whether it was last seen at its bound.
     next: Option<(QueueSpec, AtomicBool)>,
 }
 
-/// The lanes of which nothing is taken, and until when.
+/// The partitions of which nothing is taken, and until when.
 #[derive(Default)]
 struct Held(Mutex<HashMap<String, Timestamp>>);
 
 impl Held {
     /// Notes what a settled message holds.
     fn note(&self, ended: &Ended) {
-        if let (Some(lane), Some(until)) = (&ended.leased.envelope.lane, ended.hold_until) {
-            self.0.lock().insert(lane.clone(), until);
+        if let (Some(partition), Some(until)) = (&ended.leased.envelope.partition, ended.hold_until)
+        {
+            self.0.lock().insert(partition.clone(), until);
         }
     }
 
@@ -99,7 +100,7 @@ impl Consumer {
                 handler,
                 metrics,
             }),
-            lanes: HashMap::new(),
+            partitions: HashMap::new(),
             held: Held::default(),
             next: None,
         }
@@ -115,10 +116,10 @@ impl Consumer {
         }
     }
 
-    /// Handles up to this many messages of these lanes at once; of all others as many as the queue's policy says.
+    /// Handles up to this many messages of these partitions at once; of all others as many as the queue's policy says.
     #[must_use]
-    pub fn with_lanes(self, lanes: HashMap<String, usize>) -> Self {
-        Self { lanes, ..self }
+    pub fn with_partitions(self, partitions: HashMap<String, usize>) -> Self {
+        Self { partitions, ..self }
     }
 
     /// Handles what is ready now, and returns how many messages that was. For tests and one-off commands.
@@ -127,7 +128,7 @@ impl Consumer {
             return Ok(0);
         }
         let request = Reserve {
-            skip_lanes: self.held.at(self.worker.clock.as_ref()).0,
+            skip_partitions: self.held.at(self.worker.clock.as_ref()).0,
             ..Reserve::now(self.queue.policy.concurrency)
         };
         let leased = self.worker.bus.reserve(&self.queue, request).await?;
@@ -174,11 +175,11 @@ impl Consumer {
                         .fuse(),
                 );
             }
-            let wanted = run.quarantine().is_wanted();
+            let wanted = run.isolation().is_wanted();
             tokio::select! {
                 settled = &mut settling => {
                     run.settled(settled);
-                    if self.queue.lanes {
+                    if self.queue.partitions {
                         interrupt.notify_one();
                     }
                 }
@@ -207,14 +208,14 @@ impl Consumer {
                 Some(ended) = run.tasks.join_next() => match ended {
                     Ok(ended) => run.end(ended),
                     // A handler's panic is caught where it runs, so this is a fault of the loop. The message comes
-                    // back when its lease runs out; its lane stays closed in this process.
+                    // back when its lease runs out; its partition stays closed in this process.
                     Err(error) => error!(%error, "a worker task ended by itself"),
                 },
                 () = shutdown.stopping(), if !stop_seen => {
                     stop_seen = true;
                     interrupt.notify_one();
                 }
-                () = self.worker.bus.quarantine().until_wanted(!wanted) => interrupt.notify_one(),
+                () = self.worker.bus.isolation().until_wanted(!wanted) => interrupt.notify_one(),
                 // A bus that does not answer must not keep the process: what it may give now comes back with its lease.
                 () = &mut overtime => reserving.set(Fuse::terminated()),
             }
@@ -227,7 +228,7 @@ impl Consumer {
         request: Reserve,
         failures: u32,
         shutdown: &Shutdown,
-    ) -> Result<Vec<Leased>, BusError> {
+    ) -> Result<Vec<Delivery>, BusError> {
         if failures > 0 {
             let clock = self.worker.clock.as_ref();
             tokio::select! {
@@ -292,7 +293,7 @@ impl Service for Consumer {
 /// What a consumer has in its hands.
 struct Run<'c> {
     worker: &'c Arc<Worker>,
-    lane_limits: &'c HashMap<String, usize>,
+    partition_limits: &'c HashMap<String, usize>,
     held: &'c Held,
     shutdown: Arc<Shutdown>,
     /// Messages that handlers work on.
@@ -301,8 +302,8 @@ struct Run<'c> {
     spare: Option<ReusableBoxFuture<'static, Ended>>,
     /// Messages that are still to be settled.
     ended: Vec<Ended>,
-    /// How many messages of a lane are not settled yet.
-    lanes: HashMap<String, usize>,
+    /// How many messages of a partition are not settled yet.
+    partitions: HashMap<String, usize>,
     permit: Option<ActivePermit<'c>>,
     /// Held until a suspect of ours is settled, with its id.
     alone: Option<(ExclusivePermit<'c>, Uuid)>,
@@ -314,21 +315,21 @@ impl<'c> Run<'c> {
     fn new(consumer: &'c Consumer, shutdown: Arc<Shutdown>) -> Self {
         Self {
             worker: &consumer.worker,
-            lane_limits: &consumer.lanes,
+            partition_limits: &consumer.partitions,
             held: &consumer.held,
             shutdown,
             tasks: JoinSet::new(),
             spare: None,
             ended: Vec::new(),
-            lanes: HashMap::new(),
+            partitions: HashMap::new(),
             permit: None,
             alone: None,
             suspect_works: false,
         }
     }
 
-    fn quarantine(&self) -> &'c Quarantine {
-        self.worker.bus.quarantine()
+    fn isolation(&self) -> &'c Isolation {
+        self.worker.bus.isolation()
     }
 
     /// Leaves when a suspect wants to be alone and nothing else is in our hands; comes back when it is done.
@@ -342,52 +343,52 @@ impl<'c> Run<'c> {
             .tasks
             .len()
             .saturating_sub(usize::from(self.suspect_works));
-        if resting && others == 0 && self.quarantine().is_wanted() {
+        if resting && others == 0 && self.isolation().is_wanted() {
             self.permit = None;
         } else if self.permit.is_none() && self.alone.is_none() {
-            self.permit = self.quarantine().enter();
+            self.permit = self.isolation().enter();
         }
     }
 
     fn may_reserve(&self) -> bool {
         let concurrency = self.worker.queue.policy.concurrency;
         self.permit.is_some()
-            && !self.quarantine().is_wanted()
+            && !self.isolation().is_wanted()
             && self.tasks.len() < concurrency
             && self.ended.len() < concurrency
     }
 
     fn request(&self, interrupt: Arc<Notify>) -> Reserve {
         let policy = self.worker.queue.policy;
-        let limit = |lane: &str| {
-            self.lane_limits
-                .get(lane)
+        let limit = |partition: &str| {
+            self.partition_limits
+                .get(partition)
                 .copied()
-                .unwrap_or(policy.lane_concurrency)
+                .unwrap_or(policy.partition_concurrency)
         };
         let full = self
-            .lanes
+            .partitions
             .iter()
-            .filter(|(lane, unsettled)| **unsettled >= limit(lane));
-        let (mut skip_lanes, wait) = self.held.at(self.worker.clock.as_ref());
-        skip_lanes.extend(full.map(|(lane, _)| lane.clone()));
+            .filter(|(partition, unsettled)| **unsettled >= limit(partition));
+        let (mut skip_partitions, wait) = self.held.at(self.worker.clock.as_ref());
+        skip_partitions.extend(full.map(|(partition, _)| partition.clone()));
         Reserve {
             max: policy.concurrency - self.tasks.len(),
             wait: wait.map_or(WAIT, |wait| wait.min(WAIT)),
             interrupt,
-            skip_lanes,
+            skip_partitions,
         }
     }
 
     /// Begins with a message `now`, when that is known. Returns when its step ended, if it did so at once.
-    fn begin(&mut self, leased: Leased, now: Option<Timestamp>) -> Option<Timestamp> {
-        if let Some(lane) = &leased.envelope.lane {
-            *self.lanes.entry(lane.clone()).or_default() += 1;
+    fn begin(&mut self, leased: Delivery, now: Option<Timestamp>) -> Option<Timestamp> {
+        if let Some(partition) = &leased.envelope.partition {
+            *self.partitions.entry(partition.clone()).or_default() += 1;
         }
-        let suspect = leased.deaths >= SUSPECT;
+        let suspect = leased.unsettled_deliveries >= POISON_SUSPECT_DELIVERIES;
         let id = leased.envelope.id;
         let alone = if suspect {
-            self.quarantine().begin()
+            self.isolation().begin()
         } else {
             None
         };
@@ -396,7 +397,7 @@ impl<'c> Run<'c> {
             self.ended.push(Ended {
                 leased,
                 verdict: Verdict::Settled(Settlement::Release),
-                facts: Vec::new(),
+                updates: Vec::new(),
                 at: None,
                 hold_until: None,
             });
@@ -446,13 +447,13 @@ impl<'c> Run<'c> {
                 self.alone = None;
             }
             self.held.note(&ended);
-            let Some(lane) = &ended.leased.envelope.lane else {
+            let Some(partition) = &ended.leased.envelope.partition else {
                 continue;
             };
-            if let Some(unsettled) = self.lanes.get_mut(lane) {
+            if let Some(unsettled) = self.partitions.get_mut(partition) {
                 *unsettled -= 1;
                 if *unsettled == 0 {
-                    self.lanes.remove(lane);
+                    self.partitions.remove(partition);
                 }
             }
         }

@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::Span;
 
-use crate::{Bus, BusError, CompareAndSet, Fact, Ledger, Message, Outgoing, Queue, Record};
+use crate::{
+    Bus, BusError, CompareAndSet, Message, Outgoing, Queue, Record, RecordStore, RecordUpdate,
+};
 use runtime::{Clock, Shutdown};
 
 /// A handler's only way to send and to record, and its view of the delivery it works on.
@@ -29,7 +31,7 @@ pub struct Context {
     described: AtomicBool,
     bus: Arc<dyn Bus>,
     outgoing: Mutex<Vec<Outgoing>>,
-    facts: Mutex<Vec<Fact>>,
+    updates: Mutex<Vec<RecordUpdate>>,
     hold_until: Mutex<Option<Timestamp>>,
 }
 
@@ -51,18 +53,18 @@ impl Context {
             described: AtomicBool::new(false),
             bus,
             outgoing: Mutex::default(),
-            facts: Mutex::default(),
+            updates: Mutex::default(),
             hold_until: Mutex::default(),
         }
     }
 
-    /// Holds the message's lane for this long.
+    /// Holds the message's partition for this long.
     pub(crate) fn hold(&self, after: Duration) {
         let until = self.clock.now().saturating_add(after);
         *self.hold_until.lock() = Some(until.unwrap_or(Timestamp::MAX));
     }
 
-    /// Until when the message's lane is held, if it is.
+    /// Until when the message's partition is held, if it is.
     pub(crate) fn hold_until(&self) -> Option<Timestamp> {
         *self.hold_until.lock()
     }
@@ -92,8 +94,8 @@ impl Context {
     }
 
     /// Sends a message when this step is settled, unless the same `key` was sent to this queue within the queue's
-    /// `key_window`, from wherever.
-    pub fn send_once<M: Message>(
+    /// `dedup_window`, from wherever.
+    pub fn send_deduplicated<M: Message>(
         &self,
         queue: &Queue<M>,
         message: &M,
@@ -109,31 +111,31 @@ impl Context {
 
     /// Records something when this step is settled, however it ends: unlike what it sends, this is not void when the step
     /// fails.
-    pub fn record(&self, fact: impl Into<Fact>) {
-        self.facts.lock().push(fact.into());
+    pub fn record(&self, update: impl Into<RecordUpdate>) {
+        self.updates.lock().push(update.into());
     }
 
     /// Records something now, before this step goes on: an intention that the next delivery must know of, should this one
     /// never end.
-    pub async fn record_now(&self, facts: Vec<Fact>) -> Result<(), BusError> {
-        self.bus.push_with(Vec::new(), facts).await.map(|_| ())
+    pub async fn record_now(&self, updates: Vec<RecordUpdate>) -> Result<(), BusError> {
+        self.bus.push_with(Vec::new(), updates).await.map(|_| ())
     }
 
-    /// Makes a change now, and `facts` with it, if its field holds what it expects; returns whether it did. Who has `false`
+    /// Makes a change now, and `updates` with it, if its field holds what it expects; returns whether it did. Who has `false`
     /// was not the first: nothing was recorded.
     pub async fn compare_and_set(
         &self,
         change: CompareAndSet,
-        facts: Vec<Fact>,
+        updates: Vec<RecordUpdate>,
     ) -> Result<bool, BusError> {
-        self.bus.compare_and_set(change, facts).await
+        self.bus.compare_and_set(change, updates).await
     }
 
     /// What is recorded of `id`, without what this step is still to record.
-    pub async fn recorded(&self, ledger: &Ledger, id: &str) -> Result<Record, BusError> {
+    pub async fn recorded(&self, store: &RecordStore, id: &str) -> Result<Record, BusError> {
         Ok(self
             .bus
-            .records(ledger, &[id.to_owned()])
+            .records(store, &[id.to_owned()])
             .await?
             .pop()
             .unwrap_or_default())
@@ -167,8 +169,8 @@ impl Context {
         self.told.notify_waiters();
     }
 
-    pub(crate) fn take_facts(&self) -> Vec<Fact> {
-        std::mem::take(&mut self.facts.lock())
+    pub(crate) fn take_updates(&self) -> Vec<RecordUpdate> {
+        std::mem::take(&mut self.updates.lock())
     }
 
     pub(crate) fn take_outgoing(&self) -> Vec<Outgoing> {

@@ -18,8 +18,8 @@ pub struct Envelope {
     /// When it was first sent.
     #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
     pub created_at: Timestamp,
-    /// The lane, for a queue that has lanes.
-    pub lane: Option<String>,
+    /// The partition, for a queue that has partitions.
+    pub partition: Option<String>,
     /// The encoded message.
     pub body: Blob,
 }
@@ -28,8 +28,8 @@ impl Envelope {
     /// About how many bytes it takes.
     pub(crate) fn size(&self) -> u64 {
         const REST: usize = 64;
-        let lane = self.lane.as_ref().map_or(0, String::len);
-        u64::try_from(self.body.len() + lane + REST).unwrap_or(u64::MAX)
+        let partition = self.partition.as_ref().map_or(0, String::len);
+        u64::try_from(self.body.len() + partition + REST).unwrap_or(u64::MAX)
     }
 }
 
@@ -40,7 +40,7 @@ impl fmt::Debug for Envelope {
             .field("id", &self.id)
             .field("version", &self.version)
             .field("created_at", &self.created_at)
-            .field("lane", &self.lane)
+            .field("partition", &self.partition)
             .field("body", &self.body)
             .finish()
     }
@@ -55,7 +55,7 @@ pub struct Outgoing {
     pub envelope: Envelope,
     /// How long it is held back. Zero makes it ready at once.
     pub after: Duration,
-    /// The idempotence key: within the queue's `key_window` it is stored once.
+    /// The idempotence key: within the queue's `dedup_window` it is stored once.
     pub key: Option<String>,
 }
 
@@ -64,16 +64,16 @@ impl Outgoing {
     pub(crate) fn is_plain(&self) -> bool {
         self.after.is_zero()
             && self.key.is_none()
-            && self.envelope.lane.is_none()
+            && self.envelope.partition.is_none()
             && !self.queue.policy.is_bounded()
     }
 }
 
 /// What a push did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pushed {
-    /// How many messages were stored.
-    pub stored: usize,
-    /// How many had been stored before, by their key.
-    pub repeated: usize,
+pub struct EnqueueOutcome {
+    /// How many messages were inserted.
+    pub inserted: usize,
+    /// How many had been inserted before, by their key.
+    pub duplicates: usize,
 }

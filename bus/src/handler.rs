@@ -65,11 +65,11 @@ pub enum Outcome {
         /// What it waits for.
         reason: Cow<'static, str>,
     },
-    /// The time of its whole lane has not come. The message stays the first of its lane, and this process takes nothing of
-    /// that lane for a while; what waits there is not touched. No attempt is counted. Otherwise as [`Outcome::Defer`],
-    /// which it is in a queue without lanes.
+    /// The time of its whole partition has not come. The message stays the first of its partition, and this process takes nothing of
+    /// that partition for a while; what waits there is not touched. No attempt is counted. Otherwise as [`Outcome::Defer`],
+    /// which it is in a queue without partitions.
     Hold {
-        /// How long the lane is held.
+        /// How long the partition is held.
         after: Duration,
         /// What it waits for.
         reason: Cow<'static, str>,
@@ -77,7 +77,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Holds the lane of the message.
+    /// Holds the partition of the message.
     pub fn hold(after: Duration, reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Hold {
             after,

@@ -17,10 +17,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Bus, BusError, Field, Ledger};
+use crate::{Bus, BusError, Field, RecordStore};
 use runtime::Clock;
 
-const LEDGER: Ledger = Ledger {
+const LEDGER: RecordStore = RecordStore {
     name: "leader-leases",
     retention: Duration::from_secs(24 * 3600),
 };

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admin;
 mod blob;
 mod body_json;
 mod claim;
@@ -10,43 +11,46 @@ mod encoding;
 mod envelope;
 mod error;
 mod handler;
+mod isolation;
 mod leader_lease;
-mod ledger;
 mod memory;
 mod message;
 mod metrics;
-mod operate;
-mod operator;
 mod policy;
-mod quarantine;
 mod queue;
+mod queue_admin;
+mod records;
 mod redis;
 mod retry;
 mod transport;
 mod worker;
 
+pub use admin::{
+    Admin, AdminError, Contents, DeadLetterContents, DeadLetterFilter, DeadLetterReport,
+    KeptDeadLetter, MessageReport, Messages, QueueReport, Requeued, SelectedDeadLetters,
+    Usefulness,
+};
 pub use blob::Blob;
 pub use body_json::Body;
 pub use claim::{Claim, ClaimField, ClaimHandle};
 pub use consumer::Consumer;
 pub use context::Context;
-pub use envelope::{Envelope, Outgoing, Pushed};
+pub use envelope::{EnqueueOutcome, Envelope, Outgoing};
 pub use error::BusError;
 pub use handler::{Cause, Handler, Outcome, Requeue, RequeueReason};
+pub use isolation::Isolation;
 pub use leader_lease::LeaderLease;
-pub use ledger::{CompareAndSet, Fact, Field, Ledger, Record};
 pub use memory::MemoryBus;
 pub use message::{DecodeError, Message};
-pub use operate::{
-    DeadLetter, Depth, LATE, MessageState, Operate, QueueStatus, Remains, Waiting, Which,
-};
-pub use operator::{
-    ChosenLetters, Contents, KeptLetter, LetterContents, LetterReport, Letters, MessageReport,
-    Messages, Operator, OperatorError, QueueReport, Requeued, Usefulness,
-};
 pub use policy::{Backoff, Bound, Policy, QueueSpec};
-pub use quarantine::Quarantine;
 pub use queue::{Producer, Queue};
+pub use queue_admin::{
+    DeadLetter, DeadLetterPayload, Depth, LATE, MessageSelector, MessageState, QueueAdmin,
+    QueueStatus, QueuedMessage,
+};
+pub use records::{CompareAndSet, Field, Record, RecordStore, RecordUpdate};
 pub use redis::{RedisBus, RedisOptions};
 pub use retry::{Retry, Retryable};
-pub use transport::{Bus, Ending, Lease, Leased, Reserve, SUSPECT, Settlement};
+pub use transport::{
+    Bus, Delivery, Lease, POISON_SUSPECT_DELIVERIES, Reserve, SettleRequest, Settlement,
+};

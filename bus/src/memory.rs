@@ -1,8 +1,8 @@
 //! The bus of one process: the same states and semantics as on Redis, under one lock and an injected clock. Nothing
 //! survives the process.
 
-mod ledger;
-mod operate;
+mod queue_admin;
+mod records;
 mod state;
 
 use std::{
@@ -22,12 +22,13 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use self::{
-    ledger::Ledgers,
+    records::Ledgers,
     state::{Queues, check_bounds, later, settle, store_all},
 };
 use crate::{
-    Bus, BusError, CompareAndSet, Ending, Fact, Lease, Leased, Ledger, Outgoing, Pushed,
-    Quarantine, QueueSpec, Record, Reserve, SUSPECT, Settlement,
+    Bus, BusError, CompareAndSet, Delivery, EnqueueOutcome, Isolation, Lease, Outgoing,
+    POISON_SUSPECT_DELIVERIES, QueueSpec, Record, RecordStore, RecordUpdate, Reserve,
+    SettleRequest, Settlement,
 };
 use runtime::Clock;
 
@@ -37,12 +38,12 @@ pub struct MemoryBus {
     clock: Arc<dyn Clock>,
     queues: Mutex<Queues>,
     /// Locked after the queues, if both are.
-    ledgers: Mutex<Ledgers>,
+    stores: Mutex<Ledgers>,
     /// A hint that something may have become ready; whoever waits looks again.
     changed: Arc<Notify>,
     /// How many wait for it.
     waiting: AtomicUsize,
-    quarantine: Quarantine,
+    isolation: Isolation,
 }
 
 impl MemoryBus {
@@ -51,14 +52,14 @@ impl MemoryBus {
         Self {
             clock,
             queues: Mutex::default(),
-            ledgers: Mutex::default(),
+            stores: Mutex::default(),
             changed: Arc::default(),
             waiting: AtomicUsize::new(0),
-            quarantine: Quarantine::default(),
+            isolation: Isolation::default(),
         }
     }
 
-    fn take(&self, queue: &QueueSpec, request: &Reserve, now: Timestamp) -> Vec<Leased> {
+    fn take(&self, queue: &QueueSpec, request: &Reserve, now: Timestamp) -> Vec<Delivery> {
         let mut queues = self.queues.lock();
         let state = queues.entry(queue.name).or_default();
         state.wake_due(now);
@@ -66,7 +67,7 @@ impl MemoryBus {
             return Vec::new();
         }
         let expires = later(now, queue.policy.lease);
-        let mut lanes: HashSet<String> = request.skip_lanes.iter().cloned().collect();
+        let mut partitions: HashSet<String> = request.skip_partitions.iter().cloned().collect();
         let mut taken = Vec::with_capacity(request.max.min(state.ready.len()));
         let mut expired = state.expired(now).into_iter().peekable();
         let mut at = 0;
@@ -78,9 +79,14 @@ impl MemoryBus {
                 None => ready.map(|(_, stored)| stored),
             };
             let Some(stored) = next else { break };
-            let lane = stored.envelope.lane.as_ref().filter(|_| queue.lanes);
-            let suspect = stored.deaths + u32::from(lapsed.is_some()) >= SUSPECT;
-            if lane.is_some_and(|lane| lanes.contains(lane)) {
+            let partition = stored
+                .envelope
+                .partition
+                .as_ref()
+                .filter(|_| queue.partitions);
+            let suspect = stored.unsettled_deliveries + u32::from(lapsed.is_some())
+                >= POISON_SUSPECT_DELIVERIES;
+            if partition.is_some_and(|partition| partitions.contains(partition)) {
                 at += usize::from(lapsed.is_none());
                 continue;
             }
@@ -88,7 +94,7 @@ impl MemoryBus {
             if suspect && !taken.is_empty() {
                 break;
             }
-            lanes.extend(lane.cloned());
+            partitions.extend(partition.cloned());
             taken.extend(match lapsed {
                 Some(serial) => state.take_over(serial, queue, expires),
                 None => state.take(at, queue, expires),
@@ -138,23 +144,25 @@ impl Bus for MemoryBus {
     async fn push_with(
         &self,
         messages: Vec<Outgoing>,
-        facts: Vec<Fact>,
-    ) -> Result<Pushed, BusError> {
+        updates: Vec<RecordUpdate>,
+    ) -> Result<EnqueueOutcome, BusError> {
         let pushed = {
             let plain = messages
                 .iter()
                 .all(|message| message.key.is_none() && message.after.is_zero());
-            let now = if plain && facts.is_empty() {
+            let now = if plain && updates.is_empty() {
                 Timestamp::UNIX_EPOCH
             } else {
                 self.clock.now()
             };
             let mut queues = self.queues.lock();
-            if !messages.is_empty() && !facts.is_empty() && self.ledgers.lock().is_open(&facts, now)
+            if !messages.is_empty()
+                && !updates.is_empty()
+                && self.stores.lock().is_open(&updates, now)
             {
-                return Ok(Pushed {
-                    stored: 0,
-                    repeated: messages.len(),
+                return Ok(EnqueueOutcome {
+                    inserted: 0,
+                    duplicates: messages.len(),
                 });
             }
             if messages
@@ -164,8 +172,8 @@ impl Bus for MemoryBus {
                 check_bounds(&mut queues, &messages, now)?;
             }
             let pushed = store_all(&mut queues, messages, now);
-            if !facts.is_empty() && (pushed.stored > 0 || pushed.repeated == 0) {
-                self.ledgers.lock().write(&facts, now);
+            if !updates.is_empty() && (pushed.inserted > 0 || pushed.duplicates == 0) {
+                self.stores.lock().write(&updates, now);
             }
             pushed
         };
@@ -181,17 +189,21 @@ impl Bus for MemoryBus {
     async fn compare_and_set(
         &self,
         change: CompareAndSet,
-        facts: Vec<Fact>,
+        updates: Vec<RecordUpdate>,
     ) -> Result<bool, BusError> {
-        let (now, mut ledgers) = (self.clock.now(), self.ledgers.lock());
-        let is_met = ledgers.finds_expected(&change, now);
+        let (now, mut stores) = (self.clock.now(), self.stores.lock());
+        let is_met = stores.finds_expected(&change, now);
         if is_met {
-            ledgers.write(&[&[change.into()], &facts[..]].concat(), now);
+            stores.write(&[&[change.into()], &updates[..]].concat(), now);
         }
         Ok(is_met)
     }
 
-    async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {
+    async fn reserve(
+        &self,
+        queue: &QueueSpec,
+        request: Reserve,
+    ) -> Result<Vec<Delivery>, BusError> {
         let taken = self.take(queue, &request, self.clock.now());
         if !taken.is_empty() || request.wait.is_zero() {
             return Ok(taken);
@@ -230,7 +242,7 @@ impl Bus for MemoryBus {
 
     async fn settle_all(
         &self,
-        ended: &[Ending<'_>],
+        ended: &[SettleRequest<'_>],
     ) -> Result<Vec<Result<(), BusError>>, BusError> {
         let now = self.clock.now();
         let mut results = Vec::with_capacity(ended.len());
@@ -238,10 +250,15 @@ impl Bus for MemoryBus {
         let mut done = Vec::with_capacity(ended.len());
         {
             let mut queues = self.queues.lock();
-            for Ending { lease, how, facts } in ended {
+            for SettleRequest {
+                lease,
+                how,
+                updates,
+            } in ended
+            {
                 let held = settle(&mut queues, lease, how, now, &mut done);
-                if held && !facts.is_empty() && !matches!(how, Settlement::Release) {
-                    self.ledgers.lock().write(facts, now);
+                if held && !updates.is_empty() && !matches!(how, Settlement::Release) {
+                    self.stores.lock().write(updates, now);
                 }
                 results.push(match held {
                     true => Ok(()),
@@ -253,24 +270,24 @@ impl Bus for MemoryBus {
         Ok(results)
     }
 
-    async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {
-        Ok(self.ledgers.lock().read(ledger, ids, self.clock.now()))
+    async fn records(&self, store: &RecordStore, ids: &[String]) -> Result<Vec<Record>, BusError> {
+        Ok(self.stores.lock().read(store, ids, self.clock.now()))
     }
 
     async fn tagged(
         &self,
-        ledger: &Ledger,
+        store: &RecordStore,
         tag: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
         Ok(self
-            .ledgers
+            .stores
             .lock()
-            .tagged(ledger, tag, part, self.clock.now()))
+            .tagged(store, tag, part, self.clock.now()))
     }
 
-    fn quarantine(&self) -> &Quarantine {
-        &self.quarantine
+    fn isolation(&self) -> &Isolation {
+        &self.isolation
     }
 
     async fn ping(&self) -> Result<(), BusError> {

@@ -14,43 +14,43 @@ pub struct Policy {
     pub attempts: u32,
     /// How often in a row a message may be taken and not settled (its worker died of it, or lost its lease) before it
     /// becomes a dead letter, however many attempts are left.
-    pub deaths: u32,
+    pub max_unsettled_deliveries: u32,
     /// The waits between attempts.
     pub backoff: Backoff,
     /// How many messages one process handles at once.
     pub concurrency: usize,
-    /// For a queue with lanes: how many messages of one lane a process handles at once.
-    pub lane_concurrency: usize,
+    /// For a queue with partitions: how many messages of one partition a process handles at once.
+    pub partition_concurrency: usize,
     /// The most messages that may wait (ready, in flight or delayed); a push beyond it is answered with
     /// [`crate::BusError::Full`]. What handlers send is never refused: it was accepted already.
-    pub bound: Option<usize>,
+    pub max_depth: Option<usize>,
     /// The bytes, about, from which on the waiting messages take too much; a push is then answered as one beyond `bound` is.
-    pub bound_bytes: Option<u64>,
-    /// How long the key of a message sent with `send_once` is remembered.
-    pub key_window: Duration,
+    pub max_bytes: Option<u64>,
+    /// How long the key of a message sent with `send_deduplicated` is remembered.
+    pub dedup_window: Duration,
 }
 
 impl Policy {
     /// Whether a push can be refused.
     pub(crate) fn is_bounded(&self) -> bool {
-        self.bound.is_some() || self.bound_bytes.is_some()
+        self.max_depth.is_some() || self.max_bytes.is_some()
     }
 
     /// The rules that most queues keep.
     pub const DEFAULT: Self = Self {
         lease: Duration::from_secs(10),
         attempts: 5,
-        deaths: 5,
+        max_unsettled_deliveries: 5,
         backoff: Backoff {
             first: Duration::from_secs(2),
             factor: 3,
             cap: Duration::from_secs(600),
         },
         concurrency: 8,
-        lane_concurrency: 1,
-        bound: None,
-        bound_bytes: None,
-        key_window: Duration::from_secs(24 * 3600),
+        partition_concurrency: 1,
+        max_depth: None,
+        max_bytes: None,
+        dedup_window: Duration::from_secs(24 * 3600),
     };
 }
 
@@ -61,8 +61,8 @@ pub struct QueueSpec {
     pub name: &'static str,
     /// Its rules.
     pub policy: Policy,
-    /// Whether its messages belong to lanes. Messages of one lane are taken in order, different lanes side by side.
-    pub lanes: bool,
+    /// Whether its messages belong to partitions. Messages of one partition are taken in order, different partitions side by side.
+    pub partitions: bool,
 }
 
 /// What a queue may hold at most.

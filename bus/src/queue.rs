@@ -3,7 +3,8 @@
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
-    Bus, BusError, Envelope, Fact, Message, Outgoing, Policy, Pushed, QueueSpec, encoding::encode,
+    Bus, BusError, EnqueueOutcome, Envelope, Message, Outgoing, Policy, QueueSpec, RecordUpdate,
+    encoding::encode,
 };
 use runtime::Clock;
 
@@ -11,7 +12,7 @@ use runtime::Clock;
 #[derive(Debug)]
 pub struct Queue<M> {
     spec: QueueSpec,
-    lane: Option<fn(&M) -> String>,
+    partition: Option<fn(&M) -> String>,
     carries: PhantomData<fn(M)>,
 }
 
@@ -24,29 +25,33 @@ impl<M> Clone for Queue<M> {
 impl<M> Copy for Queue<M> {}
 
 impl<M: Message> Queue<M> {
-    /// A queue without lanes.
+    /// A queue without partitions.
     pub const fn new(name: &'static str, policy: Policy) -> Self {
         Self {
             spec: QueueSpec {
                 name,
                 policy,
-                lanes: false,
+                partitions: false,
             },
-            lane: None,
+            partition: None,
             carries: PhantomData,
         }
     }
 
-    /// A queue whose messages are put into the lane that `lane` names. Lanes are few and stay (repositories, say): each
+    /// A queue whose messages are put into the partition that `partition` names. Partitions are few and stay (repositories, say): each
     /// one that was ever used is looked at in turn.
-    pub const fn with_lanes(name: &'static str, policy: Policy, lane: fn(&M) -> String) -> Self {
+    pub const fn with_partitions(
+        name: &'static str,
+        policy: Policy,
+        partition: fn(&M) -> String,
+    ) -> Self {
         Self {
             spec: QueueSpec {
                 name,
                 policy,
-                lanes: true,
+                partitions: true,
             },
-            lane: Some(lane),
+            partition: Some(partition),
             carries: PhantomData,
         }
     }
@@ -64,7 +69,7 @@ impl<M: Message> Queue<M> {
             id: clock.id_at(now),
             version: M::VERSION,
             created_at: now,
-            lane: self.lane.map(|lane| lane(message)),
+            partition: self.partition.map(|partition| partition(message)),
             body: body.into(),
         };
         Ok(Outgoing {
@@ -107,30 +112,30 @@ impl Producer {
             .map(|_| ())
     }
 
-    /// Sends one message, and records `facts` with it. When they begin with [`crate::Ledger::open`], it is sent only if that
+    /// Sends one message, and records `updates` with it. When they begin with [`crate::RecordStore::open`], it is sent only if that
     /// record has not been opened before. Says whether it was stored now or had been before; both mean that it is safe.
     pub async fn send_with<M: Message>(
         &self,
         queue: &Queue<M>,
         message: &M,
-        facts: Vec<Fact>,
-    ) -> Result<Pushed, BusError> {
+        updates: Vec<RecordUpdate>,
+    ) -> Result<EnqueueOutcome, BusError> {
         self.bus
-            .push_with(vec![queue.pack(message, self.clock.as_ref())?], facts)
+            .push_with(vec![queue.pack(message, self.clock.as_ref())?], updates)
             .await
     }
 
-    /// Sends one message, and records `facts` with it, unless the same `key` was sent to this queue within the queue's
-    /// `key_window`. Says whether it was stored now or had been before; both mean that it is safe.
-    pub async fn send_once<M: Message>(
+    /// Sends one message, and records `updates` with it, unless the same `key` was sent to this queue within the queue's
+    /// `dedup_window`. Says whether it was stored now or had been before; both mean that it is safe.
+    pub async fn send_deduplicated<M: Message>(
         &self,
         queue: &Queue<M>,
         message: &M,
         key: &str,
-        facts: Vec<Fact>,
-    ) -> Result<Pushed, BusError> {
+        updates: Vec<RecordUpdate>,
+    ) -> Result<EnqueueOutcome, BusError> {
         let mut outgoing = queue.pack(message, self.clock.as_ref())?;
         outgoing.key = Some(key.to_owned());
-        self.bus.push_with(vec![outgoing], facts).await
+        self.bus.push_with(vec![outgoing], updates).await
     }
 }

@@ -1,9 +1,9 @@
 //! The bus on Redis (6.2 or newer) or Valkey: streams with consumer groups, so that every process may take from every
 //! queue and what a dead process held is taken over.
 //!
-//! Each change is one script or one command, and so one atomic step. New messages of a queue without lanes are read by a
+//! Each change is one script or one command, and so one atomic step. New messages of a queue without partitions are read by a
 //! plain `XREADGROUP` behind the script that takes over old ones: twice as fast as a script that hands them through. A
-//! wait is the same read with `BLOCK`. Lanes are streams of their own, read by a script; who waits for them reads a hint
+//! wait is the same read with `BLOCK`. Partitions are streams of their own, read by a script; who waits for them reads a hint
 //! stream without a group, which takes nothing. A look at least twice a second finds what nothing announces: leases that
 //! ran out, messages that others released or delayed.
 
@@ -12,9 +12,9 @@ mod connection;
 mod endpoint;
 mod entries;
 mod error;
-mod ledger;
-mod operate;
 mod pushes;
+mod queue_admin;
+mod records;
 mod reserve;
 mod scripts;
 
@@ -39,8 +39,8 @@ use self::{
     },
 };
 use crate::{
-    Bound, Bus, BusError, CompareAndSet, Ending, Fact, Lease, Leased, Ledger, Outgoing, Policy,
-    Pushed, Quarantine, QueueSpec, Record, Reserve, Settlement,
+    Bound, Bus, BusError, CompareAndSet, Delivery, EnqueueOutcome, Isolation, Lease, Outgoing,
+    Policy, QueueSpec, Record, RecordStore, RecordUpdate, Reserve, SettleRequest, Settlement,
 };
 use runtime::Clock;
 
@@ -59,7 +59,7 @@ pub struct RedisBus {
     script_first: Mutex<HashSet<&'static str>>,
     /// Something of ours becomes ready before the next look would find it: waits are to look again.
     wakeup: Notify,
-    quarantine: Quarantine,
+    isolation: Isolation,
 }
 
 fn is_unknown_script(error: &RedisError) -> bool {
@@ -95,7 +95,7 @@ impl RedisBus {
             consumer: clock.new_id().to_string(),
             script_first: Mutex::default(),
             wakeup: Notify::new(),
-            quarantine: Quarantine::default(),
+            isolation: Isolation::default(),
         })
     }
 
@@ -133,19 +133,19 @@ impl Bus for RedisBus {
     async fn push_with(
         &self,
         messages: Vec<Outgoing>,
-        facts: Vec<Fact>,
-    ) -> Result<Pushed, BusError> {
+        updates: Vec<RecordUpdate>,
+    ) -> Result<EnqueueOutcome, BusError> {
         let doing = "storing messages";
-        if messages.is_empty() && facts.is_empty() {
-            return Ok(Pushed::default());
+        if messages.is_empty() && updates.is_empty() {
+            return Ok(EnqueueOutcome::default());
         }
         let push = Packed {
             messages: scripts::pack(messages)?,
-            facts,
+            updates,
         };
         if let [message] = &push.messages[..]
             && message.outgoing.is_plain()
-            && push.facts.is_empty()
+            && push.updates.is_empty()
         {
             // What needs no decision needs no script.
             let mut add = redis::cmd("XADD");
@@ -156,9 +156,9 @@ impl Bus for RedisBus {
                 .arg("e")
                 .arg(&message.bytes[..]);
             let _: redis::Value = self.connections.command(doing, &add).await?;
-            return Ok(Pushed {
-                stored: 1,
-                repeated: 0,
+            return Ok(EnqueueOutcome {
+                inserted: 1,
+                duplicates: 0,
             });
         }
         let queues: Vec<QueueSpec> = push
@@ -178,11 +178,11 @@ impl Bus for RedisBus {
             .await
             .map_err(BusError::redis(doing))?
         {
-            PushAnswer::Stored(stored) => {
+            PushAnswer::Stored(inserted) => {
                 self.wake_waiters_before(after.into_iter());
-                Ok(Pushed {
-                    stored,
-                    repeated: queues.len().saturating_sub(stored),
+                Ok(EnqueueOutcome {
+                    inserted,
+                    duplicates: queues.len().saturating_sub(inserted),
                 })
             }
             PushAnswer::Full { queue, in_bytes } => {
@@ -190,8 +190,8 @@ impl Bus for RedisBus {
                 let (queue, policy) =
                     full.map_or(("?", Policy::DEFAULT), |queue| (queue.name, queue.policy));
                 let bound = match in_bytes {
-                    true => Bound::Bytes(policy.bound_bytes.unwrap_or_default()),
-                    false => Bound::Messages(policy.bound.unwrap_or_default()),
+                    true => Bound::Bytes(policy.max_bytes.unwrap_or_default()),
+                    false => Bound::Messages(policy.max_depth.unwrap_or_default()),
                 };
                 Err(BusError::Full { queue, bound })
             }
@@ -203,18 +203,22 @@ impl Bus for RedisBus {
     async fn compare_and_set(
         &self,
         change: CompareAndSet,
-        mut facts: Vec<Fact>,
+        mut updates: Vec<RecordUpdate>,
     ) -> Result<bool, BusError> {
         let doing = "changing a record";
-        facts.insert(0, change.into());
-        match self.run(doing, &CompareFirst { facts: &facts }).await? {
+        updates.insert(0, change.into());
+        match self.run(doing, &CompareFirst { updates: &updates }).await? {
             CompareFirstAnswer::Made => Ok(true),
             CompareFirstAnswer::Differs => Ok(false),
             CompareFirstAnswer::Refused(reason) => Err(BusError::Refused { doing, reason }),
         }
     }
 
-    async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError> {
+    async fn reserve(
+        &self,
+        queue: &QueueSpec,
+        request: Reserve,
+    ) -> Result<Vec<Delivery>, BusError> {
         self.take(queue, &request).await
     }
 
@@ -238,7 +242,7 @@ impl Bus for RedisBus {
 
     async fn settle_all(
         &self,
-        ended: &[Ending<'_>],
+        ended: &[SettleRequest<'_>],
     ) -> Result<Vec<Result<(), BusError>>, BusError> {
         let doing = "settling a message";
         let mut results = Vec::with_capacity(ended.len());
@@ -289,21 +293,21 @@ impl Bus for RedisBus {
         Ok(results)
     }
 
-    async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError> {
-        self.read_records(ledger, ids).await
+    async fn records(&self, store: &RecordStore, ids: &[String]) -> Result<Vec<Record>, BusError> {
+        self.read_records(store, ids).await
     }
 
     async fn tagged(
         &self,
-        ledger: &Ledger,
+        store: &RecordStore,
         tag: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
-        self.read_tag(ledger, tag, part).await
+        self.read_tag(store, tag, part).await
     }
 
-    fn quarantine(&self) -> &Quarantine {
-        &self.quarantine
+    fn isolation(&self) -> &Isolation {
+        &self.isolation
     }
 
     async fn ping(&self) -> Result<(), BusError> {

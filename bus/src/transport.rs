@@ -15,21 +15,21 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
-    BusError, CompareAndSet, Envelope, Fact, Ledger, Operate, Outgoing, Pushed, Quarantine,
-    QueueSpec, Record,
+    BusError, CompareAndSet, EnqueueOutcome, Envelope, Isolation, Outgoing, QueueAdmin, QueueSpec,
+    Record, RecordStore, RecordUpdate,
 };
 
 /// What to reserve.
 #[derive(Debug, Clone, Default)]
 pub struct Reserve {
-    /// The most messages to return; of each lane at most one.
+    /// The most messages to return; of each partition at most one.
     pub max: usize,
     /// How long to wait for the first one. Zero asks once.
     pub wait: Duration,
     /// Ends the wait early, with whatever there is: a reservation must not be dropped half-way.
     pub interrupt: Arc<Notify>,
-    /// Lanes that are not to be taken from: they are at their limit in this process.
-    pub skip_lanes: Vec<String>,
+    /// Partitions that are not to be taken from: they are at their limit in this process.
+    pub skip_partitions: Vec<String>,
 }
 
 impl Reserve {
@@ -44,14 +44,14 @@ impl Reserve {
 
 /// How often in a row a message may be taken and not settled before it is suspected of killing its workers. From then
 /// on it is reserved alone, so that no other message shares its fate.
-pub const SUSPECT: u32 = 2;
+pub const POISON_SUSPECT_DELIVERIES: u32 = 2;
 
 /// The right to settle one message: it holds until the lease runs out **and** somebody else takes the message.
 #[derive(Debug, Clone)]
 pub struct Lease {
     pub(crate) queue: &'static str,
     pub(crate) length: Duration,
-    pub(crate) lane: Option<String>,
+    pub(crate) partition: Option<String>,
     /// The backend's name of the entry; smaller ones became ready earlier.
     pub(crate) entry: (u64, u64),
     /// Which reservation of the entry this is; an older one is stale.
@@ -77,7 +77,7 @@ impl Lease {
 
 /// A reserved message.
 #[derive(Debug, Clone)]
-pub struct Leased {
+pub struct Delivery {
     /// Needed to extend and to settle.
     pub lease: Lease,
     /// The message.
@@ -85,7 +85,7 @@ pub struct Leased {
     /// Which attempt this is, from 1; a reservation that ended with its worker's death counts.
     pub attempt: u32,
     /// How often in a row it was taken before and not settled.
-    pub deaths: u32,
+    pub unsettled_deliveries: u32,
 }
 
 /// How a reservation ends. Each is one atomic step together with what it sends.
@@ -123,61 +123,62 @@ pub enum Settlement {
 
 /// How one reservation ends, and what is recorded with that. Nothing is recorded with a release.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending<'a> {
+pub struct SettleRequest<'a> {
     /// Which reservation.
     pub lease: &'a Lease,
     /// How it ends.
     pub how: &'a Settlement,
     /// What is recorded.
-    pub facts: &'a [Fact],
+    pub updates: &'a [RecordUpdate],
 }
 
-impl<'a> Ending<'a> {
+impl<'a> SettleRequest<'a> {
     /// An end with nothing to record.
     pub fn new(lease: &'a Lease, how: &'a Settlement) -> Self {
         Self {
             lease,
             how,
-            facts: &[],
+            updates: &[],
         }
     }
 }
 
 /// A queueing backend: [`crate::MemoryBus`] or [`crate::RedisBus`]. Both pass the same contract suite.
 #[async_trait]
-pub trait Bus: Operate {
+pub trait Bus: QueueAdmin {
     /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives. In the same step
-    /// it records `facts`, unless there are messages and all of them were stored before: by their keys, or, when `facts`
-    /// begin with [`Ledger::open`], by that record.
+    /// it records `updates`, unless there are messages and all of them were stored before: by their keys, or, when `updates`
+    /// begin with [`RecordStore::open`], by that record.
     ///
     /// [`BusError::Full`] when a queue would hold more than its bound.
     async fn push_with(
         &self,
         messages: Vec<Outgoing>,
-        facts: Vec<Fact>,
-    ) -> Result<Pushed, BusError>;
+        updates: Vec<RecordUpdate>,
+    ) -> Result<EnqueueOutcome, BusError>;
 
-    /// Records a change and `facts` in one step, if the change finds what it expects; returns whether it did. Otherwise
+    /// Records a change and `updates` in one step, if the change finds what it expects; returns whether it did. Otherwise
     /// nothing is recorded.
     ///
     /// An error says nothing about whether it was recorded.
     async fn compare_and_set(
         &self,
         change: CompareAndSet,
-        facts: Vec<Fact>,
+        updates: Vec<RecordUpdate>,
     ) -> Result<bool, BusError>;
 
-    /// [`Bus::push_with`], without facts.
-    async fn push(&self, messages: Vec<Outgoing>) -> Result<Pushed, BusError> {
+    /// [`Bus::push_with`], without updates.
+    async fn push(&self, messages: Vec<Outgoing>) -> Result<EnqueueOutcome, BusError> {
         self.push_with(messages, Vec::new()).await
     }
 
     /// Takes messages: those whose lease ran out or that were released first, then the others in order. One whose
-    /// `deaths` have reached [`SUSPECT`] comes alone.
+    /// `unsettled_deliveries` have reached [`POISON_SUSPECT_DELIVERIES`] comes alone.
     ///
     /// Run it to its end: a future that is dropped may have taken messages along, which come back only when their
     /// lease runs out.
-    async fn reserve(&self, queue: &QueueSpec, request: Reserve) -> Result<Vec<Leased>, BusError>;
+    async fn reserve(&self, queue: &QueueSpec, request: Reserve)
+    -> Result<Vec<Delivery>, BusError>;
 
     /// Renews a lease for its full length. [`BusError::LeaseLost`] when the message has gone to somebody else.
     async fn extend(&self, lease: &Lease) -> Result<(), BusError>;
@@ -188,30 +189,32 @@ pub trait Bus: Operate {
     /// something that is not the bus's where the settlement would write.
     ///
     /// An error of the whole says nothing about what was written before it; the same call can be made again.
-    async fn settle_all(&self, ended: &[Ending<'_>])
-    -> Result<Vec<Result<(), BusError>>, BusError>;
+    async fn settle_all(
+        &self,
+        ended: &[SettleRequest<'_>],
+    ) -> Result<Vec<Result<(), BusError>>, BusError>;
 
     /// Settles one delivery, with nothing to record; see [`Bus::settle_all`].
     async fn settle(&self, lease: &Lease, how: &Settlement) -> Result<(), BusError> {
-        let mut results = self.settle_all(&[Ending::new(lease, how)]).await?;
+        let mut results = self.settle_all(&[SettleRequest::new(lease, how)]).await?;
         results
             .pop()
             .unwrap_or(Err(BusError::LeaseLost { queue: lease.queue }))
     }
 
     /// The records with these names, in this order. One that nothing is known of is empty.
-    async fn records(&self, ledger: &Ledger, ids: &[String]) -> Result<Vec<Record>, BusError>;
+    async fn records(&self, store: &RecordStore, ids: &[String]) -> Result<Vec<Record>, BusError>;
 
     /// The records with this tag and when they got it, the newest first: those at the places of `part`.
     async fn tagged(
         &self,
-        ledger: &Ledger,
+        store: &RecordStore,
         tag: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError>;
 
     /// What keeps a suspected message apart from everything else that this process holds.
-    fn quarantine(&self) -> &Quarantine;
+    fn isolation(&self) -> &Isolation;
 
     /// Answers when the backend does.
     async fn ping(&self) -> Result<(), BusError>;

@@ -32,7 +32,7 @@ use jiff::Timestamp;
 use tracing::{Instrument, debug, error, error_span, field::Empty, info, warn};
 
 use crate::{
-    Backoff, Bus, BusError, Cause, Context, Fact, Leased, Outcome, QueueSpec, Requeue,
+    Backoff, Bus, BusError, Cause, Context, Delivery, Outcome, QueueSpec, RecordUpdate, Requeue,
     RequeueReason, Retry, Settlement,
     dyn_handler::{AnyError, DynHandler, Failure},
     metrics::Metrics,
@@ -67,13 +67,13 @@ pub(crate) struct Worker {
 
 /// A message whose handler has ended, and how it is settled.
 pub(crate) struct Ended {
-    pub(crate) leased: Leased,
+    pub(crate) leased: Delivery,
     pub(crate) verdict: Verdict,
     /// What is recorded with that.
-    pub(crate) facts: Vec<Fact>,
+    pub(crate) updates: Vec<RecordUpdate>,
     /// When its handler ended, if it did.
     pub(crate) at: Option<Timestamp>,
-    /// Until when nothing of its lane is taken.
+    /// Until when nothing of its partition is taken.
     pub(crate) hold_until: Option<Timestamp>,
 }
 
@@ -129,7 +129,7 @@ impl Worker {
     /// knows it: asking for the time is a good part of what a short step costs.
     pub(crate) async fn process(
         self: Arc<Self>,
-        leased: Leased,
+        leased: Delivery,
         alone: bool,
         shutdown: Arc<Shutdown>,
         now: Option<Timestamp>,
@@ -161,7 +161,7 @@ impl Worker {
         Ended {
             leased,
             verdict,
-            facts: cx.take_facts(),
+            updates: cx.take_updates(),
             at,
             hold_until: cx.hold_until(),
         }
@@ -170,7 +170,7 @@ impl Worker {
     /// Runs the handling of a message for as long as the process lives and the lease holds, and renews the lease.
     async fn with_lease(
         &self,
-        leased: &Leased,
+        leased: &Delivery,
         cx: &Context,
         shutdown: &Shutdown,
         mut handling: Pin<&mut impl Future<Output = Settlement>>,
@@ -197,14 +197,14 @@ impl Worker {
     /// `at` is when it begins, if that is known, and then when the handler ended.
     async fn decide(
         &self,
-        leased: &Leased,
+        leased: &Delivery,
         alone: bool,
         cx: &Context,
         shutdown: &Shutdown,
         at: &mut Option<Timestamp>,
     ) -> Settlement {
         if alone {
-            self.bus.quarantine().until_empty().await;
+            self.bus.isolation().until_empty().await;
             if shutdown.is_cancelled() {
                 return Settlement::Release;
             }
@@ -217,7 +217,7 @@ impl Worker {
                 emit: cx.take_outgoing(),
             },
             // Each other end is in memory of its own, which a message that is done does not need.
-            Ok(Outcome::Hold { after, reason }) if leased.envelope.lane.is_some() => {
+            Ok(Outcome::Hold { after, reason }) if leased.envelope.partition.is_some() => {
                 Box::pin(self.hold(leased, &reason, after, cx)).await
             }
             Ok(Outcome::Defer { after, reason } | Outcome::Hold { after, reason }) => {
@@ -231,12 +231,14 @@ impl Worker {
     }
 
     /// Why the message is a dead letter before its handler runs, if it is.
-    fn precheck(&self, leased: &Leased) -> Option<DeadReason> {
+    fn precheck(&self, leased: &Delivery) -> Option<DeadReason> {
         let policy = self.queue.policy;
         let exhausted = leased.attempt > policy.attempts;
-        if leased.deaths >= policy.deaths || (exhausted && leased.deaths > 0) {
+        if leased.unsettled_deliveries >= policy.max_unsettled_deliveries
+            || (exhausted && leased.unsettled_deliveries > 0)
+        {
             return Some(DeadReason::WorkerDied {
-                times: leased.deaths,
+                times: leased.unsettled_deliveries,
             });
         }
         exhausted.then_some(DeadReason::AttemptsExhausted {
@@ -248,7 +250,7 @@ impl Worker {
     /// Runs the handler, catches its panic, and takes its time.
     async fn run_handler(
         &self,
-        leased: &Leased,
+        leased: &Delivery,
         cx: &Context,
         at: &mut Option<Timestamp>,
     ) -> Result<Outcome, Failed> {
@@ -268,7 +270,7 @@ impl Worker {
     }
 
     /// Decides whether a message whose attempt failed is retried, deferred, or a dead letter.
-    async fn classify(&self, leased: &Leased, failed: Failed, cx: &Context) -> Settlement {
+    async fn classify(&self, leased: &Delivery, failed: Failed, cx: &Context) -> Settlement {
         let policy = self.queue.policy;
         let exhausted = leased.attempt >= policy.attempts;
         let backoff = || policy.backoff.after(leased.attempt, self.clock.as_ref());
@@ -305,7 +307,7 @@ impl Worker {
         Settlement::Retry { after }
     }
 
-    async fn give_up(&self, leased: &Leased, failed: Failed, cx: &Context) -> Settlement {
+    async fn give_up(&self, leased: &Delivery, failed: Failed, cx: &Context) -> Settlement {
         let reason = match failed {
             Failed::Error(Failure {
                 retry: Retry::Never,
@@ -322,7 +324,7 @@ impl Worker {
 
     async fn defer(
         &self,
-        leased: &Leased,
+        leased: &Delivery,
         why: RequeueReason<'_, AnyError>,
         after: Duration,
         cx: &Context,
@@ -332,21 +334,21 @@ impl Worker {
         Settlement::Defer { after }
     }
 
-    /// Gives a message back as the first of its lane, and holds the lane.
+    /// Gives a message back as the first of its partition, and holds the partition.
     async fn hold(
         &self,
-        leased: &Leased,
+        leased: &Delivery,
         reason: &str,
         after: Duration,
         cx: &Context,
     ) -> Settlement {
-        debug!(reason, "the lane is held");
+        debug!(reason, "the partition is held");
         self.requeue(leased, RequeueReason::Deferred(reason), after, cx)
             .await;
         // Nothing is recorded with a release.
-        let facts = cx.take_facts();
-        if !facts.is_empty()
-            && let Err(error) = cx.record_now(facts).await
+        let updates = cx.take_updates();
+        if !updates.is_empty()
+            && let Err(error) = cx.record_now(updates).await
         {
             let error = chain(&error);
             warn!(error, "cannot record that the message waits");
@@ -358,7 +360,7 @@ impl Worker {
     /// Lets the handler record that the message comes back. A failure of that changes nothing.
     async fn requeue(
         &self,
-        leased: &Leased,
+        leased: &Delivery,
         why: RequeueReason<'_, AnyError>,
         after: Duration,
         cx: &Context,
@@ -370,12 +372,13 @@ impl Worker {
         }
     }
 
-    async fn dead_letter(&self, leased: &Leased, reason: DeadReason, cx: &Context) -> Settlement {
+    async fn dead_letter(&self, leased: &Delivery, reason: DeadReason, cx: &Context) -> Settlement {
         let policy = self.queue.policy;
         // What a failed attempt wanted to send is void.
         cx.take_outgoing();
         let mut emit = Vec::new();
-        if leased.deaths < policy.deaths.saturating_add(LAST_WORDS) {
+        if leased.unsettled_deliveries < policy.max_unsettled_deliveries.saturating_add(LAST_WORDS)
+        {
             let answering = self
                 .handler
                 .on_dead_letter(&leased.envelope, reason.cause(), cx);
@@ -407,7 +410,7 @@ impl Worker {
     }
 
     /// Renews the lease at a third of its length, for as long as it can; returns when it is lost.
-    async fn renew(&self, leased: &Leased) {
+    async fn renew(&self, leased: &Delivery) {
         loop {
             self.clock.sleep(self.queue.policy.lease / 3).await;
             match self.bus.extend(&leased.lease).await {

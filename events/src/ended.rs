@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use build::{BuildLog, BuildRecord, BuildRequest, Outcome, Phid, Report};
-use bus::{Bus, BusError, Envelope, Message, Operator, Queue, QueueSpec, Usefulness};
+use bus::{Admin, Bus, BusError, Envelope, Message, Queue, QueueSpec, Usefulness};
 
 use crate::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUBLISH_TESTS, BUILD_PUSH};
 
 /// An operator of all queues, who requeues no message of a build that has ended.
-pub(crate) fn operator(bus: Arc<dyn Bus>, log: BuildLog) -> Operator {
+pub(crate) fn operator(bus: Arc<dyn Bus>, log: BuildLog) -> Admin {
     let ended = EndedBuilds {
         bus: Arc::clone(&bus),
         log,
     };
-    Operator::new(bus, &queues::all()).with_usefulness(Arc::new(ended))
+    Admin::new(bus, &queues::all()).with_usefulness(Arc::new(ended))
 }
 
 struct EndedBuilds {

@@ -19,7 +19,7 @@ mod why;
 use std::sync::Arc;
 
 use anyhow::bail;
-use bus::{Operator, RedisBus};
+use bus::{Admin, RedisBus};
 use runtime::SystemClock;
 use runtime::sanitize;
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub use self::{
 use crate::{cli::Deployment, ended, environment, source, topology};
 
 /// The operator of the deployment that the options and the environment name.
-async fn operator(deployment: &Deployment) -> anyhow::Result<Operator> {
+async fn operator(deployment: &Deployment) -> anyhow::Result<Admin> {
     let records = source::records(deployment.into()).await?;
     let log = topology::build_log(records.build_retention);
     let Some(options) = environment::redis(records.redis_namespace, 1)? else {

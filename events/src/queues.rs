@@ -17,8 +17,8 @@ use taskcluster::{
 pub const BUILD_LOAD: Queue<BuildRequest> = Queue::new(
     "build:load",
     Policy {
-        bound: Some(100_000),
-        bound_bytes: Some(64 << 20),
+        max_depth: Some(100_000),
+        max_bytes: Some(64 << 20),
         backoff: OUTSIDE,
         attempts: 300,
         ..Policy::DEFAULT
@@ -27,13 +27,13 @@ pub const BUILD_LOAD: Queue<BuildRequest> = Queue::new(
 
 /// Public builds whose stacks are known, to be applied and pushed: one after another for each repository. Their patches are
 /// loaded by the worker that applies them. The waits are 6 s, 36 s, 3.6 min and 21.6 min.
-pub const BUILD_PUSH: Queue<Build> = Queue::with_lanes(
+pub const BUILD_PUSH: Queue<Build> = Queue::with_partitions(
     "build:push",
     Policy {
         attempts: 5,
         // Beyond it the workflow loads no more stacks.
-        bound_bytes: Some(64 << 20),
-        // Lanes keep it to one build for each repository; one that waits for its clone must not hold up another.
+        max_bytes: Some(64 << 20),
+        // Partitions keep it to one build for each repository; one that waits for its clone must not hold up another.
         concurrency: 64,
         backoff: Backoff {
             first: Duration::from_secs(6),
@@ -131,17 +131,17 @@ pub const PULSE_NOTIFY: Queue<PulseMessage> = Queue::new(
         ..FROM_PULSE
     },
 );
-/// Notifications, for each channel and identity, then for each recipient. Each channel has lanes of its own: one that is
+/// Notifications, for each channel and identity, then for each recipient. Each channel has partitions of its own: one that is
 /// stuck holds up no other. It has several, so that one task holds up no other either; how many it sends at once is its
 /// own affair.
-pub const NOTIFY: Queue<Notification> = Queue::with_lanes(
+pub const NOTIFY: Queue<Notification> = Queue::with_partitions(
     "notify",
     Policy {
         concurrency: 128,
-        lane_concurrency: 1,
+        partition_concurrency: 1,
         ..NOTIFYING
     },
-    Notification::lane,
+    Notification::partition,
 );
 /// What was too much for one recipient within a minute.
 pub const NOTIFY_DIGESTS: Queue<Digest> = Queue::new("notify:digests", NOTIFYING);
@@ -165,7 +165,7 @@ pub const PULSE_HGPUSHES: Queue<PulseMessage> = Queue::new(
 const NOTIFYING: Policy = Policy {
     attempts: 5,
     concurrency: 64,
-    lane_concurrency: 4,
+    partition_concurrency: 4,
     backoff: Backoff {
         first: Duration::from_secs(5),
         factor: 6,
@@ -183,7 +183,7 @@ const ELSEWHERE: Policy = Policy {
 
 /// A message is delivered again soon, if at all; what is truly said again later is heard.
 const FROM_PULSE: Policy = Policy {
-    key_window: Duration::from_secs(3600),
+    dedup_window: Duration::from_secs(3600),
     ..ELSEWHERE
 };
 

@@ -281,7 +281,7 @@ impl Worker {
             ),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, mercurial.handler())
-                    .with_lanes(lanes),
+                    .with_partitions(lanes),
             ),
             Box::new(Consumer::new(
                 bus.clone(),

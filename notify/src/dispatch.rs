@@ -371,7 +371,7 @@ impl Handler<PulseMessage> for Dispatcher {
                 notification.key(),
                 notification.identity.as_deref().unwrap_or_default()
             );
-            cx.send_once(&self.notifications, &notification, &key)?;
+            cx.send_deduplicated(&self.notifications, &notification, &key)?;
         }
         Ok(Outcome::Done)
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bus::{
-    Bus, BusError, Claim, ClaimField, ClaimHandle, Context, DecodeError, Fact, Field, Ledger,
+    Bus, BusError, Claim, ClaimField, ClaimHandle, Context, DecodeError, Field, RecordStore,
+    RecordUpdate,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,12 +14,12 @@ use sha2::{Digest as _, Sha256};
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Who was sent what.
-const SENT: Ledger = Ledger {
+const SENT: RecordStore = RecordStore {
     name: "notify-sent",
     retention: DAY,
 };
 /// Who is left alone.
-const MUTED: Ledger = Ledger {
+const MUTED: RecordStore = RecordStore {
     name: "notify-muted",
     retention: DAY,
 };
@@ -84,7 +85,7 @@ pub async fn unmute(
 
 impl Muted {
     /// What records it.
-    pub(crate) fn facts(&self) -> Result<Vec<Fact>, BusError> {
+    pub(crate) fn updates(&self) -> Result<Vec<RecordUpdate>, BusError> {
         let id = name(&[&self.channel, &self.recipient]);
         Ok(vec![MUTED.set(&id, WHO, self)?, MUTED.tag(&id, ALL_MUTED)])
     }

@@ -214,9 +214,9 @@ impl Notification {
         key
     }
 
-    /// The lane of the queue that it is in: a task has one on each channel, and shares it with some others.
-    pub fn lane(&self) -> String {
-        share::lane(&self.channel, &self.task.id)
+    /// The partition of the queue that it is in: a task has one on each channel, and shares it with some others.
+    pub fn partition(&self) -> String {
+        share::partition(&self.channel, &self.task.id)
     }
 
     /// Adds a paragraph of ours.

@@ -233,7 +233,10 @@ impl Sender {
                 since: now,
                 problem: problem.clone(),
             };
-            muted.facts()?.into_iter().for_each(|fact| cx.record(fact));
+            muted
+                .updates()?
+                .into_iter()
+                .for_each(|update| cx.record(update));
         }
         Err(SendError::of(error, notification, recipient, now))
     }
@@ -263,7 +266,7 @@ impl Sender {
         if channel.is_read_by_people() && admission.is_none() {
             let now = cx.clock().now();
             let digest = Digest::begun_by(notification, place, now);
-            cx.send_once(&self.digests, &digest, &digest.key())?;
+            cx.send_deduplicated(&self.digests, &digest, &digest.key())?;
             cx.record(digest.holds(notification)?);
             claim.complete(cx, &())?;
             debug!(channel = channel.name(), recipient, task, %status, "held for a digest");

@@ -1,13 +1,13 @@
 //! What one task may ask for, so that it leaves room for the others.
 //!
-//! * The notifications of a channel are in several lanes. A task's are all in one, so it has one of the places that a
+//! * The notifications of a channel are in several partitions. A task's are all in one, so it has one of the places that a
 //!   channel sends in.
 //! * A notification makes one for each recipient, one after the other: behind each it queues again for the next. So one
-//!   with a hundred recipients lets the others of its lane pass.
+//!   with a hundred recipients lets the others of its partition pass.
 //! * What a task asks for beyond [`MAX_ARTIFACTS`] and [`MAX_RECIPIENTS`] is left out, which the log and the last
 //!   notification say.
 
-use bus::{BusError, Context, Field, Ledger};
+use bus::{BusError, Context, Field, RecordStore};
 use sha2::{Digest as _, Sha256};
 
 use crate::memory::{DAY, name, unreadable};
@@ -18,19 +18,19 @@ pub(crate) const MAX_ARTIFACTS: usize = 100;
 pub(crate) const MAX_RECIPIENTS: usize = 50;
 /// With how many recipients on one channel the identities of a section end.
 pub(crate) const MAX_IDENTIFIED: usize = 200;
-/// How many lanes a channel has.
-const LANES: u8 = 8;
+/// How many partitions a channel has.
+const PARTITIONS: u8 = 8;
 
 /// The artifacts that led to notifications, by task.
-const ARTIFACTS: Ledger = Ledger {
+const ARTIFACTS: RecordStore = RecordStore {
     name: "notify-artifacts",
     retention: DAY,
 };
 const FULL: Field<bool> = Field::new("full");
 
-/// The lane of a task's notifications on a channel.
-pub(crate) fn lane(channel: &str, task: &str) -> String {
-    format!("{channel}/{}", Sha256::digest(task)[0] % LANES)
+/// The partition of a task's notifications on a channel.
+pub(crate) fn partition(channel: &str, task: &str) -> String {
+    format!("{channel}/{}", Sha256::digest(task)[0] % PARTITIONS)
 }
 
 /// Whether an artifact leads to notifications.

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use bus::{BusError, Context, Fact, Field, Ledger, Message};
+use bus::{BusError, Context, Field, Message, RecordStore, RecordUpdate};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -25,13 +25,13 @@ use crate::{
 };
 
 /// How much each recipient was sent of late.
-const WINDOWS: Ledger = Ledger {
+const WINDOWS: RecordStore = RecordStore {
     name: "notify-windows",
     retention: Duration::from_secs(600),
 };
 /// What was held back. A digest that became a dead letter names it only, so it is kept for as long as somebody may take to
 /// look at that letter and release it.
-const HELD: Ledger = Ledger {
+const HELD: RecordStore = RecordStore {
     name: "notify-held",
     retention: Duration::from_secs(7 * 24 * 3600),
 };
@@ -156,7 +156,7 @@ impl Digest {
     }
 
     /// That `notification` is held back.
-    pub(crate) fn holds(&self, notification: &Notification) -> Result<Fact, BusError> {
+    pub(crate) fn holds(&self, notification: &Notification) -> Result<RecordUpdate, BusError> {
         let line = DigestLine {
             status: notification.status,
             subject: notification.subject.clone(),
@@ -186,7 +186,7 @@ impl Digest {
     pub(crate) async fn untold(
         &self,
         cx: &Context,
-    ) -> Result<Option<(Vec<DigestLine>, Fact)>, BusError> {
+    ) -> Result<Option<(Vec<DigestLine>, RecordUpdate)>, BusError> {
         let id = self.key();
         let record = cx.recorded(&HELD, &id).await?;
         if record.is_empty() {
@@ -194,9 +194,9 @@ impl Digest {
         }
         let mut lines: Vec<DigestLine> = record.entries().map_err(unreadable(&id))?;
         let told: usize = record.field(TOLD).map_err(unreadable(&id))?.unwrap_or(0);
-        let fact = HELD.set(&id, TOLD, &lines.len())?;
+        let update = HELD.set(&id, TOLD, &lines.len())?;
         lines.drain(..told.min(lines.len()));
-        Ok(Some((lines, fact)))
+        Ok(Some((lines, update)))
     }
 }
 

@@ -348,7 +348,7 @@ impl Auditor {
                     .log
                     .accept(&self.producer, &request, Source::Audit)
                     .await?;
-                if pushed.stored == 0 {
+                if pushed.inserted == 0 {
                     continue;
                 }
                 let (diff, revision) = (finding.diff_id, finding.revision_id);

@@ -4,7 +4,7 @@
 //!
 //! A message is acknowledged after the bus has stored it, never before. Between the two anything may die: then RabbitMQ
 //! delivers the message again, to this process or another, and the bus finds its key. So it is stored once, as long as
-//! the key is remembered (the `key_window` of the bus queue).
+//! the key is remembered (the `dedup_window` of the bus queue).
 //!
 //! Acknowledging is by tag, all up to one: messages are stored in the order of their tags, so all earlier ones are
 //! stored too.
@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use bus::{BusError, Producer, Pushed};
+use bus::{BusError, EnqueueOutcome, Producer};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
@@ -126,7 +126,7 @@ impl Drain<'_> {
         }
     }
 
-    async fn push(&self, part: &[Arrived]) -> Result<Pushed, BusError> {
+    async fn push(&self, part: &[Arrived]) -> Result<EnqueueOutcome, BusError> {
         let mut outgoing = Vec::with_capacity(part.len());
         for Arrived { message, .. } in part {
             outgoing.extend(pack(

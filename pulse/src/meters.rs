@@ -1,6 +1,6 @@
 //! What a listener counts.
 
-use bus::Pushed;
+use bus::EnqueueOutcome;
 use metrics::{Counter, Gauge, Histogram};
 
 /// The meters of one Pulse queue.
@@ -31,8 +31,8 @@ impl Meters {
         }
     }
 
-    pub(crate) fn count(&self, pushed: Pushed) {
-        self.stored.increment(pushed.stored as u64);
-        self.repeated.increment(pushed.repeated as u64);
+    pub(crate) fn count(&self, pushed: EnqueueOutcome) {
+        self.stored.increment(pushed.inserted as u64);
+        self.repeated.increment(pushed.duplicates as u64);
     }
 }

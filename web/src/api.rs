@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bus::{Letters, Messages, Operator, OperatorError, Requeued};
+use bus::{Admin, AdminError, DeadLetterFilter, Messages, Requeued};
 use runtime::error_chain;
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -32,7 +32,7 @@ const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 10_000;
 
 /// The routes for whoever knows `token`.
-pub(crate) fn router(operator: Operator, token: SecretString, guesses: Arc<Guesses>) -> Router {
+pub(crate) fn router(operator: Admin, token: SecretString, guesses: Arc<Guesses>) -> Router {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/queues", get(queues))
@@ -104,17 +104,15 @@ impl IntoResponse for Fault {
     }
 }
 
-impl From<OperatorError> for Fault {
-    fn from(error: OperatorError) -> Self {
+impl From<AdminError> for Fault {
+    fn from(error: AdminError) -> Self {
         let status = match &error {
-            OperatorError::UnknownQueue { .. }
-            | OperatorError::NoMessage { .. }
-            | OperatorError::NoLetters { .. } => StatusCode::NOT_FOUND,
-            OperatorError::Unclear(_) | OperatorError::Empty(_) => StatusCode::BAD_REQUEST,
-            OperatorError::Useless { .. } | OperatorError::Unreadable { .. } => {
-                StatusCode::CONFLICT
-            }
-            OperatorError::Bus(_) => {
+            AdminError::UnknownQueue { .. }
+            | AdminError::NoMessage { .. }
+            | AdminError::NoDeadLetters { .. } => StatusCode::NOT_FOUND,
+            AdminError::Unclear(_) | AdminError::Empty(_) => StatusCode::BAD_REQUEST,
+            AdminError::Useless { .. } | AdminError::Unreadable { .. } => StatusCode::CONFLICT,
+            AdminError::Bus(_) => {
                 warn!(
                     error = error_chain(&error),
                     "the bus failed a request to the API"
@@ -175,7 +173,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
 }
 
 /// In Prometheus's text format: what this process counted, and how full the queues are, of all processes.
-async fn metrics(State(operator): State<Operator>) -> String {
+async fn metrics(State(operator): State<Admin>) -> String {
     let mut text = observe::metrics::render();
     let reports = operator.queues().await.unwrap_or_else(|error| {
         warn!(
@@ -244,14 +242,14 @@ fn limit(asked: Option<usize>) -> Result<usize, Fault> {
 type Answer = Result<Json<Value>, Fault>;
 
 async fn queues(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Parameters(Nothing {}): Parameters<Nothing>,
 ) -> Answer {
     Ok(Json(json!({"queues": operator.queues().await?})))
 }
 
 async fn messages(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Named(queue): Named<String>,
     Parameters(listing): Parameters<Listing>,
 ) -> Answer {
@@ -261,14 +259,14 @@ async fn messages(
 }
 
 async fn message(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Named((queue, id)): Named<(String, Uuid)>,
 ) -> Answer {
     Ok(Json(json!(operator.message(&queue, id).await?)))
 }
 
 async fn requeue(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Named(queue): Named<String>,
     Body(messages): Body<Messages>,
 ) -> Answer {
@@ -278,7 +276,7 @@ async fn requeue(
 }
 
 async fn drop_waiting(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Named(queue): Named<String>,
     Body(messages): Body<Messages>,
 ) -> Answer {
@@ -288,7 +286,7 @@ async fn drop_waiting(
 }
 
 async fn pause(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Named(queue): Named<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Answer {
@@ -296,7 +294,7 @@ async fn pause(
 }
 
 async fn resume(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Named(queue): Named<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Answer {
@@ -304,13 +302,13 @@ async fn resume(
 }
 
 async fn dead(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Parameters(listing): Parameters<DeadListing>,
 ) -> Answer {
     let limit = limit(listing.limit)?;
     let reason = listing.reason.as_deref();
     if reason == Some("") {
-        return Err(OperatorError::Empty("reason").into());
+        return Err(AdminError::Empty("reason").into());
     }
     let letters = operator
         .dead(listing.queue.as_deref(), reason.unwrap_or_default(), limit)
@@ -319,7 +317,7 @@ async fn dead(
 }
 
 async fn dead_letter(
-    State(operator): State<Operator>,
+    State(operator): State<Admin>,
     Named((queue, id)): Named<(String, String)>,
 ) -> Answer {
     Ok(Json(json!(operator.dead_letter(Some(&queue), &id).await?)))
@@ -327,8 +325,8 @@ async fn dead_letter(
 
 /// 409 when nothing was done, though there are such letters.
 async fn requeue_dead(
-    State(operator): State<Operator>,
-    Body(letters): Body<Letters>,
+    State(operator): State<Admin>,
+    Body(letters): Body<DeadLetterFilter>,
 ) -> Result<(StatusCode, Json<Requeued>), Fault> {
     let chosen = operator.choose(&letters).await?;
     let outcome = operator.requeue_dead(&chosen).await?;
@@ -343,7 +341,7 @@ async fn requeue_dead(
     ))
 }
 
-async fn drop_dead(State(operator): State<Operator>, Body(letters): Body<Letters>) -> Answer {
+async fn drop_dead(State(operator): State<Admin>, Body(letters): Body<DeadLetterFilter>) -> Answer {
     let chosen = operator.choose(&letters).await?;
     Ok(Json(json!({"dropped": operator.drop_dead(&chosen).await?})))
 }

@@ -62,7 +62,7 @@ pub(crate) async fn heartbeat(State(settings): State<Arc<WebSettings>>) -> Respo
     };
     let room = async {
         let policy = queue.policy;
-        if policy.bound.is_none() && policy.bound_bytes.is_none() {
+        if policy.max_depth.is_none() && policy.max_bytes.is_none() {
             return Ok(());
         }
         let status = bus.status(&queue).await?;

@@ -15,7 +15,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use build::{BuildRequest, Phid, PhidError, Source};
-use bus::{Backoff, BusError, Pushed};
+use bus::{Backoff, BusError, EnqueueOutcome};
 use phabricator::BuildPages;
 use runtime::error_chain;
 use secrecy::SecretString;
@@ -88,7 +88,7 @@ pub(crate) async fn accept(
     let target = request.target.as_str();
     match store(&settings, &request).await {
         Ok(pushed) => {
-            let repeated = if pushed.repeated > 0 {
+            let repeated = if pushed.duplicates > 0 {
                 ", as before"
             } else {
                 ""
@@ -132,7 +132,7 @@ fn queued(pages: &BuildPages, request: &BuildRequest) -> String {
 
 /// Stores the build, for as long as Harbormaster can be kept waiting: it will not come again, and a Redis that restarts
 /// is back within seconds. A try whose answer was lost may have arrived, so that the next finds the build stored.
-async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed, BusError> {
+async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<EnqueueOutcome, BusError> {
     let clock = settings.producer.clock();
     let begun = clock.now();
     for attempt in 1.. {
@@ -154,7 +154,7 @@ async fn store(settings: &WebSettings, request: &BuildRequest) -> Result<Pushed,
             stored => return stored,
         }
     }
-    Ok(Pushed::default())
+    Ok(EnqueueOutcome::default())
 }
 
 /// What Harbormaster shows in its build log. It does not send the request again by itself.

@@ -21,7 +21,7 @@ use axum::{
     routing::{get, post},
 };
 use build::BuildLog;
-use bus::{Operator, Producer};
+use bus::{Admin, Producer};
 use phabricator::BuildPages;
 use secrecy::SecretString;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub struct WebSettings {
     /// What is running.
     pub version: Version,
     /// The queues that the API serves.
-    pub operator: Operator,
+    pub operator: Admin,
     /// What a client of the API must know. Without it there is no API.
     pub api_token: Option<SecretString>,
 }

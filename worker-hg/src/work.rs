@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use build::Phid;
-use bus::{Context, Ledger};
+use bus::{Context, RecordStore};
 use jiff::Timestamp;
 
 use crate::{HgError, Limits};
@@ -16,7 +16,7 @@ use crate::{HgError, Limits};
 pub(crate) const WINDOW: Duration = Duration::from_secs(600);
 
 /// One record per author and window. Its entries are milliseconds.
-const USED: Ledger = Ledger {
+const USED: RecordStore = RecordStore {
     name: "authors",
     retention: WINDOW,
 };

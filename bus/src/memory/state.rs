@@ -9,10 +9,10 @@ use std::{
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 
-use super::operate::Finished;
+use super::queue_admin::Finished;
 use crate::{
-    Bound, BusError, DeadLetter, Envelope, LATE, Lease, Leased, Outgoing, Pushed, QueueSpec,
-    Settlement,
+    Bound, BusError, DeadLetter, Delivery, EnqueueOutcome, Envelope, LATE, Lease, Outgoing,
+    QueueSpec, Settlement,
 };
 
 /// Their names come from the program, so nobody can choose them to collide.
@@ -43,7 +43,7 @@ pub(super) struct QueueState {
 pub(super) struct Stored {
     pub(super) envelope: Arc<Envelope>,
     pub(super) attempts: u32,
-    pub(super) deaths: u32,
+    pub(super) unsettled_deliveries: u32,
     /// When it became ready; means nothing before that.
     pub(super) since: Timestamp,
 }
@@ -53,7 +53,7 @@ impl Stored {
         Self {
             envelope,
             attempts: 0,
-            deaths: 0,
+            unsettled_deliveries: 0,
             since: Timestamp::UNIX_EPOCH,
         }
     }
@@ -126,9 +126,9 @@ impl QueueState {
         serial: u64,
         queue: &QueueSpec,
         expires: Timestamp,
-    ) -> Option<Leased> {
+    ) -> Option<Delivery> {
         let Held { mut stored, .. } = self.held.remove(&serial)?;
-        stored.deaths += 1;
+        stored.unsettled_deliveries += 1;
         Some(self.hold(serial, stored, queue, expires))
     }
 
@@ -137,7 +137,7 @@ impl QueueState {
         place: usize,
         queue: &QueueSpec,
         expires: Timestamp,
-    ) -> Option<Leased> {
+    ) -> Option<Delivery> {
         let (serial, stored) = self.ready.remove(place)?;
         Some(self.hold(serial, stored, queue, expires))
     }
@@ -148,21 +148,21 @@ impl QueueState {
         mut stored: Stored,
         queue: &QueueSpec,
         expires: Timestamp,
-    ) -> Leased {
+    ) -> Delivery {
         stored.attempts += 1;
         let delivery = self.next_serial();
-        let leased = Leased {
+        let leased = Delivery {
             lease: Lease {
                 queue: queue.name,
                 length: queue.policy.lease,
-                lane: stored.envelope.lane.clone(),
+                partition: stored.envelope.partition.clone(),
                 entry: (0, serial),
                 delivery,
                 spent: None,
             },
             envelope: stored.envelope.clone(),
             attempt: stored.attempts,
-            deaths: stored.deaths,
+            unsettled_deliveries: stored.unsettled_deliveries,
         };
         self.held.insert(
             serial,
@@ -247,8 +247,12 @@ pub(super) fn later(now: Timestamp, by: Duration) -> Timestamp {
     now.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-pub(super) fn store_all(queues: &mut Queues, messages: Vec<Outgoing>, now: Timestamp) -> Pushed {
-    let mut pushed = Pushed::default();
+pub(super) fn store_all(
+    queues: &mut Queues,
+    messages: Vec<Outgoing>,
+    now: Timestamp,
+) -> EnqueueOutcome {
+    let mut pushed = EnqueueOutcome::default();
     for Outgoing {
         queue,
         envelope,
@@ -258,14 +262,14 @@ pub(super) fn store_all(queues: &mut Queues, messages: Vec<Outgoing>, now: Times
     {
         let state = queues.entry(queue.name).or_default();
         if state.remembers(key.as_deref(), now) {
-            pushed.repeated += 1;
+            pushed.duplicates += 1;
             continue;
         }
         if let Some(key) = key {
-            state.remember(key, later(now, queue.policy.key_window));
+            state.remember(key, later(now, queue.policy.dedup_window));
         }
         state.store(Stored::new(Arc::new(envelope)), after, now);
-        pushed.stored += 1;
+        pushed.inserted += 1;
     }
     pushed
 }
@@ -291,12 +295,12 @@ pub(super) fn settle(
             }
         }
         Settlement::Retry { after } => {
-            stored.deaths = 0;
+            stored.unsettled_deliveries = 0;
             state.store(stored, *after, now);
         }
         Settlement::Defer { after } => {
             stored.attempts -= 1;
-            stored.deaths = 0;
+            stored.unsettled_deliveries = 0;
             state.store(stored, *after, now);
         }
         Settlement::Dead {
@@ -353,11 +357,11 @@ pub(super) fn check_bounds(
             .or_insert_with(|| (state.waiting(), state.bytes));
         *waiting += 1;
         let reached = policy
-            .bound
+            .max_depth
             .filter(|bound| *waiting > *bound)
             .map(Bound::Messages)
             .or(policy
-                .bound_bytes
+                .max_bytes
                 .filter(|bound| *bytes >= *bound)
                 .map(Bound::Bytes));
         *bytes += envelope.size();

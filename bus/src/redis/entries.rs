@@ -4,7 +4,7 @@ use redis::{ErrorKind, FromRedisValue, ParsingError, RedisError, RedisResult, Va
 
 /// An entry that is now ours.
 pub(super) struct RawEntry {
-    pub(super) lane: Option<String>,
+    pub(super) partition: Option<String>,
     pub(super) entry: (u64, u64),
     pub(super) delivery: u64,
     /// How many attempts were counted before this entry was made.
@@ -13,15 +13,15 @@ pub(super) struct RawEntry {
     pub(super) bytes: Vec<u8>,
 }
 
-/// As the scripts return it: lane, entry, delivery, attempts, envelope.
+/// As the scripts return it: partition, entry, delivery, attempts, envelope.
 impl FromRedisValue for RawEntry {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (lane, entry, delivery, attempts, bytes): (String, String, u64, u32, Vec<u8>) =
+        let (partition, entry, delivery, attempts, bytes): (String, String, u64, u32, Vec<u8>) =
             FromRedisValue::from_redis_value(value)?;
         let entry = name(entry.as_bytes())
             .ok_or_else(|| ParsingError::from(format!("no entry's name: {entry}")))?;
         Ok(Self {
-            lane: Some(lane).filter(|lane| !lane.is_empty()),
+            partition: Some(partition).filter(|partition| !partition.is_empty()),
             entry,
             delivery,
             attempts,
@@ -78,7 +78,7 @@ fn fresh(entry: Value) -> Option<RawEntry> {
         _ => (0, fields.join(&b' ')),
     };
     Some(RawEntry {
-        lane: None,
+        partition: None,
         entry: name(&id)?,
         delivery: 1,
         attempts,

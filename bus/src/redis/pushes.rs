@@ -178,7 +178,7 @@ mod tests {
         let (answer, mut answered) = oneshot::channel();
         let push = Packed {
             messages: Vec::new(),
-            facts: Vec::new(),
+            updates: Vec::new(),
         };
         let state = Mutex::new(State {
             sending: 2,

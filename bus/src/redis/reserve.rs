@@ -12,7 +12,9 @@ use super::{
     is_unknown_script,
     scripts::{self, Call, Look as LookCall, Settle, SettleOne, TakeFromLanes},
 };
-use crate::{Bus, BusError, Ending, Envelope, Lease, Leased, QueueSpec, Reserve, Settlement, blob};
+use crate::{
+    Bus, BusError, Delivery, Envelope, Lease, QueueSpec, Reserve, SettleRequest, Settlement, blob,
+};
 use runtime::error_chain;
 
 /// The longest wait between two looks at what nothing announces.
@@ -20,7 +22,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// What a look found.
 struct Look {
-    leased: Vec<Leased>,
+    leased: Vec<Delivery>,
     /// When a delayed message is due, or [`LOOK`] if that is sooner.
     due: Duration,
     /// To wait by the hint stream from here on, not by reading new messages.
@@ -39,7 +41,7 @@ impl RedisBus {
         &self,
         queue: &QueueSpec,
         request: &Reserve,
-    ) -> Result<Vec<Leased>, BusError> {
+    ) -> Result<Vec<Delivery>, BusError> {
         if request.max == 0 {
             return Ok(Vec::new());
         }
@@ -48,8 +50,8 @@ impl RedisBus {
             let wakeup = self.wakeup.notified();
             tokio::pin!(wakeup);
             wakeup.as_mut().enable();
-            let look = if queue.lanes {
-                self.look_in_lanes(queue, request).await?
+            let look = if queue.partitions {
+                self.look_in_partitions(queue, request).await?
             } else {
                 self.look(queue, request.max).await?
             };
@@ -83,10 +85,10 @@ impl RedisBus {
     }
 
     /// Makes leases of taken entries. Something that is no envelope cannot be handled by anyone: it is buried.
-    async fn leases(&self, queue: &QueueSpec, taken: Vec<RawEntry>) -> Vec<Leased> {
+    async fn leases(&self, queue: &QueueSpec, taken: Vec<RawEntry>) -> Vec<Delivery> {
         let mut leased = Vec::with_capacity(taken.len());
         for RawEntry {
-            lane,
+            partition,
             entry,
             delivery,
             attempts,
@@ -96,7 +98,7 @@ impl RedisBus {
             let lease = Lease {
                 queue: queue.name,
                 length: queue.policy.lease,
-                lane,
+                partition,
                 entry,
                 delivery,
                 spent: Some(Arc::default()),
@@ -106,11 +108,11 @@ impl RedisBus {
             match blob::decode::<Envelope>(&bytes.into()) {
                 Ok(envelope) => {
                     let envelope = Arc::new(envelope);
-                    leased.push(Leased {
+                    leased.push(Delivery {
                         lease,
                         envelope,
                         attempt,
-                        deaths: deliveries.saturating_sub(1),
+                        unsettled_deliveries: deliveries.saturating_sub(1),
                     });
                 }
                 Err(error) => {
@@ -143,8 +145,9 @@ impl RedisBus {
 
     /// Keeps what is no envelope as a dead letter under a name of its own.
     async fn bury(&self, lease: &Lease, reason: &str, attempts: u32) -> Result<(), BusError> {
-        let (lane, (millis, number)) = (lease.lane.as_deref().unwrap_or_default(), lease.entry);
-        let id = format!("entry-{lane}{millis}-{number}");
+        let (partition, (millis, number)) =
+            (lease.partition.as_deref().unwrap_or_default(), lease.entry);
+        let id = format!("entry-{partition}{millis}-{number}");
         let doing = "settling a message";
         let dead = [SettleOne::unreadable(lease, id, reason, attempts)];
         let (lost, refused) = self
@@ -157,7 +160,7 @@ impl RedisBus {
         }
     }
 
-    /// Takes what can be taken now from a queue without lanes.
+    /// Takes what can be taken now from a queue without partitions.
     async fn look(&self, queue: &QueueSpec, max: usize) -> Result<Look, BusError> {
         let doing = "reserving messages";
         let look = LookCall {
@@ -228,7 +231,7 @@ impl RedisBus {
             let release = Settlement::Release;
             let back = surplus
                 .iter()
-                .map(|leased| Ending::new(&leased.lease, &release));
+                .map(|leased| SettleRequest::new(&leased.lease, &release));
             let back: Vec<_> = back.collect();
             if let Err(error) = self.settle_all(&back).await {
                 // They come back with their leases.
@@ -241,7 +244,7 @@ impl RedisBus {
         }
         let mut leased = self.leases(queue, old).await;
         leased.append(&mut fresh);
-        // Nothing is written to the hint stream of a queue without lanes: who waits for it is left alone.
+        // Nothing is written to the hint stream of a queue without partitions: who waits for it is left alone.
         Ok(Look {
             leased,
             due: due(pause),
@@ -274,11 +277,15 @@ impl RedisBus {
         read
     }
 
-    /// Takes what can be taken now from a queue with lanes.
-    async fn look_in_lanes(&self, queue: &QueueSpec, request: &Reserve) -> Result<Look, BusError> {
+    /// Takes what can be taken now from a queue with partitions.
+    async fn look_in_partitions(
+        &self,
+        queue: &QueueSpec,
+        request: &Reserve,
+    ) -> Result<Look, BusError> {
         let Reserve {
             max,
-            skip_lanes: skip,
+            skip_partitions: skip,
             ..
         } = request;
         let take = TakeFromLanes {
@@ -303,7 +310,7 @@ impl RedisBus {
         hint: Option<String>,
         block: Duration,
         interrupt: &Notify,
-    ) -> Result<Vec<Leased>, BusError> {
+    ) -> Result<Vec<Delivery>, BusError> {
         if let Some(seen) = hint {
             let mut read = redis::cmd("XREAD");
             read.arg("COUNT")

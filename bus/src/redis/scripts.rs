@@ -14,16 +14,16 @@ macro_rules! script {
 }
 
 /// A script of operators.
-macro_rules! operate {
+macro_rules! admin {
     ($name:literal) => {
-        script!("common", "operate/common", $name)
+        script!("common", "queue_admin/common", $name)
     };
 }
 
 mod description;
-mod operate;
 mod probe;
 mod push;
+mod queue_admin;
 mod record;
 mod reserve;
 mod settle;
@@ -34,11 +34,11 @@ use redis::{Cmd, FromRedisValue, RedisWrite, Script, ToRedisArgs, ToSingleRedisA
 
 pub(super) use self::{
     description::pack,
-    operate::{
-        Cursor, Do, Found, GetLetter, GetStatus, ListLetters, Over, SetPaused, TakeLetters, Walk,
-    },
     probe::ProbeWrite,
     push::{Packed, Push, PushAnswer},
+    queue_admin::{
+        Cursor, Do, Found, GetLetter, GetStatus, ListLetters, Over, SetPaused, TakeLetters, Walk,
+    },
     record::{CompareFirst, CompareFirstAnswer},
     reserve::{Extend, Look, TakeFromLanes},
     settle::{Description, Settle, SettleOne},

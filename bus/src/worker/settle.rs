@@ -4,7 +4,7 @@ use runtime::{Shutdown, chain, error_chain};
 use tracing::{error, warn};
 
 use super::{Ended, LAST_TRIES, OUTAGE, Verdict, Worker};
-use crate::{BusError, Ending, Fact, Leased, Settlement};
+use crate::{BusError, Delivery, RecordUpdate, SettleRequest, Settlement};
 
 impl Worker {
     /// Writes how these messages ended, and tries again for as long as the bus does not answer and the process lives.
@@ -29,7 +29,7 @@ impl Worker {
             .filter(lost)
             .for_each(|_| self.metrics.count(None));
         let settlements = batch.iter().filter_map(|ended| match &ended.verdict {
-            Verdict::Settled(how) => Some((&ended.leased, how, &ended.facts[..])),
+            Verdict::Settled(how) => Some((&ended.leased, how, &ended.updates[..])),
             Verdict::LeaseLost => None,
         });
         let refused = self.write(settlements.collect(), shutdown).await;
@@ -56,15 +56,17 @@ impl Worker {
     /// Writes settlements as soon as the bus answers. Returns those that it refused.
     async fn write<'a>(
         &self,
-        mut settlements: Vec<(&'a Leased, &'a Settlement, &'a [Fact])>,
+        mut settlements: Vec<(&'a Delivery, &'a Settlement, &'a [RecordUpdate])>,
         shutdown: &Shutdown,
-    ) -> Vec<(&'a Leased, &'a Settlement, BusError)> {
+    ) -> Vec<(&'a Delivery, &'a Settlement, BusError)> {
         for failures in 1.. {
-            let endings = settlements.iter().map(|(leased, how, facts)| Ending {
-                lease: &leased.lease,
-                how,
-                facts,
-            });
+            let endings = settlements
+                .iter()
+                .map(|(leased, how, updates)| SettleRequest {
+                    lease: &leased.lease,
+                    how,
+                    updates,
+                });
             let endings: Vec<_> = endings.collect();
             match self.bus.settle_all(&endings).await {
                 Ok(results) => return self.sort_out(settlements, results, failures),
@@ -90,10 +92,10 @@ impl Worker {
     /// Counts what was written, and returns what was refused.
     fn sort_out<'a>(
         &self,
-        settlements: Vec<(&'a Leased, &'a Settlement, &'a [Fact])>,
+        settlements: Vec<(&'a Delivery, &'a Settlement, &'a [RecordUpdate])>,
         results: Vec<Result<(), BusError>>,
         tries: u32,
-    ) -> Vec<(&'a Leased, &'a Settlement, BusError)> {
+    ) -> Vec<(&'a Delivery, &'a Settlement, BusError)> {
         let mut refused = Vec::new();
         let mut lost = 0;
         for ((leased, how, _), result) in settlements.into_iter().zip(results) {
@@ -119,7 +121,7 @@ impl Worker {
     /// How a message is settled whose settlement was refused: without what it would have sent and recorded.
     fn instead_of(
         &self,
-        leased: &Leased,
+        leased: &Delivery,
         how: &Settlement,
         error: &BusError,
     ) -> Option<Settlement> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Lease, Outgoing, Queue, Reserve, Settlement, Which};
+use bus::{Lease, MessageSelector, Outgoing, Queue, Reserve, Settlement};
 
 use crate::{
     on_both,
@@ -78,7 +78,7 @@ async fn bytes_of_a_queue_follow_its_messages(world: World) {
     settle(&lease, Settlement::Defer { after }).await;
     world.assert_large(4, one, "a deferral").await;
 
-    assert_eq!(bus.requeue(&queue, Which::All).await.unwrap(), 3);
+    assert_eq!(bus.requeue(&queue, MessageSelector::All).await.unwrap(), 3);
     world.assert_large(4, one, "a requeue").await;
     let stale = world.take_lease().await;
     world.pass(LEASE).await;
@@ -98,7 +98,12 @@ async fn bytes_of_a_queue_follow_its_messages(world: World) {
     world.assert_large(5, one, "a message that sends two").await;
 
     let held = bus.reserve(&queue, Reserve::now(1)).await.unwrap();
-    assert_eq!(bus.drop_waiting(&queue, Which::All).await.unwrap(), 4);
+    assert_eq!(
+        bus.drop_waiting(&queue, MessageSelector::All)
+            .await
+            .unwrap(),
+        4
+    );
     world.assert_large(1, one, "what waits was dropped").await;
     settle(&held[0].lease, Settlement::Done { emit: Vec::new() }).await;
     world.assert_large(0, one, "the last message is done").await;

@@ -12,7 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Bus, BusError, Claim, ClaimField, Consumer, Context, Handler, Ledger, Outcome, Policy, Queue,
+    Bus, BusError, Claim, ClaimField, Consumer, Context, Handler, Outcome, Policy, Queue,
+    RecordStore,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -32,7 +33,7 @@ on_both!(
     owner_whose_claim_was_taken_over_can_neither_complete_nor_release_it,
 );
 
-const CALLS: Ledger = Ledger {
+const CALLS: RecordStore = RecordStore {
     name: "calls",
     retention: Duration::from_secs(3600),
 };

@@ -6,15 +6,15 @@ use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Bus, BusError, Cause, Consumer, Context, Envelope, Handler, Ledger, Outcome, Outgoing,
-    Policy, Queue, Requeue, Retry, Retryable,
+    Backoff, Bus, BusError, Cause, Consumer, Context, Envelope, Handler, Outcome, Outgoing, Policy,
+    Queue, RecordStore, Requeue, Retry, Retryable,
 };
 use runtime::{Service, Shutdown};
 use tokio::sync::Semaphore;
 
 use crate::{
     on_both,
-    world::{LANED, LEASE, Note, OUT, POLICY, World, note},
+    world::{LEASE, Note, OUT, PARTITIONED, POLICY, World, note},
 };
 
 on_both!(
@@ -23,14 +23,14 @@ on_both!(
     error_decides_between_retry_defer_and_dead_letter,
     panic_is_an_attempt_and_the_dead_letter_handler_sends,
     message_whose_workers_died_is_a_dead_letter_without_another_attempt,
-    deaths_are_fewer_than_attempts_where_there_are_many,
+    unsettled_deliveries_are_fewer_than_attempts_where_there_are_many,
     failed_dead_letter_handler_is_called_again_before_the_dead_letter,
     what_cannot_be_read_is_a_dead_letter_and_the_others_flow,
     a_long_handler_keeps_its_lease,
     stopping_waits_for_what_is_in_flight,
     cancelling_gives_back_what_is_in_flight_after_the_handler_wound_down,
-    a_slow_lane_does_not_hold_up_another,
-    a_lane_with_a_limit_of_its_own_is_worked_on_that_often_at_once,
+    a_slow_partition_does_not_hold_up_another,
+    a_partition_with_a_limit_of_its_own_is_worked_on_that_often_at_once,
     what_a_handler_records_is_kept_however_its_step_ends,
     dead_letter_handler_gets_the_typed_cause,
 );
@@ -192,7 +192,7 @@ struct Once;
 const KEYED: Queue<Note> = Queue::new(
     "keyed",
     Policy {
-        key_window: Duration::from_millis(400),
+        dedup_window: Duration::from_millis(400),
         ..POLICY
     },
 );
@@ -202,7 +202,7 @@ impl Handler<Note> for Once {
     type Error = BusError;
 
     async fn handle(&self, message: Note, cx: &Context) -> Result<Outcome, BusError> {
-        cx.send_once(&KEYED, &message, &message.text)?;
+        cx.send_deduplicated(&KEYED, &message, &message.text)?;
         Ok(Outcome::Done)
     }
 }
@@ -312,12 +312,12 @@ async fn message_whose_workers_died_is_a_dead_letter_without_another_attempt(wor
     assert_eq!(world.depth(&WORK).await, (0, 0, 0, 1));
 }
 
-async fn deaths_are_fewer_than_attempts_where_there_are_many(world: World) {
+async fn unsettled_deliveries_are_fewer_than_attempts_where_there_are_many(world: World) {
     const PATIENT: Queue<Note> = Queue::new(
         "patient",
         Policy {
             attempts: 1000,
-            deaths: 2,
+            max_unsettled_deliveries: 2,
             ..QUICK
         },
     );
@@ -524,27 +524,27 @@ async fn cancelling_gives_back_what_is_in_flight_after_the_handler_wound_down(wo
     assert!(world.texts(&OUT).await.is_empty());
 }
 
-async fn a_slow_lane_does_not_hold_up_another(world: World) {
+async fn a_slow_partition_does_not_hold_up_another(world: World) {
     let handler = Obedient::default();
     let shutdown = Shutdown::new();
-    let running = world.run(LANED, &handler, &shutdown);
+    let running = world.run(PARTITIONED, &handler, &shutdown);
     for text in ["h1", "h2", "quick1", "quick2"] {
-        world.send(&LANED, text).await;
+        world.send(&PARTITIONED, text).await;
     }
     world
-        .until("the quick lane to be done", || async {
+        .until("the quick partition to be done", || async {
             handler.seen("quick2") == 1
         })
         .await;
     assert_eq!(
         (handler.seen("h1"), handler.seen("h2")),
         (1, 0),
-        "one at a time in a lane"
+        "one at a time in a partition"
     );
     handler.open();
     world
-        .until("the slow lane to be done", || async {
-            world.depth(&LANED).await == (0, 0, 0, 0)
+        .until("the slow partition to be done", || async {
+            world.depth(&PARTITIONED).await == (0, 0, 0, 0)
         })
         .await;
     assert_eq!(handler.seen("h2"), 1);
@@ -552,30 +552,30 @@ async fn a_slow_lane_does_not_hold_up_another(world: World) {
     running.await.unwrap();
 }
 
-async fn a_lane_with_a_limit_of_its_own_is_worked_on_that_often_at_once(world: World) {
+async fn a_partition_with_a_limit_of_its_own_is_worked_on_that_often_at_once(world: World) {
     let handler = Obedient::default();
     let shutdown = Shutdown::new();
     for text in ["h1", "h2", "h3", "slow1", "slow2"] {
-        world.send(&LANED, text).await;
+        world.send(&PARTITIONED, text).await;
     }
     let consumer = world
-        .consumer(LANED, &handler)
-        .with_lanes(HashMap::from([("h".to_owned(), 2)]));
+        .consumer(PARTITIONED, &handler)
+        .with_partitions(HashMap::from([("h".to_owned(), 2)]));
     let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
     world
-        .until("two of the wide lane", || async {
+        .until("two of the wide partition", || async {
             handler.seen("h1") + handler.seen("h2") == 2
         })
         .await;
     world
-        .until("one of the other lane", || async {
+        .until("one of the other partition", || async {
             handler.seen("slow1") > 0
         })
         .await;
-    assert_eq!(handler.seen("h3"), 0, "two at a time in that lane");
+    assert_eq!(handler.seen("h3"), 0, "two at a time in that partition");
     handler.open();
     world
-        .until("the wide lane to be done", || async {
+        .until("the wide partition to be done", || async {
             handler.seen("h3") == 1
         })
         .await;
@@ -606,7 +606,7 @@ async fn service_that_fails_stops_the_others_and_is_named() {
     assert_eq!(ended.unwrap_err().to_string(), "faulty stopped: it says no");
 }
 
-const STORIES: Ledger = Ledger {
+const STORIES: RecordStore = RecordStore {
     name: "stories",
     retention: Duration::from_secs(3600),
 };
@@ -679,7 +679,7 @@ async fn what_a_handler_records_is_kept_however_its_step_ends(world: World) {
         consumer.step().await.unwrap();
         world
             .bus
-            .drop_waiting(&WORK.spec(), bus::Which::All)
+            .drop_waiting(&WORK.spec(), bus::MessageSelector::All)
             .await
             .unwrap();
     }

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bound, BusError, Ending, Lease, Outgoing, Policy, Producer, Pushed, Queue, Reserve, Settlement,
+    Bound, BusError, EnqueueOutcome, Lease, Outgoing, Policy, Producer, Queue, Reserve,
+    SettleRequest, Settlement,
 };
 
 use crate::{
     on_both,
-    world::{LANED, LEASE, NOTES, Note, OUT, World, note, text, written},
+    world::{LEASE, NOTES, Note, OUT, PARTITIONED, World, note, text, written},
 };
 
 on_both!(
@@ -29,13 +30,13 @@ on_both!(
     a_bound_refuses_pushes_but_not_outputs,
     bound_in_bytes_refuses_new_messages_and_knows_those_that_it_has,
     large_messages_are_measured_from_the_first_on,
-    lanes_are_taken_one_by_one_and_side_by_side,
-    a_lane_without_a_name_is_a_lane,
+    partitions_are_taken_one_by_one_and_side_by_side,
+    a_partition_without_a_name_is_a_partition,
     a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt,
     a_waiting_reservation_wakes_for_a_release_and_for_an_expired_lease,
 );
 
-async fn settle(world: &World, leased: bus::Leased, how: Settlement) {
+async fn settle(world: &World, leased: bus::Delivery, how: Settlement) {
     world.bus.settle(&leased.lease, &how).await.unwrap();
 }
 
@@ -43,8 +44,8 @@ fn done() -> Settlement {
     Settlement::Done { emit: Vec::new() }
 }
 
-fn ending<'a>((lease, how): (&'a Lease, &'a Settlement)) -> Ending<'a> {
-    Ending::new(lease, how)
+fn ending<'a>((lease, how): (&'a Lease, &'a Settlement)) -> SettleRequest<'a> {
+    SettleRequest::new(lease, how)
 }
 
 fn is_lost(result: Result<(), BusError>) -> bool {
@@ -189,7 +190,10 @@ async fn a_suspect_goes_alone_and_before_what_came_after_it(world: World) {
     world.pass(LEASE).await;
     let again = world.take_all(&NOTES, 2).await;
     assert_eq!(
-        again.iter().map(|leased| leased.deaths).collect::<Vec<_>>(),
+        again
+            .iter()
+            .map(|leased| leased.unsettled_deliveries)
+            .collect::<Vec<_>>(),
         [0, 1]
     );
     world.pass(LEASE).await;
@@ -264,12 +268,12 @@ async fn outputs_and_acknowledgement_are_one_step(world: World) {
     let emit = vec![
         packed(&world, &OUT, "now", Duration::ZERO),
         packed(&world, &OUT, "later", Duration::from_secs(60)),
-        packed(&world, &LANED, "lane", Duration::ZERO),
+        packed(&world, &PARTITIONED, "partition", Duration::ZERO),
     ];
     settle(&world, leased, Settlement::Done { emit }).await;
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));
     assert_eq!(world.depth(&OUT).await, (1, 0, 1, 0));
-    assert_eq!(world.texts(&LANED).await, ["lane"]);
+    assert_eq!(world.texts(&PARTITIONED).await, ["partition"]);
 }
 
 async fn a_delayed_message_comes_at_its_time(world: World) {
@@ -278,7 +282,7 @@ async fn a_delayed_message_comes_at_its_time(world: World) {
         .bus
         .push(vec![
             packed(&world, &NOTES, "later", delay),
-            packed(&world, &LANED, "lane", delay),
+            packed(&world, &PARTITIONED, "partition", delay),
         ])
         .await
         .unwrap();
@@ -288,7 +292,7 @@ async fn a_delayed_message_comes_at_its_time(world: World) {
     assert_eq!(world.depth(&NOTES).await, (0, 1, 1, 0));
     world.pass(delay).await;
     assert_eq!(text(&world.take(&NOTES).await), "later");
-    assert_eq!(text(&world.take(&LANED).await), "lane");
+    assert_eq!(text(&world.take(&PARTITIONED).await), "partition");
 }
 
 async fn retries_count_attempts_and_deferrals_do_not(world: World) {
@@ -320,7 +324,7 @@ async fn what_comes_back_without_a_wait_is_ready_behind_what_was(world: World) {
             after: Duration::ZERO,
         },
     ] {
-        for queue in [NOTES, LANED] {
+        for queue in [NOTES, PARTITIONED] {
             world.send(&queue, "a1").await;
             world.send(&queue, "a2").await;
             let leased = world.take(&queue).await;
@@ -390,7 +394,7 @@ async fn a_key_is_stored_once_within_its_window(world: World) {
     const KEYED: Queue<Note> = Queue::new(
         "keyed",
         Policy {
-            key_window: Duration::from_millis(400),
+            dedup_window: Duration::from_millis(400),
             ..Policy::DEFAULT
         },
     );
@@ -399,48 +403,48 @@ async fn a_key_is_stored_once_within_its_window(world: World) {
         let producer: Producer = producer.clone();
         async move {
             producer
-                .send_once(&KEYED, &note("a"), key, Vec::new())
+                .send_deduplicated(&KEYED, &note("a"), key, Vec::new())
                 .await
                 .unwrap()
         }
     };
     assert_eq!(
         send("k").await,
-        Pushed {
-            stored: 1,
-            repeated: 0
+        EnqueueOutcome {
+            inserted: 1,
+            duplicates: 0
         }
     );
     assert_eq!(
         send("k").await,
-        Pushed {
-            stored: 0,
-            repeated: 1
+        EnqueueOutcome {
+            inserted: 0,
+            duplicates: 1
         }
     );
     assert_eq!(
         send("other").await,
-        Pushed {
-            stored: 1,
-            repeated: 0
+        EnqueueOutcome {
+            inserted: 1,
+            duplicates: 0
         }
     );
     let leased = world.take(&KEYED).await;
     settle(&world, leased, done()).await;
     assert_eq!(
         send("k").await,
-        Pushed {
-            stored: 0,
-            repeated: 1
+        EnqueueOutcome {
+            inserted: 0,
+            duplicates: 1
         },
         "also when it is done already"
     );
     world.pass(Duration::from_millis(400)).await;
     assert_eq!(
         send("k").await,
-        Pushed {
-            stored: 1,
-            repeated: 0
+        EnqueueOutcome {
+            inserted: 1,
+            duplicates: 0
         }
     );
 }
@@ -450,7 +454,7 @@ async fn bound_in_bytes_refuses_new_messages_and_knows_those_that_it_has(world: 
     const BOUNDED: Queue<Note> = Queue::new(
         "bounded",
         Policy {
-            bound_bytes: Some(BOUND),
+            max_bytes: Some(BOUND),
             ..Policy::DEFAULT
         },
     );
@@ -479,7 +483,7 @@ async fn bound_in_bytes_refuses_new_messages_and_knows_those_that_it_has(world: 
     assert!((6..=7).contains(&stored), "{stored} of 30 KiB");
     assert_eq!(world.depth(&BOUNDED).await, (stored, 0, 0, 0));
     let again = world.bus.push(vec![large("0")]).await.unwrap();
-    assert_eq!((again.stored, again.repeated), (0, 1));
+    assert_eq!((again.inserted, again.duplicates), (0, 1));
     let status = world.bus.status(&BOUNDED.spec()).await.unwrap();
     assert!(
         (100 << 10..300 << 10).contains(&status.bytes),
@@ -502,7 +506,7 @@ async fn large_messages_are_measured_from_the_first_on(world: World) {
     const BOUNDED: Queue<Note> = Queue::new(
         "bounded",
         Policy {
-            bound_bytes: Some(300 << 10),
+            max_bytes: Some(300 << 10),
             ..Policy::DEFAULT
         },
     );
@@ -520,7 +524,7 @@ async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
     const BOUNDED: Queue<Note> = Queue::new(
         "bounded",
         Policy {
-            bound: Some(2),
+            max_depth: Some(2),
             ..Policy::DEFAULT
         },
     );
@@ -542,15 +546,15 @@ async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
     let stored = world.bus.push(vec![once(), once()]).await.unwrap();
     assert_eq!(
         stored,
-        Pushed {
-            stored: 1,
-            repeated: 1
+        EnqueueOutcome {
+            inserted: 1,
+            duplicates: 1
         },
         "what repeats itself is counted once"
     );
     let producer = world.producer();
     let refused = producer
-        .send_once(&BOUNDED, &note("c"), "c", Vec::new())
+        .send_deduplicated(&BOUNDED, &note("c"), "c", Vec::new())
         .await;
     assert!(
         matches!(
@@ -574,52 +578,52 @@ async fn a_bound_refuses_pushes_but_not_outputs(world: World) {
         settle(&world, leased, done()).await;
     }
     let accepted = producer
-        .send_once(&BOUNDED, &note("c"), "c", Vec::new())
+        .send_deduplicated(&BOUNDED, &note("c"), "c", Vec::new())
         .await
         .unwrap();
-    assert_eq!(accepted.stored, 1, "a refused push does not burn its key");
+    assert_eq!(accepted.inserted, 1, "a refused push does not burn its key");
     let again = producer
-        .send_once(&BOUNDED, &note("c"), "c", Vec::new())
+        .send_deduplicated(&BOUNDED, &note("c"), "c", Vec::new())
         .await
         .unwrap();
     assert_eq!(
-        again.repeated, 1,
+        again.duplicates, 1,
         "what is stored already is safe, however full the queue is"
     );
 }
 
-async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {
+async fn partitions_are_taken_one_by_one_and_side_by_side(world: World) {
     for text in ["a1", "a2", "b1", "a3"] {
-        world.send(&LANED, text).await;
+        world.send(&PARTITIONED, text).await;
     }
-    let mut taken = world.take_all(&LANED, 10).await;
+    let mut taken = world.take_all(&PARTITIONED, 10).await;
     taken.sort_by_key(text);
     assert_eq!(
         taken.iter().map(text).collect::<Vec<_>>(),
         ["a1", "b1"],
-        "one of each lane"
+        "one of each partition"
     );
 
     let busy = Reserve {
-        skip_lanes: vec!["a".to_owned(), "b".to_owned()],
+        skip_partitions: vec!["a".to_owned(), "b".to_owned()],
         ..Reserve::now(10)
     };
     assert!(
         world
             .bus
-            .reserve(&LANED.spec(), busy)
+            .reserve(&PARTITIONED.spec(), busy)
             .await
             .unwrap()
             .is_empty()
     );
     let only_a_is_busy = Reserve {
-        skip_lanes: vec!["a".to_owned()],
+        skip_partitions: vec!["a".to_owned()],
         ..Reserve::now(10)
     };
     assert!(
         world
             .bus
-            .reserve(&LANED.spec(), only_a_is_busy)
+            .reserve(&PARTITIONED.spec(), only_a_is_busy)
             .await
             .unwrap()
             .is_empty()
@@ -628,15 +632,20 @@ async fn lanes_are_taken_one_by_one_and_side_by_side(world: World) {
     for leased in taken {
         settle(&world, leased, Settlement::Release).await;
     }
-    let mut again: Vec<String> = world.take_all(&LANED, 10).await.iter().map(text).collect();
+    let mut again: Vec<String> = world
+        .take_all(&PARTITIONED, 10)
+        .await
+        .iter()
+        .map(text)
+        .collect();
     again.sort();
     assert_eq!(again, ["a1", "b1"], "what was released goes first");
-    assert_eq!(world.depth(&LANED).await, (2, 2, 0, 0));
+    assert_eq!(world.depth(&PARTITIONED).await, (2, 2, 0, 0));
 }
 
-async fn a_lane_without_a_name_is_a_lane(world: World) {
+async fn a_partition_without_a_name_is_a_partition(world: World) {
     const NAMED_BY_TEXT: Queue<Note> =
-        Queue::with_lanes("named-by-text", Policy::DEFAULT, |note| note.text.clone());
+        Queue::with_partitions("named-by-text", Policy::DEFAULT, |note| note.text.clone());
     for text in ["", "", "a"] {
         world.send(&NAMED_BY_TEXT, text).await;
     }
@@ -645,10 +654,10 @@ async fn a_lane_without_a_name_is_a_lane(world: World) {
     assert_eq!(
         taken.iter().map(text).collect::<Vec<_>>(),
         ["", "a"],
-        "one of each lane"
+        "one of each partition"
     );
     let nameless = Reserve {
-        skip_lanes: vec![String::new()],
+        skip_partitions: vec![String::new()],
         ..Reserve::now(10)
     };
     assert!(
@@ -666,7 +675,7 @@ async fn a_lane_without_a_name_is_a_lane(world: World) {
 
 async fn a_waiting_reservation_wakes_for_a_message_and_for_an_interrupt(world: World) {
     let long = Duration::from_secs(3600);
-    for queue in [NOTES, LANED] {
+    for queue in [NOTES, PARTITIONED] {
         let waiting = {
             let bus = Arc::clone(&world.other);
             tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! A lane that is held: what its messages wait for concerns all of them.
+//! A partition that is held: what its messages wait for concerns all of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,27 +6,27 @@ use parking_lot::Mutex;
 
 use async_trait::async_trait;
 use bus::{
-    BusError, Consumer, Context, Field, Handler, Ledger, Outcome, Policy, Queue, Requeue, Retry,
-    Retryable, Settlement,
+    BusError, Consumer, Context, Field, Handler, Outcome, Policy, Queue, RecordStore, Requeue,
+    Retry, Retryable, Settlement,
 };
 use runtime::{Service, Shutdown};
 
 use crate::{
     on_both,
-    world::{LANED, Note, OUT, World},
+    world::{Note, OUT, PARTITIONED, World},
 };
 
 on_both!(
-    held_lane_keeps_its_order_and_the_others_flow,
-    held_lane_goes_on_by_itself,
-    lane_of_a_message_that_meets_an_outage_is_held,
-    message_of_a_queue_without_lanes_is_deferred,
+    held_partition_keeps_its_order_and_the_others_flow,
+    held_partition_goes_on_by_itself,
+    partition_of_a_message_that_meets_an_outage_is_held,
+    message_of_a_queue_without_partitions_is_deferred,
     nothing_is_taken_while_the_next_queue_is_full,
 );
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(20);
-const RECORDS: Ledger = Ledger {
+const RECORDS: RecordStore = RecordStore {
     name: "held",
     retention: HOUR,
 };
@@ -130,16 +130,16 @@ async fn reason(world: &World, text: &str) -> Option<String> {
     found.unwrap()[0].field(REASON).unwrap()
 }
 
-async fn held_lane_keeps_its_order_and_the_others_flow(world: World) {
+async fn held_partition_keeps_its_order_and_the_others_flow(world: World) {
     let handler = Gardener::new(Tree::Closed(HOUR));
     for text in ["c1", "c2", "c3", "o1", "o2"] {
-        world.send(&LANED, text).await;
+        world.send(&PARTITIONED, text).await;
     }
-    all(&consumer(&world, LANED, &handler)).await.unwrap();
+    all(&consumer(&world, PARTITIONED, &handler)).await.unwrap();
     assert_eq!(handler.done(), ["o1", "o2"]);
-    let of_lane = |text: &String| text.starts_with('c');
+    let of_partition = |text: &String| text.starts_with('c');
     assert_eq!(
-        handler.seen().into_iter().filter(of_lane).count(),
+        handler.seen().into_iter().filter(of_partition).count(),
         1,
         "one asks for all"
     );
@@ -147,25 +147,26 @@ async fn held_lane_keeps_its_order_and_the_others_flow(world: World) {
         (reason(&world, "c1").await, reason(&world, "c2").await),
         (Some("the tree is closed".to_owned()), None)
     );
-    assert_eq!(world.depth(&LANED).await.2, 0, "none is put aside");
+    assert_eq!(world.depth(&PARTITIONED).await.2, 0, "none is put aside");
 
     // Another process holds nothing.
     handler.set(Tree::Open);
-    all(&consumer(&world, LANED, &handler)).await.unwrap();
+    all(&consumer(&world, PARTITIONED, &handler)).await.unwrap();
     assert_eq!(handler.done()[2..], ["c1", "c2", "c3"]);
     let attempts = handler.done.lock().clone();
     assert!(attempts.iter().all(|(_, attempt)| *attempt == 1));
 }
 
-async fn held_lane_goes_on_by_itself(world: World) {
+async fn held_partition_goes_on_by_itself(world: World) {
     let handler = Gardener::new(Tree::Closed(SHORT));
     for text in ["c1", "c2"] {
-        world.send(&LANED, text).await;
+        world.send(&PARTITIONED, text).await;
     }
     let shutdown = Shutdown::new();
-    let running = tokio::spawn(Box::new(consumer(&world, LANED, &handler)).run(shutdown.clone()));
+    let running =
+        tokio::spawn(Box::new(consumer(&world, PARTITIONED, &handler)).run(shutdown.clone()));
     world
-        .until("the lane to be looked at three times", || async {
+        .until("the partition to be looked at three times", || async {
             handler.seen().len() >= 3
         })
         .await;
@@ -179,14 +180,14 @@ async fn held_lane_goes_on_by_itself(world: World) {
     running.await.unwrap().unwrap();
 }
 
-async fn lane_of_a_message_that_meets_an_outage_is_held(world: World) {
+async fn partition_of_a_message_that_meets_an_outage_is_held(world: World) {
     let handler = Gardener::new(Tree::Away);
     for text in ["c1", "c2", "o1"] {
-        world.send(&LANED, text).await;
+        world.send(&PARTITIONED, text).await;
     }
-    all(&consumer(&world, LANED, &handler)).await.unwrap();
+    all(&consumer(&world, PARTITIONED, &handler)).await.unwrap();
     assert_eq!(handler.done(), ["o1"]);
-    let (ready, in_flight, delayed, dead) = world.depth(&LANED).await;
+    let (ready, in_flight, delayed, dead) = world.depth(&PARTITIONED).await;
     assert_eq!(
         (ready, in_flight, delayed, dead),
         (1, 0, 1, 0),
@@ -198,7 +199,7 @@ async fn lane_of_a_message_that_meets_an_outage_is_held(world: World) {
     );
 }
 
-async fn message_of_a_queue_without_lanes_is_deferred(world: World) {
+async fn message_of_a_queue_without_partitions_is_deferred(world: World) {
     let handler = Gardener::new(Tree::Closed(HOUR));
     world.send(&OUT, "c1").await;
     world.send(&OUT, "o1").await;
@@ -211,7 +212,7 @@ async fn nothing_is_taken_while_the_next_queue_is_full(world: World) {
     const NEXT: Queue<Note> = Queue::new(
         "next",
         Policy {
-            bound: Some(1),
+            max_depth: Some(1),
             ..Policy::DEFAULT
         },
     );

@@ -7,18 +7,18 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod admin;
 mod bounds;
 mod claim;
 mod consumer;
 mod contract;
 mod example;
 mod hold;
+mod isolation;
 mod leader_lease;
-mod ledger;
 mod model;
-mod operate;
-mod operator;
-mod quarantine;
+mod queue_admin;
+mod records;
 mod redis_only;
 mod servers;
 mod span;

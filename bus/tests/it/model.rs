@@ -1,5 +1,5 @@
 //! Random sequences of everything that may happen to a bus, each compared step by step with a model of a few lines. Both
-//! backends must answer as the model does; what the contract leaves open (which lane goes first) the model does too.
+//! backends must answer as the model does; what the contract leaves open (which partition goes first) the model does too.
 
 mod expected;
 mod steps;
@@ -8,7 +8,8 @@ mod subject;
 use std::time::Duration;
 
 use bus::{
-    Blob, BusError, Ending, Envelope, Leased, MessageState, Outgoing, Reserve, Settlement, Which,
+    Blob, BusError, Delivery, Envelope, MessageSelector, MessageState, Outgoing, Reserve,
+    SettleRequest, Settlement,
 };
 use proptest::{
     prelude::*,
@@ -20,7 +21,7 @@ use crate::world::written;
 
 use self::{
     expected::{Checked, Model, State, Taken, after, reason},
-    steps::{How, KEYS, LANES, QUEUES, Send, Step, steps},
+    steps::{How, KEYS, PARTITIONS, QUEUES, Send, Step, steps},
     subject::{Backend, Subject},
 };
 
@@ -70,7 +71,7 @@ async fn run_one(backend: &Backend, steps: Vec<Step>) -> Checked {
 /// A reservation that succeeded once.
 struct Given {
     worker: usize,
-    leased: Leased,
+    leased: Delivery,
     forgotten: bool,
 }
 
@@ -92,7 +93,10 @@ impl Run {
                 max,
                 skip,
             } => {
-                let skip: Vec<&str> = skip.into_iter().map(|lane| LANES[lane]).collect();
+                let skip: Vec<&str> = skip
+                    .into_iter()
+                    .map(|partition| PARTITIONS[partition])
+                    .collect();
                 self.reserve(worker, queue, max, &skip).await.map(|_| ())
             }
             Step::Extend { lease } => self.extend(lease).await,
@@ -181,19 +185,22 @@ impl Run {
         max: usize,
         skip: &[&str],
     ) -> Checked<Vec<usize>> {
-        let skip_lanes = skip.iter().map(|lane| (*lane).to_owned()).collect();
+        let skip_partitions = skip
+            .iter()
+            .map(|partition| (*partition).to_owned())
+            .collect();
         let request = Reserve {
-            skip_lanes,
+            skip_partitions,
             ..Reserve::now(max)
         };
         let got = self.subject.workers[worker]
             .reserve(&QUEUES[queue], request)
             .await
             .unwrap();
-        let taken = |leased: &Leased| Taken {
+        let taken = |leased: &Delivery| Taken {
             id: leased.envelope.id.as_u128(),
             attempt: leased.attempt,
-            deaths: leased.deaths,
+            unsettled_deliveries: leased.unsettled_deliveries,
         };
         let taken: Vec<Taken> = got.iter().map(taken).collect();
         let first = self.leases.len();
@@ -258,7 +265,7 @@ impl Run {
                 _ => Vec::new(),
             };
             expected.push(self.model.settle(*at, how, number, &emit));
-            let Leased {
+            let Delivery {
                 envelope, attempt, ..
             } = &self.leases[*at].leased;
             settlements.push(match how {
@@ -286,7 +293,7 @@ impl Run {
         let leases = ended.iter().map(|(at, _)| &self.leases[*at].leased.lease);
         let ended: Vec<_> = leases
             .zip(&settlements)
-            .map(|(lease, how)| Ending::new(lease, how))
+            .map(|(lease, how)| SettleRequest::new(lease, how))
             .collect();
         let results = self.subject.workers[worker]
             .settle_all(&ended)
@@ -327,8 +334,12 @@ impl Run {
             (self.model.depth(queue), self.model.paused[queue])
         );
 
-        // Messages of different lanes may have become ready at the same moment.
-        let max = if QUEUES[queue].lanes { usize::MAX } else { max };
+        // Messages of different partitions may have become ready at the same moment.
+        let max = if QUEUES[queue].partitions {
+            usize::MAX
+        } else {
+            max
+        };
         let found = self.subject.workers[1]
             .peek(&QUEUES[queue], max)
             .await
@@ -341,10 +352,10 @@ impl Run {
                     MessageState::InFlight { .. } => "held",
                     MessageState::Delayed { .. } => "delayed",
                 };
-                let Envelope { id, lane, .. } = &waiting.envelope;
+                let Envelope { id, partition, .. } = &waiting.envelope;
                 (
                     place == "delayed",
-                    lane.as_deref(),
+                    partition.as_deref(),
                     id.as_u128(),
                     place,
                     waiting.attempts,
@@ -364,7 +375,7 @@ impl Run {
                 };
                 (
                     place == "delayed",
-                    message.lane,
+                    message.partition,
                     message.id,
                     place,
                     message.attempts,
@@ -372,7 +383,8 @@ impl Run {
             })
             .collect();
         for shown in [&mut found, &mut expected] {
-            shown.sort_by_key(|(delayed, lane, ..)| (*delayed, lane.filter(|_| !delayed)));
+            shown
+                .sort_by_key(|(delayed, partition, ..)| (*delayed, partition.filter(|_| !delayed)));
         }
         prop_assert_eq!(
             found,
@@ -450,20 +462,24 @@ impl Run {
     }
 }
 
-fn which(one: Option<u128>) -> Which {
-    one.map_or(Which::All, |id| Which::One(Uuid::from_u128(id)))
+fn which(one: Option<u128>) -> MessageSelector {
+    one.map_or(MessageSelector::All, |id| {
+        MessageSelector::One(Uuid::from_u128(id))
+    })
 }
 
 fn outgoing(sends: &[(u128, Send)]) -> Vec<Outgoing> {
     let outgoing = |(number, send): &(u128, Send)| {
         let queue = QUEUES[send.queue];
-        let lane = queue.lanes.then(|| LANES[send.lane].to_owned());
+        let partition = queue
+            .partitions
+            .then(|| PARTITIONS[send.partition].to_owned());
         let created_at = "2026-11-21T12:00:00Z".parse().unwrap();
         let envelope = Envelope {
             id: Uuid::from_u128(*number),
             version: 1,
             created_at,
-            lane,
+            partition,
             body: Blob::default(),
         };
         let after = Duration::from_secs(after(send.hours, *number));

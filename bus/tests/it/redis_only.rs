@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Ending, Field, Ledger, Letters, Operate, Operator, Outgoing, Queue, RedisBus,
-    Remains, Reserve, Settlement, Which,
+    Admin, Bus, BusError, DeadLetterFilter, DeadLetterPayload, Field, MessageSelector, Outgoing,
+    Queue, QueueAdmin, RecordStore, RedisBus, Reserve, SettleRequest, Settlement,
 };
 use runtime::{Clock, SystemClock};
 use tempfile::TempDir;
 use testkit::RedisServer;
 
-use crate::world::{LANED, NOTES, Note, OUT, note, text, written};
+use crate::world::{NOTES, Note, OUT, PARTITIONED, note, text, written};
 
 struct Server {
     server: RedisServer,
@@ -91,13 +91,13 @@ async fn something_that_is_not_ours_in_a_stream_becomes_a_dead_letter_and_the_ot
     }
     for bytes in ["no envelope", "some field"] {
         assert!(
-            kept.contains(&Remains::Unreadable(bytes.into())),
+            kept.contains(&DeadLetterPayload::Unreadable(bytes.into())),
             "the bytes are kept: {kept:?}"
         );
     }
 }
 
-/// Whether it came into the stream of a queue, into that of a lane, or among the delayed ones.
+/// Whether it came into the stream of a queue, into that of a partition, or among the delayed ones.
 #[tokio::test]
 async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropped() {
     let world = Server::start().await;
@@ -107,14 +107,24 @@ async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropp
     let _: u32 = world
         .command(&["ZADD", "{test}:notes:delayed", "1", "garbage that waits"])
         .await;
-    let _: u32 = world.command(&["SADD", "{test}:laned:lanes", "x"]).await;
-    let _: String = world
-        .command(&["XADD", "{test}:laned:lane:x", "*", "a", "0", "e", "garbage"])
+    let _: u32 = world
+        .command(&["SADD", "{test}:partitioned:partitions", "x"])
         .await;
-    let operator = Operator::new(world.bus.clone(), &[NOTES.spec(), LANED.spec()]);
+    let _: String = world
+        .command(&[
+            "XADD",
+            "{test}:partitioned:partition:x",
+            "*",
+            "a",
+            "0",
+            "e",
+            "garbage",
+        ])
+        .await;
+    let operator = Admin::new(world.bus.clone(), &[NOTES.spec(), PARTITIONED.spec()]);
     for (queue, stream, letters) in [
         (NOTES, "{test}:notes:ready", 2),
-        (LANED, "{test}:laned:lane:x", 1),
+        (PARTITIONED, "{test}:partitioned:partition:x", 1),
     ] {
         let spec = queue.spec();
         for _ in 0..3 {
@@ -145,9 +155,9 @@ async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropp
             .await
             .unwrap();
         assert!(shown.contents.body_bytes > 0, "{shown:?}");
-        let named = Letters {
+        let named = DeadLetterFilter {
             ids: vec![found[0].id.clone()],
-            ..Letters::default()
+            ..DeadLetterFilter::default()
         };
         let chosen = operator.choose(&named).await.unwrap();
         let refused = operator
@@ -159,10 +169,10 @@ async fn a_foreign_entry_ends_as_one_dead_letter_and_stays_away_once_it_is_dropp
             refused.contains(&found[0].id) && refused.contains("no message"),
             "{refused}"
         );
-        let all = Letters {
+        let all = DeadLetterFilter {
             queue: Some(spec.name.to_owned()),
             all: true,
-            ..Letters::default()
+            ..DeadLetterFilter::default()
         };
         let chosen = operator.choose(&all).await.unwrap();
         let left = operator.requeue_dead(&chosen).await.unwrap();
@@ -199,7 +209,7 @@ async fn all_that_waits_is_dropped_though_some_of_it_is_not_ours() {
     assert_eq!(
         world
             .bus
-            .drop_waiting(&NOTES.spec(), Which::All)
+            .drop_waiting(&NOTES.spec(), MessageSelector::All)
             .await
             .unwrap(),
         3
@@ -231,7 +241,7 @@ async fn pushes_at_the_same_time_are_each_stored_once_and_one_that_fails_concern
     let mut stored = 0;
     for (queue, pushed) in futures::future::join_all(pushes).await {
         match pushed {
-            Ok(pushed) if queue == "notes" => stored += pushed.stored,
+            Ok(pushed) if queue == "notes" => stored += pushed.inserted,
             Err(BusError::Refused { .. }) if queue == "out" => {}
             other => panic!("{queue}: {other:?}"),
         }
@@ -461,11 +471,11 @@ async fn a_server_that_falls_silent_is_not_waited_for_without_end() {
 #[tokio::test]
 async fn a_full_redis_refuses_messages_and_takes_what_is_recorded_of_those_it_has() {
     let world = Server::start().await;
-    let ledger = Ledger {
+    let store = RecordStore {
         name: "builds",
         retention: Duration::from_secs(60),
     };
-    let begins = || vec![ledger.add("a", &"begins").unwrap()];
+    let begins = || vec![store.add("a", &"begins").unwrap()];
     world
         .bus
         .push_with(vec![world.packed("a")], begins())
@@ -480,7 +490,7 @@ async fn a_full_redis_refuses_messages_and_takes_what_is_recorded_of_those_it_ha
     world.bus.push_with(Vec::new(), begins()).await.unwrap();
     let record = world
         .bus
-        .records(&ledger, &["a".to_owned()])
+        .records(&store, &["a".to_owned()])
         .await
         .unwrap()
         .pop()
@@ -491,7 +501,7 @@ async fn a_full_redis_refuses_messages_and_takes_what_is_recorded_of_those_it_ha
 #[tokio::test]
 async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
     let world = Server::start().await;
-    let ledger = Ledger {
+    let store = RecordStore {
         name: "builds",
         retention: Duration::from_secs(60),
     };
@@ -500,7 +510,7 @@ async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
             .bus
             .push_with(
                 vec![world.packed("a")],
-                vec![ledger.open("a", Field::new("accepted"), &1).unwrap()],
+                vec![store.open("a", Field::new("accepted"), &1).unwrap()],
             )
             .await
     };
@@ -513,9 +523,9 @@ async fn a_message_that_could_not_be_stored_does_not_open_its_record() {
         matches!(refused, Err(BusError::Refused { .. })),
         "{refused:?}"
     );
-    assert!(world.bus.records(&ledger, &["a".to_owned()]).await.unwrap()[0].is_empty());
+    assert!(world.bus.records(&store, &["a".to_owned()]).await.unwrap()[0].is_empty());
     let _: u32 = world.command(&["DEL", "{test}:notes:ready"]).await;
-    assert_eq!(send().await.unwrap().stored, 1);
+    assert_eq!(send().await.unwrap().inserted, 1);
 }
 
 #[tokio::test]
@@ -536,7 +546,7 @@ async fn an_evicting_server_is_refused() {
 #[tokio::test]
 async fn every_key_of_a_record_expires() {
     const RETENTION: Duration = Duration::from_secs(600);
-    const BUILDS: Ledger = Ledger {
+    const BUILDS: RecordStore = RecordStore {
         name: "builds",
         retention: RETENTION,
     };
@@ -576,10 +586,10 @@ async fn every_key_of_a_record_expires() {
         BUILDS.untag("a", "open"),
         BUILDS.tag("a", "all"),
     ];
-    let ending = Ending {
+    let ending = SettleRequest {
         lease: &taken.lease,
         how: &done,
-        facts: &ended,
+        updates: &ended,
     };
     assert_eq!(
         written(world.bus.settle_all(&[ending]).await.unwrap()),
@@ -593,12 +603,12 @@ async fn every_key_of_a_record_expires() {
     ];
     world.bus.push_with(Vec::new(), gone).await.unwrap();
 
-    let mut keys: Vec<String> = world.command(&["KEYS", "{test}:-ledger-:*"]).await;
+    let mut keys: Vec<String> = world.command(&["KEYS", "{test}:-record-:*"]).await;
     keys.sort();
     assert_eq!(
         keys,
         ["record:a", "record:b", "tag:all", "tag:open"]
-            .map(|key| format!("{{test}}:-ledger-:builds:{key}"))
+            .map(|key| format!("{{test}}:-record-:builds:{key}"))
     );
     for key in keys {
         let left: i64 = world.command(&["PTTL", &key]).await;

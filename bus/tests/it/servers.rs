@@ -11,7 +11,7 @@ mod unfit;
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Backoff, Bus, BusError, Leased, Outgoing, Queue, RedisBus, RedisOptions, Reserve, Retry,
+    Backoff, Bus, BusError, Delivery, Outgoing, Queue, RedisBus, RedisOptions, Reserve, Retry,
     Retryable, Settlement,
 };
 use runtime::{Clock, SystemClock, error_chain};
@@ -66,7 +66,7 @@ async fn persist<T, F: Future<Output = Result<T, BusError>>>(
 }
 
 /// Reserves one message, and waits for it.
-async fn take(bus: &RedisBus, queue: &Queue<Note>) -> Leased {
+async fn take(bus: &RedisBus, queue: &Queue<Note>) -> Delivery {
     let request = Reserve {
         wait: Duration::from_secs(60),
         ..Reserve::now(1)

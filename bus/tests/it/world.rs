@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Depth, Envelope, Leased, MemoryBus, Message, Policy, Producer, Queue, RedisBus,
-    Reserve,
+    Bus, BusError, Delivery, Depth, Envelope, MemoryBus, Message, Policy, Producer, Queue,
+    RedisBus, Reserve,
 };
 use runtime::{Clock, ManualClock, SystemClock};
 use serde::{Deserialize, Serialize};
@@ -36,8 +36,9 @@ pub const POLICY: Policy = Policy {
 };
 pub const NOTES: Queue<Note> = Queue::new("notes", POLICY);
 pub const OUT: Queue<Note> = Queue::new("out", POLICY);
-/// The lane of a note is its first letter.
-pub const LANED: Queue<Note> = Queue::with_lanes("laned", POLICY, |note| note.text[..1].to_owned());
+/// The partition of a note is its first letter.
+pub const PARTITIONED: Queue<Note> =
+    Queue::with_partitions("partitioned", POLICY, |note| note.text[..1].to_owned());
 
 pub struct World {
     /// One worker's view of the bus, and another's.
@@ -102,14 +103,14 @@ impl World {
         self.producer().send(queue, &note(text)).await.unwrap();
     }
 
-    pub async fn take(&self, queue: &Queue<Note>) -> Leased {
+    pub async fn take(&self, queue: &Queue<Note>) -> Delivery {
         self.take_all(queue, 1)
             .await
             .pop()
             .expect("a message is ready")
     }
 
-    pub async fn take_all(&self, queue: &Queue<Note>, max: usize) -> Vec<Leased> {
+    pub async fn take_all(&self, queue: &Queue<Note>, max: usize) -> Vec<Delivery> {
         self.bus
             .reserve(&queue.spec(), Reserve::now(max))
             .await
@@ -158,7 +159,7 @@ pub fn written(results: Vec<Result<(), BusError>>) -> Vec<bool> {
     results.collect()
 }
 
-pub fn text(leased: &Leased) -> String {
+pub fn text(leased: &Delivery) -> String {
     note_of(&leased.envelope)
 }
 

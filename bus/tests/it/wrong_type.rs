@@ -11,17 +11,17 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Backoff, Bus, BusError, Consumer, Context, Ending, Fact, Field, Handler, Leased, Ledger,
-    Operate, Outcome, Outgoing, Policy, Queue, RedisBus, Reserve, Settlement,
+    Backoff, Bus, BusError, Consumer, Context, Delivery, Field, Handler, Outcome, Outgoing, Policy,
+    Queue, QueueAdmin, RecordStore, RecordUpdate, RedisBus, Reserve, SettleRequest, Settlement,
 };
 use runtime::SystemClock;
 use tempfile::TempDir;
 use testkit::RedisServer;
 use uuid::Uuid;
 
-use crate::world::{LANED, NOTES, Note, OUT, POLICY, note, text};
+use crate::world::{NOTES, Note, OUT, PARTITIONED, POLICY, note, text};
 
-const BUILDS: Ledger = Ledger {
+const BUILDS: RecordStore = RecordStore {
     name: "builds",
     retention: Duration::from_secs(600),
 };
@@ -67,16 +67,21 @@ impl Server {
         self.bus.push(vec![packed(queue, text)]).await.unwrap();
     }
 
-    async fn take(&self, queue: &Queue<Note>) -> Leased {
+    async fn take(&self, queue: &Queue<Note>) -> Delivery {
         let taken = self.bus.reserve(&queue.spec(), Reserve::now(1)).await;
         taken.unwrap().pop().expect("a message is ready")
     }
 
-    async fn end(&self, leased: &Leased, how: &Settlement, facts: &[Fact]) -> Result<(), BusError> {
-        let ending = Ending {
+    async fn end(
+        &self,
+        leased: &Delivery,
+        how: &Settlement,
+        updates: &[RecordUpdate],
+    ) -> Result<(), BusError> {
+        let ending = SettleRequest {
             lease: &leased.lease,
             how,
-            facts,
+            updates,
         };
         let mut results = self.bus.settle_all(&[ending]).await.unwrap();
         results.pop().unwrap()
@@ -101,9 +106,9 @@ fn dead() -> Settlement {
 }
 
 /// Settlements that write to each kind of key: its name, the queue, how the message is settled, and what is recorded.
-fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<Fact>)> {
+fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<RecordUpdate>)> {
     // What comes before the change that is refused must not be written either.
-    let facts = || {
+    let updates = || {
         vec![
             BUILDS.add("good", &"entry").unwrap(),
             BUILDS.tag("good", "all"),
@@ -117,29 +122,50 @@ fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<Fact>)> {
         key: Some("once".to_owned()),
         ..packed(&OUT, "later")
     };
-    let emit = || vec![packed(&OUT, "now"), later.clone(), packed(&LANED, "lane")];
+    let emit = || {
+        vec![
+            packed(&OUT, "now"),
+            later.clone(),
+            packed(&PARTITIONED, "partition"),
+        ]
+    };
     let retry = |after| Settlement::Retry { after };
     let defer = |after| Settlement::Defer { after };
     vec![
-        ("-ledger-:builds:record:bad", NOTES, done(emit()), facts()),
-        ("-ledger-:builds:tag:all", NOTES, done(emit()), facts()),
-        ("-ledger-:builds:tag:open", NOTES, done(emit()), facts()),
-        ("-ledger-:builds:tag:last", NOTES, retry(MINUTE), facts()),
-        ("-ledger-:builds:record:bad", NOTES, dead(), facts()),
-        ("out:ready", NOTES, done(emit()), facts()),
-        ("out:delayed", NOTES, done(emit()), facts()),
-        ("laned:lane:l", NOTES, done(emit()), facts()),
-        ("laned:lanes", NOTES, done(emit()), facts()),
-        ("laned:hint", NOTES, done(emit()), facts()),
-        ("notes:delayed", NOTES, retry(MINUTE), facts()),
-        ("notes:delayed", NOTES, defer(MINUTE), facts()),
-        ("laned:hint", LANED, retry(Duration::ZERO), facts()),
-        ("laned:lanes", LANED, defer(Duration::ZERO), facts()),
-        ("laned:hint", LANED, Settlement::Release, Vec::new()),
-        ("notes:dead", NOTES, dead(), facts()),
-        ("notes:letters", NOTES, dead(), facts()),
-        ("notes:bodies", NOTES, dead(), facts()),
-        ("out:ready", NOTES, dead(), facts()),
+        ("-record-:builds:record:bad", NOTES, done(emit()), updates()),
+        ("-record-:builds:tag:all", NOTES, done(emit()), updates()),
+        ("-record-:builds:tag:open", NOTES, done(emit()), updates()),
+        ("-record-:builds:tag:last", NOTES, retry(MINUTE), updates()),
+        ("-record-:builds:record:bad", NOTES, dead(), updates()),
+        ("out:ready", NOTES, done(emit()), updates()),
+        ("out:delayed", NOTES, done(emit()), updates()),
+        ("partitioned:partition:p", NOTES, done(emit()), updates()),
+        ("partitioned:partitions", NOTES, done(emit()), updates()),
+        ("partitioned:hint", NOTES, done(emit()), updates()),
+        ("notes:delayed", NOTES, retry(MINUTE), updates()),
+        ("notes:delayed", NOTES, defer(MINUTE), updates()),
+        (
+            "partitioned:hint",
+            PARTITIONED,
+            retry(Duration::ZERO),
+            updates(),
+        ),
+        (
+            "partitioned:partitions",
+            PARTITIONED,
+            defer(Duration::ZERO),
+            updates(),
+        ),
+        (
+            "partitioned:hint",
+            PARTITIONED,
+            Settlement::Release,
+            Vec::new(),
+        ),
+        ("notes:dead", NOTES, dead(), updates()),
+        ("notes:letters", NOTES, dead(), updates()),
+        ("notes:bodies", NOTES, dead(), updates()),
+        ("out:ready", NOTES, dead(), updates()),
     ]
 }
 
@@ -147,7 +173,7 @@ fn settlements() -> Vec<(&'static str, Queue<Note>, Settlement, Vec<Fact>)> {
 async fn settlement_that_meets_a_key_of_wrong_type_writes_nothing_and_is_written_once_the_key_is_gone()
  {
     let mut world = Server::start().await;
-    for (key, queue, how, facts) in settlements() {
+    for (key, queue, how, updates) in settlements() {
         let _: String = world.run(&["FLUSHALL"]).await;
         world.send(&queue, "message").await;
         let leased = world.take(&queue).await;
@@ -156,7 +182,7 @@ async fn settlement_that_meets_a_key_of_wrong_type_writes_nothing_and_is_written
         let _: String = world.run(&["SET", &key, "something else"]).await;
         let before = world.keyspace().await;
 
-        let refused = world.end(&leased, &how, &facts).await.unwrap_err();
+        let refused = world.end(&leased, &how, &updates).await.unwrap_err();
         assert!(
             matches!(refused, BusError::Refused { .. }),
             "{key}: {refused:?}"
@@ -173,7 +199,7 @@ async fn settlement_that_meets_a_key_of_wrong_type_writes_nothing_and_is_written
         );
 
         let _: u32 = world.run(&["DEL", &key]).await;
-        world.end(&leased, &how, &facts).await.unwrap();
+        world.end(&leased, &how, &updates).await.unwrap();
         assert_eq!(
             world.bus.depth(&queue.spec()).await.unwrap().in_flight,
             0,
@@ -188,7 +214,7 @@ async fn refused_settlement_does_not_concern_the_others_of_its_batch() {
     for text in ["a", "b", "c", "d"] {
         world.send(&NOTES, text).await;
     }
-    let key = "{test}:-ledger-:builds:record:b";
+    let key = "{test}:-record-:builds:record:b";
     let _: String = world.run(&["SET", key, "something else"]).await;
     let taken = world
         .bus
@@ -199,21 +225,23 @@ async fn refused_settlement_does_not_concern_the_others_of_its_batch() {
         .iter()
         .map(|leased| {
             let text = text(leased);
-            let facts = match text.as_str() {
+            let updates = match text.as_str() {
                 "a" => Vec::new(),
                 _ => vec![
                     BUILDS.tag(&text, "all"),
                     BUILDS.add(&text, &"entry").unwrap(),
                 ],
             };
-            (leased, done(vec![packed(&OUT, &text)]), facts)
+            (leased, done(vec![packed(&OUT, &text)]), updates)
         })
         .collect();
-    let endings = settlements.iter().map(|(leased, how, facts)| Ending {
-        lease: &leased.lease,
-        how,
-        facts,
-    });
+    let endings = settlements
+        .iter()
+        .map(|(leased, how, updates)| SettleRequest {
+            lease: &leased.lease,
+            how,
+            updates,
+        });
     let results = world
         .bus
         .settle_all(&endings.collect::<Vec<_>>())
@@ -244,8 +272,8 @@ async fn count_of_settled_messages_of_wrong_type_hinders_no_settlement() {
     assert_eq!(world.run::<usize>(&["XLEN", "{test}:notes:ready"]).await, 0);
 }
 
-/// Pushes that write to each kind of key: its name, and what is recorded. Each stores a message now, later and in a lane.
-fn pushes() -> Vec<(&'static str, Vec<Fact>)> {
+/// Pushes that write to each kind of key: its name, and what is recorded. Each stores a message now, later and in a partition.
+fn pushes() -> Vec<(&'static str, Vec<RecordUpdate>)> {
     let open = |record: &str| BUILDS.open(record, Field::new("by"), &1).unwrap();
     let opening = || {
         vec![
@@ -259,19 +287,19 @@ fn pushes() -> Vec<(&'static str, Vec<Fact>)> {
     };
     let without_opening = || opening().split_off(1);
     vec![
-        ("-ledger-:builds:record:new", opening()),
-        ("-ledger-:builds:record:other", opening()),
-        ("-ledger-:builds:record:bad", opening()),
-        ("-ledger-:builds:record:bad", without_opening()),
-        ("-ledger-:builds:tag:all", opening()),
-        ("-ledger-:builds:tag:open", opening()),
-        ("-ledger-:builds:tag:open", without_opening()),
+        ("-record-:builds:record:new", opening()),
+        ("-record-:builds:record:other", opening()),
+        ("-record-:builds:record:bad", opening()),
+        ("-record-:builds:record:bad", without_opening()),
+        ("-record-:builds:tag:all", opening()),
+        ("-record-:builds:tag:open", opening()),
+        ("-record-:builds:tag:open", without_opening()),
         ("out:ready", opening()),
         ("out:delayed", opening()),
-        ("laned:lane:l", opening()),
-        ("laned:lanes", opening()),
-        ("laned:hint", opening()),
-        ("laned:hint", Vec::new()),
+        ("partitioned:partition:l", opening()),
+        ("partitioned:partitions", opening()),
+        ("partitioned:hint", opening()),
+        ("partitioned:hint", Vec::new()),
     ]
 }
 
@@ -284,26 +312,30 @@ async fn push_that_meets_a_key_of_wrong_type_writes_nothing_and_is_stored_once_t
             key: Some("once".to_owned()),
             ..packed(&OUT, "later")
         };
-        vec![packed(&OUT, "now"), later, packed(&LANED, "lane")]
+        vec![
+            packed(&OUT, "now"),
+            later,
+            packed(&PARTITIONED, "partition"),
+        ]
     };
-    for (key, facts) in pushes() {
+    for (key, updates) in pushes() {
         let _: String = world.run(&["FLUSHALL"]).await;
         let key = format!("{{test}}:{key}");
         let _: String = world.run(&["SET", &key, "something else"]).await;
         let before = world.keyspace().await;
 
-        let refused = world.bus.push_with(messages(), facts.clone()).await;
+        let refused = world.bus.push_with(messages(), updates.clone()).await;
         assert_eq!(
             refused.unwrap_err().to_string(),
             format!(
                 "redis refused storing messages: WRONGTYPE {key} holds a string, which is not the bus's: remove it"
             )
         );
-        assert!(world.keyspace().await == before, "{key}: {facts:?}");
+        assert!(world.keyspace().await == before, "{key}: {updates:?}");
 
         let _: u32 = world.run(&["DEL", &key]).await;
-        let pushed = world.bus.push_with(messages(), facts).await.unwrap();
-        assert_eq!((pushed.stored, pushed.repeated), (3, 0), "{key}");
+        let pushed = world.bus.push_with(messages(), updates).await.unwrap();
+        assert_eq!((pushed.inserted, pushed.duplicates), (3, 0), "{key}");
     }
 }
 
@@ -312,10 +344,10 @@ async fn changes_of_records_that_meet_a_key_of_wrong_type_are_not_made() {
     let mut world = Server::start().await;
     for key in ["record:bad", "tag:all", "tag:open"] {
         let _: String = world.run(&["FLUSHALL"]).await;
-        let key = format!("{{test}}:-ledger-:builds:{key}");
+        let key = format!("{{test}}:-record-:builds:{key}");
         let _: String = world.run(&["SET", &key, "something else"]).await;
         let before = world.keyspace().await;
-        let facts = || {
+        let updates = || {
             vec![
                 BUILDS.add("good", &"entry").unwrap(),
                 BUILDS.tag("good", "all"),
@@ -323,14 +355,14 @@ async fn changes_of_records_that_meet_a_key_of_wrong_type_are_not_made() {
                 BUILDS.set("bad", Field::new("by"), &1).unwrap(),
             ]
         };
-        let refused = world.bus.push_with(Vec::new(), facts()).await;
+        let refused = world.bus.push_with(Vec::new(), updates()).await;
         assert!(
             matches!(&refused, Err(BusError::Refused { reason, .. }) if reason.contains(&key)),
             "{key}: {refused:?}"
         );
         assert!(world.keyspace().await == before, "{key}");
         let _: u32 = world.run(&["DEL", &key]).await;
-        world.bus.push_with(Vec::new(), facts()).await.unwrap();
+        world.bus.push_with(Vec::new(), updates()).await.unwrap();
     }
 }
 
@@ -339,7 +371,7 @@ async fn compare_and_set_that_meets_a_key_of_wrong_type_names_it_and_changes_not
     let mut world = Server::start().await;
     for key in ["record:a", "record:b", "tag:all", "tag:open"] {
         let _: String = world.run(&["FLUSHALL"]).await;
-        let key = format!("{{test}}:-ledger-:builds:{key}");
+        let key = format!("{{test}}:-record-:builds:{key}");
         let _: String = world.run(&["SET", &key, "something else"]).await;
         let before = world.keyspace().await;
         let change = || {
@@ -347,14 +379,14 @@ async fn compare_and_set_that_meets_a_key_of_wrong_type_names_it_and_changes_not
                 .compare_and_set("a", Field::new("by"), None, Some(&1))
                 .unwrap()
         };
-        let facts = || {
+        let updates = || {
             vec![
                 BUILDS.set("b", Field::new("by"), &1).unwrap(),
                 BUILDS.tag("a", "all"),
                 BUILDS.untag("a", "open"),
             ]
         };
-        let refused = world.bus.compare_and_set(change(), facts()).await;
+        let refused = world.bus.compare_and_set(change(), updates()).await;
         assert_eq!(
             refused.unwrap_err().to_string(),
             format!(
@@ -363,7 +395,13 @@ async fn compare_and_set_that_meets_a_key_of_wrong_type_names_it_and_changes_not
         );
         assert!(world.keyspace().await == before, "{key}");
         let _: u32 = world.run(&["DEL", &key]).await;
-        assert!(world.bus.compare_and_set(change(), facts()).await.unwrap());
+        assert!(
+            world
+                .bus
+                .compare_and_set(change(), updates())
+                .await
+                .unwrap()
+        );
     }
 }
 
@@ -398,7 +436,7 @@ impl Handler<Note> for Recorder {
 #[tokio::test]
 async fn message_whose_settlement_is_refused_uses_up_its_attempts_and_the_others_flow() {
     let mut world = Server::start().await;
-    let key = "{test}:-ledger-:builds:record:bad";
+    let key = "{test}:-record-:builds:record:bad";
     let _: String = world.run(&["SET", key, "something else"]).await;
     for text in ["good", "bad", "better"] {
         world.send(&WORK, text).await;

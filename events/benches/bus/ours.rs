@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use bus::{
-    Bus, BusError, Consumer, Context, Ending, Handler, MemoryBus, Message, Outcome, Policy,
-    Producer, Queue, RedisBus, Reserve, Settlement,
+    Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, Outcome, Policy, Producer,
+    Queue, RedisBus, Reserve, SettleRequest, Settlement,
 };
 use runtime::{Clock, Service, Shutdown, SystemClock};
 use serde::{Deserialize, Serialize};
@@ -123,11 +123,11 @@ pub async fn consume(server: &RedisServer) -> f64 {
     let queue = PARCELS.spec();
     let done = Settlement::Done { emit: Vec::new() };
     let begin = SystemClock.now();
-    let (mut ended, mut last) = (0, Vec::<bus::Leased>::new());
+    let (mut ended, mut last) = (0, Vec::<bus::Delivery>::new());
     loop {
         let settlements: Vec<_> = last
             .iter()
-            .map(|leased| Ending::new(&leased.lease, &done))
+            .map(|leased| SettleRequest::new(&leased.lease, &done))
             .collect();
         let (settled, next) = tokio::join!(
             bus.settle_all(&settlements),

@@ -73,7 +73,7 @@ impl<'w> Ours<'w> {
             Box::new(mercurial.keeper()),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, mercurial.handler())
-                    .with_lanes(mercurial.lanes()),
+                    .with_partitions(mercurial.lanes()),
             ),
             Box::new(Consumer::new(
                 bus.clone(),

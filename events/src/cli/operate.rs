@@ -140,7 +140,7 @@ pub enum DeadAction {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").args(["ids", "reason", "all"]).required(true).multiple(false))]
 pub struct DeadChoice {
-    /// Letters
+    /// DeadLetterFilter
     #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub ids: Vec<String>,
     /// Only letters of this queue

@@ -1,7 +1,7 @@
 //! `events dead`
 
 use anyhow::bail;
-use bus::{KeptLetter, LetterContents, LetterReport, Letters, Operator};
+use bus::{Admin, DeadLetterContents, DeadLetterFilter, DeadLetterReport, KeptDeadLetter};
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 
@@ -32,7 +32,7 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
             .await
         }
         DeadAction::Show { id, queue } => {
-            let letter: LetterContents = operator.dead_letter(queue.as_deref(), &id).await?;
+            let letter: DeadLetterContents = operator.dead_letter(queue.as_deref(), &id).await?;
             if json {
                 print_json(&letter)
             } else {
@@ -52,7 +52,7 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
                     "requeued {}",
                     counted(outcome.requeued, "dead letter")
                 ))?;
-                for KeptLetter { queue, id, why } in &outcome.kept {
+                for KeptDeadLetter { queue, id, why } in &outcome.kept {
                     crate::print(&format!("kept {id} of {queue}: {why}"))?;
                 }
                 if !outcome.unreadable.is_empty() {
@@ -85,7 +85,7 @@ pub async fn dead(options: Dead) -> anyhow::Result<()> {
     }
 }
 
-impl From<DeadChoice> for Letters {
+impl From<DeadChoice> for DeadLetterFilter {
     fn from(
         DeadChoice {
             ids,
@@ -104,7 +104,7 @@ impl From<DeadChoice> for Letters {
 }
 
 async fn list(
-    operator: &Operator,
+    operator: &Admin,
     queue: Option<&str>,
     reason: &str,
     limit: usize,
@@ -129,7 +129,7 @@ async fn list(
     }
     let now = SystemClock.now();
     let mut table = Table::new(&["ID", "QUEUE", "DIED ", "ATTEMPTS ", "REASON"]);
-    for LetterReport { queue, letter } in letters {
+    for DeadLetterReport { queue, letter } in letters {
         table.row(vec![
             letter.id,
             queue.to_owned(),

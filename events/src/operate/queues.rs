@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use bus::{MessageReport, MessageState, Messages, Operator, QueueReport};
+use bus::{Admin, MessageReport, MessageState, Messages, QueueReport};
 use runtime::{Clock, SystemClock};
 use serde_json::json;
 
@@ -123,7 +123,7 @@ fn show(reports: &[QueueReport], json: bool) -> anyhow::Result<()> {
     table.lines().iter().try_for_each(|line| crate::print(line))
 }
 
-async fn peek(operator: &Operator, queue: &str, limit: usize, json: bool) -> anyhow::Result<()> {
+async fn peek(operator: &Admin, queue: &str, limit: usize, json: bool) -> anyhow::Result<()> {
     // One more than is shown tells whether there are more.
     let mut messages = operator.messages(queue, limit.saturating_add(1)).await?;
     let more = messages.len() > limit;
@@ -141,7 +141,7 @@ async fn peek(operator: &Operator, queue: &str, limit: usize, json: bool) -> any
         "ATTEMPTS ",
         "BYTES ",
         "VERSION ",
-        "LANE",
+        "PARTITION",
     ]);
     for message in &messages {
         table.row(row(message));
@@ -176,11 +176,11 @@ fn row(message: &MessageReport) -> Vec<String> {
             .version
             .map(|version| version.to_string())
             .unwrap_or_default(),
-        message.contents.lane.clone().unwrap_or_default(),
+        message.contents.partition.clone().unwrap_or_default(),
     ]
 }
 
-async fn pause(operator: &Operator, queue: &str, paused: bool, json: bool) -> anyhow::Result<()> {
+async fn pause(operator: &Admin, queue: &str, paused: bool, json: bool) -> anyhow::Result<()> {
     let before = operator.queue(queue).await?.paused;
     let report = operator.set_paused(queue, paused).await?;
     if json {
@@ -204,7 +204,7 @@ fn left(report: &QueueReport) -> String {
     )
 }
 
-async fn drain(operator: &Operator, options: &Drain, json: bool) -> anyhow::Result<()> {
+async fn drain(operator: &Admin, options: &Drain, json: bool) -> anyhow::Result<()> {
     let queue = &options.queue;
     let begun = SystemClock.now();
     let mut progress = Progress::new();

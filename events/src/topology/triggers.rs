@@ -7,7 +7,7 @@ use std::{
 };
 
 use build::{NewDiff, Phid};
-use bus::{Bus, Consumer, Ledger, Producer, Queue};
+use bus::{Bus, Consumer, Producer, Queue, RecordStore};
 use phabricator::{Conduit, ConduitError, DiffPoller, Directory, TestResultPublisher};
 use pulse::{Listener, PulseMessage, PulseSettings, Route, Topic};
 use runtime::{Clock, Service, ServiceError, error_chain};
@@ -130,7 +130,7 @@ pub(crate) struct Deployment {
     pub(crate) public: Taskcluster,
     hooks: Queue<Trigger>,
     monitoring: Queue<Watched>,
-    pub(crate) tasks: Ledger,
+    pub(crate) tasks: RecordStore,
 }
 
 impl Deployment {
@@ -146,7 +146,7 @@ impl Deployment {
                 public,
                 hooks: HOOKS,
                 monitoring: MONITORING,
-                tasks: Ledger {
+                tasks: RecordStore {
                     name: "tasks",
                     retention: RETENTION,
                 },
@@ -161,7 +161,7 @@ impl Deployment {
             public,
             hooks: HOOKS_COMMUNITY,
             monitoring: MONITORING_COMMUNITY,
-            tasks: Ledger {
+            tasks: RecordStore {
                 name: "tasks:community",
                 retention: RETENTION,
             },

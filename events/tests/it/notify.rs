@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap};
-use bus::{Operate, RedisBus, RedisOptions};
+use bus::{QueueAdmin, RedisBus, RedisOptions};
 use events::queues::{NOTIFY, PULSE_NOTIFY};
 use nix::sys::signal::Signal;
 use notify::Status;

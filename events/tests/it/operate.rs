@@ -5,7 +5,7 @@ mod letters;
 use std::{process::Stdio, sync::Arc, time::Duration};
 
 use build::{BuildLog, BuildRecord, BuildRequest, NeutralReason, Phid, Report, Source, Update};
-use bus::{Bus, Message, Operate, Outgoing, Producer, Queue, Reserve, Settlement};
+use bus::{Bus, Message, Outgoing, Producer, Queue, QueueAdmin, Reserve, Settlement};
 use events::queues::{self, BUILD_LOAD, BUILD_PUBLISH};
 use runtime::{Clock, SystemClock};
 use serde_json::{Value, json};

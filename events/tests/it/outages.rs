@@ -8,7 +8,7 @@ use build::{
     BaseChoice, BaseReason, Blame, BuildLog, BuildOutcome, BuildRecord, BuildRequest, BuildState,
     NeutralReason, Phid, Pushed, Report, Source,
 };
-use bus::{Consumer, MemoryBus, Operate, Producer, QueueSpec};
+use bus::{Consumer, MemoryBus, Producer, QueueAdmin, QueueSpec};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
 use phabricator::{
     Conduit, Directory, DirectoryNames, Eligibility, Publisher, Workflow, WorkflowSettings,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use build::{Blame, BuildLog, BuildRecord, BuildRequest, Phid, Report, Source, Update, What};
-use bus::{BusError, Consumer, Context, Handler, Outcome, Producer, Which};
+use bus::{BusError, Consumer, Context, Handler, MessageSelector, Outcome, Producer};
 use events::queues::BUILD_QUEUES;
 use runtime::{Clock, ManualClock, SystemClock};
 use serde_json::json;
@@ -80,7 +80,7 @@ impl World {
         let load = BUILD_QUEUES.load.spec();
         producer
             .bus()
-            .drop_waiting(&load, Which::All)
+            .drop_waiting(&load, MessageSelector::All)
             .await
             .unwrap();
         request.target

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use build::{BuildLog, BuildOutcome, BuildRecord, Event, NeutralReason, What};
-use bus::{Operate, RedisBus, Which};
+use bus::{MessageSelector, QueueAdmin, RedisBus};
 use events::queues::{self, BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
 use runtime::{Clock, SystemClock};
 use testkit::phabricator::{
@@ -166,7 +166,10 @@ impl Stage {
     /// Has what was deferred done now, not in some minutes.
     async fn look_again_now(&self) {
         for queue in [BUILD_LOAD.spec(), BUILD_PUSH.spec()] {
-            self.bus.requeue(&queue, Which::All).await.unwrap();
+            self.bus
+                .requeue(&queue, MessageSelector::All)
+                .await
+                .unwrap();
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Operate, RedisBus, RedisOptions};
+use bus::{QueueAdmin, RedisBus, RedisOptions};
 use events::queues::PULSE_HGPUSHES;
 use nix::sys::signal::Signal;
 use pulse::{PulseMessage, Routing};

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Operate, Which};
+use bus::{MessageSelector, QueueAdmin};
 use events::queues::{self, MONITORING};
 use pulse::{PulseMessage, Routing};
 use runtime::{Clock, SystemClock};
@@ -283,7 +283,7 @@ async fn every_source_triggers_its_hook_once_although_rabbitmq_is_killed_and_its
     pulse
         .world
         .bus()
-        .requeue(&MONITORING.spec(), Which::All)
+        .requeue(&MONITORING.spec(), MessageSelector::All)
         .await
         .unwrap();
     until("the report", &worker, || {

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use bus::Operate;
+use bus::QueueAdmin;
 use events::queues::BUILD_PUSH;
 use runtime::Clock;
 use serde_json::Value;
@@ -217,7 +217,7 @@ async fn a_build_that_waits_is_seen_cancelled_and_answered_and_another_one_retri
     );
 
     // The message of the other one is gone; who retries it has it built from the beginning.
-    bus.drop_waiting(&BUILD_PUSH.spec(), bus::Which::All)
+    bus.drop_waiting(&BUILD_PUSH.spec(), bus::MessageSelector::All)
         .await
         .unwrap();
     bus.set_paused(&BUILD_PUSH.spec(), false).await.unwrap();
@@ -364,7 +364,7 @@ async fn a_story_says_which_attempt_failed_and_when_the_next_one_is() {
                 .await;
         }
         if attempts == 1 {
-            bus.requeue(&BUILD_PUSH.spec(), bus::Which::All)
+            bus.requeue(&BUILD_PUSH.spec(), bus::MessageSelector::All)
                 .await
                 .unwrap();
         }

@@ -5,7 +5,7 @@ mod recipients;
 
 use std::time::Duration;
 
-use bus::{Depth, Operate};
+use bus::{Depth, QueueAdmin};
 use notify::{ChannelError, Status, muted};
 use runtime::Clock;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Too much at once for one recipient becomes a digest.
 
-use bus::{Depth, Operate};
+use bus::{Depth, QueueAdmin};
 use notify::{ChannelError, Status};
 use serde_json::{Value, json};
 

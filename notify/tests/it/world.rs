@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 use async_trait::async_trait;
-use bus::{Backoff, Consumer, Depth, MemoryBus, Message, Operate, Policy, Producer, Queue};
+use bus::{Backoff, Consumer, Depth, MemoryBus, Message, Policy, Producer, Queue, QueueAdmin};
 use jiff::Timestamp;
 use notify::{
     Channel, ChannelError, Channels, Digest, Dispatcher, Identities, Notification, Sender, Status,
@@ -42,14 +42,14 @@ const POLICY: Policy = Policy {
     ..Policy::DEFAULT
 };
 pub(crate) const TASKS: Queue<PulseMessage> = Queue::new("pulse:tasks", POLICY);
-pub(crate) const NOTIFICATIONS: Queue<Notification> = Queue::with_lanes(
+pub(crate) const NOTIFICATIONS: Queue<Notification> = Queue::with_partitions(
     "notify",
     Policy {
         concurrency: 128,
-        lane_concurrency: 1,
+        partition_concurrency: 1,
         ..POLICY
     },
-    Notification::lane,
+    Notification::partition,
 );
 pub(crate) const DIGESTS: Queue<Digest> = Queue::new("notify:digests", POLICY);
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bus::{Bus, BusError, Fact, Field, Ledger};
+use bus::{Bus, BusError, Field, RecordStore, RecordUpdate};
 use jiff::Timestamp;
 
 use build::Phid;
@@ -12,11 +12,11 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long a seen diff is remembered.
 const SEEN_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 
-const PLACE: Ledger = Ledger {
+const PLACE: RecordStore = RecordStore {
     name: "diff-poller",
     retention: Duration::from_secs(365 * 24 * 3600),
 };
-const SEEN: Ledger = Ledger {
+const SEEN: RecordStore = RecordStore {
     name: "seen-diffs",
     retention: SEEN_FOR,
 };
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// Begins here, unless it began before.
-    pub(super) fn begins(&self) -> Result<Vec<Fact>, BusError> {
+    pub(super) fn begins(&self) -> Result<Vec<RecordUpdate>, BusError> {
         Ok(vec![
             PLACE.set_once(RECORD, START, &self.start)?,
             PLACE.set_once(RECORD, CURSOR, &self.cursor)?,
@@ -74,14 +74,14 @@ impl Place {
     }
 
     /// Follows the search to `cursor`, unless somebody else did meanwhile.
-    pub(super) fn moves_to(&self, cursor: u64) -> Result<Fact, BusError> {
+    pub(super) fn moves_to(&self, cursor: u64) -> Result<RecordUpdate, BusError> {
         Ok(PLACE
             .compare_and_set(RECORD, CURSOR, Some(&self.cursor), Some(&cursor))?
             .into())
     }
 
     /// Revisions that changed before `at` were looked at, unless somebody else did that meanwhile.
-    pub(super) fn reconciled_to(&self, at: i64) -> Result<Fact, BusError> {
+    pub(super) fn reconciled_to(&self, at: i64) -> Result<RecordUpdate, BusError> {
         Ok(PLACE
             .compare_and_set(RECORD, RECONCILED, Some(&self.reconciled), Some(&at))?
             .into())
@@ -89,7 +89,7 @@ impl Place {
 }
 
 /// Remembers that a diff was seen.
-pub(super) fn sees(diff: &Phid, at: Timestamp) -> Result<Fact, BusError> {
+pub(super) fn sees(diff: &Phid, at: Timestamp) -> Result<RecordUpdate, BusError> {
     SEEN.set_once(diff.as_str(), AT, &at.as_second())
 }
 

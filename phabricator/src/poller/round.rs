@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{BusError, Fact, Producer, Queue};
+use bus::{BusError, Producer, Queue, RecordUpdate};
 use jiff::Timestamp;
 use thiserror::Error;
 use tracing::info;
@@ -174,8 +174,12 @@ impl Rounds {
     }
 
     /// Sends those of `diffs` that were never seen and are of an enabled repository, and remembers all of them, together
-    /// with `facts`, in one step.
-    async fn take(&self, diffs: Vec<Candidate>, mut facts: Vec<Fact>) -> Result<(), PollError> {
+    /// with `updates`, in one step.
+    async fn take(
+        &self,
+        diffs: Vec<Candidate>,
+        mut updates: Vec<RecordUpdate>,
+    ) -> Result<(), PollError> {
         let (bus, clock) = (self.producer.bus(), self.producer.clock());
         let seen = were_seen(
             bus.as_ref(),
@@ -190,7 +194,7 @@ impl Rounds {
             .filter(|(_, seen)| !seen)
             .map(|(diff, _)| diff)
         {
-            facts.push(sees(&diff.phid, now)?);
+            updates.push(sees(&diff.phid, now)?);
             metrics::counter!("diff_poller_seen_total").increment(1);
             let Some(repository) = diff
                 .repository
@@ -210,11 +214,11 @@ impl Rounds {
             messages.push(message);
             ages.push(now.duration_since(diff.created_at).as_secs_f64());
         }
-        if messages.is_empty() && facts.is_empty() {
+        if messages.is_empty() && updates.is_empty() {
             return Ok(());
         }
-        let pushed = bus.push_with(messages, facts).await?;
-        metrics::counter!("diff_poller_sent_total").increment(pushed.stored as u64);
+        let pushed = bus.push_with(messages, updates).await?;
+        metrics::counter!("diff_poller_sent_total").increment(pushed.inserted as u64);
         for age in ages {
             metrics::histogram!("diff_poller_lag_seconds").record(age);
         }

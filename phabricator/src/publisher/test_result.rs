@@ -15,7 +15,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Claim, ClaimField, Context, Handler, Ledger};
+use bus::{Claim, ClaimField, Context, Handler, RecordStore};
 use tracing::{debug, info, warn};
 
 use super::{PublishError, text};
@@ -26,7 +26,7 @@ use crate::{
 use build::{BuildLog, BuildRecord, Outcome, Report, TestOutcome, TestResult};
 
 /// Results that were said, by their task and run. A message is not repeated after so long.
-const SAID: Ledger = Ledger {
+const SAID: RecordStore = RecordStore {
     name: "test-results",
     retention: Duration::from_secs(24 * 3600),
 };

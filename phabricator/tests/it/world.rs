@@ -256,7 +256,7 @@ impl World {
     pub(crate) async fn lose_all_messages(&self) {
         for queue in [LOAD.spec(), PUSH.spec(), PUBLISH.spec()] {
             self.bus
-                .drop_waiting(&queue, bus::Which::All)
+                .drop_waiting(&queue, bus::MessageSelector::All)
                 .await
                 .unwrap();
         }
@@ -354,7 +354,7 @@ impl World {
         log.finish_from(&self.producer(), request, &record, end.clone(), None)
             .await
             .unwrap();
-        let sent = bus::Which::All;
+        let sent = bus::MessageSelector::All;
         self.bus.drop_waiting(&PUBLISH.spec(), sent).await.unwrap();
     }
 

@@ -97,7 +97,7 @@ async fn a_full_bus_takes_what_has_room_and_the_rest_when_there_is_room_again(wo
     let bounded: Queue<PulseMessage> = Queue::new(
         "tasks",
         Policy {
-            bound: Some(7),
+            max_depth: Some(7),
             ..Policy::DEFAULT
         },
     );

@@ -20,7 +20,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{BusError, Claim, ClaimField, ClaimHandle, Context, Handler, Ledger, Outcome, Queue};
+use bus::{
+    BusError, Claim, ClaimField, ClaimHandle, Context, Handler, Outcome, Queue, RecordStore,
+};
 use jiff::Timestamp;
 use runtime::error_chain;
 use serde::{Deserialize, Serialize};
@@ -40,7 +42,7 @@ const RUN: ClaimField = ClaimField::new("run", Duration::from_secs(180));
 /// Handles `hooks`, or `hooks:community`: triggers, and has the tasks watched.
 pub struct HookRunner {
     taskcluster: Taskcluster,
-    ledger: Ledger,
+    store: RecordStore,
     monitoring: Queue<Watched>,
 }
 
@@ -62,7 +64,7 @@ impl HookRunner {
     ) -> Self {
         Self {
             taskcluster,
-            ledger: Ledger {
+            store: RecordStore {
                 name: hooks.spec().name,
                 retention: RETENTION,
             },
@@ -83,7 +85,7 @@ impl HookRunner {
             triggered_at,
             retried: 0,
         };
-        cx.send_once(&self.monitoring, &watched, &watched.task_id)
+        cx.send_deduplicated(&self.monitoring, &watched, &watched.task_id)
     }
 
     /// Triggers it, by this delivery alone.
@@ -127,7 +129,7 @@ impl Handler<Trigger> for HookRunner {
 
     async fn handle(&self, trigger: Trigger, cx: &Context) -> Result<Outcome, HookError> {
         let Trigger { hook, key, .. } = &trigger;
-        let Triggered { at, task_id } = match cx.claim(&self.ledger, key, RUN).await? {
+        let Triggered { at, task_id } = match cx.claim(&self.store, key, RUN).await? {
             Claim::Acquired(claim) => self.run(&trigger, claim, cx).await?,
             Claim::Held { look_again, .. } => {
                 let reason = format!(

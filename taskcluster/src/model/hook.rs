@@ -52,7 +52,7 @@ impl Trigger {
 
     /// Sends it to `queue` with the step that runs, unless it was sent there already.
     pub fn send(&self, queue: &Queue<Self>, cx: &Context) -> Result<(), BusError> {
-        cx.send_once(queue, self, &self.key)
+        cx.send_deduplicated(queue, self, &self.key)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is recorded of tasks that have ended, until it is reported.
 
-use bus::{Bus, BusError, Context, Fact, Field, Ledger};
+use bus::{Bus, BusError, Context, Field, RecordStore, RecordUpdate};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -40,37 +40,40 @@ pub struct EndedTask {
     pub retried_as: Option<String>,
 }
 
-/// The fact that a task has ended.
-pub(super) fn ended(ledger: &Ledger, task: &EndedTask) -> Result<[Fact; 2], BusError> {
+/// The update that a task has ended.
+pub(super) fn ended(store: &RecordStore, task: &EndedTask) -> Result<[RecordUpdate; 2], BusError> {
     Ok([
-        ledger.set_once(&task.task_id, ENDED, task)?,
-        ledger.tag(&task.task_id, TAG),
+        store.set_once(&task.task_id, ENDED, task)?,
+        store.tag(&task.task_id, TAG),
     ])
 }
 
-/// Whether the end of a task is recorded. A reported one stays so, for as long as the ledger keeps it.
+/// Whether the end of a task is recorded. A reported one stays so, for as long as the store keeps it.
 pub(super) async fn is_known(
     cx: &Context,
-    ledger: &Ledger,
+    store: &RecordStore,
     task_id: &str,
 ) -> Result<bool, BusError> {
-    Ok(!cx.recorded(ledger, task_id).await?.is_empty())
+    Ok(!cx.recorded(store, task_id).await?.is_empty())
 }
 
-/// The fact that a task was reported.
-pub(super) fn reported(ledger: &Ledger, task: &EndedTask) -> Fact {
-    ledger.untag(&task.task_id, TAG)
+/// The update that a task was reported.
+pub(super) fn reported(store: &RecordStore, task: &EndedTask) -> RecordUpdate {
+    store.untag(&task.task_id, TAG)
 }
 
 /// All that were not reported, in the order in which they ended.
-pub(super) async fn unreported(bus: &dyn Bus, ledger: &Ledger) -> Result<Vec<EndedTask>, BusError> {
+pub(super) async fn unreported(
+    bus: &dyn Bus,
+    store: &RecordStore,
+) -> Result<Vec<EndedTask>, BusError> {
     let mut tasks = Vec::new();
     for page in 0.. {
         let found = bus
-            .tagged(ledger, TAG, page * PAGE..(page + 1) * PAGE)
+            .tagged(store, TAG, page * PAGE..(page + 1) * PAGE)
             .await?;
         let ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
-        for (id, record) in ids.iter().zip(bus.records(ledger, &ids).await?) {
+        for (id, record) in ids.iter().zip(bus.records(store, &ids).await?) {
             let read = record.field(ENDED);
             tasks.extend(read.map_err(|source| BusError::Record {
                 record: id.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bus::{BusError, Context, Handler, Ledger, Outcome, Queue, Retry, Retryable};
+use bus::{BusError, Context, Handler, Outcome, Queue, RecordStore, Retry, Retryable};
 use jiff::Timestamp;
 use runtime::error_chain;
 use sha2::{Digest, Sha256};
@@ -27,7 +27,7 @@ const RETRIES: u32 = 5;
 pub struct Monitor {
     taskcluster: Taskcluster,
     queue: Queue<Watched>,
-    ledger: Ledger,
+    store: RecordStore,
 }
 
 /// Why it is not known whether a watched task has ended.
@@ -59,12 +59,12 @@ impl Retryable for MonitorError {
 }
 
 impl Monitor {
-    /// A monitor of the tasks in `queue`, which are of this deployment. Their ends are recorded in `ledger`.
-    pub fn new(taskcluster: Taskcluster, queue: Queue<Watched>, ledger: Ledger) -> Self {
+    /// A monitor of the tasks in `queue`, which are of this deployment. Their ends are recorded in `store`.
+    pub fn new(taskcluster: Taskcluster, queue: Queue<Watched>, store: RecordStore) -> Self {
         Self {
             taskcluster,
             queue,
-            ledger,
+            store,
         }
     }
 
@@ -119,7 +119,7 @@ impl Handler<Watched> for Monitor {
 
     async fn handle(&self, watched: Watched, cx: &Context) -> Result<Outcome, MonitorError> {
         // A hook that is asked for the same again hands the same task over again, days later perhaps.
-        if ends::is_known(cx, &self.ledger, &watched.task_id).await? {
+        if ends::is_known(cx, &self.store, &watched.task_id).await? {
             debug!(task = watched.task_id, hook = %watched.hook, "its end is known");
             return Ok(Outcome::Done);
         }
@@ -153,7 +153,7 @@ impl Handler<Watched> for Monitor {
         let Watched { task_id, hook, .. } = watched;
         info!(task = task_id, %hook, "the task has ended: {end:?}");
         ends::ended(
-            &self.ledger,
+            &self.store,
             &EndedTask {
                 task_id,
                 hook,
@@ -163,7 +163,7 @@ impl Handler<Watched> for Monitor {
             },
         )?
         .into_iter()
-        .for_each(|fact| cx.record(fact));
+        .for_each(|update| cx.record(update));
         Ok(Outcome::Done)
     }
 }

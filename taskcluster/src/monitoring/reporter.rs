@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{BusError, Field, LeaderLease, Ledger, Outgoing, Producer, Queue};
+use bus::{BusError, Field, LeaderLease, Outgoing, Producer, Queue, RecordStore};
 use jiff::Timestamp;
 use runtime::{Service, ServiceError, Shutdown, error_chain};
 use tracing::{info, warn};
@@ -15,11 +15,11 @@ const LAST: Field<Timestamp> = Field::new("reported");
 /// The record that holds when the last report was made. No task has such an id.
 const CLOCK: &str = "-reports-";
 
-/// Reports on the tasks of one deployment whose ends are recorded in a ledger.
+/// Reports on the tasks of one deployment whose ends are recorded in a store.
 #[derive(Clone)]
 pub struct Reporter {
     scope: ReportScope,
-    ledger: Ledger,
+    store: RecordStore,
     mails: Queue<Email>,
     addresses: Vec<String>,
     producer: Producer,
@@ -30,7 +30,7 @@ impl Reporter {
     /// A reporter that has mails to `addresses` sent from `mails` every `period`.
     pub fn new(
         scope: ReportScope,
-        ledger: Ledger,
+        store: RecordStore,
         mails: Queue<Email>,
         addresses: Vec<String>,
         producer: Producer,
@@ -38,7 +38,7 @@ impl Reporter {
     ) -> Self {
         Self {
             scope,
-            ledger,
+            store,
             mails,
             addresses,
             producer,
@@ -48,7 +48,7 @@ impl Reporter {
 
     /// What the next report would say.
     pub async fn preview(&self) -> Result<Report, BusError> {
-        let tasks = ends::unreported(self.producer.bus().as_ref(), &self.ledger).await?;
+        let tasks = ends::unreported(self.producer.bus().as_ref(), &self.store).await?;
         Ok(Report::new(&self.scope, tasks))
     }
 
@@ -56,19 +56,19 @@ impl Reporter {
     pub async fn send(&self) -> Result<Report, BusError> {
         let (last, report) = (self.last().await?, self.preview().await?);
         let now = self.producer.clock().now();
-        let mut facts = vec![self.ledger.set(CLOCK, LAST, &now)?];
-        facts.extend(
+        let mut updates = vec![self.store.set(CLOCK, LAST, &now)?];
+        updates.extend(
             report
                 .clone()
                 .into_tasks()
-                .map(|task| ends::reported(&self.ledger, &task)),
+                .map(|task| ends::reported(&self.store, &task)),
         );
         let mails = if report.text.is_empty() {
             Vec::new()
         } else {
             self.mails(&report, last)?
         };
-        self.producer.bus().push_with(mails, facts).await?;
+        self.producer.bus().push_with(mails, updates).await?;
         Ok(report)
     }
 
@@ -105,7 +105,7 @@ impl Reporter {
         let record = self
             .producer
             .bus()
-            .records(&self.ledger, &[CLOCK.to_owned()])
+            .records(&self.store, &[CLOCK.to_owned()])
             .await?
             .pop()
             .unwrap_or_default();
@@ -120,10 +120,10 @@ impl Reporter {
         let now = self.producer.clock().now();
         match self.last().await? {
             None => {
-                let fact = self.ledger.set_once(CLOCK, LAST, &now)?;
+                let update = self.store.set_once(CLOCK, LAST, &now)?;
                 self.producer
                     .bus()
-                    .push_with(Vec::new(), vec![fact])
+                    .push_with(Vec::new(), vec![update])
                     .await
                     .map(|_| ())
             }

@@ -227,7 +227,7 @@ impl Handler<PulseMessage> for SelectionEnd {
         })?;
         memory::selected(&push, &group)?
             .into_iter()
-            .for_each(|fact| cx.record(fact));
+            .for_each(|update| cx.record(update));
         cx.send(&self.queues.hooks, &add)?;
         // Each of its own, so that one that fails repeats none of the others.
         for address in &self.notify {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use build::Phid;
-use bus::{BusError, Context, Fact, Field, Ledger};
+use bus::{BusError, Context, Field, RecordStore, RecordUpdate};
 use serde::{Deserialize, Serialize};
 
 use super::SelectionError;
@@ -13,12 +13,12 @@ use super::SelectionError;
 const RETENTION: Duration = Duration::from_secs(7 * 3600);
 
 /// Pushes by the number of their diff.
-const PUSHES: Ledger = Ledger {
+const PUSHES: RecordStore = RecordStore {
     name: "selection-pushes",
     retention: RETENTION,
 };
 /// Pushes by their task group.
-const GROUPS: Ledger = Ledger {
+const GROUPS: RecordStore = RecordStore {
     name: "selection-groups",
     retention: RETENTION,
 };
@@ -51,12 +51,12 @@ pub(super) struct OfDiff {
 }
 
 /// To be recorded when the selection for a push begins.
-pub(super) fn begun(push: &Push) -> Result<Fact, BusError> {
+pub(super) fn begun(push: &Push) -> Result<RecordUpdate, BusError> {
     PUSHES.set(&push.diff_id.to_string(), PUSH, push)
 }
 
 /// To be recorded when the selected tests are added to the push, in its task group.
-pub(super) fn selected(push: &Push, group: &str) -> Result<[Fact; 2], BusError> {
+pub(super) fn selected(push: &Push, group: &str) -> Result<[RecordUpdate; 2], BusError> {
     Ok([
         PUSHES.set(&push.diff_id.to_string(), SELECTED, &push.head)?,
         GROUPS.set(group, PUSH, push)?,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bus::{Backoff, Consumer, Depth, Ledger, MemoryBus, Operate, Policy, Producer, Queue};
+use bus::{Backoff, Consumer, Depth, MemoryBus, Policy, Producer, Queue, QueueAdmin, RecordStore};
 use jiff::Timestamp;
 use runtime::{Clock, ManualClock, Service, Shutdown};
 use serde_json::{Map, Value, json};
@@ -26,7 +26,7 @@ const POLICY: Policy = Policy {
 };
 const MONITORING: Queue<Watched> = Queue::new("monitoring", POLICY);
 const MAILS: Queue<Email> = Queue::new("mails", POLICY);
-const TASKS: Ledger = Ledger {
+const TASKS: RecordStore = RecordStore {
     name: "tasks",
     retention: Duration::from_secs(30 * 24 * 3600),
 };

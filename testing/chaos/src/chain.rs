@@ -12,18 +12,18 @@ pub const ATTEMPTS: u32 = 6;
 /// How many workers a message may take with it.
 pub const DEATHS: u32 = 5;
 
-const LANES: u32 = 8;
+const PARTITIONS: u32 = 8;
 const POLICY: Policy = Policy {
     lease: LEASE,
     attempts: ATTEMPTS,
-    deaths: DEATHS,
+    max_unsettled_deliveries: DEATHS,
     backoff: Backoff {
         first: Duration::from_millis(50),
         factor: 2,
         cap: Duration::from_millis(500),
     },
     concurrency: 16,
-    lane_concurrency: 4,
+    partition_concurrency: 4,
     ..Policy::DEFAULT
 };
 
@@ -35,7 +35,7 @@ pub const DEAD_LETTER_NOTES: Queue<DeadLetterNote> = Queue::new("dead-letter-not
 pub enum Step {
     /// Fed by the producer.
     First,
-    /// Has lanes.
+    /// Has partitions.
     Second,
     /// The end of the chain.
     Third,
@@ -49,8 +49,8 @@ impl Step {
     pub fn queue(self) -> Queue<TestMessage> {
         match self {
             Self::First => Queue::new("first", POLICY),
-            Self::Second => Queue::with_lanes("second", POLICY, |message| {
-                format!("lane{}", message.number % LANES)
+            Self::Second => Queue::with_partitions("second", POLICY, |message| {
+                format!("partition{}", message.number % PARTITIONS)
             }),
             Self::Third => Queue::new("third", POLICY),
         }

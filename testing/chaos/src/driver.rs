@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use bus::{Bus, Operate, Reserve, Settlement};
+use bus::{Bus, QueueAdmin, Reserve, Settlement};
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
 use tokio::task::JoinHandle;
@@ -23,7 +23,7 @@ use crate::{
     producer::{self, Progress, Sent},
     report::Report,
     side_effects::{CHUNK, Event},
-    verify::{Kind, Observations, Remains, Violation},
+    verify::{DeadLetterPayload, Kind, Observations, Violation},
     world::World,
 };
 
@@ -244,11 +244,11 @@ impl Driver {
         true
     }
 
-    async fn remains(&self, envelopes: HashMap<Uuid, u32>) -> anyhow::Result<Remains> {
+    async fn remains(&self, envelopes: HashMap<Uuid, u32>) -> anyhow::Result<DeadLetterPayload> {
         let bus = &self.world.bus;
-        let mut remains = Remains {
+        let mut remains = DeadLetterPayload {
             envelopes,
-            ..Remains::default()
+            ..DeadLetterPayload::default()
         };
         for step in Step::ALL {
             let spec = step.queue().spec();

@@ -69,7 +69,7 @@ pub async fn produce(
         );
         match bus.push(messages).await {
             Ok(pushed) => {
-                sent.repeated += pushed.repeated;
+                sent.repeated += pushed.duplicates;
                 next += batch.len();
                 progress.pushed.store(next, Ordering::Relaxed);
             }

@@ -13,15 +13,17 @@ use crate::{GOOD, World, away::Away, memory, settings};
 
 #[derive(Serialize, Deserialize)]
 pub struct Job {
-    lane: String,
+    partition: String,
 }
 
 impl Message for Job {
     const VERSION: u16 = 3;
 }
 
-pub const LANED: Queue<Job> =
-    Queue::with_lanes("jobs:laned", Policy::DEFAULT, |job| job.lane.clone());
+pub const PARTITIONED: Queue<Job> =
+    Queue::with_partitions("jobs:partitioned", Policy::DEFAULT, |job| {
+        job.partition.clone()
+    });
 
 const TOKEN: &str = "api-t0ken";
 
@@ -64,11 +66,11 @@ impl World {
         answer
     }
 
-    async fn send(&self, lane: &str, after: Duration) -> String {
-        let packed = LANED
+    async fn send(&self, partition: &str, after: Duration) -> String {
+        let packed = PARTITIONED
             .pack(
                 &Job {
-                    lane: lane.to_owned(),
+                    partition: partition.to_owned(),
                 },
                 &SystemClock,
             )
@@ -81,11 +83,11 @@ impl World {
         id
     }
 
-    async fn bury(&self, lane: &str, reason: &str) -> String {
-        let id = self.send(lane, Duration::ZERO).await;
+    async fn bury(&self, partition: &str, reason: &str) -> String {
+        let id = self.send(partition, Duration::ZERO).await;
         let leased = self
             .bus
-            .reserve(&LANED.spec(), Reserve::now(1))
+            .reserve(&PARTITIONED.spec(), Reserve::now(1))
             .await
             .unwrap()
             .remove(0);
@@ -175,7 +177,7 @@ async fn queues_and_their_messages_are_shown() {
     };
     assert_eq!(
         (row(0), row(1)),
-        (("build:load", 1, 0), ("jobs:laned", 1, 1))
+        (("build:load", 1, 0), ("jobs:partitioned", 1, 1))
     );
     assert_eq!(
         (&queues[0]["paused"], queues[0]["oldest_seconds"].is_f64()),
@@ -183,7 +185,9 @@ async fn queues_and_their_messages_are_shown() {
         "{answer}"
     );
 
-    let answer = world.ok("GET", "queues/jobs:laned/messages", "").await;
+    let answer = world
+        .ok("GET", "queues/jobs:partitioned/messages", "")
+        .await;
     let messages = answer["messages"].as_array().unwrap();
     assert_eq!(
         (messages.len(), &messages[0]["id"], &messages[0]["state"]),
@@ -195,7 +199,7 @@ async fn queues_and_their_messages_are_shown() {
         "{answer}"
     );
     assert_eq!(
-        (&messages[0]["lane"], &messages[0]["version"]),
+        (&messages[0]["partition"], &messages[0]["version"]),
         (&json!("a"), &json!(3))
     );
     assert!(messages[0].get("body").is_none(), "a list has no bodies");
@@ -204,9 +208,9 @@ async fn queues_and_their_messages_are_shown() {
         .await;
     assert_eq!(answer["messages"].as_array().unwrap().len(), 1);
     let answer = world
-        .ok("GET", &format!("queues/jobs:laned/messages/{id}"), "")
+        .ok("GET", &format!("queues/jobs:partitioned/messages/{id}"), "")
         .await;
-    assert_eq!(answer["body"], json!({"lane": "a"}));
+    assert_eq!(answer["body"], json!({"partition": "a"}));
 }
 
 #[tokio::test]
@@ -216,10 +220,14 @@ async fn waiting_messages_are_requeued_and_dropped() {
     world.send("b", HOUR).await;
     let one = json!({"id": delayed}).to_string();
     assert_eq!(
-        world.ok("POST", "queues/jobs:laned/requeue", &one).await,
+        world
+            .ok("POST", "queues/jobs:partitioned/requeue", &one)
+            .await,
         json!({"requeued": 1})
     );
-    let (status, answer) = world.call("POST", "queues/jobs:laned/requeue", &one).await;
+    let (status, answer) = world
+        .call("POST", "queues/jobs:partitioned/requeue", &one)
+        .await;
     assert_eq!(
         (
             status,
@@ -233,22 +241,26 @@ async fn waiting_messages_are_requeued_and_dropped() {
     );
     assert_eq!(
         world
-            .ok("POST", "queues/jobs:laned/requeue", r#"{"all": true}"#)
+            .ok(
+                "POST",
+                "queues/jobs:partitioned/requeue",
+                r#"{"all": true}"#
+            )
             .await,
         json!({"requeued": 1})
     );
     assert_eq!(
-        world.ok("POST", "queues/jobs:laned/drop", &one).await,
+        world.ok("POST", "queues/jobs:partitioned/drop", &one).await,
         json!({"dropped": 1})
     );
     assert_eq!(
         world
-            .ok("POST", "queues/jobs:laned/drop", r#"{"all": true}"#)
+            .ok("POST", "queues/jobs:partitioned/drop", r#"{"all": true}"#)
             .await,
         json!({"dropped": 1})
     );
     assert_eq!(
-        world.bus.depth(&LANED.spec()).await.unwrap(),
+        world.bus.depth(&PARTITIONED.spec()).await.unwrap(),
         bus::Depth::default()
     );
 }
@@ -300,16 +312,16 @@ async fn dead_letters_are_found_shown_requeued_and_dropped() {
     assert_eq!(ids("").await, [poison.clone(), away.clone()]);
     assert_eq!(ids("?limit=1").await, [poison.as_str()]);
     assert_eq!(
-        ids("?queue=jobs:laned&reason=away%20%26").await,
+        ids("?queue=jobs:partitioned&reason=away%20%26").await,
         [away.as_str()]
     );
     assert!(ids("?queue=build:load").await.is_empty());
     let shown = world
-        .ok("GET", &format!("dead/jobs:laned/{away}"), "")
+        .ok("GET", &format!("dead/jobs:partitioned/{away}"), "")
         .await;
     assert_eq!(
-        (&shown["body"], &shown["lane"]),
-        (&json!({"lane": "a"}), &json!("a")),
+        (&shown["body"], &shown["partition"]),
+        (&json!({"partition": "a"}), &json!("a")),
         "{shown}"
     );
     assert_eq!(
@@ -318,7 +330,7 @@ async fn dead_letters_are_found_shown_requeued_and_dropped() {
         "{shown}"
     );
 
-    let matching = json!({"queue": "jobs:laned", "reason": "away"}).to_string();
+    let matching = json!({"queue": "jobs:partitioned", "reason": "away"}).to_string();
     assert_eq!(
         world.ok("POST", "dead/requeue", &matching).await,
         json!({"requeued": 1})
@@ -340,7 +352,7 @@ async fn dead_letters_are_found_shown_requeued_and_dropped() {
         world.ok("POST", "dead/drop", r#"{"all": true}"#).await,
         json!({"dropped": 0})
     );
-    let depth = world.bus.depth(&LANED.spec()).await.unwrap();
+    let depth = world.bus.depth(&PARTITIONED.spec()).await.unwrap();
     assert_eq!((depth.ready, depth.dead), (1, 0));
 }
 
@@ -349,7 +361,7 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
     let world = World::with_api().await;
     world.bury("a", "poison").await;
     world.send("a", HOUR).await;
-    let before = world.bus.depth(&LANED.spec()).await.unwrap();
+    let before = world.bus.depth(&PARTITIONED.spec()).await.unwrap();
     let large = format!(r#"{{"ids": ["{}"]}}"#, "x".repeat(300_000));
     let table = [
         ("GET", "nothing", "", 404, "no such route"),
@@ -361,7 +373,7 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
             "queues/build/messages",
             "",
             404,
-            "did you mean build:load?; the queues are build:load, jobs:laned",
+            "did you mean build:load?; the queues are build:load, jobs:partitioned",
         ),
         ("GET", "queues/%ff/messages", "", 400, "UTF-8"),
         (
@@ -390,36 +402,42 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
         ("GET", "dead/build:load/no-such-id", "", 404, "no-such-id"),
         (
             "POST",
-            "queues/jobs:laned/drop",
+            "queues/jobs:partitioned/drop",
             "",
             400,
             "name either an id or all",
         ),
         (
             "POST",
-            "queues/jobs:laned/drop",
+            "queues/jobs:partitioned/drop",
             "{}",
             400,
             "name either an id or all",
         ),
         (
             "POST",
-            "queues/jobs:laned/drop",
+            "queues/jobs:partitioned/drop",
             r#"{"al": true}"#,
             400,
             "unknown field `al`",
         ),
         (
             "POST",
-            "queues/jobs:laned/drop",
+            "queues/jobs:partitioned/drop",
             r#"{"id": "7"}"#,
             400,
             "UUID",
         ),
-        ("POST", "queues/jobs:laned/requeue", "all", 400, "expected"),
         (
             "POST",
-            "queues/jobs:laned/pause",
+            "queues/jobs:partitioned/requeue",
+            "all",
+            400,
+            "expected",
+        ),
+        (
+            "POST",
+            "queues/jobs:partitioned/pause",
             r#"{"for": 5}"#,
             400,
             "unknown field `for`",
@@ -427,7 +445,7 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
         (
             "POST",
             "dead/drop",
-            r#"{"queue": "jobs:laned"}"#,
+            r#"{"queue": "jobs:partitioned"}"#,
             400,
             "ids, or a reason, or all",
         ),
@@ -441,7 +459,7 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
         (
             "POST",
             "dead/requeue",
-            r#"{"reason": "", "queue": "jobs:laned"}"#,
+            r#"{"reason": "", "queue": "jobs:partitioned"}"#,
             400,
             "the reason is empty",
         ),
@@ -464,7 +482,7 @@ async fn a_wrong_request_changes_nothing_and_its_fault_is_named() {
             "{method} {path}: {answer}"
         );
     }
-    assert_eq!(world.bus.depth(&LANED.spec()).await.unwrap(), before);
+    assert_eq!(world.bus.depth(&PARTITIONED.spec()).await.unwrap(), before);
 }
 
 #[tokio::test]
@@ -499,11 +517,11 @@ async fn metrics_say_what_was_counted_and_how_full_the_queues_are() {
     let (status, text) = world.raw(request.as_bytes()).await;
     assert_eq!(status, 200);
     assert!(
-        text.contains("bus_queue_messages{queue=\"jobs:laned\",state=\"ready\"} 1\n"),
+        text.contains("bus_queue_messages{queue=\"jobs:partitioned\",state=\"ready\"} 1\n"),
         "{text}"
     );
     assert!(
-        text.contains("bus_queue_messages{queue=\"jobs:laned\",state=\"dead\"} 1\n")
+        text.contains("bus_queue_messages{queue=\"jobs:partitioned\",state=\"dead\"} 1\n")
             && text.contains("bus_queue_bytes{queue=\"build:load\"} ")
             && text.contains("bus_queue_full{queue=\"build:load\"} 0\n"),
         "{text}"

@@ -3,8 +3,9 @@
 use std::{ops::Range, time::Duration};
 
 use bus::{
-    Bound, Bus, BusError, CompareAndSet, DeadLetter, Ending, Fact, Lease, Leased, Ledger, Operate,
-    Outgoing, Pushed, Quarantine, QueueSpec, QueueStatus, Record, Remains, Reserve, Waiting, Which,
+    Bound, Bus, BusError, CompareAndSet, DeadLetter, DeadLetterPayload, Delivery, EnqueueOutcome,
+    Isolation, Lease, MessageSelector, Outgoing, QueueAdmin, QueueSpec, QueueStatus, QueuedMessage,
+    Record, RecordStore, RecordUpdate, Reserve, SettleRequest,
 };
 use jiff::Timestamp;
 use runtime::{Clock, SystemClock};
@@ -13,24 +14,24 @@ use uuid::Uuid;
 /// A bus that is away, or full.
 pub struct Away {
     full: bool,
-    quarantine: Quarantine,
+    isolation: Isolation,
 }
 
 #[async_trait::async_trait]
-impl Operate for Away {
+impl QueueAdmin for Away {
     async fn status(&self, _: &QueueSpec) -> Result<QueueStatus, BusError> {
         Err(self.error())
     }
-    async fn peek(&self, _: &QueueSpec, _: usize) -> Result<Vec<Waiting>, BusError> {
+    async fn peek(&self, _: &QueueSpec, _: usize) -> Result<Vec<QueuedMessage>, BusError> {
         Err(self.error())
     }
-    async fn message(&self, _: &QueueSpec, _: Uuid) -> Result<Option<Waiting>, BusError> {
+    async fn message(&self, _: &QueueSpec, _: Uuid) -> Result<Option<QueuedMessage>, BusError> {
         Err(self.error())
     }
-    async fn requeue(&self, _: &QueueSpec, _: Which) -> Result<usize, BusError> {
+    async fn requeue(&self, _: &QueueSpec, _: MessageSelector) -> Result<usize, BusError> {
         Err(self.error())
     }
-    async fn drop_waiting(&self, _: &QueueSpec, _: Which) -> Result<usize, BusError> {
+    async fn drop_waiting(&self, _: &QueueSpec, _: MessageSelector) -> Result<usize, BusError> {
         Err(self.error())
     }
     async fn set_paused(&self, _: &QueueSpec, _: bool) -> Result<(), BusError> {
@@ -43,7 +44,7 @@ impl Operate for Away {
         &self,
         _: &QueueSpec,
         _: &str,
-    ) -> Result<Option<(DeadLetter, Remains)>, BusError> {
+    ) -> Result<Option<(DeadLetter, DeadLetterPayload)>, BusError> {
         Err(self.error())
     }
     async fn requeue_dead(&self, _: &QueueSpec, _: &[String]) -> Result<usize, BusError> {
@@ -56,34 +57,45 @@ impl Operate for Away {
 
 #[async_trait::async_trait]
 impl Bus for Away {
-    async fn push_with(&self, _: Vec<Outgoing>, _: Vec<Fact>) -> Result<Pushed, BusError> {
+    async fn push_with(
+        &self,
+        _: Vec<Outgoing>,
+        _: Vec<RecordUpdate>,
+    ) -> Result<EnqueueOutcome, BusError> {
         Err(self.error())
     }
-    async fn compare_and_set(&self, _: CompareAndSet, _: Vec<Fact>) -> Result<bool, BusError> {
+    async fn compare_and_set(
+        &self,
+        _: CompareAndSet,
+        _: Vec<RecordUpdate>,
+    ) -> Result<bool, BusError> {
         Err(self.error())
     }
-    async fn reserve(&self, _: &QueueSpec, _: Reserve) -> Result<Vec<Leased>, BusError> {
+    async fn reserve(&self, _: &QueueSpec, _: Reserve) -> Result<Vec<Delivery>, BusError> {
         Err(self.error())
     }
     async fn extend(&self, _: &Lease) -> Result<(), BusError> {
         Err(self.error())
     }
-    async fn settle_all(&self, _: &[Ending<'_>]) -> Result<Vec<Result<(), BusError>>, BusError> {
+    async fn settle_all(
+        &self,
+        _: &[SettleRequest<'_>],
+    ) -> Result<Vec<Result<(), BusError>>, BusError> {
         Err(self.error())
     }
-    async fn records(&self, _: &Ledger, _: &[String]) -> Result<Vec<Record>, BusError> {
+    async fn records(&self, _: &RecordStore, _: &[String]) -> Result<Vec<Record>, BusError> {
         Err(self.error())
     }
     async fn tagged(
         &self,
-        _: &Ledger,
+        _: &RecordStore,
         _: &str,
         _: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
         Err(self.error())
     }
-    fn quarantine(&self) -> &Quarantine {
-        &self.quarantine
+    fn isolation(&self) -> &Isolation {
+        &self.isolation
     }
     async fn probe_write(&self) -> Result<(), BusError> {
         Err(self.error())
@@ -100,7 +112,7 @@ impl Away {
     pub fn new(full: bool) -> Self {
         Self {
             full,
-            quarantine: Quarantine::default(),
+            isolation: Isolation::default(),
         }
     }
 

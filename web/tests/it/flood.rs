@@ -76,7 +76,7 @@ async fn a_full_queue_refuses_a_new_target_and_knows_those_that_it_has() {
     const SMALL: Queue<BuildRequest> = Queue::new(
         "build:load",
         Policy {
-            bound: Some(3),
+            max_depth: Some(3),
             ..Policy::DEFAULT
         },
     );

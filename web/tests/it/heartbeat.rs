@@ -71,7 +71,7 @@ async fn a_queue_that_is_full_fails_the_heartbeat() {
     const ONE: Queue<BuildRequest> = Queue::new(
         "build:load",
         Policy {
-            bound: Some(1),
+            max_depth: Some(1),
             ..Policy::DEFAULT
         },
     );
@@ -95,7 +95,7 @@ async fn queue_at_its_bound_in_bytes_refuses_new_builds_only_and_fails_the_heart
     const SMALL: Queue<BuildRequest> = Queue::new(
         "build:load",
         Policy {
-            bound_bytes: Some(2000),
+            max_bytes: Some(2000),
             ..Policy::DEFAULT
         },
     );

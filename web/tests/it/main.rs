@@ -16,7 +16,7 @@ mod secret;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use build::{BuildLog, BuildQueues, BuildRequest};
-use bus::{Bus, MemoryBus, Message, Operator, Policy, Producer, Queue};
+use bus::{Admin, Bus, MemoryBus, Message, Policy, Producer, Queue};
 use phabricator::BuildPages;
 use runtime::{Service, Shutdown, SystemClock};
 use secrecy::SecretString;
@@ -31,7 +31,7 @@ use crate::away::Away;
 const LOAD: Queue<BuildRequest> = Queue::new(
     "build:load",
     Policy {
-        bound: Some(10_000),
+        max_depth: Some(10_000),
         ..Policy::DEFAULT
     },
 );
@@ -168,7 +168,7 @@ fn settings(bus: Arc<dyn Bus>) -> WebSettings {
         pages: BuildPages::default(),
         secret: None,
         version: Version::load(None).unwrap(),
-        operator: Operator::new(bus, &[LOAD.spec(), api::LANED.spec()]),
+        operator: Admin::new(bus, &[LOAD.spec(), api::PARTITIONED.spec()]),
         api_token: None,
     }
 }

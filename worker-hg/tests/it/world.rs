@@ -23,8 +23,8 @@ use build::{
     Revision, Source, Update, What,
 };
 use bus::{
-    Backoff, Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, Outcome, Policy,
-    Producer, Queue, Reserve, Settlement, Which,
+    Backoff, Bus, BusError, Consumer, Context, Handler, MemoryBus, Message, MessageSelector,
+    Outcome, Policy, Producer, Queue, Reserve, Settlement,
 };
 use jiff::Timestamp;
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
@@ -41,7 +41,7 @@ const POLICY: Policy = Policy {
     },
     ..Policy::DEFAULT
 };
-pub const PUSH: Queue<Build> = Queue::with_lanes("build:push", POLICY, |build| {
+pub const PUSH: Queue<Build> = Queue::with_partitions("build:push", POLICY, |build| {
     build.request.repository.as_str().to_owned()
 });
 pub const PUBLISH: Queue<Update> = Queue::new("build:publish", POLICY);
@@ -291,7 +291,7 @@ impl World {
             .await
             .unwrap();
         self.bus
-            .drop_waiting(&PUBLISH.spec(), Which::All)
+            .drop_waiting(&PUBLISH.spec(), MessageSelector::All)
             .await
             .unwrap();
     }
@@ -299,13 +299,13 @@ impl World {
     /// Leaves the record of a build as it is when its worker dies after the push and before it has said so.
     pub async fn die_before_the_end_is_recorded(&self, build: &Build) {
         let base = self.record(build).await.base;
-        let (ledger, id) = (build_log().ledger(), build.request.target.as_str());
-        let mut facts = vec![
-            ledger.erase(id),
-            ledger.set(id, bus::Field::new("pushing"), &true).unwrap(),
+        let (store, id) = (build_log().store(), build.request.target.as_str());
+        let mut updates = vec![
+            store.erase(id),
+            store.set(id, bus::Field::new("pushing"), &true).unwrap(),
         ];
-        facts.extend(base.map(|base| ledger.set(id, bus::Field::new("base"), &base).unwrap()));
-        self.bus.push_with(Vec::new(), facts).await.unwrap();
+        updates.extend(base.map(|base| store.set(id, bus::Field::new("base"), &base).unwrap()));
+        self.bus.push_with(Vec::new(), updates).await.unwrap();
     }
 
     /// Starts a worker.
@@ -324,7 +324,7 @@ impl World {
             PUSH,
             mercurial.handler(),
         )
-        .with_lanes(mercurial.lanes());
+        .with_partitions(mercurial.lanes());
         self.running = Some(Running {
             mercurial,
             consumer,
@@ -420,7 +420,7 @@ impl World {
         );
         assert_eq!(load.step().await.unwrap(), 1);
         self.bus
-            .drop_waiting(&PUBLISH.spec(), Which::All)
+            .drop_waiting(&PUBLISH.spec(), MessageSelector::All)
             .await
             .unwrap();
     }

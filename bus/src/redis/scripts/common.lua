@@ -5,10 +5,10 @@
 --
 -- Keys of a queue Q (after the prefix):
 --   Q:ready      stream   messages that can be taken, or are held (consumer group "workers")
---   Q:lane:L     stream   the same for lane L of a queue with lanes
---   Q:lanes      set      the lanes that were ever used
+--   Q:partition:L     stream   the same for partition L of a queue with partitions
+--   Q:partitions      set      the partitions that were ever used
 --   Q:delayed    zset     packed messages by the time (ms) at which they become ready
---   Q:hint       stream   one entry, rewritten when something came into a lane: whoever waits for a lane reads it
+--   Q:hint       stream   one entry, rewritten when something came into a partition: whoever waits for a partition reads it
 --   Q:paused     string   while it exists, nothing is taken
 --   Q:done:M     string   how many messages ended in minute M since 1970; expires
 --   Q:late       string   the time (ms) at which a delayed message was last made ready late; expires
@@ -33,11 +33,11 @@ local function key(queue, part)
   return PREFIX .. queue .. ':' .. part
 end
 
--- The streams of queues without lanes, once they were asked for: making text takes Lua long.
+-- The streams of queues without partitions, once they were asked for: making text takes Lua long.
 local streams = {}
 
-local function stream_of(queue, lane)
-  if lane ~= '' then return key(queue, 'lane:' .. lane) end
+local function stream_of(queue, partition)
+  if partition ~= '' then return key(queue, 'partition:' .. partition) end
   local stream = streams[queue]
   if not stream then
     stream = key(queue, 'ready')
@@ -134,35 +134,35 @@ local function hint(queue)
   call('XADD', key(queue, 'hint'), 'MAXLEN', '1', '*', 'h', '')
 end
 
-local function append(queue, lane, attempts, bytes)
-  local entry = call('XADD', stream_of(queue, lane), '*', 'a', attempts, 'e', bytes)
-  if lane ~= '' then
-    call('SADD', key(queue, 'lanes'), lane)
+local function append(queue, partition, attempts, bytes)
+  local entry = call('XADD', stream_of(queue, partition), '*', 'a', attempts, 'e', bytes)
+  if partition ~= '' then
+    call('SADD', key(queue, 'partitions'), partition)
     hint(queue)
   end
   return entry
 end
 
 -- `id` keeps two equal messages apart: members of a sorted set are unique.
-local function delay(queue, lane, attempts, bytes, id, after)
-  local member = cmsgpack.pack(lane, attempts, id, bytes)
+local function delay(queue, partition, attempts, bytes, id, after)
+  local member = cmsgpack.pack(partition, attempts, id, bytes)
   call('ZADD', key(queue, 'delayed'), now_ms() + after, member)
   return member
 end
 
--- Lane, attempts and envelope of a delayed message. Something that is not ours keeps all its bytes as the envelope.
+-- Partition, attempts and envelope of a delayed message. Something that is not ours keeps all its bytes as the envelope.
 local function read_delayed(member)
-  local ours, lane, attempts, _, envelope = pcall(cmsgpack.unpack, member)
-  if ours and type(lane) == 'string' and type(attempts) == 'number' and type(envelope) == 'string' then
-    return lane, attempts, envelope
+  local ours, partition, attempts, _, envelope = pcall(cmsgpack.unpack, member)
+  if ours and type(partition) == 'string' and type(attempts) == 'number' and type(envelope) == 'string' then
+    return partition, attempts, envelope
   end
   return '', 0, member
 end
 
--- Lane and envelope of a dead letter's body, in the same way.
+-- Partition and envelope of a dead letter's body, in the same way.
 local function read_body(packed)
-  local ours, lane, envelope = pcall(cmsgpack.unpack, packed)
-  if ours and type(lane) == 'string' and type(envelope) == 'string' then return lane, envelope end
+  local ours, partition, envelope = pcall(cmsgpack.unpack, packed)
+  if ours and type(partition) == 'string' and type(envelope) == 'string' then return partition, envelope end
   return '', packed
 end
 
@@ -177,25 +177,25 @@ local function content(entry)
   return attempts, bytes or table.concat(fields, ' ')
 end
 
--- The lanes of a queue's streams; '' is that of a queue without lanes, and a lane of its own where there are others.
-local function lanes_of(queue)
-  local lanes = call('SMEMBERS', key(queue, 'lanes'))
-  lanes[#lanes + 1] = ''
-  return lanes
+-- The partitions of a queue's streams; '' is that of a queue without partitions, and a partition of its own where there are others.
+local function partitions_of(queue)
+  local partitions = call('SMEMBERS', key(queue, 'partitions'))
+  partitions[#partitions + 1] = ''
+  return partitions
 end
 
 -- How many messages wait in a queue: ready, in flight or delayed.
 local function waiting(queue)
   local count = call('ZCARD', key(queue, 'delayed'))
-  for _, lane in ipairs(lanes_of(queue)) do count = count + call('XLEN', stream_of(queue, lane)) end
+  for _, partition in ipairs(partitions_of(queue)) do count = count + call('XLEN', stream_of(queue, partition)) end
   return count
 end
 
 -- What the messages of a queue take, about, in bytes.
 local function bytes_of(queue)
   local bytes = call('MEMORY', 'USAGE', key(queue, 'delayed')) or 0
-  for _, lane in ipairs(lanes_of(queue)) do
-    bytes = bytes + (call('MEMORY', 'USAGE', stream_of(queue, lane)) or 0)
+  for _, partition in ipairs(partitions_of(queue)) do
+    bytes = bytes + (call('MEMORY', 'USAGE', stream_of(queue, partition)) or 0)
   end
   return bytes
 end
@@ -208,7 +208,7 @@ local LARGE = 65536
 local WIDTH = 8
 
 -- Checks that messages are described from ARGV[at] on: a count, then for each
---   queue, lane ('' for none), after (ms), key ('' for none), window of the key (ms, 0 for no key), bound (0 for none),
+--   queue, partition ('' for none), after (ms), key ('' for none), window of the key (ms, 0 for no key), bound (0 for none),
 --   bound in bytes (0 for none), envelope.
 -- Key and envelope are values, see value().
 -- Returns where the description ends.
@@ -303,13 +303,13 @@ local function store(at)
   for base = at + 1, ends - 1, WIDTH do
     local once = ARGV[base + 3] ~= ''
     if not once or call('SET', once_key(base), '1', 'NX', 'PX', ARGV[base + 4]) then
-      local queue, lane, after, bytes = ARGV[base], ARGV[base + 1], numbers[ARGV[base + 2]], ARGV[base + 7]
+      local queue, partition, after, bytes = ARGV[base], ARGV[base + 1], numbers[ARGV[base + 2]], ARGV[base + 7]
       local place = #stored_now + 1
       stored_now[place] = base
       if after > 0 then
-        stored_now[place + 1] = delay(queue, lane, 0, bytes, '', after)
+        stored_now[place + 1] = delay(queue, partition, 0, bytes, '', after)
       else
-        stored_now[place + 1] = append(queue, lane, '0', bytes)
+        stored_now[place + 1] = append(queue, partition, '0', bytes)
       end
       if counts[queue] then counts[queue] = counts[queue] + 1 end
       if sizes[queue] then sizes[queue] = sizes[queue] + #bytes end

@@ -1,11 +1,11 @@
-//! Messages and changes of records as arguments, in the form that `common.lua` and `facts.lua` read.
+//! Messages and changes of records as arguments, in the form that `common.lua` and `updates.lua` read.
 
 use std::borrow::{Borrow, Cow};
 
 use redis::{Cmd, RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
 use super::{count, millis};
-use crate::{Blob, BusError, Fact, Outgoing, encoding::encode, ledger::Change};
+use crate::{Blob, BusError, Outgoing, RecordUpdate, encoding::encode, records::Change};
 
 /// A message and its encoded envelope.
 pub(in crate::redis) struct PackedMessage<O> {
@@ -80,43 +80,43 @@ impl<'a> DescriptionWriter<'a> {
                 key,
             } = outgoing.borrow();
             self.common(queue.name)
-                .common(envelope.lane.as_deref().unwrap_or_default())
+                .common(envelope.partition.as_deref().unwrap_or_default())
                 .common(millis(*after));
             match key.as_deref() {
                 Some(key) if !key.is_empty() => self
                     .value(key.as_bytes())
-                    .common(millis(queue.policy.key_window).max(1)),
+                    .common(millis(queue.policy.dedup_window).max(1)),
                 _ => self.common("").common(0),
             };
-            self.common(count(queue.policy.bound.unwrap_or(0)))
-                .common(queue.policy.bound_bytes.unwrap_or(0))
+            self.common(count(queue.policy.max_depth.unwrap_or(0)))
+                .common(queue.policy.max_bytes.unwrap_or(0))
                 .value(bytes);
         }
     }
 
-    /// Writes what `check_facts()` in `facts.lua` reads.
-    pub(super) fn facts(&mut self, facts: &[Fact]) {
+    /// Writes what `check_updates()` in `updates.lua` reads.
+    pub(super) fn updates(&mut self, updates: &[RecordUpdate]) {
         let groups =
-            facts.chunk_by(|one, next| one.ledger == next.ledger && one.record == next.record);
+            updates.chunk_by(|one, next| one.store == next.store && one.record == next.record);
         self.common(groups.clone().count());
         for group in groups {
-            let Some(Fact { ledger, record, .. }) = group.first() else {
+            let Some(RecordUpdate { store, record, .. }) = group.first() else {
                 continue;
             };
             // Slots that are set, and tags, share a change with their neighbours.
-            let shares = |one: &Fact, next: &Fact| {
+            let shares = |one: &RecordUpdate, next: &RecordUpdate| {
                 matches!(
                     (&one.change, &next.change),
                     (Change::Set { .. }, Change::Set { .. }) | (Change::Tag(_), Change::Tag(_))
                 )
             };
             let changes = group.chunk_by(shares);
-            self.common(ledger.name)
+            self.common(store.name)
                 .value(record.as_bytes())
-                .common(millis(ledger.retention))
+                .common(millis(store.retention))
                 .common(changes.clone().count());
             for changes in changes {
-                let Some(Fact { change, .. }) = changes.first() else {
+                let Some(RecordUpdate { change, .. }) = changes.first() else {
                     continue;
                 };
                 match change {
@@ -128,7 +128,7 @@ impl<'a> DescriptionWriter<'a> {
                     Change::Untag(_) => self.common("untag").common(1),
                     Change::Erase => self.common("erase").common(0),
                 };
-                for Fact { change, .. } in changes {
+                for RecordUpdate { change, .. } in changes {
                     self.change(change);
                 }
             }
@@ -138,12 +138,12 @@ impl<'a> DescriptionWriter<'a> {
     fn change(&mut self, change: &Change) {
         match change {
             Change::Add(entry) => self.value(entry),
-            Change::Open { slot, value } | Change::Set { slot, value } => {
-                self.common(Field(slot)).value(value)
+            Change::Open { field, value } | Change::Set { field, value } => {
+                self.common(Field(field)).value(value)
             }
             // Either may be empty.
-            Change::Swap { slot, from, to } => self
-                .common(Field(slot))
+            Change::Swap { field, from, to } => self
+                .common(Field(field))
                 .common(bytes(from))
                 .common(bytes(to)),
             Change::Tag(Cow::Borrowed(tag)) if !tag.is_empty() => self.common(*tag),
@@ -153,7 +153,7 @@ impl<'a> DescriptionWriter<'a> {
     }
 }
 
-/// The field of a slot.
+/// The field of a field.
 struct Field<'a>(&'a str);
 
 impl ToRedisArgs for Field<'_> {

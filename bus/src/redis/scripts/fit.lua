@@ -25,10 +25,10 @@ local function unfit_record(name)
   fit[name] = true
 end
 
--- The same for the stream of a queue or lane, and what append() writes beside it.
-local function unfit_stream(queue, lane)
-  return unfit(stream_of(queue, lane), 'XLEN')
-    or lane ~= '' and (unfit(key(queue, 'lanes'), 'SCARD') or unfit(key(queue, 'hint'), 'XLEN'))
+-- The same for the stream of a queue or partition, and what append() writes beside it.
+local function unfit_stream(queue, partition)
+  return unfit(stream_of(queue, partition), 'XLEN')
+    or partition ~= '' and (unfit(key(queue, 'partitions'), 'SCARD') or unfit(key(queue, 'hint'), 'XLEN'))
     or nil
 end
 
@@ -43,20 +43,20 @@ local function unfit_messages(at)
 end
 
 -- The same for what record() writes. The changes were checked. An 'open' whose field is ARGV[opening] is left out.
-local function unfit_facts(at, opening)
+local function unfit_updates(at, opening)
   local groups = numbers[ARGV[at]]
   at = at + 1
   for _ = 1, groups do
-    local ledger, id, changes = ARGV[at], ARGV[at + 1], numbers[ARGV[at + 3]]
+    local store, id, changes = ARGV[at], ARGV[at + 1], numbers[ARGV[at + 3]]
     at = at + 4
     for _ = 1, changes do
       local how, count = ARGV[at], numbers[ARGV[at + 1]]
       at = at + 2
       local wrong
       if how == 'tag' or how == 'untag' then
-        for place = at, at + count - 1 do wrong = wrong or unfit(tag_key(ledger, ARGV[place]), 'ZCARD') end
+        for place = at, at + count - 1 do wrong = wrong or unfit(tag_key(store, ARGV[place]), 'ZCARD') end
       elseif how ~= 'open' or at ~= opening then
-        wrong = unfit_record(record_key(ledger, id))
+        wrong = unfit_record(record_key(store, id))
       end
       if wrong then return wrong end
       at = at + count

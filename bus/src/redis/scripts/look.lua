@@ -1,8 +1,8 @@
--- The first half of a reservation from a queue without lanes: everything but the new messages, which the client reads
+-- The first half of a reservation from a queue without partitions: everything but the new messages, which the client reads
 -- with a plain XREADGROUP in the same exchange.
 -- ARGV[1] queue   ARGV[2] consumer   ARGV[3] most messages   ARGV[4] lease (ms)
 -- ARGV[5] how many deliveries make a suspect
--- Returns {taken, pause, room, closed}: `taken` holds {lane, entry, delivery, attempts, envelope} each, `pause` is the
+-- Returns {taken, pause, room, closed}: `taken` holds {partition, entry, delivery, attempts, envelope} each, `pause` is the
 -- time in ms until a delayed message is due (-1 for none), `room` is how many new messages may come along (none when a
 -- suspect was met: it goes alone, and before them), `closed` is 1 when the queue is paused.
 

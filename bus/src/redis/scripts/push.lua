@@ -1,19 +1,19 @@
 -- Stores messages, and records what is to be recorded with them. Several pushes share a run; each is done whole or not at
 -- all, and what one of them meets does not concern the others.
--- ARGV[1] number of kinds, then for each: messages, see check_messages(), and changes of records, see check_facts(), both
+-- ARGV[1] number of kinds, then for each: messages, see check_messages(), and changes of records, see check_updates(), both
 -- with empty values, see value(); the number of pushes, and for each of them its values.
 -- Returns for each push how many messages were stored, the others had been before; or {'full messages' or 'full bytes', queue},
 -- or {'refused', why a key is not fit}, or {'error', what Redis said}. What is recorded with messages is recorded unless all of them had been stored before. Where the changes
--- begin with an 'open' of a slot that has a value, all messages had been stored before.
+-- begin with an 'open' of a field that has a value, all messages had been stored before.
 
 -- Where each kind is described (its messages come first), where its values go, and where the values of its pushes begin
 -- and end.
-local kinds, at, only_facts = {}, 2, true
+local kinds, at, only_updates = {}, 2, true
 for place = 1, whole(1) do
   holes = {}
   local kind = { at = at, holes = holes }
-  only_facts = only_facts and whole(at) == 0
-  at = check_facts(check_messages(at))
+  only_updates = only_updates and whole(at) == 0
+  at = check_updates(check_messages(at))
   if #holes == 0 then refuse(at, 'behind a kind that has values') end
   kind.first = at + 1
   at = at + 1 + whole(at) * #holes
@@ -38,7 +38,7 @@ local function push_one(at)
   local kept, field = opening(changes)
   if kept then opened[field] = nil end
   -- The opening asks for its own key: that is one command less for each build.
-  local wrong = unfit_messages(at) or unfit_facts(changes, whole(at) > 0 and field)
+  local wrong = unfit_messages(at) or unfit_updates(changes, whole(at) > 0 and field)
   if wrong then return { 'refused', wrong } end
   if kept and whole(at) > 0 then
     local free, answer = pcall(open, kept, field)
@@ -54,13 +54,13 @@ local function push_one(at)
     take_back_opening(kept, field)
     return { 'full ' .. of, full }
   end
-  local facts, stored = store(at)
-  if stored > 0 or whole(at) == 0 then record(facts) end
+  local updates, stored = store(at)
+  if stored > 0 or whole(at) == 0 then record(updates) end
   return stored
 end
 
 -- What is only recorded is of work that was accepted already, and the way to more memory is that it ends.
-if only_facts then even_when_full() end
+if only_updates then even_when_full() end
 local answers = {}
 for _, kind in ipairs(kinds) do
   local at, holes = kind.at, kind.holes

@@ -8,7 +8,7 @@ use super::{
     Call,
     description::{DescriptionWriter, PackedMessage, Part},
 };
-use crate::{Fact, Outgoing};
+use crate::{Outgoing, RecordUpdate};
 
 /// Stores messages with what is recorded with them, each push for itself.
 pub(in crate::redis) struct Push<'a> {
@@ -18,7 +18,7 @@ pub(in crate::redis) struct Push<'a> {
 /// What one push is to store and record.
 pub(in crate::redis) struct Packed {
     pub(in crate::redis) messages: Vec<PackedMessage<Outgoing>>,
-    pub(in crate::redis) facts: Vec<Fact>,
+    pub(in crate::redis) updates: Vec<RecordUpdate>,
 }
 
 impl Packed {
@@ -29,14 +29,14 @@ impl Packed {
             .iter()
             .map(|message| message.bytes.len())
             .sum();
-        let facts: usize = self.facts.iter().map(|fact| fact.change.size()).sum();
-        messages + facts
+        let updates: usize = self.updates.iter().map(|update| update.change.size()).sum();
+        messages + updates
     }
 
     fn describe(&self, call: &mut Cmd, part: Part) {
         let mut to = DescriptionWriter { call, part };
         to.messages(&self.messages);
-        to.facts(&self.facts);
+        to.updates(&self.updates);
     }
 }
 
@@ -84,7 +84,7 @@ impl Call for Push<'_> {
     type Answer = Vec<PushAnswer>;
 
     fn script(&self) -> &'static Script {
-        script!("common", "facts", "fit", "push")
+        script!("common", "updates", "fit", "push")
     }
 
     fn size(&self) -> (usize, usize) {

@@ -3,11 +3,11 @@
 use redis::{Cmd, FromRedisValue, Script};
 
 use super::{Call, description::DescriptionWriter};
-use crate::Fact;
+use crate::RecordUpdate;
 
 /// Makes changes of records if the first one, a [`crate::CompareAndSet`], finds what it expects. Returns whether it does.
 pub(in crate::redis) struct CompareFirst<'a> {
-    pub(in crate::redis) facts: &'a [Fact],
+    pub(in crate::redis) updates: &'a [RecordUpdate],
 }
 
 /// Whether the changes were made.
@@ -32,10 +32,10 @@ impl Call for CompareFirst<'_> {
     type Answer = CompareFirstAnswer;
 
     fn script(&self) -> &'static Script {
-        script!("common", "facts", "fit", "compare_and_set")
+        script!("common", "updates", "fit", "compare_and_set")
     }
 
     fn arguments(&self, call: &mut Cmd) {
-        DescriptionWriter::whole(call).facts(self.facts);
+        DescriptionWriter::whole(call).updates(self.updates);
     }
 }

@@ -3,9 +3,9 @@
 use redis::{Cmd, Script};
 
 use super::{Call, EntryName, count, millis};
-use crate::{Lease, QueueSpec, SUSPECT, redis::entries::RawEntry};
+use crate::{Lease, POISON_SUSPECT_DELIVERIES, QueueSpec, redis::entries::RawEntry};
 
-/// The first half of a reservation from a queue without lanes.
+/// The first half of a reservation from a queue without partitions.
 pub(in crate::redis) struct Look<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) consumer: &'a str,
@@ -23,11 +23,12 @@ impl Call for Look<'_> {
         call.arg(self.queue.name)
             .arg(self.consumer)
             .arg(count(self.max));
-        call.arg(millis(self.queue.policy.lease)).arg(SUSPECT);
+        call.arg(millis(self.queue.policy.lease))
+            .arg(POISON_SUSPECT_DELIVERIES);
     }
 }
 
-/// A reservation from a queue with lanes.
+/// A reservation from a queue with partitions.
 pub(in crate::redis) struct TakeFromLanes<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) consumer: &'a str,
@@ -47,7 +48,7 @@ impl Call for TakeFromLanes<'_> {
             .arg(self.consumer)
             .arg(count(self.max));
         call.arg(millis(self.queue.policy.lease))
-            .arg(SUSPECT)
+            .arg(POISON_SUSPECT_DELIVERIES)
             .arg(self.skip.len())
             .arg(self.skip);
     }
@@ -69,7 +70,7 @@ impl Call for Extend<'_> {
     fn arguments(&self, call: &mut Cmd) {
         let Self { lease, consumer } = self;
         call.arg(lease.queue)
-            .arg(lease.lane.as_deref().unwrap_or_default())
+            .arg(lease.partition.as_deref().unwrap_or_default())
             .arg(EntryName(lease.entry));
         call.arg(*consumer).arg(lease.delivery);
     }

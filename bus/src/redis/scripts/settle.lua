@@ -1,14 +1,14 @@
 -- Settles deliveries. Each settlement is written whole, in one step with what it stores and records, or not at all.
 -- ARGV[1]  the request, in MessagePack; see `Request` in settle.rs, which has the same fields:
 --   consumer  who settles
---   streams   for each: queue, lane, lowest and highest entry, and its settlements, for each of these
+--   streams   for each: queue, partition, lowest and highest entry, and its settlements, for each of these
 --     entry, delivery
 --     how       one of HOW
 --     after     of 'retry' and 'defer': the wait (ms)
 --     letter    of 'dead': id, reason, attempts, and whether it is unreadable
 --     effects   whether it stores or records something
 -- The other arguments describe the effects of each settlement that has any, in order: messages, see check_messages(), and
--- changes of records, see check_facts().
+-- changes of records, see check_updates().
 -- Returns {lost, failed}: the places (from 0, over all streams) of the settlements whose lease is lost, and {place, error}
 -- for those that Redis refused.
 
@@ -49,7 +49,7 @@ local function check(one, at)
   end
   if not one.effects then return at end
   effects[one] = at
-  return check_facts(check_messages(at))
+  return check_updates(check_messages(at))
 end
 
 local readable, request = pcall(cmsgpack.unpack, filled(1))
@@ -57,7 +57,7 @@ if not readable or type(request) ~= 'table' then refuse(1, 'a request') end
 local consumer, at = field(request, 'consumer', 'string'), 2
 for _, group in ipairs(field(request, 'streams', 'table')) do
   field(group, 'queue', 'string')
-  field(group, 'lane', 'string')
+  field(group, 'partition', 'string')
   entry_of(group, 'lowest')
   entry_of(group, 'highest')
   for _, one in ipairs(field(group, 'settlements', 'table')) do at = check(one, at) end
@@ -65,39 +65,39 @@ end
 ends_at(at)
 
 -- Why the keys that a settlement writes to are not fit, or nil.
-local function unfit_for(queue, lane, one)
+local function unfit_for(queue, partition, one)
   local how, place, wrong = one.how, effects[one], nil
   if how == 'dead' then
     wrong = unfit(key(queue, 'dead'), 'ZCARD') or unfit(key(queue, 'letters'), 'HLEN') or unfit(key(queue, 'bodies'), 'HLEN')
   elseif how == 'release' then
-    wrong = lane ~= '' and unfit(key(queue, 'hint'), 'XLEN')
+    wrong = partition ~= '' and unfit(key(queue, 'hint'), 'XLEN')
   elseif how ~= 'done' then
-    if one.after > 0 then wrong = unfit(key(queue, 'delayed'), 'ZCARD') else wrong = unfit_stream(queue, lane) end
+    if one.after > 0 then wrong = unfit(key(queue, 'delayed'), 'ZCARD') else wrong = unfit_stream(queue, partition) end
   end
-  return wrong or place and (unfit_messages(place) or unfit_facts(skip_messages(place))) or nil
+  return wrong or place and (unfit_messages(place) or unfit_updates(skip_messages(place))) or nil
 end
 
 -- Keeps a message that is not done, where it belongs now.
-local function keep(queue, lane, one, attempts, bytes)
+local function keep(queue, partition, one, attempts, bytes)
   local letter = one.letter
   if letter then
     call('ZADD', key(queue, 'dead'), now_ms(), letter.id)
     call('HSET', key(queue, 'letters'), letter.id, cmsgpack.pack({ letter.reason, letter.attempts, letter.unreadable }))
-    call('HSET', key(queue, 'bodies'), letter.id, cmsgpack.pack(lane, bytes))
+    call('HSET', key(queue, 'bodies'), letter.id, cmsgpack.pack(partition, bytes))
     return
   end
   local counted = attempts + (one.how == 'retry' and one.delivery or one.delivery - 1)
   if one.after > 0 then
-    delay(queue, lane, counted, bytes, one.entry, one.after)
+    delay(queue, partition, counted, bytes, one.entry, one.after)
   else
-    append(queue, lane, counted, bytes)
+    append(queue, partition, counted, bytes)
   end
 end
 
-local function write(queue, lane, one)
-  local stream, entry, place = stream_of(queue, lane), one.entry, effects[one]
+local function write(queue, partition, one)
+  local stream, entry, place = stream_of(queue, partition), one.entry, effects[one]
   if one.how == 'release' then
-    if lane ~= '' then hint(queue) end
+    if partition ~= '' then hint(queue) end
     -- Idle for ten years, so it is taken over at once; the count is set back, so the next delivery has this one's number.
     call('XCLAIM', stream, GROUP, NOBODY, 0, entry, 'IDLE', 315360000000, 'RETRYCOUNT', one.delivery - 1, 'JUSTID')
     return
@@ -105,17 +105,17 @@ local function write(queue, lane, one)
   if one.how ~= 'done' then
     local found = call('XRANGE', stream, entry, entry)[1]
     -- Somebody who deleted a held message did so on purpose: nothing is left to be kept.
-    if found then keep(queue, lane, one, content(found)) end
+    if found then keep(queue, partition, one, content(found)) end
   end
   if place then record((store(place))) end
 end
 
 -- Writes a settlement whose lease is held. Returns why it could not, or nil.
-local function settle(queue, lane, one)
-  local wrong = unfit_for(queue, lane, one)
+local function settle(queue, partition, one)
+  local wrong = unfit_for(queue, partition, one)
   if wrong then return wrong end
   local before = #stored_now
-  local written, failure = pcall(write, queue, lane, one)
+  local written, failure = pcall(write, queue, partition, one)
   if written then return nil end
   take_back(before)
   return type(failure) == 'table' and failure.err or tostring(failure)
@@ -135,8 +135,8 @@ end
 even_when_full()
 local place, lost, failed = 0, {}, {}
 for _, group in ipairs(request.streams) do
-  local queue, lane = group.queue, group.lane
-  local stream = stream_of(queue, lane)
+  local queue, partition = group.queue, group.partition
+  local stream = stream_of(queue, partition)
   local holds = held_by_us(stream, group.lowest, group.highest)
   local gone, finished = {}, 0
   for _, one in ipairs(group.settlements) do
@@ -145,7 +145,7 @@ for _, group in ipairs(request.streams) do
       lost[#lost + 1] = place
     else
       local failure
-      if how ~= 'done' or one.effects then failure = settle(queue, lane, one) end
+      if how ~= 'done' or one.effects then failure = settle(queue, partition, one) end
       if failure then
         failed[#failed + 1] = { place, failure }
       else

@@ -8,7 +8,7 @@ use super::{
     description::{DescriptionWriter, PackedMessage, pack},
     millis,
 };
-use crate::{BusError, Ending, Fact, Lease, Outgoing, Settlement, encoding::encode};
+use crate::{BusError, Lease, Outgoing, RecordUpdate, SettleRequest, Settlement, encoding::encode};
 
 /// Settles deliveries. Each settlement is written whole or not at all.
 pub(in crate::redis) struct Settle<'a> {
@@ -28,7 +28,7 @@ struct Request<'a> {
 #[derive(Serialize)]
 struct Group<'a> {
     queue: &'a str,
-    lane: &'a str,
+    partition: &'a str,
     lowest: EntryName,
     highest: EntryName,
     settlements: Vec<&'a Item<'a>>,
@@ -77,16 +77,20 @@ pub(in crate::redis) struct SettleOne<'a> {
     lease: &'a Lease,
     item: Item<'a>,
     emit: Vec<PackedMessage<&'a Outgoing>>,
-    facts: &'a [Fact],
+    updates: &'a [RecordUpdate],
 }
 
 impl<'a> SettleOne<'a> {
     pub(in crate::redis) fn new(
-        Ending { lease, how, facts }: Ending<'a>,
+        SettleRequest {
+            lease,
+            how,
+            updates,
+        }: SettleRequest<'a>,
     ) -> Result<Self, BusError> {
         let mut one = Self::bare(lease, How::Done);
         // Nothing is recorded with a release.
-        one.facts = facts;
+        one.updates = updates;
         match how {
             Settlement::Done { emit } => one.emit = pack(emit)?,
             Settlement::Retry { after } => {
@@ -114,7 +118,7 @@ impl<'a> SettleOne<'a> {
             }
             Settlement::Release => one = Self::bare(lease, How::Release),
         }
-        one.item.effects = !one.emit.is_empty() || !one.facts.is_empty();
+        one.item.effects = !one.emit.is_empty() || !one.updates.is_empty();
         Ok(one)
     }
 
@@ -147,13 +151,13 @@ impl<'a> SettleOne<'a> {
                 effects: false,
             },
             emit: Vec::new(),
-            facts: &[],
+            updates: &[],
         }
     }
 
     fn stream(&self) -> (&'a str, &'a str) {
-        let lane = self.lease.lane.as_deref().unwrap_or_default();
-        (self.lease.queue, lane)
+        let partition = self.lease.partition.as_deref().unwrap_or_default();
+        (self.lease.queue, partition)
     }
 }
 
@@ -164,11 +168,11 @@ impl<'a> Settle<'a> {
     ) -> Result<Self, BusError> {
         let neighbours = settlements.chunk_by(|one, next| one.stream() == next.stream());
         let streams = neighbours.map(|group| {
-            let (queue, lane) = group.first().map(SettleOne::stream).unwrap_or_default();
+            let (queue, partition) = group.first().map(SettleOne::stream).unwrap_or_default();
             let entries = group.iter().map(|one| one.lease.entry);
             Group {
                 queue,
-                lane,
+                partition,
                 lowest: EntryName(entries.clone().min().unwrap_or_default()),
                 highest: EntryName(entries.max().unwrap_or_default()),
                 settlements: group.iter().map(|one| &one.item).collect(),
@@ -191,7 +195,7 @@ impl Call for Settle<'_> {
     type Answer = (Vec<usize>, Vec<(usize, String)>);
 
     fn script(&self) -> &'static Script {
-        script!("common", "facts", "fit", "settle")
+        script!("common", "updates", "fit", "settle")
     }
 
     fn arguments(&self, call: &mut Cmd) {
@@ -199,7 +203,7 @@ impl Call for Settle<'_> {
         for one in self.settlements.iter().filter(|one| one.item.effects) {
             let mut effects = DescriptionWriter::whole(call);
             effects.messages(&one.emit);
-            effects.facts(one.facts);
+            effects.updates(one.updates);
         }
     }
 }

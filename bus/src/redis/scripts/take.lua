@@ -13,8 +13,8 @@ local function move_due(queue)
       late = late or now - tonumber(found[2]) >= 30000
       call('ZREM', delayed, member)
       -- Something that is not ours is buried when it is taken.
-      local lane, attempts, bytes = read_delayed(member)
-      append(queue, lane, attempts, bytes)
+      local partition, attempts, bytes = read_delayed(member)
+      append(queue, partition, attempts, bytes)
       moved = moved + 1
       budget = budget - #bytes
     end
@@ -30,9 +30,9 @@ local function until_due(queue)
 end
 
 -- Takes what was released, or whose lease ran out, in the order of the stream: at most `count`, and a suspect (a message
--- that was taken `suspect` times in a row and not settled) alone. Appends {lane, entry, delivery, attempts, envelope} to
+-- that was taken `suspect` times in a row and not settled) alone. Appends {partition, entry, delivery, attempts, envelope} to
 -- `taken`; returns whether a suspect was met. Makes the group when there is none.
-local function take_over(stream, lane, consumer, count, lease, suspect, taken)
+local function take_over(stream, partition, consumer, count, lease, suspect, taken)
   local from = '-'
   while count > 0 do
     local page = count
@@ -50,7 +50,7 @@ local function take_over(stream, lane, consumer, count, lease, suspect, taken)
       local claimed = call('XCLAIM', stream, GROUP, consumer, 0, entry)[1]
       if claimed then
         local attempts, bytes = content(claimed)
-        taken[#taken + 1] = { lane, entry, delivered + 1, attempts, bytes }
+        taken[#taken + 1] = { partition, entry, delivered + 1, attempts, bytes }
         count = count - 1
         if suspected then return true end
       else

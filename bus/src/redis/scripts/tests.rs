@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Ending, Fact, Field, Lease, Ledger, Message, Outgoing, Policy, Queue, QueueSpec, Settlement,
-    Which, encoding::encode,
+    Field, Lease, Message, MessageSelector, Outgoing, Policy, Queue, QueueSpec, RecordStore,
+    RecordUpdate, SettleRequest, Settlement, encoding::encode,
 };
 use runtime::SystemClock;
 use testkit::RedisServer;
@@ -32,12 +32,13 @@ impl Message for Note {
 const NOTES: Queue<Note> = Queue::new(
     "notes",
     Policy {
-        bound: Some(1000),
+        max_depth: Some(1000),
         ..Policy::DEFAULT
     },
 );
-const LANED: Queue<Note> = Queue::with_lanes("laned", Policy::DEFAULT, |_| "x".to_owned());
-const BUILDS: Ledger = Ledger {
+const PARTITIONED: Queue<Note> =
+    Queue::with_partitions("partitioned", Policy::DEFAULT, |_| "x".to_owned());
+const BUILDS: RecordStore = RecordStore {
     name: "builds",
     retention: Duration::from_secs(60),
 };
@@ -110,7 +111,7 @@ impl Server {
 
 /// Fills the queues with something of each kind, half of it held by `me`.
 async fn fill(server: &mut Server) {
-    for stream in ["{test}:notes:ready", "{test}:laned:lane:x"] {
+    for stream in ["{test}:notes:ready", "{test}:partitioned:partition:x"] {
         for entry in 1..=8 {
             server
                 .run::<String>(&[
@@ -141,9 +142,9 @@ async fn fill(server: &mut Server) {
         server.run::<redis::Value>(&read).await;
     }
     server
-        .run::<u32>(&["SADD", "{test}:laned:lanes", "x"])
+        .run::<u32>(&["SADD", "{test}:partitioned:partitions", "x"])
         .await;
-    for queue in ["notes", "laned"] {
+    for queue in ["notes", "partitioned"] {
         for number in 0..5 {
             let (id, due) = (format!("letter-{number}"), format!("{}", 1000 + number));
             server
@@ -167,12 +168,12 @@ async fn fill(server: &mut Server) {
     }
 }
 
-fn lease(queue: &QueueSpec, lane: Option<&str>, entry: u64) -> Lease {
+fn lease(queue: &QueueSpec, partition: Option<&str>, entry: u64) -> Lease {
     let (queue, length) = (queue.name, queue.policy.lease);
     Lease {
         queue,
         length,
-        lane: lane.map(str::to_owned),
+        partition: partition.map(str::to_owned),
         entry: (entry, 0),
         delivery: 1,
         spent: None,
@@ -190,7 +191,7 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         // The command, the script, the number of keys and the key come before.
         (name, call.script(), arguments.skip(4).collect())
     }
-    let (notes, laned) = (NOTES.spec(), LANED.spec());
+    let (notes, partitioned) = (NOTES.spec(), PARTITIONED.spec());
     let message = |queue: &Queue<Note>| {
         queue
             .pack(
@@ -207,9 +208,9 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
     };
     let late = || Outgoing {
         after: Duration::from_secs(5),
-        ..message(&LANED)
+        ..message(&PARTITIONED)
     };
-    let facts = vec![
+    let updates = vec![
         BUILDS.erase("a"),
         BUILDS.set("a", Field::new("one"), &1).unwrap(),
         BUILDS.set("a", Field::new("two"), &2).unwrap(),
@@ -223,19 +224,20 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
     let first = BUILDS
         .compare_and_set("a", Field::new("by"), None, Some(&1))
         .unwrap();
-    let compare_first: Vec<Fact> = [first.into()].into_iter().chain(facts.clone()).collect();
+    let compare_first: Vec<RecordUpdate> =
+        [first.into()].into_iter().chain(updates.clone()).collect();
     let push = [
         Packed {
             messages: pack(vec![keyed(), late()]).unwrap(),
-            facts: facts.clone(),
+            updates: updates.clone(),
         },
         Packed {
-            messages: pack(vec![message(&LANED)]).unwrap(),
-            facts: vec![BUILDS.open("c", Field::new("begin"), &1).unwrap()],
+            messages: pack(vec![message(&PARTITIONED)]).unwrap(),
+            updates: vec![BUILDS.open("c", Field::new("begin"), &1).unwrap()],
         },
         Packed {
-            messages: pack(vec![message(&LANED)]).unwrap(),
-            facts: vec![BUILDS.open("d", Field::new("begin"), &1).unwrap()],
+            messages: pack(vec![message(&PARTITIONED)]).unwrap(),
+            updates: vec![BUILDS.open("d", Field::new("begin"), &1).unwrap()],
         },
     ];
     let dead = Settlement::Dead {
@@ -258,18 +260,25 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         },
     );
     let leases: Vec<Lease> = (1..=4).map(|entry| lease(&notes, None, entry)).collect();
-    let in_lane: Vec<Lease> = (1..=3)
-        .map(|entry| lease(&laned, Some("x"), entry))
+    let in_partition: Vec<Lease> = (1..=3)
+        .map(|entry| lease(&partitioned, Some("x"), entry))
         .collect();
-    let end = |lease, how, facts| SettleOne::new(Ending { lease, how, facts }).unwrap();
+    let end = |lease, how, updates| {
+        SettleOne::new(SettleRequest {
+            lease,
+            how,
+            updates,
+        })
+        .unwrap()
+    };
     let ended = [
         end(&leases[0], &plain, &[]),
         end(&leases[1], &plain, &[]),
-        end(&leases[2], &done, &facts),
-        end(&leases[3], &dead, &facts),
-        end(&in_lane[0], &retry, &facts),
-        end(&in_lane[1], &defer, &[]),
-        end(&in_lane[2], &Settlement::Release, &[]),
+        end(&leases[2], &done, &updates),
+        end(&leases[3], &dead, &updates),
+        end(&in_partition[0], &retry, &updates),
+        end(&in_partition[1], &defer, &[]),
+        end(&in_partition[2], &Settlement::Release, &[]),
     ];
     let from = ("1-0".to_owned(), String::new());
     let due = ("1000".to_owned(), "0".to_owned());
@@ -278,7 +287,7 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         over,
         queue: &notes,
         what,
-        which: Which::All,
+        which: MessageSelector::All,
         wanted: 2,
         from,
     };
@@ -287,7 +296,7 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         one(
             "compare_and_set",
             &CompareFirst {
-                facts: &compare_first,
+                updates: &compare_first,
             },
         ),
         one(
@@ -301,7 +310,7 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         one(
             "reserve",
             &TakeFromLanes {
-                queue: &laned,
+                queue: &partitioned,
                 consumer: "me",
                 max: 2,
                 skip: &["y".to_owned()],
@@ -465,7 +474,7 @@ async fn every_script_takes_what_its_builder_gives_it() {
                 redis::from_redis_value(answer.unwrap()).unwrap();
             assert_eq!((lost, refused), (Vec::new(), Vec::new()));
             let record: HashMap<String, Vec<u8>> = server
-                .run(&["HGETALL", "{test}:-ledger-:builds:record:a"])
+                .run(&["HGETALL", "{test}:-record-:builds:record:a"])
                 .await;
             let mut fields: Vec<_> = record.into_keys().collect();
             fields.sort_unstable();
@@ -480,18 +489,18 @@ async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
         let note = Note {
             text: record.to_owned(),
         };
-        let facts = vec![
+        let updates = vec![
             BUILDS.open(record, Field::new("begin"), &record).unwrap(),
             BUILDS.tag(record, "all"),
             BUILDS.tag(record, tag.to_owned()),
         ];
         Packed {
             messages: pack(vec![queue.pack(&note, &SystemClock).unwrap()]).unwrap(),
-            facts,
+            updates,
         }
     };
     let size = |pushes: &[Packed]| Push { pushes }.command(PREFIX).args_iter().len();
-    let (one, other) = (push(&NOTES, "a", "D1"), push(&LANED, "d", "D1"));
+    let (one, other) = (push(&NOTES, "a", "D1"), push(&PARTITIONED, "d", "D1"));
     let alone = size(std::slice::from_ref(&one));
     let pushes = [
         one,
@@ -500,7 +509,7 @@ async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
         other,
         push(&NOTES, "c", "D1"),
     ];
-    // The envelope, the record, the slot's value and the tag of its own.
+    // The envelope, the record, the field's value and the tag of its own.
     assert_eq!(size(&pushes[..2]), alone + 4);
     assert_eq!(size(&pushes[..3]), alone + 8);
 
@@ -529,7 +538,9 @@ async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
         3
     );
     assert_eq!(
-        server.run::<usize>(&["XLEN", "{test}:laned:lane:x"]).await,
+        server
+            .run::<usize>(&["XLEN", "{test}:partitioned:partition:x"])
+            .await,
         1
     );
     for (tag, expected) in [
@@ -538,13 +549,13 @@ async fn pushes_of_one_kind_share_its_description_and_keep_their_values() {
         ("D2", &["b"]),
         ("D3", &[]),
     ] {
-        let key = format!("{{test}}:-ledger-:builds:tag:{tag}");
+        let key = format!("{{test}}:-record-:builds:tag:{tag}");
         let mut found: Vec<String> = server.run(&["ZRANGE", &key, "0", "-1"]).await;
         found.sort_unstable();
         assert_eq!(found, expected, "{tag}");
     }
     for record in ["a", "b", "c", "d"] {
-        let key = format!("{{test}}:-ledger-:builds:record:{record}");
+        let key = format!("{{test}}:-record-:builds:record:{record}");
         let value: Vec<u8> = server.run(&["HGET", &key, "=begin"]).await;
         assert_eq!(value, encode("test", &record).unwrap());
         // An expiry begins with the next change.

@@ -2,10 +2,10 @@
 //! stored, also those that are done. Whatever becomes ready goes to its end, so those that are ready or held stand in
 //! their order.
 
-use bus::{Depth, Pushed, SUSPECT};
+use bus::{Depth, EnqueueOutcome, POISON_SUSPECT_DELIVERIES};
 use proptest::{prelude::*, test_runner::TestCaseError};
 
-use super::steps::{How, LANES, QUEUES, Send};
+use super::steps::{How, PARTITIONS, QUEUES, Send};
 
 pub type Checked<T = ()> = Result<T, TestCaseError>;
 
@@ -23,9 +23,9 @@ pub enum State {
 pub struct Message {
     pub id: u128,
     pub queue: usize,
-    pub lane: Option<&'static str>,
+    pub partition: Option<&'static str>,
     pub attempts: u32,
-    pub deaths: u32,
+    pub unsettled_deliveries: u32,
     pub state: State,
 }
 
@@ -34,7 +34,7 @@ pub struct Message {
 pub struct Taken {
     pub id: u128,
     pub attempt: u32,
-    pub deaths: u32,
+    pub unsettled_deliveries: u32,
 }
 
 #[derive(Debug, Default)]
@@ -70,13 +70,13 @@ impl Model {
     }
 
     /// What was pushed, or the queue that is full.
-    pub fn push(&mut self, sends: &[(u128, Send)]) -> Result<Pushed, usize> {
+    pub fn push(&mut self, sends: &[(u128, Send)]) -> Result<EnqueueOutcome, usize> {
         let mut waiting: Vec<usize> = (0..QUEUES.len())
             .map(|queue| self.depth(queue).unfinished())
             .collect();
         let mut seen = Vec::new();
         for (_, send) in sends {
-            let Some(bound) = QUEUES[send.queue].policy.bound else {
+            let Some(bound) = QUEUES[send.queue].policy.max_depth else {
                 continue;
             };
             if let Some(key) = send.key {
@@ -93,26 +93,28 @@ impl Model {
         Ok(self.store(sends))
     }
 
-    fn store(&mut self, sends: &[(u128, Send)]) -> Pushed {
-        let mut pushed = Pushed::default();
+    fn store(&mut self, sends: &[(u128, Send)]) -> EnqueueOutcome {
+        let mut pushed = EnqueueOutcome::default();
         for (id, send) in sends {
             if let Some(key) = send.key {
                 if self.remembers(send.queue, key) {
-                    pushed.repeated += 1;
+                    pushed.duplicates += 1;
                     continue;
                 }
-                let window = QUEUES[send.queue].policy.key_window.as_secs();
+                let window = QUEUES[send.queue].policy.dedup_window.as_secs();
                 self.keys.push((send.queue, key, self.now + window));
             }
-            pushed.stored += 1;
-            let lane = QUEUES[send.queue].lanes.then(|| LANES[send.lane]);
+            pushed.inserted += 1;
+            let partition = QUEUES[send.queue]
+                .partitions
+                .then(|| PARTITIONS[send.partition]);
             let state = self.ready_after(after(send.hours, *id));
             self.messages.push(Message {
                 id: *id,
                 queue: send.queue,
-                lane,
+                partition,
                 attempts: 0,
-                deaths: 0,
+                unsettled_deliveries: 0,
                 state,
             });
         }
@@ -196,14 +198,15 @@ impl Model {
             .collect();
         open.retain(|message| !self.paused[queue] && self.is_takeable(message));
         let ids: Vec<u128> = taken.iter().map(|taken| taken.id).collect();
-        let is_suspect = |message: &Message| deaths(message) >= SUSPECT;
-        if QUEUES[queue].lanes {
-            // The first of each lane; which lanes go first is not promised.
-            let mut lanes = skip.to_vec();
+        let is_suspect =
+            |message: &Message| unsettled_deliveries(message) >= POISON_SUSPECT_DELIVERIES;
+        if QUEUES[queue].partitions {
+            // The first of each partition; which partitions go first is not promised.
+            let mut partitions = skip.to_vec();
             open.retain(|message| {
-                let lane = message.lane.unwrap();
-                let first = !lanes.contains(&lane);
-                lanes.push(lane);
+                let partition = message.partition.unwrap();
+                let first = !partitions.contains(&partition);
+                partitions.push(partition);
                 first
             });
             let expected: Vec<u128> = open.iter().map(|message| message.id).collect();
@@ -248,11 +251,11 @@ impl Model {
         for (number, taken) in taken.iter().enumerate() {
             let at = self.place(taken.id);
             let message = &mut self.messages[at];
-            message.deaths = deaths(message);
+            message.unsettled_deliveries = unsettled_deliveries(message);
             message.attempts += 1;
             prop_assert_eq!(
-                (taken.attempt, taken.deaths),
-                (message.attempts, message.deaths),
+                (taken.attempt, taken.unsettled_deliveries),
+                (message.attempts, message.unsettled_deliveries),
                 "of {}",
                 taken.id
             );
@@ -302,7 +305,7 @@ impl Model {
             }
             How::Retry { hours } | How::Defer { hours } => {
                 message.state = self.ready_after(after(*hours, number));
-                message.deaths = 0;
+                message.unsettled_deliveries = 0;
                 message.attempts -= u32::from(matches!(how, How::Defer { .. }));
             }
             How::Release => {}
@@ -365,7 +368,7 @@ impl Model {
                 };
                 let message = Message {
                     attempts: 0,
-                    deaths: 0,
+                    unsettled_deliveries: 0,
                     state,
                     ..self.messages.remove(at)
                 };
@@ -413,8 +416,8 @@ impl Model {
 }
 
 /// Who takes a message from another's lease counts a death.
-fn deaths(message: &Message) -> u32 {
-    message.deaths + u32::from(matches!(message.state, State::Held { .. }))
+fn unsettled_deliveries(message: &Message) -> u32 {
+    message.unsettled_deliveries + u32::from(matches!(message.state, State::Held { .. }))
 }
 
 /// Why a message died.

@@ -10,7 +10,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 /// time that a sequence takes decides nothing.
 const POLICY: Policy = Policy {
     lease: Duration::from_secs(5400),
-    key_window: Duration::from_secs(9000),
+    dedup_window: Duration::from_secs(9000),
     ..Policy::DEFAULT
 };
 
@@ -18,27 +18,27 @@ pub const QUEUES: [QueueSpec; 3] = [
     QueueSpec {
         name: "plain",
         policy: POLICY,
-        lanes: false,
+        partitions: false,
     },
     QueueSpec {
         name: "bounded",
         policy: Policy {
-            bound: Some(3),
+            max_depth: Some(3),
             ..POLICY
         },
-        lanes: false,
+        partitions: false,
     },
     QueueSpec {
-        name: "laned",
+        name: "partitioned",
         policy: Policy {
-            bound: Some(8),
+            max_depth: Some(8),
             ..POLICY
         },
-        lanes: true,
+        partitions: true,
     },
 ];
 
-pub const LANES: [&str; 3] = ["", "a", "b"];
+pub const PARTITIONS: [&str; 3] = ["", "a", "b"];
 
 pub const KEYS: [&str; 2] = ["k", "l"];
 
@@ -47,8 +47,8 @@ pub const KEYS: [&str; 2] = ["k", "l"];
 pub struct Send {
     /// In [`QUEUES`].
     pub queue: usize,
-    /// In [`LANES`]; for a queue that has them.
-    pub lane: usize,
+    /// In [`PARTITIONS`]; for a queue that has them.
+    pub partition: usize,
     /// It is ready somewhat later than after so many hours, or at once after none.
     pub hours: u64,
     /// In [`KEYS`].
@@ -99,7 +99,7 @@ pub enum Step {
         queue: usize,
         one: Option<usize>,
     },
-    /// Letters are counted from the newest; a number that is too large names none.
+    /// DeadLetterFilter are counted from the newest; a number that is too large names none.
     RequeueDead {
         queue: usize,
         letters: Vec<usize>,
@@ -124,12 +124,15 @@ fn hours() -> impl Strategy<Value = u64> {
 
 fn sends(count: Range<usize>) -> impl Strategy<Value = Vec<Send>> {
     let key = option::weighted(0.25, 0..KEYS.len());
-    let send = (queue(), 0..LANES.len(), hours(), key).prop_map(|(queue, lane, hours, key)| Send {
-        queue,
-        lane,
-        hours,
-        key,
-    });
+    let send =
+        (queue(), 0..PARTITIONS.len(), hours(), key).prop_map(|(queue, partition, hours, key)| {
+            Send {
+                queue,
+                partition,
+                hours,
+                key,
+            }
+        });
     vec(send, count)
 }
 
@@ -145,7 +148,12 @@ fn how() -> impl Strategy<Value = How> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let reserve = (0..2_usize, queue(), 1..5_usize, vec(0..LANES.len(), 0..2));
+    let reserve = (
+        0..2_usize,
+        queue(),
+        1..5_usize,
+        vec(0..PARTITIONS.len(), 0..2),
+    );
     let one = || option::of(0..8_usize);
     let letters = || vec(0..3_usize, 1..5);
     prop_oneof![

@@ -16,7 +16,7 @@ end
 for q = 3, 2 + queues do
   local queue = KEYS[1] .. ARGV[q] .. ':'
   age_leases(queue .. 'ready')
-  for _, lane in ipairs(redis.call('SMEMBERS', queue .. 'lanes')) do age_leases(queue .. 'lane:' .. lane) end
+  for _, partition in ipairs(redis.call('SMEMBERS', queue .. 'partitions')) do age_leases(queue .. 'partition:' .. partition) end
   for _, member in ipairs(redis.call('ZRANGE', queue .. 'delayed', 0, -1)) do
     redis.call('ZINCRBY', queue .. 'delayed', -passed, member)
   end

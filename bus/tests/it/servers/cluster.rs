@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bus::{
-    Bus, Field, Ledger, Operate, Outgoing, Policy, Queue, RedisBus, RedisOptions, Reserve,
+    Bus, Field, Outgoing, Policy, Queue, QueueAdmin, RecordStore, RedisBus, RedisOptions, Reserve,
     Settlement,
 };
 use runtime::{Clock, SystemClock};
@@ -12,9 +12,9 @@ use testkit::{RedisCluster, RedisServer};
 use tokio::sync::Notify;
 
 use super::{connect, done, packed, passing, persist, take, wait_begins};
-use crate::world::{LANED, NOTES, Note, OUT, POLICY, text};
+use crate::world::{NOTES, Note, OUT, PARTITIONED, POLICY, text};
 
-const RECORDS: Ledger = Ledger {
+const RECORDS: RecordStore = RecordStore {
     name: "records",
     retention: Duration::from_secs(600),
 };
@@ -38,8 +38,8 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
     };
     bus.push(vec![
         packed(&NOTES, "a"),
-        packed(&LANED, "one"),
-        packed(&LANED, "two"),
+        packed(&PARTITIONED, "one"),
+        packed(&PARTITIONED, "two"),
         delayed,
     ])
     .await
@@ -49,15 +49,18 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
         let change = RECORDS
             .compare_and_set("a", Field::new("by"), None, Some(&1))
             .unwrap();
-        let facts = vec![RECORDS.add("b", &"won").unwrap(), RECORDS.tag("b", "all")];
-        assert_eq!(bus.compare_and_set(change, facts).await.unwrap(), is_first);
+        let updates = vec![RECORDS.add("b", &"won").unwrap(), RECORDS.tag("b", "all")];
+        assert_eq!(
+            bus.compare_and_set(change, updates).await.unwrap(),
+            is_first
+        );
     }
     let records = bus.records(&RECORDS, &["b".to_owned()]).await.unwrap();
     assert_eq!(records[0].entries::<String>().unwrap(), ["won"]);
 
     let taken = take(bus, &NOTES).await;
     bus.extend(&taken.lease).await.unwrap();
-    let emit = vec![packed(&OUT, "of a"), packed(&LANED, "three")];
+    let emit = vec![packed(&OUT, "of a"), packed(&PARTITIONED, "three")];
     bus.settle(&taken.lease, &Settlement::Done { emit })
         .await
         .unwrap();
@@ -92,28 +95,28 @@ async fn every_operation(bus: &Arc<RedisBus>, server: &RedisServer) {
     );
     assert_eq!(text(&take(bus, &NOTES).await), "b");
 
-    let mut lanes: Vec<String> = bus
-        .reserve(&LANED.spec(), Reserve::now(10))
+    let mut partitions: Vec<String> = bus
+        .reserve(&PARTITIONED.spec(), Reserve::now(10))
         .await
         .unwrap()
         .iter()
         .map(text)
         .collect();
-    lanes.sort_unstable();
+    partitions.sort_unstable();
     assert_eq!(
-        lanes,
+        partitions,
         ["one", "two"],
-        "the third shares a lane with the second"
+        "the third shares a partition with the second"
     );
 
     // Waits are ended where they wait.
-    for queue in [OUT, LANED] {
+    for queue in [OUT, PARTITIONED] {
         let interrupt = Arc::new(Notify::new());
         let wait = Duration::from_secs(3600);
         let request = Reserve {
             wait,
             interrupt: interrupt.clone(),
-            skip_lanes: vec!["t".to_owned()],
+            skip_partitions: vec!["t".to_owned()],
             ..Reserve::now(1)
         };
         let waiting = tokio::spawn({

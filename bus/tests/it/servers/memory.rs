@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bus::{Bus, BusError, Operate, Outgoing, Settlement};
+use bus::{Bus, BusError, Outgoing, QueueAdmin, Settlement};
 use tempfile::TempDir;
 use testkit::RedisServer;
 
 use super::{connect, done, packed, passing, take};
-use crate::world::{LANED, NOTES, OUT, text};
+use crate::world::{NOTES, OUT, PARTITIONED, text};
 
 #[tokio::test]
 async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
@@ -20,10 +20,10 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
         packed(&NOTES, "b"),
         packed(&NOTES, "c"),
         packed(&NOTES, "d"),
-        packed(&LANED, "a"),
+        packed(&PARTITIONED, "a"),
         Outgoing {
             after: soon,
-            ..packed(&LANED, "late")
+            ..packed(&PARTITIONED, "late")
         },
         Outgoing {
             after: soon,
@@ -47,7 +47,11 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
         ..packed(&OUT, text)
     };
     let several = bus
-        .push(vec![keyed("y"), packed(&LANED, "z"), packed(&OUT, "w")])
+        .push(vec![
+            keyed("y"),
+            packed(&PARTITIONED, "z"),
+            packed(&OUT, "w"),
+        ])
         .await;
     assert!(
         matches!(several, Err(BusError::Memory { .. })),
@@ -59,7 +63,7 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
     bus.settle(
         &first.lease,
         &Settlement::Done {
-            emit: vec![packed(&OUT, "of a"), packed(&LANED, "of a")],
+            emit: vec![packed(&OUT, "of a"), packed(&PARTITIONED, "of a")],
         },
     )
     .await
@@ -79,7 +83,7 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
     bus.settle(&dead.lease, &letter).await.unwrap();
     let mut taken = Vec::new();
     while taken.len() < 8 {
-        for queue in [NOTES, OUT, LANED] {
+        for queue in [NOTES, OUT, PARTITIONED] {
             for leased in bus
                 .reserve(&queue.spec(), bus::Reserve::now(10))
                 .await
@@ -92,14 +96,14 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
     }
     taken.sort_unstable();
     let expected = [
-        "laned a",
-        "laned late",
-        "laned of a",
         "notes b",
         "notes d",
         "notes late",
         "out dead",
         "out of a",
+        "partitioned a",
+        "partitioned late",
+        "partitioned of a",
     ];
     assert_eq!(taken, expected);
     assert_eq!(bus.depth(&NOTES.spec()).await.unwrap().dead, 1);
@@ -109,5 +113,5 @@ async fn a_full_redis_refuses_pushes_whole_and_can_be_worked_off() {
         .command(&["CONFIG", "SET", "maxmemory", "0"])
         .await
         .unwrap();
-    assert_eq!(bus.push(vec![keyed("y")]).await.unwrap().stored, 1);
+    assert_eq!(bus.push(vec![keyed("y")]).await.unwrap().inserted, 1);
 }

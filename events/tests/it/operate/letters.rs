@@ -108,7 +108,7 @@ async fn a_letter_of_a_build_that_has_ended_is_kept_with_the_reason() {
         .await
         .unwrap();
     for queue in [BUILD_LOAD.spec(), BUILD_PUBLISH.spec()] {
-        let all = bus::Which::All;
+        let all = bus::MessageSelector::All;
         producer.bus().drop_waiting(&queue, all).await.unwrap();
     }
     let build = world.bury(&BUILD_LOAD, &ended, "phabricator is away").await;

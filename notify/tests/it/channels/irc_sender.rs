@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, Consumer, Depth, MemoryBus, Operate, Producer};
+use bus::{Bus, Consumer, Depth, MemoryBus, Producer, QueueAdmin};
 use notify::{Channels, Dispatcher, Identities, Sender, Status, Templates};
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use serde_json::json;

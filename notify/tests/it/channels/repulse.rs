@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Bus, MemoryBus, Message, Operate, Policy, Producer, Queue};
+use bus::{Bus, MemoryBus, Message, Policy, Producer, Queue, QueueAdmin};
 use notify::{ChannelError, Channels, Recipients};
 use pulse::{Listener, PulseMessage, PulseSettings, Route};
 use runtime::{Clock, Service, Shutdown, SystemClock};

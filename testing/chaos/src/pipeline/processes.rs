@@ -73,7 +73,7 @@ enum State {
     Starting,
     Up,
     Killed,
-    Ending {
+    SettleRequest {
         until: Timestamp,
     },
 }
@@ -131,7 +131,12 @@ impl Processes {
     /// SIGTERM: it must end by itself and without fault.
     pub fn terminate(&mut self, role: Role) -> anyhow::Result<bool> {
         let until = SystemClock.now().checked_add(PATIENCE)?;
-        self.inject_fault(role, &[State::Up], Signal::SIGTERM, State::Ending { until })
+        self.inject_fault(
+            role,
+            &[State::Up],
+            Signal::SIGTERM,
+            State::SettleRequest { until },
+        )
     }
 
     fn inject_fault(
@@ -170,7 +175,7 @@ impl Processes {
                 State::Starting if process.role.is_up(&process.log(&self.launch.directory)?) => {
                     process.state = State::Up;
                 }
-                State::Ending { until } if now >= until => {
+                State::SettleRequest { until } if now >= until => {
                     let what = format!("did not end within {} s of SIGTERM", PATIENCE.as_secs());
                     self.violations
                         .push(Violation::new(Kind::Process, process.role.name(), what));
@@ -218,7 +223,7 @@ fn judge(process: &Process, status: ExitStatus) -> Option<Violation> {
     use std::os::unix::process::ExitStatusExt;
     let meant = match process.state {
         State::Killed => status.signal() == Some(Signal::SIGKILL as i32),
-        State::Ending { .. } => status.success(),
+        State::SettleRequest { .. } => status.success(),
         State::Starting | State::Up => false,
     };
     let what = || format!("ended with {status} while it was {:?}", process.state);

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use build::{Build, BuildRequest, Phid, Update};
-use bus::{Depth, Message, Operate, RedisBus, RedisOptions, Remains, Which};
+use bus::{DeadLetterPayload, Depth, Message, MessageSelector, QueueAdmin, RedisBus, RedisOptions};
 use events::queues::{BUILD_LOAD, BUILD_PUBLISH, BUILD_PUSH};
 use runtime::SystemClock;
 
@@ -131,7 +131,9 @@ impl World {
 
     /// Has the builds that wait for another attempt tried now, as an operator does after an outage.
     pub async fn hurry(&self) -> anyhow::Result<()> {
-        self.bus.requeue(&BUILD_PUSH.spec(), Which::All).await?;
+        self.bus
+            .requeue(&BUILD_PUSH.spec(), MessageSelector::All)
+            .await?;
         Ok(())
     }
 
@@ -222,8 +224,8 @@ impl Depths {
 }
 
 /// The target of the build that a dead letter is about.
-fn target(queue: &str, remains: &Remains) -> Option<Phid> {
-    let Remains::Message(envelope) = remains else {
+fn target(queue: &str, remains: &DeadLetterPayload) -> Option<Phid> {
+    let DeadLetterPayload::Message(envelope) = remains else {
         return None;
     };
     let (version, body) = (envelope.version, &envelope.body);

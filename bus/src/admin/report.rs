@@ -5,7 +5,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    DeadLetter, Depth, Envelope, MessageState, QueueSpec, QueueStatus, Waiting, body_json::Body,
+    DeadLetter, Depth, Envelope, MessageState, QueueSpec, QueueStatus, QueuedMessage,
+    body_json::Body,
 };
 
 /// How a queue is doing.
@@ -68,8 +69,8 @@ pub struct MessageReport {
 }
 
 impl MessageReport {
-    pub(super) fn new(queue: &QueueSpec, waiting: &Waiting, contents: Contents) -> Self {
-        let Waiting {
+    pub(super) fn new(queue: &QueueSpec, waiting: &QueuedMessage, contents: Contents) -> Self {
+        let QueuedMessage {
             state,
             attempts,
             envelope,
@@ -86,7 +87,7 @@ impl MessageReport {
 
 /// A dead letter and its queue.
 #[derive(Debug, Clone, Serialize)]
-pub struct LetterReport {
+pub struct DeadLetterReport {
     /// Its queue.
     pub queue: &'static str,
     /// The letter.
@@ -96,10 +97,10 @@ pub struct LetterReport {
 
 /// A dead letter with what it holds.
 #[derive(Debug, Clone, Serialize)]
-pub struct LetterContents {
+pub struct DeadLetterContents {
     /// The letter.
     #[serde(flatten)]
-    pub report: LetterReport,
+    pub report: DeadLetterReport,
     /// What it holds.
     #[serde(flatten)]
     pub contents: Contents,
@@ -108,8 +109,8 @@ pub struct LetterContents {
 /// What an envelope holds. Something that is no envelope has nothing but its bytes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Contents {
-    /// The lane.
-    pub lane: Option<String>,
+    /// The partition.
+    pub partition: Option<String>,
     /// The version of the body.
     pub version: Option<u16>,
     /// When it was first sent.
@@ -124,7 +125,7 @@ pub struct Contents {
 impl Contents {
     pub(super) fn without_body(envelope: &Envelope) -> Self {
         Self {
-            lane: envelope.lane.clone(),
+            partition: envelope.partition.clone(),
             version: Some(envelope.version),
             created_at: Some(envelope.created_at),
             body_bytes: envelope.body.len(),
@@ -142,7 +143,7 @@ impl Contents {
     pub(super) fn unreadable(bytes: &[u8]) -> Self {
         let body = Some(Body::read(bytes));
         Self {
-            lane: None,
+            partition: None,
             version: None,
             created_at: None,
             body_bytes: bytes.len(),

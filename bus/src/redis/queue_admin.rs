@@ -15,8 +15,8 @@ use super::{
     },
 };
 use crate::{
-    Blob, BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus,
-    Remains, Waiting, Which, blob, operate::per_minute,
+    Blob, BusError, DeadLetter, DeadLetterPayload, Depth, Envelope, MessageSelector, MessageState,
+    QueueAdmin, QueueSpec, QueueStatus, QueuedMessage, blob, queue_admin::per_minute,
 };
 
 /// `MOST` in `operate/common.lua`.
@@ -25,7 +25,7 @@ const CHUNK: usize = 200;
 /// The most bytes of messages that are read to be shown: a queue may hold more than fits into memory.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 
-fn waiting_message((place, at, attempts, bytes): Found) -> Option<Waiting> {
+fn waiting_message((place, at, attempts, bytes): Found) -> Option<QueuedMessage> {
     let envelope = blob::decode(&bytes.into()).ok()?;
     let state = match place.as_str() {
         "held" => MessageState::InFlight {
@@ -36,7 +36,7 @@ fn waiting_message((place, at, attempts, bytes): Found) -> Option<Waiting> {
         },
         _ => MessageState::Delayed { due: timestamp(at) },
     };
-    Some(Waiting {
+    Some(QueuedMessage {
         state,
         attempts,
         envelope,
@@ -69,9 +69,9 @@ impl RedisBus {
         doing: &'static str,
         (over, what): (Over, Do),
         queue: &QueueSpec,
-        which: Which,
+        which: MessageSelector,
         max: usize,
-    ) -> Result<(usize, Vec<Waiting>), BusError> {
+    ) -> Result<(usize, Vec<QueuedMessage>), BusError> {
         let (mut total, mut waiting, mut bytes) = (0, Vec::new(), 0);
         let mut from = Cursor::default();
         while total < max && bytes < MOST_BYTES {
@@ -126,7 +126,7 @@ impl RedisBus {
 }
 
 #[async_trait]
-impl Operate for RedisBus {
+impl QueueAdmin for RedisBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
         let (depth, (paused, oldest, last_late), (last, current, seconds), bytes) = self
             .run("asking how a queue is doing", &GetStatus { queue })
@@ -148,17 +148,23 @@ impl Operate for RedisBus {
         })
     }
 
-    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Waiting>, BusError> {
+    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<QueuedMessage>, BusError> {
         let doing = "looking into a queue";
         let (count, mut found) = self
-            .walk(doing, (Over::Ready, Do::Read), queue, Which::All, max)
+            .walk(
+                doing,
+                (Over::Ready, Do::Read),
+                queue,
+                MessageSelector::All,
+                max,
+            )
             .await?;
         found.extend(
             self.walk(
                 doing,
                 (Over::Delayed, Do::Read),
                 queue,
-                Which::All,
+                MessageSelector::All,
                 max - count,
             )
             .await?
@@ -167,8 +173,12 @@ impl Operate for RedisBus {
         Ok(found)
     }
 
-    async fn message(&self, queue: &QueueSpec, id: Uuid) -> Result<Option<Waiting>, BusError> {
-        let (doing, which) = ("looking for a message", Which::One(id));
+    async fn message(
+        &self,
+        queue: &QueueSpec,
+        id: Uuid,
+    ) -> Result<Option<QueuedMessage>, BusError> {
+        let (doing, which) = ("looking for a message", MessageSelector::One(id));
         let (count, mut found) = self
             .walk(doing, (Over::Ready, Do::Read), queue, which, 1)
             .await?;
@@ -181,10 +191,10 @@ impl Operate for RedisBus {
         Ok(found.pop().filter(|waiting| waiting.envelope.id == id))
     }
 
-    async fn requeue(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError> {
+    async fn requeue(&self, queue: &QueueSpec, which: MessageSelector) -> Result<usize, BusError> {
         let max = match which {
-            Which::All => self.depth(queue).await?.delayed,
-            Which::One(_) => 1,
+            MessageSelector::All => self.depth(queue).await?.delayed,
+            MessageSelector::One(_) => 1,
         };
         let walk = self.walk(
             "making delayed messages ready",
@@ -196,13 +206,17 @@ impl Operate for RedisBus {
         Ok(walk.await?.0)
     }
 
-    async fn drop_waiting(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError> {
+    async fn drop_waiting(
+        &self,
+        queue: &QueueSpec,
+        which: MessageSelector,
+    ) -> Result<usize, BusError> {
         let (ready, delayed) = match which {
-            Which::All => {
+            MessageSelector::All => {
                 let depth = self.depth(queue).await?;
                 (depth.ready, depth.delayed)
             }
-            Which::One(_) => (1, 1),
+            MessageSelector::One(_) => (1, 1),
         };
         let doing = "throwing messages away";
         let dropped = self
@@ -250,17 +264,17 @@ impl Operate for RedisBus {
         &self,
         queue: &QueueSpec,
         id: &str,
-    ) -> Result<Option<(DeadLetter, Remains)>, BusError> {
+    ) -> Result<Option<(DeadLetter, DeadLetterPayload)>, BusError> {
         let found = self
             .run("looking for a dead letter", &GetLetter { queue, id })
             .await?;
         Ok(found.map(|(died_at, description, bytes)| {
             let bytes = Blob::from(bytes);
-            let remains = blob::decode::<Envelope>(&bytes).map(Remains::Message);
+            let remains = blob::decode::<Envelope>(&bytes).map(DeadLetterPayload::Message);
             let letter = dead_letter(id.to_owned(), died_at, &description);
             (
                 letter,
-                remains.unwrap_or(Remains::Unreadable(bytes.to_vec())),
+                remains.unwrap_or(DeadLetterPayload::Unreadable(bytes.to_vec())),
             )
         }))
     }

@@ -8,27 +8,26 @@ use super::{
     RedisBus,
     scripts::{count, millis},
 };
-use crate::{BusError, Ledger, Record};
+use crate::{BusError, Record, RecordStore};
 
 /// How many records are read in one exchange.
 const CHUNK: usize = 100;
 
 impl RedisBus {
-    fn ledger_key(&self, ledger: &Ledger, part: &str, name: &str) -> String {
-        format!("{}-ledger-:{}:{part}:{name}", self.prefix, ledger.name)
+    fn store_key(&self, store: &RecordStore, part: &str, name: &str) -> String {
+        format!("{}-record-:{}:{part}:{name}", self.prefix, store.name)
     }
 
     pub(super) async fn read_records(
         &self,
-        ledger: &Ledger,
+        store: &RecordStore,
         ids: &[String],
     ) -> Result<Vec<Record>, BusError> {
         let mut records = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(CHUNK) {
             let mut pipe = redis::pipe();
             for id in chunk {
-                pipe.cmd("HGETALL")
-                    .arg(self.ledger_key(ledger, "record", id));
+                pipe.cmd("HGETALL").arg(self.store_key(store, "record", id));
             }
             let ask = async |connection: &mut _| pipe.query_async(connection).await;
             let found: Vec<HashMap<String, Vec<u8>>> =
@@ -49,7 +48,7 @@ impl RedisBus {
 
     pub(super) async fn read_tag(
         &self,
-        ledger: &Ledger,
+        store: &RecordStore,
         tag: &str,
         part: Range<usize>,
     ) -> Result<Vec<(String, Timestamp)>, BusError> {
@@ -57,13 +56,10 @@ impl RedisBus {
             return Ok(Vec::new());
         }
         // What is older than the retention is taken out now and then only.
-        let oldest = self
-            .now_ms()
-            .await?
-            .saturating_sub(millis(ledger.retention));
+        let oldest = self.now_ms().await?.saturating_sub(millis(store.retention));
         let mut range = redis::cmd("ZREVRANGEBYSCORE");
         range
-            .arg(self.ledger_key(ledger, "tag", tag))
+            .arg(self.store_key(store, "tag", tag))
             .arg("+inf")
             .arg(format!("({oldest}"))
             .arg("WITHSCORES");
@@ -80,12 +76,12 @@ impl RedisBus {
     }
 }
 
-fn record(fields: HashMap<String, Vec<u8>>) -> Record {
+fn record(stored: HashMap<String, Vec<u8>>) -> Record {
     let mut entries = Vec::new();
-    let mut slots = HashMap::new();
-    for (field, value) in fields {
-        if let Some(slot) = field.strip_prefix('=') {
-            slots.insert(slot.to_owned(), value.into());
+    let mut fields = HashMap::new();
+    for (field, value) in stored {
+        if let Some(field) = field.strip_prefix('=') {
+            fields.insert(field.to_owned(), value.into());
         } else if let Some(number) = field
             .strip_prefix('#')
             .and_then(|number| number.parse::<u64>().ok())
@@ -96,6 +92,6 @@ fn record(fields: HashMap<String, Vec<u8>>) -> Record {
     entries.sort_by_key(|(number, _)| *number);
     Record {
         entries: entries.into_iter().map(|(_, entry)| entry).collect(),
-        slots,
+        fields,
     }
 }

@@ -9,8 +9,8 @@ ends_at(2)
 local now = now_ms()
 local total, held, oldest = 0, 0, nil
 
-for _, lane in ipairs(lanes_of(queue)) do
-  local stream = stream_of(queue, lane)
+for _, partition in ipairs(partitions_of(queue)) do
+  local stream = stream_of(queue, partition)
   total = total + call('XLEN', stream)
   local pending = try('XPENDING', stream, GROUP)
   if not pending.err and pending[1] > 0 then

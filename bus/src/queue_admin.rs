@@ -75,7 +75,7 @@ pub enum MessageState {
 
 /// A message as it lies in its queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub struct QueuedMessage {
     /// Where it is on its way.
     pub state: MessageState,
     /// How often it was tried, the attempt that runs included.
@@ -86,7 +86,7 @@ pub struct Waiting {
 
 /// Which messages of a queue are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum MessageSelector {
     /// All that are there.
     All,
     /// The one with this id.
@@ -111,7 +111,7 @@ pub struct DeadLetter {
 
 /// What a dead letter holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remains {
+pub enum DeadLetterPayload {
     /// The message.
     Message(Envelope),
     /// The bytes of something that was no message of ours.
@@ -120,7 +120,7 @@ pub enum Remains {
 
 /// The operator's side of a backend.
 #[async_trait]
-pub trait Operate: Send + Sync + 'static {
+pub trait QueueAdmin: Send + Sync + 'static {
     /// How the queue is doing. Reads no bodies.
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError>;
 
@@ -131,16 +131,21 @@ pub trait Operate: Send + Sync + 'static {
 
     /// At most `max` messages, untouched: first those that are ready or in flight by the time at which they became
     /// ready, then the delayed ones by the time at which they will.
-    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Waiting>, BusError>;
+    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<QueuedMessage>, BusError>;
 
     /// The message `id`, untouched, unless it is gone.
-    async fn message(&self, queue: &QueueSpec, id: Uuid) -> Result<Option<Waiting>, BusError>;
+    async fn message(&self, queue: &QueueSpec, id: Uuid)
+    -> Result<Option<QueuedMessage>, BusError>;
 
     /// Makes delayed messages ready now, with their attempts as they are. Returns how many.
-    async fn requeue(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError>;
+    async fn requeue(&self, queue: &QueueSpec, which: MessageSelector) -> Result<usize, BusError>;
 
     /// Throws away messages that are ready or delayed, not those that a worker holds. Returns how many.
-    async fn drop_waiting(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError>;
+    async fn drop_waiting(
+        &self,
+        queue: &QueueSpec,
+        which: MessageSelector,
+    ) -> Result<usize, BusError>;
 
     /// Stops or resumes reservations from the queue, in every process. Pushes go on, and so does what is in flight.
     async fn set_paused(&self, queue: &QueueSpec, paused: bool) -> Result<(), BusError>;
@@ -158,7 +163,7 @@ pub trait Operate: Send + Sync + 'static {
         &self,
         queue: &QueueSpec,
         id: &str,
-    ) -> Result<Option<(DeadLetter, Remains)>, BusError>;
+    ) -> Result<Option<(DeadLetter, DeadLetterPayload)>, BusError>;
 
     /// Puts dead letters back into their queue, with their attempts at zero and in the order of `ids`. Returns how many
     /// there were.
@@ -178,11 +183,11 @@ impl Policy {
     /// The bound that a queue in this state is at, if it is at one.
     pub fn bound_reached(&self, status: &QueueStatus) -> Option<Bound> {
         let messages = self
-            .bound
+            .max_depth
             .filter(|bound| status.depth.unfinished() >= *bound)
             .map(Bound::Messages);
         let bytes = self
-            .bound_bytes
+            .max_bytes
             .filter(|bound| status.bytes >= *bound)
             .map(Bound::Bytes);
         messages.or(bytes)

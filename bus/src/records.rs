@@ -4,11 +4,11 @@
 //! message is stored or settled: a crash can neither lose a step from the record nor tell of one that did not happen.
 //!
 //! A record has *entries*, which are added one after another and stay, and *fields*, which are named and hold one value.
-//! A field that is [set once](Ledger::set_once) keeps its first value, whoever else tries. Who has to know at once whether
+//! A field that is [set once](RecordStore::set_once) keeps its first value, whoever else tries. Who has to know at once whether
 //! its value is the one uses [`Context::compare_and_set`](crate::Context::compare_and_set). Records are found again by
 //! their *tags*.
 //!
-//! A record may be its own deduplication key: a push whose facts begin with [`Ledger::open`] stores its messages only if it
+//! A record may be its own deduplication key: a push whose updates begin with [`RecordStore::open`] stores its messages only if it
 //! makes the record.
 
 use std::{borrow::Cow, collections::HashMap, fmt, marker::PhantomData, time::Duration};
@@ -19,10 +19,10 @@ use crate::{Blob, BusError, DecodeError, blob, encoding::encode};
 
 /// Where records of one kind are kept, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ledger {
+pub struct RecordStore {
     /// The name, unique in a deployment.
     pub name: &'static str,
-    /// A record is forgotten this long after its last change, see [`Ledger::open`] for the first one.
+    /// A record is forgotten this long after its last change, see [`RecordStore::open`] for the first one.
     pub retention: Duration,
 }
 
@@ -59,38 +59,38 @@ impl<T> fmt::Debug for Field<T> {
 
 /// A change of a record, to be written together with what is sent or settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fact {
-    pub(crate) ledger: Ledger,
+pub struct RecordUpdate {
+    pub(crate) store: RecordStore,
     pub(crate) record: String,
     pub(crate) change: Change,
 }
 
 /// A change of one field that is made only where the field holds what is expected. See [`Bus::compare_and_set`]; as a
-/// [`Fact`] it is written with something else, and nobody learns whether it was made.
+/// [`RecordUpdate`] it is written with something else, and nobody learns whether it was made.
 ///
 /// [`Bus::compare_and_set`]: crate::Bus::compare_and_set
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompareAndSet(pub(crate) Fact);
+pub struct CompareAndSet(pub(crate) RecordUpdate);
 
-impl From<CompareAndSet> for Fact {
-    fn from(CompareAndSet(fact): CompareAndSet) -> Self {
-        fact
+impl From<CompareAndSet> for RecordUpdate {
+    fn from(CompareAndSet(update): CompareAndSet) -> Self {
+        update
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Open {
-        slot: &'static str,
+        field: &'static str,
         value: Blob,
     },
     Add(Blob),
     Set {
-        slot: &'static str,
+        field: &'static str,
         value: Blob,
     },
     Swap {
-        slot: &'static str,
+        field: &'static str,
         from: Option<Blob>,
         to: Option<Blob>,
     },
@@ -115,16 +115,16 @@ impl Change {
     }
 }
 
-impl Ledger {
-    fn fact(&self, record: &str, change: Change) -> Fact {
-        Fact {
-            ledger: *self,
+impl RecordStore {
+    fn update(&self, record: &str, change: Change) -> RecordUpdate {
+        RecordUpdate {
+            store: *self,
             record: record.to_owned(),
             change,
         }
     }
 
-    /// Puts a value into a field, unless there is one. A push whose facts begin with it depends on it: when the field has
+    /// Puts a value into a field, unless there is one. A push whose updates begin with it depends on it: when the field has
     /// a value, its messages count as stored before, and nothing is recorded.
     ///
     /// It does not begin the retention: a record that holds nothing else is kept until its next change, and from then on for
@@ -134,19 +134,19 @@ impl Ledger {
         record: &str,
         field: Field<T>,
         value: &T,
-    ) -> Result<Fact, BusError> {
-        Ok(self.fact(
+    ) -> Result<RecordUpdate, BusError> {
+        Ok(self.update(
             record,
             Change::Open {
-                slot: field.name,
+                field: field.name,
                 value: encode(self.name, value)?.into(),
             },
         ))
     }
 
     /// Adds an entry behind those that are there.
-    pub fn add<T: Serialize>(&self, record: &str, entry: &T) -> Result<Fact, BusError> {
-        Ok(self.fact(record, Change::Add(encode(self.name, entry)?.into())))
+    pub fn add<T: Serialize>(&self, record: &str, entry: &T) -> Result<RecordUpdate, BusError> {
+        Ok(self.update(record, Change::Add(encode(self.name, entry)?.into())))
     }
 
     /// Puts a value into a field.
@@ -155,11 +155,11 @@ impl Ledger {
         record: &str,
         field: Field<T>,
         value: &T,
-    ) -> Result<Fact, BusError> {
-        Ok(self.fact(
+    ) -> Result<RecordUpdate, BusError> {
+        Ok(self.update(
             record,
             Change::Set {
-                slot: field.name,
+                field: field.name,
                 value: encode(self.name, value)?.into(),
             },
         ))
@@ -171,7 +171,7 @@ impl Ledger {
         record: &str,
         field: Field<T>,
         value: &T,
-    ) -> Result<Fact, BusError> {
+    ) -> Result<RecordUpdate, BusError> {
         Ok(self
             .compare_and_set(record, field, None, Some(value))?
             .into())
@@ -197,26 +197,26 @@ impl Ledger {
     pub(crate) fn compare_and_set_bytes(
         &self,
         record: &str,
-        slot: &'static str,
+        field: &'static str,
         from: Option<Blob>,
         to: Option<Blob>,
     ) -> CompareAndSet {
-        CompareAndSet(self.fact(record, Change::Swap { slot, from, to }))
+        CompareAndSet(self.update(record, Change::Swap { field, from, to }))
     }
 
     /// Lets the record be found by `tag`. Tagging it again changes nothing.
-    pub fn tag(&self, record: &str, tag: impl Into<Cow<'static, str>>) -> Fact {
-        self.fact(record, Change::Tag(tag.into()))
+    pub fn tag(&self, record: &str, tag: impl Into<Cow<'static, str>>) -> RecordUpdate {
+        self.update(record, Change::Tag(tag.into()))
     }
 
     /// Takes a tag away.
-    pub fn untag(&self, record: &str, tag: impl Into<Cow<'static, str>>) -> Fact {
-        self.fact(record, Change::Untag(tag.into()))
+    pub fn untag(&self, record: &str, tag: impl Into<Cow<'static, str>>) -> RecordUpdate {
+        self.update(record, Change::Untag(tag.into()))
     }
 
     /// Removes all entries and fields. The tags stay.
-    pub fn erase(&self, record: &str) -> Fact {
-        self.fact(record, Change::Erase)
+    pub fn erase(&self, record: &str) -> RecordUpdate {
+        self.update(record, Change::Erase)
     }
 }
 
@@ -224,13 +224,13 @@ impl Ledger {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     pub(crate) entries: Vec<Blob>,
-    pub(crate) slots: HashMap<String, Blob>,
+    pub(crate) fields: HashMap<String, Blob>,
 }
 
 impl Record {
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.slots.is_empty()
+        self.entries.is_empty() && self.fields.is_empty()
     }
 
     /// The entries in the order in which they were added.
@@ -243,7 +243,7 @@ impl Record {
 
     /// The value of a field.
     pub fn field<T: DeserializeOwned>(&self, field: Field<T>) -> Result<Option<T>, DecodeError> {
-        self.slots
+        self.fields
             .get(field.name)
             .map(|value| blob::decode(value).map_err(DecodeError::Body))
             .transpose()

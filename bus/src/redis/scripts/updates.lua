@@ -1,23 +1,23 @@
--- Records, see ledger.rs. Keys (after the prefix):
---   -ledger-:L:record:R   hash   "=slot" -> value; "#n" -> the n-th entry; "n" -> how many entries were ever added
---   -ledger-:L:tag:T      zset   records by the time (ms) at which they got the tag T
+-- Records, see records.rs. Keys (after the prefix):
+--   -record-:L:record:R   hash   "=field" -> value; "#n" -> the n-th entry; "n" -> how many entries were ever added
+--   -record-:L:tag:T      zset   records by the time (ms) at which they got the tag T
 -- All expire with the retention, which each change renews, but a record that an 'open' alone has made: its expiry begins
 -- with its next change. From a tag's set the older records are taken out now and then; whoever reads it leaves them out.
 
 local CHANGES = { open = true, set = true, add = true, swap = true, tag = true, untag = true, erase = true }
 
 -- Checks that changes of records are described from ARGV[at] on: a number of groups, then for each group
---   ledger, record, retention (ms), number of changes, then for each change its name, the number of arguments that
+--   store, record, retention (ms), number of changes, then for each change its name, the number of arguments that
 --   follow, and these:
---     'open'    the field of a slot, and the value that it gets if it is empty
---     'set'     the field of a slot and its value, once or more
+--     'open'    the name of a field, and the value that it gets if it is empty
+--     'set'     the name of a field and its value, once or more
 --     'add'     an entry
---     'swap'    the field of a slot, what it must hold, what it is to hold ('' is an empty slot)
+--     'swap'    the name of a field, what it must hold, what it is to hold ('' is an empty field)
 --     'tag'     tags
 --     'untag'   a tag
 --     'erase'   nothing
 -- Returns where the description ends.
-local function check_facts(at)
+local function check_updates(at)
   local groups = whole(at)
   at = at + 1
   for _ = 1, groups do
@@ -58,47 +58,47 @@ local function check_facts(at)
   return at
 end
 
--- What all keys of a ledger's records and tags begin with, once it was asked for.
+-- What all keys of a store's records and tags begin with, once it was asked for.
 local of_records = {}
 
-local function record_key(ledger, id)
-  local before = of_records[ledger]
+local function record_key(store, id)
+  local before = of_records[store]
   if not before then
-    before = PREFIX .. '-ledger-:' .. ledger .. ':record:'
-    of_records[ledger] = before
+    before = PREFIX .. '-record-:' .. store .. ':record:'
+    of_records[store] = before
   end
   return before .. id
 end
 
-local function tag_key(ledger, tag)
-  return PREFIX .. '-ledger-:' .. ledger .. ':tag:' .. tag
+local function tag_key(store, tag)
+  return PREFIX .. '-record-:' .. store .. ':tag:' .. tag
 end
 
--- Which records are to get a tag, by its ledger and name, and its retention: several that get the same one share a command.
+-- Which records are to get a tag, by its store and name, and its retention: several that get the same one share a command.
 local tagged, retentions = {}, {}
 
 -- The most arguments of one command.
 local MANY = 1000
 
-local function write_tag(ledger, tag)
-  local records = tagged[ledger][tag]
+local function write_tag(store, tag)
+  local records = tagged[store][tag]
   if not records then return end
-  tagged[ledger][tag] = nil
-  local kept, retention = tag_key(ledger, tag), retentions[ledger]
+  tagged[store][tag] = nil
+  local kept, retention = tag_key(store, tag), retentions[store]
   call('ZADD', kept, 'NX', unpack(records))
   local number = now_ms()
   if number % 64 == 0 then call('ZREMRANGEBYSCORE', kept, '-inf', number - tonumber(retention)) end
   call('PEXPIRE', kept, retention)
 end
 
-local function add_tag(ledger, tag, record, retention)
-  local tags = tagged[ledger]
+local function add_tag(store, tag, record, retention)
+  local tags = tagged[store]
   if not tags then
     tags = {}
-    tagged[ledger] = tags
+    tagged[store] = tags
     now_ms()
   end
-  retentions[ledger] = retention
+  retentions[store] = retention
   local records = tags[tag]
   if not records then
     tags[tag] = { now_text, record }
@@ -106,7 +106,7 @@ local function add_tag(ledger, tag, record, retention)
   end
   local count = #records
   records[count + 1], records[count + 2] = now_text, record
-  if count >= MANY then write_tag(ledger, tag) end
+  if count >= MANY then write_tag(store, tag) end
 end
 
 -- Where the changes that are described from ARGV[at] on begin with an 'open', if they do: its record and the place of its
@@ -119,7 +119,7 @@ end
 -- The places of the fields that were opened by a push.
 local opened = {}
 
--- Opens a record. Returns false when its slot has a value already.
+-- Opens a record. Returns false when its field has a value already.
 local function open(kept, at)
   if call('HSETNX', kept, ARGV[at], ARGV[at + 1]) == 0 then return false end
   opened[at] = true
@@ -149,7 +149,7 @@ local function record(at)
   local groups = numbers[ARGV[at]]
   at = at + 1
   for _ = 1, groups do
-    local ledger, id, retention, changes = ARGV[at], ARGV[at + 1], ARGV[at + 2], numbers[ARGV[at + 3]]
+    local store, id, retention, changes = ARGV[at], ARGV[at + 1], ARGV[at + 2], numbers[ARGV[at + 3]]
     -- Once the record is changed by more than an 'open'.
     local kept
     at = at + 4
@@ -157,16 +157,16 @@ local function record(at)
       local how, count = ARGV[at], numbers[ARGV[at + 1]]
       at = at + 2
       if how == 'tag' then
-        for place = at, at + count - 1 do add_tag(ledger, ARGV[place], id, retention) end
+        for place = at, at + count - 1 do add_tag(store, ARGV[place], id, retention) end
       elseif how == 'untag' then
         local tag = ARGV[at]
-        if tagged[ledger] then write_tag(ledger, tag) end
-        call('ZREM', tag_key(ledger, tag), id)
-        call('PEXPIRE', tag_key(ledger, tag), retention)
+        if tagged[store] then write_tag(store, tag) end
+        call('ZREM', tag_key(store, tag), id)
+        call('PEXPIRE', tag_key(store, tag), retention)
       elseif how == 'open' then
-        if not opened[at] then open(record_key(ledger, id), at) end
+        if not opened[at] then open(record_key(store, id), at) end
       else
-        kept = kept or record_key(ledger, id)
+        kept = kept or record_key(store, id)
         change(how, kept, at, count)
       end
       at = at + count
@@ -177,7 +177,7 @@ local function record(at)
 end
 
 local function write_tags()
-  for ledger, tags in pairs(tagged) do
-    for tag in pairs(tags) do write_tag(ledger, tag) end
+  for store, tags in pairs(tagged) do
+    for tag in pairs(tags) do write_tag(store, tag) end
   end
 end

@@ -6,8 +6,8 @@
 //! them did it, if any, nobody can tell. Were they all taken together again and again, one that aborts its process
 //! would drag the others along until all of them had died as often as the policy allows, and all were blamed.
 //!
-//! So a message that was taken twice in a row without being settled ([`crate::SUSPECT`]) is a suspect. The backend
-//! hands a suspect out alone, and the consumer that got it asks for quarantine: every consumer on this bus (that is, in
+//! So a message that was taken twice in a row without being settled ([`crate::POISON_SUSPECT_DELIVERIES`]) is a suspect. The backend
+//! hands a suspect out alone, and the consumer that got it asks for isolation: every consumer on this bus (that is, in
 //! this process) stops reserving and finishes what it holds; then the suspect is handled; then all go on. If the
 //! process dies now, only the suspect is counted. An innocent one survives its turn and its count begins again.
 //!
@@ -25,11 +25,11 @@ struct State {
 
 /// Shared by all consumers on one bus of one process.
 #[derive(Debug, Default)]
-pub struct Quarantine {
+pub struct Isolation {
     state: watch::Sender<State>,
 }
 
-impl Quarantine {
+impl Isolation {
     /// Joins those who may hold messages; `None` while a suspect is, or wants to be, alone.
     pub(crate) fn enter(&self) -> Option<ActivePermit<'_>> {
         let entered = self.state.send_if_modified(|state| {
@@ -74,7 +74,7 @@ impl Quarantine {
 
 /// While it lives, its consumer may hold messages.
 #[derive(Debug)]
-pub(crate) struct ActivePermit<'q>(&'q Quarantine);
+pub(crate) struct ActivePermit<'q>(&'q Isolation);
 
 impl Drop for ActivePermit<'_> {
     fn drop(&mut self) {
@@ -84,7 +84,7 @@ impl Drop for ActivePermit<'_> {
 
 /// While it lives, nobody may enter.
 #[derive(Debug)]
-pub(crate) struct ExclusivePermit<'q>(&'q Quarantine);
+pub(crate) struct ExclusivePermit<'q>(&'q Isolation);
 
 impl Drop for ExclusivePermit<'_> {
     fn drop(&mut self) {
@@ -100,23 +100,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_suspect_waits_until_all_have_left_and_nobody_enters_before_it_is_done() {
-        let quarantine = Quarantine::default();
-        let first = quarantine.enter();
-        let second = quarantine.enter();
-        let alone = quarantine.begin();
+        let isolation = Isolation::default();
+        let first = isolation.enter();
+        let second = isolation.enter();
+        let alone = isolation.begin();
         assert!(first.is_some() && second.is_some() && alone.is_some());
-        assert!(quarantine.begin().is_none(), "one suspect at a time");
-        assert!(quarantine.enter().is_none());
+        assert!(isolation.begin().is_none(), "one suspect at a time");
+        assert!(isolation.enter().is_none());
         drop(first);
         assert!(
-            quarantine.until_empty().now_or_never().is_none(),
+            isolation.until_empty().now_or_never().is_none(),
             "one is still there"
         );
         drop(second);
-        quarantine.until_empty().await;
-        assert!(quarantine.until_wanted(false).now_or_never().is_none());
+        isolation.until_empty().await;
+        assert!(isolation.until_wanted(false).now_or_never().is_none());
         drop(alone);
-        quarantine.until_wanted(false).await;
-        assert!(quarantine.enter().is_some());
+        isolation.until_wanted(false).await;
+        assert!(isolation.enter().is_some());
     }
 }

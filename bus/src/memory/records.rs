@@ -8,9 +8,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::state::later;
-use crate::{CompareAndSet, Fact, Ledger, Record, ledger::Change};
+use crate::{CompareAndSet, Record, RecordStore, RecordUpdate, records::Change};
 
-/// All ledgers of a bus.
+/// All stores of a bus.
 #[derive(Debug, Default)]
 pub(super) struct Ledgers {
     records: HashMap<(&'static str, String), Kept>,
@@ -31,71 +31,73 @@ struct Kept {
 }
 
 impl Ledgers {
-    pub(super) fn write(&mut self, facts: &[Fact], now: Timestamp) {
-        for Fact {
-            ledger,
+    pub(super) fn write(&mut self, updates: &[RecordUpdate], now: Timestamp) {
+        for RecordUpdate {
+            store,
             record: id,
             change,
-        } in facts
+        } in updates
         {
             self.serial += 1;
             match change {
                 Change::Tag(tag) => {
-                    let records = self.tags.entry((ledger.name, tag.to_string())).or_default();
+                    let records = self.tags.entry((store.name, tag.to_string())).or_default();
                     records.entry(id.clone()).or_insert((now, self.serial));
                 }
                 Change::Untag(tag) => {
-                    if let Some(records) = self.tags.get_mut(&(ledger.name, tag.to_string())) {
+                    if let Some(records) = self.tags.get_mut(&(store.name, tag.to_string())) {
                         records.remove(id);
                     }
                 }
                 Change::Erase => {
-                    self.records.remove(&(ledger.name, id.clone()));
+                    self.records.remove(&(store.name, id.clone()));
                 }
                 Change::Open { .. } | Change::Add(_) | Change::Set { .. } | Change::Swap { .. } => {
-                    self.change(ledger, id, change, now);
+                    self.change(store, id, change, now);
                 }
             }
         }
         self.forget(now);
     }
 
-    /// Whether these facts begin with an opening of a slot that has a value.
-    pub(super) fn is_open(&mut self, facts: &[Fact], now: Timestamp) -> bool {
-        let Some(Fact {
-            ledger,
+    /// Whether these updates begin with an opening of a field that has a value.
+    pub(super) fn is_open(&mut self, updates: &[RecordUpdate], now: Timestamp) -> bool {
+        let Some(RecordUpdate {
+            store,
             record,
-            change: Change::Open { slot, .. },
-        }) = facts.first()
+            change: Change::Open { field, .. },
+        }) = updates.first()
         else {
             return false;
         };
         self.forget(now);
         self.records
-            .get(&(ledger.name, record.clone()))
-            .is_some_and(|kept| kept.record.slots.contains_key(*slot))
+            .get(&(store.name, record.clone()))
+            .is_some_and(|kept| kept.record.fields.contains_key(*field))
     }
 
-    /// Whether a slot holds what this change expects.
+    /// Whether a field holds what this change expects.
     pub(super) fn finds_expected(
         &mut self,
-        CompareAndSet(fact): &CompareAndSet,
+        CompareAndSet(update): &CompareAndSet,
         now: Timestamp,
     ) -> bool {
-        let Change::Swap { slot, from, .. } = &fact.change else {
+        let Change::Swap { field, from, .. } = &update.change else {
             return false;
         };
         self.forget(now);
-        let kept = self.records.get(&(fact.ledger.name, fact.record.clone()));
-        kept.and_then(|kept| kept.record.slots.get(*slot)) == from.as_ref()
+        let kept = self
+            .records
+            .get(&(update.store.name, update.record.clone()));
+        kept.and_then(|kept| kept.record.fields.get(*field)) == from.as_ref()
     }
 
-    fn change(&mut self, ledger: &Ledger, id: &str, change: &Change, now: Timestamp) {
-        let name = (ledger.name, id.to_owned());
+    fn change(&mut self, store: &RecordStore, id: &str, change: &Change, now: Timestamp) {
+        let name = (store.name, id.to_owned());
         // The expiry of a record that an opening alone has made begins with its next change.
         let until = match change {
             Change::Open { .. } => None,
-            _ => Some(later(now, ledger.retention)),
+            _ => Some(later(now, store.retention)),
         };
         let kept = self.records.entry(name.clone()).or_insert_with(|| Kept {
             record: Record::default(),
@@ -106,20 +108,22 @@ impl Ledgers {
             self.forget.insert((until, self.serial), name);
         }
         match change {
-            Change::Open { slot, value } => {
+            Change::Open { field, value } => {
                 kept.record
-                    .slots
-                    .entry((*slot).to_owned())
+                    .fields
+                    .entry((*field).to_owned())
                     .or_insert_with(|| value.clone());
             }
             Change::Add(entry) => kept.record.entries.push(entry.clone()),
-            Change::Set { slot, value } => {
-                kept.record.slots.insert((*slot).to_owned(), value.clone());
+            Change::Set { field, value } => {
+                kept.record
+                    .fields
+                    .insert((*field).to_owned(), value.clone());
             }
-            Change::Swap { slot, from, to } if kept.record.slots.get(*slot) == from.as_ref() => {
+            Change::Swap { field, from, to } if kept.record.fields.get(*field) == from.as_ref() => {
                 match to {
-                    Some(to) => _ = kept.record.slots.insert((*slot).to_owned(), to.clone()),
-                    None => _ = kept.record.slots.remove(*slot),
+                    Some(to) => _ = kept.record.fields.insert((*field).to_owned(), to.clone()),
+                    None => _ = kept.record.fields.remove(*field),
                 }
             }
             Change::Swap { .. } => {}
@@ -144,7 +148,7 @@ impl Ledgers {
                 for (_, records) in self
                     .tags
                     .iter_mut()
-                    .filter(|((ledger, _), _)| *ledger == name.0)
+                    .filter(|((store, _), _)| *store == name.0)
                 {
                     records.remove(&name.1);
                 }
@@ -153,11 +157,16 @@ impl Ledgers {
         }
     }
 
-    pub(super) fn read(&mut self, ledger: &Ledger, ids: &[String], now: Timestamp) -> Vec<Record> {
+    pub(super) fn read(
+        &mut self,
+        store: &RecordStore,
+        ids: &[String],
+        now: Timestamp,
+    ) -> Vec<Record> {
         self.forget(now);
         let read = |id: &String| {
             self.records
-                .get(&(ledger.name, id.clone()))
+                .get(&(store.name, id.clone()))
                 .map(|kept| kept.record.clone())
         };
         ids.iter().map(|id| read(id).unwrap_or_default()).collect()
@@ -165,7 +174,7 @@ impl Ledgers {
 
     pub(super) fn tagged(
         &mut self,
-        ledger: &Ledger,
+        store: &RecordStore,
         tag: &str,
         part: Range<usize>,
         now: Timestamp,
@@ -173,7 +182,7 @@ impl Ledgers {
         self.forget(now);
         let records = self
             .tags
-            .get(&(ledger.name, tag.to_owned()))
+            .get(&(store.name, tag.to_owned()))
             .into_iter()
             .flatten();
         let mut found: Vec<_> = records

@@ -10,8 +10,8 @@ local count, bytes = 0, 0
 for place, id in ipairs(ids) do
   local packed = how == 'requeue' and call('HGET', key(queue, 'bodies'), id)
   if packed then
-    local lane, envelope = read_body(packed)
-    append(queue, lane, 0, envelope)
+    local partition, envelope = read_body(packed)
+    append(queue, partition, 0, envelope)
     bytes = bytes + #packed
   end
   -- A letter whose body is gone has nothing to put back.

@@ -166,7 +166,7 @@ async fn a_suspect_is_handled_alone_in_its_process(world: World) {
 
 /// Only a clock that is moved by hand can pass a lease before its renewal.
 #[tokio::test]
-async fn a_quarantine_that_comes_to_nothing_lets_the_others_go_on_beside_their_work() {
+async fn a_isolation_that_comes_to_nothing_lets_the_others_go_on_beside_their_work() {
     let world = World::memory().await;
     world.send(&NOTES, "suspect").await;
     die_twice(&world, &NOTES).await;

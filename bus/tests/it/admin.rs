@@ -1,10 +1,10 @@
 //! Queues and dead letters by name, on both backends.
 
-use bus::{Letters, Message as _, Messages, Operator, OperatorError, Settlement};
+use bus::{Admin, AdminError, DeadLetterFilter, Message as _, Messages, Settlement};
 
 use crate::{
     on_both,
-    world::{LANED, NOTES, Note, OUT, World},
+    world::{NOTES, Note, OUT, PARTITIONED, World},
 };
 
 on_both!(
@@ -14,8 +14,11 @@ on_both!(
     a_message_that_is_not_there_is_named,
 );
 
-fn operator(world: &World) -> Operator {
-    Operator::new(world.bus.clone(), &[NOTES.spec(), LANED.spec(), OUT.spec()])
+fn operator(world: &World) -> Admin {
+    Admin::new(
+        world.bus.clone(),
+        &[NOTES.spec(), PARTITIONED.spec(), OUT.spec()],
+    )
 }
 
 async fn bury(world: &World, queue: &bus::Queue<Note>, reason: &str) -> String {
@@ -37,11 +40,11 @@ async fn an_unknown_queue_is_answered_with_the_nearest_and_all_names(world: Worl
     for (name, expected) in [
         (
             "note",
-            "there is no queue \"note\", did you mean notes?; the queues are notes, laned, out",
+            "there is no queue \"note\", did you mean notes?; the queues are notes, partitioned, out",
         ),
         (
             "xyz",
-            "there is no queue \"xyz\"; the queues are notes, laned, out",
+            "there is no queue \"xyz\"; the queues are notes, partitioned, out",
         ),
     ] {
         assert_eq!(
@@ -72,7 +75,7 @@ async fn an_unknown_queue_is_answered_with_the_nearest_and_all_names(world: Worl
         .iter()
         .map(|report| report.queue)
         .collect();
-    assert_eq!(names, ["notes", "laned", "out"]);
+    assert_eq!(names, ["notes", "partitioned", "out"]);
 }
 
 async fn what_is_meant_must_be_said_exactly(world: World) {
@@ -82,43 +85,43 @@ async fn what_is_meant_must_be_said_exactly(world: World) {
     for messages in [Messages::default(), Messages { id, all: true }] {
         let unclear = operator.drop_waiting("notes", messages).await;
         assert!(
-            matches!(unclear, Err(OperatorError::Unclear(_))),
+            matches!(unclear, Err(AdminError::Unclear(_))),
             "{unclear:?}"
         );
     }
     let ids = vec!["x".to_owned()];
     for letters in [
-        Letters::default(),
-        Letters {
+        DeadLetterFilter::default(),
+        DeadLetterFilter {
             queue: Some("notes".to_owned()),
-            ..Letters::default()
+            ..DeadLetterFilter::default()
         },
-        Letters {
+        DeadLetterFilter {
             ids: ids.clone(),
             all: true,
-            ..Letters::default()
+            ..DeadLetterFilter::default()
         },
-        Letters {
+        DeadLetterFilter {
             ids,
             reason: Some("why".to_owned()),
-            ..Letters::default()
+            ..DeadLetterFilter::default()
         },
-        Letters {
+        DeadLetterFilter {
             reason: Some("why".to_owned()),
             all: true,
-            ..Letters::default()
+            ..DeadLetterFilter::default()
         },
     ] {
         let unclear = operator.choose(&letters).await;
         assert!(
-            matches!(unclear, Err(OperatorError::Unclear(_))),
+            matches!(unclear, Err(AdminError::Unclear(_))),
             "{unclear:?}"
         );
     }
     let empty = operator
-        .choose(&Letters {
+        .choose(&DeadLetterFilter {
             reason: Some(String::new()),
-            ..Letters::default()
+            ..DeadLetterFilter::default()
         })
         .await
         .unwrap_err();
@@ -128,45 +131,45 @@ async fn what_is_meant_must_be_said_exactly(world: World) {
 async fn letters_of_all_queues_are_chosen_by_reason(world: World) {
     let operator = operator(&world);
     let away = bury(&world, &NOTES, "it is away").await;
-    let laned = bury(&world, &LANED, "it is away, too").await;
+    let partitioned = bury(&world, &PARTITIONED, "it is away, too").await;
     let other = bury(&world, &NOTES, "poison").await;
-    let reason = |reason: &str| Letters {
+    let reason = |reason: &str| DeadLetterFilter {
         reason: Some(reason.to_owned()),
-        ..Letters::default()
+        ..DeadLetterFilter::default()
     };
-    let named = |ids: &[&String]| Letters {
+    let named = |ids: &[&String]| DeadLetterFilter {
         ids: ids.iter().map(ToString::to_string).collect(),
-        ..Letters::default()
+        ..DeadLetterFilter::default()
     };
-    let count = async |letters: &Letters| operator.choose(letters).await.unwrap().count();
+    let count = async |letters: &DeadLetterFilter| operator.choose(letters).await.unwrap().count();
     assert_eq!(count(&reason("away")).await, 2);
     assert_eq!(
-        count(&Letters {
-            queue: Some("laned".to_owned()),
+        count(&DeadLetterFilter {
+            queue: Some("partitioned".to_owned()),
             ..reason("away")
         })
         .await,
         1
     );
     assert_eq!(
-        count(&Letters {
+        count(&DeadLetterFilter {
             all: true,
-            ..Letters::default()
+            ..DeadLetterFilter::default()
         })
         .await,
         3
     );
-    assert_eq!(count(&named(&[&laned, &other])).await, 2);
+    assert_eq!(count(&named(&[&partitioned, &other])).await, 2);
 
     let unknown = operator
-        .choose(&named(&[&laned, &"x".to_owned()]))
+        .choose(&named(&[&partitioned, &"x".to_owned()]))
         .await
         .unwrap_err();
     assert_eq!(unknown.to_string(), "there is no dead letter x");
-    let shown = operator.dead_letter(None, &laned).await.unwrap();
+    let shown = operator.dead_letter(None, &partitioned).await.unwrap();
     assert_eq!(
-        (shown.report.queue, shown.contents.lane.as_deref()),
-        ("laned", Some("p"))
+        (shown.report.queue, shown.contents.partition.as_deref()),
+        ("partitioned", Some("p"))
     );
     let line = serde_json::to_value(&shown).unwrap();
     assert_eq!(
@@ -183,12 +186,12 @@ async fn letters_of_all_queues_are_chosen_by_reason(world: World) {
         "they are gone"
     );
     assert_eq!(
-        (world.depth(&NOTES).await, world.depth(&LANED).await),
+        (world.depth(&NOTES).await, world.depth(&PARTITIONED).await),
         ((1, 0, 0, 1), (1, 0, 0, 0))
     );
     let gone = operator.dead_letter(Some("notes"), &away).await;
     assert!(
-        matches!(gone, Err(OperatorError::NoLetters { .. })),
+        matches!(gone, Err(AdminError::NoDeadLetters { .. })),
         "{gone:?}"
     );
     let left = operator.choose(&named(&[&other])).await.unwrap();

@@ -18,7 +18,7 @@ while count < wanted and visited < MOST and bytes < BUDGET do
   local member, due = next[1], next[2]
   if not member then return { '', '', count, found } end
   if due ~= from then from, passed = due, 0 end
-  local lane, attempts, envelope = read_delayed(member)
+  local partition, attempts, envelope = read_delayed(member)
   visited = visited + 1
   bytes = bytes + #envelope
   local meant = has_id(envelope, id)
@@ -26,7 +26,7 @@ while count < wanted and visited < MOST and bytes < BUDGET do
     count = count + 1
     if how == 'read' then found[#found + 1] = { 'delayed', tonumber(due), attempts, envelope } end
     if how ~= 'read' then call('ZREM', delayed, member) end
-    if how == 'requeue' then append(queue, lane, attempts, envelope) end
+    if how == 'requeue' then append(queue, partition, attempts, envelope) end
   end
   if how == 'read' or not meant then passed = passed + 1 end
 end

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bus::{
-    BusError, Ending, Fact, Field, Leased, Ledger, Policy, Pushed, Queue, Record, Settlement,
+    BusError, Delivery, EnqueueOutcome, Field, Policy, Queue, Record, RecordStore, RecordUpdate,
+    SettleRequest, Settlement,
 };
 
 use crate::{
@@ -30,19 +31,19 @@ on_both!(
     retention_of_an_opened_record_begins_with_its_next_change,
 );
 
-const BUILDS: Ledger = Ledger {
+const BUILDS: RecordStore = RecordStore {
     name: "builds",
     retention: Duration::from_secs(3600),
 };
 
-fn said(record: &str, text: &str) -> Fact {
+fn said(record: &str, text: &str) -> RecordUpdate {
     BUILDS.add(record, &text).unwrap()
 }
 
-async fn read(world: &World, ledger: &Ledger, id: &str) -> Record {
+async fn read(world: &World, store: &RecordStore, id: &str) -> Record {
     world
         .other
-        .records(ledger, &[id.to_owned()])
+        .records(store, &[id.to_owned()])
         .await
         .unwrap()
         .pop()
@@ -53,18 +54,18 @@ async fn story(world: &World, id: &str) -> Vec<String> {
     read(world, &BUILDS, id).await.entries().unwrap()
 }
 
-async fn tagged(world: &World, ledger: &Ledger, tag: &str) -> Vec<String> {
-    let found = world.other.tagged(ledger, tag, 0..10).await.unwrap();
+async fn tagged(world: &World, store: &RecordStore, tag: &str) -> Vec<String> {
+    let found = world.other.tagged(store, tag, 0..10).await.unwrap();
     found.into_iter().map(|(id, _)| id).collect()
 }
 
-async fn end(world: &World, leased: &Leased, how: &Settlement, facts: &[Fact]) -> bool {
+async fn end(world: &World, leased: &Delivery, how: &Settlement, updates: &[RecordUpdate]) -> bool {
     world
         .bus
-        .settle_all(&[Ending {
+        .settle_all(&[SettleRequest {
             lease: &leased.lease,
             how,
-            facts,
+            updates,
         }])
         .await
         .unwrap()[0]
@@ -72,13 +73,13 @@ async fn end(world: &World, leased: &Leased, how: &Settlement, facts: &[Fact]) -
 }
 
 async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
-    let facts = vec![
+    let updates = vec![
         said("a", "accepted"),
         BUILDS.tag("a", "open"),
         BUILDS.set("a", Field::new("waits"), &7_u64).unwrap(),
     ];
     let message = NOTES.pack(&note("a"), world.clock.as_ref()).unwrap();
-    world.bus.push_with(vec![message], facts).await.unwrap();
+    world.bus.push_with(vec![message], updates).await.unwrap();
 
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
     let record = read(&world, &BUILDS, "a").await;
@@ -103,32 +104,35 @@ async fn a_message_and_what_is_recorded_with_it_are_one_step(world: World) {
 
 async fn a_repeated_message_records_nothing(world: World) {
     for repeated in [0, 1] {
-        let facts = vec![said("a", "accepted")];
+        let updates = vec![said("a", "accepted")];
         let pushed = world
             .producer()
-            .send_once(&NOTES, &note("a"), "key", facts)
+            .send_deduplicated(&NOTES, &note("a"), "key", updates)
             .await
             .unwrap();
-        assert_eq!(pushed.repeated, repeated);
+        assert_eq!(pushed.duplicates, repeated);
     }
     assert_eq!(story(&world, "a").await, ["accepted"]);
 }
 
 async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_record(world: World) {
-    const SHORT: Ledger = Ledger {
+    const SHORT: RecordStore = RecordStore {
         name: "short",
         retention: Duration::from_millis(400),
     };
     let (bus, clock) = (&world.bus, &world.clock);
-    let send = async |ledger: Ledger, value: &str| {
-        let facts = vec![
-            ledger.open("a", Field::new("accepted"), &value).unwrap(),
-            ledger.add("a", &"accepted").unwrap(),
-            ledger.tag("a", "open"),
+    let send = async |store: RecordStore, value: &str| {
+        let updates = vec![
+            store.open("a", Field::new("accepted"), &value).unwrap(),
+            store.add("a", &"accepted").unwrap(),
+            store.tag("a", "open"),
         ];
-        bus.push_with(vec![NOTES.pack(&note("a"), clock.as_ref()).unwrap()], facts)
-            .await
-            .unwrap()
+        bus.push_with(
+            vec![NOTES.pack(&note("a"), clock.as_ref()).unwrap()],
+            updates,
+        )
+        .await
+        .unwrap()
     };
     // A record that is not open yet may have something else.
     bus.push_with(
@@ -139,16 +143,16 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
     .unwrap();
     assert_eq!(
         send(BUILDS, "first").await,
-        Pushed {
-            stored: 1,
-            repeated: 0
+        EnqueueOutcome {
+            inserted: 1,
+            duplicates: 0
         }
     );
     assert_eq!(
         send(BUILDS, "second").await,
-        Pushed {
-            stored: 0,
-            repeated: 1
+        EnqueueOutcome {
+            inserted: 0,
+            duplicates: 1
         }
     );
     assert_eq!(world.depth(&NOTES).await, (1, 0, 0, 0));
@@ -164,12 +168,12 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
     let leased = world.take(&NOTES).await;
     assert!(end(&world, &leased, &Settlement::Done { emit: Vec::new() }, &[]).await);
     assert_eq!(
-        send(BUILDS, "third").await.repeated,
+        send(BUILDS, "third").await.duplicates,
         1,
         "also when the message is done"
     );
 
-    // Without messages it is a slot that keeps its first value, and what is recorded with it is recorded.
+    // Without messages it is a field that keeps its first value, and what is recorded with it is recorded.
     bus.push_with(
         Vec::new(),
         vec![
@@ -189,11 +193,11 @@ async fn a_message_that_opens_its_record_is_stored_once_while_there_is_the_recor
     );
     assert_eq!(story(&world, "a").await, ["accepted", "seen"]);
 
-    assert_eq!(send(SHORT, "first").await.stored, 1);
-    assert_eq!(send(SHORT, "second").await.repeated, 1);
+    assert_eq!(send(SHORT, "first").await.inserted, 1);
+    assert_eq!(send(SHORT, "second").await.duplicates, 1);
     world.pass(Duration::from_millis(400)).await;
     assert_eq!(
-        send(SHORT, "third").await.stored,
+        send(SHORT, "third").await.inserted,
         1,
         "a forgotten record is opened again"
     );
@@ -203,7 +207,7 @@ async fn a_refused_message_does_not_open_its_record(world: World) {
     const BOUNDED: Queue<Note> = Queue::new(
         "bounded",
         Policy {
-            bound: Some(1),
+            max_depth: Some(1),
             ..Policy::DEFAULT
         },
     );
@@ -215,18 +219,18 @@ async fn a_refused_message_does_not_open_its_record(world: World) {
         ];
         world.bus.push_with(vec![message], opening).await
     };
-    assert_eq!(send("a").await.unwrap().stored, 1);
+    assert_eq!(send("a").await.unwrap().inserted, 1);
     assert!(matches!(send("b").await, Err(BusError::Full { .. })));
     assert!(read(&world, &BUILDS, "b").await.is_empty());
     assert_eq!(tagged(&world, &BUILDS, "open").await, ["a"]);
     assert_eq!(
-        send("a").await.unwrap().repeated,
+        send("a").await.unwrap().duplicates,
         1,
         "what is stored already is safe, however full the queue is"
     );
     let leased = world.take(&BOUNDED).await;
     assert!(end(&world, &leased, &Settlement::Done { emit: Vec::new() }, &[]).await);
-    assert_eq!(send("b").await.unwrap().stored, 1);
+    assert_eq!(send("b").await.unwrap().inserted, 1);
 }
 
 async fn every_way_to_settle_records_but_a_release(world: World) {
@@ -319,13 +323,13 @@ async fn a_stale_worker_records_nothing(world: World) {
         );
     }
     let how = Settlement::Done { emit: Vec::new() };
-    let facts = [said("a", "by the fresh one")];
+    let updates = [said("a", "by the fresh one")];
     let results = world
         .other
-        .settle_all(&[Ending {
+        .settle_all(&[SettleRequest {
             lease: &fresh.lease,
             how: &how,
-            facts: &facts,
+            updates: &updates,
         }])
         .await
         .unwrap();
@@ -339,7 +343,7 @@ async fn settlements_of_one_batch_record_each_its_own(world: World) {
     }
     let taken = world.take_all(&NOTES, 4).await;
     let done = Settlement::Done { emit: Vec::new() };
-    let facts: Vec<Vec<Fact>> = vec![
+    let updates: Vec<Vec<RecordUpdate>> = vec![
         vec![],
         vec![said("b", "1"), said("b", "2")],
         vec![],
@@ -347,11 +351,11 @@ async fn settlements_of_one_batch_record_each_its_own(world: World) {
     ];
     let endings: Vec<_> = taken
         .iter()
-        .zip(&facts)
-        .map(|(leased, facts)| Ending {
+        .zip(&updates)
+        .map(|(leased, updates)| SettleRequest {
             lease: &leased.lease,
             how: &done,
-            facts,
+            updates,
         })
         .collect();
     let results = world.bus.settle_all(&endings).await.unwrap();
@@ -458,7 +462,7 @@ async fn failed_compare_and_set_records_nothing(world: World) {
             .compare_and_set("a", Field::new("by"), expected.as_ref(), Some(&new))
             .unwrap()
     };
-    let facts = |text: &str| {
+    let updates = |text: &str| {
         vec![
             said("a", text),
             BUILDS.tag("a", text.to_owned()),
@@ -468,7 +472,7 @@ async fn failed_compare_and_set_records_nothing(world: World) {
     for (expected, new, is_made) in [(None, "won", true), (None, "lost", false)] {
         let made = world
             .bus
-            .compare_and_set(by(expected, new), facts(new))
+            .compare_and_set(by(expected, new), updates(new))
             .await;
         assert_eq!(made.unwrap(), is_made);
     }
@@ -483,7 +487,7 @@ async fn failed_compare_and_set_records_nothing(world: World) {
     assert!(
         world
             .bus
-            .compare_and_set(by(Some("won"), "again"), facts("again"))
+            .compare_and_set(by(Some("won"), "again"), updates("again"))
             .await
             .unwrap()
     );
@@ -516,12 +520,12 @@ async fn concurrent_compare_and_set_has_one_winner(world: World) {
 }
 
 async fn an_erased_record_is_empty_and_still_found_by_its_tags(world: World) {
-    let facts = vec![
+    let updates = vec![
         said("a", "a name"),
         BUILDS.set("a", Field::new("title"), &"x").unwrap(),
         BUILDS.tag("a", "D1"),
     ];
-    world.bus.push_with(Vec::new(), facts).await.unwrap();
+    world.bus.push_with(Vec::new(), updates).await.unwrap();
     world
         .bus
         .push_with(Vec::new(), vec![BUILDS.erase("a"), said("a", "a number")])
@@ -574,7 +578,7 @@ async fn tags_list_records_the_newest_first(world: World) {
 }
 
 async fn retention_of_an_opened_record_begins_with_its_next_change(world: World) {
-    let short = Ledger {
+    let short = RecordStore {
         retention: Duration::from_millis(400),
         ..BUILDS
     };
@@ -605,13 +609,13 @@ async fn retention_of_an_opened_record_begins_with_its_next_change(world: World)
 }
 
 async fn a_record_is_forgotten_after_its_last_change(world: World) {
-    let short = Ledger {
+    let short = RecordStore {
         retention: Duration::from_millis(400),
         ..BUILDS
     };
     let write = async |id: &str| {
-        let facts = vec![short.add(id, &"x").unwrap(), short.tag(id, "all")];
-        world.bus.push_with(Vec::new(), facts).await.unwrap();
+        let updates = vec![short.add(id, &"x").unwrap(), short.tag(id, "all")];
+        world.bus.push_with(Vec::new(), updates).await.unwrap();
     };
     write("a").await;
     write("kept").await;

@@ -9,15 +9,20 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-pub use self::report::{Contents, LetterContents, LetterReport, MessageReport, QueueReport};
-use crate::{Bus, BusError, DeadLetter, Envelope, MessageState, QueueSpec, Remains, Which};
+pub use self::report::{
+    Contents, DeadLetterContents, DeadLetterReport, MessageReport, QueueReport,
+};
+use crate::{
+    Bus, BusError, DeadLetter, DeadLetterPayload, Envelope, MessageSelector, MessageState,
+    QueueSpec,
+};
 
 /// How like a queue's name a word must be to be taken for a slip of the pen.
 const ALIKE: f64 = 0.7;
 
 /// The queues of a deployment, and the bus they are on.
 #[derive(Clone)]
-pub struct Operator {
+pub struct Admin {
     bus: Arc<dyn Bus>,
     queues: Arc<[QueueSpec]>,
     usefulness: Option<Arc<dyn Usefulness>>,
@@ -34,22 +39,22 @@ pub trait Usefulness: Send + Sync + 'static {
     ) -> Result<Option<String>, BusError>;
 }
 
-/// The outcome of [`Operator::requeue_dead`].
+/// The outcome of [`Admin::requeue_dead`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Requeued {
     /// How many letters went back into their queues.
     pub requeued: usize,
-    /// Letters that stay, since handling them would do nothing.
+    /// DeadLetterFilter that stay, since handling them would do nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub kept: Vec<KeptLetter>,
-    /// Letters that stay, since they hold no message that this release can read.
+    pub kept: Vec<KeptDeadLetter>,
+    /// DeadLetterFilter that stay, since they hold no message that this release can read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
 }
 
 /// A dead letter that was not requeued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct KeptLetter {
+pub struct KeptDeadLetter {
     /// Its queue.
     pub queue: &'static str,
     /// Its id.
@@ -60,7 +65,7 @@ pub struct KeptLetter {
 
 /// Why an operator's wish was not done.
 #[derive(Debug, Error)]
-pub enum OperatorError {
+pub enum AdminError {
     /// No queue has that name.
     #[error(
         "there is no queue {name:?}{}; the queues are {}",
@@ -87,7 +92,7 @@ pub enum OperatorError {
     },
     /// No queue that was looked at has these dead letters. Nothing was done.
     #[error("there is no dead letter {}", ids.join(", nor "))]
-    NoLetters {
+    NoDeadLetters {
         /// The ids.
         ids: Vec<String>,
     },
@@ -132,11 +137,11 @@ pub struct Messages {
 }
 
 impl Messages {
-    fn which(self) -> Result<Which, OperatorError> {
+    fn which(self) -> Result<MessageSelector, AdminError> {
         match (self.id, self.all) {
-            (Some(id), false) => Ok(Which::One(id)),
-            (None, true) => Ok(Which::All),
-            _ => Err(OperatorError::Unclear("messages? name either an id or all")),
+            (Some(id), false) => Ok(MessageSelector::One(id)),
+            (None, true) => Ok(MessageSelector::All),
+            _ => Err(AdminError::Unclear("messages? name either an id or all")),
         }
     }
 }
@@ -144,7 +149,7 @@ impl Messages {
 /// The dead letters that an operator means.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Letters {
+pub struct DeadLetterFilter {
     /// Of this queue only.
     pub queue: Option<String>,
     /// These.
@@ -155,22 +160,22 @@ pub struct Letters {
     pub all: bool,
 }
 
-/// The dead letters that were found for [`Letters`], the oldest of each queue first.
+/// The dead letters that were found for [`DeadLetterFilter`], the oldest of each queue first.
 #[derive(Debug)]
-pub struct ChosenLetters {
+pub struct SelectedDeadLetters {
     letters: Vec<(QueueSpec, Vec<DeadLetter>)>,
     /// Whether each one was named.
     named: bool,
 }
 
-impl ChosenLetters {
+impl SelectedDeadLetters {
     /// How many they are.
     pub fn count(&self) -> usize {
         self.letters.iter().map(|(_, letters)| letters.len()).sum()
     }
 }
 
-impl Operator {
+impl Admin {
     /// An operator of `queues` on `bus`.
     pub fn new(bus: Arc<dyn Bus>, queues: &[QueueSpec]) -> Self {
         Self {
@@ -201,7 +206,7 @@ impl Operator {
     }
 
     /// How each queue is doing, in the order of the pipeline.
-    pub async fn queues(&self) -> Result<Vec<QueueReport>, OperatorError> {
+    pub async fn queues(&self) -> Result<Vec<QueueReport>, AdminError> {
         let mut reports = Vec::with_capacity(self.queues.len());
         for queue in self.queues.iter() {
             reports.push(self.report(queue).await?);
@@ -210,7 +215,7 @@ impl Operator {
     }
 
     /// How one queue is doing.
-    pub async fn queue(&self, name: &str) -> Result<QueueReport, OperatorError> {
+    pub async fn queue(&self, name: &str) -> Result<QueueReport, AdminError> {
         self.report(self.find(name)?).await
     }
 
@@ -219,7 +224,7 @@ impl Operator {
         &self,
         queue: &str,
         limit: usize,
-    ) -> Result<Vec<MessageReport>, OperatorError> {
+    ) -> Result<Vec<MessageReport>, AdminError> {
         let queue = self.find(queue)?;
         let found = self.bus.peek(queue, limit).await?;
         Ok(found
@@ -231,10 +236,10 @@ impl Operator {
     }
 
     /// One message of a queue, with its body.
-    pub async fn message(&self, queue: &str, id: Uuid) -> Result<MessageReport, OperatorError> {
+    pub async fn message(&self, queue: &str, id: Uuid) -> Result<MessageReport, AdminError> {
         let queue = self.find(queue)?;
         let found = self.bus.message(queue, id).await?;
-        let waiting = found.ok_or(OperatorError::NoMessage {
+        let waiting = found.ok_or(AdminError::NoMessage {
             queue: queue.name,
             id,
             that: "",
@@ -247,13 +252,13 @@ impl Operator {
     }
 
     /// Makes delayed messages ready now. Returns how many.
-    pub async fn requeue(&self, queue: &str, messages: Messages) -> Result<usize, OperatorError> {
+    pub async fn requeue(&self, queue: &str, messages: Messages) -> Result<usize, AdminError> {
         let (queue, which) = (self.find(queue)?, messages.which()?);
-        if let Which::One(id) = which
+        if let MessageSelector::One(id) = which
             && let Some(waiting) = self.bus.message(queue, id).await?
             && let Some(why) = self.useless(queue, &waiting.envelope).await?
         {
-            return Err(OperatorError::Useless {
+            return Err(AdminError::Useless {
                 queue: queue.name,
                 id,
                 why,
@@ -268,11 +273,7 @@ impl Operator {
     }
 
     /// Throws away messages that no worker holds. Returns how many.
-    pub async fn drop_waiting(
-        &self,
-        queue: &str,
-        messages: Messages,
-    ) -> Result<usize, OperatorError> {
+    pub async fn drop_waiting(&self, queue: &str, messages: Messages) -> Result<usize, AdminError> {
         let (queue, which) = (self.find(queue)?, messages.which()?);
         done(
             queue,
@@ -282,25 +283,25 @@ impl Operator {
         )
     }
 
-    /// How many messages [`Operator::drop_waiting`] would throw away now.
+    /// How many messages [`Admin::drop_waiting`] would throw away now.
     pub async fn count_waiting(
         &self,
         queue: &str,
         messages: Messages,
-    ) -> Result<usize, OperatorError> {
+    ) -> Result<usize, AdminError> {
         let queue = self.find(queue)?;
         match messages.which()? {
-            Which::All => {
+            MessageSelector::All => {
                 let depth = self.bus.depth(queue).await?;
                 Ok(depth.ready + depth.delayed)
             }
-            Which::One(id) => {
+            MessageSelector::One(id) => {
                 let found = self.bus.message(queue, id).await?;
                 let free =
                     found.filter(|found| !matches!(found.state, MessageState::InFlight { .. }));
                 done(
                     queue,
-                    Which::One(id),
+                    MessageSelector::One(id),
                     usize::from(free.is_some()),
                     " that is ready or delayed",
                 )
@@ -309,11 +310,7 @@ impl Operator {
     }
 
     /// Stops or resumes a queue, and reports how it is doing.
-    pub async fn set_paused(
-        &self,
-        queue: &str,
-        paused: bool,
-    ) -> Result<QueueReport, OperatorError> {
+    pub async fn set_paused(&self, queue: &str, paused: bool) -> Result<QueueReport, AdminError> {
         let queue = self.find(queue)?;
         self.bus.set_paused(queue, paused).await?;
         self.report(queue).await
@@ -325,11 +322,11 @@ impl Operator {
         queue: Option<&str>,
         reason: &str,
         limit: usize,
-    ) -> Result<Vec<LetterReport>, OperatorError> {
+    ) -> Result<Vec<DeadLetterReport>, AdminError> {
         let mut reports = Vec::new();
         for queue in self.scope(queue)? {
             let letters = self.bus.dead(queue, reason, limit).await?;
-            reports.extend(letters.into_iter().map(|letter| LetterReport {
+            reports.extend(letters.into_iter().map(|letter| DeadLetterReport {
                 queue: queue.name,
                 letter,
             }));
@@ -344,15 +341,15 @@ impl Operator {
         &self,
         queue: Option<&str>,
         id: &str,
-    ) -> Result<LetterContents, OperatorError> {
+    ) -> Result<DeadLetterContents, AdminError> {
         for queue in self.scope(queue)? {
             if let Some((letter, remains)) = self.bus.dead_letter(queue, id).await? {
                 let contents = match remains {
-                    Remains::Message(envelope) => Contents::whole(&envelope),
-                    Remains::Unreadable(bytes) => Contents::unreadable(&bytes),
+                    DeadLetterPayload::Message(envelope) => Contents::whole(&envelope),
+                    DeadLetterPayload::Unreadable(bytes) => Contents::unreadable(&bytes),
                 };
-                return Ok(LetterContents {
-                    report: LetterReport {
+                return Ok(DeadLetterContents {
+                    report: DeadLetterReport {
                         queue: queue.name,
                         letter,
                     },
@@ -360,21 +357,24 @@ impl Operator {
                 });
             }
         }
-        Err(OperatorError::NoLetters {
+        Err(AdminError::NoDeadLetters {
             ids: vec![id.to_owned()],
         })
     }
 
     /// Finds the dead letters that are meant: all of them, or none when one that is named is not there.
-    pub async fn choose(&self, letters: &Letters) -> Result<ChosenLetters, OperatorError> {
-        let Letters {
+    pub async fn choose(
+        &self,
+        letters: &DeadLetterFilter,
+    ) -> Result<SelectedDeadLetters, AdminError> {
+        let DeadLetterFilter {
             queue,
             ids,
             reason,
             all,
         } = letters;
         if reason.as_ref().is_some_and(String::is_empty) {
-            return Err(OperatorError::Empty("reason"));
+            return Err(AdminError::Empty("reason"));
         }
         if [!ids.is_empty(), reason.is_some(), *all]
             .into_iter()
@@ -382,7 +382,7 @@ impl Operator {
             .count()
             != 1
         {
-            return Err(OperatorError::Unclear(
+            return Err(AdminError::Unclear(
                 "dead letters? name either their ids, or a reason, or all",
             ));
         }
@@ -404,19 +404,19 @@ impl Operator {
             chosen.push((*queue, found));
         }
         if missing.is_empty() {
-            return Ok(ChosenLetters {
+            return Ok(SelectedDeadLetters {
                 letters: chosen,
                 named: !ids.is_empty(),
             });
         }
         let mut ids: Vec<_> = missing.into_iter().map(str::to_owned).collect();
         ids.sort();
-        Err(OperatorError::NoLetters { ids })
+        Err(AdminError::NoDeadLetters { ids })
     }
 
     /// Puts dead letters back into their queues. Those that would be handled without any effect stay, and those that hold
     /// no message, which would only die once more. Nothing is done when one of the latter was named.
-    pub async fn requeue_dead(&self, chosen: &ChosenLetters) -> Result<Requeued, OperatorError> {
+    pub async fn requeue_dead(&self, chosen: &SelectedDeadLetters) -> Result<Requeued, AdminError> {
         let (mut outcome, mut useful) = (Requeued::default(), Vec::new());
         for (queue, letters) in &chosen.letters {
             let mut ids = Vec::with_capacity(letters.len());
@@ -430,10 +430,10 @@ impl Operator {
                     None
                 };
                 match found {
-                    Some((_, Remains::Unreadable(_))) => outcome.unreadable.push(id),
-                    Some((_, Remains::Message(envelope))) => {
+                    Some((_, DeadLetterPayload::Unreadable(_))) => outcome.unreadable.push(id),
+                    Some((_, DeadLetterPayload::Message(envelope))) => {
                         match self.useless(queue, &envelope).await? {
-                            Some(why) => outcome.kept.push(KeptLetter {
+                            Some(why) => outcome.kept.push(KeptDeadLetter {
                                 queue: queue.name,
                                 id,
                                 why,
@@ -447,7 +447,7 @@ impl Operator {
             useful.push((queue, ids));
         }
         if chosen.named && !outcome.unreadable.is_empty() {
-            return Err(OperatorError::Unreadable {
+            return Err(AdminError::Unreadable {
                 ids: outcome.unreadable,
             });
         }
@@ -458,7 +458,7 @@ impl Operator {
     }
 
     /// Throws dead letters away. Returns how many were still there.
-    pub async fn drop_dead(&self, chosen: &ChosenLetters) -> Result<usize, OperatorError> {
+    pub async fn drop_dead(&self, chosen: &SelectedDeadLetters) -> Result<usize, AdminError> {
         let mut count = 0;
         for (queue, letters) in &chosen.letters {
             let ids: Vec<String> = letters.iter().map(|letter| letter.id.clone()).collect();
@@ -467,19 +467,19 @@ impl Operator {
         Ok(count)
     }
 
-    async fn report(&self, queue: &QueueSpec) -> Result<QueueReport, OperatorError> {
+    async fn report(&self, queue: &QueueSpec) -> Result<QueueReport, AdminError> {
         Ok(QueueReport::new(queue, self.bus.status(queue).await?))
     }
 
     /// The queues that are meant: the one that is named, or all.
-    fn scope(&self, name: Option<&str>) -> Result<&[QueueSpec], OperatorError> {
+    fn scope(&self, name: Option<&str>) -> Result<&[QueueSpec], AdminError> {
         match name {
             Some(name) => Ok(std::slice::from_ref(self.find(name)?)),
             None => Ok(&self.queues),
         }
     }
 
-    fn find(&self, name: &str) -> Result<&QueueSpec, OperatorError> {
+    fn find(&self, name: &str) -> Result<&QueueSpec, AdminError> {
         self.queues
             .iter()
             .find(|queue| queue.name == name)
@@ -491,7 +491,7 @@ impl Operator {
                 let near = near
                     .max_by(|a, b| a.0.total_cmp(&b.0))
                     .filter(|(score, _)| *score > ALIKE);
-                OperatorError::UnknownQueue {
+                AdminError::UnknownQueue {
                     name: name.to_owned(),
                     near: near.map(|(_, known)| known),
                     known,
@@ -503,12 +503,12 @@ impl Operator {
 /// That nothing was done to a message that was named is an error.
 fn done(
     queue: &QueueSpec,
-    which: Which,
+    which: MessageSelector,
     count: usize,
     that: &'static str,
-) -> Result<usize, OperatorError> {
+) -> Result<usize, AdminError> {
     match which {
-        Which::One(id) if count == 0 => Err(OperatorError::NoMessage {
+        MessageSelector::One(id) if count == 0 => Err(AdminError::NoMessage {
             queue: queue.name,
             id,
             that,

@@ -2,22 +2,25 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use bus::{Depth, MessageState, Outgoing, Queue, Remains, Reserve, Settlement, Waiting, Which};
+use bus::{
+    DeadLetterPayload, Depth, MessageSelector, MessageState, Outgoing, Queue, QueuedMessage,
+    Reserve, Settlement,
+};
 use runtime::SystemClock;
 use uuid::Uuid;
 
 use crate::{
     on_both,
-    world::{LANED, NOTES, Note, OUT, World, note, note_of, text},
+    world::{NOTES, Note, OUT, PARTITIONED, World, note, note_of, text},
 };
 
 on_both!(
     the_status_counts_and_knows_the_oldest_and_the_rate,
-    a_lane_is_counted_and_shown_like_any_other,
+    a_partition_is_counted_and_shown_like_any_other,
     a_peek_shows_everything_in_order_and_changes_nothing,
     a_long_queue_is_shown_and_searched_to_its_end,
     delayed_messages_are_made_ready_one_or_all,
-    a_retry_that_is_made_ready_keeps_its_attempts_and_its_lane,
+    a_retry_that_is_made_ready_keeps_its_attempts_and_its_partition,
     waiting_messages_are_dropped_but_not_held_ones,
     a_released_message_can_be_dropped_and_its_successors_flow,
     nothing_is_taken_from_a_paused_queue_until_it_is_resumed,
@@ -40,7 +43,7 @@ impl World {
         id
     }
 
-    async fn peek(&self, queue: &Queue<Note>) -> Vec<Waiting> {
+    async fn peek(&self, queue: &Queue<Note>) -> Vec<QueuedMessage> {
         self.bus.peek(&queue.spec(), 100).await.unwrap()
     }
 
@@ -56,15 +59,15 @@ impl World {
             emit: Vec::new(),
         };
         self.bus.settle(&leased.lease, &how).await.unwrap();
-        // Letters are ordered by time.
+        // DeadLetterFilter are ordered by time.
         self.pass(Duration::from_millis(2)).await;
         id.to_string()
     }
 }
 
 /// What a peek shows, in short.
-fn shown(waiting: &[Waiting]) -> Vec<(String, &'static str, u32)> {
-    let state = |waiting: &Waiting| match waiting.state {
+fn shown(waiting: &[QueuedMessage]) -> Vec<(String, &'static str, u32)> {
+    let state = |waiting: &QueuedMessage| match waiting.state {
         MessageState::Ready { .. } => "ready",
         MessageState::InFlight { .. } => "in flight",
         MessageState::Delayed { .. } => "delayed",
@@ -136,13 +139,13 @@ async fn the_status_counts_and_knows_the_oldest_and_the_rate(world: World) {
     );
 }
 
-async fn a_lane_is_counted_and_shown_like_any_other(world: World) {
+async fn a_partition_is_counted_and_shown_like_any_other(world: World) {
     for text in ["b1", "a1", "a2"] {
-        world.send(&LANED, text).await;
+        world.send(&PARTITIONED, text).await;
         world.pass(Duration::from_millis(2)).await;
     }
-    let taken = world.take_all(&LANED, 1).await;
-    let status = world.bus.status(&LANED.spec()).await.unwrap();
+    let taken = world.take_all(&PARTITIONED, 1).await;
+    let status = world.bus.status(&PARTITIONED.spec()).await.unwrap();
     assert_eq!(
         status.depth,
         Depth {
@@ -152,7 +155,7 @@ async fn a_lane_is_counted_and_shown_like_any_other(world: World) {
             dead: 0
         }
     );
-    let peeked = world.peek(&LANED).await;
+    let peeked = world.peek(&PARTITIONED).await;
     let texts: Vec<_> = peeked
         .iter()
         .map(|waiting| note_of(&waiting.envelope))
@@ -160,7 +163,7 @@ async fn a_lane_is_counted_and_shown_like_any_other(world: World) {
     assert_eq!(
         texts,
         ["b1", "a1", "a2"],
-        "the oldest first, whatever its lane"
+        "the oldest first, whatever its partition"
     );
     let held: Vec<_> = peeked
         .iter()
@@ -168,7 +171,7 @@ async fn a_lane_is_counted_and_shown_like_any_other(world: World) {
         .collect();
     assert_eq!(held.len(), 1);
     assert_eq!(held[0].envelope.id, taken[0].envelope.id);
-    assert_eq!(peeked[1].envelope.lane.as_deref(), Some("a"));
+    assert_eq!(peeked[1].envelope.partition.as_deref(), Some("a"));
 }
 
 async fn a_peek_shows_everything_in_order_and_changes_nothing(world: World) {
@@ -223,15 +226,17 @@ async fn a_peek_shows_everything_in_order_and_changes_nothing(world: World) {
 async fn a_long_queue_is_shown_and_searched_to_its_end(world: World) {
     let packed = |n: usize, after| Outgoing {
         after,
-        ..LANED.pack(&note(&format!("{n}")), &SystemClock).unwrap()
+        ..PARTITIONED
+            .pack(&note(&format!("{n}")), &SystemClock)
+            .unwrap()
     };
-    // Many of the same moment, in ten lanes.
+    // Many of the same moment, in ten partitions.
     let ready: Vec<_> = (0..450).map(|n| packed(n, Duration::ZERO)).collect();
     let delayed: Vec<_> = (450..900).map(|n| packed(n, HOUR)).collect();
     let last = [ready[449].envelope.id, delayed[449].envelope.id];
     world.bus.push(ready).await.unwrap();
     world.bus.push(delayed).await.unwrap();
-    let all = world.bus.peek(&LANED.spec(), 10_000).await.unwrap();
+    let all = world.bus.peek(&PARTITIONED.spec(), 10_000).await.unwrap();
     let texts: HashSet<_> = all
         .iter()
         .map(|waiting| note_of(&waiting.envelope))
@@ -242,12 +247,20 @@ async fn a_long_queue_is_shown_and_searched_to_its_end(world: World) {
             .iter()
             .all(|waiting| matches!(waiting.state, MessageState::Ready { .. }))
     );
-    assert_eq!(world.bus.peek(&LANED.spec(), 500).await.unwrap().len(), 500);
+    assert_eq!(
+        world
+            .bus
+            .peek(&PARTITIONED.spec(), 500)
+            .await
+            .unwrap()
+            .len(),
+        500
+    );
     for id in last {
         assert_eq!(
             world
                 .bus
-                .message(&LANED.spec(), id)
+                .message(&PARTITIONED.spec(), id)
                 .await
                 .unwrap()
                 .map(|found| found.envelope.id),
@@ -257,28 +270,32 @@ async fn a_long_queue_is_shown_and_searched_to_its_end(world: World) {
     assert_eq!(
         world
             .bus
-            .requeue(&LANED.spec(), Which::One(last[1]))
+            .requeue(&PARTITIONED.spec(), MessageSelector::One(last[1]))
             .await
             .unwrap(),
         1
     );
-    assert_eq!(world.depth(&LANED).await, (451, 0, 449, 0));
+    assert_eq!(world.depth(&PARTITIONED).await, (451, 0, 449, 0));
     assert_eq!(
-        world.bus.requeue(&LANED.spec(), Which::All).await.unwrap(),
+        world
+            .bus
+            .requeue(&PARTITIONED.spec(), MessageSelector::All)
+            .await
+            .unwrap(),
         449
     );
-    assert_eq!(world.depth(&LANED).await, (900, 0, 0, 0));
-    let held = world.take_all(&LANED, 5).await;
+    assert_eq!(world.depth(&PARTITIONED).await, (900, 0, 0, 0));
+    let held = world.take_all(&PARTITIONED, 5).await;
     assert_eq!(held.len(), 5);
     assert_eq!(
         world
             .bus
-            .drop_waiting(&LANED.spec(), Which::All)
+            .drop_waiting(&PARTITIONED.spec(), MessageSelector::All)
             .await
             .unwrap(),
         895
     );
-    assert_eq!(world.depth(&LANED).await, (0, 5, 0, 0));
+    assert_eq!(world.depth(&PARTITIONED).await, (0, 5, 0, 0));
 }
 
 async fn delayed_messages_are_made_ready_one_or_all(world: World) {
@@ -290,7 +307,11 @@ async fn delayed_messages_are_made_ready_one_or_all(world: World) {
         world.pass(Duration::from_millis(2)).await;
     }
     assert_eq!(
-        world.bus.requeue(&spec, Which::One(ids[1])).await.unwrap(),
+        world
+            .bus
+            .requeue(&spec, MessageSelector::One(ids[1]))
+            .await
+            .unwrap(),
         1
     );
     assert_eq!(world.depth(&NOTES).await, (2, 0, 2, 0));
@@ -298,14 +319,28 @@ async fn delayed_messages_are_made_ready_one_or_all(world: World) {
         assert_eq!(
             world
                 .bus
-                .requeue(&spec, Which::One(not_delayed))
+                .requeue(&spec, MessageSelector::One(not_delayed))
                 .await
                 .unwrap(),
             0
         );
     }
-    assert_eq!(world.bus.requeue(&spec, Which::All).await.unwrap(), 2);
-    assert_eq!(world.bus.requeue(&spec, Which::All).await.unwrap(), 0);
+    assert_eq!(
+        world
+            .bus
+            .requeue(&spec, MessageSelector::All)
+            .await
+            .unwrap(),
+        2
+    );
+    assert_eq!(
+        world
+            .bus
+            .requeue(&spec, MessageSelector::All)
+            .await
+            .unwrap(),
+        0
+    );
     let taken = world.take_all(&NOTES, 10).await;
     assert_eq!(
         taken.iter().map(text).collect::<Vec<_>>(),
@@ -313,22 +348,29 @@ async fn delayed_messages_are_made_ready_one_or_all(world: World) {
     );
 }
 
-async fn a_retry_that_is_made_ready_keeps_its_attempts_and_its_lane(world: World) {
-    world.send(&LANED, "a1").await;
-    let leased = world.take(&LANED).await;
+async fn a_retry_that_is_made_ready_keeps_its_attempts_and_its_partition(world: World) {
+    world.send(&PARTITIONED, "a1").await;
+    let leased = world.take(&PARTITIONED).await;
     world
         .bus
         .settle(&leased.lease, &Settlement::Retry { after: HOUR })
         .await
         .unwrap();
-    assert_eq!(shown(&world.peek(&LANED).await), [row("a1", "delayed", 1)]);
     assert_eq!(
-        world.bus.requeue(&LANED.spec(), Which::All).await.unwrap(),
+        shown(&world.peek(&PARTITIONED).await),
+        [row("a1", "delayed", 1)]
+    );
+    assert_eq!(
+        world
+            .bus
+            .requeue(&PARTITIONED.spec(), MessageSelector::All)
+            .await
+            .unwrap(),
         1
     );
-    let again = world.take(&LANED).await;
+    let again = world.take(&PARTITIONED).await;
     assert_eq!(
-        (again.attempt, again.envelope.lane.as_deref()),
+        (again.attempt, again.envelope.partition.as_deref()),
         (2, Some("a"))
     );
 }
@@ -354,12 +396,23 @@ async fn waiting_messages_are_dropped_but_not_held_ones(world: World) {
         (ids[2], 1),
     ] {
         assert_eq!(
-            world.bus.drop_waiting(&spec, Which::One(id)).await.unwrap(),
+            world
+                .bus
+                .drop_waiting(&spec, MessageSelector::One(id))
+                .await
+                .unwrap(),
             dropped
         );
     }
     assert_eq!(world.depth(&NOTES).await, (1, 1, 1, 0));
-    assert_eq!(world.bus.drop_waiting(&spec, Which::All).await.unwrap(), 2);
+    assert_eq!(
+        world
+            .bus
+            .drop_waiting(&spec, MessageSelector::All)
+            .await
+            .unwrap(),
+        2
+    );
     assert_eq!(world.depth(&NOTES).await, (0, 1, 0, 0));
     world
         .bus
@@ -381,7 +434,7 @@ async fn a_released_message_can_be_dropped_and_its_successors_flow(world: World)
     assert_eq!(
         world
             .bus
-            .drop_waiting(&NOTES.spec(), Which::One(id))
+            .drop_waiting(&NOTES.spec(), MessageSelector::One(id))
             .await
             .unwrap(),
         1
@@ -391,7 +444,7 @@ async fn a_released_message_can_be_dropped_and_its_successors_flow(world: World)
 }
 
 async fn nothing_is_taken_from_a_paused_queue_until_it_is_resumed(world: World) {
-    for queue in [NOTES, LANED] {
+    for queue in [NOTES, PARTITIONED] {
         let spec = queue.spec();
         world.send(&queue, "a").await;
         let held = world.take(&queue).await;
@@ -516,7 +569,7 @@ async fn dead_letters_are_listed_newest_first_and_found_by_reason(world: World) 
 }
 
 async fn a_dead_letter_shows_what_it_holds(world: World) {
-    let id = world.bury(&LANED, "poison", "it is poison").await;
+    let id = world.bury(&PARTITIONED, "poison", "it is poison").await;
     assert_eq!(
         world.bus.dead_letter(&NOTES.spec(), &id).await.unwrap(),
         None,
@@ -524,7 +577,7 @@ async fn a_dead_letter_shows_what_it_holds(world: World) {
     );
     let (letter, remains) = world
         .bus
-        .dead_letter(&LANED.spec(), &id)
+        .dead_letter(&PARTITIONED.spec(), &id)
         .await
         .unwrap()
         .unwrap();
@@ -533,14 +586,14 @@ async fn a_dead_letter_shows_what_it_holds(world: World) {
         ("it is poison", 2)
     );
     assert_eq!(
-        world.bus.dead(&LANED.spec(), "", 1).await.unwrap(),
+        world.bus.dead(&PARTITIONED.spec(), "", 1).await.unwrap(),
         [letter]
     );
-    let Remains::Message(envelope) = remains else {
+    let DeadLetterPayload::Message(envelope) = remains else {
         panic!("{remains:?}")
     };
     assert_eq!(
-        (note_of(&envelope).as_str(), envelope.lane.as_deref()),
+        (note_of(&envelope).as_str(), envelope.partition.as_deref()),
         ("poison", Some("p"))
     );
     assert_eq!((envelope.id.to_string(), envelope.version), (id, 1));
@@ -591,7 +644,11 @@ async fn ten_thousand_letters_are_listed_requeued_and_dropped(world: World) {
     );
     assert_eq!(world.depth(&NOTES).await, (5000, 0, 0, 0));
     assert_eq!(
-        world.bus.drop_waiting(&spec, Which::All).await.unwrap(),
+        world
+            .bus
+            .drop_waiting(&spec, MessageSelector::All)
+            .await
+            .unwrap(),
         5000
     );
     assert_eq!(world.depth(&NOTES).await, (0, 0, 0, 0));

@@ -15,8 +15,8 @@ use super::{
     state::{QueueState, Stored},
 };
 use crate::{
-    BusError, DeadLetter, Depth, Envelope, MessageState, Operate, QueueSpec, QueueStatus, Remains,
-    Waiting, Which, operate::per_minute,
+    BusError, DeadLetter, DeadLetterPayload, Depth, Envelope, MessageSelector, MessageState,
+    QueueAdmin, QueueSpec, QueueStatus, QueuedMessage, queue_admin::per_minute,
 };
 
 /// How many messages were finished in this minute and in the one before.
@@ -57,8 +57,8 @@ impl Finished {
 }
 
 impl Stored {
-    fn waiting(&self, state: MessageState) -> Waiting {
-        Waiting {
+    fn waiting(&self, state: MessageState) -> QueuedMessage {
+        QueuedMessage {
             state,
             attempts: self.attempts,
             envelope: Envelope::clone(&self.envelope),
@@ -67,7 +67,7 @@ impl Stored {
 }
 
 impl QueueState {
-    /// Everything that waits or is held, in the order of [`Operate::peek`].
+    /// Everything that waits or is held, in the order of [`QueueAdmin::peek`].
     fn waiting_in_order(&self) -> impl Iterator<Item = (MessageState, &Stored)> {
         let ready = self.ready.iter().map(|(serial, stored)| {
             let state = MessageState::Ready {
@@ -114,10 +114,10 @@ impl QueueState {
     }
 }
 
-fn is_meant(which: Which, stored: &Stored) -> bool {
+fn is_meant(which: MessageSelector, stored: &Stored) -> bool {
     match which {
-        Which::All => true,
-        Which::One(id) => stored.envelope.id == id,
+        MessageSelector::All => true,
+        MessageSelector::One(id) => stored.envelope.id == id,
     }
 }
 
@@ -145,7 +145,7 @@ impl MemoryBus {
 }
 
 #[async_trait]
-impl Operate for MemoryBus {
+impl QueueAdmin for MemoryBus {
     async fn status(&self, queue: &QueueSpec) -> Result<QueueStatus, BusError> {
         Ok(self.look(queue, |state, now| {
             let held = state.held.values().map(|held| held.stored.since);
@@ -174,7 +174,7 @@ impl Operate for MemoryBus {
         }))
     }
 
-    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<Waiting>, BusError> {
+    async fn peek(&self, queue: &QueueSpec, max: usize) -> Result<Vec<QueuedMessage>, BusError> {
         Ok(self.look(queue, |state, _| {
             state
                 .waiting_in_order()
@@ -184,7 +184,11 @@ impl Operate for MemoryBus {
         }))
     }
 
-    async fn message(&self, queue: &QueueSpec, id: Uuid) -> Result<Option<Waiting>, BusError> {
+    async fn message(
+        &self,
+        queue: &QueueSpec,
+        id: Uuid,
+    ) -> Result<Option<QueuedMessage>, BusError> {
         Ok(self.look(queue, |state, _| {
             let found = state
                 .waiting_in_order()
@@ -193,7 +197,7 @@ impl Operate for MemoryBus {
         }))
     }
 
-    async fn requeue(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError> {
+    async fn requeue(&self, queue: &QueueSpec, which: MessageSelector) -> Result<usize, BusError> {
         Ok(self.change(queue, |state, now| {
             let meant = state.remove_delayed(|stored| is_meant(which, stored));
             let count = meant.len();
@@ -204,7 +208,11 @@ impl Operate for MemoryBus {
         }))
     }
 
-    async fn drop_waiting(&self, queue: &QueueSpec, which: Which) -> Result<usize, BusError> {
+    async fn drop_waiting(
+        &self,
+        queue: &QueueSpec,
+        which: MessageSelector,
+    ) -> Result<usize, BusError> {
         Ok(self.change(queue, |state, _| {
             let meant = |stored: &Stored| is_meant(which, stored);
             state.remove_ready(meant) + state.remove_delayed(meant).len()
@@ -236,11 +244,14 @@ impl Operate for MemoryBus {
         &self,
         queue: &QueueSpec,
         id: &str,
-    ) -> Result<Option<(DeadLetter, Remains)>, BusError> {
+    ) -> Result<Option<(DeadLetter, DeadLetterPayload)>, BusError> {
         Ok(self.look(queue, |state, _| {
             let found = state.dead.iter().find(|(letter, _)| letter.id == id);
             found.map(|(letter, envelope)| {
-                (letter.clone(), Remains::Message(Envelope::clone(envelope)))
+                (
+                    letter.clone(),
+                    DeadLetterPayload::Message(Envelope::clone(envelope)),
+                )
             })
         }))
     }

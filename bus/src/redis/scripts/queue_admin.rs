@@ -3,7 +3,7 @@
 use redis::{Cmd, Script};
 
 use super::{Call, count};
-use crate::{QueueSpec, Which};
+use crate::{MessageSelector, QueueSpec};
 
 /// How a queue is doing.
 pub(in crate::redis) struct GetStatus<'a> {
@@ -19,7 +19,7 @@ impl Call for GetStatus<'_> {
     );
 
     fn script(&self) -> &'static Script {
-        operate!("operate/status")
+        admin!("queue_admin/status")
     }
 
     fn arguments(&self, call: &mut Cmd) {
@@ -54,7 +54,7 @@ pub(in crate::redis) struct Walk<'a> {
     pub(in crate::redis) over: Over,
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) what: Do,
-    pub(in crate::redis) which: Which,
+    pub(in crate::redis) which: MessageSelector,
     pub(in crate::redis) wanted: usize,
     pub(in crate::redis) from: &'a Cursor,
 }
@@ -64,8 +64,8 @@ impl Call for Walk<'_> {
 
     fn script(&self) -> &'static Script {
         match self.over {
-            Over::Ready => operate!("operate/ready"),
-            Over::Delayed => operate!("operate/delayed"),
+            Over::Ready => admin!("queue_admin/ready"),
+            Over::Delayed => admin!("queue_admin/delayed"),
         }
     }
 
@@ -76,8 +76,8 @@ impl Call for Walk<'_> {
             Do::Requeue => "requeue",
         };
         let id: &[u8] = match &self.which {
-            Which::All => &[],
-            Which::One(id) => id.as_bytes(),
+            MessageSelector::All => &[],
+            MessageSelector::One(id) => id.as_bytes(),
         };
         call.arg(self.queue.name)
             .arg(what)
@@ -98,7 +98,7 @@ impl Call for SetPaused<'_> {
     type Answer = ();
 
     fn script(&self) -> &'static Script {
-        operate!("operate/pause")
+        admin!("queue_admin/pause")
     }
 
     fn arguments(&self, call: &mut Cmd) {
@@ -117,7 +117,7 @@ impl Call for ListLetters<'_> {
     type Answer = (String, String, Vec<(String, i64, Vec<u8>)>);
 
     fn script(&self) -> &'static Script {
-        operate!("operate/letters")
+        admin!("queue_admin/letters")
     }
 
     fn arguments(&self, call: &mut Cmd) {
@@ -137,7 +137,7 @@ impl Call for GetLetter<'_> {
     type Answer = Option<(i64, Vec<u8>, Vec<u8>)>;
 
     fn script(&self) -> &'static Script {
-        operate!("operate/letter")
+        admin!("queue_admin/letter")
     }
 
     fn arguments(&self, call: &mut Cmd) {
@@ -157,7 +157,7 @@ impl Call for TakeLetters<'_> {
     type Answer = (usize, usize);
 
     fn script(&self) -> &'static Script {
-        operate!("operate/take_letters")
+        admin!("queue_admin/take_letters")
     }
 
     fn arguments(&self, call: &mut Cmd) {
