@@ -29,7 +29,7 @@ use tokio::{net::TcpListener, process::Command};
 use crate::world::{Process, pulse_url, until};
 
 /// How long anything may take before the test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Whoever wants to know of tasks.
 #[derive(Default)]

@@ -78,7 +78,7 @@ struct Steps {
 
 impl Steps {
     async fn until_looked_at(&self, times: usize) {
-        for _ in 0..6000 {
+        for _ in 0..18_000 {
             if self.looks.load(Ordering::SeqCst) >= times {
                 return;
             }

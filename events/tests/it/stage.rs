@@ -13,7 +13,7 @@ use testkit::phabricator::{
 use crate::world::{Process, World};
 
 /// How long anything may take before the test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// How long messages may take to leave the queues. An answer that another delivery has claimed, which lost its lease on a
 /// busy machine, is looked at for two minutes before it is settled.
 const SETTLED: Duration = Duration::from_secs(180);

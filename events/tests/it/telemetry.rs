@@ -30,7 +30,7 @@ use crate::world::{Process, until};
 const EXCHANGE: &str = "exchange/hgpushes/v2";
 const QUEUE: &str = "queue/pulseuser/telemetry";
 /// How long anything may take before the test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How a command ended, and what it wrote.
 struct Said {

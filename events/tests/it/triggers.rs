@@ -22,7 +22,7 @@ const GROUPS: &str = "exchange/taskcluster-queue/v1/task-group-resolved";
 const ENDS: [&str; 3] = ["task-completed", "task-failed", "task-exception"];
 const MOZREVIEW: &str = "exchange/mozreview/";
 /// All that a person may have to wait for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 struct Pulse {
     world: World,

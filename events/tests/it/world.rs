@@ -36,7 +36,7 @@ use tokio::{
 };
 
 /// How long anything may take before the test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct World {
     pub phabricator: FakePhabricator,

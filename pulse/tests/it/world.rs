@@ -260,7 +260,7 @@ pub async fn take_bodies(bus: &Arc<dyn Bus>) -> Vec<String> {
 
 /// Waits until `condition` holds.
 pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    for _ in 0..6000 {
+    for _ in 0..18_000 {
         if condition().await {
             return;
         }

@@ -44,7 +44,7 @@ impl World {
 
     /// Waits until a request has its answer.
     async fn answer(&self, id: &str) -> Outcome {
-        for _ in 0..6000 {
+        for _ in 0..18_000 {
             if let Progress::Done(outcome) = self.progress(id) {
                 return outcome;
             }
@@ -360,7 +360,7 @@ async fn builds_go_on_while_a_repository_is_cloned_again_and_what_a_dead_worker_
         hanging_hook(&note)
     ));
     let id = world.ask(Task::Reclone);
-    for _ in 0..6000 {
+    for _ in 0..18_000 {
         if note.exists() {
             break;
         }

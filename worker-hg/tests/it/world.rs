@@ -48,7 +48,7 @@ pub const PUBLISH: Queue<Update> = Queue::new("build:publish", POLICY);
 const LOAD: Queue<BuildRequest> = Queue::new("build:load", POLICY);
 
 /// How long a test waits for something before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct World {
     pub home: TempDir,

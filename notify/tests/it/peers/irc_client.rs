@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// How long something may take before a test gives it up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Lines over TCP.
 pub(crate) struct Lines(BufReader<TcpStream>);
