@@ -296,7 +296,7 @@ fn pushes() -> Vec<(&'static str, Vec<RecordUpdate>)> {
         ("-record-:builds:tag:open", without_opening()),
         ("out:ready", opening()),
         ("out:delayed", opening()),
-        ("partitioned:partition:l", opening()),
+        ("partitioned:partition:p", opening()),
         ("partitioned:partitions", opening()),
         ("partitioned:hint", opening()),
         ("partitioned:hint", Vec::new()),

@@ -204,7 +204,7 @@ async fn queues_and_their_messages_are_shown() {
     );
     assert!(messages[0].get("body").is_none(), "a list has no bodies");
     let answer = world
-        .ok("GET", "queues/jobs%3Alaned/messages?limit=1", "")
+        .ok("GET", "queues/jobs%3Apartitioned/messages?limit=1", "")
         .await;
     assert_eq!(answer["messages"].as_array().unwrap().len(), 1);
     let answer = world
