@@ -273,7 +273,7 @@ impl Worker {
                 .join(", ")
         );
         let mut services: Vec<Box<dyn Service>> = vec![
-            Box::new(mercurial.keeper()),
+            Box::new(mercurial.clone_manager()),
             Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_LOAD, workflow)

@@ -24,7 +24,8 @@ use bus::Context;
 
 use crate::{
     HgError, RepositorySettings,
-    clone::{Changeset, Hash, HgClone},
+    hg::changeset::{Changeset, Hash},
+    hg::clone::HgClone,
     text,
 };
 

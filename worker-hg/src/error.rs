@@ -1,5 +1,5 @@
 //! What can go wrong on our side, and whether trying again helps. What is wrong with a patch is no error but an
-//! outcome: see `apply::PatchFault`.
+//! outcome: see `vcs::Rejection`.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -7,8 +7,6 @@ use build::{Blocker, PatchSourceError, PushGuardError};
 use bus::{BusError, Retry, Retryable};
 use observe::http::HttpError;
 use thiserror::Error;
-
-use crate::framing::FramingError;
 
 /// How long a build waits before it looks again for a clone that is not ready.
 pub(crate) const NOT_READY_PAUSE: Duration = Duration::from_secs(5);
@@ -102,7 +100,7 @@ pub enum HgError {
         words: String,
         /// How it broke the protocol.
         #[source]
-        source: FramingError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A command took too long; it and its children were killed.
     #[error("`hg {command}` was killed after {seconds} s without an end")]

@@ -1,94 +1,49 @@
-//! What Mercurial's words mean: who is to blame, and whether trying again can help.
+//! How a build ends without a head on the other side, and what its author reads then.
 
-mod remote;
+pub(crate) mod infra_failure;
+pub(crate) mod patch_failure;
 
-pub(crate) use self::remote::{identified, push, remote_failure};
+use std::time::Duration;
 
-use crate::process::CommandOutput;
+use build::{Ineligible, PatchFailure};
 
-/// Words of the aborts that a patch causes. Anything else that fails an import is our fault until proven otherwise.
-const PATCH: [&str; 10] = [
-    "abort: patch failed to apply",
-    "abort: bad hunk",
-    "abort: cannot patch ",
-    "abort: cannot create ",
-    "abort: source file ",
-    "abort: could not extract ",
-    "abort: could not decode ",
-    "abort: failed to synchronize metadata",
-    "abort: undefined source and destination",
-    "abort: stdin: no diffs found",
-];
+use crate::HgError;
 
-/// Words of a store that has lost data.
-const CORRUPT: [&str; 6] = [
-    "integrity check failed",
-    "unknown compression type",
-    "decompress error",
-    "no node!",
-    "is corrupted",
-    "potential partial write",
-];
-
-/// Whether the patch is why an import failed.
-pub(crate) fn is_patch_fault(output: &CommandOutput) -> bool {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let of_patch = |line: &str| {
-        PATCH.iter().any(|pattern| line.starts_with(pattern))
-            || without_file(line).is_some()
-            || is_failing(line.as_bytes())
-    };
-    stderr.lines().any(of_patch)
+/// Why a build has no head that is pushed.
+#[derive(Debug)]
+pub(crate) enum NotPushed {
+    /// The patch is to blame; another attempt cannot help.
+    Patch(Box<PatchFailure>),
+    /// We are to blame.
+    Ours(HgError),
+    /// It is not to be built any more.
+    Ineligible(Ineligible),
+    /// Another process has decided how it ends, and publishes its answer.
+    Decided,
+    /// Its author's time is used up: builds of other authors go first.
+    Defer {
+        /// The time until the next attempt.
+        after: Duration,
+        /// What it waits for.
+        reason: String,
+    },
+    /// All builds of its repository wait: a clone is not ready, or the tree is closed.
+    Hold {
+        /// The time until the next attempt.
+        after: Duration,
+        /// What they wait for.
+        reason: String,
+    },
 }
 
-/// Whether this line of what an import complains of says that it will fail, as it does once per hunk.
-pub(crate) fn is_failing(line: &[u8]) -> bool {
-    line.starts_with(b"Hunk #") && memchr::memmem::find(line, b" FAILED at ").is_some()
-}
-
-/// Whether Mercurial found no more memory.
-pub(crate) fn is_out_of_memory(output: &CommandOutput) -> bool {
-    output
-        .stderr
-        .split(|&byte| byte == b'\n')
-        .any(|line| line == b"abort: out of memory")
-}
-
-/// The file that is not there and that a patch gives another mode.
-pub(crate) fn without_file(line: &str) -> Option<&str> {
-    let (file, _) = line
-        .strip_prefix("abort: ")?
-        .strip_suffix(": not found in manifest")?
-        .rsplit_once('@')?;
-    Some(file)
-}
-
-/// Whether these words are of a clone that has lost data.
-pub(crate) fn is_corruption(words: &str) -> bool {
-    CORRUPT.iter().any(|pattern| words.contains(pattern))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn output(code: i32, stdout: &str, stderr: &str) -> CommandOutput {
-        CommandOutput {
-            code,
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-        }
+impl From<HgError> for NotPushed {
+    fn from(error: HgError) -> Self {
+        Self::Ours(error)
     }
+}
 
-    #[test]
-    fn what_we_cannot_explain_is_not_the_patchs_fault() {
-        for stderr in [
-            "abort: No space left on device\n",
-            "abort: abandoned transaction found\n",
-            "",
-            "** unknown exception\n",
-        ] {
-            assert!(!is_patch_fault(&output(255, "", stderr)), "{stderr}");
-        }
+impl From<PatchFailure> for NotPushed {
+    fn from(failure: PatchFailure) -> Self {
+        Self::Patch(Box::new(failure))
     }
 }

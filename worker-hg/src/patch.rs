@@ -22,14 +22,17 @@
 //!
 //! A file can be taken away and added again: Mercurial gets that in another form, see [`replace`].
 //!
-//! Whether a path lies below a file or a symbolic link can only be told with the repository at hand: see `tree.rs`.
+//! Whether a path lies below a file or a symbolic link can only be told with the repository at hand: see `path_tree.rs`.
 
 mod binary;
 mod header;
 mod hunk;
 mod lines;
 mod path;
+pub(crate) mod path_tree;
+pub(crate) mod reject_report;
 mod replace;
+pub(crate) mod stack_size;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -46,7 +49,7 @@ use lines::Lines;
 
 /// A patch that can be given to Mercurial.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Scanned {
+pub(crate) struct ParsedPatch {
     /// What it does, file by file.
     pub(crate) files: Vec<FileChange>,
     /// What Mercurial gets in place of it, when it does not take it as it is.
@@ -56,17 +59,17 @@ pub(crate) struct Scanned {
 /// What a patch does to one file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FileChange {
-    /// The file afterwards, or the file that goes.
+    /// The file cleanup_tasks, or the file that goes.
     pub(crate) path: Vec<u8>,
     /// What is done to it.
     pub(crate) kind: Kind,
     /// Where its hunks begin, when it has any: see [`hunk_head`].
     pub(crate) hunks: Option<Place>,
-    /// What the patch says of its size afterwards.
+    /// What the patch says of its size cleanup_tasks.
     pub(crate) size: NewSize,
 }
 
-/// What a patch says of the size of a file afterwards, in bytes. A missing line break at the end of the file is counted.
+/// What a patch says of the size of a file cleanup_tasks, in bytes. A missing line break at the end of the file is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewSize {
     /// It holds the whole file, as binary data.
@@ -150,7 +153,7 @@ impl Budget {
     }
 
     /// The binary file `path` has `size` bytes when it is unpacked, or replaces one that has.
-    fn spend_binary(&mut self, path: &[u8], size: u64) -> Result<(), Refusal> {
+    fn spend_binary(&mut self, path: &[u8], size: u64) -> Result<(), RejectReason> {
         if size > self.largest.1 {
             self.largest = (path.to_vec(), size);
         }
@@ -161,18 +164,18 @@ impl Budget {
                 "it has {size} when it is unpacked, and all binary files of the stack have more than {allowed}; it is \
                  the largest of them"
             );
-            Refusal::without_line(reason).about(path)
+            RejectReason::without_line(reason).about(path)
         })?;
         Ok(())
     }
 
     /// Hunks have this many lines.
-    fn spend_lines(&mut self, count: usize) -> Result<(), Refusal> {
+    fn spend_lines(&mut self, count: usize) -> Result<(), RejectReason> {
         let allowed = self.lines_allowed;
         self.lines = self.lines.checked_sub(count).ok_or_else(|| {
             let reason =
                 format!("the hunks of the stack have more than {allowed} lines up to here");
-            Refusal::without_line(reason).advise(SPLIT)
+            RejectReason::without_line(reason).advise(SPLIT)
         })?;
         Ok(())
     }
@@ -180,7 +183,7 @@ impl Budget {
 
 /// Why a patch is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct RejectReason {
     /// The file that it is about, when it is about one.
     pub(crate) path: Option<Vec<u8>>,
     /// The line of the patch, from 1; 0 when it is about none.
@@ -191,7 +194,7 @@ pub(crate) struct Refusal {
     pub(crate) advice: &'static str,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(path) = &self.path {
             write!(f, "{}: ", text::path(path))?;
@@ -203,7 +206,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Scanned {
+impl ParsedPatch {
     /// The paths whose content or name changes.
     pub(crate) fn touched(&self) -> impl Iterator<Item = &[u8]> {
         self.files.iter().flat_map(|file| {
@@ -229,7 +232,7 @@ impl Scanned {
 
 /// Reads a patch that is a stack of its own.
 #[cfg(test)]
-pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
+pub(crate) fn scan(content: &[u8], limits: &Limits) -> Result<ParsedPatch, RejectReason> {
     scan_next(content, limits, &mut Budget::new(limits))
 }
 
@@ -238,7 +241,7 @@ pub(crate) fn scan_next(
     content: &[u8],
     limits: &Limits,
     budget: &mut Budget,
-) -> Result<Scanned, Refusal> {
+) -> Result<ParsedPatch, RejectReason> {
     let mut lines = Lines::new(content);
     if content.len() > limits.patch_bytes {
         return Err(lines.refuse(format!(
@@ -297,7 +300,7 @@ pub(crate) fn scan_next(
             lines.refuse("the patch takes it away and adds it again, but not as a new file of whole lines").about(path)
         })?),
     };
-    Ok(Scanned { files, prepared })
+    Ok(ParsedPatch { files, prepared })
 }
 
 /// A file that is the source of a rename, so that it goes, and is changed on its own, so that it stays.
@@ -318,7 +321,7 @@ fn scan_file<'a>(
     first: &'a [u8],
     lines: &mut Lines<'a>,
     budget: &mut Budget,
-) -> Result<(&'a [u8], Option<FileChange>), Refusal> {
+) -> Result<(&'a [u8], Option<FileChange>), RejectReason> {
     let Some((old, new)) = header::names(first) else {
         return Err(stray(first, lines));
     };
@@ -339,7 +342,7 @@ fn scan_named<'a>(
     new: &'a [u8],
     lines: &mut Lines<'a>,
     budget: &mut Budget,
-) -> Result<Option<FileChange>, Refusal> {
+) -> Result<Option<FileChange>, RejectReason> {
     let mut header = Header::default();
     while lines
         .peek()
@@ -400,7 +403,7 @@ fn number(text: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// The refusal of a line that has no place.
-fn stray(line: &[u8], lines: &Lines<'_>) -> Refusal {
+fn stray(line: &[u8], lines: &Lines<'_>) -> RejectReason {
     if line.starts_with(b"# HG changeset patch") {
         lines.refuse(
             "it has a `# HG changeset patch` header, which could make one patch several commits",
@@ -426,7 +429,7 @@ const UPLOAD: &str =
 const RENAME: &str = "Mercurial cannot import a patch for such a file. Rename the directory whose name ends in ` b`, in a \
                       revision of its own, and submit this one on top of that.";
 
-impl Refusal {
+impl RejectReason {
     fn without_line(reason: String) -> Self {
         Self {
             path: None,

@@ -41,7 +41,7 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const MAX_WORDS: u64 = 64 << 10;
 
 /// Settings that every `hg` gets, as `--config` in front of the command. They are ours alone: the environment is
-/// cleared and no configuration file but the clone's own and [`crate::address::configuration`] is read.
+/// cleared and no configuration file but the clone's own and [`crate::transport::address::configuration`] is read.
 const CONFIG: [&str; 6] = [
     "extensions.strip=",
     "ui.interactive=false",

@@ -9,17 +9,17 @@ use tracing::{info, warn};
 
 use crate::{
     HgError, RepositorySettings, Settings,
-    apply::Failure,
+    clone::disk_budget::FullDisk,
+    clone::maintenance::MaintenanceJob,
+    clone::pool::{Pool, PoolGuard},
+    clone::requests::{MaintenanceResult, Outcome, Requests, Task},
+    clone::slot::{Lane, Ready, Site},
     error::{CLOSED_PAUSE, NOT_READY_PAUSE},
-    lane::{Lane, Ready, Site},
-    outcome,
-    pool::{Pool, Taken},
-    probe,
-    request::{Outcome, Requests, Task, Upkept},
-    room::FullDisk,
-    session::Session,
+    hg::messages,
+    hg::probe,
+    outcome::NotPushed,
+    transport::ssh_prewarm::PrewarmedSsh,
     tree_status::{TreeStatus, Verdict},
-    upkeep::Order,
 };
 
 /// How long a lane that is being tidied up is waited for at the end of the process.
@@ -38,7 +38,7 @@ pub(crate) struct Repository {
     lanes: Vec<Lane>,
     pool: Arc<Pool<Ready>>,
     /// What is done on a lane after its build was answered.
-    afterwards: TaskTracker,
+    cleanup_tasks: TaskTracker,
     closing: CancellationToken,
 }
 
@@ -52,7 +52,7 @@ impl Repository {
         let lanes = (0..settings.lanes)
             .map(|number| Lane::new(&settings, number))
             .collect();
-        let (afterwards, closing) = (TaskTracker::new(), CancellationToken::new());
+        let (cleanup_tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         Self {
             all,
             settings,
@@ -60,7 +60,7 @@ impl Repository {
             outage,
             lanes,
             pool: Pool::new(),
-            afterwards,
+            cleanup_tasks,
             closing,
         }
     }
@@ -117,14 +117,14 @@ impl Repository {
         &self,
         task: Task,
         clock: &dyn Clock,
-    ) -> (Vec<Upkept>, Result<(), HgError>) {
+    ) -> (Vec<MaintenanceResult>, Result<(), HgError>) {
         let mut done = Vec::new();
         for lane in &self.lanes {
-            let (order, answer) = Order::new(task, clock);
+            let (order, answer) = MaintenanceJob::new(task, clock);
             // Neither fails while the lane is kept.
             let _ = lane.orders.send(order).await;
             match answer.await.unwrap_or(Err(HgError::Cancelled)) {
-                Ok(upkept) => done.push(upkept),
+                Ok(result_at) => done.push(result_at),
                 Err(error) => return (done, Err(error)),
             }
         }
@@ -166,16 +166,16 @@ impl Repository {
     }
 
     /// Takes a clone that nobody works on; waits for one for a while.
-    pub(crate) async fn take_clone(&self) -> Result<Taken<Ready>, Failure> {
+    pub(crate) async fn take_clone(&self) -> Result<PoolGuard<Ready>, NotPushed> {
         if let Some(slot) = self.pool.take(self.all.limits.ready).await {
             return Ok(slot);
         }
         Err(match self.outage.words() {
-            Some(words) => Failure::Ours(HgError::DiskFull {
+            Some(words) => NotPushed::Ours(HgError::DiskFull {
                 doing: format!("prepare the clone of {}", self.settings.name),
                 words,
             }),
-            None => Failure::Hold {
+            None => NotPushed::Hold {
                 after: NOT_READY_PAUSE,
                 reason: format!("the clone of {} is not ready yet", self.settings.name),
             },
@@ -186,39 +186,39 @@ impl Repository {
     /// Returns how the build ended.
     pub(crate) async fn give_back<T>(
         &self,
-        mut slot: Taken<Ready>,
-        session: Option<Session>,
-        mut result: Result<T, Failure>,
+        mut slot: PoolGuard<Ready>,
+        session: Option<PrewarmedSsh>,
+        mut result: Result<T, NotPushed>,
         clock: &dyn Clock,
-    ) -> Result<T, Failure> {
-        if let Err(Failure::Ours(error)) = &result
+    ) -> Result<T, NotPushed> {
+        if let Err(NotPushed::Ours(error)) = &result
             && let Some(reason) = damage(error)
         {
-            slot.clone.condemn()?;
+            slot.clone.mark_corrupt()?;
             result = Err(HgError::Damaged {
                 repository: self.settings.name.clone(),
                 reason,
             }
             .into());
         }
-        if matches!(&result, Err(Failure::Ours(error)) if error.is_of_mercurial()) {
+        if matches!(&result, Err(NotPushed::Ours(error)) if error.is_of_mercurial()) {
             // A server that has failed may hold locks, and remember what was rolled back.
             slot.clone.close().await;
         }
-        if let Err(Failure::Ours(HgError::Damaged { .. })) = &result {
+        if let Err(NotPushed::Ours(HgError::Damaged { .. })) = &result {
             if let Some(lost) = slot.discard() {
                 self.lanes
                     .get(lost.lane)
                     .inspect(|lane| lane.lost.notify_one());
             }
         } else {
-            self.tidy_afterwards(slot, session);
+            self.tidy_in_background(slot, session);
         }
         match &result {
-            Err(Failure::Ours(error @ HgError::DiskFull { .. })) => {
+            Err(NotPushed::Ours(error @ HgError::DiskFull { .. })) => {
                 self.outage.begins(error, &self.all, clock);
             }
-            Err(Failure::Ours(_)) => {}
+            Err(NotPushed::Ours(_)) => {}
             _ => self.outage.ends(&self.all, clock),
         }
         result
@@ -235,7 +235,7 @@ impl Repository {
     }
 
     /// A clone that cannot even be tidied up has to be cloned again.
-    pub(crate) fn judged(&self, error: HgError) -> HgError {
+    pub(crate) fn classify_damage(&self, error: HgError) -> HgError {
         if error.is_damage() {
             HgError::Damaged {
                 repository: self.settings.name.clone(),
@@ -247,14 +247,14 @@ impl Repository {
     }
 
     /// All builds of the repository wait for its tree.
-    pub(crate) fn tree_closed(&self, reason: &str) -> Failure {
-        Failure::Hold {
+    pub(crate) fn tree_closed(&self, reason: &str) -> NotPushed {
+        NotPushed::Hold {
             after: CLOSED_PAUSE,
             reason: format!("{} is closed: {reason}", self.settings.try_name),
         }
     }
 
-    fn tidy_afterwards(&self, mut lane: Taken<Ready>, session: Option<Session>) {
+    fn tidy_in_background(&self, mut lane: PoolGuard<Ready>, session: Option<PrewarmedSsh>) {
         let (name, closing) = (self.settings.name.clone(), self.closing.clone());
         let tidying = async move {
             let closing = async {
@@ -274,7 +274,7 @@ impl Repository {
                 );
             }
         };
-        self.afterwards.spawn(async move {
+        self.cleanup_tasks.spawn(async move {
             tokio::select! {
                 () = tidying => {}
                 () = closing.cancelled() => {}
@@ -285,8 +285,8 @@ impl Repository {
     /// Ends the command servers and lets go of the clones and keys.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
-        self.afterwards.close();
-        let _ = tokio::time::timeout(LAST, self.afterwards.wait()).await;
+        self.cleanup_tasks.close();
+        let _ = tokio::time::timeout(LAST, self.cleanup_tasks.wait()).await;
         let closing = self.pool.empty().into_iter().map(|mut lane| async move {
             lane.clone.close().await;
             lane.ssh.hang_up().await;
@@ -299,7 +299,7 @@ impl Repository {
 fn damage(error: &HgError) -> Option<String> {
     match error {
         HgError::Damaged { reason, .. } => Some(reason.clone()),
-        HgError::Command { words, .. } if outcome::is_corruption(words) => Some(words.clone()),
+        HgError::Command { words, .. } if messages::is_corruption(words) => Some(words.clone()),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use build::Build;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
-use crate::{HgError, TryMode, patch};
+use crate::{HgError, TryMode};
 
 /// The file that the decision task reads, at the root of the tree.
 pub(crate) const PATH: &str = "try_task_config.json";
@@ -83,20 +83,4 @@ pub(crate) fn message(mode: &TryMode, build: &Build) -> String {
         }
         TryMode::Syntax(syntax) => format!("try: {syntax}\nPhabricator Revision: {url}"),
     }
-}
-
-/// A patch that makes the file have this content and be a plain file, whatever it was. It is a binary one, since that
-/// replaces the whole file without a look at the old content, which may be anything: the stack can have brought it.
-pub(crate) fn patch(content: &[u8], exists: bool) -> Result<Vec<u8>, HgError> {
-    let modes = if exists {
-        "old mode 100644\nnew mode 100644\n"
-    } else {
-        "new file mode 100644\n"
-    };
-    let data = patch::encode(content).map_err(HgError::io(format!("write a patch for {PATH}")))?;
-    Ok([
-        format!("diff --git a/{PATH} b/{PATH}\n{modes}").as_bytes(),
-        &data,
-    ]
-    .concat())
 }

@@ -10,14 +10,15 @@ use tracing::warn;
 
 use crate::{
     HgError, HgHandler, Outcome, Settings, Size, Task,
-    inventory::{CloneReport, Inventory},
-    place, process,
+    clone::disk_budget::FullDisk,
+    clone::inventory::{CloneReport, Inventory},
+    clone::layout,
+    process,
     repository::Repository,
-    room::FullDisk,
     tree_status::TreeStatus,
 };
 
-/// The Mercurial worker: what its handler and its keeper share.
+/// The Mercurial worker: what its handler and its clone manager share.
 pub struct Mercurial {
     settings: Arc<Settings>,
     repositories: Arc<HashMap<Phid, Repository>>,
@@ -29,7 +30,7 @@ pub struct Mercurial {
 
 impl Mercurial {
     /// A worker that records the progress of builds, loads their patches from `patches`, and asks `guard` before it pushes.
-    /// Does nothing yet: the [`Keeper`] prepares the clones. From now on, files that this process and its children make can be
+    /// Does nothing yet: the [`CloneManager`] prepares the clones. From now on, files that this process and its children make can be
     /// read by nobody else.
     ///
     /// [`HgError::Settings`] when a name cannot be a directory, or is given twice.
@@ -97,8 +98,8 @@ impl Mercurial {
 
     /// Prepares the clones, each on its own, and clones those again that are found broken. Until a repository's is ready,
     /// its builds are deferred.
-    pub fn keeper(&self) -> Keeper {
-        Keeper {
+    pub fn clone_manager(&self) -> CloneManager {
+        CloneManager {
             settings: Arc::clone(&self.settings),
             repositories: Arc::clone(&self.repositories),
             clock: Arc::clone(&self.clock),
@@ -106,15 +107,15 @@ impl Mercurial {
     }
 }
 
-/// Prepares the clones; see [`Mercurial::keeper`].
-pub struct Keeper {
+/// Prepares the clones; see [`Mercurial::clone_manager`].
+pub struct CloneManager {
     settings: Arc<Settings>,
     repositories: Arc<HashMap<Phid, Repository>>,
     clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl Service for Keeper {
+impl Service for CloneManager {
     fn name(&self) -> &str {
         "mercurial clones"
     }
@@ -174,8 +175,8 @@ pub async fn maintain(
         .find(|one| one.name == name)
         .cloned()
         .ok_or_else(unknown)?;
-    for lane in (0..repository.lanes).map(|number| place::lane_name(name, number)) {
-        if place::is_locked(&settings.clones_dir, &lane)? {
+    for lane in (0..repository.lanes).map(|number| layout::lane_name(name, number)) {
+        if layout::is_locked(&settings.clones_dir, &lane)? {
             return Err(HgError::InUse { repository: lane });
         }
     }

@@ -70,7 +70,7 @@ impl<'w> Ours<'w> {
         .expect("settings that are right");
         let (sender, reports) = mpsc::unbounded_channel();
         let services: Vec<Box<dyn Service>> = vec![
-            Box::new(mercurial.keeper()),
+            Box::new(mercurial.clone_manager()),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, mercurial.handler())
                     .with_partitions(mercurial.lanes()),

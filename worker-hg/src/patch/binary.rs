@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
 
-use super::{Budget, Lines, NewSize, Refusal, UPLOAD, number};
+use super::{Budget, Lines, NewSize, RejectReason, UPLOAD, number};
 
 const ALPHABET: &[u8; 85] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
@@ -25,7 +25,7 @@ pub(super) fn scan(
     path: &[u8],
     deleted: bool,
     budget: &mut Budget,
-) -> Result<NewSize, Refusal> {
+) -> Result<NewSize, RejectReason> {
     lines.next();
     let new = literal(lines, path, budget)?;
     let is_data = |line: &[u8]| line.starts_with(b"literal ") || line.starts_with(b"delta ");
@@ -43,7 +43,7 @@ pub(super) fn scan(
 }
 
 /// Reads one side of a binary patch, up to and with the blank line that ends it, and returns the file's size.
-fn literal(lines: &mut Lines<'_>, path: &[u8], budget: &mut Budget) -> Result<u64, Refusal> {
+fn literal(lines: &mut Lines<'_>, path: &[u8], budget: &mut Budget) -> Result<u64, RejectReason> {
     let head = lines
         .next()
         .and_then(|line| number(line.strip_prefix(b"literal ")?));

@@ -1,6 +1,6 @@
 //! What the lines between `diff --git` and the content say about a file.
 
-use super::{Kind, Lines, Refusal, stray};
+use super::{Kind, Lines, RejectReason, stray};
 
 /// What the lines between `diff --git` and the content say.
 #[derive(Default)]
@@ -20,7 +20,7 @@ impl<'a> Header<'a> {
     }
 
     /// Reads one line.
-    pub(super) fn read(&mut self, lines: &mut Lines<'a>) -> Result<(), Refusal> {
+    pub(super) fn read(&mut self, lines: &mut Lines<'a>) -> Result<(), RejectReason> {
         let Some(line) = lines.next() else {
             return Ok(());
         };

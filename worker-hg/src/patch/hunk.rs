@@ -1,6 +1,6 @@
 //! The hunks of a text file.
 
-use super::{FileChange, Kind, Lines, NewSize, Place, Refusal, number};
+use super::{FileChange, Kind, Lines, NewSize, Place, RejectReason, number};
 
 /// The head of a hunk.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn old_text(hunk: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The text of a file's only hunk, when all of its lines begin with `sign`; the file has it before or afterwards.
+/// The text of a file's only hunk, when all of its lines begin with `sign`; the file has it before or cleanup_tasks.
 pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
     let mut lines = Lines::from(content, hunks);
     scan_hunk(&mut lines).ok()?;
@@ -172,7 +172,7 @@ pub(super) fn scan_text(
     kind: &Kind,
     names: &Names<'_>,
     lines: &mut Lines<'_>,
-) -> Result<Place, Refusal> {
+) -> Result<Place, RejectReason> {
     let is = |name: Option<&[u8]>, prefix: &[u8], expected: &[u8]| {
         name.and_then(|name| name.strip_prefix(prefix))
             .is_some_and(|name| name == expected)
@@ -235,7 +235,7 @@ fn name_of(rest: &[u8]) -> &[u8] {
     &rest[..end.unwrap_or(rest.len())]
 }
 
-fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), Refusal> {
+fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), RejectReason> {
     let ranges = lines.next().and_then(hunk_ranges);
     let Some((Range { count: mut old, .. }, Range { count: mut new, .. })) = ranges else {
         return Err(

@@ -1,6 +1,6 @@
 //! The lines of a patch.
 
-use super::{Place, Refusal};
+use super::{Place, RejectReason};
 
 /// The lines of a patch. They end at `\n` only.
 pub(super) struct Lines<'a> {
@@ -56,8 +56,8 @@ impl<'a> Lines<'a> {
             .is_some_and(|rest| rest.starts_with(prefix))
     }
 
-    pub(super) fn refuse(&self, reason: impl Into<String>) -> Refusal {
-        Refusal {
+    pub(super) fn refuse(&self, reason: impl Into<String>) -> RejectReason {
+        RejectReason {
             path: None,
             line: self.at.line,
             reason: reason.into(),

@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use runtime::{Clock, SystemClock};
 use worker_hg::{
-    CloneReport, CloneState, HgError, Inventory, Outcome, Progress, Requests, Task, Upkept,
-    maintain,
+    CloneReport, CloneState, HgError, Inventory, MaintenanceResult, Outcome, Progress, Requests,
+    Task, maintain,
 };
 
 use crate::world::{Repo, World, change, hanging_hook, living_in_group, until};
@@ -82,8 +82,8 @@ impl World {
         .await
     }
 
-    fn upkept(&self, clone: &str, new_changesets: Option<u64>) -> Upkept {
-        Upkept {
+    fn upkept(&self, clone: &str, new_changesets: Option<u64>) -> MaintenanceResult {
+        MaintenanceResult {
             clone: clone.to_owned(),
             tip: self.tip(),
             new_changesets,

@@ -313,7 +313,7 @@ impl World {
         assert!(self.running.is_none());
         let mercurial = self.mercurial();
         let shutdown = Shutdown::new();
-        let keeper = Box::new(mercurial.keeper());
+        let keeper = Box::new(mercurial.clone_manager());
         let keeper = tokio::spawn({
             let shutdown = shutdown.clone();
             async move { keeper.run(shutdown).await.unwrap() }

@@ -12,12 +12,12 @@ use tokio::runtime::Runtime;
 use super::corpus;
 use crate::{
     Limits,
-    framing::Sink,
-    outcome,
-    patch::{FileChange, Kind, Scanned, scan},
+    hg::command_server::CommandServer,
+    hg::framing::Sink,
+    hg::manifest::ManifestReader,
+    hg::messages,
+    patch::{FileChange, Kind, ParsedPatch, scan},
     process::CommandOutput,
-    server::CommandServer,
-    tree::ManifestReader,
 };
 
 /// As many as fit into a few seconds. `PROPTEST_CASES` asks for more.
@@ -144,7 +144,7 @@ impl Lab {
         let place = self.hg(&["log", "--rev=tip", "--template={rev} {p1node} {p2rev}"]);
         if output.code != 0 {
             self.seen.failed += 1;
-            if !outcome::is_patch_fault(&output) {
+            if !messages::is_patch_fault(&output) {
                 return Err(format!("we would take the blame for {}", output.words()));
             }
             let none = place.starts_with(&format!("{} ", self.newest));
@@ -167,7 +167,7 @@ impl Lab {
         self.compare_files(&scanned)
     }
 
-    fn compare_files(&mut self, scanned: &Scanned) -> Result<(), String> {
+    fn compare_files(&mut self, scanned: &ParsedPatch) -> Result<(), String> {
         let files = self.newest("{files % '{file}\n'}");
         let touched: BTreeSet<Vec<u8>> = scanned.touched().map(<[u8]>::to_vec).collect();
         if let Some(file) = files.difference(&touched).next() {

@@ -14,7 +14,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 
-use crate::{HgError, RepositorySettings, Settings, address, process};
+use crate::{HgError, RepositorySettings, Settings, process, transport::address};
 
 /// How long a connection is kept without use.
 const IDLE: Duration = Duration::from_secs(120);

@@ -27,7 +27,7 @@ use url::Url;
 use crate::{
     HgError,
     process::{self, Group},
-    ssh::{self, Ssh},
+    transport::ssh::{self, Ssh},
 };
 
 /// The script. Its name, `$0`, is the directory with the pipes; what `hg` passes to it is not needed any more.
@@ -46,14 +46,14 @@ const MAX_WORDS: u64 = 64 << 10;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A session that waits for its `hg`.
-pub(crate) struct Session {
+pub(crate) struct PrewarmedSsh {
     ssh: String,
     group: Group,
     words: AbortOnDropHandle<Vec<u8>>,
     relay: AbortOnDropHandle<()>,
 }
 
-impl Session {
+impl PrewarmedSsh {
     /// Opens a session with the server that `url` names. `None` when it is not reached by ssh, or when only `hg` knows
     /// what to make of the url.
     pub(crate) fn open(ssh: &Ssh, url: &str) -> Result<Option<Self>, HgError> {

@@ -8,29 +8,29 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::{
-    HgError, Task, Upkept,
-    clone::HgClone,
+    HgError, MaintenanceResult, Task,
+    clone::disk_budget,
+    clone::layout,
+    clone::pool::PoolGuard,
+    clone::slot::{Lane, Ready, Site},
     disk,
-    lane::{Lane, Ready, Site},
-    place,
-    pool::Taken,
-    room,
-    ssh::Ssh,
+    hg::clone::HgClone,
+    transport::ssh::Ssh,
 };
 
 /// How long the end of the builds on a lane is waited for.
 const BUILDS: Duration = Duration::from_secs(3600);
 
 /// A task for a lane.
-pub(crate) struct Order {
+pub(crate) struct MaintenanceJob {
     task: Task,
     asked: Timestamp,
-    answer: oneshot::Sender<Result<Upkept, HgError>>,
+    answer: oneshot::Sender<Result<MaintenanceResult, HgError>>,
 }
 
 /// Whether the lane still has its clone.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum CloneFate {
     Kept,
     Lost,
 }
@@ -38,23 +38,23 @@ pub(crate) enum Standing {
 /// Why a task failed, and whether the clone went with it.
 struct Failed {
     error: HgError,
-    standing: Standing,
+    standing: CloneFate,
 }
 
 impl From<HgError> for Failed {
     fn from(error: HgError) -> Self {
         Self {
             error,
-            standing: Standing::Kept,
+            standing: CloneFate::Kept,
         }
     }
 }
 
-impl Order {
+impl MaintenanceJob {
     pub(crate) fn new(
         task: Task,
         clock: &dyn Clock,
-    ) -> (Self, oneshot::Receiver<Result<Upkept, HgError>>) {
+    ) -> (Self, oneshot::Receiver<Result<MaintenanceResult, HgError>>) {
         let (answer, answered) = oneshot::channel();
         (
             Self {
@@ -67,19 +67,19 @@ impl Order {
     }
 
     /// Ends it. Whoever asked may have gone.
-    pub(crate) fn end(self, result: Result<Upkept, HgError>) {
+    pub(crate) fn end(self, result: Result<MaintenanceResult, HgError>) {
         let _ = self.answer.send(result);
     }
 }
 
 impl Lane {
     /// Does what is asked for. `made` is when the clone was made, if it was made by this process.
-    pub(crate) async fn obey(
+    pub(crate) async fn execute(
         &self,
-        order: Order,
+        order: MaintenanceJob,
         made: Option<Timestamp>,
         site: Site<'_>,
-    ) -> Standing {
+    ) -> CloneFate {
         let result = match order.task {
             Task::Pull => self.pull(site).await,
             // A clone that has just been made is what was asked for.
@@ -87,43 +87,43 @@ impl Lane {
             Task::Reclone => self.reclone(site).await,
         };
         let (result, standing) = match result {
-            Ok(upkept) => (Ok(upkept), Standing::Kept),
+            Ok(result_at) => (Ok(result_at), CloneFate::Kept),
             Err(Failed { error, standing }) => (Err(error), standing),
         };
         order.end(result);
         standing
     }
 
-    async fn pull(&self, site: Site<'_>) -> Result<Upkept, Failed> {
+    async fn pull(&self, site: Site<'_>) -> Result<MaintenanceResult, Failed> {
         let mut ready = self.take(site).await?;
         let result = async {
             ready.clone.tidy().await?;
-            let before = ready.clone.mark();
+            let before = ready.clone.source_tip();
             ready.clone.pull().await?;
-            let new = u64::try_from(ready.clone.mark() - before).unwrap_or_default();
-            Ok(self.upkept(ready.clone.tip().await?.short(), Some(new)))
+            let new = u64::try_from(ready.clone.source_tip() - before).unwrap_or_default();
+            Ok(self.result_at(ready.clone.tip().await?.short(), Some(new)))
         };
         match result.await {
             Err(error @ HgError::Damaged { .. }) => {
                 ready.discard();
                 Err(Failed {
                     error,
-                    standing: Standing::Lost,
+                    standing: CloneFate::Lost,
                 })
             }
             result => Ok(result?),
         }
     }
 
-    async fn show(&self, site: Site<'_>) -> Result<Upkept, Failed> {
+    async fn show(&self, site: Site<'_>) -> Result<MaintenanceResult, Failed> {
         let mut ready = self.take(site).await?;
-        Ok(self.upkept(ready.clone.tip().await?.short(), None))
+        Ok(self.result_at(ready.clone.tip().await?.short(), None))
     }
 
-    async fn reclone(&self, site: Site<'_>) -> Result<Upkept, Failed> {
+    async fn reclone(&self, site: Site<'_>) -> Result<MaintenanceResult, Failed> {
         let clones_dir = &site.all.clones_dir;
         let [temporary, spare] =
-            ["cloning", "removing"].map(|what| place::beside(clones_dir, &self.name, what));
+            ["cloning", "removing"].map(|what| layout::beside(clones_dir, &self.name, what));
         let made = self.make_another(site).await;
         if made.is_err() {
             let left = temporary.clone();
@@ -143,7 +143,7 @@ impl Lane {
         let (one, other) = (directory.clone(), temporary.clone());
         let lost = |error| Failed {
             error,
-            standing: Standing::Lost,
+            standing: CloneFate::Lost,
         };
         disk::blocking(move || disk::exchange(&one, &other, &spare))
             .await
@@ -156,11 +156,11 @@ impl Lane {
         let source = site.source(&ready.ssh);
         let clone = HgClone::open(&source, &directory).await.map_err(lost)?;
         ready.clone = clone;
-        let upkept = ready
+        let result_at = ready
             .clone
             .tip()
             .await
-            .map(|tip| self.upkept(tip.short(), None))
+            .map(|tip| self.result_at(tip.short(), None))
             .map_err(lost)?;
         site.pool.add(ready);
         info!(
@@ -172,14 +172,19 @@ impl Lane {
         disk::blocking(move || disk::remove(&temporary))
             .await
             .map_err(HgError::io(format!("remove the old clone {}", self.name)))?;
-        Ok(upkept)
+        Ok(result_at)
     }
 
     /// Makes the other clone, beside the one that serves, and sees that it can be used.
     async fn make_another(&self, site: Site<'_>) -> Result<(), HgError> {
         let clones_dir = &site.all.clones_dir;
         let (settings, directory) = (site.all.clone(), clones_dir.join(&self.name));
-        let looking = move || Ok(room::make_for_a_time(&settings, room::taken(&directory)));
+        let looking = move || {
+            Ok(disk_budget::make_for_a_time(
+                &settings,
+                disk_budget::taken(&directory),
+            ))
+        };
         let room = disk::blocking(looking)
             .await
             .map_err(HgError::io("look for room on the disk"))?;
@@ -187,7 +192,7 @@ impl Lane {
             clone: self.name.clone(),
             reason,
         })?;
-        let temporary = place::beside(clones_dir, &self.name, "cloning");
+        let temporary = layout::beside(clones_dir, &self.name, "cloning");
         // Builds may hang up the connections of the other one. A lane cannot be called so.
         let ssh = Ssh::new(site.all, site.repository, &format!("{}@new", self.name))?;
         let source = site.source(&ssh);
@@ -219,7 +224,7 @@ impl Lane {
     }
 
     /// Takes the lane's own clone between two builds.
-    async fn take(&self, site: Site<'_>) -> Result<Taken<Ready>, Failed> {
+    async fn take(&self, site: Site<'_>) -> Result<PoolGuard<Ready>, Failed> {
         let not_ready = |standing| Failed {
             error: HgError::NotReady {
                 repository: self.name.clone(),
@@ -228,14 +233,14 @@ impl Lane {
         };
         tokio::select! {
             ready = site.pool.take_where(BUILDS, |ready| ready.lane == self.number) => {
-                ready.ok_or_else(|| not_ready(Standing::Kept))
+                ready.ok_or_else(|| not_ready(CloneFate::Kept))
             }
-            () = self.lost.notified() => Err(not_ready(Standing::Lost)),
+            () = self.lost.notified() => Err(not_ready(CloneFate::Lost)),
         }
     }
 
-    fn upkept(&self, tip: &str, new_changesets: Option<u64>) -> Upkept {
-        Upkept {
+    fn result_at(&self, tip: &str, new_changesets: Option<u64>) -> MaintenanceResult {
+        MaintenanceResult {
             clone: self.name.clone(),
             tip: tip.to_owned(),
             new_changesets,

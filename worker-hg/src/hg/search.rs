@@ -10,9 +10,10 @@ use std::cmp::Reverse;
 
 use crate::{
     HgError,
-    clone::{Changeset, HgClone},
-    misfit::{self, Misfits},
-    patch::{self, FileChange, Kind, Scanned},
+    hg::changeset::Changeset,
+    hg::clone::HgClone,
+    patch::reject_report::{self, RejectReport},
+    patch::{self, FileChange, Kind, ParsedPatch},
 };
 
 /// How many comparisons of lines are harmless: Mercurial makes some millions per second.
@@ -28,25 +29,25 @@ pub(crate) async fn misplaced(
     clone: &mut HgClone,
     parent: &Changeset,
     content: &[u8],
-    scanned: &Scanned,
+    scanned: &ParsedPatch,
     sizes: &[u64],
-) -> Result<Option<Misfits>, HgError> {
+) -> Result<Option<RejectReport>, HgError> {
     for file in costly(content, scanned, sizes) {
-        let source = misfit::source(file);
+        let source = reject_report::source(file);
         let old = clone.read_file(parent, source, MAX_FILE + 1).await?;
         // Mercurial itself reports a file that is not there.
         let compared = old.filter(|old| old.len() <= MAX_FILE);
         let number =
             compared.and_then(|old| first_misplaced(&old, patch::old_texts(content, file)));
         if let Some(number) = number {
-            return Ok(Some(misfit::hunk(content, scanned, file, number)));
+            return Ok(Some(reject_report::hunk(content, scanned, file, number)));
         }
     }
     Ok(None)
 }
 
 /// The files for whose hunks a search could take long, those with the most work first.
-fn costly<'a>(content: &[u8], scanned: &'a Scanned, sizes: &[u64]) -> Vec<&'a FileChange> {
+fn costly<'a>(content: &[u8], scanned: &'a ParsedPatch, sizes: &[u64]) -> Vec<&'a FileChange> {
     let searched = scanned
         .files
         .iter()

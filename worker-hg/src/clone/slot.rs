@@ -15,13 +15,14 @@ use tracing::{info, warn};
 
 use crate::{
     HgError, RepositorySettings, Settings, Size,
-    clone::{HgClone, Source},
-    disk, locks,
-    place::{self, lane_name},
-    pool::{Pool, Taken},
-    room::{self, FullDisk},
-    ssh::Ssh,
-    upkeep::{Order, Standing},
+    clone::disk_budget::{self, FullDisk},
+    clone::layout::{self, lane_name},
+    clone::maintenance::{CloneFate, MaintenanceJob},
+    clone::pool::{Pool, PoolGuard},
+    disk,
+    hg::clone::{HgClone, Source},
+    hg::locks,
+    transport::ssh::Ssh,
 };
 
 /// The waits between attempts to prepare a clone.
@@ -87,8 +88,8 @@ pub(crate) struct Lane {
     /// Told when its clone turned out to be broken.
     pub(crate) lost: Notify,
     /// Where operators' tasks come in.
-    pub(crate) orders: mpsc::Sender<Order>,
-    incoming: Mutex<mpsc::Receiver<Order>>,
+    pub(crate) orders: mpsc::Sender<MaintenanceJob>,
+    incoming: Mutex<mpsc::Receiver<MaintenanceJob>>,
 }
 
 impl Lane {
@@ -120,7 +121,7 @@ impl Lane {
                         Some(order) = incoming.recv() => order,
                     },
                 };
-                if self.obey(next, made, site).await == Standing::Lost {
+                if self.execute(next, made, site).await == CloneFate::Lost {
                     break;
                 }
             }
@@ -132,8 +133,8 @@ impl Lane {
     async fn make_ready(
         &self,
         site: Site<'_>,
-        incoming: &mut mpsc::Receiver<Order>,
-        order: &mut Option<Order>,
+        incoming: &mut mpsc::Receiver<MaintenanceJob>,
+        order: &mut Option<MaintenanceJob>,
     ) -> Option<Timestamp> {
         let started = site.clock.now();
         let mut short_of_room = false;
@@ -195,12 +196,12 @@ impl Lane {
             clock,
             ..
         } = site;
-        let lock = place::lock(&all.clones_dir, &self.name)?;
+        let lock = layout::lock(&all.clones_dir, &self.name)?;
         let ssh = Ssh::new(all, repository, &self.name)?;
         let source = site.source(&ssh);
         let directory = all.clones_dir.join(&self.name);
         let [temporary, removing] =
-            ["cloning", "removing"].map(|what| place::beside(&all.clones_dir, &self.name, what));
+            ["cloning", "removing"].map(|what| layout::beside(&all.clones_dir, &self.name, what));
         let left = [temporary.clone(), removing];
         let clearing = || {
             HgError::io(format!(
@@ -229,7 +230,7 @@ impl Lane {
                     ));
                 }
                 Err(error) if error.is_damage() => {
-                    let aside = place::beside(&all.clones_dir, &self.name, "aside");
+                    let aside = layout::beside(&all.clones_dir, &self.name, "aside");
                     let error = error_chain(&error);
                     let path = aside.display();
                     warn!(repository = self.name, error, %path, "the clone is damaged: setting it aside, making another");
@@ -242,7 +243,7 @@ impl Lane {
         }
         if self.number == 0 {
             // Nothing can be built without it. The damaged one tells how large it will be.
-            let like = place::beside(&all.clones_dir, &self.name, "aside");
+            let like = layout::beside(&all.clones_dir, &self.name, "aside");
             if let Err(reason) = self.make_room(all, like).await? {
                 warn!(
                     repository = self.name,
@@ -276,7 +277,7 @@ impl Lane {
         like: PathBuf,
     ) -> Result<Result<(), String>, HgError> {
         let settings = all.clone();
-        let looking = move || Ok(room::make(&settings, room::taken(&like)));
+        let looking = move || Ok(disk_budget::make(&settings, disk_budget::taken(&like)));
         disk::blocking(looking)
             .await
             .map_err(HgError::io("look for room on the disk"))?
@@ -299,7 +300,7 @@ impl Lane {
                 made = &mut making => return made,
                 () = clock.sleep(PROGRESS) => {
                     let there = temporary.to_owned();
-                    let bytes = disk::blocking(move || Ok(room::taken(&there))).await.unwrap_or_default();
+                    let bytes = disk::blocking(move || Ok(disk_budget::taken(&there))).await.unwrap_or_default();
                     info!(repository = self.name, bytes, "cloning {}: {} so far", source.name, Size(bytes));
                 }
             }
@@ -335,7 +336,7 @@ impl Lane {
     /// Copies a clone that nobody else has meanwhile.
     pub(crate) async fn copy(
         &self,
-        mut sibling: Taken<Ready>,
+        mut sibling: PoolGuard<Ready>,
         temporary: &Path,
     ) -> Result<(), HgError> {
         // What is copied must be the source's alone.

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::{HgError, clone::HgClone, outcome, session::Session, ssh::Ssh};
+use crate::{
+    HgError, hg::clone::HgClone, hg::remote, transport::ssh::Ssh,
+    transport::ssh_prewarm::PrewarmedSsh,
+};
 
 /// Where heads go to.
 pub(crate) struct Try<'a> {
@@ -22,7 +25,7 @@ impl Try<'_> {
         &self,
         clone: &mut HgClone,
         head: &str,
-        session: &mut Option<Session>,
+        session: &mut Option<PrewarmedSsh>,
     ) -> Result<(), HgError> {
         let pushed = self.push_once(clone, head, session).await;
         if pushed.is_err() && Path::new(self.url).is_dir() {
@@ -58,14 +61,16 @@ impl Try<'_> {
         &self,
         clone: &mut HgClone,
         head: &str,
-        session: &mut Option<Session>,
+        session: &mut Option<PrewarmedSsh>,
     ) -> Result<(), HgError> {
         let plain = self.ssh.command();
-        let ssh = session.as_ref().map_or(plain.as_str(), Session::command);
+        let ssh = session
+            .as_ref()
+            .map_or(plain.as_str(), PrewarmedSsh::command);
         let pushed = clone.push(head, self.url, ssh).await;
         let doing = format!("push to {}", self.name);
         match pushed {
-            Ok(output) if outcome::push(&doing, &output).is_ok() => Ok(()),
+            Ok(output) if remote::push(&doing, &output).is_ok() => Ok(()),
             failed => {
                 let words = match session.take() {
                     Some(session) => session.close().await,
@@ -78,7 +83,7 @@ impl Try<'_> {
                     .filter(|line| !line.is_empty());
                 let remote = words.flat_map(|line| [b"remote: ", line, b"\n"].concat());
                 output.stderr.splice(..0, remote);
-                outcome::push(&doing, &output)
+                remote::push(&doing, &output)
             }
         }
     }

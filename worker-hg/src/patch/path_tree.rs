@@ -1,16 +1,13 @@
 //! Whether the paths of a stack fit into the tree: no file may lie below another file or a symbolic link.
 //!
 //! Mercurial commits `link/x` beside a symbolic link `link`, and whoever checks that out writes through the link. To
-//! tell, the base's manifest is read as Mercurial stores it: lines of `<path> NUL <40 hex digits><flags>`, sorted by
-//! the bytes of the paths. It has tens of megabytes where there are many files, so it goes past as it arrives, and only
-//! the paths that can matter to the stack are kept.
+//! tell, the paths of the base go past, sorted by their bytes, and only those that can matter to the stack are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    framing::Sink,
-    made,
-    patch::{Kind, Scanned},
+    patch::stack_size,
+    patch::{Kind, ParsedPatch},
     try_config,
 };
 
@@ -22,12 +19,9 @@ pub(crate) struct Tree {
     changes: BTreeMap<Vec<u8>, bool>,
 }
 
-/// The longest line that is read, in bytes.
-const MAX_LINE: usize = 1 << 20;
-
-/// Reads a manifest into a [`Tree`].
+/// Keeps those paths of a tree that matter to a stack. They come in the order of their bytes.
 #[derive(Debug)]
-pub(crate) struct ManifestReader {
+pub(crate) struct PathFilter {
     /// Paths to look out for, sorted, and the first that the manifest has not passed.
     paths: Vec<Vec<u8>>,
     at: usize,
@@ -39,14 +33,12 @@ pub(crate) struct ManifestReader {
     inside: Vec<usize>,
     /// How many files of a directory are kept. The stack cannot take away more than all but one of these.
     enough: usize,
-    /// A line that has not arrived whole.
-    line: Vec<u8>,
     found: BTreeSet<Vec<u8>>,
 }
 
-impl ManifestReader {
-    /// A reader that keeps what matters to `stack`.
-    pub(crate) fn new(stack: &[Scanned]) -> Self {
+impl PathFilter {
+    /// A filter that keeps what matters to `stack`.
+    pub(crate) fn new(stack: &[ParsedPatch]) -> Self {
         let files = || stack.iter().flat_map(|patch| &patch.files);
         let added: BTreeSet<&[u8]> = files()
             .filter(|file| file.kind.adds())
@@ -59,7 +51,7 @@ impl ManifestReader {
             .copied()
             .chain(above)
             .chain([config])
-            .chain(made::sized(stack))
+            .chain(stack_size::sized(stack))
             .collect();
         let goes = |kind: &Kind| matches!(kind, Kind::Delete | Kind::Rename(_));
         Self {
@@ -74,12 +66,11 @@ impl ManifestReader {
             next: 0,
             inside: Vec::new(),
             enough: files().filter(|file| goes(&file.kind)).count() + 1,
-            line: Vec::new(),
             found: BTreeSet::new(),
         }
     }
 
-    /// What was read.
+    /// What was kept.
     pub(crate) fn tree(self) -> Tree {
         Tree {
             base: self.found,
@@ -87,7 +78,8 @@ impl ManifestReader {
         }
     }
 
-    fn pass(&mut self, path: &[u8]) {
+    /// Takes the next path of the tree.
+    pub(crate) fn pass(&mut self, path: &[u8]) {
         while self
             .paths
             .get(self.at)
@@ -122,30 +114,6 @@ impl ManifestReader {
     }
 }
 
-impl Sink for ManifestReader {
-    fn room(&self) -> usize {
-        usize::MAX
-    }
-
-    fn take(&mut self, mut piece: &[u8]) {
-        while let Some(end) = memchr::memchr(b'\n', piece) {
-            let (line, rest) = (&piece[..end], &piece[end + 1..]);
-            if self.line.is_empty() {
-                self.pass(path_of(line));
-            } else {
-                let mut whole = std::mem::take(&mut self.line);
-                whole.extend_from_slice(line);
-                self.pass(path_of(&whole));
-            }
-            piece = rest;
-        }
-        // No path is that long, and what is no manifest must not fill the memory.
-        if self.line.len() < MAX_LINE {
-            self.line.extend_from_slice(piece);
-        }
-    }
-}
-
 /// The directories that a path is in, as paths.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter()
@@ -165,7 +133,7 @@ pub(crate) struct Conflict {
 
 impl Tree {
     /// Applies a patch's changes of paths, and looks at what it adds.
-    pub(crate) fn apply(&mut self, patch: &Scanned) -> Result<(), Conflict> {
+    pub(crate) fn apply(&mut self, patch: &ParsedPatch) -> Result<(), Conflict> {
         let mut added = Vec::new();
         for file in &patch.files {
             match &file.kind {
@@ -247,32 +215,21 @@ impl Tree {
     }
 }
 
-fn path_of(line: &[u8]) -> &[u8] {
-    memchr::memchr(0, line).map_or(line, |end| &line[..end])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::patch::{FileChange, NewSize};
 
-    /// The tree of a manifest that arrives in pieces of `piece` bytes, as far as it matters to `stack`.
-    fn tree(paths: &[&str], stack: &[Scanned], piece: usize) -> Tree {
+    /// The tree with these paths, as far as it matters to `stack`.
+    fn tree(paths: &[&str], stack: &[ParsedPatch]) -> Tree {
         let mut paths = paths.to_vec();
         paths.sort_unstable();
-        let lines = paths
-            .iter()
-            .map(|path| format!("{path}\0{}\n", "0".repeat(40)));
-        let manifest = lines.collect::<String>();
-        let mut reader = ManifestReader::new(stack);
-        manifest
-            .as_bytes()
-            .chunks(piece)
-            .for_each(|piece| reader.take(piece));
-        reader.tree()
+        let mut filter = PathFilter::new(stack);
+        paths.iter().for_each(|path| filter.pass(path.as_bytes()));
+        filter.tree()
     }
 
-    fn patch(changes: &[(&str, Kind)]) -> Scanned {
+    fn patch(changes: &[(&str, Kind)]) -> ParsedPatch {
         let file = |(path, kind): &(&str, Kind)| FileChange {
             path: path.as_bytes().to_vec(),
             kind: kind.clone(),
@@ -282,7 +239,7 @@ mod tests {
                 removed: 0,
             },
         };
-        Scanned {
+        ParsedPatch {
             files: changes.iter().map(file).collect(),
             prepared: None,
         }
@@ -392,23 +349,21 @@ mod tests {
             ),
         ];
         for (case, patches, expected) in table {
-            let stack: Vec<Scanned> = patches.iter().map(|changes| patch(changes)).collect();
+            let stack: Vec<ParsedPatch> = patches.iter().map(|changes| patch(changes)).collect();
             let expected = expected.map_or(Ok(()), |(path, other)| {
                 Err(Conflict {
                     path: path.as_bytes().to_vec(),
                     other: other.as_bytes().to_vec(),
                 })
             });
-            for piece in [1, 50, 10_000] {
-                let mut tree = tree(&base, &stack, piece);
-                let found = stack.iter().try_for_each(|patch| tree.apply(patch));
-                assert_eq!(found, expected, "{case}");
-            }
+            let mut tree = tree(&base, &stack);
+            let found = stack.iter().try_for_each(|patch| tree.apply(patch));
+            assert_eq!(found, expected, "{case}");
         }
     }
 
     #[test]
-    fn of_a_large_manifest_only_what_matters_is_kept() {
+    fn only_paths_that_matter_to_the_stack_are_kept() {
         let paths: Vec<String> = (0..2000)
             .map(|number| format!("dir{}/file{number}", number % 7))
             .collect();
@@ -420,7 +375,7 @@ mod tests {
             ("dir4/file4/x", Kind::Add),
             ("new", Kind::Add),
         ])];
-        let tree = tree(&paths, &stack, 100);
+        let tree = tree(&paths, &stack);
         let found: Vec<_> = tree
             .base
             .iter()

@@ -53,7 +53,7 @@ pub enum FramingError {
     Result(u32),
     /// More output than a command can have.
     #[error("it sent more than {MAX_OUTPUT} bytes")]
-    TooMuch,
+    TooLarge,
     /// Its first words are not those of a command server.
     #[error("its greeting is not one of a command server that runs commands")]
     Greeting,
@@ -117,7 +117,7 @@ async fn read_data(
 ) -> Result<(), FramingError> {
     let mut due = usize::try_from(length).unwrap_or(usize::MAX);
     if due > into.room() {
-        return Err(FramingError::TooMuch);
+        return Err(FramingError::TooLarge);
     }
     while due > 0 {
         let there = from.fill_buf().await?;
@@ -225,7 +225,7 @@ mod tests {
             (b"o\0\0\0\x05abc", |e| matches!(e, FramingError::Ended)),
             (b"d\0\0\0\x05abc", |e| matches!(e, FramingError::Ended)),
             (b"o\xff\xff\xff\xffabc", |e| {
-                matches!(e, FramingError::TooMuch)
+                matches!(e, FramingError::TooLarge)
             }),
             (b"r\0\0\0\x05abcde", |e| {
                 matches!(e, FramingError::Result(5))

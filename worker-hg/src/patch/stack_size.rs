@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::patch::{FileChange, Kind, NewSize, Scanned};
+use crate::patch::{FileChange, Kind, NewSize, ParsedPatch};
 
 /// The sizes of files of the base, in bytes.
 pub(crate) type Sizes = HashMap<Vec<u8>, u64>;
 
 /// A stack that makes more than is allowed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooMuch {
+pub(crate) struct TooLarge {
     /// What it makes, in bytes; at least, while the sizes of the base are unknown.
     pub(crate) bytes: u64,
     /// What is allowed.
@@ -27,7 +27,7 @@ pub(crate) struct TooMuch {
 }
 
 /// The files whose sizes in the base matter.
-pub(crate) fn sized(stack: &[Scanned]) -> BTreeSet<&[u8]> {
+pub(crate) fn sized(stack: &[ParsedPatch]) -> BTreeSet<&[u8]> {
     let files = stack.iter().flat_map(|patch| &patch.files);
     files
         .filter(|file| matches!(file.size, NewSize::Changed { .. }))
@@ -38,10 +38,10 @@ pub(crate) fn sized(stack: &[Scanned]) -> BTreeSet<&[u8]> {
 /// Refuses a stack that makes more than `allowed` bytes of files on a base with these sizes. Else returns for each patch
 /// the sizes that its files have before it, in bytes, in the order of the files. A file that is not there has 0.
 pub(crate) fn check(
-    stack: &[Scanned],
+    stack: &[ParsedPatch],
     base: &Sizes,
     allowed: u64,
-) -> Result<Vec<Vec<u64>>, TooMuch> {
+) -> Result<Vec<Vec<u64>>, TooLarge> {
     // What the stack has made so far: the size of each file, and the file of the base that it comes from, or the first one.
     let mut made: HashMap<&[u8], (u64, &[u8])> = HashMap::new();
     let mut parts: BTreeMap<&[u8], (u64, u64)> = BTreeMap::new();
@@ -79,7 +79,7 @@ pub(crate) fn check(
         .into_iter()
         .max_by_key(|(_, (part, _))| *part)
         .unwrap_or_default();
-    Err(TooMuch {
+    Err(TooLarge {
         bytes,
         allowed,
         largest: largest.to_vec(),
@@ -105,7 +105,7 @@ mod tests {
 
     const MB: u64 = 1_000_000;
 
-    fn scanned(patches: &[&str]) -> Vec<Scanned> {
+    fn scanned(patches: &[&str]) -> Vec<ParsedPatch> {
         patches
             .iter()
             .map(|patch| patch::scan(patch.as_bytes(), &Limits::default()).expect("a good patch"))
@@ -220,7 +220,7 @@ mod tests {
             .map(|number| copy("big", &format!("c{number}")))
             .collect();
         let stack = scanned(&[&modify("small", 1), &copies]);
-        let expected = TooMuch {
+        let expected = TooLarge {
             bytes: 120 * 13 * MB + 1000,
             allowed: 256 * MB,
             largest: b"big".to_vec(),
@@ -233,8 +233,8 @@ mod tests {
             &(copy("c", "d") + &copy("c", "e")),
             &rename("d", "f"),
         ]);
-        let too_much = check(&chain, &base, 0).expect_err("more than nothing");
-        assert_eq!((too_much.largest, too_much.files), (b"big".to_vec(), 4));
+        let too_large = check(&chain, &base, 0).expect_err("more than nothing");
+        assert_eq!((too_large.largest, too_large.files), (b"big".to_vec(), 4));
         let sizes = check(&stack, &base, 120 * 13 * MB + 1000).expect("as much as is allowed");
         assert_eq!(sizes, [vec![1000], vec![13 * MB; 120]]);
         let unknown = check(&stack, &Sizes::new(), 256 * MB);

@@ -4,11 +4,11 @@
 use std::{fs, path::Path, time::Duration};
 
 use crate::{
-    HgError, RepositorySettings, Settings, Size,
-    address::{self, SOURCE},
-    disk, outcome,
+    HgError, RepositorySettings, Settings, Size, disk,
+    hg::remote,
     process::{self, CommandOutput},
-    ssh::Ssh,
+    transport::address::{self, SOURCE},
+    transport::ssh::Ssh,
 };
 
 /// The time for one question to another repository.
@@ -248,7 +248,7 @@ impl Peer<'_> {
         let output = self
             .run(&["identify", "--template={node}", &rev, "--", url])
             .await?;
-        outcome::identified(doing, &output)
+        remote::identified(doing, &output)
     }
 
     /// The lines of development at the source: the branches of the clone, if there is one, else as many as the source has

@@ -23,14 +23,14 @@ const USED: RecordStore = RecordStore {
 
 /// The processor time that is left for one build.
 #[derive(Debug)]
-pub(crate) struct Work {
+pub(crate) struct ProcessorTime {
     left: Duration,
-    /// The part of it for imports that have to search, see `search.rs`.
+    /// The part of it for imports that have to search, see `hg/search.rs`.
     searching: Duration,
     used: Duration,
 }
 
-impl Work {
+impl ProcessorTime {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             left: limits.work,
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn search_takes_from_both_budgets() {
         let seconds = Duration::from_secs;
-        let mut work = Work::new(&Limits {
+        let mut work = ProcessorTime::new(&Limits {
             work: seconds(60),
             search: seconds(3),
             ..Limits::default()

@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     HgError,
     error::is_full_disk,
-    framing::{self, Frame, FramingError, Sink},
+    hg::framing::{self, Frame, FramingError, Sink},
     process::{self, CommandOutput, Group},
     text,
 };
@@ -393,7 +393,7 @@ impl Running {
         HgError::Protocol {
             command,
             words,
-            source,
+            source: source.into(),
         }
     }
 }
@@ -428,7 +428,7 @@ async fn last_words(mut stderr: ChildStderr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome;
+    use crate::hg::messages;
 
     #[test]
     fn failure_is_noticed_however_its_line_is_cut() {
@@ -437,7 +437,7 @@ mod tests {
             let mut errors = Errors {
                 kept: Vec::new(),
                 line: Vec::new(),
-                says_so: outcome::is_failing,
+                says_so: messages::is_failing,
                 fails: &fails,
             };
             pieces.iter().for_each(|piece| errors.take(piece));

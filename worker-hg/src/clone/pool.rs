@@ -47,7 +47,7 @@ impl<T> Pool<T> {
     }
 
     /// Takes one, as soon as there is one. When what is returned is dropped, it goes back.
-    pub(crate) async fn take(self: &Arc<Self>, patience: Duration) -> Option<Taken<T>> {
+    pub(crate) async fn take(self: &Arc<Self>, patience: Duration) -> Option<PoolGuard<T>> {
         self.take_where(patience, |_| true).await
     }
 
@@ -56,11 +56,11 @@ impl<T> Pool<T> {
         self: &Arc<Self>,
         patience: Duration,
         wanted: impl Fn(&T) -> bool,
-    ) -> Option<Taken<T>> {
+    ) -> Option<PoolGuard<T>> {
         let take = || {
             let mut free = self.free();
             let at = free.iter().position(&wanted)?;
-            Some(Taken {
+            Some(PoolGuard {
                 pool: Arc::clone(self),
                 one: Some(free.remove(at)),
             })
@@ -106,13 +106,13 @@ impl<T> Pool<T> {
 
 /// One that was taken out of a [`Pool`].
 #[derive(Debug)]
-pub(crate) struct Taken<T> {
+pub(crate) struct PoolGuard<T> {
     pool: Arc<Pool<T>>,
     /// `None` once it is discarded.
     one: Option<T>,
 }
 
-impl<T> Taken<T> {
+impl<T> PoolGuard<T> {
     /// Keeps it from going back.
     pub(crate) fn discard(mut self) -> Option<T> {
         self.pool.there.fetch_sub(1, Ordering::SeqCst);
@@ -120,7 +120,7 @@ impl<T> Taken<T> {
     }
 }
 
-impl<T> Deref for Taken<T> {
+impl<T> Deref for PoolGuard<T> {
     type Target = T;
 
     #[expect(
@@ -132,7 +132,7 @@ impl<T> Deref for Taken<T> {
     }
 }
 
-impl<T> DerefMut for Taken<T> {
+impl<T> DerefMut for PoolGuard<T> {
     #[expect(
         clippy::expect_used,
         reason = "only `discard` and `drop` empty it, and nothing comes after these"
@@ -142,7 +142,7 @@ impl<T> DerefMut for Taken<T> {
     }
 }
 
-impl<T> Drop for Taken<T> {
+impl<T> Drop for PoolGuard<T> {
     fn drop(&mut self) {
         if let Some(one) = self.one.take() {
             self.pool.put_back(one);

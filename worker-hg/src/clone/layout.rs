@@ -19,7 +19,7 @@ use std::{
 
 use nix::fcntl::OFlag;
 
-use crate::{HgError, clone::MARK, disk, settings};
+use crate::{HgError, disk, hg::clone::SOURCE_TIP, settings};
 
 /// What a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub(crate) fn is_locked(clones_dir: &Path, lane: &str) -> Result<bool, HgError> 
 pub(crate) fn is_ours(clones_dir: &Path, lane: &str) -> bool {
     let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
     let directory = clones_dir.join(lane);
-    let traces = [directory.join(MARK), beside(clones_dir, lane, "lock")];
+    let traces = [directory.join(SOURCE_TIP), beside(clones_dir, lane, "lock")];
     is_directory(&directory)
         && is_directory(&directory.join(".hg"))
         && traces

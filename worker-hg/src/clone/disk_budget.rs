@@ -13,8 +13,8 @@ use tracing::{error, info};
 
 use crate::{
     HgError, Settings, Size,
+    clone::inventory::{CloneReport, Inventory},
     disk::{self, Usage},
-    inventory::{CloneReport, Inventory},
 };
 
 /// A full disk counts as over when something succeeds and so many bytes more are free than when it was full, or when it

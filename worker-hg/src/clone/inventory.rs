@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::{
     HgError, Settings,
-    clone::MARK,
+    clone::layout::{self, Kind, Place, lane_name},
     disk::{self, Usage},
-    place::{self, Kind, Place, lane_name},
+    hg::clone::SOURCE_TIP,
     text,
 };
 
@@ -152,7 +152,7 @@ impl Inventory {
         };
         // The lock is about the clone: what was set aside belongs to nobody.
         let _lock = match place.kind {
-            Kind::Clone | Kind::Cloning => match place::lock(&self.clones_dir, &place.lane) {
+            Kind::Clone | Kind::Cloning => match layout::lock(&self.clones_dir, &place.lane) {
                 Err(HgError::InUse { .. }) => return Ok(false),
                 lock => Some(lock?),
             },
@@ -164,7 +164,7 @@ impl Inventory {
         if needed || !fs::symlink_metadata(&directory).is_ok_and(|data| data.is_dir()) {
             return Ok(false);
         }
-        let going = place::beside(&self.clones_dir, &place.lane, "removing");
+        let going = layout::beside(&self.clones_dir, &place.lane, "removing");
         let removing = || {
             if place.kind != Kind::Removing {
                 disk::remove(&going)?;
@@ -246,7 +246,7 @@ impl Inventory {
     fn missing(&self, repository: &str, lane: usize) -> Result<CloneReport, HgError> {
         let directory = lane_name(repository, lane - 1);
         let path = self.clones_dir.join(&directory);
-        let in_use = place::is_locked(&self.clones_dir, &directory)?;
+        let in_use = layout::is_locked(&self.clones_dir, &directory)?;
         // It is there, and no directory.
         let fault = fs::symlink_metadata(&path).ok().map(|data| {
             let what = if data.is_symlink() {
@@ -282,11 +282,13 @@ impl Inventory {
             Kind::Clone if self.is_configured(place) => {
                 is_directory(&self.clones_dir.join(&place.lane))
             }
-            Kind::Clone => place::is_ours(&self.clones_dir, &place.lane),
-            Kind::Cloning => is_directory(&place::beside(&self.clones_dir, &place.lane, "cloning")),
-            Kind::Aside => is_directory(&place::beside(&self.clones_dir, &place.lane, "aside")),
+            Kind::Clone => layout::is_ours(&self.clones_dir, &place.lane),
+            Kind::Cloning => {
+                is_directory(&layout::beside(&self.clones_dir, &place.lane, "cloning"))
+            }
+            Kind::Aside => is_directory(&layout::beside(&self.clones_dir, &place.lane, "aside")),
             Kind::Removing => {
-                is_directory(&place::beside(&self.clones_dir, &place.lane, "removing"))
+                is_directory(&layout::beside(&self.clones_dir, &place.lane, "removing"))
             }
         }
     }
@@ -298,7 +300,7 @@ impl Inventory {
     }
 
     fn report(&self, place: &Place) -> Result<CloneReport, HgError> {
-        let in_use = place::is_locked(&self.clones_dir, &place.lane)?;
+        let in_use = layout::is_locked(&self.clones_dir, &place.lane)?;
         let (directory, suffix) = match place.kind {
             Kind::Clone => (place.lane.clone(), None),
             Kind::Cloning => (
@@ -311,8 +313,8 @@ impl Inventory {
                 Some(CloneState::Interrupted),
             ),
         };
-        let mark = self.clones_dir.join(&directory).join(MARK);
-        let (tip, last_pull, fault) = match read_mark(&mark) {
+        let file = self.clones_dir.join(&directory).join(SOURCE_TIP);
+        let (tip, last_pull, fault) = match read_source_tip(&file) {
             Ok((tip, at)) => (Some(tip), Some(at), None),
             Err(error)
                 if matches!(
@@ -325,7 +327,7 @@ impl Inventory {
             Err(error) => (
                 None,
                 None,
-                Some(format!("cannot read {}: {error}", mark.display())),
+                Some(format!("cannot read {}: {error}", file.display())),
             ),
         };
         let state = match suffix {
@@ -352,8 +354,8 @@ impl Inventory {
     }
 }
 
-/// The changeset in a mark, shortened, and when it was written.
-fn read_mark(path: &Path) -> io::Result<(String, Timestamp)> {
+/// The changeset in a file with a source tip, shortened, and when it was written.
+fn read_source_tip(path: &Path) -> io::Result<(String, Timestamp)> {
     let data = fs::symlink_metadata(path)?;
     // Forty digits; whoever put something else there is not waited for.
     if !data.is_file() || data.len() != 40 {

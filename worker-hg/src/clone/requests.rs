@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HgError, disk::write_atomically, place};
+use crate::{HgError, clone::layout, disk::write_atomically};
 
 /// More than any file of ours has, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -38,14 +38,14 @@ impl Task {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The clones for which it is done.
-    pub done: Vec<Upkept>,
+    pub done: Vec<MaintenanceResult>,
     /// Why it is not done for the others.
     pub error: Option<String>,
 }
 
 /// A clone for which a task is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upkept {
+pub struct MaintenanceResult {
     /// The lane's name.
     pub clone: String,
     /// The first 12 digits of its newest changeset.
@@ -88,7 +88,7 @@ struct Answer {
 impl Requests {
     /// The requests for a repository.
     pub fn new(clones_dir: &Path, repository: &str) -> Self {
-        let file = |what| place::beside(clones_dir, repository, what);
+        let file = |what| layout::beside(clones_dir, repository, what);
         Self {
             request: file("request"),
             done: file("done"),

@@ -159,7 +159,7 @@ mod tests {
     use phabricator::answer;
 
     use super::*;
-    use crate::framing::FramingError;
+    use crate::hg::framing::FramingError;
 
     fn peer(doing: &str) -> Peer {
         if doing.starts_with("push ") {
@@ -236,7 +236,7 @@ mod tests {
             HgError::Protocol {
                 command: "log".to_owned(),
                 words: String::new(),
-                source: FramingError::Greeting,
+                source: FramingError::Greeting.into(),
             },
             HgError::Command {
                 doing: "import the patches of D7".to_owned(),
