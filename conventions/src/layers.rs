@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "pulse",
     TESTKIT,
     "phabricator",
+    "worker",
     "worker-hg",
     "taskcluster",
     "notify",

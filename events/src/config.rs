@@ -31,7 +31,7 @@ use saphyr::{LoadableYamlNode, MarkedYaml};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use url::Url;
-use worker_hg::Size;
+use worker::Size;
 
 use self::reader::{FromYaml, Section};
 pub use self::{

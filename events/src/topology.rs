@@ -24,7 +24,8 @@ use phabricator::{
 use runtime::{Clock, Service, ServiceError, Shutdown, run_services};
 use tracing::{info, warn};
 use web::{Version, WebServer, WebSettings};
-use worker_hg::{Limits, Mercurial, RepositorySettings, Settings, Size};
+use worker::{Limits, RepositorySettings, Settings, Size};
+use worker_hg::Mercurial;
 
 use crate::{
     config::{Config, MercurialConfig, WebConfig},
@@ -239,10 +240,18 @@ impl Worker {
         };
         let eligibility = Eligibility::new(conduit.clone(), names.directory.clone(), rules);
         let guard = Arc::new(eligibility.clone());
-        let settings = mercurial(&config.into(), &names.repositories)?;
+        let settings = worker(&config.into(), &names.repositories)?;
+        let mercurial = Arc::new(Mercurial::new());
         let patches = Arc::new(conduit.clone());
-        let mercurial = Mercurial::new(settings, log.clone(), guard, patches, clock.clone())?;
-        let lanes = mercurial.lanes();
+        let worker = worker::Worker::new(
+            settings,
+            mercurial,
+            log.clone(),
+            guard,
+            patches,
+            clock.clone(),
+        )?;
+        let lanes = worker.lanes();
         let workflow = Workflow::new(eligibility, WorkflowSettings::default(), log.clone());
         let lando = config.lando.as_ref().filter(|lando| lando.publish);
         let warnings = lando.map(|lando| LandoWarnings {
@@ -273,14 +282,14 @@ impl Worker {
                 .join(", ")
         );
         let mut services: Vec<Box<dyn Service>> = vec![
-            Box::new(mercurial.clone_manager()),
+            Box::new(worker.clone_manager()),
             Box::new(names.directory.keeper(conduit.clone(), clock.clone())),
             Box::new(
                 Consumer::new(bus.clone(), clock.clone(), BUILD_LOAD, workflow)
                     .with_room_in(BUILD_PUSH.spec()),
             ),
             Box::new(
-                Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, mercurial.handler())
+                Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, worker.handler())
                     .with_partitions(lanes),
             ),
             Box::new(Consumer::new(
@@ -329,9 +338,9 @@ pub(crate) fn auditor(
     )
 }
 
-/// The settings of the Mercurial worker, for the repositories with these names on Phabricator. Fails when a path is
+/// The settings of the worker, for the repositories with these names on Phabricator. Fails when a path is
 /// relative and the process is nowhere.
-pub(crate) fn mercurial(
+pub(crate) fn worker(
     config: &MercurialConfig,
     names: &BTreeMap<String, Phid>,
 ) -> io::Result<Settings> {

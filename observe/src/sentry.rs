@@ -53,6 +53,7 @@ const OURS: &[&str] = &[
     "pulse",
     "taskcluster",
     "web",
+    "worker",
     "worker_hg",
 ];
 

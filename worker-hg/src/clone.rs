@@ -1,9 +1,401 @@
-//! The clones of a repository on this machine: their directories, who works on them, and their maintenance.
+//! A clone without a working copy, and the one invariant that everything rests on.
+//!
+//! # What is ours and what is the source's
+//!
+//! A build adds changesets to the clone and takes them away again when it is done. A crash can leave them there, and
+//! the newest changeset of the clone must never be one of those. Phases do not tell: a push to a publishing Try makes
+//! our changesets public, and a source that does not publish leaves its own as drafts. So the clone has a *source
+//! tip*: a file that names the newest changeset after the last clone or pull. Changesets are numbered as they arrive, and
+//! nothing is pulled while a build's are there, so **whatever is numbered above the source tip is ours** and can go.
+//!
+//! Each step may be the last one before a crash:
+//! * during a clone: it is made under another name and moved into place when it is whole and has its source tip;
+//! * between a pull and the new source tip: what was pulled counts as ours, is stripped, and comes again with the next pull;
+//! * during an import, a pull or a strip: Mercurial's own transaction is rolled back by `recover`.
+//!
+//! A command that fails can leave as much behind as a crash, such as a transaction that could not be rolled back on a full
+//! disk. So before each build the clone is brought into the state of its source tip, and is not used otherwise.
 
-pub(crate) mod disk_budget;
-pub(crate) mod inventory;
-pub(crate) mod layout;
-pub(crate) mod maintenance;
-pub(crate) mod pool;
-pub(crate) mod requests;
-pub(crate) mod slot;
+mod lookup;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::io::AsyncWriteExt;
+use worker::{
+    Limits, Peer, SOURCE_TIP, WorkerError,
+    disk::{self, write_atomically},
+    process::{self, CommandOutput},
+    text,
+};
+
+use crate::{
+    changeset::Changeset,
+    command_server::{CommandServer, Ended, SCRATCH},
+    locks,
+    messages::{self, Success, is_full_disk},
+    program, remote,
+    transport::address::SOURCE,
+};
+
+/// Where Mercurial keeps what is not a file of the repository.
+pub(crate) const METADATA: &str = ".hg";
+/// The journal of a transaction that has not ended.
+const JOURNAL: &str = ".hg/store/journal";
+/// A patch on its way into the clone.
+const PATCH: &str = ".hg/incoming.patch";
+
+/// A clone that is ready to be built on.
+pub(crate) struct HgClone {
+    source: Source,
+    directory: PathBuf,
+    server: CommandServer,
+    /// The number of the newest changeset that is the source's.
+    source_tip: i64,
+    /// Its hash.
+    source_tip_node: String,
+    /// Whether there may be something of ours.
+    dirty: bool,
+}
+
+/// How to reach Mercurial and the source.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    /// The configuration file that says where the source is; see [`crate::transport::address::configuration`].
+    pub(crate) hgrc: PathBuf,
+    /// The value of `ui.ssh` for a command server, and for an `hg` of its own.
+    pub(crate) ssh: String,
+    pub(crate) passing_ssh: String,
+    pub(crate) limits: Limits,
+}
+
+impl HgClone {
+    /// Makes a clone in `temporary`; what an interrupted attempt left there goes. When this returns it is whole and
+    /// has its source tip, and can be moved into its place.
+    pub(crate) async fn make(source: &Source, temporary: &Path) -> Result<(), WorkerError> {
+        remove(temporary).await?;
+        let made = Self::make_in(source, temporary).await;
+        if made.is_err() {
+            // What is there may be what fills the disk. If it cannot be removed, the next attempt begins with that.
+            let _ = remove(temporary).await;
+        }
+        made
+    }
+
+    async fn make_in(source: &Source, temporary: &Path) -> Result<(), WorkerError> {
+        let doing = format!("clone {}", source.name);
+        let hg = || program::hg(&source.program, Some(&source.hgrc));
+        let target = temporary.display().to_string();
+        let ssh = ssh_config(&source.passing_ssh);
+        let arguments = [
+            ssh.as_str(),
+            "clone",
+            "--noupdate",
+            "--stream",
+            "--",
+            SOURCE,
+            target.as_str(),
+        ];
+        let output = process::run(hg(), arguments, "hg clone", source.limits.clone).await?;
+        if output.code != 0 {
+            return Err(remote::remote_failure(Peer::Source, &doing, &output));
+        }
+        let repository = format!("--repository={target}");
+        let arguments = [repository.as_str(), "log", "--rev=tip", "--template={node}"];
+        let tip = process::run(hg(), arguments, "hg log", source.limits.command)
+            .await?
+            .success(&doing)?
+            .text();
+        write_atomically(&temporary.join(METADATA).join(SOURCE_TIP), tip.as_bytes())
+            .map_err(WorkerError::io(format!("write the source tip of {target}")))
+    }
+
+    /// Opens the clone in `directory` and tidies it up. [`WorkerError::Damaged`] when it has to be cloned again.
+    pub(crate) async fn open(source: &Source, directory: &Path) -> Result<Self, WorkerError> {
+        let mut clone = Self {
+            source: source.clone(),
+            directory: directory.to_owned(),
+            server: CommandServer::new(
+                source.program.clone(),
+                Some(source.hgrc.clone()),
+                directory.to_owned(),
+                source.limits.memory,
+            ),
+            source_tip: -1,
+            source_tip_node: String::new(),
+            dirty: true,
+        };
+        // An older release may have made it for others to read.
+        disk::make_private(directory).map_err(WorkerError::io(format!(
+            "take the clone of {} from other users",
+            source.name
+        )))?;
+        let tip = fs::read_to_string(directory.join(METADATA).join(SOURCE_TIP))
+            .map_err(|error| clone.damaged(format!("it has no source tip: {error}")))?;
+        if !text::is_hash(&tip) {
+            return Err(clone.damaged("its source tip is no changeset".to_owned()));
+        }
+        locks::break_stale(directory).map_err(WorkerError::io(format!(
+            "look at the locks in the clone of {}",
+            source.name
+        )))?;
+        clone.recover().await?;
+        let found = clone
+            .find(&tip)
+            .await?
+            .ok_or_else(|| clone.damaged("its source tip is unknown".to_owned()))?;
+        (clone.source_tip, clone.source_tip_node) = (found.number, found.node);
+        clone.strip().await?;
+        Ok(clone)
+    }
+
+    /// Takes away what a build left, in whatever state it left it. A server that has grown large is replaced.
+    pub(crate) async fn tidy(&mut self) -> Result<(), WorkerError> {
+        let open = fs::exists(self.directory.join(JOURNAL)).map_err(WorkerError::io(format!(
+            "look for a transaction in the clone of {}",
+            self.source.name
+        )))?;
+        if open {
+            // What the server holds in memory may be of that transaction.
+            self.server.close().await;
+        }
+        if self.dirty || !self.server.is_up() {
+            if !self.server.is_up() {
+                self.recover().await?;
+            }
+            self.strip().await?;
+        }
+        if self.server.memory() > self.source.limits.server_memory {
+            self.server.close().await;
+            // The next build finds a warm one.
+            self.tip().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what is new at the source. There must be nothing of ours.
+    pub(crate) async fn pull(&mut self) -> Result<(), WorkerError> {
+        let ssh = ssh_config(&self.source.ssh);
+        // Until the new source tip, what comes counts as ours.
+        self.dirty = true;
+        let output = self
+            .server
+            .run(&[&ssh, "pull", "--", SOURCE], self.source.limits.transfer)
+            .await?;
+        if output.code != 0 {
+            return Err(remote::remote_failure(
+                Peer::Source,
+                &format!("pull {}", self.source.name),
+                &output,
+            ));
+        }
+        let tip = self.tip().await?;
+        write_atomically(
+            &self.directory.join(METADATA).join(SOURCE_TIP),
+            tip.node.as_bytes(),
+        )
+        .map_err(WorkerError::io(format!(
+            "write the source tip of {}",
+            self.source.name
+        )))?;
+        (self.source_tip, self.source_tip_node) = (tip.number, tip.node);
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// Makes changesets of a patch on `parent`; what Mercurial says, the caller judges. It may use the
+    /// processor time `allowed`; what it used is added to `used`.
+    pub(crate) async fn import(
+        &mut self,
+        parent: &Changeset,
+        patch: &[u8],
+        options: &[&str],
+        allowed: Duration,
+        used: &mut Duration,
+    ) -> Result<Ended, WorkerError> {
+        // Before the first thing that can be left behind.
+        self.dirty = true;
+        let path = self.directory.join(PATCH);
+        let imported = self
+            .import_file(parent, patch, options, &path, allowed, used)
+            .await;
+        self.remove_patch().and(imported)
+    }
+
+    /// Whether Mercurial took as much memory as it may have, when it says that it found no more.
+    pub(crate) fn has_grown_too_large(&self) -> bool {
+        self.server.has_grown_too_large()
+    }
+
+    async fn import_file(
+        &mut self,
+        parent: &Changeset,
+        patch: &[u8],
+        options: &[&str],
+        path: &Path,
+        allowed: Duration,
+        used: &mut Duration,
+    ) -> Result<Ended, WorkerError> {
+        // In pieces: `fs::write` would copy all of it first.
+        let writing = async {
+            let mut file = tokio::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(path)
+                .await?;
+            file.write_all(patch).await?;
+            file.flush().await
+        };
+        writing
+            .await
+            .map_err(WorkerError::io(format!("write {}", path.display())))?;
+        self.run("set the parent", &["debugsetparents", "--", &parent.node])
+            .await?;
+        let path = path.display().to_string();
+        let mut arguments = vec!["import", "--bypass"];
+        arguments.extend(options);
+        arguments.extend(["--", &path]);
+        self.server
+            .run_foreign(
+                &arguments,
+                self.source.limits.import,
+                messages::is_failing,
+                allowed,
+                used,
+            )
+            .await
+    }
+
+    /// Removes the patch, which may be a private one by now.
+    fn remove_patch(&self) -> Result<(), WorkerError> {
+        match fs::remove_file(self.directory.join(PATCH)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WorkerError::io(format!(
+                "remove a patch from the clone of {}",
+                self.source.name
+            ))(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a command that has to succeed.
+    pub(crate) async fn run(
+        &mut self,
+        doing: &str,
+        command: &[&str],
+    ) -> Result<CommandOutput, WorkerError> {
+        let output = self.server.run(command, self.source.limits.command).await?;
+        output.success(format!("{doing} in {}", self.source.name))
+    }
+
+    /// Pushes `head` and what it stands on, by way of `ssh`; what Mercurial says, the caller judges.
+    pub(crate) async fn push(
+        &mut self,
+        head: &str,
+        url: &str,
+        ssh: &str,
+    ) -> Result<CommandOutput, WorkerError> {
+        let (ssh, rev) = (ssh_config(ssh), format!("--rev={head}"));
+        self.server
+            .run(
+                &[&ssh, "push", "--force", &rev, "--", url],
+                self.source.limits.transfer,
+            )
+            .await
+    }
+
+    /// Gives the clone up: from now on it cannot be opened, and has to be cloned again.
+    pub(crate) fn mark_corrupt(&self) -> Result<(), WorkerError> {
+        fs::remove_file(self.directory.join(METADATA).join(SOURCE_TIP)).map_err(WorkerError::io(
+            format!("give up the clone of {}", self.source.name),
+        ))
+    }
+
+    /// The number of the newest changeset, when nothing is there of ours.
+    pub(crate) fn source_tip(&self) -> i64 {
+        self.source_tip
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Ends the command server.
+    pub(crate) async fn close(&mut self) {
+        self.server.close().await;
+    }
+
+    async fn recover(&mut self) -> Result<(), WorkerError> {
+        // 1 means that there was nothing to recover.
+        let output = self
+            .server
+            .run(&["recover"], self.source.limits.command)
+            .await?;
+        match output.words() {
+            _ if matches!(output.code, 0 | 1) => Ok(()),
+            words if is_full_disk(&words) => Err(WorkerError::DiskFull {
+                doing: format!("recover the clone of {}", self.source.name),
+                words,
+            }),
+            words => Err(self.damaged(words)),
+        }
+    }
+
+    /// Leaves nothing but what is the source's.
+    async fn strip(&mut self) -> Result<(), WorkerError> {
+        self.remove_patch()?;
+        let scratch = self.directory.join(SCRATCH);
+        disk::blocking(move || disk::empty(&scratch))
+            .await
+            .map_err(WorkerError::io(format!(
+                "empty the scratch directory of {}",
+                self.source.name
+            )))?;
+        // A parent of the working copy that goes would make Mercurial write a working copy.
+        self.run("forget the parent", &["debugsetparents", "--", "null"])
+            .await?;
+        if self.tip().await?.number > self.source_tip {
+            let rev = format!("--rev={}:", self.source_tip + 1);
+            let command = ["strip", "--no-backup", "--keep", &rev];
+            self.run("strip the changesets of a build", &command)
+                .await?;
+        }
+        let tip = self.tip().await?;
+        if tip.node != self.source_tip_node {
+            return Err(self.damaged(format!(
+                "its newest changeset is {}, not its source tip",
+                tip.short()
+            )));
+        }
+        self.dirty = false;
+        Ok(())
+    }
+
+    fn damaged(&self, reason: String) -> WorkerError {
+        WorkerError::Damaged {
+            repository: self.source.name.clone(),
+            reason,
+        }
+    }
+}
+
+async fn remove(directory: &Path) -> Result<(), WorkerError> {
+    match tokio::fs::remove_dir_all(directory).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WorkerError::io(format!(
+            "remove {}",
+            directory.display()
+        ))(error)),
+        _ => Ok(()),
+    }
+}
+
+/// How Mercurial is to call ssh, for one command. It is said to each, since what one was told holds for later ones.
+fn ssh_config(ssh: &str) -> String {
+    format!("--config=ui.ssh={ssh}")
+}

@@ -1,3 +1,5 @@
-//! Tests that need more than one module.
+//! Tests of the guards, with a real Mercurial.
 
+mod corpus;
+mod differential;
 mod hostile_input;

@@ -14,7 +14,7 @@ use std::{
 
 use build::{Build, Phid, Report as Outcome};
 use testkit::repositories::hg;
-use worker_hg::binary_patch;
+use worker::patch::encode as binary_patch;
 
 use crate::{
     disk::Disk,

@@ -11,7 +11,8 @@ use bus::{Bus, BusError, Consumer, Context, Handler, MemoryBus, Outcome, Produce
 use events::queues::{BUILD_PUBLISH, BUILD_PUSH, BUILD_QUEUES};
 use runtime::{Clock, Service, Shutdown, SystemClock, run_services};
 use tokio::{sync::mpsc, task::JoinHandle};
-use worker_hg::{Mercurial, Settings};
+use worker::{Settings, Worker};
+use worker_hg::Mercurial;
 
 use crate::{
     report::{Times, since},
@@ -60,8 +61,9 @@ impl<'w> Ours<'w> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(clock.clone()));
         let log = BuildLog::new(Duration::from_secs(3600), "bench", BUILD_QUEUES);
-        let mercurial = Mercurial::new(
+        let worker = Worker::new(
             settings.clone(),
+            Arc::new(Mercurial::new()),
             log.clone(),
             Arc::new(Wanted),
             Arc::new(Wanted),
@@ -70,10 +72,10 @@ impl<'w> Ours<'w> {
         .expect("settings that are right");
         let (sender, reports) = mpsc::unbounded_channel();
         let services: Vec<Box<dyn Service>> = vec![
-            Box::new(mercurial.clone_manager()),
+            Box::new(worker.clone_manager()),
             Box::new(
-                Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, mercurial.handler())
-                    .with_partitions(mercurial.lanes()),
+                Consumer::new(bus.clone(), clock.clone(), BUILD_PUSH, worker.handler())
+                    .with_partitions(worker.lanes()),
             ),
             Box::new(Consumer::new(
                 bus.clone(),

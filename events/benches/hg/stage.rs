@@ -7,7 +7,7 @@ use std::{
 
 use build::Phid;
 use testkit::{Sshd, repositories::hg};
-use worker_hg::{RepositorySettings, Settings};
+use worker::{RepositorySettings, Settings};
 
 use crate::{
     content::{Content, Shape},

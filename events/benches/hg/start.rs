@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use runtime::{Clock, SystemClock};
-use worker_hg::Settings;
+use worker::Settings;
 
 use crate::{
     base::Base,

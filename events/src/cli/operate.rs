@@ -168,7 +168,7 @@ pub struct Repos {
 /// What to do with clones.
 #[derive(Debug, Subcommand)]
 pub enum RepoAction {
-    /// Remove clones that are not configured any more, damaged ones that were set aside, and half ones
+    /// Remove clones that are not configured any more, damaged ones in quarantine, and half ones
     Prune {
         /// Preview only: nothing is removed
         #[arg(long)]

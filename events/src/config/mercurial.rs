@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
-use worker_hg::Size;
+use worker::Size;
 
 use super::{Config, Faults, RepositoryConfig, reader::Section, repository};
 

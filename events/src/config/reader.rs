@@ -5,7 +5,7 @@ use std::{cell::RefCell, path::PathBuf, time::Duration};
 use saphyr::{MarkedYaml, Scalar, YamlData};
 use secrecy::SecretString;
 use url::Url;
-use worker_hg::Size;
+use worker::Size;
 
 use super::fault::{Fault, Faults};
 

@@ -3,7 +3,7 @@
 use saphyr::MarkedYaml;
 use secrecy::SecretString;
 use url::Url;
-use worker_hg::TryMode;
+use worker::TryMode;
 
 use super::{
     reader::{FromYaml, Section},

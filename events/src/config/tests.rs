@@ -1,6 +1,6 @@
 //! A configuration as a whole.
 
-use worker_hg::TryMode;
+use worker::TryMode;
 
 use super::*;
 
@@ -261,7 +261,7 @@ fn limits_of_a_stack_can_be_set_and_are_those_of_the_worker_else() {
     );
     assert_eq!(config.max_author_time, Duration::from_secs(1200));
     let (config, _) = Config::parse(GOOD);
-    let (config, limits) = (config.expect("it is right"), worker_hg::Limits::default());
+    let (config, limits) = (config.expect("it is right"), worker::Limits::default());
     assert_eq!(
         (config.max_stack_size, config.max_apply_time),
         (Size(limits.made), limits.work)

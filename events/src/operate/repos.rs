@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 use build::Phid;
 use runtime::{Clock, SystemClock};
 use serde_json::json;
-use worker_hg::{CloneReport, Inventory, Settings, Size, Task};
+use worker::{CloneReport, Inventory, Settings, Size, Task};
+use worker_hg::Mercurial;
 
 use super::{
     counted, print_json,
@@ -26,10 +27,13 @@ pub async fn repos(options: Repos) -> anyhow::Result<()> {
     let settings = settings(&config)?;
     let json = options.deployment.output.json;
     match options.action {
-        None => show(&Inventory::new(&settings), json),
-        Some(RepoAction::Prune { dry_run, yes }) => {
-            prune(&Inventory::new(&settings), dry_run, yes, json)
-        }
+        None => show(&Inventory::new(&settings, &Mercurial::new()), json),
+        Some(RepoAction::Prune { dry_run, yes }) => prune(
+            &Inventory::new(&settings, &Mercurial::new()),
+            dry_run,
+            yes,
+            json,
+        ),
         Some(RepoAction::Pull { name }) => upkeep(settings, &name, Task::Pull, json).await,
         Some(RepoAction::Reclone { name }) => upkeep(settings, &name, Task::Reclone, json).await,
     }
@@ -47,7 +51,7 @@ pub(super) fn settings(config: &MercurialConfig) -> anyhow::Result<Settings> {
             anyhow::Ok((repository.name.clone(), phid))
         });
     let names = names.collect::<Result<BTreeMap<_, _>, _>>()?;
-    topology::mercurial(config, &names).context("cannot find the directory with the clones")
+    topology::worker(config, &names).context("cannot find the directory with the clones")
 }
 
 fn show(inventory: &Inventory, json: bool) -> anyhow::Result<()> {
@@ -110,7 +114,7 @@ fn print_table(reports: &[CloneReport]) -> anyhow::Result<()> {
         "DIRECTORY",
     ]);
     for report in reports {
-        let in_use = report.in_use && report.state == worker_hg::CloneState::NotConfigured;
+        let in_use = report.in_use && report.state == worker::CloneState::NotConfigured;
         let pulled = report
             .last_pull
             .map(|at| format!("{} ago", span(now.duration_since(at).unsigned_abs())));

@@ -9,9 +9,11 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
-use worker_hg::{
-    CloneReport, CloneState, HgError, Inventory, Outcome, Progress, Requests, Settings, Size, Task,
+use worker::{
+    CloneReport, CloneState, Inventory, Outcome, Progress, Requests, Settings, Size, Task,
+    WorkerError,
 };
+use worker_hg::Mercurial;
 
 use super::{print_json, terminal};
 
@@ -45,12 +47,14 @@ pub(super) async fn upkeep(
     let clock = Arc::new(SystemClock);
     let progress = follow(&settings, name, task);
     let here = tokio::select! {
-        outcome = worker_hg::maintain(settings.clone(), name, task, clock) => outcome,
+        outcome = worker::maintain(settings.clone(), Arc::new(Mercurial::new()), name, task, clock) => outcome,
         never = progress => match never? {},
         _ = signals.next() => bail!("interrupted; the clones of {name} that were there are still there"),
     };
     let outcome = match here {
-        Err(HgError::InUse { .. }) => by_the_worker(&settings, name, task, &mut signals).await?,
+        Err(WorkerError::InUse { .. }) => {
+            by_the_worker(&settings, name, task, &mut signals).await?
+        }
         here => here?,
     };
     show(name, task, &outcome, json)
@@ -94,7 +98,7 @@ async fn follow(
     task: Task,
 ) -> anyhow::Result<std::convert::Infallible> {
     let mut line = terminal::Progress::new();
-    let inventory = Inventory::new(settings);
+    let inventory = Inventory::new(settings, &Mercurial::new());
     loop {
         SystemClock.sleep(LOOK).await;
         if !std::io::stderr().is_terminal() {

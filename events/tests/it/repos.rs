@@ -43,7 +43,7 @@ impl World {
         let clones = self.path("clones");
         fs::create_dir_all(clones.join("old/.hg")).unwrap();
         fs::write(clones.join("old/.hg/source-tip"), "a".repeat(40)).unwrap();
-        fs::create_dir(clones.join(".product.aside")).unwrap();
+        fs::create_dir(clones.join(".product.quarantined")).unwrap();
         fs::create_dir(clones.join("notes\n\x1b[2J")).unwrap();
         symlink("/", clones.join("root")).unwrap();
     }

@@ -24,7 +24,7 @@ use testkit::{
     repositories::{self, Repositories},
 };
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
-use worker_hg::TryMode;
+use worker::TryMode;
 
 use self::story::Story;
 

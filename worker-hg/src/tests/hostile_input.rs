@@ -28,10 +28,9 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use tempfile::TempDir;
+use worker::{Limits, WorkerError, process::CommandOutput, text::is_hash};
 
-use crate::{
-    HgError, Limits, hg::command_server::CommandServer, process::CommandOutput, text::is_hash,
-};
+use crate::command_server::CommandServer;
 
 /// Long enough for any command here; what hangs has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -58,7 +57,7 @@ impl Lab {
         }
     }
 
-    async fn run(&mut self, arguments: &[&str]) -> Result<CommandOutput, HgError> {
+    async fn run(&mut self, arguments: &[&str]) -> Result<CommandOutput, WorkerError> {
         self.server.run(arguments, DEADLINE).await
     }
 
@@ -89,7 +88,7 @@ async fn an_argument_with_a_nul_is_never_sent() {
     let message = format!("--template=x\0{option}");
     let refused = lab.run(&["log", &message]).await;
     assert!(
-        matches!(refused, Err(HgError::Argument { .. })),
+        matches!(refused, Err(WorkerError::Argument { .. })),
         "{refused:?}"
     );
     assert!(!lab.server.is_up(), "nothing was even started");

@@ -4,8 +4,7 @@
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
-
-use crate::{HgError, RepositorySettings};
+use worker::{RepositorySettings, WorkerError};
 
 /// What Mercurial calls the source.
 pub(crate) const SOURCE: &str = "source";
@@ -57,7 +56,7 @@ pub(crate) fn plain(url: &str) -> String {
 }
 
 /// The configuration file of Mercurial for a repository: where its source is, and the credentials for both addresses.
-pub(crate) fn configuration(repository: &RepositorySettings) -> Result<SecretString, HgError> {
+pub(crate) fn configuration(repository: &RepositorySettings) -> Result<SecretString, WorkerError> {
     let (source, target) = (
         Address::parse(&repository.url),
         Address::parse(&repository.try_url),
@@ -80,7 +79,7 @@ pub(crate) fn configuration(repository: &RepositorySettings) -> Result<SecretStr
                 "the credentials in an address of {} hold a control character",
                 repository.name
             );
-            return Err(HgError::Settings { reason });
+            return Err(WorkerError::Settings { reason });
         }
         let prefix = address.plain.trim_end_matches('/');
         text.push_str(&format!(
@@ -139,7 +138,7 @@ mod tests {
         let repository = RepositorySettings::new(phid, "nss", url, "ssh://hg.example.org/try");
         assert!(matches!(
             configuration(&repository),
-            Err(HgError::Settings { .. })
+            Err(WorkerError::Settings { .. })
         ));
     }
 }

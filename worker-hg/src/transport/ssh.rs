@@ -13,8 +13,9 @@ use std::{
 };
 
 use secrecy::ExposeSecret;
+use worker::{RepositorySettings, Settings, WorkerError, process};
 
-use crate::{HgError, RepositorySettings, Settings, process, transport::address};
+use crate::transport::address;
 
 /// How long a connection is kept without use.
 const IDLE: Duration = Duration::from_secs(120);
@@ -48,7 +49,7 @@ impl Ssh {
         settings: &Settings,
         repository: &RepositorySettings,
         lane: &str,
-    ) -> Result<Self, HgError> {
+    ) -> Result<Self, WorkerError> {
         let home = settings.clones_dir.clone();
         let sockets = Path::new(".ssh").join(lane);
         let directory = home.join(&sockets);
@@ -63,7 +64,7 @@ impl Ssh {
             .and_then(|key| {
                 write_private(&directory.join(HGRC), configuration.expose_secret()).map(|()| key)
             })
-            .map_err(HgError::io(doing))?;
+            .map_err(WorkerError::io(doing))?;
 
         let mut arguments: Vec<String> = ["-F", "none"].map(str::to_owned).into();
         let mut option = |name: &str, value: &str| arguments.push(format!("-o{name}={value}"));

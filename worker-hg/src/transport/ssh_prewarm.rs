@@ -23,12 +23,12 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
-
-use crate::{
-    HgError,
+use worker::{
+    WorkerError,
     process::{self, Group},
-    transport::ssh::{self, Ssh},
 };
+
+use crate::transport::ssh::{self, Ssh};
 
 /// The script. Its name, `$0`, is the directory with the pipes; what `hg` passes to it is not needed any more.
 const RELAY: &str = r#"
@@ -56,12 +56,12 @@ pub(crate) struct PrewarmedSsh {
 impl PrewarmedSsh {
     /// Opens a session with the server that `url` names. `None` when it is not reached by ssh, or when only `hg` knows
     /// what to make of the url.
-    pub(crate) fn open(ssh: &Ssh, url: &str) -> Result<Option<Self>, HgError> {
+    pub(crate) fn open(ssh: &Ssh, url: &str) -> Result<Option<Self>, WorkerError> {
         let Some(address) = Address::parse(url) else {
             return Ok(None);
         };
         let pipes = Pipes::make(ssh.directory())
-            .map_err(HgError::io("make the pipes of an ssh session"))?;
+            .map_err(WorkerError::io("make the pipes of an ssh session"))?;
         let mut command = process::bare(Path::new("ssh"));
         command.current_dir(ssh.home()).args(ssh.arguments());
         if let Some(port) = address.port {

@@ -122,7 +122,7 @@ async fn both_are_pushed(world: &mut World, builds: &[Build]) {
     world.stop().await;
     world.clone().hg(&["verify", "--quiet"]);
     let left = |name: &str| world.settings.clones_dir.join(name).exists();
-    assert!(!left(".central.aside") && !left(".central.cloning"));
+    assert!(!left(".central.quarantined") && !left(".central.cloning"));
 }
 
 async fn on_a_disk(world: &mut World, megabytes: u32) -> Option<Disk> {
@@ -279,5 +279,11 @@ async fn transaction_that_a_failed_command_left_is_taken_back_before_the_next_bu
         "{events:?}"
     );
     world.stop().await;
-    assert!(!world.settings.clones_dir.join(".central.aside").exists());
+    assert!(
+        !world
+            .settings
+            .clones_dir
+            .join(".central.quarantined")
+            .exists()
+    );
 }

@@ -63,7 +63,7 @@ async fn nothing_of_our_environment_reaches_mercurial() {
     }
     let mut world = World::new();
     let (program, seen) = recorder(&world);
-    world.settings.hg = program;
+    world.hg = program;
     world.start();
     let mut patch = world.patch(7, add("a", "a"));
     patch.author = Some("Ж <ж@example.org>".to_owned());

@@ -17,7 +17,7 @@ fn mad_world() -> (World, PathBuf) {
     let program = world.path("mad-hg");
     fs::write(&program, fixture("hostile-hg.py")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    world.settings.hg = program;
+    world.hg = program;
     let behaviour = world.path("behaviour");
     (world, behaviour)
 }

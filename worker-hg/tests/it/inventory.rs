@@ -3,16 +3,17 @@
 use std::{fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use runtime::{Clock, SystemClock};
-use worker_hg::{
-    CloneReport, CloneState, HgError, Inventory, MaintenanceResult, Outcome, Progress, Requests,
-    Task, maintain,
+use worker::{
+    CloneReport, CloneState, Inventory, MaintenanceResult, Outcome, Progress, Requests, Task,
+    WorkerError, maintain,
 };
+use worker_hg::Mercurial;
 
 use crate::world::{Repo, World, change, hanging_hook, living_in_group, until};
 
 impl World {
     fn inventory(&self) -> Inventory {
-        Inventory::new(&self.settings)
+        Inventory::new(&self.settings, &Mercurial::new())
     }
 
     /// Directories with their states.
@@ -72,9 +73,10 @@ impl World {
         clone
     }
 
-    async fn maintain(&self, task: Task) -> Result<Outcome, HgError> {
+    async fn maintain(&self, task: Task) -> Result<Outcome, WorkerError> {
         maintain(
             self.settings.clone(),
+            Arc::new(Mercurial::new()),
             "central",
             task,
             Arc::new(SystemClock),
@@ -154,7 +156,7 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
     fs::remove_file(clones.join("mine/.hg/source-tip")).unwrap();
     for ours in [
         ".central.cloning",
-        ".central.aside",
+        ".central.quarantined",
         ".old.removing",
         ".ssh",
     ] {
@@ -166,11 +168,11 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
     fs::write(clones.join("file"), "x").unwrap();
     symlink("/", clones.join("root")).unwrap();
     symlink(clones.join("old"), clones.join("link")).unwrap();
-    symlink("/", clones.join(".link.aside")).unwrap();
+    symlink("/", clones.join(".link.quarantined")).unwrap();
     let expected = [
         ("central", CloneState::Ready),
-        (".central.aside", CloneState::SetAside),
         (".central.cloning", CloneState::Interrupted),
+        (".central.quarantined", CloneState::Quarantined),
         ("central@2", CloneState::Damaged),
         ("central@3", CloneState::NotConfigured),
         ("old", CloneState::NotConfigured),
@@ -200,7 +202,7 @@ async fn every_kind_of_directory_has_its_state_and_what_is_not_ours_is_not_liste
         "file",
         "root",
         "link",
-        ".link.aside",
+        ".link.quarantined",
         "mine",
         ".ssh",
     ] {
@@ -216,7 +218,7 @@ async fn what_a_worker_has_is_not_removed() {
     // Another configuration, while the worker still runs with the old one.
     let mut other = world.settings.clone();
     other.repositories[0].name = "renamed".to_owned();
-    let inventory = Inventory::new(&other);
+    let inventory = Inventory::new(&other, &Mercurial::new());
     let report = inventory.not_configured().unwrap().remove(0);
     assert_eq!(
         (report.directory.as_str(), report.in_use),
@@ -319,7 +321,7 @@ async fn worker_pulls_and_clones_again_when_it_is_asked() {
     world.start_ready().await;
     assert!(matches!(
         world.maintain(Task::Pull).await,
-        Err(HgError::InUse { .. })
+        Err(WorkerError::InUse { .. })
     ));
     world.new_changeset("one");
     let outcome = world.answer(&world.ask(Task::Pull)).await;

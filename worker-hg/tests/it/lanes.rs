@@ -82,10 +82,14 @@ async fn a_lane_that_is_damaged_is_cloned_again_while_the_other_works() {
         fs::read(&changelog).is_ok_and(|bytes| bytes != b"junk")
     })
     .await;
-    let aside = world
+    let quarantined = world
         .settings
         .clones_dir
-        .join(".central@2.aside/.hg/store/00changelog.i");
-    assert_eq!(fs::read(aside).unwrap(), b"junk", "it is kept for a look");
+        .join(".central@2.quarantined/.hg/store/00changelog.i");
+    assert_eq!(
+        fs::read(quarantined).unwrap(),
+        b"junk",
+        "it is kept for inspection"
+    );
     world.stop().await;
 }

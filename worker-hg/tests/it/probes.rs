@@ -1,6 +1,6 @@
 //! What `check-config --online` finds out about a repository.
 
-use worker_hg::{Probe, probe};
+use worker_hg::{Mercurial, Probe, probe};
 
 use crate::{
     outcomes::over_ssh,
@@ -9,7 +9,12 @@ use crate::{
 
 /// What was looked at and how that ended, with the places of this run left out.
 async fn probed(world: &World) -> Vec<(String, Result<String, String>)> {
-    let found = probe(&world.settings, &world.settings.repositories[0]).await;
+    let found = probe(
+        &Mercurial::with_program(&world.hg),
+        &world.settings,
+        &world.settings.repositories[0],
+    )
+    .await;
     found
         .into_iter()
         .map(|Probe { what, result, .. }| {
@@ -114,7 +119,12 @@ async fn probe_warns_of_several_lines_of_development_without_a_default_revision(
     world.source.write("later", b"x");
     world.source.commit("on the default branch");
     let warnings = async |world: &World| {
-        let found = probe(&world.settings, &world.settings.repositories[0]).await;
+        let found = probe(
+            &Mercurial::with_program(&world.hg),
+            &world.settings,
+            &world.settings.repositories[0],
+        )
+        .await;
         found
             .into_iter()
             .filter_map(|probe| probe.warning)

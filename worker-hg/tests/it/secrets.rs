@@ -119,7 +119,7 @@ async fn password_of_an_address_reaches_the_server_and_no_command_line() {
     );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    world.settings.hg = program;
+    world.hg = program;
     world.repository().url = format!("http://bob:s%40cret@127.0.0.1:{port}/nss");
     world.start();
     // `bob:s@cret`

@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use build::{Build, NeutralReason, Report};
 use runtime::Clock;
-use worker_hg::TryMode;
+use worker::TryMode;
 
 use crate::world::{Repo, World, add, add_mode, change, phid};
 

@@ -362,7 +362,7 @@ async fn failures_of_ours() {
         ),
     ] {
         let mut world = World::new();
-        world.settings.hg = hg_with_ssh_that_says(world.home.path(), words);
+        world.hg = hg_with_ssh_that_says(world.home.path(), words);
         world.repository().try_url = "ssh://try.example.org/try".to_owned();
         world.start_ready().await;
         broken(&mut golden, case, &world).await;

@@ -30,7 +30,8 @@ use jiff::Timestamp;
 use runtime::{Clock, ManualClock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use worker_hg::{Mercurial, RepositorySettings, Settings};
+use worker::{RepositorySettings, Settings, Worker};
+use worker_hg::Mercurial;
 
 const POLICY: Policy = Policy {
     attempts: 3,
@@ -55,6 +56,8 @@ pub struct World {
     pub source: Repo,
     pub try_repo: Repo,
     pub settings: Settings,
+    /// The program of Mercurial.
+    pub hg: PathBuf,
     pub clock: Arc<ManualClock>,
     pub phabricator: Arc<Answers>,
     pub contents: Arc<Contents>,
@@ -184,7 +187,7 @@ impl PatchSource for Contents {
 }
 
 struct Running {
-    mercurial: Mercurial,
+    worker: Worker,
     consumer: Consumer,
     keeper: JoinHandle<()>,
     shutdown: Shutdown,
@@ -220,6 +223,7 @@ impl World {
             source,
             try_repo,
             settings,
+            hg: PathBuf::from("hg"),
             clock,
             phabricator: Arc::default(),
             contents: Arc::default(),
@@ -243,11 +247,12 @@ impl World {
         self.home.path().join(name)
     }
 
-    fn mercurial(&self) -> Mercurial {
+    fn worker(&self) -> Worker {
         let guard = Arc::clone(&self.phabricator);
         let patches = Arc::clone(&self.contents);
-        Mercurial::new(
+        Worker::new(
             self.settings.clone(),
+            Arc::new(Mercurial::with_program(&self.hg)),
             build_log(),
             guard,
             patches,
@@ -311,22 +316,17 @@ impl World {
     /// Starts a worker.
     pub fn start(&mut self) {
         assert!(self.running.is_none());
-        let mercurial = self.mercurial();
+        let worker = self.worker();
         let shutdown = Shutdown::new();
-        let keeper = Box::new(mercurial.clone_manager());
+        let keeper = Box::new(worker.clone_manager());
         let keeper = tokio::spawn({
             let shutdown = shutdown.clone();
             async move { keeper.run(shutdown).await.unwrap() }
         });
-        let consumer = Consumer::new(
-            self.bus.clone(),
-            self.clock.clone(),
-            PUSH,
-            mercurial.handler(),
-        )
-        .with_partitions(mercurial.lanes());
+        let consumer = Consumer::new(self.bus.clone(), self.clock.clone(), PUSH, worker.handler())
+            .with_partitions(worker.lanes());
         self.running = Some(Running {
-            mercurial,
+            worker,
             consumer,
             keeper,
             shutdown,
@@ -337,7 +337,7 @@ impl World {
     pub async fn start_ready(&mut self) {
         self.start();
         let running = self.running.as_ref().unwrap();
-        let ready = async { while !running.mercurial.is_ready().await {} };
+        let ready = async { while !running.worker.is_ready().await {} };
         tokio::time::timeout(PATIENCE, ready)
             .await
             .expect("the clone is ready in time");

@@ -7,6 +7,7 @@ use bus::{Bus, RedisBus};
 use notify::Checked;
 use phabricator::Conduit;
 use runtime::{Clock, error_chain};
+use worker_hg::{Mercurial, Probe, probe};
 
 use super::{harbormaster, lines::Lines};
 use crate::{
@@ -186,12 +187,12 @@ async fn phabricator(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
 async fn repositories(config: &Config, lines: &mut Lines) -> anyhow::Result<()> {
     let settings = repos::settings(&config.into())?;
     for repository in &settings.repositories {
-        for worker_hg::Probe {
+        for Probe {
             what,
             how,
             result,
             warning,
-        } in worker_hg::probe(&settings, repository).await
+        } in probe(&Mercurial::new(), &settings, repository).await
         {
             match result {
                 Ok(found) => lines.ok(&what, &format!("{found} ({how})"))?,

@@ -1,0 +1,202 @@
+//! Turning a build's stack of patches into changesets.
+//!
+//! The changesets are a pure function of the base, the stack and the target: their authors, dates and messages come
+//! from the build, and nothing from the clock. So a build that is done again gives the same hashes, here or
+//! elsewhere.
+
+use std::time::Duration;
+use worker::{
+    ProcessorTime, TRY_CONFIG as CONFIG_PATH, WorkerError,
+    patch::{self, reject_report},
+    text,
+    vcs::{ApplyError, Rejection, Stack, StackPatch},
+};
+
+use crate::{
+    changeset::Changeset, clone::HgClone, command_server::Ended, messages, rejects, search,
+};
+
+/// Makes one changeset of each patch, and the one with the try configuration; returns that one. `time` is the processor
+/// time that is left for it.
+pub(crate) async fn apply(
+    clone: &mut HgClone,
+    base: &Changeset,
+    stack: &Stack<'_>,
+    time: &mut ProcessorTime,
+) -> Result<Changeset, ApplyError> {
+    let mut newest = clone.source_tip();
+    let mut parent = base.clone();
+    for patch in &stack.patches {
+        parent = apply_patch(clone, &parent, newest, stack.default_author, patch, time).await?;
+        newest += 1;
+    }
+    let config = &stack.try_config;
+    let commit = Commit {
+        patch: &config_patch(&config.content, config.exists)?,
+        author: stack.default_author,
+        date: config.date,
+        message: &config.message,
+    };
+    match commit.import(clone, &parent, newest, time, false).await? {
+        Ok(made) => Ok(made),
+        Err(ended) => Err(not_imported(clone, config.revision_id, ended).await),
+    }
+}
+
+/// Makes a changeset of one patch.
+async fn apply_patch(
+    clone: &mut HgClone,
+    parent: &Changeset,
+    newest: i64,
+    default_author: &str,
+    patch: &StackPatch<'_>,
+    time: &mut ProcessorTime,
+) -> Result<Changeset, ApplyError> {
+    let StackPatch {
+        patch,
+        content,
+        parsed,
+        sizes,
+    } = *patch;
+    let revision_id = patch.revision_id;
+    let does_not_apply = |report| {
+        ApplyError::Rejected(Rejection::DoesNotApply {
+            revision_id,
+            report,
+        })
+    };
+    let prepared = parsed.prepared.as_ref();
+    for deletion in prepared.iter().flat_map(|prepared| &prepared.deletions) {
+        let old = clone
+            .read_file(parent, &deletion.path, deletion.bytes())
+            .await?;
+        // Mercurial itself reports a file that is not there.
+        if old.is_some_and(|old| !deletion.fits(&old)) {
+            let path = deletion.path.as_bytes();
+            return Err(does_not_apply(reject_report::other_lines(path, false)));
+        }
+    }
+    let author = content.author.as_deref().and_then(text::author);
+    let commit = Commit {
+        patch: prepared.map_or(&content.bytes, |prepared| &prepared.content),
+        author: author.as_deref().unwrap_or(default_author),
+        date: patch.diff.created_at,
+        message: &format!(
+            "{}\n\nDifferential Diff: {}",
+            content.message, patch.diff.phid
+        ),
+    };
+    let misplaced = search::misplaced(clone, parent, &content.bytes, parsed, sizes).await?;
+    let searches = misplaced.is_some();
+    let made = match commit.import(clone, parent, newest, time, searches).await? {
+        Ok(made) if made.changes => made,
+        Ok(_) => return Err(Rejection::ChangesNothing { revision_id }.into()),
+        Err(Ended::ByItself(output) | Ended::Failing(output))
+            if messages::is_patch_fault(&output) =>
+        {
+            let report = rejects::find(clone, parent, &content.bytes, parsed, &output).await?;
+            return Err(does_not_apply(report));
+        }
+        Err(ended) => {
+            return Err(match (ended, misplaced) {
+                (Ended::Spent, Some(report)) => Rejection::SearchesTooLong {
+                    revision_id,
+                    report,
+                }
+                .into(),
+                (ended, _) => not_imported(clone, revision_id, ended).await,
+            });
+        }
+    };
+    // The tree was checked as if they had gone.
+    if parsed.removed_by_hunks().next().is_some() {
+        let removed = clone.removed(&made).await?;
+        let mut paths = parsed.removed_by_hunks();
+        if let Some(kept) = paths.find(|path| !removed.iter().any(|other| other == path)) {
+            return Err(does_not_apply(reject_report::other_lines(kept, true)));
+        }
+    }
+    Ok(made)
+}
+
+/// Why an import failed that would have made a changeset of `D<revision_id>`, when it is not that the patch does not apply.
+async fn not_imported(clone: &mut HgClone, revision_id: u64, ended: Ended) -> ApplyError {
+    match ended {
+        Ended::Spent => Rejection::TakesTooLong { revision_id }.into(),
+        Ended::ByItself(output)
+            if messages::is_out_of_memory(&output) && clone.has_grown_too_large() =>
+        {
+            // A command server does not give memory back.
+            clone.close().await;
+            Rejection::TakesTooMuchMemory { revision_id }.into()
+        }
+        Ended::ByItself(output) | Ended::Failing(output) => messages::command_failure(
+            format!("import the patches of D{revision_id}"),
+            output.words(),
+        )
+        .into(),
+    }
+}
+
+/// A patch that makes the file of the try configuration have this content and be a plain file, whatever it was. It is a binary one, since that
+/// replaces the whole file without a look at the old content, which may be anything: the stack can have brought it.
+fn config_patch(content: &[u8], exists: bool) -> Result<Vec<u8>, WorkerError> {
+    let modes = if exists {
+        "old mode 100644\nnew mode 100644\n"
+    } else {
+        "new file mode 100644\n"
+    };
+    let data = patch::encode(content)
+        .map_err(WorkerError::io(format!("write a patch for {CONFIG_PATH}")))?;
+    Ok([
+        format!("diff --git a/{CONFIG_PATH} b/{CONFIG_PATH}\n{modes}").as_bytes(),
+        &data,
+    ]
+    .concat())
+}
+
+/// A changeset to be made.
+struct Commit<'a> {
+    patch: &'a [u8],
+    author: &'a str,
+    date: jiff::Timestamp,
+    message: &'a str,
+}
+
+impl Commit<'_> {
+    /// Makes the changeset on `parent`. `newest` is the number of the clone's newest changeset. The inner error is
+    /// what Mercurial says when it will not.
+    async fn import(
+        &self,
+        clone: &mut HgClone,
+        parent: &Changeset,
+        newest: i64,
+        time: &mut ProcessorTime,
+        searches: bool,
+    ) -> Result<Result<Changeset, Ended>, WorkerError> {
+        let user = format!("--user={}", self.author);
+        let date = format!("--date={} 0", self.date.as_second());
+        let message = format!("--message={}", text::message(self.message));
+        let (allowed, mut used) = (time.left(searches), Duration::ZERO);
+        let options = [user.as_str(), &date, &message];
+        let imported = clone
+            .import(parent, self.patch, &options, allowed, &mut used)
+            .await;
+        time.spend(used, searches);
+        match imported? {
+            Ended::ByItself(output) if output.code == 0 => {}
+            ended => return Ok(Err(ended)),
+        }
+        let made = clone.tip().await?;
+        if made.number == newest + 1 && made.parent == parent.node {
+            Ok(Ok(made))
+        } else {
+            let words = format!(
+                "one changeset on {} was expected, the newest is {}",
+                parent.short(),
+                made.short()
+            );
+            Err(messages::command_failure("import a patch", words))
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Looks at everything that builds of a repository need, for `events check-config --online`. Nothing is pushed, and no
+//! clone is made.
+
+use std::{fs, path::Path, time::Duration};
+use worker::{
+    RepositorySettings, Settings, Size, WorkerError, disk,
+    process::{self, CommandOutput},
+};
+
+use crate::{
+    Mercurial, branches, messages, program, remote,
+    transport::address::{self, SOURCE},
+    transport::ssh::Ssh,
+};
+
+/// The time for one question to another repository.
+const QUESTION: Duration = Duration::from_secs(60);
+
+/// One thing that builds of a repository need.
+#[derive(Debug)]
+pub struct Probe {
+    /// What was looked at, such as `the source of nss`.
+    pub what: String,
+    /// How it was looked at.
+    pub how: String,
+    /// What was found.
+    pub result: Result<String, WorkerError>,
+    /// What should be changed although builds work.
+    pub warning: Option<String>,
+}
+
+/// Looks at everything that builds of a repository need: the directory of the clones, the ssh key, the known host keys,
+/// the source with its `default_revision`, and the repository that is pushed to.
+pub async fn probe(
+    mercurial: &Mercurial,
+    settings: &Settings,
+    repository: &RepositorySettings,
+) -> Vec<Probe> {
+    let mut found = vec![directory(settings).await];
+    if let Err(error) = settings.check() {
+        found.push(Probe::of("the settings", "as a start does", Err(error)));
+        return found;
+    }
+    // Not the name of any lane, and not that of another process that does this.
+    let lane = format!("{}@check-{}", repository.name, std::process::id());
+    let ssh = match Ssh::new(settings, repository, &lane) {
+        Ok(ssh) => ssh,
+        Err(error) => {
+            found.push(Probe::of(
+                "the files of ssh",
+                "they were written below `clones_dir`",
+                Err(error),
+            ));
+            return found;
+        }
+    };
+    found.extend(key(repository, &ssh).await);
+    found.extend(settings.known_hosts.as_deref().map(known_hosts));
+    let peer = Peer {
+        program: mercurial.program(),
+        settings,
+        repository,
+        ssh: &ssh,
+    };
+    let (source, root) = peer.source().await;
+    found.push(source);
+    found.push(peer.target(root.as_deref()).await);
+    found
+}
+
+impl Probe {
+    fn of(
+        what: impl Into<String>,
+        how: impl Into<String>,
+        result: Result<String, WorkerError>,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            how: how.into(),
+            result,
+            warning: None,
+        }
+    }
+}
+
+async fn directory(settings: &Settings) -> Probe {
+    let directory = settings.clones_dir.clone();
+    let looking = move || {
+        disk::create_private(&directory)?;
+        let file = directory.join(format!(".check-{}", std::process::id()));
+        let written = fs::write(&file, vec![0; 1 << 20]);
+        let removed = fs::remove_file(&file);
+        written.and(removed)?;
+        disk::free(&directory)
+    };
+    let path = settings.clones_dir.display();
+    let free = disk::blocking(looking)
+        .await
+        .map_err(WorkerError::io(format!("use the clones directory {path}")));
+    Probe::of(
+        format!("the clones directory {path}"),
+        "a file of 1 MiB was written and removed",
+        free.map(|free| format!("it can be written, {} are free", Size(free))),
+    )
+}
+
+/// Whether ssh can use the configured key, without asking for a passphrase.
+async fn key(repository: &RepositorySettings, ssh: &Ssh) -> Option<Probe> {
+    let path = ssh.key()?;
+    let name = &repository.name;
+    let mut command = process::bare(Path::new("ssh-keygen"));
+    command.args(["-y", "-P", "", "-f"]).arg(path);
+    let doing = format!("use the ssh key of {name}");
+    let result = match process::run(command, NOTHING, "ssh-keygen", QUESTION).await {
+        Ok(output) if output.code == 0 => Ok(output
+            .text()
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned()),
+        Ok(output) => Err(messages::command_failure(doing, output.words())),
+        Err(error) => Err(error),
+    };
+    Some(Probe::of(
+        format!("the ssh key of {name}"),
+        "`ssh-keygen -y` derived its public key",
+        result,
+    ))
+}
+
+fn known_hosts(path: &Path) -> Probe {
+    let shown = path.display();
+    let read = fs::read_to_string(path).map_err(WorkerError::io(format!(
+        "read the known host keys in {shown}"
+    )));
+    let lines = read.map(|text| {
+        let lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .count();
+        format!("it has {lines} lines")
+    });
+    Probe::of(
+        format!("the known host keys {shown}"),
+        "the file was read",
+        lines,
+    )
+}
+
+const NOTHING: [&str; 0] = [];
+
+/// Asks the other repositories.
+struct Peer<'a> {
+    program: &'a Path,
+    settings: &'a Settings,
+    repository: &'a RepositorySettings,
+    ssh: &'a Ssh,
+}
+
+impl Peer<'_> {
+    /// The source, and its first changeset.
+    async fn source(&self) -> (Probe, Option<String>) {
+        let RepositorySettings {
+            name,
+            default_revision,
+            ..
+        } = self.repository;
+        let what = format!("the source of {name}");
+        let how = format!("`hg identify --rev={default_revision}` asked it");
+        let node = match self
+            .identify(
+                SOURCE,
+                &format!("ask the source of {name}"),
+                default_revision,
+            )
+            .await
+        {
+            Ok(Some(node)) => node,
+            Ok(None) => {
+                let (repository, revision) = (name.clone(), default_revision.clone());
+                return (
+                    Probe::of(
+                        what,
+                        how,
+                        Err(WorkerError::NoDefaultRevision {
+                            repository,
+                            revision,
+                        }),
+                    ),
+                    None,
+                );
+            }
+            Err(error) => return (Probe::of(what, how, Err(error)), None),
+        };
+        let (root, lines) = futures::join!(
+            self.identify(SOURCE, "ask for the first changeset", "0"),
+            self.lines()
+        );
+        let text = format!("{default_revision} is changeset {node:.12}");
+        let mut probe = Probe::of(what, how, Ok(text));
+        probe.warning = lines.and_then(|lines| branches::ambiguous(self.repository, &lines));
+        (probe, root.ok().flatten())
+    }
+
+    async fn target(&self, root: Option<&str>) -> Probe {
+        let RepositorySettings { name, try_name, .. } = self.repository;
+        let what = format!("{try_name}, to which {name} is pushed");
+        let how = "`hg identify` asked it, as a push does; the right to push was not tried";
+        let doing = format!("ask {try_name}");
+        let url = address::plain(&self.repository.try_url);
+        let tip = match self.identify(&url, &doing, "tip").await {
+            Ok(tip) => tip.unwrap_or_default(),
+            Err(error) => return Probe::of(what, how, Err(error)),
+        };
+        if tip.bytes().all(|byte| byte == b'0') {
+            let mut probe = Probe::of(what, how, Ok("it answers".to_owned()));
+            probe.warning = Some(format!(
+                "{try_name} is empty: the first push sends the whole history of {name}"
+            ));
+            return probe;
+        }
+        let Some(root) = root else {
+            return Probe::of(
+                what,
+                how,
+                Ok("it answers; whether it is the right repository is not known".to_owned()),
+            );
+        };
+        let result = self
+            .identify(&url, &doing, root)
+            .await
+            .and_then(|found| match found {
+                Some(_) => Ok(format!(
+                    "it answers, and has the first changeset {root:.12} of {name}"
+                )),
+                None => Err(WorkerError::Unrelated {
+                    repository: name.clone(),
+                    try_name: try_name.clone(),
+                    changeset: root.get(..12).unwrap_or(root).to_owned(),
+                }),
+            });
+        Probe::of(what, how, result)
+    }
+
+    /// The changeset that `revision` stands for in the repository at `url`. `None` when there is none.
+    async fn identify(
+        &self,
+        url: &str,
+        doing: &str,
+        revision: &str,
+    ) -> Result<Option<String>, WorkerError> {
+        let rev = format!("--rev={revision}");
+        let output = self
+            .run(&["identify", "--template={node}", &rev, "--", url])
+            .await?;
+        remote::identified(doing, &output)
+    }
+
+    /// The lines of development at the source: the branches of the clone, if there is one, else as many as the source has
+    /// heads. `None` when neither can be told.
+    async fn lines(&self) -> Option<Vec<String>> {
+        let clone = self.settings.clones_dir.join(&self.repository.name);
+        if clone.join(".hg").is_dir() {
+            return branches::of(self.program, &clone).await;
+        }
+        let empty = self.ssh.directory().join("empty");
+        let repository = format!("--repository={}", empty.display());
+        let output = self
+            .run(&["init", "--", &empty.display().to_string()])
+            .await
+            .ok()?;
+        if output.code != 0 {
+            return None;
+        }
+        let output = self
+            .run(&[
+                &repository,
+                "debugdiscovery",
+                "--quiet",
+                "--template=json",
+                "--",
+                SOURCE,
+            ])
+            .await
+            .ok()?;
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let heads = found.get(0)?.get("nb-head-remote")?.as_u64()?;
+        Some((1..=heads).map(|number| format!("head {number}")).collect())
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<CommandOutput, WorkerError> {
+        let hg = program::hg(self.program, Some(&self.ssh.hgrc()));
+        let ssh = format!("--config=ui.ssh={}", self.ssh.passing());
+        let name = arguments
+            .iter()
+            .find(|word| !word.starts_with('-'))
+            .copied()
+            .unwrap_or_default();
+        process::run(
+            hg,
+            std::iter::once(ssh.as_str()).chain(arguments.iter().copied()),
+            &format!("hg {name}"),
+            QUESTION,
+        )
+        .await
+    }
+}

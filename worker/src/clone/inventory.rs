@@ -1,0 +1,313 @@
+//! What is in `clones_dir`: the clones, what is left of others, and what may go. These functions block.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    Settings, WorkerError,
+    clone::dir::{CloneDir, Contents, Entry, Role, slot_name},
+    disk::Usage,
+    vcs::Vcs,
+};
+
+/// What is in a directory for clones, seen beside the repositories that are configured.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    clones_dir: PathBuf,
+    /// Of the version control.
+    metadata: &'static str,
+    /// Names and numbers of lanes.
+    configured: Vec<(String, usize)>,
+}
+
+/// A clone, or what is left of one.
+#[derive(Debug, Clone, Serialize)]
+pub struct CloneReport {
+    /// The repository's name.
+    pub repository: String,
+    /// The lane's number, from 1.
+    pub lane: usize,
+    /// In what state it is.
+    pub state: CloneState,
+    /// Whether a process has its lane.
+    pub in_use: bool,
+    /// The name of the directory, below `clones_dir`.
+    pub directory: String,
+    /// What it takes on the disk. A file that several have counts for the first of them.
+    pub bytes: u64,
+    /// The first 12 digits of the newest changeset of the source, as of the last pull.
+    pub tip: Option<String>,
+    /// When it was last pulled, or cloned.
+    pub last_pull: Option<Timestamp>,
+    /// What of it could not be looked at, and why.
+    pub fault: Option<String>,
+}
+
+/// The state of a clone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloneState {
+    /// Whole, and nobody works on it.
+    Ready,
+    /// A worker, or a command of an operator, has it.
+    InUse,
+    /// It is being made.
+    Cloning,
+    /// Nobody knows what of it is the source's; the next worker clones it again.
+    Damaged,
+    /// Configured, and not there; the next worker makes it.
+    Missing,
+    /// It was damaged; kept for inspection.
+    Quarantined,
+    /// The rest of a clone, or of a removal, that was interrupted.
+    Interrupted,
+    /// A whole clone, of a repository or a lane that is not configured.
+    NotConfigured,
+    /// It is not readable for us.
+    Unreadable,
+}
+
+impl CloneState {
+    /// The state of a directory with this role. Nothing else decides it.
+    fn of(role: Role, contents: &Contents, is_configured: bool, in_use: bool) -> Self {
+        match (role, contents) {
+            (Role::Cloning, _) if in_use => Self::Cloning,
+            (Role::Cloning | Role::Removing, _) => Self::Interrupted,
+            (Role::Quarantined, _) => Self::Quarantined,
+            (Role::Clone, Contents::Missing) => Self::Missing,
+            (Role::Clone, _) if !is_configured => Self::NotConfigured,
+            (Role::Clone, Contents::Unreadable(_)) => Self::Unreadable,
+            (Role::Clone, _) if in_use => Self::InUse,
+            (Role::Clone, Contents::Incomplete) => Self::Damaged,
+            (Role::Clone, Contents::Complete { .. }) => Self::Ready,
+        }
+    }
+
+    /// The state in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::InUse => "in use",
+            Self::Cloning => "cloning",
+            Self::Damaged => "damaged",
+            Self::Missing => "missing",
+            Self::Quarantined => "quarantined",
+            Self::Interrupted => "interrupted",
+            Self::NotConfigured => "not configured",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl CloneReport {
+    /// The lane's name.
+    pub fn name(&self) -> String {
+        slot_name(&self.repository, self.lane - 1)
+    }
+
+    /// Whether nobody needs it.
+    pub fn is_removable(&self) -> bool {
+        match self.state {
+            CloneState::Quarantined | CloneState::Interrupted => true,
+            CloneState::NotConfigured => !self.in_use,
+            _ => false,
+        }
+    }
+}
+
+impl Inventory {
+    /// The directory and the repositories of these settings, whose version control is `vcs`.
+    pub fn new(settings: &Settings, vcs: &dyn Vcs) -> Self {
+        let configured = settings
+            .repositories
+            .iter()
+            .map(|one| (one.name.clone(), one.lanes));
+        Self {
+            clones_dir: settings.clones_dir.clone(),
+            metadata: vcs.metadata(),
+            configured: configured.collect(),
+        }
+    }
+
+    /// The directory with the clones.
+    pub fn directory(&self) -> &Path {
+        &self.clones_dir
+    }
+
+    /// Everything that is there, and what is configured and not there: by repository and lane, the clone first.
+    pub fn list(&self) -> Result<Vec<CloneReport>, WorkerError> {
+        self.measured(|_| true)
+    }
+
+    /// What is there of one repository.
+    pub fn of(&self, repository: &str) -> Result<Vec<CloneReport>, WorkerError> {
+        self.measured(|report| report.repository == repository)
+    }
+
+    /// What nobody needs; it can be removed in this order.
+    pub fn removable(&self) -> Result<Vec<CloneReport>, WorkerError> {
+        let mut reports = self.measured(CloneReport::is_removable)?;
+        // The removal of a clone takes along what an earlier one has left.
+        reports.sort_by_key(|report| !report.directory.ends_with(".removing"));
+        Ok(reports)
+    }
+
+    /// Clones of what is not configured, in use or not.
+    pub fn not_configured(&self) -> Result<Vec<CloneReport>, WorkerError> {
+        self.measured(|report| report.state == CloneState::NotConfigured)
+    }
+
+    /// Removes what [`Self::removable`] found; `false` when it is needed after all, or gone.
+    pub fn remove(&self, report: &CloneReport) -> Result<bool, WorkerError> {
+        let Some(entry) = Entry::parse(&report.directory) else {
+            return Ok(false);
+        };
+        let dir = self.dir(&entry);
+        // The lock is about the clone: what is in quarantine belongs to nobody.
+        let _lock = match entry.role {
+            Role::Clone | Role::Cloning => match dir.lock() {
+                Err(WorkerError::InUse { .. }) => return Ok(false),
+                lock => Some(lock?),
+            },
+            Role::Quarantined | Role::Removing => None,
+        };
+        let directory = dir.directory(entry.role);
+        let needed =
+            entry.role == Role::Clone && (self.is_configured(&entry) || !self.is_there(&entry));
+        if needed || !is_directory(&directory) {
+            return Ok(false);
+        }
+        dir.remove(entry.role)
+            .map(|()| true)
+            .map_err(WorkerError::io(format!("remove {}", directory.display())))
+    }
+
+    fn measured(
+        &self,
+        wanted: impl Fn(&CloneReport) -> bool,
+    ) -> Result<Vec<CloneReport>, WorkerError> {
+        let mut reports = self.look()?;
+        reports.retain(wanted);
+        let mut usage = Usage::default();
+        for report in &mut reports {
+            report.bytes = usage.of(&self.clones_dir.join(&report.directory));
+            if let Some((path, error)) = usage.fault.take() {
+                report
+                    .fault
+                    .get_or_insert_with(|| format!("cannot read {}: {error}", path.display()));
+            }
+        }
+        Ok(reports)
+    }
+
+    /// What is there, without its size.
+    fn look(&self) -> Result<Vec<CloneReport>, WorkerError> {
+        let doing = || {
+            format!(
+                "read the directory with the clones, {}",
+                self.clones_dir.display()
+            )
+        };
+        let mut entries = Vec::new();
+        match fs::read_dir(&self.clones_dir) {
+            Ok(files) => {
+                for file in files {
+                    let name = file.map_err(WorkerError::io(doing()))?.file_name();
+                    entries.extend(
+                        name.to_str()
+                            .and_then(Entry::parse)
+                            .filter(|entry| self.is_there(entry)),
+                    );
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(WorkerError::io(doing())(error)),
+        }
+        let mut reports = entries
+            .iter()
+            .map(|entry| self.report(entry))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (repository, lanes) in &self.configured {
+            for lane in 1..=*lanes {
+                let is_it = |report: &CloneReport| {
+                    report.repository == *repository
+                        && report.lane == lane
+                        && !matches!(
+                            report.state,
+                            CloneState::Quarantined | CloneState::Interrupted
+                        )
+                };
+                if !reports.iter().any(is_it) {
+                    reports.push(self.report(&Entry {
+                        role: Role::Clone,
+                        slot: slot_name(repository, lane - 1),
+                        repository: repository.clone(),
+                        number: lane - 1,
+                    })?);
+                }
+            }
+        }
+        reports.sort_by_cached_key(|it| {
+            (
+                it.repository.clone(),
+                it.lane,
+                it.directory.starts_with('.'),
+                it.directory.clone(),
+            )
+        });
+        Ok(reports)
+    }
+
+    /// Whether it is a directory, and ours.
+    fn is_there(&self, entry: &Entry) -> bool {
+        let dir = self.dir(entry);
+        match entry.role {
+            Role::Clone if !self.is_configured(entry) => dir.is_ours(),
+            role => is_directory(&dir.directory(role)),
+        }
+    }
+
+    fn is_configured(&self, entry: &Entry) -> bool {
+        self.configured
+            .iter()
+            .any(|(name, lanes)| *name == entry.repository && entry.number < *lanes)
+    }
+
+    fn dir(&self, entry: &Entry) -> CloneDir {
+        CloneDir::new(&self.clones_dir, self.metadata, entry.slot.as_str())
+    }
+
+    fn report(&self, entry: &Entry) -> Result<CloneReport, WorkerError> {
+        let dir = self.dir(entry);
+        let in_use = dir.is_locked()?;
+        let contents = dir.contents(entry.role);
+        let state = CloneState::of(entry.role, &contents, self.is_configured(entry), in_use);
+        let (tip, last_pull, fault) = match contents {
+            Contents::Missing | Contents::Incomplete => (None, None, None),
+            Contents::Complete { tip, last_pull } => (Some(tip), Some(last_pull), None),
+            Contents::Unreadable(fault) => (None, None, Some(fault)),
+        };
+        let directory = dir.directory(entry.role);
+        let directory = directory.file_name().unwrap_or_default().to_string_lossy();
+        Ok(CloneReport {
+            repository: entry.repository.clone(),
+            lane: entry.number + 1,
+            state,
+            in_use,
+            directory: directory.into_owned(),
+            bytes: 0,
+            tip,
+            last_pull,
+            fault,
+        })
+    }
+}
+
+fn is_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|data| data.is_dir())
+}

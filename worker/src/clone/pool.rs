@@ -1,0 +1,158 @@
+//! The clones of a repository that are ready and that nobody works on.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+
+/// What a [`Pool`] holds.
+pub(crate) trait Pooled {
+    /// It goes back into the pool.
+    fn put_back(&mut self);
+}
+
+/// Things to be taken out, worked on, and put back.
+#[derive(Debug)]
+pub(crate) struct Pool<T: Pooled> {
+    free: Mutex<Vec<T>>,
+    /// How many there are, the taken ones too.
+    there: AtomicUsize,
+    changed: Notify,
+}
+
+impl<T: Pooled> Pool<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            free: Mutex::default(),
+            there: AtomicUsize::new(0),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Adds one.
+    pub(crate) fn add(&self, one: T) {
+        self.there.fetch_add(1, Ordering::SeqCst);
+        self.put_back(one);
+    }
+
+    /// Whether there are any, taken or not; waits for the first one.
+    pub(crate) async fn has_any(&self, patience: Duration) -> bool {
+        self.wait(patience, || {
+            (self.there.load(Ordering::SeqCst) > 0).then_some(())
+        })
+        .await
+        .is_some()
+    }
+
+    /// Takes one, as soon as there is one. When what is returned is dropped, it goes back.
+    pub(crate) async fn take(self: &Arc<Self>, patience: Duration) -> Option<PoolGuard<T>> {
+        self.take_where(patience, |_| true).await
+    }
+
+    /// As [`Self::take`], one that is `wanted`.
+    pub(crate) async fn take_where(
+        self: &Arc<Self>,
+        patience: Duration,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Option<PoolGuard<T>> {
+        let take = || {
+            let mut free = self.free();
+            let at = free.iter().position(&wanted)?;
+            Some(PoolGuard {
+                pool: Arc::clone(self),
+                one: Some(free.remove(at)),
+            })
+        };
+        self.wait(patience, take).await
+    }
+
+    /// Takes out all that nobody works on.
+    pub(crate) fn empty(&self) -> Vec<T> {
+        let all = std::mem::take(&mut *self.free());
+        self.there.fetch_sub(all.len(), Ordering::SeqCst);
+        all
+    }
+
+    async fn wait<R>(
+        &self,
+        patience: Duration,
+        mut attempt: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        let waiting = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if let Some(result) = attempt() {
+                    return result;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(patience, waiting).await.ok()
+    }
+
+    fn put_back(&self, mut one: T) {
+        one.put_back();
+        self.free().push(one);
+        self.changed.notify_waiters();
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<T>> {
+        self.free.lock()
+    }
+}
+
+/// One that was taken out of a [`Pool`].
+#[derive(Debug)]
+pub(crate) struct PoolGuard<T: Pooled> {
+    pool: Arc<Pool<T>>,
+    /// `None` once it is discarded.
+    one: Option<T>,
+}
+
+impl<T: Pooled> PoolGuard<T> {
+    /// Keeps it from going back.
+    pub(crate) fn discard(mut self) -> Option<T> {
+        self.pool.there.fetch_sub(1, Ordering::SeqCst);
+        self.one.take()
+    }
+}
+
+impl<T: Pooled> Deref for PoolGuard<T> {
+    type Target = T;
+
+    #[expect(
+        clippy::expect_used,
+        reason = "only `discard` and `drop` empty it, and nothing comes after these"
+    )]
+    fn deref(&self) -> &T {
+        self.one.as_ref().expect("it was not discarded")
+    }
+}
+
+impl<T: Pooled> DerefMut for PoolGuard<T> {
+    #[expect(
+        clippy::expect_used,
+        reason = "only `discard` and `drop` empty it, and nothing comes after these"
+    )]
+    fn deref_mut(&mut self) -> &mut T {
+        self.one.as_mut().expect("it was not discarded")
+    }
+}
+
+impl<T: Pooled> Drop for PoolGuard<T> {
+    fn drop(&mut self) {
+        if let Some(one) = self.one.take() {
+            self.pool.put_back(one);
+        }
+    }
+}

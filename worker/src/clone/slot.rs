@@ -1,0 +1,80 @@
+//! A clone slot of a repository: the place for one clone, on which one build is made at a time.
+
+use std::{fs::File, sync::Arc};
+
+use runtime::Clock;
+use tokio::sync::Notify;
+
+use super::{
+    dir::{CloneDir, slot_name},
+    disk_budget::FullDisk,
+    pool::{Pool, Pooled},
+};
+use crate::{
+    RepositorySettings, Settings,
+    vcs::{Site, Vcs, VcsClone},
+};
+
+/// A clone that can be built on, and what has to last as long as it.
+pub(crate) struct Ready {
+    pub(crate) clone: Box<dyn VcsClone>,
+    /// The number of its slot.
+    pub(crate) slot: usize,
+    /// Keeps other processes off the clone; the system lets go of it with the file, so a crash frees it.
+    pub(super) _lock: File,
+}
+
+impl Pooled for Ready {
+    fn put_back(&mut self) {
+        // A build that was interrupted can have left it.
+        self.clone.end_push();
+    }
+}
+
+/// Where and how clones of a repository are made.
+#[derive(Clone, Copy)]
+pub(crate) struct Home<'a> {
+    pub(crate) all: &'a Settings,
+    pub(crate) vcs: &'a dyn Vcs,
+    pub(crate) repository: &'a RepositorySettings,
+    pub(crate) pool: &'a Arc<Pool<Ready>>,
+    pub(crate) outage: &'a FullDisk,
+    pub(crate) clock: &'a dyn Clock,
+}
+
+impl<'a> Home<'a> {
+    /// The slot with this name, as the version control sees it.
+    pub(super) fn site(&self, slot: &'a str) -> Site<'a> {
+        Site {
+            settings: self.all,
+            repository: self.repository,
+            slot,
+        }
+    }
+}
+
+/// The place of a clone.
+pub(crate) struct Slot {
+    /// The first has 0.
+    pub(crate) number: usize,
+    pub(crate) dir: CloneDir,
+    /// Notified when its clone turned out to be broken.
+    pub(crate) lost: Notify,
+}
+
+impl Slot {
+    /// The slot with this number.
+    pub(crate) fn new(
+        settings: &Settings,
+        vcs: &dyn Vcs,
+        repository: &RepositorySettings,
+        number: usize,
+    ) -> Self {
+        let name = slot_name(&repository.name, number);
+        Self {
+            number,
+            dir: CloneDir::new(&settings.clones_dir, vcs.metadata(), name),
+            lost: Notify::new(),
+        }
+    }
+}

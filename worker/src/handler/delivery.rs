@@ -1,0 +1,521 @@
+//! The way of a build, from top to bottom: validate → clone → base → apply → gate → push → outcome.
+
+use std::{sync::Arc, time::Duration};
+
+use build::{
+    BaseChoice, BaseReason, Build, BuildRecord, Ineligible, Neutral, PatchFailure,
+    PatchSourceError, Pushed, Report, What, eligibility,
+};
+use bus::{Context, Outcome, Retry, Retryable};
+use jiff::Timestamp;
+use runtime::{Clock, error_chain};
+use tracing::{debug, error, info};
+
+use super::{BuildHandler, patches::Patches};
+use crate::{
+    ProcessorTime, WorkerError,
+    base::{self, Base, RecordedBase},
+    outcome::{NotPushed, infra_failure, patch_failure},
+    patch::{ParsedPatch, path_tree::PathFilter, stack_size},
+    processor_time,
+    repository::Repository,
+    text,
+    tree_status::Verdict,
+    try_config,
+    vcs::{ApplyError, Revision, Stack, StackPatch, TryConfig, VcsClone},
+};
+
+/// A head that is on Try.
+#[derive(Debug)]
+pub(super) struct PushedHead {
+    repository: Arc<str>,
+    head: Revision,
+    base: BaseChoice,
+}
+
+/// One delivery of a build.
+pub(super) struct Delivery<'a> {
+    pub(super) worker: &'a BuildHandler,
+    pub(super) cx: &'a Context,
+    pub(super) build: &'a Build,
+    /// What earlier deliveries did.
+    pub(super) record: &'a BuildRecord,
+    pub(super) started: Timestamp,
+}
+
+impl Delivery<'_> {
+    /// Pushes the build's head. Dropping this in the middle kills and reaps what runs; what it left in the clone is taken
+    /// away before the next build.
+    pub(super) async fn run(&self) -> Result<PushedHead, NotPushed> {
+        let repository = self.validate().await?;
+        self.wait_for_tree_and_author(repository).await?;
+        self.on_clone(repository).await
+    }
+
+    // ---- validate
+
+    /// The build's repository, if the build may go on as far as that can be told without Phabricator and a clone.
+    async fn validate(&self) -> Result<&Repository, NotPushed> {
+        let Build {
+            request,
+            diff,
+            stack,
+            ..
+        } = self.build;
+        let settings = &self.worker.settings;
+        let Some(repository) = self.worker.repositories.get(&request.repository) else {
+            let unsupported = Ineligible::Repository(request.repository.clone());
+            return self.refuse(NotPushed::Ineligible(unsupported)).await;
+        };
+        if stack.is_empty() {
+            let revision = request.revision_id;
+            let landed = Ineligible::Landed { revision };
+            return self.refuse(NotPushed::Ineligible(landed)).await;
+        }
+        let allowed = settings.build_expiry;
+        if let Some(expired) = eligibility::expired(diff.id, diff.created_at, allowed, self.started)
+            && (!self.record.pushing || !repository.is_ready().await)
+        {
+            return self.refuse(NotPushed::Ineligible(expired)).await;
+        }
+        let longest = settings.limits.stack;
+        if stack.len() > longest {
+            let failure = patch_failure::too_long(self.build, longest);
+            return self.refuse(failure.into()).await;
+        }
+        Ok(repository)
+    }
+
+    async fn wait_for_tree_and_author(&self, repository: &Repository) -> Result<(), NotPushed> {
+        // A build that was here before is known to apply; while the tree is closed nothing else is to be found out.
+        if self.record.base.is_some()
+            && let Verdict::Closed(reason) = repository.look_at_tree().await
+        {
+            return self.wait(repository.tree_closed(&reason)).await;
+        }
+        // One that has begun to push is finished.
+        let allowed = self.worker.settings.limits.author;
+        let author = &self.build.revision.author;
+        if !self.record.pushing
+            && let Some(after) = processor_time::exceeded(self.cx, author, allowed).await?
+        {
+            let reason = format!(
+                "builds of this author have used {} s of processor time within ten minutes (`max_author_time`): builds \
+                 of other authors go first",
+                allowed.as_secs()
+            );
+            return self.wait(NotPushed::Defer { after, reason }).await;
+        }
+        Ok(())
+    }
+
+    // ---- clone
+
+    /// Does the rest on a clone that nobody else has meanwhile. What is left there is taken away after that: the author
+    /// need not wait for it.
+    async fn on_clone(&self, repository: &Repository) -> Result<PushedHead, NotPushed> {
+        let mut slot = match repository.take_clone().await {
+            Ok(slot) => slot,
+            Err(not_ready) => return self.wait(not_ready).await,
+        };
+        let pushed = self.push_from(repository, slot.clone.as_mut()).await;
+        let clock = self.cx.clock().as_ref();
+        match repository.give_back(slot, pushed, clock).await {
+            Err(full @ NotPushed::Ours(WorkerError::DiskFull { .. })) => self.wait(full).await,
+            pushed => pushed,
+        }
+    }
+
+    async fn push_from(
+        &self,
+        repository: &Repository,
+        clone: &mut dyn VcsClone,
+    ) -> Result<PushedHead, NotPushed> {
+        let settings = repository.settings();
+        clone
+            .discard()
+            .await
+            .map_err(|error| repository.classify_damage(error))?;
+        let patches = self.load().await?;
+        clone.prepare_push();
+        let mut time = ProcessorTime::new(&self.worker.settings.limits);
+        let (applied, tree, gate) = futures::join!(
+            self.apply(repository, clone, &patches, &mut time),
+            repository.look_at_tree(),
+            self.gate()
+        );
+        let author = &self.build.revision.author;
+        let recorded = processor_time::record(self.cx, author, time.used()).await;
+        // What is wrong on our side comes first, since the clone may be damaged; then what may not be shown.
+        let applied = match applied {
+            Err(NotPushed::Ours(error)) => return Err(error.into()),
+            applied => applied,
+        };
+        recorded?;
+        gate?;
+        // A patch that does not apply fails even while the tree is closed.
+        let (base, head) = applied?;
+        if let Verdict::Closed(reason) = tree {
+            info!(
+                state = "deferred",
+                "{} is closed: {reason}", settings.try_name
+            );
+            return Err(repository.tree_closed(&reason));
+        }
+        self.push(repository, clone, &head).await?;
+        Ok(PushedHead {
+            repository: settings.try_name.as_str().into(),
+            head,
+            base,
+        })
+    }
+
+    /// Loads and reads the patches, and refuses what must not be given to Mercurial.
+    async fn load(&self) -> Result<Patches, NotPushed> {
+        let contents = match self.worker.patches.load(self.build).await {
+            Ok(contents) if contents.len() == self.build.stack.len() => contents,
+            Ok(contents) => {
+                let (found, wanted) = (contents.len(), self.build.stack.len());
+                let unclear = format!("{found} of {wanted} patches were found").into();
+                return Err(WorkerError::from(PatchSourceError::Unclear(unclear)).into());
+            }
+            Err(PatchSourceError::Refused(failure)) => {
+                return self.refuse(NotPushed::Patch(failure)).await;
+            }
+            Err(away) => return Err(WorkerError::from(away).into()),
+        };
+        let limits = self.worker.settings.limits.clone();
+        // On a thread of its own: large ones take a while.
+        let reading = tokio::task::spawn_blocking(move || Patches::read(contents, &limits));
+        let read = reading
+            .await
+            .map_err(|error| WorkerError::io("read the patches")(error.into()))?;
+        let patches = match read {
+            Ok(patches) => patches,
+            Err(unfit) => {
+                let failure = unfit.failure(self.build);
+                return self.refuse(failure.into()).await;
+            }
+        };
+        let skippable = patches
+            .parsed
+            .iter()
+            .flat_map(ParsedPatch::touched)
+            .find_map(|path| self.worker.skippable(path));
+        if let Some(path) = skippable {
+            let skipped = Ineligible::File(path.to_owned());
+            return self.refuse(NotPushed::Ineligible(skipped)).await;
+        }
+        Ok(patches)
+    }
+
+    // ---- base, apply
+
+    /// Makes the commits; returns the base and the head.
+    async fn apply(
+        &self,
+        repository: &Repository,
+        clone: &mut dyn VcsClone,
+        patches: &Patches,
+        time: &mut ProcessorTime,
+    ) -> Result<(BaseChoice, Revision), NotPushed> {
+        let build = self.build;
+        let recorded = RecordedBase {
+            cx: self.cx,
+            log: &self.worker.log,
+            target: &build.request.target,
+            before: self.record.base.as_ref(),
+        };
+        let mut base = base::choose(clone, build, repository.settings(), recorded).await?;
+        let head = match self.apply_on(repository, clone, &base, patches, time).await {
+            Err(NotPushed::Patch(failure)) if base.choice.reason == BaseReason::ByDate => {
+                clone.discard().await?;
+                let newest = base::newest_instead(clone, build, recorded, &base.choice).await?;
+                base = newest.ok_or(NotPushed::Patch(failure))?;
+                self.apply_on(repository, clone, &base, patches, time)
+                    .await?
+            }
+            applied => applied?,
+        };
+        let patches = build.stack.len();
+        let text = format!(
+            "applied a stack of {patches} patches on {:.12} as {}",
+            base.choice.used,
+            head.short()
+        );
+        // One that waits is applied again each time.
+        if self.record.base.is_none() {
+            info!(state = "pushing", "{text}");
+        } else {
+            debug!(state = "pushing", "{text}");
+        }
+        Ok((base.choice, head))
+    }
+
+    /// Passes the guards that need the base, and makes the commits on it; returns the head.
+    async fn apply_on(
+        &self,
+        repository: &Repository,
+        clone: &mut dyn VcsClone,
+        base: &Base,
+        Patches { contents, parsed }: &Patches,
+        time: &mut ProcessorTime,
+    ) -> Result<Revision, NotPushed> {
+        let mode = &repository.settings().mode;
+        let (build, limits) = (self.build, &self.worker.settings.limits);
+        let mut tree = clone.tree(&base.revision, PathFilter::new(parsed)).await?;
+        for (patch, parsed) in build.stack.iter().zip(parsed) {
+            tree.apply(parsed)
+                .map_err(|conflict| patch_failure::conflicts(build, patch, &conflict))?;
+        }
+        let sized: Vec<&[u8]> = stack_size::sized(parsed)
+            .into_iter()
+            .filter(|path| tree.was_there(path))
+            .collect();
+        let sizes = clone.sizes(&base.revision, &sized).await?;
+        let before = stack_size::check(parsed, &sizes, limits.made)
+            .map_err(|too_large| patch_failure::makes_too_much(build, &too_large))?;
+        let patches = build.stack.iter().zip(contents).zip(parsed).zip(&before);
+        let stack = Stack {
+            patches: patches
+                .map(|(((patch, content), parsed), sizes)| StackPatch {
+                    patch,
+                    content,
+                    parsed,
+                    sizes,
+                })
+                .collect(),
+            try_config: TryConfig {
+                content: try_config::content(mode, build)?,
+                exists: tree.has_try_config(),
+                message: try_config::message(mode, build),
+                date: build.diff.created_at,
+                revision_id: build.request.revision_id,
+            },
+            default_author: &self.worker.settings.default_author,
+        };
+        match clone.apply(&base.revision, &stack, time).await {
+            Ok(head) => Ok(head),
+            Err(ApplyError::Failed(error)) => Err(error.into()),
+            Err(ApplyError::Rejected(rejection)) => {
+                let commands = repository.vcs().rebase_commands(build, &base.choice);
+                let rejected =
+                    patch_failure::rejected(build, &base.choice, limits, commands, rejection);
+                Err(rejected.into())
+            }
+        }
+    }
+
+    // ---- gate
+
+    /// Fails when the build is not to be pushed any more.
+    async fn gate(&self) -> Result<(), NotPushed> {
+        let now = self.cx.clock().now();
+        let (found, record) = futures::join!(
+            self.worker.guard.check(self.build, now),
+            self.worker.log.read(self.cx, &self.build.request.target)
+        );
+        let record = record.map_err(WorkerError::from)?;
+        if record.end.is_some() {
+            return Err(NotPushed::Decided);
+        }
+        // Once its head may be on Try, a build is finished: else a head would be there of which its author knows nothing.
+        // Another delivery may have begun to push since this one began.
+        match found.map_err(WorkerError::from)? {
+            Some(over) if !record.pushing || matches!(over, Ineligible::Private(_)) => {
+                Err(NotPushed::Ineligible(over))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends a build that has to wait if it is not to be built any more: its author need not wait as well.
+    async fn wait<T>(&self, failure: NotPushed) -> Result<T, NotPushed> {
+        self.gate().await?;
+        Err(failure)
+    }
+
+    /// Ends a build without a push. It may be private by now, and then even the name of a file is too much; what overtook
+    /// it comes before what is wrong with its patch.
+    async fn refuse<T>(&self, failure: NotPushed) -> Result<T, NotPushed> {
+        Err(match self.gate().await {
+            Ok(()) => failure,
+            Err(NotPushed::Ineligible(over))
+                if !matches!(over, Ineligible::Private(_))
+                    && !matches!(failure, NotPushed::Patch(_)) =>
+            {
+                failure
+            }
+            Err(stronger) => stronger,
+        })
+    }
+
+    // ---- push
+
+    async fn push(
+        &self,
+        repository: &Repository,
+        clone: &mut dyn VcsClone,
+        head: &Revision,
+    ) -> Result<(), NotPushed> {
+        let (log, build) = (&self.worker.log, &self.build.request.target);
+        log.mark_pushing(self.cx, build)
+            .await
+            .map_err(WorkerError::from)?;
+        match clone.push(head).await {
+            Err(WorkerError::Refused { doing, words }) => {
+                log.clear_pushing(self.cx, build)
+                    .map_err(WorkerError::from)?;
+                return Err(match repository.look_at_tree_again().await {
+                    Verdict::Closed(reason) => repository.tree_closed(&reason),
+                    Verdict::Open => WorkerError::Refused { doing, words }.into(),
+                });
+            }
+            pushed => pushed?,
+        }
+        let (head, name) = (&head.id, &repository.settings().try_name);
+        info!(outcome = "pushed", "pushed {head} to {name}");
+        Ok(())
+    }
+
+    // ---- outcome
+
+    pub(super) async fn settle(
+        &self,
+        pushed: Result<PushedHead, NotPushed>,
+    ) -> Result<Outcome, WorkerError> {
+        let clock = self.cx.clock().as_ref();
+        let report = match pushed {
+            Ok(pushed) => self.pushed(pushed),
+            Err(NotPushed::Patch(failure)) => Report::PatchFailed(PatchFailure {
+                seconds: seconds_since(self.started, clock),
+                ..*failure
+            }),
+            Err(NotPushed::Ineligible(over)) => self.ineligible(&over).await,
+            Err(NotPushed::Decided) => {
+                info!("not pushed: its end was decided meanwhile");
+                return Ok(Outcome::Done);
+            }
+            Err(NotPushed::Defer { after, reason }) => return Ok(Outcome::defer(after, reason)),
+            Err(NotPushed::Hold { after, reason }) => {
+                self.share_wait(after, &reason)?;
+                return Ok(Outcome::hold(after, reason));
+            }
+            Err(NotPushed::Ours(error)) => {
+                // A failure is recorded in the words of the version control, which name files. Of a build that has to wait that was
+                // asked already.
+                match error.retry() {
+                    Retry::Hold(after) => {
+                        // What a full disk could not hold may be private.
+                        let reason = match &error {
+                            WorkerError::DiskFull { .. } => "our disk is full".to_owned(),
+                            error => error_chain(error),
+                        };
+                        self.share_wait(after, &reason)?;
+                        return Err(error);
+                    }
+                    Retry::Defer(_) => return Err(error),
+                    Retry::Backoff | Retry::After(_) | Retry::Never => {}
+                }
+                match self.worker.guard.check(self.build, clock.now()).await {
+                    Ok(Some(private @ Ineligible::Private(_))) => private.report(),
+                    _ => return Err(error),
+                }
+            }
+        };
+        match &report {
+            Report::Neutral(neutral) => {
+                info!(outcome = "skipped", "nothing to push: {}", neutral.text);
+            }
+            Report::Withheld => {
+                info!(outcome = "private", "the revision is not public any more")
+            }
+            Report::PatchFailed(failure) => {
+                info!(
+                    outcome = "patch_failed",
+                    "the patch is to blame: {}", failure.summary
+                );
+            }
+            Report::InfrastructureFailed(blame) => {
+                error!(
+                    outcome = "infra_failed",
+                    "we are to blame: {}", blame.summary
+                );
+            }
+            Report::Working | Report::Pushed(_) => {}
+        }
+        let log = &self.worker.log;
+        log.finish(self.cx, &self.build.request, self.record, report)?;
+        Ok(Outcome::Done)
+    }
+
+    /// Records what all builds of the repository wait for.
+    fn share_wait(&self, after: Duration, reason: &str) -> Result<(), WorkerError> {
+        let repository = &self.build.request.repository;
+        let log = &self.worker.log;
+        Ok(log.hold(self.cx, repository, after, reason)?)
+    }
+
+    fn pushed(&self, pushed: PushedHead) -> Report {
+        let PushedHead {
+            repository,
+            head: Revision { id: head },
+            base,
+        } = pushed;
+        let treeherder = self.worker.settings.treeherder_url.trim_end_matches('/');
+        Report::Pushed(Box::new(Pushed {
+            treeherder_url: format!("{treeherder}/#/jobs?repo={repository}&revision={head}"),
+            revision: head,
+            patches: self.build.stack.len(),
+            revisions: self.build.revisions(),
+            abandoned: self.build.abandoned_below(),
+            landed: self.build.landed.clone(),
+            base,
+            seconds: seconds_since(self.started, self.cx.clock().as_ref()),
+        }))
+    }
+
+    /// How a build ends that is not to be built any more. One that has expired says what it waited for.
+    async fn ineligible(&self, over: &Ineligible) -> Report {
+        let request = &self.build.request;
+        let (Ineligible::Expired { allowed, .. }, Some(repository)) =
+            (over, self.worker.repositories.get(&request.repository))
+        else {
+            return over.report();
+        };
+        let hours = allowed.as_secs() / 3600;
+        let seconds = seconds_since(request.accepted_at, self.cx.clock().as_ref());
+        let events = self.record.events.iter().rev();
+        let mut waits = events.filter_map(|event| match &event.what {
+            What::Parked { blocker, .. } => Some(*blocker),
+            What::Failed { .. } => Some(None),
+            _ => None,
+        });
+        if !self.record.pushing
+            && let Some(blocker) = waits.next().flatten()
+        {
+            let blame = infra_failure::waited(blocker, repository.settings(), hours, seconds);
+            return Report::InfrastructureFailed(blame);
+        }
+        if !repository.is_ready().await {
+            let blame = infra_failure::never_ready(repository.settings(), hours, seconds);
+            return Report::InfrastructureFailed(blame);
+        }
+        let mut report = over.report();
+        if let Report::Neutral(Neutral { text, .. }) = &mut report
+            && let Verdict::Closed(reason) = repository.look_at_tree().await
+        {
+            // Whoever closes a tree writes what they like.
+            let reason = text::path(reason.as_bytes()).replace('`', "'");
+            let tree = &repository.settings().try_name;
+            text.push_str(&format!(
+                " The build waited for {tree}, which is closed: `{reason}`."
+            ));
+        }
+        report
+    }
+}
+
+pub(super) fn seconds_since(start: Timestamp, clock: &dyn Clock) -> f64 {
+    clock.now().duration_since(start).as_secs_f64()
+}

@@ -1,0 +1,34 @@
+//! The worker: applies a build's stack of patches on a clone, and pushes the head.
+//!
+//! [`Worker`] holds the clones of the repositories. Its [`Worker::clone_manager`] prepares them, and its
+//! [`Worker::handler`] does the builds. What it takes in (patches, names, messages) is hostile: [`patch`] reads and checks
+//! it. How a version control clones, applies and pushes is behind the traits of [`vcs`].
+
+mod base;
+mod clone;
+pub mod disk;
+mod error;
+mod handler;
+mod outcome;
+pub mod patch;
+pub mod process;
+mod processor_time;
+mod repository;
+mod settings;
+mod size;
+pub mod text;
+mod tree_status;
+mod try_config;
+pub mod vcs;
+mod worker;
+
+pub use clone::dir::SOURCE_TIP;
+pub use clone::inventory::{CloneReport, CloneState, Inventory};
+pub use clone::requests::{MaintenanceResult, Outcome, Progress, Requests, Task};
+pub use error::{Barrier, Integrity, Peer, WorkerError};
+pub use handler::BuildHandler;
+pub use processor_time::ProcessorTime;
+pub use settings::{Limits, RepositorySettings, Settings, TryMode};
+pub use size::Size;
+pub use try_config::PATH as TRY_CONFIG;
+pub use worker::{CloneManager, Worker, maintain};

@@ -1,0 +1,306 @@
+//! The text for an author about a failure of ours.
+
+use build::{Blame, Blocker};
+use bus::Cause;
+
+use crate::{Barrier, Peer, RepositorySettings, WorkerError};
+
+/// A build that has been given up after `attempts`, and after `seconds` since it was accepted. `repository` is `None`
+/// when its repository is not configured any more; `vcs` is
+/// what its version control is called.
+pub(crate) fn given_up(
+    cause: &Cause<'_, WorkerError>,
+    repository: Option<&RepositorySettings>,
+    vcs: &str,
+    attempts: u32,
+    seconds: f64,
+) -> Blame {
+    let (name, try_name) = repository.map_or(("the repository", "Try"), |it| {
+        (it.name.as_str(), it.try_name.as_str())
+    });
+    let summary = match cause {
+        Cause::Failed(error)
+        | Cause::AttemptsExhausted {
+            last: Some(error), ..
+        } => what_happened(error, name, try_name, vcs),
+        Cause::AttemptsExhausted { last: None, .. } => UNKNOWN.to_owned(),
+        Cause::WorkerDied { .. } | Cause::Panicked(_) => {
+            "Our server broke down while it worked on this build.".to_owned()
+        }
+    };
+    // The words of others, each line on its own as they said it; they were put on one line for the log.
+    let words = cause.error().and_then(peers_words);
+    let details = words.map_or_else(|| cause.to_string(), str::to_owned);
+    Blame {
+        summary,
+        details: details.replace("; ", "\n"),
+        attempts,
+        seconds,
+    }
+}
+
+/// A build whose repository had no clone to build on for `hours`.
+pub(crate) fn never_ready(repository: &RepositorySettings, hours: u64, seconds: f64) -> Blame {
+    let summary = format!(
+        "Our clone of {} was not ready within {hours} hours.",
+        repository.name
+    );
+    Blame {
+        summary,
+        details: String::new(),
+        attempts: 0,
+        seconds,
+    }
+}
+
+/// A build that waited for `hours` in vain, when the last thing that it waited for was for us to mend.
+pub(crate) fn waited(
+    blocker: Blocker,
+    repository: &RepositorySettings,
+    hours: u64,
+    seconds: f64,
+) -> Blame {
+    let what = match blocker {
+        Blocker::DiskFull => "our disk is full".to_owned(),
+        Blocker::NoDefaultRevision => format!(
+            "the revision {} on which we build patches for {} is not there any more",
+            repository.default_revision, repository.name
+        ),
+    };
+    Blame {
+        summary: format!("The build waited for more than {hours} hours: {what}."),
+        details: String::new(),
+        attempts: 0,
+        seconds,
+    }
+}
+
+const UNKNOWN: &str = "Something went wrong on our server.";
+
+fn what_happened(error: &WorkerError, name: &str, try_name: &str, vcs: &str) -> String {
+    let called = |peer: &Peer| match peer {
+        Peer::Source => name,
+        Peer::Destination => try_name,
+    };
+    match error {
+        WorkerError::Refused { .. } => {
+            format!("The push to {try_name} was refused by a hook there.")
+        }
+        WorkerError::Forbidden { peer, barrier, .. } => barred(*barrier, called(peer), vcs),
+        WorkerError::UnknownHost { peer, .. } => {
+            format!("No host key of {} is known here.", called(peer))
+        }
+        WorkerError::OtherHostKey { peer, .. } => other_host_key(called(peer)),
+        WorkerError::Remote {
+            peer: Peer::Destination,
+            ..
+        } => format!(
+            "The repository {try_name} could not be reached, or the connection to it broke off."
+        ),
+        WorkerError::Remote {
+            peer: Peer::Source, ..
+        } => format!("The newest changesets of {name} could not be fetched."),
+        WorkerError::DiskFull { .. } => "Our disk is full.".to_owned(),
+        WorkerError::NoDefaultRevision { .. } => {
+            format!("The revision on which we build patches for {name} is not there any more.")
+        }
+        WorkerError::Damaged { .. } => {
+            format!("Our clone of {name} was damaged; a new one is being made.")
+        }
+        WorkerError::Deadline { is_push: true, .. } => {
+            format!("The push to {try_name} did not end in time and was stopped.")
+        }
+        WorkerError::Deadline { .. } => {
+            format!("{vcs} did not end in time on our server and was stopped.")
+        }
+        _ => UNKNOWN.to_owned(),
+    }
+}
+
+/// What the other side said. What we say in front of it is for operators.
+fn peers_words(error: &WorkerError) -> Option<&str> {
+    match error {
+        WorkerError::Refused { words, .. }
+        | WorkerError::Forbidden { words, .. }
+        | WorkerError::UnknownHost { words, .. }
+        | WorkerError::OtherHostKey { words, .. }
+        | WorkerError::Remote { words, .. } => Some(words),
+        _ => None,
+    }
+}
+
+fn other_host_key(peer: &str) -> String {
+    format!("The host key of {peer} is not the one that we know.")
+}
+
+/// The other side does not let us in.
+fn barred(barrier: Barrier, peer: &str, vcs: &str) -> String {
+    match barrier {
+        Barrier::HostKey => other_host_key(peer),
+        Barrier::Certificate => {
+            format!("The certificate of {peer} is not one that we accept.")
+        }
+        Barrier::NoRepository => {
+            format!("The address that we have for {peer} leads to no repository.")
+        }
+        Barrier::ReadOnly => format!("{peer} takes no pushes from us."),
+        Barrier::NoProgram => format!("There is no {vcs} on the server of {peer}."),
+        Barrier::Credentials => format!("Our credentials were not accepted by {peer}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use build::{Phid, Report};
+    use bus::{Retry, Retryable};
+    use phabricator::answer;
+
+    use super::*;
+    use crate::Integrity;
+
+    fn peer(doing: &str) -> Peer {
+        if doing.starts_with("push ") {
+            Peer::Destination
+        } else {
+            Peer::Source
+        }
+    }
+
+    fn remote(doing: &str) -> WorkerError {
+        WorkerError::Remote {
+            peer: peer(doing),
+            doing: doing.to_owned(),
+            words: "abort: error: Connection refused".to_owned(),
+        }
+    }
+
+    fn forbidden(doing: &str, barrier: Barrier, words: &str) -> WorkerError {
+        WorkerError::Forbidden {
+            peer: peer(doing),
+            barrier,
+            doing: doing.to_owned(),
+            words: words.to_owned(),
+        }
+    }
+
+    fn deadline(command: &str) -> WorkerError {
+        WorkerError::Deadline {
+            command: format!("hg {command}"),
+            is_push: command == "push",
+            seconds: 900,
+        }
+    }
+
+    /// The errors that have a text of their own; the golden file shows it.
+    fn errors() -> Vec<WorkerError> {
+        // A hook may say anything.
+        let hook = "remote: certificate not found; remote: pretxnchangegroup.x hook failed; abort: push failed on remote";
+        vec![
+            WorkerError::Refused {
+                doing: "push to try".to_owned(),
+                words: hook.to_owned(),
+            },
+            remote("push to try"),
+            remote("pull central"),
+            remote("clone central"),
+            forbidden(
+                "push to try",
+                Barrier::Credentials,
+                "remote: try@host: Permission denied (publickey).",
+            ),
+            forbidden(
+                "pull central",
+                Barrier::Credentials,
+                "abort: authorization failed",
+            ),
+            forbidden(
+                "push to try",
+                Barrier::HostKey,
+                "remote: Host key verification failed.",
+            ),
+            WorkerError::UnknownHost {
+                peer: Peer::Destination,
+                doing: "push to try".to_owned(),
+                host: "[hg.example.org]:2222".to_owned(),
+                words: "remote: Host key verification failed.".to_owned(),
+            },
+            WorkerError::OtherHostKey {
+                peer: Peer::Destination,
+                doing: "push to try".to_owned(),
+                host: "hg.example.org".to_owned(),
+                words: "remote: Host key verification failed.".to_owned(),
+            },
+            forbidden(
+                "push to try",
+                Barrier::Certificate,
+                "abort: error: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
+            ),
+            forbidden(
+                "push to try",
+                Barrier::NoRepository,
+                "abort: repository /try not found",
+            ),
+            WorkerError::Damaged {
+                repository: "central".to_owned(),
+                reason: "integrity check failed".to_owned(),
+            },
+            deadline("push"),
+            deadline("import"),
+            WorkerError::Server {
+                what: "the hg command server failed during `hg log`".to_owned(),
+                source: "its greeting is not one of a command server that runs commands".into(),
+            },
+            WorkerError::Command {
+                doing: "import the patches of D7".to_owned(),
+                words: "abort: disk broken".to_owned(),
+                integrity: Integrity::Unknown,
+            },
+            WorkerError::NoDefaultRevision {
+                repository: "central".to_owned(),
+                revision: "gone".to_owned(),
+            },
+            WorkerError::io("write down the base")(std::io::ErrorKind::StorageFull.into()),
+        ]
+    }
+
+    #[test]
+    fn each_cause_has_its_text() {
+        let phid = Phid::parse("PHID-REPO-central").expect("a PHID");
+        let repository = RepositorySettings::new(phid, "central", "source", "try");
+        let errors = errors();
+        let causes = errors.iter().map(|error| match error.retry() {
+            Retry::Never => (Cause::Failed(error), 1),
+            _ => (
+                Cause::AttemptsExhausted {
+                    attempts: 5,
+                    last: Some(error),
+                },
+                5,
+            ),
+        });
+        let without_error = [
+            (Cause::WorkerDied { times: 5 }, 5),
+            (Cause::Panicked("oh"), 5),
+            (
+                Cause::AttemptsExhausted {
+                    attempts: 5,
+                    last: None,
+                },
+                6,
+            ),
+        ];
+        let mut texts = String::new();
+        for (cause, attempts) in causes.chain(without_error) {
+            let report = Report::InfrastructureFailed(given_up(
+                &cause,
+                Some(&repository),
+                "Mercurial",
+                attempts,
+                1570.0,
+            ));
+            let answers: Vec<String> = answer(&report).iter().map(ToString::to_string).collect();
+            texts.push_str(&format!("======== {cause}\n\n{}\n\n", answers.join("\n\n")));
+        }
+        insta::assert_snapshot!(texts);
+    }
+}

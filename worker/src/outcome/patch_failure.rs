@@ -1,0 +1,301 @@
+//! The text for an author about a patch that cannot be built. What comes from outside is in `details` only.
+
+use std::time::Duration;
+
+use build::{BaseChoice, BaseReason, Build, Patch, PatchFailure};
+
+use crate::{
+    Limits, Size,
+    patch::{
+        RejectReason,
+        path_tree::Conflict,
+        reject_report::{Cause, RejectReport},
+        stack_size::TooLarge,
+    },
+    text,
+    vcs::Rejection,
+};
+
+/// The patch was refused before anything was made of it.
+pub(crate) fn refused(build: &Build, patch: &Patch, refusal: &RejectReason) -> PatchFailure {
+    unfit(build, patch, refusal.to_string(), refusal.advice)
+}
+
+/// A file of the patch would lie below another file.
+pub(crate) fn conflicts(build: &Build, patch: &Patch, conflict: &Conflict) -> PatchFailure {
+    let (path, other) = (text::path(&conflict.path), text::path(&conflict.other));
+    unfit(
+        build,
+        patch,
+        format!("{path}: it and {other} cannot both be files"),
+        "",
+    )
+}
+
+fn unfit(build: &Build, patch: &Patch, details: String, advice: &str) -> PatchFailure {
+    let advice = match advice {
+        "" => format!("Change D{} and submit it again.", patch.revision_id),
+        advice => advice.to_owned(),
+    };
+    let abandoned = if patch.abandoned {
+        abandoned_below(build)
+    } else {
+        String::new()
+    };
+    PatchFailure {
+        summary: format!("{} is refused.", subject(build, patch.revision_id)),
+        details,
+        advice: format!("{abandoned}{advice}"),
+        commands: String::new(),
+        base: None,
+        seconds: 0.0,
+    }
+}
+
+/// The stack is longer than `allowed`.
+pub(crate) fn too_long(build: &Build, allowed: usize) -> PatchFailure {
+    PatchFailure {
+        summary: format!(
+            "The stack of D{} has {} patches that have not landed, and only {allowed} are allowed.",
+            build.request.revision_id,
+            build.stack.len()
+        ),
+        details: String::new(),
+        advice: "Land the lower part of the stack first, or split it.".to_owned(),
+        commands: String::new(),
+        base: None,
+        seconds: 0.0,
+    }
+}
+
+/// The stack was not applied on `base`, onto which `commands` move it.
+pub(crate) fn rejected(
+    build: &Build,
+    base: &BaseChoice,
+    limits: &Limits,
+    commands: String,
+    rejection: Rejection,
+) -> PatchFailure {
+    match rejection {
+        Rejection::DoesNotApply {
+            revision_id,
+            report,
+        } => does_not_apply(build, revision_id, base, commands, report),
+        Rejection::SearchesTooLong {
+            revision_id,
+            report,
+        } => searches_too_long(build, revision_id, base, limits.search, commands, report),
+        Rejection::ChangesNothing { revision_id } => {
+            changes_nothing(build, revision_id, base, commands)
+        }
+        Rejection::TakesTooLong { revision_id } => takes_too_long(build, revision_id, limits.work),
+        Rejection::TakesTooMuchMemory { revision_id } => {
+            takes_too_much(build, revision_id, limits.memory)
+        }
+    }
+}
+
+/// The patch could not be applied; `report` says where and why.
+fn does_not_apply(
+    build: &Build,
+    revision_id: u64,
+    base: &BaseChoice,
+    commands: String,
+    report: RejectReport,
+) -> PatchFailure {
+    let RejectReport {
+        details,
+        causes,
+        unexplained,
+    } = report;
+    let mut advice = vec![];
+    if unexplained {
+        advice.push(format!("{REBASE}{}", if_there(base)));
+    }
+    advice.extend(
+        causes
+            .into_iter()
+            .map(|cause| advice_on(cause, unexplained)),
+    );
+    PatchFailure {
+        summary: format!("{} does not apply.", subject(build, revision_id)),
+        details,
+        advice: format!("{}{}", abandoned_below(build), advice.join(" ")),
+        commands: if unexplained { commands } else { String::new() },
+        base: Some(base.clone()),
+        seconds: 0.0,
+    }
+}
+
+/// The search took longer than `allowed` for the places of hunks that are not where they say.
+fn searches_too_long(
+    build: &Build,
+    revision_id: u64,
+    base: &BaseChoice,
+    allowed: Duration,
+    commands: String,
+    report: RejectReport,
+) -> PatchFailure {
+    let seconds = allowed.as_secs();
+    PatchFailure {
+        summary: format!(
+            "{} does not fit where it says, and other places were not found within {seconds} s of processor time.",
+            subject(build, revision_id)
+        ),
+        ..does_not_apply(build, revision_id, base, commands, report)
+    }
+}
+
+/// The patch leaves every file as it is.
+fn changes_nothing(
+    build: &Build,
+    revision_id: u64,
+    base: &BaseChoice,
+    commands: String,
+) -> PatchFailure {
+    PatchFailure {
+        summary: format!(
+            "{} changes nothing: the files are already as it would make them.",
+            subject(build, revision_id)
+        ),
+        details: String::new(),
+        advice: format!("If it has landed, close D{}. If not: {REBASE}", revision_id),
+        commands,
+        base: Some(base.clone()),
+        seconds: 0.0,
+    }
+}
+
+/// The files that the stack makes are too large.
+pub(crate) fn makes_too_much(build: &Build, too_large: &TooLarge) -> PatchFailure {
+    let TooLarge {
+        bytes,
+        allowed,
+        largest,
+        part,
+        files,
+    } = too_large;
+    let (bytes, allowed, part, largest) = (
+        Size(*bytes),
+        Size(*allowed),
+        Size(*part),
+        text::path(largest),
+    );
+    let part = match files {
+        1 => format!("The largest file has {part}: {largest}"),
+        _ => format!(
+            "The largest part of that is {part} in {files} files, which are copies or versions of one: {largest}"
+        ),
+    };
+    PatchFailure {
+        summary: format!(
+            "The stack of D{} is refused: the files that it makes are too large.",
+            build.request.revision_id
+        ),
+        details: format!(
+            "The files that its patches add, copy, rename or change have {bytes}, and {allowed} are allowed.\n{part}"
+        ),
+        advice:
+            "Copy or change fewer large files, or split the stack, and land its lower part first."
+                .to_owned(),
+        commands: String::new(),
+        base: None,
+        seconds: 0.0,
+    }
+}
+
+/// It took longer than `allowed` to apply the patches; it was at that of `D<revision_id>`.
+fn takes_too_long(build: &Build, revision_id: u64, allowed: Duration) -> PatchFailure {
+    let (top, seconds) = (build.request.revision_id, allowed.as_secs());
+    too_costly(
+        build,
+        format!(
+            "Applying the patches of D{top} took longer than {seconds} s of processor time. It was stopped at the \
+             patch of D{revision_id}."
+        ),
+    )
+}
+
+/// It needed more memory than the `allowed` bytes to apply the patch of `D<revision_id>`.
+fn takes_too_much(build: &Build, revision_id: u64, allowed: u64) -> PatchFailure {
+    let allowed = Size(allowed);
+    too_costly(
+        build,
+        format!("Applying the patch of D{revision_id} takes more memory than {allowed}."),
+    )
+}
+
+fn too_costly(build: &Build, summary: String) -> PatchFailure {
+    PatchFailure {
+        summary,
+        details: String::new(),
+        advice: format!(
+            "It is not tried again. Rebase the stack, so that its hunks fit where they say, split large patches, and \
+             submit D{} again.",
+            build.request.revision_id
+        ),
+        commands: String::new(),
+        base: None,
+        seconds: 0.0,
+    }
+}
+
+/// The patch as the author of the build knows it: below the one that was submitted there may be others.
+fn subject(build: &Build, id: u64) -> String {
+    let top = build.request.revision_id;
+    if id == top {
+        format!("The patch of D{id}")
+    } else {
+        format!("D{top} cannot be built. It stands on D{id}, and the patch of D{id}")
+    }
+}
+
+/// What to know of revisions below that were abandoned: one of them may be what is in the way.
+fn abandoned_below(build: &Build) -> String {
+    let below = build.abandoned_below();
+    let names: Vec<String> = below.iter().map(|id| format!("D{id}")).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    let (names, were) = (
+        names.join(", "),
+        if names.len() == 1 { "was" } else { "were" },
+    );
+    format!(
+        "The stack holds {names}, which {were} abandoned: if its change is not wanted, remove it from the stack first. "
+    )
+}
+
+const REBASE: &str = "Rebase the stack on that changeset or a newer one, resolve the conflicts, and submit it again.";
+
+/// What helps where a rebase does not. `partly` is when something else is wrong as well.
+fn advice_on(cause: Cause, partly: bool) -> String {
+    let (only, rebase) = if partly {
+        ("Where only", ", a rebase does not help")
+    } else {
+        ("Only", "; a rebase does not help")
+    };
+    let (what, remedy) = match cause {
+        Cause::LineEndings => (
+            "the line endings differ",
+            "Give the file the line endings that it has in the repository (`unix2dos` writes CRLF, `dos2unix` writes \
+             LF), commit, and submit again. With Git, set `core.autocrlf` to `false`, so that it converts nothing.",
+        ),
+        Cause::Encoding => (
+            "bytes beyond ASCII differ (the file is not UTF-8, and Phabricator serves text as UTF-8)",
+            "Submit the file as binary. `moz-phab` does that by itself; for `arc diff`, declare the file `binary` in \
+             `.gitattributes`.",
+        ),
+    };
+    format!("{only} {what}{rebase}. {remedy}")
+}
+
+/// A stack that was submitted in parts can be fine in its author's clone.
+fn if_there(base: &BaseChoice) -> &'static str {
+    match base.reason {
+        BaseReason::Named => {
+            " If your commits stand on it already and fit, submit all of them again."
+        }
+        _ => "",
+    }
+}

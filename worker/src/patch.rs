@@ -1,0 +1,468 @@
+//! Reads a patch before Mercurial does, and refuses what must not be committed.
+//!
+//! # Why
+//!
+//! `hg import --bypass` commits whatever a patch says: `.hg/hgrc`, `../x`, `/etc/x`, a file below a symbolic link. It
+//! takes a submodule for a symbolic link, a patch without changes for an empty commit, and a patch with two export
+//! headers for two commits. Its reader of patches is also lenient: it skips lines that it does not know, looks for
+//! headers in mails, decodes MIME, and takes the file's name from the one or the other of five lines.
+//!
+//! So the check must not merely find names in a patch, it must find the ones that Mercurial will use. This reader
+//! does so by being strict: every line has to be in its place in the grammar of a git patch as Phabricator writes it,
+//! and the names on all the lines about one file have to agree. For a patch that passes, Mercurial's reader has no
+//! choice left:
+//!
+//! * the first line that is not blank is `diff --git`, so there is no mail or export header to be parsed, and no line
+//!   outside of hunks can be taken for one;
+//! * a hunk holds exactly as many lines as it says, each with its sign, so both readers agree where it ends;
+//! * `diff --git a/X b/Y` is split at the last ` b/`, as Mercurial splits it, and then has to agree with the other
+//!   lines;
+//! * names are as plain as `path::check` wants them, so that trimming changes nothing; names in quotes (which
+//!   Mercurial takes literally) are refused.
+//!
+//! A file can be taken away and added again: Mercurial gets that in another form, see `replace.rs`.
+//!
+//! Whether a path lies below a file or a symbolic link can only be told with the repository at hand: see `path_tree.rs`.
+
+mod binary;
+mod header;
+mod hunk;
+mod lines;
+mod path;
+pub mod path_tree;
+pub mod reject_report;
+mod replace;
+pub mod stack_size;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
+
+pub use binary::encode;
+pub use hunk::{hunk_head, old_lines, old_texts};
+pub use replace::Prepared;
+
+use crate::{Limits, Size, text};
+use header::Header;
+use lines::Lines;
+
+/// A patch that can be given to Mercurial.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ParsedPatch {
+    /// What it does, file by file.
+    pub files: Vec<FileChange>,
+    /// What Mercurial gets in place of it, when it does not take it as it is.
+    pub prepared: Option<Prepared>,
+}
+
+/// What a patch does to one file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FileChange {
+    /// The file cleanup_tasks, or the file that goes.
+    pub path: Vec<u8>,
+    /// What is done to it.
+    pub kind: Kind,
+    /// Where its hunks begin, when it has any: see [`hunk_head`].
+    pub hunks: Option<Place>,
+    /// What the patch says of its size cleanup_tasks.
+    pub size: NewSize,
+}
+
+/// What a patch says of the size of a file cleanup_tasks, in bytes. A missing line break at the end of the file is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewSize {
+    /// It holds the whole file, as binary data.
+    Whole {
+        /// The size, in bytes.
+        size: u64,
+    },
+    /// It adds and removes lines, or none.
+    Changed {
+        /// The bytes that come.
+        added: u64,
+        /// The bytes that go.
+        removed: u64,
+    },
+}
+
+impl NewSize {
+    /// The size afterwards of a file that had `before`.
+    pub fn after(self, before: u64) -> u64 {
+        match self {
+            Self::Whole { size } => size,
+            Self::Changed { added, removed } => {
+                before.saturating_add(added).saturating_sub(removed)
+            }
+        }
+    }
+}
+
+/// The beginning of a line of a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The bytes before it.
+    offset: usize,
+    /// The lines before it.
+    line: usize,
+}
+
+/// What is done to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// It was not there.
+    Add,
+    /// Its content or mode changes.
+    Modify,
+    /// It goes.
+    Delete,
+    /// From this path, which stays.
+    Copy(Vec<u8>),
+    /// From this path, which goes.
+    Rename(Vec<u8>),
+}
+
+impl Kind {
+    /// Whether there is a file afterwards that was not there.
+    pub fn adds(&self) -> bool {
+        !matches!(self, Self::Modify | Self::Delete)
+    }
+}
+
+/// What is left of the limits of a stack while its patches are read, one after another.
+#[derive(Debug)]
+pub struct Budget {
+    /// The bytes that binary files and those that they replace may have, of how many, and the largest of them.
+    binary: u64,
+    binary_allowed: u64,
+    largest: (Vec<u8>, u64),
+    /// The lines that hunks may have, of how many.
+    lines: usize,
+    lines_allowed: usize,
+}
+
+impl Budget {
+    /// The whole of the limits.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            binary: limits.made,
+            binary_allowed: limits.made,
+            largest: (Vec::new(), 0),
+            lines: limits.lines,
+            lines_allowed: limits.lines,
+        }
+    }
+
+    /// No limits, for a patch that has kept them.
+    fn unlimited() -> Self {
+        Self {
+            binary: u64::MAX,
+            binary_allowed: u64::MAX,
+            largest: (Vec::new(), 0),
+            lines: usize::MAX,
+            lines_allowed: usize::MAX,
+        }
+    }
+
+    /// The binary file `path` has `size` bytes when it is unpacked, or replaces one that has.
+    fn spend_binary(&mut self, path: &[u8], size: u64) -> Result<(), RejectReason> {
+        if size > self.largest.1 {
+            self.largest = (path.to_vec(), size);
+        }
+        self.binary = self.binary.checked_sub(size).ok_or_else(|| {
+            let (path, size) = &self.largest;
+            let (size, allowed) = (Size(*size), Size(self.binary_allowed));
+            let reason = format!(
+                "it has {size} when it is unpacked, and all binary files of the stack have more than {allowed}; it is \
+                 the largest of them"
+            );
+            RejectReason::without_line(reason).about(path)
+        })?;
+        Ok(())
+    }
+
+    /// Hunks have this many lines.
+    fn spend_lines(&mut self, count: usize) -> Result<(), RejectReason> {
+        let allowed = self.lines_allowed;
+        self.lines = self.lines.checked_sub(count).ok_or_else(|| {
+            let reason =
+                format!("the hunks of the stack have more than {allowed} lines up to here");
+            RejectReason::without_line(reason).advise(SPLIT)
+        })?;
+        Ok(())
+    }
+}
+
+/// Why a patch is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RejectReason {
+    /// The file that it is about, when it is about one.
+    pub path: Option<Vec<u8>>,
+    /// The line of the patch, from 1; 0 when it is about none.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+    /// What its author can do about it. Empty when that is plain.
+    pub advice: &'static str,
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            write!(f, "{}: ", text::path(path))?;
+        }
+        match self.line {
+            0 => f.write_str(&self.reason),
+            line => write!(f, "{} (line {line} of the patch)", self.reason),
+        }
+    }
+}
+
+impl ParsedPatch {
+    /// The paths whose content or name changes.
+    pub fn touched(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().flat_map(|file| {
+            let source = match &file.kind {
+                Kind::Rename(source) => Some(source.as_slice()),
+                _ => None,
+            };
+            [Some(file.path.as_slice()), source].into_iter().flatten()
+        })
+    }
+
+    /// The files that go if they hold what the patch says, and that Mercurial keeps if they hold more.
+    pub fn removed_by_hunks(&self) -> impl Iterator<Item = &[u8]> {
+        let replaced = replace::replaced(&self.files);
+        let removed = self.files.iter().filter(move |file| {
+            file.kind == Kind::Delete
+                && file.hunks.is_some()
+                && !replaced.contains(file.path.as_slice())
+        });
+        removed.map(|file| file.path.as_slice())
+    }
+}
+
+/// Reads a patch that is a stack of its own.
+pub fn scan(content: &[u8], limits: &Limits) -> Result<ParsedPatch, RejectReason> {
+    scan_next(content, limits, &mut Budget::new(limits))
+}
+
+/// Reads the next patch of a stack, or says why it is refused.
+pub fn scan_next(
+    content: &[u8],
+    limits: &Limits,
+    budget: &mut Budget,
+) -> Result<ParsedPatch, RejectReason> {
+    let mut lines = Lines::new(content);
+    if content.len() > limits.patch_bytes {
+        return Err(lines.refuse(format!(
+            "the patch has {} bytes, {} are allowed",
+            content.len(),
+            limits.patch_bytes
+        )));
+    }
+    let mut files = Vec::new();
+    let mut seen = HashMap::new();
+    let mut unchanged = None;
+    while let Some(line) = lines.next() {
+        if line.is_empty() {
+            continue;
+        }
+        let (path, file) = scan_file(line, &mut lines, budget)?;
+        let kind = file.as_ref().map(|file| &file.kind);
+        match seen.insert(path, kind == Some(&Kind::Delete)) {
+            None => {}
+            Some(true) if kind == Some(&Kind::Add) => {}
+            Some(true) if kind.is_some_and(Kind::adds) => {
+                let reason = "the patch deletes it and moves or copies another file there: make two revisions of that";
+                return Err(lines.refuse(reason).about(path));
+            }
+            Some(_) => return Err(lines.refuse("the patch changes it twice").about(path)),
+        }
+        match file {
+            Some(file) => files.push(file),
+            None => {
+                unchanged.get_or_insert(
+                    lines
+                        .refuse("the patch names the file but does not change it")
+                        .about(path),
+                );
+            }
+        }
+        if seen.len() > limits.files {
+            return Err(lines.refuse(format!(
+                "the patch changes more than {} files",
+                limits.files
+            )));
+        }
+    }
+    if files.is_empty() {
+        return Err(unchanged.unwrap_or_else(|| lines.refuse("the patch changes nothing")));
+    }
+    if let Some(file) = moved_and_changed(&files) {
+        return Err(lines
+            .refuse("the patch moves it away and changes it")
+            .about(&file.path));
+    }
+    let replaced = replace::replaced(&files);
+    let prepared = match replaced.iter().next() {
+        None => None,
+        Some(path) => Some(replace::prepare(content, &replaced).ok_or_else(|| {
+            lines.refuse("the patch takes it away and adds it again, but not as a new file of whole lines").about(path)
+        })?),
+    };
+    Ok(ParsedPatch { files, prepared })
+}
+
+/// A file that is the source of a rename, so that it goes, and is changed on its own, so that it stays.
+fn moved_and_changed(files: &[FileChange]) -> Option<&FileChange> {
+    let sources = files.iter().filter_map(|file| match &file.kind {
+        Kind::Rename(source) => Some(source.as_slice()),
+        _ => None,
+    });
+    let gone: HashSet<&[u8]> = sources.collect();
+    files
+        .iter()
+        .find(|file| file.kind == Kind::Modify && gone.contains(file.path.as_slice()))
+}
+
+/// Reads what the patch says about one file: its path, and what is done to it, if anything is. Phabricator also names
+/// files that a diff leaves as they are, and Mercurial passes over these.
+fn scan_file<'a>(
+    first: &'a [u8],
+    lines: &mut Lines<'a>,
+    budget: &mut Budget,
+) -> Result<(&'a [u8], Option<FileChange>), RejectReason> {
+    let Some((old, new)) = header::names(first) else {
+        return Err(stray(first, lines));
+    };
+    if let Some(name) = old.strip_suffix(b"\r") {
+        let reason =
+            "only the line endings differ: the patch has CRLF, also behind the names of files";
+        return Err(lines.refuse(reason).advise(CONVERT).about(name));
+    }
+    for name in [old, new] {
+        path::check(name).map_err(|reason| lines.refuse(reason).about(name))?;
+    }
+    let file = scan_named(old, new, lines, budget).map_err(|refusal| refusal.about(new))?;
+    Ok((new, file))
+}
+
+fn scan_named<'a>(
+    old: &'a [u8],
+    new: &'a [u8],
+    lines: &mut Lines<'a>,
+    budget: &mut Budget,
+) -> Result<Option<FileChange>, RejectReason> {
+    let mut header = Header::default();
+    while lines
+        .peek()
+        .is_some_and(|line| !line.is_empty() && !is_content(line))
+    {
+        header.read(lines)?;
+    }
+    let mut kind =
+        header
+            .kind(old, new)
+            .ok_or_else(|| {
+                match header::whole_name(old, new, &header) {
+        Some(name) => lines
+            .refuse("its name holds ` b/`, where Mercurial ends the name in the line `diff --git`")
+            .advise(RENAME)
+            .about(name),
+        None => lines.refuse("its header contradicts itself"),
+    }
+            })?;
+    let mut hunks = None;
+    let mut size = NewSize::Changed {
+        added: 0,
+        removed: 0,
+    };
+    match lines.peek() {
+        Some(line) if line.starts_with(b"--- ") => {
+            let names = hunk::names(lines);
+            if kind == Kind::Modify && !header.changes_mode() {
+                kind = names.kind(lines);
+            }
+            let start = hunk::scan_text(old, new, &kind, &names, lines)?;
+            budget.spend_lines(lines.place().line - start.line)?;
+            (hunks, size) = (Some(start), hunk::new_size(lines.since(start)));
+        }
+        Some(b"GIT binary patch") => size = binary::scan(lines, new, kind == Kind::Delete, budget)?,
+        _ if kind == Kind::Modify && !header.changes_mode() => return Ok(None),
+        _ => {}
+    }
+    Ok(Some(FileChange {
+        path: new.to_vec(),
+        kind,
+        hunks,
+        size,
+    }))
+}
+
+fn is_content(line: &[u8]) -> bool {
+    line.starts_with(b"--- ") || line.starts_with(b"diff ") || line == b"GIT binary patch"
+}
+
+fn number(text: &[u8]) -> Option<(u32, &[u8])> {
+    let end = text
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
+}
+
+/// The refusal of a line that has no place.
+fn stray(line: &[u8], lines: &Lines<'_>) -> RejectReason {
+    if line.starts_with(b"# HG changeset patch") {
+        lines.refuse(
+            "it has a `# HG changeset patch` header, which could make one patch several commits",
+        )
+    } else if line.starts_with(b"Binary file") {
+        lines
+            .refuse("the content of a binary file is missing")
+            .advise(UPLOAD)
+    } else if line.starts_with(b"diff --git \"") {
+        lines.refuse("a file's name stands in quotes, which Mercurial takes as part of the name")
+    } else {
+        lines.refuse(format!(
+            "this line has no place in a git patch: {}",
+            text::cut(&text::path(line), 80)
+        ))
+    }
+}
+
+const CONVERT: &str = "Convert the patch to LF line endings (`dos2unix`) and submit it again. A rebase does not help.";
+const SPLIT: &str = "Split the stack, and land its lower part first.";
+const UPLOAD: &str =
+    "Submit it again with `moz-phab` or `arc diff`, which upload the content of binary files.";
+const RENAME: &str = "Mercurial cannot import a patch for such a file. Rename the directory whose name ends in ` b`, in a \
+                      revision of its own, and submit this one on top of that.";
+
+impl RejectReason {
+    fn without_line(reason: String) -> Self {
+        Self {
+            path: None,
+            line: 0,
+            reason,
+            advice: "",
+        }
+    }
+
+    fn about(self, path: &[u8]) -> Self {
+        // What is taken for a name can be as long as the patch.
+        let start = &path[..path.len().min(path::MAX_PATH)];
+        Self {
+            path: self.path.or_else(|| Some(start.to_vec())),
+            ..self
+        }
+    }
+
+    fn advise(self, advice: &'static str) -> Self {
+        Self { advice, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! Git's binary patches: zlib in base 85, a line at a time.
+//!
+//! Mercurial unpacks what it is given, whatever its size, and dies of data that are not zlib. So the data are unpacked
+//! here first, into nowhere.
+
+use std::io::{self, BufRead, Read, Write};
+
+use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
+
+use super::{Budget, Lines, NewSize, RejectReason, UPLOAD, number};
+
+const ALPHABET: &[u8; 85] =
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
+
+/// What each byte stands for as a digit; [`NO_DIGIT`] when it is none.
+const DIGITS: [u8; 256] = digits();
+const NO_DIGIT: u8 = 85;
+
+/// The most bytes on one line.
+const LINE: usize = 52;
+
+/// Reads `GIT binary patch` and its data for the file `path`.
+pub(super) fn scan(
+    lines: &mut Lines<'_>,
+    path: &[u8],
+    deleted: bool,
+    budget: &mut Budget,
+) -> Result<NewSize, RejectReason> {
+    lines.next();
+    let new = literal(lines, path, budget)?;
+    let is_data = |line: &[u8]| line.starts_with(b"literal ") || line.starts_with(b"delta ");
+    let old = if lines.peek().is_some_and(is_data) {
+        literal(lines, path, budget)?
+    } else {
+        0
+    };
+    // Phabricator writes this when it has lost the file's content, or never had it.
+    if new == 0 && old == 0 && !deleted {
+        let reason = "the content of a binary file is missing: both sides of its patch are empty";
+        return Err(lines.refuse(reason).advise(UPLOAD));
+    }
+    Ok(NewSize::Whole { size: new })
+}
+
+/// Reads one side of a binary patch, up to and with the blank line that ends it, and returns the file's size.
+fn literal(lines: &mut Lines<'_>, path: &[u8], budget: &mut Budget) -> Result<u64, RejectReason> {
+    let head = lines
+        .next()
+        .and_then(|line| number(line.strip_prefix(b"literal ")?));
+    let Some((size, b"")) = head else {
+        return Err(lines.refuse("a binary patch does not hold the whole file (`literal <size>`)"));
+    };
+    let size = u64::from(size);
+    budget.spend_binary(path, size)?;
+    let mut data = Data {
+        lines,
+        chunk: Vec::new(),
+        position: 0,
+    };
+    let unpacked = io::copy(
+        &mut ZlibDecoder::new(&mut data).take(size.saturating_add(1)),
+        &mut io::sink(),
+    );
+    let at_end = data.fill_buf().is_ok_and(<[u8]>::is_empty);
+    // The blank line behind the data.
+    lines.next();
+    match unpacked {
+        Ok(unpacked) if at_end && unpacked == size => Ok(size),
+        Ok(_) => Err(lines.refuse("a binary patch holds more or less than it says")),
+        Err(_) => Err(lines.refuse("a binary patch cannot be unpacked")),
+    }
+}
+
+/// The bytes of one side of a binary patch.
+struct Data<'l, 'a> {
+    lines: &'l mut Lines<'a>,
+    chunk: Vec<u8>,
+    position: usize,
+}
+
+impl BufRead for Data<'_, '_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position == self.chunk.len() {
+            self.position = 0;
+            self.chunk.clear();
+            if let Some(line) = self.lines.peek().filter(|line| !line.is_empty()) {
+                self.chunk = decode_line(line).ok_or(io::ErrorKind::InvalidData)?;
+                self.lines.next();
+            }
+        }
+        Ok(&self.chunk[self.position..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.position += amount;
+    }
+}
+
+impl Read for Data<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+/// One line: a letter for the number of bytes, and the bytes, four of them in five digits.
+fn decode_line(line: &[u8]) -> Option<Vec<u8>> {
+    let (&letter, digits) = line.split_first()?;
+    let length = match letter {
+        b'A'..=b'Z' => letter - b'A' + 1,
+        b'a'..=b'z' => letter - b'a' + 27,
+        _ => return None,
+    };
+    let length = usize::from(length);
+    if digits.len() != length.div_ceil(4) * 5 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(LINE);
+    for group in digits.chunks(5) {
+        let mut value: u32 = 0;
+        for digit in group {
+            let digit = DIGITS[usize::from(*digit)];
+            if digit == NO_DIGIT {
+                return None;
+            }
+            value = value.checked_mul(85)?.checked_add(digit.into())?;
+        }
+        bytes.extend(value.to_be_bytes());
+    }
+    bytes.truncate(length);
+    Some(bytes)
+}
+
+const fn digits() -> [u8; 256] {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < NO_DIGIT {
+        digits[ALPHABET[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    digits
+}
+
+/// A binary patch's data that make a file be `content`, whatever it was.
+pub fn encode(content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(content)?;
+    let packed = encoder.finish()?;
+    let mut patch = format!("GIT binary patch\nliteral {}\n", content.len()).into_bytes();
+    for line in packed.chunks(LINE) {
+        let length = u8::try_from(line.len()).unwrap_or_default();
+        patch.push(if length <= 26 {
+            b'A' + length - 1
+        } else {
+            b'a' + length - 27
+        });
+        for group in line.chunks(4) {
+            let mut bytes = [0; 4];
+            bytes[..group.len()].copy_from_slice(group);
+            let mut value = u32::from_be_bytes(bytes);
+            let mut digits = [0; 5];
+            for digit in digits.iter_mut().rev() {
+                *digit = ALPHABET[usize::try_from(value % 85).unwrap_or_default()];
+                value /= 85;
+            }
+            patch.extend(digits);
+        }
+        patch.push(b'\n');
+    }
+    patch.push(b'\n');
+    Ok(patch)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Limits;
+
+    fn read(patch: &[u8], budget: usize) -> Result<(), String> {
+        let mut lines = Lines::new(patch);
+        let mut budget = Budget::new(&Limits {
+            made: u64::try_from(budget).expect("small"),
+            ..Limits::default()
+        });
+        scan(&mut lines, b"file", false, &mut budget)
+            .map(|_| ())
+            .map_err(|refusal| refusal.reason)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_can_be_read(content in proptest::collection::vec(any::<u8>(), 1..600)) {
+            let patch = encode(&content).expect("encoded");
+            prop_assert_eq!(read(&patch, 600), Ok(()));
+            prop_assert!(read(&patch, content.len() - 1).is_err(), "the budget holds");
+        }
+
+        #[test]
+        fn no_line_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = decode_line(&line);
+        }
+    }
+
+    #[test]
+    fn what_mercurial_would_die_of_is_refused() {
+        let bomb = String::from_utf8(encode(&vec![0; 1 << 20]).expect("encoded")).expect("ascii");
+        let table = [
+            (
+                "a small size for much data",
+                bomb.replace("literal 1048576", "literal 10"),
+            ),
+            (
+                "a large size for less data",
+                bomb.replace("literal 1048576", "literal 1048577"),
+            ),
+            (
+                "no zlib",
+                "GIT binary patch\nliteral 4\nD00000\n\n".to_owned(),
+            ),
+            (
+                "no base 85",
+                "GIT binary patch\nliteral 4\nD0,000\n\n".to_owned(),
+            ),
+            (
+                "a digit too few",
+                "GIT binary patch\nliteral 4\nD0000\n\n".to_owned(),
+            ),
+            (
+                "a group over 32 bits",
+                "GIT binary patch\nliteral 4\nD~~~~~\n\n".to_owned(),
+            ),
+            (
+                "bytes behind the stream",
+                bomb.replacen("\n\n", "\nD00000\n\n", 1),
+            ),
+            ("a delta", bomb.replace("literal", "delta")),
+            ("no data", "GIT binary patch\nliteral 4\n\n".to_owned()),
+            ("nothing", "GIT binary patch\n".to_owned()),
+            (
+                "a size that is no number",
+                bomb.replace("literal 1048576", "literal 99999999999999999999"),
+            ),
+            (
+                "both sides empty",
+                "GIT binary patch\nliteral 0\nHc$@<O00001\n\nliteral 0\nHc$@<O00001\n\n".to_owned(),
+            ),
+            (
+                "one side, empty",
+                "GIT binary patch\nliteral 0\nHc$@<O00001\n\n".to_owned(),
+            ),
+        ];
+        assert_eq!(read(bomb.as_bytes(), 1 << 20), Ok(()));
+        for (case, patch) in table {
+            assert!(read(patch.as_bytes(), 2 << 20).is_err(), "{case}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The hunks of a text file.
+
+use super::{FileChange, Kind, Lines, NewSize, Place, RejectReason, number};
+
+/// The head of a hunk.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HunkHead<'a> {
+    /// `@@ -4,3 +4,3 @@ fn x`
+    pub text: &'a [u8],
+    /// The line of the patch, from 1.
+    pub line: usize,
+}
+
+/// The head of a file's `number`th hunk, from 1. `content` is the patch that `file` was read from. `None` when the file
+/// has no such hunk.
+///
+/// Only a file's own hunks are read again: a place for each of them would take more room than the patch.
+pub fn hunk_head<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<HunkHead<'a>> {
+    let mut lines = Lines::from(content, file.hunks?);
+    for _ in 1..number {
+        scan_hunk(&mut lines).ok()?;
+    }
+    let text = lines
+        .next()
+        .filter(|line| number > 0 && hunk_ranges(line).is_some())?;
+    Some(HunkHead {
+        text,
+        line: lines.place().line,
+    })
+}
+
+/// The lines that a file must have for its `number`th hunk to fit, without their signs and `\n`.
+pub fn old_lines<'a>(content: &'a [u8], file: &FileChange, number: usize) -> Option<Vec<&'a [u8]>> {
+    let mut lines = Lines::from(content, file.hunks?);
+    for _ in 1..number {
+        scan_hunk(&mut lines).ok()?;
+    }
+    let start = lines.place();
+    scan_hunk(&mut lines).ok()?;
+    let hunk = lines.since(start);
+    let lines = hunk
+        .strip_suffix(b"\n")
+        .unwrap_or(hunk)
+        .split(|&byte| byte == b'\n')
+        .skip(1);
+    let old = |line: &'a [u8]| match line {
+        [b'+' | b'\\', ..] => None,
+        [b' ' | b'-', old @ ..] => Some(old),
+        // It lost its space.
+        _ => Some(line),
+    };
+    Some(lines.filter_map(old).collect())
+}
+
+/// The hunks of a file: how many lines stand before each in the old file, and its old text there.
+pub fn old_texts<'a>(
+    content: &'a [u8],
+    file: &FileChange,
+) -> impl Iterator<Item = (usize, Vec<u8>)> + 'a {
+    let mut lines = file.hunks.map(|hunks| Lines::from(content, hunks));
+    std::iter::from_fn(move || {
+        let lines = lines
+            .as_mut()
+            .filter(|lines| lines.next_starts_with(b"@"))?;
+        let (old, _) = lines.peek().and_then(hunk_ranges)?;
+        let start = lines.place();
+        scan_hunk(lines).ok()?;
+        // A hunk without old lines names the one before it.
+        let before = old.start.saturating_sub(u32::from(old.count > 0));
+        Some((usize::try_from(before).ok()?, old_text(lines.since(start))))
+    })
+}
+
+/// The old text of a hunk.
+fn old_text(hunk: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(hunk.len());
+    let mut is_old = false;
+    for line in hunk.split_inclusive(|&byte| byte == b'\n').skip(1) {
+        match line {
+            [b'\\', ..] if is_old => {
+                text.pop_if(|last| *last == b'\n');
+            }
+            [b'\\', ..] => {}
+            [sign, old @ ..] if b" -".contains(sign) => text.extend_from_slice(old),
+            [b'+', ..] => {}
+            // It lost its space.
+            _ => text.extend_from_slice(line),
+        }
+        is_old = !line.starts_with(b"+");
+    }
+    text
+}
+
+/// The text of a file's only hunk, when all of its lines begin with `sign`; the file has it before or cleanup_tasks.
+pub(super) fn only(content: &[u8], hunks: Place, sign: u8) -> Option<Vec<u8>> {
+    let mut lines = Lines::from(content, hunks);
+    scan_hunk(&mut lines).ok()?;
+    if lines.next_starts_with(b"@") {
+        return None;
+    }
+    let mut text = Vec::new();
+    for line in lines
+        .since(hunks)
+        .split_inclusive(|&byte| byte == b'\n')
+        .skip(1)
+    {
+        match line.split_first()? {
+            (first, rest) if *first == sign => text.extend_from_slice(rest),
+            // The line before has no end; Mercurial takes a carriage return for a part of that.
+            (b'\\', _) => {
+                text.pop();
+                text.pop_if(|last| *last == b'\r');
+            }
+            _ => return None,
+        }
+    }
+    Some(text)
+}
+
+/// The names on the `---` and `+++` lines of a file.
+pub(super) struct Names<'a> {
+    from: Option<&'a [u8]>,
+    to: Option<&'a [u8]>,
+}
+
+const NOTHING: Option<&[u8]> = Some(b"/dev/null");
+
+impl Names<'_> {
+    /// The kind of a change whose header has no mode; `lines` begin with its first hunk. Phabricator renders added
+    /// and deleted files like this when the diff came without modes, as plain `hg diff` prints it. Mercurial reads
+    /// them so only if the hunk agrees.
+    pub(super) fn kind(&self, lines: &Lines<'_>) -> Kind {
+        let Some((old, new)) = lines.peek().and_then(hunk_ranges) else {
+            return Kind::Modify;
+        };
+        if self.from == NOTHING && old.is_empty() {
+            Kind::Add
+        } else if self.to == NOTHING && new.is_empty() {
+            Kind::Delete
+        } else {
+            Kind::Modify
+        }
+    }
+}
+
+/// Reads the names of a file.
+pub(super) fn names<'a>(lines: &mut Lines<'a>) -> Names<'a> {
+    Names {
+        from: lines
+            .next()
+            .and_then(|line| line.strip_prefix(b"--- "))
+            .map(name_of),
+        to: lines
+            .next()
+            .and_then(|line| line.strip_prefix(b"+++ "))
+            .map(name_of),
+    }
+}
+
+/// Reads the hunks of a file, and returns where they begin.
+pub(super) fn scan_text(
+    old: &[u8],
+    new: &[u8],
+    kind: &Kind,
+    names: &Names<'_>,
+    lines: &mut Lines<'_>,
+) -> Result<Place, RejectReason> {
+    let is = |name: Option<&[u8]>, prefix: &[u8], expected: &[u8]| {
+        name.and_then(|name| name.strip_prefix(prefix))
+            .is_some_and(|name| name == expected)
+    };
+    let from_fits = is(names.from, b"a/", old) || (*kind == Kind::Add && names.from == NOTHING);
+    let to_fits = is(names.to, b"b/", new) || (*kind == Kind::Delete && names.to == NOTHING);
+    if !from_fits || !to_fits {
+        return Err(lines.refuse(
+            "the names in its `---` and `+++` lines differ from those in its `diff --git` line",
+        ));
+    }
+    let hunks = lines.place();
+    if *kind == Kind::Delete && lines.next_starts_with(b"@") {
+        // Mercurial keeps a file whose lines it finds elsewhere than the hunk says, and what is left when the first of
+        // several hunks has taken it away.
+        let whole = lines
+            .peek()
+            .and_then(hunk_ranges)
+            .is_some_and(|(old, new)| old.start <= 1 && new.count == 0);
+        scan_hunk(lines)?;
+        if !whole || lines.next_starts_with(b"@") {
+            return Err(
+                lines.refuse("the file goes, but not from its first line to its last in one hunk")
+            );
+        }
+    }
+    while lines.next_starts_with(b"@") {
+        scan_hunk(lines)?;
+    }
+    if lines.place() == hunks {
+        Err(lines.refuse("a hunk (`@@ … @@`) is missing"))
+    } else {
+        Ok(hunks)
+    }
+}
+
+/// What the hunks of a file, which have been read, say of its size. The sign of a line stands for its line break.
+pub(super) fn new_size(hunks: &[u8]) -> NewSize {
+    let (mut added, mut removed) = (0, 0);
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', hunks).chain([hunks.len()]) {
+        let bytes = u64::try_from(end - start).unwrap_or(u64::MAX);
+        match hunks.get(start) {
+            Some(b'+') => added += bytes,
+            Some(b'-') => removed += bytes,
+            _ => {}
+        }
+        start = end + 1;
+    }
+    NewSize::Changed { added, removed }
+}
+
+/// The name on a `---` or `+++` line: up to the tab, or without one up to the first space. A name with spaces is
+/// written with a tab behind it.
+fn name_of(rest: &[u8]) -> &[u8] {
+    let end = rest
+        .iter()
+        .position(|&byte| byte == b'\t')
+        .or_else(|| rest.iter().position(|&byte| byte == b' '));
+    &rest[..end.unwrap_or(rest.len())]
+}
+
+fn scan_hunk(lines: &mut Lines<'_>) -> Result<(), RejectReason> {
+    let ranges = lines.next().and_then(hunk_ranges);
+    let Some((Range { count: mut old, .. }, Range { count: mut new, .. })) = ranges else {
+        return Err(
+            lines.refuse("the head of a hunk is not `@@ -<line>,<count> +<line>,<count> @@`")
+        );
+    };
+    let mut signed = false;
+    while old > 0 || new > 0 {
+        let Some(line) = lines.next_raw() else {
+            return Err(lines.refuse("the patch ends within a hunk"));
+        };
+        let (from_old, from_new) = match line {
+            b"" | b"\r" | [b' ', ..] => (1, 1),
+            [b'-', ..] => (1, 0),
+            [b'+', ..] => (0, 1),
+            b"\\ No newline at end of file" if signed => (0, 0),
+            _ => return Err(lines.refuse("a line of a hunk begins with none of ` `, `+`, `-`")),
+        };
+        if from_old > old || from_new > new {
+            return Err(lines.refuse("a hunk has other lines than its head says"));
+        }
+        signed = true;
+        old -= from_old;
+        new -= from_new;
+    }
+    if lines.next_starts_with(b"\\ ") {
+        lines.next();
+    }
+    Ok(())
+}
+
+/// The lines of one side of a hunk.
+struct Range {
+    start: u32,
+    count: u32,
+}
+
+impl Range {
+    /// Whether it is that of a file that is not there.
+    fn is_empty(&self) -> bool {
+        self.start == 0 && self.count == 0
+    }
+}
+
+/// The old and new lines that the head of a hunk promises.
+fn hunk_ranges(line: &[u8]) -> Option<(Range, Range)> {
+    let rest = line.strip_prefix(b"@@ -")?;
+    let (old, rest) = hunk_range(rest)?;
+    let (new, rest) = hunk_range(rest.strip_prefix(b" +")?)?;
+    rest.starts_with(b" @@").then_some((old, new))
+}
+
+fn hunk_range(text: &[u8]) -> Option<(Range, &[u8])> {
+    let (start, rest) = number(text)?;
+    let (count, rest) = match rest.strip_prefix(b",") {
+        Some(rest) => number(rest)?,
+        None => (1, rest),
+    };
+    Some((Range { start, count }, rest))
+}

@@ -1,0 +1,387 @@
+//! Whether the paths of a stack fit into the tree: no file may lie below another file or a symbolic link.
+//!
+//! Mercurial commits `link/x` beside a symbolic link `link`, and whoever checks that out writes through the link. To
+//! tell, the paths of the base go past, sorted by their bytes, and only those that can matter to the stack are kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    patch::stack_size,
+    patch::{Kind, ParsedPatch},
+    try_config,
+};
+
+/// The tree that a stack is applied on, as far as its paths matter to the stack.
+#[derive(Debug)]
+pub struct Tree {
+    base: BTreeSet<Vec<u8>>,
+    /// What the stack has made of paths: whether they are there.
+    changes: BTreeMap<Vec<u8>, bool>,
+}
+
+/// Keeps those paths of a tree that matter to a stack. They come in the order of their bytes.
+#[derive(Debug)]
+pub struct PathFilter {
+    /// Paths to look out for, sorted, and the first that the manifest has not passed.
+    paths: Vec<Vec<u8>>,
+    at: usize,
+    /// Directories to look out for, sorted, with how many of their files were found; and the first that the manifest
+    /// has not reached.
+    directories: Vec<(Vec<u8>, usize)>,
+    next: usize,
+    /// The directories that the current line is in, the innermost last.
+    inside: Vec<usize>,
+    /// How many files of a directory are kept. The stack cannot take away more than all but one of these.
+    enough: usize,
+    found: BTreeSet<Vec<u8>>,
+}
+
+impl PathFilter {
+    /// A filter that keeps what matters to `stack`.
+    pub fn new(stack: &[ParsedPatch]) -> Self {
+        let files = || stack.iter().flat_map(|patch| &patch.files);
+        let added: BTreeSet<&[u8]> = files()
+            .filter(|file| file.kind.adds())
+            .map(|file| file.path.as_slice())
+            .collect();
+        let above = added.iter().flat_map(|path| ancestors(path));
+        let config = try_config::PATH.as_bytes();
+        let paths: BTreeSet<&[u8]> = added
+            .iter()
+            .copied()
+            .chain(above)
+            .chain([config])
+            .chain(stack_size::sized(stack))
+            .collect();
+        let goes = |kind: &Kind| matches!(kind, Kind::Delete | Kind::Rename(_));
+        Self {
+            paths: paths.into_iter().map(<[u8]>::to_vec).collect(),
+            at: 0,
+            directories: added
+                .iter()
+                .map(|path| ([path, b"/".as_slice()].concat(), 0))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            next: 0,
+            inside: Vec::new(),
+            enough: files().filter(|file| goes(&file.kind)).count() + 1,
+            found: BTreeSet::new(),
+        }
+    }
+
+    /// What was kept.
+    pub fn tree(self) -> Tree {
+        Tree {
+            base: self.found,
+            changes: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the next path of the tree.
+    pub fn pass(&mut self, path: &[u8]) {
+        while self
+            .paths
+            .get(self.at)
+            .is_some_and(|wanted| wanted.as_slice() < path)
+        {
+            self.at += 1;
+        }
+        while self
+            .directories
+            .get(self.next)
+            .is_some_and(|(directory, _)| directory.as_slice() <= path)
+        {
+            self.inside.push(self.next);
+            self.next += 1;
+        }
+        while self
+            .inside
+            .last()
+            .is_some_and(|&innermost| !path.starts_with(&self.directories[innermost].0))
+        {
+            self.inside.pop();
+        }
+        let mut matters = self.paths.get(self.at).is_some_and(|wanted| wanted == path);
+        if let Some(&innermost) = self.inside.last() {
+            let (_, count) = &mut self.directories[innermost];
+            matters |= *count < self.enough;
+            *count += 1;
+        }
+        if matters {
+            self.found.insert(path.to_vec());
+        }
+    }
+}
+
+/// The directories that a path is in, as paths.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'/')
+        .map(|(slash, _)| &path[..slash])
+}
+
+/// A file that would lie below another one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The file that the patch adds.
+    pub path: Vec<u8>,
+    /// The file that is in its way.
+    pub other: Vec<u8>,
+}
+
+impl Tree {
+    /// Applies a patch's changes of paths, and looks at what it adds.
+    pub fn apply(&mut self, patch: &ParsedPatch) -> Result<(), Conflict> {
+        let mut added = Vec::new();
+        for file in &patch.files {
+            match &file.kind {
+                Kind::Modify => continue,
+                Kind::Delete => {
+                    self.changes.insert(file.path.clone(), false);
+                    continue;
+                }
+                Kind::Rename(source) => {
+                    self.changes.insert(source.clone(), false);
+                }
+                Kind::Add | Kind::Copy(_) => {}
+            }
+            added.push(&file.path);
+        }
+        // The source of one rename can be the target of another.
+        for path in &added {
+            self.changes.insert((*path).clone(), true);
+        }
+        for path in added {
+            if let Some(other) = self.above(path).or_else(|| self.below(path)) {
+                return Err(Conflict {
+                    path: path.clone(),
+                    other,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A file where `path` needs a directory.
+    fn above(&self, path: &[u8]) -> Option<Vec<u8>> {
+        ancestors(path)
+            .find(|directory| self.is_file(directory))
+            .map(<[u8]>::to_vec)
+    }
+
+    /// A file in a directory where `path` is a file.
+    fn below(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let directory = [path, b"/"].concat();
+        let inside = |other: &[u8]| other.starts_with(&directory);
+        let changed = self
+            .changes
+            .range(directory.clone()..)
+            .take_while(|(other, _)| inside(other))
+            .find(|(_, there)| **there);
+        let kept = || {
+            let mut paths = self
+                .base
+                .range(directory.clone()..)
+                .take_while(|other| inside(other));
+            paths
+                .find(|other| !self.changes.contains_key(*other))
+                .cloned()
+        };
+        changed.map(|(other, _)| other.clone()).or_else(kept)
+    }
+
+    /// Whether the base has a file that matters to the stack.
+    pub fn was_there(&self, path: &[u8]) -> bool {
+        self.base.contains(path)
+    }
+
+    /// Whether the file that tells Try what to do is there already.
+    pub fn has_try_config(&self) -> bool {
+        self.is_there(try_config::PATH.as_bytes())
+    }
+
+    fn is_file(&self, path: &[u8]) -> bool {
+        // The build's last commit puts that one there.
+        path == try_config::PATH.as_bytes() || self.is_there(path)
+    }
+
+    fn is_there(&self, path: &[u8]) -> bool {
+        self.changes
+            .get(path)
+            .copied()
+            .unwrap_or_else(|| self.base.contains(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::patch::{FileChange, NewSize};
+
+    /// The tree with these paths, as far as it matters to `stack`.
+    fn tree(paths: &[&str], stack: &[ParsedPatch]) -> Tree {
+        let mut paths = paths.to_vec();
+        paths.sort_unstable();
+        let mut filter = PathFilter::new(stack);
+        paths.iter().for_each(|path| filter.pass(path.as_bytes()));
+        filter.tree()
+    }
+
+    fn patch(changes: &[(&str, Kind)]) -> ParsedPatch {
+        let file = |(path, kind): &(&str, Kind)| FileChange {
+            path: path.as_bytes().to_vec(),
+            kind: kind.clone(),
+            hunks: None,
+            size: NewSize::Changed {
+                added: 0,
+                removed: 0,
+            },
+        };
+        ParsedPatch {
+            files: changes.iter().map(file).collect(),
+            prepared: None,
+        }
+    }
+
+    #[test]
+    fn no_file_lies_below_another() {
+        let rename = |source: &str| Kind::Rename(source.as_bytes().to_vec());
+        let copy = |source: &str| Kind::Copy(source.as_bytes().to_vec());
+        let base = ["a", "d/e/f", "d/e/g", "d-e", "link", "z"];
+        type Case<'a> = (
+            &'a str,
+            Vec<Vec<(&'a str, Kind)>>,
+            Option<(&'a str, &'a str)>,
+        );
+        let table: Vec<Case<'_>> = vec![
+            (
+                "a file beside others",
+                vec![vec![("d/e/h", Kind::Add), ("n/m", Kind::Add)]],
+                None,
+            ),
+            (
+                "a name that others begin with",
+                vec![vec![("d/e/fg", Kind::Add), ("li", Kind::Add)]],
+                None,
+            ),
+            (
+                "below a link of the base",
+                vec![vec![("link/x", Kind::Add)]],
+                Some(("link/x", "link")),
+            ),
+            (
+                "far below a file",
+                vec![vec![("a/b/c/d", Kind::Add)]],
+                Some(("a/b/c/d", "a")),
+            ),
+            (
+                "a file for a directory",
+                vec![vec![("d", Kind::Add)]],
+                Some(("d", "d/e/f")),
+            ),
+            (
+                "a copy for a directory",
+                vec![vec![("d/e", copy("a"))]],
+                Some(("d/e", "d/e/f")),
+            ),
+            (
+                "below a link of the same patch",
+                vec![vec![("l", Kind::Add), ("l/x", Kind::Add)]],
+                Some(("l", "l/x")),
+            ),
+            (
+                "below a link of an earlier patch",
+                vec![vec![("l", Kind::Add)], vec![("l/x", Kind::Add)]],
+                Some(("l/x", "l")),
+            ),
+            (
+                "above a file of an earlier patch",
+                vec![vec![("l/x", Kind::Add)], vec![("l", Kind::Add)]],
+                Some(("l", "l/x")),
+            ),
+            (
+                "below a file that went before",
+                vec![vec![("link", Kind::Delete)], vec![("link/x", Kind::Add)]],
+                None,
+            ),
+            (
+                "below a file that moves there",
+                vec![vec![("a/b", rename("a"))]],
+                None,
+            ),
+            (
+                "below a file that came back",
+                vec![
+                    vec![("a", Kind::Delete)],
+                    vec![("a", Kind::Add)],
+                    vec![("a/b", Kind::Add)],
+                ],
+                Some(("a/b", "a")),
+            ),
+            (
+                "for a directory that is emptied",
+                vec![vec![
+                    ("d/e/f", Kind::Delete),
+                    ("d/e/g", Kind::Delete),
+                    ("d/e", Kind::Add),
+                ]],
+                None,
+            ),
+            (
+                "for a directory that is nearly emptied",
+                vec![vec![("d/e/f", Kind::Delete), ("d/e", Kind::Add)]],
+                Some(("d/e", "d/e/g")),
+            ),
+            (
+                "two files that change places",
+                vec![
+                    vec![("a", rename("z")), ("z", rename("a"))],
+                    vec![("z/b", Kind::Add)],
+                ],
+                Some(("z/b", "z")),
+            ),
+            (
+                "below our own file",
+                vec![vec![("try_task_config.json/x", Kind::Add)]],
+                Some(("try_task_config.json/x", "try_task_config.json")),
+            ),
+        ];
+        for (case, patches, expected) in table {
+            let stack: Vec<ParsedPatch> = patches.iter().map(|changes| patch(changes)).collect();
+            let expected = expected.map_or(Ok(()), |(path, other)| {
+                Err(Conflict {
+                    path: path.as_bytes().to_vec(),
+                    other: other.as_bytes().to_vec(),
+                })
+            });
+            let mut tree = tree(&base, &stack);
+            let found = stack.iter().try_for_each(|patch| tree.apply(patch));
+            assert_eq!(found, expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn only_paths_that_matter_to_the_stack_are_kept() {
+        let paths: Vec<String> = (0..2000)
+            .map(|number| format!("dir{}/file{number}", number % 7))
+            .collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let gone = Kind::Delete;
+        let stack = [patch(&[
+            ("dir3/file3", gone),
+            ("dir3", Kind::Add),
+            ("dir4/file4/x", Kind::Add),
+            ("new", Kind::Add),
+        ])];
+        let tree = tree(&paths, &stack);
+        let found: Vec<_> = tree
+            .base
+            .iter()
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect();
+        assert_eq!(found, ["dir3/file10", "dir3/file1004", "dir4/file4"]);
+        assert!(!tree.has_try_config());
+    }
+}

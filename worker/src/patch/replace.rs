@@ -1,0 +1,142 @@
+//! Files that a patch deletes or moves away and then adds again, as Git writes a file that becomes a symbolic link.
+//!
+//! `hg import` takes that in a working copy. With `--bypass` it compares the new file with the parent, where the old
+//! one still is, and rejects it. So Mercurial gets these files as a change of the mode and of the whole content. The
+//! deletion is left out of that, and the worker itself has to compare its lines with the file.
+
+use std::collections::HashSet;
+
+use super::{Budget, FileChange, Kind, Lines, binary, hunk, is_content, scan_file};
+
+/// A patch in a form that Mercurial takes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The patch in another form.
+    pub content: Vec<u8>,
+    /// The deletions that were left out.
+    pub deletions: Vec<Deletion>,
+}
+
+/// A file that a patch deletes, and the lines that it deletes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// The file that goes.
+    pub path: String,
+    lines: Vec<u8>,
+}
+
+impl Deletion {
+    /// The bytes of the file that [`Self::fits`] needs.
+    pub fn bytes(&self) -> usize {
+        self.lines.len() + 1
+    }
+
+    /// Whether a file that begins with `content` has these lines at its beginning, which is what Mercurial asks for.
+    pub fn fits(&self, content: &[u8]) -> bool {
+        content == self.lines || (self.lines.ends_with(b"\n") && content.starts_with(&self.lines))
+    }
+}
+
+/// The paths that a patch takes away and then adds again.
+pub(super) fn replaced(files: &[FileChange]) -> HashSet<&[u8]> {
+    let (mut gone, mut replaced) = (HashSet::new(), HashSet::new());
+    for file in files {
+        match &file.kind {
+            Kind::Delete => _ = gone.insert(file.path.as_slice()),
+            Kind::Rename(source) => _ = gone.insert(source.as_slice()),
+            Kind::Add if gone.contains(file.path.as_slice()) => {
+                _ = replaced.insert(file.path.as_slice())
+            }
+            Kind::Add | Kind::Copy(_) | Kind::Modify => {}
+        }
+    }
+    replaced
+}
+
+/// Prepares a patch that has been read and that replaces these files. `None` when it adds one of them by something
+/// else than lines that begin with `+`.
+pub(super) fn prepare(content: &[u8], replaced: &HashSet<&[u8]>) -> Option<Prepared> {
+    let mut prepared = Prepared {
+        content: Vec::with_capacity(content.len()),
+        deletions: Vec::new(),
+    };
+    let mut lines = Lines::new(content);
+    let mut budget = Budget::unlimited();
+    loop {
+        let start = lines.place();
+        let Some(first) = lines.next() else {
+            return Some(prepared);
+        };
+        if first.is_empty() {
+            continue;
+        }
+        let (path, file) = scan_file(first, &mut lines, &mut budget).ok()?;
+        let section = lines.since(start);
+        match file.filter(|_| replaced.contains(path)) {
+            Some(FileChange {
+                kind: Kind::Delete,
+                hunks,
+                ..
+            }) => {
+                if let Some(hunks) = hunks {
+                    let lines = hunk::only(content, hunks, b'-')?;
+                    // Phabricator's answers are UTF-8, and so are the names in them.
+                    let path = str::from_utf8(path).ok()?.to_owned();
+                    prepared.deletions.push(Deletion { path, lines });
+                }
+            }
+            Some(FileChange {
+                kind: Kind::Add,
+                hunks,
+                ..
+            }) => {
+                let data = match (hunks, binary_data(section)) {
+                    (Some(hunks), _) => &binary::encode(&hunk::only(content, hunks, b'+')?).ok()?,
+                    (None, Some(data)) => data,
+                    (None, None) => &binary::encode(b"").ok()?,
+                };
+                prepared.content.extend(change(path, mode(section), data));
+            }
+            _ => prepared.content.extend_from_slice(section),
+        }
+        if prepared.content.last().is_some_and(|last| *last != b'\n') {
+            prepared.content.push(b'\n');
+        }
+    }
+}
+
+/// The part of a patch that gives a file this mode and this content, whatever it had.
+fn change(path: &[u8], mode: &[u8], data: &[u8]) -> Vec<u8> {
+    [
+        b"diff --git a/",
+        path,
+        b" b/",
+        path,
+        b"\nold mode 100644\nnew mode ",
+        mode,
+        b"\n",
+        data,
+    ]
+    .concat()
+}
+
+/// The binary data in a part of a patch.
+fn binary_data(section: &[u8]) -> Option<&[u8]> {
+    let mark = b"\nGIT binary patch";
+    let at = section
+        .windows(mark.len())
+        .position(|window| window == mark)?;
+    Some(&section[at + 1..])
+}
+
+/// The mode of a file that is added by this part of a patch. Mercurial's default is that of a plain file.
+fn mode(section: &[u8]) -> &[u8] {
+    let mut lines = Lines::new(section);
+    lines.next();
+    while let Some(line) = lines.next().filter(|line| !is_content(line)) {
+        if let Some(mode) = line.strip_prefix(b"new file mode ") {
+            return mode;
+        }
+    }
+    b"100644"
+}

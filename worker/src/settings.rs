@@ -1,0 +1,285 @@
+//! What an operator decides.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    time::Duration,
+};
+
+use build::Phid;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::WorkerError;
+
+/// The settings of the worker.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The repositories that builds may be for.
+    pub repositories: Vec<RepositorySettings>,
+    /// Where the clones are kept between starts. No two processes can use the same clone: the second one waits.
+    pub clones_dir: PathBuf,
+    /// `Name <mail>` for patches without an author, and for the last commit of each build.
+    pub default_author: String,
+    /// Where Treeherder is; the links to a build's jobs begin with it.
+    pub treeherder_url: String,
+    /// Paths in a repository; a stack that touches one of them is not pushed.
+    pub skippable_files: BTreeSet<String>,
+    /// How old a diff may be to be pushed.
+    pub build_expiry: Duration,
+    /// The host keys that ssh trusts. `None` leaves ssh its system-wide file.
+    pub known_hosts: Option<PathBuf>,
+    /// The service that says which trees are closed. Without one, all count as open.
+    pub tree_status: Option<Url>,
+    /// How much the clones may take on the disk, in bytes. `None` leaves it to the disk.
+    pub disk_budget: Option<u64>,
+    /// Bounds on what comes from outside, and on time.
+    pub limits: Limits,
+}
+
+/// One repository.
+#[derive(Clone)]
+pub struct RepositorySettings {
+    /// Its name on Phabricator that cannot change.
+    pub phid: Phid,
+    /// Its name here; also the name of its directory below `clones_dir`.
+    pub name: String,
+    /// Where it is cloned from.
+    pub url: String,
+    /// Where heads are pushed to.
+    pub try_url: String,
+    /// What Treeherder calls the repository that is pushed to.
+    pub try_name: String,
+    /// What the last commit tells the decision task.
+    pub mode: TryMode,
+    /// What to build on when the stack's own base is unknown or not wanted: `tip`, a branch, a bookmark.
+    pub default_revision: String,
+    /// Build on the newest `default_revision`, whatever base the stack names.
+    pub use_latest_revision: bool,
+    /// The user for ssh.
+    pub ssh_user: Option<String>,
+    /// The private key for ssh.
+    pub ssh_key: Option<SecretString>,
+    /// How many builds are made side by side, each on a clone of its own. At least one.
+    pub lanes: usize,
+}
+
+impl RepositorySettings {
+    /// Settings with the usual values for everything that has one.
+    pub fn new(phid: Phid, name: &str, url: &str, try_url: &str) -> Self {
+        Self {
+            phid,
+            name: name.to_owned(),
+            url: url.to_owned(),
+            try_url: try_url.to_owned(),
+            try_name: "try".to_owned(),
+            mode: TryMode::Json,
+            default_revision: "tip".to_owned(),
+            use_latest_revision: false,
+            ssh_user: None,
+            ssh_key: None,
+            lanes: 1,
+        }
+    }
+}
+
+/// Addresses may hold passwords.
+impl fmt::Debug for RepositorySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepositorySettings")
+            .field("phid", &self.phid)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the last commit of a build tells the decision task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TryMode {
+    /// The parameters in `try_task_config.json`.
+    Json,
+    /// This try syntax in the commit message.
+    Syntax(String),
+}
+
+/// Bounds on what comes from outside, and on time.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest patch, in bytes.
+    pub patch_bytes: usize,
+    /// The most bytes of files that the patches of one stack may make, all together: see `patch::stack_size`.
+    pub made: u64,
+    /// The most files in one patch.
+    pub files: usize,
+    /// The most patches in one stack.
+    pub stack: usize,
+    /// The time for one command that stays on this machine.
+    pub command: Duration,
+    /// The time for the import of one patch. That it takes longer is our fault: see `work`.
+    pub import: Duration,
+    /// The most lines in the hunks of one stack. Mercurial makes some objects of each, about 200 bytes for an empty one.
+    pub lines: usize,
+    /// The processor time for applying the patches of one build. That it takes more is the fault of these.
+    pub work: Duration,
+    /// The part of `work` for patches whose hunks are not where they say, in files where a search can take long.
+    pub search: Duration,
+    /// The processor time for applying the patches of one author within ten minutes. Builds beyond it are deferred.
+    pub author: Duration,
+    /// The time for one pull or push.
+    pub transfer: Duration,
+    /// The time for the first clone.
+    pub clone: Duration,
+    /// The time that a build waits in its place for the clone, before it is deferred. Only builds for the same
+    /// repository stand behind it, and a kept clone is opened within a second; a deferred build is written again each
+    /// time, and can be large.
+    pub ready: Duration,
+    /// The most memory that a command server may have, in bytes of address space (with Mercurial, what it takes and some
+    /// 50 MB). A stack that needs more is refused.
+    ///
+    /// Measured: 0.6 GB for the largest file and the largest patch that are allowed, 0.3 GB before that for a repository
+    /// of 100,000 files, some 1 GB for one of the size of mozilla-central. But 6.6 GB for a patch of 62 MB that adds empty
+    /// lines, since each line is an object. A machine with 4 GB for a lane survives the default.
+    pub memory: u64,
+    /// A command server that takes more memory than this after a build, in bytes, is replaced.
+    pub server_memory: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            patch_bytes: 64 << 20,
+            made: 256_000_000,
+            files: 20_000,
+            stack: 100,
+            command: Duration::from_secs(180),
+            import: Duration::from_secs(180),
+            lines: 2_000_000,
+            work: Duration::from_secs(60),
+            search: Duration::from_secs(3),
+            author: Duration::from_secs(120),
+            transfer: Duration::from_secs(900),
+            clone: Duration::from_secs(6 * 3600),
+            ready: Duration::from_secs(60),
+            memory: 3 << 30,
+            server_memory: 1 << 30,
+        }
+    }
+}
+
+impl Settings {
+    /// Settings with the usual values for everything that has one.
+    pub fn new(repositories: Vec<RepositorySettings>, clones_dir: PathBuf) -> Self {
+        Self {
+            repositories,
+            clones_dir,
+            default_author: "code-review-events <noreply@localhost>".to_owned(),
+            treeherder_url: "https://treeherder.mozilla.org".to_owned(),
+            skippable_files: BTreeSet::new(),
+            build_expiry: Duration::from_secs(24 * 3600),
+            known_hosts: None,
+            tree_status: None,
+            disk_budget: None,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Refuses names that cannot be directories of their own, and arguments that a version control could not be given.
+    pub fn check(&self) -> Result<(), WorkerError> {
+        let refuse = |reason: String| Err(WorkerError::Settings { reason });
+        if self.clones_dir.as_os_str().as_bytes().contains(&b':') {
+            return refuse(
+                "the path of the clones directory holds a colon, which Mercurial takes for a list"
+                    .to_owned(),
+            );
+        }
+        let mut names = HashSet::new();
+        let mut phids = HashSet::new();
+        for repository in &self.repositories {
+            let name = &repository.name;
+            if !is_name(name) {
+                return refuse(format!(
+                    "{name:?} cannot name a repository: use letters, digits, `.`, `_` and `-`"
+                ));
+            }
+            if repository.lanes == 0 {
+                return refuse(format!(
+                    "repository {name} has no lane: it needs one at least"
+                ));
+            }
+            if !names.insert(name) || !phids.insert(&repository.phid) {
+                return refuse(format!("repository {name} is configured twice"));
+            }
+            for (what, value) in [
+                ("url", &repository.url),
+                ("try_url", &repository.try_url),
+                ("default_revision", &repository.default_revision),
+            ] {
+                if value.is_empty() || value.contains(char::is_control) {
+                    return refuse(format!(
+                        "{what} of repository {name} is empty or holds a control character"
+                    ));
+                }
+            }
+        }
+        if self.default_author.trim().is_empty() {
+            return refuse("the default author is empty".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a repository can be called so: its directory is.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(name: &str, phid: &str) -> RepositorySettings {
+        let phid = Phid::parse(phid).expect("a PHID");
+        RepositorySettings::new(
+            phid,
+            name,
+            "https://hg.example.org/source",
+            "ssh://hg.example.org/try",
+        )
+    }
+
+    #[test]
+    fn names_are_directories_of_their_own() {
+        let table: [(&[&str], bool); 9] = [
+            (&["mozilla-central", "nss"], true),
+            (&[""], false),
+            (&[".."], false),
+            (&[".ssh"], false),
+            (&["nss@2"], false),
+            (&["a/b"], false),
+            (&["-a"], false),
+            (&["a\0"], false),
+            (&["nss", "nss"], false),
+        ];
+        for (names, good) in table {
+            let repositories = names
+                .iter()
+                .enumerate()
+                .map(|(i, name)| repository(name, &format!("PHID-REPO-{i}")))
+                .collect();
+            let settings = Settings::new(repositories, PathBuf::from("clones"));
+            assert_eq!(settings.check().is_ok(), good, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let mut settings = repository("nss", "PHID-REPO-1");
+        settings.ssh_key = Some(SecretString::from("BEGIN PRIVATE"));
+        assert!(!format!("{settings:?}").contains("PRIVATE"));
+    }
+}
