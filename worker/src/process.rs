@@ -1,7 +1,7 @@
 //! Child processes that cannot outlive their use.
 //!
 //! A version control starts children of its own (ssh, hooks of a local Try repository). So every program leads a process group,
-//! and whoever ends it ends the group: SIGTERM to all, SIGKILL to what is left after [`ROLLBACK`], then the leader is
+//! and whoever ends it ends the group: SIGTERM to all, SIGKILL to what is left after `ROLLBACK`, then the leader is
 //! reaped. The order matters: until it is reaped its id, and with it the group's, cannot go to somebody else. SIGTERM
 //! comes first because Mercurial takes its transaction back on it; killed outright it leaves an abandoned one, and in
 //! a Try that is reached by a path that would stop every later push until somebody ran `hg recover` there.
@@ -166,7 +166,7 @@ impl Group {
 }
 
 impl Drop for Group {
-    /// Blocks until nothing is left, for [`ROLLBACK`] at most: that is what lets the next command, and the end of this
+    /// Blocks until nothing is left, for `ROLLBACK` at most: that is what lets the next command, and the end of this
     /// process, be sure of it.
     #[expect(
         clippy::disallowed_methods,

@@ -4,7 +4,7 @@
 //! It knows the methods that this project calls. Unlike the real one it acts on messages at once, unless a test has it
 //! [hold](FakePhabricator::hold_messages) them, and shows everything to the one token it knows, but for revisions that
 //! are not [visible](FakePhabricator::set_visible). What goes wrong on the way is up to the test: see [`Fault`],
-//! [`FakePhabricator::hold_next`] and [`FakePhabricator::go_down`].
+//! [`FakePhabricator::hold_next`] and [`Fake::go_down`](crate::Fake::go_down).
 
 mod build;
 mod conduit;
