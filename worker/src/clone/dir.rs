@@ -69,6 +69,18 @@ pub(crate) enum Contents {
     },
 }
 
+/// The lock of a slot, held while it lives.
+#[derive(Debug)]
+pub(crate) struct SlotLock(File);
+
+impl Drop for SlotLock {
+    fn drop(&mut self) {
+        // To close the file is not enough: a child that another thread has forked shares it until its program begins. If
+        // this fails, the lock goes with that child.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The directories of one clone slot.
 #[derive(Debug, Clone)]
 pub(crate) struct CloneDir {
@@ -135,9 +147,9 @@ impl CloneDir {
         }
     }
 
-    /// Keeps others off the slot until what is returned is dropped; the system lets go of it with the file, so a crash
+    /// Keeps others off the slot until what is returned is dropped; the system unlocks it when the process ends, so a crash
     /// frees it. [`WorkerError::InUse`] when another process has it.
-    pub(crate) fn lock(&self) -> Result<File, WorkerError> {
+    pub(crate) fn lock(&self) -> Result<SlotLock, WorkerError> {
         let path = self.lock_file();
         let mut options = File::options();
         options
@@ -148,7 +160,7 @@ impl CloneDir {
             .and_then(|()| options.open(&path))
             .map_err(WorkerError::io(format!("create {}", path.display())))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(SlotLock(file)),
             Err(TryLockError::WouldBlock) => Err(WorkerError::InUse {
                 repository: self.name.clone(),
             }),
@@ -362,5 +374,17 @@ mod tests {
         assert!(matches!(slot.lock(), Err(WorkerError::InUse { .. })));
         drop(held);
         assert!(!slot.is_locked().expect("looked"));
+    }
+
+    #[test]
+    fn a_child_that_shares_the_file_does_not_keep_the_lock() {
+        let home = tempfile::tempdir().expect("a directory");
+        let slot = CloneDir::new(home.path(), ".hg", "nss");
+        let held = slot.lock().expect("locked");
+        // As a fork has it.
+        let shared = held.0.try_clone().expect("the same file again");
+        drop(held);
+        assert!(!slot.is_locked().expect("looked"));
+        drop(shared);
     }
 }

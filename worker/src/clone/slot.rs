@@ -1,12 +1,12 @@
 //! A clone slot of a repository: the place for one clone, on which one build is made at a time.
 
-use std::{fs::File, sync::Arc};
+use std::sync::Arc;
 
 use runtime::Clock;
 use tokio::sync::Notify;
 
 use super::{
-    dir::{CloneDir, slot_name},
+    dir::{CloneDir, SlotLock, slot_name},
     disk_budget::FullDisk,
     pool::{Pool, Pooled},
 };
@@ -20,8 +20,8 @@ pub(crate) struct Ready {
     pub(crate) clone: Box<dyn VcsClone>,
     /// The number of its slot.
     pub(crate) slot: usize,
-    /// Keeps other processes off the clone; the system lets go of it with the file, so a crash frees it.
-    pub(super) _lock: File,
+    /// Keeps other processes off the clone.
+    pub(super) _lock: SlotLock,
 }
 
 impl Pooled for Ready {
