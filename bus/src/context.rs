@@ -121,8 +121,8 @@ impl Context {
         self.bus.push_with(Vec::new(), updates).await.map(|_| ())
     }
 
-    /// Makes a change now, and `updates` with it, if its field holds what it expects; returns whether it did. Who has `false`
-    /// was not the first: nothing was recorded.
+    /// Makes a change now, and `updates` with it, if its field holds what it expects; returns whether it did. Who has
+    /// `false` was not the first: nothing was recorded.
     pub async fn compare_and_set(
         &self,
         change: CompareAndSet,

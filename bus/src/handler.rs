@@ -65,9 +65,9 @@ pub enum Outcome {
         /// What it waits for.
         reason: Cow<'static, str>,
     },
-    /// The time of its whole partition has not come. The message stays the first of its partition, and this process takes nothing of
-    /// that partition for a while; what waits there is not touched. No attempt is counted. Otherwise as [`Outcome::Defer`],
-    /// which it is in a queue without partitions.
+    /// The time of its whole partition has not come. The message stays the first of its partition, and this process
+    /// takes nothing of that partition for a while; what waits there is not touched. No attempt is counted. Otherwise
+    /// as [`Outcome::Defer`], which it is in a queue without partitions.
     Hold {
         /// How long the partition is held.
         after: Duration,

@@ -6,10 +6,11 @@
 //! them did it, if any, nobody can tell. Were they all taken together again and again, one that aborts its process
 //! would drag the others along until all of them had died as often as the policy allows, and all were blamed.
 //!
-//! So a message that was taken twice in a row without being settled ([`crate::POISON_SUSPECT_DELIVERIES`]) is a suspect. The backend
-//! hands a suspect out alone, and the consumer that got it asks for isolation: every consumer on this bus (that is, in
-//! this process) stops reserving and finishes what it holds; then the suspect is handled; then all go on. If the
-//! process dies now, only the suspect is counted. An innocent one survives its turn and its count begins again.
+//! So a message that was taken twice in a row without being settled ([`crate::POISON_SUSPECT_DELIVERIES`]) is a
+//! suspect. The backend hands a suspect out alone, and the consumer that got it asks for isolation: every consumer on
+//! this bus (that is, in this process) stops reserving and finishes what it holds; then the suspect is handled; then
+//! all go on. If the process dies now, only the suspect is counted. An innocent one survives its turn and its count
+//! begins again.
 //!
 //! Two suspects at once would share their fate again: the second is given back untouched, and comes when the first is
 //! done. Other processes are not concerned.

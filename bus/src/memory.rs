@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use self::{
-    records::Ledgers,
+    records::Records,
     state::{Queues, check_bounds, later, settle, store_all},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub struct MemoryBus {
     clock: Arc<dyn Clock>,
     queues: Mutex<Queues>,
     /// Locked after the queues, if both are.
-    stores: Mutex<Ledgers>,
+    stores: Mutex<Records>,
     /// A hint that something may have become ready; whoever waits looks again.
     changed: Arc<Notify>,
     /// How many wait for it.

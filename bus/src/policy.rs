@@ -24,7 +24,7 @@ pub struct Policy {
     /// The most messages that may wait (ready, in flight or delayed); a push beyond it is answered with
     /// [`crate::BusError::Full`]. What handlers send is never refused: it was accepted already.
     pub max_depth: Option<usize>,
-    /// The bytes, about, from which on the waiting messages take too much; a push is then answered as one beyond `bound` is.
+    /// The bytes, about, from which on the waiting messages take too much; a push is then answered as one beyond `max_depth` is.
     pub max_bytes: Option<u64>,
     /// How long the key of a message sent with `send_deduplicated` is remembered.
     pub dedup_window: Duration,
@@ -61,7 +61,8 @@ pub struct QueueSpec {
     pub name: &'static str,
     /// Its rules.
     pub policy: Policy,
-    /// Whether its messages belong to partitions. Messages of one partition are taken in order, different partitions side by side.
+    /// Whether its messages belong to partitions. Messages of one partition are taken in order, different partitions
+    /// side by side.
     pub partitions: bool,
 }
 

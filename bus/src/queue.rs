@@ -38,8 +38,8 @@ impl<M: Message> Queue<M> {
         }
     }
 
-    /// A queue whose messages are put into the partition that `partition` names. Partitions are few and stay (repositories, say): each
-    /// one that was ever used is looked at in turn.
+    /// A queue whose messages are put into the partition that `partition` names. Partitions are few and stay
+    /// (repositories, say): each one that was ever used is looked at in turn.
     pub const fn with_partitions(
         name: &'static str,
         policy: Policy,
@@ -112,8 +112,9 @@ impl Producer {
             .map(|_| ())
     }
 
-    /// Sends one message, and records `updates` with it. When they begin with [`crate::RecordStore::open`], it is sent only if that
-    /// record has not been opened before. Says whether it was stored now or had been before; both mean that it is safe.
+    /// Sends one message, and records `updates` with it. When they begin with [`crate::RecordStore::open`], it is sent
+    /// only if that record has not been opened before. Says whether it was stored now or had been before; both mean
+    /// that it is safe.
     pub async fn send_with<M: Message>(
         &self,
         queue: &Queue<M>,
@@ -125,8 +126,8 @@ impl Producer {
             .await
     }
 
-    /// Sends one message, and records `updates` with it, unless the same `key` was sent to this queue within the queue's
-    /// `dedup_window`. Says whether it was stored now or had been before; both mean that it is safe.
+    /// Sends one message, and records `updates` with it, unless the same `key` was sent to this queue within the
+    /// queue's `dedup_window`. Says whether it was stored now or had been before; both mean that it is safe.
     pub async fn send_deduplicated<M: Message>(
         &self,
         queue: &Queue<M>,

@@ -3,13 +3,13 @@
 //! A message is gone when it is handled. Its outcome is written into a record, in the same atomic step in which the
 //! message is stored or settled: a crash can neither lose a step from the record nor tell of one that did not happen.
 //!
-//! A record has *entries*, which are added one after another and stay, and *fields*, which are named and hold one value.
-//! A field that is [set once](RecordStore::set_once) keeps its first value, whoever else tries. Who has to know at once whether
-//! its value is the one uses [`Context::compare_and_set`](crate::Context::compare_and_set). Records are found again by
-//! their *tags*.
+//! A record has *entries*, which are added one after another and stay, and *fields*, which are named and hold one
+//! value. A field that is [set once](RecordStore::set_once) keeps its first value, whoever else tries. Who has to know
+//! at once whether its value is the one uses [`Context::compare_and_set`](crate::Context::compare_and_set). Records are
+//! found again by their *tags*.
 //!
-//! A record may be its own deduplication key: a push whose updates begin with [`RecordStore::open`] stores its messages only if it
-//! makes the record.
+//! A record may be its own deduplication key: a push whose updates begin with [`RecordStore::open`] stores its messages
+//! only if it makes the record.
 
 use std::{borrow::Cow, collections::HashMap, fmt, marker::PhantomData, time::Duration};
 
@@ -124,8 +124,8 @@ impl RecordStore {
         }
     }
 
-    /// Puts a value into a field, unless there is one. A push whose updates begin with it depends on it: when the field has
-    /// a value, its messages count as stored before, and nothing is recorded.
+    /// Puts a value into a field, unless there is one. A push whose updates begin with it depends on it: when the field
+    /// has a value, its messages count as stored before, and nothing is recorded.
     ///
     /// It does not begin the retention: a record that holds nothing else is kept until its next change, and from then on for
     /// the retention. So what was accepted is not forgotten before it was handled, however long it waits.

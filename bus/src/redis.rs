@@ -1,11 +1,11 @@
 //! The bus on Redis (6.2 or newer) or Valkey: streams with consumer groups, so that every process may take from every
 //! queue and what a dead process held is taken over.
 //!
-//! Each change is one script or one command, and so one atomic step. New messages of a queue without partitions are read by a
-//! plain `XREADGROUP` behind the script that takes over old ones: twice as fast as a script that hands them through. A
-//! wait is the same read with `BLOCK`. Partitions are streams of their own, read by a script; who waits for them reads a hint
-//! stream without a group, which takes nothing. A look at least twice a second finds what nothing announces: leases that
-//! ran out, messages that others released or delayed.
+//! Each change is one script or one command, and so one atomic step. New messages of a queue without partitions are
+//! read by a plain `XREADGROUP` behind the script that takes over old ones: twice as fast as a script that hands them
+//! through. A wait is the same read with `BLOCK`. Partitions are streams of their own, read by a script; who waits for
+//! them reads a hint stream without a group, which takes nothing. A look at least twice a second finds what nothing
+//! announces: leases that ran out, messages that others released or delayed.
 
 mod check;
 mod connection;

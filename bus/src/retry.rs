@@ -17,8 +17,8 @@ pub enum Retry {
     After(Duration),
     /// After this time, and no attempt is counted: a peer is away, through no fault of the message.
     Defer(Duration),
-    /// As [`Retry::Defer`], and until then this process takes nothing of the message's partition: what is away is away for all
-    /// of them. The others go first then.
+    /// As [`Retry::Defer`], and until then this process takes nothing of the message's partition: what is away is away
+    /// for all of them. The others go first then.
     Hold(Duration),
     /// Never: another attempt cannot help.
     Never,

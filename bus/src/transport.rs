@@ -146,9 +146,9 @@ impl<'a> SettleRequest<'a> {
 /// A queueing backend: [`crate::MemoryBus`] or [`crate::RedisBus`]. Both pass the same contract suite.
 #[async_trait]
 pub trait Bus: QueueAdmin {
-    /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives. In the same step
-    /// it records `updates`, unless there are messages and all of them were stored before: by their keys, or, when `updates`
-    /// begin with [`RecordStore::open`], by that record.
+    /// Stores all of `messages` or none; when this returns `Ok` they survive what the backend survives. In the same
+    /// step it records `updates`, unless there are messages and all of them were stored before: by their keys, or, when
+    /// `updates` begin with [`RecordStore::open`], by that record.
     ///
     /// [`BusError::Full`] when a queue would hold more than its bound.
     async fn push_with(
@@ -157,8 +157,8 @@ pub trait Bus: QueueAdmin {
         updates: Vec<RecordUpdate>,
     ) -> Result<EnqueueOutcome, BusError>;
 
-    /// Records a change and `updates` in one step, if the change finds what it expects; returns whether it did. Otherwise
-    /// nothing is recorded.
+    /// Records a change and `updates` in one step, if the change finds what it expects; returns whether it did.
+    /// Otherwise nothing is recorded.
     ///
     /// An error says nothing about whether it was recorded.
     async fn compare_and_set(

@@ -131,9 +131,9 @@ pub const PULSE_NOTIFY: Queue<PulseMessage> = Queue::new(
         ..FROM_PULSE
     },
 );
-/// Notifications, for each channel and identity, then for each recipient. Each channel has partitions of its own: one that is
-/// stuck holds up no other. It has several, so that one task holds up no other either; how many it sends at once is its
-/// own affair.
+/// Notifications, for each channel and identity, then for each recipient. Each channel has partitions of its own: one
+/// that is stuck holds up no other. It has several, so that one task holds up no other either; how many it sends at
+/// once is its own affair.
 pub const NOTIFY: Queue<Notification> = Queue::with_partitions(
     "notify",
     Policy {

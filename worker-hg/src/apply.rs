@@ -138,8 +138,9 @@ async fn not_imported(clone: &mut HgClone, revision_id: u64, ended: Ended) -> Ap
     }
 }
 
-/// A patch that makes the file of the try configuration have this content and be a plain file, whatever it was. It is a binary one, since that
-/// replaces the whole file without a look at the old content, which may be anything: the stack can have brought it.
+/// A patch that makes the file of the try configuration have this content and be a plain file, whatever it was. It is a
+/// binary one, since that replaces the whole file without a look at the old content, which may be anything: the stack
+/// can have brought it.
 fn config_patch(content: &[u8], exists: bool) -> Result<Vec<u8>, WorkerError> {
     let modes = if exists {
         "old mode 100644\nnew mode 100644\n"

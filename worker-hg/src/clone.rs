@@ -4,8 +4,8 @@
 //!
 //! A build adds changesets to the clone and takes them away again when it is done. A crash can leave them there, and
 //! the newest changeset of the clone must never be one of those. Phases do not tell: a push to a publishing Try makes
-//! our changesets public, and a source that does not publish leaves its own as drafts. So the clone has a *source
-//! tip*: a file that names the newest changeset after the last clone or pull. Changesets are numbered as they arrive, and
+//! our changesets public, and a source that does not publish leaves its own as drafts. So the clone has a *source tip*:
+//! a file that names the newest changeset after the last clone or pull. Changesets are numbered as they arrive, and
 //! nothing is pulled while a build's are there, so **whatever is numbered above the source tip is ours** and can go.
 //!
 //! Each step may be the last one before a crash:

@@ -48,7 +48,7 @@ impl Sink for ManifestReader {
             }
             piece = rest;
         }
-        // No path is that long, and what is no manifest must not fill the memory.
+        // Paths are shorter, and output that is not a manifest must not fill the memory.
         if self.line.len() < MAX_LINE {
             self.line.extend_from_slice(piece);
         }

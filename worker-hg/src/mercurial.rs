@@ -106,7 +106,7 @@ impl Vcs for Mercurial {
         locks::end_orphans(directory)
     }
 
-    /// Nothing says on which of several branches builds without a base belong.
+    /// Warns when the source has several branches and `default_revision` does not choose one.
     async fn warning(&self, repository: &RepositorySettings, directory: &Path) -> Option<String> {
         if repository.default_revision != branches::UNSET {
             return None;

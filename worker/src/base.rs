@@ -113,7 +113,8 @@ pub(crate) async fn newest_instead(
     Ok(Some(standing(clone, stands, revision).await?))
 }
 
-/// The revision with this id, which may have to be taken over from the source. There must be nothing of ours in the clone.
+/// The revision with this id, which may have to be taken over from the source. There must be nothing of ours in the
+/// clone.
 async fn find_or_update(
     clone: &mut dyn VcsClone,
     id: &str,

@@ -22,7 +22,8 @@
 //!
 //! A file can be taken away and added again: Mercurial gets that in another form, see `replace.rs`.
 //!
-//! Whether a path lies below a file or a symbolic link can only be told with the repository at hand: see `path_tree.rs`.
+//! Whether a path lies below a file or a symbolic link can only be told with the repository at hand: see
+//! `path_tree.rs`.
 
 mod binary;
 mod header;
@@ -69,7 +70,8 @@ pub struct FileChange {
     pub size: NewSize,
 }
 
-/// What a patch says of the size of a file cleanup_tasks, in bytes. A missing line break at the end of the file is counted.
+/// What a patch says of the size of a file cleanup_tasks, in bytes. A missing line break at the end of the file is
+/// counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewSize {
     /// It holds the whole file, as binary data.

@@ -1,10 +1,10 @@
 //! Child processes that cannot outlive their use.
 //!
-//! A version control starts children of its own (ssh, hooks of a local Try repository). So every program leads a process group,
-//! and whoever ends it ends the group: SIGTERM to all, SIGKILL to what is left after `ROLLBACK`, then the leader is
-//! reaped. The order matters: until it is reaped its id, and with it the group's, cannot go to somebody else. SIGTERM
-//! comes first because Mercurial takes its transaction back on it; killed outright it leaves an abandoned one, and in
-//! a Try that is reached by a path that would stop every later push until somebody ran `hg recover` there.
+//! A version control starts children of its own (ssh, hooks of a local Try repository). So every program leads a
+//! process group, and whoever ends it ends the group: SIGTERM to all, SIGKILL to what is left after `ROLLBACK`, then
+//! the leader is reaped. The order matters: until it is reaped its id, and with it the group's, cannot go to somebody
+//! else. SIGTERM comes first because Mercurial takes its transaction back on it; killed outright it leaves an abandoned
+//! one, and in a Try that is reached by a path that would stop every later push until somebody ran `hg recover` there.
 //!
 //! A [`Group`] is ended and reaped when it is dropped. So a future that is dropped in the middle of a command, for a
 //! deadline or because the process ends, takes its processes along.

@@ -22,24 +22,24 @@ pub trait Vcs: Send + Sync {
     /// Its name, as authors know it.
     fn name(&self) -> &'static str;
 
-    /// The directory of a clone with what is not the source's, relative to the clone. The file `source-tip` there names the
-    /// newest revision of the source, as of the last update.
+    /// The directory of a clone with what is not the source's, relative to the clone. The file `source-tip` there names
+    /// the newest revision of the source, as of the last update.
     fn metadata(&self) -> &'static str;
 
     /// Makes a clone of the source in `directory`; what an interrupted attempt left there goes. When this returns it is
     /// whole and has its source tip.
     async fn clone_into(&self, site: &Site<'_>, directory: &Path) -> Result<(), WorkerError>;
 
-    /// Opens the clone in `directory`, and takes away what builds left there. [`WorkerError::Damaged`] when it has to be
-    /// cloned again.
+    /// Opens the clone in `directory`, and takes away what builds left there. [`WorkerError::Damaged`] when it has to
+    /// be cloned again.
     async fn open(
         &self,
         site: &Site<'_>,
         directory: &Path,
     ) -> Result<Box<dyn VcsClone>, WorkerError>;
 
-    /// Kills what a dead worker left that clones into `directory`; returns whether there was any. Only the process with the
-    /// lock of the slot calls this.
+    /// Kills what a dead worker left that clones into `directory`; returns whether there was any. Only the process with
+    /// the lock of the slot calls this.
     fn end_orphans(&self, directory: &Path) -> io::Result<bool>;
 
     /// What to warn of once there is a clone in `directory`, which others may have meanwhile.
@@ -78,7 +78,8 @@ pub trait VcsClone: Send {
     /// The newest revision.
     async fn tip(&mut self) -> Result<Revision, WorkerError>;
 
-    /// The revisions with these names, each once, the newest last. One that is unknown, or stands for several, is left out.
+    /// The revisions with these names, each once, the newest last. One that is unknown, or stands for several, is left
+    /// out.
     async fn known(&mut self, names: &[RevisionName]) -> Result<Vec<Revision>, WorkerError>;
 
     /// Whether the history of `newest` holds all of `others`.
@@ -105,8 +106,8 @@ pub trait VcsClone: Send {
     /// The sizes of files that `base` has, in bytes.
     async fn sizes(&mut self, base: &Revision, paths: &[&[u8]]) -> Result<Sizes, WorkerError>;
 
-    /// Makes one commit of each patch, and the last one; returns that one. The commits are a pure function of `base` and
-    /// `stack`. `time` is the processor time that is left for it.
+    /// Makes one commit of each patch, and the last one; returns that one. The commits are a pure function of `base`
+    /// and `stack`. `time` is the processor time that is left for it.
     async fn apply(
         &mut self,
         base: &Revision,

@@ -33,9 +33,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with the version control `vcs`, that records the progress of builds, loads their patches from `patches`, and asks `guard` before it pushes.
-    /// Does nothing yet: the [`CloneManager`] prepares the clones. From now on, files that this process and its children make can be
-    /// read by nobody else.
+    /// A worker with the version control `vcs`, that records the progress of builds, loads their patches from
+    /// `patches`, and asks `guard` before it pushes. Does nothing yet: the [`CloneManager`] prepares the clones. From
+    /// now on, files that this process and its children make can be read by nobody else.
     ///
     /// [`WorkerError::Settings`] when a name cannot be a directory, or is given twice.
     pub fn new(
@@ -167,8 +167,8 @@ async fn warn_of_unconfigured(settings: &Settings, vcs: &dyn Vcs) {
 
 /// Has a task done on all clones of the repository called `name`, by this process. Makes those that are not there.
 ///
-/// [`WorkerError::InUse`] when another process has one of them: it is to be asked, see [`crate::Requests`]. Dropping this in
-/// the middle kills and reaps what runs.
+/// [`WorkerError::InUse`] when another process has one of them: it is to be asked, see [`crate::Requests`]. Dropping
+/// this in the middle kills and reaps what runs.
 pub async fn maintain(
     settings: Settings,
     vcs: Arc<dyn Vcs>,

@@ -12,7 +12,7 @@ use crate::{CompareAndSet, Record, RecordStore, RecordUpdate, records::Change};
 
 /// All stores of a bus.
 #[derive(Debug, Default)]
-pub(super) struct Ledgers {
+pub(super) struct Records {
     records: HashMap<(&'static str, String), Kept>,
     tags: HashMap<(&'static str, String), Tagged>,
     /// The records by the time at which they may be forgotten; one that was changed since is in here again.
@@ -30,7 +30,7 @@ struct Kept {
     until: Option<Timestamp>,
 }
 
-impl Ledgers {
+impl Records {
     pub(super) fn write(&mut self, updates: &[RecordUpdate], now: Timestamp) {
         for RecordUpdate {
             store,

@@ -10,7 +10,7 @@ use super::{
     RedisBus,
     entries::{self, RawEntry},
     is_unknown_script,
-    scripts::{self, Call, Look as LookCall, Settle, SettleOne, TakeFromLanes},
+    scripts::{self, Call, Look as LookCall, Settle, SettleOne, TakeFromPartitions},
 };
 use crate::{
     Bus, BusError, Delivery, Envelope, Lease, QueueSpec, Reserve, SettleRequest, Settlement, blob,
@@ -288,7 +288,7 @@ impl RedisBus {
             skip_partitions: skip,
             ..
         } = request;
-        let take = TakeFromLanes {
+        let take = TakeFromPartitions {
             queue,
             consumer: &self.consumer,
             max: *max,

@@ -40,7 +40,7 @@ pub(super) use self::{
         Cursor, Do, Found, GetLetter, GetStatus, ListLetters, Over, SetPaused, TakeLetters, Walk,
     },
     record::{CompareFirst, CompareFirstAnswer},
-    reserve::{Extend, Look, TakeFromLanes},
+    reserve::{Extend, Look, TakeFromPartitions},
     settle::{Description, Settle, SettleOne},
 };
 

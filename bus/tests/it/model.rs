@@ -1,5 +1,6 @@
-//! Random sequences of everything that may happen to a bus, each compared step by step with a model of a few lines. Both
-//! backends must answer as the model does; what the contract leaves open (which partition goes first) the model does too.
+//! Random sequences of everything that may happen to a bus, each compared step by step with a model of a few lines.
+//! Both backends must answer as the model does; what the contract leaves open (which partition goes first) the model
+//! does too.
 
 mod expected;
 mod steps;

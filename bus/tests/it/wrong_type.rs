@@ -272,7 +272,8 @@ async fn count_of_settled_messages_of_wrong_type_hinders_no_settlement() {
     assert_eq!(world.run::<usize>(&["XLEN", "{test}:notes:ready"]).await, 0);
 }
 
-/// Pushes that write to each kind of key: its name, and what is recorded. Each stores a message now, later and in a partition.
+/// Pushes that write to each kind of key: its name, and what is recorded. Each stores a message now, later and in a
+/// partition.
 fn pushes() -> Vec<(&'static str, Vec<RecordUpdate>)> {
     let open = |record: &str| BUILDS.open(record, Field::new("by"), &1).unwrap();
     let opening = || {

@@ -10,10 +10,10 @@
 //! | `.<repository>.request`, `.<repository>.done` | see `requests.rs` |
 //! | `.ssh` | keys and connections of ssh, see `worker-hg/src/transport/ssh.rs` |
 //!
-//! A clone is made under `.cloning`, and takes its name by a rename when it is whole ([`CloneDir::install`]). A damaged one
-//! loses its name by a rename ([`CloneDir::quarantine`]), and so does one that is removed. So whatever has the name of a
-//! clone was whole once, at whichever step the process died; and what has another name can go, but for what is kept in
-//! quarantine. Only the process with the lock takes these steps. The functions block.
+//! A clone is made under `.cloning`, and takes its name by a rename when it is whole ([`CloneDir::install`]). A damaged
+//! one loses its name by a rename ([`CloneDir::quarantine`]), and so does one that is removed. So whatever has the name
+//! of a clone was whole once, at whichever step the process died; and what has another name can go, but for what is
+//! kept in quarantine. Only the process with the lock takes these steps. The functions block.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -75,8 +75,8 @@ pub(crate) struct SlotLock(File);
 
 impl Drop for SlotLock {
     fn drop(&mut self) {
-        // To close the file is not enough: a child that another thread has forked shares it until its program begins. If
-        // this fails, the lock goes with that child.
+        // To close the file is not enough: a child that another thread has forked shares it until its program begins.
+        // If this fails, the lock goes with that child.
         let _ = self.0.unlock();
     }
 }
@@ -147,8 +147,8 @@ impl CloneDir {
         }
     }
 
-    /// Keeps others off the slot until what is returned is dropped; the system unlocks it when the process ends, so a crash
-    /// frees it. [`WorkerError::InUse`] when another process has it.
+    /// Keeps others off the slot until what is returned is dropped; the system unlocks it when the process ends, so a
+    /// crash frees it. [`WorkerError::InUse`] when another process has it.
     pub(crate) fn lock(&self) -> Result<SlotLock, WorkerError> {
         let path = self.lock_file();
         let mut options = File::options();
@@ -189,7 +189,8 @@ impl CloneDir {
         }
     }
 
-    /// Whether the directory with the clone's name is a clone that a worker made: an operator may keep others beside ours.
+    /// Whether the directory with the clone's name is a clone that a worker made: an operator may keep others beside
+    /// ours.
     pub(crate) fn is_ours(&self) -> bool {
         let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
         let directory = self.path();
@@ -226,8 +227,8 @@ impl CloneDir {
         disk::exchange(&self.path(), &cloning, &spare)
     }
 
-    /// Removes the directory with this role. One that is removed in part only must not be taken for a clone, so it first
-    /// loses its name.
+    /// Removes the directory with this role. One that is removed in part only must not be taken for a clone, so it
+    /// first loses its name.
     pub(crate) fn remove(&self, role: Role) -> io::Result<()> {
         let removing = self.directory(Role::Removing);
         if role != Role::Removing {

@@ -1,9 +1,9 @@
 //! The manager of one clone slot: an actor that holds the state of its clone.
 //!
-//! Two things change the state: a clone that was found broken ([`SlotManager::lost`]), and commands, each with an answer.
-//! The actor is one loop, [`SlotManager::run`]: it prepares the clone until that works, serves commands while the clone is
-//! there, and prepares it again when it is lost. A command that comes while the clone is prepared gets its answer with the
-//! next failure, or is done when the clone is there.
+//! Two things change the state: a clone that was found broken ([`SlotManager::lost`]), and commands, each with an
+//! answer. The actor is one loop, [`SlotManager::run`]: it prepares the clone until that works, serves commands while
+//! the clone is there, and prepares it again when it is lost. A command that comes while the clone is prepared gets its
+//! answer with the next failure, or is done when the clone is there.
 
 use std::time::Duration;
 
@@ -120,8 +120,8 @@ impl SlotManager {
         }
     }
 
-    /// Prepares the clone until it works; returns when, if it was made for that. A command that comes meanwhile waits for
-    /// an end: it has it with the next failure, and until then is kept in `command`.
+    /// Prepares the clone until it works; returns when, if it was made for that. A command that comes meanwhile waits
+    /// for an end: it has it with the next failure, and until then is kept in `command`.
     async fn make_ready(
         &self,
         home: Home<'_>,

@@ -402,8 +402,8 @@ impl Delivery<'_> {
                 return Ok(Outcome::hold(after, reason));
             }
             Err(NotPushed::Ours(error)) => {
-                // A failure is recorded in the words of the version control, which name files. Of a build that has to wait that was
-                // asked already.
+                // A failure is recorded in the words of the version control, which name files. Of a build that has to
+                // wait that was asked already.
                 match error.retry() {
                     Retry::Hold(after) => {
                         // What a full disk could not hold may be private.

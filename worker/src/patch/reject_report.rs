@@ -65,8 +65,8 @@ impl Place<'_> {
     }
 }
 
-/// What the author reads of these places, and of `others`: lines of the output of `tool` that name none. `causes` are those
-/// of the first places.
+/// What the author reads of these places, and of `others`: lines of the output of `tool` that name none. `causes` are
+/// those of the first places.
 pub fn describe(
     content: &[u8],
     scanned: &ParsedPatch,

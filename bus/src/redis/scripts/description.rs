@@ -153,7 +153,7 @@ impl<'a> DescriptionWriter<'a> {
     }
 }
 
-/// The field of a field.
+/// The name of a field in the hash of its record.
 struct Field<'a>(&'a str);
 
 impl ToRedisArgs for Field<'_> {

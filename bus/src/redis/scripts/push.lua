@@ -2,9 +2,10 @@
 -- all, and what one of them meets does not concern the others.
 -- ARGV[1] number of kinds, then for each: messages, see check_messages(), and changes of records, see check_updates(), both
 -- with empty values, see value(); the number of pushes, and for each of them its values.
--- Returns for each push how many messages were stored, the others had been before; or {'full messages' or 'full bytes', queue},
--- or {'refused', why a key is not fit}, or {'error', what Redis said}. What is recorded with messages is recorded unless all of them had been stored before. Where the changes
--- begin with an 'open' of a field that has a value, all messages had been stored before.
+-- Returns for each push how many messages were stored, the others had been before; or {'full messages' or 'full bytes',
+-- queue}, or {'refused', why a key is not fit}, or {'error', what Redis said}. What is recorded with messages is recorded
+-- unless all of them had been stored before. Where the changes begin with an 'open' of a field that has a value, all
+-- messages had been stored before.
 
 -- Where each kind is described (its messages come first), where its values go, and where the values of its pushes begin
 -- and end.

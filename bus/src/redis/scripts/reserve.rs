@@ -29,14 +29,14 @@ impl Call for Look<'_> {
 }
 
 /// A reservation from a queue with partitions.
-pub(in crate::redis) struct TakeFromLanes<'a> {
+pub(in crate::redis) struct TakeFromPartitions<'a> {
     pub(in crate::redis) queue: &'a QueueSpec,
     pub(in crate::redis) consumer: &'a str,
     pub(in crate::redis) max: usize,
     pub(in crate::redis) skip: &'a [String],
 }
 
-impl Call for TakeFromLanes<'_> {
+impl Call for TakeFromPartitions<'_> {
     type Answer = (Vec<RawEntry>, i64, String);
 
     fn script(&self) -> &'static Script {

@@ -309,7 +309,7 @@ fn calls() -> Vec<(&'static str, &'static Script, Vec<Vec<u8>>)> {
         ),
         one(
             "reserve",
-            &TakeFromLanes {
+            &TakeFromPartitions {
                 queue: &partitioned,
                 consumer: "me",
                 max: 2,
