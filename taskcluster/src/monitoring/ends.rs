@@ -40,7 +40,7 @@ pub struct EndedTask {
     pub retried_as: Option<String>,
 }
 
-/// The update that a task has ended.
+/// Records that a task has ended, and lets it be found until it is reported.
 pub(super) fn ended(store: &RecordStore, task: &EndedTask) -> Result<[RecordUpdate; 2], BusError> {
     Ok([
         store.set_once(&task.task_id, ENDED, task)?,
@@ -57,7 +57,7 @@ pub(super) async fn is_known(
     Ok(!cx.recorded(store, task_id).await?.is_empty())
 }
 
-/// The update that a task was reported.
+/// Records that the end of a task was reported.
 pub(super) fn reported(store: &RecordStore, task: &EndedTask) -> RecordUpdate {
     store.untag(&task.task_id, TAG)
 }

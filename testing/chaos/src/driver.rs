@@ -23,7 +23,7 @@ use crate::{
     producer::{self, Progress, Sent},
     report::Report,
     side_effects::{CHUNK, Event},
-    verify::{DeadLetterPayload, Kind, Observations, Violation},
+    verify::{Kind, Observations, Remains, Violation},
     world::World,
 };
 
@@ -244,11 +244,11 @@ impl Driver {
         true
     }
 
-    async fn remains(&self, envelopes: HashMap<Uuid, u32>) -> anyhow::Result<DeadLetterPayload> {
+    async fn remains(&self, envelopes: HashMap<Uuid, u32>) -> anyhow::Result<Remains> {
         let bus = &self.world.bus;
-        let mut remains = DeadLetterPayload {
+        let mut remains = Remains {
             envelopes,
-            ..DeadLetterPayload::default()
+            ..Remains::default()
         };
         for step in Step::ALL {
             let spec = step.queue().spec();

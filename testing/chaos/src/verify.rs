@@ -87,7 +87,7 @@ pub struct Observations {
 
 /// What the bus says at the end.
 #[derive(Debug, Default)]
-pub struct DeadLetterPayload {
+pub struct Remains {
     /// The dead letters by queue.
     pub letters: Vec<(Step, DeadLetter)>,
     /// What the handlers of dead letters have sent.
@@ -166,7 +166,7 @@ impl Observations {
     }
 
     /// All that is wrong, and the dead letters by kind.
-    pub fn check(&self, remains: &DeadLetterPayload) -> (Vec<Violation>, Dead) {
+    pub fn check(&self, remains: &Remains) -> (Vec<Violation>, Dead) {
         let mut dead = Dead::default();
         let (mut violations, dead_letters) = self.check_letters(remains, &mut dead);
         for (message, steps) in &self.messages {
@@ -221,7 +221,7 @@ impl Observations {
     /// message that can be read is known by its note, which was stored in the same step.
     fn check_letters(
         &self,
-        remains: &DeadLetterPayload,
+        remains: &Remains,
         dead: &mut Dead,
     ) -> (Vec<Violation>, HashMap<u32, Step>) {
         let mut violations = Vec::new();
@@ -288,7 +288,7 @@ mod tests {
     /// read.
     struct Campaign {
         log: Vec<(u32, Event)>,
-        remains: DeadLetterPayload,
+        remains: Remains,
     }
 
     const PANIC: &str = "panicked: poison m2";
@@ -356,7 +356,7 @@ mod tests {
             let envelopes = (0..4).map(|n| (Uuid::from_u128(n.into()), n)).collect();
             Self {
                 log,
-                remains: DeadLetterPayload {
+                remains: Remains {
                     letters,
                     dead_letter_notes,
                     envelopes,
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn dead_letter_needs_its_reason_attempts_and_note() {
-        let spoiled: [fn(&mut DeadLetterPayload); 5] = [
+        let spoiled: [fn(&mut Remains); 5] = [
             |remains| remains.letters[1].1.reason = "unknown message version 9".to_owned(),
             |remains| remains.letters[0].1.attempts = 1,
             |remains| remains.letters[0].0 = Step::Third,

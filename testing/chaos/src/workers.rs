@@ -66,7 +66,7 @@ enum State {
         until: Timestamp,
     },
     Killed,
-    SettleRequest {
+    Ending {
         until: Timestamp,
     },
 }
@@ -120,7 +120,7 @@ impl Workers {
         self.inject_fault(
             slot,
             Signal::SIGTERM,
-            State::SettleRequest {
+            State::Ending {
                 until: SystemClock.now().checked_add(PATIENCE)?,
             },
         )
@@ -171,7 +171,7 @@ impl Workers {
                     worker.signal(Signal::SIGCONT)?;
                     worker.state = State::Up;
                 }
-                State::SettleRequest { until } if now >= until => {
+                State::Ending { until } if now >= until => {
                     let what = format!("did not end within {} s of SIGTERM", PATIENCE.as_secs());
                     self.violations.push(Violation::new(
                         Kind::Process,
@@ -221,7 +221,7 @@ impl Workers {
         let worker = &self.running[slot];
         let meant = match worker.state {
             State::Killed => status.signal() == Some(Signal::SIGKILL as i32),
-            State::SettleRequest { .. } => status.success(),
+            State::Ending { .. } => status.success(),
             State::Starting | State::Up | State::Stopped { .. } => false,
         };
         if status.signal() == Some(Signal::SIGABRT as i32) {

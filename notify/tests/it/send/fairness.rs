@@ -16,7 +16,7 @@ async fn large_task_does_not_delay_others() {
         });
         world.send(&TASKS, &message).await;
     }
-    // Behind them, in whatever lane.
+    // Behind them, in whatever partition.
     let extra = json!({ "notification": { "task-failed": { "plugins": ["fax"], "emails": [ANN], "subject": "small" } } });
     let small: Vec<_> = (0..10).map(|_| world.task(extra.clone())).collect();
     for task in &small {

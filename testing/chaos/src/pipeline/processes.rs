@@ -73,7 +73,7 @@ enum State {
     Starting,
     Up,
     Killed,
-    SettleRequest {
+    Ending {
         until: Timestamp,
     },
 }
@@ -131,12 +131,7 @@ impl Processes {
     /// SIGTERM: it must end by itself and without fault.
     pub fn terminate(&mut self, role: Role) -> anyhow::Result<bool> {
         let until = SystemClock.now().checked_add(PATIENCE)?;
-        self.inject_fault(
-            role,
-            &[State::Up],
-            Signal::SIGTERM,
-            State::SettleRequest { until },
-        )
+        self.inject_fault(role, &[State::Up], Signal::SIGTERM, State::Ending { until })
     }
 
     fn inject_fault(
@@ -175,7 +170,7 @@ impl Processes {
                 State::Starting if process.role.is_up(&process.log(&self.launch.directory)?) => {
                     process.state = State::Up;
                 }
-                State::SettleRequest { until } if now >= until => {
+                State::Ending { until } if now >= until => {
                     let what = format!("did not end within {} s of SIGTERM", PATIENCE.as_secs());
                     self.violations
                         .push(Violation::new(Kind::Process, process.role.name(), what));
@@ -223,7 +218,7 @@ fn judge(process: &Process, status: ExitStatus) -> Option<Violation> {
     use std::os::unix::process::ExitStatusExt;
     let meant = match process.state {
         State::Killed => status.signal() == Some(Signal::SIGKILL as i32),
-        State::SettleRequest { .. } => status.success(),
+        State::Ending { .. } => status.success(),
         State::Starting | State::Up => false,
     };
     let what = || format!("ended with {status} while it was {:?}", process.state);
