@@ -10,39 +10,26 @@
 //! A private revision is the exception that overrules: what was recorded before it was known to be private must go,
 //! so its end erases the record first.
 
+mod find;
+mod shared_wait;
+
 use std::{borrow::Cow, error::Error, sync::Arc, time::Duration};
 
 use bus::{
-    Bus, BusError, Claim, Context, DecodeError, EnqueueOutcome, Message, Producer, Queue,
-    RecordStore, RecordUpdate, Requeue,
+    Bus, BusError, Claim, Context, EnqueueOutcome, Message, Producer, Queue, RecordStore,
+    RecordUpdate, Requeue,
 };
 use jiff::Timestamp;
 use tracing::info;
 
+pub use self::find::{ALL, OPEN, diff_tag, revision_tag};
 use super::{
     Answer, BaseChoice, Blocker, Build, BuildRequest, BuildState, Hidden, Phid, Report, Update,
-    record::{
-        Acceptance, BuildRecord, End, Event, Now, Outcome, SharedWait, Source, Step, What, field,
-    },
+    record::{Acceptance, BuildRecord, End, Event, Now, Outcome, Source, Step, What, field},
 };
 
 /// A wait that is logged.
 const LONG_WAIT: Duration = Duration::from_secs(60);
-
-/// What the builds of a repository wait for together: one record for each, called by its PHID.
-const REPOSITORIES: RecordStore = RecordStore {
-    name: "repositories",
-    retention: Duration::from_secs(3600),
-};
-
-/// How long after its time a shared wait still counts: somebody is about to look again.
-const SHARED_WAIT_ENDS: Duration = Duration::from_secs(60);
-
-/// All builds have this tag, and those of their revision and their diff, but for builds whose state is still `accepted`:
-/// these are found by [`OPEN`] alone. Accepting a build is to cost little, and reading its records may.
-pub const ALL: &str = "all";
-/// Builds whose end is not published yet have this tag.
-pub const OPEN: &str = "open";
 
 /// The queues that a build passes, and those of who else wants to know of it.
 #[derive(Debug, Clone, Copy)]
@@ -346,67 +333,6 @@ impl BuildLog {
         self.delayed(cx, target, queue, requeue.after, reason, attempt)
     }
 
-    /// All builds of the repository wait, for this reason: those that are not first are not touched, and say nothing of it
-    /// themselves.
-    pub fn hold(
-        &self,
-        cx: &Context,
-        repository: &Phid,
-        after: Duration,
-        reason: &str,
-    ) -> Result<(), BusError> {
-        let until = cx.clock().now().saturating_add(after);
-        let wait = SharedWait {
-            until: until.unwrap_or(Timestamp::MAX),
-            reason: reason.to_owned(),
-        };
-        cx.record(REPOSITORIES.set(repository.as_str(), field::SHARED_WAIT, &wait)?);
-        Ok(())
-    }
-
-    /// Lets each of these builds that waits for its turn behind another one of its repository say what that one waits for.
-    pub async fn show_shared_waits(
-        &self,
-        bus: &dyn Bus,
-        builds: &mut [BuildRecord],
-        at: Timestamp,
-    ) -> Result<(), BusError> {
-        let push = self.queues.push.spec().name;
-        let mut behind: Vec<(&mut Now, String)> = builds
-            .iter_mut()
-            .filter_map(|record| {
-                let repository = record.request.as_ref()?.repository.to_string();
-                let now = record.now.as_mut()?;
-                (now.queue == push && now.step == Step::Ready).then_some((now, repository))
-            })
-            .collect();
-        let mut repositories: Vec<String> = behind.iter().map(|(_, id)| id.clone()).collect();
-        repositories.sort_unstable();
-        repositories.dedup();
-        if repositories.is_empty() {
-            return Ok(());
-        }
-        let found = bus.records(&REPOSITORIES, &repositories).await?;
-        for (repository, record) in repositories.iter().zip(found) {
-            // What another release wrote is not shown.
-            let Ok(Some(wait)) = record.field(field::SHARED_WAIT) else {
-                continue;
-            };
-            if wait.until.saturating_add(SHARED_WAIT_ENDS).unwrap_or(at) <= at {
-                continue;
-            }
-            let waiting = behind.iter_mut().filter(|(_, id)| id == repository);
-            for (now, _) in waiting {
-                now.step = Step::Delayed {
-                    until: wait.until,
-                    reason: wait.reason.clone(),
-                    attempt: 0,
-                };
-            }
-        }
-        Ok(())
-    }
-
     /// Decides what the build is based on, unless that was decided before: returns what stands. It is written before the
     /// first changeset is made on it, so that a build that is delivered again gives the same changesets, on any machine.
     pub async fn choose_base(
@@ -691,43 +617,6 @@ impl BuildLog {
             None => send(producer, &self.queues.load, &request, key, updates).await,
         }
     }
-
-    /// What is known of a build, within a step.
-    pub async fn read(&self, cx: &Context, target: &Phid) -> Result<BuildRecord, BusError> {
-        Ok(readable(
-            target,
-            BuildRecord::read(&cx.recorded(&self.store, target.as_str()).await?),
-        ))
-    }
-
-    /// What is known of builds.
-    pub async fn find(
-        &self,
-        bus: &dyn Bus,
-        targets: &[Phid],
-    ) -> Result<Vec<BuildRecord>, BusError> {
-        let ids: Vec<String> = targets.iter().map(Phid::to_string).collect();
-        let records = bus.records(&self.store, &ids).await?;
-        Ok(targets
-            .iter()
-            .zip(&records)
-            .map(|(target, record)| readable(target, BuildRecord::read(record)))
-            .collect())
-    }
-
-    /// The builds with a tag, the newest first: those at the places of `part`.
-    pub async fn tagged(
-        &self,
-        bus: &dyn Bus,
-        tag: &str,
-        part: std::ops::Range<usize>,
-    ) -> Result<Vec<Phid>, BusError> {
-        let found = bus.tagged(&self.store, tag, part).await?;
-        Ok(found
-            .into_iter()
-            .filter_map(|(id, _)| Phid::parse(&id).ok())
-            .collect())
-    }
 }
 
 async fn send<M: Message>(
@@ -760,27 +649,4 @@ fn not_told(reason: &str) -> What {
     What::NotTold {
         reason: reason.to_owned(),
     }
-}
-
-/// A record of another release may not be readable. The build goes on without it, as one of which nothing is known.
-fn readable(target: &Phid, read: Result<BuildRecord, DecodeError>) -> BuildRecord {
-    read.unwrap_or_else(|error| {
-        let error = runtime::error_chain(&error);
-        tracing::warn!(build = %target, error, "the record of a build cannot be read, going on without it");
-        BuildRecord::default()
-    })
-}
-
-/// The tag of the builds of a revision, see [`ALL`].
-pub fn revision_tag(revision: u64) -> String {
-    format!("D{revision}")
-}
-
-/// How many diffs share a tag. Diffs that are published together have numbers near each other, and what shares a tag
-/// shares the commands that write it.
-const DIFFS: u64 = 100;
-
-/// The tag of the builds of a diff and of its neighbours, see [`ALL`]: whoever reads it leaves out those of other diffs.
-pub fn diff_tag(diff: u64) -> String {
-    format!("diffs:{}", diff / DIFFS)
 }
