@@ -27,11 +27,18 @@ impl Bare {
         Self { client, connection }
     }
 
+    /// Empties Redis and its append-only file. A file that grows from measure to measure is rewritten in the middle of one.
     pub async fn flush(&mut self) {
         let _: Value = redis::cmd("FLUSHALL")
             .query_async(&mut self.connection)
             .await
             .expect("redis flushes");
+        self.no_rewrite().await;
+        let _: Value = redis::cmd("BGREWRITEAOF")
+            .query_async(&mut self.connection)
+            .await
+            .expect("redis rewrites its file");
+        self.no_rewrite().await;
     }
 
     /// How many messages the queue `build:load` has.
@@ -53,6 +60,11 @@ impl Bare {
             .query_async(&mut self.connection)
             .await
             .expect("redis is configured");
+        self.no_rewrite().await;
+    }
+
+    /// Waits until no rewrite of the append-only file is on its way.
+    async fn no_rewrite(&mut self) {
         loop {
             let mut info = redis::cmd("INFO");
             let info: String = info
