@@ -15,13 +15,15 @@ use tokio::sync::Notify;
 use tracing::Span;
 
 use crate::{
-    Bus, BusError, CompareAndSet, Message, Outgoing, Queue, Record, RecordStore, RecordUpdate,
+    BusError, CompareAndSet, Message, Outgoing, Queue, Record, RecordStore, RecordUpdate,
+    worker::Worker,
 };
 use runtime::{Clock, Shutdown};
 
 /// A handler's only way to send and to record, and its view of the delivery it works on.
 pub struct Context {
-    clock: Arc<dyn Clock>,
+    /// Its bus and its clock.
+    worker: Arc<Worker>,
     shutdown: Arc<Shutdown>,
     lost: AtomicBool,
     told: Notify,
@@ -29,7 +31,6 @@ pub struct Context {
     span: Span,
     /// Whether the span shows what the message is about.
     described: AtomicBool,
-    bus: Arc<dyn Bus>,
     outgoing: Mutex<Vec<Outgoing>>,
     updates: Mutex<Vec<RecordUpdate>>,
     hold_until: Mutex<Option<Timestamp>>,
@@ -37,30 +38,36 @@ pub struct Context {
 
 impl Context {
     pub(crate) fn new(
-        bus: Arc<dyn Bus>,
-        clock: Arc<dyn Clock>,
+        worker: Arc<Worker>,
         shutdown: Arc<Shutdown>,
         attempt: u32,
         span: Span,
     ) -> Self {
         Self {
-            clock,
+            worker,
             shutdown,
             lost: AtomicBool::new(false),
             told: Notify::new(),
             attempt,
             span,
             described: AtomicBool::new(false),
-            bus,
             outgoing: Mutex::default(),
             updates: Mutex::default(),
             hold_until: Mutex::default(),
         }
     }
 
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
     /// Holds the message's partition for this long.
     pub(crate) fn hold(&self, after: Duration) {
-        let until = self.clock.now().saturating_add(after);
+        let until = self.worker.clock.now().saturating_add(after);
         *self.hold_until.lock() = Some(until.unwrap_or(Timestamp::MAX));
     }
 
@@ -88,7 +95,7 @@ impl Context {
         message: &M,
         after: Duration,
     ) -> Result<(), BusError> {
-        let outgoing = queue.pack(message, self.clock.as_ref())?;
+        let outgoing = queue.pack(message, self.worker.clock.as_ref())?;
         self.outgoing.lock().push(Outgoing { after, ..outgoing });
         Ok(())
     }
@@ -101,7 +108,7 @@ impl Context {
         message: &M,
         key: &str,
     ) -> Result<(), BusError> {
-        let outgoing = queue.pack(message, self.clock.as_ref())?;
+        let outgoing = queue.pack(message, self.worker.clock.as_ref())?;
         self.outgoing.lock().push(Outgoing {
             key: Some(key.to_owned()),
             ..outgoing
@@ -118,7 +125,11 @@ impl Context {
     /// Records something now, before this step goes on: an intention that the next delivery must know of, should this one
     /// never end.
     pub async fn record_now(&self, updates: Vec<RecordUpdate>) -> Result<(), BusError> {
-        self.bus.push_with(Vec::new(), updates).await.map(|_| ())
+        self.worker
+            .bus
+            .push_with(Vec::new(), updates)
+            .await
+            .map(|_| ())
     }
 
     /// Makes a change now, and `updates` with it, if its field holds what it expects; returns whether it did. Who has
@@ -128,12 +139,13 @@ impl Context {
         change: CompareAndSet,
         updates: Vec<RecordUpdate>,
     ) -> Result<bool, BusError> {
-        self.bus.compare_and_set(change, updates).await
+        self.worker.bus.compare_and_set(change, updates).await
     }
 
     /// What is recorded of `id`, without what this step is still to record.
     pub async fn recorded(&self, store: &RecordStore, id: &str) -> Result<Record, BusError> {
         Ok(self
+            .worker
             .bus
             .records(store, &[id.to_owned()])
             .await?
@@ -148,7 +160,7 @@ impl Context {
 
     /// Time and randomness.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        &self.worker.clock
     }
 
     /// Resolves when the step has to be given up, since the process is about to end or another worker has the message:

@@ -143,18 +143,13 @@ impl Worker {
             build = Empty,
             task = Empty,
         );
-        let cx = Context::new(
-            Arc::clone(&self.bus),
-            Arc::clone(&self.clock),
-            Arc::clone(&shutdown),
-            leased.attempt,
-            span.clone(),
-        );
+        let cx = Context::new(self, shutdown, leased.attempt, span.clone());
         let mut at = now.filter(|_| !alone);
         let verdict = {
             // It stays in its place: each move copies all that a handler keeps while it waits.
-            let deciding = pin!(self.decide(&leased, alone, &cx, &shutdown, &mut at));
-            self.with_lease(&leased, &cx, &shutdown, deciding)
+            let deciding = pin!(cx.worker().decide(&leased, alone, &cx, &mut at));
+            cx.worker()
+                .with_lease(&leased, &cx, deciding)
                 .instrument(span)
                 .await
         };
@@ -172,13 +167,12 @@ impl Worker {
         &self,
         leased: &Delivery,
         cx: &Context,
-        shutdown: &Shutdown,
         mut handling: Pin<&mut impl Future<Output = Settlement>>,
     ) -> Verdict {
         tokio::select! {
             biased;
             settlement = &mut handling => Verdict::Settled(settlement),
-            () = shutdown.cancelled() => {
+            () = cx.shutdown().cancelled() => {
                 let settlement = self.wind_down(handling).await.unwrap_or(Settlement::Release);
                 if matches!(settlement, Settlement::Release) {
                     info!("released unfinished: the process ends");
@@ -200,12 +194,11 @@ impl Worker {
         leased: &Delivery,
         alone: bool,
         cx: &Context,
-        shutdown: &Shutdown,
         at: &mut Option<Timestamp>,
     ) -> Settlement {
         if alone {
             self.bus.isolation().until_empty().await;
-            if shutdown.is_cancelled() {
+            if cx.shutdown().is_cancelled() {
                 return Settlement::Release;
             }
         }
@@ -225,7 +218,7 @@ impl Worker {
                 Box::pin(self.defer(leased, why, after, cx)).await
             }
             // A handler that failed after it was cancelled did not fail by itself.
-            Err(_) if shutdown.is_cancelled() => Settlement::Release,
+            Err(_) if cx.shutdown().is_cancelled() => Settlement::Release,
             Err(failed) => Box::pin(self.classify(leased, failed, cx)).await,
         }
     }
