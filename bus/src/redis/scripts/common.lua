@@ -184,19 +184,24 @@ local function partitions_of(queue)
   return partitions
 end
 
--- How many messages wait in a queue: ready, in flight or delayed.
+-- How many messages wait in a queue (ready, in flight or delayed), and which of its keys have some.
 local function waiting(queue)
-  local count = call('ZCARD', key(queue, 'delayed'))
-  for _, partition in ipairs(partitions_of(queue)) do count = count + call('XLEN', stream_of(queue, partition)) end
-  return count
+  local delayed = key(queue, 'delayed')
+  local count, keys = call('ZCARD', delayed), {}
+  if count > 0 then keys[1] = delayed end
+  for _, partition in ipairs(partitions_of(queue)) do
+    local stream = stream_of(queue, partition)
+    local length = call('XLEN', stream)
+    count = count + length
+    if length > 0 then keys[#keys + 1] = stream end
+  end
+  return count, keys
 end
 
--- What the messages of a queue take, about, in bytes.
-local function bytes_of(queue)
-  local bytes = call('MEMORY', 'USAGE', key(queue, 'delayed')) or 0
-  for _, partition in ipairs(partitions_of(queue)) do
-    bytes = bytes + (call('MEMORY', 'USAGE', stream_of(queue, partition)) or 0)
-  end
+-- What the messages of a queue take, about, in bytes. `keys` are those that have some.
+local function bytes_of(keys)
+  local bytes = 0
+  for _, name in ipairs(keys) do bytes = bytes + (call('MEMORY', 'USAGE', name) or 0) end
   return bytes
 end
 
@@ -239,13 +244,13 @@ local function once_key(base)
 end
 
 -- How many messages wait in each queue that has a bound, and what they take, once it was asked for.
-local counts, sizes = {}, {}
+local counts, sizes, occupied = {}, {}, {}
 
 -- How many messages wait in a queue that has a bound.
 local function count_of(queue)
   local count = counts[queue]
   if not count then
-    count = waiting(queue)
+    count, occupied[queue] = waiting(queue)
     counts[queue] = count
   end
   return count
@@ -255,9 +260,10 @@ end
 -- large cannot reach it.
 local function size_of(queue, bound, pushed)
   local size = sizes[queue]
-  if not size and pushed <= LARGE and count_of(queue) * LARGE < bound then return 0 end
+  local count = count_of(queue)
+  if not size and pushed <= LARGE and count * LARGE < bound then return 0 end
   if not size then
-    size = bytes_of(queue)
+    size = bytes_of(occupied[queue])
     sizes[queue] = size
   end
   return size

@@ -42,9 +42,10 @@ local function unfit_messages(at)
   end
 end
 
--- The same for what record() writes. The changes were checked. An 'open' whose field is ARGV[opening] is left out.
+-- The same for what record() writes. The changes were checked. An 'open' whose field is ARGV[opening] is left out. Records and
+-- tags whose names are values, and still empty, are left out too; the second result says whether there were some.
 local function unfit_updates(at, opening)
-  local groups = numbers[ARGV[at]]
+  local groups, left_out = numbers[ARGV[at]], false
   at = at + 1
   for _ = 1, groups do
     local store, id, changes = ARGV[at], ARGV[at + 1], numbers[ARGV[at + 3]]
@@ -54,12 +55,23 @@ local function unfit_updates(at, opening)
       at = at + 2
       local wrong
       if how == 'tag' or how == 'untag' then
-        for place = at, at + count - 1 do wrong = wrong or unfit(tag_key(store, ARGV[place]), 'ZCARD') end
-      elseif how ~= 'open' or at ~= opening then
+        for place = at, at + count - 1 do
+          if ARGV[place] == '' then
+            left_out = true
+          else
+            wrong = wrong or unfit(tag_key(store, ARGV[place]), 'ZCARD')
+          end
+        end
+      elseif how == 'open' and at == opening then
+        -- The opening asks for itself.
+      elseif id == '' then
+        left_out = true
+      else
         wrong = unfit_record(record_key(store, id))
       end
       if wrong then return wrong end
       at = at + count
     end
   end
+  return nil, left_out
 end

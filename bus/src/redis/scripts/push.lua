@@ -16,11 +16,12 @@ for place = 1, whole(1) do
   only_updates = only_updates and whole(at) == 0
   at = check_updates(check_messages(at))
   if #holes == 0 then refuse(at, 'behind a kind that has values') end
-  kind.first = at + 1
+  kind.first, kind.pushes, kind.bytes = at + 1, whole(at), 0
   at = at + 1 + whole(at) * #holes
   given(at - 1)
   for filled_in = kind.first, at - 1 do
     if ARGV[filled_in] == '' then refuse(filled_in, 'a value') end
+    kind.bytes = kind.bytes + #ARGV[filled_in]
   end
   kind.last = at - 1
   kinds[place] = kind
@@ -34,14 +35,41 @@ local function take_back_opening(kept, field)
   end
 end
 
-local function push_one(at)
+-- Whether there is room for all pushes of a kind.
+local function has_room(kind)
+  local count = numbers[ARGV[kind.at]]
+  for base = kind.at + 1, kind.at + count * WIDTH, WIDTH do
+    local queue, bound, bytes = ARGV[base], numbers[ARGV[base + 5]], numbers[ARGV[base + 6]]
+    if bound > 0 and count_of(queue) + count * kind.pushes > bound then return false end
+    if bytes > 0 and size_of(queue, bytes, kind.bytes) + kind.bytes >= bytes then return false end
+  end
+  return true
+end
+
+-- What can be asked once for all pushes of a kind: they differ in their values alone. What fails here is asked again for each
+-- push, and concerns that push alone.
+local function ask_for_kind(kind)
+  local at, changes = kind.at, skip_messages(kind.at)
+  local _, field = opening(changes)
+  -- The opening asks for its own key: that is one command less for each build.
+  kind.opening = numbers[ARGV[at]] > 0 and field
+  kind.wrong = unfit_messages(at)
+  if not kind.wrong then kind.wrong, kind.left_out = unfit_updates(changes, kind.opening) end
+  if not kind.wrong then
+    local asked, room = pcall(has_room, kind)
+    kind.has_room = asked and room
+  end
+end
+
+local function push_one(kind)
+  local at = kind.at
   local changes = skip_messages(at)
   local kept, field = opening(changes)
   if kept then opened[field] = nil end
-  -- The opening asks for its own key: that is one command less for each build.
-  local wrong = unfit_messages(at) or unfit_updates(changes, whole(at) > 0 and field)
+  local wrong = kind.wrong
+  if kind.left_out then wrong = unfit_updates(changes, kind.opening) end
   if wrong then return { 'refused', wrong } end
-  if kept and whole(at) > 0 then
+  if kind.opening then
     local free, answer = pcall(open, kept, field)
     if not free then
       local held = call('TYPE', kept).ok
@@ -50,10 +78,12 @@ local function push_one(at)
     end
     if not answer then return 0 end
   end
-  local full, of = overfull(at)
-  if full then
-    take_back_opening(kept, field)
-    return { 'full ' .. of, full }
+  if not kind.has_room then
+    local full, of = overfull(at)
+    if full then
+      take_back_opening(kept, field)
+      return { 'full ' .. of, full }
+    end
   end
   local updates, stored = store(at)
   if stored > 0 or whole(at) == 0 then record(updates) end
@@ -66,10 +96,11 @@ local answers = {}
 for _, kind in ipairs(kinds) do
   local at, holes = kind.at, kind.holes
   local width = #holes
+  ask_for_kind(kind)
   for first = kind.first, kind.last, width do
     for place = 1, width do ARGV[holes[place]] = ARGV[first + place - 1] end
     local before = #stored_now
-    local done, answer = pcall(push_one, at)
+    local done, answer = pcall(push_one, kind)
     if not done then
       take_back(before)
       take_back_opening(opening(skip_messages(at)))

@@ -31,10 +31,11 @@ local function finished(minute)
   return tonumber(call('GET', key(queue, 'done:' .. minute)) or 0)
 end
 
+local _, keys = waiting(queue)
 local minute = math.floor(now / 60000)
 return {
   { total - held, held, call('ZCARD', key(queue, 'delayed')), call('ZCARD', key(queue, 'dead')) },
   { call('EXISTS', key(queue, 'paused')), ago(oldest), ago(late) },
   { finished(minute - 1), finished(minute), math.floor(now / 1000) % 60 },
-  bytes_of(queue),
+  bytes_of(keys),
 }
