@@ -30,7 +30,7 @@ use crate::{
     QueueSpec, Reserve, Settlement, dyn_handler,
     isolation::{ActivePermit, ExclusivePermit},
     metrics::Metrics,
-    worker::{Ended, LAST_TRIES, OUTAGE, Verdict, Worker},
+    worker::{Ended, LAST_TRIES, OUTAGE, Renewals, Verdict, Worker},
 };
 use runtime::{Clock, Service, ServiceError, Shutdown, error_chain};
 
@@ -57,7 +57,8 @@ struct Held(Mutex<HashMap<String, Timestamp>>);
 impl Held {
     /// Notes what a settled message holds.
     fn note(&self, ended: &Ended) {
-        if let (Some(partition), Some(until)) = (&ended.leased.envelope.partition, ended.hold_until)
+        if let (Some(partition), Some(until)) =
+            (&ended.delivery.envelope.partition, ended.hold_until)
         {
             self.0.lock().insert(partition.clone(), until);
         }
@@ -99,6 +100,7 @@ impl Consumer {
                 queue,
                 handler,
                 metrics,
+                renewals: Renewals::default(),
             }),
             partitions: HashMap::new(),
             held: Held::default(),
@@ -131,11 +133,11 @@ impl Consumer {
             skip_partitions: self.held.at(self.worker.clock.as_ref()).0,
             ..Reserve::now(self.queue.policy.concurrency)
         };
-        let leased = self.worker.bus.reserve(&self.queue, request).await?;
+        let deliveries = self.worker.bus.reserve(&self.queue, request).await?;
         let shutdown = Arc::new(Shutdown::new());
-        let work = leased
-            .into_iter()
-            .map(|leased| Arc::clone(&self.worker).process(leased, false, shutdown.clone(), None));
+        let work = deliveries.into_iter().map(|delivery| {
+            Arc::clone(&self.worker).process(delivery, false, shutdown.clone(), None)
+        });
         let ended = futures::future::join_all(work).await;
         self.worker.settle(&ended, &shutdown).await;
         ended.iter().for_each(|ended| self.held.note(ended));
@@ -183,16 +185,16 @@ impl Consumer {
                         interrupt.notify_one();
                     }
                 }
-                leased = &mut reserving => match leased {
-                    Ok(leased) => {
+                reserved = &mut reserving => match reserved {
+                    Ok(deliveries) => {
                         if failures > 0 {
                             info!(queue = self.queue.name, "the bus answers again");
                             failures = 0;
                         }
                         // Where one step ends at once, the next begins.
                         let mut now = None;
-                        for leased in leased {
-                            now = run.begin(leased, now);
+                        for delivery in deliveries {
+                            now = run.begin(delivery, now);
                         }
                         // What is ready at once for ever must not keep the thread from others.
                         tokio::task::yield_now().await;
@@ -231,8 +233,12 @@ impl Consumer {
     ) -> Result<Vec<Delivery>, BusError> {
         if failures > 0 {
             let clock = self.worker.clock.as_ref();
+            let returned = async {
+                clock.sleep(OUTAGE.after(failures, clock)).await;
+                self.worker.let_renew().await
+            };
             tokio::select! {
-                () = clock.sleep(OUTAGE.after(failures, clock)) => {}
+                returned = returned => returned?,
                 () = shutdown.stopping() => return Ok(Vec::new()),
             }
         }
@@ -381,12 +387,12 @@ impl<'c> Run<'c> {
     }
 
     /// Begins with a message `now`, when that is known. Returns when its step ended, if it did so at once.
-    fn begin(&mut self, leased: Delivery, now: Option<Timestamp>) -> Option<Timestamp> {
-        if let Some(partition) = &leased.envelope.partition {
+    fn begin(&mut self, delivery: Delivery, now: Option<Timestamp>) -> Option<Timestamp> {
+        if let Some(partition) = &delivery.envelope.partition {
             *self.partitions.entry(partition.clone()).or_default() += 1;
         }
-        let suspect = leased.unsettled_deliveries >= POISON_SUSPECT_DELIVERIES;
-        let id = leased.envelope.id;
+        let suspect = delivery.unsettled_deliveries >= POISON_SUSPECT_DELIVERIES;
+        let id = delivery.envelope.id;
         let alone = if suspect {
             self.isolation().begin()
         } else {
@@ -395,7 +401,7 @@ impl<'c> Run<'c> {
         if self.shutdown.is_stopping() || (suspect && alone.is_none()) {
             // Nobody has touched it: the process ends, or another suspect comes first.
             self.ended.push(Ended {
-                leased,
+                delivery,
                 verdict: Verdict::Settled(Settlement::Release),
                 updates: Vec::new(),
                 at: None,
@@ -404,7 +410,7 @@ impl<'c> Run<'c> {
             return None;
         }
         self.alone = alone.map(|alone| (alone, id)).or(self.alone.take());
-        let work = Arc::clone(self.worker).process(leased, suspect, self.shutdown.clone(), now);
+        let work = Arc::clone(self.worker).process(delivery, suspect, self.shutdown.clone(), now);
         let mut work = match self.spare.take() {
             Some(mut spare) => {
                 spare.set(work);
@@ -431,7 +437,7 @@ impl<'c> Run<'c> {
     fn is_suspect(&self, ended: &Ended) -> bool {
         self.alone
             .as_ref()
-            .is_some_and(|(_, id)| *id == ended.leased.envelope.id)
+            .is_some_and(|(_, id)| *id == ended.delivery.envelope.id)
     }
 
     fn end(&mut self, ended: Ended) {
@@ -447,7 +453,7 @@ impl<'c> Run<'c> {
                 self.alone = None;
             }
             self.held.note(&ended);
-            let Some(partition) = &ended.leased.envelope.partition else {
+            let Some(partition) = &ended.delivery.envelope.partition else {
                 continue;
             };
             if let Some(unsettled) = self.partitions.get_mut(partition) {

@@ -10,12 +10,15 @@
 //!   settlement checks the lease in the same atomic step. So a worker that was stopped past its lease may work on for
 //!   a while in vain, but cannot be heard.
 //! * When a renewal finds the lease lost, the handler is cancelled: someone else works on the same message already.
-//!   When a renewal finds no bus at all, the handler goes on, since the bus may be back before the lease is over.
+//!   When a renewal finds no bus at all, the handler goes on, since the bus may be back before somebody else takes the
+//!   message. So once the bus answers again, nothing is reserved before leases could be renewed: an outage that is longer
+//!   than the leases does not restart what living workers hold.
 //! * When the process must end, the handler is asked to stop, and given [`WIND_DOWN`] to kill and reap its child
 //!   processes. Only then is the message released, so that the next worker does not meet the last one's children.
 //! * A settlement whose reply was lost is sent again. If the first one had arrived, the second finds the lease lost,
 //!   and that is the same as done.
 
+mod renewal;
 mod settle;
 
 use std::{
@@ -32,11 +35,12 @@ use jiff::Timestamp;
 use tracing::{Instrument, debug, error, error_span, field::Empty, info, warn};
 
 use crate::{
-    Backoff, Bus, BusError, Cause, Context, Delivery, Outcome, QueueSpec, RecordUpdate, Requeue,
+    Backoff, Bus, Cause, Context, Delivery, Outcome, QueueSpec, RecordUpdate, Requeue,
     RequeueReason, Retry, Settlement,
     dyn_handler::{AnyError, DynHandler, Failure},
     metrics::Metrics,
 };
+pub(crate) use renewal::Renewals;
 use runtime::{Clock, Shutdown, chain, error_chain};
 
 /// How long a cancelled handler has to end its child processes before its future is dropped.
@@ -53,7 +57,7 @@ const LAST_WORDS: u32 = 2;
 pub(crate) const OUTAGE: Backoff = Backoff {
     first: Duration::from_millis(50),
     factor: 2,
-    cap: Duration::from_millis(800),
+    cap: Duration::from_millis(500),
 };
 
 /// What all messages of a consumer share.
@@ -63,11 +67,12 @@ pub(crate) struct Worker {
     pub(crate) queue: QueueSpec,
     pub(crate) handler: Box<dyn DynHandler>,
     pub(crate) metrics: Metrics,
+    pub(crate) renewals: Renewals,
 }
 
 /// A message whose handler has ended, and how it is settled.
 pub(crate) struct Ended {
-    pub(crate) leased: Delivery,
+    pub(crate) delivery: Delivery,
     pub(crate) verdict: Verdict,
     /// What is recorded with that.
     pub(crate) updates: Vec<RecordUpdate>,
@@ -129,7 +134,7 @@ impl Worker {
     /// knows it: asking for the time is a good part of what a short step costs.
     pub(crate) async fn process(
         self: Arc<Self>,
-        leased: Delivery,
+        delivery: Delivery,
         alone: bool,
         shutdown: Arc<Shutdown>,
         now: Option<Timestamp>,
@@ -138,23 +143,23 @@ impl Worker {
         let span = error_span!(
             "delivery",
             queue = self.queue.name,
-            id = %leased.envelope.id,
-            attempt = leased.attempt,
+            id = %delivery.envelope.id,
+            attempt = delivery.attempt,
             build = Empty,
             task = Empty,
         );
-        let cx = Context::new(self, shutdown, leased.attempt, span.clone());
+        let cx = Context::new(self, shutdown, delivery.attempt, span.clone());
         let mut at = now.filter(|_| !alone);
         let verdict = {
             // It stays in its place: each move copies all that a handler keeps while it waits.
-            let deciding = pin!(cx.worker().decide(&leased, alone, &cx, &mut at));
+            let deciding = pin!(cx.worker().decide(&delivery, alone, &cx, &mut at));
             cx.worker()
-                .with_lease(&leased, &cx, deciding)
+                .with_lease(&delivery, &cx, deciding)
                 .instrument(span)
                 .await
         };
         Ended {
-            leased,
+            delivery,
             verdict,
             updates: cx.take_updates(),
             at,
@@ -165,7 +170,7 @@ impl Worker {
     /// Runs the handling of a message for as long as the process lives and the lease holds, and renews the lease.
     async fn with_lease(
         &self,
-        leased: &Delivery,
+        delivery: &Delivery,
         cx: &Context,
         mut handling: Pin<&mut impl Future<Output = Settlement>>,
     ) -> Verdict {
@@ -179,7 +184,7 @@ impl Worker {
                 }
                 Verdict::Settled(settlement)
             }
-            () = self.renew(leased) => {
+            () = self.renew(delivery) => {
                 warn!("lease lost; this attempt is given up");
                 cx.lose();
                 let _ = self.wind_down(handling).await;
@@ -191,7 +196,7 @@ impl Worker {
     /// `at` is when it begins, if that is known, and then when the handler ended.
     async fn decide(
         &self,
-        leased: &Delivery,
+        delivery: &Delivery,
         alone: bool,
         cx: &Context,
         at: &mut Option<Timestamp>,
@@ -202,36 +207,36 @@ impl Worker {
                 return Settlement::Release;
             }
         }
-        if let Some(reason) = self.precheck(leased) {
-            return Box::pin(self.dead_letter(leased, reason, cx)).await;
+        if let Some(reason) = self.precheck(delivery) {
+            return Box::pin(self.dead_letter(delivery, reason, cx)).await;
         }
-        match self.run_handler(leased, cx, at).await {
+        match self.run_handler(delivery, cx, at).await {
             Ok(Outcome::Done) => Settlement::Done {
                 emit: cx.take_outgoing(),
             },
             // Each other end is in memory of its own, which a message that is done does not need.
-            Ok(Outcome::Hold { after, reason }) if leased.envelope.partition.is_some() => {
-                Box::pin(self.hold(leased, &reason, after, cx)).await
+            Ok(Outcome::Hold { after, reason }) if delivery.envelope.partition.is_some() => {
+                Box::pin(self.hold(delivery, &reason, after, cx)).await
             }
             Ok(Outcome::Defer { after, reason } | Outcome::Hold { after, reason }) => {
                 let why = RequeueReason::Deferred(&reason);
-                Box::pin(self.defer(leased, why, after, cx)).await
+                Box::pin(self.defer(delivery, why, after, cx)).await
             }
             // A handler that failed after it was cancelled did not fail by itself.
             Err(_) if cx.shutdown().is_cancelled() => Settlement::Release,
-            Err(failed) => Box::pin(self.classify(leased, failed, cx)).await,
+            Err(failed) => Box::pin(self.classify(delivery, failed, cx)).await,
         }
     }
 
     /// Why the message is a dead letter before its handler runs, if it is.
-    fn precheck(&self, leased: &Delivery) -> Option<DeadReason> {
+    fn precheck(&self, delivery: &Delivery) -> Option<DeadReason> {
         let policy = self.queue.policy;
-        let exhausted = leased.attempt > policy.attempts;
-        if leased.unsettled_deliveries >= policy.max_unsettled_deliveries
-            || (exhausted && leased.unsettled_deliveries > 0)
+        let exhausted = delivery.attempt > policy.attempts;
+        if delivery.unsettled_deliveries >= policy.max_unsettled_deliveries
+            || (exhausted && delivery.unsettled_deliveries > 0)
         {
             return Some(DeadReason::WorkerDied {
-                times: leased.unsettled_deliveries,
+                times: delivery.unsettled_deliveries,
             });
         }
         exhausted.then_some(DeadReason::AttemptsExhausted {
@@ -243,12 +248,12 @@ impl Worker {
     /// Runs the handler, catches its panic, and takes its time.
     async fn run_handler(
         &self,
-        leased: &Delivery,
+        delivery: &Delivery,
         cx: &Context,
         at: &mut Option<Timestamp>,
     ) -> Result<Outcome, Failed> {
         let begun = at.take().unwrap_or_else(|| self.clock.now());
-        let handled = AssertUnwindSafe(self.handler.handle(&leased.envelope, cx))
+        let handled = AssertUnwindSafe(self.handler.handle(&delivery.envelope, cx))
             .catch_unwind()
             .await;
         let ended = self.clock.now();
@@ -263,44 +268,44 @@ impl Worker {
     }
 
     /// Decides whether a message whose attempt failed is retried, deferred, or a dead letter.
-    async fn classify(&self, leased: &Delivery, failed: Failed, cx: &Context) -> Settlement {
+    async fn classify(&self, delivery: &Delivery, failed: Failed, cx: &Context) -> Settlement {
         let policy = self.queue.policy;
-        let exhausted = leased.attempt >= policy.attempts;
-        let backoff = || policy.backoff.after(leased.attempt, self.clock.as_ref());
+        let exhausted = delivery.attempt >= policy.attempts;
+        let backoff = || policy.backoff.after(delivery.attempt, self.clock.as_ref());
         let (why, after) = match &failed {
             Failed::Error(Failure { retry, error }) => match *retry {
                 Retry::Defer(after) => {
                     return self
-                        .defer(leased, RequeueReason::Outage(error), after, cx)
+                        .defer(delivery, RequeueReason::Outage(error), after, cx)
                         .await;
                 }
                 Retry::Hold(after) => {
                     cx.hold(after);
                     return self
-                        .defer(leased, RequeueReason::Outage(error), after, cx)
+                        .defer(delivery, RequeueReason::Outage(error), after, cx)
                         .await;
                 }
-                Retry::Never => return self.give_up(leased, failed, cx).await,
+                Retry::Never => return self.give_up(delivery, failed, cx).await,
                 Retry::After(after) => (RequeueReason::Failed(error), after),
                 Retry::Backoff => (RequeueReason::Failed(error), backoff()),
             },
             Failed::Panicked(text) => (RequeueReason::Panicked(text), backoff()),
         };
         if exhausted {
-            return self.give_up(leased, failed, cx).await;
+            return self.give_up(delivery, failed, cx).await;
         }
         warn!(
             error = %why,
             "attempt {} of {} failed; next in {:.1} s",
-            leased.attempt,
+            delivery.attempt,
             policy.attempts,
             after.as_secs_f64()
         );
-        self.requeue(leased, why, after, cx).await;
+        self.requeue(delivery, why, after, cx).await;
         Settlement::Retry { after }
     }
 
-    async fn give_up(&self, leased: &Delivery, failed: Failed, cx: &Context) -> Settlement {
+    async fn give_up(&self, delivery: &Delivery, failed: Failed, cx: &Context) -> Settlement {
         let reason = match failed {
             Failed::Error(Failure {
                 retry: Retry::Never,
@@ -312,31 +317,31 @@ impl Worker {
             },
             Failed::Panicked(text) => DeadReason::Panicked(text),
         };
-        self.dead_letter(leased, reason, cx).await
+        self.dead_letter(delivery, reason, cx).await
     }
 
     async fn defer(
         &self,
-        leased: &Delivery,
+        delivery: &Delivery,
         why: RequeueReason<'_, AnyError>,
         after: Duration,
         cx: &Context,
     ) -> Settlement {
         debug!(reason = %why, "deferred");
-        self.requeue(leased, why, after, cx).await;
+        self.requeue(delivery, why, after, cx).await;
         Settlement::Defer { after }
     }
 
     /// Gives a message back as the first of its partition, and holds the partition.
     async fn hold(
         &self,
-        leased: &Delivery,
+        delivery: &Delivery,
         reason: &str,
         after: Duration,
         cx: &Context,
     ) -> Settlement {
         debug!(reason, "the partition is held");
-        self.requeue(leased, RequeueReason::Deferred(reason), after, cx)
+        self.requeue(delivery, RequeueReason::Deferred(reason), after, cx)
             .await;
         // Nothing is recorded with a release.
         let updates = cx.take_updates();
@@ -353,36 +358,42 @@ impl Worker {
     /// Lets the handler record that the message comes back. A failure of that changes nothing.
     async fn requeue(
         &self,
-        leased: &Delivery,
+        delivery: &Delivery,
         why: RequeueReason<'_, AnyError>,
         after: Duration,
         cx: &Context,
     ) {
         let requeue = Requeue { why, after };
-        let recording = self.handler.on_requeue(&leased.envelope, requeue, cx);
+        let recording = self.handler.on_requeue(&delivery.envelope, requeue, cx);
         if let Err(error) = caught(recording).await {
             warn!(error, "cannot record that the message comes back");
         }
     }
 
-    async fn dead_letter(&self, leased: &Delivery, reason: DeadReason, cx: &Context) -> Settlement {
+    async fn dead_letter(
+        &self,
+        delivery: &Delivery,
+        reason: DeadReason,
+        cx: &Context,
+    ) -> Settlement {
         let policy = self.queue.policy;
         // What a failed attempt wanted to send is void.
         cx.take_outgoing();
         let mut emit = Vec::new();
-        if leased.unsettled_deliveries < policy.max_unsettled_deliveries.saturating_add(LAST_WORDS)
+        if delivery.unsettled_deliveries
+            < policy.max_unsettled_deliveries.saturating_add(LAST_WORDS)
         {
             let answering = self
                 .handler
-                .on_dead_letter(&leased.envelope, reason.cause(), cx);
+                .on_dead_letter(&delivery.envelope, reason.cause(), cx);
             match caught(answering).await {
                 Ok(()) => emit = cx.take_outgoing(),
                 Err(error) => {
                     error!(error, "the dead-letter handler failed");
-                    if leased.attempt < policy.attempts.saturating_mul(2) {
+                    if delivery.attempt < policy.attempts.saturating_mul(2) {
                         // Whoever waits for an answer would wait for ever: it is no dead letter before that is sent.
                         return Settlement::Retry {
-                            after: policy.backoff.after(leased.attempt, self.clock.as_ref()),
+                            after: policy.backoff.after(delivery.attempt, self.clock.as_ref()),
                         };
                     }
                     cx.take_outgoing();
@@ -390,29 +401,15 @@ impl Worker {
             }
         }
         error!(
-            attempts = leased.attempt,
+            attempts = delivery.attempt,
             error = %reason,
             "message failed permanently, kept as a dead letter"
         );
         Settlement::Dead {
-            id: leased.envelope.id,
+            id: delivery.envelope.id,
             reason: reason.to_string(),
-            attempts: leased.attempt,
+            attempts: delivery.attempt,
             emit,
-        }
-    }
-
-    /// Renews the lease at a third of its length, for as long as it can; returns when it is lost.
-    async fn renew(&self, leased: &Delivery) {
-        loop {
-            self.clock.sleep(self.queue.policy.lease / 3).await;
-            match self.bus.extend(&leased.lease).await {
-                Ok(()) => {}
-                Err(BusError::LeaseLost { .. }) => return,
-                Err(error) => {
-                    warn!(error = chain(&error), "cannot renew a lease; retrying");
-                }
-            }
         }
     }
 

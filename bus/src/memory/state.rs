@@ -150,14 +150,14 @@ impl QueueState {
         expires: Timestamp,
     ) -> Delivery {
         stored.attempts += 1;
-        let delivery = self.next_serial();
-        let leased = Delivery {
+        let number = self.next_serial();
+        let delivery = Delivery {
             lease: Lease {
                 queue: queue.name,
                 length: queue.policy.lease,
                 partition: stored.envelope.partition.clone(),
                 entry: (0, serial),
-                delivery,
+                delivery: number,
                 spent: None,
             },
             envelope: stored.envelope.clone(),
@@ -168,11 +168,11 @@ impl QueueState {
             serial,
             Held {
                 stored,
-                delivery,
+                delivery: number,
                 expires,
             },
         );
-        leased
+        delivery
     }
 
     pub(super) fn held(&mut self, lease: &Lease) -> Result<(u64, &mut Held), BusError> {

@@ -22,7 +22,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// What a look found.
 struct Look {
-    leased: Vec<Delivery>,
+    deliveries: Vec<Delivery>,
     /// When a delayed message is due, or [`LOOK`] if that is sooner.
     due: Duration,
     /// To wait by the hint stream from here on, not by reading new messages.
@@ -55,8 +55,8 @@ impl RedisBus {
             } else {
                 self.look(queue, request.max).await?
             };
-            if !look.leased.is_empty() || left.is_zero() {
-                return Ok(look.leased);
+            if !look.deliveries.is_empty() || left.is_zero() {
+                return Ok(look.deliveries);
             }
             let block = left.min(look.due);
             left = left.saturating_sub(block);
@@ -64,9 +64,9 @@ impl RedisBus {
             let waiting = self.wait(queue, request.max, look.hint, block, &ended);
             tokio::pin!(waiting);
             let mut interrupted = false;
-            let leased = loop {
+            let deliveries = loop {
                 tokio::select! {
-                    leased = &mut waiting => break leased?,
+                    deliveries = &mut waiting => break deliveries?,
                     () = request.interrupt.notified(), if !interrupted => {
                         interrupted = true;
                         left = Duration::ZERO;
@@ -78,15 +78,15 @@ impl RedisBus {
                     }
                 }
             };
-            if !leased.is_empty() {
-                return Ok(leased);
+            if !deliveries.is_empty() {
+                return Ok(deliveries);
             }
         }
     }
 
     /// Makes leases of taken entries. Something that is no envelope cannot be handled by anyone: it is buried.
     async fn leases(&self, queue: &QueueSpec, taken: Vec<RawEntry>) -> Vec<Delivery> {
-        let mut leased = Vec::with_capacity(taken.len());
+        let mut deliveries = Vec::with_capacity(taken.len());
         for RawEntry {
             partition,
             entry,
@@ -103,16 +103,16 @@ impl RedisBus {
                 delivery,
                 spent: Some(Arc::default()),
             };
-            let deliveries = u32::try_from(delivery).unwrap_or(u32::MAX);
-            let attempt = attempts.saturating_add(deliveries);
+            let times = u32::try_from(delivery).unwrap_or(u32::MAX);
+            let attempt = attempts.saturating_add(times);
             match blob::decode::<Envelope>(&bytes.into()) {
                 Ok(envelope) => {
                     let envelope = Arc::new(envelope);
-                    leased.push(Delivery {
+                    deliveries.push(Delivery {
                         lease,
                         envelope,
                         attempt,
-                        unsettled_deliveries: deliveries.saturating_sub(1),
+                        unsettled_deliveries: times.saturating_sub(1),
                     });
                 }
                 Err(error) => {
@@ -140,7 +140,7 @@ impl RedisBus {
                 }
             }
         }
-        leased
+        deliveries
     }
 
     /// Keeps what is no envelope as a dead letter under a name of its own.
@@ -231,7 +231,7 @@ impl RedisBus {
             let release = Settlement::Release;
             let back = surplus
                 .iter()
-                .map(|leased| SettleRequest::new(&leased.lease, &release));
+                .map(|delivery| SettleRequest::new(&delivery.lease, &release));
             let back: Vec<_> = back.collect();
             if let Err(error) = self.settle_all(&back).await {
                 // They come back with their leases.
@@ -242,11 +242,11 @@ impl RedisBus {
                 );
             }
         }
-        let mut leased = self.leases(queue, old).await;
-        leased.append(&mut fresh);
+        let mut deliveries = self.leases(queue, old).await;
+        deliveries.append(&mut fresh);
         // Nothing is written to the hint stream of a queue without partitions: who waits for it is left alone.
         Ok(Look {
-            leased,
+            deliveries,
             due: due(pause),
             hint: closed.then(|| "$".to_owned()),
         })
@@ -296,7 +296,7 @@ impl RedisBus {
         };
         let (taken, pause, hint) = self.run("reserving messages", &take).await?;
         Ok(Look {
-            leased: self.leases(queue, taken).await,
+            deliveries: self.leases(queue, taken).await,
             due: due(pause),
             hint: Some(hint),
         })

@@ -29,7 +29,7 @@ impl Worker {
             .filter(lost)
             .for_each(|_| self.metrics.count(None));
         let settlements = batch.iter().filter_map(|ended| match &ended.verdict {
-            Verdict::Settled(how) => Some((&ended.leased, how, &ended.updates[..])),
+            Verdict::Settled(how) => Some((&ended.delivery, how, &ended.updates[..])),
             Verdict::LeaseLost => None,
         });
         let refused = self.write(settlements.collect(), shutdown).await;
@@ -38,15 +38,17 @@ impl Worker {
         }
         let instead: Vec<_> = refused
             .iter()
-            .filter_map(|(leased, how, error)| {
-                Some((*leased, self.instead_of(leased, how, error)?))
+            .filter_map(|(delivery, how, error)| {
+                Some((*delivery, self.instead_of(delivery, how, error)?))
             })
             .collect();
-        let settlements = instead.iter().map(|(leased, how)| (*leased, how, &[][..]));
-        for (leased, _, error) in self.write(settlements.collect(), shutdown).await {
+        let settlements = instead
+            .iter()
+            .map(|(delivery, how)| (*delivery, how, &[][..]));
+        for (delivery, _, error) in self.write(settlements.collect(), shutdown).await {
             error!(
                 queue = self.queue.name,
-                id = %leased.envelope.id,
+                id = %delivery.envelope.id,
                 error = chain(&error),
                 "cannot settle a message; it comes back with its lease"
             );
@@ -62,8 +64,8 @@ impl Worker {
         for failures in 1.. {
             let endings = settlements
                 .iter()
-                .map(|(leased, how, updates)| SettleRequest {
-                    lease: &leased.lease,
+                .map(|(delivery, how, updates)| SettleRequest {
+                    lease: &delivery.lease,
                     how,
                     updates,
                 });
@@ -98,14 +100,14 @@ impl Worker {
     ) -> Vec<(&'a Delivery, &'a Settlement, BusError)> {
         let mut refused = Vec::new();
         let mut lost = 0;
-        for ((leased, how, _), result) in settlements.into_iter().zip(results) {
+        for ((delivery, how, _), result) in settlements.into_iter().zip(results) {
             match result {
                 Ok(()) => self.metrics.count(Some(how)),
                 Err(BusError::LeaseLost { .. }) => {
                     self.metrics.count(None);
                     lost += 1;
                 }
-                Err(error) => refused.push((leased, how, error)),
+                Err(error) => refused.push((delivery, how, error)),
             }
         }
         if lost > 0 {
@@ -121,7 +123,7 @@ impl Worker {
     /// How a message is settled whose settlement was refused: without what it would have sent and recorded.
     fn instead_of(
         &self,
-        leased: &Delivery,
+        delivery: &Delivery,
         how: &Settlement,
         error: &BusError,
     ) -> Option<Settlement> {
@@ -129,7 +131,7 @@ impl Worker {
         let error = error_chain(error);
         error!(
             queue = self.queue.name,
-            id = %leased.envelope.id,
+            id = %delivery.envelope.id,
             error,
             "cannot write a settlement; the attempt counts as failed"
         );
@@ -137,15 +139,15 @@ impl Worker {
             // Its lease brings it back.
             return None;
         }
-        if leased.attempt < policy.attempts {
+        if delivery.attempt < policy.attempts {
             return Some(Settlement::Retry {
-                after: policy.backoff.after(leased.attempt, self.clock.as_ref()),
+                after: policy.backoff.after(delivery.attempt, self.clock.as_ref()),
             });
         }
         Some(Settlement::Dead {
-            id: leased.envelope.id,
+            id: delivery.envelope.id,
             reason: format!("cannot write the settlement: {error}"),
-            attempts: leased.attempt,
+            attempts: delivery.attempt,
             emit: Vec::new(),
         })
     }

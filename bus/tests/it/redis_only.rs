@@ -2,13 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use bus::{
-    Admin, Bus, BusError, DeadLetterFilter, DeadLetterPayload, Field, MessageSelector, Outgoing,
-    Queue, QueueAdmin, RecordStore, RedisBus, Reserve, SettleRequest, Settlement,
+    Admin, Bus, BusError, Consumer, Context, DeadLetterFilter, DeadLetterPayload, Depth, Field,
+    Handler, MessageSelector, Outcome, Outgoing, Policy, Producer, Queue, QueueAdmin, RecordStore,
+    RedisBus, Reserve, SettleRequest, Settlement,
 };
-use runtime::{Clock, SystemClock};
+use parking_lot::Mutex;
+use runtime::{Clock, Service, Shutdown, SystemClock};
 use tempfile::TempDir;
 use testkit::RedisServer;
+use tokio::sync::Semaphore;
 
 use crate::world::{NOTES, Note, OUT, PARTITIONED, note, text, written};
 
@@ -324,6 +328,70 @@ async fn what_was_stored_survives_a_restart_of_redis_and_work_goes_on() {
         .settle(&held.lease, &Settlement::Done { emit: Vec::new() })
         .await
         .unwrap();
+}
+
+/// Notes what it begins with, and ends with each message when it may.
+struct Held {
+    begun: Mutex<Vec<String>>,
+    may_end: Semaphore,
+}
+
+#[async_trait]
+impl Handler<Note> for Arc<Held> {
+    type Error = BusError;
+
+    async fn handle(&self, note: Note, _: &Context) -> Result<Outcome, BusError> {
+        self.begun.lock().push(note.text);
+        self.may_end
+            .acquire()
+            .await
+            .expect("it is not closed")
+            .forget();
+        Ok(Outcome::Done)
+    }
+}
+
+#[tokio::test]
+async fn worker_that_lives_keeps_its_message_over_an_outage_that_is_longer_than_its_lease() {
+    const LEASE: Duration = Duration::from_secs(3);
+    const LONG: Queue<Note> = Queue::new(
+        "long",
+        Policy {
+            lease: LEASE,
+            ..Policy::DEFAULT
+        },
+    );
+    let mut world = Server::start().await;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let handler = Arc::new(Held {
+        begun: Mutex::default(),
+        may_end: Semaphore::new(0),
+    });
+    let shutdown = Shutdown::new();
+    let consumer = Consumer::new(world.bus.clone(), clock.clone(), LONG, handler.clone());
+    let running = tokio::spawn(Box::new(consumer).run(shutdown.clone()));
+    let producer = Producer::new(world.bus.clone(), clock.clone());
+    let begin = async |text: &str| {
+        producer.send(&LONG, &note(text)).await.unwrap();
+        while !handler.begun.lock().iter().any(|begun| begun == text) {
+            clock.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    begin("held").await;
+    world.server.stop().unwrap();
+    clock.sleep(LEASE + LEASE / 2).await;
+    world.server.restart().await.unwrap();
+
+    // Reservations go on.
+    begin("after it").await;
+    assert_eq!(*handler.begun.lock(), ["held", "after it"]);
+    handler.may_end.add_permits(2);
+    while world.bus.depth(&LONG.spec()).await.unwrap() != Depth::default() {
+        clock.sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(*handler.begun.lock(), ["held", "after it"]);
+    shutdown.stop();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test]
