@@ -27,7 +27,9 @@ use uuid::Uuid;
 
 use crate::{
     Bus, BusError, Delivery, Handler, Isolation, Message, POISON_SUSPECT_DELIVERIES, Queue,
-    QueueSpec, Reserve, Settlement, dyn_handler,
+    QueueSpec, Reserve, Settlement,
+    context::Shared,
+    dyn_handler,
     isolation::{ActivePermit, ExclusivePermit},
     metrics::Metrics,
     worker::{Ended, LAST_TRIES, OUTAGE, Renewals, Verdict, Worker},
@@ -134,9 +136,10 @@ impl Consumer {
             ..Reserve::now(self.queue.policy.concurrency)
         };
         let deliveries = self.worker.bus.reserve(&self.queue, request).await?;
-        let shutdown = Arc::new(Shutdown::new());
+        let shutdown = Shutdown::new();
+        let shared = self.worker.shared(shutdown.clone());
         let work = deliveries.into_iter().map(|delivery| {
-            Arc::clone(&self.worker).process(delivery, false, shutdown.clone(), None)
+            Arc::clone(&self.worker).process(delivery, false, shared.clone(), None)
         });
         let ended = futures::future::join_all(work).await;
         self.worker.settle(&ended, &shutdown).await;
@@ -144,7 +147,7 @@ impl Consumer {
         Ok(ended.len())
     }
 
-    async fn consume(&self, shutdown: Arc<Shutdown>) {
+    async fn consume(&self, shutdown: Shutdown) {
         let mut run = Run::new(self, shutdown.clone());
         let (reserving, settling) = (Fuse::terminated(), Fuse::terminated());
         tokio::pin!(reserving, settling);
@@ -290,7 +293,7 @@ impl Service for Consumer {
     }
 
     async fn run(self: Box<Self>, shutdown: Shutdown) -> Result<(), ServiceError> {
-        self.consume(Arc::new(shutdown)).await;
+        self.consume(shutdown).await;
         self.worker.handler.close().await;
         Ok(())
     }
@@ -301,7 +304,7 @@ struct Run<'c> {
     worker: &'c Arc<Worker>,
     partition_limits: &'c HashMap<String, usize>,
     held: &'c Held,
-    shutdown: Arc<Shutdown>,
+    shared: Arc<Shared>,
     /// Messages that handlers work on.
     tasks: JoinSet<Ended>,
     /// The memory of a step that has ended.
@@ -318,12 +321,12 @@ struct Run<'c> {
 }
 
 impl<'c> Run<'c> {
-    fn new(consumer: &'c Consumer, shutdown: Arc<Shutdown>) -> Self {
+    fn new(consumer: &'c Consumer, shutdown: Shutdown) -> Self {
         Self {
             worker: &consumer.worker,
             partition_limits: &consumer.partitions,
             held: &consumer.held,
-            shutdown,
+            shared: consumer.worker.shared(shutdown),
             tasks: JoinSet::new(),
             spare: None,
             ended: Vec::new(),
@@ -398,7 +401,7 @@ impl<'c> Run<'c> {
         } else {
             None
         };
-        if self.shutdown.is_stopping() || (suspect && alone.is_none()) {
+        if self.shared.shutdown.is_stopping() || (suspect && alone.is_none()) {
             // Nobody has touched it: the process ends, or another suspect comes first.
             self.ended.push(Ended {
                 delivery,
@@ -410,7 +413,7 @@ impl<'c> Run<'c> {
             return None;
         }
         self.alone = alone.map(|alone| (alone, id)).or(self.alone.take());
-        let work = Arc::clone(self.worker).process(delivery, suspect, self.shutdown.clone(), now);
+        let work = Arc::clone(self.worker).process(delivery, suspect, self.shared.clone(), now);
         let mut work = match self.spare.take() {
             Some(mut spare) => {
                 spare.set(work);

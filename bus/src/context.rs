@@ -15,16 +15,20 @@ use tokio::sync::Notify;
 use tracing::Span;
 
 use crate::{
-    BusError, CompareAndSet, Message, Outgoing, Queue, Record, RecordStore, RecordUpdate,
-    worker::Worker,
+    Bus, BusError, CompareAndSet, Message, Outgoing, Queue, Record, RecordStore, RecordUpdate,
 };
 use runtime::{Clock, Shutdown};
 
+/// What the deliveries of a consumer share.
+pub(crate) struct Shared {
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shutdown: Shutdown,
+}
+
 /// A handler's only way to send and to record, and its view of the delivery it works on.
 pub struct Context {
-    /// Its bus and its clock.
-    worker: Arc<Worker>,
-    shutdown: Arc<Shutdown>,
+    shared: Arc<Shared>,
     lost: AtomicBool,
     told: Notify,
     attempt: u32,
@@ -37,15 +41,9 @@ pub struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(
-        worker: Arc<Worker>,
-        shutdown: Arc<Shutdown>,
-        attempt: u32,
-        span: Span,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, attempt: u32, span: Span) -> Self {
         Self {
-            worker,
-            shutdown,
+            shared,
             lost: AtomicBool::new(false),
             told: Notify::new(),
             attempt,
@@ -57,17 +55,13 @@ impl Context {
         }
     }
 
-    pub(crate) fn worker(&self) -> &Worker {
-        &self.worker
-    }
-
     pub(crate) fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
+        &self.shared.shutdown
     }
 
     /// Holds the message's partition for this long.
     pub(crate) fn hold(&self, after: Duration) {
-        let until = self.worker.clock.now().saturating_add(after);
+        let until = self.shared.clock.now().saturating_add(after);
         *self.hold_until.lock() = Some(until.unwrap_or(Timestamp::MAX));
     }
 
@@ -95,7 +89,7 @@ impl Context {
         message: &M,
         after: Duration,
     ) -> Result<(), BusError> {
-        let outgoing = queue.pack(message, self.worker.clock.as_ref())?;
+        let outgoing = queue.pack(message, self.shared.clock.as_ref())?;
         self.outgoing.lock().push(Outgoing { after, ..outgoing });
         Ok(())
     }
@@ -108,7 +102,7 @@ impl Context {
         message: &M,
         key: &str,
     ) -> Result<(), BusError> {
-        let outgoing = queue.pack(message, self.worker.clock.as_ref())?;
+        let outgoing = queue.pack(message, self.shared.clock.as_ref())?;
         self.outgoing.lock().push(Outgoing {
             key: Some(key.to_owned()),
             ..outgoing
@@ -125,7 +119,7 @@ impl Context {
     /// Records something now, before this step goes on: an intention that the next delivery must know of, should this one
     /// never end.
     pub async fn record_now(&self, updates: Vec<RecordUpdate>) -> Result<(), BusError> {
-        self.worker
+        self.shared
             .bus
             .push_with(Vec::new(), updates)
             .await
@@ -139,13 +133,13 @@ impl Context {
         change: CompareAndSet,
         updates: Vec<RecordUpdate>,
     ) -> Result<bool, BusError> {
-        self.worker.bus.compare_and_set(change, updates).await
+        self.shared.bus.compare_and_set(change, updates).await
     }
 
     /// What is recorded of `id`, without what this step is still to record.
     pub async fn recorded(&self, store: &RecordStore, id: &str) -> Result<Record, BusError> {
         Ok(self
-            .worker
+            .shared
             .bus
             .records(store, &[id.to_owned()])
             .await?
@@ -160,7 +154,7 @@ impl Context {
 
     /// Time and randomness.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.worker.clock
+        &self.shared.clock
     }
 
     /// Resolves when the step has to be given up, since the process is about to end or another worker has the message:
@@ -169,7 +163,7 @@ impl Context {
         let told = self.told.notified();
         if !self.lost.load(Ordering::SeqCst) {
             tokio::select! {
-                () = self.shutdown.cancelled() => {}
+                () = self.shared.shutdown.cancelled() => {}
                 () = told => {}
             }
         }

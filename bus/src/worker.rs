@@ -37,6 +37,7 @@ use tracing::{Instrument, debug, error, error_span, field::Empty, info, warn};
 use crate::{
     Backoff, Bus, Cause, Context, Delivery, Outcome, QueueSpec, RecordUpdate, Requeue,
     RequeueReason, Retry, Settlement,
+    context::Shared,
     dyn_handler::{AnyError, DynHandler, Failure},
     metrics::Metrics,
 };
@@ -130,13 +131,22 @@ impl fmt::Display for DeadReason {
 }
 
 impl Worker {
+    /// What all deliveries until `shutdown` share.
+    pub(crate) fn shared(&self, shutdown: Shutdown) -> Arc<Shared> {
+        Arc::new(Shared {
+            bus: self.bus.clone(),
+            clock: self.clock.clone(),
+            shutdown,
+        })
+    }
+
     /// Handles one message in a span of its own. A suspect waits until it is alone in this process. `now`, when the caller
     /// knows it: asking for the time is a good part of what a short step costs.
     pub(crate) async fn process(
         self: Arc<Self>,
         delivery: Delivery,
         alone: bool,
-        shutdown: Arc<Shutdown>,
+        shared: Arc<Shared>,
         now: Option<Timestamp>,
     ) -> Ended {
         // At the highest level, so that lines of every level are in it.
@@ -148,13 +158,12 @@ impl Worker {
             build = Empty,
             task = Empty,
         );
-        let cx = Context::new(self, shutdown, delivery.attempt, span.clone());
+        let cx = Context::new(shared, delivery.attempt, span.clone());
         let mut at = now.filter(|_| !alone);
         let verdict = {
             // It stays in its place: each move copies all that a handler keeps while it waits.
-            let deciding = pin!(cx.worker().decide(&delivery, alone, &cx, &mut at));
-            cx.worker()
-                .with_lease(&delivery, &cx, deciding)
+            let deciding = pin!(self.decide(&delivery, alone, &cx, &mut at));
+            self.with_lease(&delivery, &cx, deciding)
                 .instrument(span)
                 .await
         };
