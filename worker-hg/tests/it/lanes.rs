@@ -28,12 +28,17 @@ async fn as_many_builds_are_made_at_once_as_there_are_lanes() {
     world.stop().await;
     world.clone().configure(&holding_hook(&world));
     world.repository().lanes = 2;
-    // The second build waits for the second clone.
+    // A build waits for the second one while that is opened.
     world.settings.limits.ready = Duration::from_secs(60);
     world.start();
     let second = Repo {
         path: world.settings.clones_dir.join("central@2"),
     };
+    // It is copied from the first one, which is not to be held by a build before.
+    until("the second lane", || {
+        second.path.join(".hg/source-tip").exists()
+    })
+    .await;
     for number in 1..=3 {
         world.send(&world.simple_build(number)).await;
     }

@@ -74,6 +74,26 @@ impl<T: Pooled> Pool<T> {
         self.wait(patience, take).await
     }
 
+    /// Takes one together with the turn. Whoever waits for one leaves the turn to others.
+    pub(crate) async fn take_in_turn<'t>(
+        self: &Arc<Self>,
+        turn: &'t tokio::sync::Mutex<()>,
+        patience: Duration,
+    ) -> Option<(tokio::sync::MutexGuard<'t, ()>, PoolGuard<T>)> {
+        let taking = async {
+            loop {
+                let is_free = || (!self.free().is_empty()).then_some(());
+                self.wait(patience, is_free).await?;
+                let turn = turn.lock().await;
+                // Somebody else may have been faster.
+                if let Some(one) = self.take(Duration::ZERO).await {
+                    return Some((turn, one));
+                }
+            }
+        };
+        tokio::time::timeout(patience, taking).await.ok()?
+    }
+
     /// Takes out all that nobody works on.
     pub(crate) fn empty(&self) -> Vec<T> {
         let all = std::mem::take(&mut *self.free());
@@ -154,5 +174,36 @@ impl<T: Pooled> Drop for PoolGuard<T> {
         if let Some(one) = self.one.take() {
             self.pool.put_back(one);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(600);
+
+    struct Clone;
+
+    impl Pooled for Clone {
+        fn put_back(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_clone_of_its_pool_does_not_keep_the_turn_from_others() {
+        let turn = tokio::sync::Mutex::new(());
+        let [busy, idle] = [(); 2].map(|()| Pool::new());
+        busy.add(Clone);
+        idle.add(Clone);
+        let worked_on = busy.take(PATIENCE).await.expect("one is free");
+        let waits = busy.take_in_turn(&turn, PATIENCE);
+        tokio::pin!(waits);
+        assert!(waits.as_mut().now_or_never().is_none());
+        let taken = idle.take_in_turn(&turn, PATIENCE).now_or_never();
+        drop(taken.flatten().expect("nobody is in turn"));
+        drop(worked_on);
+        assert!(waits.await.is_some());
     }
 }

@@ -149,8 +149,10 @@ async fn copy_a_sibling(slot: &Slot, home: Home<'_>) -> Result<(), WorkerError> 
         return Err(not_ready());
     }
     // One after another: each has to see what the one before it took, and a disk is no faster for two.
-    let _copying = COPYING.lock().await;
-    let sibling = pool.take(SIBLING).await.ok_or_else(not_ready)?;
+    let (_copying, sibling) = pool
+        .take_in_turn(&COPYING, SIBLING)
+        .await
+        .ok_or_else(not_ready)?;
     let room = make_room(home, sibling.clone.directory().to_owned()).await?;
     room.map_err(|reason| WorkerError::NoRoom {
         clone: name.to_owned(),
