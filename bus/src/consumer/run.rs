@@ -115,7 +115,7 @@ impl<'c> Run<'c> {
             };
             match answer {
                 Ok(deliveries) => {
-                    if failures > 0 {
+                    if failures > 0 && !shutdown.is_stopping() {
                         info!(queue = queue.name, "the bus answers again");
                         failures = 0;
                     }
