@@ -215,6 +215,7 @@ impl<'c> Run<'c> {
         }
     }
 
+    /// Notes what was reserved.
     fn take(&self, deliveries: &[Delivery]) {
         let mut hands = self.hands.lock();
         hands.reserving = false;
@@ -320,6 +321,7 @@ impl<'c> Run<'c> {
         ended
     }
 
+    /// Hands messages on whose handler has ended.
     fn end(&self, ended: Vec<Ended>, handled: &UnboundedSender<Vec<Ended>>) {
         if ended.is_empty() {
             return;
@@ -349,6 +351,7 @@ impl<'c> Run<'c> {
         }
     }
 
+    /// Forgets messages that are settled.
     fn settled(&self, batch: &[Ended]) {
         {
             let mut hands = self.hands.lock();
