@@ -371,7 +371,7 @@ impl<'c> Run<'c> {
                     }
                 }
             }
-            // When the process ends, nobody else does it any more.
+            // While the process ends, the loop that reserves has ended, and does not do it.
             self.keep_apart(&mut hands);
             if self.consumer.queue.partitions {
                 hands.interrupt.notify_one();

@@ -46,8 +46,8 @@ local function has_room(kind)
   return true
 end
 
--- What can be asked once for all pushes of a kind: they differ in their values alone. What fails here is asked again for each
--- push, and concerns that push alone.
+-- What can be asked once for all pushes of a kind: they differ in their values alone. Where it is not known whether there
+-- is room, each push asks for itself.
 local function ask_for_kind(kind)
   local at, changes = kind.at, skip_messages(kind.at)
   local _, field = opening(changes)
